@@ -192,7 +192,7 @@ def test_the_mode_for_damaged_files_has_no_need_of_these_options(live: str, last
     outcome = lastgood("restore", name, "--into", f"{live}_copy", "--salvage-readable", "--no-acl", "--json")
     assert outcome.status == 2
     assert outcome.document["error"]["message"] == (
-        "cannot combine --salvage-readable with --no-acl: it leaves out and lists what the server refuses"
+        "cannot combine --salvage-readable with --no-acl: it already skips and lists what the server rejects"
     )
     assert lastgood("restore", name, "--into", f"{live}_copy", "--salvage-readable").status == 0
 

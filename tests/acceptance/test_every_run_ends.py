@@ -109,7 +109,7 @@ def test_a_prune_and_a_restore_end_too(lonely: Scene) -> None:
         )
     status = lonely.run("status")
     assert status.returncode == 7
-    invalid = f"INVALID: dropping it was interrupted, and it can only be removed: lastgood prune {kept}"
+    invalid = f"INVALID: DROP DATABASE was interrupted. To remove it: lastgood prune {kept}"
     assert invalid in " ".join(status.stdout.split())
     assert "lastgood undo" not in status.stdout
     assert lonely.run("abort", "--yes").returncode == 0

@@ -50,7 +50,7 @@ def test_status_shows_it_and_prune_removes_it_when_it_is_named(server: EmbeddedS
     assert (shown.name, shown.command) == (name, f"lastgood prune {name}")
     stays = prune.plan(target, request_of.store, prune.Wish(keep=0))
     assert [(each.goes, each.why) for each in stays.candidates if each.kind == "leftover"] == [
-        (False, "never marked by the run that made it; name it to remove it")
+        (False, "not marked by the run that created it; name it to remove it")
     ]
     with server.target("postgres").connect() as other:
         lock_live(other, live, nothing)  # a run is at work: it may be about to mark what it made
@@ -63,7 +63,7 @@ def test_status_shows_it_and_prune_removes_it_when_it_is_named(server: EmbeddedS
     assert not is_there(server, name) and status.read(target).leftovers == ()
     said: list[Event] = []
     assert prune.run(target, plan, said.append)["removed"] == []
-    assert Note(f'"{name}" is no longer a leftover; it was not removed') in said
+    assert Note(f'"{name}" is no longer a leftover; skipped') in said
 
 
 @pytest.mark.parametrize("named", ["20261122-031500-9f3c1a70", "9f3c1a70", None])

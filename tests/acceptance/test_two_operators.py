@@ -122,7 +122,7 @@ def test_two_prunes_do_not_remove_what_the_other_keeps(scene: Scene) -> None:
     assert scene.run("prune", newest, "--yes").returncode == 0
     with pytest.raises(Refused) as refused:
         prune.run(target, mine, post_mortem_within=0)
-    assert str(refused.value) == f'cannot prune: "{newest}", which was to stay, was removed since the plan was made'
+    assert str(refused.value) == f'cannot prune: "{newest}", which the plan keeps, was removed since the plan was made'
 
 
 def test_what_a_second_session_left_of_a_run_that_has_switched_is_removed(scene: Scene) -> None:

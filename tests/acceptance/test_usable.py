@@ -137,8 +137,8 @@ def test_killed_while_it_finishes_another_machine_goes_on(stage: Stage, tmp_path
     )
     assert (left["working"], left["commands"]) == ("", [f"lastgood resume {left['run']}"])
     shown = lastgood(stage, "status", state=tmp_path / "two").stdout
-    assert "In service, and not finished yet" in shown
-    assert f"{left['run']}: 1 of {10 + keys} things done; left: 9 indexes to build, {keys}" in shown
+    assert "In service, but not finished" in shown
+    assert f"{left['run']}: 1 of {10 + keys} tasks done; left: 9 indexes to build, {keys}" in shown
     # Without its restore point and its journal.
     (stage.request.store / "good.sql").unlink()
     resumed = lastgood(stage, "resume", "--yes", "--json", state=tmp_path / "two")

@@ -117,7 +117,8 @@ def test_the_newest_restore_point_is_damaged_and_the_one_before_is_taken(stage: 
     assert outcome.document["point"]["path"] == str(old)
     assert said(item(outcome, "restore_point"), "WARN") == [
         (
-            f'a newer restore point failed verification: {new.name}: cannot use "{new}": its SHA-256 differs from that in its manifest',
+            f'a newer restore point failed verification: {new.name}: cannot use "{new}": its SHA-256 differs from that '
+            "in its manifest",
             "measured",
             "Show where it is damaged: lastgood points verify",
         )

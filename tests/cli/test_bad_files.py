@@ -143,7 +143,7 @@ def odd_entries(folder: Path, text: bytes) -> Iterator[Any]:
     yield (folder / "other.tar").unlink
 
 
-def test_work_goes_on_beside_each_kind_of_bad_file(
+def test_bad_files_do_not_stop_other_work(
     server: EmbeddedServer, app: Callable[[str], str], lastgood: Lastgood, store: Path
 ) -> None:
     name = app(TIMES)

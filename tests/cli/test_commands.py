@@ -39,7 +39,7 @@ def names(server: EmbeddedServer, database: str) -> list[str]:
         return [row[0] for row in connection.execute("SELECT name FROM public.contacts ORDER BY id")]
 
 
-def test_backup_says_what_it_made(lastgood: Lastgood, database: str) -> None:
+def test_backup_shows_its_result(lastgood: Lastgood, database: str) -> None:
     outcome = lastgood("backup")
     assert outcome.status == 0
     name = next(each.name for each in Path("backups").iterdir() if each.name.endswith(".sql"))
@@ -81,7 +81,7 @@ def test_points_are_listed(lastgood: Lastgood, broken: str) -> None:
     assert re.fullmatch(
         r"  cloud_backup_20251104_143000.sql +2025-11-04 14:30:00 +28 bytes +foreign; time by name", lines[2]
     )
-    assert lines[-1] == "2 restore points in backups. Whether they are complete: lastgood points verify"
+    assert lines[-1] == "2 restore points in backups. To verify them: lastgood points verify"
     assert lastgood("points", "list").out == outcome.out
     document = lastgood("points", "--json").document
     assert [(p["name"], p["known"]) for p in document["points"]] == [
@@ -91,13 +91,13 @@ def test_points_are_listed(lastgood: Lastgood, broken: str) -> None:
     assert "rows" not in document["points"][1]
 
 
-def test_an_empty_store_says_what_to_do(lastgood: Lastgood) -> None:
+def test_an_empty_store_shows_the_next_command(lastgood: Lastgood) -> None:
     outcome = lastgood("points")
-    assert (outcome.status, outcome.out) == (0, 'No restore points in "backups". `lastgood backup` makes one.\n')
+    assert (outcome.status, outcome.out) == (0, 'No restore points in "backups". To make one: lastgood backup\n')
     assert lastgood("points", "--json").document == {"format": 1, "store": "backups", "points": []}
 
 
-def test_verify_says_which_can_be_trusted(lastgood: Lastgood, broken: str) -> None:
+def test_verify_shows_valid_and_invalid_points(lastgood: Lastgood, broken: str) -> None:
     good = lastgood("points", "verify")
     assert (good.status, good.out) == (0, f"valid: {broken}\n1 of 1 restore point valid.\n")
     whole = Path("backups", broken).read_bytes()
@@ -260,7 +260,7 @@ def test_what_the_checks_refuse_is_shown_with_the_plan(
     assert names(server, database) == ["broken", "broken", "Di", "Ed"]
 
 
-def test_restore_beside(lastgood: Lastgood, broken: str, server: EmbeddedServer, database: str) -> None:
+def test_restore_into_a_new_database(lastgood: Lastgood, broken: str, server: EmbeddedServer, database: str) -> None:
     into = f"{database}_check"
     outcome = lastgood("restore", broken, "--into", into)
     assert outcome.status == 0, outcome.err
@@ -324,7 +324,7 @@ def test_libpq_finds_the_database_by_itself(
     assert lastgood("backup").status == 0
 
 
-def test_a_live_database_that_is_gone_is_said_before_anything_is_read(
+def test_a_missing_live_database_is_reported_before_reading(
     lastgood: Lastgood, broken: str, server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LASTGOOD_DB", server.url("nowhere"))

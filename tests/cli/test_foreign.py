@@ -36,7 +36,7 @@ def test_every_command_calls_it_the_same(name: str, lastgood: Lastgood, database
         assert (error["code"], error["message"], error["hint"]) == ("foreign_point", message, LOOK), arguments
     looked = lastgood("restore", name, "--salvage-readable", "--into", f"{database}_look")
     assert looked.status == 0
-    assert looked.out.startswith(f'"{database}_look" has all of {name}: nothing in it is damaged.\n')
+    assert looked.out.startswith(f'"{database}_look" holds all of {name}: no damage was found.\n')
 
 
 def test_a_sign_that_a_file_was_cut_is_a_caution_everywhere(lastgood: Lastgood, database: str) -> None:

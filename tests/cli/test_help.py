@@ -108,12 +108,12 @@ def test_it_runs_as_a_module(module: str, child_environment: dict[str, str]) -> 
         (("rollback", "--before", "yesterday"), 'error: cannot read the time "yesterday": it is not in ISO 8601\n'),
         (
             ("prune", "--older-than", "3 moons"),
-            'error: cannot read the age "3 moons": it is no number of hours, days or weeks\n',
+            'error: cannot parse age "3 moons": it must be a number of hours, days or weeks\n',
         ),
-        (("facts", "--live"), "error: cannot compare: --live compares the live database with one other\n"),
+        (("facts", "--live"), "error: cannot compare: --live takes exactly one restore point, database or URL\n"),
     ],
 )
-def test_wrong_usage_is_2_and_says_what_is_wrong(
+def test_wrong_usage_exits_with_2_and_a_message(
     lastgood: Lastgood, arguments: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: False, raising=False)

@@ -33,7 +33,7 @@ def is_open(server: EmbeddedServer, name: str) -> bool:
     return bool(row[0])
 
 
-def test_facts_and_validate_look_into_it(lastgood: Lastgood, server: EmbeddedServer, database: str, kept: str) -> None:
+def test_facts_and_validate_accept_it(lastgood: Lastgood, server: EmbeddedServer, database: str, kept: str) -> None:
     by_name = lastgood("facts", kept, "--json")
     assert by_name.status == 0, by_name.err
     tables = {each["name"]: each["rows"] for each in json.loads(by_name.out)["facts"]["tables"]}
@@ -43,14 +43,14 @@ def test_facts_and_validate_look_into_it(lastgood: Lastgood, server: EmbeddedSer
     assert lastgood("facts", kept, "--live").status == 3
     assert f'GO: "{kept}"' in lastgood("validate", "--db", url).out
     assert not is_open(server, kept)
-    assert f"lastgood facts {kept} shows its contents" in lastgood("status").out
+    assert f"To show its contents: lastgood facts {kept}" in lastgood("status").out
 
 
 def by_text(lastgood: Lastgood, name: str) -> str:
     return lastgood("facts", name).out.splitlines()[0]
 
 
-def test_what_cannot_read_it_says_what_it_is(
+def test_commands_that_cannot_use_it_explain_it(
     lastgood: Lastgood, server: EmbeddedServer, database: str, kept: str
 ) -> None:
     outcome = lastgood("backup", "--db", server.url(kept))
@@ -69,7 +69,7 @@ def test_what_cannot_read_it_says_what_it_is(
     ) in named.err
 
 
-def test_a_role_that_may_not_open_it_is_told_so(
+def test_a_role_without_the_privilege_to_open_it_gets_an_error(
     lastgood: Lastgood, server: EmbeddedServer, database: str, kept: str
 ) -> None:
     role = f"{database}_plain"
@@ -85,7 +85,9 @@ def test_a_role_that_may_not_open_it_is_told_so(
             connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
 
 
-def test_another_closed_database_is_told_as_closed(lastgood: Lastgood, server: EmbeddedServer, database: str) -> None:
+def test_another_closed_database_is_reported_as_closed(
+    lastgood: Lastgood, server: EmbeddedServer, database: str
+) -> None:
     name = sql.Identifier(database)
     with server.target("postgres").connect() as connection:
         connection.execute(sql.SQL("COMMENT ON DATABASE {} IS 'not JSON'").format(name))

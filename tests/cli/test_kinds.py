@@ -138,7 +138,7 @@ def test_an_interrupt_leaves_nothing_of_standard_input(
     assert list(folder.iterdir()) == []
 
 
-def test_a_full_disk_is_told(database: str, child_environment: dict[str, str]) -> None:
+def test_a_full_disk_is_reported(database: str, child_environment: dict[str, str]) -> None:
     folder = Path("spool")
     folder.mkdir()
     # A limit of the process stands for a full disk: both end the same write.
@@ -171,11 +171,11 @@ def test_what_is_left_of_a_damaged_dump(lastgood: Lastgood, server: EmbeddedServ
     into = f"{database}_left"
     refused = lastgood("restore", "damaged.sql", "--into", into)
     assert refused.status == 4
-    assert refused.err.splitlines()[-1].endswith("To get out what is left of it, add --salvage-readable.")
+    assert refused.err.splitlines()[-1].endswith("To restore what can be read of it, add --salvage-readable.")
     outcome = lastgood("restore", "damaged.sql", "--into", into, "--salvage-readable")
     assert outcome.status == 0
     assert outcome.out.startswith(
-        f'INCOMPLETE: "{into}" is what could be read of damaged.sql. It is not proved.\n'
+        f'INCOMPLETE: "{into}" holds what could be read of damaged.sql. It is not proved.\n'
         "  3 rows read; 0 of 3 tables without a known loss.\n"
         "\nDamage\n  - it ends without its footer\n"
         "\nTables\n"
@@ -188,9 +188,7 @@ def test_what_is_left_of_a_damaged_dump(lastgood: Lastgood, server: EmbeddedServ
     line = text[: text.index(b"2\tBo")].count(b"\n") + 1
     assert f"  - public.contacts, line {line}: has 4 values instead of 3\n" in outcome.out
     assert "  - public.deals, line " in outcome.out
-    assert outcome.out.endswith(
-        f'Only the owner and superusers may connect to "{into}"; its comment says what it is.\n'
-    )
+    assert outcome.out.endswith(f'Only the owner and superusers can connect to "{into}"; its comment describes it.\n')
     with server.target(database).connect() as connection:
         row = connection.execute("SELECT has_database_privilege('public', %s, 'CONNECT')", [into]).fetchone()
     assert row == (False,)

@@ -99,7 +99,7 @@ def test_a_defect_whose_report_cannot_be_written_is_shown(
     assert outcome.err.endswith("next:  The report could not be written (Not a directory) and stands above.\n")
 
 
-def test_a_server_that_is_not_there_is_said_plainly(lastgood: Lastgood, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_server_is_reported(lastgood: Lastgood, monkeypatch: pytest.MonkeyPatch) -> None:
     outcome = lastgood("status", "--db", "host=/nowhere dbname=crm user=app")
     assert (outcome.status, outcome.out) == (5, "")
     assert outcome.err.startswith(
@@ -108,7 +108,7 @@ def test_a_server_that_is_not_there_is_said_plainly(lastgood: Lastgood, monkeypa
     assert "No such file or directory" in outcome.err
 
 
-def test_an_error_of_libpq_that_nobody_caught_is_no_defect(lastgood: Lastgood, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_uncaught_error_of_libpq_is_no_defect(lastgood: Lastgood, monkeypatch: pytest.MonkeyPatch) -> None:
     fail(monkeypatch, psycopg.OperationalError("server closed\n\tthe connection"))
     outcome = lastgood("status")
     assert (outcome.status, outcome.out) == (5, "")
@@ -183,7 +183,7 @@ def test_a_name_with_a_line_end_is_one_line(
 
 
 @pytest.mark.parametrize("words", [("status",), ("recover",), ("rollback", "--dry-run"), ("backup",), ("check",)])
-def test_without_a_database_it_says_how_to_name_one(
+def test_without_a_database_the_hint_shows_how_to_name_one(
     lastgood: Lastgood, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: tuple[str, ...]
 ) -> None:
     for name in ("LASTGOOD_DB", "DATABASE_URL", "PGDATABASE", "PGSERVICE", "PGPORT"):

@@ -50,7 +50,7 @@ def test_a_restore_has_it_too(lastgood: Lastgood, monkeypatch: pytest.MonkeyPatc
     assert asked == [PACE]
 
 
-def test_what_is_no_size_is_said_before_anything_is_looked_at(lastgood: Lastgood) -> None:
+def test_an_invalid_size_is_reported_first(lastgood: Lastgood) -> None:
     outcome = lastgood("rollback", "--throttle", "fast")
     assert (outcome.status, outcome.out) == (2, "")
     assert outcome.err == (

@@ -39,7 +39,7 @@ class Terminal:
         self.raw = ""
 
     def read_until(self, text: str) -> None:
-        """Reads until ``text`` was shown, or the child is gone. Fails after PATIENCE seconds."""
+        """Read until ``text`` is shown, or the child has exited. Fails after PATIENCE seconds."""
         deadline = time.monotonic() + PATIENCE
         ready = select.poll()
         ready.register(self._master, select.POLLIN)
@@ -56,7 +56,7 @@ class Terminal:
         os.write(self._master, (line + "\n").encode())
 
     def end(self) -> int:
-        """Reads to the end and returns the exit status."""
+        """Read to the end and return the exit status."""
         self.read_until("\0never shown")
         os.close(self._master)
         return self.process.wait(PATIENCE)

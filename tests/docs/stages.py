@@ -230,7 +230,7 @@ class PgBouncerPage(Stage):
             self.pooler.ask("PAUSE app")
             outcome = self.lastgood("status")
             assert outcome.status == 7
-            assert 'PgBouncer HOLDS BACK the clients of "app": 0 queries wait. To let them go on:' in outcome.out
+            assert 'PgBouncer is PAUSED for "app": 0 queries wait. To resume it:' in outcome.out
             assert 'RESUME "app"' in outcome.out
 
     def after(self, command: Command, outcome: Outcome) -> None:

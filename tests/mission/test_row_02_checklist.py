@@ -38,7 +38,7 @@ def test_the_checklist_of_the_guide(lastgood: Lastgood, server: EmbeddedServer, 
     ):
         assert line in text
     assert re.search(r"^        expected: about .*; begun now, done by \d\d:\d\d:\d\d UTC \[looked up\]$", text, re.M)
-    assert re.search(r"\nGO: 11 of 11 items passed\nNothing was changed. Looked at in .*\n$", text)
+    assert re.search(r"\nGO: 11 of 11 items passed\nNothing was changed. The check took .*\n$", text)
 
 
 def test_a_failed_item_refuses_the_rollback_unless_overridden_with_a_recorded_reason(
@@ -52,7 +52,7 @@ def test_a_failed_item_refuses_the_rollback_unless_overridden_with_a_recorded_re
         no_go = lastgood("check")
         assert no_go.status == 3
         assert "\nNO-GO: 7 of 11 items passed; FAIL: holders; WARN: room, rehearsal, the team is told\n" in no_go.out
-        assert "          To go on in spite of it: --override holders --reason TEXT\n" in no_go.out
+        assert "          To continue despite it: --override holders --reason TEXT\n" in no_go.out
 
         refused = lastgood("rollback", "--yes")
         assert refused.status == 3

@@ -156,7 +156,7 @@ def test_a_hook_that_fails_stops_the_run_and_the_application_runs_again(
     assert failed.document["error"] == {
         "code": "failed",
         "message": 'cannot stop the application: the hook "stop" ended with status 1: permission denied: workers',
-        "hint": "Mend the hook in lastgood.toml, or take it out to go on with the database's own fence alone.",
+        "hint": "Fix the hook in lastgood.toml, or take it out to go on with the database's own fence alone.",
         "state": f'"{database}" was not touched and is open. The application was started again.',
         "exit_status": 5,
     }
@@ -286,7 +286,7 @@ def test_maintenance_by_itself(lastgood: Lastgood, server: EmbeddedServer, datab
     assert lastgood("maintenance", "off").status == 0
     assert not site.is_stopped()
     assert lastgood("maintenance", "status").out.startswith(
-        f'Maintenance is off for "{database}", as far as this machine knows.\n'
+        f'Maintenance is off for "{database}" according to the records of this machine.\n'
     )
 
 
@@ -299,9 +299,7 @@ def test_maintenance_says_who_writes_all_the_same(
         turned_on = lastgood("maintenance", "on")
         job.rollback()
     assert turned_on.status == 0
-    assert (
-        "1 session in a transaction that has written; lastgood maintenance on --fence keeps them out" in turned_on.err
-    )
+    assert "1 session in a transaction that has written; lastgood maintenance on --fence blocks them" in turned_on.err
     assert re.search(r"forgotten job +writes\n", turned_on.out)
 
 
@@ -357,8 +355,7 @@ def test_maintenance_needs_something_to_do(lastgood: Lastgood, database: str) ->
     assert refused.err == (
         'error: cannot turn maintenance on: lastgood.toml has no hook "maintenance_on" or "stop"\n'
         "state: Nothing was changed.\n"
-        "next:  Add one of them to [hooks], or keep writers out of the database alone: lastgood maintenance on "
-        "--fence\n"
+        "next:  Add one of them to [hooks], or only block writes: lastgood maintenance on --fence\n"
     )
 
 
@@ -396,7 +393,7 @@ def test_maintenance_works_while_the_server_does_not(
     monkeypatch.setenv("LASTGOOD_DB", "postgresql:///crm?host=/nowhere&connect_timeout=2")
     turned_on = lastgood("maintenance", "on")
     assert (turned_on.status, site.is_stopped()) == (0, True)
-    assert "  The server does not answer: cannot reach the server of " in turned_on.out
+    assert "  Cannot reach the server: cannot reach the server of " in turned_on.out
     turned_off = lastgood("maintenance", "off", "--json")
     assert (turned_off.status, site.is_stopped()) == (0, False)
     assert turned_off.document["application"] is None and turned_off.document["sessions"] == []
@@ -412,7 +409,7 @@ def test_maintenance_leaves_a_run_alone(
         refused = lastgood("maintenance", what)
     assert refused.status == 3
     assert re.fullmatch(
-        rf'error: cannot turn maintenance {what}: a run works on the database \("lastgood rollback 1", as "postgres", '
+        rf'error: cannot turn maintenance {what}: a run is in progress \("lastgood rollback 1", as "postgres", '
         r"through a local socket, since .* UTC, server process \d+\)\n"
         r"state: Nothing was changed\.\n"
         r"next:  It stops and starts the application itself\. Wait for it, or run lastgood status\.\n",
@@ -427,8 +424,8 @@ def test_maintenance_that_cannot_be_turned_on_is_taken_back(lastgood: Lastgood, 
     assert failed.status == 5
     assert failed.err.endswith(
         'error: cannot stop the application: the hook "stop" ended with status 1: no\n'
-        "state: What had been done was taken back.\n"
-        "next:  Mend the hook in lastgood.toml, and run lastgood maintenance on again.\n"
+        "state: What had been done was reversed.\n"
+        "next:  Fix the hook in lastgood.toml, then run: lastgood maintenance on\n"
     )
     assert site.called() == ["maintenance_on", "start", "maintenance_off"]
     assert not list(Path("state/application").glob("*.json"))

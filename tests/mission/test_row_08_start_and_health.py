@@ -205,8 +205,8 @@ def test_a_person_is_asked_and_told_what_both_answers_mean(
     question = " ".join(terminal.shown.split())
     assert (
         f"The application does not work with the restored database: its health check {site.url}/health failed: it "
-        f'answered 500, not 200 undo "{database}" becomes what it was before this run again; what was restored is '
-        "kept. keep the restored database stays in service; lastgood undo "
+        f'answered 500, not 200 undo the previous database becomes "{database}" again; the restored one is kept.'
+        " keep the restored database remains in service. To undo later: lastgood undo "
     ) in question
     terminal.type(answer)
     assert terminal.end() == status, terminal.shown
@@ -251,7 +251,7 @@ def test_what_was_kept_and_then_undone_is_forgotten(lastgood: Lastgood, database
     site.needs = NEEDS_THE_NEW_COLUMN
     site.configure(*site.health())
     assert lastgood("rollback", "--yes").status == 7
-    assert "  The application was started again and not found well: by 20" in lastgood("status").out
+    assert "  The application was started again, but its health is not confirmed: by 20" in lastgood("status").out
     assert lastgood("undo", "--yes").status == 0
     assert "The application" not in lastgood("status").out
     assert not list(Path("state/application").glob("*.json"))

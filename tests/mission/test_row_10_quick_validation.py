@@ -64,8 +64,8 @@ def test_each_damage_is_found_and_nothing_else(
     assert rules["required:public.tags"]["samples"] == ["id=2, color=NULL"]
     assert rules["unique:public.contacts.contacts_email"]["violations"] == 1
     assert rules["sequence:public.opportunities.id"]["said"] == (
-        "the next value of public.opportunities_id_seq is 2, but public.opportunities.id has 600 already: the next row "
-        "collides with one that is there"
+        "the next value of public.opportunities_id_seq is 2, but public.opportunities.id already contains 600: the "
+        "next row will collide with an existing one"
     )
     shown = lastgood("validate", "--quick").out
     assert shown.startswith(f'NO-GO ({len(found["blockers"])} blockers, {len(found["warnings"])} warnings): "crm_')

@@ -39,7 +39,7 @@ def test_the_naive_rollback_was_killed_half_way(stage: Stage) -> None:
     diagnosis = found.document["diagnosis"]
     assert (diagnosis["emergency"], diagnosis["damaged"]) == ("unknown_state", True)
     assert diagnosis["title"] == (
-        f'an automatic rollback or a migration stopped half-way, and left "{stage.database}" in an unknown state'
+        f'a rollback or migration was interrupted and left "{stage.database}" in an unknown state'
     )
     facts = f"the facts of {made['name']}"
     reasons = {reason["text"]: reason["source"] for reason in diagnosis["reasons"]}
@@ -77,8 +77,8 @@ def test_with_the_old_scripts_backup_it_says_what_does_not_come_back(stage: Stag
     diagnosis = answer.document["diagnosis"]
     assert diagnosis["emergency"] == "unknown_state"
     assert diagnosis["statement"] == (
-        f"{stage.dump.name} was made without rights (--no-acl), and the live database has lost its own: who may read "
-        "and write what has to be granted again, after the rollback and before the application starts."
+        f"{stage.dump.name} was made without privileges (--no-acl), and the live database has lost its own. Grant "
+        "them again after the rollback, before the application starts."
     )
     assert all(table["equal"] for table in answer.document["report"]["tables"])
     now = stage.now()
@@ -86,9 +86,9 @@ def test_with_the_old_scripts_backup_it_says_what_does_not_come_back(stage: Stag
     # What differs is what the statement says: owners and rights.
     again = stage.lastgood("recover", "--dry-run").document["diagnosis"]
     assert [reason["text"] for reason in again["reasons"]] == [
-        'no application can read anything: "crm_anon", "crm_app", "crm_readonly" may read none of 9 tables'
+        'no application role can read any of 9 tables: "crm_anon", "crm_app", "crm_readonly"'
     ]
-    assert again["proposals"][0]["title"] == "give the application's roles their rights again"
+    assert again["proposals"][0]["title"] == "grant the application's roles their privileges again"
 
 
 def test_a_migration_that_stopped_half_way_left_things_that_nobody_recorded(stage: Stage) -> None:
@@ -101,7 +101,7 @@ def test_a_migration_that_stopped_half_way_left_things_that_nobody_recorded(stag
     assert diagnosis["reasons"][0]["source"] == "supabase_migrations.schema_migrations"
     assert diagnosis["reasons"][0]["text"] == (
         "table public.lead_scores, view api.hot_leads: in the database, not in cloud_backup_20260112_093000.sql, and "
-        "no migration since is recorded"
+        "no later migration is recorded"
     )
 
 
@@ -114,7 +114,9 @@ def test_a_backup_of_the_broken_state_is_passed_over(stage: Stage) -> None:
     assert diagnosis["emergency"] == "unknown_state"
     assert diagnosis["proposals"][0]["name"] == str(stage.dump)
     (why,) = [reason["text"] for reason in diagnosis["reasons"] if reason["text"].startswith(late["name"])]
-    assert why.startswith(f"{late['name']} was made after the damage: it lacks what {stage.dump.name} has, as the ")
+    assert why.startswith(
+        f"{late['name']} was made after the damage: like the database now, it lacks what {stage.dump.name} has: "
+    )
 
 
 def test_an_unfinished_run_comes_first(stage: Stage) -> None:
@@ -130,9 +132,9 @@ def test_an_unfinished_run_comes_first(stage: Stage) -> None:
     assert refused.status == 3
     assert refused.document["error"] == {
         "code": "refused",
-        "message": "cannot go on by itself: finish that run first, or walk it back",
+        "message": "cannot continue automatically: resume or abort that run first",
         "hint": f"Run: lastgood resume {run['run']}",
-        "state": f'"{stage.database}" is as it was: nothing was changed.',
+        "state": "Nothing was changed.",
         "exit_status": 3,
     }
 
@@ -146,10 +148,10 @@ def test_the_database_is_closed(stage: Stage) -> None:
 
     assert answer.status == 3
     assert answer.document["error"]["message"] == (
-        f'cannot go on by itself: find out who closed "{stage.database}", and open it'
+        f'cannot continue automatically: find out why "{stage.database}" accepts no connections, and open it'
     )
     assert diagnosis["emergency"] == "database_closed"
-    assert diagnosis["title"] == f'the database "{stage.database}" lets nobody in'
+    assert diagnosis["title"] == f'the database "{stage.database}" accepts no connections'
     assert diagnosis["proposals"][0]["commands"][0].endswith(
         f"""-c 'ALTER DATABASE "{stage.database}" ALLOW_CONNECTIONS true'"""
     )
@@ -174,7 +176,7 @@ def test_the_database_was_set_read_only_and_is_whole(stage: Stage) -> None:
 
     assert diagnosis["emergency"] == "older_state"
     assert diagnosis["reasons"][0] == {
-        "text": "writers are refused by a setting; to take it back: ALTER DATABASE "
+        "text": "a setting makes sessions read-only; to reset it: ALTER DATABASE "
         f"{stage.database} RESET default_transaction_read_only",
         "source": "pg_db_role_setting",
     }
@@ -214,7 +216,7 @@ def test_the_database_was_renamed_away(stage: Stage) -> None:
 
     assert answer.status == 3
     assert answer.document["error"]["message"] == (
-        f'cannot go on by itself: look whether "{away}" is it, renamed, and give it its name back'
+        f'cannot continue automatically: check whether "{away}" is the renamed database, and rename it back'
     )
     assert [proposal["kind"] for proposal in diagnosis["proposals"]] == ["by_hand", "reinstate"]
     assert not diagnosis["proposals"][1]["automatic"]
@@ -237,7 +239,7 @@ def test_the_server_does_not_answer(stage: Stage, tmp_path: Path) -> None:
     diagnosis = answer.document["diagnosis"]
     assert diagnosis["emergency"] == "server_unreachable"
     assert diagnosis["statement"] == (
-        f'Nothing can be said of "{stage.database}" itself as long as the server does not answer. '
-        f'"{stage.backups}" has 1 restore point of it.'
+        f'The state of "{stage.database}" is unknown while the server is unreachable. "{stage.backups}" has 1 restore '
+        f'point of "{stage.database}".'
     )
     assert [each["name"] for each in diagnosis["timeline"]] == [stage.dump.name]

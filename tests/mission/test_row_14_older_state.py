@@ -91,9 +91,7 @@ def test_it_shows_what_each_would_lose_and_decides_nothing(week: Week) -> None:
     assert answer.status == 0, answer.printed
     diagnosis = answer.document["diagnosis"]
     assert diagnosis["emergency"] == "older_state"
-    assert diagnosis["title"] == (
-        f'nothing in "{week.stage.database}" looks half-done: choose the older state to go back to'
-    )
+    assert diagnosis["title"] == (f'"{week.stage.database}" looks complete: choose the older state to roll back to')
     timeline = diagnosis["timeline"]
     assert [each["number"] for each in timeline] == [1, 2, 3, 4, 5, 6]
     assert [each["name"] for each in timeline[:5]] == [point["name"] for point in reversed(week.points)]
@@ -108,9 +106,9 @@ def test_it_shows_what_each_would_lose_and_decides_nothing(week: Week) -> None:
     assert refused.status == 3
     assert refused.document["error"] == {
         "code": "refused",
-        "message": f'cannot choose for you: nothing shows that "{week.stage.database}" is damaged',
-        "hint": "Say what you want: lastgood recover --latest, --before TIME or --before-migration VERSION.",
-        "state": f'"{week.stage.database}" is as it was: nothing was changed.',
+        "message": f'cannot choose automatically: "{week.stage.database}" shows no damage',
+        "hint": "Select a state: lastgood recover --latest, --before TIME or --before-migration VERSION.",
+        "state": "Nothing was changed.",
         "exit_status": 3,
     }
 
@@ -137,7 +135,7 @@ def test_by_migration(week: Week) -> None:
     assert answer.document["report"]["point"]["path"] == week.points[2]["path"]
     assert week.states[2].differences(week.stage.now()) == []
     first = answer.document["diagnosis"]["proposals"][0]
-    assert "It was made before the last migration, as a deployment makes one." in first["detail"]
+    assert "It was made before the last migration, as by a deployment." in first["detail"]
 
 
 def test_by_number_at_a_terminal(week: Week) -> None:
@@ -168,5 +166,5 @@ def test_before_all_of_them(week: Week) -> None:
 
     assert answer.status == 4
     assert answer.document["diagnosis"]["statement"].startswith(
-        f'Of 6 restore points of "{week.stage.database}" none that is whole was made before 2020-01-01 00:00:00 UTC. '
+        f'Of 6 restore points of "{week.stage.database}" no valid one was made before 2020-01-01 00:00:00 UTC. '
     )

@@ -73,7 +73,7 @@ def test_it_names_each_damage_and_falls_back(stage: Stage) -> None:
     assert (first["kind"], first["name"], first["automatic"]) == ("rollback", str(stage.dump), True)
     assert "5 days older than" in first["detail"]
     newest = stage.backups / "cloud_backup_20260117_093000.sql"
-    salvage = [each for each in others if each["title"] == f"take what can still be read of {newest.name}"]
+    salvage = [each for each in others if each["title"] == f"restore what can be read of {newest.name}"]
     assert [each["commands"] for each in salvage] == [
         [f"lastgood restore {newest} --into {stage.database}_readable --salvage-readable"]
     ]
@@ -87,8 +87,8 @@ def test_it_ends_in_a_proved_database(stage: Stage) -> None:
     assert all(table["equal"] for table in answer.document["report"]["tables"])
     assert stage.now().content == stage.before.content
     assert answer.document["diagnosis"]["statement"].startswith(
-        "What was written between 2026-01-12 09:30:00 UTC and 2026-01-17 09:30:00 UTC is in no restore point that is "
-        "whole; what the live database still has of it stays in the kept database and in the emergency backup."
+        "Writes between 2026-01-12 09:30:00 UTC and 2026-01-17 09:30:00 UTC are in no valid restore point. Those that "
+        "the live database still has remain in the kept database and in the emergency backup."
     )
 
 
@@ -99,11 +99,11 @@ def test_what_can_be_read_of_it_is_salvaged_by_the_command_that_it_shows(stage: 
 
     assert answer.status == 3
     assert answer.document["error"]["message"] == (
-        "cannot go on by itself: take what can still be read of cloud_backup_20260117_093000.sql"
+        "cannot continue automatically: restore what can be read of cloud_backup_20260117_093000.sql"
     )
     diagnosis = stage.lastgood("recover", "--dry-run").document["diagnosis"]
     assert diagnosis["emergency"] == "corrupt_backup"
-    assert diagnosis["statement"].startswith(f'Not one of 5 restore points of "{stage.database}" is whole. ')
+    assert diagnosis["statement"].startswith(f'Not one of 5 restore points of "{stage.database}" is valid. ')
     _, *arguments = diagnosis["proposals"][0]["commands"][0].split()
     salvaged = stage.lastgood(*arguments)
     assert salvaged.status == 0, salvaged.printed
@@ -125,6 +125,6 @@ def test_damage_that_only_a_whole_reading_finds(
 
     said = capsys.readouterr()
     assert status == 0, said.err
-    assert "cloud_backup_20260115_093000.sql.gz is no good after all" in said.err
+    assert "cloud_backup_20260115_093000.sql.gz failed verification" in said.err
     assert f'"{stage.database}" is back at {stage.dump.name}' in said.out
     assert stage.now().content == stage.before.content

@@ -18,7 +18,7 @@ from tests.mission.emergencies import staged
 from tests.traps.stage import Stage
 
 ELSEWHERE = (
-    "another server, a standby that lags, a colleague's machine or a bucket may have a copy: lastgood can't see those."
+    "another server, a delayed standby, a colleague's machine or a bucket may have a copy that lastgood cannot see."
 )
 
 
@@ -49,15 +49,15 @@ def test_only_a_kept_database(stage: Stage) -> None:
     diagnosis = answer.document["diagnosis"]
     assert (diagnosis["emergency"], diagnosis["title"]) == ("no_backup", "there is no backup")
     assert [reason["text"] for reason in diagnosis["reasons"]] == [
-        "it has no table at all",
+        "the database has no tables",
         f'"{stage.backups}" holds no restore point of "{stage.database}"',
     ]
     first = diagnosis["proposals"][0]
     assert (first["kind"], first["name"]) == ("undo", kept["run"])
     made = kept["made_at"][:19].replace("T", " ")
     assert diagnosis["statement"] == (
-        f'There is no restore point of "{stage.database}" in "{stage.backups}". What was written after {made} UTC, '
-        f"when the kept database was taken out of service, can't be brought back. What is left: {ELSEWHERE}"
+        f'There is no restore point of "{stage.database}" in "{stage.backups}". Writes after {made} UTC, when the '
+        f"kept database was taken out of service, cannot be recovered. Remaining sources: {ELSEWHERE}"
     )
     assert answer.document["report"]["undoes"] == kept["run"]
     # The kept database is the old one itself: nothing had to be restored, everything is there.
@@ -84,14 +84,15 @@ def test_only_the_audit_log(stage: Stage) -> None:
     ]
     assert deleted == stage.size.opportunities // 3
     assert diagnosis["scope_note"].startswith(
-        "audit.record_version (made by supa_audit) counts changes since it began; it knows what the application writes "
-        "into it."
+        "audit.record_version (made by supa_audit) counts changes since its first entry; it has only what the "
+        "application writes into it."
     )
     assert diagnosis["statement"] == (
-        f'There is no restore point of "{stage.database}" in "{stage.backups}". No kept database is on the server, no '
-        "other database there has its tables, and no dump lies in the other folders that were looked into. lastgood "
-        f'can\'t bring "{stage.database}" back. What is left: audit.record_version tells of {deleted} changes; rows '
-        f"can be entered again as far as it holds them. Besides, {ELSEWHERE}"
+        f'There is no restore point of "{stage.database}" in "{stage.backups}". The server has no kept database and '
+        "no other database with the same tables, and the other folders contain no dump. lastgood cannot recover "
+        f'"{stage.database}".'
+        f" Remaining sources: audit.record_version records {deleted} changes; rows can be re-entered as far as it "
+        f"contains them. In addition, {ELSEWHERE}"
     )
 
 
@@ -104,9 +105,10 @@ def test_nothing(stage: Stage) -> None:
 
     assert answer.status == 4, answer.printed
     assert answer.document["diagnosis"]["statement"] == (
-        f'There is no restore point of "{stage.database}" in "{stage.backups}". No kept database is on the server, no '
-        "other database there has its tables, and no dump lies in the other folders that were looked into. lastgood "
-        f'can\'t bring "{stage.database}" back. What is left: {ELSEWHERE}'
+        f'There is no restore point of "{stage.database}" in "{stage.backups}". The server has no kept database and '
+        "no other database with the same tables, and the other folders contain no dump. lastgood cannot recover "
+        f'"{stage.database}".'
+        f" Remaining sources: {ELSEWHERE}"
     )
 
 
@@ -152,7 +154,9 @@ def test_a_copy_on_the_same_server_and_a_base_backup_with_its_wal(stage: Stage, 
     left = {each["kind"]: each for each in diagnosis["left"]}
     assert left["database of the same server"]["what"] == copy
     assert left["a base backup"]["detail"] == "PostgreSQL 18; 2026-01-11 03:00:00 UTC"
-    assert left["archived WAL"]["detail"].startswith("3 segments, timeline 1; 1 gap, beyond which it can't be replayed")
+    assert left["archived WAL"]["detail"].startswith(
+        "3 segments, timeline 1; 1 gap; WAL after a gap cannot be replayed"
+    )
     assert left["platform"]["what"] == "Heroku Postgres (named in [recover])"
     assert left["platform"]["commands"][0] == "heroku pg:backups --app APP"
-    assert diagnosis["proposals"][0]["title"] == f'take what the database "{copy}" of the same server has'
+    assert diagnosis["proposals"][0]["title"] == f'use the content of the database "{copy}" on the same server'

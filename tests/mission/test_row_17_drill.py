@@ -84,7 +84,7 @@ def test_nothing_of_it_stays_but_the_evidence(stage: Drilled) -> None:
     ]
     text = (stage.state / "drills" / run / "evidence.md").read_text(encoding="utf-8")
     assert text.startswith(f"# Drill of {stage.database.replace('_', chr(92) + '_')}, ")
-    assert "| The undo brought back what was there before | yes |" in text
+    assert "| The undo restored the previous state | yes |" in text
     assert "- [x] signed off by Ann Lee, " in text
     page = (stage.state / "drills" / run / "evidence.html").read_text(encoding="utf-8")
     assert "<svg " in page and "switch the names" in page
@@ -120,7 +120,7 @@ def test_the_evidence_is_signed_off_and_a_change_is_found_out(stage: Drilled, tm
     assert subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=folder, check=False).returncode == 0
     shown = stage.lastgood("drill", "--show", run, "--state", str(copy))
     assert shown.status == 0
-    assert shown.out.endswith("\nIt is what was written: every digest agrees.\n")
+    assert shown.out.endswith("\nThe evidence is unchanged: all digests match.\n")
 
     for file, old, new, problems in (
         ("evidence.md", "Bo Diaz", "Cy Young", ["evidence.md was changed after it was written"]),
@@ -128,14 +128,14 @@ def test_the_evidence_is_signed_off_and_a_change_is_found_out(stage: Drilled, tm
             "evidence.json",
             "Bo Diaz",
             "Cy Young",
-            ["the signature of Cy Young does not belong to it", "evidence.json was changed after it was written"],
+            ["the signature of Cy Young does not match the evidence", "evidence.json was changed after it was written"],
         ),
         (
             "evidence.json",
             '"status": "passed"',
             '"status": "failed"',
             [
-                "evidence.json does not hold what its SHA-256 was made of",
+                "evidence.json does not match its SHA-256",
                 "evidence.json was changed after it was written",
             ],
         ),
@@ -173,7 +173,7 @@ def test_it_reminds_when_one_is_overdue(stage: Drilled, tmp_path: Path) -> None:
     never = stage.lastgood("drill", "--due", "--state", str(tmp_path / "nowhere"))
     assert (never.status, never.out) == (
         3,
-        f'"{stage.database}": This machine has no record of a drill that passed; there is to be one every 90 days: '
+        f'"{stage.database}": This machine has no record of a successful drill; one is due every 90 days: '
         "lastgood drill\n",
     )
     settings = stage.folder / "lastgood.toml"
@@ -182,7 +182,7 @@ def test_it_reminds_when_one_is_overdue(stage: Drilled, tmp_path: Path) -> None:
         assert stage.lastgood("drill", "--due").status == 3
         status = stage.lastgood("status", "--json")
         assert status.document["drill"]["overdue"] is True
-        assert "; the next is OVERDUE since 20" in stage.lastgood("status").out
+        assert "; the next has been OVERDUE since 20" in stage.lastgood("status").out
     finally:
         settings.unlink()
 
@@ -193,9 +193,9 @@ def test_people_elsewhere_are_told(stage: Drilled) -> None:
     point = Path(stage.second["evidence"]["point"]["path"]).name
     assert (passed.events, passed.title) == (frozenset({"success"}), "drill passed")
     assert passed.happened == (
-        f'The rollback of "{stage.database}" to {point} was rehearsed in all its phases, and everything was proved.'
+        f'The rollback of "{stage.database}" to {point} was rehearsed in all phases, and every proof holds.'
     )
-    assert passed.next == f"Sign the evidence off: lastgood drill --sign {sealed.evidence.run} --by NAME"
+    assert passed.next == f"Sign off the evidence: lastgood drill --sign {sealed.evidence.run} --by NAME"
     why = Failure(phase="rollback", code="failed", message="cannot go on: it is full", hint="Room.", exit_status=5)
     worse = sealed.evidence.model_copy(update={"status": "failed", "failure": why})
     failed = news.ended(sealed.model_copy(update={"evidence": worse}))
@@ -237,10 +237,10 @@ def test_the_live_server_is_refused(stage: Drilled) -> None:
     refused = stage.lastgood("drill", "--quiet", "--server", stage.live.url("postgres"))
     assert refused.status == 3
     assert refused.err.splitlines()[-3:] == [
-        "error: cannot drill on that server: it is the live one, or a physical copy of it "
+        "error: cannot drill on that server: it is the live server or a physical copy of it "
         f"(system identifier {system})",
         "state: Nothing was changed.",
-        "next:  Name a scratch server that initdb made for itself, or leave --server out.",
+        "next:  Give a scratch server with its own initdb, or leave --server out.",
     ]
     assert sorted(each.name for each in (stage.state / "drills").iterdir()) == before
     runs = sorted((stage.state / "runs").iterdir())

@@ -81,7 +81,7 @@ def test_the_team_is_told_when_a_rollback_begins_ends_and_is_taken_back(
     assert "T0KEN" not in outcome.out + outcome.err
 
     assert lastgood("undo", "--yes").status == 0
-    assert messages(told, "/on-call") == [("warning", "rollback taken back")]
+    assert messages(told, "/on-call") == [("warning", "rollback undone")]
     journals = [path.read_text() for path in sorted((tmp_path / "state" / "runs").iterdir())]
     assert not any("T0KEN" in each for each in journals)
     entries = [json.loads(line) for each in journals for line in each.splitlines()]
@@ -93,7 +93,7 @@ def test_the_team_is_told_when_a_rollback_begins_ends_and_is_taken_back(
 
     told.posted.clear()
     assert lastgood("rollback", "nothing.sql", "--yes").status == 4
-    failed = ("failure", "rollback failed, the restore point can't be used")
+    failed = ("failure", "rollback failed, the restore point is unusable")
     assert messages(told, "/on-call") == messages(told, "/team") == [failed]
     assert lastgood("rollback", "nothing.sql").status == 4
     assert lastgood("rollback", "--dry-run").status == 0
@@ -111,7 +111,7 @@ def test_the_team_is_told_when_a_rollback_begins_ends_and_is_taken_back(
     ("number", "status", "title"),
     [
         (signal.SIGINT, 130, "rollback interrupted"),
-        (signal.SIGKILL, -signal.SIGKILL, "rollback broke off, lastgood was killed"),
+        (signal.SIGKILL, -signal.SIGKILL, "rollback terminated, lastgood was killed"),
     ],
 )
 def test_they_are_told_when_it_is_interrupted_or_killed(
@@ -190,11 +190,11 @@ def test_retention_removes_what_nobody_needs_and_nothing_else(
         days[6]: f"run {second['run']} restored it and can be undone",
         days[7]: "pinned by root: the audit of Q3" if os.getuid() == 0 else found[days[7]],
         days[8]: "goes",
-        "from_elsewhere.sql": "not made by lastgood: goes by name, or with foreign = true in [retention]",
+        "from_elsewhere.sql": "not made by lastgood: remove it by name, or set foreign = true in [retention]",
     }
     text = lastgood("prune", "--dry-run").out
     assert text.startswith("Would remove 4 things (")
-    assert "  By [retention] of lastgood.toml, in days and weeks of UTC.\n" in text
+    assert "  By [retention] of lastgood.toml; days and weeks in time zone UTC.\n" in text
     assert lastgood("prune").status == 3, "nobody has consented"
     done = lastgood("prune", "--yes", "--json")
     assert sorted(done.document["removed"]) == sorted([first["kept"], days[3], days[4], days[8]])
@@ -208,7 +208,7 @@ def test_retention_removes_what_nobody_needs_and_nothing_else(
     assert refused.status == 3
     error = refused.document["error"]
     assert error["message"].startswith(f'cannot prune "{days[7]}": pinned by ')
-    assert error["hint"] == f"Take the pin away first: lastgood points unpin {days[7]}"
+    assert error["hint"] == f"Unpin it first: lastgood points unpin {days[7]}"
     assert {each["name"]: each["pinned"] for each in lastgood("points", "--json").document["points"]}[days[7]] == (
         "the audit of Q3"
     )
@@ -232,9 +232,9 @@ def test_backup_prune_needs_a_policy_and_makes_the_backup_whatever_becomes_of_th
     refused = lastgood("backup", "--prune")
     assert (refused.status, refused.err) == (
         2,
-        "error: cannot prune after the backup: lastgood.toml does not say what is to be kept\n"
+        "error: cannot prune after the backup: lastgood.toml has no retention rules\n"
         "state: Nothing was looked at or changed.\n"
-        "next:  Write it there, as [retention]: docs/retention.md shows how.\n",
+        "next:  Add a [retention] table to it, as docs/retention.md describes.\n",
     )
     assert not Path("backups").exists()
     (tmp_path / "lastgood.toml").write_text("[retention]\nkeep = { last = 1 }\n")
@@ -246,7 +246,7 @@ def test_backup_prune_needs_a_policy_and_makes_the_backup_whatever_becomes_of_th
     assert outcome.status == 3
     assert outcome.document["removed"] == []
     (caution,) = [each["text"] for each in outcome.events if each["event"] == "caution"]
-    assert caution.startswith("the restore point is made; older ones stay: cannot ")
+    assert caution.startswith("the restore point was created, but pruning failed: cannot ")
     outcome = lastgood("backup", "--prune")
     assert outcome.status == 0
     assert outcome.out.endswith(f"  - {first}\n") or f"  - {first}\n" in outcome.out

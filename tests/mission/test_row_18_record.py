@@ -41,7 +41,7 @@ def night(
     said = f"import os; print('stopped with {SECRET}')"
     Path("lastgood.toml").write_text(
         f"[hooks]\nstop = ['{sys.executable}', '-c', '''{said}''']\nstart = ['{sys.executable}', '-c', '0']\n"
-        '[record]\nchecklist = ["the customer desk is told"]\n'
+        '[record]\nchecklist = ["customer support is informed"]\n'
     )
     assert lastgood("backup").status == 0
     with server.target(database).connect() as connection:
@@ -113,7 +113,7 @@ def test_the_day_after(lastgood: Lastgood, server: EmbeddedServer, database: str
         "[x] The emergency backup is there",
         "[ ] A backup was made since",
         "[ ] Users were told [users]: nobody has answered for it",
-        "[ ] the customer desk is told: nobody has answered for it",
+        "[ ] customer support is informed: nobody has answered for it",
         f"lastgood undo {night}",
     )
 
@@ -149,7 +149,7 @@ def test_the_day_after(lastgood: Lastgood, server: EmbeddedServer, database: str
     assert lastgood("backup").status == 0
     assert lastgood("validate").status == 0
     answered = lastgood(
-        "report", "--done", "users", "--done", "the customer desk is told", "--by", "Ann", "--note", "mail"
+        "report", "--done", "users", "--done", "customer support is informed", "--by", "Ann", "--note", "mail"
     )
     assert answered.status == 0, answered.err
     told(
@@ -158,7 +158,7 @@ def test_the_day_after(lastgood: Lastgood, server: EmbeddedServer, database: str
         "[x] The data was validated since [validation]: GO (quick)",
         "[x] A backup was made since",
         "[x] Users were told [users]: mail (answered by Ann, ",
-        "[x] the customer desk is told",
+        "[x] customer support is informed",
         "[ ] The post-mortem was written",
     )
     status = lastgood("status")
@@ -199,7 +199,7 @@ def test_the_day_after(lastgood: Lastgood, server: EmbeddedServer, database: str
     )
     assert draft.read_text() == "what somebody wrote\n"
     Path("lastgood.toml").write_text('[record]\npost_mortem_within = "1ms"\n')
-    told(lastgood("status").out, f"The post-mortem of {night} is OVERDUE since ")
+    told(lastgood("status").out, f"The post-mortem of {night} has been OVERDUE since ")
     assert lastgood("status", "--json").document["post_mortems"][0]["overdue"] is True
     assert lastgood("report", "--done", "post_mortem", "--by", "Ann").status == 0
     assert "post-mortem" not in lastgood("status").out

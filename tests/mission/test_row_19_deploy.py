@@ -21,7 +21,7 @@ from tests.conftest import USUAL, Servers
 from tests.mission.deployments import FAILS, HALF, HANGS, ORPHANS, WRITES, Site, alembic_project
 from tests.support.waiting import until
 
-AGAIN = "Mend the migration, try it with lastgood deploy --dry-run, and deploy again."
+AGAIN = "Fix the migration, test it with lastgood deploy --dry-run, then deploy again."
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +40,8 @@ def site(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def taken_back(site: Site, point: str, undo: str, kept: str) -> tuple[str, str]:
     """The state and the hint of an error that tells of a rollback."""
     return (
-        f'"{site.name}" was put back to {point}, every table proved, and is open.',
-        f'{AGAIN} The database as the migration left it is kept as "{kept}"; to look into it: lastgood facts {kept}.',
+        f'"{site.name}" was rolled back to {point}, every table is proved, and it is open.',
+        f'{AGAIN} The migrated database is kept as "{kept}"; to inspect it: lastgood facts {kept}',
     )
 
 
@@ -51,7 +51,7 @@ def test_a_good_migration_is_deployed(site: Site) -> None:
         "deploy", "--label", "release 42", "--", *site.psql("CREATE TABLE public.notes (id int PRIMARY KEY);")
     )
     assert done.status == 0, done.err
-    assert done.out.startswith(f'Done: "{site.name}" is migrated, and no worse than before.\n')
+    assert done.out.startswith(f'Done: "{site.name}" is migrated and passed the checks.\n')
     # A pipeline's log shows what was done, in order, and what the migration printed.
     stages = [line for line in done.err.splitlines() if line.startswith("done ")]
     assert ["validate" in line for line in stages] == [True, False, False, False, True]
@@ -72,7 +72,7 @@ def test_a_migration_that_fails_half_way_is_taken_back_and_what_the_application_
     before = site.facts()
     done = site.deploy(*site.psql(HALF + WRITES + FAILS))
     assert done.status == 6, done.err
-    problem = 'the migration "psql" ended with status 3'
+    problem = 'migration "psql" exited with status 3'
     report, error = done.deployment, done.document["error"]
     assert (report["status"], report["problem"]) == ("rolled back", problem)
     point = Path(report["point"]).name
@@ -87,7 +87,7 @@ def test_a_migration_that_fails_half_way_is_taken_back_and_what_the_application_
     assert (lost["deals"]["written_since"], lost["deals"]["by"]) == (2, "created_at")
     notes = [each["text"] for each in map(json.loads, done.err.splitlines()) if each["event"] == "note"]
     assert (
-        "going back takes away 2 rows of public.deals, written since (by created_at); the kept database has them"
+        "the rollback removes 2 rows of public.deals, written since (by created_at); the kept database has them"
     ) in notes
     with site.server.target("postgres").connect() as connection:
         mark = next(mark for found, mark in marked(connection) if found.name == report["kept"])
@@ -104,7 +104,7 @@ def test_a_migration_that_breaks_data_and_ends_with_status_0_is_taken_back(site:
     )
     assert f"error: cannot deploy: the data is worse than before the migration: {said}\n" in done.err
     assert f"Worse than before the migration\n  FAIL  {said}\n        id=1, contact=1\n" in done.out
-    assert f'"{site.name}": failed; the database was put back\n' in done.out
+    assert f'"{site.name}": failed; the database was rolled back\n' in done.out
     assert site.same_as(before)
 
 
@@ -127,10 +127,9 @@ def test_a_migration_that_left_nothing_is_only_shown_to_have_done_so(site: Site)
         f"equal: {len(before.tables)} tables ({before.rows} rows), {len(before.objects)} schema objects, owners, "
         "privileges and comments"
     )
-    assert error["message"] == 'cannot deploy: the migration "sh" was killed by signal 9 (SIGKILL)'
+    assert error["message"] == 'cannot deploy: migration "sh" was killed by signal 9 (SIGKILL)'
     assert error["state"] == (
-        f'"{site.name}" is as it was before the migration, and open. It was compared with '
-        f"{Path(report['point']).name}: {compared}."
+        f'"{site.name}" is unchanged and open. It was compared with {Path(report["point"]).name}: {compared}.'
     )
     assert error["hint"] == AGAIN
     assert site.same_as(before)
@@ -144,7 +143,7 @@ def test_alembic_that_fails_in_its_second_revision_is_taken_back_to_before_the_f
     done = site.deploy("alembic", "upgrade", "head")
     assert done.status == 6, done.err
     report = done.deployment
-    assert report["problem"] == 'the migration "alembic" ended with status 1'
+    assert report["problem"] == 'migration "alembic" exited with status 1'
     assert "public.missing" in report["command"]["output"]
     gone = {loss["name"] for loss in report["loss"] if loss["point_rows"] is None}
     assert gone == {"alembic_version", "first"}
@@ -158,7 +157,7 @@ def test_a_migration_that_hangs_is_ended_with_all_that_it_started(site: Site) ->
     done = site.deploy("sh", "-c", f"setsid {shlex.join(script)} & wait", options=("--time-limit", "1500ms"))
     assert done.status == 6, done.err
     report = done.deployment
-    assert report["problem"] == 'the migration "sh" did not end within 1.5 s and was ended'
+    assert report["problem"] == 'migration "sh" exceeded its time limit of 1.5 s and was terminated'
     assert report["command"]["status"] is None
     assert report["command"]["processes_ended"] >= 2
     assert [each.split('("')[1] for each in report["command"]["sessions_ended"]] in ([], ['something else")'])
@@ -223,8 +222,8 @@ def test_after_kill_9_anybody_can_go_on(site: Site, at_work: Callable[[], None],
     next_one = site.lastgood("deploy", "--json", "--", "true", environment=elsewhere)
     assert next_one.status == 3
     assert next_one.document["error"]["hint"] == (
-        "Run lastgood recover to go back to the restore point that it made. If the database is good as it is: "
-        f"lastgood deploy --accept {found['run']}"
+        "Run lastgood recover to roll back to its restore point. To accept the database as it is: lastgood deploy "
+        f"--accept {found['run']}"
     )
     answer = site.lastgood("recover", "--yes", "--json", environment=elsewhere)
     assert answer.status == 0, answer.err
@@ -243,8 +242,8 @@ def test_a_rollback_that_fails_says_how_to_go_on(site: Site) -> None:
     report, error = done.deployment, done.document["error"]
     assert (report["status"], error["code"]) == ("not rolled back", "not_taken_back")
     assert error["message"] == (
-        "cannot take the failed deployment back: No space left on device; it had failed: "
-        'the migration "psql" ended with status 3'
+        "cannot roll the failed deployment back: No space left on device; the deployment had failed: "
+        'migration "psql" exited with status 3'
     )
     assert (
         error["state"]
@@ -293,14 +292,14 @@ def test_a_dry_run_can_t_reach_the_live_database(site: Site) -> None:
         "deploy", "--json", "--dry-run", "--", "true", environment={"MIGRATION_URL": site.server.url(site.name)}
     )
     assert variable.document["error"]["message"] == (
-        'cannot try the migration on a clone: the variable "MIGRATION_URL" leads to the live database'
+        'cannot try the migration on a clone: variable "MIGRATION_URL" names the live database'
     )
     # A tool that has the database in a file of its own is ended as soon as it is seen there.
     stray = site.deploy("sh", "-c", f"PGDATABASE={site.name} psql -c 'SELECT pg_sleep(60)'", options=("--dry-run",))
     assert stray.status == 7
     assert stray.document["error"]["message"] == (
-        f'cannot try the migration on a clone: it opened a session in "{site.name}" itself, in spite of its '
-        "environment, and was ended"
+        f'cannot try the migration on a clone: it connected to "{site.name}" itself, despite its '
+        "environment, and was terminated"
     )
     assert len(list(site.backups.glob("*_before_stray_trial.sql"))) == 1
     assert site.same_as(before)
@@ -322,7 +321,7 @@ def test_a_server_that_restarts_meanwhile_is_waited_for(tmp_path: Path) -> None:
             until(half_done, "the migration is half done")
             server.stop(signal.SIGQUIT)  # as in a crash
             assert process.stderr is not None
-            waits = "the server went away; waiting up to 5 min for it"
+            waits = "lost connection to the server; retrying for up to 5 min"
             assert any(json.loads(line).get("text") == waits for line in process.stderr)
             server.start()
             # And once more, in the middle of the way back.
@@ -331,7 +330,7 @@ def test_a_server_that_restarts_meanwhile_is_waited_for(tmp_path: Path) -> None:
             server.start()
             out, err = process.communicate(timeout=90)
             assert process.wait(90) == 6, err
-            assert "the server was restarted meanwhile: going back once more (" in err
+            assert "the server was restarted: retrying the rollback (" in err
         assert json.loads(out)["error"]["deployment"]["status"] == "rolled back"
         assert site.lastgood("status").status == 0
         assert site.same_as(before)
@@ -362,7 +361,7 @@ def test_errors_that_psql_goes_on_after_are_not_done(site: Site, redirected: boo
     ]
     if file is not None:
         assert report["problem"] == (
-            f'the migration "{program}" ended with status 0, but 2 commands of it failed: '
+            f'migration "{program}" exited with status 0, but 2 commands failed: '
             f"psql:{file}:2: ERROR:  division by zero"
         )
     assert "To accept harmless errors: --allow-errors REASON." in done.document["error"]["hint"]
@@ -378,7 +377,7 @@ def test_errors_may_be_accepted_with_a_reason(site: Site) -> None:
     assert "error: cannot accept errors: the reason of --allow-errors is empty" in refused.err
     done = site.lastgood("deploy", "--allow-errors", "it may be gone", "--", *command)
     assert done.status == 0, done.err
-    assert "errors of the migration are accepted (it may be gone): psql:" in done.err
+    assert "errors of the migration were accepted (it may be gone): psql:" in done.err
     assert "accepted" in done.out
     # A migration without a record of it is no damage.
     found = json.loads(site.lastgood("recover", "--dry-run", "--json").out)["diagnosis"]
@@ -397,7 +396,7 @@ def test_a_key_that_is_dropped_does_not_hide_the_rows_that_break_it(site: Site) 
     )
     assert done.status == 6, done.err
     said = (
-        "foreign_key:public.deals.deals_contact_fkey: the foreign key was dropped, and 3 rows of public.deals without "
+        "foreign_key:public.deals.deals_contact_fkey: the foreign key was dropped; 3 rows of public.deals without "
         "a match for contact in public.contacts (id)"
     )
     assert f"error: cannot deploy: the data is worse than before the migration: {said}" in done.err

@@ -202,7 +202,7 @@ def test_the_traps_of_the_old_guide(site: Site, lastgood: Lastgood) -> None:
     hand.variables["OTHER_POINT"] = str(other)
     assert hand.fails("point").endswith(f"cannot use {other}: its end is missing; see scenario 3\n")
     # Nothing is switched to that was not compared, and nothing is made without an emergency backup.
-    assert hand.fails("create") == "cannot go on: there is no emergency backup yet (block backup)\n"
+    assert hand.fails("create") == "cannot continue: there is no emergency backup yet (block backup)\n"
     assert hand.fails("swap") == "cannot switch: there is no emergency backup (block backup)\n"
     hand.does("backup")
     assert hand.fails("swap") == "cannot switch: the restored database was not compared (block compare)\n"
@@ -210,7 +210,7 @@ def test_the_traps_of_the_old_guide(site: Site, lastgood: Lastgood) -> None:
     del hand.variables["OTHER_POINT"]
     point.write_bytes(whole[: whole.rindex(b"\n", 0, len(whole) * 6 // 10) + 1])
     hand.does("create")
-    assert hand.fails("restore") == ("cannot restore: nobody looked whether the restore point is whole (block point)\n")
+    assert hand.fails("restore") == ("cannot restore: the restore point was not checked (block point)\n")
     (site.store / "by-hand-1" / "point.whole").write_text(str(point))
     hand.does("restore", "expected")
     assert "of the figures above differ from the restore point's" in hand.fails("compare")
@@ -239,7 +239,9 @@ def test_out_of_date(site: Site, lastgood: Lastgood) -> None:
     )
     Path("README.md").write_bytes(b"# CRM\r\n")
     for wrong_call in (["--output", "a.html", "--html"], ["--output", "README.md", "--readme", "README.md"]):
-        assert lastgood("guide", *wrong_call).err.startswith(f'error: cannot write two things to "{wrong_call[1]}"\n')
+        assert lastgood("guide", *wrong_call).err.startswith(
+            f'error: cannot write two documents to "{wrong_call[1]}"\n'
+        )
     assert lastgood("guide", "--check", "--html").status == 2
     assert lastgood("guide", "--readme", "README.md", "--output", "-").status == 2
     assert lastgood("guide", "--html", "--readme", "README.md").status == 0
@@ -261,15 +263,15 @@ def test_out_of_date(site: Site, lastgood: Lastgood) -> None:
     stale = lastgood("guide", "--check", "--json")
     assert stale.status == 3
     assert [reason.split(" (")[0] for reason in stale.document["reasons"][1:]] == [
-        "the database has other tables than then",
-        "owners, grants or objects that have them were changed since",
-        "the database's owner, grants, limit or settings were changed since",
+        "the tables of the database changed",
+        "owners, grants or their objects changed",
+        "owner, grants, connection limit or settings of the database changed",
         "its commands were edited by hand",
     ]
-    assert stale.document["reasons"][0].startswith(f'it goes back to "{site.database}_')
+    assert stale.document["reasons"][0].startswith(f'it uses restore point "{site.database}_')
     GUIDE.write_text("# Notes\n", encoding="utf-8")
     assert lastgood("guide", "--check", "--json").document["reasons"] == [
-        "it was not written by lastgood, or the line that says from what it was written is gone"
+        "it was not written by lastgood, or the line that records its origin is missing"
     ]
 
 

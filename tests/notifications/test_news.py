@@ -82,14 +82,14 @@ def test_a_rollback_that_begins() -> None:
     assert (set(told.events), told.severity) == ({"start"}, "info")
     assert told.title == "crm on db.example.org: rollback started"
     assert told.text == (
-        '"crm" goes back to crm_20261123_020000.sql, made 2026-11-23 02:00:00 UTC (6 hours ago).\n'
+        '"crm" is being rolled back to crm_20261123_020000.sql, made 2026-11-23 02:00:00 UTC (6 hours ago).\n'
         "\n"
-        'State: Nothing has been changed so far. "crm" can be read until the switch; writers wait from now on.\n'
+        'State: Nothing was changed yet. "crm" is readable until the switch; writes are blocked from now on.\n'
         "\n"
         "Lost: 39 rows written since the restore point (contacts 37, deals 2). "
-        'All of it stays in "crm_old_1".\n'
+        'Everything is kept in "crm_old_1".\n'
         "\n"
-        "Next: Nothing to do. lastgood status shows whether it is at work.\n"
+        "Next: No action needed. lastgood status shows the progress.\n"
         "\n"
         "Expected: about 2 min 10 s\n"
         f"Run: {RUN}\n"
@@ -97,34 +97,34 @@ def test_a_rollback_that_begins() -> None:
         "Command: lastgood rollback\n"
     )
     assert told.markdown == (
-        '"crm" goes back to crm\\_20261123\\_020000.sql, made 2026-11-23 02:00:00 UTC (6 hours ago).\n'
+        '"crm" is being rolled back to crm\\_20261123\\_020000.sql, made 2026-11-23 02:00:00 UTC (6 hours ago).\n'
         "\n"
-        '**State:** Nothing has been changed so far. "crm" can be read until the switch; writers wait from now on.\n'
-        "\n"
+        '**State:** Nothing was changed yet. "crm" is readable until the switch; writes are blocked from now '
+        "on.\n\n"
         "**Lost:** 39 rows written since the restore point (contacts 37, deals 2). "
-        'All of it stays in "crm\\_old\\_1".\n'
+        'Everything is kept in "crm\\_old\\_1".\n'
         "\n"
-        "**Next:** Nothing to do. lastgood status shows whether it is at work.\n"
+        "**Next:** No action needed. lastgood status shows the progress.\n"
         "\n"
         "- Expected: about 2 min 10 s\n"
         f"- Run: {RUN}\n"
         "- By: ann on web-1\n"
         "- Command: lastgood rollback\n"
     )
-    assert told.html.startswith("<p>&quot;crm&quot; goes back to crm_20261123_020000.sql, made")
+    assert told.html.startswith("<p>&quot;crm&quot; is being rolled back to crm_20261123_020000.sql, made")
     assert "<p><strong>Lost:</strong> 39 rows" in told.html
 
 
 @pytest.mark.parametrize(
     ("losses", "said"),
     [
-        ((), "By numbers of rows and time stamps nothing; rows changed in place go back too."),
-        ((loss("notes", None, 3),), "Nothing: no row of it differs from the restore point."),
-        ((loss("notes", 3, 3),), "By numbers of rows and time stamps nothing; rows changed in place go back too."),
+        ((), "Nothing by row counts and time stamps; changes to existing rows are reverted, too."),
+        ((loss("notes", None, 3),), "Nothing: no row differs from the restore point."),
+        ((loss("notes", 3, 3),), "Nothing by row counts and time stamps; changes to existing rows are reverted, too."),
         ((loss("notes", 3, 3, content="changed"),), "rows changed in place in notes."),
         (
             (loss("e", 4, None), loss("b", 1, None, schema="x"), loss("c", 1, None), loss("d", 1, None)),
-            "4 tables made since it (e, x.b, c and 1 more).",
+            "4 tables created since then (e, x.b, c and 1 more).",
         ),
         (
             tuple(loss(name, 2, 1) for name in "abcde"),
@@ -133,31 +133,31 @@ def test_a_rollback_that_begins() -> None:
     ],
 )
 def test_what_is_lost(losses: tuple[TableLoss, ...], said: str) -> None:
-    assert news.lost(losses, "crm_old_1") == f'{said} All of it stays in "crm_old_1".'
+    assert news.lost(losses, "crm_old_1") == f'{said} Everything is kept in "crm_old_1".'
 
 
 @pytest.mark.parametrize(
     ("error", "title", "events"),
     [
         (Refused("cannot"), "rollback refused, nothing changed", {"failure"}),
-        (BadPoint("cannot"), "rollback failed, the restore point can't be used", {"failure"}),
+        (BadPoint("cannot"), "rollback failed, the restore point is unusable", {"failure"}),
         (Failed("cannot"), "rollback failed, nothing switched", {"failure"}),
         (Interrupted("interrupted"), "rollback interrupted", {"failure"}),
-        (Stopped("cannot"), "rollback stopped in between", {"failure"}),
-        (NotStarted("cannot"), "the application is stopped and could not be started", {"failure"}),
+        (Stopped("cannot"), "rollback interrupted, to be resumed or aborted", {"failure"}),
+        (NotStarted("cannot"), "the application is stopped and did not start", {"failure"}),
         (
             ChecksFailed("cannot", hint="", state="", run=RUN, problem="x"),
-            "restored, but the application does not work with it",
+            "restored, but the application checks failed",
             {"failure"},
         ),
         (
             ChecksFailedAfterSwap("cannot"),
-            "rollback taken back, the application did not work",
+            "rollback undone, application checks failed",
             {"failure", "undo"},
         ),
-        (TakenBack("cannot"), "rollback failed and was taken back", {"failure", "undo"}),
-        (NotTakenBack("cannot"), "rollback FAILED and was not taken back", {"failure"}),
-        (LastgoodError("a defect in lastgood (KeyError)"), "rollback broke off", {"failure"}),
+        (TakenBack("cannot"), "rollback failed and was rolled back", {"failure", "undo"}),
+        (NotTakenBack("cannot"), "rollback FAILED and was not rolled back", {"failure"}),
+        (LastgoodError("a defect in lastgood (KeyError)"), "rollback terminated unexpectedly", {"failure"}),
     ],
 )
 def test_how_a_failure_is_called(error: LastgoodError, title: str, events: set[Event]) -> None:

@@ -65,7 +65,7 @@ def test_who_sits_at_it_is_not_told_and_who_does_not_is(sent: Sent) -> None:
     for unattended, error, told in (
         (False, BadPoint("cannot find it"), []),
         (True, UsageError("cannot read the command"), []),
-        (True, BadPoint("cannot find it"), ["crm on db.example.org: rollback failed, the restore point can't be used"]),
+        (True, BadPoint("cannot find it"), ["crm on db.example.org: rollback failed, the restore point is unusable"]),
     ):
         sent.titles.clear()
         with pytest.raises(type(error)), found.telling("rollback", TARGET, unattended=unattended):
@@ -78,7 +78,7 @@ def test_who_sits_at_it_is_not_told_and_who_does_not_is(sent: Sent) -> None:
         emit(StageStarted("build", "build"))
         emit(StageStarted("prove", "prove"))
         assert sent.titles == ["crm on db.example.org: started"]
-        assert sent.will_be == "crm on db.example.org: rollback broke off, lastgood was killed"
+        assert sent.will_be == "crm on db.example.org: rollback terminated, lastgood was killed"
         broken = Failed("cannot go on")
         telling.failed(broken)
         raise broken

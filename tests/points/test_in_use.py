@@ -90,7 +90,7 @@ def test_unfinished_or_running_work_keeps_its_restore_point(
             made.reasons(prune.Wish(named=("deployed.sql", "free.sql")))
         assert (caught.value.message, caught.value.hint, caught.value.state) == (
             'cannot prune "deployed.sql": the unfinished deployment 20260615-1 needs it',
-            "Look at lastgood status; what is unfinished needs it.",
+            "Run lastgood status to see which unfinished run needs it.",
             "Nothing was removed.",
         )
         clear_deployment(maintenance, deployment)
@@ -154,7 +154,7 @@ def test_each_kind_of_restore_point_is_counted_by_itself(made: Store) -> None:
     made.add("neighbour.sql", NOW + timedelta(hours=3), database="billing")
     foreign = made.folder / "foreign.sql"
     foreign.write_bytes((made.folder / "new.sql").read_bytes())
-    stays = "not made by lastgood: goes by name, or with foreign = true in [retention]"
+    stays = "not made by lastgood: remove it by name, or set foreign = true in [retention]"
     expected = {
         "cut.sql": "daily 2026-06-15",
         "foreign.sql": stays,
@@ -167,7 +167,7 @@ def test_each_kind_of_restore_point_is_counted_by_itself(made: Store) -> None:
     also_foreign = replace(policy, retention=Retention(keep=Keep(daily=1), foreign=True))
     assert made.reasons(also_foreign)["foreign.sql"].startswith("daily ")
     only_kept = replace(policy, retention=Retention(kept=Keep(last=1)))
-    assert made.reasons(only_kept)["old.sql"] == "[retention] says nothing of restore points"
+    assert made.reasons(only_kept)["old.sql"] == "[retention] has no rule for restore points"
     # The age counts back from the newest valid one: damaged ones and those in the future are ignored.
     within = replace(policy, retention=Retention(keep=Keep(within=30 * 86400)))
     assert made.reasons(within)["new.sql"] == "within 30 days"
@@ -181,8 +181,8 @@ def test_an_emergency_backup_stays_while_a_post_mortem_is_due_on_any_machine(mad
         made.add(f"saved_{hours}.sql", now - timedelta(hours=hours), purpose="emergency")
     assert made.reasons(prune.Wish(keep=1), within=48 * 3600) == {
         "newest.sql": "among the 1 newest",
-        "saved_1.sql": "an emergency backup of the last 2 days",
-        "saved_47.sql": "an emergency backup of the last 2 days",
+        "saved_1.sql": "emergency backup of the last 2 days",
+        "saved_47.sql": "emergency backup of the last 2 days",
         "saved_49.sql": "goes",
     }
     assert made.reasons(prune.Wish(named=("saved_1.sql",)), within=48 * 3600)["saved_1.sql"] == "goes"

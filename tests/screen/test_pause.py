@@ -91,7 +91,7 @@ def test_what_became_of_them(pause: PauseReport | None, said: str | None) -> Non
     assert lines == ([] if said is None else [f"Held back {said}"])
 
 
-def test_a_status_says_who_waits_and_how_to_let_them_go() -> None:
+def test_a_status_shows_a_pause_and_how_to_resume() -> None:
     on, stream = screen()
     resume = f"psql '{CONSOLE}' -c 'RESUME \"app\"'"
     look = f"psql '{CONSOLE}' -c 'SHOW DATABASES'"
@@ -109,9 +109,9 @@ def test_a_status_says_who_waits_and_how_to_let_them_go() -> None:
     )
     assert stream.getvalue() == (
         '"crm" is open: 1 session, PostgreSQL 18.6\n'
-        '  PgBouncer HOLDS BACK the clients of "app": 12 queries wait. To let them go on:\n'
+        '  PgBouncer is PAUSED for "app": 12 queries wait. To resume it:\n'
         f"    {resume}\n"
-        "  Whether PgBouncer holds back clients is not known: it is down. To see it:\n"
+        "  The state of PgBouncer is unknown: it is down. To check it:\n"
         "    psql 'host=10.0.0.5 port=6432 user=boss dbname=pgbouncer' -c 'SHOW\n"
         "    DATABASES'\n"
     )

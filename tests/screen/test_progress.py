@@ -163,7 +163,7 @@ def test_the_line_of_a_load_gives_way_to_a_narrow_terminal() -> None:
     assert stages.line("build", 100) == f"build: {said}"
 
 
-def test_without_a_terminal_a_long_stage_says_less_and_less() -> None:
+def test_without_a_terminal_a_long_stage_reports_less_often() -> None:
     stream, now = io.StringIO(), 0.0
     screen = Screen(stdout=io.StringIO(), stderr=stream, width=120)
     plain = progress._PlainLines(screen, quiet=False, stages=progress._Stages(lambda: now))

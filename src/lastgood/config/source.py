@@ -13,13 +13,13 @@ from typing import Any
 from lastgood.config.options import FILE_NAME, NOTHING_LOOKED_AT, Value
 from lastgood.errors import UsageError
 
-LOOK_UP = "docs/reference/configuration.md says what it may be."
+LOOK_UP = "See the allowed values in docs/reference/configuration.md."
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong in a file: ``message`` as an error says it when it is the only one, ``place`` and
-    ``why`` for a list; ``hint`` what to do about it."""
+    """One error in a file: ``message`` when it is the only one, ``place`` and ``why`` for a list of several; ``hint``
+    is the remedy."""
 
     message: str
     place: str
@@ -28,13 +28,13 @@ class Problem:
 
 
 def find(named: Value | None, folder: Path) -> Path | None:
-    """The file that is ``named``, or the nearest one in ``folder`` and those above it. Raises UsageError."""
+    """The file ``named`` by the user, or the nearest one in ``folder`` and its parents. Raises UsageError."""
     if named:
         file = Path(str(named)).expanduser()
         if not file.is_file():
             raise UsageError(
                 f'cannot read "{file}": no such file',
-                hint="`lastgood init` writes a configuration file.",
+                hint="Write a configuration file: lastgood init",
                 state=NOTHING_LOOKED_AT,
             )
         return file
@@ -43,10 +43,10 @@ def find(named: Value | None, folder: Path) -> Path | None:
         if file.is_file():
             return file
         if file.is_symlink() and not file.exists():
-            # Somebody wants a file: to go by none would be to go without its hooks.
+            # The link shows that a file is wanted: to continue without one would skip its hooks.
             raise UsageError(
-                f'cannot read "{file}": it is a link to "{file.readlink()}", which is not there',
-                hint="Mend the link, or remove it to go on without a configuration file.",
+                f'cannot read "{file}": it is a link to "{file.readlink()}", which does not exist',
+                hint="Correct the link, or remove it to continue without a configuration file.",
                 state=NOTHING_LOOKED_AT,
             )
     return None
@@ -62,13 +62,13 @@ def parsed(file: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise UsageError(
             f'cannot read "{file}": it is not in UTF-8',
-            hint="Save it in that encoding. (What PowerShell writes with > is UTF-16.)",
+            hint="Save it in UTF-8. (PowerShell's > writes UTF-16.)",
             state=NOTHING_LOOKED_AT,
         ) from error
     except tomllib.TOMLDecodeError as error:
-        # The parser quotes no more than one character of the file.
+        # The parser quotes at most one character of the file.
         raise UsageError(
             f'cannot read "{file}": {error}',
-            hint="Mend the file, or let `lastgood init --force` write a new one.",
+            hint="Correct the file, or write a new one: lastgood init --force",
             state=NOTHING_LOOKED_AT,
         ) from error

@@ -16,7 +16,7 @@ from lastgood.text import units
 
 
 class WrongInFile(Exception):
-    """An option that the file gives can't be used; what else is wrong in the file is to be said with it."""
+    """An invalid option in the file; it is reported together with the other errors of the file."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.message)
@@ -74,13 +74,13 @@ def _converted(each: Option, value: Value, origin: str) -> Value:
         problem = {str: "a text", Path: "a text", bool: "true or false"}[each.type]
     raise UsageError(
         f"cannot use {origin}: it must be {problem}",
-        hint="`lastgood --help` shows the options.",
+        hint="List the options: lastgood --help",
         state=NOTHING_LOOKED_AT,
     )
 
 
 def _number(each: Option, text: str) -> int | None:
-    """The number that the text means; None when it means none, or one that is too small."""
+    """The number in the text; None when it is not a number, or too small."""
     try:
         number = units.read_size(text.strip().removesuffix("/s")) if each.unit else int(text)
     except ValueError:

@@ -1,8 +1,8 @@
-"""The warden: a process of its own that ends a migration when we can't.
+"""The warden: a separate process that terminates a migration if lastgood is killed.
 
-A migration must not go on unsupervised: when lastgood is killed, its command is ended with all that it has started,
-which is written into the deployment's journal. It reads from us: ``group N`` tells it the command's process group,
-``done`` is the end of it. When its input ends without that word, we are gone.
+A migration must not run unsupervised: if lastgood is killed, the warden terminates the command with all its processes
+and writes that to the deployment's journal. Its input is ``group N``, the command's process group, and ``done``, the
+end of the command. If the input ends without ``done``, lastgood was killed.
 
     python -m lastgood.deadman.migration < order
 """
@@ -27,52 +27,52 @@ DONE, GROUP = "done", "group"
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What the warden is told: the variable that the command's processes bear, and where to write what it did."""
+    """The order for the warden: the variable in the environment of the command's processes, and the journal."""
 
     mark: tuple[str, str]
     journal: Path
 
     def text(self) -> str:
-        """One line."""
+        """Return the order as one line."""
         return json.dumps({"mark": list(self.mark), "journal": str(self.journal)})
 
     @classmethod
     def parse(cls, line: str) -> Order:
-        """What ``text`` wrote."""
+        """Parse what ``text`` wrote."""
         found = json.loads(line)
         name, value = found["mark"]
         return cls((name, value), Path(found["journal"]))
 
 
 class Warden:
-    """Our side of it."""
+    """The parent's side of the warden."""
 
     def __init__(self, companion: Companion) -> None:
         self._companion = companion
         self.pid = companion.pid
 
     def watch(self, group: int) -> None:
-        """Tells it the process group that is to end with us."""
+        """Send the process group that must end with this process."""
         with suppress(OSError):
             self._companion.write(f"{GROUP} {group}")
 
     def dismiss(self) -> None:
-        """Tells it that the command has ended."""
+        """Report that the command has ended."""
         with suppress(OSError):
             self._companion.write(DONE)
 
 
 @contextmanager
 def standing_by(order: Order) -> Iterator[Warden]:
-    """A warden for the length of a block; unless dismissed, it acts when the block ends. Raises NotReady."""
+    """Run a warden for the length of a block. Unless dismissed, it acts when the block ends. Raises NotReady."""
     with companion.standing_by("lastgood.deadman.migration", order.text()) as found:
         yield Warden(found)
 
 
 def main() -> int:
-    """The warden itself."""
+    """Run the warden."""
     for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(one, signal.SIG_IGN)  # what ends us ends its input, and that is what it goes by
+        signal.signal(one, signal.SIG_IGN)  # it reacts only to the end of its input
     order = Order.parse(sys.stdin.readline())
     group: int | None = None
     print(READY, flush=True)

@@ -1,8 +1,8 @@
-"""The keeper: a process of its own that ends an embedded server and removes its folders when we can't.
+"""The keeper: a separate process that stops an embedded server and removes its folders if lastgood is killed.
 
-A server runs in a session of its own, so whoever kills lastgood leaves it running. The keeper is told the folders
-before they are made, and reads from us: ``done`` is the end of it. When its input ends without that word, we are gone;
-then it ends what runs in those folders, and removes them.
+The server runs in its own session, so it survives a kill of lastgood. The keeper receives the folders before they are
+created. Its input is ``done`` at the regular end. If the input ends without ``done``, lastgood was killed: the keeper
+stops the servers in those folders and removes the folders.
 
     python -m lastgood.deadman.server < order
 """
@@ -24,24 +24,24 @@ from lastgood.process import companion
 from lastgood.process.companion import READY
 
 DONE = "done"
-# An immediate shutdown takes no longer; what is still there then is killed.
+# The limit of an immediate shutdown; remaining processes are then killed.
 PATIENCE_SECONDS = 10.0
 _PROC = Path("/proc")
 
 
 @contextmanager
 def keeping(folders: Sequence[Path]) -> Iterator[None]:
-    """For the length of a block these folders, and servers whose data lie in them, do not outlive us, however we end.
-    They need not exist yet. When the block itself ends, removing them is the caller's. Raises NotReady."""
+    """Ensure for the length of a block that these folders, and servers with data in them, do not outlive this process.
+    They need not exist yet. At the regular end of the block, the caller removes them. Raises NotReady."""
     order = json.dumps([str(folder) for folder in folders])
     with companion.standing_by("lastgood.deadman.server", order) as keeper:
         yield
-        with suppress(OSError):  # it is gone already
+        with suppress(OSError):  # the keeper has already exited
             keeper.write(DONE)
 
 
 def sweep(folders: Sequence[Path]) -> None:
-    """Ends the servers whose data lie in these folders, and removes the folders. One that is gone is as good."""
+    """Stop the servers with data in these folders, and remove the folders. Missing ones are ignored."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     how = signal.SIGQUIT
     while left := list(_servers(folders)):
@@ -52,14 +52,15 @@ def sweep(folders: Sequence[Path]) -> None:
             how = signal.SIGKILL
             if time.monotonic() > deadline + PATIENCE_SECONDS:
                 break
-        # Nothing tells when somebody else's child has ended but looking.
+        # The end of a process that is not our child can only be polled.
         time.sleep(0.05)
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _servers(folders: Sequence[Path]) -> Iterator[int]:
-    """The processes whose command line names a folder of data in one of these: ``postgres -D DATA``, ``initdb``."""
+    """Yield the processes with a data folder in one of these on their command line: ``postgres -D DATA``,
+    ``initdb``."""
     wanted = [os.fsencode(folder) for folder in folders]
     if not _PROC.is_dir():
         yield from _by_their_files(folders)
@@ -70,7 +71,7 @@ def _servers(folders: Sequence[Path]) -> Iterator[int]:
         try:
             words = (entry / "cmdline").read_bytes().split(b"\0")
         except OSError:
-            continue  # it has ended meanwhile, or is not ours to look at
+            continue  # it has ended, or is not readable for us
         if any(word == b"-D" and _within(after, wanted) for word, after in pairwise(words)):
             yield int(entry.name)
 
@@ -80,7 +81,7 @@ def _within(path: bytes, folders: Sequence[bytes]) -> bool:
 
 
 def _by_their_files(folders: Sequence[Path]) -> Iterator[int]:
-    """Where there is no /proc: what the servers wrote into their folders."""
+    """Without /proc, read the process ids from the postmaster.pid files."""
     for folder in folders:
         for file in (folder / "postmaster.pid", folder / "data" / "postmaster.pid"):
             with suppress(OSError, ValueError, IndexError):
@@ -90,9 +91,9 @@ def _by_their_files(folders: Sequence[Path]) -> Iterator[int]:
 
 
 def main() -> int:
-    """The keeper itself."""
+    """Run the keeper."""
     for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(one, signal.SIG_IGN)  # what ends us ends its input, and that is what it goes by
+        signal.signal(one, signal.SIG_IGN)  # it reacts only to the end of its input
     folders = [Path(each) for each in json.loads(sys.stdin.readline())]
     print(READY, flush=True)
     if sys.stdin.readline().strip() != DONE:

@@ -1,4 +1,4 @@
-"""The application: what was done about it, whether it works, and how the server did afterwards."""
+"""The application as text: its hooks, its health, and the watch of the server."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from lastgood.errors import ChecksFailed
 from lastgood.screen.screen import Column, Screen
 from lastgood.text import units
 
-# Of the last answer of a health check; the JSON document and the journal have more.
+# Characters of the last answer of a health check; the JSON document and the journal have more.
 BODY_SHOWN = 200
-VERDICTS = {"same": "", "worse": "WORSE", "not known": "not known"}
+VERDICTS = {"same": "", "worse": "WORSE", "not known": "unknown"}
 
 
 def show(screen: Screen, report: ApplicationReport | None) -> None:
-    """Its hooks and checks, then the figures of the watch."""
+    """Print the hooks and checks, then the figures of the watch."""
     if report is None:
         return
     screen.heading("The application")
@@ -27,9 +27,9 @@ def show(screen: Screen, report: ApplicationReport | None) -> None:
     if watch is None:
         return
     against = (
-        f"against the {units.duration(watch.before_seconds)} before the run"
+        f"compared with the {units.duration(watch.before_seconds)} before the run"
         if watch.before_seconds is not None
-        else "with nothing known of the time before"
+        else "without figures from before"
     )
     screen.heading(f"The server, watched for {units.duration(watch.seconds)} {against}")
     if watch.ended:
@@ -46,7 +46,7 @@ def show(screen: Screen, report: ApplicationReport | None) -> None:
 
 
 def _hook(result: HookResult) -> str:
-    how = "well" if not result.problem else result.problem
+    how = "ok" if not result.problem else result.problem
     return f"{how}, {units.duration(result.seconds)}"
 
 
@@ -55,7 +55,7 @@ def _health(result: HealthResult | None) -> str:
         return ""
     tries = f"{units.counted(result.tries, 'try', 'tries')}, {units.duration(result.seconds)}"
     if result.problem:
-        body = " ".join(result.body.split())  # a page of HTML would fill the screen
+        body = " ".join(result.body.split())  # an HTML page would fill the screen
         answer = f"; last answer: {body[:BODY_SHOWN]}" if body else ""
         return f"{result.url}: {result.problem} ({tries}){answer}"
     return f"{result.url} answered {result.status} ({tries})"
@@ -69,18 +69,18 @@ def _value(figure: Figure, value: float | None) -> str:
 
 
 def failed(screen: Screen, error: ChecksFailed, live: str) -> None:
-    """What failed, and what each answer means; the question itself is the last line."""
+    """Print the failure and the meaning of each answer, then the question."""
     screen.say(
         f"The application does not work with the restored database: {error.problem}", style="bold red", stderr=True
     )
     screen.say(
-        f'"{live}" becomes what it was before this run again; what was restored is kept.',
+        f'the previous database becomes "{live}" again; the restored one is kept.',
         first="  undo  ",
         indent=8,
         stderr=True,
     )
     screen.say(
-        f"the restored database stays in service; lastgood undo {error.run} goes back later.",
+        f"the restored database remains in service. To undo later: lastgood undo {error.run}",
         first="  keep  ",
         indent=8,
         stderr=True,

@@ -1,6 +1,6 @@
-"""A document in parts, for a terminal and as Markdown: written once, so that both say the same.
+"""A document in blocks, rendered on a terminal and as Markdown from one source.
 
-Texts in it are plain; what they hold can do no harm in either.
+Texts in it are plain; their content is escaped in both.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from lastgood.screen.screen import Column, Screen
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """A command or a name, to be told apart from the words around it."""
+    """A command or a name, rendered as code."""
 
     text: str
 
@@ -24,7 +24,7 @@ Cell = str | Code
 
 @dataclass(frozen=True, slots=True)
 class Title:
-    """What the document is called; ``level`` 2 begins a part of it."""
+    """The title of the document; ``level`` 2 begins a section."""
 
     text: str
     level: int = 2
@@ -32,7 +32,7 @@ class Title:
 
 @dataclass(frozen=True, slots=True)
 class Paragraph:
-    """Some sentences."""
+    """A paragraph."""
 
     text: str
 
@@ -46,7 +46,7 @@ class Pairs:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """A table. On a terminal it ends after ``most`` rows and says where the others are."""
+    """A table. On a terminal it ends after ``most`` rows with a note on the rest."""
 
     columns: Sequence[Column]
     rows: Sequence[Sequence[Cell]]
@@ -62,21 +62,21 @@ class Items:
 
 @dataclass(frozen=True, slots=True)
 class Tasks:
-    """Things that are done, or not yet."""
+    """A task list."""
 
     items: Sequence[tuple[bool, str]]
 
 
 @dataclass(frozen=True, slots=True)
 class ToFill:
-    """Something for a person to write; Markdown only."""
+    """A placeholder for a person to fill in; Markdown only."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A picture beside the document; not for a terminal."""
+    """A picture in a file next to the document; not on a terminal."""
 
     file: str
     called: str
@@ -86,7 +86,7 @@ Block = Title | Paragraph | Pairs | Rows | Items | Tasks | ToFill | Picture
 
 
 def as_markdown(blocks: Iterable[Block]) -> str:
-    """The document as Markdown."""
+    """Render the document as Markdown."""
     return markdown.document(*(_markdown(block) for block in blocks))
 
 
@@ -98,7 +98,7 @@ def _markdown(block: Block) -> str:
             return "\n\n".join(markdown.text(line) for line in text.splitlines() if line.strip())
         case Pairs(pairs):
             return markdown.table(
-                ("", ""), [(markdown.text(name), _cell(value)) for name, value in pairs if _said(value)]
+                ("", ""), [(markdown.text(name), _cell(value)) for name, value in pairs if _text(value)]
             )
         case Rows(columns, rows):
             right = [place for place, column in enumerate(columns) if column.right]
@@ -118,12 +118,12 @@ def _cell(cell: Cell) -> str:
     return markdown.code(cell.text) if isinstance(cell, Code) else markdown.text(cell)
 
 
-def _said(cell: Cell) -> str:
+def _text(cell: Cell) -> str:
     return cell.text if isinstance(cell, Code) else cell
 
 
 def show(screen: Screen, blocks: Iterable[Block]) -> None:
-    """The document on a terminal."""
+    """Print the document on a terminal."""
     for block in blocks:
         match block:
             case Title(text, level) if level > 1:
@@ -133,14 +133,14 @@ def show(screen: Screen, blocks: Iterable[Block]) -> None:
                 indent = 0 if isinstance(block, Title) else 2
                 screen.say(text, first=" " * indent, indent=indent, style=style)
             case Pairs(pairs):
-                screen.pairs((name, markdown.one_line(_said(value))) for name, value in pairs)
+                screen.pairs((name, markdown.one_line(_text(value))) for name, value in pairs)
             case Rows(columns, rows, most):
-                screen.table(columns, [[markdown.one_line(_said(cell)) for cell in row] for row in rows[:most]])
+                screen.table(columns, [[markdown.one_line(_text(cell)) for cell in row] for row in rows[:most]])
                 if len(rows) > most:
                     screen.say(f"and {len(rows) - most} more; --format markdown has all of them", first="  ", indent=2)
             case Items(items):
                 for item in items:
-                    screen.say(markdown.one_line(_said(item)), first="  - ", indent=4)
+                    screen.say(markdown.one_line(_text(item)), first="  - ", indent=4)
             case Tasks(items):
                 for done, text in items:
                     screen.say(markdown.one_line(text), first="  [x] " if done else "  [ ] ", indent=6)

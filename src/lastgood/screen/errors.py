@@ -1,4 +1,4 @@
-"""An error as the operator reads it: what failed, in what state the live database is, what to do next."""
+"""An error as the operator reads it: the message, the state of the live database, the next step."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lastgood.screen.screen import Screen
 
 
 def show(screen: Screen, error: LastgoodError) -> None:
-    """The message, the state of the live database and the hint, each a paragraph of its own on stderr."""
+    """Print the message, the state of the live database and the hint as paragraphs on stderr."""
     screen.say(error.message, first="error: ", indent=7, style="bold red", stderr=True, lines=error.lines)
     if error.state:
         screen.say(error.state, first="state: ", indent=7, style="bold", stderr=True)
@@ -18,8 +18,8 @@ def show(screen: Screen, error: LastgoodError) -> None:
 
 
 def document(error: LastgoodError) -> dict[str, Any]:
-    """The same for programs: ``{"error": {"code", "message", "hint", "state", "exit_status"}}``; ``line`` and
-    ``offset`` too when a restore point is bad and they are known, and whatever ``error.details`` has."""
+    """Return the error as JSON: ``{"error": {"code", "message", "hint", "state", "exit_status"}}``, with ``line`` and
+    ``offset`` for a bad restore point, and the content of ``error.details``."""
     body: dict[str, Any] = {
         "code": error.code,
         "message": error.message,

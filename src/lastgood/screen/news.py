@@ -1,5 +1,5 @@
-"""What people elsewhere are told: what happened to which database, in which state it is, what was lost, what to do
-next, who does it and where. Short enough for a phone at night; the same in plain text and in Markdown."""
+"""The content of notifications: the event, the database and its state, the loss, the next step, the user and the host.
+Short enough for a phone; the same in plain text and in Markdown."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ _DOING: dict[Kind, str] = {"rollback": "rollback", "undo": "undo", "deploy": "de
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """One thing to tell. ``title`` says it in a few words, without the database's name; ``happened`` in a sentence or
-    two. ``state``: of the live database; ``lost``: which writes it lacks, and where they are; ``next``: what the
-    reader may or must do. ``figures``: pairs for the last line. Empty ones are left out."""
+    """The content of one notification. ``title``: a few words without the database's name. ``happened``: a sentence or
+    two. ``state``: of the live database. ``lost``: the writes that it lacks, and where they are. ``next``: the next
+    step. ``figures``: pairs for the last line. Empty ones are left out."""
 
     events: frozenset[Event]
     title: str
@@ -51,30 +51,30 @@ class Story:
 
 
 def message(story: Story, kind: Kind, name: str, figures: Sequence[tuple[str, str]]) -> Message:
-    """The story of the database ``name``, with ``figures`` (the run, who, where) behind its own."""
+    """Build the message for the database ``name``, with ``figures`` (run, user, host) after those of the story."""
     title = f"{name}: {story.title}" if name else story.title
     parts = [("", story.happened), ("State", story.state), ("Lost", story.lost), ("Next", story.next)]
-    parts = [(label, _short(said)) for label, said in parts if said]
-    known = [(label, said) for label, said in (*story.figures, *figures) if said]
-    plain = [f"{label}: {visible_lines(said)}" if label else visible_lines(said) for label, said in parts]
-    plain.append("\n".join(f"{label}: {markdown.one_line(said)}" for label, said in known))
-    marked = [f"**{label}:** {_marked(said)}" if label else _marked(said) for label, said in parts]
-    marked.append(markdown.bullets(f"{label}: {markdown.text(said)}" for label, said in known))
+    parts = [(label, _short(text)) for label, text in parts if text]
+    known = [(label, text) for label, text in (*story.figures, *figures) if text]
+    plain = [f"{label}: {visible_lines(text)}" if label else visible_lines(text) for label, text in parts]
+    plain.append("\n".join(f"{label}: {markdown.one_line(text)}" for label, text in known))
+    marked = [f"**{label}:** {_marked(text)}" if label else _marked(text) for label, text in parts]
+    marked.append(markdown.bullets(f"{label}: {markdown.text(text)}" for label, text in known))
     written = markdown.document(*marked)
-    from lastgood.screen import page  # only who tells something pays for it
+    from lastgood.screen import page  # imported only for notifications, because it is slow
 
     return Message(
         events=story.events,
         kind=kind,
-        title=_calling_nobody(markdown.one_line(title)),
-        text=_calling_nobody("\n\n".join(each for each in plain if each) + "\n"),
-        markdown=_calling_nobody(written),
-        html=_calling_nobody(page.fragment(written)),
+        title=_without_mentions(markdown.one_line(title)),
+        text=_without_mentions("\n\n".join(each for each in plain if each) + "\n"),
+        markdown=_without_mentions(written),
+        html=_without_mentions(page.fragment(written)),
     )
 
 
-def _calling_nobody(text: str) -> str:
-    """Chats call everybody who is there by these words, whoever writes them; a name of a database may have them."""
+def _without_mentions(text: str) -> str:
+    """Disable mentions that notify a whole channel: a database name may contain one."""
     return re.sub(r"@(?=everyone|here|channel|all\b)", "@\u200b", text)
 
 
@@ -87,113 +87,113 @@ def _marked(text: str) -> str:
 
 
 def rollback_begun(plan: Plan) -> Story:
-    """Before anything is changed."""
+    """The notification before anything is changed."""
     point = plan.point
     meanwhile = {
-        "now": f'"{plan.live}" can be read until the switch; writers wait from now on.',
-        "at-swap": f'"{plan.live}" can be read and written until the switch.',
+        "now": f'"{plan.live}" is readable until the switch; writes are blocked from now on.',
+        "at-swap": f'"{plan.live}" is readable and writable until the switch.',
     }[plan.fence]
     expected = units.roughly(plan.expected_seconds) if plan.expected_seconds is not None else ""
     return Story(
         events=frozenset({"start"}),
         title="rollback started",
-        happened=f'"{plan.live}" goes back to {Path(point.path).name}, made {units.moment(point.made_at)} '
+        happened=f'"{plan.live}" is being rolled back to {Path(point.path).name}, made {units.moment(point.made_at)} '
         f"({units.ago(point.made_at, plan.made_at)}).",
-        state=f"Nothing has been changed so far. {meanwhile}",
+        state=f"Nothing was changed yet. {meanwhile}",
         lost=lost(plan.loss, plan.kept),
-        next="Nothing to do. lastgood status shows whether it is at work.",
+        next="No action needed. lastgood status shows the progress.",
         figures=(("Expected", expected),),
     )
 
 
 def rollback_resumed(live: str) -> Story:
-    """A run that had stopped goes on."""
+    """The notification when an interrupted run is resumed."""
     return Story(
         events=frozenset({"start"}),
-        title="rollback goes on",
-        happened=f'The rollback of "{live}", which had stopped in between, goes on.',
+        title="rollback resumed",
+        happened=f'The interrupted rollback of "{live}" was resumed.',
     )
 
 
 def rolled_back(report: Report, plan: Plan | None) -> Story:
-    """It is done. ``plan``: where it is at hand, what is lost can be said by table."""
+    """The notification of a completed rollback. With ``plan``, the loss is given per table."""
     point, seconds = report.point, report.seconds
     rows = sum(table.rows for table in report.tables)
     all_equal = all(table.equal is True for table in report.tables)
-    said = "" if plan is None else lost(plan.loss, plan.kept)
+    loss = "" if plan is None else lost(plan.loss, plan.kept)
     written = report.fence.writes_after
     if written:
-        said += f" Written during the rollback: at most {units.counted(written, 'row')}; they are there too."
+        loss += f" At most {units.counted(written, 'row')} written during the rollback; they are there, too."
     return Story(
         events=frozenset({"success"}),
         title=f"rolled back to {units.moment(point.made_at)}",
-        happened=f'"{report.live}" is back at {Path(point.path).name}, made {units.moment(point.made_at)}. '
+        happened=f'"{report.live}" was rolled back to {Path(point.path).name}, made {units.moment(point.made_at)}. '
         f"Its {units.counted(len(report.tables), 'table')} with {units.counted(rows, 'row')} "
         + ("equal the restore point in every row." if all_equal else "were compared with the restore point."),
-        state=f'"{report.live}" is the restored database, and open. What it was until now is kept as "{report.kept}".',
-        lost=said.strip() or f'What was written since the restore point is in "{report.kept}".',
-        next=f"To take it back: {report.undo_command}",
+        state=f'"{report.live}" is restored and open. The previous database is kept as "{report.kept}".',
+        lost=loss.strip() or f'Rows written since the restore point are in "{report.kept}".',
+        next=f"To undo: {report.undo_command}",
         figures=(
-            ("Took", units.duration(seconds.total)),
-            ("Writers waited", units.duration(seconds.write_outage)),
-            ("Readers waited", units.duration(seconds.read_outage)),
+            ("Duration", units.duration(seconds.total)),
+            ("Write outage", units.duration(seconds.write_outage)),
+            ("Read outage", units.duration(seconds.read_outage)),
         ),
     )
 
 
 def resumed(report: Report | FinishReport) -> Story:
-    """A run that went on, to its end."""
+    """The notification of a resumed run at its end."""
     return finished(report) if isinstance(report, FinishReport) else rolled_back(report, None)
 
 
 def finished(report: FinishReport) -> Story:
-    """What was left for after the reopening is done."""
+    """The notification when the deferred work is done."""
     return Story(
         events=frozenset({"success"}),
         title="rollback finished",
-        happened=f'"{report.live}" lacks nothing any more: what was left for after the reopening is done.',
-        state=f'"{report.live}" is the restored database, and open.',
-        figures=(("Took", units.duration(report.seconds)),),
+        happened=f'"{report.live}" is complete: the deferred indexes and foreign keys are built.',
+        state=f'"{report.live}" is restored and open.',
+        figures=(("Duration", units.duration(report.seconds)),),
     )
 
 
 def aborted(document: dict[str, Any]) -> Story:
-    """A run that had stopped was walked back."""
+    """The notification of an aborted run."""
     again = " The application was started again." if document["application"] == "started" else ""
     return Story(
         events=frozenset({"success", "undo"}),
         title="rollback aborted, database unchanged",
-        happened=f'The rollback {document["run"]} of "{document["live"]}" was walked back to where it began.',
-        state=f'"{document["live"]}" was not touched, and is open.{again}',
-        next="It is still as it was before the rollback. To try again: lastgood rollback",
+        happened=f'Rollback {document["run"]} of "{document["live"]}" was aborted.',
+        state=f'"{document["live"]}" was not touched and is open.{again}',
+        next="The cause of the rollback still exists. To try again: lastgood rollback",
     )
 
 
 def undo_begun(plan: UndoPlan) -> Story:
-    """Before the switch back."""
+    """The notification before an undo."""
     return Story(
         events=frozenset({"start"}),
         title="undo started",
-        happened=f'"{plan.live}" becomes again what it was before run {plan.undoes}.',
-        state="Nothing has been changed so far.",
+        happened=f'Run {plan.undoes} of "{plan.live}" is being undone.',
+        state="Nothing was changed yet.",
     )
 
 
 def undone(report: UndoReport) -> Story:
-    """What was live before is live again."""
+    """The notification of a completed undo."""
     return Story(
         events=frozenset({"success", "undo"}),
-        title="rollback taken back",
-        happened=f'"{report.live}" is again what it was before run {report.undoes}.',
-        state=f'"{report.live}" is open. What it was until now is kept as "{report.kept}".',
-        lost=f'What was written since run {report.undoes} is in "{report.kept}".',
-        next=f"To take this back too: {report.undo_command}",
-        figures=(("Readers waited", units.duration(report.seconds["read_outage"])),),
+        title="rollback undone",
+        happened=f'"{report.live}" is again the database from before run {report.undoes}.',
+        state=f'"{report.live}" is open. The database that it replaced is kept as "{report.kept}".',
+        lost=f'Rows written since run {report.undoes} are in "{report.kept}".',
+        next=f"To undo this undo: {report.undo_command}",
+        figures=(("Read outage", units.duration(report.seconds["read_outage"])),),
     )
 
 
 def failed(error: LastgoodError, kind: Kind, live: str) -> Story:
-    """An error, as the operator at the terminal sees it."""
+    """The notification of an error, as shown at the terminal."""
     events: set[Event] = {"failure"}
     if isinstance(error, ChecksFailedAfterSwap | TakenBack):
         events.add("undo")
@@ -208,70 +208,70 @@ def failed(error: LastgoodError, kind: Kind, live: str) -> Story:
 
 def _failing(error: LastgoodError, doing: str) -> str:
     if isinstance(error, NotStarted):
-        return "the application is stopped and could not be started"
+        return "the application is stopped and did not start"
     if isinstance(error, ChecksFailed):
-        return "restored, but the application does not work with it"
+        return "restored, but the application checks failed"
     if isinstance(error, ChecksFailedAfterSwap):
-        return f"{doing} taken back, the application did not work"
+        return f"{doing} undone, application checks failed"
     if isinstance(error, TakenBack):
-        return f"{doing} failed and was taken back"
+        return f"{doing} failed and was rolled back"
     if isinstance(error, NotTakenBack):
-        return f"{doing} FAILED and was not taken back"
+        return f"{doing} FAILED and was not rolled back"
     if isinstance(error, Stopped):
-        return f"{doing} stopped in between"
+        return f"{doing} interrupted, to be resumed or aborted"
     if isinstance(error, Refused):
         return f"{doing} refused, nothing changed"
     if isinstance(error, Interrupted):
         return f"{doing} interrupted"
     if isinstance(error, BadPoint):
-        return f"{doing} failed, the restore point can't be used"
+        return f"{doing} failed, the restore point is unusable"
     if error.exit_status == 5:
         return f"{doing} failed, " + ("database unchanged" if doing == _DOING["deploy"] else "nothing switched")
-    return f"{doing} broke off"
+    return f"{doing} terminated unexpectedly"
 
 
 def killed(kind: Kind, live: str, run: str) -> Story:
-    """What is told when lastgood is gone without a word: by the program beside it, so it must be known beforehand."""
+    """The notification if lastgood is killed. A separate process sends it, so the text is prepared in advance."""
     nexts = {
-        "rollback": f"lastgood status, then lastgood resume {run} to go on or lastgood abort {run} to walk back",
-        "undo": "lastgood status",
-        "deploy": "lastgood status, then lastgood recover",
-        "drill": "Nothing to do for the live database.",
+        "rollback": f"Run lastgood status, then lastgood resume {run} or lastgood abort {run}",
+        "undo": "Run lastgood status.",
+        "deploy": "Run lastgood status, then lastgood recover.",
+        "drill": "No action needed for the live database.",
     }
-    state = f'"{live}" is either as it was or fully switched, never in between; lastgood status tells which.'
+    state = f'"{live}" is either unchanged or fully switched, never in between; lastgood status shows which.'
     return Story(
         events=frozenset({"failure"}),
-        title=f"{_DOING[kind]} broke off, lastgood was killed",
+        title=f"{_DOING[kind]} terminated, lastgood was killed",
         happened=f'lastgood was killed during the {_DOING[kind]} of "{live}".',
-        state={"drill": f'A drill works on a server of its own: "{live}" was not touched.'}.get(kind, state),
+        state={"drill": f'A drill uses a scratch server: "{live}" was not touched.'}.get(kind, state),
         next=nexts[kind],
     )
 
 
 def test(target: str) -> Story:
-    """That messages arrive."""
+    """The test message."""
     return Story(
         events=frozenset(),
-        title="a test of lastgood's notifications",
-        happened=f'This is a test: messages to "{target}" arrive.',
+        title="test of lastgood notifications",
+        happened=f'This is a test: notifications to "{target}" work.',
         state="No database was touched.",
-        next="Nothing to do.",
+        next="No action needed.",
     )
 
 
 def lost(losses: Sequence[TableLoss], kept_as: str) -> str:
-    """Which rows of the live database the restored one lacks, by what is known of them, and where they stay."""
-    said = list(_lost(losses))
-    kept = f'All of it stays in "{kept_as}".'
-    if not said and losses and all(each.content == "equal" or each.live_rows is None for each in losses):
-        return f"Nothing: no row of it differs from the restore point. {kept}"
-    if not said:
-        return f"By numbers of rows and time stamps nothing; rows changed in place go back too. {kept}"
-    return f"{'; '.join(said)}. {kept}"
+    """Describe the rows that the restored database lacks, and where they are kept."""
+    parts = list(_lost(losses))
+    kept = f'Everything is kept in "{kept_as}".'
+    if not parts and losses and all(each.content == "equal" or each.live_rows is None for each in losses):
+        return f"Nothing: no row differs from the restore point. {kept}"
+    if not parts:
+        return f"Nothing by row counts and time stamps; changes to existing rows are reverted, too. {kept}"
+    return f"{'; '.join(parts)}. {kept}"
 
 
 def _lost(losses: Sequence[TableLoss]) -> Iterator[str]:
-    # Where no time stamp tells, the difference of the numbers of rows does.
+    # Without time stamps, the difference of the row counts is used.
     rows = {_named(each): _rows(each) for each in losses if each.point_rows is not None}
     rows = {name: count for name, count in rows.items() if count}
     if rows:
@@ -287,7 +287,7 @@ def _lost(losses: Sequence[TableLoss]) -> Iterator[str]:
     if gone:
         named = ", ".join(_named(each) for each in gone[:NAMED])
         more = f" and {units.number(len(gone) - NAMED)} more" if len(gone) > NAMED else ""
-        yield f"{units.counted(len(gone), 'table')} made since it ({named}{more})"
+        yield f"{units.counted(len(gone), 'table')} created since then ({named}{more})"
 
 
 def _rows(loss: TableLoss) -> int:

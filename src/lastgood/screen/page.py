@@ -1,6 +1,6 @@
-"""One HTML page of a Markdown document: complete in itself, so that it can be mailed, archived and printed.
+"""A Markdown document as one self-contained HTML page, to be mailed, archived and printed.
 
-Nothing in it is fetched and nothing runs; its Content-Security-Policy says so. HTML in the document stays text.
+It loads no resources and runs no scripts, enforced by its Content-Security-Policy. HTML in the document is escaped.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _TASK = re.compile(r"\[([ xX])\] ")
 
 
 def fragment(markdown: str) -> str:
-    """The document alone, as a mail or a chat takes it: HTML without a page around it."""
+    """Render the document as an HTML fragment for a mail or a chat."""
     found: str = _reader().render(markdown)
     return found
 
@@ -52,12 +52,12 @@ def _reader() -> MarkdownIt:
 
 
 def page(title: str, markdown: str, pictures: Mapping[str, str] | None = None) -> str:
-    """The page. ``pictures``: for each file name that the document shows (``![Timeline](timeline.svg)``) the SVG that
-    stands in its place; any other picture is left out for what it is called."""
+    """Render the page. ``pictures``: the SVG for each file name in the document (``![Timeline](timeline.svg)``). Any
+    other picture is replaced by its text."""
     reader = _reader()
     reader.add_render_rule("image", _picture_of(pictures or {}))
     tokens = reader.parse(markdown)
-    _give_names(tokens)
+    _add_ids(tokens)
     _show_tasks(tokens)
     body = reader.renderer.render(tokens, reader.options, {})
     return (
@@ -69,7 +69,7 @@ def page(title: str, markdown: str, pictures: Mapping[str, str] | None = None) -
 
 
 def anchor(heading: str) -> str:
-    """What a link to a heading ends with, as GitHub makes it: ``#4-swap-in-one-transaction``."""
+    """Return the anchor of a heading as on GitHub: ``4-swap-in-one-transaction``."""
     return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
 
 
@@ -82,8 +82,8 @@ def _picture_of(pictures: Mapping[str, str]) -> Any:
     return render
 
 
-def _give_names(tokens: Sequence[Token]) -> None:
-    """Every heading can be linked to; a second one of the same text gets a number."""
+def _add_ids(tokens: Sequence[Token]) -> None:
+    """Give every heading an id; repeated texts get a number."""
     taken: dict[str, int] = {}
     for token, inline in pairwise(tokens):
         if token.type == "heading_open":

@@ -1,4 +1,4 @@
-"""Events as they happen: a live line on a terminal, plain lines without one, JSON lines for programs."""
+"""Progress output: live lines on a terminal, plain lines otherwise, JSON lines for programs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lastgood.events import Caution, Emit, Event, Note, Printed, Progress, Stage
 from lastgood.screen.screen import Screen
 from lastgood.text import units
 
-# Without a terminal a stage says how far it is this often, so that a CI job's log neither stalls nor floods.
+# How often a stage reports progress without a terminal, so that a CI log neither stalls nor floods.
 PLAIN_EVERY = 10.0
 PLAIN_AT_LEAST_EVERY = 60.0
 REDRAWS = 8.0
@@ -29,17 +29,17 @@ NAMES = {
     Caution: "caution",
     Printed: "printed",
 }
-# So much of these a second tells nobody anything.
-UNHURRIED = ("seconds", "tries")
+# Units without a meaningful rate.
+WITHOUT_RATE = ("seconds", "tries")
 # A slow reader of stderr must not slow the work down.
 JSON_PROGRESS_EVERY = 0.25
 
 
 @contextmanager
 def events(screen: Screen, *, as_json: bool = False, quiet: bool = False) -> Iterator[Emit]:
-    """An ``Emit`` for the length of a ``with`` block; it may be called from any thread and does not raise.
+    """Provide an ``Emit`` for the length of a ``with`` block. It is thread-safe and does not raise.
 
-    ``quiet`` keeps cautions and failed stages only.
+    ``quiet`` shows only cautions and failed stages.
     """
     if as_json:
         yield _one_at_a_time(_JsonLines(screen, quiet))
@@ -64,7 +64,7 @@ def _one_at_a_time(render: Emit) -> Emit:
 
 
 def measure(progress: Progress, seconds: float) -> str:
-    """``120 MB of 240 MB, 50 %, 84 MB/s, 1,200,000 rows, 2 s left``: as much of it as is known. With phases:
+    """Render ``120 MB of 240 MB, 50 %, 84 MB/s, 1,200,000 rows, 2 s left``, as far as known. With phases:
     ``412 MB of 1.2 GB, 88 MB/s, 3 of 12 indexes, about 14 s left``."""
     if progress.phases:
         return ", ".join(_by_phases(progress))
@@ -78,19 +78,19 @@ def measure(progress: Progress, seconds: float) -> str:
         parts.append(done if unit == "bytes" else f"{done} {unit}")
     if progress.rows and unit != "rows":
         parts.append(f"{units.number(progress.rows)} rows")
-    if unit not in UNHURRIED and (speed := units.rate(progress.done, seconds, unit)):
+    if unit not in WITHOUT_RATE and (speed := units.rate(progress.done, seconds, unit)):
         parts.append(speed)
     if progress.total and progress.done and seconds >= 2:
         left = round(seconds * max(0, progress.total - progress.done) / progress.done)
-        # A guess has no tenths.
+        # Estimates have no tenths.
         text = f"{left} s" if left < 10 else units.duration(left)
         parts.append(f"{text} left" if left else "nearly done")
     return ", ".join(parts)
 
 
 def _by_phases(progress: Progress) -> Iterator[str]:
-    """What is under way. The size stays when all rows are in; foreign keys are told of when the first is done, or all
-    indexes are."""
+    """Yield the phases in progress. The size remains when all rows are loaded. Foreign keys are shown once the first is
+    done, or all indexes are."""
     waiting = False
     for phase in progress.phases:
         if phase.unit == "bytes":
@@ -113,7 +113,7 @@ def _by_phases(progress: Progress) -> Iterator[str]:
 
 
 class _Stages:
-    """When each running stage began and how far it is; stages may overlap."""
+    """The start and progress of each running stage; stages may overlap."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
@@ -136,21 +136,21 @@ class _Stages:
         return self.titles.get(name, name.replace("_", " "))
 
     def line(self, name: str, width: int | None = None) -> str:
-        """What is said of a stage. Where that is longer than ``width``, its name stands for its title."""
+        """Render the line of a stage. If it is longer than ``width``, the name replaces the title."""
         progress = self.progress.get(name)
         if progress is None:
             return f"{self.title(name)} …"
-        said = measure(progress, self.clock() - self.began[name])
-        said += f" ({progress.detail})" if progress.detail else ""
+        amount = measure(progress, self.clock() - self.began[name])
+        amount += f" ({progress.detail})" if progress.detail else ""
         title = self.title(name)
-        if width is not None and len(title) + len(said) + 2 > width:
+        if width is not None and len(title) + len(amount) + 2 > width:
             title = name.replace("_", " ")
-        return f"{title}: {said}"
+        return f"{title}: {amount}"
 
 
 def _ended(event: StageDone | StageFailed, title: str) -> str:
     if isinstance(event, StageFailed):
-        # What comes below the first line comes again with the error.
+        # The further lines are shown with the error.
         reason = event.reason.partition("\n")[0]
         return f"failed  {title} after {units.duration(event.seconds)}: {reason}"
     return f"done    {title} in {units.duration(event.seconds)}" + (f": {event.detail}" if event.detail else "")
@@ -161,7 +161,7 @@ class _PlainLines:
         self._screen = screen
         self._quiet = quiet
         self._stages = stages or _Stages()
-        self._said: dict[str, float] = {}
+        self._reported: dict[str, float] = {}
 
     def __call__(self, event: Event) -> None:
         self._stages.follow(event)
@@ -172,12 +172,12 @@ class _PlainLines:
         elif self._quiet:
             return
         elif isinstance(event, StageStarted):
-            self._said[event.name] = self._stages.clock()
+            self._reported[event.name] = self._stages.clock()
             self._screen.say(event.title, first="start   ", indent=8, stderr=True)
         elif isinstance(event, Progress):
             now = self._stages.clock()
-            if now - self._said.setdefault(event.stage, now) >= self._pause(event.stage, now):
-                self._said[event.stage] = now
+            if now - self._reported.setdefault(event.stage, now) >= self._pause(event.stage, now):
+                self._reported[event.stage] = now
                 self._screen.say(self._stages.line(event.stage), first="        ", indent=8, stderr=True)
         elif isinstance(event, StageDone):
             self._screen.say(_ended(event, self._stages.title(event.name)), indent=8, stderr=True)
@@ -187,12 +187,12 @@ class _PlainLines:
             self._screen.say(event.text, first="note    ", indent=8, stderr=True)
 
     def _pause(self, stage: str, now: float) -> float:
-        """The longer a stage goes on, the less it says."""
+        """Return the interval between reports, longer for long stages."""
         return max(PLAIN_EVERY, min(PLAIN_AT_LEAST_EVERY, (now - self._stages.began[stage]) / 20))
 
 
 class _LiveLines:
-    """What is running at the bottom of the terminal, what has ended above it."""
+    """Shows running stages at the bottom of the terminal, ended ones above."""
 
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
@@ -209,7 +209,7 @@ class _LiveLines:
         self._live.start()
 
     def _running(self) -> Text:
-        # Called from Rich's own thread: the events' thread may change the table meanwhile.
+        # Called from Rich's thread: the thread of the events may change the stages meanwhile.
         width = self._screen.err.width - 1
         lines = [
             self._screen.text("running " + self._stages.line(name, width - len("running ")))

@@ -1,7 +1,7 @@
-"""Where text goes: results to stdout, everything said meanwhile to stderr; nothing leaves without being cleaned.
+"""Output: results to stdout, messages to stderr, all texts cleaned.
 
-Colour is used on a terminal only, never when ``NO_COLOR`` is set, and never carries meaning alone. Lines fit the
-terminal; where there is none, they are not wrapped at all, so that they can be searched.
+Colour is used only on a terminal, never with ``NO_COLOR``, and never carries meaning alone. Lines fit the terminal;
+without one they are not wrapped, so that they can be searched.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from lastgood.text.visible import visible, visible_lines
 
 UNWRAPPED = 10_000
 NARROWEST = 40
-FOLDED = 14  # columns that a long name gets at least
-FORMAT = 1  # of JSON documents and event lines; a change that breaks readers raises it
+FOLDED = 14  # the minimum width of a folded column
+FORMAT = 1  # of JSON documents and event lines; raised by incompatible changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def _as_is(text: str) -> str:
 
 
 class Screen:
-    """The two streams, with the rules above. ``scrub`` takes passwords out of any text."""
+    """The two streams, with the rules above. ``scrub`` removes passwords from any text."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class Screen:
         self.err = _console(stderr or sys.stderr, no_color, width)
 
     def text(self, text: str) -> str:
-        """``text`` as it may be shown: without passwords, on one line, and without control characters."""
+        """Clean ``text`` for output: without passwords and control characters, on one line."""
         return visible(self._scrub(text))
 
     def say(
@@ -73,8 +73,8 @@ class Screen:
         stderr: bool = False,
         lines: bool = False,
     ) -> None:
-        """A paragraph, wrapped between words, its lines indented; ``first`` stands before the first line. A line end
-        in it belongs to a name and is shown as one, unless we made it: ``lines``."""
+        """Print a paragraph, wrapped between words and indented; ``first`` precedes the first line. Newlines belong to
+        names and are made visible, except with ``lines``."""
         console = self.err if stderr else self.out
         lead = " " * indent
         parts = visible_lines(self._scrub(text)).split("\n") if lines else [self.text(text)]
@@ -93,30 +93,30 @@ class Screen:
                 console.print(Text(line, style=style), soft_wrap=True)
 
     def quote(self, line: str) -> None:
-        """A line of a foreign program on stderr, as it stands but for passwords and control characters. What stands
-        before it keeps a pipeline from taking it for a command of its own (``::error::``)."""
+        """Print a line of another program on stderr, without passwords and control characters. The prefix prevents a
+        pipeline from interpreting it as a command (``::error::``)."""
         self.err.print(Text(f"      | {self.text(line)}"), soft_wrap=True)
 
     def show(self, what: RenderableType, *, stderr: bool = False) -> None:
-        """A Rich renderable that was made of cleaned text."""
+        """Print a Rich renderable made of cleaned text."""
         (self.err if stderr else self.out).print(what)
 
     def heading(self, text: str) -> None:
-        """A line of its own, after an empty one."""
+        """Print a heading after an empty line."""
         self.out.print()
         self.say(text, style="bold")
 
     def pairs(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """Names and values below each other; values that are too long go on under themselves."""
+        """Print names and values in two columns; long values are wrapped within their column."""
         shown = [(name, value) for name, value in pairs if value]
         width = max((len(name) for name, _ in shown), default=0) + 4
         for name, value in shown:
             self.say(value, first=f"  {name}".ljust(width), indent=width)
 
     def table(self, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
-        """Rows under a header, two spaces apart; only columns that may ``fold`` give way to a narrow terminal.
+        """Print rows below a header; on a narrow terminal, only columns with ``fold`` are narrowed.
 
-        Where even these would be left without room, each row becomes a block of its own.
+        If that is not enough, each row becomes a block of lines.
         """
         cells = [[self.text(cell) for cell in row] for row in rows]
         widths = [max(len(text) for text in (c.title, *(row[n] for row in cells))) for n, c in enumerate(columns)]
@@ -145,12 +145,12 @@ class Screen:
             self.out.file.write(line.rstrip() + "\n")
 
     def document(self, body: dict[str, Any]) -> None:
-        """One JSON document on stdout, with ``format`` first."""
+        """Print a JSON document on stdout, with ``format`` first."""
         self.out.file.write(self._json(body, indent=2) + "\n")
         self.out.file.flush()
 
     def json_line(self, body: dict[str, Any]) -> None:
-        """One JSON line on stderr."""
+        """Print a JSON line on stderr."""
         self.err.file.write(self._json(body) + "\n")
         self.err.file.flush()
 
@@ -159,8 +159,8 @@ class Screen:
 
 
 class _Enduring(io.TextIOBase):
-    """A stream whose reader may go away (``| head``, a closed terminal): what is written then is lost, and the work
-    goes on. A rollback must not stop because nobody looks at it."""
+    """A stream whose reader may go away (``| head``, a closed terminal). Later output is discarded and the work
+    continues: a rollback must not stop because its output is not read."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -179,7 +179,7 @@ class _Enduring(io.TextIOBase):
 
     def _drop(self, written: int) -> int:
         with contextlib.suppress(OSError, ValueError):
-            # Or Python would flush the rest at its end, fail once more, and change the exit status.
+            # Otherwise Python would flush the rest at exit, fail again, and change the exit status.
             number = self._stream.fileno()
             with Path(os.devnull).open("wb") as nothing:
                 os.dup2(nothing.fileno(), number)

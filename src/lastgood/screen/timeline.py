@@ -1,6 +1,6 @@
-"""A picture of what took how long: one bar for each phase, on a common axis of time.
+"""A timeline chart: one bar for each phase, on a common time axis.
 
-SVG that shows well by itself and within a page, in light and dark; whatever it shows by colour it says in words too.
+SVG for separate display and within a page, in light and dark mode; colours are repeated in words.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TICKS = 8
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A phase, in seconds since the beginning of all; an instant when both are the same."""
+    """A phase, in seconds since the start; an instant if both are equal."""
 
     name: str
     begin: float
@@ -33,14 +33,14 @@ class Bar:
 
 
 def timeline(title: str, bars: Sequence[Bar]) -> str:
-    """The picture as SVG; the bars from above in the order given."""
+    """Render the chart as SVG; the bars from top to bottom in the given order."""
     whole = max((bar.end for bar in bars), default=0.0) or 1.0
     height = MARGIN + ROW * len(bars) + ROW + MARGIN
     scale = (WIDTH - LABELS - 5 * MARGIN) / whole
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
         'role="img" font-family="system-ui, sans-serif" font-size="13" fill="currentColor">',
-        f"<title>{_said(title)}</title>",
+        f"<title>{_escaped(title)}</title>",
     ]
     bottom = MARGIN + ROW * len(bars)
     for seconds in _ticks(whole):
@@ -58,14 +58,14 @@ def _drawn(bar: Bar, y: float, scale: float) -> str:
     x, length = LABELS + bar.begin * scale, max((bar.end - bar.begin) * scale, 2.0)
     label = bar.name if len(bar.name) <= LONGEST_LABEL else bar.name[: LONGEST_LABEL - 1] + "…"
     took = units.duration(bar.end - bar.begin) if bar.end > bar.begin else ""
-    said = ", ".join(part for part in (took, bar.outcome if bar.outcome != "done" else "") if part)
+    note = ", ".join(part for part in (took, bar.outcome if bar.outcome != "done" else "") if part)
     after = x + length + 6
     place = f'x="{after:.1f}"' if after < WIDTH - 6 * MARGIN else f'x="{x - 6:.1f}" text-anchor="end"'
     return (
-        f"<g><title>{_said(bar.name)}</title>"
-        f'<text x="{LABELS - 10}" y="{y + 17}" text-anchor="end">{_said(label)}</text>'
+        f"<g><title>{_escaped(bar.name)}</title>"
+        f'<text x="{LABELS - 10}" y="{y + 17}" text-anchor="end">{_escaped(label)}</text>'
         f'<rect x="{x:.1f}" y="{y + 5}" width="{length:.1f}" height="{ROW - 10}" rx="2" fill="{_COLORS[bar.outcome]}"/>'
-        f'<text {place} y="{y + 17}" font-size="12">{_said(said)}</text></g>'
+        f'<text {place} y="{y + 17}" font-size="12">{_escaped(note)}</text></g>'
     )
 
 
@@ -82,5 +82,5 @@ def _tick(seconds: float, whole: float) -> str:
     return f"{seconds:.0f} s" if whole < 120 else units.duration(seconds)
 
 
-def _said(text: str) -> str:
+def _escaped(text: str) -> str:
     return html.escape(one_line(text))

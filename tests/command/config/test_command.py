@@ -22,11 +22,11 @@ def test_the_example_of_the_page_is_right(lastgood: Lastgood) -> None:
     Path("lastgood.toml").write_text(EXAMPLE)
     outcome = lastgood("config", "check")
     assert (outcome.status, outcome.err) == (0, "")
-    assert outcome.out.startswith(f'"{Path.cwd() / "lastgood.toml"}" is right.\n')
+    assert outcome.out.startswith(f'"{Path.cwd() / "lastgood.toml"}" is valid.\n')
     _, _, after = outcome.out.partition("\nTables: ")
     assert after.startswith(
         "[hooks], [pgbouncer], [health], [watch], [check], [validate], [recover], [notifications], [retention], "
-        "[drill]\n\nWho is told of runs\n"
+        "[drill]\n\nNotification targets\n"
     )
     tables = resolve({}, {}, Path.cwd()).tables
     assert tables.hooks.smoke == ("npm", "run", "smoke")

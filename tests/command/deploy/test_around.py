@@ -37,7 +37,7 @@ def role(server: EmbeddedServer) -> Iterator[str]:
         connection.execute("DROP ROLE IF EXISTS lg_made_by_migration")
 
 
-def test_what_belongs_to_the_database_itself_is_put_back_and_what_belongs_to_the_server_is_told(
+def test_database_properties_are_restored_and_server_changes_reported(
     lastgood: Lastgood, database: str, server: EmbeddedServer, migration: Migration, role: str
 ) -> None:
     with server.target("postgres").connect() as connection:
@@ -58,10 +58,10 @@ def test_what_belongs_to_the_database_itself_is_put_back_and_what_belongs_to_the
     )
     assert done.status == 5, done.err
     assert done.document["error"]["deployment"]["remarks"] == [
-        f'"{database}" had been closed to connections since the deployment began: it was opened again',
-        f'settings, privileges, owner or comment of "{database}" itself were changed since the deployment began, and '
-        "put back",
-        f'the role "{role}" was made since the deployment began, and stays',
+        f'"{database}" was closed to connections during the deployment, and was opened again',
+        f'settings, privileges, owner or comment of "{database}" itself changed during the deployment, and were '
+        "restored",
+        f'the role "{role}" was created since the deployment started, and remains',
     ]
     with server.target("postgres").connect() as connection:
         assert DatabaseState.read(connection, database) == before
@@ -89,9 +89,7 @@ def test_a_sequence_that_was_set_back_is_no_gap_in_its_numbers(
         "deploy", "--json", "--", *migration("SELECT setval('public.numbers', 7)", "SELECT 1 / 0", within=database)
     )
     assert back.status == 6, back.err
-    assert back.document["error"]["deployment"]["compared"] == (
-        "sequence public.numbers: its last number was 101 then, and is 7 now"
-    )
+    assert back.document["error"]["deployment"]["compared"] == ("sequence public.numbers: last value 101 then, 7 now")
     with server.target(database).connect() as connection:
         assert connection.execute("SELECT last_value FROM public.numbers").fetchone() == (101,)
 
@@ -105,13 +103,13 @@ def test_a_live_database_that_is_renamed_exchanged_or_dropped(
     error = renamed.document["error"]
     assert error["message"] == f'cannot deploy: the live database was renamed to "{elsewhere}"'
     assert error["deployment"]["remarks"] == [
-        f'the live database had been renamed to "{elsewhere}": it is "{database}" again'
+        f'the live database was renamed to "{elsewhere}" during the deployment, and was renamed back'
     ]
     drop = f'DROP DATABASE "{database}" WITH (FORCE)'
     exchanged = lastgood("deploy", "--json", "--", *migration(drop, f'CREATE DATABASE "{database}"'))
     assert exchanged.status == 6, exchanged.err
     assert exchanged.document["error"]["message"] == (
-        f'cannot deploy: the live database was dropped, and another "{database}" was made'
+        f'cannot deploy: the live database was dropped, and another "{database}" was created'
     )
     with server.target(database).connect() as connection:
         assert connection.execute("SELECT count(*) FROM public.contacts").fetchone() == (3,)
@@ -119,7 +117,9 @@ def test_a_live_database_that_is_renamed_exchanged_or_dropped(
     assert dropped.status == 7, dropped.err
     error = dropped.document["error"]
     point = error["deployment"]["point"]
-    assert error["state"] == f"The live database was dropped since the deployment began. The restore point is {point}."
+    assert (
+        error["state"] == f"The live database was dropped since the deployment started. The restore point is {point}."
+    )
     assert error["hint"].endswith("Then run: lastgood recover")
 
 
@@ -132,17 +132,16 @@ def test_a_table_that_stays_locked_is_worse_and_a_restore_point_that_is_gone_is_
     try:
         assert done.status == 7, done.err
         error = done.document["error"]
-        assert error["deployment"]["problem"].startswith("the data can't be looked at any more: ")
+        assert error["deployment"]["problem"].startswith("the data can no longer be checked: ")
         assert error["deployment"]["compared"] == (
-            'could not be compared: the prepared transaction "it\'s left" has locked "public"."contacts" against '
-            "readers"
+            'comparison failed: the prepared transaction "it\'s left" holds a lock on "public"."contacts" that '
+            "blocks readers"
         )
         point = error["deployment"]["point"]
         assert error["state"] == (
-            f'"{database}" is as the migration left it, and open. The restore point {point} is gone: something removed '
-            "it meanwhile."
+            f'"{database}" is as the migration left it, and open. The restore point {point} was removed meanwhile.'
         )
-        assert error["hint"] == "Run: lastgood recover. It looks for everything that there is to go back to."
+        assert error["hint"] == "Run lastgood recover to find what can be restored."
         with server.target(database).connect() as connection:
             (shut,) = shut_tables(connection)
         assert (shut.holder, shut.to_end_it) == (

@@ -31,9 +31,9 @@ from lastgood.command.deploy.complaints import Complaints
 )
 def test_an_error(line: str) -> None:
     heard = Complaints()
-    heard.hear(line)
+    heard.read(line)
     assert heard.count == 1
-    assert heard.said == f"1 command of it failed: {line.strip()}"
+    assert heard.summary == f"1 command failed: {line.strip()}"
 
 
 @pytest.mark.parametrize(
@@ -53,13 +53,13 @@ def test_an_error(line: str) -> None:
 )
 def test_no_error(line: str) -> None:
     heard = Complaints()
-    heard.hear(line)
-    assert (heard.count, heard.said) == (0, "")
+    heard.read(line)
+    assert (heard.count, heard.summary) == (0, "")
 
 
 def test_the_first_are_kept() -> None:
     heard = Complaints()
     for number in range(20):
-        heard.hear(f"ERROR:  number {number}")
+        heard.read(f"ERROR:  number {number}")
     assert (heard.count, len(heard.first)) == (20, 5)
-    assert heard.said == "20 commands of it failed: ERROR:  number 0"
+    assert heard.summary == "20 commands failed: ERROR:  number 0"

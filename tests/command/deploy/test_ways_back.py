@@ -34,7 +34,7 @@ def alive(connection: Connection) -> bool:
     return True
 
 
-def test_the_migrations_sessions_are_told_from_the_applications(
+def test_sessions_of_the_migration_are_distinguished_from_the_applications(
     server: EmbeddedServer, new_database: Callable[..., str]
 ) -> None:
     name = new_database("app")
@@ -69,7 +69,9 @@ def test_the_migrations_sessions_are_told_from_the_applications(
             each.close()
 
 
-def test_a_role_that_may_not_end_them_says_so(server: EmbeddedServer, new_database: Callable[..., str]) -> None:
+def test_a_missing_privilege_to_terminate_them_is_reported(
+    server: EmbeddedServer, new_database: Callable[..., str]
+) -> None:
     name = new_database("app")
     with server.target("postgres").connect() as superuser:
         oid = databases.describe(superuser, name).oid
@@ -118,7 +120,7 @@ def test_a_prepared_transaction_stands_in_the_way_and_is_named(
     found = lastgood("recover", "--yes", "--json")
     assert found.status == 3
     assert found.document["error"]["message"].startswith(
-        "cannot go on by itself: get the restore point that the deployment made from "
+        "cannot continue automatically: copy the restore point of the deployment from "
     )
     place.with_name("elsewhere.txt").rename(place)
     assert lastgood("recover", "--yes", "--quiet").status == 0
@@ -138,9 +140,10 @@ def test_rows_alone_are_kept_where_the_settings_say_so(
     report = done.document["error"]["deployment"]
     assert (report["status"], report["before"], report["rollback"]) == ("unchanged", None, None)
     assert done.document["error"]["state"] == (
-        f'"{database}" is open, and its schema is as it was before the migration. Rows differ from '
-        f"{Path(report['point']).name}, and whether the migration or the application wrote them, nobody can tell "
-        "(rows of public.deals: 2 rows then, 3 rows now): they are kept, as [deploy] says."
+        f'"{database}" is open, and its schema is unchanged. Rows differ from {Path(report["point"]).name}, written '
+        "by the migration or by the application (rows of public.deals: 2 rows then, 3 rows now). They are kept, "
+        'because [deploy] sets only_rows = "keep".'
+        ""
     )
     # A schema that changed is taken back all the same.
     done = lastgood("deploy", "--json", "--", *words, "-c", "CREATE TABLE public.t (i int)", "-c", "SELECT 1 / 0")
@@ -170,8 +173,8 @@ def test_a_deployment_is_accepted_by_its_name_and_only_there(
         with pytest.raises(Refused) as refused:
             accept(target, "20261123-080000-ffffffff")
         assert str(refused.value) == (
-            f'cannot accept the deployment "20261123-080000-ffffffff" of "{database}": 20261123-080000-0a1b2c3d is the '
-            "one that is not finished"
+            f'cannot accept the deployment "20261123-080000-ffffffff" of "{database}": the unfinished one is '
+            "20261123-080000-0a1b2c3d"
         )
         shown = lastgood("status")
         assert shown.status == 7
@@ -179,7 +182,7 @@ def test_a_deployment_is_accepted_by_its_name_and_only_there(
         done = lastgood("deploy", "--accept", mark.run)
         assert (done.status, done.out) == (
             0,
-            f'Done: "{database}" is taken as good; nothing of {mark.run} is unfinished.\n',
+            f'Done: "{database}" is accepted as it is; deployment {mark.run} is finished.\n',
         )
         assert databases.describe(connection, database).comment == "ours"
         # A copy of a marked database is not one that is deployed to.
@@ -187,7 +190,7 @@ def test_a_deployment_is_accepted_by_its_name_and_only_there(
         assert find_deployment(connection, database) is None
     with pytest.raises(Refused) as refused:
         accept(target, mark.run)
-    assert str(refused.value).endswith(": none is unfinished")
+    assert str(refused.value).endswith(": no deployment is unfinished")
 
 
 def test_what_the_application_writes_until_the_fence_is_counted_as_lost(

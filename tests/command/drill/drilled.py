@@ -40,13 +40,13 @@ class Drilled:
         return self.folder / "state"
 
     def lastgood(self, *arguments: str) -> Outcome:
-        """Runs it in the folder, about the live database."""
+        """Run it in the folder, for the live database."""
         with _standing_in(self.folder, self.live.url(self.database)):
             return call(*arguments)
 
 
 def call(*arguments: str) -> Outcome:
-    """Runs lastgood in this process."""
+    """Run lastgood in this process."""
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
         status = main(arguments)
@@ -55,7 +55,7 @@ def call(*arguments: str) -> Outcome:
 
 @contextmanager
 def drilled(live: EmbeddedServer, given: EmbeddedServer, folder: Path) -> Iterator[Drilled]:
-    """Makes it, and removes the live database at the end."""
+    """Create it, and remove the live database at the end."""
     name = f"crm_{os.getpid()}_drilled"
     with live.target("postgres").connect() as connection:
         connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))

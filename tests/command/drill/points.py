@@ -25,7 +25,7 @@ DAMAGED = {
 
 
 def fill(server: EmbeddedServer, database: str, store: Path) -> None:
-    """Makes them."""
+    """Create them."""
     for form in ("plain", "custom", "directory"):
         take(server.target(database), store, label=form, form=form)
     _foreign(server, database, store)

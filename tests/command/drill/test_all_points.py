@@ -51,6 +51,6 @@ def test_a_store_without_any(lastgood: Lastgood, database: str) -> None:
     answer = lastgood("drill", "--all")
     assert (answer.status, answer.out) == (4, "")
     assert answer.err == (
-        'error: cannot prove restore points of "backups": there is none\n'
-        "next:  Name another folder with --store. lastgood backup makes one.\n"
+        'error: cannot prove restore points of "backups": the store is empty\n'
+        "next:  Give another folder with --store, or make a restore point with lastgood backup.\n"
     )

@@ -40,11 +40,11 @@ def test_a_restore_point_that_does_not_restore(lastgood: Lastgood, server: Embed
     assert [each["outcome"] for each in evidence["phases"] if each["name"] == "stand_in"] == ["failed"]
     shown = lastgood("drill", "--show", evidence["run"])
     assert shown.status == 0, "it is what was written"
-    assert shown.out.startswith('The drill FAILED: do not rely on putting "')
+    assert shown.out.startswith('The drill FAILED: do not rely on a rollback of "')
     assert lastgood("drill", "--due").status == 3
     assert " failed " in lastgood("drill", "--list").out
     text = (Path("state/drills") / evidence["run"] / "evidence.md").read_text(encoding="utf-8")
-    assert "**It failed in the phase `stand_in`**: " in text
+    assert "**The drill failed in phase `stand_in`**: " in text
 
 
 def phases(**seconds: float) -> tuple[DrillPhase, ...]:
@@ -57,16 +57,16 @@ def phases(**seconds: float) -> tuple[DrillPhase, ...]:
 @pytest.mark.parametrize(
     ("now", "size", "slower", "said"),
     [
-        (10.0, 100, False, "10 s, and 10 s in the last drill (1.00 times as long)"),
-        (20.0, 100, True, "20 s, and 10 s in the last drill (2.00 times as long): slower by 10 s"),
+        (10.0, 100, False, "10 s, compared with 10 s in the last drill (ratio 1.00)"),
+        (20.0, 100, True, "20 s, compared with 10 s in the last drill (ratio 2.00): slower by 10 s"),
         # Twice the bytes may take twice as long.
         (
             20.0,
             200,
             False,
-            "20 s, and 10 s in the last drill (2.00 times as long); the restore point has 2.00 times the bytes",
+            "20 s, compared with 10 s in the last drill (ratio 2.00); the restore point has 2.00 times the size",
         ),
-        (5.0, 100, False, "5.0 s, and 10 s in the last drill (0.50 times as long)"),
+        (5.0, 100, False, "5.0 s, compared with 10 s in the last drill (ratio 0.50)"),
     ],
 )
 def test_slower_is_what_the_size_does_not_explain(

@@ -69,7 +69,7 @@ def test_no_server_and_no_folder(
     heard: list[Event] = []
     clean_up(Path("state"), heard.append)
     run = next(Path("state/runs").iterdir()).stem
-    assert heard == ([Note(f"drill {run} was killed: what it left is removed")] if how == signal.SIGKILL else [])
+    assert heard == ([Note(f"drill {run} was killed; removing its remains")] if how == signal.SIGKILL else [])
     assert not list(Path("state/drills").iterdir())
     (journal,) = Path("state/runs").iterdir()
     ended = json.loads(journal.read_text(encoding="utf-8").splitlines()[-1])
@@ -110,17 +110,17 @@ def test_no_database_and_no_role_on_a_server_that_was_given(server: EmbeddedServ
     with given(server.target("postgres"), "20260102-000000-0badcafe", "crm", elsewhere, heard.append) as scratch:
         assert heard == [
             Caution(
-                '"crm_drill_20261123_old" on the scratch server may be left from a drill that was killed; nothing in '
-                "it says so, and it is left alone"
+                'database "crm_drill_20261123_old" on the scratch server may be from a killed drill, but is not '
+                "marked as such; it was not removed"
             )
         ]
         scratch.make_roles(["drill_made", "drill_mine", "pg_of_the_future"])
         assert scratch.roles == ["drill_made"]
-        assert scratch.remarks == ["roles that only another version of PostgreSQL has: pg_of_the_future"]
+        assert scratch.remarks == ["predefined roles of another version of PostgreSQL: pg_of_the_future"]
         again = given(server.target("postgres"), "20260102-000000-0badcafe", "crm", elsewhere, silent)
         with pytest.raises(Refused) as refused, again:
             pass
-        assert str(refused.value) == "cannot drill on that server: another drill is at work there"
+        assert str(refused.value) == "cannot drill on that server: another drill is in progress there"
     with server.target("postgres").connect() as connection:
         left = {
             name for (name,) in connection.execute("SELECT datname FROM pg_database WHERE datname LIKE 'crm_drill%'")

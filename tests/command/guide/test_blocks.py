@@ -82,10 +82,10 @@ def test_after_a_block_that_failed_no_other_is_begun(tmp_path: Path) -> None:
         ("start", 0, "hello you\n## no heading\n"),
         ("swap", 1, "hello again\n"),
     ]
-    assert [each.well for each in ran] == [True, False]
+    assert [each.succeeded for each in ran] == [True, False]
 
 
 def test_a_block_that_takes_too_long_is_ended(tmp_path: Path) -> None:
     found = blocks("## Only\n\n```sh\n# [names] None\n:\n```\n\n```sh\n# [start] Waits\nsleep 60\n```\n")
     (ran,) = run(found, chosen(found, ["start"]), {}, folder=tmp_path, seconds=0.2)
-    assert (ran.status, ran.well) == (None, False)
+    assert (ran.status, ran.succeeded) == (None, False)

@@ -11,7 +11,8 @@ import pytest
 from psycopg import sql
 
 from lastgood.command.guide import show as present
-from lastgood.command.guide.guide import ROLLBACK, UNDO, executable, look
+from lastgood.command.guide.guide import ROLLBACK, UNDO, executable
+from lastgood.command.guide.subject import subject_of
 from lastgood.command.guide.writing import expected
 from lastgood.config.tables import Tables
 from lastgood.errors import Refused
@@ -42,7 +43,7 @@ HOSTILE = (
 
 def made(server: EmbeddedServer, database: str, folder: Path, tables: Tables | None = None) -> Path:
     """The guide of a database, with the store in ``folder``."""
-    subject = look(server.target(database), folder / "store", tables=tables)
+    subject = subject_of(server.target(database), folder / "store", tables=tables)
     place = folder / "guide.md"
     place.write_text(present.document(subject), encoding="utf-8")
     return place
@@ -71,7 +72,7 @@ def test_hostile_names_of_everything(
             before = grants(server, database)
             guide = made(server, database, tmp_path)
             hand = ByHand(guide, server, tmp_path)
-            written = executable(look(server.target(database), tmp_path / "store"))
+            written = executable(subject_of(server.target(database), tmp_path / "store"))
             assert [(each.id, each.text) for each in hand.blocks] == [(each.id, each.text) for each in written]
             assert "<b>" not in page.page("guide", guide.read_text(encoding="utf-8"))
             for name in HOSTILE:
@@ -160,7 +161,7 @@ def test_five_hundred_tables(server: EmbeddedServer, new_database: NewDatabase, 
         connection.execute("CREATE TABLE empty (a int)")
     take(server.target(database), tmp_path / "store")
     began = time.perf_counter()
-    subject = look(server.target(database), tmp_path / "store")
+    subject = subject_of(server.target(database), tmp_path / "store")
     text = present.document(subject)
     seconds = time.perf_counter() - began
     assert seconds < 4, "it takes a fifth of that where nothing else runs"
@@ -181,7 +182,7 @@ def test_no_secret_and_no_value_of_a_setting(server: EmbeddedServer, new_databas
     target = server.target(database)
     take(target, tmp_path / "store")
     secret = type(target)({**target.keywords, "password": "pass-123", "sslmode": "prefer", "keepalives": "1"})
-    subject = look(secret, tmp_path / "store")
+    subject = subject_of(secret, tmp_path / "store")
     text = present.document(subject)
     assert "pass-123" not in text and "tok-123" not in text
     assert "`app.token`" in text
@@ -191,7 +192,9 @@ def test_no_secret_and_no_value_of_a_setting(server: EmbeddedServer, new_databas
     assert f"export TO_LIVE='keepalives=1 dbname={database}'\n" in text
 
 
-def test_whoever_may_connect_may_write_it(server: EmbeddedServer, new_database: NewDatabase, tmp_path: Path) -> None:
+def test_a_role_that_can_connect_can_write_it(
+    server: EmbeddedServer, new_database: NewDatabase, tmp_path: Path
+) -> None:
     """No rights but to connect: not even to make temporary objects."""
     database = new_database("crm")
     take(server.target(database), tmp_path / "store")
@@ -200,8 +203,8 @@ def test_whoever_may_connect_may_write_it(server: EmbeddedServer, new_database: 
         connection.execute(sql.SQL("REVOKE TEMPORARY ON DATABASE {} FROM PUBLIC").format(sql.Identifier(database)))
         connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(role))
         try:
-            superuser = look(server.target(database), tmp_path / "store")
-            visitor = look(server.target(database, user=f"{database}_visitor"), tmp_path / "store")
+            superuser = subject_of(server.target(database), tmp_path / "store")
+            visitor = subject_of(server.target(database, user=f"{database}_visitor"), tmp_path / "store")
         finally:
             connection.execute(sql.SQL("DROP ROLE {}").format(role))
     assert visitor.privileges == superuser.privileges
@@ -213,7 +216,7 @@ def test_hosted_platforms_say_what_differs(server: EmbeddedServer, new_database:
     take(server.target(database), tmp_path / "store")
     for name in ("supabase", "rds", "cloudsql", "neon", "heroku"):
         tables = Tables.model_validate({"recover": {"platform": name}})
-        text = present.document(look(server.target(database), tmp_path / "store", tables=tables))
+        text = present.document(subject_of(server.target(database), tmp_path / "store", tables=tables))
         assert text.count("### On ") == 1
 
 
@@ -227,9 +230,9 @@ def test_a_restore_point_that_makes_databases_is_refused(
     file = tmp_path / "store" / "whole.sql"
     run.run([server.bin / "pg_dump", "--create", f"--file={file}", server.url(database)])
     with pytest.raises(Refused) as raised:
-        look(server.target(database), tmp_path / "store")
+        subject_of(server.target(database), tmp_path / "store")
     assert str(raised.value) == (
-        f'cannot write the guide: the restore point "{file}" makes databases itself, which nobody should run by hand'
+        f'cannot write the guide: restore point "{file}" creates databases itself, which is not safe by hand'
     )
 
 

@@ -34,7 +34,7 @@ def test_only_the_section_changes(before: bytes, after: bytes) -> None:
     [
         (b"a\n" + BEGIN + b"\nb\n", "1 × begin, 0 × end"),
         (END, "0 × begin, 1 × end"),
-        (END + BEGIN, "the end stands before the beginning"),
+        (END + BEGIN, "end before begin"),
         (MARKED + MARKED, "2 × begin, 2 × end"),
         (BEGIN + MARKED, "2 × begin, 1 × end"),
     ],
@@ -42,11 +42,11 @@ def test_only_the_section_changes(before: bytes, after: bytes) -> None:
 def test_damaged_marks_are_refused(damaged: bytes, told: str) -> None:
     with pytest.raises(Refused) as raised:
         with_section(damaged, SECTION, "README.md")
-    assert str(raised.value) == f'cannot refresh the section in "README.md": its marks are damaged ({told})'
+    assert str(raised.value) == f'cannot update the section in "README.md": its markers are damaged ({told})'
     assert raised.value.state == "The file was not changed."
 
 
 def test_what_is_no_text_is_refused() -> None:
     with pytest.raises(Refused) as raised:
         with_section("# Titel\n".encode("utf-16"), SECTION, "README.md")
-    assert str(raised.value) == 'cannot add a section to "README.md": it is no text in UTF-8 or the like'
+    assert str(raised.value) == 'cannot add a section to "README.md": it is not a text file'

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lastgood.command.guide import show as present
-from lastgood.command.guide.guide import look
+from lastgood.command.guide.subject import subject_of
 from lastgood.points.dump_point import take
 from lastgood.postgres.embedded import EmbeddedServer
 from tests.command.guide.by_hand import ByHand
@@ -34,7 +34,7 @@ class Site:
             point.write_text(re.sub(r"(?m)^\\(un)?restrict .*\n", "", point.read_text()))
         self.execute("INSERT INTO public.notes VALUES (4), (5)")
         self.guide = folder / "guide.md"
-        self.guide.write_text(present.document(look(server.target(database), folder / "store")), encoding="utf-8")
+        self.guide.write_text(present.document(subject_of(server.target(database), folder / "store")), encoding="utf-8")
         self.hand = ByHand(self.guide, server, folder)
 
     def execute(self, *statements: str) -> None:
@@ -60,9 +60,9 @@ def test_no_order_switches_to_what_was_not_compared_or_loses_the_way_back(
     assert hand.fails("swap") == "cannot switch: the restored database was not compared (block compare)\n"
     hand.does("walk-back")
     assert hand.fails("undo") == (
-        "cannot undo: the attempt RUN=1 has switched nothing (block walk-back removes what is there)\n"
+        "cannot undo: attempt RUN=1 has not switched (block walk-back removes its database)\n"
     )
-    assert hand.fails("verify") == "cannot verify: the attempt RUN=1 has restored nothing\n"
+    assert hand.fails("verify") == "cannot verify: attempt RUN=1 has restored nothing\n"
     assert site.rows() == 5
 
     hand.does(*RESTORED, "swap")
@@ -70,7 +70,7 @@ def test_no_order_switches_to_what_was_not_compared_or_loses_the_way_back(
     (tmp_path / "store" / "by-hand-1" / "swap.done").unlink()
     hand.does("swap")
     assert site.rows() == 3
-    assert "cannot walk back: the names were switched already (block undo)" in hand.fails("walk-back")
+    assert "cannot walk back: the names are already switched (block undo)" in hand.fails("walk-back")
     taken = f'cannot go on: the database "{live}_old_1" is of an attempt that switched; export another RUN, paste Names'
     assert taken in hand.fails("create")
     assert site.rows() == 3
@@ -111,6 +111,6 @@ def test_ctrl_c_does_not_switch(server: EmbeddedServer, new_database: NewDatabas
             until(lambda: person.poll() is not None, "that Ctrl+C ends it")
             assert person.stderr is not None
             said = person.stderr.read()
-    assert said.endswith("interrupted: the block verify says whether the names were switched\n")
+    assert said.endswith("interrupted: run the block verify to see whether the names were switched\n")
     assert site.rows() == 5
     site.hand.does("walk-back")

@@ -61,7 +61,7 @@ def test_it_writes_what_it_found(
     assert f"  {application_role}       1             0\n" in outcome.out
     assert outcome.out.endswith("\nNext: lastgood backup\n")
     text = FILE.read_text()
-    assert f'# Application role "{application_role}": rights on 1 table.\n' in text
+    assert f'# Application role "{application_role}": privileges on 1 table.\n' in text
     assert "# Migrations: supabase_migrations.schema_migrations (schema_migrations)\n" in text
     written = tomllib.loads(text)
     assert (sorted(written), written["store"]) == (["db", "store"], "backups")
@@ -117,9 +117,9 @@ def test_it_does_not_overwrite(lastgood: Lastgood, database: str) -> None:
     outcome = lastgood("init")
     assert (outcome.status, outcome.out) == (3, "")
     assert outcome.err == (
-        'error: cannot write "lastgood.toml": it exists already\n'
+        'error: cannot write "lastgood.toml": it already exists\n'
         "state: Nothing was looked at or changed.\n"
-        "next:  Edit it, or overwrite it with `lastgood init --force`.\n"
+        "next:  Edit it, or overwrite it: lastgood init --force\n"
     )
     assert FILE.read_text() == "# mine\n"
     assert lastgood("init", "--force").status == 0
@@ -130,7 +130,7 @@ def test_a_password_is_not_written(lastgood: Lastgood, server: EmbeddedServer, d
     url = server.url(database).replace("postgres@", "postgres:s3cr%40t@")
     outcome = lastgood("init", "--db", url)
     assert outcome.status == 0
-    assert "The password was not written: put it into ~/.pgpass or the variable PGPASSWORD.\n" in outcome.out
+    assert "The password was not written. Put it in ~/.pgpass or the variable PGPASSWORD.\n" in outcome.out
     for secret in ("s3cr%40t", "s3cr@t", "s3cr"):
         assert secret not in FILE.read_text() + outcome.out + outcome.err
     document = lastgood("init", "--force", "--json", "--db", url).document
@@ -138,22 +138,22 @@ def test_a_password_is_not_written(lastgood: Lastgood, server: EmbeddedServer, d
     assert document["file"] == str(FILE.resolve())
 
 
-def test_it_says_what_would_stand_in_the_way(lastgood: Lastgood, server: EmbeddedServer, database: str) -> None:
+def test_it_lists_obstacles(lastgood: Lastgood, server: EmbeddedServer, database: str) -> None:
     role = f"{database}_oper"
     with server.target("postgres").connect() as connection:
         connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(role)))
     obstacles = lastgood("init", "--json", "--db", server.url(database, user=role)).document["survey"]["obstacles"]
     assert obstacles == [
-        f'The role "{role}" may not create databases, so no shadow can be built: a superuser can change that with '
-        f'ALTER ROLE "{role}" CREATEDB.',
-        f'The role "{role}" is not a member of "postgres", who owns the database, and may not rename it.',
-        f'The role "{role}" may not end the sessions of other roles: a superuser can change that with '
-        f'GRANT pg_signal_backend TO "{role}".',
-        f'The role "{role}" does not bypass row-level security: where policies hide rows from it, backups and proofs '
-        "are refused.",
+        f'Role "{role}" cannot create databases, so no shadow database can be built. As a superuser, run: ALTER ROLE '
+        f'"{role}" CREATEDB.',
+        f'Role "{role}" is not a member of the owner "postgres", so it cannot rename the database.',
+        f'Role "{role}" cannot terminate sessions of other roles. As a superuser, run: GRANT pg_signal_backend TO '
+        f'"{role}".',
+        f'Role "{role}" does not bypass row-level security. Backups and proofs are refused where policies hide rows '
+        "from it.",
     ]
     for text in obstacles:
-        assert f"# To mend before a rollback: {text}\n" in FILE.read_text()
+        assert f"# To fix before a rollback: {text}\n" in FILE.read_text()
 
 
 def test_sessions_of_a_pooler_are_seen(server: EmbeddedServer, database: str) -> None:

@@ -75,5 +75,5 @@ def test_a_pooler_in_between_is_noticed(
         found = survey(Target({**target.keywords, "host": host}))
     assert found.pooled is True
     assert found.obstacles == (
-        "This connection goes through a pooler: give the address of the server itself, or its session port.",
+        "This connection goes through a pooler. Connect to the server directly, or to the pooler's session port.",
     )

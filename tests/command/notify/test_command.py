@@ -36,15 +36,15 @@ def test_without_targets(lastgood: Lastgood) -> None:
     outcome = lastgood("notify", "--test")
     assert (outcome.status, outcome.out, outcome.err) == (
         0,
-        "Nobody is told: lastgood.toml has no [[notifications.targets]].\n",
+        "There are no targets: lastgood.toml has no [[notifications.targets]].\n",
         "",
     )
     outcome = lastgood("notify", "team")
     assert (outcome.status, outcome.err) == (
         2,
-        'error: cannot find the target "team": lastgood.toml has no such one\n'
+        'error: cannot find target "team": lastgood.toml does not define it\n'
         "state: Nothing was sent.\n"
-        "next:  Its [notifications] has: none.\n",
+        "next:  Use one of the targets in its [notifications]: none.\n",
     )
 
 
@@ -58,7 +58,7 @@ def test_what_is_wrong_with_addresses_and_a_test_when_nothing_is(
     pager = tmp_path / "pager.url"
     assert outcome.status == 2
     assert outcome.out.endswith(
-        "What is wrong\n"
+        "Problems\n"
         '  team: the variable "TEAM_URL" is not set.\n'
         "    Set TEAM_URL to the address; https://appriseit.com/services/ shows the forms.\n"
         "  pager: Apprise does not support this kind of address.\n"
@@ -104,8 +104,8 @@ def test_what_is_wrong_with_addresses_and_a_test_when_nothing_is(
     tested = lastgood("notify", "--test", "pager")
     assert tested.status == 0
     ((path, body),) = web.posted
-    assert (path, json.loads(body)["title"]) == ("/pager", "a test of lastgood's notifications")
-    assert json.loads(body)["message"].startswith('This is a test: messages to "pager" arrive.\n')
+    assert (path, json.loads(body)["title"]) == ("/pager", "test of lastgood notifications")
+    assert json.loads(body)["message"].startswith('This is a test: notifications to "pager" work.\n')
 
     monkeypatch.setenv("TEAM_URL", "json://127.0.0.1:1/T0KEN")
     refused = lastgood("notify", "--test", "team")

@@ -218,11 +218,11 @@ def test_a_point_made_after_the_damage_is_passed_over() -> None:
     assert found.emergency == "unknown_state"
     assert [each.name for each in found.proposals] == ["/store/old.sql"]
     assert (
-        "late.sql was made after the damage: it lacks what old.sql has, as the database does now: rows of public.deals"
+        "late.sql was made after the damage: like the database now, it lacks what old.sql has: rows of public.deals"
     ) in [reason.text for reason in found.reasons]
     # It can still be chosen by its number.
     assert [(each.number, each.problem) for each in found.timeline] == [
-        (1, "it lacks what old.sql has, as the database does now: rows of public.deals"),
+        (1, "like the database now, it lacks what old.sql has: rows of public.deals"),
         (2, ""),
     ]
 
@@ -252,7 +252,7 @@ def test_the_point_of_a_deployment_that_changed_nothing_is_not_what_is_proposed(
     found = diagnose(evidence(candidates=(late, OLD)))
     assert (found.emergency, [each.name for each in found.proposals]) == ("older_state", ["/store/old.sql"])
     assert [(each.number, each.proposed, each.problem) for each in found.timeline] == [
-        (1, False, "deployment run-7, for which it was made, changed nothing"),
+        (1, False, "it was made for deployment run-7, which changed nothing"),
         (2, True, ""),
     ]
     # Asked for, it is taken; and it is the way out of what happened after it.
@@ -268,7 +268,7 @@ def test_a_point_that_equals_the_database_is_not_what_is_proposed() -> None:
     new = candidate("new.sql", 1, facts(**WHOLE))
     found = diagnose(evidence(candidates=(new, OLD), live=replace(live(**WHOLE), content=(same, changed))))
     assert [each.name for each in found.proposals] == ["/store/old.sql"]
-    assert "new.sql would not help: it equals the database as it is now" in [each.text for each in found.reasons]
+    assert "new.sql would change nothing: it equals the database as it is now" in [each.text for each in found.reasons]
     # Where nothing else is left it is proposed, and said to be of no use.
     alone = diagnose(evidence(candidates=(new,), live=replace(live(**WHOLE), content=(same,))))
     assert alone.proposals[0].name == "/store/new.sql"
@@ -312,8 +312,8 @@ def test_rights_that_no_dump_brings_back_are_no_reason_to_roll_back() -> None:
     found = diagnose(evidence(candidates=(without,), live=replace(live(**WHOLE), locked_out=(LockedOut("web", 0, 2),))))
     assert [(each.kind, each.automatic) for each in found.proposals] == [("by_hand", False), ("rollback", False)]
     assert found.statement == (
-        "new.sql was made without rights (--no-acl), and the live database has lost its own: who may read and write "
-        "what has to be granted again, after the rollback and before the application starts."
+        "new.sql was made without privileges (--no-acl), and the live database has lost its own. Grant them again "
+        "after the rollback, before the application starts."
     )
 
 
@@ -337,7 +337,7 @@ def test_the_loss_of_each() -> None:
     assert [(each.rows_lost, each.rows_back) for each in found.timeline] == [(10, 10), (None, None)]
 
 
-def test_a_store_that_cannot_be_read_is_not_told_as_empty() -> None:
+def test_an_unreadable_store_is_not_reported_as_empty() -> None:
     found = diagnose(evidence(candidates=(), store_problem='cannot look for restore points in "/store": denied'))
     assert found.emergency == "no_backup"
     assert found.reasons[0].text == 'cannot look for restore points in "/store": denied'
@@ -349,7 +349,7 @@ def test_a_store_that_cannot_be_read_is_not_told_as_empty() -> None:
 def test_a_store_of_other_databases() -> None:
     found = diagnose(evidence(candidates=(), of_others=("shop_1.sql", "shop_2.sql")))
     assert found.reasons[0].text == (
-        '"/store" holds no restore point of "app"; 2 are of other databases, as shop_1.sql'
+        '"/store" holds no restore point of "app"; 2 are of other databases, for example shop_1.sql'
     )
 
 

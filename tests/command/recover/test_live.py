@@ -12,7 +12,7 @@ import pytest
 from psycopg import sql
 
 from lastgood.command.recover.evidence import Evidence
-from lastgood.command.recover.recover import Inquiry, Wish, gather, look
+from lastgood.command.recover.recover import Inquiry, Wish, gather, inspect
 from lastgood.facts.objects import read_objects
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Target
@@ -79,7 +79,7 @@ def test_it_waits_for_no_lock(target: Target, tmp_path: Path, locked: int) -> No
     assert monotonic() - started < 10, "as long as a slow machine takes, not as long as the lock is held"
     assert found.live is not None
     (shut,) = found.live.shut
-    assert shut.text == f'process {locked} has locked "public"."notes" against readers'
+    assert shut.text == f'process {locked} holds a lock on "public"."notes" that blocks readers'
     assert not found.live.tables["public", "notes"].exact
     assert found.live.objects is not None
 
@@ -89,14 +89,12 @@ def test_an_index_that_the_server_does_not_use(target: Target, tmp_path: Path) -
         connection.execute("INSERT INTO public.notes VALUES (11, 'x', now())")
         with pytest.raises(psycopg.errors.UniqueViolation):
             connection.execute("CREATE UNIQUE INDEX CONCURRENTLY once ON public.notes (text)")
-    found = look(Inquiry(target, tmp_path / "store", home=tmp_path, here=tmp_path))
+    found = inspect(Inquiry(target, tmp_path / "store", home=tmp_path, here=tmp_path))
     assert found.damaged
-    assert "1 index that the server does not use: public.once" in [reason.text for reason in found.reasons]
+    assert "1 invalid index: public.once" in [reason.text for reason in found.reasons]
 
 
-def test_a_role_that_may_read_nothing_gets_an_answer_all_the_same(
-    server: EmbeddedServer, target: Target, tmp_path: Path
-) -> None:
+def test_a_role_without_privileges_gets_a_diagnosis(server: EmbeddedServer, target: Target, tmp_path: Path) -> None:
     role = sql.Identifier(f"guest_{target.dbname}")
     with target.connect() as connection:
         connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(role))
@@ -109,7 +107,7 @@ def test_a_role_that_may_read_nothing_gets_an_answer_all_the_same(
     assert found.live is not None
     (unseen,) = found.unseen
     assert unseen.startswith("rows of ")
-    assert f'the role "guest_{target.dbname}" may not read them all: ' in unseen
+    assert f'role "guest_{target.dbname}" cannot read all of them: ' in unseen
 
 
 def test_what_the_server_counts_of_deletions(target: Target, tmp_path: Path) -> None:
@@ -119,7 +117,7 @@ def test_what_the_server_counts_of_deletions(target: Target, tmp_path: Path) -> 
     found = evidence(target, tmp_path, Wish(since=datetime.now(UTC) - timedelta(hours=1)))
     (counter,) = [each for each in found.counters if each.table == "public.notes"]
     assert (counter.deleted, counter.dead) == (4, 4)
-    diagnosis = look(Inquiry(target, tmp_path / "store", home=tmp_path, here=tmp_path))
+    diagnosis = inspect(Inquiry(target, tmp_path / "store", home=tmp_path, here=tmp_path))
     (left,) = [each for each in diagnosis.left if each.kind == "deleted rows"]
     assert left.what == "4 in public.notes"
     assert left.commands == ("ALTER TABLE public.notes SET (autovacuum_enabled = false)",)

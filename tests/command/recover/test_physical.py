@@ -22,7 +22,7 @@ def made(root: Path, *files: str, content: str = "") -> None:
 
 def only(root: Path) -> Physical:
     unseen: list[str] = []
-    (found,) = physical.look([root], unseen)
+    (found,) = physical.find([root], unseen)
     assert unseen == []
     return found
 
@@ -39,7 +39,7 @@ def test_a_base_backup(tmp_path: Path) -> None:
 
 def test_a_running_servers_data_is_no_backup(tmp_path: Path) -> None:
     made(tmp_path, "PG_VERSION", "global/pg_control", "postmaster.pid")
-    assert physical.look([tmp_path], []) == ()
+    assert physical.find([tmp_path], []) == ()
 
 
 def test_a_base_backup_in_tar_files(tmp_path: Path) -> None:
@@ -95,9 +95,9 @@ def test_archived_wal(tmp_path: Path, names: tuple[str, ...], detail: str) -> No
 
 def test_a_gap(tmp_path: Path) -> None:
     made(tmp_path, "000000010000000000000001", "000000010000000000000003")
-    assert only(tmp_path).detail == "2 segments, timeline 1; 1 gap, beyond which it can't be replayed"
+    assert only(tmp_path).detail == "2 segments, timeline 1; 1 gap; WAL after a gap cannot be replayed"
 
 
 def test_other_folders_are_nothing(tmp_path: Path) -> None:
     made(tmp_path, "a/b/c", "PG_VERSION", "backup/notes", "archive/mail")
-    assert physical.look([tmp_path, tmp_path / "gone"], []) == ()
+    assert physical.find([tmp_path, tmp_path / "gone"], []) == ()

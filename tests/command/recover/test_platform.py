@@ -19,32 +19,32 @@ PROJECT = "abcdefghijklmnopqrst"
         (
             {"host": f"db.{PROJECT}.supabase.co"},
             "supabase",
-            f'by the host\'s name, "db.{PROJECT}.supabase.co"',
+            f'by the host name "db.{PROJECT}.supabase.co"',
             f"supabase backups list --project-ref {PROJECT}",
         ),
         (
             {"host": "aws-0-eu-central-1.pooler.supabase.com", "user": f"postgres.{PROJECT}"},
             "supabase",
-            'by the host\'s name, "aws-0-eu-central-1.pooler.supabase.com"',
+            'by the host name "aws-0-eu-central-1.pooler.supabase.com"',
             f"supabase backups list --project-ref {PROJECT}",
         ),
         (
             {"host": "crm.c9akciq32.eu-west-1.rds.amazonaws.com"},
             "rds",
-            'by the host\'s name, "crm.c9akciq32.eu-west-1.rds.amazonaws.com"',
+            'by the host name "crm.c9akciq32.eu-west-1.rds.amazonaws.com"',
             "aws rds restore-db-instance-to-point-in-time --region eu-west-1 --source-db-instance-identifier crm "
             "--target-db-instance-identifier crm-restored --restore-time 2026-01-12T09:30:00Z",
         ),
         (
             {"host": "/cloudsql/acme:europe-west1:crm"},
             "cloudsql",
-            'by the host\'s name, "/cloudsql/acme:europe-west1:crm"',
+            'by the host name "/cloudsql/acme:europe-west1:crm"',
             "gcloud sql instances clone crm crm-restored --project=acme --point-in-time='2026-01-12T09:30:00Z'",
         ),
         (
             {"host": "ep-cool-sun-123456-pooler.eu-central-1.aws.neon.tech"},
             "neon",
-            'by the host\'s name, "ep-cool-sun-123456-pooler.eu-central-1.aws.neon.tech"',
+            'by the host name "ep-cool-sun-123456-pooler.eu-central-1.aws.neon.tech"',
             "neon branches create --name restored --parent 2026-01-12T09:30:00Z",
         ),
     ],

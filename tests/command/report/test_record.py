@@ -101,7 +101,7 @@ def test_phases_are_told_from_the_entries(tmp_path: Path) -> None:
     [
         ([{"event": "begun", "kind": "deploy", "live": "crm"},
           {"event": "ended", "status": "undone", "report": {"status": "rolled back", "undo_command": "x"}}],
-         "undone", "failed; the database was put back"),
+         "undone", "failed; the database was rolled back"),
         ([{"event": "begun", "kind": "drill", "live": "crm"}, {"event": "ended", "status": "failed", "why": "no room"}],
          "failed", "failed"),
         ([{"event": "begun", "kind": "drill", "live": "crm"}, {"event": "ended", "status": "done"}], "done", "done"),

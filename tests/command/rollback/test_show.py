@@ -300,17 +300,17 @@ def test_a_run_that_stopped_is_shown_with_what_to_do(shown: tuple[Screen, io.Str
         "\n"
         "Unfinished runs\n"
         f"  {RUN}, stage build\n"
-        '    building "crm_shadow_9f3c1a70", begun 2025-11-04 14:30:00 UTC (9 hours ago)\n'
-        "    by ann on ops1\n"
+        '    building "crm_shadow_9f3c1a70", started 2025-11-04 14:30:00 UTC (9 hours\n'
+        "    ago) by ann on ops1\n"
         f"    lastgood resume {RUN}\n"
         f"    lastgood abort {RUN}\n"
         "\n"
-        "Kept databases, newest first: each can become the live one again\n"
+        "Kept databases, newest first: each can become live again\n"
         '  "crm_old_1"\n'
         f"    was live until rollback {RUN}, 2025-11-04 14:30:00\n"
         "    UTC (9 hours ago), by ann on ops1\n"
         f"    lastgood undo {RUN}\n"
-        "    lastgood facts crm_old_1 shows its contents\n"
+        "    To show its contents: lastgood facts crm_old_1\n"
     )
 
 
@@ -322,8 +322,8 @@ def test_what_a_killed_run_left_is_shown_with_the_way_to_remove_it(shown: tuple[
     assert stream.getvalue() == (
         '"crm" is open: 812 MB, 1 session, PostgreSQL 18.6\n'
         "\n"
-        "Left over: made by a run that was killed before it could say whose they are\n"
-        '  "crm_shadow_9f3c1a70", 8.0 MB: closed; removed if it is empty by\n'
+        "Leftovers of a run that was killed before it could mark them\n"
+        '  "crm_shadow_9f3c1a70", 8.0 MB: closed. To remove it if it is empty:\n'
         "    lastgood prune crm_shadow_9f3c1a70\n"
     )
 
@@ -333,7 +333,7 @@ def test_a_leftover_has_no_date(shown: tuple[Screen, io.StringIO]) -> None:
     left = Candidate(kind="leftover", name="crm_shadow_1", oid=9, made_at=None, bytes=8 << 20, goes=True, why="named")
     prune.show(screen, PrunePlan(live="crm", candidates=(left,)))
     assert stream.getvalue() == (
-        "Would remove 1 thing (8.0 MB) for good:\n"
+        "Would remove 1 item (8.0 MB) permanently:\n"
         "\n"
         "          name          what      made    size  why\n"
         "  remove  crm_shadow_1  leftover        8.0 MB  named\n"
@@ -346,11 +346,11 @@ def test_a_run_at_work_is_left_alone(shown: tuple[Screen, io.StringIO]) -> None:
     text = stream.getvalue()
     assert text.startswith(
         '"crm" is CLOSED to new connections: 812 MB, 1 session, PostgreSQL 18.6\n'
-        f"  At work on it now: lastgood rollback {RUN}\n"
-        "  Writers wait since 2025-11-04 14:30:00 UTC: session 4711 (lastgood fence x)\n"
-        "  holds locks on 12 tables. When it ends, they go on.\n"
+        f"  Run in progress: lastgood rollback {RUN}\n"
+        "  Writes are blocked since 2025-11-04 14:30:00 UTC: session 4711 (lastgood fence\n"
+        "  x) holds locks on 12 tables. They resume when it ends.\n"
     )
-    assert "    it is being worked on now: wait, or interrupt it where it runs\n" in text
+    assert "    in progress: wait, or interrupt it where it runs\n" in text
     assert "lastgood abort" not in text
 
 
@@ -366,7 +366,7 @@ def test_damaged_points_and_verdicts(shown: tuple[Screen, io.StringIO]) -> None:
         "  a.sql          2025-11-04 14:30:00  7 bytes        DAMAGED, see below\n"
         "\n"
         "DAMAGED a.sql: cannot read its manifest\n"
-        "1 restore point in backups. Whether they are complete: lastgood points verify\n"
+        "1 restore point in backups. To verify them: lastgood points verify\n"
         "corrupt: a.sql\n"
         "  cannot use it: line 7\n"
         "  Choose another.\n"
@@ -403,7 +403,7 @@ def test_a_prune_shows_what_goes_first(shown: tuple[Screen, io.StringIO]) -> Non
     found = (candidate("new.sql", False, "among the 1 newest"), candidate("old.sql", True, "beyond the 1 newest"))
     prune.show(screen, PrunePlan(live="crm", candidates=found))
     assert stream.getvalue() == (
-        "Would remove 1 thing (1.0 MB) for good:\n"
+        "Would remove 1 item (1.0 MB) permanently:\n"
         "\n"
         "          name     what           made           size  why\n"
         "  remove  old.sql  restore point  9 hours ago  1.0 MB  beyond the 1 newest\n"
@@ -438,12 +438,12 @@ def test_what_is_not_finished_is_shown_with_who_is_at_it(shown: tuple[Screen, io
     assert stream.getvalue() == (
         '"crm" is open: 812 MB, 1 session, PostgreSQL 18.6\n'
         "\n"
-        "In service, and not finished yet\n"
-        f"  {RUN}: 8 of 12 things done; left: 1 index to build, 3\n"
+        "In service, but not finished\n"
+        f"  {RUN}: 8 of 12 tasks done; left: 1 index to build, 3\n"
         "    foreign keys to validate\n"
-        f'    at it now: "lastgood finish {RUN}", as "ann", server\n'
+        f'    in progress: "lastgood finish {RUN}", as "ann", server\n'
         "    process 4711 (building index: scanning table, 45 %)\n"
-        f"  {RUN}: 8 of 12 things done; left: 1 index to build, 3\n"
+        f"  {RUN}: 8 of 12 tasks done; left: 1 index to build, 3\n"
         "    foreign keys to validate\n"
         f"    lastgood resume {RUN}\n"
     )

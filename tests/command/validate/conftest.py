@@ -17,7 +17,7 @@ from lastgood.postgres.server import Target
 
 @dataclass(frozen=True)
 class Stage:
-    """An empty database, and lastgood's look at it."""
+    """An empty database and its validation."""
 
     server: EmbeddedServer
     name: str
@@ -27,7 +27,7 @@ class Stage:
         return self.server.target(self.name)
 
     def run(self, *statements: str, behind_its_back: bool = False) -> None:
-        """Runs statements; ``behind_its_back``: as a load with triggers switched off does it."""
+        """Run statements; ``behind_its_back``: with triggers disabled, as in a load."""
         with self.target.connect() as connection:
             connection.execute("SET search_path = public")
             if behind_its_back:

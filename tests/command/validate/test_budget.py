@@ -8,8 +8,8 @@ from lastgood.command.validate.budget import LEAST_PAGES, MOST_WHOLE, PAGES_A_SE
 from lastgood.command.validate.rule import Mode, Rule, Task
 
 
-def task(name: str, pages: int, *, beside: int = 0, sampled: bool = True) -> Task:
-    return Task((Rule(name, "kind"),), lambda look, sample: [], pages=pages, beside=beside, sampled=sampled)
+def task(name: str, pages: int, *, extra_pages: int = 0, sampled: bool = True) -> Task:
+    return Task((Rule(name, "kind"),), lambda reader, sample: [], pages=pages, extra_pages=extra_pages, sampled=sampled)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_only_quick_takes_samples_and_only_of_what_is_much_too_large() -> None:
 
 @pytest.mark.parametrize(("mode", "order"), [("quick", ["a", "c", "b"]), ("full", ["b", "c", "a"])])
 def test_quick_takes_the_cheapest_first_and_full_the_longest(mode: Mode, order: list[str]) -> None:
-    tasks = [task("a", 10), task("b", 500), task("c", 20, beside=300)]
+    tasks = [task("a", 10), task("b", 500), task("c", 20, extra_pages=300)]
     assert [each.task.rules[0].name for each in planned(tasks, mode, 120.0)] == order
 
 
@@ -45,5 +45,5 @@ def test_what_needs_all_of_a_large_table_is_left_to_full() -> None:
     large = task("large", MOST_WHOLE + 1, sampled=False)
     (quick,) = planned([large], "quick", 120.0)
     (found,) = quick.task.run(None, None)  # type: ignore[arg-type]  # it asks nobody
-    assert (found.skipped, found.said) == ("size", "its table is too large to be read whole: --full looks at it")
+    assert (found.skipped, found.message) == ("size", "the table is too large for --quick; --full checks it")
     assert planned([large], "full", 0.0)[0].task is large

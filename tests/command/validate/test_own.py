@@ -24,7 +24,7 @@ def asked(stage: Stage, query: str, **rule: object) -> tuple[str, str, float | N
 def test_rows_are_violations(stage: Stage) -> None:
     rules = [{"name": "mine", "query": "SELECT id, email, seen FROM contacts WHERE email IS NULL ORDER BY id;"}]
     found = stage.rule("mine", rules=rules)
-    assert (found.outcome, found.violations, found.said) == ("FAIL", 10, "10 rows where none is expected")
+    assert (found.outcome, found.violations, found.said) == ("FAIL", 10, "10 rows found, none expected")
     assert found.samples == tuple(f"id={number}, email=NULL, seen=infinity" for number in (10, 20, 30, 40, 50))
     assert asked(stage, "SELECT FROM contacts WHERE id < 0 -- none") == ("PASS", "", 100.0)
     assert asked(stage, "SELECT FROM contacts WHERE id < 3", severity="warning")[0] == "WARN"
@@ -32,18 +32,18 @@ def test_rows_are_violations(stage: Stage) -> None:
 
 def test_quality_in_percent(stage: Stage) -> None:
     query, of = "SELECT id FROM contacts WHERE email IS NULL", "SELECT count(*) FROM contacts"
-    assert asked(stage, query, of=of) == ("FAIL", "90 of 100 rows are good, 90.0 %", 90.0)
-    assert asked(stage, query, of=of, threshold=90) == ("PASS", "90 of 100 rows are good, 90.0 %", 90.0)
+    assert asked(stage, query, of=of) == ("FAIL", "90 of 100 rows are valid, 90.0 %", 90.0)
+    assert asked(stage, query, of=of, threshold=90) == ("PASS", "90 of 100 rows are valid, 90.0 %", 90.0)
     assert asked(stage, query, of=of, threshold=95) == (
         "FAIL",
-        "90 of 100 rows are good, 90.0 %; at least 95 % must be",
+        "90 of 100 rows are valid, 90.0 %; at least 95 % expected",
         90.0,
     )
     assert asked(stage, "SELECT generate_series(1, 5)", of="SELECT 3")[:2] == (
         "FAIL",
-        '0 of 3 rows are good, 0.0 %; the query gives 5 rows, which is more than "of" counts',
+        '0 of 3 rows are valid, 0.0 %; the query returns 5 rows, more than "of" counts',
     )
-    assert asked(stage, "SELECT 1 WHERE false", of="SELECT 0") == ("PASS", "0 of 0 rows are good, 100.0 %", 100.0)
+    assert asked(stage, "SELECT 1 WHERE false", of="SELECT 0") == ("PASS", "0 of 0 rows are valid, 100.0 %", 100.0)
     verdict = stage.verdict(
         "quick",
         "own",
@@ -63,13 +63,13 @@ def test_quality_in_percent(stage: Stage) -> None:
         ("SELECT count(*) FROM contacts", {"expect": 100}, "PASS", "the value is 100"),
         ("SELECT 1.50", {"expect": 1.5}, "PASS", "the value is 1.50"),
         ("SELECT true", {"expect": True}, "PASS", "the value is true"),
-        ("SELECT 1", {"expect": True}, "FAIL", "the value is 1, and true is expected"),
-        ("SELECT true", {"expect": "true"}, "FAIL", 'the value is true, and "true" is expected'),
+        ("SELECT 1", {"expect": True}, "FAIL", "the value is 1, expected true"),
+        ("SELECT true", {"expect": "true"}, "FAIL", 'the value is true, expected "true"'),
         ("SELECT 'x'", {"expect": "x"}, "PASS", "the value is x"),
-        ("SELECT NULL", {"expect": "x"}, "FAIL", "the value is NULL, and x is expected"),
+        ("SELECT NULL", {"expect": "x"}, "FAIL", "the value is NULL, expected x"),
         ("VALUES (5)", {"at_least": 5, "at_most": 6}, "PASS", "the value is 5"),
-        ("SELECT 7", {"at_most": 6}, "FAIL", "the value is 7, and at most 6 is expected"),
-        ("SELECT 4", {"at_least": 5, "at_most": 6}, "FAIL", "the value is 4, and at least 5 and at most 6 is expected"),
+        ("SELECT 7", {"at_most": 6}, "FAIL", "the value is 7, expected at most 6"),
+        ("SELECT 4", {"at_least": 5, "at_most": 6}, "FAIL", "the value is 4, expected at least 5 and at most 6"),
     ],
 )
 def test_one_value(stage: Stage, query: str, rule: dict[str, object], outcome: str, said: str) -> None:
@@ -81,25 +81,25 @@ def test_one_value(stage: Stage, query: str, rule: dict[str, object], outcome: s
     [
         ("SELEC 1", {}, 'syntax error at or near "SELEC"'),
         ("SELECT * FROM nowhere", {}, 'relation "nowhere" does not exist'),
-        ("SELECT 1; SELECT 2", {}, "it must be one SELECT, and is 2 commands"),
-        ("SELECT 1; COMMIT; DROP TABLE contacts", {}, "it must be one SELECT, and is 3 commands"),
-        ("DELETE FROM contacts", {}, "it must be a SELECT: rules only read"),
+        ("SELECT 1; SELECT 2", {}, "it must be one SELECT, not 2 commands"),
+        ("SELECT 1; COMMIT; DROP TABLE contacts", {}, "it must be one SELECT, not 3 commands"),
+        ("DELETE FROM contacts", {}, "it must be a SELECT"),
         (
             "WITH x AS (DELETE FROM contacts RETURNING 1) SELECT * FROM x",
             {},
-            "rules only read: DECLARE CURSOR must not contain data-modifying statements in WITH",
+            "rules must not write: DECLARE CURSOR must not contain data-modifying statements in WITH",
         ),
-        ("SELECT nextval('numbers')", {}, "rules only read: cannot execute nextval() in a read-only transaction"),
-        ("SELECT 1, 2", {"expect": 1}, "the query must give one value, and gives 1 row with 2 columns"),
+        ("SELECT nextval('numbers')", {}, "rules must not write: cannot execute nextval() in a read-only transaction"),
+        ("SELECT 1, 2", {"expect": 1}, "the query must return one value, but returns 1 row with 2 columns"),
         (
             "SELECT id FROM contacts",
             {"expect": 1},
-            "the query must give one value, and gives several rows with 1 column",
+            "the query must return one value, but returns several rows with 1 column",
         ),
-        ("SELECT 1 WHERE false", {"expect": 1}, "the query must give one value, and gives no row with 1 column"),
-        ("SELECT 'x'", {"at_least": 1}, "the query must give a number, and gives 'x'"),
-        ("SELECT NULL::int", {"at_least": 1}, "the query must give a number, and gives NULL"),
-        ("SELECT 1", {"of": "SELECT 'many'"}, "\"of\" must give a number, and gives 'many'"),
+        ("SELECT 1 WHERE false", {"expect": 1}, "the query must return one value, but returns no row with 1 column"),
+        ("SELECT 'x'", {"at_least": 1}, "the query must return a number, but returns 'x'"),
+        ("SELECT NULL::int", {"at_least": 1}, "the query must return a number, but returns NULL"),
+        ("SELECT 1", {"of": "SELECT 'many'"}, "\"of\" must return a number, but returns 'many'"),
         ("SELECT 1 / (id - id) FROM contacts", {}, "division by zero"),
     ],
 )
@@ -111,6 +111,6 @@ def test_a_rule_that_cannot_be_tried_fails_alone(stage: Stage, query: str, rule:
     ]
     verdict = stage.verdict("quick", "own", rules=rules)
     mine, other = verdict.rules
-    assert (mine.outcome, mine.said, mine.percent) == ("FAIL", f"cannot be tried: {said}", 0.0)
-    assert mine.hint == 'Mend the query of the rule "mine" in lastgood.toml.'
+    assert (mine.outcome, mine.said, mine.percent) == ("FAIL", f"cannot evaluate the rule: {said}", 0.0)
+    assert mine.hint == 'Fix the query of rule "mine" in lastgood.toml.'
     assert (other.outcome, verdict.blockers) == ("PASS", ("mine", "quality"))

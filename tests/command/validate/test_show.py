@@ -12,7 +12,7 @@ from lastgood.screen.screen import Screen
 
 
 def skipped(name: str, why: Why, said: str, hint: str = "") -> RuleResult:
-    return result(Rule(name, "required"), Found(said=said, hint=hint, skipped=why), 0.0)
+    return result(Rule(name, "required"), Found(message=said, hint=hint, skipped=why), 0.0)
 
 
 def concluded(results: list[RuleResult]) -> Verdict:
@@ -36,25 +36,25 @@ def on_screen(verdict: Verdict) -> str:
 
 
 def test_what_did_not_fit_into_the_time_is_one_paragraph() -> None:
-    results = [skipped(f"required:public.t{number}", "time", "out of time", "Raise it.") for number in range(45)]
+    results = [skipped(f"required:public.t{number}", "time", "time limit reached", "Raise it.") for number in range(45)]
     assert on_screen(concluded(results)) == (
-        'NO-GO (45 of 45 rules NOT looked at): "crm"\n'
+        'NO-GO (45 of 45 rules NOT checked): "crm"\n'
         "  --quick, 45 rules in 1.0 s on 2 connections, as ann, PostgreSQL 18.1\n"
         "\n"
-        "Not looked at\n"
+        "Not checked\n"
         "  SKIPPED  required:public.t0, required:public.t1, required:public.t2,\n"
         "           required:public.t3, required:public.t4, required:public.t5,\n"
         "           required:public.t6, required:public.t7 and 37 more\n"
-        "           out of time\n"
+        "           time limit reached\n"
         "           Raise it.\n"
         "\n"
-        "What to know\n"
-        "  45 of 45 rules did not fit into the time\n"
-        "  nothing could be looked at, which is no GO\n"
+        "Remarks\n"
+        "  45 of 45 rules were skipped because of the time limit\n"
+        "  no rule could be checked, so the verdict is NO-GO\n"
         "\n"
         "Next\n"
-        "  Nothing was found against the data: it was not looked at. Mend what stands\n"
-        '    above under "Not looked at", and run lastgood validate again.\n'
+        "  No violation was found, but the data could not be checked. Resolve the reasons\n"
+        '    above under "Not checked", then run lastgood validate again.\n'
     )
 
 
@@ -64,7 +64,7 @@ def test_hundreds_of_reasons_are_counted() -> None:
     verdict = concluded(results)
     assert (verdict.verdict, verdict.remarks[-1]) == (
         "NO-GO",
-        "no row could be looked at, only the catalogue, which is no GO",
+        "only the catalogue could be checked, but no rows, so the verdict is NO-GO",
     )
     said = on_screen(verdict)
     assert said.count("SKIPPED") == 10

@@ -11,7 +11,7 @@ import pytest
 from psycopg import sql
 
 from lastgood.command.validate.crew import snapshot
-from lastgood.command.validate.look import Look
+from lastgood.command.validate.look import Reader
 from lastgood.command.validate.validate import validate
 from lastgood.config.tables import Validate
 from lastgood.errors import Failed, Interrupted, Refused, UsageError
@@ -60,18 +60,18 @@ def test_names_choose_rules(stage: Stage) -> None:
     with pytest.raises(UsageError) as caught:
         stage.verdict("quick", "uniqe")
     assert (str(caught.value), caught.value.hint) == (
-        'cannot validate: no rule is called "uniqe"',
+        'cannot validate: there is no rule "uniqe"',
         'Did you mean "unique"?',
     )
     with pytest.raises(UsageError) as caught:
         stage.verdict("quick", "own", "polymorphic", ignore=["check"])
     assert (str(caught.value), caught.value.hint) == (
-        'cannot validate: this database has no rule of the kind own or polymorphic, or "ignore" switches it off',
-        "They stand under [[validate.rules]] in lastgood.toml; lastgood config shows which file is read.",
+        'cannot validate: this database has no rule of kind own or polymorphic, or "ignore" disables it',
+        "Define them under [[validate.rules]] in lastgood.toml; lastgood config shows which file is used.",
     )
     events: list[Event] = []
     stage.verdict("full", emit=events.append, ignore=["nothing:like.this"])
-    assert Caution('"nothing:like.this" in the list "ignore" of [validate] is no rule of this database') in events
+    assert Caution('"nothing:like.this" in "ignore" of [validate] matches no rule of this database') in events
 
 
 def test_what_became_worse_since_an_earlier_verdict(stage: Stage) -> None:
@@ -87,7 +87,7 @@ def test_what_became_worse_since_an_earlier_verdict(stage: Stage) -> None:
     ]
 
 
-def test_it_says_how_far_it_is(stage: Stage) -> None:
+def test_it_reports_progress(stage: Stage) -> None:
     events: list[Event] = []
     verdict = stage.verdict("full", emit=events.append)
     assert events[0] == StageStarted("validate", f'validate "{stage.name}"')
@@ -98,19 +98,19 @@ def test_it_says_how_far_it_is(stage: Stage) -> None:
 
 
 @pytest.mark.postgres(15, 18)
-def test_what_a_role_may_not_read_is_told_with_the_grant(stage: Stage, reader: str) -> None:
+def test_missing_privileges_are_reported_with_the_grant(stage: Stage, reader: str) -> None:
     verdict = stage.verdict("quick", user=reader)
     assert (verdict.verdict, verdict.complete) == ("NO-GO", False)
-    assert verdict.remarks[-1] == "no row could be looked at, only the catalogue, which is no GO"
+    assert verdict.remarks[-1] == "only the catalogue could be checked, but no rows, so the verdict is NO-GO"
     skipped = {each.name: each for each in verdict.rules if each.outcome == "SKIPPED"}
     key = skipped["foreign_key:public.deals.deals_contact_id_fkey"]
     assert (key.skipped_for, key.said) == ("privilege", "permission denied for table deals")
     assert key.hint == (
-        f'Let somebody who may run: GRANT SELECT ON TABLE "public"."contacts" TO "{reader}"; '
+        f'As the owner or a superuser, run: GRANT SELECT ON TABLE "public"."contacts" TO "{reader}"; '
         f'GRANT SELECT ON TABLE "public"."deals" TO "{reader}"'
     )
     assert skipped["sequence:public.deals.id"].hint == (
-        f'Let somebody who may run: GRANT SELECT ON TABLE "public"."deals" TO "{reader}"; '
+        f'As the owner or a superuser, run: GRANT SELECT ON TABLE "public"."deals" TO "{reader}"; '
         f'GRANT SELECT ON SEQUENCE "public"."deals_id_seq" TO "{reader}"'
     )
     assert f"{len(skipped)} of {len(verdict.rules)} rules need a privilege that the role lacks" in verdict.remarks
@@ -121,7 +121,7 @@ def test_what_a_role_may_not_read_is_told_with_the_grant(stage: Stage, reader: s
     assert found["foreign_key:public.deals.deals_contact_id_fkey"] == "PASS"
     assert found["check:public.contacts.contacts_name_check"] == "SKIPPED"
     nothing = stage.verdict("quick", "check", user=reader)
-    assert (nothing.verdict, nothing.remarks[-1]) == ("NO-GO", "nothing could be looked at, which is no GO")
+    assert (nothing.verdict, nothing.remarks[-1]) == ("NO-GO", "no rule could be checked, so the verdict is NO-GO")
 
 
 @pytest.mark.postgres(15, 18)
@@ -136,7 +136,7 @@ def test_hidden_rows_are_no_clean_rows(stage: Stage, reader: str) -> None:
         "SKIPPED",
         'query would be affected by row-level security policy for table "contacts"',
     )
-    assert key.hint == f'Let somebody who may run: ALTER ROLE "{reader}" BYPASSRLS'
+    assert key.hint == f'As the owner or a superuser, run: ALTER ROLE "{reader}" BYPASSRLS'
 
 
 @pytest.mark.postgres(15, 18)
@@ -152,14 +152,14 @@ def test_a_table_that_is_locked_is_not_waited_for(stage: Stage) -> None:
     assert (verdict.verdict, verdict.complete) == ("GO", False)
 
 
-def test_what_does_not_fit_into_the_time_is_told(stage: Stage) -> None:
+def test_rules_beyond_the_time_limit_are_reported(stage: Stage) -> None:
     rules = [{"name": "slow", "query": "SELECT pg_sleep(60)"}, {"name": "fast", "query": "SELECT 1", "expect": 1}]
     verdict = stage.verdict("quick", time_limit=2.0, rules=rules)
     assert verdict.seconds < 20
     skipped = [each for each in verdict.rules if each.outcome == "SKIPPED"]
-    assert [(each.name, each.skipped_for, each.said) for each in skipped] == [("slow", "time", "out of time")]
+    assert [(each.name, each.skipped_for, each.said) for each in skipped] == [("slow", "time", "time limit reached")]
     assert (verdict.verdict, verdict.complete, verdict.skipped) == ("GO", False, ("slow",))
-    assert f"1 of {len(verdict.rules)} rules did not fit into the time" in verdict.remarks
+    assert f"1 of {len(verdict.rules)} rules were skipped because of the time limit" in verdict.remarks
     none = stage.verdict("quick", time_limit=0.0)
     assert (none.verdict, {each.outcome for each in none.rules}) == ("NO-GO", {"SKIPPED"})
 
@@ -169,8 +169,8 @@ def answered(connection: Connection, query: str, *parameters: object) -> None:
     until(lambda: connection.execute(query.encode(), parameters).fetchone() is not None, query)
 
 
-def beside(work: Callable[[], object]) -> tuple[threading.Thread, list[BaseException]]:
-    """Does something in a thread; what it raises comes into the list."""
+def in_background(work: Callable[[], object]) -> tuple[threading.Thread, list[BaseException]]:
+    """Run a function in a thread; its exceptions are added to the list."""
     caught: list[BaseException] = []
 
     def catching() -> None:
@@ -187,15 +187,13 @@ def beside(work: Callable[[], object]) -> tuple[threading.Thread, list[BaseExcep
 def test_it_can_be_stopped(stage: Stage) -> None:
     rules = [{"name": "slow", "query": "SELECT pg_sleep(600)"}]
     stopping = threading.Event()
-    thread, caught = beside(lambda: stage.verdict("full", "own", cancelled=stopping.is_set, rules=rules))
+    thread, caught = in_background(lambda: stage.verdict("full", "own", cancelled=stopping.is_set, rules=rules))
     with stage.server.target("postgres").connect() as other:
         answered(other, "SELECT FROM pg_stat_activity WHERE datname = %s AND wait_event = 'PgSleep'", stage.name)
         stopping.set()
         thread.join(60)
     assert not thread.is_alive()
-    assert [(type(error), str(error)) for error in caught] == [
-        (Interrupted, "interrupted while the database was validated")
-    ]
+    assert [(type(error), str(error)) for error in caught] == [(Interrupted, "interrupted during the validation")]
 
 
 @pytest.mark.postgres(15, 18)
@@ -233,11 +231,11 @@ def test_it_sees_one_moment_holds_no_lock_and_writes_nothing(stage: Stage) -> No
     (slow,) = [each for each in verdict.rules if each.name == "slow"]  # type: ignore[attr-defined]  # the thread put a Verdict there
     assert (slow.outcome, slow.said) == (
         "SKIPPED",
-        "the server ended the look at it: canceling statement due to user request",
+        "the server canceled the check: canceling statement due to user request",
     )
 
 
-def test_a_large_table_is_sampled_and_said_so(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sampling_of_a_large_table_is_reported(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lastgood.command.validate.budget.LEAST_PAGES", 8)
     stage.run(
         "INSERT INTO deals (contact_id) SELECT 1 FROM generate_series(1, 20000)",
@@ -245,7 +243,7 @@ def test_a_large_table_is_sampled_and_said_so(stage: Stage, monkeypatch: pytest.
     )
     stage.run("INSERT INTO deals (contact_id) SELECT 5000 FROM generate_series(1, 20000)", behind_its_back=True)
     verdict = stage.verdict("quick", time_limit=10.0)
-    assert verdict.remarks[0].startswith("--full looks")
+    assert verdict.remarks[0].startswith("--full reads")
     monkeypatch.setattr("lastgood.command.validate.budget.PAGES_A_SECOND", 1)
     verdict = stage.verdict("quick", time_limit=60.0)
     (key,) = [each for each in verdict.rules if each.kind == "foreign_key"]
@@ -253,12 +251,12 @@ def test_a_large_table_is_sampled_and_said_so(stage: Stage, monkeypatch: pytest.
     assert key.sampled is not None
     assert 1 < key.sampled < 50
     assert 0 < key.violations < 20000
-    assert "rules looked at a sample of a large table" in verdict.remarks[0]
+    assert "rules read only a sample of a large table" in verdict.remarks[0]
     assert all(each.sampled is None for each in stage.verdict("full").rules)
 
 
 @pytest.mark.postgres(15, 18)
-def test_a_standby_is_looked_at_by_several_connections(stage: Stage) -> None:
+def test_a_standby_is_validated_on_several_connections(stage: Stage) -> None:
     with standby(stage.server) as there:
         there_too = Target({**stage.target.keywords, "port": str(there.info.port)})
         with there_too.connect() as connection:
@@ -281,7 +279,7 @@ def test_a_closed_database_is_an_error_with_its_state(stage: Stage) -> None:
 
 def test_a_server_that_goes_away_is_an_error(stage: Stage) -> None:
     rules = [{"name": "slow", "query": "SELECT pg_sleep(600)"}]
-    thread, caught = beside(lambda: stage.verdict("full", "own", rules=rules))
+    thread, caught = in_background(lambda: stage.verdict("full", "own", rules=rules))
     with stage.server.target("postgres").connect() as other:
         answered(other, "SELECT FROM pg_stat_activity WHERE datname = %s AND wait_event = 'PgSleep'", stage.name)
         other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [stage.name])
@@ -289,13 +287,13 @@ def test_a_server_that_goes_away_is_an_error(stage: Stage) -> None:
     (error,) = caught
     assert isinstance(error, Failed)
     assert str(error) == (
-        'cannot go on validating: the connection broke while "slow" was looked at: '
+        'cannot continue the validation: the connection was lost during rule "slow": '
         "terminating connection due to administrator command"
     )
     assert error.state == "Nothing was changed."
 
 
-def test_a_database_that_does_not_exist_is_told_as_such(server: EmbeddedServer) -> None:
+def test_a_missing_database_is_reported(server: EmbeddedServer) -> None:
     with pytest.raises(Refused) as caught:
         validate(server.target("no such database"), Validate(), "quick")
     assert (str(caught.value), caught.value.hint) == (
@@ -304,7 +302,7 @@ def test_a_database_that_does_not_exist_is_told_as_such(server: EmbeddedServer) 
     )
 
 
-def test_nothing_is_left_in_a_session_that_a_pooler_gives_to_somebody_else(stage: Stage) -> None:
+def test_nothing_is_left_in_a_session_that_a_pooler_reuses(stage: Stage) -> None:
     """What is set, is set for the transaction: a pooler would hand the rest to the application."""
     with snapshot(stage.target) as shared:
         inside: dict[str, str] = dict(shared.first.execute("SELECT name, setting FROM pg_settings").fetchall())
@@ -313,9 +311,9 @@ def test_nothing_is_left_in_a_session_that_a_pooler_gives_to_somebody_else(stage
             "2000",
             "off",
         )
-        look = Look(shared.first, time.monotonic() + 60, lambda: False)
-        with look.task():
-            assert look.row(sql.SQL("SELECT setting::int FROM pg_settings WHERE name = 'statement_timeout'")) > (0,)
+        reader = Reader(shared.first, time.monotonic() + 60, lambda: False)
+        with reader.task():
+            assert reader.row(sql.SQL("SELECT setting::int FROM pg_settings WHERE name = 'statement_timeout'")) > (0,)
         shared.first.rollback()
         shared.first.autocommit = True
         after: dict[str, str] = dict(shared.first.execute("SELECT name, setting FROM pg_settings").fetchall())

@@ -1,4 +1,4 @@
-"""The checklist before a rollback, by itself: nothing is changed, nothing is left behind, no lock that hurts."""
+"""The checklist before a rollback, run by itself. It changes nothing, leaves nothing behind and blocks no one else."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lastgood.run import prepare
 
 
 class CheckedPoint(Frozen):
-    """The restore point that a rollback would take. ``known``: it has a manifest; ``read``: it was read to its end."""
+    """The restore point that a rollback would use. ``known``: it has a manifest. ``read``: it was read to its end."""
 
     path: str
     made_at: datetime
@@ -33,8 +33,9 @@ class CheckedPoint(Frozen):
 
 
 class CheckReport(Document):
-    """What ``lastgood check`` found. ``point`` is null where there is no valid one. ``expected_seconds`` until the
-    switch, ``expected_end`` if it were begun now; null where no run on this machine has told yet."""
+    """The result of ``lastgood check``. ``point`` is null if there is no valid one. ``expected_seconds``: the estimate
+    until the switch; ``expected_end``: the end if the rollback started now. Both are null until a run on this machine
+    has completed."""
 
     live: str
     server: str
@@ -48,14 +49,14 @@ class CheckReport(Document):
 
 
 def check(request: Request, *, thorough: bool = False, emit: Emit = silent) -> CheckReport:
-    """Looks at everything that a rollback with this request would need. ``thorough``: the restore point is read from
-    end to end, as a rollback does; otherwise its manifest, its size, its beginning and its end are looked at.
+    """Check everything that a rollback with this request would need. ``thorough``: read the restore point from end to
+    end, as a rollback does; otherwise only its manifest, its size, its beginning and its end.
 
     Raises UsageError, Failed (cannot connect), Refused (no such database).
     """
     started = time.monotonic()
     check_names(request.overrides, request.attestations, request.check.attested)
-    emit(StageStarted("check", "look at the server and the restore points"))
+    emit(StageStarted("check", "check the server and the restore points"))
     live_name = request.target.dbname
     with database.connect_maintenance(request.target, live_name) as maintenance:
         live = database.describe(maintenance, live_name)
@@ -80,8 +81,8 @@ def check(request: Request, *, thorough: bool = False, emit: Emit = silent) -> C
 
 
 def _read(request: Request, thorough: bool, live_bytes: int, maintenance: Connection, emit: Emit) -> Reading:
-    """The restore point, as closely as it is looked at."""
-    wanted, passed_over = request.choice, list[str]()
+    """Read the restore point, in whole or at its ends."""
+    wanted, skipped = request.choice, list[str]()
     choose: Callable[..., Glance | Whole] = points.choose if thorough else points.glanced
     try:
         chosen = choose(
@@ -90,12 +91,12 @@ def _read(request: Request, thorough: bool, live_bytes: int, maintenance: Connec
             before=wanted.before,
             before_migration=wanted.before_migration,
             database=request.target.dbname,
-            emit=points.collect_skipped(emit, passed_over),
+            emit=points.collect_skipped(emit, skipped),
         )
     except BadPoint as error:
-        return Reading(trouble=str(error), hint=error.hint, passed_over=tuple(passed_over))
+        return Reading(trouble=str(error), hint=error.hint, passed_over=tuple(skipped))
     if isinstance(chosen, Glance):
-        return Reading(chosen.point, chosen.facts, looked=chosen.evidence, passed_over=tuple(passed_over))
+        return Reading(chosen.point, chosen.facts, looked=chosen.evidence, passed_over=tuple(skipped))
     seconds = expected_seconds(maintenance, request.state, chosen.source, chosen.summary, live_bytes, request.pace)
     return Reading(
         chosen.point,
@@ -103,7 +104,7 @@ def _read(request: Request, thorough: bool, live_bytes: int, maintenance: Connec
         chosen.summary,
         chosen.lack,
         chosen.orphans,
-        passed_over=tuple(passed_over),
+        passed_over=tuple(skipped),
         seconds=seconds,
     )
 

@@ -30,15 +30,15 @@ def check(
     reason: Reasons = None,
     attest: Attested = None,
 ) -> int | None:
-    """Go through the checklist before a rollback.
+    """Run the checklist before a rollback.
 
-    Looks at the restore point, room on disk, rights, versions, what holds on to the database, sessions, hooks, and how
-    long it would take. Changes nothing. Says GO, GO WITH WARNINGS or NO-GO, which ends with 3. `lastgood rollback` does
-    the same first.
+    Checks the restore point, disk space, privileges, versions, dependencies on the database, sessions and hooks, and
+    estimates the duration. Changes nothing. The verdict is GO, GO WITH WARNINGS or NO-GO; NO-GO exits with 3.
+    `lastgood rollback` runs the same checklist first.
     """
     from lastgood.cli.choice import answers, choice_of
     from lastgood.command.check import show as shown
-    from lastgood.command.check.check import check as look
+    from lastgood.command.check.check import check as run_check
 
     settings = session.settings
     people = settings.tables.check.attested
@@ -51,24 +51,25 @@ def check(
         attestations=(*attestations, *_asked(session, people, {each.item for each in attestations})),
     )
     with session.events() as emit:
-        report = look(request, thorough=thorough, emit=emit)
+        report = run_check(request, thorough=thorough, emit=emit)
     session.result(report.document(), lambda: shown.show(session.screen, report))
     return 3 if report.checklist.verdict == "NO-GO" else None
 
 
 def _asked(session: Session, people: tuple[str, ...], answered: set[str]) -> list[Attestation]:
-    """Asks at a terminal who answers for what can't be measured; nothing typed means nobody."""
+    """Ask at a terminal who confirms the items that cannot be measured. An empty answer means that the item stays
+    unconfirmed."""
     from lastgood.checklist import Attestation
 
-    found = []
+    attestations = []
     for item in people:
         if item in answered or not session.interactive:
             continue
-        session.screen.say(f'Who answers for "{item}"? A name, or nothing:', stderr=True, style="bold")
+        session.screen.say(f'Who confirms "{item}"? Enter a name, or leave it empty:', stderr=True, style="bold")
         try:
             name = session.answer()
         except EOFError:
             break
         if name:
-            found.append(Attestation(item=item, name=name, at=datetime.now(UTC)))
-    return found
+            attestations.append(Attestation(item=item, name=name, at=datetime.now(UTC)))
+    return attestations

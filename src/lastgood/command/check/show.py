@@ -1,4 +1,4 @@
-"""The checklist as an operator reads it: each item with its verdict, what was found, how it is known, what to do."""
+"""The checklist as text: each item with its verdict, the findings, their source, and the next command."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ VERDICTS = {"GO": "bold green", "GO WITH WARNINGS": "bold yellow", "NO-GO": "bol
 
 
 def show(screen: Screen, report: CheckReport) -> None:
-    """The whole of it; the verdict stands at the end, where one looks."""
+    """Print all items, and the verdict last, where it stays visible on a terminal."""
     where = f" ({report.server})" if report.server else ""
     screen.say(
         f'Checklist: a rollback of "{report.live}" on PostgreSQL {report.server_version}{where}, '
@@ -24,7 +24,7 @@ def show(screen: Screen, report: CheckReport) -> None:
         _item(screen, item)
     screen.out.print()
     screen.say(f"{report.checklist.verdict}: {counted(report.checklist)}", style=VERDICTS[report.checklist.verdict])
-    screen.say(f"Nothing was changed. Looked at in {units.duration(report.seconds)}.")
+    screen.say(f"Nothing was changed. The check took {units.duration(report.seconds)}.")
 
 
 def _item(screen: Screen, item: Checked) -> None:
@@ -37,18 +37,18 @@ def _item(screen: Screen, item: Checked) -> None:
             screen.say(line.hint, first="          next: ", indent=16)
     if item.status == "FAIL":
         what = (
-            f"To go on in spite of it: --override {item.name} --reason TEXT"
+            f"To continue despite it: --override {item.name} --reason TEXT"
             if item.can_override
-            else "This can't be overridden."
+            else "This item cannot be overridden."
         )
         screen.say(what, first="          ", indent=10)
 
 
 def counted(checklist: Checklist) -> str:
-    """How many items passed, and the names of the others."""
+    """Return how many items passed, and the names of the others."""
     passed = len(checklist.names("PASS"))
-    said = f"{passed} of {units.counted(len(checklist.items), 'item')} passed"
+    summary = f"{passed} of {units.counted(len(checklist.items), 'item')} passed"
     for status in ("FAIL", "WARN"):
         if names := checklist.names(status):
-            said += f"; {status}: {', '.join(names)}"
-    return said
+            summary += f";  {status}: {', '.join(names)}"
+    return summary

@@ -1,4 +1,4 @@
-"""``lastgood config``: what one call would go by, and whether the file is right."""
+"""``lastgood config``: the effective settings, and whether the file is valid."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 def check(
     session: Session,
-    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="The file; the one that would be used.")] = None,
+    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="The file; by default the one in effect.")] = None,
 ) -> None:
-    """Say whether lastgood.toml is right, and where each value comes from.
+    """Validate lastgood.toml, and show where each value comes from.
 
-    A key that is unknown, or a value that can't be, ends with 2 and says what was meant. Of the targets of
-    [notifications] it says whether their addresses are there and make sense. Nothing is connected to or sent.
+    An unknown key or an invalid value exits with 2 and suggests a correction. For the targets in [notifications], it
+    checks that their addresses exist and are valid. It opens no connection and sends nothing.
     """
     from lastgood.command.config import show as shown
     from lastgood.command.notify import show as shown_targets
@@ -30,15 +30,15 @@ def check(
         session.given["config"] = file
         session.settle()
     settings = session.settings
-    told = session.news.look((), False)
+    notified = session.news.look((), False)
 
     def show() -> None:
         shown.show(session.screen, settings)
-        if told.targets:
-            session.screen.heading("Who is told of runs")
-            shown_targets.show(session.screen, told)
+        if notified.targets:
+            session.screen.heading("Notification targets")
+            shown_targets.show(session.screen, notified)
 
-    session.result({**shown.document(settings, session.scrub), "notifications": told.document()["targets"]}, show)
+    session.result({**shown.document(settings, session.scrub), "notifications": notified.document()["targets"]}, show)
 
 
 group_ = group("config", "Check lastgood.toml, or print its JSON Schema. Without a command: check it.", check)

@@ -1,4 +1,4 @@
-"""What one call of lastgood would go by."""
+"""The settings in effect, as text and JSON."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Scrub = Callable[[str], str]
 
 
 def document(settings: Settings, scrub: Scrub) -> dict[str, Any]:
-    """As JSON: each option with its value and who gave it, and the tables of the file."""
+    """Return each option with its value and source, and the tables of the file, as JSON."""
     return {
         "file": str(settings.file) if settings.file is not None else None,
         "options": {
@@ -25,12 +25,12 @@ def document(settings: Settings, scrub: Scrub) -> dict[str, Any]:
 
 
 def show(screen: Screen, settings: Settings) -> None:
-    """The file, and a table of the options."""
+    """Print the file and a table of the options."""
     if settings.file is None:
-        screen.say("No lastgood.toml here or in the folders above; lastgood init writes one.")
+        screen.say("No lastgood.toml here or in the folders above. To write one: lastgood init")
     else:
-        screen.say(f'"{settings.file}" is right.', style="bold")
-    rows = [(name, _said(value), settings.origins[name]) for name, value in _values(settings)]
+        screen.say(f'"{settings.file}" is valid.', style="bold")
+    rows = [(name, _value(value), settings.origins[name]) for name, value in _values(settings)]
     screen.table((Column("option"), Column("value", fold=True), Column("from", fold=True)), rows)
     written = settings.tables.model_dump(by_alias=True, exclude_unset=True)
     if written:
@@ -41,9 +41,9 @@ def _values(settings: Settings) -> list[tuple[str, object]]:
     return [(each.name, getattr(settings, each.name)) for each in OPTIONS if each.in_file]
 
 
-def _said(value: object) -> str:
+def _value(value: object) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     if value is None:
-        return "decided when the server is known"
-    return str(value) or "libpq decides"
+        return "decided after connecting"
+    return str(value) or "default of libpq"

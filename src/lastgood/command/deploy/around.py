@@ -1,5 +1,5 @@
-"""What stands around a database and is in no restore point: its own settings and rights, which are put back when a
-deployment has failed; and what belongs to the whole server, of which it is told what changed."""
+"""State outside any restore point: the database's own settings and privileges, which are restored after a failed
+deployment, and objects of the whole server, whose changes are only reported."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lastgood.postgres.mark import read_mark
 from lastgood.postgres.server import Connection
 from lastgood.postgres.state import DatabaseState
 
-# Each: its name, and all that can change of it. Not everybody may see everything; nothing of it is ever shown.
+# Each: the name, and everything that can change about it. Some need privileges; the values are never shown.
 _OF_THE_SERVER: tuple[tuple[str, LiteralString], ...] = (
     (
         "role",
@@ -32,9 +32,9 @@ _OF_THE_SERVER: tuple[tuple[str, LiteralString], ...] = (
         FROM pg_catalog.pg_roles r
         """,
     ),
-    ("password of the role", "SELECT rolname, md5(coalesce(rolpassword, '')) FROM pg_catalog.pg_authid"),
+    ("password of role", "SELECT rolname, md5(coalesce(rolpassword, '')) FROM pg_catalog.pg_authid"),
     (
-        "server's setting",
+        "server setting",
         """
         SELECT name, string_agg(setting, ' ' ORDER BY seqno) FROM pg_catalog.pg_file_settings
         WHERE sourcefile ~ 'postgresql\\.auto\\.conf$' GROUP BY name
@@ -45,8 +45,8 @@ _OF_THE_SERVER: tuple[tuple[str, LiteralString], ...] = (
 
 
 def of_the_server(connection: Connection, live: str) -> dict[tuple[str, str], str]:
-    """What there is besides the live database: kind and name, and its state in a word. What this role may not look at
-    is left out."""
+    """Return the objects of the server outside the live database: kind and name, with a summary of the state. What this
+    role cannot read is left out."""
     found: dict[tuple[str, str], str] = {}
     for kind, query in _OF_THE_SERVER:
         with suppress(psycopg.errors.InsufficientPrivilege):
@@ -57,8 +57,8 @@ def of_the_server(connection: Connection, live: str) -> dict[tuple[str, str], st
     return found
 
 
-def tell(course: Course) -> None:
-    """Tells what of the server changed since the deployment began: no rollback takes that back."""
+def remark_on_server(course: Course) -> None:
+    """Remark on objects of the server that changed since the deployment started: a rollback does not revert them."""
     try:
         now = of_the_server(course.hold.connection(), course.live)
     except (psycopg.Error, LastgoodError):
@@ -70,21 +70,20 @@ def tell(course: Course) -> None:
 def _changes(then: Mapping[tuple[str, str], str], now: Mapping[tuple[str, str], str]) -> Iterator[str]:
     made, gone = sorted(now.keys() - then.keys()), sorted(then.keys() - now.keys())
     other = sorted(key for key in then.keys() & now.keys() if then[key] != now[key])
-    # The password of a role that was made, or dropped, is not another thing.
-    for keys, said in (
-        (made, "made since the deployment began, and stays"),
-        (gone, "removed since the deployment began, and is not made again"),
-        (other, "changed since the deployment began, and is not changed back"),
+    # For a created or dropped role, the password is not reported separately.
+    for keys, change in (
+        (made, "created since the deployment started, and remains"),
+        (gone, "dropped since the deployment started, and is not recreated"),
+        (other, "changed since the deployment started, and is not reverted"),
     ):
         for kind, name in keys:
-            if kind != "password of the role" or keys is other:
-                yield f'the {kind} "{shown(name)}" was {said}'
+            if kind != "password of role" or keys is other:
+                yield f'the {kind} "{shown(name)}" was {change}'
 
 
 def put_back(course: Course) -> None:
-    """Gives the live database its own name, settings, privileges, owner and comment again, where they were changed
-    since the deployment began, and opens it: whoever can't connect to it has no use for its rows. Where that can't be
-    done, what was found is left, and told."""
+    """Restore the live database's own name, settings, privileges, owner and comment where they changed since the
+    deployment started, and open it to connections. What cannot be restored is left as it is and reported."""
     live, hold = course.live, course.hold
     try:
         connection = hold.connection()
@@ -94,24 +93,26 @@ def put_back(course: Course) -> None:
             return
         if not found.allow_connections:
             database.allow_connections(connection, live, True)
-            course.remark(f'"{live}" had been closed to connections since the deployment began: it was opened again')
+            course.remark(f'"{live}" was closed to connections during the deployment, and was opened again')
         now = DatabaseState.read(connection, live)
         if now != course.state:
             refused = apply(connection, course.state.statements(live, now, Operator.read(connection)))
-            said = f'settings, privileges, owner or comment of "{live}" itself were changed since the deployment began'
+            changed = f'settings, privileges, owner or comment of "{live}" itself changed during the deployment'
             if DatabaseState.read(connection, live) == course.state:
-                course.remark(f"{said}, and put back")
+                course.remark(f"{changed}, and were restored")
             else:
                 why = f": {refused[0].message}" if refused else ""
-                course.remark(f"{said}, and could not all be put back{why}")
+                course.remark(f"{changed}, and could not all be restored{why}")
         if hold.mark is not None and find_deployment(connection, live) is None:
-            hold.say(hold.mark.stage)
+            hold.record_stage(hold.mark.stage)
     except (LastgoodError, psycopg.Error) as error:
-        course.remark(f'what the migration changed of "{live}" itself could not be put back: {error}')
+        course.remark(f'cannot restore the settings of "{live}" itself: {error}')
 
 
 def _named(course: Course, connection: Connection) -> None:
-    """A database that was only renamed needs no more than its name."""
+    """Rename the live database back, if the migration only renamed it."""
     if database.find(connection, course.live) is None and (there := course.hold.there(connection)) is not None:
         database.rename(connection, there.name, course.live)
-        course.remark(f'the live database had been renamed to "{shown(there.name)}": it is "{course.live}" again')
+        course.remark(
+            f'the live database was renamed to "{shown(there.name)}" during the deployment, and was renamed back'
+        )

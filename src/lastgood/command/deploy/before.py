@@ -1,5 +1,5 @@
-"""Before the migration: everything that must be known and made, so that it can be taken back. Nothing is changed here
-but the application, where it is to be stopped, and that is taken back when anything speaks against the deployment."""
+"""Preparation before the migration: everything needed to roll it back. It changes nothing, except that it stops the
+application if configured; that is reversed if the deployment is refused."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lastgood.command.deploy.course import Course
 from lastgood.command.deploy.environment import resolved, tag
 from lastgood.command.deploy.keys import Declared
 from lastgood.command.deploy.migration import Command, command_of
-from lastgood.command.deploy.report import Looked
+from lastgood.command.deploy.report import ValidationSummary
 from lastgood.command.validate import validate
 from lastgood.errors import NOT_REACHED, Failed, Interrupted, LastgoodError, Refused
 from lastgood.events import Caution, Note, StageDone, StageStarted
@@ -32,9 +32,9 @@ LABEL = "before_deployment"
 
 
 def made_ready(course: Course) -> Command:
-    """The migration, ready to be run. From its end on the deployment is marked on the server as unfinished.
+    """Prepare the migration command. On return, the deployment is marked on the server as unfinished.
 
-    Raises Refused, Failed, BadPoint, Interrupted, NotStarted: nothing was changed.
+    Raises Refused, Failed, BadPoint, Interrupted, NotStarted; then nothing was changed.
     """
     try:
         _baseline(course)
@@ -43,22 +43,22 @@ def made_ready(course: Course) -> Command:
         _way_back(course, point)
         command = _command(course)
         if course.stop.is_set():
-            raise Interrupted("interrupted before the migration began")
+            raise Interrupted("interrupted before the migration started")
         course.journal.write("point", path=str(point.path))
         with course.timed("mark"):
-            course.hold.say("migrating", str(point.path), course.wish.label, command.program)
+            course.hold.record_stage("migrating", str(point.path), course.wish.label, command.program)
     except BaseException as error:
         _undone(course)
         if isinstance(error, LastgoodError):
-            error.state = f'"{course.live}" was not touched: the migration was not begun.'
+            error.state = f'"{course.live}" was not touched: the migration was not started.'
             raise
         if isinstance(error, psycopg.Error):
             raise server_errors.failed(error, "prepare the deployment", state=NOT_REACHED) from error
         if isinstance(error, OSError):
             raise Failed(
                 f"cannot prepare the deployment: {error.strerror or error}",
-                hint="Make room or mend the folder, and deploy again.",
-                state=f'"{course.live}" was not touched: the migration was not begun.',
+                hint="Free disk space or fix the folder, then deploy again.",
+                state=f'"{course.live}" was not touched: the migration was not started.',
             ) from error
         raise
     return command
@@ -67,13 +67,13 @@ def made_ready(course: Course) -> Command:
 def _undone(course: Course) -> None:
     course.note_outcome("changed nothing")
     if course.stopped:
-        course.service.start_again("the deployment was not begun")
+        course.service.start_again("the deployment was not started")
         course.service.forget()
         course.stopped = False
 
 
 def _baseline(course: Course) -> None:
-    """How things are before: only what is worse afterwards is the migration's."""
+    """Record the state before the migration: only what is worse afterwards counts against it."""
     wish, connection = course.wish, course.hold.connection()
     course.state = DatabaseState.read(connection, course.live)
     course.server = of_the_server(connection, course.live)
@@ -85,19 +85,19 @@ def _baseline(course: Course) -> None:
             course.before = validate.validate(
                 course.hold.target, wish.validation, wish.settings.check, course.emit, course.stop.is_set
             )
-        course.found["before"] = Looked.of(course.before)
+        course.found["before"] = ValidationSummary.of(course.before)
         if course.before.verdict == "NO-GO":
             names = ", ".join(course.before.blockers[:5])
-            course.remark(f"NO-GO before the migration already ({names}): only what gets worse is taken back")
+            course.remark(
+                f"validation is NO-GO before the migration ({names}): only new or worse failures cause a rollback"
+            )
     application = wish.request.application
     if wish.settings.application and application.health is not None and not wish.settings.stop:
         once = replace(application, health=application.health.model_copy(update={"deadline": 0.0}))
-        asked = health.ask(once, course.stop.is_set)
-        course.healthy_before = not asked.problem
-        if asked.problem:
-            course.remark(
-                f"the application was not well before the migration ({asked.problem}): its health decides nothing"
-            )
+        result = health.ask(once, course.stop.is_set)
+        course.healthy_before = not result.problem
+        if result.problem:
+            course.remark(f"the health check failed before the migration ({result.problem}): its result is not used")
 
 
 def _stop_application(course: Course) -> None:
@@ -106,8 +106,8 @@ def _stop_application(course: Course) -> None:
         return
     if not application.stops:
         raise Refused(
-            'cannot deploy: [deploy] says stop, and lastgood.toml has no hook "maintenance_on" or "stop"',
-            hint="Add one of them to [hooks], or leave stop out.",
+            'cannot deploy: [deploy] sets stop, but lastgood.toml has no hook "maintenance_on" or "stop"',
+            hint="Add one of them to [hooks], or remove stop.",
         )
     for problem in application.problems():
         if problem.stops:
@@ -118,9 +118,9 @@ def _stop_application(course: Course) -> None:
         with course.timed("stop"):
             course.service.stop(course.hold.run, "before the migration", course.stop.is_set)
     except HookFailed as error:
-        raise Failed(f"cannot stop the application: {error}", hint="Mend the hook in lastgood.toml.") from error
-    remembered = course.service.record
-    course.stopped = remembered is not None and remembered.by == course.hold.run  # else by hand: left to that person
+        raise Failed(f"cannot stop the application: {error}", hint="Fix the hook in lastgood.toml.") from error
+    record = course.service.record
+    course.stopped = record is not None and record.by == course.hold.run  # else stopped by hand: leave it stopped
     course.emit(StageDone("stop", sum(each.seconds for each in course.service.results)))
 
 
@@ -142,40 +142,40 @@ def _restore_point(course: Course) -> RestorePoint:
 
 
 def request_back(course: Course, point: RestorePoint) -> Request:
-    """The rollback that takes the deployment back. Nobody can be asked then, and the migrated database is not put into
-    service again because the application does not work with the restored one."""
+    """Build the rollback of the deployment. It runs without confirmation. If the application does not work with the
+    restored database, the migrated one is not put back into service."""
     request = course.wish.request
     application = replace(request.application, on_failure="keep", watch=None)
     if course.stopped:
-        application = without_stop(application)  # and a rollback that fails leaves it stopped
-    # The emergency backup compares content: this plan is not shown, and the application waits.
+        application = without_stop(application)  # a rollback that fails leaves it stopped
+    # The emergency backup compares content. This plan is not shown, and the application waits.
     check = request.check.model_copy(update={"compare_limit": 0.0})
     choice = Choice(point=str(point.path))
     return replace(request, choice=choice, fence="now", run=None, application=application, check=check)
 
 
 def without_stop(application: Application) -> Application:
-    """The application, stopped already."""
+    """Return the application without the hooks that stop it, because it is stopped already."""
     return replace(application, hooks=application.hooks.model_copy(update={"stop": None, "maintenance_on": None}))
 
 
 def _way_back(course: Course, point: RestorePoint) -> None:
-    """A deployment that could not be taken back is not begun. The plan is the very one that would be carried out."""
+    """Plan the rollback, the same as would be carried out. Raises Refused if it is impossible."""
     with course.timed("plan"):
         prepared = rollback.plan(request_back(course, point), course.emit)
     plan: Plan = prepared.plan
     if plan.refusals:
         first = plan.refusals[0]
-        go_on = f"To deploy in spite of it: --override {first.item} --reason TEXT" if not first.final else ""
+        override = f"To deploy despite it: --override {first.item} --reason TEXT" if not first.final else ""
         raise Refused(
-            f"cannot deploy: it could not be taken back: {first.text}",
-            hint=f"{first.hint.rstrip('.')}. {go_on}".strip(". ") if first.hint else go_on,
+            f"cannot deploy: a rollback would not be possible: {first.text}",
+            hint=f"{first.hint.rstrip('.')}. {override}".strip(". ") if first.hint else override,
         )
     for finding in plan.findings:
         if finding.level == "caution":
             course.emit(Caution(finding.text))
     if plan.expected_seconds is not None:
-        course.emit(Note(f"going back would take about {duration(plan.expected_seconds)}"))
+        course.emit(Note(f"a rollback would take about {duration(plan.expected_seconds)}"))
 
 
 def _command(course: Course) -> Command:

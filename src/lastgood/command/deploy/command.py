@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from lastgood.config.tables import Deploy
 
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", "-n", help="Migrate a clone, show what that changes, and remove it again.")
+    bool,
+    typer.Option("--dry-run", "-n", help="Run the migration on a clone, show what it changes, and remove the clone."),
 ]
 
 
@@ -29,38 +30,38 @@ def deploy_(
     session: Session,
     migration: Annotated[
         list[str] | None,
-        typer.Argument(metavar="-- COMMAND…", help="The migration: a program and its arguments, behind two dashes."),
+        typer.Argument(metavar="-- COMMAND…", help="The migration: a program and its arguments, after two dashes."),
     ] = None,
-    label: Annotated[str, typer.Option("--label", help="A word of your own in the restore point's name.")] = "",
+    label: Annotated[str, typer.Option("--label", help="A word to add to the name of the restore point.")] = "",
     time_limit: Annotated[
-        str | None, typer.Option("--time-limit", metavar="LENGTH", help="How long the migration may take: 30s, 10min.")
+        str | None, typer.Option("--time-limit", metavar="LENGTH", help="Time limit of the migration: 30s, 10min.")
     ] = None,
     override: Overrides = None,
     reason: Reasons = None,
     accept: Annotated[
         str | None,
-        typer.Option("--accept", metavar="RUN", help="Declare the database of an unfinished deployment good as it is."),
+        typer.Option("--accept", metavar="RUN", help="Accept the database of an unfinished deployment as it is."),
     ] = None,
     allow_errors: Annotated[
         str | None,
         typer.Option(
             "--allow-errors",
             metavar="REASON",
-            help="Accept errors that the migration prints and ignores; the reason is recorded.",
+            help="Accept errors that the migration prints but ignores; the reason is recorded.",
         ),
     ] = None,
     dry_run: DryRun = False,
 ) -> int | None:
-    """Run a migration, and take it back when it fails.
+    """Run a migration, and roll it back if it fails.
 
-    Makes a restore point, looks at the data, runs your own migration command, looks again. When the command fails, runs
-    out of time or is killed, when the data is worse than before, or the application does not work, the live database is
-    put back to the restore point, proved; a migration that failed and left nothing behind is only shown to have done
-    so. An error that psql prints counts, though without ON_ERROR_STOP it goes on and ends with status 0. The command
-    finds the database in libpq's variables (PGHOST, PGDATABASE, ...), LASTGOOD_DB and DATABASE_URL.
+    Makes a restore point, validates the data, runs your migration command, and validates again. If the command fails,
+    exceeds its time limit or is killed, if the data is worse than before, or if the application does not work, the live
+    database is rolled back to the restore point and proved. If the database still equals the restore point, no rollback
+    is needed. Errors that psql prints count as failure, even if it exits with status 0 for lack of ON_ERROR_STOP. The
+    command finds the database in libpq's variables (PGHOST, PGDATABASE, ...), LASTGOOD_DB and DATABASE_URL.
 
-    Ends with 5 when the migration failed and left nothing, with 6 when it was taken back, and with 7 when it could not
-    be taken back: then `lastgood recover` goes on. A dry run ends with 5 when the migration would be taken back.
+    Exits with 5 if the migration failed and left no change, with 6 if it was rolled back, and with 7 if the rollback
+    failed; then run `lastgood recover`. A dry run exits with 5 if the migration would be rolled back.
     """
     from lastgood.cli.choice import answers
     from lastgood.command.deploy import deploy, news
@@ -76,7 +77,9 @@ def deploy_(
         found = deploy.accept(session.target, accept)
         session.result(
             {"run": found.run, "status": "accepted", "live": found.live},
-            lambda: session.screen.say(f'Done: "{found.live}" is taken as good; nothing of {found.run} is unfinished.'),
+            lambda: session.screen.say(
+                f'Done: "{found.live}" is accepted as it is; deployment {found.run} is finished.'
+            ),
         )
         return None
     settings = session.settings
@@ -113,7 +116,7 @@ def _reason(text: str | None) -> str:
     if text is not None and not text.strip():
         raise UsageError(
             "cannot accept errors: the reason of --allow-errors is empty",
-            hint="Give the reason why they are harmless: --allow-errors REASON. It is recorded.",
+            hint="State why they are harmless: --allow-errors REASON. The reason is recorded.",
             state=config.NOTHING_LOOKED_AT,
         )
     return (text or "").strip()
@@ -136,7 +139,7 @@ def _limited(settings: Deploy, time_limit: str | None) -> Deploy:
     if not seconds:
         raise UsageError(
             f'cannot use --time-limit "{time_limit}": it must be longer than 0',
-            hint="Run it again with a length like 30s or 10min, or without --time-limit.",
+            hint="Give a duration like 30s or 10min, or leave --time-limit out.",
             state=config.NOTHING_LOOKED_AT,
         )
     return settings.model_copy(update={"time_limit": seconds})

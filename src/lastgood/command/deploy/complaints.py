@@ -1,5 +1,5 @@
-"""What psql prints of commands that failed. Without ON_ERROR_STOP it goes on after each of them and ends with status 0,
-and a migration that is half done looks like one that is done."""
+"""Error messages in the output of psql. Without ON_ERROR_STOP it continues after an error and exits with status 0, so
+that a partial migration looks like a complete one."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from lastgood.text.units import counted
 KEPT = 5
 LONGEST = 300
 _SEVERE = ("ERROR", "FATAL", "PANIC")
-# Of older translations, and of those that cover too little to be among ours.
+# From older translations, and from those too incomplete to be among ours.
 _MORE = ("CHYBA", "BŁĄD", "ERRO", "HATA", "ΣΦΑΛΜΑ", "錯誤", "エラー", "EROARE", "LỖI")
 
 
 class Complaints:
-    """The errors in a program's output, in every language that PostgreSQL speaks: as libpq writes the server's, with
-    two spaces behind the colon, and as psql writes its own."""
+    """The errors in a program's output, in every language of PostgreSQL: server errors as libpq prints them, with two
+    spaces after the colon, and psql's own errors."""
 
     def __init__(self) -> None:
         self.first: list[str] = []
         self.count = 0
 
-    def hear(self, line: str) -> None:
-        """One line of the output."""
+    def read(self, line: str) -> None:
+        """Read one line of the output."""
         if _line().match(line):
             self.count += 1
             if len(self.first) < KEPT:
                 self.first.append(line.strip()[:LONGEST])
 
     @property
-    def said(self) -> str:
-        """The first of them, and how many there are; empty where there are none."""
+    def summary(self) -> str:
+        """The number of errors and the first one; empty if there are none."""
         if not self.count:
             return ""
-        return f"{counted(self.count, 'command')} of it failed: {self.first[0]}"
+        return f"{counted(self.count, 'command')} failed: {self.first[0]}"
 
 
 @cache

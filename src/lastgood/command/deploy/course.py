@@ -1,4 +1,4 @@
-"""The course of one deployment: what its parts share, and what is known of it so far."""
+"""The state of one deployment: what its parts share, and its results so far."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from lastgood.points.manifest import DeploymentNote, Outcome, note_deployment
 from lastgood.postgres.outlived import Outlived, Trace
 from lastgood.postgres.state import DatabaseState
 
-# How the journals of all procedures call it.
+# The statuses in the journal.
 _JOURNALED: dict[Result, str] = {
     "deployed": "done",
     "unchanged": "failed",
@@ -36,7 +36,7 @@ _JOURNALED: dict[Result, str] = {
 
 
 class Course:
-    """A deployment whose live database is held. ``stop`` is set when we were told to stop."""
+    """A deployment that holds the live database. ``stop`` is set on an interrupt."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Course:
         self.emit = emit
         self.stop = stop
         self._ended = ended
-        self.stopped = False  # whether we have stopped the application, and not started it again
+        self.stopped = False  # whether this deployment stopped the application and has not started it again
         self.before: Verdict | None = None
         self.healthy_before: bool | None = None
         self.state: DatabaseState | None = None
@@ -69,7 +69,7 @@ class Course:
         self._began = time.monotonic()
         self._seconds: dict[str, float] = {}
         facts = hooks.environment(run=hold.run, live=hold.live)
-        self.service = Service(wish.request.application, hold.target, wish.request.state, facts, emit, self._told)
+        self.service = Service(wish.request.application, hold.target, wish.request.state, facts, emit, self._note_hook)
 
     @property
     def live(self) -> str:
@@ -77,35 +77,35 @@ class Course:
         return self.hold.live
 
     @property
-    def asleep(self) -> str:
-        """For the state in an error."""
+    def stopped_note(self) -> str:
+        """A sentence for the state line of an error, empty if the application is not stopped."""
         return " The application is stopped." if self.stopped else ""
 
-    def _told(self, result: HookResult) -> None:
+    def _note_hook(self, result: HookResult) -> None:
         self.note("hook", **result.model_dump(mode="json"))
 
     def note(self, event: str, **data: Any) -> None:
-        """Into the journal; on the way back a full disk is no reason to stop."""
+        """Write to the journal. A full disk must not stop a rollback, so an error is only reported."""
         try:
             self.journal.write(event, **data)
         except OSError as error:
             self.emit(Caution(f'cannot write the journal "{self.journal.path}": {error.strerror}'))
 
     def note_outcome(self, outcome: Outcome) -> None:
-        """Record with the restore point what became of the deployment that it was made for: where that changed nothing,
-        it does not help in an emergency that was there before; where it was deployed, what differs is meant to."""
+        """Record the outcome of the deployment with its restore point. If it changed nothing, the restore point does
+        not help in an emergency that existed before; if it was deployed, differences are intended."""
         if self.point is not None:
-            with suppress(OSError, LastgoodError):  # it only helps to choose
+            with suppress(OSError, LastgoodError):  # the note only helps to choose a restore point
                 note_deployment(self.point.path, DeploymentNote(run=self.hold.run, outcome=outcome))
 
     def remark(self, text: str) -> None:
-        """Something that people should know of: told now, and in the report."""
+        """Emit a caution now, and add it to the report."""
         self.remarks.append(text)
         self.emit(Caution(text))
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
-        """Adds to how long ``name`` took."""
+        """Add to the duration of ``name``."""
         began = time.monotonic()
         try:
             yield
@@ -113,15 +113,15 @@ class Course:
             self._seconds[name] = self._seconds.get(name, 0.0) + time.monotonic() - began
 
     def seconds(self, name: str) -> float:
-        """How long ``name`` took so far."""
+        """Return the duration of ``name`` so far."""
         return self._seconds.get(name, 0.0)
 
     def over(self, status: Result, problem: str = "", error: LastgoodError | None = None) -> DeployReport:
-        """The deployment has ended: its report, which is in the journal now, and was given to who asked for it."""
+        """End the deployment: write the report to the journal, pass it to ``ended`` and return it."""
         report = self._report(status, problem)
-        told = {"error": recording.error_data(error)} if error is not None else {}
+        data = {"error": recording.error_data(error)} if error is not None else {}
         journaled = "interrupted" if isinstance(error, Interrupted) else _JOURNALED[status]
-        recording.ended(self.journal, journaled, **told, report=report.document())
+        recording.ended(self.journal, journaled, **data, report=report.document())
         self._ended(report)
         return report
 
@@ -146,9 +146,9 @@ class Course:
 
 
 def words(error: BaseException) -> str:
-    """An error on one line."""
+    """Return an error on one line."""
     if isinstance(error, KeyboardInterrupt):
-        return "it was interrupted again and again"
+        return "interrupted repeatedly"
     if isinstance(error, LastgoodError):
         return str(error)
     if isinstance(error, psycopg.Error):

@@ -1,11 +1,11 @@
-"""``lastgood deploy``: a migration with a way back.
+"""``lastgood deploy``: a migration that can be rolled back.
 
     hold ─ validate ─ restore point ─ plan of the way back ─ mark ─ MIGRATE ─ validate ─ checks ─ settle
                                                                 └ any failure: end its sessions ─ compare ┐
                                                                        nothing left ◄─ or ─ roll back ◄───┘
 
-The way back is planned, and refused, before the migration begins. From the mark on the server knows of the deployment:
-whoever comes after a kill finds out what it was at, and which restore point it made.
+The rollback is planned, and refused if impossible, before the migration begins. The mark is on the server: after a
+kill, any machine can read the stage of the deployment and its restore point.
 """
 
 from __future__ import annotations
@@ -36,25 +36,25 @@ __all__ = ["DeployReport", "TrialReport", "Wish", "accept", "deploy", "trial"]
 def deploy(
     wish: Wish, emit: Emit = silent, ended: Callable[[DeployReport], None] = lambda report: None
 ) -> DeployReport:
-    """Runs the migration and returns when the live database is migrated, and no worse than before.
+    """Run the migration; return when the live database is migrated and passed the checks.
 
     Raises Refused, UsageError, Failed, BadPoint before anything was changed; Failed when the migration failed and left
-    nothing, TakenBack when the restore point took the live database's place, Interrupted when we were and either of
-    these is true, NotTakenBack when it could not be done. Of a migration that was begun, ``ended`` is given the report,
-    however it ended; the ``details`` of the error have it as a document.
+    no change; TakenBack when the restore point replaced the live database; Interrupted in either of these cases after
+    an interrupt; NotTakenBack when the rollback failed. Once the migration was started, ``ended`` receives the report;
+    the ``details`` of the error have it as a document.
     """
     migration.checked(wish.command)
     stop = Event()
 
     def stopping() -> None:
         stop.set()
-        emit(Caution("stopping: the migration is ended and taken back"))
+        emit(Caution("stopping: the migration is terminated and rolled back"))
 
     def patience() -> None:
-        emit(Caution("the migration is being ended and taken back; once more leaves everything as it is"))
+        emit(Caution("the migration is being rolled back; interrupting again abandons the rollback"))
 
     def not_suspended() -> None:
-        emit(Caution("a deployment cannot be suspended: it holds the live database; press Ctrl+C to take it back"))
+        emit(Caution("cannot suspend a deployment: it holds a lock on the live database; press Ctrl+C to roll it back"))
 
     with hold(wish.request.target, wish.settings.wait_for_server, emit) as held:
         journal = recording.begin(
@@ -82,9 +82,9 @@ def _seen_through(course: Course) -> DeployReport:
             of_migration = False
             problem = after.problem(course)
         if course.stop.is_set() and not problem:
-            problem = "it was interrupted"
+            problem = "the deployment was interrupted"
         if not problem:
-            # The commit point: the migration was good, and from here on nothing takes it back.
+            # The commit point: the migration succeeded and is not rolled back from here on.
             course.hold.settle()
             course.note_outcome("deployed")
     except (LastgoodError, psycopg.Error, OSError, KeyboardInterrupt) as error:
@@ -95,7 +95,7 @@ def _seen_through(course: Course) -> DeployReport:
 
 
 def _migrated(course: Course, command: Command) -> str:
-    """Runs the migration; returns what was wrong with it, nothing when it ended well."""
+    """Run the migration. Return its failure, empty on success."""
     wish, hold, emit = course.wish, course.hold, course.emit
     assert course.trace is not None
     limit = wish.settings.time_limit

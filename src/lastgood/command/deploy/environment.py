@@ -1,7 +1,7 @@
-"""What a migration finds in its environment: the database that it is for, in every form that a tool may look for.
+"""The environment of a migration: its database, in every form that a tool may read.
 
-Nothing of that stands on a command line. What the caller's environment says of a database is replaced, so that the
-migration, a trial on a clone above all, can't reach another one by accident.
+Nothing of it appears on a command line. Variables of the caller that name a database are replaced, so that the
+migration, especially a trial on a clone, cannot reach another database by accident.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from lastgood.application import hooks
 from lastgood.postgres.server import Target
 from lastgood.text import redact
 
-# Not the migration's to have from us.
+# Not passed on to the migration.
 _OURS = frozenset({"application_name", "client_encoding", "fallback_application_name", "connect_timeout", "options"})
 _PLACE = frozenset({"user", "password", "host", "hostaddr", "port", "dbname"})
-# A server that notices within seconds that its client is gone does not go on for hours with what nobody waits for.
+# With this check, the server cancels a statement within seconds after its client is gone.
 _NOTICE = "-c client_connection_check_interval=2s"
 MARK = "LASTGOOD_DEPLOYMENT"
 
 
 def tag(run: str) -> str:
-    """The name by which the migration's sessions show on the server."""
+    """Return the application_name of the migration's sessions."""
     return f"lastgood migration {run}"
 
 
 def resolved(target: Target, dbname: str) -> dict[str, str]:
-    """The connection's keywords as libpq resolved them (environment, service, password file), the password too; those
-    for ``dbname``. ``options`` has what makes the server notice a client that is gone, where it can do that.
+    """Return the connection keywords for ``dbname`` as libpq resolved them (environment, service, password file),
+    including the password. ``options`` makes the server check for lost clients, where it supports that.
 
     Raises psycopg.OperationalError.
     """
@@ -47,18 +47,18 @@ def resolved(target: Target, dbname: str) -> dict[str, str]:
     given = found.get("options") or os.environ.get("PGOPTIONS", "")
     found = {key: str(value) for key, value in found.items() if key not in _OURS and key != "service"}
     if found.get("sslcertmode") == "allow":
-        del found["sslcertmode"]  # the default, which libpq fills in; older ones, as the migration's, don't know it
+        del found["sslcertmode"]  # the default, filled in by libpq; an older libpq of the migration rejects it
     found["dbname"] = dbname
     options = f"{given} {_NOTICE}".strip()
     try:
         Target({**found, "options": options}).connect_unchanged().close()
     except psycopg.OperationalError:
-        options = given  # a pooler that takes no options, or a platform that can't do it
+        options = given  # a pooler that rejects options, or a platform without support
     return {**found, "options": options} if options else found
 
 
 def url(keywords: Mapping[str, str]) -> str:
-    """The database as a URL, with its password."""
+    """Return the database as a URL, with its password."""
     user = quote(keywords.get("user", ""), safe="")
     if keywords.get("password"):
         user += f":{quote(keywords['password'], safe='')}"
@@ -86,10 +86,10 @@ def environment(
     facts: Mapping[str, str],
     given: Mapping[str, str],
 ) -> dict[str, str]:
-    """The whole environment of the migration: ``given`` (the caller's), in which all that names a database is replaced.
+    """Return the environment of the migration: ``given`` (the caller's), with all variables that name a database
+    replaced.
 
-    libpq's own variables, ``LASTGOOD_DB`` and each of ``variables`` lead to the database; ``LASTGOOD_…`` has the
-    ``facts``.
+    libpq's variables, ``LASTGOOD_DB`` and each of ``variables`` name the database; ``LASTGOOD_…`` has the ``facts``.
     """
     found = {k: v for k, v in given.items() if k not in ("PGSERVICE", "PGSERVICEFILE", "PGHOSTADDR", "PGOPTIONS")}
     for keyword, variable in libpq_variables().items():
@@ -104,8 +104,8 @@ def environment(
 
 
 def like(existing: str, link: str) -> str:
-    """``link``, in the form that the tool is used to: with the scheme, and the parameters that are no libpq keywords
-    (``schema``, ``pgbouncer``), of the URL that was there."""
+    """Return ``link`` in the form of the ``existing`` URL: with its scheme, and its parameters that are not libpq
+    keywords (``schema``, ``pgbouncer``)."""
     if "://" not in existing or link.endswith("@"):
         return link
     try:
@@ -121,7 +121,7 @@ def like(existing: str, link: str) -> str:
 
 
 def libpq_variables() -> dict[str, str]:
-    """Keyword → libpq's variable for it."""
+    """Return libpq's variable for each keyword."""
     return {
         each.keyword.decode(): each.envvar.decode()
         for each in pq.Conninfo.get_defaults()
@@ -146,7 +146,7 @@ def leads_to(text: str, live: Mapping[str, str]) -> bool:
 
 
 def _only_libpq(text: str) -> str:
-    """A URL without the parameters that libpq does not know, and with its own scheme."""
+    """Return a URL with libpq's scheme and without parameters that libpq does not know."""
     if "://" not in text:
         return text
     parts = urlsplit(text)

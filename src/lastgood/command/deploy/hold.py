@@ -1,4 +1,4 @@
-"""The live database, held for the length of a deployment: one at a time, known to everybody who asks the server."""
+"""The hold on the live database during a deployment: one at a time, visible on the server."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ POLL_SECONDS = 0.2
 
 
 class Hold:
-    """The lock of the live database, and the mark that says what it is held for. When the server goes away, both are
-    taken up again as soon as it is back."""
+    """The lock on the live database, and the mark that records its purpose. If the server goes away, both are
+    re-established when it is back."""
 
     def __init__(self, target: Target, connection: Connection, run: str, oid: int, wait: float, emit: Emit) -> None:
         self.target = target
@@ -51,65 +51,65 @@ class Hold:
 
     @property
     def pid(self) -> int:
-        """Our server process."""
+        """The process id of our session."""
         return self._connection.info.backend_pid
 
     @property
     def maintenance(self) -> str:
-        """The database from which the live one is worked on."""
+        """The maintenance database that the session is connected to."""
         return self._connection.info.dbname
 
     def connection(self, cancelled: Callable[[], bool] = lambda: False) -> Connection:
-        """A session that holds the lock: the one we had, or when that was lost a new one, once the server answers.
+        """Return a session that holds the lock: the existing one, or a new one if that was lost.
 
-        Raises Failed when it does not come back in time, Refused when somebody else has the lock by then.
+        Raises Failed when the server does not come back in time, Refused when another session has the lock by then.
         """
         try:
             self._connection.execute("SELECT 1")
             return self._connection
         except psycopg.Error:
             self._connection.close()
-        began, told = time.monotonic(), False
+        began, reported = time.monotonic(), False
         while True:
             try:
                 connection = _locked(self.target, self.live, self.run)
                 break
             except (psycopg.OperationalError, LastgoodError) as error:
-                # The server may be restarting; or it has not noticed yet that our old session is gone.
+                # The server may be restarting, or may not have noticed yet that the old session is gone.
                 if time.monotonic() - began > self._wait or cancelled():
                     if isinstance(error, Refused):
                         raise
                     raise Failed(
-                        f"cannot go on: the server did not come back within {duration(self._wait)}",
-                        hint="Bring the server back first.",
-                        state="Nobody knows: the server does not answer.",
+                        f"cannot continue: the server was not available again within {duration(self._wait)}",
+                        hint="Start the server first.",
+                        state="The state is unknown: the server is unreachable.",
                     ) from error
-                if not told:
-                    self._emit(Caution(f"the server went away; waiting up to {duration(self._wait)} for it"))
-                    told = True
-            time.sleep(POLL_SECONDS)  # nothing announces its return
+                if not reported:
+                    self._emit(Caution(f"lost connection to the server; retrying for up to {duration(self._wait)}"))
+                    reported = True
+            time.sleep(POLL_SECONDS)  # there is no event for its return
         self._connection = connection
-        if told:
-            self._emit(Note(f"the server is back after {duration(time.monotonic() - began)}"))
+        if reported:
+            self._emit(Note(f"reconnected to the server after {duration(time.monotonic() - began)}"))
         return connection
 
     def there(self, connection: Connection) -> database.Database | None:
-        """The very database that the deployment began with, whatever it is called now; None when it was dropped."""
+        """Return the database that the deployment started with, under any name; None if it was dropped."""
         return database.by_oid(connection, self._oid)
 
     def exchanged(self, connection: Connection) -> str:
-        """What became of the live database when its name does not lead to it any more, in words; empty when it does."""
+        """Describe what happened to the live database if another one or none has its name; empty if it is unchanged."""
         named, there = database.find(connection, self.live), self.there(connection)
         if named is not None and named.oid == self._oid:
             return ""
         gone = f'was renamed to "{shown(there.name)}"' if there is not None else "was dropped"
-        return f"the live database {gone}" + (f', and another "{self.live}" was made' if named is not None else "")
+        return f"the live database {gone}" + (f', and another "{self.live}" was created' if named is not None else "")
 
-    def say(self, stage: Stage, point: str = "", label: str = "", program: str = "") -> None:
-        """Writes on the server how far the deployment is. From here on it is unfinished, whatever happens to us."""
+    def record_stage(self, stage: Stage, point: str = "", label: str = "", program: str = "") -> None:
+        """Write the stage of the deployment to the server. From then on it is unfinished, even after a kill."""
         connection = self.connection()
         found = database.describe(connection, self.live)
-        # A migration may give the database another comment, and even put another database in its place.
+        # A migration may change the comment of the database, and even replace the database.
         self.oid, comment = found.oid, own_comment(found.comment)
         if self.mark is None:
             self.mark = DeploymentMark(
@@ -131,22 +131,22 @@ class Hold:
         mark_deployment(connection, self.mark)
 
     def settle(self) -> None:
-        """The deployment is over: the live database has its own comment again."""
+        """End the deployment: restore the live database's own comment."""
         if self.mark is not None:
             clear_deployment(self.connection(), self.mark)
             self.mark = None
 
     def close(self) -> None:
-        """Lets go."""
+        """Release the lock."""
         with suppress(psycopg.Error):
             self._connection.close()
 
 
 @contextmanager
 def hold(target: Target, wait: float, emit: Emit) -> Iterator[Hold]:
-    """The live database of ``target``, for the length of a block.
+    """Hold the live database of ``target`` for the length of a block.
 
-    Raises Refused when a run is at work on it, or a deployment of it is not finished; Failed.
+    Raises Refused when a run is in progress, or a deployment is unfinished; Failed.
     """
     live = target.dbname
     with database.connect_maintenance(target, live) as connection:
@@ -155,12 +155,12 @@ def hold(target: Target, wait: float, emit: Emit) -> Iterator[Hold]:
         )
         if unfinished is not None:
             raise Refused(
-                f'cannot deploy: the deployment {unfinished.run} of "{live}" is not finished: begun '
+                f'cannot deploy: deployment {unfinished.run} of "{live}" is unfinished: started '
                 f"{ago(unfinished.started, server_clock(connection))} by {unfinished.user} on {unfinished.host}, it "
                 f"stopped while {ACTIVITY[unfinished.stage]}",
-                hint="Run lastgood recover to go back to the restore point that it made. If the database is good as it "
-                f"is: lastgood deploy --accept {unfinished.run}",
-                state=f'"{live}" is open, and as that deployment left it. Nothing was changed now.',
+                hint="Run lastgood recover to roll back to its restore point. To accept the database as it is: "
+                f"lastgood deploy --accept {unfinished.run}",
+                state=f'"{live}" is as that deployment left it. Nothing was changed now.',
             )
         run = new_run(server_clock(connection))
         name(connection, run)
@@ -174,7 +174,7 @@ def hold(target: Target, wait: float, emit: Emit) -> Iterator[Hold]:
 def _locked(target: Target, live: str, run: str) -> Connection:
     connection = database.connect_maintenance(target, live)
     try:
-        lock_live(connection, live, nothing)  # who goes on asks ``exchanged`` what became of the live database
+        lock_live(connection, live, nothing)  # the caller checks ``exchanged`` before it continues
         name(connection, run)
     except BaseException:
         connection.close()
@@ -183,22 +183,22 @@ def _locked(target: Target, live: str, run: str) -> Connection:
 
 
 def name(connection: Connection, run: str) -> None:
-    """The name under which a deployment's own session shows in pg_stat_activity."""
+    """Set the application_name of the deployment's own session."""
     connection.execute("SELECT set_config('application_name', %s, false)", [f"lastgood deploy {run}"])
 
 
 def accept(target: Target, run: str) -> DeploymentMark:
-    """Declares an unfinished deployment's database good as it is. Raises Refused when there is none of that name, or
-    somebody is at work."""
+    """Accept the database of an unfinished deployment as it is. Raises Refused when there is no such deployment, or a
+    run is in progress."""
     live = target.dbname
     with database.connect_maintenance(target, live) as connection:
         database.describe(connection, live)
         found = lock_live(connection, live, lambda held: find_deployment(held, live))
         if found is None or found.run != run:
-            there = f"{found.run} is the one that is not finished" if found is not None else "none is unfinished"
+            there = f"the unfinished one is {found.run}" if found is not None else "no deployment is unfinished"
             raise Refused(
                 f'cannot accept the deployment "{run}" of "{live}": {there}',
-                hint="Look at lastgood status.",
+                hint="Run lastgood status to see unfinished deployments.",
                 state=NOT_REACHED,
             )
         clear_deployment(connection, found)

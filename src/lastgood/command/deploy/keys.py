@@ -1,5 +1,4 @@
-"""Keys that were declared before a migration and are not any more: rows that broke them meanwhile are as bad as rows
-that break one that is there."""
+"""Keys that a migration dropped: rows that violate such a key since then count like violations of an existing key."""
 
 from __future__ import annotations
 
@@ -19,7 +18,7 @@ from lastgood.postgres.server import Connection, Target
 from lastgood.text.redact import HIDDEN
 from lastgood.text.units import counted
 
-# Keys without expressions, which hold for every row; those of partitions are reported with their parents'.
+# Keys without expressions or predicates; those of partitions are reported with the key of the parent.
 _UNIQUE = """
 SELECT n.nspname, t.relname, c.relname, i.indisprimary, i.indnullsnotdistinct, t.relkind = 'p',
        (SELECT array_agg(a.attname::text ORDER BY k.place)
@@ -55,7 +54,7 @@ class Declared:
 
     @classmethod
     def read(cls, connection: Connection) -> Declared:
-        """As the catalogue has them. Raises psycopg.Error."""
+        """Read the keys from the catalogue. Raises psycopg.Error."""
         unique = tuple(
             UniqueKey(schema, table, name, primary, nulls_equal, partitioned, tuple(columns))
             for schema, table, name, primary, nulls_equal, partitioned, columns in connection.execute(_UNIQUE)
@@ -66,8 +65,8 @@ class Declared:
 def broken_since(
     target: Target, before: Declared, verdict: Verdict, ignore: Collection[str], seconds: float
 ) -> tuple[tuple[Worse, ...], tuple[str, ...]]:
-    """The keys of before that are gone and that rows break now, more than they did in ``verdict``; and what could not
-    be looked at, in sentences. A key whose table or columns are gone has no rows to break. Raises psycopg.Error."""
+    """Return the dropped keys with more violations now than in ``verdict``, and what could not be checked, in
+    sentences. A key whose table or columns were dropped has no violations. Raises psycopg.Error."""
     then = {each.name: each.violations for each in verdict.rules}
     found: list[Worse] = []
     unseen: list[str] = []
@@ -76,7 +75,7 @@ def broken_since(
         connection.read_only = True
         now = Declared.read(connection)
         limit = sql.Literal(f"{max(1000, round(seconds * 1000))}ms")
-        for name, said, count, samples, query in _looks(before, now):
+        for name, message, count, samples, query in _key_checks(before, now):
             if name in ignore:
                 continue
             try:
@@ -88,14 +87,14 @@ def broken_since(
             except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, psycopg.errors.InvalidSchemaName):
                 continue
             except (psycopg.errors.QueryCanceled, psycopg.errors.InsufficientPrivilege) as error:
-                unseen.append(f"{name} was dropped, and its rows were not checked: {error.diag.message_primary}")
+                unseen.append(f"{name} was dropped, and its rows could not be checked: {error.diag.message_primary}")
                 continue
             if rows > then.get(name, 0):
                 found.append(
                     Worse(
                         name=name,
                         outcome="FAIL",
-                        said=said.format(counted(rows, "row")),
+                        said=message.format(counted(rows, "row")),
                         violations=rows,
                         samples=tuple(some),
                         query=query.as_string(connection),
@@ -104,11 +103,11 @@ def broken_since(
     return tuple(found), tuple(unseen)
 
 
-_Look = tuple[str, str, sql.Composed, sql.Composed, sql.Composed]
+_KeyCheck = tuple[str, str, sql.Composed, sql.Composed, sql.Composed]
 
 
-def _looks(before: Declared, now: Declared) -> Iterator[_Look]:
-    """For each key that is gone: its rule, its message, and the queries for the number, for samples and for all
+def _key_checks(before: Declared, now: Declared) -> Iterator[_KeyCheck]:
+    """Yield for each dropped key: its rule, its message, and the queries for the number, for samples and for all
     rows."""
     still = {(each.schema_name, each.table, each.columns, each.other_schema, each.other) for each in now.foreign}
     for key in before.foreign:
@@ -117,7 +116,7 @@ def _looks(before: Declared, now: Declared) -> Iterator[_Look]:
         orphans = integrity.orphans(key)
         yield (
             f"foreign_key:{key.schema_name}.{key.table}.{key.name}",
-            f"the foreign key was dropped, and {{}} of {_plain(key.schema_name, key.table)} without a match for "
+            f"the foreign key was dropped; {{}} of {_plain(key.schema_name, key.table)} without a match for "
             f"{_plain(*key.columns, by=', ')} in {_plain(key.other_schema, key.other)} "
             f"({_plain(*key.keys, by=', ')})",
             sql.SQL("SELECT count(*) ") + orphans,
@@ -132,7 +131,7 @@ def _looks(before: Declared, now: Declared) -> Iterator[_Look]:
             yield _duplicates(each)
 
 
-def _duplicates(key: UniqueKey) -> _Look:
+def _duplicates(key: UniqueKey) -> _KeyCheck:
     columns = sql.SQL(", ").join(map(sql.Identifier, key.columns))
     given = sql.SQL(" WHERE pg_catalog.num_nulls({}) = 0").format(columns)
     same = sql.SQL("SELECT {}, count(*) AS times FROM {}{}{} GROUP BY {} HAVING count(*) > 1").format(
@@ -145,7 +144,7 @@ def _duplicates(key: UniqueKey) -> _Look:
     kind = "primary key" if key.primary else "unique key"
     return (
         f"unique:{key.schema_name}.{key.table}.{key.name}",
-        f"the {kind} was dropped, and {{}} of {_plain(key.schema_name, key.table)} repeat the "
+        f"the {kind} was dropped; {{}} of {_plain(key.schema_name, key.table)} repeat the "
         f"{_plain(*key.columns, by=', ')} of another row",
         sql.SQL("SELECT coalesce(sum(times - 1), 0)::int8 FROM ({}) t").format(same),
         sql.SQL("SELECT {} FROM ({}) t LIMIT {}").format(
@@ -156,7 +155,7 @@ def _duplicates(key: UniqueKey) -> _Look:
 
 
 def _texts(columns: Sequence[str], of: Literal["l", "t"]) -> sql.Composed:
-    """The values of these columns, as ``id=17, organization_id=99``; values of columns with a secret's name are not
+    """Render the values of these columns as ``id=17, organization_id=99``. Columns with the name of a secret are not
     read."""
     return sql.SQL("concat_ws(', ', {})").format(
         sql.SQL(", ").join(

@@ -1,7 +1,7 @@
-"""The user's migration command: run under our eyes, its output shown as it comes, its sessions known, its end certain.
+"""The user's migration command: run under supervision, with its output shown at once and its sessions recorded.
 
-It ends with us: a time limit, Ctrl+C, a signal, and the warden when lastgood itself is killed. What it leaves on the
-server is for ``ended`` to end, before anything is decided.
+It never outlives lastgood: it is terminated by a time limit, Ctrl+C, a signal, or by the warden if lastgood is killed.
+Sessions that it leaves on the server are terminated later, before any decision.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ OUTPUT_CHARACTERS = 4000
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What is run: the program and its arguments, with the whole ``environment``. ``scrub`` takes passwords out of all
-    that it prints. ``allow_errors``: why errors that it prints are accepted, though it ends with status 0."""
+    """The program and its arguments, with the whole ``environment``. ``scrub`` removes passwords from its output.
+    ``allow_errors``: why errors in the output are accepted when it exits with status 0."""
 
     arguments: tuple[str, ...] = field(repr=False)
     environment: Mapping[str, str] = field(repr=False)
@@ -50,55 +50,57 @@ class Command:
 
     @property
     def program(self) -> str:
-        """How it is called."""
+        """The name of the program."""
         return PurePath(self.arguments[0]).name
 
     @property
     def shown(self) -> str:
-        """The whole command line, for the one who gave it; without passwords."""
+        """The whole command line without passwords, for the user who gave it."""
         return redact.command_line(self.arguments, self.scrub)
 
 
 def command_of(wish: Wish, keywords: Mapping[str, str], run: str, **facts: str) -> Command:
-    """The migration, with the database of ``keywords`` in its environment and ``facts`` besides; its password is hidden
-    wherever it is printed."""
+    """Build the migration command with the database of ``keywords`` and the ``facts`` in its environment. Its password
+    is hidden wherever it is printed."""
     live = keywords["dbname"]
     scrub = wish.request.application.scrub
     scrub.learn([keywords.get("password", "")], public=[keywords["user"], live])
-    told = {"run": run, "live": live, "stage": STAGE, **facts}
-    given = environment(keywords, run=run, variables=wish.settings.url_variables, facts=told, given=wish.environment)
+    all_facts = {"run": run, "live": live, "stage": STAGE, **facts}
+    given = environment(
+        keywords, run=run, variables=wish.settings.url_variables, facts=all_facts, given=wish.environment
+    )
     return Command(wish.command, given, scrub, wish.folder, wish.allow_errors)
 
 
 def checked(arguments: Sequence[str]) -> tuple[str, ...]:
-    """The command, when it can be run here. Raises UsageError, Refused: before anything is done."""
+    """Check that the command can run here, before anything is done. Raises UsageError, Refused."""
     if not arguments:
         raise UsageError(
             "cannot deploy: no migration command is given",
-            hint="Write it behind two dashes: lastgood deploy -- alembic upgrade head",
+            hint="Give it after two dashes: lastgood deploy -- alembic upgrade head",
             state=NOT_REACHED,
         )
     program = arguments[0]
     found = shutil.which(program) if os.sep not in program else program
     if found is None or not os.access(found, os.X_OK) or Path(found).is_dir():
         raise Refused(
-            f'cannot deploy: the program "{program}" is not on this machine, or may not be run',
-            hint="Correct the command behind the two dashes, or run this where the program is.",
+            f'cannot deploy: program "{program}" does not exist on this machine or is not executable',
+            hint="Correct the command after the two dashes, or run this where the program is installed.",
             state=NOT_REACHED,
         )
     return tuple(arguments)
 
 
 class Watcher(threading.Thread):
-    """While the migration runs, remembers which sessions it has: some of its tools give theirs another name later.
-    ``look`` is called with the connection each time."""
+    """A thread that records the migration's sessions while it runs: some tools rename theirs later. ``sample`` is
+    called with the connection each time."""
 
     def __init__(
         self,
         maintenance: Target,
         oid: int,
         trace: Trace,
-        look: Callable[[Connection], None] = lambda connection: None,
+        sample: Callable[[Connection], None] = lambda connection: None,
         every: float = WATCH_SECONDS,
     ) -> None:
         super().__init__(name="lastgood-watch", daemon=True)
@@ -106,22 +108,22 @@ class Watcher(threading.Thread):
         self._maintenance = maintenance
         self._oid = oid
         self._trace = trace
-        self._look = look
+        self._sample = sample
         self._every = every
         self._over = threading.Event()
 
     def run(self) -> None:
-        """Looks again and again; a server that is away is looked for again."""
+        """Record the sessions periodically. Reconnect if the server goes away."""
         while not self._over.is_set():
             with suppress(psycopg.Error), self._maintenance.connect(application_name="lastgood watches") as connection:
                 while not self._over.is_set():
                     self.seen.update(find(connection, self._oid, self._trace, anywhere=True))
-                    self._look(connection)
+                    self._sample(connection)
                     self._over.wait(self._every)
             self._over.wait(WATCH_SECONDS)
 
     def stop(self) -> frozenset[Outlived]:
-        """Ends it, and gives what it has seen."""
+        """Stop the thread and return the recorded sessions."""
         self._over.set()
         self.join(timeout=15)
         return frozenset(self.seen)
@@ -129,7 +131,7 @@ class Watcher(threading.Thread):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How the migration ended; ``problem`` is empty when it did well. ``interrupted``: because we were."""
+    """The end of the migration. ``problem`` is empty on success. ``interrupted``: by an interrupt of lastgood."""
 
     report: CommandReport
     problem: str
@@ -147,12 +149,12 @@ def run(
     seconds: float,
     cancelled: Callable[[], bool],
 ) -> Outcome:
-    """Runs it to its end. Raises Failed when it could not be started, or nobody would end it if we were killed."""
+    """Run the command to its end. Raises Failed when it cannot be started, or the warden cannot be started."""
     mark = (MARK, deployment)
     complaints = Complaints()
 
     def printed(text: str) -> None:
-        complaints.hear(text)
+        complaints.read(text)
         emit(Printed(STAGE, command.scrub(text)))
 
     watcher.start()
@@ -170,7 +172,9 @@ def run(
                 ended = started.wait(seconds, cancelled)
                 killed = 0
                 if ended is None or ended.status != 0:
-                    killed = started.end()  # what it left running would go on with a database that is taken back
+                    killed = (
+                        started.end()
+                    )  # its remaining processes would go on changing a database that is rolled back
             except BaseException:
                 started.end()
                 raise
@@ -178,12 +182,12 @@ def run(
     except OSError as error:
         raise Failed(
             f'cannot start the migration "{command.program}": {(error.strerror or str(error)).lower()}',
-            hint="Correct the command behind the two dashes.",
+            hint="Correct the command after the two dashes.",
         ) from error
     except NotReady as error:
         raise Failed(
-            f"cannot start the migration: nobody would end it if lastgood were killed ({error})",
-            hint="Try again; if it fails again, look whether this machine can start one more process.",
+            f"cannot start the migration: its supervising process did not start ({error})",
+            hint="Try again. If it fails again, check the process limit of this machine.",
         ) from error
     finally:
         seen = watcher.stop()
@@ -202,20 +206,20 @@ def _outcome(
     limit: float,
 ) -> Outcome:
     status, problem = ended.status, ""
-    said = f'the migration "{command.program}"'
+    subject = f'migration "{command.program}"'
     number = -status if status is not None and status < 0 else None
     if interrupted:
-        problem = f"{said} was interrupted"
+        problem = f"{subject} was interrupted"
     elif status is None:
-        problem = f"{said} did not end within {duration(limit)} and was ended"
+        problem = f"{subject} exceeded its time limit of {duration(limit)} and was terminated"
     elif number is not None:
-        problem = f"{said} was killed by signal {number} ({_signal(number)})"
+        problem = f"{subject} was killed by signal {number} ({_signal(number)})"
     elif status > 128 and status - 128 in set(signal.Signals):
-        problem = f"{said} ended with status {status}: a program of it was killed by {_signal(status - 128)}"
+        problem = f"{subject} exited with status {status}: one of its processes was killed by {_signal(status - 128)}"
     elif status != 0:
-        problem = f"{said} ended with status {status}"
+        problem = f"{subject} exited with status {status}"
     elif complaints.count and not command.allow_errors:
-        problem = f"{said} ended with status 0, but {command.scrub(complaints.said)}"
+        problem = f"{subject} exited with status 0, but {command.scrub(complaints.summary)}"
     report = CommandReport(
         program=command.program,
         status=None if interrupted or (status is not None and status < 0) else status,

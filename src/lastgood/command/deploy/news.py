@@ -1,4 +1,4 @@
-"""What people elsewhere are told of a deployment."""
+"""Notifications about a deployment."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ from lastgood.text import units
 
 
 def begun(target: Target, label: str, command: Sequence[str]) -> Story:
-    """It begins to work. Of the migration's command its program alone is told: the rest may hold secrets."""
+    """The notification at the start. It names only the program of the migration: its arguments may hold secrets."""
     live, program = target.dbname, command[0]
     called = f' "{label}"' if label else ""
     return Story(
         events=frozenset({"start"}),
         title="deployment started",
-        happened=f'The migration{called} of "{live}" begins, with {Path(program).name}.',
-        state="Nothing has been changed so far: a restore point is made first.",
-        next="Nothing to do. lastgood status shows whether it is at work.",
+        happened=f'Migration{called} of "{live}" is starting with {Path(program).name}.',
+        state="Nothing was changed yet; a restore point is made first.",
+        next="No action needed. lastgood status shows the progress.",
     )
 
 
 def deployed(report: DeployReport) -> Story:
-    """It went well."""
+    """The notification of a success."""
     return Story(
         events=frozenset({"success"}),
         title="deployed",
-        happened=f'"{report.live}" is migrated, and no worse than before.',
+        happened=f'"{report.live}" is migrated and passed the checks.',
         state=f'"{report.live}" is open.',
-        next=f"To go back later: lastgood rollback {Path(report.point).name}",
+        next=f"To roll back later: lastgood rollback {Path(report.point).name}",
         figures=_figures(report),
     )
 
 
 def failed(error: LastgoodError, report: DeployReport) -> Story:
-    """It failed, and what became of it."""
-    told = replace(news.failed(error, "deploy", report.live), figures=_figures(report))
+    """The notification of a failure and its outcome."""
+    story = replace(news.failed(error, "deploy", report.live), figures=_figures(report))
     if report.loss and report.kept is not None:
-        return replace(told, lost=news.lost(report.loss, report.kept))
-    return told
+        return replace(story, lost=news.lost(report.loss, report.kept))
+    return story
 
 
 def _figures(report: DeployReport) -> tuple[tuple[str, str], ...]:
     took = units.duration(report.seconds["total"])
-    return (("Label", report.label), ("Restore point", Path(report.point).name), ("Took", took))
+    return (("Label", report.label), ("Restore point", Path(report.point).name), ("Duration", took))

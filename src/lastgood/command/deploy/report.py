@@ -1,4 +1,4 @@
-"""What a deployment did, as data: the document that ``--json`` prints and the journal keeps."""
+"""The report of a deployment as data: the document that ``--json`` prints and the journal keeps."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ Result = Literal["deployed", "unchanged", "rolled back", "not rolled back"]
 
 
 class CommandReport(Frozen):
-    """How the migration ended. only ``program`` is recorded, since its arguments may hold secrets; ``status`` is null
-    when it did not end by itself, and ``signal`` the one that ended it. ``output`` is the end of what it printed.
-    ``errors``: the first of the server's and psql's errors in all that it printed; ``allowed``: why they are accepted.
-    """
+    """The end of the migration. Only ``program`` is recorded, because its arguments may hold secrets. ``status`` is
+    null if it did not exit by itself; ``signal`` is the one that killed it. ``output``: the end of its output.
+    ``errors``: the first errors of the server and of psql in its output. ``allowed``: why they are accepted."""
 
     program: str
     status: int | None
@@ -33,8 +32,8 @@ class CommandReport(Frozen):
     allowed: str = ""
 
 
-class Looked(Frozen):
-    """What validation found: GO or NO-GO, the rules that failed and those that warned."""
+class ValidationSummary(Frozen):
+    """The result of a validation: GO or NO-GO, the rules that failed and those that warned."""
 
     verdict: Literal["GO", "NO-GO"]
     rules: int
@@ -43,8 +42,8 @@ class Looked(Frozen):
     seconds: float
 
     @classmethod
-    def of(cls, verdict: Verdict) -> Looked:
-        """The short form of a validation."""
+    def of(cls, verdict: Verdict) -> ValidationSummary:
+        """Summarise a validation."""
         return cls(
             verdict=verdict.verdict,
             rules=len(verdict.rules),
@@ -55,7 +54,7 @@ class Looked(Frozen):
 
 
 class Worse(Frozen):
-    """A rule that did better before the migration."""
+    """A rule with a better result before the migration."""
 
     name: str
     outcome: str
@@ -66,7 +65,7 @@ class Worse(Frozen):
 
 
 def worse_of(after: Verdict, before: Verdict) -> tuple[Worse, ...]:
-    """The rules that did better before."""
+    """Return the rules with a better result before."""
     return tuple(
         Worse(
             name=each.name,
@@ -81,9 +80,9 @@ def worse_of(after: Verdict, before: Verdict) -> tuple[Worse, ...]:
 
 
 def unseen_of(after: Verdict, before: Verdict) -> tuple[RuleResult, ...]:
-    """The rules that could be looked at before, and can't be now: the application can't read there either."""
+    """Return the rules that could be checked before, but not now: the application cannot read these tables either."""
     then = {each.name: each.outcome != "SKIPPED" for each in before.rules}
-    # Of what is new, lastgood may have no right to see anything; that somebody has locked it is another matter.
+    # A missing privilege is accepted on new tables, a lock held by another session is not.
     return tuple(
         each
         for each in after.rules
@@ -93,15 +92,15 @@ def unseen_of(after: Verdict, before: Verdict) -> tuple[RuleResult, ...]:
 
 
 def verdict_of(worse: tuple[Worse, ...], after: Verdict, before: Verdict) -> str:
-    """Why the migrated database is not good enough; empty when it is. What was bad before is no reason, nor is what
-    only warns; what can't be looked at any more is."""
+    """Return why the migrated database fails; empty if it passes. Failures that existed before and warnings do not
+    count; tables that can no longer be read do."""
     failed = [each for each in worse if each.outcome == "FAIL"]
     if failed:
         more = f", and {counted(len(failed) - 1, 'other rule')}" if len(failed) > 1 else ""
         return f"the data is worse than before the migration: {failed[0].name}: {failed[0].said}{more}"
     if unseen := unseen_of(after, before):
         more = f", and {counted(len(unseen) - 1, 'other rule')}" if len(unseen) > 1 else ""
-        return f"the data can't be looked at any more: {unseen[0].name}: {unseen[0].said}{more}"
+        return f"the data can no longer be checked: {unseen[0].name}: {unseen[0].said}{more}"
     if after.verdict == "NO-GO" and before.verdict == "GO":
         why = ", ".join(after.blockers) or "; ".join(after.remarks[-1:])
         return f"the data is worse than before the migration: NO-GO ({why})"
@@ -109,10 +108,10 @@ def verdict_of(worse: tuple[Worse, ...], after: Verdict, before: Verdict) -> str
 
 
 class DeployReport(Document):
-    """A deployment that has ended. ``status``: ``deployed``; ``unchanged``: it failed, and the database was shown to be
-    as it was; ``rolled back`` by ``rollback`` (its report), to ``point``; or ``not rolled back``. ``problem`` says why
-    it failed. ``loss``: tables of which going back took rows away, or brought some back; ``kept`` is the database that
-    still has them. ``moved``: sequences that went on, which harms nothing."""
+    """A deployment that has ended. ``status``: ``deployed``; ``unchanged``: it failed, and the database was shown to
+    equal its state before; ``rolled back``: by ``rollback`` (its report), to ``point``; or ``not rolled back``.
+    ``problem``: the failure. ``loss``: tables whose rows the rollback removed or restored; ``kept`` is the database
+    that still has them. ``moved``: sequences that advanced, which is harmless."""
 
     run: str
     status: Result
@@ -122,8 +121,8 @@ class DeployReport(Document):
     problem: str = ""
     point: str
     command: CommandReport | None = None
-    before: Looked | None = None
-    after: Looked | None = None
+    before: ValidationSummary | None = None
+    after: ValidationSummary | None = None
     worse: tuple[Worse, ...] = ()
     application: ApplicationReport | None = None
     compared: str = ""

@@ -1,11 +1,11 @@
-"""What became of a deployment, readable in a pipeline's log as on a terminal."""
+"""The report of a deployment as text, for a pipeline's log or a terminal."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from lastgood.command.deploy.deploy import DeployReport, TrialReport
-from lastgood.command.deploy.report import CommandReport, Looked, Worse
+from lastgood.command.deploy.report import CommandReport, ValidationSummary, Worse
 from lastgood.command.deploy.trial_report import ChangedTable
 from lastgood.plan.plan import TableLoss
 from lastgood.screen.screen import Column, Screen
@@ -15,22 +15,22 @@ SHOWN = 20
 SESSIONS = 5
 STATUS = {
     "deployed": "deployed",
-    "unchanged": "failed; the database is as it was",
-    "rolled back": "failed; the database was put back",
-    "not rolled back": "FAILED, AND WAS NOT TAKEN BACK",
+    "unchanged": "failed; the database is unchanged",
+    "rolled back": "failed; the database was rolled back",
+    "not rolled back": "FAILED, AND WAS NOT ROLLED BACK",
 }
 
 
 def show(screen: Screen, report: DeployReport) -> None:
-    """A deployment that is done."""
+    """Print a successful deployment."""
     screen.say(f'Done: "{report.live}" is migrated{_compared(report)}.', style="bold green")
     _facts(screen, report)
     _worse(screen, report.worse)
-    screen.say(f"To go back later: lastgood rollback {Path(report.point).name}", first="  ", indent=2)
+    screen.say(f"To roll back later: lastgood rollback {Path(report.point).name}", first="  ", indent=2)
 
 
 def _compared(report: DeployReport) -> str:
-    """What looking at the data before and after has shown."""
+    """Describe the comparison of the validations before and after."""
     if report.before is None or report.after is None:
         return "; its data was not checked"
     if report.worse:
@@ -39,7 +39,7 @@ def _compared(report: DeployReport) -> str:
 
 
 def show_failed(screen: Screen, report: DeployReport) -> None:
-    """A deployment that failed: what is known of it; the error itself is shown after it."""
+    """Print a failed deployment. The error itself is printed after it."""
     screen.say(f'Deployment {report.run} of "{report.live}": {STATUS[report.status]}', style="bold")
     _facts(screen, report)
     _worse(screen, report.worse)
@@ -59,9 +59,11 @@ def _worse(screen: Screen, worse: tuple[Worse, ...]) -> None:
 
 
 def _ended(sessions: tuple[str, ...]) -> str:
-    """The first few of them; the document has all."""
+    """List the first few sessions; the document has all."""
     more = len(sessions) - SESSIONS
-    return ", ".join(sessions[:SESSIONS]) + (f" and {more} more" if more > 0 else "") + (" ended" if sessions else "")
+    return (
+        ", ".join(sessions[:SESSIONS]) + (f" and {more} more" if more > 0 else "") + (" terminated" if sessions else "")
+    )
 
 
 def _facts(screen: Screen, report: DeployReport) -> None:
@@ -74,41 +76,41 @@ def _facts(screen: Screen, report: DeployReport) -> None:
             *((("errors", line) for line in report.command.errors) if report.command is not None else ()),
             ("accepted", report.command.allowed if report.command is not None else ""),
             ("sessions", _ended(command.sessions_ended) if command is not None else ""),
-            ("before", _looked(report.before)),
-            ("after", _looked(report.after)),
+            ("before", _validation(report.before)),
+            ("after", _validation(report.after)),
             (
                 "health",
-                (report.application.health.problem or "well")
+                (report.application.health.problem or "healthy")
                 if report.application and report.application.health
                 else "",
             ),
             ("compared", report.compared),
-            ("moved on", ", ".join(report.moved)),
+            ("advanced", ", ".join(report.moved)),
             (
                 "rolled back by",
                 f"{back.run}, {units.counted(len(back.tables), 'table')} proved" if back is not None else "",
             ),
             ("kept database", report.kept or ""),
-            ("took", ", ".join(f"{name} {units.duration(value)}" for name, value in report.seconds.items())),
+            ("duration", ", ".join(f"{name} {units.duration(value)}" for name, value in report.seconds.items())),
         )
     )
 
 
 def show_trial(screen: Screen, report: TrialReport) -> None:
-    """What the migration would do."""
+    """Print what the migration would change."""
     if report.problem:
-        screen.say(f"It would be taken back: {report.problem}", style="bold red")
+        screen.say(f"The migration would be rolled back: {report.problem}", style="bold red")
     else:
-        screen.say(f'The migration does well on a clone of "{report.live}", which is removed again.', style="bold")
+        screen.say(f'The migration succeeded on a clone of "{report.live}", which was removed.', style="bold")
     versions = [each or "none" for each in (report.migration_before, report.migration_after)]
     screen.pairs(
         (
             ("run", report.run),
             ("migration", _command(report.command)),
             ("version", f"{versions[0]} to {versions[1]}" if versions[0] != versions[1] else ""),
-            ("before", _looked(report.before)),
-            ("after", _looked(report.after)),
-            ("took", ", ".join(f"{name} {units.duration(value)}" for name, value in report.seconds.items())),
+            ("before", _validation(report.before)),
+            ("after", _validation(report.after)),
+            ("duration", ", ".join(f"{name} {units.duration(value)}" for name, value in report.seconds.items())),
         )
     )
     _worse(screen, report.worse)
@@ -122,14 +124,14 @@ def show_trial(screen: Screen, report: TrialReport) -> None:
             ],
         )
         _and_more(screen, len(report.tables), "table")
-    for title, names in (("New", report.added), ("Gone", report.removed), ("Defined otherwise", report.changed)):
+    for title, names in (("New", report.added), ("Removed", report.removed), ("Definition changed", report.changed)):
         if names:
             screen.heading(title)
             for name in names[:SHOWN]:
                 screen.say(name, first="  ", indent=4)
             _and_more(screen, len(names), "object")
     if report.locks:
-        screen.heading("Locks on tables that were there before: the live database's users would wait")
+        screen.heading("Locks on existing tables, which would block the application")
         for lock in report.locks[:SHOWN]:
             screen.say(
                 f"{lock.table} ({units.size(lock.bytes)}): {lock.blocks}, for about "
@@ -139,18 +141,18 @@ def show_trial(screen: Screen, report: TrialReport) -> None:
             )
         _and_more(screen, len(report.locks), "lock")
     elif not report.problem:
-        screen.say("No lock was seen that others would have waited for.", first="  ", indent=2)
+        screen.say("No blocking locks were observed.", first="  ", indent=2)
     if not (report.tables or report.added or report.removed or report.changed):
-        screen.say("Nothing was changed by it.", first="  ", indent=2)
+        screen.say("The migration changed nothing.", first="  ", indent=2)
 
 
 def _change(each: ChangedTable) -> str:
     if each.rows_before is None:
         return "new"
     if each.rows_after is None:
-        return "goes"
-    said = [f"+{name}" for name in each.columns_added] + [f"-{name}" for name in each.columns_removed]
-    return ", ".join([*said, *(["rows change"] if each.content else [])])
+        return "removed"
+    columns = [f"+{name}" for name in each.columns_added] + [f"-{name}" for name in each.columns_removed]
+    return ", ".join([*columns, *(["rows change"] if each.content else [])])
 
 
 def _and_more(screen: Screen, count: int, what: str) -> None:
@@ -166,13 +168,13 @@ def _command(command: CommandReport | None) -> str:
     if command.signal is not None:
         ended = f"killed by signal {command.signal}"
     elif command.status is None:
-        ended = "ended by lastgood"
+        ended = "terminated by lastgood"
     else:
         ended = f"status {command.status}"
     return f"{command.program}: {ended} after {units.duration(command.seconds)}"
 
 
-def _looked(found: Looked | None) -> str:
+def _validation(found: ValidationSummary | None) -> str:
     if found is None:
         return ""
     failed = f"; failed: {', '.join(found.blockers)}" if found.blockers else ""
@@ -180,7 +182,7 @@ def _looked(found: Looked | None) -> str:
 
 
 def _loss(screen: Screen, loss: tuple[TableLoss, ...]) -> None:
-    screen.heading("Rows, as the migration left them and as they are restored")
+    screen.heading("Rows after the migration, and as restored")
     rows = []
     for each in loss[:SHOWN]:
         since = f"{units.number(each.written_since)} by {each.by}" if each.written_since and each.by else ""

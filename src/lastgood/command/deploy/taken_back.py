@@ -1,4 +1,4 @@
-"""What becomes of a deployment that failed: unchanged, rolled back, or left for a person with the next command."""
+"""The outcome of a failed deployment: unchanged, rolled back, or left for the operator with the next command."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from lastgood.plan.plan import TableLoss
 from lastgood.postgres import database
 from lastgood.run.report import Report
 
-AGAIN = "Mend the migration, try it with lastgood deploy --dry-run, and deploy again."
+AGAIN = "Fix the migration, test it with lastgood deploy --dry-run, then deploy again."
 ERRORS = "psql stops at the first error with -v ON_ERROR_STOP=1. To accept harmless errors: --allow-errors REASON."
 
 
 def taken_back(course: Course, problem: str, *, of_migration: bool) -> LastgoodError:
-    """Takes the deployment back, and gives the error that says how that went. ``of_migration``: the migration itself
-    failed, and may have left nothing."""
+    """Roll the deployment back and return the error that reports the outcome. ``of_migration``: the migration itself
+    failed, so it may have left no change."""
     course.note("failed", reason=problem)
     try:
         return _taken_back(course, problem, of_migration=of_migration)
     except ChecksFailed as error:
-        return _not_well(course, problem, error)
+        return _checks_failed(course, problem, error)
     except (Exception, KeyboardInterrupt) as error:
         return left_alone(course, problem, error)
 
@@ -50,22 +50,20 @@ def _taken_back(course: Course, problem: str, *, of_migration: bool) -> Lastgood
         command = course.found["command"]
         course.found["command"] = command.model_copy(update={"sessions_ended": ended})
     around.put_back(course)
-    around.tell(course)
+    around.remark_on_server(course)
     with course.timed("compare"):
         left = way_back.remains(course.hold.target, course.point.manifest.facts, course.rights, course.emit)
-    course.found["compared"] = left.said
+    course.found["compared"] = left.summary
     course.found["moved"] = left.moved
     point = course.point.path.name
     if left.nothing:
-        state = (
-            f'"{course.live}" is as it was before the migration, and open. It was compared with {point}: {left.said}.'
-        )
+        state = f'"{course.live}" is unchanged and open. It was compared with {point}: {left.summary}.'
         return _unchanged(course, problem, state)
     if of_migration and left.only_rows and course.wish.settings.only_rows == "keep":
         state = (
-            f'"{course.live}" is open, and its schema is as it was before the migration. Rows differ from {point}, and '
-            f"whether the migration or the application wrote them, nobody can tell ({left.said}): they are kept, as "
-            f"[deploy] says."
+            f'"{course.live}" is open, and its schema is unchanged. Rows differ from {point}, written by the '
+            f"migration or by the application ({left.summary}). They are kept, because [deploy] sets only_rows = "
+            '"keep".'
         )
         return _unchanged(course, problem, state)
     return _rolled_back(course, problem)
@@ -77,7 +75,7 @@ def _unchanged(course: Course, problem: str, state: str) -> LastgoodError:
     again = ""
     if course.stopped:
         course.emit(StageStarted("start", "start the application again"))
-        course.service.start_again("the deployment failed", state=f"{state}{course.asleep}")
+        course.service.start_again("the deployment failed", state=f"{state}{course.stopped_note}")
         course.service.forget()
         course.stopped = False
         course.emit(StageDone("start", course.service.results[-1].seconds if course.service.results else 0.0))
@@ -88,7 +86,7 @@ def _unchanged(course: Course, problem: str, state: str) -> LastgoodError:
 
 
 def again_of(course: Course) -> str:
-    """How to try the migration again."""
+    """Return the hint how to try the migration again."""
     command: CommandReport | None = course.found.get("command")
     return f"{AGAIN} {ERRORS}" if command is not None and command.status == 0 and command.errors else AGAIN
 
@@ -98,27 +96,28 @@ def _rolled_back(course: Course, problem: str) -> LastgoodError:
 
     planned: tuple[TableLoss, ...] = ()
 
-    def told(loss: tuple[TableLoss, ...]) -> None:
+    def keep_plan(loss: tuple[TableLoss, ...]) -> None:
         nonlocal planned
         planned = loss
         course.found["loss"] = way_back.changed(loss)
 
-    course.hold.say("going back")
+    course.hold.record_stage("going back")
     with course.timed("rollback"):
-        report = way_back.go_back(course.hold, request_back(course, course.point), course.point, course.emit, told)
+        report = way_back.go_back(course.hold, request_back(course, course.point), course.point, course.emit, keep_plan)
     # The mark went with the database that was replaced.
     course.hold.mark = None
     started = course.stopped and course.wish.request.application.starts
-    again = " The application was started again." if started else course.asleep
+    again = " The application was started again." if started else course.stopped_note
     course.stopped = False
     _in_service(course, report)
     course.found["loss"] = way_back.changed(settled(planned, report.emergency_backup, course.point.manifest.facts))
     kind = Interrupted if course.stop.is_set() else TakenBack
     error = kind(
         f"cannot deploy: {problem}",
-        hint=f'{again_of(course)} The database as the migration left it is kept as "{shown(report.kept)}"; to '
-        f"look into it: lastgood facts {shlex.quote(shown(report.kept))}.",
-        state=f'"{course.live}" was put back to {course.point.path.name}, every table proved, and is open.{again}',
+        hint=f'{again_of(course)} The migrated database is kept as "{shown(report.kept)}"; to inspect it: lastgood '
+        f"facts {shlex.quote(shown(report.kept))}",
+        state=f'"{course.live}" was rolled back to {course.point.path.name}, every table is proved, and it is '
+        f"open.{again}",
     )
     return _error(course, error, "rolled back", problem)
 
@@ -129,61 +128,61 @@ def _in_service(course: Course, report: Report) -> None:
     course.found["undo_command"] = report.undo_command
 
 
-def _not_well(course: Course, problem: str, error: ChecksFailed) -> LastgoodError:
-    """The database is back, and the application does not work with it: for a person to look at."""
+def _checks_failed(course: Course, problem: str, error: ChecksFailed) -> LastgoodError:
+    """Return the error after a rollback whose application checks failed: an operator must decide."""
     course.hold.mark = None
-    told = ChecksFailed(
-        f"cannot deploy: {problem}. It was taken back, but the application does not work with the restored database "
-        f"either: {error.problem}",
+    failure = ChecksFailed(
+        f"cannot deploy: {problem}. The deployment was rolled back, but the application does not work with the "
+        f"restored database either: {error.problem}",
         hint=error.hint,
         state=error.state,
         run=error.run,
         problem=error.problem,
     )
-    return _error(course, told, "rolled back", problem)
+    return _error(course, failure, "rolled back", problem)
 
 
 def left_alone(course: Course, problem: str, error: BaseException) -> LastgoodError:
-    """The deployment could not be taken back: how to go on."""
+    """Return the error of a failed rollback, with the next command."""
     if isinstance(error, Stopped) and not isinstance(error, NotTakenBack):
-        # The rollback itself stopped in between, and knows best.
-        hint, state = error.hint, f"{error.state}{course.asleep}"
+        # The rollback itself was interrupted; its hint and state are the right ones.
+        hint, state = error.hint, f"{error.state}{course.stopped_note}"
     else:
         first = f"{error.hint.rstrip('.')}. Then run" if isinstance(error, LastgoodError) and error.hint else "Run"
         hint, state = _as_it_is(course, first)
-    why = words(error).removeprefix("cannot go on: ")
-    told = NotTakenBack(
-        f"cannot take the failed deployment back: {why}; it had failed: {problem}",
+    why = words(error).removeprefix("cannot go on: ").removeprefix("cannot continue: ")
+    failure = NotTakenBack(
+        f"cannot roll the failed deployment back: {why}; the deployment had failed: {problem}",
         hint=hint,
         state=state,
     )
-    return _error(course, told, "not rolled back", problem)
+    return _error(course, failure, "not rolled back", problem)
 
 
 def _as_it_is(course: Course, first: str) -> tuple[str, str]:
-    """The next command, and the state that the server shows: not what we would like it to be."""
+    """Return the next command and the actual state on the server."""
     live = course.live
     try:
-        connection = course.hold.connection(lambda: True)  # it was waited for before
+        connection = course.hold.connection(lambda: True)  # the wait is already over
         exchanged = course.hold.exchanged(connection)
         found = database.find(connection, live)
     except (LastgoodError, psycopg.Error):
-        state, rolls_back = f'Nobody knows how "{live}" is: the server does not answer.', True
+        state, rolls_back = f'The state of "{live}" is unknown: the server is unreachable.', True
     else:
         opened = "open" if found is not None and found.allow_connections else "closed to connections"
         state = f'"{live}" is as the migration left it, and {opened}.'
         rolls_back = found is not None
         if exchanged:
-            state = f"{exchanged[0].upper()}{exchanged[1:]} since the deployment began."
+            state = f"{exchanged[0].upper()}{exchanged[1:]} since the deployment started."
     point = course.point.path if course.point is not None else None
     if point is None or not point.exists():
-        gone = f" The restore point {point} is gone: something removed it meanwhile." if point is not None else ""
+        gone = f" The restore point {point} was removed meanwhile." if point is not None else ""
         return (
-            "Run: lastgood recover. It looks for everything that there is to go back to.",
-            state + gone + course.asleep,
+            "Run lastgood recover to find what can be restored.",
+            state + gone + course.stopped_note,
         )
     other = f", or: lastgood rollback {point}" if rolls_back else ""
-    return f"{first}: lastgood recover{other}", f"{state} The restore point is {point}.{course.asleep}"
+    return f"{first}: lastgood recover{other}", f"{state} The restore point is {point}.{course.stopped_note}"
 
 
 def _error(course: Course, error: LastgoodError, status: Result, problem: str) -> LastgoodError:

@@ -1,8 +1,7 @@
-"""``lastgood deploy --dry-run``: the migration on a clone of the live database, which is removed again.
+"""``lastgood deploy --dry-run``: run the migration on a clone of the live database, which is removed again.
 
-The clone is restored from a fresh copy, under a name of its own. The migration's environment leads to the clone;
-whatever else in it leads to the live database is refused, and a session of the migration in the live database ends the
-trial.
+The clone is restored from a fresh copy, under its own name. The migration's environment names the clone; any other
+variable that names the live database is refused. A session of the migration in the live database ends the trial.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from lastgood.command.deploy.environment import leads_to, resolved, tag
 from lastgood.command.deploy.keys import Declared, broken_since
 from lastgood.command.deploy.locks import Locks
 from lastgood.command.deploy.migration import STAGE, Command, Outcome, Watcher, command_of
-from lastgood.command.deploy.report import Looked, Worse, verdict_of, worse_of
+from lastgood.command.deploy.report import ValidationSummary, Worse, verdict_of, worse_of
 from lastgood.command.deploy.trial_report import HeldLock, TrialReport, columns, objects_of, tables_of
 from lastgood.command.deploy.wish import Wish
 from lastgood.command.facts import account
@@ -52,16 +51,16 @@ UNTOUCHED = '"{live}" was not touched: the migration ran on a clone, which is re
 
 
 def trial(wish: Wish, emit: Emit = silent) -> TrialReport:
-    """Tries the migration on a clone and says what it changes. Raises Refused, UsageError, BadPoint, Failed before it
-    runs; a migration that fails, or makes the data worse, is no error: ``problem`` of the report says so. Stopped when
-    the migration went to the live database all the same."""
+    """Try the migration on a clone and report its changes. Raises Refused, UsageError, BadPoint, Failed before it runs,
+    Stopped when the migration connected to the live database. A migration that fails or makes the data worse is no
+    error, but the ``problem`` of the report."""
     migration.checked(wish.command)
     target = wish.request.target
     live = target.dbname
     stop = threading.Event()
     with database.connect_maintenance(target, live) as maintenance:
         database.describe(maintenance, live)
-        _tell_leftovers(maintenance, live, emit)
+        _report_leftovers(maintenance, live, emit)
         run = new_run(server_clock(maintenance))
         keywords = resolved(target, live)
         clone = database.fit_name(live, suffix("trial", run))
@@ -81,14 +80,14 @@ def trial(wish: Wish, emit: Emit = silent) -> TrialReport:
 def _refuse_detours(
     given: Mapping[str, str], arguments: Sequence[str], live: Mapping[str, str], variables: Sequence[str]
 ) -> None:
-    """What leads past the clone to the live database. Raises Refused."""
+    """Refuse variables and arguments that name the live database instead of the clone. Raises Refused."""
     untouched = f'"{live["dbname"]}" was not touched.'
     for name, value in sorted(given.items()):
         if name not in variables and leads_to(value, live):
             raise Refused(
-                f'cannot try the migration on a clone: the variable "{name}" leads to the live database',
-                hint=f'Add "{name}" to url_variables of [deploy] in lastgood.toml, and it will lead to the clone; or '
-                f"unset it.",
+                f'cannot try the migration on a clone: variable "{name}" names the live database',
+                hint=f'Unset it, or add "{name}" to url_variables of [deploy] in lastgood.toml so that it names the '
+                "clone.",
                 state=untouched,
             )
     for number, word in enumerate(arguments[1:], 1):
@@ -97,16 +96,21 @@ def _refuse_detours(
         if leads_to(value, live) or (named and value == live["dbname"]):
             raise Refused(
                 f"cannot try the migration on a clone: argument {number} of its command names the live database",
-                hint="Leave it out: the command finds its database in PGDATABASE, DATABASE_URL or LASTGOOD_DB.",
+                hint="Leave the argument out: the command finds its database in PGDATABASE, DATABASE_URL or "
+                "LASTGOOD_DB.",
                 state=untouched,
             )
 
 
-def _tell_leftovers(maintenance: Connection, live: str, emit: Emit) -> None:
+def _report_leftovers(maintenance: Connection, live: str, emit: Emit) -> None:
     for found, mark in marked(maintenance):
         trial = mark.role == "copy" and mark.live == live and mark.options.get("kind") == "trial"
         if trial and copying.holder(maintenance, found.name) is None:
-            emit(Caution(f'the clone "{found.name}" of an earlier trial is still there: lastgood abort {mark.run}'))
+            emit(
+                Caution(
+                    f'clone "{found.name}" of an earlier trial still exists; to remove it: lastgood abort {mark.run}'
+                )
+            )
 
 
 class _Trial:
@@ -140,7 +144,7 @@ class _Trial:
         return self._wish.request.target.at(self._clone)
 
     def run(self) -> TrialReport:
-        """All of it; the clone is gone afterwards."""
+        """Run the whole trial. The clone is removed afterwards."""
         began = time.monotonic()
         try:
             with self._copy() as point, self._cloned(point):
@@ -154,7 +158,7 @@ class _Trial:
 
     @contextmanager
     def _copy(self) -> Iterator[RestorePoint]:
-        """A fresh restore point in a folder of its own, that goes with the trial."""
+        """Make a fresh restore point in a temporary folder, removed with the trial."""
         store = self._wish.request.store
         durable.private_folder(store)
         folder = Path(tempfile.mkdtemp(prefix=".trial_", dir=store))
@@ -191,30 +195,30 @@ class _Trial:
         )
         made = database.describe(self._maintenance, self._clone)
         try:
-            self._dressed()
+            self._copy_settings()
             self._seconds["clone"] = time.monotonic() - began
             yield
         finally:
             self._removed(made.oid)
 
-    def _dressed(self) -> None:
-        """The live database's own settings and privileges: a migration may depend on a search_path."""
+    def _copy_settings(self) -> None:
+        """Copy the live database's own settings and privileges: a migration may depend on a search_path."""
         state = DatabaseState.read(self._maintenance, self._live)
         found = DatabaseState.read(self._maintenance, self._clone)
         wanted = replace(state, comment=found.comment)
         refused = apply(self._maintenance, wanted.statements(self._clone, found, Operator.read(self._maintenance)))
         if refused:
-            self._emit(Caution(f"{len(refused)} settings or privileges of the live database are not the clone's"))
+            self._emit(Caution(f"cannot copy {len(refused)} settings or privileges of the live database to the clone"))
 
     def _removed(self, oid: int) -> None:
         try:
             try:
                 database.drop(self._maintenance, self._clone, oid)
-            except Failed:  # the session was lost, say
+            except Failed:  # for example a lost session
                 with database.connect_maintenance(self._wish.request.target, self._live) as again:
                     database.drop(again, self._clone, oid)
         except (LastgoodError, psycopg.Error) as error:
-            self._emit(Caution(f"the clone could not be removed ({error}): lastgood prune {self._clone}"))
+            self._emit(Caution(f"cannot remove the clone ({error}); to remove it later: lastgood prune {self._clone}"))
 
     def _tried(self, point: RestorePoint) -> TrialReport:
         assert point.manifest is not None
@@ -249,8 +253,8 @@ class _Trial:
             live=self._live,
             problem=problem,
             command=outcome.report,
-            before=Looked.of(before) if before is not None else None,
-            after=Looked.of(after) if after is not None else None,
+            before=ValidationSummary.of(before) if before is not None else None,
+            after=ValidationSummary.of(after) if after is not None else None,
             worse=worse,
             tables=tables_of(facts, now, found, columns_before, self._columns()),
             added=added,
@@ -273,15 +277,15 @@ class _Trial:
         trace = Trace(tag(self._run), self._user, server_clock(self._maintenance))
         live, clone = (database.describe(self._maintenance, name).oid for name in (self._live, self._clone))
 
-        def look(connection: Connection) -> None:
-            locks.look(connection)
+        def sample(connection: Connection) -> None:
+            locks.sample(connection)
             for each in find(connection, live, trace):
                 self._strayed.set()
                 with suppress(psycopg.Error):
                     connection.execute("SELECT pg_catalog.pg_terminate_backend(%s)", [each.pid])
 
         emit(StageStarted(STAGE, f"run the migration on the clone: {command.shown}"))
-        watcher = Watcher(self._target, clone, trace, look, every=LOOK_SECONDS)
+        watcher = Watcher(self._target, clone, trace, sample, every=LOOK_SECONDS)
         outcome = migration.run(
             command,
             self._run,
@@ -293,7 +297,7 @@ class _Trial:
         )
         self._seconds["migrate"] = outcome.report.seconds
         if self._strayed.is_set():
-            outcome = replace(outcome, problem="the migration went to the live database")
+            outcome = replace(outcome, problem="the migration connected to the live database")
         if outcome.problem:
             emit(StageFailed(STAGE, outcome.report.seconds, outcome.problem))
         else:
@@ -301,16 +305,16 @@ class _Trial:
         return outcome, locks.found()
 
     def _refuse_stray(self, point: RestorePoint) -> None:
-        """The migration was ended in the live database: whatever it did there, the copy was made before."""
+        """Keep the copy as a restore point and report the migration that was terminated in the live database."""
         store = self._wish.request.store
         saved = store / point.path.name.replace("_trial", "_before_stray_trial")
         manifest_path(point.path).rename(manifest_path(saved))
         point.path.rename(saved)
         raise Stopped(
-            f'cannot try the migration on a clone: it opened a session in "{self._live}" itself, in spite of its '
-            "environment, and was ended",
-            hint=f"See what it did there: lastgood facts {saved} --live. To go back: lastgood rollback {saved}. Then "
-            "mend the migration's own settings: its database must come from PGDATABASE, DATABASE_URL or LASTGOOD_DB.",
+            f'cannot try the migration on a clone: it connected to "{self._live}" itself, despite its '
+            "environment, and was terminated",
+            hint=f"See what it changed: lastgood facts {saved} --live. To roll back: lastgood rollback {saved}. Then "
+            "fix the migration's own settings: its database must come from PGDATABASE, DATABASE_URL or LASTGOOD_DB.",
             state=f'"{self._live}" is open; the migration may have changed it. The restore point {saved} was made '
             "before.",
         )

@@ -1,4 +1,4 @@
-"""What a trial showed, as data: the document that ``deploy --dry-run --json`` prints."""
+"""The report of a trial as data: the document that ``deploy --dry-run --json`` prints."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from pydantic import Field
 
-from lastgood.command.deploy.report import CommandReport, Looked, Worse
+from lastgood.command.deploy.report import CommandReport, ValidationSummary, Worse
 from lastgood.facts import Facts
 from lastgood.facts.compare import Comparison
 from lastgood.models import Document, Frozen
@@ -23,8 +23,8 @@ Columns = Mapping[tuple[str, str], tuple[str, ...]]
 
 
 class ChangedTable(Frozen):
-    """A table that the migration changes. A number of rows is null where the table is not there; ``content``: whether
-    the rows, in the columns that were there before, are others afterwards; null where that can't be told."""
+    """A table that the migration changes. A row count is null if the table does not exist. ``content``: whether the
+    rows differ in the columns that existed before; null if that is unknown."""
 
     schema_name: str = Field(serialization_alias="schema")
     name: str
@@ -36,8 +36,8 @@ class ChangedTable(Frozen):
 
 
 class HeldLock(Frozen):
-    """A lock that the migration held on a table that was there before, for about so many ``seconds``: meanwhile
-    ``blocks`` wait. ``bytes`` and ``rows`` are the table's, as the server estimates them."""
+    """A lock of the migration on an existing table, held for about ``seconds``; ``blocks`` names the sessions that
+    would wait. ``bytes`` and ``rows`` of the table are estimates of the server."""
 
     table: str
     mode: str
@@ -48,15 +48,15 @@ class HeldLock(Frozen):
 
 
 class TrialReport(Document):
-    """What the migration does to a clone of the live database. ``problem`` is empty when it ended well and the data is
-    no worse. ``added``, ``removed`` and ``changed`` name schema objects, each with its kind."""
+    """The effects of the migration on a clone of the live database. ``problem`` is empty if it succeeded and the data
+    is no worse. ``added``, ``removed`` and ``changed`` name schema objects, each with its kind."""
 
     run: str
     live: str
     problem: str
     command: CommandReport
-    before: Looked | None
-    after: Looked | None
+    before: ValidationSummary | None
+    after: ValidationSummary | None
     worse: tuple[Worse, ...]
     tables: tuple[ChangedTable, ...]
     added: tuple[str, ...]
@@ -69,12 +69,12 @@ class TrialReport(Document):
 
 
 def columns(connection: Connection) -> dict[tuple[str, str], tuple[str, ...]]:
-    """The columns of each table."""
+    """Return the columns of each table."""
     return {(schema, name): tuple(names) for schema, name, names in connection.execute(_COLUMNS)}
 
 
 def tables_of(facts: Facts, now: Facts, found: Comparison, then: Columns, later: Columns) -> tuple[ChangedTable, ...]:
-    """The tables that differ, by their names."""
+    """Return the tables that differ, ordered by name."""
     rows = [{(each.schema_name, each.name): each.rows for each in side.tables} for side in (facts, now)]
     equal = {(each.schema_name, each.name): each.equal for each in found.tables}
     result = []
@@ -83,7 +83,7 @@ def tables_of(facts: Facts, now: Facts, found: Comparison, then: Columns, later:
         before, after = then.get(key, ()), later.get(key, ())
         content = None if not there else None if equal.get(key) is None else not equal[key]
         if there and before != after and set(before) - set(after):
-            content = None  # without one of its columns the rows can't be compared
+            content = None  # rows cannot be compared without one of the columns
         table = ChangedTable(
             schema_name=key[0],
             name=key[1],
@@ -99,7 +99,7 @@ def tables_of(facts: Facts, now: Facts, found: Comparison, then: Columns, later:
 
 
 def objects_of(facts: Facts, now: Facts) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """Schema objects that are new, gone, or defined otherwise."""
+    """Return schema objects that are new, removed, or changed."""
     then = {(each.kind, each.identity): each.digest for each in facts.objects}
     later = {(each.kind, each.identity): each.digest for each in now.objects}
     names = [sorted(later.keys() - then.keys()), sorted(then.keys() - later.keys())]

@@ -1,5 +1,5 @@
-"""The way back of a deployment that failed: what the migration left running is ended, what it left in the database is
-looked at, and only where it left something, the restore point takes its place by an ordinary rollback.
+"""The rollback of a failed deployment: terminate the migration's sessions, compare the database with the restore point,
+and replace it by an ordinary rollback only if it differs.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ from lastgood.text.units import counted
 
 TRIES = 3
 PAUSE_SECONDS = 2.0
-TOLD_TABLES = 10
-# What an application writes too; a migration's other traces are its own.
+SHOWN_TABLES = 10
+# Differences that an application can cause, too; all others come from the migration.
 _ROWS = frozenset({"rows", "content", "newest", "sequence", "large objects"})
 
 
 @dataclass(frozen=True, slots=True)
 class Remains:
-    """What a migration left in the database. ``nothing``: it equals the restore point, but for ``moved``, sequences
-    that went on (a rollback of the server's own does not take that back, and a gap in numbers harms nothing);
-    ``only_rows``: its schema does. ``said``: what was compared, or differs, in words."""
+    """The changes that a migration left in the database. ``nothing``: it equals the restore point except for ``moved``,
+    sequences that advanced (ROLLBACK does not revert them, and gaps are harmless). ``only_rows``: the schema is equal.
+    ``summary``: what was compared, or what differs, in words."""
 
     nothing: bool
     only_rows: bool
-    said: str
+    summary: str
     moved: tuple[str, ...] = ()
 
 
 def end_sessions(hold: Hold, trace: Trace, seen: frozenset[Outlived], emit: Emit) -> tuple[str, ...]:
-    """Ends what the migration left on the server, until the server shows nothing of it any more. Raises Failed."""
-    emit(StageStarted("sessions", "end what the migration left running on the server"))
+    """Terminate the migration's remaining sessions until none is left. Raises Failed."""
+    emit(StageStarted("sessions", "terminate remaining sessions of the migration"))
     began = time.monotonic()
     try:
         connection = hold.connection()
@@ -59,19 +59,18 @@ def end_sessions(hold: Hold, trace: Trace, seen: frozenset[Outlived], emit: Emit
     except BaseException as error:
         emit(StageFailed("sessions", time.monotonic() - began, str(error)))
         raise
-    said = f"{counted(len(ended), 'session')} ended" if ended else "there is nothing"
-    emit(StageDone("sessions", time.monotonic() - began, said))
+    result = f"{counted(len(ended), 'session')} terminated" if ended else "none found"
+    emit(StageDone("sessions", time.monotonic() - began, result))
     return tuple(map(str, ended))
 
 
 def remains(target: Target, facts: Facts, before: frozenset[str], emit: Emit) -> Remains:
-    """Compares the live database with the restore point's facts, and with its ``rights`` of before: the schema and the
-    numbers of rows first, which is quick, and the content only where these agree. What can't be compared counts as
-    something."""
+    """Compare the live database with the restore point's facts and with the privileges ``before``. Schema and row
+    counts come first, which is quick; content only if these are equal. A failed comparison counts as a difference."""
     emit(StageStarted("compare", "compare the database with the restore point"))
     began = time.monotonic()
     try:
-        found, ways = _looked(target)
+        found, ways = _inspect(target)
         changed = sorted(found ^ before)
         left = _remains(facts, account.of_database(target, like=facts, digests=False), ways)
         if left.only_rows and changed:
@@ -80,14 +79,14 @@ def remains(target: Target, facts: Facts, before: frozenset[str], emit: Emit) ->
             left = _remains(facts, account.of_database(target, like=facts, emit=emit), ways)
     except LastgoodError as error:
         emit(StageFailed("compare", time.monotonic() - began, str(error)))
-        return Remains(False, False, f"could not be compared: {error}")
-    emit(StageDone("compare", time.monotonic() - began, left.said))
+        return Remains(False, False, f"comparison failed: {error}")
+    emit(StageDone("compare", time.monotonic() - began, left.summary))
     return left
 
 
 @dataclass(frozen=True, slots=True)
 class _Way:
-    """Where a sequence goes: the way of its numbers, and their ends."""
+    """The direction and the bounds of a sequence."""
 
     increment: int
     first: int
@@ -95,8 +94,8 @@ class _Way:
     cycle: bool
 
     def leads(self, then: SequenceFacts, now: SequenceFacts) -> bool:
-        """Whether it came there by numbers that were drawn, and has some left. One that was set back gives numbers a
-        second time."""
+        """Whether the sequence advanced by ordinary use and is not exhausted. One that was set back would repeat
+        values."""
         drawn, next_one = self._next(then), self._next(now)
         return self.cycle or (self.first <= next_one <= self.last and (next_one - drawn) * self.increment >= 0)
 
@@ -112,9 +111,9 @@ JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 _Ways = Mapping[tuple[str, str], _Way]
 
 
-def _looked(target: Target) -> tuple[frozenset[str], _Ways]:
-    """The rights, and the ways of the sequences. Raises Failed; also when somebody else's lock would keep the way back
-    waiting."""
+def _inspect(target: Target) -> tuple[frozenset[str], _Ways]:
+    """Read the privileges and the sequences. Raises Failed, also when another session's lock would block the
+    rollback."""
     try:
         with target.connect(application_name="lastgood compares") as connection:
             shut = shut_tables(connection)
@@ -124,13 +123,12 @@ def _looked(target: Target) -> tuple[frozenset[str], _Ways]:
         raise failed(error, "read the database", context="connect", state=NOT_REACHED) from error
     if shut:
         first = shut[0]
-        raise Failed(f'{first.holder} has locked "{first.schema}"."{first.name}" against readers')
+        raise Failed(f'{first.holder} holds a lock on "{first.schema}"."{first.name}" that blocks readers')
     return found, ways
 
 
 def _moved(facts: Facts, now: Facts, ways: _Ways) -> tuple[list[str], list[str]]:
-    """The sequences that are further on than the restore point's; and what is to be said of those that were set to
-    somewhere else."""
+    """Return the sequences that advanced since the restore point, and sentences about those that were set otherwise."""
     further, elsewhere = [], []
     later = {(one.schema_name, one.name): one for one in now.sequences}
     for then in facts.sequences:
@@ -142,7 +140,7 @@ def _moved(facts: Facts, now: Facts, ways: _Ways) -> tuple[list[str], list[str]]
             further.append(name)
         else:
             gone = "none" if one is None else str(one.last_value)
-            elsewhere.append(f"sequence {name}: its last number was {then.last_value} then, and is {gone} now")
+            elsewhere.append(f"sequence {name}: last value {then.last_value} then, {gone} now")
     return further, elsewhere
 
 
@@ -157,18 +155,18 @@ def _remains(facts: Facts, now: Facts, ways: _Ways) -> Remains:
     if not differ:
         tables = counted(len(facts.tables), "table")
         objects = counted(len(facts.objects), "schema object")
-        said = f"equal: {tables} ({counted(facts.rows, 'row')}), {objects}, owners, privileges and comments"
-        return Remains(True, True, said, tuple(further))
+        summary = f"equal: {tables} ({counted(facts.rows, 'row')}), {objects}, owners, privileges and comments"
+        return Remains(True, True, summary, tuple(further))
     more = f", and {counted(len(differ) - 1, 'other difference')}" if len(differ) > 1 else ""
-    # No application sets its sequences back.
+    # An application does not set its sequences back.
     return Remains(False, kinds <= _ROWS and not elsewhere, f"{differ[0]}{more}")
 
 
 def go_back(
-    hold: Hold, request: Request, point: RestorePoint, emit: Emit, told: Callable[[tuple[TableLoss, ...]], None]
+    hold: Hold, request: Request, point: RestorePoint, emit: Emit, planned: Callable[[tuple[TableLoss, ...]], None]
 ) -> Report:
-    """Rolls back to ``point`` and proves it. A server that goes away meanwhile is waited for, and a connection that is
-    lost or refused is no reason to give up at once. ``told`` is given what going back takes away, before it does.
+    """Roll back to ``point`` and prove it. Wait for a server that goes away, and retry after a lost or refused
+    connection. ``planned`` receives the loss before the rollback.
 
     Raises what ``rollback.plan`` and ``rollback.run`` raise, and Failed when the server does not come back.
     """
@@ -177,17 +175,17 @@ def go_back(
         wish = replace(request, choice=Choice(point=str(point.path)), fence="now", run=None)
         try:
             prepared = rollback.plan(wish, emit)
-            told(prepared.plan.loss)
-            for text in loss_said(prepared.plan.loss):
+            planned(prepared.plan.loss)
+            for text in describe_loss(prepared.plan.loss):
                 emit(Note(text))
             return rollback.run(prepared, emit, Claim(hold.connection(), hold.run))
         except (Failed, Refused, psycopg.OperationalError) as error:
             restarted = identity(hold.connection()).started != server_start
             if tries == TRIES or not (restarted or _connection_failed(error)):
                 raise
-            why = "the server was restarted meanwhile" if restarted else "a connection was lost or refused"
-            emit(Caution(f"{why}: going back once more ({first_line(error)})"))
-            time.sleep(PAUSE_SECONDS)  # nothing announces that there is room for connections
+            why = "the server was restarted" if restarted else "a connection was lost or refused"
+            emit(Caution(f"{why}: retrying the rollback ({first_line(error)})"))
+            time.sleep(PAUSE_SECONDS)  # the server does not announce free connections
     raise AssertionError("unreachable: the last try returns or raises")
 
 
@@ -196,35 +194,35 @@ def _connection_failed(error: BaseException) -> bool:
 
 
 def changed(loss: tuple[TableLoss, ...]) -> tuple[TableLoss, ...]:
-    """The tables to which going back makes a difference."""
+    """Return the tables that the rollback changes."""
     return tuple(each for each in loss if each.differs)
 
 
-def loss_said(loss: tuple[TableLoss, ...]) -> Iterator[str]:
-    """What going back takes away and brings back, a sentence for each table."""
+def describe_loss(loss: tuple[TableLoss, ...]) -> Iterator[str]:
+    """Yield a sentence per table: what the rollback removes and restores."""
     tables = changed(loss)
-    for each in tables[:TOLD_TABLES]:
-        yield _said(each)
-    if len(tables) > TOLD_TABLES:
-        yield f"and {len(tables) - TOLD_TABLES} more tables change"
+    for each in tables[:SHOWN_TABLES]:
+        yield _describe(each)
+    if len(tables) > SHOWN_TABLES:
+        yield f"and {len(tables) - SHOWN_TABLES} more tables change"
 
 
-def _said(each: TableLoss) -> str:
+def _describe(each: TableLoss) -> str:
     name = f"{each.schema_name}.{each.name}"
     if each.point_rows is None:
-        return f"going back takes away table {name} ({counted(each.live_rows or 0, 'row')}); the kept database has it"
+        return f"the rollback removes table {name} ({counted(each.live_rows or 0, 'row')}); the kept database has it"
     if each.live_rows is None:
-        return f"going back brings back table {name} ({counted(each.point_rows, 'row')})"
+        return f"the rollback restores table {name} ({counted(each.point_rows, 'row')})"
     if each.written_since:
         return (
-            f"going back takes away {counted(each.written_since, 'row')} of {name}, written since (by {each.by}); the "
+            f"the rollback removes {counted(each.written_since, 'row')} of {name}, written since (by {each.by}); the "
             "kept database has them"
             if each.by
-            else f"going back takes away {counted(each.written_since, 'row')} of {name}; the kept database has them"
+            else f"the rollback removes {counted(each.written_since, 'row')} of {name}; the kept database has them"
         )
     more = each.live_rows - each.point_rows
     if more > 0:
-        return f"going back takes away {counted(more, 'row')} of {name}; the kept database has them"
+        return f"the rollback removes {counted(more, 'row')} of {name}; the kept database has them"
     if not more:
-        return f"going back changes rows of {name} back; the kept database has them as they were"
-    return f"going back brings back {counted(-more, 'row')} of {name}"
+        return f"the rollback reverts changed rows of {name}; the kept database has the changes"
+    return f"the rollback restores {counted(-more, 'row')} of {name}"

@@ -1,4 +1,4 @@
-"""What the user asked to deploy."""
+"""The request of a deployment."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from lastgood.points.manifest import Form
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """``request`` names the live database, the store and the state, and has the options of its rollback. ``command`` is
-    the migration: a program and its arguments. ``environment`` is the caller's. ``allow_errors``: why errors that the
-    migration prints and ignores are accepted; empty: they are not."""
+    """The request of a deployment. ``request``: the live database, the store, the state folder, and the options of its
+    rollback. ``command``: the migration, a program and its arguments. ``environment``: the caller's. ``allow_errors``:
+    why errors that the migration prints but ignores are accepted; empty: they are not."""
 
     request: Request
     command: tuple[str, ...] = field(repr=False)

@@ -1,4 +1,4 @@
-"""Every restore point of a store, each really restored on a scratch server, proved, and dropped again."""
+"""Test restores of every restore point of a store: each is restored on a scratch server, proved, and dropped."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ from lastgood.postgres.embedded import available
 def prove_all(
     request: DrillRequest, render: Render, emit: Emit = silent, cancelled: Callable[[], bool] = lambda: False
 ) -> Sealed:
-    """Goes through all of them, the newest first; one that is damaged is told and does not stop the others.
+    """Restore and prove all restore points, newest first. A damaged one is reported and does not stop the others.
 
-    Raises BadPoint (the store is empty), Refused, Failed, Interrupted: then there is no evidence.
+    Raises BadPoint (the store is empty), Refused, Failed, Interrupted; then there is no evidence.
     """
     store = request.live.store
     there = points.all_points(store)
     if not there:
         others = points.elsewhere(store)
-        found_there = f" Restore points lie in {others[0].folder}." if others else ""
+        found_there = f" There are restore points in {others[0].folder}." if others else ""
         raise BadPoint(
-            f'cannot prove restore points of "{store}": there is none',
-            hint=f"Name another folder with --store. lastgood backup makes one.{found_there}",
+            f'cannot prove restore points of "{store}": the store is empty',
+            hint=f"Give another folder with --store, or make a restore point with lastgood backup.{found_there}",
         )
     began = datetime.now(UTC)
     with occasion(request, "store", emit) as found:
@@ -71,7 +71,7 @@ def prove_all(
 
 @dataclass(slots=True)
 class _Work:
-    """The scratch servers, started when a point of their version comes."""
+    """The scratch servers, each started at the first point of its version."""
 
     occasion: Occasion
     stack: ExitStack
@@ -80,7 +80,7 @@ class _Work:
     servers: dict[int | None, Scratch] = field(default_factory=dict)
 
     def prove(self, point: RestorePoint, number: int, of: int) -> Iterator[ProvedPoint]:
-        """One of them: all its databases, where it is of a whole cluster."""
+        """Restore and prove one point. A dump of a whole cluster gives a result per database."""
         not_stopped(self.cancelled, SCRATCH_ONLY)
         name = f"point_{number}"
         self.emit(StageStarted(name, f"{number} of {of}: {shown(point.path.name)}"))
@@ -100,7 +100,7 @@ class _Work:
         except WhichDatabase as error:
             for name in error.databases:
                 found = self._one(point, name, None)
-                # Every cluster has these, mostly empty: nobody misses anything.
+                # Every cluster has these databases, mostly empty; a partial one is no loss.
                 if not (name in EVERYWHERE and found.verdict == "partial"):
                     yield found
         except Interrupted:
@@ -147,7 +147,7 @@ class _Work:
             )
         finally:
             scratch.drop(scratch.name)
-        return _told(
+        return _result(
             point,
             database,
             verdict="proved",
@@ -160,7 +160,7 @@ class _Work:
         )
 
     def _server(self, major: int | None) -> Scratch:
-        """The server that was named, or one of that version or the next newer one."""
+        """Return the given server, or one of that version or the next newer one."""
         fitting = [each for each in available() if major is None or each >= major]
         key = None if self.occasion.request.server is not None else fitting[0] if fitting else major
         if key not in self.servers:
@@ -168,10 +168,10 @@ class _Work:
         return self.servers[key]
 
     def _quiet(self, event: Event) -> None:
-        """What each restore says of its own stages would drown what is said of the points."""
+        """Discard the events of each restore: only the results per point are shown."""
 
 
-def _told(point: RestorePoint, database: str | None, **found: Any) -> ProvedPoint:
+def _result(point: RestorePoint, database: str | None, **found: Any) -> ProvedPoint:
     manifest = point.manifest
     form = manifest.form if manifest is not None else "".join(point.path.suffixes[-2:]).lstrip(".") or "folder"
     return ProvedPoint(
@@ -189,15 +189,15 @@ def _told(point: RestorePoint, database: str | None, **found: Any) -> ProvedPoin
 def _damaged(
     point: RestorePoint, database: str | None, verdict: str, error: LastgoodError, seconds: float
 ) -> ProvedPoint:
-    return _told(point, database, verdict=verdict, message=error.message, hint=error.hint, seconds=round(seconds, 3))
+    return _result(point, database, verdict=verdict, message=error.message, hint=error.hint, seconds=round(seconds, 3))
 
 
 def _partial(point: RestorePoint, database: str | None, lacks: str, seconds: float) -> ProvedPoint:
-    return _told(
+    return _result(
         point,
         database,
         verdict="partial",
-        message=f"it has no {lacks}: it can't replace a whole database",
-        hint="Keep the file with the rest beside it, or make a whole one: lastgood backup",
+        message=f"it has no {lacks}, so it cannot replace a whole database",
+        hint="Put the file with the rest next to it, or make a complete one: lastgood backup",
         seconds=round(seconds, 3),
     )

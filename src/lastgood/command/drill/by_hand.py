@@ -1,4 +1,4 @@
-"""The guide's own commands on the stand-in, executed as an operator would who has nothing but psql."""
+"""The commands of the guide, run on the stand-in as an operator with only psql would run them."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from lastgood.postgres.server import Target
 
 PROGRAMS: tuple[Literal["psql", "pg_dump", "pg_restore"], ...] = ("psql", "pg_dump", "pg_restore")
 STAGE = "guide"
-# What a block printed before it failed, as much of it as an error has room for.
+# How many lines of a failed block's output an error shows.
 TAIL_LINES = 6
 
 
 def impossible(source: DumpSource, summary: DumpSummary, major: int) -> str:
-    """Why nobody could do it by hand here; empty when nothing speaks against it."""
+    """Return why the guide cannot be followed here; empty if it can."""
     if summary.cluster:
-        return "the restore point is of a whole cluster, and a guide is written for a dump of one database"
+        return "the restore point is a dump of a whole cluster, but a guide needs a dump of one database"
     if source.kind == "set":
-        return "the restore point is made of several files, and a guide is written for one"
+        return "the restore point consists of several files, but a guide needs one"
     try:
         for program in PROGRAMS:
             binaries.find(program, at_least=major)
     except Refused as error:
-        return f"{error.message}; a guide needs it"
+        return f"{error.message}; the guide needs it"
     return ""
 
 
@@ -44,23 +44,22 @@ def follow(
     emit: Emit,
     cancelled: Callable[[], bool],
 ) -> int:
-    """Writes the guide for ``target`` and this restore point and runs its blocks of a rollback, or of the undo, one
-    after the other; how many. Emits Progress of stage ``guide``. Raises Failed at the first one that fails,
-    Interrupted."""
-    subject = guide.look(target, store, point=str(point))
+    """Write the guide for ``target`` and this restore point, and run its blocks of a rollback or of the undo. Return
+    their number. Emits Progress of stage ``guide``. Raises Failed at the first failing block, Interrupted."""
+    subject = guide.subject_of(target, store, point=str(point))
     every = guide.executable(subject)
     chosen = guide.chosen(every, guide.UNDO if undo else guide.ROLLBACK)
     environment = {"PATH": _path(major), **target.child()[1]}
     done = 0
     for ran in guide.run(every, chosen, environment, folder=store, cancelled=cancelled):
-        if not ran.well:
+        if not ran.succeeded:
             if cancelled():
                 raise Interrupted("interrupted")
             raise Failed(
-                f'cannot follow the guide: its block "{ran.block.id}" ({ran.block.title}) '
-                + (f"ended with status {ran.status}" if ran.status is not None else "did not end in time")
+                f'cannot follow the guide: block "{ran.block.id}" ({ran.block.title}) '
+                + (f"exited with status {ran.status}" if ran.status is not None else "exceeded its time limit")
                 + _tail(ran.output.splitlines()),
-                hint="Whoever follows the guide at night will stand here too. Look at that block: lastgood guide",
+                hint="Check this block of the guide, because it would fail in an emergency, too: lastgood guide",
             )
         done += 1
         emit(Progress(STAGE, done, len(chosen), "blocks", detail=ran.block.id))
@@ -68,11 +67,11 @@ def follow(
 
 
 def _path(major: int) -> str:
-    """The programs of the right version first."""
+    """Return a PATH with the programs of the right version first."""
     folders = [str(binaries.find(program, at_least=major).path.parent) for program in PROGRAMS]
     return os.pathsep.join([*dict.fromkeys(folders), os.environ.get("PATH", os.defpath)])
 
 
 def _tail(lines: Sequence[str]) -> str:
-    said = [line for line in lines if line.strip()][-TAIL_LINES:]
-    return "".join(f"\n  {line}" for line in said)
+    tail = [line for line in lines if line.strip()][-TAIL_LINES:]
+    return "".join(f"\n  {line}" for line in tail)

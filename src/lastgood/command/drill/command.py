@@ -1,4 +1,4 @@
-"""``lastgood drill``: rehearsals, and their evidence."""
+"""``lastgood drill``: rehearsals and their evidence."""
 
 from __future__ import annotations
 
@@ -28,18 +28,20 @@ def drill(
     before: Before = None,
     before_migration: BeforeMigration = None,
     every_point: Annotated[
-        bool, typer.Option("--all", help="Instead: really restore and prove every restore point of the store.")
+        bool, typer.Option("--all", help="Instead, restore and prove every restore point of the store.")
     ] = False,
     server: Annotated[
         str | None,
-        typer.Option("--server", metavar="URL", help="A scratch server, never the live one, instead of making one."),
+        typer.Option(
+            "--server", metavar="URL", help="Use this scratch server, never the live one, instead of creating one."
+        ),
     ] = None,
     folder: Annotated[
         Path | None,
-        typer.Option("--folder", metavar="FOLDER", help="Where the scratch server that is made keeps its data."),
+        typer.Option("--folder", metavar="FOLDER", help="Data folder of the scratch server that is created."),
     ] = None,
     signed_off_by: Annotated[
-        str | None, typer.Option("--signed-off-by", metavar="NAME", help="Who answers for the evidence.")
+        str | None, typer.Option("--signed-off-by", metavar="NAME", help="Who signs off the evidence.")
     ] = None,
     history: Annotated[bool, typer.Option("--list", help="Only list the drills of this machine.")] = False,
     show: Annotated[
@@ -59,17 +61,17 @@ def drill(
     ] = None,
     by: Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who signs.")] = None,
     due: Annotated[
-        bool, typer.Option("--due", help="Only say when the next is due; ends with 3 when it is overdue.")
+        bool, typer.Option("--due", help="Only show when the next drill is due; exits with 3 if it is overdue.")
     ] = False,
 ) -> int | None:
     """Rehearse the whole procedure on a scratch server.
 
-    Takes the newest restore point, makes a server and in it a stand-in for the live database, breaks it, and does the
-    real thing: rollback with fence, emergency backup, build, proof and switch; validation; undo; and what the guide
-    says to do by hand. The live database is not touched. Each phase is measured and compared with the last drill, and
-    the evidence is kept, sealed against changes, to be signed off.
+    Creates a server with a stand-in for the live database from the newest restore point, and damages it. Then runs the
+    real procedure: rollback with fence, emergency backup, build, proof and switch; validation; undo; and the commands
+    of the guide. The live database is not touched. Each phase is timed and compared with the last drill. The evidence
+    is kept for sign-off, protected by checksums.
 
-    Ends with 4 when the restore point is not valid (with --all: when one of them is not), with 5 when the drill failed.
+    Exits with 4 if the restore point (with --all, one of them) is not valid, and with 5 if the drill failed.
     """
     from lastgood.cli.choice import choice_of
     from lastgood.command.drill import drill as rehearsal
@@ -100,7 +102,7 @@ def drill(
     request = _request(session, server, folder, signed_off_by)
     request = replace(request, live=replace(request.live, choice=choice_of(point, latest, before, before_migration)))
     doing = rehearsal.prove_all if every_point else rehearsal.drill
-    # It runs by itself, at night: whoever is to hear of it is not there.
+    # Drills often run unattended, so notifications are sent.
     with session.news.telling("drill", session.target, unattended=True) as telling:
         with session.work() as (emit, cancelled):
             sealed = doing(request, files, telling.on_work(emit, "", news.begun(session.target.dbname)), cancelled)
@@ -118,7 +120,7 @@ def _status(sealed: Sealed) -> int | None:
         return None
     if isinstance(found, Evidence):
         return BadPoint.exit_status if found.failure and found.failure.exit_status == 4 else Failed.exit_status
-    # A damaged one is worse news than one that could not be restored here.
+    # A damaged point takes precedence over one that could not be restored here.
     return (
         Failed.exit_status if all(p.proved or p.verdict == "unproved" for p in found.points) else BadPoint.exit_status
     )
@@ -189,31 +191,31 @@ def _check(
     signed_off_by: str | None,
     by: str | None,
 ) -> None:
-    """What contradicts itself. Raises UsageError."""
+    """Refuse options that exclude each other. Raises UsageError."""
     given = [name for name, value in only.items() if value]
     if len(given) > 1:
-        raise _contradiction(" and ".join(given), "Give one of them.")
+        raise _contradiction(" and ".join(given), "Give only one of them.")
     which = {"POINT": point, "--latest": latest, "--before": before, "--before-migration": before_migration}
     how = {"--server": server, "--folder": folder, "--signed-off-by": signed_off_by}
-    besides = which if given == ["--all"] else {**which, **how} if given else {}
-    for name, value in besides.items():
+    others = which if given == ["--all"] else {**which, **how} if given else {}
+    for name, value in others.items():
         if value:
-            raise _contradiction(f"{given[0]} and {name}", f"{given[0]} stands alone.")
+            raise _contradiction(f"{given[0]} and {name}", f"Give {given[0]} alone.")
     if (by is not None) != only["--sign"]:
         raise UsageError(
-            "cannot sign: --sign RUN and --by NAME belong together",
-            hint="lastgood drill --list shows the runs: lastgood drill --sign RUN --by NAME",
+            "cannot sign: --sign RUN and --by NAME are required together",
+            hint="Run lastgood drill --sign RUN --by NAME with a run of lastgood drill --list.",
             state=config.NOTHING_LOOKED_AT,
         )
     if server is not None and folder is not None:
-        raise _contradiction("--server and --folder", "A server that is there has its own folder.")
+        raise _contradiction("--server and --folder", "Leave --folder out: an existing server has its own folder.")
     if signed_off_by is not None and not signed_off_by.strip():
         raise UsageError(
             "cannot sign off: --signed-off-by is empty",
-            hint="Give the name of the person who answers for the evidence.",
+            hint="Give the name of the person who signs off the evidence.",
             state=config.NOTHING_LOOKED_AT,
         )
 
 
 def _contradiction(what: str, hint: str) -> UsageError:
-    return UsageError(f"cannot drill: {what} contradict each other", hint=hint, state=config.NOTHING_LOOKED_AT)
+    return UsageError(f"cannot drill: {what} exclude each other", hint=hint, state=config.NOTHING_LOOKED_AT)

@@ -1,6 +1,6 @@
-"""Rehearsals: the whole procedure on a scratch server, and every restore point of a store really restored.
+"""Rehearsals: the whole procedure on a scratch server, and test restores of every restore point of a store.
 
-``drill`` and ``prove_all`` leave evidence in the state folder; ``sign`` and ``show`` are about what lies there.
+``drill`` and ``prove_all`` leave evidence in the state folder; ``sign``, ``read`` and ``every`` work on that evidence.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a drill leaves: data from which every report of it is made, and which a later change gives away."""
+"""The evidence of a drill: the data behind all its reports, protected against undetected changes."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ Outcome = Literal["done", "failed", "skipped"]
 
 
 def point_digest(tables: Iterable[CountedTable]) -> str:
-    """A SHA-256 over all tables: name, number of rows, content digest."""
+    """Return a SHA-256 over all tables: name, number of rows, content digest."""
     found = sorted((each.schema_name, each.name, each.rows, each.digest or "") for each in tables)
     text = json.dumps(found, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
 
 
 class DrillPhase(Frozen):
-    """One phase. ``begin`` and ``seconds`` count from the beginning of the drill; phases called ``rollback.build`` lie
-    within ``rollback``. ``bytes`` and ``rows``: how much it moved."""
+    """One phase. ``begin`` counts from the start of the drill; a phase like ``rollback.build`` is part of ``rollback``.
+    ``bytes`` and ``rows``: how much was transferred."""
 
     name: str
     title: str
@@ -43,7 +43,7 @@ class DrillPhase(Frozen):
 
 
 class Proof(Frozen):
-    """One thing that a drill has to show, and whether it did; ``said`` is how that is known."""
+    """One required result of a drill, and whether it holds; ``said`` is the evidence for it."""
 
     name: str
     title: str
@@ -52,8 +52,8 @@ class Proof(Frozen):
 
 
 class ScratchServer(Frozen):
-    """Where it was rehearsed. ``given``: by --server; else it was made for the drill, and is gone. ``system``: the
-    cluster's own number, by which it was told from the live one."""
+    """The scratch server. ``given``: by --server; otherwise it was created for the drill and removed. ``system``: the
+    system identifier, which distinguishes it from the live server."""
 
     given: bool
     where: str
@@ -65,7 +65,7 @@ class ScratchServer(Frozen):
 
 
 class Circumstances(Frozen):
-    """Who, where, with what. ``command`` is how it was called, without secrets; empty where a program did."""
+    """The user, the machine and the versions. ``command``: the command line without secrets, empty for the API."""
 
     user: str
     host: str
@@ -77,7 +77,7 @@ class Circumstances(Frozen):
 
     @classmethod
     def here(cls) -> Circumstances:
-        """Those of this process."""
+        """Return those of this process."""
         return cls(
             user=person.user(),
             host=person.host(),
@@ -90,7 +90,7 @@ class Circumstances(Frozen):
 
 
 class Failure(Frozen):
-    """Why a drill failed: the error of the phase that did."""
+    """Why a drill failed: the error of the failed phase."""
 
     phase: str
     code: str
@@ -100,7 +100,7 @@ class Failure(Frozen):
 
 
 class Outages(Frozen):
-    """What users would have noticed, in seconds; ``fence`` says how writers were kept out, and how that is known."""
+    """The outages that users would have noticed, in seconds; ``fence``: how writes were blocked, with the proof."""
 
     write: float
     read: float
@@ -108,7 +108,7 @@ class Outages(Frozen):
 
 
 class Validated(Frozen):
-    """What the validation of the restored database said."""
+    """The result of validating the restored database."""
 
     verdict: Literal["GO", "NO-GO"]
     complete: bool
@@ -118,7 +118,7 @@ class Validated(Frozen):
 
 
 class Change(Frozen):
-    """A phase against the same one of an earlier drill."""
+    """A phase compared with the same one of an earlier drill."""
 
     name: str
     before: float
@@ -127,8 +127,8 @@ class Change(Frozen):
 
 
 class Compared(Frozen):
-    """The last drill that went well. ``median``: of the last five. ``slower``: so much more than the last one that it
-    is no chance, and not by the size alone; ``said`` puts it into words."""
+    """The comparison with the last successful drill. ``median``: of the last five. ``slower``: significantly slower
+    than the last one, and not only because of the size. ``said``: the comparison in words."""
 
     run: str
     ended: datetime
@@ -143,8 +143,7 @@ class Compared(Frozen):
 
 
 class Expected(Frozen):
-    """How long a real rollback to this point would take, from the command to the switch, and from where that is
-    known."""
+    """The estimate for a real rollback to this point, from the command to the switch, and its basis."""
 
     seconds: float
     write_outage: float
@@ -153,9 +152,9 @@ class Expected(Frozen):
 
 
 class Evidence(Document):
-    """A drill. ``status`` is ``passed`` only when every proof holds. ``point_digest``: a SHA-256 over the tables of the
-    point with their digests. ``broken``: what was done to the stand-in before. ``left_out``: what a real rollback
-    would do and the drill did not."""
+    """The evidence of a drill. ``status`` is ``passed`` only if every proof holds. ``point_digest``: a SHA-256 over the
+    tables of the point with their digests. ``broken``: how the stand-in was damaged. ``left_out``: steps of a real
+    rollback that the drill skipped."""
 
     kind: Literal["drill"] = "drill"
     run: str
@@ -185,9 +184,9 @@ class Evidence(Document):
 
 
 class ProvedPoint(Frozen):
-    """One restore point that was really restored, or could not be. ``verdict``: that of ``points verify``, or
-    ``unproved``: it is whole as a file, and could not be restored or did not come out equal. ``database``: which one of
-    a dump of a whole cluster. ``digest``: a SHA-256 over its tables with their digests."""
+    """The test restore of one restore point. ``verdict``: that of ``points verify``, or ``unproved``: the file is
+    complete, but could not be restored or was not equal. ``database``: the database in a dump of a whole cluster.
+    ``digest``: a SHA-256 over its tables with their digests."""
 
     name: str
     path: str
@@ -210,12 +209,12 @@ class ProvedPoint(Frozen):
 
     @property
     def proved(self) -> bool:
-        """Whether it was restored and equals what it should be."""
+        """Whether it was restored and proved equal."""
         return self.verdict == "proved"
 
 
 class StoreEvidence(Document):
-    """All restore points of a store, each really restored. ``status`` is ``passed`` when every one was proved."""
+    """The evidence of the test restores of a store. ``status`` is ``passed`` if every point was proved."""
 
     kind: Literal["store"] = "store"
     run: str

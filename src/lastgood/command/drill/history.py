@@ -1,4 +1,4 @@
-"""A drill against those before it, and what it says about a rollback in earnest."""
+"""The comparison of a drill with earlier ones, and the estimate for a real rollback."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from lastgood.run.report import Report
 from lastgood.text import units
 
 MEDIAN_OF = 5
-# Shared machines vary; less than this is no finding.
+# Shared machines vary; smaller differences are not significant.
 SLOWER_RATIO, SLOWER_SECONDS = 1.25, 1.0
 _COMPARED = "rollback"
 
 
 def passed_before(state: Path, live: str) -> list[Evidence]:
-    """The drills of a live database that passed, the newest first; evidence that was changed does not count."""
+    """Return the successful drills of a live database, newest first. Changed evidence does not count."""
     found = (
         each.sealed.evidence
         for each in every(state)
@@ -29,7 +29,7 @@ def passed_before(state: Path, live: str) -> list[Evidence]:
 
 
 def compared(phases: Sequence[DrillPhase], bytes_now: int, before: Sequence[Evidence]) -> Compared | None:
-    """How long the rollback took, against the last drill that passed; None when there is none."""
+    """Compare the duration of the rollback with the last successful drill; None if there is none."""
     now = _seconds(phases)
     if not before or _COMPARED not in now:
         return None
@@ -48,7 +48,7 @@ def compared(phases: Sequence[DrillPhase], bytes_now: int, before: Sequence[Evid
         median=round(median(each for each in earlier if each is not None), 3),
         bytes_ratio=round(size, 2) if size is not None else None,
         slower=slower,
-        said=_said(then[_COMPARED], now[_COMPARED], ratio, slower, size),
+        said=_comparison(then[_COMPARED], now[_COMPARED], ratio, slower, size),
         phases=tuple(
             Change(name=name, before=then[name], now=seconds, ratio=round(seconds / max(then[name], 0.001), 2))
             for name, seconds in now.items()
@@ -57,10 +57,10 @@ def compared(phases: Sequence[DrillPhase], bytes_now: int, before: Sequence[Evid
     )
 
 
-def _said(then: float, now: float, ratio: float, slower: bool, size: float | None) -> str:
-    text = f"{units.duration(now)}, and {units.duration(then)} in the last drill ({ratio:.2f} times as long)"
+def _comparison(then: float, now: float, ratio: float, slower: bool, size: float | None) -> str:
+    text = f"{units.duration(now)}, compared with {units.duration(then)} in the last drill (ratio {ratio:.2f})"
     if size is not None and abs(size - 1) >= 0.05:
-        text += f"; the restore point has {size:.2f} times the bytes"
+        text += f"; the restore point has {size:.2f} times the size"
     if slower:
         text += f": slower by {units.duration(now - then)}"
     return text
@@ -75,8 +75,7 @@ def _seconds(phases: Iterable[DrillPhase]) -> dict[str, float]:
 
 
 def expected(report: Report, stand_in_bytes: int, live_bytes: int | None) -> Expected:
-    """How long a rollback in earnest would take: what was measured, with an emergency backup of the live database's
-    size in place of the stand-in's."""
+    """Estimate a real rollback: as measured, with the emergency backup scaled to the size of the live database."""
     took = report.seconds
     build, backup = took.of("build", "carry_over", "prove"), took.of("emergency")
     emergency, basis = backup, "as measured in this drill, on the scratch server"

@@ -1,4 +1,4 @@
-"""What people elsewhere are told of a drill."""
+"""Notifications about a drill."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ NAMED = 3
 
 
 def begun(live: str) -> Story:
-    """It begins to work."""
+    """The notification at the start."""
     return Story(
         events=frozenset({"start"}),
-        title="drill begins",
-        happened=f'A rollback of "{live}" is rehearsed on a scratch server.',
-        state=f'"{live}" is not touched by it.',
-        next="Nothing to do.",
+        title="drill started",
+        happened=f'A rollback of "{live}" is being rehearsed on a scratch server.',
+        state=f'"{live}" is not touched.',
+        next="No action needed.",
     )
 
 
 def ended(sealed: Sealed) -> Story:
-    """It is over, well or not."""
+    """The notification at the end."""
     found = sealed.evidence
     return _drill(found, sealed) if isinstance(found, Evidence) else _store(found, sealed)
 
@@ -38,12 +38,14 @@ def _drill(found: Evidence, sealed: Sealed) -> Story:
         events=frozenset({"success" if passed else "failure"}),
         title="drill passed" if passed else "drill FAILED",
         happened=f'The rollback of "{found.live}" to {point} was rehearsed'
-        + (" in all its phases, and everything was proved." if passed else f", and failed: {'; '.join(failed)}."),
+        + (" in all phases, and every proof holds." if passed else f", and failed: {'; '.join(failed)}."),
         state=f'"{found.live}" was not touched.',
-        next=_next(sealed) if passed else "Find out why, and drill again: until then do not rely on it.",
+        next=_next(sealed)
+        if passed
+        else "Find the cause, then drill again. Until then, do not rely on this procedure.",
         figures=(
-            ("Took", units.duration(found.seconds)),
-            ("In earnest", units.roughly(found.expected.seconds) if found.expected is not None else ""),
+            ("Duration", units.duration(found.seconds)),
+            ("Real rollback", units.roughly(found.expected.seconds) if found.expected is not None else ""),
             ("Last drill", found.compared.said if found.compared is not None else ""),
         ),
     )
@@ -57,14 +59,14 @@ def _store(found: StoreEvidence, sealed: Sealed) -> Story:
         events=frozenset({"failure" if bad else "success"}),
         title=f"{len(found.points) - len(bad)} of {units.counted(len(found.points), 'restore point')} proved",
         happened=f"Every restore point of {found.store} was restored on a scratch server. "
-        + (f"Not proved: {named}{more}." if bad else "Each one equals what it should be."),
+        + (f"Not proved: {named}{more}." if bad else "Each one is proved equal."),
         state=f'"{found.live}" was not touched.',
         next="Make a new restore point: lastgood backup" if bad else _next(sealed),
-        figures=(("Took", units.duration(found.seconds)),),
+        figures=(("Duration", units.duration(found.seconds)),),
     )
 
 
 def _next(sealed: Sealed) -> str:
     if sealed.signatures:
-        return "Nothing to do."
-    return f"Sign the evidence off: lastgood drill --sign {sealed.evidence.run} --by NAME"
+        return "No action needed."
+    return f"Sign off the evidence: lastgood drill --sign {sealed.evidence.run} --by NAME"

@@ -1,4 +1,4 @@
-"""What every drill begins and ends with: a name, a record, a place, and an end that says how it went."""
+"""The frame of every drill: a run name, a journal, a place, and a recorded end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lastgood.text import redact
 
 @dataclass(frozen=True, slots=True)
 class Occasion:
-    """One drill: its run, its record, where it works, and what could be seen of the live server."""
+    """One drill: its run, its journal, its place, and what is known of the live server."""
 
     request: DrillRequest
     run: str
@@ -33,11 +33,11 @@ class Occasion:
 
     @contextmanager
     def scratch(self, wanted: int | None, *, timed: bool = True) -> Iterator[Scratch]:
-        """The scratch server: the one that was named, or one of that major version (``timed``: see ``embedded``).
+        """Provide the scratch server: the given one, or one of that major version (``timed``: see ``embedded``).
         Raises Refused, Failed."""
         name = self.request.live.target.dbname
         if self.request.server is not None:
-            assert self.live is not None, "occasion() looked at it"
+            assert self.live is not None, "occasion() inspected it"
             with given(self.request.server, self.run, name, self.live, self.emit) as scratch:
                 yield scratch
         else:
@@ -45,7 +45,7 @@ class Occasion:
                 yield scratch
 
     def keep(self, evidence: Evidence | StoreEvidence, render: Render, past: dict[str, Any] | None) -> Sealed:
-        """Seals the evidence, signs it when somebody answers for it already, and ends the record. Raises Failed."""
+        """Seal the evidence, sign it with --signed-off-by, and end the journal. Raises Failed."""
         try:
             sealed = seal(self.place.folder, _without_passwords(evidence), self.journal, render)
             status = "done" if evidence.status == "passed" else "failed"
@@ -54,7 +54,7 @@ class Occasion:
             raise Failed(
                 f'cannot keep the evidence of the drill in "{self.place.folder}": '
                 f"{(error.strerror or str(error)).lower()}",
-                hint="Make room there, or name another folder with --state, and drill again.",
+                hint="Free disk space there, or give another folder with --state, then drill again.",
                 state=NOT_REACHED,
             ) from error
         if self.request.signed_off_by is not None:
@@ -64,13 +64,13 @@ class Occasion:
 
 @contextmanager
 def occasion(request: DrillRequest, of: str, emit: Emit) -> Iterator[Occasion]:
-    """The frame of one drill. ``of``: what kind, for the record. What a killed one left is removed first.
+    """Run one drill in a block. ``of``: the kind, for the journal. Remains of a killed drill are removed first.
 
-    When the block ends with an error nothing stays but the record, which says why. Raises Refused, Failed.
+    When the block ends with an error, only the journal remains, with the error. Raises Refused, Failed.
     """
     state = request.live.state
     clean_up(state, emit)
-    live = _look(request, emit)
+    live = _live_server(request, emit)
     root = base(request.folder)
     run = new_run(datetime.now(UTC))
     with place(state, run, root) as found:
@@ -79,28 +79,28 @@ def occasion(request: DrillRequest, of: str, emit: Emit) -> Iterator[Occasion]:
             yield Occasion(request, run, journal, found, live, recorded)
 
 
-def _look(request: DrillRequest, emit: Emit) -> LiveServer | None:
-    """What can be seen of the live server. Without it no other server can be told from it."""
+def _live_server(request: DrillRequest, emit: Emit) -> LiveServer | None:
+    """Inspect the live server. Without it, a given scratch server cannot be distinguished from it."""
     try:
-        return LiveServer.look(request.live.target)
+        return LiveServer.inspect(request.live.target)
     except LastgoodError as error:
         if request.server is not None:
             raise Failed(
-                "cannot drill on the server that was named: the live server can't be reached, so that nobody knows "
-                f"whether it is that very one ({error})",
-                hint="Let lastgood reach the live server, or leave --server out: then one is made for the drill.",
+                "cannot drill on the given server: the live server is unreachable, so it cannot be ruled out that "
+                f"both are the same ({error})",
+                hint="Make the live server reachable, or leave --server out to create a scratch server.",
                 state=NOT_REACHED,
             ) from error
-        emit(Note(f"the live server was not looked at: {error}"))
+        emit(Note(f"the live server was not inspected: {error}"))
         return None
 
 
 def _without_passwords(evidence: Evidence | StoreEvidence) -> Evidence | StoreEvidence:
-    """A server's or a program's message may quote one, and evidence is shown around."""
+    """Remove passwords: messages of servers or programs may quote one, and evidence is shared."""
     return type(evidence).model_validate(redact.scrubbed(evidence.model_dump(), caller.current().scrub))
 
 
 def not_stopped(cancelled: Callable[[], bool], state: str) -> None:
-    """Raises Interrupted when the user wants it to end."""
+    """Check for an interrupt. Raises Interrupted."""
     if cancelled():
         raise Interrupted("interrupted", state=state)

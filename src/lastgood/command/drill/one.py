@@ -1,4 +1,4 @@
-"""One drill from beginning to end, and its evidence."""
+"""One drill from start to end, and its evidence."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ from lastgood.plan.plan import PlannedPoint
 from lastgood.points import Whole
 from lastgood.process import durable
 
-# The stand-in, what replaces it, and what is restored by hand.
+# The stand-in, its replacement, and the database restored by hand.
 COPIES = 3
 
 
 def drill(
     request: DrillRequest, render: Render, emit: Emit = silent, cancelled: Callable[[], bool] = lambda: False
 ) -> Sealed:
-    """Rehearses the whole procedure, and keeps the evidence: also of a drill that failed, whose ``status`` says so.
+    """Rehearse the whole procedure and keep the evidence, also of a failed drill (``status``).
 
-    Raises BadPoint (there is none to go back to), Refused (no scratch server, no room; the server that was named is
-    the live one), Failed, Interrupted: then there is no evidence, and nothing is left of it.
+    Raises BadPoint (no usable restore point), Refused (no scratch server, no disk space, or the given server is the
+    live one), Failed, Interrupted; then there is no evidence, and nothing is left.
     """
     with occasion(request, "drill", emit) as found:
         phases = Phases(found.emit)
         with phases.phase("point", "read the restore point from end to end") as measured:
-            with phases.hearing("point") as heard:
-                whole = _point(request, heard, cancelled)
+            with phases.nested("point") as nested:
+                whole = _point(request, nested, cancelled)
             sha256 = whole.point.manifest.sha256 if whole.point.manifest is not None else whole.source.sha256()
             measured.bytes, measured.rows, measured.detail = whole.source.size, whole.facts.rows, whole.facts.summary
         if request.server is None:
@@ -59,7 +59,7 @@ def drill(
             rehearsal = Rehearsal(
                 request.live, request.validation, whole, found.live, scratch, found.place, phases, cancelled
             )
-            rehearsal.see_through()
+            rehearsal.run()
             described = scratch.described()
             with phases.phase("clean", "remove everything from the scratch server"):
                 stack.close()
@@ -125,24 +125,24 @@ def _planned(whole: Whole) -> PlannedPoint:
 
 
 def _left_out(request: DrillRequest, server: ScratchServer, no_guide: str) -> Iterator[str]:
-    """What a rollback in earnest would do besides."""
+    """Yield the steps of a real rollback that the drill skipped."""
     if no_guide:
-        yield f"the guide's commands: {no_guide}"
+        yield f"the commands of the guide: {no_guide}"
     application = request.live.application
     if application.stops or application.starts:
-        yield "the hooks of [hooks]: a drill must not stop the real application"
+        yield "the hooks in [hooks]: a drill must not stop the real application"
     if application.health is not None:
-        yield "the question of [health], which the real application answers"
+        yield "the health check in [health]: it would query the real application"
     if application.watch is not None:
-        yield "the watch of [watch]: nobody works on a scratch server"
+        yield "the watch in [watch]: a scratch server has no users"
     if request.live.pgbouncer.admin:
-        yield "the pause of [pgbouncer], whose clients are the real ones"
+        yield "the pause of PgBouncer: its clients are the real ones"
     if not server.given:
-        yield "the live server's own settings, hardware and load: the scratch server had its defaults, on this machine"
+        yield "the live server's settings, hardware and load: the scratch server had default settings on this machine"
 
 
 def _past(evidence: Evidence) -> dict[str, Any] | None:
-    """What later runs expect by it; nothing of a drill that failed."""
+    """Return the figures for later estimates; None for a failed drill."""
     if evidence.status != "passed" or evidence.expected is None:
         return None
     point = evidence.point
@@ -166,15 +166,15 @@ def _point(request: DrillRequest, emit: Emit, cancelled: Callable[[], bool]) -> 
 def _check_extensions(scratch: Scratch, whole: Whole) -> None:
     if missing := scratch.lacking(whole):
         raise Refused(
-            "cannot drill on the scratch server: the restore point needs extensions that are not installed there: "
+            "cannot drill on the scratch server: extensions needed by the restore point are not installed there: "
             + ", ".join(shown(name) for name in missing),
-            hint="Install their packages for that version on this machine, or name a server that has them with "
+            hint="Install their packages for that version on this machine, or give a server that has them with "
             "--server URL.",
             state=NOT_REACHED,
         )
 
 
 def _keep_journals(found: Occasion) -> None:
-    """The journals of the rehearsed rollback and undo belong to the evidence."""
+    """Copy the journals of the rehearsed rollback and undo to the evidence."""
     for each in (found.place.state / "runs").glob("*.jsonl"):
         durable.write_private(found.place.folder / each.name, each.read_bytes())

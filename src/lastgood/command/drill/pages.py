@@ -1,4 +1,4 @@
-"""The evidence of a drill as a person files it: Markdown, one HTML page of the same, and the picture of its phases."""
+"""The evidence of a drill as documents: Markdown, the same as one HTML page, and a chart of its phases."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from lastgood.screen.timeline import Bar, timeline
 from lastgood.text import units
 
 PICTURE = "timeline.svg"
-# With more tables than this the document is no more read; evidence.json has them all.
+# A document with more tables would be unreadable; evidence.json has them all.
 MOST_TABLES = 500
 _BARS = {
     "point": "read the restore point",
     "server": "start the scratch server",
-    "stand_in": "make a stand-in",
-    "break": "break it",
+    "stand_in": "create the stand-in",
+    "break": "damage it",
     "rollback": "rollback",
     "validate": "validate",
     "undo": "undo",
     "compare": "compare",
-    "guide": "by hand, by the guide",
+    "guide": "manual procedure",
     "clean": "clean up",
 }
 
 
 def files(sealed: Sealed) -> Mapping[str, str]:
-    """What is written beside evidence.json."""
+    """Return the files that are written next to evidence.json."""
     found = sealed.evidence
     picture = _picture(found)
     text = md.document(*_blocks(sealed))
@@ -42,7 +42,7 @@ def files(sealed: Sealed) -> Mapping[str, str]:
 
 
 def title(found: Evidence | StoreEvidence) -> str:
-    """What the document is called."""
+    """Return the title of the document."""
     what = "Drill" if isinstance(found, Evidence) else "Proof of every restore point"
     return f"{what} of {found.live}, {units.day(found.began)}: {found.status}"
 
@@ -56,7 +56,7 @@ def _blocks(sealed: Sealed) -> Iterator[str]:
 
 def _of_drill(found: Evidence) -> Iterator[str]:
     if found.failure is not None:
-        yield f"**It failed in the phase {md.code(found.failure.phase)}**: {md.text(found.failure.message)}"
+        yield f"**The drill failed in phase {md.code(found.failure.phase)}**:  {md.text(found.failure.message)}"
         yield md.text(found.failure.hint)
     yield md.table(
         ("What", ""),
@@ -66,33 +66,33 @@ def _of_drill(found: Evidence) -> Iterator[str]:
                 "Live database",
                 md.code(found.live) + (f", PostgreSQL {md.text(found.live_server)}" if found.live_server else ""),
             ),
-            ("Began", units.moment(found.began)),
-            ("Took", units.duration(found.seconds)),
+            ("Started", units.moment(found.began)),
+            ("Duration", units.duration(found.seconds)),
             ("By", f"{md.text(found.by.user)} on {md.text(found.by.host)}"),
             ("Command", md.code(found.by.command) if found.by.command else ""),
-            ("With", md.text(f"lastgood {found.by.lastgood}, Python {found.by.python}, {found.by.system}")),
+            ("Software", md.text(f"lastgood {found.by.lastgood}, Python {found.by.python}, {found.by.system}")),
             ("Scratch server", md.text(f"PostgreSQL {found.server.version}, {found.server.where}")),
             ("Restore point", md.code(Path(found.point.path).name)),
             ("Made", f"{units.moment(found.point.made_at)}, by its {md.text(found.point.time_source)}"),
             (
-                "Holds",
+                "Content",
                 f"{units.counted(found.point.rows, 'row')} in {units.counted(found.point.tables, 'table')}, "
                 f"{units.size(found.point.bytes)}",
             ),
-            ("Its SHA-256", md.code(found.point_sha256)),
+            ("SHA-256 of the restore point", md.code(found.point_sha256)),
             ("SHA-256 of its tables", md.code(found.point_digest)),
             ("Run", md.code(found.run)),
         ],
     )
-    yield "## What was shown"
+    yield "## Proofs"
     yield md.table(
-        ("Proof", "Holds", "How it is known"),
+        ("Proof", "Holds", "Evidence"),
         [(md.text(each.title), "yes" if each.holds else "**NO**", md.text(each.said)) for each in found.proofs],
     )
-    yield "## How long it took"
+    yield "## Durations"
     yield f"![Timeline]({PICTURE})"
     yield md.table(
-        ("Phase", "Began after", "Took", "Bytes", "Rows", "Result"),
+        ("Phase", "Started after", "Duration", "Bytes", "Rows", "Result"),
         [
             (
                 md.text(each.title),
@@ -107,7 +107,7 @@ def _of_drill(found: Evidence) -> Iterator[str]:
         right=(1, 2, 3, 4),
     )
     yield from _durations(found)
-    yield "## What the stand-in went through before"
+    yield "## Damage done to the stand-in"
     yield md.bullets(md.text(each) for each in found.broken)
     yield from _remarks(found)
     yield "## Proof of every table"
@@ -129,29 +129,31 @@ def _of_drill(found: Evidence) -> Iterator[str]:
 
 
 def _durations(found: Evidence) -> Iterator[str]:
-    said = []
+    notes = []
     if found.expected is not None:
-        said.append(
-            f"A rollback in earnest: {units.roughly(found.expected.seconds)} until the switch; writers wait "
+        notes.append(
+            f"Estimate for a real rollback: {units.roughly(found.expected.seconds)} until the switch; writers wait "
             f"{units.roughly(found.expected.write_outage)}, readers {units.duration(found.expected.read_outage)} "
             f"({found.expected.basis})."
         )
     if found.compared is not None:
-        said.append(
-            f"Against the last drill that passed ({found.compared.run}): {found.compared.said}. Median of the last "
-            f"drills: {units.duration(found.compared.median)}."
+        notes.append(
+            f"Compared with the last successful drill ({found.compared.run}): {found.compared.said}. Median of the "
+            f"last drills: {units.duration(found.compared.median)}."
         )
     elif found.status == "passed":
-        said.append("No earlier drill on this machine passed: there is nothing to compare with.")
+        notes.append("There is no earlier successful drill on this machine to compare with.")
     if found.due is not None and found.due.next is not None:
-        said.append(f"The next drill is due on {units.day(found.due.next)}.")
-    yield md.bullets(md.text(each) for each in said)
+        notes.append(f"The next drill is due on {units.day(found.due.next)}.")
+    yield md.bullets(md.text(each) for each in notes)
 
 
 def _remarks(found: Evidence) -> Iterator[str]:
     remarks = [*found.server.remarks, *found.cautions]
     if found.server.roles_made:
-        remarks.append(f"Roles made for it, without passwords, and removed: {', '.join(found.server.roles_made)}")
+        remarks.append(
+            f"Roles created for the drill, without passwords, and removed: {', '.join(found.server.roles_made)}"
+        )
     if remarks:
         yield "## Remarks"
         yield md.bullets(md.text(each) for each in remarks)
@@ -164,17 +166,17 @@ def _of_store(found: StoreEvidence) -> Iterator[str]:
     proved = sum(each.proved for each in found.points)
     yield (
         f"**{units.number(proved)} of {units.counted(len(found.points), 'restore point')}** were restored on a "
-        "scratch server and are equal to what they should be."
+        "scratch server and proved equal."
     )
     yield md.table(
         ("What", ""),
         [
             ("Store", md.code(found.store)),
-            ("Began", units.moment(found.began)),
-            ("Took", units.duration(found.seconds)),
+            ("Started", units.moment(found.began)),
+            ("Duration", units.duration(found.seconds)),
             ("By", f"{md.text(found.by.user)} on {md.text(found.by.host)}"),
             ("Command", md.code(found.by.command) if found.by.command else ""),
-            ("With", md.text(f"lastgood {found.by.lastgood}, Python {found.by.python}, {found.by.system}")),
+            ("Software", md.text(f"lastgood {found.by.lastgood}, Python {found.by.python}, {found.by.system}")),
             ("Scratch servers", md.text(", ".join(f"PostgreSQL {each.version}" for each in found.servers))),
             ("Run", md.code(found.run)),
         ],
@@ -186,7 +188,7 @@ def _of_store(found: StoreEvidence) -> Iterator[str]:
     yield "## Every restore point"
     yield f"![Timeline]({PICTURE})"
     yield md.table(
-        ("Restore point", "Made", "Bytes", "Rows", "Tables", "Took", "Verdict", "SHA-256 of its tables"),
+        ("Restore point", "Made", "Bytes", "Rows", "Tables", "Duration", "Verdict", "SHA-256 of its tables"),
         [
             (
                 md.code(each.name) + (f" {md.code(each.database)}" if each.database else ""),
@@ -207,7 +209,7 @@ def _of_store(found: StoreEvidence) -> Iterator[str]:
 def _seal(sealed: Sealed) -> Iterator[str]:
     yield "## Seal"
     yield (
-        f"SHA-256 of this evidence: {md.code(sealed.sha256)}. Whether anything was changed since, says "
+        f"SHA-256 of this evidence: {md.code(sealed.sha256)}. To check it for changes: "
         f"{md.code(f'lastgood drill --show {sealed.evidence.run}')}."
     )
     yield md.tasks(
@@ -219,14 +221,19 @@ def _seal(sealed: Sealed) -> Iterator[str]:
             )
             for each in sealed.signatures
         ]
-        or [(False, f"not signed off yet: {md.code(f'lastgood drill --sign {sealed.evidence.run} --by NAME')}")]
+        or [
+            (
+                False,
+                f"not signed off yet; to sign off: {md.code(f'lastgood drill --sign {sealed.evidence.run} --by NAME')}",
+            )
+        ]
     )
 
 
 def _label(phase: str) -> str:
-    """What a bar is called: the picture has room for a few words."""
+    """Return the label of a bar: the chart has room for a few words."""
     name, _, part = phase.partition(".")
-    # Parts of a phase are set off, as there is no other sign for it.
+    # A dot marks parts of a phase.
     return f"· {part.replace('_', ' ')}" if part else _BARS.get(name, name)
 
 

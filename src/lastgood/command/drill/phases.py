@@ -1,4 +1,4 @@
-"""What happens in a drill, phase by phase: when it began, how long it took, how much it moved."""
+"""The phases of a drill: start, duration and amount of data of each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lastgood.events import Caution, Emit, Event, StageDone, StageFailed, StageS
 
 @dataclass(slots=True)
 class Measured:
-    """A phase under way. ``bytes`` and ``rows``: how much it moved, where that says anything."""
+    """A phase in progress. ``bytes`` and ``rows``: how much was transferred, if meaningful."""
 
     name: str
     title: str
@@ -28,8 +28,8 @@ class Measured:
 
 @dataclass(slots=True)
 class Phases:
-    """The phases of one drill. ``hearing`` listens to the stages of the procedure itself: those of ``restore``,
-    ``rollback`` and ``undo`` become phases within ours."""
+    """The phases of one drill. ``nested`` turns the stages of ``restore``, ``rollback`` and ``undo`` into parts of a
+    phase."""
 
     emit: Emit
     began: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -39,7 +39,7 @@ class Phases:
 
     @contextmanager
     def phase(self, name: str, title: str) -> Iterator[Measured]:
-        """Measures a block, and tells of it."""
+        """Measure a block and emit its events."""
         one = Measured(name, title, self._now())
         self._found.append(one)
         self.emit(StageStarted(name, title))
@@ -53,11 +53,11 @@ class Phases:
         self.emit(StageDone(name, one.end - one.begin, one.detail))
 
     @contextmanager
-    def hearing(self, prefix: str) -> Iterator[Emit]:
-        """An ``Emit`` for a part of the procedure: its stages become phases called ``prefix.stage``."""
+    def nested(self, prefix: str) -> Iterator[Emit]:
+        """Provide an ``Emit`` for a part of the procedure: its stages become phases named ``prefix.stage``."""
         begun: dict[str, Measured] = {}
 
-        def hear(event: Event) -> None:
+        def record(event: Event) -> None:
             match event:
                 case StageStarted():
                     begun[event.name] = Measured(f"{prefix}.{event.name}", event.title, self._now())
@@ -72,16 +72,16 @@ class Phases:
                     self.cautions.append(event.text)
             self.emit(event)
 
-        yield hear
+        yield record
 
     def add(self, name: str, *, bytes: int | None = None, rows: int | None = None) -> None:
-        """Says how much a phase moved, when that is known later."""
+        """Add the amount of data of a phase when it becomes known later."""
         for one in self._found:
             if one.name == name:
                 one.bytes, one.rows = bytes, rows
 
     def all(self) -> tuple[DrillPhase, ...]:
-        """All of them as data, in the order in which they began."""
+        """Return all phases as data, in order of their start."""
         return tuple(
             DrillPhase(
                 name=one.name,

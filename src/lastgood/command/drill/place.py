@@ -1,7 +1,7 @@
-"""Where a drill works and what it leaves, so that nothing of it stays by accident: not after Ctrl+C, not after a kill.
+"""The folders of a drill, and their removal even after Ctrl+C or a kill.
 
-The folder ``drills/RUN`` below the state folder holds a lock for as long as the drill lives, and a note of the folders
-that it makes elsewhere. What is found with a note and without a living owner is cleaned up by the next drill.
+The folder ``drills/RUN`` below the state folder holds a lock while the drill runs, and a note of the folders created
+elsewhere. The next drill cleans up folders with a note but without a running owner.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _LOCK, _NOTE = ".alive", ".work"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """``folder`` keeps the evidence. ``work`` and ``sockets`` are removed at the end: data, emergency backups and
-    journals of the rehearsed runs in the one, a server's socket in the other, whose path must be short."""
+    """The folders of a drill. ``folder`` keeps the evidence. ``work`` (data, emergency backups and journals of the
+    rehearsed runs) and ``sockets`` (the server's socket, whose path must be short) are removed at the end."""
 
     folder: Path
     work: Path
@@ -40,23 +40,23 @@ class Place:
 
     @property
     def store(self) -> Path:
-        """For the emergency backups of the rehearsed runs."""
+        """The folder for the emergency backups of the rehearsed runs."""
         return self.work / "store"
 
     @property
     def state(self) -> Path:
-        """For the journals of the rehearsed runs."""
+        """The folder for the journals of the rehearsed runs."""
         return self.work / "state"
 
 
 def base(wanted: Path | None) -> Path:
-    """The folder on whose disk a drill works. Raises Refused when it is none."""
+    """Return the folder on whose disk a drill works. Raises Refused when it is not usable."""
     folder = wanted or Path(tempfile.gettempdir())
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        why = "it can't be written to" if folder.is_dir() else "there is no such folder"
+        why = "it is not writable" if folder.is_dir() else "the folder does not exist"
         raise Refused(
             f'cannot drill in "{folder}": {why}',
-            hint="Name another folder with --folder, or as folder under [drill] in lastgood.toml.",
+            hint="Give another folder with --folder, or set folder in [drill] of lastgood.toml.",
             state=NOT_REACHED,
         )
     return folder.resolve()
@@ -64,7 +64,7 @@ def base(wanted: Path | None) -> Path:
 
 @contextmanager
 def place(state: Path, run: str, base: Path) -> Iterator[Place]:
-    """The folders of one drill. When the block ends, only evidence stays. Raises Refused when they can't be made."""
+    """Create the folders of one drill. When the block ends, only evidence remains. Raises Refused, Failed."""
     folder = state / DRILLS / run
     found = Place(folder, base / f"lastgood-drill-{run}", Path("/tmp") / f"lg{secrets.token_hex(5)}")
     try:
@@ -74,7 +74,7 @@ def place(state: Path, run: str, base: Path) -> Iterator[Place]:
     except OSError as error:
         raise Refused(
             f'cannot keep evidence in "{folder}": {(error.strerror or str(error)).lower()}',
-            hint="Name a folder that can be written to with --state.",
+            hint="Give a writable folder with --state.",
             state=NOT_REACHED,
         ) from error
     made = (found.work, found.sockets)
@@ -90,8 +90,8 @@ def place(state: Path, run: str, base: Path) -> Iterator[Place]:
                 sweep(made)
     except NotReady as error:
         raise Failed(
-            f"cannot drill: the process that cleans up after a kill could not be started: {error}",
-            hint="See whether this machine has memory and processes left, and run it again.",
+            f"cannot drill: the process that cleans up after a kill did not start: {error}",
+            hint="Check memory and process limits of this machine, then try again.",
             state=NOT_REACHED,
         ) from error
     finally:
@@ -102,16 +102,16 @@ def place(state: Path, run: str, base: Path) -> Iterator[Place]:
 def _make(folder: Path) -> None:
     try:
         folder.mkdir(mode=0o755)
-    except OSError as error:  # root may write everywhere, as far as access() knows
+    except OSError as error:  # access() reports every folder as writable for root
         raise Refused(
             f'cannot drill in "{folder.parent}": {(error.strerror or str(error)).lower()}',
-            hint="Name another folder with --folder, or as folder under [drill] in lastgood.toml.",
+            hint="Give another folder with --folder, or set folder in [drill] of lastgood.toml.",
             state=NOT_REACHED,
         ) from error
 
 
 def clean_up(state: Path, emit: Emit) -> None:
-    """Removes what drills left here that were killed together with whatever was to clean up after them."""
+    """Remove what drills left here that were killed together with their keepers."""
     for note in sorted((state / DRILLS).glob(f"*/{_NOTE}")):
         folder = note.parent
         try:
@@ -122,9 +122,9 @@ def clean_up(state: Path, emit: Emit) -> None:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             made = [Path(each) for each in json.loads(note.read_bytes())]
         except (OSError, ValueError):
-            continue  # it is at work
+            continue  # that drill is in progress
         else:
-            emit(Note(f"drill {folder.name} was killed: what it left is removed"))
+            emit(Note(f"drill {folder.name} was killed; removing its remains"))
             sweep([each for each in made if _is_ours(each)])
             with suppress(OSError):
                 if (journal := Journal.find(state, folder.name)) is not None:
@@ -135,7 +135,7 @@ def clean_up(state: Path, emit: Emit) -> None:
 
 
 def _is_ours(folder: Path) -> bool:
-    """A note may be damaged; what it says is removed without asking."""
+    """Check a folder of a note before it is removed: the note may be damaged."""
     return folder.name.startswith("lastgood-drill-") or (folder.parent == Path("/tmp") and folder.name.startswith("lg"))
 
 

@@ -1,4 +1,4 @@
-"""What is asked of a drill."""
+"""The request of a drill."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from lastgood.postgres.server import Target
 
 @dataclass(frozen=True, slots=True)
 class DrillRequest:
-    """``live`` names the live database, the store, the state folder and the restore point; nothing is done to it.
+    """The request of a drill. ``live`` names the live database, which is not touched, the store, the state folder and
+    the restore point.
 
-    ``server``: a scratch server, instead of one that is made. ``folder``: where that one's data lie. ``validation``:
-    what the restored data must be. ``signed_off_by``: who answers for the evidence.
-    """
+    ``server``: an existing scratch server to use. ``folder``: the data folder of a created one. ``validation``: the
+    rules for the restored data. ``signed_off_by``: who signs off the evidence."""
 
     live: Request
     server: Target | None = None

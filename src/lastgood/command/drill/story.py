@@ -1,4 +1,4 @@
-"""THE STORY of a drill: a restore point, a scratch server, a stand-in that is broken, and the real procedure on it.
+"""THE STORY of a drill: a restore point, a scratch server, a damaged stand-in, and the real procedure on it.
 
 read ─ serve ─ stand in ─ break ─ ROLLBACK ─ validate ─ UNDO ─ compare ─ guide ─ clean up
 """
@@ -34,12 +34,12 @@ from lastgood.postgres.server import Target
 from lastgood.run.report import Report
 from lastgood.text import units
 
-SCRATCH_ONLY = "Only the scratch server was worked on. The live database was not touched."
+SCRATCH_ONLY = "Only the scratch server was used. The live database was not touched."
 
 
 @dataclass(slots=True)
 class Rehearsal:
-    """What is rehearsed, on what; and what came of it."""
+    """The rehearsal: its inputs and its results."""
 
     request: Request
     validation: Validate
@@ -61,11 +61,11 @@ class Rehearsal:
 
     @property
     def target(self) -> Target:
-        """The stand-in."""
+        """The stand-in database."""
         return self.scratch.target.at(self.scratch.name)
 
-    def see_through(self) -> None:
-        """Every phase in its order; the first one that fails ends it. Raises Interrupted."""
+    def run(self) -> None:
+        """Run all phases in order, until the first failure. Raises Interrupted."""
         try:
             self._make_stand_in()
             before = self._break()
@@ -77,9 +77,9 @@ class Rehearsal:
             error.state = SCRATCH_ONLY
             raise
         except (LastgoodError, psycopg.Error, OSError) as error:
-            failed = _told(error, self.phase)
-            # Nobody can go on with it: what it would go on with is removed.
-            gone = "What the drill had made is removed. Find out why it failed, and drill again."
+            failed = _as_failure(error, self.phase)
+            # It cannot be resumed: the databases are removed.
+            gone = "Find the cause of the failure, then drill again. The databases of this drill were removed."
             self.failure = Failure(
                 phase=self.phase,
                 code=failed.code,
@@ -100,7 +100,7 @@ class Rehearsal:
         point, scratch = self.whole.point, self.scratch
         with self._doing("stand_in", "restore a stand-in for the live database"):
             model = scratch.model(self.live.database if self.live is not None else None, self.whole.summary)
-            with self.phases.hearing("stand_in") as emit:
+            with self.phases.nested("stand_in") as emit:
                 restored = restore.restore(
                     scratch.target.at(model),
                     self.place.store,
@@ -118,16 +118,16 @@ class Rehearsal:
         self.phases.add("stand_in", bytes=self.stand_in_bytes, rows=self.whole.facts.rows)
 
     def _break(self) -> Facts:
-        with self._doing("break", "break it, as a bad deployment would"):
+        with self._doing("break", "damage it like a failed deployment"):
             self.broken = stand_in.break_it(self.target, self.whole.facts)
             return self._facts("break", self.phases.emit)
 
     def _facts(self, stage: str, emit: Emit, *, like: Facts | None = None) -> Facts:
-        """What the stand-in contains now, exactly."""
+        """Return the exact facts of the stand-in."""
         return facts_at(self.target, like=like, emit=emit, cancelled=self.cancelled, stage=stage)
 
     def _roll_back(self) -> None:
-        with self._doing("rollback", "roll it back, as in earnest"):
+        with self._doing("rollback", "roll back"):
             request = Request(
                 target=self.target,
                 store=self.place.store,
@@ -141,12 +141,12 @@ class Rehearsal:
                 application=Application(),
                 database=self.whole.summary.database or self.request.target.dbname,
             )
-            with self.phases.hearing("rollback") as emit:
+            with self.phases.nested("rollback") as emit:
                 self.prepared = rollback.plan(request, emit)
                 self.report = rollback.run(self.prepared, emit)
-        self._show_what_it_proved(self.report)
+        self._add_proofs(self.report)
 
-    def _show_what_it_proved(self, report: Report) -> None:
+    def _add_proofs(self, report: Report) -> None:
         facts, size = self.whole.facts, self.whole.source.size
         self.phases.add("rollback", bytes=size, rows=facts.rows)
         self.phases.add("rollback.build", bytes=size, rows=facts.rows)
@@ -154,7 +154,7 @@ class Rehearsal:
         fence = report.fence
         self._prove(
             "fence",
-            "Writers were kept out",
+            "Writes were blocked",
             fence.kind == "table locks" and fence.writes_after in (0, None),
             fence.proof,
         )
@@ -169,7 +169,9 @@ class Rehearsal:
             "emergency_backup",
             "The emergency backup was made and read back",
             backup is not None,
-            f"{units.size(taken)}, read back and equal to the stand-in" if backup is not None else "none was made",
+            f"{units.size(taken)}, read back and equal to the stand-in"
+            if backup is not None
+            else "no emergency backup was made",
         )
         equal = sum(table.equal is True for table in report.tables)
         counted = sum(table.equal is None for table in report.tables)
@@ -179,15 +181,15 @@ class Rehearsal:
             equal + counted == len(report.tables),
             f"{units.number(equal)} of {units.counted(len(report.tables), 'table')} with "
             f"{units.counted(sum(table.rows for table in report.tables), 'row')} are equal in every row"
-            + (f"; of {units.number(counted)} only the number of rows could be compared" if counted else ""),
+            + (f"; for {units.number(counted)}, only row counts could be compared" if counted else ""),
         )
         with self.target.connect(application_name="lastgood drill") as connection:
             kept = stand_in.kept_its_setting(connection)
         self._prove(
             "settings",
-            "What belongs to the database itself came along",
+            "Properties of the database itself were carried over",
             kept,
-            f"its setting {stand_in.SETTING}, which is in no restore point, {'is' if kept else 'is NOT'} in force",
+            f"setting {stand_in.SETTING}, which no restore point contains, {'is' if kept else 'is NOT'} in effect",
         )
 
     def _validate(self) -> None:
@@ -203,29 +205,29 @@ class Rehearsal:
         named = f": {', '.join(found.blockers[:5])}" if found.blockers else ""
         self._prove(
             "validation",
-            "The restored data is sound",
+            "The restored data is valid",
             found.verdict == "GO",
             f"{found.verdict} by {units.counted(len(found.rules), 'rule')}{named}",
         )
 
     def _undo(self, before: Facts) -> None:
         assert self.report is not None
-        with self._doing("undo", "take it back"), self.phases.hearing("undo") as emit:
+        with self._doing("undo", "undo the rollback"), self.phases.nested("undo") as emit:
             planned = undo.plan(self.target, self.scratch.name, self.report.run)
             done = undo.undo(self.target, planned, self.place.state, emit)
-        with self._doing("compare", "compare with what was there before"):
+        with self._doing("compare", "compare with the state before"):
             found = compare(before, self._facts("compare", self.phases.emit))
         differences = found.differences
         self._prove(
             "undo",
-            "The undo brought back what was there before",
+            "The undo restored the previous state",
             not differences,
-            f"{units.counted(len(found.tables), 'table')} as before the rollback, after "
-            f"{units.duration(done.seconds['read_outage'])} without the database"
+            f"{units.counted(len(found.tables), 'table')} equal to the state before the rollback; read outage "
+            f"{units.duration(done.seconds['read_outage'])}"
             if not differences
             else f"{differences[0].what}: expected {differences[0].expected}, found {differences[0].found}",
         )
-        # Its twin is proved; the room is for what comes next.
+        # Its content is proved; its disk space is needed for the next phase.
         self.scratch.drop(done.kept)
 
     def _by_hand(self) -> None:
@@ -235,17 +237,17 @@ class Rehearsal:
         assert self.prepared is not None
         point, facts = self.whole.point.path.absolute(), self.prepared.facts
         emit = self.phases.emit
-        with self._doing(by_hand.STAGE, "do it by hand, as the guide says, and undo"):
-            ways = (self.target, point, self.place.store, self.scratch.major)
-            commands = by_hand.follow(*ways, False, emit, self.cancelled)
+        with self._doing(by_hand.STAGE, "run the commands of the guide, and undo"):
+            arguments = (self.target, point, self.place.store, self.scratch.major)
+            commands = by_hand.follow(*arguments, False, emit, self.cancelled)
             found = compare(facts, self._facts(by_hand.STAGE, emit, like=facts))
-            commands += by_hand.follow(*ways, True, emit, self.cancelled)
+            commands += by_hand.follow(*arguments, True, emit, self.cancelled)
         different = [each for each in found.tables if each.equal is False]
         self._prove(
             "guide",
-            "The guide's own commands lead there too",
+            "The commands of the guide give the same result",
             not different,
-            f"{units.counted(commands, 'block')} of commands run from its text with psql, pg_dump and pg_restore; "
+            f"{units.counted(commands, 'block')} of commands run with psql, pg_dump and pg_restore; "
             + (
                 f"{units.counted(len(found.tables), 'table')} equal the restore point"
                 if not different
@@ -253,25 +255,25 @@ class Rehearsal:
             ),
         )
 
-    def _prove(self, name: str, title: str, holds: bool, said: str) -> None:
-        self.proofs.append(Proof(name=name, title=title, holds=holds, said=said))
+    def _prove(self, name: str, title: str, holds: bool, evidence: str) -> None:
+        self.proofs.append(Proof(name=name, title=title, holds=holds, said=evidence))
 
     def outages(self) -> Outages | None:
-        """What users would have noticed."""
+        """Return the outages that users would have noticed."""
         if self.report is None:
             return None
         took = self.report.seconds
         return Outages(write=took.write_outage, read=took.read_outage, fence=self.report.fence.proof)
 
 
-def _told(error: LastgoodError | psycopg.Error | OSError, phase: str) -> LastgoodError:
-    """The error as one of ours."""
+def _as_failure(error: LastgoodError | psycopg.Error | OSError, phase: str) -> LastgoodError:
+    """Convert an error to a LastgoodError."""
     if isinstance(error, LastgoodError):
         return error
     if isinstance(error, psycopg.Error):
-        return server_errors.failed(error, f"rehearse the phase {phase}", state=SCRATCH_ONLY)
+        return server_errors.failed(error, f"rehearse phase {phase}", state=SCRATCH_ONLY)
     return Failed(
-        f"cannot rehearse the phase {phase}: {(error.strerror or str(error)).lower()}",
-        hint="See whether the disk that the drill works on is full: --folder names another one.",
+        f"cannot rehearse phase {phase}: {(error.strerror or str(error)).lower()}",
+        hint="Check whether the disk of the drill is full. To use another one: --folder FOLDER",
         state=SCRATCH_ONLY,
     )

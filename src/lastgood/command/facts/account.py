@@ -1,4 +1,4 @@
-"""The facts of anything that can be named: a restore point, or a database by its URL."""
+"""The facts of a restore point, a kept database, or a database given by its URL."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def of_database(
     emit: Emit = silent,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Facts:
-    """Reads a database in one snapshot; ``like`` makes the account comparable with another. Without ``digests`` rows
-    are only counted. Raises Failed."""
+    """Read a database in one snapshot. ``like`` makes the facts comparable with others. Without ``digests``, rows are
+    only counted. Raises Failed."""
     emit(StageStarted("facts", "read the database"))
     started = monotonic()
     try:
         found = facts_at(target, like=like, digests=digests, emit=emit, cancelled=cancelled)
     except psycopg.Error as error:
-        # Nothing told us that we were ever let in: a refused login is what it most likely is.
+        # Without an SQLSTATE there was no session yet: most likely the login failed.
         context: server_errors.Context = "connect" if error.sqlstate is None else "any"
         raise server_errors.failed(error, "read the database", context=context, state=NOT_REACHED) from error
     emit(StageDone("facts", monotonic() - started, found.summary))
@@ -50,8 +50,8 @@ def of_point(
     emit: Emit = silent,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Facts:
-    """Reads a restore point (or several files that are one) from end to end, without restoring it. Raises BadPoint,
-    Interrupted. ``database`` chooses one from a cluster dump."""
+    """Read a restore point, or the several files of one, from end to end without restoring it. ``database`` selects one
+    from a cluster dump. Raises BadPoint, Interrupted."""
     point = points.gather(store, names)
     emit(StageStarted("facts", f"read {point.path.name}"))
     started = monotonic()
@@ -72,8 +72,8 @@ def of_named(
     emit: Emit = silent,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Facts:
-    """The facts of a database when the only one of ``names`` is a URL, or the name of a kept database of ``server``; of
-    a restore point otherwise."""
+    """Return the facts of a database if ``names`` is one URL, or one kept database of ``server``; otherwise those of a
+    restore point."""
     if len(names) == 1 and redact.is_url(names[0]):
         return of_database(Target.parse(names[0]), like=like, emit=emit, cancelled=cancelled)
     if len(names) == 1 and server is not None and _is_kept(server, store, names[0]):
@@ -85,6 +85,6 @@ def _is_kept(server: Target, store: Path, name: str) -> bool:
     try:
         points.find(store, name)
     except BadPoint:
-        with suppress(LastgoodError, psycopg.Error):  # then it is a restore point that is not there
+        with suppress(LastgoodError, psycopg.Error):  # otherwise report the missing restore point
             return is_kept(server, name)
     return False

@@ -27,7 +27,7 @@ def facts(
         list[str] | None,
         typer.Argument(
             metavar="A [B]",
-            help="A restore point, a kept database, a database's URL, or - for standard input; another one, to "
+            help="A restore point, a kept database, the URL of a database, or - for standard input; a second one to "
             "compare with the first. The files of one dump (roles.sql, schema.sql, data.sql) count as one.",
             autocompletion=points,
         ),
@@ -37,8 +37,8 @@ def facts(
 ) -> int | None:
     """Show what restore points and databases contain, or compare two.
 
-    Rows and a content digest of every table, sequences, newest time stamps, the migration version and the number
-    of objects. Without A: those of the live database. A comparison that finds a difference ends with 3.
+    Shows the row count and content digest of every table, sequences, newest time stamps, the migration version and the
+    number of objects. Without A, shows the live database. A comparison that finds a difference exits with 3.
     """
     from lastgood.command.facts import account
     from lastgood.command.facts import show as shown
@@ -49,8 +49,8 @@ def facts(
     a, b = [*wanted, None, None][:2]
     if live and (a is None or b is not None):
         raise UsageError(
-            "cannot compare: --live compares the live database with one other",
-            hint="Give one restore point or URL: lastgood facts POINT --live",
+            "cannot compare: --live takes exactly one restore point, database or URL",
+            hint="Give one: lastgood facts POINT --live",
             state=config.NOTHING_LOOKED_AT,
         )
     for name in given or ():

@@ -1,4 +1,4 @@
-"""What a restore point or a database contains, and in what two of them differ."""
+"""The facts of a restore point or a database, and the differences between two."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lastgood.text import units
 
 
 def show(screen: Screen, facts: Facts) -> None:
-    """All tables, largest first, and the rest in numbers."""
+    """Print a summary, then all tables, largest first."""
     migration = facts.migration
     screen.say(
         f"{units.counted(facts.rows, 'row')} in {units.counted(len(facts.tables), 'table')}"
@@ -53,7 +53,7 @@ def show(screen: Screen, facts: Facts) -> None:
 
 
 def show_comparison(screen: Screen, comparison: Comparison, expected: str, found: str) -> None:
-    """Every difference, or that there is none; then what could not be compared."""
+    """Print every difference, or that there is none, then what could not be compared."""
     tables = units.counted(len(comparison.tables), "table")
     if comparison.equal:
         rows = sum(table.rows for table in comparison.tables)

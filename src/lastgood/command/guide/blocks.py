@@ -1,4 +1,4 @@
-"""The blocks of a guide: taken out of its text, and run as a person would who pastes them into a terminal."""
+"""The blocks of a guide: extracted from its text, and run as if pasted into a terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lastgood.process import run as child
 
 NAMES = "names"
 QUICK = "quick"
-# What a rollback by hand takes, in this order. Hooks stop and start the real application: see ``chosen``.
+# The blocks of a manual rollback, in order. Hooks stop and start the real application: see ``chosen``.
 ROLLBACK = (
     "start",
     "point",
@@ -47,7 +47,7 @@ _FIRST = re.compile(r"# \[([\w-]+)\] (.+)\n")
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Commands that belong together. ``section`` is the heading that they stand under, ``title`` what they do."""
+    """Commands that belong together. ``section``: the heading above them. ``title``: their purpose."""
 
     id: str
     section: str
@@ -62,7 +62,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """How a block ended: ``status`` None when it ran out of time. ``output`` is the end of what it printed."""
+    """The result of a block. ``status`` is None after a timeout. ``output`` is the end of its output."""
 
     block: Block
     status: int | None
@@ -70,13 +70,13 @@ class Ran:
     seconds: float
 
     @property
-    def well(self) -> bool:
-        """Whether every command of it succeeded."""
+    def succeeded(self) -> bool:
+        """Whether every command succeeded."""
         return self.status == 0
 
 
 def blocks(guide: str) -> list[Block]:
-    """All blocks of a guide that can be executed, in the order of its text. Others (``text``) are not among them."""
+    """Return the executable blocks of a guide, in the order of its text. Blocks of ``text`` are not executable."""
     headings = [(found.start(), found[1]) for found in _HEADING.finditer(guide)]
     result = []
     for fence in _FENCE.finditer(guide):
@@ -88,7 +88,7 @@ def blocks(guide: str) -> list[Block]:
 
 
 def chosen(among: Iterable[Block], ids: Sequence[str], *, hooks: bool = False) -> list[Block]:
-    """The blocks of these names, in that order; those with ``hooks`` only on request, and only where there are any."""
+    """Return the blocks with these names, in that order. Existing hook blocks are included only with ``hooks``."""
     found = {block.id: block for block in among}
     return [found[each] for each in ids if each in found and (hooks or not found[each].hook)]
 
@@ -102,11 +102,11 @@ def run(
     seconds: float = 3600.0,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Iterator[Ran]:
-    """Runs the ``wanted`` blocks one after the other, each in a shell of its own, and gives how each ended; after one
-    that failed no other is begun. ``every``: all of the guide's, as the one with the names stands before each.
+    """Run the ``wanted`` blocks one after another, each in its own shell, and yield each result. Stop after a failure.
+    ``every``: all blocks of the guide, because the block with the names precedes each.
 
-    ``environment`` is added to ours (``PATH``, ``PGPASSWORD``). psql, pg_dump, pg_restore and the usual small programs
-    (``cat``, ``head``, ``sha256sum``) must be on its PATH. Raises OSError when there is no shell.
+    ``environment`` is added to that of this process (``PATH``, ``PGPASSWORD``). psql, pg_dump, pg_restore and the usual
+    small programs (``cat``, ``head``, ``sha256sum``) must be on its PATH. Raises OSError when there is no shell.
     """
     before = {each.id: each.text for each in every if each.id in (NAMES, QUICK)}
     with tempfile.TemporaryDirectory(prefix="lastgood-guide-") as place:
@@ -126,5 +126,5 @@ def run(
             spent = time.monotonic() - began
             ran = Ran(block, ended.status if ended else None, ended.output if ended else "", spent)
             yield ran
-            if not ran.well:
+            if not ran.succeeded:
                 return

@@ -24,26 +24,26 @@ if TYPE_CHECKING:
 def guide_(
     session: Session,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", help="Where to write it; - for standard output.")
+        Path, typer.Option("--output", "-o", metavar="FILE", help="The file to write; - for standard output.")
     ] = Path(FILE),
-    html: Annotated[bool, typer.Option("--html", help="Also as one HTML page, beside it.")] = False,
+    html: Annotated[bool, typer.Option("--html", help="Also write it as an HTML page, next to it.")] = False,
     section: Annotated[
         Path | None,
-        typer.Option("--readme", metavar="FILE", help="Add or refresh the section on operations in this README."),
+        typer.Option("--readme", metavar="FILE", help="Add or update the section on operations in this README."),
     ] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Write nothing; say whether the guide is out of date (status 3).")
+        bool, typer.Option("--check", help="Write nothing; check whether the guide is out of date (status 3).")
     ] = False,
     point: Annotated[
         str | None,
-        typer.Option("--point", metavar="POINT", help="Go back to this restore point.", autocompletion=points),
+        typer.Option("--point", metavar="POINT", help="The restore point to roll back to.", autocompletion=points),
     ] = None,
 ) -> int | None:
     """Write the rollback procedure as plain commands.
 
-    For somebody who has psql, pg_dump and pg_restore, and not lastgood: with this database's names, tables and roles,
-    and its newest restore point. Every block of commands in it can be pasted as it is. It holds no password. Of the
-    database it only reads the catalogue.
+    For an operator who has psql, pg_dump and pg_restore, but not lastgood. It contains the names, tables and roles of
+    this database, and its newest restore point. Every block of commands can be pasted as it is. It contains no
+    password. Only the catalogue of the database is read.
     """
     from lastgood.command.guide import freshness, guide, readme
     from lastgood.command.guide import show as shown
@@ -53,28 +53,28 @@ def guide_(
     if check and (html or section is not None or to_stdout):
         raise UsageError(
             "cannot check and write in one call: --check writes nothing",
-            hint="Run `lastgood guide --check` alone, and `lastgood guide` with what it shall write.",
+            hint="Run `lastgood guide --check` without options for output.",
             state=config.NOTHING_LOOKED_AT,
         )
     if section is not None and to_stdout:
         raise UsageError(
             "cannot link to standard output: --readme needs a guide in a file",
-            hint="Name one with --output, or leave --output out.",
+            hint="Give a file with --output, or leave --output out.",
             state=config.NOTHING_LOOKED_AT,
         )
     others = [output.with_suffix(".html")] if html else []
     others += [section] if section is not None else []
     if not to_stdout and output.resolve() in {other.resolve() for other in others}:
         raise UsageError(
-            f'cannot write two things to "{output}"',
-            hint="Name another file for the guide, with --output.",
+            f'cannot write two documents to "{output}"',
+            hint="Give another file for the guide with --output.",
             state=config.NOTHING_LOOKED_AT,
         )
     before = _read(output, "check the guide") if check else b""
     around = _read(section, "add a section") if section is not None else b""
     file = session.settings.file
     with session.events() as emit:
-        subject = guide.look(
+        subject = guide.subject_of(
             session.target,
             session.settings.store,
             point=point,
@@ -90,23 +90,23 @@ def guide_(
         session.result(found.document(), lambda: shown.show_check(session.screen, found))
         return 3 if reasons else None
     text = shown.document(subject)
-    beside = output.with_suffix(".html") if html else None
+    html_page = output.with_suffix(".html") if html else None
     if to_stdout and not session.settings.json:
         typer.echo(shown.html(subject, text) if html else text, nl=False)
         return None
     if not to_stdout:
-        # What can be refused comes first: then nothing is written.
+        # Steps that can be refused come first, so that nothing is written then.
         merged = (
             readme.with_section(around, shown.operations(subject, output, section), str(section)) if section else b""
         )
         _write(output, text.encode())
-        if beside is not None:
-            _write(beside, shown.html(subject, text).encode())
+        if html_page is not None:
+            _write(html_page, shown.html(subject, text).encode())
         if section is not None and merged != around:
             _write(section, merged)
     report = GuideReport(
         file=str(output),
-        html=str(beside) if beside is not None and not to_stdout else None,
+        html=str(html_page) if html_page is not None and not to_stdout else None,
         readme=str(section) if section is not None else None,
         database=subject.live,
         point=str(subject.point.path),
@@ -135,13 +135,13 @@ def _read(file: Path, what: str) -> bytes:
     except OSError as error:
         raise UsageError(
             f'cannot {what}: cannot read "{file}": {(error.strerror or str(error)).lower()}',
-            hint="Name the file as it is called from here.",
+            hint="Check the path; it is relative to the current folder.",
             state=config.NOTHING_LOOKED_AT,
         ) from error
 
 
 def _write(file: Path, content: bytes) -> None:
-    # What a link points to is written, and keeps its rights.
+    # The target of a link is written, and keeps its permissions.
     place = file.resolve()
     mode = place.stat().st_mode & 0o777 if place.exists() else 0o644
     try:
@@ -150,5 +150,5 @@ def _write(file: Path, content: bytes) -> None:
     except OSError as error:
         raise UsageError(
             f'cannot write "{file}": {(error.strerror or str(error)).lower()}',
-            hint="Name a file in a folder that exists and may be written to, with --output.",
+            hint="Give a file in an existing, writable folder with --output.",
         ) from error

@@ -1,4 +1,4 @@
-"""Is a guide out of date? It carries a line that no reader shows, in which stands what it was written from."""
+"""Detection of outdated guides. A guide contains a hidden line that records what it was written from."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _LINE = re.compile(r'^\[//\]: # "lastgood guide ([A-Za-z0-9+/=]+)"$', re.MULTILI
 
 
 class Stamp(Frozen):
-    """What a guide was written from. The texts of 16 digits are digests; ``commands`` of all its blocks, by which it
-    shows when somebody edited them."""
+    """What a guide was written from. The texts of 16 digits are digests; ``commands`` covers all blocks, so that manual
+    edits are detected."""
 
     format: int = 1
     database: str
@@ -44,7 +44,7 @@ class Stamp(Frozen):
 
 
 def stamp(subject: Subject) -> Stamp:
-    """What the guide of this subject is written from."""
+    """Build the stamp of a guide for this subject."""
     keywords = subject.target.keywords
     return Stamp(
         database=subject.live,
@@ -67,13 +67,13 @@ def stamp(subject: Subject) -> Stamp:
 
 
 def line(subject: Subject) -> str:
-    """The line: a comment, as far as Markdown has such a thing."""
+    """Return the hidden line: the nearest thing to a comment in Markdown."""
     text = base64.b64encode(stamp(subject).model_dump_json().encode()).decode()
     return f'[//]: # "lastgood guide {text}"'
 
 
 def read(guide: str) -> Stamp | None:
-    """What a guide's line says; None where there is none, or it can't be understood."""
+    """Read the stamp in a guide; None if it is missing or malformed."""
     found = _LINE.search(guide)
     try:
         return Stamp.model_validate_json(base64.b64decode(found[1], validate=True)) if found is not None else None
@@ -82,35 +82,35 @@ def read(guide: str) -> Stamp | None:
 
 
 def stale(guide: str, subject: Subject) -> Iterator[str]:
-    """Why a guide must be written anew, in sentences without a full stop; none when it is up to date."""
+    """Yield the reasons why a guide is out of date, without full stops; none if it is current."""
     then, now = read(guide), stamp(subject)
     if then is None:
-        yield "it was not written by lastgood, or the line that says from what it was written is gone"
+        yield "it was not written by lastgood, or the line that records its origin is missing"
         return
     if (then.database, then.server) != (now.database, now.server):
-        yield f'it is about the database "{then.database}" ({then.server or "libpq decides where"})'
+        yield f'it describes another database, "{then.database}" ({then.server or "server from libpq defaults"})'
         return
     if then.major != now.major:
-        yield f"it is for PostgreSQL {then.major}, and the server is {now.major}"
+        yield f"it is for PostgreSQL {then.major}, but the server is version {now.major}"
     if then.point != now.point or then.point_made_at != now.point_made_at:
         yield (
-            f'it goes back to "{Path(then.point).name}" ({_when(then.point_made_at)}); the newest restore point is '
-            f'"{Path(now.point).name}" ({_when(now.point_made_at)})'
+            f'it uses restore point "{Path(then.point).name}" ({_when(then.point_made_at)}); the newest restore point '
+            f'is "{Path(now.point).name}" ({_when(now.point_made_at)})'
         )
     if then.tables_digest != now.tables_digest:
-        yield f"the database has other tables than then ({then.tables} then, {now.tables} now)"
+        yield f"the tables of the database changed ({then.tables} then, {now.tables} now)"
     if then.grants != now.grants:
-        yield "owners, grants or objects that have them were changed since"
+        yield "owners, grants or their objects changed"
     if then.settings != now.settings:
-        yield "the database's owner, grants, limit or settings were changed since"
+        yield "owner, grants, connection limit or settings of the database changed"
     if then.hooks != now.hooks:
-        yield "the commands that stop and start the application (lastgood.toml, [hooks]) were changed since"
+        yield "the commands that stop and start the application (lastgood.toml, [hooks]) changed"
     if then.texts != now.texts:
-        yield "another version of lastgood wrote it, with other commands"
+        yield "it was written by another version of lastgood, with other commands"
     if then.commands != _commands(guide):
         yield "its commands were edited by hand"
     if subject.made_at >= then.review:
-        yield f"it should have been looked through by {then.review:%Y-%m-%d}"
+        yield f"its review was due on {then.review:%Y-%m-%d}"
 
 
 def _when(moment: datetime) -> str:

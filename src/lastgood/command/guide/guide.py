@@ -1,17 +1,17 @@
-"""The guide: the procedure of a rollback as plain commands, for somebody who has psql, pg_dump and pg_restore only.
+"""The guide: the rollback procedure as plain commands, for an operator with only psql, pg_dump and pg_restore.
 
-``look`` finds out about a database and its newest restore point, ``executable`` gives the blocks of its guide, and
-``run`` runs some of them as a person would who pastes them into a terminal. The same blocks stand in the text, around
-which ``lastgood.command.guide.show`` writes the prose.
+``subject_of`` reads a database and its newest restore point, ``executable`` returns the blocks of its guide, and
+``run`` runs some of them as if pasted into a terminal. ``lastgood.command.guide.show`` writes the prose around the same
+blocks.
 """
 
 from lastgood.command.guide.blocks import HOOKS, ROLLBACK, UNDO, Block, Ran, blocks, chosen, run
-from lastgood.command.guide.subject import Subject, look
+from lastgood.command.guide.subject import Subject, subject_of
 from lastgood.command.guide.writing import body
 
 
 def executable(subject: Subject) -> list[Block]:
-    """All blocks of the guide for this subject, in the order of its text."""
+    """Return all blocks of the guide for this subject, in the order of its text."""
     return blocks(body(subject, {}))
 
 
@@ -26,6 +26,6 @@ __all__ = [
     "body",
     "chosen",
     "executable",
-    "look",
     "run",
+    "subject_of",
 ]

@@ -1,6 +1,6 @@
-"""Names from a database, written so that a shell, libpq and SQL each read exactly that name.
+"""Quoting of names from a database, so that a shell, libpq and SQL each read exactly that name.
 
-What is written stays in one line, whatever the name holds: it can't leave its here-document, its block or its table.
+The result is always one line: a name cannot break out of its here-document, its block or its table.
 """
 
 from __future__ import annotations
@@ -15,23 +15,24 @@ WIDTH = 118
 
 
 def word(text: str) -> str:
-    """One word of a POSIX shell, in quotes where it needs them. A text that ends with a line end can't be written so:
-    see ``assigned``."""
+    """Quote one word for a POSIX shell if needed. A text that ends with a newline cannot be written so: see
+    ``assigned``."""
     if text.isprintable():
         return shlex.quote(text)
     return f'"$(printf -- {_formatted(text)})"'
 
 
 def assigned(name: str, text: str) -> str:
-    """``export NAME=…``. The shell drops line ends at the end of a command's output: something stands behind them."""
+    """Return ``export NAME=…``. The shell strips trailing newlines of a command's output, so a character follows
+    them."""
     if text.isprintable():
         return f"export {name}={word(text)}"
     return f'{name}={word(text + ".")}; export {name}="${{{name}%.}}"'
 
 
 def command_line(words: Sequence[str], numbers: Iterator[int]) -> str:
-    """A command with its arguments. Guides are passed on: each secret is replaced by a variable, with a number of its
-    own out of ``numbers``."""
+    """Return a command with its arguments. Guides are shared, so each secret is replaced by a variable, numbered from
+    ``numbers``."""
     return " ".join(_open_word(each, numbers) for each in redact.hidden(words))
 
 
@@ -42,13 +43,13 @@ def _open_word(text: str, numbers: Iterator[int]) -> str:
 
 
 def _formatted(text: str) -> str:
-    """A format for printf that gives these bytes."""
+    """Return a printf format that produces these bytes."""
     plain = set(range(0x20, 0x7F)) - set(b"'\\%!")
     return "'" + "".join(chr(byte) if byte in plain else f"\\{byte:03o}" for byte in text.encode()) + "'"
 
 
 def literal(text: str) -> str:
-    """A text in SQL, whatever standard_conforming_strings says."""
+    """Quote a text for SQL, independent of standard_conforming_strings."""
     if text.isprintable() and "\\" not in text:
         return "'" + text.replace("'", "''") + "'"
     escaped = text.replace("\\", "\\\\").replace("'", "''")
@@ -60,8 +61,8 @@ def _escaped(code: int) -> str:
 
 
 def setting(keyword: str, text: str, *, open_end: bool = False) -> str:
-    """``keyword=value`` of a connection string. ``open_end``: something is to be put behind the value; then the quote
-    that ends it, if it needs one, is left out (see ``needs_quotes``)."""
+    """Return ``keyword=value`` of a connection string. ``open_end``: the value is extended later, so the closing quote,
+    if any, is left out (see ``needs_quotes``)."""
     if not needs_quotes(text):
         return f"{keyword}={text}"
     escaped = text.replace("\\", "\\\\").replace("'", "\\'")
@@ -69,12 +70,12 @@ def setting(keyword: str, text: str, *, open_end: bool = False) -> str:
 
 
 def needs_quotes(text: str) -> bool:
-    """Whether a value of a connection string stands in quotes."""
+    """Whether a value of a connection string needs quotes."""
     return re.fullmatch(r"[\w./:@%+,-]+", text, re.ASCII) is None
 
 
 def insert(table: str, rows: Iterable[str]) -> str:
-    """``INSERT INTO table VALUES`` of rows that are SQL already, as many in a line as there is room for."""
+    """Return ``INSERT INTO table VALUES`` for rows in SQL notation, with as many rows per line as fit."""
     lines: list[str] = []
     for row in rows:
         if lines and len(lines[-1]) + len(row) + 2 <= WIDTH:

@@ -1,4 +1,4 @@
-"""The section on operations in a README: added or refreshed between its marks; no other byte is changed."""
+"""The section on operations in a README, added or updated between its markers. No other byte is changed."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ UNCHANGED = "The file was not changed."
 
 
 def with_section(readme: bytes, section: str, name: str) -> bytes:
-    """``readme`` with ``section`` between its marks; where there are none, at its end.
+    """Return ``readme`` with ``section`` between its markers, or at the end if there are none.
 
-    Lines end as they do in the file. ``name`` is what messages call it. Raises Refused when the marks are damaged, or
-    it is no text.
+    Keeps the line endings of the file. ``name``: the file name for messages. Raises Refused when the markers are
+    damaged or the file is not text.
     """
     if b"\0" in readme:
         raise Refused(
-            f'cannot add a section to "{name}": it is no text in UTF-8 or the like',
-            hint="Save it as UTF-8, and run the same command again.",
+            f'cannot add a section to "{name}": it is not a text file',
+            hint="Save it as UTF-8, then run the command again.",
             state=UNCHANGED,
         )
     begins, ends = readme.count(BEGIN), readme.count(END)
     if (begins, ends) not in ((0, 0), (1, 1)) or readme.find(BEGIN) > readme.find(END):
         raise Refused(
-            f'cannot refresh the section in "{name}": its marks are damaged ({_told(readme, begins, ends)})',
-            hint=f'Each must stand there once, in this order: "{BEGIN.decode()}" and "{END.decode()}". Mend them, or '
-            "remove both and all between them.",
+            f'cannot update the section in "{name}": its markers are damaged ({_damage(readme, begins, ends)})',
+            hint=f'Fix them so that each occurs once, "{BEGIN.decode()}" before "{END.decode()}", or remove both and '
+            "everything between them.",
             state=UNCHANGED,
         )
     newline = _newline(readme)
@@ -37,9 +37,9 @@ def with_section(readme: bytes, section: str, name: str) -> bytes:
     return readme + gap + marked + newline
 
 
-def _told(readme: bytes, begins: int, ends: int) -> str:
+def _damage(readme: bytes, begins: int, ends: int) -> str:
     if begins == ends == 1:
-        return "the end stands before the beginning"
+        return "end before begin"
     return f"{begins} × begin, {ends} × end"
 
 

@@ -1,4 +1,4 @@
-"""What ``lastgood guide`` tells: what was written, or whether a guide is out of date."""
+"""The results of ``lastgood guide`` as data: the written guide, or whether a guide is out of date."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from lastgood.models import Document, Frozen
 
 
 class GuideSection(Frozen):
-    """A heading of the guide, with the blocks of commands that stand under it."""
+    """A heading of the guide, with the blocks of commands below it."""
 
     title: str
     blocks: tuple[str, ...]
 
 
 class GuideReport(Document):
-    """A guide that was written. ``html`` and ``readme`` are null where they were not asked for."""
+    """A guide that was written. ``html`` and ``readme`` are null if not requested."""
 
     file: str
     html: str | None
@@ -29,7 +29,7 @@ class GuideReport(Document):
 
 
 class GuideCheck(Document):
-    """Whether a guide is up to date, and if not, why."""
+    """Whether a guide is up to date, and the reasons if it is not."""
 
     file: str
     current: bool

@@ -1,4 +1,4 @@
-"""What a guide is written about: one database, its newest restore point, and what surrounds them. Changes nothing."""
+"""The subject of a guide: one database, its newest restore point, and their surroundings. Changes nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lastgood import points
 from lastgood.command.guide import FILE
 from lastgood.command.guide.parts import part
 from lastgood.command.recover.evidence import Platform
-from lastgood.command.recover.platform import recognise, roles_that_tell
+from lastgood.command.recover.platform import identifying_roles, recognise
 from lastgood.config.tables import Guide, Hooks, Tables
 from lastgood.errors import NOT_REACHED, Refused
 from lastgood.events import Emit, silent
@@ -30,8 +30,8 @@ from lastgood.postgres.errors import failed
 from lastgood.postgres.server import Connection, Target
 from lastgood.postgres.state import DatabaseState
 
-# What a guide is called unless somebody calls it otherwise.
-# From so many objects with locks of their own on, one transaction may not hold a restore (max_locks_per_transaction).
+# The default file name of a guide.
+# With this many tables, one transaction may run out of locks during a restore (max_locks_per_transaction).
 MANY = 1000
 _TABLES = """
 SELECT n.nspname::text, c.relname::text FROM pg_catalog.pg_class c
@@ -51,9 +51,9 @@ GROUP BY 1 ORDER BY 1
 
 @dataclass(frozen=True, slots=True)
 class PointOfGuide:
-    """The restore point of a guide. ``sha256`` is None where nobody noted it, or it is a folder. ``known``: its facts
-    are those of its manifest. ``carries``: it brings owners and grants along. ``single``: one transaction can hold
-    it."""
+    """The restore point of a guide. ``sha256`` is None if it was not recorded, or for a folder. ``known``: its facts
+    come from its manifest. ``carries``: it contains owners and grants. ``single``: it can be restored in one
+    transaction."""
 
     path: Path
     made_at: datetime
@@ -68,9 +68,9 @@ class PointOfGuide:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """All that a guide tells. ``privileges``: what the capture query of the guide gave, as it was printed. ``roles``:
-    name and tables of those that were granted something. ``tables``: schema and name, of the live database. ``past``:
-    when it was last put back or rehearsed, as far as this machine knows."""
+    """The content of a guide. ``privileges``: the result of the guide's capture query. ``roles``: name and number of
+    tables of roles with grants. ``tables``: schema and name, of the live database. ``past``: the last rollback or
+    rehearsal recorded on this machine."""
 
     target: Target
     live: str
@@ -102,16 +102,16 @@ class Subject:
 
     @property
     def review(self) -> datetime:
-        """When somebody must look the guide through again."""
+        """When the next review of the guide is due."""
         return datetime.fromtimestamp(self.made_at.timestamp() + self.guide.review_every, UTC)
 
     @property
     def tables_digest(self) -> str:
-        """One short text for all names of tables."""
+        """A digest of all table names."""
         return hashlib.sha256(json.dumps(self.tables).encode()).hexdigest()[:16]
 
 
-def look(
+def subject_of(
     target: Target,
     store: Path,
     *,
@@ -122,10 +122,10 @@ def look(
     file: str = FILE,
     emit: Emit = silent,
 ) -> Subject:
-    """Looks at the live database and at its newest valid restore point (or the one that ``point`` names).
+    """Read the live database and its newest valid restore point, or the one that ``point`` names.
 
-    A point with a manifest is not read, as its facts stand there; any other is read to its end. ``state``: where the
-    journals of runs lie. Raises BadPoint when there is none, Refused, Failed.
+    A point with a manifest is not read, because the manifest has its facts; any other is read to its end. ``state``:
+    the folder of the journals. Raises BadPoint when there is none, Refused, Failed.
     """
     settings = tables or Tables()
     live = target.dbname
@@ -134,7 +134,7 @@ def look(
         found = database.describe(maintenance, live)
         own = DatabaseState.read(maintenance, live)
         known = maintenance.execute(
-            "SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = ANY (%s)", [roles_that_tell()]
+            "SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = ANY (%s)", [identifying_roles()]
         )
         platform = recognise(settings.recover.platform, target.keywords, [row[0] for row in known], None)
         place = maintenance.info.dbname
@@ -174,16 +174,16 @@ def look(
 
 
 def captured(connection: Connection) -> Mapping[str, Any]:
-    """Owners and grants of everything, by the very query of the guide."""
+    """Capture owners and grants of everything with the query of the guide."""
     row = connection.execute(_capture().encode()).fetchone()
     assert row is not None  # aggregates always give a row
-    told: Mapping[str, Any] = row[0]
-    return told
+    captured_privileges: Mapping[str, Any] = row[0]
+    return captured_privileges
 
 
 @cache
 def _capture() -> str:
-    """The guide's temporary views and its query as one statement: not everybody may make temporary objects."""
+    """Return the guide's temporary views and its query as one statement: a role may lack the TEMPORARY privilege."""
     views = re.findall(r"^CREATE TEMP VIEW (\w+) AS\n(.*?);$", part("things.sql"), re.MULTILINE | re.DOTALL)
     parts = ",\n".join(f"{name} AS (\n{query}\n)" for name, query in views)
     return f"WITH {parts}\n{part('capture.sql')}".replace("pg_temp.", "")
@@ -203,8 +203,8 @@ def _point(store: Path, name: str | None, live: str, emit: Emit) -> PointOfGuide
     point, source = glance.point, glance.source
     if point.files or source.kind == "set":
         raise Refused(
-            f'cannot write the guide: the restore point "{point.path}" is made of several files',
-            hint="Make one that is a single file: lastgood backup. Or name another one with --point.",
+            f'cannot write the guide: restore point "{point.path}" consists of several files',
+            hint="Make a restore point in a single file with lastgood backup, or give another one with --point.",
         )
     facts, carries = glance.facts, True
     if facts is None or point.manifest is None:
@@ -213,9 +213,9 @@ def _point(store: Path, name: str | None, live: str, emit: Emit) -> PointOfGuide
         carries = summary.has_owners and summary.has_acls
         if summary.cluster or summary.create:
             raise Refused(
-                f'cannot write the guide: the restore point "{point.path}" makes databases itself, which nobody should '
-                "run by hand",
-                hint="Make one that does not: lastgood backup. Or name another one with --point.",
+                f'cannot write the guide: restore point "{point.path}" creates databases itself, which is not safe by '
+                "hand",
+                hint="Make another restore point with lastgood backup, or give another one with --point.",
             )
     many = len(facts.tables) + facts.large_objects.count >= MANY or facts.large_objects.count > 0
     return PointOfGuide(

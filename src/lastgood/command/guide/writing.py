@@ -1,7 +1,7 @@
 """The text of a guide: its parts, with this database's names in them.
 
-What stands in blocks is written here, for a shell and SQL. Prose is Markdown, where names must be written otherwise:
-who renders it hands that over, piece by piece.
+This module writes the content of the blocks, quoted for a shell and SQL. Prose is Markdown with other quoting, so the
+renderer passes it in, piece by piece.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from lastgood.postgres.server import SECRETS
 
 ORDER = ("quick.md", "names.md", "before.md", "procedure.md", "verify.md", "undo.md", "scenarios.md", "trouble.md")
 LAST = "practices.md"
-# What a role or the server itself may have set, and would cut these commands short.
+# Settings of a role or the server that could cancel these commands.
 OPTIONS = ("statement_timeout=0", "lock_timeout=0", "idle_in_transaction_session_timeout=0")
 OPTIONS_17 = ("transaction_timeout=0",)
-# The longest number of an attempt that the names have room for.
+# The longest number of an attempt that fits into the names.
 RUN = "x" * 11
 _PLACE = re.compile(r"\{\{(\w+)\}\}")
 _STAMP = re.compile(r"\d{4}-\d\d-\d\d(?: \d\d:\d\d:\d\d(?:\.\d+)?(\+\d\d)?)?")
 
 
 def body(subject: Subject, prose: Mapping[str, str]) -> str:
-    """All parts in their order. ``prose``: what stands in places outside of blocks; a place that it lacks stays empty,
-    which is all the same to whoever wants the blocks alone."""
+    """Return all parts in order. ``prose``: the values of placeholders outside blocks. A missing one leaves its place
+    empty, which is sufficient for the blocks alone."""
     values = {**_values(subject), **prose}
     return "\n".join(_filled(part(name), values) for name in (*ORDER, LAST))
 
 
 def _filled(text: str, values: Mapping[str, str]) -> str:
-    # In one pass: what a value holds is no place to be filled.
+    # In one pass, so that placeholders inside values are not replaced.
     return _PLACE.sub(lambda found: values.get(found[1], ""), text)
 
 
@@ -75,10 +75,10 @@ def _values(subject: Subject) -> dict[str, str]:
 
 
 def _variables(subject: Subject) -> Iterator[str]:
-    """How to reach the server: what is known, as libpq's own variables. What is left open, libpq decides."""
+    """Yield the libpq variables to reach the server. Unknown ones are left to libpq's defaults."""
     known = {each.keyword.decode(): each.envvar.decode() for each in pq.Conninfo.get_defaults() if each.envvar}
     given = {key: value for key, value in subject.target.keywords.items() if key not in SECRETS}
-    # In a service file stands a database, too; the connection strings below name theirs and win.
+    # A service file may name a database; the connection strings below name theirs and take precedence.
     yield "unset PGDATABASE PGHOSTADDR" + ("" if "service" in given else " PGSERVICE")
     for key, value in sorted(given.items()):
         if key not in ("dbname", "options", "application_name", "client_encoding") and key in known:
@@ -123,14 +123,14 @@ def _hooks(subject: Subject, stage: str) -> str:
     if not commands:
         if stage == "stop":
             return (
-                "`lastgood.toml` names no commands that stop the application (`[hooks]`): stop it by your platform's\n"
-                "own means, workers and scheduled jobs too.\n"
+                "`lastgood.toml` has no commands to stop the application (`[hooks]`). Stop it with the tools of your\n"
+                "platform, including workers and scheduled jobs.\n"
             )
-        return "Start the application again, by your platform's own means."
+        return "Start the application again with the tools of your platform."
     number = itertools.count(1)
     when, what = ("before", "Stop") if stage == "stop" else ("after", "Start")
     lines = [
-        f"# [hook-{stage}] {what} the application, by its own commands (lastgood.toml, [hooks])",
+        f"# [hook-{stage}] {what} the application with its own commands (lastgood.toml, [hooks])",
         "( set -eu",
         '  export LASTGOOD_LIVE="$LIVE" LASTGOOD_KEPT="$KEPT" LASTGOOD_SHADOW="$SHADOW" LASTGOOD_POINT="$POINT"',
         f"  export LASTGOOD_RUN=\"by-hand-$RUN\" LASTGOOD_STAGE='{when} the switch'",
@@ -141,14 +141,15 @@ def _hooks(subject: Subject, stage: str) -> str:
     return "```sh\n" + "\n".join(lines) + "\n```\n"
 
 
-def privileges(told: Mapping[str, Any]) -> str:
-    """Owners and grants as JSON, a line for each group of objects that are alike, in ASCII: no name leaves its line."""
-    objects = ",\n".join(json.dumps(each) for each in told["objects"])
-    return f'{{"defaults": {json.dumps(told["defaults"])}, "objects": [\n{objects}\n]}}'
+def privileges(captured: Mapping[str, Any]) -> str:
+    """Render owners and grants as ASCII JSON, one line per group of equal objects: no name can break out of its
+    line."""
+    objects = ",\n".join(json.dumps(each) for each in captured["objects"])
+    return f'{{"defaults": {json.dumps(captured["defaults"])}, "objects": [\n{objects}\n]}}'
 
 
 def expected(facts: Facts) -> str:
-    """The figures of a restore point as temporary tables."""
+    """Render the figures of a restore point as temporary tables."""
     rows = (f"({_two(each)}, {each.rows})" for each in facts.tables)
     newest = (
         f"({_two(each)}, {literal(column)}, {literal(stamp)})"
@@ -180,17 +181,17 @@ def _two(table: TableFacts) -> str:
 
 
 def _comparable(facts: Facts, stamp: str) -> bool:
-    """Whether the server, set to UTC, writes this time as it stands here."""
+    """Whether a server set to UTC renders this time stamp in the same form."""
     found = _STAMP.fullmatch(stamp)
     return found is not None and (found[1] is None or facts.rules.time_zone == "UTC")
 
 
 def _tool(facts: Facts) -> tuple[Tool, TableFacts] | None:
-    """The table in which a migration tool notes what it applied, and how to read it."""
-    told: MigrationFacts | None = facts.migration
-    for table in facts.tables if told is not None else ():
+    """Return the table in which a migration tool records applied migrations, and how to read it."""
+    migration: MigrationFacts | None = facts.migration
+    for table in facts.tables if migration is not None else ():
         tool = recognise(table.schema_name, table.name, table.columns)
-        if tool is not None and told is not None and told.table == f"{table.schema_name}.{table.name}":
+        if tool is not None and migration is not None and migration.table == f"{table.schema_name}.{table.name}":
             return tool, table
     return None
 
@@ -198,13 +199,13 @@ def _tool(facts: Facts) -> tuple[Tool, TableFacts] | None:
 def _migration(facts: Facts) -> str:
     found = _tool(facts)
     if found is None:
-        return "-- No migration tool's table is known here."
+        return "-- No table of a migration tool is known here."
     tool, table = found
     conditions = [
         " OR ".join("%I IS NULL" if value is None else "%I::text = %L" for value in sorted(values, key=str))
         for _, values in tool.applied
     ]
-    # Its columns' names are this program's own; the table's are the database's.
+    # Column names come from this program, the table name from the database.
     arguments = [table.schema_name, table.name]
     for column, values in tool.applied:
         for value in sorted(values, key=str):

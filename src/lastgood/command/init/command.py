@@ -1,4 +1,4 @@
-"""``lastgood init``: looks at the database and writes a commented lastgood.toml."""
+"""``lastgood init``: inspect the database and write a commented lastgood.toml."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def init(
     session: Session,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing lastgood.toml.")] = False,
 ) -> None:
-    """Look at the database and write lastgood.toml.
+    """Inspect the database and write lastgood.toml.
 
-    Finds the server's version, what the role may do, the owner, application roles and poolers, and says what would
-    stand in the way of a rollback. A password is never written: it belongs into ~/.pgpass or PGPASSWORD.
+    Finds the server version, the privileges of the role, the owner, application roles and poolers, and lists the
+    obstacles to a rollback. A password is never written; put it in ~/.pgpass or PGPASSWORD.
     """
     from lastgood.command.init import show as shown_survey
     from lastgood.command.init.survey import survey
@@ -37,8 +37,8 @@ def init(
     place = Path(config.FILE_NAME)
     if place.exists() and not force:
         raise Refused(
-            f'cannot write "{place}": it exists already',
-            hint="Edit it, or overwrite it with `lastgood init --force`.",
+            f'cannot write "{place}": it already exists',
+            hint="Edit it, or overwrite it: lastgood init --force",
             state=config.NOTHING_LOOKED_AT,
         )
     target = _ask(session)
@@ -55,7 +55,7 @@ def init(
 
 
 def _ask(session: Session) -> Target:
-    """The database from the settings; at a terminal, a person is asked when nothing names one."""
+    """Return the database from the settings. If they name none, ask at a terminal."""
     unnamed = session.settings.origins.get("db") == config.LIBPQ and not os.environ.get("PGDATABASE")
     if unnamed and session.interactive:
         session.screen.say("The live database, as a URL (postgresql://user@host:5432/name):", stderr=True)
@@ -65,23 +65,23 @@ def _ask(session: Session) -> Target:
 
 
 def configuration(target: Target, store: Path, found: Survey) -> str:
-    """The text of a lastgood.toml for this database, without a password."""
+    """Return the text of a lastgood.toml for this database, without a password."""
     from lastgood.command.init import example
 
     lines = [
-        f"# lastgood: how {_quoted(found.database)} is put back to its last good state.",
-        f"# PostgreSQL {found.server_version}; owned by {_quoted(found.owner)}; seen as {_quoted(found.role)}.",
+        f"# lastgood: how to put {_quoted(found.database)} back to its last good state.",
+        f"# PostgreSQL {found.server_version}; owned by {_quoted(found.owner)}; inspected as {_quoted(found.role)}.",
     ]
     if found.migrations:
         lines.append(f"# Migrations: {_plain(found.migrations)}")
     for role in found.application_roles:
-        lines.append(f"# Application role {_quoted(role.name)}: rights on {counted(role.tables, 'table')}.")
-    lines += [f"# Pooler seen: {_quoted(name)}." for name in found.poolers]
-    lines += [f"# To mend before a rollback: {_plain(text)}" for text in found.obstacles]
+        lines.append(f"# Application role {_quoted(role.name)}: privileges on {counted(role.tables, 'table')}.")
+    lines += [f"# Pooler found: {_quoted(name)}." for name in found.poolers]
+    lines += [f"# To fix before a rollback: {_plain(text)}" for text in found.obstacles]
     lines += [
         "#",
-        "# Passwords do not belong here: put them into ~/.pgpass or the variable PGPASSWORD.",
-        "# Every key can be given on the command line and in the environment too; these win.",
+        "# Do not put passwords here: use ~/.pgpass or the variable PGPASSWORD.",
+        "# The command line and the environment take precedence over these keys.",
     ]
     for each in config.OPTIONS:
         if each.in_file:
@@ -94,7 +94,7 @@ def configuration(target: Target, store: Path, found: Survey) -> str:
             )
     lines += [
         "",
-        "# Tables: what surrounds a rollback. Without one, its part is left out or has its defaults.",
+        "# Tables: what surrounds a rollback. A missing table means defaults, or that its part is skipped.",
         *example.commented(),
     ]
     return "\n".join(lines) + "\n"

@@ -1,6 +1,6 @@
-"""``lastgood.toml`` as an example: every table and every key with a value that makes sense.
+"""An example of ``lastgood.toml``: every table and every key with a realistic value.
 
-``lastgood init`` writes it as comments; a test takes the comments away and reads it.
+``lastgood init`` writes it as comments; a test removes the comment signs and reads it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lastgood.config.tables import Command, Conninfos, Duration, Folder, Size, T
 
 WIDTH = 100
 
-# What a key is shown with where its default says little; several of one table where keys exclude each other.
+# Example values for keys whose default explains little; several instances of a table where keys exclude each other.
 EXAMPLES: dict[str, tuple[Mapping[str, object], ...]] = {
     "hooks": (
         {
@@ -50,12 +50,12 @@ EXAMPLES: dict[str, tuple[Mapping[str, object], ...]] = {
             "quick": True,
         },
         {
-            "name": "the newest migration is there",
+            "name": "the newest migration is applied",
             "query": "SELECT max(version) FROM supabase_migrations.schema_migrations",
             "expect": "20251203120000",
         },
         {
-            "name": "as many contacts as there should be",
+            "name": "the number of contacts is plausible",
             "query": "SELECT count(*) FROM public.contacts",
             "at_least": 1000,
             "at_most": 1000000,
@@ -69,7 +69,7 @@ EXAMPLES: dict[str, tuple[Mapping[str, object], ...]] = {
             "targets": {"contact": "public.contacts", "organization": "public.organizations"},
         },
     ),
-    "record": ({"post_mortem_within": "48h", "checklist": ("the customer desk is told",)},),
+    "record": ({"post_mortem_within": "48h", "checklist": ("customer support is informed",)},),
     "recover": (
         {
             "folders": ("/mnt/backup/crm", "~/dumps"),
@@ -112,7 +112,7 @@ EXAMPLES: dict[str, tuple[Mapping[str, object], ...]] = {
         {"name": "team", "url_file": "~/.config/lastgood/team.url"},
     ),
 }
-# By what their values are read with.
+# Types recognised by the validators of their values.
 _LASTS = get_args(Duration)[1]
 _KINDS: tuple[tuple[object, str], ...] = (
     (_LASTS, "length of time"),
@@ -122,7 +122,7 @@ _KINDS: tuple[tuple[object, str], ...] = (
 
 
 def commented() -> Iterator[str]:
-    """The lines of all tables, as comments: what each is for, and its keys with one value each."""
+    """Yield the lines of all tables as comments: the purpose of each, and its keys with one value each."""
     for path, model, many in tables():
         yield ""
         yield from _wrapped(" ".join((model.__doc__ or "").replace("``", "").split()))
@@ -135,7 +135,7 @@ def commented() -> Iterator[str]:
 
 
 def tables(model: type[BaseModel] = Tables, path: str = "") -> Iterator[tuple[str, type[BaseModel], bool]]:
-    """Every table, outer ones first: its name in the file, its class, and whether there may be several."""
+    """Yield every table, outer ones first: its name in the file, its class, and whether it may occur several times."""
     for key, each in model_fields(model).items():
         inner = _model(each.annotation)
         if inner is not None:
@@ -145,12 +145,12 @@ def tables(model: type[BaseModel] = Tables, path: str = "") -> Iterator[tuple[st
 
 
 def model_fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
-    """The keys of a table, as the file writes them."""
+    """Return the keys of a table under their names in the file."""
     return {each.alias or name: each for name, each in model.model_fields.items()}
 
 
 def default_of(each: FieldInfo) -> object:
-    """A default as a person writes it: ``60s`` and not ``60.0``."""
+    """Return a default in the notation of the file: ``60s``, not ``60.0``."""
     default = None if each.is_required() else each.get_default(call_default_factory=True)
     return duration(default) if _LASTS in each.metadata and isinstance(default, float) else default
 
@@ -161,7 +161,7 @@ def is_table(each: FieldInfo) -> bool:
 
 
 def kind(each: FieldInfo) -> str:
-    """What a key's value is, in words."""
+    """Describe the type of a key's value in words."""
     return _kind(each.annotation, tuple(each.metadata))
 
 
@@ -188,7 +188,7 @@ def _kind(annotation: Any, metadata: tuple[object, ...] = ()) -> str:
 
 
 def duration(seconds: float) -> str:
-    """The shortest way to write a length of time: ``90d``, ``2min``, ``5s``."""
+    """Render a length of time in its shortest form: ``90d``, ``2min``, ``5s``."""
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= length and seconds % length == 0:
             return f"{seconds / length:g}{unit}"
@@ -196,13 +196,13 @@ def duration(seconds: float) -> str:
 
 
 def _instances(path: str, model: type[BaseModel]) -> list[dict[str, object]]:
-    """What stands in the table's examples: what EXAMPLES says, and the defaults of the keys that it leaves out."""
+    """Return the examples of a table: the values of EXAMPLES, and defaults for the keys it omits."""
     given = EXAMPLES.get(path, ({},))
-    said = {key for each in given for key in each}
+    shown = {key for each in given for key in each}
     defaults = {
         key: default_of(each)
         for key, each in model_fields(model).items()
-        if key not in said and _model(each.annotation) is None
+        if key not in shown and _model(each.annotation) is None
     }
     order = list(model_fields(model))
     first = {**defaults, **given[0]}
@@ -210,7 +210,7 @@ def _instances(path: str, model: type[BaseModel]) -> list[dict[str, object]]:
 
 
 def _model(annotation: Any) -> type[BaseModel] | None:
-    """The table behind ``Table``, ``Table | None`` or ``tuple[Table, ...]``; None for a value."""
+    """Return the table behind ``Table``, ``Table | None`` or ``tuple[Table, ...]``; None for a value."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     if get_origin(annotation) in (tuple, Union, UnionType):
@@ -223,7 +223,7 @@ def _wrapped(text: str) -> list[str]:
 
 
 def written(value: object) -> str:
-    """A value as TOML writes it."""
+    """Render a value as TOML."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float):

@@ -1,4 +1,4 @@
-"""What `lastgood init` found."""
+"""The result of ``lastgood init``."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from lastgood.text import units
 
 
 def show(screen: Screen, found: Survey, file: Path, *, password_left_out: bool) -> None:
-    """The database, who uses it, what stands in the way of a rollback, and what to do next."""
+    """Print the database, its roles, the obstacles to a rollback, and the next command."""
     screen.say(f'Wrote "{file}" for the database "{found.database}".', style="bold")
     rights = [
         "superuser" if found.superuser else "",
-        "may create databases" if found.may_create_databases and not found.superuser else "",
+        "CREATEDB" if found.may_create_databases and not found.superuser else "",
         "member of the owner" if found.acts_as_owner and not found.superuser else "",
     ]
     size = f", {units.size(found.size)}" if found.size is not None else ""
@@ -22,19 +22,19 @@ def show(screen: Screen, found: Survey, file: Path, *, password_left_out: bool) 
         [
             ("Server", f"PostgreSQL {found.server_version}{' (standby)' if found.standby else ''}"),
             ("Database", f"{found.database}, owned by {found.owner}{size}"),
-            ("Role", f"{found.role}: {', '.join(right for right in rights if right) or 'no special rights'}"),
+            ("Role", f"{found.role}: {', '.join(right for right in rights if right) or 'no special privileges'}"),
             ("Migrations", found.migrations or "no table of a known migration tool"),
             ("Poolers", ", ".join(found.poolers)),
         ]
     )
     if found.application_roles:
-        screen.heading("Roles of applications")
+        screen.heading("Application roles")
         columns = (Column("role", fold=True), Column("tables", right=True), Column("sessions now", right=True))
         screen.table(columns, [(r.name, str(r.tables), str(r.sessions)) for r in found.application_roles])
     if found.obstacles:
-        screen.heading("What would stand in the way of a rollback")
+        screen.heading("Obstacles to a rollback")
         for text in found.obstacles:
             screen.say(text, first="  - ", indent=4)
     if password_left_out:
-        screen.heading("The password was not written: put it into ~/.pgpass or the variable PGPASSWORD.")
+        screen.heading("The password was not written. Put it in ~/.pgpass or the variable PGPASSWORD.")
     screen.heading("Next: lastgood backup")

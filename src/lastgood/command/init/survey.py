@@ -1,5 +1,4 @@
-"""What a database tells about itself when one first meets it: enough to write a configuration, and to say early what
-would stand in the way of a rollback."""
+"""The first inspection of a database: enough to write a configuration and to report obstacles to a rollback early."""
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ from lastgood.models import Frozen
 from lastgood.postgres.errors import failed
 from lastgood.postgres.server import Connection, Target
 
-# How many statements are asked outside a transaction: a pooler that shares sessions may give each another backend.
+# Statements outside a transaction: a pooler in transaction mode may send each to a different backend.
 PROBES = 3
 POOLERS = ("pgbouncer", "supavisor", "odyssey", "pgcat", "rds-proxy", "pgpool")
 
@@ -64,7 +63,7 @@ GROUP BY 1, 2
 
 
 class ApplicationRole(Frozen):
-    """A role that may log in and has rights on tables it does not own, or sessions in this database right now."""
+    """A login role with privileges on tables it does not own, or with sessions in this database."""
 
     name: str
     tables: int
@@ -72,11 +71,11 @@ class ApplicationRole(Frozen):
 
 
 class Survey(Frozen):
-    """What was found. ``size`` is in bytes, None where the role may not know it.
+    """The result of the inspection. ``size`` is in bytes, None without the CONNECT privilege.
 
-    ``pooled``: the connection goes through a pooler (its sessions are not the server's own). ``poolers``: names of
-    poolers among the sessions. ``migrations``: the table in which a migration tool notes what it applied, and the
-    tool's name. ``obstacles``: sentences about what a rollback would be refused for.
+    ``pooled``: the connection goes through a pooler. ``poolers``: names of poolers among the sessions. ``migrations``:
+    the table in which a migration tool records applied migrations, and the tool's name. ``obstacles``: sentences about
+    what would cause a rollback to be refused.
     """
 
     server_version: str
@@ -99,7 +98,7 @@ class Survey(Frozen):
 
 
 def survey(target: Target) -> Survey:
-    """Looks at a database; changes nothing. Raises Failed when it can't connect, psycopg.Error."""
+    """Inspect a database without changing it. Raises Failed when it cannot connect, psycopg.Error."""
     try:
         connected = target.connect(application_name="lastgood init")
     except psycopg.OperationalError as error:
@@ -149,32 +148,30 @@ def _migrations(connection: Connection) -> str | None:
 
 
 def _is_pooled(connection: Connection) -> bool:
-    """Poolers hand out cancel keys of their own: the backend that libpq was told of is not the one that answers."""
+    """Detect a pooler: the process id that libpq received differs from that of the backend that answers."""
     pids = {_row(connection, "SELECT pg_catalog.pg_backend_pid()")[0] for _ in range(PROBES)}
     return pids != {connection.info.backend_pid}
 
 
 def _obstacles(found: Survey) -> Iterator[str]:
     if found.standby:
-        yield "This server is a standby: a rollback must be run on the primary."
+        yield "This server is a standby. Run the rollback on the primary."
     if found.pooled:
-        yield "This connection goes through a pooler: give the address of the server itself, or its session port."
+        yield "This connection goes through a pooler. Connect to the server directly, or to the pooler's session port."
     if not found.may_create_databases:
         yield (
-            f'The role "{found.role}" may not create databases, so no shadow can be built: a superuser can change that '
-            f'with ALTER ROLE "{found.role}" CREATEDB.'
+            f'Role "{found.role}" cannot create databases, so no shadow database can be built. As a superuser, run: '
+            f'ALTER ROLE "{found.role}" CREATEDB.'
         )
     if not found.acts_as_owner:
-        yield (
-            f'The role "{found.role}" is not a member of "{found.owner}", who owns the database, and may not rename it.'
-        )
+        yield (f'Role "{found.role}" is not a member of the owner "{found.owner}", so it cannot rename the database.')
     if not found.may_end_sessions:
         yield (
-            f'The role "{found.role}" may not end the sessions of other roles: a superuser can change that with '
+            f'Role "{found.role}" cannot terminate sessions of other roles. As a superuser, run: '
             f'GRANT pg_signal_backend TO "{found.role}".'
         )
     if not found.bypasses_row_security:
         yield (
-            f'The role "{found.role}" does not bypass row-level security: where policies hide rows from it, backups '
-            "and proofs are refused."
+            f'Role "{found.role}" does not bypass row-level security. Backups and proofs are refused where policies '
+            "hide rows from it."
         )

@@ -1,4 +1,4 @@
-"""``lastgood maintenance``: the application stopped and started without a rollback."""
+"""``lastgood maintenance``: stop and start the application without a rollback."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
     from lastgood.cli.session import Session
 
 
-def look(session: Session) -> None:
-    """Show whether the application is stopped, and who is connected to the live database and writes."""
+def show_status(session: Session) -> None:
+    """Show whether the application is stopped, and which sessions are connected to the live database or write."""
     from lastgood.command.maintenance import maintenance
     from lastgood.command.maintenance import show as shown
 
-    found = maintenance.look(session.target, session.settings.state)
+    found = maintenance.status(session.target, session.settings.state)
     session.result(found.document(), lambda: shown.show(session.screen, found))
 
 
 group_ = group(
     "maintenance",
-    "Stop the application, or start it again. Without a command: show how it stands.",
-    look,
+    "Stop the application, or start it again. Without a command: show its state.",
+    show_status,
 )
 
 
@@ -33,19 +33,19 @@ group_ = group(
 def turn_on(
     session: Session,
     keep_out: Annotated[
-        bool, typer.Option("--fence", help="Keep writers out of the database, too, until Ctrl+C or `maintenance off`.")
+        bool, typer.Option("--fence", help="Also block writes in the database until Ctrl+C or `maintenance off`.")
     ] = False,
 ) -> None:
-    """Turn maintenance mode on and stop the application, by its hooks.
+    """Turn maintenance mode on and stop the application with its hooks.
 
-    Says who is connected still, and whether anything is written all the same. With --fence writers wait at the database
-    itself as long as this command runs, and readers go on; a fence never outlives it.
+    Lists the sessions that are still connected, and whether writes still arrive. With --fence, writers wait in the
+    database while this command runs; readers are not blocked. The fence ends with the command.
     """
     from lastgood.command.maintenance import maintenance
     from lastgood.command.maintenance import show as shown
 
     target, state = session.target, session.settings.state
-    why = "the fence cannot be suspended: writers are waiting; press Ctrl+C to end it" if keep_out else ""
+    why = "cannot suspend the fence: writers are waiting; press Ctrl+C to end it" if keep_out else ""
     with session.work(unsuspended=why) as (emit, cancelled):
         done = maintenance.on(target, state, session.application, emit, cancelled, fence_follows=keep_out)
         if not keep_out:
@@ -61,10 +61,10 @@ def turn_on(
 
 @command("off", 3, 7, into=group_)
 def turn_off(session: Session) -> None:
-    """Start the application and turn maintenance mode off, by its hooks.
+    """Start the application and turn maintenance mode off with its hooks.
 
-    Whoever had stopped it: `lastgood maintenance on`, or a run that ended before it could start it again. A fence of
-    `maintenance on --fence` is ended, wherever it runs.
+    Applies to an application that `lastgood maintenance on` stopped, or a run that ended before it could start it
+    again. Ends a fence of `maintenance on --fence`, wherever it runs.
     """
     from lastgood.command.maintenance import maintenance
     from lastgood.command.maintenance import show as shown
@@ -74,4 +74,4 @@ def turn_off(session: Session) -> None:
     session.result(done.document(), lambda: shown.show(session.screen, done))
 
 
-command("status", into=group_)(look)
+command("status", into=group_)(show_status)

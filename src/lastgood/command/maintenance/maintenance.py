@@ -1,6 +1,6 @@
-"""Maintenance by itself: the application stopped and started by its hooks, and who writes all the same.
+"""Maintenance without a rollback: stop and start the application with its hooks, and report remaining writers.
 
-The hooks outlive the tool, and a record says that they ran. The fence does not: it is a session of this process.
+The effect of the hooks outlives lastgood, so it is recorded. The fence does not: it is a session of this process.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from lastgood.postgres.server import Connection, Target
 from lastgood.postgres.table_locks import FenceStatus
 
 FENCE = "lastgood fence maintenance"
-STAYS = "The application stays stopped: lastgood maintenance off starts it."
+STAYS = "The application remains stopped. To start it: lastgood maintenance off"
 POLL_SECONDS = 0.5
 # The server's counters are up to a second old.
 COUNTING_SECONDS = 1.2
 
 
 class Maintenance(Document):
-    """What was done, and how it stands now. ``application`` is what this machine remembers, null when nothing is
-    stopped; ``written`` counts rows that were written within ``counted_seconds``, by the server's counters; it is null,
-    as ``sessions`` is empty, where the server does not answer: then ``unreachable`` says why."""
+    """What was done, and the state now. ``application`` is this machine's record, null when nothing is stopped.
+    ``written`` counts the rows written within ``counted_seconds``, from the server's counters. If the server cannot be
+    reached, ``written`` is null, ``sessions`` is empty and ``unreachable`` has the error."""
 
     live: str
     action: Literal["on", "off", "status"]
@@ -62,15 +62,14 @@ def on(
     *,
     fence_follows: bool = False,
 ) -> Maintenance:
-    """Maintenance mode on, the application stopped, and who is connected still. A hook that fails is taken back.
+    """Turn maintenance mode on and stop the application. If a hook fails, what was done is reversed.
 
-    Raises UsageError when there is nothing to run and no ``fence_follows``, Refused, Failed, NotStarted, Interrupted.
+    Raises UsageError when there is no hook and no ``fence_follows``, Refused, Failed, NotStarted, Interrupted.
     """
     if not application.stops and not fence_follows:
         raise UsageError(
             'cannot turn maintenance on: lastgood.toml has no hook "maintenance_on" or "stop"',
-            hint="Add one of them to [hooks], or keep writers out of the database alone: lastgood maintenance on "
-            "--fence",
+            hint="Add one of them to [hooks], or only block writes: lastgood maintenance on --fence",
             state="Nothing was changed.",
         )
     for problem in application.problems():
@@ -102,19 +101,19 @@ def _stop(service: Service, emit: Emit, cancelled: Callable[[], bool]) -> None:
         if isinstance(error, HookFailed):
             raise Failed(
                 f"cannot stop the application: {error}",
-                hint="Mend the hook in lastgood.toml, and run lastgood maintenance on again.",
-                state="What had been done was taken back.",
+                hint="Fix the hook in lastgood.toml, then run: lastgood maintenance on",
+                state="What had been done was reversed.",
             ) from error
         if isinstance(error, LastgoodError):
-            error.state = "What had been done was taken back."
+            error.state = "What had been done was reversed."
         raise
     emit(StageDone("stop", sum(each.seconds for each in service.results)))
 
 
 def off(target: Target, state: Path, application: Application, emit: Emit) -> Maintenance:
-    """A fence of ours ended, the application started, maintenance mode off, whoever had stopped it.
+    """End our fence, start the application and turn maintenance mode off, whichever run or command had stopped it.
 
-    Raises Refused while a run is at work, NotStarted.
+    Raises Refused while a run is in progress, NotStarted.
     """
     with ExitStack() as stack:
         stack.enter_context(_alone(target, "off"))
@@ -123,8 +122,8 @@ def off(target: Target, state: Path, application: Application, emit: Emit) -> Ma
         try:
             _end_fence(target, emit)
         except (psycopg.Error, LastgoodError) as error:
-            # The application may have reasons of its own to be started while the server is away.
-            emit(Caution(f"whether a fence stands can't be known: {first_line(error)}"))
+            # There may be reasons to start the application while the server is unreachable.
+            emit(Caution(f"cannot check for a fence: {first_line(error)}"))
         service = _service(target, state, application, emit, kept)
         if application.starts:
             emit(StageStarted("start", "start the application"))
@@ -146,15 +145,15 @@ def _not_started(error: HookFailed, state: str) -> NotStarted:
     )
 
 
-def look(target: Target, state: Path) -> Maintenance:
-    """How it stands, and nothing done."""
+def status(target: Target, state: Path) -> Maintenance:
+    """Return the current state without changing anything."""
     return _seen(target, state, "status", None)
 
 
 def keep_out(target: Target, state: Path, emit: Emit, cancelled: Callable[[], bool]) -> str:
-    """Keeps writers out of the live database until ``cancelled``, or until the session that does it is ended, and
-    returns how it ended, in words; the folder ``state`` has the record. Raises Failed (they could not be kept out),
-    Refused, psycopg.Error."""
+    """Block writes in the live database until ``cancelled``, or until the fence session is terminated. Return how it
+    ended, in words. The journal is in the folder ``state``. Raises Failed when writes could not be blocked, Refused,
+    psycopg.Error."""
     kept = _begun(target, state, "fence", emit)
     with recording.recording(kept, emit) as emit:
         how = _fenced(target, emit, cancelled)
@@ -168,12 +167,12 @@ def _fenced(target: Target, emit: Emit, cancelled: Callable[[], bool]) -> str:
         found = database.describe(maintenance, live)
         connection = target.at(live).connect(autocommit=False, application_name=FENCE)
         try:
-            emit(StageStarted("fence", "keep writers out until Ctrl+C, or lastgood maintenance off"))
+            emit(StageStarted("fence", "block writes until Ctrl+C or lastgood maintenance off"))
             began = time.monotonic()
             tables = table_locks.lock_all(connection, maintenance, found, emit, cancelled)
             guarding = partial(target.at(maintenance.info.dbname).connect, application_name="lastgood guards the fence")
             table_locks.Guard(guarding, found.oid, connection, over, emit, cancelled, using).start()
-            emit(Note(f"{tables} tables are locked against writes; readers go on"))
+            emit(Note(f"{tables} tables are locked against writes; readers are not blocked"))
             how = _while_it_stands(connection, tables, cancelled, emit, using)
             emit(StageDone("fence", time.monotonic() - began, how))
             return how
@@ -194,17 +193,17 @@ def _while_it_stands(
                     " WHERE pg_catalog.pg_backend_pid() = ANY (pg_catalog.pg_blocking_pids(pid))"
                 ).fetchone()
         except psycopg.Error:
-            return "ended from elsewhere: writers go on"
+            return "terminated by another session: writes resume"
         waiting = int(row[0]) if row is not None else 0
         emit(Progress("fence", tables, None, "tables locked", detail=f"{waiting} writers wait"))
-        time.sleep(POLL_SECONDS)  # nothing announces that the session was ended
-    return "ended: writers go on"
+        time.sleep(POLL_SECONDS)  # the server does not announce that the session was terminated
+    return "ended: writes resume"
 
 
 @contextmanager
 def _alone(target: Target, what: str) -> Iterator[None]:
-    """The lock of the live database for the length of a block, so that no run stops or starts the application at the
-    same time. A server that does not answer is one more reason to turn maintenance on. Raises Refused."""
+    """Hold the lock of the live database for the length of a block, so that no run stops or starts the application at
+    the same time. An unreachable server is no obstacle: maintenance is useful then, too. Raises Refused."""
     with ExitStack() as stack:
         working: str | None = None
         with suppress(psycopg.Error, LastgoodError):
@@ -215,8 +214,8 @@ def _alone(target: Target, what: str) -> Iterator[None]:
             working = None
         if working is not None:
             raise Refused(
-                f"cannot turn maintenance {what}: a run works on the database ({working})",
-                hint="It stops and starts the application itself. Wait for it, or run lastgood status.",
+                f"cannot turn maintenance {what}: a run is in progress ({working})",
+                hint="Wait for the run, which stops and starts the application itself; lastgood status shows it.",
                 state="Nothing was changed.",
             )
         yield
@@ -227,23 +226,24 @@ def _end_fence(target: Target, emit: Emit) -> None:
         oid = database.describe(maintenance, target.dbname).oid
         found = table_locks.holder(maintenance, oid)
         if found is not None and found.application == FENCE:
-            emit(StageStarted("fence", "let writers go on"))
+            emit(StageStarted("fence", "end the fence"))
             maintenance.execute("SELECT pg_terminate_backend(%s, 5000)", [found.pid])
-            emit(StageDone("fence", 0.0, f"session {found.pid} ended"))
+            emit(StageDone("fence", 0.0, f"session {found.pid} terminated"))
 
 
 def _begun(target: Target, state: Path, action: str, emit: Emit) -> Journal | None:
-    """The record, where one can be kept: users wait for what is done here, and the server may be away."""
+    """Begin the journal if possible. Without it the command still runs: users are waiting, and the server may be
+    down."""
     run = new_run(datetime.now(UTC))
     return recording.attempt(state, run, "maintenance", emit, live=target.dbname, action=action)
 
 
 def _service(target: Target, state: Path, application: Application, emit: Emit, kept: Journal | None) -> Service:
-    def told(result: HookResult) -> None:
+    def note(result: HookResult) -> None:
         if kept is not None:
             kept.note("hook", **result.model_dump(mode="json"))
 
-    return Service(application, target, state, hooks.environment(live=target.dbname), emit, told)
+    return Service(application, target, state, hooks.environment(live=target.dbname), emit, note)
 
 
 def _seen(target: Target, state: Path, action: Literal["on", "off", "status"], service: Service | None) -> Maintenance:
@@ -257,7 +257,7 @@ def _seen(target: Target, state: Path, action: Literal["on", "off", "status"], s
         with database.connect_maintenance(target, target.dbname) as maintenance:
             oid = database.describe(maintenance, target.dbname).oid
             before, began = activity.writes(maintenance, oid), time.monotonic()
-            time.sleep(COUNTING_SECONDS)  # what is written meanwhile is what we want to know
+            time.sleep(COUNTING_SECONDS)  # the rows written meanwhile are the measurement
             written = max(0, activity.writes(maintenance, oid) - before)
             return seen.model_copy(
                 update={

@@ -1,4 +1,4 @@
-"""Maintenance: whether the application is stopped, and who writes all the same."""
+"""Maintenance: whether the application is stopped, and which sessions still write."""
 
 from __future__ import annotations
 
@@ -11,22 +11,24 @@ SHOWN = 10
 
 
 def show(screen: Screen, found: Maintenance) -> None:
-    """How it stands, in the order in which one asks."""
+    """Print the application's state, then the writers."""
     stopped = found.application
     if stopped is None:
-        screen.say(f'Maintenance is off for "{found.live}", as far as this machine knows.', style="bold")
+        screen.say(f'Maintenance is off for "{found.live}" according to the records of this machine.', style="bold")
     elif stopped.state == "stopped":
         screen.say(f'The application of "{found.live}" is stopped.', style="bold")
         when = f"{units.moment(stopped.since)} ({units.ago(stopped.since)})"
         screen.say(f"By {stopped.by}, {when}, {stopped.user} on {stopped.host}", first="  ", indent=2)
     else:
-        screen.say(f'The application of "{found.live}" was started again and not found well.', style="bold")
+        screen.say(
+            f'The application of "{found.live}" was started again, but its health is not confirmed.', style="bold"
+        )
         screen.say(f"By {stopped.by}, {units.moment(stopped.since)}", first="  ", indent=2)
     for hook in found.hooks:
-        how = f"{hook.problem or 'well'}, {units.duration(hook.seconds)}"
+        how = f"{hook.problem or 'ok'}, {units.duration(hook.seconds)}"
         screen.say(f'Hook "{hook.hook}": {how}', first="  ", indent=2)
     if found.unreachable:
-        screen.say(f"The server does not answer: {found.unreachable}", first="  ", indent=2)
+        screen.say(f"Cannot reach the server: {found.unreachable}", first="  ", indent=2)
     else:
         _writers(screen, found)
     if stopped is not None and stopped.state == "stopped":
@@ -37,21 +39,21 @@ def _writers(screen: Screen, found: Maintenance) -> None:
     if found.fence is not None:
         tables = units.counted(found.fence.tables, "table")
         who = f"session {found.fence.pid} ({found.fence.application})"
-        screen.say(f"Writers wait: {who} holds locks on {tables}.", first="  ", indent=2)
+        screen.say(f"Writes are blocked: {who} holds locks on {tables}.", first="  ", indent=2)
     counted = f"{units.counted(found.written or 0, 'row was', 'rows were')} written"
     screen.say(f"{counted} within {found.counted_seconds:g} s, by the server's counters.", first="  ", indent=2)
     if not found.sessions:
-        screen.say("Nobody is connected to it.", first="  ", indent=2)
+        screen.say("No sessions are connected.", first="  ", indent=2)
         return
     screen.heading(f"Connected: {units.counted(len(found.sessions), 'session')}")
     role, application = Column("role", fold=True), Column("application", fold=True)
-    columns = (Column("process", right=True), role, application, Column("does"))
+    columns = (Column("process", right=True), role, application, Column("state"))
     rows = [
         (
             str(each.pid),
             each.user,
             each.application_name or each.client or "",
-            "writes" if each.writing else each.state or "not known",
+            "writes" if each.writing else each.state or "unknown",
         )
         for each in found.sessions[:SHOWN]
     ]
@@ -61,14 +63,14 @@ def _writers(screen: Screen, found: Maintenance) -> None:
 
 
 def cautions(found: Maintenance, emit: Emit) -> None:
-    """What an operator who believes that nobody writes any more must hear."""
+    """Warn when writes still arrive in maintenance mode."""
     writing = [each for each in found.sessions if each.writing]
     if found.written or writing:
         rows = units.counted(found.written or 0, "row was", "rows were")
         emit(
             Caution(
-                f"somebody writes all the same: {rows} written within {found.counted_seconds:g} s, "
+                f"writes are still arriving: {rows} written within {found.counted_seconds:g} s, "
                 f"{units.counted(len(writing), 'session')} in a transaction that has written; "
-                "lastgood maintenance on --fence keeps them out"
+                "lastgood maintenance on --fence blocks them"
             )
         )

@@ -16,14 +16,16 @@ if TYPE_CHECKING:
 @command("notify", 5)
 def notify(
     session: Session,
-    names: Annotated[list[str] | None, typer.Argument(metavar="TARGET", help="Their names; all of them.")] = None,
-    test: Annotated[bool, typer.Option("--test", help="Send each of them a message that says it is a test.")] = False,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="TARGET", help="Their names; by default all of them.")
+    ] = None,
+    test: Annotated[bool, typer.Option("--test", help="Send each of them a test message.")] = False,
 ) -> int | None:
-    """Show who is told of runs, or send them a test message.
+    """Show the notification targets, or send them a test message.
 
-    Who is told of rollbacks, undos, deployments and drills, by [notifications] of lastgood.toml, and whether they can
-    be. Nothing is sent without --test. Ends with 2 when an address is missing or is none, and with 5 when a test
-    message was not accepted.
+    Lists the targets in [notifications] of lastgood.toml that are notified of rollbacks, undos, deployments and drills,
+    and checks their addresses. Nothing is sent without --test. Exits with 2 if an address is missing or invalid, and
+    with 5 if a test message was not accepted.
     """
     from lastgood.command.notify import show as shown
 
@@ -32,8 +34,8 @@ def notify(
     if unknown:
         known = ", ".join(f'"{each.name}"' for each in targets) or "none"
         raise UsageError(
-            f'cannot find the target "{unknown[0]}": lastgood.toml has no such one',
-            hint=f"Its [notifications] has: {known}.",
+            f'cannot find target "{unknown[0]}": lastgood.toml does not define it',
+            hint=f"Use one of the targets in its [notifications]: {known}.",
             state="Nothing was sent.",
         )
     found = session.news.look(names or (), test)

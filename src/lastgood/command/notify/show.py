@@ -1,4 +1,4 @@
-"""Who is told of runs, and whether they can be."""
+"""The notification targets and their state."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from lastgood.screen.screen import Column, Screen
 
 
 def show(screen: Screen, found: Listing) -> None:
-    """Every target, and below it what is wrong."""
+    """Print every target, then the problems."""
     if not found.targets:
-        screen.say("Nobody is told: lastgood.toml has no [[notifications.targets]].", style="bold")
+        screen.say("There are no targets: lastgood.toml has no [[notifications.targets]].", style="bold")
         return
     columns = (
         Column("target", fold=True),
         Column("address in", fold=True),
-        Column("told of", fold=True),
-        Column("of each", fold=True),
+        Column("events", fold=True),
+        Column("commands", fold=True),
         Column("state"),
     )
     screen.table(
@@ -26,14 +26,14 @@ def show(screen: Screen, found: Listing) -> None:
                 each.address_in,
                 ", ".join(each.on),
                 ", ".join(each.kinds),
-                "wrong" if each.problem else "told" if found.sent else "right",
+                "failed" if each.problem else "sent" if found.sent else "valid",
             )
             for each in found.targets
         ],
     )
     wrong = [each for each in found.targets if each.problem]
     if wrong:
-        screen.heading("What is wrong")
+        screen.heading("Problems")
         for each in wrong:
             screen.say(f"{each.name}: {each.problem}.", first="  ", indent=4)
             if each.hint:

@@ -21,18 +21,20 @@ if TYPE_CHECKING:
 @command("backup", 3, 4, 5, options=("format",))
 def backup(
     session: Session,
-    label: Annotated[str, typer.Option("--label", help="A word of your own in its name: before-release-42, say.")] = "",
-    pin: Annotated[str, typer.Option("--pin", metavar="REASON", help="Pin it: nothing removes it.")] = "",
+    label: Annotated[
+        str, typer.Option("--label", help="A word to add to its name, for example before-release-42.")
+    ] = "",
+    pin: Annotated[str, typer.Option("--pin", metavar="REASON", help="Pin it, so that no command removes it.")] = "",
     prune_too: Annotated[
         bool, typer.Option("--prune", help="Then remove what no rule of [retention] in lastgood.toml keeps.")
     ] = False,
 ) -> int | None:
     """Make a restore point of the live database, and verify it.
 
-    One snapshot gives the dump and its facts; the dump is read back and compared before it counts. Readers and
-    writers go on. An interrupted or failed backup leaves nothing behind. With --prune older restore points and kept
-    databases go as `lastgood prune` would remove them, without asking; when that fails, the backup is made all the
-    same.
+    The dump and its facts come from one snapshot. The dump is read back and compared before it counts as a restore
+    point. Readers and writers are not blocked. An interrupted or failed backup leaves nothing behind. With --prune,
+    older restore points and kept databases are then removed as by `lastgood prune`, without confirmation. If that
+    fails, the new restore point remains.
     """
     from lastgood.command.points import show as shown
     from lastgood.command.prune import show as shown_prune
@@ -41,8 +43,8 @@ def backup(
     settings = session.settings
     if prune_too and (policy := settings.tables.retention).keep is None and policy.kept is None:
         raise UsageError(
-            "cannot prune after the backup: lastgood.toml does not say what is to be kept",
-            hint="Write it there, as [retention]: docs/retention.md shows how.",
+            "cannot prune after the backup: lastgood.toml has no retention rules",
+            hint="Add a [retention] table to it, as docs/retention.md describes.",
             state=config.NOTHING_LOOKED_AT,
         )
     started = monotonic()
@@ -55,7 +57,7 @@ def backup(
             _pin(point.path, pin, emit)
         seconds = monotonic() - started
         emit(StageDone("backup", seconds, point.path.name))
-        removed, status = _pruned(session, point.path, emit) if prune_too else ((), None)
+        removed, status = _prune(session, point.path, emit) if prune_too else ((), None)
     document = {"point": shown.document(point), "seconds": round(seconds, 3)}
     if prune_too:
         document["removed"] = list(removed)
@@ -76,11 +78,11 @@ def _pin(point: Path, reason: str, emit: Emit) -> None:
     try:
         pins.pin(point, " ".join(reason.split()))
     except OSError as error:
-        emit(Caution(f'"{point.name}" is made, and could not be pinned: {error.strerror or error}'))
+        emit(Caution(f'restore point "{point.name}" was created, but could not be pinned: {error.strerror or error}'))
 
 
-def _pruned(session: Session, made: Path, emit: Emit) -> tuple[Sequence[str], int | None]:
-    """What was removed; and the exit status when that failed. The backup is there in any case."""
+def _prune(session: Session, made: Path, emit: Emit) -> tuple[Sequence[str], int | None]:
+    """Return what was removed, and the exit status when that failed. The new restore point remains in either case."""
     from lastgood.command.prune import prune
 
     tables, settings = session.settings.tables, session.settings
@@ -92,5 +94,5 @@ def _pruned(session: Session, made: Path, emit: Emit) -> tuple[Sequence[str], in
             return (), None
         return prune.run(session.target, plan, emit, settings.state, post_mortem_within=within)["removed"], None
     except LastgoodError as error:
-        emit(Caution(f"the restore point is made; older ones stay: {error}"))
+        emit(Caution(f"the restore point was created, but pruning failed: {error}"))
         return (), error.exit_status

@@ -1,4 +1,4 @@
-"""``lastgood points``: what one can go back to."""
+"""``lastgood points``: the restore points of the store."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 def list_(session: Session) -> None:
     """List the restore points in the store and in folders below it, the newest first.
 
-    Those that lastgood made have a manifest. Of foreign ones only the beginning is read here; `lastgood points verify`
-    reads them to the end.
+    Restore points made by lastgood have a manifest. Of foreign ones this command reads only the beginning;
+    `lastgood points verify` reads them to the end.
     """
     from lastgood import points
     from lastgood.command.points import show as shown
@@ -43,16 +43,18 @@ def verify(
     session: Session,
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="POINT", help="Their names or paths; all of the store.", autocompletion=complete.points),
+        typer.Argument(
+            metavar="POINT", help="Their names or paths; by default all of the store.", autocompletion=complete.points
+        ),
     ] = None,
     database: Annotated[str | None, typer.Option("--database", metavar="DATABASE", help=DATABASE)] = None,
 ) -> int | None:
-    """Say of restore points whether they are complete and uncorrupted.
+    """Verify that restore points are complete and not corrupted.
 
-    Reads each one from end to end. Ends with 4 when one of them is not valid. One of a part of a database (definitions
-    only, rows only, no rows for some tables, or without objects that its own commands need) is "partial", which is not
-    valid: it cannot replace a database. An export of another program is "foreign". Of a dump of a whole cluster every
-    database is read.
+    Reads each one from end to end. Exits with 4 if one of them is not valid. A dump of part of a database (definitions
+    only, rows only, no rows for some tables, or without objects that its own commands need) is "partial". It is not
+    valid, because it cannot replace a database. An export of another program is "foreign". Every database of a cluster
+    dump is read.
     """
     from lastgood import points
     from lastgood.command.points import show as shown
@@ -76,12 +78,12 @@ def verify(
 def pin(
     session: Session,
     name: Annotated[str, typer.Argument(metavar="POINT", help="Its name.", autocompletion=complete.points)],
-    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why it must stay.")],
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why it must be kept.")],
 ) -> None:
-    """Pin a restore point: nothing removes it until it is unpinned.
+    """Pin a restore point, so that no command removes it until it is unpinned.
 
-    Neither a policy nor an age nor its name on the command line of `lastgood prune`. The pin lies beside it, for
-    everybody who uses the store.
+    `lastgood prune` then keeps it whatever the retention rules, the age or the names on the command line are. The pin
+    is a file next to the restore point and applies to all users of the store.
     """
     from lastgood import points
     from lastgood.command.points import show as shown
@@ -89,8 +91,8 @@ def pin(
 
     if not reason.strip():
         raise UsageError(
-            f'cannot pin "{name}": no reason is given',
-            hint="Say why it must stay: --reason TEXT. Somebody will have to decide one day whether that holds still.",
+            f'cannot pin "{name}": the reason is empty',
+            hint="State why it must be kept, for the operator who reviews it later: --reason TEXT.",
             state=NOTHING_LOOKED_AT,
         )
     point = points.find(session.settings.store, name)
@@ -100,7 +102,9 @@ def pin(
         raise _not_written("pin", name, point.path, error) from error
     session.result(
         {"point": shown.document(point), "pin": made.model_dump(mode="json")},
-        lambda: session.screen.say(f"Done: {point.path.name} stays until lastgood points unpin {point.path.name}"),
+        lambda: session.screen.say(
+            f"Done: {point.path.name} is pinned. To unpin it: lastgood points unpin {point.path.name}"
+        ),
     )
 
 
@@ -109,7 +113,7 @@ def unpin(
     session: Session,
     name: Annotated[str, typer.Argument(metavar="POINT", help="Its name.", autocompletion=complete.points)],
 ) -> None:
-    """Take the pin of a restore point away: it may be removed again."""
+    """Unpin a restore point, so that it may be removed again."""
     from lastgood import points
     from lastgood.command.points import show as shown
     from lastgood.points import pins
@@ -119,7 +123,7 @@ def unpin(
     if before is None:
         raise Refused(
             f'cannot unpin "{point.path.name}": it is not pinned',
-            hint="Look at lastgood points.",
+            hint="Run lastgood points to see the pinned ones.",
             state=NOT_REACHED,
         )
     try:
@@ -135,6 +139,6 @@ def unpin(
 def _not_written(what: str, name: str, path: Path, error: OSError) -> Failed:
     return Failed(
         f'cannot {what} "{name}": {(error.strerror or str(error)).lower()}',
-        hint=f'Pins are written beside the restore point, in "{path.parent}": that must be possible.',
+        hint=f'A pin is a file next to the restore point. Make "{path.parent}" writable for this user.',
         state=NOT_REACHED,
     )

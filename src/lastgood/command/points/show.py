@@ -1,4 +1,4 @@
-"""Restore points: what there is to go back to, and whether it can be trusted."""
+"""Restore points as text and JSON: the list, a new one, and verdicts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lastgood.text import units
 
 
 def document(point: RestorePoint) -> dict[str, Any]:
-    """A restore point for programs; what only a manifest tells is absent without one."""
+    """Return a restore point as JSON. Without a manifest, the keys that only it can fill are absent."""
     body: dict[str, Any] = {
         "name": point.path.name,
         "path": str(point.path),
@@ -43,9 +43,10 @@ def document(point: RestorePoint) -> dict[str, Any]:
 
 
 def show_list(screen: Screen, store: Path, found: Sequence[RestorePoint], others: Sequence[Elsewhere] = ()) -> None:
-    """One line each, the newest first. ``others``: folders nearby that hold some, where the store has none."""
+    """Print one line per restore point, newest first. ``others``: folders nearby that hold some, if the store is
+    empty."""
     if not found:
-        screen.say(f'No restore points in "{store}". `lastgood backup` makes one.')
+        screen.say(f'No restore points in "{store}". To make one: lastgood backup')
         for each in others:
             count = units.counted(each.count, "restore point")
             folder = from_here(each.folder)
@@ -65,9 +66,7 @@ def show_list(screen: Screen, store: Path, found: Sequence[RestorePoint], others
             screen.say(f"{point.path.name}: {point.problem}", first="DAMAGED ", indent=8, style="bold red")
         if (pin := pins.pin_of(point.path)) is not None:
             screen.say(f"{point.path.name}, {pin.summary}", first="pinned  ", indent=8)
-    screen.say(
-        f"{units.counted(len(found), 'restore point')} in {store}. Whether they are complete: lastgood points verify"
-    )
+    screen.say(f"{units.counted(len(found), 'restore point')} in {store}. To verify them: lastgood points verify")
 
 
 def _row(store: Path, point: RestorePoint) -> tuple[str, ...]:
@@ -87,7 +86,7 @@ def _row(store: Path, point: RestorePoint) -> tuple[str, ...]:
 
 
 def show_made(screen: Screen, point: RestorePoint, seconds: float) -> None:
-    """A backup that is done."""
+    """Print the result of a backup."""
     body = document(point)
     screen.say(f"Done: {point.path.name}, read back and verified.", style="bold green")
     screen.pairs(
@@ -99,13 +98,13 @@ def show_made(screen: Screen, point: RestorePoint, seconds: float) -> None:
             ("Size", f"{units.size(point.size)}, in {units.duration(seconds)}"),
         ]
     )
-    screen.heading(f"To go back to it: lastgood rollback {point.path.name}")
+    screen.heading(f"To roll back to it: lastgood rollback {point.path.name}")
 
 
 def verdict(point: RestorePoint, found: Verdict) -> dict[str, Any]:
-    """A verdict for programs."""
+    """Return a restore point and its verdict as JSON."""
     place = {"line": found.line, "offset": found.offset}
-    told = {
+    result = {
         "verdict": found.state,
         "valid": found.valid,
         "message": found.message,
@@ -113,11 +112,11 @@ def verdict(point: RestorePoint, found: Verdict) -> dict[str, Any]:
         "notes": list(found.notes),
         "cautions": list(found.cautions),
     }
-    return {**document(point), **told, **place}
+    return {**document(point), **result, **place}
 
 
 def show_verdicts(screen: Screen, verdicts: Sequence[tuple[RestorePoint, Verdict]]) -> None:
-    """Each with its verdict; what is wrong, and where, below it."""
+    """Print each verdict, followed by the reason and the place of a failure."""
     for point, found in verdicts:
         style = "" if found.valid else "bold red"
         screen.say(f"{found.state}: {point.path.name}", style=style)

@@ -29,19 +29,19 @@ def prune_(
         typer.Argument(metavar="NAME", help="Kept databases and restore points.", autocompletion=points),
     ] = None,
     older_than: Annotated[
-        str | None, typer.Option("--older-than", metavar="AGE", help="What is older: 12h, 30d, 8w.")
+        str | None, typer.Option("--older-than", metavar="AGE", help="Remove what is older: 12h, 30d, 8w.")
     ] = None,
     keep: Annotated[
-        int | None, typer.Option("--keep", min=0, metavar="N", help="What is not among the N newest of its kind.")
+        int | None, typer.Option("--keep", min=0, metavar="N", help="Remove all but the N newest of each kind.")
     ] = None,
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
-    """Remove kept databases and restore points for good.
+    """Remove kept databases and restore points permanently.
 
-    By [retention] of lastgood.toml when nothing else is said. The last valid restore point stays, and so does what is
-    pinned and what an unfinished run needs; unless they are named, the kept database of the last run, what it went back
-    to, and what a post-mortem that is not written refers to.
+    Applies [retention] of lastgood.toml if no option or name is given. It always keeps the last valid restore point,
+    pinned ones, and those that an unfinished run needs. It also keeps, unless named, the kept database of the last run,
+    the restore point of that run, and what an unwritten post-mortem refers to.
     """
     from lastgood.command.prune import prune
     from lastgood.command.prune import show as shown
@@ -57,7 +57,7 @@ def prune_(
         return
     if not session.settings.json and not (yes and session.settings.quiet):
         shown.show(screen, plan)
-    session.confirm("remove them for good", plan.live, yes)
+    session.confirm("remove them permanently", plan.live, yes)
     with session.events() as emit:
         document = prune.run(target, plan, emit, session.settings.state, post_mortem_within=within)
     session.result(document, lambda: shown.show_done(screen, document))
@@ -67,8 +67,8 @@ def _age(text: str) -> timedelta:
     match = _AGE.fullmatch(text.strip())
     if match is None:
         raise UsageError(
-            f'cannot read the age "{text}": it is no number of hours, days or weeks',
-            hint="Write it like 12h, 30d or 8w.",
+            f'cannot parse age "{text}": it must be a number of hours, days or weeks',
+            hint="Give it as 12h, 30d or 8w.",
             state=config.NOTHING_LOOKED_AT,
         )
     return timedelta(**{_UNITS[match[2]]: int(match[1])})

@@ -1,9 +1,8 @@
-"""Remove kept databases and restore points, by policy, by age and number; first list what would go and what stays, and
-why.
+"""Plan and run the removal of kept databases and restore points: by policy, by age and number, or by name.
 
-Never: the last valid restore point, one that is still needed (``needed``), and the kept database of the last run,
-unless it is named. Incomplete copies of killed restores and trials go when they are named, leftovers of a killed run
-when they are named and empty. Nothing else in lastgood ever removes a kept database or a finished restore point.
+Never removed: the last valid restore point, a restore point that is still needed (``needed``), and the kept database of
+the last run unless it is named. Incomplete copies of killed restores and trials are removed when named, leftovers of a
+killed run when named and empty. No other command removes a kept database or a finished restore point.
 """
 
 from __future__ import annotations
@@ -38,21 +37,19 @@ from lastgood.postgres.mark import Mark, marked, server_clock
 from lastgood.postgres.server import Connection, Target
 from lastgood.text.units import span
 
-FOREIGN_STAYS = "not made by lastgood: goes by name, or with foreign = true in [retention]"
+FOREIGN_STAYS = "not made by lastgood: remove it by name, or set foreign = true in [retention]"
 NAMED = "named"
-INVALID = "invalid: dropping it was interrupted"
+INVALID = "invalid: DROP DATABASE was interrupted"
 POST_MORTEM_WITHIN = Record().post_mortem_within
 NO_POLICY = Retention()
-NOTHING_SAYS = "cannot prune: nothing says what is to go"
-SAY_IT = (
-    "Say it by age or number, or name it: lastgood prune --older-than 30d, --keep 5, or NAME. Or write what is to be "
-    "kept into lastgood.toml, as [retention]."
-)
+NO_SELECTION = "cannot prune: no age, number, name or retention rule is given"
+SELECT = "Run lastgood prune with --older-than 30d, --keep 5 or NAME, or add a [retention] table to lastgood.toml."
 
 
 class Candidate(Frozen):
     """A kept database, a restore point, the incomplete copy of a killed restore or trial, or an unmarked database that
-    a killed run left. ``goes``, or stays because of ``why``. When a leftover was made is not known."""
+    a killed run left. ``goes``: it is removed. ``why``: the reason for removing or keeping it. ``made_at`` is null for
+    leftovers."""
 
     kind: Literal["kept database", "restore point", "incomplete copy", "leftover"]
     name: str
@@ -65,8 +62,8 @@ class Candidate(Frozen):
 
 
 class PrunePlan(Document):
-    """What would go and what stays, the newest first. ``timezone``: whose days and weeks the reasons mean, null where
-    no policy decided."""
+    """What is removed and what is kept, newest first. ``timezone``: the zone of the days and weeks in the reasons, null
+    where no policy decided."""
 
     live: str
     timezone: str | None = None
@@ -74,15 +71,15 @@ class PrunePlan(Document):
 
     @property
     def going(self) -> tuple[Candidate, ...]:
-        """What would be removed."""
+        """The candidates that are removed."""
         return tuple(each for each in self.candidates if each.goes)
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What is to go: everything older than ``older_than`` and beyond the ``keep`` newest of its kind (both when both
-    are given), or just what is ``named`` (databases by name, restore points by file name). When none of the three is
-    said, what no rule of ``retention`` keeps."""
+    """What to remove: everything older than ``older_than`` and beyond the ``keep`` newest of its kind (both if both are
+    given), or only what is ``named`` (databases by name, restore points by file name). If none of the three is given,
+    what no rule of ``retention`` keeps."""
 
     older_than: timedelta | None = None
     keep: int | None = None
@@ -91,7 +88,7 @@ class Wish:
 
     @property
     def by_policy(self) -> bool:
-        """Whether the policy decides."""
+        """Whether the retention rules decide."""
         return self.older_than is None and self.keep is None and not self.named
 
 
@@ -104,20 +101,20 @@ def plan(
     post_mortem_within: float = POST_MORTEM_WITHIN,
     valid: Path | None = None,
 ) -> PrunePlan:
-    """What goes, and what stays. ``state`` is the folder with this machine's journals, ``post_mortem_within``: how many
-    seconds after a rollback its post-mortem is due; 0 where none is written. ``valid`` is a restore point that was
-    verified just now.
+    """Plan what is removed and what is kept. ``state``: the folder with this machine's journals.
+    ``post_mortem_within``: the number of seconds after a rollback when its post-mortem is due, 0 if none is written.
+    ``valid``: a restore point that was verified immediately before.
 
-    Raises UsageError when nothing says what is to go, Refused for a name that is not there or must stay.
+    Raises UsageError when nothing selects candidates, Refused for a name that does not exist or must be kept.
     """
     if wish.by_policy and wish.retention.keep is None and wish.retention.kept is None:
-        raise UsageError(NOTHING_SAYS, hint=SAY_IT)
+        raise UsageError(NO_SELECTION, hint=SELECT)
     live, named = target.dbname, wish.named
     with database.connect_maintenance(target, live) as maintenance:
         now = server_clock(maintenance)
         ours = [(found, mark) for found, mark in marked(maintenance) if mark.live == live]
         left = [] if holder(maintenance, live) else leftovers(maintenance, live)
-        # A store whose own files are one dump is not to be removed as a whole.
+        # If the files of the store itself form one dump, it must not be removed as a whole.
         there = [point for point in points.listing(store) if point.path != store]
         stored = [point for point in there if _concerns(point, live) or point.path.name in named]
         needed = needs(
@@ -129,16 +126,16 @@ def plan(
         if need is not None and point.path.name in named and need.always:
             raise Refused(
                 f'cannot prune "{point.path.name}": {need.why}',
-                hint=f"Take the pin away first: lastgood points unpin {point.path.name}"
+                hint=f"Unpin it first: lastgood points unpin {point.path.name}"
                 if pins.pin_of(point.path) is not None
-                else "Look at lastgood status; what is unfinished needs it.",
+                else "Run lastgood status to see which unfinished run needs it.",
                 state="Nothing was removed.",
             )
         if need is not None and goes and point.path.name not in named:
             goes, why = False, need.why
-        # The journal that knows of the rollback may lie on another machine.
+        # The journal of the rollback may be on another machine.
         if goes and point.is_emergency and not named and (now - point.made_at).total_seconds() < post_mortem_within:
-            goes, why = False, f"an emergency backup of the last {span(post_mortem_within)}"
+            goes, why = False, f"emergency backup of the last {span(post_mortem_within)}"
         found.append(
             Candidate(
                 kind="restore point",
@@ -162,21 +159,21 @@ def plan(
                 made_at=None,
                 bytes=unmarked.bytes or 0,
                 goes=goes,
-                why=NAMED if goes else "never marked by the run that made it; name it to remove it",
+                why=NAMED if goes else "not marked by the run that created it; name it to remove it",
             )
         )
     missing = set(named) - {each.name for each in found}
     if missing:
         raise Refused(
-            f'cannot prune "{sorted(missing)[0]}": there is no kept database and no restore point of that name',
-            hint="Look at lastgood status and lastgood points.",
+            f'cannot prune "{sorted(missing)[0]}": no kept database or restore point has that name',
+            hint="Run lastgood status and lastgood points to list them.",
             state="Nothing was removed.",
         )
     return PrunePlan(live=live, timezone=wish.retention.timezone if wish.by_policy else None, candidates=tuple(found))
 
 
 def _kept(ours: Sequence[tuple[Database, Mark]], wish: Wish, now: datetime) -> Iterator[Candidate]:
-    """The kept databases, the newest first. Whatever is wished, the newest stays unless it is named."""
+    """The kept databases, newest first. The newest is kept unless it is named."""
     every = sorted((pair for pair in ours if pair[1].role == "kept"), key=lambda pair: pair[1].started, reverse=True)
     kept = [pair for pair in every if not pair[0].invalid]
     verdicts = [_verdict(each.name, place, mark.started, now, wish) for place, (each, mark) in enumerate(kept)]
@@ -188,17 +185,17 @@ def _kept(ours: Sequence[tuple[Database, Mark]], wish: Wish, now: datetime) -> I
         yield _database("kept database", each, mark, goes, why)
     for each, mark in every:
         if each.invalid:
-            # An interrupted DROP DATABASE: such a database accepts no connections any more.
+            # After an interrupted DROP DATABASE, the database no longer accepts connections.
             goes = not wish.named or each.name in wish.named
             yield _database("kept database", each, mark, goes, INVALID if goes else "not named")
 
 
 def _copies(ours: Sequence[tuple[Database, Mark]], wish: Wish) -> Iterator[Candidate]:
-    """What killed restores and trials left, and what is being made now."""
+    """The copies that killed restores and trials left, and those being created now."""
     for each, mark in ours:
         if mark.role == "copy":
             goes = each.name in wish.named
-            what = f"the incomplete {mark.options.get('kind', 'restore')} {mark.run}; name it to remove it"
+            what = f"incomplete {mark.options.get('kind', 'restore')} {mark.run}; name it to remove it"
             yield _database("incomplete copy", each, mark, goes, NAMED if goes else what)
 
 
@@ -217,27 +214,27 @@ def _database(
 
 
 def _verdicts(stored: Sequence[RestorePoint], wish: Wish, now: datetime) -> list[tuple[bool, str]]:
-    """Of each restore point whether it goes, and why."""
+    """Decide for each restore point whether it is removed, with the reason."""
     if not wish.by_policy:
         return [_verdict(each.path.name, place, each.made_at, now, wish) for place, each in enumerate(stored)]
-    found: dict[Path, tuple[bool, str]] = {}
+    verdicts: dict[Path, tuple[bool, str]] = {}
     backups = [point for point in stored if not any(_kind(point))]
-    # Each kind by itself: an emergency backup, a damaged or a foreign one must not take the place of a backup.
+    # Each kind separately: an emergency, damaged or foreign restore point must not take the place of a backup.
     for _, group in groupby(sorted(stored, key=_kind), key=_kind):
         together = list(group)
         if together[0].manifest is None and not wish.retention.foreign:
-            said = [(False, FOREIGN_STAYS)] * len(together)
+            group_verdicts = [(False, FOREIGN_STAYS)] * len(together)
         else:
             moments = [point.made_at for point in together]
             reference = _newest(backups or together, now)
-            said = _by_policy(wish.retention.keep, moments, wish, reference, "restore points")
-        found |= {point.path: each for point, each in zip(together, said, strict=True)}
-    return [found[point.path] for point in stored]
+            group_verdicts = _by_policy(wish.retention.keep, moments, wish, reference, "restore points")
+        verdicts |= {point.path: each for point, each in zip(together, group_verdicts, strict=True)}
+    return [verdicts[point.path] for point in stored]
 
 
 def _newest(points: Sequence[RestorePoint], now: datetime) -> datetime:
-    """What "within" counts back from: where backups have stopped, those that are there stay. What claims to come from
-    the future tells nothing."""
+    """The moment from which "within" counts back: the newest restore point, so that existing ones are kept when backups
+    stop. Time stamps in the future are ignored."""
     return max((point.made_at for point in points if point.made_at <= now), default=now)
 
 
@@ -249,14 +246,14 @@ def _by_policy(
     keep: Keep | None, moments: Sequence[datetime], wish: Wish, reference: datetime, what: str
 ) -> list[tuple[bool, str]]:
     if keep is None:
-        return [(False, f"[retention] says nothing of {what}")] * len(moments)
+        return [(False, f"[retention] has no rule for {what}")] * len(moments)
     rules = kept_by(keep, moments, zone=ZoneInfo(wish.retention.timezone), reference=reference)
     return [(not by, ", ".join(by) or "no rule of [retention] keeps it") for by in rules]
 
 
 def _concerns(point: RestorePoint, live: str) -> bool:
-    """A store may be shared: what is known to be of another database neither goes nor counts, and neither does a file
-    that only has a name like a dump's.
+    """Whether a restore point belongs to this database. A store may be shared: restore points of other databases are
+    neither removed nor counted, and neither are files that only have the name of a dump.
     """
     return not point.problem if point.manifest is None else point.manifest.database == live
 
@@ -274,10 +271,10 @@ def _verdict(name: str, place: int, made_at: datetime, now: datetime, wish: Wish
 def _keep_a_valid_one(
     found: Iterable[Candidate], stored: Sequence[RestorePoint], valid: Path | None
 ) -> list[Candidate]:
-    """If no valid restore point would stay, the newest valid one that would go stays. Points are read to know.
+    """Keep the newest valid restore point if the plan would leave none. Reads the restore points to verify them.
 
-    Emergency backups hold what a rollback got away from: one does not stand in for a restore point. Neither does one of
-    which nobody knows whose it is for one of ours, nor a link to a file that goes.
+    Three kinds do not count as the valid one: emergency backups, because they hold the state that a rollback replaced;
+    those without a manifest in place of those with one; links to a file that is removed.
     """
     stored = [point for point in stored if not point.is_emergency]
     result = list(found)
@@ -307,8 +304,8 @@ def run(
     *,
     post_mortem_within: float = POST_MORTEM_WITHIN,
 ) -> dict[str, Any]:
-    """Removes what the plan says, one after the other; each database is checked by OID and mark again, and whether a
-    restore point is needed now: somebody may have thought long over the plan. ``state``: the folder of the record."""
+    """Remove what the plan lists, one after another. OIDs, marks and needs are checked again, because an operator may
+    confirm the plan long after it was made. ``state``: the folder of the journal."""
     with database.connect_maintenance(target, plan.live) as maintenance:
         lock_live(maintenance, plan.live, lambda held: _as_planned(held, plan))
         going = [each.name for each in plan.going]
@@ -330,15 +327,15 @@ def run(
 
 
 def _as_planned(maintenance: Connection, plan: PrunePlan) -> None:
-    """Under the lock: all that was to stay is still there. Two operators may each have planned to keep what the other
-    removes. Raises Refused."""
+    """Check under the lock that everything the plan keeps still exists: another operator may have removed it since.
+    Raises Refused."""
     oids = {each.oid for each in database.every(maintenance)}
     for each in plan.candidates:
         there = Path(each.path).exists() if each.path is not None else each.oid in oids
         if not each.goes and not there:
             raise Refused(
-                f'cannot prune: "{each.name}", which was to stay, was removed since the plan was made',
-                hint="Run lastgood prune again: it makes a new plan.",
+                f'cannot prune: "{each.name}", which the plan keeps, was removed since the plan was made',
+                hint="Run lastgood prune again to make a new plan.",
                 state="Nothing was removed.",
             )
 
@@ -352,13 +349,13 @@ def _removed(
         if each.kind == "leftover":
             unmarked = next((one for one in leftovers(maintenance, plan.live) if one.oid == each.oid), None)
             if unmarked is None:
-                emit(Note(f'"{each.name}" is no longer a leftover; it was not removed'))
+                emit(Note(f'"{each.name}" is no longer a leftover; skipped'))
                 continue
             drop_leftover(maintenance, target, unmarked, plan.live)
         elif each.oid is not None:
             role = "kept" if each.kind == "kept database" else "copy"
             if each.oid not in {found.oid for found, mark in marked(maintenance) if mark.role == role}:
-                emit(Note(f'"{each.name}" is no longer a {each.kind}; it was not removed'))
+                emit(Note(f'"{each.name}" is no longer a {each.kind}; skipped'))
                 continue
             if role == "copy":
                 copying.take_over(maintenance, each.name)
@@ -371,15 +368,15 @@ def _removed(
             path = Path(each.path)
             need = needed.get(each.path)
             if need is not None and (need.always or each.why != NAMED):
-                emit(Note(f'"{each.name}" is needed now, and left alone: {need.why}'))
+                emit(Note(f'"{each.name}" is now needed and was not removed: {need.why}'))
                 continue
-            # The manifest first: a dump without one is still a restore point, a manifest alone is nothing.
+            # The manifest first: a dump without a manifest is still a restore point, a manifest alone is useless.
             if has_manifest(path):
                 manifest_path(path).unlink()
             if path.is_symlink():
                 path.unlink()
             elif path.is_dir() and (files := points.files_of_set(path)):
-                # Whatever else lies beside them is somebody's.
+                # Other files in the folder are not part of the restore point.
                 for file in files:
                     file.unlink(missing_ok=True)
                 with suppress(OSError):

@@ -1,4 +1,4 @@
-"""What a prune would remove, and what it would not."""
+"""The plan and the result of a prune."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from lastgood.text import units
 
 
 def show(screen: Screen, plan: PrunePlan) -> None:
-    """Everything that was looked at, what goes first."""
+    """Print all candidates, those to remove first."""
     going = plan.going
     if not going:
         screen.say("Nothing would be removed.", style="bold")
     else:
         freed = units.size(sum(each.bytes for each in going))
-        screen.say(f"Would remove {units.counted(len(going), 'thing')} ({freed}) for good:", style="bold")
+        screen.say(f"Would remove {units.counted(len(going), 'item')} ({freed}) permanently:", style="bold")
     if plan.timezone is not None:
-        screen.say(f"By [retention] of lastgood.toml, in days and weeks of {plan.timezone}.", first="  ", indent=2)
+        screen.say(
+            f"By [retention] of lastgood.toml; days and weeks in time zone {plan.timezone}.", first="  ", indent=2
+        )
     if not plan.candidates:
         return
     screen.out.print()
@@ -40,8 +42,8 @@ def show(screen: Screen, plan: PrunePlan) -> None:
 
 
 def show_done(screen: Screen, document: dict[str, Any]) -> None:
-    """What was removed."""
+    """Print what was removed."""
     removed = document["removed"]
-    screen.say(f"Done: {units.counted(len(removed), 'thing')} removed.", style="bold green")
+    screen.say(f"Done: {units.counted(len(removed), 'item')} removed.", style="bold green")
     for name in removed:
         screen.say(name, first="  - ", indent=4)

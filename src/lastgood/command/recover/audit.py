@@ -1,6 +1,6 @@
-"""What the database itself remembers of what was changed: the application's audit table, and the server's counters.
+"""Records of changes inside the database: the application's audit table, and the server's counters.
 
-It tells how much was lost, and of which tables; the rows themselves are in it only where the application puts them.
+They show how much was lost from which tables. The rows themselves are there only if the application stores them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from psycopg import sql
 
 from lastgood.command.recover.evidence import Audit, Change, Counter
-from lastgood.command.recover.live import Looking
+from lastgood.command.recover.live import Inspection
 from lastgood.command.recover.server import limit
 from lastgood.config.tables import Audit as Configured
 from lastgood.postgres.server import Connection
@@ -24,7 +24,7 @@ SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """An audit table that one recognises by its name: which product's, and what its columns are called."""
+    """An audit table known by name: its product, and the names of its columns."""
 
     product: str
     schema: str
@@ -41,7 +41,7 @@ KNOWN = (
     Known("django-auditlog", "", "auditlog_logentry", "timestamp", "content_type_id", "action"),
     Known("PaperTrail", "", "versions", "created_at", "item_type", "event"),
 )  # fmt: skip
-# What applications call theirs, and its columns; the likelier first.
+# Common names of audit tables and their columns; the likelier first.
 NAMES = ("audit_log", "audit_logs", "audit_trail", "audit_events", "audit", "change_log", "changelog", "history_log")
 TIMES = (
     "occurred_at",
@@ -73,7 +73,7 @@ GROUP BY 1, 2 ORDER BY 1, 2
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Where an audit table has what is counted; ``table`` may be empty, then all is one."""
+    """The columns that are counted. If ``table`` is empty, all rows count as one table."""
 
     schema: str
     name: str
@@ -86,7 +86,7 @@ class Columns:
 def recognise(
     rows: Iterable[tuple[str, str, Sequence[str], Sequence[str]]], configured: Configured | None
 ) -> Columns | None:
-    """The audit table among (schema, name, columns, those that are times): the configured one, else the best known."""
+    """Return the audit table among (schema, name, columns, time columns): the configured one, else the best known."""
     guessed: list[tuple[int, Columns]] = []
     for schema, name, columns, times in rows:
         if configured is not None:
@@ -116,31 +116,32 @@ def _first(wanted: Sequence[str], columns: Sequence[str]) -> str:
     return next((by_name[name] for name in wanted if name in by_name), "")
 
 
-def look(looking: Looking, configured: Configured | None, since: datetime | None, seconds: float) -> Audit | None:
-    """The audit table and what it counts of the time after ``since``; None when there is none that one could
-    recognise."""
-    connection = looking.connection
+def count_changes(
+    inspection: Inspection, configured: Configured | None, since: datetime | None, seconds: float
+) -> Audit | None:
+    """Count the changes after ``since`` in the audit table. None if no audit table is recognised."""
+    connection = inspection.connection
     found: Columns | None = None
-    with looking.at("the audit table"):
+    with inspection.at("the audit table"):
         named = [configured.table] if configured is not None else []
         names = [*NAMES, *(known.table for known in KNOWN), *(name.rpartition(".")[2].lower() for name in named)]
         found = recognise(connection.execute(_COLUMNS, [names, named]).fetchall(), configured)
     if found is None:
         return None
     shown = f"{found.schema}.{found.name}"
-    before = len(looking.unseen)
+    before = len(inspection.unseen)
     changes: list[Change] = []
-    with looking.at(f"the audit table {shown}"):
+    with inspection.at(f"the audit table {shown}"):
         limit(connection, seconds)
         changes += _changes(connection, found, since)
-    why_not = "".join(looking.unseen[before:]).partition(": ")[2]
+    why_not = "".join(inspection.unseen[before:]).partition(": ")[2]
     return Audit(shown, found.recognised, since, tuple(changes), why_not)
 
 
 def _changes(connection: Connection, found: Columns, since: datetime | None) -> Iterable[Change]:
     time = sql.Identifier(found.time)
     where = sql.SQL(" WHERE {} > {}").format(time, sql.Literal(since)) if since is not None else sql.SQL("")
-    # A time zone that the column lacks is taken as UTC, which the session is in.
+    # A column without time zone is read as UTC, the time zone of the session.
     query = sql.SQL(
         "SELECT {}, {}, count(*), min({})::timestamptz, max({})::timestamptz FROM {}{}"
         " GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2 LIMIT {}"
@@ -166,20 +167,20 @@ ORDER BY s.n_tup_del DESC, 1 LIMIT 20
 """
 
 
-def counters(looking: Looking) -> tuple[Counter, ...]:
-    """Tables from which rows were deleted since the server's counters began, those with the most first. Rows that a
-    TRUNCATE or a DROP took are in no counter."""
+def counters(inspection: Inspection) -> tuple[Counter, ...]:
+    """Return the tables with deleted rows since the statistics were reset, most rows first. TRUNCATE and DROP are not
+    counted by the server."""
     found: list[Counter] = []
-    with looking.at("the server's counters"):
-        found += [Counter(*row) for row in looking.connection.execute(_COUNTERS)]
+    with inspection.at("the server's counters"):
+        found += [Counter(*row) for row in inspection.connection.execute(_COUNTERS)]
     return tuple(found)
 
 
-def last_commit(looking: Looking) -> datetime | None:
-    """When anything was committed last in this cluster; None unless the server keeps these times."""
+def last_commit(inspection: Inspection) -> datetime | None:
+    """Return the time of the last commit in this cluster; None unless track_commit_timestamp is on."""
     row: Any = None
-    with looking.at("the last commit"):
-        row = looking.connection.execute(
+    with inspection.at("the last commit"):
+        row = inspection.connection.execute(
             "SELECT timestamp FROM pg_catalog.pg_last_committed_xact()"
             " WHERE current_setting('track_commit_timestamp') = 'on'"
         ).fetchone()

@@ -1,4 +1,4 @@
-"""The restore points that there are, and as much of them as can be read in the time: the newest first."""
+"""The existing restore points, newest first, read as far as the time limit allows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lastgood.points import RestorePoint, Verdict
 from lastgood.points.glance import glance
 
 READING_SECONDS = 2.0
-# Larger ones are only skimmed: rows are counted and not looked at.
+# Larger ones are only skimmed: rows are counted, but not parsed.
 WHOLLY = 32 << 20
 USUAL = ("backups", "backup", "dumps", "db_backups")
 ENTRIES = 400
@@ -24,7 +24,8 @@ PLACES_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What lies in the store. ``of_others``: names of points of other databases. ``problem``: why it can't be read."""
+    """The content of the store. ``of_others``: names of points of other databases. ``problem``: why it is
+    unreadable."""
 
     candidates: tuple[Candidate, ...] = ()
     emergency_backups: tuple[RestorePoint, ...] = ()
@@ -32,7 +33,7 @@ class Found:
     problem: str = ""
 
 
-def look(
+def find(
     store: Path,
     name: str,
     wish: Wish,
@@ -40,14 +41,14 @@ def look(
     unseen: list[str],
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Found:
-    """The restore points of the database ``name``. ``known`` are verdicts that were reached before: those are not read
-    again. Raises Interrupted when ``cancelled`` turned true."""
+    """Return the restore points of the database ``name``. Those with a verdict in ``known`` are not read again. Raises
+    Interrupted when ``cancelled`` turned true."""
     try:
         there = points.all_points(store)
     except BadPoint as error:
         return Found(problem=str(error))
     if not store.exists():
-        return Found(problem=f'there is no folder "{store}"')
+        return Found(problem=f'the folder "{store}" does not exist')
     ours: list[RestorePoint] = []
     others: list[RestorePoint] = []
     for point in there:
@@ -71,7 +72,7 @@ def _read(
     unseen: list[str],
     cancelled: Callable[[], bool],
 ) -> list[Candidate]:
-    # Which migrations are in a point, only its rows tell; then it takes as long as it takes.
+    # Only the rows show which migrations are in a point; for that, there is no time limit.
     wholly = wish.thorough or wish.before_migration is not None
     until = None if wholly else monotonic() + READING_SECONDS
     found: list[Candidate] = []
@@ -80,7 +81,7 @@ def _read(
         candidate = Candidate(point, facts=point.manifest.facts if point.manifest is not None else None)
         verdict = known.get(point.path)
         late = enough or (until is not None and monotonic() > until)
-        # What is newer than the moment that was asked for can't be chosen, whatever is in it.
+        # A point newer than the requested moment cannot be chosen, whatever its content.
         too_new = wish.before is not None and point.made_at >= wish.before
         if verdict is None and not late and not (too_new and not wish.thorough):
             verdict = _verdict(point, name, until, cancelled, unseen)
@@ -96,7 +97,7 @@ def _read(
 
 
 def _at_a_glance(point: RestorePoint) -> Verdict | None:
-    """What its end and its SHA-256 tell, when there is no time to read it: None unless that is bad."""
+    """Check the end and the SHA-256 when there is no time to read it all. None unless the check fails."""
     try:
         glance(point)
     except BadPoint as error:
@@ -109,12 +110,12 @@ def _at_a_glance(point: RestorePoint) -> Verdict | None:
 def _verdict(
     point: RestorePoint, name: str, until: float | None, cancelled: Callable[[], bool], unseen: list[str]
 ) -> Verdict | None:
-    """None when the time was too short, or the programs to read it with are missing."""
+    """Verify the point. None when the time limit was reached, or the programs to read it are missing."""
 
     def over() -> bool:
         return cancelled() or (until is not None and monotonic() > until)
 
-    # Of our own ones the manifest tells what is in them.
+    # For our own points, the manifest has the content.
     skim = point.manifest is not None or (until is not None and point.size > WHOLLY)
     try:
         return points.verify(point, database=name, skim=skim, cancelled=over)
@@ -128,7 +129,7 @@ def _verdict(
 
 
 def usual_places(store: Path, configured: Iterable[Path], home: Path, here: Path) -> tuple[Path, ...]:
-    """Where dumps tend to lie, besides the store: each folder once, those that exist."""
+    """Return the existing folders, other than the store, where dumps are usually found; each once."""
     near = [store.parent, here, *(here / each for each in USUAL), Path("/var/backups"), home]
     near += [home / each for each in USUAL]
     seen = {store.resolve()}
@@ -145,8 +146,8 @@ def usual_places(store: Path, configured: Iterable[Path], home: Path, here: Path
 
 
 def elsewhere(places: Sequence[Path], store: Path, here: Path, name: str, unseen: list[str]) -> tuple[Candidate, ...]:
-    """Restore points in other folders and in the folders right below those; of each only the beginning is read. Those
-    that say they are of another database are left out, and so are damaged ones."""
+    """Return restore points in other folders and one level below. Only the beginning of each is read. Damaged ones and
+    those of another database are left out."""
     until = monotonic() + PLACES_SECONDS
     found: dict[Path, Candidate] = {}
     for near in points.outside(store, here):
@@ -157,7 +158,7 @@ def elsewhere(places: Sequence[Path], store: Path, here: Path, name: str, unseen
     for place in places:
         for path in _entries(place, inside, unseen):
             if monotonic() > until:
-                unseen.append(f'other folders, from "{place}" on: no time left')
+                unseen.append(f'other folders, from "{place}" on: time limit reached')
                 return _newest_first(found.values())
             try:
                 point = points.point_at(path)
@@ -176,8 +177,8 @@ def _newest_first(found: Iterable[Candidate]) -> tuple[Candidate, ...]:
 
 
 def _entries(place: Path, inside: set[Path], unseen: list[str]) -> list[Path]:
-    """The files in a folder, and in folders not far below that are called like ones for dumps; none of a folder that
-    was seen before."""
+    """Return the files in a folder, and in near subfolders whose names suggest dumps. Folders already visited are
+    skipped."""
     found: list[Path] = []
     waiting = [(place, 0)]
     while waiting:
@@ -196,11 +197,11 @@ def _entries(place: Path, inside: set[Path], unseen: list[str]) -> list[Path]:
             try:
                 if entry.is_file() or (entry.is_dir() and (entry / "toc.dat").exists()):
                     found.append(entry)
-                elif depth < DEPTH and entry.is_dir() and any(word in entry.name.lower() for word in _TELLING):
+                elif depth < DEPTH and entry.is_dir() and any(word in entry.name.lower() for word in _DUMP_WORDS):
                     waiting.append((entry, depth + 1))
             except OSError:
                 continue
     return found
 
 
-_TELLING = ("backup", "dump", "migration", "snapshot", "restore")
+_DUMP_WORDS = ("backup", "dump", "migration", "snapshot", "restore")

@@ -1,9 +1,8 @@
-"""What follows from the evidence, step by step: which restore points are meant, which is chosen, what is damaged, and
-which emergency that makes.
+"""Conclusions from the evidence: which restore points qualify, which is chosen, what is damaged, and the emergency.
 
-The first of these that holds: the server does not answer; an unfinished run of lastgood stands in the way; the live
-database is closed; there is nothing to go back to; the newest restore point is damaged; the live database is gone; it
-is in a state that nobody chose; or it looks whole, and an older state is wanted.
+The emergency is the first of these that holds: the server is unreachable; an unfinished run of lastgood is in the way;
+the live database is closed; there is no restore point; the newest restore point is damaged; the live database is
+missing; it is in an unknown state; or it looks complete, and an older state is wanted.
 """
 
 from __future__ import annotations
@@ -21,21 +20,21 @@ from lastgood.status import UnfinishedDeployment
 
 @dataclass(frozen=True)
 class Case:
-    """The evidence, and what follows from it step by step."""
+    """The evidence and the conclusions from it."""
 
     evidence: Evidence
 
     @cached_property
     def suspects(self) -> dict[int, str]:
-        """Candidates that were made after the damage, by their place, and why one thinks so."""
+        """Candidates that were made after the damage, by position, with the reason for that conclusion."""
         live, all_ = self.evidence.live, self.evidence.candidates
         found: dict[int, str] = {}
         deployment, before = self.deployment, self.before_deployment
         if deployment is not None and before is not None:
             for place, candidate in enumerate(all_):
                 if candidate is before:
-                    return found  # it was verified, and was made before the migration touched anything
-                found[place] = f"the migration of deployment {deployment.run} had begun"
+                    return found  # verified, and made before the migration changed anything
+                found[place] = f"the migration of deployment {deployment.run} had started"
         if live is None:
             return {}
         for place, candidate in enumerate(all_):
@@ -43,19 +42,18 @@ class Case:
             if why:
                 found[place] = why
             elif candidate.usable:
-                break  # older ones were made before this one, which was made before the damage
+                break  # this one was made before the damage, so all older ones were, too
         return found
 
     @property
     def deployment(self) -> UnfinishedDeployment | None:
-        """A deployment that was killed. One that is at work settles that itself."""
+        """A deployment that was killed. A running one finishes or rolls back by itself."""
         found = self.evidence.server.deployment
         return found if found is not None and not self.evidence.server.working else None
 
     @cached_property
     def before_deployment(self) -> Candidate | None:
-        """The restore point that the killed deployment made. By its name: another machine may call the folder
-        otherwise."""
+        """The restore point of the killed deployment, found by file name: the folder may differ on another machine."""
         if self.deployment is None:
             return None
         name = PurePath(self.deployment.point).name
@@ -63,8 +61,8 @@ class Case:
 
     @cached_property
     def no_way_out(self) -> dict[int, str]:
-        """Candidates by which nothing would be won, by their place, with the reason: the newest ones that have what the
-        database has now. None where there is no other one."""
+        """Candidates that would change nothing, by position, with the reason: the newest ones, equal to the database as
+        it is now. Empty if there is no other candidate."""
         found: dict[int, str] = {}
         for place, candidate in enumerate(self.evidence.candidates):
             if place in self.suspects or not candidate.usable:
@@ -76,7 +74,7 @@ class Case:
         return {}
 
     def same_as_now(self, place: int) -> str:
-        """Why going back to that candidate would change nothing; empty without evidence."""
+        """Return why a rollback to that candidate would change nothing; empty without evidence."""
         candidate = self.evidence.candidates[place]
         live, manifest = self.evidence.live, candidate.point.manifest
         if live is None or candidate.facts is None or self.deployment is not None:
@@ -89,12 +87,12 @@ class Case:
         reference = damage.Reference.of(candidate)
         finishing = bool(self.evidence.server.finishing)
         if any(sign.decisive for sign in damage.signs(live, reference, finishing=finishing)):
-            return ""  # what broke the database came after it
-        return f"deployment {note.run}, for which it was made, changed nothing"
+            return ""  # the damage happened after it
+        return f"it was made for deployment {note.run}, which changed nothing"
 
     @cached_property
     def fitting(self) -> tuple[Candidate, ...]:
-        """What one may go back to by what the operator asked for, whether it is sound or not; newest first."""
+        """Candidates that match the operator's request, valid or not; newest first."""
         wish = self.evidence.wish
         return tuple(
             candidate
@@ -107,17 +105,17 @@ class Case:
 
     @cached_property
     def chosen(self) -> Candidate | None:
-        """The newest fitting one that nothing speaks against."""
+        """The newest usable candidate that matches."""
         return next((candidate for candidate in self.fitting if candidate.usable), None)
 
     @cached_property
     def damaged_before(self) -> tuple[Candidate, ...]:
-        """The fitting ones that are newer than the chosen one, and are no good."""
+        """The matching candidates that are newer than the chosen one, but damaged."""
         return tuple(candidate for candidate in _until(self.fitting, self.chosen) if not candidate.usable)
 
     @cached_property
     def signs(self) -> tuple[damage.Sign, ...]:
-        """By what one sees that the live database is damaged."""
+        """The signs of damage in the live database."""
         if self.evidence.live is None:
             return ()
         return damage.signs(self.evidence.live, self.reference, finishing=bool(self.evidence.server.finishing))
@@ -133,32 +131,32 @@ class Case:
 
     @property
     def broken(self) -> bool:
-        """Whether the live database shows damage that nothing else explains."""
+        """Whether the live database shows otherwise unexplained damage."""
         gone = self.evidence.server.access in ("missing", "invalid")
         return gone or self.deployment is not None or any(sign.decisive for sign in self.signs)
 
     @cached_property
     def rights_lost(self) -> bool:
-        """Whether the application's rights are gone, and the chosen restore point does not bring them back."""
+        """Whether the application's privileges are lost, and the chosen restore point does not restore them."""
         gone = any(sign.decisive and sign.source == damage.RIGHTS for sign in self.signs)
         verdict = self.chosen.verdict if self.chosen is not None else None
         return gone and verdict is not None and verdict.has_acls is False
 
     @property
     def content_broken(self) -> bool:
-        """Whether more is damaged than the rights of roles."""
+        """Whether more is damaged than the privileges of roles."""
         gone = self.evidence.server.access in ("missing", "invalid")
         other = any(sign.decisive and sign.source != damage.RIGHTS for sign in self.signs)
         return gone or other or self.deployment is not None
 
     @property
     def only_rights(self) -> bool:
-        """Whether lost rights are all that is wrong, and going back would not mend that."""
+        """Whether lost privileges are the only damage, and a rollback would not restore them."""
         return self.rights_lost and not self.content_broken
 
     @cached_property
     def emergency(self) -> Emergency:
-        """Which one it is."""
+        """The emergency."""
         evidence, server = self.evidence, self.evidence.server
         if server.error:
             return "server_unreachable"

@@ -1,4 +1,4 @@
-"""``lastgood recover``: which emergency this is, and the way out of it."""
+"""``lastgood recover``: diagnose an emergency and roll back."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 @command("recover", 3, 4, 5, 6, 7, options=("fence", "reopen_when", "on_failure", "strict", "allow_orphans", *PACE))
 def recover_(
     session: Session,
-    latest: Annotated[bool, typer.Option("--latest", help="Go back to the newest valid restore point.")] = False,
+    latest: Annotated[bool, typer.Option("--latest", help="Roll back to the newest valid restore point.")] = False,
     before: Before = None,
     before_migration: BeforeMigration = None,
     since: Annotated[
         str | None,
-        typer.Option("--since", metavar="TIME", help="Count what the audit table and counters tell since this time."),
+        typer.Option("--since", metavar="TIME", help="Count changes in the audit table since this time."),
     ] = None,
     thorough: Annotated[
-        bool, typer.Option("--thorough", help="Read every restore point, count every row, look everywhere.")
+        bool, typer.Option("--thorough", help="Read every restore point, count every row, search all sources.")
     ] = False,
     override: Overrides = None,
     reason: Reasons = None,
@@ -39,14 +39,14 @@ def recover_(
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> int | None:
-    """Say which emergency this is, and go back.
+    """Diagnose the emergency and roll back.
 
-    Looks at the server, the live database and the restore points, says which emergency this is, why it thinks so and
-    what it proposes, and does that after consent: rollback, undo, or a restore of a database that is gone. Looking
-    changes nothing and takes seconds. Use it when you don't know what happened, when the backup is damaged, or when
-    there is none.
+    Examines the server, the live database and the restore points, and prints the emergency, its reasons and a proposal.
+    After confirmation it carries out the proposal: a rollback, an undo, or the restore of a missing database. The
+    diagnosis takes seconds and changes nothing. Use it when the cause is unknown, or when the backup is damaged or
+    missing.
 
-    Ends with 4 when there is nothing to go back to, and with 3 when what is to be done is not for it to do.
+    Exits with 4 if there is nothing to roll back to, and with 3 if the next step must be done by hand.
     """
     from lastgood.cli.choice import choice_of, moment
     from lastgood.command.recover import recover
@@ -65,7 +65,7 @@ def recover_(
     inquiry = Inquiry(session.target, settings.store, settings.tables, wish)
     while True:
         with session.work() as (emit, cancelled):
-            found = recover.look(inquiry, emit, cancelled)
+            found = recover.inspect(inquiry, emit, cancelled)
             if cancelled():
                 raise Interrupted("interrupted: the diagnosis is incomplete", state="Nothing was changed.")
         if found.emergency in ("server_unreachable", "database_missing") and not session.names_a_database:
@@ -84,9 +84,9 @@ def recover_(
             path = Path(proposal.name)
             if path in inquiry.known or wish.thorough:
                 raise
-            # Reading it to its end has shown what the quick look could not: once more, knowing that.
+            # Reading it to its end has shown damage that the quick check missed: diagnose again with that verdict.
             with session.events() as emit:
-                emit(Caution(f"{path.name} is no good after all: {error}"))
+                emit(Caution(f"restore point {path.name} failed verification: {error}"))
             inquiry = replace(inquiry, known={**inquiry.known, path: _verdict(error)})
 
 
@@ -95,8 +95,8 @@ def _framed(found: Diagnosis, report: dict[str, Any]) -> dict[str, Any]:
 
 
 def _choose(session: Session, found: Diagnosis, yes: bool, *, asked: bool) -> Proposal:
-    """The proposal to carry out: with ``--yes``, and when it was ``asked`` for, the first one; at a terminal the one
-    that is chosen by number. Raises Refused when it is not for us to do."""
+    """Return the proposal to carry out: the first one with ``--yes`` or when it was ``asked`` for, at a terminal the
+    one chosen by number. Raises Refused when it must be done by hand."""
     from lastgood.command.recover.recover import Proposal
 
     first = found.proposals[0]
@@ -104,13 +104,13 @@ def _choose(session: Session, found: Diagnosis, yes: bool, *, asked: bool) -> Pr
     choosing = found.emergency in ("older_state", "unknown_state", "corrupt_backup")
     if choosing and not yes and not asked and session.interactive:
         proposed = next((str(each.number) for each in found.timeline if each.proposed), "")
-        ask = f"a number, or Enter for {proposed}" if proposed else "its number, or Enter to leave everything as it is"
+        ask = f"a number, or Enter for {proposed}" if proposed else "its number, or Enter to change nothing"
         session.screen.say(f"Which one? Type {ask}:", stderr=True, style="bold")
         answer = session.answer() or proposed
         if answer not in numbered:
             raise Refused(
-                "cannot go on: no number of the list was typed" if answer else "nothing was chosen",
-                hint="Run lastgood recover again to be asked again.",
+                "cannot continue: the answer is not a number of the list" if answer else "nothing was chosen",
+                hint="Run lastgood recover again.",
             )
         each = numbered[answer]
         kind: Literal["undo", "rollback"] = "undo" if each.kind == "kept" else "rollback"
@@ -119,17 +119,17 @@ def _choose(session: Session, found: Diagnosis, yes: bool, *, asked: bool) -> Pr
         return next(matching, chosen).model_copy(update={"automatic": True})
     if first.kind == "by_hand":
         raise Refused(
-            f"cannot go on by itself: {first.title}",
+            f"cannot continue automatically: {first.title}",
             hint=f"Run: {first.commands[0]}" if first.commands else first.detail,
             state=_state(found),
         )
     if not first.automatic:
         listed = any(each.path == first.name and each.kind == "dump" for each in found.timeline)
         raise Refused(
-            f'cannot choose for you: nothing shows that "{found.live}" is damaged'
+            f'cannot choose automatically: "{found.live}" shows no damage'
             if listed or first.kind == "undo"
-            else f"cannot choose for you: only you can tell whether to {first.title}",
-            hint="Say what you want: lastgood recover --latest, --before TIME or --before-migration VERSION."
+            else f"cannot choose automatically: decide yourself whether to {first.title}",
+            hint="Select a state: lastgood recover --latest, --before TIME or --before-migration VERSION."
             if listed
             else f"Run: {first.commands[0]}",
             state=_state(found),
@@ -140,8 +140,8 @@ def _choose(session: Session, found: Diagnosis, yes: bool, *, asked: bool) -> Pr
 def _carry_out(
     session: Session, found: Diagnosis, proposal: Proposal, yes: bool, answers: dict[str, list[str] | None]
 ) -> int | None:
-    """What the commands ``undo`` and ``rollback`` do, with their plans, questions and reports. ``answers``: to what
-    rollback checks."""
+    """Run the commands ``undo`` or ``rollback`` with their plans, questions and reports. ``answers``: the overrides and
+    attestations for the checklist."""
     from lastgood.command.recover import news
     from lastgood.command.recover import show as shown
     from lastgood.command.recover.reinstate import reinstate
@@ -154,7 +154,7 @@ def _carry_out(
     if proposal.kind == "rollback":
         return roll_back(session, point=proposal.name, yes=yes, **answers)
     settings = session.settings
-    session.confirm(f"restore {Path(proposal.name).name} as a new database of that name", found.live, yes)
+    session.confirm(f"restore {Path(proposal.name).name} as a new database with the live name", found.live, yes)
     with session.news.telling("rollback", session.target, unattended=yes) as telling, session.events() as emit:
         done = reinstate(
             session.target.at(found.live),
@@ -178,4 +178,4 @@ def _verdict(error: BadPoint) -> Verdict:
 
 
 def _state(found: Diagnosis) -> str:
-    return f'"{found.live}" is as it was: nothing was changed.'
+    return "Nothing was changed."

@@ -1,4 +1,4 @@
-"""What the live database lacks against the facts of a restore point, and what going back to one would take away. Pure
+"""Signs of damage: what the live database lacks compared with a restore point, and what a rollback would remove. Pure
 functions of the evidence."""
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from lastgood.text.units import counted
 NAMED = 3
 RIGHTS = "pg_class.relacl"
 OURS = "lastgood_"
-# Kinds whose names a dump tells as the catalogue does. Their absence is no detail: a restore that was stopped half-way
-# has the tables, and not yet these.
+# Kinds whose names are the same in a dump and in the catalogue. Their absence matters: an interrupted restore has the
+# tables, but not these.
 KEYS = ("primary key", "unique constraint", "foreign key", "index")
 OTHERS = ("view", "materialized view", "trigger", "policy", "sequence")
 _MANY = {
     "index": "indexes",
+    "invalid index": "invalid indexes",
     "policy": "policies",
     "view": "views",
     "materialized view": "materialized views",
@@ -31,8 +32,8 @@ _MANY = {
 
 @dataclass(frozen=True, slots=True)
 class Sign(Seen):
-    """Something by which one sees that the live database is damaged; ``decisive`` when it alone says so, ``put_off``
-    when it is of a kind that a rollback may leave for later."""
+    """A sign of damage in the live database. ``decisive``: it is sufficient by itself. ``put_off``: of a kind that a
+    rollback may defer."""
 
     decisive: bool = True
     put_off: bool = False
@@ -40,8 +41,8 @@ class Sign(Seen):
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A restore point that the live database is held against: its name, and what it contains. ``counted``: its facts
-    list its schema objects. ``deployed``: a deployment that ended well began with it."""
+    """The restore point that the live database is compared with. ``counted``: its facts list its schema objects.
+    ``deployed``: a successful deployment began with it."""
 
     name: str
     facts: Facts
@@ -49,21 +50,20 @@ class Reference:
 
     @classmethod
     def of(cls, candidate: Candidate) -> Self:
-        """Of a restore point whose content is known."""
+        """Build the reference from a restore point with known content."""
         assert candidate.facts is not None
         note = candidate.point.manifest.deployment if candidate.point.manifest is not None else None
         return cls(candidate.point.path.name, candidate.facts, note is not None and note.outcome == "deployed")
 
     @property
     def counted(self) -> bool:
-        """Whether it tells what schema objects it has."""
+        """Whether its schema objects are known."""
         return bool(self.facts.object_counts)
 
 
 def signs(live: Live, reference: Reference | None, *, finishing: bool = False) -> tuple[Sign, ...]:
-    """Everything by which the live database shows damage, the plainest first. Without a reference only what the
-    catalogue itself gives away. ``finishing``: a run of ours has put off indexes and foreign keys, which are missing
-    then for a reason."""
+    """Return all signs of damage, decisive ones first. Without a reference, only the signs in the catalogue itself.
+    ``finishing``: a run has deferred indexes and foreign keys, so their absence is expected."""
     found: list[Sign] = []
     if reference is not None:
         found += _against(live, reference)
@@ -71,15 +71,15 @@ def signs(live: Live, reference: Reference | None, *, finishing: bool = False) -
     if finishing:
         found = [replace(sign, decisive=False) if sign.put_off else sign for sign in found]
     if not any(sign.decisive for sign in found):
-        # Who may read nothing in a sound database is meant to.
+        # In an undamaged database, missing privileges are intended.
         found = [sign for sign in found if sign.source != RIGHTS]
     return tuple(sorted(found, key=lambda sign: not sign.decisive))
 
 
 def _against(live: Live, reference: Reference) -> Iterator[Sign]:
     source = f"the facts of {reference.name}"
-    # A migration since may have dropped what is missing, on purpose: then it takes a person to say that it is damage.
-    # The same where it is not known whether there was one, since the rows of a large dump were only counted.
+    # A later migration may have dropped the missing objects on purpose: then only a person can call it damage. The same
+    # holds if migrations are unknown, because the rows of a large dump were only counted.
     since = _migrated_since(live, reference)
     unexplained = since is False or (since is None and live.migration is None)
     expected = {(table.schema_name, table.name): table.rows for table in reference.facts.tables}
@@ -96,7 +96,7 @@ def _against(live: Live, reference: Reference) -> Iterator[Sign]:
     if empty:
         verb = "is" if len(empty) == 1 else "are"
         text = f"{counted(len(empty), 'table')} that had rows {verb} empty: {_names(empty)}"
-        # A queue is empty every other minute; what held a share of all rows is not.
+        # A queue is often empty; a table with a large share of all rows is not.
         share = sum(expected[key] for key in empty) * 20 >= reference.facts.rows
         yield Sign(text, source, (unexplained and share) or len(empty) * 2 > len(with_rows))
     few = [
@@ -106,7 +106,7 @@ def _against(live: Live, reference: Reference) -> Iterator[Sign]:
     ]
     for key in few[:NAMED]:
         rows = live.tables[key].rows or 0
-        # Rows are deleted every day; of half a table nobody says so.
+        # Deleting rows is normal; losing half a table is not.
         yield Sign(
             f"{_name(key)} has {rows:,} of {expected[key]:,} rows",
             source,
@@ -117,7 +117,7 @@ def _against(live: Live, reference: Reference) -> Iterator[Sign]:
     for kind in (*KEYS, *OTHERS):
         names = {one.identity for one in reference.facts.objects if one.kind == kind}
         gone = sorted(names - {identity for each, identity in live.objects if each == kind})
-        # What went with its table was told with the table.
+        # Objects of missing tables are already reported with the table.
         gone = [name for name in gone if not any(name.endswith(f" on {_name(key)}") for key in missing)]
         if gone:
             verb = "is" if len(gone) == 1 else "are"
@@ -129,50 +129,50 @@ def _against(live: Live, reference: Reference) -> Iterator[Sign]:
             yield Sign(text, source, decisive, put_off=kind in ("index", "foreign key"))
     leftovers = _leftovers(live, reference)
     if leftovers and since is False:
-        text = f"{_shown(leftovers)}: in the database, not in {reference.name}, and no migration since is recorded"
+        text = f"{_shown(leftovers)}: in the database, not in {reference.name}, and no later migration is recorded"
         yield Sign(text, live.migrations_table)
 
 
 def _alone(live: Live) -> Iterator[Sign]:
     if not live.tables:
-        yield Sign("it has no table at all", "pg_class")
+        yield Sign("the database has no tables", "pg_class")
     if live.migrations and set(live.tables) <= {_key(live.migrations_table)}:
-        text = f"it has no table but {live.migrations_table}, which says that {live.migrations} migrations were applied"
+        text = f"the only table is {live.migrations_table}, which lists {live.migrations} applied migrations"
         yield Sign(text, live.migrations_table)
     if live.invalid:
-        text = f"{_of('index', len(live.invalid))} that the server does not use: {_shown(live.invalid)}"
+        text = f"{_of('invalid index', len(live.invalid))}: {_shown(live.invalid)}"
         yield Sign(text, "pg_index", put_off=True)
     if live.unvalidated:
-        text = f"{_of('foreign key', len(live.unvalidated))} never looked at (NOT VALID): {_shown(live.unvalidated)}"
+        text = f"{_of('foreign key', len(live.unvalidated))} never validated (NOT VALID): {_shown(live.unvalidated)}"
         yield Sign(text, "pg_constraint", decisive=False)
     out = [each for each in live.locked_out if each.readable == 0 and each.tables > 0]
     if out and len(out) == len(live.locked_out):
         who = ", ".join(f'"{each.role}"' for each in out[:NAMED])
-        text = f"no application can read anything: {who} may read none of {counted(out[0].tables, 'table')}"
+        text = f"no application role can read any of {counted(out[0].tables, 'table')}: {who}"
         yield Sign(text, RIGHTS)
     elif out:
         for each in out[:NAMED]:
-            text = f'"{each.role}" may read none of {counted(each.tables, "table")}'
+            text = f'role "{each.role}" cannot read any of {counted(each.tables, "table")}'
             yield Sign(text, RIGHTS, decisive=False)
     if live.no_grants:
-        text = f"{_shown(live.no_grants)}: granted to nobody, unlike most tables beside it"
+        text = f"{_shown(live.no_grants)}: no privileges granted, unlike most tables of the schema"
         yield Sign(text, RIGHTS, decisive=False)
 
 
 def _leftovers(live: Live, reference: Reference) -> list[str]:
-    """Tables and views that are there and that the restore point lacks."""
+    """Return the tables and views of the database that the restore point lacks."""
     there = {f"{kind} {name}" for kind, name in live.objects or () if kind in ("table", "view", "materialized view")}
     then = {f"{one.kind} {one.identity}" for one in reference.facts.objects}
     return sorted(each for each in there - then if not each.startswith(f"table {OURS}"))
 
 
 def _migrated_since(live: Live, reference: Reference) -> bool | None:
-    """The same, or by a deployment that ended well: psql with a file records nothing."""
+    """Whether a migration or a successful deployment followed the restore point. psql with a file records nothing."""
     return True if reference.deployed else _recorded_since(live, reference.facts)
 
 
 def _recorded_since(live: Live, facts: Facts) -> bool | None:
-    """Whether a migration was recorded after the restore point was made; None where one side does not tell."""
+    """Whether a migration was recorded after the restore point was made; None if unknown on one side."""
     if facts.migration is None or live.migration is None or facts.migration.version is None:
         return None
     return (live.migration, live.migrations) != (facts.migration.version, facts.migration.applied)
@@ -186,8 +186,8 @@ def migrated_since(live: Live | None, candidate: Candidate) -> bool:
 
 
 def made_after(candidate: Candidate, older: Collection[Candidate], live: Live) -> str:
-    """Why a restore point must have been made after the damage: it lacks what an older one has, and so does the live
-    database. Empty when nothing speaks for that: a migration may drop a table, and a queue runs empty."""
+    """Return why a restore point must have been made after the damage: it lacks what an older one has, as does the live
+    database. Empty without such evidence: a migration may drop a table, and a queue may be empty."""
     other = next((each for each in older if each.facts is not None and each.usable), None)
     if candidate.facts is None or other is None or other.facts is None:
         return ""
@@ -211,11 +211,11 @@ def made_after(candidate: Candidate, older: Collection[Candidate], live: Live) -
     if not gone and not many:
         return ""
     what = f"rows of {_names(empty)}" if empty else _shown(gone)
-    return f"it lacks what {other.point.path.name} has, as the database does now: {what}"
+    return f"like the database now, it lacks what {other.point.path.name} has: {what}"
 
 
 def equal(live: Live, facts: Facts, place: int) -> bool:
-    """Whether the live database has the very rows and the tables of the restore point: going back would change
+    """Whether the live database has exactly the rows and tables of the restore point, so that a rollback would change
     nothing."""
     content = live.content[place] if place < len(live.content) else {}
     if not facts.tables or _leftovers(live, Reference("", facts)):
@@ -225,9 +225,8 @@ def equal(live: Live, facts: Facts, place: int) -> bool:
 
 
 def losses(live: Live, facts: Facts, place: int | None) -> tuple[TableLoss, ...]:
-    """What becomes of each table, but for those that are equal as far as is known. ``place``: the restore point's among
-    those that the live database was held against, None where it was not. Numbers that are estimates differ by a tenth
-    at least."""
+    """Return the change per table, without tables known to be equal. ``place``: the position of the restore point among
+    those compared with the live database, None if it was not compared. Estimates count as different from 10 % on."""
     content = live.content[place] if place is not None and place < len(live.content) else {}
     return tuple(
         each
@@ -237,7 +236,7 @@ def losses(live: Live, facts: Facts, place: int | None) -> tuple[TableLoss, ...]
 
 
 def _like_the_estimate(loss: TableLoss) -> bool:
-    """Whether an estimate is close enough that it shows no difference."""
+    """Whether an estimate is too close to show a difference."""
     if not loss.estimated or loss.point_rows is None or loss.content == "changed":
         return False
     return loss.live_rows is None or _near(loss.live_rows, loss.point_rows)

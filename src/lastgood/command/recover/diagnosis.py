@@ -1,4 +1,4 @@
-"""From evidence to a diagnosis: which emergency this is, why, and what to do. Pure: nothing is looked at here."""
+"""The diagnosis of the evidence: the emergency, the reasons and the proposals. Pure: no I/O."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from lastgood.postgres.deployment import ACTIVITY
 from lastgood.text.units import ago, counted
 
 TITLES: dict[Emergency, str] = {
-    "server_unreachable": "the server does not answer",
+    "server_unreachable": "the server is unreachable",
     "unfinished_run": "a run of lastgood is not finished",
-    "database_missing": 'the database "{live}" is gone',
-    "database_closed": 'the database "{live}" lets nobody in',
+    "database_missing": 'the database "{live}" does not exist',
+    "database_closed": 'the database "{live}" accepts no connections',
     "no_backup": "there is no backup",
     "corrupt_backup": "the backup is corrupt",
-    "unknown_state": 'an automatic rollback or a migration stopped half-way, and left "{live}" in an unknown state',
-    "older_state": 'nothing in "{live}" looks half-done: choose the older state to go back to',
+    "unknown_state": 'a rollback or migration was interrupted and left "{live}" in an unknown state',
+    "older_state": '"{live}" looks complete: choose the older state to roll back to',
 }
 
 
 def diagnose(evidence: Evidence, seconds: float = 0.0) -> Diagnosis:
-    """The diagnosis; ``seconds``: how long the evidence took."""
+    """Diagnose the evidence. ``seconds``: how long gathering it took."""
     case = Case(evidence)
     chosen = case.chosen
     proposed = tuple(proposals(case))
@@ -65,13 +65,13 @@ def _of_server(case: Case) -> Iterator[Seen]:
     if server.error:
         yield Seen(server.error, "the connection")
     if server.standby:
-        yield Seen("this server is a standby: it only repeats what its primary does", "pg_is_in_recovery")
+        yield Seen("this server is a standby and only replays changes of its primary", "pg_is_in_recovery")
     if server.working:
-        yield Seen(f"somebody is at work on it now: {server.working}", "the lock of the live database")
+        yield Seen(f"a run is in progress: {server.working}", "the lock of the live database")
     for run in server.unfinished:
         if not run.working:
-            begun = f"begun {ago(run.started, evidence.clock)} by {run.user} on {run.host}"
-            yield Seen(f"run {run.run}, {begun}, stopped in between", f'the mark of "{run.shadow}"')
+            started = f"started {ago(run.started, evidence.clock)} by {run.user} on {run.host}"
+            yield Seen(f"run {run.run}, {started}, was interrupted", f'the mark of "{run.shadow}"')
     if server.deployment is not None and not server.working:
         each = server.deployment
         yield Seen(
@@ -81,20 +81,20 @@ def _of_server(case: Case) -> Iterator[Seen]:
         )
     if server.access == "missing":
         names = ", ".join(f'"{each}"' for each in server.similar_names)
-        like = f"; names like it: {names}" if names else ""
+        like = f"; similar names: {names}" if names else ""
         yield Seen(f'the server has no database "{evidence.name}"{like}', "pg_database")
     elif server.access == "invalid":
-        text = f'"{evidence.name}" is invalid: dropping it was interrupted, and nobody can enter it'
+        text = f'"{evidence.name}" is invalid: DROP DATABASE was interrupted, and it accepts no connections'
         yield Seen(text, "pg_database")
     elif server.access == "closed":
-        yield Seen(f'"{evidence.name}" lets nobody in: {server.why_closed}', "pg_database")
+        yield Seen(f'"{evidence.name}" accepts no connections: {server.why_closed}', "pg_database")
     elif server.access == "refused":
-        yield Seen(f'"{evidence.name}" did not let us in: {server.why_closed}', "the connection")
+        yield Seen(f'cannot connect to "{evidence.name}": {server.why_closed}', "the connection")
     yield from server.finishing
-    if not server.working:  # a run that is at work holds them back on purpose
+    if not server.working:  # a run in progress pauses PgBouncer on purpose
         yield from server.paused
     if server.read_only:
-        text = f"writers are refused by a setting; to take it back: {server.read_only}"
+        text = f"a setting makes sessions read-only; to reset it: {server.read_only}"
         yield Seen(text, "pg_db_role_setting")
 
 
@@ -109,16 +109,16 @@ def _of_content(case: Case) -> Iterator[Seen]:
         name = evidence.candidates[place].point.path.name
         yield Seen(f"{name} was made after the damage: {why}", "its facts")
     for place, why in case.no_way_out.items():
-        yield Seen(f"{evidence.candidates[place].point.path.name} would not help: {why}", "its facts")
+        yield Seen(f"{evidence.candidates[place].point.path.name} would change nothing: {why}", "its facts")
     if not evidence.candidates and not evidence.server.error:
         text = evidence.store_problem or f'"{evidence.store}" holds no restore point of "{evidence.name}"'
         if evidence.of_others:
-            text += f"; {len(evidence.of_others)} are of other databases, as {evidence.of_others[0]}"
+            text += f"; {len(evidence.of_others)} are of other databases, for example {evidence.of_others[0]}"
         yield Seen(text, "the store")
     if case.emergency == "older_state" and not case.signs:
-        against = f"; it has everything that {case.reference.name} has" if case.reference is not None else ""
-        text = f"every key and index is there and valid{against}"
+        against = f"; nothing of {case.reference.name} is missing" if case.reference is not None else ""
+        text = f"all keys and indexes exist and are valid{against}"
         yield Seen(text, "pg_class, pg_constraint, pg_index")
     if chosen is not None and live is not None and damage.migrated_since(live, chosen):
-        text = f"migration {live.migration} is in the database, and not in {chosen.point.path.name}"
+        text = f"migration {live.migration} is in the database, but not in {chosen.point.path.name}"
         yield Seen(text, live.migrations_table)

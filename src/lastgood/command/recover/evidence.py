@@ -1,4 +1,4 @@
-"""What was found, as typed facts: each says where it was seen. The diagnosis is made of this and of nothing else."""
+"""The evidence as typed facts, each with its source. The diagnosis is derived from these alone."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Access = Literal["open", "missing", "invalid", "closed", "refused"]
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What the operator said he wants. All empty: to be told."""
+    """The state that the operator asks for. All empty: propose one."""
 
     before: datetime | None = None
     before_migration: str | None = None
@@ -33,13 +33,13 @@ class Wish:
 
     @property
     def chosen(self) -> bool:
-        """Whether it says which state is wanted, so that nothing has to be guessed."""
+        """Whether the wanted state is given."""
         return self.latest or self.before is not None or self.before_migration is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A sentence without a full stop, and where it comes from."""
+    """A sentence without a full stop, and its source."""
 
     text: str
     source: str
@@ -47,7 +47,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class LockedOut:
-    """A role that applications log in as, and how many of so many tables it may read."""
+    """A login role of an application, and how many of the ``tables`` it can read."""
 
     role: str
     readable: int
@@ -56,11 +56,11 @@ class LockedOut:
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """The live database as it is now. ``objects`` is None where the catalogue could not be read in time.
+    """The live database as it is now. ``objects`` is None if the catalogue could not be read in time.
 
-    ``invalid`` are indexes that the server does not use; ``unvalidated`` foreign keys that it has never looked at.
-    ``migration``: the newest version in ``migrations_table``; None without a table, or when it is empty.
-    ``content``: for each restore point that was asked about, which tables have its rows.
+    ``invalid``: invalid indexes. ``unvalidated``: foreign keys marked NOT VALID. ``migration``: the newest version in
+    ``migrations_table``, None if the table is missing or empty. ``content``: for each compared restore point, which
+    tables have its rows.
     """
 
     tables: dict[Key, LiveTable] = field(default_factory=dict)
@@ -78,7 +78,7 @@ class Live:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """What the server says without being asked inside the live database. ``error``: why it does not answer at all."""
+    """The state of the server, seen from outside the live database. ``error``: why it is unreachable."""
 
     error: str = ""
     hint: str = ""
@@ -112,23 +112,23 @@ class Candidate:
 
     @property
     def usable(self) -> bool:
-        """Nothing speaks against it so far."""
+        """Whether no damage is known."""
         return not self.point.problem if self.verdict is None else self.verdict.valid
 
     @property
     def migration(self) -> str | None:
-        """The newest migration in it, where that is known."""
+        """The newest migration in it, None if unknown."""
         return self.facts.migration.version if self.facts is not None and self.facts.migration is not None else None
 
     @property
     def what_is_wrong(self) -> str:
-        """The damage, in the words of whoever found it."""
+        """The damage, as reported by the verification."""
         return self.verdict.message if self.verdict is not None and self.verdict.message else self.point.problem
 
 
 @dataclass(frozen=True, slots=True)
 class Sibling:
-    """Another database of the same server that holds tables of the same names: ``common`` of ``expected``."""
+    """Another database of the same server with tables of the same names: ``common`` of ``expected``."""
 
     name: str
     bytes: int | None
@@ -141,7 +141,7 @@ class Sibling:
 @dataclass(frozen=True, slots=True)
 class Physical:
     """A physical backup or a folder of archived WAL. ``first`` and ``last`` are file times; ``next_step`` is a
-    sentence with the command to begin with."""
+    sentence with the first command."""
 
     kind: str
     path: Path
@@ -153,8 +153,8 @@ class Physical:
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """The platform that hosts the server: ``why`` it is taken for that, and its own way back, step by step: each a
-    sentence and the command that belongs to it (which may be empty)."""
+    """The platform that hosts the server. ``why``: how it was recognised. ``steps``: its own restore procedure, each a
+    sentence with a command, which may be empty."""
 
     name: str
     title: str
@@ -165,7 +165,7 @@ class Platform:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What an audit table counts of one table and one operation."""
+    """The changes that an audit table records for one table and operation."""
 
     table: str
     operation: str
@@ -176,8 +176,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """An audit table, and what it tells of the time after ``since`` (None: of all time). ``why_not``: why it could not
-    be counted."""
+    """An audit table, and its changes after ``since`` (None: all). ``why_not``: why it could not be counted."""
 
     table: str
     recognised: str
@@ -188,8 +187,7 @@ class Audit:
 
 @dataclass(frozen=True, slots=True)
 class Counter:
-    """What the server's own counters tell of one table: rows ``deleted`` since ``since``, and how many ``dead`` rows
-    lie in it still."""
+    """The server's counters of one table: rows ``deleted`` since ``since``, and ``dead`` rows still in it."""
 
     table: str
     deleted: int
@@ -200,8 +198,8 @@ class Counter:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """All that was found about one live database. ``candidates`` and ``elsewhere`` are newest first; ``unseen`` says
-    what could not be looked at, and why."""
+    """All evidence about one live database. ``candidates`` and ``elsewhere`` are newest first. ``unseen``: what could
+    not be examined, and why."""
 
     name: str
     clock: datetime
@@ -225,6 +223,6 @@ class Evidence:
     unseen: tuple[str, ...] = ()
 
     def psql(self, *commands: str) -> str:
-        """The psql command that runs SQL in the database from which others are worked on; without any secret."""
+        """Return the psql command that runs SQL in the maintenance database, without any secret."""
         address = str(self.target.at(maintenance_name(self.name)))
         return shlex.join(["psql", address, *(word for command in commands for word in ("-c", command))])

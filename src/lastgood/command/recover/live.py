@@ -1,6 +1,6 @@
-"""A look into the live database: what is there, what is broken in it, how many rows, and since when.
+"""Inspection of the live database: objects, damage, row counts and newest rows.
 
-Read-only, in small steps each with a time limit of its own; whatever can't be read in time is left out and named.
+Read-only, in small steps with a time limit each. What cannot be read in time is left out and listed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import psycopg
 from psycopg import sql
 
 from lastgood.command.recover.evidence import Live, LockedOut, Seen
-from lastgood.command.recover.server import SHOWN, STATEMENT_SECONDS, limit, said
+from lastgood.command.recover.server import SHOWN, STATEMENT_SECONDS, limit, message_of
 from lastgood.facts import migrations
 from lastgood.facts.objects import SCHEMAS
 from lastgood.loss import Content, Key, Limit, LiveTable, Reader, Then, counted, listing
@@ -24,11 +24,11 @@ from lastgood.postgres.server import Connection
 from lastgood.postgres.sessions import shut_tables
 
 COUNTING_SECONDS = 2.0
-# Without --thorough, content is compared for so long.
+# The time limit for comparing content without --thorough.
 COMPARING_SECONDS = 1.0
 THOROUGH_SECONDS = 60.0
 
-# As lastgood.facts.objects names them, without their definitions: those take locks that somebody may hold.
+# Named as in lastgood.facts.objects, without definitions: those need locks that another session may hold.
 _OBJECTS: LiteralString = """
 SELECT CASE relkind WHEN 'f' THEN 'foreign table' ELSE 'table' END, identity
 FROM relation WHERE relkind IN ('r', 'p', 'f')
@@ -68,9 +68,9 @@ _UNVALIDATED = """
 SELECT format('%I on %s', conname, conrelid::regclass) FROM pg_catalog.pg_constraint
 WHERE contype = 'f' AND NOT convalidated AND conparentid = 0 ORDER BY 1
 """
-# Roles that applications log in as: they may enter this database by a grant of their own, have settings or default
-# privileges here, rights on some table, or a session right now. Owners and superusers need no grants. One that inherits
-# nothing (the role that PostgREST logs in as) reads as a role that it may become.
+# Login roles of applications: those with an explicit grant on this database, settings or default privileges here,
+# privileges on a table, or a current session. Owners and superusers need no grants. A role with NOINHERIT (the login
+# role of PostgREST) counts with the privileges of the roles that it can SET ROLE to.
 _ROLES = """
 WITH t AS (
   SELECT c.oid, c.relnamespace, c.relowner, c.relacl FROM pg_catalog.pg_class c
@@ -111,9 +111,8 @@ ORDER BY 1
 
 
 @dataclass(slots=True)
-class Looking:
-    """What is looked at, with the time that is left; ``unseen`` collects what could not be, in
-    sentences."""
+class Inspection:
+    """A connection with a deadline. ``unseen`` collects what could not be examined, in sentences."""
 
     connection: Connection
     until: float
@@ -122,44 +121,44 @@ class Looking:
 
     @contextmanager
     def at(self, what: str) -> Iterator[None]:
-        """One thing to be looked at. Does not raise what the server refuses: it is noted."""
+        """Examine one thing. An error of the server is noted in ``unseen``, not raised."""
         try:
             limit(self.connection, self.each)
             yield
         except psycopg.Error as error:
-            self.unseen.append(f"{what}: {said(error)}")
+            self.unseen.append(f"{what}: {message_of(error)}")
 
 
-def look(looking: Looking, points: Sequence[Then], *, compare: float, thorough: bool = False) -> Live:
-    """Everything about the live database that the diagnosis needs. ``points``: the restore points that it is held
-    against; ``compare``: for how many seconds by content. ``thorough``: each table is counted exactly, however long
-    that takes (up to a minute each)."""
-    connection = looking.connection
+def inspect(inspection: Inspection, points: Sequence[Then], *, compare: float, thorough: bool = False) -> Live:
+    """Read everything about the live database that the diagnosis needs. ``points``: the restore points to compare with.
+    ``compare``: the time limit for comparing content, in seconds. ``thorough``: count each table exactly, for up to a
+    minute each."""
+    connection = inspection.connection
     found: dict[str, Any] = {}
-    with looking.at("sessions that lock tables"):
+    with inspection.at("sessions that lock tables"):
         shut = {(each.schema, each.name): each for each in shut_tables(connection)}
         found["shut"] = tuple(
             Seen(
-                f'{each.holder} has locked "{each.schema}"."{each.name}" against readers',
+                f'{each.holder} holds a lock on "{each.schema}"."{each.name}" that blocks readers',
                 "pg_locks",
             )
             for each in shut.values()
         )
-    with looking.at("the schema"):
+    with inspection.at("the schema"):
         query = sql.SQL("WITH RECURSIVE ") + sql.SQL(SCHEMAS) + sql.SQL(_OBJECTS)
         found["objects"] = frozenset((kind, identity) for kind, identity in connection.execute(query))
-    with looking.at("invalid indexes"):
+    with inspection.at("invalid indexes"):
         found["invalid"] = tuple(str(name) for (name,) in connection.execute(_INVALID))
-    with looking.at("foreign keys"):
+    with inspection.at("foreign keys"):
         found["unvalidated"] = tuple(str(name) for (name,) in connection.execute(_UNVALIDATED))
-    with looking.at("rights of roles"):
+    with inspection.at("privileges of roles"):
         found["locked_out"] = tuple(LockedOut(*row) for row in connection.execute(_ROLES))
         found["no_grants"] = tuple(str(name) for (name,) in connection.execute(_NO_GRANTS))
     tables: dict[Key, LiveTable] = {}
     stamps: dict[Key, Column] = {}
-    with looking.at("the tables"):
+    with inspection.at("the tables"):
         tables, stamps = listing(connection)
-    with looking.at("the migrations"):
+    with inspection.at("the migrations"):
         found |= _migration(connection, {key: table.columns for key, table in tables.items()})
     locked = set(shut) if "shut" in found else set()
     forbidden: list[str] = []
@@ -168,28 +167,28 @@ def look(looking: Looking, points: Sequence[Then], *, compare: float, thorough: 
         if isinstance(error, psycopg.errors.InsufficientPrivilege):
             forbidden.append(f"{key[0]}.{key[1]}")
             return ""
-        looking.unseen.append(f"{key[0]}.{key[1]}: {said(error)}")
-        return said(error)
+        inspection.unseen.append(f"{key[0]}.{key[1]}: {message_of(error)}")
+        return message_of(error)
 
     def seconds() -> float:
-        return THOROUGH_SECONDS if thorough else min(looking.each, looking.until - monotonic())
+        return THOROUGH_SECONDS if thorough else min(inspection.each, inspection.until - monotonic())
 
-    with looking.at("the rows"):
+    with inspection.at("the rows"):
         tables = counted(connection, tables, stamps, points, shut=locked, seconds=seconds, trouble=trouble)
     if forbidden:
         names = ", ".join(forbidden[:SHOWN])
         more = f" and {len(forbidden) - SHOWN} more" if len(forbidden) > SHOWN else ""
-        text = f'rows of {len(forbidden)} of {len(tables)} tables: the role "{connection.info.user}" may not read '
-        looking.unseen.append(f"{text}them all: {names}{more}")
-    return Live(tables=tables, content=_contents(looking, tables, points, locked, compare), **found)
+        text = f'rows of {len(forbidden)} of {len(tables)} tables: role "{connection.info.user}" cannot read all of '
+        inspection.unseen.append(f"{text}them: {names}{more}")
+    return Live(tables=tables, content=_contents(inspection, tables, points, locked, compare), **found)
 
 
 def _contents(
-    looking: Looking, tables: dict[Key, LiveTable], points: Sequence[Then], shut: Collection[Key], seconds: float
+    inspection: Inspection, tables: dict[Key, LiveTable], points: Sequence[Then], shut: Collection[Key], seconds: float
 ) -> tuple[dict[Key, Content], ...]:
-    """For each restore point, which tables have its rows."""
-    limit(looking.connection, looking.each)  # what is read sets its own
-    reader = Reader(looking.connection, Limit.of(seconds))
+    """Return for each restore point which tables have its rows."""
+    limit(inspection.connection, inspection.each)  # each read sets its own limit
+    reader = Reader(inspection.connection, Limit.of(seconds))
     return tuple(reader.compare(tables, each.facts, shut) if each.facts is not None else {} for each in points)
 
 
@@ -204,9 +203,9 @@ def _migration(connection: Connection, columns: dict[Key, Sequence[str]]) -> dic
     return {}
 
 
-def open_looking(connect: Callable[[], Connection], *, seconds: float = COUNTING_SECONDS) -> Looking:
-    """A connection to look with, in UTC. Raises psycopg.Error."""
+def open_inspection(connect: Callable[[], Connection], *, seconds: float = COUNTING_SECONDS) -> Inspection:
+    """Open a connection for the inspection, in UTC. Raises psycopg.Error."""
     connection = connect()
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute("SET row_security = off")
-    return Looking(connection, monotonic() + seconds)
+    return Inspection(connection, monotonic() + seconds)

@@ -1,4 +1,4 @@
-"""What people elsewhere are told of a database that was gone and is brought back."""
+"""Notifications about the restore of a missing database."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from lastgood.text import units
 
 
 def reinstating(live: str, point: str) -> Story:
-    """A database that is gone is about to be restored under its own name."""
+    """The notification before a missing database is restored under its own name."""
     return Story(
         events=frozenset({"start"}),
-        title="bringing the database back",
-        happened=f'"{live}" is gone: it is restored from {Path(point).name}.',
+        title="restoring the missing database",
+        happened=f'"{live}" does not exist; it is being restored from {Path(point).name}.',
     )
 
 
 def reinstated(report: ReinstateReport) -> Story:
-    """A database that was gone is there again."""
+    """The notification after a missing database was restored."""
     return Story(
         events=frozenset({"success"}),
-        title="database brought back",
-        happened=f'"{report.live}" was gone, and is there again: {Path(report.point).name}, every table proved.',
+        title="missing database restored",
+        happened=f'"{report.live}" was missing and is restored from {Path(report.point).name}; every table is proved.',
         state=f'"{report.live}" is open.',
-        lost="What was written after the restore point was made.",
+        lost="Everything written after the restore point was made.",
         next="; ".join(report.remarks),
-        figures=(("Took", units.duration(report.seconds)),),
+        figures=(("Duration", units.duration(report.seconds)),),
     )

@@ -1,5 +1,5 @@
-"""Physical backups and archived WAL, recognised by the files that mark them. They are only reported: to bring one back
-takes a server of its own, which is beyond a tool that works through SQL."""
+"""Physical backups and archived WAL, recognised by their characteristic files. They are only reported: restoring one
+needs a server of its own, which is beyond a tool that works through SQL."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ USUAL = ("/var/lib/pgbackrest", "/var/lib/barman", "/var/lib/postgresql/wal_arch
 _WAL = re.compile(r"([0-9A-F]{8})([0-9A-F]{8})([0-9A-F]{8})(?:\.partial)?(?:\.(?:gz|lz4|zst|xz|lzma|br|bz2))?\Z")
 _IN_LABEL = re.compile(r"^START TIME: (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (\S+)", re.MULTILINE)
 _IN_NAME = re.compile(r"(\d{8})-?T?(\d{6})")
-# 16 MB each, which is what nearly every server has: so many have the same eight digits in the middle.
+# With segments of 16 MB, the default, so many share the same eight digits in the middle.
 SEGMENTS = 0x100
-ON_ANOTHER = "then take a dump of it with lastgood backup --db, and give that to lastgood rollback"
+ON_ANOTHER = "then dump it with lastgood backup --db and use that with lastgood rollback"
 _COPY = (
     "Copy it to an empty folder, set restore_command and recovery_target_time in its postgresql.conf, create "
-    f"recovery.signal, start a server on it on another port; {ON_ANOTHER}."
+    f"recovery.signal, and start a server on it on another port; {ON_ANOTHER}."
 )
 
 
-def look(folders: Sequence[Path], unseen: list[str]) -> tuple[Physical, ...]:
-    """What marks itself as a physical backup or as archived WAL in these folders, or in folders not far below."""
+def find(folders: Sequence[Path], unseen: list[str]) -> tuple[Physical, ...]:
+    """Find physical backups and archived WAL in these folders and in near subfolders."""
     until = monotonic() + SECONDS
     found: dict[Path, Physical] = {}
     seen: set[Path] = set()
@@ -40,7 +40,7 @@ def look(folders: Sequence[Path], unseen: list[str]) -> tuple[Physical, ...]:
     while waiting:
         folder, depth = waiting.pop(0)
         if monotonic() > until:
-            unseen.append(f'physical backups, from "{folder}" on: no time left')
+            unseen.append(f'physical backups, from "{folder}" on: time limit reached')
             break
         try:
             resolved = folder.resolve()
@@ -61,7 +61,7 @@ def look(folders: Sequence[Path], unseen: list[str]) -> tuple[Physical, ...]:
 
 
 def recognise(folder: Path, entries: Sequence[Path]) -> Physical | None:
-    """What a folder with these entries is; None for anything else."""
+    """Recognise a folder by its entries; None if it is no physical backup."""
     names = {entry.name for entry in entries}
     for test in (_data_folder, _tar_backup, _pgbackrest, _wal_g, _barman):
         found = test(folder, names)
@@ -75,7 +75,7 @@ def _data_folder(folder: Path, names: set[str]) -> Physical | None:
         return None
     version = f"PostgreSQL {_text(folder / 'PG_VERSION').strip()}"
     if "postmaster.pid" in names:
-        return None  # a server runs on it, or did until it crashed: that is no backup
+        return None  # a server runs on it, or ran until it crashed: not a backup
     if "backup_label" not in names:
         moment = _time(folder / "global")
         return Physical("a server's data folder", folder, f"{version}, copied or stopped", moment, moment, _COPY)
@@ -144,10 +144,10 @@ def _archived_wal(folder: Path, entries: Iterable[Path]) -> Physical | None:
     times = [moment for _, entry in segments if (moment := _time(entry)) is not None]
     gaps = _gaps([(int(m[1], 16), int(m[2], 16) * SEGMENTS + int(m[3], 16)) for m, _ in segments])
     detail = f"{len(segments)} segments, timeline {', '.join(map(str, timelines))}"
-    detail += f"; {counted(gaps, 'gap')}, beyond which it can't be replayed" if gaps else ", without a gap"
+    detail += f"; {counted(gaps, 'gap')}; WAL after a gap cannot be replayed" if gaps else ", without a gap"
     step = (
-        "It is of use only with a physical backup that is older: restore that with a restore_command that copies from "
-        f"here, to a recovery_target_time in between; {ON_ANOTHER}."
+        "It needs an older physical backup: restore that with a restore_command that copies from here and a "
+        f"recovery_target_time in this range; {ON_ANOTHER}."
     )
     return Physical("archived WAL", folder, detail, _least(times), _most(times), step)
 
@@ -188,7 +188,7 @@ def _started(label: Path) -> datetime | None:
 
 
 def _in_name(name: str) -> datetime | None:
-    """The time in a backup's name, which its maker wrote in its local time: taken as this machine's."""
+    """Read the time in a backup's name. It is in the local time of its server, taken as that of this machine."""
     found = _IN_NAME.search(name)
     try:
         return datetime.strptime("".join(found.groups()), "%Y%m%d%H%M%S").astimezone(UTC) if found else None

@@ -1,4 +1,4 @@
-"""The platform that hosts the server, and its own way back: one small file a platform, in ``platforms``."""
+"""The platform that hosts the server, and its own restore procedure: one small file per platform, in ``platforms``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LOCAL = re.compile(r"localhost|127\.[0-9.]+|::1|")
 @dataclass(frozen=True, slots=True)
 class Known:
     """A platform as its file describes it. ``hosts`` and ``users`` are patterns whose named groups fill the commands;
-    ``roles`` exist on its servers only."""
+    ``roles`` exist only on its servers."""
 
     name: str
     title: str
@@ -30,7 +30,7 @@ class Known:
 
 
 def known() -> tuple[Known, ...]:
-    """All platforms, by name."""
+    """Return all platforms, ordered by name."""
     found = []
     for file in sorted(resources.files(__package__).joinpath("platforms").iterdir(), key=lambda each: each.name):
         if file.name.endswith(".toml"):
@@ -53,12 +53,12 @@ def _read(name: str, body: Mapping[str, Any]) -> Known:
 def recognise(
     configured: str | None, keywords: Mapping[str, str], roles: Collection[str], moment: datetime | None
 ) -> Platform | None:
-    """The platform by the configuration, else by the host's name, else by roles that only it has; None for a server of
-    one's own. ``moment``: to which time its steps go back."""
+    """Recognise the platform by the configuration, else by the host name, else by its special roles; None for a
+    self-hosted server. ``moment``: the target time of its steps."""
     host, user = keywords.get("host", ""), keywords.get("user", "")
     for each in known():
         matched = next((found for pattern in each.hosts if (found := pattern.search(host)) is not None), None)
-        # A copy on one's own machine has the platform's roles, and nothing of its backups.
+        # A copy on a local machine has the platform's roles, but none of its backups.
         near = LOCAL.fullmatch(host) is not None or (host.startswith("/") and matched is None)
         role = next(iter(sorted(each.roles & set(roles))), "") if not near else ""
         if configured == each.name:
@@ -66,7 +66,7 @@ def recognise(
         elif configured is not None:
             continue
         elif matched is not None:
-            why = f'by the host\'s name, "{host}"'
+            why = f'by the host name "{host}"'
         elif role:
             why = f'by the role "{role}"'
         else:
@@ -83,10 +83,10 @@ def recognise(
 
 
 def _filled(text: str, values: Mapping[str, str]) -> str:
-    """``{project}`` becomes its value, or PROJECT where that is not known."""
+    """Replace ``{project}`` by its value, or by PROJECT if unknown."""
     return re.sub(r"\{(\w+)\}", lambda found: values.get(found[1], found[1].upper()), text)
 
 
-def roles_that_tell() -> list[str]:
-    """All roles by which a platform is recognised."""
+def identifying_roles() -> list[str]:
+    """Return all roles by which a platform is recognised."""
     return sorted({role for each in known() for role in each.roles})

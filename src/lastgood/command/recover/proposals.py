@@ -1,4 +1,4 @@
-"""What can be done in an emergency, the best first: by recover itself, or by hand with the commands to run."""
+"""The proposals in an emergency, best first: done by recover itself, or by hand with the commands to run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lastgood.text.units import ago, span
 
 
 def proposals(case: Case) -> list[Proposal]:
-    """All that can be done; the first one is what recover would do. Empty when there is nothing to go back to."""
+    """Return all proposals; recover carries out the first. Empty if there is nothing to roll back to."""
     evidence, server = case.evidence, case.evidence.server
     if server.error:
         return [_reach(evidence), *([_on_another(evidence, case.chosen)] if case.chosen is not None else [])]
@@ -37,7 +37,7 @@ def proposals(case: Case) -> list[Proposal]:
         found.append(_grant())
     automatic = asked or (case.broken and not renamed and not case.only_rights)
     if chosen is not None:
-        # The ways that are done without asking come first.
+        # Proposals that run without confirmation come first.
         found.insert(0 if case.before_deployment is chosen else len(found), _back_to(case, chosen, automatic))
     kept = next((each for each in server.kept if not each.deployment), None)
     if kept is not None and server.access == "open":
@@ -55,9 +55,9 @@ def _reach(evidence: Evidence) -> Proposal:
     host = evidence.target.keywords.get("host") or "its machine"
     return Proposal(
         kind="by_hand",
-        title="bring the server back first",
-        detail=f"On {host}, look whether it runs, read the end of its log, and whether its disk is full. A server that "
-        "was just restarted may still be recovering, which takes minutes: do not stop it. Then run lastgood recover.",
+        title="start the server first",
+        detail=f"On {host}, check whether the server runs and whether the disk is full, and read the end of its log. "
+        "After a restart, recovery may take minutes: do not stop it. Then run lastgood recover.",
         name="",
         commands=("lastgood recover",),
         automatic=False,
@@ -69,8 +69,8 @@ def _on_another(evidence: Evidence, chosen: Candidate) -> Proposal:
     return Proposal(
         kind="by_hand",
         title=f"restore {chosen.point.path.name} on another server, if this one is lost",
-        detail=f"Made {ago(chosen.point.made_at, evidence.clock)}, by its {chosen.point.time_source}. What was written "
-        "since is on the lost server's disk, if anywhere: keep that disk.",
+        detail=f"Made {ago(chosen.point.made_at, evidence.clock)}, by its {chosen.point.time_source}. Later writes "
+        "exist only on the disk of the lost server: keep that disk.",
         name="",
         commands=(f"lastgood restore {path} --into {shlex.quote(evidence.name)} --db URL_OF_ANOTHER_SERVER",),
         automatic=False,
@@ -81,8 +81,8 @@ def _primary() -> Proposal:
     return Proposal(
         kind="by_hand",
         title="run it against the primary",
-        detail="A standby can't be put back by itself; whatever is done on its primary, it repeats. If the primary is "
-        "lost, this standby is your best copy: think twice before promoting it.",
+        detail="A standby cannot be rolled back by itself; it replays the changes of its primary. If the primary is "
+        "lost, this standby is the best copy: promote it only after careful consideration.",
         name="",
         commands=("lastgood recover --db URL_OF_THE_PRIMARY",),
         automatic=False,
@@ -93,14 +93,14 @@ def _by_hand_run(case: Case) -> Proposal:
     server = case.evidence.server
     commands: tuple[str, ...]
     if server.working:
-        title, commands = "wait for who is at work, or interrupt him where he runs", ("lastgood status",)
-        detail = "One run at a time: a second one would be refused."
+        title, commands = "wait for the run in progress, or interrupt it where it runs", ("lastgood status",)
+        detail = "Only one run at a time is possible; a second one is refused."
     else:
         run = server.unfinished[0]
-        title, commands = "finish that run first, or walk it back", run.commands
+        title, commands = "resume or abort that run first", run.commands
         detail = (
-            f'Resuming goes on with it; aborting removes the database that it was building. "{case.evidence.name}" is '
-            "touched by neither. Then run lastgood recover again."
+            "Resume continues the run; abort removes the database that it was building. Neither touches "
+            f'"{case.evidence.name}". Then run lastgood recover again.'
         )
     return Proposal(kind="by_hand", title=title, detail=detail, name="", commands=commands, automatic=False)
 
@@ -108,9 +108,9 @@ def _by_hand_run(case: Case) -> Proposal:
 def _fetch(deployment: UnfinishedDeployment) -> Proposal:
     return Proposal(
         kind="by_hand",
-        title=f"get the restore point that the deployment made from {deployment.host}",
-        detail=f"{deployment.point} is not in this store, and nothing older is as near. Copy it here with its "
-        ".lastgood.json, or name its folder with --store; then run lastgood recover again.",
+        title=f"copy the restore point of the deployment from {deployment.host}",
+        detail=f"{deployment.point} is not in this store, and it is newer than any restore point here. Copy it here "
+        "with its .lastgood.json, or give its folder with --store; then run lastgood recover again.",
         name="",
         commands=(),
         automatic=False,
@@ -120,8 +120,8 @@ def _fetch(deployment: UnfinishedDeployment) -> Proposal:
 def _accept(evidence: Evidence, deployment: UnfinishedDeployment) -> Proposal:
     return Proposal(
         kind="by_hand",
-        title=f'take "{evidence.name}" as it is',
-        detail="Only if you know that its migration was done to the end, or left nothing.",
+        title=f'accept "{evidence.name}" as it is',
+        detail="Only if you know that the migration completed, or changed nothing.",
         name="",
         commands=(f"lastgood deploy --accept {deployment.run}",),
         automatic=False,
@@ -135,8 +135,8 @@ def _open(evidence: Evidence) -> Proposal:
         commands = (evidence.psql(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true"),)
     return Proposal(
         kind="by_hand",
-        title=f'find out who closed "{evidence.name}", and open it',
-        detail="Nothing can be said about what is in it before it can be entered. Then run lastgood recover again.",
+        title=f'find out why "{evidence.name}" accepts no connections, and open it',
+        detail="Its content can be checked only through a connection. Then run lastgood recover again.",
         name="",
         commands=(*commands, "lastgood recover"),
         automatic=False,
@@ -146,9 +146,9 @@ def _open(evidence: Evidence) -> Proposal:
 def _grant() -> Proposal:
     return Proposal(
         kind="by_hand",
-        title="give the application's roles their rights again",
-        detail="The rows are there; what is missing are rights, and neither the live database nor the restore point "
-        "has them. They stand in the migrations that granted them, and in any dump made without --no-acl.",
+        title="grant the application's roles their privileges again",
+        detail="The rows exist, but privileges are missing in both the live database and the restore point. Find them "
+        "in the migrations that granted them, or in a dump made without --no-acl.",
         name="",
         commands=(),
         automatic=False,
@@ -160,8 +160,8 @@ def _rename_back(evidence: Evidence) -> Proposal:
     other = _identifier(evidence.server.similar_names[0])
     return Proposal(
         kind="by_hand",
-        title=f"look whether {other} is it, renamed, and give it its name back",
-        detail="Only you can tell. Nothing is lost by that, and nothing else brings back what was written last.",
+        title=f"check whether {other} is the renamed database, and rename it back",
+        detail="Only you can decide this. Renaming loses nothing, and it is the only way to keep the latest writes.",
         name="",
         commands=(evidence.psql(f"ALTER DATABASE {other} RENAME TO {name}"),),
         automatic=False,
@@ -173,8 +173,8 @@ def _rename_kept(evidence: Evidence, kept: OurDatabase) -> Proposal:
     other = _identifier(kept.name)
     return Proposal(
         kind="by_hand",
-        title=f"bring back the kept database {other}",
-        detail=f"It {kept.origin}, {ago(kept.made_at, evidence.clock)}; what was written since is not in it.",
+        title=f"rename the kept database {other} back",
+        detail=f"It {kept.origin}, {ago(kept.made_at, evidence.clock)}; later writes are not in it.",
         name="",
         commands=(
             evidence.psql(
@@ -190,27 +190,29 @@ def _rename_kept(evidence: Evidence, kept: OurDatabase) -> Proposal:
 def _back_to(case: Case, chosen: Candidate, automatic: bool) -> Proposal:
     evidence, point = case.evidence, chosen.point
     gone = evidence.server.access in ("missing", "invalid")
-    said = [f"Made {ago(point.made_at, evidence.clock)}, by its {point.time_source}."]
+    sentences = [f"Made {ago(point.made_at, evidence.clock)}, by its {point.time_source}."]
     newest = case.fitting[0]
     if newest is not chosen:
         older = _distance(newest.point.made_at, chosen.point.made_at)
-        said.append(f"That is {older} older than {newest.point.path.name}: what was written in between is not in it.")
+        sentences.append(f"It is {older} older than {newest.point.path.name}: writes in between are not in it.")
     if chosen.verdict is None:
-        said.append("It was not read to its end here; rollback does that first, and refuses it when it is not whole.")
+        sentences.append(
+            "It was not read to its end here. The rollback reads it first and refuses it if it is damaged."
+        )
     if case.rights_lost:
-        said.append("It does not bring back who may do what: see below.")
+        sentences.append("It does not restore privileges: see below.")
     if damage.migrated_since(evidence.live, chosen):
-        said.append("It was made before the last migration, as a deployment makes one.")
+        sentences.append("It was made before the last migration, as by a deployment.")
     if gone:
-        said.append(f'It is restored beside everything else and proved; only then it gets the name "{evidence.name}".')
+        sentences.append(f'It is restored under another name, proved, and only then renamed to "{evidence.name}".')
     if not gone and (same := case.same_as_now(evidence.candidates.index(chosen))):
-        said.append(f"It would change nothing: {same}.")
+        sentences.append(f"It would change nothing: {same}.")
     if not automatic:
-        said.append("Say that you want it with --latest, --before or --before-migration, or choose a number.")
+        sentences.append("Select it with --latest, --before or --before-migration, or choose a number.")
     return Proposal(
         kind="reinstate" if gone else "rollback",
-        title=f"{'restore' if gone else 'go back to'} {point.path.name}",
-        detail=" ".join(said),
+        title=f"{'restore' if gone else 'roll back to'} {point.path.name}",
+        detail=" ".join(sentences),
         name=str(point.path),
         commands=() if gone else (f"lastgood rollback {shlex.quote(str(point.path))}",),
         automatic=automatic,
@@ -220,9 +222,9 @@ def _back_to(case: Case, chosen: Candidate, automatic: bool) -> Proposal:
 def _undo(case: Case, kept: OurDatabase, automatic: bool) -> Proposal:
     return Proposal(
         kind="undo",
-        title=f'make the kept database "{kept.name}" the live one again',
-        detail=f"It {kept.origin}, {ago(kept.made_at, case.evidence.clock)}, and nobody could write to it since. What "
-        "is live now is kept in its turn, so this can be taken back.",
+        title=f'undo: make the kept database "{kept.name}" live again',
+        detail=f"It {kept.origin}, {ago(kept.made_at, case.evidence.clock)}, and was closed to writes since. The "
+        "present live database is kept in turn, so this can be undone.",
         name=kept.run,
         commands=(kept.undo_command or "lastgood undo",),
         automatic=automatic,
@@ -232,12 +234,12 @@ def _undo(case: Case, kept: OurDatabase, automatic: bool) -> Proposal:
 def _from_elsewhere(case: Case, found: Candidate) -> Proposal:
     path = str(found.point.path)
     ours = found.point.manifest is not None
-    whose = "It says that it is of this database." if ours else "Whose it is, its first bytes do not tell."
+    whose = "Its manifest names this database." if ours else "Its first bytes do not show which database it is from."
     return Proposal(
         kind="rollback",
-        title=f"go back to {path}",
-        detail=f"Found outside of the store, made {ago(found.point.made_at, case.evidence.clock)}, by its "
-        f"{found.point.time_source}. {whose} The plan shows what it would bring and take away.",
+        title=f"roll back to {path}",
+        detail=f"Found outside the store, made {ago(found.point.made_at, case.evidence.clock)}, by its "
+        f"{found.point.time_source}. {whose} The plan shows what would change.",
         name=path,
         commands=(f"lastgood rollback {shlex.quote(path)} --dry-run",),
         automatic=ours and (case.content_broken or case.evidence.wish.latest) and case.evidence.server.access == "open",
@@ -247,8 +249,8 @@ def _from_elsewhere(case: Case, found: Candidate) -> Proposal:
 def _from_sibling(evidence: Evidence, name: str) -> Proposal:
     return Proposal(
         kind="by_hand",
-        title=f'take what the database "{name}" of the same server has',
-        detail="It has the same tables. Whether its rows are those that you miss, only you can tell.",
+        title=f'use the content of the database "{name}" on the same server',
+        detail="It has the same tables. Only you can decide whether its rows are the missing ones.",
         name="",
         commands=(
             f"lastgood backup --db {shlex.quote(str(evidence.target.at(name)))} --label from_{_word(name)}",
@@ -262,9 +264,9 @@ def _salvage(evidence: Evidence, found: Candidate) -> Proposal:
     into = f"{evidence.name}_readable"
     return Proposal(
         kind="by_hand",
-        title=f"take what can still be read of {found.point.path.name}",
-        detail="Loaded into a database beside the live one, unproved, with a list of what is missing; rows can be "
-        "compared and copied from there by hand.",
+        title=f"restore what can be read of {found.point.path.name}",
+        detail="It is loaded into a separate database, unproved, with a list of what is missing. Rows can be compared "
+        "and copied from there by hand.",
         name="",
         commands=(
             f"lastgood restore {shlex.quote(str(found.point.path))} --into {shlex.quote(into)} --salvage-readable",

@@ -1,8 +1,7 @@
-"""``lastgood recover``: looks at what is there, says which emergency this is, why it thinks so, and what to do.
+"""``lastgood recover``: gather evidence, diagnose the emergency, give the reasons, propose the way out.
 
-Evidence is gathered by one module a source, each content with what it is allowed to see; ``diagnosis`` makes a
-diagnosis of it without looking at anything. Nothing is changed anywhere: what is proposed is done by ``rollback``,
-``undo`` and ``reinstate``.
+One module per source gathers evidence, as far as its privileges allow; ``diagnosis`` derives the diagnosis from the
+evidence alone. Nothing is changed: the proposals are carried out by ``rollback``, ``undo`` and ``reinstate``.
 """
 
 from __future__ import annotations
@@ -28,13 +27,13 @@ from lastgood.points import Verdict
 from lastgood.postgres.errors import failed
 from lastgood.postgres.server import Target
 
-__all__ = ["Diagnosis", "Inquiry", "Proposal", "TimelinePoint", "Wish", "gather", "look"]
+__all__ = ["Diagnosis", "Inquiry", "Proposal", "TimelinePoint", "Wish", "gather", "inspect"]
 
 
 @dataclass(frozen=True, slots=True)
 class Inquiry:
-    """What is to be found out about which database. ``known``: what reading restore points whole has shown before.
-    ``home`` and ``here``: the folders around which dumps tend to lie."""
+    """The database to diagnose and the sources to use. ``known``: verdicts from restore points that were read whole
+    before. ``home`` and ``here``: folders near which dumps are usually found."""
 
     target: Target
     store: Path
@@ -45,10 +44,10 @@ class Inquiry:
     here: Path = field(default_factory=Path.cwd)
 
 
-def look(inquiry: Inquiry, emit: Emit = silent, cancelled: Callable[[], bool] = lambda: False) -> Diagnosis:
-    """The diagnosis. Raises Failed when it can't even be known which database is meant, Interrupted."""
+def inspect(inquiry: Inquiry, emit: Emit = silent, cancelled: Callable[[], bool] = lambda: False) -> Diagnosis:
+    """Diagnose the database. Raises Failed when the name of the database cannot be determined, Interrupted."""
     started = monotonic()
-    emit(StageStarted("recover", "look at what is there"))
+    emit(StageStarted("recover", "gather evidence"))
     evidence = gather(inquiry, cancelled)
     found = diagnose(evidence, monotonic() - started)
     emit(StageDone("recover", monotonic() - started, found.title))
@@ -56,22 +55,22 @@ def look(inquiry: Inquiry, emit: Emit = silent, cancelled: Callable[[], bool] = 
 
 
 def gather(inquiry: Inquiry, cancelled: Callable[[], bool] = lambda: False) -> Evidence:
-    """All evidence. Changes nothing; waits for no lock."""
+    """Gather all evidence. Changes nothing; waits for no lock."""
     target, store, wish, recover = inquiry.target, inquiry.store, inquiry.wish, inquiry.tables.recover
     unseen: list[str] = []
     try:
         name = target.dbname
     except (OSError, psycopg.Error) as error:
         about = error if isinstance(error, psycopg.Error) else psycopg.OperationalError(str(error))
-        raise failed(about, "find out which database is meant", context="connect", state=NOT_REACHED) from error
-    said = server.look(target, name, inquiry.tables.pgbouncer)
-    clock = said.clock or datetime.now(UTC)
-    points = candidates.look(store, name, wish, inquiry.known, unseen, cancelled)
+        raise failed(about, "determine the name of the database", context="connect", state=NOT_REACHED) from error
+    state = server.inspect(target, name, inquiry.tables.pgbouncer)
+    clock = state.clock or datetime.now(UTC)
+    points = candidates.find(store, name, wish, inquiry.known, unseen, cancelled)
     evidence = Evidence(
         name=name,
         clock=clock,
         wish=wish,
-        server=said,
+        server=state,
         store=store,
         target=target.at(name),
         candidates=points.candidates,
@@ -79,30 +78,30 @@ def gather(inquiry: Inquiry, cancelled: Callable[[], bool] = lambda: False) -> E
         of_others=points.of_others,
         store_problem=points.problem,
     )
-    # With a restore point to go back to, nothing else has to be looked for.
+    # With a usable restore point, no other source is needed.
     needed = not any(each.usable for each in points.candidates) or wish.thorough
-    looking = None
-    if not said.error and said.access == "open":
+    inspection = None
+    if not state.error and state.access == "open":
         try:
-            looking = live.open_looking(lambda: server.connect(target, name))
+            inspection = live.open_inspection(lambda: server.connect(target, name))
         except psycopg.Error as error:
-            unseen.append(f'"{name}": {server.said(error)}')
-    if looking is not None:
-        looking.unseen = unseen
-        with looking.connection:
+            unseen.append(f'"{name}": {server.message_of(error)}')
+    if inspection is not None:
+        inspection.unseen = unseen
+        with inspection.connection:
             then = [Then.of(each.point, each.facts) for each in points.candidates[:MOMENTS]]
             compare = inquiry.tables.check.compare_limit
             if not wish.thorough:
                 compare = min(compare, live.COMPARING_SECONDS)
-            evidence = replace(evidence, live=live.look(looking, then, compare=compare, thorough=wish.thorough))
+            evidence = replace(evidence, live=live.inspect(inspection, then, compare=compare, thorough=wish.thorough))
             if needed or wish.since is not None:
                 since = wish.since or max((each.point.made_at for each in points.candidates), default=None)
                 seconds = live.THOROUGH_SECONDS if wish.thorough else audit.SECONDS
                 evidence = replace(
                     evidence,
-                    audit=audit.look(looking, recover.audit, since, seconds),
-                    counters=audit.counters(looking),
-                    last_commit=audit.last_commit(looking),
+                    audit=audit.count_changes(inspection, recover.audit, since, seconds),
+                    counters=audit.counters(inspection),
+                    last_commit=audit.last_commit(inspection),
                 )
     if needed:
         places = candidates.usual_places(store, recover.folders, inquiry.home, inquiry.here)
@@ -111,17 +110,17 @@ def gather(inquiry: Inquiry, cancelled: Callable[[], bool] = lambda: False) -> E
             evidence,
             places=places,
             elsewhere=candidates.elsewhere(places, store, inquiry.here, name, unseen),
-            physical=physical.look(folders, unseen),
-            siblings=() if said.error else siblings.look(target, name, _expected(evidence), unseen),
+            physical=physical.find(folders, unseen),
+            siblings=() if state.error else siblings.find(target, name, _expected(evidence), unseen),
             platform=platform.recognise(
-                recover.platform, target.keywords, said.platform_roles, wish.before or wish.since
+                recover.platform, target.keywords, state.platform_roles, wish.before or wish.since
             ),
         )
     return replace(evidence, unseen=tuple(unseen))
 
 
 def _expected(evidence: Evidence) -> Sequence[Key]:
-    """The tables that a copy of the database would have."""
+    """Return the tables that a copy of the database would have."""
     keys: set[Key] = set(evidence.live.tables) if evidence.live is not None else set()
     for candidate in evidence.candidates:
         if candidate.facts is not None:

@@ -1,5 +1,5 @@
-"""Where the live database is gone, or invalid, there is nothing to swap with: a restore point is restored under another
-name, proved, and then given the live name, in one transaction."""
+"""Restore of a missing or invalid live database: there is nothing to swap with, so a restore point is restored under
+another name, proved, and renamed to the live name in one transaction."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from lastgood.restore import RestoreReport
 
 
 class ReinstateReport(Document):
-    """A database that was gone and is there again. ``set_aside``: under which name the invalid one lies now, if there
-    was one. ``remarks``: what no restore point holds, and was not there to be carried over."""
+    """The restore of a missing database. ``set_aside``: the new name of the invalid one, if there was one. ``remarks``:
+    what no restore point holds, and could not be carried over."""
 
     run: str
     status: Literal["done"] = "done"
@@ -52,9 +52,9 @@ def reinstate(
     allow_orphans: bool = False,
     state: Path | None = None,
 ) -> ReinstateReport:
-    """Restores ``point`` as ``target``'s database, which must be missing or invalid.
+    """Restore ``point`` as ``target``'s database, which must be missing or invalid.
 
-    Raises Refused when it is neither, BadPoint, Failed, Interrupted: then the live name means what it meant before.
+    Raises Refused when it is neither, BadPoint, Failed, Interrupted. The live name is then unchanged.
     """
     live, started = target.dbname, time.monotonic()
     maintenance = database.maintenance_name(live)
@@ -69,7 +69,7 @@ def reinstate(
             target.at(maintenance), store, point, name, emit, pace,
             strict=strict, allow_orphans=allow_orphans, state=state, live=live, kind="recover",
         )  # fmt: skip
-        emit(StageStarted("swap", f"give it the name {live}"))
+        emit(StageStarted("swap", f"rename it to {live}"))
         began = time.monotonic()
         aside = _take_name(connection, live, name, run)
         emit(StageDone("swap", time.monotonic() - began, live))
@@ -80,8 +80,8 @@ def reinstate(
         set_aside=aside,
         restored=restored.model_copy(update={"into": live}),
         remarks=(
-            f'owner, rights, settings and connection limit of the database "{live}" itself are in no restore point: '
-            "give them again",
+            f'no restore point holds the owner, privileges, settings and connection limit of database "{live}": set '
+            "them again",
         ),
         seconds=round(time.monotonic() - started, 3),
     )
@@ -90,12 +90,12 @@ def reinstate(
 
 
 def _invalid(connection: Connection, live: str) -> database.Database | None:
-    """The invalid database of that name, None when there is none at all. Raises Refused when one can work with it."""
+    """Return the invalid database of that name, None if there is none. Raises Refused when a valid one exists."""
     found = database.find(connection, live)
     if found is not None and not found.invalid:
         raise Refused(
-            f'cannot restore as "{live}": a database of that name is there',
-            hint="Run lastgood recover again: it looks anew.",
+            f'cannot restore as "{live}": a database with that name exists',
+            hint="Run lastgood recover again for a new diagnosis.",
         )
     return found
 
@@ -104,18 +104,18 @@ def _take_name(connection: Connection, live: str, name: str, run: str) -> str | 
     aside = None
     rename = sql.SQL("ALTER DATABASE {} RENAME TO {}")
     try:
-        # A database of that name may have come back while we worked.
+        # A database with that name may have been created since.
         invalid = lock_live(connection, live, lambda held: _invalid(held, live))
         with connection.transaction():
             if invalid is not None:
                 aside = database.fit_name(live, suffix("invalid", run))
                 connection.execute(rename.format(sql.Identifier(live), sql.Identifier(aside)))
-            # The commit point: what gets the name has been proved, and what had it nobody could enter.
+            # The commit point: the database that gets the name is proved, and the one that had it was unusable.
             connection.execute(rename.format(sql.Identifier(name), sql.Identifier(live)))
             for statement in made_beside.opened(live):
                 connection.execute(statement)
     except (Refused, psycopg.Error) as error:
-        kept = f'The restored and proved database stays as "{name}".'
+        kept = f'The restored and proved database remains as "{name}".'
         if isinstance(error, psycopg.Error):
             refused = server_errors.failed(error, f'rename "{name}" to "{live}"', context="swap", state=kept)
             raise refused from error

@@ -1,5 +1,4 @@
-"""What else is left when restore points fail: other copies, what the database remembers of changes, and the honest
-statement of what can't be had."""
+"""Other sources when restore points fail: other copies, recorded changes, and a statement of what is lost for good."""
 
 from __future__ import annotations
 
@@ -10,18 +9,19 @@ from lastgood.command.recover.report import COUNTERS, Left, LossScope, Proposal
 from lastgood.text.units import ago, counted, moment
 
 UNSEEN_COPIES = (
-    "another server, a standby that lags, a colleague's machine or a bucket may have a copy: lastgood can't see those"
+    "another server, a delayed standby, a colleague's machine or a bucket may have a copy that lastgood cannot see"
 )
 NAMED = 5
 
 
 def left(evidence: Evidence, *, needed: bool) -> Iterator[Left]:
-    """Whatever is of use besides the timeline; ``needed``: there is no restore point to go back to."""
+    """Yield other useful sources than the timeline. ``needed``: there is no usable restore point."""
     for point in evidence.emergency_backups[:NAMED] if needed else ():
         yield Left(
             kind="emergency backup",
             what=point.path.name,
-            detail=f"made {ago(point.made_at, evidence.clock)} of what a rollback got away from; taken by name only",
+            detail=f"made {ago(point.made_at, evidence.clock)} of the state that a rollback replaced; used only by "
+            "name",
             steps=(),
             commands=(f"lastgood rollback {point.path.name} --dry-run",),
         )
@@ -30,13 +30,13 @@ def left(evidence: Evidence, *, needed: bool) -> Iterator[Left]:
             yield Left(
                 kind="kept database",
                 what=kept.name,
-                detail=f"it {kept.origin}, {ago(kept.made_at, evidence.clock)}; it has the rows that were replaced, "
-                "and the damage, too",
+                detail=f"it {kept.origin}, {ago(kept.made_at, evidence.clock)}; it has the replaced rows, but also "
+                "the damage",
                 steps=(),
                 commands=(kept.undo_command,),
             )
     for sibling in evidence.siblings:
-        newest = f", its newest row of {moment(sibling.newest)}" if sibling.newest is not None else ""
+        newest = f", newest row {moment(sibling.newest)}" if sibling.newest is not None else ""
         migration = f", migration {sibling.migration}" if sibling.migration else ""
         yield Left(
             kind="database of the same server",
@@ -85,17 +85,17 @@ def _dead(dead: Sequence[Counter]) -> Left:
     return Left(
         kind="deleted rows",
         what=rows,
-        detail="by the server's counters: old versions of deleted or changed rows that may still lie in the files",
+        detail="by the server's counters: old versions of deleted or changed rows that may still be in the files",
         steps=(
-            "Do not run VACUUM there, and keep autovacuum from it, or they are gone.",
-            "Reading them is work for an expert, with pg_dirtyread or pageinspect; it often fails. lastgood can't.",
+            "Do not run VACUUM on these tables, and turn autovacuum off for them; it removes the rows.",
+            "Only an expert can read them, with pg_dirtyread or pageinspect, and it often fails. lastgood cannot.",
         ),
         commands=tuple(f"ALTER TABLE {each.table} SET (autovacuum_enabled = false)" for each in dead[:NAMED]),
     )
 
 
 def scope(evidence: Evidence) -> tuple[LossScope, ...]:
-    """What was changed, by table and operation: from the audit table, and what only the server's counters tell."""
+    """Return the changes per table and operation, from the audit table and from the server's counters."""
     found = []
     if evidence.audit is not None:
         found = [
@@ -124,65 +124,66 @@ def scope(evidence: Evidence) -> tuple[LossScope, ...]:
 
 
 def scope_note(evidence: Evidence) -> str:
-    """How far what ``scope`` tells can be trusted."""
+    """State how reliable ``scope`` is."""
     audit = evidence.audit
-    said = []
+    sentences = []
     if audit is not None and audit.why_not:
-        said.append(f"The audit table {audit.table} could not be counted: {audit.why_not}.")
+        sentences.append(f"The audit table {audit.table} could not be counted: {audit.why_not}.")
     elif audit is not None:
-        since = f"since {moment(audit.since)}" if audit.since is not None else "since it began"
-        said.append(
-            f"{audit.table} ({audit.recognised}) counts changes {since}; it knows what the application writes into it."
+        since = f"since {moment(audit.since)}" if audit.since is not None else "since its first entry"
+        sentences.append(
+            f"{audit.table} ({audit.recognised}) counts changes {since}; it has only what the application writes into "
+            "it."
         )
     if evidence.counters:
-        said.append("The server's counters know no time, and nothing of TRUNCATE and DROP.")
+        sentences.append("The server's counters have no times and do not count TRUNCATE and DROP.")
     if evidence.last_commit is not None:
-        said.append(f"The last commit on this server was at {moment(evidence.last_commit)}.")
-    return " ".join(said)
+        sentences.append(f"The last commit on this server was at {moment(evidence.last_commit)}.")
+    return " ".join(sentences)
 
 
 def statement(
     evidence: Evidence, chosen: Candidate | None, proposals: Sequence[Proposal], *, rights_lost: bool = False
 ) -> str:
-    """What can't be had, and why; empty when the proposed restore point is the newest that there is. ``rights_lost``:
-    neither it nor the live database has the rights of the application's roles."""
+    """State what cannot be recovered, and why; empty if the proposed restore point is the newest. ``rights_lost``:
+    neither it nor the live database has the privileges of the application's roles."""
     name, server = evidence.name, evidence.server
     if server.error:
-        points = f'"{evidence.store}" has {counted(len(evidence.candidates), "restore point")} of it'
-        return f'Nothing can be said of "{name}" itself as long as the server does not answer. {points}.'
+        points = f'"{evidence.store}" has {counted(len(evidence.candidates), "restore point")} of "{name}"'
+        return f'The state of "{name}" is unknown while the server is unreachable. {points}.'
     if server.standby or server.working or server.unfinished or server.access in ("closed", "refused"):
         return ""
     if chosen is not None:
         return " ".join(_beyond(evidence, chosen, rights_lost))
-    said = [_no_point(evidence)]
+    sentences = [_no_point(evidence)]
     if server.kept:
         kept = server.kept[0]
-        said.append(
-            f"What was written after {moment(kept.made_at)}, when the kept database was taken out of "
-            "service, can't be brought back."
+        sentences.append(
+            f"Writes after {moment(kept.made_at)}, when the kept database was taken out of service, cannot be "
+            "recovered."
         )
     elif not proposals:
-        said.append(
-            "No kept database is on the server, no other database there has its tables, and no dump lies in the other "
-            "folders that were looked into."
+        sentences.append(
+            "The server has no kept database and no other database with the same tables, and the other folders "
+            "contain no dump."
         )
-        said.append(f'lastgood can\'t bring "{name}" back.')
-    said.append(_what_helps(evidence))
-    return " ".join(said)
+        sentences.append(f'lastgood cannot recover "{name}".')
+    sentences.append(_what_helps(evidence))
+    return " ".join(sentences)
 
 
 def _beyond(evidence: Evidence, chosen: Candidate, rights_lost: bool) -> Iterator[str]:
     broken = [each for each in evidence.candidates if each.point.made_at > chosen.point.made_at and not each.usable]
     if broken:
         yield (
-            f"What was written between {moment(chosen.point.made_at)} and "
-            f"{moment(broken[0].point.made_at)} is in no restore point that is whole; what the live "
-            "database still has of it stays in the kept database and in the emergency backup."
+            f"Writes between {moment(chosen.point.made_at)} and {moment(broken[0].point.made_at)} are in no valid "
+            "restore point. Those that the live database still has remain in the kept database and in the emergency "
+            "backup."
         )
     if rights_lost:
         yield (
-            f"{chosen.point.path.name} was made without rights (--no-acl), and the live database has lost its own: who "
-            "may read and write what has to be granted again, after the rollback and before the application starts."
+            f"{chosen.point.path.name} was made without privileges (--no-acl), and the live database has lost its own. "
+            "Grant them again after the rollback, before the application starts."
         )
 
 
@@ -192,26 +193,24 @@ def _no_point(evidence: Evidence) -> str:
     if not evidence.candidates:
         return f'There is no restore point of "{evidence.name}" in "{evidence.store}".'
     if all(not each.usable for each in evidence.candidates):
-        return f'Not one of {len(evidence.candidates)} restore points of "{evidence.name}" is whole.'
+        return f'Not one of {len(evidence.candidates)} restore points of "{evidence.name}" is valid.'
     wish = evidence.wish
     words = f"made before {moment(wish.before)}" if wish.before is not None else ""
     if wish.before_migration is not None:
         words += (" and " if words else "") + f'known to lack the migration "{wish.before_migration}"'
-    return (
-        f'Of {len(evidence.candidates)} restore points of "{evidence.name}" none that is whole was {words or "chosen"}.'
-    )
+    return f'Of {len(evidence.candidates)} restore points of "{evidence.name}" no valid one was {words or "chosen"}.'
 
 
 def _what_helps(evidence: Evidence) -> str:
     helps = []
     if evidence.platform is not None:
-        helps.append(f"{evidence.platform.title} keeps backups of its own")
+        helps.append(f"{evidence.platform.title} has its own backups")
     if evidence.physical:
         helps.append("a physical backup or archived WAL was found")
     if evidence.audit is not None and evidence.audit.changes:
         total = sum(change.count for change in evidence.audit.changes)
         helps.append(
-            f"{evidence.audit.table} tells of {total:,} changes; rows can be entered again as far as it holds them"
+            f"{evidence.audit.table} records {total:,} changes; rows can be re-entered as far as it contains them"
         )
-    words = f"What is left: {'; '.join(helps)}. " if helps else ""
-    return f"{words}Besides, {UNSEEN_COPIES}." if helps else f"What is left: {UNSEEN_COPIES}."
+    words = f"Remaining sources: {'; '.join(helps)}. " if helps else ""
+    return f"{words}In addition, {UNSEEN_COPIES}." if helps else f"Remaining sources: {UNSEEN_COPIES}."

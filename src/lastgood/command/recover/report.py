@@ -1,4 +1,4 @@
-"""What ``lastgood recover`` tells, as data: which emergency this is, why, what there is to go back to, what to do."""
+"""The diagnosis of ``lastgood recover`` as data: the emergency, the reasons, the restore points and the proposals."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ Kind = Literal["rollback", "undo", "reinstate", "by_hand"]
 
 
 class Reason(Frozen):
-    """One thing that was found, and where."""
+    """One finding and its source."""
 
     text: str
     source: str
 
 
 class TimelinePoint(Frozen):
-    """Something to go back to. ``verdict``: what reading it to its end showed, empty when there was no time for that;
-    ``problem`` is what is wrong with it. ``loss``: the tables whose rows differ, null when its content, or the live
-    database's, is not known; ``rows_lost``: rows that are there now and were not then, ``written_since`` those of them
-    that time stamps tell of; ``estimated``: of some tables the server's estimate was all that there was time for.
-    ``number``: its number in the choice at a terminal, null when it has none; ``proposed``: what recover would do."""
+    """A restore point or kept database to roll back to. ``verdict``: the result of reading it whole, empty if there was
+    no time. ``problem``: its damage. ``loss``: the tables whose rows differ, null if either content is unknown.
+    ``rows_lost``: rows that exist only now; ``written_since``: those of them found by time stamps. ``estimated``: some
+    row counts are estimates of the server. ``number``: its number in the choice at a terminal, null if it has none.
+    ``proposed``: recover would choose it."""
 
     number: int | None
     kind: Literal["dump", "kept"]
@@ -56,7 +56,7 @@ class TimelinePoint(Frozen):
 
 
 class Left(Frozen):
-    """Something else that is left, and what one can do with it; each command is one line for a shell or psql."""
+    """Another source, and how to use it; each command is one line for a shell or psql."""
 
     kind: str
     what: str
@@ -66,7 +66,7 @@ class Left(Frozen):
 
 
 class LossScope(Frozen):
-    """What the database itself remembers of changes: ``source`` says where."""
+    """Changes recorded in the database, and their ``source``."""
 
     table: str
     operation: str
@@ -77,8 +77,8 @@ class LossScope(Frozen):
 
 
 class Proposal(Frozen):
-    """What can be done. ``name`` is the restore point's path, the run to undo, or empty. ``automatic``: recover does it
-    itself, with ``--yes`` without asking; otherwise ``commands`` are for a person to run."""
+    """A way out. ``name`` is the restore point's path, the run to undo, or empty. ``automatic``: recover carries it out
+    itself, without confirmation with ``--yes``; otherwise an operator runs ``commands``."""
 
     kind: Kind
     title: str
@@ -89,9 +89,9 @@ class Proposal(Frozen):
 
 
 class Diagnosis(Document):
-    """Which emergency this is. ``damaged``: whether the live database itself shows damage. ``statement``: what can't be
-    had, in a sentence or two; empty when the first proposal gives everything back that a restore point holds.
-    ``places``: the folders in which dumps were looked for, besides the store; empty when that was not needed."""
+    """The diagnosis. ``damaged``: whether the live database itself shows damage. ``statement``: what cannot be
+    recovered, in a sentence or two; empty if the first proposal restores all that any restore point holds. ``places``:
+    the folders other than the store that were searched for dumps; empty if that was not needed."""
 
     live: str
     emergency: Emergency
@@ -110,5 +110,5 @@ class Diagnosis(Document):
 
     @property
     def hopeless(self) -> bool:
-        """Whether there is nothing to go back to."""
+        """Whether there is nothing to roll back to."""
         return not self.proposals

@@ -1,5 +1,5 @@
-"""What the server says about the live database without going into it: whether it is there and lets anybody in, who is
-at work on it, what earlier runs kept."""
+"""Inspection of the live database from outside: whether it exists and accepts connections, which run is in progress,
+and what earlier runs kept."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import psycopg
 
 from lastgood import status
 from lastgood.command.recover.evidence import Seen, Server
-from lastgood.command.recover.platform import roles_that_tell
+from lastgood.command.recover.platform import identifying_roles
 from lastgood.config.tables import PgBouncer
 from lastgood.errors import LastgoodError
 from lastgood.plan.unfinished import unfinished
@@ -20,13 +20,13 @@ from lastgood.postgres.mark import marked, server_clock
 from lastgood.postgres.server import Connection, Target
 
 SHOWN = 5
-# Nothing here may wait for anybody: the server of an emergency is full of locks.
+# No statement here may wait for long: in an emergency, the server is full of locks.
 STATEMENT_SECONDS = 2.0
 LOCK_TIMEOUT = "300ms"
 
 
 def quick(connection: Connection, seconds: float = STATEMENT_SECONDS) -> Connection:
-    """The same connection, in which nothing is written and nothing takes long."""
+    """Make a connection read-only and limit its statements; return it."""
     connection.execute("SET default_transaction_read_only = on")
     connection.execute("SELECT set_config('lock_timeout', %s, false)", [LOCK_TIMEOUT])
     limit(connection, seconds)
@@ -34,23 +34,25 @@ def quick(connection: Connection, seconds: float = STATEMENT_SECONDS) -> Connect
 
 
 def limit(connection: Connection, seconds: float) -> None:
-    """How long each statement may take from now on."""
+    """Set the time limit of each following statement."""
     connection.execute("SELECT set_config('statement_timeout', %s, false)", [f"{max(50, round(seconds * 1000))}ms"])
 
 
-def look(target: Target, name: str, pgbouncer: PgBouncer) -> Server:
-    """Never raises for what the server refuses: what it says is in ``error``, and its absence is evidence too."""
+def inspect(target: Target, name: str, pgbouncer: PgBouncer) -> Server:
+    """Inspect the server. An error of the server is not raised but returned in ``error``: it is evidence, too."""
     try:
         with database.connect_maintenance(target, name) as maintenance:
-            return _look(quick(maintenance), target, name, pgbouncer)
+            return _inspect(quick(maintenance), target, name, pgbouncer)
     except LastgoodError as error:
         return Server(error=str(error), hint=error.hint)
     except psycopg.Error as error:
-        said = error.diag.message_primary or " ".join(str(error).split()) or type(error).__name__
-        return Server(error=f"cannot look at the server: {said}", hint="Read the server's log of this minute.")
+        message = error.diag.message_primary or " ".join(str(error).split()) or type(error).__name__
+        return Server(
+            error=f"cannot inspect the server: {message}", hint="Read the latest entries of the server's log."
+        )
 
 
-def _look(maintenance: Connection, target: Target, name: str, pgbouncer: PgBouncer) -> Server:
+def _inspect(maintenance: Connection, target: Target, name: str, pgbouncer: PgBouncer) -> Server:
     found = database.find(maintenance, name)
     row = maintenance.execute("SELECT pg_catalog.pg_is_in_recovery()").fetchone()
     about: dict[str, Any] = {
@@ -61,7 +63,7 @@ def _look(maintenance: Connection, target: Target, name: str, pgbouncer: PgBounc
         "platform_roles": tuple(
             str(role)
             for (role,) in maintenance.execute(
-                "SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = ANY (%s)", [roles_that_tell()]
+                "SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = ANY (%s)", [identifying_roles()]
             )
         ),
     }
@@ -81,15 +83,15 @@ def _look(maintenance: Connection, target: Target, name: str, pgbouncer: PgBounc
         "leftovers": tuple(each.name for each in seen.leftovers),
         "finishing": tuple(
             Seen(
-                f"run {each.run} has left {each.indexes_left} indexes and {each.foreign_keys_left} foreign keys for "
-                f"later; they are built by: lastgood resume {each.run}",
+                f"run {each.run} has deferred {each.indexes_left} indexes and {each.foreign_keys_left} foreign keys; "
+                f"to build them: lastgood resume {each.run}",
                 "its list in the database",
             )
             for each in seen.finishing
             if each.left
         ),
         "paused": tuple(
-            Seen(f"{each.waiting} clients wait: it was paused, and goes on with: {each.command}", each.console)
+            Seen(f"PgBouncer is paused and {each.waiting} clients wait; to resume it: {each.command}", each.console)
             for each in seen.pools
             if each.paused
         ),
@@ -99,7 +101,7 @@ def _look(maintenance: Connection, target: Target, name: str, pgbouncer: PgBounc
     try:
         connect(target, name).close()
     except psycopg.Error as error:
-        return Server(**about, access="refused", why_closed=said(error))
+        return Server(**about, access="refused", why_closed=message_of(error))
     return Server(**about)
 
 
@@ -123,7 +125,7 @@ def _ours(maintenance: Connection, target: Target) -> dict[str, Any]:
 
 
 def _similar(maintenance: Connection, name: str) -> tuple[str, ...]:
-    """Databases that may be it under another name, kept ones and shadows aside; the likeliest first."""
+    """Return databases that may be the renamed live one, except kept ones and shadows; the likeliest first."""
     ours = {found.name for found, _ in marked(maintenance)}
     rows = maintenance.execute(
         "SELECT datname FROM pg_catalog.pg_database WHERE NOT datistemplate AND datname <> %s"
@@ -135,7 +137,7 @@ def _similar(maintenance: Connection, name: str) -> tuple[str, ...]:
 
 
 def _read_only(maintenance: Connection, oid: int) -> str:
-    """The command that takes back a read-only setting of the database, or of a role in it; empty without one."""
+    """Return the command that resets a read-only setting of the database or of a role in it; empty without one."""
     rows = maintenance.execute(
         "SELECT format('ALTER %%s RESET default_transaction_read_only',"
         "   CASE WHEN s.setrole = 0 THEN format('DATABASE %%I', d.datname)"
@@ -153,7 +155,7 @@ def _read_only(maintenance: Connection, oid: int) -> str:
 
 
 def connect(target: Target, name: str) -> Connection:
-    """A quick connection to a database, also to one whose login trigger fails, where we may pass it by. Raises
+    """Open a quick connection to a database, without event triggers if its login trigger fails. Raises
     psycopg.Error."""
     try:
         return quick(target.at(name).connect(application_name="lastgood recover"))
@@ -163,7 +165,7 @@ def connect(target: Target, name: str) -> Connection:
         raise
 
 
-def said(error: psycopg.Error) -> str:
-    """The server's words on one line, without libpq's beginning of the sentence."""
+def message_of(error: psycopg.Error) -> str:
+    """Return the server's message on one line, without libpq's prefix."""
     text = error.diag.message_primary or " ".join(str(error).split())
     return text.rpartition("FATAL: ")[2].strip() or type(error).__name__

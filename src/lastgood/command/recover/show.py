@@ -1,4 +1,4 @@
-"""A diagnosis as somebody reads it at three in the morning: the emergency, why, what there is, what to do."""
+"""The diagnosis as text for the operator on call: the emergency, the reasons, the restore points, the proposals."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REASONS = 2
 
 
 def show(screen: Screen, found: Diagnosis) -> None:
-    """The whole diagnosis."""
+    """Print the whole diagnosis."""
     screen.say(f"Emergency: {found.title}", style="bold")
     if found.reasons:
         screen.heading("Why")
@@ -30,16 +30,16 @@ def show(screen: Screen, found: Diagnosis) -> None:
                 screen.say(text, first="  - ", indent=4)
     _timeline(screen, found.timeline)
     if found.left:
-        screen.heading("What else was found")
+        screen.heading("Other sources")
         for each in found.left:
             _left(screen, each)
     if found.scope or found.scope_note:
         _scope(screen, found.scope, found.scope_note)
     if found.places:
-        screen.heading("Where dumps were looked for, besides the store")
+        screen.heading("Other folders that were searched for dumps")
         screen.say(", ".join(found.places), first="  ", indent=2)
     if found.unseen:
-        screen.heading("What could not be looked at")
+        screen.heading("What could not be examined")
         for text in found.unseen:
             screen.say(text, first="  - ", indent=4)
     if found.proposals:
@@ -47,16 +47,16 @@ def show(screen: Screen, found: Diagnosis) -> None:
         for number, proposal in enumerate(found.proposals):
             _proposal(screen, proposal, "First" if number == 0 else "Or")
     if found.statement:
-        screen.heading("What can't be had")
+        screen.heading("What cannot be recovered")
         screen.say(found.statement, first="  ", indent=2)
     screen.out.print()
-    screen.say(f"Nothing has been changed. ({units.duration(found.seconds)})", style="bold")
+    screen.say(f"Nothing was changed. ({units.duration(found.seconds)})", style="bold")
 
 
 def _timeline(screen: Screen, timeline: Sequence[TimelinePoint]) -> None:
     if not timeline:
         return
-    screen.heading("What there is to go back to, newest first")
+    screen.heading("Restore points and kept databases, newest first")
     columns = (
         Column("no.", right=True),
         Column("made (UTC)"),
@@ -66,12 +66,12 @@ def _timeline(screen: Screen, timeline: Sequence[TimelinePoint]) -> None:
     )
     screen.table(columns, [_row(each) for each in timeline[:SHOWN]])
     if any(each.proposed for each in timeline[:SHOWN]):
-        screen.say("* what is proposed", first="  ", indent=2)
+        screen.say("* proposed", first="  ", indent=2)
     if len(timeline) > SHOWN:
         screen.say(f"and {len(timeline) - SHOWN} more; --json lists all of them", first="  ", indent=2)
     for each in timeline[:SHOWN]:
         if each.problem:
-            label = "no good" if each.number is None else "careful"
+            label = "damaged" if each.number is None else "caution"
             screen.say(f"{each.name}: {each.problem}", first=f"  {label}: ", indent=4, style="red")
     for each in timeline[:SHOWN]:
         if each.number is not None:
@@ -95,27 +95,27 @@ def _row(each: TimelinePoint) -> tuple[str, ...]:
 
 
 def _changes(loss: Sequence[TableLoss]) -> str:
-    """The tables that differ most, and those of which that is not known, in words."""
+    """Describe the tables that differ most, and those that were not compared."""
     ordered = sorted((each for each in loss if each.differs), key=lambda each: each.weight, reverse=True)
-    said = []
+    parts = []
     for each in ordered[:TABLES]:
         if each.live_rows is None:
-            said.append(f"{each.name} comes back ({_rows(each.point_rows)})")
+            parts.append(f"{each.name} returns ({_rows(each.point_rows)})")
         elif each.point_rows is None:
-            said.append(f"{each.name} goes away ({_rows(each.live_rows)})")
+            parts.append(f"{each.name} is removed ({_rows(each.live_rows)})")
         elif each.in_place and not each.written_since:
-            said.append(f"{each.name}: rows changed in place")
+            parts.append(f"{each.name}: rows changed in place")
         else:
             written = f", {units.number(each.written_since)} written since" if each.written_since else ""
             change = units.signed(each.point_rows - each.live_rows)
-            said.append(f"{each.name} {change}{written}")
+            parts.append(f"{each.name} {change}{written}")
     if len(ordered) > TABLES:
-        said.append(f"and {units.counted(len(ordered) - TABLES, 'more table')}")
+        parts.append(f"and {units.counted(len(ordered) - TABLES, 'more table')}")
     if unknown := [each for each in loss if not each.differs]:
         reasons = list(dict.fromkeys(each.why for each in unknown))
         tables = units.counted(len(unknown), "table")
-        said.append(f"content of {tables} not compared ({'; '.join(reasons[:REASONS])})")
-    return "; ".join(said)
+        parts.append(f"content of {tables} not compared ({'; '.join(reasons[:REASONS])})")
+    return "; ".join(parts)
 
 
 def _rows(count: int | None) -> str:
@@ -132,7 +132,7 @@ def _left(screen: Screen, each: Left) -> None:
 
 
 def _scope(screen: Screen, scope: Sequence[LossScope], note: str) -> None:
-    screen.heading("What the database itself remembers of changes")
+    screen.heading("Changes recorded in the database")
     audited = [each for each in scope if each.source != COUNTERS]
     counted = [each for each in scope if each.source == COUNTERS]
     if audited:
@@ -146,7 +146,7 @@ def _scope(screen: Screen, scope: Sequence[LossScope], note: str) -> None:
         screen.table(columns, [_change(each) for each in audited])
     if counted:
         rows = ", ".join(f"{units.number(each.count)} from {each.table}" for each in counted)
-        screen.say(f"Deleted, by the server's counters: {rows}.", first="  ", indent=2)
+        screen.say(f"Deleted rows, by the server's counters: {rows}.", first="  ", indent=2)
     if note:
         screen.say(note, first="  ", indent=2)
 
@@ -168,10 +168,10 @@ def _command(screen: Screen, command: str) -> None:
 
 
 def show_reinstated(screen: Screen, report: ReinstateReport) -> None:
-    """A database that is there again."""
+    """Print the restore of a missing database."""
     rows = sum(table.rows for table in report.restored.tables)
     tables = units.counted(len(report.restored.tables), "table")
-    screen.say(f'Done: "{report.live}" is there again, restored and proved.', style="bold green")
+    screen.say(f'Done: "{report.live}" is restored and proved.', style="bold green")
     screen.pairs(
         [
             ("Restore point", report.point),
@@ -180,8 +180,8 @@ def show_reinstated(screen: Screen, report: ReinstateReport) -> None:
                 "Set aside",
                 f'"{report.set_aside}", which is invalid and can only be dropped' if report.set_aside else "",
             ),
-            ("Took", units.duration(report.seconds)),
+            ("Duration", units.duration(report.seconds)),
         ]
     )
     for remark in report.remarks:
-        screen.say(remark, first="  Look: ", indent=8)
+        screen.say(remark, first="  To do: ", indent=9)

@@ -1,4 +1,4 @@
-"""Other databases of the same server that hold the same tables: a copy that somebody made, a staging database."""
+"""Other databases of the same server with the same tables: a manual copy, a staging database."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import psycopg
 from psycopg import sql
 
 from lastgood.command.recover.evidence import Key, Sibling
-from lastgood.command.recover.server import connect, limit, quick, said
+from lastgood.command.recover.server import connect, limit, message_of, quick
 from lastgood.errors import LastgoodError
 from lastgood.facts import migrations
 from lastgood.loss.written import Column, writing_column
@@ -19,7 +19,7 @@ from lastgood.postgres import database
 from lastgood.postgres.mark import read_mark
 from lastgood.postgres.server import Connection, Target
 
-# A database with fewer of the tables is another application's.
+# A database with fewer of the tables belongs to another application.
 ALIKE = 0.6
 MOST = 20
 SECONDS = 1.0
@@ -35,8 +35,8 @@ WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_' AND n.nspname <> 'informat
 """
 
 
-def look(target: Target, name: str, expected: Collection[Key], unseen: list[str]) -> tuple[Sibling, ...]:
-    """Those that have most of the tables ``expected``, the likest first. Not shadows and kept databases."""
+def find(target: Target, name: str, expected: Collection[Key], unseen: list[str]) -> tuple[Sibling, ...]:
+    """Return the databases with most of the ``expected`` tables, most similar first, except shadows and kept ones."""
     if not expected:
         return ()
     until = monotonic() + SECONDS
@@ -52,20 +52,20 @@ def look(target: Target, name: str, expected: Collection[Key], unseen: list[str]
             ][:MOST]  # fmt: skip
             for other in others:
                 if monotonic() > until:
-                    unseen.append(f'other databases of the server, from "{other.name}" on: no time left')
+                    unseen.append(f'other databases of the server, from "{other.name}" on: time limit reached')
                     break
                 with suppress(psycopg.Error), connect(target, other.name) as connection:
-                    seen = _look(connection, other.name, expected)
+                    seen = _inspect(connection, other.name, expected)
                     if seen is not None:
                         found.append(seen)
     except psycopg.Error as error:
-        unseen.append(f"other databases of the server: {said(error)}")
+        unseen.append(f"other databases of the server: {message_of(error)}")
     except LastgoodError as error:
         unseen.append(f"other databases of the server: {error}")
     return tuple(sorted(found, key=lambda each: (-each.common, each.name)))
 
 
-def _look(connection: Connection, name: str, expected: Collection[Key]) -> Sibling | None:
+def _inspect(connection: Connection, name: str, expected: Collection[Key]) -> Sibling | None:
     limit(connection, 0.5)
     rows = connection.execute(_TABLES).fetchall()
     common = [row for row in rows if (row[0], row[1]) in expected]

@@ -1,4 +1,4 @@
-"""All that one can go back to, newest first, each with what it would take away."""
+"""All restore points and kept databases, newest first, each with what a rollback to it would remove."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from lastgood.command.recover.evidence import Candidate, Evidence
 from lastgood.command.recover.report import Proposal, TimelinePoint
 from lastgood.plan.plan import TableLoss
 
-# For so many of the newest it is counted what was written since.
+# Later writes are counted for this many of the newest.
 MOMENTS = 12
 
 
 def timeline(
     evidence: Evidence, suspects: Mapping[int, str], first: Proposal | None = None
 ) -> tuple[TimelinePoint, ...]:
-    """Restore points and kept databases. ``suspects``: candidates that are no way out, by their place, with the reason;
-    ``first``: what is proposed."""
+    """Return restore points and kept databases. ``suspects``: unsuitable candidates by position, with the reason.
+    ``first``: the first proposal."""
     found = [_of(evidence, place, each, suspects.get(place, "")) for place, each in enumerate(evidence.candidates)]
     for kept in evidence.server.kept:
         found.append(

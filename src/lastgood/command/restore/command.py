@@ -24,30 +24,30 @@ def restore_(
         list[str],
         typer.Argument(
             metavar="POINT",
-            help="Its name in the store, or a path; several files that are one dump; - for standard input.",
+            help="Its name in the store, or a path; the several files of one dump; - for standard input.",
             autocompletion=points,
         ),
     ],
-    into: Annotated[str, typer.Option("--into", metavar="NAME", help="The database to make; it must not exist.")],
+    into: Annotated[str, typer.Option("--into", metavar="NAME", help="The database to create; it must not exist.")],
     database: Annotated[str | None, typer.Option("--database", metavar="DATABASE", help=DATABASE)] = None,
     no_owner: Annotated[
-        bool, typer.Option("--no-owner", help="Leave out the owners of objects: the role that restores owns them.")
+        bool, typer.Option("--no-owner", help="Skip ownership: the restoring role owns all objects.")
     ] = False,
     no_acl: Annotated[
-        bool, typer.Option("--no-acl", help="Leave out privileges: GRANT, REVOKE, ALTER DEFAULT PRIVILEGES.")
+        bool, typer.Option("--no-acl", help="Skip privileges: GRANT, REVOKE, ALTER DEFAULT PRIVILEGES.")
     ] = False,
     salvage: Annotated[
         bool,
-        typer.Option("--salvage-readable", help="Of a damaged dump, load what can be read, and say what is missing."),
+        typer.Option("--salvage-readable", help="Load what can be read of a damaged dump and list what is missing."),
     ] = False,
 ) -> None:
-    """Restore into a new database beside the live one, and prove it.
+    """Restore into a new database and prove that it equals the restore point.
 
-    Touches no other database. When it fails or is interrupted, the new database is removed again; with
-    --reopen-when usable only as long as it is not usable.
+    Touches no other database. If the restore fails or is interrupted, the new database is removed. With
+    --reopen-when usable it remains once it is usable.
 
-    With --salvage-readable nothing is proved: rows and commands that are damaged are left out and listed, table by
-    table, and the status is 0 however much that is. Read the report, or with --json each table's `state`.
+    With --salvage-readable nothing is proved. Damaged rows and commands are left out and listed table by table, and the
+    exit status is 0 however much is missing. Read the report, or each table's `state` with --json.
     """
     from lastgood import restore
     from lastgood.command.restore import show_damaged as shown_salvage
@@ -56,8 +56,8 @@ def restore_(
 
     if salvage and (no_owner or no_acl):
         raise UsageError(
-            f"cannot combine --salvage-readable with {'--no-owner' if no_owner else '--no-acl'}: it leaves out and "
-            "lists what the server refuses",
+            f"cannot combine --salvage-readable with {'--no-owner' if no_owner else '--no-acl'}: it already "
+            "skips and lists what the server rejects",
             hint="Leave that option out.",
             state=NOTHING_LOOKED_AT,
         )
@@ -86,7 +86,7 @@ def restore_(
                     state=session.settings.state,
                 )
             except (Corrupt, Incomplete) as error:
-                error.hint += " To get out what is left of it, add --salvage-readable."
+                error.hint += " To restore what can be read of it, add --salvage-readable."
                 raise
             report = report.model_copy(update=named)
     if salvage:

@@ -1,4 +1,4 @@
-"""What could be read of a damaged restore point: the loss first."""
+"""The report of a damaged restore point: the losses first, then what was restored."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ _ORDER = {"missing": 0, "partial": 1, "whole": 2}
 
 
 def show(screen: Screen, report: SalvageReport) -> None:
-    """What was lost, table by table, then what else is missing."""
+    """Print the losses per table, then what else is missing."""
     name = Path(report.point).name
     rows = sum(table.rows for table in report.tables)
     whole = sum(table.state == "whole" for table in report.tables)
     if report.complete:
-        screen.say(f'"{report.into}" has all of {name}: nothing in it is damaged.', style="bold")
+        screen.say(f'"{report.into}" holds all of {name}: no damage was found.', style="bold")
         if report.maker:
-            screen.say(f"It is not proved: the file is an export of {report.maker}, not of pg_dump.", indent=2)
+            screen.say(f"It is not proved, because the file is an export of {report.maker}, not of pg_dump.", indent=2)
         else:
-            screen.say("It is not proved. To have it proved: lastgood restore without --salvage-readable.", indent=2)
+            screen.say("It is not proved. To prove it, run lastgood restore without --salvage-readable.", indent=2)
     else:
-        screen.say(f'INCOMPLETE: "{report.into}" is what could be read of {name}. It is not proved.', style="bold red")
+        screen.say(
+            f'INCOMPLETE: "{report.into}" holds what could be read of {name}. It is not proved.', style="bold red"
+        )
     screen.say(
         f"{units.counted(rows, 'row')} read; {units.number(whole)} of "
         f"{units.counted(len(report.tables), 'table')} without a known loss.",
@@ -45,9 +47,9 @@ def show(screen: Screen, report: SalvageReport) -> None:
     screen.table(columns, [_row(table) for table in tables])
     _list(screen, "Rows left out", _rows(tables))
     _list(screen, "Commands left out", map(_command, report.commands))
-    _list(screen, "Foreign keys made NOT VALID, because rows lack their match", report.not_valid)
-    _list(screen, "Passed over", report.notes)
-    screen.heading(f'Only the owner and superusers may connect to "{report.into}"; its comment says what it is.')
+    _list(screen, "Foreign keys created NOT VALID, because referenced rows are missing", report.not_valid)
+    _list(screen, "Skipped", report.notes)
+    screen.heading(f'Only the owner and superusers can connect to "{report.into}"; its comment describes it.')
 
 
 def _row(table: SalvagedTable) -> tuple[str, ...]:

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 
 @command("status", 3, 5, 7)
-def look(session: Session) -> int | None:
-    """Show what state the live database is in.
+def status_(session: Session) -> int | None:
+    """Show the state of the live database and of unfinished runs.
 
-    Needs nothing but the server: works on any machine, with or without the journal of a run. Ends with 7 when a run
-    or a deployment stopped in between, or when PgBouncer holds clients back and no run is at work.
+    Needs only the server, so it works on any machine, with or without the journal of a run. Exits with 7 if a run or a
+    deployment was interrupted, or if PgBouncer is paused while no run is in progress.
     """
     from lastgood import status
     from lastgood.command.report.inquiry import Inquiry

@@ -1,4 +1,4 @@
-"""What is on the server, for somebody who was just woken up."""
+"""The state of the live database, its runs and kept databases, for the operator on call."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lastgood.text import units
 
 
 def show(screen: Screen, status: Status) -> None:
-    """The live database first, then what is unfinished, then what can be undone."""
+    """Print the live database first, then what is unfinished, then what can be undone."""
     live = status.live
     size = f"{units.size(live.bytes)}, " if live.bytes is not None else ""
     screen.say(
@@ -30,12 +30,12 @@ def show(screen: Screen, status: Status) -> None:
         style="bold",
     )
     if status.working:
-        screen.say(f"At work on it now: {status.working}", first="  ", indent=2)
+        screen.say(f"Run in progress: {status.working}", first="  ", indent=2)
     if status.fence is not None:
         since = f" since {units.moment(status.fence.since)}" if status.fence.since is not None else ""
         screen.say(
-            f"Writers wait{since}: session {status.fence.pid} ({status.fence.application}) holds locks on "
-            f"{units.counted(status.fence.tables, 'table')}. When it ends, they go on.",
+            f"Writes are blocked{since}: session {status.fence.pid} ({status.fence.application}) holds locks on "
+            f"{units.counted(status.fence.tables, 'table')}. They resume when it ends.",
             first="  ",
             indent=2,
         )
@@ -52,18 +52,18 @@ def show(screen: Screen, status: Status) -> None:
         for run in status.unfinished:
             _unfinished(screen, run)
     if status.finishing:
-        screen.heading("In service, and not finished yet")
+        screen.heading("In service, but not finished")
         for rest in status.finishing:
             _finishing(screen, rest)
     if status.leftovers:
-        screen.heading("Left over: made by a run that was killed before it could say whose they are")
+        screen.heading("Leftovers of a run that was killed before it could mark them")
         for left in status.leftovers:
             size = f", {units.size(left.bytes)}" if left.bytes is not None else ""
-            screen.say(f'"{left.name}"{size}: closed; removed if it is empty by', first="  ", indent=4)
+            screen.say(f'"{left.name}"{size}: closed. To remove it if it is empty:', first="  ", indent=4)
             screen.say(left.command, first="    ", indent=4)
     if status.kept:
         usable = all(not each.invalid for each in status.kept)
-        can = "each can become the live one again" if usable else "those that are not invalid can become the live one"
+        can = "each can become live again" if usable else "those that are not invalid can become live again"
         screen.heading(f"Kept databases, newest first: {can}")
         for each in status.kept:
             _kept(screen, each)
@@ -73,42 +73,42 @@ def show(screen: Screen, status: Status) -> None:
     unfinished = status.unfinished or status.finishing or status.leftovers or status.deployment is not None
     if not (unfinished or status.working or held):
         screen.out.print()
-        screen.say("Nothing is unfinished." if status.kept else "Nothing is unfinished, and nothing is kept.")
+        screen.say("Nothing is unfinished." if status.kept else "Nothing is unfinished. There are no kept databases.")
 
 
 _DEPLOYMENT = {
-    "migrating": "its migration runs",
-    "checking": "the migrated database is looked at",
-    "going back": "it is taken back",
+    "migrating": "the migration is running",
+    "checking": "the migrated database is being checked",
+    "going back": "it is being rolled back",
 }
 
 
 def _deployment(screen: Screen, found: UnfinishedDeployment) -> None:
     working = found.working
-    screen.heading("A deployment is at work" if working else "A deployment stopped half-way")
+    screen.heading("A deployment is in progress" if working else "A deployment was interrupted")
     stage = _DEPLOYMENT[found.stage] if working else f"it stopped while {ACTIVITY[found.stage]}"
     label = f' "{found.label}"' if found.label else ""
     screen.say(f"{found.run}{label} ({found.program}): {stage}", first="  ", indent=4)
     screen.say(
-        f"begun {units.moment(found.started)} ({units.ago(found.started)}) by {found.user} on {found.host}",
+        f"started {units.moment(found.started)} ({units.ago(found.started)}) by {found.user} on {found.host}",
         first="    ",
         indent=4,
     )
     screen.say(f"restore point: {found.point}", first="    ", indent=4)
     if found.commands:
         back, accept = found.commands
-        screen.say(f"{back} goes back to that restore point", first="    ", indent=4)
-        screen.say(f"{accept} takes the database as it is", first="    ", indent=4)
+        screen.say(f"{back} rolls back to that restore point", first="    ", indent=4)
+        screen.say(f"{accept} accepts the database as it is", first="    ", indent=4)
 
 
 def drill_due(due: DrillDue) -> str:
-    """When the last drill was, and when the next one is due."""
-    every = f"there is to be one every {units.span(due.every)}"
+    """Return one line: when the last drill passed, and when the next one is due."""
+    every = f"one is due every {units.span(due.every)}"
     if due.last is None or due.next is None:
-        return f"This machine has no record of a drill that passed; {every}: lastgood drill"
+        return f"This machine has no record of a successful drill; {every}: lastgood drill"
     last = f"The last drill passed on {units.day(due.last)} ({units.ago(due.last)}, run {due.run})"
     if due.overdue:
-        return f"{last}; the next is OVERDUE since {units.day(due.next)}: lastgood drill"
+        return f"{last}; the next has been OVERDUE since {units.day(due.next)}: lastgood drill"
     return f"{last}; the next is due on {units.day(due.next)} ({units.ago(due.next)})."
 
 
@@ -116,24 +116,23 @@ def _application(screen: Screen, found: StoppedStatus) -> None:
     who = f"by {found.by}, {units.moment(found.since)} ({units.ago(found.since)}), {found.user} on {found.host}"
     if found.state == "stopped":
         screen.say(f"The application is stopped: {who}", first="  ", indent=2)
-        screen.say("lastgood maintenance off starts it", first="    ", indent=4)
+        screen.say("To start it: lastgood maintenance off", first="    ", indent=4)
     else:
-        screen.say(f"The application was started again and not found well: {who}", first="  ", indent=2)
+        screen.say(f"The application was started again, but its health is not confirmed: {who}", first="  ", indent=2)
 
 
 def _pool(screen: Screen, pool: PoolStatus) -> None:
-    name = f' of "{pool.database}"' if pool.database else ""
+    name = f' for "{pool.database}"' if pool.database else ""
     if pool.paused:
         screen.say(
-            f"PgBouncer HOLDS BACK the clients{name}: {units.counted(pool.waiting, 'query waits', 'queries wait')}. "
-            "To let them go on:",
+            f"PgBouncer is PAUSED{name}: {units.counted(pool.waiting, 'query waits', 'queries wait')}. To resume it:",
             first="  ",
             indent=2,
         )
         screen.say(pool.command, first="    ", indent=4)
     elif pool.trouble:
         screen.say(
-            f"Whether PgBouncer holds back clients{name} is not known: {pool.trouble}. To see it:",
+            f"The state of PgBouncer{name} is unknown: {pool.trouble}. To check it:",
             first="  ",
             indent=2,
         )
@@ -141,41 +140,41 @@ def _pool(screen: Screen, pool: PoolStatus) -> None:
 
 
 def _unfinished(screen: Screen, run: UnfinishedRun) -> None:
-    begun = f"begun {units.moment(run.started)} ({units.ago(run.started)}) by {run.user} on {run.host}"
+    started = f"started {units.moment(run.started)} ({units.ago(run.started)}) by {run.user} on {run.host}"
     if run.kind != "rollback":
-        screen.say(f"{run.run}, a {run.kind}", first="  ", indent=4)
-        screen.say(f'making "{run.shadow}", {begun}', first="    ", indent=4)
+        screen.say(f"{run.run}, kind {run.kind}", first="  ", indent=4)
+        screen.say(f'creating "{run.shadow}", {started}', first="    ", indent=4)
     elif run.shadow:
         screen.say(f"{run.run}, stage {run.stage or 'unknown'}", first="  ", indent=4)
-        screen.say(f'building "{run.shadow}", {begun}', first="    ", indent=4)
+        screen.say(f'building "{run.shadow}", {started}', first="    ", indent=4)
     else:
-        screen.say(f"{run.run}: it stopped the application, and has no database", first="  ", indent=4)
-        screen.say(begun, first="    ", indent=4)
+        screen.say(f"{run.run}: it stopped the application and has no shadow database", first="  ", indent=4)
+        screen.say(started, first="    ", indent=4)
     if run.obstacle and not run.working:
         screen.say(f"cannot be resumed: {run.obstacle}", first="    ", indent=4)
     if run.working:
-        screen.say("it is being worked on now: wait, or interrupt it where it runs", first="    ", indent=4)
+        screen.say("in progress: wait, or interrupt it where it runs", first="    ", indent=4)
     for command in run.commands:
         screen.say(command, first="    ", indent=4)
 
 
 def _finishing(screen: Screen, run: Finishing) -> None:
     screen.say(
-        f"{run.run}: {run.tasks - run.left} of {units.number(run.tasks)} things done; left: "
+        f"{run.run}: {run.tasks - run.left} of {units.number(run.tasks)} tasks done; left: "
         f"{units.counted(run.indexes_left, 'index', 'indexes')} to build, "
         f"{units.counted(run.foreign_keys_left, 'foreign key')} to validate",
         first="  ",
         indent=4,
     )
     if run.working:
-        screen.say(f"at it now: {run.working}" + (f" ({run.doing})" if run.doing else ""), first="    ", indent=4)
+        screen.say(f"in progress: {run.working}" + (f" ({run.doing})" if run.doing else ""), first="    ", indent=4)
     for command in run.commands:
         screen.say(command, first="    ", indent=4)
 
 
 def _post_mortem(screen: Screen, found: PostMortemStatus) -> None:
     left = f", with {', '.join(found.open)} open" if found.open else ""
-    due = f"is OVERDUE since {units.moment(found.due)}" if found.overdue else f"is due {units.moment(found.due)}"
+    due = f"has been OVERDUE since {units.moment(found.due)}" if found.overdue else f"is due {units.moment(found.due)}"
     screen.out.print()
     screen.say(f"The post-mortem of {found.run} {due}{left}: {found.command}", indent=2)
 
@@ -190,9 +189,7 @@ def _kept(screen: Screen, each: OurDatabase) -> None:
     )
     if each.invalid:
         removed = f"lastgood prune {shlex.quote(each.name)}"
-        screen.say(
-            f"INVALID: dropping it was interrupted, and it can only be removed: {removed}", first="    ", indent=4
-        )
+        screen.say(f"INVALID: DROP DATABASE was interrupted. To remove it: {removed}", first="    ", indent=4)
     if each.undo_command:
         screen.say(each.undo_command, first="    ", indent=4)
-        screen.say(f"lastgood facts {shlex.quote(each.name)} shows its contents", first="    ", indent=4)
+        screen.say(f"To show its contents: lastgood facts {shlex.quote(each.name)}", first="    ", indent=4)

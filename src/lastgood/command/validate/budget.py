@@ -1,4 +1,4 @@
-"""What --quick reads: small tables whole, of large ones so many pages that all of them together fit into its time."""
+"""The budget of --quick: small tables are read whole, large ones sampled so that the total fits into the time."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import dataclass
 
 from lastgood.command.validate.rule import Found, Mode, Task
 
-# Blocks of 8 kB that are planned for each second of the limit, all connections together: 40 MB, a part of what a
-# server reads. The rest of the time is for servers that are slow or busy.
+# Blocks of 8 kB planned per second of the limit, for all connections together: 40 MB, less than a server can read.
+# The rest of the time is a reserve for slow or busy servers.
 PAGES_A_SECOND = 5000
-# What needs the whole of a table that large is left to --full.
+# Rules that need a whole table larger than this are left to --full.
 MOST_WHOLE = 64_000
-# A sample of fewer pages says nothing.
+# A sample of fewer pages is not meaningful.
 LEAST_PAGES = 256
 
 
 def largest_share(pages: Sequence[int], budget: int) -> int:
-    """The number of pages that each may have at most so that all together have ``budget``: who needs less leaves the
-    rest to the others."""
+    """Return the maximum number of pages per table, so that the total is ``budget``. What small tables do not need goes
+    to the others."""
     left = budget
     for number, need in enumerate(sorted(pages)):
         share = left // (len(pages) - number)
@@ -29,7 +29,7 @@ def largest_share(pages: Sequence[int], budget: int) -> int:
 
 
 def samples(tasks: Sequence[Task], mode: Mode, limit: float) -> list[float | None]:
-    """For each task the percentage of pages to look at, None for all."""
+    """Return for each task the percentage of pages to read, None for all."""
     if mode == "full":
         return [None for _ in tasks]
     most = largest_share([each.pages for each in tasks if each.sampled], int(limit * PAGES_A_SECOND))
@@ -37,35 +37,34 @@ def samples(tasks: Sequence[Task], mode: Mode, limit: float) -> list[float | Non
 
 
 def _percent(pages: int, most: int) -> float | None:
-    """None where a sample would save next to nothing."""
+    """Return the sample in percent, None if it would save next to nothing."""
     return max(0.01, round(100 * most / pages, 2)) if most < 0.9 * pages else None
 
 
 def cost(task: Task, sample: float | None) -> float:
-    """What a task reads, in pages; to order tasks by."""
-    return (task.pages if sample is None else task.pages * sample / 100) + task.beside
+    """Return the pages that a task reads, to order tasks by."""
+    return (task.pages if sample is None else task.pages * sample / 100) + task.extra_pages
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A task, and the part of its table that it looks at in percent, None for all."""
+    """A task, and its sample of the table in percent, None for all."""
 
     task: Task
     sample: float | None
 
 
 def planned(tasks: Sequence[Task], mode: Mode, limit: float) -> list[Planned]:
-    """The tasks in the order in which they are done. For --quick the cheapest first: what does not fit into its time is
-    what would have taken most of it. Without a limit the longest first, so that no connection is left alone with one
-    at the end."""
+    """Return the tasks in order of execution. For --quick the cheapest first, so that only the most expensive miss the
+    time limit. Without a limit the longest first, so that no connection ends with a long task alone."""
     parts = samples(tasks, mode, limit)
     found = [Planned(_fitting(task, mode), sample) for task, sample in zip(tasks, parts, strict=True)]
     return sorted(found, key=lambda each: cost(each.task, each.sample), reverse=mode == "full")
 
 
 def _fitting(task: Task, mode: Mode) -> Task:
-    """The task, or in its place the answer that --quick can't do it: it would read all of a large table."""
+    """Return the task, or a skipped result if it would read all of a large table in --quick."""
     if mode == "full" or task.sampled or task.pages <= MOST_WHOLE:
         return task
-    found = Found(said="its table is too large to be read whole: --full looks at it", skipped="size")
-    return Task(task.rules, lambda look, sample: [found for _ in task.rules])
+    found = Found(message="the table is too large for --quick; --full checks it", skipped="size")
+    return Task(task.rules, lambda reader, sample: [found for _ in task.rules])

@@ -1,4 +1,4 @@
-"""The relations of a database, as its catalogue has them: read once, and used by every kind of rule."""
+"""The relations of a database from its catalogue, read once and used by every kind of rule."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from psycopg import sql
 from lastgood.config.tables import Validate
 from lastgood.postgres.server import Connection
 
-# A relation that somebody holds exclusively can't be measured without waiting for him.
+# Measuring a relation under an ACCESS EXCLUSIVE lock would wait for that lock.
 _RELATIONS = """
 WITH held AS (
   SELECT DISTINCT relation FROM pg_catalog.pg_locks
@@ -56,8 +56,8 @@ GROUP BY i.indrelid
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column. ``type`` is its type's OID, ``domain`` whether that is a domain; ``varies`` whether values may lie
-    outside of the table (TOAST); ``category`` is PostgreSQL's typcategory."""
+    """A column. ``type``: the OID of its type. ``domain``: whether that is a domain. ``varies``: whether values may be
+    stored outside the table (TOAST). ``category``: PostgreSQL's typcategory."""
 
     name: str
     type: int
@@ -69,10 +69,10 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """A table (``r``), a partitioned one (``p``) or a materialized view (``m``). ``pages`` and ``rows`` of a
-    partitioned one are its partitions' together; ``rows`` is the planner's estimate. ``parent`` is the OID of the
-    partitioned table that it is a part of, 0 without one. ``held``: somebody has locked it, even against readers.
-    ``remote``: parts of it lie on another server. ``key``: the columns of its primary key.
+    """A table (``r``), a partitioned table (``p``) or a materialized view (``m``). ``pages`` and ``rows`` of a
+    partitioned table are the sums of its partitions; ``rows`` is the planner's estimate. ``parent``: the OID of its
+    partitioned table, 0 without one. ``held``: another session holds a lock that blocks readers. ``remote``: parts are
+    on another server. ``key``: the columns of its primary key.
     """
 
     oid: int
@@ -94,23 +94,23 @@ class Relation:
 
     @property
     def qualified(self) -> sql.Identifier:
-        """Its name as SQL."""
+        """The qualified name as SQL."""
         return sql.Identifier(self.schema_name, self.name)
 
     @property
     def only(self) -> sql.Composed:
-        """Its own rows, as what comes after FROM: those of partitions, not those of inheriting tables."""
+        """The FROM item for its own rows: with partitions, without inheriting tables."""
         return sql.SQL("{} {}").format(sql.SQL("" if self.kind == "p" else "ONLY"), self.qualified)
 
     def column(self, name: str) -> Column | None:
-        """The column of that name."""
+        """Return the column with that name."""
         return next((each for each in self.columns if each.name == name), None)
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """What rules are derived from. ``connection`` is for reading more of the catalogue, ``settings`` what the user
-    wrote. ``remote`` are relations that are not looked at: another server would be asked."""
+    """The source of all rules. ``connection``: for further catalogue queries. ``settings``: the user's [validate].
+    ``remote``: relations that are skipped, because their rows are on another server."""
 
     connection: Connection
     settings: Validate
@@ -129,7 +129,7 @@ class Catalogue:
 
     @cached_property
     def by_bare_name(self) -> Mapping[str, list[Relation]]:
-        """Tables, by their names without the schema."""
+        """The tables, by name without the schema."""
         found: dict[str, list[Relation]] = defaultdict(list)
         for each in self.tables:
             found[each.name].append(each)
@@ -137,18 +137,18 @@ class Catalogue:
 
     @cached_property
     def open(self) -> list[int]:
-        """The OIDs of relations that nobody has locked: the server's own functions that write down a definition wait
-        for the others."""
+        """The OIDs of relations without a blocking lock. The server's functions for definitions would wait for the
+        others."""
         return [each.oid for each in self.relations if not each.held]
 
     @cached_property
     def tables(self) -> tuple[Relation, ...]:
-        """Tables, each with its partitions: those are not told apart."""
+        """The tables; partitions count as part of their table."""
         return tuple(each for each in self.relations if each.kind in "rp" and not each.partition)
 
 
 def read(connection: Connection, settings: Validate) -> Catalogue:
-    """Reads the catalogue in the caller's transaction. Raises psycopg.Error."""
+    """Read the catalogue in the caller's transaction. Raises psycopg.Error."""
     columns: dict[int, list[Column]] = defaultdict(list)
     for oid, name, kind, typtype, varies, category, not_null in connection.execute(_COLUMNS):
         columns[oid].append(Column(name, kind, typtype == "d", varies, category, not_null))

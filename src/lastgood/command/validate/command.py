@@ -19,25 +19,28 @@ if TYPE_CHECKING:
 def validate_(
     session: Session,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Within two minutes, whatever its size (the default).")
+        bool, typer.Option("--quick", help="Finish within two minutes, whatever the size (the default).")
     ] = False,
-    full: Annotated[bool, typer.Option("--full", help="All rows of all tables, without a limit of time.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Check all rows of all tables, without a time limit.")] = False,
     only: Annotated[
         list[str] | None,
-        typer.Option("--only", metavar="NAME", help="Only this rule, or this kind of rules; may be repeated."),
+        typer.Option("--only", metavar="NAME", help="Only this rule or kind of rule; can be repeated."),
     ] = None,
     database: Annotated[
         str | None,
-        typer.Option("--database", metavar="NAME", help="Another database of the same server: a shadow, a kept one."),
+        typer.Option(
+            "--database", metavar="NAME", help="Another database on the same server: a shadow or kept database."
+        ),
     ] = None,
     time_limit: Annotated[
-        str | None, typer.Option("--time-limit", metavar="TIME", help="How long it may take: 30s, 10min.")
+        str | None, typer.Option("--time-limit", metavar="TIME", help="Time limit: 30s, 10min.")
     ] = None,
 ) -> int | None:
-    """Look whether the data is sound: GO or NO-GO.
+    """Check data integrity: GO or NO-GO.
 
-    Rules come from the catalogue (foreign keys, required fields, unique keys, checks, sequences, indexes) and from
-    [[validate.rules]] in lastgood.toml. Reads only, and hinders nobody. What did not fit into the time is listed.
+    The rules come from the catalogue (foreign keys, required fields, unique keys, checks, sequences, indexes) and from
+    [[validate.rules]] in lastgood.toml. Reads only, and blocks no other session. Rules skipped for lack of time are
+    listed.
     """
     from lastgood.command.validate import show as shown
     from lastgood.command.validate import validate
@@ -45,14 +48,14 @@ def validate_(
 
     if quick and full:
         raise UsageError(
-            "cannot validate: --quick and --full contradict each other",
+            "cannot validate: --quick and --full exclude each other",
             hint="Use --quick after a deployment, --full before the database goes into service.",
             state=config.NOTHING_LOOKED_AT,
         )
     if database is not None and not database.strip():
         raise UsageError(
             "cannot validate: --database is empty",
-            hint="Name the database, or leave --database out to look at the live one.",
+            hint="Give a name, or leave --database out to validate the live database.",
             state=config.NOTHING_LOOKED_AT,
         )
     target = session.target.at(database) if database is not None else session.target

@@ -1,4 +1,4 @@
-"""Tasks, done by several connections that all see one snapshot of the database."""
+"""The execution of tasks on several connections that share one snapshot of the database."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from psycopg import IsolationLevel, sql
 
 from lastgood.command.validate import troubles
 from lastgood.command.validate.budget import Planned
-from lastgood.command.validate.look import Look, OutOfTime
+from lastgood.command.validate.look import OutOfTime, Reader
 from lastgood.command.validate.rule import Found, Mode, Task
 from lastgood.command.validate.verdict import RuleResult, result
 from lastgood.errors import Interrupted
@@ -23,19 +23,19 @@ from lastgood.postgres.server import SESSION, Connection, Target, set_where_poss
 
 STAGE = "validate"
 MOST_MEMORY = 64 << 20
-# A single rule of the user's may take no more than this share of the time that is left to --quick.
+# The share of the remaining time of --quick that a single rule of the user may take.
 OWN_SHARE = 0.5
 _NOT_FOUND = ("42P01", "42883", "42703", "42704", "3F000")
-# A lock is waited for this long; who holds one is not hindered by us, and neither is who waits behind us.
+# The wait for a lock is short, because other sessions may queue behind it.
 LOCK_TIMEOUT = "2s"
-# Set for the transaction only: behind a pooler the session is another client's a moment later.
+# Set for the transaction only: behind a pooler, another client may get the session next.
 SETTINGS: tuple[tuple[str, str], ...] = (
     ("lock_timeout", LOCK_TIMEOUT),
     ("statement_timeout", "0"),
-    # Rows hidden by row level security: an error, not a smaller number.
+    # Rows hidden by row-level security must cause an error, not a smaller count.
     ("row_security", "off"),
     ("max_parallel_workers_per_gather", "0"),
-    # The planner must not take the constraints for granted that are looked at.
+    # The planner must not rely on the constraints that are being checked.
     ("constraint_exclusion", "off"),
     ("synchronize_seqscans", "off"),
     ("extra_float_digits", "1"),
@@ -44,7 +44,7 @@ SETTINGS: tuple[tuple[str, str], ...] = (
 
 
 class Lost(Exception):
-    """The server ended a connection, or the whole server went away, while ``rule`` was looked at; from its error."""
+    """The connection or the server was lost during ``rule``."""
 
     def __init__(self, rule: str, error: psycopg.Error) -> None:
         super().__init__(rule)
@@ -54,7 +54,7 @@ class Lost(Exception):
 
 @dataclass
 class Snapshot:
-    """Connections inside one snapshot. ``path`` is the search path that a session of this role has by itself."""
+    """Connections that share one snapshot. ``path``: the default search_path of this role."""
 
     target: Target
     first: Connection
@@ -63,8 +63,8 @@ class Snapshot:
     _stack: ExitStack
 
     def share(self, wanted: int) -> list[Connection]:
-        """At most ``wanted`` connections with the same snapshot, the first one included: fewer where the server has no
-        room, or where a pooler leads to several servers."""
+        """Return up to ``wanted`` connections with the same snapshot, including the first. Fewer if the server has no
+        free connections, or if a pooler distributes them over several servers."""
         found = [self.first]
         most = min(wanted, self.capacity.jobs)
         if most < 2:
@@ -77,7 +77,7 @@ class Snapshot:
                 connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(name)))
                 _settle(connection, self.capacity)
             except psycopg.Error:
-                # No room for another one, or another server behind the same address: those we have will do.
+                # No free connection, or another server behind the same address: continue with fewer.
                 break
             found.append(connection)
         return found
@@ -85,22 +85,22 @@ class Snapshot:
 
 @contextmanager
 def snapshot(target: Target, jobs: int | None = None) -> Iterator[Snapshot]:
-    """A read-only snapshot of the database. Raises psycopg.Error."""
+    """Open a read-only snapshot of the database. Raises psycopg.Error."""
     with ExitStack() as stack:
         first = stack.enter_context(_connected(target, "lastgood validate"))
         path = first.execute("SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'search_path'").fetchone()
         room = capacity(first, jobs=jobs, into=first.info.dbname, others=0)
         _begin(first)
-        first.execute("SELECT")  # here the transaction begins, and its snapshot is taken
+        first.execute("SELECT")  # begins the transaction and takes the snapshot
         _settle(first, room)
         yield Snapshot(target, first, room, path[0] if path is not None else "", stack)
 
 
 @contextmanager
 def _connected(target: Target, name: str) -> Iterator[Connection]:
-    """A connection that is just closed at the end: nothing of its transaction is to be kept."""
+    """Open a connection that is closed at the end without commit."""
     connection = target.connect_unchanged(application_name=name)
-    connection.prepare_threshold = None  # each query is another one, and a pooler may not know them
+    connection.prepare_threshold = None  # queries are not repeated, and a pooler may not support prepared statements
     try:
         yield connection
     finally:
@@ -108,7 +108,7 @@ def _connected(target: Target, name: str) -> Iterator[Connection]:
 
 
 def _begin(connection: Connection) -> None:
-    """A transaction begins with the next command, and takes its snapshot then."""
+    """Prepare a transaction that begins, with its snapshot, at the next command."""
     connection.isolation_level = IsolationLevel.REPEATABLE_READ
     connection.read_only = True
     connection.autocommit = False
@@ -121,7 +121,7 @@ def _settle(connection: Connection, room: Capacity) -> None:
 
 
 class Crew:
-    """Does tasks in their order on several connections."""
+    """Runs tasks in order on several connections."""
 
     def __init__(
         self,
@@ -146,7 +146,7 @@ class Crew:
         self._results: list[tuple[RuleResult, ...]] = []
 
     def run(self, planned: Sequence[Planned]) -> list[tuple[RuleResult, ...]]:
-        """The results of each task, in the tasks' order. Raises Interrupted, Lost."""
+        """Run all tasks and return their results in order. Raises Interrupted, Lost."""
         self._results = [() for _ in planned]
         threads = [
             threading.Thread(target=self._work, args=[each, planned], name="lastgood-validate", daemon=True)
@@ -159,7 +159,7 @@ class Crew:
                 while thread.is_alive():
                     thread.join(0.1)  # signals are handled in between
                     if self._cancelled():
-                        self._stop(Interrupted("interrupted while the database was validated"))
+                        self._stop(Interrupted("interrupted during the validation"))
                     if self._stopped.is_set():
                         self._cancel()
         finally:
@@ -178,13 +178,13 @@ class Crew:
         self._stopped.set()
 
     def _cancel(self) -> None:
-        """Ends what the server does for us; again and again, because between two queries there is nothing to cancel."""
+        """Cancel the running queries. Called repeatedly, because a cancel between two queries has no effect."""
         for connection in self._connections:
-            with suppress(psycopg.Error):  # it may have just ended by itself
+            with suppress(psycopg.Error):  # the query may have just ended
                 connection.cancel_safe(timeout=5)
 
     def _work(self, connection: Connection, planned: Sequence[Planned]) -> None:
-        look = Look(connection, self._deadline, self._stopped.is_set, self._path)
+        reader = Reader(connection, self._deadline, self._stopped.is_set, self._path)
         total = sum(len(each.task.rules) for each in planned)
         while not self._stopped.is_set():
             with self._lock:
@@ -197,7 +197,7 @@ class Crew:
             self._emit(Progress(STAGE, done, total, "rules", detail=each.task.rules[0].name))
             began = monotonic()
             try:
-                found = self._answers(each.task, each.sample, look)
+                found = self._answers(each.task, each.sample, reader)
             except psycopg.Error as error:
                 self._stop(Lost(each.task.rules[0].name, error))
                 return
@@ -213,33 +213,33 @@ class Crew:
                 done = self._done
             self._emit(Progress(STAGE, done, total, "rules", detail=each.task.rules[0].name))
 
-    def _answers(self, task: Task, sample: float | None, look: Look, path: str | None = None) -> Sequence[Found]:
+    def _answers(self, task: Task, sample: float | None, reader: Reader, path: str | None = None) -> Sequence[Found]:
         own = any(rule.weight is not None for rule in task.rules)
         try:
-            with look.task(self._share if own else 1.0):
+            with reader.task(self._share if own else 1.0):
                 if path is not None:
-                    look.rows(sql.SQL("SELECT pg_catalog.set_config('search_path', %s, true)"), [path])
-                return task.run(look, sample)
+                    reader.rows(sql.SQL("SELECT pg_catalog.set_config('search_path', %s, true)"), [path])
+                return task.run(reader, sample)
         except OutOfTime:
             return [troubles.OUT_OF_TIME for _ in task.rules]
         except psycopg.Error as error:
-            if look.connection.closed or self._stopped.is_set():
+            if reader.connection.closed or self._stopped.is_set():
                 raise
             if error.sqlstate not in ("57014", "55P03", "40001") and task.alone:
-                return [found for each in task.alone for found in self._answers(each, sample, look)]
-            if error.sqlstate in _NOT_FOUND and path is None and look.path:
-                # A function in a CHECK or in an index that counts on the search path of the application.
-                return self._answers(task, sample, look, look.path)
-            with look.connection.transaction(force_rollback=True):
-                trouble = troubles.skipped(look.connection, error, task.relations, timed=self._deadline is not None)
+                return [found for each in task.alone for found in self._answers(each, sample, reader)]
+            if error.sqlstate in _NOT_FOUND and path is None and reader.path:
+                # A function in a CHECK or an index may depend on the search_path of the application.
+                return self._answers(task, sample, reader, reader.path)
+            with reader.connection.transaction(force_rollback=True):
+                trouble = troubles.skipped(reader.connection, error, task.relations, timed=self._deadline is not None)
             return [trouble or _refused(error) for _ in task.rules]
 
 
 def _refused(error: psycopg.Error) -> Found:
-    """Anything else speaks against the data, as far as anybody knows."""
+    """Build a failed result for any other error: it may be caused by the data."""
     state = f" [SQLSTATE {error.sqlstate}]" if error.sqlstate else ""
     return Found(
-        said=f"cannot be looked at: {error.diag.message_primary or error}{state}",
-        hint="The server's log of this minute may say more.",
+        message=f"the check failed: {error.diag.message_primary or error}{state}",
+        hint="Check the latest entries of the server's log for details.",
         failed=True,
     )

@@ -1,4 +1,4 @@
-"""All rules of one database, and those of them that are wanted."""
+"""The list of all rules of a database, and the selection of rules."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lastgood.errors import UsageError
 
 
 def tasks(known: Catalogue, mode: Mode) -> list[Task]:
-    """The tasks for all rules. What can't be listed (a lock, a privilege) is a rule that was not looked at."""
+    """Return the tasks for all rules. Objects that cannot be listed (a lock, a privilege) give a skipped rule."""
     found: list[Task] = []
     for kind in KINDS:
         if mode in kind.modes and kind.finds is not None:
@@ -28,13 +28,14 @@ def tasks(known: Catalogue, mode: Mode) -> list[Task]:
     for each in known.relations:
         if each.held:
             locked = Found(
-                said=f"another session holds a lock on {each}: its checks, unique keys and sequences can't be listed",
-                hint="Try again when it is done: pg_stat_activity shows who it is.",
+                message=f"another session holds a lock on {each}: its checks, unique keys and sequences cannot be "
+                "listed",
+                hint="Find the session in pg_stat_activity, and try again when it has ended.",
                 skipped="locked",
             )
             found.append(already(Rule(f"check:{each}", "check"), locked))
     for each in known.remote:
-        remote = Found(said=f"parts of {each} lie on another server, which is not asked", skipped="unavailable")
+        remote = Found(message=f"parts of {each} are on another server, which is not queried", skipped="unavailable")
         found.append(already(Rule(f"required:{each}", "required"), remote))
     return found
 
@@ -46,22 +47,22 @@ def _listed(known: Catalogue, kind: str, title: str, finds: Callable[[], Iterato
     except (psycopg.errors.LockNotAvailable, psycopg.errors.InsufficientPrivilege) as error:
         locked = error.sqlstate == "55P03"
         found = Found(
-            said=f"the {title} can't be listed: {error.diag.message_primary}",
-            hint="Try again when the other session is done." if locked else "Try again as another role.",
+            message=f"cannot list the {title}: {error.diag.message_primary}",
+            hint="Try again when the other session has ended." if locked else "Try again as another role.",
             skipped="locked" if locked else "privilege",
         )
         return [already(Rule(kind, kind), found)]
 
 
 def chosen(everything: Sequence[Task], only: Sequence[str], ignored: Sequence[str]) -> list[Task]:
-    """Those that ``only`` names (all when it is empty) without those in ``ignored``. Raises UsageError for a name in
-    ``only`` that no rule has."""
+    """Return the rules that ``only`` names (all if empty) without those in ``ignored``. Raises UsageError for an
+    unknown name in ``only``."""
     kinds = [kind.name for kind in KINDS]
     for name in unknown(everything, only):
         if name not in kinds:
             near = difflib.get_close_matches(name, [*kinds, *(rule.name for rule in _rules(everything))], n=1)
             raise UsageError(
-                f'cannot validate: no rule is called "{name}"',
+                f'cannot validate: there is no rule "{name}"',
                 hint=f'Did you mean "{near[0]}"?' if near else f"The kinds of rules are: {', '.join(kinds)}.",
                 state=NOTHING_LOOKED_AT,
             )
@@ -73,18 +74,18 @@ def chosen(everything: Sequence[Task], only: Sequence[str], ignored: Sequence[st
 
     found = list(_parts(everything, wanted))
     if only and not found:
-        own = "They stand under [[validate.rules]] in lastgood.toml; lastgood config shows which file is read."
+        own = "Define them under [[validate.rules]] in lastgood.toml; lastgood config shows which file is used."
         raise UsageError(
-            f"cannot validate: this database has no rule of the kind {' or '.join(only)}"
-            + (', or "ignore" switches it off' if ignored else ""),
-            hint=own if "own" in only else "Without --only, all that it has are looked at.",
+            f"cannot validate: this database has no rule of kind {' or '.join(only)}"
+            + (', or "ignore" disables it' if ignored else ""),
+            hint=own if "own" in only else "Leave --only out to check all rules.",
             state=NOTHING_LOOKED_AT,
         )
     return found
 
 
 def unknown(everything: Sequence[Task], names: Sequence[str]) -> list[str]:
-    """The names that no rule has."""
+    """Return the names that match no rule."""
     rules = list(_rules(everything))
     return [name for name in names if not any(_is_called(rule, name) for rule in rules)]
 
@@ -94,12 +95,12 @@ def _rules(everything: Sequence[Task]) -> Iterator[Rule]:
 
 
 def _is_called(rule: Rule, name: str) -> bool:
-    """By its name, its kind, or a pattern of names; the names of the user's own rules are no patterns."""
+    """Match a rule by name, kind or name pattern. Patterns do not match the user's own rules."""
     return name in (rule.name, rule.kind) or (rule.weight is None and fnmatchcase(rule.name, name))
 
 
 def _parts(everything: Sequence[Task], wanted: Callable[[Rule], bool]) -> Iterator[Task]:
-    """Of tasks for several rules, only what is wanted of them."""
+    """Yield the wanted tasks; a task for several rules is split if only some are wanted."""
     for task in everything:
         if all(wanted(rule) for rule in task.rules):
             yield task

@@ -1,4 +1,4 @@
-"""A task's way to the server: everything it asks is bounded, and leaves no lock behind."""
+"""A task's access to the server: every query is limited in time and leaves no lock behind."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from psycopg import sql
 from lastgood.errors import Interrupted
 from lastgood.postgres.server import Connection
 
-# How much the time that is left may differ from the limit that the server was told before it is told again.
+# The statement_timeout is set again when the remaining time falls below this share of it.
 _STALE = 0.95
 
 
@@ -22,21 +22,21 @@ class OutOfTime(Exception):
 
 
 @dataclass
-class Look:
-    """One connection inside the snapshot. ``deadline`` is a moment of ``time.monotonic``, None for no limit;
-    ``cancelled`` turns true when a person wants to stop."""
+class Reader:
+    """One connection in the snapshot. ``deadline``: in ``time.monotonic``, None for no limit. ``cancelled``: true after
+    an interrupt."""
 
     connection: Connection
     deadline: float | None
     cancelled: Callable[[], bool]
     path: str = ""
-    _told: float = field(default=0.0, repr=False)
+    _timeout: float = field(default=0.0, repr=False)
 
     @property
     def left(self) -> float:
-        """Seconds until the deadline. Raises OutOfTime when there are none, Interrupted when cancelled."""
+        """The seconds until the deadline. Raises OutOfTime when it has passed, Interrupted when cancelled."""
         if self.cancelled():
-            raise Interrupted("interrupted while the database was validated")
+            raise Interrupted("interrupted during the validation")
         if self.deadline is None:
             return float("inf")
         left = self.deadline - monotonic()
@@ -46,34 +46,34 @@ class Look:
 
     @contextmanager
     def task(self, share: float = 1.0) -> Iterator[None]:
-        """The time for one task: at most ``share`` of what is left. All locks that it took are given back at its end:
-        a table is held (ACCESS SHARE) no longer than one task looks at it, and its failure does not end the others.
+        """Run one task in at most ``share`` of the remaining time. Its locks (ACCESS SHARE) are released at its end,
+        and its failure does not affect other tasks.
         """
         left = self.left
         if self.deadline is not None:
             wanted = left * share
-            if not _STALE * self._told <= wanted <= self._told:
+            if not _STALE * self._timeout <= wanted <= self._timeout:
                 self.connection.execute(
                     "SELECT pg_catalog.set_config('statement_timeout', %s, true)", [f"{max(1, int(wanted * 1000))}ms"]
                 )
-                self._told = wanted
+                self._timeout = wanted
         with self.connection.transaction(force_rollback=True):
             yield
 
     def rows(self, query: sql.SQL | sql.Composed, parameters: Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
-        """All rows of a query. Raises psycopg.Error, OutOfTime."""
+        """Return all rows of a query. Raises psycopg.Error, OutOfTime."""
         _ = self.left
         return self.connection.execute(query, parameters).fetchall()
 
     def row(self, query: sql.SQL | sql.Composed, parameters: Sequence[Any] | None = None) -> tuple[Any, ...]:
-        """The one row of a query that always gives one."""
+        """Return the row of a query that always gives exactly one."""
         (found,) = self.rows(query, parameters)
         return found
 
     def texts(
         self, query: sql.SQL | sql.Composed, parameters: Sequence[Any] | None = None
     ) -> list[tuple[str | None, ...]]:
-        """All rows of a query as the server writes them: psycopg would refuse to decode a text that is damaged."""
+        """Return all rows of a query as text from the server: psycopg would fail to decode damaged text."""
         _ = self.left
         result = self.connection.execute(query, parameters).pgresult
         assert result is not None, "a query has a result"
@@ -86,5 +86,5 @@ class Look:
         ]
 
     def text(self, query: sql.Composable) -> str:
-        """The query as text, for a person who wants to run it himself."""
+        """Return the query as text, for users to run it themselves."""
         return " ".join(query.as_string(self.connection).split())

@@ -1,4 +1,4 @@
-"""What each row of a table must fulfil: one reading of the table answers all such rules of it."""
+"""Rules about single rows: one scan of a table checks all of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import partial
 from psycopg import sql
 
 from lastgood.command.validate.catalogue import Catalogue, Relation
-from lastgood.command.validate.look import Look
+from lastgood.command.validate.look import Reader
 from lastgood.command.validate.rule import SAMPLES, Found, Rule, Task, shown
 from lastgood.postgres.integrity import tablesample
 from lastgood.text.units import counted
@@ -18,15 +18,15 @@ from lastgood.text.units import counted
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """``bad`` is an expression over the columns of ``relation``, by their bare names: true for a row that violates the
-    rule. ``said`` follows "1 row of public.contacts" or "12 rows of public.contacts". ``columns`` are shown of each
-    sample, ``nulls_only``: those that are NULL. ``note`` is said in any case.
+    """A rule about single rows. ``bad``: an expression over the columns of ``relation``, by their bare names, true for
+    a row that violates the rule. ``messages`` follow "1 row of public.contacts" or "12 rows of public.contacts".
+    ``columns`` are shown for each sample, with ``nulls_only`` only those that are NULL. ``note`` is always shown.
     """
 
     rule: Rule
     relation: Relation
     bad: sql.Composable
-    said: tuple[str, str]
+    messages: tuple[str, str]
     columns: tuple[str, ...] = ()
     nulls_only: bool = False
     note: str = ""
@@ -36,7 +36,7 @@ Conditions = Callable[[Catalogue], Iterable[Condition]]
 
 
 def tasks(catalogue: Catalogue, sources: Sequence[Conditions]) -> Iterator[Task]:
-    """One task for each table that has conditions."""
+    """Yield one task for each table with conditions."""
     by_table: dict[int, list[Condition]] = defaultdict(list)
     for source in sources:
         for condition in source(catalogue):
@@ -50,7 +50,7 @@ def _task(conditions: Sequence[Condition], alone: tuple[Task, ...] = ()) -> Task
     relation = conditions[0].relation
     return Task(
         tuple(each.rule for each in conditions),
-        partial(_look, conditions),
+        partial(_check, conditions),
         pages=relation.pages,
         sampled=True,
         relations=(relation.oid,),
@@ -58,35 +58,39 @@ def _task(conditions: Sequence[Condition], alone: tuple[Task, ...] = ()) -> Task
     )
 
 
-def _look(conditions: Sequence[Condition], look: Look, sample: float | None) -> Sequence[Found]:
+def _check(conditions: Sequence[Condition], reader: Reader, sample: float | None) -> Sequence[Found]:
     relation = conditions[0].relation
-    # Without an alias: a CHECK may name its table.
+    # Without an alias, because a CHECK may name its table.
     rows = sql.SQL("FROM {}{}").format(relation.only, tablesample(sample))
     counts = sql.SQL(", ").join(sql.SQL("count(*) FILTER (WHERE {})").format(each.bad) for each in conditions)
-    total, *violations = look.row(sql.SQL("SELECT count(*), {} {}").format(counts, rows))
+    total, *violations = reader.row(sql.SQL("SELECT count(*), {} {}").format(counts, rows))
     return [
-        _found(condition, relation, total, count, look, sample)
+        _found(condition, relation, total, count, reader, sample)
         for condition, count in zip(conditions, violations, strict=True)
     ]
 
 
-def _found(condition: Condition, relation: Relation, total: int, count: int, look: Look, sample: float | None) -> Found:
+def _found(
+    condition: Condition, relation: Relation, total: int, count: int, reader: Reader, sample: float | None
+) -> Found:
     if not count:
-        return Found(said=condition.note and f"{condition.note}, but all rows hold", rows=total, sampled=sample)
+        return Found(
+            message=condition.note and f"{condition.note}, but all rows satisfy it", rows=total, sampled=sample
+        )
     names = (*relation.key, *(each for each in condition.columns if each not in relation.key))
     texts = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(name)) for name in names)
     samples = sql.SQL("SELECT {} FROM {}{} WHERE {} LIMIT {}").format(
         texts, relation.only, tablesample(sample), condition.bad, SAMPLES
     )
-    said = f"{counted(count, 'row')} of {relation} {condition.said[count != 1]}"
-    found = look.texts(samples) if names else []
+    message = f"{counted(count, 'row')} of {relation} {condition.messages[count != 1]}"
+    found = reader.texts(samples) if names else []
     return Found(
         count,
-        f"{said}; {condition.note}" if condition.note else said,
+        f"{message}; {condition.note}" if condition.note else message,
         rows=total,
         samples=tuple(_shown(condition, names, each) for each in found),
         sampled=sample,
-        query=look.text(sql.SQL("SELECT * FROM {} WHERE {}").format(relation.only, condition.bad)),
+        query=reader.text(sql.SQL("SELECT * FROM {} WHERE {}").format(relation.only, condition.bad)),
     )
 
 

@@ -1,4 +1,4 @@
-"""What is looked at: rules, the tasks that look, and what they found."""
+"""Rules, the tasks that check them, and their findings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lastgood.text.redact import HIDDEN
 
 if TYPE_CHECKING:
     from lastgood.command.validate.catalogue import Catalogue
-    from lastgood.command.validate.look import Look
+    from lastgood.command.validate.look import Reader
     from lastgood.command.validate.rows import Condition
 
 Severity = Literal["blocker", "warning"]
@@ -26,10 +26,10 @@ _SECRET = re.compile(r"passw|secret|token|api_?key|private_?key|credential", re.
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Something that must hold. ``name`` is unique in a database; of the catalogue's rules it is ``KIND:OBJECT``.
+    """A condition on the data. ``name`` is unique in a database, ``KIND:OBJECT`` for rules from the catalogue.
 
-    ``severity`` says whether a violation stops or only warns. ``guess``: nobody declared it, names suggest it.
-    ``weight`` is None for all rules but the user's own, which make up the quality.
+    ``severity``: whether a violation blocks or only warns. ``guess``: not declared, but inferred from names.
+    ``weight``: None except for the user's own rules, which determine the quality.
     """
 
     name: str
@@ -41,16 +41,16 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a look at one rule gave. ``violations`` counts rows (or objects); ``said`` is a sentence without its full
-    stop, empty where there is nothing to say; ``query`` lists all violations.
+    """The finding for one rule. ``violations`` counts rows (or objects). ``message``: a sentence without a full stop,
+    may be empty. ``query`` lists all violations.
 
-    ``rows``: how many were looked at, where that was counted. ``sampled``: the percent of the table that was looked
-    at, None for all of it. ``skipped``: why it was not looked at, ``said`` then says it in words. ``failed``: the rule
-    could not be tried at all, which is as bad as a violation. ``mild``: only warns, whatever the rule's severity is.
+    ``rows``: the number of rows checked, if counted. ``sampled``: the percentage of the table that was read, None for
+    all. ``skipped``: why it was not checked, with ``message`` in words. ``failed``: the rule could not be evaluated,
+    which counts like a violation. ``mild``: only warns, whatever the rule's severity.
     """
 
     violations: int = 0
-    said: str = ""
+    message: str = ""
     hint: str = ""
     rows: int | None = None
     samples: tuple[str, ...] = ()
@@ -63,39 +63,39 @@ class Found:
     query: str = ""
 
 
-Run = Callable[["Look", float | None], Sequence[Found]]
+Run = Callable[["Reader", float | None], Sequence[Found]]
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One look at the server that answers ``rules``, in their order.
+    """One unit of work that gives the findings for ``rules``, in order.
 
-    ``pages`` is what it has to read of the table that can be sampled, ``beside`` what it reads besides; both in blocks.
-    ``sampled`` is whether ``run`` can do with a part of the pages: its second argument is a percentage, or None for
-    all. ``relations`` are those that it reads, by OID: for the GRANT that it may need. ``alone`` are tasks with one
-    rule each, to be run instead when the server refuses this one for a reason that may be only one rule's.
+    ``pages``: blocks of the table, which can be sampled. ``extra_pages``: other blocks that it reads. ``sampled``:
+    whether ``run`` accepts a sample; its second argument is a percentage, or None for all. ``relations``: the OIDs that
+    it reads, for the GRANT it may need. ``alone``: tasks with one rule each, to be run instead if the server rejects
+    this one for a reason that may concern only one rule.
     """
 
     rules: tuple[Rule, ...]
     run: Run
     pages: int = 0
-    beside: int = 0
+    extra_pages: int = 0
     sampled: bool = False
     relations: tuple[int, ...] = ()
     alone: tuple[Task, ...] = ()
 
 
 def already(rule: Rule, found: Found) -> Task:
-    """A task whose answer is known: the catalogue gave it."""
-    return Task((rule,), lambda look, sample: [found])
+    """Build a task with a known finding, from the catalogue."""
+    return Task((rule,), lambda reader, sample: [found])
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of rules. ``title`` is for people, in the plural; ``what`` says what holds, for the documentation.
+    """A kind of rule. ``title``: its name in the plural. ``what``: what must hold, for the documentation.
 
-    ``finds`` gives the tasks for one database. Rules that one look at each row can answer come as ``conditions``
-    instead: all those of a table are answered by one reading of it. ``modes`` are those that look at it at all.
+    ``finds`` yields the tasks for one database. Rules about single rows are given as ``conditions`` instead, which
+    share one scan per table. ``modes``: the modes that check it.
     """
 
     name: str
@@ -108,13 +108,13 @@ class Kind:
 
 
 def values(columns: Sequence[str], alias: str = "l") -> sql.Composed:
-    """A list of the texts of these columns."""
+    """Return a select list of these columns as text."""
     texts = [sql.SQL("{}.{}::text").format(sql.Identifier(alias), sql.Identifier(column)) for column in columns]
     return sql.SQL(", ").join(texts)
 
 
 def shown(names: Sequence[str], texts: Sequence[str | None]) -> str:
-    """``id=17, organization_id=99``; long values are cut, and what looks like a secret by its name is not shown."""
+    """Render ``id=17, organization_id=99``. Long values are truncated; columns with the name of a secret are hidden."""
     return ", ".join(
         f"{name}={HIDDEN if text is not None and _SECRET.search(name) else _short(text)}"
         for name, text in zip(names, texts, strict=True)

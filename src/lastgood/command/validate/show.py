@@ -1,4 +1,4 @@
-"""The verdict on a database's data: first whether to go on, then what stands against it."""
+"""The verdict of a validation as text: GO or NO-GO first, then the violations."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from lastgood.command.validate.validate import KINDS, RuleResult, Verdict
 from lastgood.screen.screen import Column, Screen
 from lastgood.text import units
 
-# More than this fill a screen; the rest is counted, and the JSON document has all of them.
+# More would fill the screen; the rest is counted, and the JSON document has all.
 SHOWN = 30
-# Rules that were not looked at: so many reasons, and for each so many names.
+# For skipped rules: the numbers of reasons, and of names per reason.
 REASONS = 10
 NAMES = 8
 _TITLES = {kind.name: kind.title for kind in KINDS}
 
 
 def show(screen: Screen, verdict: Verdict) -> None:
-    """The verdict, blockers, warnings, what was not looked at, the quality, and what holds."""
+    """Print the verdict, blockers, quality, warnings, skipped rules, and what holds."""
     go = verdict.verdict == "GO"
     screen.say(f'{_headline(verdict)}: "{verdict.database}"', style="bold green" if go else "bold red")
     screen.say(
@@ -33,9 +33,9 @@ def show(screen: Screen, verdict: Verdict) -> None:
     _skipped(screen, verdict.of("SKIPPED"))
     _own(screen, [each for each in verdict.rules if each.weight is not None])
     if passed := verdict.of("PASS"):
-        screen.heading("What holds")
+        screen.heading("Passed")
         counts = Counter(each.kind for each in passed)
-        # A rule that is called like its kind stands for all objects of that kind.
+        # A rule named like its kind covers all objects of that kind.
         whole = {each.kind for each in passed if each.name == each.kind}
         held = [
             _TITLES[kind] if kind in whole else f"{_TITLES[kind]} {units.number(count)}"
@@ -48,21 +48,23 @@ def show(screen: Screen, verdict: Verdict) -> None:
                 if each.hint:
                     screen.say(each.hint, first=" " * 8, indent=8)
     if verdict.remarks:
-        screen.heading("What to know")
+        screen.heading("Remarks")
         for remark in verdict.remarks:
             screen.say(remark, first="  ", indent=4)
     if not go and not verdict.blockers:
         screen.heading("Next")
         screen.say(
-            'Nothing was found against the data: it was not looked at. Mend what stands above under "Not looked at", '
-            "and run lastgood validate again.",
+            'No violation was found, but the data could not be checked. Resolve the reasons above under "Not checked", '
+            "then run lastgood validate again.",
             first="  ",
             indent=4,
         )
     elif not go:
         screen.heading("Next")
-        screen.say("lastgood rollback --dry-run shows what going back would cost.", first="  ", indent=4)
-        screen.say("lastgood validate --json has, for each rule, the query that lists all rows.", first="  ", indent=4)
+        screen.say("lastgood rollback --dry-run shows what a rollback would lose.", first="  ", indent=4)
+        screen.say(
+            "lastgood validate --json shows for each rule the query that lists all violations.", first="  ", indent=4
+        )
 
 
 def _headline(verdict: Verdict) -> str:
@@ -73,7 +75,7 @@ def _headline(verdict: Verdict) -> str:
         parts.append(units.counted(len(verdict.warnings), "warning"))
     if not verdict.complete:
         missing = sum(each.skipped_for not in (None, "unavailable") for each in verdict.rules)
-        parts.append(f"{units.number(missing)} of {units.counted(len(verdict.rules), 'rule')} NOT looked at")
+        parts.append(f"{units.number(missing)} of {units.counted(len(verdict.rules), 'rule')} NOT checked")
     return f"{verdict.verdict} ({', '.join(parts)})" if parts else verdict.verdict
 
 
@@ -93,18 +95,18 @@ def _problems(screen: Screen, title: str, results: Sequence[RuleResult], style: 
 
 
 def _skipped(screen: Screen, results: Sequence[RuleResult]) -> None:
-    """Rules that share their reason and what to do about it stand together."""
+    """Print skipped rules, grouped by reason and hint."""
     if not results:
         return
-    screen.heading("Not looked at")
+    screen.heading("Not checked")
     groups: dict[tuple[str, str], list[str]] = {}
     for each in results:
         groups.setdefault((each.said, each.hint), []).append(each.name)
     largest = sorted(groups.items(), key=lambda group: -len(group[1]))
-    for (said, hint), names in largest[:REASONS]:
+    for (message, hint), names in largest[:REASONS]:
         more = f" and {len(names) - NAMES:,} more" if len(names) > NAMES else ""
         screen.say("SKIPPED  " + ", ".join(names[:NAMES]) + more, first="  ", indent=11)
-        screen.say(said, first=" " * 11, indent=11)
+        screen.say(message, first=" " * 11, indent=11)
         if hint:
             screen.say(hint, first=" " * 11, indent=11)
     if rest := largest[REASONS:]:
@@ -135,7 +137,7 @@ def _own(screen: Screen, results: Sequence[RuleResult]) -> None:
     columns = (
         Column("rule", fold=True),
         Column("outcome"),
-        Column("good", right=True),
+        Column("valid", right=True),
         Column("weight", right=True),
         Column("found", fold=True),
     )

@@ -1,4 +1,4 @@
-"""What keeps a rule from being looked at: a missing privilege, a lock, the time, the server."""
+"""Reasons why a rule cannot be checked: a missing privilege, a lock, the time limit, the server."""
 
 from __future__ import annotations
 
@@ -23,41 +23,41 @@ ORDER BY n.nspname, c.relname
 
 
 def skipped(connection: Connection, error: psycopg.Error, relations: Sequence[int], *, timed: bool) -> Found | None:
-    """What is to be said when ``error`` says nothing about the data; None when it may. ``timed``: the task had a time
-    limit. Asks the server which privileges are missing. Raises psycopg.Error."""
-    said = error.diag.message_primary or str(error)
+    """Return a skipped finding if ``error`` is not caused by the data; None if it may be. ``timed``: the task had a
+    time limit. Queries the server for missing privileges. Raises psycopg.Error."""
+    message = error.diag.message_primary or str(error)
     if error.sqlstate == "57014" and timed:
         return OUT_OF_TIME
     if error.sqlstate == "55P03":
         return Found(
-            said="another session holds a lock on it (ALTER TABLE, VACUUM FULL, …)",
-            hint="Try again when it is done: pg_stat_activity shows who it is.",
+            message="another session holds a lock on it (ALTER TABLE, VACUUM FULL, …)",
+            hint="Find the session in pg_stat_activity, and try again when it has ended.",
             skipped="locked",
         )
     if error.sqlstate in ("57014", "40001") or (error.sqlstate or "").startswith("53"):
-        return Found(said=f"the server ended the look at it: {said}", hint="Try again.", skipped="locked")
+        return Found(message=f"the server canceled the check: {message}", hint="Try again.", skipped="locked")
     if error.sqlstate in ("0A000", "25006"):
-        return Found(said=f"the server can't do it here: {said}", skipped="unavailable")
+        return Found(message=f"the check is not possible on this server: {message}", skipped="unavailable")
     if error.sqlstate == "42501":
-        return Found(said=said, hint=_grants(connection, said, relations), skipped="privilege")
+        return Found(message=message, hint=_grants(connection, message, relations), skipped="privilege")
     return None
 
 
 OUT_OF_TIME = Found(
-    said="out of time",
-    hint="Raise time_limit in the table [validate] (or --time-limit), or use --full, which has none.",
+    message="time limit reached",
+    hint="Raise time_limit in [validate] or --time-limit, or use --full, which has no limit.",
     skipped="time",
 )
 
 
-def _grants(connection: Connection, said: str, relations: Sequence[int]) -> str:
+def _grants(connection: Connection, message: str, relations: Sequence[int]) -> str:
     commands = list(_missing(connection, relations))
-    if not commands and (match := _DENIED.fullmatch(said)):
+    if not commands and (match := _DENIED.fullmatch(message)):
         role = sql.Identifier(connection.info.user).as_string(connection)
         right = {"schema": "USAGE", "function": "EXECUTE"}.get(match[1], "SELECT")
         what = match[1] if match[1] in ("schema", "function", "sequence") else "table"
         commands = [f"GRANT {right} ON {what.upper()} {match[2]} TO {role}"]
-    return f"Let somebody who may run: {'; '.join(commands)}" if commands else ""
+    return f"As the owner or a superuser, run: {'; '.join(commands)}" if commands else ""
 
 
 def _missing(connection: Connection, relations: Sequence[int]) -> Iterator[str]:

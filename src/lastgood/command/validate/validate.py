@@ -1,6 +1,6 @@
-"""Whether the data of a database is what its catalogue and its owner say: GO or NO-GO, and why.
+"""Validation of a database's data against its catalogue and the user's rules: GO or NO-GO, with reasons.
 
-Reads only, in one snapshot, on several connections; holds a table's weakest lock for as long as it looks at it.
+Reads only, in one snapshot, on several connections, with an ACCESS SHARE lock on a table while a task reads it.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ def validate(
     time_limit: float | None = None,
     jobs: int | None = None,
 ) -> Verdict:
-    """Looks at the database of ``target``. ``only``: names or kinds of rules, or patterns of names
-    (``unique:public.*``); none means all. ``time_limit`` in seconds; None means the settings' for quick, and no limit
-    for full.
+    """Validate the database of ``target``. ``only``: names or kinds of rules, or patterns of names
+    (``unique:public.*``); empty means all. ``time_limit`` in seconds; None means that of the settings for quick, and no
+    limit for full.
 
-    Emits Progress of stage ``validate`` in rules. Raises UsageError for a name in ``only`` that no rule has,
-    Interrupted, and Failed when the server can't be reached or goes away.
+    Emits Progress of stage ``validate`` in rules. Raises UsageError for an unknown name in ``only``, Interrupted, and
+    Failed when the server cannot be reached or goes away.
     """
     title = f'validate "{target.dbname}"' if target.keywords.get("dbname") else "validate the database"
     emit(StageStarted(STAGE, title))
@@ -52,10 +52,10 @@ def validate(
         verdict = _validate(target, settings, mode, emit, cancelled, only, limit, jobs, began)
     except Lost as lost:
         emit(StageFailed(STAGE, monotonic() - began, "the connection was lost"))
-        doing = f'go on validating: the connection broke while "{lost.rule}" was looked at'
+        doing = f'continue the validation: the connection was lost during rule "{lost.rule}"'
         raise server_errors.failed(lost.error, doing, state=NOT_REACHED) from lost.error
     except psycopg.Error as error:
-        emit(StageFailed(STAGE, monotonic() - began, "the server refused"))
+        emit(StageFailed(STAGE, monotonic() - began, "rejected by the server"))
         raise _failed(target, error) from error
     except BaseException as error:
         emit(StageFailed(STAGE, monotonic() - began, "no such rule" if isinstance(error, UsageError) else str(error)))
@@ -82,7 +82,7 @@ def _validate(
         everything = listing.tasks(known, mode)
         if mode == "full":
             for name in listing.unknown(everything, settings.ignore):
-                emit(Caution(f'"{name}" in the list "ignore" of [validate] is no rule of this database'))
+                emit(Caution(f'"{name}" in "ignore" of [validate] matches no rule of this database'))
         planned = budget.planned(listing.chosen(everything, only, settings.ignore), mode, limit or 0.0)
         connections = shared.share(len(planned))
         info = shared.first.info
@@ -108,15 +108,15 @@ def _validate(
 
 def _failed(target: Target, error: psycopg.Error) -> LastgoodError:
     if error.sqlstate is None and not isinstance(error, ClosedDatabase) and target.keywords.get("dbname"):
-        # libpq gives a refused login no SQLSTATE: the catalogue tells whether there is such a database.
+        # libpq gives a refused login no SQLSTATE: check in the catalogue whether the database exists.
         try:
             with database.connect_maintenance(target, target.dbname) as maintenance:
                 database.describe(maintenance, target.dbname)
         except Refused as refused:
             return refused
         except (LastgoodError, psycopg.Error):
-            pass  # that one lets us in no more than the first
-    # Nothing told us that we were ever let in: a refused login is what it most likely is.
+            pass  # that database is not reachable, either
+    # Without an SQLSTATE there was no session yet: most likely the login failed.
     context: server_errors.Context = "connect" if error.sqlstate is None else "any"
     return server_errors.failed(error, "validate the database", context=context, state=NOT_REACHED)
 
@@ -128,12 +128,12 @@ def _remarks(results: Sequence[RuleResult], mode: Mode) -> list[str]:
         least = f"{min(sampled):g} %"
         most = f"{max(sampled):g} %"
         remarks.append(
-            f"{len(sampled):,} of {len(results):,} rules looked at a sample of a large table, "
+            f"{len(sampled):,} of {len(results):,} rules read only a sample of a large table, "
             + (f"{least} of it" if least == most else f"{least} to {most} of it")
         )
     if mode == "quick":
         remarks.append(
-            "--full looks at all rows, and at what --quick leaves out: large unique keys, contents of indexes, "
-            "whether all data can be read"
+            "--full reads all rows, and checks what --quick skips: large unique keys, contents of indexes, and whether "
+            "all data is readable"
         )
     return remarks

@@ -1,4 +1,4 @@
-"""What a validation found, as data: the document that ``--json`` prints."""
+"""The result of a validation as data: the document that ``--json`` prints."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ Outcome = Literal["PASS", "WARN", "FAIL", "SKIPPED"]
 
 
 class RuleResult(Frozen):
-    """What was found for one rule.
+    """The result of one rule.
 
-    ``violations`` counts rows (or objects), ``rows`` how many were looked at, where that is known; ``sampled`` is the
-    percent of the table that was looked at, null for all of it. ``samples``: up to five, by primary key and the values
-    in question; ``query`` lists all violations. ``skipped_for``: why it was not looked at: it did not fit into the
-    time, the role may not read what it needs, somebody holds a lock, the table is too large for --quick, or it can't
-    be done here. ``guess``: nobody declared it. ``weight`` and ``percent`` (of good rows): of your own rules only."""
+    ``violations`` counts rows (or objects); ``rows``: the number of rows checked, if known. ``sampled``: the percentage
+    of the table that was read, null for all. ``samples``: up to five, by primary key and the values in question.
+    ``query`` lists all violations. ``skipped_for``: why it was not checked: the time limit, a missing privilege, a lock
+    of another session, a table too large for --quick, or not possible here. ``guess``: not declared, but inferred from
+    names. ``weight`` and ``percent`` (of valid rows): for your own rules only."""
 
     name: str
     kind: str
@@ -41,9 +41,9 @@ class RuleResult(Frozen):
 class Verdict(Document):
     """GO or NO-GO.
 
-    ``complete`` is false when something was not looked at that could be: ``remarks`` say what. ``quality`` is the
-    percent of good rows by your own rules, weighted; null without any. ``blockers`` and ``warnings`` are names of
-    rules, and "quality" where it is below the threshold."""
+    ``complete`` is false if rules were skipped that could be checked; ``remarks`` name them. ``quality``: the weighted
+    percentage of valid rows by your own rules, null without any. ``blockers`` and ``warnings``: names of rules, and
+    "quality" if it is below the threshold."""
 
     verdict: Literal["GO", "NO-GO"]
     complete: bool
@@ -62,13 +62,13 @@ class Verdict(Document):
     seconds: float
 
     def worse_than(self, before: Verdict) -> tuple[RuleResult, ...]:
-        """The rules that fail or warn now and did better before, or have more violations: what happened in between.
-        A rule that was not there before, or not looked at, did well before."""
+        """Return the rules that fail or warn now with a worse result or more violations than before. A rule that did
+        not exist before, or was skipped, counts as passed before."""
         then = {each.name: each for each in before.rules}
         return tuple(each for each in self.rules if _worse(each, then.get(each.name)))
 
     def of(self, outcome: Outcome) -> tuple[RuleResult, ...]:
-        """The results that ended so, in their order."""
+        """Return the results with this outcome, in order."""
         return tuple(each for each in self.rules if each.outcome == outcome)
 
 
@@ -83,21 +83,21 @@ def _worse(now: RuleResult, then: RuleResult | None) -> bool:
 
 
 QUALITY = "quality"
-_NOT_LOOKED_AT: dict[Why, str] = {
-    "time": "did not fit into the time",
+_SKIPPED: dict[Why, str] = {
+    "time": "were skipped because of the time limit",
     "privilege": "need a privilege that the role lacks",
-    "locked": "could not be looked at: a lock or the server stood in the way",
+    "locked": "could not be checked because of a lock or an error of the server",
     "size": "are too large for --quick",
 }
 
 
-_STANDS_IN_THE_WAY: tuple[Why, ...] = ("time", "privilege", "locked")
-# These ask the catalogue, which anybody may read: they say nothing of the data.
+_OBSTACLES: tuple[Why, ...] = ("time", "privilege", "locked")
+# These read only the catalogue, which every role can read; they do not check the data.
 _OF_THE_CATALOGUE = ("index", "view", "collation")
 
 
 def result(rule: Rule, found: Found, seconds: float) -> RuleResult:
-    """A rule's result."""
+    """Build the result of a rule."""
     percent = found.percent
     outcome = _outcome(rule, found)
     if rule.weight is not None and percent is None and outcome != "SKIPPED":
@@ -108,7 +108,7 @@ def result(rule: Rule, found: Found, seconds: float) -> RuleResult:
         outcome=outcome,
         severity=rule.severity,
         guess=rule.guess,
-        said=found.said,
+        said=found.message,
         hint=found.hint,
         violations=found.violations,
         rows=found.rows,
@@ -132,7 +132,7 @@ def _outcome(rule: Rule, found: Found) -> Outcome:
 
 
 def quality_of(results: Iterable[RuleResult]) -> float | None:
-    """The weighted share of good rows in percent, of the rules that have a weight and were tried; None without any."""
+    """Return the weighted percentage of valid rows over evaluated rules with a weight; None without any."""
     weighed = [(each.weight, each.percent) for each in results if each.weight is not None and each.percent is not None]
     total = sum(weight for weight, _ in weighed)
     return sum(weight * percent for weight, percent in weighed) / total if total else None
@@ -150,7 +150,7 @@ def conclude(
     remarks: Sequence[str],
     seconds: float,
 ) -> Verdict:
-    """GO, unless a blocker was violated, the quality is too low, or no row could be looked at."""
+    """Conclude GO, unless a blocker is violated, the quality is too low, or no row could be checked."""
     quality = quality_of(results)
     blockers = [each.name for each in results if each.outcome == "FAIL"]
     if quality is not None and quality < threshold:
@@ -158,19 +158,19 @@ def conclude(
     skipped = [each for each in results if each.outcome == "SKIPPED"]
     of_rows = [each for each in results if each.kind not in _OF_THE_CATALOGUE]
     nothing = bool(results) and len(skipped) == len(results)
-    no_rows = bool(of_rows) and all(each.skipped_for in _STANDS_IN_THE_WAY for each in of_rows)
-    told = [*remarks]
-    for why, words in _NOT_LOOKED_AT.items():
+    no_rows = bool(of_rows) and all(each.skipped_for in _OBSTACLES for each in of_rows)
+    all_remarks = [*remarks]
+    for why, words in _SKIPPED.items():
         count = sum(each.skipped_for == why for each in skipped)
         if count:
-            told.append(f"{count:,} of {len(results):,} rules {words}")
+            all_remarks.append(f"{count:,} of {len(results):,} rules {words}")
     if nothing:
-        told.append("nothing could be looked at, which is no GO")
+        all_remarks.append("no rule could be checked, so the verdict is NO-GO")
     elif no_rows:
-        told.append("no row could be looked at, only the catalogue, which is no GO")
+        all_remarks.append("only the catalogue could be checked, but no rows, so the verdict is NO-GO")
     return Verdict(
         verdict="NO-GO" if blockers or nothing or no_rows else "GO",
-        complete=not any(each.skipped_for in _NOT_LOOKED_AT for each in skipped),
+        complete=not any(each.skipped_for in _SKIPPED for each in skipped),
         mode=mode,
         database=database,
         server_version=server_version,
@@ -181,7 +181,7 @@ def conclude(
         blockers=tuple(blockers),
         warnings=tuple(each.name for each in results if each.outcome == "WARN"),
         skipped=tuple(each.name for each in skipped),
-        remarks=tuple(told),
+        remarks=tuple(all_remarks),
         rules=tuple(results),
         seconds=round(seconds, 3),
     )

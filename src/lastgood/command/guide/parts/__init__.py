@@ -1,4 +1,4 @@
-"""The parts of a guide, as files beside this one: Markdown with blocks of commands, and the SQL of these blocks."""
+"""The parts of a guide, as files next to this one: Markdown with blocks of commands, and the SQL of these blocks."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from importlib import resources
 
 @cache
 def part(name: str) -> str:
-    """The text of a part."""
+    """Return the text of a part."""
     return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")

@@ -1,7 +1,7 @@
--- Gives what is here the owners and grants in privileges.live and, where that knows nothing, in privileges.guide.
-\set told_live `cat "$WORK/privileges.live"`
-\set told_guide `cat "$WORK/privileges.guide"`
--- Event triggers must not fire now (a superuser can see to that).
+-- Set the owners and grants to those in privileges.live, or in privileges.guide where privileges.live lacks the object.
+\set saved_live `cat "$WORK/privileges.live"`
+\set saved_guide `cat "$WORK/privileges.guide"`
+-- Event triggers must not fire now; only a superuser can prevent that.
 SELECT count(set_config('session_replication_role', 'replica', false)) AS quiet
 FROM pg_roles WHERE rolname = current_user AND rolsuper \gset ignored_
 CREATE FUNCTION pg_temp.address(type text, names text[], args text[], OUT class oid, OUT oid oid, OUT sub int)
@@ -14,19 +14,19 @@ END $$;
 CREATE TEMP TABLE wanted AS
 SELECT w.*, a.class, a.oid, a.sub
 FROM (SELECT DISTINCT ON (type, names, args) type, owner, acl, names, args
-      FROM (VALUES (1, :'told_live'::jsonb), (2, :'told_guide'::jsonb)) s (rank, told)
-      CROSS JOIN jsonb_to_recordset(s.told -> 'objects') AS w (type text, owner text, acl jsonb, objects jsonb)
+      FROM (VALUES (1, :'saved_live'::jsonb), (2, :'saved_guide'::jsonb)) s (rank, saved)
+      CROSS JOIN jsonb_to_recordset(s.saved -> 'objects') AS w (type text, owner text, acl jsonb, objects jsonb)
       CROSS JOIN jsonb_array_elements(w.objects) o
       CROSS JOIN LATERAL (SELECT ARRAY(SELECT jsonb_array_elements_text(o -> 0)) AS names,
                                  ARRAY(SELECT jsonb_array_elements_text(o -> 1)) AS args) n
       ORDER BY type, names, args, rank) w
 CROSS JOIN LATERAL pg_temp.address(w.type, w.names, w.args) a WHERE a.oid IS NOT NULL;
 CREATE TEMP TABLE wanted_defaults AS
-SELECT * FROM jsonb_to_recordset((:'told_live'::jsonb) -> 'defaults') AS w (role text, schema text, kind text, acl jsonb);
+SELECT * FROM jsonb_to_recordset((:'saved_live'::jsonb) -> 'defaults') AS w (role text, schema text, kind text, acl jsonb);
 DO $$
 DECLARE w record; g jsonb; present jsonb; who text; what text; word text; col text; before text;
 BEGIN
-  -- A schema changes hands after what is in it; a sequence that belongs to a table follows that.
+  -- Change the owner of a schema after that of its objects; a sequence owned by a table follows the table.
   FOR w IN SELECT * FROM pg_temp.wanted WHERE owner IS NOT NULL AND sub = 0
            ORDER BY type = 'schema', type = 'sequence', type, names LOOP
     IF w.owner <> (SELECT pg_get_userbyid(r.owner) FROM pg_temp.raw r WHERE r.class = w.class AND r.oid = w.oid AND r.sub = 0)
@@ -37,7 +37,7 @@ BEGIN
         (SELECT identity FROM pg_identify_object(w.class, w.oid, 0)), w.owner);
     END IF;
   END LOOP;
-  -- Grants: all that are there go, and those that are wanted come; the owner's first, then those of others.
+  -- Grants: revoke all existing ones, then grant the wanted ones, first those of the owner, then those of others.
   FOR w IN SELECT * FROM pg_temp.wanted WHERE acl IS NOT NULL ORDER BY type <> 'schema', sub > 0, type, names LOOP
     SELECT coalesce((SELECT acl FROM pg_temp.things t WHERE t.class = w.class AND t.oid = w.oid AND t.sub = w.sub), '[]')
     INTO present;
@@ -65,7 +65,7 @@ BEGIN
       IF g ->> 0 IS NOT NULL THEN RESET ROLE; END IF;
     END LOOP;
   END LOOP;
-  -- What objects to come will get.
+  -- Default privileges.
   FOR w IN SELECT d.*, p.acl AS present FROM pg_temp.wanted_defaults d LEFT JOIN pg_temp.defaults p
              ON p.role = d.role AND p.schema IS NOT DISTINCT FROM d.schema AND p.kind = d.kind
            WHERE d.schema IS NULL OR EXISTS (SELECT FROM pg_namespace WHERE nspname = d.schema) LOOP
@@ -85,14 +85,14 @@ BEGIN
         CASE WHEN (g ->> 3)::boolean AND g ->> 1 IS NOT NULL THEN ' WITH GRANT OPTION' ELSE '' END);
     END LOOP;
   END LOOP;
-  -- A function with its owner's rights of which nobody knows any more from whom it was withheld is its owner's alone.
+  -- A SECURITY DEFINER function with unknown grants is left to its owner alone.
   FOR what IN SELECT i.identity FROM pg_proc p JOIN pg_temp.things t ON t.class = 'pg_proc'::regclass AND t.oid = p.oid
               CROSS JOIN pg_identify_object(t.class, t.oid, 0) i WHERE p.prosecdef AND t.ours
                 AND NOT EXISTS (SELECT FROM pg_temp.wanted x WHERE x.class = t.class AND x.oid = t.oid) LOOP
     EXECUTE format('REVOKE ALL ON ROUTINE %s FROM PUBLIC', what);
   END LOOP;
 END $$;
--- Proof: read again, all is as it was wanted.
+-- Proof: read everything again and compare.
 CREATE TEMP TABLE not_as_wanted AS
 SELECT i.type, i.identity, w.owner AS wanted_owner, t.owner, w.acl AS wanted_grants, t.acl AS grants
 FROM pg_temp.wanted w JOIN pg_temp.things t ON t.class = w.class AND t.oid = w.oid AND t.sub = w.sub
@@ -104,9 +104,9 @@ TABLE pg_temp.not_as_wanted;
 DO $$
 BEGIN
   IF EXISTS (SELECT FROM pg_temp.not_as_wanted) THEN
-    RAISE EXCEPTION 'cannot go on: the owners or grants above could not be made what they were';
+    RAISE EXCEPTION 'cannot continue: the owners or grants above could not be restored';
   END IF;
 END $$;
-SELECT i.type, i.identity AS only_in_the_restore_point, t.owner AS belongs_now_to
+SELECT i.type, i.identity AS only_in_the_restore_point, t.owner AS owner_now
 FROM pg_temp.things t CROSS JOIN pg_identify_object(t.class, t.oid, t.sub) i
 WHERE t.ours AND t.sub = 0 AND NOT EXISTS (SELECT FROM pg_temp.wanted x WHERE x.class = t.class AND x.oid = t.oid);

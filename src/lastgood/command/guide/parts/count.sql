@@ -1,4 +1,4 @@
--- Counts what expected.sql expects, in one snapshot. With :prove on, a difference is an error.
+-- Count what expected.sql lists, in one snapshot. With :prove on, a difference is an error.
 SET search_path = '';
 SET row_security = off;
 SET TimeZone = 'UTC';
@@ -44,7 +44,7 @@ UNION ALL
 SELECT 'migration', 'newest version', e.version, coalesce(f.version, 'none')
 FROM pg_temp.expected_migration e LEFT JOIN pg_temp.found_migration f ON true WHERE e.version IS DISTINCT FROM f.version
 UNION ALL
-SELECT 'index', i.indexrelid::regclass::text, 'valid', 'not valid' FROM pg_index i WHERE NOT i.indisvalid
+SELECT 'index', i.indexrelid::regclass::text, 'valid', 'invalid' FROM pg_index i WHERE NOT i.indisvalid
    AND NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = i.indexrelid AND c.relkind = 'I');
 SELECT count(*) AS tables, coalesce(sum(rows), 0) AS rows FROM pg_temp.found_rows;
 SELECT format('%I.%I', t.schema_name, t.name) AS not_in_the_restore_point, c.reltuples::bigint AS about_rows
@@ -60,7 +60,7 @@ DO $$
 DECLARE number bigint := (SELECT count(*) FROM pg_temp.differences);
 BEGIN
   IF number > 0 AND current_setting('guide.prove') = 'on' THEN
-    RAISE EXCEPTION 'cannot go on: % of the figures above differ from the restore point''s', number;
+    RAISE EXCEPTION 'cannot continue: % of the figures above differ from those of the restore point', number;
   END IF;
 END $$;
 COMMIT;

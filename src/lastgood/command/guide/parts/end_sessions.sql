@@ -1,4 +1,4 @@
--- While a rename waits for the sessions of the two databases, they are ended; before it, they would only come back.
+-- Terminate the sessions of both databases while a rename waits for them; before that, they would reconnect.
 SELECT set_config('guide.leaving', :'leaving', false) a, set_config('guide.arriving', :'arriving', false) b,
        set_config('guide.name', :'name', false) c \gset ignored_
 DO $$
@@ -19,7 +19,7 @@ BEGIN
         BEGIN
           PERFORM pg_terminate_backend(other);
         EXCEPTION WHEN insufficient_privilege THEN
-          RAISE WARNING 'process % may not be ended by this role', other;
+          RAISE WARNING 'this role cannot terminate process %', other;
         END;
       END LOOP;
     END IF;

@@ -1,10 +1,10 @@
--- What belongs to the database itself, as statements for the database :named.
+-- The properties of the database itself, as statements for the database :named.
 SELECT statement || ';' FROM (
   SELECT 1 AS step, format('ALTER DATABASE %I CONNECTION LIMIT %s', :'named', datconnlimit) AS statement
     FROM pg_database WHERE datname = :'live'
   UNION ALL SELECT 2, format('ALTER DATABASE %I IS_TEMPLATE %s', :'named', datistemplate)
     FROM pg_database WHERE datname = :'live' AND datistemplate
-  -- A list of names stands as it is stored, each name in quotes of its own; all else is one text.
+  -- A list of names is used as stored, each name quoted separately; any other value is one text.
   UNION ALL SELECT 3, CASE WHEN s.setrole = 0 THEN format('ALTER DATABASE %I', :'named')
                            ELSE format('ALTER ROLE %I IN DATABASE %I', r.rolname, :'named') END
       || format(' SET %s TO ', (SELECT string_agg(quote_ident(part), '.' ORDER BY n)

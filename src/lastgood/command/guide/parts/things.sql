@@ -1,4 +1,4 @@
--- Everything with an owner or with grants. An ACL is told in full, the owner as null, PUBLIC as "".
+-- Everything with an owner or with grants. An ACL is listed in full, the owner as null, PUBLIC as "".
 SET search_path = '';
 CREATE TEMP VIEW raw AS
 SELECT 'pg_class'::regclass::oid AS class, oid, 0 AS sub, relowner AS owner,
@@ -47,7 +47,7 @@ CROSS JOIN LATERAL (SELECT (r.oid >= 16384 OR r.class = 'pg_largeobject'::regcla
                             OR (r.class = 'pg_namespace'::regclass AND r.oid = to_regnamespace('public')::oid))
   AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = r.class AND d.objid = r.oid AND d.objsubid = 0
                     AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e') AS ours) o
--- Of the system's and of extensions' objects only those whose grants were changed, and only the grants.
+-- Of objects of the system and of extensions, only those with changed grants, and only the grants.
 WHERE o.ours OR (r.acl IS NOT NULL AND r.acl IS DISTINCT FROM coalesce(i.initprivs, CASE r.class
   WHEN 'pg_class'::regclass THEN (SELECT acldefault(CASE relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", r.owner)
                                   FROM pg_class WHERE oid = r.oid AND r.sub = 0)

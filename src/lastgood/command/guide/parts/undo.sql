@@ -7,16 +7,16 @@ BEGIN;
 DO $$
 BEGIN
   IF NOT pg_try_advisory_xact_lock({{lock}}) THEN
-    RAISE EXCEPTION 'cannot undo: lastgood is at work on this database; look at lastgood status';
+    RAISE EXCEPTION 'cannot undo: a run of lastgood is in progress on this database; run lastgood status';
   END IF;
   IF EXISTS (SELECT FROM pg_database
              WHERE oid = current_setting('guide.arriving')::oid AND datname = current_setting('guide.live')) THEN
-    RAISE EXCEPTION 'cannot undo: the database of before the switch is the live one';
+    RAISE EXCEPTION 'cannot undo: the replaced database is already live';
   END IF;
   IF (SELECT count(*) FROM pg_database
       WHERE (oid, datname) IN ((current_setting('guide.leaving')::oid, current_setting('guide.live')::name),
                                (current_setting('guide.arriving')::oid, current_setting('guide.kept')::name))) <> 2 THEN
-    RAISE EXCEPTION 'cannot undo: the databases are not those that the block swap left';
+    RAISE EXCEPTION 'cannot undo: a database was renamed or replaced since the block swap';
   END IF;
 END $$;
 ALTER DATABASE :"live" RENAME TO :"undone";

@@ -1,4 +1,4 @@
-"""The kinds of rules. A new one is a module here, and a line in ``KINDS``."""
+"""The kinds of rules. A new kind is a module here and a line in ``KINDS``."""
 
 from lastgood.command.validate.kinds.checks import CHECKS, DOMAINS
 from lastgood.command.validate.kinds.exclusion import EXCLUSION

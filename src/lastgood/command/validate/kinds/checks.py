@@ -1,4 +1,4 @@
-"""CHECK constraints, of tables and of domains, evaluated for every row."""
+"""CHECK constraints of tables and of domains, evaluated for every row."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lastgood.command.validate.catalogue import Catalogue
 from lastgood.command.validate.rows import Condition
 from lastgood.command.validate.rule import Kind, Rule
 
-# Partitions are looked at with their parents, but for what is theirs alone.
+# Partitions are checked with their parents, except for their own constraints.
 _CHECKS = """
 SELECT k.conrelid::bigint, k.conname, pg_catalog.pg_get_expr(k.conbin, k.conrelid), k.convalidated,
        (SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
@@ -35,11 +35,11 @@ JOIN pg_catalog.pg_constraint k ON k.contypid = d.oid
 WHERE k.contype = 'c'
 ORDER BY 1, 2, 3, 4
 """
-_NOT_VALID = "the constraint is NOT VALID: the server never looked at all rows"
+_NOT_VALID = "the constraint is NOT VALID: the server has not checked all rows"
 
 
 def _of_tables(catalogue: Catalogue) -> Iterator[Condition]:
-    """One for each CHECK of a table."""
+    """Yield one condition for each CHECK of a table."""
     for oid, name, expression, validated, columns in catalogue.connection.execute(_CHECKS, [catalogue.open]).fetchall():
         table = catalogue.by_oid.get(oid)
         if table is None or expression is None:
@@ -47,16 +47,16 @@ def _of_tables(catalogue: Catalogue) -> Iterator[Condition]:
         yield Condition(
             Rule(f"check:{table}.{name}", "check", "blocker" if validated else "warning"),
             table,
-            # The catalogue's own text of an expression. One that gives NULL is fulfilled.
+            # The expression from the catalogue. NULL satisfies a CHECK.
             sql.SQL("({}) IS FALSE").format(sql.SQL(expression)),
-            (f"violates the check {name}: {expression}", f"violate the check {name}: {expression}"),
+            (f"violates check constraint {name}: {expression}", f"violate check constraint {name}: {expression}"),
             tuple(columns or ()),
             note="" if validated else _NOT_VALID,
         )
 
 
 def _of_domains(catalogue: Catalogue) -> Iterator[Condition]:
-    """One for each CHECK of a domain and each column of that domain."""
+    """Yield one condition for each CHECK of a domain and each column of that domain."""
     constraints: dict[int, list[tuple[str, str, str, str, bool, str]]] = {}
     for type_oid, *rest in catalogue.connection.execute(_DOMAINS).fetchall():
         schema, domain, name, expression, validated, underlying = rest
@@ -64,12 +64,13 @@ def _of_domains(catalogue: Catalogue) -> Iterator[Condition]:
     for table in catalogue.tables:
         for column in table.columns:
             for schema, domain, name, expression, validated, underlying in constraints.get(column.type, ()):
-                # In the constraint's text the value is called VALUE; a subquery gives it that name, and the type under
-                # all domains, so that no other constraint gets in the way.
+                # The constraint refers to VALUE. A subquery provides that name with the underlying base type, so that
+                # no
+                # other constraint interferes.
                 bad = sql.SQL("(SELECT ({}) IS FALSE FROM (SELECT {}::{} AS value) domain)").format(
                     sql.SQL(expression), sql.Identifier(column.name), sql.SQL(underlying)
                 )
-                of_domain = f"a value in {column.name} that is no {schema}.{domain}: {expression}"
+                of_domain = f"a value in {column.name} that violates domain {schema}.{domain}: {expression}"
                 yield Condition(
                     Rule(f"domain:{table}.{column.name}.{name}", "domain", "blocker" if validated else "warning"),
                     table,
@@ -83,8 +84,8 @@ def _of_domains(catalogue: Catalogue) -> Iterator[Condition]:
 CHECKS = Kind(
     "check",
     "checks",
-    "Each row fulfils the CHECK constraints of its table, evaluated again. Those that are NOT VALID or NOT ENFORCED "
-    "only warn.",
+    "Each row satisfies the CHECK constraints of its table, evaluated again. Violations of constraints that are NOT "
+    "VALID or NOT ENFORCED only warn.",
     ("quick", "full"),
     "blocker",
     conditions=_of_tables,
@@ -92,7 +93,7 @@ CHECKS = Kind(
 DOMAINS = Kind(
     "domain",
     "domains",
-    "Each value in a column of a domain fulfils the domain's CHECK constraints, evaluated again.",
+    "Each value in a column of a domain satisfies the domain's CHECK constraints, evaluated again.",
     ("quick", "full"),
     "blocker",
     conditions=_of_domains,

@@ -1,4 +1,4 @@
-"""Exclusion constraints: no two rows conflict, looked for without the index."""
+"""Exclusion constraints: no two rows conflict, checked without the index."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from psycopg import sql
 
 from lastgood.command.validate.catalogue import Catalogue
 from lastgood.command.validate.kinds.unique import Index, indexes, without_indexes
-from lastgood.command.validate.look import Look
+from lastgood.command.validate.look import Reader
 from lastgood.command.validate.rule import SAMPLES, Found, Kind, Mode, Rule, Task, shown
 from lastgood.text.units import counted
 
-# Each row is compared with each other one.
+# Each row is compared with each other row.
 MOST_ROWS = 3000
 
 
@@ -21,22 +21,22 @@ def _find(catalogue: Catalogue, mode: Mode) -> Iterator[Task]:
     for index in indexes(catalogue):
         if index.operators is not None:
             rule = Rule(f"exclusion:{index.table}.{index.name}", "exclusion")
-            yield Task((rule,), partial(_look, index), pages=index.table.pages, relations=(index.table.oid,))
+            yield Task((rule,), partial(_check, index), pages=index.table.pages, relations=(index.table.oid,))
 
 
-def _look(index: Index, look: Look, sample: float | None) -> Sequence[Found]:
-    without_indexes(look)
-    rows = look.row(sql.SQL("SELECT count(*) FROM (SELECT 1 {} LIMIT {}) t").format(index.rows, MOST_ROWS + 1))[0]
+def _check(index: Index, reader: Reader, sample: float | None) -> Sequence[Found]:
+    without_indexes(reader)
+    rows = reader.row(sql.SQL("SELECT count(*) FROM (SELECT 1 {} LIMIT {}) t").format(index.rows, MOST_ROWS + 1))[0]
     if rows > MOST_ROWS:
         return [
             Found(
-                said=f"more than {MOST_ROWS:,} rows are too many to be compared each with each; the server enforces it "
-                "for new rows",
+                message=f"more than {MOST_ROWS:,} rows are too many to compare in pairs; the server enforces the "
+                "constraint for new rows",
                 skipped="unavailable",
             )
         ]
     conflict = sql.SQL(" AND ").join(
-        # An operator's name can't be quoted; it comes from the catalogue and has no letters in it.
+        # An operator's name cannot be quoted; it comes from the catalogue and contains no letters.
         sql.SQL("a.{} {} b.{}").format(name, sql.SQL(operator), name)
         for name, operator in zip(index.aliases, index.operators or (), strict=True)
     )
@@ -45,7 +45,7 @@ def _look(index: Index, look: Look, sample: float | None) -> Sequence[Found]:
         "SELECT {} FROM r a JOIN r b ON a.n < b.n AND {}"
     )
     numbered, source = index.key_list, index.rows
-    count = look.row(pairs.format(numbered, source, sql.SQL("count(*)"), conflict))[0]
+    count = reader.row(pairs.format(numbered, source, sql.SQL("count(*)"), conflict))[0]
     if not count:
         return [Found(rows=rows)]
     texts = sql.SQL(", ").join(sql.SQL("a.{0}::text, b.{0}::text").format(each) for each in index.aliases)
@@ -54,10 +54,9 @@ def _look(index: Index, look: Look, sample: float | None) -> Sequence[Found]:
     return [
         Found(
             count,
-            f"{counted(count, 'pair')} of rows of {index.table} conflict; the exclusion constraint "
-            f"{index.name} should keep them apart",
+            f"{counted(count, 'pair')} of rows of {index.table} violate the exclusion constraint {index.name}",
             rows=rows,
-            samples=tuple(shown(names, found) for found in look.texts(some)),
+            samples=tuple(shown(names, found) for found in reader.texts(some)),
         )
     ]
 
@@ -65,8 +64,8 @@ def _look(index: Index, look: Look, sample: float | None) -> Sequence[Found]:
 EXCLUSION = Kind(
     "exclusion",
     "exclusion constraints",
-    "No two rows conflict by an exclusion constraint (or a key WITHOUT OVERLAPS). Tables of more than 3,000 rows are "
-    "listed as not looked at.",
+    "No two rows violate an exclusion constraint (or a key WITHOUT OVERLAPS). Tables of more than 3,000 rows are "
+    "listed as not checked.",
     ("quick", "full"),
     "blocker",
     _find,

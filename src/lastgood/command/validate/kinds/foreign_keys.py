@@ -1,4 +1,4 @@
-"""Foreign keys that are declared: every row is looked up, whatever the catalogue claims."""
+"""Declared foreign keys: every row is looked up, even if the catalogue calls the key valid."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import partial
 from psycopg import sql
 
 from lastgood.command.validate.catalogue import Catalogue, Relation
-from lastgood.command.validate.look import Look
+from lastgood.command.validate.look import Reader
 from lastgood.command.validate.rule import SAMPLES, Found, Kind, Mode, Rule, Task, shown, values
 from lastgood.postgres import integrity
 from lastgood.postgres.integrity import Key
@@ -20,7 +20,7 @@ def _find(catalogue: Catalogue, mode: Mode) -> Iterator[Task]:
         child = catalogue.by_name.get((key.schema_name, key.table))
         parent = catalogue.by_name.get((key.other_schema, key.other))
         if child is None or parent is None:
-            continue  # a foreign table, or made after the catalogue was read
+            continue  # a foreign table, or created after the catalogue was read
         rule = Rule(
             f"foreign_key:{key.schema_name}.{key.table}.{key.name}",
             "foreign_key",
@@ -30,45 +30,45 @@ def _find(catalogue: Catalogue, mode: Mode) -> Iterator[Task]:
 
 
 def task(rule: Rule, key: Key, child: Relation, parent: Relation) -> Task:
-    """Looks up the rows of ``child`` in ``parent``."""
+    """Build the task that looks up the rows of ``child`` in ``parent``."""
     return Task(
         (rule,),
-        partial(_look, key, child),
+        partial(_check, key, child),
         pages=child.pages,
-        # Each value is looked for by an index, or the parent is read once, whichever is less.
-        beside=min(parent.pages, child.rows),
+        # Values are looked up by index, or the parent is scanned once, whichever is cheaper.
+        extra_pages=min(parent.pages, child.rows),
         sampled=True,
         relations=(child.oid, parent.oid),
     )
 
 
-def _look(key: Key, child: Relation, look: Look, sample: float | None) -> Sequence[Found]:
+def _check(key: Key, child: Relation, reader: Reader, sample: float | None) -> Sequence[Found]:
     orphans = integrity.orphans(key, sample)
-    (count,) = look.row(sql.SQL("SELECT count(*) ") + orphans)
-    told = "" if key.validated else "the key is NOT VALID: the server never looked at all rows"
+    (count,) = reader.row(sql.SQL("SELECT count(*) ") + orphans)
+    note = "" if key.validated else "the key is NOT VALID: the server has not checked all rows"
     if not count:
-        hint = "" if key.validated or sample is not None else f"Make it valid: {_validate(look, key)}"
-        return [Found(said=told and f"{told}, but all have a match", hint=hint, sampled=sample)]
+        hint = "" if key.validated or sample is not None else f"Validate it: {_validate(reader, key)}"
+        return [Found(message=note and f"{note}, but all have a match", hint=hint, sampled=sample)]
     names = (*child.key, *(each for each in key.columns if each not in child.key))
     query = sql.SQL("SELECT {} {} LIMIT {}").format(values(names), orphans, SAMPLES)
     columns = ", ".join(key.columns)
-    said = (
+    message = (
         f"{counted(count, 'row')} of {child} {'has' if count == 1 else 'have'} no match for {columns} in "
         f"{key.other_schema}.{key.other} ({', '.join(key.keys)})"
     )
     return [
         Found(
             count,
-            f"{said}; {told}" if told else said,
-            samples=tuple(shown(names, texts) for texts in look.texts(query)),
+            f"{message}; {note}" if note else message,
+            samples=tuple(shown(names, texts) for texts in reader.texts(query)),
             sampled=sample,
-            query=look.text(sql.SQL("SELECT l.* ") + integrity.orphans(key)),
+            query=reader.text(sql.SQL("SELECT l.* ") + integrity.orphans(key)),
         )
     ]
 
 
-def _validate(look: Look, key: Key) -> str:
-    return look.text(
+def _validate(reader: Reader, key: Key) -> str:
+    return reader.text(
         sql.SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}").format(
             sql.Identifier(key.schema_name, key.table), sql.Identifier(key.name)
         )
@@ -78,8 +78,8 @@ def _validate(look: Look, key: Key) -> str:
 FOREIGN_KEYS = Kind(
     "foreign_key",
     "foreign keys",
-    "Each row of a declared foreign key has its match, whatever the catalogue says of it. Keys that are NOT VALID or "
-    "NOT ENFORCED only warn.",
+    "Each row of a declared foreign key has its match, even if the catalogue calls the key valid. Violations of keys "
+    "that are NOT VALID or NOT ENFORCED only warn.",
     ("quick", "full"),
     "blocker",
     _find,

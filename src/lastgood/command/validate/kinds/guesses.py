@@ -1,4 +1,4 @@
-"""Foreign keys that nobody declared, guessed from names: ``contact_id`` and a table ``contacts`` with a key ``id``."""
+"""Undeclared foreign keys, inferred from names: ``contact_id`` and a table ``contacts`` with a key ``id``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from psycopg import sql
 
 from lastgood.command.validate.catalogue import Catalogue, Column, Relation
 from lastgood.command.validate.kinds import foreign_keys
-from lastgood.command.validate.look import Look
+from lastgood.command.validate.look import Reader
 from lastgood.command.validate.rule import Found, Kind, Mode, Rule, Task
 from lastgood.postgres import integrity
 from lastgood.postgres.integrity import Key
@@ -21,7 +21,7 @@ _IRREGULAR = {"person": "people", "child": "children", "man": "men", "woman": "w
 
 
 def plurals(word: str) -> tuple[str, ...]:
-    """What a table of such things may be called: ``company`` gives ``companies``, ``company`` and ``companys``."""
+    """Return possible table names for a word: ``company`` gives ``companies``, ``companys`` and ``company``."""
     stem, _, last = word.rpartition("_")
     lead = f"{stem}_" if stem else ""
     found = [lead + _IRREGULAR[last]] if last in _IRREGULAR else []
@@ -33,7 +33,7 @@ def plurals(word: str) -> tuple[str, ...]:
 
 
 def table_of(catalogue: Catalogue, schema: str, word: str) -> Relation | None:
-    """The one table that holds such things: in that schema, or the only one of that name elsewhere."""
+    """Return the table for a word: in that schema, or the only one with that name elsewhere."""
     for name in plurals(word):
         here = catalogue.by_name.get((schema, name))
         if here is not None and here.kind in "rp":
@@ -45,7 +45,7 @@ def table_of(catalogue: Catalogue, schema: str, word: str) -> Relation | None:
 
 
 def match(column: Column, other: Column) -> bool:
-    """Whether values of both can be compared as a foreign key's."""
+    """Whether values of both columns can be compared as in a foreign key."""
     return any(
         column.type in family and other.type in family
         for family in (_INTEGERS, _TEXTS, frozenset({column.type} if not column.domain else ()))
@@ -82,9 +82,9 @@ def _find(catalogue: Catalogue, mode: Mode) -> Iterator[Task]:
             known = foreign_keys.task(rule, key, child, parent)
             yield Task(
                 known.rules,
-                partial(_look, known, child, column.name),
+                partial(_check, known, child, column.name),
                 known.pages,
-                known.beside,
+                known.extra_pages,
                 True,
                 known.relations,
             )
@@ -108,11 +108,11 @@ def _key(child: Relation, column: Column, parent: Relation, other: Column) -> Ke
     )
 
 
-def _look(known: Task, child: Relation, column: str, look: Look, sample: float | None) -> Sequence[Found]:
-    (found,) = known.run(look, sample)
+def _check(known: Task, child: Relation, column: str, reader: Reader, sample: float | None) -> Sequence[Found]:
+    (found,) = known.run(reader, sample)
     if not found.violations:
         return [found]
-    given = look.row(
+    given = reader.row(
         sql.SQL("SELECT count(l.{}) FROM {} l{}").format(
             sql.Identifier(column), child.only, integrity.tablesample(sample)
         )
@@ -120,7 +120,7 @@ def _look(known: Task, child: Relation, column: str, look: Look, sample: float |
     if found.violations == given:
         return [
             Found(
-                said=f"none of the {counted(given, 'row')} has a match: {column} is no key of that table",
+                message=f"none of the {counted(given, 'row')} has a match, so {column} does not refer to that table",
                 skipped="unavailable",
                 sampled=sample,
             )
@@ -128,8 +128,8 @@ def _look(known: Task, child: Relation, column: str, look: Look, sample: float |
     return [
         Found(
             found.violations,
-            f"{found.said} (a guess by the names: no foreign key is declared)",
-            f'If it is no such key, add "guessed_key:{child}.{column}" to "ignore" in the table [validate].',
+            f"{found.message} (inferred from names: no foreign key is declared)",
+            f'If the column is no such key, add "guessed_key:{child}.{column}" to "ignore" in [validate].',
             samples=found.samples,
             sampled=sample,
             query=found.query,
@@ -140,8 +140,8 @@ def _look(known: Task, child: Relation, column: str, look: Look, sample: float |
 GUESSES = Kind(
     "guessed_key",
     "guessed foreign keys",
-    "Columns like contact_id, without a declared key, have a match in a table like contacts, where the types fit. "
-    "Where no value at all has one, the guess was wrong.",
+    "Columns like contact_id without a declared key have a match in a table like contacts, if the types fit. If no "
+    "value has a match, the guess was wrong.",
     ("quick", "full"),
     "warning",
     _find,

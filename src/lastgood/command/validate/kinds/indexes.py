@@ -1,4 +1,4 @@
-"""Indexes: those that the server knows to be unusable, and with amcheck what is in the others."""
+"""Indexes: invalid ones by the catalogue, and the contents of the others with amcheck."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import psycopg
 from psycopg import sql
 
 from lastgood.command.validate.catalogue import Catalogue
-from lastgood.command.validate.look import Look
+from lastgood.command.validate.look import Reader
 from lastgood.command.validate.rule import Found, Kind, Mode, Rule, Task, already
 
 _INVALID = """
@@ -46,28 +46,28 @@ def _broken(catalogue: Catalogue) -> Iterator[Task]:
             continue
         qualified = sql.Identifier(schema, name)
         if partitioned:
-            said = f"the index {schema}.{name} of {relation} is not complete: not all partitions have theirs"
+            message = f"index {schema}.{name} of {relation} is incomplete: not all partitions have an index"
             hint = "Attach the missing ones with ALTER INDEX … ATTACH PARTITION."
         else:
-            state = "not ready: rows that are written do not get into it" if not ready else "invalid: no query uses it"
-            said = (
-                f"the index {schema}.{name} of {relation} is {state}"
+            state = "not ready: new rows are not added to it" if not ready else "invalid: queries do not use it"
+            message = (
+                f"index {schema}.{name} of {relation} is {state}"
                 if not valid or not ready
-                else (f"the index {schema}.{name} of {relation} is being dropped")
+                else f"index {schema}.{name} of {relation} is being dropped"
             )
             command = sql.SQL("REINDEX INDEX CONCURRENTLY {}").format(qualified).as_string(catalogue.connection)
-            hint = f"Build it again: {command}"
+            hint = f"Rebuild it: {command}"
         rule = Rule(f"index:{schema}.{name}", "index", "blocker" if constraint else "warning")
-        yield already(rule, Found(1, said, hint))
+        yield already(rule, Found(1, message, hint))
 
 
 def _contents(catalogue: Catalogue, mode: Mode) -> Iterator[Task]:
     installed = catalogue.connection.execute(_EXTENSION).fetchone()
     if installed is None:
         missing = Found(
-            said="the extension amcheck is not in this database, so what is in indexes was not compared with "
-            "their tables",
-            hint="A superuser can add it: CREATE EXTENSION amcheck",
+            message="the extension amcheck is not installed in this database, so the contents of indexes were not "
+            "compared with their tables",
+            hint="As a superuser, run: CREATE EXTENSION amcheck",
             skipped="unavailable",
         )
         yield already(Rule("index_content", "index_content"), missing)
@@ -79,25 +79,25 @@ def _contents(catalogue: Catalogue, mode: Mode) -> Iterator[Task]:
                 (Rule(f"index_content:{schema}.{name}", "index_content"),),
                 partial(_compare, installed[0], oid, f"{schema}.{name}"),
                 pages=relation.pages,
-                beside=pages,
+                extra_pages=pages,
                 relations=(table,),
             )
 
 
-def _compare(extension: str, oid: int, name: str, look: Look, sample: float | None) -> Sequence[Found]:
+def _compare(extension: str, oid: int, name: str, reader: Reader, sample: float | None) -> Sequence[Found]:
     check = sql.SQL("SELECT {}.bt_index_check({}::oid::regclass, true)").format(sql.Identifier(extension), oid)
     try:
-        look.rows(check)
+        reader.rows(check)
     except psycopg.Error as error:
-        # Only these say that the index is wrong; others that it could not be looked at.
+        # Only these errors mean a damaged index; others, that it could not be checked.
         if error.sqlstate not in ("XX001", "XX002"):
             raise
         return [
             Found(
                 1,
-                f"the index {name} is damaged: {error.diag.message_primary}",
-                f"Build it again: REINDEX INDEX CONCURRENTLY {name}; and find out what damaged it (disk, collation, a "
-                "copied data folder)",
+                f"index {name} is corrupt: {error.diag.message_primary}",
+                f"Rebuild it with REINDEX INDEX CONCURRENTLY {name}, and find the cause (disk, collation, a copied "
+                "data directory)",
             )
         ]
     return [Found()]
@@ -106,8 +106,8 @@ def _compare(extension: str, oid: int, name: str, look: Look, sample: float | No
 INDEXES = Kind(
     "index",
     "indexes",
-    "No index is invalid or not ready (a CREATE INDEX CONCURRENTLY that failed, a partition without its own). Only "
-    "those of a constraint stop.",
+    "No index is invalid or not ready (a failed CREATE INDEX CONCURRENTLY, a partition without an index). Only indexes "
+    "of constraints are blockers.",
     ("quick", "full"),
     "blocker or warning",
     _invalid,
@@ -115,8 +115,8 @@ INDEXES = Kind(
 CONTENTS = Kind(
     "index_content",
     "contents of indexes",
-    "Each btree index is in order and has every row of its table: amcheck's bt_index_check, where the extension is "
-    "installed. It is never installed for this.",
+    "Each btree index is in order and contains every row of its table, by bt_index_check of amcheck, if that extension "
+    "is installed. lastgood does not install it.",
     ("full",),
     "blocker",
     _contents,

@@ -1,4 +1,4 @@
-"""The user's own rules, from ``lastgood.toml``: a query, what it must give, and how much that matters."""
+"""The user's own rules from ``lastgood.toml``: a query, its expected result, and a weight."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from pglast import parse_sql, parser
 from psycopg import sql
 
 from lastgood.command.validate.catalogue import Catalogue
-from lastgood.command.validate.look import Look
+from lastgood.command.validate.look import Reader
 from lastgood.command.validate.rule import SAMPLES, Found, Kind, Mode, Rule, Task, shown
 from lastgood.config import tables
 from lastgood.text.units import counted
 
 KIND = "own"
 _CURSOR = "lastgood_rule"
-# What is not the rule's fault, and told of every kind of rule in the same way.
+# Errors not caused by the rule; they are reported alike for all kinds.
 _NOT_ITS_FAULT = ("57014", "55P03", "42501", "40001")
-# Refused because it would change something: in a read-only transaction, or in a cursor.
+# Rejected because the query would write: in a read-only transaction, or in a cursor.
 _WRITES = ("25006", "0A000")
 _BOOL = 16
 _NUMBERS = frozenset({20, 21, 23, 26, 700, 701, 1700})
@@ -30,52 +30,52 @@ Value = Decimal | bool | str | None
 
 
 class _Wrong(Exception):
-    """The rule can't be tried; says why."""
+    """The rule cannot be evaluated; the text is the reason."""
 
 
 def _find(catalogue: Catalogue, mode: Mode) -> Iterator[Task]:
     for each in catalogue.settings.rules:
         if mode == "full" or each.quick:
-            yield Task((Rule(each.name, KIND, each.severity, weight=each.weight),), partial(_look, each))
+            yield Task((Rule(each.name, KIND, each.severity, weight=each.weight),), partial(_check, each))
 
 
-def _look(rule: tables.Rule, look: Look, sample: float | None) -> Sequence[Found]:
-    look.rows(sql.SQL("SELECT pg_catalog.set_config('search_path', %s, true)"), [look.path])
+def _check(rule: tables.Rule, reader: Reader, sample: float | None) -> Sequence[Found]:
+    reader.rows(sql.SQL("SELECT pg_catalog.set_config('search_path', %s, true)"), [reader.path])
     try:
         if rule.expect is None and rule.at_least is None and rule.at_most is None:
-            found = _violations(rule, look)
+            found = _violations(rule, reader)
         else:
-            found = _value(rule, look)
+            found = _value(rule, reader)
     except _Wrong as error:
-        found = Found(said=f"cannot be tried: {error}", failed=True)
+        found = Found(message=f"cannot evaluate the rule: {error}", failed=True)
     except psycopg.Error as error:
-        if look.connection.closed or error.sqlstate is None or error.sqlstate in _NOT_ITS_FAULT:
+        if reader.connection.closed or error.sqlstate is None or error.sqlstate in _NOT_ITS_FAULT:
             raise
-        only = "rules only read: " if error.sqlstate in _WRITES else ""
-        found = Found(said=f"cannot be tried: {only}{error.diag.message_primary}", failed=True)
+        only = "rules must not write: " if error.sqlstate in _WRITES else ""
+        found = Found(message=f"cannot evaluate the rule: {only}{error.diag.message_primary}", failed=True)
     if found.failed:
-        found = replace(found, hint=f'Mend the query of the rule "{rule.name}" in lastgood.toml.', percent=0.0)
+        found = replace(found, hint=f'Fix the query of rule "{rule.name}" in lastgood.toml.', percent=0.0)
     return [replace(found, query=rule.query)]
 
 
-def _violations(rule: tables.Rule, look: Look) -> Found:
-    """Its rows are the violations."""
-    names, rows = _open(look, rule.query, SAMPLES)
+def _violations(rule: tables.Rule, reader: Reader) -> Found:
+    """Evaluate a rule whose rows are the violations."""
+    names, rows = _open(reader, rule.query, SAMPLES)
     count = len(rows)
     if count == SAMPLES:
-        count += look.connection.execute(sql.SQL("MOVE FORWARD ALL FROM {}").format(_cursor())).rowcount
-    look.connection.execute(sql.SQL("CLOSE {}").format(_cursor()))
+        count += reader.connection.execute(sql.SQL("MOVE FORWARD ALL FROM {}").format(_cursor())).rowcount
+    reader.connection.execute(sql.SQL("CLOSE {}").format(_cursor()))
     samples = tuple(shown(names, [None if value is None else str(value) for value in row]) for row in rows)
     if rule.of is None:
-        return Found(count, f"{counted(count, 'row')} where none is expected" if count else "", samples=samples)
-    total = _number(_one(look, rule.of, '"of"'), '"of"')
+        return Found(count, f"{counted(count, 'row')} found, none expected" if count else "", samples=samples)
+    total = _number(_one(reader, rule.of, '"of"'), '"of"')
     percent = 100.0 if total <= 0 else max(0.0, 100.0 * float(total - count) / float(total))
     good = max(Decimal(0), total - count)
     return Found(
         count,
-        f"{good:,} of {total:,} rows are good, {percent:.1f} %"
-        + (f"; at least {rule.threshold:g} % must be" if percent < rule.threshold < 100 else "")
-        + (f'; the query gives {counted(count, "row")}, which is more than "of" counts' if count > total else ""),
+        f"{good:,} of {total:,} rows are valid, {percent:.1f} %"
+        + (f"; at least {rule.threshold:g} % expected" if percent < rule.threshold < 100 else "")
+        + (f'; the query returns {counted(count, "row")}, more than "of" counts' if count > total else ""),
         rows=int(total),
         samples=samples,
         percent=percent,
@@ -83,14 +83,14 @@ def _violations(rule: tables.Rule, look: Look) -> Found:
     )
 
 
-def _value(rule: tables.Rule, look: Look) -> Found:
-    """It gives one value."""
-    value = _one(look, rule.query, "the query")
+def _value(rule: tables.Rule, reader: Reader) -> Found:
+    """Evaluate a rule whose query returns one value."""
+    value = _one(reader, rule.query, "the query")
     if rule.expect is not None:
         good = _equal(value, rule.expect)
-        # Where only the types differ, quotes tell the text from the number or truth value.
+        # If only the types differ, quotes distinguish the text from the number or boolean.
         alike = not good and _written(value) == _written(rule.expect)
-        found, wanted = _written(value, alike), f"{_written(rule.expect, alike)} is expected"
+        found, wanted = _written(value, alike), f"expected {_written(rule.expect, alike)}"
     else:
         number, found = _number(value, "the query"), _written(value)
         good = not (
@@ -99,13 +99,13 @@ def _value(rule: tables.Rule, look: Look) -> Found:
         )
         limits = [f"at least {rule.at_least:g}"] if rule.at_least is not None else []
         limits += [f"at most {rule.at_most:g}"] if rule.at_most is not None else []
-        wanted = f"{' and '.join(limits)} is expected"
-    said = f"the value is {found}" if good else f"the value is {found}, and {wanted}"
-    return Found(0 if good else 1, said, passes=good)
+        wanted = f"expected {' and '.join(limits)}"
+    message = f"the value is {found}" if good else f"the value is {found}, {wanted}"
+    return Found(0 if good else 1, message, passes=good)
 
 
 def _written(value: Value | float, quoted: bool = False) -> str:
-    """As SQL and TOML write it."""
+    """Render a value as in SQL and TOML."""
     if value is None:
         return "NULL"
     if isinstance(value, bool):
@@ -117,16 +117,16 @@ def _cursor() -> sql.Identifier:
     return sql.Identifier(_CURSOR)
 
 
-def _open(look: Look, query: str, count: int) -> tuple[list[str], list[tuple[Value, ...]]]:
-    """Opens a cursor for a query of the user's; the names of its columns, and its first rows."""
-    _ = look.left
+def _open(reader: Reader, query: str, count: int) -> tuple[list[str], list[tuple[Value, ...]]]:
+    """Open a cursor for a query of the user. Return its column names and first rows."""
+    _ = reader.left
     text = query.strip().rstrip(";")
     _refuse_other_than_one_select(text)
-    # The user's own text, from his own file. By the extended protocol, which takes one command only: a COMMIT in it
-    # would end the transaction that keeps it from writing.
+    # The user's own text, from their own file. The extended protocol accepts only one command: a COMMIT in the text
+    # would end the read-only transaction.
     declare = sql.SQL("DECLARE {} NO SCROLL CURSOR FOR ").format(_cursor()) + sql.SQL(text)
-    look.connection.execute(declare, binary=True)
-    cursor = look.connection.execute(sql.SQL("FETCH {} FROM {}").format(count, _cursor()))
+    reader.connection.execute(declare, binary=True)
+    cursor = reader.connection.execute(sql.SQL("FETCH {} FROM {}").format(count, _cursor()))
     result = cursor.pgresult
     assert result is not None, "FETCH has a result"
     types = [result.ftype(column) for column in range(result.nfields)]
@@ -138,7 +138,7 @@ def _open(look: Look, query: str, count: int) -> tuple[list[str], list[tuple[Val
 
 
 def _read(value: bytes | None, type_: int) -> Value:
-    """Numbers and truth values as such, all others as text: Python has no time stamp that is infinite."""
+    """Convert numbers and booleans; other values stay text, because Python has no infinite time stamp."""
     if value is None:
         return None
     text = value.decode("utf-8", "replace")
@@ -151,26 +151,26 @@ def _refuse_other_than_one_select(text: str) -> None:
     try:
         statements = parse_sql(text)
     except parser.ParseError:
-        return  # the server's grammar may be newer than ours; it will say what is wrong
+        return  # the server's grammar may be newer; it reports the error
     if len(statements) != 1:
-        raise _Wrong(f"it must be one SELECT, and is {len(statements)} commands")
+        raise _Wrong(f"it must be one SELECT, not {len(statements)} commands")
     if type(statements[0].stmt).__name__ != "SelectStmt":
-        raise _Wrong("it must be a SELECT: rules only read")
+        raise _Wrong("it must be a SELECT")
 
 
-def _one(look: Look, query: str, what: str) -> Value:
-    names, rows = _open(look, query, 2)
-    look.connection.execute(sql.SQL("CLOSE {}").format(_cursor()))
+def _one(reader: Reader, query: str, what: str) -> Value:
+    names, rows = _open(reader, query, 2)
+    reader.connection.execute(sql.SQL("CLOSE {}").format(_cursor()))
     if len(names) != 1 or len(rows) != 1:
         columns = "1 column" if len(names) == 1 else f"{len(names)} columns"
         count = {0: "no row", 1: "1 row"}.get(len(rows), "several rows")
-        raise _Wrong(f"{what} must give one value, and gives {count} with {columns}")
+        raise _Wrong(f"{what} must return one value, but returns {count} with {columns}")
     return rows[0][0]
 
 
 def _number(value: Value, what: str) -> Decimal:
     if not isinstance(value, Decimal) or value.is_nan():
-        raise _Wrong(f"{what} must give a number, and gives {'NULL' if value is None else repr(str(value))}")
+        raise _Wrong(f"{what} must return a number, but returns {'NULL' if value is None else repr(str(value))}")
     return Decimal(str(value))
 
 
@@ -185,7 +185,7 @@ def _equal(value: Value, expected: tables.Expected) -> bool:
 OWN = Kind(
     KIND,
     "your own rules",
-    "What you write into lastgood.toml as [[validate.rules]].",
+    "The rules that you define in lastgood.toml as [[validate.rules]].",
     ("quick", "full"),
     "blocker or warning",
     _find,

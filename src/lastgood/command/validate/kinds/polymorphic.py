@@ -1,4 +1,4 @@
-"""Pairs of columns that refer to rows of several tables: ``owner_type`` says of which, ``owner_id`` says which row."""
+"""Pairs of columns that refer to rows of several tables: ``owner_type`` names the table, ``owner_id`` the row."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from psycopg import sql
 
 from lastgood.command.validate.catalogue import Catalogue, Relation
 from lastgood.command.validate.kinds.guesses import match, table_of
-from lastgood.command.validate.look import Look
+from lastgood.command.validate.look import Reader
 from lastgood.command.validate.rule import SAMPLES, Found, Kind, Mode, Rule, Task, already, shown, values
 from lastgood.postgres.integrity import tablesample
 from lastgood.text.units import counted
 
 _TEXTS = frozenset({25, 1043})
-# More kinds of things than this are not told by a column of types.
+# A column with more values is not a type column.
 _MOST_TYPES = 200
 
 
 def _find(catalogue: Catalogue, mode: Mode) -> Iterator[Task]:
-    told = set()
+    configured = set()
     for each in catalogue.settings.polymorphic:
         rule = Rule(f"polymorphic:{each.table}.{each.id_column}", "polymorphic")
-        told.add((each.table, each.id_column))
+        configured.add((each.table, each.id_column))
         table = _named(catalogue, each.table)
-        problem = f"there is no table {each.table}" if table is None else ""
+        problem = f"table {each.table} does not exist" if table is None else ""
         for name in (each.type_column, each.id_column):
             if table is not None and table.column(name) is None:
                 problem = f"{table} has no column {name}"
@@ -34,11 +34,11 @@ def _find(catalogue: Catalogue, mode: Mode) -> Iterator[Task]:
         for value, name in each.targets.items():
             target = _named(catalogue, name)
             if target is None or len(target.key) != 1:
-                problem = problem or f"there is no table {name} with a primary key of one column"
+                problem = problem or f"there is no table {name} with a single-column primary key"
             else:
                 targets[value] = target
         if problem or table is None:
-            found = Found(said=f"{problem}: [[validate.polymorphic]] in lastgood.toml names it", failed=True)
+            found = Found(message=f"{problem}, but [[validate.polymorphic]] in lastgood.toml names it", failed=True)
             yield already(rule, found)
         else:
             yield _task(rule, table, each.type_column, each.id_column, targets, None)
@@ -50,7 +50,7 @@ def _find(catalogue: Catalogue, mode: Mode) -> Iterator[Task]:
             other = table.column(f"{word}_id")
             if column.name == word or other is None or column.type not in _TEXTS:
                 continue
-            if (str(table), other.name) not in told:
+            if (str(table), other.name) not in configured:
                 rule = Rule(f"guessed_polymorphic:{table}.{other.name}", "guessed_polymorphic", "warning", guess=True)
                 yield _task(rule, table, column.name, other.name, None, catalogue)
 
@@ -70,7 +70,7 @@ def _task(
 ) -> Task:
     return Task(
         (rule,),
-        partial(_look, table, type_column, id_column, targets, catalogue),
+        partial(_check, table, type_column, id_column, targets, catalogue),
         pages=2 * table.pages,
         sampled=True,
         relations=(table.oid, *(each.oid for each in (targets or {}).values())),
@@ -78,32 +78,34 @@ def _task(
 
 
 def _guessed(catalogue: Catalogue, table: Relation, value: str) -> Relation | None:
-    """``Contact`` and ``Crm::Contact`` are rows of ``contacts``."""
+    """Return the table of a type name: ``contacts`` for ``Contact`` and ``Crm::Contact``."""
     word = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", value.rpartition("::")[2]).lower()
     found = table_of(catalogue, table.schema_name, word)
     return found if found is not None and len(found.key) == 1 else None
 
 
-def _look(
+def _check(
     table: Relation,
     type_column: str,
     id_column: str,
     targets: Mapping[str, Relation] | None,
     catalogue: Catalogue | None,
-    look: Look,
+    reader: Reader,
     sample: float | None,
 ) -> Sequence[Found]:
     kind, number, part = sql.Identifier(type_column), sql.Identifier(id_column), tablesample(sample)
-    types = look.texts(
+    types = reader.texts(
         sql.SQL(
             "SELECT l.{}::text, count(*) FROM {} l{} WHERE l.{} IS NOT NULL AND l.{} IS NOT NULL GROUP BY 1 LIMIT {}"
         ).format(kind, table.only, part, kind, number, _MOST_TYPES + 1)
     )
     if len(types) > _MOST_TYPES:
-        return [Found(said=f"{type_column} has more than {_MOST_TYPES} values", skipped="unavailable", sampled=sample)]
+        return [
+            Found(message=f"{type_column} has more than {_MOST_TYPES} values", skipped="unavailable", sampled=sample)
+        ]
     column = table.column(id_column)
     names = (*table.key, *(each for each in (type_column, id_column) if each not in table.key))
-    total, said, samples, unknown, queries = 0, list[str](), list[str](), list[str](), list[str]()
+    total, parts, samples, unknown, queries = 0, list[str](), list[str](), list[str](), list[str]()
     for value, rows in sorted((kind or "", int(rows or 0)) for kind, rows in types):
         target = _guessed(catalogue, table, value) if catalogue is not None else (targets or {}).get(value)
         other = target.column(target.key[0]) if target is not None else None
@@ -117,25 +119,25 @@ def _look(
         orphans = sql.SQL("FROM {} l{} WHERE l.{}::text = {} AND l.{} IS NOT NULL AND NOT EXISTS ").format(
             table.only, part, kind, sql.Literal(value), number
         ) + sql.SQL("(SELECT FROM {} r WHERE {})").format(target.only, equal)
-        (lost,) = look.row(sql.SQL("SELECT count(*) ") + orphans)
+        (lost,) = reader.row(sql.SQL("SELECT count(*) ") + orphans)
         if lost == 0 or (lost == rows and catalogue is not None):
-            continue  # a guess by which no row at all fits was wrong
+            continue  # if no row matches, the guess was wrong
         total += lost
-        said.append(
+        parts.append(
             f"{counted(lost, 'row')} with {type_column} {value} {'has' if lost == 1 else 'have'} no match in {target}"
         )
         some = sql.SQL("SELECT {} {} LIMIT {}").format(values(names), orphans, SAMPLES)
-        samples += [shown(names, texts) for texts in look.texts(some)]
-        queries.append(look.text(sql.SQL("SELECT l.* ") + orphans))
+        samples += [shown(names, texts) for texts in reader.texts(some)]
+        queries.append(reader.text(sql.SQL("SELECT l.* ") + orphans))
     if unknown and catalogue is None:
-        said.append(f"{type_column} has values that [[validate.polymorphic]] does not name: {', '.join(unknown[:5])}")
+        parts.append(f"{type_column} has values that [[validate.polymorphic]] does not name: {', '.join(unknown[:5])}")
     if not total:
         return [Found(sampled=sample)]
-    whole = f"{table}: {'; '.join(said)}"
+    whole = f"{table}: {'; '.join(parts)}"
     return [
         Found(
             total,
-            f"{whole} (a guess by the names)" if catalogue is not None else whole,
+            f"{whole} (inferred from names)" if catalogue is not None else whole,
             samples=tuple(samples[:SAMPLES]),
             sampled=sample,
             query="; ".join(queries),
@@ -146,7 +148,7 @@ def _look(
 POLYMORPHIC = Kind(
     "polymorphic",
     "polymorphic pairs",
-    "Each row of a pair of columns that [[validate.polymorphic]] names has its match in the table that its type names.",
+    "Each row of a pair of columns in [[validate.polymorphic]] has its match in the table that its type names.",
     ("quick", "full"),
     "blocker",
     _find,
@@ -154,7 +156,7 @@ POLYMORPHIC = Kind(
 GUESSED = Kind(
     "guessed_polymorphic",
     "guessed polymorphic pairs",
-    "The same for columns called like owner_type and owner_id, where the type is the name of a table.",
+    "The same for columns named like owner_type and owner_id, if the type is the name of a table.",
     ("quick", "full"),
     "warning",
 )

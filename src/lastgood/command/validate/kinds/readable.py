@@ -1,4 +1,4 @@
-"""Whether the data can be read at all: every value of every row, those outside of the table (TOAST) too."""
+"""Readability: every value of every row can be read, including values in TOAST tables."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import psycopg
 from psycopg import sql
 
 from lastgood.command.validate.catalogue import Catalogue, Column, Relation
-from lastgood.command.validate.look import Look
+from lastgood.command.validate.look import Reader
 from lastgood.command.validate.rule import Found, Kind, Mode, Rule, Task
 
 _BYTEA = 17
@@ -21,14 +21,14 @@ def _find(catalogue: Catalogue, mode: Mode) -> Iterator[Task]:
         if relation.kind in "rm" and relation.populated:
             yield Task(
                 (Rule(f"readable:{relation}", "readable"),),
-                partial(_look, relation),
+                partial(_check, relation),
                 pages=relation.pages,
                 relations=(relation.oid,),
             )
 
 
 def _read(column: Column) -> sql.Composed:
-    """An expression that needs the whole value; that of texts is checked for being valid in its encoding, too."""
+    """Return an expression that reads the whole value. Texts are also checked for valid encoding."""
     name = sql.Identifier(column.name)
     if column.type == _BYTEA:
         return sql.SQL("count(pg_catalog.md5({}))").format(name)
@@ -37,33 +37,33 @@ def _read(column: Column) -> sql.Composed:
     ).format(name)
 
 
-def _look(relation: Relation, look: Look, sample: float | None) -> Sequence[Found]:
+def _check(relation: Relation, reader: Reader, sample: float | None) -> Sequence[Found]:
     columns = [each for each in relation.columns if each.varies or each.domain]
     wanted = sql.SQL(", ").join([sql.SQL("count(*)"), *map(_read, columns)])
     query = sql.SQL("SELECT {} FROM {}").format(wanted, relation.only)
     try:
-        with look.connection.transaction():
-            return [Found(rows=look.row(query)[0])]
+        with reader.connection.transaction():
+            return [Found(rows=reader.row(query)[0])]
     except psycopg.Error as error:
-        # Bytes that are no text, pages and values that are damaged, files that are missing.
+        # Invalid encoding, damaged pages and values, missing files.
         if (error.sqlstate or "")[:2] not in ("22", "54", "58", "XX"):
             raise
-        said = f"{error.diag.message_primary} [SQLSTATE {error.sqlstate}]"
-    where = _where(relation, columns, look)
+        message = f"{error.diag.message_primary} [SQLSTATE {error.sqlstate}]"
+    where = _where(relation, columns, reader)
     return [
         Found(
             1,
-            f"not all of {relation} can be read: {said}",
-            "Don't write to it. What is readable can be copied row by row; a restore point from before has the rest.",
+            f"{relation} is not fully readable: {message}",
+            "Do not write to it. Copy the readable rows one by one, and get the rest from an earlier restore point.",
             samples=(where,) if where else (),
         )
     ]
 
 
-def _fails(query: sql.Composed, look: Look) -> bool:
+def _fails(query: sql.Composed, reader: Reader) -> bool:
     try:
-        with look.connection.transaction():
-            look.rows(query)
+        with reader.connection.transaction():
+            reader.rows(query)
     except psycopg.Error as error:
         if (error.sqlstate or "")[:2] in ("22", "54", "58", "XX"):
             return True
@@ -71,11 +71,11 @@ def _fails(query: sql.Composed, look: Look) -> bool:
     return False
 
 
-def _where(relation: Relation, columns: Sequence[Column], look: Look) -> str:
-    """The first column that can't be read, and the first row by its primary key, where that is an integer."""
+def _where(relation: Relation, columns: Sequence[Column], reader: Reader) -> str:
+    """Return the first unreadable column, and the first row by its primary key if that is an integer."""
     for column in columns:
         query = sql.SQL("SELECT {} FROM {}").format(_read(column), relation.only)
-        if _fails(query, look):
+        if _fails(query, reader):
             break
     else:
         return ""
@@ -83,11 +83,11 @@ def _where(relation: Relation, columns: Sequence[Column], look: Look) -> str:
     if key is None or key.type not in _INTEGERS:
         return f"column {column.name}"
     name = sql.Identifier(key.name)
-    low, high = look.row(sql.SQL("SELECT min({0})::int8, max({0})::int8 FROM {1}").format(name, relation.only))
-    # Each step reads half of what the step before read, where an index leads to the rows.
+    low, high = reader.row(sql.SQL("SELECT min({0})::int8, max({0})::int8 FROM {1}").format(name, relation.only))
+    # With an index, each step reads half as much as the step before.
     while low < high:
         middle = (low + high) // 2
-        if _fails(query + sql.SQL(" WHERE {} BETWEEN {} AND {}").format(name, low, middle), look):
+        if _fails(query + sql.SQL(" WHERE {} BETWEEN {} AND {}").format(name, low, middle), reader):
             high = middle
         else:
             low = middle + 1
@@ -97,7 +97,7 @@ def _where(relation: Relation, columns: Sequence[Column], look: Look) -> str:
 READABLE = Kind(
     "readable",
     "readable data",
-    "Every value of every row can be read, those stored outside of the table too, and texts are valid in the "
+    "Every value of every row can be read, including values stored outside the table, and texts are valid in the "
     "database's encoding.",
     ("full",),
     "blocker",

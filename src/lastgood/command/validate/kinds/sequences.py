@@ -1,4 +1,4 @@
-"""Sequences behind their columns: the next row that gets its number from one would collide."""
+"""Sequences behind their columns: the next row would collide with an existing one."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 from psycopg import sql
 
 from lastgood.command.validate.catalogue import Catalogue, Relation
-from lastgood.command.validate.look import Look
+from lastgood.command.validate.look import Reader
 from lastgood.command.validate.rule import Found, Kind, Mode, Rule, Task
 
-# Identity columns own theirs; a default that calls nextval depends on its sequence, serial or not.
+# Identity columns own their sequence; a default that calls nextval depends on its sequence, serial or not.
 _SEQUENCES = """
 WITH used AS (
   SELECT d.objid AS sequence, d.refobjid AS relation, d.refobjsubid AS number
@@ -43,7 +43,7 @@ JOIN pg_catalog.pg_attribute a ON a.attrelid = u.relation AND a.attnum = u.numbe
 JOIN pg_catalog.pg_class c ON c.oid = u.relation AND NOT c.relispartition
 ORDER BY u.relation, a.attname
 """
-# From this share of its numbers on, somebody should think of a larger type.
+# From this share on, warn that the numbers may run out.
 NEARLY_USED_UP = 0.9
 
 
@@ -69,19 +69,21 @@ def _find(catalogue: Catalogue, mode: Mode) -> Iterator[Task]:
         sequence = _Sequence(schema, name, *numbers)
         yield Task(
             (Rule(f"sequence:{relation}.{column}", "sequence", "blocker" if unique else "warning"),),
-            partial(_look, sequence, relation, column),
-            # Where an index knows the greatest value, next to nothing is read.
+            partial(_check, sequence, relation, column),
+            # With an index on the column, the greatest value costs next to nothing.
             pages=0 if indexed else relation.pages,
             relations=(relation.oid, oid),
         )
 
 
-def _look(sequence: _Sequence, table: Relation, column: str, look: Look, sample: float | None) -> Sequence[Found]:
+def _check(sequence: _Sequence, table: Relation, column: str, reader: Reader, sample: float | None) -> Sequence[Found]:
     name = sql.Identifier(sequence.schema_name, sequence.name)
-    last, called = look.row(sql.SQL("SELECT last_value, is_called FROM {}").format(name))
+    last, called = reader.row(sql.SQL("SELECT last_value, is_called FROM {}").format(name))
     up = sequence.increment > 0
     extreme = sql.SQL("max" if up else "min")
-    (reached,) = look.row(sql.SQL("SELECT {}({})::numeric FROM {}").format(extreme, sql.Identifier(column), table.only))
+    (reached,) = reader.row(
+        sql.SQL("SELECT {}({})::numeric FROM {}").format(extreme, sql.Identifier(column), table.only)
+    )
     if sequence.cycles or reached is None:
         return [Found()]
     following = last + sequence.increment if called else last
@@ -89,28 +91,28 @@ def _look(sequence: _Sequence, table: Relation, column: str, look: Look, sample:
     whole = f"{sequence.schema_name}.{sequence.name}"
     if behind:
         reset = sql.SQL("SELECT pg_catalog.setval({}, (SELECT {}({}) FROM {}))").format(
-            sql.Literal(name.as_string(look.connection)), extreme, sql.Identifier(column), table.only
+            sql.Literal(name.as_string(reader.connection)), extreme, sql.Identifier(column), table.only
         )
         return [
             Found(
                 1,
-                f"the next value of {whole} is {following:,}, but {table}.{column} has {reached:,} already: the next "
-                "row collides with one that is there",
-                f"Set it: {look.text(reset)}",
+                f"the next value of {whole} is {following:,}, but {table}.{column} already contains {reached:,}: the "
+                "next row will collide with an existing one",
+                f"Reset it: {reader.text(reset)}",
             )
         ]
     return [_room(sequence, f"{table}.{column}", whole, last)]
 
 
 def _room(sequence: _Sequence, column: str, whole: str, last: Any) -> Found:
-    """Whether numbers run out soon: a violation that only warns whatever the rule's severity is."""
+    """Warn if the numbers run out soon, whatever the rule's severity."""
     most = min(sequence.most, sequence.column_most or sequence.most)
     if sequence.increment < 0 or last < NEARLY_USED_UP * most:
         return Found()
     return Found(
         1,
-        f"{whole} has given out {last:,} of the {most:,} numbers that fit into {column}",
-        "Plan for a larger type (bigint) before they are used up.",
+        f"{whole} has used {last:,} of the {most:,} values that fit into {column}",
+        "Change the column to a larger type (bigint) before they are exhausted.",
         mild=True,
     )
 
@@ -118,8 +120,8 @@ def _room(sequence: _Sequence, column: str, whole: str, last: Any) -> Found:
 SEQUENCES = Kind(
     "sequence",
     "sequences",
-    "The sequence of an identity column, or of a default that calls nextval, is beyond the column's greatest value. A "
-    "column without a unique index only warns, and so does a sequence that has given out 90 % of its numbers.",
+    "The sequence of an identity column, or of a default that calls nextval, is beyond the column's greatest value. "
+    "Columns without a unique index only warn, and so do sequences that have used 90 % of their values.",
     ("quick", "full"),
     "blocker",
     _find,

@@ -1,4 +1,4 @@
-"""Uniqueness: rows with the same key, looked for without the index that should have kept them out."""
+"""Uniqueness: search for rows with equal keys, without the index that should prevent them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import psycopg
 from psycopg import sql
 
 from lastgood.command.validate.catalogue import Catalogue, Relation
-from lastgood.command.validate.look import Look
+from lastgood.command.validate.look import Reader
 from lastgood.command.validate.rule import SAMPLES, Found, Kind, Mode, Rule, Task, shown
 from lastgood.text.units import counted
 
-# What --quick reads for this of each table, in blocks of 8 kB: an index that is valid has kept duplicates out so far.
+# The largest table that --quick reads for this, in blocks of 8 kB: a valid index normally prevents duplicates.
 QUICK_PAGES = 2560
 
-# Partitions' indexes are looked at with their parents'.
+# Indexes of partitions are checked with those of their parents.
 _INDEXES = """
 SELECT i.indexrelid::bigint, i.indrelid::bigint, ic.relname, i.indisvalid AND i.indisready AND i.indislive,
        i.indnullsnotdistinct, pg_catalog.pg_get_expr(i.indpred, i.indrelid),
@@ -47,8 +47,8 @@ ORDER BY i.indrelid, ic.relname
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """An index that keeps rows apart. ``keys`` are its columns or expressions as SQL, ``collations`` theirs; ``names``
-    are for people. ``operators``: those of an exclusion constraint, None for a unique index."""
+    """A unique or exclusion index. ``keys``: its columns or expressions as SQL, with their ``collations``. ``names``:
+    for messages. ``operators``: those of an exclusion constraint, None for a unique index."""
 
     oid: int
     table: Relation
@@ -63,9 +63,9 @@ class Index:
 
     @property
     def key_list(self) -> sql.Composed:
-        """Its keys as a list of SELECT, called k1, k2, …"""
+        """The keys as a select list, named k1, k2, …"""
         return sql.SQL(", ").join(
-            # The catalogue's own text of the index; it can't be composed of identifiers.
+            # The definition from the catalogue; it cannot be composed of identifiers.
             sql.SQL("({}{}) AS {}").format(
                 sql.SQL(key),
                 sql.SQL(" COLLATE {}").format(sql.SQL(collation)) if collation is not None else sql.SQL(""),
@@ -76,19 +76,19 @@ class Index:
 
     @property
     def rows(self) -> sql.Composed:
-        """The rows that it speaks of, as what comes after SELECT … ."""
+        """The FROM clause for the rows that the index covers."""
         return sql.SQL("FROM {}{}").format(
             self.table.only, sql.SQL(" WHERE ({})").format(sql.SQL(self.predicate)) if self.predicate else sql.SQL("")
         )
 
     @property
     def aliases(self) -> list[sql.Identifier]:
-        """k1, k2, …"""
+        """The names k1, k2, …"""
         return [sql.Identifier(f"k{number}") for number in range(1, len(self.keys) + 1)]
 
 
 def indexes(catalogue: Catalogue) -> Iterator[Index]:
-    """All indexes that keep rows apart."""
+    """Yield all unique and exclusion indexes."""
     for oid, table, name, valid, nulls, predicate, keys, collations, names, operators in catalogue.connection.execute(
         _INDEXES, [catalogue.open]
     ).fetchall():
@@ -113,31 +113,31 @@ def _find(catalogue: Catalogue, mode: Mode) -> Iterator[Task]:
         if index.operators is None and (mode == "full" or index.table.pages <= QUICK_PAGES or not index.valid):
             yield Task(
                 (Rule(f"unique:{index.table}.{index.name}", "unique"),),
-                partial(_look, index),
+                partial(_check, index),
                 pages=index.table.pages,
                 relations=(index.table.oid,),
             )
 
 
-def without_indexes(look: Look) -> None:
-    """For the rest of the task, rows are read from the table: an index that is wrong must not vouch for itself."""
+def without_indexes(reader: Reader) -> None:
+    """Disable index scans for the rest of the task: a damaged index must not confirm itself."""
     for setting in ("enable_indexscan", "enable_indexonlyscan", "enable_bitmapscan"):
-        look.rows(sql.SQL("SELECT pg_catalog.set_config(%s, 'off', true)"), [setting])
+        reader.rows(sql.SQL("SELECT pg_catalog.set_config(%s, 'off', true)"), [setting])
 
 
-def _look(index: Index, look: Look, sample: float | None) -> Sequence[Found]:
-    without_indexes(look)
+def _check(index: Index, reader: Reader, sample: float | None) -> Sequence[Found]:
+    without_indexes(reader)
     keys = sql.SQL(", ").join(index.aliases)
     given = sql.SQL("") if index.nulls_equal else sql.SQL(" WHERE pg_catalog.num_nulls({}) = 0").format(keys)
     same = sql.SQL("SELECT {}, count(*) AS n FROM (SELECT {} {}) t{} GROUP BY {} HAVING count(*) > 1").format(
         keys, index.key_list, index.rows, given, keys
     )
     try:
-        several, rows = look.row(sql.SQL("SELECT count(*), coalesce(sum(n), 0)::int8 FROM ({}) t").format(same))
+        several, rows = reader.row(sql.SQL("SELECT count(*), coalesce(sum(n), 0)::int8 FROM ({}) t").format(same))
     except psycopg.errors.UndefinedFunction as error:
         if "equality operator" not in (error.diag.message_primary or ""):
             raise
-        return [Found(said="its type can be compared by its index only", skipped="unavailable")]
+        return [Found(message="values of its type can be compared only by its index", skipped="unavailable")]
     if not several:
         return [Found()]
     texts = sql.SQL(", ").join(sql.SQL("{}::text").format(each) for each in index.aliases)
@@ -148,11 +148,11 @@ def _look(index: Index, look: Look, sample: float | None) -> Sequence[Found]:
         Found(
             rows - several,
             f"{count} of ({names}) in {index.table} occur{'s' if several == 1 else ''} more than once, in "
-            f"{counted(rows, 'row')}; the index {index.name} should keep them apart",
-            "An index that lets duplicates in is damaged, or never became valid: remove the rows that are too many, "
-            "then run REINDEX INDEX CONCURRENTLY on it.",
-            samples=tuple(f"{shown(index.names, found)} ({n} times)" for n, *found in look.texts(some)),
-            query=look.text(same),
+            f"{counted(rows, 'row')}, despite index {index.name}",
+            "The index is corrupt, or never became valid. Remove the duplicate rows, then run REINDEX INDEX "
+            "CONCURRENTLY on it.",
+            samples=tuple(f"{shown(index.names, found)} ({n} times)" for n, *found in reader.texts(some)),
+            query=reader.text(same),
         )
     ]
 
@@ -160,9 +160,8 @@ def _look(index: Index, look: Look, sample: float | None) -> Sequence[Found]:
 UNIQUE = Kind(
     "unique",
     "unique keys",
-    "No two rows have the same key of a primary key, a unique constraint or a unique index (partial ones, expressions, "
-    "NULLS NOT DISTINCT), looked for without the index. --quick looks at tables below 20 MB, and at all whose index is "
-    "invalid.",
+    "No two rows have equal keys by a primary key, a unique constraint or a unique index (partial, with expressions, "
+    "NULLS NOT DISTINCT), checked without the index. --quick checks tables below 20 MB, and all with an invalid index.",
     ("quick", "full"),
     "blocker",
     _find,

@@ -1,4 +1,4 @@
-"""Views that a cut restore left unfinished, materialized views without rows, and collations that changed."""
+"""Unfinished views of an interrupted restore, unpopulated materialized views, and changed collations."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _VIEWS: dict[str, tuple[str, Severity, str, str]] = {
     "unfinished view": (
         "view",
         "blocker",
-        "the view {} is pg_dump's stand-in: {}",
-        "A restore did not come to its end: build it again from a restore point.",
+        "view {} is a placeholder of pg_dump: {}",
+        "A restore was interrupted. Recreate the view from a restore point.",
     ),
     "unpopulated materialized view": (
         "view",
         "warning",
-        "the materialized view {} has no rows yet: {}",
-        "Fill it: REFRESH MATERIALIZED VIEW {}",
+        "materialized view {} is not populated: {}",
+        "Populate it: REFRESH MATERIALIZED VIEW {}",
     ),
 }
 
@@ -39,8 +39,8 @@ def _views(catalogue: Catalogue, mode: Mode) -> Iterator[Task]:
 def _unfinished(catalogue: Catalogue) -> Iterator[Task]:
     for finding in integrity.findings(catalogue.connection):
         if finding.kind in _VIEWS:
-            kind, severity, said, hint = _VIEWS[finding.kind]
-            found = Found(1, said.format(finding.what, finding.detail), hint.format(finding.what))
+            kind, severity, message, hint = _VIEWS[finding.kind]
+            found = Found(1, message.format(finding.what, finding.detail), hint.format(finding.what))
             yield already(Rule(f"{kind}:{finding.what}", kind, severity), found)
 
 
@@ -53,8 +53,8 @@ def _changed(catalogue: Catalogue) -> Iterator[Task]:
         if recorded is not None and actual is not None and recorded != actual:
             found = Found(
                 1,
-                f"the collation of {name} was version {recorded} when indexes were built, and is {actual} now: indexes "
-                "on texts may miss rows",
+                f"the collation of {name} was version {recorded} when indexes were built, but is {actual} now: text "
+                "indexes may miss rows",
                 "Run REINDEX DATABASE CONCURRENTLY, then ALTER DATABASE … REFRESH COLLATION VERSION (or ALTER "
                 "COLLATION …).",
             )
@@ -64,7 +64,7 @@ def _changed(catalogue: Catalogue) -> Iterator[Task]:
 VIEWS = Kind(
     "view",
     "views",
-    "No view is the stand-in that pg_dump makes before the real one (blocker), and no materialized view lacks its rows "
+    "No view is a placeholder of pg_dump for the real one (blocker), and no materialized view is unpopulated "
     "(warning).",
     ("quick", "full"),
     "blocker or warning",
@@ -73,7 +73,7 @@ VIEWS = Kind(
 COLLATIONS = Kind(
     "collation",
     "collations",
-    "The versions of collations are those that indexes were built with.",
+    "Collations have the versions that indexes were built with.",
     ("quick", "full"),
     "warning",
     _collations,
