@@ -60,7 +60,7 @@ def report(
     by: Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who answers for --done.")] = None,
     note: Annotated[str, typer.Option("--note", metavar="TEXT", help="A word about it.")] = "",
 ) -> None:
-    """Tell what a run did, and what is left to do.
+    """Report what a run did and what is left to do.
 
     When, by whom, what was lost, what was proved. Reads the run's journal, and asks the server where things are now;
     changes nothing. Where another machine has the journal, it tells what the server's marks tell. With --done ITEM --by

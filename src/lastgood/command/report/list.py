@@ -21,7 +21,7 @@ def runs(
     kind: Annotated[str | None, typer.Option("--kind", metavar="KIND", help=f"Only these: {', '.join(KINDS)}.")] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="How many, the newest first.")] = 20,
 ) -> None:
-    """List what was done: rollbacks, undos, restores and the like.
+    """List past runs: rollbacks, undos, restores and others.
 
     Who did it and when, how it ended and how long it took, as the journals of this machine tell; validations only with
     --kind validate. Asks no server.

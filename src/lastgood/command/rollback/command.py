@@ -130,7 +130,7 @@ def _resumed_instead(session: Session, request: Request, live: str, yes: bool) -
 
 @command("resume", 3, 4, 5, 6, 7, options=("on_failure", *PACE))
 def resume(session: Session, run: RunName = None, watch: WatchFor = None, yes: Yes = False) -> None:
-    """Go on with a rollback that stopped in between.
+    """Continue a rollback that stopped in between.
 
     Works on any machine that reaches the server and the restore point; what holds already is not done again. After
     the switch it finishes what --reopen-when usable left for later, and needs nothing but the server; and it starts the
@@ -164,7 +164,7 @@ def resume(session: Session, run: RunName = None, watch: WatchFor = None, yes: Y
 
 @command("abort", 3, 5, 7)
 def abort(session: Session, run: RunName = None, yes: Yes = False) -> None:
-    """Walk a run that stopped in between back to where it began.
+    """Walk back a run that stopped in between.
 
     Starts the application if the run had stopped it, and removes the database that it was building: that of a rollback,
     or what a killed restore, trial or recover left. The live database is not touched.

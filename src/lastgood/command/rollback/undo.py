@@ -24,7 +24,7 @@ def undo_(
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
-    """Take a rollback back: the kept database goes live again.
+    """Undo a rollback: switch back to the kept database.
 
     One transaction of milliseconds. What was written since is kept in its turn, so an undo can be undone.
     """
