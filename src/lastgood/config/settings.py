@@ -27,7 +27,7 @@ LIBPQ = "libpq's own settings"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What one call of lastgood works with. ``db`` may hold a password and is not part of ``repr``.
+    """The settings of one call of lastgood. ``db`` may hold a password and is not part of ``repr``.
 
     ``origins`` has the source of each option's value: a flag, a variable, a file, or "default". ``file`` is the
     ``lastgood.toml`` that was read, None without one; ``tables`` are its tables. The others: see OPTIONS.

@@ -43,7 +43,7 @@ def test_it_is_stopped_meanwhile_and_what_it_does_not_work_with_is_taken_back(
     assert renamed.status == 6, renamed.err
     assert renamed.document["error"]["message"] == (
         f"cannot deploy: the application does not work: its health check {site.url}/health failed: "
-        "it answered 500, not 200"
+        "status 500, expected 200"
     )
     assert site.called()[8:] == [*STOPPED, *STARTED, *STOPPED, *STARTED]
     with server.target(database).connect() as connection:
@@ -59,6 +59,6 @@ def test_what_was_ill_before_decides_nothing(
     done = lastgood("deploy", "--json", "--", *migration("ALTER TABLE contacts ADD COLUMN email text"))
     assert done.status == 0, done.err
     assert done.document["remarks"] == [
-        "the application was not well before the migration (it answered 500, not 200): its health decides nothing",
+        "the application was not well before the migration (status 500, expected 200): its health decides nothing",
         'the migration recorded nothing in supabase_migrations.schema_migrations: "20251102" is still the newest',
     ]
