@@ -113,7 +113,7 @@ def test_readers_do_not_wait_behind_a_command_that_waits_for_the_fence(stage: St
     with elsewhere(stage, "TRUNCATE public.account") as became:
         stage.rollback(lambda event: said.append(getattr(event, "text", "")))
     assert became == ["57014"]
-    assert any("it wanted a table for itself, and readers would have waited behind it" in text for text in said)
+    assert any("waited for an ACCESS EXCLUSIVE lock, and readers would have queued behind it" in text for text in said)
     assert stage.balance() == 50_000
 
 

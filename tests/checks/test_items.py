@@ -49,7 +49,7 @@ def test_all_is_well_for_a_superuser_and_for_the_owner(stage: Stage) -> None:
         assert not [each["name"] for each in found["checklist"]["items"] if each["status"] == "FAIL"]
         who = 'superuser "postgres"' if user == "postgres" else f'"{user}"'
         assert said(item(outcome, "privileges"), "PASS")[0] == (
-            f'{who} may make a database like "{stage.live}", and rename this one',
+            f'{who} may create a database like "{stage.live}", and rename it',
             "tried",
             "",
         )
@@ -342,7 +342,7 @@ def test_a_prepared_transaction(stage: Stage) -> None:
     found = item(outcome, "holders")
     ((text, _, hint),) = said(found, "FAIL")
     assert text.startswith('prepared transaction "held" of "postgres", prepared ')
-    assert text.endswith("(no override helps: the rollback would be bound to fail)")
+    assert text.endswith("(this cannot be overridden: the rollback would fail)")
     assert hint == f"In the database \"{stage.live}\": COMMIT PREPARED 'held', or ROLLBACK PREPARED 'held'"
     assert found["can_override"] is False
 
@@ -397,8 +397,8 @@ def test_a_hook_whose_program_is_missing(stage: Stage) -> None:
     assert outcome.status == 3
     hint = "Correct [hooks] in lastgood.toml, or run this command where the program is installed."
     assert said(item(outcome, "application"), "FAIL") == [
-        ('the program "./stop.sh" of the hook "stop" is not on this machine', "looked up", hint),
-        ('the program "no-such-program" of the hook "start" is not on this machine', "looked up", hint),
+        ('cannot run hook "stop": program "./stop.sh" is not on this machine', "looked up", hint),
+        ('cannot run hook "start": program "no-such-program" is not on this machine', "looked up", hint),
     ]
     assert item(outcome, "application")["can_override"] is False
     script.chmod(0o755)
@@ -418,7 +418,7 @@ def test_a_health_check_that_does_not_answer_is_told_and_stops_nobody(stage: Sta
     assert outcome.status == 0
     hint = "If the rollback will not cure this, correct [health] in lastgood.toml: the check decides after the switch."
     assert said(item(outcome, "application"), "WARN") == [
-        (f'health check "{url}" failed: it did not answer within 2 s', "tried", hint)
+        (f'health check "{url}" failed: no response within 2 s', "tried", hint)
     ]
     dead = said(stage.item("application"), "WARN")
     assert dead == [(f'health check "{url}" failed: request failed: [Errno 111] Connection refused', "tried", hint)]
@@ -439,7 +439,7 @@ def test_the_console_of_a_pooler_is_asked(stage: Stage, new_pooler: Callable[...
     gone = stage.item("application")
     assert gone["status"] == "WARN"
     ((text, known, _),) = said(gone, "WARN")
-    assert text.startswith(f"PgBouncer at {pooler.folder}:6432 can't be asked to hold clients back: ")
+    assert text.startswith(f"cannot use the console of PgBouncer at {pooler.folder}:6432 to pause clients: ")
     assert known == "tried"
 
 
@@ -513,7 +513,7 @@ def test_a_damaged_live_database_goes_back_without_an_emergency_backup(
     assert refused.status == 3
     assert (
         "error: cannot roll back "
-        f'"{hurt}": the live database is damaged, and no backup of it can be made: the server can\'t read '
+        f'"{hurt}": cannot back up the live database, which is damaged: the server cannot read '
         "public.contacts (invalid page in block 0 of relation "
     ) in refused.err
     assert (

@@ -46,7 +46,7 @@ def test_a_program_that_computes_for_ever_is_killed() -> None:
         run.stream(["sh", "-c", "echo begun; while :; do :; done"], stuck_seconds=0.5) as output,
     ):
         assert b"".join(output) == b"begun\n"
-    assert str(raised.value) == "sh ran out of time"
+    assert str(raised.value) == "sh exceeded its time limit"
 
 
 def test_a_program_that_makes_progress_is_not() -> None:

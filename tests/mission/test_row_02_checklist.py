@@ -34,7 +34,7 @@ def test_the_checklist_of_the_guide(lastgood: Lastgood, server: EmbeddedServer, 
         f'        superuser "postgres" may create a database like "{database}", and rename it [tried]\n',
         f'        no session is connected to "{database}" [measured]\n',
         f"(run {rehearsed}) [measured]\n",
-        "        Ann answers for it [attested by Ann]\n",
+        "        confirmed by Ann [attested by Ann]\n",
     ):
         assert line in text
     assert re.search(r"^        expected: about .*; begun now, done by \d\d:\d\d:\d\d UTC \[looked up\]$", text, re.M)

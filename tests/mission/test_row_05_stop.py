@@ -155,7 +155,7 @@ def test_a_hook_that_fails_stops_the_run_and_the_application_runs_again(
     assert failed.status == 5
     assert failed.document["error"] == {
         "code": "failed",
-        "message": 'cannot stop the application: the hook "stop" ended with status 1: permission denied: workers',
+        "message": 'cannot stop the application: hook "stop" exited with status 1: permission denied: workers',
         "hint": "Fix the hook in lastgood.toml, or take it out to go on with the database's own fence alone.",
         "state": f'"{database}" was not touched and is open. The application was started again.',
         "exit_status": 5,
@@ -178,7 +178,7 @@ def test_a_hook_that_hangs_is_ended_with_all_that_it_started(
     failed = lastgood("rollback", "--yes", "--json")
     assert failed.status == 5
     assert failed.document["error"]["message"] == (
-        'cannot stop the application: the hook "stop" exceeded its time limit of 1 s and was terminated with all its '
+        'cannot stop the application: hook "stop" exceeded its time limit of 1 s and was terminated with all its '
         "child processes: waiting for the workers"
     )
     pid = int(Path("pid").read_text())
@@ -222,7 +222,7 @@ def test_what_a_hook_prints_is_kept_without_passwords(
     )
     failed = lastgood("rollback", broken, "--yes")
     assert failed.status == 5
-    assert 'the hook "stop" ended with status 1: no connection with ***\n' in failed.err
+    assert 'hook "stop" exited with status 1: no connection with ***\n' in failed.err
     written = "".join(path.read_text() for path in Path("state").rglob("*.jsonl"))
     assert "or as postgresql://app:***@db/crm with password=***" in written
     for secret in ("correct-horse", "battery", "staple"):
@@ -234,8 +234,8 @@ def test_a_hook_that_is_not_there_is_seen_in_the_plan(lastgood: Lastgood, databa
     refused = lastgood("rollback", "--yes")
     assert refused.status == 3
     assert refused.err.endswith(
-        f'error: cannot roll back "{database}": the program "./bin/stop-workers" of the hook "stop" is not on this '
-        "machine\n"
+        f'error: cannot roll back "{database}": cannot run hook "stop": program "./bin/stop-workers" is not on '
+        "this machine\n"
         f'state: "{database}" was not touched and is open.\n'
         "next:  Correct [hooks] in lastgood.toml, or run this command where the program is installed.\n"
     )
@@ -250,8 +250,8 @@ def test_an_application_that_does_not_start_again_is_told_loudly(
     failed = lastgood("rollback", "--yes")
     assert failed.status == 7
     assert failed.err.endswith(
-        'error: cannot start the application again: the hook "start" ended with status 1: out of memory; the run had '
-        'failed: cannot stop the application: the hook "stop" ended with status 1: no\n'
+        'error: cannot start the application again: hook "start" exited with status 1: out of memory; the run had '
+        'failed: cannot stop the application: hook "stop" exited with status 1: no\n'
         f'state: "{database}" was not touched and is open. The application is stopped.\n'
         "next:  Start it by hand, or fix the hook and run: lastgood maintenance off\n"
     )
@@ -423,7 +423,7 @@ def test_maintenance_that_cannot_be_turned_on_is_taken_back(lastgood: Lastgood, 
     failed = lastgood("maintenance", "on")
     assert failed.status == 5
     assert failed.err.endswith(
-        'error: cannot stop the application: the hook "stop" ended with status 1: no\n'
+        'error: cannot stop the application: hook "stop" exited with status 1: no\n'
         "state: What had been done was reversed.\n"
         "next:  Fix the hook in lastgood.toml, then run: lastgood maintenance on\n"
     )

@@ -65,7 +65,7 @@ def test_a_failed_health_check_undoes_the_switch(
     assert site.called() == [*ALL_HOOKS, *ALL_HOOKS] and not site.is_stopped()
     error = failed.document["error"]
     undo = error["undo"]["run"]
-    problem = f"its health check {site.url}/health failed: it answered 500, not 200"
+    problem = f"its health check {site.url}/health failed: status 500, expected 200"
     assert error["message"] == f"cannot leave the restored database in service: {problem}"
     assert error["state"] == f'"{database}" is what it was before the run, and open. The application was started again.'
     kept = error["undo"]["kept"]
@@ -95,7 +95,7 @@ def test_without_a_terminal_the_restored_database_is_kept(
     assert error["code"] == "checks_failed"
     assert error["message"] == (
         f"cannot confirm that the application works: its health check {site.url}/health failed: "
-        "it answered 500, not 200"
+        "status 500, expected 200"
     )
     assert error["hint"] == f"Run: lastgood undo {run} to go back, or lastgood resume {run} to check it again."
     assert re.fullmatch(
@@ -120,7 +120,7 @@ def test_the_smoke_command_decides_too(
     failed = lastgood("rollback", "--yes", "--on-failure", "undo")
     assert failed.status == 6
     assert (
-        'error: cannot leave the restored database in service: the hook "smoke" ended with status 1: no contact found\n'
+        'error: cannot leave the restored database in service: hook "smoke" exited with status 1: no contact found\n'
         in failed.err
     )
     assert contacts(server, database) == 1
@@ -147,8 +147,8 @@ def test_an_application_that_needs_a_moment_is_asked_again(
 @pytest.mark.parametrize(
     ("lines", "problem"),
     [
-        (('url = "{url}/moved"',), "it answered 302 (a redirect to /health), not 200"),
-        (('url = "{url}/health"', "status = 204"), "it answered 200, not 204"),
+        (('url = "{url}/moved"',), "status 302 (a redirect to /health), expected 200"),
+        (('url = "{url}/health"', "status = 204"), "status 200, expected 204"),
         (('url = "{url}/health"', 'json = { status = "OK" }'), '"status" in the response is "ok", expected "OK"'),
         (('url = "{url}/health"', "json = { contacts = true }"), '"contacts" in the response is 3, expected true'),
         (('url = "{url}/health"', "json = { version = 1 }"), 'response has no "version"'),
@@ -224,7 +224,7 @@ def test_an_application_that_does_not_start_counts_as_not_well(
     assert kept.status == 7
     error = kept.document["error"]
     assert error["message"] == (
-        'cannot confirm that the application works: it could not be started: the hook "start" ended with status 1: '
+        'cannot confirm that the application works: it could not be started: hook "start" exited with status 1: '
         "port 8000 is taken"
     )
     assert (contacts(server, database), site.is_stopped()) == (3, True)
@@ -239,7 +239,7 @@ def test_an_application_that_does_not_start_counts_as_not_well(
     error = undone.document["error"]
     assert error["state"] == (
         f'"{database}" is what it was before the run, and open. The application is not running: the hook "start" '
-        "ended with status 1: port 8000 is taken."
+        "exited with status 1: port 8000 is taken."
     )
     assert error["hint"].startswith("Start it by hand, or fix the hook and run: lastgood maintenance off. What was")
     site.configure()

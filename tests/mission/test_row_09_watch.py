@@ -106,8 +106,8 @@ def test_nothing_got_worse(lastgood: Lastgood, server: EmbeddedServer, database:
         r"  transactions rolled back +[\d.]+/s +[\d.]+/s\n"
         r"  deadlocks +0/s +0/s\n"
         r"  queries cancelled by recovery +0/s +0/s\n"
-        r"  sessions ended badly +[\d.]+/s +[\d.]+/s\n"
-        r"  sessions that wait for locks +0 +0\n"
+        r"  sessions ended abnormally +[\d.]+/s +[\d.]+/s\n"
+        r"  sessions waiting for locks +0 +0\n"
         r"  connections +1 +[\d.]+\n",
         shown,
     ), shown
@@ -178,7 +178,7 @@ def test_the_health_is_asked_again_at_the_end(
     assert failed.status == 6
     assert failed.document["error"]["message"] == (
         f"cannot leave the restored database in service: its health check {site.url}/health failed: "
-        "it answered 500, not 200"
+        "status 500, expected 200"
     )
     with server.target(database).connect() as connection:
         assert connection.execute("SELECT count(*) FROM public.contacts").fetchone() == (1,)

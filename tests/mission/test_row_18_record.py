@@ -263,7 +263,7 @@ def test_a_failed_run_says_why_and_who_took_it_back(
         report.out,
         f"Rollback {journal.run}: failed, the database is as it was\n",
         "Why it ended so\n",
-        'cannot stop the application: the hook "stop" ended with status 1: no such service; token ***',
+        'cannot stop the application: hook "stop" exited with status 1: no such service; token ***',
         "State then",
         "Exit status",
         "FAILED stop the application: ",

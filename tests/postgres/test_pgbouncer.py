@@ -217,8 +217,8 @@ def test_where_clients_cannot_be_paused(
     assert [(each.code, each.text, each.hint) for each in found] == [
         (
             "pgbouncer_unreachable",
-            "cannot use the console of PgBouncer at /nowhere:1 to pause clients: No such file or directory; queries that "
-            "are running at the switch fail",
+            "cannot use the console of PgBouncer at /nowhere:1 to pause clients: No such file or directory; queries "
+            "that are running at the switch fail",
             "To test it: " + psql.format("boss", "/nowhere", 1),
         ),
         (
@@ -299,7 +299,5 @@ def test_a_server_that_is_no_pgbouncer_is_told_so(server: EmbeddedServer, new_da
         finally:
             connection.execute("DROP DATABASE pgbouncer")
     assert state.trouble == 'unrecognized configuration parameter "config"'
-    with pytest.raises(
-        ConsoleError, match=r'^its answer has no column "paused": it may not be PgBouncer 1\.12 or newer$'
-    ):
+    with pytest.raises(ConsoleError, match=r'^its answer has no column "paused": it may not be PgBouncer 1\.12'):
         Row(name="app")["paused"]

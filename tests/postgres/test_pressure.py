@@ -117,8 +117,8 @@ def test_a_slot_that_nobody_reads_where_the_role_sees_no_disk(
         for _ in range(2):
             with pytest.raises(
                 Failed,
-                match=r'^cannot continue loading: the replication slot "forgotten" is \d\d MB behind and has no consumer, '
-                r"and the free space for WAL is not visible, without progress for 0 s$",
+                match=r'^cannot continue loading: the replication slot "forgotten" is \d\d MB behind and has no '
+                r"consumer, and the free space for WAL is not visible, without progress for 0 s$",
             ) as caught:
                 pressure.wait_if_needed(no)
     assert caught.value.hint == (
@@ -141,9 +141,7 @@ def test_a_slot_that_the_server_would_give_up(server: EmbeddedServer, connection
             write_wal(connection, 5)
         with (
             watched(server, IMPATIENT) as (pressure, _),
-            pytest.raises(
-                Failed, match=r"the server invalidates it after \d+ (MB|bytes) more \(max_slot_wal_keep_size\)"
-            ),
+            pytest.raises(Failed, match=r"server invalidates it after \d+ (MB|bytes) more \(max_slot_wal_keep_size\)"),
         ):
             pressure.wait_if_needed(no)
     finally:
@@ -168,7 +166,7 @@ def test_an_archive_that_fails(server: EmbeddedServer) -> None:
             write_wal(connection, 30)
             pressure.check()
             with pytest.raises(
-                Failed, match=r"^cannot continue loading: archiving fails, last of 0{7}1\S+, and \d\d MB"
+                Failed, match=r"^cannot continue loading: archiving fails, last for 0{7}1\S+, and \d+ MB"
             ):
                 pressure.wait_if_needed(no)
         connection.execute("ALTER SYSTEM SET archive_command = 'true'")
@@ -306,9 +304,7 @@ def test_the_first_look_may_be_the_last(server: EmbeddedServer, tmp_path: Path) 
     limits = Limits(least_free=1 << 60, most_free=1 << 60)
     with (
         Pressure(server.target("postgres").connect, limits, said.append, interval=NEVER) as pressure,
-        pytest.raises(
-            Failed, match=r"^cannot continue loading: the disk of pg_wal has .* and 1,048,576 TB must remain"
-        ),
+        pytest.raises(Failed, match=r"^cannot continue loading: the disk of pg_wal has .* 1,048,576 TB must remain"),
     ):
         pressure.wait_if_needed(no)
     with pytest.raises(psycopg.OperationalError):

@@ -25,7 +25,7 @@ ROOM_FACTOR = 1.3
 @dataclass(frozen=True, slots=True)
 class Reading:
     """The restore point as far as it was read. ``facts`` and ``summary`` are None where it was not read: then
-    ``looked`` says in words what was verified instead. Without a ``point``: ``trouble`` is the reason, ``hint`` the
+    ``looked`` is what was verified instead, in words. Without a ``point``: ``trouble`` is the reason, ``hint`` the
     remedy.
 
     ``lack`` and ``orphans``: the parts of a whole database that it lacks, and rows that refer to them.

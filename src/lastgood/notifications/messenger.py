@@ -26,7 +26,8 @@ GONE = "the program that sends messages has ended"
 
 
 class Messenger:
-    """Sends messages to ``addresses``. ``limit``: the time limit of one message, and of the wait in ``over``."""
+    """The sender of messages to ``addresses``. ``limit``: the time limit of one message, and of the wait in
+    ``over``."""
 
     def __init__(self, addresses: Sequence[Address], limit: float) -> None:
         self._addresses = addresses

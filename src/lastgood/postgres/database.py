@@ -210,7 +210,7 @@ def create_like(
     if find(connection, name) is not None:
         raise Refused(
             f'cannot create the database "{name}": a database of that name exists',
-            hint="Run lastgood status to see what it is.",
+            hint="Run lastgood status to identify it.",
         )
     template = describe(connection, "template0").tablespace
     create, *prepare = creation(name, model, comment, live=live or model.name, template=template)

@@ -85,7 +85,7 @@ class _Obstacle:
 
 
 class Judge:
-    """Gives a verdict on each state of WAL. It remembers the smallest lag of each reader, the current obstacles and
+    """The judge of each state of WAL. It remembers the smallest lag of each reader, the current obstacles and
     their start, and the events already reported."""
 
     def __init__(self, limits: Limits) -> None:

@@ -42,7 +42,7 @@ def test_it_is_stopped_meanwhile_and_what_it_does_not_work_with_is_taken_back(
     renamed = lastgood("deploy", "--json", "--", *migration("ALTER TABLE contacts RENAME TO people"))
     assert renamed.status == 6, renamed.err
     assert renamed.document["error"]["message"] == (
-        f"cannot deploy: health check {site.url}/health of the application failed: it answered 500, not 200"
+        f"cannot deploy: health check {site.url}/health of the application failed: status 500, expected 200"
     )
     assert site.called()[8:] == [*STOPPED, *STARTED, *STOPPED, *STARTED]
     with server.target(database).connect() as connection:
@@ -58,7 +58,7 @@ def test_what_was_ill_before_decides_nothing(
     done = lastgood("deploy", "--json", "--", *migration("ALTER TABLE contacts ADD COLUMN email text"))
     assert done.status == 0, done.err
     assert done.document["remarks"] == [
-        "the health check failed before the migration (it answered 500, not 200): its result is not used",
+        "the health check failed before the migration (status 500, expected 200): its result is not used",
         "the migration recorded nothing in supabase_migrations.schema_migrations: the newest version is still "
         '"20251102"',
     ]

@@ -59,7 +59,7 @@ def test_what_is_wrong_with_addresses_and_a_test_when_nothing_is(
     assert outcome.status == 2
     assert outcome.out.endswith(
         "Problems\n"
-        '  team: the variable "TEAM_URL" is not set.\n'
+        '  team: variable "TEAM_URL" is not set.\n'
         "    Set TEAM_URL to the address; https://appriseit.com/services/ shows the forms.\n"
         "  pager: Apprise does not support this kind of address.\n"
         "    See the kinds at https://appriseit.com/services/; for your own webhook use json://HOST/PATH, or "
@@ -68,7 +68,7 @@ def test_what_is_wrong_with_addresses_and_a_test_when_nothing_is(
     assert "T0KEN" not in outcome.out
     checked = lastgood("config", "check")
     assert checked.status == 0, "the file is right; what is missing is on this machine"
-    assert '  team: the variable "TEAM_URL" is not set.\n' in checked.out
+    assert '  team: variable "TEAM_URL" is not set.\n' in checked.out
 
     here = web.url.replace("http:", "json:")
     monkeypatch.setenv("TEAM_URL", f"{here}/team")
