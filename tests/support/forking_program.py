@@ -28,9 +28,9 @@ LARGEST = 1 << 18
 def main() -> None:
     """Until nobody can send orders any more."""
     # All of it: that is what this program is for. Commands import what they do only when they run.
-    for each in pkgutil.walk_packages(lastgood.__path__, "lastgood."):
-        if not each.name.endswith("__main__"):
-            importlib.import_module(each.name)
+    for module in pkgutil.walk_packages(lastgood.__path__, "lastgood."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C in the terminal of the tests is for them
     orders = socket.socket(fileno=int(sys.argv[1]))
     while True:
