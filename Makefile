@@ -4,11 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint format docs bench crash fuzz clean
+.PHONY: demo test test-fast lint format docs bench crash fuzz clean
 .DEFAULT_GOAL := help
 
 help: ## show the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -21,6 +21,12 @@ demo: $(STAMP) ## break a CRM on an embedded PostgreSQL, put it back, prove it, 
 test: $(STAMP) ## run the tests (real servers; no network); MAJOR=16: only those of that version
 	@$(BIN)/python -m compileall -q src # hundreds of tests start the program, where bytecode may not be written
 	LASTGOOD_TEST_MAJOR=$(MAJOR) $(BIN)/python -m pytest -n 2 --dist worksteal
+
+# What needs no server, and the facts of databases on the newest. All of it is part of `make test`.
+FAST := $(addprefix tests/,text config screen journal tools dump facts command/explain command/report command/rollback)
+
+test-fast: $(STAMP) ## run the quick tests in less than a minute, on a server of the newest version
+	LASTGOOD_TEST_MAJOR=newest $(BIN)/python -m pytest -n 2 --dist worksteal $(FAST)
 
 lint: $(STAMP) ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .

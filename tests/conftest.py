@@ -28,8 +28,10 @@ os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory.place(runs_programs=Tr
 
 MAJORS = (15, 16, 17, 18)
 NEWEST = 18
-# The version on which tests run that name none. With LASTGOOD_TEST_MAJOR only tests of that version run at all.
-ONLY = int(os.environ["LASTGOOD_TEST_MAJOR"]) if os.environ.get("LASTGOOD_TEST_MAJOR") else None
+# The version on which tests run that name none. With LASTGOOD_TEST_MAJOR (a number, or "newest") only tests of that
+# version run at all.
+_WANTED = os.environ.get("LASTGOOD_TEST_MAJOR", "").replace("newest", str(NEWEST))
+ONLY = int(_WANTED) if _WANTED else None
 USUAL = ONLY or NEWEST
 # Their files may lie in memory; and what tests count is what they do themselves, not what the server does in between.
 # One of them makes a tablespace that lies in the data folder; a standby that another one makes would not start with it.

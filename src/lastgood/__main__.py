@@ -8,8 +8,6 @@ import signal
 import sys
 from types import FrameType
 
-COLLECT_AFTER = 50_000  # objects made; Python's own is 700
-
 
 def main() -> int:
     """Runs one command. A signal while everything is still being loaded ends in one sentence, as any other."""
@@ -19,7 +17,8 @@ def main() -> int:
     for each in ours:
         signal.signal(each, _interrupted)
     # Loading makes objects that stay: looking through them for garbage again and again is a tenth of a start.
-    gc.set_threshold(COLLECT_AFTER)
+    # ``Session.settle`` ends this when the command begins its work.
+    gc.disable()
     from lastgood.cli import main as run
 
     status = run()

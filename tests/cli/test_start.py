@@ -138,6 +138,19 @@ def test_status_loads_no_more_than_a_look_at_the_server_takes(
     assert "lastgood.plan.plan" not in ours
 
 
+def test_garbage_is_collected_once_a_command_works(child_environment: dict[str, str]) -> None:
+    program = f"import gc\n{PROGRAM}print(gc.isenabled(), gc.get_freeze_count() > 0)"
+    for arguments, ends in ((["config", "check"], "True True"), (["--help"], "False False")):
+        done = subprocess.run(
+            [sys.executable, "-c", program, *arguments],
+            capture_output=True,
+            text=True,
+            env=child_environment,
+            check=True,
+        )
+        assert done.stdout.splitlines()[-1] == ends
+
+
 def test_the_table_of_commands_agrees_with_their_help() -> None:
     found = typer.main.get_command(app).commands  # type: ignore[attr-defined]  # it is a group
     assert list(found) == [each.name for each in COMMANDS]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
@@ -63,6 +64,10 @@ class Session:
     def settle(self) -> None:
         """Finds out the settings from what is ``given``, the environment and the file. Raises UsageError."""
         self.use(resolve(self.given))
+        if not gc.isenabled():
+            # What is loaded by now stays: only what comes can be garbage (see ``__main__``).
+            gc.freeze()
+            gc.enable()
 
     def use(self, settings: Settings) -> None:
         """Takes the settings of the command that is about to run."""

@@ -19,8 +19,9 @@ from lastgood.dump.names import Relation
 from lastgood.dump.statements import Kind
 from lastgood.errors import Refused
 from lastgood.load.deferred.lists import PREFIX as PREFIX
-from lastgood.load.deferred.lists import TABLE, schema_of
+from lastgood.load.deferred.lists import TABLE
 from lastgood.load.deferred.lists import runs as runs
+from lastgood.load.deferred.lists import schema_of as schema_of
 from lastgood.postgres.server import Connection
 
 State = Literal["open", "invalid", "done", "gone"]
