@@ -1,7 +1,7 @@
-"""The entries of journals, typed: the one place that knows what stands where in them.
+"""The typed reader of journals: the one place that knows their fields.
 
-What an entry lacks is empty or None: earlier versions wrote less. What is of another kind than it should be raises
-TypeError; ``SENSELESS`` names all that may come of a journal that makes no sense.
+A missing field reads as empty or None, since earlier versions wrote fewer fields. A field of the wrong type raises
+TypeError; ``SENSELESS`` lists every error that a damaged journal may raise.
 """
 
 from __future__ import annotations
@@ -14,37 +14,37 @@ from typing import Any
 
 from lastgood.journal import Journal, entry_of
 
-# The steps that readers look for by what they mean; they are called so in every journal.
+# The steps whose results are read back, by the names that they have in every journal.
 BUILD, EMERGENCY, SWAP, WATCH = "build", "emergency", "swap", "watch"
-# Somebody began the run, went on with it, or takes it back.
+# The events that name a person and a machine: a run was begun, resumed or aborted there.
 CAME = ("begun", "resumed", "aborting")
 _HEAD = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry. ``fields`` are those of the file, for what only an event of its own has."""
+    """One entry. ``fields`` has all fields of the line, for those that only one kind of event has."""
 
     at: datetime
     event: str
     fields: Mapping[str, Any]
 
     def text(self, name: str) -> str:
-        """A field that is text; "" where it is missing or null."""
+        """The text in field ``name``; "" where it is missing or null."""
         found = self.fields.get(name)
         if isinstance(found, Mapping | list):
             raise TypeError(f'"{name}" is no text')
         return "" if found is None else str(found)
 
     def number(self, name: str) -> float | None:
-        """A field that is a number; None where it is missing or null."""
+        """The number in field ``name``; None where it is missing or null."""
         found = self.fields.get(name)
         if found is not None and not isinstance(found, int | float):
             raise TypeError(f'"{name}" is no number')
         return found
 
     def document(self, name: str) -> Mapping[str, Any]:
-        """A field that is an object; empty where it is missing or null."""
+        """The object in field ``name``; empty where it is missing or null."""
         found = self.fields.get(name)
         if found is not None and not isinstance(found, Mapping):
             raise TypeError(f'"{name}" is no object')
@@ -52,7 +52,7 @@ class Entry:
 
     @property
     def kind(self) -> str:
-        """Of what it is a record: ``rollback``, ``undo`` …"""
+        """The kind of the run: ``rollback``, ``undo`` and so on, as in ``recording.Kind``."""
         return self.text("kind")
 
     @property
@@ -62,17 +62,17 @@ class Entry:
 
     @property
     def by(self) -> str:
-        """Who did it."""
+        """The user who ran the command."""
         return self.text("by")
 
     @property
     def host(self) -> str:
-        """On which machine."""
+        """The machine that ran the command."""
         return self.text("host")
 
     @property
     def skew(self) -> float | None:
-        """By how many seconds the server's clock was ahead of that of the machine."""
+        """The seconds by which the server's clock was ahead of the machine's."""
         return self.number("skew")
 
     @property
@@ -82,43 +82,43 @@ class Entry:
 
     @property
     def step(self) -> str:
-        """The step that is announced, done, undone, or could not be undone."""
+        """The step that was announced, done or undone, or whose undo failed."""
         return self.text("step")
 
     @property
     def result(self) -> Mapping[str, Any]:
-        """What the step gave."""
+        """The result of the step."""
         return self.document("result")
 
     @property
     def reason(self) -> str:
-        """Why something failed."""
+        """The reason of a failure."""
         return self.text("reason")
 
     @property
     def status(self) -> str:
-        """How it ended: ``done``, ``failed``, ``stopped`` …"""
+        """The last status: ``done``, ``failed``, ``stopped`` and so on."""
         return self.text("status")
 
     @property
     def error(self) -> Mapping[str, Any]:
-        """The error that it ended with, as ``recording.error_data`` has it."""
+        """The error that ended the run, as ``recording.error_data`` makes it."""
         return self.document("error")
 
     @property
     def report(self) -> Mapping[str, Any]:
-        """What the command printed with ``--json``."""
+        """The document that the command printed with ``--json``."""
         return self.document("report")
 
     @property
     def past(self) -> Mapping[str, Any]:
-        """What a restore that went to its end took, as ``past_runs.past`` has it."""
+        """The figures of a complete restore, as ``past_runs.past`` makes them."""
         return self.document("past")
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """All that a journal holds of a run, oldest first; at least one entry."""
+    """All entries of the journal of one run, oldest first; at least one."""
 
     run: str
     path: Path
@@ -126,22 +126,22 @@ class Recorded:
 
     @property
     def first(self) -> Entry:
-        """The one that it begins with."""
+        """The oldest entry."""
         return self.entries[0]
 
     @property
     def kind(self) -> str:
-        """Of what it is a record. On another machine it may begin with who went on."""
+        """The kind of the run. The journal of a machine that only resumed it has no ``begun``."""
         return next((each.kind for each in self.entries if each.event == "begun"), self.first.kind or "rollback")
 
     @property
     def plan(self) -> Mapping[str, Any]:
-        """The newest plan; empty for what has none."""
+        """The newest plan; empty for a run without one."""
         return next((each.plan for each in reversed(self.entries) if each.fields.get("plan")), {})
 
     @property
     def past(self) -> Mapping[str, Any]:
-        """What a restore or a drill took; empty for what is none. It has no plan."""
+        """The figures of a restore or a drill, which have no plan; empty for other runs."""
         return next((each.past for each in self.entries if each.past), {})
 
     @property
@@ -152,7 +152,7 @@ class Recorded:
 
     @property
     def point(self) -> str:
-        """The restore point that was gone back to or made; "" where there was none."""
+        """The restore point that the run used or made; "" where there is none."""
         point = self.plan.get("point") or self.past.get("point")
         if isinstance(point, Mapping):
             return str(point.get("path") or point.get("name") or "")
@@ -160,17 +160,17 @@ class Recorded:
 
     @property
     def named_point(self) -> str:
-        """The restore point that any entry names, of what neither went back to one nor made one."""
+        """The restore point that an entry names in passing, where ``point`` is empty."""
         return next((found for each in self.entries if (found := each.text("point"))), "")
 
     @property
     def folder(self) -> Path:
-        """In which folder it was begun: paths may be relative to it."""
+        """The folder in which the run was begun: paths may be relative to it."""
         return Path(next((found for each in self.entries if (found := each.text("folder"))), ""))
 
     @property
     def ended(self) -> Entry | None:
-        """The last word of a process that could say how it ended."""
+        """The newest ``ended`` entry; None while the run is active, and after a kill."""
         return self.last("ended")
 
     def of(self, *events: str) -> Iterator[Entry]:
@@ -182,13 +182,13 @@ class Recorded:
         return next((each for each in reversed(self.entries) if each.event in events), None)
 
     def result(self, step: str) -> Mapping[str, Any]:
-        """What a step gave when it was last done; empty where it never was."""
+        """The newest result of a step; empty where it was never done."""
         return next((each.result for each in reversed(self.entries) if (each.event, each.step) == ("done", step)), {})
 
 
 def entries(journal: Journal, *events: str) -> Iterator[Entry]:
-    """The entries, oldest first; only those of these ``events``, if any are given: most of a journal is what was said
-    meanwhile, which is passed over unread. Left out is what a crash or a full disk has torn."""
+    """The entries, oldest first. With ``events`` other entries are skipped without parsing them: most of a journal is
+    notes. A line that a crash or a full disk has torn is left out."""
     wanted = [f'"event": "{event}"'.encode() for event in events]
     with journal.path.open("rb") as file:
         for line in file:
@@ -199,6 +199,6 @@ def entries(journal: Journal, *events: str) -> Iterator[Entry]:
 
 
 def recorded(journal: Journal) -> Recorded | None:
-    """All of a journal; None for one that says nothing."""
+    """Read a whole journal; None where it has no entry."""
     found = tuple(entries(journal))
     return Recorded(journal.run, journal.path, found) if found else None

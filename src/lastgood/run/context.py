@@ -89,11 +89,11 @@ class Run:
             connection.close()
 
     def keep(self, result: Result) -> None:
-        """Holds what a step gave; what an earlier try of the same step gave is replaced."""
+        """Hold the result of a step; it replaces an earlier one of the same type."""
         self._results[type(result)] = result
 
     def result(self, kind: type[T]) -> T | None:
-        """What a step gave in this process; None where another process did it, or nobody has yet."""
+        """The result of this type; None where the step was not taken, or another process took it."""
         found = self._results.get(kind)
         return found if isinstance(found, kind) else None
 
@@ -109,8 +109,8 @@ class Run:
         return Service(self.application, self.target, state, facts, self.emit, self._hook_ended)
 
     def _hook_ended(self, result: HookResult) -> None:
-        """Before the switch nothing is done without a record; after it, and on the way back, users wait for the
-        application, not for the record."""
+        """Journal the result of a hook. Before the swap nothing is done without a record; after it, and while walking
+        back, users wait for the application, not for the record."""
         with suppress(OSError) if self._undisturbed else nullcontext():
             self.journal.write("hook", **result.model_dump(mode="json"))
 
@@ -150,7 +150,7 @@ class Run:
             self._reconnect()
 
     def close(self) -> None:
-        """Gives the lock back and ends the run's own sessions."""
+        """Release the lock and close the run's sessions."""
         with suppress(psycopg.Error):  # what comes next must not find a lock of a session that is about to end
             unlock(self.maintenance)
         if self.helper is not None:

@@ -1,5 +1,4 @@
-"""How a run ended: its report; or, where it did not end well, the error with the state that everything is in, asked of
-the server."""
+"""The outcome of a run: its report, or the error with the state of the live database as the server shows it."""
 
 from __future__ import annotations
 
@@ -35,7 +34,7 @@ from lastgood.run.steps.watch import Watched
 
 
 def report_of(run: Run, total: float) -> Report:
-    """The report of a run whose steps are all done; what another process did is missing in it."""
+    """The report of a run whose steps are all done, without the results of other processes."""
     plan = run.plan
     switched, built, proved = run.result(Switched), run.result(Built), run.result(Proved)
     backed_up, completed = run.result(BackedUp), run.result(Completed)
@@ -88,7 +87,7 @@ def _fence(run: Run) -> FenceReport:
 
 
 def _write_outage(run: Run) -> float:
-    """From the fence to the swap's commit; the swap's own where writers went on until then."""
+    """The seconds from the fence to the swap's commit; those of the swap alone where it was the fence."""
     fenced, switched = run.result(Fenced), run.result(Switched)
     if switched is None:
         return 0.0

@@ -58,8 +58,8 @@ class FenceReport(Frozen):
 
 
 class Seconds(Frozen):
-    """How long each part took: the plan, and each of the ``steps`` that were taken, by its name. ``write_outage``: from
-    the fence to the swap's commit; ``read_outage``: the swap's."""
+    """The duration of the plan and of each step that was taken, by its name. ``write_outage``: from the fence to the
+    swap's commit; ``read_outage``: the swap's."""
 
     plan: float
     steps: dict[str, float]
@@ -68,7 +68,7 @@ class Seconds(Frozen):
     total: float
 
     def of(self, *steps: str) -> float:
-        """How long steps took that were taken one after the other; 0 for one that was not taken."""
+        """The sum of consecutive steps; a step that was not taken counts as 0."""
         return sum(self.steps.get(step, 0.0) for step in steps)
 
 

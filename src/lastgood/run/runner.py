@@ -17,13 +17,13 @@ from lastgood.journal import Journal, caller
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What a step gave. ``detail`` is shown to the user and journaled."""
+    """The result of a step. ``detail`` is shown to the user and journaled."""
 
     detail: str = ""
 
     @property
     def entry(self) -> Mapping[str, Any]:
-        """What the journal keeps of it besides: all that ``holds`` of a resumed run and the record of the run need."""
+        """The fields that the journal keeps besides ``detail``, for ``holds`` of a resumed run and for reports."""
         return {}
 
 
@@ -43,7 +43,7 @@ class Context(Protocol):
         """How long each step took; the runner fills it."""
 
     def keep(self, result: Result) -> None:
-        """Holds what a step gave for the steps that follow."""
+        """Hold the result of a step for later steps and the report."""
 
     def cancelled(self) -> bool:
         """Whether the run is to stop: the user said so, or another lane failed."""

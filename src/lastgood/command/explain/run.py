@@ -63,7 +63,7 @@ class RunStory(Frozen):
 
 
 def titles() -> dict[str, str]:
-    """Name → title of what a journal calls a step: those of a rollback and of a deployment."""
+    """Title by name of every step that a journal may have: those of a rollback and of a deployment."""
     return {**steps.titles(), **deployment.TITLES}
 
 
@@ -101,7 +101,7 @@ def explain_run(state: Path, name: str) -> RunStory:
 
 
 def story_of(found: Recorded) -> RunStory:
-    """What a journal tells."""
+    """The story of a run, from its journal."""
     kind = found.kind
     taken = _steps(found)
     last = _end(found)

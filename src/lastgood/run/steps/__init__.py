@@ -1,6 +1,6 @@
-"""The steps of a rollback, in order: the only list of them. The plan, the run, its report and ``explain`` iterate it.
+"""The steps of a rollback: the plan, the run, its report and ``explain`` iterate ``STAGES``, the only list of them.
 
-A new step is a module here and a line in ``STAGES``.
+A new step is a module in this package and a line in ``STAGES``.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from lastgood.run.steps.watch import Before, Watch
 
 
 class RollbackStep(Step[Run], Protocol):
-    """A step of a rollback, which also says how the plan shows it."""
+    """A step of a rollback, with its line of the plan."""
 
     def planned(self, request: Request) -> PlannedStep | None:
-        """What the plan promises of it: a title, and its effect on readers and writers. None where a run of ``request``
-        leaves it out, or nobody notices it."""
+        """The line of the plan: a title, and the effect on readers and writers. None where a run of ``request`` skips
+        the step, or the plan need not mention it."""
 
 
 Stages = Sequence[Sequence[Sequence[RollbackStep]]]
 
-# The stages one after the other; in each, lanes that run at the same time. A run leaves out the steps that do not want
-# to be part of it.
+# Stages run one after the other, the lanes of a stage in parallel, the steps of a lane in order. A run skips the steps
+# whose ``wanted`` is false.
 STAGES: Stages = (
     [[Before()]],
     [[Stop("now")]],
@@ -56,13 +56,13 @@ def every() -> Iterator[RollbackStep]:
 
 
 def planned(request: Request) -> tuple[PlannedStep, ...]:
-    """The steps that a run of ``request`` takes, as the plan shows them."""
+    """The lines of the plan of ``request``."""
     found = (step.planned(request) for step in every())
     return tuple(each for each in found if each is not None)
 
 
 def after_commit() -> Stages:
-    """The stages behind the commit point: all that is left to do of a run that has switched."""
+    """The stages behind the commit point: the rest of a run that has switched."""
     commits = next(
         number for number, lanes in enumerate(STAGES) if any(step.commits for lane in lanes for step in lane)
     )
@@ -70,5 +70,5 @@ def after_commit() -> Stages:
 
 
 def titles() -> Mapping[str, str]:
-    """Name → title of every step, for a journal that has the names alone."""
+    """Title by name of every step, for journals that have names alone."""
     return {step.name: step.title for step in every()}

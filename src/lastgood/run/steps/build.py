@@ -28,8 +28,7 @@ from lastgood.run.runner import Result
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built(Result):
-    """The shadow, loaded by this process. ``division``: what of it is left for after the reopening, None when nothing
-    may be."""
+    """The loaded shadow. ``division``: what of it is deferred until after the reopening; None when nothing is."""
 
     oid: int
     loaded: Loaded
@@ -49,7 +48,7 @@ class Build:
     tidies = True
 
     def planned(self, request: Request) -> PlannedStep:
-        """The live database is only read."""
+        """The line of the plan; the live database is only read."""
         return PlannedStep(
             name=self.name, title="Build the restored database beside the live one", effect="nobody notices"
         )

@@ -40,8 +40,8 @@ ORDER BY 1, 2, 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CarriedOver(Result):
-    """What of the objects was carried over: how many owners and grants, which roles' reading was tried, and what the
-    operator should know of it."""
+    """The number of owners and grants that were carried over, the roles that were tried as readers, and remarks for the
+    operator."""
 
     privileges: int
     roles_tried: tuple[str, ...]
@@ -60,7 +60,7 @@ class CarryOver:
     commits = False
 
     def planned(self, request: Request) -> PlannedStep:
-        """The settings that it promises too come with the switch."""
+        """The line of the plan; the settings that it names are carried over by the swap."""
         return PlannedStep(name=self.name, title="Carry over owners, grants and settings", effect="nobody notices")
 
     def do(self, run: Run) -> CarriedOver:
@@ -89,7 +89,7 @@ class CarryOver:
 
 
 def _carried(run: Run, live: Connection, shadow: Connection) -> privileges.CarryOver:
-    """What was done to the shadow's objects. Raises Failed when the server refused any of it."""
+    """Apply owners and grants of the live database to the shadow. Raises Failed when the server refuses any."""
     plan = run.plan
     carried = privileges.statements(
         privileges.read(live), privileges.read(shadow), owners=plan.carry_owners, acls=plan.carry_acls

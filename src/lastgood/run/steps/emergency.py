@@ -33,7 +33,7 @@ GO_ON = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackedUp(Result):
-    """The emergency backup. Without a ``path`` none was made: ``overridden`` is the reason that a person gave."""
+    """The emergency backup. ``path`` is None where an override left it out; ``overridden`` is then its reason."""
 
     path: Path | None = None
     overridden: str = ""
@@ -51,7 +51,7 @@ class Emergency:
     commits = False
 
     def planned(self, request: Request) -> PlannedStep:
-        """An override that leaves it out is shown too."""
+        """The line of the plan, also where an override leaves the backup out."""
         if request.skips_backup:
             return PlannedStep(name=self.name, title="Make no emergency backup", effect="as the override says")
         return PlannedStep(

@@ -29,8 +29,8 @@ from lastgood.run.runner import Result
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fenced(Result):
-    """How writers are kept out: by locks on ``tables`` from ``began`` on; or, before the swap, not at all, then
-    ``baseline`` is how many rows the server had counted as written."""
+    """How writers are kept out: by locks on ``tables`` from ``began`` on, or by the swap alone; ``baseline`` is
+    then the server's counter of written rows at the start."""
 
     kind: Literal["table locks", "at-swap"]
     tables: int = 0
@@ -50,7 +50,7 @@ class Fence:
     commits = False
 
     def planned(self, request: Request) -> PlannedStep:
-        """From when on writers wait."""
+        """The line of the plan: from when on writers wait."""
         if request.fence == "now":
             return PlannedStep(name=self.name, title="Keep writers out", effect="writers wait, readers go on")
         return PlannedStep(
@@ -91,10 +91,10 @@ def release(run: Run) -> None:
 
 
 def verify(run: Run) -> FenceReport | None:
-    """Just before the swap: the locks were held all the time, by the same session, on every table there is. None where
-    the swap itself is the fence: what got through is counted after it.
+    """Verify, just before the swap, that one session has held the locks on every table since the start. None where the
+    swap itself is the fence: writes are counted after it.
 
-    A fence that broke does not stop the run (what was written lies in the kept database), but it is said.
+    A broken fence does not stop the run, since the kept database has what was written, but it raises a caution.
     """
     fenced, connection = run.result(Fenced), run.fence_connection
     if fenced is None or fenced.kind != "table locks":

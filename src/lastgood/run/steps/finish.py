@@ -29,7 +29,7 @@ from lastgood.run.steps.swap import Switched
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completed(Result):
-    """What was done after the reopening."""
+    """The deferred work, completed."""
 
     finished: Finished
 
@@ -46,7 +46,7 @@ class Finish:
         return run.plan.reopen_when == "usable"
 
     def planned(self, request: Request) -> PlannedStep | None:
-        """Only where the run reopens before everything is done."""
+        """The line of the plan where work is deferred."""
         if request.reopen_when != "usable":
             return None
         return PlannedStep(

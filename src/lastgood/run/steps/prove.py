@@ -20,7 +20,7 @@ from lastgood.run.steps.build import Built
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proved(Result):
-    """The shadow equals the restore point: table by table."""
+    """The proof: the shadow equals the restore point, table by table."""
 
     comparison: Comparison
 
@@ -37,7 +37,7 @@ class Prove:
     commits = False
 
     def planned(self, request: Request) -> PlannedStep:
-        """The last thing before the switch."""
+        """The line of the plan."""
         return PlannedStep(name=self.name, title="Prove that it equals the restore point", effect="or stop here")
 
     def do(self, run: Run) -> Proved:

@@ -23,8 +23,8 @@ PATIENCE_SECONDS = 15.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reopened(Result):
-    """The live name answers with the database of this ``oid``. ``fence``: what got through before a swap that was the
-    fence itself."""
+    """The live name leads to the database ``oid``. ``fence``: what was written before a swap that was the fence itself;
+    None where locks were."""
 
     oid: int
     fence: FenceReport | None
@@ -42,7 +42,7 @@ class Reopen:
     commits = False
 
     def planned(self, request: Request) -> PlannedStep:
-        """The first thing after the switch."""
+        """The line of the plan."""
         return PlannedStep(name=self.name, title="Verify that the live name answers", effect="undo stays possible")
 
     def do(self, run: Run) -> Reopened:

@@ -25,7 +25,7 @@ _ON_FAILURE = {
 
 
 def application_report(run: Run, health: HealthResult | None, watch: WatchResult | None) -> ApplicationReport | None:
-    """What was done about the application, and how it is; None where nothing was to be done."""
+    """The hooks that ran, the last health check and the watch; None where none of them took place."""
     hooks = run.service.results
     if not hooks and health is None and watch is None:
         return None
@@ -65,7 +65,7 @@ class Stop:
         return run.application.stops and self._when == ("now" if run.stopped_before else run.plan.fence)
 
     def planned(self, request: Request) -> PlannedStep | None:
-        """At the moment that ``--fence`` chooses."""
+        """The line of the plan, at the moment that ``--fence`` chooses."""
         if not request.application.stops or self._when != request.fence:
             return None
         return PlannedStep(
@@ -109,7 +109,7 @@ class Start:
         return run.application.starts or run.application.stops
 
     def planned(self, request: Request) -> PlannedStep | None:
-        """Only where there is a hook for it."""
+        """The line of the plan where a hook starts the application."""
         if not request.application.starts:
             return None
         return PlannedStep(
@@ -137,7 +137,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked(Result):
-    """The application works. ``health``: what it answered; None where it was not asked."""
+    """The application passed its checks. ``health``: its last health check; None where none is configured."""
 
     health: HealthResult | None
 
@@ -154,7 +154,7 @@ class Checks:
         return run.application.checked
 
     def planned(self, request: Request) -> PlannedStep | None:
-        """What is asked, and what follows when the answer is bad."""
+        """The line of the plan: the checks, and the consequence of a failure."""
         application = request.application
         if not application.checked:
             return None

@@ -38,8 +38,8 @@ from lastgood.run.steps.build import mark_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Switched(Result):
-    """The live name means the database of this ``oid``, since ``at``. ``settings``: how many of the live database's it
-    got. ``fence``: how writers were kept out until then; None where nothing did."""
+    """The completed swap: the live name leads to the database ``oid`` since ``at`` (monotonic clock). ``settings``: the
+    number of database settings carried over. ``fence``: the verified fence; None where the swap itself was it."""
 
     oid: int
     exchanged: Exchanged
@@ -61,7 +61,7 @@ class Swap:
     commits = True
 
     def planned(self, request: Request) -> PlannedStep:
-        """What every session of the live database notices."""
+        """The line of the plan: the effect on every session of the live database."""
         held = "; PgBouncer holds its clients back meanwhile" if request.pgbouncer.admin else ""
         return PlannedStep(
             name=self.name, title="Switch the names", effect=f"all sessions are ended once, and reconnect{held}"

@@ -31,7 +31,7 @@ INTERRUPTED = "ended early: interrupted"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Noted(Result):
-    """The figures of before, and of how many ``seconds`` they are; None where there are none."""
+    """The figures from before the swap, and the seconds that they cover; None where none could be read."""
 
     figures: Mapping[str, float | None]
     seconds: float | None
@@ -54,7 +54,7 @@ class Before:
         return run.application.watch is not None and run.application.watch.length > 0
 
     def planned(self, request: Request) -> None:
-        """Nobody notices, and the watch itself says what it compares with."""
+        """No line of the plan: it only reads, and the line of the watch names the comparison."""
 
     def do(self, run: Run) -> Noted:
         found: dict[str, float | None] = {}
@@ -106,7 +106,7 @@ def _errors(run: Run, seconds: float) -> float | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watched(Result):
-    """What the watch saw. ``health``: what the application answered at its end; None when it was not asked."""
+    """The result of the watch. ``health``: the health check at its end; None where there was none."""
 
     watch: WatchResult
     health: HealthResult | None
@@ -129,7 +129,7 @@ class Watch:
         return run.application.watch is not None and run.application.watch.length > 0
 
     def planned(self, request: Request) -> PlannedStep | None:
-        """Only where the application's settings ask for it."""
+        """The line of the plan where a watch is configured."""
         watch = request.application.watch
         if watch is None or not watch.length:
             return None
