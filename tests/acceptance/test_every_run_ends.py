@@ -115,7 +115,7 @@ def test_a_prune_and_a_restore_end_too(lonely: Scene) -> None:
     assert lonely.run("abort", "--yes").returncode == 0
     # What a prune began goes with the next one, whatever that is about.
     dry = lonely.run("prune", "--keep", "5", "--dry-run")
-    assert "invalid: dropping it was interrupted" in " ".join(dry.stdout.split())
+    assert "invalid: DROP DATABASE was interrupted" in " ".join(dry.stdout.split())
     assert lonely.run("prune", "--keep", "5", "--yes").returncode == 0
     assert databases(lonely) == []
     assert lonely.run("status").returncode == 0

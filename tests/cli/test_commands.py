@@ -289,7 +289,7 @@ def test_prune_shows_before_it_removes(lastgood: Lastgood, broken: str, database
     assert Path("backups", broken).exists()
     done = lastgood("prune", "--keep", "1", "--yes")
     assert done.status == 0
-    assert done.out.endswith(f"Done: 1 thing removed.\n  - {broken}\n")
+    assert done.out.endswith(f"Done: 1 item removed.\n  - {broken}\n")
     assert not Path("backups", broken).exists()
     assert lastgood("prune", "--keep", "1", "--json", "--yes").document["candidates"]
     assert lastgood("prune", "--older-than", "30d").out.startswith("Nothing would be removed.\n")

@@ -271,11 +271,11 @@ def test_maintenance_by_itself(lastgood: Lastgood, server: EmbeddedServer, datab
         assert re.fullmatch(
             rf'The application of "{database}" is stopped\.\n'
             r"  By lastgood maintenance, \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC \(.*\), \S+ on \S+\n"
-            r'  Hook "maintenance_on": well, [\d.]+ m?s\n'
-            r'  Hook "stop": well, [\d.]+ m?s\n'
+            r'  Hook "maintenance_on": ok, [\d.]+ m?s\n'
+            r'  Hook "stop": ok, [\d.]+ m?s\n'
             r"  0 rows were written within [\d.]+ s, by the server's counters\.\n\n"
             r"Connected: 1 session\n"
-            r" +process +role +application +does\n"
+            r" +process +role +application +state\n"
             rf"  +{worker.info.backend_pid} +postgres +a worker +idle\n\n"
             r"To start it again: lastgood maintenance off\n",
             turned_on.out,

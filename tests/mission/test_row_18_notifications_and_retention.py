@@ -193,7 +193,7 @@ def test_retention_removes_what_nobody_needs_and_nothing_else(
         "from_elsewhere.sql": "not made by lastgood: remove it by name, or set foreign = true in [retention]",
     }
     text = lastgood("prune", "--dry-run").out
-    assert text.startswith("Would remove 4 things (")
+    assert text.startswith("Would remove 4 items (")
     assert "  By [retention] of lastgood.toml; days and weeks in time zone UTC.\n" in text
     assert lastgood("prune").status == 3, "nobody has consented"
     done = lastgood("prune", "--yes", "--json")

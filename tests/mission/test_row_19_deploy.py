@@ -51,7 +51,7 @@ def test_a_good_migration_is_deployed(site: Site) -> None:
         "deploy", "--label", "release 42", "--", *site.psql("CREATE TABLE public.notes (id int PRIMARY KEY);")
     )
     assert done.status == 0, done.err
-    assert done.out.startswith(f'Done: "{site.name}" is migrated and passed the checks.\n')
+    assert done.out.startswith(f'Done: "{site.name}" is migrated, and no worse than before.\n')
     # A pipeline's log shows what was done, in order, and what the migration printed.
     stages = [line for line in done.err.splitlines() if line.startswith("done ")]
     assert ["validate" in line for line in stages] == [True, False, False, False, True]
@@ -199,7 +199,7 @@ def test_sigterm_ends_the_migration_and_takes_it_back(site: Site, at_work: Calla
         out, err = process.communicate(timeout=60)
         assert process.wait(60) == 130, err
     error = json.loads(out)["error"]
-    assert (error["code"], error["message"]) == ("interrupted", 'cannot deploy: the migration "psql" was interrupted')
+    assert (error["code"], error["message"]) == ("interrupted", 'cannot deploy: migration "psql" was interrupted')
     assert error["deployment"]["status"] == "rolled back"
     assert site.same_as(before)
     assert site.comment() == "The CRM of record"
