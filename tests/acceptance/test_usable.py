@@ -285,6 +285,7 @@ def test_a_resumed_build_knows_what_its_first_process_left_out(stage: Stage) -> 
     assert report.finished.indexes == len(WAITING)
 
 
+@pytest.mark.postgres(18)
 def test_statistics_that_tell_nothing_let_nothing_wait_but_keys(
     server: EmbeddedServer, new_database: Callable[..., str], store: Path, tmp_path: Path
 ) -> None:

@@ -51,6 +51,7 @@ def test_a_session_has_what_its_role_may_set(server: EmbeddedServer, plain: str)
     assert {name for name in expected if own[name] != expected[name]} <= SUPERUSERS_ONLY
 
 
+@pytest.mark.postgres(18)
 def test_a_server_that_refuses_one_is_given_the_others(
     server: EmbeddedServer, plain: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -212,6 +212,7 @@ def test_replication_on_both_sides(server: EmbeddedServer, new_database: New, ma
             drop_roles(maintenance, "operator")
 
 
+@pytest.mark.postgres(18)
 def test_extensions_that_hold_on(server: EmbeddedServer, new_database: New, maintenance: Connection) -> None:
     live = new_database("app")
     extensions = server.folder / "share" / "extension"
