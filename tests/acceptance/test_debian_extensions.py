@@ -207,8 +207,8 @@ def test_pg_cron_goes_back_when_its_jobs_were_thought_of(debian: EmbeddedServer,
     refused = rollback.plan(request).plan.refused()
     assert refused is not None
     assert refused.message == (
-        'cannot roll back "crm": extension "pg_cron": Its jobs come back, and run again, as they were at the restore '
-        "point; its scheduler ends with the switch, and starts again with the server"
+        'cannot roll back "crm": extension "pg_cron": Its jobs are restored to the restore point and run again; its '
+        "scheduler stops at the switch and starts again with the server"
     )
     override = Override(item="holders", reason="jobs looked at", by="us", at=datetime.now(UTC))
     report = rollback.run(rollback.plan(replace(request, overrides=(override,))))

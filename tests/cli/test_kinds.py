@@ -102,7 +102,7 @@ def test_standard_input(server: EmbeddedServer, database: str, child_environment
     assert list(folder.iterdir()) == []
     facts = subprocess.run(command("facts", "-", "--live"), input=whole, capture_output=True, env=environment)
     assert facts.stdout.decode() == "Equal: standard input and the live database, 3 tables, 7 rows.\n"
-    assert f'standard input is kept in "{folder.absolute()}/.lastgood-' in facts.stderr.decode()
+    assert f'standard input is stored in "{folder.absolute()}/.lastgood-' in facts.stderr.decode()
     for broken in (b"", whole[:-100], b"<html>"):
         failed = subprocess.run(command("facts", "-"), input=broken, capture_output=True, env=environment)
         assert failed.returncode == 4, failed.stderr
@@ -151,7 +151,7 @@ def test_a_full_disk_is_reported(database: str, child_environment: dict[str, str
     )
     assert done.returncode == 5
     said = done.stderr.decode()
-    assert f'error: cannot keep standard input in "{folder.absolute()}/.lastgood-' in said.replace("\n", " ")
+    assert f'error: cannot store standard input in "{folder.absolute()}/.lastgood-' in said.replace("\n", " ")
     assert "file too large after" in " ".join(said.split())
     assert "Free disk space there, or set TMPDIR to a folder with more space." in " ".join(said.split())
     assert list(folder.iterdir()) == []

@@ -55,7 +55,7 @@ def test_the_five_commands_of_the_guide(
     del hand.variables["GUIDE"]  # it knows its own name, and this is its folder
     # In their order only: each refuses when the one before it was left out.
     for early in FIVE[1:]:
-        assert "stopped: the step" in hand.fails(early)
+        assert "stopped: step" in hand.fails(early)
     said = hand.does(*FIVE[:4])
     assert [line for line in said.splitlines() if line.startswith("done: ")] == [
         f"done: {step}"
@@ -81,5 +81,5 @@ def test_a_step_that_fails_in_its_middle_stops_there(
     guide = Path("manual-rollback-procedure.md")
     guide.write_text(guide.read_text().replace("  pg_restore --list", "  false\n  pg_restore --list"))
     hand = ByHand(guide.absolute(), server, tmp_path)
-    assert hand.fails("quick-backup").endswith("stopped: the step backup failed\n")
+    assert hand.fails("quick-backup").endswith("stopped: step backup failed\n")
     assert list(Path("backups", "by-hand-1").glob("*.done")) == []

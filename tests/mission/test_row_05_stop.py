@@ -156,7 +156,7 @@ def test_a_hook_that_fails_stops_the_run_and_the_application_runs_again(
     assert failed.document["error"] == {
         "code": "failed",
         "message": 'cannot stop the application: hook "stop" exited with status 1: permission denied: workers',
-        "hint": "Fix the hook in lastgood.toml, or take it out to go on with the database's own fence alone.",
+        "hint": "Fix the hook in lastgood.toml, or remove it to continue with the database's own fence alone.",
         "state": f'"{database}" was not touched and is open. The application was started again.',
         "exit_status": 5,
     }

@@ -204,8 +204,8 @@ def test_a_person_is_asked_and_told_what_both_answers_mean(
     terminal.read_until('perhaps\nType "undo" or "keep":\n> ')
     question = " ".join(terminal.shown.split())
     assert (
-        f"The application does not work with the restored database: its health check {site.url}/health failed: it "
-        f'answered 500, not 200 undo the previous database becomes "{database}" again; the restored one is kept.'
+        f"The application does not work with the restored database: its health check {site.url}/health failed: "
+        f'status 500, expected 200 undo the previous database becomes "{database}" again; the restored one is kept.'
         " keep the restored database remains in service. To undo later: lastgood undo "
     ) in question
     terminal.type(answer)
@@ -238,7 +238,7 @@ def test_an_application_that_does_not_start_counts_as_not_well(
     assert undone.status == 6
     error = undone.document["error"]
     assert error["state"] == (
-        f'"{database}" is what it was before the run, and open. The application is not running: the hook "start" '
+        f'"{database}" is what it was before the run, and open. The application is not running: hook "start" '
         "exited with status 1: port 8000 is taken."
     )
     assert error["hint"].startswith("Start it by hand, or fix the hook and run: lastgood maintenance off. What was")

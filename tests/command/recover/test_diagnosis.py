@@ -277,13 +277,13 @@ def test_a_point_that_equals_the_database_is_not_what_is_proposed() -> None:
 
 @pytest.mark.parametrize("points", [(), (OLD,)])
 def test_what_a_deployment_broke_is_never_proposed(points: tuple[Candidate, ...]) -> None:
-    broken = kept(0).model_copy(update={"deployment": "run-7", "origin": "is what deployment run-7 left"})
+    broken = kept(0).model_copy(update={"deployment": "run-7", "origin": "was left by deployment run-7"})
     found = diagnose(evidence(candidates=points, server=Server(clock=NOW, kept=(broken,)), live=live(contacts=100)))
     assert [each.name for each in found.proposals] == [str(each.point.path) for each in points]
     assert [(each.kind, each.what, each.commands) for each in found.left] == [
         ("kept database", "app_old_1", ("lastgood undo run-1",))
     ]
-    assert [each.problem for each in found.timeline if each.kind == "kept"] == ["it is what deployment run-7 left"]
+    assert [each.problem for each in found.timeline if each.kind == "kept"] == ["it was left by deployment run-7"]
     # A good one that is kept comes before it.
     both = diagnose(evidence(candidates=(), server=Server(clock=NOW, kept=(broken, kept(3))), live=live(contacts=100)))
     assert [(each.kind, each.automatic) for each in both.proposals] == [("undo", False)]

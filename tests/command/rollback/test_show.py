@@ -307,8 +307,8 @@ def test_a_run_that_stopped_is_shown_with_what_to_do(shown: tuple[Screen, io.Str
         "\n"
         "Kept databases, newest first: each can become live again\n"
         '  "crm_old_1"\n'
-        f"    was live until rollback {RUN}, 2025-11-04 14:30:00\n"
-        "    UTC (9 hours ago), by ann on ops1\n"
+        f"    was live until rollback {RUN}, 2025-11-04 14:30:00 UTC (9\n"
+        "    hours ago), by ann on ops1\n"
         f"    lastgood undo {RUN}\n"
         "    To show its contents: lastgood facts crm_old_1\n"
     )

@@ -80,7 +80,7 @@ class Stop:
         except HookFailed as error:
             raise Failed(
                 f"cannot stop the application: {error}",
-                hint="Mend the hook in lastgood.toml, or take it out to go on with the database's own fence alone.",
+                hint="Fix the hook in lastgood.toml, or remove it to continue with the database's own fence alone.",
             ) from error
         fault.point("application.after_stop")
         return Result(detail=", ".join(name for name in BEFORE if run.application.command(name) is not None))
