@@ -51,7 +51,7 @@ def test_backup_shows_its_result(lastgood: Lastgood, database: str) -> None:
         r"  Content        7 rows in 3 tables\n"
         r"  Migration      20251102\n"
         r"  Size           \d\.\d kB, in .*\n"
-        rf"\nTo go back to it: lastgood rollback {name}\n",
+        rf"\nTo roll back to it: lastgood rollback {name}\n",
         text,
     ), text
     assert outcome.err.splitlines()[0] == "start   back up the live database"

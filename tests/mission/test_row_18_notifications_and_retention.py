@@ -72,9 +72,10 @@ def test_the_team_is_told_when_a_rollback_begins_ends_and_is_taken_back(
     document = outcome.document
     (success,) = [json.loads(body)["message"] for _, body in told.posted if b"rolled back" in body]
     assert (
-        f'Lost: 2 rows written since the restore point (contacts 2). All of it stays in "{document["kept"]}"' in success
+        f'Lost: 2 rows written since the restore point (contacts 2). Everything is kept in "{document["kept"]}"'
+        in success
     )
-    assert f"Next: To take it back: lastgood undo {document['run']}" in success
+    assert f"Next: To undo: lastgood undo {document['run']}" in success
     cautions = [each["text"] for each in outcome.events if each["event"] == "caution" and "told" in each["text"]]
     why = "A Connection error occurred sending JSON notification to 127.0.0.1"
     assert cautions == [f'"gone" was not told "{database}: rolled back to {made} UTC": {why}']

@@ -196,11 +196,11 @@ def test_the_traps_of_the_old_guide(site: Site, lastgood: Lastgood) -> None:
     hand = ByHand(GUIDE, site.server, site.folder)
     hand.does("start")
     point.write_bytes(whole.replace(b"acme", b"ACME", 1))
-    assert f"cannot use {point}: its bytes were changed (SHA-256)\n" in hand.fails("point")
+    assert f"cannot use {point}: its SHA-256 differs from the recorded one\n" in hand.fails("point")
     other = site.store / "cut.sql"
     other.write_bytes(whole[: len(whole) * 7 // 10])
     hand.variables["OTHER_POINT"] = str(other)
-    assert hand.fails("point").endswith(f"cannot use {other}: its end is missing; see scenario 3\n")
+    assert hand.fails("point").endswith(f"cannot use {other}: the file is truncated; see scenario 3\n")
     # Nothing is switched to that was not compared, and nothing is made without an emergency backup.
     assert hand.fails("create") == "cannot continue: there is no emergency backup yet (block backup)\n"
     assert hand.fails("swap") == "cannot switch: there is no emergency backup (block backup)\n"
@@ -213,13 +213,13 @@ def test_the_traps_of_the_old_guide(site: Site, lastgood: Lastgood) -> None:
     assert hand.fails("restore") == ("cannot restore: the restore point was not checked (block point)\n")
     (site.store / "by-hand-1" / "point.whole").write_text(str(point))
     hand.does("restore", "expected")
-    assert "of the figures above differ from the restore point's" in hand.fails("compare")
+    assert "of the figures above differ from those of the restore point" in hand.fails("compare")
     assert "(block compare)" in hand.fails("swap")
     hand.does("walk-back")
     # A dump that names databases is not run: its \\connect would lead into the live one.
     point.write_bytes(site.pg_dump("--create", "--clean", "--if-exists"))
     hand.does("create")
-    assert "this dump can not be restored by hand" in hand.fails("restore")
+    assert "this dump cannot be restored by hand" in hand.fails("restore")
     assert site.now().differences(broken) == []
     assert site.databases() == {site.database, f"{site.database}_shadow_1"}
     # The migrations are looked for where they are.
@@ -290,7 +290,7 @@ def test_another_restore_point_than_the_newest(
     hand.does(*(each for each in ROLLBACK[:until_compare] if not each.startswith("hook-")))
     said = hand.fails("compare")
     assert "rows   | public.contacts            | 4" in said
-    assert said.endswith('If that is how it should be: COMPARED="$POINT", and this block again\n')
+    assert said.endswith('differences above. If they are correct: set COMPARED="$POINT", then run this block again\n')
     assert hand.fails("swap") == "cannot switch: the restored database was not compared (block compare)\n"
     hand.variables["COMPARED"] = str(older)
     hand.does("compare", "files", "swap", "verify", "reads")

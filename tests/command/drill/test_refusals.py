@@ -99,7 +99,7 @@ def test_nothing_is_made_where_it_can_not_be_done(
         assert refused("--folder", str(closed)) == (
             f'error: cannot drill in "{closed}": under root, the scratch server runs as user "nobody", which has no '
             "access to that folder\n"
-            "next:  Give a folder with --folder that all users can access, or run lastgood as another user than root."
+            "next:  Give a folder with --folder that all users can access, or run the drill as another user than root."
         )
     monkeypatch.setattr(scratch, "available", lambda: [15])
     assert refused() == (

@@ -71,7 +71,9 @@ def test_no_order_switches_to_what_was_not_compared_or_loses_the_way_back(
     hand.does("swap")
     assert site.rows() == 3
     assert "cannot walk back: the names are already switched (block undo)" in hand.fails("walk-back")
-    taken = f'cannot go on: the database "{live}_old_1" is of an attempt that switched; export another RUN, paste Names'
+    taken = (
+        f'cannot continue: database "{live}_old_1" is from a completed switch; export another RUN and paste Names again'
+    )
     assert taken in hand.fails("create")
     assert site.rows() == 3
     hand.does("verify", "undo")

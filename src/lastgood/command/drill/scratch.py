@@ -290,7 +290,7 @@ def _check_reachable(work: Path) -> None:
         raise Refused(
             f'cannot drill in "{work.parent}": under root, the scratch server runs as user "{user.pw_name}", which has '
             "no access to that folder",
-            hint="Give a folder with --folder that all users can access, or run lastgood as another user than root.",
+            hint="Give a folder with --folder that all users can access, or run the drill as another user than root.",
             state=NOT_REACHED,
         )
 

@@ -41,7 +41,7 @@ def restore_(
         typer.Option("--salvage-readable", help="Load what can be read of a damaged dump and list what is missing."),
     ] = False,
 ) -> None:
-    """Restore into a new database and prove that it equals the restore point.
+    """Restore into a new database and prove the result.
 
     Touches no other database. If the restore fails or is interrupted, the new database is removed. With
     --reopen-when usable it remains once it is usable.
