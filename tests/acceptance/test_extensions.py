@@ -373,7 +373,7 @@ def test_of_what_can_not_be_looked_up_counts_what_was_written_later(stage: Stage
         "index public.my_idx (added)"
     )
     why = (
-        'cannot find out whether extension "minitab" was changed: extension "minitab" has no installation script nor '
+        'cannot determine whether extension "minitab" was changed: extension "minitab" has no installation script nor '
         'update path for version "0.9"'
     )
     assert [each.text for each in said if isinstance(each, Caution | Note)] == [
@@ -404,7 +404,7 @@ def test_a_role_that_may_make_no_database_is_told_that_nothing_is_known(stage: S
         said: list[Event] = []
         take(stage.server.target(stage.live, user="reader"), stage.request.store, emit=said.append)
         assert [each.text for each in said if isinstance(each, Note)] == [
-            'cannot find out whether extension "minitab" was changed: permission denied to create database'
+            'cannot determine whether extension "minitab" was changed: permission denied to create database'
         ]
     finally:
         make(stage, "DROP OWNED BY reader", "DROP ROLE reader")

@@ -55,7 +55,7 @@ def test_status_shows_it_and_prune_removes_it_when_it_is_named(server: EmbeddedS
     with server.target("postgres").connect() as other:
         lock_live(other, live, nothing)  # a run is at work: it may be about to mark what it made
         assert status.read(target).leftovers == ()
-        with pytest.raises(Refused, match=f'^cannot prune "{name}": there is no kept database'):
+        with pytest.raises(Refused, match=f'^cannot prune "{name}": no kept database or restore point has that name'):
             prune.plan(target, request_of.store, prune.Wish(named=(name,)))
     plan = prune.plan(target, request_of.store, prune.Wish(named=(name,)))
     assert [each.name for each in plan.going] == [name]

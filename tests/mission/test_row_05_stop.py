@@ -412,7 +412,7 @@ def test_maintenance_leaves_a_run_alone(
         rf'error: cannot turn maintenance {what}: a run is in progress \("lastgood rollback 1", as "postgres", '
         r"through a local socket, since .* UTC, server process \d+\)\n"
         r"state: Nothing was changed\.\n"
-        r"next:  It stops and starts the application itself\. Wait for it, or run lastgood status\.\n",
+        r"next:  Wait for the run, which stops and starts the application itself; lastgood status shows it\.\n",
         refused.err,
     ), refused.err
     assert site.called() == []

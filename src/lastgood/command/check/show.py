@@ -50,5 +50,5 @@ def counted(checklist: Checklist) -> str:
     summary = f"{passed} of {units.counted(len(checklist.items), 'item')} passed"
     for status in ("FAIL", "WARN"):
         if names := checklist.names(status):
-            summary += f";  {status}: {', '.join(names)}"
+            summary += f"; {status}: {', '.join(names)}"
     return summary
