@@ -23,7 +23,7 @@ def fail(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     def look(*given: object) -> NoReturn:
         raise error
 
-    monkeypatch.setattr(status, "look", look)
+    monkeypatch.setattr(status, "read", look)
 
 
 @pytest.mark.parametrize(
