@@ -101,7 +101,7 @@ def test_nothing_got_worse(lastgood: Lastgood, server: EmbeddedServer, database:
     assert not re.search(r"^caution", done.err, re.MULTILINE)
     shown = done.out[done.out.index("The server, watched for 2.") :]
     assert re.match(
-        r"The server, watched for 2\.\d s against the [\d.]+ s before the run\n"
+        r"The server, watched for 2\.\d s compared with the [\d.]+ s before the run\n"
         r"  figure +before +after\n"
         r"  transactions rolled back +[\d.]+/s +[\d.]+/s\n"
         r"  deadlocks +0/s +0/s\n"

@@ -60,7 +60,7 @@ def test_each_damage_is_found_and_nothing_else(
     rules = {each["name"]: each for each in found["rules"]}
     unreadable = rules["readable:public.organizations"]
     assert unreadable["said"] == (
-        'not all of public.organizations can be read: invalid byte sequence for encoding "UTF8": 0xe9 [SQLSTATE 22021]'
+        'public.organizations is not fully readable: invalid byte sequence for encoding "UTF8": 0xe9 [SQLSTATE 22021]'
     )
     assert unreadable["samples"] == ["id=81, column name"]
     progress = [each for each in outcome.events if each["event"] == "progress"]

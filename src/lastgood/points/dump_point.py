@@ -292,7 +292,7 @@ def _members(connection: Connection, target: Target, database: str, emit: Emit) 
     for each in found.extensions:
         emit(Caution(f'no dump holds the changes to extension "{each}": {found.summary(each)}'))
     for unknown in found.unknown:
-        emit(Note(f'cannot find out whether extension "{unknown.extension}" was changed: {unknown.why}'))
+        emit(Note(f'cannot determine whether extension "{unknown.extension}" was changed: {unknown.why}'))
     return found
 
 
