@@ -162,7 +162,7 @@ def test_the_history(stage: Drilled) -> None:
         stage.first["evidence"]["run"],
     ]
     listed = stage.lastgood("drill", "--list").out.splitlines()
-    assert listed[0].split() == ["run", "what", "result", "took", "rollback", "signed", "off", "by"]
+    assert listed[0].split() == ["run", "what", "result", "duration", "rollback", "signed", "off", "by"]
     assert "Ann Lee" in listed[2]
 
 
