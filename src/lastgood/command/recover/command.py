@@ -22,6 +22,8 @@ from lastgood.errors import BadPoint, Interrupted, Refused
 from lastgood.events import Caution
 from lastgood.points import Verdict, state_of
 
+NOTHING_CHANGED = "Nothing was changed."
+
 
 @command("recover", 3, 4, 5, 6, 7, options=("fence", "reopen_when", "on_failure", "strict", "allow_orphans", *PACE))
 def recover_(
@@ -65,7 +67,7 @@ def recover_(
         with session.work() as (emit, cancelled):
             found = recover.inspect(inquiry, emit, cancelled)
             if cancelled():
-                raise Interrupted("interrupted: the diagnosis is incomplete", state="Nothing was changed.")
+                raise Interrupted("interrupted: the diagnosis is incomplete", state=NOTHING_CHANGED)
         if found.emergency in ("server_unreachable", "database_missing") and not session.names_a_database:
             raise session.unnamed(found.reasons[0].text if found.reasons else found.title)
         if not settings.json and not (yes and settings.quiet):
@@ -117,7 +119,7 @@ def _choose(session: Session, found: Diagnosis, yes: bool, *, asked: bool) -> Pr
         raise Refused(
             f"cannot continue automatically: {first.title}",
             hint=f"Run: {first.commands[0]}" if first.commands else first.detail,
-            state=_state(found),
+            state=NOTHING_CHANGED,
         )
     if not first.automatic:
         listed = any(each.path == first.name and each.kind == "dump" for each in found.timeline)
@@ -128,7 +130,7 @@ def _choose(session: Session, found: Diagnosis, yes: bool, *, asked: bool) -> Pr
             hint="Select a state: lastgood recover --latest, --before TIME or --before-migration VERSION."
             if listed
             else f"Run: {first.commands[0]}",
-            state=_state(found),
+            state=NOTHING_CHANGED,
         )
     return first
 
@@ -163,7 +165,3 @@ def _carry_out(
 
 def _verdict(error: BadPoint) -> Verdict:
     return Verdict(state_of(error), str(error), error.hint, error.line, error.offset)
-
-
-def _state(found: Diagnosis) -> str:
-    return "Nothing was changed."
