@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from lastgood.command.recover.recover import Diagnosis, Proposal
     from lastgood.points import Verdict
 
+NOTHING_CHANGED = "Nothing was changed."
+
 
 @command("recover", 3, 4, 5, 6, 7, options=("fence", "reopen_when", "on_failure", "strict", "allow_orphans", *PACE))
 def recover_(
@@ -67,7 +69,7 @@ def recover_(
         with session.work() as (emit, cancelled):
             found = recover.inspect(inquiry, emit, cancelled)
             if cancelled():
-                raise Interrupted("interrupted: the diagnosis is incomplete", state="Nothing was changed.")
+                raise Interrupted("interrupted: the diagnosis is incomplete", state=NOTHING_CHANGED)
         if found.emergency in ("server_unreachable", "database_missing") and not session.names_a_database:
             raise session.unnamed(found.reasons[0].text if found.reasons else found.title)
         if not settings.json and not (yes and settings.quiet):
@@ -121,7 +123,7 @@ def _choose(session: Session, found: Diagnosis, yes: bool, *, asked: bool) -> Pr
         raise Refused(
             f"cannot continue automatically: {first.title}",
             hint=f"Run: {first.commands[0]}" if first.commands else first.detail,
-            state=_state(found),
+            state=NOTHING_CHANGED,
         )
     if not first.automatic:
         listed = any(each.path == first.name and each.kind == "dump" for each in found.timeline)
@@ -132,7 +134,7 @@ def _choose(session: Session, found: Diagnosis, yes: bool, *, asked: bool) -> Pr
             hint="Select a state: lastgood recover --latest, --before TIME or --before-migration VERSION."
             if listed
             else f"Run: {first.commands[0]}",
-            state=_state(found),
+            state=NOTHING_CHANGED,
         )
     return first
 
@@ -175,7 +177,3 @@ def _verdict(error: BadPoint) -> Verdict:
     from lastgood.points import Verdict, state_of
 
     return Verdict(state_of(error), str(error), error.hint, error.line, error.offset)
-
-
-def _state(found: Diagnosis) -> str:
-    return "Nothing was changed."
