@@ -70,7 +70,7 @@ def test_the_team_is_told_when_a_rollback_begins_ends_and_is_taken_back(
     assert messages(told, "/team") == team
     assert messages(told, "/on-call") == []
     document = outcome.document
-    (success,) = [json.loads(body)["message"] for _, body in told.posted if b"rolled back to" in body]
+    (success,) = [json.loads(body)["message"] for _, body in told.posted if json.loads(body)["type"] == "success"]
     assert (
         f'Lost: 2 rows written since the restore point (contacts 2). Everything is kept in "{document["kept"]}"'
         in success

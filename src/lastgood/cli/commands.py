@@ -34,7 +34,7 @@ COMMANDS = (
     Command("backup", "Make a restore point of the live database, and verify it", "points.backup"),
     Command("points", "List, verify and pin restore points", "points.command"),
     Command("facts", "Show what restore points and databases contain, or compare two", "facts.command"),
-    Command("restore", "Restore into a new database and prove that it equals the restore point", "restore.command"),
+    Command("restore", "Restore into a new database and prove the result", "restore.command"),
     Command("validate", "Check data integrity: GO or NO-GO", "validate.command"),
     Command("drill", "Rehearse the whole procedure on a scratch server", "drill.command"),
     Command("prune", "Remove kept databases and restore points permanently", "prune.command"),

@@ -14,7 +14,6 @@ from lastgood.application import record
 from lastgood.errors import NOT_REACHED, Refused
 from lastgood.journal import Journal
 from lastgood.journal.reader import entries
-from lastgood.plan.plan import Plan
 from lastgood.postgres import copying, database
 from lastgood.postgres.database import Database
 from lastgood.postgres.deployment import find_deployment
