@@ -136,7 +136,7 @@ def test_a_pin_that_comes_late_or_can_not_be_read_holds(made: Store) -> None:
     assert prune.run(made.target, plan, events.append)["removed"] == []
     pin = pins.pin_of(good)
     assert pin is not None
-    assert Note(f'"good.sql" is needed now, and left alone: pinned by {pin.by}: wait') in events
+    assert Note(f'"good.sql" is now needed and was not removed: pinned by {pin.by}: wait') in events
     assert good.exists() and manifest_path(good).exists()
     assert pins.unpin(good) and not pins.unpin(good)
     assert prune.run(made.target, plan)["removed"] == ["good.sql"]

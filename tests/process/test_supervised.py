@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -74,7 +75,25 @@ def test_what_a_terminal_would_show(tmp_path: Path, printed: bytes, lines: list[
     path = tmp_path / "output"
     path.write_bytes(printed)
     with path.open("rb") as output:
-        assert list(lines_of(output)) == lines
+        assert list(lines_of(iter(lambda: output.read(1 << 16), b""))) == lines
+
+
+@pytest.mark.parametrize("left_open", [False, True], ids=["its pipe ends", "a child holds it open"])
+def test_all_that_it_printed_is_read_however_slowly(left_open: bool) -> None:
+    child = "import subprocess; subprocess.Popen(['sleep', '60']); "
+    script = f"{child if left_open else ''}print(*range(4), sep=chr(10), flush=True)"
+    read: list[str] = []
+    never = threading.Event()
+
+    def slowly(text: str) -> None:
+        never.wait(0.4)  # a busy machine: longer than a moment for all of them
+        read.append(text)
+
+    started = Supervised([sys.executable, "-c", script], environment=dict(os.environ), mark=MARK, line=slowly)
+    ended = started.wait(20.0, lambda: False)
+    started.end()
+    assert ended is not None and ended.status == 0
+    assert read == ["0", "1", "2", "3"]
 
 
 def test_a_program_that_is_not_there() -> None:

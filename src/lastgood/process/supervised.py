@@ -5,14 +5,18 @@ A variable in their environment identifies its children: a process can leave its
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
+import select
 import signal
+import struct
 import subprocess
+import termios
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -21,6 +25,8 @@ from lastgood.process.leash import PATIENCE
 from lastgood.process.run import TAIL_LINES, Ended, announce
 
 LINE_CHARACTERS = 2000
+# How long the output of a program that has ended is read at the most. What it printed is in the pipe by then.
+DRAIN_SECONDS = 60.0
 # Colours and cursor movements of a terminal, and titles of windows.
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 
@@ -56,6 +62,7 @@ class Supervised:
         )
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
         self._line = line
+        self._busy = False  # a chunk that was taken out of the pipe is being handled
         self._reader = threading.Thread(target=self._read, name="lastgood-output", daemon=True)
         self._reader.start()
 
@@ -67,9 +74,19 @@ class Supervised:
     def _read(self) -> None:
         assert self._process.stdout is not None
         with self._process.stdout as output:
-            for text in lines_of(output):
+            for text in lines_of(self._chunks(output)):
                 self._tail.append(text)
                 self._line(text)
+
+    def _chunks(self, output: IO[bytes]) -> Iterator[bytes]:
+        ready = select.poll()
+        ready.register(output, select.POLLIN)
+        while ready.poll():
+            self._busy = True
+            if not (chunk := os.read(output.fileno(), 1 << 16)):
+                return
+            yield chunk
+            self._busy = False
 
     def wait(self, seconds: float, cancelled: Callable[[], bool]) -> Ended | None:
         """How it ended; None when it was ``cancelled``. After ``seconds`` (status None) and when cancelled, it is ended
@@ -85,9 +102,27 @@ class Supervised:
 
     def _ended(self, status: int | None) -> Ended:
         seconds = self.seconds
-        # A child that is still running may hold the pipe open for ever.
-        self._reader.join(timeout=1.0)
+        self._drain()
         return Ended(status, self.tail, seconds)
+
+    def _drain(self) -> None:
+        """Wait until the lines that it printed before its end were handled: they decide what is made of its status. Not
+        until the end of the pipe, which a child that is still running may hold open for ever."""
+        deadline = time.monotonic() + DRAIN_SECONDS
+        while self._reader.is_alive() and time.monotonic() < deadline:
+            self._reader.join(timeout=0.05)
+            # In this order: what left the pipe in between is being handled.
+            if not self._in_pipe() and not self._busy:
+                return
+
+    def _in_pipe(self) -> int:
+        """The bytes that were printed and not yet read."""
+        assert self._process.stdout is not None
+        try:
+            (count,) = struct.unpack("i", fcntl.ioctl(self._process.stdout, termios.FIONREAD, bytes(4)))
+        except (OSError, ValueError):  # the reader has closed it
+            return 0
+        return int(count)
 
     @property
     def seconds(self) -> float:
@@ -107,12 +142,12 @@ class Supervised:
         return self._ended_processes
 
 
-def lines_of(output: IO[bytes]) -> Iterator[str]:
-    """The lines of a program's output, as they are printed: without colours; of a line that is drawn repeatedly (a
-    progress bar) only its final state; very long ones cut. In constant memory."""
+def lines_of(chunks: Iterable[bytes]) -> Iterator[str]:
+    """The lines of a program's output, which comes in ``chunks``, as they are printed: without colours; of a line that
+    is drawn repeatedly (a progress bar) only its final state; very long ones cut. In constant memory."""
     kept = b""
     cut = False
-    while chunk := os.read(output.fileno(), 1 << 16):
+    for chunk in chunks:
         *whole, rest = chunk.split(b"\n")
         for piece in whole:
             yield _line(kept + piece)

@@ -21,12 +21,14 @@ class Complaints:
     spaces after the colon, and psql's own errors."""
 
     def __init__(self) -> None:
+        # Built before the program starts: the thread that reads its output has no time for that.
+        self._pattern = _line()
         self.first: list[str] = []
         self.count = 0
 
     def read(self, line: str) -> None:
         """Read one line of the output."""
-        if _line().match(line):
+        if self._pattern.match(line):
             self.count += 1
             if len(self.first) < KEPT:
                 self.first.append(line.strip()[:LONGEST])
@@ -54,5 +56,4 @@ def _line() -> re.Pattern[str]:
         rf"{escape}(?:psql:.*?:\d+: ?)?{escape}(?:{'|'.join(map(re.escape, servers))})[ \xa0]?:  \S"
         rf"|{escape}psql:(?:.*?:\d+:)? ?{escape}(?:{'|'.join(map(re.escape, own))})[ \xa0]?: ?\S"
         r"|(?:psql:.*?:\d+: ?)?invalid command \\",
-        re.IGNORECASE if False else 0,
     )

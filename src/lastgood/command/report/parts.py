@@ -47,7 +47,7 @@ _FIGURES = {
 _BUILDING = ("build", "carry_over", "prove")
 _DEPLOYMENTS = {
     "done": "done",
-    "undone": "failed; the database was put back",
+    "undone": "failed; the database was rolled back",
     "walked_back": "failed; the database is as it was",
     "stopped": "stopped half-way, or at work",
 }
