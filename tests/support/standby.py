@@ -32,7 +32,8 @@ def silent(server: EmbeddedServer, *, back: bool = False) -> None:
 def deaf_commit(server: EmbeddedServer) -> Iterator[int]:
     """A commit, in another database, that waits for a standby which never answers; its process. ``server`` was started
     with SETTINGS."""
-    with server.target("postgres").connect() as connection:
+    # Not lastgood's name: a test may end all sessions that have it.
+    with server.target("postgres").connect(application_name="the application's owner") as connection:
         connection.execute("CREATE TABLE IF NOT EXISTS public.waits (secret text)")
         silent(server)
         with psycopg.connect(
