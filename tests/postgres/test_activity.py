@@ -96,6 +96,7 @@ def test_statements_are_timed_where_the_server_does_it(major: int) -> None:
             assert found is not None and found.calls is None
 
 
+@pytest.mark.postgres(18)
 def test_an_extension_that_the_server_did_not_load(server: EmbeddedServer, new_database: Callable[..., str]) -> None:
     name = new_database()
     with server.target("postgres").connect() as outside, server.target(name).connect() as inside:

@@ -420,6 +420,7 @@ class TestTrap8DumpedFromIsNotATime:
 class TestTrap9TwoScriptsTwoClocks:
     """The backup script names its file, the deployment script works the name out again, a second later."""
 
+    @pytest.mark.postgres(18)
     def test_the_backup_is_there_and_not_found(self, stage: Stage) -> None:
         stage.dump.unlink()
         with stage.target.connect() as holder, holder.transaction():

