@@ -97,7 +97,7 @@ def test_permission_denied(lastgood: Lastgood, operator: Operator, backup: Path,
     found = explained(lastgood, operator)
 
     assert [each["case"] for each in found["kinds"]] == ["permission-denied"]
-    assert found["kinds"][0]["title"] == "A right is missing"
+    assert found["kinds"][0]["title"] == "A privilege is missing"
     assert run_what_it_proposes(lastgood, found) == [
         "lastgood check   # tells which rights the role lacks for a rollback"
     ]
@@ -154,7 +154,7 @@ def test_connection_refused(lastgood: Lastgood, operator: Operator, database: st
     found = explained(lastgood, operator)
 
     assert [each["case"] for each in found["kinds"]] == ["connection-refused"]
-    assert found["kinds"][0]["title"] == "Nobody listens there: the server is down, or the address is wrong"
+    assert found["kinds"][0]["title"] == "No server accepts connections there: it is down, or the address is wrong"
     assert run_what_it_proposes(lastgood, found) == [
         "lastgood status   # with --db or LASTGOOD_DB set to the right address"
     ]

@@ -33,9 +33,9 @@ def test_an_error_as_text(lastgood: Lastgood) -> None:
     assert outcome.out == (
         "  the database system is starting up\n"
         "  The server is starting, stopping or recovering\n"
-        "  Cause     It was started, or crashed, a moment ago and replays its WAL.\n"
+        "  Cause     The server was started, or crashed, a moment ago and replays its WAL.\n"
         "  Data      Nothing was changed by this.\n"
-        "  lastgood  It waits and connects again; lastgood resume goes on with a run that gave up.\n"
+        "  lastgood  It waits and reconnects; lastgood resume continues a run that gave up.\n"
         "    pg_isready   # until it says: accepting connections\n"
         "    lastgood status\n"
     )
@@ -60,24 +60,24 @@ def test_a_log_of_many_errors(lastgood: Lastgood, tmp_path: Path) -> None:
         "",
         "The first one that matters",
         '  line 2: type "public.mood" does not exist',
-        "  A type is not there",
+        "  A type does not exist",
         "  Cause     The dump has only some tables or one schema (-t, -n), or the extension that brings the type could "
         "not be made; or it is a --clean dump played into an empty database, where pg_dump draws a view before its "
         "types.",
     ]
     assert lines[lines.index("Others of their own") :][1:3] == [
         "  line 9: permission denied for table audit",
-        "    A right is missing",
+        "    A privilege is missing",
     ]
     assert lines[lines.index("They follow from it") :] == [
         "They follow from it",
         "  line  times  what",
-        "     4      1  A table or view is not there",
+        "     4      1  A table or view does not exist",
         "     5      2  Rows were read as commands",
         "",
         "Nothing is lost by these",
         "  line  times  what",
-        "     8      1  The schema exists already",
+        "     8      1  The schema already exists",
     ]
 
 

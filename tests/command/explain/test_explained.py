@@ -178,7 +178,7 @@ def test_the_first_real_error_comes_first_and_its_consequences_last() -> None:
         ("syntax-error", None, 7, 1),
         ("setting-unknown", None, 1, 1),
     ]
-    assert [each.follows for each in found.kinds] == [None, None, *["A type is not there"] * 3, None]
+    assert [each.follows for each in found.kinds] == [None, None, *["A type does not exist"] * 3, None]
     assert found.verdict is not None and found.verdict.outcome == "half_restored"
 
 
