@@ -360,8 +360,8 @@ def test_a_logical_slot_and_the_override_that_leaves_it_with_the_old_database(st
         refused = stage.lastgood("rollback", "--yes", *url)
         assert refused.status == 3
         assert refused.err.endswith(
-            "next:  When its consumer is stopped, run: SELECT pg_drop_replication_slot('check_slot'). Or go on in "
-            "spite of it: --override holders --reason TEXT\n"
+            "next:  When its consumer is stopped, run: SELECT pg_drop_replication_slot('check_slot'). Or "
+            "override it: --override holders --reason TEXT\n"
         )
         done = stage.lastgood("rollback", "--yes", "--json", *url, "--override", "holders", "--reason", "re-snapshot")
         assert done.status == 0, done.err

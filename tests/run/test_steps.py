@@ -30,7 +30,7 @@ class Vacuum:
         self.undone = 0
 
     def planned(self, request: Request) -> PlannedStep:
-        return PlannedStep(name=self.name, title="Vacuum the restored database", effect="users do not notice")
+        return PlannedStep(name=self.name, title="Vacuum the restored database", effect="nobody notices")
 
     def do(self, run: Run) -> Result:
         if self._fails:

@@ -34,9 +34,9 @@ def test_whom_a_switch_holds_back() -> None:
     assert shown_plan.pauses([APP, APP.model_copy(update={"database": "jobs"})]) == [
         (
             "Held back",
-            'clients of "app" of PgBouncer at 10.0.0.5:6432, during the switch; their transactions have 10 s to end',
+            'clients of "app" of PgBouncer at 10.0.0.5:6432, for the switch; their transactions have 10 s to end',
         ),
-        ("", 'clients of "jobs" of PgBouncer at 10.0.0.5:6432, during the switch; their transactions have 10 s to end'),
+        ("", 'clients of "jobs" of PgBouncer at 10.0.0.5:6432, for the switch; their transactions have 10 s to end'),
     ]
     assert shown_plan.pauses([]) == []
 

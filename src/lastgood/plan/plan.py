@@ -191,7 +191,7 @@ class PlannedStep(Frozen):
 class Plan(Document):
     """A rollback, before it happens. Names of databases are those on the server. ``deferred`` names what is done after
     the reopening. ``expected_seconds``: how long building and proving would take, ``expected_backup_seconds``: how long
-    the emergency backup beside it, based on earlier runs on this server; null where there was none. ``code``: what of the
+    the emergency backup in parallel, by earlier runs here; null where there was none. ``code``: what of the
     restore point can run as code while it is built; null where nothing can."""
 
     run: str

@@ -36,7 +36,7 @@ def test_an_error_as_text(lastgood: Lastgood) -> None:
         "  Cause     The server was started, or crashed, a moment ago and replays its WAL.\n"
         "  Data      Nothing was changed by this.\n"
         "  lastgood  It waits and reconnects; lastgood resume continues a run that gave up.\n"
-        "    pg_isready   # until it says: accepting connections\n"
+        "    pg_isready   # repeat until it prints: accepting connections\n"
         "    lastgood status\n"
     )
     # As a shell hands it over when somebody forgets the quotes.
@@ -52,8 +52,8 @@ def test_a_log_of_many_errors(lastgood: Lastgood, tmp_path: Path) -> None:
     assert lines[:4] == [
         f'6 errors of 5 kinds in "{log}".',
         "",
-        "psql continued after the first error (line 2) and did 1 more command: 6 errors, and it ends with status 0 all "
-        "the same. The database is half-restored: what is in it is neither the backup nor what was there before.",
+        "psql continued after the first error (line 2) and did 1 more command: 6 errors, and still exits with status "
+        "0. The database is half-restored: what is in it is neither the backup nor what was there before.",
         "    lastgood points",
     ]
     assert lines[5:10] == [
@@ -61,9 +61,9 @@ def test_a_log_of_many_errors(lastgood: Lastgood, tmp_path: Path) -> None:
         "The first error that matters",
         '  line 2: type "public.mood" does not exist',
         "  A type does not exist",
-        "  Cause     The dump has only some tables or one schema (-t, -n), or the extension that brings the type could "
-        "not be made; or it is a --clean dump played into an empty database, where pg_dump draws a view before its "
-        "types.",
+        "  Cause     The dump contains only some tables or one schema (-t, -n), or the extension that provides the "
+        "type could not be created; or a --clean dump, in which pg_dump puts a view before its types, was loaded into "
+        "an empty database.",
     ]
     assert lines[lines.index("Other errors") :][1:3] == [
         "  line 9: permission denied for table audit",
@@ -158,7 +158,7 @@ def test_an_escape_sequence_in_a_log_does_not_reach_the_terminal(lastgood: Lastg
         ),
         (
             "core.bin",
-            'error: cannot explain "core.bin": it is no text\n'
+            'error: cannot explain "core.bin": it is not text\n'
             "state: Nothing was looked at or changed.\n"
             "next:  Give a log as psql, pg_restore, the server or an application wrote it; one that is compressed "
             "must be unpacked first.\n",
@@ -238,8 +238,8 @@ class TestRuns:
         outcome = lastgood("explain")
         assert outcome.status == 0
         assert outcome.out.startswith(
-            f'Undo {undone["run"]}: done\nThe undo is done: "{database}" is what it was before the rollback, and what '
-            f'it was until then is kept as "{undone["kept"]}".\n    lastgood status\n'
+            f'Undo {undone["run"]}: done\nThe undo is done: "{database}" is what it was before the rollback, and the '
+            f'database that it replaced is kept as "{undone["kept"]}".\n    lastgood status\n'
         )
 
     @pytest.mark.parametrize(
@@ -300,7 +300,7 @@ class TestRuns:
         assert story["explained"]["kinds"][0]["case"] == "duplicate-key-in-index"
         assert "build" in story["failed_in"]
         shown = lastgood("explain", journal.stem).out
-        assert "build the restored database next to the live one" in shown.partition("\nWhy it failed\n  At work  ")[2]
+        assert "build the restored database next to the live one" in shown.partition("\nWhy it failed\n  In  ")[2]
 
     def test_a_restore_beside_it(self, lastgood: Lastgood, database: str) -> None:
         assert lastgood("backup").status == 0

@@ -193,7 +193,8 @@ def test_one_transaction_that_was_rolled_back() -> None:
     assert found.verdict is not None
     assert found.verdict.outcome == "rolled_back"
     assert found.verdict.text == (
-        "It was one transaction, and its first error rolled everything back: the database is as it was before. psql XX"
+        "It was one transaction, and its first error rolled everything back: the database is as it was before. psql "
+        "still exits with status 0 unless ON_ERROR_STOP is set."
     )
 
 

@@ -172,8 +172,8 @@ def test_a_whole_plan(shown: tuple[Screen, io.StringIO]) -> None:
         "  public.prices          70         70     changed                 0\n"
         "  1 other table equals the restore point in every row.\n"
         "  Content not compared, only the number of rows: public.events (no time was left\n"
-        "  (10 s)). Rows changed in place are not shown here, and are rolled back too.\n"
-        '  Everything that is lost stays in "crm_old_9f3c1a70" and in the emergency backup.\n'
+        "  (10 s)). Rows changed in place do not show here, and go back too.\n"
+        '  All that is lost stays in "crm_old_9f3c1a70" and in the emergency backup.\n'
         "\n"
         "What the checks found\n"
         '  REFUSED role "app" may not create a database\n'
@@ -199,7 +199,7 @@ def test_a_plan_that_compared_no_content_claims_nothing_of_it(shown: tuple[Scree
     assert (
         "  Content not compared, only the number of rows: public.t0, public.t1,\n"
         "  public.t2, public.t3, public.t4 and 2 more tables (content comparison is turned\n"
-        "  off). Rows changed in place are not shown here, and are rolled back too.\n"
+        "  off). Rows changed in place do not show here, and go back too.\n"
     ) in stream.getvalue()
     assert "equal" not in stream.getvalue()
 
@@ -244,7 +244,7 @@ def test_a_whole_report(shown: tuple[Screen, io.StringIO]) -> None:
         "  Readable as        crm_app\n"
         '  Kept               the database as it was before, as "crm_old_9f3c1a70",\n'
         "                     closed to connections\n"
-        "  To inspect it    lastgood facts crm_old_9f3c1a70\n"
+        "  To inspect it      lastgood facts crm_old_9f3c1a70\n"
         '  With psql          ALTER DATABASE "crm_old_9f3c1a70" ALLOW_CONNECTIONS true;\n'
         "                     and false again afterwards\n"
         "  Emergency backup   backups/crm_emergency.sql\n"
@@ -416,7 +416,7 @@ def test_a_plan_says_what_waits(shown: tuple[Screen, io.StringIO]) -> None:
     later = ("index public.a_b", "index public.c_d", "foreign key k on public.t")
     show_plan.show(screen, a_plan().model_copy(update={"reopen_when": "usable", "deferred": later}))
     assert (
-        "  Done after it     2 indexes that nothing uses, the server's own validation of 1\n"
+        "  Done after it     2 indexes that nothing uses, the server's own look at 1\n"
         "                    foreign key (proved before), statistics of small tables\n"
     ) in stream.getvalue()
 

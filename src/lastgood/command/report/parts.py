@@ -47,7 +47,7 @@ _FIGURES = {
 _BUILDING = ("build", "carry_over", "prove")
 _DEPLOYMENTS = {
     "done": "done",
-    "undone": "failed; the database was put back",
+    "undone": "failed; the database was rolled back",
     "walked_back": "failed; the database is as it was",
     "stopped": "stopped half-way, or still active",
 }
@@ -171,7 +171,7 @@ def _plan(record: RunRecord) -> Iterator[Block]:
     took = sum(record.figures.get(step, 0.0) for step in _BUILDING)
     yield Pairs(
         (
-            ("Built as", Code(plan.shadow)),
+            ("Built beside it", Code(plan.shadow)),
             ("Kept as", Code(plan.kept)),
             ("Writers kept out", "from the start" if plan.fence == "now" else "at the switch"),
             ("Reopened when", plan.reopen_when),

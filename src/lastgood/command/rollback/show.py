@@ -32,7 +32,7 @@ class Proved(CountedTable, Protocol):
 
 def show(screen: Screen, report: Report) -> None:
     """A rollback that is done: the proof, the outages, and how to take it back."""
-    screen.say(f'Done: "{report.live}" was rolled back to {Path(report.point.path).name}.', style="bold green")
+    screen.say(f'Done: "{report.live}" is back at {Path(report.point.path).name}.', style="bold green")
     proof(screen, report.tables, report.not_compared)
     _remarks(screen, report)
     _figures(screen, report)
@@ -141,7 +141,7 @@ def _figures(screen: Screen, report: Report) -> None:
             ("Run", report.run),
             ("Read outage", units.duration(seconds.read_outage)),
             ("Write outage", units.duration(seconds.write_outage)),
-            ("Clients paused", _pause(report.pause)),
+            ("Held back", _pause(report.pause)),
             ("Finished after it", _finished(report.finished)),
             ("In all", units.duration(seconds.total)),
             ("Writers kept out", report.fence.proof),
@@ -205,7 +205,7 @@ def show_undo(screen: Screen, report: UndoReport) -> None:
         [
             ("Run", report.run),
             *((name.replace("_", " ").capitalize(), units.duration(each)) for name, each in report.seconds.items()),
-            ("Clients paused", _pause(report.pause)),
+            ("Held back", _pause(report.pause)),
             *_kept(report.kept, "the database as it was until now"),
         ]
     )

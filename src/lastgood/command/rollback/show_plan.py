@@ -15,8 +15,8 @@ from lastgood.text import units
 SHOWN = 30
 NAMED = 5
 FENCES = {
-    "now": "from the start: writers wait until the switch, readers continue",
-    "at-swap": "for the switch only: writers continue until then, and what they write stays in the kept database",
+    "now": "from the start: writers wait until the swap, readers go on",
+    "at-swap": "for the swap only: writers go on until then, and what they write stays in the kept database",
 }
 NOTHING_OVERRIDDEN = Checklist()
 LEVELS = {"refusal": ("REFUSED ", "bold red"), "caution": ("caution ", "yellow"), "note": ("note    ", "")}
@@ -42,7 +42,7 @@ def show(screen: Screen, plan: Plan) -> None:
                 f"{units.counted(point.rows, 'row')}" + (f", migration {point.migration}" if point.migration else ""),
             ),
             ("Code in it", f"{plan.code.counted}: can run {plan.code.rights} during the restore" if plan.code else ""),
-            ("Built as", f'"{plan.shadow}"'),
+            ("Built beside it", f'"{plan.shadow}"'),
             ("Kept", f'today\'s "{plan.live}" stays on the server as "{plan.kept}"; nothing is deleted'),
             ("Writers kept out", FENCES[plan.fence]),
             *pauses(plan.pauses),
@@ -64,8 +64,8 @@ def pauses(planned: Sequence[PlannedPause]) -> list[tuple[str, str]]:
     """Whom PgBouncer holds back during a switch, one line each."""
     return [
         (
-            "Clients paused" if number == 0 else "",
-            f'clients of "{each.database}" of {each.pooler}, during the switch; their transactions have '
+            "Held back" if number == 0 else "",
+            f'clients of "{each.database}" of {each.pooler}, for the switch; their transactions have '
             f"{units.duration(each.limit)} to end",
         )
         for number, each in enumerate(planned)
@@ -77,7 +77,7 @@ def _deferred(plan: Plan) -> str:
         return ""
     indexes = sum(each.startswith("index ") for each in plan.deferred)
     return (
-        f"{units.counted(indexes, 'index', 'indexes')} that nothing uses, the server's own validation of "
+        f"{units.counted(indexes, 'index', 'indexes')} that nothing uses, the server's own look at "
         f"{units.counted(len(plan.deferred) - indexes, 'foreign key')} (proved before), statistics of small tables"
     )
 
@@ -91,7 +91,7 @@ def _verdict(plan: Plan) -> str:
     for override in found.overrides:
         said += f"; {override.item} overridden by {override.by}: {override.reason}"
     for each in found.attestations:
-        said += f"; {each.item} attested by {each.name}"
+        said += f"; {each.name} answers for {each.item}"
     return said
 
 
@@ -99,9 +99,9 @@ def _expected(plan: Plan) -> str:
     if plan.expected_seconds is None:
         return ""
     if plan.expected_backup_seconds is None:
-        return f"{units.roughly(plan.expected_seconds)} to build and prove it, based on earlier runs on this server"
+        return f"{units.roughly(plan.expected_seconds)} to build and prove it, by earlier runs on this server"
     both = max(plan.expected_seconds, plan.expected_backup_seconds)
-    return f"{units.roughly(both)} until the switch, based on earlier runs on this server"
+    return f"{units.roughly(both)} until the switch, by earlier runs on this server"
 
 
 def findings(screen: Screen, found: Sequence[Finding], checklist: Checklist = NOTHING_OVERRIDDEN) -> None:
@@ -143,7 +143,7 @@ def _losses(screen: Screen, plan: Plan) -> None:
         screen.say(f"and {len(changed) - SHOWN} more tables; --json lists all of them", first="  ", indent=2)
     _same(screen, plan.loss, other="other ")
     backup = "" if plan.checklist.override(BACKUP) else " and in the emergency backup"
-    screen.say(f'Everything that is lost stays in "{plan.kept}"{backup}.', first="  ", indent=2)
+    screen.say(f'All that is lost stays in "{plan.kept}"{backup}.', first="  ", indent=2)
 
 
 def _same(screen: Screen, losses: Sequence[TableLoss], other: str = "") -> None:
@@ -165,16 +165,16 @@ def not_compared(losses: Sequence[TableLoss]) -> Iterator[str]:
         more = f" and {units.counted(len(names) - NAMED, 'more table')}" if len(names) > NAMED else ""
         yield (
             f"Content not compared, only the number of rows: {', '.join(names[:NAMED])}{more} ({why}). Rows changed in "
-            "place are not shown here, and are rolled back too."
+            "place do not show here, and go back too."
         )
 
 
 def _loss(loss: TableLoss) -> tuple[str, str, str, str, str]:
     live, point = loss.live_rows, loss.point_rows
     if live is None and not loss.estimated:
-        change = "restored"
+        change = "comes back"
     elif point is None:
-        change = "removed"
+        change = "goes away"
     elif loss.in_place:
         change = "changed"
     elif live == point and loss.not_in_dumps:
