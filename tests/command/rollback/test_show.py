@@ -198,8 +198,8 @@ def test_a_plan_that_compared_no_content_claims_nothing_of_it(shown: tuple[Scree
     show_plan.show(screen, a_plan(loss=tuple(loss(name, 5, 5, content="not compared", why=why) for name in names)))
     assert (
         "  Content not compared, only the number of rows: public.t0, public.t1,\n"
-        "  public.t2, public.t3, public.t4 and 2 more tables (content comparison is turned\n"
-        "  off). Rows changed in place do not show here, and go back too.\n"
+        "  public.t2, public.t3, public.t4 and 2 more tables (content comparison is\n"
+        "  turned off). Rows changed in place do not show here, and go back too.\n"
     ) in stream.getvalue()
     assert "equal" not in stream.getvalue()
 
