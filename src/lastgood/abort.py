@@ -115,8 +115,8 @@ def _started_again(
         if journal is None and shadow is not None and shadow.options.get("hooks") == "yes":
             emit(
                 Caution(
-                    f"whether the run had stopped the application can't be known here: its journal is on "
-                    f'"{shadow.host}"; if the application does not run: lastgood maintenance off'
+                    f"unknown whether the run stopped the application: its journal is on "
+                    f'"{shadow.host}"; if the application does not run, run: lastgood maintenance off'
                 )
             )
             return "unknown"
@@ -162,7 +162,7 @@ def take_back(request: Request, failed: ChecksFailed, journal: Journal | None, e
             state=state + (" The application is stopped." if stopped else ""),
         ) from error
     again = "" if not request.application.starts else " The application was started again."
-    hint = f'What was restored is kept as "{plan.kept}"; lastgood undo {plan.run} puts it into service again.'
+    hint = f'The restored database is kept as "{plan.kept}"; lastgood undo {plan.run} puts it back into service.'
     if not_running:
         again, hint = f" The application is not running: {not_running}.", f"{START_IT}. {hint}"
     said = ChecksFailedAfterSwap(
@@ -189,7 +189,7 @@ def _stop_once_more(request: Request, service: Service, run: str, emit: Emit) ->
     try:
         service.stop(run, "before the undo")
     except (HookFailed, OSError) as error:
-        emit(Caution(f"{error}; going back all the same"))
+        emit(Caution(f"{error}; continuing with the undo"))
     else:
         emit(StageDone("stop", sum(each.seconds for each in service.results)))
 
@@ -235,7 +235,7 @@ def undone(request: Request, emit: Emit) -> None:
         recording.ended(journal, "undone", by=by[0].run)
     raise ChecksFailedAfterSwap(
         f'cannot resume run "{run}": it was undone, since the application did not work with the restored database',
-        hint=f"What was restored is kept; lastgood undo {by[0].run} puts it into service again.",
+        hint=f"The restored database is kept; lastgood undo {by[0].run} puts it back into service.",
         state=f"{state} The application was started again.",
     )
 

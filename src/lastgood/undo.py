@@ -102,7 +102,7 @@ def _plan(maintenance: Connection, live: str, undoes: str | None) -> UndoPlan:
     found, mark = max(wanted, key=_age)
     if found.invalid:
         raise Refused(
-            f'cannot undo run "{mark.run}": its kept database "{found.name}" is invalid, since dropping it was '
+            f'cannot undo run "{mark.run}": its kept database "{found.name}" is invalid, because dropping it was '
             "interrupted",
             hint=f"Remove it: lastgood prune {shlex.quote(found.name)}. Runs that can be undone: {others}.",
         )
@@ -227,7 +227,7 @@ def _switch_back(
         ) from error
     except OutcomeUnknown as error:
         raise Stopped(
-            "cannot tell whether the undo took place: the server went away during the commit",
+            "cannot tell whether the undo took place: the connection was lost during the commit",
             hint="When the server answers again, look at lastgood status.",
             state=f'"{plan.live}" is either as it was or fully switched back; never in between.',
         ) from error
@@ -279,12 +279,12 @@ def _wake(
         if plan.hooks and Journal.find(state, plan.undoes) is None:
             emit(
                 Caution(
-                    "whether the application runs can't be known here: the run stopped it from another machine; if it "
+                    "unknown whether the application runs: the run stopped it from another machine; if it "
                     "does not run: lastgood maintenance off"
                 )
             )
         elif application.starts:
-            emit(Note("no hooks were run; an application that keeps numbers of types must be restarted"))
+            emit(Note("no hooks were run; restart the application if it caches type OIDs"))
         return None
     if stopped.state == "stopped":
         emit(StageStarted("start", "start the application, which the run had stopped"))

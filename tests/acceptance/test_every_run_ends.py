@@ -104,7 +104,7 @@ def test_a_prune_and_a_restore_end_too(lonely: Scene) -> None:
         undone = lonely.run("undo", "--yes")
         assert (undone.returncode, undone.stderr.splitlines()[0]) == (
             3,
-            f'error: cannot undo run "{_run_of(lonely, kept)}": its kept database "{kept}" is invalid, since '
+            f'error: cannot undo run "{_run_of(lonely, kept)}": its kept database "{kept}" is invalid, because '
             "dropping it was interrupted",
         )
     status = lonely.run("status")

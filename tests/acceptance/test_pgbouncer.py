@@ -241,7 +241,7 @@ def test_killed_while_clients_are_held_back(scene: Scene, point: str, switched: 
         scene.pooler.ask("PAUSE app")  # as if the machine had gone down, and the guardian with it
         _, events = scene.run("abort", "--yes", run)
         assert [event["text"] for event in events if event["event"] == "note"] == [
-            f'"app" of PgBouncer at {scene.pooler.folder}:6432 was paused: its clients go on now'
+            f'"app" of PgBouncer at {scene.pooler.folder}:6432 was paused: its clients are resumed now'
         ]
     answers_again(scene, seconds=2.0)
     until(lambda: scene.pauses()[:2] == ["pause begins", "pause over guardian"])
@@ -282,7 +282,7 @@ def test_a_transaction_that_does_not_end_is_ended_by_the_switch_and_nobody_else_
         with pytest.raises(psycopg.OperationalError):
             idle.execute("COMMIT")
     (caution,) = [event["text"] for event in events if event["event"] == "caution"]
-    assert caution.startswith("PgBouncer holds clients back, but 1 transaction did not end in 1.0 s (process ")
+    assert caution.startswith("PgBouncer paused clients, but 1 transaction did not end in 1.0 s (process ")
     assert caution.endswith(": the switch ends them; all other clients wait and lose nothing")
     assert not report["pause"]["quiet"] and len(report["pause"]["cut"]) == 1
     assert "idle in transaction for " in report["pause"]["cut"][0]
@@ -343,9 +343,7 @@ def test_a_pgbouncer_that_does_not_answer_stops_nothing(scene: Scene) -> None:
     report, events = scene.run("rollback", "--yes", "--fence", "at-swap")
     assert report["pause"] is None
     (caution,) = [event["text"] for event in events if event["event"] == "caution"]
-    assert caution == (
-        f"PgBouncer at {scene.pooler.folder}:6432 can't be asked to hold clients back: No such file or directory"
-    )
+    assert caution == (f"PgBouncer at {scene.pooler.folder}:6432 cannot pause clients: No such file or directory")
 
 
 def test_what_somebody_else_paused_stays_paused(scene: Scene) -> None:
@@ -369,7 +367,7 @@ def test_a_resumed_run_lets_clients_go_on_before_anything_else(scene: Scene) -> 
     assert events[0] == {
         "format": 1,
         "event": "note",
-        "text": f'"app" of PgBouncer at {scene.pooler.folder}:6432 was paused: its clients go on now',
+        "text": f'"app" of PgBouncer at {scene.pooler.folder}:6432 was paused: its clients are resumed now',
     }
     assert report["pause"]["databases"] == ["app"]
     assert scene.pooler.paused() == set()

@@ -360,8 +360,8 @@ def test_a_logical_slot_and_the_override_that_leaves_it_with_the_old_database(st
         refused = stage.lastgood("rollback", "--yes", *url)
         assert refused.status == 3
         assert refused.err.endswith(
-            "next:  When its consumer is stopped, run: SELECT pg_drop_replication_slot('check_slot'). Or go on in "
-            "spite of it: --override holders --reason TEXT\n"
+            "next:  When its consumer is stopped, run: SELECT pg_drop_replication_slot('check_slot'). Or "
+            "override it: --override holders --reason TEXT\n"
         )
         done = stage.lastgood("rollback", "--yes", "--json", *url, "--override", "holders", "--reason", "re-snapshot")
         assert done.status == 0, done.err
@@ -473,8 +473,8 @@ def test_a_rehearsal_is_remembered(stage: Stage) -> None:
     ("arguments", "message"),
     [
         (("--override", "room", "--reason", " "), "cannot override: a --reason is empty"),
-        (("--override", "room"), "cannot override: 1 --override and 0 --reason do not belong together"),
-        (("--reason", "why not"), "cannot override: 0 --override and 1 --reason do not belong together"),
+        (("--override", "room"), "cannot override: 1 --override and 0 --reason do not match"),
+        (("--reason", "why not"), "cannot override: 0 --override and 1 --reason do not match"),
         (("--override", "luck", "--reason", "x"), 'cannot override "luck": no such checklist item'),
         (("--attest", "Ann"), 'cannot read --attest "Ann": it is not ITEM=NAME'),
         (("--attest", "weather=Ann"), 'cannot attest "weather": no such checklist item'),
@@ -518,7 +518,7 @@ def test_a_damaged_live_database_goes_back_without_an_emergency_backup(
     ) in refused.err
     assert (
         f'state: "{hurt}" was not touched and is open.\n'
-        "next:  The replaced database itself is kept unchanged. Or go on in spite of it: --override emergency_backup "
+        "next:  The replaced database itself is kept unchanged. Or override it: --override emergency_backup "
         "--reason TEXT\n"
     ) in refused.err
     why = ("--override", "emergency_backup", "--reason", "pages are damaged")
@@ -561,7 +561,7 @@ def test_an_emergency_backup_that_fails_says_how_to_go_on_without_it(
     outcome = stage.lastgood("rollback", point().name, "--yes", *url)
     assert outcome.status == 5, outcome.err
     assert outcome.err.endswith(
-        "If it can't be made, go on without it: --override emergency_backup --reason TEXT; the replaced database "
+        "To continue without a backup: --override emergency_backup --reason TEXT; the replaced database "
         "itself is kept.\n"
     )
     assert f'state: "{hurt}" was not touched and is open.\n' in outcome.err

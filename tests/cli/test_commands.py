@@ -156,7 +156,7 @@ def test_a_dry_run_shows_the_plan_and_changes_nothing(
     text = outcome.out
     assert text.startswith(f'Plan: put "{database}" back to {broken}\n\n')
     assert re.search(rf'^  Live database     "{database}", [\d.]+ MB, PostgreSQL \d\d\.\d', text, re.MULTILINE)
-    assert "What will be done\n   1  Keep writers out: writers wait, readers go on\n   2  " in text
+    assert "What will be done\n   1  Keep writers out: writers wait, readers continue\n   2  " in text
     assert re.search(r"^  public\.contacts +4 +3 +−1 +2 \(created_at\)$", text, re.MULTILINE)
     assert re.search(r"^  public\.deals +0 +2 +\+2 +unknown$", text, re.MULTILINE)
     assert re.search(r"^  public\.new_thing +0 +none +goes away +unknown$", text, re.MULTILINE)
@@ -175,12 +175,12 @@ def test_without_consent_nothing_happens(
     for arguments in (("rollback",), ("rollback", "--json")):
         outcome = lastgood(*arguments)
         assert outcome.status == 3
-        message = "cannot go on: this needs consent, and there is no terminal to ask on"
+        message = "cannot continue: confirmation is required and stdin is not a terminal"
         if "--json" in arguments:
             assert outcome.document["error"]["message"] == message
         else:
             assert outcome.err.endswith(
-                f"error: {message}\nstate: Nothing was changed.\nnext:  Run the same command with --yes to give it.\n"
+                f"error: {message}\nstate: Nothing was changed.\nnext:  Run the same command with --yes to confirm.\n"
             )
     assert names(server, database) == ["broken", "broken", "Di", "Ed"]
 
@@ -195,7 +195,7 @@ def test_rollback_and_undo(lastgood: Lastgood, broken: str, server: EmbeddedServ
     )
     assert re.search(r"^  public\.contacts +3  [0-9a-f]{12}    equal$", text, re.MULTILINE)
     assert re.search(r"^  Written meanwhile  0 rows$", text, re.MULTILINE)
-    assert re.search(rf"\n\nTo take it back: lastgood undo {RUN}\n$", text)
+    assert re.search(rf"\n\nTo undo it: lastgood undo {RUN}\n$", text)
     assert names(server, database) == ["Ann", "Bo", "Cy"]
 
     status = lastgood("status")
@@ -389,7 +389,7 @@ def test_a_run_that_was_killed_is_aborted_or_resumed(
     assert asked.status == 3
     aborted = lastgood("abort", run, "--yes")
     assert aborted.status == 0
-    assert re.fullmatch(rf'Done: run {run} is aborted; "{database}_shadow_[0-9a-f]{{8}}" was removed\.\n', aborted.out)
+    assert re.fullmatch(rf'Done: run {run} was aborted; "{database}_shadow_[0-9a-f]{{8}}" was removed\.\n', aborted.out)
     assert lastgood("status").status == 0
     assert names(server, database) == ["broken", "broken", "Di", "Ed"]
 

@@ -22,7 +22,7 @@ def kept(lastgood: Lastgood, server: EmbeddedServer, database: str) -> str:
     assert done.status == 0, done.err
     found = re.search(rf"{database}_old_[0-9a-f]{{8}}", done.out)
     assert found is not None
-    assert f"To look into it lastgood facts {found[0]}" in " ".join(done.out.split())
+    assert f"To inspect it lastgood facts {found[0]}" in " ".join(done.out.split())
     return found[0]
 
 

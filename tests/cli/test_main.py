@@ -77,7 +77,7 @@ def test_a_defect_leaves_a_report_without_secrets(
     (report,) = (tmp_path / "state" / "defects").iterdir()
     assert (outcome.status, outcome.out) == (1, "")
     assert outcome.err == (
-        "error: cannot go on: a defect in lastgood (KeyError)\n"
+        "error: cannot continue: a defect in lastgood (KeyError)\n"
         "state: Run `lastgood status` to see in what state the live database is.\n"
         f'next:  The report is in "{report}".\n'
     )
@@ -96,7 +96,7 @@ def test_a_defect_whose_report_cannot_be_written_is_shown(
     outcome = lastgood("status", "--state", str(tmp_path / "file"))
     assert outcome.status == 1
     assert "KeyError: 'what'" in outcome.err
-    assert outcome.err.endswith("next:  The report could not be written (Not a directory) and stands above.\n")
+    assert outcome.err.endswith("next:  The report could not be written (Not a directory) and is printed above.\n")
 
 
 def test_an_unreachable_server_is_reported(lastgood: Lastgood, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +113,7 @@ def test_an_uncaught_error_of_libpq_is_no_defect(lastgood: Lastgood, monkeypatch
     outcome = lastgood("status")
     assert (outcome.status, outcome.out) == (5, "")
     assert outcome.err == (
-        "error: cannot go on: server closed; the connection\n"
+        "error: cannot continue: server closed; the connection\n"
         "state: Run `lastgood status` to see in what state the live database is.\n"
         "next:  The connection to the server broke. Check that the server is running and reachable.\n"
     )

@@ -91,7 +91,7 @@ def test_a_rollback_asks_for_the_name_of_the_database(
     assert "Nothing has been changed so far." in terminal.shown
     terminal.type("yes")
     assert terminal.end() == 3
-    assert f'error: cannot go on: "{database}" was not typed\n' in terminal.shown
+    assert f'error: cannot continue: "{database}" was not typed\n' in terminal.shown
     assert deals(server, database) == 0
 
     terminal = Terminal("rollback", environment=child_environment)

@@ -238,7 +238,7 @@ class PgBouncerPage(Stage):
             assert re.search(r'Held back +clients of "app" of PgBouncer', outcome.out), outcome.out
             assert "caution" not in outcome.out
         elif "--yes" in command.text:
-            told = r'Held back +clients of PgBouncer \("app"\), for \d+ ms; none lost a query'
+            told = r'Held back +clients of PgBouncer \("app"\), for \d+ ms; no query failed'
             assert re.search(told, outcome.out), outcome.out
             self.said.append(outcome.out)
 

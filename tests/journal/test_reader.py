@@ -33,7 +33,7 @@ def test_what_the_writer_writes_is_read_with_its_types(journal: Journal) -> None
     journal.doing("build")
     journal.done("build", oid=7, detail="10 rows")
     journal.write("failed", reason="disk full", error="OSError")
-    journal.write("ended", status="failed", error={"message": "cannot go on: disk full"})
+    journal.write("ended", status="failed", error={"message": "cannot continue: disk full"})
 
     found = recorded(journal)
 
@@ -45,7 +45,7 @@ def test_what_the_writer_writes_is_read_with_its_types(journal: Journal) -> None
     assert found.ended is not None
     assert (found.ended.status, found.ended.error, found.ended.report) == (
         "failed",
-        {"message": "cannot go on: disk full"},
+        {"message": "cannot continue: disk full"},
         {},
     )
     assert [each.reason for each in found.of("failed")] == ["disk full"]

@@ -135,7 +135,7 @@ def _indexes(connection: Connection) -> None:
 
 
 def _bytes(connection: Connection) -> None:
-    """COPY in SQL_ASCII stores bytes that are no text in the database's encoding, and nobody notices."""
+    """COPY in SQL_ASCII stores bytes that are no text in the database's encoding, and users do not notice."""
     connection.execute("SET client_encoding = 'SQL_ASCII'")
     with connection.cursor().copy("COPY public.organizations (tenant, name, notes) FROM STDIN") as copy:
         copy.write(b"acme\tCaf\xe9\tx\n")

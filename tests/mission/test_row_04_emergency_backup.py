@@ -71,7 +71,7 @@ def test_without_it_nothing_is_switched(lastgood: Lastgood, server: EmbeddedServ
         f'cannot back up database "{database}" to "backups": no space left on device\n'
         f'state: "{database}" was not touched and is open.\n'
         "next:  Nothing is left behind. Free space there or name another folder with --store, then run the command "
-        "again. If it can't be made, go on without it: --override emergency_backup --reason TEXT; the replaced "
+        "again. To continue without a backup: --override emergency_backup --reason TEXT; the replaced "
         "database itself is kept.\n"
     )
     with server.target(database).connect() as connection:

@@ -115,12 +115,12 @@ def test_with_a_fence_at_the_swap_it_is_stopped_as_late_as_can_be(
     plan = lastgood("rollback", "--dry-run", "--fence", "at-swap")
     steps = [line.strip() for line in plan.out.splitlines() if re.match(r"  +\d+  ", line)]
     assert [step.partition("  ")[2] for step in steps] == [
-        "Leave writers alone until the switch: what they write until then stays in the kept database",
+        "Let writers continue until the switch: what they write until then stays in the kept database",
         "Back up the live database as it is now: beside the next step",
-        "Build the restored database beside the live one: nobody notices",
-        "Carry over owners, grants and settings: nobody notices",
+        "Build the restored database next to the live one: users do not notice",
+        "Carry over owners, grants and settings: users do not notice",
         "Prove that it equals the restore point: or stop here",
-        "Stop the application: as late as can be: users notice from here on",
+        "Stop the application: as late as possible: users notice from here on",
         "Switch the names: all sessions are ended once, and reconnect",
         "Verify that the live name answers: undo stays possible",
         "Start the application: users are back",

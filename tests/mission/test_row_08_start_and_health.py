@@ -69,7 +69,8 @@ def test_a_failed_health_check_undoes_the_switch(
     assert error["message"] == f"cannot leave the restored database in service: {problem}"
     assert error["state"] == f'"{database}" is what it was before the run, and open. The application was started again.'
     kept = error["undo"]["kept"]
-    assert error["hint"] == f'What was restored is kept as "{kept}"; lastgood undo {undo} puts it into service again.'
+    back = f"lastgood undo {undo} puts it back into service."
+    assert error["hint"] == f'The restored database is kept as "{kept}"; {back}'
     assert error["application"]["health"]["status"] == 500
     assert len(error["application"]["hooks"]) == 8
     # The journal says once how it ended, and by which run it was undone.

@@ -97,7 +97,7 @@ def test_permission_denied(lastgood: Lastgood, operator: Operator, backup: Path,
     found = explained(lastgood, operator)
 
     assert [each["case"] for each in found["kinds"]] == ["permission-denied"]
-    assert found["kinds"][0]["title"] == "A right is missing"
+    assert found["kinds"][0]["title"] == "A privilege is missing"
     assert run_what_it_proposes(lastgood, found) == [
         "lastgood check   # tells which rights the role lacks for a rollback"
     ]
@@ -117,9 +117,7 @@ def test_duplicate_key_after_a_restore_into_tables_with_rows(
     (kind,) = found["kinds"]
     assert (kind["count"], kind["table"], kind["row"]) == (3, "contacts", 1)
     assert found["verdict"]["outcome"] == "half_restored"
-    assert found["verdict"]["text"].endswith(
-        "Of these tables the rows were refused: contacts, deals, schema_migrations."
-    )
+    assert found["verdict"]["text"].endswith("Tables whose rows were not loaded: contacts, deals, schema_migrations.")
     assert run_what_it_proposes(lastgood, found)
 
 
@@ -154,7 +152,7 @@ def test_connection_refused(lastgood: Lastgood, operator: Operator, database: st
     found = explained(lastgood, operator)
 
     assert [each["case"] for each in found["kinds"]] == ["connection-refused"]
-    assert found["kinds"][0]["title"] == "Nobody listens there: the server is down, or the address is wrong"
+    assert found["kinds"][0]["title"] == "No server accepts connections there: it is down, or the address is wrong"
     assert run_what_it_proposes(lastgood, found) == [
         "lastgood status   # with --db or LASTGOOD_DB set to the right address"
     ]
@@ -232,7 +230,7 @@ def test_pg_restore_that_went_on(
     assert found["kinds"][0]["case"] == "relation-exists"
     assert found["kinds"][0]["statement"] == "CREATE TABLE public.contacts ("
     assert found["verdict"]["outcome"] == "half_restored"
-    assert found["verdict"]["text"].startswith("pg_restore went on after ")
+    assert found["verdict"]["text"].startswith("pg_restore continued after ")
     assert run_what_it_proposes(lastgood, found)
 
 
@@ -302,9 +300,9 @@ def test_an_error_that_nobody_knows(lastgood: Lastgood, tmp_path: Path) -> None:
     assert outcome.out == (
         "  the flux capacitor is out of phase\n"
         "  Not known\n"
-        "  Cause     lastgood knows no error that says this.\n"
-        "  Data      That can't be told. An error means at least that this command did nothing.\n"
+        "  Cause     lastgood does not know this error.\n"
+        "  Data      Unknown. At least this command had no effect.\n"
         "  lastgood  It stops at such an error, and leaves the live database as it was.\n"
         "    LC_MESSAGES=C psql -v VERBOSITY=verbose …   # in English and with the SQLSTATE, then explain that\n"
-        "    # look at the server's log of this minute\n"
+        "    # check the server's log of this minute\n"
     )

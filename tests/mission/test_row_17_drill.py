@@ -196,12 +196,12 @@ def test_people_elsewhere_are_told(stage: Drilled) -> None:
         f'The rollback of "{stage.database}" to {point} was rehearsed in all phases, and every proof holds.'
     )
     assert passed.next == f"Sign off the evidence: lastgood drill --sign {sealed.evidence.run} --by NAME"
-    why = Failure(phase="rollback", code="failed", message="cannot go on: it is full", hint="Room.", exit_status=5)
+    why = Failure(phase="rollback", code="failed", message="cannot continue: it is full", hint="Room.", exit_status=5)
     worse = sealed.evidence.model_copy(update={"status": "failed", "failure": why})
     failed = news.ended(sealed.model_copy(update={"evidence": worse}))
     assert (failed.events, failed.title) == (frozenset({"failure"}), "drill FAILED")
     assert failed.happened == (
-        f'The rollback of "{stage.database}" to {point} was rehearsed, and failed: cannot go on: it is full.'
+        f'The rollback of "{stage.database}" to {point} was rehearsed, and failed: cannot continue: it is full.'
     )
     assert failed.state == f'"{stage.database}" was not touched.'
 

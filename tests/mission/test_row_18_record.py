@@ -101,7 +101,7 @@ def test_the_day_after(lastgood: Lastgood, server: EmbeddedServer, database: str
         "3 of 3 tables with 7 rows were equal to the restore point in every row before the switch.",
         "\nFigures\n",
         "Write outage",
-        "Ann answered for the team is told",
+        "Ann attested the team is told",
         "stopped with ***",
         "previous database",
         "emergency backup",
@@ -110,10 +110,10 @@ def test_the_day_after(lastgood: Lastgood, server: EmbeddedServer, database: str
         "[x] Writers are back",
         "[ ] The data was validated since [validation]: lastgood validate was not run since (measured); run: lastgood "
         "validate --full",
-        "[x] The emergency backup is there",
+        "[x] The emergency backup exists",
         "[ ] A backup was made since",
-        "[ ] Users were told [users]: nobody has answered for it",
-        "[ ] customer support is informed: nobody has answered for it",
+        "[ ] Users were informed [users]: not attested yet",
+        "[ ] customer support is informed: not attested yet",
         f"lastgood undo {night}",
     )
 
@@ -157,7 +157,7 @@ def test_the_day_after(lastgood: Lastgood, server: EmbeddedServer, database: str
         f"Rollback {night}: done\n",
         "[x] The data was validated since [validation]: GO (quick)",
         "[x] A backup was made since",
-        "[x] Users were told [users]: mail (answered by Ann, ",
+        "[x] Users were informed [users]: mail (answered by Ann, ",
         "[x] customer support is informed",
         "[ ] The post-mortem was written",
     )
@@ -186,15 +186,15 @@ def test_the_day_after(lastgood: Lastgood, server: EmbeddedServer, database: str
         "- Every one of 3 tables was compared before the switch.",
         "## Actions",
         "## Checklist after",
-        "- [x] Users were told",
+        "- [x] Users were informed",
         "- [ ] The post-mortem was written",
     )
     draft.write_text("what somebody wrote\n")
     again = lastgood("report", "--post-mortem")
     assert again.status == 3
     assert again.err == (
-        f'error: cannot write the draft "{draft.name}": a file of that name is there, and somebody may have written '
-        "into it\nstate: Nothing was changed.\nnext:  Name another one with --output FILE, or look at it with --output "
+        f'error: cannot write the draft "{draft.name}": the file exists and may have been edited\n'
+        "state: Nothing was changed.\nnext:  Name another file with --output FILE, or print the draft with --output "
         "-.\n"
     )
     assert draft.read_text() == "what somebody wrote\n"
@@ -210,8 +210,8 @@ def test_the_day_after(lastgood: Lastgood, server: EmbeddedServer, database: str
     report = lastgood("report", night)
     told(
         report.out,
-        f"Rollback {night}: done, and taken back since\n",
-        f'The rollback was done, and taken back since: "{database}" became again what it was before it.\n',
+        f"Rollback {night}: done, and undone since\n",
+        f'The rollback was done, and undone since: "{database}" is again what it was before.\n',
         f"It was taken back by {me} on {host}, ",
         f"by the undo {undo['run']}.",
     )
@@ -226,7 +226,7 @@ def test_the_day_after(lastgood: Lastgood, server: EmbeddedServer, database: str
     assert elsewhere.status == 0
     told(
         elsewhere.out,
-        f"Undo {undo['run']}: switched, as the server tells\n",
+        f"Undo {undo['run']}: switched, according to the server\n",
         f"Undoes    {night}\n",
         f"Who       {me} on {host}\n",
         "What is not known",
@@ -262,7 +262,7 @@ def test_a_failed_run_says_why_and_who_took_it_back(
     told(
         report.out,
         f"Rollback {journal.run}: failed, the database is as it was\n",
-        "Why it ended so\n",
+        "Why it ended this way\n",
         'cannot stop the application: hook "stop" exited with status 1: no such service; token ***',
         "State then",
         "Exit status",
@@ -297,8 +297,8 @@ def test_what_two_machines_did(
     there = ("--state", str(tmp_path / "elsewhere"))
     told(
         lastgood("report").out,
-        f"Rollback {journal.run}: stopped before the switch, or at work\n",
-        f'"{database}" was not touched. The run is still at work, or was stopped.',
+        f"Rollback {journal.run}: stopped before the switch, or still active\n",
+        f'"{database}" was not touched. The run is still active, or was stopped.',
         f"lastgood resume {journal.run}",
     )
     monkeypatch.setenv("SSH_CONNECTION", "203.0.113.8 51234 10.0.0.6 22")
@@ -309,8 +309,8 @@ def test_what_two_machines_did(
         begun,
         f"Rollback {journal.run}: switched, not finished\n",
         "The journal here ends before the switch, and the server shows that it took place: "
-        f'"{database}" is the restored database, and the one before is kept as "{database}_old_',
-        f"{person.user()} on {person.host()} went on with it.\n",
+        f'"{database}" is the restored database, and the previous one is kept as "{database}_old_',
+        f"{person.user()} on {person.host()} continued it.\n",
         f"lastgood undo {journal.run}",
     )
     told(

@@ -250,7 +250,7 @@ def test_a_rollback_that_fails_says_how_to_go_on(site: Site) -> None:
         == f'"{site.name}" is as the migration left it, and open. The restore point is {report["point"]}.'
     )
     assert error["hint"] == (
-        "Make room or mend the folder, and run the rollback again. Then run: lastgood recover, or: lastgood rollback "
+        "Free space or fix the folder, and run the rollback again. Then run: lastgood recover, or: lastgood rollback "
         f"{report['point']}"
     )
     status = site.lastgood("status", "--json")

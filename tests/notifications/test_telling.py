@@ -103,13 +103,13 @@ def test_what_goes_wrong_in_telling_harms_nothing(sent: Sent, tmp_path: Path) ->
         'variable "GONE_URL" is not set. Set GONE_URL to the address; https://appriseit.com/services/ shows the forms'
     )
     assert said == [
-        Caution('"everybody" was not told "what happened": a defect in lastgood (ZeroDivisionError)'),
-        Caution(f'"gone" was not told "crm on db.example.org: started": {missing}'),
+        Caution('notification "what happened" to "every target" failed: a defect in lastgood (ZeroDivisionError)'),
+        Caution(f'notification "crm on db.example.org: started" to "gone" failed: {missing}'),
     ]
     entries = [(each["target"], each["title"], bool(each["problem"])) for each in journal.replay()]
     assert entries == [
         ("team", "crm on db.example.org: started", False),
-        ("everybody", "what happened", True),
+        ("every target", "what happened", True),
         ("gone", "crm on db.example.org: started", True),
     ]
     assert sent.last is not None

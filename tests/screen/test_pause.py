@@ -58,7 +58,7 @@ def test_the_plan_of_an_undo_names_them_and_what_is_in_the_way() -> None:
     shown_report.show_undo_plan(on, plan)
     assert stream.getvalue() == (
         'Undo run 1: "crm_old" becomes "crm" again\n'
-        '  What "crm" is now stays on the server as "crm_undone"; nothing is deleted.\n'
+        '  The current "crm" stays on the server as "crm_undone"; nothing is deleted.\n'
         '  Held back  clients of "app" of PgBouncer at 10.0.0.5:6432, for the switch;\n'
         "             their transactions have 10 s to end\n"
         "\n"
@@ -75,7 +75,7 @@ def test_the_plan_of_an_undo_names_them_and_what_is_in_the_way() -> None:
         (None, None),
         (
             PauseReport(databases=("app", "jobs"), seconds=0.043, quiet=True, cut=()),
-            'clients of PgBouncer ("app", "jobs"), for 43 ms; none lost a query',
+            'clients of PgBouncer ("app", "jobs"), for 43 ms; no query failed',
         ),
         (
             PauseReport(databases=("app",), seconds=10.2, quiet=False, cut=('process 7 of "x"',)),

@@ -156,10 +156,10 @@ LOADING = a_load(ROWS, INDEXES, KEYS, BACK, rate=88 << 20, seconds_left=14.2, de
 
 def test_the_line_of_a_load_gives_way_to_a_narrow_terminal() -> None:
     stages = progress._Stages(lambda: 0.0)
-    stages.follow(StageStarted("build", "build the restored database beside the live one"))
+    stages.follow(StageStarted("build", "build the restored database next to the live one"))
     stages.follow(LOADING)
     said = "412 MB of 1.2 GB, 88 MB/s, 3 of 12 indexes, about 14 s left (index public.a_idx)"
-    assert stages.line("build", 200) == f"build the restored database beside the live one: {said}"
+    assert stages.line("build", 200) == f"build the restored database next to the live one: {said}"
     assert stages.line("build", 100) == f"build: {said}"
 
 

@@ -142,7 +142,7 @@ def test_colours_need_a_terminal_and_consent(monkeypatch: pytest.MonkeyPatch) ->
         (screen(terminal=True, no_color=True), False),
         (screen(terminal=False), False),
     ):
-        errors.show(it, Refused("cannot go on: no"))
+        errors.show(it, Refused("cannot continue: no"))
         assert ("\x1b[1;31m" in err(it)) is coloured
 
 

@@ -57,7 +57,7 @@ def answers(
         )
     if len(reasons) not in ({0} if not overrides else {1, len(overrides)}):
         raise UsageError(
-            f"cannot override: {len(overrides)} --override and {len(reasons)} --reason do not belong together",
+            f"cannot override: {len(overrides)} --override and {len(reasons)} --reason do not match",
             hint="Each --override ITEM needs a --reason TEXT, which goes into the record.",
             state=config.NOTHING_LOOKED_AT,
         )

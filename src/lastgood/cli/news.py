@@ -101,7 +101,7 @@ class News:
             yield
         except Exception as error:
             why = str(error).strip() if isinstance(error, psycopg.Error | OSError) else "a defect in lastgood"
-            self._failed.append(Delivery("everybody", "what happened", 0.0, f"{why} ({type(error).__name__})"))
+            self._failed.append(Delivery("every target", "what happened", 0.0, f"{why} ({type(error).__name__})"))
 
     def figures(self, target: Target, run: str) -> list[tuple[str, str]]:
         """The run, who does it and where."""
@@ -118,14 +118,14 @@ class News:
         if self._messenger is not None:
             limit = f"{self._settings.time_limit:g} s"
             deliveries = self._messenger.over(
-                lambda: emit(Note(f"telling others what happened, for {limit} at most; Ctrl+C ends the wait"))
+                lambda: emit(Note(f"sending notifications, for {limit} at most; Ctrl+C ends the wait"))
             )
             self._messenger = None
         deliveries += self._failed
         self._failed = []
         for each in deliveries:
             if each.problem:
-                emit(Caution(f'"{each.target}" was not told "{each.title}": {self._scrub(each.problem)}'))
+                emit(Caution(f'notification "{each.title}" to "{each.target}" failed: {self._scrub(each.problem)}'))
         journal = Journal.find(state, self.run) if self.run else None
         if journal is not None:
             with suppress(OSError):

@@ -29,7 +29,7 @@ BeforeMigration = Annotated[
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--override", metavar="ITEM", help="Go on in spite of this item of the checklist; needs --reason."),
+    typer.Option("--override", metavar="ITEM", help="Override this item of the checklist; needs --reason."),
 ]
 Reasons = Annotated[
     list[str] | None,
@@ -37,10 +37,10 @@ Reasons = Annotated[
 ]
 Attested = Annotated[
     list[str] | None,
-    typer.Option("--attest", metavar="ITEM=NAME", help="Who answers for an item that can't be measured."),
+    typer.Option("--attest", metavar="ITEM=NAME", help="Who attests an item that cannot be measured."),
 ]
 RunName = Annotated[
-    str | None, typer.Argument(metavar="RUN", help="The run; the only unfinished one.", autocompletion=runs)
+    str | None, typer.Argument(metavar="RUN", help="The run (default: the only unfinished one).", autocompletion=runs)
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Show the plan and change nothing.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]

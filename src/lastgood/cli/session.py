@@ -236,8 +236,8 @@ class Session:
             return expected
         if not self.interactive:
             raise Refused(
-                "cannot go on: this needs consent, and there is no terminal to ask on",
-                hint="Run the same command with --yes to give it.",
+                "cannot continue: confirmation is required and stdin is not a terminal",
+                hint="Run the same command with --yes to confirm.",
             )
         others = {word: doing for word, doing in (instead or {}).items() if word != expected}
         for word, doing in others.items():
@@ -249,7 +249,7 @@ class Session:
             raise Interrupted("interrupted") from None
         if answer != expected and answer not in others:
             raise Refused(
-                f'cannot go on: "{expected}" was not typed', hint="Run the same command again to be asked again."
+                f'cannot continue: "{expected}" was not typed', hint="Run the same command again to be asked again."
             )
         return answer
 
@@ -294,9 +294,9 @@ class Session:
             where = f'The report is in "{place}".'
         except OSError as trouble:
             self.screen.say(text, stderr=True, lines=True)
-            where = f"The report could not be written ({trouble.strerror}) and stands above."
+            where = f"The report could not be written ({trouble.strerror}) and is printed above."
         return LastgoodError(
-            f"cannot go on: a defect in lastgood ({type(error).__name__})", hint=where, state=UNKNOWN_STATE
+            f"cannot continue: a defect in lastgood ({type(error).__name__})", hint=where, state=UNKNOWN_STATE
         )
 
 
@@ -308,7 +308,7 @@ def as_shown(error: BaseException) -> LastgoodError | None:
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return Interrupted("interrupted", state=UNKNOWN_STATE)
     if isinstance(error, psycopg.OperationalError | psycopg.errors.InsufficientPrivilege):
-        found = server_errors.failed(error, "go on", state=UNKNOWN_STATE)
+        found = server_errors.failed(error, "continue", state=UNKNOWN_STATE)
         found.__cause__ = error
         return found
     return None

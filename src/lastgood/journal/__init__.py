@@ -59,7 +59,7 @@ class Journal:
     def find(cls, state: Path, run: str) -> Journal | None:
         """The journal of ``run``, or None where another machine has it. Raises UsageError for a bad run name."""
         if not run or "/" in run or run.startswith("."):
-            raise UsageError(f'cannot look up run "{run}": that is no name of a run')
+            raise UsageError(f'cannot look up run "{run}": that is not the name of a run')
         path = state / "runs" / (run + SUFFIX)
         return cls(path) if path.exists() else None
 

@@ -191,7 +191,7 @@ class PlannedStep(Frozen):
 class Plan(Document):
     """A rollback, before it happens. Names of databases are those on the server. ``deferred`` names what is done after
     the reopening. ``expected_seconds``: how long building and proving would take, ``expected_backup_seconds``: how long
-    the emergency backup beside it, by earlier runs on this server; null where there was none. ``code``: what of the
+    the emergency backup in parallel, by earlier runs here; null where there was none. ``code``: what of the
     restore point can run as code while it is built; null where nothing can."""
 
     run: str
@@ -234,8 +234,8 @@ class Plan(Document):
         first = self.refusals[0]
         hint = first.hint
         if first.item and not first.final:
-            before = f"{hint.rstrip('.')}. Or go" if hint else "Go"
-            hint = f"{before} on in spite of it: --override {first.item} --reason TEXT"
+            before = f"{hint.rstrip('.')}. Or override" if hint else "Override"
+            hint = f"{before} it: --override {first.item} --reason TEXT"
         state = untouched(self.live, is_open=True)
         return Refused(f'cannot roll back "{self.live}": {first.text}', hint=hint, state=state)
 

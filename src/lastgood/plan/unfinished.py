@@ -120,7 +120,7 @@ def the_one(
     if len({each.run for each in wanted}) != 1:
         names = ", ".join(sorted({each.run for each in wanted}))
         raise Refused(
-            f'cannot tell which run of "{live}" is meant: unfinished are {names}',
+            f'cannot tell which run of "{live}" is meant: unfinished runs are {names}',
             hint=f"Name it: lastgood {verb} RUN.",
             state=NOT_REACHED,
         )
@@ -132,7 +132,7 @@ def _nothing(maintenance: Connection, live: str) -> Refused:
     hint = "There is nothing to do. Look at lastgood status."
     if deployment is not None:
         hint = f"The deployment {deployment.run} is unfinished: lastgood recover goes back, lastgood deploy --accept "
-        hint += f"{deployment.run} takes the database as it is."
+        hint += f"{deployment.run} accepts the database as it is."
     return Refused(f'cannot resume or abort: no run of "{live}" is unfinished', hint=hint, state=NOT_REACHED)
 
 

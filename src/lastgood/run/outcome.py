@@ -149,8 +149,8 @@ def told(run: Run, error: BaseException) -> BaseException:
         return error
     if isinstance(error, psycopg.OperationalError):
         return Failed(
-            f"cannot go on: a connection to the server was lost or refused: {str(error).strip()}",
-            hint="When the server lets us in again, look at lastgood status and run the rollback again.",
+            f"cannot continue: a connection to the server was lost or refused: {str(error).strip()}",
+            hint="When the server accepts connections again, check lastgood status and run the rollback again.",
             state=unchanged,
         )
     if isinstance(error, psycopg.Error):
@@ -159,11 +159,11 @@ def told(run: Run, error: BaseException) -> BaseException:
         return failed
     if isinstance(error, ChildFailed):
         hint = f"{error.tail.strip()[-500:]}\nRun: lastgood explain {name} to see what that means."
-        return Failed(f"cannot go on: {error}", hint=hint.strip(), state=unchanged)
+        return Failed(f"cannot continue: {error}", hint=hint.strip(), state=unchanged)
     if isinstance(error, OSError):
         return Failed(
-            f"cannot go on: {error.strerror or error}" + (f' ("{error.filename}")' if error.filename else ""),
-            hint="Make room or mend the folder, and run the rollback again.",
+            f"cannot continue: {error.strerror or error}" + (f' ("{error.filename}")' if error.filename else ""),
+            hint="Free space or fix the folder, and run the rollback again.",
             state=unchanged,
         )
     return error

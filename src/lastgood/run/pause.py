@@ -119,7 +119,7 @@ class _Hold:
                 held.trouble = str(error)
                 self.emit(
                     Caution(
-                        f"{held.state.place} does not hold clients back: {error}; those that have a query "
+                        f"{held.state.place} cannot pause clients: {error}; those that have a query "
                         "under way at the switch lose it"
                     )
                 )
@@ -180,8 +180,8 @@ class _Hold:
                 commands = "; ".join(psql(held.state, f'RESUME "{name}"') for name in held.names)
                 self.emit(
                     Caution(
-                        f"{held.state.place} could not be told to let its clients go on: {why}; a process "
-                        f"of ours goes on trying. To do it yourself: {commands}"
+                        f"{held.state.place} could not resume its clients: {why}; a process "
+                        f"of lastgood keeps trying. To do it yourself: {commands}"
                     )
                 )
                 return False
@@ -242,12 +242,12 @@ def _prepared(
         names = tuple(name for name, _ in _names(state))
         trouble = state.trouble or ("" if state.may_pause else f'"{state.user}" is not one of its admin_users')
         if trouble:
-            emit(Caution(f"{state.place} can't be asked to hold clients back: {trouble}"))
+            emit(Caution(f"{state.place} cannot pause clients: {trouble}"))
         elif names:
             try:
                 control, *pausing = [stack.enter_context(Console(state.target)) for _ in range(len(names) + 1)]
             except ConsoleError as error:
-                emit(Caution(f"{state.place} can't be asked to hold clients back: {error}"))
+                emit(Caution(f"{state.place} cannot pause clients: {error}"))
             else:
                 settings = {name: value for name in HASTENED if (value := state.settings.get(name))}
                 held.append(_Held(state, names, control, pausing, settings))
@@ -263,7 +263,7 @@ def _prepared(
     except NotReady as error:
         emit(
             Caution(
-                f"PgBouncer's clients are not held back: the process that would let them go on if this one died could "
+                f"PgBouncer's clients are not paused: the process that would resume them if this one died could "
                 f"not be started: {error}"
             )
         )
@@ -336,7 +336,7 @@ def _late(pause: Pause, seconds: float) -> str:
     said = f"{count} {'transaction' if count == 1 else 'transactions'}" if count else "some transactions"
     who = f" ({'; '.join(pause.cut[:3])}{'; …' if count > 3 else ''})" if count else ""
     return (
-        f"PgBouncer holds clients back, but {said} did not end in {seconds:.1f} s{who}: the switch ends them; all "
+        f"PgBouncer paused clients, but {said} did not end in {seconds:.1f} s{who}: the switch ends them; all "
         "other clients wait and lose nothing"
     )
 
@@ -356,13 +356,13 @@ def let_go(config: PgBouncer, live: Target, connection: Connection, emit: Emit) 
                     assert console is not None
                     console.resume(name)
                     resumed.append(name)
-                    emit(Note(f'"{name}" of {state.place} was paused: its clients go on now'))
+                    emit(Note(f'"{name}" of {state.place} was paused: its clients are resumed now'))
             for name, why in state.doubtful:
                 raise ConsoleError(f'"{name}": {why}')
         except ConsoleError as error:
             emit(
                 Caution(
-                    f"can't see whether {state.place} still holds clients back: {error}. "
+                    f"cannot see whether {state.place} still pauses clients: {error}. "
                     f"To see it: {psql(state, 'SHOW DATABASES')}"
                 )
             )

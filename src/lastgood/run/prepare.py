@@ -43,7 +43,7 @@ def lock_name(run: str) -> str:
 def prepare(request: Request, emit: Emit) -> Prepared:
     """The plan of a new rollback. Raises BadPoint, Refused (no such database, cannot connect)."""
     started = time.monotonic()
-    emit(StageStarted("plan", "read the restore point and look at the server"))
+    emit(StageStarted("plan", "read the restore point and inspect the server"))
     live_name = request.target.dbname
     check_names(request.overrides, request.attestations, request.check.attested)
     # Before a restore point is read, which may take minutes: a wrong password, or a database that is gone, is told now.

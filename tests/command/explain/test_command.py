@@ -33,10 +33,10 @@ def test_an_error_as_text(lastgood: Lastgood) -> None:
     assert outcome.out == (
         "  the database system is starting up\n"
         "  The server is starting, stopping or recovering\n"
-        "  Cause     It was started, or crashed, a moment ago and replays its WAL.\n"
+        "  Cause     The server was started, or crashed, a moment ago and replays its WAL.\n"
         "  Data      Nothing was changed by this.\n"
-        "  lastgood  It waits and connects again; lastgood resume goes on with a run that gave up.\n"
-        "    pg_isready   # until it says: accepting connections\n"
+        "  lastgood  It waits and reconnects; lastgood resume continues a run that gave up.\n"
+        "    pg_isready   # repeat until it prints: accepting connections\n"
         "    lastgood status\n"
     )
     # As a shell hands it over when somebody forgets the quotes.
@@ -52,32 +52,32 @@ def test_a_log_of_many_errors(lastgood: Lastgood, tmp_path: Path) -> None:
     assert lines[:4] == [
         f'6 errors of 5 kinds in "{log}".',
         "",
-        "psql went on after the first error (line 2) and did 1 more command: 6 errors, and it ends with status 0 all "
-        "the same. The database is half-restored: what is in it is neither the backup nor what was there before.",
+        "psql continued after the first error (line 2) and did 1 more command: 6 errors, and still exits with status "
+        "0. The database is half-restored: what is in it is neither the backup nor what was there before.",
         "    lastgood points",
     ]
     assert lines[5:10] == [
         "",
-        "The first one that matters",
+        "The first error that matters",
         '  line 2: type "public.mood" does not exist',
-        "  A type is not there",
-        "  Cause     The dump has only some tables or one schema (-t, -n), or the extension that brings the type could "
-        "not be made; or it is a --clean dump played into an empty database, where pg_dump draws a view before its "
-        "types.",
+        "  A type does not exist",
+        "  Cause     The dump contains only some tables or one schema (-t, -n), or the extension that provides the "
+        "type could not be created; or a --clean dump, in which pg_dump puts a view before its types, was loaded into "
+        "an empty database.",
     ]
-    assert lines[lines.index("Others of their own") :][1:3] == [
+    assert lines[lines.index("Other errors") :][1:3] == [
         "  line 9: permission denied for table audit",
-        "    A right is missing",
+        "    A privilege is missing",
     ]
-    assert lines[lines.index("They follow from it") :] == [
-        "They follow from it",
+    assert lines[lines.index("Consequences of it") :] == [
+        "Consequences of it",
         "  line  times  what",
-        "     4      1  A table or view is not there",
+        "     4      1  A table or view does not exist",
         "     5      2  Rows were read as commands",
         "",
-        "Nothing is lost by these",
+        "Harmless messages",
         "  line  times  what",
-        "     8      1  The schema exists already",
+        "     8      1  The schema already exists",
     ]
 
 
@@ -154,11 +154,11 @@ def test_an_escape_sequence_in_a_log_does_not_reach_the_terminal(lastgood: Lastg
             "dump.sql",
             'error: cannot explain "dump.sql": it is a dump, not the log of one\n'
             "state: Nothing was looked at or changed.\n"
-            "next:  To see whether it is whole: lastgood points verify dump.sql\n",
+            "next:  To verify it, run: lastgood points verify dump.sql\n",
         ),
         (
             "core.bin",
-            'error: cannot explain "core.bin": it is no text\n'
+            'error: cannot explain "core.bin": it is not text\n'
             "state: Nothing was looked at or changed.\n"
             "next:  Give a log as psql, pg_restore, the server or an application wrote it; one that is compressed "
             "must be unpacked first.\n",
@@ -187,7 +187,7 @@ def test_a_log_without_errors(lastgood: Lastgood, tmp_path: Path) -> None:
     assert outcome.status == 3
     assert outcome.out == (
         f'No error was found in "{log}" (3 lines).\n'
-        "If something went wrong all the same, give the error itself, or the server's log of that time. A psql in "
+        "If something went wrong nevertheless, give the error itself, or the server's log of that time. A psql in "
         "another language is understood best as: LC_MESSAGES=C psql -v VERBOSITY=verbose\n"
     )
 
@@ -209,7 +209,7 @@ def test_a_run_that_nobody_knows(lastgood: Lastgood, tmp_path: Path) -> None:
     assert outcome.err == (
         'error: cannot explain run "20261122-031500-9f3c1a70": this machine has no journal of it\n'
         "state: Nothing was changed.\n"
-        f'next:  Journals lie in "{tmp_path / "state" / "runs"}" of the machine that ran it (--state names another '
+        f'next:  Journals are in "{tmp_path / "state" / "runs"}" of the machine that ran it (--state names another '
         "folder); lastgood status asks the server.\n"
     )
 
@@ -228,18 +228,18 @@ class TestRuns:
             ("fence", "emergency", "build", "carry_over", "prove", "swap", "reopen"), "done"
         )
         assert story["state"] == (
-            f'The rollback is done: "{database}" is the restored database, and the one before is kept as '
+            f'The rollback is done: "{database}" is the restored database, and the previous one is kept as '
             f'"{report["kept"]}".'
         )
-        assert story["commands"][1] == f"lastgood undo {report['run']}   # goes back to what was there before"
+        assert story["commands"][1] == f"lastgood undo {report['run']}   # goes back to the previous database"
         undone = lastgood("undo", "--yes", "--json").document
         # With nothing given at a terminal, it is the newest one.
         monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
         outcome = lastgood("explain")
         assert outcome.status == 0
         assert outcome.out.startswith(
-            f'Undo {undone["run"]}: done\nThe undo is done: "{database}" is what it was before the rollback, and what '
-            f'it was until then is kept as "{undone["kept"]}".\n    lastgood status\n'
+            f'Undo {undone["run"]}: done\nThe undo is done: "{database}" is what it was before the rollback, and the '
+            f'database that it replaced is kept as "{undone["kept"]}".\n    lastgood status\n'
         )
 
     @pytest.mark.parametrize(
@@ -295,12 +295,12 @@ class TestRuns:
         story = lastgood("explain", journal.stem, "--json").document["run"]
 
         assert story["outcome"] == "walked_back"
-        assert story["state"] == f'It failed and took everything back: "{database}" was not touched.'
+        assert story["state"] == f'It failed and was walked back: "{database}" was not touched.'
         assert "t_pkey" in story["reason"]
         assert story["explained"]["kinds"][0]["case"] == "duplicate-key-in-index"
         assert "build" in story["failed_in"]
         shown = lastgood("explain", journal.stem).out
-        assert "build the restored database beside the live one" in shown.partition("\nWhy it failed\n  At work  ")[2]
+        assert "build the restored database next to the live one" in shown.partition("\nWhy it failed\n  In  ")[2]
 
     def test_a_restore_beside_it(self, lastgood: Lastgood, database: str) -> None:
         assert lastgood("backup").status == 0

@@ -151,10 +151,10 @@ def test_a_sqlstate_without_a_case_is_explained_by_its_rule_or_said_to_be_unknow
         "39P01",
         "Trigger protocol violated",
     )
-    assert kind.cause == "lastgood knows no error that says this."
+    assert kind.cause == "lastgood does not know this error."
     assert kind.commands == (
         "LC_MESSAGES=C psql -v VERBOSITY=verbose …   # in English and with the SQLSTATE, then explain that",
-        "# look at the server's log of this minute",
+        "# check the server's log of this minute",
     )
 
 
@@ -178,7 +178,7 @@ def test_the_first_real_error_comes_first_and_its_consequences_last() -> None:
         ("syntax-error", None, 7, 1),
         ("setting-unknown", None, 1, 1),
     ]
-    assert [each.follows for each in found.kinds] == [None, None, *["A type is not there"] * 3, None]
+    assert [each.follows for each in found.kinds] == [None, None, *["A type does not exist"] * 3, None]
     assert found.verdict is not None and found.verdict.outcome == "half_restored"
 
 
@@ -194,7 +194,7 @@ def test_one_transaction_that_was_rolled_back() -> None:
     assert found.verdict.outcome == "rolled_back"
     assert found.verdict.text == (
         "It was one transaction, and its first error rolled everything back: the database is as it was before. psql "
-        "ends with status 0 all the same, unless ON_ERROR_STOP is set."
+        "still exits with status 0 unless ON_ERROR_STOP is set."
     )
 
 
@@ -210,8 +210,8 @@ def test_pg_restore_that_went_on() -> None:
     assert found.kinds[1].statement == "CREATE SCHEMA s1;"
     assert found.verdict is not None
     assert found.verdict.text == (
-        "pg_restore went on after 1 error: the database is half-restored. What is in it is neither the backup nor what "
-        "was there before."
+        "pg_restore continued after 1 error: the database is half-restored. What is in it is neither the backup nor "
+        "what was there before."
     )
 
 

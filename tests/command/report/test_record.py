@@ -56,13 +56,13 @@ def test_a_journal_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     assert (found.outcome, found.clock, found.people[0].by) == ("walked_back", "machine", "")
     assert [(each.kind, each.text) for each in found.timeline] == [
         ("who", "began"),
-        ("stage", "build the restored database beside the live one"),
+        ("stage", "build the restored database next to the live one"),
         ("failed", "cannot build: disk full"),
-        ("undone", "taken back: build the restored database beside the live one"),
+        ("undone", "taken back: build the restored database next to the live one"),
     ]
     assert found.reason == "cannot build: disk full"
     assert found.remarks == (
-        "who began it is not known: an earlier version of lastgood did, or another machine",
+        "unknown who began it: an earlier version of lastgood, or another machine, did",
         "the server's clock was not compared: times are those of the machine that ran it",
     )
     (line,) = report.runs(tmp_path).runs
@@ -112,7 +112,7 @@ def test_phases_are_told_from_the_entries(tmp_path: Path) -> None:
          "walked_back", "failed, the database is as it was"),
         ([{"event": "begun", "kind": "maintenance", "action": "on", "live": "crm", **ANN},
           {"event": "something new", "of": "later versions", "much": {"more": 1}}], "stopped",
-         "stopped before the switch, or at work"),
+         "stopped before the switch, or still active"),
     ],
 )  # fmt: skip
 def test_runs_of_every_kind(tmp_path: Path, entries: list[dict[str, Any]], outcome: str, words: str) -> None:
@@ -126,11 +126,11 @@ def test_runs_of_every_kind(tmp_path: Path, entries: list[dict[str, Any]], outco
 @pytest.mark.parametrize(
     ("status", "outcome", "state"),
     [
-        ("done", "done", 'What could wait until after the reopening is done: "crm" lacks nothing.'),
+        ("done", "done", 'The deferred work is done: "crm" is complete.'),
         (
             "stopped",
             "switched",
-            '"crm" is the restored database, in service. What could wait is not finished, or somebody is at it.',
+            '"crm" is the restored database, in service. The deferred work is not finished, or still active.',
         ),
     ],
 )
@@ -236,15 +236,15 @@ def test_the_checklist_after_and_when_it_is_due(tmp_path: Path) -> None:
             RUN,
             ["user"],
             "Ann",
-            'cannot take a word for "user": the checklist after has no such item',
-            f"Its items: {', '.join(report.TITLES)}. Your own stand under [record] in lastgood.toml, as checklist.",
+            'cannot attest "user": no such checklist item',
+            f"Its items: {', '.join(report.TITLES)}. Define your own as checklist in [record] of lastgood.toml.",
         ),
         (
             RUN,
             ["users"],
             " ",
-            "cannot take a word for an item: nobody is named",
-            "Name who answers for it: --by NAME.",
+            "cannot attest an item: no person is named",
+            "Name who attests it: --by NAME.",
         ),
     ],
 )
@@ -294,6 +294,6 @@ def test_an_undo_is_found_by_what_it_undoes(tmp_path: Path) -> None:
     found = told(tmp_path)
     (by,) = found.undone_by
     assert (by.run, by.by, (by.at - BEGAN).total_seconds()) == (plan["run"], "bo", 7.0)
-    assert found.state == 'The rollback was done, and taken back since: "crm" became again what it was before it.'
+    assert found.state == 'The rollback was done, and undone since: "crm" is again what it was before.'
     assert [(each.kind, each.undone_by) for each in report.runs(tmp_path).runs] == [("undo", ""), ("rollback", by.run)]
     assert [each.undone_by for each in report.runs(tmp_path, "rollback").runs] == [by.run]

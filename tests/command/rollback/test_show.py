@@ -228,7 +228,7 @@ def test_a_whole_report(shown: tuple[Screen, io.StringIO]) -> None:
         "  public.contacts   400  abcdef012345    equal\n"
         "  not compared: The content of deals was not compared.\n"
         "\n"
-        "Worth a look\n"
+        "Please review\n"
         "  - look at x\n"
         "  - repaired extension citext (line 30): its default version was installed\n"
         "  - left out CREATE DATABASE (line 12): it names a database\n"
@@ -244,13 +244,13 @@ def test_a_whole_report(shown: tuple[Screen, io.StringIO]) -> None:
         "  Readable as        crm_app\n"
         '  Kept               the database as it was before, as "crm_old_9f3c1a70",\n'
         "                     closed to connections\n"
-        "  To look into it    lastgood facts crm_old_9f3c1a70\n"
+        "  To inspect it      lastgood facts crm_old_9f3c1a70\n"
         '  With psql          ALTER DATABASE "crm_old_9f3c1a70" ALLOW_CONNECTIONS true;\n'
         "                     and false again afterwards\n"
         "  Emergency backup   backups/crm_emergency.sql\n"
         "  Checklist          GO\n"
         "\n"
-        f"To take it back: lastgood undo {RUN}\n"
+        f"To undo it: lastgood undo {RUN}\n"
     )
 
 
@@ -461,7 +461,7 @@ def test_what_was_finished_stands_in_every_report(shown: tuple[Screen, io.String
     stream.seek(0)
     report.show_finish(screen, FinishReport(run=RUN, live="crm", finished=FINISHED, seconds=61.2))
     assert stream.getvalue() == (
-        'Done: "crm" lacks nothing any more.\n'
+        'Done: "crm" is complete.\n'
         f"  Run       {RUN}\n"
         "  Finished  1 index built, 9 foreign keys validated, 40 tables analyzed; dropped\n"
         "            meanwhile: index public.a_b\n"

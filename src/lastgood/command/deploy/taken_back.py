@@ -150,7 +150,7 @@ def left_alone(course: Course, problem: str, error: BaseException) -> LastgoodEr
     else:
         first = f"{error.hint.rstrip('.')}. Then run" if isinstance(error, LastgoodError) and error.hint else "Run"
         hint, state = _as_it_is(course, first)
-    why = words(error).removeprefix("cannot go on: ").removeprefix("cannot continue: ")
+    why = words(error).removeprefix("cannot continue: ")
     failure = NotTakenBack(
         f"cannot roll the failed deployment back: {why}; the deployment had failed: {problem}",
         hint=hint,

@@ -94,7 +94,7 @@ def _opened(text: str) -> Iterator[tuple[BinaryIO, str]]:
             if stream.peek(64).startswith(_DUMPS):
                 raise UsageError(
                     f'cannot explain "{text}": it is a dump, not the log of one',
-                    hint=f"To see whether it is whole: lastgood points verify {text}",
+                    hint=f"To verify it, run: lastgood points verify {text}",
                     state=config.NOTHING_LOOKED_AT,
                 )
             _must_be_text(stream, f'"{text}"')
@@ -114,7 +114,7 @@ def _must_be_text(stream: object, name: str) -> None:
     sample = stream.peek(SAMPLE)[:SAMPLE] if isinstance(stream, io.BufferedReader) else b""
     if explaining.is_binary(sample):
         raise UsageError(
-            f"cannot explain {name}: it is no text",
+            f"cannot explain {name}: it is not text",
             hint="Give a log as psql, pg_restore, the server or an application wrote it; one that is compressed must "
             "be unpacked first.",
             state=config.NOTHING_LOOKED_AT,

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from lastgood.journal.reader import Recorded
 
 TITLES = {"migrate": "run the migration"}
-_LATER = "lastgood status   # what the server says now"
+_LATER = "lastgood status   # shows the current state"
 
 
 def told(found: Recorded) -> tuple[Literal["done", "walked_back", "undone", "stopped"], str, tuple[str, ...]]:
@@ -42,7 +42,7 @@ def told(found: Recorded) -> tuple[Literal["done", "walked_back", "undone", "sto
         return "walked_back", f'It ended before the migration began: "{live}" was not touched.', (_LATER,)
     return (
         "stopped",
-        f'The journal ends after the migration began: "{live}" is as it left it. The deployment is still at work, or '
-        "was killed.",
+        f'The journal ends after the migration began: "{live}" is as the migration left it. The deployment is '
+        "still active, or was killed.",
         (_LATER, "lastgood recover   # goes back to its restore point", f"lastgood deploy --accept {run}"),
     )

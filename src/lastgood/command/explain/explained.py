@@ -18,13 +18,13 @@ from lastgood.postgres import errors as server_errors
 # How many kinds of unknown errors are told apart: a log may have as many as lines.
 UNKNOWN_KINDS = 50
 SHOWN = 500  # characters of a message
-UNKNOWN_CAUSE = "lastgood knows no error that says this."
-OUR_CAUSE = "It says itself why, in its first line."
-OUR_DATA = "lastgood leaves the live database as it was, or says in what state it is. lastgood status asks the server."
+UNKNOWN_CAUSE = "lastgood does not know this error."
+OUR_CAUSE = "The first line of the message states the cause."
+OUR_DATA = "lastgood leaves the live database as it was, or reports its state. lastgood status asks the server."
 OUR_COMMANDS = ("lastgood status", "lastgood explain   # the newest run of this machine")
 UNKNOWN_COMMANDS = (
     "LC_MESSAGES=C psql -v VERBOSITY=verbose …   # in English and with the SQLSTATE, then explain that",
-    "# look at the server's log of this minute",
+    "# check the server's log of this minute",
 )
 
 
@@ -147,14 +147,14 @@ def _kind(each: _Counted) -> Kind:
         commands, ours = case.commands, case.lastgood
     elif rule is not None and known_state:
         explanation = server_errors.explain(said.sqlstate)
-        title, cause, data = _name(said.sqlstate or ""), explanation.cause, "The command did nothing."
+        title, cause, data = _name(said.sqlstate or ""), explanation.cause, "The command had no effect."
         commands, ours = (explanation.next_command,), explanation.effect
     elif said.program == "lastgood":
         title, cause, data = "A message of lastgood", OUR_CAUSE, said.more.get("state") or OUR_DATA
         commands, ours = OUR_COMMANDS, said.more.get("next") or "It stops when it is not sure."
     else:
         title, cause = "Not known", UNKNOWN_CAUSE
-        data = "That can't be told. An error means at least that this command did nothing."
+        data = "Unknown. At least this command had no effect."
         commands, ours = UNKNOWN_COMMANDS, "It stops at such an error, and leaves the live database as it was."
         if said.sqlstate is not None:
             title = _name(said.sqlstate)

@@ -79,7 +79,7 @@ def explain_run(state: Path, name: str) -> RunStory:
     if journal is None:
         raise Refused(
             f'cannot explain run "{name}": this machine has no journal of it',
-            hint=f'Journals lie in "{state / "runs"}" of the machine that ran it (--state names another folder); '
+            hint=f'Journals are in "{state / "runs"}" of the machine that ran it (--state names another folder); '
             "lastgood status asks the server.",
             state=NOT_REACHED,
         )
@@ -89,8 +89,8 @@ def explain_run(state: Path, name: str) -> RunStory:
             return story_of(found)
     except SENSELESS as error:
         raise Refused(
-            f'cannot explain run "{name}": its journal makes no sense ({type(error).__name__})',
-            hint=f'Look at it: "{journal.path}". What holds now: lastgood status.',
+            f'cannot explain run "{name}": its journal is damaged ({type(error).__name__})',
+            hint=f'Inspect it: "{journal.path}". The current state: lastgood status.',
             state=NOT_REACHED,
         ) from error
     raise Refused(
@@ -202,23 +202,23 @@ def _state(outcome: str, kind: str, run: str, live: str, kept: str) -> tuple[str
     """The sentence, and what to run next."""
     if kind == "finish":  # another machine has the journal of the rollback itself
         if outcome == "done":
-            return f'What could wait until after the reopening is done: "{live}" lacks nothing.', ("lastgood status",)
+            return f'The deferred work is done: "{live}" is complete.', ("lastgood status",)
         return (
-            f'"{live}" is the restored database, in service. What could wait is not finished, or somebody is at it.',
-            ("lastgood status", f"lastgood resume {run}   # goes on with it"),
+            f'"{live}" is the restored database, in service. The deferred work is not finished, or still active.',
+            ("lastgood status", f"lastgood resume {run}   # continues it"),
         )
     if outcome == "done" and kind == "undo":
         return (
-            f'The undo is done: "{live}" is what it was before the rollback, and what it was until then is kept as '
-            f'"{kept}".',
-            ("lastgood status", f"lastgood undo {run}   # takes the undo back"),
+            f'The undo is done: "{live}" is what it was before the rollback, and the database that it '
+            f'replaced is kept as "{kept}".',
+            ("lastgood status", f"lastgood undo {run}   # undoes the undo"),
         )
     if outcome == "done" and kind != "rollback":
         return (f'The {kind} is done; "{live}" was not touched by it.', ("lastgood status",))
     if outcome == "done":
         return (
-            f'The rollback is done: "{live}" is the restored database, and the one before is kept as "{kept}".',
-            ("lastgood status", f"lastgood undo {run}   # goes back to what was there before"),
+            f'The rollback is done: "{live}" is the restored database, and the previous one is kept as "{kept}".',
+            ("lastgood status", f"lastgood undo {run}   # goes back to the previous database"),
         )
     if outcome == "undone":
         return (
@@ -234,12 +234,13 @@ def _state(outcome: str, kind: str, run: str, live: str, kept: str) -> tuple[str
         return (f'It failed: "{live}" was not touched.', ("lastgood status", "lastgood undo   # tries it again"))
     if outcome == "walked_back":
         return (
-            f'It failed and took everything back: "{live}" was not touched.',
-            ("lastgood status", "lastgood rollback --dry-run   # when the reason is out of the way"),
+            f'It failed and was walked back: "{live}" was not touched.',
+            ("lastgood status", "lastgood rollback --dry-run   # when the cause is fixed"),
         )
     if outcome == "switched":
         return (
-            f'It stopped after the switch: "{live}" is the restored database, and the one before is kept as "{kept}".',
+            f'It stopped after the switch: "{live}" is the restored database, and the previous one is kept as '
+            f'"{kept}".',
             (f"lastgood resume {run}   # finishes it", f"lastgood undo {run}   # goes back"),
         )
     if outcome == "unknown":
@@ -249,10 +250,10 @@ def _state(outcome: str, kind: str, run: str, live: str, kept: str) -> tuple[str
             ("lastgood status",) if kind == "undo" else ("lastgood status", f"lastgood resume {run}"),
         )
     return (
-        f'The journal ends before the switch: "{live}" was not touched. The run is still at work, or was stopped.',
+        f'The journal ends before the switch: "{live}" was not touched. The run is still active, or was stopped.',
         (
-            "lastgood status   # whether it is at work",
-            f"lastgood resume {run}   # goes on with it",
-            f"lastgood abort {run}   # takes it back",
+            "lastgood status   # shows whether it is active",
+            f"lastgood resume {run}   # continues it",
+            f"lastgood abort {run}   # walks it back",
         ),
     )

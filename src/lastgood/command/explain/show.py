@@ -28,7 +28,7 @@ def show(screen: Screen, found: Explained) -> None:
         lines = units.counted(found.lines, "line")
         screen.say(f"No error was found in {found.source} ({lines}).", style="bold")
         screen.say(
-            "If something went wrong all the same, give the error itself, or the server's log of that time. A psql in "
+            "If something went wrong nevertheless, give the error itself, or the server's log of that time. A psql in "
             "another language is understood best as: LC_MESSAGES=C psql -v VERBOSITY=verbose"
         )
         return
@@ -41,18 +41,18 @@ def show(screen: Screen, found: Explained) -> None:
         screen.say(found.verdict.text, style="bold")
         _commands(screen, found.verdict.commands)
     if several:
-        screen.heading("The first one that matters")
+        screen.heading("The first error that matters")
     for kind in found.kinds[:IN_FULL]:
         _in_full(screen, kind, several)
     real = [kind for kind in found.kinds[IN_FULL:] if kind.follows is None and not kind.minor]
     if real:
-        screen.heading("Others of their own")
+        screen.heading("Other errors")
         for kind in real:
             _short(screen, kind)
             screen.say(kind.cause, first="    ", indent=4)
             _commands(screen, kind.commands[:1])
-    _table(screen, "They follow from it", [kind for kind in found.kinds[IN_FULL:] if kind.follows and not kind.minor])
-    _table(screen, "Nothing is lost by these", [kind for kind in found.kinds[IN_FULL:] if kind.minor])
+    _table(screen, "Consequences of it", [kind for kind in found.kinds[IN_FULL:] if kind.follows and not kind.minor])
+    _table(screen, "Harmless messages", [kind for kind in found.kinds[IN_FULL:] if kind.minor])
 
 
 def _in_full(screen: Screen, kind: Kind, several: bool) -> None:
@@ -102,7 +102,7 @@ def show_run(screen: Screen, story: RunStory) -> None:
     if story.reason:
         titles = [each.title for each in story.steps if each.name in story.failed_in]
         screen.heading("Why it failed")
-        screen.pairs((("At work", "; ".join(titles)),))
+        screen.pairs((("In", "; ".join(titles)),))
         screen.say(story.reason, first="  ", indent=2)
         if story.explained is not None and story.explained.recognised:
             for kind in story.explained.kinds[:1]:

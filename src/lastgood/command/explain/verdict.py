@@ -78,8 +78,8 @@ class Course:
         if self._ignored is not None:
             return Verdict(
                 outcome="half_restored",
-                text=f"pg_restore went on after {_errors(self._ignored)}: the database is half-restored. What is in it "
-                "is neither the backup nor what was there before.",
+                text=f"pg_restore continued after {_errors(self._ignored)}: the database is half-restored. What is "
+                "in it is neither the backup nor what was there before.",
                 commands=_GO_BACK,
             )
         if self._first is None:
@@ -88,33 +88,33 @@ class Course:
             return Verdict(
                 outcome="rolled_back",
                 text="It was one transaction, and its first error rolled everything back: the database is as it was "
-                "before. psql ends with status 0 all the same, unless ON_ERROR_STOP is set.",
+                "before. psql still exits with status 0 unless ON_ERROR_STOP is set.",
                 commands=_GO_BACK[1:],
             )
         # Where nothing can be written, other errors refused something as well.
         if self._read_only * 2 > self._real and not self._after:
             return Verdict(
                 outcome="nothing_restored",
-                text=f"The database was read-only, and psql went on through {_errors(self._errors)} to its end, with "
-                "status 0: nothing was restored, and nothing was changed.",
+                text=f"The database was read-only, and psql continued through {_errors(self._errors)} to the end and "
+                "exited with status 0: nothing was restored, and nothing was changed.",
                 commands=_GO_BACK[1:],
             )
         if self._errors > 1 or self._after:
             done = (
                 f" and did {self._after:,} more {'command' if self._after == 1 else 'commands'}" if self._after else ""
             )
-            went_on = f"psql went on after the first error (line {self._first.line}){done}: {_errors(self._errors)}"
+            went_on = f"psql continued after the first error (line {self._first.line}){done}: {_errors(self._errors)}"
             return Verdict(
                 outcome="half_restored",
-                text=f"{went_on}, and it ends with status 0 all the same. The database is half-restored: what is in it "
+                text=f"{went_on}, and still exits with status 0. The database is half-restored: what is in it "
                 f"is neither the backup nor what was there before.{self._tables()}",
                 commands=_GO_BACK,
             )
         if self._before or self._empty:
             return Verdict(
                 outcome="not_shown",
-                text="This is the last thing that the log says. Without ON_ERROR_STOP psql ends with status 0 even so: "
-                f"take the database for half-restored.{self._tables()}",
+                text="The log ends here. Without ON_ERROR_STOP psql exits with status 0 even so: "
+                f"treat the database as half-restored.{self._tables()}",
                 commands=_GO_BACK,
             )
         return None
@@ -124,7 +124,7 @@ class Course:
         if not names:
             return ""
         shown = ", ".join(names[:5]) + (" and others" if len(names) > 5 else "")
-        return f" Of these tables the rows were refused: {shown}."
+        return f" Tables whose rows were not loaded: {shown}."
 
 
 def _errors(count: int) -> str:

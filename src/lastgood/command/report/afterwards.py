@@ -18,16 +18,16 @@ from lastgood.journal.incidents import POST_MORTEM, Incident
 from lastgood.text import units
 
 TITLES = {
-    "writers": "Writers are back: the database is open, nothing holds them back",
-    "health": "The application is well",
+    "writers": "Writers can write: the database is open, nothing blocks them",
+    "health": "The application is healthy",
     "validation": "The data was validated since",
-    "previous_database": "The database as it was before is kept",
-    "emergency_backup": "The emergency backup is there",
+    "previous_database": "The previous database is kept",
+    "emergency_backup": "The emergency backup exists",
     "restore_point": "The restore point is kept",
     "backup": "A backup was made since",
-    "drill": "The procedure was rehearsed since, or that is planned",
-    "users": "Users were told",
-    "retention": "What is kept, and how long, was reviewed",
+    "drill": "The procedure was rehearsed since, or a drill is planned",
+    "users": "Users were informed",
+    "retention": "The retention of backups was reviewed",
     POST_MORTEM: "The post-mortem was written",
 }
 # What can't be measured when the server does not answer.
@@ -83,7 +83,7 @@ def _item(name: str, title: str, measured: Measured | None, incident: Incident, 
         return ItemAfter(
             item=name, title=title, done=False, known="measured", text=measured.text, command=measured.command
         )
-    text = f"not known: {unknown}" if unknown else "nobody has answered for it"
+    text = f"not known: {unknown}" if unknown else "not attested yet"
     return ItemAfter(item=name, title=title, done=False, known="not known", text=text)
 
 
@@ -121,12 +121,12 @@ def _writers(seen: Server) -> Measured | None:
     if not found.live.open:
         wrong.append("the database is closed to new connections")
     if found.fence is not None:
-        wrong.append(f"session {found.fence.pid} keeps writers out")
+        wrong.append(f"session {found.fence.pid} blocks writers")
     if found.application is not None and found.application.state == "stopped":
         wrong.append("the application is stopped")
     if any(pool.paused for pool in found.pools):
-        wrong.append("PgBouncer holds clients back")
-    return Measured(not wrong, "; ".join(wrong) or "open, and nothing holds writers back", "lastgood maintenance off")
+        wrong.append("PgBouncer pauses clients")
+    return Measured(not wrong, "; ".join(wrong) or "open, and nothing blocks writers", "lastgood maintenance off")
 
 
 def _backup(look: Look) -> Measured:

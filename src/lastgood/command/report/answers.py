@@ -18,28 +18,28 @@ def answer(state: Path, run: str, items: Sequence[str], person: str, note: str, 
     for item in items:
         if item not in known:
             raise UsageError(
-                f'cannot take a word for "{item}": the checklist after has no such item',
-                hint=f"Its items: {', '.join(known)}. Your own stand under [record] in lastgood.toml, as checklist.",
+                f'cannot attest "{item}": no such checklist item',
+                hint=f"Its items: {', '.join(known)}. Define your own as checklist in [record] of lastgood.toml.",
                 state=NOT_REACHED,
             )
     if not person.strip():
         raise UsageError(
-            "cannot take a word for an item: nobody is named",
-            hint="Name who answers for it: --by NAME.",
+            "cannot attest an item: no person is named",
+            hint="Name who attests it: --by NAME.",
             state=NOT_REACHED,
         )
     journal = Journal.find(state, run)
     if journal is None:
         raise Refused(
             f'cannot write into the record of run "{run}": this machine has no journal of it',
-            hint=f'Journals lie in "{state / "runs"}" of the machine that ran it (--state names another folder).',
+            hint=f'Journals are in "{state / "runs"}" of the machine that ran it (--state names another folder).',
             state=NOT_REACHED,
         )
     try:
         if incidents.read(journal) is None:
             raise Refused(
                 f'cannot write into the record of run "{run}": it has no checklist after',
-                hint="Only what switched the databases has one. Look at lastgood runs --kind rollback.",
+                hint="Only a run that switched databases has one. Look at lastgood runs --kind rollback.",
                 state=NOT_REACHED,
             )
         identity = {name: value for name, value in caller.identity().items() if name not in ("command", "folder")}
@@ -49,6 +49,6 @@ def answer(state: Path, run: str, items: Sequence[str], person: str, note: str, 
         why = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise Refused(
             f'cannot write into the record "{journal.path}": {why.lower()}',
-            hint="Mend the folder, and run the same command again.",
+            hint="Fix the folder, and run the same command again.",
             state=NOT_REACHED,
         ) from error

@@ -16,7 +16,7 @@ _DID: Mapping[str, Literal["began", "resumed", "aborted"]] = {
 }
 _ENDED = {
     "done": "done",
-    "aborted": "aborted: what it had made is removed again",
+    "aborted": "aborted: what it had created was removed",
     "undone": "the switch was undone",
     "failed": "failed",
     "stopped": "stopped in between",
@@ -156,10 +156,10 @@ def _other(each: Entry) -> tuple[str, str, float | None] | None:
         tries = f" after {each.text('tries')} tries" if (each.number("tries") or 1) > 1 else ""
         return "health", f"{each.text('url')}: {said}{tries}", each.number("seconds")
     if event == "pause begins":
-        return "pause", f"PgBouncer holds clients of {', '.join(each.fields['databases'])} back", None
+        return "pause", f"PgBouncer paused clients of {', '.join(each.fields['databases'])}", None
     if event == "pause over":
         by = f" (by the {each.by})" if each.by else ""
-        return "pause", f"PgBouncer lets clients go on{by}", each.number("seconds")
+        return "pause", f"PgBouncer resumed clients{by}", each.number("seconds")
     if event == "undoing":
         return "note", f"the switch is undone by run {each.by}: {each.reason}", None
     if event == "notified":
@@ -167,7 +167,7 @@ def _other(each: Entry) -> tuple[str, str, float | None] | None:
         return "message", _with_problem(said, each), each.number("seconds")
     if event == "answered":
         note = f": {each.text('note')}" if each.text("note") else ""
-        return "answer", f"{each.text('person')} answered for {each.text('item')}{note}", None
+        return "answer", f"{each.text('person')} attested {each.text('item')}{note}", None
     if event == "ended":
         return "end", _how_it_ended(each), None
     scalars = [

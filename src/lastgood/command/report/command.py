@@ -40,11 +40,13 @@ _TO_STDOUT = "-"
 def report(
     session: Session,
     run: Annotated[
-        str | None, typer.Argument(metavar="RUN", help="The run; the newest one.", autocompletion=runs)
+        str | None, typer.Argument(metavar="RUN", help="The run (default: the newest).", autocompletion=runs)
     ] = None,
     form: Annotated[
         Format | None,
-        typer.Option("--format", metavar="FORMAT", help="text, markdown, html or json; as --output ends."),
+        typer.Option(
+            "--format", metavar="FORMAT", help="text, markdown, html or json (default: by the ending of --output)."
+        ),
     ] = None,
     output: Annotated[
         str | None, typer.Option("--output", "-o", metavar="FILE", help="Where to write it; - for standard output.")
@@ -57,8 +59,8 @@ def report(
         list[str] | None,
         typer.Option("--done", metavar="ITEM", help="This item of the checklist after is done; may be repeated."),
     ] = None,
-    by: Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who answers for --done.")] = None,
-    note: Annotated[str, typer.Option("--note", metavar="TEXT", help="A word about it.")] = "",
+    by: Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who attests --done.")] = None,
+    note: Annotated[str, typer.Option("--note", metavar="TEXT", help="A note about it.")] = "",
 ) -> None:
     """Report what a run did and what is left to do.
 
@@ -72,13 +74,13 @@ def report(
     settings = session.settings
     if run is not None and not run_names.is_run(run):
         raise UsageError(
-            f'cannot report on "{run}": that is no name of a run',
-            hint="lastgood runs lists them.",
+            f'cannot report on "{run}": that is not the name of a run',
+            hint="List the runs with: lastgood runs",
             state=config.NOTHING_LOOKED_AT,
         )
     if bool(done) != (by is not None) or (note and not done):
         raise UsageError(
-            "cannot take a word for an item: --done and --by belong together",
+            "cannot attest an item: --done and --by must be given together",
             hint="lastgood report RUN --done ITEM --by NAME",
             state=config.NOTHING_LOOKED_AT,
         )
@@ -154,8 +156,8 @@ def _write_draft(session: Session, found: RunRecord, output: str | None) -> None
             os.fsync(file.fileno())
     except FileExistsError:
         raise Refused(
-            f'cannot write the draft "{path}": a file of that name is there, and somebody may have written into it',
-            hint="Name another one with --output FILE, or look at it with --output -.",
+            f'cannot write the draft "{path}": the file exists and may have been edited',
+            hint="Name another file with --output FILE, or print the draft with --output -.",
             state=NOT_REACHED,
         ) from None
     except OSError as error:

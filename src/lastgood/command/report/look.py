@@ -20,7 +20,7 @@ def record_of(inquiry: Inquiry, run: str | None, seen: Server | None = None) -> 
     if name is None:
         raise Refused(
             "cannot report: this machine has no run of lastgood",
-            hint=f'Journals lie in "{inquiry.state / "runs"}" of the machine that ran it (--state names another '
+            hint=f'Journals are in "{inquiry.state / "runs"}" of the machine that ran it (--state names another '
             "folder); lastgood report RUN asks the server for the run's marks.",
             state=NOT_REACHED,
         )
@@ -46,7 +46,7 @@ def newest_incident(inquiry: Inquiry) -> str:
     if not found:
         raise Refused(
             f'cannot choose a run: no rollback of "{live}" on this machine has switched anything',
-            hint="Name it: lastgood runs lists them.",
+            hint="Name it: List the runs with: lastgood runs",
             state=NOT_REACHED,
         )
     return found[0].run

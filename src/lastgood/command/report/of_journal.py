@@ -212,32 +212,32 @@ def _seen_since(story: RunStory, seen: Server) -> RunStory:
         return story
     mark, name = next(((m, d.name) for d, m in seen.marks if m.run == story.run), (None, ""))
     if mark is None:
-        text = "The journal here ends before the switch, and the server has no database of this run any more: it was "
-        text += f'aborted, or what it kept was removed. "{story.live}" is open.'
+        text = "The journal here ends before the switch, and the server has no database of this run: it was "
+        text += f'aborted, or its kept database was removed. "{story.live}" is open.'
         return story.model_copy(update={"state": text, "commands": ("lastgood status",)})
     if mark.role == "shadow":
         return story
     text = f'The journal here ends before the switch, and the server shows that it took place: "{story.live}" is the '
-    text += f'restored database, and the one before is kept as "{name}". {mark.user} on {mark.host} went on with it.'
-    commands = ("lastgood status", f"lastgood undo {story.run}   # goes back to what was there before")
+    text += f'restored database, and the previous one is kept as "{name}". {mark.user} on {mark.host} continued it.'
+    commands = ("lastgood status", f"lastgood undo {story.run}   # goes back to the previous database")
     return story.model_copy(update={"outcome": "switched", "state": text, "commands": commands})
 
 
 def _taken_back(kind: str, live: str, by: UndoneBy) -> tuple[str, tuple[str, ...]]:
     return (
-        f'The {kind} was done, and taken back since: "{live}" became again what it was before it.',
-        ("lastgood status", f"lastgood undo {by.run}   # takes that back"),
+        f'The {kind} was done, and undone since: "{live}" is again what it was before.',
+        ("lastgood status", f"lastgood undo {by.run}   # undoes that"),
     )
 
 
 def _remarks(found: Recorded, told: Chronicle, seen: Server, *, asked: bool) -> Iterator[str]:
     if not any(each.by for each in found.of("begun")):
-        yield "who began it is not known: an earlier version of lastgood did, or another machine"
+        yield "unknown who began it: an earlier version of lastgood, or another machine, did"
     if told.skew is None:
         yield "the server's clock was not compared: times are those of the machine that ran it"
     if asked and seen.status is None:
-        yield f"what is on the server now is not known: {seen.trouble}"
+        yield f"the current state of the server is unknown: {seen.trouble}"
     elsewhere = {mark.host for _, mark in seen.marks if mark.run == found.run}
     here = {each.host for each in found.entries if each.host}
     for host in sorted(elsewhere - here) if here else ():
-        yield f'part of it was done on "{host}": the journal there tells more'
+        yield f'part of it was done on "{host}": see the journal there'

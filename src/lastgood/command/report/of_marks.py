@@ -23,7 +23,7 @@ def of_marks(inquiry: Inquiry, run: str) -> RunRecord:
         why = seen.trouble or "the server has no database of it"
         raise Refused(
             f'cannot report on run "{run}": this machine has no journal of it, and {why}',
-            hint=f'Journals lie in "{inquiry.state / "runs"}" of the machine that ran it (--state names another '
+            hint=f'Journals are in "{inquiry.state / "runs"}" of the machine that ran it (--state names another '
             "folder).",
             state=NOT_REACHED,
         )

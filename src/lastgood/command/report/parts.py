@@ -23,7 +23,7 @@ _OUTCOMES = {
     "aborted": "aborted",
     "undone": "failed, and was taken back",
     "failed": "failed",
-    "stopped": "stopped before the switch, or at work",
+    "stopped": "stopped before the switch, or still active",
     "switched": "switched, not finished",
     "unknown": "not known",
 }
@@ -49,7 +49,7 @@ _DEPLOYMENTS = {
     "done": "done",
     "undone": "failed; the database was rolled back",
     "walked_back": "failed; the database is as it was",
-    "stopped": "stopped half-way, or at work",
+    "stopped": "stopped half-way, or still active",
 }
 # What stands at the head already.
 _TOLD = ("format", "run", "live", "started")
@@ -68,8 +68,8 @@ def title(record: RunRecord) -> str:
     """Which run it is, and how it ended."""
     if record.source == "server":
         how = "switched" if record.outcome == "switched" else "not switched"
-        return f"{record.kind.capitalize()} {record.run}: {how}, as the server tells"
-    since = ", and taken back since" if record.undone_by else ""
+        return f"{record.kind.capitalize()} {record.run}: {how}, according to the server"
+    since = ", and undone since" if record.undone_by else ""
     return f"{record.kind.capitalize()} {record.run}: {outcome(record)}{since}"
 
 
@@ -79,10 +79,10 @@ def parts(record: RunRecord) -> Iterator[Block]:
     yield Paragraph(record.state)
     for each in record.undone_by:
         by = f" by {each.by} on {each.host}" if each.by else ""
-        yield Paragraph(f"It was taken back{by}, {units.moment(each.at)}, by the undo {each.run}.")
+        yield Paragraph(f"It was undone{by}, {units.moment(each.at)}, by run {each.run}.")
     yield Pairs(tuple(_summary(record)))
     if record.error is not None:
-        yield Title("Why it ended so")
+        yield Title("Why it ended this way")
         yield Paragraph(record.error.message)
         yield Pairs(
             (
@@ -92,7 +92,7 @@ def parts(record: RunRecord) -> Iterator[Block]:
             )
         )
     elif record.reason:
-        yield Title("Why it ended so")
+        yield Title("Why it ended this way")
         yield Paragraph(record.reason)
     if record.remarks:
         yield Title("What is not known")
@@ -251,7 +251,7 @@ def _same(losses: Sequence[TableLoss], other: str) -> Iterator[Block]:
     equal = sum(each.content == "equal" and not each.differs for each in losses)
     if equal:
         table = units.counted(equal, f"{other}table had", f"{other}tables had")
-        yield Paragraph(f"{table} the very rows of the restore point.")
+        yield Paragraph(f"{table} exactly the rows of the restore point.")
     unknown = [each for each in losses if each.content != "equal" and not each.differs]
     if unknown:
         names = ", ".join(each.table for each in unknown[:NAMED])
@@ -333,11 +333,11 @@ def _reported(record: RunRecord) -> Iterator[Block]:
 
 def _answers(record: RunRecord) -> Iterator[Block]:
     if record.overrides or record.attestations:
-        yield Title("What people answered for")
+        yield Title("Overrides and attestations")
         yield Items(
             [
                 *(f"{each.by} overrode {each.item}: {each.reason}" for each in record.overrides),
-                *(f"{each.name} answered for {each.item}" for each in record.attestations),
+                *(f"{each.name} attested {each.item}" for each in record.attestations),
             ]
         )
 
@@ -374,7 +374,7 @@ def _application(record: RunRecord) -> Iterator[Block]:
     if record.watch is not None:
         worse = ", ".join(each.title for each in record.watch.worse) or "nothing"
         ended = f" ({record.watch.ended})" if record.watch.ended else ""
-        yield Paragraph(f"Watched for {units.duration(record.watch.seconds)}{ended}: worse than before was {worse}.")
+        yield Paragraph(f"Watched for {units.duration(record.watch.seconds)}{ended}: worse than before: {worse}.")
 
 
 def where(record: RunRecord) -> Iterator[Block]:
@@ -396,7 +396,7 @@ def checklist(run: str, after: After) -> Iterator[Block]:
     yield Tasks([(each.done, item(each)) for each in after.items])
     people = [each.item for each in after.open if each.known == "not known"]
     if people:
-        yield Paragraph("To answer for an item:")
+        yield Paragraph("To attest an item:")
         yield Items([Code(f"lastgood report {run} --done {shlex.quote(people[0])} --by NAME")])
 
 

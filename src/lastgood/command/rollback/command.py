@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 
 WatchFor = Annotated[
     str | None,
-    typer.Option("--watch", metavar="LENGTH", help="Watch the server after the switch for so long (60s; 0: not)."),
+    typer.Option(
+        "--watch", metavar="LENGTH", help="Watch the server after the switch for this long (60s; 0: do not watch)."
+    ),
 ]
 T = TypeVar("T")
 
@@ -51,7 +53,7 @@ def roll_back(
     reason: Reasons = None,
     attest: Attested = None,
     keep_shadow: Annotated[
-        bool, typer.Option("--keep-shadow", help="Keep a restored database that fails its proof, to look at it.")
+        bool, typer.Option("--keep-shadow", help="Keep a restored database that fails its proof, for inspection.")
     ] = False,
     watch: WatchFor = None,
     dry_run: DryRun = False,
@@ -142,7 +144,7 @@ def resume(session: Session, run: RunName = None, watch: WatchFor = None, yes: Y
     from lastgood.screen import news
 
     request = replace(session.request, run=run, application=_application(session, watch))
-    session.confirm("go on", request.target.dbname, yes)
+    session.confirm("continue", request.target.dbname, yes)
     with session.news.telling("rollback", request.target, unattended=yes) as telling:
         begins = partial(news.rollback_resumed, request.target.dbname)
         report = _seen_through(
@@ -179,7 +181,7 @@ def abort(session: Session, run: RunName = None, yes: Yes = False) -> None:
             document = rollback.abort(request, emit)
         telling.ended(partial(news.aborted, document), document["run"])
     removed = ", ".join(f'"{name}"' for name in document["removed"]) or "nothing"
-    said = f"Done: run {document['run']} is aborted; {removed} was removed."
+    said = f"Done: run {document['run']} was aborted; {removed} was removed."
     if document["application"] == "started":
         said += " The application was started again."
     session.result(document, lambda: session.screen.say(said))

@@ -37,7 +37,7 @@ def show(screen: Screen, report: Report) -> None:
     _remarks(screen, report)
     _figures(screen, report)
     application.show(screen, report.application)
-    screen.heading(f"To take it back: {report.undo_command}")
+    screen.heading(f"To undo it: {report.undo_command}")
 
 
 def proof(screen: Screen, tables: Sequence[Proved], not_compared: Sequence[str]) -> None:
@@ -91,7 +91,7 @@ def show_restore(screen: Screen, report: RestoreReport) -> None:
 
 def show_finish(screen: Screen, report: FinishReport) -> None:
     """What was left for after the reopening is done."""
-    screen.say(f'Done: "{report.live}" lacks nothing any more.', style="bold green")
+    screen.say(f'Done: "{report.live}" is complete.', style="bold green")
     screen.pairs(
         [("Run", report.run), ("Finished", _finished(report.finished)), ("In all", units.duration(report.seconds))]
     )
@@ -119,7 +119,7 @@ def _changes(
     """What is other than the restore point has it; repairs all of them, since each is a change."""
     if not (left_out or repaired or remarks):
         return
-    screen.heading("Worth a look")
+    screen.heading("Please review")
     for text in remarks:
         screen.say(text, first="  - ", indent=4)
     for each in repaired:
@@ -172,7 +172,7 @@ def _kept(name: str, what: str) -> tuple[tuple[str, str], ...]:
     """A kept database, and the commands to inspect it."""
     return (
         ("Kept", f'{what}, as "{name}", closed to connections'),
-        ("To look into it", f"lastgood facts {shlex.quote(name)}"),
+        ("To inspect it", f"lastgood facts {shlex.quote(name)}"),
         ("With psql", f"ALTER DATABASE {identifier(name)} ALLOW_CONNECTIONS true; and false again afterwards"),
     )
 
@@ -183,7 +183,7 @@ def _pause(pause: PauseReport | None) -> str:
     who = ", ".join(f'"{name}"' for name in pause.databases)
     said = f"clients of PgBouncer ({who}), for {units.duration(pause.seconds)}"
     if pause.quiet:
-        return said + "; none lost a query"
+        return said + "; no query failed"
     return said + f"; {units.counted(len(pause.cut), 'transaction')} did not end in time: {'; '.join(pause.cut)}"
 
 
@@ -191,7 +191,7 @@ def show_undo_plan(screen: Screen, plan: UndoPlan) -> None:
     """What an undo would do."""
     screen.say(f'Undo run {plan.undoes}: "{plan.arriving}" becomes "{plan.live}" again', style="bold")
     screen.say(
-        f'What "{plan.live}" is now stays on the server as "{plan.kept}"; nothing is deleted.', first="  ", indent=2
+        f'The current "{plan.live}" stays on the server as "{plan.kept}"; nothing is deleted.', first="  ", indent=2
     )
     screen.pairs(shown_plan.pauses(plan.pauses))
     shown_plan.findings(screen, plan.findings)
@@ -210,4 +210,4 @@ def show_undo(screen: Screen, report: UndoReport) -> None:
         ]
     )
     application.show(screen, report.application)
-    screen.heading(f"To take it back: {report.undo_command}")
+    screen.heading(f"To undo it: {report.undo_command}")

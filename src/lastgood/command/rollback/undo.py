@@ -19,7 +19,7 @@ def undo_(
     session: Session,
     run: Annotated[
         str | None,
-        typer.Argument(metavar="RUN", help="The run to take back; the newest one.", autocompletion=runs),
+        typer.Argument(metavar="RUN", help="The run to undo (default: the newest).", autocompletion=runs),
     ] = None,
     dry_run: DryRun = False,
     yes: Yes = False,

@@ -43,14 +43,14 @@ class Build:
     """The shadow carries a mark that tells whose it is and how far it got, for whoever finds it."""
 
     name = BUILD
-    title = "build the restored database beside the live one"
+    title = "build the restored database next to the live one"
     commits = False
     tidies = True
 
     def planned(self, request: Request) -> PlannedStep:
         """The line of the plan; the live database is only read."""
         return PlannedStep(
-            name=self.name, title="Build the restored database beside the live one", effect="nobody notices"
+            name=self.name, title="Build the restored database next to the live one", effect="users do not notice"
         )
 
     def do(self, run: Run) -> Built:

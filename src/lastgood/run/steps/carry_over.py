@@ -61,7 +61,7 @@ class CarryOver:
 
     def planned(self, request: Request) -> PlannedStep:
         """The line of the plan; the settings that it names are carried over by the swap."""
-        return PlannedStep(name=self.name, title="Carry over owners, grants and settings", effect="nobody notices")
+        return PlannedStep(name=self.name, title="Carry over owners, grants and settings", effect="users do not notice")
 
     def do(self, run: Run) -> CarriedOver:
         plan = run.plan
@@ -108,14 +108,14 @@ def _remarks(carried: privileges.CarryOver) -> Iterator[str]:
     for names, text in (
         (
             carried.only_shadow,
-            "are in the restore point only, and get what a new object of the live database gets",
+            "are in the restore point only, and get the default privileges of the live database",
         ),
         (
             carried.withheld,
-            "run with their owner's rights and are in the restore point only: left to him alone",
+            "run with their owner's rights and are in the restore point only: granted to the owner alone",
         ),
-        (carried.regranted, "have grants by somebody we may not act for; the owner grants them now"),
-        (carried.kept_owner, "could not be made over to their owner"),
+        (carried.regranted, "have grants by a role that this role may not act for; the owner grants them now"),
+        (carried.kept_owner, "could not be transferred to their owner"),
     ):
         if names:
             shown = ", ".join(map(str, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

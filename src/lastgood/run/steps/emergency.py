@@ -25,10 +25,7 @@ from lastgood.points import dump_point
 from lastgood.run.context import Run
 from lastgood.run.runner import Result
 
-GO_ON = (
-    "If it can't be made, go on without it: --override emergency_backup --reason TEXT; the replaced database itself is "
-    "kept."
-)
+GO_ON = "To continue without a backup: --override emergency_backup --reason TEXT; the replaced database itself is kept."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,17 +50,17 @@ class Emergency:
     def planned(self, request: Request) -> PlannedStep:
         """The line of the plan, also where an override leaves the backup out."""
         if request.skips_backup:
-            return PlannedStep(name=self.name, title="Make no emergency backup", effect="as the override says")
+            return PlannedStep(name=self.name, title="Skip the emergency backup", effect="by override")
         return PlannedStep(
-            name=self.name, title="Back up the live database as it is now", effect="beside the next step"
+            name=self.name, title="Back up the live database as it is now", effect="in parallel with the next step"
         )
 
     def do(self, run: Run) -> BackedUp:
         override = run.plan.checklist.override(BACKUP)
         if override is not None:
-            text = f"no emergency backup is made: overridden by {override.by} ({override.reason})"
+            text = f"emergency backup skipped: overridden by {override.by} ({override.reason})"
             run.emit(Caution(f'{text}; the replaced database itself is kept as "{run.plan.kept}"'))
-            return BackedUp(overridden=override.reason, detail="none is made, as the override says")
+            return BackedUp(overridden=override.reason, detail="skipped by override")
         began = time.monotonic()
         try:
             point = dump_point.take(

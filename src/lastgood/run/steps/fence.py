@@ -46,23 +46,23 @@ class Fence:
     """``--fence now``. With ``at-swap`` the swap itself is the fence and this step only notes where writes stood."""
 
     name = "fence"
-    title = "keep writers out of the live database (readers go on)"
+    title = "keep writers out of the live database (readers continue)"
     commits = False
 
     def planned(self, request: Request) -> PlannedStep:
         """The line of the plan: from when on writers wait."""
         if request.fence == "now":
-            return PlannedStep(name=self.name, title="Keep writers out", effect="writers wait, readers go on")
+            return PlannedStep(name=self.name, title="Keep writers out", effect="writers wait, readers continue")
         return PlannedStep(
             name=self.name,
-            title="Leave writers alone until the switch",
+            title="Let writers continue until the switch",
             effect="what they write until then stays in the kept database",
         )
 
     def do(self, run: Run) -> Fenced:
         if run.plan.fence == "at-swap":
             baseline = writes(run.maintenance, run.plan.live_oid)
-            return Fenced(kind="at-swap", baseline=baseline, detail="at the swap: writers go on until then")
+            return Fenced(kind="at-swap", baseline=baseline, detail="at the switch: writers continue until then")
         connection = run.target.connect(autocommit=False, application_name=f"lastgood fence {run.plan.run}")
         run.fence_connection = connection
         began = time.monotonic()

@@ -38,7 +38,7 @@ class Finish:
     """The switch is behind us: whatever happens here, the live database is the restored one, whole and open."""
 
     name = "finish"
-    title = "finish what could wait, while the application works"
+    title = "finish the deferred work while the application runs"
     commits = False
 
     def wanted(self, run: Run) -> bool:
@@ -51,8 +51,8 @@ class Finish:
             return None
         return PlannedStep(
             name=self.name,
-            title="Finish what could wait",
-            effect="the application works meanwhile; undo stays possible",
+            title="Finish the deferred work",
+            effect="the application runs meanwhile; undo stays possible",
         )
 
     def do(self, run: Run) -> Completed:
@@ -85,7 +85,7 @@ def left(request: Request) -> str | None:
                 return None
         if len(found) > 1:
             raise Refused(
-                f'cannot tell which run of "{live}" is meant: {", ".join(found)} left something to finish',
+                f'cannot tell which run of "{live}" is meant: {", ".join(found)} have deferred work',
                 hint="Name it: lastgood resume RUN.",
                 state=f'"{live}" is open.',
             )
@@ -102,7 +102,7 @@ def resume(request: Request, run: str, emit: Emit) -> Finished:
     with database.connect_maintenance(request.target, live) as maintenance:
         oid, skew = database.describe(maintenance, live).oid, clock.skew(maintenance)
     began = time.monotonic()
-    hint = f"Run: lastgood resume {run} to go on."
+    hint = f"Run: lastgood resume {run} to continue."
     limits = Limits(max_wal_lag=request.pace.max_wal_lag)
     recording.goes_on(journal, "resumed", skew=skew, kind="finish", live=live)
     with recording.recording(journal, emit) as emit, in_service(run, hint, state), interrupts.calling(stop.set):

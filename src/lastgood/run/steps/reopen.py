@@ -82,7 +82,7 @@ class Reopen:
                 if time.monotonic() > deadline:
                     raise Stopped(
                         f'cannot log in to "{run.plan.live}" after the switch: {error}',
-                        hint=f"When the cause is mended, run: lastgood resume {run.plan.run}; or lastgood undo",
+                        hint=f"Fix the cause, then run: lastgood resume {run.plan.run}; or lastgood undo",
                         state=f'"{run.plan.live}" is the restored database; the previous one is "{run.plan.kept}".',
                     ) from error
             time.sleep(0.1)  # nothing announces that logins are possible again

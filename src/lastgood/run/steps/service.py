@@ -71,7 +71,7 @@ class Stop:
         return PlannedStep(
             name=self.name,
             title="Stop the application" if request.application.hooks.stop else "Turn maintenance mode on",
-            effect=f"{'' if self._when == 'now' else 'as late as can be: '}users notice from here on",
+            effect=f"{'' if self._when == 'now' else 'as late as possible: '}users notice from here on",
         )
 
     def do(self, run: Run) -> Result:
@@ -146,7 +146,7 @@ class Checks:
     """Asks the application's health, then runs the smoke command."""
 
     name = "checks"
-    title = "ask the application whether it works"
+    title = "check whether the application works"
     commits = False
 
     def wanted(self, run: Run) -> bool:
@@ -159,13 +159,13 @@ class Checks:
         if not application.checked:
             return None
         asked = [
-            *(["its health is asked"] if application.health is not None else []),
-            *(["the smoke command is run"] if application.hooks.smoke is not None else []),
+            *(["its health check runs"] if application.health is not None else []),
+            *(["the smoke command runs"] if application.hooks.smoke is not None else []),
         ]
         return PlannedStep(
             name=self.name,
-            title="Ask the application whether it works",
-            effect=f"{' and '.join(asked)}; when it fails, {_ON_FAILURE[application.on_failure]}",
+            title="Check whether the application works",
+            effect=f"{' and '.join(asked)}; on failure {_ON_FAILURE[application.on_failure]}",
         )
 
     def do(self, run: Run) -> Checked:

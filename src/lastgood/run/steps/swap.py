@@ -62,7 +62,7 @@ class Swap:
 
     def planned(self, request: Request) -> PlannedStep:
         """The line of the plan: the effect on every session of the live database."""
-        held = "; PgBouncer holds its clients back meanwhile" if request.pgbouncer.admin else ""
+        held = "; PgBouncer pauses its clients meanwhile" if request.pgbouncer.admin else ""
         return PlannedStep(
             name=self.name, title="Switch the names", effect=f"all sessions are ended once, and reconnect{held}"
         )
@@ -130,12 +130,12 @@ class Swap:
             )
         except NamesChanged as error:
             raise Failed(
-                f"cannot switch: the databases' names changed while the run worked ({error})",
-                hint="Look at lastgood status: somebody else renamed or replaced a database.",
+                f"cannot switch: the databases' names changed during the run ({error})",
+                hint="Look at lastgood status: another session renamed or replaced a database.",
             ) from error
         except OutcomeUnknown as error:
             raise Stopped(
-                "cannot tell whether the switch took place: the server went away during the commit",
+                "cannot tell whether the switch took place: the connection was lost during the commit",
                 hint=f"When the server answers again, run: lastgood resume {plan.run}",
                 state="The live database is either as it was or fully switched; never in between.",
             ) from error

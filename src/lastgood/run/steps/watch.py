@@ -46,7 +46,7 @@ class Before:
     is resumed."""
 
     name = "before"
-    title = "note how the server does now"
+    title = "record the server's figures"
     commits = False
 
     def wanted(self, run: Run) -> bool:
@@ -63,7 +63,7 @@ class Before:
             samples = _two_samples(run)
         except psycopg.Error as error:
             # A database in trouble is what a rollback is for.
-            run.emit(Note(f"the watch will have no figures of before: {str(error).strip().splitlines()[0]}"))
+            run.emit(Note(f"the watch has no figures from before the switch: {str(error).strip().splitlines()[0]}"))
         else:
             if samples:
                 found, seconds = figures.of(samples), samples[-1].at - samples[0].at
@@ -136,7 +136,7 @@ class Watch:
         return PlannedStep(
             name=self.name,
             title=f"Watch the server for {watch.length:g} s",
-            effect="against its figures of before; nobody notices, and it may be interrupted",
+            effect="compared with its figures from before; users do not notice, and it may be interrupted",
         )
 
     def do(self, run: Run) -> Watched:
@@ -180,7 +180,7 @@ def _watched(run: Run) -> WatchResult:
                 while True:
                     found = sample(outside, oid, inside)
                     if found is None or names(outside, [oid]).get(oid) != run.plan.live:
-                        ended = "ended early: somebody switched the databases meanwhile"
+                        ended = "ended early: the databases were switched meanwhile"
                         break
                     samples.append(found)
                     passed = time.monotonic() - began
