@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer import _completion_classes
 from typer.core import TyperCommand, TyperGroup
 
 from lastgood import __version__, config
@@ -109,8 +108,10 @@ def _unchanged(text: str) -> str:
     return text
 
 
-# Typer would load rich at each key press to take its markup out of summaries, which have none.
-_completion_classes._sanitize_help_text = _unchanged
+# Typer would load rich at each key press to remove its markup from summaries, which have none. The module is private:
+# without it, completion is slower and otherwise the same.
+with suppress(ImportError):
+    vars(import_module("typer._completion_classes"))["_sanitize_help_text"] = _unchanged
 # What the modules of commands have declared, by name.
 _declared: dict[str, typer.Typer] = {}
 app = typer.Typer(
