@@ -107,7 +107,7 @@ def test_the_day_after(lastgood: Lastgood, server: EmbeddedServer, database: str
         "emergency backup",
         "Checklist after",
         "The post-mortem is due: ",
-        "[x] Writers are back",
+        "[x] Writers can write",
         "[ ] The data was validated since [validation]: lastgood validate was not run since (measured); run: lastgood "
         "validate --full",
         "[x] The emergency backup exists",
@@ -212,8 +212,8 @@ def test_the_day_after(lastgood: Lastgood, server: EmbeddedServer, database: str
         report.out,
         f"Rollback {night}: done, and undone since\n",
         f'The rollback was done, and undone since: "{database}" is again what it was before.\n',
-        f"It was taken back by {me} on {host}, ",
-        f"by the undo {undo['run']}.",
+        f"It was undone by {me} on {host}, ",
+        f"by run {undo['run']}.",
     )
     assert [each["run"] for each in lastgood("runs", "--json").document["runs"] if each["kind"] != "validate"] == [
         undo["run"],
@@ -277,7 +277,7 @@ def test_a_failed_run_says_why_and_who_took_it_back(
         f'error: cannot write into the record of run "{journal.run}": it has no checklist after',
     )
     explained = lastgood("explain", journal.run)
-    assert "It failed and took everything back" in explained.out
+    assert "It failed and was walked back" in explained.out
     assert re.search(SECRET, report.out + explained.out + journal.path.read_text()) is None
 
 

@@ -8,7 +8,7 @@ MEANINGS: dict[int, str] = {
     0: "done",
     errors.LastgoodError.exit_status: "a defect in lastgood; the report says in what state the database is",
     errors.UsageError.exit_status: "wrong usage or configuration",
-    errors.Refused.exit_status: "refused before anything changed: a check failed, or confirmation was not given",
+    errors.Refused.exit_status: "refused before anything changed: a check failed, or not confirmed",
     errors.BadPoint.exit_status: "the restore point is missing, incomplete, corrupt or unsafe",
     errors.Failed.exit_status: "failed; the live database is as it was, and open",
     errors.ChecksFailedAfterSwap.exit_status: "a swap or a deployment failed its checks, and was taken back",
