@@ -64,9 +64,9 @@ def report(
 ) -> None:
     """Report what a run did and what is left to do.
 
-    When, by whom, what was lost, what was proved. Reads the run's journal, and asks the server where things are now;
-    changes nothing. Where another machine has the journal, it tells what the server's marks tell. With --done ITEM --by
-    NAME, somebody's word that an item of the checklist after is done goes into the journal.
+    Shows the time, the operator, the loss and the proof. Reads the run's journal and the present state of the server;
+    changes nothing. If the journal is on another machine, the report is limited to the marks on the server. --done ITEM
+    --by NAME records in the journal who confirmed an item of the checklist after the run.
     """
     from lastgood.command.report import report as record
     from lastgood.command.report import show as shown

@@ -23,8 +23,8 @@ def runs(
 ) -> None:
     """List past runs: rollbacks, undos, restores and others.
 
-    Who did it and when, how it ended and how long it took, as the journals of this machine tell; validations only with
-    --kind validate. Asks no server.
+    Shows the operator, time, outcome and duration of each run in the journals of this machine. Validations are listed
+    only with --kind validate. Connects to no server.
     """
     from lastgood.command.report import report
     from lastgood.command.report import show as shown

@@ -61,12 +61,13 @@ def roll_back(
 ) -> int | None:
     """Put the live database back to a restore point.
 
-    Restores beside the live database, proves the result, and switches the names in one transaction. The live
-    database is not touched before that; afterwards it is kept, and `lastgood undo` brings it back. What `lastgood
-    check` looks at is looked at first: a failed item refuses the rollback unless it is overridden with a reason.
+    Restores into a new database, proves that it equals the restore point, and switches the names in one transaction.
+    The live database is not touched before the switch. Afterwards it is kept, and `lastgood undo` switches back to it.
+    The checklist of `lastgood check` runs first: a failed item refuses the rollback unless it is overridden with a
+    reason.
 
-    The [hooks], [health] and [watch] of lastgood.toml say how the application is stopped before the switch, started
-    after it, asked whether it works, and watched.
+    [hooks], [health] and [watch] in lastgood.toml define how the application is stopped before the switch, and started,
+    checked and watched after it.
     """
     from lastgood import rollback
     from lastgood.cli.choice import answers, choice_of
@@ -134,9 +135,9 @@ def _resumed_instead(session: Session, request: Request, live: str, yes: bool) -
 def resume(session: Session, run: RunName = None, watch: WatchFor = None, yes: Yes = False) -> None:
     """Continue a rollback that stopped in between.
 
-    Works on any machine that reaches the server and the restore point; what holds already is not done again. After
-    the switch it finishes what --reopen-when usable left for later, and needs nothing but the server; and it starts the
-    application, if that was left to do, and checks it again.
+    Works on any machine that reaches the server and the restore point. Completed steps are not repeated. After the
+    switch only the server is needed: the work that --reopen-when usable deferred is completed, and the application is
+    started if the run did not start it, and checked again.
     """
     from lastgood import rollback
     from lastgood.command.rollback import show as shown_report
@@ -168,8 +169,8 @@ def resume(session: Session, run: RunName = None, watch: WatchFor = None, yes: Y
 def abort(session: Session, run: RunName = None, yes: Yes = False) -> None:
     """Walk back a run that stopped in between.
 
-    Starts the application if the run had stopped it, and removes the database that it was building: that of a rollback,
-    or what a killed restore, trial or recover left. The live database is not touched.
+    Starts the application if the run stopped it, and removes the database that the run was building: that of a
+    rollback, or what a killed restore, trial or recover left. The live database is not touched.
     """
     from lastgood import rollback
     from lastgood.screen import news

@@ -26,7 +26,8 @@ def undo_(
 ) -> None:
     """Undo a rollback: switch back to the kept database.
 
-    One transaction of milliseconds. What was written since is kept in its turn, so an undo can be undone.
+    Takes one transaction of milliseconds. The replaced database is kept with everything written since, so an undo can
+    be undone.
     """
     from lastgood import undo
     from lastgood.command.rollback import show as shown
