@@ -242,7 +242,9 @@ def test_an_application_that_does_not_start_counts_as_not_well(
         f'"{database}" is what it was before the run, and open. The application is not running: hook "start" '
         "exited with status 1: port 8000 is taken."
     )
-    assert error["hint"].startswith("Start it by hand, or fix the hook and run: lastgood maintenance off. What was")
+    assert error["hint"].startswith(
+        "Start it by hand, or fix the hook and run: lastgood maintenance off. The restored database is kept as "
+    )
     site.configure()
     assert lastgood("maintenance", "off").status == 0
     assert not site.is_stopped()

@@ -99,7 +99,7 @@ def test_permission_denied(lastgood: Lastgood, operator: Operator, backup: Path,
     assert [each["case"] for each in found["kinds"]] == ["permission-denied"]
     assert found["kinds"][0]["title"] == "A privilege is missing"
     assert run_what_it_proposes(lastgood, found) == [
-        "lastgood check   # tells which rights the role lacks for a rollback"
+        "lastgood check   # shows which privileges the role lacks for a rollback"
     ]
 
 
@@ -165,7 +165,7 @@ def test_database_does_not_exist(lastgood: Lastgood, operator: Operator, databas
     found = explained(lastgood, operator)
 
     assert [each["case"] for each in found["kinds"]] == ["database-does-not-exist"]
-    assert run_what_it_proposes(lastgood, found) == ["lastgood status   # kept databases too"]
+    assert run_what_it_proposes(lastgood, found) == ["lastgood status   # lists kept databases too"]
 
 
 @pytest.mark.postgres(15, 18)
