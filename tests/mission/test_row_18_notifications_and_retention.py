@@ -76,7 +76,11 @@ def test_the_team_is_told_when_a_rollback_begins_ends_and_is_taken_back(
         in success
     )
     assert f"Next: To undo: lastgood undo {document['run']}" in success
-    cautions = [each["text"] for each in outcome.events if each["event"] == "caution" and "told" in each["text"]]
+    cautions = [
+        each["text"]
+        for each in outcome.events
+        if each["event"] == "caution" and each["text"].startswith("notification ")
+    ]
     why = "A Connection error occurred sending JSON notification to 127.0.0.1"
     assert cautions == [f'notification "{database}: rolled back to {made} UTC" to "gone" failed: {why}']
     assert "T0KEN" not in outcome.out + outcome.err
