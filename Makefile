@@ -20,7 +20,7 @@ demo: $(STAMP) ## break a CRM on an embedded PostgreSQL, put it back, prove it, 
 
 test: $(STAMP) ## run the tests (real servers; no network); MAJOR=16: only those of that version
 	@$(BIN)/python -m compileall -q src # hundreds of tests start the program, where bytecode may not be written
-	LASTGOOD_TEST_MAJOR=$(MAJOR) $(BIN)/python -m pytest -n 2 --dist worksteal
+	LASTGOOD_TEST_MAJOR=$(MAJOR) $(BIN)/python -m pytest -n 3 --dist worksteal
 
 # What needs no server, and the facts of databases on the newest. All of it is part of `make test`.
 FAST := $(addprefix tests/,text config screen journal tools dump facts command/explain command/report command/rollback)
