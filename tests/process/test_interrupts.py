@@ -37,3 +37,10 @@ def test_each_signal_calls_the_next_one_and_then_it_is_enough() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         threading.Event().wait(5)
     assert called == ["before", "first", "after"]
+
+
+def test_the_second_signal_may_come_while_the_first_is_being_handled() -> None:
+    for _ in range(300):
+        with pytest.raises(KeyboardInterrupt), interrupts.calling(lambda: os.kill(os.getpid(), signal.SIGINT)):
+            os.kill(os.getpid(), signal.SIGTERM)
+            threading.Event().wait(5)

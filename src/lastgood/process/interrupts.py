@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,14 +45,14 @@ def calling(
             raise KeyboardInterrupt
         if len(received) == len(before) + 1:
             mark()
-        threading.Thread(target=reactions[len(received) - 1], name="lastgood-interrupt", daemon=True).start()
+        _in_a_thread(reactions[len(received) - 1])
 
     handlers: dict[signal.Signals, Any] = dict.fromkeys(_handled(), handler)
     if suspended is not None:
         reaction = suspended
 
         def refuse(number: int, frame: FrameType | None) -> None:
-            threading.Thread(target=reaction, name="lastgood-suspend", daemon=True).start()
+            _in_a_thread(reaction)
 
         handlers |= {signal.SIGTSTP: refuse, signal.SIGTTOU: signal.SIG_IGN, signal.SIGTTIN: signal.SIG_IGN}
     with _handling(handlers):
@@ -67,6 +68,12 @@ def raising() -> Iterator[None]:
         return
     with _handling(dict.fromkeys(_handled(), signal.default_int_handler)):
         yield
+
+
+def _in_a_thread(reaction: Callable[[], None]) -> None:
+    # Not a threading.Thread, whose start waits for the thread: the next signal would raise in the middle of that wait
+    # and leave its lock in a state that is an error of its own.
+    _thread.start_new_thread(reaction, ())
 
 
 def _handled() -> list[signal.Signals]:
