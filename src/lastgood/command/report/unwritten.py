@@ -14,7 +14,7 @@ from lastgood.journal import incidents
 from lastgood.journal.incidents import Incident
 from lastgood.status import PostMortemStatus, Status
 
-# Of so many it is measured what is open: somebody waits for the status.
+# The open items are measured for this many post-mortems: an operator is waiting for the status.
 MEASURED = 3
 
 

@@ -1,4 +1,4 @@
-"""Which runs left a list in a database, and who is at work on one. What is on it: see ``remainder``.
+"""The runs that left a list in a database, and the lock of a session that works on one. Its tasks: see ``remainder``.
 
 `lastgood status` asks this of every database: nothing here loads the parser of SQL, which reading a list needs.
 """
@@ -35,5 +35,5 @@ def runs(connection: Connection) -> list[str]:
 
 
 def lock_key(run: str) -> sql.Composed:
-    """The advisory lock, in the database itself, of whoever finishes ``run``."""
+    """The key of the advisory lock, in the database itself, of the session that finishes ``run``."""
     return sql.SQL(_KEY).format(sql.Literal(f"lastgood finish {run}"))
