@@ -59,11 +59,16 @@ def _with_room(store: Path, environment: Mapping[str, str]) -> Path:
     return max(places, key=lambda place: shutil.disk_usage(place).free)
 
 
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
 def _copy(descriptor: int, path: Path, emit: Emit) -> int:
     stop = threading.Event()
     done = 0
     try:
-        with interrupts.calling(stop.set), os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
+        # Marked in the handler itself: the thread of a reaction may come later than the end of the input.
+        with interrupts.calling(lambda: None, mark=stop.set), open(path, "xb", opener=_private) as file:
             while True:
                 # A pipe may be silent for long: check for an interrupt meanwhile.
                 while not select.select([descriptor], [], [], _POLL_SECONDS)[0]:
