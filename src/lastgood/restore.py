@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -115,7 +114,7 @@ def restore(
         run, kept = made_beside.begun(maintenance, live, into, point.path, state, emit)
         emit = stack.enter_context(recording.recording(kept, emit))
         division = _division(target, summary.script, emit, allow_orphans) if reopen_when == "usable" else None
-        stop = threading.Event()
+        stop = interrupts.Stop()
         with (
             made_beside.made(
                 target,
@@ -129,7 +128,7 @@ def restore(
                 stop=stop,
                 complete=made_beside.opened(into) if kind == "restore" else (),
             ) as made,
-            interrupts.calling(stop.set),
+            interrupts.stopping(stop),
         ):
             began = time.monotonic()
             emit(StageStarted("build", f"build {into}"))
@@ -231,12 +230,12 @@ def _division(target: Target, script: Script, emit: Emit, allow_orphans: bool) -
 
 def _finish(target: Target, run: str, oid: int, emit: Emit, limits: Limits) -> Finished:
     """Complete the deferred tasks. The database is in service and is kept in any case."""
-    stop = threading.Event()
+    stop = interrupts.Stop()
     hint = f"Run: lastgood resume {run} --db URL, with the URL of that database."
     state = f'"{target.dbname}" is restored, proved and open; only what could wait is missing.'
     emit(StageStarted("finish", "finish what could wait"))
     began = time.monotonic()
-    with in_service(run, hint, state), interrupts.calling(stop.set):
+    with in_service(run, hint, state), interrupts.stopping(stop):
         done = finish(target, run, oid=oid, limits=limits, emit=emit, cancelled=stop.is_set)
     emit(StageDone("finish", time.monotonic() - began, str(done)))
     return done

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import threading
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -196,10 +195,11 @@ def _switch_back(
     try:
         # It takes milliseconds, and what is asked for is to go back: a Ctrl+C now must not leave that in doubt. One
         # while PgBouncer waits for transactions to end does stop it.
-        wanted = threading.Event()
+        wanted = interrupts.Stop()
         with (
             interrupts.calling(
                 wanted.set,
+                mark=wanted.mark,
                 suspended=lambda: emit(Caution("an undo cannot be suspended: the application waits for it")),
             ),
             pool.paused(

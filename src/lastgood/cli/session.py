@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -190,14 +189,14 @@ class Session:
 
         The first Ctrl+C makes ``cancelled`` true, the second raises KeyboardInterrupt.
         """
-        wanted = threading.Event()
+        wanted = interrupts.Stop()
         with self.events() as emit:
 
             def stop() -> None:
                 emit(Caution("stopping; press Ctrl+C again to stop at once"))
 
             suspended = (lambda: emit(Caution(unsuspended))) if unsuspended else None
-            with interrupts.calling(stop, mark=wanted.set, suspended=suspended):
+            with interrupts.calling(stop, mark=wanted.mark, suspended=suspended):
                 try:
                     yield emit, wanted.is_set
                 except (LastgoodError, psycopg.Error) as error:

@@ -5,7 +5,6 @@ The result is not verified: it is for inspection, and for copying rows by hand. 
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -112,7 +111,7 @@ def restore_readable(
         run, kept = made_beside.begun(maintenance, target.dbname, into, point.path, state, emit)
         emit = stack.enter_context(recording.recording(kept, emit))
         comment = f"lastgood salvage {run}: readable part of the damaged {point.path.name}; not complete, not verified"
-        stop = threading.Event()
+        stop = interrupts.Stop()
         with (
             made_beside.made(
                 target,
@@ -126,7 +125,7 @@ def restore_readable(
                 stop=stop,
                 complete=[database.comment_statement(into, comment)],
             ),
-            interrupts.calling(stop.set),
+            interrupts.stopping(stop),
             cancelled_with(stop, target.at(into), f"lastgood salvage {run}") as connection,
         ):
             emit(StageStarted("build", f"load the readable part into {into}"))

@@ -13,6 +13,28 @@ from typing import Any
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
+class Stop(threading.Event):
+    """The operator wants work to stop. The signal handler itself marks it, so that the next look at it sees the
+    interrupt however late the reaction's thread starts; to set the event, it would have to wait for a lock."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._marked = False
+
+    def mark(self) -> None:
+        self._marked = True
+
+    def is_set(self) -> bool:
+        return self._marked or super().is_set()
+
+
+@contextmanager
+def stopping(stop: Stop) -> Iterator[None]:
+    """While the block runs, the first signal sets ``stop``; see ``calling``."""
+    with calling(stop.set, mark=stop.mark):
+        yield
+
+
 @contextmanager
 def calling(
     first: Callable[[], None],

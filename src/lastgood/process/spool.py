@@ -6,7 +6,6 @@ import os
 import select
 import shutil
 import tempfile
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,11 +63,10 @@ def _private(path: str, flags: int) -> int:
 
 
 def _copy(descriptor: int, path: Path, emit: Emit) -> int:
-    stop = threading.Event()
+    stop = interrupts.Stop()
     done = 0
     try:
-        # Marked in the handler itself: the thread of a reaction may come later than the end of the input.
-        with interrupts.calling(lambda: None, mark=stop.set), open(path, "xb", opener=_private) as file:
+        with interrupts.stopping(stop), open(path, "xb", opener=_private) as file:
             while True:
                 # A pipe may be silent for long: check for an interrupt meanwhile.
                 while not select.select([descriptor], [], [], _POLL_SECONDS)[0]:

@@ -11,7 +11,6 @@ kill, any machine can read the stage of the deployment and its restore point.
 from __future__ import annotations
 
 from collections.abc import Callable
-from threading import Event
 
 import psycopg
 
@@ -44,7 +43,7 @@ def deploy(
     the ``details`` of the error have it as a document.
     """
     migration.checked(wish.command)
-    stop = Event()
+    stop = interrupts.Stop()
 
     def stopping() -> None:
         stop.set()
@@ -67,7 +66,7 @@ def deploy(
             program=wish.command[0],
         )
         with (
-            interrupts.calling(stopping, mark=stop.set, after=[patience], suspended=not_suspended),
+            interrupts.calling(stopping, mark=stop.mark, after=[patience], suspended=not_suspended),
             recording.recording(journal, emit) as recorded,
         ):
             return _seen_through(Course(wish, held, journal, recorded, stop, ended))

@@ -57,7 +57,7 @@ def trial(wish: Wish, emit: Emit = silent) -> TrialReport:
     migration.checked(wish.command)
     target = wish.request.target
     live = target.dbname
-    stop = threading.Event()
+    stop = interrupts.Stop()
     with database.connect_maintenance(target, live) as maintenance:
         database.describe(maintenance, live)
         _report_leftovers(maintenance, live, emit)
@@ -69,7 +69,7 @@ def trial(wish: Wish, emit: Emit = silent) -> TrialReport:
         journal = recording.begin(
             wish.request.state, run, "deploy", skew=clock.skew(maintenance), live=live, dry_run=True, clone=clone
         )
-        with recording.recording(journal, emit) as recorded, interrupts.calling(stop.set):
+        with recording.recording(journal, emit) as recorded, interrupts.stopping(stop):
             report = _Trial(
                 wish, maintenance, command, keywords["user"], clone, run, journal.path, recorded, stop
             ).run()

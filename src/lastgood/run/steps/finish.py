@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -98,14 +97,14 @@ def resume(request: Request, run: str, emit: Emit) -> Finished:
     live = request.target.dbname
     state = f'"{live}" is the restored database, open and complete in its data.'
     journal = Journal.find(request.state, run) or Journal.create(request.state, run)
-    stop = threading.Event()
+    stop = interrupts.Stop()
     with database.connect_maintenance(request.target, live) as maintenance:
         oid, skew = database.describe(maintenance, live).oid, clock.skew(maintenance)
     began = time.monotonic()
     hint = f"Run: lastgood resume {run} to continue."
     limits = Limits(max_wal_lag=request.pace.max_wal_lag)
     recording.goes_on(journal, "resumed", skew=skew, kind="finish", live=live)
-    with recording.recording(journal, emit) as emit, in_service(run, hint, state), interrupts.calling(stop.set):
+    with recording.recording(journal, emit) as emit, in_service(run, hint, state), interrupts.stopping(stop):
         emit(StageStarted(Finish.name, Finish.title))
         done = finish(request.target, run, oid=oid, limits=limits, emit=emit, cancelled=stop.is_set, record=journal)
         emit(StageDone(Finish.name, time.monotonic() - began, str(done)))
