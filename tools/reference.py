@@ -19,14 +19,14 @@ import typer
 from pydantic import BaseModel
 
 from lastgood import config, errors
-from lastgood.cli import exit_status
+from lastgood.cli import application
 from lastgood.cli.application import app
 from lastgood.command.check.check import CheckReport
 from lastgood.command.deploy.deploy import DeployReport, TrialReport
 from lastgood.command.drill.drill import Sealed
 from lastgood.command.explain import case
 from lastgood.command.explain.explain import Explained, RunStory
-from lastgood.command.guide.report import GuideCheck, GuideReport
+from lastgood.command.guide.subject import GuideCheck, GuideReport
 from lastgood.command.init import example
 from lastgood.command.init.survey import Survey
 from lastgood.command.maintenance.maintenance import Maintenance
@@ -240,7 +240,7 @@ def _keys(model: type[BaseModel]) -> Iterator[tuple[str, ...]]:
 def statuses() -> str:
     """docs/reference/exit-status.md."""
     lines = ["# Exit status", "", GENERATED, ""]
-    lines += _table(("status", "meaning"), ((f"`{n}`", text) for n, text in sorted(exit_status.MEANINGS.items())))
+    lines += _table(("status", "meaning"), ((f"`{n}`", text) for n, text in sorted(application.MEANINGS.items())))
     lines += [
         "`lastgood status` ends with 7 when a run stopped in between. `lastgood facts A B` ends with 3 when the two "
         "differ, `lastgood validate` with 3 when its verdict is NO-GO, `lastgood explain` with 3 when nothing is "
@@ -269,7 +269,7 @@ def _errors(root: type[errors.LastgoodError]) -> Iterator[type[errors.LastgoodEr
 
 def _first(thing: Any) -> str:
     if thing is errors.LastgoodError:
-        return exit_status.MEANINGS[thing.exit_status]
+        return application.MEANINGS[thing.exit_status]
     return _doc(thing).split("\n\n")[0]
 
 

@@ -31,8 +31,7 @@ from lastgood.models import Document
 from lastgood.plan.plan import CodeRun, ReopenWhen
 from lastgood.points import RestorePoint
 from lastgood.postgres import database
-from lastgood.postgres.cancel import cancelled_with
-from lastgood.postgres.server import Connection, Target
+from lastgood.postgres.server import Connection, Target, cancelled_with
 from lastgood.postgres.strain import Limits
 from lastgood.process import interrupts
 from lastgood.run.report import (

@@ -22,7 +22,7 @@ from lastgood.application.service import Service
 from lastgood.config.tables import NO_PGBOUNCER, PgBouncer
 from lastgood.errors import NOT_REACHED, Failed, Refused, Stopped
 from lastgood.events import Caution, Emit, Note, StageDone, StageStarted, silent
-from lastgood.journal import Journal, person, recording
+from lastgood.journal import Journal, caller, recording
 from lastgood.journal.run_names import new_run, suffix
 from lastgood.models import Document, Frozen
 from lastgood.plan.plan import Finding, PlannedPause
@@ -304,9 +304,9 @@ def _statements(maintenance: Connection, plan: UndoPlan) -> list[Any]:
         live=plan.live,
         live_oid=plan.live_oid,
         point=plan.arriving,
-        host=person.host(),
+        host=caller.host(),
         pid=os.getpid(),
-        user=person.user(),
+        user=caller.user(),
         started=server_clock(maintenance),
         original_comment=own_comment(live.comment),
         options={"kind": "undo", "undoes": plan.undoes},

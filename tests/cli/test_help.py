@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from lastgood import __version__, config
-from lastgood.cli import exit_status
+from lastgood.cli import application
 from lastgood.errors import LastgoodError
 from tests.cli.conftest import Lastgood
 
@@ -64,7 +64,7 @@ def test_each_help_fits_a_terminal_and_ends_with_its_exit_statuses(lastgood: Las
     assert max(len(line) for line in outcome.out.splitlines()) <= 80
     head, _, section = outcome.out.partition("  EXIT STATUS\n")
     expected = sorted({0, 1, 2, 130, *COMMANDS[name]})
-    assert section == "".join(f"    {status:>3}  {exit_status.MEANINGS[status]}\n" for status in expected)
+    assert section == "".join(f"    {status:>3}  {application.MEANINGS[status]}\n" for status in expected)
     for each in config.OPTIONS:
         if each.is_global:
             assert each.flags[0] in head
@@ -74,7 +74,7 @@ def test_every_error_has_an_exit_status_that_is_explained() -> None:
     classes = [LastgoodError]
     for each in classes:
         classes += each.__subclasses__()
-        assert each.exit_status in exit_status.MEANINGS
+        assert each.exit_status in application.MEANINGS
     assert len({each.code for each in classes}) == len(classes)
 
 

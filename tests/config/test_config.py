@@ -9,7 +9,7 @@ import pytest
 
 from lastgood import config
 from lastgood.config import file as configuration
-from lastgood.config.schema import schema
+from lastgood.config.file import schema
 from lastgood.config.settings import Settings, resolve
 from lastgood.config.tables import Tables
 from lastgood.errors import UsageError

@@ -13,7 +13,7 @@ import pytest
 from lastgood import __version__
 from lastgood.errors import ChecksFailedAfterSwap, Failed, Refused, Stopped
 from lastgood.events import Caution, Event, Note, Progress, StageDone, StageFailed, StageStarted, silent
-from lastgood.journal import Journal, caller, person, recording
+from lastgood.journal import Journal, caller, recording
 from lastgood.process import run
 from lastgood.text.redact import Scrubber
 
@@ -53,8 +53,8 @@ def test_it_begins_with_who_where_and_how(tmp_path: Path, monkeypatch: pytest.Mo
     assert begun == {
         "event": "begun",
         "kind": "rollback",
-        "by": person.user(),
-        "host": person.host(),
+        "by": caller.user(),
+        "host": caller.host(),
         "ssh": "203.0.113.7",
         "sudo_user": "ann",
         "command": "lastgood rollback --db 'postgresql://app:***@db/crm' --yes",

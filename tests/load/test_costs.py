@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from lastgood.load import history
+from lastgood.load import costs
 from lastgood.load.costs import Costs, Effort, Known, Spent, learn
 from lastgood.postgres.embedded import EmbeddedServer
 
@@ -60,27 +60,27 @@ def test_small_samples_are_ignored(spent: Spent, size: int) -> None:
 def test_what_was_learned_comes_back(tmp_path: Path) -> None:
     known = Known(Costs(load_byte=3e-8, statistics=0.2), {Effort.ROWS: 12.5, Effort.STATISTICS: 0.4})
     file = tmp_path / "not there yet" / "costs" / "1.json"
-    history.write(file, known)
-    assert history.read(file) == known
+    costs.write(file, known)
+    assert costs.read(file) == known
 
 
 def test_threads_that_update_at_once_do_not_undo_each_other(tmp_path: Path) -> None:
     file = tmp_path / "1.json"
     efforts = (Effort.ROWS, Effort.INDEX, Effort.KEY, Effort.BACKUP)
     threads = [
-        threading.Thread(target=history.teach, args=(file, {effort: Spent(2.0, 1.0)}, LARGE)) for effort in efforts
+        threading.Thread(target=costs.teach, args=(file, {effort: Spent(2.0, 1.0)}, LARGE)) for effort in efforts
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert history.read(file).learned_from == dict.fromkeys(efforts, 2.0)
+    assert costs.read(file).learned_from == dict.fromkeys(efforts, 2.0)
 
 
 def test_a_file_from_a_version_with_fewer_costs_is_of_use(tmp_path: Path) -> None:
     file = tmp_path / "1.json"
     file.write_text(json.dumps({"format": 1, "costs": {"load_byte": 2e-9}, "learned_from": {"rows": 3}}))
-    assert history.read(file) == Known(Costs(load_byte=2e-9), {Effort.ROWS: 3.0})
+    assert costs.read(file) == Known(Costs(load_byte=2e-9), {Effort.ROWS: 3.0})
 
 
 @pytest.mark.parametrize(
@@ -104,13 +104,13 @@ def test_a_file_from_a_version_with_fewer_costs_is_of_use(tmp_path: Path) -> Non
 def test_a_damaged_file_counts_as_none(tmp_path: Path, text: str) -> None:
     file = tmp_path / "1.json"
     file.write_text(text, encoding="latin-1")
-    assert history.read(file) == Known()
+    assert costs.read(file) == Known()
 
 
 def test_a_folder_that_can_not_be_written_to_stops_nothing(tmp_path: Path) -> None:
     (tmp_path / "costs").write_text("a file")
-    history.write(tmp_path / "costs" / "1.json", Known())
-    assert history.read(tmp_path / "costs" / "1.json") == Known()
+    costs.write(tmp_path / "costs" / "1.json", Known())
+    assert costs.read(tmp_path / "costs" / "1.json") == Known()
 
 
 @pytest.mark.postgres(15, 18)
@@ -118,7 +118,7 @@ def test_a_server_is_known_by_its_identifier(server: EmbeddedServer, tmp_path: P
     with server.target("postgres").connect() as connection:
         row = connection.execute("SELECT system_identifier FROM pg_control_system()").fetchone()
         assert row is not None
-        assert history.place(tmp_path, connection) == tmp_path / "costs" / f"{row[0]}.json"
+        assert costs.place(tmp_path, connection) == tmp_path / "costs" / f"{row[0]}.json"
 
 
 def test_where_it_may_not_be_asked_a_server_is_known_by_its_address(
@@ -129,8 +129,8 @@ def test_where_it_may_not_be_asked_a_server_is_known_by_its_address(
         connection.execute("SET ROLE pg_read_all_data")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute("SELECT pg_control_system()")
-        found = history.place(tmp_path, connection)
-        again = history.place(tmp_path, connection)
+        found = costs.place(tmp_path, connection)
+        again = costs.place(tmp_path, connection)
     assert found == again
     assert found.parent == tmp_path / "costs"
     assert found.name.startswith("at_")

@@ -13,7 +13,7 @@ from psycopg import sql
 from lastgood import rollback
 from lastgood.command.rollback import show_plan as shown
 from lastgood.events import Event, Progress
-from lastgood.load import history
+from lastgood.load import costs
 from lastgood.load.costs import Costs, Effort
 from lastgood.load.pace import Pace
 from lastgood.plan.plan import Choice, Plan, Request
@@ -74,12 +74,12 @@ def test_the_second_restore_uses_the_costs_of_the_first(
         return [event for event in events if isinstance(event, Progress) and event.stage == "build"]
 
     once(Pace(throttle=1 << 30))
-    assert not (state / history.FOLDER).exists()  # a throttled load is not learned
+    assert not (state / costs.FOLDER).exists()  # a throttled load is not learned
     once()
     with server.target(database).connect() as connection:
-        file = history.place(state, connection)
+        file = costs.place(state, connection)
     assert list((state / "costs").iterdir()) == [file]
-    known = history.read(file)
+    known = costs.read(file)
     assert known.learned
     assert set(known.learned_from) <= set(Effort)
     assert known.costs.load_byte != Costs().load_byte

@@ -12,7 +12,7 @@ from lastgood.dump.statements import Command
 from lastgood.dump.tokens import Statement
 from lastgood.load import graph
 from lastgood.load.pace import Pace
-from lastgood.load.unique import in_two
+from lastgood.load.tasks import in_two
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.restore import restore
 from tests.load.databases import dumped

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from psycopg import sql
 
-from lastgood.journal import Journal, person
+from lastgood.journal import Journal, caller
 from lastgood.postgres.embedded import EmbeddedServer
 from tests.cli.conftest import Lastgood
 from tests.cli.conftest import child_environment as child_environment
@@ -63,7 +63,7 @@ def told(text: str, *parts: str) -> None:
 
 
 def test_the_day_after(lastgood: Lastgood, server: EmbeddedServer, database: str, night: str, tmp_path: Path) -> None:
-    me, host = person.user(), person.host()
+    me, host = caller.user(), caller.host()
 
     # The list: who did what, and how it ended.
     listed = lastgood("runs", "--json").document
@@ -310,12 +310,12 @@ def test_what_two_machines_did(
         f"Rollback {journal.run}: switched, not finished\n",
         "The journal here ends before the switch, and the server shows that it took place: "
         f'"{database}" is the restored database, and the previous one is kept as "{database}_old_',
-        f"{person.user()} on {person.host()} continued it.\n",
+        f"{caller.user()} on {caller.host()} continued it.\n",
         f"lastgood undo {journal.run}",
     )
     told(
         lastgood("report", *there).out,
         f"Rollback {journal.run}: done\n",
-        f"{person.user()} on {person.host()} from 203.0.113.8 resumed: lastgood resume --yes --state ",
+        f"{caller.user()} on {caller.host()} from 203.0.113.8 resumed: lastgood resume --yes --state ",
         "Checklist after",
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from lastgood.config.tables import Recipient
-from lastgood.config.tables.notifying import Event, Kind
+from lastgood.config.tables.application import Event, Kind
 from lastgood.notifications import Address, Message, Messenger
 from lastgood.process.companion import Companion
 from tests.support.waiting import until

@@ -7,7 +7,7 @@ from typing import Literal
 
 import pytest
 
-from lastgood.config.tables.notifying import Event
+from lastgood.config.tables.application import Event
 from lastgood.errors import (
     BadPoint,
     ChecksFailed,

@@ -18,7 +18,7 @@ from lastgood.command.prune import prune
 from lastgood.config.tables import Keep, Retention
 from lastgood.errors import Refused
 from lastgood.events import Event, Note
-from lastgood.journal import Journal, person
+from lastgood.journal import Journal, caller
 from lastgood.journal.run_names import new_run
 from lastgood.points import pins
 from lastgood.points.dump_point import take
@@ -103,11 +103,11 @@ def test_while_a_drill_is_running_nothing_is_removed(made: Store) -> None:
     made.add("older.sql", NOW - timedelta(days=1))
     with subprocess.Popen(["true"]) as gone:
         pass
-    alive = {"host": person.host(), "pid": os.getpid()}
+    alive = {"host": caller.host(), "pid": os.getpid()}
     wish = prune.Wish(keep=1)
     for begun in (
         {"kind": "drill", "live": "billing", **alive},
-        {"kind": "drill", "live": made.target.dbname, "host": person.host(), "pid": gone.pid},
+        {"kind": "drill", "live": made.target.dbname, "host": caller.host(), "pid": gone.pid},
         {"kind": "drill", "live": made.target.dbname, "host": "elsewhere", "pid": os.getpid()},
         {"kind": "backup", "live": made.target.dbname, **alive},
     ):

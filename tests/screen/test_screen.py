@@ -15,8 +15,7 @@ from lastgood.facts.compare import Comparison
 from lastgood.load.rebuild import ProofFailed
 from lastgood.screen import errors
 from lastgood.screen.screen import Column, Screen
-from lastgood.text.redact import Scrubber
-from lastgood.text.visible import visible
+from lastgood.text.redact import Scrubber, visible
 
 
 class Terminal(io.StringIO):

@@ -16,7 +16,7 @@ from psycopg import pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 from xxhash import xxh3_64_hexdigest
 
-from lastgood.journal import person
+from lastgood.journal import caller
 from lastgood.postgres.server import Target
 from lastgood.process import durable
 
@@ -48,8 +48,8 @@ def begin(live: str, by: str) -> Record:
         state="stopped",
         hooks=(),
         since=datetime.now(UTC),
-        host=person.host(),
-        user=person.user(),
+        host=caller.host(),
+        user=caller.user(),
     )
 
 

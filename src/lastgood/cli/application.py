@@ -2,6 +2,8 @@
 
 Options that every command takes are made from the registry in config.py, and are accepted before and after the
 command's name: ``lastgood --db URL status`` and ``lastgood status --db URL`` are the same.
+
+What each exit status means: the help of every command and the reference are made from this table.
 """
 
 from __future__ import annotations
@@ -16,8 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from lastgood import __version__, config
-from lastgood.cli import exit_status
+from lastgood import __version__, config, errors
 from lastgood.cli.call import Call
 from lastgood.cli.commands import COMMANDS, MODULES, ORDER
 from lastgood.errors import UNKNOWN_STATE, Interrupted
@@ -180,7 +181,7 @@ def command(
             place = _declared[name] = typer.Typer(
                 add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
             )
-        place.command(name, cls=_Command, short_help=summary, epilog=exit_status.section(statuses))(invoke)
+        place.command(name, cls=_Command, short_help=summary, epilog=section(statuses))(invoke)
         return function
 
     return register
@@ -194,7 +195,7 @@ def group(name: str, doc: str, default: Callable[[Session], int | None]) -> type
         cls=_Group,
         help=doc,
         short_help=short,
-        epilog=exit_status.section(()),
+        epilog=section(()),
         add_completion=False,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
@@ -257,3 +258,23 @@ _with_signature(
     None,
 )
 app.callback(invoke_without_command=True)(_root)
+
+
+MEANINGS: dict[int, str] = {
+    0: "done",
+    errors.LastgoodError.exit_status: "a defect in lastgood; the report says in what state the database is",
+    errors.UsageError.exit_status: "wrong usage or configuration",
+    errors.Refused.exit_status: "refused before anything changed: a check failed, or not confirmed",
+    errors.BadPoint.exit_status: "the restore point is missing, incomplete, corrupt or unsafe",
+    errors.Failed.exit_status: "failed; the live database is as it was, and open",
+    errors.ChecksFailedAfterSwap.exit_status: "a swap or a deployment failed its checks, and was taken back",
+    errors.Stopped.exit_status: "stopped in between: `lastgood status` shows how to continue",
+    errors.Interrupted.exit_status: "interrupted by the user, walked back",
+}
+ALWAYS = (0, 1, 2, 130)
+
+
+def section(statuses: tuple[int, ...]) -> str:
+    """The EXIT STATUS section of a command that ends with ``statuses`` besides those that any command has."""
+    lines = [f"  {status:>3}  {MEANINGS[status]}" for status in sorted({*ALWAYS, *statuses})]
+    return "\n".join(["\b", "EXIT STATUS", *lines])

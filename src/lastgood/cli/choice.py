@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from lastgood import config
 from lastgood.checklist import Attestation, Override, check_names
 from lastgood.errors import UsageError
-from lastgood.journal import person
+from lastgood.journal import caller
 from lastgood.plan.plan import Choice
 
 
@@ -61,7 +61,7 @@ def answers(
             hint="Each --override ITEM needs a --reason TEXT, which goes into the record.",
             state=config.NOTHING_LOOKED_AT,
         )
-    now, me = datetime.now(UTC), person.user()
+    now, me = datetime.now(UTC), caller.user()
     given = [
         Override(item=item, reason=reasons[number if len(reasons) > 1 else 0], by=me, at=now)
         for number, item in enumerate(overrides)

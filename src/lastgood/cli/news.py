@@ -14,10 +14,10 @@ import psycopg
 
 from lastgood.cli.session import as_shown
 from lastgood.config.tables import Notifications
-from lastgood.config.tables.notifying import Kind, Recipient
+from lastgood.config.tables.application import Kind, Recipient
 from lastgood.errors import UNKNOWN_STATE, LastgoodError, UsageError
 from lastgood.events import Caution, Emit, Event, Note, StageStarted
-from lastgood.journal import Journal, person
+from lastgood.journal import Journal, caller
 from lastgood.notifications import Address, Delivery, Listing, Message, Messenger, NoAddress, address_of, check_targets
 from lastgood.notifications.messenger import concerns
 from lastgood.postgres.server import Target
@@ -90,7 +90,7 @@ class News:
     def _test(self, name: str) -> Message:
         from lastgood.screen import news as shown
 
-        figures = [("By", f"{person.user()} on {person.host()}"), ("Command", self._command)]
+        figures = [("By", f"{caller.user()} on {caller.host()}"), ("Command", self._command)]
         return self._scrubbed(shown.message(shown.test(name), "rollback", "", figures))
 
     @contextmanager
@@ -107,7 +107,7 @@ class News:
         """The run, who does it and where."""
         return [
             ("Run", run),
-            ("By", f"{person.user()} on {person.host()}"),
+            ("By", f"{caller.user()} on {caller.host()}"),
             ("Server", host_of(target)),
             ("Command", self._command),
         ]

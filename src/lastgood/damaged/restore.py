@@ -23,8 +23,7 @@ from lastgood.load import made_beside
 from lastgood.models import Document, Frozen
 from lastgood.points import RestorePoint
 from lastgood.postgres import database
-from lastgood.postgres.cancel import cancelled_with
-from lastgood.postgres.server import Target
+from lastgood.postgres.server import Target, cancelled_with
 from lastgood.process import interrupts
 
 _ANOTHER = "Choose another restore point: lastgood points."

@@ -2,11 +2,15 @@
 
 The command line says it once at its start; whoever begins a record, deep inside, asks here. Without a command line (a
 script that uses lastgood as a library) there are no words, and texts are cleaned by what passwords look like alone.
+
+Who runs lastgood, and where: for marks, records and attestations, which other people read later.
 """
 
 from __future__ import annotations
 
+import getpass
 import os
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from lastgood import __version__
-from lastgood.journal import person
 from lastgood.text import redact
 
 
@@ -49,7 +52,7 @@ def identity(environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
     """What a record says of who began or went on with something, and in what ``folder``. ``ssh`` is the address that
     the person came from, ``sudo_user`` who he was before he became another, ``actor`` who set off the pipeline and
     ``job`` where to read about that; each only where it is so."""
-    found: dict[str, Any] = {"by": person.user(), "host": person.host()}
+    found: dict[str, Any] = {"by": user(), "host": host()}
     if address := next(iter((environment.get("SSH_CONNECTION") or environment.get("SSH_CLIENT") or "").split()), ""):
         found["ssh"] = address
     if sudo := environment.get("SUDO_USER"):
@@ -70,3 +73,16 @@ def _job(environment: Mapping[str, str]) -> str:
     server, repository, run = (environment.get(name, "") for name in names)
     github = f"{server}/{repository}/actions/runs/{run}" if server and repository and run else ""
     return environment.get("CI_JOB_URL") or github
+
+
+def user() -> str:
+    """The name of the user; ``uid 1000`` for one who has none, as in a container."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
+
+
+def host() -> str:
+    """The name of this machine."""
+    return socket.gethostname()

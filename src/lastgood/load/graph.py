@@ -24,8 +24,7 @@ from lastgood.dump.summary import DumpSummary
 from lastgood.load.code import Code
 from lastgood.load.costs import Costs
 from lastgood.load.family import Family
-from lastgood.load.tasks import DIVIDE_AMONG, DIVIDE_FROM, Lock, Task, Work, ranked, whole_tables
-from lastgood.load.unique import in_two
+from lastgood.load.tasks import DIVIDE_AMONG, DIVIDE_FROM, Lock, Task, Work, in_two, ranked, whole_tables
 
 _BUILDS = {
     Kind.INDEX: Lock.BUILD,

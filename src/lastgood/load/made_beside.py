@@ -18,7 +18,7 @@ from psycopg import sql
 
 from lastgood.errors import Blocked, Failed, Interrupted, LastgoodError, Refused, Stopped
 from lastgood.events import Emit
-from lastgood.journal import Journal, person, recording
+from lastgood.journal import Journal, caller, recording
 from lastgood.journal.run_names import new_run
 from lastgood.postgres import clock, copying, database
 from lastgood.postgres import errors as server_errors
@@ -79,9 +79,9 @@ def made(
         live=live,
         live_oid=model.oid,
         point=str(point.absolute()),
-        host=person.host(),
+        host=caller.host(),
         pid=os.getpid(),
-        user=person.user(),
+        user=caller.user(),
         started=server_clock(maintenance),
         options={"kind": kind},
     )

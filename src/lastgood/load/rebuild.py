@@ -24,15 +24,15 @@ from lastgood.facts import Facts, TableFacts, time_zone
 from lastgood.facts.compare import Comparison, compare
 from lastgood.facts.of_database import PINNED, facts_of_database
 from lastgood.facts.of_dump import ONLY_COUNTED
-from lastgood.load import history
+from lastgood.load import costs
 from lastgood.load.costs import Effort, Known
 from lastgood.load.crew import Connect, load
 from lastgood.load.loaded import Loaded
 from lastgood.load.options import Options, Reading
 from lastgood.load.pace import Pace
 from lastgood.load.repairs import USUAL_PATH, Repaired, Rules
-from lastgood.load.repairs.accepted import accepted
 from lastgood.load.repairs.extensions import absent
+from lastgood.load.repairs.foreign_keys import accepted
 from lastgood.load.schedule import forecast
 from lastgood.load.supply import supply_for
 from lastgood.members import HeldRows
@@ -42,8 +42,8 @@ from lastgood.postgres.capacity import capacity
 from lastgood.postgres.pressure import Pressure
 from lastgood.postgres.server import Connection, quiet_event_triggers
 from lastgood.postgres.strain import Limits
+from lastgood.text.redact import visible
 from lastgood.text.units import counted
-from lastgood.text.visible import visible
 
 SHOWN = 20
 # Seconds for which a load that failed waits for the SHA-256 of its file.
@@ -115,15 +115,15 @@ def rebuild(
         room = capacity(connection, jobs=pace.jobs, others=0)
         emit(Note(room.reasons[0]))
         reading = _reading(connection, expected)
-        memory = history.place(state, connection) if state is not None else None
-        known = history.read(memory) if memory is not None else Known()
+        memory = costs.place(state, connection) if state is not None else None
+        known = costs.read(memory) if memory is not None else Known()
         script = summary.script if division is None else division.now(summary.script)
         with verified_meanwhile(source, name, cancelled) as ended:
             options = Options(name, room, pressure, rules, reading, emit, ended, known, division is not None)
             loaded = load(connect, script, summary, supply, options)
         if memory is not None and division is None:
             # Foreign keys that are added NOT VALID would be learned as free.
-            history.teach(memory, loaded.spent, loaded.size)
+            costs.teach(memory, loaded.spent, loaded.size)
     if rules.members.departures or held:
         with connect("restore extensions") as connection, (live or _no_database)() as inside:
             _put_back(connection, inside, held, rules, loaded, emit)
@@ -198,7 +198,7 @@ def expected_seconds(
     """The expected seconds on this server to build the database (and to read the rows that are not read back during the
     load), and to back up the live one at the same time. None if no run on this server was measured yet, or if a
     throttle determines the time."""
-    known = history.read(history.place(state, connection))
+    known = costs.read(costs.place(state, connection))
     build = backup = None
     if known.learned and pace.throttle is None:
         jobs = capacity(connection, jobs=pace.jobs).jobs

@@ -17,7 +17,7 @@ from psycopg import sql
 
 from lastgood.dump.names import Relation
 from lastgood.errors import LastgoodError
-from lastgood.journal import person
+from lastgood.journal import caller
 from lastgood.journal.run_names import new_run
 from lastgood.members.parts import Part, parts
 from lastgood.members.tables import hashes, member_tables
@@ -120,9 +120,9 @@ def _scratch(target: Target, live: str) -> Iterator[Connection]:
             live=live,
             live_oid=model.oid,
             point="",
-            host=person.host(),
+            host=caller.host(),
             pid=os.getpid(),
-            user=person.user(),
+            user=caller.user(),
             started=started,
             options={"kind": REFERENCE},
         )

@@ -4,9 +4,8 @@ A separate program of ours sends them (``sender``), so that a connection that ha
 or a library that fails can neither stop nor delay a run. ``Messenger`` controls it.
 """
 
-from lastgood.notifications.address import Address, NoAddress, address_of
+from lastgood.notifications.address import Address, Delivery, Message, NoAddress, address_of
 from lastgood.notifications.listing import Listing, check_targets
-from lastgood.notifications.message import Delivery, Message
 from lastgood.notifications.messenger import Messenger
 
 __all__ = ["Address", "Delivery", "Listing", "Message", "Messenger", "NoAddress", "address_of", "check_targets"]

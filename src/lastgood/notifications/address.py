@@ -1,4 +1,7 @@
-"""The address of a target: read from its variable or its file when it is needed, and never shown."""
+"""The address of a target: read from its variable or its file when it is needed, and never shown.
+
+Messages and the results of their delivery.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lastgood.config.tables.notifying import Recipient
+from lastgood.config.tables.application import Event, Kind, Recipient
 
 MOST_BYTES = 1 << 16
 _ONE_LINE = "Name a file that holds the address in one line."
@@ -76,3 +79,33 @@ def _in_file(path: Path) -> str:
     if not addresses:
         raise NoAddress(f'"{path}" is empty', "Put the address there, in one line.")
     return "\n".join(addresses)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message, for every target that receives one of ``events`` and ``kind``. ``text``, ``markdown`` and ``html``
+    have the same content; the title is plain text."""
+
+    events: frozenset[Event]
+    kind: Kind
+    title: str
+    text: str
+    markdown: str
+    html: str
+
+    @property
+    def severity(self) -> str:
+        """The severity in Apprise's terms, which pagers use."""
+        if "failure" in self.events:
+            return "failure"
+        return "warning" if "undo" in self.events else "success" if "success" in self.events else "info"
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """The result of one message to one target: ``problem`` is empty when it was accepted."""
+
+    target: str
+    title: str
+    seconds: float
+    problem: str = ""

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Self
 
-from lastgood.config.tables.notifying import Event, Kind, Recipient
+from lastgood.config.tables.application import Event, Kind, Recipient
 from lastgood.models import Document, Frozen
-from lastgood.notifications.address import Address, NoAddress, address_of
-from lastgood.notifications.message import Message
+from lastgood.notifications.address import Address, Message, NoAddress, address_of
 from lastgood.notifications.messenger import Messenger
 
 KINDS_OF_ADDRESS = (

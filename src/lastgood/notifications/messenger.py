@@ -11,9 +11,8 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-from lastgood.config.tables.notifying import Recipient
-from lastgood.notifications.address import Address
-from lastgood.notifications.message import Delivery, Message
+from lastgood.config.tables.application import Recipient
+from lastgood.notifications.address import Address, Delivery, Message
 from lastgood.process.companion import Companion, companion
 
 PROGRAM = Path(__file__).with_name("sender.py")

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from lastgood.journal import SENSELESS, Journal, incidents, person
+from lastgood.journal import SENSELESS, Journal, caller, incidents
 from lastgood.journal.reader import Entry, entries
 from lastgood.points import pins
 from lastgood.postgres.deployment import find_deployment
@@ -99,7 +99,7 @@ def _drill(state: Path, live: str) -> str | None:
 def _lives(begun: Entry) -> bool:
     """Whether the process that began it still exists."""
     process = begun.number("pid")
-    if process is None or begun.host != person.host():
+    if process is None or begun.host != caller.host():
         return False
     try:
         os.kill(int(process), 0)

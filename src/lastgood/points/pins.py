@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import AwareDatetime, ValidationError
 
 from lastgood.dump import links
-from lastgood.journal import person
+from lastgood.journal import caller
 from lastgood.models import Frozen
 from lastgood.points.manifest import SUFFIX
 from lastgood.process import durable
@@ -55,7 +55,7 @@ def pin_of(point: Path) -> Pin | None:
 
 def pin(point: Path, reason: str) -> Pin:
     """Pin a restore point; an existing pin gets the new reason. Raises OSError."""
-    made = Pin(reason=reason, by=person.user(), host=person.host(), at=datetime.now(UTC))
+    made = Pin(reason=reason, by=caller.user(), host=caller.host(), at=datetime.now(UTC))
     with durable.writing(pin_path(point)) as file:
         file.write(made.model_dump_json(indent=1).encode() + b"\n")
     return made

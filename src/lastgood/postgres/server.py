@@ -1,10 +1,17 @@
-"""The server and the role of a connection: libpq decides, lastgood passes the result to sessions and child programs."""
+"""The server and the role of a connection: libpq decides, lastgood passes the result to sessions and child programs.
+
+Cancel a statement on the server when the operator interrupts the command.
+
+The identity of the cluster behind a connection, independent of the address.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext, suppress
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
@@ -254,3 +261,50 @@ def quiet_event_triggers(connection: Connection) -> None:
             connection.execute("SET event_triggers = off")
         else:
             connection.execute("SET session_replication_role = replica")
+
+
+@contextmanager
+def cancelled_with(stop: threading.Event, target: Target, name: str) -> Iterator[Connection]:
+    """A session whose running statement is cancelled when the event is set."""
+    ended = threading.Event()
+    with target.connect(application_name=name) as connection:
+
+        def wait() -> None:
+            while not ended.wait(0.1):
+                if stop.is_set():
+                    with suppress(psycopg.Error):  # the statement may just have ended
+                        connection.cancel_safe(timeout=5)
+
+        thread = threading.Thread(target=wait, name="lastgood-cancel", daemon=True)
+        thread.start()
+        try:
+            yield connection
+        finally:
+            ended.set()
+            thread.join()
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """``system`` is created by initdb and copied by every physical backup; None without the privilege to read it.
+    ``started`` is the start of the server, to the microsecond."""
+
+    system: int | None
+    started: datetime
+
+
+def identity(connection: Connection) -> Identity:
+    """The identity of the server behind ``connection`` (autocommit)."""
+    row = connection.execute("SELECT pg_catalog.pg_postmaster_start_time()").fetchone()
+    assert row is not None, "a SELECT without FROM always returns a row"
+    try:
+        control = connection.execute("SELECT system_identifier FROM pg_catalog.pg_control_system()").fetchone()
+    except psycopg.errors.InsufficientPrivilege:
+        control = None  # some platforms revoke it
+    return Identity(control[0] if control is not None else None, row[0])
+
+
+def same_cluster(one: Identity, other: Identity) -> bool:
+    """Whether they are one cluster, or physical copies of one. Unrelated servers do not start in the same
+    microsecond."""
+    return one.started == other.started or (one.system is not None and one.system == other.system)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from lastgood.text.visible import visible
+from lastgood.text.redact import visible
 
 _COMMANDS = re.compile(r"([\\`*_\[\]<>&|~#])")
 # Syntax of lists, headings and rules, only at the beginning of a line.

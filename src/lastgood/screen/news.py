@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lastgood.config.tables.notifying import Event, Kind
+from lastgood.config.tables.application import Event, Kind
 from lastgood.errors import (
     BadPoint,
     ChecksFailed,
@@ -27,7 +27,7 @@ from lastgood.plan.plan import Plan, TableLoss
 from lastgood.run.report import FinishReport, Report
 from lastgood.screen import markdown
 from lastgood.text import units
-from lastgood.text.visible import visible_lines
+from lastgood.text.redact import visible_lines
 from lastgood.undo import UndoPlan, UndoReport
 
 NAMED = 3

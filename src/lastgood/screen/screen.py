@@ -21,8 +21,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from lastgood.text.redact import scrubbed
-from lastgood.text.visible import visible, visible_lines
+from lastgood.text.redact import scrubbed, visible, visible_lines
 
 UNWRAPPED = 10_000
 NARROWEST = 40

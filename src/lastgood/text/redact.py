@@ -1,7 +1,12 @@
-"""Removal of passwords from all texts that people read: messages, reports, logs.
+r"""Removal of passwords from all texts that people read: messages, reports, logs.
 
 A URL's password is everything between the first colon of the user part and the *last* ``@``, as a person reads it.
 libpq differs: it splits a password with a bare ``@`` or ``/``, and then shows the second half in an error as a host.
+
+Text from elsewhere without control characters: those are shown as ``\x1b``, ``\n``.
+
+The name of a database or a table may contain any character: escape sequences that move the cursor, and line ends that
+would forge a line of output.
 """
 
 from __future__ import annotations
@@ -210,3 +215,15 @@ def _secrets(words: Sequence[str]) -> list[str]:
         hide_next = secret and not equals and name.startswith("-")
         user_next = word in ("-u", "--user")
     return secrets
+
+
+def visible(text: str) -> str:
+    """``text`` on one line."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def visible_lines(text: str) -> str:
+    """``text`` of several lines, with its line ends."""
+    return text if text.isprintable() else "\n".join(map(visible, text.split("\n")))

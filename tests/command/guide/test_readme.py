@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lastgood.command.guide.readme import BEGIN, END, with_section
+from lastgood.command.guide.freshness import BEGIN, END, with_section
 from lastgood.errors import Refused
 
 SECTION = "## Operations\n\nline"

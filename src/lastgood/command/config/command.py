@@ -48,6 +48,6 @@ command("check", into=group_)(check)
 @command("schema", into=group_)
 def print_schema(session: Session) -> None:
     """Print the JSON Schema of lastgood.toml, for editors."""
-    from lastgood.config.schema import schema
+    from lastgood.config.file import schema
 
     session.screen.out.file.write(json.dumps(schema(), indent=2) + "\n")

@@ -64,7 +64,7 @@ def deploy_(
     failed; then run `lastgood recover`. A dry run exits with 5 if the migration would be rolled back.
     """
     from lastgood.cli.choice import answers
-    from lastgood.command.deploy import deploy, news
+    from lastgood.command.deploy import deploy, show
     from lastgood.command.deploy import show as shown
 
     if accept is not None:
@@ -99,15 +99,15 @@ def deploy_(
     with session.news.telling("deploy", session.target, unattended=True) as telling:
         try:
             with session.events() as emit:
-                begins = partial(news.begun, session.target, label, wish.command)
+                begins = partial(show.begun, session.target, label, wish.command)
                 report = deploy.deploy(wish, telling.on_work(emit, "", begins), ended.append)
         except LastgoodError as error:
             if ended:
-                telling.failed(error, partial(news.failed, error, ended[0]), ended[0].run)
+                telling.failed(error, partial(show.failed, error, ended[0]), ended[0].run)
                 if not settings.json:
                     shown.show_failed(session.screen, ended[0])
             raise
-        telling.ended(partial(news.deployed, report), report.run)
+        telling.ended(partial(show.deployed, report), report.run)
     session.result(report.document(), lambda: shown.show(session.screen, report))
     return None
 

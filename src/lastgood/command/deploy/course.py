@@ -1,10 +1,16 @@
-"""The state of one deployment: what its parts share, and its results so far."""
+"""The state of one deployment: what its parts share, and its results so far.
+
+The request of a deployment.
+"""
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -16,13 +22,14 @@ from lastgood.application.service import Service
 from lastgood.command.deploy.hold import Hold
 from lastgood.command.deploy.keys import Declared
 from lastgood.command.deploy.report import DeployReport, Result
-from lastgood.command.deploy.wish import Wish
 from lastgood.command.validate.validate import Verdict
+from lastgood.config.tables import Deploy, Validate
 from lastgood.errors import Interrupted, LastgoodError
 from lastgood.events import Caution, Emit
 from lastgood.journal import Journal, recording
+from lastgood.plan.plan import Request
 from lastgood.points import RestorePoint
-from lastgood.points.manifest import DeploymentNote, Outcome, note_deployment
+from lastgood.points.manifest import DeploymentNote, Form, Outcome, note_deployment
 from lastgood.postgres.outlived import Outlived, Trace
 from lastgood.postgres.state import DatabaseState
 
@@ -156,3 +163,20 @@ def words(error: BaseException) -> str:
             if error.diag.message_primary:
                 return error.diag.message_primary
     return " ".join(str(error).split()) or type(error).__name__
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """The request of a deployment. ``request``: the live database, the store, the state folder, and the options of its
+    rollback. ``command``: the migration, a program and its arguments. ``environment``: the caller's. ``allow_errors``:
+    why errors that the migration prints but ignores are accepted; empty: they are not."""
+
+    request: Request
+    command: tuple[str, ...] = field(repr=False)
+    label: str = ""
+    settings: Deploy = field(default_factory=Deploy)
+    validation: Validate = field(default_factory=Validate)
+    form: Form = "plain"
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
+    folder: Path | None = None
+    allow_errors: str = ""

@@ -15,14 +15,12 @@ from collections.abc import Callable
 import psycopg
 
 from lastgood.command.deploy import after, before, migration
-from lastgood.command.deploy.course import Course, words
+from lastgood.command.deploy.course import Course, Wish, words
 from lastgood.command.deploy.hold import accept, hold
 from lastgood.command.deploy.migration import STAGE, Command, Watcher
-from lastgood.command.deploy.report import DeployReport
+from lastgood.command.deploy.report import DeployReport, TrialReport
 from lastgood.command.deploy.taken_back import taken_back
 from lastgood.command.deploy.trial import trial
-from lastgood.command.deploy.trial_report import TrialReport
-from lastgood.command.deploy.wish import Wish
 from lastgood.errors import LastgoodError
 from lastgood.events import Caution, Emit, StageDone, StageFailed, StageStarted, silent
 from lastgood.journal import recording

@@ -14,7 +14,7 @@ import psycopg
 from lastgood.dump.names import shown
 from lastgood.errors import NOT_REACHED, Failed, LastgoodError, Refused
 from lastgood.events import Caution, Emit, Note
-from lastgood.journal import person
+from lastgood.journal import caller
 from lastgood.journal.run_names import new_run
 from lastgood.postgres import database
 from lastgood.postgres.deployment import (
@@ -120,9 +120,9 @@ class Hold:
                 point=point,
                 label=label,
                 program=PurePath(program).name,
-                host=person.host(),
+                host=caller.host(),
                 pid=os.getpid(),
-                user=person.user(),
+                user=caller.user(),
                 started=self.started,
                 original_comment=comment,
             )

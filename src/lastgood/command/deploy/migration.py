@@ -18,9 +18,9 @@ from pathlib import Path, PurePath
 import psycopg
 
 from lastgood.command.deploy.complaints import Complaints
+from lastgood.command.deploy.course import Wish
 from lastgood.command.deploy.environment import MARK, environment
 from lastgood.command.deploy.report import CommandReport
-from lastgood.command.deploy.wish import Wish
 from lastgood.deadman.migration import Order, standing_by
 from lastgood.errors import NOT_REACHED, Failed, Refused, UsageError
 from lastgood.events import Emit, Printed

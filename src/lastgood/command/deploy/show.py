@@ -1,13 +1,21 @@
-"""The report of a deployment as text, for a pipeline's log or a terminal."""
+"""The report of a deployment as text, for a pipeline's log or a terminal.
+
+Notifications about a deployment.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from lastgood.command.deploy.deploy import DeployReport, TrialReport
-from lastgood.command.deploy.report import CommandReport, ValidationSummary, Worse
-from lastgood.command.deploy.trial_report import ChangedTable
+from lastgood.command.deploy.report import ChangedTable, CommandReport, ValidationSummary, Worse
+from lastgood.errors import LastgoodError
 from lastgood.plan.plan import TableLoss
+from lastgood.postgres.server import Target
+from lastgood.screen import news
+from lastgood.screen.news import Story
 from lastgood.screen.screen import Column, Screen
 from lastgood.text import units
 
@@ -195,3 +203,41 @@ def _loss(screen: Screen, loss: tuple[TableLoss, ...]) -> None:
 
 def _rows(count: int | None) -> str:
     return "no table" if count is None else units.number(count)
+
+
+def begun(target: Target, label: str, command: Sequence[str]) -> Story:
+    """The notification at the start. It names only the program of the migration: its arguments may hold secrets."""
+    live, program = target.dbname, command[0]
+    called = f' "{label}"' if label else ""
+    return Story(
+        events=frozenset({"start"}),
+        title="deployment started",
+        happened=f'Migration{called} of "{live}" is starting with {Path(program).name}.',
+        state="Nothing was changed yet; a restore point is made first.",
+        next="No action needed. lastgood status shows the progress.",
+    )
+
+
+def deployed(report: DeployReport) -> Story:
+    """The notification of a success."""
+    return Story(
+        events=frozenset({"success"}),
+        title="deployed",
+        happened=f'"{report.live}" is migrated and passed the checks.',
+        state=f'"{report.live}" is open.',
+        next=f"To roll back later: lastgood rollback {Path(report.point).name}",
+        figures=_figures(report),
+    )
+
+
+def failed(error: LastgoodError, report: DeployReport) -> Story:
+    """The notification of a failure and its outcome."""
+    story = replace(news.failed(error, "deploy", report.live), figures=_figures(report))
+    if report.loss and report.kept is not None:
+        return replace(story, lost=news.lost(report.loss, report.kept))
+    return story
+
+
+def _figures(report: DeployReport) -> tuple[tuple[str, str], ...]:
+    took = units.duration(report.seconds["total"])
+    return (("Label", report.label), ("Restore point", Path(report.point).name), ("Duration", took))

@@ -21,11 +21,10 @@ from lastgood.plan.plan import Choice, Request, TableLoss
 from lastgood.points import RestorePoint
 from lastgood.postgres import outlived
 from lastgood.postgres.errors import failed
-from lastgood.postgres.identity import identity
 from lastgood.postgres.lock import Claim
 from lastgood.postgres.outlived import Outlived, Trace
 from lastgood.postgres.rights import rights
-from lastgood.postgres.server import Target
+from lastgood.postgres.server import Target, identity
 from lastgood.postgres.sessions import shut_tables
 from lastgood.run.report import Report
 from lastgood.text.units import counted

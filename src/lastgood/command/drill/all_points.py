@@ -12,9 +12,8 @@ from typing import Any
 import psycopg
 
 from lastgood import points, restore
-from lastgood.command.drill.evidence import Circumstances, ProvedPoint, StoreEvidence, point_digest
+from lastgood.command.drill.evidence import Circumstances, DrillRequest, ProvedPoint, StoreEvidence, point_digest
 from lastgood.command.drill.occasion import Occasion, not_stopped, occasion
-from lastgood.command.drill.request import DrillRequest
 from lastgood.command.drill.scratch import Scratch, check_room, room_needed
 from lastgood.command.drill.seal import Render, Sealed
 from lastgood.command.drill.story import SCRATCH_ONLY

@@ -6,9 +6,8 @@
 from __future__ import annotations
 
 from lastgood.command.drill.all_points import prove_all
-from lastgood.command.drill.evidence import Evidence, StoreEvidence
+from lastgood.command.drill.evidence import DrillRequest, Evidence, StoreEvidence
 from lastgood.command.drill.one import drill
-from lastgood.command.drill.request import DrillRequest
 from lastgood.command.drill.seal import Found, Render, Sealed, Unreadable, every, read, sign
 
 __all__ = [

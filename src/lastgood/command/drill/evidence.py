@@ -1,4 +1,7 @@
-"""The evidence of a drill: the data behind all its reports, protected against undetected changes."""
+"""The evidence of a drill: the data behind all its reports, protected against undetected changes.
+
+The request of a drill.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,19 @@ import json
 import os
 import platform
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Literal
 
 from lastgood import __version__
+from lastgood.config.tables import Validate
 from lastgood.facts import CountedTable
-from lastgood.journal import caller, person
+from lastgood.journal import caller
 from lastgood.journal.past_runs import DrillDue
 from lastgood.models import Document, Frozen
-from lastgood.plan.plan import PlannedPoint
+from lastgood.plan.plan import PlannedPoint, Request
+from lastgood.postgres.server import Target
 from lastgood.run.report import ProvedTable
 
 Outcome = Literal["done", "failed", "skipped"]
@@ -79,8 +86,8 @@ class Circumstances(Frozen):
     def here(cls) -> Circumstances:
         """Return those of this process."""
         return cls(
-            user=person.user(),
-            host=person.host(),
+            user=caller.user(),
+            host=caller.host(),
             command=caller.current().command,
             lastgood=__version__,
             python=platform.python_version(),
@@ -228,3 +235,18 @@ class StoreEvidence(Document):
     servers: tuple[ScratchServer, ...]
     points: tuple[ProvedPoint, ...]
     cautions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DrillRequest:
+    """The request of a drill. ``live`` names the live database, which is not touched, the store, the state folder and
+    the restore point.
+
+    ``server``: an existing scratch server to use. ``folder``: the data folder of a created one. ``validation``: the
+    rules for the restored data. ``signed_off_by``: who signs off the evidence."""
+
+    live: Request
+    server: Target | None = None
+    folder: Path | None = None
+    validation: Validate = field(default_factory=Validate)
+    signed_off_by: str | None = None

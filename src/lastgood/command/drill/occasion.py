@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from lastgood.command.drill.evidence import Evidence, StoreEvidence
+from lastgood.command.drill.evidence import DrillRequest, Evidence, StoreEvidence
 from lastgood.command.drill.place import Place, base, clean_up, place
-from lastgood.command.drill.request import DrillRequest
 from lastgood.command.drill.scratch import LiveServer, Scratch, embedded, given
 from lastgood.command.drill.seal import Render, Sealed, seal, sign
 from lastgood.errors import NOT_REACHED, Failed, Interrupted, LastgoodError

@@ -8,11 +8,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from lastgood import points
-from lastgood.command.drill.evidence import Circumstances, Evidence, ScratchServer, point_digest
+from lastgood.command.drill.evidence import Circumstances, DrillRequest, Evidence, ScratchServer, point_digest
 from lastgood.command.drill.history import compared, expected, passed_before
 from lastgood.command.drill.occasion import Occasion, not_stopped, occasion
 from lastgood.command.drill.phases import Phases
-from lastgood.command.drill.request import DrillRequest
 from lastgood.command.drill.scratch import Scratch, check_room, room_needed
 from lastgood.command.drill.seal import Render, Sealed
 from lastgood.command.drill.story import SCRATCH_ONLY, Rehearsal

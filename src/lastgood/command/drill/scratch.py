@@ -23,10 +23,9 @@ from lastgood.points import RestorePoint, Whole
 from lastgood.postgres import database
 from lastgood.postgres.database import Database
 from lastgood.postgres.embedded import DURABLE, FAST, EmbeddedServer, available, reachable, unprivileged
-from lastgood.postgres.identity import Identity, identity, same_cluster
 from lastgood.postgres.lock import lock_key
 from lastgood.postgres.mark import read_mark
-from lastgood.postgres.server import Connection, Target
+from lastgood.postgres.server import Connection, Identity, Target, identity, same_cluster
 from lastgood.postgres.strain import Limits
 from lastgood.postgres.wal import Disk
 from lastgood.text import units

@@ -20,7 +20,7 @@ from pydantic import Field, ValidationError
 
 from lastgood.command.drill.evidence import Evidence, StoreEvidence
 from lastgood.errors import NOT_REACHED, Failed, Refused, UsageError
-from lastgood.journal import Journal, person
+from lastgood.journal import Journal, caller
 from lastgood.journal.past_runs import DRILLS
 from lastgood.journal.reader import entries
 from lastgood.models import Document, Frozen
@@ -97,7 +97,7 @@ def sign(state: Path, run: str, by: str, render: Render) -> Found:
         )
     sealed = found.sealed
     journal = Journal.find(state, sealed.evidence.run)
-    given = {"by": name, "at": datetime.now(UTC), "user": person.user(), "host": person.host()}
+    given = {"by": name, "at": datetime.now(UTC), "user": caller.user(), "host": caller.host()}
     signature = Signature.model_validate({**given, "sha256": ""})
     signature = signature.model_copy(update={"sha256": _signed(sealed.sha256, sealed.signatures, signature)})
     sealed = sealed.model_copy(update={"signatures": (*sealed.signatures, signature)})

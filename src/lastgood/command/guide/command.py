@@ -17,7 +17,7 @@ from lastgood.process import durable
 
 if TYPE_CHECKING:
     from lastgood.cli.session import Session
-    from lastgood.command.guide.report import GuideSection
+    from lastgood.command.guide.subject import GuideSection
 
 
 @command("guide", 3, 4, 5)
@@ -45,9 +45,9 @@ def guide_(
     this database, and its newest restore point. Every block of commands can be pasted as it is. It contains no
     password. Only the catalogue of the database is read.
     """
-    from lastgood.command.guide import freshness, guide, readme
+    from lastgood.command.guide import freshness, guide
     from lastgood.command.guide import show as shown
-    from lastgood.command.guide.report import GuideCheck, GuideReport
+    from lastgood.command.guide.subject import GuideCheck, GuideReport
 
     to_stdout = str(output) == "-"
     if check and (html or section is not None or to_stdout):
@@ -97,7 +97,7 @@ def guide_(
     if not to_stdout:
         # Steps that can be refused come first, so that nothing is written then.
         merged = (
-            readme.with_section(around, shown.operations(subject, output, section), str(section)) if section else b""
+            freshness.with_section(around, shown.operations(subject, output, section), str(section)) if section else b""
         )
         _write(output, text.encode())
         if html_page is not None:
@@ -121,7 +121,7 @@ def guide_(
 
 def _sections(text: str) -> tuple[GuideSection, ...]:
     from lastgood.command.guide import guide
-    from lastgood.command.guide.report import GuideSection
+    from lastgood.command.guide.subject import GuideSection
 
     found: dict[str, list[str]] = {}
     for block in guide.blocks(text):

@@ -13,7 +13,7 @@ from lastgood import __version__
 from lastgood.command.guide import FILE, freshness
 from lastgood.command.guide.guide import Subject, body
 from lastgood.command.guide.parts import part
-from lastgood.command.guide.report import GuideCheck, GuideReport
+from lastgood.command.guide.subject import GuideCheck, GuideReport
 from lastgood.facts import TableFacts
 from lastgood.journal.past_runs import DID
 from lastgood.points import RestorePoint

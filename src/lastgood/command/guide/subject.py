@@ -1,4 +1,7 @@
-"""The subject of a guide: one database, its newest restore point, and their surroundings. Changes nothing."""
+"""The subject of a guide: one database, its newest restore point, and their surroundings. Changes nothing.
+
+The results of ``lastgood guide`` as data: the written guide, or whether a guide is out of date.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,7 @@ from lastgood.errors import NOT_REACHED, Refused
 from lastgood.events import Emit, silent
 from lastgood.facts import Facts
 from lastgood.journal.past_runs import PastRun, past_runs
+from lastgood.models import Document, Frozen
 from lastgood.points import RestorePoint
 from lastgood.postgres import database
 from lastgood.postgres.errors import failed
@@ -229,3 +233,32 @@ def _point(store: Path, name: str | None, live: str, emit: Emit) -> PointOfGuide
         carries=carries,
         single=not many,
     )
+
+
+class GuideSection(Frozen):
+    """A heading of the guide, with the blocks of commands below it."""
+
+    title: str
+    blocks: tuple[str, ...]
+
+
+class GuideReport(Document):
+    """A guide that was written. ``html`` and ``readme`` are null if not requested."""
+
+    file: str
+    html: str | None
+    readme: str | None
+    database: str
+    point: str
+    point_made_at: datetime
+    made_at: datetime
+    review: datetime
+    sections: tuple[GuideSection, ...]
+
+
+class GuideCheck(Document):
+    """Whether a guide is up to date, and the reasons if it is not."""
+
+    file: str
+    current: bool
+    reasons: tuple[str, ...]

@@ -144,7 +144,7 @@ def _carry_out(
 ) -> int | None:
     """Run the commands ``undo`` or ``rollback`` with their plans, questions and reports. ``answers``: the overrides and
     attestations for the checklist."""
-    from lastgood.command.recover import news
+    from lastgood.command.recover import show
     from lastgood.command.recover import show as shown
     from lastgood.command.recover.reinstate import reinstate
     from lastgood.command.rollback.command import roll_back
@@ -162,13 +162,13 @@ def _carry_out(
             session.target.at(found.live),
             settings.store,
             proposal.name,
-            telling.on_work(emit, "", partial(news.reinstating, found.live, proposal.name)),
+            telling.on_work(emit, "", partial(show.reinstating, found.live, proposal.name)),
             session.pace,
             strict=settings.strict,
             allow_orphans=settings.allow_orphans,
             state=settings.state,
         )
-        telling.ended(partial(news.reinstated, done), done.run)
+        telling.ended(partial(show.reinstated, done), done.run)
     session.result(done.document(), lambda: shown.show_reinstated(session.screen, done))
     return None
 

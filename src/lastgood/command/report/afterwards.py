@@ -1,20 +1,27 @@
-"""The checklist after a rollback: measured where it can be measured, answered by people where it can't."""
+"""The checklist after a rollback: measured where it can be measured, answered by people where it can't.
+
+What people answer for afterwards, written into the run's journal: it only ever grows.
+
+What ``lastgood validate`` found, as its records tell.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 
 from lastgood import points
-from lastgood.command.report import validations
 from lastgood.command.report.document import After, Holding, ItemAfter
 from lastgood.command.report.holdings import Server
 from lastgood.config.tables import Record
-from lastgood.errors import LastgoodError
-from lastgood.journal import past_runs
-from lastgood.journal.incidents import POST_MORTEM, Incident
+from lastgood.errors import NOT_REACHED, LastgoodError, Refused, UsageError
+from lastgood.journal import SENSELESS, Journal, caller, incidents, past_runs
+from lastgood.journal.incidents import LOOKED_AT, POST_MORTEM, Incident
+from lastgood.journal.reader import entries
 from lastgood.text import units
 
 TITLES = {
@@ -94,7 +101,7 @@ def _measured(name: str, look: Look) -> Measured | None:
     if name == "health":
         return look.healthy
     if name == "validation":
-        found = validations.newest(look.state, incident.live, incident.ended)
+        found = newest(look.state, incident.live, incident.ended)
         if found is None:
             return Measured(False, "lastgood validate was not run since", "lastgood validate --full")
         said = f"{found.verdict} ({found.mode}), {units.moment(found.at)}, by {found.by}"
@@ -146,3 +153,66 @@ def _backup(look: Look) -> Measured:
     if made is None:
         return Measured(False, f'none in "{look.store}"', "lastgood backup")
     return Measured(True, f"{made.path.name}, {units.moment(made.made_at)}")
+
+
+def answer(state: Path, run: str, items: Sequence[str], person: str, note: str, settings: Record) -> None:
+    """``person`` says that ``items`` of the checklist after ``run`` are done. Raises UsageError for what is no item,
+    Refused for a run that asks for nothing, or whose journal is elsewhere or can't be written."""
+    known = (*TITLES, *settings.checklist)
+    for item in items:
+        if item not in known:
+            raise UsageError(
+                f'cannot attest "{item}": no such checklist item',
+                hint=f"Its items: {', '.join(known)}. Define your own as checklist in [record] of lastgood.toml.",
+                state=NOT_REACHED,
+            )
+    if not person.strip():
+        raise UsageError(
+            "cannot attest an item: no person is named",
+            hint="Name who attests it: --by NAME.",
+            state=NOT_REACHED,
+        )
+    journal = Journal.find(state, run)
+    if journal is None:
+        raise Refused(
+            f'cannot write into the record of run "{run}": this machine has no journal of it',
+            hint=f'Journals are in "{state / "runs"}" of the machine that ran it (--state names another folder).',
+            state=NOT_REACHED,
+        )
+    try:
+        if incidents.read(journal) is None:
+            raise Refused(
+                f'cannot write into the record of run "{run}": it has no checklist after',
+                hint="Only a run that switched databases has one. Look at lastgood runs --kind rollback.",
+                state=NOT_REACHED,
+            )
+        identity = {name: value for name, value in caller.identity().items() if name not in ("command", "folder")}
+        for item in items:
+            journal.write("answered", item=item, person=person.strip(), note=note, **identity)
+    except SENSELESS as error:
+        why = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise Refused(
+            f'cannot write into the record "{journal.path}": {why.lower()}',
+            hint="Fix the folder, and run the same command again.",
+            state=NOT_REACHED,
+        ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """One validation of a database as a whole."""
+
+    at: datetime
+    by: str
+    verdict: str
+    mode: str
+
+
+def newest(state: Path, live: str, since: datetime) -> Validation | None:
+    """The newest one of ``live`` after ``since``; one of a few rules only does not count."""
+    for journal in islice(Journal.newest(state, "validate"), LOOKED_AT):
+        with suppress(*SENSELESS):
+            found = next(entries(journal, "begun"), None)
+            if found is not None and found.live == live and not found.fields["only"] and found.at > since:
+                return Validation(found.at, found.by, found.text("verdict"), found.text("mode"))
+    return None

@@ -1,18 +1,25 @@
-"""What a run left and used, and where that is now: on the server by OID, on the disk by path."""
+"""What a run left and used, and where that is now: on the server by OID, on the disk by path.
+
+Who took a run back.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import psycopg
 
 from lastgood import status
-from lastgood.command.report.document import Holding
+from lastgood.command.report.document import Holding, UndoneBy
 from lastgood.config.tables import PgBouncer
 from lastgood.errors import LastgoodError, first_line
+from lastgood.journal import SENSELESS, Journal
+from lastgood.journal.reader import SWAP, recorded
 from lastgood.postgres import database
 from lastgood.postgres.database import Database
 from lastgood.postgres.mark import Mark, marked
@@ -74,3 +81,23 @@ def file(what: str, path: str) -> Holding:
     except OSError as error:
         return Holding(what=what, name=path, now="not known", detail=error.strerror or str(error))
     return Holding(what=what, name=path, now="there" if there else "gone", detail=size)
+
+
+def undone_by(state: Path, run: str, seen: Server) -> Iterator[UndoneBy]:
+    """From the journals of this machine, and from the marks of the server."""
+    known = set()
+    for journal in Journal.newest(state, "undo"):
+        if journal.run <= run:
+            break  # names begin with the time
+        with suppress(*SENSELESS):
+            found = recorded(journal)
+            if found is None or found.first.kind != "undo" or found.plan["undoes"] != run:
+                continue
+            done = next((each for each in found.of("done") if each.step == SWAP), None)
+            if done is not None:
+                known.add(journal.run)
+                at = done.at + timedelta(seconds=found.first.skew or 0.0)
+                yield UndoneBy(run=journal.run, at=at, by=found.first.by, host=found.first.host)
+    for _, mark in seen.marks:
+        if mark.options.get("undoes") == run and mark.run not in known:
+            yield UndoneBy(run=mark.run, at=mark.started, by=mark.user, host=mark.host)

@@ -17,9 +17,8 @@ from lastgood.command.report import afterwards, holdings
 from lastgood.command.report.afterwards import Look, Measured
 from lastgood.command.report.chronicle import Chronicle
 from lastgood.command.report.document import Holding, Planned, Problem, RunRecord, UndoneBy
-from lastgood.command.report.holdings import Server
+from lastgood.command.report.holdings import Server, undone_by
 from lastgood.command.report.inquiry import Inquiry
-from lastgood.command.report.undone import undone_by
 from lastgood.journal import SENSELESS, Journal, incidents
 from lastgood.journal.reader import BUILD, EMERGENCY, WATCH, Recorded
 from lastgood.models import Frozen

@@ -1,7 +1,6 @@
 """The record of what was done: the list of runs, the report of one, the post-mortem and the checklist after."""
 
-from lastgood.command.report.afterwards import TITLES
-from lastgood.command.report.answers import answer
+from lastgood.command.report.afterwards import TITLES, answer
 from lastgood.command.report.document import RunLine, RunRecord, Runs
 from lastgood.command.report.inquiry import Inquiry
 from lastgood.command.report.listing import runs

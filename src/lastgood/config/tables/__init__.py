@@ -7,16 +7,31 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from lastgood.config.tables.application import NO_PGBOUNCER, Health, Hooks, PgBouncer, Sentry, Watch
-from lastgood.config.tables.checking import Check, Polymorphic, Rule, Validate
-from lastgood.config.tables.deploying import Deploy
-from lastgood.config.tables.guide import Guide
+from lastgood.config.tables.application import (
+    NO_PGBOUNCER,
+    Deploy,
+    Health,
+    Hooks,
+    Notifications,
+    PgBouncer,
+    Recipient,
+    Sentry,
+    Watch,
+)
+from lastgood.config.tables.checking import (
+    Audit,
+    Check,
+    Drill,
+    Guide,
+    Keep,
+    Polymorphic,
+    Record,
+    Recover,
+    Retention,
+    Rule,
+    Validate,
+)
 from lastgood.config.tables.kinds import Command, Conninfos, Duration, Expected, Folder, Size, Table
-from lastgood.config.tables.notifying import Notifications, Recipient
-from lastgood.config.tables.recording import Record
-from lastgood.config.tables.recovering import Audit, Recover
-from lastgood.config.tables.rehearsing import Drill
-from lastgood.config.tables.retaining import Keep, Retention
 from lastgood.config.tables.server import Server
 
 __all__ = [

@@ -1,14 +1,19 @@
-"""The application around the switch: hooks, PgBouncer, the health check and the watch."""
+"""The application around the switch: hooks, PgBouncer, the health check and the watch.
+
+The settings of a guarded deployment.
+
+The recipients of notifications. Their addresses are never in the file itself, since they hold tokens.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from lastgood.config.tables.kinds import Command, Conninfos, Duration, Table
+from lastgood.config.tables.kinds import Command, Conninfos, Duration, Folder, Table, listed
 
 
 def _no_password(url: str) -> str:
@@ -92,3 +97,109 @@ class Watch(Table):
     sentry: Sentry | None = Field(
         default=None, description="Sentry, to compare the rate of the application's errors too."
     )
+
+
+def _variables(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if not name.isidentifier() or not name.isascii():
+            raise ValueError(f'"{name}" is not a valid variable name')
+        if name.startswith(("PG", "LASTGOOD_")):
+            raise ValueError(f'"{name}" is always set by lastgood: remove it')
+    return names
+
+
+class Deploy(Table):
+    """Settings of ``lastgood deploy``."""
+
+    time_limit: Duration = Field(
+        default=3600.0,
+        gt=0,
+        description="The time limit of the migration; after it the migration is stopped and rolled back.",
+    )
+    check: Literal["quick", "full", "none"] = Field(
+        default="quick",
+        description="How the data is validated before and after the migration: a worse result is rolled back.",
+    )
+    stop: bool = Field(
+        default=False,
+        description="Whether the hooks stop the application before the restore point is made, and start it after the "
+        "deployment: then a rollback loses no writes.",
+    )
+    application: bool = Field(
+        default=True,
+        description="Whether the health check and the smoke hook, if configured, also run after the migration.",
+    )
+    only_rows: Literal["rollback", "keep"] = Field(
+        default="rollback",
+        description="What to do when a migration failed and changed rows, but not the schema: either the migration or "
+        "the application wrote these rows. Roll back, or keep them.",
+    )
+    url_variables: Annotated[tuple[str, ...], AfterValidator(_variables)] = Field(
+        default=("DATABASE_URL",),
+        description="Variables that pass the URL of the database to the migration, in addition to LASTGOOD_DB.",
+    )
+    wait_for_server: Duration = Field(
+        default=300.0, description="How long to wait for a server that went away before the rollback is given up."
+    )
+
+
+Event = Literal["start", "success", "failure", "undo"]
+Kind = Literal["rollback", "undo", "deploy", "drill"]
+EVENTS: tuple[Event, ...] = ("start", "success", "failure", "undo")
+KINDS: tuple[Kind, ...] = ("rollback", "undo", "deploy", "drill")
+
+
+def _one_line(name: str) -> str:
+    if not name.strip() or name != name.strip() or not name.isprintable():
+        raise ValueError("it must be a line of text, without spaces around it")
+    if "://" in name:
+        raise ValueError("it is an address: put it in a variable (url_variable) or a file (url_file)")
+    return name
+
+
+def _no_address(name: str) -> str:
+    if not name.replace("_", "").isalnum() or not name.isascii() or name[0].isdigit():
+        raise ValueError("it must be the name of a variable, not the address itself: addresses hold tokens")
+    return name
+
+
+class Recipient(Table):
+    """One recipient of notifications: a channel, a mailbox, a pager, a webhook."""
+
+    name: Annotated[str, AfterValidator(_one_line)] = Field(
+        description="The name of the recipient in messages and reports."
+    )
+    url_variable: Annotated[str, AfterValidator(_no_address)] | None = Field(
+        default=None, min_length=1, description="The environment variable that holds its Apprise address."
+    )
+    url_file: Folder | None = Field(
+        default=None, description="Or the file that holds the address, in one line; readable only by its owner."
+    )
+    on: Annotated[tuple[Event, ...], BeforeValidator(listed)] = Field(
+        default=EVENTS, min_length=1, description="The events to send."
+    )
+    kinds: Annotated[tuple[Kind, ...], BeforeValidator(listed)] = Field(
+        default=KINDS, min_length=1, description="The procedures whose events to send."
+    )
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.url_variable is None) == (self.url_file is None):
+            raise ValueError("give its address by either url_variable or url_file")
+        return self
+
+
+class Notifications(Table):
+    """Notifications when a run starts, succeeds, fails, or is undone. An unreachable recipient neither stops nor delays
+    a run."""
+
+    time_limit: Duration = Field(default=10.0, gt=0, description="The time limit of one message.")
+    targets: tuple[Recipient, ...] = Field(default=(), description="The recipients.")
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        names = [each.name for each in self.targets]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f'two targets are called "{twice}"')
+        return self

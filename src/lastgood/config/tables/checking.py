@@ -1,14 +1,26 @@
-"""The settings of the checklist before a rollback and of the validation of the data."""
+"""The settings of the checklist before a rollback and of the validation of the data.
+
+The settings of the guide for operators.
+
+The tasks after a rollback, and their deadline.
+
+Where to search for restore points and traces when the usual ones are missing.
+
+The settings of rehearsals: their interval and their place.
+
+The retention of restore points and kept databases.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, Field, model_validator
 
 from lastgood.checklist import ITEMS
-from lastgood.config.tables.kinds import Duration, Expected, Size, Table
+from lastgood.config.tables.kinds import Duration, Expected, Folder, Size, Table
 
 
 def _answerable(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -115,3 +127,122 @@ class Validate(Table):
         if twice is not None:
             raise ValueError(f'two rules are called "{twice}"')
         return self
+
+
+class Guide(Table):
+    """Additional content of ``lastgood guide``: the owner of the guide and its next review."""
+
+    owner: str = Field(default="", description="The person or team who maintains the guide.")
+    review_every: Duration = Field(
+        default=90 * 86400.0, description="How long after it was written the next review is due."
+    )
+    related: tuple[str, ...] = Field(
+        default=(), description="Related documents: a title with an address, or an address alone."
+    )
+
+
+def _lines(items: tuple[str, ...]) -> tuple[str, ...]:
+    for number, item in enumerate(items):
+        if not item.strip() or item != item.strip() or not item.isprintable():
+            raise ValueError("each item must be a line of text, without spaces around it")
+        if item in items[:number]:
+            raise ValueError(f'it contains "{item}" twice')
+    return items
+
+
+class Record(Table):
+    """Tasks that ``lastgood report`` and ``lastgood status`` require after a rollback."""
+
+    post_mortem_within: Duration = Field(
+        default=48 * 3600.0, description="How long after a rollback its post-mortem is due; 0 requires none."
+    )
+    checklist: Annotated[tuple[str, ...], AfterValidator(_lines)] = Field(
+        default=(),
+        description="Your own items for the checklist after a rollback, completed with --done ITEM --by NAME.",
+    )
+
+
+class Audit(Table):
+    """The application's audit table, which shows the scope of a loss when there is no backup."""
+
+    table: str = Field(description="The audit table, with its schema.")
+    time_column: str | None = Field(
+        default=None, description="The column with the time of a change; guessed by default."
+    )
+    table_column: str | None = Field(default=None, description="The column with the changed table; guessed by default.")
+    operation_column: str | None = Field(default=None, description="The column with the operation; guessed by default.")
+
+
+class Recover(Table):
+    """Where ``lastgood recover`` searches."""
+
+    folders: tuple[Folder, ...] = Field(
+        default=(), description="Other folders with dumps: a mounted disk, a colleague's copy."
+    )
+    physical: tuple[Folder, ...] = Field(
+        default=(), description="Folders with physical backups (pg_basebackup, pgBackRest, …)."
+    )
+    wal: tuple[Folder, ...] = Field(default=(), description="Folders with archived WAL.")
+    platform: Literal["supabase", "rds", "cloudsql", "neon", "heroku"] | None = Field(
+        default=None, description="The platform that hosts the server; guessed from the host's name by default."
+    )
+    audit: Audit | None = Field(default=None, description="The application's own audit table; guessed by default.")
+
+
+class Drill(Table):
+    """Rehearsals of the whole procedure on a scratch server: ``lastgood drill``."""
+
+    every: Duration = Field(
+        default=90 * 86400.0,
+        description="The interval between drills, used by lastgood check, status and drill --due.",
+    )
+    folder: Folder | None = Field(
+        default=None,
+        description="The folder for the scratch server's data, on a disk with room for two copies of the database; by "
+        "default the folder for temporary files.",
+    )
+
+
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (OSError, ValueError, ZoneInfoNotFoundError):  # a wrong name may be that of a folder
+        raise ValueError('unknown time zone: write it like "Europe/Berlin", or "UTC"') from None
+    return name
+
+
+class Keep(Table):
+    """How many to keep: the newest of each hour, day, week, month or year, for the given number of periods; periods
+    without any do not count. An item is kept if any rule keeps it."""
+
+    last: int = Field(default=0, ge=0, description="The number of newest ones; a rule with 0 keeps none.")
+    hourly: int = Field(default=0, ge=0, description="The number of hours, with the newest of each.")
+    daily: int = Field(default=0, ge=0, description="The number of days, with the newest of each.")
+    weekly: int = Field(default=0, ge=0, description="The number of weeks, from Monday on, with the newest of each.")
+    monthly: int = Field(default=0, ge=0, description="The number of months, with the newest of each.")
+    yearly: int = Field(default=0, ge=0, description="The number of years, with the newest of each.")
+    within: Duration | None = Field(
+        default=None,
+        gt=0,
+        description="All made within this time before the newest restore point; for kept databases, before now.",
+    )
+
+    @model_validator(mode="after")
+    def _keeps_something(self) -> Self:
+        if not any((self.last, self.hourly, self.daily, self.weekly, self.monthly, self.yearly, self.within)):
+            raise ValueError("it keeps nothing: give numbers, as in { last = 3, daily = 7 }")
+        return self
+
+
+class Retention(Table):
+    """The default retention of ``lastgood prune`` and ``lastgood backup --prune``. Items that are still needed are kept
+    in any case."""
+
+    keep: Keep | None = Field(default=None, description="Restore points; without this key all are kept.")
+    kept: Keep | None = Field(default=None, description="Kept databases; without this key all are kept.")
+    foreign: bool = Field(
+        default=False, description="Whether this also removes restore points that lastgood did not make."
+    )
+    timezone: Annotated[str, AfterValidator(_known_zone)] = Field(
+        default="UTC", description="The time zone of hours, days and weeks."
+    )

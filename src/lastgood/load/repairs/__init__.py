@@ -21,8 +21,7 @@ from lastgood.dump.statements import Command, Extension, Kind
 from lastgood.errors import Corrupt, Failed, Interrupted, LastgoodError
 from lastgood.events import Caution, Emit, silent
 from lastgood.load.repairs import authorization, checks, extensions, foreign_keys, options, paths
-from lastgood.load.repairs.record import Record, Repaired, place, what
-from lastgood.load.repairs.repair import USUAL_PATH, Repair, Rules
+from lastgood.load.repairs.repair import USUAL_PATH, Record, Repair, Repaired, Rules, place, what
 from lastgood.members.carry import Carrier
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.apply import without_effect

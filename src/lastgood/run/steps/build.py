@@ -13,7 +13,7 @@ from lastgood import fault
 from lastgood.checklist import EXTENSIONS
 from lastgood.dump.deferral import Division
 from lastgood.errors import Refused
-from lastgood.journal import person
+from lastgood.journal import caller
 from lastgood.journal.reader import BUILD
 from lastgood.load.loaded import Loaded
 from lastgood.load.rebuild import rebuild, rules_for
@@ -143,9 +143,9 @@ def mark_of(run: Run, role: Literal["shadow", "kept"], *, stage: str = "", origi
         live=plan.live,
         live_oid=plan.live_oid,
         point=str(Path(plan.point.path).absolute()),  # whoever resumes may stand elsewhere
-        host=person.host(),
+        host=caller.host(),
         pid=os.getpid(),
-        user=person.user(),
+        user=caller.user(),
         started=server_clock(run.maintenance),
         original_comment=original_comment,
         options={

@@ -18,7 +18,7 @@ from lastgood.checklist import BACKUP
 from lastgood.errors import Failed
 from lastgood.events import Caution
 from lastgood.journal.reader import EMERGENCY
-from lastgood.load import history
+from lastgood.load import costs
 from lastgood.load.costs import Effort, Spent
 from lastgood.plan.plan import PlannedStep, Request
 from lastgood.points import dump_point
@@ -88,6 +88,6 @@ def _teach(run: Run, seconds: float) -> None:
     """For the next plan: how long it takes here, beside a build."""
     size = run.plan.live_bytes
     with suppress(psycopg.Error):  # no reason to stop; what needs that connection will say so
-        memory = history.place(run.prepared.request.state, run.maintenance)
-        expected = size * history.read(memory).costs.backup_byte
-        history.teach(memory, {Effort.BACKUP: Spent(seconds, expected)}, size)
+        memory = costs.place(run.prepared.request.state, run.maintenance)
+        expected = size * costs.read(memory).costs.backup_byte
+        costs.teach(memory, {Effort.BACKUP: Spent(seconds, expected)}, size)
