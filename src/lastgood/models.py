@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict
 class Frozen(BaseModel):
     """Immutable data; an unknown field is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Built at the first use: a command imports many models and uses few.
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class Document(Frozen):

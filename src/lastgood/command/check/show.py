@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from lastgood.checklist import Checked, Checklist
-from lastgood.command.check.check import CheckReport
-from lastgood.screen.screen import Screen
+from typing import TYPE_CHECKING
+
 from lastgood.text import units
+
+if TYPE_CHECKING:
+    from lastgood.checklist import Checked, Checklist
+    from lastgood.command.check.check import CheckReport
+    from lastgood.screen.screen import Screen
 
 STYLES = {"PASS": "", "WARN": "yellow", "FAIL": "bold red"}
 VERDICTS = {"GO": "bold green", "GO WITH WARNINGS": "bold yellow", "NO-GO": "bold red"}

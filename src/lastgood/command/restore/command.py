@@ -49,11 +49,6 @@ def restore_(
     With --salvage-readable nothing is proved. Damaged rows and commands are left out and listed table by table, and the
     exit status is 0 however much is missing. Read the report, or each table's `state` with --json.
     """
-    from lastgood import restore
-    from lastgood.command.restore import show_damaged as shown_salvage
-    from lastgood.command.rollback import show as shown
-    from lastgood.damaged import restore as restore_readable
-
     if salvage and (no_owner or no_acl):
         raise UsageError(
             f"cannot combine --salvage-readable with {'--no-owner' if no_owner else '--no-acl'}: it already "
@@ -65,10 +60,14 @@ def restore_(
     named = {"point": SHOWN} if STDIN in point else {}
     with session.events() as emit, operands(point, store, emit) as names:
         if salvage:
+            from lastgood.damaged import restore as restore_readable
+
             left = restore_readable.restore_readable(
                 session.target, store, names, into, emit, database_name=database, state=session.settings.state
             ).model_copy(update=named)
         else:
+            from lastgood import restore
+
             try:
                 report = restore.restore(
                     session.target,
@@ -90,6 +89,10 @@ def restore_(
                 raise
             report = report.model_copy(update=named)
     if salvage:
+        from lastgood.command.restore import show_damaged as shown_salvage
+
         session.result(left.document(), lambda: shown_salvage.show(session.screen, left))
     else:
+        from lastgood.command.rollback import show as shown
+
         session.result(report.document(), lambda: shown.show_restore(session.screen, report))

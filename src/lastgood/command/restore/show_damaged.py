@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lastgood.command.rollback.show_plan import SHOWN
-from lastgood.damaged.restore import Missing, SalvagedTable, SalvageReport
 from lastgood.screen.screen import Column, Screen
 from lastgood.text import units
+
+if TYPE_CHECKING:
+    from lastgood.damaged.restore import Missing, SalvagedTable, SalvageReport
 
 _ORDER = {"missing": 0, "partial": 1, "whole": 2}
 

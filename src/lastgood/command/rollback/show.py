@@ -5,20 +5,22 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from lastgood.command.rollback import show_plan as shown_plan
 from lastgood.command.rollback.show_plan import SHOWN
 from lastgood.facts import CountedTable
 from lastgood.journal.run_names import identifier
-from lastgood.load.deferred.work import Finished
-from lastgood.load.repairs import Repaired
-from lastgood.restore import RestoreReport
-from lastgood.run.report import FinishReport, PauseReport, Report, Skipped
 from lastgood.screen import application
 from lastgood.screen.screen import Column, Screen
 from lastgood.text import units
-from lastgood.undo import UndoPlan, UndoReport
+
+if TYPE_CHECKING:
+    from lastgood.load.deferred.work import Finished
+    from lastgood.load.repairs import Repaired
+    from lastgood.restore import RestoreReport
+    from lastgood.run.report import FinishReport, PauseReport, Report, Skipped
+    from lastgood.undo import UndoPlan, UndoReport
 
 VERDICTS = {True: "equal", None: "same number of rows", False: "DIFFERS"}
 

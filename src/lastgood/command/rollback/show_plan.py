@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lastgood.checklist import BACKUP, Checklist, Finding
 from lastgood.command.check.show import counted
-from lastgood.plan.plan import Plan, PlannedPause, TableLoss
 from lastgood.screen.screen import Column, Screen
 from lastgood.text import units
+
+if TYPE_CHECKING:
+    from lastgood.plan.plan import Plan, PlannedPause, TableLoss
 
 # More tables than this fill a screen; the rest is counted, and the JSON document has all of them.
 SHOWN = 30
