@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from lastgood.deadman.migration import Order, standing_by
+from lastgood.deadman.migration import standing_by, watch
 from lastgood.journal import Journal
 from lastgood.process.supervised import Supervised, marked_processes
 from tests.support.waiting import until
@@ -24,9 +24,9 @@ def test_when_we_are_gone_it_ends_the_command(tmp_path: Path) -> None:
     run = f"gone-{os.getpid()}"
     journal = Journal.create(tmp_path, run)
     mark = ("LASTGOOD_DEPLOYMENT", run)
-    with standing_by(Order(mark, journal.path)) as warden:
+    with standing_by(mark, journal.path) as warden:
         command = started(run)
-        warden.watch(command.group)
+        watch(warden, command.group)
         until(lambda: len(marked_processes(mark)) == 3, "they are at work")
         # The block ends, and nobody has dismissed it: as when we were killed.
     until(lambda: marked_processes(mark) == [], "all are ended")
@@ -40,9 +40,9 @@ def test_dismissed_it_does_nothing(tmp_path: Path) -> None:
     run = f"dismissed-{os.getpid()}"
     journal = Journal.create(tmp_path, run)
     mark = ("LASTGOOD_DEPLOYMENT", run)
-    with standing_by(Order(mark, journal.path)) as warden:
+    with standing_by(mark, journal.path) as warden:
         command = started(run)
-        warden.watch(command.group)
+        watch(warden, command.group)
         warden.dismiss()
     assert len(marked_processes(mark)) >= 1
     command.end()

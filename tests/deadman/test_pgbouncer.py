@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lastgood.deadman.pgbouncer import QUIET_SECONDS, Order, Watched, resume_paused, standing_by
+from lastgood.deadman.pgbouncer import QUIET_SECONDS, Order, Watched, pause_holds, resume_paused, standing_by
 from lastgood.journal import Journal
 from lastgood.postgres.pgbouncer import Console
 from lastgood.postgres.server import Target
@@ -90,7 +90,7 @@ def test_a_pause_that_holds_is_taken_back_once(pooler: PgBouncer, tmp_path: Path
     journal = Journal.create(tmp_path, "run")
     with standing_by(order(pooler, journal.path)) as guardian:
         pooler.ask("PAUSE app")
-        guardian.pause_holds()
+        pause_holds(guardian)
         began = time.monotonic()
     assert pooler.paused() == set()
     assert time.monotonic() - began < QUIET_SECONDS

@@ -1,34 +1,27 @@
-"""The guardian: a separate process that resumes PgBouncer's clients when the run cannot.
+"""Resumes PgBouncer's clients when the run cannot.
 
 A pause outlives the session that requested it, so a run that is killed between PAUSE and RESUME would block production
-for ever. Before the pause the guardian is started and opens its own sessions in the consoles. It reads words from the
-run; ``done`` dismisses it. Its input ends without that word if the run died; the word is late if the run is stuck. In
-both cases it resumes the paused databases, writes that to the run's journal, and exits. Until the run sent ``holds``, a
-PAUSE may still be on its way: then the guardian checks for a while whether one arrives.
-
-    python -m lastgood.deadman.pgbouncer < order
+for ever. Before the pause the switch is started and opens its own sessions in the consoles. When lastgood is killed or
+stuck, it resumes the paused databases and writes that to the run's journal. Until the run sent ``holds``, a PAUSE may
+still be on its way: then the switch checks for a while whether one arrives.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import select
-import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lastgood.journal import SUFFIX, Journal
+from lastgood.deadman import switch
+from lastgood.deadman.switch import Action, Switch, Unable
 from lastgood.postgres.pgbouncer.console import Console, ConsoleError
 from lastgood.postgres.server import Target
-from lastgood.process import companion
-from lastgood.process.companion import READY, Companion
 
-HOLDS, DONE = "holds", "done"
+HOLDS = "holds"
 POLL_SECONDS = 0.05
 # The time that a PAUSE may take to arrive.
 QUIET_SECONDS = 2.0
@@ -47,7 +40,7 @@ class Watched:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """The order to the guardian. ``seconds``: without the word for this long, the run counts as stuck."""
+    """The order to the switch. ``seconds``: without the word for this long, the run counts as stuck."""
 
     watched: tuple[Watched, ...]
     seconds: float
@@ -71,76 +64,33 @@ class Order:
         return cls(watched, order["seconds"], Path(order["journal"]))
 
 
-class Guardian:
-    """The run's side of the guardian, which acts unless it is dismissed."""
-
-    def __init__(self, companion: Companion) -> None:
-        self._companion = companion
-        self.pid = companion.pid
-
-    def pause_holds(self) -> None:
-        """Report that the pause is complete: a later pause is not this run's."""
-        with suppress(OSError):
-            self._companion.write(HOLDS)
-
-    def dismiss(self) -> None:
-        """Report that nothing of this run is paused any more."""
-        with suppress(OSError):  # it has already ended
-            self._companion.write(DONE)
-
-
 @contextmanager
-def standing_by(order: Order) -> Iterator[Guardian]:
-    """A guardian for the length of a block; unless dismissed, it acts when the block ends. Raises NotReady when it
-    cannot be started, or cannot reach a console."""
-    with companion.standing_by("lastgood.deadman.pgbouncer", order.text()) as started:
-        yield Guardian(started)
+def standing_by(order: Order) -> Iterator[Switch]:
+    """A switch for the length of a block; unless dismissed, it acts when the block ends. Raises NotReady when it cannot
+    be started, or cannot reach a console."""
+    with switch.armed("pgbouncer", order.text()) as armed:
+        yield armed
 
 
-def main() -> int:
-    """Run the guardian."""
-    for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(one, signal.SIG_IGN)  # it reacts only to the end of its input
-    lines = _Input()
-    order = Order.parse(lines.next(None))
+def pause_holds(armed: Switch) -> None:
+    """Report that the pause is complete: a later pause is not this run's."""
+    armed.report(HOLDS)
+
+
+def _prepare(line: str) -> tuple[Action, float]:
+    order = Order.parse(line)
     sessions: dict[int, Console] = {}
     try:
         for number, each in enumerate(order.watched):
             sessions[number] = Console(each.target)
     except ConsoleError as error:
-        print(f"it cannot reach PgBouncer: {error}", flush=True)
-        return 1
-    print(READY, flush=True)
-    deadline, holds = time.monotonic() + order.seconds, False
-    while word := lines.next(deadline):
-        if word == DONE:
-            return 0
-        holds = holds or word == HOLDS
-    resumed = resume_paused(order.watched, sessions, 0.0 if holds else QUIET_SECONDS)
-    with suppress(OSError):
-        journal = Journal(order.journal)
-        if order.journal.name.endswith(SUFFIX) and order.journal.exists():
-            journal.write("pause over", by="guardian", databases=sorted(resumed))
-    return 0
+        raise Unable(f"it cannot reach PgBouncer: {error}") from error
 
+    def resume(words: Sequence[str]) -> None:
+        resumed = resume_paused(order.watched, sessions, 0.0 if HOLDS in words else QUIET_SECONDS)
+        switch.record(order.journal, "pause over", by="guardian", databases=sorted(resumed))
 
-class _Input:
-    """The input of the guardian, line by line, with a time limit for each; unbuffered, so that select() works."""
-
-    def __init__(self) -> None:
-        self._buffer = b""
-
-    def next(self, deadline: float | None) -> str:
-        """The next line; empty when the other end of the pipe is closed, or none comes in time."""
-        while b"\n" not in self._buffer:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            ready, _, _ = select.select([sys.stdin.fileno()], [], [], left)
-            more = os.read(sys.stdin.fileno(), 65536) if ready else b""
-            if not more:
-                return ""
-            self._buffer += more
-        line, _, self._buffer = self._buffer.partition(b"\n")
-        return line.decode()
+    return resume, order.seconds
 
 
 def resume_paused(watched: tuple[Watched, ...], sessions: dict[int, Console], quiet: float = QUIET_SECONDS) -> set[str]:
@@ -179,4 +129,4 @@ def _resume(console: Console, names: tuple[str, ...]) -> set[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(switch.stand_by(_prepare))

@@ -260,13 +260,14 @@ def _position(stdin: int | Iterable[bytes]) -> int:
 
 
 def _computed(pid: int) -> float | None:
-    """The processor time that a program has used, in seconds; None without /proc."""
+    """The processor time that a program has used, in seconds; None if unknown."""
+    import psutil  # here, because few commands wait for a program so long
+
     try:
-        # The second field is a name in parentheses, which may contain blanks and parentheses.
-        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    except OSError:
+        used = psutil.Process(pid).cpu_times()
+    except psutil.Error:
         return None
+    return float(used.user + used.system)
 
 
 class _Watch:

@@ -21,6 +21,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+import psutil
+
 from lastgood.process.leash import PATIENCE
 from lastgood.process.run import TAIL_LINES, Ended, announce
 
@@ -167,13 +169,14 @@ def _line(raw: bytes) -> str:
 
 def marked_processes(mark: tuple[str, str]) -> list[int]:
     """The other processes that have the variable in their environment: the descendants of a program that was started
-    with it. Needs /proc, and covers only processes of this user."""
-    wanted = "=".join(mark).encode()
+    with it. Covers only processes of this user."""
+    name, value = mark
     processes = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            if wanted in (folder / "environ").read_bytes().split(b"\0") and int(folder.name) != os.getpid():
-                processes.append(int(folder.name))
+    for process in psutil.process_iter():
+        # It may have ended, or belong to another user.
+        with suppress(psutil.Error, OSError):
+            if process.pid != os.getpid() and process.environ().get(name) == value and _runs(process):
+                processes.append(process.pid)
     return processes
 
 
@@ -183,7 +186,7 @@ def end_all(group: int | None, mark: tuple[str, str], patience: float = PATIENCE
     signalled: set[int] = set()
     deadline = time.monotonic() + patience
     while True:
-        left = {pid for pid in marked_processes(mark) if _alive(pid)}
+        left = set(marked_processes(mark))
         there = group is not None and _group_alive(group)
         if not left and not there:
             return len(signalled)
@@ -210,19 +213,13 @@ def _group_alive(group: int) -> bool:
         return False
     except PermissionError:
         return True
-    members = [stat for stat in map(_stat, Path("/proc").glob("[0-9]*")) if stat is not None]
-    return not members or any(number == group and state not in "ZX" for state, number in members)
+    members = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if os.getpgid(process.pid) == group:
+                members.append(_runs(process))
+    return not members or any(members)
 
 
-def _alive(pid: int) -> bool:
-    stat = _stat(Path(f"/proc/{pid}"))
-    return stat is not None and stat[0] not in "ZX"
-
-
-def _stat(folder: Path) -> tuple[str, int] | None:
-    """A process's state and its group."""
-    try:
-        fields = (folder / "stat").read_bytes().rpartition(b")")[2].split()
-        return fields[0].decode(), int(fields[2])
-    except (OSError, ValueError, IndexError):
-        return None
+def _runs(process: psutil.Process) -> bool:
+    return process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)

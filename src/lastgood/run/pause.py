@@ -19,7 +19,8 @@ import psycopg
 
 from lastgood import fault
 from lastgood.config.tables import PgBouncer
-from lastgood.deadman.pgbouncer import Guardian, Order, Watched, standing_by
+from lastgood.deadman.pgbouncer import Order, Watched, pause_holds, standing_by
+from lastgood.deadman.switch import Switch
 from lastgood.errors import Interrupted
 from lastgood.events import Caution, Emit, Note
 from lastgood.journal import Journal
@@ -104,7 +105,7 @@ class _Hold:
 
     held: Sequence[_Held]
     emit: Emit
-    guardian: Guardian
+    guardian: Switch
     began: float = field(default_factory=time.monotonic)
 
     def each(self, do: Callable[[_Held], bool]) -> bool:
@@ -222,7 +223,7 @@ def paused(
                 emit(Caution(_late(pause, time.monotonic() - hold.began)))
             pause.databases = tuple(name for held in hold.held if not held.trouble for name in held.names)
             if all(held.confirmed for held in hold.held):
-                hold.guardian.pause_holds()
+                pause_holds(hold.guardian)
             fault.point("pause.holds")
             yield pause
         finally:

@@ -21,7 +21,7 @@ from lastgood.command.deploy.complaints import Complaints
 from lastgood.command.deploy.course import Wish
 from lastgood.command.deploy.environment import MARK, environment
 from lastgood.command.deploy.report import CommandReport
-from lastgood.deadman.migration import Order, standing_by
+from lastgood.deadman import migration as deadman
 from lastgood.errors import NOT_REACHED, Failed, Refused, UsageError
 from lastgood.events import Emit, Printed
 from lastgood.postgres.outlived import Outlived, Trace, find
@@ -159,7 +159,7 @@ def run(
 
     watcher.start()
     try:
-        with standing_by(Order(mark, journal)) as warden:
+        with deadman.standing_by(mark, journal) as warden:
             started = Supervised(
                 command.arguments,
                 environment=command.environment,
@@ -167,7 +167,7 @@ def run(
                 line=printed,
                 folder=command.folder,
             )
-            warden.watch(started.group)
+            deadman.watch(warden, started.group)
             try:
                 ended = started.wait(seconds, cancelled)
                 killed = 0
