@@ -319,6 +319,7 @@ def test_a_damaged_archive_is_corrupt(server: EmbeddedServer, tmp_path: Path) ->
     assert error.hint == "Choose another restore point."
 
 
+@pytest.mark.postgres(17, 18)  # the archive of an older version has too few line ends to tell
 @pytest.mark.parametrize("compression", ["", "gzip"])
 def test_an_archive_that_went_through_a_terminal_says_so(
     server: EmbeddedServer, tmp_path: Path, compression: str

@@ -5,12 +5,15 @@ from __future__ import annotations
 import _thread
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# Seconds in which a reaction should have ended; its thread goes on in any case.
+_LAST_WORDS = 0.5
 
 
 class Stop(threading.Event):
@@ -60,6 +63,11 @@ def calling(
         return
     received: list[int] = []
     reactions = (*before, first, *after)
+    ended: list[int] = []
+
+    def react(reaction: Callable[[], None]) -> None:
+        reaction()
+        ended.append(1)
 
     def handler(number: int, frame: FrameType | None) -> None:
         received.append(number)
@@ -67,18 +75,26 @@ def calling(
             raise KeyboardInterrupt
         if len(received) == len(before) + 1:
             mark()
-        _in_a_thread(reactions[len(received) - 1])
+        # Not a threading.Thread, whose start waits for the thread: the next signal would raise in the middle of that
+        # wait and leave its lock in a state that is an error of its own.
+        _thread.start_new_thread(react, (reactions[len(received) - 1],))
 
     handlers: dict[signal.Signals, Any] = dict.fromkeys(_handled(), handler)
     if suspended is not None:
         reaction = suspended
 
         def refuse(number: int, frame: FrameType | None) -> None:
-            _in_a_thread(reaction)
+            _thread.start_new_thread(reaction, ())
 
         handlers |= {signal.SIGTSTP: refuse, signal.SIGTTOU: signal.SIG_IGN, signal.SIGTTIN: signal.SIG_IGN}
     with _handling(handlers):
-        yield
+        try:
+            yield
+        finally:
+            # What a reaction says comes before what follows the block.
+            limit = time.monotonic() + _LAST_WORDS
+            while len(ended) < len(received[: len(reactions)]) and time.monotonic() < limit:
+                time.sleep(0.005)
 
 
 @contextmanager
@@ -90,12 +106,6 @@ def raising() -> Iterator[None]:
         return
     with _handling(dict.fromkeys(_handled(), signal.default_int_handler)):
         yield
-
-
-def _in_a_thread(reaction: Callable[[], None]) -> None:
-    # Not a threading.Thread, whose start waits for the thread: the next signal would raise in the middle of that wait
-    # and leave its lock in a state that is an error of its own.
-    _thread.start_new_thread(reaction, ())
 
 
 def _handled() -> list[signal.Signals]:
