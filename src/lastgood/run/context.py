@@ -119,8 +119,20 @@ class Run:
         return self._asked_to_stop or self._cancelled.is_set()
 
     def stop(self) -> None:
-        """Stops the run: what its sessions execute is cancelled. May be called from any thread."""
+        """Stop the run: cancel what its sessions execute. May be called from any thread."""
         self._cancelled.set()
+        self._cancel_busy()
+
+    def stop_as_asked(self) -> None:
+        """React, in a thread, to a signal that ``mark_interrupted`` has noted. One that came before the commit point
+        must not stop what follows, however late this thread starts."""
+        with self._lock:
+            if not self._asked_to_stop:
+                return
+            self._cancelled.set()
+        self._cancel_busy()
+
+    def _cancel_busy(self) -> None:
         with self._lock:
             busy = list(self._busy)
         for connection in busy:
@@ -141,9 +153,10 @@ class Run:
 
     def carry_on(self) -> None:
         """From here on work is undisturbed: the steps' undo, or what follows the commit point."""
-        self._asked_to_stop = False
-        self._undisturbed = True
-        self._cancelled.clear()
+        with self._lock:
+            self._asked_to_stop = False
+            self._undisturbed = True
+            self._cancelled.clear()
         try:
             self.maintenance.execute("SELECT 1")
         except psycopg.Error:
