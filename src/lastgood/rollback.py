@@ -131,7 +131,9 @@ def _drive(run: Run, goes_back: bool) -> Report:
     try:
         run.helper = helper_session(run.server)
         first = [run.told_to_go_on] if goes_back else []
-        with interrupts.calling(run.stop_as_asked, mark=run.mark_interrupted, before=first, suspended=run.not_suspended):
+        with interrupts.calling(
+            run.stop_as_asked, mark=run.mark_interrupted, before=first, suspended=run.not_suspended
+        ):
             drive(run, steps.after_commit() if run.at_swap else steps.STAGES)
     except BaseException as error:
         # Where the error itself is raised, it must not become its own cause.
