@@ -55,8 +55,8 @@ def _fill(server: EmbeddedServer, name: str, database: str) -> None:
         if connection.execute("SELECT FROM pg_roles WHERE rolname = 'rich_app'").fetchone() is None:
             connection.execute("CREATE ROLE rich_app")
     _run(server, database, FIXTURES / f"{name}.sql")
-    if name == "unusual" and server.major >= NEWEST:
-        _run(server, database, FIXTURES / "unusual_18.sql")
+    if name == "several_statements" and server.major >= NEWEST:
+        _run(server, database, FIXTURES / "several_statements_18.sql")
 
 
 def source(server: EmbeddedServer, name: str) -> str:
@@ -87,7 +87,7 @@ def goes_round(server: EmbeddedServer, database: str, point: Path, folder: Path)
 
 @ALL
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("name", ["rich", "crm"])
+@pytest.mark.parametrize("name", ["kinds_of_objects", "crm"])
 def test_a_dump_of_what_was_restored_is_the_dump(
     server: EmbeddedServer, store: Path, tmp_path: Path, name: str, form: str
 ) -> None:
@@ -100,7 +100,7 @@ def test_a_dump_of_what_was_restored_is_the_dump(
 def test_a_dump_of_what_was_restored_of_unusual_objects_is_the_dump(
     server: EmbeddedServer, store: Path, tmp_path: Path, form: str
 ) -> None:
-    database = source(server, "unusual")
+    database = source(server, "several_statements")
     goes_round(server, database, dump(server, database, store / "point", *FORMS[form]), tmp_path)
 
 
@@ -109,7 +109,7 @@ def test_a_dump_of_what_was_restored_of_unusual_objects_is_the_dump(
 def test_a_dump_of_what_was_restored_of_packed_data_is_the_dump(
     server: EmbeddedServer, store: Path, tmp_path: Path, form: str, packing: str
 ) -> None:
-    database = source(server, "rich")
+    database = source(server, "kinds_of_objects")
     point = dump(server, database, store / "point", *FORMS[form])
     point.write_bytes(PACKED[packing](point.read_bytes()))
     goes_round(server, database, point, tmp_path)
@@ -121,6 +121,6 @@ def test_a_dump_of_what_was_restored_of_packed_data_is_the_dump(
 def test_a_dump_of_what_was_restored_of_data_packed_by_pg_dump_is_the_dump(
     server: EmbeddedServer, store: Path, tmp_path: Path, form: str, method: str
 ) -> None:
-    database = source(server, "rich")
+    database = source(server, "kinds_of_objects")
     point = dump(server, database, store / "point", *FORMS[form], f"--compress={method}")
     goes_round(server, database, point, tmp_path)

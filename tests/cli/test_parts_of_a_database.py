@@ -22,7 +22,7 @@ from tests.cli.conftest import Lastgood
 from tests.conftest import NEWEST
 from tests.support.same_database import dump, normalised
 
-SOURCE = Path(__file__).parents[1] / "fixtures" / "parts.sql"
+SOURCE = Path(__file__).parents[1] / "fixtures" / "options_of_pg_dump.sql"
 NAME, COPY, REFERENCE = "whole_of_parts", "whole_of_parts_copy", "whole_of_parts_by_psql"
 DATA = "it has no data, only definitions: a database restored from it would be empty"
 TABLES = "it has no tables, only rows: no table exists to load them into"

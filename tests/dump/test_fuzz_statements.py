@@ -181,7 +181,14 @@ def test_a_dump_is_split_where_postgresqls_parser_splits_it(server: EmbeddedServ
 
 @pytest.mark.parametrize(
     "name",
-    ["nasty", "rich", "unusual", "unusual_18", "small", *sorted(p.stem for p in (FIXTURES / "order").glob("*.sql"))],
+    [
+        "hard_to_split",
+        "kinds_of_objects",
+        "several_statements",
+        "several_statements_18",
+        "each_byte",
+        *sorted(p.stem for p in (FIXTURES / "order").glob("*.sql")),
+    ],
 )
 def test_a_script_is_split_where_postgresqls_parser_splits_it(name: str) -> None:
     (path,) = FIXTURES.rglob(f"{name}.sql")
@@ -199,5 +206,5 @@ def test_all_of_a_dump_is_in_its_tokens_or_is_blank(server: EmbeddedServer) -> N
     for options in ((), ("--rows-per-insert=7",), ("--create", "--clean", "--if-exists")):
         text = dumped(server, options)
         assert put_together(text, lexed(text, 4096, 1 << 18)) == text
-    nasty = (FIXTURES / "nasty.sql").read_bytes()
+    nasty = (FIXTURES / "hard_to_split.sql").read_bytes()
     assert put_together(nasty, lexed(nasty, 5, 7)) == nasty

@@ -33,7 +33,7 @@ from tests.dump.reference_lexer import Piece, reference
 from tests.support.real_dumps import NAME, dumped, run
 
 ALL = pytest.mark.postgres(15, 16, 17, 18)
-NASTY = Path(__file__).parent.parent / "fixtures" / "nasty.sql"
+NASTY = Path(__file__).parent.parent / "fixtures" / "hard_to_split.sql"
 KINDS = {Statement: "command", Comment: "comment", MetaCommand: "meta", CopyStart: "copy", Noise: "noise"}
 CUT_OFF = "The file is truncated, or pg_dump was interrupted: choose another restore point."
 DAMAGED = "The file is damaged, or was not written by pg_dump: choose another restore point."

@@ -396,7 +396,7 @@ def restore(server: EmbeddedServer, source: Target, destination: Target, dump: P
 def test_a_restored_dump_has_the_facts_of_its_database(
     server: EmbeddedServer, database: Make, new_database: Callable[..., str], tmp_path: Path
 ) -> None:
-    rich = (Path(__file__).parent.parent / "fixtures" / "rich.sql").read_text()
+    rich = (Path(__file__).parent.parent / "fixtures" / "kinds_of_objects.sql").read_text()
     role = "DO $$ BEGIN CREATE ROLE rich_app LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$"
     in_list = "CREATE TABLE in_list (v varchar(9) CHECK (v IN ('a', 'b,]', 'it''s')), n int CHECK (n IN (1, 2)))"
     source = database(role, rich, in_list)
@@ -423,7 +423,7 @@ class Text:
 
 @ALL
 def test_a_dump_and_its_database_have_the_same_facts(server: EmbeddedServer, database: Make, tmp_path: Path) -> None:
-    rich = (Path(__file__).parent.parent / "fixtures" / "rich.sql").read_text()
+    rich = (Path(__file__).parent.parent / "fixtures" / "kinds_of_objects.sql").read_text()
     role = "DO $$ BEGIN CREATE ROLE rich_app LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$"
     target = database(role, rich)
     connection, environment = target.child()
@@ -465,9 +465,9 @@ def test_unusual_objects_are_counted_alike_and_survive_a_restore(
     server: EmbeddedServer, database: Make, new_database: Callable[..., str], tmp_path: Path
 ) -> None:
     fixtures = Path(__file__).parent.parent / "fixtures"
-    texts = [(fixtures / "unusual.sql").read_text()]
+    texts = [(fixtures / "several_statements.sql").read_text()]
     if server.major >= 18:
-        texts.append((fixtures / "unusual_18.sql").read_text())
+        texts.append((fixtures / "several_statements_18.sql").read_text())
     source = database(*texts)
     destination = server.target(new_database())
     restore(server, source, destination, tmp_path / "dump.sql")

@@ -24,11 +24,11 @@ from lastgood.restore import restore
 from tests.support import same_database
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
-FIRST, *OTHERS = (FIXTURES / "odd_order.sql").read_text().split("\n-- # ")
+FIRST, *OTHERS = (FIXTURES / "order_of_restore.sql").read_text().split("\n-- # ")
 CHAPTERS = {text.split("\n")[0]: FIRST + "\n-- " + text for text in OTHERS} | {
     "all": "\n-- ".join([FIRST, *(each for each in OTHERS if not each.startswith(("unchecked", "hashed")))])
 }
-IN_FORCE = (FIXTURES / "odd_order_in_force.sql").read_text()
+IN_FORCE = (FIXTURES / "order_of_rows.sql").read_text()
 ORDERS = ("backwards", 0)
 Order = str | int
 

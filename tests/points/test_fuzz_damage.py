@@ -43,7 +43,7 @@ from tests.support.same_database import dump
 
 LONG = os.environ.get("LASTGOOD_FUZZ") == "long"
 SECONDS = 20.0
-SMALL = Path(__file__).parent.parent / "fixtures" / "small.sql"
+SMALL = Path(__file__).parent.parent / "fixtures" / "each_byte.sql"
 FORMS: dict[str, tuple[str, ...]] = {
     "plain": (),
     "inserts": ("--inserts",),

@@ -1,4 +1,4 @@
-"""A database with every kind of index and key that can or can't wait (fixtures/shop.sql), and what one sees of them."""
+"""Every kind of index and key that can or cannot be deferred (fixtures/deferrable.sql), and their state."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Connection
 
-_SHOP = Path(__file__).parents[1] / "fixtures" / "shop.sql"
+_SHOP = Path(__file__).parents[1] / "fixtures" / "deferrable.sql"
 
 # Everything that could differ between a database that was finished later and one that was restored at once.
 _CATALOGUE = """

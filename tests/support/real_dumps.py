@@ -1,4 +1,4 @@
-"""Real dumps of one rich database (fixtures/rich.sql), made once for each server and set of options."""
+"""Real dumps of one rich database (fixtures/kinds_of_objects.sql), made once for each server and set of options."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from lastgood.postgres.embedded import EmbeddedServer
 
 NAME = "rich src"
-_RICH = Path(__file__).parents[1] / "fixtures" / "rich.sql"
+_RICH = Path(__file__).parents[1] / "fixtures" / "kinds_of_objects.sql"
 _made: dict[tuple[str, tuple[str, ...]], bytes] = {}
 
 

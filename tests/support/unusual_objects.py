@@ -1,4 +1,4 @@
-"""Every odd object that a catalogue can hold, each in a database of its own (fixtures/odd.sql)."""
+"""Every odd object that a catalogue can hold, each in a database of its own (fixtures/catalogue_objects.sql)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from psycopg import sql
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Target
 
-_FILE = Path(__file__).parents[1] / "fixtures" / "odd.sql"
+_FILE = Path(__file__).parents[1] / "fixtures" / "catalogue_objects.sql"
 _LINE = re.compile(r"-- (from|to|needs) (\S+)\n")
 ROLE = "odd_role"
 
