@@ -153,7 +153,7 @@ def take_back(request: Request, failed: ChecksFailed, journal: Journal | None, e
             not_running = _start_once_more(request, service, emit)
     except (Exception, KeyboardInterrupt) as error:
         stopped = service.record is not None and service.record.state == "stopped"
-        state = failed.state if report is None else f'"{live}" is what it was before the run, and open.'
+        state = failed.state if report is None else f'"{live}" is again the database from before the run, and open.'
         why = str(error).strip() or "interrupted"
         raise Stopped(
             f"cannot {'undo the switch' if report is None else 'finish the undo'}: {why}; "
@@ -168,7 +168,7 @@ def take_back(request: Request, failed: ChecksFailed, journal: Journal | None, e
     said = ChecksFailedAfterSwap(
         f"cannot leave the restored database in service: {failed.problem}",
         hint=hint,
-        state=f'"{live}" is what it was before the run, and open.{again}',
+        state=f'"{live}" is again the database from before the run, and open.{again}',
     )
     before = ApplicationReport.model_validate(failed.details.get("application") or {})
     application = before.model_copy(update={"hooks": (*before.hooks, *service.results)})
@@ -230,7 +230,7 @@ def undone(request: Request, emit: Emit) -> None:
         if journal is not None:
             with suppress(OSError):
                 recording.goes_on(journal, "resumed", skew=clock.skew(maintenance), kind="rollback", live=live)
-        state = f'"{live}" is what it was before the run, and open.'
+        state = f'"{live}" is again the database from before the run, and open.'
         _started_again(request, run, journal, None, emit, f"{state} The application is stopped.")
         recording.ended(journal, "undone", by=by[0].run)
     raise ChecksFailedAfterSwap(

@@ -31,7 +31,7 @@ from lastgood.postgres.server import Connection
 from lastgood.process import interrupts
 from lastgood.run import pause, prepare, steps
 from lastgood.run.context import Run
-from lastgood.run.outcome import report_of, told
+from lastgood.run.outcome import outcome_error, report_of
 from lastgood.run.report import FinishReport, Report, finish_report
 from lastgood.run.runner import drive
 from lastgood.run.steps import finish
@@ -135,8 +135,8 @@ def _drive(run: Run, goes_back: bool) -> Report:
             drive(run, steps.after_commit() if run.at_swap else steps.STAGES)
     except BaseException as error:
         # Where the error itself is raised, it must not become its own cause.
-        said = told(run, error)
-        raise said from (None if said is error else error)
+        shown = outcome_error(run, error)
+        raise shown from (None if shown is error else error)
     finally:
         release_fence(run)
         run.close()

@@ -288,7 +288,9 @@ def _wake(
         return None
     if stopped.state == "stopped":
         emit(StageStarted("start", "start the application, which the run had stopped"))
-        was = f'"{plan.live}" is what it was before run {plan.undoes}, and open. The application is stopped.'
+        was = (
+            f'"{plan.live}" is again the database from before run {plan.undoes}, and open. The application is stopped.'
+        )
         service.start_again("after the undo", "start the application", was)
         emit(StageDone("start", sum(each.seconds for each in service.results)))
     service.forget()

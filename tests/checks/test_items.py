@@ -30,7 +30,7 @@ NAMES = [
     "sessions",
     "application",
     "rehearsal",
-    "the team is told",
+    "the team is informed",
 ]
 
 
@@ -42,7 +42,7 @@ def point() -> Path:
 @pytest.mark.postgres(*MAJORS)
 def test_all_is_well_for_a_superuser_and_for_the_owner(stage: Stage) -> None:
     for user in ("postgres", stage.owner):
-        outcome = stage.check("--attest", "rehearsal=Ann", "--attest", "the team is told=Bo", user=user)
+        outcome = stage.check("--attest", "rehearsal=Ann", "--attest", "the team is informed=Bo", user=user)
         assert outcome.status == 0
         found = outcome.document
         assert [each["name"] for each in found["checklist"]["items"]] == NAMES
@@ -56,7 +56,7 @@ def test_all_is_well_for_a_superuser_and_for_the_owner(stage: Stage) -> None:
         assert (found["point"]["known"], found["point"]["read"]) == (True, False)
     # Only what the owner can't see is left to people.
     assert found["checklist"]["verdict"] == "GO WITH WARNINGS"
-    superuser = stage.check("--attest", "rehearsal=Ann", "--attest", "the team is told=Bo")
+    superuser = stage.check("--attest", "rehearsal=Ann", "--attest", "the team is informed=Bo")
     assert superuser.document["checklist"]["verdict"] == "GO"
 
 

@@ -37,7 +37,7 @@ def test_files_of_one_dump(lastgood: Lastgood, server: EmbeddedServer, database:
     outcome = lastgood("restore", "data.sql", "schema.sql", "--into", into)
     assert outcome.status == 0, outcome.err
     assert outcome.out.startswith(
-        f'Done: "{into}" is data.sql + schema.sql, restored.\n'
+        f'Done: data.sql + schema.sql was restored into "{into}".\n'
         "  Proved: 3 of 3 tables with 7 rows equal the restore point in every row.\n"
     )
     assert contacts(server, into) == 3

@@ -235,10 +235,10 @@ class PgBouncerPage(Stage):
 
     def after(self, command: Command, outcome: Outcome) -> None:
         if "--dry-run" in command.text:
-            assert re.search(r'Held back +clients of "app" of PgBouncer', outcome.out), outcome.out
+            assert re.search(r'Clients paused +clients of "app" of PgBouncer', outcome.out), outcome.out
             assert "caution" not in outcome.out
         elif "--yes" in command.text:
-            told = r'Held back +clients of PgBouncer \("app"\), for \d+ ms; no query failed'
+            told = r'Clients paused +clients of PgBouncer \("app"\), for \d+ ms; no query failed'
             assert re.search(told, outcome.out), outcome.out
             self.said.append(outcome.out)
 

@@ -126,5 +126,5 @@ def test_damage_that_only_a_whole_reading_finds(
     said = capsys.readouterr()
     assert status == 0, said.err
     assert "cloud_backup_20260115_093000.sql.gz failed verification" in said.err
-    assert f'"{stage.database}" is back at {stage.dump.name}' in said.out
+    assert f'"{stage.database}" was rolled back to {stage.dump.name}' in said.out
     assert stage.now().content == stage.before.content

@@ -48,7 +48,7 @@ def night(
         connection.execute("DELETE FROM public.deals")
         connection.execute("INSERT INTO public.contacts VALUES (4, 'Di', '2026-11-20')")
         connection.execute(sql.SQL("CREATE TABLE public.{} (id int)").format(sql.Identifier(HOSTILE)))
-    done = lastgood("rollback", "--yes", "--json", "--attest", "the team is told=Ann")
+    done = lastgood("rollback", "--yes", "--json", "--attest", "the team is informed=Ann")
     assert done.status == 0, done.out
     return str(done.document["run"])
 
@@ -70,7 +70,7 @@ def test_the_day_after(lastgood: Lastgood, server: EmbeddedServer, database: str
     (line,) = listed["runs"]
     assert (line["run"], line["kind"], line["live"], line["outcome"]) == (night, "rollback", database, "done")
     assert (line["by"], line["host"]) == (me, host)
-    assert lastgood("runs", "--kind", "undo").out == f'No runs: no journal in "{tmp_path}/state/runs" tells of one.\n'
+    assert lastgood("runs", "--kind", "undo").out == f'No runs in "{tmp_path}/state/runs".\n'
 
     # The report, for people.
     report = lastgood("report")
@@ -79,12 +79,12 @@ def test_the_day_after(lastgood: Lastgood, server: EmbeddedServer, database: str
         report.out,
         f"Rollback {night}: done\n",
         f'The rollback is done: "{database}" is the restored database',
-        f"Who            {me} on {host} from 203.0.113.7\n",
-        "Command        lastgood rollback --yes --json --attest 'the team is told=Ann'\n",
+        f"Operator       {me} on {host} from 203.0.113.7\n",
+        "Command        lastgood rollback --yes --json --attest 'the team is informed=Ann'\n",
         "Clock          the server's",
         "\nPlan\n",
-        f"Kept as           {database}_old_",
-        "Checklist         GO WITH WARNINGS",
+        f"Kept as         {database}_old_",
+        "Checklist       GO WITH WARNINGS",
         "WARN Rehearsal and duration: ",
         "\nTimeline\n",
         "begin stop the application",
@@ -92,24 +92,23 @@ def test_the_day_after(lastgood: Lastgood, server: EmbeddedServer, database: str
         "done prove that it equals the restore point",
         "done switch the names (readers reconnect)",
         "END done",
-        "What the live database had, and the restore point has",
+        "Difference between the live database and the restore point",
         "public.<script>alert(1)</script>|`x`\\n# y ",
-        "not there",
+        "missing",
         "public.contacts ",
         "+2",
         "\nProof\n",
         "3 of 3 tables with 7 rows were equal to the restore point in every row before the switch.",
         "\nFigures\n",
         "Write outage",
-        "Ann attested the team is told",
+        "Ann attested the team is informed",
         "stopped with ***",
         "previous database",
         "emergency backup",
         "Checklist after",
         "The post-mortem is due: ",
         "[x] Writers can write",
-        "[ ] The data was validated since [validation]: lastgood validate was not run since (measured); run: lastgood "
-        "validate --full",
+        "[ ] The data was validated since [validation]: no validation since (measured); run: lastgood validate --full",
         "[x] The emergency backup exists",
         "[ ] A backup was made since",
         "[ ] Users were informed [users]: not attested yet",
@@ -127,7 +126,7 @@ def test_the_day_after(lastgood: Lastgood, server: EmbeddedServer, database: str
         "supabase_migrations.schema_migrations",
     ]
     assert {each["what"]: each["now"] for each in document["holdings"]} == dict.fromkeys(
-        ("previous database", "restored database", "restore point", "emergency backup", "journal"), "there"
+        ("previous database", "restored database", "restore point", "emergency backup", "journal"), "present"
     )
     assert document["plan"]["run"] == document["report"]["run"] == night
     assert document["clock"] == "server" and abs(document["skew"]) < 5
@@ -157,7 +156,7 @@ def test_the_day_after(lastgood: Lastgood, server: EmbeddedServer, database: str
         f"Rollback {night}: done\n",
         "[x] The data was validated since [validation]: GO (quick)",
         "[x] A backup was made since",
-        "[x] Users were informed [users]: mail (answered by Ann, ",
+        "[x] Users were informed [users]: mail (attested by Ann, ",
         "[x] customer support is informed",
         "[ ] The post-mortem was written",
     )
@@ -173,17 +172,17 @@ def test_the_day_after(lastgood: Lastgood, server: EmbeddedServer, database: str
         "# Post-mortem: rollback of ",
         "| Due | ",
         "## Summary",
-        f"{me} on {host} from 203.0.113.7 began to put the database",
+        f"{me} on {host} from 203.0.113.7 began the rollback of the database",
         "TO BE FILLED",
         "## Impact",
-        "| Writes waited | ",
-        "| Gone back by | ",
-        "| Written after the restore point, and not in it | 1 row in 1 table",
+        "| Write outage | ",
+        "| Rolled back by | ",
+        "| Rows written after the restore point | 1 row in 1 table",
         "## Timeline",
         "## What happened",
         "## Root cause",
         "## What went well",
-        "- Every one of 3 tables was compared before the switch.",
+        "- 3 tables were compared before the switch.",
         "## Actions",
         "## Checklist after",
         "- [x] Users were informed",
@@ -210,8 +209,8 @@ def test_the_day_after(lastgood: Lastgood, server: EmbeddedServer, database: str
     report = lastgood("report", night)
     told(
         report.out,
-        f"Rollback {night}: done, and undone since\n",
-        f'The rollback was done, and undone since: "{database}" is again what it was before.\n',
+        f"Rollback {night}: done, later undone\n",
+        f'The rollback was completed and later undone: "{database}" is again the database from before.\n',
         f"It was undone by {me} on {host}, ",
         f"by run {undo['run']}.",
     )
@@ -228,9 +227,9 @@ def test_the_day_after(lastgood: Lastgood, server: EmbeddedServer, database: str
         elsewhere.out,
         f"Undo {undo['run']}: switched, according to the server\n",
         f"Undoes    {night}\n",
-        f"Who       {me} on {host}\n",
-        "What is not known",
-        f'this machine has no journal of it: timeline, loss, proof and messages are in that of "{host}"',
+        f"Operator  {me} on {host}\n",
+        "Unknown",
+        f'no journal on this machine: timeline, loss, proof and messages are in the journal on "{host}"',
     )
     unknown = lastgood("report", "20200101-000000-00000000")
     assert (unknown.status, unknown.out) == (3, "")
@@ -262,19 +261,19 @@ def test_a_failed_run_says_why_and_who_took_it_back(
     told(
         report.out,
         f"Rollback {journal.run}: failed, the database is as it was\n",
-        "Why it ended this way\n",
+        "Cause\n",
         'cannot stop the application: hook "stop" exited with status 1: no such service; token ***',
-        "State then",
+        "State at that time",
         "Exit status",
         "FAILED stop the application: ",
-        "UNDONE taken back: stop the application",
+        "UNDONE stop the application",
         "END failed: cannot stop the application",
     )
     assert "Checklist after" not in report.out
     refused = lastgood("report", journal.run, "--done", "users", "--by", "Ann")
     assert (refused.status, refused.err.partition("\n")[0]) == (
         3,
-        f'error: cannot write into the record of run "{journal.run}": it has no checklist after',
+        f'error: cannot write into the record of run "{journal.run}": the run has no checklist',
     )
     explained = lastgood("explain", journal.run)
     assert "It failed and was walked back" in explained.out
@@ -308,7 +307,7 @@ def test_what_two_machines_did(
     told(
         begun,
         f"Rollback {journal.run}: switched, not finished\n",
-        "The journal here ends before the switch, and the server shows that it took place: "
+        "The journal ends before the switch, but the server shows that it took place: "
         f'"{database}" is the restored database, and the previous one is kept as "{database}_old_',
         f"{caller.user()} on {caller.host()} continued it.\n",
         f"lastgood undo {journal.run}",

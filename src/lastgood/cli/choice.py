@@ -72,7 +72,7 @@ def answers(
         if not item or not name:
             raise UsageError(
                 f'cannot read --attest "{each}": it is not ITEM=NAME',
-                hint='For example: --attest "the team is told=Ann"',
+                hint='For example: --attest "the team is informed=Ann"',
                 state=config.NOTHING_LOOKED_AT,
             )
         words.append(Attestation(item=item, name=name, at=now))

@@ -238,8 +238,8 @@ class TestRuns:
         outcome = lastgood("explain")
         assert outcome.status == 0
         assert outcome.out.startswith(
-            f'Undo {undone["run"]}: done\nThe undo is done: "{database}" is what it was before the rollback, and the '
-            f'database that it replaced is kept as "{undone["kept"]}".\n    lastgood status\n'
+            f'Undo {undone["run"]}: done\nThe undo is done: "{database}" is again the database from before the '
+            f'rollback, and the database that it replaced is kept as "{undone["kept"]}".\n    lastgood status\n'
         )
 
     @pytest.mark.parametrize(

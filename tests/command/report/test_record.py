@@ -36,7 +36,7 @@ def test_times_are_the_servers_and_each_hand_has_a_clock_of_its_own(tmp_path: Pa
     found = told(tmp_path)
     assert (found.clock, found.skew) == ("server", 60.0)
     assert [(each.at - BEGAN).total_seconds() for each in found.timeline] == [60.0, 61.0, 0.0, 1.0]
-    assert [(each.did, each.person) for each in found.people] == [
+    assert [(each.action, each.person) for each in found.people] == [
         ("began", "ann on db1 from 203.0.113.7"),
         ("resumed", "bo (as root) on db2 from 203.0.113.7"),
     ]
@@ -58,12 +58,12 @@ def test_a_journal_of_an_earlier_version_is_read(tmp_path: Path) -> None:
         ("who", "began"),
         ("stage", "build the restored database next to the live one"),
         ("failed", "cannot build: disk full"),
-        ("undone", "taken back: build the restored database next to the live one"),
+        ("undone", "build the restored database next to the live one"),
     ]
     assert found.reason == "cannot build: disk full"
     assert found.remarks == (
-        "unknown who began it: an earlier version of lastgood, or another machine, did",
-        "the server's clock was not compared: times are those of the machine that ran it",
+        "unknown operator: an earlier version of lastgood or another machine began the run",
+        "unknown clock skew: times are those of the machine that executed the run",
     )
     (line,) = report.runs(tmp_path).runs
     assert (line.run, line.kind, line.by, line.live, line.outcome, line.seconds) == (
@@ -216,8 +216,8 @@ def test_the_checklist_after_and_when_it_is_due(tmp_path: Path) -> None:
     assert path.read_bytes().startswith(before)  # what was written stays as it was
     found = told(tmp_path)
     assert found.after is not None and not found.after.overdue
-    answered = [(each.item, each.known, each.text) for each in found.after.items if each.done]
-    assert answered == [(name, "answered by Ann", "in the wiki") for name in ("users", "post_mortem")]
+    answered = [(each.item, each.source, each.text) for each in found.after.items if each.done]
+    assert answered == [(name, "attested by Ann", "in the wiki") for name in ("users", "post_mortem")]
     assert incidents.open_ones(tmp_path, "crm") == ()
     (incident,) = incidents.all_of(tmp_path, "crm")
     assert (incident.point, incident.kept) == ("/srv/backups/crm.sql", "crm_old_9f3c1a70")
@@ -269,7 +269,7 @@ def test_an_answer_needs_the_journal(tmp_path: Path) -> None:
     with pytest.raises(Refused) as raised:
         told(tmp_path)
     assert raised.value.message == (
-        f'cannot report on run "{RUN}": this machine has no journal of it, and it was not asked'
+        f'cannot report on run "{RUN}": this machine has no journal of it, and the server was not queried'
     )
 
 
@@ -278,7 +278,7 @@ def test_a_journal_that_makes_no_sense_is_told_as_that(tmp_path: Path) -> None:
     path.write_text(path.read_text() + '{"at": "2026-11-23T10:00:00+00:00", "event": "ended", "status": []}\n')
     with pytest.raises(Refused) as raised:
         told(tmp_path)
-    assert raised.value.message == f'cannot read the record "{path}": it is damaged'
+    assert raised.value.message == f'cannot read the record "{path}": the journal is damaged'
 
 
 def test_an_undo_is_found_by_what_it_undoes(tmp_path: Path) -> None:
@@ -294,6 +294,6 @@ def test_an_undo_is_found_by_what_it_undoes(tmp_path: Path) -> None:
     found = told(tmp_path)
     (by,) = found.undone_by
     assert (by.run, by.by, (by.at - BEGAN).total_seconds()) == (plan["run"], "bo", 7.0)
-    assert found.state == 'The rollback was done, and undone since: "crm" is again what it was before.'
+    assert found.state == 'The rollback was completed and later undone: "crm" is again the database from before.'
     assert [(each.kind, each.undone_by) for each in report.runs(tmp_path).runs] == [("undo", ""), ("rollback", by.run)]
     assert [each.undone_by for each in report.runs(tmp_path, "rollback").runs] == [by.run]

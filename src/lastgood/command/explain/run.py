@@ -211,7 +211,7 @@ def _state(outcome: str, kind: str, run: str, live: str, kept: str) -> tuple[str
         )
     if outcome == "done" and kind == "undo":
         return (
-            f'The undo is done: "{live}" is what it was before the rollback, and the database that it '
+            f'The undo is done: "{live}" is again the database from before the rollback, and the database that it '
             f'replaced is kept as "{kept}".',
             ("lastgood status", f"lastgood undo {run}   # undoes the undo"),
         )

@@ -135,7 +135,7 @@ class Swap:
             ) from error
         except OutcomeUnknown as error:
             raise Stopped(
-                "cannot tell whether the switch took place: the connection was lost during the commit",
+                "cannot verify the switch: the connection was lost during the commit",
                 hint=f"When the server answers again, run: lastgood resume {plan.run}",
                 state="The live database is either as it was or fully switched; never in between.",
             ) from error
