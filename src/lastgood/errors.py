@@ -116,7 +116,7 @@ class ChecksFailedAfterSwap(LastgoodError):
 
 
 class TakenBack(LastgoodError):
-    """A deployment failed, and the live database was put back to the restore point that was made before it."""
+    """A deployment failed, and the live database was rolled back to the restore point from before it."""
 
     code = "taken_back"
     exit_status = 6
@@ -150,7 +150,7 @@ class ChecksFailed(Stopped):
 
 
 class NotTakenBack(Stopped):
-    """A deployment failed and could not be taken back: the live database is as the migration left it;
+    """A deployment failed and could not be rolled back: the live database is as the migration left it;
     `lastgood recover` goes on from there."""
 
     code = "not_taken_back"

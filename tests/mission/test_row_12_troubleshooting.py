@@ -299,7 +299,7 @@ def test_an_error_that_nobody_knows(lastgood: Lastgood, tmp_path: Path) -> None:
     assert (outcome.status, outcome.err) == (3, "")
     assert outcome.out == (
         "  the flux capacitor is out of phase\n"
-        "  Not known\n"
+        "  Unknown error\n"
         "  Cause     lastgood does not know this error.\n"
         "  Data      Unknown. At least this command had no effect.\n"
         "  lastgood  It stops at such an error, and leaves the live database as it was.\n"

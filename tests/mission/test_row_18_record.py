@@ -276,7 +276,7 @@ def test_a_failed_run_says_why_and_who_took_it_back(
         f'error: cannot write into the record of run "{journal.run}": the run has no checklist',
     )
     explained = lastgood("explain", journal.run)
-    assert "It failed and was walked back" in explained.out
+    assert "The rollback failed and was walked back" in explained.out
     assert re.search(SECRET, report.out + explained.out + journal.path.read_text()) is None
 
 

@@ -267,7 +267,7 @@ MEANINGS: dict[int, str] = {
     errors.Refused.exit_status: "refused before anything changed: a check failed, or not confirmed",
     errors.BadPoint.exit_status: "the restore point is missing, incomplete, corrupt or unsafe",
     errors.Failed.exit_status: "failed; the live database is as it was, and open",
-    errors.ChecksFailedAfterSwap.exit_status: "a swap or a deployment failed its checks, and was taken back",
+    errors.ChecksFailedAfterSwap.exit_status: "a switch or a deployment failed its checks, and was undone",
     errors.Stopped.exit_status: "stopped in between: `lastgood status` shows how to continue",
     errors.Interrupted.exit_status: "interrupted by the user, walked back",
 }

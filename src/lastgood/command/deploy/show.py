@@ -43,7 +43,7 @@ def _compared(report: DeployReport) -> str:
         return "; its data was not checked"
     if report.worse:
         return f"; {units.counted(len(report.worse), 'warning is', 'warnings are')} worse than before"
-    return ", and no worse than before"
+    return ", and no check is worse than before"
 
 
 def show_failed(screen: Screen, report: DeployReport) -> None:
