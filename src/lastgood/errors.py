@@ -78,25 +78,26 @@ class BadPoint(LastgoodError):
 
 
 class Incomplete(BadPoint):
-    """The restore point ends before its end: cut off, or its maker was killed."""
+    """The restore point is truncated, or pg_dump was interrupted."""
 
     code = "incomplete_point"
 
 
 class Corrupt(BadPoint):
-    """The restore point's bytes are not what was written: damaged, or not a dump at all."""
+    """The restore point is damaged, or not a dump."""
 
     code = "corrupt_point"
 
 
 class Unsafe(BadPoint):
-    """The restore point asks for something that a restore must never do."""
+    """The restore point contains a command that a restore must never execute."""
 
     code = "unsafe_point"
 
 
 class Foreign(BadPoint):
-    """The file is not pg_dump's alone: another program's export, or one with commands that pg_dump never writes."""
+    """The file was not written by pg_dump alone: an export of another program, or with commands that pg_dump never
+    writes."""
 
     code = "foreign_point"
 
@@ -123,14 +124,14 @@ class TakenBack(LastgoodError):
 
 
 class Stopped(LastgoodError):
-    """Stopped in between: `lastgood resume` or `lastgood abort` goes on from here."""
+    """Stopped half-way: `lastgood resume` or `lastgood abort` continues."""
 
     code = "stopped"
     exit_status = 7
 
 
 class Blocked(LastgoodError):
-    """A database could not be removed in time: the server waited for another session. What is left is marked;
+    """A database could not be removed in time, because the server waited for another session. The database is marked;
     `lastgood abort` or `lastgood prune` removes it."""
 
     code = "blocked"
@@ -138,8 +139,8 @@ class Blocked(LastgoodError):
 
 
 class ChecksFailed(Stopped):
-    """The restored database is in service, and the application's checks failed: `lastgood undo RUN` goes back,
-    `lastgood resume RUN` runs them again."""
+    """The restored database is in service, but the application's checks failed: `lastgood undo RUN` goes back,
+    `lastgood resume RUN` runs the checks again."""
 
     code = "checks_failed"
 
@@ -151,13 +152,13 @@ class ChecksFailed(Stopped):
 
 class NotTakenBack(Stopped):
     """A deployment failed and could not be rolled back: the live database is as the migration left it;
-    `lastgood recover` goes on from there."""
+    `lastgood recover` continues from there."""
 
     code = "not_taken_back"
 
 
 class NotStarted(Stopped):
-    """The application was stopped and could not be started again: `lastgood maintenance off` tries it once more."""
+    """The application was stopped and could not be started again: `lastgood maintenance off` tries again."""
 
     code = "not_started"
 
@@ -170,13 +171,13 @@ class Interrupted(LastgoodError):
 
 
 def untouched(live: str, *, is_open: bool) -> str:
-    """The state of a live database that we did not change. ``is_open``: the server has just shown that it is."""
+    """Return the state line of an unchanged live database. ``is_open``: verified on the server."""
     return f'"{live}" was not touched' + (" and is open." if is_open else ".")
 
 
 @contextmanager
 def looked_at(live: str, *, is_open: bool) -> Iterator[None]:
-    """After a look at the live database: errors that claim nothing of it get its state."""
+    """Add the verified state of the live database to errors without one, for the length of a ``with`` block."""
     try:
         yield
     except LastgoodError as error:
@@ -186,5 +187,5 @@ def looked_at(live: str, *, is_open: bool) -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, without the lines that a server or a program adds; its kind where it says nothing."""
+    """Return the first line of an error's message, or its type if the message is empty."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

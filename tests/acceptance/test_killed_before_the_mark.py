@@ -49,7 +49,7 @@ def test_status_shows_it_and_prune_removes_it_when_it_is_named(server: EmbeddedS
     (shown,) = status.read(target).leftovers
     assert (shown.name, shown.command) == (name, f"lastgood prune {name}")
     stays = prune.plan(target, request_of.store, prune.Wish(keep=0))
-    assert [(each.goes, each.why) for each in stays.candidates if each.kind == "leftover"] == [
+    assert [(each.remove, each.why) for each in stays.candidates if each.kind == "leftover"] == [
         (False, "not marked by the run that created it; name it to remove it")
     ]
     with server.target("postgres").connect() as other:

@@ -360,13 +360,13 @@ def test_prune_keeps_the_last_undo_and_the_last_valid_point(stage: Stage) -> Non
     second = stage.rollback()
     target, store = stage.request.target, stage.request.store
     plan = prune.plan(target, store, prune.Wish(older_than=timedelta(0)), post_mortem_within=0)
-    stays = {each.name: each.why for each in plan.candidates if not each.goes}
-    goes = [each.name for each in plan.going]
+    stays = {each.name: each.why for each in plan.candidates if not each.remove}
+    removed = [each.name for each in plan.going]
     assert stays[second.kept] == "the undo of the last run; name it to remove it"
-    assert first.kept in goes
+    assert first.kept in removed
     assert stays["good.sql"] == f"run {second.run} restored it and can be undone"
     done = prune.run(target, plan)
-    assert done["removed"] == goes
+    assert done["removed"] == removed
     assert first.kept not in stage.names()
     assert second.kept in stage.names()
     named = prune.plan(target, store, prune.Wish(named=(second.kept,)))
@@ -384,7 +384,7 @@ def test_prune_leaves_what_belongs_to_another_database(stage: Stage, new_databas
     plan = prune.plan(target, store, prune.Wish(keep=0), post_mortem_within=0)
     assert neighbour.path.name not in {each.name for each in plan.candidates}
     # An emergency backup is no restore point to go back to: it does not count as the last valid one.
-    stays = {each.name for each in plan.candidates if not each.goes and each.kind == "restore point"}
+    stays = {each.name for each in plan.candidates if not each.remove and each.kind == "restore point"}
     assert stays == {"good.sql"}
 
 

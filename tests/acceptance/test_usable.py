@@ -225,7 +225,7 @@ def test_pruning_needs_nothing_of_it(stage: Stage) -> None:
             )
         ),
     )
-    assert [(each.name, each.goes) for each in plan.candidates if each.name == kept.name] == [(kept.name, True)]
+    assert [(each.name, each.remove) for each in plan.candidates if each.name == kept.name] == [(kept.name, True)]
     prune.run(target, plan)
     rollback.resume(replace(stage.request, run=None))
     assert stage.missing() == (set(), set())

@@ -302,7 +302,7 @@ def test_resume_and_abort_with_nothing_unfinished(lastgood: Lastgood, database: 
         assert outcome.err == (
             f'error: cannot resume or abort: no run of "{database}" is unfinished\n'
             "state: Nothing was changed.\n"
-            "next:  There is nothing to do. Look at lastgood status.\n"
+            "next:  No action needed. To show the current state: lastgood status\n"
         )
 
 

@@ -304,5 +304,5 @@ def test_a_length_that_is_none(lastgood: Lastgood, database: str) -> None:
         2,
         'error: cannot use --watch "a while": write a duration like 30s, 5min or 24h\n'
         "state: Nothing was looked at or changed.\n"
-        "next:  Run it again with such a length, or without --watch.\n",
+        "next:  Run the command again with a valid duration, or without --watch.\n",
     )

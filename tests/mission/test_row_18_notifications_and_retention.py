@@ -155,7 +155,7 @@ def aged(point: str, days: int) -> str:
 
 def reasons(document: dict[str, Any]) -> dict[str, str]:
     """Of what stays, why; of what goes, that it goes."""
-    return {each["name"]: "goes" if each["goes"] else each["why"] for each in document["candidates"]}
+    return {each["name"]: "remove" if each["remove"] else each["why"] for each in document["candidates"]}
 
 
 def test_retention_removes_what_nobody_needs_and_nothing_else(
@@ -184,17 +184,17 @@ def test_retention_removes_what_nobody_needs_and_nothing_else(
     assert found.pop(newest_emergency).startswith("the newest, daily ")
     assert found.pop(other_emergency) in ("the oldest, while daily has room", post_mortem(other_run))
     assert found == {
-        first["kept"]: "goes",
+        first["kept"]: "remove",
         second["kept"]: "the newest",
         newest: f"the newest, daily {today}",
         days[1]: f"daily {today - timedelta(days=1)}",
         days[2]: f"daily {today - timedelta(days=2)}",
-        days[3]: "goes",
-        days[4]: "goes",
+        days[3]: "remove",
+        days[4]: "remove",
         days[5]: post_mortem(first["run"]),
         days[6]: f"run {second['run']} restored it and can be undone",
         days[7]: "pinned by root: the audit of Q3" if os.getuid() == 0 else found[days[7]],
-        days[8]: "goes",
+        days[8]: "remove",
         "from_elsewhere.sql": "not made by lastgood: remove it by name, or set foreign = true in [retention]",
     }
     text = lastgood("prune", "--dry-run").out

@@ -342,7 +342,7 @@ def _late(pause: Pause, seconds: float) -> str:
 
 
 def let_go(config: PgBouncer, live: Target, connection: Connection, emit: Emit) -> tuple[str, ...]:
-    """Resumes what is paused of the databases that lead to ``live``: for a run that stopped in between, and nobody
+    """Resumes what is paused of the databases that lead to ``live``: for a run that stopped half-way, and nobody
     else at work. Returns their names."""
     resumed = []
     for state in consoles(config, live, connection) if config.admin else ():

@@ -74,7 +74,7 @@ def test_slower_is_what_the_size_does_not_explain(
 ) -> None:
     found = compared(phases(rollback=now, rollback__build=now / 2), size, [drilled_before])
     assert found is not None
-    assert (found.slower, found.said, found.median) == (slower, said, 10.0)
+    assert (found.slower, found.summary, found.median) == (slower, said, 10.0)
     assert [(each.name, each.ratio) for each in found.phases] == [("rollback", round(now / 10, 2))]
 
 

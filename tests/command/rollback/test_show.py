@@ -330,7 +330,7 @@ def test_what_a_killed_run_left_is_shown_with_the_way_to_remove_it(shown: tuple[
 
 def test_a_leftover_has_no_date(shown: tuple[Screen, io.StringIO]) -> None:
     screen, stream = shown
-    left = Candidate(kind="leftover", name="crm_shadow_1", oid=9, made_at=None, bytes=8 << 20, goes=True, why="named")
+    left = Candidate(kind="leftover", name="crm_shadow_1", oid=9, made_at=None, bytes=8 << 20, remove=True, why="named")
     prune.show(screen, PrunePlan(live="crm", candidates=(left,)))
     assert stream.getvalue() == (
         "Would remove 1 item (8.0 MB) permanently:\n"
@@ -397,8 +397,8 @@ def test_facts_of_an_empty_database(shown: tuple[Screen, io.StringIO]) -> None:
 def test_a_prune_shows_what_goes_first(shown: tuple[Screen, io.StringIO]) -> None:
     screen, stream = shown
 
-    def candidate(name: str, goes: bool, why: str) -> Candidate:
-        return Candidate(kind="restore point", name=name, made_at=WHEN, bytes=1 << 20, goes=goes, why=why)
+    def candidate(name: str, remove: bool, why: str) -> Candidate:
+        return Candidate(kind="restore point", name=name, made_at=WHEN, bytes=1 << 20, remove=remove, why=why)
 
     found = (candidate("new.sql", False, "among the 1 newest"), candidate("old.sql", True, "beyond the 1 newest"))
     prune.show(screen, PrunePlan(live="crm", candidates=found))

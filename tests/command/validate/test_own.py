@@ -18,13 +18,13 @@ def contacts(stage: Stage) -> None:
 def asked(stage: Stage, query: str, **rule: object) -> tuple[str, str, float | None]:
     """A rule's outcome, what is said of it, and the percent of good rows."""
     found = stage.rule("own", rules=[{"name": "mine", "query": query, **rule}])
-    return found.outcome, found.said, found.percent
+    return found.outcome, found.message, found.percent
 
 
 def test_rows_are_violations(stage: Stage) -> None:
     rules = [{"name": "mine", "query": "SELECT id, email, seen FROM contacts WHERE email IS NULL ORDER BY id;"}]
     found = stage.rule("mine", rules=rules)
-    assert (found.outcome, found.violations, found.said) == ("FAIL", 10, "10 rows found, none expected")
+    assert (found.outcome, found.violations, found.message) == ("FAIL", 10, "10 rows found, none expected")
     assert found.samples == tuple(f"id={number}, email=NULL, seen=infinity" for number in (10, 20, 30, 40, 50))
     assert asked(stage, "SELECT FROM contacts WHERE id < 0 -- none") == ("PASS", "", 100.0)
     assert asked(stage, "SELECT FROM contacts WHERE id < 3", severity="warning")[0] == "WARN"
@@ -111,6 +111,6 @@ def test_a_rule_that_cannot_be_tried_fails_alone(stage: Stage, query: str, rule:
     ]
     verdict = stage.verdict("quick", "own", rules=rules)
     mine, other = verdict.rules
-    assert (mine.outcome, mine.said, mine.percent) == ("FAIL", f"cannot evaluate the rule: {said}", 0.0)
+    assert (mine.outcome, mine.message, mine.percent) == ("FAIL", f"cannot evaluate the rule: {said}", 0.0)
     assert mine.hint == 'Fix the query of rule "mine" in lastgood.toml.'
     assert (other.outcome, verdict.blockers) == ("PASS", ("mine", "quality"))

@@ -61,7 +61,7 @@ def _worse(screen: Screen, worse: tuple[Worse, ...]) -> None:
         return
     screen.heading("Worse than before the migration")
     for each in worse:
-        screen.say(f"{each.outcome}  {each.name}: {each.said}", first="  ", indent=8)
+        screen.say(f"{each.outcome}  {each.name}: {each.message}", first="  ", indent=8)
         for sample in each.samples:
             screen.say(sample, first="        ", indent=8)
 

@@ -48,7 +48,7 @@ def compared(phases: Sequence[DrillPhase], bytes_now: int, before: Sequence[Evid
         median=round(median(each for each in earlier if each is not None), 3),
         bytes_ratio=round(size, 2) if size is not None else None,
         slower=slower,
-        said=_comparison(then[_COMPARED], now[_COMPARED], ratio, slower, size),
+        summary=_comparison(then[_COMPARED], now[_COMPARED], ratio, slower, size),
         phases=tuple(
             Change(name=name, before=then[name], now=seconds, ratio=round(seconds / max(then[name], 0.001), 2))
             for name, seconds in now.items()

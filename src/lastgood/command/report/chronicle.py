@@ -19,7 +19,7 @@ _ENDED = {
     "aborted": "aborted: what it had created was removed",
     "undone": "the switch was undone",
     "failed": "failed",
-    "stopped": "stopped in between",
+    "stopped": "stopped half-way",
     "interrupted": "interrupted by the user, walked back",
 }
 # Entries of steps, shown only where the journal has no stage entry for them.

@@ -102,7 +102,7 @@ class Build:
                 if mark.run != run.plan.run or mark.role != "shadow":
                     raise Refused(
                         f'cannot build "{found.name}": a database of that name exists and belongs to another run',
-                        hint="Look at lastgood status.",
+                        hint="To show the current state: lastgood status",
                     )
                 database.drop(run.maintenance, found.name, found.oid)
 

@@ -51,7 +51,7 @@ class Reopen:
         if found == run.plan.live_oid or (switched is not None and switched.oid != found):
             raise Stopped(
                 f'cannot confirm the switch: "{run.plan.live}" is not the database that was restored',
-                hint="Look at lastgood status, then run lastgood undo if the data is not what you expect.",
+                hint="Run lastgood status, then lastgood undo if the data is not what you expect.",
                 state=f'The name "{run.plan.live}" was switched; the previous database is kept as "{run.plan.kept}".',
             )
         return Reopened(oid=found, fence=fence, detail=f'"{run.plan.live}" answers')

@@ -131,7 +131,7 @@ class Swap:
         except NamesChanged as error:
             raise Failed(
                 f"cannot switch: the databases' names changed during the run ({error})",
-                hint="Look at lastgood status: another session renamed or replaced a database.",
+                hint="Another session renamed or replaced a database. To show the current state: lastgood status",
             ) from error
         except OutcomeUnknown as error:
             raise Stopped(

@@ -1,4 +1,4 @@
-"""What a command tells, and what it keeps to itself; and that telling harms nothing."""
+"""The notifications of a command, what they leave out, and that their failures do not affect it."""
 
 from __future__ import annotations
 
@@ -68,19 +68,19 @@ def test_who_sits_at_it_is_not_told_and_who_does_not_is(sent: Sent) -> None:
         (True, BadPoint("cannot find it"), ["crm on db.example.org: rollback failed, the restore point is unusable"]),
     ):
         sent.titles.clear()
-        with pytest.raises(type(error)), found.telling("rollback", TARGET, unattended=unattended):
+        with pytest.raises(type(error)), found.notifying("rollback", TARGET, unattended=unattended):
             raise error
         assert sent.titles == told
     sent.titles.clear()
-    with pytest.raises(Failed), found.telling("rollback", TARGET) as telling:
-        emit = telling.on_work(silent, "run-1", STORY)
+    with pytest.raises(Failed), found.notifying("rollback", TARGET) as notifier:
+        emit = notifier.on_work(silent, "run-1", STORY)
         assert sent.titles == []
         emit(StageStarted("build", "build"))
         emit(StageStarted("prove", "prove"))
         assert sent.titles == ["crm on db.example.org: started"]
         assert sent.will_be == "crm on db.example.org: rollback terminated, lastgood was killed"
         broken = Failed("cannot go on")
-        telling.failed(broken)
+        notifier.failed(broken)
         raise broken
     assert sent.titles[1:] == ["crm on db.example.org: rollback failed, nothing switched"], "once"
     assert sent.will_be is None
@@ -94,9 +94,9 @@ def test_what_goes_wrong_in_telling_harms_nothing(sent: Sent, tmp_path: Path) ->
     def defect() -> Story:
         raise ZeroDivisionError
 
-    with found.telling("rollback", TARGET) as telling:
-        telling.began("run-1", defect)
-        telling.ended(STORY)
+    with found.notifying("rollback", TARGET) as notifier:
+        notifier.began("run-1", defect)
+        notifier.ended(STORY)
     said: list[Event] = []
     found.over(said.append, tmp_path)
     missing = (
@@ -125,8 +125,8 @@ def test_the_command_is_told_without_secrets_and_a_migration_without_its_argumen
         ),
         (("deploy", "--", "alembic"), "deploy -- alembic"),
     ):
-        with news(*words).telling("deploy", TARGET) as telling:
-            telling.began("run-1", STORY)
+        with news(*words).notifying("deploy", TARGET) as notifier:
+            notifier.began("run-1", STORY)
         assert sent.last is not None
         assert sent.last.text.endswith(f"Server: db.example.org\nCommand: lastgood {shown}\n")
 
@@ -136,7 +136,7 @@ def test_without_targets_nothing_is_made(sent: Sent) -> None:
         raise AssertionError("made")
 
     found = News(Notifications(), Scrubber(), ("rollback",))
-    with found.telling("rollback", TARGET) as telling:
-        telling.began("run-1", never)
-        telling.ended(never)
+    with found.notifying("rollback", TARGET) as notifier:
+        notifier.began("run-1", never)
+        notifier.ended(never)
     assert found.over(silent, Path()) == [] and sent.titles == []
