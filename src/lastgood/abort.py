@@ -84,7 +84,7 @@ def _aborting(request: Request, name: str, journal: Journal | None, emit: Emit, 
     are ignored, because the abort does not depend on it."""
     if journal is not None:
         with suppress(OSError):
-            recording.goes_on(journal, "aborting", skew=skew)
+            recording.continued(journal, "aborting", skew=skew)
         return journal
     if not run_names.is_run(name):
         return None  # only the end of its name is known
@@ -231,7 +231,7 @@ def undone(request: Request, emit: Emit) -> None:
         journal = Journal.find(request.state, run)
         if journal is not None:
             with suppress(OSError):
-                recording.goes_on(journal, "resumed", skew=clock.skew(maintenance), kind="rollback", live=live)
+                recording.continued(journal, "resumed", skew=clock.skew(maintenance), kind="rollback", live=live)
         state = f'"{live}" is again the database from before the run, and open.'
         _started_again(request, run, journal, None, emit, f"{state} The application is stopped.")
         recording.ended(journal, "undone", by=by[0].run)

@@ -75,7 +75,7 @@ def resume(request: Request, emit: Emit = silent) -> Report | FinishReport:
     journal: the shadow's mark names the restore point. After the swap, the restore point is not needed.
     """
     started = time.monotonic()
-    pause.let_go_before(request, emit)
+    pause.resume_clients_before(request, emit)
     abandon.undone(request, emit)
     left = finish.left(request)
     stopped = record.read(request.state, request.target)
@@ -93,7 +93,7 @@ def resume(request: Request, emit: Emit = silent) -> Report | FinishReport:
         if journal is None:
             emit(Note("this machine has no journal of the run; continuing from its marks on the server"))
             journal = Journal.create(request.state, plan.run)
-        recording.goes_on(
+        recording.continued(
             journal, "resumed", skew=prepared.skew, kind="rollback", live=plan.live, plan=plan.model_dump(mode="json")
         )
         with recording.recording(journal, emit) as emit:
@@ -132,8 +132,8 @@ def _drive(run: Run, goes_back: bool) -> Report:
     started = time.monotonic()
     try:
         run.helper = helper_session(run.server)
-        first = [run.told_to_go_on] if goes_back else []
-        with interrupts.calling(run.stop, mark=run.mark_interrupted, before=first, suspended=run.not_suspended):
+        first = [run.ignore_interrupt] if goes_back else []
+        with interrupts.calling(run.stop, mark=run.mark_interrupted, before=first, suspended=run.refuse_suspension):
             drive(run, steps.after_commit() if run.at_swap else steps.STAGES)
     except BaseException as error:
         # Where the error itself is raised, it must not become its own cause.
@@ -159,5 +159,5 @@ def take_back(request: Request, failed: ChecksFailed, emit: Emit = silent) -> Ch
 
 def abort(request: Request, emit: Emit = silent) -> dict[str, Any]:
     """Walk back a run that stopped before its swap. Raises Refused if it is active, or has switched."""
-    pause.let_go_before(request, emit)
+    pause.resume_clients_before(request, emit)
     return abandon.abort(request, emit)

@@ -236,7 +236,7 @@ def _switch_back(
         failed.state = NOT_REACHED
         raise failed from error
     work = time.monotonic() - started
-    waited = f"; {pause.said}" if pause is not None and pause.said else ""
+    waited = f"; {pause.summary}" if pause is not None and pause.summary else ""
     emit(StageDone("swap", exchanged.outage, f"{exchanged.outage * 1000:.0f} ms{waited}"))
     journal_error = _try_to_write(lambda: journal.done("swap", outage=exchanged.outage))
     started_application = (

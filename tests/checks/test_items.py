@@ -456,7 +456,7 @@ def test_a_rehearsal_is_remembered(stage: Stage) -> None:
     made = stage.lastgood("restore", point().name, "--into", f"{stage.live}_copy", "--json", *url).document
     outcome = stage.check()
     found = said(item(outcome, "rehearsal"), "PASS")
-    assert found[0][0].startswith(f"last restored beside the live database on {datetime.now(UTC):%Y-}")
+    assert found[0][0].startswith(f"last restored into another database on {datetime.now(UTC):%Y-}")
     assert found[0][0].endswith(f"(run {made['run']})")
     assert outcome.document["expected_seconds"] == pytest.approx(made["seconds"]["total"], abs=0.01)
     checked = datetime.fromisoformat(outcome.document["checked_at"])

@@ -92,7 +92,7 @@ def test_only_the_events_that_are_asked_for_are_read(journal: Journal) -> None:
 @pytest.mark.parametrize(
     ("read", "message"),
     [
-        (lambda entry: entry.status, '"status" is no text'),
+        (lambda entry: entry.status, '"status" is not text'),
         (lambda entry: entry.skew, '"skew" is no number'),
         (lambda entry: entry.plan, '"plan" is no object'),
     ],

@@ -182,7 +182,7 @@ def test_without_a_record_nothing_that_could_harm_is_done(tmp_path: Path) -> Non
     assert str(raised.value) == f'cannot begin the record "{tmp_path}/runs/{RUN}.jsonl": not a directory'
     shown = list[Event]()
     assert recording.attempt(tmp_path, RUN, "maintenance", shown.append) is None
-    assert shown == [Caution(f"there will be no record of this: {raised.value}")]
+    assert shown == [Caution(f"this run will not be recorded: {raised.value}")]
     assert recording.attempt(None, RUN, "maintenance", shown.append) is None
     recording.remember(tmp_path, "validate", status="done")  # it was only a look
     with recording.recording(None, silent) as emit:

@@ -66,7 +66,7 @@ def test_journals_are_for_their_owner_only(tmp_path: Path) -> None:
 def test_a_run_name_cannot_leave_the_folder(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError) as raised:
         Journal.find(tmp_path, name)
-    assert str(raised.value) == f'cannot look up run "{name}": that is not the name of a run'
+    assert str(raised.value) == f'cannot look up run "{name}": not the name of a run'
 
 
 def test_all_lists_the_newest_last(tmp_path: Path) -> None:

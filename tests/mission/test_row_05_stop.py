@@ -115,7 +115,7 @@ def test_with_a_fence_at_the_swap_it_is_stopped_as_late_as_can_be(
     plan = lastgood("rollback", "--dry-run", "--fence", "at-swap")
     steps = [line.strip() for line in plan.out.splitlines() if re.match(r"  +\d+  ", line)]
     assert [step.partition("  ")[2] for step in steps] == [
-        "Let writers continue until the switch: what they write until then stays in the kept database",
+        "Let writers continue until the switch: rows written until then are in the kept database",
         "Back up the live database as it is now: in parallel with the next step",
         "Build the restored database next to the live one: users do not notice",
         "Carry over owners, grants and settings: users do not notice",

@@ -120,7 +120,7 @@ def the_one(
     if len({each.run for each in wanted}) != 1:
         names = ", ".join(sorted({each.run for each in wanted}))
         raise Refused(
-            f'cannot tell which run of "{live}" is requested: unfinished runs are {names}',
+            f'cannot choose a run of "{live}": unfinished runs are {names}',
             hint=f"Name it: lastgood {verb} RUN.",
             state=NOT_REACHED,
         )

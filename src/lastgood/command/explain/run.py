@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from lastgood.command.explain.explained import Explained, explain
 from lastgood.errors import NOT_REACHED, Refused
-from lastgood.journal import SENSELESS, Journal
+from lastgood.journal import JOURNAL_ERRORS, Journal
 from lastgood.journal.reader import CAME, SWAP, Entry, Recorded, recorded
 from lastgood.models import Frozen
 from lastgood.run import steps
@@ -89,7 +89,7 @@ def explain_run(state: Path, name: str) -> RunStory:
         found = recorded(journal)
         if found is not None:
             return story_of(found)
-    except SENSELESS as error:
+    except JOURNAL_ERRORS as error:
         raise Refused(
             f'cannot explain run "{name}": its journal is damaged ({type(error).__name__})',
             hint=f'Inspect the file "{journal.path}". To show the current state: lastgood status',

@@ -42,7 +42,7 @@ class Course:
         self._empty: dict[str, None] = {}
 
     def done(self, each: Done) -> None:
-        """psql error that a command was done."""
+        """Record a command that psql reported as completed."""
         if each.tag in ("ROLLBACK", "BEGIN", "SET"):
             return
         if self._first is None:

@@ -17,7 +17,7 @@ from lastgood.command.report.document import After, Holding, ItemAfter
 from lastgood.command.report.holdings import Server
 from lastgood.config.tables import Record
 from lastgood.errors import NOT_REACHED, LastgoodError, Refused, UsageError
-from lastgood.journal import SENSELESS, Journal, caller, incidents, past_runs
+from lastgood.journal import JOURNAL_ERRORS, Journal, caller, incidents, past_runs
 from lastgood.journal.incidents import LOOKED_AT, POST_MORTEM, Incident
 from lastgood.journal.reader import entries
 from lastgood.text import units
@@ -188,7 +188,7 @@ def answer(state: Path, run: str, items: Sequence[str], person: str, note: str, 
         identity = {name: value for name, value in caller.identity().items() if name not in ("command", "folder")}
         for item in items:
             journal.write("answered", item=item, person=person.strip(), note=note, **identity)
-    except SENSELESS as error:
+    except JOURNAL_ERRORS as error:
         why = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise Refused(
             f'cannot write into the record "{journal.path}": {why.lower()}',
@@ -210,7 +210,7 @@ class Validation:
 def newest(state: Path, live: str, since: datetime) -> Validation | None:
     """Return the newest validation of ``live`` after ``since``. Those of single rules (``--only``) do not count."""
     for journal in islice(Journal.newest(state, "validate"), LOOKED_AT):
-        with suppress(*SENSELESS):
+        with suppress(*JOURNAL_ERRORS):
             found = next(entries(journal, "begun"), None)
             if found is not None and found.live == live and not found.fields["only"] and found.at > since:
                 return Validation(found.at, found.by, found.text("verdict"), found.text("mode"))

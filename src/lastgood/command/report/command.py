@@ -74,7 +74,7 @@ def report(
     settings = session.settings
     if run is not None and not run_names.is_run(run):
         raise UsageError(
-            f'cannot report on "{run}": that is not the name of a run',
+            f'cannot report on "{run}": not the name of a run',
             hint="List the runs with: lastgood runs",
             state=config.NOTHING_LOOKED_AT,
         )

@@ -16,7 +16,7 @@ from lastgood import status
 from lastgood.command.report.document import Holding, UndoneBy
 from lastgood.config.tables import PgBouncer
 from lastgood.errors import LastgoodError, first_line
-from lastgood.journal import SENSELESS, Journal
+from lastgood.journal import JOURNAL_ERRORS, Journal
 from lastgood.journal.reader import SWAP, recorded
 from lastgood.postgres import database
 from lastgood.postgres.database import Database
@@ -88,7 +88,7 @@ def undone_by(state: Path, run: str, seen: Server) -> Iterator[UndoneBy]:
     for journal in Journal.newest(state, "undo"):
         if journal.run <= run:
             break  # names begin with the time
-        with suppress(*SENSELESS):
+        with suppress(*JOURNAL_ERRORS):
             found = recorded(journal)
             if found is None or found.first.kind != "undo" or found.plan["undoes"] != run:
                 continue

@@ -9,7 +9,7 @@ from pathlib import Path
 from lastgood.command.explain.run import story_of, titles
 from lastgood.command.report.chronicle import Chronicle
 from lastgood.command.report.document import RunLine, Runs
-from lastgood.journal import SENSELESS, Journal
+from lastgood.journal import JOURNAL_ERRORS, Journal
 from lastgood.journal.reader import Entry, recorded
 
 # Listed only on request, because it may run every hour.
@@ -27,7 +27,7 @@ def runs(state: Path, kind: str | None = None, limit: int = 20) -> Runs:
         if kind is None and journal.kind == UNLISTED:
             continue
         line = None
-        with suppress(*SENSELESS):
+        with suppress(*JOURNAL_ERRORS):
             line = _line(journal)
         if line is None:
             continue

@@ -9,7 +9,7 @@ from lastgood.command.report.inquiry import Inquiry
 from lastgood.command.report.of_journal import of_journal
 from lastgood.command.report.of_marks import of_marks
 from lastgood.errors import NOT_REACHED, Refused
-from lastgood.journal import SENSELESS, Journal, incidents
+from lastgood.journal import JOURNAL_ERRORS, Journal, incidents
 from lastgood.journal.reader import recorded
 
 
@@ -30,7 +30,7 @@ def record_of(inquiry: Inquiry, run: str | None, seen: Server | None = None) -> 
     try:
         found = recorded(journal)
         return of_journal(inquiry, journal, found, seen) if found is not None else of_marks(inquiry, name)
-    except SENSELESS as error:
+    except JOURNAL_ERRORS as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else "the journal is damaged"
         raise Refused(
             f'cannot read the record "{journal.path}": {why.lower()}',

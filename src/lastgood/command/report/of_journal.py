@@ -19,7 +19,7 @@ from lastgood.command.report.chronicle import Chronicle
 from lastgood.command.report.document import Holding, Planned, Problem, RunRecord, UndoneBy
 from lastgood.command.report.holdings import Server, undone_by
 from lastgood.command.report.inquiry import Inquiry
-from lastgood.journal import SENSELESS, Journal, incidents
+from lastgood.journal import JOURNAL_ERRORS, Journal, incidents
 from lastgood.journal.reader import BUILD, EMERGENCY, WATCH, Recorded
 from lastgood.models import Frozen
 from lastgood.plan.plan import TableLoss
@@ -41,7 +41,7 @@ def of_journal(inquiry: Inquiry, journal: Journal, found: Recorded, seen: Server
         at = server_of if "server" in known else None
         seen = holdings.inspect(target, live, at, inquiry.tables.pgbouncer, inquiry.state)
     incident = None
-    with suppress(*SENSELESS):
+    with suppress(*JOURNAL_ERRORS):
         incident = incidents.read(journal)
     held = (
         *_held(seen, found, switched=switched),

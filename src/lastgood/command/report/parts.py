@@ -28,7 +28,7 @@ _OUTCOMES = {
     "unknown": "unknown",
 }
 _MARKS = {
-    "operators": "WHO",
+    "who": "WHO",
     "stage": "begin",
     "done": "done",
     "program": "program",
