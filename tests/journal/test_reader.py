@@ -93,8 +93,8 @@ def test_only_the_events_that_are_asked_for_are_read(journal: Journal) -> None:
     ("read", "message"),
     [
         (lambda entry: entry.status, '"status" is not text'),
-        (lambda entry: entry.skew, '"skew" is no number'),
-        (lambda entry: entry.plan, '"plan" is no object'),
+        (lambda entry: entry.skew, '"skew" is not a number'),
+        (lambda entry: entry.plan, '"plan" is not an object'),
     ],
 )
 def test_what_is_of_another_kind_than_it_should_be_makes_no_sense(
