@@ -2,7 +2,7 @@
 
 Message grammar: ``cannot <do what>: <why>``, lower case, no full stop, names in double quotes. The hint is a
 sentence with the next command to run. ``state`` is one sentence about the live database and claims only what was
-looked at: an error that never asked the server has none, or ``NOT_REACHED`` where its class means that nothing was
+verified: an error without a query of the server has none, or ``NOT_REACHED`` if its class implies that nothing was
 changed.
 """
 
@@ -17,18 +17,18 @@ UNKNOWN_STATE = "Run `lastgood status` to see in what state the live database is
 
 
 class LastgoodError(Exception):
-    """What every error of ours is. ``str(error)`` is the message alone, without hint and state.
+    """The base class of our errors. ``str(error)`` is the message, without hint and state.
 
     ``exit_status`` follows the table in docs/reference; 1 means a defect in lastgood.
     """
 
     code: ClassVar[str] = "defect"
     exit_status: ClassVar[int] = 1
-    # What every error of the class may claim without a look at the server.
+    # The state line of the class, valid without a query of the server.
     claim: ClassVar[str] = ""
-    # What the JSON document of the error has beside code, message, hint and state.
+    # Further fields of the error's JSON document.
     details: Mapping[str, Any] = {}
-    # Whether its message has several lines. What it names must be made ``visible`` before it is put into one.
+    # Whether the message may have several lines. Names in it must then be made ``visible``.
     lines: ClassVar[bool] = False
 
     def __init__(self, message: str, *, hint: str = "", state: str = "") -> None:
@@ -39,7 +39,7 @@ class LastgoodError(Exception):
 
 
 class UsageError(LastgoodError):
-    """Wrong usage or configuration: nothing was looked at yet."""
+    """Wrong usage or configuration: nothing was read yet."""
 
     code = "usage"
     exit_status = 2
@@ -57,7 +57,7 @@ class Refused(LastgoodError):
 class BadPoint(LastgoodError):
     """The restore point is missing, incomplete, corrupt or unsafe.
 
-    ``line`` (from 1) and ``offset`` (bytes from 0, of the decompressed text) say where, when known.
+    ``line`` (from 1) and ``offset`` (bytes from 0, of the decompressed text) give the place, if known.
     """
 
     code = "bad_point"

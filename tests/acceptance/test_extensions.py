@@ -83,7 +83,7 @@ def test_rows_of_an_extensions_tables_go_in_as_their_keys_need(
 
 
 @pytest.mark.parametrize("options", [("--exclude-table-data=built*",), ("--inserts",)])
-def test_an_extensions_table_that_is_empty_or_not_told_of(
+def test_an_extensions_table_that_is_empty_or_not_configured_for_dumps(
     stage: Stage, tmp_path: Path, options: tuple[str, ...]
 ) -> None:
     make(stage, "CREATE EXTENSION minibuilt", "DELETE FROM built_child", "DELETE FROM built")
@@ -197,7 +197,7 @@ def everything(stage: Stage, database: str) -> Everything:
     return found, rows
 
 
-def test_what_hangs_on_members_of_an_extension_is_told_and_comes_back(stage: Stage, tmp_path: Path) -> None:
+def test_dependents_of_extension_members_are_reported_and_restored(stage: Stage, tmp_path: Path) -> None:
     make(stage, *HUNG)
     said: list[Event] = []
     point = take(stage.request.target, stage.request.store, emit=said.append)
@@ -392,7 +392,7 @@ def test_of_what_can_not_be_looked_up_counts_what_was_written_later(stage: Stage
     assert stage.value("SELECT to_regclass('public.my_idx')::text") == "public.my_idx"
 
 
-def test_a_role_that_may_make_no_database_is_told_that_nothing_is_known(stage: Stage) -> None:
+def test_a_role_without_createdb_gets_an_unknown_result(stage: Stage) -> None:
     make(
         stage,
         "CREATE EXTENSION minitab",

@@ -88,7 +88,7 @@ def test_abort_removes_it(server: EmbeddedServer, request_of: Request, named: st
     assert [entry["event"] for entry in journal.replay()] == ["begun", "aborting", "ended"]
 
 
-def test_two_of_them_must_be_told_apart(server: EmbeddedServer, request_of: Request) -> None:
+def test_two_leftovers_must_be_named(server: EmbeddedServer, request_of: Request) -> None:
     names = [leave(server, request_of.target.dbname, number) for number in ("9f3c1a70", "00000001")]
     with pytest.raises(Refused):
         rollback.abort(request_of)

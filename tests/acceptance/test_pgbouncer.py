@@ -271,7 +271,7 @@ def test_interrupted_while_clients_are_held_back(scene: Scene) -> None:
     assert scene.ledger(scene.live) == {(1, 1)}
 
 
-def test_a_transaction_that_does_not_end_is_ended_by_the_switch_and_nobody_else_notices(scene: Scene) -> None:
+def test_the_switch_terminates_only_a_transaction_that_does_not_end(scene: Scene) -> None:
     scene.configure(pause_limit=1)
     with one_client(scene) as idle, one_client(scene) as other:
         idle.execute("SET application_name = 'the sleeper'")
@@ -346,7 +346,7 @@ def test_a_pgbouncer_that_does_not_answer_stops_nothing(scene: Scene) -> None:
     assert caution == (f"PgBouncer at {scene.pooler.folder}:6432 cannot pause clients: No such file or directory")
 
 
-def test_what_somebody_else_paused_stays_paused(scene: Scene) -> None:
+def test_a_database_paused_by_another_user_stays_paused(scene: Scene) -> None:
     scene.pooler.ask("PAUSE app")
     plan, _ = scene.run("rollback", "--dry-run")
     assert "pgbouncer_paused" in [finding["code"] for finding in plan["findings"]]

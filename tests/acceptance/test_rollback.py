@@ -124,7 +124,7 @@ def test_there_and_back_and_there_again(stage: Stage) -> None:
     assert back.seconds["total"] < 10
 
 
-def test_what_the_report_says_is_what_the_server_shows(stage: Stage) -> None:
+def test_the_report_matches_the_server(stage: Stage) -> None:
     report = stage.rollback()
     assert stage.names() == sorted([stage.live, report.kept])
     assert report.fence.kind == "table locks"

@@ -42,7 +42,7 @@ def test_the_plan_does_not_wait_for_a_migration_that_was_left_open(
         assert (lost.name, lost.written_since) == ("contacts", None)
 
 
-def test_a_backup_says_whom_it_waits_for(
+def test_a_backup_names_the_session_that_it_waits_for(
     server: EmbeddedServer, new_database: Callable[..., str], tmp_path: Path
 ) -> None:
     target = server.target(new_database("crm"))

@@ -167,7 +167,7 @@ def test_an_old_restore_point(stage: Stage) -> None:
     ]
 
 
-def test_a_restore_point_of_the_future_is_not_said_to_be_old(stage: Stage) -> None:
+def test_a_restore_point_from_the_future_is_not_reported_as_old(stage: Stage) -> None:
     then = datetime.now(UTC) + timedelta(hours=3, minutes=5)
     name = f"ahead_{then:%Y%m%d_%H%M%S}Z.sql"
     point().rename(f"backups/{name}")
@@ -408,7 +408,7 @@ def test_a_hook_whose_program_is_missing(stage: Stage) -> None:
     assert not Path("was_run").exists()
 
 
-def test_a_health_check_that_does_not_answer_is_told_and_stops_nobody(stage: Stage) -> None:
+def test_a_health_check_without_an_answer_is_only_a_warning(stage: Stage) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -545,7 +545,7 @@ def test_a_run_that_was_killed_goes_on_with_its_overrides(stage: Stage, child_en
     assert len(list(Path("backups").glob("*.sql"))) == 1
 
 
-def test_an_emergency_backup_that_fails_says_how_to_go_on_without_it(
+def test_a_failed_emergency_backup_shows_how_to_continue_without_it(
     stage: Stage, new_database: Callable[..., str]
 ) -> None:
     """What the checklist can't foresee: rows can be counted, and not be read."""

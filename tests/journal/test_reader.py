@@ -52,7 +52,7 @@ def test_what_the_writer_writes_is_read_with_its_types(journal: Journal) -> None
     assert found.last("doing", "done") is found.entries[2]
 
 
-def test_a_journal_that_says_nothing_is_none(journal: Journal) -> None:
+def test_an_empty_journal_is_none(journal: Journal) -> None:
     journal.path.write_bytes(b'{"at": "2026-11-22T03:15')
     assert recorded(journal) is None
 

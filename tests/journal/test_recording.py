@@ -86,12 +86,12 @@ def test_it_begins_with_who_where_and_how(tmp_path: Path, monkeypatch: pytest.Mo
         ({"GITHUB_REPOSITORY": "example/crm"}, None, None),
     ],
 )
-def test_a_pipeline_says_who_set_it_off(environment: dict[str, str], actor: str | None, job: str | None) -> None:
+def test_a_pipeline_records_its_actor(environment: dict[str, str], actor: str | None, job: str | None) -> None:
     found = caller.identity(environment)
     assert (found.get("actor"), found.get("job")) == (actor, job)
 
 
-def test_what_is_said_is_kept_and_progress_is_not(tmp_path: Path) -> None:
+def test_messages_are_recorded_without_progress(tmp_path: Path) -> None:
     journal, shown = recording.begin(tmp_path, RUN, "rollback"), list[Event]()
     said = (
         StageStarted("build", "build it"),
@@ -122,7 +122,7 @@ def test_what_is_said_is_kept_and_progress_is_not(tmp_path: Path) -> None:
     ]
 
 
-def test_however_much_is_said_it_stays_small(tmp_path: Path) -> None:
+def test_the_size_of_a_journal_is_limited(tmp_path: Path) -> None:
     journal = recording.begin(tmp_path, RUN, "rollback")
     with recording.recording(journal, silent) as emit:
         for _ in range(2000):

@@ -133,9 +133,7 @@ def test_what_was_never_written_here_is_left_out(line: str) -> None:
 
 @pytest.mark.parametrize("last", ["9999-12-31T23:59:59+00:00", "2026-11-23T10:00:00+00:00"])
 @pytest.mark.parametrize("plan", [[], "x", {"point": []}, {"point": {"path": 1, "bytes": "x"}, "live": "crm"}])
-def test_a_journal_that_makes_no_sense_harms_nobody_who_looks_through_all(
-    tmp_path: Path, plan: object, last: str
-) -> None:
+def test_a_damaged_journal_does_not_affect_the_search_through_all(tmp_path: Path, plan: object, last: str) -> None:
     journal = Journal.create(tmp_path, "20261123-100000-0a1b2c3d")
     for entry in (
         {

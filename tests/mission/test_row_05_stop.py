@@ -242,7 +242,7 @@ def test_a_hook_that_is_not_there_is_seen_in_the_plan(lastgood: Lastgood, databa
     assert 'hook "stop" has no counterpart "start": an operator must do that by hand' in refused.out
 
 
-def test_an_application_that_does_not_start_again_is_told_loudly(
+def test_an_application_that_does_not_restart_is_reported(
     lastgood: Lastgood, server: EmbeddedServer, database: str, broken: str, site: Site
 ) -> None:
     broken_stop(site, "raise SystemExit('no')")
@@ -290,7 +290,7 @@ def test_maintenance_by_itself(lastgood: Lastgood, server: EmbeddedServer, datab
     )
 
 
-def test_maintenance_says_who_writes_all_the_same(
+def test_maintenance_names_the_sessions_that_still_write(
     lastgood: Lastgood, server: EmbeddedServer, database: str, site: Site
 ) -> None:
     site.configure()

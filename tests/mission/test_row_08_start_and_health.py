@@ -190,7 +190,7 @@ def test_headers_come_from_the_environment_and_go_nowhere_else(
 
 
 @pytest.mark.parametrize(("answer", "status", "left"), [("undo", 6, 1), ("keep", 7, 3)])
-def test_a_person_is_asked_and_told_what_both_answers_mean(
+def test_the_question_explains_both_answers(
     server: EmbeddedServer,
     database: str,
     broken: str,

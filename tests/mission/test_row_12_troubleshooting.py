@@ -292,7 +292,7 @@ def test_a_server_and_a_psql_in_another_language(
     assert found["verdict"]["outcome"] == "half_restored"
 
 
-def test_an_error_that_nobody_knows(lastgood: Lastgood, tmp_path: Path) -> None:
+def test_an_unknown_error(lastgood: Lastgood, tmp_path: Path) -> None:
     log = tmp_path / "app.log"
     log.write_text("ERROR:  the flux capacitor is out of phase\n")
     outcome = lastgood("explain", str(log))

@@ -57,7 +57,7 @@ def messages(web: Web, path: str) -> list[tuple[str, str]]:
     return [(each["type"], each["title"].partition(": ")[2]) for each in sent]
 
 
-def test_the_team_is_told_when_a_rollback_begins_ends_and_is_taken_back(
+def test_a_rollback_is_notified_at_its_begin_its_end_and_its_undo(
     lastgood: Lastgood, server: EmbeddedServer, database: str, told: Web, tmp_path: Path
 ) -> None:
     point = lastgood("backup", "--json").document["point"]
@@ -119,7 +119,7 @@ def test_the_team_is_told_when_a_rollback_begins_ends_and_is_taken_back(
         (signal.SIGKILL, -signal.SIGKILL, "rollback terminated, lastgood was killed"),
     ],
 )
-def test_they_are_told_when_it_is_interrupted_or_killed(
+def test_an_interrupted_or_killed_rollback_is_notified(
     number: signal.Signals,
     status: int,
     title: str,
@@ -158,7 +158,7 @@ def reasons(document: dict[str, Any]) -> dict[str, str]:
     return {each["name"]: "remove" if each["remove"] else each["why"] for each in document["candidates"]}
 
 
-def test_retention_removes_what_nobody_needs_and_nothing_else(
+def test_retention_removes_only_what_is_not_needed(
     lastgood: Lastgood, server: EmbeddedServer, database: str, tmp_path: Path
 ) -> None:
     (tmp_path / "lastgood.toml").write_text("[retention]\nkeep = { last = 1, daily = 3 }\nkept = { last = 1 }\n")

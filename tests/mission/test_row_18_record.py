@@ -243,7 +243,7 @@ def test_the_day_after(lastgood: Lastgood, server: EmbeddedServer, database: str
         assert not file.is_file() or SECRET.encode() not in file.read_bytes(), file
 
 
-def test_a_failed_run_says_why_and_who_took_it_back(
+def test_a_failed_run_is_recorded_with_its_cause_and_its_walk_back(
     lastgood: Lastgood, server: EmbeddedServer, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LASTGOOD_DB", f"{server.url(database)}&password={SECRET}")

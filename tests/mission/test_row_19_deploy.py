@@ -205,7 +205,7 @@ def test_sigterm_ends_the_migration_and_takes_it_back(site: Site, at_work: Calla
     assert site.comment() == "The CRM of record"
 
 
-def test_after_kill_9_anybody_can_go_on(site: Site, at_work: Callable[[], None], tmp_path: Path) -> None:
+def test_after_kill_9_another_machine_can_continue(site: Site, at_work: Callable[[], None], tmp_path: Path) -> None:
     before = site.facts()
     with site.started("deploy", "--label", "nightly", "--", *site.psql(HALF + HANGS)) as process:
         at_work()
@@ -234,7 +234,7 @@ def test_after_kill_9_anybody_can_go_on(site: Site, at_work: Callable[[], None],
     assert site.comment() == "The CRM of record"
 
 
-def test_a_rollback_that_fails_says_how_to_go_on(site: Site) -> None:
+def test_a_failed_rollback_shows_how_to_continue(site: Site) -> None:
     before = site.facts()
     full = {"LASTGOOD_FAULT": "build.after_create:enospc"}
     done = site.lastgood("deploy", "--json", "--", *site.psql(HALF + FAILS), environment=full)

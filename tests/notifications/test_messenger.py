@@ -55,7 +55,7 @@ def closed_port() -> int:
         return port
 
 
-def test_each_target_is_told_what_concerns_it_and_none_waits_for_another(web: Web, hanging: str) -> None:
+def test_each_target_gets_its_messages_without_waiting_for_another(web: Web, hanging: str) -> None:
     here = web.url.replace("http:", "json:")
     messenger = Messenger(
         [
@@ -138,7 +138,7 @@ def test_a_name_server_that_never_answers_and_a_proxy(
     assert [path for path, _ in web.posted] == ["http://hooks.invalid/channel"]
 
 
-def test_what_is_told_when_lastgood_is_killed(web: Web, tmp_path: Path) -> None:
+def test_the_message_when_lastgood_is_killed(web: Web, tmp_path: Path) -> None:
     here = web.url.replace("http:", "json:")
     program = tmp_path / "run.py"
     program.write_text(
@@ -185,7 +185,7 @@ def _command_lines() -> Iterator[Path]:
         (None, "cannot start the program that sends messages: No such file or directory"),
     ],
 )
-def test_a_program_that_does_not_work_is_told_of(
+def test_a_failing_sender_program_is_reported(
     program: str | None, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if program is None:

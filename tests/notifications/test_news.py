@@ -165,7 +165,7 @@ def test_how_a_failure_is_called(error: LastgoodError, title: str, events: set[E
     assert (story.title, set(story.events)) == (title, events)
 
 
-def test_a_failure_says_the_state_and_what_to_do() -> None:
+def test_a_failure_has_the_state_and_the_next_step() -> None:
     error = Stopped(
         "cannot finish the run after the switch: the server went away",
         hint=f"Run: lastgood resume {RUN} to finish, or lastgood undo to go back.\nThe log tells more.",

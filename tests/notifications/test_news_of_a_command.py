@@ -60,7 +60,7 @@ def news(*words: str) -> News:
     return News(Notifications(targets=targets), scrub, words or ("rollback",))
 
 
-def test_who_sits_at_it_is_not_told_and_who_does_not_is(sent: Sent) -> None:
+def test_early_errors_are_sent_only_for_unattended_commands(sent: Sent) -> None:
     found = news()
     for unattended, error, told in (
         (False, BadPoint("cannot find it"), []),
@@ -87,7 +87,7 @@ def test_who_sits_at_it_is_not_told_and_who_does_not_is(sent: Sent) -> None:
     assert found.run == "run-1"
 
 
-def test_what_goes_wrong_in_telling_harms_nothing(sent: Sent, tmp_path: Path) -> None:
+def test_a_failing_notification_does_not_affect_the_command(sent: Sent, tmp_path: Path) -> None:
     journal = Journal.create(tmp_path, "run-1")
     found = news()
 
@@ -116,7 +116,7 @@ def test_what_goes_wrong_in_telling_harms_nothing(sent: Sent, tmp_path: Path) ->
     assert "hunter22" not in sent.last.text + sent.last.markdown + sent.last.html
 
 
-def test_the_command_is_told_without_secrets_and_a_migration_without_its_arguments(sent: Sent) -> None:
+def test_the_command_is_sent_without_secrets_and_a_migration_without_its_arguments(sent: Sent) -> None:
     for words, shown in (
         (("rollback", "--db", "postgresql://ann:hunter22@db/crm"), "rollback --db 'postgresql://ann:***@db/crm'"),
         (

@@ -147,7 +147,7 @@ def test_a_password_never_shows() -> None:
     )
 
 
-def test_nobody_listens(server: EmbeddedServer) -> None:
+def test_a_server_without_a_listener(server: EmbeddedServer) -> None:
     target = Target({"host": str(server.folder), "port": "1", "user": "alice", "password": "s3cret", "dbname": "app"})
     with pytest.raises(psycopg.Error) as raised:
         target.connect()
@@ -224,6 +224,6 @@ def test_settings_of_a_role_and_of_a_database_do_not_reach_our_sessions(
         connection.execute("CREATE TABLE public.t (i int)")
 
 
-def test_the_name_of_a_database_is_told_without_going_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_name_of_a_database_is_found_without_connecting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGDATABASE", "a b")
     assert Target({"host": "/nowhere"}).dbname == "a b"

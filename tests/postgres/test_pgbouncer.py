@@ -133,7 +133,7 @@ def test_consoles_that_do_not_help(
     assert [each.name for each in looker.databases] == [live]
 
 
-def test_what_is_told_before_the_switch(
+def test_the_findings_before_the_switch(
     server: EmbeddedServer, new_database: Callable[..., str], new_pooler: NewPooler
 ) -> None:
     live = new_database("crm")
@@ -289,7 +289,7 @@ def test_a_password_comes_from_where_libpq_finds_it(
         guardian.dismiss()
 
 
-def test_a_server_that_is_no_pgbouncer_is_told_so(server: EmbeddedServer, new_database: Callable[..., str]) -> None:
+def test_a_server_that_is_no_pgbouncer_is_reported(server: EmbeddedServer, new_database: Callable[..., str]) -> None:
     """Somebody gave the address of PostgreSQL itself, and it even has a database of that name."""
     live = new_database("crm")
     with server.target("postgres").connect() as connection:

@@ -96,7 +96,7 @@ def test_all_is_well(server: EmbeddedServer, connection: Connection) -> None:
 
 
 @pytest.mark.postgres(15, 16, 17, 18)
-def test_a_slot_that_nobody_reads(server: EmbeddedServer, connection: Connection, slot: str) -> None:
+def test_a_slot_without_a_reader(server: EmbeddedServer, connection: Connection, slot: str) -> None:
     with watched(server) as (pressure, said):
         write_wal(connection, 30)
         pressure.check()
@@ -108,7 +108,7 @@ def test_a_slot_that_nobody_reads(server: EmbeddedServer, connection: Connection
 
 
 @pytest.mark.postgres(15, 18)
-def test_a_slot_that_nobody_reads_where_the_role_sees_no_disk(
+def test_a_slot_without_a_reader_where_the_role_sees_no_disk(
     server: EmbeddedServer, connection: Connection, slot: str, app: str
 ) -> None:
     with watched(server, IMPATIENT, user=app) as (pressure, said):
@@ -281,7 +281,7 @@ def test_a_standby_that_does_not_apply_is_not_waited_for_in_vain(
         assert [type(each) for each in said] == [Caution, Caution, Note]
 
 
-def test_a_server_that_can_not_be_asked_holds_nobody(server: EmbeddedServer) -> None:
+def test_a_server_without_an_answer_does_not_delay_the_load(server: EmbeddedServer) -> None:
     with EmbeddedServer(18) as own, watched(own) as (pressure, said):
         own.stop()
         pressure.check()

@@ -65,7 +65,7 @@ def test_a_lock_on_a_database_is_not_waited_for_for_ever(server: EmbeddedServer,
         database.drop(connection, name, oid)
 
 
-def test_a_statement_that_somebody_else_cancels_is_not_said_to_have_waited(server: EmbeddedServer) -> None:
+def test_a_statement_cancelled_by_another_session_is_not_reported_as_waiting(server: EmbeddedServer) -> None:
     with server.target("postgres").connect() as connection, server.target("postgres").connect() as other:
         threading.Timer(
             0.3, lambda: other.execute("SELECT pg_cancel_backend(%s)", [connection.info.backend_pid])

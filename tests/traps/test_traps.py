@@ -32,7 +32,7 @@ class TestTrap1TheMigrationFailedHalfWay:
             migration.apply(connection, until="a third of the opportunities deleted")
 
     @pytest.mark.postgres(15, 18)
-    def test_psql_says_nothing_and_leaves_half_of_it(self, stage: Stage) -> None:
+    def test_psql_succeeds_and_leaves_half_of_it(self, stage: Stage) -> None:
         self.break_it(stage)
 
         outcome = naive.restore(stage.server.bin, stage.url, stage.dump)
@@ -78,7 +78,7 @@ class TestTrap2TheBackupIsCutOff:
         whole = stage.dump.read_bytes()
         stage.dump.write_bytes(whole[: len(whole) * 7 // 10])
 
-    def test_psql_empties_the_tables_and_says_it_went_well(self, stage: Stage) -> None:
+    def test_psql_empties_the_tables_and_succeeds(self, stage: Stage) -> None:
         self.cut(stage)
 
         outcome = naive.restore(stage.server.bin, stage.url, stage.dump)
@@ -95,7 +95,7 @@ class TestTrap2TheBackupIsCutOff:
         assert told["kinds"][0]["case"] in ("value-damaged", "copy-columns")
         assert told["kinds"][0]["table"] == "contacts"
 
-    def test_lastgood_says_where_it_is_cut_and_touches_nothing(self, stage: Stage) -> None:
+    def test_lastgood_finds_where_it_is_truncated_and_touches_nothing(self, stage: Stage) -> None:
         self.cut(stage)
 
         answer = stage.lastgood("rollback", stage.dump, "--yes")
@@ -173,7 +173,7 @@ class TestTrap3TheDatabaseWasSetReadOnly:
             )
 
     @pytest.mark.postgres(15, 18)
-    def test_lastgood_restores_all_the_same_and_stops_every_writer(self, stage: Stage) -> None:
+    def test_lastgood_restores_nevertheless_and_stops_every_writer(self, stage: Stage) -> None:
         with self.follow_the_guide(stage) as session:
             answer = stage.lastgood("rollback", stage.dump, "--yes")
 
@@ -459,7 +459,7 @@ class TestTrap9TwoScriptsTwoClocks:
         assert deployment.returncode == 1
         assert said == b""
 
-    def test_lastgood_says_which_file_it_made_and_finds_it_again(self, stage: Stage) -> None:
+    def test_lastgood_names_the_file_it_made_and_finds_it_again(self, stage: Stage) -> None:
         stage.dump.unlink()
 
         made = stage.lastgood("backup")
@@ -472,7 +472,7 @@ class TestTrap9TwoScriptsTwoClocks:
         assert answer.status == 0, answer.printed
         assert stage.before.differences(stage.now()) == []
 
-    def test_a_backup_of_lastgood_that_fails_says_so(self, stage: Stage) -> None:
+    def test_a_failed_backup_of_lastgood_is_reported(self, stage: Stage) -> None:
         answer = stage.lastgood("backup", environment={"LASTGOOD_DB": stage.url + "&dbname=does_not_exist"})
 
         assert answer.status == 5

@@ -203,7 +203,7 @@ def test_nothing_given_and_no_run(lastgood: Lastgood, monkeypatch: pytest.Monkey
     )
 
 
-def test_a_run_that_nobody_knows(lastgood: Lastgood, tmp_path: Path) -> None:
+def test_an_unknown_run(lastgood: Lastgood, tmp_path: Path) -> None:
     outcome = lastgood("explain", "20261122-031500-9f3c1a70")
     assert (outcome.status, outcome.out) == (3, "")
     assert outcome.err == (
@@ -302,7 +302,7 @@ class TestRuns:
         shown = lastgood("explain", journal.stem).out
         assert "build the restored database next to the live one" in shown.partition("\nCause\n  In  ")[2]
 
-    def test_a_restore_beside_it(self, lastgood: Lastgood, database: str) -> None:
+    def test_a_restore_into_another_database(self, lastgood: Lastgood, database: str) -> None:
         assert lastgood("backup").status == 0
         (point,) = lastgood("points", "--json").document["points"]
         assert lastgood("restore", point["path"], "--into", f"{database}_copy").status == 0

@@ -138,7 +138,7 @@ def test_what_is_no_error_is_none() -> None:
     assert (found.kinds, found.errors, found.recognised, found.verdict, found.lines) == ((), 0, False, None, 8)
 
 
-def test_a_sqlstate_without_a_case_is_explained_by_its_rule_or_said_to_be_unknown() -> None:
+def test_a_sqlstate_without_a_case_is_explained_by_its_rule_or_is_unknown() -> None:
     (kind,) = explain_text("ERROR:  22P06: nonstandard use of \\' in a string literal").kinds
     assert (kind.case, kind.recognised) == ("value-refused", True)
     found = explain_text("ERROR:  2200N: invalid XML content")

@@ -82,7 +82,7 @@ def test_a_journal_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     assert told(tmp_path).outcome == "done" and told(tmp_path).after is None
 
 
-def test_phases_are_told_from_the_entries(tmp_path: Path) -> None:
+def test_phases_are_read_from_the_entries(tmp_path: Path) -> None:
     journal(tmp_path, *switched())
     found = told(tmp_path)
     assert [(each.name, (each.begun - BEGAN).total_seconds(), each.outcome) for each in found.phases] == [
@@ -273,7 +273,7 @@ def test_an_answer_needs_the_journal(tmp_path: Path) -> None:
     )
 
 
-def test_a_journal_that_makes_no_sense_is_told_as_that(tmp_path: Path) -> None:
+def test_a_damaged_journal_is_reported(tmp_path: Path) -> None:
     path = journal(tmp_path, *switched())
     path.write_text(path.read_text() + '{"at": "2026-11-23T10:00:00+00:00", "event": "ended", "status": []}\n')
     with pytest.raises(Refused) as raised:

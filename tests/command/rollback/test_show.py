@@ -185,7 +185,7 @@ def test_a_whole_plan(shown: tuple[Screen, io.StringIO]) -> None:
     )
 
 
-def test_a_plan_without_a_visible_loss_says_what_that_means(shown: tuple[Screen, io.StringIO]) -> None:
+def test_a_plan_without_a_difference_counts_equal_tables(shown: tuple[Screen, io.StringIO]) -> None:
     screen, stream = shown
     show_plan.show(screen, a_plan(loss=(loss("tags", 5, 5, content="equal"), loss("notes", 2, 2, content="equal"))))
     assert "  2 tables equal the restore point in every row.\n" in stream.getvalue()
@@ -204,7 +204,7 @@ def test_a_plan_that_compared_no_content_claims_nothing_of_it(shown: tuple[Scree
     assert "equal" not in stream.getvalue()
 
 
-def test_a_long_plan_says_how_much_is_left_out(shown: tuple[Screen, io.StringIO]) -> None:
+def test_a_long_plan_counts_the_omitted_tables(shown: tuple[Screen, io.StringIO]) -> None:
     screen, stream = shown
     show_plan.show(screen, a_plan(loss=tuple(loss(f"t{n}", n, n + 1) for n in range(35))))
     assert "  and 5 more tables; --json lists all of them\n" in stream.getvalue()
@@ -411,7 +411,7 @@ def test_a_prune_shows_what_goes_first(shown: tuple[Screen, io.StringIO]) -> Non
     )
 
 
-def test_a_plan_says_what_waits(shown: tuple[Screen, io.StringIO]) -> None:
+def test_a_plan_lists_the_deferred_work(shown: tuple[Screen, io.StringIO]) -> None:
     screen, stream = shown
     later = ("index public.a_b", "index public.c_d", "foreign key k on public.t")
     show_plan.show(screen, a_plan().model_copy(update={"reopen_when": "usable", "deferred": later}))

@@ -104,7 +104,7 @@ def roll_back(
                 resume(session, other, watch, True)
                 return None
             notifier.began(plan.run, lambda: news.rollback_begun(plan))
-        report = _seen_through(session, request, notifier, lambda emit: rollback.run(prepared, emit))
+        report = _run_or_ask(session, request, notifier, lambda emit: rollback.run(prepared, emit))
         notifier.ended(lambda: news.rolled_back(report, plan))
     session.result(report.document(), lambda: shown_report.show(screen, report))
     return None
@@ -148,7 +148,7 @@ def resume(session: Session, run: RunName = None, watch: WatchFor = None, yes: Y
     session.confirm("continue", request.target.dbname, yes)
     with session.news.notifying("rollback", request.target, unattended=yes) as notifier:
         begins = partial(news.rollback_resumed, request.target.dbname)
-        report = _seen_through(
+        report = _run_or_ask(
             session,
             request,
             notifier,
@@ -182,14 +182,14 @@ def abort(session: Session, run: RunName = None, yes: Yes = False) -> None:
             document = rollback.abort(request, emit)
         notifier.ended(partial(news.aborted, document), document["run"])
     removed = ", ".join(f'"{name}"' for name in document["removed"]) or "nothing"
-    said = f"Done: run {document['run']} was aborted; {removed} was removed."
+    text = f"Done: run {document['run']} was aborted; {removed} was removed."
     if document["application"] == "started":
-        said += " The application was started again."
-    session.result(document, lambda: session.screen.say(said))
+        text += " The application was started again."
+    session.result(document, lambda: session.screen.say(text))
 
 
 def _application(session: Session, watch: str | None) -> Application:
-    """That of the settings, watched for as long as the command line says."""
+    """Return the configured application, with the watch of the command line."""
     from lastgood.config.tables import Watch
 
     found = session.application
@@ -201,9 +201,9 @@ def _application(session: Session, watch: str | None) -> Application:
     return replace(found, watch=(found.watch or Watch()).model_copy(update={"length": length}))
 
 
-def _seen_through(session: Session, request: Request, notifier: Notifier, work: Callable[[Emit], T]) -> T:
-    """Does ``work``; when the application's checks fail after the switch and nobody has decided beforehand what is to
-    be done then, asks."""
+def _run_or_ask(session: Session, request: Request, notifier: Notifier, work: Callable[[Emit], T]) -> T:
+    """Run ``work``. If the application's checks fail after the switch, ask whether to undo it, unless that is
+    configured."""
     from lastgood import rollback
     from lastgood.screen import application as shown_application
 
@@ -211,13 +211,13 @@ def _seen_through(session: Session, request: Request, notifier: Notifier, work: 
         with session.events() as emit:
             return work(emit)
     except ChecksFailedAfterSwap as undone:
-        _tell(session, undone)
+        _show_application(session, undone)
         raise
     except ChecksFailed as failed:
-        _tell(session, failed)
+        _show_application(session, failed)
         if request.application.on_failure != "ask" or not session.interactive:
             raise
-        notifier.failed(failed)  # before the answer, for which one may wait long
+        notifier.failed(failed)  # before the question, which may remain unanswered for long
         shown_application.failed(session.screen, failed, request.target.dbname)
         try:
             while (answer := session.answer().lower()) not in ("undo", "keep"):
@@ -230,8 +230,8 @@ def _seen_through(session: Session, request: Request, notifier: Notifier, work: 
             raise rollback.take_back(request, failed, emit) from failed
 
 
-def _tell(session: Session, error: ChecksFailed | ChecksFailedAfterSwap) -> None:
-    """What the error's message has no room for."""
+def _show_application(session: Session, error: ChecksFailed | ChecksFailedAfterSwap) -> None:
+    """Show the hooks, health check and watch that the error does not contain."""
     from lastgood.application.results import ApplicationReport
     from lastgood.screen import application as shown_application
 
