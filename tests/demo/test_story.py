@@ -117,7 +117,7 @@ def test_a_rollback_that_fails_ends_the_story_with_status_1(tmp_path: Path) -> N
         said, _ = process.communicate(timeout=200)
     assert process.returncode == 1
     assert "[FAILED] lastgood rollback ends with status 0: it ended with 5" in said.decode()
-    assert said.decode().rstrip().splitlines()[-1].strip() == "The story ends here."
+    assert said.decode().rstrip().splitlines()[-1].strip() == "The demo ends here."
 
 
 def test_a_claim_that_does_not_hold_is_counted_and_explained() -> None:

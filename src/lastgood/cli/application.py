@@ -261,7 +261,7 @@ app.callback(invoke_without_command=True)(_root)
 
 MEANINGS: dict[int, str] = {
     0: "done",
-    errors.LastgoodError.exit_status: "a defect in lastgood; the report says in what state the database is",
+    errors.LastgoodError.exit_status: "a defect in lastgood; the report names the state of the database",
     errors.UsageError.exit_status: "wrong usage or configuration",
     errors.Refused.exit_status: "refused before anything changed: a check failed, or not confirmed",
     errors.BadPoint.exit_status: "the restore point is missing, incomplete, corrupt or unsafe",
