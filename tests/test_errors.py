@@ -102,8 +102,8 @@ def test_a_command_that_reached_no_server_claims_no_state_of_a_database(
     Path("cut.sql").write_text("--\n-- PostgreSQL database dump\n--\n\nCOPY public.a (id) FROM stdin;\n1\n")
     outcome = lastgood_fixture(*words)
     assert outcome.status not in (0, 1), outcome.err
-    said = outcome.out + outcome.err
-    assert not any(claim in said for claim in ("is open", "and open", "not touched")), said
+    text = outcome.out + outcome.err
+    assert not any(claim in text for claim in ("is open", "and open", "not touched")), text
     states = [line for line in outcome.err.splitlines() if line.startswith("state:")]
     assert len(states) <= 1
 

@@ -109,11 +109,11 @@ def elsewhere(stage: Stage, statement: str) -> Iterator[list[str]]:
 @pytest.mark.postgres(15, 18)
 def test_readers_do_not_wait_behind_a_command_that_waits_for_the_fence(stage: Stage) -> None:
     """Neither does our own backup, which would wait for ever: the fence stays until the backup is done."""
-    said: list[str] = []
+    texts: list[str] = []
     with elsewhere(stage, "TRUNCATE public.account") as became:
-        stage.rollback(lambda event: said.append(getattr(event, "text", "")))
+        stage.rollback(lambda event: texts.append(getattr(event, "text", "")))
     assert became == ["57014"]
-    assert any("waited for an ACCESS EXCLUSIVE lock, and readers would have queued behind it" in text for text in said)
+    assert any("waited for an ACCESS EXCLUSIVE lock, and readers would have queued behind it" in text for text in texts)
     assert stage.balance() == 50_000
 
 
@@ -170,17 +170,17 @@ def test_a_record_that_can_not_be_written_after_the_switch_does_not_hide_that_it
         raise OSError(28, "No space left on device")
 
     stage.rollback()
-    said: list[str] = []
+    texts: list[str] = []
     target = stage.request.target
     with fault.armed("journal.before_done", full):
         undo.undo(
             target,
             undo.plan(target, stage.live),
             stage.request.state,
-            lambda event: said.append(getattr(event, "text", "")),
+            lambda event: texts.append(getattr(event, "text", "")),
         )
     assert stage.balance() == 0
-    assert any(text.startswith("the undo is done, but ") for text in said)
+    assert any(text.startswith("the undo is done, but ") for text in texts)
 
 
 @pytest.mark.postgres(15, 18)  # the server of 16 has no decoding plugin

@@ -61,9 +61,9 @@ def test_status_shows_it_and_prune_removes_it_when_it_is_named(server: EmbeddedS
     assert [each.name for each in plan.going] == [name]
     assert prune.run(target, plan)["removed"] == [name]
     assert not is_there(server, name) and status.read(target).leftovers == ()
-    said: list[Event] = []
-    assert prune.run(target, plan, said.append)["removed"] == []
-    assert Note(f'"{name}" is no longer a leftover; skipped') in said
+    emitted: list[Event] = []
+    assert prune.run(target, plan, emitted.append)["removed"] == []
+    assert Note(f'"{name}" is no longer a leftover; skipped') in emitted
 
 
 @pytest.mark.parametrize("named", ["20261122-031500-9f3c1a70", "9f3c1a70", None])

@@ -54,9 +54,9 @@ class Scene:
         """Its document and its events; in this process, which is quicker."""
         self.capsys.readouterr()
         found = main([*arguments, "--json"])
-        said = self.capsys.readouterr()
-        assert found == status, said
-        return json.loads(said.out), [json.loads(line) for line in said.err.splitlines()]
+        output = self.capsys.readouterr()
+        assert found == status, output
+        return json.loads(output.out), [json.loads(line) for line in output.err.splitlines()]
 
     def run_apart(self, *arguments: str) -> dict[str, Any]:
         """Its document; in a process of its own, as users run it."""

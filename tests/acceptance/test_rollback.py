@@ -217,17 +217,19 @@ def test_with_the_fence_at_the_swap_writes_go_on_and_are_counted(stage: Stage) -
 
 
 def test_a_write_transaction_left_open_is_ended_by_the_fence(stage: Stage) -> None:
-    said: list[Event] = []
+    emitted: list[Event] = []
     forgotten = stage.server.target(stage.live).connect(autocommit=False, application_name="forgotten")
     forgotten.execute("UPDATE public.account SET balance = 5 WHERE id = 1")
     pid = forgotten.info.backend_pid
-    report = stage.rollback(said.append)
+    report = stage.rollback(emitted.append)
     with pytest.raises(psycopg.errors.AdminShutdown):
         forgotten.execute("SELECT 1")
     forgotten.close()
     assert stage.balance() == 50_000
     assert report.fence.writes_after == 0
-    assert Caution(f'terminated session {pid} of "postgres" (forgotten): its write transaction remained open') in said
+    assert (
+        Caution(f'terminated session {pid} of "postgres" (forgotten): its write transaction remained open') in emitted
+    )
 
 
 def test_a_second_run_is_refused_with_who_and_since_when(stage: Stage) -> None:

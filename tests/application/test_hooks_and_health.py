@@ -197,8 +197,10 @@ def test_a_page_of_html_is_shown_in_two_lines_at_most() -> None:
     )
     out = io.StringIO()
     shown.show(Screen(stdout=out, width=400), ApplicationReport(hooks=(), health=result, watch=None))
-    said = "http://x/health: response is not JSON (3 tries, 2.0 s); last answer: <!doctype html> <html> <p>login</p> "
-    assert said in out.getvalue()
+    printed = (
+        "http://x/health: response is not JSON (3 tries, 2.0 s); last answer: <!doctype html> <html> <p>login</p> "
+    )
+    assert printed in out.getvalue()
     assert len(out.getvalue()) < 400
 
 

@@ -451,8 +451,8 @@ def test_an_interrupt_while_it_is_still_being_loaded_is_one_sentence(child_envir
         # One of the first modules is there: hundreds more are to come.
         seen = next(line for line in process.stderr if "lastgood.fault" in line)
         process.send_signal(signal.SIGINT)
-        said = "".join(line for line in process.stderr if not line.startswith("import time:"))
-    assert seen and (process.returncode, said) == (
+        output = "".join(line for line in process.stderr if not line.startswith("import time:"))
+    assert seen and (process.returncode, output) == (
         130,
         "error: interrupted\nstate: Nothing was looked at or changed.\n",
     )

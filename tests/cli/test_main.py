@@ -177,9 +177,9 @@ def test_a_name_with_a_line_end_is_one_line(
         lastgood(*arguments)
         for arguments in (("rollback", "--dry-run"), ("rollback", "--yes"), ("validate", "--full"), ("facts",))
     ]
-    said = "".join(each.out + each.err for each in shown)
-    assert r"x\nerror: all is lost\nDone: " in said
-    assert not [line for line in said.splitlines() if line.strip().startswith("error: all is lost")]
+    output = "".join(each.out + each.err for each in shown)
+    assert r"x\nerror: all is lost\nDone: " in output
+    assert not [line for line in output.splitlines() if line.strip().startswith("error: all is lost")]
 
 
 @pytest.mark.parametrize("words", [("status",), ("recover",), ("rollback", "--dry-run"), ("backup",), ("check",)])

@@ -201,9 +201,9 @@ class Complete:
         self._set("COMP_CWORD", str(len(words)))
         with pytest.raises(SystemExit):
             main([])
-        said = self._said()
-        assert said.err == ""
-        return said.out.split()
+        output = self._said()
+        assert output.err == ""
+        return output.out.split()
 
 
 def test_completion_offers_commands_points_and_runs(

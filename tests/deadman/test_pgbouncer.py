@@ -42,10 +42,10 @@ def retry(pooler: PgBouncer) -> str:
 
 def test_the_order_is_sent_through_the_pipe() -> None:
     one = Watched(Target({"host": "h", "password": "secret"}), ('a"b', "ü"), {"x": "1"})
-    said = Order((one,), 1.5, Path("/j"))
-    assert Order.parse(said.text()) == said
-    assert "\n" not in said.text()
-    assert "secret" not in repr(said)
+    order = Order((one,), 1.5, Path("/j"))
+    assert Order.parse(order.text()) == order
+    assert "\n" not in order.text()
+    assert "secret" not in repr(order)
 
 
 def test_dismissed_it_does_nothing(pooler: PgBouncer, tmp_path: Path) -> None:

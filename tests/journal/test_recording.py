@@ -93,7 +93,7 @@ def test_a_pipeline_records_its_actor(environment: dict[str, str], actor: str | 
 
 def test_messages_are_recorded_without_progress(tmp_path: Path) -> None:
     journal, shown = recording.begin(tmp_path, RUN, "rollback"), list[Event]()
-    said = (
+    output = (
         StageStarted("build", "build it"),
         Progress("build", 1, 2, "rows"),
         Note("a note"),
@@ -102,14 +102,14 @@ def test_messages_are_recorded_without_progress(tmp_path: Path) -> None:
         StageFailed("prove", 0.5, "cannot prove it"),
     )
     with recording.recording(journal, shown.append) as emit:
-        for event in said:
+        for event in output:
             emit(event)
         run.run([sys.executable, "-c", "", "--password=hunter22"])
         run.run([sys.executable, "--version"])
         run.run_foreign([sys.executable, "-c", "0", "a token"], environment={}, seconds=10)
         journal.write("ended", status="done")
     run.run([sys.executable, "-c", ""])
-    assert shown == list(said)
+    assert shown == list(output)
     assert entries(journal)[1:] == [
         {"event": "stage", "name": "build", "title": "build it"},
         {"event": "note", "text": "a note"},

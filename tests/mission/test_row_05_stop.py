@@ -339,8 +339,8 @@ def test_a_fence_by_itself_ends_with_the_tool(
             assert not site.is_stopped()
         else:
             process.send_signal(signal.SIGKILL if ended_by == "kill -9" else signal.SIGINT)
-        _, said = process.communicate(timeout=PATIENCE)
-        assert process.returncode == (-9 if ended_by == "kill -9" else 0), said
+        _, printed = process.communicate(timeout=PATIENCE)
+        assert process.returncode == (-9 if ended_by == "kill -9" else 0), printed
         until(may_write, "writers go on")
         if ended_by != "maintenance off":
             assert site.is_stopped()  # the hooks are for `maintenance off` to take back

@@ -192,9 +192,9 @@ def test_restored_but_data_is_missing(lastgood: Lastgood, operator: Operator, ba
     assert [each["case"] for each in found["kinds"]] == ["data-missing"]
     assert run_what_it_proposes(lastgood, found, backup)
     # One of them tells it to the row.
-    said = lastgood("facts", str(backup), "--live")
-    assert said.status == 3
-    assert "public.deals" in said.out
+    output = lastgood("facts", str(backup), "--live")
+    assert output.status == 3
+    assert "public.deals" in output.out
 
 
 @pytest.mark.postgres(15, 18)

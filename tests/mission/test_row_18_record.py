@@ -38,9 +38,9 @@ def night(
     """A bad deployment, and the rollback of it by somebody who came by ssh; its run."""
     monkeypatch.setenv("LASTGOOD_DB", f"{server.url(database)}&password={SECRET}")
     monkeypatch.setenv("SSH_CONNECTION", "203.0.113.7 51234 10.0.0.5 22")
-    said = f"import os; print('stopped with {SECRET}')"
+    script = f"import os; print('stopped with {SECRET}')"
     Path("lastgood.toml").write_text(
-        f"[hooks]\nstop = ['{sys.executable}', '-c', '''{said}''']\nstart = ['{sys.executable}', '-c', '0']\n"
+        f"[hooks]\nstop = ['{sys.executable}', '-c', '''{script}''']\nstart = ['{sys.executable}', '-c', '0']\n"
         '[record]\nchecklist = ["customer support is informed"]\n'
     )
     assert lastgood("backup").status == 0
@@ -53,7 +53,7 @@ def night(
     return str(done.document["run"])
 
 
-def told(text: str, *parts: str) -> None:
+def assert_in_order(text: str, *parts: str) -> None:
     """Each part stands in the text, in this order."""
     place = 0
     for part in parts:
@@ -75,7 +75,7 @@ def test_the_day_after(lastgood: Lastgood, server: EmbeddedServer, database: str
     # The report, for people.
     report = lastgood("report")
     assert (report.status, report.err) == (0, "")
-    told(
+    assert_in_order(
         report.out,
         f"Rollback {night}: done\n",
         f'The rollback is done: "{database}" is the restored database',
@@ -151,7 +151,7 @@ def test_the_day_after(lastgood: Lastgood, server: EmbeddedServer, database: str
         "report", "--done", "users", "--done", "customer support is informed", "--by", "Ann", "--note", "mail"
     )
     assert answered.status == 0, answered.err
-    told(
+    assert_in_order(
         answered.out,
         f"Rollback {night}: done\n",
         "[x] The data was validated since [validation]: GO (quick)",
@@ -161,13 +161,15 @@ def test_the_day_after(lastgood: Lastgood, server: EmbeddedServer, database: str
         "[ ] The post-mortem was written",
     )
     status = lastgood("status")
-    told(status.out, f"The post-mortem of {night} is due ", f"drill, retention open: lastgood report {night}\n")
+    assert_in_order(
+        status.out, f"The post-mortem of {night} is due ", f"drill, retention open: lastgood report {night}\n"
+    )
 
     # The draft, and the day after the day after.
     drafted = lastgood("report", "--post-mortem")
     draft = tmp_path / f"post-mortem-{night}.md"
     assert drafted.out == f'Written: "{draft.name}"\n'
-    told(
+    assert_in_order(
         draft.read_text(),
         "# Post-mortem: rollback of ",
         "| Due | ",
@@ -198,7 +200,7 @@ def test_the_day_after(lastgood: Lastgood, server: EmbeddedServer, database: str
     )
     assert draft.read_text() == "what somebody wrote\n"
     Path("lastgood.toml").write_text('[record]\npost_mortem_within = "1ms"\n')
-    told(lastgood("status").out, f"The post-mortem of {night} has been OVERDUE since ")
+    assert_in_order(lastgood("status").out, f"The post-mortem of {night} has been OVERDUE since ")
     assert lastgood("status", "--json").document["post_mortems"][0]["overdue"] is True
     assert lastgood("report", "--done", "post_mortem", "--by", "Ann").status == 0
     assert "post-mortem" not in lastgood("status").out
@@ -207,7 +209,7 @@ def test_the_day_after(lastgood: Lastgood, server: EmbeddedServer, database: str
     # Taken back after all: the record says so, and where everything is now.
     undo = lastgood("undo", "--yes", "--json").document
     report = lastgood("report", night)
-    told(
+    assert_in_order(
         report.out,
         f"Rollback {night}: done, later undone\n",
         f'The rollback was completed and later undone: "{database}" is again the database from before.\n',
@@ -218,12 +220,12 @@ def test_the_day_after(lastgood: Lastgood, server: EmbeddedServer, database: str
         undo["run"],
         night,
     ]
-    told(lastgood("report").out, f"Undo {undo['run']}: done\n", f"Undoes    {night}\n")
+    assert_in_order(lastgood("report").out, f"Undo {undo['run']}: done\n", f"Undoes    {night}\n")
 
     # Another machine has no journal; the server's marks tell something, and what they do not is said.
     elsewhere = lastgood("report", undo["run"], "--state", str(tmp_path / "elsewhere"))
     assert elsewhere.status == 0
-    told(
+    assert_in_order(
         elsewhere.out,
         f"Undo {undo['run']}: switched, according to the server\n",
         f"Undoes    {night}\n",
@@ -258,7 +260,7 @@ def test_a_failed_run_is_recorded_with_its_cause_and_its_walk_back(
     assert (last["event"], last["status"], last["error"]["exit_status"]) == ("ended", "failed", 5)
     assert json.dumps(last) == json.dumps(last).replace(SECRET, "***")
     report = lastgood("report")
-    told(
+    assert_in_order(
         report.out,
         f"Rollback {journal.run}: failed, the database is as it was\n",
         "Cause\n",
@@ -294,7 +296,7 @@ def test_what_two_machines_did(
         killed.communicate(60)
     (journal,) = Journal.all(tmp_path / "state")
     there = ("--state", str(tmp_path / "elsewhere"))
-    told(
+    assert_in_order(
         lastgood("report").out,
         f"Rollback {journal.run}: stopped before the switch, or still active\n",
         f'"{database}" was not touched. The run is still active, or was stopped.',
@@ -304,7 +306,7 @@ def test_what_two_machines_did(
     assert lastgood("resume", "--yes", *there).status == 0
     # Each of the two knows its part, and that there is another one.
     begun = lastgood("report").out
-    told(
+    assert_in_order(
         begun,
         f"Rollback {journal.run}: switched, not finished\n",
         "The journal ends before the switch, but the server shows that it took place: "
@@ -312,7 +314,7 @@ def test_what_two_machines_did(
         f"{caller.user()} on {caller.host()} continued it.\n",
         f"lastgood undo {journal.run}",
     )
-    told(
+    assert_in_order(
         lastgood("report", *there).out,
         f"Rollback {journal.run}: done\n",
         f"{caller.user()} on {caller.host()} from 203.0.113.8 resumed: lastgood resume --yes --state ",

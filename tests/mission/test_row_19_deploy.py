@@ -98,12 +98,12 @@ def test_a_migration_that_breaks_data_and_ends_with_status_0_is_taken_back(site:
     before = site.facts()
     done = site.lastgood("deploy", "--", *site.psql(ORPHANS))
     assert done.status == 6, done.err
-    said = (
+    output = (
         "foreign_key:public.deals.deals_contact_fkey: 20 rows of public.deals have no match for contact in "
         "public.contacts (id)"
     )
-    assert f"error: cannot deploy: the data is worse than before the migration: {said}\n" in done.err
-    assert f"Worse than before the migration\n  FAIL  {said}\n        id=1, contact=1\n" in done.out
+    assert f"error: cannot deploy: the data is worse than before the migration: {output}\n" in done.err
+    assert f"Worse than before the migration\n  FAIL  {output}\n        id=1, contact=1\n" in done.out
     assert f'"{site.name}": failed; the database was rolled back\n' in done.out
     assert site.same_as(before)
 
@@ -395,11 +395,11 @@ def test_a_key_that_is_dropped_does_not_hide_the_rows_that_break_it(site: Site) 
         ),
     )
     assert done.status == 6, done.err
-    said = (
+    output = (
         "foreign_key:public.deals.deals_contact_fkey: the foreign key was dropped; 3 rows of public.deals without "
         "a match for contact in public.contacts (id)"
     )
-    assert f"error: cannot deploy: the data is worse than before the migration: {said}" in done.err
+    assert f"error: cannot deploy: the data is worse than before the migration: {output}" in done.err
     assert "no check is worse" not in done.out + done.err
     assert site.same_as(before)
 

@@ -76,10 +76,10 @@ def test_each_target_gets_its_messages_without_waiting_for_another(web: Web, han
     messenger.send(message("crm: rollback started", "start"))
     messenger.send(message())
     assert time.monotonic() - began < 1.0, "sending waits for nobody"
-    told: list[None] = []
-    deliveries = messenger.over(lambda: told.append(None))
+    timeouts: list[None] = []
+    deliveries = messenger.over(lambda: timeouts.append(None))
     assert time.monotonic() - began < 3.0 + 3.0
-    assert told == [None]
+    assert timeouts == [None]
     problems = {(each.target, each.title): each.problem for each in deliveries}
     late = "the message was not accepted within 3 s"
     start, done = "crm: rollback started", "crm: rolled back"
@@ -98,8 +98,8 @@ def test_each_target_gets_its_messages_without_waiting_for_another(web: Web, han
     }
     posted = [(path.partition("?")[0], json.loads(body)) for path, body in web.posted]
     assert {path for path, _ in posted} == {"/good", "/markdown", "/html", "/broken/T0KEN-1234"}
-    said = {path: body for path, body in posted if body["title"] == done}
-    assert {path: (body["message"], body["type"]) for path, body in said.items()} == {
+    bodies = {path: body for path, body in posted if body["title"] == done}
+    assert {path: (body["message"], body["type"]) for path, body in bodies.items()} == {
         "/good": ("plain & <simple>", "success"),
         "/markdown": ("**plain** \\& \\<simple\\>", "success"),
         "/html": ("<p>html</p>", "success"),

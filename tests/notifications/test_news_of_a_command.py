@@ -62,7 +62,7 @@ def news(*words: str) -> News:
 
 def test_early_errors_are_sent_only_for_unattended_commands(sent: Sent) -> None:
     found = news()
-    for unattended, error, told in (
+    for unattended, error, titles in (
         (False, BadPoint("cannot find it"), []),
         (True, UsageError("cannot read the command"), []),
         (True, BadPoint("cannot find it"), ["crm on db.example.org: rollback failed, the restore point is unusable"]),
@@ -70,7 +70,7 @@ def test_early_errors_are_sent_only_for_unattended_commands(sent: Sent) -> None:
         sent.titles.clear()
         with pytest.raises(type(error)), found.notifying("rollback", TARGET, unattended=unattended):
             raise error
-        assert sent.titles == told
+        assert sent.titles == titles
     sent.titles.clear()
     with pytest.raises(Failed), found.notifying("rollback", TARGET) as notifier:
         emit = notifier.on_work(silent, "run-1", STORY)
@@ -97,12 +97,12 @@ def test_a_failing_notification_does_not_affect_the_command(sent: Sent, tmp_path
     with found.notifying("rollback", TARGET) as notifier:
         notifier.began("run-1", defect)
         notifier.ended(STORY)
-    said: list[Event] = []
-    found.over(said.append, tmp_path)
+    emitted: list[Event] = []
+    found.over(emitted.append, tmp_path)
     missing = (
         'variable "GONE_URL" is not set. Set GONE_URL to the address; https://appriseit.com/services/ shows the forms'
     )
-    assert said == [
+    assert emitted == [
         Caution('notification "what happened" to "every target" failed: a defect in lastgood (ZeroDivisionError)'),
         Caution(f'notification "crm on db.example.org: started" to "gone" failed: {missing}'),
     ]

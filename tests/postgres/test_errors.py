@@ -184,9 +184,9 @@ def test_two_that_make_the_same_schema_are_no_damage(server: EmbeddedServer, new
 
 
 def test_hints_name_commands_and_options_that_exist() -> None:
-    said = " ".join(each.next_command for each in RULES)
-    assert set(re.findall(r"lastgood ([a-z]+)", said)) <= set(ORDER)
-    assert set(re.findall(r"--[a-z-]+", said)) <= {"--dry-run", "--list"}  # psql --list
+    text = " ".join(each.next_command for each in RULES)
+    assert set(re.findall(r"lastgood ([a-z]+)", text)) <= set(ORDER)
+    assert set(re.findall(r"--[a-z-]+", text)) <= {"--dry-run", "--list"}  # psql --list
 
 
 def test_a_connection_that_did_not_come_about_does_not_claim_to_know_the_database(server: EmbeddedServer) -> None:

@@ -16,7 +16,7 @@ from tests.support.waiting import until
 
 
 @pytest.mark.parametrize(
-    ("tail", "said"),
+    ("tail", "expected"),
     [
         (
             "pg_dump: error: query failed: ERROR:  canceling statement\npg_dump: detail: Query was: SELECT 1",
@@ -26,8 +26,8 @@ from tests.support.waiting import until
         ("", "pg_dump exited with status 1"),
     ],
 )
-def test_the_decisive_line_is_shown(tail: str, said: str) -> None:
-    assert str(ChildFailed("pg_dump", 1, tail)) == said
+def test_the_decisive_line_is_shown(tail: str, expected: str) -> None:
+    assert str(ChildFailed("pg_dump", 1, tail)) == expected
 
 
 def gone(pid: int) -> bool:

@@ -70,7 +70,7 @@ def test_the_plan_of_an_undo_names_them_and_what_is_in_the_way() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pause", "said"),
+    ("pause", "expected"),
     [
         (None, None),
         (
@@ -83,12 +83,12 @@ def test_the_plan_of_an_undo_names_them_and_what_is_in_the_way() -> None:
         ),
     ],
 )
-def test_what_became_of_them(pause: PauseReport | None, said: str | None) -> None:
+def test_what_became_of_them(pause: PauseReport | None, expected: str | None) -> None:
     on, stream = screen()
     on.out.width = 200
     shown_report.show_undo(on, undo(pause))
     lines = [" ".join(each.split()) for each in stream.getvalue().splitlines() if "Clients paused" in each]
-    assert lines == ([] if said is None else [f"Clients paused {said}"])
+    assert lines == ([] if expected is None else [f"Clients paused {expected}"])
 
 
 def test_a_status_shows_a_pause_and_how_to_resume() -> None:

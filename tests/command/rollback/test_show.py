@@ -455,8 +455,8 @@ FINISHED = Finished(indexes=1, foreign_keys=9, analyzed=40, gone=("index public.
 def test_what_was_finished_stands_in_every_report(shown: tuple[Screen, io.StringIO]) -> None:
     screen, stream = shown
     report.show(screen, a_report(()).model_copy(update={"finished": FINISHED}))
-    said = " ".join(stream.getvalue().split())
-    assert "Deferred work 1 index built, 9 foreign keys validated, 40 tables analyzed; dropped meanwhile: " in said
+    output = " ".join(stream.getvalue().split())
+    assert "Deferred work 1 index built, 9 foreign keys validated, 40 tables analyzed; dropped meanwhile: " in output
     stream.truncate(0)
     stream.seek(0)
     report.show_finish(screen, FinishReport(run=RUN, live="crm", finished=FINISHED, seconds=61.2))
