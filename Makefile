@@ -15,7 +15,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-demo: $(STAMP) ## break a CRM on an embedded PostgreSQL, put it back, prove it, undo it
+demo: $(STAMP) ## break a CRM on an embedded PostgreSQL, roll it back, prove it, undo it
 	$(BIN)/python -m demo
 
 test: $(STAMP) ## run the tests (real servers; no network); MAJOR=16: only those of that version
@@ -50,5 +50,5 @@ crash: $(STAMP) ## every fault point × {killed, connection cut, disk full}
 fuzz: $(STAMP) ## the dump reader against random input, for a long time
 	LASTGOOD_FUZZ=long $(BIN)/python -m pytest tests -k fuzz
 
-clean: ## remove what the targets made
+clean: ## remove the files that the targets create
 	rm -rf $(VENV) site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

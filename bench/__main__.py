@@ -80,13 +80,13 @@ def main() -> int:
             for part in given.parts or PARTS:
                 MEASURED[part](session, given.majors or majors, given.data or sets, given.contestants)
     except ProgramFailed as error:
-        _say(str(error))
+        _log(str(error))
         return 1
     except KeyboardInterrupt:
         return 130
     with tempfile.TemporaryDirectory(prefix="lastgood-bench-") as temporary:
         print(report.written(session.results, output or Path(temporary) / "measurements.md"))
-    # One short round says nothing about speed.
+    # One short round is no measurement of speed.
     return 1 if _broken(session.results) or (_slow_to_start(session.results) and not given.short) else 0
 
 
@@ -121,7 +121,7 @@ def _restores(session: Session, majors: Sequence[int], sets: Sequence[str], who:
                 scale=session.scale,
                 rounds=session.rounds,
                 who=tuple(who or CONTESTANTS),
-                say=_say,
+                log=_log,
             )
             session.add(contests={**session.results.contests, f"{name}-{major}": held})
 
@@ -129,29 +129,29 @@ def _restores(session: Session, majors: Sequence[int], sets: Sequence[str], who:
 def _growth(session: Session, majors: Sequence[int], sets: Sequence[str], who: Sequence[str] | None) -> None:
     for major in majors:
         parts = growth.SCALES[:1] if session.short else growth.SCALES
-        found = growth.measured(session.folder, major, session.scale, session.rounds, _say, parts)
+        found = growth.measured(session.folder, major, session.scale, session.rounds, _log, parts)
         session.add(growth={**session.results.growth, major: found})
 
 
 def _costs(session: Session, majors: Sequence[int], sets: Sequence[str], who: Sequence[str] | None) -> None:
     for major in majors:
-        _say(f"costs of the pieces, PostgreSQL {major}")
+        _log(f"costs of the pieces, PostgreSQL {major}")
         found = costs.measured(session.folder, session.scale, major)
         session.add(costs={**session.results.costs, major: found})
 
 
 def _service(session: Session, majors: Sequence[int], sets: Sequence[str], who: Sequence[str] | None) -> None:
-    found = service.measured(DEMO_SCALE * session.scale, majors[-1], session.rounds, _say)
+    found = service.measured(DEMO_SCALE * session.scale, majors[-1], session.rounds, _log)
     session.add(other={**session.results.other, "Rollback and undo": found})
 
 
 def _facts(session: Session, majors: Sequence[int], sets: Sequence[str], who: Sequence[str] | None) -> None:
-    found = facts.measured(max(1, round(1000 * session.scale)), session.rounds, _say)
+    found = facts.measured(max(1, round(1000 * session.scale)), session.rounds, _log)
     session.add(other={**session.results.other, "Facts of wide rows": found})
 
 
 def _start(session: Session, majors: Sequence[int], sets: Sequence[str], who: Sequence[str] | None) -> None:
-    found = start.measured(majors[-1], session.rounds, _say)
+    found = start.measured(majors[-1], session.rounds, _log)
     session.add(other={**session.results.other, STARTS: found})
 
 
@@ -175,7 +175,7 @@ def _slow_to_start(results: Results) -> bool:
     return starts is not None and any(start.MISSED in remark for _, _, remark in starts.rows)
 
 
-def _say(text: str) -> None:
+def _log(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 

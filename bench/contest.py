@@ -21,7 +21,7 @@ SHOWN = 1000
 
 
 def held(
-    dumps: Dumps, *, name: str, major: int, scale: float, rounds: int, who: Sequence[str], say: Callable[[str], None]
+    dumps: Dumps, *, name: str, major: int, scale: float, rounds: int, who: Sequence[str], log: Callable[[str], None]
 ) -> Contest:
     """Hold the contest. Each round has an order of its own, the same in every contest. A contestant that failed once
     does not take part again.
@@ -46,10 +46,10 @@ def held(
                     run = CONTESTANTS[contestant](ring)
                 except ProgramFailed as error:
                     failed[contestant] = error.output[-SHOWN:].strip()
-                    say(f"{name} {major}: {contestant} failed: {failed[contestant]}")
+                    log(f"{name} {major}: {contestant} failed: {failed[contestant]}")
                 else:
                     runs[contestant].append(run)
-                    say(f"{name} {major}, round {number + 1} of {rounds}: {contestant} {run.seconds:.1f} s")
+                    log(f"{name} {major}, round {number + 1} of {rounds}: {contestant} {run.seconds:.1f} s")
                 host.drop(server, DATABASE)
         return Contest(
             data=name,

@@ -40,7 +40,7 @@ class Ring:
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """The environment that tells ``lastgood`` which server to use."""
+        """The environment that selects the server for ``lastgood``."""
         url = self.server.url("postgres")
         return Lastgood(url, store=self.dumps.plain.parent, state=self.state).environment
 

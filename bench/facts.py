@@ -35,7 +35,7 @@ WORDS = 2000
 WORDS_A_ROW = 30
 
 
-def measured(megabytes: int, rounds: int, say: Callable[[str], None]) -> Lines:
+def measured(megabytes: int, rounds: int, log: Callable[[str], None]) -> Lines:
     """The MB (10^6 bytes) of such a dump that become facts in a second, alone and as a user runs it."""
     with tempfile.TemporaryDirectory(prefix="lastgood-bench-") as folder:
         path = Path(folder) / "wide.sql"
@@ -43,7 +43,7 @@ def measured(megabytes: int, rounds: int, say: Callable[[str], None]) -> Lines:
         size = path.stat().st_size / 1e6
         alone, whole, peak = [], [], 0
         for number in range(rounds):
-            say(f"round {number + 1} of {rounds}: facts of wide rows")
+            log(f"round {number + 1} of {rounds}: facts of wide rows")
             started = time.monotonic()
             facts_of_dump(open_dump(path))
             alone.append(size / (time.monotonic() - started))

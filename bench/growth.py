@@ -16,7 +16,7 @@ SCALES = (1 / 12, 1 / 4, 1 / 2, 1.0)
 
 
 def measured(
-    folder: Path, major: int, scale: float, rounds: int, say: Callable[[str], None], parts: Sequence[float] = SCALES
+    folder: Path, major: int, scale: float, rounds: int, log: Callable[[str], None], parts: Sequence[float] = SCALES
 ) -> tuple[Contest, ...]:
     """lastgood and psql with the CRM at ``scale`` times each of ``parts``, smallest first. ``folder`` keeps the dumps.
 
@@ -30,7 +30,7 @@ def measured(
             scale=scale * part,
             rounds=rounds,
             who=(PSQL, LASTGOOD),
-            say=say,
+            log=log,
         )
         for part in parts
     )

@@ -20,7 +20,7 @@ READERS = 8
 _Rows = tuple[tuple[str, str, str], ...]
 
 
-def measured(scale: float, major: int, rounds: int, say: Callable[[str], None]) -> Lines:
+def measured(scale: float, major: int, rounds: int, log: Callable[[str], None]) -> Lines:
     """Measure with the demo's CRM at that scale, on a server of its own."""
     with (
         tempfile.TemporaryDirectory(prefix="lastgood-bench-") as folder,
@@ -29,14 +29,14 @@ def measured(scale: float, major: int, rounds: int, say: Callable[[str], None]) 
         return Lines(
             how=f"PostgreSQL {major}; the demo's CRM, {at.rows:,} rows; database {at.database_bytes / 1e6:,.0f} MB, "
             f"plain dump {at.dump_bytes / 1e6:,.0f} MB; {rounds} rounds.",
-            rows=(*_facts(at, rounds, say), *_swaps(at, rounds, say)),
+            rows=(*_facts(at, rounds, log), *_swaps(at, rounds, log)),
         )
 
 
-def _facts(at: Live, rounds: int, say: Callable[[str], None]) -> _Rows:
+def _facts(at: Live, rounds: int, log: Callable[[str], None]) -> _Rows:
     rates, peak = [], 0
     for number in range(rounds):
-        say(f"round {number + 1} of {rounds}: facts of the dump")
+        log(f"round {number + 1} of {rounds}: facts of the dump")
         done = _lastgood(at, "facts", at.dump)
         rates.append(at.dump_bytes / 1e6 / done.seconds)
         peak = max(peak, done.peak)
@@ -45,7 +45,7 @@ def _facts(at: Live, rounds: int, say: Callable[[str], None]) -> _Rows:
     )
 
 
-def _swaps(at: Live, rounds: int, say: Callable[[str], None]) -> _Rows:
+def _swaps(at: Live, rounds: int, log: Callable[[str], None]) -> _Rows:
     """Measure a rollback and its undo in each round, under continuous reads: the seconds that lastgood's caller waits,
     the swap as lastgood timed it, and the longest read of a client."""
     rollbacks, undos, swapped, longest = [], [], [], []
@@ -59,7 +59,7 @@ def _swaps(at: Live, rounds: int, say: Callable[[str], None]) -> _Rows:
     ) as app:
         for number in range(rounds):
             app.wait_for_work(reads=50, writes=0)
-            say(f"round {number + 1} of {rounds}: rollback and undo under {READERS} reading clients")
+            log(f"round {number + 1} of {rounds}: rollback and undo under {READERS} reading clients")
             app.lap()
             rollbacks.append(_lastgood(at, "rollback", at.dump, "--yes").seconds)
             done = _lastgood(at, "undo", "--yes")

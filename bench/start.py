@@ -1,7 +1,7 @@
-"""How much processor time a start takes: what every script and every key press pays for.
+"""The processor time of a start, which every script and every completion spends.
 
 Processor time, not seconds: a machine that does something else besides measures the same. The smallest of several runs
-counts, for nothing can make a start cheaper than it is. ``psql`` does the same beside it.
+counts, for nothing can make a start cheaper than it is. ``psql`` is measured for comparison.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def _tab(*words: str) -> dict[str, str]:
     return {"_LASTGOOD_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(words))}
 
 
-def measured(major: int, rounds: int, say: Callable[[str], None]) -> Lines:
-    """Each start, with its goal, beside psql's."""
+def measured(major: int, rounds: int, log: Callable[[str], None]) -> Lines:
+    """Measure each start, with its goal, and psql's for comparison."""
     with EmbeddedServer(major) as server:
         psql = str(server.bin / "psql")
         url = server.url("postgres")
@@ -53,7 +53,7 @@ def measured(major: int, rounds: int, say: Callable[[str], None]) -> Lines:
         )
         found: dict[str, list[float]] = {each.what: [] for each in starts}
         for number in range(rounds):
-            say(f"round {number + 1} of {rounds}: starts")
+            log(f"round {number + 1} of {rounds}: starts")
             for each in starts * RUNS:
                 found[each.what].append(measure.run(each.command, environment=each.environment).processor)
     return Lines(

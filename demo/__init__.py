@@ -1,1 +1,1 @@
-"""A CRM that a migration breaks and lastgood puts back: run it with ``python -m demo``."""
+"""A CRM that a migration breaks and lastgood rolls back: run it with ``python -m demo``."""

@@ -1,4 +1,4 @@
-"""``python -m demo``: a CRM is broken, put back and proved, and the rollback is undone, on a temporary server.
+"""``python -m demo``: a CRM is broken, rolled back and proved, and the rollback is undone, on a temporary server.
 
 Ends with 0 only if every claim on the screen was checked and held. Needs no server, no network and no root; works as
 root and without a terminal too. Leaves nothing behind.
@@ -23,22 +23,22 @@ DURABLE = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"}
 
 
 def main() -> int:
-    """Tell the story and return the exit status: 0, 1 when a claim did not hold, 130 when interrupted."""
+    """Run the demo and return the exit status: 0, 1 when a claim did not hold, 130 when interrupted."""
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
     parser.add_argument("--scale", type=float, default=1.0, help="size of the CRM; 1 is about 280 000 rows (default)")
     scale = parser.parse_args().scale
     signal.signal(signal.SIGTERM, _interrupt)
     screen = Screen()
-    screen.title("lastgood: a database is broken, put back, and the rollback is undone")
+    screen.title("lastgood: a database is broken, rolled back, and the rollback is undone")
     started = time.monotonic()
     try:
         with tempfile.TemporaryDirectory(prefix="lastgood-demo-") as folder:
             with screen.working("starting a temporary PostgreSQL server"):
                 server = EmbeddedServer(18, settings=DURABLE)
             with server:
-                story.tell(screen, server, Path(folder), scale)
+                story.run(screen, server, Path(folder), scale)
     except story.StoryEnds:
-        screen.say("The story ends here.")
+        screen.say("The demo ends here.")
         return 1
     except KeyboardInterrupt:
         screen.say("Interrupted; the server and its folder are removed.")

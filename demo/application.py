@@ -1,4 +1,4 @@
-"""An application that keeps working while its database is broken, put back and swapped.
+"""An application that keeps working while its database is broken, rolled back and swapped.
 
 Readers and writers run in threads as the role ``crm_app``. They reconnect when their session is terminated, and record
 how long each request took from the user's point of view. Each write has a reference of its own. A ledger has the

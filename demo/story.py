@@ -1,7 +1,7 @@
-"""The story of the demo: a migration breaks a CRM, the old procedure fails, lastgood puts the CRM back.
+"""The story of the demo: a migration breaks a CRM, the old procedure fails, lastgood rolls the CRM back.
 
 The demo checks every claim on the screen itself, with SQL of its own (demo.evidence, demo.migration) and with the
-application's measurements (demo.application). It quotes lastgood's reports only for what only lastgood can know.
+application's measurements (demo.application). It quotes lastgood's reports only for facts that only lastgood knows.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ class Tale:
         return answer
 
 
-def tell(screen: Screen, server: EmbeddedServer, folder: Path, scale: float) -> None:
-    """Tell the whole story, in order. Raises StoryEnds."""
+def run(screen: Screen, server: EmbeddedServer, folder: Path, scale: float) -> None:
+    """Run the whole story, in order. Raises StoryEnds."""
     store = folder / "backups"
     store.mkdir()
     lastgood = Lastgood(server.url(LIVE), store=store, state=folder / "state")
@@ -120,7 +120,7 @@ def a_crm_with_a_backup(tale: Tale, scale: float) -> None:
     )
     tale.run("backup", "--label", "before-lead-scoring")
     naive.backup(server.bin, server.url(LIVE), tale.dump)
-    # Without sessions in the database the copy takes a moment: the old procedure gets a database of its own.
+    # The copy for the old procedure is made now, because without sessions in the database it is fast.
     with server.target("postgres").connect() as admin:
         admin.execute(
             sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {} STRATEGY file_copy").format(
@@ -145,7 +145,7 @@ def a_bad_migration(tale: Tale, app: Application) -> None:
             ("opportunities", f"{tale.size.opportunities:,}", f"{found.opportunities:,}"),
             ("contacts overwritten", "0", f"{found.contacts_overwritten:,}"),
             ("opportunities without their contact", "0", f"{found.orphans:,}"),
-            ("a table, a view and a column that do not belong", "no", "yes" if found.new_table else "no"),
+            ("an unwanted table, view and column", "no", "yes" if found.new_table else "no"),
             ("the organizations' notes", "present", "missing" if found.column_gone else "present"),
         ),
     )
@@ -242,7 +242,7 @@ def the_undo(tale: Tale, app: Application) -> None:
 
 
 def the_rollback_again(tale: Tale, app: Application) -> None:
-    tale.screen.act("lastgood: the rollback again, this time for good")
+    tale.screen.act("lastgood: the rollback again, to keep")
     app.lap()
     tale.run("rollback", "--latest", "--yes")
     _it_is_as_it_was(tale)
@@ -303,7 +303,7 @@ def the_sum(tale: Tale) -> None:
         (
             ("reports success", f"yes, after {tale.naive_errors} errors", "yes"),
             (
-                "the data is back",
+                "the data is restored",
                 f"no, {tale.naive_wrong:,} differences",
                 f"{'no' if screen.failed else 'yes'}, all tables compared",
             ),

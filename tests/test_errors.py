@@ -54,7 +54,7 @@ def test_what_never_asks_a_server_claims_nothing_of_a_database() -> None:
             assert not any(claim in state for state in states for claim in CLAIMS), (module, call.lineno)
 
 
-def test_only_what_has_just_looked_says_that_a_database_is_open() -> None:
+def test_only_a_verified_state_claims_that_a_database_is_open() -> None:
     """``untouched`` and ``looked_at`` take it from the caller: each of these has a session at hand."""
     callers = {
         path.relative_to(SOURCES).as_posix()
@@ -93,7 +93,7 @@ def test_only_what_has_just_looked_says_that_a_database_is_open() -> None:
     ],
     ids=" ".join,
 )
-def test_a_command_that_reached_no_server_says_nothing_of_a_database(
+def test_a_command_that_reached_no_server_claims_no_state_of_a_database(
     lastgood_fixture: Lastgood,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
     words: list[str],
@@ -102,8 +102,8 @@ def test_a_command_that_reached_no_server_says_nothing_of_a_database(
     Path("cut.sql").write_text("--\n-- PostgreSQL database dump\n--\n\nCOPY public.a (id) FROM stdin;\n1\n")
     outcome = lastgood_fixture(*words)
     assert outcome.status not in (0, 1), outcome.err
-    said = outcome.out + outcome.err
-    assert not any(claim in said for claim in ("is open", "and open", "not touched")), said
+    text = outcome.out + outcome.err
+    assert not any(claim in text for claim in ("is open", "and open", "not touched")), text
     states = [line for line in outcome.err.splitlines() if line.startswith("state:")]
     assert len(states) <= 1
 

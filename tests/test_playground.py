@@ -45,7 +45,7 @@ def test_what_a_shell_finds_there(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 7, done.stderr
-    assert "is running for you alone" in done.stderr
+    assert "A private PostgreSQL " in done.stderr
     folder, server, others, contacts, status = done.stdout.splitlines()
     assert not Path(folder).exists() and not Path(server).exists()
     assert (others, contacts) == ("unset unset", "2000")

@@ -61,7 +61,7 @@ DOCUMENTS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("undo", "the document itself", UndoReport),
     (
         "recover",
-        "under `diagnosis`, beside `report`: what was done then (Report, UndoReport, ReinstateReport), or null",
+        "under `diagnosis`, next to `report`: the result (Report, UndoReport, ReinstateReport), or null",
         Diagnosis,
     ),
     ("recover, of a database that was gone", "under `report`", ReinstateReport),
@@ -71,7 +71,7 @@ DOCUMENTS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("maintenance, maintenance on, off, status", "the document itself", Maintenance),
     ("prune --dry-run", "the document itself", PrunePlan),
     ("facts", "under `facts`", Facts),
-    ("facts A B, facts A --live", "beside `expected`, `found` (names) and `equal`", Comparison),
+    ("facts A B, facts A --live", "next to `expected`, `found` (names) and `equal`", Comparison),
     ("explain", "the document itself", Explained),
     ("explain RUN", "under `run`", RunStory),
     ("runs", "the document itself", Runs),
@@ -83,11 +83,11 @@ DOCUMENTS: tuple[tuple[str, str, type[BaseModel]], ...] = (
         "`--list` has a list of these under `drills`",
         Sealed,
     ),
-    ("drill --due", "under `due`, beside `live`", DrillDue),
+    ("drill --due", "under `due`, next to `live`", DrillDue),
     ("guide", "the document itself", GuideReport),
     ("guide --check", "the document itself", GuideCheck),
     ("notify; under `notifications` of config check its `targets`", "the document itself", Listing),
-    ("init", "under `survey`, beside `file` and `password_left_out`", Survey),
+    ("init", "under `survey`, next to `file` and `password_left_out`", Survey),
 )
 
 # Documents that are made of few fields.
@@ -214,7 +214,7 @@ def configuration() -> str:
         "## Tables of the file",
         "",
         "What surrounds a rollback, and is too long for a command line. [A whole example](../configuration.md) is on a "
-        "page of its own; `lastgood init` writes one as comments, `lastgood config check` says what is wrong in a "
+        "page of its own; `lastgood init` writes one as comments, `lastgood config check` lists the errors in a "
         "file, and `lastgood config schema` prints the JSON Schema.",
         "",
         "A length of time is a number of seconds, or a text like `30s`, `5min`, `24h` or `90d`; a size is a number of "
@@ -242,7 +242,7 @@ def statuses() -> str:
     lines = ["# Exit status", "", GENERATED, ""]
     lines += _table(("status", "meaning"), ((f"`{n}`", text) for n, text in sorted(application.MEANINGS.items())))
     lines += [
-        "`lastgood status` ends with 7 when a run stopped in between. `lastgood facts A B` ends with 3 when the two "
+        "`lastgood status` ends with 7 when a run stopped half-way. `lastgood facts A B` ends with 3 when the two "
         "differ, `lastgood validate` with 3 when its verdict is NO-GO, `lastgood explain` with 3 when nothing is "
         "known.",
         "",
@@ -351,8 +351,8 @@ def known() -> str:
     for each in cases:
         lines += [f"## {each.title}", ""]
         states = [*each.sqlstates, *each.sqlstates_with_text]
-        told = [*(f"`{text}`" for text in each.messages), *(f"SQLSTATE `{state}`" for state in states)]
-        lines += [*(f"- {text}" for text in told), *([""] if told else [])]
+        recognised = [*(f"`{text}`" for text in each.messages), *(f"SQLSTATE `{state}`" for state in states)]
+        lines += [*(f"- {text}" for text in recognised), *([""] if recognised else [])]
         parts = (("Cause", each.cause), ("The data", each.data), ("lastgood", each.lastgood))
         for heading, text in parts:
             lines += [f"**{heading}.** {_prose(text)}", ""]

@@ -1,3 +1,3 @@
-"""lastgood puts a PostgreSQL database back to its last good state."""
+"""lastgood rolls a PostgreSQL database back to its last good state."""
 
 __version__ = "0.1.0"

@@ -1,5 +1,5 @@
-"""The ways out of a run that is not to be finished: walked back before its swap, or undone after it when the
-application does not work with what was restored."""
+"""The end of a run that is not finished: walked back before its swap, or undone after it if the application does not
+work with the restored database."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from lastgood.process import interrupts
 
 
 def abort(request: Request, emit: Emit) -> dict[str, Any]:
-    """Walks back a run that stopped before its swap: removes its shadow, by its mark on the server, or one that was
-    never marked, if it is empty; and starts the application again if the run had stopped it.
+    """Walk back a run that stopped before its swap: remove its shadow, identified by its mark on the server or, without
+    a mark, if it is empty; and start the application again if the run had stopped it.
 
-    Raises Refused when the run is still at work, or has switched already (that is what undo is for), and NotStarted.
+    Raises Refused if the run is active, or has switched (then use undo), and NotStarted.
     """
     live = request.target.dbname
     with database.connect_maintenance(request.target, live) as maintenance:
-        left, name = lock_live(maintenance, live, lambda held: _meant(held, request))
+        left, name = lock_live(maintenance, live, lambda held: _find_run(held, request))
         skew = clock.skew(maintenance)
         journal = Journal.find(request.state, name)
         kept = _aborting(request, name, journal, emit, skew)
@@ -47,7 +47,7 @@ def abort(request: Request, emit: Emit) -> dict[str, Any]:
         with recording.recording(kept, emit) as emit:
             state = f'"{live}" was not touched; run {name} is walked back. The application is stopped.'
             try:
-                # First what users wait for: to remove a database may take long, and may fail.
+                # The application first, because users wait for it: removing a database may take long, and may fail.
                 application = _started_again(request, name, journal, shadow, emit, state)
             finally:
                 _remove(maintenance, request, name, left, ours, removed)
@@ -80,28 +80,30 @@ def _remove(
 
 
 def _aborting(request: Request, name: str, journal: Journal | None, emit: Emit, skew: float | None) -> Journal | None:
-    """Where it is written down that, and by whom, the run is walked back: in its journal, or in one of this machine's
-    own. Nobody needs it for what is done here."""
+    """Record who walks the run back, and return the journal: that of the run, or a new one on this machine. Failures
+    are ignored, because the abort does not depend on it."""
     if journal is not None:
         with suppress(OSError):
-            recording.goes_on(journal, "aborting", skew=skew)
+            recording.continued(journal, "aborting", skew=skew)
         return journal
     if not run_names.is_run(name):
         return None  # only the end of its name is known
     return recording.attempt(request.state, name, "abort", emit, skew=skew, live=request.target.dbname)
 
 
-def _meant(maintenance: Connection, request: Request) -> tuple[Leftover | None, str]:
-    """The unmarked database that is to go, if that is what ``request`` means, and the run."""
+def _find_run(maintenance: Connection, request: Request) -> tuple[Leftover | None, str]:
+    """Return the unmarked database to remove, if ``request`` names one, and the run."""
     target, state = request.target, request.state
-    meant = the_one(maintenance, target, state, request.run, to_resume=False)
-    if meant is None:
+    unfinished_run = the_one(maintenance, target, state, request.run, to_resume=False)
+    if unfinished_run is None:
         left = leftover_of(maintenance, target, state, request.run)
         assert left is not None  # the_one saw it, under the same lock
         return left, run_of(left, state)
-    refuse_abort(meant, maintenance)
-    # It may have stopped the application, and been killed before it could mark what it made.
-    return leftover_of(maintenance, target, state, meant.run) if meant.database is None else None, meant.run
+    refuse_abort(unfinished_run, maintenance)
+    # The run may have stopped the application, and been killed before it marked its database.
+    return leftover_of(
+        maintenance, target, state, unfinished_run.run
+    ) if unfinished_run.database is None else None, unfinished_run.run
 
 
 Again = Literal["started", "not stopped", "unknown"]
@@ -130,30 +132,30 @@ def _started_again(
 
 
 def take_back(request: Request, failed: ChecksFailed, journal: Journal | None, emit: Emit) -> ChecksFailedAfterSwap:
-    """Undoes the switch of a run whose checks failed, with the application stopped meanwhile, and gives the error that
-    says so. Killed at any moment, it leaves what ``resume`` and ``abort`` go on from.
+    """Undo the switch of a run whose checks failed, with the application stopped meanwhile, and return the error to
+    raise. If it is killed, ``resume`` and ``abort`` continue from there.
 
-    Raises Stopped when it can't go on.
+    Raises Stopped if it cannot continue.
     """
     live, run = request.target.dbname, failed.run
     service = _service(request, run, journal, emit)
     report: undo.UndoReport | None = None
 
-    def patience() -> None:
+    def ask_for_patience() -> None:
         emit(Caution("going back to the previous database; press Ctrl+C again to stop at once"))
 
     try:
-        with interrupts.calling(patience, suspended=patience):
+        with interrupts.calling(ask_for_patience, suspended=ask_for_patience):
             fault.point("application.before_undo")
             plan = undo.plan(request.target, live, run, request.pgbouncer)
             _write(journal, "undoing", by=plan.run, reason=caller.current().scrub(failed.problem))
-            _stop_once_more(request, service, run, emit)
+            _stop_for_undo(request, service, run, emit)
             report = undo.undo(request.target, plan, request.state, emit, request.pgbouncer)
             fault.point("application.before_start_again")
-            not_running = _start_once_more(request, service, emit)
+            not_running = _start_after_undo(request, service, emit)
     except (Exception, KeyboardInterrupt) as error:
         stopped = service.record is not None and service.record.state == "stopped"
-        state = failed.state if report is None else f'"{live}" is what it was before the run, and open.'
+        state = failed.state if report is None else f'"{live}" is again the database from before the run, and open.'
         why = str(error).strip() or "interrupted"
         raise Stopped(
             f"cannot {'undo the switch' if report is None else 'finish the undo'}: {why}; "
@@ -165,24 +167,24 @@ def take_back(request: Request, failed: ChecksFailed, journal: Journal | None, e
     hint = f'The restored database is kept as "{plan.kept}"; lastgood undo {plan.run} puts it back into service.'
     if not_running:
         again, hint = f" The application is not running: {not_running}.", f"{START_IT}. {hint}"
-    said = ChecksFailedAfterSwap(
+    failure = ChecksFailedAfterSwap(
         f"cannot leave the restored database in service: {failed.problem}",
         hint=hint,
-        state=f'"{live}" is what it was before the run, and open.{again}',
+        state=f'"{live}" is again the database from before the run, and open.{again}',
     )
     before = ApplicationReport.model_validate(failed.details.get("application") or {})
     application = before.model_copy(update={"hooks": (*before.hooks, *service.results)})
-    said.details = {
+    failure.details = {
         "run": run,
         "undo": report.document(),
         "application": application.model_dump(mode="json"),
     }
-    recording.ended(journal, "undone", by=plan.run, error=recording.error_data(said))
-    return said
+    recording.ended(journal, "undone", by=plan.run, error=recording.error_data(failure))
+    return failure
 
 
-def _stop_once_more(request: Request, service: Service, run: str, emit: Emit) -> None:
-    """An application that can't be stopped does not work anyway: that is no reason to leave it so."""
+def _stop_for_undo(request: Request, service: Service, run: str, emit: Emit) -> None:
+    """Stop the application before the undo. A failure is not an obstacle, because the application does not work."""
     if not request.application.stops:
         return
     emit(StageStarted("stop", "stop the application"))
@@ -194,8 +196,8 @@ def _stop_once_more(request: Request, service: Service, run: str, emit: Emit) ->
         emit(StageDone("stop", sum(each.seconds for each in service.results)))
 
 
-def _start_once_more(request: Request, service: Service, emit: Emit) -> str:
-    """Why the application does not run; empty when it does, as far as its hooks say."""
+def _start_after_undo(request: Request, service: Service, emit: Emit) -> str:
+    """Start the application, and return why it does not run; empty if its hooks succeeded."""
     if request.application.starts:
         emit(StageStarted("start", "start the application again"))
         try:
@@ -208,9 +210,9 @@ def _start_once_more(request: Request, service: Service, emit: Emit) -> str:
 
 
 def undone(request: Request, emit: Emit) -> None:
-    """What is left to do of a run that was killed while it undid its own switch: the application is started again.
+    """Complete a run that was killed while it undid its own switch: start the application again.
 
-    Raises ChecksFailedAfterSwap when the run is of that kind, and does nothing when it is not.
+    Raises ChecksFailedAfterSwap for such a run, and does nothing for others.
     """
     stopped = record.read(request.state, request.target)
     if stopped is None or request.run not in (None, stopped.by):
@@ -229,8 +231,8 @@ def undone(request: Request, emit: Emit) -> None:
         journal = Journal.find(request.state, run)
         if journal is not None:
             with suppress(OSError):
-                recording.goes_on(journal, "resumed", skew=clock.skew(maintenance), kind="rollback", live=live)
-        state = f'"{live}" is what it was before the run, and open.'
+                recording.continued(journal, "resumed", skew=clock.skew(maintenance), kind="rollback", live=live)
+        state = f'"{live}" is again the database from before the run, and open.'
         _started_again(request, run, journal, None, emit, f"{state} The application is stopped.")
         recording.ended(journal, "undone", by=by[0].run)
     raise ChecksFailedAfterSwap(
@@ -241,15 +243,15 @@ def undone(request: Request, emit: Emit) -> None:
 
 
 def _service(request: Request, run: str, journal: Journal | None, emit: Emit) -> Service:
-    def told(result: HookResult) -> None:
+    def record_hook(result: HookResult) -> None:
         _write(journal, "hook", **result.model_dump(mode="json"))
 
     facts = hooks.environment(run=run, live=request.target.dbname)
-    return Service(request.application, request.target, request.state, facts, emit, told)
+    return Service(request.application, request.target, request.state, facts, emit, record_hook)
 
 
 def _write(journal: Journal | None, event: str, **data: Any) -> None:
-    """Going back must not stop because the disk that holds the journal is full."""
+    """Write an entry, ignoring a full disk: it must not prevent the way back."""
     if journal is not None:
         with suppress(OSError):
             journal.write(event, **data)

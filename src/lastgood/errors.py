@@ -2,7 +2,7 @@
 
 Message grammar: ``cannot <do what>: <why>``, lower case, no full stop, names in double quotes. The hint is a
 sentence with the next command to run. ``state`` is one sentence about the live database and claims only what was
-looked at: an error that never asked the server has none, or ``NOT_REACHED`` where its class means that nothing was
+verified: an error without a query of the server has none, or ``NOT_REACHED`` if its class implies that nothing was
 changed.
 """
 
@@ -17,18 +17,18 @@ UNKNOWN_STATE = "Run `lastgood status` to see in what state the live database is
 
 
 class LastgoodError(Exception):
-    """What every error of ours is. ``str(error)`` is the message alone, without hint and state.
+    """The base class of our errors. ``str(error)`` is the message, without hint and state.
 
     ``exit_status`` follows the table in docs/reference; 1 means a defect in lastgood.
     """
 
     code: ClassVar[str] = "defect"
     exit_status: ClassVar[int] = 1
-    # What every error of the class may claim without a look at the server.
+    # The state line of the class, valid without a query of the server.
     claim: ClassVar[str] = ""
-    # What the JSON document of the error has beside code, message, hint and state.
+    # Further fields of the error's JSON document.
     details: Mapping[str, Any] = {}
-    # Whether its message has several lines. What it names must be made ``visible`` before it is put into one.
+    # Whether the message may have several lines. Names in it must then be made ``visible``.
     lines: ClassVar[bool] = False
 
     def __init__(self, message: str, *, hint: str = "", state: str = "") -> None:
@@ -39,7 +39,7 @@ class LastgoodError(Exception):
 
 
 class UsageError(LastgoodError):
-    """Wrong usage or configuration: nothing was looked at yet."""
+    """Wrong usage or configuration: nothing was read yet."""
 
     code = "usage"
     exit_status = 2
@@ -57,7 +57,7 @@ class Refused(LastgoodError):
 class BadPoint(LastgoodError):
     """The restore point is missing, incomplete, corrupt or unsafe.
 
-    ``line`` (from 1) and ``offset`` (bytes from 0, of the decompressed text) say where, when known.
+    ``line`` (from 1) and ``offset`` (bytes from 0, of the decompressed text) give the place, if known.
     """
 
     code = "bad_point"
@@ -78,25 +78,26 @@ class BadPoint(LastgoodError):
 
 
 class Incomplete(BadPoint):
-    """The restore point ends before its end: cut off, or its maker was killed."""
+    """The restore point is truncated, or pg_dump was interrupted."""
 
     code = "incomplete_point"
 
 
 class Corrupt(BadPoint):
-    """The restore point's bytes are not what was written: damaged, or not a dump at all."""
+    """The restore point is damaged, or not a dump."""
 
     code = "corrupt_point"
 
 
 class Unsafe(BadPoint):
-    """The restore point asks for something that a restore must never do."""
+    """The restore point contains a command that a restore must never execute."""
 
     code = "unsafe_point"
 
 
 class Foreign(BadPoint):
-    """The file is not pg_dump's alone: another program's export, or one with commands that pg_dump never writes."""
+    """The file was not written by pg_dump alone: an export of another program, or with commands that pg_dump never
+    writes."""
 
     code = "foreign_point"
 
@@ -116,21 +117,21 @@ class ChecksFailedAfterSwap(LastgoodError):
 
 
 class TakenBack(LastgoodError):
-    """A deployment failed, and the live database was put back to the restore point that was made before it."""
+    """A deployment failed, and the live database was rolled back to the restore point from before it."""
 
     code = "taken_back"
     exit_status = 6
 
 
 class Stopped(LastgoodError):
-    """Stopped in between: `lastgood resume` or `lastgood abort` goes on from here."""
+    """Stopped half-way: `lastgood resume` or `lastgood abort` continues."""
 
     code = "stopped"
     exit_status = 7
 
 
 class Blocked(LastgoodError):
-    """A database could not be removed in time: the server waited for another session. What is left is marked;
+    """A database could not be removed in time, because the server waited for another session. The database is marked;
     `lastgood abort` or `lastgood prune` removes it."""
 
     code = "blocked"
@@ -138,8 +139,8 @@ class Blocked(LastgoodError):
 
 
 class ChecksFailed(Stopped):
-    """The restored database is in service, and the application's checks failed: `lastgood undo RUN` goes back,
-    `lastgood resume RUN` runs them again."""
+    """The restored database is in service, but the application's checks failed: `lastgood undo RUN` goes back,
+    `lastgood resume RUN` runs the checks again."""
 
     code = "checks_failed"
 
@@ -150,14 +151,14 @@ class ChecksFailed(Stopped):
 
 
 class NotTakenBack(Stopped):
-    """A deployment failed and could not be taken back: the live database is as the migration left it;
-    `lastgood recover` goes on from there."""
+    """A deployment failed and could not be rolled back: the live database is as the migration left it;
+    `lastgood recover` continues from there."""
 
     code = "not_taken_back"
 
 
 class NotStarted(Stopped):
-    """The application was stopped and could not be started again: `lastgood maintenance off` tries it once more."""
+    """The application was stopped and could not be started again: `lastgood maintenance off` tries again."""
 
     code = "not_started"
 
@@ -170,13 +171,13 @@ class Interrupted(LastgoodError):
 
 
 def untouched(live: str, *, is_open: bool) -> str:
-    """The state of a live database that we did not change. ``is_open``: the server has just shown that it is."""
+    """Return the state line of an unchanged live database. ``is_open``: verified on the server."""
     return f'"{live}" was not touched' + (" and is open." if is_open else ".")
 
 
 @contextmanager
 def looked_at(live: str, *, is_open: bool) -> Iterator[None]:
-    """After a look at the live database: errors that claim nothing of it get its state."""
+    """Add the verified state of the live database to errors without one, for the length of a ``with`` block."""
     try:
         yield
     except LastgoodError as error:
@@ -186,5 +187,5 @@ def looked_at(live: str, *, is_open: bool) -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, without the lines that a server or a program adds; its kind where it says nothing."""
+    """Return the first line of an error's message, or its type if the message is empty."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -108,7 +108,7 @@ def restore(
         needs.require(maintenance, facts, summary, wishes, point.path.name)
         code = code_run(maintenance, summary)
         if code is not None:
-            emit(Note(code.said))
+            emit(Note(code.summary))
         model = database.describe(maintenance, target.dbname)
         run, kept = made_beside.begun(maintenance, live, into, point.path, state, emit)
         emit = stack.enter_context(recording.recording(kept, emit))

@@ -1,15 +1,15 @@
-"""THE STORY: how a database is put back to its last good state.
+"""THE STORY: how a database is rolled back to its last good state.
 
     choose ─ plan ─ check ─ stop ─┬─ fence ──────────────┬─ swap ─ reopen ─ start ─ checks ─ watch ─ (finish)
                                   ├─ emergency backup ───┤
                                   └─ build ─ carry over ─ prove ┘
 
-The application is stopped and started, asked how it is and watched where lastgood.toml says how.
+The application is stopped, started, checked and watched as configured in lastgood.toml.
 
-With ``--reopen-when usable`` some indexes and the last look at foreign keys wait for ``finish``.
+With ``--reopen-when usable``, ``finish`` builds some indexes and validates foreign keys after the switch.
 
-``plan`` looks and promises; it changes nothing. ``run`` does what the plan says, or walks back. ``resume`` goes on with
-a run that stopped, on any machine; ``abort`` walks it back.
+``plan`` changes nothing. ``run`` executes the plan, or walks back. ``resume`` continues a stopped run, on any machine;
+``abort`` walks it back.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from lastgood.postgres.server import Connection
 from lastgood.process import interrupts
 from lastgood.run import pause, prepare, steps
 from lastgood.run.context import Run
-from lastgood.run.outcome import report_of, told
+from lastgood.run.outcome import outcome_error, report_of
 from lastgood.run.report import FinishReport, Report, finish_report
 from lastgood.run.runner import drive
 from lastgood.run.steps import finish
@@ -39,17 +39,17 @@ from lastgood.run.steps.fence import release as release_fence
 
 
 def plan(request: Request, emit: Emit = silent) -> Prepared:
-    """What a rollback would do and what would be lost; changes nothing. Raises BadPoint, Refused."""
+    """Plan a rollback: its steps and the loss. Changes nothing. Raises BadPoint, Refused."""
     return prepare.prepare(request, emit)
 
 
 def run(prepared: Prepared, emit: Emit = silent, claim: Claim | None = None) -> Report:
-    """Does what the plan says. Returns when the live name means the proved database. ``claim``: a deployment that goes
-    back by itself has the lock already, and hands it over.
+    """Execute the plan. Returns when the proved database has the live name. ``claim``: the lock of a deployment that
+    rolls back automatically.
 
-    Raises Refused when the plan has refusals or another run is at work, Failed and Interrupted when it walked back
-    (the live database is as it was), Stopped when it could not. ChecksFailed: the restored database is in service, and
-    the application does not work with it; ``take_back`` is the way back.
+    Raises Refused if the plan has refusals or another run is active, Failed and Interrupted after walking back (the
+    live database is as it was), Stopped if that failed. ChecksFailed: the restored database is in service, but the
+    application does not work with it; ``take_back`` undoes the switch.
     """
     if (refused := prepared.plan.refused()) is not None:
         raise refused
@@ -65,17 +65,17 @@ def run(prepared: Prepared, emit: Emit = silent, claim: Claim | None = None) -> 
     )
     with recording.recording(journal, emit) as emit, _session(prepared, claim) as maintenance:
         lock_live(maintenance, plan.live, lambda held: as_planned(held, plan))
-        return _seen_through(Run(prepared, maintenance, journal, emit), goes_back=claim is not None)
+        return _execute(Run(prepared, maintenance, journal, emit), goes_back=claim is not None)
 
 
 def resume(request: Request, emit: Emit = silent) -> Report | FinishReport:
-    """Goes on with the run ``request.run``, or with the only unfinished one of the live database.
+    """Continue the run ``request.run``, by default the only unfinished run of the live database.
 
-    What already holds on the server is not done again; everything is proved again before the swap. Works without
-    the journal: the shadow's mark tells the restore point. After the swap not even that is needed.
+    Steps that are complete on the server are skipped; everything is proved again before the swap. Works without the
+    journal: the shadow's mark names the restore point. After the swap, the restore point is not needed.
     """
     started = time.monotonic()
-    pause.let_go_before(request, emit)
+    pause.resume_clients_before(request, emit)
     abandon.undone(request, emit)
     left = finish.left(request)
     stopped = record.read(request.state, request.target)
@@ -85,21 +85,23 @@ def resume(request: Request, emit: Emit = silent) -> Report | FinishReport:
     prepared, before = prepare.prepare_again(request, emit)
     plan = prepared.plan
     with _session(prepared) as maintenance:
-        # Nothing is written into the run's journal before: another session may be working on the run.
-        meant = lock_live(maintenance, plan.live, lambda held: still(held, request.target, request.state, before))
+        # The journal is written only under the lock: another session may be working on the run.
+        unfinished_run = lock_live(
+            maintenance, plan.live, lambda held: still(held, request.target, request.state, before)
+        )
         journal = Journal.find(request.state, plan.run)
         if journal is None:
             emit(Note("this machine has no journal of the run; continuing from its marks on the server"))
             journal = Journal.create(request.state, plan.run)
-        recording.goes_on(
+        recording.continued(
             journal, "resumed", skew=prepared.skew, kind="rollback", live=plan.live, plan=plan.model_dump(mode="json")
         )
         with recording.recording(journal, emit) as emit:
-            return _seen_through(Run(prepared, maintenance, journal, emit, switched=meant.switched))
+            return _execute(Run(prepared, maintenance, journal, emit, switched=unfinished_run.switched))
 
 
 def resumable(request: Request) -> str:
-    """The unfinished run that could be resumed instead of beginning a new one; empty where there is none."""
+    """Return the name of an unfinished run that can be resumed instead of starting a new one; empty if none."""
     live = request.target.dbname
     with database.connect_maintenance(request.target, live) as maintenance:
         if holder(maintenance, live) is not None:
@@ -109,7 +111,7 @@ def resumable(request: Request) -> str:
 
 
 def _session(prepared: Prepared, claim: Claim | None = None) -> Connection:
-    """The session that holds the lock, under the name of the run."""
+    """Open the session that holds the lock, with the run in its application_name."""
     live = prepared.plan.live
     target = prepared.request.target
     connection = claim.connection if claim is not None else database.connect_maintenance(target, live)
@@ -117,7 +119,7 @@ def _session(prepared: Prepared, claim: Claim | None = None) -> Connection:
     return connection
 
 
-def _seen_through(run: Run, *, goes_back: bool = False) -> Report:
+def _execute(run: Run, *, goes_back: bool = False) -> Report:
     try:
         return _drive(run, goes_back)
     except ChecksFailed as error:
@@ -130,15 +132,15 @@ def _drive(run: Run, goes_back: bool) -> Report:
     started = time.monotonic()
     try:
         run.helper = helper_session(run.server)
-        first = [run.told_to_go_on] if goes_back else []
+        first = [run.ignore_interrupt] if goes_back else []
         with interrupts.calling(
-            run.stop_as_asked, mark=run.mark_interrupted, before=first, suspended=run.not_suspended
+            run.stop_as_asked, mark=run.mark_interrupted, before=first, suspended=run.refuse_suspension
         ):
             drive(run, steps.after_commit() if run.at_swap else steps.STAGES)
     except BaseException as error:
         # Where the error itself is raised, it must not become its own cause.
-        said = told(run, error)
-        raise said from (None if said is error else error)
+        shown = outcome_error(run, error)
+        raise shown from (None if shown is error else error)
     finally:
         release_fence(run)
         run.close()
@@ -151,13 +153,13 @@ def _drive(run: Run, goes_back: bool) -> Report:
 
 
 def take_back(request: Request, failed: ChecksFailed, emit: Emit = silent) -> ChecksFailedAfterSwap:
-    """Undoes the switch of a run whose checks failed, and gives the error that says so. Raises what undo raises."""
+    """Undo the switch of a run whose checks failed, and return the error to raise. Raises what undo raises."""
     journal = Journal.find(request.state, failed.run)
     with recording.recording(journal, emit) as emit:
         return abandon.take_back(request, failed, journal, emit)
 
 
 def abort(request: Request, emit: Emit = silent) -> dict[str, Any]:
-    """Walks back a run that stopped before its swap. Raises Refused when it is still at work, or has switched."""
-    pause.let_go_before(request, emit)
+    """Walk back a run that stopped before its swap. Raises Refused if it is active, or has switched."""
+    pause.resume_clients_before(request, emit)
     return abandon.abort(request, emit)

@@ -1,7 +1,7 @@
-"""The swap backwards: the kept database gets the live name again, in one transaction.
+"""The reverse swap: the kept database gets the live name again, in one transaction.
 
-What has been written since the rollback is kept in its turn, as the next kept database; an undo can be undone. It needs
-nothing but the server: the kept database's mark tells whose it is.
+The replaced database becomes the next kept database, with the rows written since; an undo can be undone. Only the
+server is needed: the mark of the kept database names its run.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ from lastgood.run.report import PauseReport
 
 
 class UndoPlan(Frozen):
-    """What an undo would do: ``live`` is kept as ``kept``, and ``arriving`` becomes ``live`` again. ``hooks``: the run
-    that is undone stopped the application with the hooks of the machine that it ran on."""
+    """The plan of an undo: ``live`` is kept as ``kept``, and ``arriving`` becomes ``live`` again. ``hooks``: the undone
+    run stopped the application with hooks of its machine."""
 
     run: str
     undoes: str
@@ -61,8 +61,8 @@ class UndoPlan(Frozen):
 
 
 class UndoReport(Document):
-    """An undo that is done. Seconds are those of the work; ``read_outage`` is the swap alone. ``application``: what was
-    done to start it again, null when the run that is undone had not left it stopped."""
+    """The report of a completed undo. Seconds are those of the work; ``read_outage`` is that of the swap.
+    ``application``: the start of the application, null if the undone run had not left it stopped."""
 
     run: str
     status: Literal["done"] = "done"
@@ -76,7 +76,7 @@ class UndoReport(Document):
 
 
 def plan(target: Target, live: str, undoes: str | None = None, pgbouncer: PgBouncer = NO_PGBOUNCER) -> UndoPlan:
-    """Which kept database would come back. Raises Refused when there is none, or none of run ``undoes``."""
+    """Plan an undo. Raises Refused if there is no kept database, or none of run ``undoes``."""
     with database.connect_maintenance(target, live) as maintenance:
         found = _plan(maintenance, live, undoes)
         pools = consoles(pgbouncer, target.at(live), maintenance)
@@ -95,8 +95,8 @@ def _plan(maintenance: Connection, live: str, undoes: str | None) -> UndoPlan:
     others = ", ".join(mark.run for found, mark in every if not found.invalid) or "none"
     if not wanted:
         raise Refused(
-            f'cannot undo: no kept database of "{live}"' + (f' from run "{undoes}"' if undoes else "") + " is there",
-            hint=f"Runs that can be undone: {others}. Look at lastgood status.",
+            f'cannot undo: "{live}" has no kept database' + (f' from run "{undoes}"' if undoes else ""),
+            hint=f"Runs that can be undone: {others}. To show the current state: lastgood status",
         )
     found, mark = max(wanted, key=_age)
     if found.invalid:
@@ -121,12 +121,12 @@ def _plan(maintenance: Connection, live: str, undoes: str | None) -> UndoPlan:
 
 
 def _as_planned(maintenance: Connection, plan: UndoPlan) -> None:
-    """Under the lock: both databases are still what they were when the plan was made. Raises Refused."""
+    """Verify under the lock that both databases are those of the plan. Raises Refused."""
     now = _plan(maintenance, plan.live, plan.undoes)
     if (now.live_oid, now.arriving_oid) != (plan.live_oid, plan.arriving_oid):
         raise Refused(
             f'cannot undo run "{plan.undoes}": "{plan.live}" was replaced by another database since the plan was made',
-            hint="Look at lastgood status, and run lastgood undo again: it makes a new plan.",
+            hint="Run lastgood status, then lastgood undo again, which makes a new plan.",
             state=NOT_REACHED,
         )
 
@@ -143,11 +143,11 @@ def undo(
     pgbouncer: PgBouncer = NO_PGBOUNCER,
     application: Application | None = None,
 ) -> UndoReport:
-    """Does it, while PgBouncer holds its clients back; and where the run that is undone was killed before it started
-    the ``application`` again, starts it.
+    """Undo the swap while PgBouncer is paused. If the undone run was killed before it restarted the ``application``,
+    start it.
 
-    Raises Failed (nothing changed), Interrupted (before it began), Refused (another run, sessions that can't be ended),
-    Stopped; and NotStarted, when the databases are switched back and the application could not be started.
+    Raises Failed (nothing changed), Interrupted (before the swap), Refused (another run, sessions that cannot be
+    terminated), Stopped; and NotStarted, if the databases are switched back but the application did not start.
     """
     started = time.monotonic()
     with database.connect_maintenance(target, plan.live) as maintenance:
@@ -193,8 +193,8 @@ def _switch_back(
         raise recording.unwritten(journal, error) from error
     emit(StageStarted("swap", "switch the names back (readers reconnect)"))
     try:
-        # It takes milliseconds, and what is asked for is to go back: a Ctrl+C now must not leave that in doubt. One
-        # while PgBouncer waits for transactions to end does stop it.
+        # The swap takes milliseconds: a Ctrl+C during it must not leave its outcome in doubt. A Ctrl+C while PgBouncer
+        # waits for transactions to end stops the undo.
         wanted = interrupts.Stop()
         with (
             interrupts.calling(
@@ -222,13 +222,13 @@ def _switch_back(
     except NamesChanged as error:
         raise Failed(
             "cannot undo: the databases' names changed since the plan was made",
-            hint="Look at lastgood status, and run lastgood undo again.",
+            hint="Run lastgood status, then lastgood undo again.",
             state=NOT_REACHED,
         ) from error
     except OutcomeUnknown as error:
         raise Stopped(
-            "cannot tell whether the undo took place: the connection was lost during the commit",
-            hint="When the server answers again, look at lastgood status.",
+            "cannot verify the undo: the connection was lost during the commit",
+            hint="When the server answers again, run: lastgood status",
             state=f'"{plan.live}" is either as it was or fully switched back; never in between.',
         ) from error
     except psycopg.Error as error:
@@ -236,10 +236,14 @@ def _switch_back(
         failed.state = NOT_REACHED
         raise failed from error
     work = time.monotonic() - started
-    waited = f"; {pause.said}" if pause is not None and pause.said else ""
+    waited = f"; {pause.summary}" if pause is not None and pause.summary else ""
     emit(StageDone("swap", exchanged.outage, f"{exchanged.outage * 1000:.0f} ms{waited}"))
-    journal_is_full = _noted(lambda: journal.done("swap", outage=exchanged.outage))
-    woken = _wake(target.at(plan.live), plan, state, application, journal, emit) if application is not None else None
+    journal_error = _try_to_write(lambda: journal.done("swap", outage=exchanged.outage))
+    started_application = (
+        _start_application(target.at(plan.live), plan, state, application, journal, emit)
+        if application is not None
+        else None
+    )
     report = UndoReport(
         run=plan.run,
         undoes=plan.undoes,
@@ -248,17 +252,19 @@ def _switch_back(
         seconds={"total": round(work, 3), "read_outage": round(exchanged.outage, 3)},
         pause=pause.report if pause is not None else None,
         undo_command=f"lastgood undo {plan.run}",
-        application=woken,
+        application=started_application,
     )
-    journal_is_full = _noted(lambda: journal.write("ended", status="done", report=report.document())) or journal_is_full
-    if journal_is_full:
-        # It is done, whatever the disk says; the kept database's mark tells the same.
-        emit(Caution(f'the undo is done, but "{journal.path}" could not be written: {journal_is_full}'))
+    journal_error = (
+        _try_to_write(lambda: journal.write("ended", status="done", report=report.document())) or journal_error
+    )
+    if journal_error:
+        # The undo is complete even without the journal entry: the kept database's mark records it.
+        emit(Caution(f'the undo is done, but "{journal.path}" could not be written: {journal_error}'))
     return report
 
 
-def _noted(write: Callable[[], None]) -> str:
-    """Writes an entry; what kept it from that, if anything did."""
+def _try_to_write(write: Callable[[], None]) -> str:
+    """Write an entry, and return the error text; empty on success."""
     try:
         write()
     except OSError as error:
@@ -266,14 +272,14 @@ def _noted(write: Callable[[], None]) -> str:
     return ""
 
 
-def _wake(
+def _start_application(
     target: Target, plan: UndoPlan, state: Path, application: Application, journal: Journal, emit: Emit
 ) -> ApplicationReport | None:
-    def told(result: HookResult) -> None:
-        _noted(lambda: journal.write("hook", **result.model_dump(mode="json")))
+    def record(result: HookResult) -> None:
+        _try_to_write(lambda: journal.write("hook", **result.model_dump(mode="json")))
 
     facts = hooks.environment(run=plan.run, live=plan.live, kept=plan.kept)
-    service = Service(application, target, state, facts, emit, told)
+    service = Service(application, target, state, facts, emit, record)
     stopped = service.record
     if stopped is None or stopped.by != plan.undoes:
         if plan.hooks and Journal.find(state, plan.undoes) is None:
@@ -288,7 +294,9 @@ def _wake(
         return None
     if stopped.state == "stopped":
         emit(StageStarted("start", "start the application, which the run had stopped"))
-        was = f'"{plan.live}" is what it was before run {plan.undoes}, and open. The application is stopped.'
+        was = (
+            f'"{plan.live}" is again the database from before run {plan.undoes}, and open. The application is stopped.'
+        )
         service.start_again("after the undo", "start the application", was)
         emit(StageDone("start", sum(each.seconds for each in service.results)))
     service.forget()
@@ -296,7 +304,8 @@ def _wake(
 
 
 def _statements(maintenance: Connection, plan: UndoPlan) -> list[Any]:
-    """In the same transaction: the old database is open again under its own comment, the other one says what it is."""
+    """Return the statements of the swap's transaction: open the previous database with its own comment, and mark the
+    replaced one."""
     live = database.describe(maintenance, plan.live)
     mark = Mark(
         role="kept",

@@ -109,15 +109,15 @@ def elsewhere(stage: Stage, statement: str) -> Iterator[list[str]]:
 @pytest.mark.postgres(15, 18)
 def test_readers_do_not_wait_behind_a_command_that_waits_for_the_fence(stage: Stage) -> None:
     """Neither does our own backup, which would wait for ever: the fence stays until the backup is done."""
-    said: list[str] = []
+    texts: list[str] = []
     with elsewhere(stage, "TRUNCATE public.account") as became:
-        stage.rollback(lambda event: said.append(getattr(event, "text", "")))
+        stage.rollback(lambda event: texts.append(getattr(event, "text", "")))
     assert became == ["57014"]
-    assert any("waited for an ACCESS EXCLUSIVE lock, and readers would have queued behind it" in text for text in said)
+    assert any("waited for an ACCESS EXCLUSIVE lock, and readers would have queued behind it" in text for text in texts)
     assert stage.balance() == 50_000
 
 
-def test_large_objects_are_not_said_to_be_fenced(stage: Stage) -> None:
+def test_large_objects_are_not_reported_as_fenced(stage: Stage) -> None:
     stage.execute("SELECT lo_from_bytea(4242, 'before')")
     dump(stage)
     with elsewhere(stage, "SELECT lo_put(4242, 0, 'behind')") as became:
@@ -152,7 +152,7 @@ def test_an_event_trigger_that_forbids_ddl_does_not_stop_the_carrying_over(stage
         stage.execute("CREATE TABLE public.t ()")
 
 
-def test_a_grant_made_after_the_restore_point_is_told_and_does_not_stop_the_run(stage: Stage) -> None:
+def test_a_grant_made_after_the_restore_point_is_reported_and_does_not_stop_the_run(stage: Stage) -> None:
     with_role(stage, "sooner_app")
     with_role(stage, "later_app")
     stage.execute("GRANT SELECT ON public.account TO sooner_app")
@@ -170,17 +170,17 @@ def test_a_record_that_can_not_be_written_after_the_switch_does_not_hide_that_it
         raise OSError(28, "No space left on device")
 
     stage.rollback()
-    said: list[str] = []
+    texts: list[str] = []
     target = stage.request.target
     with fault.armed("journal.before_done", full):
         undo.undo(
             target,
             undo.plan(target, stage.live),
             stage.request.state,
-            lambda event: said.append(getattr(event, "text", "")),
+            lambda event: texts.append(getattr(event, "text", "")),
         )
     assert stage.balance() == 0
-    assert any(text.startswith("the undo is done, but ") for text in said)
+    assert any(text.startswith("the undo is done, but ") for text in texts)
 
 
 @pytest.mark.postgres(15, 18)  # the server of 16 has no decoding plugin
@@ -202,7 +202,7 @@ def test_what_came_since_the_plan_is_looked_at_again_before_the_switch(stage: St
     assert stage.names() == [stage.live]
 
 
-def test_interrupted_twice_right_after_the_commit_says_that_it_is_switched(stage: Stage) -> None:
+def test_a_second_interrupt_right_after_the_commit_reports_the_switch(stage: Stage) -> None:
     def interrupt() -> None:
         raise KeyboardInterrupt
 
@@ -267,7 +267,7 @@ def test_databases_that_share_a_store_do_not_get_each_others_points(
     newer = take(stage.server.target(other), stage.request.store)
     assert rollback.plan(stage.request).plan.point.path == str(own.path)
     candidates = prune.plan(stage.request.target, stage.request.store, prune.Wish(older_than=timedelta(0))).candidates
-    assert [(each.name, each.goes, each.why) for each in candidates] == [
+    assert [(each.name, each.remove, each.why) for each in candidates] == [
         (own.path.name, False, "the last valid restore point")
     ]
     named = replace(stage.request, choice=Choice(point=newer.path.name))
@@ -275,7 +275,7 @@ def test_databases_that_share_a_store_do_not_get_each_others_points(
 
 
 @pytest.mark.postgres(17, 18)
-def test_a_login_trigger_that_lets_nobody_in_does_not_keep_a_superuser_from_the_way_back(stage: Stage) -> None:
+def test_a_login_trigger_that_rejects_all_logins_does_not_prevent_the_rollback_by_a_superuser(stage: Stage) -> None:
     with stage.server.target(stage.live).connect() as connection:
         connection.execute(
             "CREATE FUNCTION public.shut() RETURNS event_trigger LANGUAGE plpgsql"

@@ -30,7 +30,7 @@ class Case:
 
     needs: tuple[str, ...]
     statements: tuple[str, ...]
-    told: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
     checked: dict[str, object] = field(default_factory=dict)
     """Queries and what they give, before and after."""
 
@@ -170,12 +170,12 @@ def test_it_goes_back_exactly(debian: EmbeddedServer, store: Path, tmp_path: Pat
     database = f"app_{list(CASES).index(name)}"
     make(debian, database, case.statements)
     before = rows(debian, database)
-    said: list[Event] = []
+    emitted: list[Event] = []
     target = debian.target(database)
-    take(target, store, emit=said.append)
-    cautions = "\n".join(each.text for each in said if isinstance(each, Caution))
-    assert [part for part in case.told if part not in cautions] == [], cautions
-    if not case.told:
+    take(target, store, emit=emitted.append)
+    cautions = "\n".join(each.text for each in emitted if isinstance(each, Caution))
+    assert [part for part in case.remarks if part not in cautions] == [], cautions
+    if not case.remarks:
         assert cautions == ""
     report = rollback.run(rollback.plan(Request(target, store, tmp_path / "state")))
     with debian.target("postgres").connect() as connection:

@@ -190,7 +190,7 @@ def test_a_resume_does_not_take_a_restore_for_a_rollback(scene: Scene) -> None:
     assert scene.run("rollback", POINT, "--yes", fault_spec="build.after_load:kill").returncode == -9
     # Of the two only one can be resumed, and either can be aborted.
     named = scene.run("abort", "--yes")
-    assert (named.returncode, "cannot tell which run" in named.stderr) == (3, True)
+    assert (named.returncode, "cannot choose a run" in named.stderr) == (3, True)
     assert scene.run("resume", "--yes").returncode == 0
     assert scene.content() == NEW
     assert scene.run("abort", "--yes").returncode == 0

@@ -83,7 +83,7 @@ def test_rows_of_an_extensions_tables_go_in_as_their_keys_need(
 
 
 @pytest.mark.parametrize("options", [("--exclude-table-data=built*",), ("--inserts",)])
-def test_an_extensions_table_that_is_empty_or_not_told_of(
+def test_an_extensions_table_that_is_empty_or_not_configured_for_dumps(
     stage: Stage, tmp_path: Path, options: tuple[str, ...]
 ) -> None:
     make(stage, "CREATE EXTENSION minibuilt", "DELETE FROM built_child", "DELETE FROM built")
@@ -197,12 +197,12 @@ def everything(stage: Stage, database: str) -> Everything:
     return found, rows
 
 
-def test_what_hangs_on_members_of_an_extension_is_told_and_comes_back(stage: Stage, tmp_path: Path) -> None:
+def test_dependents_of_extension_members_are_reported_and_restored(stage: Stage, tmp_path: Path) -> None:
     make(stage, *HUNG)
-    said: list[Event] = []
-    point = take(stage.request.target, stage.request.store, emit=said.append)
+    emitted: list[Event] = []
+    point = take(stage.request.target, stage.request.store, emit=emitted.append)
     rows = "table public.minitab_data (1 row), table public.swallowed (2 rows)"
-    assert [each.text for each in said if isinstance(each, Caution)] == [f"{CAUTION}, {rows}"]
+    assert [each.text for each in emitted if isinstance(each, Caution)] == [f"{CAUTION}, {rows}"]
     assert point.manifest is not None and point.manifest.members is not None
     plan = rollback.plan(stage.request).plan
     assert not plan.refusals
@@ -228,11 +228,11 @@ def test_what_hangs_on_members_of_an_extension_is_told_and_comes_back(stage: Sta
     ]
     stage.open_kept(report.kept)
     copy = f"{stage.live}_copy"
-    said.clear()
-    restore(stage.request.target, stage.request.store, point.path.name, copy, said.append)
+    emitted.clear()
+    restore(stage.request.target, stage.request.store, point.path.name, copy, emitted.append)
     assert everything(stage, copy)[0] == before[0]
     assert f'no dump holds rows of extension "minitab": {rows.partition(", ")[0]}; they are not restored' in [
-        each.text for each in said if isinstance(each, Caution)
+        each.text for each in emitted if isinstance(each, Caution)
     ]
 
 
@@ -366,8 +366,8 @@ def test_of_what_can_not_be_looked_up_counts_what_was_written_later(stage: Stage
     make(stage, "CREATE EXTENSION minitab", "INSERT INTO minitab_data VALUES (1, 'mine')")
     make(stage, "CREATE INDEX my_idx ON minitab_data (v)", "ALTER TABLE minitab_conf ADD mine text")
     make(stage, "UPDATE pg_extension SET extversion = '0.9' WHERE extname = 'minitab'")
-    said: list[Event] = []
-    take(stage.request.target, stage.request.store, emit=said.append)
+    emitted: list[Event] = []
+    take(stage.request.target, stage.request.store, emit=emitted.append)
     changed = (
         'no dump holds the changes to extension "minitab": column public.minitab_conf.mine (added), '
         "index public.my_idx (added)"
@@ -376,7 +376,7 @@ def test_of_what_can_not_be_looked_up_counts_what_was_written_later(stage: Stage
         'cannot determine whether extension "minitab" was changed: extension "minitab" has no installation script nor '
         'update path for version "0.9"'
     )
-    assert [each.text for each in said if isinstance(each, Caution | Note)] == [
+    assert [each.text for each in emitted if isinstance(each, Caution | Note)] == [
         f"{changed}, table public.minitab_data (1 row)",
         why,
     ]
@@ -392,7 +392,7 @@ def test_of_what_can_not_be_looked_up_counts_what_was_written_later(stage: Stage
     assert stage.value("SELECT to_regclass('public.my_idx')::text") == "public.my_idx"
 
 
-def test_a_role_that_may_make_no_database_is_told_that_nothing_is_known(stage: Stage) -> None:
+def test_a_role_without_createdb_gets_an_unknown_result(stage: Stage) -> None:
     make(
         stage,
         "CREATE EXTENSION minitab",
@@ -401,9 +401,9 @@ def test_a_role_that_may_make_no_database_is_told_that_nothing_is_known(stage: S
         "GRANT USAGE ON SCHEMA public TO reader",
     )
     try:
-        said: list[Event] = []
-        take(stage.server.target(stage.live, user="reader"), stage.request.store, emit=said.append)
-        assert [each.text for each in said if isinstance(each, Note)] == [
+        emitted: list[Event] = []
+        take(stage.server.target(stage.live, user="reader"), stage.request.store, emit=emitted.append)
+        assert [each.text for each in emitted if isinstance(each, Note)] == [
             'cannot determine whether extension "minitab" was changed: permission denied to create database'
         ]
     finally:

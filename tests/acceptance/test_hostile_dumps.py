@@ -113,7 +113,7 @@ def test_code_is_named_with_its_rights(
     }
     assert document["code"] == expected
     done = forked_cli.run(*common, "restore", "code.sql", "--into", f"{live}_code")
-    said = " ".join((done.stdout + done.stderr).split())
-    assert f"code in this dump ({counted}) can run as superuser" in said
+    text = " ".join((done.stdout + done.stderr).split())
+    assert f"code in this dump ({counted}) can run as superuser" in text
     plain = forked_cli.run(*common, "--json", "restore", "plain.sql", "--into", f"{live}_plain")
     assert json.loads(plain.stdout)["code"] is None

@@ -49,7 +49,7 @@ def test_status_shows_it_and_prune_removes_it_when_it_is_named(server: EmbeddedS
     (shown,) = status.read(target).leftovers
     assert (shown.name, shown.command) == (name, f"lastgood prune {name}")
     stays = prune.plan(target, request_of.store, prune.Wish(keep=0))
-    assert [(each.goes, each.why) for each in stays.candidates if each.kind == "leftover"] == [
+    assert [(each.remove, each.why) for each in stays.candidates if each.kind == "leftover"] == [
         (False, "not marked by the run that created it; name it to remove it")
     ]
     with server.target("postgres").connect() as other:
@@ -61,9 +61,9 @@ def test_status_shows_it_and_prune_removes_it_when_it_is_named(server: EmbeddedS
     assert [each.name for each in plan.going] == [name]
     assert prune.run(target, plan)["removed"] == [name]
     assert not is_there(server, name) and status.read(target).leftovers == ()
-    said: list[Event] = []
-    assert prune.run(target, plan, said.append)["removed"] == []
-    assert Note(f'"{name}" is no longer a leftover; skipped') in said
+    emitted: list[Event] = []
+    assert prune.run(target, plan, emitted.append)["removed"] == []
+    assert Note(f'"{name}" is no longer a leftover; skipped') in emitted
 
 
 @pytest.mark.parametrize("named", ["20261122-031500-9f3c1a70", "9f3c1a70", None])
@@ -88,7 +88,7 @@ def test_abort_removes_it(server: EmbeddedServer, request_of: Request, named: st
     assert [entry["event"] for entry in journal.replay()] == ["begun", "aborting", "ended"]
 
 
-def test_two_of_them_must_be_told_apart(server: EmbeddedServer, request_of: Request) -> None:
+def test_two_leftovers_must_be_named(server: EmbeddedServer, request_of: Request) -> None:
     names = [leave(server, request_of.target.dbname, number) for number in ("9f3c1a70", "00000001")]
     with pytest.raises(Refused):
         rollback.abort(request_of)

@@ -127,7 +127,7 @@ def test_circular_foreign_keys_come_back_each_time(server: EmbeddedServer, made:
 
 
 @BOTH
-def test_a_subscription_is_left_out_and_told(
+def test_a_subscription_is_skipped_and_reported(
     server: EmbeddedServer, new_database: Callable[..., str], store: Path, tmp_path: Path
 ) -> None:
     source = new_database()

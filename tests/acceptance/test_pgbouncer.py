@@ -54,9 +54,9 @@ class Scene:
         """Its document and its events; in this process, which is quicker."""
         self.capsys.readouterr()
         found = main([*arguments, "--json"])
-        said = self.capsys.readouterr()
-        assert found == status, said
-        return json.loads(said.out), [json.loads(line) for line in said.err.splitlines()]
+        output = self.capsys.readouterr()
+        assert found == status, output
+        return json.loads(output.out), [json.loads(line) for line in output.err.splitlines()]
 
     def run_apart(self, *arguments: str) -> dict[str, Any]:
         """Its document; in a process of its own, as users run it."""
@@ -271,7 +271,7 @@ def test_interrupted_while_clients_are_held_back(scene: Scene) -> None:
     assert scene.ledger(scene.live) == {(1, 1)}
 
 
-def test_a_transaction_that_does_not_end_is_ended_by_the_switch_and_nobody_else_notices(scene: Scene) -> None:
+def test_the_switch_terminates_only_a_transaction_that_does_not_end(scene: Scene) -> None:
     scene.configure(pause_limit=1)
     with one_client(scene) as idle, one_client(scene) as other:
         idle.execute("SET application_name = 'the sleeper'")
@@ -283,7 +283,7 @@ def test_a_transaction_that_does_not_end_is_ended_by_the_switch_and_nobody_else_
             idle.execute("COMMIT")
     (caution,) = [event["text"] for event in events if event["event"] == "caution"]
     assert caution.startswith("PgBouncer paused clients, but 1 transaction did not end in 1.0 s (process ")
-    assert caution.endswith(": the switch ends them; all other clients wait and lose nothing")
+    assert caution.endswith(": the switch terminates them; other clients wait, and their queries do not fail")
     assert not report["pause"]["quiet"] and len(report["pause"]["cut"]) == 1
     assert "idle in transaction for " in report["pause"]["cut"][0]
     assert report["pause"]["seconds"] < GENEROUS_SECONDS
@@ -346,7 +346,7 @@ def test_a_pgbouncer_that_does_not_answer_stops_nothing(scene: Scene) -> None:
     assert caution == (f"PgBouncer at {scene.pooler.folder}:6432 cannot pause clients: No such file or directory")
 
 
-def test_what_somebody_else_paused_stays_paused(scene: Scene) -> None:
+def test_a_database_paused_by_another_user_stays_paused(scene: Scene) -> None:
     scene.pooler.ask("PAUSE app")
     plan, _ = scene.run("rollback", "--dry-run")
     assert "pgbouncer_paused" in [finding["code"] for finding in plan["findings"]]

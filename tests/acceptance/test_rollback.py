@@ -124,7 +124,7 @@ def test_there_and_back_and_there_again(stage: Stage) -> None:
     assert back.seconds["total"] < 10
 
 
-def test_what_the_report_says_is_what_the_server_shows(stage: Stage) -> None:
+def test_the_report_matches_the_server(stage: Stage) -> None:
     report = stage.rollback()
     assert stage.names() == sorted([stage.live, report.kept])
     assert report.fence.kind == "table locks"
@@ -217,17 +217,19 @@ def test_with_the_fence_at_the_swap_writes_go_on_and_are_counted(stage: Stage) -
 
 
 def test_a_write_transaction_left_open_is_ended_by_the_fence(stage: Stage) -> None:
-    said: list[Event] = []
+    emitted: list[Event] = []
     forgotten = stage.server.target(stage.live).connect(autocommit=False, application_name="forgotten")
     forgotten.execute("UPDATE public.account SET balance = 5 WHERE id = 1")
     pid = forgotten.info.backend_pid
-    report = stage.rollback(said.append)
+    report = stage.rollback(emitted.append)
     with pytest.raises(psycopg.errors.AdminShutdown):
         forgotten.execute("SELECT 1")
     forgotten.close()
     assert stage.balance() == 50_000
     assert report.fence.writes_after == 0
-    assert Caution(f'terminated session {pid} of "postgres" (forgotten): its write transaction remained open') in said
+    assert (
+        Caution(f'terminated session {pid} of "postgres" (forgotten): its write transaction remained open') in emitted
+    )
 
 
 def test_a_second_run_is_refused_with_who_and_since_when(stage: Stage) -> None:
@@ -360,13 +362,13 @@ def test_prune_keeps_the_last_undo_and_the_last_valid_point(stage: Stage) -> Non
     second = stage.rollback()
     target, store = stage.request.target, stage.request.store
     plan = prune.plan(target, store, prune.Wish(older_than=timedelta(0)), post_mortem_within=0)
-    stays = {each.name: each.why for each in plan.candidates if not each.goes}
-    goes = [each.name for each in plan.going]
+    stays = {each.name: each.why for each in plan.candidates if not each.remove}
+    removed = [each.name for each in plan.going]
     assert stays[second.kept] == "the undo of the last run; name it to remove it"
-    assert first.kept in goes
+    assert first.kept in removed
     assert stays["good.sql"] == f"run {second.run} restored it and can be undone"
     done = prune.run(target, plan)
-    assert done["removed"] == goes
+    assert done["removed"] == removed
     assert first.kept not in stage.names()
     assert second.kept in stage.names()
     named = prune.plan(target, store, prune.Wish(named=(second.kept,)))
@@ -384,7 +386,7 @@ def test_prune_leaves_what_belongs_to_another_database(stage: Stage, new_databas
     plan = prune.plan(target, store, prune.Wish(keep=0), post_mortem_within=0)
     assert neighbour.path.name not in {each.name for each in plan.candidates}
     # An emergency backup is no restore point to go back to: it does not count as the last valid one.
-    stays = {each.name for each in plan.candidates if not each.goes and each.kind == "restore point"}
+    stays = {each.name for each in plan.candidates if not each.remove and each.kind == "restore point"}
     assert stays == {"good.sql"}
 
 

@@ -42,16 +42,16 @@ def test_the_plan_does_not_wait_for_a_migration_that_was_left_open(
         assert (lost.name, lost.written_since) == ("contacts", None)
 
 
-def test_a_backup_says_whom_it_waits_for(
+def test_a_backup_names_the_session_that_it_waits_for(
     server: EmbeddedServer, new_database: Callable[..., str], tmp_path: Path
 ) -> None:
     target = server.target(new_database("crm"))
-    said: list[Event] = []
-    told = threading.Event()
+    emitted: list[Event] = []
+    announced = threading.Event()
 
     def emit(event: Event) -> None:
-        said.append(event)
-        told.set()
+        emitted.append(event)
+        announced.set()
 
     with target.connect() as migration:
         migration.execute("CREATE TABLE public.contacts AS SELECT 1 AS id")
@@ -60,12 +60,12 @@ def test_a_backup_says_whom_it_waits_for(
         migration.execute("LOCK TABLE public.contacts IN ACCESS EXCLUSIVE MODE")
         backup = threading.Thread(target=take, args=(target, tmp_path), kwargs={"emit": emit})
         backup.start()
-        assert told.wait(SECONDS)
+        assert announced.wait(SECONDS)
         migration.execute("COMMIT")
         backup.join(SECONDS)
         assert not backup.is_alive()
         assert shut_tables(migration) == []
-    assert said[0] == Caution(
+    assert emitted[0] == Caution(
         f'process {pid} has locked "public"."contacts" against readers; the backup waits for it. '
         f"To end it: SELECT pg_terminate_backend({pid})"
     )

@@ -153,7 +153,7 @@ def test_killed_while_it_finishes_another_machine_goes_on(stage: Stage, tmp_path
     assert f'no run of "{stage.live}" is unfinished' in again.stderr
 
 
-def test_interrupted_while_it_finishes_says_what_holds(stage: Stage, tmp_path: Path) -> None:
+def test_an_interrupt_during_the_deferred_work_reports_the_state(stage: Stage, tmp_path: Path) -> None:
     stopped = lastgood(
         stage, "rollback", "-y", "--reopen-when", "usable", state=tmp_path / "s", faulty="finish.before_task:interrupt"
     )
@@ -225,7 +225,7 @@ def test_pruning_needs_nothing_of_it(stage: Stage) -> None:
             )
         ),
     )
-    assert [(each.name, each.goes) for each in plan.candidates if each.name == kept.name] == [(kept.name, True)]
+    assert [(each.name, each.remove) for each in plan.candidates if each.name == kept.name] == [(kept.name, True)]
     prune.run(target, plan)
     rollback.resume(replace(stage.request, run=None))
     assert stage.missing() == (set(), set())
@@ -286,7 +286,7 @@ def test_a_resumed_build_knows_what_its_first_process_left_out(stage: Stage) -> 
 
 
 @pytest.mark.postgres(18)
-def test_statistics_that_tell_nothing_let_nothing_wait_but_keys(
+def test_without_index_statistics_only_foreign_keys_are_deferred(
     server: EmbeddedServer, new_database: Callable[..., str], store: Path, tmp_path: Path
 ) -> None:
     live = new_database()
@@ -304,7 +304,7 @@ def test_statistics_that_tell_nothing_let_nothing_wait_but_keys(
     )
 
 
-def test_young_statistics_are_used_and_said_to_be_young(stage: Stage) -> None:
+def test_recent_statistics_are_used_with_a_remark(stage: Stage) -> None:
     plan = rollback.plan(stage.request).plan
     assert len(plan.deferred) == len(WAITING) + len(stage.keys)
     (finding,) = [each for each in plan.findings if each.code == "deferral"]

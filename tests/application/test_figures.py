@@ -59,7 +59,7 @@ def test_rates_and_averages() -> None:
     }
 
 
-def test_counters_that_somebody_reset_are_not_known() -> None:
+def test_reset_counters_are_unknown() -> None:
     assert of([replace(QUIET, rollbacks=7), replace(QUIET, at=1.0)])["rollbacks"] is None
     assert of([QUIET, QUIET])["rollbacks"] is None
 

@@ -164,7 +164,7 @@ def test_strange_answers(pieces: tuple[bytes, ...], status: int | None, problem:
     assert found[0] == status and found[1].startswith(problem)
 
 
-def test_nobody_there() -> None:
+def test_a_port_without_a_listener_fails() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     status, problem = answer(f"http://127.0.0.1:{port}/")
@@ -197,12 +197,14 @@ def test_a_page_of_html_is_shown_in_two_lines_at_most() -> None:
     )
     out = io.StringIO()
     shown.show(Screen(stdout=out, width=400), ApplicationReport(hooks=(), health=result, watch=None))
-    said = "http://x/health: response is not JSON (3 tries, 2.0 s); last answer: <!doctype html> <html> <p>login</p> "
-    assert said in out.getvalue()
+    printed = (
+        "http://x/health: response is not JSON (3 tries, 2.0 s); last answer: <!doctype html> <html> <p>login</p> "
+    )
+    assert printed in out.getvalue()
     assert len(out.getvalue()) < 400
 
 
-def test_ctrl_c_while_the_application_is_started_again_says_that_it_is_stopped(tmp_path: Path) -> None:
+def test_ctrl_c_during_the_restart_reports_a_stopped_application(tmp_path: Path) -> None:
     hooks = Hooks(stop=("true",), start=("sh", "-c", f"kill -INT {os.getpid()}; sleep 60"))
     target = Target({"host": "nowhere", "dbname": "crm"})
     service = Service(Application(hooks), target, tmp_path, {}, silent)

@@ -41,7 +41,7 @@ RESULTS = Results(
 )
 
 
-def test_goals_stand_beside_what_was_measured(tmp_path: Path) -> None:
+def test_goals_are_shown_with_the_measurements(tmp_path: Path) -> None:
     text = report.written(RESULTS, tmp_path / "measurements.md")
     for line in (
         "| the CRM, against `psql` | ≤ 0.55 × | 0.50 × |",

@@ -72,7 +72,7 @@ def item(outcome: Outcome, name: str) -> dict[str, Any]:
     return found
 
 
-def said(found: dict[str, Any], status: str) -> list[tuple[str, str, str]]:
+def lines_of(found: dict[str, Any], status: str) -> list[tuple[str, str, str]]:
     """The lines of an item that have a status: text, how it is known, hint."""
     return [(line["text"], line["known"], line["hint"]) for line in found["lines"] if line["status"] == status]
 

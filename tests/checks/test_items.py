@@ -14,7 +14,7 @@ from psycopg import sql
 from lastgood.points.manifest import manifest_path
 from lastgood.postgres import binaries, exchange
 from lastgood.postgres.embedded import EmbeddedServer
-from tests.checks.conftest import Stage, item, said
+from tests.checks.conftest import Stage, item, lines_of
 from tests.support import forked_cli
 from tests.support.pooler import PgBouncer
 
@@ -30,7 +30,7 @@ NAMES = [
     "sessions",
     "application",
     "rehearsal",
-    "the team is told",
+    "the team is informed",
 ]
 
 
@@ -42,13 +42,13 @@ def point() -> Path:
 @pytest.mark.postgres(*MAJORS)
 def test_all_is_well_for_a_superuser_and_for_the_owner(stage: Stage) -> None:
     for user in ("postgres", stage.owner):
-        outcome = stage.check("--attest", "rehearsal=Ann", "--attest", "the team is told=Bo", user=user)
+        outcome = stage.check("--attest", "rehearsal=Ann", "--attest", "the team is informed=Bo", user=user)
         assert outcome.status == 0
         found = outcome.document
         assert [each["name"] for each in found["checklist"]["items"]] == NAMES
         assert not [each["name"] for each in found["checklist"]["items"] if each["status"] == "FAIL"]
         who = 'superuser "postgres"' if user == "postgres" else f'"{user}"'
-        assert said(item(outcome, "privileges"), "PASS")[0] == (
+        assert lines_of(item(outcome, "privileges"), "PASS")[0] == (
             f'{who} may create a database like "{stage.live}", and rename it',
             "tried",
             "",
@@ -56,7 +56,7 @@ def test_all_is_well_for_a_superuser_and_for_the_owner(stage: Stage) -> None:
         assert (found["point"]["known"], found["point"]["read"]) == (True, False)
     # Only what the owner can't see is left to people.
     assert found["checklist"]["verdict"] == "GO WITH WARNINGS"
-    superuser = stage.check("--attest", "rehearsal=Ann", "--attest", "the team is told=Bo")
+    superuser = stage.check("--attest", "rehearsal=Ann", "--attest", "the team is informed=Bo")
     assert superuser.document["checklist"]["verdict"] == "GO"
 
 
@@ -81,7 +81,7 @@ def test_a_locked_table_does_not_keep_it_waiting(stage: Stage) -> None:
         found = stage.item("sessions")
         pid = other.info.backend_pid
     assert found["status"] == "WARN"
-    assert said(found, "WARN") == [
+    assert lines_of(found, "WARN") == [
         (
             f'process {pid} of "postgres" ("migration") has locked "public"."contacts" against readers: row counts are '
             "estimates, and the run terminates that session",
@@ -96,7 +96,7 @@ def test_no_restore_point(stage: Stage) -> None:
     assert (outcome.status, outcome.document["point"]) == (3, None)
     found = item(outcome, "restore_point")
     assert (found["status"], found["can_override"]) == ("FAIL", False)
-    ((text, known, hint),) = said(found, "FAIL")
+    ((text, known, hint),) = lines_of(found, "FAIL")
     assert (text, known) == (
         'cannot find a restore point in "elsewhere": there is none; found 1 in "backups" (this cannot be overridden: '
         "the rollback would fail)",
@@ -115,7 +115,7 @@ def test_the_newest_restore_point_is_damaged_and_the_one_before_is_taken(stage: 
     new.write_bytes(content.replace(b"\n50\n", b"\n51\n"))
     outcome = stage.check()
     assert outcome.document["point"]["path"] == str(old)
-    assert said(item(outcome, "restore_point"), "WARN") == [
+    assert lines_of(item(outcome, "restore_point"), "WARN") == [
         (
             f'a newer restore point failed verification: {new.name}: cannot use "{new}": its SHA-256 differs from that '
             "in its manifest",
@@ -127,7 +127,7 @@ def test_the_newest_restore_point_is_damaged_and_the_one_before_is_taken(stage: 
     new.unlink()
     new = Path("backups/cut.sql")
     new.write_bytes(content[: len(content) * 7 // 10])
-    (first, *_) = said(stage.item("restore_point"), "WARN")
+    (first, *_) = lines_of(stage.item("restore_point"), "WARN")
     assert first[0] == (
         f'a newer restore point failed verification: {new.name}: cannot use "{new}": it ends without the line "-- '
         'PostgreSQL database dump complete"'
@@ -136,14 +136,14 @@ def test_the_newest_restore_point_is_damaged_and_the_one_before_is_taken(stage: 
 
 def test_a_foreign_restore_point_is_looked_at_and_read_when_that_is_asked_for(stage: Stage) -> None:
     manifest_path(point()).unlink()
-    looked = said(stage.item("restore_point"), "PASS")
+    looked = lines_of(stage.item("restore_point"), "PASS")
     assert looked[1] == (
         "not read, because it has no manifest: it begins like a dump, and its end is complete",
         "measured",
         "",
     )
     outcome = stage.check("--thorough")
-    assert said(item(outcome, "restore_point"), "PASS")[1] == (
+    assert lines_of(item(outcome, "restore_point"), "PASS")[1] == (
         "read completely: 100 rows in 1 table",
         "measured",
         "",
@@ -158,7 +158,7 @@ def test_an_old_restore_point(stage: Stage) -> None:
     for each in Path("backups").glob("*.lastgood.json"):
         each.unlink()
     found = stage.item("restore_point", str(old))
-    assert said(found, "WARN") == [
+    assert lines_of(found, "WARN") == [
         (
             "the restore point is 3 days old; [check] max_age is 24 hours",
             "looked up",
@@ -167,7 +167,7 @@ def test_an_old_restore_point(stage: Stage) -> None:
     ]
 
 
-def test_a_restore_point_of_the_future_is_not_said_to_be_old(stage: Stage) -> None:
+def test_a_restore_point_from_the_future_is_not_reported_as_old(stage: Stage) -> None:
     then = datetime.now(UTC) + timedelta(hours=3, minutes=5)
     name = f"ahead_{then:%Y%m%d_%H%M%S}Z.sql"
     point().rename(f"backups/{name}")
@@ -190,28 +190,28 @@ def test_room_is_measured(stage: Stage) -> None:
     outcome = stage.check()
     assert outcome.status == 3
     room, backup = item(outcome, "room"), item(outcome, "emergency_backup")
-    ((text, known, hint),) = said(room, "FAIL")
+    ((text, known, hint),) = lines_of(room, "FAIL")
     assert text.startswith("the server's disk has ") and text.endswith(" free; about 10 TB are needed")
     assert (known, hint) == ("measured", "Free disk space: lastgood prune lists kept databases and old restore points.")
-    ((text, known, hint),) = said(backup, "FAIL")
+    ((text, known, hint),) = lines_of(backup, "FAIL")
     assert text.startswith('the store "backups" has ') and text.endswith(" free; the emergency backup may need 8.0 TB")
     why = ("--reason", "a new disk is being mounted")
     overridden = stage.check("--override", "room", "--override", "emergency_backup", *why)
     assert overridden.status == 0
-    assert said(item(overridden, "room"), "WARN")[0][0].endswith(": a new disk is being mounted)")
+    assert lines_of(item(overridden, "room"), "WARN")[0][0].endswith(": a new disk is being mounted)")
 
 
 def test_room_is_attested_where_it_can_not_be_measured(stage: Stage) -> None:
     # An ordinary owner may not know where the server's data lies.
-    unknown = said(stage.item("room", user=stage.owner), "WARN")
+    unknown = lines_of(stage.item("room", user=stage.owner), "WARN")
     assert unknown[0][0].startswith("cannot measure free disk space on the server from here; about ")
     assert unknown[0][1] == "not known"
-    attested = said(stage.item("room", "--attest", "room=Ann", user=stage.owner), "PASS")
+    attested = lines_of(stage.item("room", "--attest", "room=Ann", user=stage.owner), "PASS")
     assert "attested by Ann" in [known for _, known, _ in attested]
     stage.settings('[check]\nfree_space = "1MB"\n')
     outcome = stage.check(user=stage.owner)
     assert outcome.status == 3
-    ((text, _, hint),) = said(item(outcome, "room"), "FAIL")
+    ((text, _, hint),) = lines_of(item(outcome, "room"), "FAIL")
     assert text.startswith("the server's disk has 1.0 MB free by [check] free_space in lastgood.toml; about ")
     assert hint == "Free disk space, then correct that number: lastgood prune lists kept databases."
     stage.settings('[check]\nfree_space = "1GB"\n')
@@ -222,7 +222,7 @@ def test_no_pg_dump(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(binaries, "places", list)
     outcome = stage.check()
     assert outcome.status == 3
-    ((text, known, _),) = said(item(outcome, "emergency_backup"), "FAIL")
+    ((text, known, _),) = lines_of(item(outcome, "emergency_backup"), "FAIL")
     assert (text, known) == (
         f"cannot make an emergency backup: cannot find pg_dump {stage.server.major} or newer: it is not installed",
         "tried",
@@ -235,7 +235,7 @@ def test_a_table_that_the_role_can_not_read(stage: Stage) -> None:
     stage.execute("ALTER TABLE public.contacts ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
     outcome = stage.check("--fence", "at-swap", user=stage.owner)
     assert outcome.status == 3
-    assert said(item(outcome, "emergency_backup"), "FAIL") == [
+    assert lines_of(item(outcome, "emergency_backup"), "FAIL") == [
         (
             'row-level security hides rows from this role in "public"."contacts"',
             "looked up",
@@ -255,9 +255,9 @@ def test_a_table_that_the_role_can_not_read(stage: Stage) -> None:
         "looked up",
         f'As a superuser: GRANT "postgres" TO "{stage.owner}"; or connect as a superuser',
     )
-    assert said(item(outcome, "privileges"), "FAIL") == [owners]
+    assert lines_of(item(outcome, "privileges"), "FAIL") == [owners]
     fenced = stage.item("privileges", user=stage.owner)
-    assert said(fenced, "FAIL") == [
+    assert lines_of(fenced, "FAIL") == [
         (
             "this role cannot lock public.ruled, public.secret against writers: it lacks write privileges",
             "looked up",
@@ -274,7 +274,7 @@ def test_a_role_that_may_not_create_databases(stage: Stage) -> None:
     assert outcome.status == 3
     found = item(outcome, "privileges")
     assert (found["status"], found["can_override"]) == ("FAIL", False)
-    assert said(found, "FAIL") == [
+    assert lines_of(found, "FAIL") == [
         (
             f'role "{stage.owner}" may neither create nor rename a database (this cannot be overridden: the rollback '
             "would fail)",
@@ -293,7 +293,7 @@ def test_a_role_that_does_not_own_the_database(stage: Stage, new_role: Callable[
         f'role "{other}" is not a member of "{stage.owner}", which owns "{stage.live}"',
         "tried",
         f'As a superuser: GRANT "{stage.owner}" TO "{other}", or connect as "{stage.owner}"',
-    ) in said(item(outcome, "privileges"), "FAIL")
+    ) in lines_of(item(outcome, "privileges"), "FAIL")
 
 
 @pytest.mark.postgres(15)
@@ -304,7 +304,7 @@ def test_a_restore_point_of_a_newer_server(stage: Stage) -> None:
     manifest.write_text(text.replace('"server_major": 15', '"server_major": 18'), encoding="utf-8")
     outcome = stage.check()
     assert outcome.status == 3
-    assert said(item(outcome, "versions"), "FAIL") == [
+    assert lines_of(item(outcome, "versions"), "FAIL") == [
         (
             "the restore point comes from PostgreSQL 18, the server is 15 and may not understand it",
             "looked up",
@@ -320,7 +320,7 @@ def test_roles_that_the_restore_point_needs_are_seen_when_it_is_read(stage: Stag
     assert stage.item("versions")["status"] == "PASS"
     outcome = stage.check("--thorough")
     assert outcome.status == 3
-    assert said(item(outcome, "versions"), "FAIL") == [
+    assert lines_of(item(outcome, "versions"), "FAIL") == [
         (
             "the restore point needs roles that this server lacks: nobody_here",
             "looked up",
@@ -340,7 +340,7 @@ def test_a_prepared_transaction(stage: Stage) -> None:
         stage.execute("ROLLBACK PREPARED 'held'")
     assert outcome.status == 3
     found = item(outcome, "holders")
-    ((text, _, hint),) = said(found, "FAIL")
+    ((text, _, hint),) = lines_of(found, "FAIL")
     assert text.startswith('prepared transaction "held" of "postgres", prepared ')
     assert text.endswith("(this cannot be overridden: the rollback would fail)")
     assert hint == f"In the database \"{stage.live}\": COMMIT PREPARED 'held', or ROLLBACK PREPARED 'held'"
@@ -356,7 +356,9 @@ def test_a_logical_slot_and_the_override_that_leaves_it_with_the_old_database(st
         assert outcome.status == 3
         found = item(outcome, "holders")
         assert (found["status"], found["can_override"]) == ("FAIL", True)
-        assert said(found, "FAIL")[0][0].startswith('logical replication slot "check_slot" (test_decoding, not in use)')
+        assert lines_of(found, "FAIL")[0][0].startswith(
+            'logical replication slot "check_slot" (test_decoding, not in use)'
+        )
         refused = stage.lastgood("rollback", "--yes", *url)
         assert refused.status == 3
         assert refused.err.endswith(
@@ -380,7 +382,7 @@ def test_a_session_that_can_not_be_ended(stage: Stage) -> None:
         outcome = stage.check(user=stage.owner)
         pid = other.info.backend_pid
     assert outcome.status == 3
-    assert said(item(outcome, "sessions"), "FAIL") == [
+    assert lines_of(item(outcome, "sessions"), "FAIL") == [
         (
             f'sessions in "{stage.live}" that this role may not terminate would block the switch: postgres (pid {pid})',
             "looked up",
@@ -396,7 +398,7 @@ def test_a_hook_whose_program_is_missing(stage: Stage) -> None:
     outcome = stage.check()
     assert outcome.status == 3
     hint = "Correct [hooks] in lastgood.toml, or run this command where the program is installed."
-    assert said(item(outcome, "application"), "FAIL") == [
+    assert lines_of(item(outcome, "application"), "FAIL") == [
         ('cannot run hook "stop": program "./stop.sh" is not on this machine', "looked up", hint),
         ('cannot run hook "start": program "no-such-program" is not on this machine', "looked up", hint),
     ]
@@ -404,11 +406,11 @@ def test_a_hook_whose_program_is_missing(stage: Stage) -> None:
     script.chmod(0o755)
     stage.settings('[hooks]\nstop = ["./stop.sh"]\nstart = ["true"]\n')
     found = stage.item("application")
-    assert (found["status"], said(found, "PASS")[0][0]) == ("PASS", "configured: stop, start; none of them was run")
+    assert (found["status"], lines_of(found, "PASS")[0][0]) == ("PASS", "configured: stop, start; none of them was run")
     assert not Path("was_run").exists()
 
 
-def test_a_health_check_that_does_not_answer_is_told_and_stops_nobody(stage: Stage) -> None:
+def test_a_health_check_without_an_answer_is_only_a_warning(stage: Stage) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -417,10 +419,10 @@ def test_a_health_check_that_does_not_answer_is_told_and_stops_nobody(stage: Sta
         outcome = stage.check()
     assert outcome.status == 0
     hint = "If the rollback will not cure this, correct [health] in lastgood.toml: the check decides after the switch."
-    assert said(item(outcome, "application"), "WARN") == [
+    assert lines_of(item(outcome, "application"), "WARN") == [
         (f'health check "{url}" failed: no response within 2 s', "tried", hint)
     ]
-    dead = said(stage.item("application"), "WARN")
+    dead = lines_of(stage.item("application"), "WARN")
     assert dead == [(f'health check "{url}" failed: request failed: [Errno 111] Connection refused', "tried", hint)]
 
 
@@ -435,17 +437,17 @@ def test_the_console_of_a_pooler_is_asked(stage: Stage, new_pooler: Callable[...
         f'PgBouncer at {pooler.folder}:6432 answers: its "{stage.live}" leads to the live database',
         "tried",
         "",
-    ) in said(well, "PASS")
+    ) in lines_of(well, "PASS")
     gone = stage.item("application")
     assert gone["status"] == "WARN"
-    ((text, known, _),) = said(gone, "WARN")
+    ((text, known, _),) = lines_of(gone, "WARN")
     assert text.startswith(f"cannot use the console of PgBouncer at {pooler.folder}:6432 to pause clients: ")
     assert known == "tried"
 
 
 def test_a_rehearsal_is_remembered(stage: Stage) -> None:
     never = stage.item("rehearsal")
-    assert said(never, "WARN") == [
+    assert lines_of(never, "WARN") == [
         (
             f'"{stage.live}" was never restored on this machine',
             "not known",
@@ -455,8 +457,8 @@ def test_a_rehearsal_is_remembered(stage: Stage) -> None:
     url = ("--db", stage.server.url(stage.live))
     made = stage.lastgood("restore", point().name, "--into", f"{stage.live}_copy", "--json", *url).document
     outcome = stage.check()
-    found = said(item(outcome, "rehearsal"), "PASS")
-    assert found[0][0].startswith(f"last restored beside the live database on {datetime.now(UTC):%Y-}")
+    found = lines_of(item(outcome, "rehearsal"), "PASS")
+    assert found[0][0].startswith(f"last restored into another database on {datetime.now(UTC):%Y-}")
     assert found[0][0].endswith(f"(run {made['run']})")
     assert outcome.document["expected_seconds"] == pytest.approx(made["seconds"]["total"], abs=0.01)
     checked = datetime.fromisoformat(outcome.document["checked_at"])
@@ -464,9 +466,9 @@ def test_a_rehearsal_is_remembered(stage: Stage) -> None:
     assert (expected - checked).total_seconds() == pytest.approx(outcome.document["expected_seconds"], abs=0.01)
     rolled = stage.lastgood("rollback", "--yes", "--json", *url)
     assert rolled.status == 0
-    assert said(stage.item("rehearsal"), "PASS")[0][0].endswith(f"(run {rolled.document['run']})")
+    assert lines_of(stage.item("rehearsal"), "PASS")[0][0].endswith(f"(run {rolled.document['run']})")
     stage.settings("[drill]\nevery = 0\n")
-    assert "; [drill] every is 0 seconds" in said(stage.item("rehearsal"), "WARN")[0][0]
+    assert "; [drill] every is 0 seconds" in lines_of(stage.item("rehearsal"), "WARN")[0][0]
 
 
 @pytest.mark.parametrize(
@@ -476,7 +478,7 @@ def test_a_rehearsal_is_remembered(stage: Stage) -> None:
         (("--override", "room"), "cannot override: 1 --override and 0 --reason do not match"),
         (("--reason", "why not"), "cannot override: 0 --override and 1 --reason do not match"),
         (("--override", "luck", "--reason", "x"), 'cannot override "luck": no such checklist item'),
-        (("--attest", "Ann"), 'cannot read --attest "Ann": it is not ITEM=NAME'),
+        (("--attest", "Ann"), 'cannot read --attest "Ann": not of the form ITEM=NAME'),
         (("--attest", "weather=Ann"), 'cannot attest "weather": no such checklist item'),
     ],
 )
@@ -545,7 +547,7 @@ def test_a_run_that_was_killed_goes_on_with_its_overrides(stage: Stage, child_en
     assert len(list(Path("backups").glob("*.sql"))) == 1
 
 
-def test_an_emergency_backup_that_fails_says_how_to_go_on_without_it(
+def test_a_failed_emergency_backup_shows_how_to_continue_without_it(
     stage: Stage, new_database: Callable[..., str]
 ) -> None:
     """What the checklist can't foresee: rows can be counted, and not be read."""

@@ -63,8 +63,8 @@ def lastgood(capsys: pytest.CaptureFixture[str]) -> Lastgood:
     def call(*arguments: str) -> Outcome:
         capsys.readouterr()
         status = main(arguments)
-        said = capsys.readouterr()
-        return Outcome(status, said.out, said.err)
+        output = capsys.readouterr()
+        return Outcome(status, output.out, output.err)
 
     return call
 

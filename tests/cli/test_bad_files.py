@@ -86,9 +86,9 @@ def test_a_record_with_too_few_values_and_one_with_too_many(
         found = lastgood(*base, *command)
         assert found.status == 4, (command, found.err)
         assert "defect" not in found.err + found.out
-        said = " ".join((found.err + found.out).split())
-        assert ("a row of public.t, has 1 value instead of" in said) or command[0] == "restore", said
-        assert "public.t" in said
+        output = " ".join((found.err + found.out).split())
+        assert ("a row of public.t, has 1 value instead of" in output) or command[0] == "restore", output
+        assert "public.t" in output
     assert "corrupt: " in lastgood(*base, "points", "verify", str(path)).out
     assert lastgood(*base, "recover", "--dry-run", "--thorough").status in (0, 3, 4)
 

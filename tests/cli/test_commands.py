@@ -154,14 +154,14 @@ def test_a_dry_run_shows_the_plan_and_changes_nothing(
     outcome = lastgood("rollback", "--dry-run")
     assert outcome.status == 0
     text = outcome.out
-    assert text.startswith(f'Plan: put "{database}" back to {broken}\n\n')
-    assert re.search(rf'^  Live database     "{database}", [\d.]+ MB, PostgreSQL \d\d\.\d', text, re.MULTILINE)
+    assert text.startswith(f'Plan: roll back "{database}" to {broken}\n\n')
+    assert re.search(rf'^  Live database   "{database}", [\d.]+ MB, PostgreSQL \d\d\.\d', text, re.MULTILINE)
     assert "What will be done\n   1  Keep writers out: writers wait, readers continue\n   2  " in text
     assert re.search(r"^  public\.contacts +4 +3 +−1 +2 \(created_at\)$", text, re.MULTILINE)
     assert re.search(r"^  public\.deals +0 +2 +\+2 +unknown$", text, re.MULTILINE)
-    assert re.search(r"^  public\.new_thing +0 +none +goes away +unknown$", text, re.MULTILINE)
+    assert re.search(r"^  public\.new_thing +0 +none +removed +unknown$", text, re.MULTILINE)
     assert "  1 other table equals the restore point in every row." in text
-    assert text.endswith("\nNothing has been changed so far.\n")
+    assert text.endswith("\nNothing was changed yet.\n")
     document = lastgood("rollback", "--dry-run", "--json").document
     assert (document["live"], document["point"]["rows"], document["fence"]) == (database, 7, "now")
     assert lastgood("rollback", "--dry-run", "--fence", "at-swap", "--json").document["fence"] == "at-swap"
@@ -188,9 +188,9 @@ def test_without_consent_nothing_happens(
 def test_rollback_and_undo(lastgood: Lastgood, broken: str, server: EmbeddedServer, database: str) -> None:
     outcome = lastgood("rollback", "--yes")
     assert outcome.status == 0, outcome.err
-    text = outcome.out.partition("Nothing has been changed so far.\n")[2]
+    text = outcome.out.partition("Nothing was changed yet.\n")[2]
     assert text.startswith(
-        f'Done: "{database}" is back at {broken}.\n'
+        f'Done: "{database}" was rolled back to {broken}.\n'
         "  Proved: 3 of 3 tables with 7 rows equal the restore point in every row.\n\nProof\n"
     )
     assert re.search(r"^  public\.contacts +3  [0-9a-f]{12}    equal$", text, re.MULTILINE)
@@ -204,13 +204,13 @@ def test_rollback_and_undo(lastgood: Lastgood, broken: str, server: EmbeddedServ
     assert status.out.endswith("\nNothing is unfinished.\n")
 
     dry = lastgood("undo", "--dry-run")
-    assert dry.out.endswith("Nothing has been changed so far.\n")
+    assert dry.out.endswith("Nothing was changed yet.\n")
     assert names(server, database) == ["Ann", "Bo", "Cy"]
     assert lastgood("undo").status == 3
 
     undone = lastgood("undo", "--yes")
     assert undone.status == 0, undone.err
-    assert re.search(rf'^Done: "{database}" is what it was before run {RUN}\.$', undone.out, re.MULTILINE)
+    assert re.search(rf'^Done: "{database}" is again the database from before run {RUN}\.$', undone.out, re.MULTILINE)
     assert names(server, database) == ["broken", "broken", "Di", "Ed"]
 
 
@@ -265,7 +265,7 @@ def test_restore_into_a_new_database(lastgood: Lastgood, broken: str, server: Em
     outcome = lastgood("restore", broken, "--into", into)
     assert outcome.status == 0, outcome.err
     assert outcome.out.startswith(
-        f'Done: "{into}" is {broken}, restored.\n'
+        f'Done: {broken} was restored into "{into}".\n'
         "  Proved: 3 of 3 tables with 7 rows equal the restore point in every row.\n"
     )
     assert names(server, into) == ["Ann", "Bo", "Cy"]
@@ -302,7 +302,7 @@ def test_resume_and_abort_with_nothing_unfinished(lastgood: Lastgood, database: 
         assert outcome.err == (
             f'error: cannot resume or abort: no run of "{database}" is unfinished\n'
             "state: Nothing was changed.\n"
-            "next:  There is nothing to do. Look at lastgood status.\n"
+            "next:  No action needed. To show the current state: lastgood status\n"
         )
 
 
@@ -396,7 +396,7 @@ def test_a_run_that_was_killed_is_aborted_or_resumed(
     killed(("rollback", "--yes"), "build.after_load", child_environment)
     resumed = lastgood("resume", "--yes")
     assert resumed.status == 0, resumed.err
-    assert resumed.out.startswith(f'Done: "{database}" is back at {broken}.\n')
+    assert resumed.out.startswith(f'Done: "{database}" was rolled back to {broken}.\n')
     assert names(server, database) == ["Ann", "Bo", "Cy"]
     assert lastgood("status").status == 0
 
@@ -451,8 +451,8 @@ def test_an_interrupt_while_it_is_still_being_loaded_is_one_sentence(child_envir
         # One of the first modules is there: hundreds more are to come.
         seen = next(line for line in process.stderr if "lastgood.fault" in line)
         process.send_signal(signal.SIGINT)
-        said = "".join(line for line in process.stderr if not line.startswith("import time:"))
-    assert seen and (process.returncode, said) == (
+        output = "".join(line for line in process.stderr if not line.startswith("import time:"))
+    assert seen and (process.returncode, output) == (
         130,
         "error: interrupted\nstate: Nothing was looked at or changed.\n",
     )

@@ -105,7 +105,7 @@ def test_it_runs_as_a_module(module: str, child_environment: dict[str, str]) -> 
             ("rollback", "x", "--latest"),
             "error: cannot choose a restore point: POINT and --latest contradict each other\n",
         ),
-        (("rollback", "--before", "yesterday"), 'error: cannot read the time "yesterday": it is not in ISO 8601\n'),
+        (("rollback", "--before", "yesterday"), 'error: cannot read the time "yesterday": not in ISO 8601\n'),
         (
             ("prune", "--older-than", "3 moons"),
             'error: cannot parse age "3 moons": it must be a number of hours, days or weeks\n',

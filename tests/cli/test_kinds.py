@@ -37,7 +37,7 @@ def test_files_of_one_dump(lastgood: Lastgood, server: EmbeddedServer, database:
     outcome = lastgood("restore", "data.sql", "schema.sql", "--into", into)
     assert outcome.status == 0, outcome.err
     assert outcome.out.startswith(
-        f'Done: "{into}" is data.sql + schema.sql, restored.\n'
+        f'Done: data.sql + schema.sql was restored into "{into}".\n'
         "  Proved: 3 of 3 tables with 7 rows equal the restore point in every row.\n"
     )
     assert contacts(server, into) == 3
@@ -132,9 +132,9 @@ def test_an_interrupt_leaves_nothing_of_standard_input(
         os.sched_yield()
     assert [file.stat().st_mode & 0o777 for file in (*files, files[0].parent)] == [0o600, 0o700]
     process.send_signal(number)
-    _, said = process.communicate(timeout=60)
+    _, output = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert b"error: interrupted while standard input was read\n" in said
+    assert b"error: interrupted while standard input was read\n" in output
     assert list(folder.iterdir()) == []
 
 
@@ -150,10 +150,10 @@ def test_a_full_disk_is_reported(database: str, child_environment: dict[str, str
         env={**child_environment, "TMPDIR": str(folder.absolute())},
     )
     assert done.returncode == 5
-    said = done.stderr.decode()
-    assert f'error: cannot store standard input in "{folder.absolute()}/.lastgood-' in said.replace("\n", " ")
-    assert "file too large after" in " ".join(said.split())
-    assert "Free disk space there, or set TMPDIR to a folder with more space." in " ".join(said.split())
+    output = done.stderr.decode()
+    assert f'error: cannot store standard input in "{folder.absolute()}/.lastgood-' in output.replace("\n", " ")
+    assert "file too large after" in " ".join(output.split())
+    assert "Free disk space there, or set TMPDIR to a folder with more space." in " ".join(output.split())
     assert list(folder.iterdir()) == []
 
 

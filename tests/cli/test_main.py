@@ -177,9 +177,9 @@ def test_a_name_with_a_line_end_is_one_line(
         lastgood(*arguments)
         for arguments in (("rollback", "--dry-run"), ("rollback", "--yes"), ("validate", "--full"), ("facts",))
     ]
-    said = "".join(each.out + each.err for each in shown)
-    assert r"x\nerror: all is lost\nDone: " in said
-    assert not [line for line in said.splitlines() if line.strip().startswith("error: all is lost")]
+    output = "".join(each.out + each.err for each in shown)
+    assert r"x\nerror: all is lost\nDone: " in output
+    assert not [line for line in output.splitlines() if line.strip().startswith("error: all is lost")]
 
 
 @pytest.mark.parametrize("words", [("status",), ("recover",), ("rollback", "--dry-run"), ("backup",), ("check",)])
@@ -192,7 +192,7 @@ def test_without_a_database_the_hint_shows_how_to_name_one(
     outcome = lastgood(*words)
     assert (outcome.status, outcome.out) == (2, "")
     error, state, hint = outcome.err.splitlines()[-3:]
-    assert error.startswith("error: cannot tell which database is meant: none is named (connection to server on socket")
+    assert error.startswith("error: cannot choose a database: none is named (connection to server on socket")
     assert state == "state: Nothing was looked at or changed."
     assert hint == (
         "next:  Name it: --db postgresql://user@host:5432/name; or LASTGOOD_DB, DATABASE_URL, or PGHOST and PGDATABASE "

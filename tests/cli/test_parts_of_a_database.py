@@ -33,13 +33,13 @@ class Case:
     """Options of pg_dump, and what is to be said of the file: nothing of one that is valid."""
 
     options: tuple[str, ...]
-    said: str = ""
+    message: str = ""
     refused: bool = False
     since: int = 15
 
 
-def case(options: str, said: str = "", *, more: int = 0, refused: bool = False, since: int = 15) -> Case:
-    return Case(tuple(options.split()), said + f", and {more} more" * bool(more), refused, since)
+def case(options: str, message: str = "", *, more: int = 0, refused: bool = False, since: int = 15) -> Case:
+    return Case(tuple(options.split()), message + f", and {more} more" * bool(more), refused, since)
 
 
 def needs(name: str, by: str) -> str:
@@ -187,22 +187,22 @@ def test_the_commands_agree_about_a_dump_of_a_part(
 ) -> None:
     path = dump(rich, NAME, store / "part", f"--format={form}", *case.options)
     base = ("--db", rich.url(NAME), "--store", str(store))
-    word = "partial" if case.said else "valid"
+    word = "partial" if case.message else "valid"
 
     verdict = lastgood(*base, "points", "verify", str(path), "--json")
     (point,) = verdict.document["points"]
-    assert (point["verdict"], point["message"]) == (word, case.said)
-    assert verdict.status == (4 if case.said else 0)
+    assert (point["verdict"], point["message"]) == (word, case.message)
+    assert verdict.status == (4 if case.message else 0)
 
     facts = lastgood(*base, "facts", str(path))
     assert facts.status == 0
     notes = [line for line in " ".join(facts.err.split()).split("note ") if line.startswith("partial: ")]
-    assert notes == ([f"partial: {case.said}"] if case.said else [])
+    assert notes == ([f"partial: {case.message}"] if case.message else [])
 
     plan = lastgood(*base, "rollback", str(path), "--dry-run", "--json")
-    assert plan.status == (3 if case.said else 0), plan.out
+    assert plan.status == (3 if case.message else 0), plan.out
     codes = [each["code"] for each in plan.document["findings"] if each["level"] == "refusal"]
-    assert codes == (["partial_point"] if case.said else [])
+    assert codes == (["partial_point"] if case.message else [])
 
     restored = lastgood(*base, "restore", str(path), "--into", COPY, "--json")
     errors = by_psql(rich, path)

@@ -91,8 +91,8 @@ def test_while_it_waits_for_the_server(
         with connection:
             process.send_signal(number)
         silent_server.close()  # what still waits for an answer ends
-        said, errors = process.communicate(timeout=60)
-        assert process.returncode == 130, (said, errors)
+        output, errors = process.communicate(timeout=60)
+        assert process.returncode == 130, (output, errors)
         assert "interrupted" in errors.partition("error: ")[2]
 
 

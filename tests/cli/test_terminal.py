@@ -88,7 +88,7 @@ def test_a_rollback_asks_for_the_name_of_the_database(
 ) -> None:
     terminal = Terminal("rollback", environment=child_environment, cold=True)
     terminal.read_until(f"To do this, type the name of the database, {database}:\n> ")
-    assert "Nothing has been changed so far." in terminal.shown
+    assert "Nothing was changed yet." in terminal.shown
     terminal.type("yes")
     assert terminal.end() == 3
     assert f'error: cannot continue: "{database}" was not typed\n' in terminal.shown
@@ -98,7 +98,7 @@ def test_a_rollback_asks_for_the_name_of_the_database(
     terminal.read_until("\n> ")
     terminal.type(database)
     assert terminal.end() == 0
-    assert f'Done: "{database}" is back at {broken}.' in terminal.shown
+    assert f'Done: "{database}" was rolled back to {broken}.' in terminal.shown
     assert deals(server, database) == 2
     # What ended stays on the screen, and no line is wider than it.
     assert "done    switch the names" in terminal.shown
@@ -201,9 +201,9 @@ class Complete:
         self._set("COMP_CWORD", str(len(words)))
         with pytest.raises(SystemExit):
             main([])
-        said = self._said()
-        assert said.err == ""
-        return said.out.split()
+        output = self._said()
+        assert output.err == ""
+        return output.out.split()
 
 
 def test_completion_offers_commands_points_and_runs(

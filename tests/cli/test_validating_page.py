@@ -31,7 +31,7 @@ def test_the_table_has_every_kind_of_rule() -> None:
         (
             ("--time-limit", "soon"),
             'error: cannot use --time-limit "soon": write a duration like 30s, 5min or 24h\n',
-            "Run it again with such a length, or without --time-limit.",
+            "Run the command again with a valid duration, or without --time-limit.",
         ),
     ],
 )

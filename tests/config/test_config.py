@@ -121,7 +121,7 @@ def test_an_unknown_key_is_an_error_with_a_suggestion(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_is_wrong_in_the_file_is_said(tmp_path: Path, text: str, message: str) -> None:
+def test_an_error_in_the_file_is_reported(tmp_path: Path, text: str, message: str) -> None:
     file = written(tmp_path, text)
     assert refused({}, {}, tmp_path)[0] == message.format(file=file)
 
@@ -335,7 +335,7 @@ REFERENCE = "See the allowed values in docs/reference/configuration.md."
         ),
     ],
 )
-def test_what_is_wrong_in_a_table_is_said(tmp_path: Path, text: str, message: str, hint: str) -> None:
+def test_an_error_in_a_table_is_reported(tmp_path: Path, text: str, message: str, hint: str) -> None:
     file = written(tmp_path, text)
     assert refused({}, {}, tmp_path) == (message.format(file=file), hint, NOTHING)
 
@@ -352,7 +352,7 @@ def test_what_windows_writes(tmp_path: Path) -> None:
     )
 
 
-def test_everything_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
+def test_all_errors_are_reported_together(tmp_path: Path) -> None:
     file = written(
         tmp_path,
         'fence = "later"\nstor = "x"\ndb = "host=x password=geheim"\n'

@@ -131,7 +131,9 @@ def test_killed_before_the_mark_with_the_application_stopped(
     assert scene.run("status").returncode == 0
 
 
-def test_an_undo_on_another_machine_says_what_it_cannot_know(scene: Scene, hooked: Callable[..., None]) -> None:
+def test_an_undo_on_another_machine_reports_an_unknown_application_state(
+    scene: Scene, hooked: Callable[..., None]
+) -> None:
     hooked()
     killed = scene.run("rollback", "--yes", fault_spec="application.before_start:kill")
     assert (killed.returncode, scene.content(), stopped()) == (-9, NEW, True)
@@ -161,7 +163,9 @@ def test_killed_between_the_undo_and_the_start(scene: Scene, hooked: Callable[..
     assert (done.returncode, scene.content(), stopped()) == (6 if way == "resume" else 0, OLD, False), done.stdout
 
 
-def test_another_machine_says_what_it_cannot_know(scene: Scene, hooked: Callable[..., None]) -> None:
+def test_an_abort_on_another_machine_reports_an_unknown_application_state(
+    scene: Scene, hooked: Callable[..., None]
+) -> None:
     hooked()
     killed = scene.run("rollback", "--yes", "--fence", "at-swap", fault_spec="application.after_stop:kill")
     assert (killed.returncode, stopped()) == (-9, True)

@@ -73,8 +73,8 @@ class Scene:
         process = self.start(*arguments, fault_spec=fault_spec)
         if fault_spec.endswith(":cut"):
             self.cut(process)
-        said, errors = process.communicate(timeout=120)
-        return subprocess.CompletedProcess(arguments, process.wait(), said, errors)
+        output, errors = process.communicate(timeout=120)
+        return subprocess.CompletedProcess(arguments, process.wait(), output, errors)
 
     def wait_for_stop(self, process: forked_cli.Process) -> None:
         """Waits until the process has stopped itself at its fault point."""

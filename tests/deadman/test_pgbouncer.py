@@ -40,12 +40,12 @@ def retry(pooler: PgBouncer) -> str:
     return next(row["value"] for row in pooler.ask("SHOW CONFIG") if row["key"] == "server_login_retry")
 
 
-def test_what_it_is_told_comes_through_the_pipe() -> None:
+def test_the_order_is_sent_through_the_pipe() -> None:
     one = Watched(Target({"host": "h", "password": "secret"}), ('a"b', "ü"), {"x": "1"})
-    said = Order((one,), 1.5, Path("/j"))
-    assert Order.parse(said.text()) == said
-    assert "\n" not in said.text()
-    assert "secret" not in repr(said)
+    order = Order((one,), 1.5, Path("/j"))
+    assert Order.parse(order.text()) == order
+    assert "\n" not in order.text()
+    assert "secret" not in repr(order)
 
 
 def test_dismissed_it_does_nothing(pooler: PgBouncer, tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_dismissed_it_does_nothing(pooler: PgBouncer, tmp_path: Path) -> None:
     assert journaled(journal.path) == []
 
 
-def test_when_the_pipe_ends_it_lets_go_what_it_was_told_and_nothing_else(pooler: PgBouncer, tmp_path: Path) -> None:
+def test_at_the_end_of_the_pipe_only_the_ordered_databases_are_resumed(pooler: PgBouncer, tmp_path: Path) -> None:
     journal = Journal.create(tmp_path, "run")
     with standing_by(order(pooler, journal.path)):
         for name in ("app", "other", "strange"):

@@ -46,16 +46,16 @@ def started(
 
 def read_until(descriptor: int, words: bytes, seconds: float = 120) -> bytes:
     """What came until ``words`` did, or until the end."""
-    said, deadline = b"", time.monotonic() + seconds
-    while words not in said and time.monotonic() < deadline:
+    shown_text, deadline = b"", time.monotonic() + seconds
+    while words not in shown_text and time.monotonic() < deadline:
         try:
             chunk = os.read(descriptor, 65536)
         except OSError:  # a terminal whose other side is gone
             break
         if not chunk:
             break
-        said += chunk
-    return said
+        shown_text += chunk
+    return shown_text
 
 
 def command_line(process: psutil.Process) -> list[str]:
@@ -68,8 +68,8 @@ def command_line(process: psutil.Process) -> list[str]:
 
 def test_every_claim_holds(tmp_path: Path) -> None:
     with started(tmp_path, subprocess.PIPE) as process:
-        said, _ = process.communicate(timeout=200)
-    text = said.decode()
+        shown_text, _ = process.communicate(timeout=200)
+    text = shown_text.decode()
     assert process.returncode == 0, text
     assert "[FAILED]" not in text
     assert "\x1b" not in text
@@ -86,19 +86,19 @@ def test_on_a_terminal_it_has_colours_unless_no_color_is_set(tmp_path: Path) -> 
         ours, theirs = pty.openpty()
         with started(tmp_path, theirs, environment) as process:
             os.close(theirs)
-            said = read_until(ours, b"The old backup script makes")
+            shown_text = read_until(ours, b"The old backup script makes")
             process.send_signal(signal.SIGINT)
             while read_until(ours, b"\x00"):
                 pass
         os.close(ours)
-        assert (b"\x1b[1;36m" in said or b"\x1b[36m" in said) == coloured
+        assert (b"\x1b[1;36m" in shown_text or b"\x1b[36m" in shown_text) == coloured
 
 
 def test_ctrl_c_during_a_rollback_leaves_nothing_behind(tmp_path: Path) -> None:
     with started(tmp_path, subprocess.PIPE) as process:
         assert process.stdout is not None
-        said = read_until(process.stdout.fileno(), b"$ lastgood rollback --latest --yes")
-        assert b"[FAILED]" not in said
+        shown_text = read_until(process.stdout.fileno(), b"$ lastgood rollback --latest --yes")
+        assert b"[FAILED]" not in shown_text
         family = psutil.Process(process.pid).children(recursive=True)
         (server,) = {Path(words[2]) for each in family if (words := command_line(each))[1:2] == ["-D"]}
         assert server.is_dir()
@@ -114,10 +114,10 @@ def test_ctrl_c_during_a_rollback_leaves_nothing_behind(tmp_path: Path) -> None:
 
 def test_a_rollback_that_fails_ends_the_story_with_status_1(tmp_path: Path) -> None:
     with started(tmp_path, subprocess.PIPE, {"LASTGOOD_FAULT": "build.after_load:enospc"}) as process:
-        said, _ = process.communicate(timeout=200)
+        shown_text, _ = process.communicate(timeout=200)
     assert process.returncode == 1
-    assert "[FAILED] lastgood rollback ends with status 0: it ended with 5" in said.decode()
-    assert said.decode().rstrip().splitlines()[-1].strip() == "The story ends here."
+    assert "[FAILED] lastgood rollback ends with status 0: it ended with 5" in shown_text.decode()
+    assert shown_text.decode().rstrip().splitlines()[-1].strip() == "The demo ends here."
 
 
 def test_a_claim_that_does_not_hold_is_counted_and_explained() -> None:

@@ -176,7 +176,7 @@ class Notifications(Stage):
         self.here.request.addfinalizer(self.web.close)
         self.shell.substitutions["hooks.example.org"] = self.web.url.removeprefix("http://")
 
-    def told(self) -> list[tuple[str, str]]:
+    def received(self) -> list[tuple[str, str]]:
         """Who was told what since the last call."""
         found = [
             (path.partition("?")[0], json.loads(body)["title"].partition(": ")[2]) for path, body in self.web.posted
@@ -185,7 +185,7 @@ class Notifications(Stage):
         return found
 
     def after(self, command: Command, outcome: Outcome) -> None:
-        told = [path for path, _ in self.told()]
+        received = [path for path, _ in self.received()]
         expected = {
             "lastgood notify --test team": ["/team"],
             "lastgood notify --test": ["/on-call", "/team"],
@@ -193,7 +193,7 @@ class Notifications(Stage):
             "lastgood undo": ["/on-call"] + ["/team"] * 2,
         }
         call = command.text.partition("#")[0].strip().removesuffix(" --yes")
-        assert sorted(told) == expected.get(call, []), (command.text, outcome.err)
+        assert sorted(received) == expected.get(call, []), (command.text, outcome.err)
         assert "T0KEN" not in outcome.out + outcome.err
 
 
@@ -214,7 +214,7 @@ class PgBouncerPage(Stage):
 
     def prepare(self) -> None:
         super().prepare()
-        self.said: list[str] = []
+        self.outputs: list[str] = []
 
     def content(self, block: Block) -> str:
         if block.title == "pgbouncer.ini":
@@ -235,15 +235,15 @@ class PgBouncerPage(Stage):
 
     def after(self, command: Command, outcome: Outcome) -> None:
         if "--dry-run" in command.text:
-            assert re.search(r'Held back +clients of "app" of PgBouncer', outcome.out), outcome.out
+            assert re.search(r'Clients paused +clients of "app" of PgBouncer', outcome.out), outcome.out
             assert "caution" not in outcome.out
         elif "--yes" in command.text:
-            told = r'Held back +clients of PgBouncer \("app"\), for \d+ ms; no query failed'
-            assert re.search(told, outcome.out), outcome.out
-            self.said.append(outcome.out)
+            received = r'Clients paused +clients of PgBouncer \("app"\), for \d+ ms; no query failed'
+            assert re.search(received, outcome.out), outcome.out
+            self.outputs.append(outcome.out)
 
     def finish(self) -> None:
-        assert len(self.said) == 2
+        assert len(self.outputs) == 2
         assert self.lastgood("status").status == 0
         assert self.pooler.paused() == set()
 

@@ -60,7 +60,7 @@ def write(block: Block, stage: Stage) -> None:
     path.write_text(stage.content(block), encoding="utf-8")
 
 
-def test_every_block_says_what_it_is() -> None:
+def test_every_block_has_a_language() -> None:
     """In one of these languages: otherwise it may be a command that nobody runs. What is ``text`` must be printed."""
     odd = [
         str(block)

@@ -33,8 +33,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         check=False,
     )
     # With --quiet, --strict would let everything pass.
-    said = [line for line in (done.stdout + done.stderr).splitlines() if not line.startswith("INFO ")]
-    assert (done.returncode, said) == (0, [])
+    output = [line for line in (done.stdout + done.stderr).splitlines() if not line.startswith("INFO ")]
+    assert (done.returncode, output) == (0, [])
     return folder
 
 

@@ -76,9 +76,9 @@ def test_it_is_counted() -> None:
 
 def test_the_summary_in_words() -> None:
     code = CodeRun(constructs={"check": 2, "function": 1, "index": 3}, role="postgres", superuser=True)
-    assert code.said == (
+    assert code.summary == (
         'code in this dump (2 checks, 1 function, 3 indexes) can run as superuser "postgres" during the restore'
     )
-    assert code.model_copy(update={"role": "app", "superuser": False}).said == (
+    assert code.model_copy(update={"role": "app", "superuser": False}).summary == (
         'code in this dump (2 checks, 1 function, 3 indexes) can run with the rights of role "app" during the restore'
     )

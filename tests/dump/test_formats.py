@@ -321,7 +321,7 @@ def test_a_damaged_archive_is_corrupt(server: EmbeddedServer, tmp_path: Path) ->
 
 @pytest.mark.postgres(17, 18)  # the archive of an older version has too few line ends to tell
 @pytest.mark.parametrize("compression", ["", "gzip"])
-def test_an_archive_that_went_through_a_terminal_says_so(
+def test_an_archive_damaged_by_a_terminal_is_recognised(
     server: EmbeddedServer, tmp_path: Path, compression: str
 ) -> None:
     data = COMPRESS[compression](archive(server, "custom"))

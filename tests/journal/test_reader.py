@@ -52,7 +52,7 @@ def test_what_the_writer_writes_is_read_with_its_types(journal: Journal) -> None
     assert found.last("doing", "done") is found.entries[2]
 
 
-def test_a_journal_that_says_nothing_is_none(journal: Journal) -> None:
+def test_an_empty_journal_is_none(journal: Journal) -> None:
     journal.path.write_bytes(b'{"at": "2026-11-22T03:15')
     assert recorded(journal) is None
 
@@ -92,9 +92,9 @@ def test_only_the_events_that_are_asked_for_are_read(journal: Journal) -> None:
 @pytest.mark.parametrize(
     ("read", "message"),
     [
-        (lambda entry: entry.status, '"status" is no text'),
-        (lambda entry: entry.skew, '"skew" is no number'),
-        (lambda entry: entry.plan, '"plan" is no object'),
+        (lambda entry: entry.status, '"status" is not text'),
+        (lambda entry: entry.skew, '"skew" is not a number'),
+        (lambda entry: entry.plan, '"plan" is not an object'),
     ],
 )
 def test_what_is_of_another_kind_than_it_should_be_makes_no_sense(

@@ -86,14 +86,14 @@ def test_it_begins_with_who_where_and_how(tmp_path: Path, monkeypatch: pytest.Mo
         ({"GITHUB_REPOSITORY": "example/crm"}, None, None),
     ],
 )
-def test_a_pipeline_says_who_set_it_off(environment: dict[str, str], actor: str | None, job: str | None) -> None:
+def test_a_pipeline_records_its_actor(environment: dict[str, str], actor: str | None, job: str | None) -> None:
     found = caller.identity(environment)
     assert (found.get("actor"), found.get("job")) == (actor, job)
 
 
-def test_what_is_said_is_kept_and_progress_is_not(tmp_path: Path) -> None:
+def test_messages_are_recorded_without_progress(tmp_path: Path) -> None:
     journal, shown = recording.begin(tmp_path, RUN, "rollback"), list[Event]()
-    said = (
+    output = (
         StageStarted("build", "build it"),
         Progress("build", 1, 2, "rows"),
         Note("a note"),
@@ -102,14 +102,14 @@ def test_what_is_said_is_kept_and_progress_is_not(tmp_path: Path) -> None:
         StageFailed("prove", 0.5, "cannot prove it"),
     )
     with recording.recording(journal, shown.append) as emit:
-        for event in said:
+        for event in output:
             emit(event)
         run.run([sys.executable, "-c", "", "--password=hunter22"])
         run.run([sys.executable, "--version"])
         run.run_foreign([sys.executable, "-c", "0", "a token"], environment={}, seconds=10)
         journal.write("ended", status="done")
     run.run([sys.executable, "-c", ""])
-    assert shown == list(said)
+    assert shown == list(output)
     assert entries(journal)[1:] == [
         {"event": "stage", "name": "build", "title": "build it"},
         {"event": "note", "text": "a note"},
@@ -122,7 +122,7 @@ def test_what_is_said_is_kept_and_progress_is_not(tmp_path: Path) -> None:
     ]
 
 
-def test_however_much_is_said_it_stays_small(tmp_path: Path) -> None:
+def test_the_size_of_a_journal_is_limited(tmp_path: Path) -> None:
     journal = recording.begin(tmp_path, RUN, "rollback")
     with recording.recording(journal, silent) as emit:
         for _ in range(2000):
@@ -182,7 +182,7 @@ def test_without_a_record_nothing_that_could_harm_is_done(tmp_path: Path) -> Non
     assert str(raised.value) == f'cannot begin the record "{tmp_path}/runs/{RUN}.jsonl": not a directory'
     shown = list[Event]()
     assert recording.attempt(tmp_path, RUN, "maintenance", shown.append) is None
-    assert shown == [Caution(f"there will be no record of this: {raised.value}")]
+    assert shown == [Caution(f"this run will not be recorded: {raised.value}")]
     assert recording.attempt(None, RUN, "maintenance", shown.append) is None
     recording.remember(tmp_path, "validate", status="done")  # it was only a look
     with recording.recording(None, silent) as emit:

@@ -66,7 +66,7 @@ def test_journals_are_for_their_owner_only(tmp_path: Path) -> None:
 def test_a_run_name_cannot_leave_the_folder(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError) as raised:
         Journal.find(tmp_path, name)
-    assert str(raised.value) == f'cannot look up run "{name}": that is not the name of a run'
+    assert str(raised.value) == f'cannot look up run "{name}": not the name of a run'
 
 
 def test_all_lists_the_newest_last(tmp_path: Path) -> None:
@@ -133,9 +133,7 @@ def test_what_was_never_written_here_is_left_out(line: str) -> None:
 
 @pytest.mark.parametrize("last", ["9999-12-31T23:59:59+00:00", "2026-11-23T10:00:00+00:00"])
 @pytest.mark.parametrize("plan", [[], "x", {"point": []}, {"point": {"path": 1, "bytes": "x"}, "live": "crm"}])
-def test_a_journal_that_makes_no_sense_harms_nobody_who_looks_through_all(
-    tmp_path: Path, plan: object, last: str
-) -> None:
+def test_a_damaged_journal_does_not_affect_the_search_through_all(tmp_path: Path, plan: object, last: str) -> None:
     journal = Journal.create(tmp_path, "20261123-100000-0a1b2c3d")
     for entry in (
         {

@@ -53,7 +53,7 @@ def test_the_index_first_and_then_the_constraint(text: str, index: str, constrai
         "ALTER TABLE public.a ADD CONSTRAINT u PRIMARY KEY (id)",
     ],
 )
-def test_what_says_more_stays_whole(text: str) -> None:
+def test_a_definition_with_more_options_is_not_split(text: str) -> None:
     assert halves(text) is None
 
 

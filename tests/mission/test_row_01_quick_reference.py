@@ -56,15 +56,15 @@ def test_the_five_commands_of_the_guide(
     # In their order only: each refuses when the one before it was left out.
     for early in FIVE[1:]:
         assert "stopped: step" in hand.fails(early)
-    said = hand.does(*FIVE[:4])
-    assert [line for line in said.splitlines() if line.startswith("done: ")] == [
+    text = hand.does(*FIVE[:4])
+    assert [line for line in text.splitlines() if line.startswith("done: ")] == [
         f"done: {step}"
         for step in (
             *("start", "backup", "point", "create", "state", "restore", "grants", "expected", "compare", "loss"),
             *("files", "swap", "verify", "reads"),
         )
     ]
-    assert "rows | public.deals" in said
+    assert "rows | public.deals" in text
     assert deals(server, database) == 2
     hand.does(FIVE[4])
     assert deals(server, database) == 0

@@ -23,7 +23,7 @@ def test_the_checklist_of_the_guide(lastgood: Lastgood, server: EmbeddedServer, 
     name = lastgood("backup", "--json").document["point"]["name"]
     # Tested first, beside the live database: from then on it is known how long it takes.
     rehearsed = lastgood("restore", name, "--into", f"{database}_rehearsal", "--json").document["run"]
-    outcome = lastgood("check", "--attest", "the team is told=Ann")
+    outcome = lastgood("check", "--attest", "the team is informed=Ann")
     assert outcome.status == 0
     text = re.sub(r"\d+(\.\d+)? (bytes|kB|MB|GB|TB)", "SIZE", outcome.out)
     for line in (
@@ -51,23 +51,24 @@ def test_a_failed_item_refuses_the_rollback_unless_overridden_with_a_recorded_re
     try:
         no_go = lastgood("check")
         assert no_go.status == 3
-        assert "\nNO-GO: 7 of 11 items passed; FAIL: holders; WARN: room, rehearsal, the team is told\n" in no_go.out
+        items = "FAIL: holders; WARN: room, rehearsal, the team is informed"
+        assert f"\nNO-GO: 7 of 11 items passed; {items}\n" in no_go.out
         assert "          To continue despite it: --override holders --reason TEXT\n" in no_go.out
 
         refused = lastgood("rollback", "--yes")
         assert refused.status == 3
-        assert "  Checklist         NO-GO: 7 of 11 items passed; FAIL: holders;" in refused.out
+        assert "  Checklist       NO-GO: 7 of 11 items passed; FAIL: holders;" in refused.out
         assert f'state: "{database}" was not touched and is open.\n' in refused.err
         assert not list(Path("state").glob("runs/*"))
 
         why = "the warehouse takes a new snapshot tonight"
-        people = ("--attest", "the team is told=Ann")
+        people = ("--attest", "the team is informed=Ann")
         done = lastgood("rollback", "--yes", "--json", "--override", "holders", "--reason", why, *people)
         assert done.status == 0, done.err
         report = done.document
         assert report["verdict"] == "GO WITH WARNINGS"
         assert [(each["item"], each["reason"]) for each in report["overrides"]] == [("holders", why)]
-        assert [(each["item"], each["name"]) for each in report["attestations"]] == [("the team is told", "Ann")]
+        assert [(each["item"], each["name"]) for each in report["attestations"]] == [("the team is informed", "Ann")]
 
         # The record has it too: who, when, and why.
         journal = (Path("state") / "runs" / f"{report['run']}.jsonl").read_text(encoding="utf-8").splitlines()

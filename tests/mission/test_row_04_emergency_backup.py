@@ -21,7 +21,7 @@ from tests.mission.site import broken as broken
 
 
 @pytest.mark.postgres(15, 18)
-def test_it_is_taken_and_verified_beside_the_restore_and_the_replaced_database_is_kept(
+def test_it_is_made_and_verified_during_the_restore_and_the_replaced_database_is_kept(
     lastgood: Lastgood, server: EmbeddedServer, database: str, broken: str
 ) -> None:
     as_it_was = lastgood("facts", "--json").document["facts"]

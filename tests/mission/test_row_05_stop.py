@@ -115,7 +115,7 @@ def test_with_a_fence_at_the_swap_it_is_stopped_as_late_as_can_be(
     plan = lastgood("rollback", "--dry-run", "--fence", "at-swap")
     steps = [line.strip() for line in plan.out.splitlines() if re.match(r"  +\d+  ", line)]
     assert [step.partition("  ")[2] for step in steps] == [
-        "Let writers continue until the switch: what they write until then stays in the kept database",
+        "Let writers continue until the switch: rows written until then are in the kept database",
         "Back up the live database as it is now: in parallel with the next step",
         "Build the restored database next to the live one: users do not notice",
         "Carry over owners, grants and settings: users do not notice",
@@ -242,7 +242,7 @@ def test_a_hook_that_is_not_there_is_seen_in_the_plan(lastgood: Lastgood, databa
     assert 'hook "stop" has no counterpart "start": an operator must do that by hand' in refused.out
 
 
-def test_an_application_that_does_not_start_again_is_told_loudly(
+def test_an_application_that_does_not_restart_is_reported(
     lastgood: Lastgood, server: EmbeddedServer, database: str, broken: str, site: Site
 ) -> None:
     broken_stop(site, "raise SystemExit('no')")
@@ -290,7 +290,7 @@ def test_maintenance_by_itself(lastgood: Lastgood, server: EmbeddedServer, datab
     )
 
 
-def test_maintenance_says_who_writes_all_the_same(
+def test_maintenance_names_the_sessions_that_still_write(
     lastgood: Lastgood, server: EmbeddedServer, database: str, site: Site
 ) -> None:
     site.configure()
@@ -339,8 +339,8 @@ def test_a_fence_by_itself_ends_with_the_tool(
             assert not site.is_stopped()
         else:
             process.send_signal(signal.SIGKILL if ended_by == "kill -9" else signal.SIGINT)
-        _, said = process.communicate(timeout=PATIENCE)
-        assert process.returncode == (-9 if ended_by == "kill -9" else 0), said
+        _, printed = process.communicate(timeout=PATIENCE)
+        assert process.returncode == (-9 if ended_by == "kill -9" else 0), printed
         until(may_write, "writers go on")
         if ended_by != "maintenance off":
             assert site.is_stopped()  # the hooks are for `maintenance off` to take back

@@ -67,7 +67,10 @@ def test_a_failed_health_check_undoes_the_switch(
     undo = error["undo"]["run"]
     problem = f"its health check {site.url}/health failed: status 500, expected 200"
     assert error["message"] == f"cannot leave the restored database in service: {problem}"
-    assert error["state"] == f'"{database}" is what it was before the run, and open. The application was started again.'
+    assert (
+        error["state"]
+        == f'"{database}" is again the database from before the run, and open. The application was started again.'
+    )
     kept = error["undo"]["kept"]
     back = f"lastgood undo {undo} puts it back into service."
     assert error["hint"] == f'The restored database is kept as "{kept}"; {back}'
@@ -187,7 +190,7 @@ def test_headers_come_from_the_environment_and_go_nowhere_else(
 
 
 @pytest.mark.parametrize(("answer", "status", "left"), [("undo", 6, 1), ("keep", 7, 3)])
-def test_a_person_is_asked_and_told_what_both_answers_mean(
+def test_the_question_explains_both_answers(
     server: EmbeddedServer,
     database: str,
     broken: str,
@@ -239,8 +242,8 @@ def test_an_application_that_does_not_start_counts_as_not_well(
     assert undone.status == 6
     error = undone.document["error"]
     assert error["state"] == (
-        f'"{database}" is what it was before the run, and open. The application is not running: hook "start" '
-        "exited with status 1: port 8000 is taken."
+        f'"{database}" is again the database from before the run, and open. The application is not running: hook '
+        '"start" exited with status 1: port 8000 is taken.'
     )
     assert error["hint"].startswith(
         "Start it by hand, or fix the hook and run: lastgood maintenance off. The restored database is kept as "

@@ -66,7 +66,7 @@ def figures(document: dict[str, Any]) -> dict[str, tuple[float | None, float | N
 
 
 @pytest.mark.postgres(15, 18)
-def test_errors_after_the_switch_are_told_with_the_way_back(
+def test_errors_after_the_switch_are_reported_with_the_undo_command(
     lastgood: Lastgood, server: EmbeddedServer, database: str, broken: str, site: Site
 ) -> None:
     site.configure(*WATCH, hooks=False)
@@ -208,7 +208,7 @@ def test_ctrl_c_ends_the_watch_and_nothing_else(
         assert connection.execute("SELECT count(*) FROM public.contacts").fetchone() == (3,)
 
 
-def test_whoever_sees_trouble_may_undo_while_it_watches(
+def test_an_undo_is_possible_during_the_watch(
     lastgood: Lastgood, server: EmbeddedServer, database: str, broken: str, child_environment: dict[str, str]
 ) -> None:
     process, events = watching(child_environment)
@@ -304,5 +304,5 @@ def test_a_length_that_is_none(lastgood: Lastgood, database: str) -> None:
         2,
         'error: cannot use --watch "a while": write a duration like 30s, 5min or 24h\n'
         "state: Nothing was looked at or changed.\n"
-        "next:  Run it again with such a length, or without --watch.\n",
+        "next:  Run the command again with a valid duration, or without --watch.\n",
     )

@@ -59,11 +59,11 @@ def test_each_damage_is_found_and_nothing_else(
     assert not_passed(found) == broken_crm.QUICK
     rules = {each["name"]: each for each in found["rules"]}
     tags = rules["foreign_key:public.contact_tags.contact_tags_contact_id_fkey"]
-    assert tags["said"] == "2 rows of public.contact_tags have no match for contact_id in public.contacts (id)"
+    assert tags["message"] == "2 rows of public.contact_tags have no match for contact_id in public.contacts (id)"
     assert tags["samples"] == ["contact_id=900001, tag_id=1", "contact_id=900002, tag_id=2"]
     assert rules["required:public.tags"]["samples"] == ["id=2, color=NULL"]
     assert rules["unique:public.contacts.contacts_email"]["violations"] == 1
-    assert rules["sequence:public.opportunities.id"]["said"] == (
+    assert rules["sequence:public.opportunities.id"]["message"] == (
         "the next value of public.opportunities_id_seq is 2, but public.opportunities.id already contains 600: the "
         "next row will collide with an existing one"
     )

@@ -59,7 +59,7 @@ def test_each_damage_is_found_and_nothing_else(
     assert set(found["warnings"]) == {name for name, outcome in expected.items() if outcome == "WARN"}
     rules = {each["name"]: each for each in found["rules"]}
     unreadable = rules["readable:public.organizations"]
-    assert unreadable["said"] == (
+    assert unreadable["message"] == (
         'public.organizations is not fully readable: invalid byte sequence for encoding "UTF8": 0xe9 [SQLSTATE 22021]'
     )
     assert unreadable["samples"] == ["id=81, column name"]

@@ -192,9 +192,9 @@ def test_restored_but_data_is_missing(lastgood: Lastgood, operator: Operator, ba
     assert [each["case"] for each in found["kinds"]] == ["data-missing"]
     assert run_what_it_proposes(lastgood, found, backup)
     # One of them tells it to the row.
-    said = lastgood("facts", str(backup), "--live")
-    assert said.status == 3
-    assert "public.deals" in said.out
+    output = lastgood("facts", str(backup), "--live")
+    assert output.status == 3
+    assert "public.deals" in output.out
 
 
 @pytest.mark.postgres(15, 18)
@@ -292,14 +292,14 @@ def test_a_server_and_a_psql_in_another_language(
     assert found["verdict"]["outcome"] == "half_restored"
 
 
-def test_an_error_that_nobody_knows(lastgood: Lastgood, tmp_path: Path) -> None:
+def test_an_unknown_error(lastgood: Lastgood, tmp_path: Path) -> None:
     log = tmp_path / "app.log"
     log.write_text("ERROR:  the flux capacitor is out of phase\n")
     outcome = lastgood("explain", str(log))
     assert (outcome.status, outcome.err) == (3, "")
     assert outcome.out == (
         "  the flux capacitor is out of phase\n"
-        "  Not known\n"
+        "  Unknown error\n"
         "  Cause     lastgood does not know this error.\n"
         "  Data      Unknown. At least this command had no effect.\n"
         "  lastgood  It stops at such an error, and leaves the live database as it was.\n"

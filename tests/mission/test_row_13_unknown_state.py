@@ -68,7 +68,7 @@ def migration_left_nothing(stage: Stage) -> bool:
         return migration.damage(connection).none
 
 
-def test_with_the_old_scripts_backup_it_says_what_does_not_come_back(stage: Stage) -> None:
+def test_with_the_old_scripts_backup_it_lists_what_is_not_restored(stage: Stage) -> None:
     restore_killed_half_way(stage)
 
     answer = stage.lastgood("recover", "--yes")
@@ -91,7 +91,7 @@ def test_with_the_old_scripts_backup_it_says_what_does_not_come_back(stage: Stag
     assert again["proposals"][0]["title"] == "grant the application's roles their privileges again"
 
 
-def test_a_migration_that_stopped_half_way_left_things_that_nobody_recorded(stage: Stage) -> None:
+def test_a_migration_that_stopped_half_way_left_unrecorded_objects(stage: Stage) -> None:
     with stage.target.connect() as connection:
         migration.apply(connection, until="a third of the opportunities deleted")
 

@@ -145,7 +145,7 @@ def test_by_number_at_a_terminal(week: Week) -> None:
     terminal.read_until("type the name of the database")
     terminal.type(week.stage.database)
     assert terminal.end() == 0, terminal.shown
-    assert f"is back at {week.points[1]['name']}" in " ".join(terminal.shown.split())
+    assert f"was rolled back to {week.points[1]['name']}" in " ".join(terminal.shown.split())
     assert week.states[1].differences(week.stage.now()) == []
 
 

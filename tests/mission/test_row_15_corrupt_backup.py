@@ -123,8 +123,8 @@ def test_damage_that_only_a_whole_reading_finds(
 
     status = main(["recover", "--yes"])
 
-    said = capsys.readouterr()
-    assert status == 0, said.err
-    assert "cloud_backup_20260115_093000.sql.gz failed verification" in said.err
-    assert f'"{stage.database}" is back at {stage.dump.name}' in said.out
+    output = capsys.readouterr()
+    assert status == 0, output.err
+    assert "cloud_backup_20260115_093000.sql.gz failed verification" in output.err
+    assert f'"{stage.database}" was rolled back to {stage.dump.name}' in output.out
     assert stage.now().content == stage.before.content

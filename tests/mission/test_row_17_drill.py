@@ -187,7 +187,7 @@ def test_it_reminds_when_one_is_overdue(stage: Drilled, tmp_path: Path) -> None:
         settings.unlink()
 
 
-def test_people_elsewhere_are_told(stage: Drilled) -> None:
+def test_notifications_are_sent(stage: Drilled) -> None:
     sealed = Sealed.model_validate(stage.second)
     passed = news.ended(sealed)
     point = Path(stage.second["evidence"]["point"]["path"]).name

@@ -28,7 +28,7 @@ def web() -> Iterator[Web]:
 
 
 @pytest.fixture
-def told(web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Web:
+def receiver(web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Web:
     """The team is told of everything, the one on call of what went wrong, and a third can't be reached."""
     here = web.url.replace("http:", "json:")
     monkeypatch.setenv("TEAM_URL", f"{here}/team/T0KEN-TEAM")
@@ -57,8 +57,8 @@ def messages(web: Web, path: str) -> list[tuple[str, str]]:
     return [(each["type"], each["title"].partition(": ")[2]) for each in sent]
 
 
-def test_the_team_is_told_when_a_rollback_begins_ends_and_is_taken_back(
-    lastgood: Lastgood, server: EmbeddedServer, database: str, told: Web, tmp_path: Path
+def test_a_rollback_is_notified_at_its_begin_its_end_and_its_undo(
+    lastgood: Lastgood, server: EmbeddedServer, database: str, receiver: Web, tmp_path: Path
 ) -> None:
     point = lastgood("backup", "--json").document["point"]
     with server.target(database).connect() as connection:
@@ -67,10 +67,10 @@ def test_the_team_is_told_when_a_rollback_begins_ends_and_is_taken_back(
     assert outcome.status == 0
     made = point["made_at"][:19].replace("T", " ")
     team = [("info", "rollback started"), ("success", f"rolled back to {made} UTC")]
-    assert messages(told, "/team") == team
-    assert messages(told, "/on-call") == []
+    assert messages(receiver, "/team") == team
+    assert messages(receiver, "/on-call") == []
     document = outcome.document
-    (success,) = [json.loads(body)["message"] for _, body in told.posted if json.loads(body)["type"] == "success"]
+    (success,) = [json.loads(body)["message"] for _, body in receiver.posted if json.loads(body)["type"] == "success"]
     assert (
         f'Lost: 2 rows written since the restore point (contacts 2). Everything is kept in "{document["kept"]}"'
         in success
@@ -86,7 +86,7 @@ def test_the_team_is_told_when_a_rollback_begins_ends_and_is_taken_back(
     assert "T0KEN" not in outcome.out + outcome.err
 
     assert lastgood("undo", "--yes").status == 0
-    assert messages(told, "/on-call") == [("warning", "rollback undone")]
+    assert messages(receiver, "/on-call") == [("warning", "rollback undone")]
     journals = [path.read_text() for path in sorted((tmp_path / "state" / "runs").iterdir())]
     assert not any("T0KEN" in each for each in journals)
     entries = [json.loads(line) for each in journals for line in each.splitlines()]
@@ -96,19 +96,19 @@ def test_the_team_is_told_when_a_rollback_begins_ends_and_is_taken_back(
         *[("team", False)] * 4,
     ]
 
-    told.posted.clear()
+    receiver.posted.clear()
     assert lastgood("rollback", "nothing.sql", "--yes").status == 4
     failed = ("failure", "rollback failed, the restore point is unusable")
-    assert messages(told, "/on-call") == messages(told, "/team") == [failed]
+    assert messages(receiver, "/on-call") == messages(receiver, "/team") == [failed]
     assert lastgood("rollback", "nothing.sql").status == 4
     assert lastgood("rollback", "--dry-run").status == 0
-    assert len(told.posted) == 2, "somebody who sits at it knows"
+    assert len(receiver.posted) == 2, "somebody who sits at it knows"
 
-    told.posted.clear()
+    receiver.posted.clear()
     assert lastgood("deploy", "--", "sh", "-c", "exit 3 # T0KEN-MIGRATION").status == 5
-    assert messages(told, "/on-call") == [("failure", "deployment failed, database unchanged")]
-    assert messages(told, "/team") == [("info", "deployment started"), *messages(told, "/on-call")]
-    sent = [json.loads(body)["message"] for _, body in told.posted]
+    assert messages(receiver, "/on-call") == [("failure", "deployment failed, database unchanged")]
+    assert messages(receiver, "/team") == [("info", "deployment started"), *messages(receiver, "/on-call")]
+    sent = [json.loads(body)["message"] for _, body in receiver.posted]
     assert all(each.endswith("Command: lastgood deploy -- sh …") and "MIGRATION" not in each for each in sent)
 
 
@@ -119,13 +119,13 @@ def test_the_team_is_told_when_a_rollback_begins_ends_and_is_taken_back(
         (signal.SIGKILL, -signal.SIGKILL, "rollback terminated, lastgood was killed"),
     ],
 )
-def test_they_are_told_when_it_is_interrupted_or_killed(
+def test_an_interrupted_or_killed_rollback_is_notified(
     number: signal.Signals,
     status: int,
     title: str,
     lastgood: Lastgood,
     database: str,
-    told: Web,
+    receiver: Web,
     tmp_path: Path,
     child_environment: dict[str, str],
 ) -> None:
@@ -138,8 +138,8 @@ def test_they_are_told_when_it_is_interrupted_or_killed(
         until((tmp_path / "stopping").exists)
         os.kill(process.pid, number)
         assert process.wait(60) == status
-    until(lambda: messages(told, "/on-call") == [("failure", title)])
-    until(lambda: messages(told, "/team") == [("info", "rollback started"), ("failure", title)])
+    until(lambda: messages(receiver, "/on-call") == [("failure", title)])
+    until(lambda: messages(receiver, "/team") == [("info", "rollback started"), ("failure", title)])
 
 
 def aged(point: str, days: int) -> str:
@@ -155,10 +155,10 @@ def aged(point: str, days: int) -> str:
 
 def reasons(document: dict[str, Any]) -> dict[str, str]:
     """Of what stays, why; of what goes, that it goes."""
-    return {each["name"]: "goes" if each["goes"] else each["why"] for each in document["candidates"]}
+    return {each["name"]: "remove" if each["remove"] else each["why"] for each in document["candidates"]}
 
 
-def test_retention_removes_what_nobody_needs_and_nothing_else(
+def test_retention_removes_only_what_is_not_needed(
     lastgood: Lastgood, server: EmbeddedServer, database: str, tmp_path: Path
 ) -> None:
     (tmp_path / "lastgood.toml").write_text("[retention]\nkeep = { last = 1, daily = 3 }\nkept = { last = 1 }\n")
@@ -184,17 +184,17 @@ def test_retention_removes_what_nobody_needs_and_nothing_else(
     assert found.pop(newest_emergency).startswith("the newest, daily ")
     assert found.pop(other_emergency) in ("the oldest, while daily has room", post_mortem(other_run))
     assert found == {
-        first["kept"]: "goes",
+        first["kept"]: "remove",
         second["kept"]: "the newest",
         newest: f"the newest, daily {today}",
         days[1]: f"daily {today - timedelta(days=1)}",
         days[2]: f"daily {today - timedelta(days=2)}",
-        days[3]: "goes",
-        days[4]: "goes",
+        days[3]: "remove",
+        days[4]: "remove",
         days[5]: post_mortem(first["run"]),
         days[6]: f"run {second['run']} restored it and can be undone",
         days[7]: "pinned by root: the audit of Q3" if os.getuid() == 0 else found[days[7]],
-        days[8]: "goes",
+        days[8]: "remove",
         "from_elsewhere.sql": "not made by lastgood: remove it by name, or set foreign = true in [retention]",
     }
     text = lastgood("prune", "--dry-run").out

@@ -118,10 +118,10 @@ def test_every_command_of_it_from_start_to_end(site: Site, lastgood: Lastgood) -
         hand.does(*ROLLBACK[:until_compare])
         writer.execute("INSERT INTO public.segments VALUES (1)")
         broken = site.now()
-        said = hand.does(*ROLLBACK[until_compare:])
+        output = hand.does(*ROLLBACK[until_compare:])
         with pytest.raises(psycopg.OperationalError):
             writer.execute("INSERT INTO public.segments VALUES (2)")
-    assert "public.contact_tags" in said, "the loss was not shown"
+    assert "public.contact_tags" in output, "the loss was not shown"
     # Rows, definitions, owners, grants: those of the good state. The database's own settings: those of today.
     assert site.now().differences(Evidence(site.good.content, site.good.structure, broken.settings)) == []
     assert (site.folder / "hooks.log").read_text() == f"stop {site.database}\nstart after the switch\n"
@@ -141,11 +141,11 @@ def test_every_command_of_it_from_start_to_end(site: Site, lastgood: Lastgood) -
     cut = site.store / ("cut" + "".join(point.suffixes))
     cut.write_bytes(point.read_bytes()[: point.stat().st_size * 7 // 10])
     looks = [block.id for block in hand.untried if block.id.startswith("scenario-")]
-    said = hand.does(*looks)
-    assert f"good  {point}" in said
-    assert f"bad  {cut}" in said
-    assert "default_transaction_read_only" in said
-    assert f"{site.database}_undone_1" in said
+    output = hand.does(*looks)
+    assert f"good  {point}" in output
+    assert f"bad  {cut}" in output
+    assert "default_transaction_read_only" in output
+    assert f"{site.database}_undone_1" in output
     assert [block.id for block in hand.untried if not block.id.startswith("quick")] == []
     assert site.databases() == {site.database, f"{site.database}_undone_1"}
 
@@ -288,9 +288,9 @@ def test_another_restore_point_than_the_newest(
     hand.variables["OTHER_POINT"] = str(older)
     until_compare = ROLLBACK.index("compare")
     hand.does(*(each for each in ROLLBACK[:until_compare] if not each.startswith("hook-")))
-    said = hand.fails("compare")
-    assert "rows   | public.contacts            | 4" in said
-    assert said.endswith('differences above. If they are correct: set COMPARED="$POINT", then run this block again\n')
+    output = hand.fails("compare")
+    assert "rows   | public.contacts            | 4" in output
+    assert output.endswith('differences above. If they are correct: set COMPARED="$POINT", then run this block again\n')
     assert hand.fails("swap") == "cannot switch: the restored database was not compared (block compare)\n"
     hand.variables["COMPARED"] = str(older)
     hand.does("compare", "files", "swap", "verify", "reads")

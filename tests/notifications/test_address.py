@@ -34,7 +34,7 @@ def test_a_variable_holds_it_and_nothing_shows_it() -> None:
     )
 
 
-def test_a_file_holds_it_that_nobody_else_may_read(tmp_path: Path) -> None:
+def test_the_address_may_be_in_a_private_file(tmp_path: Path) -> None:
     file = tmp_path / "team.url"
     target = Recipient(name="team", url_file=file)
     mend = "Put the address there, in one line that only you may read (chmod 600)."
@@ -58,7 +58,7 @@ def test_a_pipe_or_a_folder_does_not_hold_us_up(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
-def test_a_file_of_somebody_else_is_not_trusted(tmp_path: Path) -> None:
+def test_a_file_of_another_user_is_not_trusted(tmp_path: Path) -> None:
     file = tmp_path / "team.url"
     file.write_text(URL)
     file.chmod(0o600)

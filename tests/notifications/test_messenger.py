@@ -55,7 +55,7 @@ def closed_port() -> int:
         return port
 
 
-def test_each_target_is_told_what_concerns_it_and_none_waits_for_another(web: Web, hanging: str) -> None:
+def test_each_target_gets_its_messages_without_waiting_for_another(web: Web, hanging: str) -> None:
     here = web.url.replace("http:", "json:")
     messenger = Messenger(
         [
@@ -76,10 +76,10 @@ def test_each_target_is_told_what_concerns_it_and_none_waits_for_another(web: We
     messenger.send(message("crm: rollback started", "start"))
     messenger.send(message())
     assert time.monotonic() - began < 1.0, "sending waits for nobody"
-    told: list[None] = []
-    deliveries = messenger.over(lambda: told.append(None))
+    timeouts: list[None] = []
+    deliveries = messenger.over(lambda: timeouts.append(None))
     assert time.monotonic() - began < 3.0 + 3.0
-    assert told == [None]
+    assert timeouts == [None]
     problems = {(each.target, each.title): each.problem for each in deliveries}
     late = "the message was not accepted within 3 s"
     start, done = "crm: rollback started", "crm: rolled back"
@@ -98,8 +98,8 @@ def test_each_target_is_told_what_concerns_it_and_none_waits_for_another(web: We
     }
     posted = [(path.partition("?")[0], json.loads(body)) for path, body in web.posted]
     assert {path for path, _ in posted} == {"/good", "/markdown", "/html", "/broken/T0KEN-1234"}
-    said = {path: body for path, body in posted if body["title"] == done}
-    assert {path: (body["message"], body["type"]) for path, body in said.items()} == {
+    bodies = {path: body for path, body in posted if body["title"] == done}
+    assert {path: (body["message"], body["type"]) for path, body in bodies.items()} == {
         "/good": ("plain & <simple>", "success"),
         "/markdown": ("**plain** \\& \\<simple\\>", "success"),
         "/html": ("<p>html</p>", "success"),
@@ -138,7 +138,7 @@ def test_a_name_server_that_never_answers_and_a_proxy(
     assert [path for path, _ in web.posted] == ["http://hooks.invalid/channel"]
 
 
-def test_what_is_told_when_lastgood_is_killed(web: Web, tmp_path: Path) -> None:
+def test_the_message_when_lastgood_is_killed(web: Web, tmp_path: Path) -> None:
     here = web.url.replace("http:", "json:")
     program = tmp_path / "run.py"
     program.write_text(
@@ -185,7 +185,7 @@ def _command_lines() -> Iterator[Path]:
         (None, "cannot start the program that sends messages: No such file or directory"),
     ],
 )
-def test_a_program_that_does_not_work_is_told_of(
+def test_a_failing_sender_program_is_reported(
     program: str | None, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if program is None:

@@ -78,10 +78,10 @@ def loss(
 
 def test_a_rollback_that_begins() -> None:
     story = news.rollback_begun(plan(loss("contacts", 120, 100, 37), loss("deals", 12, 10), loss("same", 5, 5, 0)))
-    told = news.message(story, "rollback", "crm on db.example.org", FIGURES)
-    assert (set(told.events), told.severity) == ({"start"}, "info")
-    assert told.title == "crm on db.example.org: rollback started"
-    assert told.text == (
+    message = news.message(story, "rollback", "crm on db.example.org", FIGURES)
+    assert (set(message.events), message.severity) == ({"start"}, "info")
+    assert message.title == "crm on db.example.org: rollback started"
+    assert message.text == (
         '"crm" is being rolled back to crm_20261123_020000.sql, made 2026-11-23 02:00:00 UTC (6 hours ago).\n'
         "\n"
         'State: Nothing was changed yet. "crm" is readable until the switch; writes are blocked from now on.\n'
@@ -96,7 +96,7 @@ def test_a_rollback_that_begins() -> None:
         "By: ann on web-1\n"
         "Command: lastgood rollback\n"
     )
-    assert told.markdown == (
+    assert message.markdown == (
         '"crm" is being rolled back to crm\\_20261123\\_020000.sql, made 2026-11-23 02:00:00 UTC (6 hours ago).\n'
         "\n"
         '**State:** Nothing was changed yet. "crm" is readable until the switch; writes are blocked from now '
@@ -111,12 +111,12 @@ def test_a_rollback_that_begins() -> None:
         "- By: ann on web-1\n"
         "- Command: lastgood rollback\n"
     )
-    assert told.html.startswith("<p>&quot;crm&quot; is being rolled back to crm_20261123_020000.sql, made")
-    assert "<p><strong>Lost:</strong> 39 rows" in told.html
+    assert message.html.startswith("<p>&quot;crm&quot; is being rolled back to crm_20261123_020000.sql, made")
+    assert "<p><strong>Lost:</strong> 39 rows" in message.html
 
 
 @pytest.mark.parametrize(
-    ("losses", "said"),
+    ("losses", "expected"),
     [
         ((), "Nothing by row counts and time stamps; changes to existing rows are reverted, too."),
         ((loss("notes", None, 3),), "Nothing: no row differs from the restore point."),
@@ -132,8 +132,8 @@ def test_a_rollback_that_begins() -> None:
         ),
     ],
 )
-def test_what_is_lost(losses: tuple[TableLoss, ...], said: str) -> None:
-    assert news.lost(losses, "crm_old_1") == f'{said} Everything is kept in "crm_old_1".'
+def test_what_is_lost(losses: tuple[TableLoss, ...], expected: str) -> None:
+    assert news.lost(losses, "crm_old_1") == f'{expected} Everything is kept in "crm_old_1".'
 
 
 @pytest.mark.parametrize(
@@ -165,15 +165,15 @@ def test_how_a_failure_is_called(error: LastgoodError, title: str, events: set[E
     assert (story.title, set(story.events)) == (title, events)
 
 
-def test_a_failure_says_the_state_and_what_to_do() -> None:
+def test_a_failure_has_the_state_and_the_next_step() -> None:
     error = Stopped(
         "cannot finish the run after the switch: the server went away",
         hint=f"Run: lastgood resume {RUN} to finish, or lastgood undo to go back.\nThe log tells more.",
         state='"crm" is the restored database; the previous one is kept as "crm_old_1".',
     )
-    told = news.message(news.failed(error, "rollback", "crm"), "rollback", "crm", FIGURES[:2])
-    assert told.severity == "failure"
-    assert told.text == (
+    message = news.message(news.failed(error, "rollback", "crm"), "rollback", "crm", FIGURES[:2])
+    assert message.severity == "failure"
+    assert message.text == (
         'The rollback of "crm": cannot finish the run after the switch: the server went away.\n'
         "\n"
         'State: "crm" is the restored database; the previous one is kept as "crm_old_1".\n'
@@ -189,10 +189,10 @@ def test_a_failure_says_the_state_and_what_to_do() -> None:
 def test_names_do_nothing_to_the_reader() -> None:
     hostile = "<script>x</script>\n# [a](javascript:b) `c` \x1b[31m @everyone"
     story = news.Story(frozenset({"failure"}), hostile, hostile, hostile, hostile, hostile, (("Run", hostile),))
-    told = news.message(story, "rollback", hostile, [("By", hostile)])
-    assert "\n" not in told.title and "\x1b" not in told.title + told.text + told.markdown + told.html
-    assert "@everyone" not in told.title + told.text + told.markdown + told.html
-    assert "<script" not in told.html and "<a " not in told.html and "<h1" not in told.html
+    message = news.message(story, "rollback", hostile, [("By", hostile)])
+    assert "\n" not in message.title and "\x1b" not in message.title + message.text + message.markdown + message.html
+    assert "@everyone" not in message.title + message.text + message.markdown + message.html
+    assert "<script" not in message.html and "<a " not in message.html and "<h1" not in message.html
 
 
 def test_long_errors_are_cut() -> None:

@@ -54,7 +54,7 @@ class Store:
 
     def reasons(self, wish: prune.Wish, within: float = 0.0) -> dict[str, str]:
         plan = prune.plan(self.target, self.folder, wish, self.state, post_mortem_within=within)
-        return {each.name: "goes" if each.goes else each.why for each in plan.candidates}
+        return {each.name: "remove" if each.remove else each.why for each in plan.candidates}
 
 
 @pytest.fixture
@@ -81,10 +81,10 @@ def test_unfinished_or_running_work_keeps_its_restore_point(
         mark = Mark(role="shadow", run="20260615-2", point="/mnt/backups/restoring.sql", **common)
         database.comment(maintenance, shadow, mark.text())
         assert made.reasons(EVERYTHING) == {
-            "newest.sql": "goes",
+            "newest.sql": "remove",
             "deployed.sql": "the unfinished deployment 20260615-1 needs it",
             "restoring.sql": "an unfinished run needs it",
-            "free.sql": "goes",
+            "free.sql": "remove",
         }
         with pytest.raises(Refused) as caught:
             made.reasons(prune.Wish(named=("deployed.sql", "free.sql")))
@@ -95,7 +95,7 @@ def test_unfinished_or_running_work_keeps_its_restore_point(
         )
         clear_deployment(maintenance, deployment)
         database.drop(maintenance, shadow, database.describe(maintenance, shadow).oid)
-    assert set(made.reasons(EVERYTHING).values()) == {"goes", "the last valid restore point"}
+    assert set(made.reasons(EVERYTHING).values()) == {"remove", "the last valid restore point"}
 
 
 def test_while_a_drill_is_running_nothing_is_removed(made: Store) -> None:
@@ -112,12 +112,12 @@ def test_while_a_drill_is_running_nothing_is_removed(made: Store) -> None:
         {"kind": "backup", "live": made.target.dbname, **alive},
     ):
         Journal.create(made.state, new_run(datetime.now(UTC))).write("begun", **begun)
-        assert made.reasons(wish)["older.sql"] == "goes"
+        assert made.reasons(wish)["older.sql"] == "remove"
     drill = Journal.create(made.state, new_run(datetime.now(UTC)))
     drill.write("begun", kind="drill", live=made.target.dbname, **alive)
     assert made.reasons(wish)["older.sql"] == f"drill {drill.run} is running and may read it"
     drill.write("ended", status="done")
-    assert made.reasons(wish)["older.sql"] == "goes"
+    assert made.reasons(wish)["older.sql"] == "remove"
 
 
 def test_a_pin_that_comes_late_or_can_not_be_read_holds(made: Store) -> None:
@@ -127,7 +127,7 @@ def test_a_pin_that_comes_late_or_can_not_be_read_holds(made: Store) -> None:
     wish = prune.Wish(keep=1)
     assert made.reasons(wish) == {
         "newest.sql": "among the 1 newest",
-        "good.sql": "goes",
+        "good.sql": "remove",
         "odd.sql": 'pinned: its pin "odd.sql.pin.lastgood.json" can\'t be read',
     }
     plan = prune.plan(made.target, made.folder, wish)
@@ -160,8 +160,8 @@ def test_each_kind_of_restore_point_is_counted_by_itself(made: Store) -> None:
         "foreign.sql": stays,
         "saved.sql": "daily 2026-06-15",
         "new.sql": "daily 2026-06-15",
-        "old.sql": "goes",
-        "saved_before.sql": "goes",
+        "old.sql": "remove",
+        "saved_before.sql": "remove",
     }
     assert made.reasons(policy) == expected
     also_foreign = replace(policy, retention=Retention(keep=Keep(daily=1), foreign=True))
@@ -183,9 +183,9 @@ def test_an_emergency_backup_stays_while_a_post_mortem_is_due_on_any_machine(mad
         "newest.sql": "among the 1 newest",
         "saved_1.sql": "emergency backup of the last 2 days",
         "saved_47.sql": "emergency backup of the last 2 days",
-        "saved_49.sql": "goes",
+        "saved_49.sql": "remove",
     }
-    assert made.reasons(prune.Wish(named=("saved_1.sql",)), within=48 * 3600)["saved_1.sql"] == "goes"
+    assert made.reasons(prune.Wish(named=("saved_1.sql",)), within=48 * 3600)["saved_1.sql"] == "remove"
 
 
 def test_when_only_a_damaged_one_would_stay_the_last_valid_one_stays_too(made: Store) -> None:

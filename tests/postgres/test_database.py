@@ -57,7 +57,7 @@ def test_a_server_without_the_database_postgres() -> None:
 
 
 @pytest.mark.postgres(15, 18)
-def test_it_may_belong_to_somebody_else_who_then_owns_its_schema_public(
+def test_another_role_may_own_it_and_then_owns_its_schema_public(
     server: EmbeddedServer, maintenance: Connection, new_database: New
 ) -> None:
     """A member of the owner makes it; nothing in public could be given to him otherwise."""

@@ -147,7 +147,7 @@ def test_a_password_never_shows() -> None:
     )
 
 
-def test_nobody_listens(server: EmbeddedServer) -> None:
+def test_a_server_without_a_listener(server: EmbeddedServer) -> None:
     target = Target({"host": str(server.folder), "port": "1", "user": "alice", "password": "s3cret", "dbname": "app"})
     with pytest.raises(psycopg.Error) as raised:
         target.connect()
@@ -184,9 +184,9 @@ def test_two_that_make_the_same_schema_are_no_damage(server: EmbeddedServer, new
 
 
 def test_hints_name_commands_and_options_that_exist() -> None:
-    said = " ".join(each.next_command for each in RULES)
-    assert set(re.findall(r"lastgood ([a-z]+)", said)) <= set(ORDER)
-    assert set(re.findall(r"--[a-z-]+", said)) <= {"--dry-run", "--list"}  # psql --list
+    text = " ".join(each.next_command for each in RULES)
+    assert set(re.findall(r"lastgood ([a-z]+)", text)) <= set(ORDER)
+    assert set(re.findall(r"--[a-z-]+", text)) <= {"--dry-run", "--list"}  # psql --list
 
 
 def test_a_connection_that_did_not_come_about_does_not_claim_to_know_the_database(server: EmbeddedServer) -> None:
@@ -224,6 +224,6 @@ def test_settings_of_a_role_and_of_a_database_do_not_reach_our_sessions(
         connection.execute("CREATE TABLE public.t (i int)")
 
 
-def test_the_name_of_a_database_is_told_without_going_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_name_of_a_database_is_found_without_connecting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGDATABASE", "a b")
     assert Target({"host": "/nowhere"}).dbname == "a b"

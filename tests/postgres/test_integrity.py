@@ -54,7 +54,7 @@ def test_orphans_of_a_validated_key(connection: Connection) -> None:
 
 
 @ALL
-def test_keys_that_are_not_valid_are_told_apart(connection: Connection) -> None:
+def test_keys_that_are_not_valid_are_distinguished(connection: Connection) -> None:
     connection.execute("CREATE TABLE parent (id int PRIMARY KEY); CREATE TABLE child (p int)")
     connection.execute("INSERT INTO child VALUES (7)")
     connection.execute("ALTER TABLE child ADD CONSTRAINT later FOREIGN KEY (p) REFERENCES parent NOT VALID")

@@ -100,7 +100,7 @@ def test_a_look_that_was_cut_short_is_known_again(
     assert leftovers(maintenance, live) == []
 
 
-def test_a_name_alone_tells_nothing(server: EmbeddedServer, new_database: New, maintenance: Connection) -> None:
+def test_a_name_alone_is_not_sufficient(server: EmbeddedServer, new_database: New, maintenance: Connection) -> None:
     live = new_database()
     for suffix in ("_shadow_9f3c1a7", "_shadow_9F3C1A70", "_old_9f3c1a70", "_shadow_9f3c1a70x", "2_shadow_9f3c1a70"):
         leave(maintenance, live + suffix)

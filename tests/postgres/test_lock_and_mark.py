@@ -76,7 +76,7 @@ def test_who_holds_it_as_far_as_we_may_know(server: EmbeddedServer) -> None:
 @pytest.mark.parametrize(
     "comment", [None, "", "the CRM", "{}", "[1]", '{"tool":"other"}', '{"tool":"lastgood","v":1}', "{broken"]
 )
-def test_a_comment_of_somebody_else_is_no_mark(comment: str | None) -> None:
+def test_a_foreign_comment_is_no_mark(comment: str | None) -> None:
     assert read_mark(comment) is None
 
 

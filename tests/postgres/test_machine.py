@@ -46,7 +46,7 @@ def test_a_server_whose_process_is_not_ours_is_elsewhere(server: EmbeddedServer,
         assert machine(connection, proc) == Machine(False)
 
 
-def test_without_proc_the_socket_tells(server: EmbeddedServer, tmp_path: Path) -> None:
+def test_without_proc_the_socket_identifies_the_machine(server: EmbeddedServer, tmp_path: Path) -> None:
     with server.target("postgres").connect() as connection:
         assert machine(connection, tmp_path / "none").here
 

@@ -133,7 +133,7 @@ def test_consoles_that_do_not_help(
     assert [each.name for each in looker.databases] == [live]
 
 
-def test_what_is_told_before_the_switch(
+def test_the_findings_before_the_switch(
     server: EmbeddedServer, new_database: Callable[..., str], new_pooler: NewPooler
 ) -> None:
     live = new_database("crm")
@@ -145,7 +145,7 @@ def test_what_is_told_before_the_switch(
     boss, looker = (f"user={user} host={pooler.folder} port=6432 dbname=pgbouncer" for user in ("boss", "looker"))
     place = f"PgBouncer at {pooler.folder}:6432"
 
-    def told(user: str, *, fence_now: bool = False, **config: object) -> list[tuple[str, str, str]]:
+    def findings_of(user: str, *, fence_now: bool = False, **config: object) -> list[tuple[str, str, str]]:
         found = Config(admin=(pooler.console(user),), **config)  # type: ignore[arg-type]  # keys of the table
         states = look(server, live, pooler.console(user), **config)
         risks = findings(states, found, live, fence_now=fence_now)
@@ -163,9 +163,9 @@ def test_what_is_told_before_the_switch(
         f"{place} disconnects clients that wait longer than 20 s (query_wait_timeout); the switch may take 25 s",
         f"Raise the limit: psql '{boss}' -c 'SET query_wait_timeout = 25'; or lower pause_limit in lastgood.toml.",
     )
-    assert told("boss") == [session_mode, too_short]
-    assert told("boss", pause_limit=3) == [session_mode]
-    assert told("boss", pause_limit=3, fence_now=True) == [
+    assert findings_of("boss") == [session_mode, too_short]
+    assert findings_of("boss", pause_limit=3) == [session_mode]
+    assert findings_of("boss", pause_limit=3, fence_now=True) == [
         (
             "pgbouncer_and_fence",
             f'writers that wait for the fence keep server connections of "{live}" of {place} busy: when none is '
@@ -174,7 +174,7 @@ def test_what_is_told_before_the_switch(
         ),
         session_mode,
     ]
-    assert told("looker", pause_limit=3) == [
+    assert findings_of("looker", pause_limit=3) == [
         (
             "pgbouncer_no_admin",
             f'{place} does not allow "looker" to pause clients: it is not one of its admin_users; queries that are '
@@ -190,7 +190,7 @@ def test_what_is_told_before_the_switch(
             f"Shorten it: psql '{looker}' -c 'SET server_login_retry = 1'",
         ),
     ]
-    assert told("boss", pause_limit=3, databases=("new",)) == [
+    assert findings_of("boss", pause_limit=3, databases=("new",)) == [
         (
             "pgbouncer_no_such_database",
             f'{place} has no database "new" now; with the fallback * it creates one when a client requests it',
@@ -198,7 +198,7 @@ def test_what_is_told_before_the_switch(
         )
     ]
     pooler.ask("PAUSE old")
-    assert told("boss", pause_limit=3)[0] == (
+    assert findings_of("boss", pause_limit=3)[0] == (
         "pgbouncer_paused",
         f'"old" of {place} was already paused by another session: 0 clients wait, and the run leaves it paused',
         f"To resume it: psql '{boss}' -c 'RESUME \"old\"'",
@@ -289,7 +289,7 @@ def test_a_password_comes_from_where_libpq_finds_it(
         guardian.dismiss()
 
 
-def test_a_server_that_is_no_pgbouncer_is_told_so(server: EmbeddedServer, new_database: Callable[..., str]) -> None:
+def test_a_server_that_is_no_pgbouncer_is_reported(server: EmbeddedServer, new_database: Callable[..., str]) -> None:
     """Somebody gave the address of PostgreSQL itself, and it even has a database of that name."""
     live = new_database("crm")
     with server.target("postgres").connect() as connection:

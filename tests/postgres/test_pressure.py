@@ -49,9 +49,9 @@ def write_wal(connection: Connection, megabytes: int) -> None:
 def watched(
     server: EmbeddedServer, limits: Limits = SMALL, *, user: str = "postgres", interval: float = NEVER
 ) -> Iterator[tuple[Pressure, list[Event]]]:
-    said: list[Event] = []
-    with Pressure(server.target("postgres", user=user).connect, limits, said.append, interval=interval) as pressure:
-        yield pressure, said
+    emitted: list[Event] = []
+    with Pressure(server.target("postgres", user=user).connect, limits, emitted.append, interval=interval) as pressure:
+        yield pressure, emitted
 
 
 @pytest.fixture
@@ -86,32 +86,32 @@ def test_all_is_well(server: EmbeddedServer, connection: Connection) -> None:
     assert (found.readers, found.archive_trouble, found.hidden) == ((), "", ())
     assert [disk.what for disk in found.disks] == ["pg_wal"] and found.room_known
     assert found.kept is not None and found.kept >= 16 * MB
-    with watched(server) as (pressure, said):
+    with watched(server) as (pressure, emitted):
         write_wal(connection, 30)
         pressure.check()
         pressure.wait_if_needed(no)
         pressure.throttle(1 << 40, no)
     assert wal(connection).written - found.written >= 30 * MB
-    assert (said, pressure.waited) == ([], 0.0)
+    assert (emitted, pressure.waited) == ([], 0.0)
 
 
 @pytest.mark.postgres(15, 16, 17, 18)
-def test_a_slot_that_nobody_reads(server: EmbeddedServer, connection: Connection, slot: str) -> None:
-    with watched(server) as (pressure, said):
+def test_a_slot_without_a_reader(server: EmbeddedServer, connection: Connection, slot: str) -> None:
+    with watched(server) as (pressure, emitted):
         write_wal(connection, 30)
         pressure.check()
         pressure.wait_if_needed(no)
-    assert said == [Caution('the replication slot "forgotten" has no consumer: the server keeps all WAL for it')]
+    assert emitted == [Caution('the replication slot "forgotten" has no consumer: the server keeps all WAL for it')]
     (reader,) = wal(connection).readers
     assert (reader.kind, reader.name, reader.active, reader.left) == ("slot", slot, False, None)
     assert reader.behind >= 30 * MB
 
 
 @pytest.mark.postgres(15, 18)
-def test_a_slot_that_nobody_reads_where_the_role_sees_no_disk(
+def test_a_slot_without_a_reader_where_the_role_sees_no_disk(
     server: EmbeddedServer, connection: Connection, slot: str, app: str
 ) -> None:
-    with watched(server, IMPATIENT, user=app) as (pressure, said):
+    with watched(server, IMPATIENT, user=app) as (pressure, emitted):
         write_wal(connection, 30)
         pressure.check()
         for _ in range(2):
@@ -125,7 +125,7 @@ def test_a_slot_that_nobody_reads_where_the_role_sees_no_disk(
         "Allow more with --max-wal-lag; if the slot is not needed any more: SELECT "
         "pg_drop_replication_slot('forgotten')"
     )
-    assert said == [
+    assert emitted == [
         Note("not monitored, because it is not visible from here: the size of pg_wal, the free space for WAL")
     ]
 
@@ -153,13 +153,13 @@ def test_a_slot_that_the_server_would_give_up(server: EmbeddedServer, connection
 def test_an_archive_that_fails(server: EmbeddedServer) -> None:
     settings = {"archive_mode": "on", "archive_command": "false", "wal_level": "replica"}
     with EmbeddedServer(server.major, settings=settings) as own, own.target("postgres").connect() as connection:
-        with watched(own, IMPATIENT) as (pressure, said):
-            assert said == []
+        with watched(own, IMPATIENT) as (pressure, emitted):
+            assert emitted == []
             write_wal(connection, 5)
             until(lambda: wal(connection).archive_trouble != "")
             pressure.check()
             pressure.wait_if_needed(no)
-            (caution,) = said
+            (caution,) = emitted
             assert isinstance(caution, Caution)
             assert caution.text.startswith("archiving fails, last for 0000000100000000000000")
             assert caution.text.endswith(": WAL accumulates on the server")
@@ -195,8 +195,8 @@ def standby(server: EmbeddedServer) -> Iterator[Connection]:
         *("-D", str(data), "-h", str(server.folder), "-p", "5432", "-U", "postgres", "-R", "-c", "fast"),
         output=subprocess.PIPE,
     )
-    said, _ = copy.communicate(timeout=DEADLINE_SECONDS)
-    assert copy.returncode == 0, said
+    emitted, _ = copy.communicate(timeout=DEADLINE_SECONDS)
+    assert copy.returncode == 0, emitted
     with (server.folder / "standby.log").open("ab") as log:
         process = server._popen("postgres", "-D", str(data), "-c", "port=5433", output=log.fileno())
     try:
@@ -228,11 +228,11 @@ def test_a_standby_is_waited_for(server: EmbeddedServer, connection: Connection,
     with standby(server) as other:
         until(lambda: behind(connection, "standby") == 0 and behind(connection, "replay") == 0)
         (receiver,) = other.execute("SELECT pid FROM pg_stat_wal_receiver").fetchone() or (0,)
-        with watched(server, interval=0.02) as (pressure, said):
+        with watched(server, interval=0.02) as (pressure, emitted):
             os.kill(receiver, signal.SIGSTOP)
             try:
                 write_wal(connection, 40)
-                until(lambda: bool(said))
+                until(lambda: bool(emitted))
                 worker = threading.Thread(target=pressure.wait_if_needed, args=[no])
                 worker.start()
                 pressure.wait_if_needed(lambda: True)  # a worker that is to stop does not wait
@@ -242,7 +242,7 @@ def test_a_standby_is_waited_for(server: EmbeddedServer, connection: Connection,
             worker.join(DEADLINE_SECONDS)
             assert not worker.is_alive()
             waited = pressure.waited
-        first, last = said
+        first, last = emitted
         assert isinstance(first, Caution) and isinstance(last, Note)
         assert re.fullmatch(
             r'loading is paused: the standby "walreceiver" (is \d\d MB behind|has \d\d MB left to replay); '
@@ -263,32 +263,32 @@ def test_a_standby_that_does_not_apply_is_not_waited_for_in_vain(
     with standby(server) as other:
         until(lambda: behind(connection, "replay") == 0)
         other.execute("SELECT pg_wal_replay_pause()")
-        with watched(server, limits) as (pressure, said):
+        with watched(server, limits) as (pressure, emitted):
             write_wal(connection, 40)
             until(lambda: behind(connection, "standby") < 20 * MB)
             pressure.check()
-            assert len(said) == 1 and isinstance(said[0], Caution)
-            assert said[0].text.startswith('loading is paused: the standby "walreceiver" has ')
+            assert len(emitted) == 1 and isinstance(emitted[0], Caution)
+            assert emitted[0].text.startswith('loading is paused: the standby "walreceiver" has ')
 
             def given_up() -> bool:
                 pressure.check()
-                return len(said) > 1
+                return len(emitted) > 1
 
             until(given_up)
             pressure.wait_if_needed(no)
-        assert isinstance(said[1], Caution)
-        assert said[1].text.endswith(" left to replay and makes no progress: loading no longer waits for it")
-        assert [type(each) for each in said] == [Caution, Caution, Note]
+        assert isinstance(emitted[1], Caution)
+        assert emitted[1].text.endswith(" left to replay and makes no progress: loading no longer waits for it")
+        assert [type(each) for each in emitted] == [Caution, Caution, Note]
 
 
-def test_a_server_that_can_not_be_asked_holds_nobody(server: EmbeddedServer) -> None:
-    with EmbeddedServer(18) as own, watched(own) as (pressure, said):
+def test_a_server_without_an_answer_does_not_delay_the_load(server: EmbeddedServer) -> None:
+    with EmbeddedServer(18) as own, watched(own) as (pressure, emitted):
         own.stop()
         pressure.check()
         pressure.check()
         pressure.wait_if_needed(no)
-        assert len(said) == 1 and isinstance(said[0], Caution)
-        assert said[0].text.startswith("cannot monitor the server for now: ")
+        assert len(emitted) == 1 and isinstance(emitted[0], Caution)
+        assert emitted[0].text.startswith("cannot monitor the server for now: ")
         own.start()
         pressure.check()
         with own.target("postgres").connect() as connection:
@@ -296,19 +296,19 @@ def test_a_server_that_can_not_be_asked_holds_nobody(server: EmbeddedServer) -> 
             write_wal(connection, 30)
         pressure.check()
         pressure.check()
-        assert len(said) == 1  # the slot came later, and what it had then does not count
+        assert len(emitted) == 1  # the slot came later, and what it had then does not count
 
 
 def test_the_first_look_may_be_the_last(server: EmbeddedServer, tmp_path: Path) -> None:
-    said: list[Event] = []
+    emitted: list[Event] = []
     limits = Limits(least_free=1 << 60, most_free=1 << 60)
     with (
-        Pressure(server.target("postgres").connect, limits, said.append, interval=NEVER) as pressure,
+        Pressure(server.target("postgres").connect, limits, emitted.append, interval=NEVER) as pressure,
         pytest.raises(Failed, match=r"^cannot continue loading: the disk of pg_wal has .* 1,048,576 TB must remain"),
     ):
         pressure.wait_if_needed(no)
     with pytest.raises(psycopg.OperationalError):
-        Pressure(server.target("none").connect, SMALL, said.append).__enter__()
+        Pressure(server.target("none").connect, SMALL, emitted.append).__enter__()
 
 
 def test_the_rate_is_shared_by_all_workers(server: EmbeddedServer) -> None:

@@ -210,7 +210,7 @@ def test_a_revoke_without_effect_is_a_failure(server: EmbeddedServer, new_databa
 
 
 @pytest.mark.postgres(15, 18)
-def test_an_owner_out_of_reach_is_told(server: EmbeddedServer, new_database: New, roles: None) -> None:
+def test_an_unreachable_owner_is_reported(server: EmbeddedServer, new_database: New, roles: None) -> None:
     live_name, shadow_name = new_database("crm"), new_database("crm")
     with server.target("postgres").connect() as postgres:
         for name in (live_name, shadow_name):

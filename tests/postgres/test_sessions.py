@@ -110,7 +110,7 @@ def test_an_operator_who_is_no_superuser(server: EmbeddedServer, new_database: N
 
 
 @pytest.mark.postgres(16, 17, 18)
-def test_membership_without_inherit_ends_nobody(
+def test_membership_without_inherit_cannot_terminate_sessions(
     server: EmbeddedServer, new_database: New, maintenance: Connection
 ) -> None:
     live = new_database("app")

@@ -146,7 +146,7 @@ def test_the_statements_themselves(new_database: New, maintenance: Connection) -
     ]
 
 
-def test_an_absent_acl_equals_one_that_says_the_same(new_database: New, maintenance: Connection) -> None:
+def test_an_absent_acl_equals_the_explicit_default(new_database: New, maintenance: Connection) -> None:
     absent, explicit = new_database("app"), new_database("app")
     maintenance.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO PUBLIC").format(sql.Identifier(explicit)))
     rows = maintenance.execute("SELECT datacl IS NULL FROM pg_database WHERE datname = ANY (%s)", [[absent, explicit]])
@@ -160,7 +160,7 @@ def test_secrets_in_settings_are_not_shown(new_database: New, maintenance: Conne
     assert "a \\ secret" not in repr(DatabaseState.read(maintenance, live))
 
 
-def test_security_labels_are_told_but_not_carried(new_database: New, maintenance: Connection) -> None:
+def test_security_labels_are_reported_but_not_carried(new_database: New, maintenance: Connection) -> None:
     labelled, plain = new_database("app"), new_database("app")
     # No build for tests has a label provider; the catalogue's row is what one would leave.
     maintenance.execute(

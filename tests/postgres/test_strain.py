@@ -39,7 +39,7 @@ def stopped(verdict: Verdict) -> tuple[str, str]:
     return verdict.stop.message, verdict.stop.hint
 
 
-def test_nobody_behind() -> None:
+def test_a_server_without_standbys() -> None:
     assert looks(seen(), seen(written=9 * GB)) == [Verdict(), Verdict()]
 
 
@@ -111,7 +111,7 @@ def test_a_slot_whose_reader_does_not_move_is_a_matter_of_the_disk() -> None:
     )
 
 
-def test_a_slot_that_nobody_reads_is_a_matter_of_the_disk() -> None:
+def test_a_slot_without_a_reader_is_limited_by_the_disk() -> None:
     first, second, third = looks(seen(slot(0)), seen(slot(2 * GB)), seen(slot(3 * GB)))
     assert (first, third) == (Verdict(), Verdict())
     assert second == Verdict(
@@ -119,7 +119,7 @@ def test_a_slot_that_nobody_reads_is_a_matter_of_the_disk() -> None:
     )
 
 
-def test_a_slot_that_nobody_reads_where_the_disk_is_not_known() -> None:
+def test_a_slot_without_a_reader_on_an_unknown_disk() -> None:
     """Its reader may just be restarting."""
     first, second, third = looks(*(seen(slot(behind), disks=()) for behind in (5 * GB, 7 * GB, 7 * GB)), step=120)
     assert first == Verdict()
@@ -201,7 +201,7 @@ def test_an_archive_that_fails() -> None:
     )
 
 
-def test_a_slot_that_is_no_longer_waited_for_is_not_lost_all_the_same() -> None:
+def test_a_slot_that_is_no_longer_waited_for_still_counts() -> None:
     late = slot(2 * GB, active=True)
     found = looks(
         seen(slot(0, active=True)), *[seen(late)] * 4, *[seen(replace(late, left=MB))] * 4, step=60, limits=Limits()
@@ -210,7 +210,7 @@ def test_a_slot_that_is_no_longer_waited_for_is_not_lost_all_the_same() -> None:
     assert stopped(found[7])[0].startswith('cannot continue loading: the replication slot "cdc" is 2.0 GB behind; the ')
 
 
-def test_what_can_not_be_seen_is_said_once() -> None:
+def test_invisible_figures_are_reported_once() -> None:
     blind = replace(seen(disks=()), hidden=("the lag of standbys", "the free space for WAL"), kept=3 * GB)
     first, second = looks(blind, replace(blind, kept=4 * GB))
     assert second == Verdict()

@@ -31,9 +31,9 @@ def test_a_drop_does_not_wait_for_a_standby_for_ever(major: int) -> None:
         with standby.deaf_commit(server) as pid:
             with pytest.raises(Blocked) as blocked:
                 database.drop(connection, "shadow", oid)
-            said = blocked.value.message
-            assert said.startswith('cannot drop the database "shadow": it waited ')
-            assert said.endswith(
+            text = blocked.value.message
+            assert text.startswith('cannot drop the database "shadow": it waited ')
+            assert text.endswith(
                 f' s for process {pid} of "postgres" ("the other application", in "postgres"), waiting for a '
                 "synchronous standby (SyncRep): TRUNCATE public.waits /*'…'*/"
             )
@@ -65,7 +65,7 @@ def test_a_lock_on_a_database_is_not_waited_for_for_ever(server: EmbeddedServer,
         database.drop(connection, name, oid)
 
 
-def test_a_statement_that_somebody_else_cancels_is_not_said_to_have_waited(server: EmbeddedServer) -> None:
+def test_a_statement_cancelled_by_another_session_is_not_reported_as_waiting(server: EmbeddedServer) -> None:
     with server.target("postgres").connect() as connection, server.target("postgres").connect() as other:
         threading.Timer(
             0.3, lambda: other.execute("SELECT pg_cancel_backend(%s)", [connection.info.backend_pid])
@@ -92,8 +92,8 @@ def test_without_room_for_a_second_session_time_decides(
 
 
 def test_literals_of_a_query_are_left_out() -> None:
-    said = waits._words(7, "app", "psql", "crm", "SyncRep", "ALTER ROLE x PASSWORD 'it''s $1';\n DO $a$ 'b' $a$")
-    assert said == (
+    text = waits._words(7, "app", "psql", "crm", "SyncRep", "ALTER ROLE x PASSWORD 'it''s $1';\n DO $a$ 'b' $a$")
+    assert text == (
         'process 7 of "app" ("psql", in "crm"), waiting for a synchronous standby (SyncRep): ALTER ROLE x '
         "PASSWORD '…'; DO '…'"
     )

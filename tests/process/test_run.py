@@ -16,7 +16,7 @@ from tests.support.waiting import until
 
 
 @pytest.mark.parametrize(
-    ("tail", "said"),
+    ("tail", "expected"),
     [
         (
             "pg_dump: error: query failed: ERROR:  canceling statement\npg_dump: detail: Query was: SELECT 1",
@@ -26,8 +26,8 @@ from tests.support.waiting import until
         ("", "pg_dump exited with status 1"),
     ],
 )
-def test_the_line_that_tells_is_shown(tail: str, said: str) -> None:
-    assert str(ChildFailed("pg_dump", 1, tail)) == said
+def test_the_decisive_line_is_shown(tail: str, expected: str) -> None:
+    assert str(ChildFailed("pg_dump", 1, tail)) == expected
 
 
 def gone(pid: int) -> bool:
@@ -38,7 +38,7 @@ def gone(pid: int) -> bool:
         return True
 
 
-def test_a_foreign_program_whose_keeper_was_killed_is_ended_and_told_as_killed(tmp_path: Path) -> None:
+def test_a_foreign_program_whose_leash_was_killed_is_ended_and_reported_as_killed(tmp_path: Path) -> None:
     family = tmp_path / "family"
     program = f"""
 import os, pathlib, time

@@ -19,16 +19,16 @@ MARK = ("LASTGOOD_DEPLOYMENT", f"test-{os.getpid()}")
 
 
 def run(*arguments: str, seconds: float = 20.0, stop: Iterable[bool] = ()) -> tuple[object, list[str]]:
-    said: list[str] = []
+    printed: list[str] = []
     asked = iter(stop)
-    started = Supervised(arguments, environment=dict(os.environ), mark=MARK, line=said.append)
+    started = Supervised(arguments, environment=dict(os.environ), mark=MARK, line=printed.append)
     ended = started.wait(seconds, lambda: next(asked, False))
-    return (ended.status if ended is not None else "cancelled"), said
+    return (ended.status if ended is not None else "cancelled"), printed
 
 
 def test_lines_come_as_they_are_printed() -> None:
-    status, said = run("sh", "-c", "echo one; echo two >&2; printf 'three'; exit 7")
-    assert (status, said) == (7, ["one", "two", "three"])
+    status, printed = run("sh", "-c", "echo one; echo two >&2; printf 'three'; exit 7")
+    assert (status, printed) == (7, ["one", "two", "three"])
 
 
 def test_a_signal_and_a_time_limit() -> None:
@@ -42,9 +42,9 @@ def test_a_signal_and_a_time_limit() -> None:
 def test_children_that_went_elsewhere_are_ended_too(tmp_path: Path) -> None:
     # One has left the process group, the other one does not listen.
     script = "setsid sleep 60 & sh -c \"trap '' TERM; touch deaf; sleep 60; sleep 60\" & wait"
-    said: list[str] = []
+    printed: list[str] = []
     started = Supervised(
-        ["sh", "-c", script], environment=dict(os.environ), mark=MARK, line=said.append, folder=tmp_path
+        ["sh", "-c", script], environment=dict(os.environ), mark=MARK, line=printed.append, folder=tmp_path
     )
     until(lambda: len(marked_processes(MARK)) >= 4 and (tmp_path / "deaf").exists(), "all of them are there")
     assert end_all(started.group, MARK, patience=0.5) >= 3
@@ -54,8 +54,8 @@ def test_children_that_went_elsewhere_are_ended_too(tmp_path: Path) -> None:
 
 def test_what_it_leaves_running_does_not_keep_us(tmp_path: Path) -> None:
     began = time.monotonic()
-    status, said = run("sh", "-c", "sleep 60 & echo done")
-    assert (status, said) == (0, ["done"])
+    status, printed = run("sh", "-c", "sleep 60 & echo done")
+    assert (status, printed) == (0, ["done"])
     assert time.monotonic() - began < 15
     (left,) = marked_processes(MARK)
     os.kill(left, signal.SIGKILL)
@@ -103,8 +103,8 @@ def test_a_program_that_is_not_there() -> None:
 
 def test_the_environment_is_what_it_was_given() -> None:
     script = "import os; print(sorted(os.environ.items()))"
-    said: list[str] = []
-    Supervised([sys.executable, "-c", script], environment={"LC_CTYPE": "C.UTF-8"}, mark=MARK, line=said.append).wait(
-        20.0, lambda: False
-    )
-    assert said == [str(sorted([MARK, ("LC_CTYPE", "C.UTF-8")]))]
+    printed: list[str] = []
+    Supervised(
+        [sys.executable, "-c", script], environment={"LC_CTYPE": "C.UTF-8"}, mark=MARK, line=printed.append
+    ).wait(20.0, lambda: False)
+    assert printed == [str(sorted([MARK, ("LC_CTYPE", "C.UTF-8")]))]

@@ -178,12 +178,12 @@ def test_no_journal_write_no_progress(tmp_path: Path) -> None:
         def write(self, event: str, **data: Any) -> None:
             raise OSError(28, "No space left on device")
 
-    said: list[Event] = []
-    run = World(Full(Journal.create(tmp_path, RUN).path), emit=said.append)
+    emitted: list[Event] = []
+    run = World(Full(Journal.create(tmp_path, RUN).path), emit=emitted.append)
     with pytest.raises(OSError, match="No space left"):
         drive(run, [[[Letter("a")]]])
     assert run.happened == ["-a"], "begun in doubt, hence undone; never done"
-    assert Caution(f'cannot write the journal "{run.journal.path}": No space left on device') in said
+    assert Caution(f'cannot write the journal "{run.journal.path}": No space left on device') in emitted
 
 
 @given(

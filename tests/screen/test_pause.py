@@ -33,10 +33,10 @@ def undo(pause: PauseReport | None) -> UndoReport:
 def test_whom_a_switch_holds_back() -> None:
     assert shown_plan.pauses([APP, APP.model_copy(update={"database": "jobs"})]) == [
         (
-            "Held back",
-            'clients of "app" of PgBouncer at 10.0.0.5:6432, for the switch; their transactions have 10 s to end',
+            "Clients paused",
+            'clients of "app" of PgBouncer at 10.0.0.5:6432, during the switch; open transactions have 10 s to end',
         ),
-        ("", 'clients of "jobs" of PgBouncer at 10.0.0.5:6432, for the switch; their transactions have 10 s to end'),
+        ("", 'clients of "jobs" of PgBouncer at 10.0.0.5:6432, during the switch; open transactions have 10 s to end'),
     ]
     assert shown_plan.pauses([]) == []
 
@@ -57,20 +57,20 @@ def test_the_plan_of_an_undo_names_them_and_what_is_in_the_way() -> None:
     )
     shown_report.show_undo_plan(on, plan)
     assert stream.getvalue() == (
-        'Undo run 1: "crm_old" becomes "crm" again\n'
-        '  The current "crm" stays on the server as "crm_undone"; nothing is deleted.\n'
-        '  Held back  clients of "app" of PgBouncer at 10.0.0.5:6432, for the switch;\n'
-        "             their transactions have 10 s to end\n"
+        'Plan: undo run 1: "crm_old" becomes "crm" again\n'
+        '  The current "crm" remains on the server as "crm_undone"; nothing is deleted.\n'
+        '  Clients paused  clients of "app" of PgBouncer at 10.0.0.5:6432, during the\n'
+        "                  switch; open transactions have 10 s to end\n"
         "\n"
         "What the checks found\n"
         "  caution look here\n"
         "          Do this.\n"
-        "Nothing has been changed so far.\n"
+        "Nothing was changed yet.\n"
     )
 
 
 @pytest.mark.parametrize(
-    ("pause", "said"),
+    ("pause", "expected"),
     [
         (None, None),
         (
@@ -83,12 +83,12 @@ def test_the_plan_of_an_undo_names_them_and_what_is_in_the_way() -> None:
         ),
     ],
 )
-def test_what_became_of_them(pause: PauseReport | None, said: str | None) -> None:
+def test_what_became_of_them(pause: PauseReport | None, expected: str | None) -> None:
     on, stream = screen()
     on.out.width = 200
     shown_report.show_undo(on, undo(pause))
-    lines = [" ".join(each.split()) for each in stream.getvalue().splitlines() if "Held back" in each]
-    assert lines == ([] if said is None else [f"Held back {said}"])
+    lines = [" ".join(each.split()) for each in stream.getvalue().splitlines() if "Clients paused" in each]
+    assert lines == ([] if expected is None else [f"Clients paused {expected}"])
 
 
 def test_a_status_shows_a_pause_and_how_to_resume() -> None:

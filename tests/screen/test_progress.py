@@ -29,7 +29,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def told(*, as_json: bool = False, quiet: bool = False, terminal: bool = False) -> str:
+def rendered(*, as_json: bool = False, quiet: bool = False, terminal: bool = False) -> str:
     stream = Terminal() if terminal else io.StringIO()
     stdout = io.StringIO()
     screen = Screen(stdout=stdout, stderr=stream, width=80)
@@ -51,15 +51,15 @@ PLAIN = (
 
 
 def test_plain_lines() -> None:
-    assert told() == PLAIN
+    assert rendered() == PLAIN
 
 
 def test_quiet_keeps_cautions_and_failures() -> None:
-    assert told(quiet=True) == "caution look here\nfailed  prove it after 500 ms: it differs\n"
+    assert rendered(quiet=True) == "caution look here\nfailed  prove it after 500 ms: it differs\n"
 
 
 def test_json_lines() -> None:
-    lines = [json.loads(line) for line in told(as_json=True).splitlines()]
+    lines = [json.loads(line) for line in rendered(as_json=True).splitlines()]
     assert [line["event"] for line in lines] == [
         "stage_started",
         "progress",
@@ -71,7 +71,7 @@ def test_json_lines() -> None:
     ]
     assert lines[0] == {"format": 1, "event": "stage_started", "name": "build", "title": "build the shadow"}
     assert lines[1]["done"] == 50
-    assert [json.loads(line)["event"] for line in told(as_json=True, quiet=True).splitlines()] == [
+    assert [json.loads(line)["event"] for line in rendered(as_json=True, quiet=True).splitlines()] == [
         "caution",
         "stage_failed",
     ]
@@ -79,12 +79,12 @@ def test_json_lines() -> None:
 
 def test_on_a_terminal_what_ended_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
-    said = told(terminal=True)
+    text = rendered(terminal=True)
     for line in PLAIN.splitlines():
         if not line.startswith("start"):
-            assert line in said
+            assert line in text
     # The last thing on the screen is not a left-over of the live line.
-    assert said.rstrip().endswith("\x1b[?25h") or "running" not in said.splitlines()[-1]
+    assert text.rstrip().endswith("\x1b[?25h") or "running" not in text.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
@@ -158,9 +158,9 @@ def test_the_line_of_a_load_gives_way_to_a_narrow_terminal() -> None:
     stages = progress._Stages(lambda: 0.0)
     stages.follow(StageStarted("build", "build the restored database next to the live one"))
     stages.follow(LOADING)
-    said = "412 MB of 1.2 GB, 88 MB/s, 3 of 12 indexes, about 14 s left (index public.a_idx)"
-    assert stages.line("build", 200) == f"build the restored database next to the live one: {said}"
-    assert stages.line("build", 100) == f"build: {said}"
+    text = "412 MB of 1.2 GB, 88 MB/s, 3 of 12 indexes, about 14 s left (index public.a_idx)"
+    assert stages.line("build", 200) == f"build the restored database next to the live one: {text}"
+    assert stages.line("build", 100) == f"build: {text}"
 
 
 def test_without_a_terminal_a_long_stage_reports_less_often() -> None:
@@ -168,16 +168,16 @@ def test_without_a_terminal_a_long_stage_reports_less_often() -> None:
     screen = Screen(stdout=io.StringIO(), stderr=stream, width=120)
     plain = progress._PlainLines(screen, quiet=False, stages=progress._Stages(lambda: now))
     plain(StageStarted("build", "build it"))
-    said: list[int] = []
+    seconds_of_lines: list[int] = []
     for tenth in range(36_000):
         now = tenth / 10
         before = stream.tell()
         plain(LOADING)
         if stream.tell() > before:
-            said.append(round(now))
-    assert said[:4] == [10, 20, 30, 40]
-    assert said[-1] - said[-2] == 60
-    assert len(said) < 100
+            seconds_of_lines.append(round(now))
+    assert seconds_of_lines[:4] == [10, 20, 30, 40]
+    assert seconds_of_lines[-1] - seconds_of_lines[-2] == 60
+    assert len(seconds_of_lines) < 100
     assert stream.getvalue().splitlines()[:2] == [
         "start   build it",
         "        build it: 412 MB of 1.2 GB, 88 MB/s, 3 of 12 indexes, about 14 s left (index public.a_idx)",

@@ -86,11 +86,11 @@ class Process:
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
         """What it says on stdout and stderr from now on, to its end. Raises TimeoutExpired."""
         assert self.stdout is not None and self.stderr is not None
-        said = ["", ""]
+        output = ["", ""]
 
         def read(number: int, stream: IO[str]) -> None:
             with stream:
-                said[number] = stream.read()
+                output[number] = stream.read()
 
         readers = [
             threading.Thread(target=read, args=each, daemon=True) for each in enumerate((self.stdout, self.stderr))
@@ -102,7 +102,7 @@ class Process:
             if reader.is_alive():
                 raise subprocess.TimeoutExpired("lastgood", timeout or 0.0)
         self.wait(timeout)
-        return said[0], said[1]
+        return output[0], output[1]
 
     def send_signal(self, number: int) -> None:
         """Sends it a signal, unless it has ended."""
@@ -131,11 +131,11 @@ def run(
     """``lastgood ARGUMENTS`` to its end. One that does not end in time is killed, and TimeoutExpired is raised."""
     process = Process(*arguments, environment=environment, folder=folder)
     try:
-        said, errors = process.communicate(timeout=seconds)
+        output, errors = process.communicate(timeout=seconds)
     except BaseException:
         process.kill()
         raise
-    return subprocess.CompletedProcess(["lastgood", *arguments], process.wait(), said, errors)
+    return subprocess.CompletedProcess(["lastgood", *arguments], process.wait(), output, errors)
 
 
 def _readable(one: socket.socket, seconds: float) -> bool:

@@ -35,7 +35,7 @@ def test_what_it_prints_and_how_it_ends_is_that_of_the_real_one(tmp_path: Path) 
 def test_a_signal_ends_it_and_nothing_else(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    for number, status, said in ((signal.SIGKILL, -9, ""), (signal.SIGINT, 130, "error: interrupted\n")):
+    for number, status, output in ((signal.SIGKILL, -9, ""), (signal.SIGINT, 130, "error: interrupted\n")):
         with forked_cli.Process("explain", str(pipe)) as process:
             assert process.poll() is None
             with pytest.raises(subprocess.TimeoutExpired):
@@ -43,7 +43,7 @@ def test_a_signal_ends_it_and_nothing_else(tmp_path: Path) -> None:
             with pipe.open("w"):  # it reads: it has begun its work
                 process.send_signal(number)
                 assert process.wait(60) == process.poll() == status
-            assert process.communicate(60) == ("", said + f"state: {UNKNOWN_STATE}\n" * bool(said))
+            assert process.communicate(60) == ("", output + f"state: {UNKNOWN_STATE}\n" * bool(output))
     assert forked_cli.run("--version").returncode == 0
 
 

@@ -40,11 +40,11 @@ def test_passwords_are_found_as_they_are_written(text: str) -> None:
 @pytest.mark.parametrize("text", [text for text, (_, passwords) in URLS.items() if passwords])
 def test_no_password_survives_in_a_message(text: str) -> None:
     scrub = Scrubber()
-    said = scrub(f"cannot connect to {text}: refused")
+    output = scrub(f"cannot connect to {text}: refused")
     for password in written_passwords(text):
-        assert password not in said
-    assert "***" in said
-    assert said.startswith("cannot connect to ")
+        assert password not in output
+    assert "***" in output
+    assert output.startswith("cannot connect to ")
 
 
 def test_a_password_is_hidden_where_nothing_marks_it_and_in_every_form() -> None:
@@ -84,8 +84,8 @@ def test_a_short_password_is_hidden_in_its_place_only() -> None:
 
 def test_a_password_in_a_command_of_sql_is_hidden() -> None:
     scrub = Scrubber()
-    said = "STATEMENT:  ALTER ROLE app LOGIN PASSWORD 'it''s secret' VALID UNTIL 'infinity'"
-    assert scrub(said) == "STATEMENT:  ALTER ROLE app LOGIN PASSWORD '***' VALID UNTIL 'infinity'"
+    output = "STATEMENT:  ALTER ROLE app LOGIN PASSWORD 'it''s secret' VALID UNTIL 'infinity'"
+    assert scrub(output) == "STATEMENT:  ALTER ROLE app LOGIN PASSWORD '***' VALID UNTIL 'infinity'"
     assert scrub("CREATE ROLE app PASSWORD 'cut o") == "CREATE ROLE app PASSWORD '***'"
     assert scrub('password authentication failed for user "app"') == 'password authentication failed for user "app"'
 

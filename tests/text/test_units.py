@@ -113,7 +113,7 @@ def test_what_is_no_size(text: str) -> None:
         units.read_size(text)
 
 
-def test_sizes_are_said_as_they_are_read() -> None:
+def test_sizes_are_written_as_they_are_read() -> None:
     for text in ("12 bytes", "8.0 kB", "500 MB", "1.5 GB", "3.0 TB"):
         assert units.size(units.read_size(text)) == text
     assert [units.size(n) for n in ((1 << 30) - 1, 1023 << 20, 1023, 1 << 50)] == [

@@ -12,7 +12,7 @@ FOLDER = Path(__file__).parents[2] / "docs" / "reference"
 
 
 @pytest.mark.parametrize("name", reference.PAGES)
-def test_the_reference_is_what_the_code_says(name: str) -> None:
+def test_the_reference_matches_the_code(name: str) -> None:
     written = (FOLDER / name).read_text(encoding="utf-8")
     assert written == reference.PAGES[name]().rstrip() + "\n", "run: python -m tools.reference"
 

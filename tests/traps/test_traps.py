@@ -32,7 +32,7 @@ class TestTrap1TheMigrationFailedHalfWay:
             migration.apply(connection, until="a third of the opportunities deleted")
 
     @pytest.mark.postgres(15, 18)
-    def test_psql_says_nothing_and_leaves_half_of_it(self, stage: Stage) -> None:
+    def test_psql_succeeds_and_leaves_half_of_it(self, stage: Stage) -> None:
         self.break_it(stage)
 
         outcome = naive.restore(stage.server.bin, stage.url, stage.dump)
@@ -45,10 +45,10 @@ class TestTrap1TheMigrationFailedHalfWay:
         assert left.new_table and left.new_view and left.new_column
         assert left.contacts_overwritten == stage.size.contacts
         # Asked what that means, lastgood says what psql did not.
-        told = stage.explained(outcome)
-        assert told["verdict"]["outcome"] == "half_restored"
-        assert told["kinds"][0]["case"] == "depends-on-it"
-        assert {kind["case"] for kind in told["kinds"] if kind["follows"]} >= {"relation-exists", "duplicate-key"}
+        explained = stage.explained(outcome)
+        assert explained["verdict"]["outcome"] == "half_restored"
+        assert explained["kinds"][0]["case"] == "depends-on-it"
+        assert {kind["case"] for kind in explained["kinds"] if kind["follows"]} >= {"relation-exists", "duplicate-key"}
 
     @pytest.mark.postgres(15, 18)
     def test_lastgood_leaves_nothing_of_it(self, stage: Stage) -> None:
@@ -78,7 +78,7 @@ class TestTrap2TheBackupIsCutOff:
         whole = stage.dump.read_bytes()
         stage.dump.write_bytes(whole[: len(whole) * 7 // 10])
 
-    def test_psql_empties_the_tables_and_says_it_went_well(self, stage: Stage) -> None:
+    def test_psql_empties_the_tables_and_succeeds(self, stage: Stage) -> None:
         self.cut(stage)
 
         outcome = naive.restore(stage.server.bin, stage.url, stage.dump)
@@ -90,12 +90,12 @@ class TestTrap2TheBackupIsCutOff:
                 for table in (("public", "contacts"), ("public", "organizations"), ("public", "opportunities"))
             }
         assert set(left.values()) == {(0,)}
-        told = stage.explained(outcome)
-        assert told["verdict"]["outcome"] == "half_restored"
-        assert told["kinds"][0]["case"] in ("value-damaged", "copy-columns")
-        assert told["kinds"][0]["table"] == "contacts"
+        explained = stage.explained(outcome)
+        assert explained["verdict"]["outcome"] == "half_restored"
+        assert explained["kinds"][0]["case"] in ("value-damaged", "copy-columns")
+        assert explained["kinds"][0]["table"] == "contacts"
 
-    def test_lastgood_says_where_it_is_cut_and_touches_nothing(self, stage: Stage) -> None:
+    def test_lastgood_finds_where_it_is_truncated_and_touches_nothing(self, stage: Stage) -> None:
         self.cut(stage)
 
         answer = stage.lastgood("rollback", stage.dump, "--yes")
@@ -162,9 +162,9 @@ class TestTrap3TheDatabaseWasSetReadOnly:
             assert rows_as_sql == []
             with stage.target.connect() as connection:
                 assert migration.damage(connection) == broken
-            told = stage.explained(outcome)
-            assert told["verdict"]["outcome"] == "nothing_restored"
-            first, *others = told["kinds"]
+            explained = stage.explained(outcome)
+            assert explained["verdict"]["outcome"] == "nothing_restored"
+            first, *others = explained["kinds"]
             assert first["case"] == "read-only"
             assert all(kind["follows"] == first["title"] for kind in others)
             # And the application, whose session was open, writes on.
@@ -173,7 +173,7 @@ class TestTrap3TheDatabaseWasSetReadOnly:
             )
 
     @pytest.mark.postgres(15, 18)
-    def test_lastgood_restores_all_the_same_and_stops_every_writer(self, stage: Stage) -> None:
+    def test_lastgood_restores_nevertheless_and_stops_every_writer(self, stage: Stage) -> None:
         with self.follow_the_guide(stage) as session:
             answer = stage.lastgood("rollback", stage.dump, "--yes")
 
@@ -330,9 +330,9 @@ class TestTrap6MigrateFirstThenDataOnly:
             (opportunities,) = connection.execute("SELECT count(*) FROM public.opportunities").fetchone() or (None,)
             (contacts,) = connection.execute("SELECT count(*) FROM public.contacts").fetchone() or (None,)
         assert (opportunities, contacts) == (0, 0)
-        told = stage.explained(outcome)
-        assert told["verdict"]["outcome"] == "half_restored"
-        assert "foreign-key" in [kind["case"] for kind in told["kinds"]]
+        explained = stage.explained(outcome)
+        assert explained["verdict"]["outcome"] == "half_restored"
+        assert "foreign-key" in [kind["case"] for kind in explained["kinds"]]
 
     def test_lastgood_refuses_rows_without_definitions_and_restores_the_whole(self, stage: Stage) -> None:
         data = self.data_only(stage)
@@ -432,13 +432,13 @@ class TestTrap9TwoScriptsTwoClocks:
             deadline = time.monotonic() + 10
             while int(time.time()) == started and time.monotonic() < deadline:
                 pass
-        said, _ = deployment.communicate(timeout=60)
+        output, _ = deployment.communicate(timeout=60)
 
         assert deployment.returncode == 1
         (made,) = stage.backups.iterdir()
         assert made.read_text().rstrip().splitlines()[-1].startswith("\\unrestrict ")
-        assert said.decode().startswith("Backup file not found: cloud_backup_")
-        assert made.name not in said.decode()
+        assert output.decode().startswith("Backup file not found: cloud_backup_")
+        assert made.name not in output.decode()
 
     def until_waiting(self, stage: Stage) -> None:
         """Polls until pg_dump stands before the lock."""
@@ -455,11 +455,11 @@ class TestTrap9TwoScriptsTwoClocks:
 
     def test_a_failing_backup_ends_it_without_a_word(self, stage: Stage) -> None:
         deployment = stage.script("old_deploy.sh", {"DATABASE_URL": stage.url + "&dbname=does_not_exist"})
-        said, _ = deployment.communicate(timeout=60)
+        output, _ = deployment.communicate(timeout=60)
         assert deployment.returncode == 1
-        assert said == b""
+        assert output == b""
 
-    def test_lastgood_says_which_file_it_made_and_finds_it_again(self, stage: Stage) -> None:
+    def test_lastgood_names_the_file_it_made_and_finds_it_again(self, stage: Stage) -> None:
         stage.dump.unlink()
 
         made = stage.lastgood("backup")
@@ -472,7 +472,7 @@ class TestTrap9TwoScriptsTwoClocks:
         assert answer.status == 0, answer.printed
         assert stage.before.differences(stage.now()) == []
 
-    def test_a_backup_of_lastgood_that_fails_says_so(self, stage: Stage) -> None:
+    def test_a_failed_backup_of_lastgood_is_reported(self, stage: Stage) -> None:
         answer = stage.lastgood("backup", environment={"LASTGOOD_DB": stage.url + "&dbname=does_not_exist"})
 
         assert answer.status == 5
@@ -541,10 +541,10 @@ class TestTrap11TheMaskThatShows:
         # The backup may take less than a second, or cross into the next: try until the deployment gets so far.
         for _ in range(20):
             deployment = stage.script("old_deploy.sh", {"DATABASE_URL": self.url(stage)})
-            said, _ = deployment.communicate(timeout=60)
+            output, _ = deployment.communicate(timeout=60)
             if deployment.returncode == 0:
                 break
-        assert said.decode() == f"Deploying from postgresql://postgres:{self.PASSWORD}@***\n"
+        assert output.decode() == f"Deploying from postgresql://postgres:{self.PASSWORD}@***\n"
 
     def test_lastgood_shows_it_nowhere(self, stage: Stage, tmp_path: Path) -> None:
         """Not on the screen, not in a file, not in the process list; whether it goes well or fails."""
@@ -563,9 +563,9 @@ class TestTrap11TheMaskThatShows:
             process = stage.lastgood.start(*arguments, environment=where)
             while process.poll() is None:
                 seen += command_lines(process.pid)
-            printed, said = process.communicate()
-            assert (process.returncode == 0) == (where is environment), said.decode() + printed.decode()
-            seen += printed.decode() + said.decode()
+            printed, output = process.communicate()
+            assert (process.returncode == 0) == (where is environment), output.decode() + printed.decode()
+            seen += printed.decode() + output.decode()
         for file in tmp_path.rglob("*"):
             if file.is_file():
                 seen += file.read_text(errors="replace")

@@ -7,7 +7,7 @@ CREATE SCHEMA bench;
 CREATE FUNCTION bench.rows(n bigint) RETURNS bigint LANGUAGE sql STABLE AS
   $$ SELECT greatest(10, round(n * current_setting('bench.scale')::numeric))::bigint $$;
 
--- The same number from 0 to n-1 every time; salt tells columns apart.
+-- The same number from 0 to n-1 every time; salt distinguishes columns.
 CREATE FUNCTION bench.draw(i bigint, salt int, n bigint) RETURNS bigint LANGUAGE sql IMMUTABLE AS
   $$ SELECT mod(hashint8extended(i, salt) & 9223372036854775807, n) $$;
 

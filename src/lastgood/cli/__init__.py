@@ -1,4 +1,4 @@
-"""The command line: thin commands that parse, call the public API and render what comes back."""
+"""The command line: thin commands that parse, call the public API and render the result."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from lastgood.errors import Interrupted, UsageError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit status."""
-    # A caller that closed them (a cron job, a daemon) does not want to hear; that is no reason to fail.
+    """Run one command and return its exit status."""
+    # Streams closed by the caller (a cron job, a daemon) are no error.
     sys.stdout = sys.stdout or io.StringIO()
     sys.stderr = sys.stderr or io.StringIO()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # a name that the terminal can't show must not stop a rollback
-    # psycopg's own warnings (a lost connection) tell an operator nothing, and would break the JSON lines on stderr.
+            stream.reconfigure(errors="replace")  # a name that the terminal cannot display must not stop a rollback
+    # psycopg's warnings (a lost connection) do not help an operator, and would break the JSON lines on stderr.
     logging.getLogger("psycopg").addHandler(logging.NullHandler())
-    # One more signal, while the end is being shown, does not change the status.
+    # Another signal, while the result is printed, does not change the status.
     status = Interrupted.exit_status
     with suppress(KeyboardInterrupt), ExitStack() as until_its_end:
         call = Call(sys.argv[1:] if arguments is None else arguments, until_its_end)
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _status(call: Call) -> int:
-    """The one place where errors become exit statuses."""
+    """Run the command and convert errors to exit statuses; the only place that does."""
     try:
         fault.arm_from_environment()
         status = app(call.words, prog_name="lastgood", standalone_mode=False, obj=call)

@@ -1,9 +1,9 @@
-"""The Typer application, and the decorator that makes a command of a function.
+"""The Typer application, and the decorator that registers a function as a command.
 
-Options that every command takes are made from the registry in config.py, and are accepted before and after the
-command's name: ``lastgood --db URL status`` and ``lastgood status --db URL`` are the same.
+Global options come from the registry in config.py, and are accepted before and after the command's name:
+``lastgood --db URL status`` is the same as ``lastgood status --db URL``.
 
-What each exit status means: the help of every command and the reference are made from this table.
+The table of exit statuses is the source of the help of every command and of the reference.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ class _Command(TyperCommand):
 
 
 class _Group(TyperGroup):
-    """The same of a group."""
+    """A group that converts only the parameters that are given."""
 
     def get_params(self, ctx: Any) -> Any:
         return _light(super().get_params(ctx))
 
 
 def _light(parameters: Iterable[Any]) -> Any:
-    """The same parameters. Typer loads pydantic and builds a validator for each of them, given or not: longer than a
-    key press may take, and a tenth of a second of every command."""
+    """Defer the conversion of parameters. Typer loads pydantic and builds a validator for each parameter, which takes a
+    tenth of a second and is too slow for completion."""
     for each in parameters:
         if not isinstance(each.process_value, partial):
             each.process_value = partial(_processed, each, each.process_value)
@@ -51,14 +51,14 @@ def _light(parameters: Iterable[Any]) -> Any:
 
 
 def _processed(parameter: Any, convert: Callable[[Any, Any], Any], ctx: Any, value: Any) -> Any:
-    if ctx.resilient_parsing:  # completion: as it was typed
+    if ctx.resilient_parsing:  # completion uses the text as typed
         return value
     left_out = value is None and not parameter.required and parameter.nargs == 1 and not parameter.multiple
     return None if left_out else convert(ctx, value)
 
 
 class _Commands(Mapping[str, Any]):
-    """The commands by name, in the order of help; each is imported when it is asked for."""
+    """The commands by name, in the order of help; each is imported on first use."""
 
     def __getitem__(self, name: str) -> Any:
         import_module(MODULES[name])
@@ -97,7 +97,7 @@ class _Lazy(_Group):
 
     @contextmanager
     def _only_listed(self) -> Iterator[None]:
-        """Names and summaries are all that is wanted of commands."""
+        """Provide only names and summaries, without importing commands."""
         self._listed = {each.name: TyperCommand(each.name, short_help=each.summary) for each in COMMANDS}
         try:
             yield
@@ -113,12 +113,12 @@ def _unchanged(text: str) -> str:
 # without it, completion is slower and otherwise the same.
 with suppress(ImportError):
     vars(import_module("typer._completion_classes"))["_sanitize_help_text"] = _unchanged
-# What the modules of commands have declared, by name.
+# The Typer applications declared by command modules, by name.
 _declared: dict[str, typer.Typer] = {}
 app = typer.Typer(
     name="lastgood",
     cls=_Lazy,
-    help="Puts a PostgreSQL database back to its last good state: plan, proof, swap, undo.",
+    help="Roll a PostgreSQL database back to its last good state: plan, proof, switch, undo.",
     epilog="Start with `lastgood init`, then `lastgood backup`. In an emergency: `lastgood rollback --dry-run`.",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -127,9 +127,9 @@ app = typer.Typer(
 
 
 def _from_registry(each: config.Option) -> inspect.Parameter:
-    """A parameter for Typer; None means "not given": who gives it then is for config.py to find out."""
+    """Create a parameter for Typer. None means "not given"; config.py then resolves the value."""
     doc = each.doc
-    # What a size may look like is for config.py to say, wherever it was written.
+    # Sizes are parsed by config.py, whatever their source.
     given_as = str if each.type is int else each.type
     if each.choices:
         doc += f" One of: {', '.join(each.choices)}."
@@ -144,10 +144,10 @@ def _from_registry(each: config.Option) -> inspect.Parameter:
 
 
 def _with_signature(function: Callable[..., Any], own: list[inspect.Parameter], doc: str | None) -> None:
-    """Makes Typer see the parameters ``ctx``, ``own`` and the global options."""
+    """Set the signature that Typer reads: ``ctx``, ``own`` and the global options."""
     context = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
     parameters = [context, *own, *(_from_registry(each) for each in config.OPTIONS if each.is_global)]
-    # What Typer reads: it knows nothing of decorators, only of signatures and annotations.
+    # Typer reads signatures and annotations, not decorators.
     function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # typeshed omits it
     function.__annotations__ = {each.name: each.annotation for each in parameters}
     function.__doc__ = doc
@@ -156,17 +156,16 @@ def _with_signature(function: Callable[..., Any], own: list[inspect.Parameter], 
 def command(
     name: str, *statuses: int, options: tuple[str, ...] = (), into: typer.Typer | None = None
 ) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:
-    """Registers a function as a command. Its first parameter is the Session, the others are Typer's.
+    """Register a function as a command. Its first parameter is the Session, the others are Typer's.
 
-    ``statuses`` are the exit statuses that it may end with besides 0, 1, 2 and 130; ``options`` those of the
-    registry that it takes besides the global ones. It finds their values in the session's settings. It returns an
-    exit status, or None for 0.
+    ``statuses``: its exit statuses apart from 0, 1, 2 and 130. ``options``: its options from the registry, apart from
+    the global ones; their values are in the session's settings. The function returns an exit status, or None for 0.
 
-    A command's module declares: help and completion import it. What the command does, its function imports.
+    Help and completion import a command's module, so the module only declares it. The function imports the logic.
     """
 
     def register(function: Callable[..., int | None]) -> Callable[..., int | None]:
-        # Only who runs a command loads the session: here its type is just a name.
+        # The session is loaded only to run a command; here its type is only a name.
         _, *own = inspect.signature(function, locals={"Session": None}, eval_str=True).parameters.values()
 
         def invoke(ctx: typer.Context, **values: Any) -> int | None:
@@ -188,7 +187,7 @@ def command(
 
 
 def group(name: str, doc: str, default: Callable[[Session], int | None]) -> typer.Typer:
-    """A command that has commands of its own; without one of them it does what ``default`` does."""
+    """Create a command with subcommands. Without a subcommand it calls ``default``."""
     short = doc.partition("\n")[0].partition(". ")[0].rstrip(".")
     made = _declared[name] = typer.Typer(
         name=name,
@@ -217,14 +216,14 @@ def _run(ctx: typer.Context, function: Callable[..., int | None], values: dict[s
     try:
         session.settle()
         return function(session, **values)
-    except (KeyboardInterrupt, EOFError):  # of which Typer would make an empty line
+    except (KeyboardInterrupt, EOFError):  # Typer would print an empty line
         raise Interrupted("interrupted", state=UNKNOWN_STATE) from None
 
 
 def _remember(ctx: typer.Context, values: dict[str, Any]) -> Call:
-    """Takes what belongs to the settings out of ``values``."""
+    """Move the global options from ``values`` to the call."""
     call = ctx.find_object(Call)
-    assert call is not None, "main() makes one"
+    assert call is not None, "main() creates one"
     for each in config.OPTIONS:
         if (given := values.pop(each.name, None)) is not None:
             call.given[each.name] = given
@@ -262,19 +261,19 @@ app.callback(invoke_without_command=True)(_root)
 
 MEANINGS: dict[int, str] = {
     0: "done",
-    errors.LastgoodError.exit_status: "a defect in lastgood; the report says in what state the database is",
+    errors.LastgoodError.exit_status: "a defect in lastgood; the report names the state of the database",
     errors.UsageError.exit_status: "wrong usage or configuration",
     errors.Refused.exit_status: "refused before anything changed: a check failed, or not confirmed",
     errors.BadPoint.exit_status: "the restore point is missing, incomplete, corrupt or unsafe",
     errors.Failed.exit_status: "failed; the live database is as it was, and open",
-    errors.ChecksFailedAfterSwap.exit_status: "a swap or a deployment failed its checks, and was taken back",
-    errors.Stopped.exit_status: "stopped in between: `lastgood status` shows how to continue",
+    errors.ChecksFailedAfterSwap.exit_status: "a switch or a deployment failed its checks, and was undone",
+    errors.Stopped.exit_status: "stopped half-way: `lastgood status` shows how to continue",
     errors.Interrupted.exit_status: "interrupted by the user, walked back",
 }
 ALWAYS = (0, 1, 2, 130)
 
 
 def section(statuses: tuple[int, ...]) -> str:
-    """The EXIT STATUS section of a command that ends with ``statuses`` besides those that any command has."""
+    """Return the EXIT STATUS section of a command with ``statuses`` and those of every command."""
     lines = [f"  {status:>3}  {MEANINGS[status]}" for status in sorted({*ALWAYS, *statuses})]
     return "\n".join(["\b", "EXIT STATUS", *lines])

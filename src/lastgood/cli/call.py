@@ -1,4 +1,4 @@
-"""One call of lastgood from its first moment: help and completion end before it has a session."""
+"""One call of lastgood. Help and completion end before a session is created."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Call:
-    """The words of the command line, and what options they give. ``session`` is made when it is first asked for."""
+    """The command line and its options. ``session`` is created on first use."""
 
     def __init__(self, words: Sequence[str], until_its_end: ExitStack) -> None:
         self.words = list(words)
@@ -24,10 +24,10 @@ class Call:
 
     @property
     def session(self) -> Session:
-        """The session. From now on SIGTERM and SIGHUP end the command as Ctrl+C does, wherever it is: cleaned up, in a
-        sentence, with status 130. Before that nothing is there to clean up (see ``__main__``)."""
+        """The session. After its creation, SIGTERM and SIGHUP end the command like Ctrl+C: with a cleanup, a message
+        and status 130. Before, there is nothing to clean up (see ``__main__``)."""
         if self._session is None:
-            # Here, because help and completion do without psycopg, pydantic and rich: most of the time of a start.
+            # Imported here, because help and completion need neither psycopg nor pydantic nor Rich, which are slow.
             from lastgood.cli.session import Session
 
             self._session = Session(self.words, given=self.given)
@@ -35,6 +35,6 @@ class Call:
         return self._session
 
     def over(self) -> None:
-        """The command has ended: so has its session, if it has one."""
+        """End the session, if there is one."""
         if self._session is not None:
             self._session.over()

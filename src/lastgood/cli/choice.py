@@ -1,4 +1,4 @@
-"""Which restore point is meant, and what people answer for: the values of the parameters in ``parameters``."""
+"""The chosen restore point, the overrides and the attestations, from the parameters in ``parameters``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lastgood.plan.plan import Choice
 
 
 def choice_of(point: str | None, latest: bool, before: str | None, before_migration: str | None) -> Choice:
-    """What was asked for. Raises UsageError where that contradicts itself."""
+    """Return the choice. Raises UsageError for contradicting options."""
     ways = {"POINT": point, "--latest": latest, "--before": before, "--before-migration": before_migration}
     given = [name for name, value in ways.items() if value]
     if len(given) > 1:
@@ -26,13 +26,13 @@ def choice_of(point: str | None, latest: bool, before: str | None, before_migrat
 
 
 def moment(text: str) -> datetime:
-    """A time in ISO 8601 (a date alone is its midnight), UTC unless it names a zone. Raises UsageError."""
+    """Parse a time in ISO 8601 (a date is its midnight), in UTC unless it has a zone. Raises UsageError."""
     try:
         found = datetime.fromisoformat(text.strip().removesuffix(" UTC"))
     except ValueError as error:
         raise UsageError(
-            f'cannot read the time "{text}": it is not in ISO 8601',
-            hint="Write it like 2025-11-04T14:30 (UTC) or 2025-11-04T14:30+01:00.",
+            f'cannot read the time "{text}": not in ISO 8601',
+            hint="Use a format like 2025-11-04T14:30 (UTC) or 2025-11-04T14:30+01:00.",
             state=config.NOTHING_LOOKED_AT,
         ) from error
     return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
@@ -44,7 +44,7 @@ def answers(
     attested: Iterable[str] | None,
     people: Sequence[str],
 ) -> tuple[tuple[Override, ...], tuple[Attestation, ...]]:
-    """What was overridden and attested, by whom and when. ``people``: the items that only people can answer for.
+    """Return the overrides and attestations, with their authors and times. ``people``: items that only people attest.
 
     Raises UsageError.
     """
@@ -71,8 +71,8 @@ def answers(
         item, _, name = (part.strip() for part in each.rpartition("="))
         if not item or not name:
             raise UsageError(
-                f'cannot read --attest "{each}": it is not ITEM=NAME',
-                hint='For example: --attest "the team is told=Ann"',
+                f'cannot read --attest "{each}": not of the form ITEM=NAME',
+                hint='For example: --attest "the team is informed=Ann"',
                 state=config.NOTHING_LOOKED_AT,
             )
         words.append(Attestation(item=item, name=name, at=now))

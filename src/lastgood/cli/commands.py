@@ -19,12 +19,12 @@ class Command(NamedTuple):
 
 # In help: what an operator needs in an emergency comes first.
 COMMANDS = (
-    Command("rollback", "Put the live database back to a restore point", "rollback.command"),
+    Command("rollback", "Roll the live database back to a restore point", "rollback.command"),
     Command("recover", "Diagnose the emergency and roll back", "recover.command"),
     Command("undo", "Undo a rollback: switch back to the kept database", "rollback.undo"),
     Command("status", "Show the state of the live database and of unfinished runs", "status.command"),
-    Command("resume", "Continue a rollback that stopped in between", "rollback.command"),
-    Command("abort", "Walk back a run that stopped in between", "rollback.command"),
+    Command("resume", "Continue a rollback that stopped half-way", "rollback.command"),
+    Command("abort", "Walk back a run that stopped half-way", "rollback.command"),
     Command("explain", "Explain an error, a log or a run: cause, data, next command", "explain.command"),
     Command("runs", "List past runs: rollbacks, undos, restores and others", "report.list"),
     Command("report", "Report what a run did and what is left to do", "report.command"),

@@ -1,4 +1,4 @@
-"""Shell completion of restore points and runs. It never fails and never waits: no answer is an empty list."""
+"""Shell completion of restore points and runs. It does not fail or wait: on errors the list is empty."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _folder(name: str, ctx: typer.Context) -> Path | None:
 
 
 def points(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Names of restore points in the store. Contents are not looked at: a key press must be answered at once."""
+    """Return the file names in the store. Files are not read, because completion must be fast."""
     store = _folder("store", ctx)
     return _names(store, incomplete) if store is not None else []
 
@@ -34,7 +34,7 @@ def _names(store: Path, incomplete: str) -> list[str]:
 
 
 def runs(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Names of the runs that this machine has journals of, newest first."""
+    """Return the names of the runs with a journal on this machine, newest first."""
     state = _folder("state", ctx)
     if state is None:
         return []

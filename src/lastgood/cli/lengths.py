@@ -1,4 +1,4 @@
-"""Lengths of time on the command line."""
+"""Durations on the command line."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from lastgood.text import units
 
 
 def seconds(option: str, text: str) -> float:
-    """What is given to ``option``, in seconds. Raises UsageError."""
+    """Parse the value of ``option`` as seconds. Raises UsageError."""
     try:
         return units.read_duration(text)
     except ValueError as error:
         raise UsageError(
             f'cannot use {option} "{text}": {error}',
-            hint=f"Run it again with such a length, or without {option}.",
+            hint=f"Run the command again with a valid duration, or without {option}.",
             state=config.NOTHING_LOOKED_AT,
         ) from error

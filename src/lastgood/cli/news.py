@@ -1,6 +1,6 @@
-"""Tells people elsewhere what a command does: when it begins, how it ends, and that it was killed.
+"""Notifications about a command: its begin, its end, and that it was killed.
 
-Whatever goes wrong with that is said at the end, and changes nothing else.
+Failed notifications are reported at the end, and do not affect the command.
 """
 
 from __future__ import annotations
@@ -27,32 +27,32 @@ if TYPE_CHECKING:
     from lastgood.screen.news import Story
 
 Scrub = Callable[[str], str]
-# A story, or what makes it: then only where somebody is to be told, and what goes wrong in it is harmless.
+# A story, or a function that builds it: called only if there are targets; its errors do not affect the command.
 Tale: TypeAlias = "Story | Callable[[], Story]"
 
 
 class News:
-    """What one command tells. ``command`` is how it was called."""
+    """The notifications of one command. ``command``: its command line."""
 
     def __init__(self, settings: Notifications, scrub: Scrub, command: Sequence[str]) -> None:
         self._settings = settings
         self._scrub = scrub
-        self._command = _told_command(command, scrub)
+        self._command = _public_command(command, scrub)
         self._unreachable: dict[str, tuple[Recipient, str]] = {}
         self._failed: list[Delivery] = []
         self._messenger: Messenger | None = None
         self.run = ""
 
     @contextmanager
-    def telling(self, kind: Kind, target: Target, *, unattended: bool = False) -> Iterator[Telling]:
-        """For the length of a ``with`` block: ``began`` tells that it begins, ``ended`` how it ended, and an error
-        that comes out of the block is told by itself. One that comes before it began is told only when the command
-        runs ``unattended``: otherwise somebody sits there and reads it."""
-        telling = Telling(self, kind, target, unattended)
+    def notifying(self, kind: Kind, target: Target, *, unattended: bool = False) -> Iterator[Notifier]:
+        """Notify about a procedure for the length of a ``with`` block: call ``began`` at its begin and ``ended`` at its
+        end. An error that leaves the block is sent automatically. An error before ``began`` is sent only if the
+        command runs ``unattended``; otherwise the operator reads it at the terminal."""
+        notifier = Notifier(self, kind, target, unattended)
         try:
-            yield telling
+            yield notifier
         except (Exception, KeyboardInterrupt) as error:
-            telling.failed(error)
+            notifier.failed(error)
             raise
         finally:
             if self._messenger is not None:
@@ -60,16 +60,16 @@ class News:
 
     @property
     def wanted(self) -> bool:
-        """Whether anybody is to be told anything."""
+        """Whether any target is configured."""
         return bool(self._settings.targets)
 
     @property
     def is_open(self) -> bool:
-        """Whether anything is left to wait for, or to say."""
+        """Whether messages are pending, or failures unreported."""
         return self._messenger is not None or bool(self._failed)
 
     def send(self, message: Message) -> None:
-        """Begins to send it."""
+        """Start sending a message."""
         message = self._scrubbed(message)
         self._reached().send(message)
         for target, problem in self._unreachable.values():
@@ -77,11 +77,11 @@ class News:
                 self._failed.append(Delivery(target.name, message.title, 0.0, problem))
 
     def will(self, message: Message) -> None:
-        """What is told if lastgood is killed."""
+        """Set the message to send if lastgood is killed."""
         self._reached().will(self._scrubbed(message))
 
-    def look(self, names: Sequence[str], test: bool) -> Listing:
-        """Whether the targets of these names, or all, can be told; ``test`` tells them."""
+    def check(self, names: Sequence[str], test: bool) -> Listing:
+        """Check the named targets, or all; ``test`` sends them a test message."""
         targets = [each for each in self._settings.targets if not names or each.name in names]
         found = check_targets(targets, self._settings.time_limit, self._test if test else None)
         cleaned = [each.model_copy(update={"problem": self._scrub(each.problem)}) for each in found.targets]
@@ -95,8 +95,8 @@ class News:
 
     @contextmanager
     def harmless(self) -> Iterator[None]:
-        """Whatever goes wrong in a ``with`` block is told at the end: it must not touch the work that is told of. The
-        name of the database may not be had, for one."""
+        """Record an error in a ``with`` block, to be reported at the end: it must not affect the command. The name of
+        the database may be unavailable, for example."""
         try:
             yield
         except Exception as error:
@@ -104,7 +104,7 @@ class News:
             self._failed.append(Delivery("every target", "what happened", 0.0, f"{why} ({type(error).__name__})"))
 
     def figures(self, target: Target, run: str) -> list[tuple[str, str]]:
-        """The run, who does it and where."""
+        """Return the run, the operator and the server, as pairs for the last lines of a message."""
         return [
             ("Run", run),
             ("By", f"{caller.user()} on {caller.host()}"),
@@ -113,7 +113,7 @@ class News:
         ]
 
     def over(self, emit: Emit, state: Path) -> list[Delivery]:
-        """Waits until everybody was told, or can't be; says who was not, and writes into the run's journal who was."""
+        """Wait for the pending messages, report the failed ones, and record all of them in the run's journal."""
         deliveries = []
         if self._messenger is not None:
             limit = f"{self._settings.time_limit:g} s"
@@ -157,8 +157,8 @@ class News:
         )
 
 
-class Telling:
-    """One procedure, told as it goes. Where nobody is to be told anything, it does nothing."""
+class Notifier:
+    """The notifications about one procedure. Without targets, it does nothing."""
 
     def __init__(self, news: News, kind: Kind, target: Target, unattended: bool) -> None:
         self._news = news
@@ -167,49 +167,51 @@ class Telling:
         self._unattended = unattended
         self._begun = False
         self._run = ""
-        self._told: BaseException | None = None
+        self._sent_error: BaseException | None = None
 
     def began(self, run: str, story: Tale) -> None:
-        """It is about to change something. ``run`` is empty where its name is not known yet."""
+        """Notify before the first change. ``run`` is empty if its name is unknown."""
         self._begun = True
         self._run = self._news.run = run
         if self._news.wanted:
             self._send(story)
             with self._news.harmless():
-                from lastgood.screen import news as shown  # here and below: only who tells something waits for it
+                from lastgood.screen import news as shown  # here and below: imported only for notifications
 
                 self._news.will(self._message(shown.killed(self._kind, self._target.dbname, run)))
 
     def on_work(self, emit: Emit, run: str, story: Tale) -> Emit:
-        """The same ``emit``; the first stage of work that it hears of is when it ``began``."""
+        """Return an ``emit`` that calls ``began`` at the first stage of work."""
 
-        def hear(event: Event) -> None:
+        def begin_at_first_stage(event: Event) -> None:
             if isinstance(event, StageStarted) and not self._begun:
                 self.began(run, story)
             emit(event)
 
-        return hear
+        return begin_at_first_stage
 
     def ended(self, story: Tale, run: str = "") -> None:
-        """It ended well; ``run`` where its name was not known before."""
+        """Notify about success; ``run``: its name, if it was unknown before."""
         self._run = self._news.run = run or self._run
         if self._news.wanted:
             self._send(story)
 
     def failed(self, error: BaseException, story: Tale | None = None, run: str = "") -> None:
-        """It ended with an error, which is told once; by ``story`` where more is known than the error says."""
+        """Notify about an error, once; by ``story`` if it has more information than the error."""
         self._run = self._news.run = run or self._run
-        read_already = not self._begun and (not self._unattended or isinstance(error, UsageError))
-        if not self._news.wanted or self._told is error or read_already:
+        shown_at_terminal = not self._begun and (not self._unattended or isinstance(error, UsageError))
+        if not self._news.wanted or self._sent_error is error or shown_at_terminal:
             return
-        self._told = error
-        self._send(story or (lambda: self._as_it_is_shown(error)))
+        self._sent_error = error
+        self._send(story or (lambda: self._story_of(error)))
 
-    def _as_it_is_shown(self, error: BaseException) -> Story:
+    def _story_of(self, error: BaseException) -> Story:
         from lastgood.screen import news as shown
 
-        seen = as_shown(error) or LastgoodError(f"a defect in lastgood ({type(error).__name__})", state=UNKNOWN_STATE)
-        return shown.failed(seen, self._kind, self._target.dbname)
+        shown_error = as_shown(error) or LastgoodError(
+            f"a defect in lastgood ({type(error).__name__})", state=UNKNOWN_STATE
+        )
+        return shown.failed(shown_error, self._kind, self._target.dbname)
 
     def _send(self, story: Tale) -> None:
         with self._news.harmless():
@@ -224,9 +226,9 @@ class Telling:
         return shown.message(story, self._kind, name, self._news.figures(self._target, self._run))
 
 
-def _told_command(words: Sequence[str], scrub: Scrub) -> str:
-    """The command line, without secrets: of a migration's or another program's its name alone, for what its arguments
-    mean only its owner knows, and this leaves the house."""
+def _public_command(words: Sequence[str], scrub: Scrub) -> str:
+    """Return the command line without secrets. Of another program (a migration), only its name is included, because its
+    arguments may be secret and the message leaves the machine."""
     own = list(words)
     theirs = ""
     if "--" in own:
@@ -237,7 +239,7 @@ def _told_command(words: Sequence[str], scrub: Scrub) -> str:
 
 
 def host_of(target: Target) -> str:
-    """The server's name, where it has one: not that of the folder of a socket."""
+    """Return the server's host name; empty for a socket."""
     keywords = target.keywords
     host = keywords.get("host") or keywords.get("hostaddr") or keywords.get("service") or ""
     return "" if host.startswith("/") else host

@@ -1,4 +1,4 @@
-"""Arguments and options that several commands take alike. What their values mean: see ``choice``."""
+"""Arguments and options of several commands. For the meaning of their values, see ``choice``."""
 
 from __future__ import annotations
 

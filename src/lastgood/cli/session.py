@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     from lastgood.cli.news import News
     from lastgood.plan.plan import Request
 
-# What fails while a person wants it to stop was interrupted: it had not changed anything yet, or has taken that back.
+# A failure after an interrupt is reported as interrupted: it changed nothing, or was rolled back.
 _CUT_SHORT = (Refused.exit_status, Failed.exit_status)
 
 
 class Session:
-    """Made before the command line is read, completed by ``use`` when the settings are known."""
+    """One call of lastgood. Created before the command line is parsed; ``use`` adds the settings."""
 
     def __init__(
         self,
@@ -51,57 +51,57 @@ class Session:
         self.given = given if given is not None else {}
         self.settings = Settings(json="--json" in arguments, state=_state(environment))
         self.scrub = Scrubber()
-        # What the command's document is put into, where one command does another's work.
+        # Wraps the JSON document, where one command runs another.
         self.frame: Callable[[dict[str, Any]], dict[str, Any]] = lambda document: document
         self._arguments = arguments
         self._warned = False
         self._environment = environment
         self._news: News | None = None
-        self._learn(self.scrub)
+        self._learn_secrets(self.scrub)
         self.screen = Screen(scrub=self.scrub, no_color="--no-color" in arguments)
 
     def settle(self) -> None:
-        """Finds out the settings from what is ``given``, the environment and the file. Raises UsageError."""
+        """Resolve the settings from ``given``, the environment and the file. Raises UsageError."""
         self.use(resolve(self.given))
         if not gc.isenabled():
-            # What is loaded by now stays: only what comes can be garbage (see ``__main__``).
+            # The loaded modules stay in memory: exclude them from garbage collection (see ``__main__``).
             gc.freeze()
             gc.enable()
 
     def use(self, settings: Settings) -> None:
-        """Takes the settings of the command that is about to run."""
+        """Apply the settings of the command that is about to run."""
         self.settings = settings
         keywords = self.target.keywords
         public = [value for key, value in keywords.items() if key in ("user", "dbname", "host", "hostaddr")]
         self.scrub = Scrubber()
-        self._learn(self.scrub, public)
+        self._learn_secrets(self.scrub, public)
         self.scrub.learn_from(settings.db, self._environment, public)
         self.scrub.learn((keywords[key] for key in ("password", "sslpassword") if keywords.get(key)), public)
-        # Hooks and other commands of the file may hold some in their arguments.
+        # Hooks and other commands of the file may have secrets in their arguments.
         self.scrub.learn(secrets_within(settings.tables.model_dump(exclude_unset=True)), public)
         self.screen = Screen(scrub=self.scrub, no_color=settings.no_color)
         caller.announce(self._arguments, self.scrub)
         waits.Limit.seconds = settings.tables.server.wait_limit
 
-    def _learn(self, scrub: Scrubber, public: Iterable[str] = ()) -> None:
+    def _learn_secrets(self, scrub: Scrubber, public: Iterable[str] = ()) -> None:
         for text in (*self._arguments, *(self._environment.get(name, "") for name in config.option("db").environment)):
             scrub.learn_from(text, self._environment, public)
 
     @property
     def target(self) -> Target:
-        """The live database; what its settings leave open, libpq decides."""
+        """The live database. libpq supplies the parameters that the settings leave out."""
         return Target.parse(self.settings.db)
 
     @property
     def names_a_database(self) -> bool:
-        """Whether an option, the environment or the configuration names a database; otherwise libpq takes the user's
+        """Whether an option, the environment or the configuration names a database. Otherwise libpq uses the user's
         name."""
         return bool(self.settings.db) or any(self._environment.get(name) for name in ("PGDATABASE", "PGSERVICE"))
 
     def unnamed(self, why: str) -> UsageError:
-        """That no database was named, and that libpq's own defaults lead nowhere."""
+        """Return the error for a database that is not named, where libpq's defaults do not connect either."""
         return UsageError(
-            f"cannot tell which database is meant: none is named ({why})",
+            f"cannot choose a database: none is named ({why})",
             hint="Name it: --db postgresql://user@host:5432/name; or LASTGOOD_DB, DATABASE_URL, or PGHOST and "
             'PGDATABASE in the environment; or db = "…" in lastgood.toml. Put its password in ~/.pgpass.',
             state=config.NOTHING_LOOKED_AT,
@@ -109,12 +109,12 @@ class Session:
 
     @property
     def pace(self) -> Pace:
-        """How hard a load may press on the server."""
+        """The limits of a load on the server."""
         return Pace(self.settings.jobs, self.settings.max_wal_lag, self.settings.throttle)
 
     @property
     def application(self) -> Application:
-        """The application that uses the live database, as lastgood.toml has it."""
+        """The application that uses the live database, as configured in lastgood.toml."""
         tables, file = self.settings.tables, self.settings.file
         return Application(
             hooks=tables.hooks,
@@ -127,8 +127,8 @@ class Session:
 
     @property
     def request(self) -> Request:
-        """What every request about the live database starts from."""
-        # Here, because `lastgood status` and what concerns restore points alone make none.
+        """The base of every request about the live database."""
+        # Imported here, because `lastgood status` and the commands for restore points need none.
         from lastgood.plan.plan import Request
 
         settings = self.settings
@@ -145,17 +145,17 @@ class Session:
 
     @property
     def news(self) -> News:
-        """Those who are told elsewhere what happens, by [notifications] in lastgood.toml."""
+        """The notifications of this command, as configured in [notifications] of lastgood.toml."""
         if self._news is None:
-            from lastgood.cli.news import News  # only who tells something pays for loading it
+            from lastgood.cli.news import News  # imported only for notifications, because it is slow
 
             self._news = News(self.settings.tables.notifications, self.scrub, self._arguments)
         return self._news
 
     def over(self) -> None:
-        """The command has ended: everybody who is to be told of it is told, or named as one who was not."""
+        """Wait for the pending notifications at the end of the command, and report the failed ones."""
         if self._news is not None and self._news.is_open:
-            # The command's own end stands, whatever happens here.
+            # A failure here does not change the exit status of the command.
             try:
                 with self.events() as emit:
                     self._news.over(emit, self.settings.state)
@@ -166,8 +166,8 @@ class Session:
 
     @contextmanager
     def events(self) -> Iterator[Emit]:
-        """An ``Emit`` for the length of a ``with`` block."""
-        # Here, because what only looks shows no progress, and rich's live display takes long to load.
+        """Provide an ``Emit`` for the length of a ``with`` block."""
+        # Imported here, because many commands show no progress, and Rich's live display is slow to load.
         from lastgood.screen import progress
 
         settings = self.settings
@@ -184,8 +184,8 @@ class Session:
 
     @contextmanager
     def work(self, *, unsuspended: str = "") -> Iterator[tuple[Emit, Callable[[], bool]]]:
-        """``emit`` and ``cancelled`` for work that leaves nothing behind when it is interrupted. ``unsuspended``: why
-        Ctrl+Z does not suspend it; empty when it may.
+        """Provide ``emit`` and ``cancelled`` for work that leaves nothing behind when interrupted. ``unsuspended``: why
+        Ctrl+Z does not suspend it; empty if it does.
 
         The first Ctrl+C makes ``cancelled`` true, the second raises KeyboardInterrupt.
         """
@@ -207,11 +207,11 @@ class Session:
 
     @property
     def interactive(self) -> bool:
-        """Whether there is a person to ask."""
+        """Whether stdin and stderr are a terminal, so that questions can be asked."""
         return not self.settings.json and sys.stdin.isatty() and self.screen.err.is_terminal
 
     def answer(self) -> str:
-        """One line from the terminal; the prompt goes to stderr. Raises EOFError."""
+        """Read one line from the terminal; the prompt is printed on stderr. Raises EOFError."""
         self.screen.err.file.write("> ")
         self.screen.err.file.flush()
         try:
@@ -224,12 +224,11 @@ class Session:
         return line.strip()
 
     def confirm(self, what: str, expected: str, yes: bool, *, instead: Mapping[str, str] | None = None) -> str:
-        """Ask a person at a terminal to type ``expected``, the database's name; ``--yes`` answers for them.
+        """Ask the operator to type ``expected``, the database's name, and return the answer. ``yes`` answers for them.
 
-        ``what`` is about to be done, as in "to undo". ``instead``: other answers, and what they do, as in "to resume";
-        returns the answer.
+        ``what`` is the action, as in "to undo". ``instead``: other answers and their actions, as in "to resume".
 
-        Raises Refused when the answer is another, or when stdin is not a terminal.
+        Raises Refused for any other answer, or when stdin is not a terminal.
         """
         if yes:
             return expected
@@ -253,7 +252,7 @@ class Session:
         return answer
 
     def result(self, document: dict[str, Any], text: Callable[[], None]) -> None:
-        """The end of a command: one JSON document, or text."""
+        """Print the result of a command: one JSON document, or text."""
         if self.settings.json:
             self.screen.document(self.frame(document))
         else:
@@ -261,7 +260,7 @@ class Session:
 
     @contextmanager
     def framed(self, frame: Callable[[dict[str, Any]], dict[str, Any]]) -> Iterator[None]:
-        """For the length of a ``with`` block: puts the command's document into another one."""
+        """Wrap the command's JSON document with ``frame`` for the length of a ``with`` block."""
         before, self.frame = self.frame, frame
         try:
             yield
@@ -269,7 +268,7 @@ class Session:
             self.frame = before
 
     def failed(self, error: LastgoodError) -> int:
-        """Show an error and return its exit status. Where no database is named, show that as the cause."""
+        """Show an error and return its exit status. If no database is named, that is shown as the cause."""
         cause = _of_the_database(error)
         if not self.names_a_database and cause is not None:
             error = self.unnamed(" ".join(str(cause).removeprefix("connection is bad: ").split()))
@@ -284,7 +283,7 @@ class Session:
         return self.failed(as_shown(error) or self.defect(error))
 
     def defect(self, error: BaseException) -> LastgoodError:
-        """Writes a report of an error that nobody foresaw, and says where it lies."""
+        """Write a report of an unexpected error, and return the error that names the file."""
         report = "".join(traceback.format_exception(error))
         text = f"lastgood {__version__}, {datetime.now(UTC).isoformat(timespec='seconds')}\n\n{self.scrub(report)}"
         place = self.settings.state / "defects" / f"{datetime.now(UTC):%Y%m%d_%H%M%S}_{os.getpid()}.txt"
@@ -300,8 +299,7 @@ class Session:
 
 
 def as_shown(error: BaseException) -> LastgoodError | None:
-    """An error as the user is to see it; None of a defect. What was interrupted before it could say so itself may have
-    been at anything."""
+    """Return the error to show to the user; None for a defect. After an unhandled interrupt the state is unknown."""
     if isinstance(error, LastgoodError):
         return error
     if isinstance(error, KeyboardInterrupt | typer.Abort):
@@ -314,14 +312,14 @@ def as_shown(error: BaseException) -> LastgoodError | None:
 
 
 def _of_the_database(error: BaseException | None) -> BaseException | None:
-    """The error that the server could not be reached, or has no such database; None for any other."""
+    """Return the cause if the server could not be reached or has no such database; None for any other error."""
     if error is None or isinstance(error, UsageError):
         return None
-    # Only an attempt to connect that failed has one.
+    # Only a failed connection attempt has a pgconn.
     refused = isinstance(error, psycopg.OperationalError) and error.pgconn is not None
     return error if refused or isinstance(error, NoSuchDatabase) else _of_the_database(error.__cause__)
 
 
 def _state(environment: Mapping[str, str]) -> Path:
-    """Where reports go before the settings are known."""
+    """Return the state folder for reports that are written before the settings are resolved."""
     return Path(environment.get("LASTGOOD_STATE") or str(config.option("state").default))

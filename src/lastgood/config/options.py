@@ -12,7 +12,7 @@ from typing import Literal
 import platformdirs
 
 FILE_NAME = "lastgood.toml"
-LIBPQ = "libpq's own settings"  # who gives the database that nothing names
+LIBPQ = "libpq's own settings"  # the source of a database that is not named
 NOTHING_LOOKED_AT = "Nothing was looked at or changed."
 
 Value = str | int | bool | Path

@@ -1,6 +1,6 @@
 """The settings of one call, from all their sources.
 
-``values`` says who gives an option's value; tables come from the file alone.
+``values`` resolves the value of each option; tables come only from the file.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Where ``lastgood.toml`` lies, and its text as TOML. What its tables mean is for ``file`` to say.
+"""The location of ``lastgood.toml``, and its text as TOML. ``file`` validates its tables.
 
-Completion reads no more than this at each key press: nothing here loads the classes of the tables.
+Completion uses only this module, which is fast because it does not load the classes of the tables.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ def find(named: Value | None, folder: Path) -> Path | None:
 
 
 def parsed(file: Path) -> dict[str, Any]:
-    """The file's keys and tables, unchecked. Raises UsageError when it can't be read at all."""
+    """Return the file's keys and tables, unchecked. Raises UsageError if the file cannot be read."""
     try:
-        # Editors of Windows begin a file with a byte order mark, which is no TOML.
+        # Windows editors begin a file with a byte order mark, which is not TOML.
         return tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UsageError(f'cannot read "{file}": {error.strerror}', state=NOTHING_LOOKED_AT) from error

@@ -1,6 +1,5 @@
-"""The value of an option, from everybody who may give one.
-
-It is the first one given by: the command line, its environment variables in their order, the file, its default.
+"""The value of an option, from the first source that has one: the command line, its environment variables in their
+order, the file, its default.
 """
 
 from __future__ import annotations
@@ -24,8 +23,7 @@ class WrongInFile(Exception):
 
 
 def folder(name: str, given: Mapping[str, Value]) -> Path:
-    """The folder that the option of that name means here, by its value alone: whatever else may be wrong in the file
-    or the environment. Raises UsageError."""
+    """Return the folder of an option, regardless of errors in other options. Raises UsageError."""
     file = find(given.get("config") or os.environ.get("LASTGOOD_CONFIG"), Path.cwd())
     value, _ = value_of(option(name), given, os.environ, parsed(file) if file is not None else {}, file)
     return Path(str(value)).expanduser()
@@ -38,7 +36,7 @@ def value_of(
     in_file: Mapping[str, Value],
     file: Path | None,
 ) -> tuple[Value | None, str]:
-    """Its value, and who gave it. Raises UsageError; WrongInFile where the file is the one who did."""
+    """Return the value of an option and its source. Raises UsageError; WrongInFile for a value in the file."""
     if given.get(each.name) is not None:
         return _converted(each, given[each.name], each.flags[0]), each.flags[0]
     for variable in each.environment:

@@ -1,7 +1,7 @@
-"""The append-only record of a run: one JSON object a line, fsynced before the work that it announces.
+"""The append-only journal of a run: one JSON object per line, fsynced before the work that it announces.
 
-``doing`` means "maybe happened", ``done`` means "happened". No journal write, no progress: a failing write raises,
-and the run stops. Nothing that the server also knows depends on it: a lost journal costs the record, not the undo.
+``doing`` means "may have happened", ``done`` means "has happened". A failing write raises and stops the run. The undo
+does not depend on the journal, because the server has the state.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from lastgood.errors import Refused, UsageError
 from lastgood.process import durable
 
 SUFFIX = ".jsonl"
-# Whoever begins a journal says what it is of before anything else.
+# The first entry of a journal has its kind as the first field.
 _KIND = re.compile(rb'\{"at": "[^"]*", "event": "\w+", "kind": "(\w+)"')
 _BEGINNING = 200
 _TO_THE_SECOND = len("20251104-143000")
-# What comes of a journal that makes no sense: somebody edited it, a disk damaged it, a later version wrote it.
-SENSELESS = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+# The errors that reading a damaged, edited or newer journal may raise.
+JOURNAL_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
 class Journal:
-    """One run's journal. Safe to write from several threads."""
+    """The journal of one run. Thread-safe for writing."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.run = path.name.removesuffix(SUFFIX)
-        self.is_ended = False  # whether this process has written how it ended
+        self.is_ended = False  # whether this process has written the end entry
         self._lock = threading.Lock()
 
     @classmethod
     def create(cls, state: Path, run: str) -> Journal:
-        """A new journal in ``state/runs``; the folder is made. Raises Refused when that can't be done."""
+        """Create a journal in ``state/runs``, with the folder. Raises Refused if that fails."""
         folder = state / "runs"
         path = folder / (run + SUFFIX)
         try:
@@ -51,26 +51,26 @@ class Journal:
         except OSError as error:
             raise Refused(
                 f'cannot begin the record "{path}": {(error.strerror or str(error)).lower()}',
-                hint="Name a folder that can be written to with --state: nothing is done without a record.",
+                hint="Name a writable folder with --state: lastgood changes nothing without a record.",
             ) from error
         return cls(path)
 
     @classmethod
     def find(cls, state: Path, run: str) -> Journal | None:
-        """The journal of ``run``, or None where another machine has it. Raises UsageError for a bad run name."""
+        """Return the journal of ``run``, None if this machine has none. Raises UsageError for an invalid name."""
         if not run or "/" in run or run.startswith("."):
-            raise UsageError(f'cannot look up run "{run}": that is not the name of a run')
+            raise UsageError(f'cannot look up run "{run}": not the name of a run')
         path = state / "runs" / (run + SUFFIX)
         return cls(path) if path.exists() else None
 
     @staticmethod
     def all(state: Path) -> list[Journal]:
-        """Every journal in ``state``, the newest run last."""
+        """Return every journal in ``state``, the newest run last."""
         return [Journal(path) for path in _in_order(state)]
 
     @staticmethod
     def newest(state: Path, *kinds: str) -> Iterator[Journal]:
-        """Journals in ``state``, the newest run first; of these ``kinds`` only, when some are given."""
+        """Yield the journals in ``state``, the newest run first; only of these ``kinds``, if given."""
         for path in reversed(_in_order(state)):
             journal = Journal(path)
             if not kinds or journal.kind in kinds:
@@ -78,18 +78,18 @@ class Journal:
 
     @property
     def kind(self) -> str:
-        """What it is a record of, by its first entry; "" where that does not say so. Reads no more than it must: a
-        state folder may hold thousands of them."""
+        """The kind of the run, from its first entry; "" if that has none. Reads only the beginning, because a state
+        folder may hold thousands of journals."""
         found = _KIND.match(_begun(self.path))
         return found[1].decode() if found is not None else ""
 
     def write(self, event: str, **data: Any) -> None:
-        """Appends one entry and makes it durable. Raises OSError (a full disk, say)."""
+        """Append one entry and make it durable. Raises OSError, for example on a full disk."""
         self._append(event, data, durable=True)
         self.is_ended = event == "ended"
 
     def note(self, event: str, **data: Any) -> None:
-        """Appends one entry for people to read, as cheaply as can be: it may be lost in a crash, or on a full disk."""
+        """Append one entry without making it durable: it may be lost in a crash, or on a full disk."""
         with suppress(OSError):
             self._append(event, data, durable=False)
 
@@ -97,7 +97,7 @@ class Journal:
         entry = {"at": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **data}
         line = json.dumps(entry, ensure_ascii=False, default=str) + "\n"
         with self._lock, self.path.open("ab+") as file:
-            # A crash or a full disk may have torn the last line: what is written now must not become a part of it.
+            # A crash or a full disk may have truncated the last line: begin a new one.
             if file.seek(0, os.SEEK_END) and os.pread(file.fileno(), 1, file.tell() - 1) != b"\n":
                 line = f"\n{line}"
             file.write(line.encode())
@@ -106,25 +106,25 @@ class Journal:
                 os.fsync(file.fileno())
 
     def doing(self, step: str) -> None:
-        """``step`` is about to act."""
+        """Record that ``step`` begins."""
         self.write("doing", step=step)
         fault.point("journal.after_doing")
 
     def done(self, step: str, **result: Any) -> None:
-        """``step`` has acted; ``result`` is what later steps and a resumed run need of it."""
+        """Record that ``step`` is done, with the ``result`` for later steps and a resumed run."""
         fault.point("journal.before_done")
         self.write("done", step=step, result=result)
 
     def replay(self) -> Iterator[Mapping[str, Any]]:
-        """The entries, oldest first. Left out is what a crash or a full disk has torn: steps may be taken twice, and
-        ask the server what holds."""
+        """Yield the entries, oldest first, without truncated lines. A step may then run twice; it reads the state from
+        the server."""
         with self.path.open("rb") as file:
             for line in file:
                 if line.endswith(b"\n") and (entry := entry_of(line)) is not None:
                     yield entry
 
     def results(self) -> dict[str, Mapping[str, Any]]:
-        """Step → result of the steps that are done and were not undone since."""
+        """Return the results by step, of the steps that are done and not undone."""
         found: dict[str, Mapping[str, Any]] = {}
         for entry in self.replay():
             if entry["event"] == "done":
@@ -135,7 +135,7 @@ class Journal:
 
 
 def _in_order(state: Path) -> list[Path]:
-    """The journals by the time that their names begin with; those of the same second by that of their first entries."""
+    """Return the journals in the order of the times in their names; within a second, of their first entries."""
     found = sorted((state / "runs").glob("*" + SUFFIX))
     seconds = Counter(path.name[:_TO_THE_SECOND] for path in found)
     if len(seconds) == len(found):
@@ -149,7 +149,7 @@ def _in_order(state: Path) -> list[Path]:
 
 
 def _begun(path: Path) -> bytes:
-    """How a journal begins: with the time, which every entry has first."""
+    """Return the beginning of a journal, which has the time of its first entry."""
     try:
         with path.open("rb") as file:
             return file.read(_BEGINNING)
@@ -158,11 +158,10 @@ def _begun(path: Path) -> bytes:
 
 
 def entry_of(line: bytes) -> Mapping[str, Any] | None:
-    """The entry that a line holds: ``at`` is a time with its zone, ``event`` and ``step`` are text. None for what was
-    torn, or was never written here."""
+    """Parse a line: ``at`` is a time with its zone, ``event`` and ``step`` are text. None for a damaged line."""
     try:
         found = json.loads(line)
-        sound = isinstance(found["event"], str) and isinstance(found.get("step", ""), str)
-        return found if sound and datetime.fromisoformat(found["at"]).tzinfo is not None else None
-    except SENSELESS:
+        valid = isinstance(found["event"], str) and isinstance(found.get("step", ""), str)
+        return found if valid and datetime.fromisoformat(found["at"]).tzinfo is not None else None
+    except JOURNAL_ERRORS:
         return None

@@ -1,7 +1,7 @@
-"""Rollbacks that people have to come back to: what they still refer to, until their post-mortem is written.
+"""Incidents: rollbacks with a post-mortem, and the databases and files that they refer to until it is written.
 
-Read from the journals of this machine. Who removes restore points or kept databases asks ``open_ones`` first; what is
-left to do of each, ``procedure.record`` tells.
+Read from the journals of this machine. Before restore points or kept databases are removed, ``open_ones`` is checked.
+For the open items of each incident, see ``command.report``.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from lastgood.journal import SENSELESS, Journal
+from lastgood.journal import JOURNAL_ERRORS, Journal
 from lastgood.journal.reader import EMERGENCY, SWAP, Entry, entries
 
 POST_MORTEM = "post_mortem"
-# More journals than this are not looked at; nobody writes a post-mortem so much later.
+# Only the newest journals are read; a post-mortem of older runs is not expected.
 LOOKED_AT = 100
 KINDS = ("rollback", "recover")
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Somebody's word that an item of the checklist after is done."""
+    """A person's attestation that an item of the checklist after the run is done."""
 
     item: str
     by: str
@@ -35,8 +35,8 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """A rollback that switched the databases. ``ended`` is the last that is known of it. ``point``, ``kept`` and
-    ``emergency`` are what the post-mortem may have to look at: paths, and the name of the kept database."""
+    """A rollback that switched the databases. ``ended``: the time of its last entry. ``point`` and ``emergency`` are
+    paths, ``kept`` is the name of the kept database; the post-mortem may need them."""
 
     run: str
     kind: str
@@ -51,20 +51,20 @@ class Incident:
 
     @property
     def is_open(self) -> bool:
-        """Whether nobody has said yet that its post-mortem is written."""
+        """Whether the post-mortem is not attested yet."""
         return POST_MORTEM not in self.answers
 
     def due(self, within: float) -> datetime:
-        """When its post-mortem is due, so many seconds after its end."""
+        """Return the due time of the post-mortem, ``within`` seconds after the end."""
         return self.ended + timedelta(seconds=within)
 
 
 def all_of(state: Path, live: str, server: str | None = None) -> tuple[Incident, ...]:
-    """Those of one live database, the newest first; ``server`` as ``Plan.server`` has it, where it is to be that one.
-    What can't be read is left out, and so are runs of versions that did not say who began them."""
+    """Return the incidents of one live database, the newest first; with ``server`` (as in ``Plan.server``) only those
+    on it. Unreadable journals are left out, and runs of versions that did not record the user."""
     found = []
     for journal in islice(Journal.newest(state, *KINDS), LOOKED_AT):
-        with suppress(*SENSELESS):
+        with suppress(*JOURNAL_ERRORS):
             each = read(journal)
             if each is not None and each.live == live and server in (None, each.server):
                 found.append(each)
@@ -72,12 +72,12 @@ def all_of(state: Path, live: str, server: str | None = None) -> tuple[Incident,
 
 
 def open_ones(state: Path, live: str, server: str | None = None) -> tuple[Incident, ...]:
-    """Those whose post-mortem is not written yet: what they refer to is still needed."""
+    """Return the incidents with an open post-mortem, whose databases and files are still needed."""
     return tuple(each for each in all_of(state, live, server) if each.is_open)
 
 
 def read(journal: Journal) -> Incident | None:
-    """The incident that a journal tells of; None when it is none. Raises what SENSELESS names."""
+    """Return the incident of a journal; None if the run is none. Raises JOURNAL_ERRORS."""
     plan: Mapping[str, Any] = {}
     begun: Entry | None = None
     last: Entry | None = None

@@ -1,8 +1,8 @@
-"""What earlier runs on this machine tell: when a database was last restored, from what, and how long that took; and
-when the next drill is due.
+"""Earlier runs on this machine: when a database was last restored, from which restore point, and how long it took; and
+the due time of the next drill.
 
-Rollbacks are read from their journals. Whatever else restores a database to the end (a restore beside it, a drill)
-says so in the entry ``ended`` of its journal, which may be the only one.
+Rollbacks are read from their journals. Other complete restores (``restore``, a drill) are recorded in the entry
+``ended`` of their journal, which may be the only one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from lastgood.journal import SENSELESS, Journal
+from lastgood.journal import JOURNAL_ERRORS, Journal
 from lastgood.journal.reader import Entry, entries
 from lastgood.models import Frozen
 
@@ -23,19 +23,19 @@ Kind = Literal["rollback", "restore", "drill"]
 
 DID: dict[Kind, str] = {
     "rollback": "rolled back",
-    "restore": "restored beside the live database",
+    "restore": "restored into another database",
     "drill": "rehearsed in a drill",
 }
-# More journals than this are not looked at: each may be as long as its database has tables.
+# Only the newest journals are read: each may be as long as its database has tables.
 LOOKED_AT = 50
-# Below the state folder: what drills leave, a folder each, called like the run.
+# Below the state folder: a folder for each drill, named like the run.
 DRILLS = "drills"
 
 
 @dataclass(frozen=True, slots=True)
 class PastRun:
-    """A run that went well. ``live`` is the database that it was for, ``bytes`` the size of its restore point on disk.
-    ``at`` is when it ended, ``seconds`` how long it took in all."""
+    """A successful run. ``live``: its database; ``bytes``: the size of its restore point on disk; ``at``: its end;
+    ``seconds``: its duration."""
 
     run: str
     kind: Kind
@@ -47,8 +47,8 @@ class PastRun:
 
 
 class DrillDue(Frozen):
-    """When the next drill of a database is due. ``last`` and ``run`` are of the last one that went well, null when none
-    did; then it is due now, and ``next`` is null."""
+    """The due time of the next drill of a database. ``last`` and ``run`` are of the last successful one, null if there
+    is none; then a drill is due now, and ``next`` is null."""
 
     last: datetime | None
     run: str | None
@@ -58,18 +58,18 @@ class DrillDue(Frozen):
 
 
 def past(*, live: str, seconds: float, bytes: int, point: str) -> dict[str, Any]:
-    """What the entry ``ended`` of a journal says, as ``past``, of a run that is no rollback and counts as one here."""
+    """Return the field ``past`` of the entry ``ended``, which makes a run without a rollback count here."""
     return {"live": live, "seconds": round(seconds, 3), "bytes": bytes, "point": point}
 
 
 def past_runs(state: Path, live: str) -> tuple[PastRun, ...]:
-    """Those of one live database, the newest first. What can't be read is left out."""
-    # Months may lie between two drills, and many other runs.
+    """Return the runs of one live database, the newest first, without unreadable journals."""
+    # Drills are read separately, because many other runs may lie between two of them.
     return _newest_first({*_of(islice(Journal.newest(state, *DID), LOOKED_AT), live), *_of(_drills(state), live)})
 
 
 def drill_due(state: Path, live: str, every: float, now: datetime) -> DrillDue:
-    """When the next drill of a live database is due, by those that this machine has a record of."""
+    """Return the due time of the next drill of a live database, by the records of this machine."""
     drills = [run for run in _newest_first(_of(_drills(state), live)) if run.kind == "drill"]
     if not drills:
         return DrillDue(last=None, run=None, next=None, overdue=True, every=every)
@@ -88,13 +88,13 @@ def _drills(state: Path) -> list[Journal]:
 
 def _of(journals: Iterable[Journal], live: str) -> Iterator[PastRun]:
     for journal in journals:
-        with suppress(*SENSELESS):
-            yield from [run for run in _told(journal) if run.live == live]
+        with suppress(*JOURNAL_ERRORS):
+            yield from [run for run in _completed(journal) if run.live == live]
 
 
-def _told(journal: Journal) -> Iterator[PastRun]:
+def _completed(journal: Journal) -> Iterator[PastRun]:
     begun: Entry | None = None
-    # A step's entries, which are many, are not what is looked for.
+    # The many entries of steps are skipped.
     for each in entries(journal, "begun", "resumed", "ended"):
         if each.event != "ended":
             begun = each

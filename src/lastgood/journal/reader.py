@@ -1,7 +1,7 @@
-"""The typed reader of journals: the one place that knows their fields.
+"""The typed reader of journals: the only place that knows their fields.
 
-A missing field reads as empty or None, since earlier versions wrote fewer fields. A field of the wrong type raises
-TypeError; ``SENSELESS`` lists every error that a damaged journal may raise.
+A missing field reads as empty or None, because earlier versions wrote fewer fields. A field of the wrong type raises
+TypeError; ``JOURNAL_ERRORS`` lists every error that a damaged journal may raise.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ class Entry:
         """The text in field ``name``; "" where it is missing or null."""
         found = self.fields.get(name)
         if isinstance(found, Mapping | list):
-            raise TypeError(f'"{name}" is no text')
+            raise TypeError(f'"{name}" is not text')
         return "" if found is None else str(found)
 
     def number(self, name: str) -> float | None:
         """The number in field ``name``; None where it is missing or null."""
         found = self.fields.get(name)
         if found is not None and not isinstance(found, int | float):
-            raise TypeError(f'"{name}" is no number')
+            raise TypeError(f'"{name}" is not a number')
         return found
 
     def document(self, name: str) -> Mapping[str, Any]:
         """The object in field ``name``; empty where it is missing or null."""
         found = self.fields.get(name)
         if found is not None and not isinstance(found, Mapping):
-            raise TypeError(f'"{name}" is no object')
+            raise TypeError(f'"{name}" is not an object')
         return found or {}
 
     @property

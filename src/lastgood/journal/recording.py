@@ -1,7 +1,6 @@
-"""What a journal keeps besides its steps: who began, from where and with what command; what was said and which programs
-were started; and how it ended.
+"""The recording of a run in its journal: the caller and the command, messages, started programs and the end.
 
-Everything of a procedure that people read later begins with ``begin`` and happens inside ``recording``:
+A recorded procedure begins with ``begin`` and runs inside ``recording``:
 
     journal = recording.begin(state, run, "rollback", skew=clock.skew(connection), plan=…)
     with recording.recording(journal, emit) as emit:
@@ -29,15 +28,15 @@ Kind = Literal[
 ]
 
 KINDS: tuple[str, ...] = get_args(Kind)
-# So much of what is said is kept, and so much more of cautions and failures: a journal stays small.
-SAID = 1 << 16
+# The maximum size of the recorded messages; cautions and failures have twice as much.
+MESSAGES_SIZE = 1 << 16
 LONGEST = 2000
 _STATUS = {6: "undone", 7: "stopped", 130: "interrupted"}
 
 
 def begin(state: Path, run: str, kind: Kind, *, skew: float | None = None, **data: Any) -> Journal:
-    """A new journal that says who begins ``kind``, where, with what command and what the server's clock is ahead of
-    ours. Raises Refused when it can't be written."""
+    """Create a journal with the caller, the command and the clock skew of the server. Raises Refused if it cannot be
+    written."""
     journal = Journal.create(state, run)
     try:
         journal.write("begun", kind=kind, **caller.identity(), **({"skew": skew} if skew is not None else {}), **data)
@@ -47,10 +46,10 @@ def begin(state: Path, run: str, kind: Kind, *, skew: float | None = None, **dat
 
 
 def unwritten(journal: Journal, error: OSError) -> Refused:
-    """The refusal of what is not done without a record."""
+    """Return the refusal of a run that cannot be recorded."""
     return Refused(
         f'cannot write the record "{journal.path}": {(error.strerror or str(error)).lower()}',
-        hint="Name another folder with --state: nothing is done without a record.",
+        hint="Name another folder with --state: lastgood changes nothing without a record.",
         state=NOT_REACHED,
     )
 
@@ -58,45 +57,47 @@ def unwritten(journal: Journal, error: OSError) -> Refused:
 def attempt(
     state: Path | None, run: str, kind: Kind, emit: Emit, *, skew: float | None = None, **data: Any
 ) -> Journal | None:
-    """The same for what is done even where no record can be kept: then it is None, and a caution says why. Without a
-    ``state`` nobody wants one."""
+    """Create a journal for work that does not depend on it. On failure return None with a caution; without ``state``
+    return None."""
     if state is None:
         return None
     try:
         return begin(state, run, kind, skew=skew, **data)
     except LastgoodError as error:
-        emit(Caution(f"there will be no record of this: {error}"))
+        emit(Caution(f"this run will not be recorded: {error}"))
         return None
 
 
 def remember(state: Path, kind: Kind, *, status: str, **data: Any) -> None:
-    """A record of something short that is over already. A failure is passed over: it was only a look."""
+    """Record a short run after its end. Failures are ignored, because the run only read."""
     with suppress(OSError, LastgoodError):
         ended(begin(state, new_run(datetime.now(UTC)), kind, **data), status)
 
 
-def goes_on(journal: Journal, event: Literal["resumed", "aborting"], *, skew: float | None = None, **data: Any) -> None:
-    """Says who goes on with a run, or takes it back. Raises OSError."""
+def continued(
+    journal: Journal, event: Literal["resumed", "aborting"], *, skew: float | None = None, **data: Any
+) -> None:
+    """Record the caller who resumes or aborts a run. Raises OSError."""
     kind = {"kind": data.pop("kind")} if "kind" in data else {}
     journal.write(event, **kind, **caller.identity(), **({"skew": skew} if skew is not None else {}), **data)
 
 
 @contextmanager
 def recording(journal: Journal | None, emit: Emit) -> Iterator[Emit]:
-    """An ``Emit`` for the length of a ``with`` block that also writes what is said into the journal; and the error that
-    ends the block, unless the journal has been told already how it ended."""
+    """Provide an ``Emit`` that also records events, for the length of a ``with`` block. An error that leaves the block
+    is recorded, too, unless the journal has an end entry already."""
     if journal is None:
         yield emit
         return
-    keep = _Keep(journal)
+    recorder = _Recorder(journal)
 
-    def tee(event: Event) -> None:
-        keep.event(event)
+    def record_and_emit(event: Event) -> None:
+        recorder.event(event)
         emit(event)
 
-    with child.listening(keep.program):
+    with child.listening(recorder.program):
         try:
-            yield tee
+            yield record_and_emit
         except BaseException as error:
             if not journal.is_ended:
                 ended(journal, _status(error), error=error_data(error))
@@ -104,14 +105,14 @@ def recording(journal: Journal | None, emit: Emit) -> Iterator[Emit]:
 
 
 def ended(journal: Journal | None, status: str, **data: Any) -> None:
-    """Writes how it ended; that it is done stays so where the disk is full."""
+    """Write the end entry, ignoring a full disk: the run has ended in any case."""
     if journal is not None:
         with suppress(OSError):
             journal.write("ended", status=status, **data)
 
 
 def error_data(error: BaseException) -> dict[str, Any]:
-    """An error as a journal keeps it: ``code``, ``message``, ``hint``, ``state`` and ``exit_status``, without
+    """Return an error as journal data: ``code``, ``message``, ``hint``, ``state`` and ``exit_status``, without
     passwords."""
     scrub = caller.current().scrub
     if isinstance(error, KeyboardInterrupt):
@@ -131,9 +132,8 @@ def _status(error: BaseException) -> str:
     return _STATUS.get(error_data(error)["exit_status"], "failed")
 
 
-class _Keep:
-    """What of all that is said the journal keeps. Progress is not; nor what comes when it has said a lot, save what
-    went wrong."""
+class _Recorder:
+    """Filters the events to record: no progress, and after the maximum size only cautions and failures."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
@@ -155,13 +155,13 @@ class _Keep:
     def program(self, started: child.Started) -> None:
         words = started.arguments
         if words[-1:] != ("--version",):
-            # What a hook's arguments mean only its owner knows: a token may be among them.
+            # The arguments of a hook may contain secrets.
             command = self._scrub(words[0]) if started.foreign else redact.command_line(words, self._scrub)
             self._note("program", command=command)
 
     def _note(self, event: str, **data: Any) -> None:
         data = {name: self._scrub(each)[:LONGEST] if isinstance(each, str) else each for name, each in data.items()}
         size = sum(len(each) for each in data.values() if isinstance(each, str))
-        if self._size + size < (2 * SAID if event in ("caution", "stage failed") else SAID):
+        if self._size + size < (2 * MESSAGES_SIZE if event in ("caution", "stage failed") else MESSAGES_SIZE):
             self._size += size
             self._journal.note(event, **data)

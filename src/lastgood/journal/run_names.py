@@ -1,4 +1,4 @@
-"""Names of runs and of the databases that they make."""
+"""Names of runs and of their databases."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ _RUN = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}")
 
 
 def new_run(now: datetime) -> str:
-    """A run's name: the server's time in UTC and eight hex digits, ``20261122-031500-9f3c1a70``. Sorts by time."""
+    """Return a new name: the server's time in UTC and eight hex digits, ``20261122-031500-9f3c1a70``. Sorts by time."""
     return f"{now.astimezone(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
 
 
 def suffix(kind: str, run: str) -> str:
-    """What is put behind the live database's name: ``_shadow_9f3c1a70``, ``_old_9f3c1a70``."""
+    """Return the suffix of a database's name: ``_shadow_9f3c1a70``, ``_old_9f3c1a70``."""
     return f"_{kind}_{run.rsplit('-', 1)[1]}"
 
 
 def is_run(text: str) -> bool:
-    """Whether ``text`` is a run's name, as ``new_run`` makes them."""
+    """Whether ``text`` is the name of a run, as created by ``new_run``."""
     return _RUN.fullmatch(text) is not None
 
 
 def identifier(name: str) -> str:
-    """A name as a statement that somebody is told to run has it: always in quotes, one within it twice."""
+    """Quote a name for a statement shown to the operator: always in quotes, with inner quotes doubled."""
     return '"' + name.replace('"', '""') + '"'

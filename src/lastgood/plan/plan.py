@@ -1,7 +1,7 @@
-"""The frozen plan of a rollback: what will be done, what will be lost, what speaks against it.
+"""The frozen plan of a rollback: its steps, the loss and the findings.
 
-A plan is data. The dry run, the confirmation, the journal and every renderer show this one object; a run does what
-it says. It holds no secret.
+A plan is data. The dry run, the confirmation, the journal and every renderer show this object, and a run executes it.
+It holds no secrets.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from lastgood.postgres.activity import Sample
 from lastgood.postgres.server import Target
 from lastgood.text import units
 
-# Types of fields alone; at run time they would load the reader of dumps, which `lastgood status` does without.
+# Only for annotations: at run time they would load the reader of dumps, which `lastgood status` does not need.
 if TYPE_CHECKING:
     from lastgood.dump.deferral import Division
     from lastgood.dump.formats import DumpSource
@@ -37,7 +37,7 @@ ReopenWhen = Literal["full", "usable"]
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which restore point is wanted: a name or path, or the newest that fits. All None means the newest valid one."""
+    """The chosen restore point: a name or path, or the newest one that matches. All None: the newest valid one."""
 
     point: str | None = None
     before: datetime | None = None
@@ -46,9 +46,9 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the user asked for. ``target`` names the live database; ``run`` is set when a run is resumed. ``strict`` and
-    ``allow_orphans``: see ``lastgood.load.repairs.Rules``. ``check``: what the checklist goes by. ``drill``: how often
-    the procedure is rehearsed. ``database``: which one of a dump of a whole cluster, when not the one that is live."""
+    """The request of the user. ``target`` names the live database; ``run`` is set to resume a run. ``strict`` and
+    ``allow_orphans``: see ``lastgood.load.repairs.Rules``. ``check``: the settings of the checklist. ``drill``: the
+    interval of rehearsals. ``database``: the database in a cluster dump, if not the live one."""
 
     target: Target
     store: Path
@@ -71,12 +71,12 @@ class Request:
 
     @property
     def skips_backup(self) -> bool:
-        """Whether an override leaves the emergency backup out."""
+        """Whether an override skips the emergency backup."""
         return any(each.item == BACKUP for each in self.overrides)
 
 
 class PlannedPoint(Frozen):
-    """The restore point that the plan goes back to. ``time_source`` says where ``made_at`` comes from."""
+    """The restore point of the plan. ``time_source``: the source of ``made_at``."""
 
     path: str
     kind: str
@@ -90,14 +90,14 @@ class PlannedPoint(Frozen):
 
 
 class TableLoss(Frozen):
-    """What becomes of one table. A row count is None where the table does not exist on that side, and for the live one
-    where it is not known; ``estimated``: it is the server's estimate.
+    """The difference of one table. A row count is None if the table does not exist on that side, or if the count of the
+    live table is unknown; ``estimated``: the count is the server's estimate.
 
-    ``written_since``: rows of the live table that were written after the restore point, by column ``by``; None where no
-    column shows it. ``content``: whether its rows are those of the restore point; None where only one side has the
-    table. ``why``: why they were not compared, or the other evidence that they changed. ``not_in_dumps``: rows of an
-    extension's table that no dump holds; a rollback copies them from the live database. ``unreadable``: why the live
-    table can't be read, in the server's words.
+    ``written_since``: rows of the live table written after the restore point, by column ``by``; None if no column
+    records it. ``content``: whether its rows equal those of the restore point; None if only one side has the table.
+    ``why``: why they were not compared, or other evidence of a change. ``not_in_dumps``: rows of an extension's table
+    that no dump holds; a rollback copies them from the live database. ``unreadable``: the server's error if the live
+    table cannot be read.
     """
 
     schema_name: str
@@ -119,7 +119,7 @@ class TableLoss(Frozen):
 
     @property
     def differs(self) -> bool:
-        """Whether it is known that going back makes a difference to it."""
+        """Whether a rollback is known to change the table."""
         return (
             self.live_rows != self.point_rows
             or bool(self.written_since)
@@ -129,18 +129,18 @@ class TableLoss(Frozen):
 
     @property
     def in_place(self) -> bool:
-        """Whether only the content of rows differs, not their number."""
+        """Whether the rows differ, but not their number."""
         return self.content == "changed" and self.live_rows == self.point_rows
 
     @property
     def weight(self) -> int:
-        """How many rows differ at least, by what was counted."""
+        """The minimum number of differing rows, by the counts."""
         return max(abs((self.live_rows or 0) - (self.point_rows or 0)), self.written_since or 0, self.not_in_dumps)
 
 
 class PlannedPause(Frozen):
-    """A database of a PgBouncer whose clients are held back during the switch, for ``limit`` seconds at most before
-    it. ``pooler`` says in words which one it is, ``console`` how psql reaches it, ``mode`` how it pools."""
+    """A database of a PgBouncer whose clients are paused during the switch, and up to ``limit`` seconds before it.
+    ``pooler`` describes the PgBouncer, ``console`` is its address for psql, ``mode`` the pool mode."""
 
     pooler: str
     console: str
@@ -157,8 +157,8 @@ _PLURALS = {
 
 
 class CodeRun(Frozen):
-    """Code in the restore point that can run while it is restored: how many ``constructs`` of each kind, and the
-    ``role`` with whose rights."""
+    """Code in the restore point that can run during the restore: the number of ``constructs`` of each kind, and the
+    ``role`` that executes it."""
 
     constructs: dict[str, int]
     role: str
@@ -171,17 +171,17 @@ class CodeRun(Frozen):
 
     @property
     def rights(self) -> str:
-        """With whose rights."""
+        """The rights that the code runs with."""
         return f'as superuser "{self.role}"' if self.superuser else f'with the rights of role "{self.role}"'
 
     @property
-    def said(self) -> str:
-        """In one line."""
+    def summary(self) -> str:
+        """The code and its rights in one line."""
         return f"code in this dump ({self.counted}) can run {self.rights} during the restore"
 
 
 class PlannedStep(Frozen):
-    """One step, in words for people; ``effect`` says what readers and writers of the live database notice."""
+    """One step, described for people; ``effect``: what readers and writers of the live database notice."""
 
     name: str
     title: str
@@ -189,10 +189,10 @@ class PlannedStep(Frozen):
 
 
 class Plan(Document):
-    """A rollback, before it happens. Names of databases are those on the server. ``deferred`` names what is done after
-    the reopening. ``expected_seconds``: how long building and proving would take, ``expected_backup_seconds``: how long
-    the emergency backup in parallel, by earlier runs here; null where there was none. ``code``: what of the
-    restore point can run as code while it is built; null where nothing can."""
+    """The plan of a rollback. Names of databases are those on the server. ``deferred``: the work after the reopening.
+    ``expected_seconds``: the estimate for build and proof, ``expected_backup_seconds`` for the parallel emergency
+    backup, based on earlier runs on this server; null without one. ``code``: code in the restore point that can run
+    during the build; null if there is none."""
 
     run: str
     made_at: datetime
@@ -224,11 +224,11 @@ class Plan(Document):
 
     @property
     def refusals(self) -> tuple[Finding, ...]:
-        """The findings that stop the run: nobody has overridden them, or nobody can."""
+        """The findings that stop the run: not overridden, or final."""
         return tuple(finding for finding in self.findings if self.checklist.stands(finding))
 
     def refused(self) -> Refused | None:
-        """The first of them as an error; None when nothing stops the run."""
+        """Return the first refusal as an error; None if nothing stops the run."""
         if not self.refusals:
             return None
         first = self.refusals[0]
@@ -242,10 +242,10 @@ class Plan(Document):
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A plan with what it was made from: what a run needs beside it. ``division``: what is left for after the
-    reopening, None when nothing may be. ``sample``: how the live database did, when there will be a watch. ``skew``: by
-    how many seconds the server's clock was ahead of ours. ``members``: what no dump holds of the extensions that the
-    restore point makes; ``held``: rows of that kind in the live database."""
+    """A plan with its sources, which a run needs, too. ``division``: the deferred work, None if nothing may be
+    deferred. ``sample``: figures of the live database, if there will be a watch. ``skew``: by how many seconds the
+    server's clock was ahead of ours. ``members``: contents of the restore point's extensions that no dump holds;
+    ``held``: such rows in the live database."""
 
     request: Request
     plan: Plan

@@ -1,4 +1,4 @@
-"""Which runs of a live database are unfinished, and what can be done about each.
+"""The unfinished runs of a live database, and the commands that finish them.
 
 ``status``, ``resume``, ``abort`` and ``prune`` all use this, so they cannot disagree. The server's marks decide; this
 machine's record of the application adds the runs that stopped it and have no database.
@@ -24,12 +24,12 @@ from lastgood.postgres.server import Connection, Target
 if TYPE_CHECKING:
     from lastgood.plan.plan import Plan
 
-_STATUS = "Look at lastgood status."
+_STATUS = "To show the current state: lastgood status"
 
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """A run that is active or stopped in between. ``database`` is what it left on the server; None where only this
+    """A run that is active or stopped half-way. ``database`` is what it left on the server; None where only this
     machine's record of the application knows the run. ``switched``: the kept database of the run exists. ``obstacle``:
     why it cannot be resumed; empty when it can."""
 
@@ -40,24 +40,24 @@ class Unfinished:
 
     @property
     def run(self) -> str:
-        """Its name."""
+        """The name of the run."""
         return self.mark.run
 
     @property
     def abortable(self) -> bool:
-        """Whether ``abort`` has anything to walk back: after the switch that is what ``undo`` does."""
+        """Whether ``abort`` can walk the run back. After the switch, ``undo`` reverts it."""
         return self.database is not None or not self.switched
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """The commands that finish it."""
+        """The commands that finish the run."""
         resume = () if self.obstacle else (f"lastgood resume {self.run}",)
         return (*resume, f"lastgood {'abort' if self.abortable else 'undo'} {self.run}")
 
 
 def unfinished(maintenance: Connection, target: Target, state: Path | None) -> list[Unfinished]:
-    """Every unfinished run of ``target``'s database, the oldest first. ``state``: this machine's folder, None for the
-    server's marks alone."""
+    """Return every unfinished run of ``target``'s database, the oldest first. ``state``: this machine's folder; None to
+    read only the marks on the server."""
     live = target.dbname
     ours = [(found, mark) for found, mark in marked(maintenance) if mark.live == live]
     switched = {mark.run for _, mark in ours if mark.role == "kept"}
@@ -83,7 +83,7 @@ def _obstacle(mark: Mark, found: Database, now: Database | None, switched: bool)
     if mark.role == "copy":
         return f"a {mark.options.get('kind', 'restore')} cannot be resumed; run it again"
     if switched:
-        return f'it has switched already; another session of the same run left "{found.name}"'
+        return f'the run has switched already; another session of the run left "{found.name}"'
     its_own = now is not None and (inside := read_mark(now.comment)) is not None and inside.run == mark.run
     if now is not None and now.oid != mark.live_oid and not its_own:
         return f'"{live}" was replaced by another database since the run began'
@@ -93,24 +93,24 @@ def _obstacle(mark: Mark, found: Database, now: Database | None, switched: bool)
 def the_one(
     maintenance: Connection, target: Target, state: Path, run: str | None, *, to_resume: bool
 ) -> Unfinished | None:
-    """The run that the user means: the one that is named, or the only one that can be resumed (aborted). A run that is
-    named may have switched and have nothing left: then ``database`` is None. None: an unmarked database is meant
-    (``leftover_of``). Raises Refused."""
+    """Return the requested run: the named one, or the only one that can be resumed (aborted). A named run may have
+    switched and left nothing: then ``database`` is None. Returns None for an unmarked database (``leftover_of``).
+    Raises Refused."""
     live, verb = target.dbname, "resume" if to_resume else "abort"
     every = unfinished(maintenance, target, state)
     if run is not None:
-        meant = [each for each in every if each.run == run]
-        if not meant and (kept := _kept(maintenance, live, run)) is not None:
-            meant = [Unfinished(kept[1], None, switched=True)]
-        if not meant and not to_resume and leftover_of(maintenance, target, state, run) is not None:
+        requested = [each for each in every if each.run == run]
+        if not requested and (kept := _kept(maintenance, live, run)) is not None:
+            requested = [Unfinished(kept[1], None, switched=True)]
+        if not requested and not to_resume and leftover_of(maintenance, target, state, run) is not None:
             return None
-        if not meant:
+        if not requested:
             raise Refused(
                 f'cannot find run "{run}": the server has no database of it',
-                hint="Look at lastgood status; a run that was walked back leaves nothing to resume or abort.",
+                hint=f"A run that was walked back cannot be resumed or aborted. {_STATUS}",
                 state=f'"{live}" is open.',
             )
-        return meant[0]
+        return requested[0]
     if not to_resume and not any(each.database for each in every) and leftover_of(maintenance, target, state, None):
         return None
     if not every:
@@ -120,7 +120,7 @@ def the_one(
     if len({each.run for each in wanted}) != 1:
         names = ", ".join(sorted({each.run for each in wanted}))
         raise Refused(
-            f'cannot tell which run of "{live}" is meant: unfinished runs are {names}',
+            f'cannot choose a run of "{live}": unfinished runs are {names}',
             hint=f"Name it: lastgood {verb} RUN.",
             state=NOT_REACHED,
         )
@@ -129,31 +129,31 @@ def the_one(
 
 def _nothing(maintenance: Connection, live: str) -> Refused:
     deployment = find_deployment(maintenance, live)
-    hint = "There is nothing to do. Look at lastgood status."
+    hint = f"No action needed. {_STATUS}"
     if deployment is not None:
         hint = f"The deployment {deployment.run} is unfinished: lastgood recover goes back, lastgood deploy --accept "
         hint += f"{deployment.run} accepts the database as it is."
     return Refused(f'cannot resume or abort: no run of "{live}" is unfinished', hint=hint, state=NOT_REACHED)
 
 
-def refuse_resume(meant: Unfinished) -> None:
+def refuse_resume(requested: Unfinished) -> None:
     """Raise Refused when the run cannot be resumed."""
-    if meant.obstacle:
+    if requested.obstacle:
         raise Refused(
-            f'cannot resume run "{meant.run}": {meant.obstacle}',
-            hint=f"Run: lastgood abort {meant.run} to remove what it left.",
+            f'cannot resume run "{requested.run}": {requested.obstacle}',
+            hint=f"Run: lastgood abort {requested.run} to remove what it left.",
             state=NOT_REACHED,
         )
 
 
-def refuse_abort(meant: Unfinished, maintenance: Connection) -> None:
+def refuse_abort(requested: Unfinished, maintenance: Connection) -> None:
     """Raise Refused when the run has nothing to walk back."""
-    if not meant.abortable:
-        kept = _kept(maintenance, meant.mark.live, meant.run)
+    if not requested.abortable:
+        kept = _kept(maintenance, requested.mark.live, requested.run)
         raise Refused(
-            f'cannot abort run "{meant.run}": it has switched already',
+            f'cannot abort run "{requested.run}": it has switched already',
             hint="Run: lastgood undo",
-            state=f'"{meant.mark.live}" is the restored database; the previous one is kept as '
+            state=f'"{requested.mark.live}" is the restored database; the previous one is kept as '
             f'"{kept[0].name if kept is not None else ""}".',
         )
 
@@ -189,7 +189,7 @@ def as_planned(maintenance: Connection, plan: Plan) -> None:
         what = "was replaced by another database" if now is not None else "was removed or renamed"
         raise Refused(
             f'cannot roll back "{plan.live}": it {what} since the plan was made',
-            hint="Look at lastgood status, and run lastgood rollback again: it makes a new plan.",
+            hint="Run lastgood status, then lastgood rollback again, which makes a new plan.",
             state=NOT_REACHED,
         )
 

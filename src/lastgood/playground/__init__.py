@@ -1,6 +1,6 @@
-"""A place to try lastgood in: a PostgreSQL of one's own with a small CRM, and a shell whose commands meet nothing else.
+"""A playground: a private PostgreSQL server with a small CRM, and a shell whose commands use only this server.
 
-``python -m lastgood.playground`` starts both, and removes everything when the shell ends. The tutorial plays here.
+``python -m lastgood.playground`` starts both, and removes everything when the shell ends. The tutorial uses it.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from lastgood.postgres.server import Target
 from lastgood.process import run
 
 LIVE = "crm"
-# As a server that somebody relies on: what is timed here is what a user gets.
+# As on a production server, so that timings are realistic.
 _DURABLE = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"}
 _HELLO = """\
-PostgreSQL {major} is running for you alone, with a small CRM in its database "{live}". lastgood, psql and pg_dump lead
-there as long as you are in this shell, and to nothing else. Leave it with `exit`: all of it is removed then.
+A private PostgreSQL {major} server is running, with a small CRM in the database "{live}". In this shell, lastgood, psql
+and pg_dump connect only to this server. Leave the shell with `exit`: the server and its data are then removed.
 """
 
 
 def fill(target: Target) -> None:
-    """Makes the CRM in a new database of the server that ``target`` leads to. Raises psycopg.Error."""
+    """Create the CRM in a new database on ``target``'s server. Raises psycopg.Error."""
     with target.connect() as connection:
         connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(LIVE)))
     with target.at(LIVE).connect() as connection:
@@ -36,14 +36,14 @@ def fill(target: Target) -> None:
 
 
 def forget_others() -> None:
-    """Takes out of this process's environment whatever names another server or database."""
+    """Remove the variables that name another server or database from this process's environment."""
     for name in list(os.environ):
         if name.startswith(("PG", "LASTGOOD_")) or name == "DATABASE_URL":
             del os.environ[name]
 
 
 def environment(server: EmbeddedServer) -> dict[str, str]:
-    """What leads every command of PostgreSQL and of lastgood to this server."""
+    """Return the variables that direct PostgreSQL's programs and lastgood to this server."""
     programs = (Path(sys.executable).parent, server.bin, os.environ.get("PATH", os.defpath))
     return {
         "PATH": os.pathsep.join(map(str, programs)),
@@ -55,10 +55,10 @@ def environment(server: EmbeddedServer) -> dict[str, str]:
 
 
 def play(command: list[str]) -> int:
-    """Runs ``command``, or the user's shell, in a folder of its own beside a server of its own; returns its status.
+    """Run ``command``, or the user's shell, in a temporary folder with a private server, and return its status.
 
-    Forgets what the environment says of others. Raises RuntimeError when the server can't be started, OSError when the
-    shell can't.
+    Removes variables for other servers. Raises RuntimeError if the server cannot be started, OSError if the shell
+    cannot.
     """
     forget_others()
     with tempfile.TemporaryDirectory(prefix="lastgood-playground-") as folder, _server() as server:

@@ -10,7 +10,7 @@ from lastgood.playground import play
 
 
 def main(arguments: list[str]) -> int:
-    """Ends with the status of the shell, or with 2 when there is no server to play with."""
+    """Run the playground and return the status of the shell; 2 if the server cannot be started."""
     try:
         return play(arguments)
     except (RuntimeError, OSError) as error:
@@ -24,7 +24,7 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
-    # Whoever ends us ends the server, too: a closed terminal leaves nothing behind.
+    # A closed terminal ends the server, too.
     for each in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, _leave)
     sys.exit(main(sys.argv[1:]))

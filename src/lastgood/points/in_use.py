@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from lastgood.journal import SENSELESS, Journal, caller, incidents
+from lastgood.journal import JOURNAL_ERRORS, Journal, caller, incidents
 from lastgood.journal.reader import Entry, entries
 from lastgood.points import pins
 from lastgood.postgres.deployment import find_deployment
@@ -87,7 +87,7 @@ def _drill(state: Path, live: str) -> str | None:
     """The drill of ``live`` that is running on this machine. Its journal does not have the restore points that it will
     read."""
     for journal in reversed(Journal.all(state)[-JOURNALS:]):
-        with suppress(*SENSELESS):
+        with suppress(*JOURNAL_ERRORS):
             begun: Entry | None = None
             for each in entries(journal, "begun", "ended"):
                 begun = each if each.event == "begun" else None

@@ -19,7 +19,7 @@ START_SECONDS = 20.0
 
 
 class NotReady(Exception):
-    """A module of ours could not be started as a program, or reported why it cannot work; the text is the reason."""
+    """A helper process did not start, or reported an error; the text is the reason."""
 
 
 class Companion:

@@ -1,4 +1,4 @@
-"""What the steps of one run share: its plan, its sessions, its journal and what each step gave."""
+"""The shared context of the steps of a run: its plan, sessions, journal and the results of steps."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ T = TypeVar("T", bound=Result)
 
 
 class Run:
-    """What the steps of one run share. ``maintenance`` holds the lock that makes this the only run; the swap is issued
-    on it, so that a run which lost its lock cannot switch. ``helper`` ends the others' sessions in the swap: opened at
-    the beginning, since at the end there may be no connection left for it. ``service`` is the application that uses the
-    live database; what its hooks give goes into the journal. ``stopped_before``: a run that is resumed had stopped it
-    already. ``switched``: a run that is resumed had switched already. ``shadow_kept`` and ``started_again``: what was
-    left and done on the way back."""
+    """The shared context of the steps. ``maintenance`` holds the lock of the run; the swap is issued on it, so that a
+    run without its lock cannot switch. ``helper`` terminates other sessions in the swap; it is opened at the beginning,
+    because later no connection may be free. ``service`` is the application that uses the live database; the results of
+    its hooks are journaled. ``stopped_before``: the resumed run had stopped the application already. ``switched``: the
+    resumed run had switched already. ``shadow_kept`` and ``started_again``: the shadow was kept and the application
+    started while walking back."""
 
     def __init__(
         self, prepared: Prepared, maintenance: Connection, journal: Journal, emit: Emit, *, switched: bool = False
@@ -50,7 +50,7 @@ class Run:
         self.fence_over = threading.Event()
         self.fence_used = threading.Lock()
         self.interrupted = False
-        self.at_swap = switched  # from here on only the server can tell what the live name means
+        self.at_swap = switched  # from here on only the server knows which database has the live name
         self._undisturbed = switched
         self.service = self._service()
         stopped = self.service.record
@@ -62,7 +62,7 @@ class Run:
 
     @property
     def target(self) -> Target:
-        """The server, at the live database."""
+        """The live database."""
         return self.prepared.request.target.at(self.plan.live)
 
     @property
@@ -72,12 +72,12 @@ class Run:
 
     @property
     def server(self) -> Target:
-        """The server, at the maintenance database."""
+        """The maintenance database."""
         return self.target.at(self.plan.maintenance)
 
     @contextmanager
     def connected(self, dbname: str, purpose: str) -> Iterator[Connection]:
-        """A connection of one step; what it executes is cancelled when the run is to stop."""
+        """Provide a connection for one step; its query is cancelled when the run is to stop."""
         connection = self.target.at(dbname).connect(application_name=f"lastgood {purpose} {self.plan.run}")
         try:
             with self._lock:
@@ -89,19 +89,19 @@ class Run:
             connection.close()
 
     def keep(self, result: Result) -> None:
-        """Hold the result of a step; it replaces an earlier one of the same type."""
+        """Keep the result of a step; it replaces an earlier one of the same type."""
         self._results[type(result)] = result
 
     def result(self, kind: type[T]) -> T | None:
-        """The result of this type; None where the step was not taken, or another process took it."""
+        """Return the result of this type; None if the step did not run, or ran in another process."""
         found = self._results.get(kind)
         return found if isinstance(found, kind) else None
 
     def _service(self) -> Service:
         plan, info = self.plan, self.maintenance.info
-        # Hooks may print it, and nobody but libpq knew it until now if it stands in ~/.pgpass.
+        # Hooks may print the password; if it comes from ~/.pgpass, only libpq has read it until now.
         self.application.scrub.learn([info.password], public=[info.user, info.host])
-        # Never a password: the point is a path, the rest are names.
+        # No passwords: the point is a path, the rest are names.
         facts = hooks.environment(
             run=plan.run, live=plan.live, kept=plan.kept, shadow=plan.shadow, point=plan.point.path
         )
@@ -109,8 +109,8 @@ class Run:
         return Service(self.application, self.target, state, facts, self.emit, self._hook_ended)
 
     def _hook_ended(self, result: HookResult) -> None:
-        """Journal the result of a hook. Before the swap nothing is done without a record; after it, and while walking
-        back, users wait for the application, not for the record."""
+        """Journal the result of a hook. Before the swap a failing write stops the run; after it, and while walking
+        back, it is ignored, because users wait for the application."""
         with suppress(OSError) if self._undisturbed else nullcontext():
             self.journal.write("hook", **result.model_dump(mode="json"))
 
@@ -119,7 +119,7 @@ class Run:
         return self._asked_to_stop or self._cancelled.is_set()
 
     def stop(self) -> None:
-        """Stop the run: cancel what its sessions execute. May be called from any thread."""
+        """Stop the run and cancel the queries of its sessions. May be called from any thread."""
         self._cancelled.set()
         self._cancel_busy()
 
@@ -136,23 +136,23 @@ class Run:
         with self._lock:
             busy = list(self._busy)
         for connection in busy:
-            with suppress(psycopg.Error):  # it may have just ended by itself
+            with suppress(psycopg.Error):  # the query may have just ended
                 connection.cancel_safe(timeout=5)
 
     def mark_interrupted(self) -> None:
-        """Notes that the user wants the run to stop; takes no lock, so a signal handler may call it."""
+        """Mark the run as interrupted by the user. Takes no lock, so a signal handler may call it."""
         self.interrupted = self._asked_to_stop = True
 
-    def told_to_go_on(self) -> None:
-        """A signal that is passed over: this run is the way back already."""
+    def ignore_interrupt(self) -> None:
+        """Ignore a first signal with a caution, because this run is already the way back."""
         self.emit(Caution("going back to the restore point; press Ctrl+C again to leave that unfinished"))
 
-    def not_suspended(self) -> None:
-        """Ctrl+Z: writers would wait for a process that does nothing."""
+    def refuse_suspension(self) -> None:
+        """Refuse Ctrl+Z, because writers would wait for a suspended process."""
         self.emit(Caution("a rollback cannot be suspended: writers may be waiting; press Ctrl+C to walk it back"))
 
     def carry_on(self) -> None:
-        """From here on work is undisturbed: the steps' undo, or what follows the commit point."""
+        """Ignore interrupts from here on: for the undo of steps, or after the commit point."""
         with self._lock:
             self._asked_to_stop = False
             self._undisturbed = True
@@ -164,27 +164,27 @@ class Run:
 
     def close(self) -> None:
         """Release the lock and close the run's sessions."""
-        with suppress(psycopg.Error):  # what comes next must not find a lock of a session that is about to end
+        with suppress(psycopg.Error):  # the next run must not meet the lock of a closing session
             unlock(self.maintenance)
         if self.helper is not None:
             self.helper.close()
         self.maintenance.close()
 
     def _reconnect(self) -> None:
-        """For walking back only: the lock is taken again, and a swap is never issued on this connection."""
+        """Reconnect for walking back, and take the lock again. A swap is never issued on this connection."""
         deadline = time.monotonic() + RECONNECT_SECONDS
         while True:
             try:
                 self.maintenance = self.server.connect(application_name=f"lastgood rollback {self.plan.run}")
-                # Every step's undo asks the server what there is to undo.
+                # The undo of each step reads from the server what to undo.
                 lock_live(self.maintenance, self.plan.live, nothing)
                 return
             except psycopg.OperationalError:
                 if time.monotonic() > deadline:
-                    return  # what needs the server now fails, and says so
+                    return  # steps that need the server now fail with their own errors
             except Refused:
-                # The server has not noticed yet that our old session is gone; or somebody else came in between, and
-                # then nothing of the run may be touched.
+                # The server has not ended our old session yet; or another run has the lock, and then nothing of this
+                # run may be touched.
                 self.maintenance.close()
                 if time.monotonic() > deadline:
                     return
@@ -192,5 +192,5 @@ class Run:
 
 
 def _facts(plan: Plan) -> dict[str, str]:
-    """What hooks find in their environment. Never a password: the point is a path, the rest are names."""
+    """Return the environment of hooks. No passwords: the point is a path, the rest are names."""
     return hooks.environment(run=plan.run, live=plan.live, kept=plan.kept, shadow=plan.shadow, point=plan.point.path)

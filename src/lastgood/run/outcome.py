@@ -34,7 +34,7 @@ from lastgood.run.steps.watch import Watched
 
 
 def report_of(run: Run, total: float) -> Report:
-    """The report of a run whose steps are all done, without the results of other processes."""
+    """Return the report of a run whose steps are all done, without the results of other processes."""
     plan = run.plan
     switched, built, proved = run.result(Switched), run.result(Built), run.result(Proved)
     backed_up, completed = run.result(BackedUp), run.result(Completed)
@@ -87,7 +87,7 @@ def _fence(run: Run) -> FenceReport:
 
 
 def _write_outage(run: Run) -> float:
-    """The seconds from the fence to the swap's commit; those of the swap alone where it was the fence."""
+    """Return the seconds from the fence to the swap's commit; of the swap alone with ``--fence at-swap``."""
     fenced, switched = run.result(Fenced), run.result(Switched)
     if switched is None:
         return 0.0
@@ -100,30 +100,30 @@ def _application(run: Run) -> ApplicationReport | None:
     return application_report(run, health, watched.watch if watched is not None else None)
 
 
-def told(run: Run, error: BaseException) -> BaseException:
-    """The error as the user is to see it: with the state that the live database is really in."""
+def outcome_error(run: Run, error: BaseException) -> BaseException:
+    """Return the error to show to the user, with the state of the live database as read from the server."""
     live, name = run.plan.live, run.plan.run
     after = switched(run)
     stopped = run.service.record
-    asleep = " The application is stopped." if stopped is not None and stopped.state == "stopped" else ""
+    app_state = " The application is stopped." if stopped is not None and stopped.state == "stopped" else ""
     if after is None and not isinstance(error, Stopped):
         return Stopped(
-            f"cannot tell whether the switch took place: the server does not answer ({_words(error)})",
-            hint=f"When it answers again, look at lastgood status, then run: lastgood resume {name}",
-            state=f'"{live}" is either as it was or fully switched; never in between.{asleep}',
+            f"cannot verify the switch: the server does not answer ({_reason(error)})",
+            hint=f"When the server answers again, run: lastgood status, then: lastgood resume {name}",
+            state=f'"{live}" is either as it was or fully switched; never in between.{app_state}',
         )
     if after and not isinstance(error, Stopped):
         return Stopped(
-            f"cannot finish the run after the switch: {_words(error)}",
+            f"cannot finish the run after the switch: {_reason(error)}",
             hint=f"Run: lastgood resume {name} to finish, or lastgood undo to go back.",
-            state=f'"{live}" is the restored database; the previous one is kept as "{run.plan.kept}".{asleep}',
+            state=f'"{live}" is the restored database; the previous one is kept as "{run.plan.kept}".{app_state}',
         )
     unchanged = untouched(live, is_open=_is_open(run))
     if run.started_again:
         unchanged += " The application was started again."
     if isinstance(error, WalkBackFailed) and isinstance(error.__cause__, NotStarted):
         return NotStarted(
-            f"{error.__cause__}; the run had failed: {_words(error.__context__ or error)}",
+            f"{error.__cause__}; the run had failed: {_reason(error.__context__ or error)}",
             hint=error.__cause__.hint,
             state=f"{unchanged} The application is stopped.",
         )
@@ -135,7 +135,7 @@ def told(run: Run, error: BaseException) -> BaseException:
             f"cannot walk the run back: {why}",
             hint=f'{first}: lastgood abort {name} to remove "{run.plan.shadow}", or lastgood resume {name} '
             "to continue.",
-            state=f'"{live}" was not touched.{asleep}',
+            state=f'"{live}" was not touched.{app_state}',
         )
     if run.shadow_kept:
         unchanged += f' The restored database is kept for inspection as "{run.plan.shadow}".'
@@ -150,7 +150,7 @@ def told(run: Run, error: BaseException) -> BaseException:
     if isinstance(error, psycopg.OperationalError):
         return Failed(
             f"cannot continue: a connection to the server was lost or refused: {str(error).strip()}",
-            hint="When the server accepts connections again, check lastgood status and run the rollback again.",
+            hint="When the server accepts connections again, run: lastgood status, then run the rollback again.",
             state=unchanged,
         )
     if isinstance(error, psycopg.Error):
@@ -169,12 +169,12 @@ def told(run: Run, error: BaseException) -> BaseException:
     return error
 
 
-def _words(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
     return "interrupted" if isinstance(error, KeyboardInterrupt) else str(error).strip()
 
 
 def _is_open(run: Run) -> bool:
-    """Whether the live database takes connections now; False where the server does not answer."""
+    """Whether the live database accepts connections; False if the server does not answer."""
     try:
         with run.server.connect() as connection:
             row = connection.execute(
@@ -186,9 +186,9 @@ def _is_open(run: Run) -> bool:
 
 
 def switched(run: Run) -> bool | None:
-    """Whether the database that was live has the kept name now; None when it may, and the server can't be asked.
+    """Whether the previous database has the kept name; None if the server does not answer after the swap began.
 
-    Asked of the server, by OID, whatever the run believes: an interrupt or a lost connection may come at any moment.
+    Reads the names by OID from the server, because an interrupt or a lost connection may come at any moment.
     """
     if not run.at_swap:
         return False

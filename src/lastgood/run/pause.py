@@ -1,11 +1,11 @@
-"""Holding PgBouncer's clients back while names are exchanged, so that no query of theirs fails.
+"""The pause of PgBouncer's clients during the exchange of names, so that none of their queries fails.
 
-Not a step of its own: clients wait no longer than the one transaction takes, so it is done around that, in a rollback
-and in an undo alike. What must never happen is that it outlives us: see ``lastgood.deadman.pgbouncer``.
+Not a step of its own: it surrounds the swap's transaction, in rollbacks and undos, so that clients wait no longer than
+that. It must not outlive this process: see ``lastgood.deadman.pgbouncer``.
 
-PAUSE lets no new transaction begin and waits for those under way. When they don't end within ``pause_limit``, the
-switch takes place all the same, and *under the pause*: it ends those few, as it ends every session where there is no
-pooler, and nobody else notices. To take the pause back first would only add to those that lose a query.
+PAUSE blocks new transactions and waits for open ones. If they do not end within ``pause_limit``, the switch takes place
+under the pause: it terminates those few sessions, as it terminates every session without a pooler, and other clients do
+not notice. Resuming first would only increase the number of failed queries.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from lastgood.process.companion import NotReady
 from lastgood.run.report import PauseReport
 
 POLL_SECONDS = 0.02
-# How long a moment without a login to the server is waited for: a login that PAUSE meets counts as failed.
+# The maximum wait for a moment without a login to the server: a login during PAUSE counts as failed.
 LOGIN_SECONDS = 1.0
 RESUME_SECONDS = 3.0
-# Set to 0 for the moment: a login that PAUSE met all the same would keep clients waiting for so long after RESUME.
+# Set to 0 during the pause: after a login during PAUSE, clients would wait for this time after RESUME.
 HASTENED = ("server_login_retry",)
-# What the exchange takes at the very most, with all its tries; longer, and the guardian takes us for stuck.
+# The maximum duration of the exchange, with all its tries. After that, the guardian resumes the clients.
 EXCHANGE_SECONDS = 60.0
 
 _SESSIONS = """
@@ -51,9 +51,9 @@ FROM pg_catalog.pg_stat_activity a WHERE a.datname = %s
 
 @dataclass(slots=True)
 class Pause:
-    """How clients are held back: of which ``databases`` of PgBouncer, whether all their transactions had ended before
-    the switch, and if not, whose had not (``cut``: the switch ends them). ``seconds``: from PAUSE to RESUME, known when
-    it is over."""
+    """A pause of clients: the ``databases`` of PgBouncer, whether all their transactions ended before the switch
+    (``quiet``), and otherwise the open ones (``cut``), which the switch terminates. ``seconds``: from PAUSE to RESUME,
+    set at the end."""
 
     databases: tuple[str, ...]
     quiet: bool = False
@@ -61,13 +61,13 @@ class Pause:
     seconds: float = 0.0
 
     @property
-    def said(self) -> str:
-        """For the detail of a stage."""
+    def summary(self) -> str:
+        """The pause in one line, for the detail of a stage."""
         return f"clients of PgBouncer waited up to {self.seconds * 1000:.0f} ms" if self.databases else ""
 
     @property
     def report(self) -> PauseReport | None:
-        """As data, when it is over; None where nobody was held back."""
+        """The pause as data, at its end; None if no clients were paused."""
         if not self.databases:
             return None
         return PauseReport(databases=self.databases, seconds=round(self.seconds, 3), quiet=self.quiet, cut=self.cut)
@@ -75,7 +75,7 @@ class Pause:
 
 @dataclass(slots=True)
 class _Held:
-    """One PgBouncer: a session for questions and RESUME, and one for each PAUSE, which may not answer for long."""
+    """One PgBouncer: a session for queries and RESUME, and one for each PAUSE, whose answer may take long."""
 
     state: ConsoleState
     names: tuple[str, ...]
@@ -91,7 +91,7 @@ class _Held:
         return any(pool.logging_in for pool in self.control.pools() if pool.database in self.names)
 
     def quiet(self) -> bool:
-        """Whether all are paused, and none has a connection to the server any more."""
+        """Whether all databases are paused, without connections to the server."""
         if not self.confirmed:
             paused = {entry.name for entry in self.control.entries() if entry.paused}
             self.confirmed = paused.issuperset(self.names)
@@ -101,7 +101,7 @@ class _Held:
 
 @dataclass(slots=True)
 class _Hold:
-    """All of them together."""
+    """All PgBouncers of a pause."""
 
     held: Sequence[_Held]
     emit: Emit
@@ -109,7 +109,7 @@ class _Hold:
     began: float = field(default_factory=time.monotonic)
 
     def each(self, do: Callable[[_Held], bool]) -> bool:
-        """Whether ``do`` is true for all that still answer; one that does not is told about, once."""
+        """Whether ``do`` is true for all that answer. One that does not answer is reported once."""
         every = True
         for held in self.held:
             if held.trouble:
@@ -119,17 +119,14 @@ class _Hold:
             except ConsoleError as error:
                 held.trouble = str(error)
                 self.emit(
-                    Caution(
-                        f"{held.state.place} cannot pause clients: {error}; those that have a query "
-                        "under way at the switch lose it"
-                    )
+                    Caution(f"{held.state.place} cannot pause clients: {error}; their queries during the switch fail")
                 )
         return every
 
     def pause(self) -> None:
         deadline = time.monotonic() + LOGIN_SECONDS
         while not self.each(lambda held: not held.logging_in()) and time.monotonic() < deadline:
-            time.sleep(0.002)  # a login takes milliseconds, and PgBouncer announces nothing
+            time.sleep(0.002)  # a login takes milliseconds, and PgBouncer has no event for it
 
         def send(held: _Held) -> bool:
             held.sent = True
@@ -137,7 +134,7 @@ class _Hold:
                 for setting in held.settings:
                     held.control.set(setting, "0")
             except ConsoleError:
-                held.settings = {}  # it helps, but nothing depends on it
+                held.settings = {}  # optional
             for session, name in zip(held.pausing, held.names, strict=True):
                 session.pause(name)
             return True
@@ -146,7 +143,7 @@ class _Hold:
         self.each(send)
 
     def let_go(self) -> None:
-        """Resumes; where that fails the guardian goes on trying."""
+        """Resume the clients. If that fails, the guardian keeps trying."""
         done = True
         for held in self.held:
             for session in held.pausing:
@@ -156,25 +153,25 @@ class _Hold:
             self.guardian.dismiss()
 
     def _resume(self, held: _Held) -> bool:
-        """Whether nothing of it is paused, and nothing can become so."""
+        """Resume one PgBouncer; whether none of its databases is paused, or can still become paused."""
         deadline = time.monotonic() + RESUME_SECONDS
         while True:
             try:
                 if held.control.broken:
                     held.control = Console(held.state.target)
                 for name in held.names:
-                    with suppress(ConsoleError):  # both are refused where nothing is paused, or was never made
+                    with suppress(ConsoleError):  # both are refused if the database is not paused or does not exist
                         if not held.empty:
                             held.control.reconnect(name)
                         held.control.resume(name)
-                # Not sooner: the first login is under way by now.
+                # Not earlier: by now the first login has begun.
                 for setting, value in held.settings.items():
                     held.control.set(setting, value)
                 paused = [entry.name for entry in held.control.entries() if entry.paused and entry.name in held.names]
                 if not paused:
-                    # A PAUSE that was sent and never seen to hold may still come: the guardian looks out for it.
+                    # A PAUSE that was sent and never confirmed may still take effect: the guardian watches for it.
                     return held.confirmed or not held.sent
-                why = f'"{paused[0]}" stays paused'
+                why = f'"{paused[0]}" is still paused'
             except ConsoleError as error:
                 why = str(error)
             if time.monotonic() > deadline:
@@ -182,11 +179,11 @@ class _Hold:
                 self.emit(
                     Caution(
                         f"{held.state.place} could not resume its clients: {why}; a process "
-                        f"of lastgood keeps trying. To do it yourself: {commands}"
+                        f"of lastgood keeps trying. To resume them manually: {commands}"
                     )
                 )
                 return False
-            time.sleep(0.1)  # it may be restarting; nothing announces its return
+            time.sleep(0.1)  # PgBouncer may be restarting
 
 
 @contextmanager
@@ -200,12 +197,12 @@ def paused(
     cancelled: Callable[[], bool] = lambda: False,
     fence: int | None = None,
 ) -> Iterator[Pause | None]:
-    """Holds back the clients of every database of PgBouncer that leads to ``live``, for the length of a block.
+    """Pause the clients of every PgBouncer database that leads to ``live``, for the length of a ``with`` block.
 
-    ``connection`` is an idle session at the live database's server, outside of a transaction; ``fence`` the server
-    process that keeps writers out, if there is one. Gives None where there is nobody to hold back, or no way to: that
-    is told as a caution and stops nothing. On leaving, clients go on first of all; whatever the block raised. Raises
-    Interrupted, or OSError when the journal can't be written: then nothing is paused any more.
+    ``connection`` is an idle session on the live database's server, outside of a transaction; ``fence`` the server
+    process that blocks writers, if any. Yields None if there are no clients to pause, or if pausing failed, which is
+    reported as a caution. At the end of the block, clients are resumed first, whatever the block raised. Raises
+    Interrupted, or OSError if the journal cannot be written; then no client is paused.
     """
     with ExitStack() as stack:
         hold = _prepared(config, live, connection, journal, emit, stack)
@@ -229,7 +226,7 @@ def paused(
         finally:
             hold.let_go()
             pause.seconds = time.monotonic() - hold.began
-            # The clients are what counts; the next entry that can't be written is told.
+            # Clients take precedence; a failing write is reported with the next entry.
             with suppress(OSError):
                 journal.write("pause over", seconds=round(pause.seconds, 3), quiet=pause.quiet, cut=pause.cut)
 
@@ -237,7 +234,7 @@ def paused(
 def _prepared(
     config: PgBouncer, live: Target, connection: Connection, journal: Journal, emit: Emit, stack: ExitStack
 ) -> _Hold | None:
-    """Everything that takes time or may fail, before anybody waits."""
+    """Do everything that takes time or may fail before clients are paused."""
     held = []
     for state in consoles(config, live, connection) if config.admin else ():
         names = tuple(name for name, _ in _names(state))
@@ -264,8 +261,8 @@ def _prepared(
     except NotReady as error:
         emit(
             Caution(
-                f"PgBouncer's clients are not paused: the process that would resume them if this one died could "
-                f"not be started: {error}"
+                f"PgBouncer's clients are not paused: cannot start the process that resumes them if lastgood is "
+                f"killed: {error}"
             )
         )
         return None
@@ -279,8 +276,8 @@ def _wait(
     cancelled: Callable[[], bool],
     fence: int | None,
 ) -> bool:
-    """Until no transaction is under way any more, for so long at most. Not for those that can't end: they wait for
-    the fence, which is there until the switch."""
+    """Wait until no transaction is open, at most ``seconds``; whether that succeeded. Transactions that wait for the
+    fence cannot end before the switch, so the wait ends when only those are left."""
     deadline = hold.began + seconds
     look = time.monotonic() + 0.1
     while True:
@@ -295,11 +292,11 @@ def _wait(
             look = now + 0.1
             if _hopeless(hold, connection, live, fence):
                 return False
-        time.sleep(POLL_SECONDS)  # PgBouncer announces nothing
+        time.sleep(POLL_SECONDS)  # PgBouncer has no event for it
 
 
 def _busy(hold: _Hold) -> set[int | None]:
-    """The server processes that clients still have; None among them where PgBouncer does not know."""
+    """Return the server processes that clients use; None stands for one that PgBouncer does not know."""
     found: set[int | None] = set()
 
     def add(held: _Held) -> bool:
@@ -311,7 +308,7 @@ def _busy(hold: _Hold) -> set[int | None]:
 
 
 def _hopeless(hold: _Hold, connection: Connection, live: str, fence: int) -> bool:
-    """Whether all that is left waits for the fence, itself or behind others that do."""
+    """Whether all open transactions wait for the fence, directly or behind others."""
     busy = _busy(hold)
     blockers = {row[0]: set(row[5]) for row in connection.execute(_SESSIONS, [live])}
     stuck = {fence}
@@ -321,7 +318,7 @@ def _hopeless(hold: _Hold, connection: Connection, live: str, fence: int) -> boo
 
 
 def _cut(hold: _Hold, connection: Connection, live: str) -> tuple[str, ...]:
-    """Whose transactions are still open, in words."""
+    """Describe the open transactions."""
     busy = _busy(hold)
     found = []
     with suppress(psycopg.Error):
@@ -334,17 +331,17 @@ def _cut(hold: _Hold, connection: Connection, live: str) -> tuple[str, ...]:
 
 def _late(pause: Pause, seconds: float) -> str:
     count = len(pause.cut)
-    said = f"{count} {'transaction' if count == 1 else 'transactions'}" if count else "some transactions"
-    who = f" ({'; '.join(pause.cut[:3])}{'; …' if count > 3 else ''})" if count else ""
+    number = f"{count} {'transaction' if count == 1 else 'transactions'}" if count else "some transactions"
+    names = f" ({'; '.join(pause.cut[:3])}{'; …' if count > 3 else ''})" if count else ""
     return (
-        f"PgBouncer paused clients, but {said} did not end in {seconds:.1f} s{who}: the switch ends them; all "
-        "other clients wait and lose nothing"
+        f"PgBouncer paused clients, but {number} did not end in {seconds:.1f} s{names}: the switch terminates them; "
+        "other clients wait, and their queries do not fail"
     )
 
 
 def let_go(config: PgBouncer, live: Target, connection: Connection, emit: Emit) -> tuple[str, ...]:
-    """Resumes what is paused of the databases that lead to ``live``: for a run that stopped in between, and nobody
-    else at work. Returns their names."""
+    """Resume the paused databases that lead to ``live``, for a run that stopped half-way while no other run is active.
+    Returns their names."""
     resumed = []
     for state in consoles(config, live, connection) if config.admin else ():
         waiting = [each.name for each in state.databases if each.paused]
@@ -363,15 +360,15 @@ def let_go(config: PgBouncer, live: Target, connection: Connection, emit: Emit) 
         except ConsoleError as error:
             emit(
                 Caution(
-                    f"cannot see whether {state.place} still pauses clients: {error}. "
-                    f"To see it: {psql(state, 'SHOW DATABASES')}"
+                    f"cannot verify that {state.place} resumed its clients: {error}. "
+                    f"To check: {psql(state, 'SHOW DATABASES')}"
                 )
             )
     return tuple(resumed)
 
 
-def let_go_before(request: Request, emit: Emit) -> None:
-    """Clients that PgBouncer still holds back for a run that stopped go on before anything else is done."""
+def resume_clients_before(request: Request, emit: Emit) -> None:
+    """Resume the clients that a stopped run left paused, before anything else."""
     if request.pgbouncer.admin:
         live = request.target.dbname
         with database.connect_maintenance(request.target, live) as maintenance:
@@ -380,7 +377,7 @@ def let_go_before(request: Request, emit: Emit) -> None:
 
 
 def planned_pauses(config: PgBouncer, states: Sequence[ConsoleState]) -> tuple[PlannedPause, ...]:
-    """Whom a switch would hold back, as the plan shows it."""
+    """Return the databases whose clients a switch pauses, for the plan."""
     return tuple(
         PlannedPause(pooler=state.place, console=state.shown, database=name, mode=mode, limit=config.pause_limit)
         for state in states
@@ -389,7 +386,7 @@ def planned_pauses(config: PgBouncer, states: Sequence[ConsoleState]) -> tuple[P
 
 
 def _names(state: ConsoleState) -> list[tuple[str, str]]:
-    """The databases of a PgBouncer that are paused at the switch, with how they pool."""
+    """Return the databases of a PgBouncer that are paused at the switch, with their pool modes."""
     if state.trouble or not state.may_pause:
         return []
     named = [(each.name, each.mode) for each in state.databases if not each.paused]

@@ -1,7 +1,6 @@
-"""From a request to a plan: choose the restore point, read it from end to end, look at the server, count the loss.
+"""From a request to a plan: choose and read the restore point, inspect the server, count the loss.
 
-Changes nothing anywhere. The whole dump is read here, so that an incomplete or unsafe one is refused before anything is
-created.
+Changes nothing. The whole dump is read here, so that an incomplete or unsafe one is refused before anything is created.
 """
 
 from __future__ import annotations
@@ -36,17 +35,17 @@ from lastgood.run.pause import planned_pauses
 
 
 def lock_name(run: str) -> str:
-    """The name under which a run's own session shows in pg_stat_activity."""
+    """Return the application_name of a run's main session."""
     return f"lastgood rollback {run}"
 
 
 def prepare(request: Request, emit: Emit) -> Prepared:
-    """The plan of a new rollback. Raises BadPoint, Refused (no such database, cannot connect)."""
+    """Plan a new rollback. Raises BadPoint, Refused (no such database, cannot connect)."""
     started = time.monotonic()
     emit(StageStarted("plan", "read the restore point and inspect the server"))
     live_name = request.target.dbname
     check_names(request.overrides, request.attestations, request.check.attested)
-    # Before a restore point is read, which may take minutes: a wrong password, or a database that is gone, is told now.
+    # A wrong password or a missing database is reported before the restore point is read, which may take minutes.
     with database.connect_maintenance(request.target, live_name) as maintenance:
         is_open = database.describe(maintenance, live_name).allow_connections
     with looked_at(live_name, is_open=is_open):
@@ -71,7 +70,7 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
         run = request.run or new_run(server_clock(maintenance))
         request = let_in(request, maintenance)
         with connect_live(request.target, live_name) as connection:
-            # First: what we read ourselves counts as use of an index, too.
+            # First, because our own queries count as use of an index, too.
             choice = None
             sample = _sample(request, maintenance, live.oid, connection)
             if request.reopen_when == "usable":
@@ -135,7 +134,7 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
             expected_seconds=build,
             expected_backup_seconds=None if request.skips_backup else backup,
             loss=lost,
-            # Of the rehearsal the checklist tells: a plan is no time for it.
+            # The rehearsal is reported by the checklist only.
             findings=tuple(each for each in checks.findings(looked) if each.item != "rehearsal"),
             checklist=checklist(looked, request.check.attested, request.overrides, request.attestations),
             pauses=planned_pauses(request.pgbouncer, subject.pools),
@@ -161,19 +160,19 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
 
 
 def prepare_again(request: Request, emit: Emit) -> tuple[Prepared, Unfinished]:
-    """The plan of a run that stopped, made again from the marks of its databases on the server; and the run as it was
-    when they were read. That was without the lock: ``unfinished.still`` reads again under it."""
+    """Plan a stopped run again from the marks of its databases on the server. Returns the plan and the run as read
+    without the lock; ``unfinished.still`` reads it again under the lock."""
     live_name = request.target.dbname
     with database.connect_maintenance(request.target, live_name) as maintenance:
         meant = the_one(maintenance, request.target, request.state, request.run, to_resume=True)
-    assert meant is not None  # an unmarked database is for ``abort`` alone
+    assert meant is not None  # only ``abort`` handles unmarked databases
     refuse_resume(meant)
     mark = meant.mark
     if mark.options.get("hooks") == "yes" and not request.application.starts:
         emit(
             Caution(
-                f'the run stopped the application by hooks of "{mark.host}", and no hook here starts it: when the run '
-                "is done, start it there with lastgood maintenance off, or by hand"
+                f'the run stopped the application with hooks on "{mark.host}", and no hook is configured here: after '
+                "the run, start the application there with lastgood maintenance off, or manually"
             )
         )
     path = Path(mark.point)
@@ -192,7 +191,7 @@ def prepare_again(request: Request, emit: Emit) -> tuple[Prepared, Unfinished]:
         overrides=tuple(_overrides(mark)),
         strict="strict" in mark.options,
         allow_orphans="allow_orphans" in mark.options,
-        check=request.check.model_copy(update={"compare_limit": 0.0}),  # it was shown when the run began
+        check=request.check.model_copy(update={"compare_limit": 0.0}),  # the difference was shown when the run began
     )
     prepared = prepare(again, emit)
     plan = prepared.plan.model_copy(update={"live_oid": mark.live_oid})
@@ -200,7 +199,7 @@ def prepare_again(request: Request, emit: Emit) -> tuple[Prepared, Unfinished]:
 
 
 def _overrides(mark: Mark) -> Iterator[Override]:
-    """What was overridden when the run began, as its databases tell."""
+    """Yield the overrides of the run, from the marks of its databases."""
     for name, reason in mark.options.items():
         item = name.removeprefix(OVERRIDE)
         if name.startswith(OVERRIDE) and item in {each.name for each in ITEMS}:
@@ -213,11 +212,11 @@ def _sample(request: Request, maintenance: Connection, oid: int, inside: Connect
     try:
         return activity.sample(maintenance, oid, inside)
     except psycopg.Error:
-        return None  # the watch will say that nothing was known before
+        return None  # the watch then reports that it has no earlier figures
 
 
 def let_in(request: Request, maintenance: Connection) -> Request:
-    """The request, with event triggers off where one that fires on login would keep us out of the live database."""
+    """Return the request, with event triggers disabled if a login trigger rejects our connection."""
     row = maintenance.execute("SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user").fetchone()
     if row is None or not row[0] or maintenance.info.server_version < 170000:
         return request
@@ -229,7 +228,7 @@ def let_in(request: Request, maintenance: Connection) -> Request:
 
 
 def connect_live(target: Target, dbname: str) -> Connection:
-    """A connection to the live database itself. Raises Failed."""
+    """Connect to the live database itself. Raises Failed."""
     try:
         return target.at(dbname).connect()
     except psycopg.Error as error:

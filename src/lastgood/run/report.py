@@ -1,4 +1,4 @@
-"""What a rollback did, as data: the document that ``--json`` prints and the journal keeps."""
+"""The report of a rollback, as data: printed by ``--json`` and kept in the journal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lastgood.plan.plan import PlannedPoint, TableLoss
 
 
 class ProvedTable(Frozen):
-    """One table of the proof. ``equal`` is null where only the numbers of rows could be compared (they agree)."""
+    """One table of the proof. ``equal`` is null where only the row counts could be compared (they are equal)."""
 
     schema_name: str = Field(serialization_alias="schema", validation_alias=AliasChoices("schema_name", "schema"))
     name: str
@@ -32,7 +32,7 @@ class ProvedTable(Frozen):
 
 
 def proved_tables(comparison: Comparison | None) -> tuple[ProvedTable, ...]:
-    """The tables of a proof, as data; none of a run that was finished after its swap by another process."""
+    """Return the tables of a proof, as data. Empty if another process finished the run after its swap."""
     return tuple(
         ProvedTable(schema_name=t.schema_name, name=t.name, rows=t.rows, digest=t.digest, equal=t.equal)
         for t in (comparison.tables if comparison is not None else ())
@@ -40,8 +40,8 @@ def proved_tables(comparison: Comparison | None) -> tuple[ProvedTable, ...]:
 
 
 class CarriedOverReport(Frozen):
-    """What was taken from the live database because the restore point lacks it: how many ``settings`` of the database
-    itself, how many owners and grants (``privileges``), and whose reading was tried."""
+    """What was copied from the live database because the restore point lacks it: the number of ``settings`` of the
+    database, and of owners and grants (``privileges``). ``roles_tried``: roles whose read access was verified."""
 
     settings: int
     privileges: int
@@ -50,7 +50,7 @@ class CarriedOverReport(Frozen):
 
 
 class FenceReport(Frozen):
-    """How writers were kept out. ``writes_after`` counts rows, null where it can't be told."""
+    """How writes were blocked. ``writes_after`` counts rows; null if unknown."""
 
     kind: str
     proof: str
@@ -58,8 +58,8 @@ class FenceReport(Frozen):
 
 
 class Seconds(Frozen):
-    """The duration of the plan and of each step that was taken, by its name. ``write_outage``: from the fence to the
-    swap's commit; ``read_outage``: the swap's."""
+    """Durations in seconds of the plan and of each step that ran, by name. ``write_outage``: from the fence to the
+    swap's commit; ``read_outage``: of the swap."""
 
     plan: float
     steps: dict[str, float]
@@ -68,12 +68,12 @@ class Seconds(Frozen):
     total: float
 
     def of(self, *steps: str) -> float:
-        """The sum of consecutive steps; a step that was not taken counts as 0."""
+        """Return the sum of consecutive steps; a step that did not run counts as 0."""
         return sum(self.steps.get(step, 0.0) for step in steps)
 
 
 class Skipped(Frozen):
-    """Commands of the dump that were left out, and why: ``count`` of them, the first at ``line``."""
+    """Commands of the dump that were skipped, and why: ``count`` of them, the first at ``line``."""
 
     what: str
     why: str
@@ -82,12 +82,12 @@ class Skipped(Frozen):
 
 
 def skipped_of(skipped: Mapping[tuple[str, str], tuple[int, int]]) -> tuple[Skipped, ...]:
-    """What a load recorded, as data."""
+    """Return the skipped commands of a load, as data."""
     return tuple(Skipped(what=what, why=why, line=line, count=count) for (what, why), (line, count) in skipped.items())
 
 
 class FinishReport(Document):
-    """What a run had put off until after the reopening is done: the database lacks nothing any more."""
+    """The report of a run's deferred work: the database is complete."""
 
     run: str
     status: Literal["done"] = "done"
@@ -97,13 +97,13 @@ class FinishReport(Document):
 
 
 def finish_report(run: str, live: str, finished: Finished, seconds: float) -> FinishReport:
-    """The report of a resume that had only this left to do."""
+    """Return the report of a resume that only completed the deferred work."""
     return FinishReport(run=run, live=live, finished=finished, seconds=round(seconds, 3))
 
 
 class PauseReport(Frozen):
-    """How PgBouncer held clients back: of which of its ``databases``, and for how many ``seconds`` in all. ``quiet``:
-    all their transactions had ended before the switch; if not, ``cut`` says whose it ended."""
+    """How PgBouncer paused clients: of which of its ``databases``, and for how many ``seconds`` in total. ``quiet``:
+    all their transactions had ended before the switch; otherwise ``cut`` names the terminated ones."""
 
     databases: tuple[str, ...]
     seconds: float
@@ -112,12 +112,13 @@ class PauseReport(Frozen):
 
 
 class Report(Document):
-    """A rollback that is done. ``format`` is raised when a field changes its meaning. As JSON: ``document()``.
+    """The report of a completed rollback. ``format`` is raised when a field changes its meaning. As JSON:
+    ``document()``.
 
-    ``pause`` is null where no PgBouncer held clients back; ``finished`` is what was done after the reopening, null when
-    nothing was put off. ``application`` is null where nothing was to be done about it. ``verdict`` is the checklist's,
-    ``overrides`` and ``attestations`` what people answered for. ``loss``: what became of each table, with the rows and
-    the content that the emergency backup found."""
+    ``pause`` is null if no PgBouncer paused clients; ``finished`` is the deferred work, null if there was none.
+    ``application`` is null if no hook or check is configured. ``verdict`` is the checklist's; ``overrides`` and
+    ``attestations`` are those that people gave. ``loss``: the difference per table, with the rows and the content that
+    the emergency backup found."""
 
     run: str
     status: Literal["done"] = "done"

@@ -1,5 +1,5 @@
-"""Drives the steps of a run: announced in the journal, skipped where the server shows them done, walked back in
-reverse when one fails before the commit point."""
+"""Execution of the steps of a run: announced in the journal, skipped if the server shows them complete, walked back in
+reverse order if one fails before the commit point."""
 
 from __future__ import annotations
 
@@ -28,39 +28,39 @@ class Result:
 
 
 class Context(Protocol):
-    """What the runner needs of a run."""
+    """The part of a run that the runner uses."""
 
     @property
     def journal(self) -> Journal:
-        """The run's record."""
+        """The journal of the run."""
 
     @property
     def emit(self) -> Emit:
-        """Who shows what happens."""
+        """The receiver of events."""
 
     @property
     def seconds(self) -> dict[str, float]:
-        """How long each step took; the runner fills it."""
+        """The duration of each step, filled by the runner."""
 
     def keep(self, result: Result) -> None:
-        """Hold the result of a step for later steps and the report."""
+        """Keep the result of a step for later steps and the report."""
 
     def cancelled(self) -> bool:
-        """Whether the run is to stop: the user said so, or another lane failed."""
+        """Whether the run is to stop: interrupted by the user, or another lane failed."""
 
     def stop(self) -> None:
-        """Makes ``cancelled`` true and ends what the run's sessions are doing."""
+        """Make ``cancelled`` true and cancel the queries of the run's sessions."""
 
     def carry_on(self) -> None:
-        """Makes ``cancelled`` false again: for walking back, and because nothing stops a run after its commit point."""
+        """Make ``cancelled`` false again, before walking back or after the commit point."""
 
 
 R = TypeVar("R", bound=Context, contravariant=True)
 
 
 class Step(Protocol[R]):
-    """One thing that a run does. ``name`` is stable: it stands in journals. ``commits`` marks the commit point: once
-    that step holds, a later error does not walk the run back."""
+    """One step of a run. ``name`` is stable, because journals contain it. ``commits`` marks the commit point: after
+    that step, an error does not walk the run back."""
 
     @property
     def name(self) -> str: ...
@@ -70,26 +70,26 @@ class Step(Protocol[R]):
     def commits(self) -> bool: ...
 
     def do(self, run: R) -> Result:
-        """Does it; may run again after a crash."""
+        """Execute the step; may run again after a crash."""
 
     def undo(self, run: R) -> None:
-        """Takes back what ``do`` did or began to do; may run again."""
+        """Reverse a complete or partial ``do``; may run again."""
 
     def holds(self, run: R, result: Mapping[str, Any]) -> bool:
-        """Whether the server (or the disk) shows it done, by another process; ``result`` is its journal's."""
+        """Whether the server or the disk shows the step complete; ``result`` is from the journal."""
 
 
 @runtime_checkable
 class MayBeLeftOut(Protocol[R]):
-    """A step that not every run wants."""
+    """A step that some runs skip."""
 
     def wanted(self, run: R) -> bool: ...
 
 
 @runtime_checkable
 class Tidies(Protocol):
-    """A step whose undo only removes what is left over: it may take long or fail, and no user waits for it. The others
-    are undone before."""
+    """A step whose undo only removes leftovers: it may take long or fail, and no user waits for it. The other steps are
+    undone first."""
 
     @property
     def tidies(self) -> bool: ...
@@ -107,11 +107,11 @@ def _wanted(stages: Sequence[Sequence[Lane[R]]], run: R) -> list[list[Lane[R]]]:
 
 
 class AfterCommit(Exception):
-    """Something failed after the commit point; its cause says what."""
+    """A failure after the commit point; the error is its cause."""
 
 
 class WalkBackFailed(Exception):
-    """A step could not be undone; its cause says why, its context what began the walk back."""
+    """A step could not be undone. Its cause is that error; its context the failure of the run."""
 
     def __init__(self, step: str) -> None:
         super().__init__(f'cannot undo step "{step}"')
@@ -119,12 +119,12 @@ class WalkBackFailed(Exception):
 
 
 def drive(run: R, stages: Sequence[Sequence[Lane[R]]]) -> None:
-    """Runs stages one after the other; the lanes of a stage run at the same time, the steps of a lane in order. Those
-    that this run does not want are left out.
+    """Run stages one after the other, the lanes of a stage in parallel, the steps of a lane in order. Unwanted steps
+    are skipped.
 
-    On any error before the commit point every step that was begun is undone in reverse order and the error is raised;
-    an error of undoing is journaled, shown, and raised as WalkBackFailed. After the commit point nothing is
-    undone: the error is raised as AfterCommit, and a resumed run finishes the rest.
+    After an error before the commit point, every begun step is undone in reverse order and the error is raised; an
+    error of an undo is journaled, shown, and raised as WalkBackFailed. After the commit point nothing is undone: the
+    error is raised as AfterCommit, and a resumed run finishes the rest.
     """
     begun: list[Step[R]] = []
     finished = run.journal.results()
@@ -138,10 +138,10 @@ def drive(run: R, stages: Sequence[Sequence[Lane[R]]]) -> None:
     except BaseException as error:
         _journal_quietly(run, "failed", reason=caller.current().scrub(str(error)), error=type(error).__name__)
         if isinstance(error, KeyboardInterrupt):
-            raise  # interrupted twice: everything is left to resume or abort
+            raise  # interrupted twice: the rest is left to resume or abort
         run.carry_on()
         if isinstance(error, Stopped):
-            raise  # the step itself says that nothing can be told or taken back now
+            raise  # the step requires that nothing is undone now
         if _committed(run, begun):
             raise AfterCommit(str(error)) from error
         walk_back(run, begun)
@@ -149,7 +149,7 @@ def drive(run: R, stages: Sequence[Sequence[Lane[R]]]) -> None:
 
 
 def _committed(run: R, begun: Sequence[Step[R]]) -> bool:
-    """Whether the commit point is behind us, or may be: where nobody can be asked, nothing may be taken back."""
+    """Whether the commit point is passed, or may be: without an answer of the server, nothing may be undone."""
     try:
         return any(step.commits and step.holds(run, {}) for step in begun)
     except Exception:
@@ -163,7 +163,7 @@ def _take(run: R, step: Step[R], begun: list[Step[R]], finished: Mapping[str, Ma
     run.emit(StageStarted(step.name, step.title))
     started = time.monotonic()
     if step.name in finished and step.holds(run, finished[step.name]):
-        run.emit(StageDone(step.name, 0.0, "done before, and still so"))
+        run.emit(StageDone(step.name, 0.0, "already done"))
         return
     run.journal.doing(step.name)
     try:
@@ -182,7 +182,7 @@ def _take(run: R, step: Step[R], begun: list[Step[R]], finished: Mapping[str, Ma
 def _side_by_side(
     run: R, lanes: Sequence[Lane[R]], begun: list[Step[R]], finished: Mapping[str, Mapping[str, Any]]
 ) -> None:
-    """Each lane in a thread. The first failure stops the others; theirs, a consequence, is dropped."""
+    """Run each lane in a thread. The first failure stops the others, whose errors are dropped as consequences."""
     first: list[BaseException] = []
     lock = threading.Lock()
 
@@ -204,8 +204,8 @@ def _side_by_side(
 
 
 def walk_back(run: R, begun: Sequence[Step[R]]) -> None:
-    """Undo steps, the last first, and those that only tidy up after all others; continue after an error, and raise the
-    first one as WalkBackFailed at the end."""
+    """Undo the steps in reverse order, with those that only tidy up at the end. Continue after an error, and raise the
+    first one as WalkBackFailed."""
     failed: WalkBackFailed | None = None
     in_order = list(reversed(begun))
     in_order.sort(key=lambda each: isinstance(each, Tidies) and each.tidies)
@@ -224,7 +224,7 @@ def walk_back(run: R, begun: Sequence[Step[R]]) -> None:
 
 
 def _journal_quietly(run: Context, event: str, **data: Any) -> None:
-    """Walking back must not stop because the disk that holds the journal is full."""
+    """Write to the journal, ignoring a full disk: it must not stop the walk back."""
     try:
         run.journal.write(event, **data)
     except OSError as error:

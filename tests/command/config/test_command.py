@@ -64,7 +64,7 @@ def test_the_example_fits_the_schema_and_a_wrong_one_does_not(lastgood: Lastgood
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         (
             "stor = 'x'\n",
@@ -112,11 +112,11 @@ def test_the_example_fits_the_schema_and_a_wrong_one_does_not(lastgood: Lastgood
         ),
     ],
 )
-def test_what_is_wrong_ends_with_2(lastgood: Lastgood, text: str, said: str) -> None:
+def test_what_is_wrong_ends_with_2(lastgood: Lastgood, text: str, expected: str) -> None:
     Path("other.toml").write_text(text)
     outcome = lastgood("config", "check", "other.toml")
     assert (outcome.status, outcome.out) == (2, "")
-    assert outcome.err == said
+    assert outcome.err == expected
 
 
 def test_a_file_that_is_not_there(lastgood: Lastgood) -> None:

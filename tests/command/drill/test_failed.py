@@ -55,7 +55,7 @@ def phases(**seconds: float) -> tuple[DrillPhase, ...]:
 
 
 @pytest.mark.parametrize(
-    ("now", "size", "slower", "said"),
+    ("now", "size", "slower", "summary"),
     [
         (10.0, 100, False, "10 s, compared with 10 s in the last drill (ratio 1.00)"),
         (20.0, 100, True, "20 s, compared with 10 s in the last drill (ratio 2.00): slower by 10 s"),
@@ -70,11 +70,11 @@ def phases(**seconds: float) -> tuple[DrillPhase, ...]:
     ],
 )
 def test_slower_is_what_the_size_does_not_explain(
-    drilled_before: Evidence, now: float, size: int, slower: bool, said: str
+    drilled_before: Evidence, now: float, size: int, slower: bool, summary: str
 ) -> None:
     found = compared(phases(rollback=now, rollback__build=now / 2), size, [drilled_before])
     assert found is not None
-    assert (found.slower, found.said, found.median) == (slower, said, 10.0)
+    assert (found.slower, found.summary, found.median) == (slower, summary, 10.0)
     assert [(each.name, each.ratio) for each in found.phases] == [("rollback", round(now / 10, 2))]
 
 

@@ -42,11 +42,11 @@ def begun(environment: dict[str, str], *arguments: str) -> forked_cli.Process:
     """A drill that has its server, and is at work in it."""
     child = forked_cli.Process("drill", *arguments, environment=environment)
     assert child.stderr is not None
-    said = ""
-    while "start   build crm" not in said:
+    text = ""
+    while "start   build crm" not in text:
         line = child.stderr.readline()
-        assert line, said
-        said += line
+        assert line, text
+        text += line
     return child
 
 

@@ -66,7 +66,7 @@ def test_every_rule_of_a_run_has_a_case() -> None:
 
 
 @pytest.mark.parametrize("case", [case for case in CASES.values() if case.sqlstates], ids=lambda case: case.slug)
-def test_a_case_says_of_its_sqlstates_what_a_run_does(case: Case) -> None:
+def test_a_case_has_the_policy_of_a_run_for_its_sqlstates(case: Case) -> None:
     assert case.policy is not None
     for sqlstate in case.sqlstates:
         state = sqlstate if len(sqlstate) == 5 else f"{sqlstate}000"

@@ -52,13 +52,13 @@ def test_a_log_of_many_errors(lastgood: Lastgood, tmp_path: Path) -> None:
     assert lines[:4] == [
         f'6 errors of 5 kinds in "{log}".',
         "",
-        "psql continued after the first error (line 2) and did 1 more command: 6 errors, and still exits with status "
-        "0. The database is half-restored: what is in it is neither the backup nor what was there before.",
+        "psql continued after the first error (line 2) and executed 1 more command: 6 errors, and still exits with "
+        "status 0. The database is half-restored: its content is neither the backup nor the previous state.",
         "    lastgood points",
     ]
     assert lines[5:10] == [
         "",
-        "The first error that matters",
+        "The decisive error",
         '  line 2: type "public.mood" does not exist',
         "  A type does not exist",
         "  Cause     The dump contains only some tables or one schema (-t, -n), or the extension that provides the "
@@ -69,8 +69,8 @@ def test_a_log_of_many_errors(lastgood: Lastgood, tmp_path: Path) -> None:
         "  line 9: permission denied for table audit",
         "    A privilege is missing",
     ]
-    assert lines[lines.index("Consequences of it") :] == [
-        "Consequences of it",
+    assert lines[lines.index("Consequences") :] == [
+        "Consequences",
         "  line  times  what",
         "     4      1  A table or view does not exist",
         "     5      2  Rows were read as commands",
@@ -152,13 +152,13 @@ def test_an_escape_sequence_in_a_log_does_not_reach_the_terminal(lastgood: Lastg
         ),
         (
             "dump.sql",
-            'error: cannot explain "dump.sql": it is a dump, not the log of one\n'
+            'error: cannot explain "dump.sql": the file is a dump, not a log\n'
             "state: Nothing was looked at or changed.\n"
             "next:  To verify it, run: lastgood points verify dump.sql\n",
         ),
         (
             "core.bin",
-            'error: cannot explain "core.bin": it is not text\n'
+            'error: cannot explain "core.bin": the file is not text\n'
             "state: Nothing was looked at or changed.\n"
             "next:  Give a log as psql, pg_restore, the server or an application wrote it; one that is compressed "
             "must be unpacked first.\n",
@@ -187,8 +187,8 @@ def test_a_log_without_errors(lastgood: Lastgood, tmp_path: Path) -> None:
     assert outcome.status == 3
     assert outcome.out == (
         f'No error was found in "{log}" (3 lines).\n'
-        "If something went wrong nevertheless, give the error itself, or the server's log of that time. A psql in "
-        "another language is understood best as: LC_MESSAGES=C psql -v VERBOSITY=verbose\n"
+        "If a command failed nevertheless, give the error itself, or the server's log of that time. For English "
+        "messages with their SQLSTATE: LC_MESSAGES=C psql -v VERBOSITY=verbose\n"
     )
 
 
@@ -197,20 +197,20 @@ def test_nothing_given_and_no_run(lastgood: Lastgood, monkeypatch: pytest.Monkey
     outcome = lastgood("explain")
     assert (outcome.status, outcome.out) == (2, "")
     assert outcome.err == (
-        "error: cannot explain: nothing was given, and this machine has no run of lastgood\n"
+        "error: cannot explain: no error or log is given, and this machine has no run of lastgood\n"
         "state: Nothing was looked at or changed.\n"
-        'next:  Give the error: lastgood explain "ERROR: …", a log: lastgood explain FILE, or pipe one in.\n'
+        'next:  Give the error: lastgood explain "ERROR: …", a log: lastgood explain FILE, or pipe a log in.\n'
     )
 
 
-def test_a_run_that_nobody_knows(lastgood: Lastgood, tmp_path: Path) -> None:
+def test_an_unknown_run(lastgood: Lastgood, tmp_path: Path) -> None:
     outcome = lastgood("explain", "20261122-031500-9f3c1a70")
     assert (outcome.status, outcome.out) == (3, "")
     assert outcome.err == (
         'error: cannot explain run "20261122-031500-9f3c1a70": this machine has no journal of it\n'
         "state: Nothing was changed.\n"
         f'next:  Journals are in "{tmp_path / "state" / "runs"}" of the machine that ran it (--state names another '
-        "folder); lastgood status asks the server.\n"
+        "folder); to query the server: lastgood status\n"
     )
 
 
@@ -238,8 +238,8 @@ class TestRuns:
         outcome = lastgood("explain")
         assert outcome.status == 0
         assert outcome.out.startswith(
-            f'Undo {undone["run"]}: done\nThe undo is done: "{database}" is what it was before the rollback, and the '
-            f'database that it replaced is kept as "{undone["kept"]}".\n    lastgood status\n'
+            f'Undo {undone["run"]}: done\nThe undo is done: "{database}" is again the database from before the '
+            f'rollback, and the database that it replaced is kept as "{undone["kept"]}".\n    lastgood status\n'
         )
 
     @pytest.mark.parametrize(
@@ -295,14 +295,14 @@ class TestRuns:
         story = lastgood("explain", journal.stem, "--json").document["run"]
 
         assert story["outcome"] == "walked_back"
-        assert story["state"] == f'It failed and was walked back: "{database}" was not touched.'
+        assert story["state"] == f'The rollback failed and was walked back: "{database}" was not touched.'
         assert "t_pkey" in story["reason"]
         assert story["explained"]["kinds"][0]["case"] == "duplicate-key-in-index"
         assert "build" in story["failed_in"]
         shown = lastgood("explain", journal.stem).out
-        assert "build the restored database next to the live one" in shown.partition("\nWhy it failed\n  In  ")[2]
+        assert "build the restored database next to the live one" in shown.partition("\nCause\n  In  ")[2]
 
-    def test_a_restore_beside_it(self, lastgood: Lastgood, database: str) -> None:
+    def test_a_restore_into_another_database(self, lastgood: Lastgood, database: str) -> None:
         assert lastgood("backup").status == 0
         (point,) = lastgood("points", "--json").document["points"]
         assert lastgood("restore", point["path"], "--into", f"{database}_copy").status == 0

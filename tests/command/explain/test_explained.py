@@ -138,7 +138,7 @@ def test_what_is_no_error_is_none() -> None:
     assert (found.kinds, found.errors, found.recognised, found.verdict, found.lines) == ((), 0, False, None, 8)
 
 
-def test_a_sqlstate_without_a_case_is_explained_by_its_rule_or_said_to_be_unknown() -> None:
+def test_a_sqlstate_without_a_case_is_explained_by_its_rule_or_is_unknown() -> None:
     (kind,) = explain_text("ERROR:  22P06: nonstandard use of \\' in a string literal").kinds
     assert (kind.case, kind.recognised) == ("value-refused", True)
     found = explain_text("ERROR:  2200N: invalid XML content")
@@ -193,7 +193,7 @@ def test_one_transaction_that_was_rolled_back() -> None:
     assert found.verdict is not None
     assert found.verdict.outcome == "rolled_back"
     assert found.verdict.text == (
-        "It was one transaction, and its first error rolled everything back: the database is as it was before. psql "
+        "The restore was one transaction, and its first error rolled it back: the database is as it was before. psql "
         "still exits with status 0 unless ON_ERROR_STOP is set."
     )
 
@@ -210,8 +210,8 @@ def test_pg_restore_that_went_on() -> None:
     assert found.kinds[1].statement == "CREATE SCHEMA s1;"
     assert found.verdict is not None
     assert found.verdict.text == (
-        "pg_restore continued after 1 error: the database is half-restored. What is in it is neither the backup nor "
-        "what was there before."
+        "pg_restore continued after 1 error: the database is half-restored. Its content is neither the backup nor "
+        "the previous state."
     )
 
 

@@ -171,8 +171,8 @@ def test_five_hundred_tables(server: EmbeddedServer, new_database: NewDatabase, 
     assert "481 more tables, in the block `expected`" in text
     guide = tmp_path / "guide.md"
     guide.write_text(text, encoding="utf-8")
-    said = ByHand(guide, server, tmp_path).does(*(each for each in ROLLBACK if not each.startswith("hook-")))
-    assert "    501 |  500" in said
+    output = ByHand(guide, server, tmp_path).does(*(each for each in ROLLBACK if not each.startswith("hook-")))
+    assert "    501 |  500" in output
 
 
 def test_no_secret_and_no_value_of_a_setting(server: EmbeddedServer, new_database: NewDatabase, tmp_path: Path) -> None:

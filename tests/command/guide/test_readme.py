@@ -30,7 +30,7 @@ def test_only_the_section_changes(before: bytes, after: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damaged", "told"),
+    ("damaged", "expected"),
     [
         (b"a\n" + BEGIN + b"\nb\n", "1 × begin, 0 × end"),
         (END, "0 × begin, 1 × end"),
@@ -39,10 +39,10 @@ def test_only_the_section_changes(before: bytes, after: bytes) -> None:
         (BEGIN + MARKED, "2 × begin, 1 × end"),
     ],
 )
-def test_damaged_marks_are_refused(damaged: bytes, told: str) -> None:
+def test_damaged_marks_are_refused(damaged: bytes, expected: str) -> None:
     with pytest.raises(Refused) as raised:
         with_section(damaged, SECTION, "README.md")
-    assert str(raised.value) == f'cannot update the section in "README.md": its markers are damaged ({told})'
+    assert str(raised.value) == f'cannot update the section in "README.md": its markers are damaged ({expected})'
     assert raised.value.state == "The file was not changed."
 
 

@@ -112,7 +112,7 @@ def test_ctrl_c_does_not_switch(server: EmbeddedServer, new_database: NewDatabas
             subprocess.run(["kill", f"-{signal.SIGINT.value}", "--", f"-{person.pid}"], check=True)
             until(lambda: person.poll() is not None, "that Ctrl+C ends it")
             assert person.stderr is not None
-            said = person.stderr.read()
-    assert said.endswith("interrupted: run the block verify to see whether the names were switched\n")
+            output = person.stderr.read()
+    assert output.endswith("interrupted: run the block verify to see whether the names were switched\n")
     assert site.rows() == 5
     site.hand.does("walk-back")

@@ -188,11 +188,11 @@ BROKEN = candidate("new.sql", 1, None, wrong="it is cut off")
 def test_which_emergency_it_is(changes: dict[str, Any], emergency: str, damaged: bool, proposed: list[str]) -> None:
     found = diagnose(evidence(**changes))
     assert (found.emergency, found.damaged) == (emergency, damaged)
-    said = [
+    output = [
         f"{each.kind} {each.name.rpartition('/')[2]}".strip() + ("!" if each.automatic else "")
         for each in found.proposals
     ]
-    assert said == proposed
+    assert output == proposed
 
 
 @pytest.mark.parametrize(

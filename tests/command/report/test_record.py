@@ -21,7 +21,7 @@ from lastgood.journal import incidents
 from tests.command.report.journals import ANN, BEGAN, PLAN, RUN, journal, switched
 
 
-def told(state: Path, run: str | None = RUN) -> RunRecord:
+def record_of_run(state: Path, run: str | None = RUN) -> RunRecord:
     return report.record_of(Inquiry(state, state / "backups", Tables(), None), run)
 
 
@@ -33,10 +33,10 @@ def test_times_are_the_servers_and_each_hand_has_a_clock_of_its_own(tmp_path: Pa
         {"event": "resumed", "kind": "rollback", **ANN, "by": "root", "sudo_user": "bo", "host": "db2", "skew": -2.0},
         {"event": "note", "text": "well"},
     )
-    found = told(tmp_path)
+    found = record_of_run(tmp_path)
     assert (found.clock, found.skew) == ("server", 60.0)
     assert [(each.at - BEGAN).total_seconds() for each in found.timeline] == [60.0, 61.0, 0.0, 1.0]
-    assert [(each.did, each.person) for each in found.people] == [
+    assert [(each.action, each.person) for each in found.people] == [
         ("began", "ann on db1 from 203.0.113.7"),
         ("resumed", "bo (as root) on db2 from 203.0.113.7"),
     ]
@@ -52,18 +52,18 @@ def test_a_journal_of_an_earlier_version_is_read(tmp_path: Path) -> None:
         {"event": "failed", "reason": "cannot build: disk full", "error": "Failed"},
         {"event": "undone", "step": "build"},
     )
-    found = told(tmp_path)
+    found = record_of_run(tmp_path)
     assert (found.outcome, found.clock, found.people[0].by) == ("walked_back", "machine", "")
     assert [(each.kind, each.text) for each in found.timeline] == [
         ("who", "began"),
         ("stage", "build the restored database next to the live one"),
         ("failed", "cannot build: disk full"),
-        ("undone", "taken back: build the restored database next to the live one"),
+        ("undone", "build the restored database next to the live one"),
     ]
     assert found.reason == "cannot build: disk full"
     assert found.remarks == (
-        "unknown who began it: an earlier version of lastgood, or another machine, did",
-        "the server's clock was not compared: times are those of the machine that ran it",
+        "unknown operator: an earlier version of lastgood or another machine began the run",
+        "unknown clock skew: times are those of the machine that executed the run",
     )
     (line,) = report.runs(tmp_path).runs
     assert (line.run, line.kind, line.by, line.live, line.outcome, line.seconds) == (
@@ -79,12 +79,12 @@ def test_a_journal_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     for name in ANN:
         del old[0][name]
     journal(tmp_path, *old)
-    assert told(tmp_path).outcome == "done" and told(tmp_path).after is None
+    assert record_of_run(tmp_path).outcome == "done" and record_of_run(tmp_path).after is None
 
 
-def test_phases_are_told_from_the_entries(tmp_path: Path) -> None:
+def test_phases_are_read_from_the_entries(tmp_path: Path) -> None:
     journal(tmp_path, *switched())
-    found = told(tmp_path)
+    found = record_of_run(tmp_path)
     assert [(each.name, (each.begun - BEGAN).total_seconds(), each.outcome) for each in found.phases] == [
         ("build", 1.0, "done"),
         ("swap", 5.0, "done"),
@@ -117,7 +117,7 @@ def test_phases_are_told_from_the_entries(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_runs_of_every_kind(tmp_path: Path, entries: list[dict[str, Any]], outcome: str, words: str) -> None:
     journal(tmp_path, *entries)
-    found = told(tmp_path)
+    found = record_of_run(tmp_path)
     assert (found.outcome, found.live) == (outcome, "crm")
     assert parts.outcome(found) == parts.outcome(report.runs(tmp_path).runs[0]) == words
     assert shown.page_of(found) and shown.text_of(found) and post_mortem.draft(found)
@@ -157,7 +157,7 @@ def test_the_list_is_as_long_as_is_asked_for(tmp_path: Path) -> None:
     journal(tmp_path, {"event": "begun", "kind": "validate", **ANN, "live": "crm"}, run="20261122-031512-00000000")
     (tmp_path / "runs" / "20261122-031510-00000000.jsonl").unlink()
     (tmp_path / "runs" / "20261122-031511-00000000.jsonl").unlink()
-    assert told(tmp_path, None).run == "20261122-031509-00000000"
+    assert record_of_run(tmp_path, None).run == "20261122-031509-00000000"
 
 
 EVIL = "<script>alert(1)</script> | `x` ![p](http://e/x) [l](javascript:alert(1)) &amp;\n# h\n- [x] t \x1b]0;t\x07"
@@ -187,7 +187,7 @@ def test_what_stands_in_a_journal_does_no_harm(tmp_path: Path) -> None:
         {"event": "ended", "status": "done", "report": {"tables": tables, "not_compared": [EVIL]}},
         {"event": "answered", "item": "users", "person": EVIL, "note": EVIL},
     )
-    found = told(tmp_path)
+    found = record_of_run(tmp_path)
     for text in (shown.markdown_of(found), post_mortem.draft(found)):
         tokens = MarkdownIt("commonmark").enable("table").parse(text)
         inline = [each for token in tokens for each in token.children or ()]
@@ -205,7 +205,7 @@ def test_what_stands_in_a_journal_does_no_harm(tmp_path: Path) -> None:
 
 def test_the_checklist_after_and_when_it_is_due(tmp_path: Path) -> None:
     path = journal(tmp_path, *switched(), began=datetime.now(UTC) - timedelta(hours=49))
-    found = told(tmp_path)
+    found = record_of_run(tmp_path)
     assert found.after is not None and found.after.overdue
     assert [each.item for each in found.after.items] == list(report.TITLES)
     assert {each.item for each in found.after.open} >= {"writers", "validation", "users", "post_mortem"}
@@ -214,10 +214,10 @@ def test_the_checklist_after_and_when_it_is_due(tmp_path: Path) -> None:
     before = path.read_bytes()
     report.answer(tmp_path, RUN, ["post_mortem", "users"], " Ann ", "in the wiki", Record())
     assert path.read_bytes().startswith(before)  # what was written stays as it was
-    found = told(tmp_path)
+    found = record_of_run(tmp_path)
     assert found.after is not None and not found.after.overdue
-    answered = [(each.item, each.known, each.text) for each in found.after.items if each.done]
-    assert answered == [(name, "answered by Ann", "in the wiki") for name in ("users", "post_mortem")]
+    answered = [(each.item, each.source, each.text) for each in found.after.items if each.done]
+    assert answered == [(name, "attested by Ann", "in the wiki") for name in ("users", "post_mortem")]
     assert incidents.open_ones(tmp_path, "crm") == ()
     (incident,) = incidents.all_of(tmp_path, "crm")
     assert (incident.point, incident.kept) == ("/srv/backups/crm.sql", "crm_old_9f3c1a70")
@@ -264,21 +264,21 @@ def test_an_answer_needs_the_journal(tmp_path: Path) -> None:
         report.answer(tmp_path, RUN, ["users"], "Ann", "", Record())
     assert raised.value.message == (f'cannot write into the record of run "{RUN}": this machine has no journal of it')
     with pytest.raises(Refused) as raised:
-        told(tmp_path, None)
+        record_of_run(tmp_path, None)
     assert raised.value.message == "cannot report: this machine has no run of lastgood"
     with pytest.raises(Refused) as raised:
-        told(tmp_path)
+        record_of_run(tmp_path)
     assert raised.value.message == (
-        f'cannot report on run "{RUN}": this machine has no journal of it, and it was not asked'
+        f'cannot report on run "{RUN}": this machine has no journal of it, and the server was not queried'
     )
 
 
-def test_a_journal_that_makes_no_sense_is_told_as_that(tmp_path: Path) -> None:
+def test_a_damaged_journal_is_reported(tmp_path: Path) -> None:
     path = journal(tmp_path, *switched())
     path.write_text(path.read_text() + '{"at": "2026-11-23T10:00:00+00:00", "event": "ended", "status": []}\n')
     with pytest.raises(Refused) as raised:
-        told(tmp_path)
-    assert raised.value.message == f'cannot read the record "{path}": it is damaged'
+        record_of_run(tmp_path)
+    assert raised.value.message == f'cannot read the record "{path}": the journal is damaged'
 
 
 def test_an_undo_is_found_by_what_it_undoes(tmp_path: Path) -> None:
@@ -291,9 +291,9 @@ def test_an_undo_is_found_by_what_it_undoes(tmp_path: Path) -> None:
         {"event": "done", "step": "swap", "result": {}},
         run=plan["run"],
     )
-    found = told(tmp_path)
+    found = record_of_run(tmp_path)
     (by,) = found.undone_by
     assert (by.run, by.by, (by.at - BEGAN).total_seconds()) == (plan["run"], "bo", 7.0)
-    assert found.state == 'The rollback was done, and undone since: "crm" is again what it was before.'
+    assert found.state == 'The rollback was completed and later undone: "crm" is again the database from before.'
     assert [(each.kind, each.undone_by) for each in report.runs(tmp_path).runs] == [("undo", ""), ("rollback", by.run)]
     assert [each.undone_by for each in report.runs(tmp_path, "rollback").runs] == [by.run]

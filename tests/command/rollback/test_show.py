@@ -148,32 +148,32 @@ def test_a_whole_plan(shown: tuple[Screen, io.StringIO]) -> None:
     )
     show_plan.show(screen, a_plan(loss=losses, findings=findings))
     assert stream.getvalue() == (
-        'Plan: put "crm" back to crm_20251104_143000.sql\n'
+        'Plan: roll back "crm" to crm_20251104_143000.sql\n'
         "\n"
-        '  Live database     "crm", 812 MB, PostgreSQL 18.6 (host=db.example.org)\n'
-        "  Restore point     backups/crm_20251104_143000.sql\n"
-        "                    made 2025-11-04 14:30:00 UTC (9 hours ago), by its manifest\n"
-        "                    plain, 240 MB, 12 tables, 1,234,567 rows\n"
-        '  Built beside it   "crm_shadow_9f3c1a70"\n'
-        '  Kept              today\'s "crm" stays on the server as "crm_old_9f3c1a70";\n'
-        "                    nothing is deleted\n"
-        "  Writers kept out  for the swap only: writers go on until then, and what they\n"
-        "                    write stays in the kept database\n"
+        '  Live database   "crm", 812 MB, PostgreSQL 18.6 (host=db.example.org)\n'
+        "  Restore point   backups/crm_20251104_143000.sql\n"
+        "                  made 2025-11-04 14:30:00 UTC (9 hours ago), by its manifest\n"
+        "                  plain, 240 MB, 12 tables, 1,234,567 rows\n"
+        '  New database    "crm_shadow_9f3c1a70"\n'
+        '  Kept            the current "crm" remains on the server as "crm_old_9f3c1a70";\n'
+        "                  nothing is deleted\n"
+        "  Writes blocked  only during the switch; rows written until then are in the\n"
+        "                  kept database\n"
         "\n"
         "What will be done\n"
         "   1  Switch the names: all sessions are ended once, and reconnect\n"
         "\n"
         'What "crm" will lose and get back\n'
-        "  table            rows now  rows then      change     written since\n"
-        "  public.contacts     5,000        400      −4,600  120 (created_at)\n"
-        "  public.deals          300        500        +200                 0\n"
-        "  public.scores          12       none   goes away           unknown\n"
-        "  public.lost          none          7  comes back           unknown\n"
-        "  public.prices          70         70     changed                 0\n"
+        "  table            rows now  restored    change     written since\n"
+        "  public.contacts     5,000       400    −4,600  120 (created_at)\n"
+        "  public.deals          300       500      +200                 0\n"
+        "  public.scores          12      none   removed           unknown\n"
+        "  public.lost          none         7  restored           unknown\n"
+        "  public.prices          70        70   changed                 0\n"
         "  1 other table equals the restore point in every row.\n"
-        "  Content not compared, only the number of rows: public.events (no time was left\n"
-        "  (10 s)). Rows changed in place do not show here, and go back too.\n"
-        '  All that is lost stays in "crm_old_9f3c1a70" and in the emergency backup.\n'
+        "  Compared by number of rows only: public.events (no time was left (10 s)). Rows\n"
+        "  changed in place are not shown here; they are reverted, too.\n"
+        '  All lost rows remain in "crm_old_9f3c1a70" and in the emergency backup.\n'
         "\n"
         "What the checks found\n"
         '  REFUSED role "app" may not create a database\n'
@@ -181,11 +181,11 @@ def test_a_whole_plan(shown: tuple[Screen, io.StringIO]) -> None:
         "  caution look here\n"
         "  note    nothing to worry about\n"
         "\n"
-        "Nothing has been changed so far.\n"
+        "Nothing was changed yet.\n"
     )
 
 
-def test_a_plan_without_a_visible_loss_says_what_that_means(shown: tuple[Screen, io.StringIO]) -> None:
+def test_a_plan_without_a_difference_counts_equal_tables(shown: tuple[Screen, io.StringIO]) -> None:
     screen, stream = shown
     show_plan.show(screen, a_plan(loss=(loss("tags", 5, 5, content="equal"), loss("notes", 2, 2, content="equal"))))
     assert "  2 tables equal the restore point in every row.\n" in stream.getvalue()
@@ -197,14 +197,14 @@ def test_a_plan_that_compared_no_content_claims_nothing_of_it(shown: tuple[Scree
     why = "content comparison is turned off"
     show_plan.show(screen, a_plan(loss=tuple(loss(name, 5, 5, content="not compared", why=why) for name in names)))
     assert (
-        "  Content not compared, only the number of rows: public.t0, public.t1,\n"
-        "  public.t2, public.t3, public.t4 and 2 more tables (content comparison is\n"
-        "  turned off). Rows changed in place do not show here, and go back too.\n"
+        "  Compared by number of rows only: public.t0, public.t1, public.t2, public.t3,\n"
+        "  public.t4 and 2 more tables (content comparison is turned off). Rows changed\n"
+        "  in place are not shown here; they are reverted, too.\n"
     ) in stream.getvalue()
     assert "equal" not in stream.getvalue()
 
 
-def test_a_long_plan_says_how_much_is_left_out(shown: tuple[Screen, io.StringIO]) -> None:
+def test_a_long_plan_counts_the_omitted_tables(shown: tuple[Screen, io.StringIO]) -> None:
     screen, stream = shown
     show_plan.show(screen, a_plan(loss=tuple(loss(f"t{n}", n, n + 1) for n in range(35))))
     assert "  and 5 more tables; --json lists all of them\n" in stream.getvalue()
@@ -218,7 +218,7 @@ def test_a_whole_report(shown: tuple[Screen, io.StringIO]) -> None:
     )
     report.show(screen, a_report(tables, not_compared=("The content of deals was not compared.",)))
     assert stream.getvalue() == (
-        'Done: "crm" is back at crm_20251104_143000.sql.\n'
+        'Done: "crm" was rolled back to crm_20251104_143000.sql.\n'
         "  Proved: 1 of 2 tables with 900 rows equal the restore point in every row; of 1\n"
         "  only the number of rows could be compared.\n"
         "\n"
@@ -237,13 +237,13 @@ def test_a_whole_report(shown: tuple[Screen, io.StringIO]) -> None:
         f"  Run                {RUN}\n"
         "  Read outage        18 ms\n"
         "  Write outage       41 s\n"
-        "  In all             43 s\n"
-        "  Writers kept out   SHARE locks on 12 of 12 tables\n"
-        "  Written meanwhile  not known\n"
+        "  Total              43 s\n"
+        "  Writes blocked     SHARE locks on 12 of 12 tables\n"
+        "  Written meanwhile  unknown\n"
         "  Carried over       3 settings, 27 owners and grants\n"
         "  Readable as        crm_app\n"
-        '  Kept               the database as it was before, as "crm_old_9f3c1a70",\n'
-        "                     closed to connections\n"
+        '  Kept               the previous database, as "crm_old_9f3c1a70", closed to\n'
+        "                     connections\n"
         "  To inspect it      lastgood facts crm_old_9f3c1a70\n"
         '  With psql          ALTER DATABASE "crm_old_9f3c1a70" ALLOW_CONNECTIONS true;\n'
         "                     and false again afterwards\n"
@@ -330,7 +330,7 @@ def test_what_a_killed_run_left_is_shown_with_the_way_to_remove_it(shown: tuple[
 
 def test_a_leftover_has_no_date(shown: tuple[Screen, io.StringIO]) -> None:
     screen, stream = shown
-    left = Candidate(kind="leftover", name="crm_shadow_1", oid=9, made_at=None, bytes=8 << 20, goes=True, why="named")
+    left = Candidate(kind="leftover", name="crm_shadow_1", oid=9, made_at=None, bytes=8 << 20, remove=True, why="named")
     prune.show(screen, PrunePlan(live="crm", candidates=(left,)))
     assert stream.getvalue() == (
         "Would remove 1 item (8.0 MB) permanently:\n"
@@ -397,8 +397,8 @@ def test_facts_of_an_empty_database(shown: tuple[Screen, io.StringIO]) -> None:
 def test_a_prune_shows_what_goes_first(shown: tuple[Screen, io.StringIO]) -> None:
     screen, stream = shown
 
-    def candidate(name: str, goes: bool, why: str) -> Candidate:
-        return Candidate(kind="restore point", name=name, made_at=WHEN, bytes=1 << 20, goes=goes, why=why)
+    def candidate(name: str, remove: bool, why: str) -> Candidate:
+        return Candidate(kind="restore point", name=name, made_at=WHEN, bytes=1 << 20, remove=remove, why=why)
 
     found = (candidate("new.sql", False, "among the 1 newest"), candidate("old.sql", True, "beyond the 1 newest"))
     prune.show(screen, PrunePlan(live="crm", candidates=found))
@@ -411,13 +411,13 @@ def test_a_prune_shows_what_goes_first(shown: tuple[Screen, io.StringIO]) -> Non
     )
 
 
-def test_a_plan_says_what_waits(shown: tuple[Screen, io.StringIO]) -> None:
+def test_a_plan_lists_the_deferred_work(shown: tuple[Screen, io.StringIO]) -> None:
     screen, stream = shown
     later = ("index public.a_b", "index public.c_d", "foreign key k on public.t")
     show_plan.show(screen, a_plan().model_copy(update={"reopen_when": "usable", "deferred": later}))
     assert (
-        "  Done after it     2 indexes that nothing uses, the server's own look at 1\n"
-        "                    foreign key (proved before), statistics of small tables\n"
+        "  Deferred        2 unused indexes, the server's validation of 1 foreign key\n"
+        "                  (verified before), statistics of small tables\n"
     ) in stream.getvalue()
 
 
@@ -455,8 +455,8 @@ FINISHED = Finished(indexes=1, foreign_keys=9, analyzed=40, gone=("index public.
 def test_what_was_finished_stands_in_every_report(shown: tuple[Screen, io.StringIO]) -> None:
     screen, stream = shown
     report.show(screen, a_report(()).model_copy(update={"finished": FINISHED}))
-    said = " ".join(stream.getvalue().split())
-    assert "Finished after it 1 index built, 9 foreign keys validated, 40 tables analyzed; dropped meanwhile: " in said
+    output = " ".join(stream.getvalue().split())
+    assert "Deferred work 1 index built, 9 foreign keys validated, 40 tables analyzed; dropped meanwhile: " in output
     stream.truncate(0)
     stream.seek(0)
     report.show_finish(screen, FinishReport(run=RUN, live="crm", finished=FINISHED, seconds=61.2))
@@ -465,5 +465,5 @@ def test_what_was_finished_stands_in_every_report(shown: tuple[Screen, io.String
         f"  Run       {RUN}\n"
         "  Finished  1 index built, 9 foreign keys validated, 40 tables analyzed; dropped\n"
         "            meanwhile: index public.a_b\n"
-        "  In all    1 min 1 s\n"
+        "  Total     1 min 1 s\n"
     )

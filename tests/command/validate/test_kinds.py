@@ -45,7 +45,7 @@ def test_a_key_that_is_not_valid_and_holds_is_worth_a_note(stage: Stage) -> None
         "ALTER TABLE c ADD CONSTRAINT later FOREIGN KEY (k) REFERENCES p NOT VALID",
     )
     found = stage.rule("foreign_key:public.c.later")
-    assert (found.outcome, found.said, found.hint) == (
+    assert (found.outcome, found.message, found.hint) == (
         "PASS",
         "the key is NOT VALID: the server has not checked all rows, but all have a match",
         'Validate it: ALTER TABLE "public"."c" VALIDATE CONSTRAINT "later"',
@@ -75,7 +75,7 @@ def test_guesses_go_by_names_and_types(stage: Stage) -> None:
     }
     one = found["guessed_key:public.orders.company_id"]
     assert (one.guess, one.severity, one.samples) == (True, "warning", ("id=2, company_id=9",))
-    assert one.said == (
+    assert one.message == (
         "1 row of public.orders has no match for company_id in public.companies (id) (inferred from names: no foreign "
         "key is declared)"
     )
@@ -85,7 +85,7 @@ def test_guesses_go_by_names_and_types(stage: Stage) -> None:
     assert stage.verdict("quick", guesses=False).warnings == ()
     stage.run("UPDATE orders SET company_id = 100 + id")
     wrong = stage.rule("guessed_key:public.orders.company_id")
-    assert (wrong.outcome, wrong.said) == (
+    assert (wrong.outcome, wrong.message) == (
         "SKIPPED",
         "none of the 2 rows has a match, so company_id does not refer to that table",
     )
@@ -114,7 +114,7 @@ def test_unique_keys_without_their_index(stage: Stage) -> None:
         "unique:public.t.strict": (1, ("c=NULL (2 times)",)),
         "unique:public.t.t_pkey": (1, ("id=1 (2 times)",)),
     }
-    assert found["unique:public.t.plain"].said == (
+    assert found["unique:public.t.plain"].message == (
         "1 value of (a, b) in public.t occurs more than once, in 2 rows, despite index plain"
     )
 
@@ -132,13 +132,13 @@ def test_exclusion_constraints(stage: Stage) -> None:
         "UPDATE pg_index SET indisready = true WHERE indexrelid = 'apart'::regclass",
     )
     found = stage.rule("exclusion:public.booking.apart")
-    assert (found.outcome, found.said, found.samples) == (
+    assert (found.outcome, found.message, found.samples) == (
         "FAIL",
         "1 pair of rows of public.booking violate the exclusion constraint apart",
         ("r=[10,15), and r=[12,13)",),
     )
     stage.run("INSERT INTO booking SELECT int4range(i * 10, i * 10 + 5) FROM generate_series(1000, 5000) i")
-    assert stage.rule("exclusion:public.booking.apart").said == (
+    assert stage.rule("exclusion:public.booking.apart").message == (
         "more than 3,000 rows are too many to compare in pairs; the server enforces the constraint for new rows"
     )
 
@@ -158,7 +158,7 @@ def test_sequences(stage: Stage) -> None:
         "SELECT setval('t_s_seq', 30000)",
     )
     found = stage.found("sequence")
-    assert {name: (each.outcome, each.said) for name, each in found.items()} == {
+    assert {name: (each.outcome, each.message) for name, each in found.items()} == {
         "sequence:public.t.i": (
             "FAIL",
             "the next value of public.t_i_seq is 3, but public.t.i already contains 3: the next row will collide with "
@@ -207,7 +207,7 @@ def test_checks_with_odd_names_null_and_functions(stage: Stage) -> None:
         "domain:public.d.value.pos_check": ("WARN", ("id=3, value=-1",)),
         "domain:public.d.value.small_check": ("WARN", ("id=4, value=10",)),
     }
-    assert found["domain:public.d.value.small_check"].said == (
+    assert found["domain:public.d.value.small_check"].message == (
         "1 row of public.d has a value in value that violates domain public.small: ((VALUE)::integer < 10); "
         "the constraint is NOT VALID: the server has not checked all rows"
     )
@@ -221,7 +221,7 @@ def test_a_check_that_fails_does_not_take_the_others_with_it(stage: Stage) -> No
         "ALTER TABLE t ADD CONSTRAINT positive CHECK (a > 0) NOT VALID",
     )
     found = stage.found()
-    assert {name: (each.outcome, each.said.partition(";")[0]) for name, each in found.items()} == {
+    assert {name: (each.outcome, each.message.partition(";")[0]) for name, each in found.items()} == {
         "check:public.t.divides": ("WARN", "the check failed: division by zero [SQLSTATE 22012]"),
         "check:public.t.positive": ("WARN", "1 row of public.t violates check constraint positive: (a > 0)"),
     }
@@ -290,12 +290,12 @@ def test_polymorphic_pairs_by_rule_and_by_guess(stage: Stage) -> None:
     assert list(found) == ["polymorphic:public.comments.on_id"]
     one = found["polymorphic:public.comments.on_id"]
     assert (one.outcome, one.violations) == ("FAIL", 3)
-    assert one.said == (
+    assert one.message == (
         "public.comments: 1 row with on_type Contact has no match in public.contacts; 1 row with on_type Deal has no "
         "match in public.sales_deals; on_type has values that [[validate.polymorphic]] does not name: Planet"
     )
     wrong = {**pair, "targets": {"Contact": "public.persons"}}
-    assert stage.rule("polymorphic", polymorphic=[wrong]).said == (
+    assert stage.rule("polymorphic", polymorphic=[wrong]).message == (
         "there is no table public.persons with a single-column primary key, but [[validate.polymorphic]] in "
         "lastgood.toml names it"
     )
@@ -310,7 +310,7 @@ def test_indexes_that_cannot_be_used(stage: Stage) -> None:
         "UPDATE pg_index SET indisvalid = false WHERE indexrelid IN ('key'::regclass, 'plain'::regclass)",
     )
     found = stage.found("index")
-    assert {name: (each.outcome, each.said, each.hint) for name, each in found.items()} == {
+    assert {name: (each.outcome, each.message, each.hint) for name, each in found.items()} == {
         "index:public.half": (
             "WARN",
             "index public.half of public.p is incomplete: not all partitions have an index",
@@ -352,7 +352,7 @@ def test_partitions_on_another_server_are_not_asked(stage: Stage) -> None:
         "CREATE TABLE here PARTITION OF p FOR VALUES FROM (10) TO (20)",
     )
     found = stage.found()
-    assert {name: (each.outcome, each.said) for name, each in found.items()} == {
+    assert {name: (each.outcome, each.message) for name, each in found.items()} == {
         "required:public.p": ("SKIPPED", "parts of public.p are on another server, which is not queried")
     }
 
@@ -377,6 +377,6 @@ def test_values_that_only_an_index_can_compare_are_skipped(stage: Stage) -> None
         "CREATE MATERIALIZED VIEW v AS SELECT 1 AS x WITH NO DATA; CREATE UNIQUE INDEX of_v ON v (x)",
     )
     found = stage.found()
-    assert {name: (each.outcome, each.said) for name, each in found.items() if each.kind != "view"} == {
+    assert {name: (each.outcome, each.message) for name, each in found.items() if each.kind != "view"} == {
         "unique:public.t.by_box": ("SKIPPED", "values of its type can be compared only by its index")
     }

@@ -18,13 +18,13 @@ def contacts(stage: Stage) -> None:
 def asked(stage: Stage, query: str, **rule: object) -> tuple[str, str, float | None]:
     """A rule's outcome, what is said of it, and the percent of good rows."""
     found = stage.rule("own", rules=[{"name": "mine", "query": query, **rule}])
-    return found.outcome, found.said, found.percent
+    return found.outcome, found.message, found.percent
 
 
 def test_rows_are_violations(stage: Stage) -> None:
     rules = [{"name": "mine", "query": "SELECT id, email, seen FROM contacts WHERE email IS NULL ORDER BY id;"}]
     found = stage.rule("mine", rules=rules)
-    assert (found.outcome, found.violations, found.said) == ("FAIL", 10, "10 rows found, none expected")
+    assert (found.outcome, found.violations, found.message) == ("FAIL", 10, "10 rows found, none expected")
     assert found.samples == tuple(f"id={number}, email=NULL, seen=infinity" for number in (10, 20, 30, 40, 50))
     assert asked(stage, "SELECT FROM contacts WHERE id < 0 -- none") == ("PASS", "", 100.0)
     assert asked(stage, "SELECT FROM contacts WHERE id < 3", severity="warning")[0] == "WARN"
@@ -58,7 +58,7 @@ def test_quality_in_percent(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "rule", "outcome", "said"),
+    ("query", "rule", "outcome", "message"),
     [
         ("SELECT count(*) FROM contacts", {"expect": 100}, "PASS", "the value is 100"),
         ("SELECT 1.50", {"expect": 1.5}, "PASS", "the value is 1.50"),
@@ -72,12 +72,12 @@ def test_quality_in_percent(stage: Stage) -> None:
         ("SELECT 4", {"at_least": 5, "at_most": 6}, "FAIL", "the value is 4, expected at least 5 and at most 6"),
     ],
 )
-def test_one_value(stage: Stage, query: str, rule: dict[str, object], outcome: str, said: str) -> None:
-    assert asked(stage, query, **rule)[:2] == (outcome, said)
+def test_one_value(stage: Stage, query: str, rule: dict[str, object], outcome: str, message: str) -> None:
+    assert asked(stage, query, **rule)[:2] == (outcome, message)
 
 
 @pytest.mark.parametrize(
-    ("query", "rule", "said"),
+    ("query", "rule", "message"),
     [
         ("SELEC 1", {}, 'syntax error at or near "SELEC"'),
         ("SELECT * FROM nowhere", {}, 'relation "nowhere" does not exist'),
@@ -103,7 +103,9 @@ def test_one_value(stage: Stage, query: str, rule: dict[str, object], outcome: s
         ("SELECT 1 / (id - id) FROM contacts", {}, "division by zero"),
     ],
 )
-def test_a_rule_that_cannot_be_tried_fails_alone(stage: Stage, query: str, rule: dict[str, object], said: str) -> None:
+def test_a_rule_that_cannot_be_tried_fails_alone(
+    stage: Stage, query: str, rule: dict[str, object], message: str
+) -> None:
     stage.run("CREATE SEQUENCE numbers")
     rules = [
         {"name": "mine", "query": query, **rule},
@@ -111,6 +113,6 @@ def test_a_rule_that_cannot_be_tried_fails_alone(stage: Stage, query: str, rule:
     ]
     verdict = stage.verdict("quick", "own", rules=rules)
     mine, other = verdict.rules
-    assert (mine.outcome, mine.said, mine.percent) == ("FAIL", f"cannot evaluate the rule: {said}", 0.0)
+    assert (mine.outcome, mine.message, mine.percent) == ("FAIL", f"cannot evaluate the rule: {message}", 0.0)
     assert mine.hint == 'Fix the query of rule "mine" in lastgood.toml.'
     assert (other.outcome, verdict.blockers) == ("PASS", ("mine", "quality"))

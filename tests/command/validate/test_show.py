@@ -11,8 +11,8 @@ from lastgood.command.validate.verdict import conclude, result
 from lastgood.screen.screen import Screen
 
 
-def skipped(name: str, why: Why, said: str, hint: str = "") -> RuleResult:
-    return result(Rule(name, "required"), Found(message=said, hint=hint, skipped=why), 0.0)
+def skipped(name: str, why: Why, text: str, hint: str = "") -> RuleResult:
+    return result(Rule(name, "required"), Found(message=text, hint=hint, skipped=why), 0.0)
 
 
 def concluded(results: list[RuleResult]) -> Verdict:
@@ -66,6 +66,6 @@ def test_hundreds_of_reasons_are_counted() -> None:
         "NO-GO",
         "only the catalogue could be checked, but no rows, so the verdict is NO-GO",
     )
-    said = on_screen(verdict)
-    assert said.count("SKIPPED") == 10
-    assert "  and 490 rules more for 490 other reasons; --json lists all of them\n" in said
+    text = on_screen(verdict)
+    assert text.count("SKIPPED") == 10
+    assert "  and 490 rules more for 490 other reasons; --json lists all of them\n" in text

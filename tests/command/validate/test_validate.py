@@ -104,7 +104,7 @@ def test_missing_privileges_are_reported_with_the_grant(stage: Stage, reader: st
     assert verdict.remarks[-1] == "only the catalogue could be checked, but no rows, so the verdict is NO-GO"
     skipped = {each.name: each for each in verdict.rules if each.outcome == "SKIPPED"}
     key = skipped["foreign_key:public.deals.deals_contact_id_fkey"]
-    assert (key.skipped_for, key.said) == ("privilege", "permission denied for table deals")
+    assert (key.skipped_for, key.message) == ("privilege", "permission denied for table deals")
     assert key.hint == (
         f'As the owner or a superuser, run: GRANT SELECT ON TABLE "public"."contacts" TO "{reader}"; '
         f'GRANT SELECT ON TABLE "public"."deals" TO "{reader}"'
@@ -132,7 +132,7 @@ def test_hidden_rows_are_no_clean_rows(stage: Stage, reader: str) -> None:
     )
     found = {each.name: each for each in stage.verdict("quick", user=reader).rules}
     key = found["foreign_key:public.deals.deals_contact_id_fkey"]
-    assert (key.outcome, key.said) == (
+    assert (key.outcome, key.message) == (
         "SKIPPED",
         'query would be affected by row-level security policy for table "contacts"',
     )
@@ -147,7 +147,10 @@ def test_a_table_that_is_locked_is_not_waited_for(stage: Stage) -> None:
         other.rollback()
     skipped = {each.name: each for each in verdict.rules if each.outcome == "SKIPPED"}
     one = skipped["readable:public.contacts"]
-    assert (one.skipped_for, one.said) == ("locked", "another session holds a lock on it (ALTER TABLE, VACUUM FULL, …)")
+    assert (one.skipped_for, one.message) == (
+        "locked",
+        "another session holds a lock on it (ALTER TABLE, VACUUM FULL, …)",
+    )
     assert "sequence:public.deals.id" not in skipped
     assert (verdict.verdict, verdict.complete) == ("GO", False)
 
@@ -157,7 +160,7 @@ def test_rules_beyond_the_time_limit_are_reported(stage: Stage) -> None:
     verdict = stage.verdict("quick", time_limit=2.0, rules=rules)
     assert verdict.seconds < 20
     skipped = [each for each in verdict.rules if each.outcome == "SKIPPED"]
-    assert [(each.name, each.skipped_for, each.said) for each in skipped] == [("slow", "time", "time limit reached")]
+    assert [(each.name, each.skipped_for, each.message) for each in skipped] == [("slow", "time", "time limit reached")]
     assert (verdict.verdict, verdict.complete, verdict.skipped) == ("GO", False, ("slow",))
     assert f"1 of {len(verdict.rules)} rules were skipped because of the time limit" in verdict.remarks
     none = stage.verdict("quick", time_limit=0.0)
@@ -229,7 +232,7 @@ def test_it_sees_one_moment_holds_no_lock_and_writes_nothing(stage: Stage) -> No
     assert not thread.is_alive()
     (verdict,) = verdicts
     (slow,) = [each for each in verdict.rules if each.name == "slow"]  # type: ignore[attr-defined]  # the thread put a Verdict there
-    assert (slow.outcome, slow.said) == (
+    assert (slow.outcome, slow.message) == (
         "SKIPPED",
         "the server canceled the check: canceling statement due to user request",
     )

@@ -49,7 +49,7 @@ def test_a_check_that_names_a_table_without_its_schema(stage: Stage) -> None:
 
 
 @pytest.mark.postgres(15, 18)
-def test_a_check_that_rows_break_is_left_not_valid_and_told(stage: Stage) -> None:
+def test_a_violated_check_stays_not_valid_and_is_reported(stage: Stage) -> None:
     loaded = stage.load(LATER.format(lookup="public.lookup", id=7))
     assert stage.rows(CONSTRAINT.format("known_id")) == [("known_id", False, True, 0, "see lookup")]
     assert [(each.what, each.why, each.line) for each in loaded.repaired] == [

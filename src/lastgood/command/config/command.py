@@ -30,7 +30,7 @@ def check(
         session.given["config"] = file
         session.settle()
     settings = session.settings
-    notified = session.news.look((), False)
+    notified = session.news.check((), False)
 
     def show() -> None:
         shown.show(session.screen, settings)

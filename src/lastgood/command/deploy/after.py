@@ -81,7 +81,7 @@ def _data(course: Course) -> str:
     course.found["worse"] = worse
     for each in worse:
         if each.outcome != "FAIL":
-            course.remark(f"warning that is new or worse since the migration: {each.name}: {each.said}")
+            course.remark(f"warning that is new or worse since the migration: {each.name}: {each.message}")
     return verdict_of(worse, after, before)
 
 

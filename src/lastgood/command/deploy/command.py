@@ -96,18 +96,18 @@ def deploy_(
     if dry_run:
         return _tried(session, wish)
     ended: list[DeployReport] = []
-    with session.news.telling("deploy", session.target, unattended=True) as telling:
+    with session.news.notifying("deploy", session.target, unattended=True) as notifier:
         try:
             with session.events() as emit:
                 begins = partial(show.begun, session.target, label, wish.command)
-                report = deploy.deploy(wish, telling.on_work(emit, "", begins), ended.append)
+                report = deploy.deploy(wish, notifier.on_work(emit, "", begins), ended.append)
         except LastgoodError as error:
             if ended:
-                telling.failed(error, partial(show.failed, error, ended[0]), ended[0].run)
+                notifier.failed(error, partial(show.failed, error, ended[0]), ended[0].run)
                 if not settings.json:
                     shown.show_failed(session.screen, ended[0])
             raise
-        telling.ended(partial(show.deployed, report), report.run)
+        notifier.ended(partial(show.deployed, report), report.run)
     session.result(report.document(), lambda: shown.show(session.screen, report))
     return None
 

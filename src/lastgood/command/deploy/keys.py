@@ -94,7 +94,7 @@ def broken_since(
                     Worse(
                         name=name,
                         outcome="FAIL",
-                        said=message.format(counted(rows, "row")),
+                        message=message.format(counted(rows, "row")),
                         violations=rows,
                         samples=tuple(some),
                         query=query.as_string(connection),

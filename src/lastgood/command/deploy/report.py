@@ -67,7 +67,7 @@ class Worse(Frozen):
 
     name: str
     outcome: str
-    said: str
+    message: str
     violations: int
     samples: tuple[str, ...]
     query: str
@@ -79,7 +79,7 @@ def worse_of(after: Verdict, before: Verdict) -> tuple[Worse, ...]:
         Worse(
             name=each.name,
             outcome=each.outcome,
-            said=each.said,
+            message=each.message,
             violations=each.violations,
             samples=each.samples[:SAMPLES],
             query=each.query,
@@ -106,10 +106,10 @@ def verdict_of(worse: tuple[Worse, ...], after: Verdict, before: Verdict) -> str
     failed = [each for each in worse if each.outcome == "FAIL"]
     if failed:
         more = f", and {counted(len(failed) - 1, 'other rule')}" if len(failed) > 1 else ""
-        return f"the data is worse than before the migration: {failed[0].name}: {failed[0].said}{more}"
+        return f"the data is worse than before the migration: {failed[0].name}: {failed[0].message}{more}"
     if unseen := unseen_of(after, before):
         more = f", and {counted(len(unseen) - 1, 'other rule')}" if len(unseen) > 1 else ""
-        return f"the data can no longer be checked: {unseen[0].name}: {unseen[0].said}{more}"
+        return f"the data can no longer be checked: {unseen[0].name}: {unseen[0].message}{more}"
     if after.verdict == "NO-GO" and before.verdict == "GO":
         why = ", ".join(after.blockers) or "; ".join(after.remarks[-1:])
         return f"the data is worse than before the migration: NO-GO ({why})"

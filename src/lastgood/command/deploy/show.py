@@ -43,7 +43,7 @@ def _compared(report: DeployReport) -> str:
         return "; its data was not checked"
     if report.worse:
         return f"; {units.counted(len(report.worse), 'warning is', 'warnings are')} worse than before"
-    return ", and no worse than before"
+    return ", and no check is worse than before"
 
 
 def show_failed(screen: Screen, report: DeployReport) -> None:
@@ -61,7 +61,7 @@ def _worse(screen: Screen, worse: tuple[Worse, ...]) -> None:
         return
     screen.heading("Worse than before the migration")
     for each in worse:
-        screen.say(f"{each.outcome}  {each.name}: {each.said}", first="  ", indent=8)
+        screen.say(f"{each.outcome}  {each.name}: {each.message}", first="  ", indent=8)
         for sample in each.samples:
             screen.say(sample, first="        ", indent=8)
 

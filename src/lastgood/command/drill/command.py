@@ -103,10 +103,10 @@ def drill(
     request = replace(request, live=replace(request.live, choice=choice_of(point, latest, before, before_migration)))
     doing = rehearsal.prove_all if every_point else rehearsal.drill
     # Drills often run unattended, so notifications are sent.
-    with session.news.telling("drill", session.target, unattended=True) as telling:
+    with session.news.notifying("drill", session.target, unattended=True) as notifier:
         with session.work() as (emit, cancelled):
-            sealed = doing(request, files, telling.on_work(emit, "", news.begun(session.target.dbname)), cancelled)
-        telling.ended(news.ended(sealed), sealed.evidence.run)
+            sealed = doing(request, files, notifier.on_work(emit, "", news.begun(session.target.dbname)), cancelled)
+        notifier.ended(news.ended(sealed), sealed.evidence.run)
     place = state / DRILLS / sealed.evidence.run
     session.result(sealed.document(), lambda: shown.show(session.screen, sealed, place))
     return _status(sealed)

@@ -50,12 +50,12 @@ class DrillPhase(Frozen):
 
 
 class Proof(Frozen):
-    """One required result of a drill, and whether it holds; ``said`` is the evidence for it."""
+    """One required result of a drill, and whether it holds; ``evidence`` proves it."""
 
     name: str
     title: str
     holds: bool
-    said: str
+    evidence: str
 
 
 class ScratchServer(Frozen):
@@ -135,7 +135,7 @@ class Change(Frozen):
 
 class Compared(Frozen):
     """The comparison with the last successful drill. ``median``: of the last five. ``slower``: significantly slower
-    than the last one, and not only because of the size. ``said``: the comparison in words."""
+    than the last one, and not only because of the size. ``summary``: the comparison in words."""
 
     run: str
     ended: datetime
@@ -145,7 +145,7 @@ class Compared(Frozen):
     median: float
     bytes_ratio: float | None
     slower: bool
-    said: str
+    summary: str
     phases: tuple[Change, ...]
 
 

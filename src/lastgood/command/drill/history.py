@@ -48,7 +48,7 @@ def compared(phases: Sequence[DrillPhase], bytes_now: int, before: Sequence[Evid
         median=round(median(each for each in earlier if each is not None), 3),
         bytes_ratio=round(size, 2) if size is not None else None,
         slower=slower,
-        said=_comparison(then[_COMPARED], now[_COMPARED], ratio, slower, size),
+        summary=_comparison(then[_COMPARED], now[_COMPARED], ratio, slower, size),
         phases=tuple(
             Change(name=name, before=then[name], now=seconds, ratio=round(seconds / max(then[name], 0.001), 2))
             for name, seconds in now.items()
@@ -82,10 +82,10 @@ def expected(report: Report, stand_in_bytes: int, live_bytes: int | None) -> Exp
     if live_bytes and stand_in_bytes:
         emergency = backup * live_bytes / stand_in_bytes
         basis += f"; the emergency backup in proportion to the live database's {units.size(live_bytes)}"
-    beside = max(build, emergency)
-    outage = took.write_outage - max(build, backup) + beside
+    parallel = max(build, emergency)
+    outage = took.write_outage - max(build, backup) + parallel
     return Expected(
-        seconds=round(took.plan + beside + took.of("swap"), 3),
+        seconds=round(took.plan + parallel + took.of("swap"), 3),
         write_outage=round(max(outage, took.read_outage), 3),
         read_outage=took.read_outage,
         basis=basis,

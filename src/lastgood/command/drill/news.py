@@ -46,7 +46,7 @@ def _drill(found: Evidence, sealed: Sealed) -> Story:
         figures=(
             ("Duration", units.duration(found.seconds)),
             ("Real rollback", units.roughly(found.expected.seconds) if found.expected is not None else ""),
-            ("Last drill", found.compared.said if found.compared is not None else ""),
+            ("Last drill", found.compared.summary if found.compared is not None else ""),
         ),
     )
 

@@ -87,7 +87,7 @@ def _of_drill(found: Evidence) -> Iterator[str]:
     yield "## Proofs"
     yield md.table(
         ("Proof", "Holds", "Evidence"),
-        [(md.text(each.title), "yes" if each.holds else "**NO**", md.text(each.said)) for each in found.proofs],
+        [(md.text(each.title), "yes" if each.holds else "**NO**", md.text(each.evidence)) for each in found.proofs],
     )
     yield "## Durations"
     yield f"![Timeline]({PICTURE})"
@@ -138,7 +138,7 @@ def _durations(found: Evidence) -> Iterator[str]:
         )
     if found.compared is not None:
         notes.append(
-            f"Compared with the last successful drill ({found.compared.run}): {found.compared.said}. Median of the "
+            f"Compared with the last successful drill ({found.compared.run}): {found.compared.summary}. Median of the "
             f"last drills: {units.duration(found.compared.median)}."
         )
     elif found.status == "passed":

@@ -99,7 +99,7 @@ def _drill(screen: Screen, found: Evidence) -> None:
         screen.say(
             each.title, first="  yes  " if each.holds else "  NO   ", indent=7, style="" if each.holds else "bold red"
         )
-        screen.say(each.said, first="       ", indent=7)
+        screen.say(each.evidence, first="       ", indent=7)
     screen.heading("Durations")
     columns = (
         Column("phase", fold=True),
@@ -134,7 +134,7 @@ def _figures(screen: Screen, found: Evidence) -> None:
                 if expected is not None
                 else "",
             ),
-            ("Last drill", compared.said if compared is not None else none_before),
+            ("Last drill", compared.summary if compared is not None else none_before),
             ("Scratch server", f"PostgreSQL {server.version}, {server.where}"),
             (
                 "Next drill",

@@ -111,7 +111,7 @@ class Rehearsal:
                     database_name=self.whole.summary.database,
                 )
             if restored.code is not None:
-                self.phases.cautions.append(f"{restored.code.said}, on the scratch server")
+                self.phases.cautions.append(f"{restored.code.summary}, on the scratch server")
             database.comment(scratch.maintenance, scratch.name, scratch.comment)
             scratch.drop(model)
             self.stand_in_bytes = database.describe(scratch.maintenance, scratch.name).size_bytes or 0
@@ -256,7 +256,7 @@ class Rehearsal:
         )
 
     def _prove(self, name: str, title: str, holds: bool, evidence: str) -> None:
-        self.proofs.append(Proof(name=name, title=title, holds=holds, said=evidence))
+        self.proofs.append(Proof(name=name, title=title, holds=holds, evidence=evidence))
 
     def outages(self) -> Outages | None:
         """Return the outages that users would have noticed."""

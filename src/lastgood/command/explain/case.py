@@ -1,7 +1,7 @@
-"""What is known of errors: one file each in ``cases``, read when the first one is asked for.
+"""The known errors: one file each in ``cases``, read on first use.
 
-To teach a new error, add a file there; a test says what is missing in it. ``translations`` holds PostgreSQL's own words
-for these messages in other languages; tests/command/explain/translations.py writes them.
+To add an error, add a file there; a test lists what it lacks. ``translations`` holds PostgreSQL's own translations of
+these messages; tests/command/explain/translations.py writes them.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from lastgood.command.explain.template import Templates
 from lastgood.models import Frozen
 from lastgood.postgres.errors import Context
 
-# Less than that fits too much, where nothing else says that a line is an error.
-TELLING = 12
+# The minimum weight of a pattern for lines without a severity. Lighter patterns match too many lines.
+DISTINCTIVE = 12
 
 
 class Case(Frozen):
-    """One error, as a person needs it at night.
+    """One known error.
 
-    ``sqlstates``: this case stands for these, whatever the message says; two characters are a whole class.
-    ``sqlstates_with_text``: it may come with these, and the message decides. ``messages``: PostgreSQL's format strings.
-    ``policy`` and ``context``: what a run of ours does about it, as postgres/errors.py has it. ``follows``: cases
-    that it is a consequence of when they came before; ``*`` is any. ``minor``: nothing is lost by it. ``cause``,
-    ``data`` (what it means for it) and ``lastgood`` (what we do about it) are sentences; ``commands`` what to run next.
-    ``called``: what people call it when they have no message; ``examples`` are texts that tests must find it by.
+    ``sqlstates``: all errors with these belong to the case; two characters are a whole class. ``sqlstates_with_text``:
+    possible SQLSTATEs, where the message decides. ``messages``: PostgreSQL's format strings. ``policy`` and
+    ``context``: how a run of lastgood reacts, as in postgres/errors.py. ``follows``: earlier cases that cause this
+    one; ``*`` is any. ``minor``: no data is lost. ``cause``, ``data`` (the effect on the data) and ``lastgood`` (how
+    lastgood reacts) are sentences; ``commands`` are the next commands. ``called``: names that people use without a
+    message; ``examples``: texts that tests find the case by.
     """
 
     slug: str
@@ -52,13 +52,13 @@ class Case(Frozen):
     examples: tuple[str, ...] = ()
 
     def may_have(self, sqlstate: str) -> bool:
-        """Whether it may come with ``sqlstate``; one that a client program reports has none at all."""
+        """Whether the error may have ``sqlstate``. Errors of client programs have none."""
         known = (*self.sqlstates, *self.sqlstates_with_text)
         return not known or sqlstate in known or sqlstate[:2] in known
 
 
 class Library:
-    """All cases. ``words`` are those for severities and their like in every language, by the English one."""
+    """All cases. ``words``: the translations of severities and labels, by the English word."""
 
     def __init__(self, cases: tuple[Case, ...], translations: Mapping[str, Mapping[str, Mapping[str, str]]]) -> None:
         self.cases = {each.slug: each for each in cases}
@@ -79,10 +79,10 @@ class Library:
             for english, word in language["words"].items():
                 self.words[english] = (*self.words.get(english, ()), word)
 
-    def by_text(self, message: str, sqlstate: str | None = None, *, telling: int = 1) -> Case | None:
-        """The case whose message says most of what ``message`` says; only one that may have ``sqlstate``, and whose
-        message has ``telling`` characters of its own."""
-        # libpq: "connection to server at … failed: why"; where the why is known, it says more.
+    def by_text(self, message: str, sqlstate: str | None = None, *, minimum: int = 1) -> Case | None:
+        """Return the case with the heaviest pattern that matches ``message`` and may have ``sqlstate``. ``minimum``:
+        the minimum weight of the pattern."""
+        # libpq: "connection to server at … failed: why". A known reason is more specific.
         _, failed, why = message.rpartition(" failed: ")
         texts = (message, why) if failed and why else (message,)
         for known in (self._english, self._ascii) if message.isascii() else (self._english, self._ascii, self._others):
@@ -90,33 +90,33 @@ class Library:
                 (weight, each.slug)
                 for text in texts
                 for weight, each in known.fitting(text)
-                if weight >= telling and (sqlstate is None or each.may_have(sqlstate))
+                if weight >= minimum and (sqlstate is None or each.may_have(sqlstate))
             ]
             if fitting:
                 return self.cases[max(fitting)[1]]
         return None
 
     def by_name(self, text: str) -> Case | None:
-        """The case that people call so, in whatever order of words."""
-        said = set(text.casefold().split())
+        """Return the case with a name whose words are all in ``text``, in any order."""
+        words = set(text.casefold().split())
         for each in self.cases.values():
-            if any(said >= set(name.split()) for name in each.called):
+            if any(words >= set(name.split()) for name in each.called):
                 return each
         return None
 
     def by_state(self, sqlstate: str) -> Case | None:
-        """The case that stands for a SQLSTATE, or for its class."""
+        """Return the case of a SQLSTATE, or of its class."""
         return self._by_state.get(sqlstate) or self._by_state.get(sqlstate[:2])
 
     def find(self, message: str, sqlstate: str | None) -> Case | None:
-        """By the message first, since one SQLSTATE means many things; then by the SQLSTATE alone."""
+        """Find a case by the message, because a SQLSTATE has several causes; otherwise by the SQLSTATE."""
         found = self.by_text(message, sqlstate) if message else None
         return found or (self.by_state(sqlstate) if sqlstate else None)
 
 
 @cache
 def library() -> Library:
-    """The cases that lastgood comes with."""
+    """Return the cases that are included in lastgood."""
     here = resources.files("lastgood.command.explain")
     cases = tuple(_cases(here.joinpath("cases").iterdir()))
     found = {

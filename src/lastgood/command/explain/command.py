@@ -1,4 +1,4 @@
-"""``lastgood explain``: what an error, a log or a run means."""
+"""``lastgood explain``."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from lastgood.journal import run_names
 if TYPE_CHECKING:
     from lastgood.cli.session import Session
 
-# How much of a file is looked at to see what it is.
+# Bytes at the beginning of a file that its type is detected from.
 SAMPLE = 1 << 13
-# What is a dump and no log; a log that begins like that has nothing to explain.
+# The beginnings of dumps, which are not logs.
 _DUMPS = (b"PGDMP", b"--\n-- PostgreSQL database", b"--\r\n-- PostgreSQL database", b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
 
 
@@ -40,7 +40,7 @@ def explain(
     """Explain an error, a log or a run: cause, data, next command.
 
     Takes an error as it was printed, a SQLSTATE, a log of psql, pg_restore, the server or an application, or the name
-    of a run of lastgood. Asks no server. Ends with 3 when nothing in it is known.
+    of a run of lastgood. Connects to no server. Exits with status 3 if no error is recognised.
     """
     from lastgood.command.explain import explain as explaining
     from lastgood.command.explain import show as shown
@@ -61,7 +61,7 @@ def explain(
 
 
 def _newest(session: Session, text: str) -> str | None:
-    """With nothing to read: the newest run."""
+    """Return the newest run, if neither an argument nor standard input is given."""
     from lastgood.command.explain import explain as explaining
 
     if text or not _is_terminal():
@@ -69,8 +69,8 @@ def _newest(session: Session, text: str) -> str | None:
     name = explaining.newest(session.settings.state)
     if name is None:
         raise UsageError(
-            "cannot explain: nothing was given, and this machine has no run of lastgood",
-            hint='Give the error: lastgood explain "ERROR: …", a log: lastgood explain FILE, or pipe one in.',
+            "cannot explain: no error or log is given, and this machine has no run of lastgood",
+            hint='Give the error: lastgood explain "ERROR: …", a log: lastgood explain FILE, or pipe a log in.',
             state=config.NOTHING_LOOKED_AT,
         )
     return name
@@ -82,7 +82,7 @@ def _is_terminal() -> bool:
 
 @contextmanager
 def _opened(text: str) -> Iterator[tuple[BinaryIO, str]]:
-    """What is to be read, and how it is called."""
+    """Provide the stream to read and its name."""
     if text in ("", "-"):
         if sys.stdin is None:
             raise UsageError("cannot explain: standard input is closed", state=config.NOTHING_LOOKED_AT)
@@ -93,7 +93,7 @@ def _opened(text: str) -> Iterator[tuple[BinaryIO, str]]:
         with Path(text).open("rb") as stream:
             if stream.peek(64).startswith(_DUMPS):
                 raise UsageError(
-                    f'cannot explain "{text}": it is a dump, not the log of one',
+                    f'cannot explain "{text}": the file is a dump, not a log',
                     hint=f"To verify it, run: lastgood points verify {text}",
                     state=config.NOTHING_LOOKED_AT,
                 )
@@ -108,29 +108,28 @@ def _opened(text: str) -> Iterator[tuple[BinaryIO, str]]:
 
 
 def _must_be_text(stream: object, name: str) -> None:
-    """A log that is none: it has no lines, and looking at them would take minutes. Raises UsageError."""
+    """Raise UsageError for a binary file: it has no lines, and reading it would take minutes."""
     from lastgood.command.explain import explain as explaining
 
     sample = stream.peek(SAMPLE)[:SAMPLE] if isinstance(stream, io.BufferedReader) else b""
     if explaining.is_binary(sample):
         raise UsageError(
-            f"cannot explain {name}: it is not text",
-            hint="Give a log as psql, pg_restore, the server or an application wrote it; one that is compressed must "
-            "be unpacked first.",
+            f"cannot explain {name}: the file is not text",
+            hint="Give a log of psql, pg_restore, the server or an application. Decompress a compressed log first.",
             state=config.NOTHING_LOOKED_AT,
         )
 
 
 def _is_text(text: str) -> bool:
-    """Whether it is the error itself, and neither a file nor meant as one."""
+    """Whether ``text`` is an error, not the name of a file."""
     if text in ("", "-"):
         return False
     try:
         return not Path(text).exists() and not _like_a_name(text)
     except (OSError, ValueError):
-        return True  # too long for a name, or with a character that none has
+        return True  # too long for a file name, or with an invalid character
 
 
 def _like_a_name(text: str) -> bool:
-    """Whether a person meant a file: one word with a folder in it, or with an ending."""
+    """Whether ``text`` looks like a file name: one word with a folder or an extension."""
     return " " not in text and ("/" in text or Path(text).suffix in (".log", ".txt", ".out", ".err", ".sql", ".json"))

@@ -1,4 +1,4 @@
-"""``lastgood explain``: what an error, a log or a run of ours means, and what to do next."""
+"""The meaning of an error, a log or a run of lastgood, and the next commands."""
 
 from lastgood.command.explain.explained import Explained, Kind, explain, explain_text
 from lastgood.command.explain.log import is_binary

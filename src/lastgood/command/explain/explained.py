@@ -1,4 +1,4 @@
-"""A log explained: its errors by kind, the one that matters first, and what became of the database."""
+"""An explained log: its errors by kind, the decisive one first, and the resulting state of the database."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import BinaryIO
 import psycopg
 
 from lastgood.command.explain.case import Case, Library, library
-from lastgood.command.explain.log import Done, Reader, Said, lines
+from lastgood.command.explain.log import Done, LogError, Reader, lines
 from lastgood.command.explain.verdict import Course, Verdict
 from lastgood.models import Frozen
 from lastgood.postgres import errors as server_errors
 
-# How many kinds of unknown errors are told apart: a log may have as many as lines.
+# The maximum number of kinds of unknown errors: a log may have as many as lines.
 UNKNOWN_KINDS = 50
 SHOWN = 500  # characters of a message
 UNKNOWN_CAUSE = "lastgood does not know this error."
 OUR_CAUSE = "The first line of the message states the cause."
-OUR_DATA = "lastgood leaves the live database as it was, or reports its state. lastgood status asks the server."
+OUR_DATA = "lastgood leaves the live database as it was, or reports its state. To query the server: lastgood status."
 OUR_COMMANDS = ("lastgood status", "lastgood explain   # the newest run of this machine")
 UNKNOWN_COMMANDS = (
     "LC_MESSAGES=C psql -v VERBOSITY=verbose …   # in English and with the SQLSTATE, then explain that",
@@ -29,10 +29,10 @@ UNKNOWN_COMMANDS = (
 
 
 class Kind(Frozen):
-    """Errors of one kind. ``case`` is its name in our collection, null where the collection has none: then
-    ``recognised`` tells whether the SQLSTATE alone said something. ``line`` is the first one's, from 1; ``message``
-    its words, ``statement`` the command where the log has it, ``table`` and ``row`` those of a COPY. ``follows``
-    names the kind that it is a consequence of; ``minor``: nothing is lost by it."""
+    """Errors of one kind. ``case``: the name of the known error, null if there is none; then ``recognised``: the
+    SQLSTATE is known. ``line`` and ``message`` are those of the first error, counted from 1; ``statement``: its
+    command, if logged; ``table`` and ``row``: those of a COPY. ``follows``: the kind that caused it; ``minor``: no data
+    is lost."""
 
     case: str | None
     recognised: bool
@@ -53,8 +53,8 @@ class Kind(Frozen):
 
 
 class Explained(Frozen):
-    """What a text means. ``kinds``: the one that matters first, then the others by their line, then consequences, then
-    what is minor."""
+    """The meaning of a text. ``kinds``: the decisive one, then the others by line, then consequences, then minor
+    ones."""
 
     source: str
     lines: int
@@ -65,9 +65,9 @@ class Explained(Frozen):
 
 
 class _Counted:
-    """What is kept of a kind while the log is read."""
+    """The count and the first error of a kind while the log is read."""
 
-    def __init__(self, first: Said, case: Case | None, follows: str | None) -> None:
+    def __init__(self, first: LogError, case: Case | None, follows: str | None) -> None:
         self.first = first
         self.case = case
         self.follows = follows
@@ -75,7 +75,7 @@ class _Counted:
 
 
 def explain(stream: BinaryIO, source: str, cases: Library | None = None) -> Explained:
-    """Reads ``stream`` to its end; memory does not grow with it."""
+    """Explain the errors in ``stream``, reading it to its end in constant memory."""
     known = cases or library()
     reader = Reader(known)
     found: dict[str, _Counted] = {}
@@ -103,27 +103,27 @@ def explain(stream: BinaryIO, source: str, cases: Library | None = None) -> Expl
 
 
 def explain_text(text: str, cases: Library | None = None) -> Explained:
-    """The same for what somebody says is an error: then it is one, known or not."""
+    """Explain a text that was given as an error. Without a recognised pattern, it is one unknown error."""
     known = cases or library()
     if not text.isprintable() and (given := os.fsencode(text)).decode("utf-8", "replace") != text:
-        text = given.decode("latin-1")  # pasted out of a terminal that is not in UTF-8
+        text = given.decode("latin-1")  # pasted from a terminal that does not use UTF-8
     found = explain(BytesIO(text.encode()), "the text", known)
     if found.kinds:
         return found
-    said = Said(1, text.strip())
-    kind = _kind(_Counted(said, known.by_name(text), None))
+    error = LogError(1, text.strip())
+    kind = _kind(_Counted(error, known.by_name(text), None))
     return found.model_copy(update={"errors": 1, "recognised": kind.recognised, "kinds": (kind,)})
 
 
-def _key(said: Said, case: Case | None, found: dict[str, _Counted]) -> str:
+def _key(error: LogError, case: Case | None, found: dict[str, _Counted]) -> str:
     if case is not None:
         return case.slug
-    key = f"{said.sqlstate or ''} {'' if said.sqlstate else said.message[:SHOWN]}"
+    key = f"{error.sqlstate or ''} {'' if error.sqlstate else error.message[:SHOWN]}"
     return key if key in found or len(found) < UNKNOWN_KINDS else "others"
 
 
 def _follows(case: Case | None, found: dict[str, _Counted]) -> str | None:
-    """The title of an earlier kind that explains this one."""
+    """Return the title of an earlier kind that caused this one."""
     if case is None:
         return None
     for slug, earlier in found.items():
@@ -138,37 +138,37 @@ def _order(each: _Counted) -> tuple[bool, bool, int]:
 
 
 def _kind(each: _Counted) -> Kind:
-    said, case = each.first, each.case
-    table, row = said.copying or (None, None)
-    rule = server_errors.rule(said.sqlstate) if said.sqlstate is not None else None
+    error, case = each.first, each.case
+    table, row = error.copying or (None, None)
+    rule = server_errors.rule(error.sqlstate) if error.sqlstate is not None else None
     known_state = rule is not None and rule.state != ""
     if case is not None:
         title, cause, data = case.title, case.cause, case.data
         commands, ours = case.commands, case.lastgood
     elif rule is not None and known_state:
-        explanation = server_errors.explain(said.sqlstate)
-        title, cause, data = _name(said.sqlstate or ""), explanation.cause, "The command had no effect."
+        explanation = server_errors.explain(error.sqlstate)
+        title, cause, data = _name(error.sqlstate or ""), explanation.cause, "The command had no effect."
         commands, ours = (explanation.next_command,), explanation.effect
-    elif said.program == "lastgood":
-        title, cause, data = "A message of lastgood", OUR_CAUSE, said.more.get("state") or OUR_DATA
-        commands, ours = OUR_COMMANDS, said.more.get("next") or "It stops when it is not sure."
+    elif error.program == "lastgood":
+        title, cause, data = "A message of lastgood", OUR_CAUSE, error.more.get("state") or OUR_DATA
+        commands, ours = OUR_COMMANDS, error.more.get("next") or "It stops when it cannot verify a result."
     else:
-        title, cause = "Not known", UNKNOWN_CAUSE
+        title, cause = "Unknown error", UNKNOWN_CAUSE
         data = "Unknown. At least this command had no effect."
         commands, ours = UNKNOWN_COMMANDS, "It stops at such an error, and leaves the live database as it was."
-        if said.sqlstate is not None:
-            title = _name(said.sqlstate)
+        if error.sqlstate is not None:
+            title = _name(error.sqlstate)
     return Kind(
         case=case.slug if case is not None else None,
-        recognised=case is not None or known_state or said.program == "lastgood",
+        recognised=case is not None or known_state or error.program == "lastgood",
         title=title,
-        sqlstate=said.sqlstate,
+        sqlstate=error.sqlstate,
         count=each.count,
-        line=said.line,
-        message=said.message[:SHOWN],
+        line=error.line,
+        message=error.message[:SHOWN],
         table=table,
         row=row,
-        statement=said.more.get("STATEMENT", "")[:SHOWN],
+        statement=error.more.get("STATEMENT", "")[:SHOWN],
         cause=cause,
         data=data,
         commands=commands,
@@ -179,7 +179,7 @@ def _kind(each: _Counted) -> Kind:
 
 
 def _name(sqlstate: str) -> str:
-    """PostgreSQL's own name of a SQLSTATE: ``InvalidXmlDocument``, in words."""
+    """Return PostgreSQL's name of a SQLSTATE as words, from psycopg's class name (``InvalidXmlDocument``)."""
     try:
         name = psycopg.errors.lookup(sqlstate).__name__
     except KeyError:

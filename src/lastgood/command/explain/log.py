@@ -1,7 +1,7 @@
-"""What a log says: the errors in it, and what was done between them. Read as a stream, of any length.
+"""The errors and completed commands in a log, read as a stream of any length.
 
-Understood are what psql, pg_restore and the other programs print, the server's own log (its three formats), and what
-drivers make of an error, as far as it holds the server's message or a SQLSTATE.
+Recognised are the output of psql, pg_restore and the other programs, the server's log in its three formats, and errors
+of drivers that contain the server's message or a SQLSTATE.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import BinaryIO
 
 import psycopg
 
-from lastgood.command.explain.case import TELLING, Library
+from lastgood.command.explain.case import DISTINCTIVE, Library
 
 BLOCK = 1 << 16
-LONGEST = 16_384  # characters of a line that are looked at: a row may have a gigabyte
+LONGEST = 16_384  # characters of a line that are read: a row may have a gigabyte
 SQLSTATE = re.compile(r"[0-9A-Z]{5}")
 
 _MARKS = (b"\xff\xfe", b"\xfe\xff")
@@ -35,10 +35,10 @@ _PROGRAM = re.compile(
     r"(?P<place>:.*?:\d+)?: (?:(?:\[[^\]]*\]|(?P<kind>[^\s:]+) ?): )?(?P<message>.*)"
 )
 _OURS = re.compile(r"error: (cannot .*)")
-# What stands below it, and how its JSON document says the same.
+# The lines below our message, and the fields of its JSON document.
 _OURS_MORE = re.compile(r"(state|next): +(.*)|( {7})(\S.*)")
 _OURS_JSON = re.compile(r' *"(message|hint|state)": ("(?:[^"\\]|\\.)*"),?')
-# What psql prints for a command that was done.
+# The tags that psql prints for completed commands.
 _DONE = re.compile(
     r"(?:SET|RESET|BEGIN|COMMIT|ROLLBACK|GRANT|REVOKE|COMMENT|(?:CREATE|ALTER|DROP|REFRESH|TRUNCATE|SECURITY) [A-Z ]+"
     r"|(?:COPY|UPDATE|DELETE|SELECT) \d+|INSERT \d+ \d+)"
@@ -51,9 +51,9 @@ _MORE = ("DETAIL", "HINT", "CONTEXT", "STATEMENT", "QUERY", "LOCATION")
 
 
 @dataclass(slots=True)
-class Said:
-    """One error of a log. ``severe`` is false for a warning; ``program`` is who printed it ("psql" for what psql
-    shows of the server, "server" for the server's own log, "" where it can't be told)."""
+class LogError:
+    """One error of a log. ``severe`` is false for a warning. ``program``: the program that printed it ("psql" for
+    messages of the server shown by psql, "server" for the server's log, "" if unknown)."""
 
     line: int
     message: str
@@ -64,23 +64,23 @@ class Said:
 
     @property
     def copying(self) -> tuple[str, int] | None:
-        """The table and the line of a COPY, where it was in one."""
+        """The table and the line of the COPY that failed, if any."""
         found = _COPY_LINE.match(self.more.get("COPY", "")) or _COPY_LINE.match(self.more.get("CONTEXT", ""))
         return (found[1], int(found[2])) if found else None
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A command that psql says was done: its tag."""
+    """A command that psql reported as completed, with its tag."""
 
     line: int
     tag: str
 
 
 def known_state(text: str) -> bool:
-    """Whether ``text`` is a SQLSTATE of PostgreSQL's."""
+    """Whether ``text`` is a SQLSTATE of PostgreSQL."""
     if text == "01000":
-        return True  # psycopg knows no warnings
+        return True  # psycopg has no classes for warnings
     try:
         return bool(SQLSTATE.fullmatch(text)) and psycopg.errors.lookup(text) is not None
     except KeyError:
@@ -88,15 +88,16 @@ def known_state(text: str) -> bool:
 
 
 def is_binary(sample: bytes) -> bool:
-    """Whether the first bytes of a file are those of no text: in any encoding, text has hardly any control characters.
-    Zeros do not count: a server that crashed leaves them in its log."""
+    """Whether the first bytes of a file are not text: text in any encoding has few control characters. Zeros do not
+    count, because a server crash leaves them in its log."""
     if sample.startswith(_MARKS):
         return False
     return len(sample) - len(sample.translate(None, delete=_CONTROL)) > len(sample) // 50
 
 
 def lines(stream: BinaryIO) -> Iterator[str]:
-    """Lines without their ends, of UTF-8 or of UTF-16 with its mark (PowerShell's ``>``), cut at ``LONGEST``."""
+    """Yield lines without their ends, from UTF-8 or UTF-16 with a mark (PowerShell's ``>``), truncated at
+    ``LONGEST``."""
     mark = stream.read(2)
     encoding = dict(zip(_MARKS, ("utf-16-le", "utf-16-be"), strict=True)).get(mark, "utf-8")
     decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder(encoding)("replace"), translate=True)
@@ -111,14 +112,14 @@ def lines(stream: BinaryIO) -> Iterator[str]:
         if len(rest) > LONGEST:
             if not cutting:
                 yield rest[:LONGEST]
-            rest, cutting = "", True  # what is left of a very long line is passed over
+            rest, cutting = "", True  # the rest of a very long line is skipped
     rest += decoder.decode(b"", final=True)
     if rest and not cutting:
         yield rest[:LONGEST].removeprefix("\ufeff")
 
 
 class Reader:
-    """Makes ``Said`` and ``Done`` of lines."""
+    """Parses lines into ``LogError`` and ``Done``."""
 
     def __init__(self, library: Library) -> None:
         self._library = library
@@ -135,30 +136,30 @@ class Reader:
         commands = ("Command was", *(words.partition("%")[0].strip(" :") for words in library.words.get("Command", ())))
         self._command = re.compile("(?:" + "|".join(map(re.escape, commands)) + r") ?: (.*)")
         self._severe_kinds = {"error", "fatal", *(word.casefold() for word in library.words.get("error", ()))}
-        self._open: Said | None = None
+        self._open: LogError | None = None
         self.count = 0
 
-    def read(self, text: Iterator[str]) -> Iterator[Said | Done]:
-        """What the lines say, in their order."""
+    def read(self, text: Iterator[str]) -> Iterator[LogError | Done]:
+        """Yield the errors and completed commands, in order."""
         for line in text:
             self.count += 1
             found = self._line(line)
             if found is not None:
                 yield from self._close()
-                if isinstance(found, Said):
+                if isinstance(found, LogError):
                     self._open = found
                 else:
                     yield found
         yield from self._close()
 
-    def _close(self) -> Iterator[Said]:
+    def _close(self) -> Iterator[LogError]:
         if self._open is not None:
             yield self._open
         self._open = None
 
-    def _line(self, line: str) -> Said | Done | None:
+    def _line(self, line: str) -> LogError | Done | None:
         if not line or line.startswith("\t"):
-            return None  # a tab begins what belongs to the line above
+            return None  # a line that begins with a tab continues the one above
         if (ours := self._ours(line)) is not None or self._below_ours(line):
             return ours
         if _DONE.fullmatch(line):
@@ -173,14 +174,14 @@ class Reader:
                 if self._open is not None:
                     self._open.more.setdefault(kind, word["message"])
                 return None
-            return self._made(kind, word["message"], word["state"], self._speaker(line, word.start(1)))
+            return self._made(kind, word["message"], word["state"], self._printing_program(line, word.start(1)))
         if (command := self._command.match(line)) is not None:
             if self._open is not None:
                 self._open.more["STATEMENT"] = command[1]
             return None
         return self._program(line) or self._plain(line)
 
-    def _speaker(self, line: str, begins: int) -> str:
+    def _printing_program(self, line: str, begins: int) -> str:
         program = _PROGRAM.match(line)
         if program is not None:
             return program["program"]
@@ -188,18 +189,18 @@ class Reader:
             return "psql"
         return "server" if line[0].isdigit() or line[0] == "[" else ""
 
-    def _made(self, kind: str, message: str, sqlstate: str | None, program: str) -> Said | None:
+    def _made(self, kind: str, message: str, sqlstate: str | None, program: str) -> LogError | None:
         if sqlstate is not None and not known_state(sqlstate):
             sqlstate, message = None, f"{sqlstate}: {message}".removesuffix(": ")
         severe = kind in _SEVERE
         sqlstate = sqlstate or self._state_in(message)
         if not severe:
-            case = self._library.by_text(message, sqlstate, telling=TELLING)
+            case = self._library.by_text(message, sqlstate, minimum=DISTINCTIVE)
             if case is None or (kind in ("NOTICE", "INFO") and not case.minor):
-                return None  # a message like many others
-        return Said(self.count, message, sqlstate, severe, program)
+                return None  # an unremarkable message
+        return LogError(self.count, message, sqlstate, severe, program)
 
-    def _json(self, line: str) -> Said | None:
+    def _json(self, line: str) -> LogError | None:
         try:
             found = json.loads(line)
         except ValueError:
@@ -212,20 +213,22 @@ class Reader:
         sqlstate = state if isinstance(state, str) and known_state(state) else None
         return self._made(kind, message, sqlstate, "server" if "state_code" in found else "")
 
-    def _ours(self, line: str) -> Said | None:
-        """Our own message, as text or in its JSON document."""
+    def _ours(self, line: str) -> LogError | None:
+        """Parse a message of lastgood, as text or in its JSON document."""
         text = ours[1] if (ours := _OURS.match(line)) is not None else ""
-        if (told := _OURS_JSON.fullmatch(line)) is not None and told[1] == "message":
-            text = _text_of(told[2])
-        return Said(self.count, text, self._state_in(text), True, "lastgood") if text.startswith("cannot ") else None
+        if (field_match := _OURS_JSON.fullmatch(line)) is not None and field_match[1] == "message":
+            text = _text_of(field_match[2])
+        return (
+            LogError(self.count, text, self._state_in(text), True, "lastgood") if text.startswith("cannot ") else None
+        )
 
     def _below_ours(self, line: str) -> bool:
-        """Whether a line belongs to our own message: then its state and its hint are kept."""
+        """Whether a line belongs to a message of lastgood. Its state and hint are kept."""
         if self._open is None or self._open.program != "lastgood":
             return False
-        more, told, below = self._open.more, _OURS_JSON.fullmatch(line), _OURS_MORE.fullmatch(line)
-        if told is not None:
-            more["next" if told[1] == "hint" else told[1]] = _text_of(told[2])
+        more, field_match, below = self._open.more, _OURS_JSON.fullmatch(line), _OURS_MORE.fullmatch(line)
+        if field_match is not None:
+            more["next" if field_match[1] == "hint" else field_match[1]] = _text_of(field_match[2])
         elif below is None:
             return False
         elif below[1]:
@@ -237,31 +240,31 @@ class Reader:
             more[last] = f"{more[last]} {below[4]}"[:LONGEST]
         return True
 
-    def _program(self, line: str) -> Said | None:
-        """What a program says of itself; psql before version 12 without its name."""
+    def _program(self, line: str) -> LogError | None:
+        """Parse a message of a program about itself; psql before version 12 omits its name."""
         program = _PROGRAM.match(line)
         if program is None:
             return None
         kind, message = program["kind"], program["message"]
-        known = self._library.by_text(message, telling=TELLING) is not None
+        known = self._library.by_text(message, minimum=DISTINCTIVE) is not None
         severe = kind is not None and kind.casefold() in self._severe_kinds
         if known or severe:
-            return Said(self.count, message, self._state_in(line), severe or kind is None, program["program"])
+            return LogError(self.count, message, self._state_in(line), severe or kind is None, program["program"])
         return None
 
-    def _plain(self, line: str) -> Said | None:
-        """Any other line: only where it says an error that is known, or a SQLSTATE."""
+    def _plain(self, line: str) -> LogError | None:
+        """Parse any other line that has a known error or a SQLSTATE."""
         if self._open is not None and _COPY_LINE.match(line):
             self._open.more.setdefault("COPY", line)  # a context of several lines
             return None
         state = self._state_in(line)
         if self._open is not None and self._open.sqlstate is None and state is not None:
-            self._open.sqlstate = state  # node's drivers: the code stands below the message
+            self._open.sqlstate = state  # drivers for Node.js print the code below the message
             return None
         if known_state(line.strip()):
-            return Said(self.count, "", line.strip())
-        if state is not None or self._library.by_text(line, telling=TELLING) is not None:
-            return Said(self.count, line.strip(), state, True, "psql" if self._of_psql(line) else "")
+            return LogError(self.count, "", line.strip())
+        if state is not None or self._library.by_text(line, minimum=DISTINCTIVE) is not None:
+            return LogError(self.count, line.strip(), state, True, "psql" if self._of_psql(line) else "")
         return None
 
     def _of_psql(self, line: str) -> bool:

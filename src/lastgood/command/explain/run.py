@@ -1,6 +1,6 @@
-"""A run of ours explained from its journal: what it did, where it stopped, in what state it left the database.
+"""A run explained from its journal: its steps, where it stopped, and the state of the database.
 
-A deployment explained from its journal: whether it was deployed, taken back, or left for a person.
+For a deployment: whether it was deployed, rolled back, or needs an operator.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from lastgood.command.explain.explained import Explained, explain
 from lastgood.errors import NOT_REACHED, Refused
-from lastgood.journal import SENSELESS, Journal
+from lastgood.journal import JOURNAL_ERRORS, Journal
 from lastgood.journal.reader import CAME, SWAP, Entry, Recorded, recorded
 from lastgood.models import Frozen
 from lastgood.run import steps
@@ -22,7 +22,7 @@ _BACK = "switch the names back"
 
 
 class Step(Frozen):
-    """One step of a run. ``begun`` and not yet ``done``: it may have happened. ``at`` is the last thing known of it."""
+    """One step of a run. ``begun`` without ``done``: the step may have happened. ``at``: the time of the last entry."""
 
     name: str
     title: str
@@ -31,21 +31,21 @@ class Step(Frozen):
 
 
 Outcome = Literal["done", "walked_back", "aborted", "undone", "failed", "stopped", "switched", "unknown"]
-# How a process ended that left its run to others, or walked it back: what became of the run its steps tell.
-_NOT_THE_END = ("failed", "stopped", "interrupted")
+# The statuses of a process that did not finish its run. The outcome of the run follows from its steps.
+_NOT_FINAL = ("failed", "stopped", "interrupted")
 _ENDS: Mapping[str, Outcome] = {"done": "done", "aborted": "aborted", "undone": "undone"}
-# What has no switch: its journal has no steps, and tells by itself how it ended.
-_PLAIN = ("maintenance", "restore", "prune", "recover", "validate", "abort", "drill", "deploy")
-# What nobody means who names no run.
-_ASIDE = ("maintenance", "prune", "validate")
+# Kinds of runs without a switch: their journals have no steps, and record the outcome themselves.
+_WITHOUT_SWITCH = ("maintenance", "restore", "prune", "recover", "validate", "abort", "drill", "deploy")
+# Kinds of runs that are not chosen by default.
+_NOT_BY_DEFAULT = ("maintenance", "prune", "validate")
 
 
 class RunStory(Frozen):
-    """What a journal tells. ``outcome``: ``done``, ``walked_back`` (failed, the live database as it was), ``aborted``,
-    ``undone`` (the application did not work with the restored database), ``failed`` (something without a switch),
-    ``stopped`` (before the switch), ``switched`` (after it, not finished), ``unknown`` (at the switch, or at work).
-    ``state`` says it in a sentence. ``reason`` is why it failed, "" when it did not, ``failed_in`` the steps that were
-    at work then, and ``explained`` what that means.
+    """The story of a run. ``outcome``: ``done``, ``walked_back`` (failed, the live database as it was), ``aborted``,
+    ``undone`` (the application did not work with the restored database), ``failed`` (a run without a switch),
+    ``stopped`` (before the switch), ``switched`` (after it, not finished), ``unknown`` (during the switch, or still
+    active). ``state``: a sentence about it. ``reason``: why it failed, "" if it did not; ``failed_in``: the steps in
+    progress at that time; ``explained``: the meaning of the reason.
     """
 
     run: str
@@ -65,49 +65,49 @@ class RunStory(Frozen):
 
 
 def titles() -> dict[str, str]:
-    """Title by name of every step that a journal may have: those of a rollback and of a deployment."""
+    """Return the titles of the steps of rollbacks and deployments by name."""
     return {**steps.titles(), **TITLES}
 
 
 def newest(state: Path) -> str | None:
-    """The name of the newest run that has a journal here. What only looked or tidied up is passed over: whoever names
-    none means what was done to the database."""
-    return next((each.run for each in Journal.newest(state) if each.kind not in _ASIDE), None)
+    """Return the name of the newest run with a journal on this machine, skipping runs that did not change the
+    database."""
+    return next((each.run for each in Journal.newest(state) if each.kind not in _NOT_BY_DEFAULT), None)
 
 
 def explain_run(state: Path, name: str) -> RunStory:
-    """Reads the journal of a run. Raises Refused when this machine has none of it, or one that says nothing."""
+    """Explain a run from its journal. Raises Refused if this machine has no journal of it, or an empty one."""
     journal = Journal.find(state, name)
     if journal is None:
         raise Refused(
             f'cannot explain run "{name}": this machine has no journal of it',
             hint=f'Journals are in "{state / "runs"}" of the machine that ran it (--state names another folder); '
-            "lastgood status asks the server.",
+            "to query the server: lastgood status",
             state=NOT_REACHED,
         )
     try:
         found = recorded(journal)
         if found is not None:
             return story_of(found)
-    except SENSELESS as error:
+    except JOURNAL_ERRORS as error:
         raise Refused(
             f'cannot explain run "{name}": its journal is damaged ({type(error).__name__})',
-            hint=f'Inspect it: "{journal.path}". The current state: lastgood status.',
+            hint=f'Inspect the file "{journal.path}". To show the current state: lastgood status',
             state=NOT_REACHED,
         ) from error
     raise Refused(
-        f'cannot explain run "{name}": its journal is empty, so it ended before it did anything',
-        hint="Look at lastgood status.",
+        f'cannot explain run "{name}": its journal is empty, so the run changed nothing',
+        hint="To show the current state: lastgood status",
         state=NOT_REACHED,
     )
 
 
 def story_of(found: Recorded) -> RunStory:
-    """The story of a run, from its journal."""
+    """Return the story of a run from its journal."""
     kind = found.kind
     taken = _steps(found)
     last = _end(found)
-    ended = last if last is not None and last.status not in _NOT_THE_END else None
+    ended = last if last is not None and last.status not in _NOT_FINAL else None
     failed = found.last("failed")
     if ended is None and failed is not None:
         reason = failed.reason or failed.text("error")
@@ -115,10 +115,10 @@ def story_of(found: Recorded) -> RunStory:
         reason = str(last.error.get("message", "")) if last is not None else ""
     outcome: Outcome
     if kind == "deploy":
-        outcome, said, commands = told(found)
+        outcome, state, commands = deployment_outcome(found)
     else:
         outcome = _outcome(kind, {each.name: each for each in taken}, ended, failed, last)
-        said, commands = _state(outcome, kind, found.run, found.live, str(found.plan.get("kept", "")))
+        state, commands = _state(outcome, kind, found.run, found.live, str(found.plan.get("kept", "")))
     return RunStory(
         run=found.run,
         kind=kind,
@@ -129,16 +129,16 @@ def story_of(found: Recorded) -> RunStory:
         last=found.entries[-1].at,
         outcome=outcome,
         steps=tuple(taken),
-        failed_in=_at_work(found, failed) if failed is not None and ended is None else (),
+        failed_in=_in_progress(found, failed) if failed is not None and ended is None else (),
         reason=reason,
-        state=said,
+        state=state,
         commands=commands,
         explained=explain(BytesIO(reason.encode()), "the run's error") if reason else None,
     )
 
 
 def _end(found: Recorded) -> Entry | None:
-    """How the last process that worked on it ended, if it could say so."""
+    """Return the end entry of the last process of the run, if there is one."""
     last = found.last(*CAME, "ended")
     return last if last is not None and last.event == "ended" else None
 
@@ -160,8 +160,8 @@ def _steps(found: Recorded) -> list[Step]:
     return list(steps.values())
 
 
-def _at_work(found: Recorded, failed: Entry) -> tuple[str, ...]:
-    """Steps that were announced before the failure and not done by then."""
+def _in_progress(found: Recorded, failed: Entry) -> tuple[str, ...]:
+    """Return the steps that had begun and were not done when the failure was recorded."""
     open_steps: dict[str, None] = {}
     for each in found.entries:
         if each is failed:
@@ -183,11 +183,11 @@ def _outcome(
     if kind == "finish":
         return "done" if ended is not None else "switched"
     if ended is not None:
-        return _ENDS.get(ended.status, "failed")  # deployments and drills have words of their own for it
-    if kind in _PLAIN and last is not None:
+        return _ENDS.get(ended.status, "failed")  # deployments and drills have statuses of their own
+    if kind in _WITHOUT_SWITCH and last is not None:
         return "failed"
     if last is not None and last.status in ("failed", "interrupted") and last.error.get("exit_status", 1) != 1:
-        return "walked_back"  # the server was asked, and it said so
+        return "walked_back"  # verified on the server by the failed process
     swap = steps.get(SWAP)
     if swap is not None and swap.state == "done":
         return "switched"
@@ -201,7 +201,7 @@ def _outcome(
 
 
 def _state(outcome: str, kind: str, run: str, live: str, kept: str) -> tuple[str, tuple[str, ...]]:
-    """The sentence, and what to run next."""
+    """Return the sentence and the next commands."""
     if kind == "finish":  # another machine has the journal of the rollback itself
         if outcome == "done":
             return f'The deferred work is done: "{live}" is complete.', ("lastgood status",)
@@ -211,7 +211,7 @@ def _state(outcome: str, kind: str, run: str, live: str, kept: str) -> tuple[str
         )
     if outcome == "done" and kind == "undo":
         return (
-            f'The undo is done: "{live}" is what it was before the rollback, and the database that it '
+            f'The undo is done: "{live}" is again the database from before the rollback, and the database that it '
             f'replaced is kept as "{kept}".',
             ("lastgood status", f"lastgood undo {run}   # undoes the undo"),
         )
@@ -231,24 +231,24 @@ def _state(outcome: str, kind: str, run: str, live: str, kept: str) -> tuple[str
     if outcome == "failed":
         return (f'The {kind} failed; "{live}" was not touched by it.', ("lastgood status",))
     if outcome == "aborted":
-        return (f'It was aborted before the switch: "{live}" was not touched by it.', ("lastgood status",))
+        return (f'The run was aborted before the switch: "{live}" was not touched.', ("lastgood status",))
     if outcome == "walked_back" and kind == "undo":
-        return (f'It failed: "{live}" was not touched.', ("lastgood status", "lastgood undo   # tries it again"))
+        return (f'The undo failed: "{live}" was not touched.', ("lastgood status", "lastgood undo   # tries again"))
     if outcome == "walked_back":
         return (
-            f'It failed and was walked back: "{live}" was not touched.',
+            f'The rollback failed and was walked back: "{live}" was not touched.',
             ("lastgood status", "lastgood rollback --dry-run   # when the cause is fixed"),
         )
     if outcome == "switched":
         return (
-            f'It stopped after the switch: "{live}" is the restored database, and the previous one is kept as '
+            f'The run stopped after the switch: "{live}" is the restored database, and the previous one is kept as '
             f'"{kept}".',
             (f"lastgood resume {run}   # finishes it", f"lastgood undo {run}   # goes back"),
         )
     if outcome == "unknown":
         return (
             f'The journal ends in the middle of the switch: "{live}" is either as it was or fully switched, never in '
-            "between. The server knows which.",
+            "between. To verify which: lastgood status",
             ("lastgood status",) if kind == "undo" else ("lastgood status", f"lastgood resume {run}"),
         )
     return (
@@ -265,13 +265,15 @@ TITLES = {"migrate": "run the migration"}
 _LATER = "lastgood status   # shows the current state"
 
 
-def told(found: Recorded) -> tuple[Literal["done", "walked_back", "undone", "stopped"], str, tuple[str, ...]]:
-    """The outcome, a sentence about it, and what to run next."""
+def deployment_outcome(
+    found: Recorded,
+) -> tuple[Literal["done", "walked_back", "undone", "stopped"], str, tuple[str, ...]]:
+    """Return the outcome of a deployment, a sentence about it, and the next commands."""
     begun, ended, run, live = next(found.of("begun"), None), found.ended, found.run, found.live
     if begun is not None and begun.fields.get("dry_run"):
         if ended is not None and ended.status == "stopped":
             return "stopped", str(ended.error["state"]), (_LATER, str(ended.error["hint"]))
-        state = f'It was a trial on a clone: "{live}" was not touched.'
+        state = f'The deployment was a trial on a clone: "{live}" was not touched.'
         return ("done" if ended is not None and ended.status == "done" else "walked_back"), state, (_LATER,)
     point = next((each.text("path") for each in found.of("point")), "")
     report: Mapping[str, Any] = ended.report if ended is not None else {}
@@ -279,21 +281,21 @@ def told(found: Recorded) -> tuple[Literal["done", "walked_back", "undone", "sto
     if status == "deployed":
         return (
             "done",
-            f'"{live}" was migrated, and was no worse than before.',
-            (_LATER, f"lastgood rollback {point}   # goes back to the time before it"),
+            f'"{live}" was migrated, and no check is worse than before.',
+            (_LATER, f"lastgood rollback {point}   # goes back to before the deployment"),
         )
     if status == "rolled back":
         kept = report.get("kept")
-        state = f'The deployment failed, and "{live}" was put back to the restore point that was made before it.'
-        undo = (f"{report['undo_command']}   # brings back what was replaced",) if kept else ()
+        state = f'The deployment failed, and "{live}" was rolled back to the restore point from before it.'
+        undo = (f"{report['undo_command']}   # restores the replaced database",) if kept else ()
         return "undone", state, (_LATER, *undo)
     if status == "unchanged":
-        return "walked_back", f'The deployment failed: "{live}" was kept as it was before it.', (_LATER,)
+        return "walked_back", f'The deployment failed: "{live}" is as it was before.', (_LATER,)
     if status == "not rolled back":
-        state = f'The deployment failed and could not be taken back: "{live}" is as the migration left it.'
+        state = f'The deployment failed and could not be rolled back: "{live}" is as the migration left it.'
         return "stopped", state, (_LATER, "lastgood recover", f"lastgood rollback {point}")
     if not point:
-        return "walked_back", f'It ended before the migration began: "{live}" was not touched.', (_LATER,)
+        return "walked_back", f'The deployment ended before the migration: "{live}" was not touched.', (_LATER,)
     return (
         "stopped",
         f'The journal ends after the migration began: "{live}" is as the migration left it. The deployment is '

@@ -1,4 +1,4 @@
-"""An explanation as it is read at night: what became of the database, the error that matters, what to run next."""
+"""The text of an explanation: the state of the database, the decisive error, the next commands."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from lastgood.command.explain.explain import Explained, Kind, RunStory
 from lastgood.screen.screen import Column, Screen
 from lastgood.text import units
 
-# Kinds that are explained in full; the others are one line each, and --json has all of them.
+# Kinds that are explained in full. The others have one line each; --json has all of them.
 IN_FULL = 1
 _OUTCOMES = {
     "done": "done",
-    "walked_back": "failed, and taken back",
+    "walked_back": "failed and walked back",
     "aborted": "aborted",
-    "undone": "failed, and put back",
+    "undone": "failed and undone",
     "failed": "failed",
     "stopped": "not finished",
     "switched": "switched, not finished",
-    "unknown": "not known",
+    "unknown": "unknown",
 }
 
 
 def show(screen: Screen, found: Explained) -> None:
-    """The verdict, the first real error in full, then the others."""
+    """Print the verdict, the decisive error in full, then the others."""
     if not found.kinds:
         lines = units.counted(found.lines, "line")
         screen.say(f"No error was found in {found.source} ({lines}).", style="bold")
         screen.say(
-            "If something went wrong nevertheless, give the error itself, or the server's log of that time. A psql in "
-            "another language is understood best as: LC_MESSAGES=C psql -v VERBOSITY=verbose"
+            "If a command failed nevertheless, give the error itself, or the server's log of that time. For English "
+            "messages with their SQLSTATE: LC_MESSAGES=C psql -v VERBOSITY=verbose"
         )
         return
     several = len(found.kinds) > 1 or found.errors > 1
@@ -41,7 +41,7 @@ def show(screen: Screen, found: Explained) -> None:
         screen.say(found.verdict.text, style="bold")
         _commands(screen, found.verdict.commands)
     if several:
-        screen.heading("The first error that matters")
+        screen.heading("The decisive error")
     for kind in found.kinds[:IN_FULL]:
         _in_full(screen, kind, several)
     real = [kind for kind in found.kinds[IN_FULL:] if kind.follows is None and not kind.minor]
@@ -51,7 +51,7 @@ def show(screen: Screen, found: Explained) -> None:
             _short(screen, kind)
             screen.say(kind.cause, first="    ", indent=4)
             _commands(screen, kind.commands[:1])
-    _table(screen, "Consequences of it", [kind for kind in found.kinds[IN_FULL:] if kind.follows and not kind.minor])
+    _table(screen, "Consequences", [kind for kind in found.kinds[IN_FULL:] if kind.follows and not kind.minor])
     _table(screen, "Harmless messages", [kind for kind in found.kinds[IN_FULL:] if kind.minor])
 
 
@@ -95,20 +95,20 @@ def _commands(screen: Screen, commands: Sequence[str]) -> None:
 
 
 def show_run(screen: Screen, story: RunStory) -> None:
-    """The state first, then why, then what to run, then what it did."""
+    """Print the state, the next commands, the reason of the failure and the steps."""
     screen.say(f"{story.kind.capitalize()} {story.run}: {_OUTCOMES[story.outcome]}", style="bold")
     screen.say(story.state)
     _commands(screen, story.commands)
     if story.reason:
         titles = [each.title for each in story.steps if each.name in story.failed_in]
-        screen.heading("Why it failed")
+        screen.heading("Cause")
         screen.pairs((("In", "; ".join(titles)),))
         screen.say(story.reason, first="  ", indent=2)
         if story.explained is not None and story.explained.recognised:
             for kind in story.explained.kinds[:1]:
                 screen.say(kind.title, first="  ", indent=4, style="bold")
                 screen.pairs((("Cause", kind.cause), ("Next", "; ".join(kind.commands[:1]))))
-    screen.heading("What it did")
+    screen.heading("Steps")
     screen.pairs((("Database", story.live), ("Point", story.point), ("Journal", story.journal)))
     rows = [(f"{each.at:%Y-%m-%d %H:%M:%S} UTC", each.state, each.title) for each in story.steps]
     screen.table((Column("when"), Column("state"), Column("step", fold=True)), rows)

@@ -1,7 +1,7 @@
-"""PostgreSQL's own format strings (``relation "%s" does not exist``) as patterns.
+"""PostgreSQL's format strings (``relation "%s" does not exist``) as patterns.
 
-Cases are recognised by them: whoever adds one copies the message, with %s for what changes. Being the keys of
-PostgreSQL's catalogues of translations too, they are found in other languages without a pattern for each.
+Known errors are recognised by them: a case has the original message, with its placeholders. They are also the keys of
+PostgreSQL's translation catalogues, so translated messages need no patterns of their own.
 """
 
 from __future__ import annotations
@@ -11,36 +11,36 @@ from collections.abc import Iterable, Iterator
 from typing import Generic, TypeVar
 
 _PLACE = re.compile(r"%(?:\d+\$)?[-+ #0]*\d*(?:\.\d+)?(?:ll|l|z)?[sduxXcim]")
-_TELLING = 16
+_SHORTEST = 16
 _WORD = re.compile(r"\w{4,}")
-# Names lose their quotes on the way through a shell, and get others in a chat or a JSON document.
+# A shell removes the quotes of names; chats and JSON documents replace them.
 _QUOTE = r"""\\?["'“”]?"""
 
 
 class Template:
-    """One format string. ``weight`` is how much it says itself (in bytes: a Chinese character says as much as three
-    letters): of two that fit, the heavier counts. ``word`` is one that no message can lack which it fits; "" where
-    there is none."""
+    """One format string. ``weight``: the length of its fixed text in bytes (a Chinese character counts as three
+    letters); of two matching patterns, the heavier one is chosen. ``word``: a word that every matching message
+    contains, "" if there is none."""
 
     __slots__ = ("_longest", "_pieces", "text", "weight", "word")
 
     def __init__(self, text: str) -> None:
         self.text = _without_the_end(text).strip()
         pieces = _PLACE.split(self.text)
-        self._pieces: tuple[re.Pattern[str], ...] | None = None  # thousands of them: made when its words were seen
+        self._pieces: tuple[re.Pattern[str], ...] | None = None  # compiled on first use, because there are thousands
         self._longest = max((part for piece in pieces for part in piece.split('"')), key=len)
-        # One that ends with a colon only introduces what matters.
+        # A message that ends with a colon only introduces the cause.
         self.weight = 1 if text.endswith(": ") else sum(len(piece.encode()) for piece in pieces)
         self.word = max(_whole_words(pieces), key=len, default="")
 
     def fits(self, message: str) -> bool:
-        """Whether it stands anywhere in ``message``."""
+        """Whether the pattern matches anywhere in ``message``."""
         if self._longest not in message:
             return False
         if self._pieces is None:
             pieces = [re.escape(piece).replace('"', _QUOTE) for piece in _PLACE.split(self.text)]
             self._pieces = tuple(re.compile(piece) for piece in pieces)
-        # One after the other: as one pattern with gaps it would take hours for the rows and the garbage in some logs.
+        # Piece by piece: one pattern with gaps would take hours for the rows and the garbage in some logs.
         at = 0
         for piece in self._pieces:
             found = piece.search(message, at)
@@ -51,13 +51,13 @@ class Template:
 
 
 def _without_the_end(text: str) -> str:
-    """A name at the end is often missing where people tell of an error; what is left must still tell something."""
+    """Remove a placeholder at the end, because reported errors often lack it, unless the rest is too short."""
     shorter = re.sub(r'(?::? "?%[sm]"?)+$', "", text)
-    return shorter if len(shorter) >= _TELLING else text
+    return shorter if len(shorter) >= _SHORTEST else text
 
 
 def _whole_words(pieces: list[str]) -> Iterator[str]:
-    """Words that nothing in a message can make longer: not those that touch a placeholder."""
+    """Yield the words that do not touch a placeholder, which could extend them."""
     for number, piece in enumerate(pieces):
         for word in _WORD.finditer(piece):
             touches = (word.start() == 0 and number > 0) or (word.end() == len(piece) and number < len(pieces) - 1)
@@ -69,7 +69,7 @@ T = TypeVar("T")
 
 
 class Templates(Generic[T]):
-    """Many of them, each standing for something; found by their words, because logs are long."""
+    """Patterns, each with a value, indexed by their words, because logs are long."""
 
     def __init__(self, each: Iterable[tuple[str, T]]) -> None:
         self._by_word: dict[str, list[tuple[Template, T]]] = {}
@@ -78,7 +78,7 @@ class Templates(Generic[T]):
             self._by_word.setdefault(template.word, []).append((template, thing))
 
     def fitting(self, message: str) -> Iterator[tuple[int, T]]:
-        """What fits, with its weight."""
+        """Yield the values of the matching patterns, with their weights."""
         for word in {"", *_WORD.findall(message)}:
             for template, thing in self._by_word.get(word, ()):
                 if template.fits(message):

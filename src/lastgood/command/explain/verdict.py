@@ -1,4 +1,4 @@
-"""What became of the database, as far as the log of a restore tells: psql goes on after errors and ends with 0."""
+"""The state of the database after a restore, from its log: psql continues after errors and exits with status 0."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from typing import Literal
 
 from lastgood.command.explain.case import Case
-from lastgood.command.explain.log import Done, Said
+from lastgood.command.explain.log import Done, LogError
 from lastgood.models import Frozen
 
 Outcome = Literal["half_restored", "nothing_restored", "rolled_back", "not_shown"]
@@ -16,9 +16,9 @@ _GO_BACK = ("lastgood points", "lastgood rollback --latest --dry-run")
 
 
 class Verdict(Frozen):
-    """``half_restored``: what is there is neither the backup nor what was there before. ``nothing_restored``: every
-    command was refused. ``rolled_back``: it was one transaction, and nothing of it stays. ``not_shown``: one error,
-    and the log does not say whether psql stopped there."""
+    """The state of the database. ``half_restored``: neither the backup nor the previous state. ``nothing_restored``:
+    every command was refused. ``rolled_back``: a single transaction, rolled back as a whole. ``not_shown``: one error;
+    the log does not show whether psql stopped there."""
 
     outcome: Outcome
     text: str
@@ -26,13 +26,13 @@ class Verdict(Frozen):
 
 
 class Course:
-    """How a restore went, noted while its log is read."""
+    """The course of a restore, recorded while its log is read."""
 
     def __init__(self) -> None:
-        self._first: Said | None = None
-        self._errors = 0  # of psql's, those that are nothing and consequences among them
-        self._real = 0  # without consequences and what is minor
-        self._after = 0  # commands done after the first real error
+        self._first: LogError | None = None
+        self._errors = 0  # printed by psql, including minor ones and consequences
+        self._real = 0  # without minor ones and consequences
+        self._after = 0  # commands completed after the first real error
         self._before = 0
         self._aborted = False
         self._read_only = 0
@@ -42,7 +42,7 @@ class Course:
         self._empty: dict[str, None] = {}
 
     def done(self, each: Done) -> None:
-        """psql said that a command was done."""
+        """Record a command that psql reported as completed."""
         if each.tag in ("ROLLBACK", "BEGIN", "SET"):
             return
         if self._first is None:
@@ -50,16 +50,16 @@ class Course:
         elif not self._aborted:
             self._after += 1
 
-    def failed(self, said: Said, case: Case | None) -> None:
-        """An error, in the order of the log."""
+    def failed(self, error: LogError, case: Case | None) -> None:
+        """Record an error, in the order of the log."""
         slug = case.slug if case is not None else ""
-        if said.program == "pg_restore":
+        if error.program == "pg_restore":
             self._pg_restore += 1
-            ignored = _IGNORED.search(said.message)
+            ignored = _IGNORED.search(error.message)
             if slug == "errors-ignored":
                 self._ignored = int(ignored[1]) if ignored is not None else self._pg_restore
             return
-        if said.program != "psql" or not said.severe:
+        if error.program != "psql" or not error.severe:
             self._others += 1
             return
         self._errors += 1
@@ -69,17 +69,17 @@ class Course:
             self._read_only += 1
         if case is None or not (case.minor or (self._first is not None and "*" in case.follows)):
             self._real += 1
-            self._first = self._first or said
-        if said.copying is not None and len(self._empty) < 20:
-            self._empty[said.copying[0]] = None
+            self._first = self._first or error
+        if error.copying is not None and len(self._empty) < 20:
+            self._empty[error.copying[0]] = None
 
     def verdict(self) -> Verdict | None:
-        """None where this is no log of a restore, or the error is a login that failed."""
+        """Return the verdict; None if the log is not of a restore, or the error is a failed login."""
         if self._ignored is not None:
             return Verdict(
                 outcome="half_restored",
-                text=f"pg_restore continued after {_errors(self._ignored)}: the database is half-restored. What is "
-                "in it is neither the backup nor what was there before.",
+                text=f"pg_restore continued after {_errors(self._ignored)}: the database is half-restored. Its "
+                "content is neither the backup nor the previous state.",
                 commands=_GO_BACK,
             )
         if self._first is None:
@@ -87,11 +87,11 @@ class Course:
         if self._aborted and not self._after:
             return Verdict(
                 outcome="rolled_back",
-                text="It was one transaction, and its first error rolled everything back: the database is as it was "
+                text="The restore was one transaction, and its first error rolled it back: the database is as it was "
                 "before. psql still exits with status 0 unless ON_ERROR_STOP is set.",
                 commands=_GO_BACK[1:],
             )
-        # Where nothing can be written, other errors refused something as well.
+        # In a read-only database, other errors are refused commands, too.
         if self._read_only * 2 > self._real and not self._after:
             return Verdict(
                 outcome="nothing_restored",
@@ -101,19 +101,21 @@ class Course:
             )
         if self._errors > 1 or self._after:
             done = (
-                f" and did {self._after:,} more {'command' if self._after == 1 else 'commands'}" if self._after else ""
+                f" and executed {self._after:,} more {'command' if self._after == 1 else 'commands'}"
+                if self._after
+                else ""
             )
-            went_on = f"psql continued after the first error (line {self._first.line}){done}: {_errors(self._errors)}"
+            summary = f"psql continued after the first error (line {self._first.line}){done}: {_errors(self._errors)}"
             return Verdict(
                 outcome="half_restored",
-                text=f"{went_on}, and still exits with status 0. The database is half-restored: what is in it "
-                f"is neither the backup nor what was there before.{self._tables()}",
+                text=f"{summary}, and still exits with status 0. The database is half-restored: its content is "
+                f"neither the backup nor the previous state.{self._tables()}",
                 commands=_GO_BACK,
             )
         if self._before or self._empty:
             return Verdict(
                 outcome="not_shown",
-                text="The log ends here. Without ON_ERROR_STOP psql exits with status 0 even so: "
+                text="The log ends here. Without ON_ERROR_STOP psql exits with status 0 in this case, too: "
                 f"treat the database as half-restored.{self._tables()}",
                 commands=_GO_BACK,
             )

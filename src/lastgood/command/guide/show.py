@@ -271,8 +271,8 @@ def _platform(subject: Subject) -> Iterator[str]:
         return
     yield f"{subject.platform.title} keeps {subject.platform.keeps}:"
     yield ""
-    for say, run in subject.platform.steps:
-        yield f"- {markdown.text(say)}" + (f" {markdown.code(run)}" if run else "")
+    for text, run in subject.platform.steps:
+        yield f"- {markdown.text(text)}" + (f" {markdown.code(run)}" if run else "")
 
 
 def _differs(subject: Subject) -> str:

@@ -38,7 +38,7 @@ def notify(
             hint=f"Use one of the targets in its [notifications]: {known}.",
             state="Nothing was sent.",
         )
-    found = session.news.look(names or (), test)
+    found = session.news.check(names or (), test)
     session.result(found.document(), lambda: shown.show(session.screen, found))
     if any(each.problem for each in found.targets):
         return 5 if all(each.address_is_good for each in found.targets) else 2

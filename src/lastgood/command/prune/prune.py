@@ -48,8 +48,7 @@ SELECT = "Run lastgood prune with --older-than 30d, --keep 5 or NAME, or add a [
 
 class Candidate(Frozen):
     """A kept database, a restore point, the incomplete copy of a killed restore or trial, or an unmarked database that
-    a killed run left. ``goes``: it is removed. ``why``: the reason for removing or keeping it. ``made_at`` is null for
-    leftovers."""
+    a killed run left. ``remove``: whether it is removed, and ``why``. ``made_at`` is null for leftovers."""
 
     kind: Literal["kept database", "restore point", "incomplete copy", "leftover"]
     name: str
@@ -57,7 +56,7 @@ class Candidate(Frozen):
     oid: int | None = None
     made_at: datetime | None
     bytes: int
-    goes: bool
+    remove: bool
     why: str
 
 
@@ -72,7 +71,7 @@ class PrunePlan(Document):
     @property
     def going(self) -> tuple[Candidate, ...]:
         """The candidates that are removed."""
-        return tuple(each for each in self.candidates if each.goes)
+        return tuple(each for each in self.candidates if each.remove)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +120,7 @@ def plan(
             maintenance, live, [point.path for point in stored], state, post_mortems=bool(post_mortem_within)
         )
     found = list(_kept(ours, wish, now))
-    for point, (goes, why) in zip(stored, _verdicts(stored, wish, now), strict=True):
+    for point, (remove, why) in zip(stored, _verdicts(stored, wish, now), strict=True):
         need = needed.get(str(point.path))
         if need is not None and point.path.name in named and need.always:
             raise Refused(
@@ -131,11 +130,11 @@ def plan(
                 else "Run lastgood status to see which unfinished run needs it.",
                 state="Nothing was removed.",
             )
-        if need is not None and goes and point.path.name not in named:
-            goes, why = False, need.why
+        if need is not None and remove and point.path.name not in named:
+            remove, why = False, need.why
         # The journal of the rollback may be on another machine.
-        if goes and point.is_emergency and not named and (now - point.made_at).total_seconds() < post_mortem_within:
-            goes, why = False, f"emergency backup of the last {span(post_mortem_within)}"
+        if remove and point.is_emergency and not named and (now - point.made_at).total_seconds() < post_mortem_within:
+            remove, why = False, f"emergency backup of the last {span(post_mortem_within)}"
         found.append(
             Candidate(
                 kind="restore point",
@@ -143,14 +142,14 @@ def plan(
                 path=str(point.path),
                 made_at=point.made_at,
                 bytes=point.size,
-                goes=goes,
+                remove=remove,
                 why=why,
             )
         )
     found = _keep_a_valid_one(found, stored, valid)
     found += _copies(ours, wish)
     for unmarked in left:
-        goes = unmarked.name in named
+        remove = unmarked.name in named
         found.append(
             Candidate(
                 kind="leftover",
@@ -158,8 +157,8 @@ def plan(
                 oid=unmarked.oid,
                 made_at=None,
                 bytes=unmarked.bytes or 0,
-                goes=goes,
-                why=NAMED if goes else "not marked by the run that created it; name it to remove it",
+                remove=remove,
+                why=NAMED if remove else "not marked by the run that created it; name it to remove it",
             )
         )
     missing = set(named) - {each.name for each in found}
@@ -179,28 +178,28 @@ def _kept(ours: Sequence[tuple[Database, Mark]], wish: Wish, now: datetime) -> I
     verdicts = [_verdict(each.name, place, mark.started, now, wish) for place, (each, mark) in enumerate(kept)]
     if wish.by_policy:
         verdicts = _by_policy(wish.retention.kept, [mark.started for _, mark in kept], wish, now, "kept databases")
-    for place, ((each, mark), (goes, why)) in enumerate(zip(kept, verdicts, strict=True)):
-        if place == 0 and goes and each.name not in wish.named:
-            goes, why = False, "the undo of the last run; name it to remove it"
-        yield _database("kept database", each, mark, goes, why)
+    for place, ((each, mark), (remove, why)) in enumerate(zip(kept, verdicts, strict=True)):
+        if place == 0 and remove and each.name not in wish.named:
+            remove, why = False, "the undo of the last run; name it to remove it"
+        yield _database("kept database", each, mark, remove, why)
     for each, mark in every:
         if each.invalid:
             # After an interrupted DROP DATABASE, the database no longer accepts connections.
-            goes = not wish.named or each.name in wish.named
-            yield _database("kept database", each, mark, goes, INVALID if goes else "not named")
+            remove = not wish.named or each.name in wish.named
+            yield _database("kept database", each, mark, remove, INVALID if remove else "not named")
 
 
 def _copies(ours: Sequence[tuple[Database, Mark]], wish: Wish) -> Iterator[Candidate]:
     """The copies that killed restores and trials left, and those being created now."""
     for each, mark in ours:
         if mark.role == "copy":
-            goes = each.name in wish.named
+            remove = each.name in wish.named
             what = f"incomplete {mark.options.get('kind', 'restore')} {mark.run}; name it to remove it"
-            yield _database("incomplete copy", each, mark, goes, NAMED if goes else what)
+            yield _database("incomplete copy", each, mark, remove, NAMED if remove else what)
 
 
 def _database(
-    kind: Literal["kept database", "incomplete copy"], found: Database, mark: Mark, goes: bool, why: str
+    kind: Literal["kept database", "incomplete copy"], found: Database, mark: Mark, remove: bool, why: str
 ) -> Candidate:
     return Candidate(
         kind=kind,
@@ -208,7 +207,7 @@ def _database(
         oid=found.oid,
         made_at=mark.started,
         bytes=found.size_bytes or 0,
-        goes=goes,
+        remove=remove,
         why=why,
     )
 
@@ -279,7 +278,7 @@ def _keep_a_valid_one(
     stored = [point for point in stored if not point.is_emergency]
     result = list(found)
     by_path = {each.path: index for index, each in enumerate(result) if each.path is not None}
-    leaving = {point.path for point in stored if result[by_path[str(point.path)]].goes}
+    leaving = {point.path for point in stored if result[by_path[str(point.path)]].remove}
     files = {path.resolve() for path in leaving if not path.is_symlink()}
     stored = [point for point in stored if not (point.path.is_symlink() and point.path.resolve() in files)]
     ours = [point for point in stored if point.manifest is not None]
@@ -291,7 +290,9 @@ def _keep_a_valid_one(
         for point in going:
             if points.verify(point).valid:
                 index = by_path[str(point.path)]
-                result[index] = result[index].model_copy(update={"goes": False, "why": "the last valid restore point"})
+                result[index] = result[index].model_copy(
+                    update={"remove": False, "why": "the last valid restore point"}
+                )
                 return result
     return result
 
@@ -332,7 +333,7 @@ def _as_planned(maintenance: Connection, plan: PrunePlan) -> None:
     oids = {each.oid for each in database.every(maintenance)}
     for each in plan.candidates:
         there = Path(each.path).exists() if each.path is not None else each.oid in oids
-        if not each.goes and not there:
+        if not each.remove and not there:
             raise Refused(
                 f'cannot prune: "{each.name}", which the plan keeps, was removed since the plan was made',
                 hint="Run lastgood prune again to make a new plan.",

@@ -29,14 +29,14 @@ def show(screen: Screen, plan: PrunePlan) -> None:
         (*columns, Column("why", fold=True)),
         [
             (
-                "remove" if each.goes else "keep",
+                "remove" if each.remove else "keep",
                 each.name,
                 each.kind,
                 units.ago(each.made_at) if each.made_at is not None else "",
                 units.size(each.bytes),
                 each.why,
             )
-            for each in sorted(plan.candidates, key=lambda each: not each.goes)
+            for each in sorted(plan.candidates, key=lambda each: not each.remove)
         ],
     )
 

@@ -157,18 +157,18 @@ def _carry_out(
         return roll_back(session, point=proposal.name, yes=yes, **answers)
     settings = session.settings
     session.confirm(f"restore {Path(proposal.name).name} as a new database with the live name", found.live, yes)
-    with session.news.telling("rollback", session.target, unattended=yes) as telling, session.events() as emit:
+    with session.news.notifying("rollback", session.target, unattended=yes) as notifier, session.events() as emit:
         done = reinstate(
             session.target.at(found.live),
             settings.store,
             proposal.name,
-            telling.on_work(emit, "", partial(show.reinstating, found.live, proposal.name)),
+            notifier.on_work(emit, "", partial(show.reinstating, found.live, proposal.name)),
             session.pace,
             strict=settings.strict,
             allow_orphans=settings.allow_orphans,
             state=settings.state,
         )
-        telling.ended(partial(show.reinstated, done), done.run)
+        notifier.ended(partial(show.reinstated, done), done.run)
     session.result(done.document(), lambda: shown.show_reinstated(session.screen, done))
     return None
 

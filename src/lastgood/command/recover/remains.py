@@ -1,4 +1,4 @@
-"""Other sources when restore points fail: other copies, recorded changes, and a statement of what is lost for good."""
+"""Other sources when restore points fail: other copies, recorded changes, and a statement of the permanent loss."""
 
 from __future__ import annotations
 

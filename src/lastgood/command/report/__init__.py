@@ -1,1 +1,1 @@
-"""The commands ``report`` and ``runs``: what was done, and what is left to do."""
+"""The commands ``report`` and ``runs``: past runs, and their open tasks."""

@@ -1,8 +1,6 @@
-"""The checklist after a rollback: measured where it can be measured, answered by people where it can't.
+"""The checklist after a rollback: measured where possible, attested by people otherwise.
 
-What people answer for afterwards, written into the run's journal: it only ever grows.
-
-What ``lastgood validate`` found, as its records tell.
+Attestations are appended to the run's journal. The verdicts of ``lastgood validate`` are read from its journals.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ from lastgood.command.report.document import After, Holding, ItemAfter
 from lastgood.command.report.holdings import Server
 from lastgood.config.tables import Record
 from lastgood.errors import NOT_REACHED, LastgoodError, Refused, UsageError
-from lastgood.journal import SENSELESS, Journal, caller, incidents, past_runs
+from lastgood.journal import JOURNAL_ERRORS, Journal, caller, incidents, past_runs
 from lastgood.journal.incidents import LOOKED_AT, POST_MORTEM, Incident
 from lastgood.journal.reader import entries
 from lastgood.text import units
@@ -37,13 +35,13 @@ TITLES = {
     "retention": "The retention of backups was reviewed",
     POST_MORTEM: "The post-mortem was written",
 }
-# What can't be measured when the server does not answer.
+# Items that cannot be measured when the server does not answer.
 ON_THE_SERVER = ("writers", "previous_database")
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a look found: whether it is so, and how that is said; ``command`` would do it."""
+    """A measured item: whether it is done, a text about it, and the ``command`` that completes it."""
 
     done: bool
     text: str
@@ -51,8 +49,8 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """What the items are measured by."""
+class Evidence:
+    """The sources that the items are measured by."""
 
     incident: Incident
     seen: Server
@@ -62,16 +60,16 @@ class Look:
     healthy: Measured | None = None
 
 
-def after(look: Look, settings: Record) -> After:
-    """The checklist as it stands now."""
-    incident = look.incident
+def after(evidence: Evidence, settings: Record) -> After:
+    """Return the current checklist."""
+    incident = evidence.incident
     own = {name: name for name in settings.checklist if name not in TITLES}
-    # The post-mortem comes last: it is what closes all this.
+    # The post-mortem comes last, because it closes the incident.
     titles = {**TITLES, **own}
     titles[POST_MORTEM] = titles.pop(POST_MORTEM)
-    trouble = look.seen.trouble
+    trouble = evidence.seen.trouble
     items = [
-        _item(name, title, _measured(name, look), incident, trouble if name in ON_THE_SERVER else "")
+        _item(name, title, _measured(name, evidence), incident, trouble if name in ON_THE_SERVER else "")
         for name, title in titles.items()
     ]
     due = incident.due(settings.post_mortem_within) if settings.post_mortem_within else None
@@ -80,66 +78,67 @@ def after(look: Look, settings: Record) -> After:
 
 def _item(name: str, title: str, measured: Measured | None, incident: Incident, unknown: str = "") -> ItemAfter:
     if measured is not None and measured.done:
-        return ItemAfter(item=name, title=title, done=True, known="measured", text=measured.text)
+        return ItemAfter(item=name, title=title, done=True, source="measured", text=measured.text)
     answer = incident.answers.get(name)
     if answer is not None:
         return ItemAfter(
-            item=name, title=title, done=True, known=f"answered by {answer.by}", text=answer.note, at=answer.at
+            item=name, title=title, done=True, source=f"attested by {answer.by}", text=answer.note, at=answer.at
         )
     if measured is not None:
         return ItemAfter(
-            item=name, title=title, done=False, known="measured", text=measured.text, command=measured.command
+            item=name, title=title, done=False, source="measured", text=measured.text, command=measured.command
         )
-    text = f"not known: {unknown}" if unknown else "not attested yet"
-    return ItemAfter(item=name, title=title, done=False, known="not known", text=text)
+    text = f"unknown: {unknown}" if unknown else "not attested yet"
+    return ItemAfter(item=name, title=title, done=False, source="unknown", text=text)
 
 
-def _measured(name: str, look: Look) -> Measured | None:
-    incident = look.incident
+def _measured(name: str, evidence: Evidence) -> Measured | None:
+    incident = evidence.incident
     if name == "writers":
-        return _writers(look.seen)
+        return _writers(evidence.seen)
     if name == "health":
-        return look.healthy
+        return evidence.healthy
     if name == "validation":
-        found = newest(look.state, incident.live, incident.ended)
+        found = newest(evidence.state, incident.live, incident.ended)
         if found is None:
-            return Measured(False, "lastgood validate was not run since", "lastgood validate --full")
-        said = f"{found.verdict} ({found.mode}), {units.moment(found.at)}, by {found.by}"
-        return Measured(found.verdict == "GO", said, "lastgood validate --full")
+            return Measured(False, "no validation since", "lastgood validate --full")
+        text = f"{found.verdict} ({found.mode}), {units.moment(found.at)}, by {found.by}"
+        return Measured(found.verdict == "GO", text, "lastgood validate --full")
     if name == "backup":
-        return _backup(look)
+        return _backup(evidence)
     if name == "drill":
-        runs = past_runs.past_runs(look.state, incident.live)
-        found_drill = next((each for each in runs if each.kind == "drill" and each.at > incident.ended), None)
-        if found_drill is None:
+        runs = past_runs.past_runs(evidence.state, incident.live)
+        drill = next((each for each in runs if each.kind == "drill" and each.at > incident.ended), None)
+        if drill is None:
             return Measured(False, "no drill since", "lastgood drill")
-        return Measured(True, f"drill {found_drill.run}, {units.moment(found_drill.at)}")
-    held = next((each for each in look.holdings if each.what == name.replace("_", " ")), None)
-    if held is None or held.now == "not known":
+        return Measured(True, f"drill {drill.run}, {units.moment(drill.at)}")
+    held = next((each for each in evidence.holdings if each.what == name.replace("_", " ")), None)
+    if held is None or held.now == "unknown":
         return None
-    return Measured(held.now == "there", f'"{held.name}" is {held.now}' + (f": {held.detail}" if held.detail else ""))
+    return Measured(held.now == "present", f'"{held.name}" is {held.now}' + (f": {held.detail}" if held.detail else ""))
 
 
 def _writers(seen: Server) -> Measured | None:
-    found = seen.status
-    if found is None:
+    status = seen.status
+    if status is None:
         return None
-    wrong = []
-    if not found.live.open:
-        wrong.append("the database is closed to new connections")
-    if found.fence is not None:
-        wrong.append(f"session {found.fence.pid} blocks writers")
-    if found.application is not None and found.application.state == "stopped":
-        wrong.append("the application is stopped")
-    if any(pool.paused for pool in found.pools):
-        wrong.append("PgBouncer pauses clients")
-    return Measured(not wrong, "; ".join(wrong) or "open, and nothing blocks writers", "lastgood maintenance off")
+    obstacles = []
+    if not status.live.open:
+        obstacles.append("the database is closed to new connections")
+    if status.fence is not None:
+        obstacles.append(f"session {status.fence.pid} blocks writers")
+    if status.application is not None and status.application.state == "stopped":
+        obstacles.append("the application is stopped")
+    if any(pool.paused for pool in status.pools):
+        obstacles.append("PgBouncer pauses clients")
+    text = "; ".join(obstacles) or "open, and no session blocks writers"
+    return Measured(not obstacles, text, "lastgood maintenance off")
 
 
-def _backup(look: Look) -> Measured:
-    incident, made = look.incident, None
+def _backup(evidence: Evidence) -> Measured:
+    incident, made = evidence.incident, None
     try:
-        ours = (p for p in points.listing(look.store) if not p.is_emergency and not p.problem)
+        ours = (p for p in points.listing(evidence.store) if not p.is_emergency and not p.problem)
         made = next(
             (
                 p
@@ -151,13 +150,13 @@ def _backup(look: Look) -> Measured:
     except (LastgoodError, OSError):
         pass
     if made is None:
-        return Measured(False, f'none in "{look.store}"', "lastgood backup")
+        return Measured(False, f'none in "{evidence.store}"', "lastgood backup")
     return Measured(True, f"{made.path.name}, {units.moment(made.made_at)}")
 
 
 def answer(state: Path, run: str, items: Sequence[str], person: str, note: str, settings: Record) -> None:
-    """``person`` says that ``items`` of the checklist after ``run`` are done. Raises UsageError for what is no item,
-    Refused for a run that asks for nothing, or whose journal is elsewhere or can't be written."""
+    """Record that ``person`` attests ``items`` of the checklist after ``run``. Raises UsageError for an unknown item,
+    Refused for a run without a checklist, or whose journal is on another machine or cannot be written."""
     known = (*TITLES, *settings.checklist)
     for item in items:
         if item not in known:
@@ -182,25 +181,25 @@ def answer(state: Path, run: str, items: Sequence[str], person: str, note: str, 
     try:
         if incidents.read(journal) is None:
             raise Refused(
-                f'cannot write into the record of run "{run}": it has no checklist after',
-                hint="Only a run that switched databases has one. Look at lastgood runs --kind rollback.",
+                f'cannot write into the record of run "{run}": the run has no checklist',
+                hint="Only a run that switched databases has one. List them: lastgood runs --kind rollback",
                 state=NOT_REACHED,
             )
         identity = {name: value for name, value in caller.identity().items() if name not in ("command", "folder")}
         for item in items:
             journal.write("answered", item=item, person=person.strip(), note=note, **identity)
-    except SENSELESS as error:
+    except JOURNAL_ERRORS as error:
         why = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise Refused(
             f'cannot write into the record "{journal.path}": {why.lower()}',
-            hint="Fix the folder, and run the same command again.",
+            hint="Fix the folder, then run the same command again.",
             state=NOT_REACHED,
         ) from error
 
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """One validation of a database as a whole."""
+    """One validation of a whole database."""
 
     at: datetime
     by: str
@@ -209,9 +208,9 @@ class Validation:
 
 
 def newest(state: Path, live: str, since: datetime) -> Validation | None:
-    """The newest one of ``live`` after ``since``; one of a few rules only does not count."""
+    """Return the newest validation of ``live`` after ``since``. Those of single rules (``--only``) do not count."""
     for journal in islice(Journal.newest(state, "validate"), LOOKED_AT):
-        with suppress(*SENSELESS):
+        with suppress(*JOURNAL_ERRORS):
             found = next(entries(journal, "begun"), None)
             if found is not None and found.live == live and not found.fields["only"] and found.at > since:
                 return Validation(found.at, found.by, found.text("verdict"), found.text("mode"))

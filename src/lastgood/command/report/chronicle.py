@@ -1,4 +1,4 @@
-"""The entries of a journal told in order, in the time of the server: who came, what was done and said, how it ended."""
+"""The timeline of a run from its journal, in the server's time: operators, stages, messages, the end."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Literal
 
-from lastgood.command.report.document import Appearance, Moment, PhaseOfRun
+from lastgood.command.report.document import Moment, Participant, PhaseOfRun
 from lastgood.journal.reader import CAME, Entry, Recorded
 
-_DID: Mapping[str, Literal["began", "resumed", "aborted"]] = {
+_ACTIONS: Mapping[str, Literal["began", "resumed", "aborted"]] = {
     "begun": "began",
     "resumed": "resumed",
     "aborting": "aborted",
@@ -19,23 +19,23 @@ _ENDED = {
     "aborted": "aborted: what it had created was removed",
     "undone": "the switch was undone",
     "failed": "failed",
-    "stopped": "stopped in between",
+    "stopped": "stopped half-way",
     "interrupted": "interrupted by the user, walked back",
 }
-# What is told elsewhere, or means nothing to people.
-_SILENT = ("doing", "done", "undone", "undo failed", "failed")
+# Entries of steps, shown only where the journal has no stage entry for them.
+_STEP_EVENTS = ("doing", "done", "undone", "undo failed", "failed")
 _KNOWN = ("at", "event")
 _AFTERWARDS = ("answered", "notified")
 
 
 class Chronicle:
-    """What the entries of one journal tell. ``titles`` are those of steps, for journals that do not have them."""
+    """The timeline of one journal. ``titles`` by step name, for journals without stage titles."""
 
     def __init__(self, found: Recorded, titles: Mapping[str, str]) -> None:
         self._entries = found.entries
         self._known = titles
         self._titles: dict[str, str] = {}
-        self._told = {each.text("name") for each in found.of("stage")}
+        self._reported_stages = {each.text("name") for each in found.of("stage")}
         self.skew = next((each.skew for each in found.of(*CAME) if each.skew is not None), None)
         self._times = list(self._server_times())
 
@@ -53,21 +53,21 @@ class Chronicle:
 
     @property
     def ended(self) -> datetime:
-        """When the last entry was written that is not an answer of the days after, nor who was told of it."""
+        """When the last entry was written, except later attestations and notifications."""
         together = zip(self._times, self._entries, strict=True)
         return max((at for at, each in together if each.event not in _AFTERWARDS), default=self._times[-1])
 
-    def people(self) -> Iterator[Appearance]:
-        """Who came, in order. A journal of an earlier version does not say who."""
+    def people(self) -> Iterator[Participant]:
+        """Yield the operators, in order. Journals of an earlier version do not name them."""
         for at, each in zip(self._times, self._entries, strict=True):
             if each.event in CAME:
-                yield _came(at, each)
+                yield _participant(at, each)
 
     def timeline(self) -> Iterator[Moment]:
-        """What people read."""
+        """Yield the lines of the timeline."""
         self._titles = {}
         for at, each in zip(self._times, self._entries, strict=True):
-            self._learn(each)
+            self._remember_title(each)
             found = self._moment(at, each)
             if found is not None:
                 kind, text, seconds = found
@@ -76,7 +76,7 @@ class Chronicle:
     def _moment(self, at: datetime, each: Entry) -> tuple[str, str, float | None] | None:
         event = each.event
         if event in CAME:
-            return "who", _who(_came(at, each)), None
+            return "who", _participation(_participant(at, each)), None
         if event in ("stage", "stage done", "stage failed"):
             title = self._title(each.text("name"))
             if event == "stage":
@@ -85,7 +85,7 @@ class Chronicle:
                 detail = each.text("detail")
                 return "done", f"{title}: {detail}" if detail else title, each.number("seconds")
             return "failed", f"{title}: {each.reason}", each.number("seconds")
-        if event in _SILENT:
+        if event in _STEP_EVENTS:
             return self._step(each)
         if event in ("note", "caution"):
             return event, each.text("text"), None
@@ -94,14 +94,14 @@ class Chronicle:
     def _step(self, each: Entry) -> tuple[str, str, float | None] | None:
         event = each.event
         if event == "failed":
-            told = any(e.event == "stage failed" and e.reason == each.reason for e in self._entries)
-            return None if told else ("failed", each.reason or each.text("error"), None)
+            reported = any(e.event == "stage failed" and e.reason == each.reason for e in self._entries)
+            return None if reported else ("failed", each.reason or each.text("error"), None)
         title = self._title(each.step)
         if event == "undone":
-            return "undone", f"taken back: {title}", None
+            return "undone", title, None
         if event == "undo failed":
-            return "failed", f"could not be taken back: {title}: {each.reason}", None
-        if each.step in self._told:
+            return "failed", f"cannot undo the step: {title}: {each.reason}", None
+        if each.step in self._reported_stages:
             return None
         detail = each.result.get("detail", "") if event == "done" else ""
         return "stage" if event == "doing" else "done", f"{title}: {detail}" if detail else title, None
@@ -109,20 +109,20 @@ class Chronicle:
     def _title(self, name: str) -> str:
         return self._titles.get(name) or self._known.get(name) or name.replace("_", " ")
 
-    def _learn(self, each: Entry) -> None:
-        """A drill has stages of the same name that do different things."""
+    def _remember_title(self, each: Entry) -> None:
+        """Remember the title of a stage. Stages of a drill may have the same name and different titles."""
         if each.event == "stage":
             self._titles[each.text("name")] = each.text("title")
 
     def phases(self) -> Iterator[PhaseOfRun]:
-        """Each stage from when to when; one that was begun twice is there twice."""
+        """Yield the begin and end of each stage. A stage that began twice is included twice."""
         begun: dict[str, datetime] = {}
         self._titles = {}
         for at, each in zip(self._times, self._entries, strict=True):
-            self._learn(each)
+            self._remember_title(each)
             event, name = each.event, each.text("name") or each.step
             stage = event.startswith("stage")
-            if not stage and (event not in ("doing", "done") or name in self._told):
+            if not stage and (event not in ("doing", "done") or name in self._reported_stages):
                 continue
             if event in ("stage", "doing"):
                 begun[name] = at
@@ -133,16 +133,16 @@ class Chronicle:
             yield PhaseOfRun(name=name, title=self._title(name), begun=at, ended=None, outcome="begun")
 
 
-def _came(at: datetime, each: Entry) -> Appearance:
-    said = {name: each.text(name) for name in Appearance.model_fields if name not in ("at", "did")}
-    return Appearance(at=at, did=_DID[each.event], **said)
+def _participant(at: datetime, each: Entry) -> Participant:
+    fields = {name: each.text(name) for name in Participant.model_fields if name not in ("at", "action")}
+    return Participant(at=at, action=_ACTIONS[each.event], **fields)
 
 
-def _who(came: Appearance) -> str:
+def _participation(participant: Participant) -> str:
     """``ann on db1 from 10.0.0.7 began: lastgood rollback --yes``."""
-    if not came.by:
-        return came.did
-    return f"{came.person} {came.did}" + (f": {came.command}" if came.command else "")
+    if not participant.by:
+        return participant.action
+    return f"{participant.person} {participant.action}" + (f": {participant.command}" if participant.command else "")
 
 
 def _other(each: Entry) -> tuple[str, str, float | None] | None:
@@ -152,9 +152,9 @@ def _other(each: Entry) -> tuple[str, str, float | None] | None:
     if event == "hook":
         return "hook", _with_problem(f'hook "{each.text("hook")}" {each.text("stage")}', each), each.number("seconds")
     if event == "health":
-        said = each.text("problem") or f"healthy ({each.text('status')})"
+        result = each.text("problem") or f"healthy ({each.text('status')})"
         tries = f" after {each.text('tries')} tries" if (each.number("tries") or 1) > 1 else ""
-        return "health", f"{each.text('url')}: {said}{tries}", each.number("seconds")
+        return "health", f"{each.text('url')}: {result}{tries}", each.number("seconds")
     if event == "pause begins":
         return "pause", f"PgBouncer paused clients of {', '.join(each.fields['databases'])}", None
     if event == "pause over":
@@ -163,8 +163,9 @@ def _other(each: Entry) -> tuple[str, str, float | None] | None:
     if event == "undoing":
         return "note", f"the switch is undone by run {each.by}: {each.reason}", None
     if event == "notified":
-        said = f'"{each.text("target")}" was {"not " if each.text("problem") else ""}told "{each.text("title")}"'
-        return "message", _with_problem(said, each), each.number("seconds")
+        outcome = "failed" if each.text("problem") else "sent"
+        text = f'notification "{each.text("title")}" to "{each.text("target")}" {outcome}'
+        return "message", _with_problem(text, each), each.number("seconds")
     if event == "answered":
         note = f": {each.text('note')}" if each.text("note") else ""
         return "answer", f"{each.text('person')} attested {each.text('item')}{note}", None
@@ -176,9 +177,9 @@ def _other(each: Entry) -> tuple[str, str, float | None] | None:
     return "note", f"{event}: {', '.join(scalars)}" if scalars else event, None
 
 
-def _with_problem(said: str, each: Entry) -> str:
+def _with_problem(text: str, each: Entry) -> str:
     problem = each.text("problem")
-    return f"{said}: {problem}" if problem else said
+    return f"{text}: {problem}" if problem else text
 
 
 def _how_it_ended(each: Entry) -> str:

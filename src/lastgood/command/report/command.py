@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Format(StrEnum):
-    """What the report is written as."""
+    """The formats of a report."""
 
     text = "text"
     markdown = "markdown"
@@ -74,7 +74,7 @@ def report(
     settings = session.settings
     if run is not None and not run_names.is_run(run):
         raise UsageError(
-            f'cannot report on "{run}": that is not the name of a run',
+            f'cannot report on "{run}": not the name of a run',
             hint="List the runs with: lastgood runs",
             state=config.NOTHING_LOOKED_AT,
         )
@@ -124,7 +124,7 @@ def _write(session: Session, found: RunRecord, form: Format, output: str | None)
             file.write(text.encode("utf-8", "backslashreplace"))
     except OSError as error:
         raise _not_written(path, error) from error
-    _say_written(session, path, found)
+    _show_file(session, path, found)
 
 
 def _text(session: Session, found: RunRecord, form: Format) -> str:
@@ -148,7 +148,7 @@ def _write_draft(session: Session, found: RunRecord, output: str | None) -> None
         return
     path = Path(output or f"post-mortem-{found.run}.md")
     try:
-        # Never over one that is there: somebody may have written into it.
+        # Never overwrite a file: it may have been edited.
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
         with os.fdopen(descriptor, "wb") as file:
             file.write(text.encode("utf-8", "backslashreplace"))
@@ -162,10 +162,10 @@ def _write_draft(session: Session, found: RunRecord, output: str | None) -> None
         ) from None
     except OSError as error:
         raise _not_written(path, error) from error
-    _say_written(session, path, found)
+    _show_file(session, path, found)
 
 
-def _say_written(session: Session, path: Path, found: RunRecord) -> None:
+def _show_file(session: Session, path: Path, found: RunRecord) -> None:
     session.result({"run": found.run, "file": str(path.absolute())}, lambda: session.screen.say(f'Written: "{path}"'))
 
 

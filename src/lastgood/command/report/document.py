@@ -1,4 +1,4 @@
-"""The record of a run, as data: what ``lastgood report`` tells of it, whatever it is written as."""
+"""The record of a run, as data: the source of every format of ``lastgood report``."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from lastgood.plan.plan import TableLoss
 from lastgood.run.report import ProvedTable
 
 
-class Appearance(Frozen):
-    """Somebody who began a run, went on with it, or took it back. ``ssh`` is the address that he came from,
-    ``sudo_user`` who he was before, ``actor`` who set off the pipeline and ``job`` its page; "" where that is not so or
-    not known."""
+class Participant(Frozen):
+    """A person or pipeline that began, resumed or aborted a run. ``ssh`` is the address of their SSH client,
+    ``sudo_user`` the user before sudo, ``actor`` the user who started the pipeline and ``job`` its page; each is ""
+    if it does not apply or is unknown."""
 
     at: datetime
-    did: Literal["began", "resumed", "aborted"]
+    action: Literal["began", "resumed", "aborted"]
     by: str
     host: str
     ssh: str = ""
@@ -31,9 +31,9 @@ class Appearance(Frozen):
 
     @property
     def person(self) -> str:
-        """``ann (as root) on db1 from 10.0.0.7``; of a pipeline, who set it off and where to read about it."""
+        """``ann (as root) on db1 from 10.0.0.7``; for a pipeline, its actor and its page."""
         if not self.by:
-            return "not known"
+            return "unknown"
         before = self.actor or self.sudo_user
         name = f"{before} (as {self.by})" if before and before != self.by else self.by
         name += f" on {self.host}" + (f" from {self.ssh}" if self.ssh else "")
@@ -51,7 +51,7 @@ class Moment(Frozen):
 
 
 class PhaseOfRun(Frozen):
-    """A stage, from when to when; ``ended`` is null where nothing says so."""
+    """A stage with its begin and end; ``ended`` is null if unknown."""
 
     name: str
     title: str
@@ -61,9 +61,8 @@ class PhaseOfRun(Frozen):
 
 
 class Planned(Frozen):
-    """What the plan promised. ``fence``: from when writers were kept out; ``expected_seconds``: how long building and
-    proving would take, null where nobody knew. ``verdict`` is the checklist's, ``found`` what spoke against it or was
-    worth a thought, each with its level."""
+    """The plan. ``fence``: when writes were blocked; ``expected_seconds``: the estimate for build and proof, null
+    without one. ``verdict`` is the checklist's, ``findings`` the failed items and the warnings, each with its level."""
 
     fence: str
     reopen_when: str
@@ -71,7 +70,7 @@ class Planned(Frozen):
     kept: str
     expected_seconds: float | None
     verdict: str
-    found: tuple[str, ...]
+    findings: tuple[str, ...]
 
 
 class Problem(Frozen):
@@ -85,17 +84,17 @@ class Problem(Frozen):
 
 
 class Holding(Frozen):
-    """Something that the run left or used, and whether it is there now. ``what`` is ``previous database``, ``restored
-    database``, ``restore point``, ``emergency backup`` or ``journal``."""
+    """A database or file that the run created or used, and whether it exists now. ``what`` is ``previous database``,
+    ``restored database``, ``restore point``, ``emergency backup`` or ``journal``."""
 
     what: str
     name: str
-    now: Literal["there", "gone", "not known"]
+    now: Literal["present", "missing", "unknown"]
     detail: str = ""
 
 
 class UndoneBy(Frozen):
-    """The run that took this one back."""
+    """The run that undid this one."""
 
     run: str
     at: datetime
@@ -104,20 +103,20 @@ class UndoneBy(Frozen):
 
 
 class ItemAfter(Frozen):
-    """An item of the checklist after. ``known`` says how: ``measured``, ``answered by`` somebody, or ``not known``;
-    ``command`` is what would do it."""
+    """An item of the checklist after a run. ``source`` is ``measured``, ``attested by NAME``, or ``unknown``;
+    ``command`` completes the item."""
 
     item: str
     title: str
     done: bool
-    known: str
+    source: str
     text: str = ""
     command: str = ""
     at: datetime | None = None
 
 
 class After(Frozen):
-    """The checklist after. ``due`` is when the post-mortem is, null where none is asked for."""
+    """The checklist after a run. ``due``: the due time of the post-mortem, null if none is required."""
 
     items: tuple[ItemAfter, ...]
     due: datetime | None
@@ -125,20 +124,19 @@ class After(Frozen):
 
     @property
     def open(self) -> tuple[ItemAfter, ...]:
-        """What is still to be done."""
+        """The open items."""
         return tuple(each for each in self.items if not each.done)
 
 
 class RunRecord(Document):
-    """All that is known of a run. Times are the server's clock where ``clock`` is ``server``: ``skew`` is by how many
-    seconds it was ahead of that of the machine that ran it.
+    """The record of a run. Times are of the server's clock if ``clock`` is ``server``; ``skew``: by how many seconds it
+    was ahead of the machine that executed the run.
 
-    ``source`` is ``journal``, or ``server`` where this machine has none and only the marks of the run's databases tell.
-    ``undoes`` is the run that an undo takes back, "" for others. ``outcome`` is as ``explain RUN`` has it, ``status``
-    the last word of the journal itself ("" where it has none); ``state`` says it in a sentence. ``plan`` and ``report``
-    are what the command itself printed with ``--json``; null where there was none. ``remarks`` say what is not known,
-    and why.
-    ``after`` is null for a run that asks for nothing afterwards.
+    ``source`` is ``journal``, or ``server`` if this machine has no journal of the run and only the marks of its
+    databases were read. ``undoes``: the run that an undo reverts, "" for others. ``outcome`` is that of
+    ``explain RUN``, ``status`` the final status in the journal ("" if it has none), ``state`` a sentence about it.
+    ``plan`` and ``report``: the documents that the command printed with ``--json``; null if there was none.
+    ``remarks``: what is unknown, and why. ``after`` is null for a run without a checklist.
     """
 
     run: str
@@ -162,7 +160,7 @@ class RunRecord(Document):
     reason: str
     error: Problem | None
     commands: tuple[str, ...]
-    people: tuple[Appearance, ...]
+    people: tuple[Participant, ...]
     timeline: tuple[Moment, ...]
     phases: tuple[PhaseOfRun, ...]
     planned: Planned | None
@@ -184,9 +182,9 @@ class RunRecord(Document):
 
 
 class RunLine(Frozen):
-    """A run in the list of runs. ``outcome`` and ``status`` as in its report; ``seconds`` from its first entry to its
-    last. ``undone_by`` is the run that took it back, "" when none did. ``detail`` tells more than the
-    kind: which way maintenance was switched, what a validation found, what an undo took back."""
+    """A run in the list of runs. ``outcome`` and ``status`` as in its report; ``seconds`` from its first to its last
+    entry. ``undone_by``: the run that undid it, "" if none. ``detail`` qualifies the kind: maintenance on or off, the
+    verdict of a validation, the run that an undo reverts."""
 
     run: str
     kind: str
@@ -203,7 +201,7 @@ class RunLine(Frozen):
 
 
 class Runs(Document):
-    """The runs of this machine, the newest first; ``more`` says whether there are older ones than shown."""
+    """The runs of this machine, the newest first; ``more``: there are older ones."""
 
     runs: tuple[RunLine, ...]
     more: bool

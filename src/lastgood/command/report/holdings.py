@@ -1,7 +1,5 @@
-"""What a run left and used, and where that is now: on the server by OID, on the disk by path.
-
-Who took a run back.
-"""
+"""The databases and files of a run and whether they exist: on the server by OID, on the disk by path; and the runs that
+undid it."""
 
 from __future__ import annotations
 
@@ -18,7 +16,7 @@ from lastgood import status
 from lastgood.command.report.document import Holding, UndoneBy
 from lastgood.config.tables import PgBouncer
 from lastgood.errors import LastgoodError, first_line
-from lastgood.journal import SENSELESS, Journal
+from lastgood.journal import JOURNAL_ERRORS, Journal
 from lastgood.journal.reader import SWAP, recorded
 from lastgood.postgres import database
 from lastgood.postgres.database import Database
@@ -30,21 +28,22 @@ from lastgood.text import units
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """What the server shows of one live database; ``trouble`` says why nothing is known, then the rest is empty."""
+    """The status and marks of one live database; ``trouble``: why they are unknown, then the rest is empty."""
 
     status: Status | None = None
     marks: tuple[tuple[Database, Mark], ...] = ()
     trouble: str = ""
 
 
-def look(target: Target | None, live: str, server: str | None, pgbouncer: PgBouncer, state: Path) -> Server:
-    """Asks it. ``server`` is where the run was, as its plan has it; another one is not asked."""
+def inspect(target: Target | None, live: str, server: str | None, pgbouncer: PgBouncer, state: Path) -> Server:
+    """Query the server. ``server``: the server of the run, from its plan; any other is not queried."""
     if target is None:
-        return Server(trouble="it was not asked")
+        return Server(trouble="the server was not queried")
     try:
         here = target.place
         if server is not None and server != here:
-            return Server(trouble=f"this run was on {server or 'the default server'}, and --db leads to {here or 'it'}")
+            name = "the default server"
+            return Server(trouble=f"the run was on {server or name}, and --db names {here or name}")
         at = target.at(live)
         with database.connect_maintenance(at, live) as maintenance:
             marks = tuple(pair for pair in marked(maintenance) if pair[1].live == live)
@@ -54,42 +53,42 @@ def look(target: Target | None, live: str, server: str | None, pgbouncer: PgBoun
 
 
 def databases(seen: Server, plan: Mapping[str, Any], restored: int | None) -> Iterator[Holding]:
-    """The two databases of a rollback: what was live before it, and what it put in its place."""
+    """Yield the two databases of a rollback: the previous and the restored one."""
     yield _database(seen, "previous database", plan.get("live_oid"), str(plan.get("kept", "")))
     yield _database(seen, "restored database", restored, str(plan.get("live", "")))
 
 
 def _database(seen: Server, what: str, oid: int | None, name: str) -> Holding:
     if seen.status is None or oid is None:
-        return Holding(what=what, name=name, now="not known")
+        return Holding(what=what, name=name, now="unknown")
     live = seen.status.live
     if live.oid == oid:
-        return Holding(what=what, name=live.name, now="there", detail="it is live")
+        return Holding(what=what, name=live.name, now="present", detail="live")
     for each in (*seen.status.kept, *seen.status.shadows):
         if each.oid == oid:
             size = f", {units.size(each.bytes)}" if each.bytes is not None else ""
             undo = f"; {each.undo_command} makes it live" if each.undo_command else ""
-            return Holding(what=what, name=each.name, now="there", detail=f"{each.role}{size}{undo}")
-    return Holding(what=what, name=name, now="gone", detail="the server has it no more")
+            return Holding(what=what, name=each.name, now="present", detail=f"{each.role}{size}{undo}")
+    return Holding(what=what, name=name, now="missing", detail="dropped from the server")
 
 
 def file(what: str, path: str) -> Holding:
-    """A file or folder that the run names."""
+    """Return a file or folder that the run names."""
     try:
-        there = Path(path).exists()
-        size = f"{units.size(Path(path).stat().st_size)}" if there and Path(path).is_file() else ""
+        exists = Path(path).exists()
+        size = f"{units.size(Path(path).stat().st_size)}" if exists and Path(path).is_file() else ""
     except OSError as error:
-        return Holding(what=what, name=path, now="not known", detail=error.strerror or str(error))
-    return Holding(what=what, name=path, now="there" if there else "gone", detail=size)
+        return Holding(what=what, name=path, now="unknown", detail=error.strerror or str(error))
+    return Holding(what=what, name=path, now="present" if exists else "missing", detail=size)
 
 
 def undone_by(state: Path, run: str, seen: Server) -> Iterator[UndoneBy]:
-    """From the journals of this machine, and from the marks of the server."""
+    """Yield the runs that undid ``run``, from the journals of this machine and the marks on the server."""
     known = set()
     for journal in Journal.newest(state, "undo"):
         if journal.run <= run:
             break  # names begin with the time
-        with suppress(*SENSELESS):
+        with suppress(*JOURNAL_ERRORS):
             found = recorded(journal)
             if found is None or found.first.kind != "undo" or found.plan["undoes"] != run:
                 continue

@@ -1,4 +1,4 @@
-"""Where records are looked for."""
+"""The places that records are read from."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lastgood.postgres.server import Target
 
 @dataclass(frozen=True, slots=True)
 class Inquiry:
-    """Where to look. ``target`` is None where the server is not to be asked."""
+    """The folders and the server to read from. ``target`` is None if no server is to be queried."""
 
     state: Path
     store: Path
@@ -21,5 +21,5 @@ class Inquiry:
 
     @classmethod
     def of(cls, settings: Settings, target: Target) -> Inquiry:
-        """Those of one command."""
+        """Return the places that the settings of a command name."""
         return cls(settings.state, settings.store, settings.tables, target)

@@ -31,7 +31,7 @@ def runs(
 
     if kind is not None and kind not in KINDS:
         raise UsageError(
-            f'cannot list runs of the kind "{kind}": there is no such kind',
+            f'cannot list runs of kind "{kind}": no such kind',
             hint=f"Kinds are {', '.join(KINDS)}.",
             state=config.NOTHING_LOOKED_AT,
         )

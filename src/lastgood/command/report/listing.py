@@ -9,25 +9,25 @@ from pathlib import Path
 from lastgood.command.explain.run import story_of, titles
 from lastgood.command.report.chronicle import Chronicle
 from lastgood.command.report.document import RunLine, Runs
-from lastgood.journal import SENSELESS, Journal
+from lastgood.journal import JOURNAL_ERRORS, Journal
 from lastgood.journal.reader import Entry, recorded
 
-# What is not listed unless it is asked for: there may be one an hour.
-ONLY_LOOKED = "validate"
+# Listed only on request, because it may run every hour.
+UNLISTED = "validate"
 
 
 def runs(state: Path, kind: str | None = None, limit: int = 20) -> Runs:
-    """The newest ``limit`` runs of this machine, of one ``kind`` if one is given, without validations otherwise. A
-    journal that says nothing is left out."""
+    """Return the newest ``limit`` runs of this machine, of one ``kind`` if given, otherwise without validations. Empty
+    and damaged journals are left out."""
     found: list[RunLine] = []
-    undone: dict[str, str] = {}  # what took a run back is newer than it
-    # Journals that were begun elsewhere may not say at their beginning what they are of.
+    undone: dict[str, str] = {}  # an undo is newer than the run that it reverts
+    # Journals that began on another machine may lack the kind in their first entry.
     kinds = ("undo", kind, "") if kind is not None else ()
     for journal in Journal.newest(state, *kinds):
-        if kind is None and journal.kind == ONLY_LOOKED:
+        if kind is None and journal.kind == UNLISTED:
             continue
         line = None
-        with suppress(*SENSELESS):
+        with suppress(*JOURNAL_ERRORS):
             line = _line(journal)
         if line is None:
             continue
@@ -45,10 +45,10 @@ def _line(journal: Journal) -> RunLine | None:
     found = recorded(journal)
     if found is None:
         return None
-    story, told = story_of(found), Chronicle(found, titles())
+    story, chronicle = story_of(found), Chronicle(found, titles())
     who = next((each for each in found.entries if each.by and each.host), None)
-    begun = told.begun
-    seconds = (told.ended - begun).total_seconds()
+    begun = chronicle.begun
+    seconds = (chronicle.ended - begun).total_seconds()
     if len(found.entries) == 1 and found.past:  # a record of a run that has no journal of its own
         seconds = float(found.past["seconds"])
         begun -= timedelta(seconds=seconds)
@@ -68,7 +68,7 @@ def _line(journal: Journal) -> RunLine | None:
 
 
 def _detail(begun: Entry) -> str:
-    """What tells more than the kind: which way maintenance was switched, what a validation found, what is undone."""
+    """Return the qualifier of the kind: maintenance on or off, the verdict of a validation, the undone run."""
     if undoes := begun.plan.get("undoes"):
         return str(undoes)
     return begun.text("action") or begun.text("verdict") or begun.text("into")

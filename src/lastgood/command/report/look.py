@@ -1,4 +1,4 @@
-"""The record of a run, from wherever it is known."""
+"""The record of a run, from its journal or from the marks on the server."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from lastgood.command.report.inquiry import Inquiry
 from lastgood.command.report.of_journal import of_journal
 from lastgood.command.report.of_marks import of_marks
 from lastgood.errors import NOT_REACHED, Refused
-from lastgood.journal import SENSELESS, Journal, incidents
+from lastgood.journal import JOURNAL_ERRORS, Journal, incidents
 from lastgood.journal.reader import recorded
 
 
 def record_of(inquiry: Inquiry, run: str | None, seen: Server | None = None) -> RunRecord:
-    """The record of ``run``, the newest one of this machine when None. The server is asked unless ``seen`` is what it
-    has just shown. Raises Refused when nothing knows of the run, and UsageError for what is no name of one."""
+    """Return the record of ``run``, by default of the newest run of this machine. ``seen``: the result of a query of
+    the server, which saves another one. Raises Refused for an unknown run, UsageError for an invalid name."""
     name = run if run is not None else newest(inquiry.state)
     if name is None:
         raise Refused(
@@ -30,23 +30,23 @@ def record_of(inquiry: Inquiry, run: str | None, seen: Server | None = None) -> 
     try:
         found = recorded(journal)
         return of_journal(inquiry, journal, found, seen) if found is not None else of_marks(inquiry, name)
-    except SENSELESS as error:
-        why = error.strerror if isinstance(error, OSError) and error.strerror else "it is damaged"
+    except JOURNAL_ERRORS as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else "the journal is damaged"
         raise Refused(
             f'cannot read the record "{journal.path}": {why.lower()}',
-            hint="Ask the server: lastgood status.",
+            hint="The server has the current state: lastgood status",
             state=NOT_REACHED,
         ) from error
 
 
 def newest_incident(inquiry: Inquiry) -> str:
-    """The newest run of the live database that has a checklist after. Raises Refused when there is none."""
+    """Return the newest run of the live database that has a checklist. Raises Refused if there is none."""
     live = inquiry.target.dbname if inquiry.target is not None else ""
     found = incidents.all_of(inquiry.state, live)
     if not found:
         raise Refused(
-            f'cannot choose a run: no rollback of "{live}" on this machine has switched anything',
-            hint="Name it: List the runs with: lastgood runs",
+            f'cannot choose a run: this machine has no completed rollback of "{live}"',
+            hint="Name the run. To list the runs: lastgood runs",
             state=NOT_REACHED,
         )
     return found[0].run

@@ -14,12 +14,12 @@ from lastgood.application.results import HealthResult, HookResult, WatchResult
 from lastgood.checklist import Attestation, Override
 from lastgood.command.explain.run import RunStory, story_of, titles
 from lastgood.command.report import afterwards, holdings
-from lastgood.command.report.afterwards import Look, Measured
+from lastgood.command.report.afterwards import Evidence, Measured
 from lastgood.command.report.chronicle import Chronicle
 from lastgood.command.report.document import Holding, Planned, Problem, RunRecord, UndoneBy
 from lastgood.command.report.holdings import Server, undone_by
 from lastgood.command.report.inquiry import Inquiry
-from lastgood.journal import SENSELESS, Journal, incidents
+from lastgood.journal import JOURNAL_ERRORS, Journal, incidents
 from lastgood.journal.reader import BUILD, EMERGENCY, WATCH, Recorded
 from lastgood.models import Frozen
 from lastgood.plan.plan import TableLoss
@@ -29,9 +29,9 @@ T = TypeVar("T", bound=Frozen)
 
 
 def of_journal(inquiry: Inquiry, journal: Journal, found: Recorded, seen: Server | None = None) -> RunRecord:
-    """The record; ``found`` is what the journal holds. The server is asked unless ``seen`` is what it has just shown.
-    Raises ValueError, KeyError, TypeError for a journal that makes no sense."""
-    story, told = story_of(found), Chronicle(found, titles())
+    """Return the record. ``found``: the content of the journal. ``seen``: the result of a query of the server, which
+    saves another one. Raises ValueError, KeyError, TypeError for a damaged journal."""
+    story, chronicle = story_of(found), Chronicle(found, titles())
     known, ended, live = found.plan, found.ended, found.live
     report = ended.report if ended is not None else {}
     server_of = str(known.get("server", ""))
@@ -39,21 +39,22 @@ def of_journal(inquiry: Inquiry, journal: Journal, found: Recorded, seen: Server
     target = inquiry.target if switched and live else None
     if seen is None:
         at = server_of if "server" in known else None
-        seen = holdings.look(target, live, at, inquiry.tables.pgbouncer, inquiry.state)
+        seen = holdings.inspect(target, live, at, inquiry.tables.pgbouncer, inquiry.state)
     incident = None
-    with suppress(*SENSELESS):
+    with suppress(*JOURNAL_ERRORS):
         incident = incidents.read(journal)
     held = (
         *_held(seen, found, switched=switched),
         holdings.file("journal", str(journal.path)),
     )
     application = _application(found)
-    took_back = tuple(sorted(undone_by(inquiry.state, journal.run, seen), key=lambda each: each.at))
-    story = _seen_since(story, seen) if target is not None else story
-    state, commands = (story.state, story.commands) if not took_back else _taken_back(story.kind, live, took_back[-1])
+    undone = tuple(sorted(undone_by(inquiry.state, journal.run, seen), key=lambda each: each.at))
+    story = _with_server_state(story, seen) if target is not None else story
+    state, commands = (story.state, story.commands) if not undone else _after_undo(story.kind, live, undone[-1])
     after = (
         afterwards.after(
-            Look(incident, seen, held, inquiry.state, inquiry.store, _healthy(application[1])), inquiry.tables.record
+            Evidence(incident, seen, held, inquiry.state, inquiry.store, _healthy(application[1])),
+            inquiry.tables.record,
         )
         if incident is not None
         else None
@@ -70,20 +71,20 @@ def of_journal(inquiry: Inquiry, journal: Journal, found: Recorded, seen: Server
         point_made_at=_time(point.get("made_at")) if isinstance(point, Mapping) else None,
         source="journal",
         journal=str(journal.path),
-        clock="server" if told.skew is not None else "machine",
-        skew=told.skew,
-        begun=told.begun,
-        ended=told.ended,
-        seconds=round((told.ended - told.begun).total_seconds(), 3),
+        clock="server" if chronicle.skew is not None else "machine",
+        skew=chronicle.skew,
+        begun=chronicle.begun,
+        ended=chronicle.ended,
+        seconds=round((chronicle.ended - chronicle.begun).total_seconds(), 3),
         outcome=story.outcome,
         status=ended.status if ended is not None else "",
         state=state,
         reason=story.reason,
         error=_problem(ended.error) if ended is not None else None,
         commands=commands,
-        people=tuple(told.people()),
-        timeline=tuple(told.timeline()),
-        phases=tuple(told.phases()),
+        people=tuple(chronicle.people()),
+        timeline=tuple(chronicle.timeline()),
+        phases=tuple(chronicle.phases()),
         planned=_planned(known),
         loss=tuple(_loss(known, report)),
         proofs=tuple(_proofs(report)),
@@ -95,8 +96,8 @@ def of_journal(inquiry: Inquiry, journal: Journal, found: Recorded, seen: Server
         watch=application[2],
         figures=_figures(report),
         holdings=held,
-        undone_by=took_back,
-        remarks=tuple(_remarks(found, told, seen, asked=target is not None)),
+        undone_by=undone,
+        remarks=tuple(_remarks(found, chronicle, seen, asked=target is not None)),
         after=after,
         plan=dict(known) or None,
         report=dict(report) or None,
@@ -139,11 +140,11 @@ def _planned(plan: Mapping[str, Any]) -> Planned | None:
         kept=str(plan.get("kept", "")),
         expected_seconds=plan.get("expected_seconds"),
         verdict=str(plan.get("checklist", {}).get("verdict", "")),
-        found=tuple(_found(plan)),
+        findings=tuple(_findings(plan)),
     )
 
 
-def _found(plan: Mapping[str, Any]) -> Iterator[str]:
+def _findings(plan: Mapping[str, Any]) -> Iterator[str]:
     for item in plan.get("checklist", {}).get("items", ()):
         for line in item["lines"]:
             if line["status"] != "PASS":
@@ -154,7 +155,7 @@ def _found(plan: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _loss(plan: Mapping[str, Any], report: Mapping[str, Any]) -> Iterator[TableLoss]:
-    """By the report, which has the rows of the last moment; by the plan where there is none."""
+    """Yield the loss from the report, which has the latest row counts; from the plan if there is no report."""
     for each in report.get("loss") or plan.get("loss", ()):
         yield _read(TableLoss, each)
 
@@ -174,7 +175,7 @@ def _given(model: type[T], plan: Mapping[str, Any], name: str) -> Iterator[T]:
 def _application(
     found: Recorded,
 ) -> tuple[tuple[HookResult, ...], HealthResult | None, WatchResult | None]:
-    """Hooks and health as they were written down one by one; the watch as its step gave it."""
+    """Return the hooks and the last health check from their entries, and the watch from its step's result."""
     hooks = tuple(_read(HookResult, each.fields) for each in found.of("hook"))
     last = found.last("health")
     health = _read(HealthResult, last.fields) if last is not None else None
@@ -184,15 +185,15 @@ def _application(
 
 
 def _read(model: type[T], fields: Mapping[str, Any]) -> T:
-    """Data of a journal, which may have fields of a later version."""
+    """Build a model from journal data, ignoring fields of a later version."""
     return model.model_validate({name: value for name, value in fields.items() if name in model.model_fields})
 
 
 def _healthy(health: HealthResult | None) -> Measured | None:
     if health is None:
         return None
-    said = health.problem or f"{health.url} answered {health.status}"
-    return Measured(not health.problem, said, "lastgood resume" if health.problem else "")
+    text = health.problem or f"{health.url} answered {health.status}"
+    return Measured(not health.problem, text, "lastgood resume" if health.problem else "")
 
 
 def _figures(report: Mapping[str, Any]) -> dict[str, float]:
@@ -205,38 +206,38 @@ def _figures(report: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in flat.items() if isinstance(value, int | float)}
 
 
-def _seen_since(story: RunStory, seen: Server) -> RunStory:
-    """What another machine has made of a run whose journal ends here in the middle, as the server shows it."""
+def _with_server_state(story: RunStory, seen: Server) -> RunStory:
+    """Correct the outcome of a run that another machine continued, from the state of the server."""
     if story.kind != "rollback" or story.outcome not in ("stopped", "unknown") or seen.status is None:
         return story
     mark, name = next(((m, d.name) for d, m in seen.marks if m.run == story.run), (None, ""))
     if mark is None:
-        text = "The journal here ends before the switch, and the server has no database of this run: it was "
-        text += f'aborted, or its kept database was removed. "{story.live}" is open.'
+        text = "The journal ends before the switch, and the server has no database of this run: it was aborted, or its "
+        text += f'kept database was removed. "{story.live}" is open.'
         return story.model_copy(update={"state": text, "commands": ("lastgood status",)})
     if mark.role == "shadow":
         return story
-    text = f'The journal here ends before the switch, and the server shows that it took place: "{story.live}" is the '
+    text = f'The journal ends before the switch, but the server shows that it took place: "{story.live}" is the '
     text += f'restored database, and the previous one is kept as "{name}". {mark.user} on {mark.host} continued it.'
     commands = ("lastgood status", f"lastgood undo {story.run}   # goes back to the previous database")
     return story.model_copy(update={"outcome": "switched", "state": text, "commands": commands})
 
 
-def _taken_back(kind: str, live: str, by: UndoneBy) -> tuple[str, tuple[str, ...]]:
+def _after_undo(kind: str, live: str, by: UndoneBy) -> tuple[str, tuple[str, ...]]:
     return (
-        f'The {kind} was done, and undone since: "{live}" is again what it was before.',
+        f'The {kind} was completed and later undone: "{live}" is again the database from before.',
         ("lastgood status", f"lastgood undo {by.run}   # undoes that"),
     )
 
 
-def _remarks(found: Recorded, told: Chronicle, seen: Server, *, asked: bool) -> Iterator[str]:
+def _remarks(found: Recorded, chronicle: Chronicle, seen: Server, *, asked: bool) -> Iterator[str]:
     if not any(each.by for each in found.of("begun")):
-        yield "unknown who began it: an earlier version of lastgood, or another machine, did"
-    if told.skew is None:
-        yield "the server's clock was not compared: times are those of the machine that ran it"
+        yield "unknown operator: an earlier version of lastgood or another machine began the run"
+    if chronicle.skew is None:
+        yield "unknown clock skew: times are those of the machine that executed the run"
     if asked and seen.status is None:
-        yield f"the current state of the server is unknown: {seen.trouble}"
+        yield f"unknown state of the server: {seen.trouble}"
     elsewhere = {mark.host for _, mark in seen.marks if mark.run == found.run}
     here = {each.host for each in found.entries if each.host}
     for host in sorted(elsewhere - here) if here else ():
-        yield f'part of it was done on "{host}": see the journal there'
+        yield f'part of the run was executed on "{host}": see the journal there'

@@ -1,4 +1,4 @@
-"""The record of a run that this machine has no journal of: what the marks of its databases tell on the server."""
+"""The record of a run without a journal on this machine, from the marks of its databases on the server."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from lastgood.checklist import Override
 from lastgood.command.report import holdings
-from lastgood.command.report.document import Appearance, Holding, Moment, RunRecord
+from lastgood.command.report.document import Holding, Moment, Participant, RunRecord
 from lastgood.command.report.holdings import undone_by
 from lastgood.command.report.inquiry import Inquiry
 from lastgood.errors import NOT_REACHED, Refused
@@ -15,9 +15,9 @@ from lastgood.postgres.mark import OVERRIDE, Mark
 
 
 def of_marks(inquiry: Inquiry, run: str) -> RunRecord:
-    """What the marks of its databases tell on the server. Raises Refused when there are none."""
+    """Return the record from the marks of the run's databases. Raises Refused if there are none."""
     live = inquiry.target.dbname if inquiry.target is not None else ""
-    seen = holdings.look(inquiry.target, live, None, inquiry.tables.pgbouncer, inquiry.state)
+    seen = holdings.inspect(inquiry.target, live, None, inquiry.tables.pgbouncer, inquiry.state)
     ours = [(found, mark) for found, mark in seen.marks if mark.run == run]
     if not ours:
         why = seen.trouble or "the server has no database of it"
@@ -31,9 +31,9 @@ def of_marks(inquiry: Inquiry, run: str) -> RunRecord:
     kind = mark.options.get("kind", "rollback")
     outcome = "switched" if mark.role == "kept" else "stopped"
     text = {
-        "kept": f'It has switched: what "{live}" was before is kept as "{found.name}".',
-        "copy": f'It was making "{found.name}", which is not complete.',
-        "shadow": f'It was building "{found.name}" and has not switched: "{live}" was not touched by it.',
+        "kept": f'The switch is done: the previous "{live}" is kept as "{found.name}".',
+        "copy": f'The run was creating "{found.name}", which is incomplete.',
+        "shadow": f'The run was building "{found.name}" and has not switched: "{live}" was not touched.',
     }[mark.role]
     return RunRecord(
         run=run,
@@ -57,7 +57,7 @@ def of_marks(inquiry: Inquiry, run: str) -> RunRecord:
         reason="",
         error=None,
         commands=("lastgood status",),
-        people=(Appearance(at=mark.started, did="began", by=mark.user, host=mark.host),),
+        people=(Participant(at=mark.started, action="began", by=mark.user, host=mark.host),),
         timeline=(Moment(at=mark.started, kind="who", text=f"{mark.user} on {mark.host} began", seconds=None),),
         phases=(),
         planned=None,
@@ -73,9 +73,8 @@ def of_marks(inquiry: Inquiry, run: str) -> RunRecord:
         holdings=tuple(_of_marks(ours)),
         undone_by=tuple(undone_by(inquiry.state, run, seen)),
         remarks=(
-            f'this machine has no journal of it: timeline, loss, proof and messages are in that of "{mark.host}"',
-            "that it is marked so is all that the server tells: when it ended, and whether its checks passed, it does "
-            "not know",
+            f'no journal on this machine: timeline, loss, proof and messages are in the journal on "{mark.host}"',
+            "the marks on the server do not record when the run ended or whether its checks passed",
         ),
         after=None,
         plan=None,
@@ -92,4 +91,4 @@ def _overridden(mark: Mark) -> Iterator[Override]:
 def _of_marks(ours: Sequence[tuple[Any, Mark]]) -> Iterator[Holding]:
     for found, mark in ours:
         what = {"kept": "previous database", "copy": "incomplete copy"}.get(mark.role, "restored database")
-        yield Holding(what=what, name=found.name, now="there", detail=mark.role)
+        yield Holding(what=what, name=found.name, now="present", detail=mark.role)

@@ -1,4 +1,4 @@
-"""The record of a run in parts, for every way to show it."""
+"""The record of a run as blocks, for every output format."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _OUTCOMES = {
     "done": "done",
     "walked_back": "failed, the database is as it was",
     "aborted": "aborted",
-    "undone": "failed, and was taken back",
+    "undone": "failed and undone",
     "failed": "failed",
     "stopped": "stopped before the switch, or still active",
     "switched": "switched, not finished",
-    "unknown": "not known",
+    "unknown": "unknown",
 }
 _MARKS = {
     "who": "WHO",
@@ -38,12 +38,12 @@ _MARKS = {
     "undone": "UNDONE",
 }
 _FIGURES = {
-    "total": "In all",
+    "total": "Total",
     "plan": "Plan",
     "write_outage": "Write outage",
     "read_outage": "Read outage",
 }
-# What the plan's estimate is of; an earlier version counted the second as a part of the first.
+# The steps that the plan's estimate covers; an earlier version counted carry_over as a part of build.
 _BUILDING = ("build", "carry_over", "prove")
 _DEPLOYMENTS = {
     "done": "done",
@@ -51,12 +51,12 @@ _DEPLOYMENTS = {
     "walked_back": "failed; the database is as it was",
     "stopped": "stopped half-way, or still active",
 }
-# What stands at the head already.
-_TOLD = ("format", "run", "live", "started")
+# Fields that the head of the report already has.
+_IN_HEAD = ("format", "run", "live", "started")
 
 
 def outcome(run: RunRecord | RunLine) -> str:
-    """How a run ended, in words; deployments and drills have their own."""
+    """Describe how a run ended; deployments and drills have their own words."""
     if run.kind == "deploy" and run.outcome in _DEPLOYMENTS:
         return _DEPLOYMENTS[run.outcome]
     if run.outcome == "failed" and run.status not in ("", "failed"):
@@ -65,16 +65,16 @@ def outcome(run: RunRecord | RunLine) -> str:
 
 
 def title(record: RunRecord) -> str:
-    """Which run it is, and how it ended."""
+    """Return the title: the kind and name of the run, and its outcome."""
     if record.source == "server":
         how = "switched" if record.outcome == "switched" else "not switched"
         return f"{record.kind.capitalize()} {record.run}: {how}, according to the server"
-    since = ", and undone since" if record.undone_by else ""
+    since = ", later undone" if record.undone_by else ""
     return f"{record.kind.capitalize()} {record.run}: {outcome(record)}{since}"
 
 
 def parts(record: RunRecord) -> Iterator[Block]:
-    """The whole document."""
+    """Yield the blocks of the whole document."""
     yield Title(title(record), 1)
     yield Paragraph(record.state)
     for each in record.undone_by:
@@ -82,22 +82,22 @@ def parts(record: RunRecord) -> Iterator[Block]:
         yield Paragraph(f"It was undone{by}, {units.moment(each.at)}, by run {each.run}.")
     yield Pairs(tuple(_summary(record)))
     if record.error is not None:
-        yield Title("Why it ended this way")
+        yield Title("Cause")
         yield Paragraph(record.error.message)
         yield Pairs(
             (
-                ("State then", record.error.state),
-                ("Advice then", record.error.hint),
+                ("State at that time", record.error.state),
+                ("Hint at that time", record.error.hint),
                 ("Exit status", str(record.error.exit_status)),
             )
         )
     elif record.reason:
-        yield Title("Why it ended this way")
+        yield Title("Cause")
         yield Paragraph(record.reason)
     if record.remarks:
-        yield Title("What is not known")
+        yield Title("Unknown")
         yield Items(record.remarks)
-    yield from who(record)
+    yield from operators(record)
     yield from _plan(record)
     yield from _timeline(record)
     yield from loss(record)
@@ -109,7 +109,7 @@ def parts(record: RunRecord) -> Iterator[Block]:
     yield from where(record)
     if record.after is not None:
         yield from checklist(record.run, record.after)
-    yield Title("What to do next")
+    yield Title("Next steps")
     yield Items([Code(command) for command in record.commands])
 
 
@@ -121,7 +121,7 @@ def _summary(record: RunRecord) -> Iterator[tuple[str, str | Code]]:
     yield "Undoes", record.undoes
     yield "Restore point", f"{record.point}{made}" if record.point else ""
     if first is not None and first.by:
-        yield "Who", first.person
+        yield "Operator", first.person
         yield "Command", Code(first.command) if first.command else ""
     yield "Begun", units.moment(record.begun)
     if record.source == "journal":
@@ -135,26 +135,26 @@ def _version(record: RunRecord) -> str:
 
 
 def clock(record: RunRecord) -> str:
-    """Whose time it is that is told."""
+    """Describe the clock that the times are of."""
     if record.skew is None:
-        return "the server's" if record.source == "server" else "that of the machine that ran it"
+        return "the server's" if record.source == "server" else "that of the machine that executed the run"
     if abs(record.skew) < 0.05:
-        return "the server's; the machine's was the same"
+        return "the server's; the machine's was equal"
     side = "ahead of" if record.skew > 0 else "behind"
     return f"the server's, {units.duration(abs(record.skew))} {side} the machine's"
 
 
-def who(record: RunRecord) -> Iterator[Block]:
-    """Everybody who had a hand in it."""
+def operators(record: RunRecord) -> Iterator[Block]:
+    """Yield the list of operators, if there are several."""
     if len(record.people) > 1:
-        yield Title("Who")
+        yield Title("Operators")
         yield Rows(
-            (Column("when"), Column("who", fold=True), Column("did"), Column("command", fold=True)),
+            (Column("time"), Column("operator", fold=True), Column("action"), Column("command", fold=True)),
             [
                 (
                     units.moment(each.at),
                     each.person,
-                    each.did,
+                    each.action,
                     Code(each.command) if each.command else "",
                 )
                 for each in record.people
@@ -167,20 +167,20 @@ def _plan(record: RunRecord) -> Iterator[Block]:
     if plan is None:
         return
     yield Title("Plan")
-    expected = f"{units.roughly(plan.expected_seconds)} to build and prove" if plan.expected_seconds else "not known"
+    expected = f"{units.roughly(plan.expected_seconds)} to build and prove" if plan.expected_seconds else "unknown"
     took = sum(record.figures.get(step, 0.0) for step in _BUILDING)
     yield Pairs(
         (
-            ("Built beside it", Code(plan.shadow)),
+            ("New database", Code(plan.shadow)),
             ("Kept as", Code(plan.kept)),
-            ("Writers kept out", "from the start" if plan.fence == "now" else "at the switch"),
+            ("Writes blocked", "from the start" if plan.fence == "now" else "at the switch"),
             ("Reopened when", plan.reopen_when),
-            ("Expected", f"{expected}; it took {units.duration(took)}" if took else expected),
+            ("Expected", f"{expected}; actual: {units.duration(took)}" if took else expected),
             ("Checklist", plan.verdict),
         )
     )
-    if plan.found:
-        yield Items(plan.found)
+    if plan.findings:
+        yield Items(plan.findings)
 
 
 def _timeline(record: RunRecord) -> Iterator[Block]:
@@ -191,7 +191,7 @@ def _timeline(record: RunRecord) -> Iterator[Block]:
 
 
 def timeline_rows(record: RunRecord) -> Rows:
-    """What happened, by the server's clock."""
+    """Return the table of the timeline, in UTC."""
     return Rows(
         (Column("UTC"), Column("took", right=True), Column("what", fold=True)),
         [
@@ -207,11 +207,11 @@ def timeline_rows(record: RunRecord) -> Rows:
 
 
 def loss(record: RunRecord) -> Iterator[Block]:
-    """What was there before and is not in the restore point, table by table."""
+    """Yield the difference between the previous database and the restore point, by table."""
     if not record.loss:
         return
     changed = [each for each in record.loss if each.differs]
-    yield Title("What the live database had, and the restore point has")
+    yield Title("Difference between the live database and the restore point")
     if not changed:
         yield from _same(record.loss, "")
         return
@@ -229,7 +229,7 @@ def loss(record: RunRecord) -> Iterator[Block]:
                 _rows(each.live_rows),
                 _rows(each.point_rows),
                 _difference(each),
-                f"{units.number(each.written_since)} (by {each.by})" if each.written_since is not None else "not known",
+                f"{units.number(each.written_since)} (by {each.by})" if each.written_since is not None else "unknown",
             )
             for each in changed
         ],
@@ -247,7 +247,7 @@ def _difference(each: TableLoss) -> str:
 
 
 def _same(losses: Sequence[TableLoss], other: str) -> Iterator[Block]:
-    """The tables that are not known to differ: equal in every row, or only in number."""
+    """Summarise the tables without a known difference: equal in every row, or compared by number only."""
     equal = sum(each.content == "equal" and not each.differs for each in losses)
     if equal:
         table = units.counted(equal, f"{other}table had", f"{other}tables had")
@@ -258,12 +258,12 @@ def _same(losses: Sequence[TableLoss], other: str) -> Iterator[Block]:
         more = f" and {units.counted(len(unknown) - NAMED, 'more table')}" if len(unknown) > NAMED else ""
         why = "; ".join(dict.fromkeys(each.why for each in unknown if each.why))
         yield Paragraph(
-            f"Compared by number of rows only, which is the same: {names}{more}" + (f" ({why})." if why else ".")
+            f"Compared by number of rows only, without a difference: {names}{more}" + (f" ({why})." if why else ".")
         )
 
 
 def _rows(count: int | None) -> str:
-    return units.number(count) if count is not None else "not there"
+    return units.number(count) if count is not None else "missing"
 
 
 def _proof(record: RunRecord) -> Iterator[Block]:
@@ -294,10 +294,10 @@ def _proof(record: RunRecord) -> Iterator[Block]:
 
 
 def figures(record: RunRecord) -> Iterator[Block]:
-    """How long each part took."""
+    """Yield the durations of the parts."""
     if record.figures:
         yield Title("Figures")
-        # A run's own journal has the better titles.
+        # The titles in the run's own journal take precedence.
         known = {**titles(), **{each.name: each.title for each in record.phases}, **_FIGURES}
         yield Pairs(
             [
@@ -313,22 +313,22 @@ def _capitalized(text: str) -> str:
 
 
 def _reported(record: RunRecord) -> Iterator[Block]:
-    """What the report of another kind of run says by itself."""
+    """Yield the fields of the reports of other kinds of runs."""
     if record.report is None or record.kind in ("rollback", "undo"):
         return
-    said = [
+    fields = [
         (name.replace("_", " ").capitalize(), str(value))
         for name, value in record.report.items()
-        if isinstance(value, str | int) and name not in _TOLD and value != ""
+        if isinstance(value, str | int) and name not in _IN_HEAD and value != ""
     ]
-    said += [
+    fields += [
         (name.replace("_", " ").capitalize(), f"run {value['run']}")
         for name, value in record.report.items()
         if isinstance(value, dict) and "run" in value
     ]
-    if said:
-        yield Title("What it reported")
-        yield Pairs(said)
+    if fields:
+        yield Title("Report")
+        yield Pairs(fields)
 
 
 def _answers(record: RunRecord) -> Iterator[Block]:
@@ -367,20 +367,20 @@ def _application(record: RunRecord) -> Iterator[Block]:
             ],
         )
     if record.health is not None:
-        said = record.health.problem or f"answered {record.health.status}"
+        result = record.health.problem or f"answered {record.health.status}"
         yield Paragraph(
-            f"Health: {record.health.url} {said}, after {units.counted(record.health.tries, 'try', 'tries')}."
+            f"Health: {record.health.url} {result}, after {units.counted(record.health.tries, 'try', 'tries')}."
         )
     if record.watch is not None:
-        worse = ", ".join(each.title for each in record.watch.worse) or "nothing"
+        worse = ", ".join(each.title for each in record.watch.worse) or "none"
         ended = f" ({record.watch.ended})" if record.watch.ended else ""
-        yield Paragraph(f"Watched for {units.duration(record.watch.seconds)}{ended}: worse than before: {worse}.")
+        yield Paragraph(f"Watched for {units.duration(record.watch.seconds)}{ended}. Worse than before: {worse}.")
 
 
 def where(record: RunRecord) -> Iterator[Block]:
-    """What the run left and used, and where that is now."""
+    """Yield the databases and files of the run, and whether they exist."""
     if record.holdings:
-        yield Title("What is kept where")
+        yield Title("Databases and files")
         yield Rows(
             (Column("what"), Column("name", fold=True), Column("now"), Column("", fold=True)),
             [(each.what, Code(each.name), each.now, each.detail) for each in record.holdings],
@@ -388,23 +388,23 @@ def where(record: RunRecord) -> Iterator[Block]:
 
 
 def checklist(run: str, after: After) -> Iterator[Block]:
-    """The checklist after, with what is still open."""
-    yield Title("Checklist after")
+    """Yield the checklist after the run, with the command to attest an open item."""
+    yield Title("Checklist after the run")
     if after.due is not None:
         over = "OVERDUE" if after.overdue else "due"
         yield Paragraph(f"The post-mortem is {over}: {units.moment(after.due)} ({units.ago(after.due)}).")
     yield Tasks([(each.done, item(each)) for each in after.items])
-    people = [each.item for each in after.open if each.known == "not known"]
+    people = [each.item for each in after.open if each.source == "unknown"]
     if people:
         yield Paragraph("To attest an item:")
         yield Items([Code(f"lastgood report {run} --done {shlex.quote(people[0])} --by NAME")])
 
 
 def item(each: ItemAfter) -> str:
-    """One line of the checklist."""
+    """Render one line of the checklist."""
     name = f" [{each.item}]" if each.item != each.title else ""
-    said = f": {each.text}" if each.text else ""
+    text = f": {each.text}" if each.text else ""
     when = f", {units.moment(each.at)}" if each.at is not None else ""
-    known = f" ({each.known}{when})" if each.known != "not known" else ""
+    source = f" ({each.source}{when})" if each.source != "unknown" else ""
     todo = f"; run: {each.command}" if each.command and not each.done else ""
-    return f"{each.title}{name}{said}{known}{todo}"
+    return f"{each.title}{name}{text}{source}{todo}"

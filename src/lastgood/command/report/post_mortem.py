@@ -1,4 +1,4 @@
-"""The draft of a post-mortem: what is known is filled in, what only people know is asked for."""
+"""The draft of a post-mortem: recorded facts are filled in, the rest is marked TO BE FILLED."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from lastgood.screen.blocks import Block, Items, Pairs, Paragraph, Rows, Title, 
 from lastgood.screen.screen import Column
 from lastgood.text import units
 
-_TOLD = ("who", "done", "failed", "undone", "caution", "hook", "health", "pause", "end")
+_IN_TIMELINE = ("who", "done", "failed", "undone", "caution", "hook", "health", "pause", "end")
 
 
 def draft(record: RunRecord) -> str:
-    """The draft, as Markdown."""
+    """Return the draft as Markdown."""
     return as_markdown(_parts(record))
 
 
@@ -24,21 +24,21 @@ def _parts(record: RunRecord) -> Iterator[Block]:
     yield Pairs(
         (
             ("Status", "draft"),
-            ("Due", units.moment(due) if due is not None else "no date is asked for"),
+            ("Due", units.moment(due) if due is not None else "no due date"),
             ("Run", record.run),
             ("Author", "TO BE FILLED"),
         )
     )
     yield Title("Summary")
     yield Paragraph(_summary(record))
-    yield ToFill("TO BE FILLED: in two sentences, what users noticed, and why it was done.")
+    yield ToFill("TO BE FILLED: in two sentences, what users noticed and why the command was run.")
     yield Title("Impact")
     yield Pairs(tuple(_impact(record)))
-    yield ToFill("TO BE FILLED: who was affected, from when to when, and what they could not do.")
+    yield ToFill("TO BE FILLED: which users were affected, from when to when, and what they could not do.")
     yield from shown.loss(record)
     yield Title("Timeline")
-    yield ToFill("TO BE FILLED: when it began, when and how it was noticed, who was called.")
-    moments = [each for each in record.timeline if each.kind in _TOLD]
+    yield ToFill("TO BE FILLED: when the incident began, when and how it was noticed, who was called.")
+    moments = [each for each in record.timeline if each.kind in _IN_TIMELINE]
     yield shown.timeline_rows(record.model_copy(update={"timeline": tuple(moments)}))
     yield Paragraph(f"Times are in UTC; the clock is {shown.clock(record)}.")
     yield Title("What happened")
@@ -48,68 +48,68 @@ def _parts(record: RunRecord) -> Iterator[Block]:
     elif record.reason:
         yield Paragraph(record.reason)
     for each in record.undone_by:
-        yield Paragraph(f"It was taken back by the undo {each.run}, {units.moment(each.at)}.")
-    yield ToFill("TO BE FILLED: what led to it, step by step.")
+        yield Paragraph(f"The run was undone by run {each.run}, {units.moment(each.at)}.")
+    yield ToFill("TO BE FILLED: what led to the incident, step by step.")
     yield Title("Root cause")
-    yield ToFill("TO BE FILLED: why it could happen. Ask why until the answer is something that can be changed.")
+    yield ToFill("TO BE FILLED: why the incident was possible. Ask why until the answer can be changed.")
     yield Title("What went well")
-    if well := list(_well(record)):
-        yield Items(well)
+    if successes := list(_successes(record)):
+        yield Items(successes)
     yield ToFill("TO BE FILLED")
-    yield Title("What did not")
-    if badly := list(_badly(record)):
-        yield Items(badly)
+    yield Title("What went wrong")
+    if failures := list(_failures(record)):
+        yield Items(failures)
     yield ToFill("TO BE FILLED")
     yield Title("Actions")
     yield Rows(
-        (Column("action"), Column("who"), Column("until")),
+        (Column("action"), Column("owner"), Column("due")),
         [
-            ("TO BE FILLED: what keeps it from happening again", "", ""),
-            ("TO BE FILLED: what would have shown it earlier", "", ""),
+            ("TO BE FILLED: what prevents a repetition", "", ""),
+            ("TO BE FILLED: what would have detected it earlier", "", ""),
         ],
     )
     if record.after is not None:
         yield from shown.checklist(record.run, record.after)
     yield from shown.where(record)
     if record.remarks:
-        yield Title("What is not known")
+        yield Title("Unknown")
         yield Items(record.remarks)
 
 
 def _summary(record: RunRecord) -> str:
     first = next((each for each in record.people if each.by), None)
-    who = first.person if first is not None else "somebody"
+    operator = first.person if first is not None else "an unknown operator"
     if record.kind != "rollback":
         command = f" ({first.command})" if first is not None and first.command else ""
         return (
-            f'{units.moment(record.begun)} {who} began this: {record.kind} of the database "{record.live}"{command}. '
-            f"How it ended: {shown.outcome(record)}."
+            f"At {units.moment(record.begun)} {operator} began the {record.kind} of the database "
+            f'"{record.live}"{command}. Outcome: {shown.outcome(record)}.'
         )
     point = f" to the restore point {record.point}" if record.point else ""
     made = f", made {units.moment(record.point_made_at)}" if record.point_made_at is not None else ""
     return (
-        f'{units.moment(record.begun)} {who} began to put the database "{record.live}" back{point}{made}. '
-        f"How it ended: {shown.outcome(record)}."
+        f"At {units.moment(record.begun)} {operator} began the rollback of the database "
+        f'"{record.live}"{point}{made}. Outcome: {shown.outcome(record)}.'
     )
 
 
 def _impact(record: RunRecord) -> Iterator[tuple[str, str]]:
-    for name, title in (("write_outage", "Writes waited"), ("read_outage", "Reads waited")):
+    for name, title in (("write_outage", "Write outage"), ("read_outage", "Read outage")):
         if name in record.figures:
             yield title, units.duration(record.figures[name])
     if record.point_made_at is not None and record.kind == "rollback":
         back = (record.begun - record.point_made_at).total_seconds()
-        yield "Gone back by", units.duration(max(0.0, back))
+        yield "Rolled back by", units.duration(max(0.0, back))
     if record.source == "journal":
-        yield "From begin to end", units.duration(record.seconds)
+        yield "Duration of the run", units.duration(record.seconds)
     if record.loss:
         written = [each for each in record.loss if each.written_since]
         rows = sum(each.written_since or 0 for each in written)
         unknown = sum(each.written_since is None for each in record.loss)
-        said = f"{units.counted(rows, 'row')} in {units.counted(len(written), 'table')}, by their time stamps"
+        text = f"{units.counted(rows, 'row')} in {units.counted(len(written), 'table')}, by their time stamps"
         if unknown:
-            said += f"; of {units.counted(unknown, 'table')} no column tells"
-        yield "Written after the restore point, and not in it", said
+            text += f"; unknown for {units.counted(unknown, 'table')}"
+        yield "Rows written after the restore point", text
         fewer = [each for each in record.loss if (each.point_rows or 0) < (each.live_rows or 0)]
         if fewer:
             yield "Tables with fewer rows than before", units.number(len(fewer))
@@ -121,31 +121,31 @@ def _impact(record: RunRecord) -> Iterator[tuple[str, str]]:
                 if len(in_place) > shown.NAMED
                 else ""
             )
-            yield "Rows changed in place, and changed back", f"{names}{more}"
+            yield "Rows changed in place, and reverted", f"{names}{more}"
         unknown_content = [each for each in record.loss if each.content != "equal" and not each.differs]
         if unknown_content:
             yield "Tables whose content was not compared", units.number(len(unknown_content))
     kept = next((each for each in record.holdings if each.what == "previous database"), None)
     if kept is not None:
-        yield "What was there before", f"{kept.name}: {kept.now}" + (f", {kept.detail}" if kept.detail else "")
+        yield "Previous database", f"{kept.name}: {kept.now}" + (f", {kept.detail}" if kept.detail else "")
 
 
-def _well(record: RunRecord) -> Iterator[str]:
+def _successes(record: RunRecord) -> Iterator[str]:
     if record.proofs and all(each.equal is not False for each in record.proofs):
-        yield f"Every one of {units.counted(len(record.proofs), 'table')} was compared before the switch."
+        yield f"{units.counted(len(record.proofs), 'table was', 'tables were')} compared before the switch."
     for each in record.holdings:
-        if each.now == "there" and each.what in ("previous database", "emergency backup"):
-            yield f"The {each.what} is there: {each.name}."
+        if each.now == "present" and each.what in ("previous database", "emergency backup"):
+            yield f"The {each.what} exists: {each.name}."
     if record.health is not None and not record.health.problem:
-        yield "The application answered that it is well."
+        yield "The health check of the application passed."
 
 
-def _badly(record: RunRecord) -> Iterator[str]:
+def _failures(record: RunRecord) -> Iterator[str]:
     for each in record.timeline:
         if each.kind in ("failed", "caution"):
             yield each.text
     for override in record.overrides:
-        yield f"{override.by} went on in spite of {override.item}: {override.reason}"
+        yield f"{override.by} overrode {override.item}: {override.reason}"
     for holding in record.holdings:
-        if holding.now == "gone":
-            yield f"The {holding.what} is gone: {holding.name}."
+        if holding.now == "missing":
+            yield f"The {holding.what} is missing: {holding.name}."

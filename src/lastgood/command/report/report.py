@@ -1,4 +1,4 @@
-"""The record of what was done: the list of runs, the report of one, the post-mortem and the checklist after."""
+"""The record of past runs: their list, the report of one run, the post-mortem and the checklist after a run."""
 
 from lastgood.command.report.afterwards import TITLES, answer
 from lastgood.command.report.document import RunLine, RunRecord, Runs

@@ -1,4 +1,4 @@
-"""The record of a run for people: the same parts on a terminal, as Markdown and as an HTML page."""
+"""The record of a run for people: the same blocks on a terminal, as Markdown and as an HTML page."""
 
 from __future__ import annotations
 
@@ -14,69 +14,69 @@ from lastgood.screen.screen import Column, Screen
 from lastgood.screen.timeline import Bar
 from lastgood.text import units
 
-# From so many columns on there is room for all that the list knows.
+# The list has all its columns on terminals of this width.
 WIDE = 130
 
 
 def show_runs(screen: Screen, runs: Runs, folder: str) -> None:
-    """The list of runs, the newest first."""
+    """Print the list of runs, the newest first."""
     if not runs.runs:
-        screen.say(f'No runs: no journal in "{folder}" tells of one.')
+        screen.say(f'No runs in "{folder}".')
         return
     columns: list[tuple[Column, Callable[[RunLine], str]]] = [
         (Column("run"), lambda each: each.run),
         (Column("kind"), _kind),
         (Column("begun"), lambda each: units.moment(each.begun)),
-        (Column("by", fold=True), lambda each: f"{each.by} on {each.host}" if each.by else "not known"),
+        (Column("by", fold=True), lambda each: f"{each.by} on {each.host}" if each.by else "unknown"),
         (Column("live", fold=True), lambda each: each.live),
         (Column("point", fold=True), lambda each: Path(each.point).name),
         (Column("took", right=True), lambda each: units.duration(each.seconds)),
-        (Column("how it ended", fold=True), _how),
+        (Column("outcome", fold=True), _outcome),
     ]
     if screen.out.width < WIDE:
-        # When it began its name tells.
+        # The name of a run has its start time.
         columns = [each for each in columns if each[0].title not in ("begun", "point")]
     screen.table([column for column, _ in columns], [[cell(each) for _, cell in columns] for each in runs.runs])
     if runs.more:
         screen.say("and older ones; --limit shows more", first="  ", indent=2)
-    screen.heading(f"To read one: lastgood report {runs.runs[0].run}")
+    screen.heading(f"To show one: lastgood report {runs.runs[0].run}")
 
 
 def _kind(each: RunLine) -> str:
     return f"{each.kind} {each.detail}" if each.detail and each.kind in ("maintenance", "validate") else each.kind
 
 
-def _how(each: RunLine) -> str:
-    return f"{outcome(each)}, undone since" if each.undone_by else outcome(each)
+def _outcome(each: RunLine) -> str:
+    return f"{outcome(each)}, later undone" if each.undone_by else outcome(each)
 
 
 def show(screen: Screen, record: RunRecord) -> None:
-    """On a terminal."""
+    """Print the record on a terminal."""
     blocks.show(screen, parts(record))
 
 
 def show_checklist(screen: Screen, record: RunRecord) -> None:
-    """What is still to be done after a run."""
+    """Print the checklist after a run."""
     screen.say(title(record), style="bold")
     if record.after is not None:
         blocks.show(screen, checklist(record.run, record.after))
 
 
 def text_of(record: RunRecord) -> str:
-    """As on a terminal, in lines of any length."""
+    """Render the record as on a terminal, without wrapping."""
     lines = io.StringIO()
     blocks.show(Screen(stdout=lines, no_color=True), parts(record))
     return lines.getvalue()
 
 
 def markdown_of(record: RunRecord) -> str:
-    """As Markdown; the picture of the phases is for the page alone."""
+    """Render the record as Markdown, without the picture of the phases, which only the page has."""
     return as_markdown(each for each in parts(record) if not isinstance(each, Picture))
 
 
 def page_of(record: RunRecord) -> str:
-    """As one HTML page."""
-    from lastgood.screen.page import page  # what reads Markdown is a tenth of all that would be loaded
+    """Render the record as one HTML page."""
+    from lastgood.screen.page import page  # imported only for pages, because it is slow
 
     return page(title(record), as_markdown(parts(record)), {PICTURE: _picture(record)})
 

@@ -1,4 +1,4 @@
-"""The post-mortems that are not written yet: what `lastgood status` reminds of."""
+"""The open post-mortems, shown by `lastgood status`."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from lastgood.journal import incidents
 from lastgood.journal.incidents import Incident
 from lastgood.status import PostMortemStatus, Status
 
-# The open items are measured for this many post-mortems: an operator is waiting for the status.
+# The open items are measured only for this many post-mortems, because the operator is waiting.
 MEASURED = 3
 
 
 def to_do(inquiry: Inquiry, status: Status) -> Iterator[PostMortemStatus]:
-    """The rollbacks of the live database whose post-mortem is not written yet, the newest first, the newest few with
-    what is open of their checklists; ``status`` is what the server has just shown. A record that can't be read is
-    passed over: whoever asks for the status has other worries."""
+    """Yield the rollbacks of the live database with an open post-mortem, the newest first, the newest few with the open
+    items of their checklists. ``status``: the current state of the server. Unreadable records are skipped, so that
+    the status is shown in any case."""
     target = inquiry.target
     if target is None:
         return
@@ -40,7 +40,7 @@ def to_do(inquiry: Inquiry, status: Status) -> Iterator[PostMortemStatus]:
 
 
 def _open_items(inquiry: Inquiry, run: str, status: Status) -> tuple[str, ...]:
-    # Here, because few databases have such a run, and its record takes half of lastgood to measure.
+    # Imported here, because few databases have such a run, and its record needs many modules.
     from lastgood.command.report.holdings import Server
     from lastgood.command.report.look import record_of
 
@@ -52,11 +52,11 @@ def _open_items(inquiry: Inquiry, run: str, status: Status) -> tuple[str, ...]:
 def unwritten(
     state: Path, live: str, server: str | None, settings: Record
 ) -> Iterator[tuple[Incident, datetime, bool]]:
-    """The incidents whose post-mortem is not written, the newest first: each with when it is due, and whether that is
-    over."""
+    """Yield the incidents with an open post-mortem, the newest first: each with its due time, and whether it is
+    overdue."""
     now = datetime.now(UTC)
     if settings.post_mortem_within:
         for each in incidents.open_ones(state, live, server):
-            with suppress(OverflowError):  # a journal that says it ended at the end of time
+            with suppress(OverflowError):  # a journal with an end time near datetime.max
                 due = each.due(settings.post_mortem_within)
                 yield each, due, now > due

@@ -29,7 +29,7 @@ from lastgood.events import Caution, Emit
 
 if TYPE_CHECKING:
     from lastgood.application import Application
-    from lastgood.cli.news import Telling
+    from lastgood.cli.news import Notifier
     from lastgood.cli.session import Session
     from lastgood.plan.plan import Request
 
@@ -59,7 +59,7 @@ def roll_back(
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> int | None:
-    """Put the live database back to a restore point.
+    """Roll the live database back to a restore point.
 
     Restores into a new database, proves that it equals the restore point, and switches the names in one transaction.
     The live database is not touched before the switch. Afterwards it is kept, and `lastgood undo` switches back to it.
@@ -90,7 +90,7 @@ def roll_back(
         attestations=attestations,
         application=_application(session, watch),
     )
-    with session.news.telling("rollback", session.target, unattended=yes and not dry_run) as telling:
+    with session.news.notifying("rollback", session.target, unattended=yes and not dry_run) as notifier:
         with session.events() as emit:
             prepared = rollback.plan(request, emit)
         plan = prepared.plan
@@ -103,9 +103,9 @@ def roll_back(
             if (other := _resumed_instead(session, request, plan.live, yes)) is not None:
                 resume(session, other, watch, True)
                 return None
-            telling.began(plan.run, lambda: news.rollback_begun(plan))
-        report = _seen_through(session, request, telling, lambda emit: rollback.run(prepared, emit))
-        telling.ended(lambda: news.rolled_back(report, plan))
+            notifier.began(plan.run, lambda: news.rollback_begun(plan))
+        report = _run_or_ask(session, request, notifier, lambda emit: rollback.run(prepared, emit))
+        notifier.ended(lambda: news.rolled_back(report, plan))
     session.result(report.document(), lambda: shown_report.show(screen, report))
     return None
 
@@ -133,7 +133,7 @@ def _resumed_instead(session: Session, request: Request, live: str, yes: bool) -
 
 @command("resume", 3, 4, 5, 6, 7, options=("on_failure", *PACE))
 def resume(session: Session, run: RunName = None, watch: WatchFor = None, yes: Yes = False) -> None:
-    """Continue a rollback that stopped in between.
+    """Continue a rollback that stopped half-way.
 
     Works on any machine that reaches the server and the restore point. Completed steps are not repeated. After the
     switch only the server is needed: the work that --reopen-when usable deferred is completed, and the application is
@@ -146,15 +146,15 @@ def resume(session: Session, run: RunName = None, watch: WatchFor = None, yes: Y
 
     request = replace(session.request, run=run, application=_application(session, watch))
     session.confirm("continue", request.target.dbname, yes)
-    with session.news.telling("rollback", request.target, unattended=yes) as telling:
+    with session.news.notifying("rollback", request.target, unattended=yes) as notifier:
         begins = partial(news.rollback_resumed, request.target.dbname)
-        report = _seen_through(
+        report = _run_or_ask(
             session,
             request,
-            telling,
-            lambda emit: rollback.resume(request, telling.on_work(emit, run or "", begins)),
+            notifier,
+            lambda emit: rollback.resume(request, notifier.on_work(emit, run or "", begins)),
         )
-        telling.ended(partial(news.resumed, report), report.run)
+        notifier.ended(partial(news.resumed, report), report.run)
 
     def show() -> None:
         if isinstance(report, FinishReport):
@@ -167,7 +167,7 @@ def resume(session: Session, run: RunName = None, watch: WatchFor = None, yes: Y
 
 @command("abort", 3, 5, 7)
 def abort(session: Session, run: RunName = None, yes: Yes = False) -> None:
-    """Walk back a run that stopped in between.
+    """Walk back a run that stopped half-way.
 
     Starts the application if the run stopped it, and removes the database that the run was building: that of a
     rollback, or what a killed restore, trial or recover left. The live database is not touched.
@@ -177,19 +177,19 @@ def abort(session: Session, run: RunName = None, yes: Yes = False) -> None:
 
     request = replace(session.request, run=run)
     session.confirm("abort", request.target.dbname, yes)
-    with session.news.telling("rollback", request.target, unattended=yes) as telling:
+    with session.news.notifying("rollback", request.target, unattended=yes) as notifier:
         with session.events() as emit:
             document = rollback.abort(request, emit)
-        telling.ended(partial(news.aborted, document), document["run"])
+        notifier.ended(partial(news.aborted, document), document["run"])
     removed = ", ".join(f'"{name}"' for name in document["removed"]) or "nothing"
-    said = f"Done: run {document['run']} was aborted; {removed} was removed."
+    text = f"Done: run {document['run']} was aborted; {removed} was removed."
     if document["application"] == "started":
-        said += " The application was started again."
-    session.result(document, lambda: session.screen.say(said))
+        text += " The application was started again."
+    session.result(document, lambda: session.screen.say(text))
 
 
 def _application(session: Session, watch: str | None) -> Application:
-    """That of the settings, watched for as long as the command line says."""
+    """Return the configured application, with the watch of the command line."""
     from lastgood.config.tables import Watch
 
     found = session.application
@@ -201,9 +201,9 @@ def _application(session: Session, watch: str | None) -> Application:
     return replace(found, watch=(found.watch or Watch()).model_copy(update={"length": length}))
 
 
-def _seen_through(session: Session, request: Request, telling: Telling, work: Callable[[Emit], T]) -> T:
-    """Does ``work``; when the application's checks fail after the switch and nobody has decided beforehand what is to
-    be done then, asks."""
+def _run_or_ask(session: Session, request: Request, notifier: Notifier, work: Callable[[Emit], T]) -> T:
+    """Run ``work``. If the application's checks fail after the switch, ask whether to undo it, unless that is
+    configured."""
     from lastgood import rollback
     from lastgood.screen import application as shown_application
 
@@ -211,13 +211,13 @@ def _seen_through(session: Session, request: Request, telling: Telling, work: Ca
         with session.events() as emit:
             return work(emit)
     except ChecksFailedAfterSwap as undone:
-        _tell(session, undone)
+        _show_application(session, undone)
         raise
     except ChecksFailed as failed:
-        _tell(session, failed)
+        _show_application(session, failed)
         if request.application.on_failure != "ask" or not session.interactive:
             raise
-        telling.failed(failed)  # before the answer, for which one may wait long
+        notifier.failed(failed)  # before the question, which may remain unanswered for long
         shown_application.failed(session.screen, failed, request.target.dbname)
         try:
             while (answer := session.answer().lower()) not in ("undo", "keep"):
@@ -230,8 +230,8 @@ def _seen_through(session: Session, request: Request, telling: Telling, work: Ca
             raise rollback.take_back(request, failed, emit) from failed
 
 
-def _tell(session: Session, error: ChecksFailed | ChecksFailedAfterSwap) -> None:
-    """What the error's message has no room for."""
+def _show_application(session: Session, error: ChecksFailed | ChecksFailedAfterSwap) -> None:
+    """Show the hooks, health check and watch that the error does not contain."""
     from lastgood.application.results import ApplicationReport
     from lastgood.screen import application as shown_application
 

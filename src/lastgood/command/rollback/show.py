@@ -1,4 +1,4 @@
-"""What was done, with the proof: the last thing that the operator reads."""
+"""The report of a completed command, with the proof."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ VERDICTS = {True: "equal", None: "same number of rows", False: "DIFFERS"}
 
 
 class Proved(CountedTable, Protocol):
-    """One table of a proof; ``equal`` is None where only the numbers of rows could be compared (they agree)."""
+    """One table of a proof; ``equal`` is None where only the row counts could be compared (they are equal)."""
 
     @property
     def equal(self) -> bool | None: ...
 
 
 def show(screen: Screen, report: Report) -> None:
-    """A rollback that is done: the proof, the outages, and how to take it back."""
-    screen.say(f'Done: "{report.live}" is back at {Path(report.point.path).name}.', style="bold green")
+    """Print the report of a rollback: the proof, the outages, and the command that undoes it."""
+    screen.say(f'Done: "{report.live}" was rolled back to {Path(report.point.path).name}.', style="bold green")
     proof(screen, report.tables, report.not_compared)
     _remarks(screen, report)
     _figures(screen, report)
@@ -43,7 +43,7 @@ def show(screen: Screen, report: Report) -> None:
 
 
 def proof(screen: Screen, tables: Sequence[Proved], not_compared: Sequence[str]) -> None:
-    """Every table against the restore point, the largest first."""
+    """Print the comparison of every table with the restore point, the largest first."""
     rows = sum(table.rows for table in tables)
     equal = sum(table.equal is True for table in tables)
     counted = sum(table.equal is None for table in tables)
@@ -76,8 +76,8 @@ def proof(screen: Screen, tables: Sequence[Proved], not_compared: Sequence[str])
 
 
 def show_restore(screen: Screen, report: RestoreReport) -> None:
-    """A restore that is done."""
-    screen.say(f'Done: "{report.into}" is {Path(report.point).name}, restored.', style="bold green")
+    """Print the report of a restore."""
+    screen.say(f'Done: {Path(report.point).name} was restored into "{report.into}".', style="bold green")
     proof(screen, report.tables, report.not_compared)
     screen.heading("What happened")
     screen.pairs(
@@ -92,22 +92,22 @@ def show_restore(screen: Screen, report: RestoreReport) -> None:
 
 
 def show_finish(screen: Screen, report: FinishReport) -> None:
-    """What was left for after the reopening is done."""
+    """Print the report of the deferred work."""
     screen.say(f'Done: "{report.live}" is complete.', style="bold green")
     screen.pairs(
-        [("Run", report.run), ("Finished", _finished(report.finished)), ("In all", units.duration(report.seconds))]
+        [("Run", report.run), ("Finished", _finished(report.finished)), ("Total", units.duration(report.seconds))]
     )
 
 
 def _finished(finished: Finished | None) -> str:
     if finished is None:
         return ""
-    said = (
+    text = (
         f"{units.counted(finished.indexes, 'index', 'indexes')} built, "
         f"{units.counted(finished.foreign_keys, 'foreign key')} validated, "
         f"{units.counted(finished.analyzed, 'table')} analyzed"
     )
-    return said + (f"; dropped meanwhile: {', '.join(finished.gone)}" if finished.gone else "")
+    return text + (f"; dropped meanwhile: {', '.join(finished.gone)}" if finished.gone else "")
 
 
 def _remarks(screen: Screen, report: Report) -> None:
@@ -118,7 +118,7 @@ def _remarks(screen: Screen, report: Report) -> None:
 def _changes(
     screen: Screen, left_out: Sequence[Skipped], repaired: Sequence[Repaired], remarks: Sequence[str] = ()
 ) -> None:
-    """What is other than the restore point has it; repairs all of them, since each is a change."""
+    """Print the differences from the restore point. All repairs are listed, because each is a change."""
     if not (left_out or repaired or remarks):
         return
     screen.heading("Please review")
@@ -143,13 +143,13 @@ def _figures(screen: Screen, report: Report) -> None:
             ("Run", report.run),
             ("Read outage", units.duration(seconds.read_outage)),
             ("Write outage", units.duration(seconds.write_outage)),
-            ("Held back", _pause(report.pause)),
-            ("Finished after it", _finished(report.finished)),
-            ("In all", units.duration(seconds.total)),
-            ("Writers kept out", report.fence.proof),
+            ("Clients paused", _pause(report.pause)),
+            ("Deferred work", _finished(report.finished)),
+            ("Total", units.duration(seconds.total)),
+            ("Writes blocked", report.fence.proof),
             (
                 "Written meanwhile",
-                "not known"
+                "unknown"
                 if written is None
                 else f"at most {units.counted(written, 'row')}, kept"
                 if written
@@ -161,7 +161,7 @@ def _figures(screen: Screen, report: Report) -> None:
                 f"{units.counted(carried.privileges, 'owner or grant', 'owners and grants')}",
             ),
             ("Readable as", ", ".join(carried.roles_tried)),
-            *_kept(report.kept, "the database as it was before"),
+            *_kept(report.kept, "the previous database"),
             ("Emergency backup", report.emergency_backup or ""),
             ("Checklist", report.verdict),
             *(("Overridden", f"{each.item}, by {each.by}: {each.reason}") for each in report.overrides),
@@ -171,7 +171,7 @@ def _figures(screen: Screen, report: Report) -> None:
 
 
 def _kept(name: str, what: str) -> tuple[tuple[str, str], ...]:
-    """A kept database, and the commands to inspect it."""
+    """Describe a kept database, with the commands to inspect it."""
     return (
         ("Kept", f'{what}, as "{name}", closed to connections'),
         ("To inspect it", f"lastgood facts {shlex.quote(name)}"),
@@ -182,33 +182,33 @@ def _kept(name: str, what: str) -> tuple[tuple[str, str], ...]:
 def _pause(pause: PauseReport | None) -> str:
     if pause is None:
         return ""
-    who = ", ".join(f'"{name}"' for name in pause.databases)
-    said = f"clients of PgBouncer ({who}), for {units.duration(pause.seconds)}"
+    names = ", ".join(f'"{name}"' for name in pause.databases)
+    text = f"clients of PgBouncer ({names}), for {units.duration(pause.seconds)}"
     if pause.quiet:
-        return said + "; no query failed"
-    return said + f"; {units.counted(len(pause.cut), 'transaction')} did not end in time: {'; '.join(pause.cut)}"
+        return text + "; no query failed"
+    return text + f"; {units.counted(len(pause.cut), 'transaction')} did not end in time: {'; '.join(pause.cut)}"
 
 
 def show_undo_plan(screen: Screen, plan: UndoPlan) -> None:
-    """What an undo would do."""
-    screen.say(f'Undo run {plan.undoes}: "{plan.arriving}" becomes "{plan.live}" again', style="bold")
+    """Print the plan of an undo."""
+    screen.say(f'Plan: undo run {plan.undoes}: "{plan.arriving}" becomes "{plan.live}" again', style="bold")
     screen.say(
-        f'The current "{plan.live}" stays on the server as "{plan.kept}"; nothing is deleted.', first="  ", indent=2
+        f'The current "{plan.live}" remains on the server as "{plan.kept}"; nothing is deleted.', first="  ", indent=2
     )
     screen.pairs(shown_plan.pauses(plan.pauses))
     shown_plan.findings(screen, plan.findings)
-    screen.say("Nothing has been changed so far.", style="bold")
+    screen.say("Nothing was changed yet.", style="bold")
 
 
 def show_undo(screen: Screen, report: UndoReport) -> None:
-    """An undo that is done."""
-    screen.say(f'Done: "{report.live}" is what it was before run {report.undoes}.', style="bold green")
+    """Print the report of an undo."""
+    screen.say(f'Done: "{report.live}" is again the database from before run {report.undoes}.', style="bold green")
     screen.pairs(
         [
             ("Run", report.run),
             *((name.replace("_", " ").capitalize(), units.duration(each)) for name, each in report.seconds.items()),
-            ("Held back", _pause(report.pause)),
-            *_kept(report.kept, "the database as it was until now"),
+            ("Clients paused", _pause(report.pause)),
+            *_kept(report.kept, "the database that it replaced"),
         ]
     )
     application.show(screen, report.application)

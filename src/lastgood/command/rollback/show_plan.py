@@ -1,4 +1,4 @@
-"""A plan as the operator reads it before he consents: what will be done, what will be lost, what speaks against it."""
+"""The plan that the operator confirms: the steps, the loss and the findings."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from lastgood.text import units
 if TYPE_CHECKING:
     from lastgood.plan.plan import Plan, PlannedPause, TableLoss
 
-# More tables than this fill a screen; the rest is counted, and the JSON document has all of them.
+# More tables than this fill a screen. The rest is counted; the JSON document lists all tables.
 SHOWN = 30
 NAMED = 5
 FENCES = {
-    "now": "from the start: writers wait until the swap, readers go on",
-    "at-swap": "for the swap only: writers go on until then, and what they write stays in the kept database",
+    "now": "from the start until the switch; reads continue",
+    "at-swap": "only during the switch; rows written until then are in the kept database",
 }
 NOTHING_OVERRIDDEN = Checklist()
 LEVELS = {"refusal": ("REFUSED ", "bold red"), "caution": ("caution ", "yellow"), "note": ("note    ", "")}
 
 
 def show(screen: Screen, plan: Plan) -> None:
-    """The whole plan. Its last line says that nothing has been changed yet."""
+    """Print the whole plan. Its last line states that nothing was changed."""
     point = plan.point
     where = f" ({plan.server})" if plan.server else ""
-    screen.say(f'Plan: put "{plan.live}" back to {Path(point.path).name}', style="bold")
+    screen.say(f'Plan: roll back "{plan.live}" to {Path(point.path).name}', style="bold")
     screen.out.print()
     screen.pairs(
         [
@@ -45,11 +45,11 @@ def show(screen: Screen, plan: Plan) -> None:
                 f"{units.counted(point.rows, 'row')}" + (f", migration {point.migration}" if point.migration else ""),
             ),
             ("Code in it", f"{plan.code.counted}: can run {plan.code.rights} during the restore" if plan.code else ""),
-            ("Built beside it", f'"{plan.shadow}"'),
-            ("Kept", f'today\'s "{plan.live}" stays on the server as "{plan.kept}"; nothing is deleted'),
-            ("Writers kept out", FENCES[plan.fence]),
+            ("New database", f'"{plan.shadow}"'),
+            ("Kept", f'the current "{plan.live}" remains on the server as "{plan.kept}"; nothing is deleted'),
+            ("Writes blocked", FENCES[plan.fence]),
             *pauses(plan.pauses),
-            ("Done after it", _deferred(plan)),
+            ("Deferred", _deferred(plan)),
             ("Expected", _expected(plan)),
             ("Checklist", _verdict(plan)),
         ]
@@ -60,15 +60,15 @@ def show(screen: Screen, plan: Plan) -> None:
     _losses(screen, plan)
     findings(screen, plan.findings, plan.checklist)
     screen.out.print()
-    screen.say("Nothing has been changed so far.", style="bold")
+    screen.say("Nothing was changed yet.", style="bold")
 
 
 def pauses(planned: Sequence[PlannedPause]) -> list[tuple[str, str]]:
-    """Whom PgBouncer holds back during a switch, one line each."""
+    """Describe the clients that PgBouncer pauses during a switch, one line per database."""
     return [
         (
-            "Held back" if number == 0 else "",
-            f'clients of "{each.database}" of {each.pooler}, for the switch; their transactions have '
+            "Clients paused" if number == 0 else "",
+            f'clients of "{each.database}" of {each.pooler}, during the switch; open transactions have '
             f"{units.duration(each.limit)} to end",
         )
         for number, each in enumerate(planned)
@@ -80,35 +80,35 @@ def _deferred(plan: Plan) -> str:
         return ""
     indexes = sum(each.startswith("index ") for each in plan.deferred)
     return (
-        f"{units.counted(indexes, 'index', 'indexes')} that nothing uses, the server's own look at "
-        f"{units.counted(len(plan.deferred) - indexes, 'foreign key')} (proved before), statistics of small tables"
+        f"{units.counted(indexes, 'unused index', 'unused indexes')}, the server's validation of "
+        f"{units.counted(len(plan.deferred) - indexes, 'foreign key')} (verified before), statistics of small tables"
     )
 
 
 def _verdict(plan: Plan) -> str:
-    """In brief: what is behind it stands below, and lastgood check tells all."""
-    found = plan.checklist
-    if not found.items:
+    """Summarise the checklist. The findings follow below; ``lastgood check`` prints all items."""
+    checklist = plan.checklist
+    if not checklist.items:
         return ""
-    said = f"{found.verdict}: {counted(found)}"
-    for override in found.overrides:
-        said += f"; {override.item} overridden by {override.by}: {override.reason}"
-    for each in found.attestations:
-        said += f"; {each.name} answers for {each.item}"
-    return said
+    summary = f"{checklist.verdict}: {counted(checklist)}"
+    for override in checklist.overrides:
+        summary += f"; {override.item} overridden by {override.by}: {override.reason}"
+    for each in checklist.attestations:
+        summary += f"; {each.item} attested by {each.name}"
+    return summary
 
 
 def _expected(plan: Plan) -> str:
     if plan.expected_seconds is None:
         return ""
     if plan.expected_backup_seconds is None:
-        return f"{units.roughly(plan.expected_seconds)} to build and prove it, by earlier runs on this server"
+        return f"{units.roughly(plan.expected_seconds)} to build and prove it, based on earlier runs on this server"
     both = max(plan.expected_seconds, plan.expected_backup_seconds)
-    return f"{units.roughly(both)} until the switch, by earlier runs on this server"
+    return f"{units.roughly(both)} until the switch, based on earlier runs on this server"
 
 
 def findings(screen: Screen, found: Sequence[Finding], checklist: Checklist = NOTHING_OVERRIDDEN) -> None:
-    """What the checks found, refusals first, each with what to do about it; those that were overridden say so."""
+    """Print the findings of the checks with their hints, refusals first. Overridden refusals are marked."""
     if not found:
         return
     screen.heading("What the checks found")
@@ -128,8 +128,8 @@ def _losses(screen: Screen, plan: Plan) -> None:
     screen.heading(f'What "{plan.live}" will lose and get back')
     if not plan.loss:
         unread = any(finding.code == "cannot_read" for finding in plan.findings)
-        said = "The tables could not be compared." if unread else "No tables: neither side has any."
-        screen.say(said, first="  ", indent=2)
+        text = "The tables could not be compared." if unread else "No tables: neither side has any."
+        screen.say(text, first="  ", indent=2)
         return
     if not changed:
         _same(screen, plan.loss)
@@ -137,7 +137,7 @@ def _losses(screen: Screen, plan: Plan) -> None:
     columns = (
         Column("table", fold=True),
         Column("rows now", right=True),
-        Column("rows then", right=True),
+        Column("restored", right=True),
         Column("change", right=True),
         Column("written since", right=True),
     )
@@ -146,11 +146,11 @@ def _losses(screen: Screen, plan: Plan) -> None:
         screen.say(f"and {len(changed) - SHOWN} more tables; --json lists all of them", first="  ", indent=2)
     _same(screen, plan.loss, other="other ")
     backup = "" if plan.checklist.override(BACKUP) else " and in the emergency backup"
-    screen.say(f'All that is lost stays in "{plan.kept}"{backup}.', first="  ", indent=2)
+    screen.say(f'All lost rows remain in "{plan.kept}"{backup}.', first="  ", indent=2)
 
 
 def _same(screen: Screen, losses: Sequence[TableLoss], other: str = "") -> None:
-    """The tables that are equal, and those of which that is not known, with the reason."""
+    """Print the number of equal tables, and the tables whose content was not compared, with the reason."""
     if equal := sum(loss.content == "equal" and not loss.differs for loss in losses):
         table = units.counted(equal, f"{other}table equals", f"{other}tables equal")
         screen.say(f"{table} the restore point in every row.", first="  ", indent=2)
@@ -159,7 +159,7 @@ def _same(screen: Screen, losses: Sequence[TableLoss], other: str = "") -> None:
 
 
 def not_compared(losses: Sequence[TableLoss]) -> Iterator[str]:
-    """A sentence for each reason why the content of tables was not compared. Tables that differ anyway are left out."""
+    """Yield a sentence for each reason why the content of tables was not compared, without tables that differ."""
     by_reason: dict[str, list[str]] = {}
     for loss in losses:
         if loss.content == "not compared" and not loss.differs:
@@ -167,17 +167,17 @@ def not_compared(losses: Sequence[TableLoss]) -> Iterator[str]:
     for why, names in by_reason.items():
         more = f" and {units.counted(len(names) - NAMED, 'more table')}" if len(names) > NAMED else ""
         yield (
-            f"Content not compared, only the number of rows: {', '.join(names[:NAMED])}{more} ({why}). Rows changed in "
-            "place do not show here, and go back too."
+            f"Compared by number of rows only: {', '.join(names[:NAMED])}{more} ({why}). Rows changed in place are not "
+            "shown here; they are reverted, too."
         )
 
 
 def _loss(loss: TableLoss) -> tuple[str, str, str, str, str]:
     live, point = loss.live_rows, loss.point_rows
     if live is None and not loss.estimated:
-        change = "comes back"
+        change = "restored"
     elif point is None:
-        change = "goes away"
+        change = "removed"
     elif loss.in_place:
         change = "changed"
     elif live == point and loss.not_in_dumps:

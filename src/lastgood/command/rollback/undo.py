@@ -35,7 +35,7 @@ def undo_(
 
     target, screen = session.target, session.screen
     pgbouncer = session.settings.tables.pgbouncer
-    with session.news.telling("undo", target, unattended=yes and not dry_run) as telling:
+    with session.news.notifying("undo", target, unattended=yes and not dry_run) as notifier:
         plan = undo.plan(target, target.dbname, run, pgbouncer)
         if dry_run:
             session.result(plan.model_dump(mode="json"), lambda: shown.show_undo_plan(screen, plan))
@@ -43,8 +43,8 @@ def undo_(
         if not session.settings.json and not (yes and session.settings.quiet):
             shown.show_undo_plan(screen, plan)
         session.confirm("do this", plan.live, yes)
-        telling.began(plan.run, lambda: news.undo_begun(plan))
+        notifier.began(plan.run, lambda: news.undo_begun(plan))
         with session.events() as emit:
             report = undo.undo(target, plan, session.settings.state, emit, pgbouncer, session.application)
-        telling.ended(lambda: news.undone(report))
+        notifier.ended(lambda: news.undone(report))
     session.result(report.document(), lambda: shown.show_undo(screen, report))

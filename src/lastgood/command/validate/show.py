@@ -43,8 +43,8 @@ def show(screen: Screen, verdict: Verdict) -> None:
         ]
         screen.say(", ".join(held), first="  ", indent=2)
         for each in passed:
-            if each.said and each.weight is None:
-                screen.say(f"{each.name}: {each.said}", first="  note  ", indent=8)
+            if each.message and each.weight is None:
+                screen.say(f"{each.name}: {each.message}", first="  note  ", indent=8)
                 if each.hint:
                     screen.say(each.hint, first=" " * 8, indent=8)
     if verdict.remarks:
@@ -86,7 +86,7 @@ def _problems(screen: Screen, title: str, results: Sequence[RuleResult], style: 
     for each in results[:SHOWN]:
         screen.say(f"{each.outcome}  {each.name}", first="  ", indent=8, style=style)
         part = f" (of a sample of {each.sampled:g} %)" if each.sampled is not None else ""
-        screen.say(f"{each.said}{part}", first=" " * 8, indent=8)
+        screen.say(f"{each.message}{part}", first=" " * 8, indent=8)
         for sample in each.samples:
             screen.say(sample, first=" " * 10, indent=12)
         if each.hint:
@@ -101,7 +101,7 @@ def _skipped(screen: Screen, results: Sequence[RuleResult]) -> None:
     screen.heading("Not checked")
     groups: dict[tuple[str, str], list[str]] = {}
     for each in results:
-        groups.setdefault((each.said, each.hint), []).append(each.name)
+        groups.setdefault((each.message, each.hint), []).append(each.name)
     largest = sorted(groups.items(), key=lambda group: -len(group[1]))
     for (message, hint), names in largest[:REASONS]:
         more = f" and {len(names) - NAMES:,} more" if len(names) > NAMES else ""
@@ -149,7 +149,7 @@ def _own(screen: Screen, results: Sequence[RuleResult]) -> None:
                 each.outcome,
                 "" if each.percent is None else f"{each.percent:.1f} %",
                 "" if each.weight is None else f"{each.weight:g}",
-                each.said,
+                each.message,
             )
             for each in results
         ],

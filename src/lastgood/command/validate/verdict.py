@@ -25,7 +25,7 @@ class RuleResult(Frozen):
     outcome: Outcome
     severity: Literal["blocker", "warning"]
     guess: bool
-    said: str
+    message: str
     hint: str
     violations: int
     rows: int | None
@@ -108,7 +108,7 @@ def result(rule: Rule, found: Found, seconds: float) -> RuleResult:
         outcome=outcome,
         severity=rule.severity,
         guess=rule.guess,
-        said=found.message,
+        message=found.message,
         hint=found.hint,
         violations=found.violations,
         rows=found.rows,

@@ -51,7 +51,7 @@ class Check(Table):
         "The remaining tables are listed as not compared.",
     )
     attested: Annotated[tuple[str, ...], AfterValidator(_answerable)] = Field(
-        default=("the team is told",),
+        default=("the team is informed",),
         description="Items that only people can confirm, each with their name (--attest).",
     )
 

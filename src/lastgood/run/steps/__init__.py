@@ -70,5 +70,5 @@ def after_commit() -> Stages:
 
 
 def titles() -> Mapping[str, str]:
-    """Title by name of every step, for journals that have names alone."""
+    """Return the title of every step by name, for journals without titles."""
     return {step.name: step.title for step in every()}

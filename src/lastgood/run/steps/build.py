@@ -1,4 +1,4 @@
-"""Builds the shadow: an empty database beside the live one, then everything the restore point has."""
+"""The build of the shadow: a new database next to the live one, loaded from the restore point."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from lastgood.run.runner import Result
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built(Result):
-    """The loaded shadow. ``division``: what of it is deferred until after the reopening; None when nothing is."""
+    """The loaded shadow. ``division``: the work deferred until after the reopening; None if there is none."""
 
     oid: int
     loaded: Loaded
@@ -40,7 +40,7 @@ class Built(Result):
 
 
 class Build:
-    """The shadow carries a mark that tells whose it is and how far it got, for whoever finds it."""
+    """Build the shadow, with a mark that has its run and its progress, for other processes and machines."""
 
     name = BUILD
     title = "build the restored database next to the live one"
@@ -96,19 +96,19 @@ class Build:
         )
 
     def _drop_leftover(self, run: Run) -> None:
-        """A shadow of this very run that a stopped process left half-built is begun anew."""
+        """Drop the incomplete shadow of a stopped process of this run, so that it is built again."""
         for found, mark in marked(run.maintenance):
             if found.name == run.plan.shadow:
                 if mark.run != run.plan.run or mark.role != "shadow":
                     raise Refused(
                         f'cannot build "{found.name}": a database of that name exists and belongs to another run',
-                        hint="Look at lastgood status.",
+                        hint="To show the current state: lastgood status",
                     )
                 database.drop(run.maintenance, found.name, found.oid)
 
     def undo(self, run: Run) -> None:
         for found, mark in marked(run.maintenance):
-            # By name, mark and role together: never a database that a swap has made the live one.
+            # By name, mark and role together: never a database that a swap has made live.
             if found.name == run.plan.shadow and mark.run == run.plan.run and mark.role == "shadow":
                 loaded = mark.options.get("stage") == "loaded" and not found.invalid
                 if run.prepared.request.keep_shadow and loaded and not run.interrupted:
@@ -116,7 +116,7 @@ class Build:
                 else:
                     database.drop(run.maintenance, found.name, found.oid)
         for left in leftovers(run.maintenance, run.plan.live):
-            if left.name == run.plan.shadow:  # made, and the connection was lost before it was marked
+            if left.name == run.plan.shadow:  # created, but the connection was lost before it was marked
                 drop_leftover(run.maintenance, run.target, left, run.plan.live)
 
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
@@ -127,7 +127,7 @@ class Build:
 
 
 def consent_of(run: Run) -> dict[str, str]:
-    """What the operator allowed and forbade, for whoever resumes the run."""
+    """Return the options and overrides of the operator, for a resumed run."""
     request = run.prepared.request
     given = {"strict": request.strict, "allow_orphans": request.allow_orphans}
     overridden = {OVERRIDE + each.item: each.reason for each in run.plan.checklist.overrides}
@@ -135,14 +135,14 @@ def consent_of(run: Run) -> dict[str, str]:
 
 
 def mark_of(run: Run, role: Literal["shadow", "kept"], *, stage: str = "", original_comment: str | None = None) -> Mark:
-    """The mark of a database of this run; enough for another machine to resume, abort or undo it."""
+    """Return the mark of a database of this run, sufficient to resume, abort or undo it from another machine."""
     plan = run.plan
     return Mark(
         role=role,
         run=plan.run,
         live=plan.live,
         live_oid=plan.live_oid,
-        point=str(Path(plan.point.path).absolute()),  # whoever resumes may stand elsewhere
+        point=str(Path(plan.point.path).absolute()),  # a resume may start in another folder
         host=caller.host(),
         pid=os.getpid(),
         user=caller.user(),

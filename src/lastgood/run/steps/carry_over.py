@@ -1,5 +1,5 @@
-"""Carries over to the shadow what its restore point does not hold: owners and grants, where the dump was made
-without them. The state of the database itself (owner, settings, ACL, comment) is carried over inside the swap."""
+"""The transfer of owners and grants to the shadow if the dump was made without them. The state of the database itself
+(owner, settings, ACL, comment) is carried over inside the swap."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lastgood.postgres.server import Connection, quiet_event_triggers
 from lastgood.run.context import Run
 from lastgood.run.runner import Result
 
-# Roles that can log in, are no superusers, and may read a table: whom the application could be.
+# Roles without superuser that may read a table: the possible roles of the application.
 _READERS = """
 SELECT r.rolname, n.nspname, c.relname
 FROM pg_catalog.pg_roles r
@@ -53,7 +53,7 @@ class CarriedOver(Result):
 
 
 class CarryOver:
-    """After it, each role can do in the shadow exactly what it could do in the live database."""
+    """Give each role the same privileges in the shadow as in the live database."""
 
     name = "carry_over"
     title = "carry over owners and grants"
@@ -68,7 +68,7 @@ class CarryOver:
         with run.connected(plan.live, "reads grants") as live, run.connected(plan.shadow, "carry over") as shadow:
             # The shadow has its event triggers already.
             quiet_event_triggers(shadow)
-            remainder.forget(shadow, plan.run)  # of an earlier try, cut off before its swap
+            remainder.forget(shadow, plan.run)  # of an earlier attempt, interrupted before its swap
             carried = _carried(run, live, shadow) if plan.carry_owners or plan.carry_acls else None
             fault.point("carry_over.after_objects")
             roles, lost = _try_roles(run, live, shadow)
@@ -82,10 +82,10 @@ class CarryOver:
         )
 
     def undo(self, run: Run) -> None:
-        """Nothing to reverse: the shadow goes as a whole."""
+        """Nothing to reverse: the whole shadow is dropped."""
 
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
-        return False  # cheap, and safe to do twice
+        return False  # fast, and safe to repeat
 
 
 def _carried(run: Run, live: Connection, shadow: Connection) -> privileges.CarryOver:
@@ -104,7 +104,7 @@ def _carried(run: Run, live: Connection, shadow: Connection) -> privileges.Carry
 
 
 def _remarks(carried: privileges.CarryOver) -> Iterator[str]:
-    """What the operator should know of it."""
+    """Yield the remarks for the operator."""
     for names, text in (
         (
             carried.only_shadow,
@@ -123,10 +123,10 @@ def _remarks(carried: privileges.CarryOver) -> Iterator[str]:
 
 
 def _try_roles(run: Run, live: Connection, shadow: Connection) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Reads, *as* each role of the application, tables that this role can read in the live database today. Returns the
-    roles that can, and remarks about those that lose it because the restore point's own grants are older.
+    """Read tables in the shadow as each role that can read them in the live database. Returns the roles that succeed,
+    and remarks about those that fail because the restore point's own grants are older.
 
-    A role that we may not become is left out; tables that the restore point does not have are too.
+    Skipped are roles that we may not assume, and tables that the restore point lacks.
     """
     tables = {(n, c) for n, c in shadow.execute("SELECT schemaname, tablename FROM pg_catalog.pg_tables").fetchall()}
     tried: dict[str, None] = {}
@@ -137,7 +137,7 @@ def _try_roles(run: Run, live: Connection, shadow: Connection) -> tuple[tuple[st
         query = sql.SQL("SELECT 1 FROM {} LIMIT 1").format(sql.Identifier(schema, table))
         become = sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role))
         if not _reads(live, become, query):
-            continue  # a policy that fails for this role today may fail tomorrow too
+            continue  # a policy that fails in the live database may fail in the shadow, too
         if not _reads(shadow, become, query):
             if not run.plan.carry_acls:
                 lost.append(f'role "{role}" can read {schema}.{table} today, and could not at the restore point')
@@ -165,7 +165,7 @@ def _reads(connection: Connection, become: sql.Composed, query: sql.Composed) ->
             connection.execute("SET LOCAL statement_timeout = '10s'")
             connection.execute(query)
     except psycopg.errors.QueryCanceled:
-        return True  # it may read; it only takes long
+        return True  # the role may read; the query is only slow
     except psycopg.Error:
         return False
     return True

@@ -1,6 +1,6 @@
-"""The emergency backup: the live database as it is now, broken or not, as a restore point of its own.
+"""The emergency backup: a restore point of the live database as it is now, broken or not.
 
-Where the live database can't be read any more, an override goes on without it: the replaced database itself is kept.
+If the live database cannot be read, an override skips the backup: the replaced database itself is kept.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ GO_ON = "To continue without a backup: --override emergency_backup --reason TEXT
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackedUp(Result):
-    """The emergency backup. ``path`` is None where an override left it out; ``overridden`` is then its reason."""
+    """The emergency backup. ``path`` is None if an override skipped it; ``overridden`` is then the reason."""
 
     path: Path | None = None
     overridden: str = ""
@@ -41,14 +41,14 @@ class BackedUp(Result):
 
 
 class Emergency:
-    """Always taken unless overridden, always verified, beside the build. It goes only by an explicit prune."""
+    """Make and verify the backup, in parallel with the build, unless overridden. Only an explicit prune removes it."""
 
     name = EMERGENCY
     title = "back up the live database as it is now"
     commits = False
 
     def planned(self, request: Request) -> PlannedStep:
-        """The line of the plan, also where an override leaves the backup out."""
+        """The line of the plan, also if an override skips the backup."""
         if request.skips_backup:
             return PlannedStep(name=self.name, title="Skip the emergency backup", effect="by override")
         return PlannedStep(
@@ -74,20 +74,20 @@ class Emergency:
         except Failed as error:
             error.hint = f"{error.hint} {GO_ON}".strip()
             raise
-        _teach(run, time.monotonic() - began)
+        _record_duration(run, time.monotonic() - began)
         return BackedUp(path=point.path, detail=f"{point.path.name}, verified")
 
     def undo(self, run: Run) -> None:
-        """Nothing to reverse: a complete backup stays (it is a restore point), an incomplete one removed itself."""
+        """Nothing to reverse: a complete backup is kept as a restore point, an incomplete one was removed."""
 
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
-        return False  # nobody kept writers out since: another one is taken, of what will be replaced
+        return False  # writes were possible since: make another backup of the database to be replaced
 
 
-def _teach(run: Run, seconds: float) -> None:
-    """For the next plan: how long it takes here, beside a build."""
+def _record_duration(run: Run, seconds: float) -> None:
+    """Record the duration for the estimate of the next plan."""
     size = run.plan.live_bytes
-    with suppress(psycopg.Error):  # no reason to stop; what needs that connection will say so
+    with suppress(psycopg.Error):  # the next use of the connection reports the error
         memory = costs.place(run.prepared.request.state, run.maintenance)
         expected = size * costs.read(memory).costs.backup_byte
         costs.teach(memory, {Effort.BACKUP: Spent(seconds, expected)}, size)

@@ -1,8 +1,8 @@
-"""The fence: writers wait, readers go on.
+"""The fence: writers wait, readers continue.
 
-One session of ours holds SHARE locks on every table of the live database (``postgres.table_locks``). What waits behind
-them is ended by the swap and meets the restored database when it comes back. The locks are let go only after every
-other session was ended inside the swap.
+One session holds SHARE locks on every table of the live database (``postgres.table_locks``). The swap terminates the
+waiting sessions, which reconnect to the restored database. The locks are released only after every other session was
+terminated inside the swap.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from lastgood.run.runner import Result
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fenced(Result):
-    """How writers are kept out: by locks on ``tables`` from ``began`` on, or by the swap alone; ``baseline`` is
-    then the server's counter of written rows at the start."""
+    """How writes are blocked: by locks on ``tables`` since ``began``, or only during the swap; ``baseline`` is then the
+    server's counter of written rows at the start."""
 
     kind: Literal["table locks", "at-swap"]
     tables: int = 0
@@ -43,20 +43,21 @@ class Fenced(Result):
 
 
 class Fence:
-    """``--fence now``. With ``at-swap`` the swap itself is the fence and this step only notes where writes stood."""
+    """Block writes with ``--fence now``. With ``at-swap`` the swap is the fence, and this step only records the counter
+    of writes."""
 
     name = "fence"
     title = "keep writers out of the live database (readers continue)"
     commits = False
 
     def planned(self, request: Request) -> PlannedStep:
-        """The line of the plan: from when on writers wait."""
+        """The line of the plan: when writers wait."""
         if request.fence == "now":
             return PlannedStep(name=self.name, title="Keep writers out", effect="writers wait, readers continue")
         return PlannedStep(
             name=self.name,
             title="Let writers continue until the switch",
-            effect="what they write until then stays in the kept database",
+            effect="rows written until then are in the kept database",
         )
 
     def do(self, run: Run) -> Fenced:
@@ -77,31 +78,31 @@ class Fence:
         release(run)
 
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
-        # The locks belonged to a session of the process that stopped; they are gone with it.
+        # The locks were released with the session of the stopped process.
         return False
 
 
 def release(run: Run) -> None:
-    """Lets writers go on. May be called twice, and from another thread."""
+    """Release the locks. May be called twice, and from another thread."""
     run.fence_over.set()
     connection, run.fence_connection = run.fence_connection, None
     if connection is not None:
-        with run.fence_used, suppress(psycopg.Error):  # a session that is gone holds no locks
+        with run.fence_used, suppress(psycopg.Error):  # an ended session holds no locks
             connection.close()
 
 
 def verify(run: Run) -> FenceReport | None:
-    """Verify, just before the swap, that one session has held the locks on every table since the start. None where the
-    swap itself is the fence: writes are counted after it.
+    """Verify, right before the swap, that one session has held the locks on every table since the start. None with
+    ``--fence at-swap``: writes are counted after it.
 
-    A broken fence does not stop the run, since the kept database has what was written, but it raises a caution.
+    A broken fence causes a caution but does not stop the run, because the kept database has the writes.
     """
     fenced, connection = run.result(Fenced), run.fence_connection
     if fenced is None or fenced.kind != "table locks":
         return None
     try:
         if connection is None:
-            raise psycopg.OperationalError("the fence's session is gone")
+            raise psycopg.OperationalError("the session of the fence ended")
         with run.fence_used:
             locked, there, large_objects = held(connection)
     except psycopg.Error as error:
@@ -115,9 +116,7 @@ def verify(run: Run) -> FenceReport | None:
     proof = f"SHARE locks on {locked} of {there} tables, held by one session for {seconds:.1f} s until the swap"
     if large_objects:
         proof += "; large objects can't be locked"
-        run.emit(
-            Caution("large objects may have been written behind the fence; the kept database has what was written")
-        )
+        run.emit(Caution("large objects may have been written despite the fence; the kept database has these writes"))
     if locked != there:
-        run.emit(Caution(f"{there - locked} tables were created behind the fence; the kept database has them"))
+        run.emit(Caution(f"{there - locked} tables were created despite the fence; the kept database has them"))
     return FenceReport(kind=fenced.kind, proof=proof, writes_after=0 if locked == there and not large_objects else None)

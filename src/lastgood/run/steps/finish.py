@@ -1,4 +1,4 @@
-"""After the reopening: does what was put off for it, while the application works."""
+"""The deferred work, after the reopening, while the application runs."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ class Completed(Result):
 
 
 class Finish:
-    """The switch is behind us: whatever happens here, the live database is the restored one, whole and open."""
+    """Complete the deferred work. In any case the live database is the restored one, complete in its data and open."""
 
     name = "finish"
     title = "finish the deferred work while the application runs"
     commits = False
 
     def wanted(self, run: Run) -> bool:
-        """Whether anything was put off."""
+        """Whether work is deferred."""
         return run.plan.reopen_when == "usable"
 
     def planned(self, request: Request) -> PlannedStep | None:
@@ -57,7 +57,7 @@ class Finish:
     def do(self, run: Run) -> Completed:
         switched = run.result(Switched)
         oid = switched.oid if switched is not None else database.describe(run.maintenance, run.plan.live).oid
-        # It may take hours, and an undo must be possible all the time. It has a lock of its own.
+        # The work may take hours, and an undo must be possible meanwhile. It has a lock of its own.
         unlock(run.maintenance)
         limits = Limits(max_wal_lag=run.prepared.request.pace.max_wal_lag)
         done = finish(
@@ -66,14 +66,14 @@ class Finish:
         return Completed(finished=done, detail=str(done))
 
     def undo(self, run: Run) -> None:
-        """Nothing to reverse: never walked back, and what is done of it does no harm."""
+        """Nothing to reverse: after the commit point, and partial work does no harm."""
 
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
-        return False  # it looks itself at what is done already
+        return False  # ``finish`` itself skips complete tasks
 
 
 def left(request: Request) -> str | None:
-    """The run whose list in the live database a resume of ``request`` means, if it means one. Raises Refused."""
+    """Return the run with deferred work in the live database that ``request`` resumes, if any. Raises Refused."""
     live = request.target.dbname
     with suppress(psycopg.Error), request.target.connect() as connection:
         found = remainder.runs(connection)
@@ -84,8 +84,8 @@ def left(request: Request) -> str | None:
                 return None
         if len(found) > 1:
             raise Refused(
-                f'cannot tell which run of "{live}" is meant: {", ".join(found)} have deferred work',
-                hint="Name it: lastgood resume RUN.",
+                f'cannot choose a run of "{live}": {", ".join(found)} have deferred work',
+                hint="Name one: lastgood resume RUN",
                 state=f'"{live}" is open.',
             )
         return found[0] if found else None
@@ -93,7 +93,7 @@ def left(request: Request) -> str | None:
 
 
 def resume(request: Request, run: str, emit: Emit) -> Finished:
-    """Goes on with what ``run`` left to do, with nothing but the server. Raises Refused, Stopped."""
+    """Complete the deferred work of ``run``; only the server is needed. Raises Refused, Stopped."""
     live = request.target.dbname
     state = f'"{live}" is the restored database, open and complete in its data.'
     journal = Journal.find(request.state, run) or Journal.create(request.state, run)
@@ -103,7 +103,7 @@ def resume(request: Request, run: str, emit: Emit) -> Finished:
     began = time.monotonic()
     hint = f"Run: lastgood resume {run} to continue."
     limits = Limits(max_wal_lag=request.pace.max_wal_lag)
-    recording.goes_on(journal, "resumed", skew=skew, kind="finish", live=live)
+    recording.continued(journal, "resumed", skew=skew, kind="finish", live=live)
     with recording.recording(journal, emit) as emit, in_service(run, hint, state), interrupts.stopping(stop):
         emit(StageStarted(Finish.name, Finish.title))
         done = finish(request.target, run, oid=oid, limits=limits, emit=emit, cancelled=stop.is_set, record=journal)

@@ -1,4 +1,4 @@
-"""Proves the shadow: its facts equal the restore point's, or the run stops here."""
+"""The proof of the shadow: its facts equal the restore point's, or the run stops."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Proved(Result):
 
 
 class Prove:
-    """Comes last before the swap, so that what is proved is what is switched to."""
+    """Prove the shadow as the last step before the swap, so that nothing changes in between."""
 
     name = "prove"
     title = "prove that it equals the restore point"
@@ -64,7 +64,7 @@ class Prove:
                 division=division,
             )
         if division is not None:
-            # Not before the proof: it is no part of the restore point.
+            # After the proof, because the list is not part of the restore point.
             with run.connected(name, "records what is left") as shadow:
                 remainder.write(shadow, run.plan.run, division.later)
         for text in comparison.not_compared:
@@ -77,4 +77,4 @@ class Prove:
         """Nothing to reverse: it only reads."""
 
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
-        return False  # what was proved in another process may have changed since
+        return False  # the shadow may have changed since the proof of another process

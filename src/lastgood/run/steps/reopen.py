@@ -1,4 +1,4 @@
-"""After the swap: shows that the live name now means the restored database, and that it lets people in."""
+"""After the swap: verify that the live name is that of the restored database, and that logins work."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ PATIENCE_SECONDS = 15.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reopened(Result):
-    """The live name leads to the database ``oid``. ``fence``: what was written before a swap that was the fence itself;
-    None where locks were."""
+    """The live name is that of the database ``oid``. ``fence``: the writes before the swap with ``--fence at-swap``;
+    None with locks."""
 
     oid: int
     fence: FenceReport | None
@@ -35,7 +35,7 @@ class Reopened(Result):
 
 
 class Reopen:
-    """Logs in as any client would and compares the database's OID with the shadow's."""
+    """Log in like any client, and compare the database's OID with the shadow's."""
 
     name = "reopen"
     title = "verify that the live name answers with the restored database"
@@ -51,7 +51,7 @@ class Reopen:
         if found == run.plan.live_oid or (switched is not None and switched.oid != found):
             raise Stopped(
                 f'cannot confirm the switch: "{run.plan.live}" is not the database that was restored',
-                hint="Look at lastgood status, then run lastgood undo if the data is not what you expect.",
+                hint="Run lastgood status, then lastgood undo if the data is not what you expect.",
                 state=f'The name "{run.plan.live}" was switched; the previous database is kept as "{run.plan.kept}".',
             )
         return Reopened(oid=found, fence=fence, detail=f'"{run.plan.live}" answers')
@@ -62,9 +62,9 @@ class Reopen:
             return None
         written = max(0, writes(run.maintenance, run.plan.live_oid) - fenced.baseline)
         proof = (
-            "every session of the old database was ended inside the swap; "
+            "every session of the old database was terminated inside the swap; "
             f"at most {written} rows were written since the run began, by the server's counters, "
-            "which count its own catalogs too"
+            "which include system catalogs"
         )
         return FenceReport(kind=fenced.kind, proof=proof, writes_after=written)
 
@@ -85,10 +85,10 @@ class Reopen:
                         hint=f"Fix the cause, then run: lastgood resume {run.plan.run}; or lastgood undo",
                         state=f'"{run.plan.live}" is the restored database; the previous one is "{run.plan.kept}".',
                     ) from error
-            time.sleep(0.1)  # nothing announces that logins are possible again
+            time.sleep(0.1)  # there is no event for restored logins
 
     def undo(self, run: Run) -> None:
-        """Nothing to reverse: it only looks."""
+        """Nothing to reverse: it only reads."""
 
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
         return False

@@ -1,4 +1,4 @@
-"""The application around the switch: stopped before it, started after it, asked whether it works, and watched."""
+"""The application around the switch: stopped before it, started, checked and watched after it."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from lastgood.run.runner import Result
 _ON_FAILURE = {
     "undo": "the switch is undone",
     "ask": "you are asked whether to undo the switch",
-    "keep": "the restored database stays, and undo is possible",
+    "keep": "the restored database remains in service, and undo is possible",
 }
 
 
 def application_report(run: Run, health: HealthResult | None, watch: WatchResult | None) -> ApplicationReport | None:
-    """The hooks that ran, the last health check and the watch; None where none of them took place."""
+    """Return the hooks that ran, the last health check and the watch; None if there was none."""
     hooks = run.service.results
     if not hooks and health is None and watch is None:
         return None
@@ -35,7 +35,7 @@ def application_report(run: Run, health: HealthResult | None, watch: WatchResult
 def checks_failed(
     run: Run, problem: str, health: HealthResult | None = None, watch: WatchResult | None = None
 ) -> ChecksFailed:
-    """The error for an application that does not work with the restored database."""
+    """Return the error for an application that does not work with the restored database."""
     plan = run.plan
     error = ChecksFailed(
         f"cannot confirm that the application works: {problem}",
@@ -50,8 +50,8 @@ def checks_failed(
 
 
 class Stop:
-    """With ``--fence now`` the application is stopped before anything else; with ``at-swap``, when all is proved. A
-    run that is resumed and had stopped it leaves it so."""
+    """Stop the application: with ``--fence now`` before anything else, with ``at-swap`` after the proof. A resumed run
+    that had stopped it leaves it stopped."""
 
     name = "stop"
     title = "stop the application"
@@ -61,7 +61,7 @@ class Stop:
         self._when = when
 
     def wanted(self, run: Run) -> bool:
-        """Whether this is the moment for it."""
+        """Whether the application is stopped at this stage."""
         return run.application.stops and self._when == ("now" if run.stopped_before else run.plan.fence)
 
     def planned(self, request: Request) -> PlannedStep | None:
@@ -94,18 +94,18 @@ class Stop:
         run.started_again = True
 
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
-        return False  # somebody may have started it since; hooks may run twice
+        return False  # the application may have been started since; hooks may run twice
 
 
 class Start:
-    """The switch is done: users may come back."""
+    """Start the application after the switch."""
 
     name = "start"
     title = "start the application"
     commits = False
 
     def wanted(self, run: Run) -> bool:
-        """Whether there is a hook for it, or something to remember that was stopped."""
+        """Whether there is a start hook, or a record of the stop to remove."""
         return run.application.starts or run.application.stops
 
     def planned(self, request: Request) -> PlannedStep | None:
@@ -129,7 +129,7 @@ class Start:
         return Result(detail=", ".join(name for name in AGAIN.values() if run.application.command(name) is not None))
 
     def undo(self, run: Run) -> None:
-        """Nothing to reverse: never walked back."""
+        """Nothing to reverse: after the commit point."""
 
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
         return False  # hooks may run twice
@@ -143,14 +143,14 @@ class Checked(Result):
 
 
 class Checks:
-    """Asks the application's health, then runs the smoke command."""
+    """Run the health check of the application, then the smoke command."""
 
     name = "checks"
     title = "check whether the application works"
     commits = False
 
     def wanted(self, run: Run) -> bool:
-        """Whether there is anything to ask."""
+        """Whether a check is configured."""
         return run.application.checked
 
     def planned(self, request: Request) -> PlannedStep | None:
@@ -158,44 +158,44 @@ class Checks:
         application = request.application
         if not application.checked:
             return None
-        asked = [
+        checks = [
             *(["its health check runs"] if application.health is not None else []),
             *(["the smoke command runs"] if application.hooks.smoke is not None else []),
         ]
         return PlannedStep(
             name=self.name,
             title="Check whether the application works",
-            effect=f"{' and '.join(asked)}; on failure {_ON_FAILURE[application.on_failure]}",
+            effect=f"{' and '.join(checks)}; on failure {_ON_FAILURE[application.on_failure]}",
         )
 
     def do(self, run: Run) -> Checked:
-        said, found = [], None
+        results, found = [], None
         if run.application.health is not None:
             found = ask_health(run)
-            said.append(f"healthy, {found.status} after {found.tries} tries" if found.tries > 1 else "healthy")
+            results.append(f"healthy, {found.status} after {found.tries} tries" if found.tries > 1 else "healthy")
         if run.application.hooks.smoke is not None:
             try:
                 run.service.hook("smoke", "after the switch", run.cancelled)
             except HookFailed as error:
                 raise checks_failed(run, str(error), found) from error
-            said.append("smoke command passed")
+            results.append("smoke command passed")
         run.service.forget()
-        return Checked(health=found, detail=", ".join(said))
+        return Checked(health=found, detail=", ".join(results))
 
     def undo(self, run: Run) -> None:
-        """Nothing to reverse: it only looks."""
+        """Nothing to reverse: it only reads."""
 
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
-        return False  # what was well in another process may not be so now
+        return False  # the application may have failed since
 
 
 def ask_health(run: Run, watch: WatchResult | None = None) -> HealthResult:
-    """Raises ChecksFailed when the application is not well until the deadline, with what a ``watch`` saw before."""
+    """Run the health check until it passes. Raises ChecksFailed at the deadline, with the result of a ``watch``."""
 
-    def told(tries: int, last: HealthResult) -> None:
+    def report_progress(tries: int, last: HealthResult) -> None:
         run.emit(Progress("checks", tries, None, "tries", detail=last.problem))
 
-    found = health.ask(run.application, run.cancelled, told)
+    found = health.ask(run.application, run.cancelled, report_progress)
     with suppress(OSError):
         run.journal.write("health", **found.model_dump(mode="json"))
     if found.problem:

@@ -1,5 +1,4 @@
-"""The swap: the one commit point of a rollback. Before it the live database is as it was; after it, undo is the same
-exchange backwards."""
+"""The swap: the commit point of a rollback. Before it the live database is as it was; undo is the reverse exchange."""
 
 from __future__ import annotations
 
@@ -38,8 +37,8 @@ from lastgood.run.steps.build import mark_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Switched(Result):
-    """The completed swap: the live name leads to the database ``oid`` since ``at`` (monotonic clock). ``settings``: the
-    number of database settings carried over. ``fence``: the verified fence; None where the swap itself was it."""
+    """The completed swap: the live name is that of the database ``oid`` since ``at`` (monotonic clock). ``settings``:
+    the number of database settings carried over. ``fence``: the verified fence; None with ``--fence at-swap``."""
 
     oid: int
     exchanged: Exchanged
@@ -54,7 +53,7 @@ class Switched(Result):
 
 
 class Swap:
-    """Everything that can fail is done before; what is left is one transaction of a few milliseconds."""
+    """The exchange of names. Checks come first; the rest is one transaction of a few milliseconds."""
 
     name = SWAP
     title = "switch the names (readers reconnect)"
@@ -72,15 +71,15 @@ class Swap:
         shadow = database.describe(run.maintenance, plan.shadow)
         state = DatabaseState.read(run.maintenance, plan.live)
         statements = self._statements(run, state)
-        # What came since the plan was made, or since the run that is resumed was planned.
+        # Obstacles that appeared since the plan was made.
         for holder in holders(run.maintenance, plan.live):
             if holder.blocking and (holder.fatal or plan.checklist.override("holders") is None):
                 raise Failed(
                     f"cannot switch: {holder.kind} {holder.what}: {holder.explanation.rstrip('.')}", hint=holder.command
                 )
-        stubborn = blocking_sessions(run.maintenance, plan.live_oid, plan.live)
-        if stubborn and plan.checklist.override("sessions") is None:
-            raise Failed(f"cannot switch: {stubborn}", hint=END_THEM)
+        obstacle = blocking_sessions(run.maintenance, plan.live_oid, plan.live)
+        if obstacle and plan.checklist.override("sessions") is None:
+            raise Failed(f"cannot switch: {obstacle}", hint=END_THEM)
         proof = fence.verify(run)
         fence_pid = run.fence_connection.info.backend_pid if run.fence_connection is not None else None
         fault.point("swap.before_transaction")
@@ -96,8 +95,8 @@ class Swap:
             exchanged = self._exchange(run, shadow, statements, state, fence_pid)
             at = time.monotonic()
         if exchanged.tries > 1 and proof is not None:
-            # A try that failed may have let the fence go already.
-            more = f"; the switch took {exchanged.tries} tries, and writers may have come in between"
+            # A failed try may have released the fence already.
+            more = f"; the switch took {exchanged.tries} tries, and writes may have been made between them"
             proof = proof.model_copy(update={"writes_after": None, "proof": proof.proof + more})
         return Switched(
             oid=shadow.oid,
@@ -107,7 +106,7 @@ class Swap:
             fence=proof,
             pause=pause,
             detail=f"{exchanged.outage * 1000:.0f} ms, {exchanged.ended} sessions ended"
-            + (f"; {pause.said}" if pause is not None and pause.said else ""),
+            + (f"; {pause.summary}" if pause is not None and pause.summary else ""),
         )
 
     def _exchange(
@@ -123,7 +122,7 @@ class Swap:
                 arriving=Renaming(shadow.oid, plan.shadow, plan.live),
                 statements=statements,
                 fault_points=("swap.between_renames", "swap.before_commit", "swap.after_commit"),
-                recheck=lambda: self._look_again(run, state),
+                recheck=lambda: self._recheck(run, state),
                 keep_until_last=fence_pid,
                 release_last=lambda: fence.release(run),
                 helper=run.helper,
@@ -131,11 +130,11 @@ class Swap:
         except NamesChanged as error:
             raise Failed(
                 f"cannot switch: the databases' names changed during the run ({error})",
-                hint="Look at lastgood status: another session renamed or replaced a database.",
+                hint="Another session renamed or replaced a database. To show the current state: lastgood status",
             ) from error
         except OutcomeUnknown as error:
             raise Stopped(
-                "cannot tell whether the switch took place: the connection was lost during the commit",
+                "cannot verify the switch: the connection was lost during the commit",
                 hint=f"When the server answers again, run: lastgood resume {plan.run}",
                 state="The live database is either as it was or fully switched; never in between.",
             ) from error
@@ -143,10 +142,10 @@ class Swap:
             raise server_errors.failed(error, f'switch "{plan.live}" to the restored database') from error
 
     def _statements(self, run: Run, state: DatabaseState) -> list[sql.Composed]:
-        """What stands in the transaction beside the renames: the state of the live database for the one that takes
-        its name, and for the other a mark that says what it is and remembers its comment for the undo.
+        """Return the statements of the transaction apart from the renames: the state of the live database for the
+        restored one, and for the kept database a mark, which has its comment for the undo.
 
-        Tried beforehand on the shadow and taken back: nothing may fail inside the swap that could fail before.
+        They are rehearsed on the shadow and rolled back, so that errors appear before the swap.
         """
         plan, maintenance = run.plan, run.maintenance
         found = DatabaseState.read(maintenance, plan.shadow)
@@ -165,16 +164,16 @@ class Swap:
         kept = mark_of(run, "kept", original_comment=state.comment)
         deployment = read_deployment(database.describe(maintenance, plan.live).comment)
         if deployment is not None:
-            # What a deployment broke must not be offered as the way out.
+            # A database broken by a deployment must not be proposed as the remedy.
             kept = kept.model_copy(update={"options": {**kept.options, DEPLOYMENT: deployment.run}})
         return [
             *state.statements(plan.live, found, operator),
             database.comment_statement(plan.kept, kept.text()),
         ]
 
-    def _look_again(self, run: Run, state: DatabaseState) -> None:
-        """The last moment to think better of it. A REVOKE that the server ignores is only a warning: what counts is
-        what it shows."""
+    def _recheck(self, run: Run, state: DatabaseState) -> None:
+        """Check the last time before the commit. The resulting state is compared, because the server ignores a REVOKE
+        without privileges with only a warning."""
         if run.cancelled():
             raise Interrupted("interrupted before the switch was committed")
         if DatabaseState.read(run.maintenance, run.plan.live) != state:
@@ -184,10 +183,10 @@ class Swap:
             )
 
     def undo(self, run: Run) -> None:
-        """Nothing to reverse: before the commit the server rolled it back, after it `lastgood undo` does."""
+        """Nothing to reverse: before the commit the server rolled back; after it, `lastgood undo` reverts the swap."""
 
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
-        """By OID: the database that was live has the kept name."""
+        """Whether the previous database, by OID, has the kept name."""
         return any(
             found.oid == run.plan.live_oid and found.name == run.plan.kept for found, _ in marked(run.maintenance)
         )

@@ -1,4 +1,4 @@
-"""Watches the server for a while after the switch, against what it did before."""
+"""The watch of the server after the switch, compared with its figures from before."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class Noted(Result):
 
 
 class Before:
-    """The figures that the watch compares with: taken while the application still runs, and never again in a run that
-    is resumed."""
+    """Record the figures for the comparison while the application still runs. A resumed run does not record them
+    again."""
 
     name = "before"
     title = "record the server's figures"
@@ -62,7 +62,7 @@ class Before:
         try:
             samples = _two_samples(run)
         except psycopg.Error as error:
-            # A database in trouble is what a rollback is for.
+            # A broken database must not stop its own rollback.
             run.emit(Note(f"the watch has no figures from before the switch: {str(error).strip().splitlines()[0]}"))
         else:
             if samples:
@@ -72,7 +72,7 @@ class Before:
         return Noted(figures=found, seconds=seconds, detail=detail)
 
     def undo(self, run: Run) -> None:
-        """Nothing to reverse: it only looks."""
+        """Nothing to reverse: it only reads."""
 
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
         run.keep(Noted(figures=dict(result.get("figures", {})), seconds=result.get("seconds")))
@@ -80,14 +80,14 @@ class Before:
 
 
 def _two_samples(run: Run) -> list[Sample]:
-    """That of the plan, and one that is later enough."""
+    """Return the sample of the plan and a later one, with the minimum interval between them."""
     first = run.prepared.sample
     with run.connected(run.plan.live, "watch") as inside:
         while first is not None and not run.cancelled():
             last = sample(run.maintenance, run.plan.live_oid, inside)
             if last is None or last.at - first.at >= LEAST_WINDOW:
                 return [first, last] if last is not None else []
-            time.sleep(0.1)  # nothing announces that the counters are fresh
+            time.sleep(0.1)  # there is no event for fresh counters
     return []
 
 
@@ -95,7 +95,7 @@ def _errors(run: Run, seconds: float) -> float | None:
     watch = run.application.watch
     if watch is None or watch.sentry is None:
         return None
-    import httpx  # only who asks pays for loading it
+    import httpx  # imported only for Sentry, because it is slow
 
     try:
         return sentry.rate(watch.sentry, seconds)
@@ -106,7 +106,7 @@ def _errors(run: Run, seconds: float) -> float | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watched(Result):
-    """The result of the watch. ``health``: the health check at its end; None where there was none."""
+    """The result of the watch. ``health``: the health check at its end; None if there was none."""
 
     watch: WatchResult
     health: HealthResult | None
@@ -117,19 +117,19 @@ class Watched(Result):
 
 
 class Watch:
-    """Looks for a while how the server does, with the figures of before. It changes nothing, and whatever it sees, the
-    rollback is done; only an application that is not well any more ends like one that never was."""
+    """Compare the server's figures with those from before. The watch changes nothing, and the rollback is done in any
+    case; only a failed health check ends the run like a failed check of the application."""
 
     name = WATCH
     title = "watch the server"
     commits = False
 
     def wanted(self, run: Run) -> bool:
-        """Whether lastgood.toml or the command line asks for it."""
+        """Whether a watch is configured."""
         return run.application.watch is not None and run.application.watch.length > 0
 
     def planned(self, request: Request) -> PlannedStep | None:
-        """The line of the plan where a watch is configured."""
+        """The line of the plan if a watch is configured."""
         watch = request.application.watch
         if watch is None or not watch.length:
             return None
@@ -140,7 +140,7 @@ class Watch:
         )
 
     def do(self, run: Run) -> Watched:
-        # Whoever sees trouble must be able to undo from another terminal.
+        # An undo from another terminal must be possible during the watch.
         unlock(run.maintenance)
         found, health = _watched(run), None
         for figure in found.worse:
@@ -157,12 +157,12 @@ class Watch:
             except Interrupted:
                 found = found.model_copy(update={"ended": INTERRUPTED})
         if run.cancelled():
-            run.carry_on()  # Ctrl+C ended the watch, and nothing else
+            run.carry_on()  # Ctrl+C ends only the watch
         detail = f"{len(found.worse)} of {len(found.figures)} figures worse" if found.worse else "nothing got worse"
         return Watched(watch=found, health=health, detail=found.ended or detail)
 
     def undo(self, run: Run) -> None:
-        """Nothing to reverse: it only looks."""
+        """Nothing to reverse: it only reads."""
 
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
         return False
@@ -192,7 +192,7 @@ def _watched(run: Run) -> WatchResult:
                         ended = INTERRUPTED
                         break
     except psycopg.Error as error:
-        # An undo ends the session inside.
+        # An undo terminates this session.
         ended = (
             INTERRUPTED
             if run.cancelled()
@@ -219,15 +219,15 @@ def _oid(connection: Connection, name: str) -> int:
 
 def _now(samples: list[Sample]) -> str:
     last = samples[-1]
-    said = [f"{last.connections} connections", f"{last.lock_waits} waiting for locks"]
+    parts = [f"{last.connections} connections", f"{last.lock_waits} waiting for locks"]
     rolled_back = figures.of(samples)["rollbacks"] if len(samples) > 1 else None
     if rolled_back is not None:
-        said.insert(0, f"{rolled_back:.1f} rolled back/s")
-    return ", ".join(said)
+        parts.insert(0, f"{rolled_back:.1f} rolled back/s")
+    return ", ".join(parts)
 
 
 def _cancelled_within(run: Run, seconds: float) -> bool:
-    """Waits so long, or until the run is to stop."""
+    """Wait ``seconds``, or until the run is to stop; whether it is."""
     over = time.monotonic() + seconds
     while time.monotonic() < over:
         if run.cancelled():

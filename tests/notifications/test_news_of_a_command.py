@@ -1,4 +1,4 @@
-"""What a command tells, and what it keeps to itself; and that telling harms nothing."""
+"""The notifications of a command, what they leave out, and that their failures do not affect it."""
 
 from __future__ import annotations
 
@@ -60,49 +60,49 @@ def news(*words: str) -> News:
     return News(Notifications(targets=targets), scrub, words or ("rollback",))
 
 
-def test_who_sits_at_it_is_not_told_and_who_does_not_is(sent: Sent) -> None:
+def test_early_errors_are_sent_only_for_unattended_commands(sent: Sent) -> None:
     found = news()
-    for unattended, error, told in (
+    for unattended, error, titles in (
         (False, BadPoint("cannot find it"), []),
         (True, UsageError("cannot read the command"), []),
         (True, BadPoint("cannot find it"), ["crm on db.example.org: rollback failed, the restore point is unusable"]),
     ):
         sent.titles.clear()
-        with pytest.raises(type(error)), found.telling("rollback", TARGET, unattended=unattended):
+        with pytest.raises(type(error)), found.notifying("rollback", TARGET, unattended=unattended):
             raise error
-        assert sent.titles == told
+        assert sent.titles == titles
     sent.titles.clear()
-    with pytest.raises(Failed), found.telling("rollback", TARGET) as telling:
-        emit = telling.on_work(silent, "run-1", STORY)
+    with pytest.raises(Failed), found.notifying("rollback", TARGET) as notifier:
+        emit = notifier.on_work(silent, "run-1", STORY)
         assert sent.titles == []
         emit(StageStarted("build", "build"))
         emit(StageStarted("prove", "prove"))
         assert sent.titles == ["crm on db.example.org: started"]
         assert sent.will_be == "crm on db.example.org: rollback terminated, lastgood was killed"
         broken = Failed("cannot go on")
-        telling.failed(broken)
+        notifier.failed(broken)
         raise broken
     assert sent.titles[1:] == ["crm on db.example.org: rollback failed, nothing switched"], "once"
     assert sent.will_be is None
     assert found.run == "run-1"
 
 
-def test_what_goes_wrong_in_telling_harms_nothing(sent: Sent, tmp_path: Path) -> None:
+def test_a_failing_notification_does_not_affect_the_command(sent: Sent, tmp_path: Path) -> None:
     journal = Journal.create(tmp_path, "run-1")
     found = news()
 
     def defect() -> Story:
         raise ZeroDivisionError
 
-    with found.telling("rollback", TARGET) as telling:
-        telling.began("run-1", defect)
-        telling.ended(STORY)
-    said: list[Event] = []
-    found.over(said.append, tmp_path)
+    with found.notifying("rollback", TARGET) as notifier:
+        notifier.began("run-1", defect)
+        notifier.ended(STORY)
+    emitted: list[Event] = []
+    found.over(emitted.append, tmp_path)
     missing = (
         'variable "GONE_URL" is not set. Set GONE_URL to the address; https://appriseit.com/services/ shows the forms'
     )
-    assert said == [
+    assert emitted == [
         Caution('notification "what happened" to "every target" failed: a defect in lastgood (ZeroDivisionError)'),
         Caution(f'notification "crm on db.example.org: started" to "gone" failed: {missing}'),
     ]
@@ -116,7 +116,7 @@ def test_what_goes_wrong_in_telling_harms_nothing(sent: Sent, tmp_path: Path) ->
     assert "hunter22" not in sent.last.text + sent.last.markdown + sent.last.html
 
 
-def test_the_command_is_told_without_secrets_and_a_migration_without_its_arguments(sent: Sent) -> None:
+def test_the_command_is_sent_without_secrets_and_a_migration_without_its_arguments(sent: Sent) -> None:
     for words, shown in (
         (("rollback", "--db", "postgresql://ann:hunter22@db/crm"), "rollback --db 'postgresql://ann:***@db/crm'"),
         (
@@ -125,8 +125,8 @@ def test_the_command_is_told_without_secrets_and_a_migration_without_its_argumen
         ),
         (("deploy", "--", "alembic"), "deploy -- alembic"),
     ):
-        with news(*words).telling("deploy", TARGET) as telling:
-            telling.began("run-1", STORY)
+        with news(*words).notifying("deploy", TARGET) as notifier:
+            notifier.began("run-1", STORY)
         assert sent.last is not None
         assert sent.last.text.endswith(f"Server: db.example.org\nCommand: lastgood {shown}\n")
 
@@ -136,7 +136,7 @@ def test_without_targets_nothing_is_made(sent: Sent) -> None:
         raise AssertionError("made")
 
     found = News(Notifications(), Scrubber(), ("rollback",))
-    with found.telling("rollback", TARGET) as telling:
-        telling.began("run-1", never)
-        telling.ended(never)
+    with found.notifying("rollback", TARGET) as notifier:
+        notifier.began("run-1", never)
+        notifier.ended(never)
     assert found.over(silent, Path()) == [] and sent.titles == []
