@@ -12,6 +12,7 @@ from typing import Literal
 from lastgood import points
 from lastgood.checks import needs
 from lastgood.checks.code import code_run
+from lastgood.context import AS_IT_FITS, Pace
 from lastgood.dump.deferral import Deferrable, Division
 from lastgood.dump.script import Script
 from lastgood.events import Caution, Emit, Note, StageDone, StageStarted, silent
@@ -21,7 +22,6 @@ from lastgood.load import made_beside
 from lastgood.load.deferred import remainder
 from lastgood.load.deferred.choice import choose
 from lastgood.load.deferred.work import Finished, finish, in_service
-from lastgood.load.pace import AS_IT_FITS, Pace
 from lastgood.load.rebuild import prove, rebuild, rules_for
 from lastgood.load.repairs import Repaired, Rules
 from lastgood.members import Survey

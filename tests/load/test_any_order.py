@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from psycopg import sql
 
+from lastgood.context import Pace
 from lastgood.load import crew, graph, schedule
-from lastgood.load.pace import Pace
 from lastgood.load.tasks import Task
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.restore import restore

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
+from lastgood.context import Pace
 from lastgood.dump.formats import open_dump
 from lastgood.dump.names import Relation
 from lastgood.dump.script import Section
 from lastgood.errors import Failed
 from lastgood.facts.of_dump import facts_of_dump
 from lastgood.load import apart, graph
-from lastgood.load.pace import Pace
 from lastgood.load.supply import InPlace
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Target

@@ -12,10 +12,10 @@ from psycopg import sql
 
 from lastgood import rollback
 from lastgood.command.rollback import show_plan as shown
+from lastgood.context import Pace
 from lastgood.events import Event, Progress
 from lastgood.load import costs
 from lastgood.load.costs import Costs, Effort
-from lastgood.load.pace import Pace
 from lastgood.plan.plan import Choice, Plan, Request
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.restore import restore

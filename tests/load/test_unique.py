@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from lastgood.context import Pace
 from lastgood.dump.rulings import rule
 from lastgood.dump.statements import Command
 from lastgood.dump.tokens import Statement
 from lastgood.load import graph
-from lastgood.load.pace import Pace
 from lastgood.load.tasks import in_two
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.restore import restore

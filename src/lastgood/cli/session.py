@@ -18,10 +18,10 @@ import typer
 from lastgood import __version__, config
 from lastgood.application import Application
 from lastgood.config.settings import Settings, resolve
+from lastgood.context import Pace
 from lastgood.errors import UNKNOWN_STATE, Failed, Interrupted, LastgoodError, Refused, UsageError
 from lastgood.events import Caution, Emit
 from lastgood.journal import caller
-from lastgood.load.pace import Pace
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres import waits
 from lastgood.postgres.database import NoSuchDatabase

@@ -14,6 +14,7 @@ from pathlib import Path
 from psycopg import IsolationLevel
 
 from lastgood import fault
+from lastgood.context import Pace
 from lastgood.dump.deferral import Division
 from lastgood.dump.formats import DumpSource
 from lastgood.dump.names import Relation
@@ -29,7 +30,6 @@ from lastgood.load.costs import Effort, Known
 from lastgood.load.crew import Connect, load
 from lastgood.load.loaded import Loaded
 from lastgood.load.options import Options, Reading
-from lastgood.load.pace import Pace
 from lastgood.load.repairs import USUAL_PATH, Repaired, Rules
 from lastgood.load.repairs.extensions import absent
 from lastgood.load.repairs.foreign_keys import accepted

@@ -15,8 +15,8 @@ from lastgood.application import Application
 from lastgood.checklist import BACKUP, Attestation, Checklist, Override
 from lastgood.checklist import Finding as Finding
 from lastgood.config.tables import NO_PGBOUNCER, Check, Drill, PgBouncer
+from lastgood.context import AS_IT_FITS, Pace
 from lastgood.errors import Refused, untouched
-from lastgood.load.pace import AS_IT_FITS, Pace
 from lastgood.members import HeldRows, Survey
 from lastgood.models import Document, Frozen
 from lastgood.postgres.activity import Sample

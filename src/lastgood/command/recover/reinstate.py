@@ -12,12 +12,12 @@ import psycopg
 from psycopg import sql
 
 from lastgood import restore
+from lastgood.context import AS_IT_FITS, Pace
 from lastgood.errors import Failed, Refused
 from lastgood.events import Emit, StageDone, StageStarted, silent
 from lastgood.journal import recording
 from lastgood.journal.run_names import new_run, suffix
 from lastgood.load import made_beside
-from lastgood.load.pace import AS_IT_FITS, Pace
 from lastgood.models import Document
 from lastgood.postgres import clock, copying, database
 from lastgood.postgres import errors as server_errors
