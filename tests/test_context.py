@@ -20,6 +20,16 @@ def test_check_raises_once_the_work_is_cancelled() -> None:
     assert (str(caught.value), caught.value.state) == ("interrupted: the clone was removed", "Nothing was changed.")
 
 
+def test_a_context_may_have_another_reason_to_stop() -> None:
+    stopped: list[str] = []
+    narrower = Context(cancelled=lambda: "all" in stopped).until(lambda: "this" in stopped)
+    assert not narrower.cancelled()
+    stopped[:] = ["this"]
+    assert narrower.cancelled()
+    stopped[:] = ["all"]
+    assert narrower.cancelled()
+
+
 def test_a_stage_is_reported_as_done_with_its_detail() -> None:
     events: list[Event] = []
     with reported(events.append, "facts", "read the database") as stage:

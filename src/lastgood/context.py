@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lastgood.errors import Interrupted
@@ -38,6 +38,10 @@ class Context:
     cancelled: Callable[[], bool] = never
     pace: Pace = AS_IT_FITS
     state: Path | None = None
+
+    def until(self, stopped: Callable[[], bool]) -> Context:
+        """This context, also cancelled when ``stopped`` turns true."""
+        return replace(self, cancelled=lambda: stopped() or self.cancelled())
 
     def check(self, message: str, *, state: str = "") -> None:
         """Raise Interrupted with ``message`` and the database's ``state`` if the work is cancelled."""

@@ -18,7 +18,7 @@ import typer
 from lastgood import __version__, config
 from lastgood.application import Application
 from lastgood.config.settings import Settings, resolve
-from lastgood.context import Pace
+from lastgood.context import Context, Pace
 from lastgood.errors import UNKNOWN_STATE, Failed, Interrupted, LastgoodError, Refused, UsageError
 from lastgood.events import Caution, Emit
 from lastgood.journal import caller
@@ -182,10 +182,14 @@ class Session:
                 )
             yield emit
 
+    def context(self, emit: Emit) -> Context:
+        """The context of a command's work."""
+        return Context(emit, pace=self.pace, state=self.settings.state)
+
     @contextmanager
-    def work(self, *, unsuspended: str = "") -> Iterator[tuple[Emit, Callable[[], bool]]]:
-        """``emit`` and ``cancelled`` for work that leaves nothing behind when it is interrupted. ``unsuspended``: why
-        Ctrl+Z does not suspend it; empty when it may.
+    def work(self, *, unsuspended: str = "") -> Iterator[Context]:
+        """The context of work that leaves nothing behind when it is interrupted. ``unsuspended``: why Ctrl+Z does not
+        suspend it; empty when it may.
 
         The first Ctrl+C makes ``cancelled`` true, the second raises KeyboardInterrupt.
         """
@@ -198,7 +202,7 @@ class Session:
             suspended = (lambda: emit(Caution(unsuspended))) if unsuspended else None
             with interrupts.calling(stop, mark=wanted.mark, suspended=suspended):
                 try:
-                    yield emit, wanted.is_set
+                    yield self.context(emit).until(wanted.is_set)
                 except (LastgoodError, psycopg.Error) as error:
                     shown = as_shown(error)
                     if not wanted.is_set() or shown is None or shown.exit_status not in _CUT_SHORT:

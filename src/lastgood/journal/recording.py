@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from lastgood.context import Context
 from lastgood.errors import NOT_REACHED, Interrupted, LastgoodError, Refused
 from lastgood.events import Caution, Emit, Event, Note, StageDone, StageFailed, StageStarted
 from lastgood.journal import Journal, caller
@@ -55,17 +56,15 @@ def unwritten(journal: Journal, error: OSError) -> Refused:
     )
 
 
-def attempt(
-    state: Path | None, run: str, kind: Kind, emit: Emit, *, skew: float | None = None, **data: Any
-) -> Journal | None:
+def attempt(context: Context, run: str, kind: Kind, *, skew: float | None = None, **data: Any) -> Journal | None:
     """The same for what is done even where no record can be kept: then it is None, and a caution says why. Without a
     ``state`` nobody wants one."""
-    if state is None:
+    if context.state is None:
         return None
     try:
-        return begin(state, run, kind, skew=skew, **data)
+        return begin(context.state, run, kind, skew=skew, **data)
     except LastgoodError as error:
-        emit(Caution(f"there will be no record of this: {error}"))
+        context.emit(Caution(f"there will be no record of this: {error}"))
         return None
 
 

@@ -10,6 +10,7 @@ from lastgood import checks, points
 from lastgood.checklist import Checklist, check_names, checklist
 from lastgood.checks import Reading
 from lastgood.checks.rehearsal import expectation
+from lastgood.context import Context
 from lastgood.errors import BadPoint
 from lastgood.events import Emit, StageDone, StageStarted, silent
 from lastgood.load.rebuild import expected_seconds
@@ -91,7 +92,7 @@ def _read(request: Request, thorough: bool, live_bytes: int, maintenance: Connec
             before=wanted.before,
             before_migration=wanted.before_migration,
             database=request.target.dbname,
-            emit=points.collect_skipped(emit, skipped),
+            context=Context(points.collect_skipped(emit, skipped)),
         )
     except BadPoint as error:
         return Reading(trouble=str(error), hint=error.hint, passed_over=tuple(skipped))

@@ -11,6 +11,7 @@ kill, any machine can read the stage of the deployment and its restore point.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import psycopg
 
@@ -21,6 +22,7 @@ from lastgood.command.deploy.migration import STAGE, Command, Watcher
 from lastgood.command.deploy.report import DeployReport, TrialReport
 from lastgood.command.deploy.taken_back import taken_back
 from lastgood.command.deploy.trial import trial
+from lastgood.context import Context
 from lastgood.errors import LastgoodError
 from lastgood.events import Caution, Emit, StageDone, StageFailed, StageStarted, silent
 from lastgood.journal import recording
@@ -42,6 +44,7 @@ def deploy(
     """
     migration.checked(wish.command)
     stop = interrupts.Stop()
+    context = Context(emit, stop.is_set, wish.request.pace, wish.request.state)
 
     def stopping() -> None:
         stop.set()
@@ -67,7 +70,7 @@ def deploy(
             interrupts.calling(stopping, mark=stop.mark, after=[patience], suspended=not_suspended),
             recording.recording(journal, emit) as recorded,
         ):
-            return _seen_through(Course(wish, held, journal, recorded, stop, ended))
+            return _seen_through(Course(wish, held, journal, replace(context, emit=recorded), ended))
 
 
 def _seen_through(course: Course) -> DeployReport:
@@ -78,7 +81,7 @@ def _seen_through(course: Course) -> DeployReport:
         if not problem:
             of_migration = False
             problem = after.problem(course)
-        if course.stop.is_set() and not problem:
+        if course.context.cancelled() and not problem:
             problem = "the deployment was interrupted"
         if not problem:
             # The commit point: the migration succeeded and is not rolled back from here on.
@@ -100,9 +103,7 @@ def _migrated(course: Course, command: Command) -> str:
     emit(StageStarted(STAGE, f"run the migration: {command.shown}"))
     course.note("doing", step=STAGE)
     with course.timed(STAGE):
-        outcome = migration.run(
-            command, hold.run, course.journal.path, watcher, emit, seconds=limit, cancelled=course.stop.is_set
-        )
+        outcome = migration.run(command, hold.run, course.journal.path, watcher, course.context, seconds=limit)
     course.seen = outcome.seen
     course.found["command"] = outcome.report
     course.note("done", step=STAGE, result=outcome.report.model_dump(mode="json"))

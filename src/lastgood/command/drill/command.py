@@ -104,8 +104,9 @@ def drill(
     doing = rehearsal.prove_all if every_point else rehearsal.drill
     # Drills often run unattended, so notifications are sent.
     with session.news.telling("drill", session.target, unattended=True) as telling:
-        with session.work() as (emit, cancelled):
-            sealed = doing(request, files, telling.on_work(emit, "", news.begun(session.target.dbname)), cancelled)
+        with session.work() as context:
+            emit = telling.on_work(context.emit, "", news.begun(session.target.dbname))
+            sealed = doing(request, files, replace(context, emit=emit))
         telling.ended(news.ended(sealed), sealed.evidence.run)
     place = state / DRILLS / sealed.evidence.run
     session.result(sealed.document(), lambda: shown.show(session.screen, sealed, place))
