@@ -11,7 +11,6 @@ from lastgood import fault, undo
 from lastgood.application import hooks, record
 from lastgood.application.results import ApplicationReport, HookResult
 from lastgood.application.service import START_IT, HookFailed, Service
-from lastgood.context import Context
 from lastgood.errors import Blocked, ChecksFailed, ChecksFailedAfterSwap, Stopped
 from lastgood.events import Caution, Emit, StageDone, StageStarted
 from lastgood.journal import Journal, caller, recording, run_names
@@ -89,7 +88,7 @@ def _aborting(request: Request, name: str, journal: Journal | None, emit: Emit, 
         return journal
     if not run_names.is_run(name):
         return None  # only the end of its name is known
-    return recording.attempt(Context(emit, state=request.state), name, "abort", skew=skew, live=request.target.dbname)
+    return recording.attempt(request.context(emit), name, "abort", skew=skew, live=request.target.dbname)
 
 
 def _meant(maintenance: Connection, request: Request) -> tuple[Leftover | None, str]:

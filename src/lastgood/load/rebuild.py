@@ -26,7 +26,7 @@ from lastgood.facts.compare import Comparison, compare
 from lastgood.facts.of_database import PINNED, facts_of_database
 from lastgood.facts.of_dump import ONLY_COUNTED
 from lastgood.load import costs
-from lastgood.load.costs import Effort, Known
+from lastgood.load.costs import Effort
 from lastgood.load.crew import Connect, load
 from lastgood.load.loaded import Loaded
 from lastgood.load.options import Options, Reading
@@ -121,8 +121,8 @@ def rebuild(
         room = capacity(connection, jobs=context.pace.jobs, others=0)
         context.emit(Note(room.reasons[0]))
         reading = _reading(connection, dump.facts)
-        memory = costs.place(context.state, connection) if context.state is not None else None
-        known = costs.read(memory) if memory is not None else Known()
+        memory = _memory(connection, context)
+        known = costs.read(memory)
         script = summary.script if division is None else division.now(summary.script)
         with verified_meanwhile(source, dump.name, context.cancelled) as ended:
             within = replace(context, cancelled=ended)
@@ -200,15 +200,15 @@ def _put_back(
 
 
 def expected_seconds(
-    connection: Connection, state: Path, source: DumpSource, summary: DumpSummary, live_bytes: int, pace: Pace
+    connection: Connection, source: DumpSource, summary: DumpSummary, live_bytes: int, context: Context
 ) -> tuple[float | None, float | None]:
     """The expected seconds on this server to build the database (and to read the rows that are not read back during the
     load), and to back up the live one at the same time. None if no run on this server was measured yet, or if a
     throttle determines the time."""
-    known = costs.read(costs.place(state, connection))
+    known = costs.read(_memory(connection, context))
     build = backup = None
-    if known.learned and pace.throttle is None:
-        jobs = capacity(connection, jobs=pace.jobs).jobs
+    if known.learned and context.pace.throttle is None:
+        jobs = capacity(connection, jobs=context.pace.jobs).jobs
         with closing(
             supply_for(source, summary.script, database=summary.database, in_place=not summary.notes)
         ) as supply:
@@ -216,6 +216,11 @@ def expected_seconds(
     if Effort.BACKUP in known.learned_from:
         backup = live_bytes * known.costs.backup_byte
     return build, backup
+
+
+def _memory(connection: Connection, context: Context) -> Path | None:
+    """The file with the learned costs of the server, None without a folder for it."""
+    return costs.place(context.state, connection) if context.state is not None else None
 
 
 def _reading(connection: Connection, expected: Facts) -> Reading:

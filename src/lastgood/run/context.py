@@ -65,8 +65,7 @@ class Run:
     @property
     def context(self) -> Context:
         """The context of the steps' work. It is cancelled when the run is to stop."""
-        request = self.prepared.request
-        return Context(self.emit, self.cancelled, request.pace, request.state)
+        return self.prepared.request.context(self.emit, self.cancelled)
 
     @property
     def dump(self) -> Dump:

@@ -19,8 +19,8 @@ import psycopg
 
 from lastgood import fault
 from lastgood.config.tables import PgBouncer
+from lastgood.context import Context
 from lastgood.deadman.pgbouncer import Guardian, Order, Watched, standing_by
-from lastgood.errors import Interrupted
 from lastgood.events import Caution, Emit, Note
 from lastgood.journal import Journal
 from lastgood.plan.plan import PlannedPause, Request
@@ -193,10 +193,9 @@ def paused(
     config: PgBouncer,
     live: Target,
     connection: Connection,
+    context: Context,
     *,
     journal: Journal,
-    emit: Emit,
-    cancelled: Callable[[], bool] = lambda: False,
     fence: int | None = None,
 ) -> Iterator[Pause | None]:
     """Holds back the clients of every database of PgBouncer that leads to ``live``, for the length of a block.
@@ -207,7 +206,7 @@ def paused(
     Interrupted, or OSError when the journal can't be written: then nothing is paused any more.
     """
     with ExitStack() as stack:
-        hold = _prepared(config, live, connection, journal, emit, stack)
+        hold = _prepared(config, live, connection, journal, context.emit, stack)
         if hold is None:
             yield None
             return
@@ -216,10 +215,10 @@ def paused(
         try:
             journal.write("pause begins", databases=names, guardian=hold.guardian.pid)
             hold.pause()
-            pause.quiet = _wait(hold, config.pause_limit, connection, live.dbname, cancelled, fence)
+            pause.quiet = _wait(hold, config.pause_limit, connection, live.dbname, context, fence)
             if not pause.quiet:
                 pause.cut = _cut(hold, connection, live.dbname)
-                emit(Caution(_late(pause, time.monotonic() - hold.began)))
+                context.emit(Caution(_late(pause, time.monotonic() - hold.began)))
             pause.databases = tuple(name for held in hold.held if not held.trouble for name in held.names)
             if all(held.confirmed for held in hold.held):
                 hold.guardian.pause_holds()
@@ -270,21 +269,13 @@ def _prepared(
         return None
 
 
-def _wait(
-    hold: _Hold,
-    seconds: float,
-    connection: Connection,
-    live: str,
-    cancelled: Callable[[], bool],
-    fence: int | None,
-) -> bool:
+def _wait(hold: _Hold, seconds: float, connection: Connection, live: str, context: Context, fence: int | None) -> bool:
     """Until no transaction is under way any more, for so long at most. Not for those that can't end: they wait for
     the fence, which is there until the switch."""
     deadline = hold.began + seconds
     look = time.monotonic() + 0.1
     while True:
-        if cancelled():
-            raise Interrupted("interrupted before the switch")
+        context.check("interrupted before the switch")
         if hold.each(_Held.quiet):
             return True
         now = time.monotonic()

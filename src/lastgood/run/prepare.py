@@ -17,7 +17,6 @@ from lastgood import checks, loss, points
 from lastgood.checklist import ITEMS, Finding, Override, check_names, checklist
 from lastgood.checks import counted
 from lastgood.checks.code import code_run
-from lastgood.context import Context
 from lastgood.dump.deferral import Deferrable
 from lastgood.errors import NOT_REACHED, Stopped, looked_at
 from lastgood.events import Caution, Emit, StageDone, StageStarted
@@ -63,7 +62,7 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
         before_migration=request.choice.before_migration,
         database=request.database or live_name,
         owing=True,
-        context=Context(points.collect_skipped(emit, passed_over)),
+        context=request.context(points.collect_skipped(emit, passed_over)),
     )
     point, source, facts, summary = chosen.point, chosen.source, chosen.facts, chosen.summary
     with database.connect_maintenance(request.target, live_name) as maintenance:
@@ -79,9 +78,7 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
                 choice = choose(
                     connection, Deferrable.of(summary.script), replaces=True, allow_orphans=request.allow_orphans
                 )
-            build, backup = expected_seconds(
-                maintenance, request.state, source, summary, live.size_bytes or 0, request.pace
-            )
+            build, backup = expected_seconds(maintenance, source, summary, live.size_bytes or 0, request.context())
             reading = checks.Reading(
                 point,
                 facts,

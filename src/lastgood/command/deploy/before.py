@@ -18,7 +18,7 @@ from lastgood.command.deploy.migration import Command, command_of
 from lastgood.command.deploy.report import ValidationSummary
 from lastgood.command.validate import validate
 from lastgood.errors import NOT_REACHED, Failed, LastgoodError, Refused
-from lastgood.events import Caution, Note, StageDone, StageStarted
+from lastgood.events import Caution, Note, StageDone, StageStarted, reported
 from lastgood.plan.plan import Choice, Plan, Request
 from lastgood.points import RestorePoint, dump_point
 from lastgood.postgres import errors as server_errors
@@ -123,8 +123,7 @@ def _stop_application(course: Course) -> None:
 
 def _restore_point(course: Course) -> RestorePoint:
     wish = course.wish
-    course.emit(StageStarted("backup", "make the restore point"))
-    with course.timed("backup"):
+    with reported(course.emit, "backup", "make the restore point") as stage, course.timed("backup"):
         point = dump_point.take(
             course.hold.target,
             wish.request.store,
@@ -132,8 +131,8 @@ def _restore_point(course: Course) -> RestorePoint:
             form=wish.form,
             context=course.context,
         )
+        stage.detail = f"{point.path.name}, verified"
     course.point = point
-    course.emit(StageDone("backup", course.seconds("backup"), f"{point.path.name}, verified"))
     return point
 
 

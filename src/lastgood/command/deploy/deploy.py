@@ -22,7 +22,6 @@ from lastgood.command.deploy.migration import STAGE, Command, Watcher
 from lastgood.command.deploy.report import DeployReport, TrialReport
 from lastgood.command.deploy.taken_back import taken_back
 from lastgood.command.deploy.trial import trial
-from lastgood.context import Context
 from lastgood.errors import LastgoodError
 from lastgood.events import Caution, Emit, StageDone, StageFailed, StageStarted, silent
 from lastgood.journal import recording
@@ -44,7 +43,7 @@ def deploy(
     """
     migration.checked(wish.command)
     stop = interrupts.Stop()
-    context = Context(emit, stop.is_set, wish.request.pace, wish.request.state)
+    context = wish.request.context(emit, stop.is_set)
 
     def stopping() -> None:
         stop.set()

@@ -52,7 +52,7 @@ def turn_on(
             shown.cautions(done, context.emit)
         else:
             try:
-                maintenance.keep_out(target, state, context)
+                maintenance.keep_out(target, context)
             except LastgoodError as error:
                 error.state = maintenance.STAYS if session.application.stops else "Nothing was changed."
                 raise
@@ -70,7 +70,7 @@ def turn_off(session: Session) -> None:
     from lastgood.command.maintenance import show as shown
 
     with session.work() as context:
-        done = maintenance.off(session.target, session.settings.state, session.application, context.emit)
+        done = maintenance.off(session.target, session.settings.state, session.application, context)
     session.result(done.document(), lambda: shown.show(session.screen, done))
 
 

@@ -80,7 +80,7 @@ def on(
             )
     with ExitStack() as stack:
         stack.enter_context(_alone(target, "on"))
-        kept = _begun(target, state, "on", context.emit) if application.stops else None
+        kept = _begun(target, "on", context) if application.stops else None
         emit = stack.enter_context(recording.recording(kept, context.emit))
         service = _service(target, state, application, emit, kept)
         if application.stops:
@@ -111,15 +111,15 @@ def _stop(service: Service, context: Context) -> None:
     context.emit(StageDone("stop", sum(each.seconds for each in service.results)))
 
 
-def off(target: Target, state: Path, application: Application, emit: Emit) -> Maintenance:
+def off(target: Target, state: Path, application: Application, context: Context) -> Maintenance:
     """End our fence, start the application and turn maintenance mode off, whichever run or command had stopped it.
 
     Raises Refused while a run is in progress, NotStarted.
     """
     with ExitStack() as stack:
         stack.enter_context(_alone(target, "off"))
-        kept = _begun(target, state, "off", emit)
-        emit = stack.enter_context(recording.recording(kept, emit))
+        kept = _begun(target, "off", context)
+        emit = stack.enter_context(recording.recording(kept, context.emit))
         try:
             _end_fence(target, emit)
         except (psycopg.Error, LastgoodError) as error:
@@ -151,11 +151,11 @@ def status(target: Target, state: Path) -> Maintenance:
     return _seen(target, state, "status", None)
 
 
-def keep_out(target: Target, state: Path, context: Context) -> str:
+def keep_out(target: Target, context: Context) -> str:
     """Block writes in the live database until cancelled, or until the fence session is terminated. Return how it
-    ended, in words. The journal is in the folder ``state``. Raises Failed when writes could not be blocked, Refused,
+    ended, in words. Raises Failed when writes could not be blocked, Refused,
     psycopg.Error."""
-    kept = _begun(target, state, "fence", context.emit)
+    kept = _begun(target, "fence", context)
     with recording.recording(kept, context.emit) as emit:
         how = _fenced(target, replace(context, emit=emit))
         recording.ended(kept, "done", detail=how)
@@ -231,11 +231,11 @@ def _end_fence(target: Target, emit: Emit) -> None:
             emit(StageDone("fence", 0.0, f"session {found.pid} terminated"))
 
 
-def _begun(target: Target, state: Path, action: str, emit: Emit) -> Journal | None:
+def _begun(target: Target, action: str, context: Context) -> Journal | None:
     """Begin the journal if possible. Without it the command still runs: users are waiting, and the server may be
     down."""
     run = new_run(datetime.now(UTC))
-    return recording.attempt(Context(emit, state=state), run, "maintenance", live=target.dbname, action=action)
+    return recording.attempt(context, run, "maintenance", live=target.dbname, action=action)
 
 
 def _service(target: Target, state: Path, application: Application, emit: Emit, kept: Journal | None) -> Service:

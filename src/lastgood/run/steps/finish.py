@@ -9,7 +9,6 @@ from typing import Any
 
 import psycopg
 
-from lastgood.context import Context
 from lastgood.errors import Refused
 from lastgood.events import Emit, reported
 from lastgood.journal import Journal, recording
@@ -99,7 +98,7 @@ def resume(request: Request, run: str, emit: Emit) -> Finished:
     hint = f"Run: lastgood resume {run} to continue."
     recording.goes_on(journal, "resumed", skew=skew, kind="finish", live=live)
     with recording.recording(journal, emit) as emit, in_service(run, hint, state), interrupts.stopping(stop):
-        context = Context(emit, stop.is_set, request.pace, request.state)
+        context = request.context(emit, stop.is_set)
         with reported(emit, Finish.name, Finish.title) as stage:
             done = finish(request.target, run, context, oid=oid, record=journal)
             stage.detail = str(done)
