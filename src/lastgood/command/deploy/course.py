@@ -115,10 +115,6 @@ class Course:
         finally:
             self._seconds[name] = self._seconds.get(name, 0.0) + time.monotonic() - began
 
-    def seconds(self, name: str) -> float:
-        """Return the duration of ``name`` so far."""
-        return self._seconds.get(name, 0.0)
-
     def over(self, status: Result, problem: str = "", error: LastgoodError | None = None) -> DeployReport:
         """End the deployment: write the report to the journal, pass it to ``ended`` and return it."""
         report = self._report(status, problem)

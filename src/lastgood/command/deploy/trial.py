@@ -44,7 +44,7 @@ from lastgood.errors import Failed, LastgoodError, Refused, Stopped
 from lastgood.events import Caution, Emit, StageDone, StageFailed, StageStarted, reported, silent
 from lastgood.facts import Facts
 from lastgood.facts.compare import compare
-from lastgood.journal import recording
+from lastgood.journal import Journal, recording
 from lastgood.journal.run_names import new_run, suffix
 from lastgood.points import RestorePoint, dump_point
 from lastgood.points.manifest import manifest_path
@@ -82,7 +82,7 @@ def trial(wish: Wish, emit: Emit = silent) -> TrialReport:
         )
         with recording.recording(journal, emit) as recorded, interrupts.stopping(stop):
             context = Context(recorded, stop.is_set, wish.request.pace)
-            report = _Trial(wish, maintenance, command, keywords["user"], clone, run, journal.path, context).run()
+            report = _Trial(wish, maintenance, command, keywords["user"], clone, journal, context).run()
             recording.ended(journal, "done" if not report.problem else "failed", report=report.document())
             return report
 
@@ -131,8 +131,7 @@ class _Trial:
         command: Command,
         user: str,
         clone: str,
-        run: str,
-        journal: Path,
+        journal: Journal,
         context: Context,
     ) -> None:
         self._wish = wish
@@ -140,7 +139,6 @@ class _Trial:
         self._command = command
         self._user = user
         self._clone = clone
-        self._run = run
         self._journal = journal
         self._context = context
         self._emit = context.emit
@@ -242,7 +240,7 @@ class _Trial:
         found = compare(facts, now)
         added, removed, changed = objects_of(facts, now)
         return TrialReport(
-            run=self._run,
+            run=self._journal.run,
             live=self._live,
             problem=problem,
             command=outcome.report,
@@ -267,7 +265,7 @@ class _Trial:
         emit, command, wish = self._emit, self._command, self._wish
         with self._target.connect(application_name="lastgood inspects") as connection:
             locks = Locks(connection)
-        trace = Trace(tag(self._run), self._user, server_clock(self._maintenance))
+        trace = Trace(tag(self._journal.run), self._user, server_clock(self._maintenance))
         live, clone = (database.describe(self._maintenance, name).oid for name in (self._live, self._clone))
 
         def sample(connection: Connection) -> None:
@@ -281,8 +279,8 @@ class _Trial:
         watcher = Watcher(self._target, clone, trace, sample, every=LOOK_SECONDS)
         outcome = migration.run(
             command,
-            self._run,
-            self._journal,
+            self._journal.run,
+            self._journal.path,
             watcher,
             self._context.until(self._strayed.is_set),
             seconds=wish.settings.time_limit,

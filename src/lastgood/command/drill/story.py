@@ -235,7 +235,7 @@ class Rehearsal:
         assert self.prepared is not None
         point, facts = self.whole.point.path.absolute(), self.prepared.facts
         with self._doing(by_hand.STAGE, "run the commands of the guide, and undo"):
-            arguments = (self.target, point, self.place.store, self.scratch.major)
+            arguments = (self.scratch, point, self.place.store)
             commands = by_hand.follow(*arguments, False, self.context)
             found = compare(facts, self._facts(by_hand.STAGE, like=facts))
             commands += by_hand.follow(*arguments, True, self.context)
