@@ -88,7 +88,7 @@ def _aborting(request: Request, name: str, journal: Journal | None, emit: Emit, 
         return journal
     if not run_names.is_run(name):
         return None  # only the end of its name is known
-    return recording.attempt(request.state, name, "abort", emit, skew=skew, live=request.target.dbname)
+    return recording.attempt(request.context(emit), name, "abort", skew=skew, live=request.target.dbname)
 
 
 def _find_run(maintenance: Connection, request: Request) -> tuple[Leftover | None, str]:

@@ -5,7 +5,9 @@ Work never prints. It takes an ``Emit`` and calls it from any thread; a renderer
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 
@@ -99,3 +101,22 @@ Emit = Callable[[Event], None]
 
 def silent(event: Event) -> None:
     """An ``Emit`` that drops everything."""
+
+
+@dataclass(slots=True)
+class Stage:
+    """A running stage. ``detail``: its result in a few words; ``seconds``: its duration, once it has succeeded."""
+
+    detail: str = ""
+    seconds: float = 0.0
+
+
+@contextmanager
+def reported(emit: Emit, name: str, title: str) -> Iterator[Stage]:
+    """Report the block as a stage: its start, and its end if it succeeds. The block sets the stage's ``detail``."""
+    began = time.monotonic()
+    emit(StageStarted(name, title))
+    stage = Stage()
+    yield stage
+    stage.seconds = time.monotonic() - began
+    emit(StageDone(name, stage.seconds, stage.detail))

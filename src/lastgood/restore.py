@@ -12,17 +12,17 @@ from typing import Literal
 from lastgood import points
 from lastgood.checks import needs
 from lastgood.checks.code import code_run
+from lastgood.context import BACKGROUND, Context
 from lastgood.dump.deferral import Deferrable, Division
 from lastgood.dump.script import Script
-from lastgood.events import Caution, Emit, Note, StageDone, StageStarted, silent
+from lastgood.events import Caution, Emit, Note, reported
 from lastgood.facts import Facts
 from lastgood.journal import past_runs, recording
 from lastgood.load import made_beside
 from lastgood.load.deferred import remainder
 from lastgood.load.deferred.choice import choose
 from lastgood.load.deferred.work import Finished, finish, in_service
-from lastgood.load.pace import AS_IT_FITS, Pace
-from lastgood.load.rebuild import prove, rebuild, rules_for
+from lastgood.load.rebuild import Dump, prove, rebuild, rules_for
 from lastgood.load.repairs import Repaired, Rules
 from lastgood.members import Survey
 from lastgood.members.parts import EARLY
@@ -32,7 +32,6 @@ from lastgood.plan.plan import CodeRun, ReopenWhen
 from lastgood.points import RestorePoint
 from lastgood.postgres import database
 from lastgood.postgres.server import Connection, Target, cancelled_with
-from lastgood.postgres.strain import Limits
 from lastgood.process import interrupts
 from lastgood.run.report import (
     ProvedTable,
@@ -40,6 +39,8 @@ from lastgood.run.report import (
     proved_tables,
     skipped_of,
 )
+
+AS_DUMPED = Rules()
 
 
 class RestoreReport(Document):
@@ -63,57 +64,57 @@ def restore(
     store: Path,
     point_name: str | Sequence[str],
     into: str,
-    emit: Emit = silent,
-    pace: Pace = AS_IT_FITS,
+    context: Context = BACKGROUND,
     *,
     reopen_when: ReopenWhen = "full",
-    strict: bool = False,
-    allow_orphans: bool = False,
-    no_owner: bool = False,
-    no_acl: bool = False,
+    rules: Rules = AS_DUMPED,
     database_name: str | None = None,
-    state: Path | None = None,
     live: str | None = None,
     kind: str = "restore",
 ) -> RestoreReport:
     """Create the database ``into`` (which must not exist) on ``target``'s server, with the encoding and locale of
-    ``target``'s database. When it fails or is interrupted, ``into`` is removed again. ``strict``, ``allow_orphans``,
-    ``no_owner`` and ``no_acl``: see ``lastgood.load.repairs.Rules``. A requirement of the restore point that the server
-    does not meet is refused before anything is built.
+    ``target``'s database. When it fails or is interrupted, ``into`` is removed again. ``rules``: what may be left out
+    or repaired. A requirement of the restore point that the server does not meet is refused before anything is built.
 
     With ``usable`` it is opened before the indexes that ``target``'s database does not use are built, and these follow
     afterwards; from then on ``into`` is kept in any case. Several names are the files of one dump; ``database_name``
-    chooses one database from a cluster dump. ``state``: the folder with load statistics and past runs. ``live``: the
-    live database that it is made for, if that is not ``target``'s. A ``kind`` other than ``restore`` leaves the mark of
-    an incomplete copy, which the caller removes.
+    chooses one database from a cluster dump. ``live``: the live database that it is made for, if that is not
+    ``target``'s. A ``kind`` other than ``restore`` leaves the mark of an incomplete copy, which the caller removes.
 
     Raises BadPoint, Refused, Failed, Interrupted, Stopped.
     """
     started = time.monotonic()
     took: dict[str, float] = {}
-    emit(StageStarted("plan", "read the restore point"))
-    names = [point_name] if isinstance(point_name, str) else point_name
-    chosen = points.read_whole(
-        points.gather(store, names), database=database_name, skim=True, owing=True, stage="plan", emit=emit
-    )
-    point, source, facts, summary = chosen.point, chosen.source, chosen.facts, chosen.summary
-    points.check_restorable(point, chosen.lack, () if allow_orphans else chosen.orphans)
-    if chosen.lack is not None:
-        emit(Note(f"partial: {chosen.lack.message}"))
-    took["plan"] = time.monotonic() - started
-    emit(StageDone("plan", took["plan"], facts.summary))
+    emit = context.emit
+    with reported(emit, "plan", "read the restore point") as stage:
+        names = [point_name] if isinstance(point_name, str) else point_name
+        chosen = points.read_whole(
+            points.gather(store, names),
+            database=database_name,
+            skim=True,
+            owing=True,
+            stage="plan",
+            context=context,
+        )
+        point, source, facts, summary = chosen.point, chosen.source, chosen.facts, chosen.summary
+        points.check_restorable(point, chosen.lack, () if rules.allow_orphans else chosen.orphans)
+        if chosen.lack is not None:
+            emit(Note(f"partial: {chosen.lack.message}"))
+        stage.detail = facts.summary
+    took["plan"] = stage.seconds
     live = live or target.dbname
     with database.connect_maintenance(target, live) as maintenance, ExitStack() as stack:
-        wishes = Rules(strict=strict, allow_orphans=allow_orphans, no_owner=no_owner, no_acl=no_acl, copy=True)
+        wishes = replace(rules, copy=True)
         needs.require(maintenance, facts, summary, wishes, point.path.name)
         code = code_run(maintenance, summary)
         if code is not None:
             emit(Note(code.summary))
         model = database.describe(maintenance, target.dbname)
-        run, kept = made_beside.begun(maintenance, live, into, point.path, state, emit)
+        run, kept = made_beside.begun(maintenance, live, into, point.path, context)
         emit = stack.enter_context(recording.recording(kept, emit))
-        division = _division(target, summary.script, emit, allow_orphans) if reopen_when == "usable" else None
+        division = _division(target, summary.script, emit, rules.allow_orphans) if reopen_when == "usable" else None
         stop = interrupts.Stop()
+        work = replace(context, emit=emit).until(stop.is_set)
         with (
             made_beside.made(
                 target,
@@ -129,57 +130,35 @@ def restore(
             ) as made,
             interrupts.stopping(stop),
         ):
-            began = time.monotonic()
-            emit(StageStarted("build", f"build {into}"))
+
+            def again() -> Facts:
+                return points.read_whole(point, database=summary.database, stage="prove", context=work).facts
 
             def connect(purpose: str) -> AbstractContextManager[Connection]:
                 return cancelled_with(stop, target.at(into), f"lastgood {purpose} {run}")
 
-            with target.connect(application_name=f"lastgood restore {run}") as like:
-                wishes = replace(wishes, members=_members(point, facts, like, target, emit))
-                rules = rules_for(like, facts, wishes)
-            loaded = rebuild(
-                connect,
-                source,
-                summary,
-                facts,
-                point.path.name,
-                rules,
-                pace,
-                lambda: target.connect(application_name=f"lastgood watch {run}"),
-                emit,
-                stop.is_set,
-                division=division,
-                state=state,
-            )
-            took["build"] = time.monotonic() - began
-            emit(StageDone("build", took["build"], f"{loaded.rows:,} rows"))
-            began = time.monotonic()
-            emit(StageStarted("prove", "prove that it equals the restore point"))
-            with connect("prove") as connection:
-                comparison = prove(
-                    connection,
-                    facts,
-                    into,
-                    emit,
-                    stop.is_set,
+            dump = Dump(point.path.name, source, summary, facts, again, division)
+            with reported(emit, "build", f"build {into}") as stage:
+                with target.connect(application_name=f"lastgood restore {run}") as like:
+                    wishes = replace(wishes, members=_members(point, facts, like, target, emit))
+                    rules = rules_for(like, facts, wishes)
+                loaded = rebuild(
+                    dump,
+                    rules,
+                    work,
                     connect=connect,
-                    pace=pace,
-                    same=loaded.same,
-                    keys=summary.keys_before_rows,
-                    unsure=summary.rows_for_extensions,
-                    again=lambda: (
-                        points.read_whole(
-                            point, database=summary.database, stage="prove", emit=emit, cancelled=stop.is_set
-                        ).facts
-                    ),
-                    division=division,
+                    watch=lambda: target.connect(application_name=f"lastgood watch {run}"),
                 )
-            if division is not None:
-                with connect("records what is left") as connection:
-                    remainder.write(connection, run, division.later)
-            took["prove"] = time.monotonic() - began
-            emit(StageDone("prove", took["prove"], f"{len(comparison.tables)} tables: all equal"))
+                stage.detail = f"{loaded.rows:,} rows"
+            took["build"] = stage.seconds
+            with reported(emit, "prove", "prove that it equals the restore point") as stage:
+                with connect("prove") as connection:
+                    comparison = prove(connection, dump, loaded.same, work, connect=connect)
+                if division is not None:
+                    with connect("records what is left") as connection:
+                        remainder.write(connection, run, division.later)
+                stage.detail = f"{len(comparison.tables)} tables: all equal"
+            took["prove"] = stage.seconds
     for text in comparison.not_compared:
         emit(Note(text))
     finished = None
@@ -187,7 +166,7 @@ def restore(
         took["usable"] = time.monotonic() - started
         began = time.monotonic()
         with recording.recording(kept, emit) as emit:
-            finished = _finish(target.at(into), run, made.oid, emit, Limits(max_wal_lag=pace.max_wal_lag))
+            finished = _finish(target.at(into), run, made.oid, replace(context, emit=emit))
         took["finish"] = time.monotonic() - began
     took["total"] = time.monotonic() - started
     report = RestoreReport(
@@ -227,14 +206,13 @@ def _division(target: Target, script: Script, emit: Emit, allow_orphans: bool) -
     return chosen.division
 
 
-def _finish(target: Target, run: str, oid: int, emit: Emit, limits: Limits) -> Finished:
+def _finish(target: Target, run: str, oid: int, context: Context) -> Finished:
     """Complete the deferred tasks. The database is in service and is kept in any case."""
     stop = interrupts.Stop()
     hint = f"Run: lastgood resume {run} --db URL, with the URL of that database."
     state = f'"{target.dbname}" is restored, proved and open; only what could wait is missing.'
-    emit(StageStarted("finish", "finish what could wait"))
-    began = time.monotonic()
-    with in_service(run, hint, state), interrupts.stopping(stop):
-        done = finish(target, run, oid=oid, limits=limits, emit=emit, cancelled=stop.is_set)
-    emit(StageDone("finish", time.monotonic() - began, str(done)))
+    with reported(context.emit, "finish", "finish what could wait") as stage:
+        with in_service(run, hint, state), interrupts.stopping(stop):
+            done = finish(target, run, context.until(stop.is_set), oid=oid)
+        stage.detail = str(done)
     return done

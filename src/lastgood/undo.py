@@ -20,6 +20,7 @@ from lastgood.application import Application, hooks
 from lastgood.application.results import ApplicationReport, HookResult
 from lastgood.application.service import Service
 from lastgood.config.tables import NO_PGBOUNCER, PgBouncer
+from lastgood.context import Context
 from lastgood.errors import NOT_REACHED, Failed, Refused, Stopped
 from lastgood.events import Caution, Emit, Note, StageDone, StageStarted, silent
 from lastgood.journal import Journal, caller, recording
@@ -206,9 +207,8 @@ def _switch_back(
                 pgbouncer,
                 target.at(plan.live),
                 maintenance,
+                Context(emit, wanted.is_set),
                 journal=journal,
-                emit=emit,
-                cancelled=wanted.is_set,
             ) as pause,
         ):
             exchanged = exchange(

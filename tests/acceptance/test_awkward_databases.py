@@ -16,6 +16,7 @@ import pytest
 
 from lastgood import fault, rollback, undo
 from lastgood.command.prune import prune
+from lastgood.context import Context
 from lastgood.errors import Failed, Interrupted, Stopped
 from lastgood.plan.plan import Choice
 from lastgood.points.dump_point import take
@@ -243,7 +244,7 @@ def test_a_backup_that_waits_for_a_lock_can_be_interrupted(stage: Stage) -> None
         timer.start()
         began = time.monotonic()
         with pytest.raises(Interrupted):
-            take(stage.request.target, stage.request.store, cancelled=over.is_set)
+            take(stage.request.target, stage.request.store, context=Context(cancelled=over.is_set))
         timer.join()
     assert time.monotonic() - began < 30
     assert [path.name for path in stage.request.store.iterdir()] == ["good.sql"]

@@ -13,6 +13,7 @@ from psycopg import sql
 
 from lastgood import rollback
 from lastgood.checklist import Override
+from lastgood.context import Context
 from lastgood.events import Caution, Event
 from lastgood.members.tables import member_tables
 from lastgood.plan.plan import Request
@@ -172,7 +173,7 @@ def test_it_goes_back_exactly(debian: EmbeddedServer, store: Path, tmp_path: Pat
     before = rows(debian, database)
     emitted: list[Event] = []
     target = debian.target(database)
-    take(target, store, emit=emitted.append)
+    take(target, store, context=Context(emitted.append))
     cautions = "\n".join(each.text for each in emitted if isinstance(each, Caution))
     assert [part for part in case.remarks if part not in cautions] == [], cautions
     if not case.remarks:

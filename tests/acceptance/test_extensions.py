@@ -14,6 +14,7 @@ from psycopg.rows import TupleRow
 
 from lastgood import rollback
 from lastgood.checklist import Override
+from lastgood.context import Context
 from lastgood.errors import Failed
 from lastgood.events import Caution, Event, Note
 from lastgood.members import reference
@@ -200,7 +201,7 @@ def everything(stage: Stage, database: str) -> Everything:
 def test_dependents_of_extension_members_are_reported_and_restored(stage: Stage, tmp_path: Path) -> None:
     make(stage, *HUNG)
     emitted: list[Event] = []
-    point = take(stage.request.target, stage.request.store, emit=emitted.append)
+    point = take(stage.request.target, stage.request.store, context=Context(emitted.append))
     rows = "table public.minitab_data (1 row), table public.swallowed (2 rows)"
     assert [each.text for each in emitted if isinstance(each, Caution)] == [f"{CAUTION}, {rows}"]
     assert point.manifest is not None and point.manifest.members is not None
@@ -229,7 +230,7 @@ def test_dependents_of_extension_members_are_reported_and_restored(stage: Stage,
     stage.open_kept(report.kept)
     copy = f"{stage.live}_copy"
     emitted.clear()
-    restore(stage.request.target, stage.request.store, point.path.name, copy, emitted.append)
+    restore(stage.request.target, stage.request.store, point.path.name, copy, Context(emitted.append))
     assert everything(stage, copy)[0] == before[0]
     assert f'no dump holds rows of extension "minitab": {rows.partition(", ")[0]}; they are not restored' in [
         each.text for each in emitted if isinstance(each, Caution)
@@ -367,7 +368,7 @@ def test_of_what_can_not_be_looked_up_counts_what_was_written_later(stage: Stage
     make(stage, "CREATE INDEX my_idx ON minitab_data (v)", "ALTER TABLE minitab_conf ADD mine text")
     make(stage, "UPDATE pg_extension SET extversion = '0.9' WHERE extname = 'minitab'")
     emitted: list[Event] = []
-    take(stage.request.target, stage.request.store, emit=emitted.append)
+    take(stage.request.target, stage.request.store, context=Context(emitted.append))
     changed = (
         'no dump holds the changes to extension "minitab": column public.minitab_conf.mine (added), '
         "index public.my_idx (added)"
@@ -402,7 +403,7 @@ def test_a_role_without_createdb_gets_an_unknown_result(stage: Stage) -> None:
     )
     try:
         emitted: list[Event] = []
-        take(stage.server.target(stage.live, user="reader"), stage.request.store, emit=emitted.append)
+        take(stage.server.target(stage.live, user="reader"), stage.request.store, context=Context(emitted.append))
         assert [each.text for each in emitted if isinstance(each, Note)] == [
             'cannot determine whether extension "minitab" was changed: permission denied to create database'
         ]

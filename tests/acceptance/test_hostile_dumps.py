@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from lastgood.context import Context
 from lastgood.damaged.restore import restore_readable
 from lastgood.postgres.embedded import EmbeddedServer
 from tests.dump import hostile
@@ -76,7 +77,7 @@ def test_what_is_salvaged_of_one_has_none_of_it(
     headed = (f"--\n-- Name: x{n}; Type: X; Schema: -; Owner: -\n--\n\n{each}\n\n\n" for n, each in enumerate(whole))
     (store / "hostile.sql").write_bytes(hostile.hostile_dump("".join(headed)))
     report = restore_readable(
-        server.target(live), store, ["hostile.sql"], f"{live}_new", state=tmp_path / "state", database_name=None
+        server.target(live), store, ["hostile.sql"], f"{live}_new", Context(state=tmp_path / "state")
     )
     assert len(report.commands) >= len(whole) * 0.8
     assert shared(server) == before

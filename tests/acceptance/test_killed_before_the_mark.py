@@ -10,6 +10,7 @@ from psycopg import sql
 
 from lastgood import fault, rollback, status
 from lastgood.command.prune import prune
+from lastgood.context import Context
 from lastgood.errors import Refused
 from lastgood.events import Event, Note
 from lastgood.journal import Journal
@@ -62,7 +63,7 @@ def test_status_shows_it_and_prune_removes_it_when_it_is_named(server: EmbeddedS
     assert prune.run(target, plan)["removed"] == [name]
     assert not is_there(server, name) and status.read(target).leftovers == ()
     emitted: list[Event] = []
-    assert prune.run(target, plan, emitted.append)["removed"] == []
+    assert prune.run(target, plan, Context(emitted.append))["removed"] == []
     assert Note(f'"{name}" is no longer a leftover; skipped') in emitted
 
 

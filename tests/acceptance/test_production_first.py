@@ -11,8 +11,8 @@ import psycopg
 import pytest
 
 from lastgood import fault, rollback
+from lastgood.context import Pace
 from lastgood.errors import Refused
-from lastgood.load.pace import Pace
 from lastgood.plan.plan import Finding, Request
 from lastgood.points.dump_point import take
 from lastgood.postgres.embedded import EmbeddedServer

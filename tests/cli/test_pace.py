@@ -9,8 +9,8 @@ import pytest
 from lastgood import restore, rollback
 from lastgood.cli.session import Session
 from lastgood.config.settings import resolve
+from lastgood.context import Pace
 from lastgood.errors import Refused
-from lastgood.load.pace import Pace
 from lastgood.plan.plan import Request
 from tests.cli.conftest import Lastgood
 

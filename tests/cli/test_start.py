@@ -42,6 +42,7 @@ OF_DECLARATIONS = {
     "lastgood.cli.parameters",
     "lastgood.config.source",
     "lastgood.config.values",
+    "lastgood.context",
     "lastgood.events",
     "lastgood.journal",
     "lastgood.journal.caller",

@@ -12,6 +12,7 @@ import pytest
 from psycopg import sql
 from xxhash import xxh3_128_intdigest
 
+from lastgood.context import Context
 from lastgood.errors import Failed, Interrupted, LastgoodError
 from lastgood.events import Event, Progress
 from lastgood.facts import Facts, TableFacts
@@ -587,7 +588,7 @@ def test_interrupted_while_reading(database: Make) -> None:
     seen: list[Event] = []
     with snapshot(target) as connection:
         with pytest.raises(Interrupted) as error:
-            facts_of_database(connection, emit=seen.append, cancelled=lambda: len(seen) > 3)
+            facts_of_database(connection, context=Context(seen.append, lambda: len(seen) > 3))
         assert str(error.value) == "cannot continue reading the database: interrupted"
         connection.execute("ROLLBACK")
         assert connection.execute("SELECT count(*) FROM public.t").fetchone() == (100000,)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from xxhash import xxh3_128_hexdigest, xxh3_128_intdigest
 
+from lastgood.context import Context
 from lastgood.dump.summary import DumpSummary
 from lastgood.errors import Incomplete, Interrupted, Unsafe
 from lastgood.events import Event, Progress
@@ -315,13 +316,13 @@ def test_progress_and_cancelling() -> None:
     rows = b"".join(b"%d\n" % number for number in range(300_000))
     text = b"CREATE TABLE public.t (a integer);\nCOPY public.t (a) FROM stdin;\n" + rows + b"\\.\n"
     events: list[Event] = []
-    facts_of_dump(Text(HEAD + text + FOOT), emit=events.append, stage="prove")
+    facts_of_dump(Text(HEAD + text + FOOT), context=Context(events.append), stage="prove")
     steps = [event for event in events if isinstance(event, Progress)]
     assert len(steps) > 3 and {step.stage for step in steps} == {"prove"} and {step.unit for step in steps} == {"bytes"}
     assert [step.done for step in steps] == sorted(step.done for step in steps)
     assert steps[-1].rows == 300_000 and steps[-1].detail == "public.t"
     with pytest.raises(Interrupted) as caught:
-        facts_of_dump(Text(HEAD + text + FOOT), cancelled=lambda: True)
+        facts_of_dump(Text(HEAD + text + FOOT), context=Context(cancelled=lambda: True))
     assert str(caught.value) == "cannot continue reading the dump: interrupted"
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from lastgood import __version__
+from lastgood.context import Context
 from lastgood.errors import ChecksFailedAfterSwap, Failed, Refused, Stopped
 from lastgood.events import Caution, Event, Note, Progress, StageDone, StageFailed, StageStarted, silent
 from lastgood.journal import Journal, caller, recording
@@ -181,9 +182,9 @@ def test_without_a_record_nothing_that_could_harm_is_done(tmp_path: Path) -> Non
         recording.begin(tmp_path, RUN, "rollback")
     assert str(raised.value) == f'cannot begin the record "{tmp_path}/runs/{RUN}.jsonl": not a directory'
     shown = list[Event]()
-    assert recording.attempt(tmp_path, RUN, "maintenance", shown.append) is None
+    assert recording.attempt(Context(shown.append, state=tmp_path), RUN, "maintenance") is None
     assert shown == [Caution(f"this run will not be recorded: {raised.value}")]
-    assert recording.attempt(None, RUN, "maintenance", shown.append) is None
+    assert recording.attempt(Context(shown.append), RUN, "maintenance") is None
     recording.remember(tmp_path, "validate", status="done")  # it was only a look
     with recording.recording(None, silent) as emit:
         assert emit is silent

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from psycopg import sql
 
+from lastgood.context import Context, Pace
 from lastgood.load import crew, graph, schedule
-from lastgood.load.pace import Pace
 from lastgood.load.tasks import Task
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.restore import restore
@@ -55,7 +55,7 @@ def reordered(monkeypatch: pytest.MonkeyPatch, ranks: Callable[[list[Task]], Ite
 
 def load(server: EmbeddedServer, source: str, file: Path, into: str, jobs: int = 1, **options: Any) -> list[str]:
     """Restore a dump; return pg_dump's output of the result."""
-    restore(server.target(source), file.parent, str(file), into, pace=Pace(jobs=jobs), **options)
+    restore(server.target(source), file.parent, str(file), into, Context(pace=Pace(jobs=jobs)), **options)
     return same_database.normalised(same_database.dump(server, into, file.with_name(f"{into}.sql")).read_bytes())
 
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
+from lastgood.context import Context, Pace
 from lastgood.dump.formats import open_dump
 from lastgood.dump.names import Relation
 from lastgood.dump.script import Section
 from lastgood.errors import Failed
 from lastgood.facts.of_dump import facts_of_dump
 from lastgood.load import apart, graph
-from lastgood.load.pace import Pace
 from lastgood.load.supply import InPlace
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Target
@@ -68,7 +68,7 @@ def done(monkeypatch: pytest.MonkeyPatch) -> Done:
 
 
 def test_a_table_is_loaded_and_read_back_in_parts_by_other_processes(live: Target, dump: Path, done: Done) -> None:
-    report = restore(live, dump.parent, str(dump), f"{live.dbname}_r", pace=FOUR)
+    report = restore(live, dump.parent, str(dump), f"{live.dbname}_r", Context(pace=FOUR))
     assert [(table.name, table.rows, table.equal) for table in report.tables] == [("giant", 20000, True)]
     loads = [result for name, result in done if name == "load"]
     reads = [result for name, result in done if name == "read"]
@@ -82,7 +82,7 @@ def test_a_row_that_the_server_refuses_is_reported_as_always(live: Target, dump:
     dump.write_bytes(dump.read_bytes().replace(b"\n19000\t", b"\nmany\t", 1))
     line = dump.read_bytes().partition(b"COPY public.giant")[0].count(b"\n") + 1
     with pytest.raises(Failed) as caught:
-        restore(live, dump.parent, str(dump), f"{live.dbname}_r", pace=FOUR)
+        restore(live, dump.parent, str(dump), f"{live.dbname}_r", Context(pace=FOUR))
     assert caught.value.message == (
         f'cannot load line {line} of "a.sql" (rows of public.giant): '
         'invalid input syntax for type integer: "many" [SQLSTATE 22P02]'
@@ -95,7 +95,7 @@ def test_where_no_connection_is_left_the_session_does_it_itself(
     live: Target, dump: Path, done: Done, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(apart, "_like", _wrong_password)
-    report = restore(live, dump.parent, str(dump), f"{live.dbname}_r", pace=FOUR)
+    report = restore(live, dump.parent, str(dump), f"{live.dbname}_r", Context(pace=FOUR))
     assert [(table.name, table.rows, table.equal) for table in report.tables] == [("giant", 20000, True)]
     assert done == []
 

@@ -12,10 +12,10 @@ from psycopg import sql
 
 from lastgood import rollback
 from lastgood.command.rollback import show_plan as shown
+from lastgood.context import Context, Pace
 from lastgood.events import Event, Progress
 from lastgood.load import costs
 from lastgood.load.costs import Costs, Effort
-from lastgood.load.pace import Pace
 from lastgood.plan.plan import Choice, Plan, Request
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.restore import restore
@@ -68,7 +68,7 @@ def test_the_second_restore_uses_the_costs_of_the_first(
     def once(pace: Pace = TWO) -> list[Progress]:
         events.clear()
         into = f"{database}_again"
-        restore(server.target(database), store, point.name, into, events.append, pace, state=state)
+        restore(server.target(database), store, point.name, into, Context(events.append, pace=pace, state=state))
         with server.target("postgres").connect() as connection:
             connection.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(into)))
         return [event for event in events if isinstance(event, Progress) and event.stage == "build"]

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from lastgood.context import Context, Pace
 from lastgood.dump.rulings import rule
 from lastgood.dump.statements import Command
 from lastgood.dump.tokens import Statement
 from lastgood.load import graph
-from lastgood.load.pace import Pace
 from lastgood.load.tasks import in_two
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.restore import restore
@@ -91,7 +91,7 @@ def test_what_results_is_the_same(
         return "\n".join(sorted(line for line in text.splitlines() if "restrict" not in line))
 
     before = lines(live.dbname)
-    restore(live, tmp_path, str(tmp_path / f"{live.dbname}.sql"), f"{live.dbname}_r", pace=Pace(jobs=4))
+    restore(live, tmp_path, str(tmp_path / f"{live.dbname}.sql"), f"{live.dbname}_r", Context(pace=Pace(jobs=4)))
     assert lines(f"{live.dbname}_r") == before
     # The graph is made twice: two keys of "A b" and one of the leaf; INCLUDE too; DEFERRABLE stays whole.
     assert sorted(each is not None for each in divided) == [False] + [True] * 4

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from lastgood import points
+from lastgood.context import Context
 from lastgood.errors import BadPoint, Incomplete
 from lastgood.events import Caution, Event
 from lastgood.points.dump_point import take
@@ -57,7 +58,7 @@ def test_the_newest_valid_one_wins(crm: Target, store: Path, dump: Dump) -> None
     third.write_bytes(third.read_bytes()[:-200])
     second.write_bytes(second.read_bytes().replace(b"contact 7\t", b"contact \xff\t"))
     events: list[Event] = []
-    assert points.choose(store, emit=events.append).point.path == first
+    assert points.choose(store, context=Context(events.append)).point.path == first
     cautions = [event.text for event in events if isinstance(event, Caution)]
     assert len(cautions) == 2
     assert cautions[0].startswith(f"{third.name} was skipped: cannot ")
@@ -136,7 +137,7 @@ def test_a_dump_of_the_schema_alone_is_skipped(crm: Target, store: Path, dump: D
     schema = dump(crm, store / "cloud_backup_20251102_130000.sql", "--schema-only")
     rows = dump(crm, store / "cloud_backup_20251103_130000.sql", "--data-only")
     events: list[Event] = []
-    assert points.choose(store, emit=events.append).point.path == whole
+    assert points.choose(store, context=Context(events.append)).point.path == whole
     assert [event.text for event in events if isinstance(event, Caution)] == [
         f"{rows.name} was skipped: it has no tables",
         f"{schema.name} was skipped: it has no data",
@@ -160,7 +161,7 @@ def test_a_complete_point_is_preferred_to_a_newer_one_that_lacks_rows(crm: Targe
     whole = dump(crm, store / "cloud_backup_20251101_130000.sql")
     older, newer = (in_part(crm, store, dump, day) for day in (2, 3))
     events: list[Event] = []
-    assert points.choose(store, emit=events.append).point.path == whole
+    assert points.choose(store, context=Context(events.append)).point.path == whole
     assert sorted(event.text for event in events if isinstance(event, Caution)) == [
         f"{path.name} was skipped: it has no rows for public.accounts" for path in (older, newer)
     ]
@@ -172,7 +173,7 @@ def test_where_no_point_is_complete_the_newest_that_only_lacks_rows_is_taken(
     older, newer = (in_part(crm, store, dump, day) for day in (1, 2))
     schema = dump(crm, store / "cloud_backup_20251103_130000.sql", "--schema-only")
     events: list[Event] = []
-    chosen = points.choose(store, emit=events.append)
+    chosen = points.choose(store, context=Context(events.append))
     assert chosen.point.path == newer
     assert chosen.lack is not None
     assert (chosen.lack.what, chosen.lack.message) == ("rows", "no rows for public.accounts")

@@ -19,6 +19,7 @@ import pytest
 from psycopg import sql
 
 from lastgood import fault, points
+from lastgood.context import Context
 from lastgood.errors import Failed, Interrupted
 from lastgood.events import Event, Progress
 from lastgood.points.dump_point import take
@@ -62,7 +63,7 @@ def test_a_backup_is_complete_and_known(crm: Target, store: Path, form: Form) ->
     seen: list[Event] = []
     with crm.connect() as connection:
         before = connection.execute("SELECT clock_timestamp()").fetchone()
-        point = take(crm, store, label="before release/42", form=form, emit=seen.append)
+        point = take(crm, store, label="before release/42", form=form, context=Context(seen.append))
         after = connection.execute("SELECT clock_timestamp()").fetchone()
     assert before is not None and after is not None
     assert before[0] <= point.made_at <= after[0]
@@ -151,7 +152,8 @@ def test_a_killed_pg_dump_leaves_nothing(crm: Target, store: Path) -> None:
 @pytest.mark.parametrize("form", ["plain", "directory"])
 def test_an_interrupted_one_leaves_nothing(crm: Target, store: Path, form: Form) -> None:
     stop = threading.Event()
-    with locked(crm, "contacts"), in_background(lambda: take(crm, store, form=form, cancelled=stop.is_set)) as work:
+    context = Context(cancelled=stop.is_set)
+    with locked(crm, "contacts"), in_background(lambda: take(crm, store, form=form, context=context)) as work:
         until(lambda: our_pg_dump() is not None)
         stop.set()
         with pytest.raises(Interrupted) as error:

@@ -16,6 +16,7 @@ from psycopg import sql
 
 from lastgood.command.prune import prune
 from lastgood.config.tables import Keep, Retention
+from lastgood.context import Context
 from lastgood.errors import Refused
 from lastgood.events import Event, Note
 from lastgood.journal import Journal, caller
@@ -133,7 +134,7 @@ def test_a_pin_that_comes_late_or_can_not_be_read_holds(made: Store) -> None:
     plan = prune.plan(made.target, made.folder, wish)
     pins.pin(good, "wait")
     events: list[Event] = []
-    assert prune.run(made.target, plan, events.append)["removed"] == []
+    assert prune.run(made.target, plan, Context(events.append))["removed"] == []
     pin = pins.pin_of(good)
     assert pin is not None
     assert Note(f'"good.sql" is now needed and was not removed: pinned by {pin.by}: wait') in events

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from lastgood import points
+from lastgood.context import Context
 from lastgood.errors import BadPoint, Corrupt
 from lastgood.events import Caution, Event
 from lastgood.points.dump_point import take
@@ -101,7 +102,7 @@ def test_a_file_that_was_written_to_later_is_read_as_a_whole(live: Target, store
     older, newer = take(live, store), take(live, store)
     changed(newer, b"\\\\. text 15000\n", b"\\\\. test 15000\n", at=time.time() + 60)
     events: list[Event] = []
-    chosen = points.choose(store, database=live.dbname, owing=True, emit=events.append)
+    chosen = points.choose(store, database=live.dbname, owing=True, context=Context(events.append))
     assert chosen.point.path == older.path
     assert [each.text.partition(" was skipped: ")[0] for each in events if isinstance(each, Caution)] == [
         newer.path.name

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from lastgood import points
+from lastgood.context import Context
 from lastgood.dump.reader import WhichDatabase
 from lastgood.errors import BadPoint
 from lastgood.events import Event, Note
@@ -134,7 +135,7 @@ def test_every_database_of_a_cluster_dump_is_read(crm: Target, server: EmbeddedS
     run(server, "pg_dumpall", "-d", connection_string, "-f", path, *leave_out)
     point = points.find(store, "cluster.sql")
     events: list[Event] = []
-    assert points.read_whole(point, emit=events.append).facts.rows == 552
+    assert points.read_whole(point, context=Context(events.append)).facts.rows == 552
     assert [event.text for event in events if isinstance(event, Note)] == [
         f'it is a dump of a whole cluster; "{crm.dbname}" is its only application database'
     ]

@@ -8,6 +8,7 @@ from pathlib import Path
 from lastgood.application import Application, hooks, record, turns
 from lastgood.application.record import Record
 from lastgood.application.results import HookResult
+from lastgood.context import Context
 from lastgood.errors import NotStarted
 from lastgood.events import Caution, Emit, Note
 from lastgood.postgres.server import Target
@@ -113,7 +114,7 @@ class Service:
 
     def hook(self, hook: str, stage: str, cancelled: Callable[[], bool] = lambda: False) -> HookResult:
         """Run one configured hook. Raises HookFailed, Interrupted, OSError (of ``on_result``)."""
-        with turns.turn(self._state, self._target, self._emit, cancelled) as turn:
+        with turns.turn(self._state, self._target, Context(self._emit, cancelled)) as turn:
             result = hooks.run(self._application, hook, stage, self._facts, cancelled, turn)
         self.results.append(result)
         self._on_result(result)

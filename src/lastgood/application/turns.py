@@ -10,13 +10,14 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from lastgood.application import record
+from lastgood.context import Context
 from lastgood.errors import Interrupted
-from lastgood.events import Emit, Note
+from lastgood.events import Note
 from lastgood.postgres.server import Target
 from lastgood.process import durable
 
@@ -24,7 +25,7 @@ POLL_SECONDS = 0.05
 
 
 @contextmanager
-def turn(state: Path, target: Target, emit: Emit, cancelled: Callable[[], bool]) -> Iterator[int | None]:
+def turn(state: Path, target: Target, context: Context) -> Iterator[int | None]:
     """Wait until no other hook of the application of ``target``'s database runs, and block others for the length of the
     block: the descriptor of the lock. None where no lock is possible (a state folder without write permission, a file
     system without locks): that must not prevent the start of an application. Raises Interrupted.
@@ -37,21 +38,21 @@ def turn(state: Path, target: Target, emit: Emit, cancelled: Callable[[], bool])
         yield None
         return
     try:
-        yield lock if _taken(lock, emit, cancelled) else None
+        yield lock if _taken(lock, context) else None
     finally:
         os.close(lock)
 
 
-def _taken(lock: int, emit: Emit, cancelled: Callable[[], bool]) -> bool:
+def _taken(lock: int, context: Context) -> bool:
     announced = False
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if not announced:
-                emit(Note("waiting for another hook of this application to end"))
+                context.emit(Note("waiting for another hook of this application to end"))
                 announced = True
-            if cancelled():
+            if context.cancelled():
                 raise Interrupted("interrupted while waiting for another hook of the application") from None
             time.sleep(POLL_SECONDS)  # no event announces that a lock is free
         except OSError:

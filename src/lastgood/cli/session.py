@@ -18,10 +18,10 @@ import typer
 from lastgood import __version__, config
 from lastgood.application import Application
 from lastgood.config.settings import Settings, resolve
+from lastgood.context import Context, Pace
 from lastgood.errors import UNKNOWN_STATE, Failed, Interrupted, LastgoodError, Refused, UsageError
 from lastgood.events import Caution, Emit
 from lastgood.journal import caller
-from lastgood.load.pace import Pace
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres import waits
 from lastgood.postgres.database import NoSuchDatabase
@@ -182,10 +182,14 @@ class Session:
                 )
             yield emit
 
+    def context(self, emit: Emit) -> Context:
+        """The context of a command's work."""
+        return Context(emit, pace=self.pace, state=self.settings.state)
+
     @contextmanager
-    def work(self, *, unsuspended: str = "") -> Iterator[tuple[Emit, Callable[[], bool]]]:
-        """Provide ``emit`` and ``cancelled`` for work that leaves nothing behind when interrupted. ``unsuspended``: why
-        Ctrl+Z does not suspend it; empty if it does.
+    def work(self, *, unsuspended: str = "") -> Iterator[Context]:
+        """Provide the context of work that leaves nothing behind when interrupted. ``unsuspended``: why Ctrl+Z does not
+        suspend it; empty if it does.
 
         The first Ctrl+C makes ``cancelled`` true, the second raises KeyboardInterrupt.
         """
@@ -198,7 +202,7 @@ class Session:
             suspended = (lambda: emit(Caution(unsuspended))) if unsuspended else None
             with interrupts.calling(stop, mark=wanted.mark, suspended=suspended):
                 try:
-                    yield emit, wanted.is_set
+                    yield self.context(emit).until(wanted.is_set)
                 except (LastgoodError, psycopg.Error) as error:
                     shown = as_shown(error)
                     if not wanted.is_set() or shown is None or shown.exit_status not in _CUT_SHORT:

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 import psycopg
 from psycopg import pq, sql
 
+from lastgood.context import Context
 from lastgood.dump.entries import Entry, Rows, RowsEnd, RowsStart
 from lastgood.dump.names import Relation
 from lastgood.dump.readable import SHOWN, LeftOut
 from lastgood.dump.statements import Command, Kind, Verdict
-from lastgood.errors import Interrupted
-from lastgood.events import Emit, Progress
+from lastgood.events import Progress
 from lastgood.load.repairs import what
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.server import Connection
@@ -48,18 +48,10 @@ class ReadableLoader:
     """One load. ``connection`` is to the new database, in autocommit mode. ``progress`` returns (bytes read, bytes in
     total)."""
 
-    def __init__(
-        self,
-        connection: Connection,
-        *,
-        progress: Callable[[], tuple[int, int]],
-        emit: Emit,
-        cancelled: Callable[[], bool],
-    ) -> None:
+    def __init__(self, connection: Connection, progress: Callable[[], tuple[int, int]], context: Context) -> None:
         self._connection = connection
         self._progress = progress
-        self._emit = emit
-        self._cancelled = cancelled
+        self._context = context
         self._late: list[Command] = []
         self._changed = False
         self.tables: dict[Relation, TableLoad] = {}
@@ -94,8 +86,7 @@ class ReadableLoader:
             self._count()
 
     def _check_cancelled(self) -> None:
-        if self._cancelled():
-            raise Interrupted("interrupted while the dump was loaded")
+        self._context.check("interrupted while the dump was loaded")
 
     # Commands ----------------------------------------------------------------------------------------------------
 
@@ -187,7 +178,7 @@ class ReadableLoader:
                 waiting += [(rows[cut:], line + cut), (rows[:cut], line)]
         done, size = self._progress()
         read = sum(each.rows for each in self.tables.values())
-        self._emit(Progress("build", done, size, "bytes", rows=read, detail=f"rows of {start.relation}"))
+        self._context.emit(Progress("build", done, size, "bytes", rows=read, detail=f"rows of {start.relation}"))
 
     def _copy(self, start: RowsStart, rows: list[bytes]) -> psycopg.Error | None:
         try:

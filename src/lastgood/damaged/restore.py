@@ -8,16 +8,18 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from lastgood import points
+from lastgood.context import BACKGROUND, Context
 from lastgood.damaged.load import ReadableLoader, TableLoad
 from lastgood.dump.formats import DumpSource
 from lastgood.dump.names import Relation
 from lastgood.dump.readable import SHOWN, LeftOut, ReadableReading
 from lastgood.errors import NOT_REACHED, Corrupt, Refused
-from lastgood.events import Emit, StageDone, StageStarted, silent
+from lastgood.events import StageDone, StageStarted
 from lastgood.journal import recording
 from lastgood.load import made_beside
 from lastgood.models import Document, Frozen
@@ -83,14 +85,13 @@ def restore_readable(
     store: Path,
     names: Sequence[str],
     into: str,
-    emit: Emit = silent,
+    context: Context = BACKGROUND,
     *,
     database_name: str | None = None,
-    state: Path | None = None,
 ) -> SalvageReport:
     """Create the database ``into`` (a new name, not the live one) from the readable part of the restore point
     ``names``. Its comment describes it; only its owner and superusers may connect. It is removed again when this is
-    interrupted or fails. ``state``: the folder of the record.
+    interrupted or fails.
 
     Raises BadPoint when nothing can be read, Refused, Failed, Interrupted.
     """
@@ -107,8 +108,8 @@ def restore_readable(
     reading = ReadableReading(source, database=database_name or of_manifest)
     with database.connect_maintenance(target, target.dbname) as maintenance, ExitStack() as stack:
         model = database.describe(maintenance, target.dbname)
-        run, kept = made_beside.begun(maintenance, target.dbname, into, point.path, state, emit)
-        emit = stack.enter_context(recording.recording(kept, emit))
+        run, kept = made_beside.begun(maintenance, target.dbname, into, point.path, context)
+        emit = stack.enter_context(recording.recording(kept, context.emit))
         comment = f"lastgood salvage {run}: readable part of the damaged {point.path.name}; not complete, not verified"
         stop = interrupts.Stop()
         with (
@@ -128,12 +129,8 @@ def restore_readable(
             cancelled_with(stop, target.at(into), f"lastgood salvage {run}") as connection,
         ):
             emit(StageStarted("build", f"load the readable part into {into}"))
-            loader = ReadableLoader(
-                connection,
-                progress=lambda: (source.position, source.size),
-                emit=emit,
-                cancelled=stop.is_set,
-            )
+            work = replace(context, emit=emit).until(stop.is_set)
+            loader = ReadableLoader(connection, lambda: (source.position, source.size), work)
             loader.load(iter(reading))
             rows = sum(table.rows for table in loader.tables.values())
             emit(StageDone("build", time.monotonic() - started, f"{rows:,} rows"))

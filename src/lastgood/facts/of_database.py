@@ -12,10 +12,11 @@ import psycopg
 from psycopg import IsolationLevel, errors, pq, sql
 from xxhash import xxh3_128
 
+from lastgood.context import BACKGROUND, Context
 from lastgood.dump.names import Relation
 from lastgood.dump.summary import BUILT_IN_EXTENSIONS
 from lastgood.errors import Failed, Interrupted, LastgoodError
-from lastgood.events import Emit, Progress, silent
+from lastgood.events import Progress
 from lastgood.facts import (
     DigestRules,
     ExtensionFacts,
@@ -66,8 +67,7 @@ def facts_of_database(
     digests: bool = True,
     objects: bool = True,
     known: Mapping[Relation, TableFacts] | None = None,
-    emit: Emit = silent,
-    cancelled: Callable[[], bool] = lambda: False,
+    context: Context = BACKGROUND,
     stage: str = "facts",
 ) -> Facts:
     """The facts of the database of ``connection``, in the caller's transaction, which must be REPEATABLE READ (or
@@ -79,8 +79,8 @@ def facts_of_database(
     not have. ``digests=False`` counts rows and reads newest time stamps only; ``objects=False`` omits the schema
     objects. Tables in ``known`` are not read: their facts are used.
 
-    Emits Progress of ``stage`` in rows. Raises Failed when the role may not read everything, Interrupted when
-    ``cancelled`` turned true, psycopg.Error for any other error of the server.
+    Emits Progress of ``stage`` in rows. Raises Failed when the role may not read everything, Interrupted, and
+    psycopg.Error for any other error of the server.
     """
     _require_snapshot(connection)
     zone = like.rules.time_zone if like is not None else None
@@ -97,11 +97,11 @@ def facts_of_database(
     for name, value in (*PINNED, ("TimeZone", rules.time_zone or "UTC"), ("client_encoding", "UTF8")):
         connection.execute(sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name), sql.Literal(value)))
     try:
-        with _stoppable(connection, cancelled):
-            found = _read(connection, rules, like, beyond_like, digests, objects, known or {}, emit, cancelled, stage)
+        with _stoppable(connection, context.cancelled):
+            found = _read(connection, rules, like, beyond_like, digests, objects, known or {}, context, stage)
         return found.model_copy(update={"zone_samples": samples})
     except errors.QueryCanceled as error:
-        if cancelled():
+        if context.cancelled():
             raise Interrupted("cannot continue reading the database: interrupted") from error
         raise
     except errors.InsufficientPrivilege as error:
@@ -117,8 +117,7 @@ def facts_at(
     *,
     like: Facts | None = None,
     digests: bool = True,
-    emit: Emit = silent,
-    cancelled: Callable[[], bool] = lambda: False,
+    context: Context = BACKGROUND,
     stage: str = "facts",
 ) -> Facts:
     """The facts of the database of ``target``, in a session and a snapshot of its own. With ``like``, tables and
@@ -132,8 +131,7 @@ def facts_at(
                 like=like,
                 beyond_like=like is not None,
                 digests=digests,
-                emit=emit,
-                cancelled=cancelled,
+                context=context,
                 stage=stage,
             )
 
@@ -174,8 +172,7 @@ def _read(
     digests: bool,
     objects: bool,
     known: Mapping[Relation, TableFacts],
-    emit: Emit,
-    cancelled: Callable[[], bool],
+    context: Context,
     stage: str,
 ) -> Facts:
     sources = as_dumped(connection) if like is None else as_in(connection, like, beyond=beyond_like)
@@ -217,9 +214,11 @@ def _read(
                 done = before + digest.rows
 
                 def progress(rows: int, size: int, done: int = done, detail: str = detail) -> None:
-                    emit(Progress(stage, done + rows, expected, "rows", rows=done + rows, detail=detail))
+                    context.emit(Progress(stage, done + rows, expected, "rows", rows=done + rows, detail=detail))
 
-                one = digest_rows(connection, copies[part.oid].encode(codec), cancelled=cancelled, progress=progress)
+                one = digest_rows(
+                    connection, copies[part.oid].encode(codec), cancelled=context.cancelled, progress=progress
+                )
                 digest.rows += one.rows
                 digest.total += one.total
         before += digest.rows

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from xxhash import xxh3_128
 
+from lastgood.context import BACKGROUND, Context
 from lastgood.dump.names import Relation, parse, quoted
 from lastgood.dump.reader import Reading, RowPart, Rows, RowsEnd, RowsStart, Skimmed, Source, read
 from lastgood.dump.statements import (
@@ -21,8 +22,7 @@ from lastgood.dump.statements import (
     Verdict,
 )
 from lastgood.dump.summary import BUILT_IN_EXTENSIONS, DumpSummary
-from lastgood.errors import Interrupted
-from lastgood.events import Emit, Progress, silent
+from lastgood.events import Progress
 from lastgood.facts import (
     DigestRules,
     ExtensionFacts,
@@ -53,8 +53,7 @@ def facts_of_dump(
     accept_unmarked: bool = False,
     accept_partial: bool = False,
     skim: bool = False,
-    emit: Emit = silent,
-    cancelled: Callable[[], bool] = lambda: False,
+    context: Context = BACKGROUND,
     stage: str = "facts",
     measure: Callable[[], tuple[int, int]] | None = None,
 ) -> tuple[Facts, DumpSummary]:
@@ -64,7 +63,7 @@ def facts_of_dump(
     ``accept_unmarked``, ``accept_partial`` and the errors (Incomplete, Corrupt, Unsafe, BadPoint) are those of
     ``lastgood.dump.reader.read``. Emits Progress of ``stage`` in bytes: from ``measure`` (read so far, in total),
     otherwise of the dump's text. ``skim`` only counts rows: the result has no digests, newest time stamps and
-    migrations. Raises Interrupted when ``cancelled`` turns true.
+    migrations. Raises Interrupted.
 
     Newest time stamps with the same offset are compared as text, which is correct until the year 9999, and otherwise as
     instants; infinite ones are left out.
@@ -87,9 +86,8 @@ def facts_of_dump(
                 rows += entry.rows
                 name = str(gathered.table.relation)
                 done, size = measure() if measure is not None else (entry.offset + entry.size, None)
-                emit(Progress(stage, done, size, "bytes", rows=rows, detail=name))
-                if cancelled():
-                    raise Interrupted("cannot continue reading the dump: interrupted")
+                context.emit(Progress(stage, done, size, "bytes", rows=rows, detail=name))
+                context.check("cannot continue reading the dump: interrupted")
             case RowsStart():
                 gathered.start(entry)
             case RowsEnd():

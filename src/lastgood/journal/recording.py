@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from lastgood.context import Context
 from lastgood.errors import NOT_REACHED, Interrupted, LastgoodError, Refused
 from lastgood.events import Caution, Emit, Event, Note, StageDone, StageFailed, StageStarted
 from lastgood.journal import Journal, caller
@@ -54,17 +55,15 @@ def unwritten(journal: Journal, error: OSError) -> Refused:
     )
 
 
-def attempt(
-    state: Path | None, run: str, kind: Kind, emit: Emit, *, skew: float | None = None, **data: Any
-) -> Journal | None:
-    """Create a journal for work that does not depend on it. On failure return None with a caution; without ``state``
+def attempt(context: Context, run: str, kind: Kind, *, skew: float | None = None, **data: Any) -> Journal | None:
+    """Create a journal for work that does not depend on it. On failure return None with a caution; without a ``state``
     return None."""
-    if state is None:
+    if context.state is None:
         return None
     try:
-        return begin(state, run, kind, skew=skew, **data)
+        return begin(context.state, run, kind, skew=skew, **data)
     except LastgoodError as error:
-        emit(Caution(f"this run will not be recorded: {error}"))
+        context.emit(Caution(f"this run will not be recorded: {error}"))
         return None
 
 

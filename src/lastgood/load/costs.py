@@ -148,8 +148,10 @@ def place(state: Path, connection: Connection) -> Path:
     return state / FOLDER / f"at_{xxh3_64_hexdigest(f'{info.host or info.hostaddr}:{info.port}'.encode())}.json"
 
 
-def read(file: Path) -> Known:
-    """The content of the file; the defaults if it is missing or invalid."""
+def read(file: Path | None) -> Known:
+    """The content of the file; the defaults if there is none, or it is invalid."""
+    if file is None:
+        return Known()
     try:
         found = json.loads(file.read_bytes())
         if found["format"] != FORMAT:

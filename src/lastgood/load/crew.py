@@ -59,7 +59,7 @@ class _Crew:
         tracker = Tracker(
             tasks,
             options.capacity.jobs,
-            options.emit,
+            options.context.emit,
             known=options.known,
             in_order=supply.in_order,
             after=analyzed_last(script, summary, costs),
@@ -96,7 +96,7 @@ class _Crew:
                     while thread.is_alive():
                         thread.join(0.2)  # signals are handled in between
                         self.job.tracker.report()
-                        if self._options.cancelled():
+                        if self._options.context.cancelled():
                             self._fail(Interrupted("interrupted while the dump was loaded"))
             finally:
                 self._fail(Interrupted("interrupted while the dump was loaded"), only_stop=True)

@@ -16,8 +16,8 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
+from lastgood.context import Context
 from lastgood.errors import Blocked, Failed, Interrupted, LastgoodError, Refused, Stopped
-from lastgood.events import Emit
 from lastgood.journal import Journal, caller, recording
 from lastgood.journal.run_names import new_run
 from lastgood.postgres import clock, copying, database
@@ -29,10 +29,8 @@ from lastgood.postgres.server import Connection, Target
 UNTOUCHED = "No other database was touched."
 
 
-def begun(
-    maintenance: Connection, live: str, into: str, point: Path, state: Path | None, emit: Emit
-) -> tuple[str, Journal | None]:
-    """Begin the run that creates ``into``, and its record in the folder ``state``, None without a folder. Raises
+def begun(maintenance: Connection, live: str, into: str, point: Path, context: Context) -> tuple[str, Journal | None]:
+    """Begin the run that creates ``into``, and its record, None without a folder for it. Raises
     Refused for a name that is too long."""
     if into != database.fit_name(into, ""):
         raise Refused(
@@ -41,7 +39,7 @@ def begun(
             state=UNTOUCHED,
         )
     run, skew = new_run(server_clock(maintenance)), clock.skew(maintenance)
-    return run, recording.attempt(state, run, "restore", emit, skew=skew, live=live, into=into, point=str(point))
+    return run, recording.attempt(context, run, "restore", skew=skew, live=live, into=into, point=str(point))
 
 
 def opened(into: str) -> list[sql.Composed]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from lastgood.context import BACKGROUND, Context
 from lastgood.dump.names import Relation
-from lastgood.events import Emit, silent
 from lastgood.load.costs import Known
 from lastgood.load.repairs import Rules
 from lastgood.postgres.capacity import Capacity
@@ -35,7 +34,6 @@ class Options:
     pressure: Pressure
     rules: Rules = field(default_factory=Rules)
     reading: Reading | None = None
-    emit: Emit = silent
-    cancelled: Callable[[], bool] = lambda: False
+    context: Context = BACKGROUND
     known: Known = field(default_factory=Known)
     large_only: bool = False

@@ -8,12 +8,13 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from psycopg import IsolationLevel
 
 from lastgood import fault
+from lastgood.context import Context, Pace
 from lastgood.dump.deferral import Division
 from lastgood.dump.formats import DumpSource
 from lastgood.dump.names import Relation
@@ -25,11 +26,10 @@ from lastgood.facts.compare import Comparison, compare
 from lastgood.facts.of_database import PINNED, facts_of_database
 from lastgood.facts.of_dump import ONLY_COUNTED
 from lastgood.load import costs
-from lastgood.load.costs import Effort, Known
+from lastgood.load.costs import Effort
 from lastgood.load.crew import Connect, load
 from lastgood.load.loaded import Loaded
 from lastgood.load.options import Options, Reading
-from lastgood.load.pace import Pace
 from lastgood.load.repairs import USUAL_PATH, Repaired, Rules
 from lastgood.load.repairs.extensions import absent
 from lastgood.load.repairs.foreign_keys import accepted
@@ -75,61 +75,68 @@ def rules_for(live: Connection, facts: Facts, wishes: Rules) -> Rules:
     return replace(wishes, extensions=versions, languages=languages, search_path=path)
 
 
+@dataclass(frozen=True, slots=True)
+class Dump:
+    """A dump to restore. ``name`` is for messages. ``facts`` are the reference of the proof; ``again`` reads the rows
+    for it, if they were only counted. ``division``: the deferred work, if any. ``held``: rows of extensions that no
+    dump holds, to be copied from the live database."""
+
+    name: str
+    source: DumpSource
+    summary: DumpSummary
+    facts: Facts
+    again: Callable[[], Facts]
+    division: Division | None = None
+    held: Sequence[HeldRows] = ()
+
+
 def rebuild(
-    connect: Connect,
-    source: DumpSource,
-    summary: DumpSummary,
-    expected: Facts,
-    name: str,
+    dump: Dump,
     rules: Rules,
-    pace: Pace,
-    watch: Callable[[], Connection],
-    emit: Emit,
-    cancelled: Callable[[], bool],
+    context: Context,
     *,
-    division: Division | None = None,
-    state: Path | None = None,
+    connect: Connect,
+    watch: Callable[[], Connection],
     live: Callable[[], AbstractContextManager[Connection]] | None = None,
-    held: Sequence[HeldRows] = (),
 ) -> Loaded:
     """Load the whole dump into an empty database, in several sessions opened by ``connect``. Tables are read back
-    during the load, under the rules of ``expected``. ``rules``: what may be left out or repaired. ``watch`` opens the
-    session that monitors the server. ``division``: the deferred work, if any. ``state``: the folder with the learned
-    costs of this server. ``held``: rows of extensions that no dump holds, to be copied from the database to which
-    ``live`` opens a session.
+    during the load, under the rules of the dump's facts. ``rules``: what may be left out or repaired. ``watch`` opens
+    the session that monitors the server, ``live`` one in the live database.
 
     The pending verification of the dump (``source.owed``, the SHA-256 of the file) runs at the same time.
 
     Raises Failed at the first error that no rule allows, or when production would be at risk; Corrupt when the file
     changed since it was checked, or its SHA-256 is wrong.
     """
+    source, summary, division = dump.source, dump.summary, dump.division
     owed = source.owed
     before = source.fingerprint() if owed is None else owed.fingerprint
     supply = supply_for(source, summary.script, database=summary.database, in_place=not summary.notes)
-    limits = Limits(max_wal_lag=pace.max_wal_lag)
+    limits = Limits(max_wal_lag=context.pace.max_wal_lag)
     with (
         closing(supply),
         connect("measure capacity") as connection,
-        Pressure(watch, limits, emit, rate=pace.throttle) as pressure,
+        Pressure(watch, limits, context.emit, rate=context.pace.throttle) as pressure,
     ):
-        room = capacity(connection, jobs=pace.jobs, others=0)
-        emit(Note(room.reasons[0]))
-        reading = _reading(connection, expected)
-        memory = costs.place(state, connection) if state is not None else None
-        known = costs.read(memory) if memory is not None else Known()
+        room = capacity(connection, jobs=context.pace.jobs, others=0)
+        context.emit(Note(room.reasons[0]))
+        reading = _reading(connection, dump.facts)
+        memory = _memory(connection, context)
+        known = costs.read(memory)
         script = summary.script if division is None else division.now(summary.script)
-        with verified_meanwhile(source, name, cancelled) as ended:
-            options = Options(name, room, pressure, rules, reading, emit, ended, known, division is not None)
+        with verified_meanwhile(source, dump.name, context.cancelled) as ended:
+            within = replace(context, cancelled=ended)
+            options = Options(dump.name, room, pressure, rules, reading, within, known, division is not None)
             loaded = load(connect, script, summary, supply, options)
         if memory is not None and division is None:
             # Foreign keys that are added NOT VALID would be learned as free.
             costs.teach(memory, loaded.spent, loaded.size)
-    if rules.members.departures or held:
+    if rules.members.departures or dump.held:
         with connect("restore extensions") as connection, (live or _no_database)() as inside:
-            _put_back(connection, inside, held, rules, loaded, emit)
+            _put_back(connection, inside, dump.held, rules, loaded, context.emit)
     if source.fingerprint() != before:
         raise Corrupt(
-            f'cannot use "{name}": the file changed while it was read',
+            f'cannot use "{dump.name}": the file changed while it was read',
             hint="Find out what writes to it, then run the command again.",
         )
     return loaded
@@ -193,15 +200,15 @@ def _put_back(
 
 
 def expected_seconds(
-    connection: Connection, state: Path, source: DumpSource, summary: DumpSummary, live_bytes: int, pace: Pace
+    connection: Connection, source: DumpSource, summary: DumpSummary, live_bytes: int, context: Context
 ) -> tuple[float | None, float | None]:
     """The expected seconds on this server to build the database (and to read the rows that are not read back during the
     load), and to back up the live one at the same time. None if no run on this server was measured yet, or if a
     throttle determines the time."""
-    known = costs.read(costs.place(state, connection))
+    known = costs.read(_memory(connection, context))
     build = backup = None
-    if known.learned and pace.throttle is None:
-        jobs = capacity(connection, jobs=pace.jobs).jobs
+    if known.learned and context.pace.throttle is None:
+        jobs = capacity(connection, jobs=context.pace.jobs).jobs
         with closing(
             supply_for(source, summary.script, database=summary.database, in_place=not summary.notes)
         ) as supply:
@@ -209,6 +216,11 @@ def expected_seconds(
     if Effort.BACKUP in known.learned_from:
         backup = live_bytes * known.costs.backup_byte
     return build, backup
+
+
+def _memory(connection: Connection, context: Context) -> Path | None:
+    """The file with the learned costs of the server, None without a folder for it."""
+    return costs.place(context.state, connection) if context.state is not None else None
 
 
 def _reading(connection: Connection, expected: Facts) -> Reading:
@@ -223,34 +235,21 @@ def _reading(connection: Connection, expected: Facts) -> Reading:
 
 
 def prove(
-    connection: Connection,
-    expected: Facts,
-    name: str,
-    emit: Emit,
-    cancelled: Callable[[], bool],
-    *,
-    connect: Connect,
-    pace: Pace,
-    same: Mapping[Relation, int],
-    keys: bool,
-    unsure: Collection[Relation] = (),
-    again: Callable[[], Facts],
-    division: Division | None = None,
+    connection: Connection, dump: Dump, same: Mapping[Relation, int], context: Context, *, connect: Connect
 ) -> Comparison:
-    """Read the database in one snapshot and compare it with the restore point's facts, which are the reference. Tables
-    in ``same`` were read back during the load: they are read again only if something was written to them since. At the
-    same time, sessions opened by ``connect`` verify every foreign key if ``keys`` is set (the server did not), and
-    those that ``division`` added NOT VALID. Objects that ``division`` deferred do not count as missing. ``unsure``:
-    tables and sequences that exist only if an extension creates them. ``again`` reads the restore point's rows, if they
-    were only counted.
+    """Read the database in one snapshot and compare it with the facts of the dump, which are the reference. Tables in
+    ``same`` were read back during the load: they are read again only if something was written to them since. At the
+    same time, sessions opened by ``connect`` verify every foreign key that the server did not, and those that were
+    added NOT VALID. Deferred objects do not count as missing.
 
     Raises ProofFailed, with every difference.
     """
+    expected, division, unsure = dump.facts, dump.division, dump.summary.rows_for_extensions
     connection.isolation_level = IsolationLevel.REPEATABLE_READ
     connection.read_only = True
     unproved = division.unproved if division is not None else frozenset()
     with ThreadPoolExecutor(1, thread_name_prefix="lastgood-integrity") as pool:
-        broken = pool.submit(_broken, connect, pace, expected, keys, unproved)
+        broken = pool.submit(_broken, connect, context.pace, expected, dump.summary.keys_before_rows, unproved)
         with connection.transaction():
             expected = _without(expected, absent(connection, unsure))
             known = _unchanged(connection, expected, same)
@@ -258,22 +257,17 @@ def prove(
                 table.why_no_digest == ONLY_COUNTED and Relation(table.schema_name, table.name) not in known
                 for table in expected.tables
             ):
-                expected = _without(again(), absent(connection, unsure))
+                expected = _without(dump.again(), absent(connection, unsure))
             found = facts_of_database(
-                connection,
-                like=expected,
-                beyond_like=True,
-                known=known,
-                emit=emit,
-                cancelled=cancelled,
-                stage="prove",
+                connection, like=expected, beyond_like=True, known=known, context=context, stage="prove"
             )
             comparison = accepted(connection, _compared(expected, found, known.keys(), division))
         fault.point("prove.before_verdict")
         lines = [f"{d.what}: expected {d.expected}, found {d.found}" for d in comparison.differences] + broken.result()
     if lines:
+        name = visible(connection.info.dbname)
         raise ProofFailed(
-            f'cannot use "{visible(name)}": {counted(len(lines), "difference")} from the restore point'
+            f'cannot use "{name}": {counted(len(lines), "difference")} from the restore point'
             + "".join(f"\n  {visible(line)}" for line in lines[:SHOWN])
             + (f"\n  … and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""),
             comparison=comparison,

@@ -20,7 +20,7 @@ from lastgood.dump.names import Relation
 from lastgood.dump.script import Bulk, Script, Section, State, Step
 from lastgood.dump.statements import Command, Kind, Verdict
 from lastgood.dump.summary import DumpSummary
-from lastgood.errors import Failed, Interrupted
+from lastgood.errors import Failed
 from lastgood.events import Caution
 from lastgood.load import apart, rows
 from lastgood.load.loaded import Loaded
@@ -78,9 +78,8 @@ class Job:
         self._options = options
         self._parallel = parallel
         self._stop = threading.Event()
-        self.commands = Commands(
-            options.name, options.rules, emit=options.emit, cancelled=self.stopped, wait=self._stop.wait
-        )
+        self.context = options.context.until(self._stop.is_set)
+        self.commands = Commands(options.name, options.rules, self.context, wait=self._stop.wait)
         record = self.commands.record
         self.loaded = Loaded(skipped=record.skipped, repaired=record.repaired)
         self._rows_begun = threading.Lock()
@@ -120,10 +119,6 @@ class Job:
         """Stop all work."""
         self._stop.set()
 
-    def stopped(self) -> bool:
-        """Whether to stop."""
-        return self._stop.is_set() or self._options.cancelled()
-
     def do(self, tasks: Sequence[Task], session: Session) -> None:
         """Execute tasks that do not depend on each other. Raises Failed, Interrupted, BadPoint."""
         commands: list[Step] = []
@@ -159,9 +154,8 @@ class Job:
     def _check(self) -> None:
         """Pause or stop between two pieces of work. Raises Interrupted; Failed when continuing would put production at
         risk."""
-        self._options.pressure.wait_if_needed(self.stopped)
-        if self.stopped():
-            raise Interrupted("interrupted while the dump was loaded")
+        self._options.pressure.wait_if_needed(self.context.cancelled)
+        self.context.check("interrupted while the dump was loaded")
 
     def _run(self, steps: Iterable[Step], session: Session) -> None:
         """Run commands in their order: several in one message if they have the same state."""
@@ -207,7 +201,7 @@ class Job:
         def progress(sent: int) -> None:
             self._check()
             fault.point("build.during_load")
-            self._options.pressure.throttle(sent, self.stopped)
+            self._options.pressure.throttle(sent, self.context.cancelled)
             self.tracker.move(task, sent)
 
         def byte(row: int) -> int | None:
@@ -225,7 +219,9 @@ class Job:
                 blocks: Iterable[bytes] = self._supply.span(span)
                 with suppress(apart.Unable):
                     path = self._supply.path
-                    sent = rows.send_apart(session, section, path, span, cancelled=self.stopped, progress=progress)
+                    sent = rows.send_apart(
+                        session, section, path, span, cancelled=self.context.cancelled, progress=progress
+                    )
             else:
                 blocks = division.blocks
             if sent is None:
@@ -278,7 +274,7 @@ class Job:
 
     def caution(self, text: str) -> None:
         """Emit a Caution for the operator."""
-        self._options.emit(Caution(text))
+        self.context.emit(Caution(text))
 
     def _read_back(self, task: Task, session: Session) -> None:
         section = task.items[0]
@@ -302,7 +298,7 @@ class Job:
             pages,
             whole=sent.lines is None,
             separate=apart.pays(section.size // task.parts),
-            cancelled=self.stopped,
+            cancelled=self.context.cancelled,
             progress=partial(self.tracker.move, task),
         )
         with self._lock:
@@ -379,7 +375,7 @@ def settle(sessions: Sequence[Session], job: Job) -> None:
     job.tracker.statistics(len(left), sum(relation in small for relation in left))
 
     def work(session: Session) -> None:
-        while not job.stopped():
+        while not job.context.cancelled():
             with lock:
                 relations = [left.popleft() for _ in range(min(share, len(left)))]
             if not relations:

@@ -6,6 +6,7 @@ It holds no secrets.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -15,8 +16,9 @@ from lastgood.application import Application
 from lastgood.checklist import BACKUP, Attestation, Checklist, Override
 from lastgood.checklist import Finding as Finding
 from lastgood.config.tables import NO_PGBOUNCER, Check, Drill, PgBouncer
+from lastgood.context import AS_IT_FITS, Context, Pace, never
 from lastgood.errors import Refused, untouched
-from lastgood.load.pace import AS_IT_FITS, Pace
+from lastgood.events import Emit, silent
 from lastgood.members import HeldRows, Survey
 from lastgood.models import Document, Frozen
 from lastgood.postgres.activity import Sample
@@ -68,6 +70,10 @@ class Request:
     pgbouncer: PgBouncer = NO_PGBOUNCER
     drill: Drill = field(default_factory=Drill)
     database: str | None = None
+
+    def context(self, emit: Emit = silent, cancelled: Callable[[], bool] = never) -> Context:
+        """The context of the work that it asks for."""
+        return Context(emit, cancelled, self.pace, self.state)
 
     @property
     def skips_backup(self) -> bool:

@@ -11,9 +11,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
+from lastgood.context import BACKGROUND, Context
 from lastgood.dump import links
 from lastgood.errors import BadPoint
-from lastgood.events import Caution, Emit, Event, silent
+from lastgood.events import Caution, Emit, Event
 from lastgood.facts import Facts
 from lastgood.points.below import all_points, elsewhere, named
 from lastgood.points.partial import Lack
@@ -37,8 +38,7 @@ def choose(
     database: str | None = None,
     skim: bool = False,
     owing: bool = False,
-    emit: Emit = silent,
-    cancelled: Callable[[], bool] = lambda: False,
+    context: Context = BACKGROUND,
 ) -> Whole:
     """The chosen restore point, read from end to end. ``database`` selects one from a cluster dump; only points of that
     database are considered, unless one is named. ``skim``: the rows of a point without a manifest are only counted.
@@ -48,14 +48,12 @@ def choose(
     (aware) and without the migration ``before_migration``. Candidates are read from end to end, newest first. Those
     that are invalid, or hold only a part of a database, are skipped with a Caution. If none is complete, the newest
     that only lacks the rows of some tables is used. A point of another database than ``database`` is used by name only.
-    Raises BadPoint that lists the available points, Interrupted when ``cancelled`` turned true.
+    Raises BadPoint that lists the available points, Interrupted.
     """
 
     def read(point: RestorePoint) -> Whole:
         skimmed = skim or point.manifest is not None
-        return read_whole(
-            point, database=database, skim=skimmed, owing=owing, stage="plan", emit=emit, cancelled=cancelled
-        )
+        return read_whole(point, database=database, skim=skimmed, owing=owing, stage="plan", context=context)
 
     return newest(
         store,
@@ -65,7 +63,7 @@ def choose(
         before=before,
         before_migration=before_migration,
         database=database,
-        emit=emit,
+        emit=context.emit,
     )
 
 

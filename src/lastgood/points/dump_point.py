@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ import psycopg
 from psycopg import sql
 
 from lastgood import __version__, fault
+from lastgood.context import BACKGROUND, Context
 from lastgood.dump.formats import open_dump
 from lastgood.dump.row_index import RowSpan
 from lastgood.errors import NOT_REACHED, BadPoint, Failed, Interrupted, LastgoodError, Unsafe
@@ -62,28 +63,27 @@ def take(
     label: str = "",
     form: Form = "plain",
     kind: Purpose = "backup",
-    emit: Emit = silent,
-    cancelled: Callable[[], bool] = lambda: False,
+    context: Context = BACKGROUND,
 ) -> RestorePoint:
     """Dump ``target``'s database into ``store`` and return the point: complete, on disk, read back and equal to what
     the database contained. Readers and writers of the database are not blocked.
 
     The dump and its facts come from one snapshot. The time in the name and in the manifest is the server's. Emits
     Progress of stage ``kind``. A failure leaves nothing behind; a killed process may leave a ``.partial`` file. Raises
-    Failed, Refused (no pg_dump of the server's version), and Interrupted when ``cancelled`` turned true.
+    Failed, Refused (no pg_dump of the server's version), and Interrupted.
     """
-    with _making(target, store, emit) as connection:
+    with _making(target, store, context.emit) as connection:
         moment = _begin(connection)
         # The program first: without it there is no reason to wait for locks.
         program = binaries.find("pg_dump", at_least=connection.info.server_version // 10000)
         with _reserved(store, _name(moment, label), form) as (temporary, final):
-            facts = _dump(target, connection, moment, program, form, temporary, kind, emit, cancelled)
+            facts = _dump(target, connection, moment, program, form, temporary, kind, context)
             # A rollback's plan has reported it before the emergency backup.
-            members = _members(connection, target, moment.database, emit if kind == "backup" else silent)
+            members = _members(connection, target, moment.database, context.emit if kind == "backup" else silent)
             fault.point("emergency.after_dump")
             connection.execute("ROLLBACK")
             source = open_dump(temporary, pg_restore=pg_restore_for)
-            facts, rows_at = _read_back(temporary, final.name, facts, kind, emit, cancelled)
+            facts, rows_at = _read_back(temporary, final.name, facts, kind, context)
             manifest = Manifest(
                 tool_version=__version__,
                 purpose=kind,
@@ -219,8 +219,7 @@ def _dump(
     form: Form,
     into: Path,
     kind: Purpose,
-    emit: Emit,
-    cancelled: Callable[[], bool],
+    context: Context,
 ) -> Facts:
     """Run pg_dump in a thread and read the facts here, both in the snapshot of ``connection``'s transaction."""
     conninfo, environment = target.child(moment.database)
@@ -238,7 +237,7 @@ def _dump(
 
     def dump() -> None:
         try:
-            run.run(arguments, environment=environment, cancelled=lambda: stop.is_set() or cancelled())
+            run.run(arguments, environment=environment, cancelled=context.until(stop.is_set).cancelled)
         except Exception as error:
             failed.append(error)
             # The concurrent read may wait for hours for a lock of another session, without checking for this failure.
@@ -248,10 +247,10 @@ def _dump(
     thread = threading.Thread(target=dump, name="lastgood-pg_dump", daemon=True)
     thread.start()
     try:
-        facts = facts_of_database(connection, emit=emit, cancelled=lambda: bool(failed) or cancelled(), stage=kind)
+        facts = facts_of_database(connection, context=context.until(lambda: bool(failed)), stage=kind)
         thread.join()
     except (Interrupted, psycopg.errors.QueryCanceled) as ended:
-        if cancelled() or (isinstance(ended, Interrupted) and not failed):
+        if context.cancelled() or (isinstance(ended, Interrupted) and not failed):
             raise _interrupted(moment.database) from None
         if not failed:
             raise
@@ -262,7 +261,7 @@ def _dump(
     finally:
         stop.set()
         thread.join()
-    if cancelled():
+    if context.cancelled():
         raise _interrupted(moment.database)
     if failed:
         error = failed[0]
@@ -301,7 +300,7 @@ def _interrupted(database: str) -> LastgoodError:
 
 
 def _read_back(
-    path: Path, name: str, facts: Facts, kind: Purpose, emit: Emit, cancelled: Callable[[], bool]
+    path: Path, name: str, facts: Facts, kind: Purpose, context: Context
 ) -> tuple[Facts, tuple[RowSpan, ...] | None]:
     """Verify the new dump. Returns the database's facts, with the dump's own sequences, and the positions of the rows
     in a plain dump.
@@ -310,7 +309,7 @@ def _read_back(
     """
     try:
         source = open_dump(path, pg_restore=pg_restore_for)
-        found, summary = facts_of_dump(source, time_zone="UTC", emit=emit, cancelled=cancelled, stage=kind)
+        found, summary = facts_of_dump(source, time_zone="UTC", context=context, stage=kind)
     except BadPoint as error:
         hint = _UNSAFE if isinstance(error, Unsafe) else _TRY_AGAIN
         raise Failed(f'cannot use the backup "{name}": {error}', hint=hint) from error

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from lastgood.context import BACKGROUND, Context
 from lastgood.dump.ending import INSPECT
 from lastgood.dump.file_set import FileSet
 from lastgood.dump.formats import DumpSource
 from lastgood.dump.makers import maker_of_comment
 from lastgood.dump.recognize import HEAD
 from lastgood.errors import Foreign, Incomplete
-from lastgood.events import Emit, silent
 from lastgood.facts import Facts
 from lastgood.points.choosing import Contents, newest
 from lastgood.points.contained import contained
@@ -97,8 +96,7 @@ def glanced(
     before: datetime | None = None,
     before_migration: str | None = None,
     database: str | None = None,
-    emit: Emit = silent,
-    cancelled: Callable[[], bool] = lambda: False,
+    context: Context = BACKGROUND,
 ) -> Glance:
     """The restore point that ``choose`` would try first, unread. It is read if ``before_migration`` is set and no
     manifest has its migrations. Raises BadPoint that lists the available points."""
@@ -107,7 +105,7 @@ def glanced(
         found = glance(point)
         if before_migration is None or found.facts is not None:
             return found
-        whole = read_whole(point, database=database, skim=True, stage="plan", emit=emit, cancelled=cancelled)
+        whole = read_whole(point, database=database, skim=True, stage="plan", context=context)
         return Glance(point, whole.source, whole.facts, "read for its migration version; its rows were only counted")
 
     return newest(
@@ -118,5 +116,5 @@ def glanced(
         before=before,
         before_migration=before_migration,
         database=database,
-        emit=emit,
+        emit=context.emit,
     )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from lastgood.context import BACKGROUND, Context
 from lastgood.dump.formats import DumpSource
 from lastgood.dump.members import members
 from lastgood.dump.names import shown
@@ -16,7 +16,7 @@ from lastgood.dump.reader import WhichDatabase
 from lastgood.dump.row_index import Owed, RowSpan
 from lastgood.dump.summary import DumpSummary
 from lastgood.errors import BadPoint, Corrupt, Foreign, Incomplete, Refused, Unsafe
-from lastgood.events import Caution, Emit, Note, silent
+from lastgood.events import Caution, Note
 from lastgood.facts import Facts
 from lastgood.facts.compare import compare
 from lastgood.facts.of_dump import facts_of_dump
@@ -105,8 +105,7 @@ def read_whole(
     skim: bool = False,
     stage: str = "verify",
     owing: bool = False,
-    emit: Emit = silent,
-    cancelled: Callable[[], bool] = lambda: False,
+    context: Context = BACKGROUND,
 ) -> Whole:
     """Read the point to its end and compare it with its manifest; emits a Note for each thing that was skipped in it.
 
@@ -116,16 +115,14 @@ def read_whole(
 
     ``database`` selects one from a cluster dump; without it, a cluster dump with a single application database counts
     as a dump of that one. Raises WhichDatabase where that is ambiguous, BadPoint, Refused when a program to read it
-    with is missing, Interrupted when ``cancelled`` turned true.
+    with is missing, Interrupted.
     """
     with contained(point.path):
-        unread = _without_rows(point, database, stage, emit, cancelled) if owing else None
-        return unread or _read_whole(point, database, skim, stage, emit, cancelled)
+        unread = _without_rows(point, database, stage, context) if owing else None
+        return unread or _read_whole(point, database, skim, stage, context)
 
 
-def _without_rows(
-    point: RestorePoint, database: str | None, stage: str, emit: Emit, cancelled: Callable[[], bool]
-) -> Whole | None:
+def _without_rows(point: RestorePoint, database: str | None, stage: str, context: Context) -> Whole | None:
     """A point of our own, read except for its rows; None on any mismatch with its manifest, which a complete read has
     to locate."""
     manifest = point.manifest
@@ -141,8 +138,7 @@ def _without_rows(
             database=database,
             time_zone=point.time_zone,
             skim=True,
-            emit=emit,
-            cancelled=cancelled,
+            context=context,
             stage=stage,
             measure=lambda: (source.position, source.size),
         )
@@ -161,14 +157,7 @@ def _touched(path: Path) -> bool:
     return path.stat().st_mtime_ns > manifest_path(path).stat().st_mtime_ns
 
 
-def _read_whole(
-    point: RestorePoint,
-    database: str | None,
-    skim: bool,
-    stage: str,
-    emit: Emit,
-    cancelled: Callable[[], bool],
-) -> Whole:
+def _read_whole(point: RestorePoint, database: str | None, skim: bool, stage: str, context: Context) -> Whole:
     source = source_of(point)
 
     def facts_of(database: str | None) -> tuple[Facts, DumpSummary]:
@@ -177,8 +166,7 @@ def _read_whole(
             database=database,
             time_zone=point.time_zone,
             skim=skim,
-            emit=emit,
-            cancelled=cancelled,
+            context=context,
             stage=stage,
             measure=lambda: (source.position, source.size),
         )
@@ -192,23 +180,23 @@ def _read_whole(
             own = [name for name in error.databases if name not in EVERYWHERE]
             if database is not None or len(own) != 1:
                 raise
-            emit(Note(f'it is a dump of a whole cluster; "{own[0]}" is its only application database'))
+            context.emit(Note(f'it is a dump of a whole cluster; "{own[0]}" is its only application database'))
             facts, summary = facts_of(own[0])
         _check_contents(source, summary)
         if digest is not None and point.manifest is not None and digest.result() == point.manifest.sha256:
             return Whole(point, source, point.manifest.facts, summary)
     if digest is not None:
         # The SHA-256 differs: read the rows to find out where.
-        return _read_whole(point, database, False, stage, emit, cancelled)
+        return _read_whole(point, database, False, stage, context)
     _check(point, facts, source)
     lack = lacking(point, summary)
     without_match = orphans(source, summary) if lack is not None and lack.what == "rows" else ()
     of_manifest = point.manifest.facts if point.manifest is not None else facts
     whole = Whole(point, source, of_manifest, summary, lack, without_match)
     for text in whole.notes:
-        emit(Note(text))
+        context.emit(Note(text))
     for text in whole.summary.cautions:
-        emit(Caution(text))
+        context.emit(Caution(text))
     return whole
 
 
@@ -239,21 +227,20 @@ def verify(
     *,
     database: str | None = None,
     skim: bool = False,
-    emit: Emit = silent,
-    cancelled: Callable[[], bool] = lambda: False,
+    context: Context = BACKGROUND,
 ) -> Verdict:
     """Read the whole point and verify its end, encoding and statements, and with a manifest its SHA-256 and facts.
     ``skim``: see ``read_whole``.
 
     In a cluster dump, verify every database, or the one that ``database`` names. If the program to read it is missing,
-    the verdict is ``unusable``. Raises Interrupted when ``cancelled`` turned true.
+    the verdict is ``unusable``. Raises Interrupted.
     """
     try:
-        whole = read_whole(point, database=database, skim=skim, emit=emit, cancelled=cancelled)
+        whole = read_whole(point, database=database, skim=skim, context=context)
     except WhichDatabase as error:
         if database is not None:
             return Verdict("unusable", str(error), error.hint)
-        verdicts = [verify(point, database=name, skim=skim, emit=emit, cancelled=cancelled) for name in error.databases]
+        verdicts = [verify(point, database=name, skim=skim, context=context) for name in error.databases]
         worst = next((each for each in verdicts if each.state not in ("valid", "partial")), None)
         names = ", ".join(f'"{shown(name)}"' for name in error.databases)
         text = f"a dump of a whole cluster, with the databases {names}; --database chooses one"

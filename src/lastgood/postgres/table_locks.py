@@ -19,7 +19,8 @@ from datetime import datetime
 import psycopg
 from psycopg import sql
 
-from lastgood.errors import Failed, Interrupted
+from lastgood.context import Context
+from lastgood.errors import Failed
 from lastgood.events import Caution, Emit
 from lastgood.models import Frozen
 from lastgood.postgres.database import Database
@@ -76,20 +77,19 @@ class Guard(threading.Thread):
         connect: Callable[[], AbstractContextManager[Connection]],
         oid: int,
         fence: Connection,
+        context: Context,
+        *,
         over: threading.Event,
-        emit: Emit,
-        cancelled: Callable[[], bool] = lambda: False,
-        using: threading.Lock | None = None,
+        using: threading.Lock,
     ) -> None:
         """``using`` is held while the session ``fence`` is used, so that it is not closed meanwhile."""
         super().__init__(name="lastgood-fence", daemon=True)
-        self._using = using or threading.Lock()
+        self._using = using
         self._connect = connect
         self._oid = oid
         self._fence = fence
+        self._context = context
         self._over = over
-        self._emit = emit
-        self._cancelled = cancelled
 
     def run(self) -> None:
         """Check at intervals until the end."""
@@ -110,15 +110,15 @@ class Guard(threading.Thread):
                             connection.execute("SELECT pg_cancel_backend(%s)", [pid])
                         if pid not in reported:
                             reported.add(pid)
-                            self._emit(
+                            self._context.emit(
                                 Caution(
                                     f'cancelled a command of session {pid} of "{user}" ({application or "no name"}): '
                                     "it waited for an ACCESS EXCLUSIVE lock, and readers would have queued behind it"
                                 )
                             )
         except psycopg.Error as error:
-            if not over.is_set() and not self._cancelled():
-                self._emit(
+            if not over.is_set() and not self._context.cancelled():
+                self._context.emit(
                     Caution(f"lock monitoring stopped; readers may now queue behind blocked writers: {words(error)}")
                 )
 
@@ -155,19 +155,12 @@ def held(connection: Connection) -> tuple[int, int, bool]:
     return locked, there, large_objects
 
 
-def lock_all(
-    connection: Connection,
-    maintenance: Connection,
-    database: Database,
-    emit: Emit,
-    cancelled: Callable[[], bool] = lambda: False,
-) -> int:
+def lock_all(connection: Connection, maintenance: Connection, database: Database, context: Context) -> int:
     """Take a SHARE lock on every table of ``database`` in the transaction of ``connection``, which must not be in
     autocommit mode; the number of tables. Sessions whose write transactions outlast the timeout are terminated: they
     had not committed, so no confirmed write is lost. Raises Failed, Interrupted."""
     for attempt in range(1, TRIES + 1):
-        if cancelled():
-            raise Interrupted("interrupted while the live database was fenced")
+        context.check("interrupted while the live database was fenced")
         connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(LOCK_TIMEOUT))
         try:
             tables = connection.execute(_TABLES).fetchall()
@@ -180,7 +173,7 @@ def lock_all(
         except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected, psycopg.errors.UndefinedTable):
             connection.rollback()
             if attempt > 1:
-                _terminate_writers(maintenance, database.oid, connection.info.backend_pid, emit)
+                _terminate_writers(maintenance, database.oid, connection.info.backend_pid, context.emit)
     raise Failed(
         f'cannot fence off writers from "{database.name}": some sessions hold locks and could not be terminated',
         hint="Terminate those sessions first, lastgood maintenance shows them; or run a rollback with --fence at-swap.",

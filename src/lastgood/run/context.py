@@ -13,9 +13,11 @@ import psycopg
 from lastgood.application import Application, hooks
 from lastgood.application.results import HookResult
 from lastgood.application.service import Service
+from lastgood.context import Context
 from lastgood.errors import Refused
 from lastgood.events import Caution, Emit
 from lastgood.journal import Journal
+from lastgood.load.rebuild import Dump
 from lastgood.plan.plan import Plan, Prepared
 from lastgood.postgres.lock import lock_live, nothing, unlock
 from lastgood.postgres.server import Connection, Target
@@ -59,6 +61,25 @@ class Run:
         self._cancelled = threading.Event()
         self._busy: set[Connection] = set()
         self._lock = threading.Lock()
+
+    @property
+    def context(self) -> Context:
+        """The context of the steps' work. It is cancelled when the run is to stop."""
+        return self.prepared.request.context(self.emit, self.cancelled)
+
+    @property
+    def dump(self) -> Dump:
+        """The dump of the restore point."""
+        prepared = self.prepared
+        return Dump(
+            prepared.point.path.name,
+            prepared.source,
+            prepared.summary,
+            prepared.facts,
+            again=lambda: prepared.facts,
+            division=prepared.division,
+            held=prepared.held,
+        )
 
     @property
     def target(self) -> Target:
@@ -189,8 +210,3 @@ class Run:
                 if time.monotonic() > deadline:
                     return
             time.sleep(0.2)  # the server may be restarting; nothing announces its return
-
-
-def _facts(plan: Plan) -> dict[str, str]:
-    """Return the environment of hooks. No passwords: the point is a path, the rest are names."""
-    return hooks.environment(run=plan.run, live=plan.live, kept=plan.kept, shadow=plan.shadow, point=plan.point.path)

@@ -19,9 +19,9 @@ import psycopg
 
 from lastgood import fault
 from lastgood.config.tables import PgBouncer
+from lastgood.context import Context
 from lastgood.deadman.pgbouncer import Order, Watched, pause_holds, standing_by
 from lastgood.deadman.switch import Switch
-from lastgood.errors import Interrupted
 from lastgood.events import Caution, Emit, Note
 from lastgood.journal import Journal
 from lastgood.plan.plan import PlannedPause, Request
@@ -191,10 +191,9 @@ def paused(
     config: PgBouncer,
     live: Target,
     connection: Connection,
+    context: Context,
     *,
     journal: Journal,
-    emit: Emit,
-    cancelled: Callable[[], bool] = lambda: False,
     fence: int | None = None,
 ) -> Iterator[Pause | None]:
     """Pause the clients of every PgBouncer database that leads to ``live``, for the length of a ``with`` block.
@@ -205,7 +204,7 @@ def paused(
     Interrupted, or OSError if the journal cannot be written; then no client is paused.
     """
     with ExitStack() as stack:
-        hold = _prepared(config, live, connection, journal, emit, stack)
+        hold = _prepared(config, live, connection, journal, context.emit, stack)
         if hold is None:
             yield None
             return
@@ -214,10 +213,10 @@ def paused(
         try:
             journal.write("pause begins", databases=names, guardian=hold.guardian.pid)
             hold.pause()
-            pause.quiet = _wait(hold, config.pause_limit, connection, live.dbname, cancelled, fence)
+            pause.quiet = _wait(hold, config.pause_limit, connection, live.dbname, context, fence)
             if not pause.quiet:
                 pause.cut = _cut(hold, connection, live.dbname)
-                emit(Caution(_late(pause, time.monotonic() - hold.began)))
+                context.emit(Caution(_late(pause, time.monotonic() - hold.began)))
             pause.databases = tuple(name for held in hold.held if not held.trouble for name in held.names)
             if all(held.confirmed for held in hold.held):
                 pause_holds(hold.guardian)
@@ -268,21 +267,13 @@ def _prepared(
         return None
 
 
-def _wait(
-    hold: _Hold,
-    seconds: float,
-    connection: Connection,
-    live: str,
-    cancelled: Callable[[], bool],
-    fence: int | None,
-) -> bool:
+def _wait(hold: _Hold, seconds: float, connection: Connection, live: str, context: Context, fence: int | None) -> bool:
     """Wait until no transaction is open, at most ``seconds``; whether that succeeded. Transactions that wait for the
     fence cannot end before the switch, so the wait ends when only those are left."""
     deadline = hold.began + seconds
     look = time.monotonic() + 0.1
     while True:
-        if cancelled():
-            raise Interrupted("interrupted before the switch")
+        context.check("interrupted before the switch")
         if hold.each(_Held.quiet):
             return True
         now = time.monotonic()

@@ -61,7 +61,7 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
         before_migration=request.choice.before_migration,
         database=request.database or live_name,
         owing=True,
-        emit=points.collect_skipped(emit, passed_over),
+        context=request.context(points.collect_skipped(emit, passed_over)),
     )
     point, source, facts, summary = chosen.point, chosen.source, chosen.facts, chosen.summary
     with database.connect_maintenance(request.target, live_name) as maintenance:
@@ -77,9 +77,7 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
                 choice = choose(
                     connection, Deferrable.of(summary.script), replaces=True, allow_orphans=request.allow_orphans
                 )
-            build, backup = expected_seconds(
-                maintenance, request.state, source, summary, live.size_bytes or 0, request.pace
-            )
+            build, backup = expected_seconds(maintenance, source, summary, live.size_bytes or 0, request.context())
             reading = checks.Reading(
                 point,
                 facts,

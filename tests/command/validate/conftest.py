@@ -10,6 +10,7 @@ import pytest
 
 from lastgood.command.validate.validate import Mode, RuleResult, Verdict, validate
 from lastgood.config.tables import Validate
+from lastgood.context import Context
 from lastgood.events import Emit, silent
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Target
@@ -48,7 +49,7 @@ class Stage:
         """What is found; ``settings`` are those of the table [validate]."""
         target = self.server.target(self.name, user=user)
         read = Validate.model_validate(settings)
-        return validate(target, read, mode, emit, cancelled, only=only, time_limit=time_limit)
+        return validate(target, read, mode, Context(emit, cancelled), only=only, time_limit=time_limit)
 
     def found(self, *only: str, mode: Mode = "full", **settings: Any) -> dict[str, RuleResult]:
         """The rules that did not pass, by name."""

@@ -12,6 +12,7 @@ import pytest
 from psycopg import sql
 
 from lastgood import fault
+from lastgood.context import Context
 from lastgood.dump.deferral import Later
 from lastgood.dump.names import Relation
 from lastgood.dump.statements import Kind
@@ -52,6 +53,7 @@ class Scene:
         self.target = server.target(name)
         self.events: list[Event] = []
         self.stop = threading.Event()
+        self.context = Context(self.events.append, self.stop.is_set)
         with self.connect() as connection:
             connection.execute("CREATE TABLE public.p (id int PRIMARY KEY)")
             connection.execute("INSERT INTO public.p SELECT generate_series(0, 9)")
@@ -75,7 +77,7 @@ class Scene:
             return remainder.runs(connection)
 
     def finish(self) -> Finished:
-        return finish(self.target, RUN, oid=self.oid, emit=self.events.append, cancelled=self.stop.is_set)
+        return finish(self.target, RUN, self.context, oid=self.oid)
 
     def whole(self) -> bool:
         """Is everything there, and the list gone?"""
@@ -283,7 +285,7 @@ def test_a_table_that_is_locked_for_long_is_tried_again_and_then_skipped(
 def test_a_database_that_was_switched_away_is_left_alone(scene: Scene) -> None:
     other = scene.oid + 1
     with pytest.raises(Stopped) as raised:
-        finish(scene.target, RUN, oid=other, emit=scene.events.append, cancelled=scene.stop.is_set)
+        finish(scene.target, RUN, scene.context, oid=other)
     assert str(raised.value) == f'cannot continue finishing run "{RUN}": "{scene.name}" is now another database'
     assert raised.value.state == f'"{scene.name}" is open.'
     assert scene.states() == ["open", "open", "open"]
@@ -367,7 +369,7 @@ def test_a_schema_that_is_only_named_alike_is_no_list(scene: Scene) -> None:
 def test_a_server_that_runs_out_of_room_is_not_driven_on(scene: Scene) -> None:
     limits = Limits(least_free=1 << 60)
     with pytest.raises(Failed) as raised:
-        finish(scene.target, RUN, oid=scene.oid, emit=scene.events.append, cancelled=scene.stop.is_set, limits=limits)
+        finish(scene.target, RUN, scene.context, oid=scene.oid, limits=limits)
     assert str(raised.value).startswith("cannot continue loading: the disk of ")
     assert scene.states() == ["open", "open", "open"]
     scene.finish()

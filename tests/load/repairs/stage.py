@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lastgood.context import Context
 from lastgood.dump.formats import open_dump
 from lastgood.dump.reader import read
 from lastgood.errors import Failed
@@ -94,7 +95,7 @@ class Stage:
             Pressure(self.connect, Limits(), self.events.append) as pressure,
         ):
             room = capacity(connection, jobs=2, others=0)
-            options = Options("good.sql", room, pressure, rules or Rules(), emit=self.events.append)
+            options = Options("good.sql", room, pressure, rules or Rules(), context=Context(self.events.append))
             return load(lambda purpose: self.connect(user), summary.script, summary, supply, options)
 
     def fails(self, text: str, rules: Rules | None = None, *, user: str = "postgres") -> tuple[str, str]:

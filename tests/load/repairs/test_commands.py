@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from lastgood.context import Context
 from lastgood.dump.reader import read
 from lastgood.dump.statements import Command, Kind
 from lastgood.errors import Failed, Interrupted
@@ -74,7 +75,7 @@ def test_what_never_gets_through_stops_after_some_tries(stage: Stage) -> None:
 
 def test_a_load_that_is_to_stop_does_not_try_again(stage: Stage) -> None:
     with stage.connect() as connection, pytest.raises(Interrupted):
-        Commands("good.sql", Rules(), cancelled=lambda: True).run(connection, command("CREATE SCHEMA s;\n"))
+        Commands("good.sql", Rules(), Context(cancelled=lambda: True)).run(connection, command("CREATE SCHEMA s;\n"))
     assert stage.rows("SELECT nspname FROM pg_namespace WHERE nspname = 's'") == []
 
 

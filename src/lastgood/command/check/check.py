@@ -91,13 +91,13 @@ def _read(request: Request, thorough: bool, live_bytes: int, maintenance: Connec
             before=wanted.before,
             before_migration=wanted.before_migration,
             database=request.target.dbname,
-            emit=points.collect_skipped(emit, skipped),
+            context=request.context(points.collect_skipped(emit, skipped)),
         )
     except BadPoint as error:
         return Reading(trouble=str(error), hint=error.hint, passed_over=tuple(skipped))
     if isinstance(chosen, Glance):
         return Reading(chosen.point, chosen.facts, looked=chosen.evidence, passed_over=tuple(skipped))
-    seconds = expected_seconds(maintenance, request.state, chosen.source, chosen.summary, live_bytes, request.pace)
+    seconds = expected_seconds(maintenance, chosen.source, chosen.summary, live_bytes, request.context())
     return Reading(
         chosen.point,
         chosen.facts,

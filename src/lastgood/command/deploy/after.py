@@ -91,13 +91,11 @@ def _validated(course: Course) -> Verdict:
     assert wish.settings.check != "none"
     for last in (False, True):
         try:
-            return validate.validate(
-                course.hold.target, wish.validation, wish.settings.check, course.emit, course.stop.is_set
-            )
+            return validate.validate(course.hold.target, wish.validation, wish.settings.check, course.context)
         except Failed:
             if last:
                 raise
-            course.hold.connection(course.stop.is_set)
+            course.hold.connection(course.context.cancelled)
     raise AssertionError("unreachable: the second try returns or raises")
 
 
@@ -107,7 +105,7 @@ def _application(course: Course) -> str:
         course.emit(StageStarted("start", "start the application"))
         began = time.monotonic()
         try:
-            course.service.start("after the migration", cancelled=course.stop.is_set)
+            course.service.start("after the migration", cancelled=course.context.cancelled)
         except HookFailed as error:
             course.emit(StageFailed("start", time.monotonic() - began, str(error)))
             return f"cannot start the application: {error}"
@@ -136,7 +134,7 @@ def _unhealthy(course: Course) -> str:
     if application.health is not None and course.healthy_before is not False:
         result = health.ask(
             application,
-            course.stop.is_set,
+            course.context.cancelled,
             lambda tries, last: course.emit(Progress("checks", tries, None, "tries", detail=last.problem)),
         )
         course.health = result
@@ -145,7 +143,7 @@ def _unhealthy(course: Course) -> str:
             return f"health check {result.url} of the application failed: {result.problem}"
     if application.hooks.smoke is not None:
         try:
-            course.service.hook("smoke", "after the migration", course.stop.is_set)
+            course.service.hook("smoke", "after the migration", course.context.cancelled)
         except HookFailed as error:
             return f"the smoke test of the application failed: {error}"
     return ""

@@ -17,8 +17,8 @@ from lastgood.command.deploy.keys import Declared
 from lastgood.command.deploy.migration import Command, command_of
 from lastgood.command.deploy.report import ValidationSummary
 from lastgood.command.validate import validate
-from lastgood.errors import NOT_REACHED, Failed, Interrupted, LastgoodError, Refused
-from lastgood.events import Caution, Note, StageDone, StageStarted
+from lastgood.errors import NOT_REACHED, Failed, LastgoodError, Refused
+from lastgood.events import Caution, Note, StageDone, StageStarted, reported
 from lastgood.plan.plan import Choice, Plan, Request
 from lastgood.points import RestorePoint, dump_point
 from lastgood.postgres import errors as server_errors
@@ -42,8 +42,7 @@ def made_ready(course: Course) -> Command:
         point = _restore_point(course)
         _way_back(course, point)
         command = _command(course)
-        if course.stop.is_set():
-            raise Interrupted("interrupted before the migration started")
+        course.context.check("interrupted before the migration started")
         course.journal.write("point", path=str(point.path))
         with course.timed("mark"):
             course.hold.record_stage("migrating", str(point.path), course.wish.label, command.program)
@@ -82,9 +81,7 @@ def _baseline(course: Course) -> None:
         course.keys = Declared.read(inside)
     if wish.settings.check != "none":
         with course.timed("before"):
-            course.before = validate.validate(
-                course.hold.target, wish.validation, wish.settings.check, course.emit, course.stop.is_set
-            )
+            course.before = validate.validate(course.hold.target, wish.validation, wish.settings.check, course.context)
         course.found["before"] = ValidationSummary.of(course.before)
         if course.before.verdict == "NO-GO":
             names = ", ".join(course.before.blockers[:5])
@@ -94,7 +91,7 @@ def _baseline(course: Course) -> None:
     application = wish.request.application
     if wish.settings.application and application.health is not None and not wish.settings.stop:
         once = replace(application, health=application.health.model_copy(update={"deadline": 0.0}))
-        result = health.ask(once, course.stop.is_set)
+        result = health.ask(once, course.context.cancelled)
         course.healthy_before = not result.problem
         if result.problem:
             course.remark(f"the health check failed before the migration ({result.problem}): its result is not used")
@@ -116,7 +113,7 @@ def _stop_application(course: Course) -> None:
     course.stopped = True
     try:
         with course.timed("stop"):
-            course.service.stop(course.hold.run, "before the migration", course.stop.is_set)
+            course.service.stop(course.hold.run, "before the migration", course.context.cancelled)
     except HookFailed as error:
         raise Failed(f"cannot stop the application: {error}", hint="Fix the hook in lastgood.toml.") from error
     record = course.service.record
@@ -126,18 +123,16 @@ def _stop_application(course: Course) -> None:
 
 def _restore_point(course: Course) -> RestorePoint:
     wish = course.wish
-    course.emit(StageStarted("backup", "make the restore point"))
-    with course.timed("backup"):
+    with reported(course.emit, "backup", "make the restore point") as stage, course.timed("backup"):
         point = dump_point.take(
             course.hold.target,
             wish.request.store,
             label=wish.label or LABEL,
             form=wish.form,
-            emit=course.emit,
-            cancelled=course.stop.is_set,
+            context=course.context,
         )
+        stage.detail = f"{point.path.name}, verified"
     course.point = point
-    course.emit(StageDone("backup", course.seconds("backup"), f"{point.path.name}, verified"))
     return point
 
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import psycopg
@@ -24,8 +23,9 @@ from lastgood.command.deploy.keys import Declared
 from lastgood.command.deploy.report import DeployReport, Result
 from lastgood.command.validate.validate import Verdict
 from lastgood.config.tables import Deploy, Validate
+from lastgood.context import Context
 from lastgood.errors import Interrupted, LastgoodError
-from lastgood.events import Caution, Emit
+from lastgood.events import Caution
 from lastgood.journal import Journal, recording
 from lastgood.plan.plan import Request
 from lastgood.points import RestorePoint
@@ -43,22 +43,16 @@ _JOURNALED: dict[Result, str] = {
 
 
 class Course:
-    """A deployment that holds the live database. ``stop`` is set on an interrupt."""
+    """A deployment that holds the live database."""
 
     def __init__(
-        self,
-        wish: Wish,
-        hold: Hold,
-        journal: Journal,
-        emit: Emit,
-        stop: Event,
-        ended: Callable[[DeployReport], None],
+        self, wish: Wish, hold: Hold, journal: Journal, context: Context, ended: Callable[[DeployReport], None]
     ) -> None:
         self.wish = wish
         self.hold = hold
         self.journal = journal
-        self.emit = emit
-        self.stop = stop
+        self.context = context
+        self.emit = context.emit
         self._ended = ended
         self.stopped = False  # whether this deployment stopped the application and has not started it again
         self.before: Verdict | None = None
@@ -76,7 +70,9 @@ class Course:
         self._began = time.monotonic()
         self._seconds: dict[str, float] = {}
         facts = hooks.environment(run=hold.run, live=hold.live)
-        self.service = Service(wish.request.application, hold.target, wish.request.state, facts, emit, self._note_hook)
+        self.service = Service(
+            wish.request.application, hold.target, wish.request.state, facts, self.emit, self._note_hook
+        )
 
     @property
     def live(self) -> str:
@@ -118,10 +114,6 @@ class Course:
             yield
         finally:
             self._seconds[name] = self._seconds.get(name, 0.0) + time.monotonic() - began
-
-    def seconds(self, name: str) -> float:
-        """Return the duration of ``name`` so far."""
-        return self._seconds.get(name, 0.0)
 
     def over(self, status: Result, problem: str = "", error: LastgoodError | None = None) -> DeployReport:
         """End the deployment: write the report to the journal, pass it to ``ended`` and return it."""

@@ -11,6 +11,7 @@ kill, any machine can read the stage of the deployment and its restore point.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import psycopg
 
@@ -42,6 +43,7 @@ def deploy(
     """
     migration.checked(wish.command)
     stop = interrupts.Stop()
+    context = wish.request.context(emit, stop.is_set)
 
     def stopping() -> None:
         stop.set()
@@ -67,7 +69,7 @@ def deploy(
             interrupts.calling(stopping, mark=stop.mark, after=[patience], suspended=not_suspended),
             recording.recording(journal, emit) as recorded,
         ):
-            return _seen_through(Course(wish, held, journal, recorded, stop, ended))
+            return _seen_through(Course(wish, held, journal, replace(context, emit=recorded), ended))
 
 
 def _seen_through(course: Course) -> DeployReport:
@@ -78,7 +80,7 @@ def _seen_through(course: Course) -> DeployReport:
         if not problem:
             of_migration = False
             problem = after.problem(course)
-        if course.stop.is_set() and not problem:
+        if course.context.cancelled() and not problem:
             problem = "the deployment was interrupted"
         if not problem:
             # The commit point: the migration succeeded and is not rolled back from here on.
@@ -100,9 +102,7 @@ def _migrated(course: Course, command: Command) -> str:
     emit(StageStarted(STAGE, f"run the migration: {command.shown}"))
     course.note("doing", step=STAGE)
     with course.timed(STAGE):
-        outcome = migration.run(
-            command, hold.run, course.journal.path, watcher, emit, seconds=limit, cancelled=course.stop.is_set
-        )
+        outcome = migration.run(command, hold.run, course.journal.path, watcher, course.context, seconds=limit)
     course.seen = outcome.seen
     course.found["command"] = outcome.report
     course.note("done", step=STAGE, result=outcome.report.model_dump(mode="json"))

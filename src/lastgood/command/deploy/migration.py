@@ -21,9 +21,10 @@ from lastgood.command.deploy.complaints import Complaints
 from lastgood.command.deploy.course import Wish
 from lastgood.command.deploy.environment import MARK, environment
 from lastgood.command.deploy.report import CommandReport
+from lastgood.context import Context
 from lastgood.deadman import migration as deadman
 from lastgood.errors import NOT_REACHED, Failed, Refused, UsageError
-from lastgood.events import Emit, Printed
+from lastgood.events import Printed
 from lastgood.postgres.outlived import Outlived, Trace, find
 from lastgood.postgres.server import Connection, Target
 from lastgood.process.companion import NotReady
@@ -144,10 +145,9 @@ def run(
     deployment: str,
     journal: Path,
     watcher: Watcher,
-    emit: Emit,
+    context: Context,
     *,
     seconds: float,
-    cancelled: Callable[[], bool],
 ) -> Outcome:
     """Run the command to its end. Raises Failed when it cannot be started, or the warden cannot be started."""
     mark = (MARK, deployment)
@@ -155,7 +155,7 @@ def run(
 
     def printed(text: str) -> None:
         complaints.read(text)
-        emit(Printed(STAGE, command.scrub(text)))
+        context.emit(Printed(STAGE, command.scrub(text)))
 
     watcher.start()
     try:
@@ -169,7 +169,7 @@ def run(
             )
             deadman.watch(warden, started.group)
             try:
-                ended = started.wait(seconds, cancelled)
+                ended = started.wait(seconds, context.cancelled)
                 killed = 0
                 if ended is None or ended.status != 0:
                     killed = (

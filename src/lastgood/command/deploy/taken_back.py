@@ -80,7 +80,7 @@ def _unchanged(course: Course, problem: str, state: str) -> LastgoodError:
         course.stopped = False
         course.emit(StageDone("start", course.service.results[-1].seconds if course.service.results else 0.0))
         again = " The application was started again."
-    kind = Interrupted if course.stop.is_set() else Failed
+    kind = Interrupted if course.context.cancelled() else Failed
     hint = again_of(course)
     return _error(course, kind(f"cannot deploy: {problem}", hint=hint, state=state + again), "unchanged", problem)
 
@@ -111,7 +111,7 @@ def _rolled_back(course: Course, problem: str) -> LastgoodError:
     course.stopped = False
     _in_service(course, report)
     course.found["loss"] = way_back.changed(settled(planned, report.emergency_backup, course.point.manifest.facts))
-    kind = Interrupted if course.stop.is_set() else TakenBack
+    kind = Interrupted if course.context.cancelled() else TakenBack
     error = kind(
         f"cannot deploy: {problem}",
         hint=f'{again_of(course)} The migrated database is kept as "{shown(report.kept)}"; to inspect it: lastgood '

@@ -39,11 +39,12 @@ from lastgood.command.deploy.report import (
 from lastgood.command.facts import account
 from lastgood.command.validate import validate
 from lastgood.command.validate.validate import Verdict
-from lastgood.errors import Failed, Interrupted, LastgoodError, Refused, Stopped
-from lastgood.events import Caution, Emit, StageDone, StageFailed, StageStarted, silent
+from lastgood.context import Context
+from lastgood.errors import Failed, LastgoodError, Refused, Stopped
+from lastgood.events import Caution, Emit, StageDone, StageFailed, StageStarted, reported, silent
 from lastgood.facts import Facts
 from lastgood.facts.compare import compare
-from lastgood.journal import recording
+from lastgood.journal import Journal, recording
 from lastgood.journal.run_names import new_run, suffix
 from lastgood.points import RestorePoint, dump_point
 from lastgood.points.manifest import manifest_path
@@ -80,9 +81,8 @@ def trial(wish: Wish, emit: Emit = silent) -> TrialReport:
             wish.request.state, run, "deploy", skew=clock.skew(maintenance), live=live, dry_run=True, clone=clone
         )
         with recording.recording(journal, emit) as recorded, interrupts.stopping(stop):
-            report = _Trial(
-                wish, maintenance, command, keywords["user"], clone, run, journal.path, recorded, stop
-            ).run()
+            context = Context(recorded, stop.is_set, wish.request.pace)
+            report = _Trial(wish, maintenance, command, keywords["user"], clone, journal, context).run()
             recording.ended(journal, "done" if not report.problem else "failed", report=report.document())
             return report
 
@@ -131,20 +131,17 @@ class _Trial:
         command: Command,
         user: str,
         clone: str,
-        run: str,
-        journal: Path,
-        emit: Emit,
-        stop: threading.Event,
+        journal: Journal,
+        context: Context,
     ) -> None:
         self._wish = wish
         self._maintenance = maintenance
         self._command = command
         self._user = user
         self._clone = clone
-        self._run = run
         self._journal = journal
-        self._emit = emit
-        self._stop = stop
+        self._context = context
+        self._emit = context.emit
         self._live = wish.request.target.dbname
         self._strayed = threading.Event()
         self._seconds: dict[str, float] = {}
@@ -173,18 +170,11 @@ class _Trial:
         durable.private_folder(store)
         folder = Path(tempfile.mkdtemp(prefix=".trial_", dir=store))
         try:
-            self._emit(StageStarted("backup", "copy the live database"))
-            began = time.monotonic()
-            point = dump_point.take(
-                self._wish.request.target,
-                folder,
-                label="trial",
-                form=self._wish.form,
-                emit=self._emit,
-                cancelled=self._stop.is_set,
-            )
-            self._seconds["copy"] = time.monotonic() - began
-            self._emit(StageDone("backup", self._seconds["copy"]))
+            with reported(self._emit, "backup", "copy the live database") as stage:
+                point = dump_point.take(
+                    self._wish.request.target, folder, label="trial", form=self._wish.form, context=self._context
+                )
+            self._seconds["copy"] = stage.seconds
             yield point
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -194,15 +184,7 @@ class _Trial:
         request = self._wish.request
         began = time.monotonic()
         copying.claim(self._maintenance, self._clone)
-        restore.restore(
-            request.target,
-            point.path.parent,
-            str(point.path),
-            self._clone,
-            self._emit,
-            request.pace,
-            kind="trial",
-        )
+        restore.restore(request.target, point.path.parent, str(point.path), self._clone, self._context, kind="trial")
         made = database.describe(self._maintenance, self._clone)
         try:
             self._copy_settings()
@@ -236,30 +218,29 @@ class _Trial:
         check = wish.settings.check
         before = None
         if check != "none":
-            before = validate.validate(self._target, wish.validation, check, self._emit, self._stop.is_set)
+            before = validate.validate(self._target, wish.validation, check, self._context)
         columns_before = self._columns()
         with self._target.connect(application_name="lastgood inspects") as connection:
             keys_before = Declared.read(connection)
         outcome, locks = self._migrated()
         if self._strayed.is_set():
             self._refuse_stray(point)
-        if self._stop.is_set():
-            raise Interrupted("interrupted: the clone was removed")
+        self._context.check("interrupted: the clone was removed")
         problem = outcome.problem
         after: Verdict | None = None
         worse: tuple[Worse, ...] = ()
         if not problem and before is not None and check != "none":
-            after = validate.validate(self._target, wish.validation, check, self._emit, self._stop.is_set)
+            after = validate.validate(self._target, wish.validation, check, self._context)
             vanished, _ = broken_since(
                 self._target, keys_before, before, wish.validation.ignore, wish.validation.time_limit
             )
             worse = (*vanished, *worse_of(after, before))
             problem = verdict_of(worse, after, before)
-        now: Facts = account.of_database(self._target, like=facts, emit=self._emit, cancelled=self._stop.is_set)
+        now: Facts = account.of_database(self._target, like=facts, context=self._context)
         found = compare(facts, now)
         added, removed, changed = objects_of(facts, now)
         return TrialReport(
-            run=self._run,
+            run=self._journal.run,
             live=self._live,
             problem=problem,
             command=outcome.report,
@@ -284,7 +265,7 @@ class _Trial:
         emit, command, wish = self._emit, self._command, self._wish
         with self._target.connect(application_name="lastgood inspects") as connection:
             locks = Locks(connection)
-        trace = Trace(tag(self._run), self._user, server_clock(self._maintenance))
+        trace = Trace(tag(self._journal.run), self._user, server_clock(self._maintenance))
         live, clone = (database.describe(self._maintenance, name).oid for name in (self._live, self._clone))
 
         def sample(connection: Connection) -> None:
@@ -298,12 +279,11 @@ class _Trial:
         watcher = Watcher(self._target, clone, trace, sample, every=LOOK_SECONDS)
         outcome = migration.run(
             command,
-            self._run,
-            self._journal,
+            self._journal.run,
+            self._journal.path,
             watcher,
-            emit,
+            self._context.until(self._strayed.is_set),
             seconds=wish.settings.time_limit,
-            cancelled=lambda: self._stop.is_set() or self._strayed.is_set(),
         )
         self._seconds["migrate"] = outcome.report.seconds
         if self._strayed.is_set():

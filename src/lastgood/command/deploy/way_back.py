@@ -13,6 +13,7 @@ import psycopg
 from lastgood import rollback
 from lastgood.command.deploy.hold import Hold
 from lastgood.command.facts import account
+from lastgood.context import Context
 from lastgood.errors import NOT_REACHED, Failed, LastgoodError, Refused, first_line
 from lastgood.events import Caution, Emit, Note, StageDone, StageFailed, StageStarted
 from lastgood.facts import Facts, SequenceFacts
@@ -75,7 +76,7 @@ def remains(target: Target, facts: Facts, before: frozenset[str], emit: Emit) ->
         if left.only_rows and changed:
             left = Remains(False, False, f"{changed[0].partition(': ')[0]}: changed")
         if left.nothing:
-            left = _remains(facts, account.of_database(target, like=facts, emit=emit), ways)
+            left = _remains(facts, account.of_database(target, like=facts, context=Context(emit)), ways)
     except LastgoodError as error:
         emit(StageFailed("compare", time.monotonic() - began, str(error)))
         return Remains(False, False, f"comparison failed: {error}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,23 +13,22 @@ import psycopg
 
 from lastgood import points, restore
 from lastgood.command.drill.evidence import Circumstances, DrillRequest, ProvedPoint, StoreEvidence, point_digest
-from lastgood.command.drill.occasion import Occasion, not_stopped, occasion
+from lastgood.command.drill.occasion import Occasion, occasion
 from lastgood.command.drill.scratch import Scratch, check_room, room_needed
 from lastgood.command.drill.seal import Render, Sealed
 from lastgood.command.drill.story import SCRATCH_ONLY
+from lastgood.context import BACKGROUND, Context
 from lastgood.dump.names import shown
 from lastgood.dump.reader import WhichDatabase
 from lastgood.errors import BadPoint, Interrupted, LastgoodError
-from lastgood.events import Emit, Event, StageDone, StageFailed, StageStarted, silent
+from lastgood.events import StageDone, StageFailed, StageStarted
 from lastgood.points import RestorePoint, Whole
 from lastgood.points.verdict import EVERYWHERE
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.embedded import available
 
 
-def prove_all(
-    request: DrillRequest, render: Render, emit: Emit = silent, cancelled: Callable[[], bool] = lambda: False
-) -> Sealed:
+def prove_all(request: DrillRequest, render: Render, context: Context = BACKGROUND) -> Sealed:
     """Restore and prove all restore points, newest first. A damaged one is reported and does not stop the others.
 
     Raises BadPoint (the store is empty), Refused, Failed, Interrupted; then there is no evidence.
@@ -44,11 +43,11 @@ def prove_all(
             hint=f"Give another folder with --store, or make a restore point with lastgood backup.{found_there}",
         )
     began = datetime.now(UTC)
-    with occasion(request, "store", emit) as found:
+    with occasion(request, "store", context.emit) as found:
         if request.server is None:
             check_room(found.place.work.parent, room_needed(there, 0, copies=1))
         with ExitStack() as stack:
-            work = _Work(found, stack, found.emit, cancelled)
+            work = _Work(found, stack, Context(cancelled=context.cancelled, pace=request.live.pace))
             proved = [each for number, point in enumerate(there, 1) for each in work.prove(point, number, len(there))]
             servers = tuple(each.described() for each in work.servers.values())
         ended = datetime.now(UTC)
@@ -70,32 +69,33 @@ def prove_all(
 
 @dataclass(slots=True)
 class _Work:
-    """The scratch servers, each started at the first point of its version."""
+    """The scratch servers, each started at the first point of its version. ``context`` is that of each restore, whose
+    events are discarded: only the results per point are shown."""
 
     occasion: Occasion
     stack: ExitStack
-    emit: Emit
-    cancelled: Callable[[], bool]
+    context: Context
     servers: dict[int | None, Scratch] = field(default_factory=dict)
 
     def prove(self, point: RestorePoint, number: int, of: int) -> Iterator[ProvedPoint]:
         """Restore and prove one point. A dump of a whole cluster gives a result per database."""
-        not_stopped(self.cancelled, SCRATCH_ONLY)
+        self.context.check("interrupted", state=SCRATCH_ONLY)
+        emit = self.occasion.emit
         name = f"point_{number}"
-        self.emit(StageStarted(name, f"{number} of {of}: {shown(point.path.name)}"))
+        emit(StageStarted(name, f"{number} of {of}: {shown(point.path.name)}"))
         began = monotonic()
         results = list(self._databases(point))
         bad = next((each for each in results if not each.proved), None)
         if bad is None:
             rows = sum(each.rows or 0 for each in results)
-            self.emit(StageDone(name, monotonic() - began, f"restored and proved, {rows:,} rows"))
+            emit(StageDone(name, monotonic() - began, f"restored and proved, {rows:,} rows"))
         else:
-            self.emit(StageFailed(name, monotonic() - began, f"{bad.verdict}: {bad.message}"))
+            emit(StageFailed(name, monotonic() - began, f"{bad.verdict}: {bad.message}"))
         yield from results
 
     def _databases(self, point: RestorePoint) -> Iterator[ProvedPoint]:
         try:
-            whole = points.read_whole(point, emit=self._quiet, cancelled=self.cancelled)
+            whole = points.read_whole(point, context=self.context)
         except WhichDatabase as error:
             for name in error.databases:
                 found = self._one(point, name, None)
@@ -115,7 +115,7 @@ class _Work:
         began = monotonic()
         try:
             if whole is None:
-                whole = points.read_whole(point, database=database, emit=self._quiet, cancelled=self.cancelled)
+                whole = points.read_whole(point, database=database, context=self.context)
             if whole.lack is not None:
                 return _partial(point, database, whole.lack.short, monotonic() - began)
             return self._restored(point, database, whole, began)
@@ -140,8 +140,7 @@ class _Work:
                 request.store,
                 str(point.path.absolute()),
                 scratch.name,
-                self._quiet,
-                request.pace,
+                self.context,
                 database_name=database,
             )
         finally:
@@ -165,9 +164,6 @@ class _Work:
         if key not in self.servers:
             self.servers[key] = self.stack.enter_context(self.occasion.scratch(key, timed=False))
         return self.servers[key]
-
-    def _quiet(self, event: Event) -> None:
-        """Discard the events of each restore: only the results per point are shown."""
 
 
 def _result(point: RestorePoint, database: str | None, **found: Any) -> ProvedPoint:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from lastgood.command.drill.scratch import Scratch
 from lastgood.command.guide import guide
+from lastgood.context import Context
 from lastgood.dump.formats import DumpSource
 from lastgood.dump.summary import DumpSummary
-from lastgood.errors import Failed, Interrupted, Refused
-from lastgood.events import Emit, Progress
+from lastgood.errors import Failed, Refused
+from lastgood.events import Progress
 from lastgood.postgres import binaries
-from lastgood.postgres.server import Target
 
 PROGRAMS: tuple[Literal["psql", "pg_dump", "pg_restore"], ...] = ("psql", "pg_dump", "pg_restore")
 STAGE = "guide"
@@ -35,26 +36,18 @@ def impossible(source: DumpSource, summary: DumpSummary, major: int) -> str:
     return ""
 
 
-def follow(
-    target: Target,
-    point: Path,
-    store: Path,
-    major: int,
-    undo: bool,
-    emit: Emit,
-    cancelled: Callable[[], bool],
-) -> int:
-    """Write the guide for ``target`` and this restore point, and run its blocks of a rollback or of the undo. Return
+def follow(scratch: Scratch, point: Path, store: Path, undo: bool, context: Context) -> int:
+    """Write the guide for the stand-in and this restore point, and run its blocks of a rollback or of the undo. Return
     their number. Emits Progress of stage ``guide``. Raises Failed at the first failing block, Interrupted."""
+    target = scratch.target.at(scratch.name)
     subject = guide.subject_of(target, store, point=str(point))
     every = guide.executable(subject)
     chosen = guide.chosen(every, guide.UNDO if undo else guide.ROLLBACK)
-    environment = {"PATH": _path(major), **target.child()[1]}
+    environment = {"PATH": _path(scratch.major), **target.child()[1]}
     done = 0
-    for ran in guide.run(every, chosen, environment, folder=store, cancelled=cancelled):
+    for ran in guide.run(every, chosen, environment, folder=store, cancelled=context.cancelled):
         if not ran.succeeded:
-            if cancelled():
-                raise Interrupted("interrupted")
+            context.check("interrupted")
             raise Failed(
                 f'cannot follow the guide: block "{ran.block.id}" ({ran.block.title}) '
                 + (f"exited with status {ran.status}" if ran.status is not None else "exceeded its time limit")
@@ -62,7 +55,7 @@ def follow(
                 hint="Check this block of the guide, because it would fail in an emergency, too: lastgood guide",
             )
         done += 1
-        emit(Progress(STAGE, done, len(chosen), "blocks", detail=ran.block.id))
+        context.emit(Progress(STAGE, done, len(chosen), "blocks", detail=ran.block.id))
     return done
 
 

@@ -104,8 +104,9 @@ def drill(
     doing = rehearsal.prove_all if every_point else rehearsal.drill
     # Drills often run unattended, so notifications are sent.
     with session.news.notifying("drill", session.target, unattended=True) as notifier:
-        with session.work() as (emit, cancelled):
-            sealed = doing(request, files, notifier.on_work(emit, "", news.begun(session.target.dbname)), cancelled)
+        with session.work() as context:
+            emit = notifier.on_work(context.emit, "", news.begun(session.target.dbname))
+            sealed = doing(request, files, replace(context, emit=emit))
         notifier.ended(news.ended(sealed), sealed.evidence.run)
     place = state / DRILLS / sealed.evidence.run
     session.result(sealed.document(), lambda: shown.show(session.screen, sealed, place))

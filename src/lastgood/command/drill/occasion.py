@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,7 +12,7 @@ from lastgood.command.drill.evidence import DrillRequest, Evidence, StoreEvidenc
 from lastgood.command.drill.place import Place, base, clean_up, place
 from lastgood.command.drill.scratch import LiveServer, Scratch, embedded, given
 from lastgood.command.drill.seal import Render, Sealed, seal, sign
-from lastgood.errors import NOT_REACHED, Failed, Interrupted, LastgoodError
+from lastgood.errors import NOT_REACHED, Failed, LastgoodError
 from lastgood.events import Emit, Note
 from lastgood.journal import Journal, caller, recording
 from lastgood.journal.run_names import new_run
@@ -97,9 +97,3 @@ def _live_server(request: DrillRequest, emit: Emit) -> LiveServer | None:
 def _without_passwords(evidence: Evidence | StoreEvidence) -> Evidence | StoreEvidence:
     """Remove passwords: messages of servers or programs may quote one, and evidence is shared."""
     return type(evidence).model_validate(redact.scrubbed(evidence.model_dump(), caller.current().scrub))
-
-
-def not_stopped(cancelled: Callable[[], bool], state: str) -> None:
-    """Check for an interrupt. Raises Interrupted."""
-    if cancelled():
-        raise Interrupted("interrupted", state=state)

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from lastgood import points
 from lastgood.command.drill.evidence import Circumstances, DrillRequest, Evidence, ScratchServer, point_digest
 from lastgood.command.drill.history import compared, expected, passed_before
-from lastgood.command.drill.occasion import Occasion, not_stopped, occasion
+from lastgood.command.drill.occasion import Occasion, occasion
 from lastgood.command.drill.phases import Phases
 from lastgood.command.drill.scratch import Scratch, check_room, room_needed
 from lastgood.command.drill.seal import Render, Sealed
 from lastgood.command.drill.story import SCRATCH_ONLY, Rehearsal
+from lastgood.context import BACKGROUND, Context
 from lastgood.dump.names import shown
 from lastgood.errors import NOT_REACHED, Refused
-from lastgood.events import Emit, silent
 from lastgood.journal import past_runs
 from lastgood.journal.past_runs import DrillDue
 from lastgood.plan.plan import PlannedPoint
@@ -28,19 +29,17 @@ from lastgood.process import durable
 COPIES = 3
 
 
-def drill(
-    request: DrillRequest, render: Render, emit: Emit = silent, cancelled: Callable[[], bool] = lambda: False
-) -> Sealed:
+def drill(request: DrillRequest, render: Render, context: Context = BACKGROUND) -> Sealed:
     """Rehearse the whole procedure and keep the evidence, also of a failed drill (``status``).
 
     Raises BadPoint (no usable restore point), Refused (no scratch server, no disk space, or the given server is the
     live one), Failed, Interrupted; then there is no evidence, and nothing is left.
     """
-    with occasion(request, "drill", emit) as found:
+    with occasion(request, "drill", context.emit) as found:
         phases = Phases(found.emit)
         with phases.phase("point", "read the restore point from end to end") as measured:
             with phases.nested("point") as nested:
-                whole = _point(request, nested, cancelled)
+                whole = _point(request, replace(context, emit=nested))
             sha256 = whole.point.manifest.sha256 if whole.point.manifest is not None else whole.source.sha256()
             measured.bytes, measured.rows, measured.detail = whole.source.size, whole.facts.rows, whole.facts.summary
         if request.server is None:
@@ -48,7 +47,7 @@ def drill(
             check_room(found.place.work.parent, room_needed([whole.point], live_bytes or 0, copies=COPIES))
         majors = [whole.summary.server_major, found.live.major if found.live is not None else None]
         wanted = max((major for major in majors if major), default=None)
-        not_stopped(cancelled, SCRATCH_ONLY)
+        context.check("interrupted", state=SCRATCH_ONLY)
         with ExitStack() as stack:
             with phases.phase("server", "start the scratch server") as measured:
                 scratch = stack.enter_context(found.scratch(wanted))
@@ -56,7 +55,14 @@ def drill(
             _check_extensions(scratch, whole)
             scratch.make_roles(whole.summary.roles)
             rehearsal = Rehearsal(
-                request.live, request.validation, whole, found.live, scratch, found.place, phases, cancelled
+                request.live,
+                request.validation,
+                whole,
+                found.live,
+                scratch,
+                found.place,
+                phases,
+                replace(context, emit=found.emit),
             )
             rehearsal.run()
             described = scratch.described()
@@ -148,7 +154,7 @@ def _past(evidence: Evidence) -> dict[str, Any] | None:
     return past_runs.past(live=evidence.live, seconds=evidence.expected.seconds, bytes=point.bytes, point=point.path)
 
 
-def _point(request: DrillRequest, emit: Emit, cancelled: Callable[[], bool]) -> Whole:
+def _point(request: DrillRequest, context: Context) -> Whole:
     choice = request.live.choice
     return points.choose(
         request.live.store,
@@ -157,8 +163,7 @@ def _point(request: DrillRequest, emit: Emit, cancelled: Callable[[], bool]) -> 
         before_migration=choice.before_migration,
         database=request.live.target.dbname,
         skim=True,
-        emit=emit,
-        cancelled=cancelled,
+        context=context,
     )
 
 

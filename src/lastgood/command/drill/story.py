@@ -5,7 +5,7 @@ read ─ serve ─ stand in ─ break ─ ROLLBACK ─ validate ─ UNDO ─ com
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +21,8 @@ from lastgood.command.drill.place import Place
 from lastgood.command.drill.scratch import LiveServer, Scratch
 from lastgood.command.validate import validate
 from lastgood.config.tables import Validate
+from lastgood.context import Context
 from lastgood.errors import Failed, Interrupted, LastgoodError, Stopped
-from lastgood.events import Emit
 from lastgood.facts import Facts
 from lastgood.facts.compare import compare
 from lastgood.facts.of_database import facts_at
@@ -48,7 +48,7 @@ class Rehearsal:
     scratch: Scratch
     place: Place
     phases: Phases
-    cancelled: Callable[[], bool]
+    context: Context
     broken: tuple[str, ...] = ()
     proofs: list[Proof] = field(default_factory=list)
     prepared: Prepared | None = None
@@ -90,8 +90,7 @@ class Rehearsal:
 
     @contextmanager
     def _doing(self, name: str, title: str) -> Iterator[None]:
-        if self.cancelled():
-            raise Interrupted("interrupted", state=SCRATCH_ONLY)
+        self.context.check("interrupted", state=SCRATCH_ONLY)
         self.phase = name
         with self.phases.phase(name, title):
             yield
@@ -106,8 +105,7 @@ class Rehearsal:
                     self.place.store,
                     str(point.path.absolute()),
                     scratch.name,
-                    emit,
-                    self.request.pace,
+                    Context(emit, self.context.cancelled, self.request.pace),
                     database_name=self.whole.summary.database,
                 )
             if restored.code is not None:
@@ -120,11 +118,11 @@ class Rehearsal:
     def _break(self) -> Facts:
         with self._doing("break", "damage it like a failed deployment"):
             self.broken = stand_in.break_it(self.target, self.whole.facts)
-            return self._facts("break", self.phases.emit)
+            return self._facts("break")
 
-    def _facts(self, stage: str, emit: Emit, *, like: Facts | None = None) -> Facts:
+    def _facts(self, stage: str, *, like: Facts | None = None) -> Facts:
         """Return the exact facts of the stand-in."""
-        return facts_at(self.target, like=like, emit=emit, cancelled=self.cancelled, stage=stage)
+        return facts_at(self.target, like=like, context=self.context, stage=stage)
 
     def _roll_back(self) -> None:
         with self._doing("rollback", "roll back"):
@@ -194,7 +192,7 @@ class Rehearsal:
 
     def _validate(self) -> None:
         with self._doing("validate", "validate the restored database"):
-            found = validate.validate(self.target, self.validation, "quick", cancelled=self.cancelled)
+            found = validate.validate(self.target, self.validation, "quick", Context(cancelled=self.context.cancelled))
         self.validated = Validated(
             verdict=found.verdict,
             complete=found.complete,
@@ -216,7 +214,7 @@ class Rehearsal:
             planned = undo.plan(self.target, self.scratch.name, self.report.run)
             done = undo.undo(self.target, planned, self.place.state, emit)
         with self._doing("compare", "compare with the state before"):
-            found = compare(before, self._facts("compare", self.phases.emit))
+            found = compare(before, self._facts("compare"))
         differences = found.differences
         self._prove(
             "undo",
@@ -236,12 +234,11 @@ class Rehearsal:
             return
         assert self.prepared is not None
         point, facts = self.whole.point.path.absolute(), self.prepared.facts
-        emit = self.phases.emit
         with self._doing(by_hand.STAGE, "run the commands of the guide, and undo"):
-            arguments = (self.target, point, self.place.store, self.scratch.major)
-            commands = by_hand.follow(*arguments, False, emit, self.cancelled)
-            found = compare(facts, self._facts(by_hand.STAGE, emit, like=facts))
-            commands += by_hand.follow(*arguments, True, emit, self.cancelled)
+            arguments = (self.scratch, point, self.place.store)
+            commands = by_hand.follow(*arguments, False, self.context)
+            found = compare(facts, self._facts(by_hand.STAGE, like=facts))
+            commands += by_hand.follow(*arguments, True, self.context)
         different = [each for each in found.tables if each.equal is False]
         self._prove(
             "guide",

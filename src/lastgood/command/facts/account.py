@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from time import monotonic
 
 import psycopg
 
 from lastgood import points
+from lastgood.context import BACKGROUND, Context
 from lastgood.errors import NOT_REACHED, BadPoint, LastgoodError
-from lastgood.events import Emit, Note, StageDone, StageStarted, silent
+from lastgood.events import Note, reported
 from lastgood.facts import Facts
 from lastgood.facts.of_database import facts_at
 from lastgood.postgres import errors as server_errors
@@ -25,20 +25,18 @@ def of_database(
     *,
     like: Facts | None = None,
     digests: bool = True,
-    emit: Emit = silent,
-    cancelled: Callable[[], bool] = lambda: False,
+    context: Context = BACKGROUND,
 ) -> Facts:
     """Read a database in one snapshot. ``like`` makes the facts comparable with others. Without ``digests``, rows are
     only counted. Raises Failed."""
-    emit(StageStarted("facts", "read the database"))
-    started = monotonic()
-    try:
-        found = facts_at(target, like=like, digests=digests, emit=emit, cancelled=cancelled)
-    except psycopg.Error as error:
-        # Without an SQLSTATE there was no session yet: most likely the login failed.
-        context: server_errors.Context = "connect" if error.sqlstate is None else "any"
-        raise server_errors.failed(error, "read the database", context=context, state=NOT_REACHED) from error
-    emit(StageDone("facts", monotonic() - started, found.summary))
+    with reported(context.emit, "facts", "read the database") as stage:
+        try:
+            found = facts_at(target, like=like, digests=digests, context=context)
+        except psycopg.Error as error:
+            # Without an SQLSTATE there was no session yet: most likely the login failed.
+            when: server_errors.Context = "connect" if error.sqlstate is None else "any"
+            raise server_errors.failed(error, "read the database", context=when, state=NOT_REACHED) from error
+        stage.detail = found.summary
     return found
 
 
@@ -47,18 +45,16 @@ def of_point(
     names: Sequence[str],
     *,
     database: str | None = None,
-    emit: Emit = silent,
-    cancelled: Callable[[], bool] = lambda: False,
+    context: Context = BACKGROUND,
 ) -> Facts:
     """Read a restore point, or the several files of one, from end to end without restoring it. ``database`` selects one
     from a cluster dump. Raises BadPoint, Interrupted."""
     point = points.gather(store, names)
-    emit(StageStarted("facts", f"read {point.path.name}"))
-    started = monotonic()
-    whole = points.read_whole(point, database=database, stage="facts", emit=emit, cancelled=cancelled)
-    emit(StageDone("facts", monotonic() - started, whole.facts.summary))
+    with reported(context.emit, "facts", f"read {point.path.name}") as stage:
+        whole = points.read_whole(point, database=database, stage="facts", context=context)
+        stage.detail = whole.facts.summary
     if whole.lack is not None:
-        emit(Note("; ".join([f"partial: {whole.lack.message}", *map(str, whole.orphans)])))
+        context.emit(Note("; ".join([f"partial: {whole.lack.message}", *map(str, whole.orphans)])))
     return whole.facts
 
 
@@ -69,16 +65,15 @@ def of_named(
     server: Target | None = None,
     like: Facts | None = None,
     database: str | None = None,
-    emit: Emit = silent,
-    cancelled: Callable[[], bool] = lambda: False,
+    context: Context = BACKGROUND,
 ) -> Facts:
     """Return the facts of a database if ``names`` is one URL, or one kept database of ``server``; otherwise those of a
     restore point."""
     if len(names) == 1 and redact.is_url(names[0]):
-        return of_database(Target.parse(names[0]), like=like, emit=emit, cancelled=cancelled)
+        return of_database(Target.parse(names[0]), like=like, context=context)
     if len(names) == 1 and server is not None and _is_kept(server, store, names[0]):
-        return of_database(server.at(names[0]), like=like, emit=emit, cancelled=cancelled)
-    return of_point(store, names, database=database, emit=emit, cancelled=cancelled)
+        return of_database(server.at(names[0]), like=like, context=context)
+    return of_point(store, names, database=database, context=context)
 
 
 def _is_kept(server: Target, store: Path, name: str) -> bool:

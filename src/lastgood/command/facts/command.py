@@ -57,26 +57,14 @@ def facts(
         if redact.is_url(name):
             check_database(name, "the command line")
     store, screen = session.settings.store, session.screen
-    with session.work() as (emit, cancelled), operands(given or [], store, emit) as names:
-        named = partial(
-            account.of_named,
-            store=store,
-            server=session.target,
-            database=database,
-            emit=emit,
-            cancelled=cancelled,
-        )
-        if a is None:
-            found = account.of_database(session.target, emit=emit, cancelled=cancelled)
-        else:
-            first = names[: len(a)]
-            found = account.of_named(
-                first, store, server=session.target, database=database, emit=emit, cancelled=cancelled
-            )
+    with session.work() as context, operands(given or [], store, context.emit) as names:
+        named = partial(account.of_named, store=store, server=session.target, database=database, context=context)
+        live_facts = partial(account.of_database, session.target, context=context)
+        found = live_facts() if a is None else named(names[: len(a)])
         if b is not None:
             other = named(names[1:], like=found)
         elif live:
-            other = account.of_database(session.target, like=found, emit=emit, cancelled=cancelled)
+            other = live_facts(like=found)
         else:
             session.result({"facts": found.model_dump(mode="json")}, lambda: shown.show(screen, found))
             return None

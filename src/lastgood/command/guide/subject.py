@@ -23,6 +23,7 @@ from lastgood.command.guide.parts import part
 from lastgood.command.recover.evidence import Platform
 from lastgood.command.recover.platform import identifying_roles, recognise
 from lastgood.config.tables import Guide, Hooks, Tables
+from lastgood.context import Context
 from lastgood.errors import NOT_REACHED, Refused
 from lastgood.events import Emit, silent
 from lastgood.facts import Facts
@@ -133,7 +134,7 @@ def subject_of(
     """
     settings = tables or Tables()
     live = target.dbname
-    chosen = _point(store, point, live, emit)
+    chosen = _point(store, point, live, Context(emit))
     with database.connect_maintenance(target, live) as maintenance:
         found = database.describe(maintenance, live)
         own = DatabaseState.read(maintenance, live)
@@ -202,8 +203,8 @@ def _row(connection: Connection) -> tuple[str, str, bool, datetime]:
     return row[0], row[1], row[2], row[3]
 
 
-def _point(store: Path, name: str | None, live: str, emit: Emit) -> PointOfGuide:
-    glance = points.glanced(store, name=name, database=live, emit=emit)
+def _point(store: Path, name: str | None, live: str, context: Context) -> PointOfGuide:
+    glance = points.glanced(store, name=name, database=live, context=context)
     point, source = glance.point, glance.source
     if point.files or source.kind == "set":
         raise Refused(
@@ -212,7 +213,7 @@ def _point(store: Path, name: str | None, live: str, emit: Emit) -> PointOfGuide
         )
     facts, carries = glance.facts, True
     if facts is None or point.manifest is None:
-        whole = points.read_whole(point, database=live, skim=True, stage="plan", emit=emit)
+        whole = points.read_whole(point, database=live, skim=True, stage="plan", context=context)
         facts, summary = whole.facts, whole.summary
         carries = summary.has_owners and summary.has_acls
         if summary.cluster or summary.create:

@@ -46,13 +46,13 @@ def turn_on(
 
     target, state = session.target, session.settings.state
     why = "cannot suspend the fence: writers are waiting; press Ctrl+C to end it" if keep_out else ""
-    with session.work(unsuspended=why) as (emit, cancelled):
-        done = maintenance.on(target, state, session.application, emit, cancelled, fence_follows=keep_out)
+    with session.work(unsuspended=why) as context:
+        done = maintenance.on(target, state, session.application, context, fence_follows=keep_out)
         if not keep_out:
-            shown.cautions(done, emit)
+            shown.cautions(done, context.emit)
         else:
             try:
-                maintenance.keep_out(target, state, emit, cancelled)
+                maintenance.keep_out(target, context)
             except LastgoodError as error:
                 error.state = maintenance.STAYS if session.application.stops else "Nothing was changed."
                 raise
@@ -69,8 +69,8 @@ def turn_off(session: Session) -> None:
     from lastgood.command.maintenance import maintenance
     from lastgood.command.maintenance import show as shown
 
-    with session.work() as (emit, _):
-        done = maintenance.off(session.target, session.settings.state, session.application, emit)
+    with session.work() as context:
+        done = maintenance.off(session.target, session.settings.state, session.application, context)
     session.result(done.document(), lambda: shown.show(session.screen, done))
 
 

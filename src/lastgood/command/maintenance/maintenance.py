@@ -6,8 +6,9 @@ The effect of the hooks outlives lastgood, so it is recorded. The fence does not
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -20,8 +21,9 @@ from lastgood.application import Application, hooks, record
 from lastgood.application.record import BY_HAND, Record
 from lastgood.application.results import HookResult
 from lastgood.application.service import START_IT, HookFailed, Service
+from lastgood.context import Context
 from lastgood.errors import Failed, LastgoodError, NotStarted, Refused, UsageError, first_line
-from lastgood.events import Caution, Emit, Note, Progress, StageDone, StageStarted
+from lastgood.events import Caution, Emit, Note, Progress, StageDone, StageStarted, reported
 from lastgood.journal import Journal, recording
 from lastgood.journal.run_names import new_run
 from lastgood.models import Document
@@ -57,8 +59,7 @@ def on(
     target: Target,
     state: Path,
     application: Application,
-    emit: Emit,
-    cancelled: Callable[[], bool],
+    context: Context,
     *,
     fence_follows: bool = False,
 ) -> Maintenance:
@@ -79,19 +80,19 @@ def on(
             )
     with ExitStack() as stack:
         stack.enter_context(_alone(target, "on"))
-        kept = _begun(target, state, "on", emit) if application.stops else None
-        emit = stack.enter_context(recording.recording(kept, emit))
+        kept = _begun(target, "on", context) if application.stops else None
+        emit = stack.enter_context(recording.recording(kept, context.emit))
         service = _service(target, state, application, emit, kept)
         if application.stops:
-            _stop(service, emit, cancelled)
+            _stop(service, replace(context, emit=emit))
             recording.ended(kept, "done")
     return _seen(target, state, "on", service)
 
 
-def _stop(service: Service, emit: Emit, cancelled: Callable[[], bool]) -> None:
-    emit(StageStarted("stop", "stop the application"))
+def _stop(service: Service, context: Context) -> None:
+    context.emit(StageStarted("stop", "stop the application"))
     try:
-        service.stop(BY_HAND, "maintenance", cancelled)
+        service.stop(BY_HAND, "maintenance", context.cancelled)
     except BaseException as error:
         try:
             service.start("walking back", begun_only=True)
@@ -107,18 +108,18 @@ def _stop(service: Service, emit: Emit, cancelled: Callable[[], bool]) -> None:
         if isinstance(error, LastgoodError):
             error.state = "What had been done was reversed."
         raise
-    emit(StageDone("stop", sum(each.seconds for each in service.results)))
+    context.emit(StageDone("stop", sum(each.seconds for each in service.results)))
 
 
-def off(target: Target, state: Path, application: Application, emit: Emit) -> Maintenance:
+def off(target: Target, state: Path, application: Application, context: Context) -> Maintenance:
     """End our fence, start the application and turn maintenance mode off, whichever run or command had stopped it.
 
     Raises Refused while a run is in progress, NotStarted.
     """
     with ExitStack() as stack:
         stack.enter_context(_alone(target, "off"))
-        kept = _begun(target, state, "off", emit)
-        emit = stack.enter_context(recording.recording(kept, emit))
+        kept = _begun(target, "off", context)
+        emit = stack.enter_context(recording.recording(kept, context.emit))
         try:
             _end_fence(target, emit)
         except (psycopg.Error, LastgoodError) as error:
@@ -150,42 +151,41 @@ def status(target: Target, state: Path) -> Maintenance:
     return _seen(target, state, "status", None)
 
 
-def keep_out(target: Target, state: Path, emit: Emit, cancelled: Callable[[], bool]) -> str:
-    """Block writes in the live database until ``cancelled``, or until the fence session is terminated. Return how it
-    ended, in words. The journal is in the folder ``state``. Raises Failed when writes could not be blocked, Refused,
+def keep_out(target: Target, context: Context) -> str:
+    """Block writes in the live database until cancelled, or until the fence session is terminated. Return how it
+    ended, in words. Raises Failed when writes could not be blocked, Refused,
     psycopg.Error."""
-    kept = _begun(target, state, "fence", emit)
-    with recording.recording(kept, emit) as emit:
-        how = _fenced(target, emit, cancelled)
+    kept = _begun(target, "fence", context)
+    with recording.recording(kept, context.emit) as emit:
+        how = _fenced(target, replace(context, emit=emit))
         recording.ended(kept, "done", detail=how)
     return how
 
 
-def _fenced(target: Target, emit: Emit, cancelled: Callable[[], bool]) -> str:
+def _fenced(target: Target, context: Context) -> str:
     live, over, using = target.dbname, Event(), Lock()
     with database.connect_maintenance(target, live) as maintenance:
         found = database.describe(maintenance, live)
         connection = target.at(live).connect(autocommit=False, application_name=FENCE)
+        title = "block writes until Ctrl+C or lastgood maintenance off"
         try:
-            emit(StageStarted("fence", "block writes until Ctrl+C or lastgood maintenance off"))
-            began = time.monotonic()
-            tables = table_locks.lock_all(connection, maintenance, found, emit, cancelled)
-            guarding = partial(target.at(maintenance.info.dbname).connect, application_name="lastgood guards the fence")
-            table_locks.Guard(guarding, found.oid, connection, over, emit, cancelled, using).start()
-            emit(Note(f"{tables} tables are locked against writes; readers are not blocked"))
-            how = _while_it_stands(connection, tables, cancelled, emit, using)
-            emit(StageDone("fence", time.monotonic() - began, how))
-            return how
+            with reported(context.emit, "fence", title) as stage:
+                tables = table_locks.lock_all(connection, maintenance, found, context)
+                guarding = partial(
+                    target.at(maintenance.info.dbname).connect, application_name="lastgood guards the fence"
+                )
+                table_locks.Guard(guarding, found.oid, connection, context, over=over, using=using).start()
+                context.emit(Note(f"{tables} tables are locked against writes; readers are not blocked"))
+                stage.detail = _while_it_stands(connection, tables, context, using)
+            return stage.detail
         finally:
             over.set()
             with using, suppress(psycopg.Error):
                 connection.close()
 
 
-def _while_it_stands(
-    connection: Connection, tables: int, cancelled: Callable[[], bool], emit: Emit, using: Lock
-) -> str:
-    while not cancelled():
+def _while_it_stands(connection: Connection, tables: int, context: Context, using: Lock) -> str:
+    while not context.cancelled():
         try:
             with using:
                 row = connection.execute(
@@ -195,7 +195,7 @@ def _while_it_stands(
         except psycopg.Error:
             return "terminated by another session: writes resume"
         waiting = int(row[0]) if row is not None else 0
-        emit(Progress("fence", tables, None, "tables locked", detail=f"{waiting} writers wait"))
+        context.emit(Progress("fence", tables, None, "tables locked", detail=f"{waiting} writers wait"))
         time.sleep(POLL_SECONDS)  # the server does not announce that the session was terminated
     return "ended: writes resume"
 
@@ -231,11 +231,11 @@ def _end_fence(target: Target, emit: Emit) -> None:
             emit(StageDone("fence", 0.0, f"session {found.pid} terminated"))
 
 
-def _begun(target: Target, state: Path, action: str, emit: Emit) -> Journal | None:
+def _begun(target: Target, action: str, context: Context) -> Journal | None:
     """Begin the journal if possible. Without it the command still runs: users are waiting, and the server may be
     down."""
     run = new_run(datetime.now(UTC))
-    return recording.attempt(state, run, "maintenance", emit, live=target.dbname, action=action)
+    return recording.attempt(context, run, "maintenance", live=target.dbname, action=action)
 
 
 def _service(target: Target, state: Path, application: Application, emit: Emit, kept: Journal | None) -> Service:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from time import monotonic
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,10 +11,11 @@ import typer
 from lastgood import config
 from lastgood.cli.application import command
 from lastgood.errors import LastgoodError, UsageError
-from lastgood.events import Caution, Emit, StageDone, StageStarted
+from lastgood.events import Caution, Emit, reported
 
 if TYPE_CHECKING:
     from lastgood.cli.session import Session
+    from lastgood.context import Context
 
 
 @command("backup", 3, 4, 5, options=("format",))
@@ -47,23 +47,19 @@ def backup(
             hint="Add a [retention] table to it, as docs/retention.md describes.",
             state=config.NOTHING_LOOKED_AT,
         )
-    started = monotonic()
-    with session.work() as (emit, cancelled):
-        emit(StageStarted("backup", "back up the live database"))
-        point = dump_point.take(
-            session.target, settings.store, label=label, form=settings.format, emit=emit, cancelled=cancelled
-        )
-        if pin:
-            _pin(point.path, pin, emit)
-        seconds = monotonic() - started
-        emit(StageDone("backup", seconds, point.path.name))
-        removed, status = _prune(session, point.path, emit) if prune_too else ((), None)
-    document = {"point": shown.document(point), "seconds": round(seconds, 3)}
+    with session.work() as context:
+        with reported(context.emit, "backup", "back up the live database") as stage:
+            point = dump_point.take(session.target, settings.store, label=label, form=settings.format, context=context)
+            if pin:
+                _pin(point.path, pin, context.emit)
+            stage.detail = point.path.name
+        removed, status = _prune(session, point.path, context) if prune_too else ((), None)
+    document = {"point": shown.document(point), "seconds": round(stage.seconds, 3)}
     if prune_too:
         document["removed"] = list(removed)
 
     def show() -> None:
-        shown.show_made(session.screen, point, seconds)
+        shown.show_made(session.screen, point, stage.seconds)
         if prune_too and status is None:
             session.screen.out.print()
             shown_prune.show_done(session.screen, {"removed": removed})
@@ -81,7 +77,7 @@ def _pin(point: Path, reason: str, emit: Emit) -> None:
         emit(Caution(f'restore point "{point.name}" was created, but could not be pinned: {error.strerror or error}'))
 
 
-def _prune(session: Session, made: Path, emit: Emit) -> tuple[Sequence[str], int | None]:
+def _prune(session: Session, made: Path, context: Context) -> tuple[Sequence[str], int | None]:
     """Return what was removed, and the exit status when that failed. The new restore point remains in either case."""
     from lastgood.command.prune import prune
 
@@ -92,7 +88,7 @@ def _prune(session: Session, made: Path, emit: Emit) -> tuple[Sequence[str], int
         plan = prune.plan(session.target, settings.store, wish, settings.state, post_mortem_within=within, valid=made)
         if not plan.going:
             return (), None
-        return prune.run(session.target, plan, emit, settings.state, post_mortem_within=within)["removed"], None
+        return prune.run(session.target, plan, context, post_mortem_within=within)["removed"], None
     except LastgoodError as error:
-        emit(Caution(f"the restore point was created, but pruning failed: {error}"))
+        context.emit(Caution(f"the restore point was created, but pruning failed: {error}"))
         return (), error.exit_status

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from time import monotonic
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,7 +12,7 @@ from lastgood.cli.application import command, group
 from lastgood.cli.operands import DATABASE
 from lastgood.config import NOTHING_LOOKED_AT
 from lastgood.errors import NOT_REACHED, Failed, Refused, UsageError
-from lastgood.events import StageDone, StageStarted
+from lastgood.events import reported
 
 if TYPE_CHECKING:
     from lastgood.cli.session import Session
@@ -62,12 +61,11 @@ def verify(
     store = session.settings.store
     wanted = [points.find(store, name) for name in names] if names else points.all_points(store)
     verdicts = []
-    with session.work() as (emit, cancelled):
+    with session.work() as context:
         for point in wanted:
-            started = monotonic()
-            emit(StageStarted("verify", f"verify {point.path.name}"))
-            verdict = points.verify(point, database=database, emit=emit, cancelled=cancelled)
-            emit(StageDone("verify", monotonic() - started, verdict.state))
+            with reported(context.emit, "verify", f"verify {point.path.name}") as stage:
+                verdict = points.verify(point, database=database, context=context)
+                stage.detail = verdict.state
             verdicts.append((point, verdict))
     document = {"points": [shown.verdict(point, verdict) for point, verdict in verdicts]}
     session.result(document, lambda: shown.show_verdicts(session.screen, verdicts))

@@ -59,7 +59,7 @@ def prune_(
         shown.show(screen, plan)
     session.confirm("remove them permanently", plan.live, yes)
     with session.events() as emit:
-        document = prune.run(target, plan, emit, session.settings.state, post_mortem_within=within)
+        document = prune.run(target, plan, session.context(emit), post_mortem_within=within)
     session.result(document, lambda: shown.show_done(screen, document))
 
 

@@ -20,8 +20,9 @@ from zoneinfo import ZoneInfo
 
 from lastgood import points
 from lastgood.config.tables import Keep, Record, Retention
+from lastgood.context import BACKGROUND, Context
 from lastgood.errors import Blocked, Refused, UsageError
-from lastgood.events import Emit, Note, StageDone, StageStarted, silent
+from lastgood.events import Emit, Note, StageDone, StageStarted
 from lastgood.journal import recording
 from lastgood.journal.run_names import new_run
 from lastgood.models import Document, Frozen
@@ -300,28 +301,26 @@ def _keep_a_valid_one(
 def run(
     target: Target,
     plan: PrunePlan,
-    emit: Emit = silent,
-    state: Path | None = None,
+    context: Context = BACKGROUND,
     *,
     post_mortem_within: float = POST_MORTEM_WITHIN,
 ) -> dict[str, Any]:
     """Remove what the plan lists, one after another. OIDs, marks and needs are checked again, because an operator may
-    confirm the plan long after it was made. ``state``: the folder of the journal."""
+    confirm the plan long after it was made."""
     with database.connect_maintenance(target, plan.live) as maintenance:
         lock_live(maintenance, plan.live, lambda held: _as_planned(held, plan))
         going = [each.name for each in plan.going]
         kept = recording.attempt(
-            state,
+            context,
             new_run(server_clock(maintenance)),
             "prune",
-            emit,
             skew=clock.skew(maintenance),
             live=plan.live,
             going=going,
         )
-        with recording.recording(kept, emit) as emit:
+        with recording.recording(kept, context.emit) as emit:
             paths = [Path(each.path) for each in plan.going if each.path is not None]
-            needed = needs(maintenance, plan.live, paths, state, post_mortems=bool(post_mortem_within))
+            needed = needs(maintenance, plan.live, paths, context.state, post_mortems=bool(post_mortem_within))
             document = _removed(maintenance, target, plan, needed, emit)
             recording.ended(kept, "done", removed=document["removed"])
     return document

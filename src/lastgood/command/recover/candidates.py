@@ -9,6 +9,7 @@ from time import monotonic
 
 from lastgood import points
 from lastgood.command.recover.evidence import Candidate, Wish
+from lastgood.context import Context
 from lastgood.errors import BadPoint, Interrupted, LastgoodError
 from lastgood.points import RestorePoint, Verdict
 from lastgood.points.glance import glance
@@ -118,7 +119,7 @@ def _verdict(
     # For our own points, the manifest has the content.
     skim = point.manifest is not None or (until is not None and point.size > WHOLLY)
     try:
-        return points.verify(point, database=name, skim=skim, cancelled=over)
+        return points.verify(point, database=name, skim=skim, context=Context(cancelled=over))
     except Interrupted:
         if cancelled():
             raise

@@ -11,7 +11,7 @@ import typer
 
 from lastgood.cli.application import command
 from lastgood.cli.parameters import PACE, Attested, Before, BeforeMigration, DryRun, Overrides, Reasons, Yes
-from lastgood.errors import BadPoint, Interrupted, Refused
+from lastgood.errors import BadPoint, Refused
 from lastgood.events import Caution
 
 if TYPE_CHECKING:
@@ -66,10 +66,9 @@ def recover_(
     settings = session.settings
     inquiry = Inquiry(session.target, settings.store, settings.tables, wish)
     while True:
-        with session.work() as (emit, cancelled):
-            found = recover.inspect(inquiry, emit, cancelled)
-            if cancelled():
-                raise Interrupted("interrupted: the diagnosis is incomplete", state=NOTHING_CHANGED)
+        with session.work() as context:
+            found = recover.inspect(inquiry, context)
+            context.check("interrupted: the diagnosis is incomplete", state=NOTHING_CHANGED)
         if found.emergency in ("server_unreachable", "database_missing") and not session.names_a_database:
             raise session.unnamed(found.reasons[0].text if found.reasons else found.title)
         if not settings.json and not (yes and settings.quiet):
@@ -149,6 +148,7 @@ def _carry_out(
     from lastgood.command.recover.reinstate import reinstate
     from lastgood.command.rollback.command import roll_back
     from lastgood.command.rollback.undo import undo_
+    from lastgood.load.repairs import Rules
 
     if proposal.kind == "undo":
         undo_(session, run=proposal.name, yes=yes)
@@ -158,15 +158,13 @@ def _carry_out(
     settings = session.settings
     session.confirm(f"restore {Path(proposal.name).name} as a new database with the live name", found.live, yes)
     with session.news.notifying("rollback", session.target, unattended=yes) as notifier, session.events() as emit:
+        emit = notifier.on_work(emit, "", partial(show.reinstating, found.live, proposal.name))
         done = reinstate(
             session.target.at(found.live),
             settings.store,
             proposal.name,
-            notifier.on_work(emit, "", partial(show.reinstating, found.live, proposal.name)),
-            session.pace,
-            strict=settings.strict,
-            allow_orphans=settings.allow_orphans,
-            state=settings.state,
+            session.context(emit),
+            rules=Rules(strict=settings.strict, allow_orphans=settings.allow_orphans),
         )
         notifier.ended(partial(show.reinstated, done), done.run)
     session.result(done.document(), lambda: shown.show_reinstated(session.screen, done))

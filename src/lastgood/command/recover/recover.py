@@ -20,8 +20,9 @@ from lastgood.command.recover.evidence import Evidence, Key, Wish
 from lastgood.command.recover.report import Diagnosis, Proposal, TimelinePoint
 from lastgood.command.recover.timeline import MOMENTS
 from lastgood.config.tables import Tables
+from lastgood.context import BACKGROUND, Context, never
 from lastgood.errors import NOT_REACHED
-from lastgood.events import Emit, StageDone, StageStarted, silent
+from lastgood.events import reported
 from lastgood.loss import Then
 from lastgood.points import Verdict
 from lastgood.postgres.errors import failed
@@ -44,17 +45,16 @@ class Inquiry:
     here: Path = field(default_factory=Path.cwd)
 
 
-def inspect(inquiry: Inquiry, emit: Emit = silent, cancelled: Callable[[], bool] = lambda: False) -> Diagnosis:
+def inspect(inquiry: Inquiry, context: Context = BACKGROUND) -> Diagnosis:
     """Diagnose the database. Raises Failed when the name of the database cannot be determined, Interrupted."""
     started = monotonic()
-    emit(StageStarted("recover", "gather evidence"))
-    evidence = gather(inquiry, cancelled)
-    found = diagnose(evidence, monotonic() - started)
-    emit(StageDone("recover", monotonic() - started, found.title))
+    with reported(context.emit, "recover", "gather evidence") as stage:
+        found = diagnose(gather(inquiry, context.cancelled), monotonic() - started)
+        stage.detail = found.title
     return found
 
 
-def gather(inquiry: Inquiry, cancelled: Callable[[], bool] = lambda: False) -> Evidence:
+def gather(inquiry: Inquiry, cancelled: Callable[[], bool] = never) -> Evidence:
     """Gather all evidence. Changes nothing; waits for no lock."""
     target, store, wish, recover = inquiry.target, inquiry.store, inquiry.wish, inquiry.tables.recover
     unseen: list[str] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,12 +13,13 @@ import psycopg
 from psycopg import sql
 
 from lastgood import restore
+from lastgood.context import BACKGROUND, Context
 from lastgood.errors import Failed, Refused
-from lastgood.events import Emit, StageDone, StageStarted, silent
+from lastgood.events import reported
 from lastgood.journal import recording
 from lastgood.journal.run_names import new_run, suffix
 from lastgood.load import made_beside
-from lastgood.load.pace import AS_IT_FITS, Pace
+from lastgood.load.repairs import Rules
 from lastgood.models import Document
 from lastgood.postgres import clock, copying, database
 from lastgood.postgres import errors as server_errors
@@ -45,12 +47,9 @@ def reinstate(
     target: Target,
     store: Path,
     point: str,
-    emit: Emit = silent,
-    pace: Pace = AS_IT_FITS,
+    context: Context = BACKGROUND,
     *,
-    strict: bool = False,
-    allow_orphans: bool = False,
-    state: Path | None = None,
+    rules: Rules = restore.AS_DUMPED,
 ) -> ReinstateReport:
     """Restore ``point`` as ``target``'s database, which must be missing or invalid.
 
@@ -62,17 +61,22 @@ def reinstate(
         _invalid(connection, live)
         run = new_run(server_clock(connection))
         name = database.fit_name(live, suffix("recovered", run))
-        kept = recording.attempt(state, run, "recover", emit, skew=clock.skew(connection), live=live, point=point)
-        emit = stack.enter_context(recording.recording(kept, emit))
+        kept = recording.attempt(context, run, "recover", skew=clock.skew(connection), live=live, point=point)
+        emit = stack.enter_context(recording.recording(kept, context.emit))
         copying.claim(connection, name)
         restored = restore.restore(
-            target.at(maintenance), store, point, name, emit, pace,
-            strict=strict, allow_orphans=allow_orphans, state=state, live=live, kind="recover",
-        )  # fmt: skip
-        emit(StageStarted("swap", f"rename it to {live}"))
-        began = time.monotonic()
-        aside = _take_name(connection, live, name, run)
-        emit(StageDone("swap", time.monotonic() - began, live))
+            target.at(maintenance),
+            store,
+            point,
+            name,
+            replace(context, emit=emit),
+            rules=rules,
+            live=live,
+            kind="recover",
+        )
+        with reported(emit, "swap", f"rename it to {live}") as stage:
+            aside = _take_name(connection, live, name, run)
+            stage.detail = live
     report = ReinstateReport(
         run=run,
         live=live,

@@ -49,6 +49,8 @@ def restore_(
     With --salvage-readable nothing is proved. Damaged rows and commands are left out and listed table by table, and the
     exit status is 0 however much is missing. Read the report, or each table's `state` with --json.
     """
+    from lastgood.load.repairs import Rules
+
     if salvage and (no_owner or no_acl):
         raise UsageError(
             f"cannot combine --salvage-readable with {'--no-owner' if no_owner else '--no-acl'}: it already "
@@ -56,14 +58,14 @@ def restore_(
             hint="Leave that option out.",
             state=NOTHING_LOOKED_AT,
         )
-    store = session.settings.store
+    settings, store = session.settings, session.settings.store
     named = {"point": SHOWN} if STDIN in point else {}
     with session.events() as emit, operands(point, store, emit) as names:
         if salvage:
             from lastgood.damaged import restore as restore_readable
 
             left = restore_readable.restore_readable(
-                session.target, store, names, into, emit, database_name=database, state=session.settings.state
+                session.target, store, names, into, session.context(emit), database_name=database
             ).model_copy(update=named)
         else:
             from lastgood import restore
@@ -74,15 +76,10 @@ def restore_(
                     store,
                     names,
                     into,
-                    emit,
-                    session.pace,
-                    reopen_when=session.settings.reopen_when,
-                    strict=session.settings.strict,
-                    allow_orphans=session.settings.allow_orphans,
-                    no_owner=no_owner,
-                    no_acl=no_acl,
+                    session.context(emit),
+                    reopen_when=settings.reopen_when,
+                    rules=Rules(settings.strict, settings.allow_orphans, no_owner, no_acl),
                     database_name=database,
-                    state=session.settings.state,
                 )
             except (Corrupt, Incomplete) as error:
                 error.hint += " To restore what can be read of it, add --salvage-readable."

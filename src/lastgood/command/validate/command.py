@@ -59,13 +59,12 @@ def validate_(
             state=config.NOTHING_LOOKED_AT,
         )
     target = session.target.at(database) if database is not None else session.target
-    with session.work() as (emit, cancelled):
+    with session.work() as context:
         verdict = validate.validate(
             target,
             session.settings.tables.validation,
             "full" if full else "quick",
-            emit,
-            cancelled,
+            context,
             only=only or (),
             time_limit=lengths.seconds("--time-limit", time_limit) if time_limit is not None else None,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from time import monotonic
@@ -16,8 +16,9 @@ from lastgood.command.validate.budget import Planned
 from lastgood.command.validate.look import OutOfTime, Reader
 from lastgood.command.validate.rule import Found, Mode, Task
 from lastgood.command.validate.verdict import RuleResult, result
+from lastgood.context import Context
 from lastgood.errors import Interrupted
-from lastgood.events import Emit, Progress
+from lastgood.events import Progress
 from lastgood.postgres.capacity import Capacity, capacity
 from lastgood.postgres.server import SESSION, Connection, Target, set_where_possible
 
@@ -124,20 +125,13 @@ class Crew:
     """Runs tasks in order on several connections."""
 
     def __init__(
-        self,
-        connections: Sequence[Connection],
-        path: str,
-        mode: Mode,
-        deadline: float | None,
-        emit: Emit,
-        cancelled: Callable[[], bool],
+        self, connections: Sequence[Connection], path: str, mode: Mode, deadline: float | None, context: Context
     ) -> None:
         self._connections = connections
         self._path = path
         self._share = OWN_SHARE if mode == "quick" else 1.0
         self._deadline = deadline
-        self._emit = emit
-        self._cancelled = cancelled
+        self._context = context
         self._lock = threading.Lock()
         self._next = 0
         self._done = 0
@@ -158,7 +152,7 @@ class Crew:
             for thread in threads:
                 while thread.is_alive():
                     thread.join(0.1)  # signals are handled in between
-                    if self._cancelled():
+                    if self._context.cancelled():
                         self._stop(Interrupted("interrupted during the validation"))
                     if self._stopped.is_set():
                         self._cancel()
@@ -194,7 +188,7 @@ class Crew:
             if number >= len(planned):
                 return
             each = planned[number]
-            self._emit(Progress(STAGE, done, total, "rules", detail=each.task.rules[0].name))
+            self._context.emit(Progress(STAGE, done, total, "rules", detail=each.task.rules[0].name))
             began = monotonic()
             try:
                 found = self._answers(each.task, each.sample, reader)
@@ -211,7 +205,7 @@ class Crew:
             with self._lock:
                 self._done += len(each.task.rules)
                 done = self._done
-            self._emit(Progress(STAGE, done, total, "rules", detail=each.task.rules[0].name))
+            self._context.emit(Progress(STAGE, done, total, "rules", detail=each.task.rules[0].name))
 
     def _answers(self, task: Task, sample: float | None, reader: Reader, path: str | None = None) -> Sequence[Found]:
         own = any(rule.weight is not None for rule in task.rules)

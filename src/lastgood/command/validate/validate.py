@@ -5,7 +5,7 @@ Reads only, in one snapshot, on several connections, with an ACCESS SHARE lock o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from time import monotonic
 
 import psycopg
@@ -16,8 +16,9 @@ from lastgood.command.validate.kinds import KINDS
 from lastgood.command.validate.rule import Mode
 from lastgood.command.validate.verdict import RuleResult, Verdict, conclude
 from lastgood.config.tables import Validate
+from lastgood.context import BACKGROUND, Context
 from lastgood.errors import NOT_REACHED, LastgoodError, Refused, UsageError
-from lastgood.events import Caution, Emit, StageDone, StageFailed, StageStarted, silent
+from lastgood.events import Caution, StageDone, StageFailed, StageStarted
 from lastgood.postgres import database
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.kept import read_only
@@ -30,8 +31,7 @@ def validate(
     target: Target,
     settings: Validate,
     mode: Mode,
-    emit: Emit = silent,
-    cancelled: Callable[[], bool] = lambda: False,
+    context: Context = BACKGROUND,
     *,
     only: Sequence[str] = (),
     time_limit: float | None = None,
@@ -45,11 +45,12 @@ def validate(
     Failed when the server cannot be reached or goes away.
     """
     title = f'validate "{target.dbname}"' if target.keywords.get("dbname") else "validate the database"
+    emit = context.emit
     emit(StageStarted(STAGE, title))
     began = monotonic()
     limit = time_limit if time_limit is not None else settings.time_limit if mode == "quick" else None
     try:
-        verdict = _validate(target, settings, mode, emit, cancelled, only, limit, jobs, began)
+        verdict = _validate(target, settings, mode, context, only, limit, jobs, began)
     except Lost as lost:
         emit(StageFailed(STAGE, monotonic() - began, "the connection was lost"))
         doing = f'continue the validation: the connection was lost during rule "{lost.rule}"'
@@ -68,8 +69,7 @@ def _validate(
     target: Target,
     settings: Validate,
     mode: Mode,
-    emit: Emit,
-    cancelled: Callable[[], bool],
+    context: Context,
     only: Sequence[str],
     limit: float | None,
     jobs: int | None,
@@ -82,13 +82,13 @@ def _validate(
         everything = listing.tasks(known, mode)
         if mode == "full":
             for name in listing.unknown(everything, settings.ignore):
-                emit(Caution(f'"{name}" in "ignore" of [validate] matches no rule of this database'))
+                context.emit(Caution(f'"{name}" in "ignore" of [validate] matches no rule of this database'))
         planned = budget.planned(listing.chosen(everything, only, settings.ignore), mode, limit or 0.0)
         connections = shared.share(len(planned))
         info = shared.first.info
         version = ".".join(str(part) for part in (info.server_version // 10000, info.server_version % 10000))
         role, name = info.user, info.dbname
-        crew = Crew(connections, shared.path, mode, deadline, emit, cancelled)
+        crew = Crew(connections, shared.path, mode, deadline, context)
         results = [each for group in crew.run(planned) for each in group]
         count = len(connections)
     order = {kind.name: number for number, kind in enumerate(KINDS)}

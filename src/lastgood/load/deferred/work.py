@@ -18,10 +18,11 @@ import psycopg
 from psycopg import sql
 
 from lastgood import fault
+from lastgood.context import Context
 from lastgood.dump.deferral import Later
 from lastgood.dump.statements import Kind
 from lastgood.errors import Failed, Interrupted, LastgoodError, Refused, Stopped
-from lastgood.events import Caution, Emit, Note, Progress
+from lastgood.events import Caution, Note, Progress
 from lastgood.load.deferred import remainder
 from lastgood.load.deferred.lists import lock_key
 from lastgood.load.deferred.watch import Watch
@@ -90,10 +91,9 @@ class Finished(Frozen):
 def finish(
     target: Target,
     run: str,
+    context: Context,
     *,
     oid: int,
-    emit: Emit,
-    cancelled: Callable[[], bool],
     record: Record | None = None,
     limits: Limits | None = None,
 ) -> Finished:
@@ -107,7 +107,8 @@ def finish(
     def watch() -> Connection:
         return target.connect(application_name=f"lastgood watch {run}")
 
-    with _Worker(target, run, oid, emit, cancelled) as worker, Pressure(watch, limits or Limits(), emit) as pressure:
+    limits = limits or Limits(max_wal_lag=context.pace.max_wal_lag)
+    with _Worker(target, run, oid, context) as worker, Pressure(watch, limits, context.emit) as pressure:
         return worker.work(record, pressure)
 
 
@@ -130,12 +131,11 @@ def in_service(run: str, hint: str, state: str) -> Iterator[None]:
 
 
 class _Worker:
-    def __init__(self, target: Target, run: str, oid: int, emit: Emit, cancelled: Callable[[], bool]) -> None:
+    def __init__(self, target: Target, run: str, oid: int, context: Context) -> None:
         self._target = target
         self._run = run
         self._oid = oid
-        self._emit = emit
-        self._cancelled = cancelled
+        self._context = context
         self._pause = threading.Event()
         self._failures: list[str] = []
         self._what = ""
@@ -143,7 +143,7 @@ class _Worker:
         self._indexes = self._foreign_keys = self._analyzed = 0
         self._gone: list[str] = []
         self._connection = self._connect()
-        self._watch = Watch(target, run, self._connection, cancelled, self._report)
+        self._watch = Watch(target, run, self._connection, context.cancelled, self._report)
 
     def __enter__(self) -> _Worker:
         self._watch.start()
@@ -193,7 +193,7 @@ class _Worker:
 
     def _report(self, detail: str) -> None:
         done, total = self._progress
-        self._emit(Progress("finish", done, total, "tasks", detail=f"{self._what}{detail}"))
+        self._context.emit(Progress("finish", done, total, "tasks", detail=f"{self._what}{detail}"))
 
     def work(self, record: Record | None, pressure: Pressure) -> Finished:
         tasks = remainder.read(self._connection, self._run)
@@ -205,7 +205,7 @@ class _Worker:
         for number, task in enumerate(tasks):
             self._progress, self._what = (number, total), str(task.later)
             self._report("")
-            pressure.wait_if_needed(self._cancelled)
+            pressure.wait_if_needed(self._context.cancelled)
             step = f"finish {task.later}"
             if record is not None:
                 record.doing(step)
@@ -241,7 +241,7 @@ class _Worker:
                 self._attempts(f"validate {later}", partial(self._validate, later))
         except _Failed as failed:
             self._failures.append(str(failed))
-            self._emit(Caution(str(failed)))
+            self._context.emit(Caution(str(failed)))
 
     def _build(self, later: Later) -> None:
         state = remainder.state_of(self._connection, self._run, later)
@@ -277,7 +277,7 @@ class _Worker:
     def _is_gone(self, later: Later, state: remainder.State) -> bool:
         if state == "gone" and str(later) not in self._gone:
             self._gone.append(str(later))
-            self._emit(Note(f"{later} is no longer needed: it or its table was dropped or renamed"))
+            self._context.emit(Note(f"{later} is no longer needed: it or its table was dropped or renamed"))
         return state == "gone"
 
     def _set_up(self, later: Later) -> None:
@@ -296,7 +296,7 @@ class _Worker:
                 self._analyzed += 1
             except _Failed as failed:
                 # Autovacuum will do it.
-                self._emit(Note(f"{schema}.{table} was not analyzed: {failed}"))
+                self._context.emit(Note(f"{schema}.{table} was not analyzed: {failed}"))
 
     def _execute(self, query: sql.Composed) -> None:
         self._connection.execute(query)
@@ -305,14 +305,13 @@ class _Worker:
         """Call ``act``; retry after a deadlock, a lock timeout, or a lost connection. Raises _Failed."""
         tries = tries or TRIES
         for attempt in range(1, tries + 1):
-            if self._cancelled():
-                raise Interrupted("interrupted")
+            self._context.check("interrupted")
             try:
                 self._connection.execute(sql.SQL("SET lock_timeout = {}").format(sql.Literal(wait or SHORT_WAIT)))
                 act()
                 return
             except psycopg.Error as error:
-                if self._cancelled():
+                if self._context.cancelled():
                     raise Interrupted("interrupted") from error
                 policy = server_errors.policy_of(error)
                 state = error.sqlstate or ""

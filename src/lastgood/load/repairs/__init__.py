@@ -16,10 +16,11 @@ from contextlib import contextmanager, nullcontext
 import psycopg
 from psycopg.pq import TransactionStatus
 
+from lastgood.context import BACKGROUND, Context
 from lastgood.dump.names import Relation
 from lastgood.dump.statements import Command, Extension, Kind
-from lastgood.errors import Corrupt, Failed, Interrupted, LastgoodError
-from lastgood.events import Caution, Emit, silent
+from lastgood.errors import Corrupt, Failed, LastgoodError
+from lastgood.events import Caution
 from lastgood.load.repairs import authorization, checks, extensions, foreign_keys, options, paths
 from lastgood.load.repairs.repair import USUAL_PATH, Record, Repair, Repaired, Rules, place, what
 from lastgood.members.carry import Carrier
@@ -67,16 +68,14 @@ class Commands:
         self,
         name: str,
         rules: Rules,
+        context: Context = BACKGROUND,
         *,
-        emit: Emit = silent,
-        cancelled: Callable[[], bool] = lambda: False,
         wait: Callable[[float], object] = time.sleep,
     ) -> None:
         self.record = Record()
         self._name = name
         self._rules = rules
-        self._emit = emit
-        self._cancelled = cancelled
+        self._context = context
         self._wait = wait
         # Two repairs may change the same function: one at a time.
         self._repairing = threading.Lock()
@@ -101,8 +100,7 @@ class Commands:
             return True
         self._declare(command)
         for attempt in range(TRIES):
-            if self._cancelled():
-                raise Interrupted("interrupted while the dump was loaded")
+            self._context.check("interrupted while the dump was loaded")
             try:
                 with self._noticing(connection, [command]):
                     connection.execute(text)
@@ -221,7 +219,7 @@ class Commands:
         checks.add_again(connections[0], left)
 
         def work(connection: Connection) -> None:
-            while not self._cancelled():
+            while not self._context.cancelled():
                 try:
                     each = left.pop()
                 except IndexError:
@@ -232,8 +230,7 @@ class Commands:
 
         with ThreadPoolExecutor(len(connections), thread_name_prefix="lastgood-checks") as pool:
             list(pool.map(work, connections))
-        if self._cancelled():
-            raise Interrupted("interrupted while the dump was loaded")
+        self._context.check("interrupted while the dump was loaded")
 
     def _settle(self, connection: Connection, command: Command, error: psycopg.Error) -> bool:
         """Skip, repair or defer a command that failed permanently. False: retry it later."""
@@ -289,7 +286,7 @@ class Commands:
     def _repaired(self, named: str, why: str, line: int) -> None:
         if self.record.repair(Repaired(what=named, why=why, line=line)):
             where = f"{named} (line {line}) was not loaded unchanged" if line else named
-            self._emit(Caution(f"{where}: {why}"))
+            self._context.emit(Caution(f"{where}: {why}"))
 
     def _stopped(self, connection: Connection, command: Command, error: psycopg.Error) -> LastgoodError:
         """The error of a command without a repair, with a hint for the operator."""

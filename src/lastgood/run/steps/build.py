@@ -71,20 +71,12 @@ class Build:
                 )
                 rules = rules_for(live, run.prepared.facts, wishes)
             loaded = rebuild(
-                partial(run.connected, plan.shadow),
-                run.prepared.source,
-                run.prepared.summary,
-                run.prepared.facts,
-                run.prepared.point.path.name,
+                run.dump,
                 rules,
-                run.prepared.request.pace,
-                lambda: run.server.connect(application_name=f"lastgood watch {plan.run}"),
-                run.emit,
-                run.cancelled,
-                division=run.prepared.division,
-                state=run.prepared.request.state,
+                run.context,
+                connect=partial(run.connected, plan.shadow),
+                watch=lambda: run.server.connect(application_name=f"lastgood watch {plan.run}"),
                 live=partial(run.connected, plan.live, "reads rows of extensions"),
-                held=run.prepared.held,
             )
             fault.point("build.after_load")
             database.comment(connection, plan.shadow, mark_of(run, "shadow", stage="loaded").text())

@@ -68,8 +68,7 @@ class Emergency:
                 run.prepared.request.store,
                 label="emergency",
                 kind="emergency",
-                emit=run.emit,
-                cancelled=run.cancelled,
+                context=run.context,
             )
         except Failed as error:
             error.hint = f"{error.hint} {GO_ON}".strip()

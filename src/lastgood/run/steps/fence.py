@@ -68,9 +68,9 @@ class Fence:
         run.fence_connection = connection
         began = time.monotonic()
         live = database.describe(run.maintenance, run.plan.live)
-        tables = lock_all(connection, run.maintenance, live, run.emit, run.cancelled)
+        tables = lock_all(connection, run.maintenance, live, run.context)
         guarding = partial(run.connected, run.plan.maintenance, "guards the fence of")
-        Guard(guarding, live.oid, connection, run.fence_over, run.emit, run.cancelled, run.fence_used).start()
+        Guard(guarding, live.oid, connection, run.context, over=run.fence_over, using=run.fence_used).start()
         fault.point("fence.after_lock")
         return Fenced(kind="table locks", tables=tables, began=began, detail=f"{tables} tables locked against writes")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any
 import psycopg
 
 from lastgood.errors import Refused
-from lastgood.events import Emit, StageDone, StageStarted
+from lastgood.events import Emit, reported
 from lastgood.journal import Journal, recording
 from lastgood.load.deferred import remainder
 from lastgood.load.deferred.work import Finished, finish, in_service
@@ -19,7 +18,6 @@ from lastgood.plan.plan import PlannedStep, Request
 from lastgood.postgres import clock, database
 from lastgood.postgres.lock import unlock
 from lastgood.postgres.mark import marked
-from lastgood.postgres.strain import Limits
 from lastgood.process import interrupts
 from lastgood.run.context import Run
 from lastgood.run.runner import Result
@@ -59,10 +57,7 @@ class Finish:
         oid = switched.oid if switched is not None else database.describe(run.maintenance, run.plan.live).oid
         # The work may take hours, and an undo must be possible meanwhile. It has a lock of its own.
         unlock(run.maintenance)
-        limits = Limits(max_wal_lag=run.prepared.request.pace.max_wal_lag)
-        done = finish(
-            run.target, run.plan.run, oid=oid, limits=limits, emit=run.emit, cancelled=run.cancelled, record=run.journal
-        )
+        done = finish(run.target, run.plan.run, run.context, oid=oid, record=run.journal)
         return Completed(finished=done, detail=str(done))
 
     def undo(self, run: Run) -> None:
@@ -100,13 +95,12 @@ def resume(request: Request, run: str, emit: Emit) -> Finished:
     stop = interrupts.Stop()
     with database.connect_maintenance(request.target, live) as maintenance:
         oid, skew = database.describe(maintenance, live).oid, clock.skew(maintenance)
-    began = time.monotonic()
     hint = f"Run: lastgood resume {run} to continue."
-    limits = Limits(max_wal_lag=request.pace.max_wal_lag)
     recording.continued(journal, "resumed", skew=skew, kind="finish", live=live)
     with recording.recording(journal, emit) as emit, in_service(run, hint, state), interrupts.stopping(stop):
-        emit(StageStarted(Finish.name, Finish.title))
-        done = finish(request.target, run, oid=oid, limits=limits, emit=emit, cancelled=stop.is_set, record=journal)
-        emit(StageDone(Finish.name, time.monotonic() - began, str(done)))
+        context = request.context(emit, stop.is_set)
+        with reported(emit, Finish.name, Finish.title) as stage:
+            done = finish(request.target, run, context, oid=oid, record=journal)
+            stage.detail = str(done)
         recording.ended(journal, "done", finished=str(done))
     return done

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -49,20 +49,9 @@ class Prove:
                 division = choice.built(
                     shadow, Deferrable.of(run.prepared.summary.script), allow_orphans=run.plan.allow_orphans
                 )
-            comparison = prove(
-                shadow,
-                run.prepared.facts,
-                name,
-                run.emit,
-                run.cancelled,
-                connect=partial(run.connected, name),
-                pace=run.prepared.request.pace,
-                same=built.loaded.same if built is not None else {},
-                keys=run.prepared.summary.keys_before_rows,
-                unsure=run.prepared.summary.rows_for_extensions,
-                again=lambda: run.prepared.facts,
-                division=division,
-            )
+            same = built.loaded.same if built is not None else {}
+            dump = replace(run.dump, division=division)
+            comparison = prove(shadow, dump, same, run.context, connect=partial(run.connected, name))
         if division is not None:
             # After the proof, because the list is not part of the restore point.
             with run.connected(name, "records what is left") as shadow:

@@ -87,9 +87,8 @@ class Swap:
             run.prepared.request.pgbouncer,
             run.target,
             run.maintenance,
+            run.context,
             journal=run.journal,
-            emit=run.emit,
-            cancelled=run.cancelled,
             fence=fence_pid,
         ) as pause:
             exchanged = self._exchange(run, shadow, statements, state, fence_pid)
