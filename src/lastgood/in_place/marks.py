@@ -29,12 +29,14 @@ class Sequence(BaseModel):
 class Kept(BaseModel):
     """All that a move back needs to know of a kept or undone schema's run; each of the run's schemas has it.
 
-    ``schemas``: the live schemas that existed before the move. ``ties``: those of that time.
+    ``schemas``: all live schemas of the move; ``existed``: those of them that were there before it. ``ties``: those of
+    that time.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     schemas: tuple[str, ...]
+    existed: tuple[str, ...]
     ties: Ties
     sequences: tuple[Sequence, ...] = ()
 
