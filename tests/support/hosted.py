@@ -55,7 +55,7 @@ class Project:
     def _create_hstore(self) -> bool:
         """An extension of the platform in the application's schema, where the server has one."""
         with self.server.target("postgres", user=ADMIN).connect() as connection:
-            if not connection.execute("SELECT FROM pg_available_extensions WHERE name = 'hstore'").fetchone():
+            if connection.execute("SELECT FROM pg_available_extensions WHERE name = 'hstore'").fetchone() is None:
                 return False
             connection.execute("CREATE EXTENSION hstore SCHEMA public")
             connection.execute("CREATE TABLE public.settings (id int PRIMARY KEY, options public.hstore)")
