@@ -74,7 +74,7 @@ def _wanted(item: pytest.Function, major: int | None) -> bool:
 
 def _major(item: pytest.Function) -> int | None:
     callspec = getattr(item, "callspec", None)
-    return callspec.params.get("server") if callspec is not None else None
+    return callspec.params.get("server", callspec.params.get("project")) if callspec is not None else None
 
 
 def seeds(config: pytest.Config, short: int, long: int) -> list[int]:

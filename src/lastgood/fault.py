@@ -38,6 +38,11 @@ POINTS: dict[str, str] = {
     "finish.before_task": "the live database is usable, and one deferred task is about to be done",
     "finish.after_index": "an index is built, the journal does not record it yet",
     "finish.before_forget": "all deferred tasks are done, their list still exists",
+    "inplace.after_locks": "the schemas' tables are locked, nothing is moved",
+    "inplace.between_moves": "the live objects are moved out, the others not yet in",
+    "inplace.before_commit": "all of the exchange in place is done, nothing committed",
+    "inplace.after_commit": "the exchange in place is committed, the journal does not record it yet",
+    "inplace.before_validate": "the exchange in place is committed, a foreign key to the platform is not validated yet",
     "undo.before_commit": "all of the undo is done, nothing committed",
     "undo.after_commit": "the undo is committed, the journal does not record it yet",
 }

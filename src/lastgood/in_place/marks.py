@@ -1,0 +1,124 @@
+"""Marks: comments that identify a staging, kept or undone schema, from any machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from psycopg import sql
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from lastgood.in_place.ties import Ties
+from lastgood.postgres.server import Connection
+
+Role = Literal["staging", "kept", "undone"]
+State = Literal["building", "built", "proved"]
+
+
+class Sequence(BaseModel):
+    """The value of a kept sequence, for information: the sequence itself moved with its value."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    schema_name: str
+    name: str
+    last_value: int | None
+
+
+class Kept(BaseModel):
+    """All that a move back needs to know of a kept or undone schema's run; each of the run's schemas has it.
+
+    ``schemas``: all live schemas of the move; ``existed``: those of them that were there before it. ``ties``: those of
+    that time.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    schemas: tuple[str, ...]
+    existed: tuple[str, ...]
+    ties: Ties
+    sequences: tuple[Sequence, ...] = ()
+
+
+class Mark(BaseModel):
+    """The mark of a schema of lastgood: JSON in its comment. Every role may read it: it holds no secret.
+
+    ``live`` is the live schema's name. Of a staging schema: ``state``; ``manifest``, the digest of the manifest it was
+    proved against; ``written``, a transaction ID (xid8) that was assigned after the last write to staging, and
+    ``made_at``, a server's time after it: together they tell which snapshots are older (``snapshots.older``). Later
+    versions (``v``) only add fields, so that an old lastgood still recognises the schemas of a newer one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    tool: Literal["lastgood"] = "lastgood"
+    v: int = 1
+    role: Role
+    run: str
+    live: str
+    made_at: datetime
+    state: State | None = None
+    manifest: str | None = None
+    written: int | None = None
+    point: str = ""
+    host: str = ""
+    user: str = ""
+    kept: Kept | None = None
+
+    def text(self) -> str:
+        """The schema's comment."""
+        return self.model_dump_json()
+
+
+@dataclass(frozen=True, slots=True)
+class MarkedSchema:
+    """A schema with a mark. ``ours``: this role itself owns it. The mark of another role's schema may be forged: every
+    role that may create schemas can write one."""
+
+    oid: int
+    name: str
+    owner: str
+    ours: bool
+    mark: Mark
+
+
+def read_mark(comment: str | None) -> Mark | None:
+    """The mark in a schema's comment; None when the comment is no mark of lastgood, or unreadable."""
+    try:
+        return Mark.model_validate_json(comment or "")
+    except ValidationError:
+        return None
+
+
+def comment_statement(schema: str, mark: Mark) -> sql.Composed:
+    """The statement that writes the mark, for use in a transaction with others."""
+    return sql.SQL("COMMENT ON SCHEMA {} IS {}").format(sql.Identifier(schema), sql.Literal(mark.text()))
+
+
+def write(connection: Connection, schema: str, mark: Mark) -> None:
+    """Write the mark of a schema. Raises psycopg.Error."""
+    connection.execute(comment_statement(schema, mark))
+
+
+def proved(connection: Connection, mark: Mark, manifest: str) -> Mark:
+    """The mark of a proved staging schema: with the manifest's digest, the present time and a new transaction ID. Call
+    it in the transaction that writes the mark, after the last write to staging was committed."""
+    row = connection.execute("SELECT pg_current_xact_id()::text, clock_timestamp()").fetchone()
+    assert row is not None
+    return mark.model_copy(update={"state": "proved", "manifest": manifest, "written": int(row[0]), "made_at": row[1]})
+
+
+def marked(connection: Connection, *, run: str | None = None, role: Role | None = None) -> list[MarkedSchema]:
+    """All schemas of the database that carry a mark, by name; of one run or one role if given."""
+    rows = connection.execute("""
+        SELECT n.oid, n.nspname, pg_get_userbyid(n.nspowner), n.nspowner = current_user::regrole, d.description
+        FROM pg_namespace n
+        JOIN pg_description d ON d.objoid = n.oid AND d.classoid = 'pg_namespace'::regclass AND d.objsubid = 0
+        WHERE d.description LIKE '{"tool":"lastgood"%' ORDER BY n.nspname""").fetchall()
+    found = [
+        MarkedSchema(oid, name, owner, ours, mark)
+        for oid, name, owner, ours, comment in rows
+        if (mark := read_mark(comment)) is not None
+    ]
+    return [each for each in found if run in (None, each.mark.run) and role in (None, each.mark.role)]

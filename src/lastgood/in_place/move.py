@@ -1,0 +1,525 @@
+"""The exchange in place: objects of schemas are moved out and others in, in one transaction; the commit point of a
+rollback in place and of its undo.
+
+Measured facts that shape it (PostgreSQL 15 to 18): ALTER SCHEMA RENAME locks no table, and writers continue unnoticed
+in the renamed schema; a renamed schema takes its default privileges along, also those that only the platform may set.
+So objects are moved (SET SCHEMA), and the live schema stays. A wait for a lock is longer than deadlock_timeout (1 s),
+or autovacuum never gives way; and bounded, since all that comes later queues behind it. The platform's tables are
+locked first: a sign-up locks auth.users and then, in a trigger, a table of the application.
+
+Nothing changes before the commit: a killed client, a lost connection or a crash of the server leaves all schemas as
+they were. ``DROP SCHEMA`` without CASCADE fails if any object was forgotten."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import sql
+
+from lastgood import fault
+from lastgood.errors import Failed, Interrupted, Refused
+from lastgood.in_place import marks, retie, snapshots, ties
+from lastgood.in_place.marks import Kept, Mark, Role
+from lastgood.in_place.snapshots import Session
+from lastgood.in_place.survey import Object, Survey, objects, survey
+from lastgood.in_place.ties import ForeignKey, Ties
+from lastgood.postgres.errors import words
+from lastgood.postgres.grants import Operator
+from lastgood.postgres.lock import key_holder, lock_key
+from lastgood.postgres.server import Connection
+
+LOCK_TIMEOUT = "1500ms"
+# For one statement, with its waits for several locks.
+STATEMENT_TIMEOUT = "4s"
+IDLE_TIMEOUT = "5s"
+TRIES = 10
+PAUSE_SECONDS = 1.0
+BATCH = 100
+# Lock not available, our own time limits, deadlock, an object created or changed at the same moment: nothing was
+# changed, and a retry may succeed.
+_RETRIED = frozenset({"55P03", "57014", "25P03", "40P01", "40001", "XX000"})
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One live schema. ``arriving``: the schema whose objects come in, if any. ``exists``: whether the live schema
+    exists after the move. ``leaving``: the schema that keeps what was live."""
+
+    live: str
+    arriving: str | None
+    exists: bool
+    leaving: str
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A move of run ``run``. ``wished``: the ties to be made again. ``keeps``: the role of the schemas that keep what
+    was live. ``staged``: the marks of what comes in, whose snapshots count. ``point``: for the marks."""
+
+    run: str
+    pairs: tuple[Pair, ...]
+    wished: Ties
+    keeps: Role
+    staged: tuple[Mark, ...] = ()
+    point: str = ""
+    host: str = ""
+    user: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """The result of a move. ``outage``: seconds from the first lock to the commit, the longest time that a reader or
+    writer may have waited in the last try. ``unvalidated``: foreign keys for ``validate``. ``notes``: what could not
+    be carried over."""
+
+    outage: float
+    tries: int
+    moved: int
+    kept: tuple[str, ...]
+    unvalidated: tuple[ForeignKey, ...]
+    notes: tuple[str, ...]
+
+
+Waiting = Callable[[int, list[Session]], None]
+
+
+def _silent(_attempt: int, _sessions: list[Session]) -> None:
+    pass
+
+
+def move(
+    connection: Connection,
+    wanted: Move,
+    *,
+    planned: Survey | None = None,
+    waiting: Waiting = _silent,
+    cancelled: Callable[[], bool] = lambda: False,
+    tries: int = TRIES,
+) -> Moved:
+    """Exchange the schemas' objects on ``connection``, which must be in autocommit mode and in the database itself.
+
+    ``planned``: the survey of the plan; a difference is refused. ``waiting`` is called after a try that failed, with
+    its number and the sessions that were in the way. Raises Refused, Failed or Interrupted, and nothing was changed;
+    psycopg.OperationalError when the connection was lost: then ``committed`` tells the outcome.
+    """
+    for attempt in itertools.count(1):
+        if cancelled():
+            raise Interrupted("interrupted before the switch")
+        transaction = _Transaction(connection, wanted, planned)
+        try:
+            moved = transaction.execute(cancelled)
+            return Moved(
+                outage=time.monotonic() - transaction.locked_at,
+                tries=attempt,
+                moved=moved,
+                kept=tuple(pair.leaving for pair in wanted.pairs),
+                unvalidated=tuple(transaction.unvalidated),
+                notes=tuple(transaction.notes),
+            )
+        except psycopg.Error as error:
+            if connection.broken:
+                raise
+            again = error.sqlstate in _RETRIED or (error.sqlstate == "23505" and error.diag.schema_name == "pg_catalog")
+            if not again:
+                raise Failed(f"cannot switch: {words(error)}", hint=_hint(error)) from error
+            sessions = _in_the_way(connection, wanted)
+            if attempt >= tries:
+                who = "; ".join(str(each) for each in sessions) or words(error)
+                raise Failed(
+                    f"cannot switch: {attempt} tries failed to lock the tables in time ({who})",
+                    hint="Wait for these transactions, or terminate their sessions, then run the same command again.",
+                ) from error
+            waiting(attempt, sessions)
+            time.sleep(PAUSE_SECONDS)  # lets the queue behind the failed try pass
+    raise AssertionError("unreachable: the last try returns or raises")
+
+
+def _hint(error: psycopg.Error) -> str:
+    if error.sqlstate == "42501":
+        return "Run lastgood check --capabilities to see what this role may do."
+    if error.diag.message_detail and error.sqlstate == "2BP01":
+        return f"These objects are in the way: {error.diag.message_detail}"
+    return "Run lastgood check to see what is in the way."
+
+
+def committed(connection: Connection, run: str, keeps: Role) -> bool:
+    """Whether the move of this run was committed: on a new connection, when the server process of the move ended."""
+    return bool(marks.marked(connection, run=run, role=keeps))
+
+
+def validate(connection: Connection, keys: Iterable[ForeignKey]) -> list[tuple[ForeignKey, str]]:
+    """Validate foreign keys after a move, each in a transaction of its own that blocks nobody. Returns those that
+    failed, with the server's reason: rows that they refer to were deleted meanwhile."""
+    failed = []
+    for key in keys:
+        fault.point("inplace.before_validate")
+        try:
+            connection.execute(retie.validate_foreign_key(key))
+        except psycopg.errors.ForeignKeyViolation as error:
+            failed.append((key, words(error)))
+    return failed
+
+
+_SEQUENCES = """
+SELECT schemaname, sequencename, last_value FROM pg_sequences WHERE schemaname = ANY (%s) ORDER BY 1, 2
+"""
+_EXTENSION_IN = """
+SELECT EXISTS (SELECT FROM pg_depend d JOIN pg_depend e ON e.classid = d.classid AND e.objid = d.objid
+                 AND e.deptype = 'e'
+               WHERE d.refclassid = 'pg_namespace'::regclass AND d.refobjid = %s::regnamespace)
+"""
+# References by OID in ordinary columns of tables that stay, as those of the realtime service have.
+_REFERENCES = """
+SELECT n.nspname, c.relname, a.attname
+FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE a.atttypid = 'regclass'::regtype AND NOT a.attisdropped AND a.attgenerated = '' AND c.relkind = 'r'
+  AND c.relpersistence <> 't' AND n.nspname <> ALL (%s) AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+  AND n.nspname NOT LIKE 'lastgood\\_%%'
+ORDER BY 1, 2, 3
+"""
+_REFER = """
+UPDATE {} SET {} = m.arrived FROM (
+    SELECT o.oid::regclass AS was, a.oid::regclass AS arrived
+    FROM unnest(%s::text[], %s::text[]) p (leaving, live)
+    JOIN pg_namespace ln ON ln.nspname = p.leaving JOIN pg_class o ON o.relnamespace = ln.oid
+    JOIN pg_namespace an ON an.nspname = p.live JOIN pg_class a ON a.relnamespace = an.oid AND a.relname = o.relname
+) m WHERE {} = m.was
+"""
+_PRESENT = """
+SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND (n.nspname, c.relname) IN (SELECT * FROM unnest(%s::text[], %s::text[]))
+"""
+_HOLDERS = """
+SELECT DISTINCT ON (a.xact_start, a.pid) a.pid, coalesce(a.usename, a.backend_type), a.application_name, a.xact_start,
+       a.state
+FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE l.locktype = 'relation' AND l.granted AND l.pid <> pg_backend_pid()
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND (n.nspname = ANY (%s) OR c.oid = ANY (SELECT to_regclass(x) FROM unnest(%s::text[]) x))
+ORDER BY a.xact_start LIMIT 5
+"""
+
+
+def _in_the_way(connection: Connection, wanted: Move) -> list[Session]:
+    """The sessions that hold locks on the tables now, the oldest first: after a wait of a second they are those that
+    were in the way."""
+    schemas = [name for pair in wanted.pairs for name in (pair.live, pair.arriving) if name is not None]
+    others = [sql.Identifier(*table).as_string(connection) for table in _tied_tables(wanted.wished)]
+    with suppress(psycopg.Error):
+        return [snapshots.session(*row) for row in connection.execute(_HOLDERS, [schemas, others])]
+    return []
+
+
+def _tied_tables(*several: Ties) -> list[tuple[str, str]]:
+    """The tables that stay and are tied, in one order for all transactions."""
+    found: set[tuple[str, str]] = set()
+    for each in several:
+        found |= {(key.target_schema, key.target_table) for key in each.foreign_keys}
+        found |= {(one.schema_name, one.table) for one in each.triggers if one.tied}
+        found |= {(one.schema_name, one.table) for one in each.policies if one.tied}
+    return sorted(found)
+
+
+class _Transaction:
+    """One try. All that ``execute`` does is rolled back unless it returns."""
+
+    def __init__(self, connection: Connection, wanted: Move, planned: Survey | None) -> None:
+        self._connection = connection
+        self._wanted = wanted
+        self._planned = planned
+        self._operator = Operator.read(connection)
+        self._lives = [pair.live for pair in wanted.pairs]
+        self._arrivals = [pair.arriving for pair in wanted.pairs if pair.arriving is not None]
+        self.locked_at = time.monotonic()
+        self.unvalidated: list[ForeignKey] = []
+        self.notes: list[str] = []
+
+    def execute(self, cancelled: Callable[[], bool]) -> int:
+        """Do all of it, and commit. Returns the number of moved objects."""
+        connection = self._connection
+        with connection.transaction():
+            for name, value in (
+                ("lock_timeout", LOCK_TIMEOUT),
+                ("statement_timeout", STATEMENT_TIMEOUT),
+                ("idle_in_transaction_session_timeout", IDLE_TIMEOUT),
+                ("search_path", ""),
+            ):
+                connection.execute("SELECT set_config(%s, %s, true)", [name, value])
+            self._take_lock()
+            incoming = self._incoming()
+            self._lock_tables(incoming)
+            fault.point("inplace.after_locks")
+            live = self._recheck()
+            self._cut(live.ties)
+            renamed = self._leave(live)
+            fault.point("inplace.between_moves")
+            self._arrive(incoming)
+            self._tie(live.ties)
+            self._set_schemas(live.ties)
+            self._mark(live)
+            self._assert_apart()
+            # Event triggers last: they would fire for our own commands.
+            for trigger in self._wanted.wished.event_triggers:
+                for statement in retie.create_event_trigger(trigger):
+                    retie.single(connection, statement)
+            connection.execute("NOTIFY pgrst, 'reload schema'")
+            if cancelled():
+                raise Interrupted("interrupted before the switch was committed")
+            fault.point("inplace.before_commit")
+            # The commit point comes last: everything that could fail has been done.
+        fault.point("inplace.after_commit")
+        return len(live.objects) - renamed + len(incoming)
+
+    def _take_lock(self) -> None:
+        key = lock_key(self._connection.info.dbname)
+        row = self._connection.execute("SELECT pg_try_advisory_xact_lock(%s)", [key]).fetchone()
+        if row is None or not row[0]:
+            who = key_holder(self._connection, key)
+            raise Refused(
+                "cannot switch: another run switches in this database" + (f" ({who})" if who else ""),
+                hint="Wait for that run, or run lastgood status to see its progress.",
+            )
+
+    def _incoming(self) -> list[Object]:
+        """The objects that come in. Nobody else uses them, so they are read before the locks."""
+        found, unknown = objects(self._connection, self._arrivals)
+        unknown += [f'{each.name} belongs to role "{each.owner}"' for each in found if not each.owned]
+        if unknown:
+            raise Refused(
+                "cannot switch: the restored schemas hold objects that cannot be moved: " + "; ".join(unknown),
+                hint="Run lastgood check to see what is in the way.",
+            )
+        return found
+
+    def _lock_tables(self, incoming: list[Object]) -> None:
+        """Lock all that is moved or tied. Views come first: a reader locks a view, then its tables."""
+        connection = self._connection
+        before, _ = objects(connection, self._lives)
+        tied = _tied_tables(ties.read(connection, self._lives), self._wanted.wished)
+        self.locked_at = time.monotonic()
+        views = [each for each in before if each.name.kind in ("view", "materialized view") and each.owned]
+        self._run(_touch(each) for each in views)
+        present = connection.execute(
+            _PRESENT, [[schema for schema, _ in tied], [table for _, table in tied]]
+        ).fetchall()
+        missing = sorted(set(tied) - set(present))
+        if missing:
+            raise Refused(
+                'cannot switch: the restore point has ties to "{}.{}", which does not exist'.format(*missing[0]),
+                hint="Create it, or choose another restore point: run lastgood points.",
+            )
+        own = [each.name.names for each in (*before, *incoming) if each.name.kind == "table"]
+        for tables in (tied, own):
+            if tables:
+                connection.execute(
+                    sql.SQL("LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE").format(
+                        sql.SQL(", ONLY ").join(sql.Identifier(*table) for table in tables)
+                    )
+                )
+
+    def _recheck(self) -> Survey:
+        """Under the locks: what is refused, what changed since the plan, and whether an older snapshot is left."""
+        present = survey(self._connection, self._lives, arriving=self._arrivals)
+        refusals = list(present.refusals)
+        if refusals:
+            raise Refused("cannot switch: " + "; ".join(refusals), hint="Run lastgood check to see what is in the way.")
+        if self._planned is not None:
+            changed = sorted(self._planned.names() ^ present.names())
+            if changed or self._planned.ties != present.ties:
+                what = ", ".join(changed[:5]) or "ties to other schemas"
+                raise Refused(
+                    f"cannot switch: the schemas changed since the plan was made ({what})",
+                    hint="Run the same command again: it makes a new plan.",
+                )
+        older = snapshots.older(self._connection, self._wanted.staged)
+        if older:
+            raise Refused(
+                "cannot switch: transactions with snapshots older than the restored tables would find them empty: "
+                + "; ".join(str(each) for each in older),
+                hint=f"Wait for them, or terminate them: SELECT pg_terminate_backend({older[0].pid})",
+            )
+        return present
+
+    def _cut(self, live: Ties) -> None:
+        self._run(retie.drop_event_trigger(each) for each in live.event_triggers)
+        self._run(retie.unpublish(live))
+        gone = [pair.live for pair in self._wanted.pairs if not pair.exists]
+        self._run(retie.unpublish_schemas(live, self._wanted.wished, gone))
+        self._run(retie.drop_foreign_key(each) for each in live.foreign_keys)
+
+    def _leave(self, live: Survey) -> int:
+        """Move the live objects out. A schema that does not exist afterwards is renamed, so that it comes back from an
+        undo with everything; unless an extension needs it, or another role owns it. Returns how many objects needed no
+        move of their own."""
+        connection = self._connection
+        renamed = set()
+        for pair in self._wanted.pairs:
+            present = live.ties.schema_named(pair.live)
+            if present is not None and not pair.exists and self._may_rename(present):
+                renamed.add(pair.live)
+                connection.execute(_rename(pair.live, pair.leaving))
+            else:
+                connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(pair.leaving)))
+        to = {pair.live: pair.leaving for pair in self._wanted.pairs}
+        self._run(each.set_schema(to[each.schema]) for each in live.objects if each.schema not in renamed)
+        closed = ties.schemas(connection, [pair.leaving for pair in self._wanted.pairs])
+        for schema in closed:
+            self._run(retie.close_schema(schema, self._operator))
+        return sum(each.schema in renamed for each in live.objects)
+
+    def _may_rename(self, schema: ties.Schema) -> bool:
+        row = self._connection.execute(
+            _EXTENSION_IN, [sql.Identifier(schema.name).as_string(self._connection)]
+        ).fetchone()
+        return schema.owner == self._operator.name and row is not None and not row[0]
+
+    def _arrive(self, incoming: list[Object]) -> None:
+        """Move the others in. An arriving schema is dropped without CASCADE: it must be empty."""
+        connection = self._connection
+        lives = {
+            name
+            for (name,) in connection.execute(
+                "SELECT nspname FROM pg_namespace WHERE nspname = ANY (%s)", [self._lives]
+            )
+        }
+        whole = {pair.arriving for pair in self._wanted.pairs if pair.exists and pair.live not in lives}
+        to = {pair.arriving: pair.live for pair in self._wanted.pairs}
+        self._run(each.set_schema(to[each.schema]) for each in incoming if each.schema not in whole)
+        for pair in self._wanted.pairs:
+            if pair.arriving is None:
+                continue
+            if pair.arriving in whole:
+                connection.execute(_rename(pair.arriving, pair.live))
+            else:
+                connection.execute(sql.SQL("DROP SCHEMA {}").format(sql.Identifier(pair.arriving)))
+
+    def _tie(self, live: Ties) -> None:
+        """Make the ties again, as wished."""
+        connection, wished = self._connection, self._wanted.wished
+        there = {each.key for each in ties.foreign_keys(connection, self._lives)}
+        for key in wished.foreign_keys:
+            if key.key not in there:
+                self._add_foreign_key(key)
+        for statement in (*retie.triggers(live, wished), *retie.policies(live, wished)):
+            retie.single(connection, statement)
+        present = [name for (name,) in connection.execute("SELECT pubname FROM pg_publication")]
+        whole = [
+            (publication.name, schema)
+            for publication in ties.publications(connection, self._lives)
+            for schema in publication.schemas
+        ]
+        for statement in retie.publish(present, whole, wished.publications):
+            retie.single(connection, statement)
+        self._refer()
+
+    def _add_foreign_key(self, key: ForeignKey) -> None:
+        connection = self._connection
+        if not key.partitioned or connection.info.server_version >= 180000:
+            retie.single(connection, retie.add_foreign_key(key, valid=False))
+            if key.validated:
+                self.unvalidated.append(key)
+            return
+        try:
+            with connection.transaction():
+                retie.single(connection, retie.add_foreign_key(key, valid=True))
+        except psycopg.errors.ForeignKeyViolation as error:
+            self.notes.append(
+                f'foreign key "{key.name}" of "{key.schema_name}.{key.table}" was not created: {words(error)}'
+            )
+
+    def _refer(self) -> None:
+        """Let references by OID lead to the tables that came in, as far as this role may change them."""
+        connection = self._connection
+        pairs = [[pair.leaving for pair in self._wanted.pairs], self._lives]
+        for schema, table, column in connection.execute(_REFERENCES, [self._lives]).fetchall():
+            statement = sql.SQL(_REFER).format(
+                sql.Identifier(schema, table), sql.Identifier(column), sql.Identifier(table, column)
+            )
+            try:
+                with connection.transaction():
+                    connection.execute(statement, pairs)
+            except psycopg.Error as error:
+                if connection.broken:
+                    raise
+                self.notes.append(f'references in "{schema}.{table}" still lead to kept tables: {words(error)}')
+
+    def _set_schemas(self, live: Ties) -> None:
+        """The schemas' privileges, comments and default privileges, as wished."""
+        connection, wished = self._connection, self._wanted.wished
+        for present in ties.schemas(connection, self._lives):
+            want = wished.schema_named(present.name)
+            if want is None:
+                continue
+            self._run(retie.schema_privileges(present, want, self._operator))
+            if present.comment != want.comment:
+                connection.execute(
+                    sql.SQL("COMMENT ON SCHEMA {} IS {}").format(
+                        sql.Identifier(present.name), sql.Literal(want.comment)
+                    )
+                )
+        self._run(
+            retie.default_privileges(
+                ties.default_privileges(connection, self._lives), wished.default_privileges, self._operator
+            )
+        )
+
+    def _mark(self, live: Survey) -> None:
+        connection, wanted = self._connection, self._wanted
+        kept = Kept(
+            schemas=tuple(self._lives),
+            existed=tuple(each.name for each in live.ties.schemas),
+            ties=live.ties,
+            sequences=tuple(
+                marks.Sequence(schema_name=schema, name=name, last_value=value)
+                for schema, name, value in connection.execute(_SEQUENCES, [[pair.leaving for pair in wanted.pairs]])
+            ),
+        )
+        row = connection.execute("SELECT clock_timestamp()").fetchone()
+        assert row is not None
+        for pair in wanted.pairs:
+            mark = Mark(
+                role=wanted.keeps,
+                run=wanted.run,
+                live=pair.live,
+                made_at=row[0],
+                point=wanted.point,
+                host=wanted.host,
+                user=wanted.user,
+                kept=kept,
+            )
+            marks.write(connection, pair.leaving, mark)
+
+    def _assert_apart(self) -> None:
+        """Nothing outside depends on what is kept, and nothing kept is bound to what stays."""
+        kept = [pair.leaving for pair in self._wanted.pairs]
+        bound = [f"{each.what} depends on {each.on}" for each in ties.dependents(self._connection, kept)]
+        bound += [
+            f'foreign key "{each.name}" of "{each.schema_name}"' for each in ties.foreign_keys(self._connection, kept)
+        ]
+        if bound:
+            raise Failed(
+                "cannot switch: the old objects would stay bound to the new ones: " + "; ".join(bound),
+                hint="Report this as a defect in lastgood, with these names.",
+            )
+
+    def _run(self, statements: Iterable[sql.Composed]) -> None:
+        """Execute many statements in few messages."""
+        every = list(statements)
+        for start in range(0, len(every), BATCH):
+            self._connection.execute(sql.SQL("; ").join(every[start : start + BATCH]))
+
+
+def _touch(relation: Object) -> sql.Composed:
+    """A statement that locks a relation which LOCK TABLE refuses, or would lock with all that it reads, and changes
+    nothing: the owner is the present one."""
+    return sql.SQL("ALTER TABLE {} OWNER TO {}").format(relation.name.reference(), sql.Identifier(relation.owner))
+
+
+def _rename(schema: str, name: str) -> sql.Composed:
+    return sql.SQL("ALTER SCHEMA {} RENAME TO {}").format(sql.Identifier(schema), sql.Identifier(name))

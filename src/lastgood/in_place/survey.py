@@ -1,0 +1,245 @@
+"""What is in the schemas that go back, how each object is moved, and what prevents it.
+
+The objects are found through pg_depend: each object of a schema depends on it, whatever its kind. A kind that is not in
+``_KINDS`` is refused, never skipped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import LiteralString
+
+from psycopg import sql
+
+from lastgood.in_place import ties
+from lastgood.in_place.ties import Dependent, Ties
+from lastgood.postgres.securables import ObjectName
+from lastgood.postgres.server import Connection
+
+# Kind → its words in ALTER … SET SCHEMA. In the order of moves: what has types in its name goes before the types, or
+# the names read at the start no longer hold.
+_KINDS: dict[str, LiteralString] = {
+    "routine": "ROUTINE",
+    "operator": "OPERATOR",
+    "operator class": "OPERATOR CLASS",
+    "operator family": "OPERATOR FAMILY",
+    "view": "TABLE",
+    "materialized view": "TABLE",
+    "table": "TABLE",
+    "foreign table": "TABLE",
+    "sequence": "TABLE",
+    "type": "TYPE",
+    "statistics": "STATISTICS",
+    "collation": "COLLATION",
+    "conversion": "CONVERSION",
+    "text search dictionary": "TEXT SEARCH DICTIONARY",
+    "text search configuration": "TEXT SEARCH CONFIGURATION",
+    "text search parser": "TEXT SEARCH PARSER",
+    "text search template": "TEXT SEARCH TEMPLATE",
+}
+_ORDER = {kind: number for number, kind in enumerate(_KINDS)}
+# The share of the lock table that a swap may take, and the locks that each relation needs; a measured upper bound: the
+# relation itself and its TOAST table and indexes, once for the old and once for the new one.
+LOCK_SHARE = 0.5
+# Ties that the swap cuts and makes again; any other dependent prevents it.
+_MADE_AGAIN = frozenset({"pg_trigger", "pg_policy", "pg_publication_rel", "pg_event_trigger"})
+
+_TYPES: LiteralString = """ARRAY(
+    SELECT v.x FROM unnest({}) WITH ORDINALITY u(type, n) LEFT JOIN pg_type t ON t.oid = u.type
+    LEFT JOIN pg_namespace tn ON tn.oid = t.typnamespace
+    CROSS JOIN LATERAL (VALUES (1, coalesce(tn.nspname::text, '')), (2, coalesce(t.typname::text, ''))) v(k, x)
+    ORDER BY u.n, v.k)"""
+
+# Left out: members of extensions; what moves with another object (an owned sequence with its table); default privileges
+# and publications of the schema, which are ties; an extension itself, which stays.
+_OBJECTS = sql.SQL("""
+SELECT n.nspname, d.classid::regclass::text, i.type, i.name,
+       CASE WHEN d.classid = 'pg_proc'::regclass THEN {routine}
+            WHEN d.classid = 'pg_operator'::regclass THEN {operator} ELSE '{{}}' END,
+       CASE WHEN d.classid = 'pg_opclass'::regclass
+            THEN (SELECT a.amname::text FROM pg_opclass o JOIN pg_am a ON a.oid = o.opcmethod WHERE o.oid = d.objid)
+            WHEN d.classid = 'pg_opfamily'::regclass
+            THEN (SELECT a.amname::text FROM pg_opfamily o JOIN pg_am a ON a.oid = o.opfmethod WHERE o.oid = d.objid)
+       END,
+       c.relkind::text, coalesce(c.relname, p.proname, t.typname, o.oprname, i.name),
+       coalesce(pg_get_userbyid(s.owner), 'a superuser'),
+       CASE WHEN s.owner IS NULL THEN (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+            ELSE pg_has_role(s.owner, 'USAGE') END,
+       d.objid::int8
+FROM pg_depend d JOIN pg_namespace n ON n.oid = d.refobjid
+CROSS JOIN LATERAL pg_identify_object(d.classid, d.objid, 0) i
+LEFT JOIN pg_class c ON d.classid = 'pg_class'::regclass AND c.oid = d.objid
+LEFT JOIN pg_proc p ON d.classid = 'pg_proc'::regclass AND p.oid = d.objid
+LEFT JOIN pg_type t ON d.classid = 'pg_type'::regclass AND t.oid = d.objid
+LEFT JOIN pg_operator o ON d.classid = 'pg_operator'::regclass AND o.oid = d.objid
+CROSS JOIN LATERAL (SELECT CASE d.classid
+    WHEN 'pg_class'::regclass THEN c.relowner
+    WHEN 'pg_proc'::regclass THEN p.proowner
+    WHEN 'pg_type'::regclass THEN t.typowner
+    WHEN 'pg_operator'::regclass THEN o.oprowner
+    WHEN 'pg_opclass'::regclass THEN (SELECT opcowner FROM pg_opclass WHERE oid = d.objid)
+    WHEN 'pg_opfamily'::regclass THEN (SELECT opfowner FROM pg_opfamily WHERE oid = d.objid)
+    WHEN 'pg_statistic_ext'::regclass THEN (SELECT stxowner FROM pg_statistic_ext WHERE oid = d.objid)
+    WHEN 'pg_collation'::regclass THEN (SELECT collowner FROM pg_collation WHERE oid = d.objid)
+    WHEN 'pg_conversion'::regclass THEN (SELECT conowner FROM pg_conversion WHERE oid = d.objid)
+    WHEN 'pg_ts_dict'::regclass THEN (SELECT dictowner FROM pg_ts_dict WHERE oid = d.objid)
+    WHEN 'pg_ts_config'::regclass THEN (SELECT cfgowner FROM pg_ts_config WHERE oid = d.objid)
+    END) s (owner)
+WHERE d.refclassid = 'pg_namespace'::regclass AND n.nspname = ANY (%s)
+  AND d.classid <> ALL (ARRAY['pg_default_acl', 'pg_publication_namespace', 'pg_extension']::regclass[])
+  AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = d.classid AND e.objid = d.objid AND e.deptype = 'e')
+  AND NOT EXISTS (SELECT FROM pg_depend e WHERE c.relkind = 'S' AND e.classid = d.classid AND e.objid = d.objid
+                  AND e.refclassid = 'pg_class'::regclass AND e.refobjsubid > 0 AND e.deptype IN ('a', 'i'))
+ORDER BY 1, 2, 4
+""").format(
+    routine=sql.SQL(_TYPES.replace("{}", "p.proargtypes")),
+    operator=sql.SQL(_TYPES.replace("{}", "ARRAY[o.oprleft, o.oprright]")),
+)
+_RELKINDS = {
+    "r": "table",
+    "p": "table",
+    "v": "view",
+    "m": "materialized view",
+    "f": "foreign table",
+    "S": "sequence",
+}
+_CATALOGUES = {
+    "pg_proc": "routine",
+    "pg_operator": "operator",
+    "pg_opclass": "operator class",
+    "pg_opfamily": "operator family",
+    "pg_type": "type",
+    "pg_statistic_ext": "statistics",
+    "pg_collation": "collation",
+    "pg_conversion": "conversion",
+    "pg_ts_dict": "text search dictionary",
+    "pg_ts_config": "text search configuration",
+    "pg_ts_parser": "text search parser",
+    "pg_ts_template": "text search template",
+}
+
+# A partition or an inheriting table inside of the schemas whose parent is outside.
+_PARENTS_OUTSIDE = """
+SELECT n.nspname, c.relname, pn.nspname, p.relname
+FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_class p ON p.oid = i.inhparent JOIN pg_namespace pn ON pn.oid = p.relnamespace
+WHERE c.relkind IN ('r', 'p', 'f') AND n.nspname = ANY (%(schemas)s) AND pn.nspname <> ALL (%(schemas)s) ORDER BY 1, 2
+"""
+_SUBSCRIBED = """
+SELECT n.nspname, c.relname FROM pg_subscription_rel r JOIN pg_class c ON c.oid = r.srrelid
+JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = ANY (%s) ORDER BY 1, 2
+"""
+_ALL_TABLES = "SELECT pubname FROM pg_publication WHERE puballtables ORDER BY 1"
+_LOCKS = """
+SELECT current_setting('max_locks_per_transaction')::int8
+       * (current_setting('max_connections')::int8 + current_setting('max_prepared_transactions')::int8),
+       (SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = ANY (%s)
+        AND c.relkind <> 'c' AND c.relkind <> 'I')
+       + (SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = ANY (%s)
+          AND c.reltoastrelid <> 0)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """An object that is moved by itself. ``owned``: this role has the rights of its owner, which the move needs."""
+
+    name: ObjectName
+    owner: str
+    owned: bool
+    oid: int
+
+    @property
+    def schema(self) -> str:
+        return self.name.names[0]
+
+    def set_schema(self, schema: str) -> sql.Composed:
+        """The statement that moves it."""
+        return sql.SQL("ALTER {} {} SET SCHEMA {}").format(
+            sql.SQL(_KINDS[self.name.kind]), self.name.reference(), sql.Identifier(schema)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """The schemas, as one transaction saw them. ``objects`` are in the order of their moves. ``refusals``: each
+    prevents the swap, in words; ``cautions`` do not. ``locks`` of ``locks_available`` is what a swap may take."""
+
+    schemas: tuple[str, ...]
+    objects: tuple[Object, ...]
+    ties: Ties
+    refusals: tuple[str, ...]
+    cautions: tuple[str, ...]
+    locks: int
+    locks_available: int
+
+    def of(self, *kinds: str) -> list[Object]:
+        """The objects of these kinds."""
+        return [each for each in self.objects if each.name.kind in kinds]
+
+    def names(self) -> frozenset[str]:
+        """The objects' names, for a comparison with a later survey."""
+        return frozenset(str(each.name) for each in self.objects)
+
+
+def objects(connection: Connection, schemas: Iterable[str]) -> tuple[list[Object], list[str]]:
+    """The objects of the schemas in the order of their moves, and those that cannot be moved, in words."""
+    found: list[Object] = []
+    unknown: list[str] = []
+    for schema, catalogue, type_, name, arguments, method, relkind, bare, owner, owned, oid in connection.execute(
+        _OBJECTS, [list(schemas)]
+    ):
+        kind = _RELKINDS.get(relkind, "") if catalogue == "pg_class" else _CATALOGUES.get(catalogue, "")
+        if not kind:
+            unknown.append(f'{type_} "{schema}.{name}" is of a kind that cannot be moved')
+            continue
+        names = (schema, bare, method) if method is not None else (schema, bare)
+        found.append(Object(ObjectName(kind, names, tuple(arguments)), owner, owned, oid))
+    found.sort(key=lambda each: (_ORDER[each.name.kind], each.name))
+    return found, unknown
+
+
+def survey(connection: Connection, schemas: Sequence[str], *, arriving: Sequence[str] = ()) -> Survey:
+    """Survey the schemas that go back. ``arriving``: the schemas whose objects take their place, which count for the
+    locks. Raises psycopg.Error."""
+    found, refusals = objects(connection, schemas)
+    outside = ties.dependents(connection, schemas)
+    tied = ties.read(connection, schemas, outside)
+    refusals += [
+        f'{each.name} belongs to role "{each.owner}", whose rights this role does not have'
+        for each in found
+        if not each.owned
+    ]
+    refusals += [_refusal(each) for each in outside if each.catalogue not in _MADE_AGAIN]
+    every = {"schemas": list(schemas)}
+    refusals += [
+        f'table "{schema}.{table}" is a partition or a child of "{parent_schema}.{parent}", which does not go back'
+        for schema, table, parent_schema, parent in connection.execute(_PARENTS_OUTSIDE, every)
+    ]
+    refusals += [
+        f'table "{schema}.{table}" is filled by a subscription of logical replication'
+        for schema, table in connection.execute(_SUBSCRIBED, [list(schemas)])
+    ]
+    refusals += [
+        f'trigger "{each.name}" on "{each.schema_name}.{each.table}" is disabled or fires always or in replica mode, '
+        "and only the table's owner may set that again"
+        for each in tied.triggers
+        if each.tied and each.enabled != "O"
+    ]
+    cautions = [
+        f'publication "{name}" is FOR ALL TABLES: it publishes staging and kept schemas, too'
+        for (name,) in connection.execute(_ALL_TABLES)
+    ]
+    names = [*schemas, *arriving]
+    row = connection.execute(_LOCKS, [names, names]).fetchone()
+    assert row is not None
+    available, locks = row
+    if locks > available * LOCK_SHARE:
+        refusals.append(
+            f"the swap needs {locks} locks, more than half of the server's {available}: raise max_locks_per_transaction"
+        )
+    return Survey(tuple(schemas), tuple(found), tied, tuple(refusals), tuple(cautions), locks, available)
+
+
+def _refusal(dependent: Dependent) -> str:
+    return f"{dependent.what} depends on {dependent.on}, but does not go back"

@@ -1,0 +1,122 @@
+"""The two switches in place: the swap to proved staging schemas, and the undo from kept schemas.
+
+Both are one ``move``. A mark is believed only in a schema that this role itself owns: every role that may create
+schemas could forge one, and a mark of a kept schema holds definitions that are executed."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterable
+
+from lastgood.errors import NOT_REACHED, Refused
+from lastgood.in_place import marks, names
+from lastgood.in_place.marks import MarkedSchema, Role
+from lastgood.in_place.move import Move, Moved, Pair, Waiting, move
+from lastgood.in_place.snapshots import Session
+from lastgood.in_place.survey import Survey
+from lastgood.in_place.ties import Ties
+from lastgood.postgres.server import Connection
+
+
+def _ignore(_attempt: int, _sessions: list[Session]) -> None:
+    pass
+
+
+def prepare_swap(connection: Connection, run: str, *, schemas: Iterable[str], wished: Ties, manifest: str) -> Move:
+    """The move of a swap. ``schemas``: the live schemas that go back; those that the restore point does not have leave
+    as a whole. ``wished``: the ties as the restore point had them. Raises Refused unless each staging schema of the run
+    is marked as proved against ``manifest``."""
+    staged = marks.marked(connection, run=run, role="staging")
+    if not staged:
+        raise Refused(f'cannot switch: run "{run}" has no staging schemas', hint="Run lastgood status to see the runs.")
+    _own(staged, "switch")
+    unproved = [each.name for each in staged if each.mark.state != "proved" or each.mark.manifest != manifest]
+    if unproved:
+        raise Refused(
+            f'cannot switch: staging schema "{unproved[0]}" is not proved',
+            hint=f"Continue the run: lastgood resume {shlex.quote(run)}",
+        )
+    arriving = {each.mark.live: each.name for each in staged}
+    return Move(
+        run=run,
+        pairs=tuple(
+            Pair(live, arriving.get(live), live in arriving, names.kept(run, live))
+            for live in sorted({*schemas, *arriving})
+        ),
+        wished=wished,
+        keeps="kept",
+        staged=tuple(each.mark for each in staged),
+        point=staged[0].mark.point,
+        host=staged[0].mark.host,
+        user=staged[0].mark.user,
+    )
+
+
+def swap(
+    connection: Connection,
+    run: str,
+    *,
+    schemas: Iterable[str],
+    wished: Ties,
+    manifest: str,
+    planned: Survey | None = None,
+    waiting: Waiting = _ignore,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Moved:
+    """Switch to the proved staging schemas of the run; see ``prepare_swap`` and ``move``."""
+    wanted = prepare_swap(connection, run, schemas=schemas, wished=wished, manifest=manifest)
+    return move(connection, wanted, planned=planned, waiting=waiting, cancelled=cancelled)
+
+
+def prepare_undo(connection: Connection, undoes: str, run: str, *, role: Role = "kept") -> Move:
+    """The move of run ``run`` that brings back what run ``undoes`` keeps. ``role`` is ``undone`` for what an undo
+    keeps. Raises Refused when not all of its schemas are there."""
+    back = marks.marked(connection, run=undoes, role=role)
+    if not back or back[0].mark.kept is None:
+        raise Refused(
+            f'cannot undo: no {role} schemas of run "{undoes}" exist',
+            hint="Run lastgood status to see the runs that can be undone.",
+            state=NOT_REACHED,
+        )
+    _own(back, "undo")
+    kept = back[0].mark.kept
+    there = {each.mark.live: each.name for each in back}
+    missing = [live for live in kept.schemas if live not in there]
+    if missing:
+        raise Refused(
+            f'cannot undo run "{undoes}": its {role} schema of "{missing[0]}" does not exist any more',
+            hint="Run lastgood points to choose a restore point instead.",
+            state=NOT_REACHED,
+        )
+    return Move(
+        run=run,
+        pairs=tuple(Pair(live, there[live], live in kept.existed, names.undone(run, live)) for live in kept.schemas),
+        wished=kept.ties,
+        keeps="undone",
+        point=back[0].mark.point,
+        host=back[0].mark.host,
+        user=back[0].mark.user,
+    )
+
+
+def undo(
+    connection: Connection,
+    undoes: str,
+    run: str,
+    *,
+    role: Role = "kept",
+    waiting: Waiting = _ignore,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Moved:
+    """Move back; see ``prepare_undo`` and ``move``. Then call ``validate`` with the result's ``unvalidated``."""
+    return move(connection, prepare_undo(connection, undoes, run, role=role), waiting=waiting, cancelled=cancelled)
+
+
+def _own(found: Iterable[MarkedSchema], doing: str) -> None:
+    for each in found:
+        if not each.ours:
+            raise Refused(
+                f'cannot {doing}: schema "{each.name}" belongs to role "{each.owner}"',
+                hint=f'Run lastgood as role "{each.owner}".',
+                state=NOT_REACHED,
+            )

@@ -1,0 +1,55 @@
+"""Hosted projects for tests: one server a version and test process, started when first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.conftest import OURS, USUAL, require
+from tests.support.hosted import FOLDER, Project
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "project" in metafunc.fixturenames:
+        marker = metafunc.definition.get_closest_marker("postgres")
+        wanted = marker.args if marker else (USUAL,)
+        metafunc.parametrize("project", wanted, indirect=True, ids=[f"pg{major}" for major in wanted])
+
+
+@pytest.fixture(scope="session")
+def projects() -> Iterator[Callable[[int], Project]]:
+    running: dict[int, Project] = {}
+
+    def get(major: int) -> Project:
+        require(major)
+        if major not in running:
+            running[major] = Project(major, settings=OURS)
+        return running[major]
+
+    yield get
+    for each in running.values():
+        each.close()
+
+
+@pytest.fixture
+def project(request: pytest.FixtureRequest, projects: Callable[[int], Project]) -> Project:
+    """A hosted project's server of the version that the test's ``postgres`` marker names (default: the newest)."""
+    return projects(request.param)
+
+
+@pytest.fixture
+def database(project: Project) -> Iterator[str]:
+    """A project's database at the restore point."""
+    name = project.copy()
+    yield name
+    project.drop(name)
+
+
+@pytest.fixture
+def broken(project: Project) -> Iterator[str]:
+    """A project's database after the migration that went wrong."""
+    name = project.copy()
+    project.psql(name, (FOLDER / "migration.sql").read_text())
+    yield name
+    project.drop(name)
