@@ -40,6 +40,7 @@ ITEMS: tuple[Item, ...] = (
     Item("privileges", "Credentials and privileges"),
     Item("versions", "Versions and programs"),
     Item(EXTENSIONS, "Extension contents outside dumps"),
+    Item("in_place", "Exchange in place"),
     Item("holders", "Slots, prepared transactions and other holders"),
     Item("sessions", "Sessions"),
     Item("application", "Hooks, health and poolers"),

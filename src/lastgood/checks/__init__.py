@@ -14,6 +14,7 @@ from lastgood.checks import (
     application,
     backup,
     extensions,
+    in_place,
     point,
     privileges,
     rehearsal,
@@ -22,9 +23,9 @@ from lastgood.checks import (
     settings,
     versions,
 )
-from lastgood.checks.subject import Reading, Subject
+from lastgood.checks.subject import Reading, Subject, way_of
 
-__all__ = ["CHECKS", "Check", "Reading", "Subject", "findings", "results"]
+__all__ = ["CHECKS", "Check", "Reading", "Subject", "findings", "results", "way_of"]
 
 Check = Callable[[Subject], Iterator[Finding | Seen]]
 
@@ -50,12 +51,27 @@ CHECKS: Mapping[str, tuple[Check, ...]] = {
         versions.extensions,
         versions.tablespaces,
     ),
+    "in_place": (in_place.able, in_place.objects, in_place.scope),
     EXTENSIONS: (extensions.members, extensions.rows),
     "holders": (sessions.holders, sessions.unfinished),
     "sessions": (sessions.killable, sessions.shut, sessions.locks, sessions.connections),
     "application": (application.hooks, application.health, application.poolers),
     "rehearsal": (rehearsal.rehearsed, rehearsal.expected),
 }
+
+# What an exchange of names needs, and one in place does not.
+BY_NAME: frozenset[Check] = frozenset(
+    {
+        privileges.databases,
+        privileges.fence,
+        privileges.owners,
+        privileges.signals,
+        settings.carried_over,
+        versions.tablespaces,
+        sessions.holders,
+        sessions.killable,
+    }
+)
 
 
 def results(subject: Subject) -> tuple[Finding | Seen, ...]:
@@ -64,6 +80,7 @@ def results(subject: Subject) -> tuple[Finding | Seen, ...]:
         result.model_copy(update={"item": item})
         for item, checks in CHECKS.items()
         for check in checks
+        if subject.in_place is None or check not in BY_NAME
         for result in check(subject)
     )
 

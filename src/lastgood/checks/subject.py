@@ -8,10 +8,13 @@ from datetime import datetime
 from lastgood.checklist import BACKUP
 from lastgood.dump.summary import DumpSummary
 from lastgood.facts import Facts
+from lastgood.in_place.capabilities import Capabilities, by_name, probe
+from lastgood.in_place.survey import Survey as Objects
+from lastgood.in_place.survey import survey as objects_of
 from lastgood.journal.past_runs import PastRun, past_runs
 from lastgood.members import Survey
 from lastgood.members.survey import of_extensions, survey
-from lastgood.plan.plan import Request
+from lastgood.plan.plan import Request, Way
 from lastgood.points import Lack, Orphans, RestorePoint
 from lastgood.postgres.database import Database
 from lastgood.postgres.mark import server_clock
@@ -47,13 +50,32 @@ class Reading:
     seconds: tuple[float | None, float | None] = (None, None)
 
 
+def way_of(request: Request, live: Connection) -> Way:
+    """The way that is asked for; otherwise by name if this role can rename the database now."""
+    return request.way or ("by-name" if by_name(live) else "in-place")
+
+
+@dataclass(frozen=True, slots=True)
+class InPlace:
+    """The view of an exchange in place: the rights of this role, and the objects of the schemas that go back."""
+
+    capabilities: Capabilities
+    survey: Objects
+
+    @classmethod
+    def of(cls, live: Connection) -> InPlace:
+        """Probe the rights, and survey the schemas."""
+        capabilities = probe(live)
+        return cls(capabilities, objects_of(live, capabilities.schemas))
+
+
 @dataclass(frozen=True, slots=True)
 class Subject:
     """``maintenance`` and ``live`` are connections (autocommit) to the maintenance database and to the live one.
 
     ``now`` is the server's clock. ``past``: earlier successful runs on this machine, the newest first. ``pools``: the
     present state of every PgBouncer named in lastgood.toml. ``members``: changes to the live database's extensions
-    that no dump holds.
+    that no dump holds. ``in_place``: None if databases exchange their names.
     """
 
     request: Request
@@ -65,12 +87,14 @@ class Subject:
     past: tuple[PastRun, ...]
     pools: tuple[ConsoleState, ...]
     members: Survey
+    in_place: InPlace | None = None
 
     @classmethod
     def of(
         cls, request: Request, maintenance: Connection, live: Connection, database: Database, reading: Reading
     ) -> Subject:
-        """Read the clock, earlier runs and the poolers."""
+        """Read the clock, earlier runs and the poolers; for an exchange in place, also the rights and the schemas."""
+        in_place = way_of(request, live) == "in-place"
         return cls(
             request,
             maintenance,
@@ -81,6 +105,7 @@ class Subject:
             past_runs(request.state, database.name),
             consoles(request.pgbouncer, request.target.at(database.name), maintenance),
             survey(live, request.target.at(database.name)),
+            InPlace.of(live) if in_place else None,
         )
 
     @property

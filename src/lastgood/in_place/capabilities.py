@@ -149,6 +149,11 @@ def probe(connection: Connection) -> Capabilities:
     return Capabilities(answers, going, staying)
 
 
+def by_name(connection: Connection) -> bool:
+    """Whether the role can rename the database, and end the sessions in it. Tries nothing."""
+    return _rename(connection).able
+
+
 @contextmanager
 def _rolled_back(connection: Connection) -> Iterator[None]:
     with connection.transaction(force_rollback=True):

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 Fence = Literal["now", "at-swap"]
 ReopenWhen = Literal["full", "usable"]
+# By name: databases exchange their names. In place: the objects of schemas are exchanged inside one database, which
+# need not be renamed.
+Way = Literal["by-name", "in-place"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,8 @@ class Choice:
 class Request:
     """The request of the user. ``target`` names the live database; ``run`` is set to resume a run. ``strict`` and
     ``allow_orphans``: see ``lastgood.load.repairs.Rules``. ``check``: the settings of the checklist. ``drill``: the
-    interval of rehearsals. ``database``: the database in a cluster dump, if not the live one."""
+    interval of rehearsals. ``database``: the database in a cluster dump, if not the live one. ``way``: None for by name
+    where the role can rename the database, and in place where it cannot."""
 
     target: Target
     store: Path
@@ -70,6 +74,7 @@ class Request:
     pgbouncer: PgBouncer = NO_PGBOUNCER
     drill: Drill = field(default_factory=Drill)
     database: str | None = None
+    way: Way | None = None
 
     def context(self, emit: Emit = silent, cancelled: Callable[[], bool] = never) -> Context:
         """The context of the work that it asks for."""
@@ -198,7 +203,8 @@ class Plan(Document):
     """The plan of a rollback. Names of databases are those on the server. ``deferred``: the work after the reopening.
     ``expected_seconds``: the estimate for build and proof, ``expected_backup_seconds`` for the parallel emergency
     backup, based on earlier runs on this server; null without one. ``code``: code in the restore point that can run
-    during the build; null if there is none."""
+    during the build; null if there is none. In place: ``schemas`` go back, ``staying`` do not, and ``shadow`` and
+    ``kept`` are the names of staging and kept schemas, with * for the live name."""
 
     run: str
     made_at: datetime
@@ -210,6 +216,9 @@ class Plan(Document):
     maintenance: str
     shadow: str
     kept: str
+    way: Way = "by-name"
+    schemas: tuple[str, ...] = ()
+    staying: tuple[str, ...] = ()
     point: PlannedPoint
     fence: Fence
     reopen_when: ReopenWhen = "full"

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
@@ -16,9 +17,11 @@ from lastgood import checks, loss, points
 from lastgood.checklist import ITEMS, Finding, Override, check_names, checklist
 from lastgood.checks import counted
 from lastgood.checks.code import code_run
+from lastgood.checks.subject import InPlace
 from lastgood.dump.deferral import Deferrable
 from lastgood.errors import NOT_REACHED, Stopped, looked_at
 from lastgood.events import Caution, Emit, StageDone, StageStarted
+from lastgood.in_place import names
 from lastgood.journal.run_names import new_run, suffix
 from lastgood.load.deferred.choice import choose
 from lastgood.load.rebuild import expected_seconds
@@ -70,6 +73,7 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
         run = request.run or new_run(server_clock(maintenance))
         request = let_in(request, maintenance)
         with connect_live(request.target, live_name) as connection:
+            request = _settled(request, connection)
             # First, because our own queries count as use of an index, too.
             choice = None
             sample = _sample(request, maintenance, live.oid, connection)
@@ -96,6 +100,9 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
             except psycopg.errors.InsufficientPrivilege as error:
                 lost = ()
                 looked += counted.refused(live_name, error, looked)
+        going = subject.in_place.capabilities.schemas if subject.in_place is not None else ()
+        if subject.in_place is not None:
+            lost = tuple(each for each in lost if each.schema_name in going)
         looked += counted.findings(lost)
         if choice is not None:
             looked += [Finding(level="caution", code="deferral", text=each) for each in choice.remarks]
@@ -108,8 +115,7 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
             live_oid=live.oid,
             live_bytes=live.size_bytes or 0,
             maintenance=maintenance.info.dbname,
-            shadow=database.fit_name(live.name, suffix("shadow", run)),
-            kept=database.fit_name(live.name, suffix("old", run)),
+            **_beside(live.name, run, subject.in_place),
             point=PlannedPoint(
                 path=str(point.path),
                 kind=source.kind,
@@ -155,6 +161,31 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
         subject.to_put_back,
         of_extensions(subject.members, [each.name for each in facts.extensions]).rows,
     )
+
+
+def _settled(request: Request, connection: Connection) -> Request:
+    """The request with its way to switch. In place writers continue until the switch, which waits for their
+    transactions, and nothing is deferred."""
+    way = checks.way_of(request, connection)
+    if way == "by-name":
+        return replace(request, way=way)
+    return replace(request, way=way, fence="at-swap", reopen_when="full")
+
+
+def _beside(live: str, run: str, in_place: InPlace | None) -> dict[str, Any]:
+    """The fields of the plan for what is built beside the live content, and for what is kept."""
+    if in_place is None:
+        return {
+            "shadow": database.fit_name(live, suffix("shadow", run)),
+            "kept": database.fit_name(live, suffix("old", run)),
+        }
+    return {
+        "way": "in-place",
+        "schemas": in_place.capabilities.schemas,
+        "staying": tuple(each.schema for each in in_place.capabilities.staying),
+        "shadow": names.staging(run, "*"),
+        "kept": names.kept(run, "*"),
+    }
 
 
 def prepare_again(request: Request, emit: Emit) -> tuple[Prepared, Unfinished]:

@@ -1,0 +1,69 @@
+"""Can the schemas go back in place, and what will not go back with them?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lastgood.checklist import Finding, Seen
+from lastgood.checks.subject import Subject
+
+_HINT = "Run: lastgood check --capabilities to see all rights of this role."
+
+
+def able(s: Subject) -> Iterator[Finding | Seen]:
+    """The rights for the exchange, tried in transactions that were rolled back."""
+    if s.in_place is None:
+        return
+    missing = s.in_place.capabilities.missing()
+    for answer in missing:
+        yield Finding(
+            level="refusal",
+            code="cannot_switch_in_place",
+            text=f"this role {answer.text}",
+            hint=_HINT,
+            known="tried",
+            final=True,
+        )
+    if not s.in_place.capabilities.schemas:
+        yield Finding(
+            level="refusal",
+            code="no_own_schema",
+            text="this role owns no schema that could go back in place",
+            hint="Connect as the owner of the application's schemas.",
+            final=True,
+        )
+    elif not missing:
+        yield Seen(text="this role may exchange the objects of its schemas", known="tried")
+
+
+def objects(s: Subject) -> Iterator[Finding]:
+    """Objects that cannot be moved, and what depends on the schemas from outside."""
+    if s.in_place is None:
+        return
+    for text in s.in_place.survey.refusals:
+        yield Finding(level="refusal", code="cannot_be_moved", text=text, hint=_HINT, final=True)
+    for text in s.in_place.survey.cautions:
+        yield Finding(level="caution", code="moved", text=text)
+
+
+def scope(s: Subject) -> Iterator[Finding | Seen]:
+    """The schemas that go back, and those that do not."""
+    if s.in_place is None:
+        return
+    capabilities = s.in_place.capabilities
+    if capabilities.schemas:
+        yield Seen(text=f"these schemas go back: {', '.join(capabilities.schemas)}")
+    if capabilities.staying:
+        yield Finding(
+            level="note",
+            code="schemas_stay",
+            text="these schemas stay as they are: " + ", ".join(each.schema for each in capabilities.staying),
+        )
+    large = s.facts.large_objects.count if s.facts is not None and s.facts.large_objects is not None else 0
+    if large:
+        yield Finding(
+            level="caution",
+            code="large_objects_stay",
+            text=f"large objects belong to no schema: those of the live database stay, the restore point's {large:,} "
+            "are not restored",
+        )
