@@ -34,7 +34,7 @@ from lastgood.load.repairs import USUAL_PATH, Repaired, Rules
 from lastgood.load.repairs.extensions import absent
 from lastgood.load.repairs.foreign_keys import accepted
 from lastgood.load.schedule import forecast
-from lastgood.load.supply import supply_for
+from lastgood.load.supply import Supply, supply_for
 from lastgood.members import HeldRows
 from lastgood.members.carry import Carrier
 from lastgood.postgres import integrity
@@ -91,12 +91,13 @@ def rebuild(
     state: Path | None = None,
     live: Callable[[], AbstractContextManager[Connection]] | None = None,
     held: Sequence[HeldRows] = (),
+    supply: Supply | None = None,
 ) -> Loaded:
     """Load the whole dump into an empty database, in several sessions opened by ``connect``. Tables are read back
     during the load, under the rules of ``expected``. ``rules``: what may be left out or repaired. ``watch`` opens the
     session that monitors the server. ``division``: the deferred work, if any. ``state``: the folder with the learned
     costs of this server. ``held``: rows of extensions that no dump holds, to be copied from the database to which
-    ``live`` opens a session.
+    ``live`` opens a session. ``supply``: where the rows come from, if the script is not the one of ``source`` itself.
 
     The pending verification of the dump (``source.owed``, the SHA-256 of the file) runs at the same time.
 
@@ -105,7 +106,8 @@ def rebuild(
     """
     owed = source.owed
     before = source.fingerprint() if owed is None else owed.fingerprint
-    supply = supply_for(source, summary.script, database=summary.database, in_place=not summary.notes)
+    if supply is None:
+        supply = supply_for(source, summary.script, database=summary.database, in_place=not summary.notes)
     limits = Limits(max_wal_lag=pace.max_wal_lag)
     with (
         closing(supply),
@@ -253,7 +255,7 @@ def prove(
         broken = pool.submit(_broken, connect, pace, expected, keys, unproved)
         with connection.transaction():
             expected = _without(expected, absent(connection, unsure))
-            known = _unchanged(connection, expected, same)
+            known = unchanged(connection, expected, same)
             if any(
                 table.why_no_digest == ONLY_COUNTED and Relation(table.schema_name, table.name) not in known
                 for table in expected.tables
@@ -295,7 +297,7 @@ def _without(expected: Facts, absent: Collection[Relation]) -> Facts:
     )
 
 
-def _unchanged(connection: Connection, expected: Facts, same: Mapping[Relation, int]) -> Mapping[Relation, TableFacts]:
+def unchanged(connection: Connection, expected: Facts, same: Mapping[Relation, int]) -> Mapping[Relation, TableFacts]:
     """The tables that were read back and not changed since, according to the server's counters."""
     written = {
         Relation(schema, name): (inserted, changed)
