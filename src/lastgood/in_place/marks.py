@@ -9,6 +9,7 @@ from typing import Literal
 from psycopg import sql
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from lastgood.in_place.left_out import LeftOut
 from lastgood.in_place.ties import Ties
 from lastgood.postgres.server import Connection
 
@@ -65,6 +66,7 @@ class Mark(BaseModel):
     host: str = ""
     user: str = ""
     kept: Kept | None = None
+    left_out: tuple[LeftOut, ...] = ()
 
     def text(self) -> str:
         """The schema's comment."""

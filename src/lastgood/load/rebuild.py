@@ -34,7 +34,7 @@ from lastgood.load.repairs import USUAL_PATH, Repaired, Rules
 from lastgood.load.repairs.extensions import absent
 from lastgood.load.repairs.foreign_keys import accepted
 from lastgood.load.schedule import forecast
-from lastgood.load.supply import supply_for
+from lastgood.load.supply import Supply, supply_for
 from lastgood.members import HeldRows
 from lastgood.members.carry import Carrier
 from lastgood.postgres import integrity
@@ -98,10 +98,12 @@ def rebuild(
     connect: Connect,
     watch: Callable[[], Connection],
     live: Callable[[], AbstractContextManager[Connection]] | None = None,
+    supply: Supply | None = None,
 ) -> Loaded:
     """Load the whole dump into an empty database, in several sessions opened by ``connect``. Tables are read back
     during the load, under the rules of the dump's facts. ``rules``: what may be left out or repaired. ``watch`` opens
-    the session that monitors the server, ``live`` one in the live database.
+    the session that monitors the server, ``live`` one in the live database. ``supply``: where the rows come from, if
+    the script is not the one of the dump's source itself.
 
     The pending verification of the dump (``source.owed``, the SHA-256 of the file) runs at the same time.
 
@@ -111,7 +113,8 @@ def rebuild(
     source, summary, division = dump.source, dump.summary, dump.division
     owed = source.owed
     before = source.fingerprint() if owed is None else owed.fingerprint
-    supply = supply_for(source, summary.script, database=summary.database, in_place=not summary.notes)
+    if supply is None:
+        supply = supply_for(source, summary.script, database=summary.database, in_place=not summary.notes)
     limits = Limits(max_wal_lag=context.pace.max_wal_lag)
     with (
         closing(supply),
@@ -252,7 +255,7 @@ def prove(
         broken = pool.submit(_broken, connect, context.pace, expected, dump.summary.keys_before_rows, unproved)
         with connection.transaction():
             expected = _without(expected, absent(connection, unsure))
-            known = _unchanged(connection, expected, same)
+            known = unchanged(connection, expected, same)
             if any(
                 table.why_no_digest == ONLY_COUNTED and Relation(table.schema_name, table.name) not in known
                 for table in expected.tables
@@ -289,7 +292,7 @@ def _without(expected: Facts, absent: Collection[Relation]) -> Facts:
     )
 
 
-def _unchanged(connection: Connection, expected: Facts, same: Mapping[Relation, int]) -> Mapping[Relation, TableFacts]:
+def unchanged(connection: Connection, expected: Facts, same: Mapping[Relation, int]) -> Mapping[Relation, TableFacts]:
     """The tables that were read back and not changed since, according to the server's counters."""
     written = {
         Relation(schema, name): (inserted, changed)

@@ -199,9 +199,13 @@ class Streamed:
             yield piece
 
     def _reached(self, number: int) -> bool:
-        """Whether the next piece of that section is available, or none follows."""
+        """Whether the next piece of that section is available, or none follows. Earlier sections are left out: nothing
+        asks for them any more."""
+        while self._waiting and self._waiting[0][0] < number:
+            self._size -= _weight(self._waiting.popleft()[1])
+            self._changed.notify_all()
         if self._waiting:
-            return self._waiting[0][0] >= number
+            return True
         return self._at > number or self._ended
 
     def _read(self) -> None:

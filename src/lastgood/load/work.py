@@ -111,6 +111,12 @@ class Job:
         """Whether the dump has statistics of a table."""
         return relation in self._with_statistics
 
+    @property
+    def schemas(self) -> list[str] | None:
+        """The schemas that are loaded; None for a whole database."""
+        within = self._options.rules.within
+        return None if within is None else list(within)
+
     def small_tables(self) -> frozenset[Relation]:
         """The tables whose statistics are gathered last."""
         return small_tables(self._script)
@@ -353,6 +359,7 @@ WHERE c.relkind IN ('r', 'p', 'm') AND c.relpersistence <> 't'
        OR EXISTS (SELECT FROM pg_catalog.pg_statistic_ext s WHERE s.stxrelid = c.oid)
        OR EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indexprs IS NOT NULL)
        OR pg_catalog.pg_stat_get_last_analyze_time(c.oid) IS NULL)
+  AND (%(within)s::text[] IS NULL OR n.nspname = ANY (%(within)s))
 ORDER BY c.relpages DESC
 """
 
@@ -361,9 +368,10 @@ def settle(sessions: Sequence[Session], job: Job) -> None:
     """Gather the planner's statistics that were not gathered with the rows."""
     query = sql.SQL(_WITHOUT_STATISTICS).format(reads_foreign=sql.SQL(database.READS_FOREIGN))
     # The server may have refused the dump's statistics: older servers lack the functions.
+    within = job.schemas
     found = [
         (Relation(schema, name), reads_foreign)
-        for schema, name, some, reads_foreign in sessions[0].connection.execute(query).fetchall()
+        for schema, name, some, reads_foreign in sessions[0].connection.execute(query, {"within": within}).fetchall()
         if not (some and job.has_statistics(Relation(schema, name)))
     ]
     for relation in (relation for relation, reads_foreign in found if reads_foreign):

@@ -66,7 +66,7 @@ def reference(target: Target, live: str, wanted: Sequence[Installed]) -> Referen
     key = (target.place, live, tuple(wanted))
     if key not in _known:
         try:
-            with _scratch(target, live) as connection:
+            with scratch(target, live, PREFIX) as connection:
                 _known[key] = _made(connection, wanted)
         except (psycopg.Error, LastgoodError) as error:
             cause = error.__cause__ if isinstance(error.__cause__, psycopg.Error) else error
@@ -107,12 +107,16 @@ def _run(connection: Connection, commands: Iterable[sql.Composed | sql.SQL]) -> 
 
 
 @contextmanager
-def _scratch(target: Target, live: str) -> Iterator[Connection]:
+def scratch(target: Target, live: str, prefix: str) -> Iterator[Connection]:
+    """Create an empty database like ``live`` for a block, with a name that begins with ``prefix``, and connect to it.
+
+    If this process is killed, the next call drops the database. Raises Failed, Refused.
+    """
     with database.connect_maintenance(target, live) as maintenance:
         _drop_stale(maintenance, live)
         model = database.describe(maintenance, live)
         started = server_clock(maintenance)
-        name = f"{PREFIX}{os.getpid()}_{secrets.token_hex(4)}"
+        name = f"{prefix}{os.getpid()}_{secrets.token_hex(4)}"
         copying.claim(maintenance, name)
         mark = Mark(
             role="copy",

@@ -11,6 +11,7 @@ from typing import Any
 
 from pglast.parser import ParseError, scan
 
+from lastgood.dump.names import Relation
 from lastgood.dump.rulings import attributes, foreign, objects, rows, session, tables
 from lastgood.dump.rulings.code import constructs
 from lastgood.dump.rulings.ruling import (
@@ -26,7 +27,7 @@ from lastgood.dump.rulings.ruling import (
 from lastgood.dump.rulings.tree import parse
 from lastgood.dump.search_path import SearchPath
 from lastgood.dump.statements import Command, Kind, LargeObjectCall, Verdict
-from lastgood.dump.tokens import CopyStart, Statement
+from lastgood.dump.tokens import CopyStart, MetaCommand, Statement
 
 NO_PATH = SearchPath()
 _LOWRITE = re.compile(rb"SELECT pg_catalog\.lowrite\(0, '\\x([0-9a-f]*)'\)\Z")
@@ -36,6 +37,42 @@ _UNLINK = re.compile(
     rb"|CASE WHEN EXISTS\(SELECT 1 FROM pg_catalog\.pg_largeobject WHERE loid = '\d+'\)"
     rb" THEN pg_catalog\.lo_unlink\('\d+'\) END)\Z"
 )
+
+
+class _Noting(Ruling):
+    """A ruling that records the schemas of the objects that the statement creates or changes, the main one first."""
+
+    def __init__(self, statement: Statement | CopyStart, path: SearchPath, encoding: str) -> None:
+        super().__init__(statement, path, encoding)
+        self.schemas: list[str] = []
+
+    def touched(self, what: Relation) -> Relation:
+        self.schemas.append(what.schema)
+        return super().touched(what)
+
+    def touched_schema(self, schema: str) -> None:
+        self.schemas.append(schema)
+        super().touched_schema(schema)
+
+
+def schema_of(command: Command, *, path: SearchPath = NO_PATH, encoding: str = "utf-8") -> str | None:
+    """The schema of the object that a command creates or changes, or the schema that it names; None for an object
+    without a schema, such as an extension.
+
+    The schema of a trigger, a policy, an index or a constraint is that of its table.
+    """
+    if command.relations:
+        return command.relations[0].schema
+    statement = command.statement
+    if isinstance(statement, MetaCommand):
+        return None
+    found = parse(statement.text.decode(encoding))
+    handler = _HANDLERS.get(found[0].tag) if len(found) == 1 else None
+    if handler is None:
+        return None
+    ruling = _Noting(statement, path, encoding)
+    handler(ruling, found[0])
+    return ruling.schemas[0] if ruling.schemas else None
 
 
 _ESCAPED_QUOTE = re.compile(r"(?<!\\)\\(?:\\\\)*'")

@@ -189,7 +189,7 @@ class Commands:
             return  # a check that fails is an error then
         self._make_room(connection, rows)
         self._computed = paths.computed(connection)
-        self._dropped = checks.drop(connection)
+        self._dropped = checks.drop(connection, self._rules.within)
 
     @contextmanager
     def loading(self, connection: Connection, relation: Relation) -> Iterator[None]:

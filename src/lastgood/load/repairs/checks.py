@@ -43,6 +43,7 @@ _OF_TABLES = sql.SQL(
       AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend e
                       WHERE e.classid = 'pg_catalog.pg_class'::regclass AND e.objid = r.oid AND e.deptype = 'e')
       AND coalesce((to_jsonb(c) ->> 'conenforced')::boolean, true) AND {calls}
+      AND (%(within)s::text[] IS NULL OR n.nspname = ANY (%(within)s))
     ORDER BY c.coninhcount, r.oid, c.conname
     """
 ).format(calls=_CALLS)
@@ -61,6 +62,7 @@ _OF_DOMAINS = sql.SQL(
       AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.atttypid = t.typarray)
       AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class k ON k.oid = a.attrelid
                       WHERE a.atttypid = t.oid AND k.relkind = 'c') AND {calls}
+      AND (%(within)s::text[] IS NULL OR n.nspname = ANY (%(within)s))
     ORDER BY t.oid, c.conname
     """
 ).format(calls=_CALLS)
@@ -104,11 +106,14 @@ class DroppedCheck:
         return commands
 
 
-def drop(connection: Connection) -> list[DroppedCheck]:
-    """Drop every check that calls a user-defined function, and return them."""
+def drop(connection: Connection, within: Sequence[str] | None = None) -> list[DroppedCheck]:
+    """Drop every check that calls a user-defined function, and return them. ``within``: only those in these schemas."""
+    schemas = {"within": None if within is None else list(within)}
     with connection.transaction():
         connection.execute("SET LOCAL search_path = ''")  # so that names in definitions are qualified
-        found = [DroppedCheck(*row) for query in (_OF_TABLES, _OF_DOMAINS) for row in connection.execute(query)]
+        found = [
+            DroppedCheck(*row) for query in (_OF_TABLES, _OF_DOMAINS) for row in connection.execute(query, schemas)
+        ]
     for each in found:
         # Each by itself, so that no lock is held while the next one is waited for.
         connection.execute(each.alter("DROP CONSTRAINT {}"))

@@ -32,7 +32,8 @@ class Rules:
     will not replace another, so a privilege on an object of another owner may be missing in it. ``extensions``: name →
     version to install; others get the server's default. ``languages``: languages of which the dump has only the name.
     ``search_path``: the initial one of sessions of the live database. ``members``: the parts of extensions that the
-    dump does not hold; ``lenient``: those that can't be restored are left out.
+    dump does not hold; ``lenient``: those that can't be restored are left out. ``within``: the schemas that are loaded
+    into a database in service, of which the load changes nothing else; None for a database of its own.
     """
 
     strict: bool = False
@@ -45,6 +46,7 @@ class Rules:
     search_path: str = USUAL_PATH
     members: Survey = field(default_factory=Survey)
     lenient: bool = False
+    within: tuple[str, ...] | None = None
 
     def unwanted(self, kind: Kind) -> str:
         """The reason why commands of this kind must not run; empty if they may."""

@@ -1,0 +1,285 @@
+"""The build of a restore point in staging schemas: rewritten definitions and the restore point's own rows, loaded into
+the live database by the parallel engine. The application's roles cannot enter staging schemas."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from psycopg import sql
+
+from lastgood import fault
+from lastgood.context import Context
+from lastgood.dump import encodings, inserts
+from lastgood.dump.names import Relation
+from lastgood.dump.rulings import rule
+from lastgood.dump.script import Bulk, Item, Script, Section, State, Step, rows_between
+from lastgood.dump.statements import Kind, SequencePosition, Verdict
+from lastgood.dump.summary import DumpSummary
+from lastgood.dump.tokens import Statement
+from lastgood.errors import Refused
+from lastgood.events import Emit, Note
+from lastgood.facts import Facts, LargeObjectFacts
+from lastgood.in_place import marks
+from lastgood.in_place.left_out import LeftOut
+from lastgood.in_place.marks import Mark
+from lastgood.in_place.marks import State as MarkState
+from lastgood.in_place.rewrite import Rewritten
+from lastgood.load.crew import Connect
+from lastgood.load.loaded import Loaded
+from lastgood.load.rebuild import Dump, rebuild
+from lastgood.load.repairs import Rules
+from lastgood.load.supply import supply_for
+from lastgood.postgres.mark import server_clock
+from lastgood.postgres.server import Connection
+from lastgood.text.redact import visible
+
+# A session of a role without privileges loads the rows: it can't become another role.
+_IDENTITIES = frozenset({"session_authorization", "role"})
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Whose staging schemas these are, for their marks: the run, the restore point, the operator's host and name."""
+
+    run: str
+    point: str
+    host: str
+    user: str
+
+
+def build(
+    dump: Dump,
+    rewritten: Rewritten,
+    origin: Origin,
+    rules: Rules,
+    context: Context,
+    *,
+    connect: Connect,
+    watch: Callable[[], Connection],
+) -> Loaded:
+    """Load the restore point into its staging schemas, which are created, or created again if an interrupted build of
+    this run left them. The arguments are those of ``rebuild``; ``dump`` is the restore point, and ``connect`` opens
+    sessions in the live database.
+
+    Afterwards the schemas are marked as *built*. Their tables have all definitions of the restore point except foreign
+    keys to tables that do not go back, which ``prove`` adds. Raises as ``rebuild`` does, and Refused for rows that are
+    commands with computed values.
+    """
+    source, summary = dump.source, dump.summary
+    script = script_of(summary, rewritten, dump.name, context.emit)
+    with connect("create staging schemas") as connection:
+        create_schemas(connection, rewritten.schemas, origin)
+    supply = supply_for(source, summary.script, database=summary.database, in_place=not summary.notes)
+    loaded = rebuild(
+        replace(
+            dump,
+            summary=replace(rewritten.summary, script=script, encoding=summary.encoding),
+            facts=facts_in_staging(dump.facts, rewritten.schemas),
+            division=None,
+            held=(),
+        ),
+        replace(rules, within=tuple(rewritten.schemas.values())),
+        context,
+        connect=connect,
+        watch=watch,
+        supply=supply,
+    )
+    fault.point("build.after_load")
+    with connect("mark staging schemas") as connection:
+        set_state(connection, origin.run, "built")
+    return loaded
+
+
+# The script -----------------------------------------------------------------------------------------------------------
+
+
+def script_of(summary: DumpSummary, rewritten: Rewritten, name: str, emit: Emit) -> Script:
+    """The script of a build: the rewritten definitions, the sections of rows of the restore point with other names in
+    their heads, the positions of its sequences, and REFRESH of its materialized views. Sections keep their numbers,
+    with which the restore point's own supply finds their rows."""
+    definitions: list[Item] = [
+        replace(item, state=_without_identity(item.state))
+        for item in rewritten.summary.script.items
+        if isinstance(item, Step)
+    ]
+    rows = list(_rows(summary, rewritten, name, emit))
+    refresh = [item for item in rows if isinstance(item, Step) and item.command.kind is Kind.REFRESH]
+    rows = [item for item in rows if item not in refresh]
+    return Script([*rows_between([*definitions, *rows], [len(definitions)]), *refresh], summary.script.in_place)
+
+
+def _rows(summary: DumpSummary, rewritten: Rewritten, name: str, emit: Emit) -> Iterator[Item]:
+    codec = encodings.codec(summary.encoding) or "utf-8"
+    for item in summary.script.items:
+        match item:
+            case Section():
+                staged = rewritten.staged(item.start.relation)
+                if staged is None:
+                    continue
+                if staged not in rewritten.summary.tables:
+                    emit(Note(f"rows of {item.start.relation} are not loaded: the table belongs to an extension"))
+                    continue
+                copy = inserts.copy_command(staged, item.start.columns).encode(codec)
+                start = replace(item.start, relation=staged, copy=copy)
+                yield replace(item, start=start, state=_without_identity(item.state))
+            case Bulk(inserts=True):
+                raise Refused(
+                    f'cannot build "{visible(name)}" in staging schemas: line {item.line} has rows as INSERT commands '
+                    "with computed values",
+                    hint="Choose a restore point that was made without --inserts: lastgood points.",
+                )
+            case Bulk():
+                emit(Note("large objects belong to no schema; those of the live database stay as they are"))
+            case Step():
+                if (changed := _of_rows(item, rewritten)) is not None:
+                    yield changed
+
+
+def _of_rows(step: Step, rewritten: Rewritten) -> Step | None:
+    """A sequence's position, or a REFRESH, under the staging name; None for any other command."""
+    command = step.command
+    if command.verdict is not Verdict.RUN or not command.relations:
+        return None
+    staged = rewritten.staged(command.relations[0])
+    if staged is None:
+        return None
+    match command.kind, command.detail:
+        case Kind.SEQUENCE_POSITION, SequencePosition(last_value=last, is_called=called):
+            text = sql.SQL("SELECT pg_catalog.setval({}, {}, {})").format(
+                sql.Literal(str(staged)), sql.SQL(str(last)), sql.SQL("true" if called else "false")
+            )
+        case Kind.REFRESH, _:
+            text = sql.SQL("REFRESH MATERIALIZED VIEW {}").format(sql.Identifier(staged.schema, staged.name))
+        case _:
+            return None
+    statement = Statement(text.as_bytes(), command.statement.offset, command.statement.line)
+    return Step(rule(statement), _without_identity(step.state))
+
+
+def _without_identity(state: State) -> State:
+    if _IDENTITIES.isdisjoint(name for name, _ in state):
+        return state
+    return tuple(each for each in state if each[0] not in _IDENTITIES)
+
+
+# The facts ------------------------------------------------------------------------------------------------------------
+
+
+def facts_in_staging(facts: Facts, schemas: Mapping[str, str], left_out: Iterable[LeftOut] = ()) -> Facts:
+    """The restore point's facts of the schemas that go back, under their staging names: tables and sequences. The
+    other facts have names of schemas in them, or belong to the whole database. ``left_out``: the rows that differ."""
+    changed = {(each.schema_name, each.table): each for each in left_out}
+    tables = []
+    for table in facts.tables:
+        if table.schema_name in schemas:
+            change = changed.get((table.schema_name, table.name))
+            after = table if change is None else change.applied(table)
+            tables.append(after.model_copy(update={"schema_name": schemas[table.schema_name]}))
+    return facts.model_copy(
+        update={
+            "tables": tuple(tables),
+            "sequences": tuple(
+                each.model_copy(update={"schema_name": schemas[each.schema_name]})
+                for each in facts.sequences
+                if each.schema_name in schemas
+            ),
+            "not_recorded": tuple(
+                f"{staging}.{named.removeprefix(f'{schema}.')}"
+                for named in facts.not_recorded
+                for schema, staging in schemas.items()
+                if named.startswith(f"{schema}.")
+            ),
+            "large_objects": LargeObjectFacts(),
+            "extensions": (),
+            "languages": (),
+            "migration": None,
+            "object_counts": {},
+            "objects": (),
+        }
+    )
+
+
+def live_name(relation: Relation, schemas: Mapping[str, str]) -> Relation:
+    """The live name of a relation in staging."""
+    live = {staging: schema for schema, staging in schemas.items()}
+    return Relation(live.get(relation.schema, relation.schema), relation.name)
+
+
+# The schemas ----------------------------------------------------------------------------------------------------------
+
+_GRANTED = """
+SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END
+FROM pg_catalog.pg_namespace n, pg_catalog.aclexplode(n.nspacl) a
+WHERE n.nspname = %s AND a.grantee <> n.nspowner
+GROUP BY 1
+"""
+DROPPED_TOGETHER = 50
+# Relations that no other one owns; in the reverse order of creation, so that dependent ones come first.
+_RELATIONS = """
+SELECT c.relname, c.relkind::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %s AND c.relkind IN ('r', 'p', 'v', 'm', 'f') ORDER BY c.oid DESC
+"""
+_DROP = {"r": "TABLE", "p": "TABLE", "v": "VIEW", "m": "MATERIALIZED VIEW", "f": "FOREIGN TABLE"}
+
+
+def create_schemas(connection: Connection, schemas: Mapping[str, str], origin: Origin) -> None:
+    """Create the staging schemas, marked as *building*, after the run's former ones were dropped. Only their owner may
+    enter them."""
+    drop_schemas(connection, origin.run)
+    for schema, staging in schemas.items():
+        with connection.transaction():
+            taken = connection.execute(
+                "SELECT pg_catalog.pg_get_userbyid(nspowner) FROM pg_catalog.pg_namespace WHERE nspname = %s", [staging]
+            ).fetchone()
+            if taken is not None:
+                raise Refused(
+                    f'cannot create the staging schema "{visible(staging)}": role "{visible(taken[0])}" has a schema '
+                    "of that name",
+                    hint="Run lastgood status to see the runs.",
+                )
+            name = sql.Identifier(staging)
+            connection.execute(sql.SQL("CREATE SCHEMA {}").format(name))
+            for (grantee,) in connection.execute(_GRANTED, [staging]).fetchall():  # by default privileges
+                connection.execute(sql.SQL("REVOKE ALL ON SCHEMA {} FROM {}").format(name, sql.SQL(grantee)))
+            mark = Mark(
+                role="staging",
+                run=origin.run,
+                live=schema,
+                made_at=server_clock(connection),
+                state="building",
+                point=origin.point,
+                host=origin.host,
+                user=origin.user,
+            )
+            marks.write(connection, staging, mark)
+
+
+def drop_schemas(connection: Connection, run: str) -> list[str]:
+    """Drop the staging schemas of a run, and return their names. The tables go in several transactions, so that the
+    lock table of the server is large enough for any number."""
+    found = [each for each in marks.marked(connection, run=run, role="staging") if each.ours]
+    for each in found:
+        left = connection.execute(_RELATIONS, [each.name]).fetchall()
+        for start in range(0, len(left), DROPPED_TOGETHER):
+            with connection.transaction():
+                for name, kind in left[start : start + DROPPED_TOGETHER]:
+                    connection.execute(
+                        sql.SQL("DROP {} IF EXISTS {} CASCADE").format(
+                            sql.SQL(_DROP[kind]), sql.Identifier(each.name, name)
+                        )
+                    )
+        connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(each.name)))
+    return [each.name for each in found]
+
+
+def set_state(connection: Connection, run: str, state: MarkState, *, manifest: str | None = None) -> None:
+    """Mark all staging schemas of a run, in one transaction. *proved* needs the digest of the manifest."""
+    with connection.transaction():
+        for each in marks.marked(connection, run=run, role="staging"):
+            if not each.ours:
+                continue
+            mark = each.mark.model_copy(update={"state": state})
+            if state == "proved" and manifest is not None:
+                mark = marks.proved(connection, each.mark, manifest)
+            marks.write(connection, each.name, mark)
