@@ -136,7 +136,8 @@ def _drive(run: Run, goes_back: bool) -> Report:
         with interrupts.calling(
             run.stop_as_asked, mark=run.mark_interrupted, before=first, suspended=run.refuse_suspension
         ):
-            drive(run, steps.after_commit() if run.at_swap else steps.STAGES)
+            way = run.plan.way
+            drive(run, steps.after_commit(way) if run.at_swap else steps.stages(way))
     except BaseException as error:
         # Where the error itself is raised, it must not become its own cause.
         shown = outcome_error(run, error)

@@ -278,6 +278,13 @@ def schema_of_object(kind: str, identity: str) -> str | None:
     return found[1].replace('""', '"') if found[1] is not None else found[2]
 
 
+def schemas_of(facts: Facts) -> frozenset[str]:
+    """The schemas of a restore point. A dump does not create *public*, which every database has from the beginning."""
+    created = {each.identity for each in facts.objects if each.kind == "schema"}
+    unquoted = {each[1:-1].replace('""', '"') if each.startswith('"') else each for each in created}
+    return frozenset({"public", *unquoted, *(table.schema_name for table in facts.tables)})
+
+
 def _compare(
     facts: Facts, found: Iterable[ObjectFacts], schemas: Collection[str], unpopulated: Collection[str], name: str
 ) -> None:

@@ -8,7 +8,6 @@ from lastgood.application.results import ApplicationReport
 from lastgood.errors import Blocked, Failed, Interrupted, LastgoodError, NotStarted, Stopped, untouched
 from lastgood.loss import settled
 from lastgood.postgres import errors as server_errors
-from lastgood.postgres.exchange import names
 from lastgood.process.run import ChildFailed
 from lastgood.run import steps
 from lastgood.run.context import Run
@@ -50,7 +49,11 @@ def report_of(run: Run, total: float) -> Report:
         fence=_fence(run),
         seconds=Seconds(
             plan=round(run.prepared.seconds, 3),
-            steps={each.name: round(run.seconds[each.name], 3) for each in steps.every() if each.name in run.seconds},
+            steps={
+                each.name: round(run.seconds[each.name], 3)
+                for each in steps.every(run.plan.way)
+                if each.name in run.seconds
+            },
             write_outage=round(_write_outage(run), 3),
             read_outage=round(switched.exchanged.outage if switched is not None else 0.0, 3),
             total=round(total, 3),
@@ -186,15 +189,6 @@ def _is_open(run: Run) -> bool:
 
 
 def switched(run: Run) -> bool | None:
-    """Whether the previous database has the kept name; None if the server does not answer after the swap began.
-
-    Reads the names by OID from the server, because an interrupt or a lost connection may come at any moment.
-    """
-    if not run.at_swap:
-        return False
-    try:
-        with run.server.connect() as connection:
-            found = names(connection, [run.plan.live_oid])
-    except psycopg.Error:
-        return None
-    return found.get(run.plan.live_oid) == run.plan.kept
+    """Whether the switch is committed, as the server shows it; None if it does not answer after the swap began. Read
+    from the server, because an interrupt or a lost connection may come at any moment."""
+    return steps.commit_point(run.plan.way).switched(run) if run.at_swap else False

@@ -21,7 +21,8 @@ from lastgood.checks.subject import InPlace
 from lastgood.dump.deferral import Deferrable
 from lastgood.errors import NOT_REACHED, Stopped, looked_at
 from lastgood.events import Caution, Emit, StageDone, StageStarted
-from lastgood.in_place import names
+from lastgood.facts import Facts
+from lastgood.in_place import names, rewrite
 from lastgood.journal.run_names import new_run, suffix
 from lastgood.load.deferred.choice import choose
 from lastgood.load.rebuild import expected_seconds
@@ -100,9 +101,9 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
             except psycopg.errors.InsufficientPrivilege as error:
                 lost = ()
                 looked += counted.refused(live_name, error, looked)
-        going = subject.in_place.capabilities.schemas if subject.in_place is not None else ()
         if subject.in_place is not None:
-            lost = tuple(each for each in lost if each.schema_name in going)
+            staying = {each.schema for each in subject.in_place.capabilities.staying}
+            lost = tuple(each for each in lost if each.schema_name not in staying)
         looked += counted.findings(lost)
         if choice is not None:
             looked += [Finding(level="caution", code="deferral", text=each) for each in choice.remarks]
@@ -115,7 +116,7 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
             live_oid=live.oid,
             live_bytes=live.size_bytes or 0,
             maintenance=maintenance.info.dbname,
-            **_beside(live.name, run, subject.in_place),
+            **_beside(live.name, run, subject.in_place, facts),
             point=PlannedPoint(
                 path=str(point.path),
                 kind=source.kind,
@@ -172,17 +173,20 @@ def _settled(request: Request, connection: Connection) -> Request:
     return replace(request, way=way, fence="at-swap", reopen_when="full")
 
 
-def _beside(live: str, run: str, in_place: InPlace | None) -> dict[str, Any]:
+def _beside(live: str, run: str, in_place: InPlace | None, facts: Facts) -> dict[str, Any]:
     """The fields of the plan for what is built beside the live content, and for what is kept."""
     if in_place is None:
         return {
             "shadow": database.fit_name(live, suffix("shadow", run)),
             "kept": database.fit_name(live, suffix("old", run)),
         }
+    staying = [each.schema for each in in_place.capabilities.staying]
+    # A schema that was dropped since the restore point comes back.
+    going = {*in_place.capabilities.schemas, *rewrite.schemas_of(facts)} - set(staying)
     return {
         "way": "in-place",
-        "schemas": in_place.capabilities.schemas,
-        "staying": tuple(each.schema for each in in_place.capabilities.staying),
+        "schemas": tuple(sorted(going)),
+        "staying": tuple(staying),
         "shadow": names.staging(run, "*"),
         "kept": names.kept(run, "*"),
     }

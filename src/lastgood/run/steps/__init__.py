@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
-from lastgood.plan.plan import PlannedStep, Request
+from lastgood.plan.plan import PlannedStep, Request, Way
 from lastgood.run.context import Run
 from lastgood.run.runner import Step
 from lastgood.run.steps.build import Build
@@ -16,6 +16,7 @@ from lastgood.run.steps.carry_over import CarryOver
 from lastgood.run.steps.emergency import Emergency
 from lastgood.run.steps.fence import Fence
 from lastgood.run.steps.finish import Finish
+from lastgood.run.steps.in_place import Answer, BuildSchemas, Move, ProveSchemas
 from lastgood.run.steps.prove import Prove
 from lastgood.run.steps.reopen import Reopen
 from lastgood.run.steps.service import Checks, Start, Stop
@@ -50,23 +51,48 @@ STAGES: Stages = (
 )
 
 
-def every() -> Iterator[RollbackStep]:
+# What is different in a rollback in place. Owners and grants are those of the restore point, and the database with its
+# settings is not replaced: there is nothing to carry over.
+IN_PLACE: Mapping[str, RollbackStep | None] = {
+    Build.name: BuildSchemas(),
+    CarryOver.name: None,
+    Prove.name: ProveSchemas(),
+    Swap.name: Move(),
+    Reopen.name: Answer(),
+}
+
+
+def stages(way: Way | None = "by-name") -> Stages:
+    """The stages of a rollback by name or in place."""
+    if way != "in-place":
+        return STAGES
+    replaced = [[[IN_PLACE.get(step.name, step) for step in lane] for lane in lanes] for lanes in STAGES]
+    return [[[step for step in lane if step is not None] for lane in lanes] for lanes in replaced]
+
+
+def every(way: Way | None = "by-name") -> Iterator[RollbackStep]:
     """The steps of all stages, in order."""
-    return (step for lanes in STAGES for lane in lanes for step in lane)
+    return (step for lanes in stages(way) for lane in lanes for step in lane)
 
 
 def planned(request: Request) -> tuple[PlannedStep, ...]:
     """The lines of the plan of ``request``."""
-    found = (step.planned(request) for step in every())
+    found = (step.planned(request) for step in every(request.way))
     return tuple(each for each in found if each is not None)
 
 
-def after_commit() -> Stages:
+def commit_point(way: Way) -> Swap:
+    """The step that switches."""
+    return next(step for step in every(way) if isinstance(step, Swap))
+
+
+def after_commit(way: Way = "by-name") -> Stages:
     """The stages behind the commit point: the rest of a run that has switched."""
+    all_of_them = stages(way)
     commits = next(
-        number for number, lanes in enumerate(STAGES) if any(step.commits for lane in lanes for step in lane)
+        number for number, lanes in enumerate(all_of_them) if any(step.commits for lane in lanes for step in lane)
     )
-    return STAGES[commits + 1 :]
+    return all_of_them[commits + 1 :]
 
 
 def titles() -> Mapping[str, str]:

@@ -20,6 +20,7 @@ from lastgood.postgres.apply import rehearse
 from lastgood.postgres.database import Database
 from lastgood.postgres.deployment import read_deployment
 from lastgood.postgres.exchange import Exchanged, NamesChanged, OutcomeUnknown, Renaming, exchange
+from lastgood.postgres.exchange import names as present_names
 from lastgood.postgres.grants import Operator
 from lastgood.postgres.holders import holders
 from lastgood.postgres.mark import DEPLOYMENT, marked
@@ -189,3 +190,12 @@ class Swap:
         return any(
             found.oid == run.plan.live_oid and found.name == run.plan.kept for found, _ in marked(run.maintenance)
         )
+
+    def switched(self, run: Run) -> bool | None:
+        """Whether the previous database has the kept name; None if the server does not answer."""
+        try:
+            with run.server.connect() as connection:
+                found = present_names(connection, [run.plan.live_oid])
+        except psycopg.Error:
+            return None
+        return found.get(run.plan.live_oid) == run.plan.kept

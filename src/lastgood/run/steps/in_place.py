@@ -1,0 +1,234 @@
+"""The steps of a rollback in place, where they differ from one by name: schemas are built next to the live ones in the
+same database, and their objects are exchanged."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import psycopg
+
+from lastgood.errors import Failed, Stopped
+from lastgood.events import Caution, Note
+from lastgood.in_place import deleted_parents, marks, move, names, prove, rewrite, staged, switch
+from lastgood.in_place.rewrite import Rewritten
+from lastgood.in_place.snapshots import Session
+from lastgood.in_place.staged import Origin
+from lastgood.journal import caller
+from lastgood.load.rebuild import rules_for
+from lastgood.load.repairs import Rules
+from lastgood.plan.plan import PlannedStep, Request
+from lastgood.postgres.exchange import Exchanged
+from lastgood.postgres.server import Connection
+from lastgood.run.context import Run
+from lastgood.run.steps.build import Build, Built
+from lastgood.run.steps.prove import Prove, Proved
+from lastgood.run.steps.reopen import Reopen, Reopened
+from lastgood.run.steps.swap import Swap, Switched
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Staged(Built):
+    """The loaded staging schemas. ``rewritten``: the restore point's definitions under their names."""
+
+    rewritten: Rewritten
+
+
+class BuildSchemas(Build):
+    """Build staging schemas in the live database. The roles of the application cannot enter them."""
+
+    title = "build the restored schemas next to the live ones"
+
+    def planned(self, request: Request) -> PlannedStep:
+        """The line of the plan; the live schemas are only read."""
+        return PlannedStep(
+            name=self.name, title="Build the restored schemas next to the live ones", effect="users do not notice"
+        )
+
+    def do(self, run: Run) -> Staged:
+        plan, dump = run.plan, run.dump
+        rules = _rules(run)
+        rewritten = _rewritten(run, rules)
+        with run.connected(plan.live, "deleted parents") as live:
+            orphaned = deleted_parents.find(live, dump.source, dump.summary, rewritten, run.cancelled)
+        deleted_parents.refuse(orphaned, dump.name)
+        loaded = staged.build(
+            dump,
+            rewritten,
+            Origin(plan.run, plan.point.path, caller.host(), caller.user()),
+            rules,
+            run.context,
+            connect=partial(run.connected, plan.live),
+            watch=lambda: run.server.connect(application_name=f"lastgood watch {plan.run}"),
+        )
+        return Staged(
+            oid=plan.live_oid,
+            loaded=loaded,
+            division=None,
+            rewritten=rewritten,
+            detail=f"{loaded.rows:,} rows in {plan.shadow}",
+        )
+
+    def undo(self, run: Run) -> None:
+        with run.connected(run.plan.live, "walk back") as live:
+            staged.drop_schemas(live, run.plan.run)
+
+    def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
+        with run.connected(run.plan.live, "read marks") as live:
+            found = marks.marked(live, run=run.plan.run, role="staging")
+        return bool(found) and all(each.mark.state in ("built", "proved") for each in found)
+
+
+class ProveSchemas(Prove):
+    """Prove the staging schemas, and mark them: the switch refuses others."""
+
+    def do(self, run: Run) -> Proved:
+        plan, built = run.plan, run.result(Staged)
+        proof = prove.prove(
+            run.dump,
+            _rewritten(run, _rules(run)),
+            plan.run,
+            run.target,
+            run.context,
+            connect=partial(run.connected, plan.live),
+            same=built.loaded.same if built is not None else {},
+        )
+        live = {names.staging(plan.run, schema): schema for schema in plan.schemas}
+        tables = tuple(
+            each.model_copy(update={"schema_name": live.get(each.schema_name, each.schema_name)})
+            for each in proof.comparison.tables
+        )
+        comparison = proof.comparison.model_copy(update={"tables": tables})
+        for text in comparison.not_compared:
+            run.emit(Note(text))
+        rows = sum(table.rows for table in tables)
+        return Proved(comparison=comparison, detail=f"{len(tables)} tables, {rows:,} rows: all equal")
+
+
+class Move(Swap):
+    """One transaction moves the live objects out and the restored ones in."""
+
+    title = "exchange the objects of the schemas (sessions continue)"
+
+    def planned(self, request: Request) -> PlannedStep:
+        """The line of the plan: the wait of readers and writers."""
+        return PlannedStep(
+            name=self.name,
+            title="Exchange the objects of the schemas",
+            effect="readers and writers wait for less than a second; no session is ended",
+        )
+
+    def do(self, run: Run) -> Switched:
+        plan = run.plan
+        rewritten = _rewritten(run, _rules(run))
+        run.at_swap = True
+
+        def waiting(attempt: int, sessions: list[Session]) -> None:
+            who = "; ".join(map(str, sessions)) or "a session that has ended"
+            run.emit(Caution(f"try {attempt} to lock the tables failed, in the way: {who}"))
+
+        with run.connected(plan.live, "switch") as live:
+            try:
+                moved = switch.swap(
+                    live,
+                    plan.run,
+                    schemas=plan.schemas,
+                    wished=rewritten.ties,
+                    manifest=prove.manifest_digest(run.prepared.facts),
+                    waiting=waiting,
+                    cancelled=run.cancelled,
+                )
+            except psycopg.OperationalError as error:
+                moved = None
+                if not self._after_loss(run, error):
+                    raise Failed(
+                        f'cannot switch "{plan.live}": the connection was lost before the commit: {error}',
+                        hint="When the server accepts connections again, run the rollback again.",
+                    ) from error
+            at = time.monotonic()
+            if moved is None:
+                return _switched(run, 0.0, 1, at, "the connection was lost, the switch is committed")
+            for note in moved.notes:
+                run.emit(Caution(note))
+            _validate(run, live, moved.unvalidated)
+        return _switched(run, moved.outage, moved.tries, at, f"{moved.outage * 1000:.0f} ms, {moved.moved} objects")
+
+    def _after_loss(self, run: Run, error: psycopg.Error) -> bool:
+        found = self.switched(run)
+        if found is None:
+            raise Stopped(
+                "cannot tell whether the switch took place: the connection was lost during the commit",
+                hint=f"When the server answers again, run: lastgood resume {run.plan.run}",
+                state="The live schemas are either as they were or fully switched; never in between.",
+            ) from error
+        return found
+
+    def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
+        """By the marks of the kept schemas, which the same transaction writes."""
+        with run.target.connect() as live:
+            return move.committed(live, run.plan.run, "kept")
+
+    def switched(self, run: Run) -> bool | None:
+        """Whether the switch is committed; None when the server cannot be asked."""
+        try:
+            return self.holds(run, {})
+        except psycopg.Error:
+            return None
+
+
+class Answer(Reopen):
+    """Verify that the kept schemas of the run are there, on a new connection."""
+
+    title = "verify that the live schemas answer"
+
+    def planned(self, request: Request) -> PlannedStep:
+        """The line of the plan."""
+        return PlannedStep(name=self.name, title="Verify that the live schemas answer", effect="undo stays possible")
+
+    def do(self, run: Run) -> Reopened:
+        plan = run.plan
+        with run.connected(plan.live, "verify") as live:
+            if not move.committed(live, plan.run, "kept"):
+                raise Stopped(
+                    f'cannot confirm the switch: "{plan.live}" has no kept schemas of the run',
+                    hint="Run lastgood status, then lastgood undo if the data is not what you expect.",
+                    state=f'The schemas of "{plan.live}" may be the restored ones.',
+                )
+        return Reopened(oid=plan.live_oid, fence=None, detail=f'"{plan.live}" answers')
+
+
+def _rules(run: Run) -> Rules:
+    with run.connected(run.plan.live, "reads extensions") as live:
+        request = run.prepared.request
+        wishes = Rules(strict=request.strict, allow_orphans=request.allow_orphans, members=run.prepared.members)
+        return rules_for(live, run.prepared.facts, wishes)
+
+
+def _rewritten(run: Run, rules: Rules) -> Rewritten:
+    """The rewritten definitions: those of the build, or made again by a process that resumes the run."""
+    built, dump = run.result(Staged), run.dump
+    if built is not None:
+        return built.rewritten
+    there = rewrite.schemas_of(dump.facts)
+    schemas = {schema: names.staging(run.plan.run, schema) for schema in run.plan.schemas if schema in there}
+    return rewrite.rewrite(run.target, dump.summary, dump.facts, dump.name, schemas, rules, run.context)
+
+
+def _switched(run: Run, outage: float, tries: int, at: float, detail: str) -> Switched:
+    return Switched(
+        oid=run.plan.live_oid,
+        exchanged=Exchanged(outage, 0, tries),
+        at=at,
+        settings=0,
+        fence=None,
+        pause=None,
+        detail=detail,
+    )
+
+
+def _validate(run: Run, live: Connection, keys: tuple[Any, ...]) -> None:
+    for key, why in move.validate(live, keys):
+        run.emit(Caution(f'foreign key "{key.name}" of "{key.schema_name}.{key.table}" remains not validated: {why}'))
