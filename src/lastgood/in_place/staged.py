@@ -77,7 +77,8 @@ def build(
     script = script_of(summary, rewritten, name, emit)
     with connect("create staging schemas") as connection:
         create_schemas(connection, rewritten.schemas, origin)
-    supply = supply_for(source, summary.script, database=summary.database, in_place=not summary.notes)
+    numbers = {section.number for section in script.sections}
+    supply = supply_for(source, summary.script, database=summary.database, in_place=not summary.notes, only=numbers)
     loaded = rebuild(
         connect,
         source,
