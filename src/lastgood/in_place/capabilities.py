@@ -1,0 +1,320 @@
+"""What the role may do in this database, and which schemas can therefore go back in place.
+
+Each right is tried in a transaction that is rolled back; names of roles and of platforms count for nothing. Two rights
+cannot be tried that way, CREATE DATABASE and pg_terminate_backend: there the role's attributes and memberships count.
+Renaming a database is never tried, since it would block logins for seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import sql
+
+from lastgood.in_place import retie, snapshots, ties
+from lastgood.in_place.survey import objects
+from lastgood.in_place.ties import Ties
+from lastgood.postgres.errors import words
+from lastgood.postgres.server import Connection
+
+# A lock that is not free at once shows the right to take it: privileges are checked before the wait.
+LOCK_TIMEOUT = "50ms"
+STATEMENT_TIMEOUT = "5s"
+_PROBE = sql.Identifier("lastgood_probe")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One right. ``name`` is stable; ``text`` is one line, and says why not."""
+
+    name: str
+    able: bool
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Staying:
+    """A schema that does not go back, and why."""
+
+    schema: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """The answers of the probe. ``schemas`` can go back in place; ``staying`` cannot. ``by_name``: whether databases
+    can be renamed; ``in_place``: whether objects can be moved, with all ties that exist now."""
+
+    answers: tuple[Answer, ...]
+    schemas: tuple[str, ...]
+    staying: tuple[Staying, ...]
+
+    def able(self, name: str) -> bool:
+        """The answer of that name."""
+        return next(each.able for each in self.answers if each.name == name)
+
+    @property
+    def by_name(self) -> bool:
+        return self.able("rename database")
+
+    @property
+    def in_place(self) -> bool:
+        return bool(self.schemas) and all(self.able(name) for name in _NEEDED)
+
+    def missing(self) -> tuple[Answer, ...]:
+        """The answers that prevent a switch in place."""
+        return tuple(each for each in self.answers if each.name in _NEEDED and not each.able)
+
+
+_NEEDED = (
+    "create schema",
+    "move objects",
+    "lock platform tables",
+    "triggers on platform tables",
+    "policies on platform tables",
+    "publications",
+    "event triggers",
+)
+
+_RENAME = """
+SELECT pg_has_role(d.datdba, 'USAGE'), r.rolsuper OR r.rolcreatedb, r.rolsuper,
+       ARRAY(SELECT DISTINCT a.usename::text FROM pg_stat_activity a JOIN pg_roles o ON o.rolname = a.usename
+             WHERE a.datid = d.oid AND o.rolsuper AND a.pid <> pg_backend_pid() ORDER BY 1)
+FROM pg_database d, pg_roles r WHERE d.datname = current_database() AND r.rolname = current_user
+"""
+_ROLE = """
+SELECT rolsuper, rolsuper OR rolcreatedb, pg_has_role('pg_signal_backend', 'USAGE') FROM pg_roles
+WHERE rolname = current_user
+"""
+_SCHEMAS = """
+SELECT n.nspname, pg_get_userbyid(n.nspowner),
+       n.nspowner = current_user::regrole
+       OR (n.nspowner = 'pg_database_owner'::regrole AND pg_has_role(n.nspowner, 'USAGE'))
+       OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user),
+       (SELECT e.extname FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
+        WHERE d.classid = 'pg_namespace'::regclass AND d.objid = n.oid AND d.deptype = 'e'),
+       (SELECT min(e.extname) FROM pg_extension e WHERE e.extnamespace = n.oid)
+FROM pg_namespace n
+WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+  AND coalesce(obj_description(n.oid, 'pg_namespace'), '') NOT LIKE '{"tool":"lastgood"%'
+ORDER BY 1
+"""
+
+
+def schemas(connection: Connection) -> tuple[tuple[str, ...], tuple[Staying, ...]]:
+    """The schemas that can go back: those that this role owns, directly or as the database's owner, and none of an
+    extension. For a superuser: all but the system's."""
+    going, staying = [], []
+    for schema, owner, owned, member_of, holds in connection.execute(_SCHEMAS).fetchall():
+        if member_of is not None:
+            staying.append(Staying(schema, f'it belongs to extension "{member_of}"'))
+        elif not owned:
+            staying.append(Staying(schema, f'it belongs to role "{owner}"'))
+        elif holds is not None and schema != "public" and not objects(connection, [schema])[0]:
+            staying.append(Staying(schema, f'it holds extension "{holds}" and nothing else'))
+        else:
+            going.append(schema)
+    return tuple(going), tuple(staying)
+
+
+def probe(connection: Connection) -> Capabilities:
+    """Try each right in a transaction that is rolled back. ``connection`` must be in autocommit mode. Raises
+    psycopg.OperationalError when the connection is lost."""
+    going, staying = schemas(connection)
+    tied = ties.read(connection, going)
+    answers = (
+        _rename(connection),
+        _create_database(connection),
+        _tried(connection, "create schema", "create schemas", lambda: _create_schema(connection)),
+        _tried(
+            connection, "move objects", "move objects out of and into its schemas", lambda: _move(connection, going)
+        ),
+        _tried(
+            connection,
+            "replication role",
+            "set session_replication_role",
+            lambda: connection.execute("SET LOCAL session_replication_role = replica"),
+        ),
+        _lock(connection, tied),
+        _triggers(connection, tied),
+        _drop_triggers(connection, tied),
+        _policies(connection, tied),
+        _publications(connection, tied),
+        _event_triggers(connection, tied),
+        _terminate(connection),
+        _snapshots(connection),
+    )
+    return Capabilities(answers, going, staying)
+
+
+@contextmanager
+def _rolled_back(connection: Connection) -> Iterator[None]:
+    with connection.transaction(force_rollback=True):
+        connection.execute("SELECT set_config('lock_timeout', %s, true)", [LOCK_TIMEOUT])
+        connection.execute("SELECT set_config('statement_timeout', %s, true)", [STATEMENT_TIMEOUT])
+        yield
+
+
+def _tried(connection: Connection, name: str, doing: str, action: Callable[[], object]) -> Answer:
+    try:
+        with _rolled_back(connection):
+            action()
+    except psycopg.errors.LockNotAvailable:
+        return Answer(name, True, f"may {doing} (a table was in use)")
+    except psycopg.Error as error:
+        if connection.broken:
+            raise
+        return Answer(name, False, f"may not {doing}: {words(error)}")
+    return Answer(name, True, f"may {doing}")
+
+
+def _rename(connection: Connection) -> Answer:
+    row = connection.execute(_RENAME).fetchone()
+    assert row is not None
+    owner, creates, superuser, superusers = row
+    if not owner or not creates:
+        why = "it is not the owner" if not owner else "it lacks CREATEDB"
+        return Answer("rename database", False, f"may not rename the database: {why}")
+    if superusers and not superuser:
+        return Answer(
+            "rename database",
+            False,
+            f'cannot rename the database: it may not terminate the sessions of superuser "{superusers[0]}"',
+        )
+    return Answer("rename database", True, "may rename the database (by ownership and CREATEDB)")
+
+
+def _create_database(connection: Connection) -> Answer:
+    row = connection.execute(_ROLE).fetchone()
+    assert row is not None
+    return Answer(
+        "create database", row[1], f"{'may' if row[1] else 'may not'} create databases (by attribute CREATEDB)"
+    )
+
+
+def _create_schema(connection: Connection) -> None:
+    connection.execute(sql.SQL("CREATE SCHEMA {}").format(_PROBE))
+
+
+def _move(connection: Connection, going: tuple[str, ...]) -> None:
+    _create_schema(connection)
+    for schema in going:
+        table = sql.Identifier("lastgood_probe_table")
+        connection.execute(sql.SQL("CREATE TABLE {}.{} ()").format(_PROBE, table))
+        connection.execute(sql.SQL("ALTER TABLE {}.{} SET SCHEMA {}").format(_PROBE, table, sql.Identifier(schema)))
+        connection.execute(sql.SQL("ALTER TABLE {}.{} SET SCHEMA {}").format(sql.Identifier(schema), table, _PROBE))
+        connection.execute(sql.SQL("DROP TABLE {}.{}").format(_PROBE, table))
+
+
+def _lock(connection: Connection, tied: Ties) -> Answer:
+    tables = sorted(
+        {(key.target_schema, key.target_table) for key in tied.foreign_keys}
+        | {(each.schema_name, each.table) for each in tied.triggers if each.tied}
+        | {(each.schema_name, each.table) for each in tied.policies if each.tied}
+    )
+    name = "lock platform tables"
+    if not tables:
+        return Answer(name, True, "no table outside of its schemas is tied to them")
+    listed = ", ".join(".".join(table) for table in tables)
+
+    def lock() -> None:
+        for table in tables:
+            with connection.transaction():
+                connection.execute(
+                    sql.SQL("LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE NOWAIT").format(sql.Identifier(*table))
+                )
+
+    return _tried(connection, name, f"lock the tied tables {listed}", lock)
+
+
+def _triggers(connection: Connection, tied: Ties) -> Answer:
+    name, doing = "triggers on platform tables", "replace the triggers on tied tables"
+    own = Ties(triggers=tuple(each for each in tied.triggers if each.tied))
+    if not own.triggers:
+        return Answer(name, True, "no trigger outside of its schemas calls their functions")
+
+    def replace() -> None:
+        for statement in retie.triggers(own, own):
+            retie.single(connection, statement)
+
+    return _tried(connection, name, doing, replace)
+
+
+def _drop_triggers(connection: Connection, tied: Ties) -> Answer:
+    name, doing = "drop triggers on platform tables", "drop the triggers on tied tables"
+    own = [each for each in tied.triggers if each.tied]
+    if not own:
+        return Answer(name, True, "no trigger outside of its schemas calls their functions")
+
+    def drop() -> None:
+        for each in own:
+            connection.execute(retie.drop_trigger(each))
+
+    return _tried(connection, name, doing, drop)
+
+
+def _policies(connection: Connection, tied: Ties) -> Answer:
+    name, doing = "policies on platform tables", "change the policies on tied tables"
+    own = [each for each in tied.policies if each.tied]
+    if not own:
+        return Answer(name, True, "no policy outside of its schemas uses their objects")
+
+    def alter() -> None:
+        for each in own:
+            retie.single(connection, retie.alter_policy(each))
+
+    return _tried(connection, name, doing, alter)
+
+
+def _publications(connection: Connection, tied: Ties) -> Answer:
+    name = "publications"
+    if not tied.publications:
+        return Answer(name, True, "no publication has tables of its schemas")
+    listed = ", ".join(f'"{each.name}"' for each in tied.publications)
+
+    def alter() -> None:
+        for each in tied.publications:
+            connection.execute(
+                sql.SQL("ALTER PUBLICATION {} SET (publish = {})").format(
+                    sql.Identifier(each.name), sql.Literal(each.publish)
+                )
+            )
+
+    return _tried(connection, name, f"change publication {listed}", alter)
+
+
+def _event_triggers(connection: Connection, tied: Ties) -> Answer:
+    name = "event triggers"
+    if not tied.event_triggers:
+        return Answer(name, True, "no event trigger calls a function of its schemas")
+    listed = ", ".join(f'"{each.name}"' for each in tied.event_triggers)
+
+    def again() -> None:
+        for each in tied.event_triggers:
+            connection.execute(retie.drop_event_trigger(each))
+            for statement in retie.create_event_trigger(each):
+                retie.single(connection, statement)
+
+    return _tried(connection, name, f"create event trigger {listed} again", again)
+
+
+def _terminate(connection: Connection) -> Answer:
+    row = connection.execute(_ROLE).fetchone()
+    assert row is not None
+    superuser, _, signals = row
+    name = "terminate sessions"
+    if superuser:
+        return Answer(name, True, "may terminate all sessions (superuser)")
+    if signals:
+        return Answer(name, True, "may terminate sessions of all roles but superusers (member of pg_signal_backend)")
+    return Answer(name, False, "may only terminate its own sessions: not a member of pg_signal_backend")
+
+
+def _snapshots(connection: Connection) -> Answer:
+    unseen = snapshots.hidden(connection)
+    name = "see snapshots"
+    if unseen:
+        return Answer(name, False, f"may not see the snapshots of {unseen} sessions: not a member of pg_monitor")
+    return Answer(name, True, "may see the snapshots of all present sessions")

@@ -1,0 +1,147 @@
+"""Staging, kept and undone schemas: found from their marks, from any machine, and dropped only when asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+import psycopg
+from psycopg import sql
+
+from lastgood.errors import NOT_REACHED, Blocked, Failed, Interrupted, Refused
+from lastgood.in_place import marks, ties
+from lastgood.in_place.marks import MarkedSchema, Role, State
+from lastgood.in_place.survey import Object, objects
+from lastgood.postgres.errors import words
+from lastgood.postgres.server import Connection
+
+# Tables in one transaction: each takes several locks.
+PORTION = 50
+_STATES: list[State] = ["building", "built", "proved"]
+LOCK_TIMEOUT = "3s"
+
+_SIZES = """
+SELECT n.nspname, coalesce(sum(pg_table_size(c.oid) + pg_indexes_size(c.oid)), 0)::int8, count(c.oid)
+FROM pg_namespace n LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relkind IN ('r', 'm')
+WHERE n.nspname = ANY (%s) GROUP BY 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """All schemas of one run and one role. ``state`` is that of the staging schema that is the least advanced, and None
+    for kept schemas. ``ours``: this role owns them all. ``size_bytes`` is what they cost on disk."""
+
+    run: str
+    role: Role
+    made_at: datetime
+    state: State | None
+    schemas: tuple[str, ...]
+    lives: tuple[str, ...]
+    owner: str
+    ours: bool
+    size_bytes: int
+    tables: int
+    point: str
+
+
+def beside(connection: Connection, *, run: str | None = None, role: Role | None = None) -> list[Beside]:
+    """What runs left in this database, the oldest first. An unfinished run is one with staging schemas."""
+    groups: dict[tuple[str, Role], list[MarkedSchema]] = {}
+    for each in marks.marked(connection, run=run, role=role):
+        groups.setdefault((each.mark.run, each.mark.role), []).append(each)
+    names = [each.name for group in groups.values() for each in group]
+    sizes = {name: (size, tables) for name, size, tables in connection.execute(_SIZES, [names])}
+    found = [
+        Beside(
+            run=run_name,
+            role=role_name,
+            made_at=max(each.mark.made_at for each in group),
+            state=_least([each.mark.state for each in group if each.mark.state is not None]),
+            schemas=tuple(each.name for each in group),
+            lives=tuple(each.mark.live for each in group),
+            owner=group[0].owner,
+            ours=all(each.ours for each in group),
+            size_bytes=sum(sizes[each.name][0] for each in group if each.name in sizes),
+            tables=sum(sizes[each.name][1] for each in group if each.name in sizes),
+            point=group[0].mark.point,
+        )
+        for (run_name, role_name), group in groups.items()
+    ]
+    return sorted(found, key=lambda each: (each.made_at, each.run))
+
+
+def _least(states: list[State]) -> State | None:
+    return next((state for state in _STATES if state in states), None)
+
+
+def drop(
+    connection: Connection,
+    found: Beside,
+    *,
+    cancelled: Callable[[], bool] = lambda: False,
+    portion: int = PORTION,
+) -> None:
+    """Drop the schemas of one run and role, in portions of tables, each a transaction; ``connection`` must be in
+    autocommit mode. If it is interrupted, the rest keeps its marks, and a second call continues.
+
+    CASCADE reaches only what lies in these schemas: before each portion, its tables are locked and everything outside
+    that depends on the schemas is looked for. Raises Refused, Blocked, Interrupted, Failed.
+    """
+    doing = f'drop the {found.role} schemas of run "{found.run}"'
+    if not found.ours:
+        raise Refused(
+            f'cannot {doing}: they belong to role "{found.owner}"',
+            hint=f'Run lastgood as role "{found.owner}".',
+            state=NOT_REACHED,
+        )
+    try:
+        while tables := _tables(connection, found.schemas)[:portion]:
+            if cancelled():
+                raise Interrupted(f"interrupted before {found.role} schemas were dropped completely")
+            with connection.transaction():
+                _bound(connection)
+                listed = [sql.Identifier(*each.name.names) for each in tables]
+                connection.execute(
+                    sql.SQL("LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE").format(sql.SQL(", ONLY ").join(listed))
+                )
+                _alone(connection, found.schemas, doing)
+                connection.execute(sql.SQL("DROP TABLE {} CASCADE").format(sql.SQL(", ").join(listed)))
+        with connection.transaction():
+            _bound(connection)
+            _alone(connection, found.schemas, doing)
+            connection.execute(
+                sql.SQL("DROP SCHEMA {} CASCADE").format(
+                    sql.SQL(", ").join(sql.Identifier(schema) for schema in found.schemas)
+                )
+            )
+    except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
+        raise Blocked(
+            f"cannot {doing}: a session uses one of its tables",
+            hint="Wait for that session, then run the same command again.",
+        ) from error
+    except psycopg.Error as error:
+        raise Failed(f"cannot {doing}: {words(error)}", hint="Run lastgood status to see what is left.") from error
+
+
+def _tables(connection: Connection, schemas: Iterable[str]) -> list[Object]:
+    """The tables, partitions before their parents: a parent's DROP would take all of them at once."""
+    found = [each for each in objects(connection, schemas)[0] if each.name.kind == "table"]
+    parents = {oid for (oid,) in connection.execute("SELECT DISTINCT inhparent::int8 FROM pg_inherits")}
+    leaves = [each for each in found if each.oid not in parents]
+    return leaves or found
+
+
+def _bound(connection: Connection) -> None:
+    connection.execute("SELECT set_config('lock_timeout', %s, true)", [LOCK_TIMEOUT])
+
+
+def _alone(connection: Connection, schemas: Iterable[str], doing: str) -> None:
+    """Raises Refused if an object outside of the schemas depends on one in them."""
+    outside = ties.dependents(connection, schemas)
+    if outside:
+        raise Refused(
+            f"cannot {doing}: {outside[0].what} depends on {outside[0].on}",
+            hint="Drop that object first, or keep these schemas.",
+        )

@@ -1,0 +1,80 @@
+"""The probe: each right is tried, and nothing of it is left."""
+
+from __future__ import annotations
+
+import pytest
+from psycopg import sql
+
+from lastgood.in_place.capabilities import Staying, probe
+from tests.support.account import assert_same
+from tests.support.hosted import ADMIN, OWN, Project, account_of
+
+
+@pytest.mark.postgres(15, 17, 18)
+def test_a_hosted_project_can_go_back_in_place_and_not_by_name(project: Project, database: str) -> None:
+    before = account_of(project, database)
+    with project.connect(database, user=ADMIN), project.connect(database) as connection:
+        found = probe(connection)
+    assert {each.name: each.able for each in found.answers} == {
+        "rename database": False,
+        "create database": True,
+        "create schema": True,
+        "move objects": True,
+        "replication role": True,
+        "lock platform tables": True,
+        "triggers on platform tables": True,
+        "drop triggers on platform tables": False,
+        "policies on platform tables": True,
+        "publications": True,
+        "event triggers": True,
+        "terminate sessions": True,
+        "see snapshots": True,
+    }
+    assert (found.by_name, found.in_place) == (False, True)
+    assert found.schemas == OWN
+    assert Staying("auth", f'it belongs to role "{ADMIN}"') in found.staying
+    texts = {each.name: each.text for each in found.answers}
+    assert texts["rename database"] == (
+        f'cannot rename the database: it may not terminate the sessions of superuser "{ADMIN}"'
+    )
+    assert texts["drop triggers on platform tables"] == (
+        "may not drop the triggers on tied tables: must be owner of relation users"
+    )
+    assert texts["lock platform tables"] == "may lock the tied tables auth.users, storage.objects"
+    assert_same(before, account_of(project, database))
+
+
+def test_a_table_in_use_does_not_count_as_a_missing_right(project: Project, database: str) -> None:
+    with project.connect(database) as other, project.connect(database) as connection, other.transaction():
+        other.execute("SELECT FROM auth.users")
+        found = probe(connection)
+    assert found.in_place
+    texts = {each.name: each.text for each in found.answers}
+    assert texts["lock platform tables"].endswith("(a table was in use)")
+
+
+def test_a_role_without_rights_gets_an_answer_for_each(project: Project, database: str) -> None:
+    with project.connect(database, user=ADMIN) as admin:
+        admin.execute("DROP ROLE IF EXISTS visitor")
+        admin.execute("CREATE ROLE visitor LOGIN")
+        admin.execute("SELECT FROM auth.users")
+        with project.connect(database, user="visitor") as connection:
+            found = probe(connection)
+        admin.execute("DROP ROLE visitor")
+    assert (found.by_name, found.in_place, found.schemas) == (False, False, ())
+    assert [each.name for each in found.missing()] == ["create schema", "move objects"]
+    assert not found.able("see snapshots")
+    assert not found.able("terminate sessions")
+
+
+def test_a_schema_of_an_extension_stays(project: Project, database: str) -> None:
+    with project.connect(database, user=ADMIN) as admin:
+        if admin.execute("SELECT FROM pg_available_extensions WHERE name = 'pg_trgm'").fetchone() is None:
+            pytest.skip("the server has no extension pg_trgm")
+        for schema in ("tools", "mixed"):
+            admin.execute(sql.SQL("CREATE SCHEMA {} AUTHORIZATION postgres").format(sql.Identifier(schema)))
+        admin.execute("CREATE EXTENSION pg_trgm SCHEMA tools")
+        with project.connect(database) as connection:
+            found = probe(connection)
+    assert Staying("tools", 'it holds extension "pg_trgm" and nothing else') in found.staying
+    assert "mixed" in found.schemas

@@ -1,0 +1,79 @@
+"""What runs leave in the database: found from marks alone, dropped in portions and never with the neighbours."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from psycopg import sql
+
+from lastgood.errors import Interrupted, Refused
+from lastgood.in_place import kept, marks, names, switch
+from lastgood.in_place.marks import Mark
+from tests.support.account import assert_same
+from tests.support.hosted import ADMIN, OWN, Project, account_of, stage
+
+RUN = "20261122-031500-9f3c1a70"
+
+
+def test_an_unfinished_run_is_found_from_its_staging_schemas(project: Project, database: str) -> None:
+    when = datetime(2026, 11, 22, tzinfo=UTC)
+    with project.connect(database) as connection:
+        for live, state in (("public", "built"), ("app_private", "building")):
+            name = names.staging(RUN, live)
+            connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
+            mark = Mark.model_validate(
+                {"role": "staging", "run": RUN, "live": live, "made_at": when, "state": state, "point": "a.dump"}
+            )
+            marks.write(connection, name, mark)
+        (found,) = kept.beside(connection, role="staging")
+        assert (found.run, found.state, found.made_at, found.ours) == (RUN, "building", when, True)
+        assert (found.lives, found.point, found.tables) == (("app_private", "public"), "a.dump", 0)
+        kept.drop(connection, found)
+        assert kept.beside(connection) == []
+
+
+@pytest.mark.postgres(15, 17)
+def test_kept_schemas_are_dropped_in_portions_and_nothing_else(project: Project, broken: str) -> None:
+    staged = stage(project, "postgres", broken)
+    with project.connect(broken) as connection:
+        switch.swap(connection, staged.run, schemas=(*OWN, "crm"), wished=staged.ties, manifest="digest")
+        after = account_of(project, broken)
+        (found,) = kept.beside(connection)
+        assert (found.role, found.run, found.state) == ("kept", staged.run, None)
+        assert found.lives == ("app_private", "crm", "private", "public", "supabase_migrations")
+        assert found.size_bytes > 100_000
+        assert found.tables >= 8
+        with pytest.raises(Interrupted):
+            kept.drop(connection, found, portion=2, cancelled=iter([False, True]).__next__)
+        (rest,) = kept.beside(connection)
+        assert rest.tables == found.tables - 2
+        kept.drop(connection, rest, portion=2)
+        assert kept.beside(connection) == []
+        assert_same(after, account_of(project, broken))
+
+
+def test_a_kept_table_that_something_outside_uses_is_not_dropped(project: Project, broken: str) -> None:
+    staged = stage(project, "postgres", broken)
+    with project.connect(broken) as connection:
+        switch.swap(connection, staged.run, schemas=(*OWN, "crm"), wished=staged.ties, manifest="digest")
+        (found,) = kept.beside(connection)
+        kept_tags = sql.Identifier(names.kept(staged.run, "public"), "tags")
+        connection.execute(sql.SQL("CREATE VIEW public.old_tags AS SELECT * FROM {}").format(kept_tags))
+        with pytest.raises(Refused) as refused:
+            kept.drop(connection, found)
+        assert refused.value.message == (
+            f'cannot drop the kept schemas of run "{staged.run}": rule _RETURN on view public.old_tags depends on '
+            f"table {names.kept(staged.run, 'public')}.tags"
+        )
+        assert kept.beside(connection) == [found]
+
+
+def test_schemas_of_another_role_are_not_dropped(project: Project, database: str) -> None:
+    with project.connect(database, user=ADMIN) as admin, project.connect(database) as connection:
+        admin.execute("CREATE SCHEMA forged")
+        marks.write(admin, "forged", Mark(role="kept", run=RUN, live="public", made_at=datetime.now(UTC)))
+        (found,) = kept.beside(connection)
+        with pytest.raises(Refused) as refused:
+            kept.drop(connection, found)
+    assert refused.value.message == f'cannot drop the kept schemas of run "{RUN}": they belong to role "{ADMIN}"'
