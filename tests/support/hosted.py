@@ -17,7 +17,7 @@ from psycopg import sql
 from lastgood.in_place import marks, names, survey, ties
 from lastgood.in_place.marks import Mark
 from lastgood.in_place.ties import Ties
-from lastgood.journal.run_names import new_run
+from lastgood.journal.run_names import identifier, new_run
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Connection, Target
 from tests.support.account import account
@@ -120,9 +120,17 @@ class Staged:
     schemas: tuple[str, ...]
 
 
-def stage(project: Project, point: str, live: str, schemas: tuple[str, ...] = OWN, *, prove: bool = True) -> Staged:
-    """Build the database ``point`` in staging schemas of ``live``: the server rewrites the names in a scratch copy, and
-    pg_dump carries the result over."""
+def stage(
+    project: Project,
+    point: str,
+    live: str,
+    schemas: tuple[str, ...] = OWN,
+    *,
+    prove: bool = True,
+    user: str = "postgres",
+) -> Staged:
+    """Build the database ``point`` in staging schemas of ``live``, which belong to ``user``: the server rewrites the
+    names in a scratch copy, and pg_dump carries the result over."""
     run = new_run(datetime.now(UTC))
     scratch = project.copy(point)
     with project.connect(scratch, user=ADMIN) as connection:
@@ -131,13 +139,13 @@ def stage(project: Project, point: str, live: str, schemas: tuple[str, ...] = OW
         assert unknown == []
         for schema in schemas:
             name = sql.Identifier(names.staging(run, schema))
-            connection.execute(sql.SQL("CREATE SCHEMA {} AUTHORIZATION postgres").format(name))
+            connection.execute(sql.SQL("CREATE SCHEMA {} AUTHORIZATION {}").format(name, sql.Identifier(user)))
         for each in found:
             connection.execute(each.set_schema(names.staging(run, each.schema)))
-    text = project.dump(scratch, *(f"--schema={names.staging(run, schema)}" for schema in schemas))
+    text = project.dump(scratch, *(f"--schema={identifier(names.staging(run, schema))}" for schema in schemas))
     project.drop(scratch)
-    project.psql(live, text)
-    with project.connect(live) as connection, connection.transaction():
+    project.psql(live, text, user=user)
+    with project.connect(live, user=user) as connection, connection.transaction():
         for schema in schemas:
             mark = Mark(role="staging", run=run, live=schema, made_at=datetime.now(UTC), state="built")
             marks.write(

@@ -8,7 +8,7 @@ The proof remains exact: each removed or changed row is digested.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
@@ -111,7 +111,9 @@ def _with(sections: Iterable[Section], columns: Sequence[str]) -> list[Section]:
 class _Keys:
     """Keys of the restore point in temporary tables."""
 
-    def __init__(self, connection: Connection, supply: Callable[[], Supply], cancelled: Callable[[], bool]) -> None:
+    def __init__(
+        self, connection: Connection, supply: Callable[[Collection[int]], Supply], cancelled: Callable[[], bool]
+    ) -> None:
         self._connection = connection
         self._supply = supply
         self._cancelled = cancelled
@@ -141,7 +143,7 @@ class _Keys:
 
     def _fill(self, table: sql.Identifier, sections: Sequence[Section], columns: Sequence[str]) -> None:
         with (
-            closing(self._supply()) as supply,
+            closing(self._supply({section.number for section in sections})) as supply,
             self._connection.cursor() as cursor,
             cursor.copy(sql.SQL("COPY {} FROM STDIN").format(table)) as stream,
         ):
@@ -178,7 +180,9 @@ def _keys(
     try:
         yield _Keys(
             connection,
-            lambda: supply_for(source, summary.script, database=summary.database, in_place=not summary.notes),
+            lambda only: supply_for(
+                source, summary.script, database=summary.database, in_place=not summary.notes, only=only
+            ),
             cancelled,
         )
     finally:

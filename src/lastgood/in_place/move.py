@@ -364,6 +364,9 @@ class _Transaction:
             if present is not None and not pair.exists and self._may_rename(present):
                 renamed.add(pair.live)
                 connection.execute(_rename(pair.live, pair.leaving))
+                if present.owner != self._operator.name:
+                    # A mark is believed in this role's own schemas only.
+                    connection.execute(_give(pair.leaving, self._operator.name))
             else:
                 connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(pair.leaving)))
         to = {pair.live: pair.leaving for pair in self._wanted.pairs}
@@ -374,10 +377,11 @@ class _Transaction:
         return sum(each.schema in renamed for each in live.objects)
 
     def _may_rename(self, schema: ties.Schema) -> bool:
-        row = self._connection.execute(
-            _EXTENSION_IN, [sql.Identifier(schema.name).as_string(self._connection)]
-        ).fetchone()
-        return schema.owner == self._operator.name and row is not None and not row[0]
+        name = sql.Identifier(schema.name).as_string(self._connection)
+        row = self._connection.execute(_EXTENSION_IN, [name]).fetchone()
+        within = self._operator.superuser or schema.owner in self._operator.inherits
+        # Roles other than the database's owner expect public to exist; it is never created again as it was.
+        return within and schema.owner != "pg_database_owner" and row is not None and not row[0]
 
     def _arrive(self, incoming: list[Object]) -> None:
         """Move the others in. An arriving schema is dropped without CASCADE: it must be empty."""
@@ -456,6 +460,8 @@ class _Transaction:
             want = wished.schema_named(present.name)
             if want is None:
                 continue
+            if present.owner != want.owner:
+                present = self._with_owner(present, want.owner)
             self._run(retie.schema_privileges(present, want, self._operator))
             if present.comment != want.comment:
                 connection.execute(
@@ -468,6 +474,21 @@ class _Transaction:
                 ties.default_privileges(connection, self._lives), wished.default_privileges, self._operator
             )
         )
+
+    def _with_owner(self, present: ties.Schema, owner: str) -> ties.Schema:
+        """Give a schema the wished owner, if this role may do so."""
+        try:
+            with self._connection.transaction():
+                self._connection.execute(_give(present.name, owner))
+        except psycopg.Error as error:
+            if self._connection.broken:
+                raise
+            self.notes.append(
+                f'schema "{present.name}" belongs to role "{present.owner}", not "{owner}": {words(error)}'
+            )
+            return present
+        (now,) = ties.schemas(self._connection, [present.name])
+        return now
 
     def _mark(self, live: Survey) -> None:
         connection, wanted = self._connection, self._wanted
@@ -523,3 +544,7 @@ def _touch(relation: Object) -> sql.Composed:
 
 def _rename(schema: str, name: str) -> sql.Composed:
     return sql.SQL("ALTER SCHEMA {} RENAME TO {}").format(sql.Identifier(schema), sql.Identifier(name))
+
+
+def _give(schema: str, owner: str) -> sql.Composed:
+    return sql.SQL("ALTER SCHEMA {} OWNER TO {}").format(sql.Identifier(schema), sql.Identifier(owner))

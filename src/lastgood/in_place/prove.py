@@ -50,6 +50,7 @@ PAUSE_SECONDS = 1.0
 ROUNDS = 3
 # Settings that decide how a table or an index is created; all others leave no trace.
 _SHAPING = frozenset({"default_tablespace", "default_table_access_method", "default_with_oids"})
+_SHAPED = frozenset({Kind.TABLE, Kind.MATERIALIZED_VIEW, Kind.INDEX, Kind.PRIMARY_KEY, Kind.UNIQUE, Kind.EXCLUSION})
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,39 +269,35 @@ def _definitions(rewritten: Rewritten, target: Target, major: int, cancelled: Ca
     staging = tuple(rewritten.schemas.values())
     found = _commands(definitions_in(dumped(program.path, target, staging, cancelled)), staging)
     expected = _commands(rewritten.summary, staging)
-    expected.update(_command(key.command.decode(), ()) for key in rewritten.keys)
+    expected.update((settled(key.command.decode()), ()) for key in rewritten.keys)
     return [
         *(
             Difference(kind="definition", what=_beginning(text), expected="present", found="missing")
-            for text in sorted((expected - found).elements())
+            for text, _ in sorted((expected - found).elements())
         ),
         *(
             Difference(kind="definition", what=_beginning(text), expected="absent", found="present")
-            for text in sorted((found - expected).elements())
+            for text, _ in sorted((found - expected).elements())
         ),
     ]
 
 
-def _commands(summary: DumpSummary, staging: Collection[str]) -> Counter[str]:
-    """The commands of a dump, with the settings that shape what they create."""
-    found: Counter[str] = Counter()
+def _commands(summary: DumpSummary, staging: Collection[str]) -> Counter[tuple[str, tuple[str, ...]]]:
+    """The commands of a dump, each with the settings that shape what it creates."""
+    found: Counter[tuple[str, tuple[str, ...]]] = Counter()
     for item in summary.script.items:
         if not isinstance(item, Step) or item.command.verdict is not Verdict.RUN:
             continue
         command = item.command
         if command.kind in (Kind.SETTING, Kind.STATISTICS_CALL) or left_to_the_swap(command, staging, keys=False):
             continue
-        settings = [
+        settings = tuple(
             f"{setting.detail.name} {setting.detail.value}"
             for name, setting in item.state
-            if name in _SHAPING and isinstance(setting.detail, Setting) and command.kind is not Kind.FOREIGN_KEY
-        ]
-        found[_command(command.statement.text.decode(), settings)] += 1
+            if name in _SHAPING and isinstance(setting.detail, Setting) and command.kind in _SHAPED
+        )
+        found[settled(command.statement.text.decode()), settings] += 1
     return found
-
-
-def _command(text: str, settings: Iterable[str]) -> str:
-    return "\n".join([settled(text), *settings])
 
 
 def _beginning(text: str) -> str:

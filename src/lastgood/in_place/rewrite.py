@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from psycopg import sql
 
@@ -31,6 +31,7 @@ from lastgood.facts.objects import DEFINITIONS, read_objects
 from lastgood.in_place import ties
 from lastgood.in_place.placed import Placed, event_triggers, is_tie, object_class, outside, placed
 from lastgood.in_place.scratch import scratch
+from lastgood.in_place.survey import objects
 from lastgood.in_place.ties import Ties
 from lastgood.load.loaded import Loaded
 from lastgood.load.repairs import Commands, Rules
@@ -325,30 +326,12 @@ def _compare(
 # Names ----------------------------------------------------------------------------------------------------------------
 
 
-class _Object(NamedTuple):
-    catalogue: int
-    oid: int
-
-
 _HAS_MEMBERS = """
 SELECT EXISTS (SELECT FROM pg_catalog.pg_depend d
                JOIN pg_catalog.pg_depend e ON e.classid = d.classid AND e.objid = d.objid AND e.deptype = 'e'
                WHERE d.refclassid = 'pg_catalog.pg_namespace'::regclass
                  AND d.refobjid = pg_catalog.to_regnamespace(%s))
     OR EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extnamespace = pg_catalog.to_regnamespace(%s))
-"""
-# Without members of extensions, sequences of columns, and the objects that follow another one. Functions before the
-# types in their signatures are not needed: each identity is read when its turn comes.
-_OBJECTS = """
-SELECT d.classid, d.objid FROM pg_catalog.pg_depend d
-WHERE d.refclassid = 'pg_catalog.pg_namespace'::regclass AND d.refobjid = pg_catalog.to_regnamespace(%s)
-  AND d.deptype = 'n'
-  AND d.classid NOT IN ('pg_catalog.pg_extension'::regclass, 'pg_catalog.pg_default_acl'::regclass)
-  AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend o
-                  WHERE o.classid = d.classid AND o.objid = d.objid AND o.objsubid = 0
-                    AND (o.deptype IN ('e', 'i')
-                         OR o.deptype = 'a' AND o.refclassid = 'pg_catalog.pg_class'::regclass AND o.refobjsubid > 0))
-ORDER BY d.classid, d.objid
 """
 
 
@@ -363,15 +346,14 @@ def _give_name(connection: Connection, schema: str, staging: str) -> None:
         )
         return
     connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(staging)))
-    found = [_Object(*row) for row in connection.execute(_OBJECTS, [identifier]).fetchall()]
-    for each in found:
-        kind, identity = connection.execute(
-            "SELECT upper(type), identity FROM pg_catalog.pg_identify_object(%s::oid, %s::oid, 0)", each
-        ).fetchone() or ("", "")
-        # Both are the server's own text.
-        connection.execute(
-            sql.SQL("ALTER {} {} SET SCHEMA {}").format(sql.SQL(kind), sql.SQL(identity), sql.Identifier(staging))
+    found, unknown = objects(connection, [schema])
+    if unknown:
+        raise Refused(
+            f"cannot build staging schemas: {visible(unknown[0])}",
+            hint="Go back by name (--by-name), or restore into another database: lastgood restore.",
         )
+    for each in found:
+        connection.execute(each.set_schema(staging))
 
 
 # pg_dump --------------------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from lastgood.dump.tokens import Statement
 from lastgood.errors import Refused
 from lastgood.events import Emit, Note
 from lastgood.facts import Facts, LargeObjectFacts
-from lastgood.in_place import marks
+from lastgood.in_place import kept, marks
 from lastgood.in_place.left_out import LeftOut
 from lastgood.in_place.marks import Mark
 from lastgood.in_place.marks import State as MarkState
@@ -70,7 +70,8 @@ def build(
     script = script_of(summary, rewritten, dump.name, context.emit)
     with connect("create staging schemas") as connection:
         create_schemas(connection, rewritten.schemas, origin)
-    supply = supply_for(source, summary.script, database=summary.database, in_place=not summary.notes)
+    numbers = {section.number for section in script.sections}
+    supply = supply_for(source, summary.script, database=summary.database, in_place=not summary.notes, only=numbers)
     loaded = rebuild(
         replace(
             dump,
@@ -214,19 +215,13 @@ FROM pg_catalog.pg_namespace n, pg_catalog.aclexplode(n.nspacl) a
 WHERE n.nspname = %s AND a.grantee <> n.nspowner
 GROUP BY 1
 """
-DROPPED_TOGETHER = 50
-# Relations that no other one owns; in the reverse order of creation, so that dependent ones come first.
-_RELATIONS = """
-SELECT c.relname, c.relkind::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = %s AND c.relkind IN ('r', 'p', 'v', 'm', 'f') ORDER BY c.oid DESC
-"""
-_DROP = {"r": "TABLE", "p": "TABLE", "v": "VIEW", "m": "MATERIALIZED VIEW", "f": "FOREIGN TABLE"}
 
 
 def create_schemas(connection: Connection, schemas: Mapping[str, str], origin: Origin) -> None:
     """Create the staging schemas, marked as *building*, after the run's former ones were dropped. Only their owner may
     enter them."""
-    drop_schemas(connection, origin.run)
+    for left in kept.beside(connection, run=origin.run, role="staging"):
+        kept.drop(connection, left)
     for schema, staging in schemas.items():
         with connection.transaction():
             taken = connection.execute(
@@ -253,24 +248,6 @@ def create_schemas(connection: Connection, schemas: Mapping[str, str], origin: O
                 user=origin.user,
             )
             marks.write(connection, staging, mark)
-
-
-def drop_schemas(connection: Connection, run: str) -> list[str]:
-    """Drop the staging schemas of a run, and return their names. The tables go in several transactions, so that the
-    lock table of the server is large enough for any number."""
-    found = [each for each in marks.marked(connection, run=run, role="staging") if each.ours]
-    for each in found:
-        left = connection.execute(_RELATIONS, [each.name]).fetchall()
-        for start in range(0, len(left), DROPPED_TOGETHER):
-            with connection.transaction():
-                for name, kind in left[start : start + DROPPED_TOGETHER]:
-                    connection.execute(
-                        sql.SQL("DROP {} IF EXISTS {} CASCADE").format(
-                            sql.SQL(_DROP[kind]), sql.Identifier(each.name, name)
-                        )
-                    )
-        connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(each.name)))
-    return [each.name for each in found]
 
 
 def set_state(connection: Connection, run: str, state: MarkState, *, manifest: str | None = None) -> None:

@@ -6,7 +6,7 @@ import itertools
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -42,8 +42,11 @@ class Supply(Protocol):
         """Stop reading. Raises an error that no caller has received yet."""
 
 
-def supply_for(source: DumpSource, script: Script, *, database: str | None, in_place: bool) -> Supply:
-    """The best supply for a dump. ``in_place``: offsets in its text are offsets in the file."""
+def supply_for(
+    source: DumpSource, script: Script, *, database: str | None, in_place: bool, only: Collection[int] | None = None
+) -> Supply:
+    """The best supply for a dump. ``in_place``: offsets in its text are offsets in the file. ``only``: the numbers of
+    the sections and bulks that will be asked for, if not all of them."""
     if source.kind == "plain":
         if in_place and script.in_place and not source.compression:
             return InPlace(source)
@@ -53,7 +56,7 @@ def supply_for(source: DumpSource, script: Script, *, database: str | None, in_p
         # The same commands in the same order: each member is the source of its section.
         if [member.copy for member in found] == [section.start.copy for section in sections]:
             return InArchive(dict(zip((section.number for section in sections), found, strict=True)))
-    return Streamed(source, database)
+    return Streamed(source, database, only)
 
 
 class InArchive:
@@ -155,13 +158,15 @@ class InPlace:
 
 
 class Streamed:
-    """Any other dump: a thread reads up to ``AHEAD`` bytes ahead while the sections are loaded in sequence."""
+    """Any other dump: a thread reads up to ``AHEAD`` bytes ahead while the sections are loaded in sequence. ``only``:
+    the sections that are asked for; without the others, which nothing would take, the reading would stop."""
 
     in_order = True
 
-    def __init__(self, source: DumpSource, database: str | None) -> None:
+    def __init__(self, source: DumpSource, database: str | None, only: Collection[int] | None = None) -> None:
         self._source = source
         self._database = database
+        self._only = only
         self._changed = threading.Condition()
         self._waiting: deque[tuple[int, bytes | Command]] = deque()
         self._size = 0
@@ -199,13 +204,9 @@ class Streamed:
             yield piece
 
     def _reached(self, number: int) -> bool:
-        """Whether the next piece of that section is available, or none follows. Earlier sections are left out: nothing
-        asks for them any more."""
-        while self._waiting and self._waiting[0][0] < number:
-            self._size -= _weight(self._waiting.popleft()[1])
-            self._changed.notify_all()
+        """Whether the next piece of that section is available, or none follows."""
         if self._waiting:
-            return True
+            return self._waiting[0][0] >= number
         return self._at > number or self._ended
 
     def _read(self) -> None:
@@ -213,6 +214,8 @@ class Streamed:
         try:
             for entry in read(self._source, database=self._database):
                 recorder.note(entry)
+                if self._only is not None and recorder.number not in self._only:
+                    continue
                 piece: bytes | Command
                 if isinstance(entry, Rows | RowPart):
                     piece = entry.data

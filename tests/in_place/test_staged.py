@@ -1,0 +1,295 @@
+"""Restore points built and proved in staging schemas beside a live application on a hosted project."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+from psycopg import sql
+
+from lastgood.errors import Failed, Interrupted, Refused
+from lastgood.in_place import kept, marks, switch
+from lastgood.in_place.deleted_parents import refuse
+from lastgood.in_place.move import validate
+from lastgood.in_place.prove import manifest_digest
+from lastgood.load.rebuild import ProofFailed
+from lastgood.points.dump_point import take
+from lastgood.points.manifest import Form
+from tests.support.account import assert_same
+from tests.support.hosted import ADMIN, FOLDER, OWN, Project, account_of
+from tests.support.staging import Staging, point_in
+
+ALL = (*OWN, "crm")
+ROLES = ("anon", "authenticated", "service_role", "authenticator", "supabase_auth_admin")
+
+
+def damage(project: Project, database: str) -> None:
+    project.psql(database, (FOLDER / "migration.sql").read_text())
+
+
+@pytest.mark.postgres(15, 17, 18)
+def test_a_point_is_built_and_proved_unnoticed_then_the_whole_database_is_as_at_the_point(
+    project: Project, database: str, store: Path
+) -> None:
+    at_point = account_of(project, database)
+    run = Staging(project.target(database), take(project.target(database), store))
+    damage(project, database)
+    before = account_of(project, database)
+
+    assert run.find() == ()
+    run.build()
+    proof = run.prove()
+
+    assert_same(before, account_of(project, database))
+    assert proof.comparison.exact
+    assert proof.left_out == ()
+    assert run.loaded.repaired == []
+    with project.connect(database) as connection:
+        moved = switch.swap(
+            connection, run.run, schemas=ALL, wished=run.rewritten.ties, manifest=manifest_digest(run.whole.facts)
+        )
+        assert validate(connection, moved.unvalidated) == []
+    assert_same(at_point, account_of(project, database))
+
+
+@pytest.mark.postgres(15, 18)
+@pytest.mark.parametrize("form", ["custom", "directory"])
+def test_archives_are_loaded_the_same_way(project: Project, database: str, store: Path, form: Form) -> None:
+    run = Staging(project.target(database), take(project.target(database), store, form=form))
+    damage(project, database)
+    run.build()
+    assert run.prove().comparison.exact
+
+
+def test_a_foreign_compressed_dump_is_proved_by_its_own_facts(project: Project, database: str, store: Path) -> None:
+    path = store / "foreign.sql.gz"
+    path.write_bytes(gzip.compress(project.dump(database).encode()))
+    run = Staging(project.target(database), point_in(path))
+    run.build()
+    proof = run.prove()
+    assert proof.comparison.equal
+    assert {table.name for table in proof.comparison.tables if table.equal} >= {"contacts", "notes", "events_2026"}
+
+
+def test_the_application_cannot_enter_staging_and_the_run_is_recognized_by_its_marks(
+    project: Project, database: str, store: Path
+) -> None:
+    run = Staging(project.target(database), take(project.target(database), store))
+    project.psql(database, "ALTER DEFAULT PRIVILEGES GRANT USAGE, CREATE ON SCHEMAS TO anon, PUBLIC")
+    run.build()
+    with project.connect(database) as connection:
+        found = marks.marked(connection, run=run.run, role="staging")
+        assert {each.mark.live: each.mark.state for each in found} == dict.fromkeys(OWN, "built")
+        for each in found:
+            for role in ROLES:
+                query = "SELECT has_schema_privilege(%s, %s, 'USAGE') OR has_schema_privilege(%s, %s, 'CREATE')"
+                assert connection.execute(query, [role, each.name, role, each.name]).fetchone() == (False,)
+    run.prove()
+    with project.connect(database) as connection:
+        found = marks.marked(connection, run=run.run, role="staging")
+        assert {each.mark.state for each in found} == {"proved"}
+        assert {each.mark.manifest for each in found} == {manifest_digest(run.whole.facts)}
+
+
+def test_checks_that_call_functions_stay_in_force_on_the_live_tables(
+    project: Project, database: str, store: Path
+) -> None:
+    project.psql(
+        database,
+        "CREATE FUNCTION public.is_name(text) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT $1 <> $$$$';"
+        "ALTER TABLE public.contacts ADD CONSTRAINT named CHECK (public.is_name(name));",
+    )
+    run = Staging(project.target(database), take(project.target(database), store))
+    query = (
+        "SELECT oid, convalidated FROM pg_constraint WHERE conname = 'named' AND connamespace = 'public'::regnamespace"
+    )
+    with project.connect(database) as connection:
+        before = connection.execute(query).fetchone()
+        run.build()
+        assert connection.execute(query).fetchone() == before
+    run.prove()
+
+
+# The proof --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (
+            "UPDATE {}.notes SET body = 'x' WHERE id = (SELECT min(id) FROM {}.notes)",
+            "{}.notes: expected digest ",
+        ),
+        (
+            "DELETE FROM {}.notes WHERE id = (SELECT min(id) FROM {}.notes)",
+            "{}.notes: expected 400 rows, found 399 rows",
+        ),
+        ("SELECT setval('{}.invoice_numbers', 7)", "{}.invoice_numbers: expected "),
+        ("DROP INDEX {}.contacts_search", "CREATE INDEX contacts_search ON {}.contacts "),
+        ("GRANT SELECT ON {}.sales TO anon", "GRANT SELECT ON TABLE {}.sales TO anon: expected absent, found present"),
+        ("ALTER FUNCTION {}.is_sales(uuid) SECURITY INVOKER", "CREATE FUNCTION {}.is_sales(who uuid) "),
+    ],
+    ids=["value", "row", "sequence", "index", "privilege", "function"],
+)
+def test_the_proof_finds_a_difference_and_withholds_the_mark(
+    project: Project, database: str, store: Path, change: str, found: str
+) -> None:
+    run = Staging(project.target(database), take(project.target(database), store))
+    run.build()
+    staging = run.schema("public")
+    project.psql(database, change.replace("{}", staging) + ";")
+    with pytest.raises(ProofFailed) as caught:
+        run.prove()
+    assert f'cannot use the staging schemas of "{run.name}": ' in caught.value.message
+    assert found.replace("{}", staging) in caught.value.message
+    with project.connect(database) as connection:
+        assert {each.mark.state for each in marks.marked(connection, run=run.run)} == {"built"}
+        with pytest.raises(Refused, match="is not proved"):
+            switch.swap(
+                connection, run.run, schemas=ALL, wished=run.rewritten.ties, manifest=manifest_digest(run.whole.facts)
+            )
+
+
+def test_an_interrupted_build_is_begun_again_and_a_proof_may_run_twice(
+    project: Project, database: str, store: Path
+) -> None:
+    run = Staging(project.target(database), take(project.target(database), store))
+    looks = iter(range(1000))
+    with pytest.raises(Interrupted):
+        run.build(cancelled=lambda: next(looks) > 3)
+    with project.connect(database) as connection:
+        assert {each.mark.state for each in marks.marked(connection, run=run.run)} == {"building"}
+    run.build()
+    run.prove()
+    assert run.prove().comparison.exact
+    with project.connect(database) as connection:
+        (left,) = kept.beside(connection, run=run.run)
+        assert left.state == "proved"
+        kept.drop(connection, left)
+        assert marks.marked(connection, run=run.run) == []
+
+
+# Deleted users ----------------------------------------------------------------------------------------------------
+
+DELETE_THREE = "DELETE FROM auth.users WHERE id::text ~ '-00000000000[123]$';"
+DELETE_FOURTH = (
+    "DELETE FROM public.profiles WHERE id::text ~ '-000000000004$';"
+    "DELETE FROM auth.users WHERE id::text ~ '-000000000004$';"
+)
+
+
+def with_rules(project: Project, database: str, rule: str = "ON DELETE CASCADE") -> None:
+    """Foreign keys of each kind: the rows of a deleted user are left out, and change."""
+    project.psql(
+        database,
+        f"""
+        ALTER TABLE public.profiles DROP CONSTRAINT profiles_id_fkey,
+          ADD FOREIGN KEY (id) REFERENCES auth.users {rule};
+        ALTER TABLE public.notes DROP CONSTRAINT notes_author_fkey,
+          ADD FOREIGN KEY (author) REFERENCES auth.users ON DELETE SET NULL;
+        ALTER TABLE public.contacts DROP CONSTRAINT contacts_owner_fkey,
+          ADD FOREIGN KEY (owner) REFERENCES public.sales ON DELETE SET NULL;
+        ALTER TABLE public.contacts ENABLE ALWAYS TRIGGER contacts_touch;
+        """,
+    )
+
+
+@pytest.mark.postgres(15, 17, 18)
+def test_rows_of_deleted_users_follow_their_foreign_keys_and_the_digest_stays_exact(
+    project: Project, database: str, store: Path
+) -> None:
+    with_rules(project, database)
+    run = Staging(project.target(database), take(project.target(database), store))
+    project.psql(database, DELETE_THREE)
+    before = account_of(project, database)
+
+    assert [str(each) for each in run.find()] == [
+        "400 rows of public.notes reference 2 rows of auth.users that were deleted since, and lose the reference",
+        "3 rows of public.profiles reference 3 rows of auth.users that were deleted since, and are left out",
+        "3 rows of public.sales reference 3 rows of auth.users that were deleted since, and are left out",
+    ]
+    run.build()
+    proof = run.prove()
+
+    assert_same(before, account_of(project, database))
+    assert {(each.table, each.removed, each.changed) for each in proof.left_out} == {
+        ("contacts", 0, 30),
+        ("notes", 0, 400),
+        ("profiles", 3, 0),
+        ("sales", 3, 0),
+    }
+    assert "public.sales: 3 rows left out: their parents were deleted since the restore point" in run.notes
+    with project.connect(database) as connection:
+        audited = sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(run.schema("app_private"), "audit"))
+        assert connection.execute(audited).fetchone() == (200,)  # no trigger of the application fired
+    # The marks have the rows that were left out: another process can repeat the proof.
+    assert run.prove().left_out == proof.left_out
+    with project.connect(database) as connection:
+        moved = switch.swap(
+            connection, run.run, schemas=OWN, wished=run.rewritten.ties, manifest=manifest_digest(run.whole.facts)
+        )
+        assert validate(connection, moved.unvalidated) == []
+
+
+def test_without_a_rule_the_rows_are_refused_before_the_build_and_in_it(
+    project: Project, database: str, store: Path
+) -> None:
+    with_rules(project, database, "")
+    run = Staging(project.target(database), take(project.target(database), store))
+    project.psql(
+        database,
+        DELETE_FOURTH,
+    )
+    with pytest.raises(Refused) as caught:
+        refuse(run.find(), run.name)
+    assert caught.value.message == (
+        f'cannot go back to "{run.name}": 1 row of public.profiles reference 1 row of auth.users that were deleted '
+        "since, and cannot come back: the foreign key has no rule for them (profiles_id_fkey)"
+    )
+    run.build()
+    with pytest.raises(Failed, match=r"reference rows of auth\.users that do not exist any more"):
+        run.prove()
+
+
+# The rewriting ----------------------------------------------------------------------------------------------------
+
+
+def test_a_role_without_createdb_uses_an_embedded_server(project: Project, database: str, store: Path) -> None:
+    run = Staging(project.target(database), take(project.target(database), store))
+    with project.connect("postgres", user=ADMIN) as admin:
+        admin.execute("ALTER ROLE postgres NOCREATEDB")
+        try:
+            assert run.rewritten.schemas
+        finally:
+            admin.execute("ALTER ROLE postgres CREATEDB")
+    assert any(note.startswith("the definitions are rewritten on an embedded server: ") for note in run.notes)
+    run.build()
+    run.prove()
+
+
+def test_objects_that_belong_to_no_schema_are_refused(project: Project, database: str, store: Path) -> None:
+    project.psql(
+        database,
+        "CREATE FUNCTION public.text_of(public.stage) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT NULL::text';"
+        "CREATE CAST (public.stage AS text) WITH FUNCTION public.text_of(public.stage);",
+    )
+    run = Staging(project.target(database), take(project.target(database), store))
+    with pytest.raises(Refused) as caught:
+        assert run.rewritten
+    assert caught.value.message == (
+        f'cannot build "{run.name}" in staging schemas: it has cast (public.stage AS text), which belong to no schema'
+    )
+
+
+def test_no_scratch_database_is_left(project: Project, database: str, store: Path) -> None:
+    def databases() -> set[str]:
+        with project.connect("postgres") as connection:
+            return {name for (name,) in connection.execute("SELECT datname FROM pg_database")}
+
+    run = Staging(project.target(database), take(project.target(database), store))
+    before = databases()
+    assert [each.partition("publication): ")[2] for each in run.rewritten.not_created] == [
+        "must be superuser to add or set schemas [SQLSTATE 42501]"  # TABLES IN SCHEMA realtime
+    ]
+    assert databases() == before

@@ -1,0 +1,307 @@
+"""What a bare move would leave bound to the old objects, and what must not be moved at all."""
+
+from __future__ import annotations
+
+import uuid
+from typing import LiteralString
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from lastgood.errors import Refused
+from lastgood.in_place import names, switch, ties
+from lastgood.in_place.move import Moved, validate
+from lastgood.in_place.platform_rows import added_since, difference
+from lastgood.in_place.survey import survey
+from lastgood.postgres.server import Connection
+from tests.support.account import assert_same
+from tests.support.hosted import ADMIN, OWN, Project, Staged, account_of, stage
+
+ALL = (*OWN, "crm")
+UNDO = "20261122-031500-00000001"
+
+
+def swapped(connection: Connection, staged: Staged, schemas: tuple[str, ...] = ALL) -> Moved:
+    return switch.swap(connection, staged.run, schemas=schemas, wished=staged.ties, manifest="digest")
+
+
+def one(connection: Connection, query: LiteralString, *names_: str) -> object:
+    """The one value of a query, in which each ``{}`` is a name."""
+    row = connection.execute(sql.SQL(query).format(*map(sql.Identifier, names_))).fetchone()
+    assert row is not None
+    return row[0]
+
+
+@pytest.mark.postgres(15, 17)
+def test_after_the_swap_the_platform_works_with_the_restored_objects(project: Project, broken: str) -> None:
+    staged = stage(project, "postgres", broken)
+    kept = names.kept(staged.run, "public")
+    with project.connect(broken) as connection:
+        swapped(connection, staged)
+        # A sign-up calls the restored function, and fills the live tables.
+        connection.execute("INSERT INTO auth.users (id, email) VALUES (%s, 'new@example.com')", [uuid.uuid4()])
+        assert one(connection, "SELECT count(*) FROM public.sales WHERE name = 'new@example.com'") == 1
+        assert one(connection, "SELECT count(*) FROM public.profiles WHERE display = 'new@example.com'") == 1
+        assert one(connection, "SELECT count(*) FROM {}.sales WHERE name IN ('new', 'new@example.com')", kept) == 0
+        # A table that the migration dropped is published again; columns and row filter are back.
+        assert connection.execute(
+            "SELECT schemaname, tablename, attnames::text, rowfilter FROM pg_publication_tables"
+            " WHERE pubname = 'supabase_realtime' ORDER BY 2"
+        ).fetchall() == [
+            ("public", "contacts", "{id,stage,name}", "(id > 0)"),
+            ("public", "notes", "{id,contact,author,body,created_at}", None),
+        ]
+        # Subscribers of the realtime service hear of the restored table.
+        assert one(connection, "SELECT entity::text FROM realtime.subscription") == "public.contacts"
+        # Access to files is decided by the restored rows.
+        text = one(connection, "SELECT pg_get_expr(polqual, polrelid) FROM pg_policy WHERE polname = 'files_of_sales'")
+        assert text == "((bucket_id = 'files'::text) AND public.is_sales(auth.uid()))"
+        # The sequence continues where the restore point's did.
+        assert one(connection, "SELECT last_value FROM public.invoice_numbers") == 1199
+        # What the migration revoked or granted is as before it.
+        assert one(connection, "SELECT has_function_privilege('anon', 'public.is_sales(uuid)', 'execute')") is False
+        assert one(connection, "SELECT has_table_privilege('anon', 'public.sales', 'select')") is False
+
+
+@pytest.mark.postgres(15, 17)
+def test_kept_tables_neither_block_nor_follow_the_platform(project: Project, broken: str) -> None:
+    staged = stage(project, "postgres", broken)
+    kept = names.kept(staged.run, "public")
+    with project.connect(broken) as connection:
+        swapped(connection, staged)
+        assert ties.foreign_keys(connection, [names.kept(staged.run, live) for live in ALL]) == []
+        before = one(connection, "SELECT count(*) FROM {}.sales", kept)
+        # notes refer to the first two users without an action; a third one can be deleted.
+        third = one(connection, "SELECT id FROM auth.users ORDER BY id OFFSET 2 LIMIT 1")
+        connection.execute("DELETE FROM public.profiles WHERE id = %s", [third])
+        connection.execute("UPDATE public.contacts SET owner = NULL")
+        connection.execute("DELETE FROM auth.users WHERE id = %s", [third])
+        assert one(connection, "SELECT count(*) FROM {}.sales", kept) == before
+        # Back again: the row of the deleted user comes back, and its foreign key says so.
+        back = switch.undo(connection, staged.run, UNDO)
+        failed = validate(connection, back.unvalidated)
+        assert [key.name for key, _ in failed] == ["profiles_id_fkey", "sales_user_id_fkey"]
+        assert one(connection, "SELECT count(*) FROM public.sales") == before
+        orphans = difference(connection, failed[1][0])
+        assert orphans is not None
+        assert (orphans.on_delete, orphans.orphans, orphans.strangers) == ("CASCADE", 1, 0)
+
+
+def test_users_who_signed_up_since_are_counted(project: Project, broken: str) -> None:
+    staged = stage(project, "postgres", broken)
+    with project.connect(broken) as connection:
+        for number in range(3):
+            connection.execute(
+                "INSERT INTO auth.users (id, email) VALUES (%s, %s)", [uuid.uuid4(), f"late{number}@example.com"]
+            )
+        key = next(each for each in staged.ties.foreign_keys if each.name == "sales_user_id_fkey")
+        assert added_since(connection, key, staging=names.staging(staged.run, "public")) == 3
+        found = difference(connection, key, schema=names.staging(staged.run, "public"))
+        assert found is not None
+        assert (found.orphans, found.strangers) == (0, 3)
+
+
+@pytest.mark.postgres(15, 17)
+def test_schema_public_keeps_its_identity_and_the_platforms_default_privileges(project: Project, broken: str) -> None:
+    query = """
+        SELECT n.oid, n.nspacl::text,
+               (SELECT array_agg((defaclrole::regrole, defaclobjtype, defaclacl)::text ORDER BY 1)
+        FROM pg_default_acl d WHERE d.defaclnamespace = n.oid AND d.defaclrole = 'supabase_admin'::regrole)
+        FROM pg_namespace n WHERE nspname = 'public'"""
+    extension = "SELECT extnamespace::regnamespace::text FROM pg_extension WHERE extname = 'hstore'"
+    staged = stage(project, "postgres", broken)
+    with project.connect(broken) as connection:
+        before = connection.execute(query).fetchall()
+        assert "supabase_admin" in str(before)
+        swapped(connection, staged)
+        assert connection.execute(query).fetchall() == before
+        assert one(connection, extension) == "public"
+        assert one(connection, "SELECT options OPERATOR(public.->) 'a' FROM public.settings") == "1"
+
+
+@pytest.mark.postgres(15, 17)
+def test_the_applications_roles_enter_neither_staging_nor_kept_schemas(project: Project, broken: str) -> None:
+    staged = stage(project, "postgres", broken)
+    with project.connect(broken) as connection:
+        connection.execute("ALTER DEFAULT PRIVILEGES GRANT USAGE ON SCHEMAS TO anon")
+        swapped(connection, staged)
+        switch.undo(connection, staged.run, UNDO)
+        entered = connection.execute(
+            "SELECT nspname, r FROM pg_namespace, unnest(ARRAY['anon', 'authenticated', 'service_role', 'public']) r"
+            " WHERE nspname LIKE 'lastgood%' AND CASE r WHEN 'public' THEN EXISTS (SELECT FROM aclexplode(nspacl) a"
+            " WHERE a.grantee = 0) ELSE has_schema_privilege(r, nspname, 'usage') END"
+        ).fetchall()
+    assert entered == []
+
+
+def test_names_that_need_quotes_and_long_names_are_moved(project: Project, database: str) -> None:
+    odd, long = 'My "App" ü', "x" * 62
+    with project.connect(database) as connection:
+        for schema in (odd, long):
+            name = sql.Identifier(schema)
+            connection.execute(sql.SQL("CREATE SCHEMA {}").format(name))
+            connection.execute(
+                sql.SQL('CREATE TABLE {}."T ""1""" (id int PRIMARY KEY, "U u" uuid REFERENCES auth.users)').format(name)
+            )
+            connection.execute(
+                sql.SQL('CREATE FUNCTION {}."F f"(t {}."T ""1""") RETURNS int LANGUAGE sql AS \'SELECT 1\'').format(
+                    name, name
+                )
+            )
+    point = project.copy(database)
+    before = account_of(project, database)
+    staged = stage(project, point, database, (odd, long))
+    with project.connect(database) as connection:
+        swapped(connection, staged, (odd, long))
+        assert_same(before, account_of(project, database))
+        back = switch.undo(connection, staged.run, UNDO)
+        assert validate(connection, back.unvalidated) == []
+    assert_same(before, account_of(project, database))
+    project.drop(point)
+
+
+def comparable(found: dict[str, object]) -> dict[str, object]:
+    """Without what pg_dump itself does not carry over (privileges of a range type's functions), and without the empty
+    publications that a move leaves, since a publication may publish other things too."""
+    empty = ("publication other", "publication whole", "PUBLICATION - other", "PUBLICATION - whole")
+    constructors = ("function public.span(", "function public.spans(")
+    return {key: value for key, value in found.items() if not key.startswith(empty + constructors)}
+
+
+@pytest.mark.postgres(15, 17, 18)
+def test_a_superuser_moves_event_triggers_range_types_and_whole_published_schemas(
+    project: Project, database: str
+) -> None:
+    text = """
+        CREATE TYPE public.span AS RANGE (subtype = int4, multirange_type_name = public.spans);
+        CREATE TABLE public.shifts (during public.span, many public.spans);
+        INSERT INTO public.shifts VALUES (public.span(1, 5), public.spans(public.span(1, 2)));
+        CREATE FUNCTION public.watch() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
+            PERFORM id FROM public.contacts; END $$;
+        CREATE EVENT TRIGGER watch_ddl ON ddl_command_end WHEN TAG IN ('CREATE TABLE', 'DROP TABLE')
+            EXECUTE FUNCTION public.watch();
+        CREATE EVENT TRIGGER sleeping ON sql_drop EXECUTE FUNCTION public.watch();
+        ALTER EVENT TRIGGER sleeping DISABLE;
+        CREATE PUBLICATION whole FOR TABLES IN SCHEMA private, supabase_migrations;
+        CREATE OPERATOR FAMILY public.stages USING btree;
+        CREATE CONSTRAINT TRIGGER checked AFTER INSERT ON auth.identities DEFERRABLE INITIALLY DEFERRED
+            FOR EACH ROW EXECUTE FUNCTION public.handle_new_user();
+    """
+    project.psql(database, text, user=ADMIN)
+    point = project.copy(database)
+    project.psql(
+        database,
+        """DROP EVENT TRIGGER watch_ddl; DROP TRIGGER checked ON auth.identities; DROP SCHEMA private CASCADE;
+           DROP PUBLICATION whole; CREATE SCHEMA later; CREATE PUBLICATION other FOR TABLES IN SCHEMA later;
+           ALTER EVENT TRIGGER sleeping ENABLE ALWAYS""",
+        user=ADMIN,
+    )
+    wished, before = account_of(project, point), account_of(project, database)
+    staged = stage(project, point, database, user=ADMIN)
+    with project.connect(database, user=ADMIN) as connection:
+        moved = swapped(connection, staged, (*OWN, "later"))
+        assert moved.notes == ()
+        assert_same(comparable(wished), comparable(account_of(project, database)))
+        back = switch.undo(connection, staged.run, UNDO)
+        assert validate(connection, back.unvalidated) == []
+    assert_same(comparable(before), comparable(account_of(project, database)))
+    project.drop(point)
+
+
+def test_a_temporary_view_prevents_nothing(project: Project, broken: str) -> None:
+    staged = stage(project, "postgres", broken)
+    with project.connect(broken) as other, project.connect(broken) as connection:
+        other.execute("CREATE TEMP VIEW mine AS SELECT * FROM public.contacts")
+        assert swapped(connection, staged).tries == 1
+        # It still shows the kept table: sessions that keep such things must reconnect.
+        assert one(other, "SELECT count(*) FROM mine WHERE name = 'damaged'") == 100
+
+
+@pytest.mark.postgres(15, 17)
+def test_a_prepared_statement_goes_on_or_fails_once(project: Project, broken: str) -> None:
+    staged = stage(project, "postgres", broken)
+    with project.connect(broken) as other, project.connect(broken) as connection:
+        other.execute("PREPARE plain AS SELECT upper_name FROM public.contacts WHERE id = 2")
+        other.execute("PREPARE changed AS SELECT * FROM public.contacts WHERE id = 2")
+        assert one(other, "EXECUTE plain") == "DAMAGED"
+        other.execute("EXECUTE changed")
+        swapped(connection, staged)
+        assert one(other, "EXECUTE plain") == "CONTACT 2"
+        with pytest.raises(psycopg.errors.FeatureNotSupported, match="cached plan must not change result type"):
+            other.execute("EXECUTE changed")
+
+
+REFUSALS = {
+    "an object of another role": (
+        "CREATE TABLE public.old_dashboard (id int)",
+        'table "public.old_dashboard" belongs to role "supabase_admin", whose rights this role does not have',
+    ),
+    "a range type": (
+        "CREATE TYPE public.span AS RANGE (subtype = int4); ALTER TYPE public.span OWNER TO postgres",
+        'routine "public.span(int4, int4)" belongs to role "supabase_admin", whose rights this role does not have',
+    ),
+    "a cast": (
+        "CREATE CAST (public.address AS text) WITH INOUT",
+        "cast from public.address to text depends on type public.address, but does not go back",
+    ),
+    "a foreign key of the platform": (
+        "CREATE TABLE storage.shares (contact bigint REFERENCES public.contacts)",
+        "constraint shares_contact_fkey on table storage.shares depends on index public.contacts_pkey, but does not go "
+        "back",
+    ),
+    "a view of the platform": (
+        "CREATE VIEW storage.people AS SELECT id FROM public.contacts",
+        "rule _RETURN on view storage.people depends on table public.contacts, but does not go back",
+    ),
+    "a column of the platform": (
+        "CREATE TABLE storage.stages (stage public.stage)",
+        "table storage.stages depends on type public.stage, but does not go back",
+    ),
+    "a parent of the platform": (
+        "CREATE TABLE storage.parent (id int) PARTITION BY LIST (id); GRANT ALL ON storage.parent TO postgres;"
+        "CREATE TABLE public.part PARTITION OF storage.parent DEFAULT; ALTER TABLE public.part OWNER TO postgres",
+        'table "public.part" is a partition or a child of "storage.parent", which does not go back',
+    ),
+    "a disabled trigger": (
+        "ALTER TABLE auth.users DISABLE TRIGGER on_auth_user_created",
+        'trigger "on_auth_user_created" on "auth.users" is disabled or fires always or in replica mode, and only the '
+        "table's owner may set that again",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REFUSALS)
+def test_what_cannot_be_moved_is_refused_with_its_name(what: str, project: Project, database: str) -> None:
+    text, refusal = REFUSALS[what]
+    staged = stage(project, "postgres", database)
+    project.psql(database, text, user=ADMIN)
+    before = account_of(project, database)
+    with project.connect(database) as connection:
+        found = survey(connection, OWN)
+        assert refusal in found.refusals
+        with pytest.raises(Refused) as refused:
+            swapped(connection, staged, OWN)
+    assert refused.value.message.startswith("cannot switch: ")
+    assert refusal in refused.value.message
+    assert_same(before, account_of(project, database))
+
+
+def test_more_locks_than_half_of_the_servers_are_refused(
+    project: Project, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lastgood.in_place.survey.LOCK_SHARE", 0.001)
+    with project.connect(database) as connection:
+        found = survey(connection, OWN)
+    assert found.refusals == (
+        f"the swap needs {found.locks} locks, more than half of the server's {found.locks_available}: raise "
+        "max_locks_per_transaction",
+    )
+
+
+def test_a_publication_of_all_tables_is_a_caution(project: Project, database: str) -> None:
+    with project.connect(database, user=ADMIN) as admin, project.connect(database) as connection:
+        admin.execute("CREATE PUBLICATION all_of_it FOR ALL TABLES")
+        found = survey(connection, OWN)
+    assert found.refusals == ()
+    assert found.cautions == ('publication "all_of_it" is FOR ALL TABLES: it publishes staging and kept schemas, too',)
