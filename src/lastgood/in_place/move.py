@@ -131,7 +131,8 @@ def move(
             if attempt >= tries:
                 who = "; ".join(str(each) for each in sessions) or words(error)
                 raise Failed(
-                    f"cannot switch: {attempt} tries failed to lock the tables in time ({who})",
+                    f"cannot switch: no lock on all tables after {attempt} {'try' if attempt == 1 else 'tries'}; in "
+                    f"the way: {who}",
                     hint="Wait for these transactions, or terminate their sessions, then run the same command again.",
                 ) from error
             waiting(attempt, sessions)
