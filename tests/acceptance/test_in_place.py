@@ -12,6 +12,7 @@ from lastgood import rollback, undo
 from lastgood.plan.plan import Choice, Request
 from lastgood.points.dump_point import take
 from tests.conftest import OURS, require
+from tests.support.account import assert_same
 from tests.support.hosted import FOLDER, Project, account_of
 
 
@@ -41,18 +42,14 @@ def projects() -> Iterator[Callable[[int], Project]]:
 
 
 @pytest.fixture(params=[15, 17], ids=["pg15", "pg17"])
-def hosted(
-    request: pytest.FixtureRequest, projects: Callable[[int], Project], tmp_path: Path
-) -> Iterator[Hosted]:
+def hosted(request: pytest.FixtureRequest, projects: Callable[[int], Project], tmp_path: Path) -> Iterator[Hosted]:
     project = projects(request.param)
     database = project.copy()
     target = project.target(database)
     before = account_of(project, database)
     point = take(target, tmp_path / "backups")
     project.psql(database, (FOLDER / "migration.sql").read_text())
-    wanted = Request(
-        target, tmp_path / "backups", tmp_path / "state", Choice(point=point.path.name), way="in-place"
-    )
+    wanted = Request(target, tmp_path / "backups", tmp_path / "state", Choice(point=point.path.name), way="in-place")
     yield Hosted(project, database, wanted, before)
     project.drop(database)
 
@@ -63,12 +60,8 @@ def test_back_in_place_and_forward_again(hosted: Hosted) -> None:
     assert prepared.plan.refusals == ()
     report = rollback.run(prepared)
     assert report.status == "done"
-    assert "\n".join(differences(account_of(hosted.project, hosted.database), hosted.before)) == ""
+    assert_same(hosted.before, account_of(hosted.project, hosted.database))
     plan = undo.plan(hosted.request.target, hosted.database)
     undone = undo.undo(hosted.request.target, plan, hosted.request.state)
     assert undone.undoes == report.run
-    assert "\n".join(differences(account_of(hosted.project, hosted.database), damaged)) == ""
-
-
-def differences(found: dict[str, object], expected: dict[str, object]) -> list[str]:
-    return [f"{key}: {found.get(key)!r} != {expected.get(key)!r}" for key in {*found, *expected} if found.get(key) != expected.get(key)]
+    assert_same(damaged, account_of(hosted.project, hosted.database))

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from lastgood import points
+from lastgood.context import Context
 from lastgood.events import Event, Note
 from lastgood.facts import Facts
 from lastgood.in_place import deleted_parents, names, prove, staged
@@ -19,8 +20,7 @@ from lastgood.in_place.rewrite import Rewritten, rewrite
 from lastgood.in_place.staged import Origin
 from lastgood.journal.run_names import new_run
 from lastgood.load.loaded import Loaded
-from lastgood.load.pace import Pace
-from lastgood.load.rebuild import rules_for
+from lastgood.load.rebuild import Dump, rules_for
 from lastgood.load.repairs import Rules
 from lastgood.points import RestorePoint
 from lastgood.points.verdict import Whole
@@ -62,7 +62,7 @@ class Staging:
     def rewritten(self) -> Rewritten:
         staging = {schema: names.staging(self.run, schema) for schema in self.schemas}
         whole, emit = self.whole, self.events.append
-        return rewrite(self.target, whole.summary, whole.facts, self.name, staging, self.rules, emit, _never)
+        return rewrite(self.target, whole.summary, whole.facts, self.name, staging, self.rules, Context(emit))
 
     def find(self) -> tuple[Orphaned, ...]:
         with self.target.connect() as live:
@@ -70,34 +70,30 @@ class Staging:
 
     def build(self, cancelled: Callable[[], bool] = lambda: False) -> Loaded:
         self.loaded = staged.build(
-            self._connect,
-            self.whole.source,
-            self.whole.summary,
-            self.whole.facts,
-            self.name,
+            self._dump,
             self.rewritten,
             Origin(self.run, str(self.point.path), "host", "user"),
             self.rules,
-            Pace(),
-            self.target.connect,
-            self.events.append,
-            cancelled,
+            Context(self.events.append, cancelled),
+            connect=self._connect,
+            watch=self.target.connect,
         )
         return self.loaded
 
     def prove(self) -> Proof:
         return prove.prove(
-            self._connect,
-            self.target,
-            self.run,
-            self.whole.facts,
+            self._dump,
             self.rewritten,
-            self.name,
-            self.events.append,
-            _never,
+            self.run,
+            self.target,
+            Context(self.events.append),
+            connect=self._connect,
             same=self.loaded.same,
-            again=self._again,
         )
+
+    @property
+    def _dump(self) -> Dump:
+        return Dump(self.name, self.whole.source, self.whole.summary, self.whole.facts, self._again)
 
     def _again(self) -> Facts:
         return points.read_whole(self.point).facts

@@ -13,7 +13,7 @@ import psycopg
 
 from lastgood.errors import Failed, Stopped
 from lastgood.events import Caution, Note
-from lastgood.in_place import deleted_parents, marks, move, names, prove, rewrite, staged, switch
+from lastgood.in_place import deleted_parents, kept, marks, move, names, prove, rewrite, staged, switch
 from lastgood.in_place.rewrite import Rewritten
 from lastgood.in_place.snapshots import Session
 from lastgood.in_place.staged import Origin
@@ -74,7 +74,8 @@ class BuildSchemas(Build):
 
     def undo(self, run: Run) -> None:
         with run.connected(run.plan.live, "walk back") as live:
-            staged.drop_schemas(live, run.plan.run)
+            for each in kept.beside(live, run=run.plan.run, role="staging"):
+                kept.drop(live, each)
 
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
         with run.connected(run.plan.live, "read marks") as live:
