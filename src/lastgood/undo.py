@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -23,15 +24,16 @@ from lastgood.config.tables import NO_PGBOUNCER, PgBouncer
 from lastgood.context import Context
 from lastgood.errors import NOT_REACHED, Failed, Refused, Stopped
 from lastgood.events import Caution, Emit, Note, StageDone, StageStarted, silent
+from lastgood.in_place import kept as beside
+from lastgood.in_place import move, names, switch
 from lastgood.journal import Journal, caller, recording
 from lastgood.journal.run_names import new_run, suffix
 from lastgood.models import Document, Frozen
-from lastgood.plan.plan import Finding, PlannedPause
+from lastgood.plan.plan import Finding, PlannedPause, Way
 from lastgood.postgres import clock, database
 from lastgood.postgres import errors as server_errors
-from lastgood.postgres.database import Database
 from lastgood.postgres.deployment import own_comment
-from lastgood.postgres.exchange import NamesChanged, OutcomeUnknown, Renaming, exchange
+from lastgood.postgres.exchange import Exchanged, NamesChanged, OutcomeUnknown, Renaming, exchange
 from lastgood.postgres.holders import holders
 from lastgood.postgres.lock import lock_live
 from lastgood.postgres.mark import Mark, marked, server_clock
@@ -41,12 +43,14 @@ from lastgood.postgres.server import Connection, Target
 from lastgood.postgres.sessions import END_THEM, blocking_sessions
 from lastgood.process import interrupts
 from lastgood.run import pause as pool
+from lastgood.run.pause import Pause
 from lastgood.run.report import PauseReport
 
 
 class UndoPlan(Frozen):
     """The plan of an undo: ``live`` is kept as ``kept``, and ``arriving`` becomes ``live`` again. ``hooks``: the undone
-    run stopped the application with hooks of its machine."""
+    run stopped the application with hooks of its machine. In place, ``arriving`` and ``kept`` are the names of schemas,
+    with * for the live name."""
 
     run: str
     undoes: str
@@ -57,6 +61,7 @@ class UndoPlan(Frozen):
     kept: str
     original_comment: str | None
     hooks: bool = False
+    way: Way = "by-name"
     pauses: tuple[PlannedPause, ...] = ()
     findings: tuple[Finding, ...] = ()
 
@@ -79,7 +84,7 @@ class UndoReport(Document):
 def plan(target: Target, live: str, undoes: str | None = None, pgbouncer: PgBouncer = NO_PGBOUNCER) -> UndoPlan:
     """Plan an undo. Raises Refused if there is no kept database, or none of run ``undoes``."""
     with database.connect_maintenance(target, live) as maintenance:
-        found = _plan(maintenance, live, undoes)
+        found = _plan(maintenance, target.at(live), undoes)
         pools = consoles(pgbouncer, target.at(live), maintenance)
         risks = findings(pools, pgbouncer, live)
         return found.model_copy(
@@ -90,50 +95,81 @@ def plan(target: Target, live: str, undoes: str | None = None, pgbouncer: PgBoun
         )
 
 
-def _plan(maintenance: Connection, live: str, undoes: str | None) -> UndoPlan:
-    every = [(found, mark) for found, mark in marked(maintenance) if mark.role == "kept" and mark.live == live]
-    wanted = [(found, mark) for found, mark in every if undoes in (None, mark.run)]
-    others = ", ".join(mark.run for found, mark in every if not found.invalid) or "none"
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What an undo can bring back: a kept database, or the kept schemas of a run. ``hooks``: see ``UndoPlan``."""
+
+    run: str
+    name: str
+    oid: int
+    made_at: datetime
+    way: Way = "by-name"
+    original_comment: str | None = None
+    hooks: bool = False
+    invalid: bool = False
+
+
+def _kept(maintenance: Connection, live: Target) -> Iterator[_Kept]:
+    for found, mark in marked(maintenance):
+        if mark.role == "kept" and mark.live == live.dbname:
+            yield _Kept(
+                mark.run,
+                found.name,
+                found.oid,
+                mark.started,
+                original_comment=mark.original_comment,
+                hooks=mark.options.get("hooks") == "yes",
+                invalid=found.invalid,
+            )
+    for each in beside.of(live):
+        if each.role != "staging":
+            name = (names.kept if each.role == "kept" else names.undone)(each.run, "*")
+            yield _Kept(each.run, name, 0, each.made_at, way="in-place")
+
+
+def _plan(maintenance: Connection, target: Target, undoes: str | None) -> UndoPlan:
+    live = target.dbname
+    every = list(_kept(maintenance, target))
+    wanted = [each for each in every if undoes in (None, each.run)]
+    others = ", ".join(each.run for each in every if not each.invalid) or "none"
     if not wanted:
         raise Refused(
             f'cannot undo: "{live}" has no kept database' + (f' from run "{undoes}"' if undoes else ""),
             hint=f"Runs that can be undone: {others}. To show the current state: lastgood status",
         )
-    found, mark = max(wanted, key=_age)
+    found = max(wanted, key=lambda each: each.made_at)
     if found.invalid:
         raise Refused(
-            f'cannot undo run "{mark.run}": its kept database "{found.name}" is invalid, because dropping it was '
+            f'cannot undo run "{found.run}": its kept database "{found.name}" is invalid, because dropping it was '
             "interrupted",
             hint=f"Remove it: lastgood prune {shlex.quote(found.name)}. Runs that can be undone: {others}.",
         )
     now = database.describe(maintenance, live)
     run = new_run(server_clock(maintenance))
+    by_name = found.way == "by-name"
     return UndoPlan(
         run=run,
-        undoes=mark.run,
+        undoes=found.run,
         live=live,
         live_oid=now.oid,
         arriving=found.name,
         arriving_oid=found.oid,
-        kept=database.fit_name(live, suffix("undone", run)),
-        original_comment=mark.original_comment,
-        hooks=mark.options.get("hooks") == "yes",
+        kept=database.fit_name(live, suffix("undone", run)) if by_name else names.undone(run, "*"),
+        original_comment=found.original_comment,
+        hooks=found.hooks,
+        way=found.way,
     )
 
 
-def _as_planned(maintenance: Connection, plan: UndoPlan) -> None:
-    """Verify under the lock that both databases are those of the plan. Raises Refused."""
-    now = _plan(maintenance, plan.live, plan.undoes)
-    if (now.live_oid, now.arriving_oid) != (plan.live_oid, plan.arriving_oid):
+def _as_planned(maintenance: Connection, target: Target, plan: UndoPlan) -> None:
+    """Verify under the lock that what is exchanged is still that of the plan. Raises Refused."""
+    now = _plan(maintenance, target, plan.undoes)
+    if (now.live_oid, now.arriving_oid, now.arriving) != (plan.live_oid, plan.arriving_oid, plan.arriving):
         raise Refused(
             f'cannot undo run "{plan.undoes}": "{plan.live}" was replaced by another database since the plan was made',
             hint="Run lastgood status, then lastgood undo again, which makes a new plan.",
             state=NOT_REACHED,
         )
-
-
-def _age(pair: tuple[Database, Mark]) -> datetime:
-    return pair[1].started
 
 
 def undo(
@@ -153,17 +189,9 @@ def undo(
     started = time.monotonic()
     with database.connect_maintenance(target, plan.live) as maintenance:
         maintenance.execute("SELECT set_config('application_name', %s, false)", [f"lastgood undo {plan.run}"])
-        lock_live(maintenance, plan.live, lambda held: _as_planned(held, plan))
-        blocking = [holder for holder in holders(maintenance, plan.live) if holder.blocking]
-        if blocking:
-            raise Refused(
-                f"cannot undo: {blocking[0].kind} {blocking[0].what}: {blocking[0].explanation.rstrip('.')}",
-                hint=blocking[0].command,
-                state=NOT_REACHED,
-            )
-        stubborn = blocking_sessions(maintenance, plan.live_oid, plan.live)
-        if stubborn:
-            raise Refused(f"cannot undo: {stubborn}", hint=END_THEM, state=NOT_REACHED)
+        lock_live(maintenance, plan.live, lambda held: _as_planned(held, target.at(plan.live), plan))
+        if plan.way == "by-name":
+            _refuse_obstacles(maintenance, plan)
         journal = recording.begin(
             state,
             plan.run,
@@ -187,12 +215,87 @@ def _switch_back(
     journal: Journal,
     started: float,
 ) -> UndoReport:
-    server = target.at(maintenance.info.dbname)
     try:
         journal.doing("swap")
     except OSError as error:
         raise recording.unwritten(journal, error) from error
-    emit(StageStarted("swap", "switch the names back (readers reconnect)"))
+    pause: Pause | None = None
+    if plan.way == "in-place":
+        emit(StageStarted("swap", "exchange the objects of the schemas again (sessions continue)"))
+        exchanged = _move_back(target.at(plan.live), plan, emit)
+    else:
+        emit(StageStarted("swap", "switch the names back (readers reconnect)"))
+        exchanged, pause = _exchange_names(maintenance, target, plan, emit, pgbouncer, journal)
+    work = time.monotonic() - started
+    waited = f"; {pause.summary}" if pause is not None and pause.summary else ""
+    emit(StageDone("swap", exchanged.outage, f"{exchanged.outage * 1000:.0f} ms{waited}"))
+    journal_error = _try_to_write(lambda: journal.done("swap", outage=exchanged.outage))
+    started_application = (
+        _start_application(target.at(plan.live), plan, state, application, journal, emit)
+        if application is not None
+        else None
+    )
+    report = UndoReport(
+        run=plan.run,
+        undoes=plan.undoes,
+        live=plan.live,
+        kept=plan.kept,
+        seconds={"total": round(work, 3), "read_outage": round(exchanged.outage, 3)},
+        pause=pause.report if pause is not None else None,
+        undo_command=f"lastgood undo {plan.run}",
+        application=started_application,
+    )
+    journal_error = (
+        _try_to_write(lambda: journal.write("ended", status="done", report=report.document())) or journal_error
+    )
+    if journal_error:
+        # The undo is complete even without the journal entry: the kept database's mark records it.
+        emit(Caution(f'the undo is done, but "{journal.path}" could not be written: {journal_error}'))
+    return report
+
+
+def _refuse_obstacles(maintenance: Connection, plan: UndoPlan) -> None:
+    blocking = [holder for holder in holders(maintenance, plan.live) if holder.blocking]
+    if blocking:
+        raise Refused(
+            f"cannot undo: {blocking[0].kind} {blocking[0].what}: {blocking[0].explanation.rstrip('.')}",
+            hint=blocking[0].command,
+            state=NOT_REACHED,
+        )
+    stubborn = blocking_sessions(maintenance, plan.live_oid, plan.live)
+    if stubborn:
+        raise Refused(f"cannot undo: {stubborn}", hint=END_THEM, state=NOT_REACHED)
+
+
+def _move_back(live: Target, plan: UndoPlan, emit: Emit) -> Exchanged:
+    """Undo an exchange in place. An interrupt before its commit stops it."""
+    stop = interrupts.Stop()
+    with live.connect(application_name=f"lastgood undo {plan.run}") as connection, interrupts.stopping(stop):
+        role = next(each.role for each in beside.beside(connection, run=plan.undoes) if each.role != "staging")
+        try:
+            moved = switch.undo(
+                connection,
+                plan.undoes,
+                plan.run,
+                role=role,
+                waiting=lambda attempt, sessions: emit(Caution(move.in_the_way(attempt, sessions))),
+                cancelled=stop.is_set,
+            )
+        except psycopg.OperationalError as error:
+            raise Stopped(
+                "cannot verify the undo: the connection was lost during the commit",
+                hint="When the server answers again, run: lastgood status",
+                state=f'The schemas of "{plan.live}" are either as they were or fully switched back.',
+            ) from error
+        for note in (*moved.notes, *move.validated(connection, moved.unvalidated)):
+            emit(Caution(note))
+    return Exchanged(moved.outage, 0, moved.tries)
+
+
+def _exchange_names(
+    maintenance: Connection, target: Target, plan: UndoPlan, emit: Emit, pgbouncer: PgBouncer, journal: Journal
+) -> tuple[Exchanged, Pause | None]:
+    server = target.at(maintenance.info.dbname)
     try:
         # The swap takes milliseconds: a Ctrl+C during it must not leave its outcome in doubt. A Ctrl+C while PgBouncer
         # waits for transactions to end stops the undo.
@@ -235,32 +338,7 @@ def _switch_back(
         failed = server_errors.failed(error, f'switch "{plan.live}" back')
         failed.state = NOT_REACHED
         raise failed from error
-    work = time.monotonic() - started
-    waited = f"; {pause.summary}" if pause is not None and pause.summary else ""
-    emit(StageDone("swap", exchanged.outage, f"{exchanged.outage * 1000:.0f} ms{waited}"))
-    journal_error = _try_to_write(lambda: journal.done("swap", outage=exchanged.outage))
-    started_application = (
-        _start_application(target.at(plan.live), plan, state, application, journal, emit)
-        if application is not None
-        else None
-    )
-    report = UndoReport(
-        run=plan.run,
-        undoes=plan.undoes,
-        live=plan.live,
-        kept=plan.kept,
-        seconds={"total": round(work, 3), "read_outage": round(exchanged.outage, 3)},
-        pause=pause.report if pause is not None else None,
-        undo_command=f"lastgood undo {plan.run}",
-        application=started_application,
-    )
-    journal_error = (
-        _try_to_write(lambda: journal.write("ended", status="done", report=report.document())) or journal_error
-    )
-    if journal_error:
-        # The undo is complete even without the journal entry: the kept database's mark records it.
-        emit(Caution(f'the undo is done, but "{journal.path}" could not be written: {journal_error}'))
-    return report
+    return exchanged, pause
 
 
 def _try_to_write(write: Callable[[], None]) -> str:

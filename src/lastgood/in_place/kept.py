@@ -14,7 +14,7 @@ from lastgood.in_place import marks, ties
 from lastgood.in_place.marks import MarkedSchema, Role, State
 from lastgood.in_place.survey import Object, objects
 from lastgood.postgres.errors import words
-from lastgood.postgres.server import Connection
+from lastgood.postgres.server import Connection, Target
 
 # Tables in one transaction: each takes several locks.
 PORTION = 50
@@ -44,6 +44,15 @@ class Beside:
     size_bytes: int
     tables: int
     point: str
+
+
+def of(live: Target) -> list[Beside]:
+    """What runs left in a database; nothing if it accepts no connections."""
+    try:
+        with live.connect(application_name="lastgood looks for schemas") as connection:
+            return beside(connection)
+    except psycopg.OperationalError:
+        return []
 
 
 def beside(connection: Connection, *, run: str | None = None, role: Role | None = None) -> list[Beside]:

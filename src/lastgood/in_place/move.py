@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -164,6 +164,18 @@ def validate(connection: Connection, keys: Iterable[ForeignKey]) -> list[tuple[F
         except psycopg.errors.ForeignKeyViolation as error:
             failed.append((key, words(error)))
     return failed
+
+
+def validated(connection: Connection, keys: Iterable[ForeignKey]) -> Iterator[str]:
+    """Validate foreign keys, and yield each failure in words: such a key holds for new rows only."""
+    for key, why in validate(connection, keys):
+        yield f'foreign key "{key.name}" of "{key.schema_name}.{key.table}" remains not validated: {why}'
+
+
+def in_the_way(attempt: int, sessions: Sequence[Session]) -> str:
+    """The sessions that made a try fail, in words."""
+    who = "; ".join(map(str, sessions)) or "a session that has ended since"
+    return f"try {attempt} to lock the tables failed, in the way: {who}"
 
 
 _SEQUENCES = """

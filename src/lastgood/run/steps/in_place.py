@@ -15,14 +15,12 @@ from lastgood.errors import Failed, Stopped
 from lastgood.events import Caution, Note
 from lastgood.in_place import deleted_parents, kept, marks, move, names, prove, rewrite, staged, switch
 from lastgood.in_place.rewrite import Rewritten
-from lastgood.in_place.snapshots import Session
 from lastgood.in_place.staged import Origin
 from lastgood.journal import caller
 from lastgood.load.rebuild import rules_for
 from lastgood.load.repairs import Rules
 from lastgood.plan.plan import PlannedStep, Request
 from lastgood.postgres.exchange import Exchanged
-from lastgood.postgres.server import Connection
 from lastgood.run.context import Run
 from lastgood.run.steps.build import Build, Built
 from lastgood.run.steps.prove import Prove, Proved
@@ -127,10 +125,6 @@ class Move(Swap):
         rewritten = _rewritten(run, _rules(run))
         run.at_swap = True
 
-        def waiting(attempt: int, sessions: list[Session]) -> None:
-            who = "; ".join(map(str, sessions)) or "a session that has ended"
-            run.emit(Caution(f"try {attempt} to lock the tables failed, in the way: {who}"))
-
         with run.connected(plan.live, "switch") as live:
             try:
                 moved = switch.swap(
@@ -139,7 +133,7 @@ class Move(Swap):
                     schemas=plan.schemas,
                     wished=rewritten.ties,
                     manifest=prove.manifest_digest(run.prepared.facts),
-                    waiting=waiting,
+                    waiting=lambda attempt, sessions: run.emit(Caution(move.in_the_way(attempt, sessions))),
                     cancelled=run.cancelled,
                 )
             except psycopg.OperationalError as error:
@@ -152,9 +146,8 @@ class Move(Swap):
             at = time.monotonic()
             if moved is None:
                 return _switched(run, 0.0, 1, at, "the connection was lost, the switch is committed")
-            for note in moved.notes:
+            for note in (*moved.notes, *move.validated(live, moved.unvalidated)):
                 run.emit(Caution(note))
-            _validate(run, live, moved.unvalidated)
         return _switched(run, moved.outage, moved.tries, at, f"{moved.outage * 1000:.0f} ms, {moved.moved} objects")
 
     def _after_loss(self, run: Run, error: psycopg.Error) -> bool:
@@ -228,8 +221,3 @@ def _switched(run: Run, outage: float, tries: int, at: float, detail: str) -> Sw
         pause=None,
         detail=detail,
     )
-
-
-def _validate(run: Run, live: Connection, keys: tuple[Any, ...]) -> None:
-    for key, why in move.validate(live, keys):
-        run.emit(Caution(f'foreign key "{key.name}" of "{key.schema_name}.{key.table}" remains not validated: {why}'))
