@@ -13,6 +13,7 @@ from lastgood.application.results import ApplicationReport, HookResult
 from lastgood.application.service import START_IT, HookFailed, Service
 from lastgood.errors import Blocked, ChecksFailed, ChecksFailedAfterSwap, Stopped
 from lastgood.events import Caution, Emit, StageDone, StageStarted
+from lastgood.in_place.kept import places, remove_schemas
 from lastgood.journal import Journal, caller, recording, run_names
 from lastgood.plan.plan import Request
 from lastgood.plan.unfinished import leftover_of, refuse_abort, run_of, the_one
@@ -20,7 +21,7 @@ from lastgood.postgres import clock, copying, database
 from lastgood.postgres.database import Database
 from lastgood.postgres.leftover import Leftover, drop_leftover
 from lastgood.postgres.lock import lock_live
-from lastgood.postgres.mark import Mark, marked
+from lastgood.postgres.mark import Mark
 from lastgood.postgres.server import Connection
 from lastgood.process import interrupts
 
@@ -39,8 +40,8 @@ def abort(request: Request, emit: Emit) -> dict[str, Any]:
         kept = _aborting(request, name, journal, emit, skew)
         ours = [
             (found, mark)
-            for found, mark in marked(maintenance)
-            if mark.run == name and mark.role != "kept" and mark.live == live
+            for found, mark in places(maintenance, request.target)
+            if mark.run == name and mark.role != "kept"
         ]
         shadow = next((mark for _, mark in ours if mark.role == "shadow"), None)
         removed: list[str] = []
@@ -72,7 +73,10 @@ def _remove(
         for found, mark in ours:
             if mark.role == "copy":
                 copying.take_over(maintenance, found.name)
-            database.drop(maintenance, found.name, found.oid)
+            if mark.options.get("way") == "in-place":
+                remove_schemas(request.target, run, "staging")
+            else:
+                database.drop(maintenance, found.name, found.oid)
             removed.append(found.name)
     except Blocked as error:
         error.hint += f" Then run: lastgood abort {run}"
@@ -99,7 +103,7 @@ def _find_run(maintenance: Connection, request: Request) -> tuple[Leftover | Non
         left = leftover_of(maintenance, target, state, request.run)
         assert left is not None  # the_one saw it, under the same lock
         return left, run_of(left, state)
-    refuse_abort(unfinished_run, maintenance)
+    refuse_abort(unfinished_run, maintenance, target)
     # The run may have stopped the application, and been killed before it marked its database.
     return leftover_of(
         maintenance, target, state, unfinished_run.run
@@ -220,7 +224,7 @@ def undone(request: Request, emit: Emit) -> None:
     live, run = request.target.dbname, stopped.by
 
     def undone_by(held: Connection) -> list[Mark]:
-        return [mark for _, mark in marked(held) if mark.live == live and mark.options.get("undoes") == run]
+        return [mark for _, mark in places(held, request.target) if mark.options.get("undoes") == run]
 
     with database.connect_maintenance(request.target, live) as maintenance:
         if not undone_by(maintenance):

@@ -15,6 +15,7 @@ from psycopg import sql
 from lastgood.application import record
 from lastgood.config.tables import NO_PGBOUNCER, Drill, PgBouncer
 from lastgood.errors import Refused
+from lastgood.in_place.kept import places
 from lastgood.journal.past_runs import DrillDue, drill_due
 from lastgood.load.deferred import lists
 from lastgood.load.deferred.watch import activity
@@ -24,7 +25,7 @@ from lastgood.postgres import copying, database, lock, table_locks
 from lastgood.postgres.database import Database
 from lastgood.postgres.deployment import Stage, read_deployment
 from lastgood.postgres.leftover import leftovers
-from lastgood.postgres.mark import DEPLOYMENT, Mark, marked, server_clock
+from lastgood.postgres.mark import DEPLOYMENT, Mark, server_clock
 from lastgood.postgres.pgbouncer import consoles
 from lastgood.postgres.pgbouncer.look import psql
 from lastgood.postgres.server import Connection, Target
@@ -42,7 +43,8 @@ class LiveStatus(Frozen):
 
 
 class OurDatabase(Frozen):
-    """A shadow or a kept database. ``origin``: its origin in words; ``deployment`` is the failed one that had changed
+    """A shadow or a kept database; ``in-place``: the staging or kept schemas of a run, whose names have * for the live
+    name. ``origin``: its origin in words; ``deployment`` is the failed one that had changed
     it, empty otherwise. ``invalid``: DROP DATABASE was interrupted; such a database can only be removed."""
 
     name: str
@@ -60,6 +62,7 @@ class OurDatabase(Frozen):
     undo_command: str | None
     invalid: bool = False
     deployment: str = ""
+    way: Literal["by-name", "in-place"] = "by-name"
 
 
 class UnfinishedRun(Frozen):
@@ -189,11 +192,7 @@ def read(
             "SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE datid = %s AND backend_type = 'client backend'",
             [live.oid],
         ).fetchone()
-        ours = [
-            described(each, mark)
-            for each, mark in marked(maintenance)
-            if mark.live == live_name and mark.role != "copy"
-        ]
+        ours = [described(each, mark) for each, mark in places(maintenance, target) if mark.role != "copy"]
         runs = [unfinished_of(maintenance, each, working) for each in unfinished(maintenance, target, state)]
         return Status(
             server_version=maintenance.info.parameter_status("server_version") or "",
@@ -235,6 +234,7 @@ def described(database: Database, mark: Mark) -> OurDatabase:
         point=mark.point,
         stage=mark.options.get("stage", ""),
         origin=_origin(mark),
+        way="in-place" if mark.options.get("way") == "in-place" else "by-name",
         undo_command=f"lastgood undo {mark.run}" if mark.role == "kept" and not database.invalid else None,
         invalid=database.invalid,
         deployment=mark.options.get(DEPLOYMENT, ""),

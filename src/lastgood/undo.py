@@ -36,7 +36,7 @@ from lastgood.postgres.deployment import own_comment
 from lastgood.postgres.exchange import Exchanged, NamesChanged, OutcomeUnknown, Renaming, exchange
 from lastgood.postgres.holders import holders
 from lastgood.postgres.lock import lock_live
-from lastgood.postgres.mark import Mark, marked, server_clock
+from lastgood.postgres.mark import Mark, server_clock
 from lastgood.postgres.pgbouncer import consoles
 from lastgood.postgres.pgbouncer.judge import findings
 from lastgood.postgres.server import Connection, Target
@@ -110,21 +110,18 @@ class _Kept:
 
 
 def _kept(maintenance: Connection, live: Target) -> Iterator[_Kept]:
-    for found, mark in marked(maintenance):
-        if mark.role == "kept" and mark.live == live.dbname:
+    for found, mark in beside.places(maintenance, live):
+        if mark.role == "kept":
             yield _Kept(
                 mark.run,
                 found.name,
                 found.oid,
                 mark.started,
+                way="in-place" if mark.options.get("way") == "in-place" else "by-name",
                 original_comment=mark.original_comment,
                 hooks=mark.options.get("hooks") == "yes",
                 invalid=found.invalid,
             )
-    for each in beside.of(live):
-        if each.role != "staging":
-            name = (names.kept if each.role == "kept" else names.undone)(each.run, "*")
-            yield _Kept(each.run, name, 0, each.made_at, way="in-place")
 
 
 def _plan(maintenance: Connection, target: Target, undoes: str | None) -> UndoPlan:

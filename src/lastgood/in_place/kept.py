@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import psycopg
 from psycopg import sql
 
 from lastgood.errors import NOT_REACHED, Blocked, Failed, Interrupted, Refused
-from lastgood.in_place import marks, ties
+from lastgood.in_place import marks, names, ties
 from lastgood.in_place.marks import MarkedSchema, Role, State
 from lastgood.in_place.survey import Object, objects
+from lastgood.postgres import mark as databases
+from lastgood.postgres.database import Database, find
 from lastgood.postgres.errors import words
 from lastgood.postgres.server import Connection, Target
 
@@ -44,6 +46,40 @@ class Beside:
     size_bytes: int
     tables: int
     point: str
+    host: str
+    user: str
+    options: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """The names of the schemas, with * for the live name."""
+        return {"staging": names.staging, "kept": names.kept, "undone": names.undone}[self.role](self.run, "*")
+
+
+def places(maintenance: Connection, live: Target) -> list[tuple[Database, databases.Mark]]:
+    """Everything that runs left for one live database: the marked databases of the server, and the schemas of each run
+    in the live database. These are described as a database that has their names, no OID and their size."""
+    found = [pair for pair in databases.marked(maintenance) if pair[1].live == live.dbname]
+    database = find(maintenance, live.dbname)
+    if database is not None:
+        found += [_as_database(each, database) for each in of(live)]
+    return found
+
+
+def _as_database(found: Beside, live: Database) -> tuple[Database, databases.Mark]:
+    mark = databases.Mark(
+        role="shadow" if found.role == "staging" else "kept",
+        run=found.run,
+        live=live.name,
+        live_oid=live.oid,
+        point=found.point,
+        host=found.host,
+        pid=0,
+        user=found.user,
+        started=found.made_at,
+        options={**found.options, "way": "in-place", "stage": found.state or ""},
+    )
+    return replace(live, oid=0, name=found.name, size_bytes=found.size_bytes, comment=mark.text(), invalid=False), mark
 
 
 def of(live: Target) -> list[Beside]:
@@ -75,10 +111,21 @@ def beside(connection: Connection, *, run: str | None = None, role: Role | None 
             size_bytes=sum(sizes[each.name][0] for each in group if each.name in sizes),
             tables=sum(sizes[each.name][1] for each in group if each.name in sizes),
             point=group[0].mark.point,
+            host=group[0].mark.host,
+            user=group[0].mark.user,
+            options=group[0].mark.options,
         )
         for (run_name, role_name), group in groups.items()
     ]
     return sorted(found, key=lambda each: (each.made_at, each.run))
+
+
+def remove_schemas(live: Target, run: str, *roles: Role) -> None:
+    """Drop the schemas of a run that have one of these roles. Raises as ``drop`` does, and psycopg.OperationalError."""
+    with live.connect(application_name=f"lastgood drops schemas {run}") as connection:
+        for each in beside(connection, run=run):
+            if each.role in roles:
+                drop(connection, each)
 
 
 def _least(states: list[State]) -> State | None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pydantic import BaseModel, ConfigDict
 
-from lastgood.facts import TableFacts
-from lastgood.facts.digest import MODULUS
+# Every look at marks loads this module; few need facts.
+if TYPE_CHECKING:
+    from lastgood.facts import TableFacts
 
 
 class LeftOut(BaseModel):
@@ -27,6 +30,8 @@ class LeftOut(BaseModel):
 
     def applied(self, facts: TableFacts) -> TableFacts:
         """The facts of the table after the change; newest time stamps and an unknown digest stay out."""
+        from lastgood.facts.digest import MODULUS
+
         digest = None
         if facts.digest is not None:
             total = int(facts.digest, 16) - int(self.without, 16) + int(self.instead, 16)

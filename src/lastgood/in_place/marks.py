@@ -47,8 +47,9 @@ class Mark(BaseModel):
 
     ``live`` is the live schema's name. Of a staging schema: ``state``; ``manifest``, the digest of the manifest it was
     proved against; ``written``, a transaction ID (xid8) that was assigned after the last write to staging, and
-    ``made_at``, a server's time after it: together they tell which snapshots are older (``snapshots.older``). Later
-    versions (``v``) only add fields, so that an old lastgood still recognises the schemas of a newer one.
+    ``made_at``, a server's time after it: together they tell which snapshots are older (``snapshots.older``).
+    ``options`` are those of the marks of databases. Later versions (``v``) only add fields, so that an old lastgood
+    still recognises the schemas of a newer one.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -66,6 +67,7 @@ class Mark(BaseModel):
     host: str = ""
     user: str = ""
     kept: Kept | None = None
+    options: dict[str, str] = {}
     left_out: tuple[LeftOut, ...] = ()
 
     def text(self) -> str:

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import psycopg
 from psycopg import sql
@@ -59,7 +59,7 @@ class Pair:
 @dataclass(frozen=True, slots=True)
 class Move:
     """A move of run ``run``. ``wished``: the ties to be made again. ``keeps``: the role of the schemas that keep what
-    was live. ``staged``: the marks of what comes in, whose snapshots count. ``point``: for the marks."""
+    was live. ``staged``: the marks of what comes in, whose snapshots count. The rest is for the marks."""
 
     run: str
     pairs: tuple[Pair, ...]
@@ -69,6 +69,7 @@ class Move:
     point: str = ""
     host: str = ""
     user: str = ""
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -526,6 +527,7 @@ class _Transaction:
                 host=wanted.host,
                 user=wanted.user,
                 kept=kept,
+                options=dict(wanted.options),
             )
             marks.write(connection, pair.leaving, mark)
 

@@ -4,7 +4,7 @@ the live database by the parallel engine. The application's roles cannot enter s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from psycopg import sql
 
@@ -40,12 +40,14 @@ _IDENTITIES = frozenset({"session_authorization", "role"})
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Whose staging schemas these are, for their marks: the run, the restore point, the operator's host and name."""
+    """Whose staging schemas these are, for their marks: the run, the restore point, the operator's host and name, and
+    the options of the run for another machine that resumes it."""
 
     run: str
     point: str
     host: str
     user: str
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 def build(
@@ -246,6 +248,7 @@ def create_schemas(connection: Connection, schemas: Mapping[str, str], origin: O
                 point=origin.point,
                 host=origin.host,
                 user=origin.user,
+                options=dict(origin.options),
             )
             marks.write(connection, staging, mark)
 

@@ -49,6 +49,7 @@ def prepare_swap(connection: Connection, run: str, *, schemas: Iterable[str], wi
         point=staged[0].mark.point,
         host=staged[0].mark.host,
         user=staged[0].mark.user,
+        options={key: value for key, value in staged[0].mark.options.items() if key in ("kind", "hooks")},
     )
 
 
@@ -96,6 +97,7 @@ def prepare_undo(connection: Connection, undoes: str, run: str, *, role: Role = 
         point=back[0].mark.point,
         host=back[0].mark.host,
         user=back[0].mark.user,
+        options={"kind": "undo", "undoes": undoes},
     )
 
 

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 
 from lastgood.application import record
 from lastgood.errors import NOT_REACHED, Refused
+from lastgood.in_place.kept import places
 from lastgood.journal import Journal
 from lastgood.journal.reader import entries
 from lastgood.postgres import copying, database
 from lastgood.postgres.database import Database
 from lastgood.postgres.deployment import find_deployment
 from lastgood.postgres.leftover import Leftover, leftovers
-from lastgood.postgres.mark import OVERRIDE, REFERENCE, Mark, marked, read_mark
+from lastgood.postgres.mark import OVERRIDE, REFERENCE, Mark, read_mark
 from lastgood.postgres.server import Connection, Target
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def unfinished(maintenance: Connection, target: Target, state: Path | None) -> l
     """Return every unfinished run of ``target``'s database, the oldest first. ``state``: this machine's folder; None to
     read only the marks on the server."""
     live = target.dbname
-    ours = [(found, mark) for found, mark in marked(maintenance) if mark.live == live]
+    ours = places(maintenance, target)
     switched = {mark.run for _, mark in ours if mark.role == "kept"}
     now = database.find(maintenance, live)
     found = [
@@ -100,7 +101,7 @@ def the_one(
     every = unfinished(maintenance, target, state)
     if run is not None:
         requested = [each for each in every if each.run == run]
-        if not requested and (kept := _kept(maintenance, live, run)) is not None:
+        if not requested and (kept := _kept(maintenance, target, run)) is not None:
             requested = [Unfinished(kept[1], None, switched=True)]
         if not requested and not to_resume and leftover_of(maintenance, target, state, run) is not None:
             return None
@@ -146,10 +147,10 @@ def refuse_resume(requested: Unfinished) -> None:
         )
 
 
-def refuse_abort(requested: Unfinished, maintenance: Connection) -> None:
+def refuse_abort(requested: Unfinished, maintenance: Connection, target: Target) -> None:
     """Raise Refused when the run has nothing to walk back."""
     if not requested.abortable:
-        kept = _kept(maintenance, requested.mark.live, requested.run)
+        kept = _kept(maintenance, target, requested.run)
         raise Refused(
             f'cannot abort run "{requested.run}": it has switched already',
             hint="Run: lastgood undo",
@@ -210,10 +211,10 @@ def run_of(left: Leftover, state: Path) -> str:
     return next(named, left.number or left.name)
 
 
-def _kept(maintenance: Connection, live: str, run: str) -> tuple[Database, Mark] | None:
-    """The kept database of a run, with its mark."""
-    every = marked(maintenance)
-    return next((each for each in every if (each[1].role, each[1].run, each[1].live) == ("kept", run, live)), None)
+def _kept(maintenance: Connection, target: Target, run: str) -> tuple[Database, Mark] | None:
+    """What is kept of a run, with its mark."""
+    every = places(maintenance, target)
+    return next((each for each in every if (each[1].role, each[1].run) == ("kept", run)), None)
 
 
 def _by_record(target: Target, state: Path) -> Mark | None:

@@ -220,6 +220,7 @@ def prepare_again(request: Request, emit: Emit) -> tuple[Prepared, Unfinished]:
         run=mark.run,
         choice=Choice(point=mark.point),
         fence="at-swap" if mark.options.get("fence") == "at-swap" else "now",
+        way="in-place" if mark.options.get("way") == "in-place" else "by-name",
         reopen_when="usable" if mark.options.get("reopen_when") == "usable" else "full",
         overrides=tuple(_overrides(mark)),
         strict="strict" in mark.options,

@@ -23,6 +23,7 @@ from lastgood.config.tables import Keep, Record, Retention
 from lastgood.context import BACKGROUND, Context
 from lastgood.errors import Blocked, Refused, UsageError
 from lastgood.events import Emit, Note, StageDone, StageStarted
+from lastgood.in_place.kept import places, remove_schemas
 from lastgood.journal import recording
 from lastgood.journal.run_names import new_run
 from lastgood.models import Document, Frozen
@@ -48,13 +49,15 @@ SELECT = "Run lastgood prune with --older-than 30d, --keep 5 or NAME, or add a [
 
 
 class Candidate(Frozen):
-    """A kept database, a restore point, the incomplete copy of a killed restore or trial, or an unmarked database that
-    a killed run left. ``remove``: whether it is removed, and ``why``. ``made_at`` is null for leftovers."""
+    """A kept database or the kept schemas of a ``run``, a restore point, the incomplete copy of a killed restore or
+    trial, or an unmarked database that a killed run left. ``remove``: whether it is removed, and ``why``. ``made_at``
+    is null for leftovers."""
 
-    kind: Literal["kept database", "restore point", "incomplete copy", "leftover"]
+    kind: Literal["kept database", "kept schemas", "restore point", "incomplete copy", "leftover"]
     name: str
     path: str | None = None
     oid: int | None = None
+    run: str = ""
     made_at: datetime | None
     bytes: int
     remove: bool
@@ -112,7 +115,7 @@ def plan(
     live, named = target.dbname, wish.named
     with database.connect_maintenance(target, live) as maintenance:
         now = server_clock(maintenance)
-        ours = [(found, mark) for found, mark in marked(maintenance) if mark.live == live]
+        ours = places(maintenance, target)
         left = [] if holder(maintenance, live) else leftovers(maintenance, live)
         # If the files of the store itself form one dump, it must not be removed as a whole.
         there = [point for point in points.listing(store) if point.path != store]
@@ -182,7 +185,8 @@ def _kept(ours: Sequence[tuple[Database, Mark]], wish: Wish, now: datetime) -> I
     for place, ((each, mark), (remove, why)) in enumerate(zip(kept, verdicts, strict=True)):
         if place == 0 and remove and each.name not in wish.named:
             remove, why = False, "the undo of the last run; name it to remove it"
-        yield _database("kept database", each, mark, remove, why)
+        in_place = mark.options.get("way") == "in-place"
+        yield _database("kept schemas" if in_place else "kept database", each, mark, remove, why)
     for each, mark in every:
         if each.invalid:
             # After an interrupted DROP DATABASE, the database no longer accepts connections.
@@ -200,12 +204,17 @@ def _copies(ours: Sequence[tuple[Database, Mark]], wish: Wish) -> Iterator[Candi
 
 
 def _database(
-    kind: Literal["kept database", "incomplete copy"], found: Database, mark: Mark, remove: bool, why: str
+    kind: Literal["kept database", "kept schemas", "incomplete copy"],
+    found: Database,
+    mark: Mark,
+    remove: bool,
+    why: str,
 ) -> Candidate:
     return Candidate(
         kind=kind,
         name=found.name,
-        oid=found.oid,
+        oid=found.oid or None,
+        run=mark.run,
         made_at=mark.started,
         bytes=found.size_bytes or 0,
         remove=remove,
@@ -308,7 +317,7 @@ def run(
     """Remove what the plan lists, one after another. OIDs, marks and needs are checked again, because an operator may
     confirm the plan long after it was made."""
     with database.connect_maintenance(target, plan.live) as maintenance:
-        lock_live(maintenance, plan.live, lambda held: _as_planned(held, plan))
+        lock_live(maintenance, plan.live, lambda held: _as_planned(held, target.at(plan.live), plan))
         going = [each.name for each in plan.going]
         kept = recording.attempt(
             context,
@@ -326,12 +335,16 @@ def run(
     return document
 
 
-def _as_planned(maintenance: Connection, plan: PrunePlan) -> None:
+def _as_planned(maintenance: Connection, target: Target, plan: PrunePlan) -> None:
     """Check under the lock that everything the plan keeps still exists: another operator may have removed it since.
     Raises Refused."""
     oids = {each.oid for each in database.every(maintenance)}
+    runs = {mark.run for _, mark in places(maintenance, target)}
     for each in plan.candidates:
-        there = Path(each.path).exists() if each.path is not None else each.oid in oids
+        if each.kind == "kept schemas":
+            there = each.run in runs
+        else:
+            there = Path(each.path).exists() if each.path is not None else each.oid in oids
         if not each.remove and not there:
             raise Refused(
                 f'cannot prune: "{each.name}", which the plan keeps, was removed since the plan was made',
@@ -352,6 +365,8 @@ def _removed(
                 emit(Note(f'"{each.name}" is no longer a leftover; skipped'))
                 continue
             drop_leftover(maintenance, target, unmarked, plan.live)
+        elif each.kind == "kept schemas":
+            remove_schemas(target.at(plan.live), each.run, "kept", "undone")
         elif each.oid is not None:
             role = "kept" if each.kind == "kept database" else "copy"
             if each.oid not in {found.oid for found, mark in marked(maintenance) if mark.role == role}:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -22,7 +23,7 @@ from lastgood.load.repairs import Rules
 from lastgood.plan.plan import PlannedStep, Request
 from lastgood.postgres.exchange import Exchanged
 from lastgood.run.context import Run
-from lastgood.run.steps.build import Build, Built
+from lastgood.run.steps.build import Build, Built, consent_of
 from lastgood.run.steps.prove import Prove, Proved
 from lastgood.run.steps.reopen import Reopen, Reopened
 from lastgood.run.steps.swap import Swap, Switched
@@ -56,7 +57,7 @@ class BuildSchemas(Build):
         loaded = staged.build(
             dump,
             rewritten,
-            Origin(plan.run, plan.point.path, caller.host(), caller.user()),
+            Origin(plan.run, str(Path(plan.point.path).absolute()), caller.host(), caller.user(), _options(run)),
             rules,
             run.context,
             connect=partial(run.connected, plan.live),
@@ -192,6 +193,11 @@ class Answer(Reopen):
                     state=f'The schemas of "{plan.live}" may be the restored ones.',
                 )
         return Reopened(oid=plan.live_oid, fence=None, detail=f'"{plan.live}" answers')
+
+
+def _options(run: Run) -> dict[str, str]:
+    hooks = {"hooks": "yes"} if run.application.stops else {}
+    return {"kind": "rollback", "fence": run.plan.fence, **hooks, **consent_of(run)}
 
 
 def _rules(run: Run) -> Rules:
