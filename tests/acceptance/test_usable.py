@@ -112,7 +112,7 @@ def test_what_is_finished_later_equals_what_is_restored_at_once(stage: Stage, ne
 
 
 def lastgood(stage: Stage, *arguments: str, state: Path, faulty: str = "") -> subprocess.CompletedProcess[str]:
-    """The command line, as somebody calls it on a machine whose journals are in ``state``."""
+    """The command line on a machine whose journals are in ``state``."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "LASTGOOD"))}
     options = ["--db", stage.server.url(stage.live), "--store", str(stage.request.store), "--state", str(state)]
     environment |= {"LASTGOOD_FAULT": faulty} if faulty else {}
@@ -259,7 +259,7 @@ def test_rows_without_a_match_are_found_before_the_switch(
 
 
 def test_a_resumed_build_knows_what_its_first_process_left_out(stage: Stage) -> None:
-    """The live database's statistics may tell another story by then: what counts is what is there."""
+    """The live database's statistics may have changed by then: the built indexes decide."""
     killed = lastgood(
         stage,
         "rollback",
