@@ -231,8 +231,8 @@ def _finish(target: Target, run: str, oid: int, emit: Emit, limits: Limits) -> F
     """Complete the deferred tasks. The database is in service and is kept in any case."""
     stop = interrupts.Stop()
     hint = f"Run: lastgood resume {run} --db URL, with the URL of that database."
-    state = f'"{target.dbname}" is restored, proved and open; only what could wait is missing.'
-    emit(StageStarted("finish", "finish what could wait"))
+    state = f'"{target.dbname}" is restored, proved and open; only the deferred work is missing.'
+    emit(StageStarted("finish", "finish the deferred work"))
     began = time.monotonic()
     with in_service(run, hint, state), interrupts.stopping(stop):
         done = finish(target, run, oid=oid, limits=limits, emit=emit, cancelled=stop.is_set)

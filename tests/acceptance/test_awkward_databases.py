@@ -124,7 +124,7 @@ def test_large_objects_are_not_reported_as_fenced(stage: Stage) -> None:
         report = stage.rollback()
     assert became == ["done"]
     assert report.fence.writes_after is None
-    assert report.fence.proof.endswith("s until the swap; large objects can't be locked")
+    assert report.fence.proof.endswith("s until the swap; large objects cannot be locked")
     stage.open_kept(report.kept)
     assert stage.value("SELECT convert_from(lo_get(4242), 'UTF8')", database=report.kept) == "behind"
     assert stage.value("SELECT convert_from(lo_get(4242), 'UTF8')") == "before"

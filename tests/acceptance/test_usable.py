@@ -341,7 +341,7 @@ def test_a_restore_hands_over_what_is_usable_and_finishes_it(stage: Stage, new_d
     with fault.armed("finish.after_index", stop), pytest.raises(Stopped) as raised:
         restore.restore(stage.request.target, stage.request.store, "good.sql", second, reopen_when="usable")
     assert str(raised.value) == "interrupted: work is left to finish"
-    assert raised.value.state == f'"{second}" is restored, proved and open; only what could wait is missing.'
+    assert raised.value.state == f'"{second}" is restored, proved and open; only the deferred work is missing.'
     request = replace(stage.request, target=stage.server.target(second))
     (left,) = read(request.target).finishing
     assert raised.value.hint == f"Run: lastgood resume {left.run} --db URL, with the URL of that database."
