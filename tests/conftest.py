@@ -18,12 +18,12 @@ from lastgood.postgres.embedded import EmbeddedServer, available
 from tests.support import forked_cli, memory, pooler
 from tests.support.extension_servers import extended_server
 
-# Shared machines are slow at times: how long an example takes says nothing here.
+# Shared machines are slow at times: the duration of an example is not significant here.
 settings.register_profile("lastgood", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 settings.load_profile("lastgood")
 
 EmbeddedServer.place = memory.place()
-# Where pytest makes its folders, unless somebody says --basetemp.
+# Where pytest creates its folders without --basetemp.
 os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory.place(runs_programs=True)))
 
 MAJORS = (15, 16, 17, 18)

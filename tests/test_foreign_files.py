@@ -62,7 +62,7 @@ def app(new_database: Callable[..., str]) -> str:
 
 
 def client(server: EmbeddedServer, database: str, program: str, *options: str, given: bytes = b"") -> str:
-    """What a client program prints; psql goes on after an error."""
+    """The output of a client program; psql continues after an error."""
     connection, environment = server.target(database).child()
     arguments: list[str | Path] = [server.bin / program, "-d", connection, *options]
     done = subprocess.run(arguments, input=given, capture_output=True, env=os.environ | environment)
@@ -71,7 +71,7 @@ def client(server: EmbeddedServer, database: str, program: str, *options: str, g
 
 
 def content(server: EmbeddedServer, database: str) -> list[str]:
-    """All that pg_dump tells of a database."""
+    """The whole output of pg_dump for a database."""
     text = client(server, database, "pg_dump", "--inserts", "--no-owner")
     lines = re.sub(r"(?m)^(?:\\(?:un)?restrict|--).*\n", "", text)
     statements = [each.strip() for each in re.split(r";\n", lines)]

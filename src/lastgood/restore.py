@@ -210,8 +210,8 @@ def _finish(target: Target, run: str, oid: int, context: Context) -> Finished:
     """Complete the deferred tasks. The database is in service and is kept in any case."""
     stop = interrupts.Stop()
     hint = f"Run: lastgood resume {run} --db URL, with the URL of that database."
-    state = f'"{target.dbname}" is restored, proved and open; only what could wait is missing.'
-    with reported(context.emit, "finish", "finish what could wait") as stage:
+    state = f'"{target.dbname}" is restored, proved and open; only the deferred work is missing.'
+    with reported(context.emit, "finish", "finish the deferred work") as stage:
         with in_service(run, hint, state), interrupts.stopping(stop):
             done = finish(target, run, context.until(stop.is_set), oid=oid)
         stage.detail = str(done)

@@ -31,7 +31,7 @@ def stage(server: EmbeddedServer, new_database: Callable[..., str], store: Path,
 
 
 def dump(stage: Stage, *options: str) -> None:
-    """Makes "good.sql" anew."""
+    """Make "good.sql" again."""
     folder = programs(stage.server.major)
     assert folder is not None
     file = stage.request.store / "good.sql"
@@ -40,7 +40,7 @@ def dump(stage: Stage, *options: str) -> None:
 
 @pytest.mark.postgres(15, 18)
 def test_a_view_that_reads_another_one_through_a_function_is_filled_in_time(stage: Stage) -> None:
-    """pg_dump sees no order between them and goes by the alphabet."""
+    """pg_dump sees no dependency between them and sorts them by name."""
     stage.execute("CREATE MATERIALIZED VIEW public.zbase AS SELECT count(*) AS n FROM public.account")
     stage.execute(
         "CREATE FUNCTION public.base() RETURNS bigint LANGUAGE plpgsql"
@@ -125,7 +125,7 @@ def test_large_objects_are_not_reported_as_fenced(stage: Stage) -> None:
         report = stage.rollback()
     assert became == ["done"]
     assert report.fence.writes_after is None
-    assert report.fence.proof.endswith("s until the swap; large objects can't be locked")
+    assert report.fence.proof.endswith("s until the swap; large objects cannot be locked")
     stage.open_kept(report.kept)
     assert stage.value("SELECT convert_from(lo_get(4242), 'UTF8')", database=report.kept) == "behind"
     assert stage.value("SELECT convert_from(lo_get(4242), 'UTF8')") == "before"

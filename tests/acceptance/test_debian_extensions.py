@@ -27,7 +27,7 @@ MAJOR = 15
 
 @dataclass(frozen=True)
 class Case:
-    """Statements that make a database with extensions; ``told``: parts of what a backup says of it."""
+    """Statements that make a database with extensions; ``remarks``: parts of the backup's remarks."""
 
     needs: tuple[str, ...]
     statements: tuple[str, ...]

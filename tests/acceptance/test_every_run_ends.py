@@ -40,7 +40,7 @@ def databases(scene: Scene) -> list[str]:
 
 @contextmanager
 def stopped_at(scene: Scene, point: str, *arguments: str) -> Iterator[forked_cli.Process]:
-    """lastgood at a fault point, where it has stopped itself; it goes on by SIGCONT."""
+    """lastgood at a fault point, where it has stopped itself; SIGCONT continues it."""
     process = scene.start(*arguments, fault_spec=f"{point}:stop")
     with process:
         try:
@@ -100,7 +100,7 @@ def test_a_prune_and_a_restore_end_too(lonely: Scene) -> None:
         pruned = lonely.run("prune", kept, "--yes")
         assert pruned.returncode == 7
         assert f"Then run: lastgood prune {kept}" in " ".join(pruned.stderr.split())
-        # An undo removes nothing, so it would go on; but its database is invalid now.
+        # An undo removes nothing, so it would continue; but its database is invalid now.
         undone = lonely.run("undo", "--yes")
         assert (undone.returncode, undone.stderr.splitlines()[0]) == (
             3,

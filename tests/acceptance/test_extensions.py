@@ -208,7 +208,7 @@ def test_dependents_of_extension_members_are_reported_and_restored(stage: Stage,
     plan = rollback.plan(stage.request).plan
     assert not plan.refusals
     assert [each.text for each in plan.findings if each.item == "extensions"] == [
-        CAUTION.replace('minitab":', 'minitab"; they are put back from the manifest:'),
+        CAUTION.replace('minitab":', 'minitab"; they are restored from the manifest:'),
         'no dump holds rows of extension "minitab": table public.minitab_data (1 row); they are copied from the live '
         "database as they are now",
         'no dump holds rows of extension "minitab": table public.swallowed (2 rows); they are copied from the live '
@@ -224,7 +224,7 @@ def test_dependents_of_extension_members_are_reported_and_restored(stage: Stage,
     make(stage, "DROP TRIGGER aud ON minitab_conf", "DROP INDEX my_idx")
     report = stage.rollback()
     assert_same(everything(stage, stage.live), before)
-    assert ("index public.my_idx", "no dump holds it: put back as it was") in [
+    assert ("index public.my_idx", "no dump holds it: restored as it was") in [
         (each.what, each.why) for each in report.repaired
     ]
     stage.open_kept(report.kept)
@@ -332,12 +332,12 @@ def test_an_override_leaves_what_can_not_be_put_back_in_the_kept_database(stage:
     override = Override(item="extensions", reason="a trial", by="us", at=datetime.now(UTC))
     stage.request = replace(stage.request, overrides=(override,))
     report = stage.rollback()
-    stays = "no dump holds it, and it was not put back: it stays in the kept database only"
+    stays = "no dump holds it, and it was not restored: it remains only in the kept database"
     why = 'insert or update on table "mdata" violates foreign key constraint "fk"'
     assert [(each.what, each.why) for each in report.repaired] == [
         ("rows of public.mdata", "no dump holds them: 1 row copied from the live database"),
         ("foreign key fk on public.mdata", f"{stays} ({why})"),
-        ("index public.my_idx", "no dump holds it: put back as it was"),
+        ("index public.my_idx", "no dump holds it: restored as it was"),
         ("operator family public.mfam USING btree", stays),
     ]
 
@@ -355,7 +355,7 @@ def test_without_an_override_such_a_run_stops_and_the_live_database_is_as_it_was
         stage.rollback()
     assert (raised.value.exit_status, raised.value.message, raised.value.hint) == (
         5,
-        'cannot put back foreign key fk on public.mdata of extension "minimax": insert or update on table "mdata" '
+        'cannot restore foreign key fk on public.mdata of extension "minimax": insert or update on table "mdata" '
         'violates foreign key constraint "fk"',
         "Roll back without it and leave it in the kept database: --override extensions --reason TEXT",
     )
@@ -383,7 +383,7 @@ def test_of_what_can_not_be_looked_up_counts_what_was_written_later(stage: Stage
     ]
     plan = rollback.plan(stage.request).plan
     assert [each.text for each in plan.findings if each.item == "extensions"] == [
-        changed.replace('minitab":', 'minitab"; they are put back from the manifest:'),
+        changed.replace('minitab":', 'minitab"; they are restored from the manifest:'),
         why,
         'no dump holds rows of extension "minitab": table public.minitab_data (1 row); they are copied from the live '
         "database as they are now",
@@ -451,6 +451,6 @@ def test_a_manifest_runs_no_command_that_no_survey_writes(stage: Stage) -> None:
         with pytest.raises(Failed) as raised:
             restore(stage.request.target, stage.request.store, point.path.name, f"{stage.live}_copy")
         assert raised.value.message == (
-            'cannot put back index public.my_idx of extension "minitab": the manifest has a command that '
+            'cannot restore index public.my_idx of extension "minitab": the manifest has a command that '
             f"lastgood does not write: {bad}"
         )

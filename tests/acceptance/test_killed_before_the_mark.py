@@ -1,4 +1,4 @@
-"""A run that is killed between CREATE DATABASE and its mark leaves something that everybody can find and remove."""
+"""A run that is killed between CREATE DATABASE and its mark leaves a database that any operator can find and remove."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """Dumps of nearly every kind of object, by every pg_dump, with every option, restored into every server that can take
-them: each restore proves itself, or says why it can't be."""
+them: each restore proves itself, or reports why it cannot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each odd object that a catalogue can hold, alone: what a backup says of it, and that it comes back exactly."""
+"""Each odd object that a catalogue can hold, alone: the remarks of a backup, and an exact restore."""
 
 from __future__ import annotations
 

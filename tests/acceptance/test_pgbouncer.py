@@ -1,5 +1,5 @@
 """A rollback and an undo under a PgBouncer in transaction mode: none of its clients' transactions fails, none waits
-long, and none that was acknowledged is lost. And whatever becomes of lastgood, the clients go on."""
+long, and none that was acknowledged is lost. Whatever happens to lastgood, the clients are resumed."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Scene:
         return document
 
     def pauses(self) -> list[str]:
-        """What the journals tell of pauses, in order, and whether it was the guardian who wrote it."""
+        """The entries about pauses, in order, and whether the guardian wrote them."""
         entries = [entry for journal in Journal.all(self.folder / "state") for entry in journal.replay()]
         return [" ".join([e["event"], e.get("by", "")]).strip() for e in entries if e["event"].startswith("pause ")]
 
@@ -160,7 +160,7 @@ class Clients:
             with self._lock:
                 self.done += 1
                 self.longest = max(self.longest, time.monotonic() - began)
-            if number % 50 == 0:  # some stay, some come anew
+            if number % 50 == 0:  # some connections stay, some are new
                 connection.close()
                 connection = self.pooler.connect("app")
             self._over.wait(0.01)

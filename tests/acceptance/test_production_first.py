@@ -1,4 +1,4 @@
-"""The plan says what a load would put at risk, and who would not get in."""
+"""The plan lists the risks of a load for production, and the sessions that would be rejected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Restore points that a server does not take as they stand: repaired, proved all the same, and told."""
+"""Restore points that a server does not accept unchanged: repaired, proved and reported."""
 
 from __future__ import annotations
 

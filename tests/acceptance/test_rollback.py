@@ -1,4 +1,4 @@
-"""What a rollback promises, on a real server: nothing lost, nothing half-done, everything said."""
+"""The guarantees of a rollback, on a real server: nothing lost, nothing half-done, everything reported."""
 
 from __future__ import annotations
 
@@ -185,13 +185,13 @@ def test_writers_wait_and_no_acknowledged_write_is_lost(stage: Stage) -> None:
     with running(writer, reader):
         report = stage.rollback()
         seen = len(acknowledged)
-        until(lambda: len(acknowledged) >= seen + 5, "the writer goes on")
+        until(lambda: len(acknowledged) >= seen + 5, "the writer continues")
     stage.open_kept(report.kept)
     query = "SELECT array_agg(id) FROM public.account WHERE id > 10000"
     in_kept = set(stage.value(query, database=report.kept) or [])  # type: ignore[call-overload]  # an array of int
     in_live = set(stage.value(query) or [])  # type: ignore[call-overload]  # an array of int
     assert set(acknowledged) <= in_kept | in_live
-    assert in_live, "writers go on in the restored database"
+    assert in_live, "writers continue in the restored database"
     assert not in_kept & in_live
     assert report.fence.writes_after == 0
     assert report.seconds.read_outage < 4.5
@@ -202,7 +202,7 @@ def test_with_the_fence_at_the_swap_writes_go_on_and_are_counted(stage: Stage) -
     stage.request = replace(stage.request, fence="at-swap")
     prepared = rollback.plan(stage.request)
     # What a session has written is counted when it has ended, which is a moment after its client has gone.
-    until(lambda: not stage.sessions(), "nobody is left in the live database")
+    until(lambda: not stage.sessions(), "no session is left in the live database")
 
     def write() -> None:
         stage.execute("INSERT INTO public.account (id, balance) SELECT i, 7 FROM generate_series(9001, 9010) i")

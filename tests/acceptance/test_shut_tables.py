@@ -1,4 +1,4 @@
-"""A migration that failed half-way and left its transaction open holds its tables against everybody, readers too."""
+"""A migration that failed half-way and left its transaction open blocks its tables for all sessions, readers too."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.restore import restore
 from tests.support.real_dumps import dumped, make_database
 
-# Those of the rewritings that change what stands in the file; they work on lines.
+# Rewritings of lines of the file.
 _SED = (
     (rb"^CREATE SCHEMA \"", rb'CREATE SCHEMA IF NOT EXISTS "'),
     (rb"^CREATE TABLE \"", rb'CREATE TABLE IF NOT EXISTS "'),

@@ -76,7 +76,7 @@ def test_a_run_that_another_session_works_on_is_left_alone(scene: Scene) -> None
     refusals: list[Refused] = []
 
     def entries() -> list[Mapping[str, Any]]:
-        # Our own run's emergency backup ends beside the build.
+        # The emergency backup of our own run ends during the build.
         return [each for each in journal.replay() if each.get("step") != "emergency"]
 
     def emit(event: Event) -> None:

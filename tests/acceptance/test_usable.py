@@ -112,7 +112,7 @@ def test_what_is_finished_later_equals_what_is_restored_at_once(stage: Stage, ne
 
 
 def lastgood(stage: Stage, *arguments: str, state: Path, faulty: str = "") -> subprocess.CompletedProcess[str]:
-    """The command line, as somebody calls it on a machine whose journals are in ``state``."""
+    """The command line on a machine whose journals are in ``state``."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "LASTGOOD"))}
     options = ["--db", stage.server.url(stage.live), "--store", str(stage.request.store), "--state", str(state)]
     environment |= {"LASTGOOD_FAULT": faulty} if faulty else {}
@@ -259,7 +259,7 @@ def test_rows_without_a_match_are_found_before_the_switch(
 
 
 def test_a_resumed_build_knows_what_its_first_process_left_out(stage: Stage) -> None:
-    """The live database's statistics may tell another story by then: what counts is what is there."""
+    """The live database's statistics may have changed by then: the built indexes decide."""
     killed = lastgood(
         stage,
         "rollback",
@@ -341,7 +341,7 @@ def test_a_restore_hands_over_what_is_usable_and_finishes_it(stage: Stage, new_d
     with fault.armed("finish.after_index", stop), pytest.raises(Stopped) as raised:
         restore.restore(stage.request.target, stage.request.store, "good.sql", second, reopen_when="usable")
     assert str(raised.value) == "interrupted: work is left to finish"
-    assert raised.value.state == f'"{second}" is restored, proved and open; only what could wait is missing.'
+    assert raised.value.state == f'"{second}" is restored, proved and open; only the deferred work is missing.'
     request = replace(stage.request, target=stage.server.target(second))
     (left,) = read(request.target).finishing
     assert raised.value.hint == f"Run: lastgood resume {left.run} --db URL, with the URL of that database."

@@ -28,7 +28,7 @@ QUIET = Sample(at=0.0, commits=0, rollbacks=0, deadlocks=0, conflicts=0, ended=0
         ("lock_waits", 0.0, 2.0, "worse"),
         ("connections", 10.0, 25.0, "same"),
         ("connections", 10.0, 30.0, "worse"),
-        ("connections", 10.0, 0.0, "worse"),  # nobody came back
+        ("connections", 10.0, 0.0, "worse"),  # no client reconnected
         ("connections", 0.0, 0.0, "same"),
         ("statement_time", 1.0, 5.0, "same"),
         ("statement_time", 5.0, 20.0, "worse"),

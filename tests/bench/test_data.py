@@ -1,4 +1,4 @@
-"""The data sets have the shape that they are said to have, and the same rows every time."""
+"""The data sets have their documented shape, and the same rows every time."""
 
 from __future__ import annotations
 

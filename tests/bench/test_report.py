@@ -1,4 +1,4 @@
-"""What was measured becomes the same report every time, with the goals beside it."""
+"""The same measurements give the same report, with the goals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One bad file in a store never stops work with the others: each command goes on, and tells what is wrong with it."""
+"""One bad file in a store never stops work with the others: each command continues and reports its error."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def with_odd_rows(text: bytes) -> bytes:
 
 
 def with_an_odd_row(data: bytes) -> bytes:
-    """Where a table of contents says how long the rows are: a tab of one row becomes part of a value."""
+    """With the length of rows in the table of contents: a tab of one row becomes part of a value."""
     found = re.search(rb"(?<!\d)57\t[^\n]*", data)
     assert found is not None
     return data[: found.start()] + found[0].replace(b"\t", b"_") + data[found.end() :]

@@ -1,4 +1,4 @@
-"""Every command that a message tells people to run exists."""
+"""Every command in a message exists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A kept database is closed: it is told as that, with the way to look into it, which leaves it closed."""
+"""A kept database is identified as closed, with the command that reads it, which leaves it closed."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Dumps of a part of a database, by each option of pg_dump that leaves something out: the commands agree about each.
 
-- ``points verify`` and ``facts`` use the same word; ``rollback --dry-run`` says GO for what is valid only;
+- ``points verify`` and ``facts`` use the same word; ``rollback --dry-run`` reports GO only for valid files;
 - ``restore`` makes what psql makes of the file, exactly, or refuses it before anything is built: it does the first
   where psql meets no error, the second where it does.
 """
@@ -30,7 +30,7 @@ TABLES = "it has no tables, only rows: no table exists to load them into"
 
 @dataclass(frozen=True)
 class Case:
-    """Options of pg_dump, and what is to be said of the file: nothing of one that is valid."""
+    """Options of pg_dump, and the expected message about the file; empty for a valid one."""
 
     options: tuple[str, ...]
     message: str = ""
@@ -147,7 +147,7 @@ def dropped(rich: EmbeddedServer) -> Iterator[Callable[[str], None]]:
 
 
 def by_psql(server: EmbeddedServer, path: Path) -> list[str]:
-    """Loads the dump as psql does; what it said of errors."""
+    """Load the dump with psql, and return its errors."""
     with server.target("postgres").connect() as connection:
         connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(REFERENCE)))
     text = b"".join(open_dump(path, pg_restore=pg_restore_for).chunks())

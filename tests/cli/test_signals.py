@@ -64,7 +64,7 @@ AT_ONCE = {"explain", "runs", "points", "config", "notify"}
 
 @pytest.fixture
 def silent_server() -> Iterator[socket.socket]:
-    """It takes connections and never says anything."""
+    """A server that accepts connections and never answers."""
     with closing(socket.create_server(("127.0.0.1", 0))) as listening:
         yield listening
 
@@ -145,7 +145,7 @@ def test_a_rollback_is_not_suspended(scene: Scene) -> None:
 
 
 def test_a_fence_whose_process_stands_still_ends(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SIGSTOP cannot be refused: the server lets writers go on."""
+    """SIGSTOP cannot be refused: the server releases the writers."""
     process = scene.start("rollback", "--yes", fault_spec="build.during_load:stop")
     scene.wait_for_stop(process)
     with scene.server.target(scene.live).connect() as writer:

@@ -1,4 +1,4 @@
-"""What docs/validating.md says of the rules, and how `lastgood validate` answers wrong usage."""
+"""The rules in docs/validating.md, and the errors of `lastgood validate` for wrong usage."""
 
 from __future__ import annotations
 

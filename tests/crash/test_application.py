@@ -71,14 +71,14 @@ def test_a_fault_leaves_a_way_to_start_it_again(
     if kind == "kill":
         assert struck.returncode == -9
     elif (point, kind) in {("application.before_undo", "cut"), ("application.before_start_again", "cut")}:
-        assert struck.returncode == 6, struck.stderr  # what follows connects anew
+        assert struck.returncode == 6, struck.stderr  # the next command reconnects
     elif point == "application.after_stop":
         assert (struck.returncode, found, stopped()) == ({"terminate": 130}.get(kind, 5), OLD, False), struck.stderr
     else:
         assert struck.returncode in (0, 6, 7, 130), (struck.stdout, struck.stderr)
     if stopped():
         assert "The application is stopped" in scene.run("status").stdout
-    # Somebody goes on with it, whatever was left.
+    # The run is finished from any state.
     hooked()
     resumed = scene.run("resume", "--yes", "--json")
     if point == "application.before_start_again":
@@ -86,7 +86,7 @@ def test_a_fault_leaves_a_way_to_start_it_again(
     elif resumed.returncode == 0:
         assert scene.content() == NEW
     assert not stopped()
-    # And nothing stands in the way of the next one.
+    # And the next run is not blocked.
     assert scene.run("rollback", RESTORE_POINT, "--yes", "--json").returncode == 0
     assert (scene.content(), stopped(), scene.leftovers()) == (NEW, False, [])
 

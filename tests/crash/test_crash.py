@@ -1,5 +1,5 @@
 """Every fault point × every kind of fault: whatever happens, the live name means the old data or the new, whole and
-open, and what is left over can be resumed, aborted or undone by somebody who has only the server."""
+open, and what is left over can be resumed, aborted or undone with only the server."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Scene:
             time.sleep(0.01)
 
     def cut(self, process: forked_cli.Process) -> None:
-        """Waits until the process has stopped itself, ends its sessions, and lets it go on."""
+        """Wait until the process has stopped itself, terminate its sessions, and continue it."""
         self.wait_for_stop(process)
         with self.server.target("postgres").connect(application_name="the cutter") as connection:
             connection.execute(

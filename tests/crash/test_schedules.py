@@ -125,7 +125,7 @@ class Second(threading.Thread):
 
 
 def settled(scene: Scene) -> None:
-    """Goes on until nothing is unfinished, with what status says; whichever way it is, it ends."""
+    """Run the commands that status proposes until nothing is unfinished; every choice must lead there."""
     for _ in range(12):
         status = scene.run("status")
         assert status.returncode in (0, 7), status.stderr
@@ -161,7 +161,7 @@ def agree(scene: Scene, seed: int) -> None:
     if status.returncode == 0:
         for command in ("resume", "abort"):
             done = scene.run(command, "--yes")
-            # The server goes on with the last statement of a client that was killed: it may end this session, too.
+            # The server continues the last statement of a killed client: it may end this session, too.
             if "terminating connection due to administrator command" in done.stderr:
                 done = scene.run(command, "--yes")
             assert (done.returncode, f'no run of "{scene.live}" is unfinished' in done.stderr) == (3, True), (
@@ -186,7 +186,7 @@ def test_a_schedule(scene: Scene, seed: int, tally: Tally) -> None:
             what = f"schedules: {command}, {blow}" + (", a standby hangs" if hangs else "")
             tally.add(what)
             if command == "prune":
-                pruned |= ledger.kept()  # they go on purpose
+                pruned |= ledger.kept()  # removed on purpose
             with ExitStack() as hung, begin(scene, command, number) as process:
                 if hangs:
                     hung.enter_context(standby.deaf_commit(scene.server))

@@ -1,4 +1,4 @@
-"""The warden: told that the command has ended it does nothing, otherwise it ends it."""
+"""The warden: dismissed at the end of the command it does nothing, otherwise it terminates the command."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def test_when_we_are_gone_it_ends_the_command(tmp_path: Path) -> None:
         command = started(run)
         watch(warden, command.group)
         until(lambda: len(marked_processes(mark)) == 3, "they are at work")
-        # The block ends, and nobody has dismissed it: as when we were killed.
+        # The block ends without dismissing the warden, as if lastgood had been killed.
     until(lambda: marked_processes(mark) == [], "all are ended")
     assert command.wait(5.0, lambda: False) is not None
-    until(lambda: bool(list(journal.replay())), "it says so")
+    until(lambda: bool(list(journal.replay())), "the warden writes an entry")
     (entry,) = journal.replay()
     assert (entry["event"], entry["by"]) == ("command ended", "warden")
 

@@ -1,4 +1,4 @@
-"""The guardian, against a real PgBouncer: told that all is well it does nothing, otherwise it lets clients go on."""
+"""The guardian, against a real PgBouncer: dismissed it does nothing, otherwise it resumes the clients."""
 
 from __future__ import annotations
 

@@ -156,7 +156,7 @@ def test_the_application_reads_and_writes_and_its_ledger_is_true(
         size = crm.create(connection, SCALE)
     with Application(target, organizations=size.organizations, contacts=size.contacts) as app:
         app.wait_for_work(reads=50, writes=20)
-        # Cut everybody off, twice: requests take longer, none is lost.
+        # Terminate all sessions, twice: requests take longer, none is lost.
         for _ in range(2):
             with server.target("postgres").connect() as admin:
                 admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])

@@ -1,13 +1,13 @@
-"""A page of the documentation as a test reads it: its blocks, the commands in them, and what it says they print.
+"""A page of the documentation as a test reads it: its blocks, their commands, and the expected output.
 
-How a block says what it is, in a way that readers see nothing odd:
+How a block declares its type, invisible to readers:
 
-- ``sh``: commands, run in their order. ``# … exit status 3`` behind one says how it ends when not with 0.
+- ``sh``: commands, run in their order. ``# … exit status 3`` after one is its status if not 0.
 - ``text``: what the ``sh`` block before it prints, line by line: lines may be left out, numbers and times may differ,
   and ``…`` stands for anything.
 - Any language with ``title="FILE"``: that file, written before what comes next. In a workflow of GitHub or GitLab, a
   systemd unit and a crontab the commands are run as well.
-- ``<!-- not run: WHY -->`` before a block: nobody runs it, for that reason. A test has the list of them.
+- ``<!-- not run: WHY -->`` before a block: it is not run, for that reason. A test has the list of them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _HEREDOC = re.compile(r"<<-?'?(\w+)'?")
 
 @dataclass(frozen=True)
 class Block:
-    """One block between fences. ``title`` is the file that it is; ``not_run`` says why nobody runs it."""
+    """One block between fences. ``title``: its file name; ``not_run``: why it is not run."""
 
     page: str
     line: int

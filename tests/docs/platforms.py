@@ -54,7 +54,7 @@ GRANT SELECT ON public.deals TO authenticated;
 def platform(major: int) -> EmbeddedServer:
     """A new server whose role ``postgres`` is no superuser; close it."""
     server = EmbeddedServer(major)
-    # The first superuser can't cease to be one, and nobody can rename himself.
+    # The first superuser cannot lose that attribute, and no role can rename itself.
     with server.target("postgres").connect() as connection:
         connection.execute("CREATE ROLE temporary SUPERUSER LOGIN")
     with server.target("postgres", user="temporary").connect() as connection:
@@ -88,7 +88,7 @@ class Rds(Stage):
 
     @property
     def host(self) -> str:
-        """As it stands in a URL."""
+        """The text encoded for a URL."""
         return str(self.server.folder).replace("/", "%2F")
 
     def before(self, command: Command) -> None:

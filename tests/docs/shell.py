@@ -32,7 +32,7 @@ def _standard_input(file: str) -> Iterator[None]:
 
 
 class Shell:
-    """``substitutions`` are made in every command: what stands in a page for the reader's own server, say."""
+    """``substitutions`` are made in every command: for example the placeholder of the reader's own server."""
 
     def __init__(self, lastgood: Lastgood, monkeypatch: pytest.MonkeyPatch, programs: Path, folder: Path) -> None:
         self.substitutions: dict[str, str] = {}
@@ -47,7 +47,7 @@ class Shell:
         monkeypatch.setenv("PATH", f"{shim}:{programs}:{os.environ['PATH']}")
 
     def substituted(self, text: str) -> str:
-        """What stands in a page, for this place."""
+        """The text of a page, adapted to this server."""
         for shown, here in self.substitutions.items():
             text = text.replace(shown, here)
         return text

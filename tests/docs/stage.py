@@ -37,7 +37,7 @@ class Stage:
     """The stage of most pages, and what the others change."""
 
     backup = True
-    # Commands that a page needs and nobody can run in a test, and why; by their beginning.
+    # Commands of pages that a test cannot run, and why; by their beginning.
     not_run: ClassVar[dict[str, str]] = {}
 
     def __init__(self, here: Here) -> None:
@@ -63,7 +63,7 @@ class Stage:
         """Before each command."""
 
     def after(self, command: Command, outcome: Outcome) -> None:
-        """After each command, which ended as the page says."""
+        """Called after each command, which ended as expected."""
 
     def finish(self) -> None:
         """After the last command."""

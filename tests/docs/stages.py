@@ -96,7 +96,7 @@ class Application(Stage):
 
 
 class Checking(Stage):
-    """Every verdict is GO WITH WARNINGS: nobody answers for the people, and no rehearsal took place."""
+    """Every verdict is GO WITH WARNINGS: no item is attested, and no rehearsal took place."""
 
     def after(self, command: Command, outcome: Outcome) -> None:
         if "--json" not in command.text:
@@ -177,7 +177,7 @@ class Notifications(Stage):
         self.shell.substitutions["hooks.example.org"] = self.web.url.removeprefix("http://")
 
     def received(self) -> list[tuple[str, str]]:
-        """Who was told what since the last call."""
+        """The messages since the last call, with their targets."""
         found = [
             (path.partition("?")[0], json.loads(body)["title"].partition(": ")[2]) for path, body in self.web.posted
         ]
@@ -208,7 +208,7 @@ class Retention(Stage):
 
 
 class PgBouncerPage(Stage):
-    """A PgBouncer with the page's settings in front of the database; at the end somebody holds its clients back."""
+    """A PgBouncer with the page's settings in front of the database; at the end its clients are paused."""
 
     backup = False
 

@@ -1,4 +1,4 @@
-"""Every command block of the documentation does what its page says: each command is run, in its order."""
+"""Every command block of the documentation does what its page describes: each command is run, in order."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def write(block: Block, stage: Stage) -> None:
 
 
 def test_every_block_has_a_language() -> None:
-    """In one of these languages: otherwise it may be a command that nobody runs. What is ``text`` must be printed."""
+    """In one of these languages: otherwise it may be a command that is never run. A ``text`` block must be printed."""
     odd = [
         str(block)
         for page in PAGES

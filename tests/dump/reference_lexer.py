@@ -1,4 +1,4 @@
-"""A second lexer, written for clarity alone: the whole text in memory, one token at a time, as psqlscan.l says.
+"""A second lexer, written for clarity alone: the whole text in memory, one token at a time, as in psqlscan.l.
 
 It is what the real one is compared with. ``reference(text)`` gives tokens as (kind, text, offset), with the rows of a
 block in one piece, and how it ended: "" or "incomplete", "nul", "backslash", "text follows".

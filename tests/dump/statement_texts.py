@@ -76,7 +76,7 @@ _STRINGS = _PLAIN | _ESCAPED | _OTHER_STRINGS | _dollar() | _QUOTED
 
 @st.composite
 def _tokens(draw: st.DrawFn, depth: int, words: st.SearchStrategy[str] = _WORDS) -> str:
-    """Tokens with a gap in front of each. A string is always followed by a comma: it would go on in another one."""
+    """Tokens with a gap in front of each. A comma follows every string, so that adjacent strings are not joined."""
     parts = []
     for _ in range(draw(st.integers(0, 4))):
         choice = draw(st.integers(0, 3 if depth else 2))

@@ -18,7 +18,7 @@ from tests.support.damage import limit
 
 
 def with_more_in_its_last_block(data: bytes) -> bytes:
-    """The last block of compressed data goes on behind their end."""
+    """The last block of compressed data continues after the end."""
     start = data.rindex(b"\x78\x9c")
     (length,) = struct.unpack("<I", data[start - 4 : start])
     end = start + length

@@ -193,7 +193,7 @@ def test_without_a_record_nothing_that_could_harm_is_done(tmp_path: Path) -> Non
 def test_a_full_disk_takes_the_notes_and_nothing_else(tmp_path: Path) -> None:
     journal = recording.begin(tmp_path, RUN, "rollback")
     journal.path.unlink()
-    journal.path.mkdir()  # what can't be written to by anybody, root neither
+    journal.path.mkdir()  # not writable, even by root
     with recording.recording(journal, silent) as emit:
         emit(Note("said"))
         recording.ended(journal, "done")

@@ -97,7 +97,7 @@ def test_the_newest_of_a_kind_are_found_by_their_first_words(tmp_path: Path) -> 
 
 
 def test_what_is_written_after_a_torn_line_is_not_lost_with_it(tmp_path: Path) -> None:
-    """A crash or a full disk tears a line; whoever resumes the run writes into the same journal."""
+    """A crash or a full disk truncates a line; a resumed run writes into the same journal."""
     journal = Journal.create(tmp_path, RUN)
     journal.done("fence", baseline=7)
     with journal.path.open("ab") as file:

@@ -62,7 +62,7 @@ def broken(server: EmbeddedServer, new_database: Callable[..., str]) -> str:
 
 
 def _load_without_triggers(connection: Connection) -> None:
-    """A data-only restore in replica mode skips foreign keys; the catalogue goes on calling them validated."""
+    """A data-only restore in replica mode skips foreign keys; the catalogue still marks them as validated."""
     connection.execute("SET session_replication_role = replica")
     connection.execute("INSERT INTO contact_tags VALUES (900001, 1), (900002, 2)")
     connection.execute(
@@ -72,7 +72,7 @@ def _load_without_triggers(connection: Connection) -> None:
 
 
 def _keys(connection: Connection) -> None:
-    """A key that was never validated, one that nobody declared, and a pair that no key can be declared for."""
+    """A key that was never validated, an undeclared one, and a pair that no key can be declared for."""
     connection.execute("ALTER TABLE opportunities ADD owner_id bigint")
     connection.execute("UPDATE opportunities SET owner_id = CASE WHEN id = 3 THEN 900004 ELSE 1 END WHERE id < 10")
     connection.execute(

@@ -39,7 +39,7 @@ UPDATE public.contacts SET name = 'overwritten' WHERE id <= 50;
 WRITES = "INSERT INTO public.deals (contact) VALUES (7), (8);"
 FAILS = "SELECT 1 / 0;"
 HANGS = "SELECT pg_sleep(600);"
-# It ends with status 0, and deals belong to nobody.
+# It ends with status 0, and deals have no owner.
 ORPHANS = "SET session_replication_role = replica; DELETE FROM public.contacts WHERE id <= 20;"
 
 
@@ -57,7 +57,7 @@ class Ended(Outcome):
 
 @dataclass
 class Site:
-    """The live database, its store and its state; what lastgood is called with, and psql beside it."""
+    """The live database, its store and its state; the environment of lastgood and psql."""
 
     server: EmbeddedServer
     name: str

@@ -69,7 +69,7 @@ def restore_killed_half_way(stage: Stage) -> None:
         stderr=subprocess.DEVNULL,
     )
     assert psql.stdin is not None
-    # A little more, so that it stands in the middle of the next table's rows.
+    # A little more, so that the position is within the rows of the next table.
     psql.stdin.write(text[: half + 200])
     psql.stdin.flush()
     until(lambda: rows(stage, "public", "contacts") == stage.size.contacts, "the contacts are there")

@@ -16,7 +16,7 @@ from tests.support.web import Web
 
 
 class Site:
-    """``/health`` says ``{"status": "ok", "contacts": N}`` when the table of contacts has what ``needs`` asks for.
+    """``/health`` returns ``{"status": "ok", "contacts": N}`` when the table of contacts has what ``needs`` asks for.
 
     While the file ``stopped`` is there it is down (503). ``asked`` are the paths that were asked for, with the value of
     the header Authorization.

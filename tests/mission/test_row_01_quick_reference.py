@@ -1,7 +1,7 @@
 """Row 1. The guide: "emergency quick reference: five commands".
 
 lastgood: one command, `lastgood rollback`, that does them all in the right order and shows its plan first. And for
-whoever has only psql, the guide's own five commands, which do the same.
+for operators with only psql, the guide's own five commands, which do the same.
 """
 
 from __future__ import annotations

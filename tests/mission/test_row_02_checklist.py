@@ -21,7 +21,7 @@ pytestmark = pytest.mark.postgres(15, 18)
 
 def test_the_checklist_of_the_guide(lastgood: Lastgood, server: EmbeddedServer, database: str) -> None:
     name = lastgood("backup", "--json").document["point"]["name"]
-    # Tested first, beside the live database: from then on it is known how long it takes.
+    # Tested first, in another database: then an estimate exists.
     rehearsed = lastgood("restore", name, "--into", f"{database}_rehearsal", "--json").document["run"]
     outcome = lastgood("check", "--attest", "the team is informed=Ann")
     assert outcome.status == 0

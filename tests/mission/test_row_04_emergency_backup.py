@@ -1,6 +1,6 @@
 """Row 4. The guide: "emergency backup, never skipped".
 
-lastgood: always taken, always verified, runs beside the restore so that it costs no time; the replaced database itself
+lastgood: always taken, always verified, runs during the restore so that it costs no time; the replaced database itself
 is kept as well.
 """
 
@@ -80,7 +80,7 @@ def test_without_it_nothing_is_switched(lastgood: Lastgood, server: EmbeddedServ
 
 
 def journal(run: str) -> dict[tuple[str, str], tuple[int, str]]:
-    """What the journal of a run says of its steps: (event, step) → its place and its line."""
+    """The entries of steps in the journal of a run: (event, step) → its place and its line."""
     lines = (Path("state") / "runs" / f"{run}.jsonl").read_text(encoding="utf-8").splitlines()
     entries = [json.loads(line) for line in lines]
     return {

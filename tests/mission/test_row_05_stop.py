@@ -1,5 +1,5 @@
 """Row 5: "Stop the application: maintenance mode, stop services, or read-only database": hooks for the platform's own
-commands and a fence that really stops writers, and says how it knows."""
+commands and a fence that blocks writers, with the proof."""
 
 from __future__ import annotations
 
@@ -341,7 +341,7 @@ def test_a_fence_by_itself_ends_with_the_tool(
             process.send_signal(signal.SIGKILL if ended_by == "kill -9" else signal.SIGINT)
         _, printed = process.communicate(timeout=PATIENCE)
         assert process.returncode == (-9 if ended_by == "kill -9" else 0), printed
-        until(may_write, "writers go on")
+        until(may_write, "writers continue")
         if ended_by != "maintenance off":
             assert site.is_stopped()  # the hooks are for `maintenance off` to take back
     finally:
@@ -371,7 +371,7 @@ def test_an_application_that_was_stopped_by_hand_is_not_stopped_again(
 
 
 def test_where_the_hooks_run_and_how_they_are_written(lastgood: Lastgood, database: str, broken: str) -> None:
-    """A program may be named by its place beside lastgood.toml, wherever lastgood is called."""
+    """A program may be named relative to lastgood.toml, wherever lastgood is called."""
     bin = Path("ops")
     bin.mkdir()
     hook = bin / "stop"

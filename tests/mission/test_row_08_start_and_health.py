@@ -76,7 +76,7 @@ def test_a_failed_health_check_undoes_the_switch(
     assert error["hint"] == f'The restored database is kept as "{kept}"; {back}'
     assert error["application"]["health"]["status"] == 500
     assert len(error["application"]["hooks"]) == 8
-    # The journal says once how it ended, and by which run it was undone.
+    # The journal has one end entry, with the run that undid it.
     journal = Journal.find(Path("state"), error["run"])
     assert journal is not None
     assert [each.by for each in entries(journal, "ended")] == [undo]
@@ -107,7 +107,7 @@ def test_without_a_terminal_the_restored_database_is_kept(
         error["state"],
     )
     assert contacts(server, database) == 3
-    # The application is mended: the checks run again, and the run is done.
+    # The application is fixed: the checks run again, and the run is done.
     site.needs = "SELECT count(*) FROM public.contacts"
     resumed = lastgood("resume", run, "--yes", "--json")
     assert resumed.status == 0, resumed.out
@@ -232,11 +232,11 @@ def test_an_application_that_does_not_start_counts_as_not_well(
         "port 8000 is taken"
     )
     assert (contacts(server, database), site.is_stopped()) == (3, True)
-    # It is mended, and started at last.
+    # The application is fixed and started.
     site.configure()
     assert lastgood("resume", "--yes").status == 0
     assert (contacts(server, database), site.is_stopped()) == (3, False)
-    # Never mind what on_failure says: what can't be started can't be started, and that is told.
+    # Regardless of on_failure: an application that cannot be started is reported.
     (site.folder / "start.py").write_text("raise SystemExit('port 8000 is taken')")
     undone = lastgood("rollback", broken, "--yes", "--json", "--on-failure", "undo")
     assert undone.status == 6

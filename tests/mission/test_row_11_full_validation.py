@@ -66,7 +66,7 @@ def test_each_damage_is_found_and_nothing_else(
     progress = [each for each in outcome.events if each["event"] == "progress"]
     assert progress[-1]["done"] == progress[-1]["total"] == len(rules)
     assert {each["unit"] for each in progress} == {"rules"}
-    # What it says can be looked at: its queries run, and give what was counted.
+    # The result can be verified: its queries run, and return the counted rows.
     with server.target(name).connect() as connection:
         for each in found["rules"]:
             if each["query"] and each["kind"] in ("foreign_key", "guessed_key", "required", "check", "domain"):

@@ -145,7 +145,7 @@ def test_relation_does_not_exist_after_a_dump_of_one_table(
 
 def test_connection_refused(lastgood: Lastgood, operator: Operator, database: str) -> None:
     with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))  # bound and not listening: nobody answers there
+        unused.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
         port = unused.getsockname()[1]
         assert operator("psql", f"postgresql://nobody@127.0.0.1:{port}/crm") == 2
 
@@ -191,7 +191,7 @@ def test_restored_but_data_is_missing(lastgood: Lastgood, operator: Operator, ba
     found = outcome.document
     assert [each["case"] for each in found["kinds"]] == ["data-missing"]
     assert run_what_it_proposes(lastgood, found, backup)
-    # One of them tells it to the row.
+    # One of them names the row.
     output = lastgood("facts", str(backup), "--live")
     assert output.status == 3
     assert "public.deals" in output.out
@@ -249,7 +249,7 @@ def test_the_servers_own_log(lastgood: Lastgood, operator: Operator, database: s
     (kind,) = (each for each in outcome.document["kinds"] if each["case"] == "column-does-not-exist")
     assert kind["message"].startswith('column "vip" does not exist')
     assert kind["statement"] == "SELECT vip FROM public.contacts"
-    assert outcome.document["verdict"] is None  # a server's log tells nothing of a restore
+    assert outcome.document["verdict"] is None  # a server's log does not show a restore
 
 
 @pytest.mark.parametrize(

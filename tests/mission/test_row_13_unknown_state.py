@@ -1,6 +1,6 @@
 """Row 13: the automatic rollback failed, the database is in an unknown state, the application maybe down.
 
-``lastgood recover`` finds out the state, proposes the backup that the failed deployment made, and goes on.
+``lastgood recover`` finds out the state, proposes the backup that the failed deployment made, and continues.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def test_with_the_old_scripts_backup_it_lists_what_is_not_restored(stage: Stage)
     assert all(table["equal"] for table in answer.document["report"]["tables"])
     now = stage.now()
     assert stage.before.content == now.content
-    # What differs is what the statement says: owners and rights.
+    # The differences are those of the statement: owners and privileges.
     again = stage.lastgood("recover", "--dry-run").document["diagnosis"]
     assert [reason["text"] for reason in again["reasons"]] == [
         'no application role can read any of 9 tables: "crm_anon", "crm_app", "crm_readonly"'
@@ -220,7 +220,7 @@ def test_the_database_was_renamed_away(stage: Stage) -> None:
     )
     assert [proposal["kind"] for proposal in diagnosis["proposals"]] == ["by_hand", "reinstate"]
     assert not diagnosis["proposals"][1]["automatic"]
-    # One who knows better says so.
+    # The operator may override that.
     assert stage.lastgood("recover", "--latest", "--yes").status == 0
     assert stage.now().content == stage.before.content
 

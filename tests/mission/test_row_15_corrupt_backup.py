@@ -1,7 +1,7 @@
 """Row 15: the backup is corrupt.
 
-``lastgood recover`` says what is wrong and where, falls back to the previous valid one, and offers to salvage what can
-be read.
+``lastgood recover`` reports the error and its place, falls back to the previous valid one, and offers to salvage the
+readable rows.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def test_damage_that_only_a_whole_reading_finds(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The quick look has no time to read any, and sees the end of one that is compressed only by reading it; rollback
-    does, and recover goes on to the next one."""
+    does, and recover continues with the next one."""
     for name, value in stage.lastgood.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(candidates, "READING_SECONDS", -1.0)

@@ -1,7 +1,7 @@
 """Row 16: no backup at all.
 
 ``lastgood recover`` looks for what is left: a kept database, another database, a dump elsewhere, a physical backup and
-its WAL, the platform's own backups, the audit log. It ends in a proved database, or says honestly what can't be had.
+its WAL, the platform's own backups, the audit log. It ends in a proved database, or lists what cannot be restored.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def lose_every_backup(stage: Stage) -> None:
 
 @pytest.mark.postgres(15, 18)
 def test_only_a_kept_database(stage: Stage) -> None:
-    """A rollback yesterday kept the database; today somebody followed the guide and dropped the schema."""
+    """A rollback yesterday kept the database; today an operator followed the guide and dropped the schema."""
     assert stage.lastgood("rollback", "--yes").status == 0
     (kept,) = stage.lastgood("status").document["kept"]
     lose_every_backup(stage)

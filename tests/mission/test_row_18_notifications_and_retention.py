@@ -1,4 +1,4 @@
-"""Row 18: everybody who must know is told, when it happens; and retention never removes what is still needed."""
+"""Row 18: notifications are sent to the right targets in time; and retention never removes what is still needed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def web() -> Iterator[Web]:
 
 @pytest.fixture
 def receiver(web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Web:
-    """The team is told of everything, the one on call of what went wrong, and a third can't be reached."""
+    """The team gets every message, the person on call only failures, and a third target is unreachable."""
     here = web.url.replace("http:", "json:")
     monkeypatch.setenv("TEAM_URL", f"{here}/team/T0KEN-TEAM")
     (tmp_path / "on-call.url").write_text(f"{here}/on-call/T0KEN-CALL\n")
@@ -52,7 +52,7 @@ def receiver(web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Web:
 
 
 def messages(web: Web, path: str) -> list[tuple[str, str]]:
-    """What was told there: the kind and the title of each message, without the database's name."""
+    """The kind and the title of each message, without the database's name."""
     sent = [json.loads(body) for place, body in web.posted if place.startswith(path)]
     return [(each["type"], each["title"].partition(": ")[2]) for each in sent]
 
@@ -102,7 +102,7 @@ def test_a_rollback_is_notified_at_its_begin_its_end_and_its_undo(
     assert messages(receiver, "/on-call") == messages(receiver, "/team") == [failed]
     assert lastgood("rollback", "nothing.sql").status == 4
     assert lastgood("rollback", "--dry-run").status == 0
-    assert len(receiver.posted) == 2, "somebody who sits at it knows"
+    assert len(receiver.posted) == 2, "an attended command sends no early errors"
 
     receiver.posted.clear()
     assert lastgood("deploy", "--", "sh", "-c", "exit 3 # T0KEN-MIGRATION").status == 5
@@ -200,7 +200,7 @@ def test_retention_removes_only_what_is_not_needed(
     text = lastgood("prune", "--dry-run").out
     assert text.startswith("Would remove 4 items (")
     assert "  By [retention] of lastgood.toml; days and weeks in time zone UTC.\n" in text
-    assert lastgood("prune").status == 3, "nobody has consented"
+    assert lastgood("prune").status == 3, "not confirmed"
     done = lastgood("prune", "--yes", "--json")
     assert sorted(done.document["removed"]) == sorted([first["kept"], days[3], days[4], days[8]])
     assert not any(
@@ -208,7 +208,7 @@ def test_retention_removes_only_what_is_not_needed(
     )
     assert lastgood("prune", "--yes").out.startswith("Nothing would be removed.\n"), "twice removes nothing more"
 
-    # What is pinned goes by no way until it is unpinned.
+    # A pinned restore point is not removed until it is unpinned.
     refused = lastgood("prune", days[7], "--yes", "--json")
     assert refused.status == 3
     error = refused.document["error"]

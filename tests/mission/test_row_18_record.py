@@ -35,7 +35,7 @@ def by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 def night(
     lastgood: Lastgood, server: EmbeddedServer, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> str:
-    """A bad deployment, and the rollback of it by somebody who came by ssh; its run."""
+    """A bad deployment, and its rollback by an operator connected by SSH; the name of the run."""
     monkeypatch.setenv("LASTGOOD_DB", f"{server.url(database)}&password={SECRET}")
     monkeypatch.setenv("SSH_CONNECTION", "203.0.113.7 51234 10.0.0.5 22")
     script = f"import os; print('stopped with {SECRET}')"
@@ -54,7 +54,7 @@ def night(
 
 
 def assert_in_order(text: str, *parts: str) -> None:
-    """Each part stands in the text, in this order."""
+    """Assert that the text contains the parts in this order."""
     place = 0
     for part in parts:
         found = text.find(part, place)
@@ -190,7 +190,7 @@ def test_the_day_after(lastgood: Lastgood, server: EmbeddedServer, database: str
         "- [x] Users were informed",
         "- [ ] The post-mortem was written",
     )
-    draft.write_text("what somebody wrote\n")
+    draft.write_text("edited by hand\n")
     again = lastgood("report", "--post-mortem")
     assert again.status == 3
     assert again.err == (
@@ -198,7 +198,7 @@ def test_the_day_after(lastgood: Lastgood, server: EmbeddedServer, database: str
         "state: Nothing was changed.\nnext:  Name another file with --output FILE, or print the draft with --output "
         "-.\n"
     )
-    assert draft.read_text() == "what somebody wrote\n"
+    assert draft.read_text() == "edited by hand\n"
     Path("lastgood.toml").write_text('[record]\npost_mortem_within = "1ms"\n')
     assert_in_order(lastgood("status").out, f"The post-mortem of {night} has been OVERDUE since ")
     assert lastgood("status", "--json").document["post_mortems"][0]["overdue"] is True
@@ -206,7 +206,7 @@ def test_the_day_after(lastgood: Lastgood, server: EmbeddedServer, database: str
     assert "post-mortem" not in lastgood("status").out
     assert lastgood("status", "--json").document["post_mortems"] == []
 
-    # Taken back after all: the record says so, and where everything is now.
+    # The rollback is undone: the record states that, and where everything is now.
     undo = lastgood("undo", "--yes", "--json").document
     report = lastgood("report", night)
     assert_in_order(
@@ -222,7 +222,7 @@ def test_the_day_after(lastgood: Lastgood, server: EmbeddedServer, database: str
     ]
     assert_in_order(lastgood("report").out, f"Undo {undo['run']}: done\n", f"Undoes    {night}\n")
 
-    # Another machine has no journal; the server's marks tell something, and what they do not is said.
+    # Another machine has no journal; the report is made from the server's marks, and lists what is unknown.
     elsewhere = lastgood("report", undo["run"], "--state", str(tmp_path / "elsewhere"))
     assert elsewhere.status == 0
     assert_in_order(

@@ -38,7 +38,7 @@ def site(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 def taken_back(site: Site, point: str, undo: str, kept: str) -> tuple[str, str]:
-    """The state and the hint of an error that tells of a rollback."""
+    """The state and the hint of an error about a rollback."""
     return (
         f'"{site.name}" was rolled back to {point}, every table is proved, and it is open.',
         f'{AGAIN} The migrated database is kept as "{kept}"; to inspect it: lastgood facts {kept}',
@@ -60,7 +60,7 @@ def test_a_good_migration_is_deployed(site: Site) -> None:
     assert f"restore point  {point.name}" in done.out
     # The database has what the migration made and nothing else: looking at the data writes nothing (trap 10).
     assert {each.what.split()[-1].split(".")[1] for each in compare(before, site.facts()).differences} == {"notes"}
-    # The comment that said "unfinished" meanwhile is the database's own again.
+    # The mark "unfinished" is removed, and the database's own comment is restored.
     assert site.comment() == "The CRM of record"
     (begun, *_, ended) = site.journal(done.out.split("run")[1].split()[0])
     assert (begun["event"], begun["kind"], begun["live"]) == ("begun", "deploy", site.name)
@@ -68,7 +68,7 @@ def test_a_good_migration_is_deployed(site: Site) -> None:
 
 
 def test_a_migration_that_fails_half_way_is_taken_back_and_what_the_application_wrote_is_kept(site: Site) -> None:
-    # Trap 1: with psql < backup.sql the new table, the column and the values would have stayed, and nobody been told.
+    # Trap 1: with psql < backup.sql the new table, the column and the values would have remained unnoticed.
     before = site.facts()
     done = site.deploy(*site.psql(HALF + WRITES + FAILS))
     assert done.status == 6, done.err
@@ -81,7 +81,7 @@ def test_a_migration_that_fails_half_way_is_taken_back_and_what_the_application_
     assert all(table["equal"] for table in report["rollback"]["tables"])
     assert site.same_as(before)
     assert site.comment() == "The CRM of record"
-    # The loss is told before it happens, and afterwards; the kept database has it.
+    # The loss is reported before and afterwards; the kept database has the rows.
     lost = {loss["name"]: loss for loss in report["loss"]}
     assert (lost["deals"]["live_rows"], lost["deals"]["point_rows"]) == (102, 100)
     assert (lost["deals"]["written_since"], lost["deals"]["by"]) == (2, "created_at")
@@ -116,7 +116,7 @@ def test_a_migration_that_left_nothing_is_only_shown_to_have_done_so(site: Site)
     kills = f"{shlex.join(script)}; echo it is $PGPASSWORD, $DATABASE_URL; kill -9 $$"
     done = site.lastgood("deploy", "--json", "--", "sh", "-c", kills, environment=secret)
     assert done.status == 5, done.err
-    # The migration has the password in its environment; nobody reads it anywhere.
+    # The migration has the password in its environment; it appears nowhere else.
     assert '"line": "it is ***, postgresql://postgres:***@/' in done.err
     kept = [done.out, done.err, *(path.read_text() for path in (site.folder / "state").rglob("*.jsonl"))]
     assert not any("pa55word" in text for text in kept)
@@ -153,7 +153,7 @@ def test_alembic_that_fails_in_its_second_revision_is_taken_back_to_before_the_f
 def test_a_migration_that_hangs_is_ended_with_all_that_it_started(site: Site) -> None:
     before = site.facts()
     script = site.psql(f"{HALF} SET application_name = 'something else'; BEGIN; {WRITES} {HANGS}")
-    # A child that left the process group, and whose session goes by another name.
+    # A child that left the process group, and whose session has another name.
     done = site.deploy("sh", "-c", f"setsid {shlex.join(script)} & wait", options=("--time-limit", "1500ms"))
     assert done.status == 6, done.err
     report = done.deployment
@@ -210,7 +210,7 @@ def test_after_kill_9_another_machine_can_continue(site: Site, at_work: Callable
     with site.started("deploy", "--label", "nightly", "--", *site.psql(HALF + HANGS)) as process:
         at_work()
         process.kill()
-    # Nothing of the migration goes on unsupervised, and the server soon knows that it is gone.
+    # No part of the migration continues unsupervised, and the server soon knows that it is gone.
     until(lambda: site.sessions() == [], "the migration's session ends")
     # Another person on another machine: no journal, nothing but the server and the store.
     elsewhere = {"LASTGOOD_STATE": str(tmp_path / "state")}
@@ -255,7 +255,7 @@ def test_a_failed_rollback_shows_how_to_continue(site: Site) -> None:
     )
     status = site.lastgood("status", "--json")
     assert (status.status, status.document["deployment"]["stage"]) == (7, "going back")
-    # With room again, what was said is what helps.
+    # With free space again, the hint works.
     assert site.lastgood("rollback", report["point"], "--yes", "--quiet").status == 0
     assert site.same_as(before)
     assert site.comment() == "The CRM of record"

@@ -1,7 +1,7 @@
 """Row 20. The guide itself, in the README's operations section.
 
-lastgood: `lastgood guide` writes it for this very database, names and tables filled in. Here somebody who has nothing
-but psql, pg_dump, pg_restore and coreutils runs every command of it, from its text, from start to end.
+lastgood: `lastgood guide` writes it for this very database, names and tables filled in. Here an operator with only
+psql, pg_dump, pg_restore and coreutils runs every command of it, from its text, from start to end.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def test_every_command_of_it_from_start_to_end(site: Site, lastgood: Lastgood) -
     packed = site.server.major == 15
     point = old_dump(site, packed=packed)
     site.breaks()
-    # Somebody followed another guide and set the database read-only: that stops nobody, and must not stop us.
+    # An operator followed another guide and set the database read-only: it stops no writer, and must not stop us.
     site.execute(f"ALTER DATABASE {site.database} SET default_transaction_read_only = on")
     written = lastgood("guide", "--json")
     assert written.status == 0, written.out
@@ -169,7 +169,7 @@ def test_an_archive_as_an_owner_who_is_no_superuser(
         assert lastgood("guide").status == 0
         hand = ByHand(GUIDE, site.server, site.folder)
         hand.does(*ROLLBACK[: ROLLBACK.index("create")])
-        # A setting that only a superuser may make: told before anything is restored.
+        # A setting that only a superuser may make: reported before anything is restored.
         hand.does("create")
         assert "permission denied" in hand.fails("state")
         site.execute("ALTER ROLE crm_owner CREATEROLE")
@@ -206,7 +206,7 @@ def test_the_traps_of_the_old_guide(site: Site, lastgood: Lastgood) -> None:
     assert hand.fails("swap") == "cannot switch: there is no emergency backup (block backup)\n"
     hand.does("backup")
     assert hand.fails("swap") == "cannot switch: the restored database was not compared (block compare)\n"
-    # Restored all the same, as one might in a hurry: cut between two rows, psql takes it for whole and says nothing.
+    # Restored nevertheless, as in a hurry: truncated between two rows, psql loads it without an error.
     del hand.variables["OTHER_POINT"]
     point.write_bytes(whole[: whole.rindex(b"\n", 0, len(whole) * 6 // 10) + 1])
     hand.does("create")
@@ -250,7 +250,7 @@ def test_out_of_date(site: Site, lastgood: Lastgood) -> None:
     assert b"[the manual rollback procedure](manual-rollback-procedure.md)" in readme
     assert b"\n" not in readme.replace(b"\r\n", b"")
     page = GUIDE.with_suffix(".html").read_text(encoding="utf-8")
-    assert "lastgood guide eyJ" not in page, "the line that tells what it was written from is not for readers"
+    assert "lastgood guide eyJ" not in page, "the line about its sources is not for readers"
     assert PASSWORD not in page + readme.decode()
     current = lastgood("guide", "--check")
     assert (current.status, current.out) == (0, f'"{GUIDE}" is up to date.\n')
@@ -278,7 +278,7 @@ def test_out_of_date(site: Site, lastgood: Lastgood) -> None:
 def test_another_restore_point_than_the_newest(
     lastgood: Lastgood, server: EmbeddedServer, database: str, tmp_path: Path
 ) -> None:
-    """Scenario 2: nobody knows its figures, so a person must say that they are right."""
+    """Scenario 2: its figures are unknown, so a person must confirm them."""
     older = Path(lastgood("backup", "--label", "older", "--json").document["point"]["path"])
     with server.target(database).connect() as connection:
         connection.execute("INSERT INTO public.contacts VALUES (4, 'Di', '2025-11-04')")

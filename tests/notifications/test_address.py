@@ -1,4 +1,4 @@
-"""Where addresses stand, and what is said of those that can't be had."""
+"""The sources of addresses, and the errors for missing ones."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def test_a_variable_holds_it_and_nothing_shows_it() -> None:
 def test_the_address_may_be_in_a_private_file(tmp_path: Path) -> None:
     file = tmp_path / "team.url"
     target = Recipient(name="team", url_file=file)
-    mend = "Put the address there, in one line that only you may read (chmod 600)."
-    assert refused(target) == (f'cannot read "{file}": no such file or directory', mend)
+    hint = "Put the address there, in one line that only you may read (chmod 600)."
+    assert refused(target) == (f'cannot read "{file}": no such file or directory', hint)
     file.write_text(f"# the channel of the team\n\n{URL}\n")
     file.chmod(0o640)
     assert refused(target) == (f'other users may read "{file}", and addresses hold tokens', f"Run: chmod 600 {file}")

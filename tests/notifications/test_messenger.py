@@ -218,7 +218,7 @@ def test_ctrl_c_ends_the_wait(hanging: str, monkeypatch: pytest.MonkeyPatch) -> 
 
     def interrupted(self: Companion, seconds: float) -> str | None:
         monkeypatch.setattr(Companion, "read", heard)
-        os.kill(self.pid, signal.SIGKILL)  # it would go on trying
+        os.kill(self.pid, signal.SIGKILL)  # it would keep trying
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Companion, "read", interrupted)

@@ -1,4 +1,4 @@
-"""What people are told, word for word."""
+"""The texts of notifications."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def test_how_a_failure_is_called(error: LastgoodError, title: str, events: set[E
 def test_a_failure_has_the_state_and_the_next_step() -> None:
     error = Stopped(
         "cannot finish the run after the switch: the server went away",
-        hint=f"Run: lastgood resume {RUN} to finish, or lastgood undo to go back.\nThe log tells more.",
+        hint=f"Run: lastgood resume {RUN} to finish, or lastgood undo to go back.\nSee the log.",
         state='"crm" is the restored database; the previous one is kept as "crm_old_1".',
     )
     message = news.message(news.failed(error, "rollback", "crm"), "rollback", "crm", FIGURES[:2])
@@ -179,7 +179,7 @@ def test_a_failure_has_the_state_and_the_next_step() -> None:
         'State: "crm" is the restored database; the previous one is kept as "crm_old_1".\n'
         "\n"
         f"Next: Run: lastgood resume {RUN} to finish, or lastgood undo to go back.\n"
-        "The log tells more.\n"
+        "See the log.\n"
         "\n"
         f"Run: {RUN}\n"
         "By: ann on web-1\n"

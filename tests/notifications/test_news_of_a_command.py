@@ -22,7 +22,7 @@ STORY = Story(frozenset({"start"}), "started", 'It begins with password "hunter2
 
 
 class Sent:
-    """Stands for the program beside us."""
+    """Replaces the sender program."""
 
     def __init__(self) -> None:
         self.titles: list[str] = []

@@ -129,7 +129,7 @@ def test_a_pin_that_comes_late_or_can_not_be_read_holds(made: Store) -> None:
     assert made.reasons(wish) == {
         "newest.sql": "among the 1 newest",
         "good.sql": "remove",
-        "odd.sql": 'pinned: its pin "odd.sql.pin.lastgood.json" can\'t be read',
+        "odd.sql": 'pinned: its pin "odd.sql.pin.lastgood.json" cannot be read',
     }
     plan = prune.plan(made.target, made.folder, wish)
     pins.pin(good, "wait")

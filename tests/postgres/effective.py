@@ -10,7 +10,7 @@ from lastgood.postgres import securables
 from lastgood.postgres.server import Connection
 
 # A query for (role, kind, object, privilege) each, and the privileges to ask for. Of the system's routines and types,
-# those that not everybody may use.
+# those that are not granted to PUBLIC.
 _EFFECTIVE: tuple[tuple[LiteralString, LiteralString], ...] = (
     (
         """SELECT r.role, 'relation', format('%I.%I', n.nspname, c.relname), p
@@ -83,7 +83,7 @@ _EFFECTIVE: tuple[tuple[LiteralString, LiteralString], ...] = (
 
 def effective(connection: Connection) -> set[tuple[str, str, str]]:
     """(role, object, privilege) for all that any role, or ``public``, may do with the user's objects, directly or
-    through other roles, as the server itself answers; and (owner, object, ``OWNER``). Equal sets: nobody can do more
+    through other roles, as the server itself answers; and (owner, object, ``OWNER``). Equal sets: no role can do more
     or less. Its size is roles × objects × privileges.
     """
     roles = sql.SQL("(SELECT oid, rolname FROM pg_roles UNION ALL SELECT 0, 'public') r(oid, role)")

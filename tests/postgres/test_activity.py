@@ -66,7 +66,7 @@ def test_rollbacks_writes_and_waits_are_counted(server: EmbeddedServer, new_data
         later = until(outside, oid, lambda found: found.rollbacks >= first.rollbacks + 3 and not found.connections)
         assert later.at > first.at
         assert writes(outside, oid) >= before
-        with server.target(name).connect():  # our own sessions are nobody's
+        with server.target(name).connect():  # our own sessions do not count
             assert connected(outside, oid) == []
         assert sample(outside, 1) is not None and sample(outside, 4_000_000_000) is None
 

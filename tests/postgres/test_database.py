@@ -49,7 +49,7 @@ def test_a_server_without_the_database_postgres() -> None:
             connection.execute("ALTER DATABASE postgres RENAME TO main")
         with database.connect_maintenance(own.target("main"), "main") as connection:
             assert connection.info.dbname == "template1"
-            # Closed is not absent: nobody may be sent elsewhere, or two runs would not meet.
+            # Closed is not absent: another maintenance database must not be used, or two runs would not meet.
             connection.execute("ALTER DATABASE main RENAME TO postgres")
             connection.execute("ALTER DATABASE postgres ALLOW_CONNECTIONS false")
         with pytest.raises(Failed, match=r'^cannot reach the server of "app" \(maintenance database "postgres"\): '):

@@ -27,7 +27,7 @@ def oid_of(server: EmbeddedServer, name: str) -> int:
 
 @dataclass
 class Pair:
-    """A live database with one row 'old', and one beside it with one row 'new'."""
+    """A live database with one row 'old', and another one with one row 'new'."""
 
     server: EmbeddedServer
     live: str
@@ -162,7 +162,7 @@ def test_a_renamed_database_is_noticed_first(pair: Pair) -> None:
 
 
 def test_a_commit_whose_answer_is_lost_is_found_out_by_oid(pair: Pair) -> None:
-    """The session dies right after the commit: the names tell that it took place."""
+    """The session ends right after the commit: the names show that it took place."""
 
     def lose() -> None:
         raise psycopg.OperationalError("the connection was lost")

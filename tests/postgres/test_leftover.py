@@ -73,7 +73,7 @@ def test_one_that_was_used_stays_closed(
     maintenance.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
     with server.target(name).connect() as connection:
         connection.execute(use.encode())
-    assert leftovers(maintenance, live) == []  # open: somebody's own, whatever its name
+    assert leftovers(maintenance, live) == []  # open: a foreign database, whatever its name
     database.allow_connections(maintenance, name, False)
     with pytest.raises(Refused) as caught:
         drop_leftover(maintenance, server.target(live), only(maintenance, live), live)

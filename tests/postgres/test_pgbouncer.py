@@ -95,7 +95,7 @@ def test_who_leads_to_the_live_database(
 def test_an_entry_of_another_address_is_asked(
     server: EmbeddedServer, new_database: Callable[..., str], new_pooler: NewPooler
 ) -> None:
-    """Through a second PgBouncer, whose address tells nothing."""
+    """Through a second PgBouncer, whose address does not identify the server."""
     live = new_database("crm")
     near = new_pooler({live: f"host={server.folder} port=5432"}, ("postgres",))
     far = new_pooler({"crm": f"host={near.folder} port=6432 dbname={live}"}, ("postgres",))

@@ -62,7 +62,7 @@ def connection(server: EmbeddedServer) -> Iterator[Connection]:
 
 @pytest.fixture
 def slot(server: EmbeddedServer) -> Iterator[str]:
-    """A physical slot that nobody reads."""
+    """A physical slot without a reader."""
     with server.target("postgres").connect() as connection:
         # A new slot begins where the last checkpoint did.
         connection.execute("CHECKPOINT")

@@ -200,7 +200,7 @@ def effective_of_schema(connection: Connection) -> set[tuple[str, str, str]]:
 
 
 def test_a_revoke_without_effect_is_a_failure(server: EmbeddedServer, new_database: New, roles: None) -> None:
-    """The server says so in a warning only; the function would stay open to everybody."""
+    """The server only warns; the function would remain executable by PUBLIC."""
     with server.target(new_database("crm")).connect() as connection:
         run(connection, "CREATE FUNCTION public.f() RETURNS int LANGUAGE sql RETURN 1")
         revoke = sql.SQL("SET ROLE app; REVOKE EXECUTE ON FUNCTION public.f() FROM PUBLIC; RESET ROLE").format()

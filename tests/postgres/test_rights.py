@@ -14,7 +14,7 @@ CREATE SCHEMA s; CREATE TABLE public.t (id int PRIMARY KEY, v text); CREATE VIEW
 CREATE FUNCTION public.f(int) RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE TYPE public.e AS ENUM ('a');
 CREATE SEQUENCE public.q; CREATE STATISTICS public.st ON id, v FROM public.t; SELECT lo_create(4711);
 """
-# What is done, and the beginning of the line that tells of it.
+# The statement, and the beginning of the line that reports it.
 _CHANGES = {
     "GRANT SELECT ON public.t TO pg_monitor": "owner and privileges of table public.t: ",
     "GRANT UPDATE (v) ON public.t TO pg_monitor": "privileges of column public.t.v: ",
@@ -38,8 +38,8 @@ def test_every_change_is_seen(server: EmbeddedServer, new_database: Callable[...
         connection.execute(_MADE.encode())
         before = rights(connection)
         assert rights(connection) == before
-        for statement, told in _CHANGES.items():
+        for statement, line_start in _CHANGES.items():
             connection.execute(statement.encode())
             now = rights(connection)
-            assert any(line.startswith(told) for line in now - before), (statement, now ^ before)
+            assert any(line.startswith(line_start) for line in now - before), (statement, now ^ before)
             before = now

@@ -1,4 +1,4 @@
-"""A program of ours that runs beside us."""
+"""A helper process of lastgood."""
 
 from __future__ import annotations
 

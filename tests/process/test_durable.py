@@ -1,4 +1,4 @@
-"""Folders of ours are nobody else's to read; those that exist stay as they are."""
+"""Our folders are private; existing ones are not changed."""
 
 from __future__ import annotations
 

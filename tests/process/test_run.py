@@ -1,4 +1,4 @@
-"""What is said of a program that failed, and what becomes of a foreign one."""
+"""The message about a failed program, and the end of a foreign one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_the_decisive_line_is_shown(tail: str, expected: str) -> None:
 
 
 def gone(pid: int) -> bool:
-    """Whether a process has ended, also where nobody takes note of it."""
+    """Whether a process has ended, even if its parent did not wait for it."""
     try:
         return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:

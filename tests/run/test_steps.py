@@ -30,7 +30,7 @@ class Vacuum:
         self.undone = 0
 
     def planned(self, request: Request) -> PlannedStep:
-        return PlannedStep(name=self.name, title="Vacuum the restored database", effect="nobody notices")
+        return PlannedStep(name=self.name, title="Vacuum the restored database", effect="users do not notice")
 
     def do(self, run: Run) -> Result:
         if self._fails:
@@ -64,7 +64,10 @@ def test_a_new_step_is_planned_taken_and_reported(lastgood: Lastgood, database: 
     added(Vacuum())
     assert lastgood("backup").status == 0
     planned = lastgood("rollback", "--latest", "--dry-run")
-    prove, own = "Prove that it equals the restore point: or stop here", "Vacuum the restored database: nobody notices"
+    prove, own = (
+        "Prove that it equals the restore point: or stop here",
+        "Vacuum the restored database: users do not notice",
+    )
     assert f"  5  {prove}\n   6  {own}\n" in planned.out
 
     report = lastgood("rollback", "--latest", "--yes", "--json").document

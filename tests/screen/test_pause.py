@@ -1,4 +1,4 @@
-"""How it is shown that PgBouncer holds clients back: before, after, and when nobody lets them go."""
+"""The display of a PgBouncer pause: before it, after it, and when clients are still paused."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from lastgood.text.redact import Scrubber, visible
 
 
 class Terminal(io.StringIO):
-    """A stream that says it is a terminal."""
+    """A stream that pretends to be a terminal."""
 
     def isatty(self) -> bool:
         return True

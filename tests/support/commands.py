@@ -1,4 +1,4 @@
-"""Whether a command line that a page or a message tells people to run is a real one."""
+"""Whether a command line in a page or a message is valid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Servers that know extensions of our own beside PostgreSQL's, without touching the installation that others run."""
+"""Servers with extensions of our own in addition to PostgreSQL's, without changing the shared installation."""
 
 from __future__ import annotations
 

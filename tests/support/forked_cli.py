@@ -1,7 +1,7 @@
 """lastgood as a process of its own, without the time that it takes to load everything: half a second each, hundreds of
 times.
 
-A program beside the tests has loaded the command line and does nothing but fork: what it forks is a process like any
+A helper program has loaded the command line and does nothing but fork: what it forks is a process like any
 other, with its own number, environment, folder, files and end. A signal ends it, Ctrl+C reaches it, its memory is its
 own. What is not shown by it is the start itself; the tests that are about that start the real program
 (tests/cli/test_main.py, test_help.py, test_terminal.py, the demo).
@@ -84,7 +84,7 @@ class Process:
         return self.returncode
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
-        """What it says on stdout and stderr from now on, to its end. Raises TimeoutExpired."""
+        """Return its stdout and stderr from now on, to its end. Raises TimeoutExpired."""
         assert self.stdout is not None and self.stderr is not None
         output = ["", ""]
 

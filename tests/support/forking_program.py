@@ -26,7 +26,7 @@ LARGEST = 1 << 18
 
 
 def main() -> None:
-    """Until nobody can send orders any more."""
+    """Run until no orders can arrive any more."""
     # All of it: that is what this program is for. Commands import what they do only when they run.
     for module in pkgutil.walk_packages(lastgood.__path__, "lastgood."):
         if not module.name.endswith("__main__"):
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def _stand_by(order: dict[str, Any], orders: socket.socket, descriptors: list[int]) -> NoReturn:
-    """A process that starts another one and tells how it ends."""
+    """A process that starts another one and reports its status."""
     orders.close()
     answers, *files = descriptors
     child = os.fork()

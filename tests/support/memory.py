@@ -1,4 +1,4 @@
-"""A place for files that nobody needs tomorrow, in memory where there is enough of it.
+"""A place for temporary files, in memory if there is enough of it.
 
 CREATE DATABASE makes three hundred files. On a disk they cost a processor ten times as much as in memory, two thousand
 times over: half of the time of all tests.

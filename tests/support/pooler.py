@@ -20,7 +20,7 @@ PORT = 6432
 
 class PgBouncer:
     """Runs until ``close``. ``databases`` is its section of that name; ``boss`` may pause, ``looker`` may only look.
-    ``password`` is everybody's, where ``auth_type`` wants one."""
+    ``password`` is that of all users, if ``auth_type`` requires one."""
 
     def __init__(
         self, databases: Mapping[str, str], users: tuple[str, ...] = (), *, password: str = "", **settings: str
@@ -71,7 +71,7 @@ class PgBouncer:
             time.sleep(0.02)
 
     def connect(self, database: str, user: str = "postgres") -> psycopg.Connection[TupleRow]:
-        """A client's session, as drivers are told to use behind PgBouncer: nothing is prepared."""
+        """A client's session, as drivers use it behind PgBouncer: without prepared statements."""
         return psycopg.connect(
             host=str(self.folder),
             port=PORT,

@@ -7,7 +7,7 @@ r"""Is a restored database the twin of the one that its dump was made of? Judged
 
 - ``\restrict`` and ``\unrestrict``: their key is made up for each dump;
 - ``-- Dumped from``, ``-- Dumped by``, ``-- Started on``, ``-- Completed on``: versions and moments;
-- the order of the rows of one table, and which hash partition they are in where pg_dump itself says that it may
+- the order of the rows of one table, and which hash partition they are in where pg_dump itself documents that it may
   differ (``-- load via partition root``): rows are sorted, and those of one COPY command put together.
 """
 
@@ -63,7 +63,7 @@ def normalised(text: bytes) -> list[str]:
 
 
 def assert_same_facts(server: EmbeddedServer, one: str, other: str, like: Facts) -> None:
-    """``like`` says which relations carry the rows: a partition root that a dump loads through, or its leaves."""
+    """``like`` decides which relations have the rows: a partition root that a dump loads through, or its leaves."""
     facts = []
     for name in (one, other):
         with server.target(name).connect() as connection:

@@ -1,4 +1,4 @@
-"""The reference says what the code does, because it is written from it."""
+"""The reference matches the code, because it is generated from it."""
 
 from __future__ import annotations
 

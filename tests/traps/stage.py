@@ -73,7 +73,7 @@ class Stage:
             return evidence.take(connection)
 
     def explained(self, outcome: naive.Outcome) -> dict[str, Any]:
-        """What lastgood explain makes of what psql said."""
+        """The explanation of psql's output by lastgood explain."""
         log = self.backups.parent / "psql.log"
         log.write_text(outcome.stderr)
         answer = self.lastgood("explain", log)

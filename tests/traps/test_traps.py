@@ -44,7 +44,7 @@ class TestTrap1TheMigrationFailedHalfWay:
             left = migration.damage(connection)
         assert left.new_table and left.new_view and left.new_column
         assert left.contacts_overwritten == stage.size.contacts
-        # Asked what that means, lastgood says what psql did not.
+        # lastgood explain reports what psql did not.
         explained = stage.explained(outcome)
         assert explained["verdict"]["outcome"] == "half_restored"
         assert explained["kinds"][0]["case"] == "depends-on-it"
@@ -60,7 +60,7 @@ class TestTrap1TheMigrationFailedHalfWay:
         assert stage.before.differences(stage.now()) == []
         with stage.target.connect() as connection:
             assert migration.damage(connection).none
-        # Its own proof says the same of every table.
+        # Its own proof gives the same result for every table.
         proved = {f"{table['schema']}.{table['name']}": table for table in answer.document["tables"]}
         assert all(table["equal"] for table in proved.values())
         assert {name: f"{table['rows']} rows" for name, table in proved.items()} == {
@@ -131,7 +131,7 @@ class TestTrap2TheBackupIsCutOff:
 
 
 class TestTrap3TheDatabaseWasSetReadOnly:
-    """The guide says: set the database read-only, then restore."""
+    """The guide requires: set the database read-only, then restore."""
 
     def follow_the_guide(self, stage: Stage) -> psycopg.Connection:
         """Returns a session of the application that was open before."""
@@ -183,7 +183,7 @@ class TestTrap3TheDatabaseWasSetReadOnly:
             with pytest.raises(psycopg.OperationalError) as ended:
                 session.execute("INSERT INTO activities (contact_id, kind, subject) VALUES (1, 'note', 'still here')")
             assert ended.value.sqlstate == "57P01"
-        # All is back; the read-only setting is the operator's, and is still his to lift, as the guide says next.
+        # Everything is restored; the read-only setting is the operator's, who resets it in the next step of the guide.
         assert stage.before.differences(stage.now()) == ["+ database setting all default_transaction_read_only=on"]
         with stage.server.target("postgres").connect() as connection:
             connection.execute(
@@ -360,7 +360,7 @@ class TestTrap7TheVerificationNamesWhatIsGone:
     LOST = "foreign_key:public.contact_tags.contact_tags_contact_id_fkey"
 
     def break_it(self, stage: Stage) -> None:
-        """A load in replica mode loses contacts whose tags stay, and no constraint says so."""
+        """A load in replica mode loses contacts whose tags stay, and no constraint detects it."""
         with stage.target.connect() as connection:
             connection.execute("SET session_replication_role = replica")
             connection.execute("INSERT INTO public.contact_tags VALUES (987654321, 1)")
@@ -575,7 +575,7 @@ class TestTrap11TheMaskThatShows:
 
 
 class TestTrap12CommandsThatNeverExisted:
-    """The guide names commands; nobody had ever run them."""
+    """The guide names commands that had never been run."""
 
     ROOT = SCRIPTS.parents[1]
     PAGES = (

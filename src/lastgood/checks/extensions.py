@@ -24,7 +24,7 @@ def members(s: Subject) -> Iterator[Finding | Seen]:
             yield Finding(
                 level="caution",
                 code="put_back",
-                text=f'no dump holds the changes to extension "{name}"; they are put back {source}: {carried}',
+                text=f'no dump holds the changes to extension "{name}"; they are restored {source}: {carried}',
             )
     for unknown in survey.unknown:
         yield Finding(
@@ -54,8 +54,8 @@ def rows(s: Subject) -> Iterator[Finding]:
             yield Finding(
                 level="caution",
                 code="rows_stay",
-                text=f'no dump holds rows of extension "{each.extension}", which the restore point does not make: '
-                f"{each}; they stay in the kept database only",
+                text=f'no dump holds rows of extension "{each.extension}", which the restore point does not create: '
+                f"{each}; they remain only in the kept database",
                 known="measured",
             )
 

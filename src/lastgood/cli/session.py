@@ -251,7 +251,8 @@ class Session:
             raise Interrupted("interrupted") from None
         if answer != expected and answer not in others:
             raise Refused(
-                f'cannot continue: "{expected}" was not typed', hint="Run the same command again to be asked again."
+                f'cannot continue: "{expected}" was not typed',
+                hint="Run the same command again to repeat the question.",
             )
         return answer
 

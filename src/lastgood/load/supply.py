@@ -98,7 +98,7 @@ class InPlace:
                 if not is_data(command):
                     raise Corrupt(
                         f'cannot use "{self._path}": the file changed while it was read',
-                        hint="Find out what writes to it, and begin again.",
+                        hint="Find out what writes to it, then run the command again.",
                     )
                 yield command
 
@@ -148,7 +148,7 @@ class InPlace:
                     return
                 raise Corrupt(
                     f'cannot use "{self._path}": the file became shorter while it was read',
-                    hint="Find out what writes to it, and begin again.",
+                    hint="Find out what writes to it, then run the command again.",
                 )
             yield block
             begin += len(block)

@@ -28,8 +28,8 @@ from lastgood.text.units import counted
 Report = Callable[[str, str], object]
 """A function that gets the name of a part that was carried over, and how."""
 
-PUT_BACK = "no dump holds it: put back as it was"
-NOT_PUT_BACK = "no dump holds it, and it was not put back: it stays in the kept database only"
+PUT_BACK = "no dump holds it: restored as it was"
+NOT_PUT_BACK = "no dump holds it, and it was not restored: it remains only in the kept database"
 _ALLOWED = frozenset({
     "AlterDomainStmt", "AlterEnumStmt", "AlterExtensionContentsStmt", "AlterFunctionStmt", "AlterOwnerStmt",
     "AlterPublicationStmt", "AlterSeqStmt", "AlterTSConfigurationStmt", "AlterTSDictionaryStmt", "AlterTableStmt",
@@ -108,7 +108,7 @@ class Carrier:
                 for command in commands:
                     if not _allowed(command):
                         raise Failed(
-                            f'cannot put back {named} of extension "{departure.extension}": the manifest has a command '
+                            f'cannot restore {named} of extension "{departure.extension}": the manifest has a command '
                             f"that lastgood does not write: {command[:80]}",
                             hint="Choose another restore point: lastgood points",
                         )
@@ -122,7 +122,7 @@ class Carrier:
         why = words(error)
         if not self._lenient or not_its_own(error):
             raise Failed(
-                f'cannot put back {named} of extension "{extension}": {why}',
+                f'cannot restore {named} of extension "{extension}": {why}',
                 hint="Roll back without it and leave it in the kept database: --override extensions --reason TEXT",
             ) from error
         self._report(named, f"{NOT_PUT_BACK} ({why})")

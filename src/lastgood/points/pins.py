@@ -50,7 +50,7 @@ def pin_of(point: Path) -> Pin | None:
     except FileNotFoundError:
         return None
     except (OSError, ValidationError):
-        return Pin(reason=f'its pin "{path.name}" can\'t be read', by="", host="", at=datetime.fromtimestamp(0, UTC))
+        return Pin(reason=f'its pin "{path.name}" cannot be read', by="", host="", at=datetime.fromtimestamp(0, UTC))
 
 
 def pin(point: Path, reason: str) -> Pin:

@@ -18,7 +18,7 @@ TimeSource = Literal["manifest", "header", "archive", "name", "file time"]
 
 @dataclass(frozen=True, slots=True)
 class RestorePoint:
-    """A state that the live database can be put back to.
+    """A state that the live database can be rolled back to.
 
     ``made_at`` is aware; ``time_source`` is where it comes from. ``size`` is in bytes on disk. ``manifest`` is None for
     a foreign point. ``problem``: damage that is visible without reading the file whole, empty otherwise; ``remedy`` is

@@ -73,7 +73,7 @@ class Verdict:
 
     @property
     def valid(self) -> bool:
-        """Whether the live database can be put back to it."""
+        """Whether the live database can be rolled back to it."""
         return self.state == "valid"
 
 

@@ -76,7 +76,7 @@ def test_what_is_no_url_of_postgresql_is_replaced(existing: str) -> None:
         ("postgresql+asyncpg://u:p@db.example.org:5433/crm?ssl=require", True),
         ("postgres://u@db.example.org:5433/crm?schema=public", True),
         ("host=db.example.org port=5433 dbname=crm", True),
-        ("dbname=crm port=5433", True),  # whatever PGHOST says
+        ("dbname=crm port=5433", True),  # regardless of PGHOST
         ("postgresql://u@db.example.org:5433/crm_trial_1", False),
         ("postgresql://u@db.example.org:5432/crm", False),
         ("postgresql://u@staging.example.org:5433/crm", False),

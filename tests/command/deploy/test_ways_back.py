@@ -114,7 +114,7 @@ def test_a_prepared_transaction_stands_in_the_way_and_is_named(
     finally:
         with server.target(database).connect() as connection:
             connection.execute("ROLLBACK PREPARED 'left'")
-    # What was said helps; and without the restore point, recover does not go back to an older one by itself.
+    # The hint works; and without the restore point, recover does not go back to an older one by itself.
     place = Path(point)
     place.rename(place.with_name("elsewhere.txt"))
     found = lastgood("recover", "--yes", "--json")
@@ -134,7 +134,7 @@ def test_rows_alone_are_kept_where_the_settings_say_so(
 ) -> None:
     (tmp_path / "lastgood.toml").write_text('[deploy]\nonly_rows = "keep"\ncheck = "none"\n')
     words = [str(server.bin / "psql"), "-q", "-v", "ON_ERROR_STOP=1"]
-    wrote = "INSERT INTO public.deals VALUES (3, 2)"  # the application, as far as anybody can tell
+    wrote = "INSERT INTO public.deals VALUES (3, 2)"  # written by the application, as far as is known
     done = lastgood("deploy", "--json", "--", *words, "-c", wrote, "-c", "SELECT 1 / 0")
     assert done.status == 5, done.err
     report = done.document["error"]["deployment"]
@@ -145,7 +145,7 @@ def test_rows_alone_are_kept_where_the_settings_say_so(
         'because [deploy] sets only_rows = "keep".'
         ""
     )
-    # A schema that changed is taken back all the same.
+    # A changed schema is rolled back, too.
     done = lastgood("deploy", "--json", "--", *words, "-c", "CREATE TABLE public.t (i int)", "-c", "SELECT 1 / 0")
     assert done.status == 6
 

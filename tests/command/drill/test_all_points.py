@@ -27,7 +27,7 @@ def test_it_finds_exactly_the_three_that_are_damaged(lastgood: Lastgood, server:
     odd = {each["digest"]: each["name"] for each in proved}
     assert len(odd) == 1, odd
     assert all(points[name]["message"].startswith("cannot read ") for name in DAMAGED)
-    # It goes on, and says so: none of the others is left out.
+    # The drill continues with the others and reports the failure.
     done = [each["name"] for each in answer.events if each["event"] == "stage_done"]
     assert len(done) == 17
     run = evidence["run"]

@@ -135,7 +135,7 @@ def test_no_database_and_no_role_on_a_server_that_was_given(server: EmbeddedServ
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """As root, a server runs as somebody who must be able to enter its folder; pytest's lets nobody in."""
+    """As root, a server runs as another user, who must be able to enter its folder; pytest's folder is private."""
     with TemporaryDirectory(prefix="lgt", dir="/tmp") as name:
         Path(name).chmod(0o755)
         yield Path(name)

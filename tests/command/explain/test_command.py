@@ -39,7 +39,7 @@ def test_an_error_as_text(lastgood: Lastgood) -> None:
         "    pg_isready   # repeat until it prints: accepting connections\n"
         "    lastgood status\n"
     )
-    # As a shell hands it over when somebody forgets the quotes.
+    # As a shell passes it without quotes.
     assert lastgood("explain", "FATAL:", "the", "database", "system", "is", "starting", "up").out == outcome.out
 
 

@@ -90,7 +90,7 @@ def test_a_dump_of_an_older_pg_dump(server: EmbeddedServer, new_database: NewDat
 
 
 def test_ctrl_c_does_not_switch(server: EmbeddedServer, new_database: NewDatabase, tmp_path: Path) -> None:
-    """In bash, where psql ends well after Ctrl+C and the shell goes on."""
+    """In bash, where psql exits with status 0 after Ctrl+C and the shell continues."""
     site = Site(server, new_database("crm"), tmp_path)
     site.hand.does("start", "point", "backup", *RESTORED)
     texts = {block.id: block.text for block in site.hand.blocks}

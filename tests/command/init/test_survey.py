@@ -1,4 +1,4 @@
-"""What a database tells about itself; a pooler in between is noticed."""
+"""The survey of a database; a pooler in between is detected."""
 
 from __future__ import annotations
 

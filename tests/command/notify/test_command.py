@@ -1,4 +1,4 @@
-"""``lastgood notify``: who is told, whether the addresses make sense, and a test message to each."""
+"""``lastgood notify``: the targets, the check of their addresses, and a test message to each."""
 
 from __future__ import annotations
 

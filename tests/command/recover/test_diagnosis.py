@@ -83,7 +83,7 @@ BROKEN = candidate("new.sql", 1, None, wrong="it is cut off")
             "unknown_state",
             True,
             ["rollback new.sql!"],
-            id="nobody may read",
+            id="no role may read",
         ),
         pytest.param(
             {"live": replace(live(**WHOLE), locked_out=(LockedOut("web", 2, 2), LockedOut("anon", 0, 2)))},
@@ -269,7 +269,7 @@ def test_a_point_that_equals_the_database_is_not_what_is_proposed() -> None:
     found = diagnose(evidence(candidates=(new, OLD), live=replace(live(**WHOLE), content=(same, changed))))
     assert [each.name for each in found.proposals] == ["/store/old.sql"]
     assert "new.sql would change nothing: it equals the database as it is now" in [each.text for each in found.reasons]
-    # Where nothing else is left it is proposed, and said to be of no use.
+    # Without an alternative it is proposed, with a remark that it does not help.
     alone = diagnose(evidence(candidates=(new,), live=replace(live(**WHOLE), content=(same,))))
     assert alone.proposals[0].name == "/store/new.sql"
     assert "It would change nothing: it equals the database as it is now." in alone.proposals[0].detail

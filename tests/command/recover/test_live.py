@@ -1,4 +1,4 @@
-"""What is seen in a real live database, whatever state it is in; and that looking waits for nobody."""
+"""The inspection of a live database in any state, which waits for no session."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Journals made by hand: of any time, by anybody, of any version."""
+"""Handmade journals: of any time, user and version."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PLAN: dict[str, Any] = {
 
 
 def journal(state: Path, *entries: dict[str, Any], run: str = RUN, began: datetime = BEGAN) -> Path:
-    """Writes entries, one a second unless ``at`` says how many seconds after the beginning."""
+    """Write entries, one a second unless ``at`` gives the seconds since the beginning."""
     folder = state / "runs"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{run}.jsonl"

@@ -1,4 +1,4 @@
-"""What journals tell: of any version, of several hands, and whatever stands in them."""
+"""Reports from journals of any version, of several operators, and with any content."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_a_journal_of_an_earlier_version_is_read(tmp_path: Path) -> None:
         "walked_back",
         3.0,
     )
-    # Nobody is asked for post-mortems of a time when nobody was told of them.
+    # Runs of versions before post-mortems require none.
     old = switched()
     for name in ANN:
         del old[0][name]
@@ -223,7 +223,7 @@ def test_the_checklist_after_and_when_it_is_due(tmp_path: Path) -> None:
     assert (incident.point, incident.kept) == ("/srv/backups/crm.sql", "crm_old_9f3c1a70")
     # An answer of today does not make the incident one of today.
     assert datetime.now(UTC) - incident.ended > timedelta(hours=48)
-    # Where nobody wants post-mortems, nobody is told of them.
+    # With post-mortems turned off, none is due.
     tables = Tables(record=Record(post_mortem_within=0))
     quiet = report.record_of(Inquiry(tmp_path, tmp_path / "backups", tables, None), RUN)
     assert quiet.after is not None and quiet.after.due is None and not quiet.after.overdue

@@ -44,6 +44,6 @@ def test_quick_takes_the_cheapest_first_and_full_the_longest(mode: Mode, order: 
 def test_what_needs_all_of_a_large_table_is_left_to_full() -> None:
     large = task("large", MOST_WHOLE + 1, sampled=False)
     (quick,) = planned([large], "quick", 120.0)
-    (found,) = quick.task.run(None, None)  # type: ignore[arg-type]  # it asks nobody
+    (found,) = quick.task.run(None, None)  # type: ignore[arg-type]  # it needs no connection
     assert (found.skipped, found.message) == ("size", "the table is too large for --quick; --full checks it")
     assert planned([large], "full", 0.0)[0].task is large

@@ -16,7 +16,7 @@ def contacts(stage: Stage) -> None:
 
 
 def asked(stage: Stage, query: str, **rule: object) -> tuple[str, str, float | None]:
-    """A rule's outcome, what is said of it, and the percent of good rows."""
+    """A rule's outcome, its message, and the percentage of valid rows."""
     found = stage.rule("own", rules=[{"name": "mine", "query": query, **rule}])
     return found.outcome, found.message, found.percent
 

@@ -175,7 +175,7 @@ def test_an_interrupted_index_build_is_begun_again(scene: Scene) -> None:
 
 
 def test_a_session_that_was_ended_is_replaced(scene: Scene) -> None:
-    """By an administrator, or by a server that restarts: the same work goes on in another."""
+    """By an administrator, or by a server that restarts: the same work continues in another."""
     with scene.connect() as other, ThreadPoolExecutor(1) as pool:
         other.execute("BEGIN")
         other.execute("UPDATE public.t SET a = a + 1 WHERE a = 5")
@@ -205,7 +205,7 @@ def test_only_one_session_can_finish_a_run(scene: Scene) -> None:
 
 
 def test_what_a_dead_process_left_at_work_is_ended(scene: Scene) -> None:
-    """Its server process goes on building until it notices; the one who comes next does not wait for that."""
+    """Its server process keeps building until it notices; the next session does not wait for it."""
     with scene.connect() as other:
         other.execute("BEGIN")
         other.execute("UPDATE public.t SET a = a + 1 WHERE a = 5")

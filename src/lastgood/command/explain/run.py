@@ -224,8 +224,8 @@ def _state(outcome: str, kind: str, run: str, live: str, kept: str) -> tuple[str
         )
     if outcome == "undone":
         return (
-            f'The application did not work with the restored database, and the switch was undone: "{live}" is what it '
-            "was before.",
+            f'The application did not work with the restored database, and the switch was undone: "{live}" is again '
+            "the previous database.",
             ("lastgood status",),
         )
     if outcome == "failed":

@@ -57,9 +57,11 @@ def report(
     ] = False,
     done: Annotated[
         list[str] | None,
-        typer.Option("--done", metavar="ITEM", help="This item of the checklist after is done; may be repeated."),
+        typer.Option(
+            "--done", metavar="ITEM", help="Mark this item of the checklist after the run as done; may be repeated."
+        ),
     ] = None,
-    by: Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who attests --done.")] = None,
+    by: Annotated[str | None, typer.Option("--by", metavar="NAME", help="The person who attests --done.")] = None,
     note: Annotated[str, typer.Option("--note", metavar="TEXT", help="A note about it.")] = "",
 ) -> None:
     """Report what a run did and what is left to do.

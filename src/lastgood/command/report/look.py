@@ -21,7 +21,7 @@ def record_of(inquiry: Inquiry, run: str | None, seen: Server | None = None) -> 
         raise Refused(
             "cannot report: this machine has no run of lastgood",
             hint=f'Journals are in "{inquiry.state / "runs"}" of the machine that ran it (--state names another '
-            "folder); lastgood report RUN asks the server for the run's marks.",
+            "folder); lastgood report RUN reads the run's marks on the server.",
             state=NOT_REACHED,
         )
     journal = Journal.find(inquiry.state, name)

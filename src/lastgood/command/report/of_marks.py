@@ -31,7 +31,7 @@ def of_marks(inquiry: Inquiry, run: str) -> RunRecord:
     kind = mark.options.get("kind", "rollback")
     outcome = "switched" if mark.role == "kept" else "stopped"
     text = {
-        "kept": f'The switch is done: the previous "{live}" is kept as "{found.name}".',
+        "kept": f'The switch took place: the previous "{live}" is kept as "{found.name}".',
         "copy": f'The run was creating "{found.name}", which is incomplete.',
         "shadow": f'The run was building "{found.name}" and has not switched: "{live}" was not touched.',
     }[mark.role]

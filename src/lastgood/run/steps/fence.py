@@ -115,7 +115,7 @@ def verify(run: Run) -> FenceReport | None:
     seconds = time.monotonic() - (fenced.began or 0.0)
     proof = f"SHARE locks on {locked} of {there} tables, held by one session for {seconds:.1f} s until the swap"
     if large_objects:
-        proof += "; large objects can't be locked"
+        proof += "; large objects cannot be locked"
         run.emit(Caution("large objects may have been written despite the fence; the kept database has these writes"))
     if locked != there:
         run.emit(Caution(f"{there - locked} tables were created despite the fence; the kept database has them"))
