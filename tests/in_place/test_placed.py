@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from lastgood.dump.rulings import schema_of
 from lastgood.dump.script import Step
+from lastgood.dump.summary import DumpSummary
 from lastgood.in_place.placed import event_triggers, is_tie, outside, placed
 from lastgood.in_place.rewrite import definitions_in, schema_of_object
 from lastgood.in_place.ties import EventTrigger
 
-HEAD = "--\n-- PostgreSQL database dump\n--\n\nSET client_encoding = 'UTF8';\nSELECT pg_catalog.set_config('search_path', '', false);\n"
+HEAD = """--
+-- PostgreSQL database dump
+--
+
+SET client_encoding = 'UTF8';
+SELECT pg_catalog.set_config('search_path', '', false);
+"""
 TAIL = "\n--\n-- PostgreSQL database dump complete\n--\n"
 
 
-def summary_of(text: str):  # type: ignore[no-untyped-def]
+def summary_of(text: str) -> DumpSummary:
     return definitions_in((HEAD + text + TAIL).encode())
 
 

@@ -97,6 +97,7 @@ class Staging:
             _never,
             same=self.loaded.same,
             again=self._again,
+            allow_orphans=self.wishes.allow_orphans,
         )
 
     def _again(self) -> Facts:

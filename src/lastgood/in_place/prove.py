@@ -42,6 +42,9 @@ SHOWN = 20
 ROUNDS = 3
 # Settings that decide how a table or an index is created; all others leave no trace.
 _SHAPING = frozenset({"default_tablespace", "default_table_access_method", "default_with_oids"})
+_NOT_VALID = " NOT VALID"
+# A command's text, and the settings that shape what it creates.
+_Command = tuple[str, tuple[str, ...]]
 _SHAPED = frozenset({Kind.TABLE, Kind.MATERIALIZED_VIEW, Kind.INDEX, Kind.PRIMARY_KEY, Kind.UNIQUE, Kind.EXCLUSION})
 
 
@@ -71,10 +74,12 @@ def prove(
     *,
     same: Mapping[Relation, int],
     again: Callable[[], Facts],
+    allow_orphans: bool = False,
 ) -> Proof:
     """Prove the staging schemas of a run, and mark them. ``facts`` are the restore point's; ``same``: the tables that
     were read back during the load (``Loaded.same``); ``again`` reads the restore point's rows, if they were only
-    counted. ``target`` is the live database, for pg_dump.
+    counted. ``target`` is the live database, for pg_dump. ``allow_orphans``: a foreign key among the staged tables may
+    be NOT VALID, as the load left it.
 
     May run again after an interruption: rows that were left out are in the marks. Raises ProofFailed with every
     difference, Failed when a foreign key can't be added, Interrupted.
@@ -110,7 +115,7 @@ def prove(
         major = connection.info.server_version // 10000
     for each in left_out:
         emit(Note(f"{_shown(each)}: their parents were deleted since the restore point"))
-    differences = _definitions(rewritten, target, major, cancelled)
+    differences = _definitions(rewritten, target, major, cancelled, allow_orphans=allow_orphans)
     _stop_at(differences, comparison, name)
     with connect("mark staging schemas") as connection:
         # The commit point of the build: the swap refuses schemas without this mark.
@@ -188,28 +193,41 @@ def _rows(
 # Definitions ----------------------------------------------------------------------------------------------------------
 
 
-def _definitions(rewritten: Rewritten, target: Target, major: int, cancelled: Callable[[], bool]) -> list[Difference]:
+def _definitions(
+    rewritten: Rewritten, target: Target, major: int, cancelled: Callable[[], bool], *, allow_orphans: bool
+) -> list[Difference]:
     """The differences between the definitions of staging and the rewritten ones, command by command."""
     program = binaries.find("pg_dump", at_least=major)
     staging = tuple(rewritten.schemas.values())
     found = _commands(definitions_in(dumped(program.path, target, staging, cancelled)), staging)
     expected = _commands(rewritten.summary, staging)
     expected.update((settled(key.command.decode()), ()) for key in rewritten.keys)
+    missing, surplus = expected - found, found - expected
+    if allow_orphans:
+        for text, settings in missing & Counter({_validated(each): count for each, count in surplus.items()}):
+            del missing[text, settings]
+            del surplus[text + _NOT_VALID, settings]
     return [
         *(
             Difference(kind="definition", what=_beginning(text), expected="present", found="missing")
-            for text, _ in sorted((expected - found).elements())
+            for text, _ in sorted(missing.elements())
         ),
         *(
             Difference(kind="definition", what=_beginning(text), expected="absent", found="present")
-            for text, _ in sorted((found - expected).elements())
+            for text, _ in sorted(surplus.elements())
         ),
     ]
 
 
-def _commands(summary: DumpSummary, staging: Collection[str]) -> Counter[tuple[str, tuple[str, ...]]]:
+def _validated(command: _Command) -> _Command:
+    """A command without the last words of one that adds a foreign key."""
+    text, settings = command
+    return (text.removesuffix(_NOT_VALID) if " FOREIGN KEY " in text else text), settings
+
+
+def _commands(summary: DumpSummary, staging: Collection[str]) -> Counter[_Command]:
     """The commands of a dump, each with the settings that shape what it creates."""
-    found: Counter[tuple[str, tuple[str, ...]]] = Counter()
+    found: Counter[_Command] = Counter()
     for item in summary.script.items:
         if not isinstance(item, Step) or item.command.verdict is not Verdict.RUN:
             continue
