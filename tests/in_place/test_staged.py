@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 from psycopg import sql
 
+from lastgood.dump.names import Relation
 from lastgood.errors import Failed, Interrupted, Refused
-from lastgood.in_place import kept, marks, switch
+from lastgood.in_place import marks, staged, switch
 from lastgood.in_place.deleted_parents import refuse
 from lastgood.in_place.move import validate
 from lastgood.in_place.prove import manifest_digest
 from lastgood.load.rebuild import ProofFailed
+from lastgood.load.repairs import Rules
 from lastgood.points.dump_point import take
 from lastgood.points.manifest import Form
 from tests.support.account import assert_same
@@ -45,6 +47,7 @@ def test_a_point_is_built_and_proved_unnoticed_then_the_whole_database_is_as_at_
     assert proof.comparison.exact
     assert proof.left_out == ()
     assert run.loaded.repaired == []
+    assert run.rewritten.refresh == (Relation("public", "totals"),)
     with project.connect(database) as connection:
         moved = switch.swap(
             connection, run.run, schemas=ALL, wished=run.rewritten.ties, manifest=manifest_digest(run.whole.facts)
@@ -111,6 +114,23 @@ def test_checks_that_call_functions_stay_in_force_on_the_live_tables(
     run.prove()
 
 
+def test_default_privileges_of_the_whole_database_do_not_reach_staging(
+    project: Project, database: str, store: Path
+) -> None:
+    run = Staging(project.target(database), take(project.target(database), store))
+    project.psql(
+        database,
+        """
+        ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO anon;
+        ALTER DEFAULT PRIVILEGES GRANT ALL ON SEQUENCES TO anon, authenticated;
+        ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
+        ALTER DEFAULT PRIVILEGES REVOKE USAGE ON TYPES FROM PUBLIC;
+        """,
+    )
+    run.build()
+    assert run.prove().comparison.exact
+
+
 # The proof --------------------------------------------------------------------------------------------------------
 
 
@@ -164,10 +184,21 @@ def test_an_interrupted_build_is_begun_again_and_a_proof_may_run_twice(
     run.prove()
     assert run.prove().comparison.exact
     with project.connect(database) as connection:
-        (left,) = kept.beside(connection, run=run.run)
-        assert left.state == "proved"
-        kept.drop(connection, left)
+        assert len(staged.drop_schemas(connection, run.run)) == len(OWN)
         assert marks.marked(connection, run=run.run) == []
+
+
+def test_orphans_of_the_point_itself_need_consent(project: Project, database: str, store: Path) -> None:
+    path = store / "orphans.sql"
+    text = project.dump(database)
+    first = text.index("COPY public.contacts ")
+    begin = text.index("\n", first) + 1
+    path.write_text(text[:begin] + text[text.index("\n", begin) + 1 :])
+    with pytest.raises(Failed, match="notes_contact_fkey"):
+        Staging(project.target(database), point_in(path)).build()
+    run = Staging(project.target(database), point_in(path), wishes=Rules(allow_orphans=True))
+    run.build()
+    run.prove()
 
 
 # Deleted users ----------------------------------------------------------------------------------------------------

@@ -89,6 +89,7 @@ class Staging:
             Context(self.events.append),
             connect=self._connect,
             same=self.loaded.same,
+            allow_orphans=self.wishes.allow_orphans,
         )
 
     @property

@@ -8,13 +8,11 @@ foreign keys to tables that do not go back are added in between. Only then the s
 from __future__ import annotations
 
 import hashlib
-import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-import psycopg
-from psycopg import IsolationLevel, errors, sql
+from psycopg import IsolationLevel
 
 from lastgood import fault
 from lastgood.context import Context
@@ -22,34 +20,32 @@ from lastgood.dump.names import Relation
 from lastgood.dump.script import Step
 from lastgood.dump.statements import Kind, Setting, Verdict
 from lastgood.dump.summary import DumpSummary
-from lastgood.errors import Failed, Interrupted
+from lastgood.errors import Failed
 from lastgood.events import Note
 from lastgood.facts import Difference, Facts
 from lastgood.facts.compare import Comparison, compare
 from lastgood.facts.of_database import facts_of_database
 from lastgood.facts.of_dump import ONLY_COUNTED
 from lastgood.facts.settled import settled
-from lastgood.in_place import deleted_parents, marks
+from lastgood.in_place import deleted_parents, marks, platform_keys
 from lastgood.in_place.left_out import LeftOut
-from lastgood.in_place.rewrite import PlatformKey, Rewritten, definitions_in, dumped, left_to_the_swap
+from lastgood.in_place.rewrite import Rewritten, definitions_in, dumped, left_to_the_swap
 from lastgood.in_place.staged import facts_in_staging, set_state
 from lastgood.load.crew import Connect
 from lastgood.load.rebuild import Dump, ProofFailed, unchanged
 from lastgood.postgres import binaries
-from lastgood.postgres.errors import words
 from lastgood.postgres.server import Connection, Target
 from lastgood.text.redact import visible
 from lastgood.text.units import counted
 
 SHOWN = 20
-# Writers of the platform's table queue behind each try.
-LOCK_TIMEOUT = "2s"
-TRIES = 10
-PAUSE_SECONDS = 1.0
 # Parents may be deleted between two looks.
 ROUNDS = 3
 # Settings that decide how a table or an index is created; all others leave no trace.
 _SHAPING = frozenset({"default_tablespace", "default_table_access_method", "default_with_oids"})
+_NOT_VALID = " NOT VALID"
+# A command's text, and the settings that shape what it creates.
+_Command = tuple[str, tuple[str, ...]]
 _SHAPED = frozenset({Kind.TABLE, Kind.MATERIALIZED_VIEW, Kind.INDEX, Kind.PRIMARY_KEY, Kind.UNIQUE, Kind.EXCLUSION})
 
 
@@ -76,9 +72,11 @@ def prove(
     *,
     connect: Connect,
     same: Mapping[Relation, int],
+    allow_orphans: bool = False,
 ) -> Proof:
     """Prove the staging schemas of a run, and mark them. ``dump`` is the restore point; ``same``: the tables that were
-    read back during the load (``Loaded.same``). ``target`` is the live database, for pg_dump.
+    read back during the load (``Loaded.same``). ``target`` is the live database, for pg_dump. ``allow_orphans``: a
+    foreign key among the staged tables may be NOT VALID, as the load left it.
 
     May run again after an interruption: rows that were left out are in the marks. Raises ProofFailed with every
     difference, Failed when a foreign key can't be added, Interrupted.
@@ -87,7 +85,7 @@ def prove(
     manifest = manifest_digest(facts)
     with connect("read marks") as connection:
         left_out = _left_out(connection, run)
-        _drop_keys(connection, rewritten.keys)
+        platform_keys.drop(connection, rewritten.schemas.values(), context.cancelled)  # of an earlier attempt
     with connect("prove") as connection:
         facts, comparison = _rows(connection, facts, rewritten, left_out, same, again, context)
     _stop_at(comparison.differences, comparison, name)
@@ -102,7 +100,7 @@ def prove(
         for left in reversed(range(ROUNDS)):
             newly = deleted_parents.apply(connection, run, rewritten, in_staging)
             left_out = deleted_parents.combined(left_out, newly)
-            violated = _add_keys(connection, rewritten.keys, context.cancelled)
+            violated = platform_keys.add(connection, rewritten.keys, context.cancelled)
             if not violated:
                 break
             if not left:
@@ -111,11 +109,11 @@ def prove(
                     "while it is validated",
                     hint="Run the command again.",
                 )
-            _drop_keys(connection, violated)
+            platform_keys.drop(connection, rewritten.schemas.values(), context.cancelled, only=violated)
         major = connection.info.server_version // 10000
     for each in left_out:
         context.emit(Note(f"{_shown(each)}: their parents were deleted since the restore point"))
-    differences = _definitions(rewritten, target, major, context.cancelled)
+    differences = _definitions(rewritten, target, major, context.cancelled, allow_orphans=allow_orphans)
     _stop_at(differences, comparison, name)
     with connect("mark staging schemas") as connection:
         # The commit point of the build: the swap refuses schemas without this mark.
@@ -187,104 +185,44 @@ def _rows(
     return facts, compare(expected, found, same=known.keys())
 
 
-# Foreign keys to the tables that stay ---------------------------------------------------------------------------------
-
-_HAS_KEY = """
-SELECT k.convalidated, c.relkind = 'p' FROM pg_catalog.pg_class c
-JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-LEFT JOIN pg_catalog.pg_constraint k ON k.conrelid = c.oid AND k.contype = 'f' AND k.conname = %s
-WHERE n.nspname = %s AND c.relname = %s
-"""
-NOT_VALID_ON_PARTITIONED = 180000
-
-
-def _add_keys(connection: Connection, keys: Iterable[PlatformKey], cancelled: Callable[[], bool]) -> list[PlatformKey]:
-    """Add each foreign key by itself, and validate it. Returns those that rows violate.
-
-    The lock on the platform's table is held for an instant: the key is added NOT VALID, and its validation does not
-    block writers. Before 18, a partitioned table can't have such a key, and the lock is held until its rows are
-    checked.
-    """
-    violated = []
-    for key in keys:
-        row = connection.execute(_HAS_KEY, [key.name, key.table.schema, key.table.name]).fetchone()
-        valid, partitioned = row if row is not None else (None, False)
-        table = sql.Identifier(key.table.schema, key.table.name)
-        try:
-            if valid is None:
-                at_once = partitioned and connection.info.server_version < NOT_VALID_ON_PARTITIONED
-                later = b"" if at_once or not key.validated else b" NOT VALID"
-                _patiently(connection, key, key.command + later, cancelled)
-                valid = at_once
-            if not valid and key.validated:
-                validate = sql.SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}").format(table, sql.Identifier(key.name))
-                _patiently(connection, key, validate.as_bytes(connection), cancelled)
-        except errors.ForeignKeyViolation:
-            violated.append(key)
-    return violated
-
-
-def _patiently(connection: Connection, key: PlatformKey, command: bytes, cancelled: Callable[[], bool]) -> None:
-    """Execute a command with a limit for its wait for locks, several times. Raises Failed."""
-    for left in reversed(range(TRIES)):
-        if cancelled():
-            raise Interrupted("interrupted while foreign keys were added")
-        try:
-            with connection.transaction():
-                connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(LOCK_TIMEOUT)))
-                connection.execute(command)
-            return
-        except (errors.LockNotAvailable, errors.DeadlockDetected) as error:
-            if not left:
-                raise Failed(
-                    f"cannot add {visible(key.what)}: {words(error)} in {TRIES} tries",
-                    hint=f"End long transactions that use {key.references}, then run the command again.",
-                ) from error
-            time.sleep(PAUSE_SECONDS)  # the queue behind the try passes
-        except errors.ForeignKeyViolation:
-            raise
-        except psycopg.Error as error:
-            raise Failed(
-                f"cannot add {visible(key.what)}: {words(error)}", hint="Fix the cause, then run the command again."
-            ) from error
-
-
-def _drop_keys(connection: Connection, keys: Iterable[PlatformKey]) -> None:
-    """Drop foreign keys of an earlier attempt: through them, the platform deletes rows of staging."""
-    for key in keys:
-        row = connection.execute(_HAS_KEY, [key.name, key.table.schema, key.table.name]).fetchone()
-        if row is not None and row[0] is not None:
-            command = sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(
-                sql.Identifier(key.table.schema, key.table.name), sql.Identifier(key.name)
-            )
-            _patiently(connection, key, command.as_bytes(connection), lambda: False)
-
-
 # Definitions ----------------------------------------------------------------------------------------------------------
 
 
-def _definitions(rewritten: Rewritten, target: Target, major: int, cancelled: Callable[[], bool]) -> list[Difference]:
+def _definitions(
+    rewritten: Rewritten, target: Target, major: int, cancelled: Callable[[], bool], *, allow_orphans: bool
+) -> list[Difference]:
     """The differences between the definitions of staging and the rewritten ones, command by command."""
     program = binaries.find("pg_dump", at_least=major)
     staging = tuple(rewritten.schemas.values())
     found = _commands(definitions_in(dumped(program.path, target, staging, cancelled)), staging)
     expected = _commands(rewritten.summary, staging)
     expected.update((settled(key.command.decode()), ()) for key in rewritten.keys)
+    missing, surplus = expected - found, found - expected
+    if allow_orphans:
+        for text, settings in missing & Counter({_validated(each): count for each, count in surplus.items()}):
+            del missing[text, settings]
+            del surplus[text + _NOT_VALID, settings]
     return [
         *(
             Difference(kind="definition", what=_beginning(text), expected="present", found="missing")
-            for text, _ in sorted((expected - found).elements())
+            for text, _ in sorted(missing.elements())
         ),
         *(
             Difference(kind="definition", what=_beginning(text), expected="absent", found="present")
-            for text, _ in sorted((found - expected).elements())
+            for text, _ in sorted(surplus.elements())
         ),
     ]
 
 
-def _commands(summary: DumpSummary, staging: Collection[str]) -> Counter[tuple[str, tuple[str, ...]]]:
+def _validated(command: _Command) -> _Command:
+    """A command without the last words of one that adds a foreign key."""
+    text, settings = command
+    return (text.removesuffix(_NOT_VALID) if " FOREIGN KEY " in text else text), settings
+
+
+def _commands(summary: DumpSummary, staging: Collection[str]) -> Counter[_Command]:
     """The commands of a dump, each with the settings that shape what it creates."""
-    found: Counter[tuple[str, tuple[str, ...]]] = Counter()
+    found: Counter[_Command] = Counter()
     for item in summary.script.items:
         if not isinstance(item, Step) or item.command.verdict is not Verdict.RUN:
             continue

@@ -99,14 +99,17 @@ class Rewritten:
     """The definitions of a restore point, rewritten: ``schemas`` has the staging schema of each schema that goes back.
 
     ``summary`` is that of pg_dump's output from the scratch database, whose script has the definitions without the
-    schemas themselves and without ``keys``. ``ties``: what the swap makes again. ``not_created``: objects outside the
-    schemas that the scratch database lacks, and that none of the definitions needs.
+    schemas themselves and without ``keys``. ``ties``: what the swap makes again. ``refresh``: the materialized views
+    that call functions, whose text may name live tables: they are to be refreshed after the swap (live names).
+    ``not_created``: objects outside the schemas that the scratch database lacks, and that none of the definitions
+    needs.
     """
 
     schemas: Mapping[str, str]
     summary: DumpSummary
     keys: tuple[PlatformKey, ...]
     ties: Ties
+    refresh: tuple[Relation, ...]
     not_created: tuple[str, ...]
 
     def staged(self, relation: Relation) -> Relation | None:
@@ -148,6 +151,7 @@ def rewrite(
             update={"event_triggers": event_triggers(summary, schemas)}
         )
         _compare(facts, read_objects(made.connection), schemas, builder.unpopulated, name)
+        refresh = [Relation(*row) for row in made.connection.execute(_CALLING_VIEWS, [list(schemas)])]
         for schema, staging in schemas.items():
             _give_name(made.connection, schema, staging)
         text = dumped(program.path, made.target, schemas.values(), context.cancelled)
@@ -160,7 +164,29 @@ def rewrite(
     ]
     for left_out in builder.not_created:
         context.emit(Note(f"not created in the scratch database: {left_out}"))
-    return Rewritten(schemas, definitions, keys, wished, tuple(builder.not_created))
+    return Rewritten(schemas, definitions, keys, wished, tuple(refresh), tuple(builder.not_created))
+
+
+# Materialized views whose query calls a user-defined function, also through other views. Built-in functions and those
+# in C read no user tables.
+_CALLING_VIEWS = """
+WITH RECURSIVE reads (view, oid) AS (
+  SELECT c.oid, c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  WHERE c.relkind = 'm' AND n.nspname = ANY (%s)
+  UNION
+  SELECT reads.view, d.refobjid FROM reads
+  JOIN pg_catalog.pg_rewrite w ON w.ev_class = reads.oid
+  JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = w.oid
+    AND d.refclassid = 'pg_catalog.pg_class'::regclass)
+SELECT DISTINCT n.nspname, c.relname FROM reads
+JOIN pg_catalog.pg_class c ON c.oid = reads.view JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_catalog.pg_rewrite w ON w.ev_class = reads.oid
+JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = w.oid
+  AND d.refclassid = 'pg_catalog.pg_proc'::regclass
+JOIN pg_catalog.pg_proc p ON p.oid = d.refobjid
+WHERE p.oid >= 16384 AND p.prolang NOT IN (12, 13)
+ORDER BY 1, 2
+"""
 
 
 class _Builder:

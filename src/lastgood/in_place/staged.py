@@ -3,7 +3,7 @@ the live database by the parallel engine. The application's roles cannot enter s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from psycopg import sql
@@ -20,7 +20,7 @@ from lastgood.dump.tokens import Statement
 from lastgood.errors import Refused
 from lastgood.events import Emit, Note
 from lastgood.facts import Facts, LargeObjectFacts
-from lastgood.in_place import kept, marks
+from lastgood.in_place import default_privileges, kept, marks, platform_keys
 from lastgood.in_place.left_out import LeftOut
 from lastgood.in_place.marks import Mark
 from lastgood.in_place.marks import State as MarkState
@@ -69,8 +69,8 @@ def build(
     commands with computed values.
     """
     source, summary = dump.source, dump.summary
-    script = script_of(summary, rewritten, dump.name, context.emit)
     with connect("create staging schemas") as connection:
+        script = script_of(summary, rewritten, dump.name, context.emit, _privileges(connection, rewritten))
         create_schemas(connection, rewritten.schemas, origin)
     numbers = {section.number for section in script.sections}
     supply = supply_for(source, summary.script, database=summary.database, in_place=not summary.notes, only=numbers)
@@ -97,18 +97,24 @@ def build(
 # The script -----------------------------------------------------------------------------------------------------------
 
 
-def script_of(summary: DumpSummary, rewritten: Rewritten, name: str, emit: Emit) -> Script:
-    """The script of a build: the rewritten definitions, the sections of rows of the restore point with other names in
-    their heads, the positions of its sequences, and REFRESH of its materialized views. Sections keep their numbers,
-    with which the restore point's own supply finds their rows."""
+def script_of(
+    summary: DumpSummary, rewritten: Rewritten, name: str, emit: Emit, privileges: Sequence[Step] = ()
+) -> Script:
+    """The script of a build: the rewritten definitions with ``privileges`` before the restore point's own, its sections
+    of rows with other names in their heads, the positions of its sequences, and REFRESH of its materialized views.
+    Sections keep their numbers, with which the restore point's own supply finds their rows."""
     definitions: list[Item] = [
         replace(item, state=_without_identity(item.state))
         for item in rewritten.summary.script.items
         if isinstance(item, Step)
     ]
-    rows = list(_rows(summary, rewritten, name, emit))
-    refresh = [item for item in rows if isinstance(item, Step) and item.command.kind is Kind.REFRESH]
-    rows = [item for item in rows if item not in refresh]
+    granting = (n for n, item in enumerate(definitions) if isinstance(item, Step) and item.command.kind is Kind.GRANT)
+    at = next(granting, len(definitions))
+    definitions[at:at] = privileges
+    rows: list[Item] = []
+    refresh: list[Item] = []
+    for item in _rows(summary, rewritten, name, emit):
+        (refresh if isinstance(item, Step) and item.command.kind is Kind.REFRESH else rows).append(item)
     return Script([*rows_between([*definitions, *rows], [len(definitions)]), *refresh], summary.script.in_place)
 
 
@@ -158,6 +164,15 @@ def _of_rows(step: Step, rewritten: Rewritten) -> Step | None:
             return None
     statement = Statement(text.as_bytes(), command.statement.offset, command.statement.line)
     return Step(rule(statement), _without_identity(step.state))
+
+
+def _privileges(connection: Connection, rewritten: Rewritten) -> list[Step]:
+    """The commands against default privileges of the whole database."""
+    types = [
+        each.identity for each in rewritten.summary.created if each.kind in (Kind.TYPE, Kind.DOMAIN)
+    ]  # in the server's notation
+    commands = default_privileges.without_effect(connection, rewritten.schemas.values(), types)
+    return [Step(rule(Statement(command.as_bytes(connection), 0, 0)), ()) for command in commands]
 
 
 def _without_identity(state: State) -> State:
@@ -222,8 +237,7 @@ GROUP BY 1
 def create_schemas(connection: Connection, schemas: Mapping[str, str], origin: Origin) -> None:
     """Create the staging schemas, marked as *building*, after the run's former ones were dropped. Only their owner may
     enter them."""
-    for left in kept.beside(connection, run=origin.run, role="staging"):
-        kept.drop(connection, left)
+    drop_schemas(connection, origin.run)
     for schema, staging in schemas.items():
         with connection.transaction():
             taken = connection.execute(
@@ -251,6 +265,18 @@ def create_schemas(connection: Connection, schemas: Mapping[str, str], origin: O
                 options=dict(origin.options),
             )
             marks.write(connection, staging, mark)
+
+
+def drop_schemas(connection: Connection, run: str, *, cancelled: Callable[[], bool] = lambda: False) -> tuple[str, ...]:
+    """Drop the staging schemas of a run, with their foreign keys to the platform's tables; their names. Raises as
+    ``kept.drop`` does."""
+    dropped: list[str] = []
+    for left in kept.beside(connection, run=run, role="staging"):
+        if left.ours:
+            platform_keys.drop(connection, left.schemas, cancelled)
+        kept.drop(connection, left, cancelled=cancelled)
+        dropped += left.schemas
+    return tuple(dropped)
 
 
 def set_state(connection: Connection, run: str, state: MarkState, *, manifest: str | None = None) -> None:

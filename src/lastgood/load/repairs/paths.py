@@ -61,6 +61,7 @@ SELECT p.oid::regprocedure::text, n.nspname, p.proname, pg_catalog.pg_get_functi
 FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
 WHERE p.oid = ANY (%s) AND p.oid >= 16384 AND p.prokind = 'f' AND p.prolang NOT IN (12, 13)
   AND NOT EXISTS (SELECT FROM unnest(p.proconfig) c WHERE c LIKE 'search\\_path=%%')
+  AND (%s::text[] IS NULL OR n.nspname = ANY (%s))
 ORDER BY 1
 """
 
@@ -71,7 +72,7 @@ def repairs(connection: Connection, command: Command, error: psycopg.Error, rule
         return
     for path in dict.fromkeys((rules.search_path, USUAL_PATH)):
         if command.kind in _MAINTENANCE and connection.info.server_version >= RESTRICTED:
-            yield from _given_to_functions(connection, command, path)
+            yield from _given_to_functions(connection, command, path, rules)
         else:
             yield Repair(
                 command.statement.text,
@@ -108,13 +109,14 @@ def add_path(path: str, *, local: bool = True) -> sql.Composed:
     ).format(sql.Literal(path), sql.Literal(local))
 
 
-def _given_to_functions(connection: Connection, command: Command, path: str) -> Iterator[Repair]:
+def _given_to_functions(connection: Connection, command: Command, path: str, rules: Rules) -> Iterator[Repair]:
     if command.kind is Kind.REFRESH:
         found = connection.execute(_OF_VIEW, [str(command.relations[0])]).fetchall()
     else:
         called = called_functions(command.statement.text)
         found = connection.execute(_BY_NAME, [[c.schema for c in called], [c.name for c in called]]).fetchall()
-    functions = connection.execute(_WITHOUT_PATH, [[oid for (oid,) in found]]).fetchall()
+    within = None if rules.within is None else list(rules.within)
+    functions = connection.execute(_WITHOUT_PATH, [[oid for (oid,) in found], within, within]).fetchall()
     if functions:
         named = [_function(*parts) for _, *parts in functions]
         identities = ", ".join(identity for identity, *_ in functions)

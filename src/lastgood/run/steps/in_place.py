@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from psycopg import sql
 
+from lastgood.dump.names import Relation
 from lastgood.errors import Failed, Stopped
 from lastgood.events import Caution, Note
 from lastgood.in_place import deleted_parents, kept, marks, move, names, prove, rewrite, staged, switch
@@ -21,7 +23,9 @@ from lastgood.journal import caller
 from lastgood.load.rebuild import rules_for
 from lastgood.load.repairs import Rules
 from lastgood.plan.plan import PlannedStep, Request
+from lastgood.postgres.errors import words
 from lastgood.postgres.exchange import Exchanged
+from lastgood.postgres.server import Connection
 from lastgood.run.context import Run
 from lastgood.run.steps.build import Build, Built, consent_of
 from lastgood.run.steps.prove import Prove, Proved
@@ -95,6 +99,7 @@ class ProveSchemas(Prove):
             run.context,
             connect=partial(run.connected, plan.live),
             same=built.loaded.same if built is not None else {},
+            allow_orphans=plan.allow_orphans,
         )
         live = {names.staging(plan.run, schema): schema for schema in plan.schemas}
         tables = tuple(
@@ -192,7 +197,22 @@ class Answer(Reopen):
                     hint="Run lastgood status, then lastgood undo if the data is not what you expect.",
                     state=f'The schemas of "{plan.live}" may be the restored ones.',
                 )
+            for view in _rewritten(run, _rules(run)).refresh:
+                _refresh(run, live, view)
         return Reopened(oid=plan.live_oid, fence=None, detail=f'"{plan.live}" answers')
+
+
+def _refresh(run: Run, live: Connection, view: Relation) -> None:
+    """A view that calls functions may have read live tables during the build: their text can name them."""
+    try:
+        live.execute(sql.SQL("REFRESH MATERIALIZED VIEW {}").format(sql.Identifier(view.schema, view.name)))
+    except psycopg.Error as error:
+        run.emit(
+            Caution(
+                f"cannot refresh {view}, which may have rows from before the switch: {words(error)}; run: "
+                f"REFRESH MATERIALIZED VIEW {view}"
+            )
+        )
 
 
 def _options(run: Run) -> dict[str, str]:

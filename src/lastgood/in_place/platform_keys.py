@@ -1,0 +1,114 @@
+"""Foreign keys from staging to the platform's tables: added one by one with bounded waits, because writers of the
+platform's table queue behind each wait for its lock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import LiteralString
+
+import psycopg
+from psycopg import errors, sql
+
+from lastgood.dump.names import Relation, quoted
+from lastgood.errors import Failed, Interrupted
+from lastgood.in_place.rewrite import PlatformKey
+from lastgood.postgres.errors import words
+from lastgood.postgres.server import Connection
+from lastgood.text.redact import visible
+
+LOCK_TIMEOUT = "2s"
+TRIES = 10
+PAUSE_SECONDS = 1.0
+# Before, a partitioned table can't have a foreign key that is NOT VALID.
+NOT_VALID_ON_PARTITIONED = 180000
+
+_STATE = """
+SELECT k.convalidated, c.relkind = 'p' FROM pg_catalog.pg_class c
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_catalog.pg_constraint k ON k.conrelid = c.oid AND k.contype = 'f' AND k.conname = %s
+WHERE n.nspname = %s AND c.relname = %s
+"""
+_TO_OUTSIDE = """
+SELECT n.nspname, c.relname, k.conname FROM pg_catalog.pg_constraint k
+JOIN pg_catalog.pg_class c ON c.oid = k.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_catalog.pg_class f ON f.oid = k.confrelid JOIN pg_catalog.pg_namespace fn ON fn.oid = f.relnamespace
+WHERE k.contype = 'f' AND k.conparentid = 0 AND n.nspname = ANY (%s) AND fn.nspname <> ALL (%s)
+ORDER BY 1, 2, 3
+"""
+
+
+def add(connection: Connection, keys: Iterable[PlatformKey], cancelled: Callable[[], bool]) -> list[PlatformKey]:
+    """Add each foreign key by itself, and validate it. Returns those that rows violate.
+
+    The lock on the platform's table is held for an instant: the key is added NOT VALID, and its validation does not
+    block writers. On a partitioned table before 18, the lock is held until its rows are checked. Raises Failed,
+    Interrupted.
+    """
+    violated = []
+    for key in keys:
+        row = connection.execute(_STATE, [key.name, key.table.schema, key.table.name]).fetchone()
+        valid, partitioned = row if row is not None else (None, False)
+        try:
+            if valid is None:
+                at_once = partitioned and connection.info.server_version < NOT_VALID_ON_PARTITIONED
+                later = b"" if at_once or not key.validated else b" NOT VALID"
+                _patiently(connection, f"add {key.what}", key.command + later, cancelled)
+                valid = at_once
+            if not valid and key.validated:
+                validate = _altered(connection, key.table, key.name, "VALIDATE")
+                _patiently(connection, f"validate {key.what}", validate, cancelled)
+        except errors.ForeignKeyViolation:
+            violated.append(key)
+    return violated
+
+
+def drop(
+    connection: Connection,
+    staging: Iterable[str],
+    cancelled: Callable[[], bool] = lambda: False,
+    *,
+    only: Iterable[PlatformKey] | None = None,
+) -> None:
+    """Drop the foreign keys of staging schemas to tables outside, or ``only`` these. Through them, the platform deletes
+    rows of staging, and a schema with them can't be dropped. Raises Failed, Interrupted."""
+    schemas = list(staging)
+    wanted = None if only is None else {(key.table, key.name) for key in only}
+    for schema, table, name in connection.execute(_TO_OUTSIDE, [schemas, schemas]).fetchall():
+        relation = Relation(schema, table)
+        if wanted is None or (relation, name) in wanted:
+            command = _altered(connection, relation, name, "DROP")
+            _patiently(connection, f"drop foreign key {quoted(name)} of {relation}", command, cancelled)
+
+
+def _altered(connection: Connection, table: Relation, name: str, verb: LiteralString) -> bytes:
+    return (
+        sql.SQL("ALTER TABLE {} {} CONSTRAINT {}")
+        .format(sql.Identifier(table.schema, table.name), sql.SQL(verb), sql.Identifier(name))
+        .as_bytes(connection)
+    )
+
+
+def _patiently(connection: Connection, doing: str, command: bytes, cancelled: Callable[[], bool]) -> None:
+    """Execute a command with a limit for its wait for locks, several times. Raises Failed, Interrupted."""
+    for left in reversed(range(TRIES)):
+        if cancelled():
+            raise Interrupted(f"interrupted before lastgood could {visible(doing)}")
+        try:
+            with connection.transaction():
+                connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(LOCK_TIMEOUT)))
+                connection.execute(command)
+            return
+        except (errors.LockNotAvailable, errors.DeadlockDetected) as error:
+            if not left:
+                raise Failed(
+                    f"cannot {visible(doing)}: {words(error)} in {TRIES} tries",
+                    hint="End the long transactions that use these tables, then run the command again.",
+                ) from error
+            time.sleep(PAUSE_SECONDS)  # the queue behind the try passes
+        except errors.ForeignKeyViolation:
+            raise
+        except psycopg.Error as error:
+            raise Failed(
+                f"cannot {visible(doing)}: {words(error)}", hint="Fix the cause, then run the command again."
+            ) from error
