@@ -17,7 +17,7 @@ from psycopg import sql
 from lastgood import fault
 from lastgood.errors import Failed, Interrupted, Refused
 from lastgood.in_place import marks, move, names, snapshots, switch
-from lastgood.in_place.move import Moved, committed, validate
+from lastgood.in_place.move import Moved, committed, unvalidated, validate
 from lastgood.in_place.snapshots import Session
 from lastgood.in_place.survey import Object, objects, survey
 from lastgood.postgres.lock import lock_key
@@ -396,7 +396,9 @@ def test_a_fault_after_the_commit_is_a_swap_that_can_be_undone(
         with fault.armed("inplace.before_validate", _raise), pytest.raises(Lost):
             validate(connection, back.unvalidated)
         # Another process finds what is left to validate.
-        assert validate(connection, back.unvalidated) == []
+        assert unvalidated(connection, UNDO, "undone") == list(back.unvalidated)
+        assert validate(connection, unvalidated(connection, UNDO, "undone")) == []
+        assert unvalidated(connection, UNDO, "undone") == []
     assert_same(before, account_of(project, broken))
 
 
