@@ -9,7 +9,7 @@ import pytest
 from lastgood import restore, rollback
 from lastgood.cli.session import Session
 from lastgood.config.settings import resolve
-from lastgood.context import Pace
+from lastgood.context import Context, Pace
 from lastgood.errors import Refused
 from lastgood.plan.plan import Request
 from tests.cli.conftest import Lastgood
@@ -42,7 +42,7 @@ def test_a_restore_has_it_too(lastgood: Lastgood, monkeypatch: pytest.MonkeyPatc
     asked: list[object] = []
 
     def ask(*given: object, **others: object) -> None:
-        asked.extend(each for each in (*given, *others.values()) if isinstance(each, Pace))
+        asked.extend(each.pace for each in (*given, *others.values()) if isinstance(each, Context))
         raise Refused("enough")
 
     monkeypatch.setattr(restore, "restore", ask)
