@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from lastgood import rollback
+from lastgood.context import Context
 from lastgood.events import Caution, Event
 from lastgood.plan.plan import Request
 from lastgood.points.dump_point import take
@@ -58,7 +59,7 @@ def test_a_backup_names_the_session_that_it_waits_for(
         pid = migration.info.backend_pid
         migration.execute("BEGIN")
         migration.execute("LOCK TABLE public.contacts IN ACCESS EXCLUSIVE MODE")
-        backup = threading.Thread(target=take, args=(target, tmp_path), kwargs={"emit": emit})
+        backup = threading.Thread(target=take, args=(target, tmp_path), kwargs={"context": Context(emit)})
         backup.start()
         assert announced.wait(SECONDS)
         migration.execute("COMMIT")

@@ -148,7 +148,7 @@ def test_what_a_second_session_left_of_a_run_that_has_switched_is_removed(scene:
     resumed = scene.run("resume", "--yes")
     assert resumed.returncode == 3
     assert resumed.stderr.startswith(
-        f'error: cannot resume run "{run}": it has switched already; another session of the same run left "{shadow}"\n'
+        f'error: cannot resume run "{run}": the run has switched already; another session of the run left "{shadow}"\n'
     )
     assert scene.run("abort", "--yes").returncode == 0
     assert (scene.content(), scene.leftovers()) == (NEW, [])

@@ -113,14 +113,16 @@ def test_the_second_restore_uses_the_costs_of_the_first(
     assert plan.expected_seconds is not None
     assert plan.expected_backup_seconds is None
     assert 0.05 < plan.expected_seconds < 120
-    assert text(plan, build=40.2) == "about 40 s to build and prove it, by earlier runs on this server"
+    assert text(plan, build=40.2) == "about 40 s to build and prove it, based on earlier runs on this server"
 
     rollback.run(prepared)
     plan = rollback.plan(request).plan
     assert plan.expected_backup_seconds is not None
     assert 0.05 < plan.expected_backup_seconds < 120
-    assert text(plan, build=40.2, backup=12.0) == "about 40 s until the switch, by earlier runs on this server"
-    assert text(plan, build=40.2, backup=80.0) == "about 1 min 20 s until the switch, by earlier runs on this server"
+    assert text(plan, build=40.2, backup=12.0) == "about 40 s until the switch, based on earlier runs on this server"
+    assert (
+        text(plan, build=40.2, backup=80.0) == "about 1 min 20 s until the switch, based on earlier runs on this server"
+    )
 
     file.write_text("damaged")
     assert rollback.plan(request).plan.expected_seconds is None

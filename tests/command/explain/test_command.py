@@ -160,8 +160,7 @@ def test_an_escape_sequence_in_a_log_does_not_reach_the_terminal(lastgood: Lastg
             "core.bin",
             'error: cannot explain "core.bin": the file is not text\n'
             "state: Nothing was looked at or changed.\n"
-            "next:  Give a log as psql, pg_restore, the server or an application wrote it; one that is compressed "
-            "must be unpacked first.\n",
+            "next:  Give a log of psql, pg_restore, the server or an application. Decompress a compressed log first.\n",
         ),
     ],
 )
