@@ -79,6 +79,7 @@ class UndoReport(Document):
     pause: PauseReport | None = None
     undo_command: str
     application: ApplicationReport | None = None
+    way: Way = "by-name"
 
 
 def plan(target: Target, live: str, undoes: str | None = None, pgbouncer: PgBouncer = NO_PGBOUNCER) -> UndoPlan:
@@ -241,6 +242,7 @@ def _switch_back(
         pause=pause.report if pause is not None else None,
         undo_command=f"lastgood undo {plan.run}",
         application=started_application,
+        way=plan.way,
     )
     journal_error = (
         _try_to_write(lambda: journal.write("ended", status="done", report=report.document())) or journal_error

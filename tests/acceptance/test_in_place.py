@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from psycopg import sql
 
 from lastgood import rollback, undo
+from lastgood.events import Caution, Event
 from lastgood.plan.plan import Choice, Request
 from lastgood.points.dump_point import take
 from tests.conftest import OURS, require
 from tests.support.account import assert_same
-from tests.support.hosted import FOLDER, Project, account_of
+from tests.support.hosted import ADMIN, FOLDER, Project, account_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,3 +70,64 @@ def test_back_in_place_and_forward_again(hosted: Hosted) -> None:
     undone = undo.undo(hosted.request.target, plan, hosted.request.state)
     assert undone.undoes == report.run
     assert_same(damaged, account_of(hosted.project, hosted.database))
+
+
+SIGN_UP = "INSERT INTO auth.users (id, email) VALUES ('00000000-0000-0000-0000-0000000000aa', 'new@example.com')"
+
+
+def test_users_who_signed_up_since_are_reported_and_their_rows_kept(hosted: Hosted) -> None:
+    hosted.project.psql(hosted.database, SIGN_UP, user="supabase_auth_admin")
+    events: list[Event] = []
+    report = rollback.run(rollback.plan(hosted.request), events.append)
+    kept = report.kept.replace("*", "public")
+    assert [each.text for each in events if isinstance(each, Caution)] == [
+        "1 row of auth.users will have no row in public.sales: added since the restore point; those rows are kept in "
+        f'"{kept}"'
+    ]
+    with hosted.project.connect(hosted.database, user=ADMIN) as connection:
+        rows = sql.SQL("SELECT count(*) FROM {} WHERE user_id::text LIKE '%aa'").format(sql.Identifier(kept, "sales"))
+        assert connection.execute(rows).fetchone() == (1,)
+        assert connection.execute("SELECT count(*) FROM auth.users WHERE email = 'new@example.com'").fetchone() == (1,)
+
+
+def test_without_a_request_the_way_follows_the_rights(hosted: Hosted) -> None:
+    asked = replace(hosted.request, way=None)
+    assert rollback.plan(asked).plan.way == "by-name"
+    with hosted.project.connect(hosted.database, user=ADMIN):
+        # The role may not end a superuser's session, which blocks the renaming of the database.
+        plan = rollback.plan(asked).plan
+    assert (plan.way, plan.refusals) == ("in-place", ())
+    assert plan.schemas == ("app_private", "crm", "private", "public", "supabase_migrations")
+
+
+def run(hosted: Hosted, *arguments: str, fault: str = "") -> tuple[int, str, str]:
+    request = hosted.request
+    environment = {
+        **os.environ,
+        "LASTGOOD_DB": hosted.project.server.url(hosted.database),
+        "LASTGOOD_STORE": str(request.store),
+        "LASTGOOD_STATE": str(request.state),
+        "LASTGOOD_FAULT": fault,
+    }
+    arguments = (sys.executable, "-m", "lastgood", *arguments)
+    done = subprocess.run(arguments, capture_output=True, text=True, env=environment)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_the_commands_of_an_operator(hosted: Hosted) -> None:
+    """With a run that was killed in its build, an undo, and what they keep."""
+    status, _, errors = run(hosted, "rollback", "--in-place", "--yes", fault="build.after_load:kill")
+    assert status != 0, errors
+    assert "lastgood resume" in run(hosted, "status")[1]
+    assert run(hosted, "abort", "--yes")[0] == 0
+    status, out, errors = run(hosted, "rollback", "--in-place", "--yes")
+    assert status == 0, errors
+    assert 'the previous objects, in the schemas "lastgood_kept_' in out
+    assert_same(hosted.before, account_of(hosted.project, hosted.database))
+    assert "lastgood undo" in run(hosted, "status")[1]
+    assert run(hosted, "undo", "--yes")[0] == 0
+    assert run(hosted, "undo", "--yes")[0] == 0  # and forward again
+    assert_same(hosted.before, account_of(hosted.project, hosted.database))
+    status, out, errors = run(hosted, "prune", "--keep", "0", "--dry-run")
+    assert status == 0, errors
+    assert "kept schemas" in out

@@ -270,7 +270,7 @@ def test_a_table_that_the_role_can_not_read(stage: Stage) -> None:
 @pytest.mark.postgres(*MAJORS)
 def test_a_role_that_may_not_create_databases(stage: Stage) -> None:
     stage.execute(f'ALTER ROLE "{stage.owner}" NOCREATEDB')
-    outcome = stage.check("--override", "privileges", "--reason", "it must work", user=stage.owner)
+    outcome = stage.check("--by-name", "--override", "privileges", "--reason", "it must work", user=stage.owner)
     assert outcome.status == 3
     found = item(outcome, "privileges")
     assert (found["status"], found["can_override"]) == ("FAIL", False)
@@ -379,7 +379,7 @@ def test_a_logical_slot_and_the_override_that_leaves_it_with_the_old_database(st
 
 def test_a_session_that_can_not_be_ended(stage: Stage) -> None:
     with stage.server.target(stage.live).connect() as other:
-        outcome = stage.check(user=stage.owner)
+        outcome = stage.check("--by-name", user=stage.owner)
         pid = other.info.backend_pid
     assert outcome.status == 3
     assert lines_of(item(outcome, "sessions"), "FAIL") == [
@@ -577,7 +577,9 @@ def test_an_override_of_sessions_that_stay_leaves_the_live_database_as_it_was(
     monkeypatch.setattr(exchange, "STATEMENT_TIMEOUT", "500ms")  # each try waits as long
     url = ("--db", stage.server.url(stage.live, user=stage.owner))
     with stage.server.target(stage.live).connect() as other:
-        outcome = stage.lastgood("rollback", "--yes", *url, "--override", "sessions", "--reason", "they will be gone")
+        outcome = stage.lastgood(
+            "rollback", "--by-name", "--yes", *url, "--override", "sessions", "--reason", "they will be gone"
+        )
         assert other.execute("SELECT count(*) FROM public.contacts").fetchone() == (100,)
     assert outcome.status == 5, outcome.err
     assert f'state: "{stage.live}" was not touched and is open.\n' in outcome.err

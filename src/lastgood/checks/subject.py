@@ -51,8 +51,10 @@ class Reading:
 
 
 def way_of(request: Request, live: Connection) -> Way:
-    """The way that is asked for; otherwise by name if this role can rename the database now."""
-    return request.way or ("by-name" if by_name(live) else "in-place")
+    """The way that is asked for; otherwise in place if this role can switch in no other way."""
+    if request.way is not None:
+        return request.way
+    return "in-place" if not by_name(live) and probe(live).in_place else "by-name"
 
 
 @dataclass(frozen=True, slots=True)

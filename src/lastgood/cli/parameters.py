@@ -39,6 +39,15 @@ Attested = Annotated[
     list[str] | None,
     typer.Option("--attest", metavar="ITEM=NAME", help="Who attests an item that cannot be measured."),
 ]
+InPlace = Annotated[
+    bool | None,
+    typer.Option(
+        "--in-place/--by-name",
+        help="Exchange the objects of schemas inside the database, or the names of databases. By default by name, and "
+        "in place where the role cannot rename the database.",
+        show_default=False,
+    ),
+]
 RunName = Annotated[
     str | None, typer.Argument(metavar="RUN", help="The run (default: the only unfinished one).", autocompletion=runs)
 ]

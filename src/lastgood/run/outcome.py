@@ -44,6 +44,7 @@ def report_of(run: Run, total: float) -> Report:
         live=plan.live,
         kept=plan.kept,
         shadow=plan.shadow,
+        way=plan.way,
         tables=proved_tables(proved.comparison if proved is not None else None),
         carried_over=_carried_over(run),
         fence=_fence(run),

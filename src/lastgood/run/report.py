@@ -13,7 +13,7 @@ from lastgood.facts.compare import Comparison
 from lastgood.load.deferred.work import Finished
 from lastgood.load.repairs import Repaired
 from lastgood.models import Document, Frozen
-from lastgood.plan.plan import PlannedPoint, TableLoss
+from lastgood.plan.plan import PlannedPoint, TableLoss, Way
 
 
 class ProvedTable(Frozen):
@@ -126,6 +126,7 @@ class Report(Document):
     live: str
     kept: str
     shadow: str
+    way: Way = "by-name"
     tables: tuple[ProvedTable, ...]
     carried_over: CarriedOverReport
     fence: FenceReport

@@ -12,12 +12,13 @@ from lastgood.checks import Reading
 from lastgood.checks.rehearsal import expectation
 from lastgood.errors import BadPoint
 from lastgood.events import Emit, StageDone, StageStarted, silent
+from lastgood.in_place.capabilities import probe
 from lastgood.load.rebuild import expected_seconds
 from lastgood.models import Document, Frozen
 from lastgood.plan.plan import Request
 from lastgood.points import Glance, Whole
 from lastgood.postgres import database
-from lastgood.postgres.server import Connection
+from lastgood.postgres.server import Connection, Target
 from lastgood.run import prepare
 
 
@@ -46,6 +47,42 @@ class CheckReport(Document):
     expected_seconds: float | None
     expected_end: datetime | None
     seconds: float
+
+
+class Right(Frozen):
+    """The answer to one attempt: ``able``, and the reason in ``text``."""
+
+    name: str
+    able: bool
+    text: str
+
+
+class Rights(Document):
+    """What a role may do in a database: each right was tried in a transaction that was rolled back. ``schemas`` could
+    go back in place, ``staying`` could not."""
+
+    live: str
+    role: str
+    rights: tuple[Right, ...]
+    schemas: tuple[str, ...]
+    staying: dict[str, str]
+    by_name: bool
+    in_place: bool
+
+
+def rights(target: Target) -> Rights:
+    """Try the rights for an exchange in place. Raises Failed (cannot connect)."""
+    with prepare.connect_live(target, target.dbname) as live:
+        found = probe(live)
+        return Rights(
+            live=target.dbname,
+            role=live.info.user,
+            rights=tuple(Right(name=each.name, able=each.able, text=each.text) for each in found.answers),
+            schemas=found.schemas,
+            staying={each.schema: each.reason for each in found.staying},
+            by_name=found.by_name,
+            in_place=found.in_place,
+        )
 
 
 def check(request: Request, *, thorough: bool = False, emit: Emit = silent) -> CheckReport:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lastgood.cli.application import command
-from lastgood.cli.parameters import PACE, Attested, Before, BeforeMigration, Latest, Overrides, Point, Reasons
+from lastgood.cli.parameters import PACE, Attested, Before, BeforeMigration, InPlace, Latest, Overrides, Point, Reasons
 
 if TYPE_CHECKING:
     from lastgood.checklist import Attestation
@@ -26,6 +26,13 @@ def check(
     thorough: Annotated[
         bool, typer.Option("--thorough", help="Read the restore point from end to end, as a rollback does.")
     ] = False,
+    in_place: InPlace = None,
+    capabilities: Annotated[
+        bool,
+        typer.Option(
+            "--capabilities", help="Show only what this role may do for an exchange in place. Each right is tried."
+        ),
+    ] = False,
     override: Overrides = None,
     reason: Reasons = None,
     attest: Attested = None,
@@ -39,6 +46,7 @@ def check(
     from lastgood.cli.choice import answers, choice_of
     from lastgood.command.check import show as shown
     from lastgood.command.check.check import check as run_check
+    from lastgood.command.check.check import rights
 
     settings = session.settings
     people = settings.tables.check.attested
@@ -47,9 +55,14 @@ def check(
         session.request,
         choice=choice_of(point, latest, before, before_migration),
         fence=settings.fence,
+        way=None if in_place is None else "in-place" if in_place else "by-name",
         overrides=overrides,
         attestations=(*attestations, *_asked(session, people, {each.item for each in attestations})),
     )
+    if capabilities:
+        able = rights(request.target)
+        session.result(able.document(), lambda: shown.show_rights(session.screen, able))
+        return None
     with session.events() as emit:
         report = run_check(request, thorough=thorough, emit=emit)
     session.result(report.document(), lambda: shown.show(session.screen, report))

@@ -8,7 +8,7 @@ from lastgood.text import units
 
 if TYPE_CHECKING:
     from lastgood.checklist import Checked, Checklist
-    from lastgood.command.check.check import CheckReport
+    from lastgood.command.check.check import CheckReport, Rights
     from lastgood.screen.screen import Screen
 
 STYLES = {"PASS": "", "WARN": "yellow", "FAIL": "bold red"}
@@ -56,3 +56,18 @@ def counted(checklist: Checklist) -> str:
         if names := checklist.names(status):
             summary += f"; {status}: {', '.join(names)}"
     return summary
+
+
+def show_rights(screen: Screen, found: Rights) -> None:
+    """Print what the role may do, a line each."""
+    screen.say(f'Rights of role "{found.role}" in "{found.live}"', style="bold")
+    for each in found.rights:
+        screen.say(each.text, first="  yes  " if each.able else "  no   ", indent=7)
+    screen.pairs(
+        [
+            ("Can go back", ", ".join(found.schemas) or "no schema"),
+            ("Stay", ", ".join(f"{schema} ({reason})" for schema, reason in found.staying.items())),
+            ("By name", "possible" if found.by_name else "not possible"),
+            ("In place", "possible" if found.in_place else "not possible"),
+        ]
+    )

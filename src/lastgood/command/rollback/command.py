@@ -17,6 +17,7 @@ from lastgood.cli.parameters import (
     Before,
     BeforeMigration,
     DryRun,
+    InPlace,
     Latest,
     Overrides,
     Point,
@@ -56,6 +57,7 @@ def roll_back(
         bool, typer.Option("--keep-shadow", help="Keep a restored database that fails its proof, for inspection.")
     ] = False,
     watch: WatchFor = None,
+    in_place: InPlace = None,
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> int | None:
@@ -63,6 +65,7 @@ def roll_back(
 
     Restores into a new database, proves that it equals the restore point, and switches the names in one transaction.
     The live database is not touched before the switch. Afterwards it is kept, and `lastgood undo` switches back to it.
+    Where the role cannot rename the database, as on a hosted platform, the schemas that it owns go back in place.
     The checklist of `lastgood check` runs first: a failed item refuses the rollback unless it is overridden with a
     reason.
 
@@ -89,6 +92,7 @@ def roll_back(
         overrides=overrides,
         attestations=attestations,
         application=_application(session, watch),
+        way=None if in_place is None else "in-place" if in_place else "by-name",
     )
     with session.news.notifying("rollback", session.target, unattended=yes and not dry_run) as notifier:
         with session.events() as emit:

@@ -18,6 +18,7 @@ from lastgood.text import units
 if TYPE_CHECKING:
     from lastgood.load.deferred.work import Finished
     from lastgood.load.repairs import Repaired
+    from lastgood.plan.plan import Way
     from lastgood.restore import RestoreReport
     from lastgood.run.report import FinishReport, PauseReport, Report, Skipped
     from lastgood.undo import UndoPlan, UndoReport
@@ -161,7 +162,7 @@ def _figures(screen: Screen, report: Report) -> None:
                 f"{units.counted(carried.privileges, 'owner or grant', 'owners and grants')}",
             ),
             ("Readable as", ", ".join(carried.roles_tried)),
-            *_kept(report.kept, "the previous database"),
+            *_kept(report.kept, "the previous database", report.way),
             ("Emergency backup", report.emergency_backup or ""),
             ("Checklist", report.verdict),
             *(("Overridden", f"{each.item}, by {each.by}: {each.reason}") for each in report.overrides),
@@ -170,8 +171,13 @@ def _figures(screen: Screen, report: Report) -> None:
     )
 
 
-def _kept(name: str, what: str) -> tuple[tuple[str, str], ...]:
-    """Describe a kept database, with the commands to inspect it."""
+def _kept(name: str, what: str, way: Way) -> tuple[tuple[str, str], ...]:
+    """Describe a kept database or kept schemas, with the commands to inspect them."""
+    if way == "in-place":
+        return (
+            ("Kept", f'the previous objects, in the schemas "{name}"'),
+            ("", "until lastgood prune; supabase db reset drops them, db pull and db diff list them"),
+        )
     return (
         ("Kept", f'{what}, as "{name}", closed to connections'),
         ("To inspect it", f"lastgood facts {shlex.quote(name)}"),
@@ -191,10 +197,13 @@ def _pause(pause: PauseReport | None) -> str:
 
 def show_undo_plan(screen: Screen, plan: UndoPlan) -> None:
     """Print the plan of an undo."""
-    screen.say(f'Plan: undo run {plan.undoes}: "{plan.arriving}" becomes "{plan.live}" again', style="bold")
-    screen.say(
-        f'The current "{plan.live}" remains on the server as "{plan.kept}"; nothing is deleted.', first="  ", indent=2
-    )
+    if plan.way == "in-place":
+        screen.say(f'Plan: undo run {plan.undoes}: the objects in "{plan.arriving}" become live again', style="bold")
+        stays = f'The current objects remain in the schemas "{plan.kept}"; nothing is deleted.'
+    else:
+        screen.say(f'Plan: undo run {plan.undoes}: "{plan.arriving}" becomes "{plan.live}" again', style="bold")
+        stays = f'The current "{plan.live}" remains on the server as "{plan.kept}"; nothing is deleted.'
+    screen.say(stays, first="  ", indent=2)
     screen.pairs(shown_plan.pauses(plan.pauses))
     shown_plan.findings(screen, plan.findings)
     screen.say("Nothing was changed yet.", style="bold")
@@ -208,7 +217,7 @@ def show_undo(screen: Screen, report: UndoReport) -> None:
             ("Run", report.run),
             *((name.replace("_", " ").capitalize(), units.duration(each)) for name, each in report.seconds.items()),
             ("Clients paused", _pause(report.pause)),
-            *_kept(report.kept, "the database that it replaced"),
+            *_kept(report.kept, "the database that it replaced", report.way),
         ]
     )
     application.show(screen, report.application)

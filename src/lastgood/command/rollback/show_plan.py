@@ -21,6 +21,7 @@ FENCES = {
     "now": "from the start until the switch; reads continue",
     "at-swap": "only during the switch; rows written until then are in the kept database",
 }
+IN_PLACE = "only during the switch; rows written until then are in the kept schemas"
 NOTHING_OVERRIDDEN = Checklist()
 LEVELS = {"refusal": ("REFUSED ", "bold red"), "caution": ("caution ", "yellow"), "note": ("note    ", "")}
 
@@ -45,9 +46,7 @@ def show(screen: Screen, plan: Plan) -> None:
                 f"{units.counted(point.rows, 'row')}" + (f", migration {point.migration}" if point.migration else ""),
             ),
             ("Code in it", f"{plan.code.counted}: can run {plan.code.rights} during the restore" if plan.code else ""),
-            ("New database", f'"{plan.shadow}"'),
-            ("Kept", f'the current "{plan.live}" remains on the server as "{plan.kept}"; nothing is deleted'),
-            ("Writes blocked", FENCES[plan.fence]),
+            *_beside(plan),
             *pauses(plan.pauses),
             ("Deferred", _deferred(plan)),
             ("Expected", _expected(plan)),
@@ -61,6 +60,23 @@ def show(screen: Screen, plan: Plan) -> None:
     findings(screen, plan.findings, plan.checklist)
     screen.out.print()
     screen.say("Nothing was changed yet.", style="bold")
+
+
+def _beside(plan: Plan) -> list[tuple[str, str]]:
+    """Describe what is built, what is kept, and who waits."""
+    if plan.way == "by-name":
+        return [
+            ("New database", f'"{plan.shadow}"'),
+            ("Kept", f'the current "{plan.live}" remains on the server as "{plan.kept}"; nothing is deleted'),
+            ("Writes blocked", FENCES[plan.fence]),
+        ]
+    return [
+        ("Goes back", f"in place, the objects of {', '.join(plan.schemas)}"),
+        ("Stays", ", ".join(plan.staying) if plan.staying else ""),
+        ("New schemas", f'"{plan.shadow}"'),
+        ("Kept", f'the current objects remain in the schemas "{plan.kept}"; nothing is deleted'),
+        ("Writes blocked", IN_PLACE),
+    ]
 
 
 def pauses(planned: Sequence[PlannedPause]) -> list[tuple[str, str]]:

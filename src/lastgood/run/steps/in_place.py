@@ -16,7 +16,19 @@ from psycopg import sql
 from lastgood.dump.names import Relation
 from lastgood.errors import Failed, Stopped
 from lastgood.events import Caution, Note
-from lastgood.in_place import deleted_parents, kept, marks, move, names, prove, rewrite, staged, switch
+from lastgood.in_place import (
+    deleted_parents,
+    kept,
+    marks,
+    move,
+    names,
+    platform_rows,
+    prove,
+    rewrite,
+    staged,
+    switch,
+    ties,
+)
 from lastgood.in_place.rewrite import Rewritten
 from lastgood.in_place.staged import Origin
 from lastgood.journal import caller
@@ -31,6 +43,7 @@ from lastgood.run.steps.build import Build, Built, consent_of
 from lastgood.run.steps.prove import Prove, Proved
 from lastgood.run.steps.reopen import Reopen, Reopened
 from lastgood.run.steps.swap import Swap, Switched
+from lastgood.text.units import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +122,7 @@ class ProveSchemas(Prove):
         comparison = proof.comparison.model_copy(update={"tables": tables})
         for text in comparison.not_compared:
             run.emit(Note(text))
+        _report_strangers(run)
         rows = sum(table.rows for table in tables)
         return Proved(comparison=comparison, detail=f"{len(tables)} tables, {rows:,} rows: all equal")
 
@@ -200,6 +214,26 @@ class Answer(Reopen):
             for view in _rewritten(run, _rules(run)).refresh:
                 _refresh(run, live, view)
         return Reopened(oid=plan.live_oid, fence=None, detail=f'"{plan.live}" answers')
+
+
+def _report_strangers(run: Run) -> None:
+    """Report rows of tables that stay, users above all, which the live schemas know and the restored ones do not."""
+    plan = run.plan
+    with run.connected(plan.live, "count rows") as live:
+        for key in ties.read(live, plan.schemas).foreign_keys:
+            staging = names.staging(plan.run, key.schema_name)
+            try:
+                added = platform_rows.added_since(live, key, staging=staging)
+            except psycopg.errors.UndefinedTable:
+                continue  # the restore point does not have the table
+            if added:
+                run.emit(
+                    Caution(
+                        f"{counted(added, 'row')} of {key.target_schema}.{key.target_table} will have no row in "
+                        f"{key.schema_name}.{key.table}: added since the restore point; those rows are kept in "
+                        f'"{names.kept(plan.run, key.schema_name)}"'
+                    )
+                )
 
 
 def _refresh(run: Run, live: Connection, view: Relation) -> None:
