@@ -12,9 +12,17 @@ from lastgood.journal import caller
 from lastgood.plan.plan import Choice
 
 
-def choice_of(point: str | None, latest: bool, before: str | None, before_migration: str | None) -> Choice:
-    """Return the choice. Raises UsageError for contradicting options."""
-    ways = {"POINT": point, "--latest": latest, "--before": before, "--before-migration": before_migration}
+def choice_of(
+    point: str | None, latest: bool, before: str | None, before_migration: str | None, elsewhere: str | None = None
+) -> Choice:
+    """Return the choice; ``elsewhere`` is the URL of ``--from``. Raises UsageError for contradicting options."""
+    ways = {
+        "POINT": point,
+        "--latest": latest,
+        "--before": before,
+        "--before-migration": before_migration,
+        "--from": elsewhere,
+    }
     given = [name for name, value in ways.items() if value]
     if len(given) > 1:
         raise UsageError(

@@ -39,6 +39,15 @@ Attested = Annotated[
     list[str] | None,
     typer.Option("--attest", metavar="ITEM=NAME", help="Who attests an item that cannot be measured."),
 ]
+From = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="URL",
+        help="Go back to the content of another running database, such as a platform's restore into a new project. It "
+        "is dumped into the store first, also with --dry-run.",
+    ),
+]
 InPlace = Annotated[
     bool | None,
     typer.Option(

@@ -17,6 +17,7 @@ from lastgood.cli.parameters import (
     Before,
     BeforeMigration,
     DryRun,
+    From,
     InPlace,
     Latest,
     Overrides,
@@ -26,7 +27,7 @@ from lastgood.cli.parameters import (
     Yes,
 )
 from lastgood.errors import ChecksFailed, ChecksFailedAfterSwap
-from lastgood.events import Caution, Emit
+from lastgood.events import Caution, Emit, reported
 
 if TYPE_CHECKING:
     from lastgood.application import Application
@@ -50,6 +51,7 @@ def roll_back(
     latest: Latest = False,
     before: Before = None,
     before_migration: BeforeMigration = None,
+    from_: From = None,
     override: Overrides = None,
     reason: Reasons = None,
     attest: Attested = None,
@@ -78,9 +80,11 @@ def roll_back(
     from lastgood.command.rollback import show_plan as shown_plan
     from lastgood.screen import news
 
-    choice = choice_of(point, latest, before, before_migration)
+    choice = choice_of(point, latest, before, before_migration, from_)
     settings, screen = session.settings, session.screen
     overrides, attestations = answers(override, reason, attest, settings.tables.check.attested)
+    if from_ is not None:
+        choice = replace(choice, point=_dumped(session, from_))
     request = replace(
         session.request,
         choice=choice,
@@ -112,6 +116,20 @@ def roll_back(
         notifier.ended(lambda: news.rolled_back(report, plan))
     session.result(report.document(), lambda: shown_report.show(screen, report))
     return None
+
+
+def _dumped(session: Session, url: str) -> str:
+    """Dump another running database into the store, and return the name of the restore point. Raises UsageError, and
+    as a backup does."""
+    from lastgood.config.settings import check_database
+    from lastgood.points import other_database
+
+    session.scrub.learn_from(url, {})
+    check_database(url, "--from")
+    with session.work() as context, reported(context.emit, "backup", "back up the other database") as stage:
+        made = other_database.take(url, session.target, session.settings.store, session.settings.format, context)
+        stage.detail = made.path.name
+    return made.path.name
 
 
 def _resumed_instead(session: Session, request: Request, live: str, yes: bool) -> str | None:
