@@ -192,6 +192,8 @@ def validate(connection: Connection, keys: Iterable[ForeignKey]) -> list[tuple[F
                 connection.execute(retie.validate_foreign_key(key))
             else:
                 retie.single(connection, retie.add_foreign_key(key, valid=True))
+                if key.comment is not None:
+                    connection.execute(retie.comment_foreign_key(key))
         except psycopg.errors.ForeignKeyViolation as error:
             failed.append((key, words(error)))
     return failed
@@ -504,6 +506,8 @@ class _Transaction:
             late = key.partitioned and connection.info.server_version < 180000
             if not late:
                 retie.single(connection, retie.add_foreign_key(key, valid=False))
+                if key.comment is not None:
+                    connection.execute(retie.comment_foreign_key(key))
             if key.validated:
                 self.unvalidated.append(key)
         for statement in (*retie.triggers(live, wished), *retie.policies(live, wished)):
