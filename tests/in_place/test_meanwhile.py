@@ -16,8 +16,8 @@ from psycopg import sql
 
 from lastgood import fault
 from lastgood.errors import Failed, Interrupted, Refused
-from lastgood.in_place import marks, move, names, snapshots, switch
-from lastgood.in_place.move import Moved, committed, unvalidated, validate
+from lastgood.in_place import marks, names, reconnect, snapshots, switch
+from lastgood.in_place.move import Moved, committed, move, unvalidated, validate
 from lastgood.in_place.snapshots import Session
 from lastgood.in_place.survey import Object, objects, survey
 from lastgood.postgres.lock import lock_key
@@ -109,12 +109,32 @@ def test_a_newer_snapshot_does_not_wait_for_an_old_writer(project: Project, brok
 # Locks
 
 
-def test_a_wait_for_a_lock_is_longer_than_autovacuum_takes_to_give_way(project: Project, database: str) -> None:
-    with project.connect(database) as connection:
-        row = connection.execute(
-            "SELECT %s::interval > current_setting('deadlock_timeout')::interval", [move.LOCK_TIMEOUT]
-        ).fetchone()
-    assert row == (True,)
+def test_autovacuum_gives_way(project: Project) -> None:
+    busy = Project(project.major, settings={"autovacuum_naptime": "1s"})
+    try:
+        live = busy.copy()
+        # A vacuum of this table would take a minute.
+        busy.psql(
+            live,
+            """
+            CREATE TABLE public.big (id int, filler text) WITH (fillfactor = 10,
+                autovacuum_vacuum_threshold = 1, autovacuum_vacuum_scale_factor = 0,
+                autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1);
+            INSERT INTO public.big SELECT n, repeat('x', 400) FROM generate_series(1, 2000) n;
+            UPDATE public.big SET id = -id;
+            """,
+        )
+        staged = stage(busy, "postgres", live)
+        with busy.connect(live, user=ADMIN) as admin, busy.connect(live) as connection:
+            until(
+                lambda: (
+                    admin.execute("SELECT FROM pg_stat_progress_vacuum WHERE relid = 'public.big'::regclass").fetchone()
+                    is not None
+                )
+            )
+            assert swapped(connection, staged).tries == 1
+    finally:
+        busy.close()
 
 
 @pytest.mark.postgres(15, 17)
@@ -144,7 +164,7 @@ def test_a_reader_that_stays_fails_the_swap_and_nothing_is_changed(
         reader.execute("SELECT FROM public.people")
         wanted = switch.prepare_swap(connection, staged.run, schemas=ALL, wished=staged.ties, manifest="digest")
         with pytest.raises(Failed) as failed:
-            move.move(connection, wanted, tries=1)
+            move(connection, wanted, tries=1)
     assert failed.value.message.startswith("cannot switch: no lock on all tables after 1 try; in the way: process ")
     assert '"report" of role "postgres"' in failed.value.message
     assert_same(before, account_of(project, broken))
@@ -208,6 +228,22 @@ def test_a_view_being_read_does_not_deadlock(
         swap.result()
 
 
+def test_a_client_that_locks_in_another_order_does_not_die_of_a_deadlock(
+    project: Project, broken: str, staged: Staged, pool: ThreadPoolExecutor
+) -> None:
+    with project.connect(broken) as client, project.connect(broken, user=ADMIN) as admin:
+        client.execute("BEGIN")
+        client.execute("SELECT FROM public.tags")
+        swap = in_thread(pool, project, staged)
+        # The swap has locked the view and most tables, and waits for this one; it must let go of the others.
+        until(lambda: waits(admin, "public.tags", "AccessExclusiveLock"))
+        client.execute("SELECT FROM public.people")
+        client.execute("INSERT INTO public.contacts (name) VALUES ('in between')")
+        client.execute("COMMIT")
+        assert swap.result().tries == 1
+        assert _count(admin, names.kept(staged.run, "public"), "in between") == 1
+
+
 @pytest.mark.postgres(15, 17)
 def test_every_acknowledged_write_is_in_the_live_or_the_kept_table(
     project: Project, broken: str, staged: Staged, pool: ThreadPoolExecutor
@@ -253,6 +289,27 @@ def _count(connection: Connection, schema: str, name: str) -> int:
     ).fetchone()
     assert row is not None
     return int(row[0])
+
+
+@pytest.mark.postgres(15, 17)
+def test_sessions_from_before_the_swap_are_counted_and_can_be_made_to_reconnect(
+    project: Project, broken: str, staged: Staged
+) -> None:
+    with project.connect(broken) as stale, project.connect(broken, user=ADMIN) as admin:
+        with project.connect(broken) as connection:
+            stale.execute("SET application_name = 'api'")
+            swapped(connection, staged)
+            at = marks.marked(connection, run=staged.run, role="kept")[0].mark.made_at
+            found = reconnect.sessions(connection, at)
+            # This role may not terminate a superuser's session.
+            assert [each.application for each in found] == ["api"]
+            with project.connect(broken):
+                assert reconnect.sessions(connection, at) == found
+            assert reconnect.terminate(connection, found) == 1
+            assert reconnect.sessions(connection, at) == []
+        with pytest.raises(psycopg.OperationalError):
+            stale.execute("SELECT")
+        admin.execute("SELECT")
 
 
 # Refusals
