@@ -30,6 +30,14 @@ def damage(project: Project, database: str) -> None:
     project.psql(database, (FOLDER / "migration.sql").read_text())
 
 
+def swap(project: Project, database: str, run: Staging, schemas: tuple[str, ...]) -> None:
+    with project.connect(database) as connection:
+        moved = switch.swap(
+            connection, run.run, schemas=schemas, wished=run.rewritten.ties, manifest=manifest_digest(run.whole.facts)
+        )
+        assert validate(connection, moved.unvalidated) == []
+
+
 @pytest.mark.postgres(15, 17, 18)
 def test_a_point_is_built_and_proved_unnoticed_then_the_whole_database_is_as_at_the_point(
     project: Project, database: str, store: Path
@@ -48,11 +56,7 @@ def test_a_point_is_built_and_proved_unnoticed_then_the_whole_database_is_as_at_
     assert proof.left_out == ()
     assert run.loaded.repaired == []
     assert run.rewritten.refresh == (Relation("public", "totals"),)
-    with project.connect(database) as connection:
-        moved = switch.swap(
-            connection, run.run, schemas=ALL, wished=run.rewritten.ties, manifest=manifest_digest(run.whole.facts)
-        )
-        assert validate(connection, moved.unvalidated) == []
+    swap(project, database, run, ALL)
     assert_same(at_point, account_of(project, database))
 
 
@@ -73,6 +77,23 @@ def test_a_foreign_compressed_dump_is_proved_by_its_own_facts(project: Project, 
     proof = run.prove()
     assert proof.comparison.equal
     assert {table.name for table in proof.comparison.tables if table.equal} >= {"contacts", "notes", "events_2026"}
+
+
+def test_a_dump_of_the_own_schemas_borrows_the_platforms_definitions(
+    project: Project, database: str, store: Path
+) -> None:
+    at_point = account_of(project, database)
+    path = store / "own.sql"
+    path.write_text(project.dump(database, *(f"--schema={schema}" for schema in OWN)))
+    run = Staging(project.target(database), point_in(path))
+    project.psql(database, "UPDATE public.notes SET body = 'damaged'; DROP VIEW public.pipeline;")
+    assert run.rewritten.lent == ("auth",)
+    assert run.notes[-1] == "the restore point lacks auth: the definitions of the live database are used"
+    assert run.find() == ()
+    run.build()
+    run.prove()
+    swap(project, database, run, OWN)
+    assert_same(at_point, account_of(project, database))
 
 
 def test_the_application_cannot_enter_staging_and_the_run_is_recognized_by_its_marks(
@@ -256,11 +277,7 @@ def test_rows_of_deleted_users_follow_their_foreign_keys_and_the_digest_stays_ex
         assert connection.execute(audited).fetchone() == (200,)  # no trigger of the application fired
     # The marks have the rows that were left out: another process can repeat the proof.
     assert run.prove().left_out == proof.left_out
-    with project.connect(database) as connection:
-        moved = switch.swap(
-            connection, run.run, schemas=OWN, wished=run.rewritten.ties, manifest=manifest_digest(run.whole.facts)
-        )
-        assert validate(connection, moved.unvalidated) == []
+    swap(project, database, run, OWN)
 
 
 def test_without_a_rule_the_rows_are_refused_before_the_build_and_in_it(

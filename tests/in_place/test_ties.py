@@ -11,9 +11,10 @@ from psycopg import sql
 
 from lastgood.errors import Refused
 from lastgood.in_place import names, switch, ties
+from lastgood.in_place.capabilities import surplus_triggers
 from lastgood.in_place.move import Moved, validate
 from lastgood.in_place.platform_rows import added_since, difference
-from lastgood.in_place.survey import survey
+from lastgood.in_place.survey import survey, views_over_functions
 from lastgood.postgres.server import Connection
 from tests.support.account import assert_same
 from tests.support.hosted import ADMIN, OWN, Project, Staged, account_of, stage
@@ -230,6 +231,32 @@ def test_a_prepared_statement_goes_on_or_fails_once(project: Project, broken: st
         assert one(other, "EXECUTE plain") == "CONTACT 2"
         with pytest.raises(psycopg.errors.FeatureNotSupported, match="cached plan must not change result type"):
             other.execute("EXECUTE changed")
+
+
+def test_a_trigger_that_the_restore_point_lacks_and_nobody_may_drop_is_found_before(
+    project: Project, database: str
+) -> None:
+    with project.connect(database) as connection:
+        wished = ties.read(connection, OWN)
+        connection.execute(
+            "CREATE TRIGGER later AFTER INSERT ON auth.sessions FOR EACH ROW EXECUTE FUNCTION public.handle_new_user()"
+        )
+        live = ties.read(connection, OWN)
+        assert surplus_triggers(connection, live, live) == []
+        assert surplus_triggers(connection, live, wished) == [
+            'the restore point lacks trigger "later" on "auth.sessions": may not drop trigger "later": must be owner '
+            "of relation sessions"
+        ]
+    with project.connect(database, user=ADMIN) as admin:
+        assert surplus_triggers(admin, live, wished) == []
+
+
+def test_a_materialized_view_over_a_function_is_to_be_refreshed_after_the_swap(project: Project, broken: str) -> None:
+    staged = stage(project, "postgres", broken)
+    with project.connect(broken) as connection:
+        swapped(connection, staged)
+        # No search path of a function leads into staging: what it read there were live tables.
+        assert views_over_functions(connection, OWN) == [("public", "totals")]
 
 
 REFUSALS = {

@@ -10,7 +10,7 @@ from psycopg import sql
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lastgood.in_place.left_out import LeftOut
-from lastgood.in_place.ties import Ties
+from lastgood.in_place.ties import ForeignKey, Ties
 from lastgood.postgres.server import Connection
 
 Role = Literal["staging", "kept", "undone"]
@@ -31,7 +31,7 @@ class Kept(BaseModel):
     """All that a move back needs to know of a kept or undone schema's run; each of the run's schemas has it.
 
     ``schemas``: all live schemas of the move; ``existed``: those of them that were there before it. ``ties``: those of
-    that time.
+    that time. ``unvalidated``: the foreign keys that the move made again without a look at the rows.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -40,6 +40,7 @@ class Kept(BaseModel):
     existed: tuple[str, ...]
     ties: Ties
     sequences: tuple[Sequence, ...] = ()
+    unvalidated: tuple[ForeignKey, ...] = ()
 
 
 class Mark(BaseModel):

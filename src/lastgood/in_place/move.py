@@ -26,7 +26,7 @@ from lastgood.errors import Failed, Interrupted, Refused
 from lastgood.in_place import marks, retie, snapshots, ties
 from lastgood.in_place.marks import Kept, Mark, Role
 from lastgood.in_place.snapshots import Session
-from lastgood.in_place.survey import Object, Survey, objects, survey
+from lastgood.in_place.survey import Object, Survey, fingerprint, objects, survey
 from lastgood.in_place.ties import ForeignKey, Ties
 from lastgood.postgres.errors import words
 from lastgood.postgres.grants import Operator
@@ -131,7 +131,8 @@ def move(
             if attempt >= tries:
                 who = "; ".join(str(each) for each in sessions) or words(error)
                 raise Failed(
-                    f"cannot switch: {attempt} tries failed to lock the tables in time ({who})",
+                    f"cannot switch: no lock on all tables after {attempt} {'try' if attempt == 1 else 'tries'}; in "
+                    f"the way: {who}",
                     hint="Wait for these transactions, or terminate their sessions, then run the same command again.",
                 ) from error
             waiting(attempt, sessions)
@@ -152,14 +153,31 @@ def committed(connection: Connection, run: str, keeps: Role) -> bool:
     return bool(marks.marked(connection, run=run, role=keeps))
 
 
+def unvalidated(connection: Connection, run: str, keeps: Role) -> list[ForeignKey]:
+    """The foreign keys of a committed move that are still to be validated, from any machine."""
+    found = [each.mark.kept for each in marks.marked(connection, run=run, role=keeps) if each.mark.kept is not None]
+    if not found:
+        return []
+    valid = {each.key for each in ties.foreign_keys(connection, found[0].schemas) if each.validated}
+    return [key for key in found[0].unvalidated if key.key not in valid]
+
+
 def validate(connection: Connection, keys: Iterable[ForeignKey]) -> list[tuple[ForeignKey, str]]:
-    """Validate foreign keys after a move, each in a transaction of its own that blocks nobody. Returns those that
-    failed, with the server's reason: rows that they refer to were deleted meanwhile."""
+    """Validate foreign keys after a move, each in a transaction of its own. Returns those that failed, with the
+    server's reason: rows that they refer to were deleted meanwhile.
+
+    VALIDATE blocks nobody. Before 18, a foreign key of a partitioned table cannot be NOT VALID: it is created here, and
+    writers of both tables wait meanwhile; after a failure it does not exist.
+    """
     failed = []
     for key in keys:
         fault.point("inplace.before_validate")
+        there = {each.key for each in ties.foreign_keys(connection, [key.schema_name])}
         try:
-            connection.execute(retie.validate_foreign_key(key))
+            if key.key in there:
+                connection.execute(retie.validate_foreign_key(key))
+            else:
+                retie.single(connection, retie.add_foreign_key(key, valid=True))
         except psycopg.errors.ForeignKeyViolation as error:
             failed.append((key, words(error)))
     return failed
@@ -253,9 +271,8 @@ class _Transaction:
                 connection.execute("SELECT set_config(%s, %s, true)", [name, value])
             self._take_lock()
             incoming = self._incoming()
-            self._lock_tables(incoming)
+            live = self._locked(incoming)
             fault.point("inplace.after_locks")
-            live = self._recheck()
             self._cut(live.ties)
             renamed = self._leave(live)
             fault.point("inplace.between_moves")
@@ -297,38 +314,31 @@ class _Transaction:
             )
         return found
 
-    def _lock_tables(self, incoming: list[Object]) -> None:
-        """Lock all that is moved or tied. Views come first: a reader locks a view, then its tables."""
+    def _locked(self, incoming: list[Object]) -> Survey:
+        """Lock all that is moved or tied, and return the survey that holds under the locks. It is made before them, and
+        repeated only if a catalogue changed meanwhile: nobody should wait for it."""
         connection = self._connection
-        before, _ = objects(connection, self._lives)
-        tied = _tied_tables(ties.read(connection, self._lives), self._wanted.wished)
-        self.locked_at = time.monotonic()
-        views = [each for each in before if each.name.kind in ("view", "materialized view") and each.owned]
-        self._run(_touch(each) for each in views)
-        present = connection.execute(
-            _PRESENT, [[schema for schema, _ in tied], [table for _, table in tied]]
-        ).fetchall()
-        missing = sorted(set(tied) - set(present))
-        if missing:
+        catalogues = fingerprint(connection)
+        present = self._surveyed()
+        self._lock_tables(present, incoming)
+        if fingerprint(connection) != catalogues:
+            present = self._surveyed()
+        older = snapshots.older(connection, self._wanted.staged)
+        if older:
             raise Refused(
-                'cannot switch: the restore point has ties to "{}.{}", which does not exist'.format(*missing[0]),
-                hint="Create it, or choose another restore point: run lastgood points.",
+                "cannot switch: transactions with snapshots older than the restored tables would find them empty: "
+                + "; ".join(str(each) for each in older),
+                hint=f"Wait for them, or terminate them: SELECT pg_terminate_backend({older[0].pid})",
             )
-        own = [each.name.names for each in (*before, *incoming) if each.name.kind == "table"]
-        for tables in (tied, own):
-            if tables:
-                connection.execute(
-                    sql.SQL("LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE").format(
-                        sql.SQL(", ONLY ").join(sql.Identifier(*table) for table in tables)
-                    )
-                )
+        return present
 
-    def _recheck(self) -> Survey:
-        """Under the locks: what is refused, what changed since the plan, and whether an older snapshot is left."""
+    def _surveyed(self) -> Survey:
+        """The survey, unless it is refused or differs from that of the plan."""
         present = survey(self._connection, self._lives, arriving=self._arrivals)
-        refusals = list(present.refusals)
-        if refusals:
-            raise Refused("cannot switch: " + "; ".join(refusals), hint="Run lastgood check to see what is in the way.")
+        if present.refusals:
+            raise Refused(
+                "cannot switch: " + "; ".join(present.refusals), hint="Run lastgood check to see what is in the way."
+            )
         if self._planned is not None:
             changed = sorted(self._planned.names() ^ present.names())
             if changed or self._planned.ties != present.ties:
@@ -337,14 +347,29 @@ class _Transaction:
                     f"cannot switch: the schemas changed since the plan was made ({what})",
                     hint="Run the same command again: it makes a new plan.",
                 )
-        older = snapshots.older(self._connection, self._wanted.staged)
-        if older:
-            raise Refused(
-                "cannot switch: transactions with snapshots older than the restored tables would find them empty: "
-                + "; ".join(str(each) for each in older),
-                hint=f"Wait for them, or terminate them: SELECT pg_terminate_backend({older[0].pid})",
-            )
         return present
+
+    def _lock_tables(self, present: Survey, incoming: list[Object]) -> None:
+        """Views come first: a reader locks a view, then its tables. Then the platform's tables, then the schemas'."""
+        connection = self._connection
+        tied = _tied_tables(present.ties, self._wanted.wished)
+        there = connection.execute(_PRESENT, [[schema for schema, _ in tied], [table for _, table in tied]]).fetchall()
+        missing = sorted(set(tied) - set(there))
+        if missing:
+            raise Refused(
+                'cannot switch: the restore point has ties to "{}.{}", which does not exist'.format(*missing[0]),
+                hint="Create it, or choose another restore point: run lastgood points.",
+            )
+        own = [each.name.names for each in (*present.objects, *incoming) if each.name.kind == "table"]
+        self.locked_at = time.monotonic()
+        self._run(_touch(each) for each in present.of("view", "materialized view"))
+        for tables in (tied, own):
+            if tables:
+                connection.execute(
+                    sql.SQL("LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE").format(
+                        sql.SQL(", ONLY ").join(sql.Identifier(*table) for table in tables)
+                    )
+                )
 
     def _cut(self, live: Ties) -> None:
         self._run(retie.drop_event_trigger(each) for each in live.event_triggers)
@@ -408,8 +433,13 @@ class _Transaction:
         connection, wished = self._connection, self._wanted.wished
         there = {each.key for each in ties.foreign_keys(connection, self._lives)}
         for key in wished.foreign_keys:
-            if key.key not in there:
-                self._add_foreign_key(key)
+            if key.key in there:
+                continue
+            late = key.partitioned and connection.info.server_version < 180000
+            if not late:
+                retie.single(connection, retie.add_foreign_key(key, valid=False))
+            if key.validated:
+                self.unvalidated.append(key)
         for statement in (*retie.triggers(live, wished), *retie.policies(live, wished)):
             retie.single(connection, statement)
         present = [name for (name,) in connection.execute("SELECT pubname FROM pg_publication")]
@@ -421,21 +451,6 @@ class _Transaction:
         for statement in retie.publish(present, whole, wished.publications):
             retie.single(connection, statement)
         self._refer()
-
-    def _add_foreign_key(self, key: ForeignKey) -> None:
-        connection = self._connection
-        if not key.partitioned or connection.info.server_version >= 180000:
-            retie.single(connection, retie.add_foreign_key(key, valid=False))
-            if key.validated:
-                self.unvalidated.append(key)
-            return
-        try:
-            with connection.transaction():
-                retie.single(connection, retie.add_foreign_key(key, valid=True))
-        except psycopg.errors.ForeignKeyViolation as error:
-            self.notes.append(
-                f'foreign key "{key.name}" of "{key.schema_name}.{key.table}" was not created: {words(error)}'
-            )
 
     def _refer(self) -> None:
         """Let references by OID lead to the tables that came in, as far as this role may change them."""
@@ -500,6 +515,7 @@ class _Transaction:
                 marks.Sequence(schema_name=schema, name=name, last_value=value)
                 for schema, name, value in connection.execute(_SEQUENCES, [[pair.leaving for pair in wanted.pairs]])
             ),
+            unvalidated=tuple(self.unvalidated),
         )
         row = connection.execute("SELECT clock_timestamp()").fetchone()
         assert row is not None
