@@ -240,6 +240,8 @@ def with_rules(project: Project, database: str, rule: str = "ON DELETE CASCADE")
           ADD FOREIGN KEY (id) REFERENCES auth.users {rule};
         ALTER TABLE public.notes DROP CONSTRAINT notes_author_fkey,
           ADD FOREIGN KEY (author) REFERENCES auth.users ON DELETE SET NULL;
+        ALTER TABLE public.events DROP CONSTRAINT events_who_fkey,
+          ADD FOREIGN KEY (who) REFERENCES auth.users ON DELETE CASCADE;
         ALTER TABLE public.contacts DROP CONSTRAINT contacts_owner_fkey,
           ADD FOREIGN KEY (owner) REFERENCES public.sales ON DELETE SET NULL;
         ALTER TABLE public.contacts ENABLE ALWAYS TRIGGER contacts_touch;
@@ -257,9 +259,14 @@ def test_rows_of_deleted_users_follow_their_foreign_keys_and_the_digest_stays_ex
     before = account_of(project, database)
 
     assert [str(each) for each in run.find()] == [
-        "400 rows of public.notes reference 2 rows of auth.users that were deleted since, and lose the reference",
-        "3 rows of public.profiles reference 3 rows of auth.users that were deleted since, and are left out",
-        "3 rows of public.sales reference 3 rows of auth.users that were deleted since, and are left out",
+        "30 rows of public.events reference 1 row of auth.users deleted since the restore point; "
+        "foreign key events_who_fkey leaves them out (ON DELETE CASCADE)",
+        "400 rows of public.notes reference 2 rows of auth.users deleted since the restore point; "
+        "foreign key notes_author_fkey clears the reference (ON DELETE SET NULL)",
+        "3 rows of public.profiles reference 3 rows of auth.users deleted since the restore point; "
+        "foreign key profiles_id_fkey leaves them out (ON DELETE CASCADE)",
+        "3 rows of public.sales reference 3 rows of auth.users deleted since the restore point; "
+        "foreign key sales_user_id_fkey leaves them out (ON DELETE CASCADE)",
     ]
     run.build()
     proof = run.prove()
@@ -267,6 +274,8 @@ def test_rows_of_deleted_users_follow_their_foreign_keys_and_the_digest_stays_ex
     assert_same(before, account_of(project, database))
     assert {(each.table, each.removed, each.changed) for each in proof.left_out} == {
         ("contacts", 0, 30),
+        ("events_2026", 19, 0),
+        ("events_rest", 11, 0),
         ("notes", 0, 400),
         ("profiles", 3, 0),
         ("sales", 3, 0),
@@ -292,8 +301,8 @@ def test_without_a_rule_the_rows_are_refused_before_the_build_and_in_it(
     with pytest.raises(Refused) as caught:
         refuse(run.find(), run.name)
     assert caught.value.message == (
-        f'cannot go back to "{run.name}": 1 row of public.profiles reference 1 row of auth.users that were deleted '
-        "since, and cannot come back: the foreign key has no rule for them (profiles_id_fkey)"
+        f'cannot go back to "{run.name}": 1 row of public.profiles references 1 row of auth.users deleted since the '
+        "restore point; foreign key profiles_id_fkey has no rule for them"
     )
     run.build()
     with pytest.raises(Failed, match=r"reference rows of auth\.users that do not exist any more"):

@@ -178,7 +178,14 @@ def _rows(
             facts = again()
             expected = facts_in_staging(facts, rewritten.schemas, left_out)
         found = facts_of_database(
-            connection, like=expected, objects=False, known=known, emit=emit, cancelled=cancelled, stage="prove"
+            connection,
+            like=expected,
+            objects=False,
+            large_objects=False,
+            known=known,
+            emit=emit,
+            cancelled=cancelled,
+            stage="prove",
         )
     # Of the rest of the database nothing is compared.
     found = found.model_copy(
