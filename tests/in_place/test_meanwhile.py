@@ -208,6 +208,22 @@ def test_a_view_being_read_does_not_deadlock(
         swap.result()
 
 
+def test_a_client_that_locks_in_another_order_does_not_die_of_a_deadlock(
+    project: Project, broken: str, staged: Staged, pool: ThreadPoolExecutor
+) -> None:
+    with project.connect(broken) as client, project.connect(broken, user=ADMIN) as admin:
+        client.execute("BEGIN")
+        client.execute("SELECT FROM public.tags")
+        swap = in_thread(pool, project, staged)
+        # The swap has locked the view and most tables, and waits for this one; it must let go of the others.
+        until(lambda: waits(admin, "public.tags", "AccessExclusiveLock"))
+        client.execute("SELECT FROM public.people")
+        client.execute("INSERT INTO public.contacts (name) VALUES ('in between')")
+        client.execute("COMMIT")
+        assert swap.result().tries == 1
+        assert _count(admin, names.kept(staged.run, "public"), "in between") == 1
+
+
 @pytest.mark.postgres(15, 17)
 def test_every_acknowledged_write_is_in_the_live_or_the_kept_table(
     project: Project, broken: str, staged: Staged, pool: ThreadPoolExecutor

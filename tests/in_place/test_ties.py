@@ -182,6 +182,7 @@ def test_a_superuser_moves_event_triggers_range_types_and_whole_published_schema
             PERFORM id FROM public.contacts; END $$;
         CREATE EVENT TRIGGER watch_ddl ON ddl_command_end WHEN TAG IN ('CREATE TABLE', 'DROP TABLE')
             EXECUTE FUNCTION public.watch();
+        COMMENT ON EVENT TRIGGER watch_ddl IS 'of the application';
         CREATE EVENT TRIGGER sleeping ON sql_drop EXECUTE FUNCTION public.watch();
         ALTER EVENT TRIGGER sleeping DISABLE;
         CREATE PUBLICATION whole FOR TABLES IN SCHEMA private, supabase_migrations;

@@ -4,8 +4,8 @@ rollback in place and of its undo.
 Measured facts that shape it (PostgreSQL 15 to 18): ALTER SCHEMA RENAME locks no table, and writers continue unnoticed
 in the renamed schema; a renamed schema takes its default privileges along, also those that only the platform may set.
 So objects are moved (SET SCHEMA), and the live schema stays. A wait for a lock is longer than deadlock_timeout (1 s),
-or autovacuum never gives way; and bounded, since all that comes later queues behind it. The platform's tables are
-locked first: a sign-up locks auth.users and then, in a trigger, a table of the application.
+or autovacuum never gives way; and bounded, since all that comes later queues behind it. While other locks are held, it
+waits for a moment only: a client that holds a table and waits for another one would die of a deadlock.
 
 Nothing changes before the commit: a killed client, a lost connection or a crash of the server leaves all schemas as
 they were. ``DROP SCHEMA`` without CASCADE fails if any object was forgotten."""
@@ -28,17 +28,22 @@ from lastgood.in_place.marks import Kept, Mark, Role
 from lastgood.in_place.snapshots import Session
 from lastgood.in_place.survey import Object, Survey, fingerprint, objects, survey
 from lastgood.in_place.ties import ForeignKey, Ties
-from lastgood.postgres.errors import words
+from lastgood.postgres.errors import one_line, words
 from lastgood.postgres.grants import Operator
 from lastgood.postgres.lock import key_holder, lock_key
 from lastgood.postgres.server import Connection
 
 LOCK_TIMEOUT = "1500ms"
+# The wait for a lock, and the time for all of them, while others are held: well below deadlock_timeout.
+MOMENT = "150ms"
+MOMENTS = "500ms"
+PASSES = 50
 # For one statement, with its waits for several locks.
 STATEMENT_TIMEOUT = "4s"
 IDLE_TIMEOUT = "5s"
 TRIES = 10
 PAUSE_SECONDS = 1.0
+LOCKING_SECONDS = 10.0
 BATCH = 100
 # Lock not available, our own time limits, deadlock, an object created or changed at the same moment: nothing was
 # changed, and a retry may succeed.
@@ -107,10 +112,11 @@ def move(
     its number and the sessions that were in the way. Raises Refused, Failed or Interrupted, and nothing was changed;
     psycopg.OperationalError when the connection was lost: then ``committed`` tells the outcome.
     """
+    hot: list[str] = []
     for attempt in itertools.count(1):
         if cancelled():
             raise Interrupted("interrupted before the switch")
-        transaction = _Transaction(connection, wanted, planned)
+        transaction = _Transaction(connection, wanted, planned, hot)
         try:
             moved = transaction.execute(cancelled)
             return Moved(
@@ -121,15 +127,14 @@ def move(
                 unvalidated=tuple(transaction.unvalidated),
                 notes=tuple(transaction.notes),
             )
-        except psycopg.Error as error:
+        except (psycopg.Error, _NotFree) as error:
             if connection.broken:
                 raise
-            again = error.sqlstate in _RETRIED or (error.sqlstate == "23505" and error.diag.schema_name == "pg_catalog")
-            if not again:
+            if isinstance(error, psycopg.Error) and not _passing(error):
                 raise Failed(f"cannot switch: {words(error)}", hint=_hint(error)) from error
             sessions = _in_the_way(connection, wanted)
             if attempt >= tries:
-                who = "; ".join(str(each) for each in sessions) or words(error)
+                who = "; ".join(str(each) for each in sessions) or one_line(error)
                 raise Failed(
                     f"cannot switch: no lock on all tables after {attempt} {'try' if attempt == 1 else 'tries'}; in "
                     f"the way: {who}",
@@ -138,6 +143,15 @@ def move(
             waiting(attempt, sessions)
             time.sleep(PAUSE_SECONDS)  # lets the queue behind the failed try pass
     raise AssertionError("unreachable: the last try returns or raises")
+
+
+class _NotFree(Exception):
+    """A relation was not free in time."""
+
+
+def _passing(error: psycopg.Error) -> bool:
+    """Whether a retry may succeed."""
+    return error.sqlstate in _RETRIED or (error.sqlstate == "23505" and error.diag.schema_name == "pg_catalog")
 
 
 def _hint(error: psycopg.Error) -> str:
@@ -178,6 +192,8 @@ def validate(connection: Connection, keys: Iterable[ForeignKey]) -> list[tuple[F
                 connection.execute(retie.validate_foreign_key(key))
             else:
                 retie.single(connection, retie.add_foreign_key(key, valid=True))
+                if key.comment is not None:
+                    connection.execute(retie.comment_foreign_key(key))
         except psycopg.errors.ForeignKeyViolation as error:
             failed.append((key, words(error)))
     return failed
@@ -207,6 +223,32 @@ UPDATE {} SET {} = m.arrived FROM (
     JOIN pg_namespace ln ON ln.nspname = p.leaving JOIN pg_class o ON o.relnamespace = ln.oid
     JOIN pg_namespace an ON an.nspname = p.live JOIN pg_class a ON a.relnamespace = an.oid AND a.relname = o.relname
 ) m WHERE {} = m.was
+"""
+# On the server, so that the time between two locks does not depend on the network. The inner block is a subtransaction:
+# its end by an exception releases all locks.
+_LOCK_ALL = """
+DECLARE
+  statements text[] := {statements};
+  k int := 1;
+  began timestamptz := clock_timestamp();
+BEGIN
+  PERFORM set_config('lastgood.blocked', '', true);
+  PERFORM set_config('lock_timeout', {long}, true);
+  BEGIN
+    WHILE k <= cardinality(statements) LOOP
+      EXECUTE statements[k];
+      IF k = 1 THEN
+        PERFORM set_config('lock_timeout', {moment}, true);
+        began := clock_timestamp();
+      ELSIF clock_timestamp() - began > {moments}::interval AND k < cardinality(statements) THEN
+        RAISE lock_not_available;
+      END IF;
+      k := k + 1;
+    END LOOP;
+  EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+    PERFORM set_config('lastgood.blocked', k::text, true);
+  END;
+END
 """
 _PRESENT = """
 SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -247,10 +289,12 @@ def _tied_tables(*several: Ties) -> list[tuple[str, str]]:
 class _Transaction:
     """One try. All that ``execute`` does is rolled back unless it returns."""
 
-    def __init__(self, connection: Connection, wanted: Move, planned: Survey | None) -> None:
+    def __init__(self, connection: Connection, wanted: Move, planned: Survey | None, hot: list[str]) -> None:
+        """``hot``: the statements of locks that were not free, the last one first, for all tries."""
         self._connection = connection
         self._wanted = wanted
         self._planned = planned
+        self._hot = hot
         self._operator = Operator.read(connection)
         self._lives = [pair.live for pair in wanted.pairs]
         self._arrivals = [pair.arriving for pair in wanted.pairs if pair.arriving is not None]
@@ -350,7 +394,9 @@ class _Transaction:
         return present
 
     def _lock_tables(self, present: Survey, incoming: list[Object]) -> None:
-        """Views come first: a reader locks a view, then its tables. Then the platform's tables, then the schemas'."""
+        """Lock all, without a long wait while a lock is held: where one is not free, all are released, and the next
+        pass waits for that one alone and first. So the order of the clients is learned, and none of them waits as long
+        as deadlock_timeout for a lock of ours while it holds one that we want."""
         connection = self._connection
         tied = _tied_tables(present.ties, self._wanted.wished)
         there = connection.execute(_PRESENT, [[schema for schema, _ in tied], [table for _, table in tied]]).fetchall()
@@ -361,15 +407,37 @@ class _Transaction:
                 hint="Create it, or choose another restore point: run lastgood points.",
             )
         own = [each.name.names for each in (*present.objects, *incoming) if each.name.kind == "table"]
-        self.locked_at = time.monotonic()
-        self._run(_touch(each) for each in present.of("view", "materialized view"))
-        for tables in (tied, own):
-            if tables:
-                connection.execute(
-                    sql.SQL("LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE").format(
-                        sql.SQL(", ONLY ").join(sql.Identifier(*table) for table in tables)
-                    )
-                )
+        every = [_touch(each) for each in present.of("view", "materialized view", "foreign table", "sequence")]
+        every += [_lock(table) for table in (*tied, *own)]
+        texts = [statement.as_string(connection) for statement in every]
+        deadline = time.monotonic() + LOCKING_SECONDS
+        for _ in range(PASSES):
+            first = [text for text in self._hot if text in set(texts)]
+            order = first + [text for text in texts if text not in set(first)]
+            self.locked_at = time.monotonic()
+            blocked = self._pass(order)
+            if blocked is None:
+                return
+            self._hot[:] = [order[blocked], *(text for text in self._hot if text != order[blocked])]
+            if blocked == 0 or time.monotonic() > deadline:
+                raise _NotFree(order[blocked])
+        raise _NotFree(self._hot[0])
+
+    def _pass(self, statements: list[str]) -> int | None:
+        """Try to take all locks; the index of the one that was not free, and then none is held."""
+        connection = self._connection
+        if not statements:
+            return None
+        body = sql.SQL(_LOCK_ALL).format(
+            statements=sql.Literal(statements),
+            long=sql.Literal(LOCK_TIMEOUT),
+            moment=sql.Literal(MOMENT),
+            moments=sql.Literal(MOMENTS),
+        )
+        connection.execute(sql.SQL("DO {}").format(sql.Literal(body.as_string(connection))))
+        row = connection.execute("SELECT current_setting('lastgood.blocked')").fetchone()
+        assert row is not None
+        return int(row[0]) - 1 if row[0] else None
 
     def _cut(self, live: Ties) -> None:
         self._run(retie.drop_event_trigger(each) for each in live.event_triggers)
@@ -438,6 +506,8 @@ class _Transaction:
             late = key.partitioned and connection.info.server_version < 180000
             if not late:
                 retie.single(connection, retie.add_foreign_key(key, valid=False))
+                if key.comment is not None:
+                    connection.execute(retie.comment_foreign_key(key))
             if key.validated:
                 self.unvalidated.append(key)
         for statement in (*retie.triggers(live, wished), *retie.policies(live, wished)):
@@ -550,6 +620,10 @@ class _Transaction:
         every = list(statements)
         for start in range(0, len(every), BATCH):
             self._connection.execute(sql.SQL("; ").join(every[start : start + BATCH]))
+
+
+def _lock(table: tuple[str, ...]) -> sql.Composed:
+    return sql.SQL("LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE").format(sql.Identifier(*table))
 
 
 def _touch(relation: Object) -> sql.Composed:

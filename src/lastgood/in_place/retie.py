@@ -69,6 +69,13 @@ def add_foreign_key(key: ForeignKey, *, valid: bool) -> sql.Composed:
     )
 
 
+def comment_foreign_key(key: ForeignKey) -> sql.Composed:
+    """Give a foreign key its comment again."""
+    return sql.SQL("COMMENT ON CONSTRAINT {} ON {} IS {}").format(
+        sql.Identifier(key.name), sql.Identifier(key.schema_name, key.table), sql.Literal(key.comment)
+    )
+
+
 def validate_foreign_key(key: ForeignKey) -> sql.Composed:
     """Compare the rows of a foreign key that is NOT VALID with the table that they refer to."""
     return sql.SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}").format(
@@ -213,7 +220,7 @@ def drop_event_trigger(trigger: EventTrigger) -> sql.Composed:
 
 
 def create_event_trigger(trigger: EventTrigger) -> Iterator[sql.Composed]:
-    """Create an event trigger in its state."""
+    """Create an event trigger in its state, with its comment."""
     tags = sql.Composed([])
     if trigger.tags:
         tags = sql.SQL("WHEN TAG IN ({}) ").format(sql.SQL(", ").join(sql.Literal(tag) for tag in trigger.tags))
@@ -223,6 +230,8 @@ def create_event_trigger(trigger: EventTrigger) -> Iterator[sql.Composed]:
     )
     if trigger.enabled in _STATES:
         yield sql.SQL("ALTER EVENT TRIGGER {} {}").format(name, sql.SQL(_STATES[trigger.enabled]))
+    if trigger.comment is not None:
+        yield sql.SQL("COMMENT ON EVENT TRIGGER {} IS {}").format(name, sql.Literal(trigger.comment))
 
 
 def schema_privileges(present: Schema, wished: Schema, operator: Operator) -> list[sql.Composed]:

@@ -32,6 +32,7 @@ class ForeignKey(Frozen):
     target_table: str
     validated: bool = True
     partitioned: bool = False
+    comment: str | None = None
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -102,6 +103,7 @@ class EventTrigger(Frozen):
     function_schema: str
     function: str
     enabled: str = "O"
+    comment: str | None = None
 
 
 class Privilege(Frozen):
@@ -229,7 +231,7 @@ FROM pg_default_acl d JOIN pg_namespace n ON n.oid = d.defaclnamespace WHERE n.n
 """
 _FOREIGN_KEYS = """
 SELECT n.nspname, c.relname, o.conname, pg_get_constraintdef(o.oid), tn.nspname, t.relname, o.convalidated,
-       c.relkind = 'p'
+       c.relkind = 'p', obj_description(o.oid, 'pg_constraint')
 FROM pg_constraint o
 JOIN pg_class c ON c.oid = o.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_class t ON t.oid = o.confrelid JOIN pg_namespace tn ON tn.oid = t.relnamespace
@@ -271,7 +273,8 @@ SELECT p.pubname,
 FROM pg_publication p WHERE NOT p.puballtables ORDER BY 1
 """
 _EVENT_TRIGGERS = """
-SELECT e.evtname, e.evtevent, coalesce(e.evttags, '{}'), n.nspname, f.proname, e.evtenabled::text
+SELECT e.evtname, e.evtevent, coalesce(e.evttags, '{}'), n.nspname, f.proname, e.evtenabled::text,
+       obj_description(e.oid, 'pg_event_trigger')
 FROM pg_event_trigger e JOIN pg_proc f ON f.oid = e.evtfoid JOIN pg_namespace n ON n.oid = f.pronamespace
 WHERE n.nspname = ANY (%s) ORDER BY 1
 """
@@ -320,6 +323,7 @@ def foreign_keys(connection: Connection, names: Iterable[str]) -> list[ForeignKe
             target_table=row[5],
             validated=row[6],
             partitioned=row[7],
+            comment=row[8],
         )
         for row in connection.execute(_FOREIGN_KEYS, {"schemas": list(names)})
     ]
@@ -391,8 +395,14 @@ def read(connection: Connection, names: Iterable[str], outside: Iterable[Depende
         publications=tuple(publications(connection, names)),
         event_triggers=tuple(
             EventTrigger(
-                name=name, event=event, tags=tuple(tags), function_schema=schema, function=function, enabled=enabled
+                name=row[0],
+                event=row[1],
+                tags=tuple(row[2]),
+                function_schema=row[3],
+                function=row[4],
+                enabled=row[5],
+                comment=row[6],
             )
-            for name, event, tags, schema, function, enabled in connection.execute(_EVENT_TRIGGERS, [names])
+            for row in connection.execute(_EVENT_TRIGGERS, [names])
         ),
     )
