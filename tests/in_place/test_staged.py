@@ -30,6 +30,14 @@ def damage(project: Project, database: str) -> None:
     project.psql(database, (FOLDER / "migration.sql").read_text())
 
 
+def swap(project: Project, database: str, run: Staging, schemas: tuple[str, ...]) -> None:
+    with project.connect(database) as connection:
+        moved = switch.swap(
+            connection, run.run, schemas=schemas, wished=run.rewritten.ties, manifest=manifest_digest(run.whole.facts)
+        )
+        assert validate(connection, moved.unvalidated) == []
+
+
 @pytest.mark.postgres(15, 17, 18)
 def test_a_point_is_built_and_proved_unnoticed_then_the_whole_database_is_as_at_the_point(
     project: Project, database: str, store: Path
@@ -48,11 +56,7 @@ def test_a_point_is_built_and_proved_unnoticed_then_the_whole_database_is_as_at_
     assert proof.left_out == ()
     assert run.loaded.repaired == []
     assert run.rewritten.refresh == (Relation("public", "totals"),)
-    with project.connect(database) as connection:
-        moved = switch.swap(
-            connection, run.run, schemas=ALL, wished=run.rewritten.ties, manifest=manifest_digest(run.whole.facts)
-        )
-        assert validate(connection, moved.unvalidated) == []
+    swap(project, database, run, ALL)
     assert_same(at_point, account_of(project, database))
 
 
@@ -73,6 +77,23 @@ def test_a_foreign_compressed_dump_is_proved_by_its_own_facts(project: Project, 
     proof = run.prove()
     assert proof.comparison.equal
     assert {table.name for table in proof.comparison.tables if table.equal} >= {"contacts", "notes", "events_2026"}
+
+
+def test_a_dump_of_the_own_schemas_borrows_the_platforms_definitions(
+    project: Project, database: str, store: Path
+) -> None:
+    at_point = account_of(project, database)
+    path = store / "own.sql"
+    path.write_text(project.dump(database, *(f"--schema={schema}" for schema in OWN)))
+    run = Staging(project.target(database), point_in(path))
+    project.psql(database, "UPDATE public.notes SET body = 'damaged'; DROP VIEW public.pipeline;")
+    assert run.rewritten.lent == ("auth",)
+    assert run.notes[-1] == "the restore point lacks auth: the definitions of the live database are used"
+    assert run.find() == ()
+    run.build()
+    run.prove()
+    swap(project, database, run, OWN)
+    assert_same(at_point, account_of(project, database))
 
 
 def test_the_application_cannot_enter_staging_and_the_run_is_recognized_by_its_marks(
@@ -219,6 +240,8 @@ def with_rules(project: Project, database: str, rule: str = "ON DELETE CASCADE")
           ADD FOREIGN KEY (id) REFERENCES auth.users {rule};
         ALTER TABLE public.notes DROP CONSTRAINT notes_author_fkey,
           ADD FOREIGN KEY (author) REFERENCES auth.users ON DELETE SET NULL;
+        ALTER TABLE public.events DROP CONSTRAINT events_who_fkey,
+          ADD FOREIGN KEY (who) REFERENCES auth.users ON DELETE CASCADE;
         ALTER TABLE public.contacts DROP CONSTRAINT contacts_owner_fkey,
           ADD FOREIGN KEY (owner) REFERENCES public.sales ON DELETE SET NULL;
         ALTER TABLE public.contacts ENABLE ALWAYS TRIGGER contacts_touch;
@@ -236,9 +259,14 @@ def test_rows_of_deleted_users_follow_their_foreign_keys_and_the_digest_stays_ex
     before = account_of(project, database)
 
     assert [str(each) for each in run.find()] == [
-        "400 rows of public.notes reference 2 rows of auth.users that were deleted since, and lose the reference",
-        "3 rows of public.profiles reference 3 rows of auth.users that were deleted since, and are left out",
-        "3 rows of public.sales reference 3 rows of auth.users that were deleted since, and are left out",
+        "30 rows of public.events reference 1 row of auth.users deleted since the restore point; "
+        "foreign key events_who_fkey leaves them out (ON DELETE CASCADE)",
+        "400 rows of public.notes reference 2 rows of auth.users deleted since the restore point; "
+        "foreign key notes_author_fkey clears the reference (ON DELETE SET NULL)",
+        "3 rows of public.profiles reference 3 rows of auth.users deleted since the restore point; "
+        "foreign key profiles_id_fkey leaves them out (ON DELETE CASCADE)",
+        "3 rows of public.sales reference 3 rows of auth.users deleted since the restore point; "
+        "foreign key sales_user_id_fkey leaves them out (ON DELETE CASCADE)",
     ]
     run.build()
     proof = run.prove()
@@ -246,6 +274,8 @@ def test_rows_of_deleted_users_follow_their_foreign_keys_and_the_digest_stays_ex
     assert_same(before, account_of(project, database))
     assert {(each.table, each.removed, each.changed) for each in proof.left_out} == {
         ("contacts", 0, 30),
+        ("events_2026", 19, 0),
+        ("events_rest", 11, 0),
         ("notes", 0, 400),
         ("profiles", 3, 0),
         ("sales", 3, 0),
@@ -256,11 +286,7 @@ def test_rows_of_deleted_users_follow_their_foreign_keys_and_the_digest_stays_ex
         assert connection.execute(audited).fetchone() == (200,)  # no trigger of the application fired
     # The marks have the rows that were left out: another process can repeat the proof.
     assert run.prove().left_out == proof.left_out
-    with project.connect(database) as connection:
-        moved = switch.swap(
-            connection, run.run, schemas=OWN, wished=run.rewritten.ties, manifest=manifest_digest(run.whole.facts)
-        )
-        assert validate(connection, moved.unvalidated) == []
+    swap(project, database, run, OWN)
 
 
 def test_without_a_rule_the_rows_are_refused_before_the_build_and_in_it(
@@ -275,8 +301,8 @@ def test_without_a_rule_the_rows_are_refused_before_the_build_and_in_it(
     with pytest.raises(Refused) as caught:
         refuse(run.find(), run.name)
     assert caught.value.message == (
-        f'cannot go back to "{run.name}": 1 row of public.profiles reference 1 row of auth.users that were deleted '
-        "since, and cannot come back: the foreign key has no rule for them (profiles_id_fkey)"
+        f'cannot go back to "{run.name}": 1 row of public.profiles references 1 row of auth.users deleted since the '
+        "restore point; foreign key profiles_id_fkey has no rule for them"
     )
     run.build()
     with pytest.raises(Failed, match=r"reference rows of auth\.users that do not exist any more"):

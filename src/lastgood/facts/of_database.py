@@ -66,6 +66,7 @@ def facts_of_database(
     beyond_like: bool = False,
     digests: bool = True,
     objects: bool = True,
+    large_objects: bool = True,
     known: Mapping[Relation, TableFacts] | None = None,
     context: Context = BACKGROUND,
     stage: str = "facts",
@@ -77,7 +78,7 @@ def facts_of_database(
     zone and encoding, so that ``compare`` can compare contents. A dump's unknown time zone is recognized from its
     ``zone_samples``, which the result then has too. ``beyond_like`` adds the tables and sequences that ``like`` does
     not have. ``digests=False`` counts rows and reads newest time stamps only; ``objects=False`` omits the schema
-    objects. Tables in ``known`` are not read: their facts are used.
+    objects, ``large_objects=False`` the large objects. Tables in ``known`` are not read: their facts are used.
 
     Emits Progress of ``stage`` in rows. Raises Failed when the role may not read everything, Interrupted, and
     psycopg.Error for any other error of the server.
@@ -98,7 +99,9 @@ def facts_of_database(
         connection.execute(sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name), sql.Literal(value)))
     try:
         with _stoppable(connection, context.cancelled):
-            found = _read(connection, rules, like, beyond_like, digests, objects, known or {}, context, stage)
+            found = _read(
+                connection, rules, like, beyond_like, digests, objects, large_objects, known or {}, context, stage
+            )
         return found.model_copy(update={"zone_samples": samples})
     except errors.QueryCanceled as error:
         if context.cancelled():
@@ -171,6 +174,7 @@ def _read(
     beyond_like: bool,
     digests: bool,
     objects: bool,
+    with_large_objects: bool,
     known: Mapping[Relation, TableFacts],
     context: Context,
     stage: str,
@@ -184,7 +188,7 @@ def _read(
     extensions = _extensions(connection)
     languages = _languages(connection)
     sequences = _sequences(connection, like if not beyond_like else None)
-    large_objects = _large_objects(connection)
+    large_objects = _large_objects(connection) if with_large_objects else LargeObjectFacts()
     migration = _migration(connection, sources)
     newest = {
         (source.schema_name, source.name): _newest(connection, source, count=not digests)

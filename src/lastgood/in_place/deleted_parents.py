@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from psycopg import errors, sql
 
 from lastgood.dump.formats import DumpSource
-from lastgood.dump.names import Relation
+from lastgood.dump.names import Relation, quoted
 from lastgood.dump.script import Section
 from lastgood.dump.summary import DumpSummary
 from lastgood.errors import Failed, Interrupted, Refused
@@ -25,7 +25,8 @@ from lastgood.facts.of_database import PINNED
 from lastgood.facts.row_stream import digest_rows
 from lastgood.in_place import marks
 from lastgood.in_place.left_out import LeftOut
-from lastgood.in_place.rewrite import PlatformKey, Rewritten
+from lastgood.in_place.rewrite import Action, PlatformKey, Rewritten
+from lastgood.load.family import Family
 from lastgood.load.supply import Supply, supply_for
 from lastgood.postgres import integrity
 from lastgood.postgres.errors import words
@@ -35,6 +36,13 @@ from lastgood.text.units import counted
 
 _NULL = rb"\N"
 _CHANGES = frozenset({"set null", "set default"})
+_FATES: Mapping[Action, str] = {
+    "cascade": "leaves them out (ON DELETE CASCADE)",
+    "set null": "clears the reference (ON DELETE SET NULL)",
+    "set default": "sets the default reference (ON DELETE SET DEFAULT)",
+    "no action": "has no rule for them",
+    "restrict": "has no rule for them",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +61,10 @@ class Orphaned:
         return self.key.on_delete in ("no action", "restrict")
 
     def __str__(self) -> str:
-        what = {"cascade": "are left out", "set null": "lose the reference", "set default": "get the default reference"}
-        fate = what.get(self.key.on_delete, "cannot come back: the foreign key has no rule for them")
         return (
-            f"{counted(self.rows, 'row')} of {self.table} reference {counted(self.parents, 'row')} of "
-            f"{self.key.references} that were deleted since, and {fate}"
+            f"{counted(self.rows, 'row')} of {self.table} {'references' if self.rows == 1 else 'reference'} "
+            f"{counted(self.parents, 'row')} of {self.key.references} deleted since the restore point; "
+            f"foreign key {quoted(self.key.name)} {_FATES[self.key.on_delete]}"
         )
 
 
@@ -71,9 +78,17 @@ def find(
     """The rows of the restore point whose parents the live database of ``connection`` lacks, by foreign key. Only keys
     are read from the restore point, and compared in temporary tables. ``connection`` must be in autocommit mode. Raises
     psycopg.Error, BadPoint, Interrupted."""
-    sections: dict[Relation, list[Section]] = {}
+    by_table: dict[Relation, list[Section]] = {}
     for section in summary.script.sections:
-        sections.setdefault(section.start.relation, []).append(section)
+        by_table.setdefault(section.start.relation, []).append(section)
+    family = Family(summary.script.items, summary)
+
+    def sections(table: Relation, columns: Sequence[str]) -> list[Section]:
+        """The rows of a table and of its partitions, in the restore point's order."""
+        found = [one for each in (table, *family.below(table)) for one in by_table.get(each, ())]
+        having = [one for one in found if set(columns) <= set(one.start.columns or ())]
+        return sorted(having, key=lambda one: one.number)
+
     found = []
     with _keys(connection, source, summary, cancelled) as keys:
         for key in rewritten.keys:
@@ -84,11 +99,10 @@ def find(
                 key.table.name,
             )
             # The restore point's parents first: usually there are fewer of them, and none was deleted.
-            parents = _with(sections.get(key.references, ()), key.keys)
+            parents = sections(key.references, key.keys)
             if parents and not keys.missing(key, parents, key.keys):
                 continue
-            children = _with(sections.get(live, ()), key.columns)
-            counts = keys.missing(key, children, key.columns)
+            counts = keys.missing(key, sections(live, key.columns), key.columns)
             if counts:
                 found.append(Orphaned(key, live, *counts))
     return tuple(found)
@@ -99,13 +113,9 @@ def refuse(found: Iterable[Orphaned], name: str) -> None:
     stuck = [each for each in found if each.refused]
     if stuck:
         raise Refused(
-            f'cannot go back to "{visible(name)}": {stuck[0]} ({stuck[0].key.name})',
+            f'cannot go back to "{visible(name)}": {visible(str(stuck[0]))}',
             hint="Create these rows again, or choose a newer restore point: lastgood points.",
         )
-
-
-def _with(sections: Iterable[Section], columns: Sequence[str]) -> list[Section]:
-    return [section for section in sections if set(columns) <= set(section.start.columns or ())]
 
 
 class _Keys:

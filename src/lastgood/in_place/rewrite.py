@@ -11,16 +11,18 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import psycopg
 from psycopg import sql
 
 from lastgood.context import Context
 from lastgood.dump.names import Relation, quoted
 from lastgood.dump.reader import read
-from lastgood.dump.rulings.tree import parse
+from lastgood.dump.rulings.tree import parse, qualified
 from lastgood.dump.script import State, Step
 from lastgood.dump.statements import Command, ForeignKey, Kind
 from lastgood.dump.summary import DumpSummary
@@ -101,8 +103,9 @@ class Rewritten:
     ``summary`` is that of pg_dump's output from the scratch database, whose script has the definitions without the
     schemas themselves and without ``keys``. ``ties``: what the swap makes again. ``refresh``: the materialized views
     that call functions, whose text may name live tables: they are to be refreshed after the swap (live names).
-    ``not_created``: objects outside the schemas that the scratch database lacks, and that none of the definitions
-    needs.
+    ``lent``: schemas outside that the restore point lacks, and whose definitions are the live database's; the ties
+    outside are the live ones then, too. ``not_created``: objects outside the schemas that the scratch database lacks,
+    and that none of the definitions needs.
     """
 
     schemas: Mapping[str, str]
@@ -110,6 +113,7 @@ class Rewritten:
     keys: tuple[PlatformKey, ...]
     ties: Ties
     refresh: tuple[Relation, ...]
+    lent: tuple[str, ...]
     not_created: tuple[str, ...]
 
     def staged(self, relation: Relation) -> Relation | None:
@@ -145,11 +149,24 @@ def rewrite(
     with scratch(target, major, role, summary.roles, context.emit) as made:
         session = Session(made.connection, Commands(name, rules, context), Loaded())
         builder = _Builder(session, schemas, context.cancelled)
+        with target.connect(application_name="lastgood rewrite") as live:
+            lent = _lent(live, summary, schemas)
+            extensions = _extensions(live, {*lent, *schemas}) if not summary.extensions else []
+            present = ties.read(live, schemas) if lent else Ties()
+        if lent:
+            context.emit(
+                Note(f"the restore point lacks {', '.join(lent)}: the definitions of the live database are used")
+            )
+        builder.lend(
+            extensions, definitions_in(dumped(program.path, target, lent, context.cancelled)) if lent else None
+        )
         builder.create(summary)
         session.enter(())
         wished = ties.read(made.connection, schemas).model_copy(
             update={"event_triggers": event_triggers(summary, schemas)}
         )
+        if lent:
+            wished = _completed(wished, present, summary)
         _compare(facts, read_objects(made.connection), schemas, builder.unpopulated, name)
         refresh = [Relation(*row) for row in made.connection.execute(_CALLING_VIEWS, [list(schemas)])]
         for schema, staging in schemas.items():
@@ -164,7 +181,64 @@ def rewrite(
     ]
     for left_out in builder.not_created:
         context.emit(Note(f"not created in the scratch database: {left_out}"))
-    return Rewritten(schemas, definitions, keys, wished, tuple(refresh), tuple(builder.not_created))
+    return Rewritten(schemas, definitions, keys, wished, tuple(refresh), tuple(lent), tuple(builder.not_created))
+
+
+def _lent(live: Connection, summary: DumpSummary, schemas: Collection[str]) -> list[str]:
+    """The schemas of the live database that definitions of the restore point name and the restore point lacks: a dump
+    of some schemas references the platform's."""
+    made = {each.identity for each in summary.created if each.kind is Kind.SCHEMA}
+    named = {
+        name.schema
+        for each in placed(summary)
+        if each.schema in schemas and not is_tie(each, schemas)
+        for name in qualified(each.text)
+    }
+    wanted = [name for name in named - set(schemas) if quoted(name) not in made]
+    found = live.execute(
+        "SELECT nspname FROM pg_catalog.pg_namespace WHERE nspname = ANY (%s) AND nspname !~ '^pg_'"
+        " AND nspname <> 'information_schema' ORDER BY 1",
+        [wanted],
+    )
+    return [name for (name,) in found]
+
+
+def _completed(wished: Ties, present: Ties, summary: DumpSummary) -> Ties:
+    """The ties of a dump of some schemas, with those of the live database that no such dump has: on the tables of other
+    schemas, publications and event triggers. Publications keep the tables that the dump creates."""
+    made = {each.identity for each in summary.created if each.kind is Kind.SCHEMA}
+    publications = [
+        each.model_copy(
+            update={
+                "members": tuple(one for one in each.members if Relation(one.schema_name, one.table) in summary.tables)
+            }
+        )
+        for each in present.publications
+    ]
+    return wished.model_copy(
+        update={
+            "triggers": (*wished.triggers, *(one for one in present.triggers if quoted(one.schema_name) not in made)),
+            "policies": (*wished.policies, *(one for one in present.policies if quoted(one.schema_name) not in made)),
+            "publications": wished.publications or tuple(publications),
+            "event_triggers": wished.event_triggers or present.event_triggers,
+        }
+    )
+
+
+def _extensions(live: Connection, schemas: Iterable[str]) -> list[sql.Composed]:
+    """The commands that create the extensions of these schemas, in the order of the live database."""
+    found = live.execute(
+        "SELECT e.extname, n.nspname FROM pg_catalog.pg_extension e"
+        " JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE n.nspname = ANY (%s) ORDER BY e.oid",
+        [list(schemas)],
+    )
+    commands = []
+    for name, schema in found:
+        commands.append(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
+        commands.append(
+            sql.SQL("CREATE EXTENSION IF NOT EXISTS {} SCHEMA {}").format(sql.Identifier(name), sql.Identifier(schema))
+        )
+    return commands
 
 
 # Materialized views whose query calls a user-defined function, also through other views. Built-in functions and those
@@ -198,6 +272,15 @@ class _Builder:
         self._cancelled = cancelled
         self.not_created: list[str] = []
         self.unpopulated: set[str] = set()
+
+    def lend(self, extensions: Iterable[sql.Composed], definitions: DumpSummary | None) -> None:
+        """Create what the restore point needs and lacks, as far as the server accepts it."""
+        for command in extensions:
+            with suppress(psycopg.Error):  # the definition that needs it fails
+                self._session.connection.execute(command)
+        for each in placed(definitions) if definitions is not None else ():
+            if each.command.kind not in _LEFT_OUT | _ATTRIBUTES and not is_tie(each, ()):
+                self._run([each])
 
     def create(self, summary: DumpSummary) -> None:
         """Create everything of the schemas that go back, and of the others what the server accepts."""

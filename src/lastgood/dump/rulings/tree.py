@@ -81,7 +81,8 @@ def qualified(text: str) -> Iterator[names.Relation]:
             if schema and own:
                 yield names.Relation(schema, own)
         # nextval('public.numbers'::regclass)
-        if "typeName" in fields and fields["typeName"].get("names", [])[-1:] == _REGCLASS:
+        of_type = fields.get("typeName")  # a list in CREATE TYPE
+        if isinstance(of_type, dict) and of_type.get("names", [])[-1:] == _REGCLASS:
             constant = fields.get("arg", {}).get("A_Const", {}).get("sval", {}).get("sval", "")
             relation = names.parse(constant, "")
             if relation is not None and relation.schema:
