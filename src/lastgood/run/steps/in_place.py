@@ -4,7 +4,7 @@ same database, and their objects are exchanged."""
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,11 +25,13 @@ from lastgood.in_place import (
     platform_rows,
     prove,
     rewrite,
+    snapshots,
     staged,
     switch,
     ties,
 )
 from lastgood.in_place.rewrite import Rewritten
+from lastgood.in_place.snapshots import Session
 from lastgood.in_place.staged import Origin
 from lastgood.journal import caller
 from lastgood.load.rebuild import rules_for
@@ -44,6 +46,9 @@ from lastgood.run.steps.prove import Prove, Proved
 from lastgood.run.steps.reopen import Reopen, Reopened
 from lastgood.run.steps.swap import Swap, Switched
 from lastgood.text.units import counted
+
+# How long the switch waits for the end of older transactions.
+SNAPSHOT_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +151,7 @@ class Move(Swap):
         run.at_swap = True
 
         with run.connected(plan.live, "switch") as live:
+            self._wait_for_snapshots(run, live)
             try:
                 moved = switch.swap(
                     live,
@@ -169,6 +175,15 @@ class Move(Swap):
             for note in (*moved.notes, *move.validated(live, moved.unvalidated)):
                 run.emit(Caution(note))
         return _switched(run, moved.outage, moved.tries, at, f"{moved.outage * 1000:.0f} ms, {moved.moved} objects")
+
+    def _wait_for_snapshots(self, run: Run, live: Connection) -> None:
+        """Wait for older snapshots: they would find the restored tables empty, in a nightly dump say."""
+
+        def waiting(sessions: Sequence[Session]) -> None:
+            run.emit(Note(f"waiting for transactions from before the build: {'; '.join(map(str, sessions))}"))
+
+        staged = [each.mark for each in marks.marked(live, run=run.plan.run, role="staging")]
+        snapshots.wait(live, staged, seconds=SNAPSHOT_SECONDS, waiting=waiting, cancelled=run.cancelled)
 
     def _after_loss(self, run: Run, error: psycopg.Error) -> bool:
         found = self.switched(run)
