@@ -433,7 +433,7 @@ def test_a_fault_before_the_commit_changes_nothing(
     assert_same(before, account_of(project, broken))
     with project.connect(broken) as connection:
         assert not committed(connection, staged.run, "kept")
-        # The same run goes on, and can be undone.
+        # The same run continues, and can be undone.
         swapped(connection, staged)
         back = switch.undo(connection, staged.run, UNDO)
         assert validate(connection, back.unvalidated) == []

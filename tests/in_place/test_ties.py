@@ -234,9 +234,7 @@ def test_a_prepared_statement_goes_on_or_fails_once(project: Project, broken: st
             other.execute("EXECUTE changed")
 
 
-def test_a_trigger_that_the_restore_point_lacks_and_nobody_may_drop_is_found_before(
-    project: Project, database: str
-) -> None:
+def test_a_surplus_trigger_that_the_role_may_not_drop_is_found_before(project: Project, database: str) -> None:
     with project.connect(database) as connection:
         wished = ties.read(connection, OWN)
         connection.execute(

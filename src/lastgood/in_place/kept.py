@@ -31,7 +31,7 @@ WHERE n.nspname = ANY (%s) GROUP BY 1
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
+class RunSchemas:
     """All schemas of one run and one role. ``state`` is that of the staging schema that is the least advanced, and None
     for kept schemas. ``ours``: this role owns them all. ``size_bytes`` is what they cost on disk."""
 
@@ -91,7 +91,7 @@ def of(live: Target) -> list[Beside]:
         return []
 
 
-def beside(connection: Connection, *, run: str | None = None, role: Role | None = None) -> list[Beside]:
+def beside(connection: Connection, *, run: str | None = None, role: Role | None = None) -> list[RunSchemas]:
     """What runs left in this database, the oldest first. An unfinished run is one with staging schemas."""
     groups: dict[tuple[str, Role], list[MarkedSchema]] = {}
     for each in marks.marked(connection, run=run, role=role):
@@ -99,7 +99,7 @@ def beside(connection: Connection, *, run: str | None = None, role: Role | None 
     names = [each.name for group in groups.values() for each in group]
     sizes = {name: (size, tables) for name, size, tables in connection.execute(_SIZES, [names])}
     found = [
-        Beside(
+        RunSchemas(
             run=run_name,
             role=role_name,
             made_at=max(each.mark.made_at for each in group),
@@ -134,7 +134,7 @@ def _least(states: list[State]) -> State | None:
 
 def drop(
     connection: Connection,
-    found: Beside,
+    found: RunSchemas,
     *,
     cancelled: Callable[[], bool] = lambda: False,
     portion: int = PORTION,

@@ -94,8 +94,8 @@ class Moved:
 Waiting = Callable[[int, list[Session]], None]
 
 
-def _silent(_attempt: int, _sessions: list[Session]) -> None:
-    pass
+def ignore(_attempt: int, _sessions: list[Session]) -> None:
+    """A ``Waiting`` that drops everything."""
 
 
 def move(
@@ -103,7 +103,7 @@ def move(
     wanted: Move,
     *,
     planned: Survey | None = None,
-    waiting: Waiting = _silent,
+    waiting: Waiting = ignore,
     cancelled: Callable[[], bool] = lambda: False,
     tries: int = TRIES,
 ) -> Moved:
@@ -181,8 +181,8 @@ def validate(connection: Connection, keys: Iterable[ForeignKey]) -> list[tuple[F
     """Validate foreign keys after a move, each in a transaction of its own. Returns those that failed, with the
     server's reason: rows that they refer to were deleted meanwhile.
 
-    VALIDATE blocks nobody. Before 18, a foreign key of a partitioned table cannot be NOT VALID: it is created here, and
-    writers of both tables wait meanwhile; after a failure it does not exist.
+    VALIDATE blocks neither readers nor writers. Before 18, a foreign key of a partitioned table cannot be NOT VALID: it
+    is created here, and writers of both tables wait meanwhile; after a failure it does not exist.
     """
     failed = []
     for key in keys:
@@ -361,7 +361,7 @@ class _Transaction:
             )
 
     def _incoming(self) -> list[Object]:
-        """The objects that come in. Nobody else uses them, so they are read before the locks."""
+        """The objects that come in. No other session uses them, so they are read before the locks."""
         found, unknown = objects(self._connection, self._arrivals)
         unknown += [f'{each.name} belongs to role "{each.owner}"' for each in found if not each.owned]
         if unknown:
@@ -373,7 +373,7 @@ class _Transaction:
 
     def _locked(self, incoming: list[Object]) -> Survey:
         """Lock all that is moved or tied, and return the survey that holds under the locks. It is made before them, and
-        repeated only if a catalogue changed meanwhile: nobody should wait for it."""
+        repeated only if a catalogue changed meanwhile: other sessions should not wait for it."""
         connection = self._connection
         catalogues = fingerprint(connection)
         present = self._surveyed()

@@ -1,4 +1,4 @@
-"""The names of the schemas that a run makes beside a live schema: staging, kept and undone.
+"""The names of the schemas that a run creates for a live schema: staging, kept and undone.
 
 A name has at most 63 bytes of UTF-8: the server would cut a longer one silently, and two names could become the same.
 It is data for ``psycopg.sql.Identifier``, which quotes it. The mark in the schema's comment, not its name, identifies a

@@ -11,15 +11,10 @@ from collections.abc import Callable, Iterable
 from lastgood.errors import NOT_REACHED, Refused
 from lastgood.in_place import marks, names
 from lastgood.in_place.marks import MarkedSchema, Role
-from lastgood.in_place.move import Move, Moved, Pair, Waiting, move
-from lastgood.in_place.snapshots import Session
+from lastgood.in_place.move import Move, Moved, Pair, Waiting, ignore, move
 from lastgood.in_place.survey import Survey
 from lastgood.in_place.ties import Ties
 from lastgood.postgres.server import Connection
-
-
-def _ignore(_attempt: int, _sessions: list[Session]) -> None:
-    pass
 
 
 def prepare_swap(connection: Connection, run: str, *, schemas: Iterable[str], wished: Ties, manifest: str) -> Move:
@@ -61,7 +56,7 @@ def swap(
     wished: Ties,
     manifest: str,
     planned: Survey | None = None,
-    waiting: Waiting = _ignore,
+    waiting: Waiting = ignore,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Moved:
     """Switch to the proved staging schemas of the run; see ``prepare_swap`` and ``move``."""
@@ -107,7 +102,7 @@ def undo(
     run: str,
     *,
     role: Role = "kept",
-    waiting: Waiting = _ignore,
+    waiting: Waiting = ignore,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Moved:
     """Move back; see ``prepare_undo`` and ``move``. Then call ``validate`` with the result's ``unvalidated``."""
