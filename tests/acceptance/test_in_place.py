@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import psycopg
 import pytest
 from psycopg import sql
 
 from lastgood import rollback, undo
-from lastgood.events import Caution, Event
+from lastgood.events import Caution, Event, Note
 from lastgood.plan.plan import Choice, Request
 from lastgood.points.dump_point import take
 from tests.conftest import OURS, require
@@ -131,3 +132,21 @@ def test_the_commands_of_an_operator(hosted: Hosted) -> None:
     status, out, errors = run(hosted, "prune", "--keep", "0", "--dry-run")
     assert status == 0, errors
     assert "kept schemas" in out
+
+
+def test_sessions_from_before_are_reported_or_terminated(hosted: Hosted) -> None:
+    events: list[Event] = []
+    with hosted.project.connect(hosted.database, user="authenticator") as client:
+        first = rollback.run(rollback.plan(hosted.request), events.append)
+        assert client.execute("SELECT 1").fetchone() == (1,)
+        notes = [each.text for each in events if isinstance(each, Note)]
+        assert notes[-1] == (
+            '1 session from before the switch: a prepared statement may fail once ("cached plan must not change result '
+            'type"); to terminate them instead: --reconnect'
+        )
+        rollback.run(rollback.plan(replace(hosted.request, reconnect=True)), events.append)
+        notes = [each.text for each in events if isinstance(each, Note)]
+        assert notes[-1] == "1 session from before the switch terminated, to reconnect"
+        with pytest.raises(psycopg.OperationalError):
+            client.execute("SELECT 1")
+    assert first.way == "in-place"

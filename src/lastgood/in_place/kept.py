@@ -66,7 +66,7 @@ def places(maintenance: Connection, live: Target) -> list[tuple[Database, databa
     return found
 
 
-def _as_database(found: Beside, live: Database) -> tuple[Database, databases.Mark]:
+def _as_database(found: RunSchemas, live: Database) -> tuple[Database, databases.Mark]:
     mark = databases.Mark(
         role="shadow" if found.role == "staging" else "kept",
         run=found.run,
@@ -82,7 +82,7 @@ def _as_database(found: Beside, live: Database) -> tuple[Database, databases.Mar
     return replace(live, oid=0, name=found.name, size_bytes=found.size_bytes, comment=mark.text(), invalid=False), mark
 
 
-def of(live: Target) -> list[Beside]:
+def of(live: Target) -> list[RunSchemas]:
     """What runs left in a database; nothing if it accepts no connections."""
     try:
         with live.connect(application_name="lastgood looks for schemas") as connection:

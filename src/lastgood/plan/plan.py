@@ -54,7 +54,8 @@ class Request:
     """The request of the user. ``target`` names the live database; ``run`` is set to resume a run. ``strict`` and
     ``allow_orphans``: see ``lastgood.load.repairs.Rules``. ``check``: the settings of the checklist. ``drill``: the
     interval of rehearsals. ``database``: the database in a cluster dump, if not the live one. ``way``: None for by name
-    where the role can rename the database, and in place where it cannot."""
+    where the role can rename the database, and in place where it cannot. ``reconnect``: terminate the sessions from
+    before a switch in place."""
 
     target: Target
     store: Path
@@ -75,6 +76,7 @@ class Request:
     drill: Drill = field(default_factory=Drill)
     database: str | None = None
     way: Way | None = None
+    reconnect: bool = False
 
     def context(self, emit: Emit = silent, cancelled: Callable[[], bool] = never) -> Context:
         """The context of the work that it asks for."""

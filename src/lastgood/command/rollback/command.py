@@ -60,6 +60,13 @@ def roll_back(
     ] = False,
     watch: WatchFor = None,
     in_place: InPlace = None,
+    reconnect: Annotated[
+        bool,
+        typer.Option(
+            "--reconnect",
+            help="After an exchange in place, terminate the sessions from before, so that they reconnect.",
+        ),
+    ] = False,
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> int | None:
@@ -97,6 +104,7 @@ def roll_back(
         attestations=attestations,
         application=_application(session, watch),
         way=None if in_place is None else "in-place" if in_place else "by-name",
+        reconnect=reconnect,
     )
     with session.news.notifying("rollback", session.target, unattended=yes and not dry_run) as notifier:
         with session.events() as emit:

@@ -24,6 +24,7 @@ from lastgood.in_place import (
     names,
     platform_rows,
     prove,
+    reconnect,
     rewrite,
     snapshots,
     staged,
@@ -228,7 +229,23 @@ class Answer(Reopen):
                 )
             for view in _rewritten(run, _rules(run)).refresh:
                 _refresh(run, live, view)
+            self._report_sessions(run, live)
         return Reopened(oid=plan.live_oid, fence=None, detail=f'"{plan.live}" answers')
+
+    def _report_sessions(self, run: Run, live: Connection) -> None:
+        """Sessions continue, with what they have prepared; ``--reconnect`` ends them."""
+        (mark, *_) = [each.mark for each in marks.marked(live, run=run.plan.run, role="kept")]
+        found = [each for each in reconnect.sessions(live, mark.made_at) if not each.application.startswith("lastgood")]
+        if run.prepared.request.reconnect:
+            ended = reconnect.terminate(live, found)
+            run.emit(Note(f"{counted(ended, 'session')} from before the switch terminated, to reconnect"))
+        elif found:
+            run.emit(
+                Note(
+                    f"{counted(len(found), 'session')} from before the switch: a prepared statement may fail once "
+                    '("cached plan must not change result type"); to terminate them instead: --reconnect'
+                )
+            )
 
 
 def _report_strangers(run: Run) -> None:
