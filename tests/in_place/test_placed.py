@@ -5,7 +5,7 @@ from __future__ import annotations
 from lastgood.dump.rulings import schema_of
 from lastgood.dump.script import Step
 from lastgood.dump.summary import DumpSummary
-from lastgood.in_place.placed import event_triggers, is_tie, outside, placed
+from lastgood.in_place.placed import event_triggers, is_tie, outside, placed, schemas
 from lastgood.in_place.rewrite import definitions_in, schema_of_object
 from lastgood.in_place.ties import EventTrigger
 
@@ -42,6 +42,18 @@ def test_the_event_triggers_of_the_schemas_with_their_conditions_and_states() ->
             enabled="A",
         ),
     )
+
+
+def test_the_schemas_of_a_point_with_their_owners() -> None:
+    summary = summary_of(
+        """
+        CREATE SCHEMA auth;
+        ALTER SCHEMA auth OWNER TO supabase_admin;
+        CREATE SCHEMA "Odd s";
+        CREATE TABLE public.t (a int);
+        """
+    )
+    assert schemas(summary) == {"auth": "supabase_admin", "Odd s": None, "public": None}
 
 
 def test_casts_and_transforms_of_the_schemas_are_named() -> None:
@@ -103,9 +115,8 @@ def test_the_schema_of_each_kind_of_object() -> None:
         """
     )
     commands = [item.command for item in summary.script.items if isinstance(item, Step)]
-    schemas = [schema_of(command) for command in commands if command.kind != "setting"]
-    assert schemas[1:] == ["Odd s"] * 10
-    assert schemas[0] is None
+    found = [schema_of(command) for command in commands if command.kind != "setting"]
+    assert found == [None, *["Odd s"] * 10]
 
 
 def test_the_schema_in_the_identity_of_an_object() -> None:

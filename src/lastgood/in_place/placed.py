@@ -95,6 +95,19 @@ def object_class(node: Node) -> str | None:
     return found
 
 
+def schemas(summary: DumpSummary) -> Mapping[str, str | None]:
+    """The schemas that a restore point has, each with the owner that it names; None if it names none."""
+    found: dict[str, str | None] = {}
+    for each in placed(summary):
+        if each.command.kind is Kind.SCHEMA:
+            found.setdefault(each.node.schemaname)
+        elif each.command.kind is Kind.OWNER and object_class(each.node) == "OBJECT_SCHEMA":
+            found[each.node.object.sval] = each.node.newowner.rolename
+        elif each.schema == "public":
+            found.setdefault("public")  # which pg_dump does not create
+    return found
+
+
 def outside(summary: DumpSummary, schemas: Collection[str]) -> list[str]:
     """The user-defined objects without a schema that refer to ``schemas``, in words: they can't be staged or moved."""
     return [

@@ -53,7 +53,8 @@ def add(connection: Connection, keys: Iterable[PlatformKey], cancelled: Callable
             if valid is None:
                 at_once = partitioned and connection.info.server_version < NOT_VALID_ON_PARTITIONED
                 later = b"" if at_once or not key.validated else b" NOT VALID"
-                _patiently(connection, f"add {key.what}", key.command + later, cancelled)
+                comment = b"" if key.comment is None else b"; " + key.comment
+                _patiently(connection, f"add {key.what}", key.command + later + comment, cancelled)
                 valid = at_once
             if not valid and key.validated:
                 validate = _altered(connection, key.table, key.name, "VALIDATE")

@@ -204,7 +204,8 @@ def _definitions(
     staging = tuple(rewritten.schemas.values())
     found = _commands(definitions_in(dumped(program.path, target, staging, cancelled)), staging)
     expected = _commands(rewritten.summary, staging)
-    expected.update((settled(key.command.decode()), ()) for key in rewritten.keys)
+    for key in rewritten.keys:
+        expected.update((settled(text.decode()), ()) for text in (key.command, key.comment) if text is not None)
     missing, surplus = expected - found, found - expected
     if allow_orphans:
         for text, settings in missing & Counter({_validated(each): count for each, count in surplus.items()}):

@@ -77,8 +77,11 @@ _ACTIONS: Mapping[str, Action] = {
 
 @dataclass(frozen=True, slots=True)
 class PlatformKey:
-    """A foreign key from a table that goes back to one that does not. ``table`` is in its staging schema. ``command``
-    adds it, in the server's own text; ``set_columns``: the columns that ON DELETE SET changes, empty for all."""
+    """A foreign key from a table that goes back to one that does not. ``table`` is in its staging schema.
+
+    ``command`` adds it, and ``comment`` sets its comment, in the server's own text. ``set_columns``: the columns that
+    ON DELETE SET changes, empty for all.
+    """
 
     name: str
     table: Relation
@@ -89,6 +92,7 @@ class PlatformKey:
     set_columns: tuple[str, ...]
     validated: bool
     command: bytes
+    comment: bytes | None = None
 
     @property
     def what(self) -> str:
@@ -132,7 +136,8 @@ def rewrite(
     context: Context,
 ) -> Rewritten:
     """Rewrite the definitions of a restore point, of which ``summary`` and ``facts`` are known, for ``schemas``: each
-    schema that goes back, with the name of its staging schema. ``name`` is the restore point's, for messages.
+    schema of it that goes back (``placed.schemas`` has all), with the name of its staging schema. ``name`` is the
+    restore point's, for messages.
 
     Only the scratch database is written to. Raises Refused when the restore point has objects that can't be staged,
     Failed when a definition can't be created or differs from the restore point's, Interrupted.
@@ -174,10 +179,13 @@ def rewrite(
         text = dumped(program.path, made.target, schemas.values(), context.cancelled)
     definitions = definitions_in(text)
     keys = tuple(_keys(definitions, schemas.values()))
+    of_keys = {key.comment for key in keys if key.comment is not None}
     definitions.script.items = [
         item
         for item in definitions.script.items
-        if isinstance(item, Step) and not left_to_the_swap(item.command, schemas.values())
+        if isinstance(item, Step)
+        and not left_to_the_swap(item.command, schemas.values())
+        and item.command.statement.text not in of_keys
     ]
     for left_out in builder.not_created:
         context.emit(Note(f"not created in the scratch database: {left_out}"))
@@ -526,7 +534,20 @@ def left_to_the_swap(command: Command, staging: Collection[str], *, keys: bool =
     return False
 
 
+def _comments(definitions: DumpSummary) -> Mapping[tuple[Relation, str], bytes]:
+    """The commands that set the comments of constraints of tables."""
+    found = {}
+    for item in definitions.script.items:
+        if isinstance(item, Step) and item.command.kind is Kind.COMMENT:
+            (node,) = parse(item.command.statement.text.decode())
+            if node.objtype == "OBJECT_TABCONSTRAINT":
+                schema, table, name = (part.sval for part in node.object)
+                found[Relation(schema, table), name] = item.command.statement.text
+    return found
+
+
 def _keys(definitions: DumpSummary, staging: Collection[str]) -> Iterator[PlatformKey]:
+    comments = _comments(definitions)
     for item in definitions.script.items:
         if not isinstance(item, Step) or not isinstance(item.command.detail, ForeignKey):
             continue
@@ -546,4 +567,5 @@ def _keys(definitions: DumpSummary, staging: Collection[str]) -> Iterator[Platfo
             set_columns=tuple(part.sval for part in given.fk_del_set_cols or ()),
             validated=not given.skip_validation,
             command=text,
+            comment=comments.get((key.table, given.conname)),
         )
