@@ -13,7 +13,8 @@ from lastgood.application.results import ApplicationReport, HookResult
 from lastgood.application.service import START_IT, HookFailed, Service
 from lastgood.errors import Blocked, ChecksFailed, ChecksFailedAfterSwap, Stopped
 from lastgood.events import Caution, Emit, StageDone, StageStarted
-from lastgood.in_place.kept import places, remove_schemas
+from lastgood.in_place import staged
+from lastgood.in_place.kept import places
 from lastgood.journal import Journal, caller, recording, run_names
 from lastgood.plan.plan import Request
 from lastgood.plan.unfinished import leftover_of, refuse_abort, run_of, the_one
@@ -74,7 +75,8 @@ def _remove(
             if mark.role == "copy":
                 copying.take_over(maintenance, found.name)
             if mark.options.get("way") == "in-place":
-                remove_schemas(request.target, run, "staging")
+                with request.target.connect(application_name=f"lastgood abort {run}") as live:
+                    staged.drop_schemas(live, run)
             else:
                 database.drop(maintenance, found.name, found.oid)
             removed.append(found.name)

@@ -18,7 +18,6 @@ from lastgood.errors import Failed, Stopped
 from lastgood.events import Caution, Note
 from lastgood.in_place import (
     deleted_parents,
-    kept,
     marks,
     move,
     names,
@@ -96,8 +95,7 @@ class BuildSchemas(Build):
 
     def undo(self, run: Run) -> None:
         with run.connected(run.plan.live, "walk back") as live:
-            for each in kept.beside(live, run=run.plan.run, role="staging"):
-                kept.drop(live, each)
+            staged.drop_schemas(live, run.plan.run)
 
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
         with run.connected(run.plan.live, "read marks") as live:
