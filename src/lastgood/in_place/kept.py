@@ -149,7 +149,7 @@ def drop(
     if not found.ours:
         raise Refused(
             f'cannot {doing}: they belong to role "{found.owner}"',
-            hint=f'Run lastgood as role "{found.owner}".',
+            hint=f'Connect as role "{found.owner}".',
             state=NOT_REACHED,
         )
     try:

@@ -114,6 +114,6 @@ def _own(found: Iterable[MarkedSchema], doing: str) -> None:
         if not each.ours:
             raise Refused(
                 f'cannot {doing}: schema "{each.name}" belongs to role "{each.owner}"',
-                hint=f'Run lastgood as role "{each.owner}".',
+                hint=f'Connect as role "{each.owner}".',
                 state=NOT_REACHED,
             )
