@@ -3,7 +3,8 @@ whatever happens, the live schemas are those from before or those of the restore
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from tests.crash.hosted import Scene, Site, site, writing
 from tests.support.account import assert_same
 from tests.support.hosted import Project
 
-KINDS = ("kill", "terminate", "enospc", "cut", "crash")
+KINDS = ("kill", "interrupt", "terminate", "enospc", "cut", "crash")
 BEFORE = (
     "journal.after_doing",
     "journal.before_done",
@@ -24,20 +25,22 @@ BEFORE = (
     "build.during_load",
     "build.after_load",
     "prove.before_verdict",
+    "inplace.in_scratch",
+    "inplace.after_create",
+    "inplace.before_proved",
     "inplace.after_locks",
     "inplace.between_moves",
     "inplace.before_commit",
 )
 AFTER = ("inplace.after_commit", "inplace.before_validate")
-OF_UNDO = ("journal.after_doing", *(name for name in (*BEFORE, *AFTER) if name.startswith("inplace.")))
+OF_UNDO = ("journal.after_doing", "inplace.after_locks", "inplace.between_moves", "inplace.before_commit", *AFTER)
 SHORT = {
-    ("build.before_mark", "kill"),
+    ("inplace.in_scratch", "kill"),
     ("build.during_load", "kill"),
     ("build.after_load", "cut"),
-    ("prove.before_verdict", "kill"),
+    ("inplace.before_proved", "terminate"),
     ("inplace.after_locks", "terminate"),
     ("inplace.between_moves", "cut"),
-    ("inplace.between_moves", "kill"),
     ("inplace.before_commit", "crash"),
     ("inplace.before_commit", "enospc"),
     ("inplace.after_commit", "kill"),
@@ -47,7 +50,6 @@ SHORT_OF_UNDO = {
     ("inplace.after_commit", "crash"),
     ("inplace.before_validate", "kill"),
 }
-NOT_STOPPED = {"inplace.before_commit", *AFTER}  # a signal comes too late
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -145,4 +147,53 @@ def test_a_fault_in_an_undo(scene: Scene, point: str, kind: str, tally: Tally) -
         assert_same(scene.site.bad, scene.account())
         scene.verify()
         assert scene.run("undo", "--yes", "--json").returncode == 0  # and forward again
-        assert scene.good()
+        assert_same(scene.site.good, scene.account())
+
+
+def test_an_undo_that_is_undone_before_its_keys_are_validated(scene: Scene) -> None:
+    """The way forward and back again ends with the foreign keys of both states, all of them validated."""
+    assert scene.rollback().returncode == 0
+    assert scene.run("undo", "--yes", fault="inplace.before_validate:kill").returncode == -9
+    for account in (scene.site.good, scene.site.bad):
+        assert scene.run("undo", "--yes").returncode == 0
+        assert_same(account, scene.account())
+
+
+@pytest.mark.parametrize("blow", ["kill", "cut", "crash"])
+@pytest.mark.parametrize("command", ["abort", "prune"])
+def test_schemas_whose_drop_stops_halfway(scene: Scene, command: str, blow: str, tally: Tally) -> None:
+    tally.add(f"in place, {command}: fault points, {blow}")
+    if command == "abort":
+        assert scene.rollback(fault="inplace.before_proved:kill").returncode == -9
+        arguments: tuple[str, ...] = ("abort", "--yes", "--json")
+    else:
+        assert scene.rollback().returncode == 0
+        arguments = ("prune", "--keep", "0", "--yes", "--json")
+    good = scene.good()
+    struck = scene.run(*arguments, fault=f"inplace.between_drops:{blow}")
+    assert struck.returncode != 0
+    assert scene.schemas("staging", "kept") != []
+    scene.verify()
+    scene.another_machine()
+    done = scene.run(*arguments)
+    assert done.returncode == 0, done.stdout
+    assert scene.schemas("staging", "kept") == []
+    assert scene.good() == good
+    scene.verify()
+
+
+def test_a_second_operator_is_refused_while_the_first_one_works(scene: Scene) -> None:
+    first = scene.start("rollback", scene.point, "--in-place", "--yes", "--json", fault="inplace.after_create:stop")
+    scene.wait_for_stop(first)
+    machine = scene.state
+    scene.another_machine()
+    for arguments in (("rollback", scene.point, "--in-place", "--yes"), ("resume", "--yes"), ("abort", "--yes")):
+        refused = scene.run(*arguments)
+        assert refused.returncode == 3
+        assert f'error: cannot work on the database "{scene.live}": another run holds its lock (' in refused.stderr
+    assert scene.run("prune", "--keep", "0", "--yes").returncode in (0, 3)
+    scene.state = machine
+    first.send_signal(signal.SIGCONT)
+    output, errors = first.communicate(timeout=120)
+    assert (first.wait(), scene.good()) == (0, True), (output, errors)
+    scene.verify()
