@@ -29,7 +29,7 @@ from lastgood.postgres.exchange import helper_session
 from lastgood.postgres.lock import Claim, holder, lock_live
 from lastgood.postgres.server import Connection
 from lastgood.process import interrupts
-from lastgood.run import pause, prepare, steps
+from lastgood.run import pause, prepare, rest, steps
 from lastgood.run.context import Run
 from lastgood.run.outcome import outcome_error, report_of
 from lastgood.run.report import FinishReport, Report, finish_report
@@ -82,6 +82,9 @@ def resume(request: Request, emit: Emit = silent) -> Report | FinishReport:
     if left is not None and (stopped is None or stopped.by != left):
         done = finish.resume(request, left, emit)
         return finish_report(left, request.target.dbname, done, time.monotonic() - started)
+    if (switched := rest.left(request)) is not None and (stopped is None or stopped.by != switched):
+        done = rest.resume(request, switched, emit)
+        return finish_report(switched, request.target.dbname, done, time.monotonic() - started)
     prepared, before = prepare.prepare_again(request, emit)
     plan = prepared.plan
     with _session(prepared) as maintenance:

@@ -15,6 +15,7 @@ from psycopg import sql
 from lastgood.application import record
 from lastgood.config.tables import NO_PGBOUNCER, Drill, PgBouncer
 from lastgood.errors import Refused
+from lastgood.in_place import move
 from lastgood.in_place.kept import places
 from lastgood.journal.past_runs import DrillDue, drill_due
 from lastgood.load.deferred import lists
@@ -102,7 +103,8 @@ class UnfinishedDeployment(Frozen):
 
 
 class Finishing(Frozen):
-    """A run whose database is in service, with deferred ``tasks``, of which ``left`` are open. ``working`` is the
+    """A run whose database is in service, with deferred ``tasks``, of which ``left`` are open: indexes to build,
+    foreign keys to validate, materialized views to refresh. ``working`` is the
     session that finishes them, ``doing`` its progress; both empty without one."""
 
     run: str
@@ -110,6 +112,7 @@ class Finishing(Frozen):
     left: int
     indexes_left: int
     foreign_keys_left: int
+    views_left: int = 0
     working: str
     doing: str
     commands: tuple[str, ...]
@@ -209,7 +212,7 @@ def read(
             kept=tuple(sorted((e for e in ours if e.role == "kept"), key=lambda e: e.made_at, reverse=True)),
             unfinished=tuple(runs),
             deployment=_deployment(live, working, runs),
-            finishing=_finishing(target, live),
+            finishing=_finishing(target, live, working),
             # A running run may be about to mark its new database.
             leftovers=() if working else tuple(_leftovers(maintenance, live_name)),
             application=_stopped(target, state),
@@ -314,12 +317,28 @@ WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
   AND (l.classid::int8 << 32) | l.objid::int8 = {}""")
 
 
-def _finishing(target: Target, live: Database) -> tuple[Finishing, ...]:
-    """The lists of deferred tasks in the live database; empty if it rejects the connection."""
+def _finishing(target: Target, live: Database, working: str) -> tuple[Finishing, ...]:
+    """The lists of deferred tasks in the live database, and what switches in place left to do; empty if it rejects the
+    connection. ``working``: the holder of the live database's lock."""
     runs = []
     with suppress(psycopg.Error, Refused), target.at(live.name).connect() as connection:
         for run in lists.runs(connection):
             runs.append(_list_of(connection, run))
+        for each in move.rest(connection):
+            at_work = working if each.run in working else ""
+            runs.append(
+                Finishing(
+                    run=each.run,
+                    tasks=len(each.foreign_keys) + len(each.views),
+                    left=len(each.foreign_keys) + len(each.views),
+                    indexes_left=0,
+                    foreign_keys_left=len(each.foreign_keys),
+                    views_left=len(each.views),
+                    working=at_work,
+                    doing="",
+                    commands=() if at_work else (f"lastgood resume {each.run}",),
+                )
+            )
     return tuple(runs)
 
 

@@ -26,6 +26,7 @@ from lastgood.errors import NOT_REACHED, Failed, Refused, Stopped
 from lastgood.events import Caution, Emit, Note, StageDone, StageStarted, silent
 from lastgood.in_place import kept as beside
 from lastgood.in_place import move, names, switch
+from lastgood.in_place.move import Moved
 from lastgood.journal import Journal, caller, recording
 from lastgood.journal.run_names import new_run, suffix
 from lastgood.models import Document, Frozen
@@ -269,26 +270,61 @@ def _refuse_obstacles(maintenance: Connection, plan: UndoPlan) -> None:
 def _move_back(live: Target, plan: UndoPlan, emit: Emit) -> Exchanged:
     """Undo an exchange in place. An interrupt before its commit stops it."""
     stop = interrupts.Stop()
-    with live.connect(application_name=f"lastgood undo {plan.run}") as connection, interrupts.stopping(stop):
-        role = next(each.role for each in beside.beside(connection, run=plan.undoes) if each.role != "staging")
-        try:
-            moved = switch.undo(
-                connection,
-                plan.undoes,
-                plan.run,
-                role=role,
-                waiting=lambda attempt, sessions: emit(Caution(move.in_the_way(attempt, sessions))),
-                cancelled=stop.is_set,
-            )
-        except psycopg.OperationalError as error:
-            raise Stopped(
-                "cannot verify the undo: the connection was lost during the commit",
-                hint="When the server answers again, run: lastgood status",
-                state=f'The schemas of "{plan.live}" are either as they were or fully switched back.',
-            ) from error
-        for note in (*moved.notes, *move.validated(connection, moved.unvalidated)):
+    moved: Moved | None = None
+    with interrupts.stopping(stop):
+        with live.connect(application_name=f"lastgood undo {plan.run}") as connection:
+            role = next(each.role for each in beside.beside(connection, run=plan.undoes) if each.role != "staging")
+            try:
+                moved = switch.undo(
+                    connection,
+                    plan.undoes,
+                    plan.run,
+                    role=role,
+                    waiting=lambda attempt, sessions: emit(Caution(move.in_the_way(attempt, sessions))),
+                    cancelled=stop.is_set,
+                )
+            except psycopg.Error as error:
+                if not connection.broken:
+                    raise
+                _after_loss(live, plan, error)
+        for note in moved.notes if moved is not None else ():
             emit(Caution(note))
-    return Exchanged(moved.outage, 0, moved.tries)
+        _complete(live, plan, emit)
+    return Exchanged(moved.outage, 0, moved.tries) if moved is not None else Exchanged(0.0, 0, 1)
+
+
+def _after_loss(live: Target, plan: UndoPlan, error: psycopg.Error) -> None:
+    """Raise Failed when the connection was lost before the commit, and Stopped when the server does not answer."""
+    try:
+        with live.connect() as connection:
+            committed = move.committed(connection, plan.run, "undone")
+    except psycopg.Error as unknown:
+        raise Stopped(
+            "cannot verify the undo: the connection was lost during the commit",
+            hint="When the server answers again, run: lastgood status",
+            state=f'The schemas of "{plan.live}" are either as they were or fully switched back.',
+        ) from unknown
+    if not committed:
+        raise Failed(
+            f"cannot undo: the connection was lost before the commit: {server_errors.words(error)}",
+            hint=f"Run: lastgood undo {plan.undoes}",
+            state=f'The schemas of "{plan.live}" are as they were.',
+        ) from error
+
+
+def _complete(live: Target, plan: UndoPlan, emit: Emit) -> None:
+    """Do what the move left to do. The undo is done without it, and users may wait for what follows."""
+    try:
+        with live.connect(application_name=f"lastgood undo {plan.run}") as connection:
+            for note in move.complete(connection, plan.run):
+                emit(Caution(note))
+    except (psycopg.Error, OSError) as error:
+        emit(
+            Caution(
+                f"the undo is done, but its foreign keys are not validated: {server_errors.one_line(error)}; run: "
+                f"lastgood resume {plan.run}"
+            )
+        )
 
 
 def _exchange_names(

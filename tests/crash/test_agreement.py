@@ -12,7 +12,9 @@ from tests.crash.test_crash import NEW, OLD, Scene
 from tests.crash.test_crash import scene as scene
 
 POINT = "cloud_backup_20251104_143000.sql"
-OF_ROLLBACK = [name for name in fault.POINTS if not name.startswith(("undo.", "finish.", "pause.", "application."))]
+OF_ROLLBACK = [
+    name for name in fault.POINTS if not name.startswith(("undo.", "finish.", "pause.", "application.", "inplace."))
+]
 OF_RESTORE = ["build.before_mark", "build.during_load", "prove.before_verdict"]
 COMMANDS = {
     "rollback": (("rollback", POINT, "--yes"), OF_ROLLBACK),

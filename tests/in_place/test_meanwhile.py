@@ -17,7 +17,7 @@ from psycopg import sql
 from lastgood import fault
 from lastgood.errors import Failed, Interrupted, Refused
 from lastgood.in_place import marks, names, reconnect, snapshots, switch
-from lastgood.in_place.move import Moved, committed, move, unvalidated, validate
+from lastgood.in_place.move import Moved, committed, complete, move, rest, validate
 from lastgood.in_place.snapshots import Session
 from lastgood.in_place.survey import Object, objects, survey
 from lastgood.postgres.lock import lock_key
@@ -451,11 +451,12 @@ def test_a_fault_after_the_commit_is_a_swap_that_can_be_undone(
         assert committed(connection, staged.run, "kept")
         back = switch.undo(connection, staged.run, UNDO)
         with fault.armed("inplace.before_validate", _raise), pytest.raises(Lost):
-            validate(connection, back.unvalidated)
+            list(complete(connection, UNDO))
         # Another process finds what is left to validate.
-        assert unvalidated(connection, UNDO, "undone") == list(back.unvalidated)
-        assert validate(connection, unvalidated(connection, UNDO, "undone")) == []
-        assert unvalidated(connection, UNDO, "undone") == []
+        (left,) = rest(connection)
+        assert (left.run, left.foreign_keys) == (UNDO, back.unvalidated)
+        assert list(complete(connection, UNDO)) == []
+        assert rest(connection) == []
     assert_same(before, account_of(project, broken))
 
 

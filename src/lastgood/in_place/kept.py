@@ -9,8 +9,9 @@ from datetime import datetime
 import psycopg
 from psycopg import sql
 
+from lastgood import fault
 from lastgood.errors import NOT_REACHED, Blocked, Failed, Interrupted, Refused
-from lastgood.in_place import marks, names, ties
+from lastgood.in_place import marks, names, platform_keys, ties
 from lastgood.in_place.marks import MarkedSchema, Role, State
 from lastgood.in_place.survey import Object, objects
 from lastgood.postgres import mark as databases
@@ -143,7 +144,8 @@ def drop(
     autocommit mode. If it is interrupted, the rest keeps its marks, and a second call continues.
 
     CASCADE reaches only what lies in these schemas: before each portion, its tables are locked and everything outside
-    that depends on the schemas is looked for. Raises Refused, Blocked, Interrupted, Failed.
+    that depends on the schemas is looked for. Foreign keys of staging schemas to tables that stay are dropped first.
+    Raises Refused, Blocked, Interrupted, Failed.
     """
     doing = f'drop the {found.role} schemas of run "{found.run}"'
     if not found.ours:
@@ -153,6 +155,8 @@ def drop(
             state=NOT_REACHED,
         )
     try:
+        if found.role == "staging":
+            platform_keys.drop(connection, found.schemas, cancelled)
         while tables := _tables(connection, found.schemas)[:portion]:
             if cancelled():
                 raise Interrupted(f"interrupted before {found.role} schemas were dropped completely")
@@ -164,6 +168,7 @@ def drop(
                 )
                 _alone(connection, found.schemas, doing)
                 connection.execute(sql.SQL("DROP TABLE {} CASCADE").format(sql.SQL(", ").join(listed)))
+        fault.point("inplace.between_drops")
         with connection.transaction():
             _bound(connection)
             _alone(connection, found.schemas, doing)

@@ -31,7 +31,8 @@ class Kept(BaseModel):
     """All that a move back needs to know of a kept or undone schema's run; each of the run's schemas has it.
 
     ``schemas``: all live schemas of the move; ``existed``: those of them that were there before it. ``ties``: those of
-    that time. ``unvalidated``: the foreign keys that the move made again without a look at the rows.
+    that time. What is left to do, empty when it was done: ``unvalidated``, the foreign keys that the move made again
+    without a look at the rows, and ``refresh``, the materialized views (schema, name) whose rows may be older.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -41,6 +42,7 @@ class Kept(BaseModel):
     ties: Ties
     sequences: tuple[Sequence, ...] = ()
     unvalidated: tuple[ForeignKey, ...] = ()
+    refresh: tuple[tuple[str, str], ...] = ()
 
 
 class Mark(BaseModel):

@@ -22,6 +22,7 @@ import psycopg
 from psycopg import sql
 
 from lastgood import fault
+from lastgood.dump.names import Relation
 from lastgood.errors import Failed, Interrupted, Refused
 from lastgood.in_place import marks, retie, snapshots, ties
 from lastgood.in_place.marks import Kept, Mark, Role
@@ -64,13 +65,15 @@ class Pair:
 @dataclass(frozen=True, slots=True)
 class Move:
     """A move of run ``run``. ``wished``: the ties to be made again. ``keeps``: the role of the schemas that keep what
-    was live. ``staged``: the marks of what comes in, whose snapshots count. The rest is for the marks."""
+    was live. ``staged``: the marks of what comes in, whose snapshots count. ``refresh``: the materialized views to be
+    refreshed after it. The rest is for the marks."""
 
     run: str
     pairs: tuple[Pair, ...]
     wished: Ties
     keeps: Role
     staged: tuple[Mark, ...] = ()
+    refresh: tuple[tuple[str, str], ...] = ()
     point: str = ""
     host: str = ""
     user: str = ""
@@ -80,7 +83,7 @@ class Move:
 @dataclass(frozen=True, slots=True)
 class Moved:
     """The result of a move. ``outage``: seconds from the first lock to the commit, the longest time that a reader or
-    writer may have waited in the last try. ``unvalidated``: foreign keys for ``validate``. ``notes``: what could not
+    writer may have waited in the last try. ``unvalidated``: foreign keys for ``complete``. ``notes``: what could not
     be carried over."""
 
     outage: float
@@ -168,13 +171,51 @@ def committed(connection: Connection, run: str, keeps: Role) -> bool:
     return bool(marks.marked(connection, run=run, role=keeps))
 
 
-def unvalidated(connection: Connection, run: str, keeps: Role) -> list[ForeignKey]:
-    """The foreign keys of a committed move that are still to be validated, from any machine."""
-    found = [each.mark.kept for each in marks.marked(connection, run=run, role=keeps) if each.mark.kept is not None]
-    if not found:
-        return []
-    valid = {each.key for each in ties.foreign_keys(connection, found[0].schemas) if each.validated}
-    return [key for key in found[0].unvalidated if key.key not in valid]
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """What is left to do after the committed move of a run; see ``marks.Kept``."""
+
+    run: str
+    foreign_keys: tuple[ForeignKey, ...]
+    views: tuple[tuple[str, str], ...]
+
+
+def rest(connection: Connection, run: str | None = None) -> list[Rest]:
+    """What committed moves left to do, from any machine; of one run if given."""
+    found = {}
+    for each in marks.marked(connection, run=run):
+        kept = each.mark.kept
+        if each.ours and kept is not None and (kept.unvalidated or kept.refresh):
+            found[each.mark.run] = Rest(each.mark.run, kept.unvalidated, kept.refresh)
+    return list(found.values())
+
+
+def complete(connection: Connection, run: str) -> Iterator[str]:
+    """Do what the committed move of a run left to do, and record that. Yields each failure in words; such a foreign key
+    holds for new rows only. May run again after an interruption, on any machine, under the lock of the live database.
+    """
+    for left in rest(connection, run):
+        yield from validated(connection, left.foreign_keys)
+        for view in left.views:
+            yield from _refreshed(connection, view)
+        with connection.transaction():
+            for each in marks.marked(connection, run=run):
+                if each.ours and each.mark.kept is not None:
+                    kept = each.mark.kept.model_copy(update={"unvalidated": (), "refresh": ()})
+                    marks.write(connection, each.name, each.mark.model_copy(update={"kept": kept}))
+
+
+def _refreshed(connection: Connection, view: tuple[str, str]) -> Iterator[str]:
+    statement = sql.SQL("REFRESH MATERIALIZED VIEW {}").format(sql.Identifier(*view)).as_string(connection)
+    try:
+        connection.execute(statement.encode())
+    except psycopg.Error as error:
+        if connection.broken:
+            raise
+        yield (
+            f"cannot refresh {Relation(*view)}, which may have rows from before the switch: {words(error)}; run: "
+            f"{statement}"
+        )
 
 
 def validate(connection: Connection, keys: Iterable[ForeignKey]) -> list[tuple[ForeignKey, str]]:
@@ -191,7 +232,7 @@ def validate(connection: Connection, keys: Iterable[ForeignKey]) -> list[tuple[F
         try:
             if key.key in there:
                 connection.execute(retie.validate_foreign_key(key))
-            else:
+            elif key.partitioned:
                 retie.single(connection, retie.add_foreign_key(key, valid=True))
                 if key.comment is not None:
                     connection.execute(retie.comment_foreign_key(key))
@@ -593,12 +634,13 @@ class _Transaction:
         kept = Kept(
             schemas=tuple(self._lives),
             existed=tuple(each.name for each in live.ties.schemas),
-            ties=live.ties,
+            ties=self._as_validated(live.ties),
             sequences=tuple(
                 marks.Sequence(schema_name=schema, name=name, last_value=value)
                 for schema, name, value in connection.execute(_SEQUENCES, [[pair.leaving for pair in wanted.pairs]])
             ),
             unvalidated=tuple(self.unvalidated),
+            refresh=wanted.refresh,
         )
         row = connection.execute("SELECT clock_timestamp()").fetchone()
         assert row is not None
@@ -615,6 +657,19 @@ class _Transaction:
                 options=dict(wanted.options),
             )
             marks.write(connection, pair.leaving, mark)
+
+    def _as_validated(self, live: Ties) -> Ties:
+        """The ties with the foreign keys that the last move left to be validated, as if that had been done: a move
+        back makes them again."""
+        moves = [each.mark for each in marks.marked(self._connection) if each.mark.kept is not None and each.ours]
+        if not moves:
+            return live
+        last = max(moves, key=lambda mark: mark.made_at).kept
+        assert last is not None
+        present = {each.key for each in live.foreign_keys}
+        left = {key.key: key for key in last.unvalidated if key.partitioned or key.key in present}
+        others = tuple(each for each in live.foreign_keys if each.key not in left)
+        return live.model_copy(update={"foreign_keys": (*others, *left.values())})
 
     def _assert_apart(self) -> None:
         """Nothing outside depends on what is kept, and nothing kept is bound to what stays."""

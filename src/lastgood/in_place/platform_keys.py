@@ -5,17 +5,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from typing import LiteralString
+from typing import TYPE_CHECKING, LiteralString
 
 import psycopg
 from psycopg import errors, sql
 
 from lastgood.dump.names import Relation, quoted
 from lastgood.errors import Failed, Interrupted
-from lastgood.in_place.rewrite import PlatformKey
 from lastgood.postgres.errors import words
 from lastgood.postgres.server import Connection
 from lastgood.text.redact import visible
+
+if TYPE_CHECKING:
+    from lastgood.in_place.rewrite import PlatformKey
 
 LOCK_TIMEOUT = "2s"
 TRIES = 10

@@ -115,6 +115,7 @@ def prove(
         context.emit(Note(f"{_shown(each)}: their parents were deleted since the restore point"))
     differences = _definitions(rewritten, target, major, context.cancelled, allow_orphans=allow_orphans)
     _stop_at(differences, comparison, name)
+    fault.point("inplace.before_proved")
     with connect("mark staging schemas") as connection:
         # The commit point of the build: the swap refuses schemas without this mark.
         set_state(connection, run, "proved", manifest=manifest)

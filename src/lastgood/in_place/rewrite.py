@@ -19,6 +19,7 @@ from typing import Literal
 import psycopg
 from psycopg import sql
 
+from lastgood import fault
 from lastgood.context import Context
 from lastgood.dump.names import Relation, quoted
 from lastgood.dump.reader import read
@@ -174,6 +175,7 @@ def rewrite(
             wished = _completed(wished, present, summary)
         _compare(facts, read_objects(made.connection), schemas, builder.unpopulated, name)
         refresh = [Relation(*row) for row in made.connection.execute(_CALLING_VIEWS, [list(schemas)])]
+        fault.point("inplace.in_scratch")
         for schema, staging in schemas.items():
             _give_name(made.connection, schema, staging)
         text = dumped(program.path, made.target, schemas.values(), context.cancelled)

@@ -20,7 +20,7 @@ from lastgood.dump.tokens import Statement
 from lastgood.errors import Refused
 from lastgood.events import Emit, Note
 from lastgood.facts import Facts, LargeObjectFacts
-from lastgood.in_place import default_privileges, kept, marks, platform_keys
+from lastgood.in_place import default_privileges, kept, marks
 from lastgood.in_place.left_out import LeftOut
 from lastgood.in_place.marks import Mark
 from lastgood.in_place.marks import State as MarkState
@@ -72,6 +72,7 @@ def build(
     with connect("create staging schemas") as connection:
         script = script_of(summary, rewritten, dump.name, context.emit, _privileges(connection, rewritten))
         create_schemas(connection, rewritten.schemas, origin)
+    fault.point("inplace.after_create")
     numbers = {section.number for section in script.sections}
     supply = supply_for(source, summary.script, database=summary.database, in_place=not summary.notes, only=numbers)
     loaded = rebuild(
@@ -272,8 +273,6 @@ def drop_schemas(connection: Connection, run: str, *, cancelled: Callable[[], bo
     ``kept.drop`` does."""
     dropped: list[str] = []
     for left in kept.beside(connection, run=run, role="staging"):
-        if left.ours:
-            platform_keys.drop(connection, left.schemas, cancelled)
         kept.drop(connection, left, cancelled=cancelled)
         dropped += left.schemas
     return tuple(dropped)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterable
 
+from lastgood.dump.names import Relation
 from lastgood.errors import NOT_REACHED, Refused
 from lastgood.in_place import marks, names
 from lastgood.in_place.marks import MarkedSchema, Role
@@ -17,10 +18,18 @@ from lastgood.in_place.ties import Ties
 from lastgood.postgres.server import Connection
 
 
-def prepare_swap(connection: Connection, run: str, *, schemas: Iterable[str], wished: Ties, manifest: str) -> Move:
+def prepare_swap(
+    connection: Connection,
+    run: str,
+    *,
+    schemas: Iterable[str],
+    wished: Ties,
+    manifest: str,
+    refresh: Iterable[Relation] = (),
+) -> Move:
     """The move of a swap. ``schemas``: the live schemas that go back; those that the restore point does not have leave
-    as a whole. ``wished``: the ties as the restore point had them. Raises Refused unless each staging schema of the run
-    is marked as proved against ``manifest``."""
+    as a whole. ``wished``: the ties as the restore point had them. ``refresh``: the materialized views for
+    ``complete``. Raises Refused unless each staging schema of the run is marked as proved against ``manifest``."""
     staged = marks.marked(connection, run=run, role="staging")
     if not staged:
         raise Refused(f'cannot switch: run "{run}" has no staging schemas', hint="Run lastgood status to see the runs.")
@@ -41,6 +50,7 @@ def prepare_swap(connection: Connection, run: str, *, schemas: Iterable[str], wi
         wished=wished,
         keeps="kept",
         staged=tuple(each.mark for each in staged),
+        refresh=tuple((view.schema, view.name) for view in refresh),
         point=staged[0].mark.point,
         host=staged[0].mark.host,
         user=staged[0].mark.user,
@@ -55,12 +65,13 @@ def swap(
     schemas: Iterable[str],
     wished: Ties,
     manifest: str,
+    refresh: Iterable[Relation] = (),
     planned: Survey | None = None,
     waiting: Waiting = ignore,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Moved:
-    """Switch to the proved staging schemas of the run; see ``prepare_swap`` and ``move``."""
-    wanted = prepare_swap(connection, run, schemas=schemas, wished=wished, manifest=manifest)
+    """Switch to the proved staging schemas of the run; see ``prepare_swap`` and ``move``. Then call ``complete``."""
+    wanted = prepare_swap(connection, run, schemas=schemas, wished=wished, manifest=manifest, refresh=refresh)
     return move(connection, wanted, planned=planned, waiting=waiting, cancelled=cancelled)
 
 
@@ -105,7 +116,7 @@ def undo(
     waiting: Waiting = ignore,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Moved:
-    """Move back; see ``prepare_undo`` and ``move``. Then call ``validate`` with the result's ``unvalidated``."""
+    """Move back; see ``prepare_undo`` and ``move``. Then call ``complete``."""
     return move(connection, prepare_undo(connection, undoes, run, role=role), waiting=waiting, cancelled=cancelled)
 
 

@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from psycopg import sql
 
-from lastgood.dump.names import Relation
 from lastgood.errors import Failed, Stopped
 from lastgood.events import Caution, Note
 from lastgood.in_place import (
@@ -37,7 +35,6 @@ from lastgood.journal import caller
 from lastgood.load.rebuild import rules_for
 from lastgood.load.repairs import Rules
 from lastgood.plan.plan import PlannedStep, Request
-from lastgood.postgres.errors import words
 from lastgood.postgres.exchange import Exchanged
 from lastgood.postgres.server import Connection
 from lastgood.run.context import Run
@@ -158,10 +155,13 @@ class Move(Swap):
                     schemas=plan.schemas,
                     wished=rewritten.ties,
                     manifest=prove.manifest_digest(run.prepared.facts),
+                    refresh=rewritten.refresh,
                     waiting=lambda attempt, sessions: run.emit(Caution(move.in_the_way(attempt, sessions))),
                     cancelled=run.cancelled,
                 )
-            except psycopg.OperationalError as error:
+            except psycopg.Error as error:
+                if not live.broken:
+                    raise
                 moved = None
                 if not self._after_loss(run, error):
                     raise Failed(
@@ -171,8 +171,8 @@ class Move(Swap):
             at = time.monotonic()
             if moved is None:
                 return _switched(run, 0.0, 1, at, "the connection was lost, the switch is committed")
-            for note in (*moved.notes, *move.validated(live, moved.unvalidated)):
-                run.emit(Caution(note))
+        for note in moved.notes:
+            run.emit(Caution(note))
         return _switched(run, moved.outage, moved.tries, at, f"{moved.outage * 1000:.0f} ms, {moved.moved} objects")
 
     def _wait_for_snapshots(self, run: Run, live: Connection) -> None:
@@ -225,8 +225,8 @@ class Answer(Reopen):
                     hint="Run lastgood status, then lastgood undo if the data is not what you expect.",
                     state=f'The schemas of "{plan.live}" may be the restored ones.',
                 )
-            for view in _rewritten(run, _rules(run)).refresh:
-                _refresh(run, live, view)
+            for note in move.complete(live, plan.run):
+                run.emit(Caution(note))
             self._report_sessions(run, live)
         return Reopened(oid=plan.live_oid, fence=None, detail=f'"{plan.live}" answers')
 
@@ -264,19 +264,6 @@ def _report_strangers(run: Run) -> None:
                         f'"{names.kept(plan.run, key.schema_name)}"'
                     )
                 )
-
-
-def _refresh(run: Run, live: Connection, view: Relation) -> None:
-    """A view that calls functions may have read live tables during the build: their text can name them."""
-    try:
-        live.execute(sql.SQL("REFRESH MATERIALIZED VIEW {}").format(sql.Identifier(view.schema, view.name)))
-    except psycopg.Error as error:
-        run.emit(
-            Caution(
-                f"cannot refresh {view}, which may have rows from before the switch: {words(error)}; run: "
-                f"REFRESH MATERIALIZED VIEW {view}"
-            )
-        )
 
 
 def _options(run: Run) -> dict[str, str]:
