@@ -184,7 +184,7 @@ def test_an_undo_takes_back_what_is_not_finished_and_an_undo_of_it_brings_it_bac
     assert read(target).finishing == ()
     with pytest.raises(Refused) as raised:
         rollback.resume(replace(stage.request, run=left.run))
-    assert str(raised.value) == f'cannot find run "{left.run}": the server has no database of it'
+    assert str(raised.value) == f'cannot find run "{left.run}": no database or schema of this run exists on the server'
     undo.undo(target, undo.plan(target, stage.live, first.run), state)
     assert read(target).finishing == (left,)
     done = rollback.resume(replace(stage.request, run=left.run))

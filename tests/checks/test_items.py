@@ -449,7 +449,7 @@ def test_a_rehearsal_is_remembered(stage: Stage) -> None:
     never = stage.item("rehearsal")
     assert lines_of(never, "WARN") == [
         (
-            f'"{stage.live}" was never restored on this machine',
+            f'this machine has no record of a restore of "{stage.live}"',
             "not known",
             "Rehearse it: lastgood drill. Or confirm it yourself: --attest rehearsal=NAME",
         )

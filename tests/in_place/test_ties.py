@@ -243,8 +243,8 @@ def test_a_surplus_trigger_that_the_role_may_not_drop_is_found_before(project: P
         live = ties.read(connection, OWN)
         assert surplus_triggers(connection, live, live) == []
         assert surplus_triggers(connection, live, wished) == [
-            'the restore point lacks trigger "later" on "auth.sessions": may not drop trigger "later": must be owner '
-            "of relation sessions"
+            'the restore point lacks trigger "later" on "auth.sessions": this role may not drop it: must be owner of '
+            "relation sessions"
         ]
     with project.connect(database, user=ADMIN) as admin:
         assert surplus_triggers(admin, live, wished) == []

@@ -19,7 +19,7 @@ def able(s: Subject) -> Iterator[Finding | Seen]:
         yield Finding(
             level="refusal",
             code="cannot_switch_in_place",
-            text=f"this role {answer.text}",
+            text=f"this role may not {answer.text}",
             hint=_HINT,
             known="tried",
             final=True,

@@ -18,7 +18,7 @@ def rehearsed(s: Subject) -> Iterator[Finding | Seen]:
         yield Finding(
             level="caution",
             code="never_rehearsed",
-            text=f'"{s.database.name}" was never restored on this machine',
+            text=f'this machine has no record of a restore of "{s.database.name}"',
             hint="Rehearse it: lastgood drill. Or confirm it yourself: --attest rehearsal=NAME",
             known="not known",
         )

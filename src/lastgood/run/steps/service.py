@@ -11,7 +11,7 @@ from lastgood import fault
 from lastgood.application import health
 from lastgood.application.results import ApplicationReport, HealthResult, WatchResult
 from lastgood.application.service import AGAIN, BEFORE, HookFailed
-from lastgood.errors import ChecksFailed, Failed
+from lastgood.errors import ChecksFailed, Failed, restored
 from lastgood.events import Progress
 from lastgood.plan.plan import Fence, PlannedStep, Request
 from lastgood.run.context import Run
@@ -37,12 +37,14 @@ def checks_failed(
 ) -> ChecksFailed:
     """Return the error for an application that does not work with the restored database."""
     plan = run.plan
+    in_place = plan.way == "in-place"
     error = ChecksFailed(
         f"cannot confirm that the application works: {problem}",
         hint=f"Run: lastgood undo {plan.run} to go back, or lastgood resume {plan.run} to check it again.",
-        state=f'"{plan.live}" is the restored database, in service; the previous one is kept as "{plan.kept}".',
+        state=restored(plan.live, plan.kept, in_place=in_place, detail=", in service"),
         run=plan.run,
         problem=problem,
+        in_place=in_place,
     )
     report = application_report(run, health, watch)
     error.details = {"run": plan.run, "application": report.model_dump(mode="json") if report is not None else None}
