@@ -23,15 +23,18 @@ from psycopg import sql
 
 from lastgood import fault
 from lastgood.dump.names import Relation
-from lastgood.errors import Failed, Interrupted, Refused
+from lastgood.errors import Failed, Interrupted, LastgoodError, Refused, first_line
 from lastgood.in_place import marks, retie, snapshots, ties
 from lastgood.in_place.marks import Kept, Mark, Role
 from lastgood.in_place.snapshots import Session
 from lastgood.in_place.survey import Object, Survey, fingerprint, objects, survey
 from lastgood.in_place.ties import ForeignKey, Ties
+from lastgood.postgres import database
+from lastgood.postgres.deployment import find_deployment
 from lastgood.postgres.errors import one_line, words
 from lastgood.postgres.grants import Operator
 from lastgood.postgres.lock import key_holder, lock_key
+from lastgood.postgres.mark import DEPLOYMENT
 from lastgood.postgres.server import Connection
 
 LOCK_TIMEOUT = "1500ms"
@@ -644,6 +647,7 @@ class _Transaction:
         )
         row = connection.execute("SELECT clock_timestamp()").fetchone()
         assert row is not None
+        options = {**wanted.options, **self._end_deployment()}
         for pair in wanted.pairs:
             mark = Mark(
                 role=wanted.keeps,
@@ -654,9 +658,28 @@ class _Transaction:
                 host=wanted.host,
                 user=wanted.user,
                 kept=kept,
-                options=dict(wanted.options),
+                options=options,
             )
             marks.write(connection, pair.leaving, mark)
+
+    def _end_deployment(self) -> dict[str, str]:
+        """A deployment that left the database unfinished ends with its rollback: remove its mark. Returns the option of
+        the kept schemas, so that ``recover`` does not propose them as the remedy."""
+        connection = self._connection
+        found = find_deployment(connection, connection.info.dbname)
+        if found is None or self._wanted.keeps != "kept":
+            return {}
+        try:
+            with connection.transaction():
+                database.comment(connection, found.live, found.original_comment)
+        except (psycopg.Error, LastgoodError) as error:
+            if connection.broken:
+                raise
+            self.notes.append(
+                f"the mark of deployment {found.run} remains: {first_line(error)}; to remove it: lastgood deploy "
+                f"--accept {found.run}"
+            )
+        return {DEPLOYMENT: found.run}
 
     def _as_validated(self, live: Ties) -> Ties:
         """The ties with the foreign keys that the last move left to be validated, as if that had been done: a move
