@@ -120,9 +120,8 @@ def plan(
         # If the files of the store itself form one dump, it must not be removed as a whole.
         there = [point for point in points.listing(store) if point.path != store]
         stored = [point for point in there if _concerns(point, live) or point.path.name in named]
-        needed = needs(
-            maintenance, live, [point.path for point in stored], state, post_mortems=bool(post_mortem_within)
-        )
+        paths = [point.path for point in stored]
+        needed = needs(maintenance, live, paths, state, post_mortems=bool(post_mortem_within), left=ours)
     found = list(_kept(ours, wish, now))
     for point, (remove, why) in zip(stored, _verdicts(stored, wish, now), strict=True):
         need = needed.get(str(point.path))
@@ -329,7 +328,14 @@ def run(
         )
         with recording.recording(kept, context.emit) as emit:
             paths = [Path(each.path) for each in plan.going if each.path is not None]
-            needed = needs(maintenance, plan.live, paths, context.state, post_mortems=bool(post_mortem_within))
+            needed = needs(
+                maintenance,
+                plan.live,
+                paths,
+                context.state,
+                post_mortems=bool(post_mortem_within),
+                left=places(maintenance, target),
+            )
             document = _removed(maintenance, target, plan, needed, emit)
             recording.ended(kept, "done", removed=document["removed"])
     return document
