@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from psycopg import sql
+
 from lastgood.checklist import Finding, Seen
 from lastgood.checks.subject import Subject
+from lastgood.text.units import counted
 
 _HINT = "Run: lastgood check --capabilities to see all rights of this role."
 
@@ -46,6 +49,27 @@ def objects(s: Subject) -> Iterator[Finding]:
         yield Finding(level="caution", code="moved", text=text)
 
 
+def _added_to_what_stays(s: Subject) -> Iterator[Finding]:
+    """Tables that stay and to which the schemas refer, users above all, if they have more rows than at the point."""
+    if s.in_place is None or s.facts is None:
+        return
+    then = {(each.schema_name, each.name): each.rows for each in s.facts.tables}
+    keys = s.in_place.survey.ties.foreign_keys
+    for schema, table in sorted({(key.target_schema, key.target_table) for key in keys}):
+        if (schema, table) not in then:
+            continue
+        count = sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(schema, table))
+        row = s.live.execute(count).fetchone()
+        added = (row[0] if row is not None else 0) - then[schema, table]
+        if added > 0:
+            yield Finding(
+                level="caution",
+                code="rows_added_to_what_stays",
+                text=f"{schema}.{table} stays, with {counted(added, 'row')} more than at the restore point: the "
+                "restored tables do not know them, and their rows remain in the kept schemas only",
+            )
+
+
 def scope(s: Subject) -> Iterator[Finding | Seen]:
     """The schemas that go back, and those that do not."""
     if s.in_place is None:
@@ -59,6 +83,7 @@ def scope(s: Subject) -> Iterator[Finding | Seen]:
             code="schemas_stay",
             text="these schemas stay as they are: " + ", ".join(each.schema for each in capabilities.staying),
         )
+    yield from _added_to_what_stays(s)
     large = s.facts.large_objects.count if s.facts is not None and s.facts.large_objects is not None else 0
     if large:
         yield Finding(
