@@ -38,6 +38,8 @@ ReopenWhen = Literal["full", "usable"]
 # By name: databases exchange their names. In place: the objects of schemas are exchanged inside one database, which
 # need not be renamed.
 Way = Literal["by-name", "in-place"]
+# What a rollback keeps, in words.
+KEPT: dict[Way, str] = {"by-name": "kept database", "in-place": "kept schemas"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -238,7 +238,7 @@ class TestRuns:
         assert outcome.status == 0
         assert outcome.out.startswith(
             f'Undo {undone["run"]}: done\nThe undo is done: "{database}" is again the database from before the '
-            f'rollback, and the database that it replaced is kept as "{undone["kept"]}".\n    lastgood status\n'
+            f'rollback, and the replaced one is kept as "{undone["kept"]}".\n    lastgood status\n'
         )
 
     @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def _by_hand_run(case: Case) -> Proposal:
         run = server.unfinished[0]
         title, commands = "resume or abort that run first", run.commands
         detail = (
-            "Resume continues the run; abort removes the database that it was building. Neither touches "
+            "Resume continues the run; abort removes what it was building. Neither touches "
             f'"{case.evidence.name}". Then run lastgood recover again.'
         )
     return Proposal(kind="by_hand", title=title, detail=detail, name="", commands=commands, automatic=False)
@@ -220,11 +220,20 @@ def _back_to(case: Case, chosen: Candidate, automatic: bool) -> Proposal:
 
 
 def _undo(case: Case, kept: OurDatabase, automatic: bool) -> Proposal:
+    made = ago(kept.made_at, case.evidence.clock)
+    if kept.way == "in-place":
+        title = f'undo: make the objects in the kept schemas "{kept.name}" live again'
+        detail = f"Their content {kept.origin}, {made}. The present objects are kept in turn, so this can be undone."
+    else:
+        title = f'undo: make the kept database "{kept.name}" live again'
+        detail = (
+            f"It {kept.origin}, {made}, and was closed to writes since. The present live database is kept in turn, so "
+            "this can be undone."
+        )
     return Proposal(
         kind="undo",
-        title=f'undo: make the kept database "{kept.name}" live again',
-        detail=f"It {kept.origin}, {ago(kept.made_at, case.evidence.clock)}, and was closed to writes since. The "
-        "present live database is kept in turn, so this can be undone.",
+        title=title,
+        detail=detail,
         name=kept.run,
         commands=(kept.undo_command or "lastgood undo",),
         automatic=automatic,

@@ -31,7 +31,9 @@ def of_marks(inquiry: Inquiry, run: str) -> RunRecord:
     kind = mark.options.get("kind", "rollback")
     outcome = "switched" if mark.role == "kept" else "stopped"
     text = {
-        "kept": f'The switch took place: the previous "{live}" is kept as "{found.name}".',
+        "kept": f'The switch took place: the previous "{live}" is kept as "{found.name}".'
+        if mark.options.get("way") != "in-place"
+        else f'The switch took place: the previous objects of "{live}" are kept in the schemas "{found.name}".',
         "copy": f'The run was creating "{found.name}", which is incomplete.',
         "shadow": f'The run was building "{found.name}" and has not switched: "{live}" was not touched.',
     }[mark.role]

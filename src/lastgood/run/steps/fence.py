@@ -18,7 +18,7 @@ import psycopg
 
 from lastgood import fault
 from lastgood.events import Caution
-from lastgood.plan.plan import PlannedStep, Request
+from lastgood.plan.plan import KEPT, PlannedStep, Request
 from lastgood.postgres import database
 from lastgood.postgres.activity import writes
 from lastgood.postgres.table_locks import Guard, held, lock_all
@@ -57,7 +57,7 @@ class Fence:
         return PlannedStep(
             name=self.name,
             title="Let writers continue until the switch",
-            effect="rows written until then are in the kept database",
+            effect=f"rows written until then are in the {KEPT[request.way or 'by-name']}",
         )
 
     def do(self, run: Run) -> Fenced:
