@@ -319,10 +319,13 @@ def test_more_locks_than_half_of_the_servers_are_refused(
     monkeypatch.setattr("lastgood.in_place.survey.LOCK_SHARE", 0.001)
     with project.connect(database) as connection:
         found = survey(connection, OWN)
+        built = survey(connection, OWN, arriving=OWN)
+    # 80 connections and 5 prepared transactions.
     assert found.refusals == (
         f"the swap needs {found.locks} locks, more than half of the server's {found.locks_available}: raise "
-        "max_locks_per_transaction",
+        f"max_locks_per_transaction to {-(-found.locks * 1000 // 85)}",
     )
+    assert found.locks > built.locks  # before the build, as many objects as there are now are expected to arrive
 
 
 def test_a_publication_of_all_tables_is_a_caution(project: Project, database: str) -> None:

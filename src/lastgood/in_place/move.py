@@ -37,7 +37,8 @@ from lastgood.postgres.lock import key_holder, lock_key
 from lastgood.postgres.mark import DEPLOYMENT
 from lastgood.postgres.server import Connection
 
-LOCK_TIMEOUT = "1500ms"
+# Longer than deadlock_timeout (1 s); the clients behind it wait as long, and then for the transaction.
+LOCK_TIMEOUT = "1200ms"
 # The wait for a lock, and the time for all of them, while others are held: well below deadlock_timeout.
 MOMENT = "150ms"
 MOMENTS = "500ms"

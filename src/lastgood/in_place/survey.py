@@ -5,6 +5,7 @@ The objects are found through pg_depend: each object of a schema depends on it, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import LiteralString
@@ -132,8 +133,8 @@ _ALL_TABLES = "SELECT pubname FROM pg_publication WHERE puballtables ORDER BY 1"
 # Locks of a swap, measured: 1.25 for each relation moved (2.5 for a table with its sequence), one for each other
 # object, and those of the catalogues.
 _LOCKS = """
-SELECT current_setting('max_locks_per_transaction')::int8
-       * (current_setting('max_connections')::int8 + current_setting('max_prepared_transactions')::int8),
+SELECT current_setting('max_locks_per_transaction')::int8,
+       (current_setting('max_connections')::int8 + current_setting('max_prepared_transactions')::int8),
        (SELECT count(*) FROM pg_depend d JOIN pg_namespace n ON n.oid = d.refobjid
         WHERE d.refclassid = 'pg_namespace'::regclass AND n.nspname = ANY (%s)
           AND NOT EXISTS (SELECT FROM pg_depend e
@@ -223,9 +224,9 @@ def objects(connection: Connection, schemas: Iterable[str]) -> tuple[list[Object
     return found, unknown
 
 
-def survey(connection: Connection, schemas: Sequence[str], *, arriving: Sequence[str] = ()) -> Survey:
+def survey(connection: Connection, schemas: Sequence[str], *, arriving: Sequence[str] | None = None) -> Survey:
     """Survey the schemas that go back. ``arriving``: the schemas whose objects take their place, which count for the
-    locks. Raises psycopg.Error."""
+    locks; None before they are built, and then as many are expected. Raises psycopg.Error."""
     found, refusals = objects(connection, schemas)
     outside = ties.dependents(connection, schemas)
     tied = ties.read(connection, schemas, outside)
@@ -254,12 +255,16 @@ def survey(connection: Connection, schemas: Sequence[str], *, arriving: Sequence
         f'publication "{name}" is FOR ALL TABLES: it publishes staging and kept schemas, too'
         for (name,) in connection.execute(_ALL_TABLES)
     ]
-    row = connection.execute(_LOCKS, [[*schemas, *arriving]]).fetchone()
+    row = connection.execute(_LOCKS, [[*schemas, *(arriving or ())]]).fetchone()
     assert row is not None
-    available, locks = row[0], LOCKS_ALWAYS + int(LOCKS_EACH * row[1])
+    each, sessions, moved = row
+    if arriving is None:
+        moved *= 2
+    available, locks = each * sessions, LOCKS_ALWAYS + int(LOCKS_EACH * moved)
     if locks > available * LOCK_SHARE:
         refusals.append(
-            f"the swap needs {locks} locks, more than half of the server's {available}: raise max_locks_per_transaction"
+            f"the swap needs {locks} locks, more than half of the server's {available}: raise "
+            f"max_locks_per_transaction to {math.ceil(locks / LOCK_SHARE / sessions)}"
         )
     return Survey(tuple(schemas), tuple(found), tied, tuple(refusals), tuple(cautions), locks, available)
 
