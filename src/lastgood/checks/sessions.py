@@ -1,7 +1,4 @@
-"""Which sessions are in the live database, can they be terminated; is there room for our own sessions and locks?
-
-Objects that depend on the live database, beyond its sessions.
-"""
+"""The sessions in the live database, free connections and locks, and other objects that block the switch."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
-"""``lastgood.toml``: its content and its errors.
+"""``lastgood.toml``: its content, its errors and its JSON Schema for editors.
 
 No message quotes a value of the file: it may be a misplaced password.
-
-The JSON Schema of ``lastgood.toml``, for editors.
 """
 
 from __future__ import annotations

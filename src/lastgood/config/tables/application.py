@@ -1,8 +1,6 @@
-"""The application around the switch: hooks, PgBouncer, the health check and the watch.
+"""The tables of lastgood.toml for the application, PgBouncer, deployments and notifications.
 
-The settings of a guarded deployment.
-
-The recipients of notifications. Their addresses are never in the file itself, since they hold tokens.
+The addresses of recipients are never in the file itself, since they hold tokens.
 """
 
 from __future__ import annotations

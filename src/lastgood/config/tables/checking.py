@@ -1,15 +1,4 @@
-"""The settings of the checklist before a rollback and of the validation of the data.
-
-The settings of the guide for operators.
-
-The tasks after a rollback, and their deadline.
-
-Where to search for restore points and traces when the usual ones are missing.
-
-The settings of rehearsals: their interval and their place.
-
-The retention of restore points and kept databases.
-"""
+"""The tables of lastgood.toml for the checklist, validation, the guide, records, recovery, drills and retention."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""Foreign keys that rows violate, in an accurate dump of a broken database.
+"""Foreign keys that rows violate in an accurate dump of a broken database, and the differences after their repair.
 
-Differences that a proof accepts because a repair caused them: read from the server, so that a resumed run knows them
-too.
+A proof accepts these differences. They are read from the server, so that a resumed run has them too.
 """
 
 from __future__ import annotations
