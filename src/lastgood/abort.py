@@ -148,7 +148,7 @@ def take_back(request: Request, failed: ChecksFailed, journal: Journal | None, e
     report: undo.UndoReport | None = None
 
     def ask_for_patience() -> None:
-        emit(Caution("going back to the previous database; press Ctrl+C again to stop at once"))
+        emit(Caution("restoring the previous database; press Ctrl+C again to stop at once"))
 
     try:
         with interrupts.calling(ask_for_patience, suspended=ask_for_patience):

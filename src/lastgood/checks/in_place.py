@@ -28,7 +28,7 @@ def able(s: Subject) -> Iterator[Finding | Seen]:
         yield Finding(
             level="refusal",
             code="no_own_schema",
-            text="this role owns no schema that could go back in place",
+            text="this role owns no schema that can be rolled back in place",
             hint="Connect as the owner of the application's schemas.",
             final=True,
         )
@@ -52,7 +52,7 @@ def scope(s: Subject) -> Iterator[Finding | Seen]:
         return
     capabilities = s.in_place.capabilities
     if capabilities.schemas:
-        yield Seen(text=f"these schemas go back: {', '.join(capabilities.schemas)}")
+        yield Seen(text=f"these schemas are rolled back: {', '.join(capabilities.schemas)}")
     if capabilities.staying:
         yield Finding(
             level="note",

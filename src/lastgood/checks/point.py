@@ -72,7 +72,7 @@ def same_database(s: Subject) -> Iterator[Finding]:
         yield Finding(
             level="caution",
             code="other_database",
-            text=f'the restore point was made of a database named "{s.facts.database}", not "{s.database.name}"',
+            text=f'the restore point is a dump of database "{s.facts.database}", not of "{s.database.name}"',
         )
 
 

@@ -85,8 +85,8 @@ def connections(s: Subject) -> Iterator[Finding]:
             yield Finding(
                 level="caution",
                 code="few_connections",
-                text=f"{limit.what} {limit.limit} connections and uses {limit.used}; the run needs up to {needed} more "
-                "connections and fails if none is free",
+                text=f"{limit.what} {limit.limit} connections, {limit.used} are in use; the run needs up to "
+                f"{needed} more connections and fails if none is free",
                 hint="Terminate idle sessions: SELECT * FROM pg_stat_activity WHERE state = 'idle'",
                 known="measured",
             )

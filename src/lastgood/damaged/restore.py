@@ -28,7 +28,7 @@ from lastgood.postgres import database
 from lastgood.postgres.server import Target, cancelled_with
 from lastgood.process import interrupts
 
-_ANOTHER = "Choose another restore point: lastgood points."
+_ANOTHER = "Choose another restore point: lastgood points"
 
 
 class Missing(Frozen):

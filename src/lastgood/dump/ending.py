@@ -11,7 +11,7 @@ from lastgood.dump.summary import DumpSummary
 from lastgood.dump.tokens import CopyStart, MetaCommand, Statement
 from lastgood.errors import BadPoint, Corrupt, Foreign, Incomplete
 
-CHOOSE_ANOTHER = "Choose another restore point: lastgood points."
+CHOOSE_ANOTHER = "Choose another restore point: lastgood points"
 INSPECT = "Load it into a separate database to inspect it: lastgood restore FILE --salvage-readable --into NAME."
 _BY_SUPABASE = (
     "it was made by supabase db dump, which leaves out event triggers, comments on extensions, and the schemas that "

@@ -338,7 +338,7 @@ def explained(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise BadPoint(
-            f'cannot find "{path}": there is no such file', hint="List the restore points: lastgood points."
+            f'cannot find "{path}": there is no such file', hint="List the restore points: lastgood points"
         ) from error
     except OSError as error:
         reason = (error.strerror or str(error)).lower()

@@ -16,7 +16,7 @@ from lastgood.errors import BadPoint, Corrupt, Incomplete, Unsafe
 
 _GLOBAL = frozenset({Kind.ROLE, Kind.TABLESPACE, Kind.PARAMETER, Kind.DATABASE})
 _COMPLETE = b"-- PostgreSQL database cluster dump complete"
-_CHOOSE = "Choose another restore point: lastgood points."
+_CHOOSE = "Choose another restore point: lastgood points"
 
 
 def role_commands(source: Text, notes: list[str]) -> Iterator[Command]:

@@ -150,7 +150,7 @@ def drop(
     if not found.ours:
         raise Refused(
             f'cannot {doing}: they belong to role "{found.owner}"',
-            hint=f'Run lastgood as role "{found.owner}".',
+            hint=f'Run this command as role "{found.owner}".',
             state=NOT_REACHED,
         )
     state = NOT_REACHED

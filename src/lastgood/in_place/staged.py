@@ -134,9 +134,9 @@ def _rows(summary: DumpSummary, rewritten: Rewritten, name: str, emit: Emit) -> 
                 yield replace(item, start=start, state=_without_identity(item.state))
             case Bulk(inserts=True):
                 raise Refused(
-                    f'cannot build "{visible(name)}" in staging schemas: line {item.line} has rows as INSERT commands '
-                    "with computed values",
-                    hint="Choose a restore point that was made without --inserts: lastgood points.",
+                    f'cannot build "{visible(name)}" in staging schemas: line {item.line} is an INSERT with '
+                    "computed values",
+                    hint="Choose a restore point that was made without --inserts: lastgood points",
                 )
             case Bulk():
                 emit(Note("large objects belong to no schema; those of the live database stay as they are"))

@@ -23,7 +23,7 @@ from lastgood.text.units import counted
 
 SHOWN = 5
 _BOTH = "lastgood restore SCHEMA DATA --into NAME."
-_ANOTHER = "Choose another restore point: lastgood points."
+_ANOTHER = "Choose another restore point: lastgood points"
 
 
 class Partial(BadPoint):

@@ -13,7 +13,7 @@ from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Seconds in which a reaction should have ended; its thread goes on in any case.
-_LAST_WORDS = 0.5
+REACTION_SECONDS = 0.5
 
 
 class Stop(threading.Event):
@@ -91,8 +91,8 @@ def calling(
         try:
             yield
         finally:
-            # What a reaction says comes before what follows the block.
-            limit = time.monotonic() + _LAST_WORDS
+            # Wait for the output of the reactions first.
+            limit = time.monotonic() + REACTION_SECONDS
             while len(ended) < len(received[: len(reactions)]) and time.monotonic() < limit:
                 time.sleep(0.005)
 

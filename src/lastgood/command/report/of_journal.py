@@ -219,7 +219,7 @@ def _with_server_state(story: RunStory, seen: Server) -> RunStory:
         return story
     text = f'The journal ends before the switch, but the server shows that it took place: "{story.live}" is the '
     text += f'restored database, and the previous one is kept as "{name}". {mark.user} on {mark.host} continued it.'
-    commands = ("lastgood status", f"lastgood undo {story.run}   # goes back to the previous database")
+    commands = ("lastgood status", f"lastgood undo {story.run}   # restores the previous database")
     return story.model_copy(update={"outcome": "switched", "state": text, "commands": commands})
 
 

@@ -188,7 +188,7 @@ class Move(Swap):
         found = self.switched(run)
         if found is None:
             raise Stopped(
-                "cannot tell whether the switch took place: the connection was lost during the commit",
+                "cannot verify the switch: the connection was lost during the commit",
                 hint=f"When the server answers again, run: lastgood resume {run.plan.run}",
                 state="The live schemas are either as they were or fully switched; never in between.",
             ) from error
@@ -259,9 +259,9 @@ def _report_strangers(run: Run) -> None:
             if added:
                 run.emit(
                     Caution(
-                        f"{counted(added, 'row')} of {key.target_schema}.{key.target_table} will have no row in "
-                        f"{key.schema_name}.{key.table}: added since the restore point; those rows are kept in "
-                        f'"{names.kept(plan.run, key.schema_name)}"'
+                        f"{counted(added, 'row')} of {key.target_schema}.{key.target_table}, added since the restore "
+                        f"point, will have no matching row in {key.schema_name}.{key.table}; the matching rows are "
+                        f'kept in schema "{names.kept(plan.run, key.schema_name)}"'
                     )
                 )
 
@@ -272,10 +272,7 @@ def _refresh(run: Run, live: Connection, view: Relation) -> None:
         live.execute(sql.SQL("REFRESH MATERIALIZED VIEW {}").format(sql.Identifier(view.schema, view.name)))
     except psycopg.Error as error:
         run.emit(
-            Caution(
-                f"cannot refresh {view}, which may have rows from before the switch: {words(error)}; run: "
-                f"REFRESH MATERIALIZED VIEW {view}"
-            )
+            Caution(f"cannot refresh {view}, which may be stale: {words(error)}; run: REFRESH MATERIALIZED VIEW {view}")
         )
 
 

@@ -38,7 +38,11 @@ class Prove:
 
     def planned(self, request: Request) -> PlannedStep:
         """The line of the plan."""
-        return PlannedStep(name=self.name, title="Prove that it equals the restore point", effect="or stop here")
+        return PlannedStep(
+            name=self.name,
+            title="Verify the restored database against the restore point",
+            effect="a difference ends the run",
+        )
 
     def do(self, run: Run) -> Proved:
         name, built = run.plan.shadow, run.result(Built)

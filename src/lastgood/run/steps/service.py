@@ -40,7 +40,7 @@ def checks_failed(
     in_place = plan.way == "in-place"
     error = ChecksFailed(
         f"cannot confirm that the application works: {problem}",
-        hint=f"Run: lastgood undo {plan.run} to go back, or lastgood resume {plan.run} to check it again.",
+        hint=f"Run: lastgood undo {plan.run} to roll back, or lastgood resume {plan.run} to check it again.",
         state=restored(plan.live, plan.kept, in_place=in_place, detail=", in service"),
         run=plan.run,
         problem=problem,
@@ -73,7 +73,7 @@ class Stop:
         return PlannedStep(
             name=self.name,
             title="Stop the application" if request.application.hooks.stop else "Turn maintenance mode on",
-            effect=f"{'' if self._when == 'now' else 'as late as possible: '}users notice from here on",
+            effect=f"{'' if self._when == 'now' else 'as late as possible: '}outage begins",
         )
 
     def do(self, run: Run) -> Result:
@@ -117,7 +117,7 @@ class Start:
         return PlannedStep(
             name=self.name,
             title="Start the application" if request.application.hooks.start else "Turn maintenance mode off",
-            effect="users are back",
+            effect="outage ends",
         )
 
     def do(self, run: Run) -> Result:

@@ -64,7 +64,9 @@ class Swap:
         """The line of the plan: the effect on every session of the live database."""
         held = "; PgBouncer pauses its clients meanwhile" if request.pgbouncer.admin else ""
         return PlannedStep(
-            name=self.name, title="Switch the names", effect=f"all sessions are ended once, and reconnect{held}"
+            name=self.name,
+            title="Switch the names",
+            effect=f"all sessions are terminated once; clients reconnect{held}",
         )
 
     def do(self, run: Run) -> Switched:

@@ -1,4 +1,4 @@
-"""The watch of the server after the switch, compared with its figures from before."""
+"""The watch of the server after the switch, compared with the figures before the run."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ class Watch:
         return PlannedStep(
             name=self.name,
             title=f"Watch the server for {watch.length:g} s",
-            effect="compared with its figures from before; users do not notice, and it may be interrupted",
+            effect="compared with the figures before the run; users do not notice, and it may be interrupted",
         )
 
     def do(self, run: Run) -> Watched:
@@ -147,7 +147,7 @@ class Watch:
             after, before = (f"{_rounded(each)}{figure.unit}" for each in (figure.after, figure.before))
             run.emit(
                 Caution(
-                    f"{figure.title}: {after} after the switch, {before} before it; to go back: "
+                    f"{figure.title}: {after} after the switch, {before} before it; to undo: "
                     f"lastgood undo {run.plan.run}"
                 )
             )
