@@ -1,5 +1,5 @@
-"""The end of a run that is not finished: walked back before its swap, or undone after it if the application does not
-work with the restored database."""
+"""End an unfinished run: undo its steps before its swap, or the swap itself if the application does not work with the
+restored database."""
 
 from __future__ import annotations
 

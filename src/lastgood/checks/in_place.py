@@ -1,4 +1,4 @@
-"""Can the schemas go back in place, and what will not go back with them?"""
+"""The conditions of an exchange in place, and the objects that it does not roll back."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def objects(s: Subject) -> Iterator[Finding]:
 
 
 def scope(s: Subject) -> Iterator[Finding | Seen]:
-    """The schemas that go back, and those that do not."""
+    """The schemas that are rolled back, and those that are not."""
     if s.in_place is None:
         return
     capabilities = s.in_place.capabilities

@@ -1,4 +1,4 @@
-"""Is there a restore point of this database, is it complete, and how old is it?"""
+"""The restore point: its existence, its completeness and its age."""
 
 from __future__ import annotations
 

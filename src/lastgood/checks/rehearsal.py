@@ -1,4 +1,4 @@
-"""When was a restore last rehearsed here, and how long will the run take?"""
+"""The last rehearsal of a restore on this machine, and the expected duration of the run."""
 
 from __future__ import annotations
 

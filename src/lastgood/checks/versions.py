@@ -1,4 +1,4 @@
-"""Does this server understand the restore point, and does it meet its requirements?"""
+"""The version of the server, and the requirements of the restore point."""
 
 from __future__ import annotations
 

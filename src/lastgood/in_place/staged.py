@@ -40,8 +40,8 @@ _IDENTITIES = frozenset({"session_authorization", "role"})
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Whose staging schemas these are, for their marks: the run, the restore point, the operator's host and name, and
-    the options of the run for another machine that resumes it."""
+    """The origin recorded in the marks of staging schemas: the run, the restore point, the operator's host and name,
+    and the options of the run for another machine that resumes it."""
 
     run: str
     point: str
@@ -268,8 +268,8 @@ def create_schemas(connection: Connection, schemas: Mapping[str, str], origin: O
 
 
 def drop_schemas(connection: Connection, run: str, *, cancelled: Callable[[], bool] = lambda: False) -> tuple[str, ...]:
-    """Drop the staging schemas of a run, with their foreign keys to the platform's tables; their names. Raises as
-    ``kept.drop`` does."""
+    """Drop the staging schemas of a run, with their foreign keys to the platform's tables. Return their names. Raises
+    as ``kept.drop`` does."""
     dropped: list[str] = []
     for left in kept.beside(connection, run=run, role="staging"):
         if left.ours:

@@ -1,4 +1,4 @@
-"""What is in the schemas that go back, how each object is moved, and what prevents it.
+"""The objects of the schemas to roll back: how each is moved, and what prevents it.
 
 The objects are found through pg_depend: each object of a schema depends on it, whatever its kind. A kind that is not in
 ``_KINDS`` is refused, never skipped."""

@@ -17,8 +17,8 @@ REACTION_SECONDS = 0.5
 
 
 class Stop(threading.Event):
-    """The operator wants work to stop. The signal handler itself marks it, so that the next look at it sees the
-    interrupt however late the reaction's thread starts; to set the event, it would have to wait for a lock."""
+    """A stop request. The signal handler itself marks it, so that the next check sees the interrupt however
+    late the reaction's thread starts; to set the event, it would have to wait for a lock."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -64,7 +64,7 @@ class BuildSchemas(Build):
     title = "build the restored schemas next to the live ones"
 
     def planned(self, request: Request) -> PlannedStep:
-        """The line of the plan; the live schemas are only read."""
+        """Describe this step in the plan; the live schemas are only read."""
         return PlannedStep(
             name=self.name, title="Build the restored schemas next to the live ones", effect="users do not notice"
         )
@@ -137,7 +137,7 @@ class Move(Swap):
     title = "exchange the objects of the schemas (sessions continue)"
 
     def planned(self, request: Request) -> PlannedStep:
-        """The line of the plan: the wait of readers and writers."""
+        """Describe this step in the plan: the wait of readers and writers."""
         return PlannedStep(
             name=self.name,
             title="Exchange the objects of the schemas",
@@ -213,7 +213,7 @@ class Answer(Reopen):
     title = "verify that the live schemas answer"
 
     def planned(self, request: Request) -> PlannedStep:
-        """The line of the plan."""
+        """Describe this step in the plan."""
         return PlannedStep(name=self.name, title="Verify that the live schemas answer", effect="undo stays possible")
 
     def do(self, run: Run) -> Reopened:

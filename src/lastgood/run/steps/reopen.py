@@ -42,7 +42,7 @@ class Reopen:
     commits = False
 
     def planned(self, request: Request) -> PlannedStep:
-        """The line of the plan."""
+        """Describe this step in the plan."""
         return PlannedStep(name=self.name, title="Verify a login under the live name", effect="undo stays possible")
 
     def do(self, run: Run) -> Reopened:
@@ -88,7 +88,7 @@ class Reopen:
             time.sleep(0.1)  # there is no event for restored logins
 
     def undo(self, run: Run) -> None:
-        """Nothing to reverse: it only reads."""
+        """Do nothing: it only reads."""
 
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
         return False

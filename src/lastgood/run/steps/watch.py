@@ -54,7 +54,7 @@ class Before:
         return run.application.watch is not None and run.application.watch.length > 0
 
     def planned(self, request: Request) -> None:
-        """No line of the plan: it only reads, and the line of the watch names the comparison."""
+        """Leave this step out of the plan: it only reads, and the line of the watch names the comparison."""
 
     def do(self, run: Run) -> Noted:
         found: dict[str, float | None] = {}
@@ -72,7 +72,7 @@ class Before:
         return Noted(figures=found, seconds=seconds, detail=detail)
 
     def undo(self, run: Run) -> None:
-        """Nothing to reverse: it only reads."""
+        """Do nothing: it only reads."""
 
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
         run.keep(Noted(figures=dict(result.get("figures", {})), seconds=result.get("seconds")))
@@ -129,7 +129,7 @@ class Watch:
         return run.application.watch is not None and run.application.watch.length > 0
 
     def planned(self, request: Request) -> PlannedStep | None:
-        """The line of the plan if a watch is configured."""
+        """Describe this step in the plan if a watch is configured."""
         watch = request.application.watch
         if watch is None or not watch.length:
             return None
@@ -162,7 +162,7 @@ class Watch:
         return Watched(watch=found, health=health, detail=found.ended or detail)
 
     def undo(self, run: Run) -> None:
-        """Nothing to reverse: it only reads."""
+        """Do nothing: it only reads."""
 
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
         return False
