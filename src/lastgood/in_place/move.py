@@ -382,11 +382,7 @@ class _Transaction:
             present = self._surveyed()
         older = snapshots.older(connection, self._wanted.staged)
         if older:
-            raise Refused(
-                "cannot switch: transactions with snapshots older than the restored tables would find them empty: "
-                + "; ".join(str(each) for each in older),
-                hint=f"Wait for them, or terminate them: SELECT pg_terminate_backend({older[0].pid})",
-            )
+            raise snapshots.refused(older)
         return present
 
     def _surveyed(self) -> Survey:
