@@ -1,5 +1,5 @@
-"""The end of a run that is not finished: walked back before its swap, or undone after it if the application does not
-work with the restored database."""
+"""End an unfinished run: undo its steps before its swap, or the swap itself if the application does not work with the
+restored database."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def take_back(request: Request, failed: ChecksFailed, journal: Journal | None, e
     report: undo.UndoReport | None = None
 
     def ask_for_patience() -> None:
-        emit(Caution("going back to the previous database; press Ctrl+C again to stop at once"))
+        emit(Caution("restoring the previous database; press Ctrl+C again to stop at once"))
 
     try:
         with interrupts.calling(ask_for_patience, suspended=ask_for_patience):

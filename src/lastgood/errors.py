@@ -140,8 +140,9 @@ class Blocked(LastgoodError):
 
 
 class ChecksFailed(Stopped):
-    """The restored database is in service, but the application's checks failed: `lastgood undo RUN` goes back,
-    `lastgood resume RUN` runs the checks again."""
+    """The restored database is in service, but the application's checks failed.
+
+    `lastgood undo RUN` restores the previous database; `lastgood resume RUN` runs the checks again."""
 
     code = "checks_failed"
 

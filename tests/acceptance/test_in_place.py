@@ -82,8 +82,8 @@ def test_users_who_signed_up_since_are_reported_and_their_rows_kept(hosted: Host
     report = rollback.run(rollback.plan(hosted.request), events.append)
     kept = report.kept.replace("*", "public")
     assert [each.text for each in events if isinstance(each, Caution)] == [
-        "1 row of auth.users will have no row in public.sales: added since the restore point; those rows are kept in "
-        f'"{kept}"'
+        "1 row of auth.users, added since the restore point, will have no matching row in public.sales; the matching "
+        f'rows are kept in schema "{kept}"'
     ]
     with hosted.project.connect(hosted.database, user=ADMIN) as connection:
         rows = sql.SQL("SELECT count(*) FROM {} WHERE user_id::text LIKE '%aa'").format(sql.Identifier(kept, "sales"))

@@ -247,7 +247,7 @@ def test_rows_without_a_match_are_found_before_the_switch(
         rollback.run(rollback.plan(request))
     assert str(raised.value).endswith(
         "1 difference from the restore point\n"
-        "  foreign key c_p of public.c: 2 rows have no match in public.p, 7 for example"
+        "  foreign key c_p of public.c: 2 rows have no match in public.p, for example 7"
     )
     assert read(server.target(live)).kept == ()
     allowed = rollback.run(rollback.plan(replace(request, allow_orphans=True)))

@@ -197,7 +197,7 @@ def test_without_a_database_the_hint_shows_how_to_name_one(
     assert (outcome.status, outcome.out) == (2, "")
     error, state, hint = outcome.err.splitlines()[-3:]
     assert error.startswith("error: cannot choose a database: none is named (connection to server on socket")
-    assert state == "state: Nothing was looked at or changed."
+    assert state == "state: Nothing was read or changed."
     assert hint == (
         "next:  Name it: --db postgresql://user@host:5432/name; or LASTGOOD_DB, DATABASE_URL, or PGHOST and PGDATABASE "
         'in the environment; or db = "…" in lastgood.toml. Put its password in ~/.pgpass.'

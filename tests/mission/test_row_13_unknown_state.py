@@ -214,7 +214,7 @@ def test_the_database_was_renamed_away(stage: Stage) -> None:
 
     assert answer.status == 3
     assert answer.document["error"]["message"] == (
-        f'cannot continue automatically: check whether "{away}" is the renamed database, and rename it back'
+        f'cannot continue automatically: check whether "{away}" is the renamed database, and restore its name'
     )
     assert [proposal["kind"] for proposal in diagnosis["proposals"]] == ["by_hand", "reinstate"]
     assert not diagnosis["proposals"][1]["automatic"]

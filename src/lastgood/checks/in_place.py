@@ -1,4 +1,4 @@
-"""Can the schemas go back in place, and what will not go back with them?"""
+"""The conditions of an exchange in place, and the objects that it does not roll back."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def able(s: Subject) -> Iterator[Finding | Seen]:
         yield Finding(
             level="refusal",
             code="no_own_schema",
-            text="this role owns no schema that could go back in place",
+            text="this role owns no schema that can be rolled back in place",
             hint="Connect as the owner of the application's schemas.",
             final=True,
         )
@@ -71,12 +71,12 @@ def _added_to_what_stays(s: Subject) -> Iterator[Finding]:
 
 
 def scope(s: Subject) -> Iterator[Finding | Seen]:
-    """The schemas that go back, and those that do not."""
+    """The schemas that are rolled back, and those that are not."""
     if s.in_place is None:
         return
     capabilities = s.in_place.capabilities
     if capabilities.schemas:
-        yield Seen(text=f"these schemas go back: {', '.join(capabilities.schemas)}")
+        yield Seen(text=f"these schemas are rolled back: {', '.join(capabilities.schemas)}")
     if capabilities.staying:
         yield Finding(
             level="note",

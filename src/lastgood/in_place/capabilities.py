@@ -1,4 +1,4 @@
-"""What the role may do in this database, and which schemas can therefore go back in place.
+"""The rights of the role in this database, and the schemas that can therefore be rolled back in place.
 
 Each right is tried in a transaction that is rolled back; names of roles and of platforms count for nothing. Two rights
 cannot be tried that way, CREATE DATABASE and pg_terminate_backend: there the role's attributes and memberships count.
@@ -37,7 +37,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Staying:
-    """A schema that does not go back, and why."""
+    """A schema that is not rolled back, and the reason."""
 
     schema: str
     reason: str

@@ -244,7 +244,7 @@ class Plan(Document):
     @property
     def refusals(self) -> tuple[Finding, ...]:
         """The findings that stop the run: not overridden, or final."""
-        return tuple(finding for finding in self.findings if self.checklist.stands(finding))
+        return tuple(finding for finding in self.findings if self.checklist.refuses(finding))
 
     def refused(self) -> Refused | None:
         """Return the first refusal as an error; None if nothing stops the run."""

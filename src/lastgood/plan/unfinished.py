@@ -122,7 +122,7 @@ def the_one(
         names = ", ".join(sorted({each.run for each in wanted}))
         raise Refused(
             f'cannot choose a run of "{live}": unfinished runs are {names}',
-            hint=f"Name it: lastgood {verb} RUN.",
+            hint=f"Name it: lastgood {verb} RUN",
             state=NOT_REACHED,
         )
     return wanted[0]
@@ -132,7 +132,9 @@ def _nothing(maintenance: Connection, live: str) -> Refused:
     deployment = find_deployment(maintenance, live)
     hint = f"No action needed. {_STATUS}"
     if deployment is not None:
-        hint = f"The deployment {deployment.run} is unfinished: lastgood recover goes back, lastgood deploy --accept "
+        hint = (
+            f"The deployment {deployment.run} is unfinished: lastgood recover rolls it back, lastgood deploy --accept "
+        )
         hint += f"{deployment.run} accepts the database as it is."
     return Refused(f'cannot resume or abort: no run of "{live}" is unfinished', hint=hint, state=NOT_REACHED)
 
@@ -178,7 +180,7 @@ def still(maintenance: Connection, target: Target, state: Path, before: Unfinish
     if now.switched and not before.switched:
         raise Refused(
             f'cannot resume run "{run}": another session finished it while the restore point was read',
-            hint=f"There is nothing left to do. {_STATUS} To go back: lastgood undo {run}",
+            hint=f"There is nothing left to do. {_STATUS} To roll back: lastgood undo {run}",
             state=restored(target.dbname, in_place=now.mark.options.get("way") == "in-place"),
         )
     refuse_resume(now)

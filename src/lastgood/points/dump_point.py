@@ -50,7 +50,7 @@ _UNSAFE = (
     "Nothing is left behind. lastgood cannot restore a dump of this database while it contains that; use pg_dump "
     "with pg_restore or psql."
 )
-_INTERRUPTED = "Nothing is left behind. Create another one: lastgood backup."
+_INTERRUPTED = "Nothing is left behind. Create another one: lastgood backup"
 _DIFFERS = (
     "Nothing is left behind. Run lastgood backup again while no schema change is in progress. "
     "If it fails again, report this message."

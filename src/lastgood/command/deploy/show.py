@@ -1,7 +1,4 @@
-"""The report of a deployment as text, for a pipeline's log or a terminal.
-
-Notifications about a deployment.
-"""
+"""The report of a deployment as text, for a pipeline's log or a terminal, and as notifications."""
 
 from __future__ import annotations
 

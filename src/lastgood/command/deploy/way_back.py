@@ -165,7 +165,7 @@ def _remains(facts: Facts, now: Facts, ways: _Ways) -> Remains:
 def go_back(
     hold: Hold, request: Request, point: RestorePoint, emit: Emit, planned: Callable[[tuple[TableLoss, ...]], None]
 ) -> Report:
-    """Roll back to ``point`` and prove it. Wait for a server that goes away, and retry after a lost or refused
+    """Roll back to ``point`` and prove it. Wait for a lost server, and retry after a lost or refused
     connection. ``planned`` receives the loss before the rollback.
 
     Raises what ``rollback.plan`` and ``rollback.run`` raise, and Failed when the server does not come back.

@@ -227,7 +227,7 @@ def _state(outcome: str, kind: str, run: str, live: str, kept: str) -> tuple[str
     if outcome == "done":
         return (
             f'The rollback is done: "{live}" is the restored database, and the previous {kept}.',
-            ("lastgood status", f"lastgood undo {run}   # goes back to the previous database"),
+            ("lastgood status", f"lastgood undo {run}   # restores the previous database"),
         )
     if outcome == "undone":
         return (
@@ -249,7 +249,7 @@ def _state(outcome: str, kind: str, run: str, live: str, kept: str) -> tuple[str
     if outcome == "switched":
         return (
             f'The run stopped after the switch: "{live}" is the restored database, and the previous {kept}.',
-            (f"lastgood resume {run}   # finishes it", f"lastgood undo {run}   # goes back"),
+            (f"lastgood resume {run}   # finishes it", f"lastgood undo {run}   # rolls back"),
         )
     if outcome == "unknown":
         return (
@@ -288,7 +288,7 @@ def deployment_outcome(
         return (
             "done",
             f'"{live}" was migrated, and no check is worse than before.',
-            (_LATER, f"lastgood rollback {point}   # goes back to before the deployment"),
+            (_LATER, f"lastgood rollback {point}   # restores the state before the deployment"),
         )
     if status == "rolled back":
         kept = report.get("kept")
@@ -306,5 +306,5 @@ def deployment_outcome(
         "stopped",
         f'The journal ends after the migration began: "{live}" is as the migration left it. The deployment is '
         "still active, or was killed.",
-        (_LATER, "lastgood recover   # goes back to its restore point", f"lastgood deploy --accept {run}"),
+        (_LATER, "lastgood recover   # rolls back to its restore point", f"lastgood deploy --accept {run}"),
     )

@@ -1,6 +1,5 @@
-"""The subject of a guide: one database, its newest restore point, and their surroundings. Changes nothing.
-
-The results of ``lastgood guide`` as data: the written guide, or whether a guide is out of date.
+"""The subject of a guide (one database, its newest restore point, and their surroundings) and the results of
+``lastgood guide`` as data. Reading the subject changes nothing.
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ def _by_hand_run(case: Case) -> Proposal:
     server = case.evidence.server
     commands: tuple[str, ...]
     if server.working:
-        title, commands = "wait for the run in progress, or interrupt it where it runs", ("lastgood status",)
+        title, commands = "wait for the run in progress, or interrupt it on its host", ("lastgood status",)
         detail = "Only one run at a time is possible; a second one is refused."
     else:
         run = server.unfinished[0]
@@ -160,7 +160,7 @@ def _rename_back(evidence: Evidence) -> Proposal:
     other = _identifier(evidence.server.similar_names[0])
     return Proposal(
         kind="by_hand",
-        title=f"check whether {other} is the renamed database, and rename it back",
+        title=f"check whether {other} is the renamed database, and restore its name",
         detail="Only you can decide this. Renaming loses nothing, and it is the only way to keep the latest writes.",
         name="",
         commands=(evidence.psql(f"ALTER DATABASE {other} RENAME TO {name}"),),
@@ -173,7 +173,7 @@ def _rename_kept(evidence: Evidence, kept: OurDatabase) -> Proposal:
     other = _identifier(kept.name)
     return Proposal(
         kind="by_hand",
-        title=f"rename the kept database {other} back",
+        title=f"restore the name of the kept database {other}",
         detail=f"It {kept.origin}, {ago(kept.made_at, evidence.clock)}; later writes are not in it.",
         name="",
         commands=(

@@ -220,7 +220,7 @@ def _with_server_state(story: RunStory, seen: Server) -> RunStory:
     text = f'The journal ends before the switch, but the server shows that it took place: "{story.live}" is the '
     previous = kept_words({"way": mark.options.get("way"), "kept": name})
     text += f"restored database, and the previous {previous}. {mark.user} on {mark.host} continued it."
-    commands = ("lastgood status", f"lastgood undo {story.run}   # goes back to the previous database")
+    commands = ("lastgood status", f"lastgood undo {story.run}   # restores the previous database")
     return story.model_copy(update={"outcome": "switched", "state": text, "commands": commands})
 
 

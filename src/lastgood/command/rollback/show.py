@@ -149,7 +149,7 @@ def _figures(screen: Screen, report: Report) -> None:
             ("Total", units.duration(seconds.total)),
             ("Writes blocked", report.fence.proof),
             (
-                "Written meanwhile",
+                "Writes during the run",
                 "unknown"
                 if written is None
                 else f"at most {units.counted(written, 'row')}, kept"
@@ -161,7 +161,7 @@ def _figures(screen: Screen, report: Report) -> None:
                 f"{units.counted(carried.settings, 'setting')}, "
                 f"{units.counted(carried.privileges, 'owner or grant', 'owners and grants')}",
             ),
-            ("Readable as", ", ".join(carried.roles_tried)),
+            ("Read access verified for", ", ".join(carried.roles_tried)),
             *_kept(report.kept, "previous", report.way),
             ("Emergency backup", report.emergency_backup or ""),
             ("Checklist", report.verdict),

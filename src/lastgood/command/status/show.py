@@ -154,7 +154,7 @@ def _unfinished(screen: Screen, run: UnfinishedRun) -> None:
     if run.obstacle and not run.working:
         screen.say(f"cannot be resumed: {run.obstacle}", first="    ", indent=4)
     if run.working:
-        screen.say("in progress: wait, or interrupt it where it runs", first="    ", indent=4)
+        screen.say("in progress: wait, or interrupt it on its host", first="    ", indent=4)
     for command in run.commands:
         screen.say(command, first="    ", indent=4)
 

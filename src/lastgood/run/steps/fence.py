@@ -51,9 +51,9 @@ class Fence:
     commits = False
 
     def planned(self, request: Request) -> PlannedStep:
-        """The line of the plan: when writers wait."""
+        """Describe this step in the plan: when writers wait."""
         if request.fence == "now":
-            return PlannedStep(name=self.name, title="Keep writers out", effect="writers wait, readers continue")
+            return PlannedStep(name=self.name, title="Block writes", effect="writers wait, readers continue")
         return PlannedStep(
             name=self.name,
             title="Let writers continue until the switch",
