@@ -322,7 +322,7 @@ def test_more_locks_than_half_of_the_servers_are_refused(
         built = survey(connection, OWN, arriving=OWN)
     # 80 connections and 5 prepared transactions.
     assert found.refusals == (
-        f"the swap needs {found.locks} locks, more than half of the server's {found.locks_available}: raise "
+        f"the switchover needs {found.locks} locks, more than half of the server's {found.locks_available}: raise "
         f"max_locks_per_transaction to {-(-found.locks * 1000 // 85)}",
     )
     assert found.locks > built.locks  # before the build, as many objects as there are now are expected to arrive
