@@ -273,8 +273,8 @@ REFUSALS = {
     ),
     "a foreign key of the platform": (
         "CREATE TABLE storage.shares (contact bigint REFERENCES public.contacts)",
-        "constraint shares_contact_fkey on table storage.shares depends on index public.contacts_pkey, but does not go "
-        "back",
+        "constraint shares_contact_fkey on table storage.shares depends on index public.contacts_pkey, but is not "
+        "rolled back",
     ),
     "a view of the platform": (
         "CREATE VIEW storage.people AS SELECT id FROM public.contacts",
@@ -320,7 +320,7 @@ def test_more_locks_than_half_of_the_servers_are_refused(
     with project.connect(database) as connection:
         found = survey(connection, OWN)
     assert found.refusals == (
-        f"the swap needs {found.locks} locks, more than half of the server's {found.locks_available}: raise "
+        f"the switchover needs {found.locks} locks, more than half of the server's {found.locks_available}: raise "
         "max_locks_per_transaction",
     )
 
