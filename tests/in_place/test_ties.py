@@ -273,8 +273,8 @@ REFUSALS = {
     ),
     "a foreign key of the platform": (
         "CREATE TABLE storage.shares (contact bigint REFERENCES public.contacts)",
-        "constraint shares_contact_fkey on table storage.shares depends on index public.contacts_pkey, but does not go "
-        "back",
+        "constraint shares_contact_fkey on table storage.shares depends on index public.contacts_pkey, but is not "
+        "rolled back",
     ),
     "a view of the platform": (
         "CREATE VIEW storage.people AS SELECT id FROM public.contacts",
