@@ -38,7 +38,7 @@ def finding(level: Level, *, item: str = "room", final: bool = False) -> Finding
 def test_the_verdict(found: tuple[Finding | Seen, ...], overridden: tuple[str, ...], verdict: Verdict) -> None:
     made = checklist(found, overrides=[override(each) for each in overridden])
     assert made.verdict == verdict
-    assert any(made.stands(each) for each in found if isinstance(each, Finding)) == (verdict == "NO-GO")
+    assert any(made.refuses(each) for each in found if isinstance(each, Finding)) == (verdict == "NO-GO")
 
 
 def test_a_word_is_taken_for_what_is_not_known_and_for_nothing_else() -> None:

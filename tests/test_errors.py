@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 import lastgood
 from lastgood import errors
+from lastgood.command.prune.prune import already_removed
 from lastgood.errors import NOT_REACHED, LastgoodError, Refused
+from lastgood.plan import unfinished
+from lastgood.postgres.mark import Mark
+from lastgood.postgres.server import Connection, Target
 from tests.cli.conftest import Lastgood
 from tests.cli.conftest import clean_environment as clean_environment
 from tests.cli.conftest import lastgood as lastgood_fixture  # noqa: F401 - a fixture of the tests of commands
@@ -118,3 +124,42 @@ def test_the_state_is_that_of_who_knows_better() -> None:
     with pytest.raises(errors.Corrupt) as closed, errors.looked_at("crm", is_open=False):
         raise errors.Corrupt("cannot read it")
     assert closed.value.state == '"crm" was not touched.'
+
+
+def test_the_state_after_the_switch_names_what_was_exchanged() -> None:
+    by_name, in_place = (
+        errors.restored("crm", "crm_old_1", in_place=False),
+        errors.restored("crm", "k_*", in_place=True),
+    )
+    assert by_name == '"crm" is the restored database; the previous one is kept as "crm_old_1".'
+    assert in_place == '"crm" has the restored objects; the previous ones are kept in the schemas "k_*".'
+    assert (
+        errors.restored("crm", in_place=False, detail=", in service") == '"crm" is the restored database, in service.'
+    )
+
+
+def test_an_error_of_prune_lists_what_was_removed_before_it() -> None:
+    assert already_removed([], NOT_REACHED) == NOT_REACHED
+    assert already_removed(["a.dump", "b"], NOT_REACHED) == 'Removed before the error: "a.dump", "b".'
+    assert already_removed(["a.dump"], "Some tables were dropped.") == (
+        'Removed before the error: "a.dump". Some tables were dropped.'
+    )
+
+
+def test_a_switched_run_of_which_nothing_is_kept_claims_no_kept_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unfinished, "_kept", lambda *_: None)
+    mark = Mark(
+        role="shadow",
+        run="r",
+        live="crm",
+        live_oid=1,
+        point="a.dump",
+        host="h",
+        pid=1,
+        user="u",
+        started=datetime(2026, 11, 22, tzinfo=UTC),
+    )
+    switched = unfinished.Unfinished(mark, None, switched=True)
+    with pytest.raises(Refused) as refused:
+        unfinished.refuse_abort(switched, cast("Connection", None), Target({}))
+    assert refused.value.state == '"crm" is the restored database.'

@@ -29,7 +29,7 @@ def main() -> int:
 
 def _interrupted(number: int, frame: FrameType | None) -> None:
     # No exception, because partially loaded modules would print their own; no journal is open yet.
-    os.write(2, b"error: interrupted\nstate: Nothing was looked at or changed.\n")
+    os.write(2, b"error: interrupted\nstate: Nothing was read or changed.\n")
     os._exit(130)
 
 

@@ -1,5 +1,5 @@
-"""The end of a run that is not finished: walked back before its swap, or undone after it if the application does not
-work with the restored database."""
+"""End an unfinished run: undo its steps before its swap, or the swap itself if the application does not work with the
+restored database."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from lastgood.application.results import ApplicationReport, HookResult
 from lastgood.application.service import START_IT, HookFailed, Service
 from lastgood.errors import Blocked, ChecksFailed, ChecksFailedAfterSwap, Stopped
 from lastgood.events import Caution, Emit, StageDone, StageStarted
-from lastgood.in_place.kept import places, remove_schemas
+from lastgood.in_place import staged
+from lastgood.in_place.kept import places
 from lastgood.journal import Journal, caller, recording, run_names
 from lastgood.plan.plan import Request
 from lastgood.plan.unfinished import leftover_of, refuse_abort, run_of, the_one
@@ -74,7 +75,8 @@ def _remove(
             if mark.role == "copy":
                 copying.take_over(maintenance, found.name)
             if mark.options.get("way") == "in-place":
-                remove_schemas(request.target, run, "staging")
+                with request.target.connect(application_name=f"lastgood abort {run}") as live:
+                    staged.drop_schemas(live, run)
             else:
                 database.drop(maintenance, found.name, found.oid)
             removed.append(found.name)
@@ -146,7 +148,7 @@ def take_back(request: Request, failed: ChecksFailed, journal: Journal | None, e
     report: undo.UndoReport | None = None
 
     def ask_for_patience() -> None:
-        emit(Caution("going back to the previous database; press Ctrl+C again to stop at once"))
+        emit(Caution("restoring the previous database; press Ctrl+C again to stop at once"))
 
     try:
         with interrupts.calling(ask_for_patience, suspended=ask_for_patience):

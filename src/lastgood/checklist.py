@@ -122,7 +122,7 @@ class Checklist(Frozen):
         """The override given for an item, needed or not."""
         return next((each for each in self.overrides if each.item == item), None)
 
-    def stands(self, finding: Finding) -> bool:
+    def refuses(self, finding: Finding) -> bool:
         """Whether the finding stops the run in spite of overrides."""
         return finding.level == "refusal" and (finding.final or self.override(finding.item) is None)
 

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 NOT_REACHED = "Nothing was changed."
-UNKNOWN_STATE = "Run `lastgood status` to see in what state the live database is."
+UNKNOWN_STATE = "The state of the live database is unknown."
+SHOW_STATE = "To show the state of the live database: lastgood status"
 
 
 class LastgoodError(Exception):
@@ -139,15 +140,17 @@ class Blocked(LastgoodError):
 
 
 class ChecksFailed(Stopped):
-    """The restored database is in service, but the application's checks failed: `lastgood undo RUN` goes back,
-    `lastgood resume RUN` runs the checks again."""
+    """The restored database is in service, but the application's checks failed.
+
+    `lastgood undo RUN` restores the previous database; `lastgood resume RUN` runs the checks again."""
 
     code = "checks_failed"
 
-    def __init__(self, message: str, *, hint: str, state: str, run: str, problem: str) -> None:
+    def __init__(self, message: str, *, hint: str, state: str, run: str, problem: str, in_place: bool = False) -> None:
         super().__init__(message, hint=hint, state=state)
         self.run = run
         self.problem = problem
+        self.in_place = in_place
 
 
 class NotTakenBack(Stopped):
@@ -173,6 +176,15 @@ class Interrupted(LastgoodError):
 def untouched(live: str, *, is_open: bool) -> str:
     """Return the state line of an unchanged live database. ``is_open``: verified on the server."""
     return f'"{live}" was not touched' + (" and is open." if is_open else ".")
+
+
+def restored(live: str, kept: str = "", *, in_place: bool, detail: str = "") -> str:
+    """Return the state line after the switch. ``kept``: the kept database or schemas, empty if there are none."""
+    now = f'"{live}" has the restored objects' if in_place else f'"{live}" is the restored database'
+    previous = (
+        f'the previous ones are kept in the schemas "{kept}"' if in_place else f'the previous one is kept as "{kept}"'
+    )
+    return now + detail + (f"; {previous}." if kept else ".")
 
 
 @contextmanager

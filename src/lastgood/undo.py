@@ -133,7 +133,7 @@ def _plan(maintenance: Connection, target: Target, undoes: str | None) -> UndoPl
     others = ", ".join(each.run for each in every if not each.invalid) or "none"
     if not wanted:
         raise Refused(
-            f'cannot undo: "{live}" has no kept database' + (f' from run "{undoes}"' if undoes else ""),
+            f'cannot undo: no database or schemas of "{live}" are kept' + (f' from run "{undoes}"' if undoes else ""),
             hint=f"Runs that can be undone: {others}. To show the current state: lastgood status",
         )
     found = max(wanted, key=lambda each: each.made_at)
@@ -165,7 +165,7 @@ def _as_planned(maintenance: Connection, target: Target, plan: UndoPlan) -> None
     now = _plan(maintenance, target, plan.undoes)
     if (now.live_oid, now.arriving_oid, now.arriving) != (plan.live_oid, plan.arriving_oid, plan.arriving):
         raise Refused(
-            f'cannot undo run "{plan.undoes}": "{plan.live}" was replaced by another database since the plan was made',
+            f'cannot undo run "{plan.undoes}": "{plan.live}" or what is kept of it changed since the plan was made',
             hint="Run lastgood status, then lastgood undo again, which makes a new plan.",
             state=NOT_REACHED,
         )
@@ -410,7 +410,10 @@ def _start_application(
     if stopped.state == "stopped":
         emit(StageStarted("start", "start the application, which the run had stopped"))
         was = (
-            f'"{plan.live}" is again the database from before run {plan.undoes}, and open. The application is stopped.'
+            f'"{plan.live}" has its objects from before run {plan.undoes} again. The application is stopped.'
+            if plan.way == "in-place"
+            else f'"{plan.live}" is again the database from before run {plan.undoes}, and open. '
+            "The application is stopped."
         )
         service.start_again("after the undo", "start the application", was)
         emit(StageDone("start", sum(each.seconds for each in service.results)))

@@ -171,7 +171,7 @@ def test_a_restore_at_work_is_not_taken_for_a_killed_one(scene: Scene) -> None:
         status = scene.run("status")
         assert (
             status.returncode,
-            "in progress: wait, or interrupt it where it runs" in " ".join(status.stdout.split()),
+            "in progress: wait, or interrupt it on its host" in " ".join(status.stdout.split()),
         ) == (0, True)
         for command in (("abort", "--yes"), ("prune", into, "--yes")):
             refused = scene.run(*command)

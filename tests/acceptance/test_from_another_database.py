@@ -42,7 +42,7 @@ def test_back_to_the_content_of_another_database(
     arguments = ("rollback", "--db", server.url(live), "--from", server.url(branch))
     dry = lastgood(*arguments, "--dry-run")
     assert dry.status == 0, dry.err
-    assert f'the restore point was made of a database named "{branch}", not "{live}"' in " ".join(dry.out.split())
+    assert f'the restore point is a dump of database "{branch}", not of "{live}"' in " ".join(dry.out.split())
     assert rows(server, live) == 7
     done = lastgood(*arguments, "--yes")
     assert done.status == 0, done.err
@@ -54,7 +54,7 @@ def test_the_live_database_is_not_another_one(server: EmbeddedServer, live: str,
     refused = lastgood("rollback", "--db", server.url(live), "--from", server.url(live), "--yes")
     assert refused.status == 2
     assert refused.err.splitlines()[-3:] == [
-        "error: cannot go back to the live database itself, which --from names",
+        "error: cannot roll back: --from names the live database itself",
         "state: Nothing was changed.",
         "next:  Give the URL of the other database.",
     ]

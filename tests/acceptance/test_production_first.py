@@ -38,7 +38,7 @@ def test_the_plan_names_a_forgotten_slot(
             (finding,) = found(request, "idle_slot")
             assert finding.level == "caution"
             assert finding.text.startswith('the replication slot "forgotten" is ')
-            assert finding.hint == "If it is not needed any more: SELECT pg_drop_replication_slot('forgotten')"
+            assert finding.hint == "If it is no longer needed: SELECT pg_drop_replication_slot('forgotten')"
         finally:
             connection.execute("SELECT pg_drop_replication_slot('forgotten')")
 
@@ -76,8 +76,8 @@ def test_a_server_that_is_nearly_full(tmp_path: Path) -> None:
             Finding(
                 level="caution",
                 code="few_connections",
-                text="the server has 13 connections and uses 7; the run needs up to 8 more connections and fails if "
-                "none is free",
+                text="the server allows 13 connections, 7 are in use; the run needs up to 8 more connections and "
+                "fails if none is free",
                 hint="Terminate idle sessions: SELECT * FROM pg_stat_activity WHERE state = 'idle'",
                 item="sessions",
                 known="measured",
@@ -88,7 +88,7 @@ def test_a_server_that_is_nearly_full(tmp_path: Path) -> None:
         connection.execute("ALTER DATABASE crm CONNECTION LIMIT 3")
         finding = found(replace(request, target=server.target("crm", user="app")), "few_connections")[1]
         assert finding.text == (
-            'database "crm" may have 3 connections and uses 1; the run needs up to 3 more connections and fails if '
+            'database "crm" allows 3 connections, 1 are in use; the run needs up to 3 more connections and fails if '
             "none is free"
         )
 

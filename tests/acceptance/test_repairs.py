@@ -44,14 +44,14 @@ def test_rows_without_a_match_are_let_in_on_request(stage: Stage) -> None:
         stage.rollback()
     assert raised.value.message.endswith(
         'insert or update on table "entry" violates foreign key constraint "entry_account_fkey" [SQLSTATE 23503]'
-        "; 1 row has no match in public.account, 99999 for example"
+        "; 1 row has no match in public.account, for example 99999"
     )
     stage.request = replace(stage.request, allow_orphans=True)
     report = stage.rollback()
     assert [(each.what, each.why) for each in report.repaired] == [
         (
             "foreign key entry_account_fkey on public.entry",
-            "1 row has no match in public.account, 99999 for example; it was added NOT VALID, and applies to new "
+            "1 row has no match in public.account, for example 99999; it was added NOT VALID, and applies to new "
             "rows only",
         )
     ]

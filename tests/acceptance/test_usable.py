@@ -184,7 +184,7 @@ def test_an_undo_takes_back_what_is_not_finished_and_an_undo_of_it_brings_it_bac
     assert read(target).finishing == ()
     with pytest.raises(Refused) as raised:
         rollback.resume(replace(stage.request, run=left.run))
-    assert str(raised.value) == f'cannot find run "{left.run}": the server has no database of it'
+    assert str(raised.value) == f'cannot find run "{left.run}": no database or schema of this run exists on the server'
     undo.undo(target, undo.plan(target, stage.live, first.run), state)
     assert read(target).finishing == (left,)
     done = rollback.resume(replace(stage.request, run=left.run))
@@ -247,7 +247,7 @@ def test_rows_without_a_match_are_found_before_the_switch(
         rollback.run(rollback.plan(request))
     assert str(raised.value).endswith(
         "1 difference from the restore point\n"
-        "  foreign key c_p of public.c: 2 rows have no match in public.p, 7 for example"
+        "  foreign key c_p of public.c: 2 rows have no match in public.p, for example 7"
     )
     assert read(server.target(live)).kept == ()
     allowed = rollback.run(rollback.plan(replace(request, allow_orphans=True)))

@@ -306,7 +306,7 @@ def test_a_restore_point_of_a_newer_server(stage: Stage) -> None:
     assert outcome.status == 3
     assert lines_of(item(outcome, "versions"), "FAIL") == [
         (
-            "the restore point comes from PostgreSQL 18, the server is 15 and may not understand it",
+            "the restore point was dumped from PostgreSQL 18; this server is 15 and may reject it",
             "looked up",
             "Restore it on a server of that version: lastgood restore POINT --into NAME --db URL",
         )
@@ -449,7 +449,7 @@ def test_a_rehearsal_is_remembered(stage: Stage) -> None:
     never = stage.item("rehearsal")
     assert lines_of(never, "WARN") == [
         (
-            f'"{stage.live}" was never restored on this machine',
+            f'this machine has no record of a restore of "{stage.live}"',
             "not known",
             "Rehearse it: lastgood drill. Or confirm it yourself: --attest rehearsal=NAME",
         )

@@ -196,7 +196,7 @@ def test_a_defect_met_in_one_file_is_the_verdict_on_that_file(
     assert odd.message.startswith(
         f'cannot read "{store}/odd.sql": a defect in lastgood (IndexError in test_bad_files.py'
     )
-    assert odd.hint == "Report it with this message, and choose another restore point: lastgood points."
+    assert odd.hint == "Report it with this message, and choose another restore point: lastgood points"
     plan = lastgood(*base, "rollback", "--latest", "--dry-run", "--json")
     assert plan.status == 0
     assert plan.document["point"]["path"] == str(store / GOOD)

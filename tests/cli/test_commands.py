@@ -156,7 +156,7 @@ def test_a_dry_run_shows_the_plan_and_changes_nothing(
     text = outcome.out
     assert text.startswith(f'Plan: roll back "{database}" to {broken}\n\n')
     assert re.search(rf'^  Live database   "{database}", [\d.]+ MB, PostgreSQL \d\d\.\d', text, re.MULTILINE)
-    assert "What will be done\n   1  Keep writers out: writers wait, readers continue\n   2  " in text
+    assert "What will be done\n   1  Block writes: writers wait, readers continue\n   2  " in text
     assert re.search(r"^  public\.contacts +4 +3 +−1 +2 \(created_at\)$", text, re.MULTILINE)
     assert re.search(r"^  public\.deals +0 +2 +\+2 +unknown$", text, re.MULTILINE)
     assert re.search(r"^  public\.new_thing +0 +none +removed +unknown$", text, re.MULTILINE)
@@ -194,7 +194,7 @@ def test_rollback_and_undo(lastgood: Lastgood, broken: str, server: EmbeddedServ
         "  Proved: 3 of 3 tables with 7 rows equal the restore point in every row.\n\nProof\n"
     )
     assert re.search(r"^  public\.contacts +3  [0-9a-f]{12}    equal$", text, re.MULTILINE)
-    assert re.search(r"^  Written meanwhile  0 rows$", text, re.MULTILINE)
+    assert re.search(r"^  Writes during the run     0 rows$", text, re.MULTILINE)
     assert re.search(rf"\n\nTo undo it: lastgood undo {RUN}\n$", text)
     assert names(server, database) == ["Ann", "Bo", "Cy"]
 
@@ -454,7 +454,7 @@ def test_an_interrupt_while_it_is_still_being_loaded_is_one_sentence(child_envir
         output = "".join(line for line in process.stderr if not line.startswith("import time:"))
     assert seen and (process.returncode, output) == (
         130,
-        "error: interrupted\nstate: Nothing was looked at or changed.\n",
+        "error: interrupted\nstate: Nothing was read or changed.\n",
     )
 
 
@@ -464,7 +464,7 @@ def test_orphans_are_let_in_when_they_are_allowed(lastgood: Lastgood, server: Em
     into = f"{database}_check"
     refused = lastgood("restore", "orphans.sql", "--into", into)
     assert refused.status == 5
-    assert "2 rows have no match in public.p, 7, 8 for example" in refused.err
+    assert "2 rows have no match in public.p, for example 7, 8" in refused.err
     strict = lastgood("restore", "orphans.sql", "--into", into, "--allow-orphans", "--strict")
     assert strict.status == 5
     done = lastgood("restore", "orphans.sql", "--into", into, "--allow-orphans", "--json")
@@ -472,7 +472,7 @@ def test_orphans_are_let_in_when_they_are_allowed(lastgood: Lastgood, server: Em
     assert done.document["repaired"] == [
         {
             "what": 'foreign key "Of P" on public.c',
-            "why": "2 rows have no match in public.p, 7, 8 for example; it was added NOT VALID, and applies to new "
+            "why": "2 rows have no match in public.p, for example 7, 8; it was added NOT VALID, and applies to new "
             "rows only",
             "line": 25,
         }

@@ -14,7 +14,7 @@ from tests.support.real_dumps import run
 from tests.support.same_database import dump
 
 EMPTY = "the database is empty: no tables and no rows"
-ANOTHER = "Choose another restore point: lastgood points."
+ANOTHER = "Choose another restore point: lastgood points"
 REFUSAL = "the restore point has no tables and no rows: it cannot replace a whole database"
 
 

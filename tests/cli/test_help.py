@@ -120,7 +120,7 @@ def test_wrong_usage_exits_with_2_and_a_message(
     outcome = lastgood(*arguments)
     assert (outcome.status, outcome.out) == (2, "")
     assert outcome.err.startswith(message)
-    assert "state: Nothing was looked at or changed.\n" in outcome.err
+    assert "state: Nothing was read or changed.\n" in outcome.err
     assert "next:  " in outcome.err
 
 

@@ -65,7 +65,7 @@ def test_ctrl_c_is_130(lastgood: Lastgood, monkeypatch: pytest.MonkeyPatch) -> N
     fail(monkeypatch, KeyboardInterrupt())
     outcome = lastgood("status")
     assert (outcome.status, outcome.out) == (130, "")
-    assert outcome.err == f"error: interrupted\nstate: {errors.UNKNOWN_STATE}\n"
+    assert outcome.err == f"error: interrupted\nstate: {errors.UNKNOWN_STATE}\nnext:  {errors.SHOW_STATE}\n"
 
 
 def test_a_defect_leaves_a_report_without_secrets(
@@ -78,8 +78,8 @@ def test_a_defect_leaves_a_report_without_secrets(
     assert (outcome.status, outcome.out) == (1, "")
     assert outcome.err == (
         "error: cannot continue: a defect in lastgood (KeyError)\n"
-        "state: Run `lastgood status` to see in what state the live database is.\n"
-        f'next:  The report is in "{report}".\n'
+        "state: The state of the live database is unknown.\n"
+        f'next:  The report is in "{report}". To show the state of the live database: lastgood status\n'
     )
     text = report.read_text()
     assert "KeyError" in text
@@ -96,7 +96,10 @@ def test_a_defect_whose_report_cannot_be_written_is_shown(
     outcome = lastgood("status", "--state", str(tmp_path / "file"))
     assert outcome.status == 1
     assert "KeyError: 'what'" in outcome.err
-    assert outcome.err.endswith("next:  The report could not be written (Not a directory) and is printed above.\n")
+    assert outcome.err.endswith(
+        "next:  The report could not be written (Not a directory) and is printed above. To show the state of the live "
+        "database: lastgood status\n"
+    )
 
 
 def test_an_unreachable_server_is_reported(lastgood: Lastgood, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,8 +117,9 @@ def test_an_uncaught_error_of_libpq_is_no_defect(lastgood: Lastgood, monkeypatch
     assert (outcome.status, outcome.out) == (5, "")
     assert outcome.err == (
         "error: cannot continue: server closed; the connection\n"
-        "state: Run `lastgood status` to see in what state the live database is.\n"
-        "next:  The connection to the server broke. Check that the server is running and reachable.\n"
+        "state: The state of the live database is unknown.\n"
+        "next:  The connection to the server broke. Check that the server is running and reachable. To show the state "
+        "of the live database: lastgood status\n"
     )
 
 
@@ -193,7 +197,7 @@ def test_without_a_database_the_hint_shows_how_to_name_one(
     assert (outcome.status, outcome.out) == (2, "")
     error, state, hint = outcome.err.splitlines()[-3:]
     assert error.startswith("error: cannot choose a database: none is named (connection to server on socket")
-    assert state == "state: Nothing was looked at or changed."
+    assert state == "state: Nothing was read or changed."
     assert hint == (
         "next:  Name it: --db postgresql://user@host:5432/name; or LASTGOOD_DB, DATABASE_URL, or PGHOST and PGDATABASE "
         'in the environment; or db = "…" in lastgood.toml. Put its password in ~/.pgpass.'

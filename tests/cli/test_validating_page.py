@@ -38,4 +38,4 @@ def test_the_table_has_every_kind_of_rule() -> None:
 def test_wrong_usage(lastgood: Lastgood, arguments: tuple[str, ...], message: str, hint: str) -> None:
     outcome = lastgood("validate", *arguments)
     assert (outcome.status, outcome.out) == (2, "")
-    assert outcome.err == f"{message}state: Nothing was looked at or changed.\nnext:  {hint}\n"
+    assert outcome.err == f"{message}state: Nothing was read or changed.\nnext:  {hint}\n"

@@ -14,7 +14,7 @@ from lastgood.config.settings import Settings, resolve
 from lastgood.config.tables import Tables
 from lastgood.errors import UsageError
 
-NOTHING = "Nothing was looked at or changed."
+NOTHING = "Nothing was read or changed."
 
 
 def written(folder: Path, text: str) -> Path:
@@ -106,9 +106,9 @@ def test_an_unknown_key_is_an_error_with_a_suggestion(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("db = ", 'cannot read "{file}": Invalid value (at end of document)'),
-        ("db = 5", 'cannot use "db" in "{file}": it must be a text'),
+        ("db = 5", 'cannot use "db" in "{file}": it must be a string'),
         ('fence = "later"', 'cannot use "fence" in "{file}": it must be "now" or "at-swap"'),
-        ("store = true", 'cannot use "store" in "{file}": it must be a text'),
+        ("store = true", 'cannot use "store" in "{file}": it must be a string'),
         ("jobs = 0", 'cannot use "jobs" in "{file}": it must be a whole number, 1 or more'),
         ("jobs = true", 'cannot use "jobs" in "{file}": it must be a whole number, 1 or more'),
         (
@@ -289,13 +289,12 @@ REFERENCE = "See the allowed values in docs/reference/configuration.md."
         ),
         (
             "[[validate.rules]]\nname = 'a'\nquery = 'b'\nexpect = 1\nof = 'c'",
-            'cannot use "validate.rules[1]" in "{file}": of counts all rows, among which the query gives the bad ones: '
-            "leave expect and limits out",
+            'cannot use "validate.rules[1]" in "{file}": "of" cannot be combined with expect, at_least or at_most',
             REFERENCE,
         ),
         (
             "[[validate.rules]]\nname = 'a'\nquery = 'b'\nthreshold = 90",
-            'cannot use "validate.rules[1]" in "{file}": threshold needs of, the number of all rows',
+            'cannot use "validate.rules[1]" in "{file}": "threshold" requires "of"',
             REFERENCE,
         ),
         (

@@ -3,10 +3,15 @@ the stages of the pages on such servers."""
 
 from __future__ import annotations
 
+import os
+import shlex
+
 from lastgood.postgres.embedded import EmbeddedServer
 from tests.cli.conftest import Outcome
+from tests.conftest import OURS, require
 from tests.docs.page import Command
 from tests.docs.stage import Here, Stage
+from tests.support.hosted import ADMIN, FOLDER, Project
 
 SUPERUSERS = ("rdsadmin", "supabase_admin")
 # ``postgres`` is what both platforms give their customers; attributes and memberships are those that they document.
@@ -26,29 +31,6 @@ CREATE ROLE supabase_storage_admin LOGIN NOINHERIT CREATEROLE;
 GRANT anon, authenticated, service_role TO authenticator, postgres;
 ALTER DATABASE postgres OWNER TO postgres;
 """
-# What a Supabase project has in its database, as far as it matters here.
-_SUPABASE = """
-GRANT ALL ON SCHEMA public TO postgres;
-GRANT USAGE ON SCHEMA public TO anon, authenticated, service_role;
-CREATE SCHEMA auth AUTHORIZATION supabase_auth_admin;
-CREATE SCHEMA storage AUTHORIZATION supabase_storage_admin;
-CREATE TABLE auth.users (id int PRIMARY KEY, email text);
-CREATE TABLE storage.objects (id int PRIMARY KEY, name text, owner int);
-ALTER TABLE auth.users OWNER TO supabase_auth_admin;
-ALTER TABLE storage.objects OWNER TO supabase_storage_admin;
-GRANT ALL ON SCHEMA auth, storage TO postgres;
-GRANT ALL ON ALL TABLES IN SCHEMA auth, storage TO postgres;
-INSERT INTO auth.users VALUES (1, 'ann@example.org'), (2, 'bo@example.org');
-SET ROLE postgres;
-CREATE TABLE public.contacts (id int PRIMARY KEY REFERENCES auth.users, name text);
-INSERT INTO public.contacts VALUES (1, 'Ann'), (2, 'Bo');
-ALTER TABLE public.contacts ENABLE ROW LEVEL SECURITY;
-CREATE POLICY everybody ON public.contacts TO authenticated USING (true);
-GRANT SELECT ON public.contacts TO anon, authenticated;
-CREATE TABLE public.deals (id int PRIMARY KEY, contact int REFERENCES public.contacts);
-INSERT INTO public.deals VALUES (1, 1), (2, 2);
-GRANT SELECT ON public.deals TO authenticated;
-"""
 
 
 def platform(major: int) -> EmbeddedServer:
@@ -63,12 +45,6 @@ def platform(major: int) -> EmbeddedServer:
         connection.execute("DROP ROLE temporary")
         connection.execute(_ROLES.encode())
     return server
-
-
-def supabase(server: EmbeddedServer) -> None:
-    """Makes the database ``postgres`` a small project of Supabase."""
-    with server.target("postgres", user="supabase_admin").connect() as connection:
-        connection.execute(_SUPABASE.encode())
 
 
 class Rds(Stage):
@@ -129,38 +105,76 @@ class SelfHosted(Rds):
 
 
 class Supabase(Rds):
-    """A project like Supabase's, in whose database the platform's services have sessions."""
+    """A stand-in for a hosted project, in whose database the platform's services have sessions."""
 
     HOST = "db.abcdefghijklmnopqrst.supabase.co:5432"
+    SIGN_UP = "INSERT INTO auth.users (id, email) VALUES ('00000000-0000-0000-0000-0000000000aa', 'new@example.com')"
+
+    def __init__(self, here: Here) -> None:
+        Stage.__init__(self, here)
+        require(17)
+        self.project = Project(17, settings=OURS)
+        here.request.addfinalizer(self.project.close)
+        self.server, self.superuser = self.project.server, ADMIN
+        # The programs of another version must not read this server.
+        here.monkeypatch.setenv("PATH", f"{here.shell.bin}:{self.server.bin}:{os.environ['PATH']}")
 
     def prepare(self) -> None:
         self.live = "postgres"
         self.here.monkeypatch.setenv("HOME", str(self.here.folder))
         self.shell.substitutions |= {self.HOST: self.host, "localhost:5432": self.host}
-        supabase(self.server)
-        for user in ("supabase_admin", "authenticator"):
-            self.here.request.addfinalizer(self.server.target(self.live, user=user).connect().close)
-        for program in ("docker", "supabase"):
+        for user in (ADMIN, "authenticator"):
+            self.here.request.addfinalizer(self.project.connect(self.live, user=user).close)
+        migration = self.here.folder / "migration.sql"
+        migration.write_text((FOLDER / "migration.sql").read_text() + "SELECT 1 / 0;")
+        programs = {
+            "docker": 'echo "$@" >> "$HOME/docker"',
+            "supabase": f"psql -X -q -v ON_ERROR_STOP=1 -f {shlex.quote(str(migration))}",
+        }
+        for program, does in programs.items():
             path = self.shell.bin / program
-            path.write_text(f'#!/bin/sh\necho "$@" >> "$HOME/{program}"\n')
+            path.write_text(f"#!/bin/sh\n{does}\n")
             path.chmod(0o755)
+        self.good = self.notes()
+
+    def notes(self) -> object:
+        return self.value("SELECT count(*) FROM public.notes")
+
+    def users_unknown(self) -> object:
+        """Users whom the application does not know."""
+        return self.value(
+            "SELECT count(*) FROM auth.users u LEFT JOIN public.sales s ON s.user_id = u.id WHERE s IS NULL"
+        )
 
     def before(self, command: Command) -> None:
         if "recover" in command.text:
-            self.execute("DELETE FROM public.deals")
+            self.execute("DELETE FROM public.notes WHERE id % 2 = 0")
+            self.project.psql(self.live, self.SIGN_UP, user="supabase_auth_admin")
 
     def after(self, command: Command, outcome: Outcome) -> None:
+        if "deploy" in command.text:
+            assert "The migrated objects are kept in the schemas" in outcome.err
+            assert self.notes() == self.good
         if "recover" in command.text:
             assert "can read" not in outcome.out
-        if "TRUNCATE" in command.text:
-            assert self.deals() == 2
-        if "deploy" in command.text:
-            assert '2 of "supabase_auth_admin"' in outcome.err
-            assert not (self.here.folder / "supabase").exists()
+        if "rollback" in command.text and "--yes" in command.text:
+            assert self.notes() == self.good
+        if "rollback --latest --dry-run" in command.text:
+            assert "caution auth.users stays, with 1 row more than at the restore point" in outcome.out
+        if "mistake" in command.text:
+            assert self.notes() != self.good
+        if "forward again" in command.text:
+            assert (self.notes(), self.users_unknown()) == (self.good, 1)
+        if "INSERT INTO public.sales" in command.text:
+            assert self.users_unknown() == 0
+        if "prune" in command.text:
+            kept = self.value(
+                "SELECT count(DISTINCT split_part(nspname, '_', 3)) FROM pg_namespace WHERE nspname ~ '^lastgood_'"
+            )
+            assert kept == 1
 
     def finish(self) -> None:
         stopped, started, *others = (self.here.folder / "docker").read_text().splitlines()
         assert (stopped.split()[:2], started.split()[:2], others) == (["compose", "stop"], ["compose", "start"], [])
-        with self.connect() as connection:
-            owners = connection.execute("SELECT tablename, tableowner FROM pg_tables WHERE schemaname = 'auth'")
-            assert owners.fetchall() == [("users", "supabase_auth_admin")]
+        owners = "SELECT string_agg(DISTINCT tableowner, ', ') FROM pg_tables WHERE schemaname = 'auth'"
+        assert self.value(owners) == "supabase_auth_admin"

@@ -35,12 +35,12 @@ def test_a_hosted_project_can_go_back_in_place_and_not_by_name(project: Project,
     assert Staying("auth", f'it belongs to role "{ADMIN}"') in found.staying
     texts = {each.name: each.text for each in found.answers}
     assert texts["rename database"] == (
-        f'cannot rename the database: it may not terminate the sessions of superuser "{ADMIN}"'
+        f'rename the database: this role may not terminate the sessions of superuser "{ADMIN}"'
     )
     assert texts["drop triggers on platform tables"] == (
-        "may not drop the triggers on tied tables: must be owner of relation users"
+        "drop the triggers on tied tables: must be owner of relation users"
     )
-    assert texts["lock platform tables"] == "may lock the tied tables auth.users, storage.objects"
+    assert texts["lock platform tables"] == "lock the tied tables auth.users, storage.objects"
     assert_same(before, account_of(project, database))
 
 

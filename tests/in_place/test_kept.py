@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 import pytest
 from psycopg import sql
 
-from lastgood.errors import Interrupted, Refused
+from lastgood.errors import NOT_REACHED, Interrupted, Refused
 from lastgood.in_place import kept, marks, names, switch
 from lastgood.in_place.marks import Mark
+from lastgood.postgres.server import Connection
 from tests.support.account import assert_same
 from tests.support.hosted import ADMIN, OWN, Project, account_of, stage
 
@@ -44,8 +45,12 @@ def test_kept_schemas_are_dropped_in_portions_and_nothing_else(project: Project,
         assert found.lives == ("app_private", "crm", "private", "public", "supabase_migrations")
         assert found.size_bytes > 100_000
         assert found.tables >= 8
-        with pytest.raises(Interrupted):
+        with pytest.raises(Interrupted) as early:
+            kept.drop(connection, found, portion=2, cancelled=lambda: True)
+        assert early.value.state == NOT_REACHED
+        with pytest.raises(Interrupted) as late:
             kept.drop(connection, found, portion=2, cancelled=iter([False, True]).__next__)
+        assert late.value.state == kept.PARTLY_DROPPED
         (rest,) = kept.beside(connection)
         assert rest.tables == found.tables - 2
         kept.drop(connection, rest, portion=2)
@@ -66,7 +71,35 @@ def test_a_kept_table_that_something_outside_uses_is_not_dropped(project: Projec
             f'cannot drop the kept schemas of run "{staged.run}": rule _RETURN on view public.old_tags depends on '
             f"table {names.kept(staged.run, 'public')}.tags"
         )
+        assert refused.value.state == NOT_REACHED
         assert kept.beside(connection) == [found]
+
+
+def test_a_refusal_after_a_portion_does_not_claim_that_nothing_was_changed(project: Project, broken: str) -> None:
+    staged = stage(project, "postgres", broken)
+    with project.connect(broken) as connection, project.connect(broken) as other:
+        switch.swap(connection, staged.run, schemas=(*OWN, "crm"), wished=staged.ties, manifest="digest")
+        (found,) = kept.beside(connection)
+
+        def add_a_view() -> bool:
+            (rest,) = kept.beside(other)
+            if rest.tables < found.tables:
+                tables = [name for schema in rest.schemas for name in tables_of(other, schema)]
+                view = sql.SQL("CREATE OR REPLACE VIEW public.old_rows AS SELECT 1 AS one FROM {}").format(tables[0])
+                other.execute(view)
+            return False
+
+        with pytest.raises(Refused, match=r"public\.old_rows depends on") as refused:
+            kept.drop(connection, found, portion=2, cancelled=add_a_view)
+        assert refused.value.state == "Some of these tables may already have been dropped."
+
+
+def tables_of(connection: Connection, schema: str) -> list[sql.Identifier]:
+    rows = connection.execute(
+        "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = to_regnamespace(%s)",
+        [sql.Identifier(schema).as_string(connection)],
+    )
+    return [sql.Identifier(schema, name) for (name,) in rows]
 
 
 def test_schemas_of_another_role_are_not_dropped(project: Project, database: str) -> None:

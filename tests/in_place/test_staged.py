@@ -280,7 +280,7 @@ def test_rows_of_deleted_users_follow_their_foreign_keys_and_the_digest_stays_ex
         ("profiles", 3, 0),
         ("sales", 3, 0),
     }
-    assert "public.sales: 3 rows left out: their parents were deleted since the restore point" in run.notes
+    assert "public.sales: 3 rows left out: the referenced rows were deleted since the restore point" in run.notes
     with project.connect(database) as connection:
         audited = sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(run.schema("app_private"), "audit"))
         assert connection.execute(audited).fetchone() == (200,)  # no trigger of the application fired
@@ -301,11 +301,11 @@ def test_without_a_rule_the_rows_are_refused_before_the_build_and_in_it(
     with pytest.raises(Refused) as caught:
         refuse(run.find(), run.name)
     assert caught.value.message == (
-        f'cannot go back to "{run.name}": 1 row of public.profiles references 1 row of auth.users deleted since the '
+        f'cannot roll back to "{run.name}": 1 row of public.profiles references 1 row of auth.users deleted since the '
         "restore point; foreign key profiles_id_fkey has no rule for them"
     )
     run.build()
-    with pytest.raises(Failed, match=r"reference rows of auth\.users that do not exist any more"):
+    with pytest.raises(Failed, match=r"referenced rows of auth\.users no longer exist"):
         run.prove()
 
 

@@ -243,8 +243,8 @@ def test_a_surplus_trigger_that_the_role_may_not_drop_is_found_before(project: P
         live = ties.read(connection, OWN)
         assert surplus_triggers(connection, live, live) == []
         assert surplus_triggers(connection, live, wished) == [
-            'the restore point lacks trigger "later" on "auth.sessions": may not drop trigger "later": must be owner '
-            "of relation sessions"
+            'the restore point lacks trigger "later" on "auth.sessions": this role may not drop it: must be owner of '
+            "relation sessions"
         ]
     with project.connect(database, user=ADMIN) as admin:
         assert surplus_triggers(admin, live, wished) == []
@@ -261,15 +261,15 @@ def test_a_materialized_view_over_a_function_is_to_be_refreshed_after_the_swap(p
 REFUSALS = {
     "an object of another role": (
         "CREATE TABLE public.old_dashboard (id int)",
-        'table "public.old_dashboard" belongs to role "supabase_admin", whose rights this role does not have',
+        'table "public.old_dashboard" belongs to role "supabase_admin", whose privileges this role lacks',
     ),
     "a range type": (
         "CREATE TYPE public.span AS RANGE (subtype = int4); ALTER TYPE public.span OWNER TO postgres",
-        'routine "public.span(int4, int4)" belongs to role "supabase_admin", whose rights this role does not have',
+        'routine "public.span(int4, int4)" belongs to role "supabase_admin", whose privileges this role lacks',
     ),
     "a cast": (
         "CREATE CAST (public.address AS text) WITH INOUT",
-        "cast from public.address to text depends on type public.address, but does not go back",
+        "cast from public.address to text depends on type public.address, but is not rolled back",
     ),
     "a foreign key of the platform": (
         "CREATE TABLE storage.shares (contact bigint REFERENCES public.contacts)",
@@ -278,16 +278,16 @@ REFUSALS = {
     ),
     "a view of the platform": (
         "CREATE VIEW storage.people AS SELECT id FROM public.contacts",
-        "rule _RETURN on view storage.people depends on table public.contacts, but does not go back",
+        "rule _RETURN on view storage.people depends on table public.contacts, but is not rolled back",
     ),
     "a column of the platform": (
         "CREATE TABLE storage.stages (stage public.stage)",
-        "table storage.stages depends on type public.stage, but does not go back",
+        "table storage.stages depends on type public.stage, but is not rolled back",
     ),
     "a parent of the platform": (
         "CREATE TABLE storage.parent (id int) PARTITION BY LIST (id); GRANT ALL ON storage.parent TO postgres;"
         "CREATE TABLE public.part PARTITION OF storage.parent DEFAULT; ALTER TABLE public.part OWNER TO postgres",
-        'table "public.part" is a partition or a child of "storage.parent", which does not go back',
+        'table "public.part" is a partition or a child of "storage.parent", which is not rolled back',
     ),
     "a disabled trigger": (
         "ALTER TABLE auth.users DISABLE TRIGGER on_auth_user_created",
@@ -322,7 +322,7 @@ def test_more_locks_than_half_of_the_servers_are_refused(
         built = survey(connection, OWN, arriving=OWN)
     # 80 connections and 5 prepared transactions.
     assert found.refusals == (
-        f"the swap needs {found.locks} locks, more than half of the server's {found.locks_available}: raise "
+        f"the switchover needs {found.locks} locks, more than half of the server's {found.locks_available}: raise "
         f"max_locks_per_transaction to {-(-found.locks * 1000 // 85)}",
     )
     assert found.locks > built.locks  # before the build, as many objects as there are now are expected to arrive

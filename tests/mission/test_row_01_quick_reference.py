@@ -31,9 +31,9 @@ def test_one_command_shows_its_plan_and_does_it(lastgood: Lastgood, server: Embe
     titles = [
         "Back up the live database",
         "Build the restored database",
-        "Prove that",
+        "Verify the restored database",
         "Switch the names",
-        "Verify that",
+        "Verify a login",
     ]
     places = [plan.out.index(title) for title in titles]
     assert places == sorted(places)

@@ -37,7 +37,9 @@ def test_the_checklist_of_the_guide(lastgood: Lastgood, server: EmbeddedServer, 
         "        confirmed by Ann [attested by Ann]\n",
     ):
         assert line in text
-    assert re.search(r"^        expected: about .*; begun now, done by \d\d:\d\d:\d\d UTC \[looked up\]$", text, re.M)
+    assert re.search(
+        r"^        expected: about .*; if started now, finished by \d\d:\d\d:\d\d UTC \[looked up\]$", text, re.M
+    )
     assert re.search(r"\nGO: 11 of 11 items passed\nNothing was changed. The check took .*\n$", text)
 
 

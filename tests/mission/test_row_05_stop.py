@@ -119,11 +119,11 @@ def test_with_a_fence_at_the_swap_it_is_stopped_as_late_as_can_be(
         "Back up the live database as it is now: in parallel with the next step",
         "Build the restored database next to the live one: users do not notice",
         "Carry over owners, grants and settings: users do not notice",
-        "Prove that it equals the restore point: or stop here",
-        "Stop the application: as late as possible: users notice from here on",
-        "Switch the names: all sessions are ended once, and reconnect",
-        "Verify that the live name answers: undo stays possible",
-        "Start the application: users are back",
+        "Verify the restored database against the restore point: a difference ends the run",
+        "Stop the application: as late as possible: outage begins",
+        "Switch the names: all sessions are terminated once; clients reconnect",
+        "Verify a login under the live name: undo stays possible",
+        "Start the application: outage ends",
     ]
     done = lastgood("rollback", "--yes", "--json", "--fence", "at-swap")
     assert done.status == 0, done.err

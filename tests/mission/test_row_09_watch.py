@@ -84,7 +84,7 @@ def test_errors_after_the_switch_are_reported_with_the_undo_command(
     cautions = [each["text"] for each in done.events if each["event"] == "caution"]
     assert any(
         re.fullmatch(
-            r"transactions rolled back: [\d.]+/s after the switch, [\d.]+/s before it; to go back: "
+            r"transactions rolled back: [\d.]+/s after the switch, [\d.]+/s before it; to undo: "
             rf"lastgood undo {done.document['run']}",
             text,
         )
@@ -303,6 +303,6 @@ def test_a_length_that_is_none(lastgood: Lastgood, database: str) -> None:
     assert (refused.status, refused.err) == (
         2,
         'error: cannot use --watch "a while": write a duration like 30s, 5min or 24h\n'
-        "state: Nothing was looked at or changed.\n"
+        "state: Nothing was read or changed.\n"
         "next:  Run the command again with a valid duration, or without --watch.\n",
     )

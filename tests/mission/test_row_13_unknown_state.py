@@ -38,9 +38,7 @@ def test_the_naive_rollback_was_killed_half_way(stage: Stage) -> None:
     assert found.status == 0, found.printed
     diagnosis = found.document["diagnosis"]
     assert (diagnosis["emergency"], diagnosis["damaged"]) == ("unknown_state", True)
-    assert diagnosis["title"] == (
-        f'a rollback or migration was interrupted and left "{stage.database}" in an unknown state'
-    )
+    assert diagnosis["title"] == (f'"{stage.database}" is damaged or incomplete')
     facts = f"the facts of {made['name']}"
     reasons = {reason["text"]: reason["source"] for reason in diagnosis["reasons"]}
     assert reasons["all 9 foreign keys are missing"] == facts
@@ -216,7 +214,7 @@ def test_the_database_was_renamed_away(stage: Stage) -> None:
 
     assert answer.status == 3
     assert answer.document["error"]["message"] == (
-        f'cannot continue automatically: check whether "{away}" is the renamed database, and rename it back'
+        f'cannot continue automatically: check whether "{away}" is the renamed database, and restore its name'
     )
     assert [proposal["kind"] for proposal in diagnosis["proposals"]] == ["by_hand", "reinstate"]
     assert not diagnosis["proposals"][1]["automatic"]

@@ -238,7 +238,7 @@ def test_backup_prune_needs_a_policy_and_makes_the_backup_whatever_becomes_of_th
     assert (refused.status, refused.err) == (
         2,
         "error: cannot prune after the backup: lastgood.toml has no retention rules\n"
-        "state: Nothing was looked at or changed.\n"
+        "state: Nothing was read or changed.\n"
         "next:  Add a [retention] table to it, as docs/retention.md describes.\n",
     )
     assert not Path("backups").exists()

@@ -144,7 +144,7 @@ def test_a_killed_pg_dump_leaves_nothing(crm: Target, store: Path) -> None:
         with pytest.raises(Failed) as error:
             work.result(DEADLINE)
     assert str(error.value) == f'cannot back up database "{crm.dbname}": pg_dump exited with status -9'
-    assert error.value.hint == "Nothing is left behind. Create another one: lastgood backup."
+    assert error.value.hint == "Nothing is left behind. Create another one: lastgood backup"
     assert list(store.iterdir()) == []
 
 

@@ -54,7 +54,7 @@ def test_files_next_to_a_dump_are_not_followed_either(store: Path, tmp_path: Pat
     assert found.problem == outside(manifest_path(store / "app.sql"))
     pin_path(store / "app.sql").symlink_to(tmp_path / "elsewhere")
     pinned = pin_of(store / "app.sql")
-    assert pinned is not None and pinned.reason == 'its pin "app.sql.pin.lastgood.json" can\'t be read'
+    assert pinned is not None and pinned.reason == 'its pin "app.sql.pin.lastgood.json" cannot be read'
 
 
 def test_members_of_a_folder(store: Path, tmp_path: Path) -> None:

@@ -163,7 +163,7 @@ def test_a_point_of_ours_that_is_damaged_is_seen(crm: Target, store: Path) -> No
     assert (verdict.state, verdict.message) == ("differs", point.problem)
     assert verdict.hint == (
         "The dump itself may be whole. Move the manifest away to use the dump without it. Or choose another restore "
-        "point: lastgood points."
+        "point: lastgood points"
     )
     manifest_path(path).write_text(text.replace('"purpose"', '"unknown"'))
     with pytest.raises(Corrupt) as error:

@@ -34,7 +34,7 @@ def test_one_changed_value_is_reported_with_its_table(crm: Target, store: Path) 
     assert verdict.message.startswith(
         f'cannot use "{point.path}": it differs from its manifest: content of public.contacts: digest '
     )
-    assert verdict.hint == "The file was changed. Choose another restore point: lastgood points."
+    assert verdict.hint == "The file was changed. Choose another restore point: lastgood points"
     assert verdict.facts is not None
 
 
@@ -48,7 +48,7 @@ def test_a_changed_byte_outside_the_rows_is_detected_by_the_sha_256(crm: Target,
         "differs",
         f'cannot use "{point.path}": its SHA-256 differs from that in its manifest',
     )
-    assert verdict.hint == "The file was changed, but not its rows. Choose another restore point: lastgood points."
+    assert verdict.hint == "The file was changed, but not its rows. Choose another restore point: lastgood points"
 
 
 def test_duplicate_rows_exchanged_do_not_cancel(crm: Target, store: Path) -> None:

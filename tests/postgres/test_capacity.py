@@ -16,7 +16,7 @@ from lastgood.postgres.machine import Machine
 from lastgood.postgres.server import set_where_possible
 
 MB, GB = 1 << 20, 1 << 30
-SERVER = Limit("the server has", 97, 10)
+SERVER = Limit("the server allows", 97, 10)
 
 
 def figures(
@@ -44,27 +44,27 @@ def shared(given: Figures, found: Machine, jobs: int | None = None) -> Capacity:
             "8 workers: the server may run 16 parallel workers; its processors are not visible from here",
         ),
         (
-            figures(Limit("the server has", 22, 7)),
+            figures(Limit("the server allows", 22, 7)),
             Machine(True, 8, 8 * GB),
             None,
             3,
-            "3 workers instead of 8: the server has 22 connections and uses 7; the run needs 7 more for itself, "
+            "3 workers instead of 8: the server allows 22 connections, 7 are in use; the run needs 7 more for itself, "
             "and 5 remain free",
         ),
         (
-            figures(SERVER, Limit('role "app" may have', 14, 1)),
+            figures(SERVER, Limit('role "app" is allowed', 14, 1)),
             Machine(True, 8, 8 * GB),
             16,
             1,
-            '1 worker instead of 16: role "app" may have 14 connections and uses 1; the run needs 7 more for itself, '
-            "and 5 remain free",
+            '1 worker instead of 16: role "app" is allowed 14 connections, 1 are in use; the run needs 7 more for '
+            "itself, and 5 remain free",
         ),
         (
-            figures(Limit("the server has", 22, 22)),
+            figures(Limit("the server allows", 22, 22)),
             Machine(True, 8, 8 * GB),
             None,
             1,
-            "1 worker instead of 8: the server has 22 connections and uses 22; the run needs 7 more for itself, "
+            "1 worker instead of 8: the server allows 22 connections, 22 are in use; the run needs 7 more for itself, "
             "and 5 remain free",
         ),
     ],
@@ -118,7 +118,7 @@ def test_memory(given: Figures, found: Machine, jobs: int | None, expected: int,
 @pytest.mark.parametrize("cpus", [1, 2, 3, 8, 64])
 @pytest.mark.parametrize("jobs", [1, 2, 8, 40])
 def test_all_memory_that_can_be_taken_at_once_is_a_quarter(cpus: int, jobs: int) -> None:
-    result = shared(figures(Limit("the server has", 200, 1), processes=64), Machine(True, cpus, 64 * GB), jobs)
+    result = shared(figures(Limit("the server allows", 200, 1), processes=64), Machine(True, cpus, 64 * GB), jobs)
     for running in range(1, result.jobs + 1):
         processes = running * (1 + result.parallel_workers(running))
         assert processes * result.maintenance_work_mem <= 16 * GB
@@ -140,7 +140,7 @@ def test_a_server_with_few_connections(small: EmbeddedServer) -> None:
         result = capacity(first, jobs=8, others=4)
         assert (result.jobs, result.free) == (4, 4)
         assert result.reasons[0] == (
-            "4 workers instead of 8: the server has 15 connections and uses 2; the run needs 4 more for itself, "
+            "4 workers instead of 8: the server allows 15 connections, 2 are in use; the run needs 4 more for itself, "
             "and 5 remain free"
         )
         # What was granted fits, and others still come in.
@@ -168,11 +168,11 @@ def test_limits_of_the_role_and_of_the_database(
     name = new_database()
     with server.target("postgres").connect() as connection:
         connection.execute(sql.SQL("ALTER DATABASE {} CONNECTION LIMIT 9").format(sql.Identifier(name)))
-        assert [each.what for each in limits(connection, name)] == ["the server has"]
+        assert [each.what for each in limits(connection, name)] == ["the server allows"]
     with server.target(name, user=app).connect() as one, server.target("postgres", user=app).connect() as other:
         assert limits(other, name)[1:] == (
-            Limit(f'role "{app}" may have', 15, 2),
-            Limit(f'database "{name}" may have', 9, 1),
+            Limit(f'role "{app}" is allowed', 15, 2),
+            Limit(f'database "{name}" allows', 9, 1),
         )
         assert capacity(one, jobs=8, others=2).jobs == 6
         assert capacity(one, jobs=8, into=name, others=2).jobs == 1

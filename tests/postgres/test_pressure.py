@@ -122,8 +122,7 @@ def test_a_slot_without_a_reader_where_the_role_sees_no_disk(
             ) as caught:
                 pressure.wait_if_needed(no)
     assert caught.value.hint == (
-        "Allow more with --max-wal-lag; if the slot is not needed any more: SELECT "
-        "pg_drop_replication_slot('forgotten')"
+        "Allow more with --max-wal-lag; if the slot is no longer needed: SELECT pg_drop_replication_slot('forgotten')"
     )
     assert emitted == [
         Note("not monitored, because it is not visible from here: the size of pg_wal, the free space for WAL")

@@ -63,7 +63,7 @@ def slot(behind: int, *, active: bool = False, left: int | None = None) -> Reade
                 "idle_slot",
                 'the replication slot "cdc" is 2.0 GB behind and has no consumer: the server keeps all WAL for it, '
                 "about 3.0 GB more",
-                f"If it is not needed any more: {DROP}",
+                f"If it is no longer needed: {DROP}",
             ),
         ),
         (
@@ -74,7 +74,7 @@ def slot(behind: int, *, active: bool = False, left: int | None = None) -> Reade
                 "idle_slot",
                 'the replication slot "cdc" is 2.0 GB behind and has no consumer: the server keeps all WAL for it, '
                 "about 3.0 GB more, and the free space for WAL is not visible",
-                f"If it is not needed any more: {DROP}; or allow more with --max-wal-lag SIZE",
+                f"If it is no longer needed: {DROP}; or allow more with --max-wal-lag SIZE",
             ),
         ),
         (
@@ -85,7 +85,7 @@ def slot(behind: int, *, active: bool = False, left: int | None = None) -> Reade
                 "slot_at_risk",
                 'the replication slot "cdc" is 1.0 MB behind, and the server invalidates it after 1.0 GB more '
                 "(max_slot_wal_keep_size); about 1.0 GB would be written",
-                f"Let its consumer catch up; if it is not needed any more: {DROP}",
+                f"Let its consumer catch up; if it is no longer needed: {DROP}",
             ),
         ),
         (
@@ -144,6 +144,6 @@ def test_a_forgotten_slot_on_a_real_server(server: EmbeddedServer) -> None:
         try:
             (risk,) = risks(connection, 0, quiet)
             assert (risk.level, risk.code) == ("caution", "idle_slot")
-            assert risk.hint == "If it is not needed any more: SELECT pg_drop_replication_slot('forgotten')"
+            assert risk.hint == "If it is no longer needed: SELECT pg_drop_replication_slot('forgotten')"
         finally:
             connection.execute("SELECT pg_drop_replication_slot('forgotten')")

@@ -127,7 +127,7 @@ def test_a_slot_without_a_reader_on_an_unknown_disk() -> None:
     assert stopped(third) == (
         'cannot continue loading: the replication slot "cdc" is 7.0 GB behind and has no consumer, and the free space '
         "for WAL is not visible, without progress for 120 s",
-        "Allow more with --max-wal-lag; if the slot is not needed any more: SELECT pg_drop_replication_slot('cdc')",
+        "Allow more with --max-wal-lag; if the slot is no longer needed: SELECT pg_drop_replication_slot('cdc')",
     )
 
 
@@ -149,7 +149,7 @@ def test_a_slot_that_the_server_would_give_up(active: bool) -> None:
     assert stopped(late) == (
         'cannot continue loading: the replication slot "cdc" is 1.0 MB behind; the server invalidates it after 0 '
         "bytes more (max_slot_wal_keep_size), without progress for 120 s",
-        "Let its consumer catch up; if it is not needed any more: SELECT pg_drop_replication_slot('cdc')",
+        "Let its consumer catch up; if it is no longer needed: SELECT pg_drop_replication_slot('cdc')",
     )
 
 

@@ -65,7 +65,7 @@ def test_a_new_step_is_planned_taken_and_reported(lastgood: Lastgood, database: 
     assert lastgood("backup").status == 0
     planned = lastgood("rollback", "--latest", "--dry-run")
     prove, own = (
-        "Prove that it equals the restore point: or stop here",
+        "Verify the restored database against the restore point: a difference ends the run",
         "Vacuum the restored database: users do not notice",
     )
     assert f"  5  {prove}\n   6  {own}\n" in planned.out

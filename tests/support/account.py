@@ -39,7 +39,11 @@ def account(connection: Connection, dump: str) -> dict[str, object]:
         if "lastgood_" in first:
             continue
         # SET lines stand before the first entry that needs them, whichever it is.
-        lines = [line for line in body.splitlines() if line and not line.startswith(("--", "\\", "SET default_"))]
+        lines = [
+            line
+            for line in body.splitlines()
+            if line and not line.startswith(("--", "\\restrict", "\\unrestrict", "SET default_"))
+        ]
         key = f"{head['type']} {head['schema']} {head['name']} of {head['owner']}"
         # The order of rows and of grants is free.
         ordered = sorted(lines) if head["type"] in ("TABLE DATA", "ACL", "DEFAULT ACL") else lines

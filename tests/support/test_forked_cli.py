@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lastgood import __version__
-from lastgood.errors import UNKNOWN_STATE
+from lastgood.errors import SHOW_STATE, UNKNOWN_STATE
 from tests.cli.conftest import clean_environment as clean_environment
 from tests.support import forked_cli
 
@@ -43,7 +43,10 @@ def test_a_signal_ends_it_and_nothing_else(tmp_path: Path) -> None:
             with pipe.open("w"):  # it reads: it has begun its work
                 process.send_signal(number)
                 assert process.wait(60) == process.poll() == status
-            assert process.communicate(60) == ("", output + f"state: {UNKNOWN_STATE}\n" * bool(output))
+            assert process.communicate(60) == (
+                "",
+                output + f"state: {UNKNOWN_STATE}\nnext:  {SHOW_STATE}\n" * bool(output),
+            )
     assert forked_cli.run("--version").returncode == 0
 
 

@@ -59,7 +59,7 @@ def health(s: Subject) -> Iterator[Finding | Seen]:
 
 
 def poolers(s: Subject) -> Iterator[Finding | Seen]:
-    """Which databases of each PgBouncer lead to the live database, and may this user pause them?"""
+    """The databases of each PgBouncer that lead to the live database, and the right to pause them."""
     fence_now = s.request.fence == "now"
     for risk in findings(s.pools, s.request.pgbouncer, s.database.name, fence_now=fence_now):
         yield Finding(level=risk.level, code=risk.code, text=risk.text, hint=risk.hint, known="tried")

@@ -1,4 +1,4 @@
-"""Can the emergency backup be made: a program, disk space, and a readable live database?"""
+"""The conditions of the emergency backup: a program, disk space, and a readable live database."""
 
 from __future__ import annotations
 

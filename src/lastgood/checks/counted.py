@@ -13,7 +13,7 @@ SHOWN = 5
 
 
 def refused(live: str, error: psycopg.Error, results: Sequence[Finding | Seen]) -> Iterator[Finding]:
-    """A refusal that the check of privileges did not foresee (a policy, say)."""
+    """A refusal that the check of privileges did not foresee (for example, a policy)."""
     if not any(isinstance(each, Finding) and each.code in ("cannot_read", "rows_hidden") for each in results):
         yield Finding(
             level="refusal",

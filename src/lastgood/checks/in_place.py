@@ -1,11 +1,14 @@
-"""Can the schemas go back in place, and what will not go back with them?"""
+"""The conditions of an exchange in place, and the objects that it does not roll back."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from psycopg import sql
+
 from lastgood.checklist import Finding, Seen
 from lastgood.checks.subject import Subject
+from lastgood.text.units import counted
 
 _HINT = "Run: lastgood check --capabilities to see all rights of this role."
 
@@ -19,7 +22,7 @@ def able(s: Subject) -> Iterator[Finding | Seen]:
         yield Finding(
             level="refusal",
             code="cannot_switch_in_place",
-            text=f"this role {answer.text}",
+            text=f"this role may not {answer.text}",
             hint=_HINT,
             known="tried",
             final=True,
@@ -28,7 +31,7 @@ def able(s: Subject) -> Iterator[Finding | Seen]:
         yield Finding(
             level="refusal",
             code="no_own_schema",
-            text="this role owns no schema that could go back in place",
+            text="this role owns no schema that can be rolled back in place",
             hint="Connect as the owner of the application's schemas.",
             final=True,
         )
@@ -46,19 +49,41 @@ def objects(s: Subject) -> Iterator[Finding]:
         yield Finding(level="caution", code="moved", text=text)
 
 
+def _added_to_what_stays(s: Subject) -> Iterator[Finding]:
+    """Tables that stay and to which the schemas refer, users above all, if they have more rows than at the point."""
+    if s.in_place is None or s.facts is None:
+        return
+    then = {(each.schema_name, each.name): each.rows for each in s.facts.tables}
+    keys = s.in_place.survey.ties.foreign_keys
+    for schema, table in sorted({(key.target_schema, key.target_table) for key in keys}):
+        if (schema, table) not in then:
+            continue
+        count = sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(schema, table))
+        row = s.live.execute(count).fetchone()
+        added = (row[0] if row is not None else 0) - then[schema, table]
+        if added > 0:
+            yield Finding(
+                level="caution",
+                code="rows_added_to_what_stays",
+                text=f"{schema}.{table} stays, with {counted(added, 'row')} more than at the restore point: the "
+                "restored tables do not know them, and their rows remain in the kept schemas only",
+            )
+
+
 def scope(s: Subject) -> Iterator[Finding | Seen]:
-    """The schemas that go back, and those that do not."""
+    """The schemas that are rolled back, and those that are not."""
     if s.in_place is None:
         return
     capabilities = s.in_place.capabilities
     if capabilities.schemas:
-        yield Seen(text=f"these schemas go back: {', '.join(capabilities.schemas)}")
+        yield Seen(text=f"these schemas are rolled back: {', '.join(capabilities.schemas)}")
     if capabilities.staying:
         yield Finding(
             level="note",
             code="schemas_stay",
             text="these schemas stay as they are: " + ", ".join(each.schema for each in capabilities.staying),
         )
+    yield from _added_to_what_stays(s)
     large = s.facts.large_objects.count if s.facts is not None and s.facts.large_objects is not None else 0
     if large:
         yield Finding(

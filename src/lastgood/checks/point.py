@@ -1,4 +1,4 @@
-"""Is there a restore point of this database, is it complete, and how old is it?"""
+"""The restore point: its existence, its completeness and its age."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def same_database(s: Subject) -> Iterator[Finding]:
         yield Finding(
             level="caution",
             code="other_database",
-            text=f'the restore point was made of a database named "{s.facts.database}", not "{s.database.name}"',
+            text=f'the restore point is a dump of database "{s.facts.database}", not of "{s.database.name}"',
         )
 
 

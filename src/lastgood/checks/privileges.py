@@ -1,4 +1,4 @@
-"""Does this role have all privileges that a run needs? Tried with commands that change nothing, where possible."""
+"""The privileges of this role that a run needs, tried with commands that change nothing where possible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When was a restore last rehearsed here, and how long will the run take?"""
+"""The last rehearsal of a restore on this machine, and the expected duration of the run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def rehearsed(s: Subject) -> Iterator[Finding | Seen]:
         yield Finding(
             level="caution",
             code="never_rehearsed",
-            text=f'"{s.database.name}" was never restored on this machine',
+            text=f'this machine has no record of a restore of "{s.database.name}"',
             hint="Rehearse it: lastgood drill. Or confirm it yourself: --attest rehearsal=NAME",
             known="not known",
         )
@@ -49,7 +49,7 @@ def expected(s: Subject) -> Iterator[Finding | Seen]:
         )
     else:
         until = (s.now + timedelta(seconds=seconds)).astimezone(UTC)
-        yield Seen(text=f"expected: {roughly(seconds)}, {source}; begun now, done by {until:%H:%M:%S} UTC")
+        yield Seen(text=f"expected: {roughly(seconds)}, {source}; if started now, finished by {until:%H:%M:%S} UTC")
 
 
 def expectation(s: Subject) -> tuple[float | None, str]:

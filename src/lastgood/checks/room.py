@@ -1,4 +1,4 @@
-"""Is there enough disk space on the server for the restored database and its WAL?"""
+"""Disk space on the server for the restored database and its WAL."""
 
 from __future__ import annotations
 

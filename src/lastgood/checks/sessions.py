@@ -1,7 +1,4 @@
-"""Which sessions are in the live database, can they be terminated; is there room for our own sessions and locks?
-
-Objects that depend on the live database, beyond its sessions.
-"""
+"""The sessions in the live database, free connections and locks, and other objects that block the switch."""
 
 from __future__ import annotations
 
@@ -88,8 +85,8 @@ def connections(s: Subject) -> Iterator[Finding]:
             yield Finding(
                 level="caution",
                 code="few_connections",
-                text=f"{limit.what} {limit.limit} connections and uses {limit.used}; the run needs up to {needed} more "
-                "connections and fails if none is free",
+                text=f"{limit.what} {limit.limit} connections, {limit.used} are in use; the run needs up to "
+                f"{needed} more connections and fails if none is free",
                 hint="Terminate idle sessions: SELECT * FROM pg_stat_activity WHERE state = 'idle'",
                 known="measured",
             )

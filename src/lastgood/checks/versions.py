@@ -1,4 +1,4 @@
-"""Does this server understand the restore point, and does it meet its requirements?"""
+"""The version of the server, and the requirements of the restore point."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def point(s: Subject) -> Iterator[Finding | Seen]:
         yield Finding(
             level="refusal",
             code="older_server",
-            text=f"the restore point comes from PostgreSQL {dumped}, the server is {major} and may not understand it",
+            text=f"the restore point was dumped from PostgreSQL {dumped}; this server is {major} and may reject it",
             hint="Restore it on a server of that version: lastgood restore POINT --into NAME --db URL",
         )
     elif dumped is not None:
-        yield Seen(text=f"the restore point comes from PostgreSQL {dumped}")
+        yield Seen(text=f"the restore point was dumped from PostgreSQL {dumped}")
     if s.point is not None and s.summary is None:
         yield Finding(
             level="note",

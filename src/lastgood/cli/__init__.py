@@ -54,5 +54,5 @@ def _usage(error: typer.TyperException) -> UsageError:
     return UsageError(
         f"cannot run this command: {why[:1].lower()}{why[1:]}",
         hint="`lastgood --help` lists the commands, `lastgood COMMAND --help` explains one.",
-        state="Nothing was looked at or changed.",
+        state="Nothing was read or changed.",
     )

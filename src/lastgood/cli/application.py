@@ -21,7 +21,7 @@ from typer.core import TyperCommand, TyperGroup
 from lastgood import __version__, config, errors
 from lastgood.cli.call import Call
 from lastgood.cli.commands import COMMANDS, MODULES, ORDER
-from lastgood.errors import UNKNOWN_STATE, Interrupted
+from lastgood.errors import SHOW_STATE, UNKNOWN_STATE, Interrupted
 
 if TYPE_CHECKING:
     from lastgood.cli.session import Session
@@ -217,7 +217,7 @@ def _run(ctx: typer.Context, function: Callable[..., int | None], values: dict[s
         session.settle()
         return function(session, **values)
     except (KeyboardInterrupt, EOFError):  # Typer would print an empty line
-        raise Interrupted("interrupted", state=UNKNOWN_STATE) from None
+        raise Interrupted("interrupted", hint=SHOW_STATE, state=UNKNOWN_STATE) from None
 
 
 def _remember(ctx: typer.Context, values: dict[str, Any]) -> Call:

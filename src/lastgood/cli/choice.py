@@ -60,13 +60,13 @@ def answers(
     if not all(reasons):
         raise UsageError(
             "cannot override: a --reason is empty",
-            hint="Each --override ITEM needs a --reason TEXT, which goes into the record.",
+            hint="Each --override ITEM needs a --reason TEXT, which is recorded.",
             state=config.NOTHING_LOOKED_AT,
         )
     if len(reasons) not in ({0} if not overrides else {1, len(overrides)}):
         raise UsageError(
             f"cannot override: {len(overrides)} --override and {len(reasons)} --reason do not match",
-            hint="Each --override ITEM needs a --reason TEXT, which goes into the record.",
+            hint="Each --override ITEM needs a --reason TEXT, which is recorded.",
             state=config.NOTHING_LOOKED_AT,
         )
     now, me = datetime.now(UTC), caller.user()

@@ -15,7 +15,7 @@ import psycopg
 from lastgood.cli.session import as_shown
 from lastgood.config.tables import Notifications
 from lastgood.config.tables.application import Kind, Recipient
-from lastgood.errors import UNKNOWN_STATE, LastgoodError, UsageError
+from lastgood.errors import SHOW_STATE, UNKNOWN_STATE, LastgoodError, UsageError
 from lastgood.events import Caution, Emit, Event, Note, StageStarted
 from lastgood.journal import Journal, caller
 from lastgood.notifications import Address, Delivery, Listing, Message, Messenger, NoAddress, address_of, check_targets
@@ -209,7 +209,7 @@ class Notifier:
         from lastgood.screen import news as shown
 
         shown_error = as_shown(error) or LastgoodError(
-            f"a defect in lastgood ({type(error).__name__})", state=UNKNOWN_STATE
+            f"a defect in lastgood ({type(error).__name__})", hint=SHOW_STATE, state=UNKNOWN_STATE
         )
         return shown.failed(shown_error, self._kind, self._target.dbname)
 

@@ -44,7 +44,7 @@ From = Annotated[
     typer.Option(
         "--from",
         metavar="URL",
-        help="Go back to the content of another running database, such as a platform's restore into a new project. It "
+        help="Roll back to a dump of another running database, such as a platform's restore into a new project. It "
         "is dumped into the store first, also with --dry-run.",
     ),
 ]

@@ -19,7 +19,7 @@ from lastgood import __version__, config
 from lastgood.application import Application
 from lastgood.config.settings import Settings, resolve
 from lastgood.context import Context, Pace
-from lastgood.errors import UNKNOWN_STATE, Failed, Interrupted, LastgoodError, Refused, UsageError
+from lastgood.errors import SHOW_STATE, UNKNOWN_STATE, Failed, Interrupted, LastgoodError, Refused, UsageError
 from lastgood.events import Caution, Emit
 from lastgood.journal import caller
 from lastgood.postgres import errors as server_errors
@@ -299,7 +299,9 @@ class Session:
             self.screen.say(text, stderr=True, lines=True)
             where = f"The report could not be written ({trouble.strerror}) and is printed above."
         return LastgoodError(
-            f"cannot continue: a defect in lastgood ({type(error).__name__})", hint=where, state=UNKNOWN_STATE
+            f"cannot continue: a defect in lastgood ({type(error).__name__})",
+            hint=f"{where} {SHOW_STATE}",
+            state=UNKNOWN_STATE,
         )
 
 
@@ -308,9 +310,10 @@ def as_shown(error: BaseException) -> LastgoodError | None:
     if isinstance(error, LastgoodError):
         return error
     if isinstance(error, KeyboardInterrupt | typer.Abort):
-        return Interrupted("interrupted", state=UNKNOWN_STATE)
+        return Interrupted("interrupted", hint=SHOW_STATE, state=UNKNOWN_STATE)
     if isinstance(error, psycopg.OperationalError | psycopg.errors.InsufficientPrivilege):
         found = server_errors.failed(error, "continue", state=UNKNOWN_STATE)
+        found.hint = f"{found.hint} {SHOW_STATE}".strip()
         found.__cause__ = error
         return found
     return None

@@ -1,6 +1,7 @@
 """The configuration of one call: options, and the tables of ``lastgood.toml``.
 
-Here are the options, which help and completion need; ``settings`` and ``tables`` are loaded by who works with them.
+Here are the options, which help and completion need; ``settings`` and ``tables`` are imported
+by the modules that use them.
 """
 
 from lastgood.config.options import FILE_NAME, LIBPQ, NOTHING_LOOKED_AT, OPTIONS, Option, Value, option

@@ -1,8 +1,6 @@
-"""``lastgood.toml``: its content and its errors.
+"""``lastgood.toml``: its content, its errors and its JSON Schema for editors.
 
 No message quotes a value of the file: it may be a misplaced password.
-
-The JSON Schema of ``lastgood.toml``, for editors.
 """
 
 from __future__ import annotations
@@ -31,8 +29,8 @@ _WHY = {
     "dict_type": "it must be a table",
     "tuple_type": "it must be a list: the program, then its arguments",
     "list_type": "it must be a list",
-    "string_type": "it must be a text",
-    "path_type": "it must be a text",
+    "string_type": "it must be a string",
+    "path_type": "it must be a string",
     "int_type": "it must be a whole number",
     "int_parsing": "it must be a whole number",
     "int_from_float": "it must be a whole number",

@@ -13,7 +13,7 @@ import platformdirs
 
 FILE_NAME = "lastgood.toml"
 LIBPQ = "libpq's own settings"  # the source of a database that is not named
-NOTHING_LOOKED_AT = "Nothing was looked at or changed."
+NOTHING_LOOKED_AT = "Nothing was read or changed."
 
 Value = str | int | bool | Path
 

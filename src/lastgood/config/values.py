@@ -69,7 +69,7 @@ def _converted(each: Option, value: Value, origin: str) -> Value:
     elif isinstance(value, each.type):
         return value
     else:
-        problem = {str: "a text", Path: "a text", bool: "true or false"}[each.type]
+        problem = {str: "a string", Path: "a string", bool: "true or false"}[each.type]
     raise UsageError(
         f"cannot use {origin}: it must be {problem}",
         hint="List the options: lastgood --help",

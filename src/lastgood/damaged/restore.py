@@ -16,6 +16,7 @@ from lastgood import points
 from lastgood.context import BACKGROUND, Context
 from lastgood.damaged.load import ReadableLoader, TableLoad
 from lastgood.dump.formats import DumpSource
+from lastgood.dump.hints import CHOOSE_ANOTHER
 from lastgood.dump.names import Relation
 from lastgood.dump.readable import SHOWN, LeftOut, ReadableReading
 from lastgood.errors import NOT_REACHED, Corrupt, Refused
@@ -27,8 +28,6 @@ from lastgood.points import RestorePoint
 from lastgood.postgres import database
 from lastgood.postgres.server import Target, cancelled_with
 from lastgood.process import interrupts
-
-_ANOTHER = "Choose another restore point: lastgood points."
 
 
 class Missing(Frozen):
@@ -136,7 +135,7 @@ def restore_readable(
             emit(StageDone("build", time.monotonic() - started, f"{rows:,} rows"))
             if not reading.summary.tables and not loader.tables:
                 why = f": {reading.damage[0]}" if reading.damage else ""
-                raise Corrupt(f'cannot read any table of "{point.path.name}"{why}', hint=_ANOTHER)
+                raise Corrupt(f'cannot read any table of "{point.path.name}"{why}', hint=CHOOSE_ANOTHER)
     report = SalvageReport(
         run=run,
         point=str(point.path),

@@ -6,11 +6,10 @@ import struct
 from typing import BinaryIO
 
 from lastgood.dump.decompress import READ
+from lastgood.dump.hints import ANOTHER, CUT_OFF
 from lastgood.dump.toc import INTEGER
 from lastgood.errors import Corrupt, Incomplete
 
-_ANOTHER = "Choose another restore point."
-_CUT_OFF = "The file is truncated, or pg_dump was interrupted: choose another restore point."
 _BLOCK_OF_DATA = 1
 _INTEGER_AT = struct.Struct("<BI").unpack_from
 
@@ -96,7 +95,7 @@ class Block:
         if not more:
             end = self._base + len(self._buffer)
             raise Incomplete(
-                f"cannot read {self._what}: the file ends at byte {end}, before the end of the rows", hint=_CUT_OFF
+                f"cannot read {self._what}: the file ends at byte {end}, before the end of the rows", hint=CUT_OFF
             )
         self._base += self._at
         self._buffer = self._buffer[self._at :] + more
@@ -104,7 +103,7 @@ class Block:
 
     def _damaged(self, why: str) -> Corrupt:
         return Corrupt(
-            f"cannot read {self._what}: its data is damaged before byte {self.tell()} of the file: {why}", hint=_ANOTHER
+            f"cannot read {self._what}: its data is damaged before byte {self.tell()} of the file: {why}", hint=ANOTHER
         )
 
 
@@ -125,7 +124,7 @@ class Range:
         if self._left and not data:
             raise Incomplete(
                 f"cannot read {self._what}: the file ends at byte {self.tell()}, before the end of the rows",
-                hint=_CUT_OFF,
+                hint=CUT_OFF,
             )
         self._left -= len(data)
         return data

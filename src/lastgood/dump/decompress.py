@@ -16,6 +16,7 @@ import lz4.frame
 import zstandard
 from isal import isal_zlib
 
+from lastgood.dump.hints import CUT_OFF
 from lastgood.errors import Corrupt, Incomplete
 
 Compression = Literal["", "gzip", "zstd", "lz4", "xz", "bzip2"]
@@ -23,7 +24,6 @@ Method = Literal[Compression, "zlib"]
 """With zlib, which is only recognized inside other files, because two bytes of text may look like it."""
 
 READ = 1 << 18
-_CUT_OFF = "The file is truncated, or pg_dump was interrupted: choose another restore point."
 _GIVE = 1 << 18
 _FINE = 1 << 9
 # zstd returns the whole output of its input at once, and 4 bytes can represent 128 KiB: it gets little input at a time,
@@ -223,7 +223,7 @@ def _pieces(file: Readable, compression: Method, what: str, note: Callable[[str]
         if not data:
             if not first:
                 return
-            raise Incomplete(f"cannot read {what}: it has no {compression} data", hint=_CUT_OFF)
+            raise Incomplete(f"cannot read {what}: it has no {compression} data", hint=CUT_OFF)
         if not data.startswith(magics) and not any(magic.startswith(data) for magic in magics):
             rest = len(data) + sum(map(len, iter(lambda: file.read(READ), b"")))
             note(f"{rest} bytes after the end of the {compression} data are not part of it and were left out")
@@ -245,6 +245,6 @@ def _pieces(file: Readable, compression: Method, what: str, note: Callable[[str]
             if not data:
                 raise Incomplete(
                     f"cannot read {what}: unexpected end of {compression} data after {file.tell()} bytes",
-                    hint=_CUT_OFF,
+                    hint=CUT_OFF,
                 )
         data = member.unused

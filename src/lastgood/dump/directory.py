@@ -19,11 +19,11 @@ from typing import BinaryIO
 
 import zstandard
 
+from lastgood.dump.hints import CUT_OFF
 from lastgood.errors import BadPoint, Corrupt, Incomplete
 
 _DATA = re.compile(r"(?:\d+|(?P<object>blob_\d+))\.dat(?P<packing>\.gz|\.lz4|\.zst|)")
 _LIST = re.compile(r"blobs(?:_\d+)?\.toc")
-_CUT_OFF = "The file is truncated, or pg_dump was interrupted: choose another restore point."
 # The text that pg_dump writes after the rows of a table (dumpTableData_copy, dumpTableData_insert).
 _END_OF_ROWS, _END_OF_INSERTS, _NO_INSERTS = b"\\.\n\n\n", b"\n\n\n", b"\n\n"
 # Bytes: enough for more than ten million large objects.
@@ -53,7 +53,7 @@ def check_whole(folder: Path) -> None:
     for name in sorted(objects - listed):
         raise Incomplete(
             f'cannot read "{folder}": it has the large object "{name}", which is in no list of large objects',
-            hint=_CUT_OFF,
+            hint=CUT_OFF,
         )
 
 
@@ -135,7 +135,7 @@ def _zstd_ends(file: BinaryIO, path: Path) -> Iterator[int]:
 
 
 def _ends_early(path: Path) -> BadPoint:
-    return Incomplete(f'cannot read "{path.parent}": its file "{path.name}" is truncated', hint=_CUT_OFF)
+    return Incomplete(f'cannot read "{path.parent}": its file "{path.name}" is truncated', hint=CUT_OFF)
 
 
 def _damaged(path: Path, packing: str) -> BadPoint:

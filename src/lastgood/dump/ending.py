@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from lastgood.dump.hints import CHOOSE_ANOTHER
 from lastgood.dump.names import shown
 from lastgood.dump.statements import Command, Setting
 from lastgood.dump.summary import DumpSummary
 from lastgood.dump.tokens import CopyStart, MetaCommand, Statement
 from lastgood.errors import BadPoint, Corrupt, Foreign, Incomplete
 
-CHOOSE_ANOTHER = "Choose another restore point: lastgood points."
 INSPECT = "Load it into a separate database to inspect it: lastgood restore FILE --salvage-readable --into NAME."
 _BY_SUPABASE = (
     "it was made by supabase db dump, which leaves out event triggers, comments on extensions, and the schemas that "

@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 from lastgood.dump import directory, links, makers, recognize
 from lastgood.dump.decompress import READ, Compression, compression_of, decompressed, may_become_compressed
+from lastgood.dump.hints import ANOTHER, CUT_OFF
 from lastgood.dump.recognize import HEAD, ArchiveCompression, Kind
 from lastgood.dump.row_index import Owed, RowIndex, RowSpan
 from lastgood.dump.toc import VERSIONS
@@ -28,8 +29,6 @@ HASHED = 1 << 20
 
 # pg_restore loops endlessly on some damaged data (15 to 18: compressed data that ends before its block does).
 STUCK_SECONDS = 10.0
-_ANOTHER = "Choose another restore point."
-_CUT_OFF = "The file is truncated, or pg_dump was interrupted: choose another restore point."
 # Messages of pg_restore for a truncated file (pg_backup_*.c, compress_*.c); in English, as we run it.
 _ENDS_EARLY = ("end of file", "could not read from input file", "short tar header", "no such file or directory")
 
@@ -203,7 +202,7 @@ class DumpSource:
         if error.status is None:
             return Corrupt(
                 f'cannot read "{self.path}": pg_restore made no progress for {STUCK_SECONDS:g} s',
-                hint=_ANOTHER,
+                hint=ANOTHER,
             )
         lines = error.tail.strip().splitlines()
         reason = lines[-1].removeprefix("pg_restore: ").removeprefix("error: ") if lines else f"status {error.status}"
@@ -213,8 +212,8 @@ class DumpSource:
         if "unsupported version" in reason or "does not support compression" in reason:
             return BadPoint(message, hint="Install the client programs of the PostgreSQL version that made the dump.")
         if any(words in reason.lower() for words in _ENDS_EARLY):
-            return Incomplete(message, hint=_CUT_OFF)
-        return Corrupt(message, hint=_ANOTHER)
+            return Incomplete(message, hint=CUT_OFF)
+        return Corrupt(message, hint=ANOTHER)
 
     def _files(self) -> list[tuple[str, Path]]:
         if self.kind != "directory":
@@ -272,7 +271,7 @@ def _open_directory(path: Path, pg_restore: PgRestore | None) -> DumpSource:
     with contents.open("rb") as file:
         archive = recognize.archive(file.read(HEAD))
     if archive is None:
-        raise Corrupt(f'cannot read "{path}": its toc.dat is not a table of contents of pg_dump', hint=_ANOTHER)
+        raise Corrupt(f'cannot read "{path}": its toc.dat is not a table of contents of pg_dump', hint=ANOTHER)
     return DumpSource(path, "directory", "", archive, pg_restore)
 
 
@@ -299,9 +298,9 @@ def _refuse_others(path: Path, head: bytes, compression: Compression) -> None:
     """Raise BadPoint for content that is neither an archive nor possibly a plain dump."""
     within = f"{compression} data of " if compression else ""
     if head.startswith((b"PGDMP", b"toc.dat\0")):
-        raise Incomplete(f'cannot use "{path}": it is {within}an archive that ends within its header', hint=_CUT_OFF)
+        raise Incomplete(f'cannot use "{path}": it is {within}an archive that ends within its header', hint=CUT_OFF)
     if len(head) < 6 and not compression and may_become_compressed(head):
-        raise Incomplete(f'cannot use "{path}": it ends after {len(head)} bytes', hint=_CUT_OFF)
+        raise Incomplete(f'cannot use "{path}": it ends after {len(head)} bytes', hint=CUT_OFF)
     if compression and (twice := compression_of(head)):
         raise BadPoint(
             f'cannot use "{path}": it is compressed twice, with {twice} and then with {compression}',
@@ -317,11 +316,11 @@ def _refuse_others(path: Path, head: bytes, compression: Compression) -> None:
             hint = "If it contains a dump, unpack it with tar and name the dump."
         raise BadPoint(f'cannot use "{path}": it is {within}a tar file that pg_dump did not write', hint=hint)
     if server := makers.other_server(head):
-        raise Foreign(f'cannot use "{path}": it is {within}a dump of {server}, not of PostgreSQL', hint=_ANOTHER)
+        raise Foreign(f'cannot use "{path}": it is {within}a dump of {server}, not of PostgreSQL', hint=ANOTHER)
     other = recognize.something_else(head)
     if other is not None:
         what, hint = other
-        raise Corrupt(f'cannot use "{path}": it is {within}{what}, not a dump', hint=hint or _ANOTHER)
+        raise Corrupt(f'cannot use "{path}": it is {within}{what}, not a dump', hint=hint or ANOTHER)
 
 
 def _until_the_damage(content: Iterator[bytes], damage: list[BadPoint]) -> Iterator[bytes]:
@@ -338,7 +337,7 @@ def explained(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise BadPoint(
-            f'cannot find "{path}": there is no such file', hint="List the restore points: lastgood points."
+            f'cannot find "{path}": there is no such file', hint="List the restore points: lastgood points"
         ) from error
     except OSError as error:
         reason = (error.strerror or str(error)).lower()

@@ -18,6 +18,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from lastgood.dump import patterns
+from lastgood.dump.hints import CUT_OFF
 from lastgood.dump.row_index import RowIndex
 from lastgood.dump.tokens import (
     Comment,
@@ -37,7 +38,6 @@ from lastgood.errors import BadPoint, Corrupt, Incomplete
 _BOM = b"\xef\xbb\xbf"
 # Slightly more than the longest word that distinguishes SQL from noise.
 _LONGEST_WORD = 16
-_CUT_OFF_HINT = "The file is truncated, or pg_dump was interrupted: choose another restore point."
 _DAMAGED_HINT = "The file is damaged, or was not written by pg_dump: choose another restore point."
 _ENCODING = re.compile(
     rb"(?i:set\s+(?:session\s+|local\s+)?(?:client_encoding\s*(?:=|\sto\s)|names)\s*'?([\w-]+)'?\s*\Z)"
@@ -108,7 +108,7 @@ class Lexer(Window):
         line = self.line_of(offset) if line is None else line
         return Incomplete(
             f"cannot read the dump: it ends inside {what}, which began at line {line} (byte {offset})",
-            hint=_CUT_OFF_HINT,
+            hint=CUT_OFF,
             line=line,
             offset=offset,
         )

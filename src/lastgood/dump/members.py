@@ -22,12 +22,11 @@ from lastgood.dump import recognize
 from lastgood.dump.archive_data import Block, Range
 from lastgood.dump.decompress import READ, Method, Readable, decompressed
 from lastgood.dump.formats import DumpSource, explained
+from lastgood.dump.hints import ANOTHER, CUT_OFF
 from lastgood.dump.recognize import TAR_BLOCK, ArchiveCompression
 from lastgood.dump.toc import LARGE_OBJECTS, TABLE_DATA, VERSIONS, TocEntry, entries_with_data
 from lastgood.errors import Corrupt, Incomplete
 
-_ANOTHER = "Choose another restore point."
-_CUT_OFF = "The file is truncated, or pg_dump was interrupted: choose another restore point."
 # pg_dump writes the end of rows for psql, and so also into archives (pg_dump.c, dumpTableData_copy).
 _END, _BEHIND_END = b"\n\\.\n", b"\n\n"
 _SUFFIXES: tuple[tuple[str, Method], ...] = (("", ""), (".gz", "gzip"), (".lz4", "lz4"), (".zst", "zstd"))
@@ -91,7 +90,7 @@ def _of_custom(source: DumpSource) -> tuple[Member, ...] | None:
         raise Corrupt(
             f'cannot read "{source.path}": its table of contents ends at byte {begin}, and its data begins at byte '
             f"{bounds[0]}",
-            hint=_ANOTHER,
+            hint=ANOTHER,
         )
     method = _INSIDE_CUSTOM[source.archive_compression]
     found = []
@@ -101,7 +100,7 @@ def _of_custom(source: DumpSource) -> tuple[Member, ...] | None:
         if offset >= source.size:
             raise Incomplete(
                 f"cannot read {what}: its data begins at byte {offset}, and the file ends at byte {source.size}",
-                hint=_CUT_OFF,
+                hint=CUT_OFF,
             )
         size = bounds[bisect_right(bounds, offset)] - offset
         found.append(_member(entry, size, source.path, method, partial(Block, what, entry.dump_id, offset, size)))
@@ -132,7 +131,7 @@ def _file_of(entry: TocEntry, folder: Path) -> tuple[Path, Method, int]:
         with suppress(FileNotFoundError):
             status = path.stat()
             if not stat.S_ISREG(status.st_mode):
-                raise Corrupt(f'cannot read {_named(entry, folder)}: "{path.name}" is not a file', hint=_ANOTHER)
+                raise Corrupt(f'cannot read {_named(entry, folder)}: "{path.name}" is not a file', hint=ANOTHER)
             return path, method, status.st_size
     raise Incomplete(
         f'cannot read {_named(entry, folder)}: its file "{entry.file}" is missing, compressed or not',
@@ -148,7 +147,7 @@ def _of_tar(source: DumpSource) -> tuple[Member, ...] | None:
         headers = _headers(file, source)
         name, offset, size = next(headers, ("", 0, 0))
         if name != "toc.dat":
-            raise Corrupt(f'cannot read "{source.path}": it has no table of contents', hint=_ANOTHER)
+            raise Corrupt(f'cannot read "{source.path}": it has no table of contents', hint=ANOTHER)
         file.seek(offset)
         entries = list(entries_with_data(file, str(source.path), offset + size))
         wanted = _tables(entries)
@@ -165,7 +164,7 @@ def _of_tar(source: DumpSource) -> tuple[Member, ...] | None:
     for entry in wanted:
         (offset, size), what = positions[entry.file], _named(entry, source.path)
         if size < 0:
-            raise Incomplete(f'cannot read {what}: the tar archive has no "{entry.file}"', hint=_CUT_OFF)
+            raise Incomplete(f'cannot read {what}: the tar archive has no "{entry.file}"', hint=CUT_OFF)
         found.append(_member(entry, size, source.path, "", partial(Range, what, offset, size)))
     return tuple(found)
 
@@ -180,15 +179,13 @@ def _headers(file: BinaryIO, source: DumpSource) -> Iterator[tuple[str, int, int
             return
         checksum = header[148:156].strip(b"\0 ").lstrip(b"0")
         if not recognize.is_tar(header) or checksum != b"%o" % (sum(header[:148]) + sum(header[156:]) + 8 * ord(" ")):
-            raise Corrupt(
-                f'cannot read "{source.path}": the header of a member is damaged, at byte {at}', hint=_ANOTHER
-            )
+            raise Corrupt(f'cannot read "{source.path}": the header of a member is damaged, at byte {at}', hint=ANOTHER)
         name = header[:100].rstrip(b"\0").decode("utf-8", "backslashreplace")
         size = recognize.tar_size(header)
         at += TAR_BLOCK
         if at + size > source.size:
             raise Incomplete(
-                f'cannot read "{source.path}": the tar archive ends inside its member "{name}"', hint=_CUT_OFF
+                f'cannot read "{source.path}": the tar archive ends inside its member "{name}"', hint=CUT_OFF
             )
         yield name, at, size
         at += recognize.padded(size)
@@ -208,7 +205,7 @@ def _tables(entries: list[TocEntry]) -> list[TocEntry] | None:
 def _member(entry: TocEntry, size: int, path: Path, method: Method, opened: Callable[[BinaryIO], Readable]) -> Member:
     what = _named(entry, path)
     if not entry.copy.endswith(b";\n"):
-        raise Corrupt(f"cannot read {what}: its COPY command is incomplete", hint=_ANOTHER)
+        raise Corrupt(f"cannot read {what}: its COPY command is incomplete", hint=ANOTHER)
     content = partial(_content, what, path, method, opened)
     return Member(entry.copy[:-2], size, entry.relation, content)
 
@@ -219,7 +216,7 @@ def _content(what: str, path: Path, method: Method, opened: Callable[[BinaryIO],
     def surplus(_: str) -> NoReturn:
         raise Corrupt(
             f"cannot read {what}: other data follows its {method} data, before byte {data.tell()} of the file",
-            hint=_ANOTHER,
+            hint=ANOTHER,
         )
 
     with explained(path), path.open("rb", buffering=0) as file:
@@ -248,7 +245,7 @@ def _without_end(pieces: Iterator[bytes], what: str, data: Readable) -> Iterator
                 raise Corrupt(
                     f"cannot read {what}: unexpected data follows the end of its rows, before byte {data.tell()} of "
                     "the file",
-                    hint=_ANOTHER,
+                    hint=ANOTHER,
                 )
             break
         cut = max(len(text) - len(_END) + 1, 1)
@@ -258,7 +255,7 @@ def _without_end(pieces: Iterator[bytes], what: str, data: Readable) -> Iterator
     raise Incomplete(
         rf'cannot read {what}: the end of its rows (the line "\." and two empty lines) is missing before '
         f"byte {data.tell()} of the file",
-        hint=_CUT_OFF,
+        hint=CUT_OFF,
     )
 
 

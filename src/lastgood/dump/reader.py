@@ -15,9 +15,10 @@ from lastgood.dump import encodings, inserts, names, noise, patterns
 from lastgood.dump.brackets import Brackets
 from lastgood.dump.checks import check_encoding, check_inserted
 from lastgood.dump.copy_section import CopySection
-from lastgood.dump.ending import CHOOSE_ANOTHER, WhichDatabase, check_end, made_by_supabase_cli, resets
+from lastgood.dump.ending import WhichDatabase, check_end, made_by_supabase_cli, resets
 from lastgood.dump.entries import Entry, RowPart, Rows, RowsEnd, RowsStart, SegmentStart, Skimmed
 from lastgood.dump.escapes import with_escapes
+from lastgood.dump.hints import CHOOSE_ANOTHER
 from lastgood.dump.lexer import Lexer
 from lastgood.dump.names import Relation, shown
 from lastgood.dump.parts import Parted, naming

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lastgood.dump.ending import CHOOSE_ANOTHER
+from lastgood.dump.hints import CHOOSE_ANOTHER
 from lastgood.dump.noise import Seen
 from lastgood.dump.statements import Command
 from lastgood.errors import BadPoint, Corrupt, Unsafe

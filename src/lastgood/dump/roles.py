@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from lastgood.dump import noise
+from lastgood.dump.hints import CHOOSE_ANOTHER
 from lastgood.dump.lexer import Lexer
 from lastgood.dump.parts import Text
 from lastgood.dump.repair import repaired
@@ -16,7 +17,6 @@ from lastgood.errors import BadPoint, Corrupt, Incomplete, Unsafe
 
 _GLOBAL = frozenset({Kind.ROLE, Kind.TABLESPACE, Kind.PARAMETER, Kind.DATABASE})
 _COMPLETE = b"-- PostgreSQL database cluster dump complete"
-_CHOOSE = "Choose another restore point: lastgood points."
 
 
 def role_commands(source: Text, notes: list[str]) -> Iterator[Command]:
@@ -59,7 +59,7 @@ def _unsafe(command: Command) -> Unsafe:
     where = command.statement
     return Unsafe(
         f"cannot restore the dump: line {where.line} {command.reason}",
-        hint=_CHOOSE,
+        hint=CHOOSE_ANOTHER,
         line=where.line,
         offset=where.offset,
     )

@@ -7,7 +7,7 @@ another server. pg_dump writes neither, except with ``--include-foreign-data``.
 from __future__ import annotations
 
 from lastgood.dump import system
-from lastgood.dump.ending import CHOOSE_ANOTHER
+from lastgood.dump.hints import CHOOSE_ANOTHER
 from lastgood.dump.names import Relation, shown
 from lastgood.dump.statements import Command, Kind, TableDefinition, Verdict
 from lastgood.dump.tokens import CopyStart, MetaCommand, Statement

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from lastgood.dump.hints import ANOTHER, CUT_OFF
 from lastgood.dump.names import Relation, shown
 from lastgood.errors import BadPoint, Corrupt, Incomplete
 
@@ -28,8 +29,6 @@ INTEGER = 5
 _LONGEST = 1 << 20
 _CUSTOM, _TAR = 1, 3
 _NOT_SET, _SET, _NO_DATA = 1, 2, 3
-_ANOTHER = "Choose another restore point."
-_CUT_OFF = "The file is truncated, or pg_dump was interrupted: choose another restore point."
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +87,7 @@ class _Contents:
         if self._version not in VERSIONS:
             raise BadPoint(
                 f'cannot read "{self._name}": archive version {major}.{minor} is not supported',
-                hint=_ANOTHER,
+                hint=ANOTHER,
             )
         if integer_bytes != INTEGER - 1 or self._offset_bytes not in (4, 8) or form not in (_CUSTOM, _TAR):
             raise self._corrupt("its header is not one that pg_dump writes")
@@ -184,10 +183,10 @@ class _Contents:
         return data
 
     def _incomplete(self) -> Incomplete:
-        return Incomplete(f'cannot read "{self._name}": it ends within its table of contents', hint=_CUT_OFF)
+        return Incomplete(f'cannot read "{self._name}": it ends within its table of contents', hint=CUT_OFF)
 
     def _corrupt(self, why: str) -> Corrupt:
         return Corrupt(
             f'cannot read "{self._name}": its table of contents is damaged before byte {self._file.tell()}: {why}',
-            hint=_ANOTHER,
+            hint=ANOTHER,
         )

@@ -18,11 +18,14 @@ from lastgood.facts.settled import settled
 from lastgood.postgres.server import Connection
 
 # For WITH RECURSIVE: the schemas from which pg_dump dumps objects. public always exists and is never created by an
-# ordinary dump. ``relation`` excludes relations of extensions, and so their dependent objects.
+# ordinary dump. The schemas of runs in place are in no backup. ``relation`` excludes relations of extensions, and so
+# their dependent objects.
 SCHEMAS: LiteralString = """
   user_schema AS (
     SELECT oid, nspname FROM pg_catalog.pg_namespace
-    WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'),
+    WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
+      AND NOT (nspname ~ '^lastgood_(new|kept|undone)_'
+               AND coalesce(pg_catalog.obj_description(oid, 'pg_namespace'), '') ~ '^."tool":"lastgood"')),
   member AS (
     SELECT classid, objid FROM pg_catalog.pg_depend WHERE deptype = 'e'),
   relation AS (

@@ -35,6 +35,7 @@ from lastgood.facts.objects import DEFINITIONS, KINDS, read_objects
 from lastgood.facts.relations import Source, as_dumped, as_in, lock
 from lastgood.facts.row_stream import digest_rows
 from lastgood.postgres.kept import read_only
+from lastgood.postgres.mark import schemas_of_runs
 from lastgood.postgres.server import Connection, Target
 
 # The settings that pg_dump pins (setup_connection). The time zone and the encoding come from the rules.
@@ -323,6 +324,9 @@ def _sequences(connection: Connection, like: Facts | None) -> tuple[SequenceFact
     if like is not None:
         wanted = {(one.schema_name, one.name) for one in like.sequences}
         names = [pair for pair in names if (pair[0], pair[1]) in wanted]
+    else:
+        ours = schemas_of_runs(connection)
+        names = [pair for pair in names if pair[0] not in ours]
     found: list[SequenceFacts] = []
     for start in range(0, len(names), 200):
         selects = [

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from psycopg import sql
 
 from lastgood.facts import Facts
+from lastgood.postgres.mark import schemas_of_runs
 from lastgood.postgres.server import Connection
 
 # As in pg_dump (selectDumpableTable, getTableData): no system or temporary tables, and no members of extensions except
@@ -138,10 +139,11 @@ class Source:
 
 
 def as_dumped(connection: Connection) -> list[Source]:
-    """The tables that pg_dump would write, by schema and name: ordinary tables and leaf partitions; where pg_dump
-    loads partitions through their root, that root with its partitions as parts.
+    """The tables that a backup has, by schema and name: ordinary tables and leaf partitions; where pg_dump loads
+    partitions through their root, that root with its partitions as parts. Without the schemas of runs in place.
     """
-    everything = _relations(connection)
+    ours = schemas_of_runs(connection)
+    everything = [each for each in _relations(connection) if each.schema_name not in ours]
     by_oid = {relation.oid: relation for relation in everything}
     through_root: dict[int, list[Relation]] = defaultdict(list)
     sources = []

@@ -1,4 +1,4 @@
-"""What the role may do in this database, and which schemas can therefore go back in place.
+"""The rights of the role in this database, and the schemas that can therefore be rolled back in place.
 
 Each right is tried in a transaction that is rolled back; names of roles and of platforms count for nothing. Two rights
 cannot be tried that way, CREATE DATABASE and pg_terminate_backend: there the role's attributes and memberships count.
@@ -28,7 +28,7 @@ _PROBE = sql.Identifier("lastgood_probe")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One right. ``name`` is stable; ``text`` is one line, and says why not."""
+    """One right. ``name`` is stable; ``text`` is one line: the action, and the reason if it is not permitted."""
 
     name: str
     able: bool
@@ -37,7 +37,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Staying:
-    """A schema that does not go back, and why."""
+    """A schema that is not rolled back, and the reason."""
 
     schema: str
     reason: str
@@ -168,12 +168,12 @@ def _tried(connection: Connection, name: str, doing: str, action: Callable[[], o
         with _rolled_back(connection):
             action()
     except psycopg.errors.LockNotAvailable:
-        return Answer(name, True, f"may {doing} (a table was in use)")
+        return Answer(name, True, f"{doing} (a table was in use)")
     except psycopg.Error as error:
         if connection.broken:
             raise
-        return Answer(name, False, f"may not {doing}: {words(error)}")
-    return Answer(name, True, f"may {doing}")
+        return Answer(name, False, f"{doing}: {words(error)}")
+    return Answer(name, True, doing)
 
 
 def _rename(connection: Connection) -> Answer:
@@ -181,23 +181,21 @@ def _rename(connection: Connection) -> Answer:
     assert row is not None
     owner, creates, superuser, superusers = row
     if not owner or not creates:
-        why = "it is not the owner" if not owner else "it lacks CREATEDB"
-        return Answer("rename database", False, f"may not rename the database: {why}")
+        why = "this role is not the owner" if not owner else "this role lacks CREATEDB"
+        return Answer("rename database", False, f"rename the database: {why}")
     if superusers and not superuser:
         return Answer(
             "rename database",
             False,
-            f'cannot rename the database: it may not terminate the sessions of superuser "{superusers[0]}"',
+            f'rename the database: this role may not terminate the sessions of superuser "{superusers[0]}"',
         )
-    return Answer("rename database", True, "may rename the database (by ownership and CREATEDB)")
+    return Answer("rename database", True, "rename the database (by ownership and CREATEDB)")
 
 
 def _create_database(connection: Connection) -> Answer:
     row = connection.execute(_ROLE).fetchone()
     assert row is not None
-    return Answer(
-        "create database", row[1], f"{'may' if row[1] else 'may not'} create databases (by attribute CREATEDB)"
-    )
+    return Answer("create database", row[1], "create databases (attribute CREATEDB)")
 
 
 def _create_schema(connection: Connection) -> None:
@@ -267,10 +265,12 @@ def surplus_triggers(connection: Connection, live: Ties, wished: Ties) -> list[s
     refused = []
     for each in retie.dropped_triggers(live, wished):
         drop = partial(connection.execute, retie.drop_trigger(each))
-        answer = _tried(connection, "", f'drop trigger "{each.name}"', drop)
+        answer = _tried(connection, "", "drop it", drop)
         if not answer.able:
             table = f"{each.schema_name}.{each.table}"
-            refused.append(f'the restore point lacks trigger "{each.name}" on "{table}": {answer.text}')
+            refused.append(
+                f'the restore point lacks trigger "{each.name}" on "{table}": this role may not {answer.text}'
+            )
     return refused
 
 
@@ -325,15 +325,15 @@ def _terminate(connection: Connection) -> Answer:
     superuser, _, signals = row
     name = "terminate sessions"
     if superuser:
-        return Answer(name, True, "may terminate all sessions (superuser)")
+        return Answer(name, True, "terminate all sessions (superuser)")
     if signals:
-        return Answer(name, True, "may terminate sessions of all roles but superusers (member of pg_signal_backend)")
-    return Answer(name, False, "may only terminate its own sessions: not a member of pg_signal_backend")
+        return Answer(name, True, "terminate sessions of all roles but superusers (member of pg_signal_backend)")
+    return Answer(name, False, "terminate sessions of other roles: this role is not a member of pg_signal_backend")
 
 
 def _snapshots(connection: Connection) -> Answer:
     unseen = snapshots.hidden(connection)
     name = "see snapshots"
     if unseen:
-        return Answer(name, False, f"may not see the snapshots of {unseen} sessions: not a member of pg_monitor")
-    return Answer(name, True, "may see the snapshots of all present sessions")
+        return Answer(name, False, f"see the snapshots of {unseen} sessions: this role is not a member of pg_monitor")
+    return Answer(name, True, "see the snapshots of all present sessions")

@@ -113,8 +113,8 @@ def refuse(found: Iterable[Orphaned], name: str) -> None:
     stuck = [each for each in found if each.refused]
     if stuck:
         raise Refused(
-            f'cannot go back to "{visible(name)}": {visible(str(stuck[0]))}',
-            hint="Create these rows again, or choose a newer restore point: lastgood points.",
+            f'cannot roll back to "{visible(name)}": {visible(str(stuck[0]))}',
+            hint="Create these rows again, or choose a newer restore point: lastgood points",
         )
 
 
@@ -243,8 +243,8 @@ def apply(connection: Connection, run: str, rewritten: Rewritten, facts: Callabl
         for key, _ in orphaned:
             if key.on_delete not in _CHANGES and key.on_delete != "cascade":
                 raise Failed(
-                    f"cannot apply {key.what}: rows reference rows of {key.references} that do not exist any more",
-                    hint="Create these rows again, or choose a newer restore point: lastgood points.",
+                    f"cannot apply {key.what}: referenced rows of {key.references} no longer exist",
+                    hint="Create these rows again, or choose a newer restore point: lastgood points",
                 )
         expected = facts()
         # As the restore point was written, so that the digests are comparable.
@@ -259,7 +259,7 @@ def apply(connection: Connection, run: str, rewritten: Rewritten, facts: Callabl
             except errors.IntegrityConstraintViolation as error:
                 raise Failed(
                     f"cannot apply {visible(key.what)} to rows of deleted parents: {words(error)}",
-                    hint="Create the deleted rows again, or choose a newer restore point: lastgood points.",
+                    hint="Create the deleted rows again, or choose a newer restore point: lastgood points",
                 ) from error
         changed = tuple(_changes(connection, recorded, rewritten, expected))
         _write(connection, run, changed)

@@ -23,6 +23,7 @@ from lastgood.postgres.server import Connection, Target
 PORTION = 50
 _STATES: list[State] = ["building", "built", "proved"]
 LOCK_TIMEOUT = "3s"
+PARTLY_DROPPED = "Some of these tables may already have been dropped."
 
 _SIZES = """
 SELECT n.nspname, coalesce(sum(pg_table_size(c.oid) + pg_indexes_size(c.oid)), 0)::int8, count(c.oid)
@@ -151,27 +152,30 @@ def drop(
     if not found.ours:
         raise Refused(
             f'cannot {doing}: they belong to role "{found.owner}"',
-            hint=f'Run lastgood as role "{found.owner}".',
+            hint=f'Connect as role "{found.owner}".',
             state=NOT_REACHED,
         )
+    state = NOT_REACHED
     try:
         if found.role == "staging":
             platform_keys.drop(connection, found.schemas, cancelled)
         while tables := _tables(connection, found.schemas)[:portion]:
             if cancelled():
-                raise Interrupted(f"interrupted before {found.role} schemas were dropped completely")
+                raise Interrupted(f"interrupted before {found.role} schemas were dropped completely", state=state)
             with connection.transaction():
                 _bound(connection)
                 listed = [sql.Identifier(*each.name.names) for each in tables]
                 connection.execute(
                     sql.SQL("LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE").format(sql.SQL(", ONLY ").join(listed))
                 )
-                _alone(connection, found.schemas, doing)
+                _alone(connection, found.schemas, doing, state)
+                state = PARTLY_DROPPED
                 connection.execute(sql.SQL("DROP TABLE {} CASCADE").format(sql.SQL(", ").join(listed)))
         fault.point("inplace.between_drops")
         with connection.transaction():
             _bound(connection)
-            _alone(connection, found.schemas, doing)
+            _alone(connection, found.schemas, doing, state)
+            state = PARTLY_DROPPED
             connection.execute(
                 sql.SQL("DROP SCHEMA {} CASCADE").format(
                     sql.SQL(", ").join(sql.Identifier(schema) for schema in found.schemas)
@@ -181,9 +185,12 @@ def drop(
         raise Blocked(
             f"cannot {doing}: a session uses one of its tables",
             hint="Wait for that session, then run the same command again.",
+            state=state,
         ) from error
     except psycopg.Error as error:
-        raise Failed(f"cannot {doing}: {words(error)}", hint="Run lastgood status to see what is left.") from error
+        raise Failed(
+            f"cannot {doing}: {words(error)}", hint="To show what is left: lastgood status", state=state
+        ) from error
 
 
 def _tables(connection: Connection, schemas: Iterable[str]) -> list[Object]:
@@ -198,11 +205,16 @@ def _bound(connection: Connection) -> None:
     connection.execute("SELECT set_config('lock_timeout', %s, true)", [LOCK_TIMEOUT])
 
 
-def _alone(connection: Connection, schemas: Iterable[str], doing: str) -> None:
+def _alone(connection: Connection, schemas: Iterable[str], doing: str, state: str) -> None:
     """Raises Refused if an object outside of the schemas depends on one in them."""
-    outside = ties.dependents(connection, schemas)
+    # The server's own triggers on the tables that foreign keys refer to end with those keys.
+    own = {oid for (oid,) in connection.execute("SELECT oid::int8 FROM pg_trigger WHERE tgisinternal")}
+    outside = [
+        each for each in ties.dependents(connection, schemas) if each.catalogue != "pg_trigger" or each.oid not in own
+    ]
     if outside:
         raise Refused(
             f"cannot {doing}: {outside[0].what} depends on {outside[0].on}",
             hint="Drop that object first, or keep these schemas.",
+            state=state,
         )

@@ -50,7 +50,7 @@ class Mark(BaseModel):
 
     ``live`` is the live schema's name. Of a staging schema: ``state``; ``manifest``, the digest of the manifest it was
     proved against; ``written``, a transaction ID (xid8) that was assigned after the last write to staging, and
-    ``made_at``, a server's time after it: together they tell which snapshots are older (``snapshots.older``).
+    ``made_at``, a server's time after it: together they identify older snapshots (``snapshots.older``).
     ``options`` are those of the marks of databases. Later versions (``v``) only add fields, so that an old lastgood
     still recognises the schemas of a newer one.
     """

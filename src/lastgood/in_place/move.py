@@ -23,15 +23,18 @@ from psycopg import sql
 
 from lastgood import fault
 from lastgood.dump.names import Relation
-from lastgood.errors import Failed, Interrupted, Refused
+from lastgood.errors import Failed, Interrupted, LastgoodError, Refused, first_line
 from lastgood.in_place import marks, retie, snapshots, ties
 from lastgood.in_place.marks import Kept, Mark, Role
 from lastgood.in_place.snapshots import Session
 from lastgood.in_place.survey import Object, Survey, fingerprint, objects, survey
 from lastgood.in_place.ties import ForeignKey, Ties
+from lastgood.postgres import database
+from lastgood.postgres.deployment import find_deployment
 from lastgood.postgres.errors import one_line, words
 from lastgood.postgres.grants import Operator
 from lastgood.postgres.lock import key_holder, lock_key
+from lastgood.postgres.mark import DEPLOYMENT
 from lastgood.postgres.server import Connection
 
 # Longer than deadlock_timeout (1 s); the clients behind it wait as long, and then for the transaction.
@@ -115,7 +118,7 @@ def move(
 
     ``planned``: the survey of the plan; a difference is refused. ``waiting`` is called after a try that failed, with
     its number and the sessions that were in the way. Raises Refused, Failed or Interrupted, and nothing was changed;
-    psycopg.OperationalError when the connection was lost: then ``committed`` tells the outcome.
+    psycopg.OperationalError when the connection was lost: then call ``committed`` for the outcome.
     """
     hot: list[str] = []
     for attempt in itertools.count(1):
@@ -141,8 +144,8 @@ def move(
             if attempt >= tries:
                 who = "; ".join(str(each) for each in sessions) or one_line(error)
                 raise Failed(
-                    f"cannot switch: no lock on all tables after {attempt} {'try' if attempt == 1 else 'tries'}; in "
-                    f"the way: {who}",
+                    f"cannot switch: could not lock all tables in {attempt} "
+                    f"{'attempt' if attempt == 1 else 'attempts'}; blocked by: {who}",
                     hint="Wait for these transactions, or terminate their sessions, then run the same command again.",
                 ) from error
             waiting(attempt, sessions)
@@ -163,8 +166,8 @@ def _hint(error: psycopg.Error) -> str:
     if error.sqlstate == "42501":
         return "Run lastgood check --capabilities to see what this role may do."
     if error.diag.message_detail and error.sqlstate == "2BP01":
-        return f"These objects are in the way: {error.diag.message_detail}"
-    return "Run lastgood check to see what is in the way."
+        return f"These objects prevent it: {error.diag.message_detail}"
+    return "To list the obstacles: lastgood check"
 
 
 def committed(connection: Connection, run: str, keeps: Role) -> bool:
@@ -245,13 +248,13 @@ def validate(connection: Connection, keys: Iterable[ForeignKey]) -> list[tuple[F
 def validated(connection: Connection, keys: Iterable[ForeignKey]) -> Iterator[str]:
     """Validate foreign keys, and yield each failure in words: such a key holds for new rows only."""
     for key, why in validate(connection, keys):
-        yield f'foreign key "{key.name}" of "{key.schema_name}.{key.table}" remains not validated: {why}'
+        yield f'foreign key "{key.name}" of "{key.schema_name}.{key.table}" is still NOT VALID: {why}'
 
 
 def in_the_way(attempt: int, sessions: Sequence[Session]) -> str:
     """The sessions that made a try fail, in words."""
     who = "; ".join(map(str, sessions)) or "a session that has ended since"
-    return f"try {attempt} to lock the tables failed, in the way: {who}"
+    return f"attempt {attempt} to lock the tables failed; blocked by: {who}"
 
 
 _SEQUENCES = """
@@ -411,7 +414,7 @@ class _Transaction:
         if unknown:
             raise Refused(
                 "cannot switch: the restored schemas hold objects that cannot be moved: " + "; ".join(unknown),
-                hint="Run lastgood check to see what is in the way.",
+                hint="To list the obstacles: lastgood check",
             )
         return found
 
@@ -426,20 +429,14 @@ class _Transaction:
             present = self._surveyed()
         older = snapshots.older(connection, self._wanted.staged)
         if older:
-            raise Refused(
-                "cannot switch: transactions with snapshots older than the restored tables would find them empty: "
-                + "; ".join(str(each) for each in older),
-                hint=f"Wait for them, or terminate them: SELECT pg_terminate_backend({older[0].pid})",
-            )
+            raise snapshots.refused(older)
         return present
 
     def _surveyed(self) -> Survey:
         """The survey, unless it is refused or differs from that of the plan."""
         present = survey(self._connection, self._lives, arriving=self._arrivals)
         if present.refusals:
-            raise Refused(
-                "cannot switch: " + "; ".join(present.refusals), hint="Run lastgood check to see what is in the way."
-            )
+            raise Refused("cannot switch: " + "; ".join(present.refusals), hint="To list the obstacles: lastgood check")
         if self._planned is not None:
             changed = sorted(self._planned.names() ^ present.names())
             if changed or self._planned.ties != present.ties:
@@ -460,8 +457,8 @@ class _Transaction:
         missing = sorted(set(tied) - set(there))
         if missing:
             raise Refused(
-                'cannot switch: the restore point has ties to "{}.{}", which does not exist'.format(*missing[0]),
-                hint="Create it, or choose another restore point: run lastgood points.",
+                'cannot switch: the restore point refers to table "{}.{}", which does not exist'.format(*missing[0]),
+                hint="Create it, or choose another restore point: lastgood points",
             )
         own = [each.name.names for each in (*present.objects, *incoming) if each.name.kind == "table"]
         every = [_touch(each) for each in present.of("view", "materialized view", "foreign table", "sequence")]
@@ -647,6 +644,7 @@ class _Transaction:
         )
         row = connection.execute("SELECT clock_timestamp()").fetchone()
         assert row is not None
+        options = {**wanted.options, **self._end_deployment()}
         for pair in wanted.pairs:
             mark = Mark(
                 role=wanted.keeps,
@@ -657,7 +655,7 @@ class _Transaction:
                 host=wanted.host,
                 user=wanted.user,
                 kept=kept,
-                options=dict(wanted.options),
+                options=options,
             )
             marks.write(connection, pair.leaving, mark)
 
@@ -666,6 +664,25 @@ class _Transaction:
         moves = [each.mark for each in marks.marked(self._connection) if each.ours]
         last = max((mark for mark in moves if mark.kept is not None), key=lambda mark: mark.made_at, default=None)
         return last.kept.unvalidated if last is not None and last.kept is not None else ()
+
+    def _end_deployment(self) -> dict[str, str]:
+        """A deployment that left the database unfinished ends with its rollback: remove its mark. Returns the option of
+        the kept schemas, so that ``recover`` does not propose them as the remedy."""
+        connection = self._connection
+        found = find_deployment(connection, connection.info.dbname)
+        if found is None or self._wanted.keeps != "kept":
+            return {}
+        try:
+            with connection.transaction():
+                database.comment(connection, found.live, found.original_comment)
+        except (psycopg.Error, LastgoodError) as error:
+            if connection.broken:
+                raise
+            self.notes.append(
+                f"the mark of deployment {found.run} remains: {first_line(error)}; to remove it: lastgood deploy "
+                f"--accept {found.run}"
+            )
+        return {DEPLOYMENT: found.run}
 
     def _as_validated(self, live: Ties) -> Ties:
         """The ties with the foreign keys that the last move left to be validated, as if that had been done: a move
@@ -684,7 +701,7 @@ class _Transaction:
         ]
         if bound:
             raise Failed(
-                "cannot switch: the old objects would stay bound to the new ones: " + "; ".join(bound),
+                "cannot switch: the old objects would still depend on the new ones: " + "; ".join(bound),
                 hint="Report this as a defect in lastgood, with these names.",
             )
 

@@ -1,4 +1,4 @@
-"""What differs between the platform's rows and the restore point's: parents deleted since, and parents added since.
+"""Differences between the platform's rows and the restore point's: parents deleted since, and parents added since.
 
 Rows of the platform's tables do not go back. So a restored row may refer to a parent that was deleted since, and a
 parent may have been added since, which no restored row knows: a user who signed up can log in, but the application does

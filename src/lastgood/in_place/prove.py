@@ -112,7 +112,7 @@ def prove(
             platform_keys.drop(connection, rewritten.schemas.values(), context.cancelled, only=violated)
         major = connection.info.server_version // 10000
     for each in left_out:
-        context.emit(Note(f"{_shown(each)}: their parents were deleted since the restore point"))
+        context.emit(Note(f"{_shown(each)}: the referenced rows were deleted since the restore point"))
     differences = _definitions(rewritten, target, major, context.cancelled, allow_orphans=allow_orphans)
     _stop_at(differences, comparison, name)
     fault.point("inplace.before_proved")
@@ -137,7 +137,7 @@ def _stop_at(differences: Collection[Difference], comparison: Comparison, name: 
         + "".join(f"\n  {visible(line)}" for line in lines[:SHOWN])
         + (f"\n  … and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""),
         comparison=comparison.model_copy(update={"differences": tuple(differences)}),
-        hint="Choose another restore point: lastgood points.",
+        hint="Choose another restore point: lastgood points",
     )
 
 

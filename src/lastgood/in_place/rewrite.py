@@ -147,7 +147,7 @@ def rewrite(
         raise Refused(
             f'cannot build "{visible(name)}" in staging schemas: it has '
             f"{', '.join(map(visible, without_schema))}, which belong to no schema",
-            hint="Go back by name (--by-name), or restore into another database: lastgood restore.",
+            hint="Go back by name (--by-name), or restore into another database: lastgood restore",
         )
     with target.connect(application_name="lastgood rewrite") as live:
         major, role = live.info.server_version // 10000, live.info.user
@@ -438,7 +438,7 @@ def _compare(
         raise Failed(
             f'cannot rewrite the definitions of "{visible(name)}": {counted(len(lines), "difference")} from it'
             + "".join(f"\n  {visible(line)}" for line in lines[:SHOWN]),
-            hint="Choose another restore point: lastgood points.",
+            hint="Choose another restore point: lastgood points",
         )
 
 
@@ -469,7 +469,7 @@ def _give_name(connection: Connection, schema: str, staging: str) -> None:
     if unknown:
         raise Refused(
             f"cannot build staging schemas: {visible(unknown[0])}",
-            hint="Go back by name (--by-name), or restore into another database: lastgood restore.",
+            hint="Go back by name (--by-name), or restore into another database: lastgood restore",
         )
     for each in found:
         connection.execute(each.set_schema(staging))

@@ -6,7 +6,7 @@ that began before the build would be empty without any error. So the swap waits 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -71,6 +71,15 @@ def hidden(connection: Connection) -> int:
     return int(row[0])
 
 
+def refused(found: Sequence[Session]) -> Refused:
+    """The refusal of a switch while sessions have older snapshots."""
+    return Refused(
+        "cannot switch: transactions with snapshots older than the restored tables would find them empty: "
+        + "; ".join(str(each) for each in found),
+        hint=f"Wait for them, or terminate them: SELECT pg_terminate_backend({found[0].pid})",
+    )
+
+
 def wait(
     connection: Connection,
     marks: Iterable[Mark],
@@ -91,9 +100,5 @@ def wait(
         if cancelled():
             raise Interrupted("interrupted while waiting for older snapshots")
         if time.monotonic() > deadline:
-            raise Refused(
-                "cannot switch: transactions with snapshots older than the restored tables would find them empty: "
-                + "; ".join(str(each) for each in found),
-                hint=f"Wait for them, or terminate them: SELECT pg_terminate_backend({found[0].pid})",
-            )
+            raise refused(found)
         time.sleep(POLL_SECONDS)  # nothing announces the end of another session's transaction

@@ -40,8 +40,8 @@ _IDENTITIES = frozenset({"session_authorization", "role"})
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Whose staging schemas these are, for their marks: the run, the restore point, the operator's host and name, and
-    the options of the run for another machine that resumes it."""
+    """The origin recorded in the marks of staging schemas: the run, the restore point, the operator's host and name,
+    and the options of the run for another machine that resumes it."""
 
     run: str
     point: str
@@ -135,9 +135,9 @@ def _rows(summary: DumpSummary, rewritten: Rewritten, name: str, emit: Emit) -> 
                 yield replace(item, start=start, state=_without_identity(item.state))
             case Bulk(inserts=True):
                 raise Refused(
-                    f'cannot build "{visible(name)}" in staging schemas: line {item.line} has rows as INSERT commands '
-                    "with computed values",
-                    hint="Choose a restore point that was made without --inserts: lastgood points.",
+                    f'cannot build "{visible(name)}" in staging schemas: line {item.line} is an INSERT with '
+                    "computed values",
+                    hint="Choose a restore point that was made without --inserts: lastgood points",
                 )
             case Bulk():
                 emit(Note("large objects belong to no schema; those of the live database stay as they are"))
@@ -269,8 +269,8 @@ def create_schemas(connection: Connection, schemas: Mapping[str, str], origin: O
 
 
 def drop_schemas(connection: Connection, run: str, *, cancelled: Callable[[], bool] = lambda: False) -> tuple[str, ...]:
-    """Drop the staging schemas of a run, with their foreign keys to the platform's tables; their names. Raises as
-    ``kept.drop`` does."""
+    """Drop the staging schemas of a run, with their foreign keys to the platform's tables. Return their names. Raises
+    as ``kept.drop`` does."""
     dropped: list[str] = []
     for left in kept.beside(connection, run=run, role="staging"):
         kept.drop(connection, left, cancelled=cancelled)

@@ -1,4 +1,4 @@
-"""What is in the schemas that go back, how each object is moved, and what prevents it.
+"""The objects of the schemas to roll back: how each is moved, and what prevents it.
 
 The objects are found through pg_depend: each object of a schema depends on it, whatever its kind. A kind that is not in
 ``_KINDS`` is refused, never skipped."""
@@ -231,14 +231,14 @@ def survey(connection: Connection, schemas: Sequence[str], *, arriving: Sequence
     outside = ties.dependents(connection, schemas)
     tied = ties.read(connection, schemas, outside)
     refusals += [
-        f'{each.name} belongs to role "{each.owner}", whose rights this role does not have'
+        f'{each.name} belongs to role "{each.owner}", whose privileges this role lacks'
         for each in found
         if not each.owned
     ]
     refusals += [_refusal(each) for each in outside if each.catalogue not in _MADE_AGAIN]
     every = {"schemas": list(schemas)}
     refusals += [
-        f'table "{schema}.{table}" is a partition or a child of "{parent_schema}.{parent}", which does not go back'
+        f'table "{schema}.{table}" is a partition or a child of "{parent_schema}.{parent}", which is not rolled back'
         for schema, table, parent_schema, parent in connection.execute(_PARENTS_OUTSIDE, every)
     ]
     refusals += [
@@ -263,14 +263,14 @@ def survey(connection: Connection, schemas: Sequence[str], *, arriving: Sequence
     available, locks = each * sessions, LOCKS_ALWAYS + int(LOCKS_EACH * moved)
     if locks > available * LOCK_SHARE:
         refusals.append(
-            f"the swap needs {locks} locks, more than half of the server's {available}: raise "
+            f"the switchover needs {locks} locks, more than half of the server's {available}: raise "
             f"max_locks_per_transaction to {math.ceil(locks / LOCK_SHARE / sessions)}"
         )
     return Survey(tuple(schemas), tuple(found), tied, tuple(refusals), tuple(cautions), locks, available)
 
 
 def _refusal(dependent: Dependent) -> str:
-    return f"{dependent.what} depends on {dependent.on}, but does not go back"
+    return f"{dependent.what} depends on {dependent.on}, but is not rolled back"
 
 
 # Materialized views that call a function of a user: while the view was filled in staging, the function read the live

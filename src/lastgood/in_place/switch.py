@@ -91,8 +91,8 @@ def prepare_undo(connection: Connection, undoes: str, run: str, *, role: Role = 
     missing = [live for live in kept.schemas if live not in there]
     if missing:
         raise Refused(
-            f'cannot undo run "{undoes}": its {role} schema of "{missing[0]}" does not exist any more',
-            hint="Run lastgood points to choose a restore point instead.",
+            f'cannot undo run "{undoes}": its {role} schema of "{missing[0]}" no longer exists',
+            hint="List restore points: lastgood points",
             state=NOT_REACHED,
         )
     return Move(
@@ -125,6 +125,6 @@ def _own(found: Iterable[MarkedSchema], doing: str) -> None:
         if not each.ours:
             raise Refused(
                 f'cannot {doing}: schema "{each.name}" belongs to role "{each.owner}"',
-                hint=f'Run lastgood as role "{each.owner}".',
+                hint=f'Connect as role "{each.owner}".',
                 state=NOT_REACHED,
             )

@@ -1,6 +1,6 @@
 """The costs of work on a server: defaults, and values learned from finished loads.
 
-Costs learned from earlier loads on a server, in a small file of the state folder.
+Learned values are in a small file of the state folder.
 """
 
 from __future__ import annotations

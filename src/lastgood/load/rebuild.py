@@ -148,7 +148,7 @@ def rebuild(
 @contextmanager
 def verified_meanwhile(source: DumpSource, name: str, cancelled: Callable[[], bool]) -> Iterator[Callable[[], bool]]:
     """Complete the verification of a dump during the block. The block must end early when the yielded function returns
-    true. Raises Corrupt, instead of any error of the block, if the dump is not what its manifest says."""
+    true. Raises Corrupt, instead of any error of the block, if the dump does not match its manifest."""
     owed = source.owed
     if owed is None:
         yield cancelled
@@ -360,7 +360,7 @@ def _orphans(connect: Connect, keys: Sequence[integrity.Key], jobs: int) -> Iter
         if key.orphans:
             yield (
                 f"foreign key {key.name} of {key.schema_name}.{key.table}: {key.orphans} rows have no match in "
-                f"{key.references}, {', '.join(key.samples)} for example"
+                f"{key.references}, for example {', '.join(key.samples)}"
             )
 
 

@@ -333,7 +333,7 @@ class Job:
             first = self._later[0]
             raise Failed(
                 f'cannot refresh {what(first)} (line {first.statement.line} of "{self._options.name}"): '
-                "it reads another view that is not populated, and no order of refreshing them works",
+                "it reads another view that is not populated, and they depend on each other in a cycle",
                 hint="Check the functions that its definition calls.",
             )
 

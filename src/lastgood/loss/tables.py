@@ -14,6 +14,7 @@ from psycopg import sql
 from lastgood.facts import Facts
 from lastgood.loss.written import Clock, Column, newest, writing_column, written_after
 from lastgood.points import RestorePoint
+from lastgood.postgres.mark import schemas_of_runs
 from lastgood.postgres.server import Connection
 
 Key = tuple[str, str]
@@ -90,10 +91,14 @@ class Then:
 
 
 def listing(connection: Connection) -> tuple[dict[Key, LiveTable], dict[Key, Column]]:
-    """All tables with the server's estimates, the smallest first; and for each the column with the time of writing."""
+    """All tables with the server's estimates, the smallest first; and for each the column with the time of writing.
+    Without the schemas of runs in place."""
+    ours = schemas_of_runs(connection)
     tables: dict[Key, LiveTable] = {}
     stamps: dict[Key, Column] = {}
     for schema, name, partitioned, estimate, size, root_schema, root, columns, dated in _listed(connection):
+        if schema in ours:
+            continue
         tables[schema, name] = LiveTable(
             rows=estimate if estimate >= 0 else None,
             exact=False,

@@ -1,6 +1,6 @@
-"""The address of a target: read from its variable or its file when it is needed, and never shown.
+"""The address of a target, the message sent to it, and the result of its delivery.
 
-Messages and the results of their delivery.
+The address is read from its variable or its file when it is needed, and never shown.
 """
 
 from __future__ import annotations

@@ -38,6 +38,8 @@ ReopenWhen = Literal["full", "usable"]
 # By name: databases exchange their names. In place: the objects of schemas are exchanged inside one database, which
 # need not be renamed.
 Way = Literal["by-name", "in-place"]
+# What a rollback keeps, in words.
+KEPT: dict[Way, str] = {"by-name": "kept database", "in-place": "kept schemas"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +244,7 @@ class Plan(Document):
     @property
     def refusals(self) -> tuple[Finding, ...]:
         """The findings that stop the run: not overridden, or final."""
-        return tuple(finding for finding in self.findings if self.checklist.stands(finding))
+        return tuple(finding for finding in self.findings if self.checklist.refuses(finding))
 
     def refused(self) -> Refused | None:
         """Return the first refusal as an error; None if nothing stops the run."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lastgood.application import record
-from lastgood.errors import NOT_REACHED, Refused
+from lastgood.errors import NOT_REACHED, Refused, restored
 from lastgood.in_place.kept import places
 from lastgood.journal import Journal
 from lastgood.journal.reader import entries
@@ -107,9 +107,9 @@ def the_one(
             return None
         if not requested:
             raise Refused(
-                f'cannot find run "{run}": the server has no database of it',
+                f'cannot find run "{run}": no database or schema of this run exists on the server',
                 hint=f"A run that was walked back cannot be resumed or aborted. {_STATUS}",
-                state=f'"{live}" is open.',
+                state=NOT_REACHED,
             )
         return requested[0]
     if not to_resume and not any(each.database for each in every) and leftover_of(maintenance, target, state, None):
@@ -122,7 +122,7 @@ def the_one(
         names = ", ".join(sorted({each.run for each in wanted}))
         raise Refused(
             f'cannot choose a run of "{live}": unfinished runs are {names}',
-            hint=f"Name it: lastgood {verb} RUN.",
+            hint=f"Name it: lastgood {verb} RUN",
             state=NOT_REACHED,
         )
     return wanted[0]
@@ -132,7 +132,9 @@ def _nothing(maintenance: Connection, live: str) -> Refused:
     deployment = find_deployment(maintenance, live)
     hint = f"No action needed. {_STATUS}"
     if deployment is not None:
-        hint = f"The deployment {deployment.run} is unfinished: lastgood recover goes back, lastgood deploy --accept "
+        hint = (
+            f"The deployment {deployment.run} is unfinished: lastgood recover rolls it back, lastgood deploy --accept "
+        )
         hint += f"{deployment.run} accepts the database as it is."
     return Refused(f'cannot resume or abort: no run of "{live}" is unfinished', hint=hint, state=NOT_REACHED)
 
@@ -154,8 +156,11 @@ def refuse_abort(requested: Unfinished, maintenance: Connection, target: Target)
         raise Refused(
             f'cannot abort run "{requested.run}": it has switched already',
             hint="Run: lastgood undo",
-            state=f'"{requested.mark.live}" is the restored database; the previous one is kept as '
-            f'"{kept[0].name if kept is not None else ""}".',
+            state=restored(
+                requested.mark.live,
+                kept[0].name if kept is not None else "",
+                in_place=(kept[1] if kept is not None else requested.mark).options.get("way") == "in-place",
+            ),
         )
 
 
@@ -175,8 +180,8 @@ def still(maintenance: Connection, target: Target, state: Path, before: Unfinish
     if now.switched and not before.switched:
         raise Refused(
             f'cannot resume run "{run}": another session finished it while the restore point was read',
-            hint=f"There is nothing left to do. {_STATUS} To go back: lastgood undo {run}",
-            state=f'"{target.dbname}" is the restored database.',
+            hint=f"There is nothing left to do. {_STATUS} To roll back: lastgood undo {run}",
+            state=restored(target.dbname, in_place=now.mark.options.get("way") == "in-place"),
         )
     refuse_resume(now)
     return now

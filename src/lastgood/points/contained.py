@@ -36,5 +36,5 @@ def contained(path: Path) -> Iterator[None]:
         raise Unreadable(
             f'cannot read "{path}": a defect in lastgood ({type(error).__name__} in {Path(last.filename).name}, line '
             f"{last.lineno})",
-            hint="Report it with this message, and choose another restore point: lastgood points.",
+            hint="Report it with this message, and choose another restore point: lastgood points",
         ) from error

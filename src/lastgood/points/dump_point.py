@@ -26,12 +26,14 @@ from lastgood.facts import Facts
 from lastgood.facts.compare import compare
 from lastgood.facts.of_database import facts_of_database
 from lastgood.facts.of_dump import facts_of_dump
+from lastgood.journal.run_names import identifier
 from lastgood.members import Survey
 from lastgood.members.survey import survey
 from lastgood.points.manifest import Form, Manifest, Purpose, manifest_path, write_manifest
 from lastgood.points.point import RestorePoint, pg_restore_for
 from lastgood.postgres import binaries, row_security
 from lastgood.postgres import errors as server_errors
+from lastgood.postgres.mark import schemas_of_runs
 from lastgood.postgres.server import Connection, Target
 from lastgood.postgres.sessions import shut_tables
 from lastgood.process import durable, run
@@ -48,7 +50,7 @@ _UNSAFE = (
     "Nothing is left behind. lastgood cannot restore a dump of this database while it contains that; use pg_dump "
     "with pg_restore or psql."
 )
-_INTERRUPTED = "Nothing is left behind. Create another one: lastgood backup."
+_INTERRUPTED = "Nothing is left behind. Create another one: lastgood backup"
 _DIFFERS = (
     "Nothing is left behind. Run lastgood backup again while no schema change is in progress. "
     "If it fails again, report this message."
@@ -229,6 +231,7 @@ def _dump(
         f"--snapshot={moment.snapshot}",
         f"--file={into}",
         f"--dbname={conninfo}",
+        *(f"--exclude-schema={identifier(name)}" for name in sorted(schemas_of_runs(connection))),
     ]
     # Time stamps are compared as text: UTC on both sides. TZ is for the times that pg_dump itself writes.
     environment = {**environment, "PGTZ": "UTC", "TZ": "UTC", "PGAPPNAME": "lastgood pg_dump"}

@@ -69,7 +69,7 @@ def _glance(point: RestorePoint) -> Glance:
     return Glance(point, source, point.manifest.facts, evidence)
 
 
-def _changed(point: RestorePoint, why: str, hint: str = "Choose another restore point: lastgood points.") -> Differs:
+def _changed(point: RestorePoint, why: str, hint: str = "Choose another restore point: lastgood points") -> Differs:
     facts = point.manifest.facts if point.manifest is not None else Facts(origin="dump")
     return Differs(why, hint=hint, facts=facts)
 

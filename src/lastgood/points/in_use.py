@@ -8,7 +8,7 @@ refers to.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +16,9 @@ from pathlib import Path
 from lastgood.journal import JOURNAL_ERRORS, Journal, caller, incidents
 from lastgood.journal.reader import Entry, entries
 from lastgood.points import pins
+from lastgood.postgres.database import Database
 from lastgood.postgres.deployment import find_deployment
-from lastgood.postgres.mark import marked
+from lastgood.postgres.mark import Mark, marked
 from lastgood.postgres.server import Connection
 
 # The newest journals that are searched for a running drill.
@@ -39,14 +40,18 @@ def needs(
     state: Path | None,
     *,
     post_mortems: bool = True,
+    left: Sequence[tuple[Database, Mark]] | None = None,
 ) -> dict[str, Need]:
     """Path → need, for the restore points of the database ``live`` that are needed. ``state`` is the folder with this
-    machine's journals; ``post_mortems``: whether post-mortems are required.
+    machine's journals; ``post_mortems``: whether post-mortems are required. ``left``: everything that runs left for it,
+    with schemas in the database itself; by default the databases only.
 
     Runs and marks name a point by its path on their machine, so points are matched by name. Of two points with the same
     name both are kept.
     """
-    named = list(_named(maintenance, live, state, post_mortems))
+    there = marked(maintenance) if left is None else left
+    marks = [mark for found, mark in there if mark.live == live and not (found.invalid and mark.role == "kept")]
+    named = list(_named(maintenance, live, state, post_mortems, marks))
     drill = _drill(state, live) if state is not None else None
     found: dict[str, Need] = {}
     for path in paths:
@@ -59,11 +64,10 @@ def needs(
     return found
 
 
-def _named(maintenance: Connection, live: str, state: Path | None, post_mortems: bool) -> Iterator[tuple[str, Need]]:
+def _named(
+    maintenance: Connection, live: str, state: Path | None, post_mortems: bool, marks: Sequence[Mark]
+) -> Iterator[tuple[str, Need]]:
     """The names of needed points, and why."""
-    marks = [
-        mark for found, mark in marked(maintenance) if mark.live == live and not (found.invalid and mark.role == "kept")
-    ]
     for mark in marks:
         if mark.role == "shadow":
             yield Path(mark.point).name, Need("an unfinished run needs it", always=True)

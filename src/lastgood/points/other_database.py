@@ -39,7 +39,7 @@ def take(url: str, live: Target, store: Path, form: Form, context: Context) -> R
         ) from error
     if same:
         raise UsageError(
-            "cannot go back to the live database itself, which --from names",
+            "cannot roll back: --from names the live database itself",
             hint="Give the URL of the other database.",
             state=NOT_REACHED,
         )

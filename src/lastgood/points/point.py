@@ -34,7 +34,7 @@ class RestorePoint:
     problem: str = ""
     kind: Literal["dump", "snapshot", "timeline"] = "dump"
     files: tuple[Path, ...] = ()
-    remedy: str = "Choose another restore point: lastgood points."
+    remedy: str = "Choose another restore point: lastgood points"
 
     @property
     def is_emergency(self) -> bool:

@@ -97,7 +97,7 @@ def _point_at(path: Path) -> RestorePoint | None:
     except BadPoint as error:
         problem = str(error)
         # An unreadable manifest is no evidence about the dump.
-        remedy = f"{error.hint} Or choose another restore point: lastgood points." if error.hint else ""
+        remedy = f"{error.hint} Or choose another restore point: lastgood points" if error.hint else ""
     try:
         source = open_any(path, pg_restore=pg_restore_for)
         head = _head(source)

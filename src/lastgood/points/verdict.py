@@ -278,12 +278,12 @@ def _check(point: RestorePoint, facts: Facts, source: DumpSource) -> None:
         raise Differs(
             f'cannot use "{point.path}": it differs from its manifest: '
             f"{first.of}: {first.expected} expected, {first.found} found" + (f", and {more} more" if more else ""),
-            hint="The file was changed. Choose another restore point: lastgood points.",
+            hint="The file was changed. Choose another restore point: lastgood points",
             facts=facts,
         )
     if source.sha256() != point.manifest.sha256:
         raise Differs(
             f'cannot use "{point.path}": its SHA-256 differs from that in its manifest',
-            hint="The file was changed, but not its rows. Choose another restore point: lastgood points.",
+            hint="The file was changed, but not its rows. Choose another restore point: lastgood points",
             facts=facts,
         )

@@ -43,7 +43,7 @@ SETTINGS: tuple[tuple[str, str], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A limit of connections, ``used`` of them taken; ``what`` as in "the server has …"."""
+    """A limit of connections, ``used`` of them taken; ``what`` as in "the server allows …"."""
 
     what: str
     limit: int
@@ -117,8 +117,8 @@ def share_out(server: Figures, host: Machine, *, jobs: int | None, others: int) 
     if granted < wanted:
         tight = min(server.limits, key=lambda each: each.limit - each.used)
         reasons = [
-            f"{_workers(granted)} instead of {wanted}: {tight.what} {tight.limit} connections and uses {tight.used}; "
-            f"the run needs {others} more for itself, and {LEFT_FREE} remain free"
+            f"{_workers(granted)} instead of {wanted}: {tight.what} {tight.limit} connections, {tight.used} are in "
+            f"use; the run needs {others} more for itself, and {LEFT_FREE} remain free"
         ]
     most_parallel = max(0, min(server.processes, cpus - 1))
     memory, why = _memory(server, host, max(granted, 1 + most_parallel))
@@ -203,12 +203,12 @@ def limits(connection: Connection, database: str | None = None) -> tuple[Limit, 
     row = connection.execute(_LIMITS, {"name": database or ""}).fetchone()
     assert row is not None
     most, is_superuser, role, role_limit, database_limit, used, used_by_role, used_in_database = row
-    all_limits = [Limit("the server has", most, used)]
+    all_limits = [Limit("the server allows", most, used)]
     if not is_superuser:
         if role_limit >= 0:
-            all_limits.append(Limit(f'role "{role}" may have', role_limit, used_by_role))
+            all_limits.append(Limit(f'role "{role}" is allowed', role_limit, used_by_role))
         if database_limit is not None and database_limit >= 0:
-            all_limits.append(Limit(f'database "{database}" may have', database_limit, used_in_database))
+            all_limits.append(Limit(f'database "{database}" allows', database_limit, used_in_database))
     return tuple(all_limits)
 
 

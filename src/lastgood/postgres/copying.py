@@ -35,7 +35,7 @@ def take_over(connection: Connection, name: str) -> None:
         who = holder(connection, name)
         raise Refused(
             f'cannot remove the database "{name}": it is being created' + (f" ({who})" if who else ""),
-            hint="Wait for it, or interrupt it where it runs: it removes the database itself.",
+            hint="Wait for it, or interrupt it on its host: it removes the database itself.",
             state="Nothing was removed.",
         )
 

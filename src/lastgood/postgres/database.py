@@ -1,10 +1,8 @@
-"""Typed verbs on databases: describe, create like another, rename, close, comment, drop.
+"""Typed verbs on databases (describe, create like another, rename, close, comment, drop, analyze).
 
 Every verb takes a connection to the maintenance database: a session cannot rename or drop the database it is connected
 to. ``create_like`` and ``drop`` need autocommit; all others may be part of a transaction. All raise the errors of
 ``lastgood.postgres.errors.failed``.
-
-The planner's statistics, including tables that cannot be analyzed.
 """
 
 from __future__ import annotations

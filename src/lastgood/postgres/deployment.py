@@ -19,7 +19,7 @@ Stage = Literal["migrating", "checking", "going back"]
 ACTIVITY: dict[Stage, str] = {
     "migrating": "the migration ran",
     "checking": "the migrated database was validated",
-    "going back": "it was rolled back",
+    "going back": "the rollback ran",
 }
 
 

@@ -70,6 +70,21 @@ def marked(connection: Connection) -> list[tuple[Database, Mark]]:
     return marked
 
 
+# The schemas that runs in place make: staging, kept and undone ones, by name and by the comment that
+# ``lastgood.in_place.marks`` writes. They belong to their run, as the databases of runs do, and not to the content of
+# the database: no backup, comparison or validation has them.
+_SCHEMAS_OF_RUNS = """
+SELECT nspname FROM pg_catalog.pg_namespace
+WHERE nspname ~ '^lastgood_(new|kept|undone)_'
+  AND pg_catalog.obj_description(oid, 'pg_namespace') ~ '^."tool":"lastgood"'
+"""
+
+
+def schemas_of_runs(connection: Connection) -> frozenset[str]:
+    """The names of the schemas that runs in place made in the database of ``connection``."""
+    return frozenset(str(name) for (name,) in connection.execute(_SCHEMAS_OF_RUNS))
+
+
 def server_clock(connection: Connection) -> datetime:
     """The server's present time, for ``Mark.started`` and for names: clocks of machines differ."""
     row = connection.execute("SELECT clock_timestamp()").fetchone()

@@ -70,7 +70,7 @@ def _slot(slot: Reader, room_known: bool, expected: int, limits: Limits) -> Iter
             "slot_at_risk",
             f"{words(slot)}, and the server invalidates it after {units.size(max(0, slot.left))} more "
             f"(max_slot_wal_keep_size); about {units.size(expected)} would be written",
-            "" if slot.active else f"Let its consumer catch up; if it is not needed any more: {drop_slot(slot.name)}",
+            "" if slot.active else f"Let its consumer catch up; if it is no longer needed: {drop_slot(slot.name)}",
         )
     elif not slot.active:
         stops = expected > limits.max_wal_lag and not room_known
@@ -80,7 +80,7 @@ def _slot(slot: Reader, room_known: bool, expected: int, limits: Limits) -> Iter
             "idle_slot",
             f"{words(slot)} and has no consumer: the server keeps all WAL for it, about {units.size(expected)} more"
             + unseen,
-            f"If it is not needed any more: {drop_slot(slot.name)}{'; ' + ALLOW_MORE if stops else ''}",
+            f"If it is no longer needed: {drop_slot(slot.name)}{'; ' + ALLOW_MORE if stops else ''}",
         )
     elif slot.behind > limits.max_wal_lag:
         yield Risk(

@@ -1,8 +1,6 @@
-"""The server and the role of a connection: libpq decides, lastgood passes the result to sessions and child programs.
+"""Connections to a server: their parameters, their cancellation and the identity of the cluster behind them.
 
-Cancel a statement on the server when the operator interrupts the command.
-
-The identity of the cluster behind a connection, independent of the address.
+libpq decides on server and role; lastgood passes the result to sessions and child programs.
 """
 
 from __future__ import annotations

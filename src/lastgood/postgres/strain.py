@@ -172,7 +172,7 @@ class Judge:
                     reader.behind,
                     words(reader) + invalid,
                     f" (max_slot_wal_keep_size){self._unmoved()}",
-                    f"Let its consumer catch up; if it is not needed any more: {drop_slot(reader.name)}",
+                    f"Let its consumer catch up; if it is no longer needed: {drop_slot(reader.name)}",
                 )
             elif over and not reader.active and current.room_known:
                 # Waiting does not help; the monitored disk is the limit.
@@ -184,7 +184,7 @@ class Judge:
                     reader.behind,
                     f"{words(reader)} and has no consumer",
                     f", and the free space for WAL is not visible{self._unmoved()}",
-                    f"Allow more with --max-wal-lag; if the slot is not needed any more: {drop_slot(reader.name)}",
+                    f"Allow more with --max-wal-lag; if the slot is no longer needed: {drop_slot(reader.name)}",
                 )
             elif over:
                 # WAL to replay is safe on the standby's own disk, and some standbys replay with a configured delay.

@@ -13,12 +13,12 @@ from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Seconds in which a reaction should have ended; its thread goes on in any case.
-_LAST_WORDS = 0.5
+REACTION_SECONDS = 0.5
 
 
 class Stop(threading.Event):
-    """The operator wants work to stop. The signal handler itself marks it, so that the next look at it sees the
-    interrupt however late the reaction's thread starts; to set the event, it would have to wait for a lock."""
+    """A stop request. The signal handler itself marks it, so that the next check sees the interrupt however
+    late the reaction's thread starts; to set the event, it would have to wait for a lock."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,8 +91,8 @@ def calling(
         try:
             yield
         finally:
-            # What a reaction says comes before what follows the block.
-            limit = time.monotonic() + _LAST_WORDS
+            # Wait for the output of the reactions first.
+            limit = time.monotonic() + REACTION_SECONDS
             while len(ended) < len(received[: len(reactions)]) and time.monotonic() < limit:
                 time.sleep(0.005)
 

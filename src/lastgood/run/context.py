@@ -166,7 +166,7 @@ class Run:
 
     def ignore_interrupt(self) -> None:
         """Ignore a first signal with a caution, because this run is already the way back."""
-        self.emit(Caution("going back to the restore point; press Ctrl+C again to leave that unfinished"))
+        self.emit(Caution("rolling back to the restore point; press Ctrl+C again to stop and leave the run unfinished"))
 
     def refuse_suspension(self) -> None:
         """Refuse Ctrl+Z, because writers would wait for a suspended process."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 
 from lastgood.application.results import ApplicationReport
-from lastgood.errors import Blocked, Failed, Interrupted, LastgoodError, NotStarted, Stopped, untouched
+from lastgood.errors import Blocked, Failed, Interrupted, LastgoodError, NotStarted, Stopped, restored, untouched
 from lastgood.loss import settled
 from lastgood.postgres import errors as server_errors
 from lastgood.process.run import ChildFailed
@@ -119,8 +119,8 @@ def outcome_error(run: Run, error: BaseException) -> BaseException:
     if after and not isinstance(error, Stopped):
         return Stopped(
             f"cannot finish the run after the switch: {_reason(error)}",
-            hint=f"Run: lastgood resume {name} to finish, or lastgood undo to go back.",
-            state=f'"{live}" is the restored database; the previous one is kept as "{run.plan.kept}".{app_state}',
+            hint=f"Run: lastgood resume {name} to finish, or lastgood undo {name} to roll back.",
+            state=restored(live, run.plan.kept, in_place=run.plan.way == "in-place") + app_state,
         )
     unchanged = untouched(live, is_open=_is_open(run))
     if run.started_again:
@@ -142,7 +142,8 @@ def outcome_error(run: Run, error: BaseException) -> BaseException:
             state=f'"{live}" was not touched.{app_state}',
         )
     if run.shadow_kept:
-        unchanged += f' The restored database is kept for inspection as "{run.plan.shadow}".'
+        what = "The restored objects are" if run.plan.way == "in-place" else "The restored database is"
+        unchanged += f' {what} kept for inspection as "{run.plan.shadow}".'
     if run.interrupted and not isinstance(error, Stopped):
         return Interrupted("interrupted: everything was walked back", state=unchanged)
     if isinstance(error, Blocked):

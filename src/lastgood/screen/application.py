@@ -73,14 +73,16 @@ def failed(screen: Screen, error: ChecksFailed, live: str) -> None:
     screen.say(
         f"The application does not work with the restored database: {error.problem}", style="bold red", stderr=True
     )
-    screen.say(
-        f'the previous database becomes "{live}" again; the restored one is kept.',
-        first="  undo  ",
-        indent=8,
-        stderr=True,
+    what = "objects" if error.in_place else "database"
+    undo = (
+        f'the previous objects become live in "{live}" again; the restored ones are kept.'
+        if error.in_place
+        else f'the previous database becomes "{live}" again; the restored one is kept.'
     )
+    screen.say(undo, first="  undo  ", indent=8, stderr=True)
+    remain = "remain" if error.in_place else "remains"
     screen.say(
-        f"the restored database remains in service. To undo later: lastgood undo {error.run}",
+        f"the restored {what} {remain} in service. To undo later: lastgood undo {error.run}",
         first="  keep  ",
         indent=8,
         stderr=True,

@@ -23,7 +23,7 @@ from lastgood.errors import (
     TakenBack,
 )
 from lastgood.notifications import Message
-from lastgood.plan.plan import Plan, TableLoss
+from lastgood.plan.plan import Plan, TableLoss, Way
 from lastgood.run.report import FinishReport, Report
 from lastgood.screen import markdown
 from lastgood.text import units
@@ -130,7 +130,7 @@ def rolled_back(report: Report, plan: Plan | None) -> Story:
         happened=f'"{report.live}" was rolled back to {Path(point.path).name}, made {units.moment(point.made_at)}. '
         f"Its {units.counted(len(report.tables), 'table')} with {units.counted(rows, 'row')} "
         + ("equal the restore point in every row." if all_equal else "were compared with the restore point."),
-        state=f'"{report.live}" is restored and open. The previous database is kept as "{report.kept}".',
+        state=f'"{report.live}" is restored and open. ' + _kept("The previous", report.way, report.kept),
         lost=loss.strip() or f'Rows written since the restore point are in "{report.kept}".',
         next=f"To undo: {report.undo_command}",
         figures=(
@@ -185,11 +185,17 @@ def undone(report: UndoReport) -> Story:
         events=frozenset({"success", "undo"}),
         title="rollback undone",
         happened=f'"{report.live}" is again the database from before run {report.undoes}.',
-        state=f'"{report.live}" is open. The database that it replaced is kept as "{report.kept}".',
+        state=f'"{report.live}" is open. ' + _kept("The replaced", report.way, report.kept),
         lost=f'Rows written since run {report.undoes} are in "{report.kept}".',
         next=f"To undo this undo: {report.undo_command}",
         figures=(("Read outage", units.duration(report.seconds["read_outage"])),),
     )
+
+
+def _kept(which: str, way: Way, name: str) -> str:
+    if way == "in-place":
+        return f'{which} objects are kept in the schemas "{name}".'
+    return f'{which} database is kept as "{name}".'
 
 
 def failed(error: LastgoodError, kind: Kind, live: str) -> Story:

@@ -1,12 +1,10 @@
-r"""Removal of passwords from all texts that people read: messages, reports, logs.
+r"""Removal of passwords and control characters from all texts that people read: messages, reports, logs.
 
 A URL's password is everything between the first colon of the user part and the *last* ``@``, as a person reads it.
 libpq differs: it splits a password with a bare ``@`` or ``/``, and then shows the second half in an error as a host.
 
-Text from elsewhere without control characters: those are shown as ``\x1b``, ``\n``.
-
 The name of a database or a table may contain any character: escape sequences that move the cursor, and line ends that
-would forge a line of output.
+would forge a line of output. Such characters are shown as ``\x1b``, ``\n``.
 """
 
 from __future__ import annotations

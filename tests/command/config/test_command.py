@@ -15,7 +15,7 @@ from tests.cli.conftest import Lastgood
 from tests.docs.page import blocks
 
 EXAMPLE = next(block.text for block in blocks("docs/configuration.md") if block.title)
-STATE = "state: Nothing was looked at or changed.\n"
+STATE = "state: Nothing was read or changed.\n"
 
 
 def test_the_example_of_the_page_is_right(lastgood: Lastgood) -> None:
@@ -126,6 +126,6 @@ def test_a_file_that_is_not_there(lastgood: Lastgood) -> None:
         "code": "usage",
         "message": 'cannot read "none.toml": no such file',
         "hint": "Write a configuration file: lastgood init",
-        "state": "Nothing was looked at or changed.",
+        "state": "Nothing was read or changed.",
         "exit_status": 2,
     }

@@ -45,7 +45,7 @@ from tests.cli.conftest import Lastgood
 def test_what_contradicts_itself(lastgood: Lastgood, arguments: tuple[str, ...], message: str, hint: str) -> None:
     answer = lastgood("drill", *arguments)
     assert (answer.status, answer.out) == (2, "")
-    assert answer.err == f"error: {message}\nstate: Nothing was looked at or changed.\nnext:  {hint}\n"
+    assert answer.err == f"error: {message}\nstate: Nothing was read or changed.\nnext:  {hint}\n"
 
 
 def test_evidence_that_is_not_there(lastgood: Lastgood) -> None:

@@ -141,25 +141,25 @@ def test_an_escape_sequence_in_a_log_does_not_reach_the_terminal(lastgood: Lastg
         (
             "logs/restore.log",
             'error: cannot explain "logs/restore.log": no such file or directory\n'
-            "state: Nothing was looked at or changed.\n"
+            "state: Nothing was read or changed.\n"
             'next:  Give a file, or an error in quotes: lastgood explain "ERROR: …"\n',
         ),
         (
             ".",
             'error: cannot explain ".": is a directory\n'
-            "state: Nothing was looked at or changed.\n"
+            "state: Nothing was read or changed.\n"
             'next:  Give a file, or an error in quotes: lastgood explain "ERROR: …"\n',
         ),
         (
             "dump.sql",
             'error: cannot explain "dump.sql": the file is a dump, not a log\n'
-            "state: Nothing was looked at or changed.\n"
+            "state: Nothing was read or changed.\n"
             "next:  To verify it, run: lastgood points verify dump.sql\n",
         ),
         (
             "core.bin",
             'error: cannot explain "core.bin": the file is not text\n'
-            "state: Nothing was looked at or changed.\n"
+            "state: Nothing was read or changed.\n"
             "next:  Give a log of psql, pg_restore, the server or an application. Decompress a compressed log first.\n",
         ),
     ],
@@ -196,8 +196,8 @@ def test_nothing_given_and_no_run(lastgood: Lastgood, monkeypatch: pytest.Monkey
     outcome = lastgood("explain")
     assert (outcome.status, outcome.out) == (2, "")
     assert outcome.err == (
-        "error: cannot explain: no error or log is given, and this machine has no run of lastgood\n"
-        "state: Nothing was looked at or changed.\n"
+        "error: cannot explain: no error or log is given, and this machine has no record of any run\n"
+        "state: Nothing was read or changed.\n"
         'next:  Give the error: lastgood explain "ERROR: …", a log: lastgood explain FILE, or pipe a log in.\n'
     )
 
@@ -230,7 +230,7 @@ class TestRuns:
             f'The rollback is done: "{database}" is the restored database, and the previous one is kept as '
             f'"{report["kept"]}".'
         )
-        assert story["commands"][1] == f"lastgood undo {report['run']}   # goes back to the previous database"
+        assert story["commands"][1] == f"lastgood undo {report['run']}   # restores the previous database"
         undone = lastgood("undo", "--yes", "--json").document
         # With nothing given at a terminal, it is the newest one.
         monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
@@ -238,7 +238,7 @@ class TestRuns:
         assert outcome.status == 0
         assert outcome.out.startswith(
             f'Undo {undone["run"]}: done\nThe undo is done: "{database}" is again the database from before the '
-            f'rollback, and the database that it replaced is kept as "{undone["kept"]}".\n    lastgood status\n'
+            f'rollback, and the replaced one is kept as "{undone["kept"]}".\n    lastgood status\n'
         )
 
     @pytest.mark.parametrize(

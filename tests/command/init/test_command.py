@@ -118,7 +118,7 @@ def test_it_does_not_overwrite(lastgood: Lastgood, database: str) -> None:
     assert (outcome.status, outcome.out) == (3, "")
     assert outcome.err == (
         'error: cannot write "lastgood.toml": it already exists\n'
-        "state: Nothing was looked at or changed.\n"
+        "state: Nothing was read or changed.\n"
         "next:  Edit it, or overwrite it: lastgood init --force\n"
     )
     assert FILE.read_text() == "# mine\n"

@@ -265,7 +265,7 @@ def test_an_answer_needs_the_journal(tmp_path: Path) -> None:
     assert raised.value.message == (f'cannot write into the record of run "{RUN}": this machine has no journal of it')
     with pytest.raises(Refused) as raised:
         record_of_run(tmp_path, None)
-    assert raised.value.message == "cannot report: this machine has no run of lastgood"
+    assert raised.value.message == "cannot report: this machine has no record of any run"
     with pytest.raises(Refused) as raised:
         record_of_run(tmp_path)
     assert raised.value.message == (

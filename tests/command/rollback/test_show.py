@@ -77,7 +77,9 @@ def a_plan(*, loss: tuple[TableLoss, ...] = (), findings: tuple[Finding, ...] = 
         loss=loss,
         findings=findings,
         steps=(
-            PlannedStep(name="swap", title="Switch the names", effect="all sessions are ended once, and reconnect"),
+            PlannedStep(
+                name="swap", title="Switch the names", effect="all sessions are terminated once; clients reconnect"
+            ),
         ),
     )
 
@@ -161,9 +163,9 @@ def test_a_whole_plan(shown: tuple[Screen, io.StringIO]) -> None:
         "                  kept database\n"
         "\n"
         "What will be done\n"
-        "   1  Switch the names: all sessions are ended once, and reconnect\n"
+        "   1  Switch the names: all sessions are terminated once; clients reconnect\n"
         "\n"
-        'What "crm" will lose and get back\n'
+        'Changes to "crm"\n'
         "  table            rows now  restored    change     written since\n"
         "  public.contacts     5,000       400    −4,600  120 (created_at)\n"
         "  public.deals          300       500      +200                 0\n"
@@ -234,21 +236,21 @@ def test_a_whole_report(shown: tuple[Screen, io.StringIO]) -> None:
         "  - left out CREATE DATABASE (line 12): it names a database\n"
         "\n"
         "What happened\n"
-        f"  Run                {RUN}\n"
-        "  Read outage        18 ms\n"
-        "  Write outage       41 s\n"
-        "  Total              43 s\n"
-        "  Writes blocked     SHARE locks on 12 of 12 tables\n"
-        "  Written meanwhile  unknown\n"
-        "  Carried over       3 settings, 27 owners and grants\n"
-        "  Readable as        crm_app\n"
-        '  Kept               the previous database, as "crm_old_9f3c1a70", closed to\n'
-        "                     connections\n"
-        "  To inspect it      lastgood facts crm_old_9f3c1a70\n"
-        '  With psql          ALTER DATABASE "crm_old_9f3c1a70" ALLOW_CONNECTIONS true;\n'
-        "                     and false again afterwards\n"
-        "  Emergency backup   backups/crm_emergency.sql\n"
-        "  Checklist          GO\n"
+        f"  Run                       {RUN}\n"
+        "  Read outage               18 ms\n"
+        "  Write outage              41 s\n"
+        "  Total                     43 s\n"
+        "  Writes blocked            SHARE locks on 12 of 12 tables\n"
+        "  Writes during the run     unknown\n"
+        "  Carried over              3 settings, 27 owners and grants\n"
+        "  Read access verified for  crm_app\n"
+        '  Kept                      the previous database, as "crm_old_9f3c1a70", closed\n'
+        "                            to connections\n"
+        "  To inspect it             lastgood facts crm_old_9f3c1a70\n"
+        '  With psql                 ALTER DATABASE "crm_old_9f3c1a70" ALLOW_CONNECTIONS\n'
+        "                            true; and false again afterwards\n"
+        "  Emergency backup          backups/crm_emergency.sql\n"
+        "  Checklist                 GO\n"
         "\n"
         f"To undo it: lastgood undo {RUN}\n"
     )
@@ -350,7 +352,7 @@ def test_a_run_at_work_is_left_alone(shown: tuple[Screen, io.StringIO]) -> None:
         "  Writes are blocked since 2025-11-04 14:30:00 UTC: session 4711 (lastgood fence\n"
         "  x) holds locks on 12 tables. They resume when it ends.\n"
     )
-    assert "    in progress: wait, or interrupt it where it runs\n" in text
+    assert "    in progress: wait, or interrupt it on its host\n" in text
     assert "lastgood abort" not in text
 
 

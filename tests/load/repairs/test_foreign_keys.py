@@ -28,7 +28,7 @@ WHOLE = ORPHANS.format(partitioned="", only="ONLY ")
 MESSAGE = (
     'cannot load line 25 of "good.sql" (byte 513, foreign key "Of P" on public.c): '
     'insert or update on table "c" violates foreign key constraint "Of P" [SQLSTATE 23503]'
-    "; 2 rows have no match in public.p, 7, 8 for example"
+    "; 2 rows have no match in public.p, for example 7, 8"
 )
 HINT = (
     "Rows refer to rows that the restore point lacks: it was already inconsistent when it was made. Run lastgood "
@@ -45,7 +45,7 @@ def test_orphans_stop_the_load(stage: Stage) -> None:
 @pytest.mark.postgres(*MAJORS)
 def test_orphans_that_are_allowed(stage: Stage) -> None:
     loaded = stage.load(WHOLE, Rules(allow_orphans=True))
-    why = "2 rows have no match in public.p, 7, 8 for example; it was added NOT VALID, and applies to new rows only"
+    why = "2 rows have no match in public.p, for example 7, 8; it was added NOT VALID, and applies to new rows only"
     assert repaired(loaded) == [('foreign key "Of P" on public.c', why)]
     assert stage.cautions[-1] == Caution(f'foreign key "Of P" on public.c (line 25) was not loaded unchanged: {why}')
     assert stage.rows("SELECT convalidated, condeferred, confdeltype FROM pg_constraint WHERE conname = 'Of P'") == [

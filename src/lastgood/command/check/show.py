@@ -65,8 +65,8 @@ def show_rights(screen: Screen, found: Rights) -> None:
         screen.say(each.text, first="  yes  " if each.able else "  no   ", indent=7)
     screen.pairs(
         [
-            ("Can go back", ", ".join(found.schemas) or "no schema"),
-            ("Stay", ", ".join(f"{schema} ({reason})" for schema, reason in found.staying.items())),
+            ("Rolled back", ", ".join(found.schemas) or "no schema"),
+            ("Not rolled back", ", ".join(f"{schema} ({reason})" for schema, reason in found.staying.items())),
             ("By name", "possible" if found.by_name else "not possible"),
             ("In place", "possible" if found.in_place else "not possible"),
         ]

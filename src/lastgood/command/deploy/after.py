@@ -86,7 +86,7 @@ def _data(course: Course) -> str:
 
 
 def _validated(course: Course) -> Verdict:
-    """Validate the data. If the server goes away meanwhile, try once more when it is back."""
+    """Validate the data. If the connection is lost meanwhile, try once more when it is back."""
     wish = course.wish
     assert wish.settings.check != "none"
     for last in (False, True):

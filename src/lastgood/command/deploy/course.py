@@ -1,7 +1,4 @@
-"""The state of one deployment: what its parts share, and its results so far.
-
-The request of a deployment.
-"""
+"""One deployment: its request, the state that its parts share, and its results so far."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ POLL_SECONDS = 0.2
 
 
 class Hold:
-    """The lock on the live database, and the mark that records its purpose. If the server goes away, both are
+    """The lock on the live database, and the mark that records its purpose. If the connection is lost, both are
     re-established when it is back."""
 
     def __init__(self, target: Target, connection: Connection, run: str, oid: int, wait: float, emit: Emit) -> None:

@@ -114,7 +114,7 @@ class Watcher(threading.Thread):
         self._over = threading.Event()
 
     def run(self) -> None:
-        """Record the sessions periodically. Reconnect if the server goes away."""
+        """Record the sessions periodically. Reconnect if the connection is lost."""
         while not self._over.is_set():
             with suppress(psycopg.Error), self._maintenance.connect(application_name="lastgood watches") as connection:
                 while not self._over.is_set():

@@ -1,6 +1,6 @@
-"""The report of a deployment as data: the document that ``--json`` prints and the journal keeps.
+"""The reports of a deployment and of a trial as data.
 
-The report of a trial as data: the document that ``deploy --dry-run --json`` prints.
+``--json`` prints these documents; the journal keeps the report of a deployment.
 """
 
 from __future__ import annotations

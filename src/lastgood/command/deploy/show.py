@@ -1,7 +1,4 @@
-"""The report of a deployment as text, for a pipeline's log or a terminal.
-
-Notifications about a deployment.
-"""
+"""The report of a deployment as text, for a pipeline's log or a terminal, and as notifications."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from pathlib import Path
 from lastgood.command.deploy.deploy import DeployReport, TrialReport
 from lastgood.command.deploy.report import ChangedTable, CommandReport, ValidationSummary, Worse
 from lastgood.errors import LastgoodError
-from lastgood.plan.plan import TableLoss
+from lastgood.plan.plan import KEPT, TableLoss
 from lastgood.postgres.server import Target
 from lastgood.screen import news
 from lastgood.screen.news import Story
@@ -98,7 +95,7 @@ def _facts(screen: Screen, report: DeployReport) -> None:
                 "rolled back by",
                 f"{back.run}, {units.counted(len(back.tables), 'table')} proved" if back is not None else "",
             ),
-            ("kept database", report.kept or ""),
+            (KEPT[back.way] if back is not None else KEPT["by-name"], report.kept or ""),
             ("duration", ", ".join(f"{name} {units.duration(value)}" for name, value in report.seconds.items())),
         )
     )

@@ -114,12 +114,18 @@ def _rolled_back(course: Course, problem: str) -> LastgoodError:
     kind = Interrupted if course.context.cancelled() else TakenBack
     error = kind(
         f"cannot deploy: {problem}",
-        hint=f'{again_of(course)} The migrated database is kept as "{shown(report.kept)}"; to inspect it: lastgood '
-        f"facts {shlex.quote(shown(report.kept))}",
+        hint=f"{again_of(course)} {_kept(report)}",
         state=f'"{course.live}" was rolled back to {course.point.path.name}, every table is proved, and it is '
         f"open.{again}",
     )
     return _error(course, error, "rolled back", problem)
+
+
+def _kept(report: Report) -> str:
+    if report.way == "in-place":
+        return f'The migrated objects are kept in the schemas "{report.kept}".'
+    name = shown(report.kept)
+    return f'The migrated database is kept as "{name}"; to inspect it: lastgood facts {shlex.quote(name)}'
 
 
 def _in_service(course: Course, report: Report) -> None:

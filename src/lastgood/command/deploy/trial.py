@@ -1,9 +1,8 @@
-"""``lastgood deploy --dry-run``: run the migration on a clone of the live database, which is removed again.
+"""``lastgood deploy --dry-run``: run the migration on a clone of the live database and observe its table locks.
 
-The clone is restored from a fresh copy, under its own name. The migration's environment names the clone; any other
-variable that names the live database is refused. A session of the migration in the live database ends the trial.
-
-The table locks of a migration and their duration, observed from another session while it runs on a clone.
+The clone is restored from a fresh copy under its own name, and removed afterwards. The migration's environment names
+the clone; any other variable that names the live database is refused. A session of the migration in the live database
+ends the trial. Another session observes the locks and their duration.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from lastgood.errors import NOT_REACHED, Failed, LastgoodError, Refused, first_l
 from lastgood.events import Caution, Emit, Note, StageDone, StageFailed, StageStarted
 from lastgood.facts import Facts, SequenceFacts
 from lastgood.facts.compare import compare
-from lastgood.plan.plan import Choice, Request, TableLoss
+from lastgood.plan.plan import KEPT, Choice, Request, TableLoss, Way
 from lastgood.points import RestorePoint
 from lastgood.postgres import outlived
 from lastgood.postgres.errors import failed
@@ -165,7 +165,7 @@ def _remains(facts: Facts, now: Facts, ways: _Ways) -> Remains:
 def go_back(
     hold: Hold, request: Request, point: RestorePoint, emit: Emit, planned: Callable[[tuple[TableLoss, ...]], None]
 ) -> Report:
-    """Roll back to ``point`` and prove it. Wait for a server that goes away, and retry after a lost or refused
+    """Roll back to ``point`` and prove it. Wait for a lost server, and retry after a lost or refused
     connection. ``planned`` receives the loss before the rollback.
 
     Raises what ``rollback.plan`` and ``rollback.run`` raise, and Failed when the server does not come back.
@@ -176,7 +176,7 @@ def go_back(
         try:
             prepared = rollback.plan(wish, emit)
             planned(prepared.plan.loss)
-            for text in describe_loss(prepared.plan.loss):
+            for text in describe_loss(prepared.plan.loss, prepared.plan.way):
                 emit(Note(text))
             return rollback.run(prepared, emit, Claim(hold.connection(), hold.run))
         except (Failed, Refused, psycopg.OperationalError) as error:
@@ -198,31 +198,31 @@ def changed(loss: tuple[TableLoss, ...]) -> tuple[TableLoss, ...]:
     return tuple(each for each in loss if each.differs)
 
 
-def describe_loss(loss: tuple[TableLoss, ...]) -> Iterator[str]:
+def describe_loss(loss: tuple[TableLoss, ...], way: Way = "by-name") -> Iterator[str]:
     """Yield a sentence per table: what the rollback removes and restores."""
     tables = changed(loss)
     for each in tables[:SHOWN_TABLES]:
-        yield _describe(each)
+        yield _describe(each, f"the {KEPT[way]} {'has' if way == 'by-name' else 'have'}")
     if len(tables) > SHOWN_TABLES:
         yield f"and {len(tables) - SHOWN_TABLES} more tables change"
 
 
-def _describe(each: TableLoss) -> str:
+def _describe(each: TableLoss, kept: str) -> str:
     name = f"{each.schema_name}.{each.name}"
     if each.point_rows is None:
-        return f"the rollback removes table {name} ({counted(each.live_rows or 0, 'row')}); the kept database has it"
+        return f"the rollback removes table {name} ({counted(each.live_rows or 0, 'row')}); {kept} it"
     if each.live_rows is None:
         return f"the rollback restores table {name} ({counted(each.point_rows, 'row')})"
     if each.written_since:
         return (
-            f"the rollback removes {counted(each.written_since, 'row')} of {name}, written since (by {each.by}); the "
-            "kept database has them"
+            f"the rollback removes {counted(each.written_since, 'row')} of {name}, written since (by {each.by}); "
+            f"{kept} them"
             if each.by
-            else f"the rollback removes {counted(each.written_since, 'row')} of {name}; the kept database has them"
+            else f"the rollback removes {counted(each.written_since, 'row')} of {name}; {kept} them"
         )
     more = each.live_rows - each.point_rows
     if more > 0:
-        return f"the rollback removes {counted(more, 'row')} of {name}; the kept database has them"
+        return f"the rollback removes {counted(more, 'row')} of {name}; {kept} them"
     if not more:
-        return f"the rollback reverts changed rows of {name}; the kept database has the changes"
+        return f"the rollback reverts changed rows of {name}; {kept} the changes"
     return f"the rollback restores {counted(-more, 'row')} of {name}"

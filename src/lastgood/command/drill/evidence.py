@@ -1,7 +1,4 @@
-"""The evidence of a drill: the data behind all its reports, protected against undetected changes.
-
-The request of a drill.
-"""
+"""A drill: its request, and the evidence behind all its reports, protected against undetected changes."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def _newest(session: Session, text: str) -> str | None:
     name = explaining.newest(session.settings.state)
     if name is None:
         raise UsageError(
-            "cannot explain: no error or log is given, and this machine has no run of lastgood",
+            "cannot explain: no error or log is given, and this machine has no record of any run",
             hint='Give the error: lastgood explain "ERROR: …", a log: lastgood explain FILE, or pipe a log in.',
             state=config.NOTHING_LOOKED_AT,
         )

@@ -20,7 +20,7 @@ UNKNOWN_KINDS = 50
 SHOWN = 500  # characters of a message
 UNKNOWN_CAUSE = "lastgood does not know this error."
 OUR_CAUSE = "The first line of the message states the cause."
-OUR_DATA = "lastgood leaves the live database as it was, or reports its state. To query the server: lastgood status."
+OUR_DATA = "lastgood leaves the live database as it was, or reports its state. To query the server: lastgood status"
 OUR_COMMANDS = ("lastgood status", "lastgood explain   # the newest run of this machine")
 UNKNOWN_COMMANDS = (
     "LC_MESSAGES=C psql -v VERBOSITY=verbose …   # in English and with the SQLSTATE, then explain that",

@@ -118,7 +118,7 @@ def story_of(found: Recorded) -> RunStory:
         outcome, state, commands = deployment_outcome(found)
     else:
         outcome = _outcome(kind, {each.name: each for each in taken}, ended, failed, last)
-        state, commands = _state(outcome, kind, found.run, found.live, str(found.plan.get("kept", "")))
+        state, commands = _state(outcome, kind, found.run, found.live, kept_words(found.plan))
     return RunStory(
         run=found.run,
         kind=kind,
@@ -200,8 +200,16 @@ def _outcome(
     return "stopped"
 
 
+def kept_words(plan: Mapping[str, Any]) -> str:
+    """Return what a switch keeps, in words: a database, or the objects of schemas."""
+    name = plan.get("kept", "")
+    if plan.get("way") == "in-place":
+        return f'objects are kept in the schemas "{name}"'
+    return f'one is kept as "{name}"'
+
+
 def _state(outcome: str, kind: str, run: str, live: str, kept: str) -> tuple[str, tuple[str, ...]]:
-    """Return the sentence and the next commands."""
+    """Return the sentence and the next commands. ``kept``: see ``kept_words``."""
     if kind == "finish":  # another machine has the journal of the rollback itself
         if outcome == "done":
             return f'The deferred work is done: "{live}" is complete.', ("lastgood status",)
@@ -211,16 +219,15 @@ def _state(outcome: str, kind: str, run: str, live: str, kept: str) -> tuple[str
         )
     if outcome == "done" and kind == "undo":
         return (
-            f'The undo is done: "{live}" is again the database from before the rollback, and the database that it '
-            f'replaced is kept as "{kept}".',
+            f'The undo is done: "{live}" is again the database from before the rollback, and the replaced {kept}.',
             ("lastgood status", f"lastgood undo {run}   # undoes the undo"),
         )
     if outcome == "done" and kind != "rollback":
         return (f'The {kind} is done; "{live}" was not touched by it.', ("lastgood status",))
     if outcome == "done":
         return (
-            f'The rollback is done: "{live}" is the restored database, and the previous one is kept as "{kept}".',
-            ("lastgood status", f"lastgood undo {run}   # goes back to the previous database"),
+            f'The rollback is done: "{live}" is the restored database, and the previous {kept}.',
+            ("lastgood status", f"lastgood undo {run}   # restores the previous database"),
         )
     if outcome == "undone":
         return (
@@ -241,9 +248,8 @@ def _state(outcome: str, kind: str, run: str, live: str, kept: str) -> tuple[str
         )
     if outcome == "switched":
         return (
-            f'The run stopped after the switch: "{live}" is the restored database, and the previous one is kept as '
-            f'"{kept}".',
-            (f"lastgood resume {run}   # finishes it", f"lastgood undo {run}   # goes back"),
+            f'The run stopped after the switch: "{live}" is the restored database, and the previous {kept}.',
+            (f"lastgood resume {run}   # finishes it", f"lastgood undo {run}   # rolls back"),
         )
     if outcome == "unknown":
         return (
@@ -282,7 +288,7 @@ def deployment_outcome(
         return (
             "done",
             f'"{live}" was migrated, and no check is worse than before.',
-            (_LATER, f"lastgood rollback {point}   # goes back to before the deployment"),
+            (_LATER, f"lastgood rollback {point}   # restores the state before the deployment"),
         )
     if status == "rolled back":
         kept = report.get("kept")
@@ -300,5 +306,5 @@ def deployment_outcome(
         "stopped",
         f'The journal ends after the migration began: "{live}" is as the migration left it. The deployment is '
         "still active, or was killed.",
-        (_LATER, "lastgood recover   # goes back to its restore point", f"lastgood deploy --accept {run}"),
+        (_LATER, "lastgood recover   # rolls back to its restore point", f"lastgood deploy --accept {run}"),
     )

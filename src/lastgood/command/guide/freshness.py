@@ -1,6 +1,6 @@
-"""Detection of outdated guides. A guide contains a hidden line that records what it was written from.
+"""The guide in a README: updates between its markers, and detection of an outdated guide.
 
-The section on operations in a README, added or updated between its markers. No other byte is changed.
+A guide contains a hidden line that records what it was written from. No byte outside the markers is changed.
 """
 
 from __future__ import annotations

@@ -1,6 +1,5 @@
-"""The subject of a guide: one database, its newest restore point, and their surroundings. Changes nothing.
-
-The results of ``lastgood guide`` as data: the written guide, or whether a guide is out of date.
+"""The subject of a guide (one database, its newest restore point, and their surroundings) and the results of
+``lastgood guide`` as data. Reading the subject changes nothing.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ from lastgood.context import Context
 from lastgood.errors import NOT_REACHED, Refused
 from lastgood.events import Emit, silent
 from lastgood.facts import Facts
+from lastgood.in_place.capabilities import by_name, probe
 from lastgood.journal.past_runs import PastRun, past_runs
 from lastgood.models import Document, Frozen
 from lastgood.points import RestorePoint
@@ -149,6 +149,7 @@ def subject_of(
         raise failed(error, f'connect to "{live}"', context="connect", state=NOT_REACHED) from error
     with connected as connection:
         version, role, superuser, now = _row(connection)
+        _refuse_in_place(connection, role)
         listed = tuple((schema, name) for schema, name in connection.execute(_TABLES))
         granted = tuple((name, count) for name, count in connection.execute(_ROLES))
         privileges = captured(connection)
@@ -176,6 +177,19 @@ def subject_of(
         made_at=now.astimezone(UTC),
         file=file,
     )
+
+
+def _refuse_in_place(connection: Connection, role: str) -> None:
+    """The guide renames databases. Raises Refused where a rollback would exchange schemas instead."""
+    if by_name(connection):
+        return
+    found = probe(connection)
+    if found.in_place:
+        why = next(each.text for each in found.answers if each.name == "rename database")
+        raise Refused(
+            f'cannot write the guide: it renames databases, and role "{role}" {why}',
+            hint="lastgood itself goes back in place here. To see the plan: lastgood rollback --dry-run",
+        )
 
 
 def captured(connection: Connection) -> Mapping[str, Any]:

@@ -24,6 +24,7 @@ def show(screen: Screen, found: Survey, file: Path, *, password_left_out: bool) 
             ("Database", f"{found.database}, owned by {found.owner}{size}"),
             ("Role", f"{found.role}: {', '.join(right for right in rights if right) or 'no special privileges'}"),
             ("Migrations", found.migrations or "no table of a known migration tool"),
+            ("Rollback", found.rollback),
             ("Poolers", ", ".join(found.poolers)),
         ]
     )

@@ -10,8 +10,11 @@ from psycopg.rows import TupleRow
 
 from lastgood.errors import NOT_REACHED
 from lastgood.facts import migrations
+from lastgood.in_place.capabilities import by_name, probe
 from lastgood.models import Frozen
+from lastgood.plan.plan import Way
 from lastgood.postgres.errors import failed
+from lastgood.postgres.mark import schemas_of_runs
 from lastgood.postgres.server import Connection, Target
 
 # Statements outside a transaction: a pooler in transaction mode may send each to a different backend.
@@ -74,7 +77,8 @@ class Survey(Frozen):
     """The result of the inspection. ``size`` is in bytes, None without the CONNECT privilege.
 
     ``pooled``: the connection goes through a pooler. ``poolers``: names of poolers among the sessions. ``migrations``:
-    the table in which a migration tool records applied migrations, and the tool's name. ``obstacles``: sentences about
+    the table in which a migration tool records applied migrations, and the tool's name. ``rollback``: how one is
+    possible, in words; empty if that was not examined. ``obstacles``: sentences about
     what would cause a rollback to be refused.
     """
 
@@ -92,6 +96,7 @@ class Survey(Frozen):
     may_end_sessions: bool
     migrations: str | None
     application_roles: tuple[ApplicationRole, ...]
+    rollback: str = ""
     pooled: bool
     poolers: tuple[str, ...]
     obstacles: tuple[str, ...]
@@ -110,6 +115,7 @@ def survey(target: Target) -> Survey:
         roles = [ApplicationRole(name=n, tables=t, sessions=s) for n, t, s in connection.execute(_APPLICATION_ROLES)]
         migrations_table = _migrations(connection)
         names = [str(name) for name, _ in connection.execute(_SESSIONS)]
+        way, rollback = _way(connection) if not pooled and not standby else (None, "")
     found = Survey(
         server_version=version,
         server_major=major,
@@ -125,11 +131,24 @@ def survey(target: Target) -> Survey:
         may_end_sessions=signal,
         migrations=migrations_table,
         application_roles=tuple(roles),
+        rollback=rollback,
         pooled=pooled,
         poolers=tuple(name for name in names if any(pooler in name.lower() for pooler in POOLERS)),
         obstacles=(),
     )
-    return found.model_copy(update={"obstacles": tuple(_obstacles(found))})
+    return found.model_copy(update={"obstacles": tuple(_obstacles(found, in_place=way == "in-place"))})
+
+
+def _way(connection: Connection) -> tuple[Way | None, str]:
+    """Return how a rollback would switch, and the same in words."""
+    if by_name(connection):
+        return "by-name", "by name: the restored database takes the name of the live one"
+    found = probe(connection)
+    renaming = next(each.text for each in found.answers if each.name == "rename database")
+    if found.in_place:
+        return "in-place", f"in place, of the schemas {', '.join(found.schemas)}; this role {renaming}"
+    others = [renaming, *(each.text for each in found.missing())]
+    return None, f"not possible: this role {'; '.join(others)}"
 
 
 def _row(connection: Connection, query: LiteralString) -> TupleRow:
@@ -139,10 +158,11 @@ def _row(connection: Connection, query: LiteralString) -> TupleRow:
 
 
 def _migrations(connection: Connection) -> str | None:
+    ours = schemas_of_runs(connection)
     found = [
         (migrations.preference(schema, table), f"{schema}.{table} ({tool.name})")
         for schema, table, columns in connection.execute(_TABLES, [[tool.table for tool in migrations.TOOLS]])
-        if (tool := migrations.recognise(schema, table, columns)) is not None
+        if schema not in ours and (tool := migrations.recognise(schema, table, columns)) is not None
     ]
     return min(found)[1] if found else None
 
@@ -153,19 +173,19 @@ def _is_pooled(connection: Connection) -> bool:
     return pids != {connection.info.backend_pid}
 
 
-def _obstacles(found: Survey) -> Iterator[str]:
+def _obstacles(found: Survey, *, in_place: bool) -> Iterator[str]:
     if found.standby:
         yield "This server is a standby. Run the rollback on the primary."
     if found.pooled:
         yield "This connection goes through a pooler. Connect to the server directly, or to the pooler's session port."
-    if not found.may_create_databases:
+    if not found.may_create_databases and not in_place:
         yield (
             f'Role "{found.role}" cannot create databases, so no shadow database can be built. As a superuser, run: '
             f'ALTER ROLE "{found.role}" CREATEDB.'
         )
-    if not found.acts_as_owner:
+    if not found.acts_as_owner and not in_place:
         yield (f'Role "{found.role}" is not a member of the owner "{found.owner}", so it cannot rename the database.')
-    if not found.may_end_sessions:
+    if not found.may_end_sessions and not in_place:
         yield (
             f'Role "{found.role}" cannot terminate sessions of other roles. As a superuser, run: '
             f'GRANT pg_signal_backend TO "{found.role}".'

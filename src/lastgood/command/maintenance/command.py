@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lastgood.cli.application import command, group
-from lastgood.errors import LastgoodError
+from lastgood.errors import NOT_REACHED, LastgoodError
 
 if TYPE_CHECKING:
     from lastgood.cli.session import Session
@@ -54,7 +54,7 @@ def turn_on(
             try:
                 maintenance.keep_out(target, context)
             except LastgoodError as error:
-                error.state = maintenance.STAYS if session.application.stops else "Nothing was changed."
+                error.state = maintenance.STAYS if session.application.stops else NOT_REACHED
                 raise
     session.result(done.document(), lambda: shown.show(session.screen, done))
 

@@ -22,7 +22,7 @@ from lastgood.application.record import BY_HAND, Record
 from lastgood.application.results import HookResult
 from lastgood.application.service import START_IT, HookFailed, Service
 from lastgood.context import Context
-from lastgood.errors import Failed, LastgoodError, NotStarted, Refused, UsageError, first_line
+from lastgood.errors import NOT_REACHED, Failed, LastgoodError, NotStarted, Refused, UsageError, first_line
 from lastgood.events import Caution, Emit, Note, Progress, StageDone, StageStarted, reported
 from lastgood.journal import Journal, recording
 from lastgood.journal.run_names import new_run
@@ -71,13 +71,11 @@ def on(
         raise UsageError(
             'cannot turn maintenance on: lastgood.toml has no hook "maintenance_on" or "stop"',
             hint="Add one of them to [hooks], or only block writes: lastgood maintenance on --fence",
-            state="Nothing was changed.",
+            state=NOT_REACHED,
         )
     for problem in application.problems():
         if problem.stops:
-            raise Refused(
-                f"cannot turn maintenance on: {problem.text}", hint=problem.hint, state="Nothing was changed."
-            )
+            raise Refused(f"cannot turn maintenance on: {problem.text}", hint=problem.hint, state=NOT_REACHED)
     with ExitStack() as stack:
         stack.enter_context(_alone(target, "on"))
         kept = _begun(target, "on", context) if application.stops else None
@@ -216,7 +214,7 @@ def _alone(target: Target, what: str) -> Iterator[None]:
             raise Refused(
                 f"cannot turn maintenance {what}: a run is in progress ({working})",
                 hint="Wait for the run, which stops and starts the application itself; lastgood status shows it.",
-                state="Nothing was changed.",
+                state=NOT_REACHED,
             )
         yield
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def notify(
     session: Session,
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="TARGET", help="Their names; by default all of them.")
+        list[str] | None, typer.Argument(metavar="TARGET", help="Names of targets (default: all).")
     ] = None,
     test: Annotated[bool, typer.Option("--test", help="Send each of them a test message.")] = False,
 ) -> int | None:

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 def backup(
     session: Session,
     label: Annotated[
-        str, typer.Option("--label", help="A word to add to its name, for example before-release-42.")
+        str, typer.Option("--label", help="A word to add to the name, for example before-release-42.")
     ] = "",
     pin: Annotated[str, typer.Option("--pin", metavar="REASON", help="Pin it, so that no command removes it.")] = "",
     prune_too: Annotated[
-        bool, typer.Option("--prune", help="Then remove what no rule of [retention] in lastgood.toml keeps.")
+        bool, typer.Option("--prune", help="After the backup, apply [retention] as lastgood prune does.")
     ] = False,
 ) -> int | None:
     """Make a restore point of the live database, and verify it.

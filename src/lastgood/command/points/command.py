@@ -43,7 +43,9 @@ def verify(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="POINT", help="Their names or paths; by default all of the store.", autocompletion=complete.points
+            metavar="POINT",
+            help="Names or paths of restore points (default: all in the store).",
+            autocompletion=complete.points,
         ),
     ] = None,
     database: Annotated[str | None, typer.Option("--database", metavar="DATABASE", help=DATABASE)] = None,

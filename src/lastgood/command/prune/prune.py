@@ -21,7 +21,7 @@ from zoneinfo import ZoneInfo
 from lastgood import points
 from lastgood.config.tables import Keep, Record, Retention
 from lastgood.context import BACKGROUND, Context
-from lastgood.errors import Blocked, Refused, UsageError
+from lastgood.errors import NOT_REACHED, Blocked, LastgoodError, Refused, UsageError
 from lastgood.events import Emit, Note, StageDone, StageStarted
 from lastgood.in_place.kept import places, remove_schemas
 from lastgood.journal import recording
@@ -120,9 +120,8 @@ def plan(
         # If the files of the store itself form one dump, it must not be removed as a whole.
         there = [point for point in points.listing(store) if point.path != store]
         stored = [point for point in there if _concerns(point, live) or point.path.name in named]
-        needed = needs(
-            maintenance, live, [point.path for point in stored], state, post_mortems=bool(post_mortem_within)
-        )
+        paths = [point.path for point in stored]
+        needed = needs(maintenance, live, paths, state, post_mortems=bool(post_mortem_within), left=ours)
     found = list(_kept(ours, wish, now))
     for point, (remove, why) in zip(stored, _verdicts(stored, wish, now), strict=True):
         need = needed.get(str(point.path))
@@ -329,7 +328,14 @@ def run(
         )
         with recording.recording(kept, context.emit) as emit:
             paths = [Path(each.path) for each in plan.going if each.path is not None]
-            needed = needs(maintenance, plan.live, paths, context.state, post_mortems=bool(post_mortem_within))
+            needed = needs(
+                maintenance,
+                plan.live,
+                paths,
+                context.state,
+                post_mortems=bool(post_mortem_within),
+                left=places(maintenance, target),
+            )
             document = _removed(maintenance, target, plan, needed, emit)
             recording.ended(kept, "done", removed=document["removed"])
     return document
@@ -359,47 +365,65 @@ def _removed(
     removed: list[str] = []
     for each in plan.going:
         emit(StageStarted("prune", f"remove {each.name}"))
-        if each.kind == "leftover":
-            unmarked = next((one for one in leftovers(maintenance, plan.live) if one.oid == each.oid), None)
-            if unmarked is None:
-                emit(Note(f'"{each.name}" is no longer a leftover; skipped'))
-                continue
-            drop_leftover(maintenance, target, unmarked, plan.live)
-        elif each.kind == "kept schemas":
-            remove_schemas(target.at(plan.live), each.run, "kept", "undone")
-        elif each.oid is not None:
-            role = "kept" if each.kind == "kept database" else "copy"
-            if each.oid not in {found.oid for found, mark in marked(maintenance) if mark.role == role}:
-                emit(Note(f'"{each.name}" is no longer a {each.kind}; skipped'))
-                continue
-            if role == "copy":
-                copying.take_over(maintenance, each.name)
-            try:
-                database.drop(maintenance, each.name, each.oid)
-            except Blocked as error:
-                error.hint += f" Then run: lastgood prune {shlex.quote(each.name)}"
-                raise
-        elif each.path is not None:
-            path = Path(each.path)
-            need = needed.get(each.path)
-            if need is not None and (need.always or each.why != NAMED):
-                emit(Note(f'"{each.name}" is now needed and was not removed: {need.why}'))
-                continue
-            # The manifest first: a dump without a manifest is still a restore point, a manifest alone is useless.
-            if has_manifest(path):
-                manifest_path(path).unlink()
-            if path.is_symlink():
-                path.unlink()
-            elif path.is_dir() and (files := points.files_of_set(path)):
-                # Other files in the folder are not part of the restore point.
-                for file in files:
-                    file.unlink(missing_ok=True)
-                with suppress(OSError):
-                    path.rmdir()
-            elif path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-        removed.append(each.name)
-        emit(StageDone("prune", 0.0, each.name))
+        try:
+            gone = _remove(maintenance, target, plan.live, each, needed.get(each.path or ""), emit)
+        except LastgoodError as error:
+            error.state = already_removed(removed, error.state)
+            raise
+        if gone:
+            removed.append(each.name)
+            emit(StageDone("prune", 0.0, each.name))
     return {"format": 1, "live": plan.live, "status": "done", "removed": removed}
+
+
+def already_removed(removed: Sequence[str], state: str) -> str:
+    """Return the state line of an error after these items were removed. ``state``: the line of the failed item."""
+    if not removed:
+        return state
+    names = ", ".join(f'"{name}"' for name in removed)
+    return f"Removed before the error: {names}." + (f" {state}" if state not in ("", NOT_REACHED) else "")
+
+
+def _remove(maintenance: Connection, target: Target, live: str, each: Candidate, need: Need | None, emit: Emit) -> bool:
+    """Remove one item. Returns False, after a note, for an item that is now needed or no longer of its kind."""
+    if each.kind == "leftover":
+        unmarked = next((one for one in leftovers(maintenance, live) if one.oid == each.oid), None)
+        if unmarked is None:
+            emit(Note(f'"{each.name}" is no longer a leftover; skipped'))
+            return False
+        drop_leftover(maintenance, target, unmarked, live)
+    elif each.kind == "kept schemas":
+        remove_schemas(target.at(live), each.run, "kept", "undone")
+    elif each.oid is not None:
+        role = "kept" if each.kind == "kept database" else "copy"
+        if each.oid not in {found.oid for found, mark in marked(maintenance) if mark.role == role}:
+            emit(Note(f'"{each.name}" is no longer a {each.kind}; skipped'))
+            return False
+        if role == "copy":
+            copying.take_over(maintenance, each.name)
+        try:
+            database.drop(maintenance, each.name, each.oid)
+        except Blocked as error:
+            error.hint += f" Then run: lastgood prune {shlex.quote(each.name)}"
+            raise
+    elif each.path is not None:
+        path = Path(each.path)
+        if need is not None and (need.always or each.why != NAMED):
+            emit(Note(f'"{each.name}" is now needed and was not removed: {need.why}'))
+            return False
+        # The manifest first: a dump without a manifest is still a restore point, a manifest alone is useless.
+        if has_manifest(path):
+            manifest_path(path).unlink()
+        if path.is_symlink():
+            path.unlink()
+        elif path.is_dir() and (files := points.files_of_set(path)):
+            # Other files in the folder are not part of the restore point.
+            for file in files:
+                file.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.rmdir()
+        elif path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    return True

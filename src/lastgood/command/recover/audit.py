@@ -16,6 +16,7 @@ from lastgood.command.recover.evidence import Audit, Change, Counter
 from lastgood.command.recover.live import Inspection
 from lastgood.command.recover.server import limit
 from lastgood.config.tables import Audit as Configured
+from lastgood.postgres.mark import schemas_of_runs
 from lastgood.postgres.server import Connection
 
 SHOWN = 40
@@ -125,7 +126,9 @@ def count_changes(
     with inspection.at("the audit table"):
         named = [configured.table] if configured is not None else []
         names = [*NAMES, *(known.table for known in KNOWN), *(name.rpartition(".")[2].lower() for name in named)]
-        found = recognise(connection.execute(_COLUMNS, [names, named]).fetchall(), configured)
+        ours = schemas_of_runs(connection)
+        rows = [row for row in connection.execute(_COLUMNS, [names, named]).fetchall() if row[0] not in ours]
+        found = recognise(rows, configured)
     if found is None:
         return None
     shown = f"{found.schema}.{found.name}"

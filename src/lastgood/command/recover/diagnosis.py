@@ -21,7 +21,7 @@ TITLES: dict[Emergency, str] = {
     "database_closed": 'the database "{live}" accepts no connections',
     "no_backup": "there is no backup",
     "corrupt_backup": "the backup is corrupt",
-    "unknown_state": 'a rollback or migration was interrupted and left "{live}" in an unknown state',
+    "unknown_state": '"{live}" is damaged or incomplete',
     "older_state": '"{live}" looks complete: choose the older state to roll back to',
 }
 

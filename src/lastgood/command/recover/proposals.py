@@ -93,13 +93,13 @@ def _by_hand_run(case: Case) -> Proposal:
     server = case.evidence.server
     commands: tuple[str, ...]
     if server.working:
-        title, commands = "wait for the run in progress, or interrupt it where it runs", ("lastgood status",)
+        title, commands = "wait for the run in progress, or interrupt it on its host", ("lastgood status",)
         detail = "Only one run at a time is possible; a second one is refused."
     else:
         run = server.unfinished[0]
         title, commands = "resume or abort that run first", run.commands
         detail = (
-            "Resume continues the run; abort removes the database that it was building. Neither touches "
+            "Resume continues the run; abort removes what it was building. Neither touches "
             f'"{case.evidence.name}". Then run lastgood recover again.'
         )
     return Proposal(kind="by_hand", title=title, detail=detail, name="", commands=commands, automatic=False)
@@ -160,7 +160,7 @@ def _rename_back(evidence: Evidence) -> Proposal:
     other = _identifier(evidence.server.similar_names[0])
     return Proposal(
         kind="by_hand",
-        title=f"check whether {other} is the renamed database, and rename it back",
+        title=f"check whether {other} is the renamed database, and restore its name",
         detail="Only you can decide this. Renaming loses nothing, and it is the only way to keep the latest writes.",
         name="",
         commands=(evidence.psql(f"ALTER DATABASE {other} RENAME TO {name}"),),
@@ -173,7 +173,7 @@ def _rename_kept(evidence: Evidence, kept: OurDatabase) -> Proposal:
     other = _identifier(kept.name)
     return Proposal(
         kind="by_hand",
-        title=f"rename the kept database {other} back",
+        title=f"restore the name of the kept database {other}",
         detail=f"It {kept.origin}, {ago(kept.made_at, evidence.clock)}; later writes are not in it.",
         name="",
         commands=(
@@ -220,11 +220,20 @@ def _back_to(case: Case, chosen: Candidate, automatic: bool) -> Proposal:
 
 
 def _undo(case: Case, kept: OurDatabase, automatic: bool) -> Proposal:
+    made = ago(kept.made_at, case.evidence.clock)
+    if kept.way == "in-place":
+        title = f'undo: make the objects in the kept schemas "{kept.name}" live again'
+        detail = f"Their content {kept.origin}, {made}. The present objects are kept in turn, so this can be undone."
+    else:
+        title = f'undo: make the kept database "{kept.name}" live again'
+        detail = (
+            f"It {kept.origin}, {made}, and was closed to writes since. The present live database is kept in turn, so "
+            "this can be undone."
+        )
     return Proposal(
         kind="undo",
-        title=f'undo: make the kept database "{kept.name}" live again',
-        detail=f"It {kept.origin}, {ago(kept.made_at, case.evidence.clock)}, and was closed to writes since. The "
-        "present live database is kept in turn, so this can be undone.",
+        title=title,
+        detail=detail,
         name=kept.run,
         commands=(kept.undo_command or "lastgood undo",),
         automatic=automatic,

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from lastgood.command.recover.evidence import Candidate, Counter, Evidence
 from lastgood.command.recover.report import COUNTERS, Left, LossScope, Proposal
+from lastgood.plan.plan import KEPT
 from lastgood.text.units import ago, counted, moment
 
 UNSEEN_COPIES = (
@@ -28,10 +29,13 @@ def left(evidence: Evidence, *, needed: bool) -> Iterator[Left]:
     for kept in evidence.server.kept:
         if kept.deployment and kept.undo_command:
             yield Left(
-                kind="kept database",
+                kind=KEPT[kept.way],
                 what=kept.name,
                 detail=f"it {kept.origin}, {ago(kept.made_at, evidence.clock)}; it has the replaced rows, but also "
-                "the damage",
+                "the damage"
+                if kept.way == "by-name"
+                else f"their content {kept.origin}, {ago(kept.made_at, evidence.clock)}; they have the replaced rows, "
+                "but also the damage",
                 steps=(),
                 commands=(kept.undo_command,),
             )
@@ -159,8 +163,8 @@ def statement(
     if server.kept:
         kept = server.kept[0]
         sentences.append(
-            f"Writes after {moment(kept.made_at)}, when the kept database was taken out of service, cannot be "
-            "recovered."
+            f"Writes after {moment(kept.made_at)}, when the {KEPT[kept.way]} "
+            f"{'was' if kept.way == 'by-name' else 'were'} taken out of service, cannot be recovered."
         )
     elif not proposals:
         sentences.append(

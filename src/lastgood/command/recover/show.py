@@ -1,6 +1,6 @@
-"""The diagnosis as text for the operator on call: the emergency, the reasons, the restore points, the proposals.
+"""The diagnosis as text for the operator on call, and notifications about the restore of a missing database.
 
-Notifications about the restore of a missing database.
+The text has the emergency, the reasons, the restore points and the proposals.
 """
 
 from __future__ import annotations

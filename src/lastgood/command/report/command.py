@@ -49,7 +49,7 @@ def report(
         ),
     ] = None,
     output: Annotated[
-        str | None, typer.Option("--output", "-o", metavar="FILE", help="Where to write it; - for standard output.")
+        str | None, typer.Option("--output", "-o", metavar="FILE", help="The output file; - for standard output.")
     ] = None,
     draft: Annotated[
         bool,
@@ -62,7 +62,7 @@ def report(
         ),
     ] = None,
     by: Annotated[str | None, typer.Option("--by", metavar="NAME", help="The person who attests --done.")] = None,
-    note: Annotated[str, typer.Option("--note", metavar="TEXT", help="A note about it.")] = "",
+    note: Annotated[str, typer.Option("--note", metavar="TEXT", help="A note for the item.")] = "",
 ) -> None:
     """Report what a run did and what is left to do.
 

@@ -16,11 +16,12 @@ from lastgood import status
 from lastgood.command.report.document import Holding, UndoneBy
 from lastgood.config.tables import PgBouncer
 from lastgood.errors import LastgoodError, first_line
+from lastgood.in_place.kept import places
 from lastgood.journal import JOURNAL_ERRORS, Journal
 from lastgood.journal.reader import SWAP, recorded
 from lastgood.postgres import database
 from lastgood.postgres.database import Database
-from lastgood.postgres.mark import Mark, marked
+from lastgood.postgres.mark import Mark
 from lastgood.postgres.server import Target
 from lastgood.status import Status
 from lastgood.text import units
@@ -46,14 +47,19 @@ def inspect(target: Target | None, live: str, server: str | None, pgbouncer: PgB
             return Server(trouble=f"the run was on {server or name}, and --db names {here or name}")
         at = target.at(live)
         with database.connect_maintenance(at, live) as maintenance:
-            marks = tuple(pair for pair in marked(maintenance) if pair[1].live == live)
+            marks = tuple(places(maintenance, at))
         return Server(status.read(at, pgbouncer, state), marks)
     except (psycopg.Error, LastgoodError, OSError) as error:
         return Server(trouble=first_line(error))
 
 
 def databases(seen: Server, plan: Mapping[str, Any], restored: int | None) -> Iterator[Holding]:
-    """Yield the two databases of a rollback: the previous and the restored one."""
+    """Yield the two databases of a rollback: the previous and the restored one. In place, the previous one is the kept
+    schemas in the same database."""
+    if plan.get("way") == "in-place":
+        yield _schemas(seen, "previous database", str(plan.get("kept", "")))
+        yield _database(seen, "restored database", plan.get("live_oid"), str(plan.get("live", "")))
+        return
     yield _database(seen, "previous database", plan.get("live_oid"), str(plan.get("kept", "")))
     yield _database(seen, "restored database", restored, str(plan.get("live", "")))
 
@@ -70,6 +76,17 @@ def _database(seen: Server, what: str, oid: int | None, name: str) -> Holding:
             undo = f"; {each.undo_command} makes it live" if each.undo_command else ""
             return Holding(what=what, name=each.name, now="present", detail=f"{each.role}{size}{undo}")
     return Holding(what=what, name=name, now="missing", detail="dropped from the server")
+
+
+def _schemas(seen: Server, what: str, name: str) -> Holding:
+    if seen.status is None:
+        return Holding(what=what, name=name, now="unknown")
+    for each in seen.status.kept:
+        if each.name == name:
+            size = f", {units.size(each.bytes)}" if each.bytes is not None else ""
+            undo = f"; {each.undo_command} makes them live"
+            return Holding(what=what, name=name, now="present", detail=f"kept schemas{size}{undo}")
+    return Holding(what=what, name=name, now="missing", detail="dropped, or live again")
 
 
 def file(what: str, path: str) -> Holding:

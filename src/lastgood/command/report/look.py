@@ -19,7 +19,7 @@ def record_of(inquiry: Inquiry, run: str | None, seen: Server | None = None) -> 
     name = run if run is not None else newest(inquiry.state)
     if name is None:
         raise Refused(
-            "cannot report: this machine has no run of lastgood",
+            "cannot report: this machine has no record of any run",
             hint=f'Journals are in "{inquiry.state / "runs"}" of the machine that ran it (--state names another '
             "folder); lastgood report RUN reads the run's marks on the server.",
             state=NOT_REACHED,

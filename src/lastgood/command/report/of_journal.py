@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from lastgood.application.results import HealthResult, HookResult, WatchResult
 from lastgood.checklist import Attestation, Override
-from lastgood.command.explain.run import RunStory, story_of, titles
+from lastgood.command.explain.run import RunStory, kept_words, story_of, titles
 from lastgood.command.report import afterwards, holdings
 from lastgood.command.report.afterwards import Evidence, Measured
 from lastgood.command.report.chronicle import Chronicle
@@ -218,8 +218,9 @@ def _with_server_state(story: RunStory, seen: Server) -> RunStory:
     if mark.role == "shadow":
         return story
     text = f'The journal ends before the switch, but the server shows that it took place: "{story.live}" is the '
-    text += f'restored database, and the previous one is kept as "{name}". {mark.user} on {mark.host} continued it.'
-    commands = ("lastgood status", f"lastgood undo {story.run}   # goes back to the previous database")
+    previous = kept_words({"way": mark.options.get("way"), "kept": name})
+    text += f"restored database, and the previous {previous}. {mark.user} on {mark.host} continued it."
+    commands = ("lastgood status", f"lastgood undo {story.run}   # restores the previous database")
     return story.model_copy(update={"outcome": "switched", "state": text, "commands": commands})
 
 

@@ -20,7 +20,7 @@ def of_marks(inquiry: Inquiry, run: str) -> RunRecord:
     seen = holdings.inspect(inquiry.target, live, None, inquiry.tables.pgbouncer, inquiry.state)
     ours = [(found, mark) for found, mark in seen.marks if mark.run == run]
     if not ours:
-        why = seen.trouble or "the server has no database of it"
+        why = seen.trouble or "no database or schema of this run exists on the server"
         raise Refused(
             f'cannot report on run "{run}": this machine has no journal of it, and {why}',
             hint=f'Journals are in "{inquiry.state / "runs"}" of the machine that ran it (--state names another '
@@ -31,7 +31,9 @@ def of_marks(inquiry: Inquiry, run: str) -> RunRecord:
     kind = mark.options.get("kind", "rollback")
     outcome = "switched" if mark.role == "kept" else "stopped"
     text = {
-        "kept": f'The switch took place: the previous "{live}" is kept as "{found.name}".',
+        "kept": f'The switch took place: the previous "{live}" is kept as "{found.name}".'
+        if mark.options.get("way") != "in-place"
+        else f'The switch took place: the previous objects of "{live}" are kept in the schemas "{found.name}".',
         "copy": f'The run was creating "{found.name}", which is incomplete.',
         "shadow": f'The run was building "{found.name}" and has not switched: "{live}" was not touched.',
     }[mark.role]

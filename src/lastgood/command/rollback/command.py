@@ -74,9 +74,9 @@ def roll_back(
 
     Restores into a new database, proves that it equals the restore point, and switches the names in one transaction.
     The live database is not touched before the switch. Afterwards it is kept, and `lastgood undo` switches back to it.
-    Where the role cannot rename the database, as on a hosted platform, the schemas that it owns go back in place.
-    The checklist of `lastgood check` runs first: a failed item refuses the rollback unless it is overridden with a
-    reason.
+    Where the role cannot rename the database, as on a hosted platform, the schemas that it owns are rolled back in
+    place. The checklist of `lastgood check` runs first: a failed item refuses the rollback unless it is overridden with
+    a reason.
 
     [hooks], [health] and [watch] in lastgood.toml define how the application is stopped before the switch, and started,
     checked and watched after it.

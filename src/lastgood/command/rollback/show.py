@@ -149,7 +149,7 @@ def _figures(screen: Screen, report: Report) -> None:
             ("Total", units.duration(seconds.total)),
             ("Writes blocked", report.fence.proof),
             (
-                "Written meanwhile",
+                "Writes during the run",
                 "unknown"
                 if written is None
                 else f"at most {units.counted(written, 'row')}, kept"
@@ -161,8 +161,8 @@ def _figures(screen: Screen, report: Report) -> None:
                 f"{units.counted(carried.settings, 'setting')}, "
                 f"{units.counted(carried.privileges, 'owner or grant', 'owners and grants')}",
             ),
-            ("Readable as", ", ".join(carried.roles_tried)),
-            *_kept(report.kept, "the previous database", report.way),
+            ("Read access verified for", ", ".join(carried.roles_tried)),
+            *_kept(report.kept, "previous", report.way),
             ("Emergency backup", report.emergency_backup or ""),
             ("Checklist", report.verdict),
             *(("Overridden", f"{each.item}, by {each.by}: {each.reason}") for each in report.overrides),
@@ -171,15 +171,15 @@ def _figures(screen: Screen, report: Report) -> None:
     )
 
 
-def _kept(name: str, what: str, way: Way) -> tuple[tuple[str, str], ...]:
+def _kept(name: str, which: str, way: Way) -> tuple[tuple[str, str], ...]:
     """Describe a kept database or kept schemas, with the commands to inspect them."""
     if way == "in-place":
         return (
-            ("Kept", f'the previous objects, in the schemas "{name}"'),
+            ("Kept", f'the {which} objects, in the schemas "{name}"'),
             ("", "until lastgood prune; supabase db reset drops them, db pull and db diff list them"),
         )
     return (
-        ("Kept", f'{what}, as "{name}", closed to connections'),
+        ("Kept", f'the {which} database, as "{name}", closed to connections'),
         ("To inspect it", f"lastgood facts {shlex.quote(name)}"),
         ("With psql", f"ALTER DATABASE {identifier(name)} ALLOW_CONNECTIONS true; and false again afterwards"),
     )
@@ -211,13 +211,18 @@ def show_undo_plan(screen: Screen, plan: UndoPlan) -> None:
 
 def show_undo(screen: Screen, report: UndoReport) -> None:
     """Print the report of an undo."""
-    screen.say(f'Done: "{report.live}" is again the database from before run {report.undoes}.', style="bold green")
+    now = (
+        f'"{report.live}" has its objects from before run {report.undoes} again'
+        if report.way == "in-place"
+        else f'"{report.live}" is again the database from before run {report.undoes}'
+    )
+    screen.say(f"Done: {now}.", style="bold green")
     screen.pairs(
         [
             ("Run", report.run),
             *((name.replace("_", " ").capitalize(), units.duration(each)) for name, each in report.seconds.items()),
             ("Clients paused", _pause(report.pause)),
-            *_kept(report.kept, "the database that it replaced", report.way),
+            *_kept(report.kept, "replaced", report.way),
         ]
     )
     application.show(screen, report.application)

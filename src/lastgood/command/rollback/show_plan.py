@@ -71,8 +71,8 @@ def _beside(plan: Plan) -> list[tuple[str, str]]:
             ("Writes blocked", FENCES[plan.fence]),
         ]
     return [
-        ("Goes back", f"in place, the objects of {', '.join(plan.schemas)}"),
-        ("Stays", ", ".join(plan.staying) if plan.staying else ""),
+        ("Rolled back", f"in place, the objects of {', '.join(plan.schemas)}"),
+        ("Not rolled back", ", ".join(plan.staying) if plan.staying else ""),
         ("New schemas", f'"{plan.shadow}"'),
         ("Kept", f'the current objects remain in the schemas "{plan.kept}"; nothing is deleted'),
         ("Writes blocked", IN_PLACE),
@@ -131,7 +131,7 @@ def findings(screen: Screen, found: Sequence[Finding], checklist: Checklist = NO
     for level, (label, style) in LEVELS.items():
         for finding in found:
             if finding.level == level:
-                if level == "refusal" and not checklist.stands(finding):
+                if level == "refusal" and not checklist.refuses(finding):
                     screen.say(f"{finding.text} (overridden)", first="  caution ", indent=10, style="yellow")
                     continue
                 screen.say(finding.text, first=f"  {label}", indent=10, style=style)
@@ -141,7 +141,7 @@ def findings(screen: Screen, found: Sequence[Finding], checklist: Checklist = NO
 
 def _losses(screen: Screen, plan: Plan) -> None:
     changed = sorted((loss for loss in plan.loss if loss.differs), key=lambda loss: loss.weight, reverse=True)
-    screen.heading(f'What "{plan.live}" will lose and get back')
+    screen.heading(f'Changes to "{plan.live}"')
     if not plan.loss:
         unread = any(finding.code == "cannot_read" for finding in plan.findings)
         text = "The tables could not be compared." if unread else "No tables: neither side has any."

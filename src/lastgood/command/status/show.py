@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 
 from lastgood.journal.past_runs import DrillDue
 from lastgood.postgres.deployment import ACTIVITY
@@ -64,7 +65,7 @@ def show(screen: Screen, status: Status) -> None:
     if status.kept:
         usable = all(not each.invalid for each in status.kept)
         can = "each can become live again" if usable else "those that are not invalid can become live again"
-        screen.heading(f"Kept databases, newest first: {can}")
+        screen.heading(f"{_kinds(status.kept)}, newest first: {can}")
         for each in status.kept:
             _kept(screen, each)
     for unwritten in status.post_mortems:
@@ -153,7 +154,7 @@ def _unfinished(screen: Screen, run: UnfinishedRun) -> None:
     if run.obstacle and not run.working:
         screen.say(f"cannot be resumed: {run.obstacle}", first="    ", indent=4)
     if run.working:
-        screen.say("in progress: wait, or interrupt it where it runs", first="    ", indent=4)
+        screen.say("in progress: wait, or interrupt it on its host", first="    ", indent=4)
     for command in run.commands:
         screen.say(command, first="    ", indent=4)
 
@@ -180,6 +181,13 @@ def _post_mortem(screen: Screen, found: PostMortemStatus) -> None:
     screen.say(f"The post-mortem of {found.run} {due}{left}: {found.command}", indent=2)
 
 
+def _kinds(kept: Sequence[OurDatabase]) -> str:
+    ways = {each.way for each in kept}
+    if ways == {"in-place"}:
+        return "Kept schemas"
+    return "Kept databases and schemas" if len(ways) > 1 else "Kept databases"
+
+
 def _kept(screen: Screen, each: OurDatabase) -> None:
     size = f", {units.size(each.bytes)}" if each.bytes is not None else ""
     screen.say(f'"{each.name}"{size}', first="  ", indent=4)
@@ -193,4 +201,5 @@ def _kept(screen: Screen, each: OurDatabase) -> None:
         screen.say(f"INVALID: DROP DATABASE was interrupted. To remove it: {removed}", first="    ", indent=4)
     if each.undo_command:
         screen.say(each.undo_command, first="    ", indent=4)
-        screen.say(f"To show its contents: lastgood facts {shlex.quote(each.name)}", first="    ", indent=4)
+        if each.way == "by-name":
+            screen.say(f"To show its contents: lastgood facts {shlex.quote(each.name)}", first="    ", indent=4)

@@ -10,6 +10,7 @@ from functools import cached_property
 from psycopg import sql
 
 from lastgood.config.tables import Validate
+from lastgood.postgres.mark import schemas_of_runs
 from lastgood.postgres.server import Connection
 
 # Measuring a relation under an ACCESS EXCLUSIVE lock would wait for that lock.
@@ -148,7 +149,8 @@ class Catalogue:
 
 
 def read(connection: Connection, settings: Validate) -> Catalogue:
-    """Read the catalogue in the caller's transaction. Raises psycopg.Error."""
+    """Read the catalogue in the caller's transaction, without the schemas of runs in place. Raises psycopg.Error."""
+    ours = schemas_of_runs(connection)
     columns: dict[int, list[Column]] = defaultdict(list)
     for oid, name, kind, typtype, varies, category, not_null in connection.execute(_COLUMNS):
         columns[oid].append(Column(name, kind, typtype == "d", varies, category, not_null))
@@ -156,6 +158,7 @@ def read(connection: Connection, settings: Validate) -> Catalogue:
     found = {
         row[0]: replace(Relation(*row), columns=tuple(columns[row[0]]), key=keys.get(row[0], ()))
         for row in connection.execute(_RELATIONS)
+        if row[1] not in ours
     }
     sums: dict[int, list[int]] = defaultdict(lambda: [0, 0])
     for each in found.values():

@@ -42,7 +42,7 @@ def validate(
     limit for full.
 
     Emits Progress of stage ``validate`` in rules. Raises UsageError for an unknown name in ``only``, Interrupted, and
-    Failed when the server cannot be reached or goes away.
+    Failed when the server cannot be reached or the connection is lost.
     """
     title = f'validate "{target.dbname}"' if target.keywords.get("dbname") else "validate the database"
     emit = context.emit

@@ -1,8 +1,6 @@
-"""The application around the switch: hooks, PgBouncer, the health check and the watch.
+"""The tables of lastgood.toml for the application, PgBouncer, deployments and notifications.
 
-The settings of a guarded deployment.
-
-The recipients of notifications. Their addresses are never in the file itself, since they hold tokens.
+The addresses of recipients are never in the file itself, since they hold tokens.
 """
 
 from __future__ import annotations
@@ -44,7 +42,7 @@ class PgBouncer(Table):
         default=(), description="The connection to each PgBouncer's admin console: host, port, user; no password."
     )
     databases: tuple[str, ...] = Field(
-        default=(), description="Names in its [databases]; by default all that lead to the live database."
+        default=(), description="Names in [databases] of PgBouncer (default: all that lead to the live database)."
     )
     pause_limit: Duration = Field(
         default=10.0,
@@ -139,7 +137,7 @@ class Deploy(Table):
         description="Variables that pass the URL of the database to the migration, in addition to LASTGOOD_DB.",
     )
     wait_for_server: Duration = Field(
-        default=300.0, description="How long to wait for a server that went away before the rollback is given up."
+        default=300.0, description="How long to wait for a lost server before the rollback fails."
     )
 
 

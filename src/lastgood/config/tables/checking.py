@@ -1,15 +1,4 @@
-"""The settings of the checklist before a rollback and of the validation of the data.
-
-The settings of the guide for operators.
-
-The tasks after a rollback, and their deadline.
-
-Where to search for restore points and traces when the usual ones are missing.
-
-The settings of rehearsals: their interval and their place.
-
-The retention of restore points and kept databases.
-"""
+"""The tables of lastgood.toml for the checklist, validation, the guide, records, recovery, drills and retention."""
 
 from __future__ import annotations
 
@@ -91,11 +80,9 @@ class Rule(Table):
         if self.expect is not None and limits:
             raise ValueError("give either expect, or at_least and at_most")
         if self.of is not None and (self.expect is not None or limits):
-            raise ValueError(
-                "of counts all rows, among which the query gives the bad ones: leave expect and limits out"
-            )
+            raise ValueError('"of" cannot be combined with expect, at_least or at_most')
         if self.of is None and self.threshold < 100:
-            raise ValueError("threshold needs of, the number of all rows")
+            raise ValueError('"threshold" requires "of"')
         return self
 
 

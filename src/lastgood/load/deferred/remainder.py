@@ -17,7 +17,7 @@ from psycopg import sql
 from lastgood.dump.deferral import Later, may_run
 from lastgood.dump.names import Relation
 from lastgood.dump.statements import Kind
-from lastgood.errors import Refused
+from lastgood.errors import NOT_REACHED, Refused
 from lastgood.load.deferred.lists import PREFIX as PREFIX
 from lastgood.load.deferred.lists import TABLE
 from lastgood.load.deferred.lists import runs as runs
@@ -118,7 +118,7 @@ def read(connection: Connection, run: str) -> tuple[Task, ...]:
         raise Refused(
             f'cannot read the deferred work of run "{run}": {error.diag.message_primary}',
             hint="Connect as a superuser, or as the role that began the run.",
-            state="Nothing was changed.",
+            state=NOT_REACHED,
         ) from error
     tasks = [_task(row) for row in rows]
     if None in tasks:
@@ -126,7 +126,7 @@ def read(connection: Connection, run: str) -> tuple[Task, ...]:
             f'cannot finish run "{run}": its list in "{connection.info.dbname}" has statements that lastgood '
             "does not write",
             hint=f'Check the table "{schema}"."{TABLE}"; if it is not needed, run: DROP SCHEMA "{schema}" CASCADE',
-            state="Nothing was changed.",
+            state=NOT_REACHED,
         )
     return tuple(task for task in tasks if task is not None)
 

@@ -1,7 +1,6 @@
-"""Foreign keys that rows violate, in an accurate dump of a broken database.
+"""Foreign keys that rows violate in an accurate dump of a broken database, and the differences after their repair.
 
-Differences that a proof accepts because a repair caused them: read from the server, so that a resumed run knows them
-too.
+A proof accepts these differences. They are read from the server, so that a resumed run has them too.
 """
 
 from __future__ import annotations
@@ -50,9 +49,9 @@ def orphans(connection: Connection, command: Command) -> ForeignKey | None:
 
 
 def counted(key: ForeignKey) -> str:
-    """``2 rows have no match in public.p, 7, 8 for example``."""
+    """``2 rows have no match in public.p, for example 7, 8``."""
     rows = "1 row has" if key.orphans == 1 else f"{key.orphans:,} rows have"
-    return f"{rows} no match in {key.references}, {', '.join(key.samples)} for example"
+    return f"{rows} no match in {key.references}, for example {', '.join(key.samples)}"
 
 
 def identity(schema: str, table: str, name: str) -> str:

@@ -1,6 +1,5 @@
-"""An alternative for a command that failed, and the rules that permit it.
-
-The record of a load's omissions and repairs. Thread-safe.
+"""Repairs: an alternative for a command that failed, the rules that permit it, and the record of a load's repairs and
+omissions.
 """
 
 from __future__ import annotations

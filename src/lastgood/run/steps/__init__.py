@@ -28,8 +28,8 @@ class RollbackStep(Step[Run], Protocol):
     """A step of a rollback, with its line of the plan."""
 
     def planned(self, request: Request) -> PlannedStep | None:
-        """The line of the plan: a title, and the effect on readers and writers. None where a run of ``request`` skips
-        the step, or the plan need not mention it."""
+        """Describe this step in the plan: a title, and the effect on readers and writers. None where a run of
+        ``request`` skips the step, or the plan need not mention it."""
 
 
 Stages = Sequence[Sequence[Sequence[RollbackStep]]]

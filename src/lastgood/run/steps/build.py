@@ -48,7 +48,7 @@ class Build:
     tidies = True
 
     def planned(self, request: Request) -> PlannedStep:
-        """The line of the plan; the live database is only read."""
+        """Describe this step in the plan; the live database is only read."""
         return PlannedStep(
             name=self.name, title="Build the restored database next to the live one", effect="users do not notice"
         )

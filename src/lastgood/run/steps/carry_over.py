@@ -60,7 +60,7 @@ class CarryOver:
     commits = False
 
     def planned(self, request: Request) -> PlannedStep:
-        """The line of the plan; the settings that it names are carried over by the swap."""
+        """Describe this step in the plan; the settings that it names are carried over by the swap."""
         return PlannedStep(name=self.name, title="Carry over owners, grants and settings", effect="users do not notice")
 
     def do(self, run: Run) -> CarriedOver:
@@ -82,7 +82,7 @@ class CarryOver:
         )
 
     def undo(self, run: Run) -> None:
-        """Nothing to reverse: the whole shadow is dropped."""
+        """Do nothing: the whole shadow is dropped."""
 
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
         return False  # fast, and safe to repeat

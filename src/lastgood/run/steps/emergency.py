@@ -48,7 +48,7 @@ class Emergency:
     commits = False
 
     def planned(self, request: Request) -> PlannedStep:
-        """The line of the plan, also if an override skips the backup."""
+        """Describe this step in the plan, also if an override skips the backup."""
         if request.skips_backup:
             return PlannedStep(name=self.name, title="Skip the emergency backup", effect="by override")
         return PlannedStep(
@@ -77,7 +77,7 @@ class Emergency:
         return BackedUp(path=point.path, detail=f"{point.path.name}, verified")
 
     def undo(self, run: Run) -> None:
-        """Nothing to reverse: a complete backup is kept as a restore point, an incomplete one was removed."""
+        """Do nothing: a complete backup is kept as a restore point, an incomplete one was removed."""
 
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
         return False  # writes were possible since: make another backup of the database to be replaced

@@ -18,7 +18,7 @@ import psycopg
 
 from lastgood import fault
 from lastgood.events import Caution
-from lastgood.plan.plan import PlannedStep, Request
+from lastgood.plan.plan import KEPT, PlannedStep, Request
 from lastgood.postgres import database
 from lastgood.postgres.activity import writes
 from lastgood.postgres.table_locks import Guard, held, lock_all
@@ -51,13 +51,13 @@ class Fence:
     commits = False
 
     def planned(self, request: Request) -> PlannedStep:
-        """The line of the plan: when writers wait."""
+        """Describe this step in the plan: when writers wait."""
         if request.fence == "now":
-            return PlannedStep(name=self.name, title="Keep writers out", effect="writers wait, readers continue")
+            return PlannedStep(name=self.name, title="Block writes", effect="writers wait, readers continue")
         return PlannedStep(
             name=self.name,
             title="Let writers continue until the switch",
-            effect="rows written until then are in the kept database",
+            effect=f"rows written until then are in the {KEPT[request.way or 'by-name']}",
         )
 
     def do(self, run: Run) -> Fenced:

@@ -43,7 +43,7 @@ class Finish:
         return run.plan.reopen_when == "usable"
 
     def planned(self, request: Request) -> PlannedStep | None:
-        """The line of the plan where work is deferred."""
+        """Describe this step in the plan where work is deferred."""
         if request.reopen_when != "usable":
             return None
         return PlannedStep(
@@ -61,7 +61,7 @@ class Finish:
         return Completed(finished=done, detail=str(done))
 
     def undo(self, run: Run) -> None:
-        """Nothing to reverse: after the commit point, and partial work does no harm."""
+        """Do nothing: after the commit point, and partial work does no harm."""
 
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
         return False  # ``finish`` itself skips complete tasks

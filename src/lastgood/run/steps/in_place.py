@@ -16,7 +16,6 @@ from lastgood.errors import Failed, Stopped
 from lastgood.events import Caution, Note
 from lastgood.in_place import (
     deleted_parents,
-    kept,
     marks,
     move,
     names,
@@ -62,7 +61,7 @@ class BuildSchemas(Build):
     title = "build the restored schemas next to the live ones"
 
     def planned(self, request: Request) -> PlannedStep:
-        """The line of the plan; the live schemas are only read."""
+        """Describe this step in the plan; the live schemas are only read."""
         return PlannedStep(
             name=self.name, title="Build the restored schemas next to the live ones", effect="users do not notice"
         )
@@ -93,8 +92,7 @@ class BuildSchemas(Build):
 
     def undo(self, run: Run) -> None:
         with run.connected(run.plan.live, "walk back") as live:
-            for each in kept.beside(live, run=run.plan.run, role="staging"):
-                kept.drop(live, each)
+            staged.drop_schemas(live, run.plan.run)
 
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
         with run.connected(run.plan.live, "read marks") as live:
@@ -136,7 +134,7 @@ class Move(Swap):
     title = "exchange the objects of the schemas (sessions continue)"
 
     def planned(self, request: Request) -> PlannedStep:
-        """The line of the plan: the wait of readers and writers."""
+        """Describe this step in the plan: the wait of readers and writers."""
         return PlannedStep(
             name=self.name,
             title="Exchange the objects of the schemas",
@@ -190,7 +188,7 @@ class Move(Swap):
         found = self.switched(run)
         if found is None:
             raise Stopped(
-                "cannot tell whether the switch took place: the connection was lost during the commit",
+                "cannot verify the switch: the connection was lost during the commit",
                 hint=f"When the server answers again, run: lastgood resume {run.plan.run}",
                 state="The live schemas are either as they were or fully switched; never in between.",
             ) from error
@@ -215,7 +213,7 @@ class Answer(Reopen):
     title = "verify that the live schemas answer"
 
     def planned(self, request: Request) -> PlannedStep:
-        """The line of the plan."""
+        """Describe this step in the plan."""
         return PlannedStep(name=self.name, title="Verify that the live schemas answer", effect="undo stays possible")
 
     def do(self, run: Run) -> Reopened:
@@ -261,9 +259,9 @@ def _report_strangers(run: Run) -> None:
             if added:
                 run.emit(
                     Caution(
-                        f"{counted(added, 'row')} of {key.target_schema}.{key.target_table} will have no row in "
-                        f"{key.schema_name}.{key.table}: added since the restore point; those rows are kept in "
-                        f'"{names.kept(plan.run, key.schema_name)}"'
+                        f"{counted(added, 'row')} of {key.target_schema}.{key.target_table}, added since the restore "
+                        f"point, will have no matching row in {key.schema_name}.{key.table}; the matching rows are "
+                        f'kept in schema "{names.kept(plan.run, key.schema_name)}"'
                     )
                 )
 

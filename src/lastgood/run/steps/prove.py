@@ -37,8 +37,12 @@ class Prove:
     commits = False
 
     def planned(self, request: Request) -> PlannedStep:
-        """The line of the plan."""
-        return PlannedStep(name=self.name, title="Prove that it equals the restore point", effect="or stop here")
+        """Describe this step in the plan."""
+        return PlannedStep(
+            name=self.name,
+            title="Verify the restored database against the restore point",
+            effect="a difference ends the run",
+        )
 
     def do(self, run: Run) -> Proved:
         name, built = run.plan.shadow, run.result(Built)
@@ -63,7 +67,7 @@ class Prove:
         return Proved(comparison=comparison, detail=f"{tables} tables, {rows:,} rows: all equal")
 
     def undo(self, run: Run) -> None:
-        """Nothing to reverse: it only reads."""
+        """Do nothing: it only reads."""
 
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
         return False  # the shadow may have changed since the proof of another process

@@ -38,12 +38,12 @@ class Reopen:
     """Log in like any client, and compare the database's OID with the shadow's."""
 
     name = "reopen"
-    title = "verify that the live name answers with the restored database"
+    title = "verify a login under the live name"
     commits = False
 
     def planned(self, request: Request) -> PlannedStep:
-        """The line of the plan."""
-        return PlannedStep(name=self.name, title="Verify that the live name answers", effect="undo stays possible")
+        """Describe this step in the plan."""
+        return PlannedStep(name=self.name, title="Verify a login under the live name", effect="undo stays possible")
 
     def do(self, run: Run) -> Reopened:
         fence, switched = self._written_meanwhile(run), run.result(Switched)
@@ -88,7 +88,7 @@ class Reopen:
             time.sleep(0.1)  # there is no event for restored logins
 
     def undo(self, run: Run) -> None:
-        """Nothing to reverse: it only reads."""
+        """Do nothing: it only reads."""
 
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
         return False

@@ -11,7 +11,7 @@ from lastgood import fault
 from lastgood.application import health
 from lastgood.application.results import ApplicationReport, HealthResult, WatchResult
 from lastgood.application.service import AGAIN, BEFORE, HookFailed
-from lastgood.errors import ChecksFailed, Failed
+from lastgood.errors import ChecksFailed, Failed, restored
 from lastgood.events import Progress
 from lastgood.plan.plan import Fence, PlannedStep, Request
 from lastgood.run.context import Run
@@ -37,12 +37,14 @@ def checks_failed(
 ) -> ChecksFailed:
     """Return the error for an application that does not work with the restored database."""
     plan = run.plan
+    in_place = plan.way == "in-place"
     error = ChecksFailed(
         f"cannot confirm that the application works: {problem}",
-        hint=f"Run: lastgood undo {plan.run} to go back, or lastgood resume {plan.run} to check it again.",
-        state=f'"{plan.live}" is the restored database, in service; the previous one is kept as "{plan.kept}".',
+        hint=f"Run: lastgood undo {plan.run} to roll back, or lastgood resume {plan.run} to check it again.",
+        state=restored(plan.live, plan.kept, in_place=in_place, detail=", in service"),
         run=plan.run,
         problem=problem,
+        in_place=in_place,
     )
     report = application_report(run, health, watch)
     error.details = {"run": plan.run, "application": report.model_dump(mode="json") if report is not None else None}
@@ -65,13 +67,13 @@ class Stop:
         return run.application.stops and self._when == ("now" if run.stopped_before else run.plan.fence)
 
     def planned(self, request: Request) -> PlannedStep | None:
-        """The line of the plan, at the moment that ``--fence`` chooses."""
+        """Describe this step in the plan at the moment that ``--fence`` chooses."""
         if not request.application.stops or self._when != request.fence:
             return None
         return PlannedStep(
             name=self.name,
             title="Stop the application" if request.application.hooks.stop else "Turn maintenance mode on",
-            effect=f"{'' if self._when == 'now' else 'as late as possible: '}users notice from here on",
+            effect=f"{'' if self._when == 'now' else 'as late as possible: '}outage begins",
         )
 
     def do(self, run: Run) -> Result:
@@ -109,13 +111,13 @@ class Start:
         return run.application.starts or run.application.stops
 
     def planned(self, request: Request) -> PlannedStep | None:
-        """The line of the plan where a hook starts the application."""
+        """Describe this step in the plan where a hook starts the application."""
         if not request.application.starts:
             return None
         return PlannedStep(
             name=self.name,
             title="Start the application" if request.application.hooks.start else "Turn maintenance mode off",
-            effect="users are back",
+            effect="outage ends",
         )
 
     def do(self, run: Run) -> Result:
@@ -129,7 +131,7 @@ class Start:
         return Result(detail=", ".join(name for name in AGAIN.values() if run.application.command(name) is not None))
 
     def undo(self, run: Run) -> None:
-        """Nothing to reverse: after the commit point."""
+        """Do nothing: after the commit point."""
 
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
         return False  # hooks may run twice
@@ -154,7 +156,7 @@ class Checks:
         return run.application.checked
 
     def planned(self, request: Request) -> PlannedStep | None:
-        """The line of the plan: the checks, and the consequence of a failure."""
+        """Describe this step in the plan: the checks, and the consequence of a failure."""
         application = request.application
         if not application.checked:
             return None
@@ -183,7 +185,7 @@ class Checks:
         return Checked(health=found, detail=", ".join(results))
 
     def undo(self, run: Run) -> None:
-        """Nothing to reverse: it only reads."""
+        """Do nothing: it only reads."""
 
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
         return False  # the application may have failed since

@@ -61,10 +61,12 @@ class Swap:
     commits = True
 
     def planned(self, request: Request) -> PlannedStep:
-        """The line of the plan: the effect on every session of the live database."""
+        """Describe this step in the plan: the effect on every session of the live database."""
         held = "; PgBouncer pauses its clients meanwhile" if request.pgbouncer.admin else ""
         return PlannedStep(
-            name=self.name, title="Switch the names", effect=f"all sessions are ended once, and reconnect{held}"
+            name=self.name,
+            title="Switch the names",
+            effect=f"all sessions are terminated once; clients reconnect{held}",
         )
 
     def do(self, run: Run) -> Switched:
@@ -183,7 +185,7 @@ class Swap:
             )
 
     def undo(self, run: Run) -> None:
-        """Nothing to reverse: before the commit the server rolled back; after it, `lastgood undo` reverts the swap."""
+        """Do nothing: before the commit the server rolled back; after it, `lastgood undo` reverts the swap."""
 
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
         """Whether the previous database, by OID, has the kept name."""

@@ -1,4 +1,4 @@
-"""The watch of the server after the switch, compared with its figures from before."""
+"""The watch of the server after the switch, compared with the figures before the run."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Before:
         return run.application.watch is not None and run.application.watch.length > 0
 
     def planned(self, request: Request) -> None:
-        """No line of the plan: it only reads, and the line of the watch names the comparison."""
+        """Leave this step out of the plan: it only reads, and the line of the watch names the comparison."""
 
     def do(self, run: Run) -> Noted:
         found: dict[str, float | None] = {}
@@ -72,7 +72,7 @@ class Before:
         return Noted(figures=found, seconds=seconds, detail=detail)
 
     def undo(self, run: Run) -> None:
-        """Nothing to reverse: it only reads."""
+        """Do nothing: it only reads."""
 
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
         run.keep(Noted(figures=dict(result.get("figures", {})), seconds=result.get("seconds")))
@@ -129,14 +129,14 @@ class Watch:
         return run.application.watch is not None and run.application.watch.length > 0
 
     def planned(self, request: Request) -> PlannedStep | None:
-        """The line of the plan if a watch is configured."""
+        """Describe this step in the plan if a watch is configured."""
         watch = request.application.watch
         if watch is None or not watch.length:
             return None
         return PlannedStep(
             name=self.name,
             title=f"Watch the server for {watch.length:g} s",
-            effect="compared with its figures from before; users do not notice, and it may be interrupted",
+            effect="compared with the figures before the run; users do not notice, and it may be interrupted",
         )
 
     def do(self, run: Run) -> Watched:
@@ -147,7 +147,7 @@ class Watch:
             after, before = (f"{_rounded(each)}{figure.unit}" for each in (figure.after, figure.before))
             run.emit(
                 Caution(
-                    f"{figure.title}: {after} after the switch, {before} before it; to go back: "
+                    f"{figure.title}: {after} after the switch, {before} before it; to undo: "
                     f"lastgood undo {run.plan.run}"
                 )
             )
@@ -162,7 +162,7 @@ class Watch:
         return Watched(watch=found, health=health, detail=found.ended or detail)
 
     def undo(self, run: Run) -> None:
-        """Nothing to reverse: it only reads."""
+        """Do nothing: it only reads."""
 
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
         return False

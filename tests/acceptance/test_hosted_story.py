@@ -1,0 +1,294 @@
+"""The story that lastgood was made for, on a stand-in for a hosted project: a deployment fails, its automatic way back
+is killed, and an operator on another machine, with only the restore point, is led back in place."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from psycopg import sql
+
+from tests.conftest import OURS, require
+from tests.support import forked_cli
+from tests.support.account import assert_same, differences
+from tests.support.hosted import ADMIN, FOLDER, Project, account_of
+
+SIGN_UP = "INSERT INTO auth.users (id, email) VALUES ('00000000-0000-0000-0000-0000000000aa', 'new@example.com')"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    status: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A machine with its own restore points and its own journals."""
+
+    project: Project
+    database: str
+    folder: Path
+
+    @property
+    def store(self) -> Path:
+        return self.folder / "backups"
+
+    def __call__(self, *arguments: str, fault: str = "") -> Outcome:
+        environment = {key: value for key, value in os.environ.items() if not key.startswith(("PG", "LASTGOOD_"))}
+        environment |= {
+            "LASTGOOD_DB": self.project.server.url(self.database),
+            "LASTGOOD_STORE": str(self.store),
+            "LASTGOOD_STATE": str(self.folder / "state"),
+            "LASTGOOD_FAULT": fault,
+            "PATH": f"{self.project.server.bin}:{os.environ['PATH']}",
+            "COLUMNS": "300",
+        }
+        self.folder.mkdir(exist_ok=True)
+        done = forked_cli.run(*arguments, environment=environment, folder=self.folder)
+        return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """``before``: the account of the whole database before the deployment."""
+
+    project: Project
+    database: str
+    before: dict[str, object]
+    folder: Path
+
+    def machine(self, name: str) -> Machine:
+        return Machine(self.project, self.database, self.folder / name)
+
+    def account(self) -> dict[str, object]:
+        return account_of(self.project, self.database)
+
+    def migration(self, text: str) -> tuple[str, ...]:
+        """The command of a deployment."""
+        path = self.folder / "migration.sql"
+        path.write_text(text)
+        return ("deploy", "--", "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", str(path))
+
+    def value(self, query: sql.Composed | sql.SQL) -> object:
+        with self.project.connect(self.database, user=ADMIN) as connection:
+            return (connection.execute(query).fetchone() or (None,))[0]
+
+
+HALF_WAY = (FOLDER / "migration.sql").read_text() + "\nSELECT 1 / 0;\n"
+# It succeeds, and leaves sales without their users.
+WORSE = """
+ALTER TABLE public.sales DROP CONSTRAINT sales_user_id_fkey;
+UPDATE public.sales SET user_id = gen_random_uuid() WHERE id % 2 = 0;
+"""
+
+
+@pytest.fixture(scope="module")
+def projects() -> Iterator[Callable[[int], Project]]:
+    running: dict[int, Project] = {}
+
+    def get(major: int) -> Project:
+        require(major)
+        if major not in running:
+            running[major] = Project(major, settings=OURS)
+        return running[major]
+
+    yield get
+    for each in running.values():
+        each.close()
+
+
+@pytest.fixture(params=[15, 17], ids=["pg15", "pg17"])
+def story(request: pytest.FixtureRequest, projects: Callable[[int], Project], tmp_path: Path) -> Iterator[Story]:
+    project = projects(request.param)
+    database = project.copy()
+    # A session of the platform, which the role postgres may not terminate: the database cannot be renamed.
+    with project.connect(database, user=ADMIN):
+        yield Story(project, database, account_of(project, database), tmp_path)
+    project.drop(database)
+
+
+def killed(story: Story, machine: Machine, fault: str) -> None:
+    """A deployment whose migration fails half-way, and whose way back is killed."""
+    done = machine(*story.migration(HALF_WAY), fault=f"{fault}:kill")
+    assert done.status == -9, done.err
+    assert 'migration "psql" exited with status 3' in done.err
+
+
+def copied(one: Machine, other: Machine) -> Path:
+    """Copy the restore point of the deployment, and nothing else, to another machine."""
+    (point,) = one.store.glob("*_before_deployment.sql")
+    other.store.mkdir(parents=True)
+    for each in one.store.glob(f"{point.name}*"):
+        shutil.copy(each, other.store)
+    one.store.rename(one.folder / "out of reach")
+    return other.store / point.name
+
+
+def run_of(outcome: Outcome) -> str:
+    """The run that an undo would revert."""
+    (run,) = set(re.findall(r"To undo it: lastgood undo (\S+)", outcome.out))
+    return str(run)
+
+
+def only_users(one: dict[str, object], other: dict[str, object]) -> bool:
+    """Whether the accounts differ in the platform's users, and in nothing else."""
+    return [each.partition(":")[0] for each in differences(one, other)] == [
+        "TABLE DATA auth users of supabase_auth_admin"
+    ]
+
+
+def test_an_operator_elsewhere_goes_back_in_place(story: Story) -> None:
+    first, second = story.machine("first"), story.machine("second")
+    killed(story, first, "build.after_load")
+    point = copied(first, second)
+    story.project.psql(story.database, SIGN_UP, user="supabase_auth_admin")
+    damaged = story.account()
+
+    # The killed run stands in the way.
+    status = second("status")
+    assert (status.status, "A deployment was interrupted" in status.out) == (7, True), status
+    (stopped,) = set(re.findall(r"lastgood abort (\S+)", status.out))
+    refused = second("recover", "--yes")
+    assert (refused.status, refused.err.partition("error: ")[2]) == (
+        3,
+        "cannot continue automatically: resume or abort that run first\n"
+        "state: Nothing was changed.\n"
+        f"next:  Run: lastgood resume {stopped}\n",
+    )
+    assert "Resume continues the run; abort removes what it was building." in refused.out
+    resumed = second("resume", stopped, "--yes")
+    assert (resumed.status, resumed.err.partition("error: ")[2].partition("\n")[0]) == (
+        7,
+        f'cannot resume run "{stopped}": the restore point "{first.store / point.name}" is not on this machine',
+    )
+    aborted = second("abort", stopped, "--yes")
+    assert aborted.status == 0, aborted
+    assert_same(damaged, story.account())
+
+    # Led to the restore point of the deployment, and shown the loss.
+    seen = second("recover", "--dry-run")
+    assert f"First: roll back to {point.name}" in seen.out, seen
+    back = second("recover", "--yes")
+    assert back.status == 0, back
+    assert "Goes back       in place, the objects of app_private, crm, private, public, supabase_migrations" in back.out
+    assert re.search(r"public\.sales +21 +20 +−1", back.out), back.out
+    assert (
+        "caution auth.users stays, with 1 row more than at the restore point: the restored tables do not know them, "
+        "and their rows remain in the kept schemas only"
+    ) in back.out
+    after = story.account()
+    assert only_users(story.before, after), differences(story.before, after)
+    assert only_users({**damaged, **story.before}, {**damaged, **after})
+
+    # The new user's rows are kept; the deployment is over.
+    run = run_of(back)
+    kept = f"lastgood_kept_{run.rpartition('-')[2]}"
+    rows = sql.SQL("SELECT count(*) FROM {} WHERE user_id::text LIKE '%00aa'")
+    assert story.value(rows.format(sql.Identifier(f"{kept}_public", "sales"))) == 1
+    assert story.value(rows.format(sql.Identifier("public", "sales"))) == 0
+    status = second("status")
+    assert status.status == 0, status
+    assert "Kept schemas, newest first: each can become live again" in status.out
+    assert "was left by deployment" in status.out
+    assert "lastgood facts" not in status.out
+    seen = second("recover", "--dry-run")
+    assert f"kept schemas: {kept}_*" in seen.out, seen
+
+    undone = second("undo", "--yes")
+    assert undone.status == 0, undone
+    assert_same(damaged, story.account())
+
+    seen = second("recover", "--dry-run")
+    assert f"First: roll back to {point.name}" in seen.out, seen
+    again = second("recover", "--latest", "--yes")
+    assert again.status == 0, again
+    assert_same(after, story.account())
+
+    # The record knows the kept schemas, and a backup does not have them.
+    run = run_of(again)
+    kept = f"lastgood_kept_{run.rpartition('-')[2]}_*"
+    report = second("report", run)
+    assert f'the previous objects are kept in the schemas "{kept}"' in report.out, report
+    assert re.search(rf"previous database +{re.escape(kept)} +present", report.out), report.out
+    assert second("backup", "--label", "after").status == 0
+    (made,) = second.store.glob("*_after.sql")
+    assert "lastgood_kept" not in made.read_text()
+    same = second("facts", str(made), "--live")
+    assert same.status == 0, same
+    assert second("validate", "--full").status == 0
+    pruned = second("prune", kept, "--yes")
+    assert pruned.status == 0, pruned
+    left = second("prune", "--keep", "0", "--dry-run")
+    assert kept not in left.out
+
+
+def test_killed_in_its_transaction(story: Story) -> None:
+    first, second = story.machine("first"), story.machine("second")
+    killed(story, first, "inplace.between_moves")
+    damaged = story.account()
+    copied(first, second)
+    aborted = second("abort", "--yes")
+    assert aborted.status == 0, aborted
+    assert_same(damaged, story.account())
+    left = sql.SQL("SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'lastgood%'")
+    assert story.value(left) == 0
+    back = second("recover", "--yes")
+    assert back.status == 0, back
+    assert_same(story.before, story.account())
+
+
+def test_killed_after_its_commit(story: Story) -> None:
+    first, second = story.machine("first"), story.machine("second")
+    killed(story, first, "inplace.after_commit")
+    copied(first, second)
+    assert_same(story.before, story.account())
+    status = second("status")
+    assert status.status == 0, status
+    assert "A deployment was interrupted" not in status.out
+    assert second("undo", "--yes").status == 0
+    assert second("undo", "--yes").status == 0
+    assert_same(story.before, story.account())
+
+
+def test_the_automatic_way_back(story: Story) -> None:
+    first = story.machine("first")
+    done = first(*story.migration(WORSE))
+    assert done.status == 6, done
+    assert_same(story.before, story.account())
+    assert re.search(r"kept schemas +lastgood_kept_[0-9a-f]{8}_\*", done.out), done.out
+    (message,) = re.findall(r"next:  (Fix the migration.*)", done.err)
+    assert re.fullmatch(
+        r"Fix the migration, test it with lastgood deploy --dry-run, then deploy again\. The migrated objects are kept "
+        r'in the schemas "lastgood_kept_[0-9a-f]{8}_\*"\.',
+        message,
+    )
+    status = first("status")
+    assert status.status == 0, status
+    # A migration that works is not taken back.
+    done = first(*story.migration("ALTER TABLE public.contacts ADD COLUMN score int;"))
+    assert done.status == 0, done
+
+
+def test_the_guide_is_refused(story: Story) -> None:
+    first = story.machine("first")
+    assert first("backup").status == 0
+    refused = first("guide")
+    assert (refused.status, refused.err) == (
+        3,
+        'error: cannot write the guide: it renames databases, and role "postgres" cannot rename the database: it may '
+        'not terminate the sessions of superuser "supabase_admin"\n'
+        "state: Nothing was changed.\n"
+        "next:  lastgood itself goes back in place here. To see the plan: lastgood rollback --dry-run\n",
+    )
+    found = first("init")
+    assert (
+        "Rollback    in place, of the schemas app_private, private, public, supabase_migrations; this role cannot "
+        'rename the database: it may not terminate the sessions of superuser "supabase_admin"'
+    ) in found.out
