@@ -283,18 +283,20 @@ def _move_back(live: Target, plan: UndoPlan, emit: Emit) -> Exchanged:
                     waiting=lambda attempt, sessions: emit(Caution(move.in_the_way(attempt, sessions))),
                     cancelled=stop.is_set,
                 )
-            except psycopg.Error as error:
-                if not connection.broken:
+            except (psycopg.Error, OSError) as error:
+                if isinstance(error, psycopg.Error) and not connection.broken:
                     raise
-                _after_loss(live, plan, error)
+                connection.close()
+                _refuse_unless_committed(live, plan, error)
         for note in moved.notes if moved is not None else ():
             emit(Caution(note))
         _complete(live, plan, emit)
     return Exchanged(moved.outage, 0, moved.tries) if moved is not None else Exchanged(0.0, 0, 1)
 
 
-def _after_loss(live: Target, plan: UndoPlan, error: psycopg.Error) -> None:
-    """Raise Failed when the connection was lost before the commit, and Stopped when the server does not answer."""
+def _refuse_unless_committed(live: Target, plan: UndoPlan, error: psycopg.Error | OSError) -> None:
+    """Raise Failed when the move ended with ``error`` before its commit, and Stopped when the server does not
+    answer."""
     try:
         with live.connect() as connection:
             committed = move.committed(connection, plan.run, "undone")
@@ -306,8 +308,8 @@ def _after_loss(live: Target, plan: UndoPlan, error: psycopg.Error) -> None:
         ) from unknown
     if not committed:
         raise Failed(
-            f"cannot undo: the connection was lost before the commit: {server_errors.words(error)}",
-            hint=f"Run: lastgood undo {plan.undoes}",
+            f"cannot undo: stopped before the commit: {server_errors.one_line(error)}",
+            hint=f"Fix the cause, then run: lastgood undo {plan.undoes}",
             state=f'The schemas of "{plan.live}" are as they were.',
         ) from error
 

@@ -357,6 +357,7 @@ class _Transaction:
         self._lives = [pair.live for pair in wanted.pairs]
         self._arrivals = [pair.arriving for pair in wanted.pairs if pair.arriving is not None]
         self.locked_at = time.monotonic()
+        self._left: tuple[ForeignKey, ...] = ()
         self.unvalidated: list[ForeignKey] = []
         self.notes: list[str] = []
 
@@ -372,6 +373,7 @@ class _Transaction:
             ):
                 connection.execute("SELECT set_config(%s, %s, true)", [name, value])
             self._take_lock()
+            self._left = self._left_by_last_move()
             incoming = self._incoming()
             live = self._locked(incoming)
             fault.point("inplace.after_locks")
@@ -657,6 +659,12 @@ class _Transaction:
             )
             marks.write(connection, pair.leaving, mark)
 
+    def _left_by_last_move(self) -> tuple[ForeignKey, ...]:
+        """The foreign keys that the last move left to be validated. An arriving schema may list them."""
+        moves = [each.mark for each in marks.marked(self._connection) if each.ours]
+        last = max((mark for mark in moves if mark.kept is not None), key=lambda mark: mark.made_at, default=None)
+        return last.kept.unvalidated if last is not None and last.kept is not None else ()
+
     def _end_deployment(self) -> dict[str, str]:
         """A deployment that left the database unfinished ends with its rollback: remove its mark. Returns the option of
         the kept schemas, so that ``recover`` does not propose them as the remedy."""
@@ -679,13 +687,8 @@ class _Transaction:
     def _as_validated(self, live: Ties) -> Ties:
         """The ties with the foreign keys that the last move left to be validated, as if that had been done: a move
         back makes them again."""
-        moves = [each.mark for each in marks.marked(self._connection) if each.mark.kept is not None and each.ours]
-        if not moves:
-            return live
-        last = max(moves, key=lambda mark: mark.made_at).kept
-        assert last is not None
         present = {each.key for each in live.foreign_keys}
-        left = {key.key: key for key in last.unvalidated if key.partitioned or key.key in present}
+        left = {key.key: key for key in self._left if key.partitioned or key.key in present}
         others = tuple(each for each in live.foreign_keys if each.key not in left)
         return live.model_copy(update={"foreign_keys": (*others, *left.values())})
 
