@@ -187,7 +187,7 @@ def _refuse_in_place(connection: Connection, role: str) -> None:
     if found.in_place:
         why = next(each.text for each in found.answers if each.name == "rename database")
         raise Refused(
-            f'cannot write the guide: it renames databases, and role "{role}" {why}',
+            f'cannot write the guide: it renames databases, and role "{role}" cannot {why}',
             hint="lastgood itself goes back in place here. To see the plan: lastgood rollback --dry-run",
         )
 

@@ -146,9 +146,9 @@ def _way(connection: Connection) -> tuple[Way | None, str]:
     found = probe(connection)
     renaming = next(each.text for each in found.answers if each.name == "rename database")
     if found.in_place:
-        return "in-place", f"in place, of the schemas {', '.join(found.schemas)}; this role {renaming}"
+        return "in-place", f"in place, of the schemas {', '.join(found.schemas)}; this role cannot {renaming}"
     others = [renaming, *(each.text for each in found.missing())]
-    return None, f"not possible: this role {'; '.join(others)}"
+    return None, f"not possible: this role cannot {'; cannot '.join(others)}"
 
 
 def _row(connection: Connection, query: LiteralString) -> TupleRow:
