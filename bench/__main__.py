@@ -21,15 +21,16 @@ from pathlib import Path
 import psutil
 
 import lastgood
-from bench import contest, costs, data, facts, growth, report, service, start
+from bench import contest, costs, data, facts, growth, in_place, report, service, start
 from bench.contestants import CONTESTANTS, LASTGOOD_ALL
 from bench.data import DEMO_SCALE, dumps
 from bench.measure import ProgramFailed
 from bench.results import Contest, Results
 from lastgood.postgres import embedded
 
-PARTS = ("start", "restores", "growth", "costs", "service", "facts")
+PARTS = ("start", "restores", "growth", "costs", "service", "in-place", "facts")
 MAJORS = (15, 18)
+HOSTED = 17  # what hosted projects run
 STARTS = "Start of a command"
 
 
@@ -145,6 +146,11 @@ def _service(session: Session, majors: Sequence[int], sets: Sequence[str], who: 
     session.add(other={**session.results.other, "Rollback and undo": found})
 
 
+def _in_place(session: Session, majors: Sequence[int], sets: Sequence[str], who: Sequence[str] | None) -> None:
+    found = in_place.measured(session.scale, HOSTED if HOSTED in embedded.available() else majors[-1], _log)
+    session.add(other={**session.results.other, "In place": found})
+
+
 def _facts(session: Session, majors: Sequence[int], sets: Sequence[str], who: Sequence[str] | None) -> None:
     found = facts.measured(max(1, round(1000 * session.scale)), session.rounds, _log)
     session.add(other={**session.results.other, "Facts of wide rows": found})
@@ -161,6 +167,7 @@ MEASURED: dict[str, Callable[[Session, Sequence[int], Sequence[str], Sequence[st
     "growth": _growth,
     "costs": _costs,
     "service": _service,
+    "in-place": _in_place,
     "facts": _facts,
 }
 
