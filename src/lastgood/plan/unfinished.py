@@ -155,7 +155,7 @@ def refuse_abort(requested: Unfinished, maintenance: Connection, target: Target)
         kept = _kept(maintenance, target, requested.run)
         raise Refused(
             f'cannot abort run "{requested.run}": it has switched already',
-            hint="Run: lastgood undo",
+            hint=f"Run: lastgood undo {requested.run}",
             state=restored(
                 requested.mark.live,
                 kept[0].name if kept is not None else "",
