@@ -236,8 +236,8 @@ def test_the_day_after(lastgood: Lastgood, server: EmbeddedServer, database: str
     unknown = lastgood("report", "20200101-000000-00000000")
     assert (unknown.status, unknown.out) == (3, "")
     assert unknown.err.startswith(
-        'error: cannot report on run "20200101-000000-00000000": this machine has no journal of it, and the server has '
-        "no database of it\n"
+        'error: cannot report on run "20200101-000000-00000000": this machine has no journal of it, and no '
+        "database or schema of this run exists on the server\n"
     )
 
     # Nowhere in all that was written is the password.
