@@ -15,7 +15,7 @@ from psycopg import sql
 from lastgood.application import record
 from lastgood.config.tables import NO_PGBOUNCER, Drill, PgBouncer
 from lastgood.errors import Refused
-from lastgood.in_place import move
+from lastgood.in_place import marks
 from lastgood.in_place.kept import places
 from lastgood.journal.past_runs import DrillDue, drill_due
 from lastgood.load.deferred import lists
@@ -324,7 +324,7 @@ def _finishing(target: Target, live: Database, working: str) -> tuple[Finishing,
     with suppress(psycopg.Error, Refused), target.at(live.name).connect() as connection:
         for run in lists.runs(connection):
             runs.append(_list_of(connection, run))
-        for each in move.rest(connection):
+        for each in marks.rest(connection):
             at_work = working if each.run in working else ""
             runs.append(
                 Finishing(

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 from psycopg import sql
 
-from lastgood.in_place import marks, move
+from lastgood.in_place import marks
 from lastgood.points.dump_point import take
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Connection
@@ -185,7 +185,7 @@ class Scene:
         keys that are still to be validated do not count."""
         found = self.account()
         with self.site.project.connect(self.live) as connection:
-            left = [key.name for each in move.rest(connection) for key in each.foreign_keys]
+            left = [key.name for each in marks.rest(connection) for key in each.foreign_keys]
         of_bad, of_good = (
             [each for each in differences(one, found) if not any(name in each for name in left)]
             for one in (self.site.bad, self.site.good)

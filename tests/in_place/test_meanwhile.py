@@ -17,7 +17,7 @@ from psycopg import sql
 from lastgood import fault
 from lastgood.errors import Failed, Interrupted, Refused
 from lastgood.in_place import marks, names, reconnect, snapshots, switch
-from lastgood.in_place.move import Moved, committed, complete, move, rest, validate
+from lastgood.in_place.move import Moved, committed, complete, move, validate
 from lastgood.in_place.snapshots import Session
 from lastgood.in_place.survey import Object, objects, survey
 from lastgood.postgres.lock import lock_key
@@ -455,10 +455,10 @@ def test_a_fault_after_the_commit_is_a_swap_that_can_be_undone(
         with fault.armed("inplace.before_validate", _raise), pytest.raises(Lost):
             list(complete(connection, UNDO))
         # Another process finds what is left to validate.
-        (left,) = rest(connection)
+        (left,) = marks.rest(connection)
         assert (left.run, left.foreign_keys) == (UNDO, back.unvalidated)
         assert list(complete(connection, UNDO)) == []
-        assert rest(connection) == []
+        assert marks.rest(connection) == []
     assert_same(before, account_of(project, broken))
 
 

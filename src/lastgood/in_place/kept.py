@@ -11,7 +11,7 @@ from psycopg import sql
 
 from lastgood import fault
 from lastgood.errors import NOT_REACHED, Blocked, Failed, Interrupted, Refused
-from lastgood.in_place import marks, names, platform_keys, ties
+from lastgood.in_place import marks, names, ties
 from lastgood.in_place.marks import MarkedSchema, Role, State
 from lastgood.in_place.survey import Object, objects
 from lastgood.postgres import mark as databases
@@ -158,6 +158,8 @@ def drop(
     state = NOT_REACHED
     try:
         if found.role == "staging":
+            from lastgood.in_place import platform_keys  # here, because every look at marks loads this module
+
             platform_keys.drop(connection, found.schemas, cancelled)
         while tables := _tables(connection, found.schemas)[:portion]:
             if cancelled():

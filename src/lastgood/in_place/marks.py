@@ -129,3 +129,22 @@ def marked(connection: Connection, *, run: str | None = None, role: Role | None 
         if (mark := read_mark(comment)) is not None
     ]
     return [each for each in found if run in (None, each.mark.run) and role in (None, each.mark.role)]
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """What is left to do after the committed move of a run; see ``Kept``."""
+
+    run: str
+    foreign_keys: tuple[ForeignKey, ...]
+    views: tuple[tuple[str, str], ...]
+
+
+def rest(connection: Connection, run: str | None = None) -> list[Rest]:
+    """What committed moves left to do, from any machine; of one run if given."""
+    found = {}
+    for each in marked(connection, run=run):
+        kept = each.mark.kept
+        if each.ours and kept is not None and (kept.unvalidated or kept.refresh):
+            found[each.mark.run] = Rest(each.mark.run, kept.unvalidated, kept.refresh)
+    return list(found.values())

@@ -175,30 +175,11 @@ def committed(connection: Connection, run: str, keeps: Role) -> bool:
     return bool(marks.marked(connection, run=run, role=keeps))
 
 
-@dataclass(frozen=True, slots=True)
-class Rest:
-    """What is left to do after the committed move of a run; see ``marks.Kept``."""
-
-    run: str
-    foreign_keys: tuple[ForeignKey, ...]
-    views: tuple[tuple[str, str], ...]
-
-
-def rest(connection: Connection, run: str | None = None) -> list[Rest]:
-    """What committed moves left to do, from any machine; of one run if given."""
-    found = {}
-    for each in marks.marked(connection, run=run):
-        kept = each.mark.kept
-        if each.ours and kept is not None and (kept.unvalidated or kept.refresh):
-            found[each.mark.run] = Rest(each.mark.run, kept.unvalidated, kept.refresh)
-    return list(found.values())
-
-
 def complete(connection: Connection, run: str) -> Iterator[str]:
     """Do what the committed move of a run left to do, and record that. Yields each failure in words; such a foreign key
     holds for new rows only. May run again after an interruption, on any machine, under the lock of the live database.
     """
-    for left in rest(connection, run):
+    for left in marks.rest(connection, run):
         yield from validated(connection, left.foreign_keys)
         for view in left.views:
             yield from _refreshed(connection, view)

@@ -10,7 +10,7 @@ import psycopg
 
 from lastgood.errors import Refused
 from lastgood.events import Caution, Emit, reported
-from lastgood.in_place import move
+from lastgood.in_place import marks, move
 from lastgood.in_place.kept import places
 from lastgood.journal import Journal, recording
 from lastgood.load.deferred.work import Finished, in_service
@@ -25,7 +25,7 @@ def left(request: Request) -> str | None:
     """Return the run with such work that ``request`` resumes, if any. Raises Refused."""
     live = request.target.dbname
     with suppress(psycopg.Error), request.target.connect() as connection:
-        found = [each.run for each in move.rest(connection)]
+        found = [each.run for each in marks.rest(connection)]
         if request.run is not None:
             return request.run if request.run in found else None
         if not found:
@@ -57,7 +57,7 @@ def resume(request: Request, run: str, emit: Emit) -> Finished:
             request.target.connect(application_name=f"lastgood finish {run}") as connection,
             reported(emit, "finish", _TITLE) as stage,
         ):
-            keys = sum(len(each.foreign_keys) for each in move.rest(connection, run))
+            keys = sum(len(each.foreign_keys) for each in marks.rest(connection, run))
             failed = list(move.complete(connection, run))
             for note in failed:
                 emit(Caution(note))
