@@ -17,6 +17,7 @@ from psycopg import sql
 from lastgood.postgres.embedded import EmbeddedServer, available
 from tests.support import forked_cli, memory, pooler
 from tests.support.extension_servers import extended_server
+from tests.support.hosted import Project
 
 # Shared machines are slow at times: the duration of an example is not significant here.
 settings.register_profile("lastgood", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
@@ -123,6 +124,22 @@ def servers() -> Iterator[Servers]:
     running = Servers()
     yield running
     running.close()
+
+
+@pytest.fixture(scope="session")
+def projects() -> Iterator[Callable[[int], Project]]:
+    """Hosted projects, by major version of their server, started when first asked for."""
+    running: dict[int, Project] = {}
+
+    def get(major: int) -> Project:
+        require(major)
+        if major not in running:
+            running[major] = Project(major, settings=OURS)
+        return running[major]
+
+    yield get
+    for each in running.values():
+        each.close()
 
 
 @pytest.fixture(scope="session")

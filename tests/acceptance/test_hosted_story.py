@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 from psycopg import sql
 
-from tests.conftest import OURS, require
 from tests.support import forked_cli
 from tests.support.account import assert_same, differences
 from tests.support.hosted import ADMIN, FOLDER, Project, account_of
@@ -87,21 +86,6 @@ WORSE = """
 ALTER TABLE public.sales DROP CONSTRAINT sales_user_id_fkey;
 UPDATE public.sales SET user_id = gen_random_uuid() WHERE id % 2 = 0;
 """
-
-
-@pytest.fixture(scope="module")
-def projects() -> Iterator[Callable[[int], Project]]:
-    running: dict[int, Project] = {}
-
-    def get(major: int) -> Project:
-        require(major)
-        if major not in running:
-            running[major] = Project(major, settings=OURS)
-        return running[major]
-
-    yield get
-    for each in running.values():
-        each.close()
 
 
 @pytest.fixture(params=[15, 17], ids=["pg15", "pg17"])

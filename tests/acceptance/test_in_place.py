@@ -17,7 +17,6 @@ from lastgood import rollback, undo
 from lastgood.events import Caution, Event, Note
 from lastgood.plan.plan import Choice, Request
 from lastgood.points.dump_point import take
-from tests.conftest import OURS, require
 from tests.support.account import assert_same
 from tests.support.hosted import ADMIN, FOLDER, Project, account_of
 
@@ -30,21 +29,6 @@ class Hosted:
     database: str
     request: Request
     before: dict[str, object]
-
-
-@pytest.fixture(scope="session")
-def projects() -> Iterator[Callable[[int], Project]]:
-    running: dict[int, Project] = {}
-
-    def get(major: int) -> Project:
-        require(major)
-        if major not in running:
-            running[major] = Project(major, settings=OURS)
-        return running[major]
-
-    yield get
-    for each in running.values():
-        each.close()
 
 
 @pytest.fixture(params=[15, 17], ids=["pg15", "pg17"])

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.conftest import OURS, USUAL, require
+from tests.conftest import USUAL
 from tests.support.hosted import FOLDER, Project
 
 
@@ -15,21 +15,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         marker = metafunc.definition.get_closest_marker("postgres")
         wanted = marker.args if marker else (USUAL,)
         metafunc.parametrize("project", wanted, indirect=True, ids=[f"pg{major}" for major in wanted])
-
-
-@pytest.fixture(scope="session")
-def projects() -> Iterator[Callable[[int], Project]]:
-    running: dict[int, Project] = {}
-
-    def get(major: int) -> Project:
-        require(major)
-        if major not in running:
-            running[major] = Project(major, settings=OURS)
-        return running[major]
-
-    yield get
-    for each in running.values():
-        each.close()
 
 
 @pytest.fixture

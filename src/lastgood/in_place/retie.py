@@ -205,12 +205,12 @@ def publish(
 
 
 def _member(member: Member) -> sql.Composed:
-    columns = sql.SQL("")
+    columns: sql.Composable = sql.SQL("")
     if member.columns is not None:
-        columns = sql.SQL(" ({})").format(sql.SQL(", ").join(sql.Identifier(each) for each in member.columns))  # type: ignore[assignment]
-    condition = sql.SQL("")
+        columns = sql.SQL(" ({})").format(sql.SQL(", ").join(sql.Identifier(each) for each in member.columns))
+    condition: sql.Composable = sql.SQL("")
     if member.condition is not None:
-        condition = sql.SQL(" WHERE ({})").format(_text(member.condition))  # type: ignore[assignment]
+        condition = sql.SQL(" WHERE ({})").format(_text(member.condition))
     return sql.SQL("ONLY {}{}{}").format(sql.Identifier(member.schema_name, member.table), columns, condition)
 
 
