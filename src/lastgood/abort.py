@@ -10,8 +10,8 @@ from typing import Any, Literal
 from lastgood import fault, undo
 from lastgood.application import hooks, record
 from lastgood.application.results import ApplicationReport, HookResult
-from lastgood.application.service import START_IT, HookFailed, Service
-from lastgood.errors import Blocked, ChecksFailed, ChecksFailedAfterSwap, Stopped
+from lastgood.application.service import START_IT, Service
+from lastgood.errors import Blocked, ChecksFailed, ChecksFailedAfterSwap, Stopped, switched_back
 from lastgood.events import Caution, Emit, StageDone, StageStarted
 from lastgood.in_place import staged
 from lastgood.in_place.kept import places
@@ -25,6 +25,8 @@ from lastgood.postgres.lock import lock_live
 from lastgood.postgres.mark import Mark
 from lastgood.postgres.server import Connection
 from lastgood.process import interrupts
+from lastgood.run import runner, steps
+from lastgood.run.context import Reversal
 
 
 def abort(request: Request, emit: Emit) -> dict[str, Any]:
@@ -137,15 +139,19 @@ def _started_again(
     return "started"
 
 
-def take_back(request: Request, failed: ChecksFailed, journal: Journal | None, emit: Emit) -> ChecksFailedAfterSwap:
-    """Undo the switch of a run whose checks failed, with the application stopped meanwhile, and return the error to
-    raise. If it is killed, ``resume`` and ``abort`` continue from there.
+def revert(request: Request, failed: ChecksFailed, journal: Journal | None, emit: Emit) -> ChecksFailedAfterSwap:
+    """Revert the steps of a run whose checks failed, and return the error to raise. If it is killed, ``resume`` and
+    ``abort`` continue from there.
 
     Raises Stopped if it cannot continue.
     """
     live, run = request.target.dbname, failed.run
     service = _service(request, run, journal, emit)
     report: undo.UndoReport | None = None
+
+    def undo_switch() -> None:
+        nonlocal report
+        report = undo.undo(request.target, plan, request.state, emit, request.pgbouncer)
 
     def ask_for_patience() -> None:
         emit(Caution("restoring the previous database; press Ctrl+C again to stop at once"))
@@ -155,13 +161,11 @@ def take_back(request: Request, failed: ChecksFailed, journal: Journal | None, e
             fault.point("application.before_undo")
             plan = undo.plan(request.target, live, run, request.pgbouncer)
             _write(journal, "undoing", by=plan.run, reason=caller.current().scrub(failed.problem))
-            _stop_for_undo(request, service, run, emit)
-            report = undo.undo(request.target, plan, request.state, emit, request.pgbouncer)
-            fault.point("application.before_start_again")
-            not_running = _start_after_undo(request, service, emit)
+            back = Reversal(run, request.application, service, emit, undo_switch)
+            runner.revert(back, steps.every(plan.way))
     except (Exception, KeyboardInterrupt) as error:
         stopped = service.record is not None and service.record.state == "stopped"
-        state = failed.state if report is None else f'"{live}" is again the database from before the run, and open.'
+        state = failed.state if report is None else switched_back(live, in_place=failed.in_place)
         why = str(error).strip() or "interrupted"
         raise Stopped(
             f"cannot {'undo the switch' if report is None else 'finish the undo'}: {why}; "
@@ -169,14 +173,18 @@ def take_back(request: Request, failed: ChecksFailed, journal: Journal | None, e
             hint=f"Run: lastgood {'undo' if report is None else 'resume'} {run}",
             state=state + (" The application is stopped." if stopped else ""),
         ) from error
+    assert report is not None  # the step that commits has called ``undo_switch``
     again = "" if not request.application.starts else " The application was started again."
     hint = f'The restored database is kept as "{plan.kept}"; lastgood undo {plan.run} puts it back into service.'
-    if not_running:
-        again, hint = f" The application is not running: {not_running}.", f"{START_IT}. {hint}"
+    if failed.in_place:
+        kept = f'The restored objects are kept in the schemas "{plan.kept}"'
+        hint = f"{kept}; lastgood undo {plan.run} puts them back into service."
+    if back.not_running:
+        again, hint = f" The application is not running: {back.not_running}.", f"{START_IT}. {hint}"
     failure = ChecksFailedAfterSwap(
         f"cannot leave the restored database in service: {failed.problem}",
         hint=hint,
-        state=f'"{live}" is again the database from before the run, and open.{again}',
+        state=switched_back(live, in_place=failed.in_place) + again,
     )
     before = ApplicationReport.model_validate(failed.details.get("application") or {})
     application = before.model_copy(update={"hooks": (*before.hooks, *service.results)})
@@ -187,32 +195,6 @@ def take_back(request: Request, failed: ChecksFailed, journal: Journal | None, e
     }
     recording.ended(journal, "undone", by=plan.run, error=recording.error_data(failure))
     return failure
-
-
-def _stop_for_undo(request: Request, service: Service, run: str, emit: Emit) -> None:
-    """Stop the application before the undo. A failure is not an obstacle, because the application does not work."""
-    if not request.application.stops:
-        return
-    emit(StageStarted("stop", "stop the application"))
-    try:
-        service.stop(run, "before the undo")
-    except (HookFailed, OSError) as error:
-        emit(Caution(f"{error}; continuing with the undo"))
-    else:
-        emit(StageDone("stop", sum(each.seconds for each in service.results)))
-
-
-def _start_after_undo(request: Request, service: Service, emit: Emit) -> str:
-    """Start the application, and return why it does not run; empty if its hooks succeeded."""
-    if request.application.starts:
-        emit(StageStarted("start", "start the application again"))
-        try:
-            service.start("after the undo")
-        except HookFailed as error:
-            return str(error)
-        emit(StageDone("start", service.results[-1].seconds))
-    service.forget()
-    return ""
 
 
 def undone(request: Request, emit: Emit) -> None:
@@ -238,12 +220,15 @@ def undone(request: Request, emit: Emit) -> None:
         if journal is not None:
             with suppress(OSError):
                 recording.continued(journal, "resumed", skew=clock.skew(maintenance), kind="rollback", live=live)
-        state = f'"{live}" is again the database from before the run, and open.'
+        in_place = by[0].options.get("way") == "in-place"
+        state = switched_back(live, in_place=in_place)
         _started_again(request, run, journal, None, emit, f"{state} The application is stopped.")
         recording.ended(journal, "undone", by=by[0].run)
     raise ChecksFailedAfterSwap(
         f'cannot resume run "{run}": it was undone, since the application did not work with the restored database',
-        hint=f"The restored database is kept; lastgood undo {by[0].run} puts it back into service.",
+        hint=f"The restored objects are kept; lastgood undo {by[0].run} puts them back into service."
+        if in_place
+        else f"The restored database is kept; lastgood undo {by[0].run} puts it back into service.",
         state=f"{state} The application was started again.",
     )
 

@@ -187,6 +187,14 @@ def restored(live: str, kept: str = "", *, in_place: bool, detail: str = "") -> 
     return now + detail + (f"; {previous}." if kept else ".")
 
 
+def switched_back(live: str, run: str = "", *, in_place: bool) -> str:
+    """Return the state line after the undo of a switch. ``run``: the undone run, if the reader has to know which."""
+    before = f"before run {run}" if run else "before the run"
+    if in_place:
+        return f'"{live}" has its objects from {before} again.'
+    return f'"{live}" is again the database from {before}, and open.'
+
+
 @contextmanager
 def looked_at(live: str, *, is_open: bool) -> Iterator[None]:
     """Add the verified state of the live database to errors without one, for the length of a ``with`` block."""

@@ -49,7 +49,7 @@ def run(prepared: Prepared, emit: Emit = silent, claim: Claim | None = None) -> 
 
     Raises Refused if the plan has refusals or another run is active, Failed and Interrupted after walking back (the
     live database is as it was), Stopped if that failed. ChecksFailed: the restored database is in service, but the
-    application does not work with it; ``take_back`` undoes the switch.
+    application does not work with it; ``revert`` undoes the switch.
     """
     if (refused := prepared.plan.refused()) is not None:
         raise refused
@@ -127,7 +127,7 @@ def _execute(run: Run, *, goes_back: bool = False) -> Report:
         return _drive(run, goes_back)
     except ChecksFailed as error:
         if run.application.on_failure == "undo":
-            raise abandon.take_back(run.prepared.request, error, run.journal, run.emit) from error
+            raise abandon.revert(run.prepared.request, error, run.journal, run.emit) from error
         raise
 
 
@@ -156,11 +156,11 @@ def _drive(run: Run, goes_back: bool) -> Report:
     return report
 
 
-def take_back(request: Request, failed: ChecksFailed, emit: Emit = silent) -> ChecksFailedAfterSwap:
-    """Undo the switch of a run whose checks failed, and return the error to raise. Raises what undo raises."""
+def revert(request: Request, failed: ChecksFailed, emit: Emit = silent) -> ChecksFailedAfterSwap:
+    """Undo the switch of a run whose checks failed, and return the error to raise. Raises Stopped."""
     journal = Journal.find(request.state, failed.run)
     with recording.recording(journal, emit) as emit:
-        return abandon.take_back(request, failed, journal, emit)
+        return abandon.revert(request, failed, journal, emit)
 
 
 def abort(request: Request, emit: Emit = silent) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from lastgood.application.results import ApplicationReport, HookResult
 from lastgood.application.service import Service
 from lastgood.config.tables import NO_PGBOUNCER, PgBouncer
 from lastgood.context import Context
-from lastgood.errors import NOT_REACHED, Failed, Refused, Stopped
+from lastgood.errors import NOT_REACHED, Failed, Refused, Stopped, switched_back
 from lastgood.events import Caution, Emit, Note, StageDone, StageStarted, silent
 from lastgood.in_place import kept as beside
 from lastgood.in_place import move, names, switch
@@ -409,13 +409,8 @@ def _start_application(
         return None
     if stopped.state == "stopped":
         emit(StageStarted("start", "start the application, which the run had stopped"))
-        was = (
-            f'"{plan.live}" has its objects from before run {plan.undoes} again. The application is stopped.'
-            if plan.way == "in-place"
-            else f'"{plan.live}" is again the database from before run {plan.undoes}, and open. '
-            "The application is stopped."
-        )
-        service.start_again("after the undo", "start the application", was)
+        was = switched_back(plan.live, plan.undoes, in_place=plan.way == "in-place")
+        service.start_again("after the undo", "start the application", f"{was} The application is stopped.")
         emit(StageDone("start", sum(each.seconds for each in service.results)))
     service.forget()
     return ApplicationReport(hooks=tuple(service.results))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from lastgood.errors import Interrupted
 from lastgood.events import Caution, Emit, Event, silent
 from lastgood.journal import Journal
-from lastgood.run.runner import AfterCommit, Result, WalkBackFailed, drive
+from lastgood.run.runner import AfterCommit, Result, WalkBackFailed, drive, revert
 
 RUN = "20261122-031500-9f3c1a70"
 
@@ -101,6 +102,25 @@ def play(tmp_path: Path, steps: str, **world: str) -> tuple[World, str]:
 def test_steps_in_order_and_back(tmp_path: Path, steps: str, world: dict[str, str], happened: str, ended: str) -> None:
     run, how = play(tmp_path, steps, **world)
     assert (" ".join(run.happened), how) == (happened, ended)
+
+
+@dataclass
+class Reverted(Letter):
+    """A letter that is reverted after the commit point; ``undo_fails`` names those that fail then."""
+
+    def revert(self, back: World) -> None:
+        back.happened.append(f"~{self.name}")
+        if self.name in back.undo_fails:
+            raise OSError(f"{self.name} stays")
+
+
+@pytest.mark.parametrize(("fails", "happened"), [("", "~e ~C ~a"), ("C", "~e ~C")])
+def test_steps_are_reverted_after_the_commit_point(tmp_path: Path, fails: str, happened: str) -> None:
+    """Steps without ``revert`` are left out. The first error ends it: what follows depends on it."""
+    run = World(Journal.create(tmp_path, RUN), undo_fails=fails)
+    with pytest.raises(OSError, match="C stays") if fails else nullcontext():
+        revert(run, [Reverted("a"), Letter("b"), Reverted("C"), Letter("d"), Reverted("e")])
+    assert " ".join(run.happened) == happened
 
 
 def test_a_step_that_holds_is_not_done_again(tmp_path: Path) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from typing import TypeVar
 
 import psycopg
@@ -25,6 +26,20 @@ from lastgood.run.runner import Result
 
 RECONNECT_SECONDS = 30.0
 T = TypeVar("T", bound=Result)
+
+
+@dataclass(slots=True)
+class Reversal:
+    """The shared context of the steps of a run that are reverted after the commit point, by the process of the run or
+    another. ``undo_switch`` exchanges both databases, or the schemas in place, again. ``not_running``: why the
+    application did not start afterwards; empty if its hooks succeeded."""
+
+    run: str
+    application: Application
+    service: Service
+    emit: Emit
+    undo_switch: Callable[[], None]
+    not_running: str = ""
 
 
 class Run:

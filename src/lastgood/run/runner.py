@@ -1,11 +1,11 @@
 """Execution of the steps of a run: announced in the journal, skipped if the server shows them complete, walked back in
-reverse order if one fails before the commit point."""
+reverse order if one fails before the commit point, and reverted if the checks behind it fail."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -93,6 +93,17 @@ class Tidies(Protocol):
 
     @property
     def tidies(self) -> bool: ...
+
+
+B = TypeVar("B", contravariant=True)
+
+
+@runtime_checkable
+class Reverts(Protocol[B]):
+    """A step whose effect can be undone after the commit point too."""
+
+    def revert(self, back: B) -> None:
+        """Undo the step when the checks after the commit point failed; may run again."""
 
 
 Lane = Sequence[Step[R]]
@@ -221,6 +232,14 @@ def walk_back(run: R, begun: Sequence[Step[R]]) -> None:
             _journal_quietly(run, "undone", step=step.name)
     if failed is not None:
         raise failed
+
+
+def revert(back: B, steps: Iterable[Step[Any]]) -> None:
+    """Undo a run after its commit point, the last step first. Unlike ``walk_back`` it ends at the first error: the
+    application is started only when the switch is undone."""
+    for step in reversed(list(steps)):
+        if isinstance(step, Reverts):
+            step.revert(back)
 
 
 def _journal_quietly(run: Context, event: str, **data: Any) -> None:

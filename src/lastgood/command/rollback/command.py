@@ -257,7 +257,7 @@ def _run_or_ask(session: Session, request: Request, notifier: Notifier, work: Ca
         if answer == "keep":
             raise
         with session.events() as emit:
-            raise rollback.take_back(request, failed, emit) from failed
+            raise rollback.revert(request, failed, emit) from failed
 
 
 def _show_application(session: Session, error: ChecksFailed | ChecksFailedAfterSwap) -> None:
