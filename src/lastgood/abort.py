@@ -52,7 +52,8 @@ def abort(request: Request, emit: Emit) -> dict[str, Any]:
             state = f'"{live}" was not touched; run {name} is walked back. The application is stopped.'
             try:
                 # The application first, because users wait for it: removing a database may take long, and may fail.
-                application = _started_again(request, name, journal, shadow, emit, state)
+                service = _service(request, name, journal, emit)
+                application = _started_again(service, name, journal, shadow, emit, state)
             finally:
                 _remove(maintenance, request, name, left, ours, removed)
             recording.ended(kept, "aborted", removed=removed, application=application)
@@ -118,9 +119,9 @@ Again = Literal["started", "not stopped", "unknown"]
 
 
 def _started_again(
-    request: Request, run: str, journal: Journal | None, shadow: Mark | None, emit: Emit, state: str
+    service: Service, run: str, journal: Journal | None, shadow: Mark | None, emit: Emit, state: str
 ) -> Again:
-    stopped = record.read(request.state, request.target)
+    stopped = service.record
     if stopped is None or stopped.by != run:
         if journal is None and shadow is not None and shadow.options.get("hooks") == "yes":
             emit(
@@ -131,7 +132,6 @@ def _started_again(
             )
             return "unknown"
         return "not stopped"
-    service = _service(request, run, journal, emit)
     emit(StageStarted("start", "start the application again"))
     service.start_again("walking back", state=state)
     service.forget()
@@ -151,7 +151,7 @@ def revert(request: Request, failed: ChecksFailed, journal: Journal | None, emit
 
     def undo_switch() -> None:
         nonlocal report
-        report = undo.undo(request.target, plan, request.state, emit, request.pgbouncer)
+        report = undo.undo(request.target, plan, request.context(emit), request.pgbouncer)
 
     def ask_for_patience() -> None:
         emit(Caution("restoring the previous database; press Ctrl+C again to stop at once"))
@@ -222,7 +222,8 @@ def undone(request: Request, emit: Emit) -> None:
                 recording.continued(journal, "resumed", skew=clock.skew(maintenance), kind="rollback", live=live)
         in_place = by[0].options.get("way") == "in-place"
         state = switched_back(live, in_place=in_place)
-        _started_again(request, run, journal, None, emit, f"{state} The application is stopped.")
+        service = _service(request, run, journal, emit)
+        _started_again(service, run, journal, None, emit, f"{state} The application is stopped.")
         recording.ended(journal, "undone", by=by[0].run)
     raise ChecksFailedAfterSwap(
         f'cannot resume run "{run}": it was undone, since the application did not work with the restored database',
@@ -238,7 +239,7 @@ def _service(request: Request, run: str, journal: Journal | None, emit: Emit) ->
         _write(journal, "hook", **result.model_dump(mode="json"))
 
     facts = hooks.environment(run=run, live=request.target.dbname)
-    return Service(request.application, request.target, request.state, facts, emit, record_hook)
+    return Service(request.application, request.target, facts, request.context(emit), record_hook)
 
 
 def _write(journal: Journal | None, event: str, **data: Any) -> None:

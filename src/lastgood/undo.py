@@ -10,9 +10,8 @@ import os
 import shlex
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Literal
 
 import psycopg
@@ -23,7 +22,7 @@ from lastgood.application.service import Service
 from lastgood.config.tables import NO_PGBOUNCER, PgBouncer
 from lastgood.context import Context
 from lastgood.errors import NOT_REACHED, Failed, Refused, Stopped, switched_back
-from lastgood.events import Caution, Emit, Note, StageDone, StageStarted, silent
+from lastgood.events import Caution, Emit, Note, StageDone, StageStarted
 from lastgood.in_place import kept as beside
 from lastgood.in_place import move, names, switch
 from lastgood.in_place.move import Moved
@@ -174,8 +173,7 @@ def _as_planned(maintenance: Connection, target: Target, plan: UndoPlan) -> None
 def undo(
     target: Target,
     plan: UndoPlan,
-    state: Path,
-    emit: Emit = silent,
+    context: Context,
     pgbouncer: PgBouncer = NO_PGBOUNCER,
     application: Application | None = None,
 ) -> UndoReport:
@@ -192,28 +190,29 @@ def undo(
         if plan.way == "by-name":
             _refuse_obstacles(maintenance, plan)
         journal = recording.begin(
-            state,
+            context.records,
             plan.run,
             "undo",
             skew=clock.skew(maintenance),
             live=plan.live,
             plan=plan.model_dump(mode="json"),
         )
-        with recording.recording(journal, emit) as emit:
-            return _switch_back(maintenance, target, plan, state, emit, pgbouncer, application, journal, started)
+        with recording.recording(journal, context.emit) as emit:
+            recorded = replace(context, emit=emit)
+            return _switch_back(maintenance, target, plan, recorded, pgbouncer, application, journal, started)
 
 
 def _switch_back(
     maintenance: Connection,
     target: Target,
     plan: UndoPlan,
-    state: Path,
-    emit: Emit,
+    context: Context,
     pgbouncer: PgBouncer,
     application: Application | None,
     journal: Journal,
     started: float,
 ) -> UndoReport:
+    emit = context.emit
     try:
         journal.doing("swap")
     except OSError as error:
@@ -230,7 +229,7 @@ def _switch_back(
     emit(StageDone("swap", exchanged.outage, f"{exchanged.outage * 1000:.0f} ms{waited}"))
     journal_error = _try_to_write(lambda: journal.done("swap", outage=exchanged.outage))
     started_application = (
-        _start_application(target.at(plan.live), plan, state, application, journal, emit)
+        _start_application(target.at(plan.live), plan, application, journal, context)
         if application is not None
         else None
     )
@@ -388,16 +387,17 @@ def _try_to_write(write: Callable[[], None]) -> str:
 
 
 def _start_application(
-    target: Target, plan: UndoPlan, state: Path, application: Application, journal: Journal, emit: Emit
+    target: Target, plan: UndoPlan, application: Application, journal: Journal, context: Context
 ) -> ApplicationReport | None:
     def record(result: HookResult) -> None:
         _try_to_write(lambda: journal.write("hook", **result.model_dump(mode="json")))
 
+    emit = context.emit
     facts = hooks.environment(run=plan.run, live=plan.live, kept=plan.kept)
-    service = Service(application, target, state, facts, emit, record)
+    service = Service(application, target, facts, context, record)
     stopped = service.record
     if stopped is None or stopped.by != plan.undoes:
-        if plan.hooks and Journal.find(state, plan.undoes) is None:
+        if plan.hooks and Journal.find(context.records, plan.undoes) is None:
             emit(
                 Caution(
                     "unknown whether the application runs: the run stopped it from another machine; if it "

@@ -177,8 +177,7 @@ def test_a_record_that_can_not_be_written_after_the_switch_does_not_hide_that_it
         undo.undo(
             target,
             undo.plan(target, stage.live),
-            stage.request.state,
-            lambda event: texts.append(getattr(event, "text", "")),
+            stage.request.context(lambda event: texts.append(getattr(event, "text", ""))),
         )
     assert stage.balance() == 0
     assert any(text.startswith("the undo is done, but ") for text in texts)

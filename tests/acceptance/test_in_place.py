@@ -54,7 +54,7 @@ def test_back_in_place_and_forward_again(hosted: Hosted) -> None:
     assert report.status == "done"
     assert_same(hosted.before, account_of(hosted.project, hosted.database))
     plan = undo.plan(hosted.request.target, hosted.database)
-    undone = undo.undo(hosted.request.target, plan, hosted.request.state)
+    undone = undo.undo(hosted.request.target, plan, hosted.request.context())
     assert undone.undoes == report.run
     assert_same(damaged, account_of(hosted.project, hosted.database))
 

@@ -116,9 +116,9 @@ def test_there_and_back_and_there_again(stage: Stage) -> None:
     assert stage.balance() == 50_000
     assert [(t.schema_name, t.name, t.rows, t.equal) for t in first.tables] == [("public", "account", 500, True)]
     target = stage.request.target
-    back = undo.undo(target, undo.plan(target, stage.live), stage.request.state)
+    back = undo.undo(target, undo.plan(target, stage.live), stage.request.context())
     assert stage.balance() == 0
-    again = undo.undo(target, undo.plan(target, stage.live, back.run), stage.request.state)
+    again = undo.undo(target, undo.plan(target, stage.live, back.run), stage.request.context())
     assert stage.balance() == 50_000
     assert again.kept in stage.names()
     assert back.seconds["total"] < 10
@@ -308,7 +308,7 @@ def test_what_belongs_to_the_database_itself_survives(stage: Stage) -> None:
         assert report.carried_over.settings == 3
         assert DatabaseState.read(connection, stage.live) == before
         target = stage.request.target
-        undo.undo(target, undo.plan(target, stage.live), stage.request.state)
+        undo.undo(target, undo.plan(target, stage.live), stage.request.context())
         assert DatabaseState.read(connection, stage.live) == before
     assert stage.balance() == 0
 

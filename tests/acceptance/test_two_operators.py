@@ -13,6 +13,7 @@ from psycopg import sql
 
 from lastgood import rollback, undo
 from lastgood.command.prune import prune
+from lastgood.context import Context
 from lastgood.errors import Refused
 from lastgood.events import Emit, Event, StageDone
 from lastgood.journal import Journal
@@ -112,7 +113,7 @@ def test_an_undo_whose_databases_were_exchanged_does_not_begin(scene: Scene, oth
     planned = undo.plan(target, scene.live)
     assert scene.run(*([other, POINT] if other == "rollback" else [other]), "--yes").returncode == 0
     with pytest.raises(Refused) as refused:
-        undo.undo(target, planned, scene.state)
+        undo.undo(target, planned, Context(state=scene.state))
     assert "since the plan was made" in str(refused.value) or "are kept from run" in str(refused.value)
     assert scene.content() == (NEW if other == "rollback" else OLD)
 

@@ -158,7 +158,7 @@ class Session:
             # A failure here does not change the exit status of the command.
             try:
                 with self.events() as emit:
-                    self._news.over(emit, self.settings.state)
+                    self._news.over(self.context(emit))
             except KeyboardInterrupt:
                 pass
             except Exception as error:

@@ -141,8 +141,8 @@ class Run:
         facts = hooks.environment(
             run=plan.run, live=plan.live, kept=plan.kept, shadow=plan.shadow, point=plan.point.path
         )
-        state = self.prepared.request.state
-        return Service(self.application, self.target, state, facts, self.emit, self._hook_ended)
+        context = self.prepared.request.context(self.emit)
+        return Service(self.application, self.target, facts, context, self._hook_ended)
 
     def _hook_ended(self, result: HookResult) -> None:
         """Journal the result of a hook. Before the swap a failing write stops the run; after it, and while walking

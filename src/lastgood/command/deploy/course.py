@@ -68,7 +68,7 @@ class Course:
         self._seconds: dict[str, float] = {}
         facts = hooks.environment(run=hold.run, live=hold.live)
         self.service = Service(
-            wish.request.application, hold.target, wish.request.state, facts, self.emit, self._note_hook
+            wish.request.application, hold.target, facts, wish.request.context(self.emit), self._note_hook
         )
 
     @property

@@ -68,7 +68,7 @@ def occasion(request: DrillRequest, of: str, emit: Emit) -> Iterator[Occasion]:
     When the block ends with an error, only the journal remains, with the error. Raises Refused, Failed.
     """
     state = request.live.state
-    clean_up(state, emit)
+    clean_up(request.live.context(emit))
     live = _live_server(request, emit)
     root = base(request.folder)
     run = new_run(datetime.now(UTC))

@@ -212,7 +212,7 @@ class Rehearsal:
         assert self.report is not None
         with self._doing("undo", "undo the rollback"), self.phases.nested("undo") as emit:
             planned = undo.plan(self.target, self.scratch.name, self.report.run)
-            done = undo.undo(self.target, planned, self.place.state, emit)
+            done = undo.undo(self.target, planned, Context(emit, state=self.place.state))
         with self._doing("compare", "compare with the state before"):
             found = compare(before, self._facts("compare"))
         differences = found.differences
