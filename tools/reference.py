@@ -242,7 +242,7 @@ def statuses() -> str:
     lines = ["# Exit status", "", GENERATED, ""]
     lines += _table(("status", "meaning"), ((f"`{n}`", text) for n, text in sorted(application.MEANINGS.items())))
     lines += [
-        "`lastgood status` ends with 7 when a run stopped half-way. `lastgood facts A B` ends with 3 when the two "
+        "`lastgood status` ends with 7 when a run is unfinished. `lastgood facts A B` ends with 3 when the two "
         "differ, `lastgood validate` with 3 when its verdict is NO-GO, `lastgood explain` with 3 when nothing is "
         "known.",
         "",

@@ -30,7 +30,7 @@ from lastgood.run.context import Reversal
 
 
 def abort(request: Request, emit: Emit) -> dict[str, Any]:
-    """Walk back a run that stopped before its swap: remove its shadow, identified by its mark on the server or, without
+    """Revert a run that stopped before its swap: remove its shadow, identified by its mark on the server or, without
     a mark, if it is empty; and start the application again if the run had stopped it.
 
     Raises Refused if the run is active, or has switched (then use undo), and NotStarted.
@@ -49,7 +49,7 @@ def abort(request: Request, emit: Emit) -> dict[str, Any]:
         shadow = next((mark for _, mark in ours if mark.role == "shadow"), None)
         removed: list[str] = []
         with recording.recording(kept, emit) as emit:
-            state = f'"{live}" was not touched; run {name} is walked back. The application is stopped.'
+            state = f'"{live}" was not touched; run {name} is reverted. The application is stopped.'
             try:
                 # The application first, because users wait for it: removing a database may take long, and may fail.
                 service = _service(request, name, journal, emit)
@@ -89,7 +89,7 @@ def _remove(
 
 
 def _aborting(request: Request, name: str, journal: Journal | None, emit: Emit, skew: float | None) -> Journal | None:
-    """Record who walks the run back, and return the journal: that of the run, or a new one on this machine. Failures
+    """Record who reverts the run, and return the journal: that of the run, or a new one on this machine. Failures
     are ignored, because the abort does not depend on it."""
     if journal is not None:
         with suppress(OSError):
@@ -133,15 +133,15 @@ def _started_again(
             return "unknown"
         return "not stopped"
     emit(StageStarted("start", "start the application again"))
-    service.start_again("walking back", state=state)
+    service.start_again("reverting", state=state)
     service.forget()
     emit(StageDone("start", sum(each.seconds for each in service.results)))
     return "started"
 
 
-def revert(request: Request, failed: ChecksFailed, journal: Journal | None, emit: Emit) -> ChecksFailedAfterSwap:
-    """Revert the steps of a run whose checks failed, and return the error to raise. If it is killed, ``resume`` and
-    ``abort`` continue from there.
+def undo_switch(request: Request, failed: ChecksFailed, journal: Journal | None, emit: Emit) -> ChecksFailedAfterSwap:
+    """Undo the switch of a run whose checks failed, by its steps, and return the error to raise. If it is killed,
+    ``resume`` and ``abort`` continue from there.
 
     Raises Stopped if it cannot continue.
     """
@@ -149,7 +149,7 @@ def revert(request: Request, failed: ChecksFailed, journal: Journal | None, emit
     service = _service(request, run, journal, emit)
     report: undo.UndoReport | None = None
 
-    def undo_switch() -> None:
+    def exchange_again() -> None:
         nonlocal report
         report = undo.undo(request.target, plan, request.context(emit), request.pgbouncer)
 
@@ -161,8 +161,8 @@ def revert(request: Request, failed: ChecksFailed, journal: Journal | None, emit
             fault.point("application.before_undo")
             plan = undo.plan(request.target, live, run, request.pgbouncer)
             _write(journal, "undoing", by=plan.run, reason=caller.current().scrub(failed.problem))
-            back = Reversal(run, request.application, service, emit, undo_switch)
-            runner.revert(back, steps.every(plan.way))
+            back = Reversal(run, request.application, service, emit, exchange_again)
+            runner.reverse(back, steps.every(plan.way))
     except (Exception, KeyboardInterrupt) as error:
         stopped = service.record is not None and service.record.state == "stopped"
         state = failed.state if report is None else switched_back(live, in_place=failed.in_place)
@@ -173,7 +173,7 @@ def revert(request: Request, failed: ChecksFailed, journal: Journal | None, emit
             hint=f"Run: lastgood {'undo' if report is None else 'resume'} {run}",
             state=state + (" The application is stopped." if stopped else ""),
         ) from error
-    assert report is not None  # the step that commits has called ``undo_switch``
+    assert report is not None  # the step that commits has called ``exchange_again``
     again = "" if not request.application.starts else " The application was started again."
     hint = f'The restored database is kept as "{plan.kept}"; lastgood undo {plan.run} puts it back into service.'
     if failed.in_place:

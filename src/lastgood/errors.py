@@ -125,7 +125,7 @@ class TakenBack(LastgoodError):
 
 
 class Stopped(LastgoodError):
-    """Stopped half-way: `lastgood resume` or `lastgood abort` continues."""
+    """The run is unfinished: `lastgood resume` continues it, `lastgood abort` reverts it."""
 
     code = "stopped"
     exit_status = 7
@@ -167,7 +167,7 @@ class NotStarted(Stopped):
 
 
 class Interrupted(LastgoodError):
-    """Interrupted by the user, walked back."""
+    """Interrupted by the user; any changes were reverted."""
 
     code = "interrupted"
     exit_status = 130

@@ -8,8 +8,8 @@ The application is stopped, started, checked and watched as configured in lastgo
 
 With ``--reopen-when usable``, ``finish`` builds some indexes and validates foreign keys after the switch.
 
-``plan`` changes nothing. ``run`` executes the plan, or walks back. ``resume`` continues a stopped run, on any machine;
-``abort`` walks it back.
+``plan`` changes nothing. ``run`` executes the plan, or reverts it. ``resume`` continues a stopped run, on any machine;
+``abort`` reverts it.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ def run(prepared: Prepared, emit: Emit = silent, claim: Claim | None = None) -> 
     """Execute the plan. Returns when the proved database has the live name. ``claim``: the lock of a deployment that
     rolls back automatically.
 
-    Raises Refused if the plan has refusals or another run is active, Failed and Interrupted after walking back (the
-    live database is as it was), Stopped if that failed. ChecksFailed: the restored database is in service, but the
-    application does not work with it; ``revert`` undoes the switch.
+    Raises Refused if the plan has refusals or another run is active, Failed and Interrupted after undoing its steps
+    (the live database is as it was), Stopped if that failed. ChecksFailed: the restored database is in service, but the
+    application does not work with it; ``undo_switch`` undoes the switch.
     """
     if (refused := prepared.plan.refused()) is not None:
         raise refused
@@ -127,7 +127,7 @@ def _execute(run: Run, *, goes_back: bool = False) -> Report:
         return _drive(run, goes_back)
     except ChecksFailed as error:
         if run.application.on_failure == "undo":
-            raise abandon.revert(run.prepared.request, error, run.journal, run.emit) from error
+            raise abandon.undo_switch(run.prepared.request, error, run.journal, run.emit) from error
         raise
 
 
@@ -156,14 +156,14 @@ def _drive(run: Run, goes_back: bool) -> Report:
     return report
 
 
-def revert(request: Request, failed: ChecksFailed, emit: Emit = silent) -> ChecksFailedAfterSwap:
+def undo_switch(request: Request, failed: ChecksFailed, emit: Emit = silent) -> ChecksFailedAfterSwap:
     """Undo the switch of a run whose checks failed, and return the error to raise. Raises Stopped."""
     journal = Journal.find(request.state, failed.run)
     with recording.recording(journal, emit) as emit:
-        return abandon.revert(request, failed, journal, emit)
+        return abandon.undo_switch(request, failed, journal, emit)
 
 
 def abort(request: Request, emit: Emit = silent) -> dict[str, Any]:
-    """Walk back a run that stopped before its swap. Raises Refused if it is active, or has switched."""
+    """Revert a run that stopped before its swap. Raises Refused if it is active, or has switched."""
     pause.resume_clients_before(request, emit)
     return abandon.abort(request, emit)

@@ -67,7 +67,7 @@ class OurDatabase(Frozen):
 
 
 class UnfinishedRun(Frozen):
-    """A run that is active or stopped half-way. ``shadow`` is its database on the server; empty if it has none and
+    """A run that is active or was stopped. ``shadow`` is its database on the server; empty if it has none and
     only a file on this machine shows that it stopped the application. ``kind`` is ``rollback``, or the purpose of a
     copy: ``restore``, ``salvage``, ``trial``, ``recover``. ``working``: the session that executes it now; empty if it
     stopped. ``obstacle``: why it cannot be resumed; empty if it can."""
@@ -269,7 +269,7 @@ def _deployment(live: Database, working: str, unfinished: Sequence[UnfinishedRun
     mark = read_deployment(live.comment)
     if mark is None or mark.live_oid != live.oid:
         return None
-    # If a rollback of this deployment stopped half-way, it only has to be resumed.
+    # If a rollback of this deployment is unfinished, it only has to be resumed.
     resumable = [each.run for each in unfinished if not each.obstacle]
     back = f"lastgood resume {resumable[0]}" if resumable else "lastgood recover"
     return UnfinishedDeployment(

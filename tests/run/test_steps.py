@@ -61,7 +61,7 @@ class Announce(Vacuum):
         self.happened.append("announced")
         return Result()
 
-    def revert(self, back: Reversal) -> None:
+    def reverse(self, back: Reversal) -> None:
         self.happened.append(f"withdrawn in {back.run}")
 
 
@@ -102,7 +102,7 @@ def test_a_new_step_is_planned_taken_and_reported(lastgood: Lastgood, database: 
     assert "\n  Vacuum the restored database " in record.out.partition("\nFigures\n")[2]
 
 
-def test_a_new_step_that_fails_is_walked_back(
+def test_a_new_step_that_fails_is_undone(
     lastgood: Lastgood, database: str, server: EmbeddedServer, added: Added
 ) -> None:
     step = Vacuum(fails=True)
@@ -115,13 +115,13 @@ def test_a_new_step_that_fails_is_walked_back(
     assert f'state: "{database}" was not touched and is open.' in failed.err
     (run,) = lastgood("runs", "--json").document["runs"]
     story = lastgood("explain", run["run"], "--json").document["run"]
-    assert (story["outcome"], story["failed_in"]) == ("walked_back", ["vacuum"])
+    assert (story["outcome"], story["failed_in"]) == ("reverted", ["vacuum"])
     with server.target("postgres").connect() as connection:
         names = connection.execute("SELECT datname FROM pg_database WHERE starts_with(datname, %s)", [database])
         assert names.fetchall() == [(database,)]
 
 
-def test_a_new_step_behind_the_commit_point_is_reverted_with_the_switch(
+def test_a_new_step_behind_the_commit_point_is_reversed_with_the_switch(
     lastgood: Lastgood, database: str, server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     step = Announce()

@@ -30,7 +30,7 @@ _STATUS = "To show the current state: lastgood status"
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """A run that is active or stopped half-way. ``database`` is what it left on the server; None where only this
+    """A run that is active or was stopped. ``database`` is what it left on the server; None where only this
     machine's record of the application knows the run. ``switched``: the kept database of the run exists. ``obstacle``:
     why it cannot be resumed; empty when it can."""
 
@@ -46,7 +46,7 @@ class Unfinished:
 
     @property
     def abortable(self) -> bool:
-        """Whether ``abort`` can walk the run back. After the switch, ``undo`` reverts it."""
+        """Whether ``abort`` can revert the run. After the switch, ``undo`` does."""
         return self.database is not None or not self.switched
 
     @property
@@ -108,7 +108,7 @@ def the_one(
         if not requested:
             raise Refused(
                 f'cannot find run "{run}": no database or schema of this run exists on the server',
-                hint=f"A run that was walked back cannot be resumed or aborted. {_STATUS}",
+                hint=f"A reverted run cannot be resumed or aborted. {_STATUS}",
                 state=NOT_REACHED,
             )
         return requested[0]
@@ -150,7 +150,7 @@ def refuse_resume(requested: Unfinished) -> None:
 
 
 def refuse_abort(requested: Unfinished, maintenance: Connection, target: Target) -> None:
-    """Raise Refused when the run has nothing to walk back."""
+    """Raise Refused when the run has nothing to revert."""
     if not requested.abortable:
         kept = _kept(maintenance, target, requested.run)
         raise Refused(

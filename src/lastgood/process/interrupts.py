@@ -1,4 +1,4 @@
-"""Ctrl+C and SIGTERM: the first makes the run walk back, the second leaves everything to `resume` or `abort`."""
+"""Ctrl+C and SIGTERM: the first makes the run revert itself, the second leaves everything to `resume` or `abort`."""
 
 from __future__ import annotations
 

@@ -30,15 +30,15 @@ T = TypeVar("T", bound=Result)
 
 @dataclass(slots=True)
 class Reversal:
-    """The shared context of the steps of a run that are reverted after the commit point, by the process of the run or
-    another. ``undo_switch`` exchanges both databases, or the schemas in place, again. ``not_running``: why the
+    """The shared context of the steps of a run that are reversed after the commit point, by the process of the run or
+    another. ``exchange_again`` exchanges both databases, or the schemas in place. ``not_running``: why the
     application did not start afterwards; empty if its hooks succeeded."""
 
     run: str
     application: Application
     service: Service
     emit: Emit
-    undo_switch: Callable[[], None]
+    exchange_again: Callable[[], None]
     not_running: str = ""
 
 
@@ -48,7 +48,7 @@ class Run:
     because later no connection may be free. ``service`` is the application that uses the live database; the results of
     its hooks are journaled. ``stopped_before``: the resumed run had stopped the application already. ``switched``: the
     resumed run had switched already. ``shadow_kept`` and ``started_again``: the shadow was kept and the application
-    started while walking back."""
+    started while the steps were undone."""
 
     def __init__(
         self, prepared: Prepared, maintenance: Connection, journal: Journal, emit: Emit, *, switched: bool = False
@@ -185,7 +185,7 @@ class Run:
 
     def refuse_suspension(self) -> None:
         """Refuse Ctrl+Z, because writers would wait for a suspended process."""
-        self.emit(Caution("a rollback cannot be suspended: writers may be waiting; press Ctrl+C to walk it back"))
+        self.emit(Caution("a rollback cannot be suspended: writers may be waiting; press Ctrl+C to stop and revert it"))
 
     def carry_on(self) -> None:
         """Ignore interrupts from here on: for the undo of steps, or after the commit point."""
@@ -207,7 +207,7 @@ class Run:
         self.maintenance.close()
 
     def _reconnect(self) -> None:
-        """Reconnect for walking back, and take the lock again. A swap is never issued on this connection."""
+        """Reconnect to undo steps, and take the lock again. A swap is never issued on this connection."""
         deadline = time.monotonic() + RECONNECT_SECONDS
         while True:
             try:

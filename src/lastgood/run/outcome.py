@@ -19,7 +19,7 @@ from lastgood.run.report import (
     proved_tables,
     skipped_of,
 )
-from lastgood.run.runner import AfterCommit, WalkBackFailed
+from lastgood.run.runner import AfterCommit, UndoFailed
 from lastgood.run.steps.build import Built
 from lastgood.run.steps.carry_over import CarriedOver
 from lastgood.run.steps.emergency import BackedUp
@@ -125,18 +125,18 @@ def outcome_error(run: Run, error: BaseException) -> BaseException:
     unchanged = untouched(live, is_open=_is_open(run))
     if run.started_again:
         unchanged += " The application was started again."
-    if isinstance(error, WalkBackFailed) and isinstance(error.__cause__, NotStarted):
+    if isinstance(error, UndoFailed) and isinstance(error.__cause__, NotStarted):
         return NotStarted(
             f"{error.__cause__}; the run had failed: {_reason(error.__context__ or error)}",
             hint=error.__cause__.hint,
             state=f"{unchanged} The application is stopped.",
         )
-    if isinstance(error, WalkBackFailed | AfterCommit | KeyboardInterrupt):
+    if isinstance(error, UndoFailed | AfterCommit | KeyboardInterrupt):
         cause = error.__cause__
         why = f"{cause}" if cause else "interrupted twice"
         first = f"{cause.hint} Then run" if isinstance(cause, Blocked) else "Run"
         return Stopped(
-            f"cannot walk the run back: {why}",
+            f"cannot revert the run: {why}",
             hint=f'{first}: lastgood abort {name} to remove "{run.plan.shadow}", or lastgood resume {name} '
             "to continue.",
             state=f'"{live}" was not touched.{app_state}',
@@ -145,7 +145,7 @@ def outcome_error(run: Run, error: BaseException) -> BaseException:
         what = "The restored objects are" if run.plan.way == "in-place" else "The restored database is"
         unchanged += f' {what} kept for inspection as "{run.plan.shadow}".'
     if run.interrupted and not isinstance(error, Stopped):
-        return Interrupted("interrupted: everything was walked back", state=unchanged)
+        return Interrupted("interrupted: the changes of the run were reverted", state=unchanged)
     if isinstance(error, Blocked):
         return Failed(error.message, hint=f"{error.hint} Then run the rollback again.", state=unchanged)
     if isinstance(error, LastgoodError):

@@ -331,7 +331,7 @@ def _late(pause: Pause, seconds: float) -> str:
 
 
 def let_go(config: PgBouncer, live: Target, connection: Connection, emit: Emit) -> tuple[str, ...]:
-    """Resume the paused databases that lead to ``live``, for a run that stopped half-way while no other run is active.
+    """Resume the paused databases that lead to ``live``, for an unfinished run while no other run is active.
     Returns their names."""
     resumed = []
     for state in consoles(config, live, connection) if config.admin else ():

@@ -293,8 +293,8 @@ class TestRuns:
 
         story = lastgood("explain", journal.stem, "--json").document["run"]
 
-        assert story["outcome"] == "walked_back"
-        assert story["state"] == f'The rollback failed and was walked back: "{database}" was not touched.'
+        assert story["outcome"] == "reverted"
+        assert story["state"] == f'The rollback failed, and its changes were reverted: "{database}" was not touched.'
         assert "t_pkey" in story["reason"]
         assert story["explained"]["kinds"][0]["case"] == "duplicate-key-in-index"
         assert "build" in story["failed_in"]

@@ -12,7 +12,7 @@ from lastgood.text import units
 IN_FULL = 1
 _OUTCOMES = {
     "done": "done",
-    "walked_back": "failed and walked back",
+    "reverted": "failed, changes reverted",
     "aborted": "aborted",
     "undone": "failed and undone",
     "failed": "failed",

@@ -93,7 +93,7 @@ def _stop(service: Service, context: Context) -> None:
         service.stop(BY_HAND, "maintenance", context.cancelled)
     except BaseException as error:
         try:
-            service.start("walking back", begun_only=True)
+            service.start("reverting", begun_only=True)
         except HookFailed as again:
             raise _not_started(again, "") from error
         service.forget()

@@ -19,8 +19,8 @@ _ENDED = {
     "aborted": "aborted: what it had created was removed",
     "undone": "the switch was undone",
     "failed": "failed",
-    "stopped": "stopped half-way",
-    "interrupted": "interrupted by the user, walked back",
+    "stopped": "stopped, unfinished",
+    "interrupted": "interrupted by the user; any changes were reverted",
 }
 # Entries of steps, shown only where the journal has no stage entry for them.
 _STEP_EVENTS = ("doing", "done", "undone", "undo failed", "failed")

@@ -35,7 +35,7 @@ def of_journal(inquiry: Inquiry, journal: Journal, found: Recorded, seen: Server
     known, ended, live = found.plan, found.ended, found.live
     report = ended.report if ended is not None else {}
     server_of = str(known.get("server", ""))
-    switched = story.kind in ("rollback", "recover", "undo") and story.outcome not in ("aborted", "walked_back")
+    switched = story.kind in ("rollback", "recover", "undo") and story.outcome not in ("aborted", "reverted")
     target = inquiry.target if switched and live else None
     if seen is None:
         at = server_of if "server" in known else None

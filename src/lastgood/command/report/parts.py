@@ -19,7 +19,7 @@ SHOWN = 20
 NAMED = 5
 _OUTCOMES = {
     "done": "done",
-    "walked_back": "failed, the database is as it was",
+    "reverted": "failed, the database is as it was",
     "aborted": "aborted",
     "undone": "failed and undone",
     "failed": "failed",
@@ -48,8 +48,8 @@ _BUILDING = ("build", "carry_over", "prove")
 _DEPLOYMENTS = {
     "done": "done",
     "undone": "failed; the database was rolled back",
-    "walked_back": "failed; the database is as it was",
-    "stopped": "stopped half-way, or still active",
+    "reverted": "failed; the database is as it was",
+    "stopped": "unfinished, or still active",
 }
 # Fields that the head of the report already has.
 _IN_HEAD = ("format", "run", "live", "started")

@@ -91,11 +91,11 @@ class Stop:
         stopped = run.service.record
         if stopped is None or stopped.by != run.plan.run:
             return
-        run.service.start_again("walking back")
+        run.service.start_again("reverting")
         run.service.forget()
         run.started_again = True
 
-    def revert(self, back: Reversal) -> None:
+    def reverse(self, back: Reversal) -> None:
         """Start the application, whether this run stopped it or not: it may cache what the switch replaced."""
         if self._when != "now":
             return  # the other step of this class starts it, at the very end
@@ -146,9 +146,9 @@ class Start:
         return Result(detail=", ".join(name for name in AGAIN.values() if run.application.command(name) is not None))
 
     def undo(self, run: Run) -> None:
-        """Do nothing: after the commit point, ``revert`` undoes this step."""
+        """Do nothing: after the commit point, ``reverse`` undoes this step."""
 
-    def revert(self, back: Reversal) -> None:
+    def reverse(self, back: Reversal) -> None:
         """Stop the application. A failure is not an obstacle, because the application does not work."""
         if not back.application.stops:
             return

@@ -187,8 +187,8 @@ class Swap:
     def undo(self, run: Run) -> None:
         """Do nothing: before the commit the server rolled back."""
 
-    def revert(self, back: Reversal) -> None:
-        back.undo_switch()
+    def reverse(self, back: Reversal) -> None:
+        back.exchange_again()
 
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
         """Whether the previous database, by OID, has the kept name."""
