@@ -17,7 +17,7 @@ from lastgood.in_place import staged
 from lastgood.in_place.kept import places
 from lastgood.journal import Journal, caller, recording, run_names
 from lastgood.plan.plan import Request
-from lastgood.plan.unfinished import leftover_of, refuse_abort, run_of, the_one
+from lastgood.plan.unfinished import leftover_of, refuse_abort, requested_run, run_of
 from lastgood.postgres import clock, copying, database
 from lastgood.postgres.database import Database
 from lastgood.postgres.leftover import Leftover, drop_leftover
@@ -103,10 +103,10 @@ def _aborting(request: Request, name: str, journal: Journal | None, emit: Emit, 
 def _find_run(maintenance: Connection, request: Request) -> tuple[Leftover | None, str]:
     """Return the unmarked database to remove, if ``request`` names one, and the run."""
     target, state = request.target, request.state
-    unfinished_run = the_one(maintenance, target, state, request.run, to_resume=False)
+    unfinished_run = requested_run(maintenance, target, state, request.run, to_resume=False)
     if unfinished_run is None:
         left = leftover_of(maintenance, target, state, request.run)
-        assert left is not None  # the_one saw it, under the same lock
+        assert left is not None  # requested_run saw it, under the same lock
         return left, run_of(left, state)
     refuse_abort(unfinished_run, maintenance, target)
     # The run may have stopped the application, and been killed before it marked its database.

@@ -196,7 +196,7 @@ def switched_back(live: str, run: str = "", *, in_place: bool) -> str:
 
 
 @contextmanager
-def looked_at(live: str, *, is_open: bool) -> Iterator[None]:
+def reporting_state(live: str, *, is_open: bool) -> Iterator[None]:
     """Add the verified state of the live database to errors without one, for the length of a ``with`` block."""
     try:
         yield

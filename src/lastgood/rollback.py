@@ -23,7 +23,7 @@ from lastgood.errors import ChecksFailed, ChecksFailedAfterSwap
 from lastgood.events import Caution, Emit, Note, silent
 from lastgood.journal import Journal, recording
 from lastgood.plan.plan import Prepared, Request
-from lastgood.plan.unfinished import as_planned, still, unfinished
+from lastgood.plan.unfinished import as_planned, reread, unfinished
 from lastgood.postgres import database
 from lastgood.postgres.exchange import helper_session
 from lastgood.postgres.lock import Claim, holder, lock_live
@@ -90,7 +90,7 @@ def resume(request: Request, emit: Emit = silent) -> Report | FinishReport:
     with _session(prepared) as maintenance:
         # The journal is written only under the lock: another session may be working on the run.
         unfinished_run = lock_live(
-            maintenance, plan.live, lambda held: still(held, request.target, request.state, before)
+            maintenance, plan.live, lambda held: reread(held, request.target, request.state, before)
         )
         journal = Journal.find(request.state, plan.run)
         if journal is None:

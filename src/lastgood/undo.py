@@ -23,8 +23,7 @@ from lastgood.config.tables import NO_PGBOUNCER, PgBouncer
 from lastgood.context import Context
 from lastgood.errors import NOT_REACHED, Failed, Refused, Stopped, switched_back
 from lastgood.events import Caution, Emit, Note, StageDone, StageStarted
-from lastgood.in_place import kept as beside
-from lastgood.in_place import move, names, switch
+from lastgood.in_place import kept, move, names, switch
 from lastgood.in_place.move import Moved
 from lastgood.journal import Journal, caller, recording
 from lastgood.journal.run_names import new_run, suffix
@@ -111,7 +110,7 @@ class _Kept:
 
 
 def _kept(maintenance: Connection, live: Target) -> Iterator[_Kept]:
-    for found, mark in beside.places(maintenance, live):
+    for found, mark in kept.places(maintenance, live):
         if mark.role == "kept":
             yield _Kept(
                 mark.run,
@@ -272,7 +271,7 @@ def _move_back(live: Target, plan: UndoPlan, emit: Emit) -> Exchanged:
     moved: Moved | None = None
     with interrupts.stopping(stop):
         with live.connect(application_name=f"lastgood undo {plan.run}") as connection:
-            role = next(each.role for each in beside.beside(connection, run=plan.undoes) if each.role != "staging")
+            role = next(each.role for each in kept.beside(connection, run=plan.undoes) if each.role != "staging")
             try:
                 moved = switch.undo(
                     connection,

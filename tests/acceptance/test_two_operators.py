@@ -122,8 +122,8 @@ def test_two_prunes_do_not_remove_what_the_other_keeps(scene: Scene) -> None:
     assert scene.run("rollback", POINT, "--yes").returncode == 0
     assert scene.run("rollback", POINT, "--yes").returncode == 0
     target = scene.server.target(scene.live)
-    wish = prune.Wish(older_than=timedelta(0))
-    mine = prune.plan(target, scene.store, wish, post_mortem_within=0)
+    criteria = prune.Criteria(older_than=timedelta(0))
+    mine = prune.plan(target, scene.store, criteria, post_mortem_within=0)
     (newest, *_) = [each.name for each in mine.candidates if each.kind == "kept database"]
     assert scene.run("prune", newest, "--yes").returncode == 0
     with pytest.raises(Refused) as refused:

@@ -218,7 +218,7 @@ def test_pruning_needs_nothing_of_it(stage: Stage) -> None:
     plan = prune.plan(
         target,
         stage.request.store,
-        prune.Wish(
+        prune.Criteria(
             named=(
                 kept.name,
                 "good.sql",

@@ -11,7 +11,7 @@ import pytest
 
 from lastgood import loss, rollback
 from lastgood.command.recover import recover
-from lastgood.command.recover.recover import Inquiry, Wish
+from lastgood.command.recover.recover import Goal, Inquiry
 from lastgood.config.tables import Check
 from lastgood.plan.plan import Choice, Request, TableLoss
 from lastgood.points import dump_point
@@ -90,7 +90,7 @@ def test_the_plan_and_recover_report_the_same(target: Target, store: Path) -> No
     planned = rollback.plan(request(target, store), lambda event: None).plan.loss
     assert rows_by_name(planned) == EXPECTED
 
-    found = recover.inspect(Inquiry(target, store, wish=Wish(thorough=True), home=store, here=store))
+    found = recover.inspect(Inquiry(target, store, goal=Goal(thorough=True), home=store, here=store))
     (point,) = [each for each in found.timeline if each.kind == "dump"]
     assert point.loss is not None
     assert rows_by_name(point.loss) == {name: each for name, each in EXPECTED.items() if each[4] != "equal"}

@@ -14,7 +14,7 @@ from typing import Literal
 
 from lastgood import points
 from lastgood.context import BACKGROUND, Context
-from lastgood.damaged.load import ReadableLoader, TableLoad
+from lastgood.damaged.best_effort import ReadableLoader, TableLoad
 from lastgood.dump.formats import DumpSource
 from lastgood.dump.hints import CHOOSE_ANOTHER
 from lastgood.dump.names import Relation

@@ -105,12 +105,12 @@ class ReadableReading(Reading):
         if self._open and not isinstance(self._dump, FileSet) and self._dump.kind == "plain":
             self._note_damage(Corrupt("it ends without its footer"))
         self.summary.notes += [*self._noise.notes(), *self._restricted.cautions()]
-        self.maker = self.maker or self._strangers.maker
+        self.maker = self.maker or self._foreign.maker
 
     @property
     def has_empty_sections(self) -> bool:
         """Whether a table without rows has an empty section, as in pg_dump's own files."""
-        return self.summary.marked and self.summary.has_data and self._strangers.behind is None
+        return self.summary.marked and self.summary.has_data and self._foreign.behind is None
 
     def _note_damage(self, error: BadPoint) -> None:
         if error.message not in self.damage:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from lastgood.command.recover.evidence import Candidate, Evidence, Live, Server, Wish
+from lastgood.command.recover.evidence import Candidate, Evidence, Goal, Live, Server
 from lastgood.facts import Facts, MigrationFacts, ObjectFacts, TableFacts
 from lastgood.loss import LiveTable
 from lastgood.points import RestorePoint, Verdict
@@ -106,7 +106,7 @@ def evidence(**changes: Any) -> Evidence:
     found = Evidence(
         name="app",
         clock=NOW,
-        wish=Wish(),
+        goal=Goal(),
         server=Server(version="18.0", clock=NOW),
         store=STORE,
         target=Target({"host": "db.example.org", "dbname": "app"}),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lastgood.command.recover.diagnosis import diagnose
-from lastgood.command.recover.evidence import Candidate, LockedOut, Seen, Server, Sibling, Wish
+from lastgood.command.recover.evidence import Candidate, Goal, LockedOut, Seen, Server, Sibling
 from lastgood.facts import Facts
 from lastgood.loss import Content
 from lastgood.points.manifest import DeploymentNote, Manifest
@@ -196,18 +196,18 @@ def test_which_emergency_it_is(changes: dict[str, Any], emergency: str, damaged:
 
 
 @pytest.mark.parametrize(
-    ("wish", "proposed"),
+    ("goal", "proposed"),
     [
-        (Wish(latest=True), "/store/new.sql"),
-        (Wish(before=NOW - timedelta(days=3)), "/store/old.sql"),
-        (Wish(before_migration="20260301"), "/store/new.sql"),
-        (Wish(before_migration="20260101"), ""),
-        (Wish(before=NOW - timedelta(days=9)), ""),
+        (Goal(latest=True), "/store/new.sql"),
+        (Goal(before=NOW - timedelta(days=3)), "/store/old.sql"),
+        (Goal(before_migration="20260301"), "/store/new.sql"),
+        (Goal(before_migration="20260101"), ""),
+        (Goal(before=NOW - timedelta(days=9)), ""),
     ],
 )
-def test_what_the_operator_asks_for_is_what_is_proposed(wish: Wish, proposed: str) -> None:
+def test_what_the_operator_asks_for_is_what_is_proposed(goal: Goal, proposed: str) -> None:
     points = (candidate("new.sql", 1, facts(**WHOLE)), OLD)
-    found = diagnose(evidence(wish=wish, candidates=points))
+    found = diagnose(evidence(goal=goal, candidates=points))
     assert [(each.name, each.automatic) for each in found.proposals] == ([(proposed, True)] if proposed else [])
     assert found.hopeless == (not proposed)
 
@@ -256,7 +256,7 @@ def test_the_point_of_a_deployment_that_changed_nothing_is_not_what_is_proposed(
         (2, True, ""),
     ]
     # Asked for, it is taken; and it is the way out of what happened after it.
-    asked = diagnose(evidence(candidates=(late, OLD), wish=Wish(latest=True)))
+    asked = diagnose(evidence(candidates=(late, OLD), goal=Goal(latest=True)))
     assert asked.proposals[0].name == "/store/before_deployment.sql"
     dropped = diagnose(evidence(candidates=(late, OLD), live=live(contacts=100)))
     assert (dropped.emergency, dropped.proposals[0].name) == ("unknown_state", "/store/before_deployment.sql")

@@ -43,9 +43,14 @@ class Course:
     """A deployment that holds the live database."""
 
     def __init__(
-        self, wish: Wish, hold: Hold, journal: Journal, context: Context, ended: Callable[[DeployReport], None]
+        self,
+        request: DeployRequest,
+        hold: Hold,
+        journal: Journal,
+        context: Context,
+        ended: Callable[[DeployReport], None],
     ) -> None:
-        self.wish = wish
+        self.request = request
         self.hold = hold
         self.journal = journal
         self.context = context
@@ -68,7 +73,7 @@ class Course:
         self._seconds: dict[str, float] = {}
         facts = hooks.environment(run=hold.run, live=hold.live)
         self.service = Service(
-            wish.request.application, hold.target, facts, wish.request.context(self.emit), self._note_hook
+            request.base.application, hold.target, facts, request.base.context(self.emit), self._note_hook
         )
 
     @property
@@ -130,7 +135,7 @@ class Course:
             run=self.hold.run,
             status=status,
             live=self.live,
-            label=self.wish.label,
+            label=self.request.label,
             started=self.hold.started,
             problem=problem,
             point=str(self.point.path) if self.point is not None else "",
@@ -155,12 +160,12 @@ def words(error: BaseException) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """The request of a deployment. ``request``: the live database, the store, the state folder, and the options of its
+class DeployRequest:
+    """The request of a deployment. ``base``: the live database, the store, the state folder, and the options of its
     rollback. ``command``: the migration, a program and its arguments. ``environment``: the caller's. ``allow_errors``:
     why errors that the migration prints but ignores are accepted; empty: they are not."""
 
-    request: Request
+    base: Request
     command: tuple[str, ...] = field(repr=False)
     label: str = ""
     settings: Deploy = field(default_factory=Deploy)

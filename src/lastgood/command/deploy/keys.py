@@ -154,7 +154,7 @@ def _duplicates(key: UniqueKey) -> _KeyCheck:
     )
 
 
-def _texts(columns: Sequence[str], of: Literal["l", "t"]) -> sql.Composed:
+def _texts(columns: Sequence[str], alias: Literal["l", "t"]) -> sql.Composed:
     """Render the values of these columns as ``id=17, organization_id=99``. Columns with the name of a secret are not
     read."""
     return sql.SQL("concat_ws(', ', {})").format(
@@ -162,7 +162,7 @@ def _texts(columns: Sequence[str], of: Literal["l", "t"]) -> sql.Composed:
             sql.Literal(shown([name], [HIDDEN]))
             if shown([name], [""]) != f"{name}="
             else sql.SQL("{} || coalesce({}.{}::text, 'NULL')").format(
-                sql.Literal(f"{name}="), sql.Identifier(of), sql.Identifier(name)
+                sql.Literal(f"{name}="), sql.Identifier(alias), sql.Identifier(name)
             )
             for name in columns
         )

@@ -77,12 +77,12 @@ class _Work:
     context: Context
     servers: dict[int | None, Scratch] = field(default_factory=dict)
 
-    def prove(self, point: RestorePoint, number: int, of: int) -> Iterator[ProvedPoint]:
+    def prove(self, point: RestorePoint, number: int, total: int) -> Iterator[ProvedPoint]:
         """Restore and prove one point. A dump of a whole cluster gives a result per database."""
         self.context.check("interrupted", state=SCRATCH_ONLY)
         emit = self.occasion.emit
         name = f"point_{number}"
-        emit(StageStarted(name, f"{number} of {of}: {shown(point.path.name)}"))
+        emit(StageStarted(name, f"{number} of {total}: {shown(point.path.name)}"))
         began = monotonic()
         results = list(self._databases(point))
         bad = next((each for each in results if not each.proved), None)

@@ -62,8 +62,8 @@ class Occasion:
 
 
 @contextmanager
-def occasion(request: DrillRequest, of: str, emit: Emit) -> Iterator[Occasion]:
-    """Run one drill in a block. ``of``: the kind, for the journal. Remains of a killed drill are removed first.
+def occasion(request: DrillRequest, kind: str, emit: Emit) -> Iterator[Occasion]:
+    """Run one drill in a block; ``kind`` is "drill" or "store". Remains of a killed drill are removed first.
 
     When the block ends with an error, only the journal remains, with the error. Raises Refused, Failed.
     """
@@ -73,7 +73,7 @@ def occasion(request: DrillRequest, of: str, emit: Emit) -> Iterator[Occasion]:
     root = base(request.folder)
     run = new_run(datetime.now(UTC))
     with place(state, run, root) as found:
-        journal = recording.begin(state, run, "drill", of=of, live=request.live.target.dbname)
+        journal = recording.begin(state, run, "drill", of=kind, live=request.live.target.dbname)
         with recording.recording(journal, emit) as recorded:
             yield Occasion(request, run, journal, found, live, recorded)
 

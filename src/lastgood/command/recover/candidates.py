@@ -8,7 +8,7 @@ from pathlib import Path
 from time import monotonic
 
 from lastgood import points
-from lastgood.command.recover.evidence import Candidate, Wish
+from lastgood.command.recover.evidence import Candidate, Goal
 from lastgood.context import Context
 from lastgood.errors import BadPoint, Interrupted, LastgoodError
 from lastgood.points import RestorePoint, Verdict
@@ -37,7 +37,7 @@ class Found:
 def find(
     store: Path,
     name: str,
-    wish: Wish,
+    goal: Goal,
     known: Mapping[Path, Verdict],
     unseen: list[str],
     cancelled: Callable[[], bool] = lambda: False,
@@ -56,7 +56,7 @@ def find(
         of = point.manifest.database if point.manifest is not None else name
         (ours if of == name else others).append(point)
     wanted = [point for point in ours if not point.is_emergency]
-    read = _read(wanted, name, wish, known, unseen, cancelled)
+    read = _read(wanted, name, goal, known, unseen, cancelled)
     elsewhere = [each for each in read if each.facts is not None and each.facts.database not in (None, name)]
     return Found(
         candidates=tuple(each for each in read if each not in elsewhere),
@@ -68,13 +68,13 @@ def find(
 def _read(
     wanted: Sequence[RestorePoint],
     name: str,
-    wish: Wish,
+    goal: Goal,
     known: Mapping[Path, Verdict],
     unseen: list[str],
     cancelled: Callable[[], bool],
 ) -> list[Candidate]:
     # Only the rows show which migrations are in a point; for that, there is no time limit.
-    wholly = wish.thorough or wish.before_migration is not None
+    wholly = goal.thorough or goal.before_migration is not None
     until = None if wholly else monotonic() + READING_SECONDS
     found: list[Candidate] = []
     enough = False
@@ -83,16 +83,16 @@ def _read(
         verdict = known.get(point.path)
         late = enough or (until is not None and monotonic() > until)
         # A point newer than the requested moment cannot be chosen, whatever its content.
-        too_new = wish.before is not None and point.made_at >= wish.before
-        if verdict is None and not late and not (too_new and not wish.thorough):
+        too_new = goal.before is not None and point.made_at >= goal.before
+        if verdict is None and not late and not (too_new and not goal.thorough):
             verdict = _verdict(point, name, until, cancelled, unseen)
         if verdict is None and not too_new and not any(each.usable for each in found):
             verdict = _at_a_glance(point)
         if verdict is not None:
             facts = candidate.facts if point.manifest is not None else verdict.facts
             candidate = replace(candidate, verdict=verdict, facts=facts)
-            if wish.before_migration is not None and not wish.thorough:
-                enough = enough or (verdict.valid and points.may_lack(candidate.migration, wish.before_migration))
+            if goal.before_migration is not None and not goal.thorough:
+                enough = enough or (verdict.valid and points.may_lack(candidate.migration, goal.before_migration))
         found.append(candidate)
     return found
 

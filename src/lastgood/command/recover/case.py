@@ -93,14 +93,14 @@ class Case:
     @cached_property
     def fitting(self) -> tuple[Candidate, ...]:
         """Candidates that match the operator's request, valid or not; newest first."""
-        wish = self.evidence.wish
+        goal = self.evidence.goal
         return tuple(
             candidate
             for place, candidate in enumerate(self.evidence.candidates)
             if place not in self.suspects
-            and (wish.chosen or place not in self.no_way_out)
-            and (wish.before is None or candidate.point.made_at < wish.before)
-            and (wish.before_migration is None or may_lack(candidate.migration, wish.before_migration))
+            and (goal.chosen or place not in self.no_way_out)
+            and (goal.before is None or candidate.point.made_at < goal.before)
+            and (goal.before_migration is None or may_lack(candidate.migration, goal.before_migration))
         )
 
     @cached_property

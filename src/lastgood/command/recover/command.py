@@ -53,10 +53,10 @@ def recover_(
     from lastgood.cli.choice import choice_of, moment
     from lastgood.command.recover import recover
     from lastgood.command.recover import show as shown
-    from lastgood.command.recover.recover import Inquiry, Wish
+    from lastgood.command.recover.recover import Goal, Inquiry
 
     choice = choice_of(None, latest, before, before_migration)
-    wish = Wish(
+    goal = Goal(
         before=choice.before,
         before_migration=choice.before_migration,
         latest=latest,
@@ -64,7 +64,7 @@ def recover_(
         thorough=thorough,
     )
     settings = session.settings
-    inquiry = Inquiry(session.target, settings.store, settings.tables, wish)
+    inquiry = Inquiry(session.target, settings.store, settings.tables, goal)
     while True:
         with session.work() as context:
             found = recover.inspect(inquiry, context)
@@ -76,14 +76,14 @@ def recover_(
         if found.hopeless or dry_run:
             session.result({"diagnosis": found.document(), "report": None}, lambda: None)
             return 4 if found.hopeless else None
-        proposal = _choose(session, found, yes, asked=wish.chosen)
+        proposal = _choose(session, found, yes, asked=goal.chosen)
         answers = {"override": override, "reason": reason, "attest": attest}
         try:
             with session.framed(partial(_framed, found)):
                 return _carry_out(session, found, proposal, yes, answers)
         except BadPoint as error:
             path = Path(proposal.name)
-            if path in inquiry.known or wish.thorough:
+            if path in inquiry.known or goal.thorough:
                 raise
             # Reading it to its end has shown damage that the quick check missed: diagnose again with that verdict.
             with session.events() as emit:

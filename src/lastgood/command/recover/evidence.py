@@ -22,7 +22,7 @@ Access = Literal["open", "missing", "invalid", "closed", "refused"]
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class Goal:
     """The state that the operator asks for. All empty: propose one."""
 
     before: datetime | None = None
@@ -203,7 +203,7 @@ class Evidence:
 
     name: str
     clock: datetime
-    wish: Wish
+    goal: Goal
     server: Server
     store: Path
     target: Target

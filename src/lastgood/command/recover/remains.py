@@ -198,10 +198,10 @@ def _no_point(evidence: Evidence) -> str:
         return f'There is no restore point of "{evidence.name}" in "{evidence.store}".'
     if all(not each.usable for each in evidence.candidates):
         return f'Not one of {len(evidence.candidates)} restore points of "{evidence.name}" is valid.'
-    wish = evidence.wish
-    words = f"made before {moment(wish.before)}" if wish.before is not None else ""
-    if wish.before_migration is not None:
-        words += (" and " if words else "") + f'known to lack the migration "{wish.before_migration}"'
+    goal = evidence.goal
+    words = f"made before {moment(goal.before)}" if goal.before is not None else ""
+    if goal.before_migration is not None:
+        words += (" and " if words else "") + f'known to lack the migration "{goal.before_migration}"'
     return f'Of {len(evidence.candidates)} restore points of "{evidence.name}" no valid one was {words or "chosen"}.'
 
 
