@@ -11,7 +11,7 @@ from lastgood import fault, undo
 from lastgood.application import hooks, record
 from lastgood.application.results import ApplicationReport, HookResult
 from lastgood.application.service import START_IT, Service
-from lastgood.errors import Blocked, ChecksFailed, ChecksFailedAfterSwap, Stopped, switched_back
+from lastgood.errors import Blocked, ChecksFailed, ChecksFailedAfterSwap, Stopped, continued, switched_back
 from lastgood.events import Caution, Emit, StageDone, StageStarted
 from lastgood.in_place import staged
 from lastgood.in_place.kept import places
@@ -84,7 +84,7 @@ def _remove(
                 database.drop(maintenance, found.name, found.oid)
             removed.append(found.name)
     except Blocked as error:
-        error.hint += f" Then run: lastgood abort {run}"
+        error.hint = continued(error.hint, f"Then run: lastgood abort {run}")
         raise
 
 

@@ -206,6 +206,11 @@ def reporting_state(live: str, *, is_open: bool) -> Iterator[None]:
         raise
 
 
+def continued(hint: str, sentence: str) -> str:
+    """Return ``hint`` with a further ``sentence``."""
+    return f"{hint.rstrip('.')}. {sentence}" if hint else sentence
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or its type if the message is empty."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

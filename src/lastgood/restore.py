@@ -209,7 +209,7 @@ def _division(target: Target, script: Script, emit: Emit, allow_orphans: bool) -
 def _finish(target: Target, run: str, oid: int, context: Context) -> Finished:
     """Complete the deferred tasks. The database is in service and is kept in any case."""
     stop = interrupts.Stop()
-    hint = f"Run: lastgood resume {run} --db URL, with the URL of that database."
+    hint = f"To continue, with the URL of that database: lastgood resume {run} --db URL"
     state = f'"{target.dbname}" is restored, proved and open; only the deferred work is missing.'
     with reported(context.emit, "finish", "finish the deferred work") as stage:
         with in_service(run, hint, state), interrupts.stopping(stop):

@@ -344,7 +344,7 @@ def test_a_restore_hands_over_what_is_usable_and_finishes_it(stage: Stage, new_d
     assert raised.value.state == f'"{second}" is restored, proved and open; only the deferred work is missing.'
     request = replace(stage.request, target=stage.server.target(second))
     (left,) = read(request.target).finishing
-    assert raised.value.hint == f"Run: lastgood resume {left.run} --db URL, with the URL of that database."
+    assert raised.value.hint == f"To continue, with the URL of that database: lastgood resume {left.run} --db URL"
     rollback.resume(request)
     with stage.connect(into) as one, stage.connect(second) as other:
         assert deferrable_objects.catalogue(one) == deferrable_objects.catalogue(other)

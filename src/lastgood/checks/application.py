@@ -50,7 +50,7 @@ def health(s: Subject) -> Iterator[Finding | Seen]:
             level="caution",
             code="health",
             text=f'health check "{answer.url}" failed: {answer.problem}',
-            hint="If the rollback will not cure this, correct [health] in lastgood.toml: the check decides after the "
+            hint="If the rollback cannot fix this, correct [health] in lastgood.toml: the check decides after the "
             "switch.",
             known="tried",
         )

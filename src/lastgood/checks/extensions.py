@@ -16,7 +16,7 @@ def members(s: Subject) -> Iterator[Finding | Seen]:
             yield Finding(
                 level="refusal",
                 code="stays_in_kept",
-                text=f'no dump holds the changes to extension "{name}", and lastgood cannot put them back: {lost}',
+                text=f'no dump holds the changes to extension "{name}", and lastgood cannot restore them: {lost}',
                 hint="Copy these changes by hand from the kept database after the switch: lastgood status names it.",
             )
         if carried := survey.summary(name, carried=True, rows=False):

@@ -10,7 +10,7 @@ from lastgood.checklist import Finding, Seen
 from lastgood.checks.subject import Subject
 from lastgood.text.units import counted
 
-_HINT = "Run: lastgood check --capabilities to see all rights of this role."
+_HINT = "To see all rights of this role: lastgood check --capabilities"
 
 
 def able(s: Subject) -> Iterator[Finding | Seen]:

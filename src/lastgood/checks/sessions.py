@@ -48,7 +48,7 @@ def shut(s: Subject) -> Iterator[Finding]:
             code="shut_tables",
             text=f"{who}{called} has locked {names}{more} against readers: row counts are estimates, and the run "
             + ("terminates that session" if s.request.fence == "now" and held[0].pid else "waits for it"),
-            hint=f"To end it yourself, run: {held[0].to_end_it}",
+            hint=f"To terminate it, run: {held[0].to_end_it}",
             known="measured",
         )
 

@@ -19,7 +19,16 @@ from lastgood import __version__, config
 from lastgood.application import Application
 from lastgood.config.settings import Settings, resolve
 from lastgood.context import Context, Pace
-from lastgood.errors import SHOW_STATE, UNKNOWN_STATE, Failed, Interrupted, LastgoodError, Refused, UsageError
+from lastgood.errors import (
+    SHOW_STATE,
+    UNKNOWN_STATE,
+    Failed,
+    Interrupted,
+    LastgoodError,
+    Refused,
+    UsageError,
+    continued,
+)
 from lastgood.events import Caution, Emit
 from lastgood.journal import caller
 from lastgood.postgres import errors as server_errors
@@ -313,7 +322,7 @@ def as_shown(error: BaseException) -> LastgoodError | None:
         return Interrupted("interrupted", hint=SHOW_STATE, state=UNKNOWN_STATE)
     if isinstance(error, psycopg.OperationalError | psycopg.errors.InsufficientPrivilege):
         found = server_errors.failed(error, "continue", state=UNKNOWN_STATE)
-        found.hint = f"{found.hint} {SHOW_STATE}".strip()
+        found.hint = continued(found.hint, SHOW_STATE)
         found.__cause__ = error
         return found
     return None

@@ -144,7 +144,7 @@ def refuse_resume(requested: Unfinished) -> None:
     if requested.obstacle:
         raise Refused(
             f'cannot resume run "{requested.run}": {requested.obstacle}',
-            hint=f"Run: lastgood abort {requested.run} to remove what it left.",
+            hint=f"To remove what it left: lastgood abort {requested.run}",
             state=NOT_REACHED,
         )
 

@@ -46,7 +46,7 @@ def left(request: Request) -> str | None:
 def resume(request: Request, run: str, emit: Emit) -> Finished:
     """Do what the switch of ``run`` left to do. Raises Refused, Stopped."""
     live = request.target.dbname
-    hint, state = f"Run: lastgood resume {run} to continue.", f'"{live}" is open and complete in its data.'
+    hint, state = f"To continue: lastgood resume {run}", f'"{live}" is open and complete in its data.'
     with database.connect_maintenance(request.target, live) as maintenance:
         lock_live(maintenance, live, nothing)
         journal = Journal.find(request.state, run) or Journal.create(request.state, run)

@@ -234,7 +234,7 @@ def test_it_sees_one_moment_holds_no_lock_and_writes_nothing(stage: Stage) -> No
     (slow,) = [each for each in verdict.rules if each.name == "slow"]  # type: ignore[attr-defined]  # the thread put a Verdict there
     assert (slow.outcome, slow.message) == (
         "SKIPPED",
-        "the server canceled the check: canceling statement due to user request",
+        "the server cancelled the check: canceling statement due to user request",
     )
 
 

@@ -41,7 +41,7 @@ def drill(
         typer.Option("--folder", metavar="FOLDER", help="Data folder of the scratch server that is created."),
     ] = None,
     signed_off_by: Annotated[
-        str | None, typer.Option("--signed-off-by", metavar="NAME", help="Who signs off the evidence.")
+        str | None, typer.Option("--signed-off-by", metavar="NAME", help="The person who signs off the evidence.")
     ] = None,
     history: Annotated[bool, typer.Option("--list", help="Only list the drills of this machine.")] = False,
     show: Annotated[

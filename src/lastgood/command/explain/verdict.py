@@ -78,7 +78,7 @@ class Course:
         if self._ignored is not None:
             return Verdict(
                 outcome="half_restored",
-                text=f"pg_restore continued after {_errors(self._ignored)}: the database is half-restored. Its "
+                text=f"pg_restore continued after {_errors(self._ignored)}: the database is partially restored. Its "
                 "content is neither the backup nor the previous state.",
                 commands=_GO_BACK,
             )
@@ -108,7 +108,7 @@ class Course:
             summary = f"psql continued after the first error (line {self._first.line}){done}: {_errors(self._errors)}"
             return Verdict(
                 outcome="half_restored",
-                text=f"{summary}, and still exits with status 0. The database is half-restored: its content is "
+                text=f"{summary}, and still exits with status 0. The database is partially restored: its content is "
                 f"neither the backup nor the previous state.{self._tables()}",
                 commands=_GO_BACK,
             )
@@ -116,7 +116,7 @@ class Course:
             return Verdict(
                 outcome="not_shown",
                 text="The log ends here. Without ON_ERROR_STOP psql exits with status 0 in this case, too: "
-                f"treat the database as half-restored.{self._tables()}",
+                f"treat the database as partially restored.{self._tables()}",
                 commands=_GO_BACK,
             )
         return None

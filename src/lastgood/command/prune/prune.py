@@ -21,7 +21,7 @@ from zoneinfo import ZoneInfo
 from lastgood import points
 from lastgood.config.tables import Keep, Record, Retention
 from lastgood.context import BACKGROUND, Context
-from lastgood.errors import NOT_REACHED, Blocked, LastgoodError, Refused, UsageError
+from lastgood.errors import NOT_REACHED, Blocked, LastgoodError, Refused, UsageError, continued
 from lastgood.events import Emit, Note, StageDone, StageStarted
 from lastgood.in_place.kept import places, remove_schemas
 from lastgood.journal import recording
@@ -408,7 +408,7 @@ def _remove(maintenance: Connection, target: Target, live: str, each: Candidate,
         try:
             database.drop(maintenance, each.name, each.oid)
         except Blocked as error:
-            error.hint += f" Then run: lastgood prune {shlex.quote(each.name)}"
+            error.hint = continued(error.hint, f"Then run: lastgood prune {shlex.quote(each.name)}")
             raise
     elif each.path is not None:
         path = Path(each.path)

@@ -111,7 +111,7 @@ def _choose(session: Session, found: Diagnosis, yes: bool, *, asked: bool) -> Pr
         if answer not in numbered:
             raise Refused(
                 "cannot continue: the answer is not a number of the list" if answer else "nothing was chosen",
-                hint="Run lastgood recover again.",
+                hint="To repeat the diagnosis: lastgood recover",
             )
         each = numbered[answer]
         kind: Literal["undo", "rollback"] = "undo" if each.kind == "kept" else "rollback"

@@ -95,7 +95,7 @@ def resume(request: Request, run: str, emit: Emit) -> Finished:
     stop = interrupts.Stop()
     with database.connect_maintenance(request.target, live) as maintenance:
         oid, skew = database.describe(maintenance, live).oid, clock.skew(maintenance)
-    hint = f"Run: lastgood resume {run} to continue."
+    hint = f"To continue: lastgood resume {run}"
     recording.continued(journal, "resumed", skew=skew, kind="finish", live=live)
     with recording.recording(journal, emit) as emit, in_service(run, hint, state), interrupts.stopping(stop):
         context = request.context(emit, stop.is_set)

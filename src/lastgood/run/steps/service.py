@@ -40,7 +40,7 @@ def checks_failed(
     in_place = plan.way == "in-place"
     error = ChecksFailed(
         f"cannot confirm that the application works: {problem}",
-        hint=f"Run: lastgood undo {plan.run} to roll back, or lastgood resume {plan.run} to check it again.",
+        hint=f"To undo the switch: lastgood undo {plan.run}; to repeat the checks: lastgood resume {plan.run}",
         state=restored(plan.live, plan.kept, in_place=in_place, detail=", in service"),
         run=plan.run,
         problem=problem,
