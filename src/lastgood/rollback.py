@@ -32,9 +32,8 @@ from lastgood.process import interrupts
 from lastgood.run import pause, prepare, rest, steps
 from lastgood.run.context import Run
 from lastgood.run.outcome import outcome_error, report_of
-from lastgood.run.report import FinishReport, Report, finish_report
+from lastgood.run.report import FinishReport, Report
 from lastgood.run.runner import drive
-from lastgood.run.steps import finish
 from lastgood.run.steps.fence import release as release_fence
 
 
@@ -77,14 +76,11 @@ def resume(request: Request, emit: Emit = silent) -> Report | FinishReport:
     started = time.monotonic()
     pause.resume_clients_before(request, emit)
     abandon.undone(request, emit)
-    left = finish.left(request)
-    stopped = record.read(request.state, request.target)
-    if left is not None and (stopped is None or stopped.by != left):
-        done = finish.resume(request, left, emit)
-        return finish_report(left, request.target.dbname, done, time.monotonic() - started)
-    if (switched := rest.left(request)) is not None and (stopped is None or stopped.by != switched):
-        done = rest.resume(request, switched, emit)
-        return finish_report(switched, request.target.dbname, done, time.monotonic() - started)
+    left, stopped = rest.left(request), record.read(request.state, request.target)
+    if left is not None and (stopped is None or stopped.by != left.run):
+        done = rest.resume(request, left, emit)
+        seconds = round(time.monotonic() - started, 3)
+        return FinishReport(run=left.run, live=request.target.dbname, finished=done, seconds=seconds)
     prepared, before = prepare.prepare_again(request, emit)
     plan = prepared.plan
     with _session(prepared) as maintenance:

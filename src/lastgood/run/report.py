@@ -96,11 +96,6 @@ class FinishReport(Document):
     seconds: float
 
 
-def finish_report(run: str, live: str, finished: Finished, seconds: float) -> FinishReport:
-    """Return the report of a resume that only completed the deferred work."""
-    return FinishReport(run=run, live=live, finished=finished, seconds=round(seconds, 3))
-
-
 class PauseReport(Frozen):
     """How PgBouncer paused clients: of which of its ``databases``, and for how many ``seconds`` in total. ``quiet``:
     all their transactions had ended before the switch; otherwise ``cut`` names the terminated ones."""

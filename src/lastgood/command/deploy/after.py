@@ -11,7 +11,7 @@ from lastgood.application import health
 from lastgood.application.service import HookFailed
 from lastgood.command.deploy.course import Course
 from lastgood.command.deploy.keys import broken_since
-from lastgood.command.deploy.report import CommandReport, ValidationSummary, unseen_of, verdict_of, worse_of
+from lastgood.command.deploy.report import CommandReport, unseen_of, verdict_of, worse_of
 from lastgood.command.validate import validate
 from lastgood.command.validate.validate import Verdict
 from lastgood.errors import Failed
@@ -71,7 +71,7 @@ def _data(course: Course) -> str:
         after = _validated(course)
         if unseen_of(after, before):
             after = _validated(course)  # the lock of another session may have been short
-    course.found["after"] = ValidationSummary.of(after)
+    course.found["after"] = after.summary
     vanished, unseen = broken_since(
         course.hold.target, course.keys, before, request.validation.ignore, request.validation.time_limit
     )

@@ -15,7 +15,6 @@ from lastgood.command.deploy.course import Course
 from lastgood.command.deploy.environment import resolved, tag
 from lastgood.command.deploy.keys import Declared
 from lastgood.command.deploy.migration import Command, command_of
-from lastgood.command.deploy.report import ValidationSummary
 from lastgood.command.validate import validate
 from lastgood.errors import NOT_REACHED, Failed, LastgoodError, Refused
 from lastgood.events import Caution, Note, StageDone, StageStarted, reported
@@ -84,7 +83,7 @@ def _baseline(course: Course) -> None:
             course.before = validate.validate(
                 course.hold.target, request.validation, request.settings.check, course.context
             )
-        course.found["before"] = ValidationSummary.of(course.before)
+        course.found["before"] = course.before.summary
         if course.before.verdict == "NO-GO":
             names = ", ".join(course.before.blockers[:5])
             course.remark(

@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import Field
 
 from lastgood.application.results import ApplicationReport
-from lastgood.command.validate.validate import RuleResult, Verdict
+from lastgood.command.validate.validate import RuleResult, ValidationSummary, Verdict
 from lastgood.facts import Facts
 from lastgood.facts.compare import Comparison
 from lastgood.models import Document, Frozen
@@ -39,27 +39,6 @@ class CommandReport(Frozen):
     processes_ended: int = 0
     errors: tuple[str, ...] = ()
     allowed: str = ""
-
-
-class ValidationSummary(Frozen):
-    """The result of a validation: GO or NO-GO, the rules that failed and those that warned."""
-
-    verdict: Literal["GO", "NO-GO"]
-    rules: int
-    blockers: tuple[str, ...]
-    warnings: tuple[str, ...]
-    seconds: float
-
-    @classmethod
-    def of(cls, verdict: Verdict) -> ValidationSummary:
-        """Summarise a validation."""
-        return cls(
-            verdict=verdict.verdict,
-            rules=len(verdict.rules),
-            blockers=verdict.blockers,
-            warnings=verdict.warnings,
-            seconds=verdict.seconds,
-        )
 
 
 class Worse(Frozen):

@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from lastgood.command.deploy.deploy import DeployReport, TrialReport
-from lastgood.command.deploy.report import ChangedTable, CommandReport, ValidationSummary, Worse
+from lastgood.command.deploy.report import ChangedTable, CommandReport, Worse
+from lastgood.command.validate.validate import ValidationSummary
 from lastgood.errors import LastgoodError
 from lastgood.plan.plan import KEPT, TableLoss
 from lastgood.postgres.server import Target

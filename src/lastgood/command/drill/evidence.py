@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from lastgood import __version__
+from lastgood.command.validate.validate import ValidationSummary
 from lastgood.config.tables import Validate
 from lastgood.facts import CountedTable
 from lastgood.journal import caller
@@ -111,16 +112,6 @@ class Outages(Frozen):
     fence: str
 
 
-class Validated(Frozen):
-    """The result of validating the restored database."""
-
-    verdict: Literal["GO", "NO-GO"]
-    complete: bool
-    rules: int
-    blockers: tuple[str, ...]
-    warnings: tuple[str, ...]
-
-
 class Change(Frozen):
     """A phase compared with the same one of an earlier drill."""
 
@@ -178,7 +169,7 @@ class Evidence(Document):
     tables: tuple[ProvedTable, ...]
     broken: tuple[str, ...]
     outages: Outages | None
-    validation: Validated | None
+    validation: ValidationSummary | None
     expected: Expected | None
     compared: Compared | None
     cautions: tuple[str, ...]

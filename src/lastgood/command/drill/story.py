@@ -15,11 +15,12 @@ import psycopg
 from lastgood import restore, rollback, undo
 from lastgood.application import Application
 from lastgood.command.drill import by_hand, stand_in
-from lastgood.command.drill.evidence import Failure, Outages, Proof, Validated
+from lastgood.command.drill.evidence import Failure, Outages, Proof
 from lastgood.command.drill.phases import Phases
 from lastgood.command.drill.place import Place
 from lastgood.command.drill.scratch import LiveServer, Scratch
 from lastgood.command.validate import validate
+from lastgood.command.validate.validate import ValidationSummary
 from lastgood.config.tables import Validate
 from lastgood.context import Context
 from lastgood.errors import Failed, Interrupted, LastgoodError, Stopped
@@ -53,7 +54,7 @@ class Rehearsal:
     proofs: list[Proof] = field(default_factory=list)
     prepared: Prepared | None = None
     report: Report | None = None
-    validated: Validated | None = None
+    validated: ValidationSummary | None = None
     failure: Failure | None = None
     stand_in_bytes: int = 0
     no_guide: str = ""
@@ -193,13 +194,7 @@ class Rehearsal:
     def _validate(self) -> None:
         with self._doing("validate", "validate the restored database"):
             found = validate.validate(self.target, self.validation, "quick", Context(cancelled=self.context.cancelled))
-        self.validated = Validated(
-            verdict=found.verdict,
-            complete=found.complete,
-            rules=len(found.rules),
-            blockers=found.blockers,
-            warnings=found.warnings,
-        )
+        self.validated = found.summary
         named = f": {', '.join(found.blockers[:5])}" if found.blockers else ""
         self._prove(
             "validation",

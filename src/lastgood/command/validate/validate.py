@@ -14,7 +14,7 @@ from lastgood.command.validate import budget, catalogue, listing
 from lastgood.command.validate.crew import STAGE, Crew, Lost, snapshot
 from lastgood.command.validate.kinds import KINDS
 from lastgood.command.validate.rule import Mode
-from lastgood.command.validate.verdict import RuleResult, Verdict, conclude
+from lastgood.command.validate.verdict import RuleResult, ValidationSummary, Verdict, conclude
 from lastgood.config.tables import Validate
 from lastgood.context import BACKGROUND, Context
 from lastgood.errors import NOT_REACHED, LastgoodError, Refused, UsageError
@@ -24,7 +24,7 @@ from lastgood.postgres import errors as server_errors
 from lastgood.postgres.kept import read_only
 from lastgood.postgres.server import ClosedDatabase, Target
 
-__all__ = ["KINDS", "Mode", "RuleResult", "Verdict", "validate"]
+__all__ = ["KINDS", "Mode", "RuleResult", "ValidationSummary", "Verdict", "validate"]
 
 
 def validate(

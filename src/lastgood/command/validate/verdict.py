@@ -38,6 +38,18 @@ class RuleResult(Frozen):
     seconds: float
 
 
+class ValidationSummary(Frozen):
+    """A validation in other reports: GO or NO-GO, the rules that failed and those that warned. ``complete`` is false if
+    rules were skipped that could be checked."""
+
+    verdict: Literal["GO", "NO-GO"]
+    complete: bool
+    rules: int
+    blockers: tuple[str, ...]
+    warnings: tuple[str, ...]
+    seconds: float
+
+
 class Verdict(Document):
     """GO or NO-GO.
 
@@ -66,6 +78,12 @@ class Verdict(Document):
         not exist before, or was skipped, counts as passed before."""
         then = {each.name: each for each in before.rules}
         return tuple(each for each in self.rules if _worse(each, then.get(each.name)))
+
+    @property
+    def summary(self) -> ValidationSummary:
+        """The summary for other reports."""
+        same = self.model_dump(include={"verdict", "complete", "blockers", "warnings", "seconds"})
+        return ValidationSummary(**same, rules=len(self.rules))
 
     def of(self, outcome: Outcome) -> tuple[RuleResult, ...]:
         """Return the results with this outcome, in order."""
