@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 
 from lastgood.application import record
-from lastgood.application.record import Record
+from lastgood.application.record import StopRecord
 from lastgood.config.tables import NO_PGBOUNCER, Drill, PgBouncer
 from lastgood.errors import Refused
 from lastgood.in_place import marks
@@ -166,7 +166,7 @@ class Status(Document):
     deployment: UnfinishedDeployment | None = None
     finishing: tuple[Finishing, ...] = ()
     leftovers: tuple[LeftoverStatus, ...] = ()
-    application: Record | None = None
+    application: StopRecord | None = None
     pools: tuple[PoolStatus, ...] = ()
     post_mortems: tuple[PostMortemStatus, ...] = ()
     drill: DrillDue | None = None

@@ -267,7 +267,7 @@ def _refuse_obstacles(maintenance: Connection, plan: UndoPlan) -> None:
 
 def _move_back(live: Target, plan: UndoPlan, emit: Emit) -> Exchanged:
     """Undo an exchange in place. An interrupt before its commit stops it."""
-    stop = interrupts.Stop()
+    stop = interrupts.StopRequest()
     moved: Moved | None = None
     with interrupts.stopping(stop):
         with live.connect(application_name=f"lastgood undo {plan.run}") as connection:
@@ -334,7 +334,7 @@ def _exchange_names(
     try:
         # The swap takes milliseconds: a Ctrl+C during it must not leave its outcome in doubt. A Ctrl+C while PgBouncer
         # waits for transactions to end stops the undo.
-        wanted = interrupts.Stop()
+        wanted = interrupts.StopRequest()
         with (
             interrupts.calling(
                 wanted.set,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from lastgood.application import Application, hooks, record, turns
-from lastgood.application.record import Record
+from lastgood.application.record import StopRecord
 from lastgood.application.results import HookResult
 from lastgood.context import Context
 from lastgood.errors import NotStarted
@@ -50,7 +50,7 @@ class Service:
         self.results: list[HookResult] = []
 
     @property
-    def record(self) -> Record | None:
+    def record(self) -> StopRecord | None:
         """The record; None when nothing is stopped."""
         return record.read(self._state, self._target)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lastgood.checklist import Finding, Seen
+from lastgood.checklist import Finding, Passed
 from lastgood.checks.subject import Subject
 
 
-def members(s: Subject) -> Iterator[Finding | Seen]:
+def members(s: Subject) -> Iterator[Finding | Passed]:
     """Altered members of extensions, and objects that depend on them."""
     survey = s.to_put_back
     for name in survey.extensions:
@@ -35,7 +35,7 @@ def members(s: Subject) -> Iterator[Finding | Seen]:
             known="not known",
         )
     if survey == type(survey)():
-        yield Seen(text="no object of an extension was changed")
+        yield Passed(text="no object of an extension was changed")
 
 
 def rows(s: Subject) -> Iterator[Finding]:

@@ -90,7 +90,7 @@ class Session:
         self.scrub.learn(secrets_within(settings.tables.model_dump(exclude_unset=True)), public)
         self.screen = Screen(scrub=self.scrub, no_color=settings.no_color)
         caller.announce(self._arguments, self.scrub)
-        waits.Limit.seconds = settings.tables.server.wait_limit
+        waits.WaitLimit.seconds = settings.tables.server.wait_limit
 
     def _learn_secrets(self, scrub: Scrubber, public: Iterable[str] = ()) -> None:
         for text in (*self._arguments, *(self._environment.get(name, "") for name in config.option("db").environment)):
@@ -202,7 +202,7 @@ class Session:
 
         The first Ctrl+C makes ``cancelled`` true, the second raises KeyboardInterrupt.
         """
-        wanted = interrupts.Stop()
+        wanted = interrupts.StopRequest()
         with self.events() as emit:
 
             def stop() -> None:

@@ -21,7 +21,7 @@ from lastgood.dump.formats import DumpSource
 from lastgood.dump.lexer import Lexer
 from lastgood.dump.names import Relation, shown
 from lastgood.dump.parts import rows_first
-from lastgood.dump.reader import Reading, Source
+from lastgood.dump.reader import ReaderSource, Reading
 from lastgood.dump.repair import repaired
 from lastgood.dump.statements import Command, Kind, PsqlCommand, Setting, Verdict
 from lastgood.dump.tokens import Comment, CopyData, CopyEnd, CopyStart, MetaCommand, Noise, Statement, Token
@@ -87,7 +87,7 @@ class ReadableReading(Reading):
             yield from rows_first(self._text(text), held, alone=alone, of_pg_dump=lambda: self._marked)
         yield from held
 
-    def _text(self, source: Source) -> Iterator[Entry]:
+    def _text(self, source: ReaderSource) -> Iterator[Entry]:
         known = len(self.damage)
         self._conditions, self._chosen = Conditions(), ""
         for token in self._tokens(source):
@@ -118,7 +118,7 @@ class ReadableReading(Reading):
 
     # Tokens ------------------------------------------------------------------------------------------------------
 
-    def _tokens(self, source: Source) -> Iterator[Token]:
+    def _tokens(self, source: ReaderSource) -> Iterator[Token]:
         text = repaired(source.chunks(), self.summary.notes, of_pg_dump=True)
         lexer: Lexer | None = Lexer(_readable(text, self._note_damage))
         while lexer is not None:

@@ -58,17 +58,28 @@ from lastgood.dump.tokens import (
 )
 from lastgood.errors import BadPoint, Corrupt, Foreign, Incomplete, Unsafe
 
-__all__ = ["Entry", "Reading", "RowPart", "Rows", "RowsEnd", "RowsStart", "Skimmed", "Source", "WhichDatabase", "read"]
+__all__ = [
+    "Entry",
+    "ReaderSource",
+    "Reading",
+    "RowPart",
+    "Rows",
+    "RowsEnd",
+    "RowsStart",
+    "Skimmed",
+    "WhichDatabase",
+    "read",
+]
 
 
-class Source(Protocol):
+class ReaderSource(Protocol):
     """A dump's text, from the beginning at each call of ``chunks``."""
 
     def chunks(self) -> Iterator[bytes]: ...
 
 
 def read(
-    source: Source,
+    source: ReaderSource,
     *,
     database: str | None = None,
     accept_unmarked: bool = False,
@@ -110,7 +121,7 @@ class Reading:
     """A read of a dump; see ``read``. ``summary`` is complete when the iteration has ended."""
 
     def __init__(
-        self, source: Source, *, database: str | None, accept_unmarked: bool, accept_partial: bool, skim: bool
+        self, source: ReaderSource, *, database: str | None, accept_unmarked: bool, accept_partial: bool, skim: bool
     ) -> None:
         self.summary = DumpSummary()
         self._source = source
@@ -147,10 +158,10 @@ class Reading:
         self._restricted = Restricted()
         self._entry = ""
         self._empty: RowsStart | None = None
-        self._group: inserts.Section | None = None
-        self._target: inserts.Target | None = None
+        self._group: inserts.InsertSection | None = None
+        self._target: inserts.InsertPrefix | None = None
         self._section: CopySection | None = None
-        self._noise = noise.Seen()
+        self._noise = noise.SkippedNoise()
 
     def _begin_session(self) -> None:
         """Reset the state of a session, which psql opens for a file and at each connect."""
@@ -177,7 +188,7 @@ class Reading:
             named = ", ".join(shown(relation) for relation in self.summary.rows_without_table)
             self.summary.notes.append(f"none of the files creates {named}: its rows were left out")
 
-    def _text(self, source: Source) -> Iterator[Entry]:
+    def _text(self, source: ReaderSource) -> Iterator[Entry]:
         """One file, from its beginning to its end."""
         tokens = self._tokens(source)
         try:
@@ -215,7 +226,7 @@ class Reading:
                 error.args = (error.message,)
             raise
 
-    def _tokens(self, source: Source) -> Iterator[Token]:
+    def _tokens(self, source: ReaderSource) -> Iterator[Token]:
         index = getattr(source, "row_index", None)
         lexer = Lexer(repaired(source.chunks(), self.summary.notes), skim=self._skim, index=index)
         for token in lexer.tokens():
@@ -684,7 +695,7 @@ class Reading:
         columns = tuple(name for i, name in enumerate(target.columns) if i not in found.defaults)
         return target.start(columns, token), found.lines
 
-    def _find_target(self, token: Statement) -> inserts.Target | None:
+    def _find_target(self, token: Statement) -> inserts.InsertPrefix | None:
         head = inserts.head(token.text)
         relation = None if head is None else self._named(head.table)
         if head is None or relation is None:
@@ -701,7 +712,7 @@ class Reading:
             # A row of DEFAULT VALUES has defaults that the text does not show.
             return None
         may_default = columns or () if known is None else (column.name for column in known if column.generated)
-        return inserts.Target(
+        return inserts.InsertPrefix(
             token.text[: head.values], relation, columns, frozenset(may_default), head.values, self._codec
         )
 
@@ -711,7 +722,7 @@ class Reading:
             self._empty = None
             yield from self._flush()
             self._note_rows(start.relation, inserts=True)
-            group = self._group = inserts.Section(start)
+            group = self._group = inserts.InsertSection(start)
             yield start
         yield from group.add(lines, token.offset, token.line)
 

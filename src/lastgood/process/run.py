@@ -66,7 +66,7 @@ class ChildFailed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Completed:
+class ProgramOutput:
     """The output of a program: ``output`` is its whole stdout, ``tail`` the last lines of its stderr."""
 
     output: bytes
@@ -95,7 +95,7 @@ def run(
     environment: Mapping[str, str] | None = None,
     seconds: float | None = None,
     cancelled: Callable[[], bool] = lambda: False,
-) -> Completed:
+) -> ProgramOutput:
     """Run a program to its end and return its output, which must fit in memory.
 
     ``environment`` is added to ours (for passwords, which must not be in ``arguments``). ``cancelled`` is called four
@@ -135,7 +135,7 @@ def run(
         raise
     if process.returncode != 0:
         raise ChildFailed(program, process.returncode, _tail(errors))
-    return Completed(output, _tail(errors))
+    return ProgramOutput(output, _tail(errors))
 
 
 def run_foreign(

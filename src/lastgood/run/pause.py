@@ -20,7 +20,7 @@ import psycopg
 from lastgood import fault
 from lastgood.config.tables import PgBouncer
 from lastgood.context import Context
-from lastgood.deadman.pgbouncer import Order, Watched, pause_holds, standing_by
+from lastgood.deadman.pgbouncer import Order, WatchedConsole, pause_holds, standing_by
 from lastgood.deadman.switch import Switch
 from lastgood.events import Caution, Emit, Note
 from lastgood.journal import Journal
@@ -251,7 +251,7 @@ def _prepared(
     if not held:
         return None
     order = Order(
-        tuple(Watched(each.state.target, each.names, each.settings) for each in held),
+        tuple(WatchedConsole(each.state.target, each.names, each.settings) for each in held),
         config.pause_limit + EXCHANGE_SECONDS,
         journal.path,
     )

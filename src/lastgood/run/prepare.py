@@ -83,7 +83,7 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
                     connection, Deferrable.of(summary.script), replaces=True, allow_orphans=request.allow_orphans
                 )
             build, backup = expected_seconds(maintenance, source, summary, live.size_bytes or 0, request.context())
-            reading = checks.Reading(
+            reading = checks.PointReading(
                 point,
                 facts,
                 summary,

@@ -81,7 +81,7 @@ def resume(request: Request, remaining: Remaining, emit: Emit) -> Finished:
 
 
 def _finish(request: Request, run: str, oid: int, journal: Journal, emit: Emit) -> Finished:
-    stop = interrupts.Stop()
+    stop = interrupts.StopRequest()
     with interrupts.stopping(stop):
         return finish(request.target, run, request.context(emit, stop.is_set), oid=oid, record=journal)
 

@@ -27,7 +27,7 @@ class Result:
         return {}
 
 
-class Context(Protocol):
+class AnyRun(Protocol):
     """The part of a run that the runner uses."""
 
     @property
@@ -55,7 +55,7 @@ class Context(Protocol):
         """Make ``cancelled`` false again, before steps are undone or after the commit point."""
 
 
-R = TypeVar("R", bound=Context, contravariant=True)
+R = TypeVar("R", bound=AnyRun, contravariant=True)
 
 
 class Step(Protocol[R]):
@@ -242,7 +242,7 @@ def reverse(back: B, steps: Iterable[Step[Any]]) -> None:
             step.reverse(back)
 
 
-def _journal_quietly(run: Context, event: str, **data: Any) -> None:
+def _journal_quietly(run: AnyRun, event: str, **data: Any) -> None:
     """Write to the journal, ignoring a full disk: it must not stop the undo of the steps."""
     try:
         run.journal.write(event, **data)

@@ -9,7 +9,7 @@ import pytest
 
 from lastgood.command.recover import candidates
 from lastgood.command.recover.evidence import Goal
-from lastgood.points import Verdict
+from lastgood.points import PointVerdict
 
 DUMP = """--
 -- PostgreSQL database dump
@@ -43,7 +43,7 @@ def test_they_are_read_newest_first_and_known_verdicts_are_taken_over(tmp_path: 
     old, new = dump(tmp_path, 1), dump(tmp_path, 2)
     broken = dump(tmp_path, 3)
     broken.write_text(broken.read_text().partition("--\n-- PostgreSQL database dump complete")[0])
-    known = {new: Verdict("corrupt", "said before")}
+    known = {new: PointVerdict("corrupt", "said before")}
     found = candidates.find(tmp_path, "app", Goal(), known, []).candidates
     assert [(each.point.path, each.usable, each.what_is_wrong) for each in found] == [
         (broken, False, 'cannot use the dump: it ends without the line "-- PostgreSQL database dump complete"'),

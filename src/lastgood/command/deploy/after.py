@@ -13,7 +13,7 @@ from lastgood.command.deploy.course import Course
 from lastgood.command.deploy.keys import broken_since
 from lastgood.command.deploy.report import CommandReport, unseen_of, verdict_of, worse_of
 from lastgood.command.validate import validate
-from lastgood.command.validate.validate import Verdict
+from lastgood.command.validate.validate import ValidationVerdict
 from lastgood.errors import Failed
 from lastgood.events import Progress, StageDone, StageFailed, StageStarted
 from lastgood.facts.of_database import migration_of
@@ -85,7 +85,7 @@ def _data(course: Course) -> str:
     return verdict_of(worse, after, before)
 
 
-def _validated(course: Course) -> Verdict:
+def _validated(course: Course) -> ValidationVerdict:
     """Validate the data. If the connection is lost meanwhile, try once more when it is back."""
     request = course.request
     assert request.settings.check != "none"

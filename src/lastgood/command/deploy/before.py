@@ -14,7 +14,7 @@ from lastgood.command.deploy.around import of_the_server
 from lastgood.command.deploy.course import Course
 from lastgood.command.deploy.environment import resolved, tag
 from lastgood.command.deploy.keys import Declared
-from lastgood.command.deploy.migration import Command, command_of
+from lastgood.command.deploy.migration import MigrationCommand, command_of
 from lastgood.command.validate import validate
 from lastgood.errors import NOT_REACHED, Failed, LastgoodError, Refused
 from lastgood.events import Caution, Note, StageDone, StageStarted, reported
@@ -30,7 +30,7 @@ from lastgood.text.units import duration
 LABEL = "before_deployment"
 
 
-def made_ready(course: Course) -> Command:
+def made_ready(course: Course) -> MigrationCommand:
     """Prepare the migration command. On return, the deployment is marked on the server as unfinished.
 
     Raises Refused, Failed, BadPoint, Interrupted, NotStarted; then nothing was changed.
@@ -174,7 +174,7 @@ def _way_back(course: Course, point: RestorePoint) -> None:
         course.emit(Note(f"a rollback would take about {duration(plan.expected_seconds)}"))
 
 
-def _command(course: Course) -> Command:
+def _command(course: Course) -> MigrationCommand:
     request, hold = course.request, course.hold
     keywords = resolved(hold.target, hold.live)
     connection = hold.connection()

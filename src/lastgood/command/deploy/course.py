@@ -18,7 +18,7 @@ from lastgood.application.service import Service
 from lastgood.command.deploy.hold import Hold
 from lastgood.command.deploy.keys import Declared
 from lastgood.command.deploy.report import DeployReport, Result
-from lastgood.command.validate.validate import Verdict
+from lastgood.command.validate.validate import ValidationVerdict
 from lastgood.config.tables import Deploy, Validate
 from lastgood.context import Context
 from lastgood.errors import Interrupted, LastgoodError
@@ -57,7 +57,7 @@ class Course:
         self.emit = context.emit
         self._ended = ended
         self.stopped = False  # whether this deployment stopped the application and has not started it again
-        self.before: Verdict | None = None
+        self.before: ValidationVerdict | None = None
         self.healthy_before: bool | None = None
         self.state: DatabaseState | None = None
         self.server: dict[tuple[str, str], str] = {}

@@ -18,7 +18,7 @@ import psycopg
 from lastgood.command.deploy import after, before, migration
 from lastgood.command.deploy.course import Course, DeployRequest, words
 from lastgood.command.deploy.hold import accept, hold
-from lastgood.command.deploy.migration import STAGE, Command, Watcher
+from lastgood.command.deploy.migration import STAGE, MigrationCommand, Watcher
 from lastgood.command.deploy.report import DeployReport, TrialReport
 from lastgood.command.deploy.taken_back import taken_back
 from lastgood.command.deploy.trial import trial
@@ -42,7 +42,7 @@ def deploy(
     the ``details`` of the error have it as a document.
     """
     migration.checked(request.command)
-    stop = interrupts.Stop()
+    stop = interrupts.StopRequest()
     context = request.base.context(emit, stop.is_set)
 
     def stopping() -> None:
@@ -93,7 +93,7 @@ def _seen_through(course: Course) -> DeployReport:
     return course.over("deployed")
 
 
-def _migrated(course: Course, command: Command) -> str:
+def _migrated(course: Course, command: MigrationCommand) -> str:
     """Run the migration. Return its failure, empty on success."""
     request, hold, emit = course.request, course.hold, course.emit
     assert course.trace is not None

@@ -11,7 +11,7 @@ from psycopg import IsolationLevel, sql
 
 from lastgood.command.deploy.report import Worse
 from lastgood.command.validate.rule import shown
-from lastgood.command.validate.validate import Verdict
+from lastgood.command.validate.validate import ValidationVerdict
 from lastgood.postgres import integrity
 from lastgood.postgres.integrity import Key
 from lastgood.postgres.server import Connection, Target
@@ -63,7 +63,7 @@ class Declared:
 
 
 def broken_since(
-    target: Target, before: Declared, verdict: Verdict, ignore: Collection[str], seconds: float
+    target: Target, before: Declared, verdict: ValidationVerdict, ignore: Collection[str], seconds: float
 ) -> tuple[tuple[Worse, ...], tuple[str, ...]]:
     """Return the dropped keys with more violations now than in ``verdict``, and what could not be checked, in
     sentences. A key whose table or columns were dropped has no violations. Raises psycopg.Error."""

@@ -23,7 +23,7 @@ from lastgood.command.deploy import migration
 from lastgood.command.deploy.course import DeployRequest
 from lastgood.command.deploy.environment import leads_to, resolved, tag
 from lastgood.command.deploy.keys import Declared, broken_since
-from lastgood.command.deploy.migration import STAGE, Command, Outcome, Watcher, command_of
+from lastgood.command.deploy.migration import STAGE, MigrationCommand, Outcome, Watcher, command_of
 from lastgood.command.deploy.report import (
     HeldLock,
     TrialReport,
@@ -36,7 +36,7 @@ from lastgood.command.deploy.report import (
 )
 from lastgood.command.facts import account
 from lastgood.command.validate import validate
-from lastgood.command.validate.validate import Verdict
+from lastgood.command.validate.validate import ValidationVerdict
 from lastgood.context import Context
 from lastgood.errors import Failed, LastgoodError, Refused, Stopped
 from lastgood.events import Caution, Emit, StageDone, StageFailed, StageStarted, reported, silent
@@ -66,7 +66,7 @@ def trial(request: DeployRequest, emit: Emit = silent) -> TrialReport:
     migration.checked(request.command)
     target = request.base.target
     live = target.dbname
-    stop = interrupts.Stop()
+    stop = interrupts.StopRequest()
     with database.connect_maintenance(target, live) as maintenance:
         database.describe(maintenance, live)
         _report_leftovers(maintenance, live, emit)
@@ -126,7 +126,7 @@ class _Trial:
         self,
         request: DeployRequest,
         maintenance: Connection,
-        command: Command,
+        command: MigrationCommand,
         user: str,
         clone: str,
         journal: Journal,
@@ -225,7 +225,7 @@ class _Trial:
             self._refuse_stray(point)
         self._context.check("interrupted: the clone was removed")
         problem = outcome.problem
-        after: Verdict | None = None
+        after: ValidationVerdict | None = None
         worse: tuple[Worse, ...] = ()
         if not problem and before is not None and check != "none":
             after = validate.validate(self._target, request.validation, check, self._context)

@@ -47,7 +47,7 @@ class DrillPhase(Frozen):
     rows: int | None = None
 
 
-class Proof(Frozen):
+class DrillProof(Frozen):
     """One required result of a drill, and whether it holds; ``evidence`` proves it."""
 
     name: str
@@ -112,7 +112,7 @@ class Outages(Frozen):
     fence: str
 
 
-class Change(Frozen):
+class PhaseChange(Frozen):
     """A phase compared with the same one of an earlier drill."""
 
     name: str
@@ -134,7 +134,7 @@ class Compared(Frozen):
     bytes_ratio: float | None
     slower: bool
     summary: str
-    phases: tuple[Change, ...]
+    phases: tuple[PhaseChange, ...]
 
 
 class Expected(Frozen):
@@ -146,7 +146,7 @@ class Expected(Frozen):
     basis: str
 
 
-class Evidence(Document):
+class DrillEvidence(Document):
     """The evidence of a drill. ``status`` is ``passed`` only if every proof holds. ``point_digest``: a SHA-256 over the
     tables of the point with their digests. ``broken``: how the stand-in was damaged. ``left_out``: steps of a real
     rollback that the drill skipped."""
@@ -165,7 +165,7 @@ class Evidence(Document):
     point_digest: str
     point_sha256: str
     phases: tuple[DrillPhase, ...]
-    proofs: tuple[Proof, ...]
+    proofs: tuple[DrillProof, ...]
     tables: tuple[ProvedTable, ...]
     broken: tuple[str, ...]
     outages: Outages | None

@@ -15,10 +15,10 @@ import psycopg
 from lastgood import restore, rollback, undo
 from lastgood.application import Application
 from lastgood.command.drill import by_hand, stand_in
-from lastgood.command.drill.evidence import Failure, Outages, Proof
+from lastgood.command.drill.evidence import DrillProof, Failure, Outages
 from lastgood.command.drill.phases import Phases
 from lastgood.command.drill.place import Place
-from lastgood.command.drill.scratch import LiveServer, Scratch
+from lastgood.command.drill.scratch import DrillServer, LiveServer
 from lastgood.command.validate import validate
 from lastgood.command.validate.validate import ValidationSummary
 from lastgood.config.tables import Validate
@@ -46,12 +46,12 @@ class Rehearsal:
     validation: Validate
     whole: Whole
     live: LiveServer | None
-    scratch: Scratch
+    scratch: DrillServer
     place: Place
     phases: Phases
     context: Context
     broken: tuple[str, ...] = ()
-    proofs: list[Proof] = field(default_factory=list)
+    proofs: list[DrillProof] = field(default_factory=list)
     prepared: Prepared | None = None
     report: Report | None = None
     validated: ValidationSummary | None = None
@@ -248,7 +248,7 @@ class Rehearsal:
         )
 
     def _prove(self, name: str, title: str, holds: bool, evidence: str) -> None:
-        self.proofs.append(Proof(name=name, title=title, holds=holds, evidence=evidence))
+        self.proofs.append(DrillProof(name=name, title=title, holds=holds, evidence=evidence))
 
     def outages(self) -> Outages | None:
         """Return the outages that users would have noticed."""

@@ -21,7 +21,7 @@ from lastgood.run import steps
 _BACK = "switch the names back"
 
 
-class Step(Frozen):
+class StepStory(Frozen):
     """One step of a run. ``begun`` without ``done``: the step may have happened. ``at``: the time of the last entry."""
 
     name: str
@@ -56,7 +56,7 @@ class RunStory(Frozen):
     begun: datetime
     last: datetime
     outcome: Outcome
-    steps: tuple[Step, ...]
+    steps: tuple[StepStory, ...]
     failed_in: tuple[str, ...]
     reason: str
     state: str
@@ -151,12 +151,12 @@ _STATES: Mapping[str, Literal["begun", "done", "undone", "undo failed"]] = {
 }
 
 
-def _steps(found: Recorded) -> list[Step]:
+def _steps(found: Recorded) -> list[StepStory]:
     known = titles()
-    steps: dict[str, Step] = {}
+    steps: dict[str, StepStory] = {}
     for each in found.of(*_STATES):
         title = _BACK if found.kind == "undo" else known.get(each.step, each.step)
-        steps[each.step] = Step(name=each.step, title=title, state=_STATES[each.event], at=each.at)
+        steps[each.step] = StepStory(name=each.step, title=title, state=_STATES[each.event], at=each.at)
     return list(steps.values())
 
 
@@ -175,7 +175,7 @@ def _in_progress(found: Recorded, failed: Entry) -> tuple[str, ...]:
 
 def _outcome(
     kind: str,
-    steps: Mapping[str, Step],
+    steps: Mapping[str, StepStory],
     ended: Entry | None,
     failed: Entry | None,
     last: Entry | None,

@@ -18,7 +18,7 @@ from typing import Literal
 import psycopg
 
 from lastgood.application import Application, hooks, record
-from lastgood.application.record import BY_HAND, Record
+from lastgood.application.record import BY_HAND, StopRecord
 from lastgood.application.results import HookResult
 from lastgood.application.service import START_IT, HookFailed, Service
 from lastgood.context import Context
@@ -46,7 +46,7 @@ class Maintenance(Document):
 
     live: str
     action: Literal["on", "off", "status"]
-    application: Record | None
+    application: StopRecord | None
     hooks: tuple[HookResult, ...] = ()
     fence: FenceStatus | None = None
     sessions: tuple[ConnectedSession, ...] = ()

@@ -48,7 +48,7 @@ NO_SELECTION = "cannot prune: no age, number, name or retention rule is given"
 SELECT = "Run lastgood prune with --older-than 30d, --keep 5 or NAME, or add a [retention] table to lastgood.toml."
 
 
-class Candidate(Frozen):
+class PruneCandidate(Frozen):
     """A kept database or the kept schemas of a ``run``, a restore point, the incomplete copy of a killed restore or
     trial, or an unmarked database that a killed run left. ``remove``: whether it is removed, and ``why``. ``made_at``
     is null for leftovers."""
@@ -70,10 +70,10 @@ class PrunePlan(Document):
 
     live: str
     timezone: str | None = None
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[PruneCandidate, ...]
 
     @property
-    def going(self) -> tuple[Candidate, ...]:
+    def going(self) -> tuple[PruneCandidate, ...]:
         """The candidates that are removed."""
         return tuple(each for each in self.candidates if each.remove)
 
@@ -139,7 +139,7 @@ def plan(
         if remove and point.is_emergency and not named and (now - point.made_at).total_seconds() < post_mortem_within:
             remove, why = False, f"emergency backup of the last {span(post_mortem_within)}"
         found.append(
-            Candidate(
+            PruneCandidate(
                 kind="restore point",
                 name=point.path.name,
                 path=str(point.path),
@@ -154,7 +154,7 @@ def plan(
     for unmarked in left:
         remove = unmarked.name in named
         found.append(
-            Candidate(
+            PruneCandidate(
                 kind="leftover",
                 name=unmarked.name,
                 oid=unmarked.oid,
@@ -176,7 +176,7 @@ def plan(
     )
 
 
-def _kept(ours: Sequence[tuple[Database, Mark]], criteria: Criteria, now: datetime) -> Iterator[Candidate]:
+def _kept(ours: Sequence[tuple[Database, Mark]], criteria: Criteria, now: datetime) -> Iterator[PruneCandidate]:
     """The kept databases, newest first. The newest is kept unless it is named."""
     every = sorted((pair for pair in ours if pair[1].role == "kept"), key=lambda pair: pair[1].started, reverse=True)
     kept = [pair for pair in every if not pair[0].invalid]
@@ -197,7 +197,7 @@ def _kept(ours: Sequence[tuple[Database, Mark]], criteria: Criteria, now: dateti
             yield _database("kept database", each, mark, remove, INVALID if remove else "not named")
 
 
-def _copies(ours: Sequence[tuple[Database, Mark]], criteria: Criteria) -> Iterator[Candidate]:
+def _copies(ours: Sequence[tuple[Database, Mark]], criteria: Criteria) -> Iterator[PruneCandidate]:
     """The copies that killed restores and trials left, and those being created now."""
     for each, mark in ours:
         if mark.role == "copy":
@@ -212,8 +212,8 @@ def _database(
     mark: Mark,
     remove: bool,
     why: str,
-) -> Candidate:
-    return Candidate(
+) -> PruneCandidate:
+    return PruneCandidate(
         kind=kind,
         name=found.name,
         oid=found.oid or None,
@@ -281,8 +281,8 @@ def _verdict(name: str, place: int, made_at: datetime, now: datetime, criteria: 
 
 
 def _keep_a_valid_one(
-    found: Iterable[Candidate], stored: Sequence[RestorePoint], valid: Path | None
-) -> list[Candidate]:
+    found: Iterable[PruneCandidate], stored: Sequence[RestorePoint], valid: Path | None
+) -> list[PruneCandidate]:
     """Keep the newest valid restore point if the plan would leave none. Reads the restore points to verify them.
 
     Three kinds do not count as the valid one: emergency backups, because they hold the state that a rollback replaced;
@@ -388,7 +388,9 @@ def already_removed(removed: Sequence[str], state: str) -> str:
     return f"Removed before the error: {names}." + (f" {state}" if state not in ("", NOT_REACHED) else "")
 
 
-def _remove(maintenance: Connection, target: Target, live: str, each: Candidate, need: Need | None, emit: Emit) -> bool:
+def _remove(
+    maintenance: Connection, target: Target, live: str, each: PruneCandidate, need: Need | None, emit: Emit
+) -> bool:
     """Remove one item. Returns False, after a note, for an item that is now needed or no longer of its kind."""
     if each.kind == "leftover":
         unmarked = next((one for one in leftovers(maintenance, live) if one.oid == each.oid), None)

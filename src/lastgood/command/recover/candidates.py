@@ -11,7 +11,7 @@ from lastgood import points
 from lastgood.command.recover.evidence import Candidate, Goal
 from lastgood.context import Context
 from lastgood.errors import BadPoint, Interrupted, LastgoodError
-from lastgood.points import RestorePoint, Verdict
+from lastgood.points import PointVerdict, RestorePoint
 from lastgood.points.glance import glance
 
 READING_SECONDS = 2.0
@@ -24,7 +24,7 @@ PLACES_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class StoreContent:
     """The content of the store. ``of_others``: names of points of other databases. ``problem``: why it is
     unreadable."""
 
@@ -38,18 +38,18 @@ def find(
     store: Path,
     name: str,
     goal: Goal,
-    known: Mapping[Path, Verdict],
+    known: Mapping[Path, PointVerdict],
     unseen: list[str],
     cancelled: Callable[[], bool] = lambda: False,
-) -> Found:
+) -> StoreContent:
     """Return the restore points of the database ``name``. Those with a verdict in ``known`` are not read again. Raises
     Interrupted when ``cancelled`` turned true."""
     try:
         there = points.all_points(store)
     except BadPoint as error:
-        return Found(problem=str(error))
+        return StoreContent(problem=str(error))
     if not store.exists():
-        return Found(problem=f'the folder "{store}" does not exist')
+        return StoreContent(problem=f'the folder "{store}" does not exist')
     ours: list[RestorePoint] = []
     others: list[RestorePoint] = []
     for point in there:
@@ -58,7 +58,7 @@ def find(
     wanted = [point for point in ours if not point.is_emergency]
     read = _read(wanted, name, goal, known, unseen, cancelled)
     elsewhere = [each for each in read if each.facts is not None and each.facts.database not in (None, name)]
-    return Found(
+    return StoreContent(
         candidates=tuple(each for each in read if each not in elsewhere),
         emergency_backups=tuple(point for point in ours if point.is_emergency),
         of_others=tuple(point.path.name for point in [*others, *(each.point for each in elsewhere)]),
@@ -69,7 +69,7 @@ def _read(
     wanted: Sequence[RestorePoint],
     name: str,
     goal: Goal,
-    known: Mapping[Path, Verdict],
+    known: Mapping[Path, PointVerdict],
     unseen: list[str],
     cancelled: Callable[[], bool],
 ) -> list[Candidate]:
@@ -97,12 +97,12 @@ def _read(
     return found
 
 
-def _at_a_glance(point: RestorePoint) -> Verdict | None:
+def _at_a_glance(point: RestorePoint) -> PointVerdict | None:
     """Check the end and the SHA-256 when there is no time to read it all. None unless the check fails."""
     try:
         glance(point)
     except BadPoint as error:
-        return Verdict(points.state_of(error), str(error), error.hint)
+        return PointVerdict(points.state_of(error), str(error), error.hint)
     except (OSError, LastgoodError):
         return None
     return None
@@ -110,7 +110,7 @@ def _at_a_glance(point: RestorePoint) -> Verdict | None:
 
 def _verdict(
     point: RestorePoint, name: str, until: float | None, cancelled: Callable[[], bool], unseen: list[str]
-) -> Verdict | None:
+) -> PointVerdict | None:
     """Verify the point. None when the time limit was reached, or the programs to read it are missing."""
 
     def over() -> bool:

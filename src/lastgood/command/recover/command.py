@@ -17,7 +17,7 @@ from lastgood.events import Caution
 if TYPE_CHECKING:
     from lastgood.cli.session import Session
     from lastgood.command.recover.recover import Diagnosis, Proposal
-    from lastgood.points import Verdict
+    from lastgood.points import PointVerdict
 
 NOTHING_CHANGED = "Nothing was changed."
 
@@ -53,7 +53,7 @@ def recover_(
     from lastgood.cli.choice import choice_of, moment
     from lastgood.command.recover import recover
     from lastgood.command.recover import show as shown
-    from lastgood.command.recover.recover import Goal, Inquiry
+    from lastgood.command.recover.recover import Goal, RecoverInquiry
 
     choice = choice_of(None, latest, before, before_migration)
     goal = Goal(
@@ -64,7 +64,7 @@ def recover_(
         thorough=thorough,
     )
     settings = session.settings
-    inquiry = Inquiry(session.target, settings.store, settings.tables, goal)
+    inquiry = RecoverInquiry(session.target, settings.store, settings.tables, goal)
     while True:
         with session.work() as context:
             found = recover.inspect(inquiry, context)
@@ -171,7 +171,7 @@ def _carry_out(
     return None
 
 
-def _verdict(error: BadPoint) -> Verdict:
-    from lastgood.points import Verdict, state_of
+def _verdict(error: BadPoint) -> PointVerdict:
+    from lastgood.points import PointVerdict, state_of
 
-    return Verdict(state_of(error), str(error), error.hint, error.line, error.offset)
+    return PointVerdict(state_of(error), str(error), error.hint, error.line, error.offset)

@@ -24,15 +24,15 @@ from lastgood.context import BACKGROUND, Context, never
 from lastgood.errors import NOT_REACHED
 from lastgood.events import reported
 from lastgood.loss import Then
-from lastgood.points import Verdict
+from lastgood.points import PointVerdict
 from lastgood.postgres.errors import failed
 from lastgood.postgres.server import Target
 
-__all__ = ["Diagnosis", "Goal", "Inquiry", "Proposal", "TimelinePoint", "gather", "inspect"]
+__all__ = ["Diagnosis", "Goal", "Proposal", "RecoverInquiry", "TimelinePoint", "gather", "inspect"]
 
 
 @dataclass(frozen=True, slots=True)
-class Inquiry:
+class RecoverInquiry:
     """The database to diagnose and the sources to use. ``known``: verdicts from restore points that were read whole
     before. ``home`` and ``here``: folders near which dumps are usually found."""
 
@@ -40,12 +40,12 @@ class Inquiry:
     store: Path
     tables: Tables = field(default_factory=Tables)
     goal: Goal = field(default_factory=Goal)
-    known: Mapping[Path, Verdict] = field(default_factory=dict)
+    known: Mapping[Path, PointVerdict] = field(default_factory=dict)
     home: Path = field(default_factory=Path.home)
     here: Path = field(default_factory=Path.cwd)
 
 
-def inspect(inquiry: Inquiry, context: Context = BACKGROUND) -> Diagnosis:
+def inspect(inquiry: RecoverInquiry, context: Context = BACKGROUND) -> Diagnosis:
     """Diagnose the database. Raises Failed when the name of the database cannot be determined, Interrupted."""
     started = monotonic()
     with reported(context.emit, "recover", "gather evidence") as stage:
@@ -54,7 +54,7 @@ def inspect(inquiry: Inquiry, context: Context = BACKGROUND) -> Diagnosis:
     return found
 
 
-def gather(inquiry: Inquiry, cancelled: Callable[[], bool] = never) -> Evidence:
+def gather(inquiry: RecoverInquiry, cancelled: Callable[[], bool] = never) -> Evidence:
     """Gather all evidence. Changes nothing; waits for no lock."""
     target, store, goal, recover = inquiry.target, inquiry.store, inquiry.goal, inquiry.tables.recover
     unseen: list[str] = []

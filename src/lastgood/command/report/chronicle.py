@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Literal
 
-from lastgood.command.report.document import Moment, Participant, PhaseOfRun
+from lastgood.command.report.document import Participant, PhaseOfRun, TimelineEntry
 from lastgood.journal.reader import CAME, Entry, Recorded
 
 _ACTIONS: Mapping[str, Literal["began", "resumed", "aborted"]] = {
@@ -63,7 +63,7 @@ class Chronicle:
             if each.event in CAME:
                 yield _participant(at, each)
 
-    def timeline(self) -> Iterator[Moment]:
+    def timeline(self) -> Iterator[TimelineEntry]:
         """Yield the lines of the timeline."""
         self._titles = {}
         for at, each in zip(self._times, self._entries, strict=True):
@@ -71,7 +71,7 @@ class Chronicle:
             found = self._moment(at, each)
             if found is not None:
                 kind, text, seconds = found
-                yield Moment(at=at, kind=kind, text=text, seconds=seconds)
+                yield TimelineEntry(at=at, kind=kind, text=text, seconds=seconds)
 
     def _moment(self, at: datetime, each: Entry) -> tuple[str, str, float | None] | None:
         event = each.event
