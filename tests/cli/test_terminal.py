@@ -260,5 +260,5 @@ def test_the_bare_name_reports_an_unreachable_server(child_environment: dict[str
     Path("lastgood.toml").write_text('db = "postgresql://postgres@%2Fnowhere/crm"\n')
     terminal = Terminal(environment=child_environment)
     assert terminal.end() == 5
-    assert terminal.shown.startswith("error: cannot reach the server of \"crm\"")
+    assert terminal.shown.startswith('error: cannot reach the server of "crm"')
     assert "\nnext:  " in terminal.shown
