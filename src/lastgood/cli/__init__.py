@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import logging
 import sys
@@ -15,6 +16,20 @@ from lastgood.cli.application import app
 from lastgood.cli.call import Call
 from lastgood.errors import Interrupted, UsageError
 
+# What a terminal without Unicode shows for the typographic characters of our texts.
+_PLAIN = str.maketrans({"−": "-", "–": "-", "—": "-", "…": "...", "×": "x", "→": "->", "·": "-", "“": '"', "”": '"'})
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    """Replace characters that the encoding of a stream lacks: ours by their plain form, others by "?"."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end].translate(_PLAIN)
+    return lacking.encode("ascii", "replace").decode("ascii"), error.end
+
+
+codecs.register_error("lastgood", _plain)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
@@ -23,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sys.stderr = sys.stderr or io.StringIO()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # a name that the terminal cannot display must not stop a rollback
+            # A name that the terminal cannot display must not stop a rollback.
+            stream.reconfigure(errors="lastgood")
     # psycopg's warnings (a lost connection) do not help an operator, and would break the JSON lines on stderr.
     logging.getLogger("psycopg").addHandler(logging.NullHandler())
     # Another signal, while the result is printed, does not change the status.
