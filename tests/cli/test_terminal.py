@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from psycopg import sql
 
+from lastgood import __version__
 from lastgood.cli import main
 from lastgood.postgres.embedded import EmbeddedServer
 from tests.cli.conftest import Lastgood, command
@@ -232,6 +233,30 @@ def test_completion_offers_commands_points_and_runs(
     assert complete("resume", "20251104") == ["20251104-143000-00000001"]
 
 
+BARE = f"""\
+lastgood {__version__}: Roll a PostgreSQL database back to its last good state.
+
+Emergency:
+  rollback     Roll the live database back to a restore point
+  recover      Diagnose the emergency and roll back
+  undo         Undo a rollback: switch back to the kept database
+  status       Show the state of the live database and of unfinished runs
+  resume       Continue a rollback that stopped half-way
+  abort        Walk back a run that stopped half-way
+  explain      Explain an error, a log or a run: cause, data, next command
+  maintenance  Stop the application, or start it again
+  restore      Restore into a new database and prove the result
+
+Before a release: backup, check, deploy, validate, drill, guide
+Look:             points, facts, runs, report, help
+Set up:           init, config, notify, prune
+
+Start with `lastgood init`, then `lastgood backup`.
+In an emergency: `lastgood rollback --dry-run`.
+All commands and options: lastgood --help
+"""
+
+
 def test_the_bare_name_shows_what_is_wrong_and_the_next_command(
     server: EmbeddedServer, database: str, child_environment: dict[str, str], lastgood: Lastgood
 ) -> None:
@@ -240,7 +265,7 @@ def test_the_bare_name_shows_what_is_wrong_and_the_next_command(
         status = terminal.end()
         return terminal.shown, status
 
-    assert bare()[0].startswith("Usage: lastgood ")  # all is well
+    assert bare()[0] == BARE  # all is well
     with server.target("postgres").connect() as connection:
         connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(sql.Identifier(database)))
     shown, status = bare()
@@ -253,7 +278,9 @@ def test_the_bare_name_shows_what_is_wrong_and_the_next_command(
 
 def test_the_bare_name_without_a_database_shows_help(child_environment: dict[str, str]) -> None:
     terminal = Terminal(environment=child_environment)
-    assert (terminal.end(), terminal.shown.startswith("Usage: lastgood ")) == (0, True)
+    assert (terminal.end(), terminal.shown) == (0, BARE)
+    assert len(BARE.splitlines()) < 24
+    assert max(map(len, BARE.splitlines())) <= 80
 
 
 def test_the_bare_name_reports_an_unreachable_server(child_environment: dict[str, str]) -> None:

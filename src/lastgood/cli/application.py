@@ -129,13 +129,15 @@ def _unchanged(text: str) -> str:
 # without it, completion is slower and otherwise the same.
 with suppress(ImportError):
     vars(import_module("typer._completion_classes"))["_sanitize_help_text"] = _unchanged
+START = "Start with `lastgood init`, then `lastgood backup`."
+EMERGENCY = "In an emergency: `lastgood rollback --dry-run`."
 # The Typer applications declared by command modules, by name.
 _declared: dict[str, typer.Typer] = {}
 app = typer.Typer(
     name="lastgood",
     cls=_Lazy,
-    help="Roll a PostgreSQL database back to its last good state: plan, proof, switch, undo.",
-    epilog="Start with `lastgood init`, then `lastgood backup`. In an emergency: `lastgood rollback --dry-run`.",
+    help="Roll a PostgreSQL database back to its last good state.",
+    epilog=f"{START} {EMERGENCY}",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
@@ -274,7 +276,21 @@ def _root(ctx: typer.Context, **values: Any) -> None:
         status = import_module(MODULES["status"]).glance(call.session)
         if status is not None:
             raise typer.Exit(status)
-    typer.echo(ctx.get_help())
+        typer.echo(_brief())
+    else:
+        typer.echo(ctx.get_help())
+
+
+def _brief() -> str:
+    """Return what fits on a terminal of 24 lines: the commands for an emergency, and the names of the others."""
+    lines = [f"lastgood {__version__}: {app.info.help}"]
+    width = max(map(len, ORDER))
+    for title, commands in groupby(COMMANDS, key=attrgetter("group")):
+        if title == COMMANDS[0].group:
+            lines += ["", f"{title}:", *(f"  {each.name:{width}}  {each.summary}" for each in commands), ""]
+        else:
+            lines.append(f"{title + ':':17} {', '.join(each.name for each in commands)}")
+    return "\n".join([*lines, "", START, EMERGENCY, "All commands and options: lastgood --help"])
 
 
 _with_signature(
