@@ -106,6 +106,13 @@ def test_the_exit_statuses_are_in_one_place(lastgood: Lastgood) -> None:
     )
 
 
+def test_a_mistyped_command_leads_to_the_nearest(lastgood: Lastgood) -> None:
+    assert lastgood("rolback").err.endswith("next:  Run: lastgood rollback; `lastgood --help` lists all commands.\n")
+    assert lastgood("points", "verfy").err.endswith(
+        "next:  Run: lastgood points verify; `lastgood points --help` lists all commands.\n"
+    )
+
+
 def test_help_of_an_unknown_command(lastgood: Lastgood) -> None:
     outcome = lastgood("help", "rolback")
     assert (outcome.status, outcome.out) == (2, "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import io
 import logging
+import re
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
@@ -67,8 +68,14 @@ def _status(call: Call) -> int:
 
 def _usage(error: typer.TyperException) -> UsageError:
     why = error.format_message().rstrip(".")
+    message = f"{why[:1].lower()}{why[1:]}"
+    context = getattr(error, "ctx", None)
+    path = "lastgood" if context is None else context.command_path  # with the group: "lastgood points"
+    meant = re.search(r"Did you mean '([\w-]+)'", why)
     return UsageError(
-        f"cannot run this command: {why[:1].lower()}{why[1:]}",
-        hint="`lastgood --help` lists the commands, `lastgood COMMAND --help` explains one.",
+        f"cannot run this command: {message}",
+        hint=f"Run: {path} {meant[1]}; `{path} --help` lists all commands."
+        if meant is not None and "no such command" in message
+        else "`lastgood --help` lists the commands, `lastgood COMMAND --help` explains one.",
         state="Nothing was read or changed.",
     )

@@ -294,7 +294,7 @@ def _proof(record: RunRecord) -> Iterator[Block]:
     yield Title("Proof")
     yield Paragraph(
         f"{units.number(equal)} of {units.counted(len(record.proofs), 'table')} with {units.counted(rows, 'row')}"
-        " were equal to the restore point in every row before the switch."
+        f" were equal to the restore point in every row{'' if record.kind == 'restore' else ' before the switch'}."
     )
     yield Rows(
         (
