@@ -39,6 +39,7 @@ from lastgood.run.report import (
     proved_tables,
     skipped_of,
 )
+from lastgood.text.units import counted
 
 AS_DUMPED = Rules()
 
@@ -149,7 +150,7 @@ def restore(
                     connect=connect,
                     watch=lambda: target.connect(application_name=f"lastgood watch {run}"),
                 )
-                stage.detail = f"{loaded.rows:,} rows"
+                stage.detail = counted(loaded.rows, "row")
             took["build"] = stage.seconds
             with reported(emit, "prove", "prove that it equals the restore point") as stage:
                 with connect("prove") as connection:
@@ -157,7 +158,7 @@ def restore(
                 if division is not None:
                     with connect("records what is left") as connection:
                         remainder.write(connection, run, division.later)
-                stage.detail = f"{len(comparison.tables)} tables: all equal"
+                stage.detail = f"{counted(len(comparison.tables), 'table')}: all equal"
             took["prove"] = stage.seconds
     for text in comparison.not_compared:
         emit(Note(text))

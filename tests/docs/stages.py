@@ -158,6 +158,17 @@ class Guide(Stage):
         assert self.lastgood("guide", "--output", "-").out.startswith("# Rollback by hand: `crm`")
 
 
+class Install(Stage):
+    """A new user, whose database has no restore point."""
+
+    backup = False
+
+    def prepare(self) -> None:
+        super().prepare()
+        host = str(self.server.folder).replace("/", "%2F")
+        self.shell.substitutions["db.example.org"] = host
+
+
 class KindsOfDumps(Stage):
     """A compressed dump that is cut off."""
 
@@ -290,6 +301,7 @@ class Ci(Stage):
             '#!/bin/sh\npsql --quiet -c "INSERT INTO public.deals SELECT count(*) + 1 FROM public.deals"\n'
         )
         migrate.chmod(0o755)
+        self.here.monkeypatch.setenv("LASTGOOD_PACKAGE", "lastgood")
         self.here.monkeypatch.setenv("GITHUB_SHA", "0ff1ce")
         self.here.monkeypatch.setenv("CI_COMMIT_SHORT_SHA", "0ff1ce")
 
@@ -351,6 +363,7 @@ STAGES: dict[str, type[Stage]] = {
     "docs/deploying.md": Deploying,
     "docs/explaining.md": Explaining,
     "docs/guide.md": Guide,
+    "docs/install.md": Install,
     "docs/kinds-of-dumps.md": KindsOfDumps,
     "docs/notifications.md": Notifications,
     "docs/pgbouncer.md": PgBouncerPage,

@@ -59,7 +59,7 @@ def _of_drill(found: DrillEvidence) -> Iterator[str]:
         yield f"**The drill failed in phase {md.code(found.failure.phase)}**:  {md.text(found.failure.message)}"
         yield md.text(found.failure.hint)
     yield md.table(
-        ("What", ""),
+        ("What", "Value"),
         [
             ("Result", f"**{found.status}**"),
             (
@@ -169,7 +169,7 @@ def _of_store(found: StoreEvidence) -> Iterator[str]:
         "scratch server and proved equal."
     )
     yield md.table(
-        ("What", ""),
+        ("What", "Value"),
         [
             ("Store", md.code(found.store)),
             ("Started", units.moment(found.began)),
