@@ -11,7 +11,7 @@ from lastgood import fault, undo
 from lastgood.application import hooks, record
 from lastgood.application.results import ApplicationReport, HookResult
 from lastgood.application.service import START_IT, HookFailed, Service
-from lastgood.errors import Blocked, ChecksFailed, ChecksFailedAfterSwap, Stopped
+from lastgood.errors import Blocked, ChecksFailed, ChecksFailedAfterSwap, Stopped, reverted
 from lastgood.events import Caution, Emit, StageDone, StageStarted
 from lastgood.in_place import staged
 from lastgood.in_place.kept import places
@@ -161,7 +161,7 @@ def take_back(request: Request, failed: ChecksFailed, journal: Journal | None, e
             not_running = _start_after_undo(request, service, emit)
     except (Exception, KeyboardInterrupt) as error:
         stopped = service.record is not None and service.record.state == "stopped"
-        state = failed.state if report is None else f'"{live}" is again the database from before the run, and open.'
+        state = failed.state if report is None else reverted(live, in_place=report.way == "in-place")
         why = str(error).strip() or "interrupted"
         raise Stopped(
             f"cannot {'undo the switch' if report is None else 'finish the undo'}: {why}; "
@@ -170,13 +170,15 @@ def take_back(request: Request, failed: ChecksFailed, journal: Journal | None, e
             state=state + (" The application is stopped." if stopped else ""),
         ) from error
     again = "" if not request.application.starts else " The application was started again."
-    hint = f'The restored database is kept as "{plan.kept}"; lastgood undo {plan.run} puts it back into service.'
+    in_place = report.way == "in-place"
+    kept = f'objects are kept in the schemas "{plan.kept}"' if in_place else f'database is kept as "{plan.kept}"'
+    hint = f"The restored {kept}; lastgood undo {plan.run} puts {'them' if in_place else 'it'} back into service."
     if not_running:
         again, hint = f" The application is not running: {not_running}.", f"{START_IT}. {hint}"
     failure = ChecksFailedAfterSwap(
         f"cannot leave the restored database in service: {failed.problem}",
         hint=hint,
-        state=f'"{live}" is again the database from before the run, and open.{again}',
+        state=reverted(live, in_place=in_place) + again,
     )
     before = ApplicationReport.model_validate(failed.details.get("application") or {})
     application = before.model_copy(update={"hooks": (*before.hooks, *service.results)})
@@ -238,12 +240,14 @@ def undone(request: Request, emit: Emit) -> None:
         if journal is not None:
             with suppress(OSError):
                 recording.continued(journal, "resumed", skew=clock.skew(maintenance), kind="rollback", live=live)
-        state = f'"{live}" is again the database from before the run, and open.'
+        in_place = by[0].options.get("way") == "in-place"
+        state = reverted(live, in_place=in_place)
         _started_again(request, run, journal, None, emit, f"{state} The application is stopped.")
         recording.ended(journal, "undone", by=by[0].run)
     raise ChecksFailedAfterSwap(
         f'cannot resume run "{run}": it was undone, since the application did not work with the restored database',
-        hint=f"The restored database is kept; lastgood undo {by[0].run} puts it back into service.",
+        hint=f"The restored {'objects are' if in_place else 'database is'} kept; lastgood undo {by[0].run} puts "
+        f"{'them' if in_place else 'it'} back into service.",
         state=f"{state} The application was started again.",
     )
 

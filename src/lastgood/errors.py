@@ -187,6 +187,13 @@ def restored(live: str, kept: str = "", *, in_place: bool, detail: str = "") -> 
     return now + detail + (f"; {previous}." if kept else ".")
 
 
+def reverted(live: str, *, in_place: bool) -> str:
+    """Return the state line after a switch was undone."""
+    if in_place:
+        return f'"{live}" has the objects from before the run again, and is open.'
+    return f'"{live}" is again the database from before the run, and open.'
+
+
 @contextmanager
 def looked_at(live: str, *, is_open: bool) -> Iterator[None]:
     """Add the verified state of the live database to errors without one, for the length of a ``with`` block."""

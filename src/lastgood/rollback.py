@@ -15,6 +15,7 @@ With ``--reopen-when usable``, ``finish`` builds some indexes and validates fore
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 from lastgood import abort as abandon
@@ -83,8 +84,10 @@ def resume(request: Request, emit: Emit = silent) -> Report | FinishReport:
         done = finish.resume(request, left, emit)
         return finish_report(left, request.target.dbname, done, time.monotonic() - started)
     if (switched := rest.left(request)) is not None and (stopped is None or stopped.by != switched):
-        done = rest.resume(request, switched, emit)
-        return finish_report(switched, request.target.dbname, done, time.monotonic() - started)
+        if not rest.is_checked(request, switched, emit):
+            done = rest.resume(request, switched, emit)
+            return finish_report(switched, request.target.dbname, done, time.monotonic() - started)
+        request = replace(request, run=switched)
     prepared, before = prepare.prepare_again(request, emit)
     plan = prepared.plan
     with _session(prepared) as maintenance:
@@ -110,7 +113,7 @@ def resumable(request: Request) -> str:
         if holder(maintenance, live) is not None:
             return ""
         every = unfinished(maintenance, request.target, request.state)
-    return next((each.run for each in reversed(every) if not (each.obstacle or each.switched)), "")
+    return next((each.run for each in reversed(every) if not (each.obstacle or each.not_here or each.switched)), "")
 
 
 def _session(prepared: Prepared, claim: Claim | None = None) -> Connection:

@@ -142,11 +142,14 @@ def test_an_operator_elsewhere_goes_back_in_place(story: Story) -> None:
     refused = second("recover", "--yes")
     assert (refused.status, refused.err.partition("error: ")[2]) == (
         3,
-        "cannot continue automatically: resume or abort that run first\n"
+        "cannot continue automatically: abort that run first\n"
         "state: Nothing was changed.\n"
-        f"next:  Run: lastgood resume {stopped}\n",
+        f"next:  Run: lastgood abort {stopped}\n",
     )
-    assert "Resume continues the run; abort removes what it was building." in refused.out
+    away = f'the restore point "{first.store / point.name}" is not on this machine'
+    assert f"cannot be resumed: {away}" in status.out
+    assert f"lastgood resume {stopped}" not in status.out
+    assert f"It cannot be resumed: {away}. Abort removes what it was building" in refused.out
     resumed = second("resume", stopped, "--yes")
     assert (resumed.status, resumed.err.partition("error: ")[2].partition("\n")[0]) == (
         7,
@@ -184,6 +187,7 @@ def test_an_operator_elsewhere_goes_back_in_place(story: Story) -> None:
     assert "lastgood facts" not in status.out
     seen = second("recover", "--dry-run")
     assert f"kept schemas: {kept}_*" in seen.out, seen
+    assert "Restore points and kept schemas, newest first" in seen.out
 
     undone = second("undo", "--yes")
     assert undone.status == 0, undone
@@ -279,3 +283,39 @@ def test_the_guide_is_the_variant_in_place(story: Story) -> None:
         "Rollback    in place, of the schemas app_private, private, public, supabase_migrations; this role cannot "
         'rename the database: this role may not terminate the sessions of superuser "supabase_admin"'
     ) in found.out
+
+
+@pytest.mark.parametrize("story", [17], indirect=True, ids=["pg17"])
+def test_a_resumed_switch_is_checked_like_any_other(story: Story) -> None:
+    first, second = story.machine("first"), story.machine("second")
+    for machine in (first, second):
+        machine.folder.mkdir()
+        (machine.folder / "lastgood.toml").write_text('[hooks]\nsmoke = ["/bin/sh", "-c", "echo checked >> checked"]\n')
+    assert first("backup").status == 0
+    (point,) = first.store.glob("*.sql")
+    assert first("rollback", "--yes", fault="inplace.after_commit:kill").status == -9
+    away = first.store.rename(first.folder / "out of reach")
+    resumed = second("resume", "--yes")
+    assert resumed.status == 0, resumed
+    assert (
+        f'health checks and watch are skipped: the restore point "{point}" is not on this machine; check the '
+        "application yourself"
+    ) in resumed.err
+    away.rename(first.store)
+    assert second("undo", "--yes").status == 0
+    assert first("rollback", "--yes", fault="inplace.after_commit:kill").status == -9
+    (first.folder / "checked").unlink(missing_ok=True)
+    resumed = first("resume", "--yes")
+    assert resumed.status == 0, resumed
+    assert (first.folder / "checked").read_text() == "checked\n"
+    assert first("status").status == 0
+    # An application that does not work with the restored objects.
+    (first.folder / "lastgood.toml").write_text('[hooks]\nsmoke = ["false"]\n')
+    failed = first("rollback", "--yes", "--on-failure", "undo")
+    assert failed.status == 6, failed
+    assert re.search(
+        r'state: "\w+" has the objects from before the run again, and is open\.\n'
+        r'next:  The restored objects are kept in the schemas "lastgood_undone_[0-9a-f]{8}_\*"; lastgood undo \S+ puts '
+        r"them back into service\.\n$",
+        failed.err,
+    ), failed.err

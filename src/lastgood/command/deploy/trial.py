@@ -55,6 +55,7 @@ from lastgood.postgres.outlived import Trace, find
 from lastgood.postgres.server import Connection, Target
 from lastgood.postgres.state import DatabaseState
 from lastgood.process import durable, interrupts
+from lastgood.run.report import Skipped
 
 LOOK_SECONDS = 0.05
 UNTOUCHED = '"{live}" was not touched: the migration ran on a clone, which is removed.'
@@ -144,6 +145,7 @@ class _Trial:
         self._live = wish.request.target.dbname
         self._strayed = threading.Event()
         self._seconds: dict[str, float] = {}
+        self._skipped: tuple[Skipped, ...] = ()
 
     @property
     def _target(self) -> Target:
@@ -183,7 +185,10 @@ class _Trial:
         request = self._wish.request
         began = time.monotonic()
         copying.claim(self._maintenance, self._clone)
-        restore.restore(request.target, point.path.parent, str(point.path), self._clone, self._context, kind="trial")
+        restored = restore.restore(
+            request.target, point.path.parent, str(point.path), self._clone, self._context, kind="trial"
+        )
+        self._skipped = restored.skipped
         made = database.describe(self._maintenance, self._clone)
         try:
             self._copy_settings()
@@ -213,7 +218,7 @@ class _Trial:
 
     def _tried(self, point: RestorePoint) -> TrialReport:
         assert point.manifest is not None
-        facts, wish = point.manifest.facts, self._wish
+        facts, wish = restore.copied(point.manifest.facts, self._skipped), self._wish
         check = wish.settings.check
         before = None
         if check != "none":
