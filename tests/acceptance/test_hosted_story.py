@@ -319,3 +319,41 @@ def test_a_resumed_switch_is_checked_like_any_other(story: Story) -> None:
         r"them back into service\.\n$",
         failed.err,
     ), failed.err
+
+
+LEFT_OUT = (
+    "publication everything: must be superuser to create FOR ALL TABLES publication",
+    "publication everything_of_realtime: must be superuser to add or set schemas",
+    'event trigger pgrst_ddl_watch: permission denied to create event trigger "pgrst_ddl_watch"',
+    'event trigger pgrst_drop_watch: permission denied to create event trigger "pgrst_drop_watch"',
+)
+
+
+@pytest.mark.parametrize("story", [17], indirect=True, ids=["pg17"])
+def test_a_copy_is_without_what_only_a_superuser_may_create(story: Story) -> None:
+    story.project.psql(story.database, "CREATE PUBLICATION everything FOR ALL TABLES", user=ADMIN)
+    before = story.account()
+    first = story.machine("first")
+    deploy, *command = story.migration("CREATE TABLE public.extra (id int PRIMARY KEY)")
+    tried = first(deploy, "--dry-run", *command)
+    assert tried.status == 0, tried
+    for each in LEFT_OUT:
+        assert f"caution the copy is without {each}\n" in tried.err
+    assert re.search(r"public\.extra +no table +0 +new", tried.out), tried.out
+    assert "Removed" not in tried.out
+    assert_same(before, story.account())
+    assert first("backup").status == 0
+    (point,) = first.store.glob("*.sql")
+    copied = first("restore", point.name, "--into", f"copy_of_{story.database}")
+    try:
+        assert copied.status == 0, copied
+        assert "left out publication everything_of_realtime (line " in copied.out
+        with story.project.connect(f"copy_of_{story.database}") as connection:
+            names = connection.execute(
+                "SELECT string_agg(pubname, ' ' ORDER BY pubname) FROM pg_publication"
+            ).fetchone()
+        assert names == ("supabase_realtime supabase_realtime_messages_publication",)
+        strict = first("restore", point.name, "--into", f"strict_of_{story.database}", "--strict")
+        assert strict.status == 5, strict
+    finally:
+        story.project.drop(f"copy_of_{story.database}")

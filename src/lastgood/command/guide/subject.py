@@ -129,12 +129,14 @@ def subject_of(
     state: Path | None = None,
     folder: Path | None = None,
     file: str = FILE,
+    in_place: tuple[str, ...] | None = None,
     emit: Emit = silent,
 ) -> Subject:
     """Read the live database and its newest valid restore point, or the one that ``point`` names.
 
     A point with a manifest is not read, because the manifest has its facts; any other is read to its end. ``state``:
-    the folder of the journals. Raises BadPoint when there is none, Refused, Failed.
+    the folder of the journals. ``in_place``: the schemas to exchange, none by name; None for what the role's rights
+    allow. Raises BadPoint when there is none, Refused, Failed.
     """
     settings = tables or Tables()
     live = target.dbname
@@ -153,7 +155,7 @@ def subject_of(
         raise failed(error, f'connect to "{live}"', context="connect", state=NOT_REACHED) from error
     with connected as connection:
         version, role, superuser, now = _row(connection)
-        schemas, why = _in_place(connection, chosen.facts)
+        schemas, why = (in_place, "") if in_place is not None else _in_place(connection, chosen.facts)
         listed = tuple((schema, name) for schema, name in connection.execute(_TABLES))
         granted = tuple((name, count) for name, count in connection.execute(_ROLES))
         privileges = captured(connection)
