@@ -3,6 +3,7 @@ is killed, and an operator on another machine, with only the restore point, is l
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -285,6 +286,7 @@ def test_the_guide_is_the_variant_in_place(story: Story) -> None:
     ) in found.out
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("story", [17], indirect=True, ids=["pg17"])
 def test_a_resumed_switch_is_checked_like_any_other(story: Story) -> None:
     first, second = story.machine("first"), story.machine("second")
@@ -329,6 +331,7 @@ LEFT_OUT = (
 )
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("story", [17], indirect=True, ids=["pg17"])
 def test_a_copy_is_without_what_only_a_superuser_may_create(story: Story) -> None:
     story.project.psql(story.database, "CREATE PUBLICATION everything FOR ALL TABLES", user=ADMIN)
@@ -357,3 +360,30 @@ def test_a_copy_is_without_what_only_a_superuser_may_create(story: Story) -> Non
         assert strict.status == 5, strict
     finally:
         story.project.drop(f"copy_of_{story.database}")
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("story", [17], indirect=True, ids=["pg17"])
+def test_a_drill_rehearses_the_way_in_place(story: Story) -> None:
+    before = story.account()
+    first = story.machine("first")
+    assert first("backup").status == 0
+    drilled = first("drill", "--json")
+    assert drilled.status == 0, drilled
+    evidence = json.loads(drilled.out)
+    assert (evidence["status"], evidence["schemas"]) == (
+        "passed",
+        ["app_private", "private", "public", "supabase_migrations"],
+    )
+    assert [each["name"] for each in evidence["proofs"]] == [
+        "emergency_backup",
+        "content",
+        "validation",
+        "undo",
+        "guide",
+    ]
+    assert {each["schema_name"] for each in evidence["tables"]} == set(evidence["schemas"])
+    assert (
+        "the rights of the live role, which lastgood check --capabilities tries: the drill ran as a superuser"
+    ) in evidence["left_out"]
+    assert_same(before, story.account())

@@ -130,7 +130,7 @@ class Rehearsal:
 
     def _break(self) -> Facts:
         with self._doing("break", "damage it like a failed deployment"):
-            self.broken = stand_in.break_it(self.target, self._own(self.whole.facts))
+            self.broken = stand_in.break_it(self.target, self._own(self.whole.facts), setting=not self.schemas)
             return self._facts("break")
 
     def _facts(self, stage: str, *, like: Facts | None = None) -> Facts:
