@@ -42,6 +42,8 @@ from lastgood.run.report import (
 from lastgood.text.units import counted
 
 AS_DUMPED = Rules()
+# Objects that a copy may lack where this role may not create them.
+SUPERUSERS = ("event trigger ", "publication ")
 
 
 class RestoreReport(Document):
@@ -152,6 +154,11 @@ def restore(
                 )
                 stage.detail = counted(loaded.rows, "row")
             took["build"] = stage.seconds
+            skipped = skipped_of(loaded.skipped)
+            for each in skipped:
+                if each.what.startswith(SUPERUSERS):
+                    emit(Caution(f"the copy is without {each.what}: {each.why}"))
+            dump = replace(dump, facts=copied(facts, skipped), again=lambda: copied(again(), skipped))
             with reported(emit, "prove", "prove that it equals the restore point") as stage:
                 with connect("prove") as connection:
                     comparison = prove(connection, dump, loaded.same, work, connect=connect)
@@ -175,7 +182,7 @@ def restore(
         point=str(point.path),
         into=into,
         tables=proved_tables(comparison),
-        skipped=skipped_of(loaded.skipped),
+        skipped=skipped,
         repaired=tuple(loaded.repaired),
         not_compared=comparison.not_compared,
         finished=finished,
@@ -185,6 +192,20 @@ def restore(
     past = past_runs.past(live=target.dbname, seconds=took["total"], bytes=point.size, point=str(point.path))
     recording.ended(kept, "done", kind="restore", past=past, report=report.document())
     return report
+
+
+def copied(facts: Facts, skipped: Sequence[SkippedCommands]) -> Facts:
+    """Return the facts of a copy by a role that may not create what only superusers can: without what was left out."""
+    left_out = {each.what for each in skipped if each.what.startswith(SUPERUSERS)}
+    if not left_out:
+        return facts
+    gone = [each for each in facts.objects if f"{each.kind} {each.identity}" in left_out]
+    counts = dict(facts.object_counts)
+    for each in gone:
+        if each.kind in counts:
+            counts[each.kind] -= 1
+    objects = tuple(each for each in facts.objects if each not in gone)
+    return facts.model_copy(update={"objects": objects, "object_counts": counts})
 
 
 def _members(point: RestorePoint, facts: Facts, like: Connection, target: Target, emit: Emit) -> Survey:

@@ -57,7 +57,7 @@ class Request:
     ``allow_orphans``: see ``lastgood.load.repairs.Rules``. ``check``: the settings of the checklist. ``drill``: the
     interval of rehearsals. ``database``: the database in a cluster dump, if not the live one. ``way``: None for by name
     where the role can rename the database, and in place where it cannot. ``reconnect``: terminate the sessions from
-    before a switch in place."""
+    before a switch in place. ``schemas``: those that go back in place, if not all that the role may exchange."""
 
     target: Target
     store: Path
@@ -79,6 +79,7 @@ class Request:
     database: str | None = None
     way: Way | None = None
     reconnect: bool = False
+    schemas: tuple[str, ...] = ()
 
     def context(self, emit: Emit = silent, cancelled: Callable[[], bool] = never) -> Context:
         """The context of the work that it asks for."""

@@ -66,6 +66,7 @@ def _of_drill(found: DrillEvidence) -> Iterator[str]:
                 "Live database",
                 md.code(found.live) + (f", PostgreSQL {md.text(found.live_server)}" if found.live_server else ""),
             ),
+            *([("Rolled back in place", ", ".join(map(md.code, found.schemas)))] if found.schemas else []),
             ("Started", units.moment(found.began)),
             ("Duration", units.duration(found.seconds)),
             ("By", f"{md.text(found.by.user)} on {md.text(found.by.host)}"),
