@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import LiteralString
 
 import psycopg
 from psycopg import sql
@@ -18,6 +19,7 @@ from lastgood.in_place import retie, snapshots, ties
 from lastgood.in_place.survey import objects
 from lastgood.in_place.ties import Ties
 from lastgood.postgres.errors import words
+from lastgood.postgres.mark import OF_A_RUN
 from lastgood.postgres.server import Connection
 
 # A lock that is not free at once shows the right to take it: privileges are checked before the wait.
@@ -89,7 +91,7 @@ _ROLE = """
 SELECT rolsuper, rolsuper OR rolcreatedb, pg_has_role('pg_signal_backend', 'USAGE') FROM pg_roles
 WHERE rolname = current_user
 """
-_SCHEMAS = """
+_SCHEMAS: LiteralString = """
 SELECT n.nspname, pg_get_userbyid(n.nspowner),
        n.nspowner = current_user::regrole
        OR (n.nspowner = 'pg_database_owner'::regrole AND pg_has_role(n.nspowner, 'USAGE'))
@@ -99,9 +101,9 @@ SELECT n.nspname, pg_get_userbyid(n.nspowner),
        (SELECT min(e.extname) FROM pg_extension e WHERE e.extnamespace = n.oid)
 FROM pg_namespace n
 WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-  AND coalesce(obj_description(n.oid, 'pg_namespace'), '') NOT LIKE '{"tool":"lastgood"%'
+  AND NOT ({of a run})
 ORDER BY 1
-"""
+""".replace("{of a run}", OF_A_RUN)
 
 
 def schemas(connection: Connection) -> tuple[tuple[str, ...], tuple[Staying, ...]]:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lastgood.in_place.left_out import LeftOut
 from lastgood.in_place.ties import ForeignKey, Ties
+from lastgood.postgres.mark import OWNER_TRUSTED
 from lastgood.postgres.server import Connection
 
 Role = Literal["staging", "kept", "undone"]
@@ -78,10 +79,19 @@ class Mark(BaseModel):
         return self.model_dump_json()
 
 
+_MARKED = sql.SQL("""
+SELECT n.oid, n.nspname, pg_get_userbyid(n.nspowner), n.nspowner = current_user::regrole, d.description
+FROM pg_namespace n
+JOIN pg_description d ON d.objoid = n.oid AND d.classoid = 'pg_namespace'::regclass AND d.objsubid = 0
+WHERE d.description LIKE '{{"tool":"lastgood"%' AND {} ORDER BY n.nspname
+""").format(sql.SQL(OWNER_TRUSTED))
+
+
 @dataclass(frozen=True, slots=True)
 class MarkedSchema:
-    """A schema with a mark. ``ours``: this role itself owns it. The mark of another role's schema may be forged: every
-    role that may create schemas can write one."""
+    """A schema with a mark. ``ours``: this role itself owns it, and executes what its mark says. Each role that may
+    create schemas can forge a mark; one of a role that can act neither for this role nor for the database's owner is no
+    mark at all."""
 
     oid: int
     name: str
@@ -117,12 +127,8 @@ def proved(connection: Connection, mark: Mark, manifest: str) -> Mark:
 
 
 def marked(connection: Connection, *, run: str | None = None, role: Role | None = None) -> list[MarkedSchema]:
-    """All schemas of the database that carry a mark, by name; of one run or one role if given."""
-    rows = connection.execute("""
-        SELECT n.oid, n.nspname, pg_get_userbyid(n.nspowner), n.nspowner = current_user::regrole, d.description
-        FROM pg_namespace n
-        JOIN pg_description d ON d.objoid = n.oid AND d.classoid = 'pg_namespace'::regclass AND d.objsubid = 0
-        WHERE d.description LIKE '{"tool":"lastgood"%' ORDER BY n.nspname""").fetchall()
+    """All schemas of the database that carry a believed mark, by name; of one run or one role if given."""
+    rows = connection.execute(_MARKED).fetchall()
     found = [
         MarkedSchema(oid, name, owner, ours, mark)
         for oid, name, owner, ours, comment in rows
