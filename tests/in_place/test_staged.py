@@ -96,6 +96,75 @@ def test_a_dump_of_the_own_schemas_borrows_the_platforms_definitions(
     assert_same(at_point, account_of(project, database))
 
 
+def test_a_dump_of_some_schemas_that_needs_no_other_keeps_publications_and_default_privileges(
+    project: Project, database: str, store: Path
+) -> None:
+    """Nothing in such a dump names a schema that it lacks, and it has no object of the whole database."""
+    project.psql(
+        database,
+        """
+        CREATE SCHEMA apart; CREATE TABLE apart.words (id int PRIMARY KEY); INSERT INTO apart.words VALUES (1);
+        ALTER PUBLICATION supabase_realtime ADD TABLE apart.words;
+        ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
+        """,
+    )
+    at_point = account_of(project, database)
+    path = store / "apart.sql"
+    path.write_text(project.dump(database, "--schema=apart"))
+    run = Staging(project.target(database), point_in(path), ("apart",))
+    project.psql(database, "INSERT INTO apart.words VALUES (2)")
+    assert run.rewritten.lent == ()
+    run.build()
+    run.prove()
+    swap(project, database, run, ("apart",))
+    assert_same(at_point, account_of(project, database))
+
+
+OF_OTHERS = """
+    CREATE TABLE public.of_service (id int); ALTER TABLE public.of_service OWNER TO service_role;
+    GRANT SELECT ON public.of_service TO anon;
+"""
+
+
+@pytest.mark.postgres(15, 18)
+def test_a_dump_without_owners_and_privileges_gets_those_of_the_live_objects(
+    project: Project, database: str, store: Path
+) -> None:
+    project.psql(database, OF_OTHERS, user=ADMIN)
+    project.psql(database, "ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC")
+    at_point = account_of(project, database)
+    path = store / "bare.sql"
+    path.write_text(project.dump(database, "--no-owner", "--no-acl"))
+    project.psql(database, "DROP VIEW public.pipeline, public.people; UPDATE public.notes SET body = 'damaged'")
+    run = Staging(project.target(database), point_in(path))
+    assert run.rewritten.lent == ()
+    assert (
+        "2 objects are in the restore point only, and get the default privileges of the live database: "
+        'view "public.people", view "public.pipeline"'
+    ) in run.notes
+    run.build()
+    run.prove()
+    swap(project, database, run, OWN)
+    assert_same(at_point, account_of(project, database))
+
+
+@pytest.mark.postgres(15, 18)
+def test_objects_of_other_roles_get_their_owners(project: Project, database: str, store: Path) -> None:
+    """This role is a member of the owner, who may create nothing in the schema any more."""
+    project.psql(database, OF_OTHERS, user=ADMIN)
+    at_point = account_of(project, database)
+    run = Staging(project.target(database), take(project.target(database), store))
+    project.psql(database, "DROP TABLE public.of_service", user=ADMIN)
+    run.build()
+    run.prove()
+    with project.connect(database) as connection:
+        for each in marks.marked(connection, run=run.run):
+            query = "SELECT has_schema_privilege('service_role', %s, 'USAGE, CREATE')"
+            assert connection.execute(query, [each.name]).fetchone() == (False,)
+    swap(project, database, run, OWN)
+    assert_same(at_point, account_of(project, database))
+
+
 def test_the_application_cannot_enter_staging_and_the_run_is_recognized_by_its_marks(
     project: Project, database: str, store: Path
 ) -> None:

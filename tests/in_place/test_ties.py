@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
 from typing import LiteralString
 
 import psycopg
@@ -334,3 +335,62 @@ def test_a_publication_of_all_tables_is_a_caution(project: Project, database: st
         found = survey(connection, OWN)
     assert found.refusals == ()
     assert found.cautions == ('publication "all_of_it" is FOR ALL TABLES: it publishes staging and kept schemas, too',)
+
+
+AT_THE_POINT = """
+    ALTER DEFAULT PRIVILEGES FOR ROLE postgres REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
+    ALTER DEFAULT PRIVILEGES FOR ROLE postgres GRANT USAGE ON SCHEMAS TO authenticated;
+    ALTER DEFAULT PRIVILEGES FOR ROLE postgres GRANT SELECT ON TABLES TO service_role WITH GRANT OPTION;
+    ALTER PUBLICATION supabase_realtime SET (publish = 'insert, update', publish_via_partition_root = true);
+    CREATE PUBLICATION dropped FOR TABLE public.notes;
+    ALTER PUBLICATION dropped OWNER TO postgres;
+    CREATE FUNCTION public.watch() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';
+    CREATE EVENT TRIGGER watch_ddl ON ddl_command_end EXECUTE FUNCTION public.watch();
+    ALTER EVENT TRIGGER watch_ddl OWNER TO watcher;
+"""
+SINCE = """
+    ALTER DEFAULT PRIVILEGES FOR ROLE postgres GRANT EXECUTE ON FUNCTIONS TO PUBLIC;
+    ALTER DEFAULT PRIVILEGES FOR ROLE postgres REVOKE USAGE ON SCHEMAS FROM authenticated;
+    ALTER DEFAULT PRIVILEGES FOR ROLE postgres REVOKE GRANT OPTION FOR SELECT ON TABLES FROM service_role;
+    ALTER DEFAULT PRIVILEGES FOR ROLE postgres REVOKE USAGE ON TYPES FROM PUBLIC;
+    ALTER PUBLICATION supabase_realtime SET (publish = 'delete', publish_via_partition_root = false);
+    ALTER PUBLICATION supabase_realtime DROP TABLE public.notes, public.contacts;
+    ALTER PUBLICATION dropped OWNER TO supabase_admin;
+    ALTER PUBLICATION dropped DROP TABLE public.notes;
+    DROP EVENT TRIGGER watch_ddl;
+    CREATE EVENT TRIGGER watch_ddl ON sql_drop EXECUTE FUNCTION public.watch();
+"""
+
+
+@pytest.fixture
+def watcher(project: Project) -> Iterator[None]:
+    """A superuser to own an event trigger."""
+    with project.connect("template1", user=ADMIN) as admin:
+        admin.execute("CREATE ROLE watcher SUPERUSER")
+        yield
+        for database in admin.execute("SELECT datname FROM pg_database WHERE datname LIKE 'project%'").fetchall():
+            with project.connect(str(database[0]), user=ADMIN) as connection:
+                connection.execute("DROP OWNED BY watcher CASCADE")
+        admin.execute("DROP ROLE watcher")
+
+
+@pytest.mark.postgres(15, 17, 18)
+@pytest.mark.usefixtures("watcher")
+def test_default_privileges_options_of_publications_and_owners_come_back(project: Project, database: str) -> None:
+    generated = "ALTER PUBLICATION supabase_realtime SET (publish_generated_columns = {});"
+    at_the_point, since = (generated.format(each) if project.major >= 18 else "" for each in ("stored", "none"))
+    project.psql(database, AT_THE_POINT + at_the_point, user=ADMIN)
+    point = project.copy(database)
+    project.psql(database, SINCE + since, user=ADMIN)
+    wished, before = account_of(project, point), account_of(project, database)
+    staged = stage(project, point, database, user=ADMIN)
+    with project.connect(database, user=ADMIN) as connection:
+        assert swapped(connection, staged, OWN).notes == ()
+        # What exists keeps its owner: an owner of the platform's is not changed.
+        connection.execute("ALTER PUBLICATION dropped OWNER TO postgres")
+        assert_same(wished, account_of(project, database))
+        connection.execute("ALTER PUBLICATION dropped OWNER TO supabase_admin")
+        back = switch.undo(connection, staged.run, UNDO)
+        assert validate(connection, back.unvalidated) == []
+        assert_same(before, account_of(project, database))
+    project.drop(point)

@@ -28,7 +28,7 @@ from lastgood.in_place import marks, retie, snapshots, ties
 from lastgood.in_place.marks import Kept, Mark, Role
 from lastgood.in_place.snapshots import Session
 from lastgood.in_place.survey import Object, Survey, fingerprint, objects, survey
-from lastgood.in_place.ties import ForeignKey, Ties
+from lastgood.in_place.ties import ForeignKey, Publication, Ties
 from lastgood.postgres import database
 from lastgood.postgres.deployment import find_deployment
 from lastgood.postgres.errors import one_line, words
@@ -339,6 +339,7 @@ class _Transaction:
         self._arrivals = [pair.arriving for pair in wanted.pairs if pair.arriving is not None]
         self.locked_at = time.monotonic()
         self._left: tuple[ForeignKey, ...] = ()
+        self._published: list[Publication] = []
         self.unvalidated: list[ForeignKey] = []
         self.notes: list[str] = []
 
@@ -357,6 +358,7 @@ class _Transaction:
             self._left = self._left_by_last_move()
             incoming = self._incoming()
             live = self._locked(incoming)
+            self._published = self._publications()
             fault.point("inplace.after_locks")
             self._cut(live.ties)
             renamed = self._leave(live)
@@ -370,6 +372,7 @@ class _Transaction:
             for trigger in self._wanted.wished.event_triggers:
                 for statement in retie.create_event_trigger(trigger):
                     retie.single(connection, statement)
+                self._give_away(f'event trigger "{trigger.name}"', trigger.owner, retie.give_event_trigger(trigger))
             connection.execute("NOTIFY pgrst, 'reload schema'")
             if cancelled():
                 raise Interrupted("interrupted before the switch was committed")
@@ -547,14 +550,14 @@ class _Transaction:
                 self.unvalidated.append(key)
         for statement in (*retie.triggers(live, wished), *retie.policies(live, wished)):
             retie.single(connection, statement)
-        present = [name for (name,) in connection.execute("SELECT pubname FROM pg_publication")]
-        whole = [
-            (publication.name, schema)
-            for publication in ties.publications(connection, self._lives)
-            for schema in publication.schemas
-        ]
-        for statement in retie.publish(present, whole, wished.publications):
+        present = self._publications()
+        for statement in retie.publish(present, wished.publications):
             retie.single(connection, statement)
+        existing = {each.name for each in present}
+        for publication in wished.publications:
+            if publication.name not in existing:
+                statement = retie.give_publication(publication)
+                self._give_away(f'publication "{publication.name}"', publication.owner, statement)
         self._refer()
 
     def _refer(self) -> None:
@@ -594,6 +597,23 @@ class _Transaction:
                 ties.default_privileges(connection, self._lives), wished.default_privileges, self._operator
             )
         )
+
+    def _publications(self) -> list[Publication]:
+        """The live publications that are tied or are to be."""
+        wished = [each.name for each in self._wanted.wished.publications]
+        return ties.publications(self._connection, self._lives, also=wished)
+
+    def _give_away(self, what: str, owner: str, statement: sql.Composed) -> None:
+        """Give an object that this role created to its wished owner, if this role may do so."""
+        if owner in ("", self._operator.name):
+            return
+        try:
+            with self._connection.transaction():
+                self._connection.execute(statement)
+        except psycopg.Error as error:
+            if self._connection.broken:
+                raise
+            self.notes.append(f'{what} belongs to role "{self._operator.name}", not "{owner}": {words(error)}')
 
     def _with_owner(self, present: ties.Schema, owner: str) -> ties.Schema:
         """Give a schema the wished owner, if this role may do so."""
@@ -667,11 +687,13 @@ class _Transaction:
 
     def _as_validated(self, live: Ties) -> Ties:
         """The ties with the foreign keys that the last move left to be validated, as if that had been done: a move
-        back makes them again."""
+        back makes them again. With the publications that the move changes, too."""
         present = {each.key for each in live.foreign_keys}
         left = {key.key: key for key in self._left if key.partitioned or key.key in present}
         others = tuple(each for each in live.foreign_keys if each.key not in left)
-        return live.model_copy(update={"foreign_keys": (*others, *left.values())})
+        return live.model_copy(
+            update={"foreign_keys": (*others, *left.values()), "publications": tuple(self._published)}
+        )
 
     def _assert_apart(self) -> None:
         """Nothing outside depends on what is kept, and nothing kept is bound to what stays."""

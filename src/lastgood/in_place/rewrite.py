@@ -31,7 +31,7 @@ from lastgood.errors import Failed, Interrupted, LastgoodError, Refused
 from lastgood.events import Note
 from lastgood.facts import Facts, ObjectFacts
 from lastgood.facts.objects import DEFINITIONS, read_objects
-from lastgood.in_place import ties
+from lastgood.in_place import carried, owners, ties
 from lastgood.in_place.placed import Placed, event_triggers, is_tie, object_class, outside, placed
 from lastgood.in_place.scratch import scratch
 from lastgood.in_place.survey import objects
@@ -151,14 +151,17 @@ def rewrite(
         )
     with target.connect(application_name="lastgood rewrite") as live:
         major, role = live.info.server_version // 10000, live.info.user
+        bare = not (summary.has_owners and summary.has_acls)
+        carries = carried.of_schemas(live, schemas) if bare else None
     program = binaries.find("pg_dump", at_least=major)
-    with scratch(target, major, role, summary.roles, context.emit) as made:
+    roles = summary.roles | (carried.roles(carries) if carries is not None else frozenset())
+    with scratch(target, major, role, roles, context.emit) as made:
         session = Session(made.connection, Commands(name, rules, context), Loaded())
         builder = _Builder(session, schemas, context.cancelled)
         with target.connect(application_name="lastgood rewrite") as live:
             lent = _lent(live, summary, schemas)
             extensions = _extensions(live, {*lent, *schemas}) if not summary.extensions else []
-            present = ties.read(live, schemas) if lent else Ties()
+            present = ties.read(live, schemas) if lent or _partial(live, summary, schemas) else None
         if lent:
             context.emit(
                 Note(f"the restore point lacks {', '.join(lent)}: the definitions of the live database are used")
@@ -168,12 +171,16 @@ def rewrite(
         )
         builder.create(summary)
         session.enter(())
+        _compare(facts, read_objects(made.connection), schemas, builder.unpopulated, name)
+        if carries is not None:
+            missing = {"owners": not summary.has_owners, "acls": not summary.has_acls}
+            for remark in carried.carry_over(carries, made.connection, schemas, **missing):
+                context.emit(Note(remark))
         wished = ties.read(made.connection, schemas).model_copy(
             update={"event_triggers": event_triggers(summary, schemas)}
         )
-        if lent:
+        if present is not None:
             wished = _completed(wished, present, summary)
-        _compare(facts, read_objects(made.connection), schemas, builder.unpopulated, name)
         refresh = [Relation(*row) for row in made.connection.execute(_CALLING_VIEWS, [list(schemas)])]
         fault.point("inplace.in_scratch")
         for schema, staging in schemas.items():
@@ -213,9 +220,22 @@ def _lent(live: Connection, summary: DumpSummary, schemas: Collection[str]) -> l
     return [name for (name,) in found]
 
 
+def _partial(live: Connection, summary: DumpSummary, schemas: Collection[str]) -> bool:
+    """Whether a restore point is a dump of some schemas: it has none of those that stay. Such a dump has no object of
+    the whole database, a publication for example."""
+    made = {each.identity for each in summary.created if each.kind is Kind.SCHEMA}
+    staying = live.execute(
+        "SELECT nspname FROM pg_catalog.pg_namespace WHERE nspname <> ALL (%s) AND nspname !~ '^(pg|lastgood)_'"
+        " AND nspname <> 'information_schema'",
+        [list(schemas)],
+    ).fetchall()
+    return bool(staying) and made.isdisjoint(quoted(name) for (name,) in staying)
+
+
 def _completed(wished: Ties, present: Ties, summary: DumpSummary) -> Ties:
     """The ties of a dump of some schemas, with those of the live database that no such dump has: on the tables of other
-    schemas, publications and event triggers. Publications keep the tables that the dump creates."""
+    schemas, publications, event triggers and default privileges of the whole database. Publications keep the tables
+    that the dump creates."""
     made = {each.identity for each in summary.created if each.kind is Kind.SCHEMA}
     publications = [
         each.model_copy(
@@ -231,6 +251,10 @@ def _completed(wished: Ties, present: Ties, summary: DumpSummary) -> Ties:
             "policies": (*wished.policies, *(one for one in present.policies if quoted(one.schema_name) not in made)),
             "publications": wished.publications or tuple(publications),
             "event_triggers": wished.event_triggers or present.event_triggers,
+            "default_privileges": (
+                *wished.default_privileges,
+                *(each for each in present.default_privileges if not each.schema_name),
+            ),
         }
     )
 
@@ -294,13 +318,17 @@ class _Builder:
 
     def create(self, summary: DumpSummary) -> None:
         """Create everything of the schemas that go back, and of the others what the server accepts."""
+        every = list(placed(summary))
+        for each in every:
+            if each.command.kind is Kind.SCHEMA:
+                self._run([each])
+        connection = self._session.connection
+        new_owners = owners.others(
+            connection, (each.command for each in every if self._own(each) and self._wanted(each))
+        )
+        owners.admit(connection, self._schemas, new_owners)
         waiting: list[Placed] = []
-        views, tied = [], []
-        for each in placed(summary):
-            if each.command.kind is Kind.REFRESH and each.schema in self._schemas:
-                views.append(each)
-            elif is_tie(each, self._schemas):
-                tied.append(each)
+        for each in every:
             if not self._wanted(each):
                 continue
             if waiting and not (self._alike(waiting[0], each) and len(waiting) < TOGETHER):
@@ -308,12 +336,15 @@ class _Builder:
                 waiting = []
             waiting.append(each)
         self._run(waiting)
-        self._refresh(views)
-        self._tie(tied)
+        self._refresh(each for each in every if each.command.kind is Kind.REFRESH and self._own(each))
+        owners.dismiss(
+            connection, self._schemas, new_owners
+        )  # before the restore point's own privileges, which are ties
+        self._tie(each for each in every if is_tie(each, self._schemas))
 
     def _wanted(self, each: Placed) -> bool:
         kind = each.command.kind
-        if kind in _LEFT_OUT or is_tie(each, self._schemas):
+        if kind in _LEFT_OUT or kind is Kind.SCHEMA or is_tie(each, self._schemas):
             return False
         return self._own(each) or kind not in _ATTRIBUTES
 

@@ -9,7 +9,7 @@ Expressions are the server's own text, read with an empty search path: all names
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, LiteralString
 
@@ -85,17 +85,20 @@ class Member(Frozen):
 
 
 class Publication(Frozen):
-    """A publication with the members that go back: tables, and schemas as a whole. ``publish``: as WITH has it."""
+    """A publication with the members that go back: tables, and schemas as a whole. ``publish``, ``via_root`` and, since
+    18, ``generated``: its options as WITH has them; they go back, too. ``owner``: for one that is created again."""
 
     name: str
     publish: str
     via_root: bool
+    generated: str | None = None
+    owner: str = ""
     members: tuple[Member, ...] = ()
     schemas: tuple[str, ...] = ()
 
 
 class EventTrigger(Frozen):
-    """An event trigger whose function goes back."""
+    """An event trigger whose function goes back. ``owner`` is empty where a restore point does not name it."""
 
     name: str
     event: str
@@ -104,6 +107,7 @@ class EventTrigger(Frozen):
     function: str
     enabled: str = "O"
     comment: str | None = None
+    owner: str = ""
 
 
 class Privilege(Frozen):
@@ -116,12 +120,14 @@ class Privilege(Frozen):
 
 
 class DefaultPrivileges(Frozen):
-    """ALTER DEFAULT PRIVILEGES FOR ``role`` IN SCHEMA; ``kind`` is pg_default_acl's letter."""
+    """ALTER DEFAULT PRIVILEGES FOR ``role``, in a schema that goes back or, with an empty name, in the whole database.
+    ``kind`` is pg_default_acl's letter. ``builtin``: the privileges without such an entry."""
 
     schema_name: str
     role: str
     kind: str
     privileges: tuple[Privilege, ...]
+    builtin: tuple[Privilege, ...] = ()
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -215,20 +221,28 @@ WHERE o.objid IS NULL AND NOT (d.classid = 'pg_cast'::regclass AND d.deptype = '
 GROUP BY 1, 2, 3 ORDER BY 1, 3
 """).format(places=sql.SQL(PLACES))
 
-_SCHEMAS = """
-SELECT n.nspname, pg_get_userbyid(n.nspowner), obj_description(n.oid, 'pg_namespace'),
+_PRIVILEGES: LiteralString = """
        (SELECT jsonb_agg(jsonb_build_array(pg_get_userbyid(a.grantor),
                CASE a.grantee WHEN 0 THEN '' ELSE pg_get_userbyid(a.grantee) END, a.privilege_type, a.is_grantable))
-        FROM aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) a)
+        FROM aclexplode({}) a)"""
+_SCHEMAS = sql.SQL("""
+SELECT n.nspname, pg_get_userbyid(n.nspowner), obj_description(n.oid, 'pg_namespace'), {}
 FROM pg_namespace n WHERE n.nspname = ANY (%s) ORDER BY 1
-"""
-_DEFAULTS = """
-SELECT n.nspname, pg_get_userbyid(d.defaclrole), d.defaclobjtype::text,
-       (SELECT jsonb_agg(jsonb_build_array(pg_get_userbyid(a.grantor),
-               CASE a.grantee WHEN 0 THEN '' ELSE pg_get_userbyid(a.grantee) END, a.privilege_type, a.is_grantable))
-        FROM aclexplode(d.defaclacl) a)
-FROM pg_default_acl d JOIN pg_namespace n ON n.oid = d.defaclnamespace WHERE n.nspname = ANY (%s) ORDER BY 1, 2, 3
-"""
+""").format(sql.SQL(_PRIVILEGES.replace("{}", "coalesce(n.nspacl, acldefault('n', n.nspowner))")))
+_DEFAULTS = sql.SQL("""
+SELECT coalesce(n.nspname, ''), pg_get_userbyid(d.defaclrole), d.defaclobjtype::text, {}, {}
+FROM pg_default_acl d LEFT JOIN pg_namespace n ON n.oid = d.defaclnamespace
+WHERE d.defaclnamespace = 0 OR n.nspname = ANY (%s) ORDER BY 1, 2, 3
+""").format(
+    sql.SQL(_PRIVILEGES.replace("{}", "d.defaclacl")),
+    sql.SQL(
+        _PRIVILEGES.replace(
+            "{}",
+            "CASE d.defaclnamespace WHEN 0 THEN "
+            "acldefault(CASE d.defaclobjtype WHEN 'S' THEN 's' ELSE d.defaclobjtype END, d.defaclrole) END",
+        )
+    ),
+)
 _FOREIGN_KEYS = """
 SELECT n.nspname, c.relname, o.conname, pg_get_constraintdef(o.oid), tn.nspname, t.relname, o.convalidated,
        c.relkind = 'p', obj_description(o.oid, 'pg_constraint')
@@ -260,7 +274,8 @@ _PUBLICATIONS = """
 SELECT p.pubname,
        concat_ws(', ', CASE WHEN p.pubinsert THEN 'insert' END, CASE WHEN p.pubupdate THEN 'update' END,
                  CASE WHEN p.pubdelete THEN 'delete' END, CASE WHEN p.pubtruncate THEN 'truncate' END),
-       p.pubviaroot,
+       p.pubviaroot, CASE to_jsonb(p) ->> 'pubgencols' WHEN 's' THEN 'stored' WHEN 'n' THEN 'none' END,
+       pg_get_userbyid(p.pubowner),
        ARRAY(SELECT jsonb_build_array(n.nspname, c.relname,
                       (SELECT jsonb_agg(a.attname ORDER BY k.n) FROM unnest(r.prattrs) WITH ORDINALITY k (attnum, n)
                        JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum),
@@ -274,7 +289,7 @@ FROM pg_publication p WHERE NOT p.puballtables ORDER BY 1
 """
 _EVENT_TRIGGERS = """
 SELECT e.evtname, e.evtevent, coalesce(e.evttags, '{}'), n.nspname, f.proname, e.evtenabled::text,
-       obj_description(e.oid, 'pg_event_trigger')
+       obj_description(e.oid, 'pg_event_trigger'), pg_get_userbyid(e.evtowner)
 FROM pg_event_trigger e JOIN pg_proc f ON f.oid = e.evtfoid JOIN pg_namespace n ON n.oid = f.pronamespace
 WHERE n.nspname = ANY (%s) ORDER BY 1
 """
@@ -304,10 +319,16 @@ def schemas(connection: Connection, names: Iterable[str]) -> list[Schema]:
 
 
 def default_privileges(connection: Connection, names: Iterable[str]) -> list[DefaultPrivileges]:
-    """The default privileges in these schemas, of all roles."""
+    """The default privileges in these schemas and in the whole database, of all roles."""
     return [
-        DefaultPrivileges(schema_name=schema, role=role, kind=kind, privileges=privileges_of(rows))
-        for schema, role, kind, rows in connection.execute(_DEFAULTS, [list(names)])
+        DefaultPrivileges(
+            schema_name=schema,
+            role=role,
+            kind=kind,
+            privileges=privileges_of(rows),
+            builtin=privileges_of(builtin),
+        )
+        for schema, role, kind, rows, builtin in connection.execute(_DEFAULTS, [list(names)])
     ]
 
 
@@ -329,13 +350,16 @@ def foreign_keys(connection: Connection, names: Iterable[str]) -> list[ForeignKe
     ]
 
 
-def publications(connection: Connection, names: Iterable[str]) -> list[Publication]:
-    """The publications of tables in these schemas, or of these schemas as a whole."""
+def publications(connection: Connection, names: Iterable[str], also: Collection[str] = ()) -> list[Publication]:
+    """The publications of tables in these schemas, or of these schemas as a whole; those named in ``also`` without any,
+    too. None of them is FOR ALL TABLES."""
     return [
         Publication(
             name=name,
             publish=publish,
             via_root=via_root,
+            generated=generated,
+            owner=owner,
             members=tuple(
                 Member(
                     schema_name=schema,
@@ -347,8 +371,10 @@ def publications(connection: Connection, names: Iterable[str]) -> list[Publicati
             ),
             schemas=tuple(whole),
         )
-        for name, publish, via_root, members, whole in connection.execute(_PUBLICATIONS, {"schemas": list(names)})
-        if members or whole
+        for name, publish, via_root, generated, owner, members, whole in connection.execute(
+            _PUBLICATIONS, {"schemas": list(names)}
+        )
+        if members or whole or name in also
     ]
 
 
@@ -402,6 +428,7 @@ def read(connection: Connection, names: Iterable[str], outside: Iterable[Depende
                 function=row[4],
                 enabled=row[5],
                 comment=row[6],
+                owner=row[7],
             )
             for row in connection.execute(_EVENT_TRIGGERS, [names])
         ),
