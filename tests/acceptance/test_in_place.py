@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -83,6 +84,30 @@ def test_without_a_request_the_way_follows_the_rights(hosted: Hosted) -> None:
         plan = rollback.plan(asked).plan
     assert (plan.way, plan.refusals) == ("in-place", ())
     assert plan.schemas == ("app_private", "crm", "private", "public", "supabase_migrations")
+
+
+def test_room_for_the_second_copy_of_the_schemas(hosted: Hosted) -> None:
+    def lines() -> list[str]:
+        items = rollback.plan(hosted.request).plan.checklist.items
+        return [line.text for each in items if each.name == "room" for line in each.lines]
+
+    (text, *_) = lines()
+    assert re.fullmatch(
+        r"the server's disk has [\d.]+ [GT]B free; about [\d.]+ [kM]B are needed in its tablespace for a second copy of the "
+        "schemas and its WAL",
+        text,
+    )
+    with hosted.project.connect(hosted.database) as connection:
+        (path,) = connection.execute("SELECT pg_relation_filepath('public.tags')").fetchone() or ("",)
+        # The server counts each segment's size; this one takes no room, and is not read.
+        with (hosted.project.server.data / f"{path}.1").open("wb") as file:
+            file.truncate(8 << 40)
+        assert connection.execute("SELECT count(*) FROM public.tags").fetchone() == (0,)
+    (refusal, *_) = rollback.plan(hosted.request).plan.refusals
+    assert refusal.code == "no_room"
+    assert refusal.text.endswith(
+        " free; about 18 TB are needed in its tablespace for a second copy of the schemas and its WAL"
+    )
 
 
 def run(hosted: Hosted, *arguments: str, fault: str = "") -> tuple[int, str, str]:

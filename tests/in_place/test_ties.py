@@ -15,7 +15,7 @@ from lastgood.in_place import names, switch, ties
 from lastgood.in_place.capabilities import surplus_triggers
 from lastgood.in_place.move import Moved, validate
 from lastgood.in_place.platform_rows import added_since, difference
-from lastgood.in_place.survey import survey, views_over_functions
+from lastgood.in_place.survey import survey
 from lastgood.postgres.server import Connection
 from tests.support.account import assert_same
 from tests.support.hosted import ADMIN, OWN, Project, Staged, account_of, stage
@@ -249,14 +249,6 @@ def test_a_surplus_trigger_that_the_role_may_not_drop_is_found_before(project: P
         ]
     with project.connect(database, user=ADMIN) as admin:
         assert surplus_triggers(admin, live, wished) == []
-
-
-def test_a_materialized_view_over_a_function_is_to_be_refreshed_after_the_swap(project: Project, broken: str) -> None:
-    staged = stage(project, "postgres", broken)
-    with project.connect(broken) as connection:
-        swapped(connection, staged)
-        # No search path of a function leads into staging: what it read there were live tables.
-        assert views_over_functions(connection, OWN) == [("public", "totals")]
 
 
 REFUSALS = {

@@ -269,23 +269,21 @@ def survey(connection: Connection, schemas: Sequence[str], *, arriving: Sequence
     return Survey(tuple(schemas), tuple(found), tied, tuple(refusals), tuple(cautions), locks, available)
 
 
-def _refusal(dependent: Dependent) -> str:
-    return f"{dependent.what} depends on {dependent.on}, but is not rolled back"
-
-
-# Materialized views that call a function of a user: while the view was filled in staging, the function read the live
-# schema.
-_OVER_FUNCTIONS = """
-SELECT DISTINCT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-JOIN pg_rewrite r ON r.ev_class = c.oid
-JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_proc'::regclass
-WHERE c.relkind = 'm' AND c.relispopulated AND n.nspname = ANY (%s) AND d.refobjid >= 16384 ORDER BY 1, 2
+_SIZE = """
+SELECT coalesce(sum(pg_table_size(c.oid) + pg_indexes_size(c.oid)), 0)::int8
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'm') AND n.nspname = ANY (%s)
 """
 
 
-def views_over_functions(connection: Connection, schemas: Iterable[str]) -> list[tuple[str, str]]:
-    """The materialized views, as (schema, name), to be refreshed once more after a swap."""
-    return [(schema, name) for schema, name in connection.execute(_OVER_FUNCTIONS, [list(schemas)])]
+def size_bytes(connection: Connection, schemas: Iterable[str]) -> int:
+    """The size of the schemas' tables and materialized views on disk, with their indexes."""
+    row = connection.execute(_SIZE, [list(schemas)]).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def _refusal(dependent: Dependent) -> str:
+    return f"{dependent.what} depends on {dependent.on}, but is not rolled back"
 
 
 def fingerprint(connection: Connection) -> list[tuple[object, ...]]:
