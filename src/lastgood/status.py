@@ -329,8 +329,8 @@ def _finishing(target: Target, live: Database, working: str) -> tuple[Finishing,
             runs.append(
                 Finishing(
                     run=each.run,
-                    tasks=len(each.foreign_keys) + len(each.views),
-                    left=len(each.foreign_keys) + len(each.views),
+                    tasks=each.tasks,
+                    left=each.tasks,
                     indexes_left=0,
                     foreign_keys_left=len(each.foreign_keys),
                     views_left=len(each.views),

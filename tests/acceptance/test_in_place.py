@@ -93,8 +93,8 @@ def test_room_for_the_second_copy_of_the_schemas(hosted: Hosted) -> None:
 
     (text, *_) = lines()
     assert re.fullmatch(
-        r"the server's disk has [\d.]+ [GT]B free; about [\d.]+ [kM]B are needed in its tablespace for a second copy of the "
-        "schemas and its WAL",
+        r"the server's disk has [\d.]+ [GT]B free; about [\d.]+ [kM]B are needed in its tablespace for a second copy "
+        "of the schemas and its WAL",
         text,
     )
     with hosted.project.connect(hosted.database) as connection:
@@ -106,7 +106,7 @@ def test_room_for_the_second_copy_of_the_schemas(hosted: Hosted) -> None:
     (refusal, *_) = rollback.plan(hosted.request).plan.refusals
     assert refusal.code == "no_room"
     assert refusal.text.endswith(
-        " free; about 18 TB are needed in its tablespace for a second copy of the schemas and its WAL"
+        " free; about 16 TB are needed in its tablespace for a second copy of the schemas and its WAL"
     )
 
 

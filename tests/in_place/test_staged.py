@@ -10,7 +10,8 @@ from psycopg import sql
 
 from lastgood.dump.names import Relation
 from lastgood.errors import Failed, Interrupted, Refused
-from lastgood.in_place import marks, staged, switch
+from lastgood.events import Caution
+from lastgood.in_place import marks, move, staged, switch
 from lastgood.in_place.deleted_parents import refuse
 from lastgood.in_place.move import validate
 from lastgood.in_place.prove import manifest_digest
@@ -33,7 +34,12 @@ def damage(project: Project, database: str) -> None:
 def swap(project: Project, database: str, run: Staging, schemas: tuple[str, ...]) -> None:
     with project.connect(database) as connection:
         moved = switch.swap(
-            connection, run.run, schemas=schemas, wished=run.rewritten.ties, manifest=manifest_digest(run.whole.facts)
+            connection,
+            run.run,
+            schemas=schemas,
+            wished=run.rewritten.ties,
+            manifest=manifest_digest(run.whole.facts),
+            after=run.rewritten,
         )
         assert validate(connection, moved.unvalidated) == []
 
@@ -202,6 +208,91 @@ def test_checks_that_call_functions_stay_in_force_on_the_live_tables(
         run.build()
         assert connection.execute(query).fetchone() == before
     run.prove()
+
+
+BY_NAME = """
+    CREATE TABLE public.kinds (name text PRIMARY KEY);
+    INSERT INTO public.kinds VALUES ('a'), ('b');
+    CREATE FUNCTION public.is_kind(text) RETURNS boolean LANGUAGE plpgsql STABLE
+      AS 'BEGIN RETURN EXISTS (SELECT FROM public.kinds WHERE name = $1); END';
+    CREATE FUNCTION public.is_good(text) RETURNS boolean LANGUAGE sql STABLE AS 'SELECT public.is_kind($1)';
+    CREATE FUNCTION public.rank_of(text) RETURNS bigint LANGUAGE sql IMMUTABLE
+      AS 'SELECT count(*) FROM public.kinds WHERE name <= $1';
+    CREATE TABLE public.things (id int PRIMARY KEY, kind text, CONSTRAINT known CHECK (public.is_good(kind)));
+    COMMENT ON CONSTRAINT known ON public.things IS 'a kind that exists';
+    CREATE TABLE public.ranked (kind text, rank bigint GENERATED ALWAYS AS (public.rank_of(kind)) STORED);
+    CREATE INDEX ranked_by_function ON public.ranked (public.rank_of(kind));
+    INSERT INTO public.things VALUES (1, 'a'), (2, 'b');
+    INSERT INTO public.ranked VALUES ('a'), ('b');
+"""
+
+
+@pytest.mark.postgres(15, 18)
+def test_checks_and_generated_columns_that_read_tables_by_name_are_verified_after_the_switch(
+    project: Project, database: str, store: Path
+) -> None:
+    project.psql(database, BY_NAME)
+    at_point = account_of(project, database)
+    run = Staging(project.target(database), take(project.target(database), store))
+    project.psql(database, "DELETE FROM public.kinds")  # which is what the functions read during the build
+    assert run.rewritten.checks
+    assert [each.text for each in run.events if isinstance(each, Caution)] == [
+        "index public.ranked_by_function uses a function that may read the live tables while it is built; after the "
+        "switch, run: REINDEX INDEX CONCURRENTLY public.ranked_by_function"
+    ]
+    run.build()
+    run.prove()
+    swap(project, database, run, OWN)
+    with project.connect(database) as connection:
+        (rest,) = marks.rest(connection)
+        assert ([each.name for each in rest.checks], [each.name for each in rest.columns]) == (["known"], ["rank"])
+        (remark,) = move.complete(connection, run.run)
+        what, _, again = remark.partition("; to compute it again: ")
+        assert what == (
+            "generated column rank of public.ranked was computed from the replaced tables and differs from its "
+            "expression in 2 rows"
+        )
+        assert again == (
+            'UPDATE ONLY "public"."ranked" SET "rank" = DEFAULT '
+            'WHERE "rank"::text IS DISTINCT FROM (public.rank_of(kind))::text'
+        )
+        assert marks.rest(connection) == []
+        connection.execute(again.encode())
+    assert_same(at_point, account_of(project, database))
+
+
+def test_a_check_that_the_restored_rows_violate_stays_not_valid(project: Project, database: str, store: Path) -> None:
+    project.psql(database, BY_NAME)
+    project.psql(database, "DELETE FROM public.kinds WHERE name = 'b'; DROP TABLE public.ranked;")
+    run = Staging(project.target(database), take(project.target(database), store))
+    project.psql(database, "INSERT INTO public.kinds VALUES ('b')")
+    run.build()
+    run.prove()
+    swap(project, database, run, OWN)
+    with project.connect(database) as connection:
+        assert list(move.complete(connection, run.run)) == [
+            'check constraint known on public.things is still NOT VALID: check constraint "known" of relation '
+            '"things" is violated by some row'
+        ]
+
+
+def test_a_check_is_validated_after_the_way_forward_again(project: Project, database: str, store: Path) -> None:
+    """The rollback was undone before its checks were validated."""
+    project.psql(database, BY_NAME)
+    run = Staging(project.target(database), take(project.target(database), store))
+    run.build()
+    run.prove()
+    swap(project, database, run, OWN)
+    first, again = "20261122-031500-00000001", "20261122-031600-00000002"
+    query = "SELECT convalidated FROM pg_constraint WHERE conname = 'known' AND conrelid = 'public.things'::regclass"
+    with project.connect(database) as connection:
+        switch.undo(connection, run.run, first)
+        list(move.complete(connection, first))
+        assert connection.execute(query).fetchone() == (True,)
+        switch.undo(connection, first, again, role="undone")
+        assert connection.execute(query).fetchone() == (False,)
+        assert list(move.complete(connection, again)) == []
+        assert connection.execute(query).fetchone() == (True,)
 
 
 def test_default_privileges_of_the_whole_database_do_not_reach_staging(

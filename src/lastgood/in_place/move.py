@@ -24,8 +24,8 @@ from psycopg import sql
 from lastgood import fault
 from lastgood.dump.names import Relation
 from lastgood.errors import Failed, Interrupted, LastgoodError, Refused, first_line
-from lastgood.in_place import marks, retie, snapshots, ties
-from lastgood.in_place.marks import Kept, Mark, Role
+from lastgood.in_place import late_checks, marks, retie, snapshots, ties
+from lastgood.in_place.marks import Check, GeneratedColumn, Kept, Mark, Role
 from lastgood.in_place.snapshots import Session
 from lastgood.in_place.survey import Object, Survey, fingerprint, objects, survey
 from lastgood.in_place.ties import ForeignKey, Publication, Ties
@@ -69,8 +69,8 @@ class Pair:
 @dataclass(frozen=True, slots=True)
 class Move:
     """A move of run ``run``. ``wished``: the ties to be made again. ``keeps``: the role of the schemas that keep what
-    was live. ``staged``: the marks of what comes in, whose snapshots count. ``refresh``: the materialized views to be
-    refreshed after it. The rest is for the marks."""
+    was live. ``staged``: the marks of what comes in, whose snapshots count. ``refresh``,
+    ``checks``, ``columns``: what ``complete`` does after it. The rest is for the marks."""
 
     run: str
     pairs: tuple[Pair, ...]
@@ -78,6 +78,8 @@ class Move:
     keeps: Role
     staged: tuple[Mark, ...] = ()
     refresh: tuple[tuple[str, str], ...] = ()
+    checks: tuple[Check, ...] = ()
+    columns: tuple[GeneratedColumn, ...] = ()
     point: str = ""
     host: str = ""
     user: str = ""
@@ -183,11 +185,13 @@ def complete(connection: Connection, run: str) -> Iterator[str]:
         yield from validated(connection, left.foreign_keys)
         for view in left.views:
             yield from _refreshed(connection, view)
+        yield from late_checks.validate(connection, left.checks)
+        yield from late_checks.compare(connection, left.columns)
         with connection.transaction():
             for each in marks.marked(connection, run=run):
                 if each.ours and each.mark.kept is not None:
-                    kept = each.mark.kept.model_copy(update={"unvalidated": (), "refresh": ()})
-                    marks.write(connection, each.name, each.mark.model_copy(update={"kept": kept}))
+                    done = each.mark.model_copy(update={"kept": each.mark.kept.completed()})
+                    marks.write(connection, each.name, done)
 
 
 def _refreshed(connection: Connection, view: tuple[str, str]) -> Iterator[str]:
@@ -338,7 +342,7 @@ class _Transaction:
         self._lives = [pair.live for pair in wanted.pairs]
         self._arrivals = [pair.arriving for pair in wanted.pairs if pair.arriving is not None]
         self.locked_at = time.monotonic()
-        self._left: tuple[ForeignKey, ...] = ()
+        self._left: Kept | None = None
         self._published: list[Publication] = []
         self.unvalidated: list[ForeignKey] = []
         self.notes: list[str] = []
@@ -642,6 +646,9 @@ class _Transaction:
             ),
             unvalidated=tuple(self.unvalidated),
             refresh=wanted.refresh,
+            checks=wanted.checks,
+            columns=wanted.columns,
+            own_checks=self._left.checks if self._left is not None else (),
         )
         row = connection.execute("SELECT clock_timestamp()").fetchone()
         assert row is not None
@@ -660,11 +667,11 @@ class _Transaction:
             )
             marks.write(connection, pair.leaving, mark)
 
-    def _left_by_last_move(self) -> tuple[ForeignKey, ...]:
-        """The foreign keys that the last move left to be validated. An arriving schema may list them."""
+    def _left_by_last_move(self) -> Kept | None:
+        """What the last move left to do. An arriving schema may list it."""
         moves = [each.mark for each in marks.marked(self._connection) if each.ours]
         last = max((mark for mark in moves if mark.kept is not None), key=lambda mark: mark.made_at, default=None)
-        return last.kept.unvalidated if last is not None and last.kept is not None else ()
+        return last.kept if last is not None else None
 
     def _end_deployment(self) -> dict[str, str]:
         """A deployment that left the database unfinished ends with its rollback: remove its mark. Returns the option of
@@ -689,7 +696,8 @@ class _Transaction:
         """The ties with the foreign keys that the last move left to be validated, as if that had been done: a move
         back makes them again. With the publications that the move changes, too."""
         present = {each.key for each in live.foreign_keys}
-        left = {key.key: key for key in self._left if key.partitioned or key.key in present}
+        unvalidated = self._left.unvalidated if self._left is not None else ()
+        left = {key.key: key for key in unvalidated if key.partitioned or key.key in present}
         others = tuple(each for each in live.foreign_keys if each.key not in left)
         return live.model_copy(
             update={"foreign_keys": (*others, *left.values()), "publications": tuple(self._published)}

@@ -28,10 +28,11 @@ from lastgood.dump.script import State, Step
 from lastgood.dump.statements import Command, ForeignKey, Kind
 from lastgood.dump.summary import DumpSummary
 from lastgood.errors import Failed, Interrupted, LastgoodError, Refused
-from lastgood.events import Note
+from lastgood.events import Caution, Note
 from lastgood.facts import Facts, ObjectFacts
 from lastgood.facts.objects import DEFINITIONS, read_objects
-from lastgood.in_place import carried, owners, ties
+from lastgood.in_place import carried, late_checks, owners, ties
+from lastgood.in_place.marks import Check, GeneratedColumn
 from lastgood.in_place.placed import Placed, event_triggers, is_tie, object_class, outside, placed
 from lastgood.in_place.scratch import scratch
 from lastgood.in_place.survey import objects
@@ -108,6 +109,7 @@ class Rewritten:
     ``summary`` is that of pg_dump's output from the scratch database, whose script has the definitions without the
     schemas themselves and without ``keys``. ``ties``: what the swap makes again. ``refresh``: the materialized views
     that call functions, whose text may name live tables: they are to be refreshed after the swap (live names).
+    ``checks`` and ``columns``: those to be verified after the swap for the same reason.
     ``lent``: schemas outside that the restore point lacks, and whose definitions are the live database's; the ties
     outside are the live ones then, too. ``not_created``: objects outside the schemas that the scratch database lacks,
     and that none of the definitions needs.
@@ -118,6 +120,8 @@ class Rewritten:
     keys: tuple[PlatformKey, ...]
     ties: Ties
     refresh: tuple[Relation, ...]
+    checks: tuple[Check, ...]
+    columns: tuple[GeneratedColumn, ...]
     lent: tuple[str, ...]
     not_created: tuple[str, ...]
 
@@ -182,6 +186,15 @@ def rewrite(
         if present is not None:
             wished = _completed(wished, present, summary)
         refresh = [Relation(*row) for row in made.connection.execute(_CALLING_VIEWS, [list(schemas)])]
+        checks = late_checks.postpone(made.connection, schemas)
+        columns = late_checks.generated_columns(made.connection, schemas)
+        for index in late_checks.indexes(made.connection, schemas):
+            context.emit(
+                Caution(
+                    f"index {index} uses a function that may read the live tables while it is built; after the switch, "
+                    f"run: REINDEX INDEX CONCURRENTLY {index}"
+                )
+            )
         fault.point("inplace.in_scratch")
         for schema, staging in schemas.items():
             _give_name(made.connection, schema, staging)
@@ -198,7 +211,9 @@ def rewrite(
     ]
     for left_out in builder.not_created:
         context.emit(Note(f"not created in the scratch database: {left_out}"))
-    return Rewritten(schemas, definitions, keys, wished, tuple(refresh), tuple(lent), tuple(builder.not_created))
+    return Rewritten(
+        schemas, definitions, keys, wished, tuple(refresh), checks, columns, tuple(lent), tuple(builder.not_created)
+    )
 
 
 def _lent(live: Connection, summary: DumpSummary, schemas: Collection[str]) -> list[str]:

@@ -1,4 +1,5 @@
-"""What a committed switch in place left to do: foreign keys to validate, materialized views to refresh.
+"""What a committed switch in place left to do: foreign keys and checks to validate, materialized views to
+refresh, generated columns to compare.
 
 The marks of kept schemas list it, so any machine can do it, without the restore point."""
 

@@ -155,7 +155,7 @@ class Move(Swap):
                     schemas=plan.schemas,
                     wished=rewritten.ties,
                     manifest=prove.manifest_digest(run.prepared.facts),
-                    refresh=rewritten.refresh,
+                    after=rewritten,
                     waiting=lambda attempt, sessions: run.emit(Caution(move.in_the_way(attempt, sessions))),
                     cancelled=run.cancelled,
                 )
