@@ -143,6 +143,33 @@ def test_the_commands_of_an_operator(hosted: Hosted) -> None:
     assert "kept schemas" in out
 
 
+def test_a_check_that_reads_a_table_by_name_is_left_to_do_after_the_switch(hosted: Hosted) -> None:
+    """With a point from after the migration, as a function in it reads a table."""
+    hosted.project.psql(
+        hosted.database,
+        "CREATE FUNCTION public.is_tag(text) RETURNS boolean LANGUAGE sql STABLE"
+        " AS 'SELECT $1 IS NULL OR EXISTS (SELECT FROM public.tags WHERE tag = $1)';"
+        "INSERT INTO public.tags (tag) VALUES ('a');"
+        "CREATE TABLE public.tagged (tag text CONSTRAINT known CHECK (public.is_tag(tag)));"
+        "INSERT INTO public.tagged VALUES ('a')",
+    )
+    point = take(hosted.request.target, hosted.request.store).path.name
+    hosted.project.psql(hosted.database, "DELETE FROM public.tags")
+    status, _, errors = run(hosted, "rollback", point, "--in-place", "--yes", fault="inplace.after_commit:kill")
+    assert status == -9, errors
+    status, out, _ = run(hosted, "status")
+    assert status == 7
+    assert (
+        " left: 0 indexes to build, 0 foreign keys to validate, 1 materialized view to refresh, 1 check to verify"
+        in (" ".join(out.split()))
+    )
+    assert run(hosted, "resume", "--yes")[0] == 0
+    with hosted.project.connect(hosted.database) as connection:
+        query = "SELECT convalidated FROM pg_constraint WHERE conrelid = 'public.tagged'::regclass"
+        assert connection.execute(query).fetchone() == (True,)
+    assert run(hosted, "status")[0] == 0
+
+
 def test_sessions_from_before_are_reported_or_terminated(hosted: Hosted) -> None:
     events: list[Event] = []
     url = hosted.project.server.url(hosted.database, user="authenticator")

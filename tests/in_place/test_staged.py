@@ -11,9 +11,9 @@ from psycopg import sql
 from lastgood.dump.names import Relation
 from lastgood.errors import Failed, Interrupted, Refused
 from lastgood.events import Caution
-from lastgood.in_place import marks, move, staged, switch
+from lastgood.in_place import completion, marks, staged, switch
+from lastgood.in_place.completion import validate
 from lastgood.in_place.deleted_parents import refuse
-from lastgood.in_place.move import validate
 from lastgood.in_place.prove import manifest_digest
 from lastgood.load.rebuild import ProofFailed
 from lastgood.load.repairs import Rules
@@ -220,8 +220,14 @@ BY_NAME = """
       AS 'SELECT count(*) FROM public.kinds WHERE name <= $1';
     CREATE TABLE public.things (id int PRIMARY KEY, kind text, CONSTRAINT known CHECK (public.is_good(kind)));
     COMMENT ON CONSTRAINT known ON public.things IS 'a kind that exists';
+    CREATE TABLE public.heir (CONSTRAINT known CHECK (public.is_good(kind))) INHERITS (public.things);
     CREATE TABLE public.ranked (kind text, rank bigint GENERATED ALWAYS AS (public.rank_of(kind)) STORED);
     CREATE INDEX ranked_by_function ON public.ranked (public.rank_of(kind));
+    CREATE TABLE public.parted (id int, kind text, CONSTRAINT good CHECK (public.is_good(kind))) PARTITION BY LIST (id);
+    CREATE TABLE public.part (id int, kind text, CONSTRAINT good CHECK (public.is_good(kind)));
+    ALTER TABLE public.parted ATTACH PARTITION public.part FOR VALUES IN (1);
+    CREATE TABLE public.other_part PARTITION OF public.parted FOR VALUES IN (2);
+    INSERT INTO public.parted VALUES (1, 'a'), (2, 'b');
     INSERT INTO public.things VALUES (1, 'a'), (2, 'b');
     INSERT INTO public.ranked VALUES ('a'), ('b');
 """
@@ -245,8 +251,13 @@ def test_checks_and_generated_columns_that_read_tables_by_name_are_verified_afte
     swap(project, database, run, OWN)
     with project.connect(database) as connection:
         (rest,) = marks.rest(connection)
-        assert ([each.name for each in rest.checks], [each.name for each in rest.columns]) == (["known"], ["rank"])
-        (remark,) = move.complete(connection, run.run)
+        assert [(each.table, each.name) for each in rest.checks] == [
+            ("parted", "good"),
+            ("things", "known"),
+            ("heir", "known"),
+        ]
+        assert [each.name for each in rest.columns] == ["rank"]
+        (remark,) = completion.complete(connection, run.run)
         what, _, again = remark.partition("; to compute it again: ")
         assert what == (
             "generated column rank of public.ranked was computed from the replaced tables and differs from its "
@@ -263,14 +274,16 @@ def test_checks_and_generated_columns_that_read_tables_by_name_are_verified_afte
 
 def test_a_check_that_the_restored_rows_violate_stays_not_valid(project: Project, database: str, store: Path) -> None:
     project.psql(database, BY_NAME)
-    project.psql(database, "DELETE FROM public.kinds WHERE name = 'b'; DROP TABLE public.ranked;")
+    project.psql(
+        database, "DELETE FROM public.kinds WHERE name = 'b'; DROP TABLE public.ranked, public.parted, public.heir;"
+    )
     run = Staging(project.target(database), take(project.target(database), store))
     project.psql(database, "INSERT INTO public.kinds VALUES ('b')")
     run.build()
     run.prove()
     swap(project, database, run, OWN)
     with project.connect(database) as connection:
-        assert list(move.complete(connection, run.run)) == [
+        assert list(completion.complete(connection, run.run)) == [
             'check constraint known on public.things is still NOT VALID: check constraint "known" of relation '
             '"things" is violated by some row'
         ]
@@ -287,11 +300,11 @@ def test_a_check_is_validated_after_the_way_forward_again(project: Project, data
     query = "SELECT convalidated FROM pg_constraint WHERE conname = 'known' AND conrelid = 'public.things'::regclass"
     with project.connect(database) as connection:
         switch.undo(connection, run.run, first)
-        list(move.complete(connection, first))
+        list(completion.complete(connection, first))
         assert connection.execute(query).fetchone() == (True,)
         switch.undo(connection, first, again, role="undone")
         assert connection.execute(query).fetchone() == (False,)
-        assert list(move.complete(connection, again)) == []
+        assert list(completion.complete(connection, again)) == []
         assert connection.execute(query).fetchone() == (True,)
 
 
@@ -483,6 +496,21 @@ def test_a_role_without_createdb_uses_an_embedded_server(project: Project, datab
     assert any(note.startswith("the definitions are rewritten on an embedded server: ") for note in run.notes)
     run.build()
     run.prove()
+
+
+def test_a_range_type_of_the_point_is_refused_before_the_build(project: Project, database: str, store: Path) -> None:
+    project.psql(database, "CREATE TYPE public.span AS RANGE (subtype = int4)")
+    run = Staging(project.target(database), take(project.target(database), store))
+    project.psql(database, "DROP TYPE public.span")
+    with pytest.raises(Refused) as refused:
+        run.build()
+    assert refused.value.message == (
+        f'cannot build "{run.name}" in staging schemas: range type "public.span" cannot be moved: its constructor '
+        "functions belong to the server's first superuser; create the type in a schema that stays, and change its "
+        "columns to it"
+    )
+    with project.connect(database) as connection:
+        assert marks.marked(connection) == []
 
 
 def test_objects_that_belong_to_no_schema_are_refused(project: Project, database: str, store: Path) -> None:

@@ -15,7 +15,7 @@ from typing import LiteralString
 import psycopg
 from psycopg import sql
 
-from lastgood.in_place import retie, snapshots, ties
+from lastgood.in_place import retie, snapshots, tie_queries
 from lastgood.in_place.survey import objects
 from lastgood.in_place.ties import Ties
 from lastgood.postgres.errors import words
@@ -126,7 +126,7 @@ def probe(connection: Connection) -> Capabilities:
     """Try each right in a transaction that is rolled back. ``connection`` must be in autocommit mode. Raises
     psycopg.OperationalError when the connection is lost."""
     going, staying = schemas(connection)
-    tied = ties.read(connection, going)
+    tied = tie_queries.read(connection, going)
     answers = (
         _rename(connection),
         _create_database(connection),

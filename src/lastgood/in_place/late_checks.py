@@ -15,6 +15,7 @@ from psycopg import sql
 
 from lastgood.dump.names import Relation, quoted
 from lastgood.in_place.marks import Check, GeneratedColumn
+from lastgood.load.repairs.checks import DroppedCheck, add_again
 from lastgood.postgres.errors import words
 from lastgood.postgres.server import Connection
 from lastgood.text.units import counted
@@ -68,18 +69,11 @@ ORDER BY 1, 2
 def postpone(scratch: Connection, schemas: Iterable[str]) -> tuple[Check, ...]:
     """Make the checks of these schemas NOT VALID, as staging is to have them, and return them. Needs an empty search
     path."""
-    found = scratch.execute(_CHECKS, [list(schemas)]).fetchall()
-    for schema, table, name, definition, comment in found:
-        on, constraint = sql.Identifier(schema, table), sql.Identifier(name)
-        scratch.execute(sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(on, constraint))
-        scratch.execute(
-            sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {} NOT VALID").format(on, constraint, sql.SQL(definition))
-        )
-        if comment is not None:
-            scratch.execute(
-                sql.SQL("COMMENT ON CONSTRAINT {} ON {} IS {}").format(constraint, on, sql.Literal(comment))
-            )
-    return tuple(Check(schema_name=schema, table=table, name=name) for schema, table, name, _, _ in found)
+    found = [DroppedCheck("table", *row) for row in scratch.execute(_CHECKS, [list(schemas)])]
+    for each in found:  # all of them before the first is added: those of partitions merge with their parents'
+        scratch.execute(each.alter("DROP CONSTRAINT {}"))
+    add_again(scratch, found)
+    return tuple(Check(schema_name=each.schema_name, table=each.owner, name=each.name) for each in found)
 
 
 def generated_columns(scratch: Connection, schemas: Iterable[str]) -> tuple[GeneratedColumn, ...]:

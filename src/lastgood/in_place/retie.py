@@ -25,6 +25,7 @@ from lastgood.in_place.ties import (
 from lastgood.postgres.grants import Operator, Securable, changes, under_owner, within_reach
 from lastgood.postgres.server import Connection
 
+BATCH = 100
 _FUTURE: dict[str, LiteralString] = {
     "r": "TABLES",
     "S": "SEQUENCES",
@@ -53,6 +54,13 @@ _STATES: dict[str, LiteralString] = {"D": "DISABLE", "R": "ENABLE REPLICA", "A":
 def single(connection: Connection, statement: sql.Composed) -> None:
     """Execute exactly one statement: the extended protocol refuses a text with more."""
     connection.execute(statement, binary=True)
+
+
+def run(connection: Connection, statements: Iterable[sql.Composed]) -> None:
+    """Execute many statements in few messages."""
+    every = list(statements)
+    for start in range(0, len(every), BATCH):
+        connection.execute(sql.SQL("; ").join(every[start : start + BATCH]))
 
 
 def _text(definition: str) -> sql.SQL:
@@ -261,6 +269,16 @@ def give_publication(publication: Publication) -> sql.Composed:
     return sql.SQL("ALTER PUBLICATION {} OWNER TO {}").format(
         sql.Identifier(publication.name), sql.Identifier(publication.owner)
     )
+
+
+def rename_schema(schema: str, name: str) -> sql.Composed:
+    """Rename a schema."""
+    return sql.SQL("ALTER SCHEMA {} RENAME TO {}").format(sql.Identifier(schema), sql.Identifier(name))
+
+
+def give_schema(schema: str, owner: str) -> sql.Composed:
+    """Give a schema its owner."""
+    return sql.SQL("ALTER SCHEMA {} OWNER TO {}").format(sql.Identifier(schema), sql.Identifier(owner))
 
 
 def schema_privileges(present: Schema, wished: Schema, operator: Operator) -> list[sql.Composed]:

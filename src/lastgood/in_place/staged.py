@@ -276,7 +276,7 @@ def drop_schemas(connection: Connection, run: str, *, cancelled: Callable[[], bo
     """Drop the staging schemas of a run, with their foreign keys to the platform's tables. Return their names. Raises
     as ``kept.drop`` does."""
     dropped: list[str] = []
-    for left in kept.beside(connection, run=run, role="staging"):
+    for left in kept.run_schemas(connection, run=run, role="staging"):
         kept.drop(connection, left, cancelled=cancelled)
         dropped += left.schemas
     return tuple(dropped)

@@ -12,8 +12,9 @@ from typing import LiteralString
 
 from psycopg import sql
 
-from lastgood.in_place import ties
-from lastgood.in_place.ties import Dependent, Ties
+from lastgood.in_place import tie_queries
+from lastgood.in_place.tie_queries import Dependent
+from lastgood.in_place.ties import Ties
 from lastgood.postgres.securables import ObjectName
 from lastgood.postgres.server import Connection
 
@@ -228,12 +229,17 @@ def survey(connection: Connection, schemas: Sequence[str], *, arriving: Sequence
     """Survey the schemas that go back. ``arriving``: the schemas whose objects take their place, which count for the
     locks; None before they are built, and then as many are expected. Raises psycopg.Error."""
     found, refusals = objects(connection, schemas)
-    outside = ties.dependents(connection, schemas)
-    tied = ties.read(connection, schemas, outside)
+    outside = tie_queries.dependents(connection, schemas)
+    tied = tie_queries.read(connection, schemas, outside)
+    constructors = _constructors(connection, schemas)
+    others = [each for each in found if not each.owned]
+    refusals += [
+        immovable(each) for each in sorted({constructors[each.oid] for each in others if each.oid in constructors})
+    ]
     refusals += [
         f'{each.name} belongs to role "{each.owner}", whose privileges this role lacks'
-        for each in found
-        if not each.owned
+        for each in others
+        if each.oid not in constructors
     ]
     refusals += [_refusal(each) for each in outside if each.catalogue not in _MADE_AGAIN]
     every = {"schemas": list(schemas)}
@@ -267,6 +273,37 @@ def survey(connection: Connection, schemas: Sequence[str], *, arriving: Sequence
             f"max_locks_per_transaction to {math.ceil(locks / LOCK_SHARE / sessions)}"
         )
     return Survey(tuple(schemas), tuple(found), tied, tuple(refusals), tuple(cautions), locks, available)
+
+
+# The functions that the server creates with a range type and its multirange type.
+_CONSTRUCTORS = """
+SELECT d.objid::int8, n.nspname, t.typname
+FROM pg_depend d JOIN pg_range r ON d.refobjid IN (r.rngtypid, r.rngmultitypid)
+JOIN pg_type t ON t.oid = r.rngtypid JOIN pg_namespace n ON n.oid = t.typnamespace
+WHERE d.classid = 'pg_proc'::regclass AND d.refclassid = 'pg_type'::regclass AND d.deptype = 'i'
+  AND n.nspname = ANY (%s)
+"""
+
+
+def _constructors(connection: Connection, schemas: Iterable[str]) -> dict[int, ObjectName]:
+    """The range type of each constructor function."""
+    return {
+        oid: ObjectName("type", (schema, name))
+        for oid, schema, name in connection.execute(_CONSTRUCTORS, [list(schemas)])
+    }
+
+
+def range_types(connection: Connection, schemas: Iterable[str]) -> list[ObjectName]:
+    """The range types of the schemas, which only a superuser can move."""
+    return sorted({*_constructors(connection, schemas).values()})
+
+
+def immovable(range_type: ObjectName) -> str:
+    """The reason why a role that is no superuser cannot move a range type, with the remedy."""
+    return (
+        f"range {range_type} cannot be moved: its constructor functions belong to the server's first superuser; create "
+        "the type in a schema that stays, and change its columns to it"
+    )
 
 
 _SIZE = """

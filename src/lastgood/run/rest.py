@@ -11,8 +11,8 @@ import psycopg
 
 from lastgood.errors import Refused
 from lastgood.events import Caution, Emit, reported
-from lastgood.in_place import marks, move
-from lastgood.in_place.kept import places
+from lastgood.in_place import completion, marks
+from lastgood.in_place.kept import left_by_runs
 from lastgood.journal import Journal, recording
 from lastgood.load.deferred.work import Finished, in_service
 from lastgood.plan.plan import Request
@@ -32,7 +32,7 @@ def left(request: Request) -> str | None:
         if not found:
             return None
         with database.connect_maintenance(request.target, live) as maintenance:
-            if any(mark.role == "shadow" for _, mark in places(maintenance, request.target)):
+            if any(mark.role == "shadow" for _, mark in left_by_runs(maintenance, request.target)):
                 return None
         if len(found) > 1:
             raise Refused(
@@ -59,7 +59,7 @@ def resume(request: Request, run: str, emit: Emit) -> Finished:
             reported(emit, "finish", _TITLE) as stage,
         ):
             keys = sum(len(each.foreign_keys) for each in marks.rest(connection, run))
-            failed = list(move.complete(connection, run))
+            failed = list(completion.complete(connection, run))
             for note in failed:
                 emit(Caution(note))
             done = Finished(indexes=0, foreign_keys=keys - len(failed), analyzed=0, gone=())
