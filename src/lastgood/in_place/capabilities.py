@@ -215,11 +215,7 @@ def _move(connection: Connection, going: tuple[str, ...]) -> None:
 
 
 def _lock(connection: Connection, tied: Ties) -> Answer:
-    tables = sorted(
-        {(key.target_schema, key.target_table) for key in tied.foreign_keys}
-        | {(each.schema_name, each.table) for each in tied.triggers if each.tied}
-        | {(each.schema_name, each.table) for each in tied.policies if each.tied}
-    )
+    tables = tied.tables()
     name = "lock platform tables"
     if not tables:
         return Answer(name, True, "no table outside of its schemas is tied to them")

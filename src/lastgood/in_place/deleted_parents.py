@@ -28,7 +28,6 @@ from lastgood.text.redact import visible
 from lastgood.text.units import counted
 
 _NULL = rb"\N"
-_CHANGES = frozenset({"set null", "set default"})
 _FATES: Mapping[Action, str] = {
     "cascade": "leaves them out (ON DELETE CASCADE)",
     "set null": "clears the reference (ON DELETE SET NULL)",

@@ -37,7 +37,9 @@ def schemas_lent(live: Connection, summary: DumpSummary, schemas: Collection[str
 
 def is_partial(live: Connection, summary: DumpSummary, schemas: Collection[str]) -> bool:
     """Whether a restore point is a dump of some schemas: it has none of those that stay. Such a dump has no object of
-    the whole database, a publication for example."""
+    the whole database, an extension or a publication for example."""
+    if summary.extensions:
+        return False
     made = {each.identity for each in summary.created if each.kind is Kind.SCHEMA}
     staying = live.execute(
         "SELECT nspname FROM pg_catalog.pg_namespace WHERE nspname <> ALL (%s) AND nspname !~ '^(pg|lastgood)_'"
@@ -52,6 +54,7 @@ def completed(wished: Ties, present: Ties, summary: DumpSummary) -> Ties:
     schemas, publications, event triggers and default privileges of the whole database. Publications keep the tables
     that the dump creates."""
     made = {each.identity for each in summary.created if each.kind is Kind.SCHEMA}
+    given = {each.key for each in wished.default_privileges}
     publications = [
         each.model_copy(
             update={
@@ -68,7 +71,7 @@ def completed(wished: Ties, present: Ties, summary: DumpSummary) -> Ties:
             "event_triggers": wished.event_triggers or present.event_triggers,
             "default_privileges": (
                 *wished.default_privileges,
-                *(each for each in present.default_privileges if not each.schema_name),
+                *(each for each in present.default_privileges if not each.schema_name and each.key not in given),
             ),
         }
     )

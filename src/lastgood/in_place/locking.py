@@ -74,16 +74,6 @@ class NotFree(Exception):
     """A relation was not free in time."""
 
 
-def tied_tables(*several: Ties) -> list[tuple[str, str]]:
-    """The tables that stay and are tied, in one order for all transactions."""
-    found: set[tuple[str, str]] = set()
-    for each in several:
-        found |= {(key.target_schema, key.target_table) for key in each.foreign_keys}
-        found |= {(one.schema_name, one.table) for one in each.triggers if one.tied}
-        found |= {(one.schema_name, one.table) for one in each.policies if one.tied}
-    return sorted(found)
-
-
 class Locks:
     """The order in which one session locks all relations, learned in its tries."""
 
@@ -101,7 +91,7 @@ class Locks:
         Raises NotFree; Refused if a table to be tied does not exist.
         """
         connection = self._connection
-        tied = tied_tables(present.ties, wished)
+        tied = sorted({*present.ties.tables(), *wished.tables()})  # in one order for all transactions
         there = connection.execute(_PRESENT, [[schema for schema, _ in tied], [table for _, table in tied]]).fetchall()
         missing = sorted(set(tied) - set(there))
         if missing:

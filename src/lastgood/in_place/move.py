@@ -118,7 +118,7 @@ def _hint(error: psycopg.Error) -> str:
 
 def _blockers(connection: Connection, wanted: Move) -> list[Session]:
     schemas = [name for pair in wanted.pairs for name in (pair.live, pair.arriving) if name is not None]
-    return locking.blockers(connection, schemas, locking.tied_tables(wanted.wished))
+    return locking.blockers(connection, schemas, wanted.wished.tables())
 
 
 def committed(connection: Connection, run: str, keeps: Role) -> bool:

@@ -74,9 +74,8 @@ class Builder:
             waiting.append(each)
         self._run(waiting)
         self._refresh(each for each in every if each.command.kind is Kind.REFRESH and self._own(each))
-        owners.dismiss(
-            connection, self._schemas, new_owners
-        )  # before the restore point's own privileges, which are ties
+        # Before the restore point's own privileges on schemas, which are ties.
+        owners.dismiss(connection, self._schemas, new_owners)
         self._tie(each for each in every if is_tie(each, self._schemas))
 
     def _wanted(self, each: Placed) -> bool:

@@ -147,6 +147,13 @@ class Ties(Frozen):
     publications: tuple[Publication, ...] = ()
     event_triggers: tuple[EventTrigger, ...] = ()
 
+    def tables(self) -> list[tuple[str, str]]:
+        """The tables that stay and are tied, as (schema, name), sorted."""
+        found = {(each.target_schema, each.target_table) for each in self.foreign_keys}
+        found |= {(each.schema_name, each.table) for each in self.triggers if each.tied}
+        found |= {(each.schema_name, each.table) for each in self.policies if each.tied}
+        return sorted(found)
+
     def schema_named(self, name: str) -> Schema | None:
         """The schema of that name, if it is one of these."""
         return next((each for each in self.schemas if each.name == name), None)

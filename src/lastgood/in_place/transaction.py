@@ -45,8 +45,8 @@ class Pair:
 @dataclass(frozen=True, slots=True)
 class Move:
     """A move of run ``run``. ``wished``: the ties to be made again. ``keeps``: the role of the schemas that keep what
-    was live. ``staged``: the marks of what comes in, whose snapshots count. ``refresh``,
-    ``checks``, ``columns``: what ``complete`` does after it. The rest is for the marks."""
+    was live. ``staged``: the marks of what comes in, whose snapshots count. ``refresh``, ``checks``, ``columns``: what
+    ``completion.complete`` does after it. The rest is for the marks."""
 
     run: str
     pairs: tuple[Pair, ...]
