@@ -20,7 +20,16 @@ from lastgood import __version__, config
 from lastgood.application import Application
 from lastgood.config.settings import Settings, resolve
 from lastgood.context import Context, Pace
-from lastgood.errors import SHOW_STATE, UNKNOWN_STATE, Failed, Interrupted, LastgoodError, Refused, UsageError
+from lastgood.errors import (
+    SHOW_STATE,
+    UNKNOWN_STATE,
+    Failed,
+    Interrupted,
+    LastgoodError,
+    Refused,
+    UsageError,
+    continued,
+)
 from lastgood.events import Caution, Emit
 from lastgood.journal import caller
 from lastgood.postgres import errors as server_errors
@@ -82,7 +91,7 @@ class Session:
         self.scrub.learn(secrets_within(settings.tables.model_dump(exclude_unset=True)), public)
         self.screen = Screen(scrub=self.scrub, no_color=settings.no_color)
         caller.announce(self._arguments, self.scrub)
-        waits.Limit.seconds = settings.tables.server.wait_limit
+        waits.WaitLimit.seconds = settings.tables.server.wait_limit
 
     def _learn_secrets(self, scrub: Scrubber, public: Iterable[str] = ()) -> None:
         for text in (*self._arguments, *(self._environment.get(name, "") for name in config.option("db").environment)):
@@ -159,7 +168,7 @@ class Session:
             # A failure here does not change the exit status of the command.
             try:
                 with self.events() as emit:
-                    self._news.over(emit, self.settings.state)
+                    self._news.over(self.context(emit))
             except KeyboardInterrupt:
                 pass
             except Exception as error:
@@ -194,7 +203,7 @@ class Session:
 
         The first Ctrl+C makes ``cancelled`` true, the second raises KeyboardInterrupt.
         """
-        wanted = interrupts.Stop()
+        wanted = interrupts.StopRequest()
         with self.events() as emit:
 
             def stop() -> None:
@@ -314,7 +323,7 @@ def as_shown(error: BaseException) -> LastgoodError | None:
         return Interrupted("interrupted", hint=SHOW_STATE, state=UNKNOWN_STATE)
     if isinstance(error, psycopg.OperationalError | psycopg.errors.InsufficientPrivilege):
         found = server_errors.failed(error, "continue", state=UNKNOWN_STATE)
-        found.hint = f"{found.hint} {SHOW_STATE}".strip()
+        found.hint = continued(found.hint, SHOW_STATE)
         found.__cause__ = error
         return found
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):

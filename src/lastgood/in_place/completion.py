@@ -15,6 +15,9 @@ from lastgood.in_place.ties import ForeignKey
 from lastgood.postgres.errors import words
 from lastgood.postgres.server import Connection
 
+# The beginning of a failure's words.
+FOREIGN_KEY = "foreign key "
+
 
 def complete(connection: Connection, run: str) -> Iterator[str]:
     """Do what the committed move of a run left to do, and record that. Yields each failure in words; such a foreign key
@@ -72,4 +75,4 @@ def validate(connection: Connection, keys: Iterable[ForeignKey]) -> list[tuple[F
 def validated(connection: Connection, keys: Iterable[ForeignKey]) -> Iterator[str]:
     """Validate foreign keys, and yield each failure in words: such a key holds for new rows only."""
     for key, why in validate(connection, keys):
-        yield f'foreign key "{key.name}" of "{key.schema_name}.{key.table}" is still NOT VALID: {why}'
+        yield f'{FOREIGN_KEY}"{key.name}" of "{key.schema_name}.{key.table}" is still NOT VALID: {why}'

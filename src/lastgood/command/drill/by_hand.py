@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from lastgood.command.drill.scratch import Scratch
+from lastgood.command.drill.scratch import DrillServer
 from lastgood.command.guide import guide
 from lastgood.context import Context
 from lastgood.dump.formats import DumpSource
@@ -36,7 +36,7 @@ def impossible(source: DumpSource, summary: DumpSummary, major: int) -> str:
     return ""
 
 
-def follow(scratch: Scratch, point: Path, store: Path, undo: bool, context: Context) -> int:
+def follow(scratch: DrillServer, point: Path, store: Path, undo: bool, context: Context) -> int:
     """Write the guide for the stand-in and this restore point, and run its blocks of a rollback or of the undo. Return
     their number. Emits Progress of stage ``guide``. Raises Failed at the first failing block, Interrupted."""
     target = scratch.target.at(scratch.name)

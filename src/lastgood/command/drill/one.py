@@ -9,11 +9,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from lastgood import points
-from lastgood.command.drill.evidence import Circumstances, DrillRequest, Evidence, ScratchServer, point_digest
+from lastgood.command.drill.evidence import Circumstances, DrillEvidence, DrillRequest, ScratchServer, point_digest
 from lastgood.command.drill.history import compared, expected, passed_before
 from lastgood.command.drill.occasion import Occasion, occasion
 from lastgood.command.drill.phases import Phases
-from lastgood.command.drill.scratch import Scratch, check_room, room_needed
+from lastgood.command.drill.scratch import DrillServer, check_room, room_needed
 from lastgood.command.drill.seal import Render, Sealed
 from lastgood.command.drill.story import SCRATCH_ONLY, Rehearsal
 from lastgood.context import BACKGROUND, Context
@@ -73,7 +73,7 @@ def drill(request: DrillRequest, render: Render, context: Context = BACKGROUND) 
         return found.keep(evidence, render, _past(evidence))
 
 
-def _evidence(found: Occasion, rehearsal: Rehearsal, server: ScratchServer, sha256: str) -> Evidence:
+def _evidence(found: Occasion, rehearsal: Rehearsal, server: ScratchServer, sha256: str) -> DrillEvidence:
     request, live, whole, report = found.request, found.live, rehearsal.whole, rehearsal.report
     phases, ended = rehearsal.phases.all(), datetime.now(UTC)
     name, state = request.live.target.dbname, request.live.state
@@ -86,7 +86,7 @@ def _evidence(found: Occasion, rehearsal: Rehearsal, server: ScratchServer, sha2
         overdue=False,
         every=request.live.drill.every,
     )
-    return Evidence(
+    return DrillEvidence(
         run=found.run,
         status="passed" if passed else "failed",
         live=name,
@@ -146,7 +146,7 @@ def _left_out(request: DrillRequest, server: ScratchServer, no_guide: str) -> It
         yield "the live server's settings, hardware and load: the scratch server had default settings on this machine"
 
 
-def _past(evidence: Evidence) -> dict[str, Any] | None:
+def _past(evidence: DrillEvidence) -> dict[str, Any] | None:
     """Return the figures for later estimates; None for a failed drill."""
     if evidence.status != "passed" or evidence.expected is None:
         return None
@@ -167,7 +167,7 @@ def _point(request: DrillRequest, context: Context) -> Whole:
     )
 
 
-def _check_extensions(scratch: Scratch, whole: Whole) -> None:
+def _check_extensions(scratch: DrillServer, whole: Whole) -> None:
     if missing := scratch.lacking(whole):
         raise Refused(
             "cannot drill on the scratch server: extensions needed by the restore point are not installed there: "

@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lastgood.command.drill.seal import FILE
+from lastgood.context import Context
 from lastgood.deadman.server import keeping, sweep
 from lastgood.errors import NOT_REACHED, Failed, Refused
-from lastgood.events import Emit, Note
+from lastgood.events import Note
 from lastgood.journal import Journal
 from lastgood.journal.past_runs import DRILLS
 from lastgood.process import durable
@@ -110,8 +111,9 @@ def _make(folder: Path) -> None:
         ) from error
 
 
-def clean_up(state: Path, emit: Emit) -> None:
+def clean_up(context: Context) -> None:
     """Remove what drills left here that were killed together with their keepers."""
+    state = context.records
     for note in sorted((state / DRILLS).glob(f"*/{_NOTE}")):
         folder = note.parent
         try:
@@ -124,7 +126,7 @@ def clean_up(state: Path, emit: Emit) -> None:
         except (OSError, ValueError):
             continue  # that drill is in progress
         else:
-            emit(Note(f"drill {folder.name} was killed; removing its remains"))
+            context.emit(Note(f"drill {folder.name} was killed; removing its remains"))
             sweep([each for each in made if _is_ours(each)])
             with suppress(OSError):
                 if (journal := Journal.find(state, folder.name)) is not None:

@@ -55,7 +55,7 @@ class TimelinePoint(Frozen):
     proposed: bool = False
 
 
-class Left(Frozen):
+class OtherSource(Frozen):
     """Another source, and how to use it; each command is one line for a shell or psql."""
 
     kind: str
@@ -99,7 +99,7 @@ class Diagnosis(Document):
     damaged: bool
     reasons: tuple[Reason, ...]
     timeline: tuple[TimelinePoint, ...]
-    left: tuple[Left, ...]
+    left: tuple[OtherSource, ...]
     scope: tuple[LossScope, ...]
     scope_note: str
     proposals: tuple[Proposal, ...]
