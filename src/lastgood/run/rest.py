@@ -1,5 +1,5 @@
-"""What a run that has switched left to do: deferred work, or after an exchange in place foreign keys and checks to validate,
-materialized views to refresh and generated columns to compare.
+"""What a run that has switched left to do: deferred work, or after an exchange in place foreign keys and checks to
+validate, materialized views to refresh and generated columns to compare.
 
 The server has the lists, so any machine can do it, without the restore point."""
 
