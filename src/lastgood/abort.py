@@ -14,7 +14,7 @@ from lastgood.application.service import START_IT, Service
 from lastgood.errors import Blocked, ChecksFailed, ChecksFailedAfterSwap, Stopped, continued, switched_back
 from lastgood.events import Caution, Emit, StageDone, StageStarted
 from lastgood.in_place import staged
-from lastgood.in_place.kept import places
+from lastgood.in_place.kept import left_by_runs
 from lastgood.journal import Journal, caller, recording, run_names
 from lastgood.plan.plan import Request
 from lastgood.plan.unfinished import leftover_of, refuse_abort, requested_run, run_of
@@ -43,7 +43,7 @@ def abort(request: Request, emit: Emit) -> dict[str, Any]:
         kept = _aborting(request, name, journal, emit, skew)
         ours = [
             (found, mark)
-            for found, mark in places(maintenance, request.target)
+            for found, mark in left_by_runs(maintenance, request.target)
             if mark.run == name and mark.role != "kept"
         ]
         shadow = next((mark for _, mark in ours if mark.role == "shadow"), None)
@@ -207,7 +207,7 @@ def undone(request: Request, emit: Emit) -> None:
     live, run = request.target.dbname, stopped.by
 
     def undone_by(held: Connection) -> list[Mark]:
-        return [mark for _, mark in places(held, request.target) if mark.options.get("undoes") == run]
+        return [mark for _, mark in left_by_runs(held, request.target) if mark.options.get("undoes") == run]
 
     with database.connect_maintenance(request.target, live) as maintenance:
         if not undone_by(maintenance):

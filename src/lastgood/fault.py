@@ -2,13 +2,14 @@
 
 ``fault.point("swap.between_renames")`` does nothing unless armed. A test arms points in its own process with
 ``armed``, or in a child through the environment: ``LASTGOOD_FAULT=name:kill`` (also ``interrupt``, ``enospc``,
-``terminate``). ``POINTS`` registers every name, so that a campaign can enumerate them; an unregistered name is
-a defect.
+``terminate``), or ``name#3:kill`` for the third time that the point is reached. ``POINTS`` registers every name, so
+that a campaign can enumerate them; an unregistered name is a defect.
 """
 
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -110,7 +111,21 @@ def arm_from_environment() -> None:
     """Arm the point in ``LASTGOOD_FAULT``; called once by the command line."""
     spec = os.environ.get("LASTGOOD_FAULT", "")
     if spec:
-        name, _, kind = spec.partition(":")
-        if name not in POINTS or kind not in _ACTIONS:
+        place, _, kind = spec.partition(":")
+        name, _, time = place.partition("#")
+        if name not in POINTS or kind not in _ACTIONS or not (time or "1").isdecimal():
             raise LookupError(f"LASTGOOD_FAULT={spec!r} has an unknown fault point or kind of fault")
-        _armed[name] = _ACTIONS[kind]
+        _armed[name] = _from(int(time or 1), _ACTIONS[kind])
+
+
+def _from(time: int, action: Callable[[], None]) -> Callable[[], None]:
+    """The action from that time on, as a full disk stays full."""
+    if time == 1:
+        return action
+    reached = itertools.count(1)
+
+    def strike() -> None:
+        if next(reached) >= time:
+            action()
+
+    return strike

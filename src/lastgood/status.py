@@ -17,7 +17,7 @@ from lastgood.application.record import StopRecord
 from lastgood.config.tables import NO_PGBOUNCER, Drill, PgBouncer
 from lastgood.errors import Refused
 from lastgood.in_place import marks
-from lastgood.in_place.kept import places
+from lastgood.in_place.kept import left_by_runs
 from lastgood.journal.past_runs import DrillDue, drill_due
 from lastgood.load.deferred import lists
 from lastgood.load.deferred.watch import activity
@@ -105,7 +105,7 @@ class UnfinishedDeployment(Frozen):
 
 class Finishing(Frozen):
     """A run whose database is in service, with deferred ``tasks``, of which ``left`` are open: indexes to build,
-    foreign keys to validate, materialized views to refresh. ``working`` is the
+    foreign keys to validate, materialized views to refresh, checks and generated columns to verify. ``working`` is the
     session that finishes them, ``doing`` its progress; both empty without one."""
 
     run: str
@@ -114,6 +114,7 @@ class Finishing(Frozen):
     indexes_left: int
     foreign_keys_left: int
     views_left: int = 0
+    checks_left: int = 0
     working: str
     doing: str
     commands: tuple[str, ...]
@@ -185,7 +186,7 @@ def read(
             "SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE datid = %s AND backend_type = 'client backend'",
             [live.oid],
         ).fetchone()
-        ours = [described(each, mark) for each, mark in places(maintenance, target) if mark.role != "copy"]
+        ours = [described(each, mark) for each, mark in left_by_runs(maintenance, target) if mark.role != "copy"]
         runs = [unfinished_of(maintenance, each, working) for each in unfinished(maintenance, target, state)]
         return Status(
             server_version=maintenance.info.parameter_status("server_version") or "",
@@ -319,11 +320,12 @@ def _finishing(target: Target, live: Database, working: str) -> tuple[Finishing,
             runs.append(
                 Finishing(
                     run=each.run,
-                    tasks=len(each.foreign_keys) + len(each.views),
-                    left=len(each.foreign_keys) + len(each.views),
+                    tasks=each.tasks,
+                    left=each.tasks,
                     indexes_left=0,
                     foreign_keys_left=len(each.foreign_keys),
                     views_left=len(each.views),
+                    checks_left=len(each.checks) + len(each.columns),
                     working=at_work,
                     doing="",
                     commands=() if at_work else (f"lastgood resume {each.run}",),

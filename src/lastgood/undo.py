@@ -23,7 +23,7 @@ from lastgood.config.tables import NO_PGBOUNCER, PgBouncer
 from lastgood.context import Context
 from lastgood.errors import NOT_REACHED, Failed, Refused, Stopped, switched_back
 from lastgood.events import Caution, Emit, Note, StageDone, StageStarted
-from lastgood.in_place import kept, move, names, switch
+from lastgood.in_place import completion, kept, locking, move, names, switch
 from lastgood.in_place.move import Moved
 from lastgood.journal import Journal, caller, recording
 from lastgood.journal.run_names import new_run, suffix
@@ -110,7 +110,7 @@ class _Kept:
 
 
 def _kept(maintenance: Connection, live: Target) -> Iterator[_Kept]:
-    for found, mark in kept.places(maintenance, live):
+    for found, mark in kept.left_by_runs(maintenance, live):
         if mark.role == "kept":
             yield _Kept(
                 mark.run,
@@ -271,14 +271,14 @@ def _move_back(live: Target, plan: UndoPlan, emit: Emit) -> Exchanged:
     moved: Moved | None = None
     with interrupts.stopping(stop):
         with live.connect(application_name=f"lastgood undo {plan.run}") as connection:
-            role = next(each.role for each in kept.beside(connection, run=plan.undoes) if each.role != "staging")
+            role = next(each.role for each in kept.run_schemas(connection, run=plan.undoes) if each.role != "staging")
             try:
                 moved = switch.undo(
                     connection,
                     plan.undoes,
                     plan.run,
                     role=role,
-                    waiting=lambda attempt, sessions: emit(Caution(move.in_the_way(attempt, sessions))),
+                    waiting=lambda attempt, sessions: emit(Caution(locking.blocked_by(attempt, sessions))),
                     cancelled=stop.is_set,
                 )
             except (psycopg.Error, OSError) as error:
@@ -316,7 +316,7 @@ def _complete(live: Target, plan: UndoPlan, emit: Emit) -> None:
     """Do what the move left to do. The undo is done without it, and users may wait for what follows."""
     try:
         with live.connect(application_name=f"lastgood undo {plan.run}") as connection:
-            for note in move.complete(connection, plan.run):
+            for note in completion.complete(connection, plan.run):
                 emit(Caution(note))
     except (psycopg.Error, OSError) as error:
         emit(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -114,6 +115,30 @@ def test_without_a_request_the_way_follows_the_rights(hosted: Hosted) -> None:
     assert plan.schemas == ("app_private", "crm", "private", "public", "supabase_migrations")
 
 
+def test_room_for_the_second_copy_of_the_schemas(hosted: Hosted) -> None:
+    def lines() -> list[str]:
+        items = rollback.plan(hosted.request).plan.checklist.items
+        return [line.text for each in items if each.name == "room" for line in each.lines]
+
+    (text, *_) = lines()
+    assert re.fullmatch(
+        r"the server's disk has [\d.]+ [GT]B free; about [\d.]+ [kM]B are needed in its tablespace for a second copy "
+        "of the schemas and its WAL",
+        text,
+    )
+    with hosted.project.connect(hosted.database) as connection:
+        (path,) = connection.execute("SELECT pg_relation_filepath('public.tags')").fetchone() or ("",)
+        # The server counts each segment's size; this one takes no room, and is not read.
+        with (hosted.project.server.data / f"{path}.1").open("wb") as file:
+            file.truncate(8 << 40)
+        assert connection.execute("SELECT count(*) FROM public.tags").fetchone() == (0,)
+    (refusal, *_) = rollback.plan(hosted.request).plan.refusals
+    assert refusal.code == "no_room"
+    assert refusal.text.endswith(
+        " free; about 16 TB are needed in its tablespace for a second copy of the schemas and its WAL"
+    )
+
+
 def run(hosted: Hosted, *arguments: str, fault: str = "") -> tuple[int, str, str]:
     request = hosted.request
     environment = {
@@ -145,6 +170,33 @@ def test_the_commands_of_an_operator(hosted: Hosted) -> None:
     status, out, errors = run(hosted, "prune", "--keep", "0", "--dry-run")
     assert status == 0, errors
     assert "kept schemas" in out
+
+
+def test_a_check_that_reads_a_table_by_name_is_left_to_do_after_the_switch(hosted: Hosted) -> None:
+    """With a point from after the migration, as a function in it reads a table."""
+    hosted.project.psql(
+        hosted.database,
+        "CREATE FUNCTION public.is_tag(text) RETURNS boolean LANGUAGE sql STABLE"
+        " AS 'SELECT $1 IS NULL OR EXISTS (SELECT FROM public.tags WHERE tag = $1)';"
+        "INSERT INTO public.tags (tag) VALUES ('a');"
+        "CREATE TABLE public.tagged (tag text CONSTRAINT known CHECK (public.is_tag(tag)));"
+        "INSERT INTO public.tagged VALUES ('a')",
+    )
+    point = take(hosted.request.target, hosted.request.store).path.name
+    hosted.project.psql(hosted.database, "DELETE FROM public.tags")
+    status, _, errors = run(hosted, "rollback", point, "--in-place", "--yes", fault="inplace.after_commit:kill")
+    assert status == -9, errors
+    status, out, _ = run(hosted, "status")
+    assert status == 7
+    assert (
+        " left: 0 indexes to build, 0 foreign keys to validate, 1 materialized view to refresh, 1 check to verify"
+        in (" ".join(out.split()))
+    )
+    assert run(hosted, "resume", "--yes")[0] == 0
+    with hosted.project.connect(hosted.database) as connection:
+        query = "SELECT convalidated FROM pg_constraint WHERE conrelid = 'public.tagged'::regclass"
+        assert connection.execute(query).fetchone() == (True,)
+    assert run(hosted, "status")[0] == 0
 
 
 def test_sessions_from_before_are_reported_or_terminated(hosted: Hosted) -> None:

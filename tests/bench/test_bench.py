@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +71,30 @@ def test_the_short_form_measures_the_rest(tmp_path: Path) -> None:
     assert results.other["Rollback and undo"].rows[-1][2].startswith("0 of ")
     assert len(results.other["Facts of wide rows"].rows) == 2
     assert (tmp_path / "growth.svg").exists()
+
+
+def test_the_short_form_measures_the_way_in_place(tmp_path: Path) -> None:
+    results = _short(tmp_path / "measurements.md", "in-place")
+    rows = results.other["In place"].rows
+    under_clients = [
+        f"{command}, {where}: {what}"
+        for where in ("quiet", "behind a 6 s reader")
+        for command in ("rollback", "undo")
+        for what in ("longest read at the switch", "longest write at the switch", "failed requests")
+    ]
+    assert [row[0] for row in rows] == [
+        "psql loading the same dump",
+        "build and proof, without clients",
+        "the switch, without clients",
+        "the undo, without clients",
+        *under_clients,
+        "50 tables with 2 indexes and a foreign key each",
+    ]
+    for _, value, remark in (row for row in rows if row[0].endswith("failed requests")):
+        assert int(value.partition(" of ")[2].replace(",", "")) > 100
+        # A prepared statement whose result changed fails once.
+        assert re.match(r"(none|1 × 0A000 \([^)]+\)(, 1 × 0A000 \([^)]+\))*); ", remark), remark
+    assert rows[-1][1].startswith("switch "), rows[-1]
 
 
 def test_time_and_memory_are_those_of_the_program() -> None:

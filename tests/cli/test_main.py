@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 from pathlib import Path
 from typing import NoReturn
@@ -120,6 +121,18 @@ def test_an_uncaught_error_of_libpq_is_no_defect(lastgood: Lastgood, monkeypatch
         "state: The state of the live database is unknown.\n"
         "next:  The connection to the server broke. Check that the server is running and reachable. To show the state "
         "of the live database: lastgood status\n"
+    )
+
+
+def test_a_full_disk_is_no_defect(lastgood: Lastgood, monkeypatch: pytest.MonkeyPatch) -> None:
+    fail(monkeypatch, OSError(errno.ENOSPC, "No space left on device", "/state/runs"))
+    outcome = lastgood("status")
+    assert (outcome.status, outcome.out) == (5, "")
+    assert outcome.err == (
+        'error: cannot continue: No space left on device ("/state/runs")\n'
+        "state: The state of the live database is unknown.\n"
+        "next:  Free disk space on this machine, then run the command again. To show the state of the live database: "
+        "lastgood status\n"
     )
 
 

@@ -4,18 +4,20 @@ whatever happens, the live schemas are those from before or those of the restore
 from __future__ import annotations
 
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import OURS, require
+from tests.conftest import MAJORS, OURS, require
 from tests.crash.conftest import Tally
 from tests.crash.hosted import Scene, Site, site, writing
 from tests.support.account import assert_same
 from tests.support.hosted import Project
 
-KINDS = ("kill", "interrupt", "terminate", "enospc", "cut", "crash")
+KINDS = ("kill", "cut", "enospc", "crash", "interrupt", "terminate")
+HARD = ("kill", "cut", "enospc", "crash")
 BEFORE = (
     "journal.after_doing",
     "journal.before_done",
@@ -32,10 +34,52 @@ BEFORE = (
     "inplace.between_moves",
     "inplace.before_commit",
 )
+# The steps of a rollback: fence, emergency backup, build, prove, swap, reopen. Other times that a point is reached.
+LATER = (
+    *(f"journal.after_doing#{step}" for step in range(2, 6)),
+    *(f"journal.before_done#{step}" for step in range(2, 5)),
+    "durable.before_rename#2",
+    "build.before_mark#2",
+    "build.during_load#7",
+)
+COMMITTED = ("journal.before_done#5", "journal.after_doing#6", "journal.before_done#6")
 # The keys of staging schemas are validated before the switch; those of kept schemas after the undo.
-AFTER = ("inplace.after_commit", "inplace.before_validate")
-OF_ROLLBACK = (*BEFORE, "inplace.after_commit")
-OF_UNDO = ("journal.after_doing", "inplace.after_locks", "inplace.between_moves", "inplace.before_commit", *AFTER)
+AFTER_UNDO = ("inplace.after_commit", "inplace.before_validate", "inplace.before_validate#3", "journal.before_done")
+AFTER = (*COMMITTED, "inplace.after_commit")
+OF_ROLLBACK = [
+    *((point, kind) for point in (*BEFORE, "inplace.after_commit") for kind in KINDS),
+    *((point, kind) for point in (*LATER, *COMMITTED) for kind in HARD),
+]
+OF_UNDO = [
+    *((point, kind) for point in ("inplace.before_commit", "inplace.after_commit") for kind in KINDS),
+    *(
+        (point, kind)
+        for point in (
+            "journal.after_doing",
+            "inplace.after_locks",
+            "inplace.between_moves",
+            "inplace.before_validate",
+            "inplace.before_validate#3",
+            "journal.before_done",
+        )
+        for kind in HARD
+    ),
+]
+OF_RESUME = [
+    (point, kind)
+    for point in (
+        "journal.after_doing#3",
+        "inplace.in_scratch",
+        "inplace.between_drops",
+        "inplace.after_create",
+        "build.during_load",
+        "inplace.before_proved",
+        "inplace.between_moves",
+        "inplace.before_commit",
+        "inplace.after_commit",
+    )
+    for kind in HARD
+]
 SHORT = {
     ("inplace.in_scratch", "kill"),
     ("build.during_load", "kill"),
@@ -52,23 +96,27 @@ SHORT_OF_UNDO = {
     ("inplace.after_commit", "crash"),
     ("inplace.before_validate", "kill"),
 }
+SHORT_OF_RESUME = {("inplace.between_drops", "kill"), ("inplace.before_commit", "cut")}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     long = metafunc.config.getoption("--campaign") == "long"
+    majors = MAJORS if long else (17,)
+    metafunc.parametrize("project", majors, indirect=True, ids=[f"pg{major}" for major in majors], scope="module")
     if "blow" in metafunc.fixturenames:
-        metafunc.parametrize("blow", ["kill", "cut", "crash"] if long else ["kill"])
+        metafunc.parametrize("blow", HARD if long else ["kill"])
     if {"point", "kind"} <= set(metafunc.fixturenames):
-        of_undo = "undo" in metafunc.function.__name__
-        every = [(point, kind) for point in (OF_UNDO if of_undo else OF_ROLLBACK) for kind in KINDS]
-        short = SHORT_OF_UNDO if of_undo else SHORT
+        every, short = {"undo": (OF_UNDO, SHORT_OF_UNDO), "resume": (OF_RESUME, SHORT_OF_RESUME)}.get(
+            metafunc.function.__name__.rpartition("_")[2], (OF_ROLLBACK, SHORT)
+        )
         metafunc.parametrize(("point", "kind"), every if long else [pair for pair in every if pair in short])
 
 
 @pytest.fixture(scope="module")
-def hosted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    require(17)
-    project = Project(17, settings=OURS)
+def project(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    major: int = request.param
+    require(major)
+    project = Project(major, settings=OURS)
     try:
         yield site(project, tmp_path_factory.mktemp("backups"))
     finally:
@@ -76,36 +124,51 @@ def hosted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 @pytest.fixture
-def scene(hosted: Site, tmp_path: Path) -> Iterator[Scene]:
-    live = hosted.project.copy(hosted.broken)
-    yield Scene(hosted, live, tmp_path / "machine 1")
-    hosted.project.drop(live)
+def scene(project: Site, tmp_path: Path) -> Iterator[Scene]:
+    live = project.project.copy(project.broken)
+    yield Scene(project, live, tmp_path / "machine 1")
+    project.project.drop(live)
 
 
 def test_a_fault_leaves_one_of_two_states_and_a_way_on(scene: Scene, point: str, kind: str, tally: Tally) -> None:
     tally.add(f"in place: fault points, {kind}")
     with writing(scene):
         struck = scene.rollback(fault=f"{point}:{kind}")
-        good = scene.good()
-        assert struck.returncode in ((-9,) if kind == "kill" else (0, 5, 7, 130)), struck.stderr
-        assert good == (point in AFTER or struck.returncode == 0), struck.stderr
-        assert good or struck.returncode != 0, "the fault did not strike"
-        scene.verify()
+        led_back(scene, struck, point, kind)
+
+
+def test_a_fault_in_a_resume(scene: Scene, point: str, kind: str, tally: Tally) -> None:
+    tally.add(f"in place, resume: fault points, {kind}")
+    with writing(scene):
+        assert scene.rollback(fault="inplace.before_proved:kill").returncode == -9
         scene.another_machine()
-        if good:
-            finish(scene)
-        elif scene.status()[0] == 7:
-            go_on(scene, resumes=kind in ("kill", "cut"))
-        assert scene.schemas("staging") == []
-        if not scene.good():
-            done = scene.rollback()
-            assert done.returncode == 0, done.stderr
-        assert (scene.good(), scene.scratch()) == (True, [])
-        scene.verify()
-        undone = scene.run("undo", "--yes", "--json")
-        assert undone.returncode == 0, undone.stderr
-        assert_same(scene.site.bad, scene.account())
-        scene.verify()
+        struck = scene.run("resume", "--yes", "--json", fault=f"{point}:{kind}")
+        led_back(scene, struck, point, kind)
+
+
+def led_back(scene: Scene, struck: subprocess.CompletedProcess[str], point: str, kind: str) -> None:
+    """After a fault in a rollback or in its resume: one of two states, and from there the way of an operator elsewhere
+    to the restore point and back."""
+    good = scene.good()
+    assert struck.returncode in ((-9,) if kind == "kill" else (0, 5, 7, 130)), struck.stderr
+    assert good == (point in AFTER or struck.returncode == 0), struck.stderr
+    assert good or struck.returncode != 0, "the fault did not strike"
+    scene.verify()
+    scene.another_machine()
+    if good:
+        finish(scene)
+    elif scene.status()[0] == 7:
+        go_on(scene, resumes=kind in ("kill", "cut"))
+    assert scene.schemas("staging") == []
+    if not scene.good():
+        done = scene.rollback()
+        assert done.returncode == 0, done.stderr
+    assert (scene.good(), scene.scratch()) == (True, [])
+    scene.verify()
+    undone = scene.run("undo", "--yes", "--json")
+    assert undone.returncode == 0, undone.stderr
+    assert_same(scene.site.bad, scene.account())
+    scene.verify()
 
 
 def finish(scene: Scene) -> None:
@@ -141,7 +204,7 @@ def test_a_fault_in_an_undo(scene: Scene, point: str, kind: str, tally: Tally) -
         struck = scene.run("undo", "--yes", "--json", fault=f"{point}:{kind}")
         good = scene.good()
         assert struck.returncode in ((-9,) if kind == "kill" else (0, 3, 5, 7, 130)), struck.stderr
-        assert good == (point not in AFTER and struck.returncode != 0), struck.stderr
+        assert good == (point not in AFTER_UNDO and struck.returncode != 0), struck.stderr
         scene.verify()
         scene.another_machine()
         finish(scene)

@@ -27,11 +27,11 @@ def test_an_unfinished_run_is_found_from_its_staging_schemas(project: Project, d
                 {"role": "staging", "run": RUN, "live": live, "made_at": when, "state": state, "point": "a.dump"}
             )
             marks.write(connection, name, mark)
-        (found,) = kept.beside(connection, role="staging")
+        (found,) = kept.run_schemas(connection, role="staging")
         assert (found.run, found.state, found.made_at, found.ours) == (RUN, "building", when, True)
         assert (found.lives, found.point, found.tables) == (("app_private", "public"), "a.dump", 0)
         kept.drop(connection, found)
-        assert kept.beside(connection) == []
+        assert kept.run_schemas(connection) == []
 
 
 @pytest.mark.postgres(15, 17)
@@ -40,7 +40,7 @@ def test_kept_schemas_are_dropped_in_portions_and_nothing_else(project: Project,
     with project.connect(broken) as connection:
         switch.swap(connection, staged.run, schemas=(*OWN, "crm"), wished=staged.ties, manifest="digest")
         after = account_of(project, broken)
-        (found,) = kept.beside(connection)
+        (found,) = kept.run_schemas(connection)
         assert (found.role, found.run, found.state) == ("kept", staged.run, None)
         assert found.lives == ("app_private", "crm", "private", "public", "supabase_migrations")
         assert found.size_bytes > 100_000
@@ -51,10 +51,10 @@ def test_kept_schemas_are_dropped_in_portions_and_nothing_else(project: Project,
         with pytest.raises(Interrupted) as late:
             kept.drop(connection, found, portion=2, cancelled=iter([False, True]).__next__)
         assert late.value.state == kept.PARTLY_DROPPED
-        (rest,) = kept.beside(connection)
+        (rest,) = kept.run_schemas(connection)
         assert rest.tables == found.tables - 2
         kept.drop(connection, rest, portion=2)
-        assert kept.beside(connection) == []
+        assert kept.run_schemas(connection) == []
         assert_same(after, account_of(project, broken))
 
 
@@ -62,7 +62,7 @@ def test_a_kept_table_that_something_outside_uses_is_not_dropped(project: Projec
     staged = stage(project, "postgres", broken)
     with project.connect(broken) as connection:
         switch.swap(connection, staged.run, schemas=(*OWN, "crm"), wished=staged.ties, manifest="digest")
-        (found,) = kept.beside(connection)
+        (found,) = kept.run_schemas(connection)
         kept_tags = sql.Identifier(names.kept(staged.run, "public"), "tags")
         connection.execute(sql.SQL("CREATE VIEW public.old_tags AS SELECT * FROM {}").format(kept_tags))
         with pytest.raises(Refused) as refused:
@@ -72,17 +72,17 @@ def test_a_kept_table_that_something_outside_uses_is_not_dropped(project: Projec
             f"table {names.kept(staged.run, 'public')}.tags"
         )
         assert refused.value.state == NOT_REACHED
-        assert kept.beside(connection) == [found]
+        assert kept.run_schemas(connection) == [found]
 
 
 def test_a_refusal_after_a_portion_does_not_claim_that_nothing_was_changed(project: Project, broken: str) -> None:
     staged = stage(project, "postgres", broken)
     with project.connect(broken) as connection, project.connect(broken) as other:
         switch.swap(connection, staged.run, schemas=(*OWN, "crm"), wished=staged.ties, manifest="digest")
-        (found,) = kept.beside(connection)
+        (found,) = kept.run_schemas(connection)
 
         def add_a_view() -> bool:
-            (rest,) = kept.beside(other)
+            (rest,) = kept.run_schemas(other)
             if rest.tables < found.tables:
                 tables = [name for schema in rest.schemas for name in tables_of(other, schema)]
                 view = sql.SQL("CREATE OR REPLACE VIEW public.old_rows AS SELECT 1 AS one FROM {}").format(tables[0])
@@ -106,7 +106,7 @@ def test_schemas_of_another_role_are_not_dropped(project: Project, database: str
     with project.connect(database, user=ADMIN) as admin, project.connect(database) as connection:
         admin.execute("CREATE SCHEMA forged")
         marks.write(admin, "forged", Mark(role="kept", run=RUN, live="public", made_at=datetime.now(UTC)))
-        (found,) = kept.beside(connection)
+        (found,) = kept.run_schemas(connection)
         with pytest.raises(Refused) as refused:
             kept.drop(connection, found)
     assert refused.value.message == f'cannot drop the kept schemas of run "{RUN}": they belong to role "{ADMIN}"'

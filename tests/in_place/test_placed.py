@@ -5,8 +5,9 @@ from __future__ import annotations
 from lastgood.dump.rulings import schema_of
 from lastgood.dump.script import Step
 from lastgood.dump.summary import DumpSummary
+from lastgood.in_place.definition_facts import schema_of_object
+from lastgood.in_place.definitions import definitions_in
 from lastgood.in_place.placed import event_triggers, is_tie, outside, placed, schemas
-from lastgood.in_place.rewrite import definitions_in, schema_of_object
 from lastgood.in_place.ties import EventTrigger
 
 HEAD = """--
@@ -23,13 +24,16 @@ def summary_of(text: str) -> DumpSummary:
     return definitions_in((HEAD + text + TAIL).encode())
 
 
-def test_the_event_triggers_of_the_schemas_with_their_conditions_and_states() -> None:
+def test_the_event_triggers_of_the_schemas_with_their_conditions_states_and_owners() -> None:
     summary = summary_of(
         """
         CREATE EVENT TRIGGER watch ON ddl_command_end
           WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE') EXECUTE FUNCTION public.watched();
         ALTER EVENT TRIGGER watch ENABLE ALWAYS;
+        ALTER EVENT TRIGGER watch OWNER TO watcher;
+        COMMENT ON EVENT TRIGGER watch IS 'of the application';
         CREATE EVENT TRIGGER pgrst ON sql_drop EXECUTE FUNCTION extensions.pgrst();
+        ALTER EVENT TRIGGER pgrst OWNER TO supabase_admin;
         """
     )
     assert event_triggers(summary, ("public",)) == (
@@ -40,6 +44,8 @@ def test_the_event_triggers_of_the_schemas_with_their_conditions_and_states() ->
             function_schema="public",
             function="watched",
             enabled="A",
+            comment="of the application",
+            owner="watcher",
         ),
     )
 

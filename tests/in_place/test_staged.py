@@ -10,9 +10,10 @@ from psycopg import sql
 
 from lastgood.dump.names import Relation
 from lastgood.errors import Failed, Interrupted, Refused
-from lastgood.in_place import marks, staged, switch
+from lastgood.events import Caution
+from lastgood.in_place import completion, marks, staged, switch
+from lastgood.in_place.completion import validate
 from lastgood.in_place.deleted_parents import refuse
-from lastgood.in_place.move import validate
 from lastgood.in_place.prove import manifest_digest
 from lastgood.load.rebuild import ProofFailed
 from lastgood.load.repairs import Rules
@@ -33,7 +34,12 @@ def damage(project: Project, database: str) -> None:
 def swap(project: Project, database: str, run: Staging, schemas: tuple[str, ...]) -> None:
     with project.connect(database) as connection:
         moved = switch.swap(
-            connection, run.run, schemas=schemas, wished=run.rewritten.ties, manifest=manifest_digest(run.whole.facts)
+            connection,
+            run.run,
+            schemas=schemas,
+            wished=run.rewritten.ties,
+            manifest=manifest_digest(run.whole.facts),
+            after=run.rewritten,
         )
         assert validate(connection, moved.unvalidated) == []
 
@@ -96,6 +102,75 @@ def test_a_dump_of_the_own_schemas_borrows_the_platforms_definitions(
     assert_same(at_point, account_of(project, database))
 
 
+def test_a_dump_of_some_schemas_that_needs_no_other_keeps_publications_and_default_privileges(
+    project: Project, database: str, store: Path
+) -> None:
+    """Nothing in such a dump names a schema that it lacks, and it has no object of the whole database."""
+    project.psql(
+        database,
+        """
+        CREATE SCHEMA apart; CREATE TABLE apart.words (id int PRIMARY KEY); INSERT INTO apart.words VALUES (1);
+        ALTER PUBLICATION supabase_realtime ADD TABLE apart.words;
+        ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
+        """,
+    )
+    at_point = account_of(project, database)
+    path = store / "apart.sql"
+    path.write_text(project.dump(database, "--schema=apart"))
+    run = Staging(project.target(database), point_in(path), ("apart",))
+    project.psql(database, "INSERT INTO apart.words VALUES (2)")
+    assert run.rewritten.lent == ()
+    run.build()
+    run.prove()
+    swap(project, database, run, ("apart",))
+    assert_same(at_point, account_of(project, database))
+
+
+OF_OTHERS = """
+    CREATE TABLE public.of_service (id int); ALTER TABLE public.of_service OWNER TO service_role;
+    GRANT SELECT ON public.of_service TO anon;
+"""
+
+
+@pytest.mark.postgres(15, 18)
+def test_a_dump_without_owners_and_privileges_gets_those_of_the_live_objects(
+    project: Project, database: str, store: Path
+) -> None:
+    project.psql(database, OF_OTHERS, user=ADMIN)
+    project.psql(database, "ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC")
+    at_point = account_of(project, database)
+    path = store / "bare.sql"
+    path.write_text(project.dump(database, "--no-owner", "--no-acl"))
+    project.psql(database, "DROP VIEW public.pipeline, public.people; UPDATE public.notes SET body = 'damaged'")
+    run = Staging(project.target(database), point_in(path))
+    assert run.rewritten.lent == ()
+    assert (
+        "2 objects are in the restore point only, and get the default privileges of the live database: "
+        'view "public.people", view "public.pipeline"'
+    ) in run.notes
+    run.build()
+    run.prove()
+    swap(project, database, run, OWN)
+    assert_same(at_point, account_of(project, database))
+
+
+@pytest.mark.postgres(15, 18)
+def test_objects_of_other_roles_get_their_owners(project: Project, database: str, store: Path) -> None:
+    """This role is a member of the owner, who may create nothing in the schema any more."""
+    project.psql(database, OF_OTHERS, user=ADMIN)
+    at_point = account_of(project, database)
+    run = Staging(project.target(database), take(project.target(database), store))
+    project.psql(database, "DROP TABLE public.of_service", user=ADMIN)
+    run.build()
+    run.prove()
+    with project.connect(database) as connection:
+        for each in marks.marked(connection, run=run.run):
+            query = "SELECT has_schema_privilege('service_role', %s, 'USAGE, CREATE')"
+            assert connection.execute(query, [each.name]).fetchone() == (False,)
+    swap(project, database, run, OWN)
+    assert_same(at_point, account_of(project, database))
+
+
 def test_the_application_cannot_enter_staging_and_the_run_is_recognized_by_its_marks(
     project: Project, database: str, store: Path
 ) -> None:
@@ -133,6 +208,104 @@ def test_checks_that_call_functions_stay_in_force_on_the_live_tables(
         run.build()
         assert connection.execute(query).fetchone() == before
     run.prove()
+
+
+BY_NAME = """
+    CREATE TABLE public.kinds (name text PRIMARY KEY);
+    INSERT INTO public.kinds VALUES ('a'), ('b');
+    CREATE FUNCTION public.is_kind(text) RETURNS boolean LANGUAGE plpgsql STABLE
+      AS 'BEGIN RETURN EXISTS (SELECT FROM public.kinds WHERE name = $1); END';
+    CREATE FUNCTION public.is_good(text) RETURNS boolean LANGUAGE sql STABLE AS 'SELECT public.is_kind($1)';
+    CREATE FUNCTION public.rank_of(text) RETURNS bigint LANGUAGE sql IMMUTABLE
+      AS 'SELECT count(*) FROM public.kinds WHERE name <= $1';
+    CREATE TABLE public.things (id int PRIMARY KEY, kind text, CONSTRAINT known CHECK (public.is_good(kind)));
+    COMMENT ON CONSTRAINT known ON public.things IS 'a kind that exists';
+    CREATE TABLE public.heir (CONSTRAINT known CHECK (public.is_good(kind))) INHERITS (public.things);
+    CREATE TABLE public.ranked (kind text, rank bigint GENERATED ALWAYS AS (public.rank_of(kind)) STORED);
+    CREATE INDEX ranked_by_function ON public.ranked (public.rank_of(kind));
+    CREATE TABLE public.parted (id int, kind text, CONSTRAINT good CHECK (public.is_good(kind))) PARTITION BY LIST (id);
+    CREATE TABLE public.part (id int, kind text, CONSTRAINT good CHECK (public.is_good(kind)));
+    ALTER TABLE public.parted ATTACH PARTITION public.part FOR VALUES IN (1);
+    CREATE TABLE public.other_part PARTITION OF public.parted FOR VALUES IN (2);
+    INSERT INTO public.parted VALUES (1, 'a'), (2, 'b');
+    INSERT INTO public.things VALUES (1, 'a'), (2, 'b');
+    INSERT INTO public.ranked VALUES ('a'), ('b');
+"""
+
+
+@pytest.mark.postgres(15, 18)
+def test_checks_and_generated_columns_that_read_tables_by_name_are_verified_after_the_switch(
+    project: Project, database: str, store: Path
+) -> None:
+    project.psql(database, BY_NAME)
+    at_point = account_of(project, database)
+    run = Staging(project.target(database), take(project.target(database), store))
+    project.psql(database, "DELETE FROM public.kinds")  # which is what the functions read during the build
+    assert run.rewritten.checks
+    assert [each.text for each in run.events if isinstance(each, Caution)] == [
+        "index public.ranked_by_function uses a function that may read the live tables while it is built; after the "
+        "switch, run: REINDEX INDEX CONCURRENTLY public.ranked_by_function"
+    ]
+    run.build()
+    run.prove()
+    swap(project, database, run, OWN)
+    with project.connect(database) as connection:
+        (rest,) = marks.rest(connection)
+        assert [(each.table, each.name) for each in rest.checks] == [
+            ("parted", "good"),
+            ("things", "known"),
+            ("heir", "known"),
+        ]
+        assert [each.name for each in rest.columns] == ["rank"]
+        (remark,) = completion.complete(connection, run.run)
+        what, _, again = remark.partition("; to compute it again: ")
+        assert what == (
+            "generated column rank of public.ranked was computed from the replaced tables and differs from its "
+            "expression in 2 rows"
+        )
+        assert again == (
+            'UPDATE ONLY "public"."ranked" SET "rank" = DEFAULT '
+            'WHERE "rank"::text IS DISTINCT FROM (public.rank_of(kind))::text'
+        )
+        assert marks.rest(connection) == []
+        connection.execute(again.encode())
+    assert_same(at_point, account_of(project, database))
+
+
+def test_a_check_that_the_restored_rows_violate_stays_not_valid(project: Project, database: str, store: Path) -> None:
+    project.psql(database, BY_NAME)
+    project.psql(
+        database, "DELETE FROM public.kinds WHERE name = 'b'; DROP TABLE public.ranked, public.parted, public.heir;"
+    )
+    run = Staging(project.target(database), take(project.target(database), store))
+    project.psql(database, "INSERT INTO public.kinds VALUES ('b')")
+    run.build()
+    run.prove()
+    swap(project, database, run, OWN)
+    with project.connect(database) as connection:
+        assert list(completion.complete(connection, run.run)) == [
+            'check constraint known on public.things is still NOT VALID: check constraint "known" of relation '
+            '"things" is violated by some row'
+        ]
+
+
+def test_a_check_is_validated_after_the_way_forward_again(project: Project, database: str, store: Path) -> None:
+    """The rollback was undone before its checks were validated."""
+    project.psql(database, BY_NAME)
+    run = Staging(project.target(database), take(project.target(database), store))
+    run.build()
+    run.prove()
+    swap(project, database, run, OWN)
+    first, again = "20261122-031500-00000001", "20261122-031600-00000002"
+    query = "SELECT convalidated FROM pg_constraint WHERE conname = 'known' AND conrelid = 'public.things'::regclass"
+    with project.connect(database) as connection:
+        switch.undo(connection, run.run, first)
+        list(completion.complete(connection, first))
+        assert connection.execute(query).fetchone() == (True,)
+        switch.undo(connection, first, again, role="undone")
+        assert connection.execute(query).fetchone() == (False,)
+        assert list(completion.complete(connection, again)) == []
+        assert connection.execute(query).fetchone() == (True,)
 
 
 def test_default_privileges_of_the_whole_database_do_not_reach_staging(
@@ -323,6 +496,21 @@ def test_a_role_without_createdb_uses_an_embedded_server(project: Project, datab
     assert any(note.startswith("the definitions are rewritten on an embedded server: ") for note in run.notes)
     run.build()
     run.prove()
+
+
+def test_a_range_type_of_the_point_is_refused_before_the_build(project: Project, database: str, store: Path) -> None:
+    project.psql(database, "CREATE TYPE public.span AS RANGE (subtype = int4)")
+    run = Staging(project.target(database), take(project.target(database), store))
+    project.psql(database, "DROP TYPE public.span")
+    with pytest.raises(Refused) as refused:
+        run.build()
+    assert refused.value.message == (
+        f'cannot build "{run.name}" in staging schemas: range type "public.span" cannot be moved: its constructor '
+        "functions belong to the server's first superuser; create the type in a schema that stays, and change its "
+        "columns to it"
+    )
+    with project.connect(database) as connection:
+        assert marks.marked(connection) == []
 
 
 def test_objects_that_belong_to_no_schema_are_refused(project: Project, database: str, store: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
 from typing import LiteralString
 
 import psycopg
@@ -10,11 +11,12 @@ import pytest
 from psycopg import sql
 
 from lastgood.errors import Refused
-from lastgood.in_place import names, switch, ties
+from lastgood.in_place import names, switch, tie_queries
 from lastgood.in_place.capabilities import surplus_triggers
-from lastgood.in_place.move import Moved, validate
+from lastgood.in_place.completion import validate
+from lastgood.in_place.move import Moved
 from lastgood.in_place.platform_rows import added_since, difference
-from lastgood.in_place.survey import survey, views_over_functions
+from lastgood.in_place.survey import survey
 from lastgood.postgres.server import Connection
 from tests.support.account import assert_same
 from tests.support.hosted import ADMIN, OWN, Project, Staged, account_of, stage
@@ -71,7 +73,7 @@ def test_kept_tables_neither_block_nor_follow_the_platform(project: Project, bro
     kept = names.kept(staged.run, "public")
     with project.connect(broken) as connection:
         swapped(connection, staged)
-        assert ties.foreign_keys(connection, [names.kept(staged.run, live) for live in ALL]) == []
+        assert tie_queries.foreign_keys(connection, [names.kept(staged.run, live) for live in ALL]) == []
         before = one(connection, "SELECT count(*) FROM {}.sales", kept)
         # notes refer to the first two users without an action; a third one can be deleted.
         third = one(connection, "SELECT id FROM auth.users ORDER BY id OFFSET 2 LIMIT 1")
@@ -236,11 +238,11 @@ def test_a_prepared_statement_goes_on_or_fails_once(project: Project, broken: st
 
 def test_a_surplus_trigger_that_the_role_may_not_drop_is_found_before(project: Project, database: str) -> None:
     with project.connect(database) as connection:
-        wished = ties.read(connection, OWN)
+        wished = tie_queries.read(connection, OWN)
         connection.execute(
             "CREATE TRIGGER later AFTER INSERT ON auth.sessions FOR EACH ROW EXECUTE FUNCTION public.handle_new_user()"
         )
-        live = ties.read(connection, OWN)
+        live = tie_queries.read(connection, OWN)
         assert surplus_triggers(connection, live, live) == []
         assert surplus_triggers(connection, live, wished) == [
             'the restore point lacks trigger "later" on "auth.sessions": this role may not drop it: must be owner of '
@@ -250,14 +252,6 @@ def test_a_surplus_trigger_that_the_role_may_not_drop_is_found_before(project: P
         assert surplus_triggers(admin, live, wished) == []
 
 
-def test_a_materialized_view_over_a_function_is_to_be_refreshed_after_the_swap(project: Project, broken: str) -> None:
-    staged = stage(project, "postgres", broken)
-    with project.connect(broken) as connection:
-        swapped(connection, staged)
-        # No search path of a function leads into staging: what it read there were live tables.
-        assert views_over_functions(connection, OWN) == [("public", "totals")]
-
-
 REFUSALS = {
     "an object of another role": (
         "CREATE TABLE public.old_dashboard (id int)",
@@ -265,7 +259,8 @@ REFUSALS = {
     ),
     "a range type": (
         "CREATE TYPE public.span AS RANGE (subtype = int4); ALTER TYPE public.span OWNER TO postgres",
-        'routine "public.span(int4, int4)" belongs to role "supabase_admin", whose privileges this role lacks',
+        'range type "public.span" cannot be moved: its constructor functions belong to the server\'s first superuser; '
+        "create the type in a schema that stays, and change its columns to it",
     ),
     "a cast": (
         "CREATE CAST (public.address AS text) WITH INOUT",
@@ -334,3 +329,62 @@ def test_a_publication_of_all_tables_is_a_caution(project: Project, database: st
         found = survey(connection, OWN)
     assert found.refusals == ()
     assert found.cautions == ('publication "all_of_it" is FOR ALL TABLES: it publishes staging and kept schemas, too',)
+
+
+AT_THE_POINT = """
+    ALTER DEFAULT PRIVILEGES FOR ROLE postgres REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
+    ALTER DEFAULT PRIVILEGES FOR ROLE postgres GRANT USAGE ON SCHEMAS TO authenticated;
+    ALTER DEFAULT PRIVILEGES FOR ROLE postgres GRANT SELECT ON TABLES TO service_role WITH GRANT OPTION;
+    ALTER PUBLICATION supabase_realtime SET (publish = 'insert, update', publish_via_partition_root = true);
+    CREATE PUBLICATION dropped FOR TABLE public.notes;
+    ALTER PUBLICATION dropped OWNER TO postgres;
+    CREATE FUNCTION public.watch() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';
+    CREATE EVENT TRIGGER watch_ddl ON ddl_command_end EXECUTE FUNCTION public.watch();
+    ALTER EVENT TRIGGER watch_ddl OWNER TO watcher;
+"""
+SINCE = """
+    ALTER DEFAULT PRIVILEGES FOR ROLE postgres GRANT EXECUTE ON FUNCTIONS TO PUBLIC;
+    ALTER DEFAULT PRIVILEGES FOR ROLE postgres REVOKE USAGE ON SCHEMAS FROM authenticated;
+    ALTER DEFAULT PRIVILEGES FOR ROLE postgres REVOKE GRANT OPTION FOR SELECT ON TABLES FROM service_role;
+    ALTER DEFAULT PRIVILEGES FOR ROLE postgres REVOKE USAGE ON TYPES FROM PUBLIC;
+    ALTER PUBLICATION supabase_realtime SET (publish = 'delete', publish_via_partition_root = false);
+    ALTER PUBLICATION supabase_realtime DROP TABLE public.notes, public.contacts;
+    ALTER PUBLICATION dropped OWNER TO supabase_admin;
+    ALTER PUBLICATION dropped DROP TABLE public.notes;
+    DROP EVENT TRIGGER watch_ddl;
+    CREATE EVENT TRIGGER watch_ddl ON sql_drop EXECUTE FUNCTION public.watch();
+"""
+
+
+@pytest.fixture
+def watcher(project: Project) -> Iterator[None]:
+    """A superuser to own an event trigger."""
+    with project.connect("template1", user=ADMIN) as admin:
+        admin.execute("CREATE ROLE watcher SUPERUSER")
+        yield
+        for database in admin.execute("SELECT datname FROM pg_database WHERE datname LIKE 'project%'").fetchall():
+            with project.connect(str(database[0]), user=ADMIN) as connection:
+                connection.execute("DROP OWNED BY watcher CASCADE")
+        admin.execute("DROP ROLE watcher")
+
+
+@pytest.mark.postgres(15, 17, 18)
+@pytest.mark.usefixtures("watcher")
+def test_default_privileges_options_of_publications_and_owners_come_back(project: Project, database: str) -> None:
+    generated = "ALTER PUBLICATION supabase_realtime SET (publish_generated_columns = {});"
+    at_the_point, since = (generated.format(each) if project.major >= 18 else "" for each in ("stored", "none"))
+    project.psql(database, AT_THE_POINT + at_the_point, user=ADMIN)
+    point = project.copy(database)
+    project.psql(database, SINCE + since, user=ADMIN)
+    wished, before = account_of(project, point), account_of(project, database)
+    staged = stage(project, point, database, user=ADMIN)
+    with project.connect(database, user=ADMIN) as connection:
+        assert swapped(connection, staged, OWN).notes == ()
+        # What exists keeps its owner: an owner of the platform's is not changed.
+        connection.execute("ALTER PUBLICATION dropped OWNER TO postgres")
+        assert_same(wished, account_of(project, database))
+        connection.execute("ALTER PUBLICATION dropped OWNER TO supabase_admin")
+        back = switch.undo(connection, staged.run, UNDO)
+        assert validate(connection, back.unvalidated) == []
+        assert_same(before, account_of(project, database))
+    project.drop(point)

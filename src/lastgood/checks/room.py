@@ -21,7 +21,8 @@ _ATTESTED = "[check] free_space in lastgood.toml"
 def data(s: Subject) -> Iterator[Finding | Passed]:
     """Free space, measured where the server's folder is on this machine; else as given in lastgood.toml."""
     need, attested = s.room_needed, s.request.check.free_space
-    needed = f"about {units.size(need)} are needed"
+    copy = " in its tablespace for a second copy of the schemas and its WAL" if s.in_place is not None else ""
+    needed = f"about {units.size(need)} are needed{copy}"
     folder = _folder(s)
     if folder is not None:
         free = shutil.disk_usage(folder).free

@@ -11,6 +11,7 @@ from lastgood.dump.summary import DumpSummary
 from lastgood.facts import Facts
 from lastgood.in_place.capabilities import Capabilities, Staying, by_name, probe
 from lastgood.in_place.survey import Survey as Objects
+from lastgood.in_place.survey import size_bytes
 from lastgood.in_place.survey import survey as objects_of
 from lastgood.journal.past_runs import PastRun, past_runs
 from lastgood.members import Survey
@@ -24,6 +25,9 @@ from lastgood.postgres.server import Connection
 
 # Tables, indexes and WAL of a restored database, against the size of the live one.
 ROOM_FACTOR = 1.3
+# The same for a copy of schemas in their own database, against their size: no file of it is shared or removed before
+# lastgood prune, and its WAL is as large as the rows.
+ROOM_FACTOR_IN_PLACE = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +64,12 @@ def way_of(request: Request, live: Connection) -> Way:
 
 @dataclass(frozen=True, slots=True)
 class InPlace:
-    """The view of an exchange in place: the rights of this role, and the objects of the schemas that go back."""
+    """The view of an exchange in place: the rights of this role, and the objects of the schemas that go back, with
+    their size on disk."""
 
     capabilities: Capabilities
     survey: Objects
+    size_bytes: int
 
     @classmethod
     def of(cls, live: Connection, only: Collection[str] = ()) -> InPlace:
@@ -76,7 +82,7 @@ class InPlace:
                 schemas=tuple(each for each in capabilities.schemas if each in only),
                 staying=(*capabilities.staying, *others),
             )
-        return cls(capabilities, objects_of(live, capabilities.schemas))
+        return cls(capabilities, objects_of(live, capabilities.schemas), size_bytes(live, capabilities.schemas))
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +149,11 @@ class Subject:
 
     @property
     def room_needed(self) -> int:
-        """Bytes for the restored database and its WAL. The live database may be smaller than the restore point."""
+        """Bytes for the restored database or schemas and their WAL. The live ones may be smaller than the restore
+        point."""
         bytes_of_point = self.point.size if self.point is not None else 0
+        if self.in_place is not None:
+            return int(max(self.in_place.size_bytes, bytes_of_point) * ROOM_FACTOR_IN_PLACE)
         return int(max(self.database.size_bytes or 0, bytes_of_point) * ROOM_FACTOR)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import sys
@@ -325,6 +326,13 @@ def as_shown(error: BaseException) -> LastgoodError | None:
         found.hint = continued(found.hint, SHOW_STATE)
         found.__cause__ = error
         return found
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        named = f' ("{error.filename}")' if error.filename else ""
+        return Failed(
+            f"cannot continue: {error.strerror}{named}",
+            hint=f"Free disk space on this machine, then run the command again. {SHOW_STATE}",
+            state=UNKNOWN_STATE,
+        )
     return None
 
 

@@ -15,6 +15,7 @@ from xxhash import xxh3_128_hexdigest
 from lastgood.facts import ObjectFacts, types_and_routines
 from lastgood.facts.definition_parts import PARTS
 from lastgood.facts.settled import settled
+from lastgood.postgres.mark import OF_A_RUN
 from lastgood.postgres.server import Connection
 
 # For WITH RECURSIVE: the schemas from which pg_dump dumps objects. public always exists and is never created by an
@@ -22,10 +23,8 @@ from lastgood.postgres.server import Connection
 # their dependent objects.
 SCHEMAS: LiteralString = """
   user_schema AS (
-    SELECT oid, nspname FROM pg_catalog.pg_namespace
-    WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
-      AND NOT (nspname ~ '^lastgood_(new|kept|undone)_'
-               AND coalesce(pg_catalog.obj_description(oid, 'pg_namespace'), '') ~ '^."tool":"lastgood"')),
+    SELECT n.oid, n.nspname FROM pg_catalog.pg_namespace n
+    WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND NOT ({of a run})),
   member AS (
     SELECT classid, objid FROM pg_catalog.pg_depend WHERE deptype = 'e'),
   relation AS (
@@ -37,7 +36,7 @@ SCHEMAS: LiteralString = """
     SELECT inhrelid, inhparent FROM pg_catalog.pg_inherits
     UNION
     SELECT a.child, i.inhparent FROM ancestor a JOIN pg_catalog.pg_inherits i ON i.inhrelid = a.parent)
-"""
+""".replace("{of a run}", OF_A_RUN)
 
 
 # Incremented whenever the digest of a definition changes: digests under different rules are not compared.

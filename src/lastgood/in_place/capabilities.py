@@ -10,14 +10,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import LiteralString
 
 import psycopg
 from psycopg import sql
 
-from lastgood.in_place import retie, snapshots, ties
+from lastgood.in_place import retie, snapshots, tie_queries
 from lastgood.in_place.survey import objects
 from lastgood.in_place.ties import Ties
 from lastgood.postgres.errors import words
+from lastgood.postgres.mark import OF_A_RUN
 from lastgood.postgres.server import Connection
 from lastgood.text.units import counted
 
@@ -90,7 +92,7 @@ _ROLE = """
 SELECT rolsuper, rolsuper OR rolcreatedb, pg_has_role('pg_signal_backend', 'USAGE') FROM pg_roles
 WHERE rolname = current_user
 """
-_SCHEMAS = """
+_SCHEMAS: LiteralString = """
 SELECT n.nspname, pg_get_userbyid(n.nspowner),
        n.nspowner = current_user::regrole
        OR (n.nspowner = 'pg_database_owner'::regrole AND pg_has_role(n.nspowner, 'USAGE'))
@@ -100,9 +102,9 @@ SELECT n.nspname, pg_get_userbyid(n.nspowner),
        (SELECT min(e.extname) FROM pg_extension e WHERE e.extnamespace = n.oid)
 FROM pg_namespace n
 WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-  AND coalesce(obj_description(n.oid, 'pg_namespace'), '') NOT LIKE '{"tool":"lastgood"%'
+  AND NOT ({of a run})
 ORDER BY 1
-"""
+""".replace("{of a run}", OF_A_RUN)
 
 
 def schemas(connection: Connection) -> tuple[tuple[str, ...], tuple[Staying, ...]]:
@@ -125,7 +127,7 @@ def probe(connection: Connection) -> Capabilities:
     """Try each right in a transaction that is rolled back. ``connection`` must be in autocommit mode. Raises
     psycopg.OperationalError when the connection is lost."""
     going, staying = schemas(connection)
-    tied = ties.read(connection, going)
+    tied = tie_queries.read(connection, going)
     answers = (
         _rename(connection),
         _create_database(connection),
@@ -214,11 +216,7 @@ def _move(connection: Connection, going: tuple[str, ...]) -> None:
 
 
 def _lock(connection: Connection, tied: Ties) -> Answer:
-    tables = sorted(
-        {(key.target_schema, key.target_table) for key in tied.foreign_keys}
-        | {(each.schema_name, each.table) for each in tied.triggers if each.tied}
-        | {(each.schema_name, each.table) for each in tied.policies if each.tied}
-    )
+    tables = tied.tables()
     name = "lock platform tables"
     if not tables:
         return Answer(name, True, "no table outside of its schemas is tied to them")

@@ -11,7 +11,7 @@ from psycopg import sql
 
 from lastgood import fault
 from lastgood.errors import NOT_REACHED, Blocked, Failed, Interrupted, Refused
-from lastgood.in_place import marks, names, ties
+from lastgood.in_place import marks, names, tie_queries
 from lastgood.in_place.marks import MarkedSchema, Role, State
 from lastgood.in_place.survey import Object, objects
 from lastgood.postgres import mark as databases
@@ -58,13 +58,13 @@ class RunSchemas:
         return {"staging": names.staging, "kept": names.kept, "undone": names.undone}[self.role](self.run, "*")
 
 
-def places(maintenance: Connection, live: Target) -> list[tuple[Database, databases.Mark]]:
+def left_by_runs(maintenance: Connection, live: Target) -> list[tuple[Database, databases.Mark]]:
     """Everything that runs left for one live database: the marked databases of the server, and the schemas of each run
     in the live database. These are described as a database that has their names, no OID and their size."""
     found = [pair for pair in databases.marked(maintenance) if pair[1].live == live.dbname]
     database = find(maintenance, live.dbname)
     if database is not None:
-        found += [_as_database(each, database) for each in of(live)]
+        found += [_as_database(each, database) for each in schemas_in(live)]
     return found
 
 
@@ -84,16 +84,16 @@ def _as_database(found: RunSchemas, live: Database) -> tuple[Database, databases
     return replace(live, oid=0, name=found.name, size_bytes=found.size_bytes, comment=mark.text(), invalid=False), mark
 
 
-def of(live: Target) -> list[RunSchemas]:
+def schemas_in(live: Target) -> list[RunSchemas]:
     """What runs left in a database; nothing if it accepts no connections."""
     try:
         with live.connect(application_name="lastgood looks for schemas") as connection:
-            return beside(connection)
+            return run_schemas(connection)
     except psycopg.OperationalError:
         return []
 
 
-def beside(connection: Connection, *, run: str | None = None, role: Role | None = None) -> list[RunSchemas]:
+def run_schemas(connection: Connection, *, run: str | None = None, role: Role | None = None) -> list[RunSchemas]:
     """What runs left in this database, the oldest first. An unfinished run is one with staging schemas."""
     groups: dict[tuple[str, Role], list[MarkedSchema]] = {}
     for each in marks.marked(connection, run=run, role=role):
@@ -125,7 +125,7 @@ def beside(connection: Connection, *, run: str | None = None, role: Role | None 
 def remove_schemas(live: Target, run: str, *roles: Role) -> None:
     """Drop the schemas of a run that have one of these roles. Raises as ``drop`` does, and psycopg.OperationalError."""
     with live.connect(application_name=f"lastgood drops schemas {run}") as connection:
-        for each in beside(connection, run=run):
+        for each in run_schemas(connection, run=run):
             if each.role in roles:
                 drop(connection, each)
 
@@ -212,7 +212,9 @@ def _alone(connection: Connection, schemas: Iterable[str], doing: str, state: st
     # The server's own triggers on the tables that foreign keys refer to end with those keys.
     own = {oid for (oid,) in connection.execute("SELECT oid::int8 FROM pg_trigger WHERE tgisinternal")}
     outside = [
-        each for each in ties.dependents(connection, schemas) if each.catalogue != "pg_trigger" or each.oid not in own
+        each
+        for each in tie_queries.dependents(connection, schemas)
+        if each.catalogue != "pg_trigger" or each.oid not in own
     ]
     if outside:
         raise Refused(

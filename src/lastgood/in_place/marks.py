@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lastgood.in_place.left_out import LeftOut
 from lastgood.in_place.ties import ForeignKey, Ties
+from lastgood.models import Frozen
+from lastgood.postgres.mark import OWNER_TRUSTED
 from lastgood.postgres.server import Connection
 
 Role = Literal["staging", "kept", "undone"]
@@ -27,12 +29,32 @@ class Sequence(BaseModel):
     last_value: int | None
 
 
+class Check(Frozen):
+    """A check constraint of a table that is validated after a move; see ``late_checks``."""
+
+    schema_name: str
+    table: str
+    name: str
+
+
+class GeneratedColumn(Frozen):
+    """A stored generated column that is compared after a move with its expression, the server's text with qualified
+    names."""
+
+    schema_name: str
+    table: str
+    name: str
+    expression: str
+
+
 class Kept(BaseModel):
     """All that a move back needs to know of a kept or undone schema's run; each of the run's schemas has it.
 
     ``schemas``: all live schemas of the move; ``existed``: those of them that were there before it. ``ties``: those of
-    that time. What is left to do, empty when it was done: ``unvalidated``, the foreign keys that the move made again
-    without a look at the rows, and ``refresh``, the materialized views (schema, name) whose rows may be older.
+    that time. What is left to do in the live schemas, empty when it was done: ``unvalidated``, the foreign keys that
+    the move made again without a look at the rows; ``refresh``, the materialized views (schema, name) whose rows may be
+    older; ``checks`` to validate; and generated ``columns`` to compare. ``own_checks``: the checks of what is kept that
+    were not validated yet when it was moved.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -43,6 +65,33 @@ class Kept(BaseModel):
     sequences: tuple[Sequence, ...] = ()
     unvalidated: tuple[ForeignKey, ...] = ()
     refresh: tuple[tuple[str, str], ...] = ()
+    checks: tuple[Check, ...] = ()
+    columns: tuple[GeneratedColumn, ...] = ()
+    own_checks: tuple[Check, ...] = ()
+
+    def rest(self, run: str) -> Rest:
+        """What is left to do after the move of that run."""
+        return Rest(run, self.unvalidated, self.refresh, self.checks, self.columns)
+
+    def completed(self) -> Kept:
+        """The same with nothing left to do."""
+        return self.model_copy(update={"unvalidated": (), "refresh": (), "checks": (), "columns": ()})
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """What is left to do after the committed move of a run; see ``Kept``."""
+
+    run: str
+    foreign_keys: tuple[ForeignKey, ...]
+    views: tuple[tuple[str, str], ...]
+    checks: tuple[Check, ...]
+    columns: tuple[GeneratedColumn, ...]
+
+    @property
+    def tasks(self) -> int:
+        """The number of things to do."""
+        return len(self.foreign_keys) + len(self.views) + len(self.checks) + len(self.columns)
 
 
 class Mark(BaseModel):
@@ -78,10 +127,19 @@ class Mark(BaseModel):
         return self.model_dump_json()
 
 
+_MARKED = sql.SQL("""
+SELECT n.oid, n.nspname, pg_get_userbyid(n.nspowner), n.nspowner = current_user::regrole, d.description
+FROM pg_namespace n
+JOIN pg_description d ON d.objoid = n.oid AND d.classoid = 'pg_namespace'::regclass AND d.objsubid = 0
+WHERE d.description LIKE '{{"tool":"lastgood"%' AND {} ORDER BY n.nspname
+""").format(sql.SQL(OWNER_TRUSTED))
+
+
 @dataclass(frozen=True, slots=True)
 class MarkedSchema:
-    """A schema with a mark. ``ours``: this role itself owns it. The mark of another role's schema may be forged: every
-    role that may create schemas can write one."""
+    """A schema with a mark. ``ours``: this role itself owns it, and executes what its mark says. Each role that may
+    create schemas can forge a mark; one of a role that can act neither for this role nor for the database's owner is no
+    mark at all."""
 
     oid: int
     name: str
@@ -117,12 +175,8 @@ def proved(connection: Connection, mark: Mark, manifest: str) -> Mark:
 
 
 def marked(connection: Connection, *, run: str | None = None, role: Role | None = None) -> list[MarkedSchema]:
-    """All schemas of the database that carry a mark, by name; of one run or one role if given."""
-    rows = connection.execute("""
-        SELECT n.oid, n.nspname, pg_get_userbyid(n.nspowner), n.nspowner = current_user::regrole, d.description
-        FROM pg_namespace n
-        JOIN pg_description d ON d.objoid = n.oid AND d.classoid = 'pg_namespace'::regclass AND d.objsubid = 0
-        WHERE d.description LIKE '{"tool":"lastgood"%' ORDER BY n.nspname""").fetchall()
+    """All schemas of the database that carry a believed mark, by name; of one run or one role if given."""
+    rows = connection.execute(_MARKED).fetchall()
     found = [
         MarkedSchema(oid, name, owner, ours, mark)
         for oid, name, owner, ours, comment in rows
@@ -131,20 +185,11 @@ def marked(connection: Connection, *, run: str | None = None, role: Role | None 
     return [each for each in found if run in (None, each.mark.run) and role in (None, each.mark.role)]
 
 
-@dataclass(frozen=True, slots=True)
-class Rest:
-    """What is left to do after the committed move of a run; see ``Kept``."""
-
-    run: str
-    foreign_keys: tuple[ForeignKey, ...]
-    views: tuple[tuple[str, str], ...]
-
-
 def rest(connection: Connection, run: str | None = None) -> list[Rest]:
     """What committed moves left to do, from any machine; of one run if given."""
     found = {}
     for each in marked(connection, run=run):
         kept = each.mark.kept
-        if each.ours and kept is not None and (kept.unvalidated or kept.refresh):
-            found[each.mark.run] = Rest(each.mark.run, kept.unvalidated, kept.refresh)
+        if each.ours and kept is not None and (left := kept.rest(each.mark.run)).tasks:
+            found[each.mark.run] = left
     return list(found.values())

@@ -122,28 +122,39 @@ def event_triggers(summary: DumpSummary, schemas: Collection[str]) -> tuple[Even
     database, where they would run."""
     found: dict[str, EventTrigger] = {}
     for each in placed(summary):
-        if each.command.kind not in _EVENT_TRIGGERS:
-            continue
-        node = each.node
-        if node.tag == "AlterEventTrigStmt":
-            if node.trigname in found:
-                enabled = _letter(node.tgenabled)
-                found[node.trigname] = found[node.trigname].model_copy(update={"enabled": enabled})
-            continue
-        *schema, function = [part.sval for part in node.funcname]
-        if not schema or schema[0] not in schemas:
-            continue
-        conditions: Mapping[str, tuple[str, ...]] = {
-            one.defname: tuple(tag.sval for tag in one.arg or ()) for one in node.whenclause or ()
-        }
-        found[node.trigname] = EventTrigger(
-            name=node.trigname,
-            event=node.eventname,
-            tags=conditions.get("tag", ()),
-            function_schema=schema[0],
-            function=function,
-        )
+        if each.command.kind is Kind.EVENT_TRIGGER:
+            if (created := _event_trigger(each.node, schemas)) is not None:
+                found[created.name] = created
+        elif each.command.kind is Kind.EVENT_TRIGGER_STATE:
+            node = each.node
+            _change(found, node.trigname, enabled=_letter(node.tgenabled))
+        elif each.command.kind in _ATTRIBUTES and object_class(node := each.node) == "OBJECT_EVENT_TRIGGER":
+            if each.command.kind is Kind.OWNER:
+                _change(found, node.object.sval, owner=node.newowner.rolename)
+            elif each.command.kind is Kind.COMMENT:
+                _change(found, node.object.sval, comment=node.comment)
     return tuple(found[name] for name in sorted(found))
+
+
+def _event_trigger(node: Node, schemas: Collection[str]) -> EventTrigger | None:
+    *schema, function = [part.sval for part in node.funcname]
+    if not schema or schema[0] not in schemas:
+        return None
+    conditions: Mapping[str, tuple[str, ...]] = {
+        one.defname: tuple(tag.sval for tag in one.arg or ()) for one in node.whenclause or ()
+    }
+    return EventTrigger(
+        name=node.trigname,
+        event=node.eventname,
+        tags=conditions.get("tag", ()),
+        function_schema=schema[0],
+        function=function,
+    )
+
+
+def _change(found: dict[str, EventTrigger], name: str, **attributes: str) -> None:
+    if name in found:
+        found[name] = found[name].model_copy(update=attributes)
 
 
 def _letter(value: object) -> str:

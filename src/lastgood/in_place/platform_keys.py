@@ -1,23 +1,27 @@
-"""Foreign keys from staging to the platform's tables: added one by one with bounded waits, because writers of the
+"""Foreign keys from the schemas that go back to tables that stay.
+
+They are no part of a staged definition. In staging they are added one by one with bounded waits, because writers of the
 platform's table queue behind each wait for its lock."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, LiteralString
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal, LiteralString
 
 import psycopg
 from psycopg import errors, sql
 
 from lastgood.dump.names import Relation, quoted
+from lastgood.dump.rulings.tree import parse
+from lastgood.dump.script import Step
+from lastgood.dump.statements import ForeignKey, Kind
+from lastgood.dump.summary import DumpSummary
 from lastgood.errors import Failed, Interrupted
 from lastgood.postgres.errors import words
 from lastgood.postgres.server import Connection
 from lastgood.text.redact import visible
-
-if TYPE_CHECKING:
-    from lastgood.in_place.rewrite import PlatformKey
 
 LOCK_TIMEOUT = "2s"
 TRIES = 10
@@ -38,6 +42,78 @@ JOIN pg_catalog.pg_class f ON f.oid = k.confrelid JOIN pg_catalog.pg_namespace f
 WHERE k.contype = 'f' AND k.conparentid = 0 AND n.nspname = ANY (%s) AND fn.nspname <> ALL (%s)
 ORDER BY 1, 2, 3
 """
+
+Action = Literal["cascade", "set null", "set default", "no action", "restrict"]
+_ACTIONS: Mapping[str, Action] = {
+    "c": "cascade",
+    "n": "set null",
+    "d": "set default",
+    "a": "no action",
+    "r": "restrict",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformKey:
+    """A foreign key from a table that goes back to one that does not. ``table`` is in its staging schema.
+
+    ``command`` adds it, and ``comment`` sets its comment, in the server's own text. ``set_columns``: the columns that
+    ON DELETE SET changes, empty for all.
+    """
+
+    name: str
+    table: Relation
+    columns: tuple[str, ...]
+    references: Relation
+    keys: tuple[str, ...]
+    on_delete: Action
+    set_columns: tuple[str, ...]
+    validated: bool
+    command: bytes
+    comment: bytes | None = None
+
+    @property
+    def what(self) -> str:
+        """The key for a message."""
+        return f"foreign key {quoted(self.name)} of {self.table}"
+
+
+def keys_in(definitions: DumpSummary, staging: Collection[str]) -> Iterator[PlatformKey]:
+    """The foreign keys in pg_dump's text of staging schemas that lead out of them."""
+    comments = _comments(definitions)
+    for item in definitions.script.items:
+        if not isinstance(item, Step) or not isinstance(item.command.detail, ForeignKey):
+            continue
+        key = item.command.detail
+        if key.references.schema in staging:
+            continue
+        text = item.command.statement.text
+        (node,) = parse(text.decode())
+        given = node.cmds[0].def_
+        yield PlatformKey(
+            name=given.conname,
+            table=key.table,
+            columns=key.columns,
+            references=key.references,
+            keys=tuple(part.sval for part in given.pk_attrs or ()),
+            on_delete=_ACTIONS[given.fk_del_action or "a"],
+            set_columns=tuple(part.sval for part in given.fk_del_set_cols or ()),
+            validated=not given.skip_validation,
+            command=text,
+            comment=comments.get((key.table, given.conname)),
+        )
+
+
+def _comments(definitions: DumpSummary) -> Mapping[tuple[Relation, str], bytes]:
+    """The commands that set the comments of constraints of tables."""
+    found = {}
+    for item in definitions.script.items:
+        if isinstance(item, Step) and item.command.kind is Kind.COMMENT:
+            (node,) = parse(item.command.statement.text.decode())
+            if node.objtype == "OBJECT_TABCONSTRAINT":
+                schema, table, name = (part.sval for part in node.object)
+                found[Relation(schema, table), name] = item.command.statement.text
+    return found
 
 
 def add(connection: Connection, keys: Iterable[PlatformKey], cancelled: Callable[[], bool]) -> list[PlatformKey]:

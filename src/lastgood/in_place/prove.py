@@ -27,9 +27,10 @@ from lastgood.facts.compare import Comparison, compare
 from lastgood.facts.of_database import facts_of_database
 from lastgood.facts.of_dump import ONLY_COUNTED
 from lastgood.facts.settled import settled
-from lastgood.in_place import deleted_parents, marks, platform_keys
+from lastgood.in_place import foreign_key_rules, marks, platform_keys
+from lastgood.in_place.definitions import definitions_in, dumped, left_to_the_swap
 from lastgood.in_place.left_out import LeftOut
-from lastgood.in_place.rewrite import Rewritten, definitions_in, dumped, left_to_the_swap
+from lastgood.in_place.rewrite import Rewritten
 from lastgood.in_place.staged import facts_in_staging, set_state
 from lastgood.load.crew import Connect
 from lastgood.load.rebuild import Dump, ProofFailed, unchanged
@@ -98,8 +99,8 @@ def prove(
 
     with connect("foreign keys") as connection:
         for left in reversed(range(ROUNDS)):
-            newly = deleted_parents.apply(connection, run, rewritten, in_staging)
-            left_out = deleted_parents.combined(left_out, newly)
+            newly = foreign_key_rules.apply(connection, run, rewritten, in_staging)
+            left_out = foreign_key_rules.combined(left_out, newly)
             violated = platform_keys.add(connection, rewritten.keys, context.cancelled)
             if not violated:
                 break

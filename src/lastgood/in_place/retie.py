@@ -25,7 +25,15 @@ from lastgood.in_place.ties import (
 from lastgood.postgres.grants import Operator, Securable, changes, under_owner, within_reach
 from lastgood.postgres.server import Connection
 
-_FUTURE: dict[str, LiteralString] = {"r": "TABLES", "S": "SEQUENCES", "f": "FUNCTIONS", "T": "TYPES"}
+BATCH = 100
+_FUTURE: dict[str, LiteralString] = {
+    "r": "TABLES",
+    "S": "SEQUENCES",
+    "f": "FUNCTIONS",
+    "T": "TYPES",
+    "n": "SCHEMAS",
+    "L": "LARGE OBJECTS",
+}
 _COMMANDS: dict[str, LiteralString] = {
     "ALL": "ALL",
     "SELECT": "SELECT",
@@ -46,6 +54,13 @@ _STATES: dict[str, LiteralString] = {"D": "DISABLE", "R": "ENABLE REPLICA", "A":
 def single(connection: Connection, statement: sql.Composed) -> None:
     """Execute exactly one statement: the extended protocol refuses a text with more."""
     connection.execute(statement, binary=True)
+
+
+def run(connection: Connection, statements: Iterable[sql.Composed]) -> None:
+    """Execute many statements in few messages."""
+    every = list(statements)
+    for start in range(0, len(every), BATCH):
+        connection.execute(sql.SQL("; ").join(every[start : start + BATCH]))
 
 
 def _text(definition: str) -> sql.SQL:
@@ -183,25 +198,33 @@ def unpublish_schemas(live: Ties, wished: Ties, leaving: Iterable[str]) -> Itera
                 )
 
 
-def publish(
-    present: Iterable[str], whole: Iterable[tuple[str, str]], wished: Iterable[Publication]
-) -> Iterator[sql.Composed]:
-    """Publish what is wished. ``present``: the publications that exist; ``whole``: (publication, schema) that are
-    published as a whole now."""
-    exists, published = set(present), set(whole)
+def publish(live: Iterable[Publication], wished: Iterable[Publication]) -> Iterator[sql.Composed]:
+    """Publish what is wished, with these options. ``live``: the wished publications that exist, with what they publish
+    of the schemas now."""
+    present = {each.name: each for each in live}
     for publication in wished:
-        name = sql.Identifier(publication.name)
-        if publication.name not in exists:
-            yield sql.SQL("CREATE PUBLICATION {} WITH (publish = {}, publish_via_partition_root = {})").format(
-                name, sql.Literal(publication.publish), sql.Literal(publication.via_root)
-            )
+        name, options = sql.Identifier(publication.name), _options(publication)
+        now = present.get(publication.name)
+        if now is None:
+            yield sql.SQL("CREATE PUBLICATION {} WITH ({})").format(name, options)
+        elif options != _options(now):
+            yield sql.SQL("ALTER PUBLICATION {} SET ({})").format(name, options)
         if publication.members:
             yield sql.SQL("ALTER PUBLICATION {} ADD TABLE {}").format(
                 name, sql.SQL(", ").join(_member(each) for each in publication.members)
             )
         for schema in publication.schemas:
-            if (publication.name, schema) not in published:
+            if now is None or schema not in now.schemas:
                 yield sql.SQL("ALTER PUBLICATION {} ADD TABLES IN SCHEMA {}").format(name, sql.Identifier(schema))
+
+
+def _options(publication: Publication) -> sql.Composed:
+    options = sql.SQL("publish = {}, publish_via_partition_root = {}").format(
+        sql.Literal(publication.publish), sql.Literal(publication.via_root)
+    )
+    if publication.generated is not None:
+        options += sql.SQL(", publish_generated_columns = {}").format(sql.Literal(publication.generated))
+    return options
 
 
 def _member(member: Member) -> sql.Composed:
@@ -234,6 +257,30 @@ def create_event_trigger(trigger: EventTrigger) -> Iterator[sql.Composed]:
         yield sql.SQL("COMMENT ON EVENT TRIGGER {} IS {}").format(name, sql.Literal(trigger.comment))
 
 
+def give_event_trigger(trigger: EventTrigger) -> sql.Composed:
+    """Give an event trigger its owner."""
+    return sql.SQL("ALTER EVENT TRIGGER {} OWNER TO {}").format(
+        sql.Identifier(trigger.name), sql.Identifier(trigger.owner)
+    )
+
+
+def give_publication(publication: Publication) -> sql.Composed:
+    """Give a publication its owner."""
+    return sql.SQL("ALTER PUBLICATION {} OWNER TO {}").format(
+        sql.Identifier(publication.name), sql.Identifier(publication.owner)
+    )
+
+
+def rename_schema(schema: str, name: str) -> sql.Composed:
+    """Rename a schema."""
+    return sql.SQL("ALTER SCHEMA {} RENAME TO {}").format(sql.Identifier(schema), sql.Identifier(name))
+
+
+def give_schema(schema: str, owner: str) -> sql.Composed:
+    """Give a schema its owner."""
+    return sql.SQL("ALTER SCHEMA {} OWNER TO {}").format(sql.Identifier(schema), sql.Identifier(owner))
+
+
 def schema_privileges(present: Schema, wished: Schema, operator: Operator) -> list[sql.Composed]:
     """Give a schema the wished privileges, under its present owner."""
     on = Securable(sql.SQL("SCHEMA {}").format(sql.Identifier(present.name)))
@@ -260,13 +307,11 @@ def default_privileges(
         schema, role, kind = key
         if not (operator.superuser or role in operator.inherits) or kind not in _FUTURE:
             continue
-        on = Securable(
-            sql.SQL(_FUTURE[kind]),
-            before=sql.SQL("ALTER DEFAULT PRIVILEGES FOR ROLE {} IN SCHEMA {}").format(
-                sql.Identifier(role), sql.Identifier(schema)
-            ),
-        )
-        wanted = acl(want[key].privileges) if key in want else frozenset()
-        current = acl(had[key].privileges) if key in had else frozenset()
-        statements += changes(on, role, wanted, current, operator)
+        before = sql.SQL("ALTER DEFAULT PRIVILEGES FOR ROLE {}").format(sql.Identifier(role))
+        if schema:
+            before += sql.SQL(" IN SCHEMA {}").format(sql.Identifier(schema))
+        either = want.get(key) or had[key]
+        wanted = want[key].privileges if key in want else either.builtin
+        current = had[key].privileges if key in had else either.builtin
+        statements += changes(Securable(sql.SQL(_FUTURE[kind]), before), role, acl(wanted), acl(current), operator)
     return statements

@@ -20,7 +20,7 @@ from lastgood.dump.tokens import Statement
 from lastgood.errors import Refused
 from lastgood.events import Emit, Note
 from lastgood.facts import Facts, LargeObjectFacts
-from lastgood.in_place import default_privileges, kept, marks
+from lastgood.in_place import default_privileges, kept, marks, owners
 from lastgood.in_place.left_out import LeftOut
 from lastgood.in_place.marks import Mark
 from lastgood.in_place.marks import State as MarkState
@@ -72,6 +72,9 @@ def build(
     with connect("create staging schemas") as connection:
         script = script_of(summary, rewritten, dump.name, context.emit, _privileges(connection, rewritten))
         create_schemas(connection, rewritten.schemas, origin)
+        commands = [item.command for item in rewritten.summary.script.items if isinstance(item, Step)]
+        admitted = owners.others(connection, commands)
+        owners.admit(connection, rewritten.schemas.values(), admitted)
     fault.point("inplace.after_create")
     numbers = {section.number for section in script.sections}
     supply = supply_for(source, summary.script, database=summary.database, in_place=not summary.notes, only=numbers)
@@ -91,6 +94,7 @@ def build(
     )
     fault.point("build.after_load")
     with connect("mark staging schemas") as connection:
+        owners.dismiss(connection, rewritten.schemas.values(), admitted)
         set_state(connection, origin.run, "built")
     return loaded
 
@@ -272,7 +276,7 @@ def drop_schemas(connection: Connection, run: str, *, cancelled: Callable[[], bo
     """Drop the staging schemas of a run, with their foreign keys to the platform's tables. Return their names. Raises
     as ``kept.drop`` does."""
     dropped: list[str] = []
-    for left in kept.beside(connection, run=run, role="staging"):
+    for left in kept.run_schemas(connection, run=run, role="staging"):
         kept.drop(connection, left, cancelled=cancelled)
         dropped += left.schemas
     return tuple(dropped)

@@ -12,8 +12,9 @@ from typing import LiteralString
 
 from psycopg import sql
 
-from lastgood.in_place import ties
-from lastgood.in_place.ties import Dependent, Ties
+from lastgood.in_place import tie_queries
+from lastgood.in_place.tie_queries import Dependent
+from lastgood.in_place.ties import Ties
 from lastgood.postgres.securables import ObjectName
 from lastgood.postgres.server import Connection
 
@@ -228,12 +229,17 @@ def survey(connection: Connection, schemas: Sequence[str], *, arriving: Sequence
     """Survey the schemas that go back. ``arriving``: the schemas whose objects take their place, which count for the
     locks; None before they are built, and then as many are expected. Raises psycopg.Error."""
     found, refusals = objects(connection, schemas)
-    outside = ties.dependents(connection, schemas)
-    tied = ties.read(connection, schemas, outside)
+    outside = tie_queries.dependents(connection, schemas)
+    tied = tie_queries.read(connection, schemas, outside)
+    constructors = _constructors(connection, schemas)
+    others = [each for each in found if not each.owned]
+    refusals += [
+        immovable(each) for each in sorted({constructors[each.oid] for each in others if each.oid in constructors})
+    ]
     refusals += [
         f'{each.name} belongs to role "{each.owner}", whose privileges this role lacks'
-        for each in found
-        if not each.owned
+        for each in others
+        if each.oid not in constructors
     ]
     refusals += [_refusal(each) for each in outside if each.catalogue not in _MADE_AGAIN]
     every = {"schemas": list(schemas)}
@@ -269,23 +275,52 @@ def survey(connection: Connection, schemas: Sequence[str], *, arriving: Sequence
     return Survey(tuple(schemas), tuple(found), tied, tuple(refusals), tuple(cautions), locks, available)
 
 
-def _refusal(dependent: Dependent) -> str:
-    return f"{dependent.what} depends on {dependent.on}, but is not rolled back"
-
-
-# Materialized views that call a function of a user: while the view was filled in staging, the function read the live
-# schema.
-_OVER_FUNCTIONS = """
-SELECT DISTINCT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-JOIN pg_rewrite r ON r.ev_class = c.oid
-JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_proc'::regclass
-WHERE c.relkind = 'm' AND c.relispopulated AND n.nspname = ANY (%s) AND d.refobjid >= 16384 ORDER BY 1, 2
+# The functions that the server creates with a range type and its multirange type.
+_CONSTRUCTORS = """
+SELECT d.objid::int8, n.nspname, t.typname
+FROM pg_depend d JOIN pg_range r ON d.refobjid IN (r.rngtypid, r.rngmultitypid)
+JOIN pg_type t ON t.oid = r.rngtypid JOIN pg_namespace n ON n.oid = t.typnamespace
+WHERE d.classid = 'pg_proc'::regclass AND d.refclassid = 'pg_type'::regclass AND d.deptype = 'i'
+  AND n.nspname = ANY (%s)
 """
 
 
-def views_over_functions(connection: Connection, schemas: Iterable[str]) -> list[tuple[str, str]]:
-    """The materialized views, as (schema, name), to be refreshed once more after a swap."""
-    return [(schema, name) for schema, name in connection.execute(_OVER_FUNCTIONS, [list(schemas)])]
+def _constructors(connection: Connection, schemas: Iterable[str]) -> dict[int, ObjectName]:
+    """The range type of each constructor function."""
+    return {
+        oid: ObjectName("type", (schema, name))
+        for oid, schema, name in connection.execute(_CONSTRUCTORS, [list(schemas)])
+    }
+
+
+def range_types(connection: Connection, schemas: Iterable[str]) -> list[ObjectName]:
+    """The range types of the schemas, which only a superuser can move."""
+    return sorted({*_constructors(connection, schemas).values()})
+
+
+def immovable(range_type: ObjectName) -> str:
+    """The reason why a role that is no superuser cannot move a range type, with the remedy."""
+    return (
+        f"range {range_type} cannot be moved: its constructor functions belong to the server's first superuser; create "
+        "the type in a schema that stays, and change its columns to it"
+    )
+
+
+_SIZE = """
+SELECT coalesce(sum(pg_table_size(c.oid) + pg_indexes_size(c.oid)), 0)::int8
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'm') AND n.nspname = ANY (%s)
+"""
+
+
+def size_bytes(connection: Connection, schemas: Iterable[str]) -> int:
+    """The size of the schemas' tables and materialized views on disk, with their indexes."""
+    row = connection.execute(_SIZE, [list(schemas)]).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def _refusal(dependent: Dependent) -> str:
+    return f"{dependent.what} depends on {dependent.on}, but is not rolled back"
 
 
 def fingerprint(connection: Connection) -> list[tuple[object, ...]]:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
-from lastgood.dump.names import Relation
 from lastgood.errors import NOT_REACHED, Refused
 from lastgood.in_place import marks, names
 from lastgood.in_place.marks import MarkedSchema, Role
@@ -16,6 +16,10 @@ from lastgood.in_place.move import Move, Moved, Pair, Waiting, ignore, move
 from lastgood.in_place.survey import Survey
 from lastgood.in_place.ties import Ties
 from lastgood.postgres.server import Connection
+
+# An undo needs no definitions.
+if TYPE_CHECKING:
+    from lastgood.in_place.rewrite import Rewritten
 
 
 def prepare_swap(
@@ -25,11 +29,13 @@ def prepare_swap(
     schemas: Iterable[str],
     wished: Ties,
     manifest: str,
-    refresh: Iterable[Relation] = (),
+    after: Rewritten | None = None,
 ) -> Move:
     """The move of a swap. ``schemas``: the live schemas that go back; those that the restore point does not have leave
-    as a whole. ``wished``: the ties as the restore point had them. ``refresh``: the materialized views for
-    ``complete``. Raises Refused unless each staging schema of the run is marked as proved against ``manifest``."""
+    as a whole. ``wished``: the ties as the restore point had them. ``after``: the definitions, for ``complete``.
+
+    Raises Refused unless each staging schema of the run is marked as proved against ``manifest``.
+    """
     staged = marks.marked(connection, run=run, role="staging")
     if not staged:
         raise Refused(f'cannot switch: run "{run}" has no staging schemas', hint="Run lastgood status to see the runs.")
@@ -50,7 +56,9 @@ def prepare_swap(
         wished=wished,
         keeps="kept",
         staged=tuple(each.mark for each in staged),
-        refresh=tuple((view.schema, view.name) for view in refresh),
+        refresh=tuple((view.schema, view.name) for view in after.refresh) if after is not None else (),
+        checks=after.checks if after is not None else (),
+        columns=after.columns if after is not None else (),
         point=staged[0].mark.point,
         host=staged[0].mark.host,
         user=staged[0].mark.user,
@@ -65,13 +73,13 @@ def swap(
     schemas: Iterable[str],
     wished: Ties,
     manifest: str,
-    refresh: Iterable[Relation] = (),
+    after: Rewritten | None = None,
     planned: Survey | None = None,
     waiting: Waiting = ignore,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Moved:
     """Switch to the proved staging schemas of the run; see ``prepare_swap`` and ``move``. Then call ``complete``."""
-    wanted = prepare_swap(connection, run, schemas=schemas, wished=wished, manifest=manifest, refresh=refresh)
+    wanted = prepare_swap(connection, run, schemas=schemas, wished=wished, manifest=manifest, after=after)
     return move(connection, wanted, planned=planned, waiting=waiting, cancelled=cancelled)
 
 
@@ -100,6 +108,7 @@ def prepare_undo(connection: Connection, undoes: str, run: str, *, role: Role = 
         pairs=tuple(Pair(live, there[live], live in kept.existed, names.undone(run, live)) for live in kept.schemas),
         wished=kept.ties,
         keeps="undone",
+        checks=kept.own_checks,
         point=back[0].mark.point,
         host=back[0].mark.host,
         user=back[0].mark.user,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from lastgood.application import record
 from lastgood.errors import NOT_REACHED, Refused, restored
-from lastgood.in_place.kept import places
+from lastgood.in_place.kept import left_by_runs
 from lastgood.journal import Journal
 from lastgood.journal.reader import entries
 from lastgood.postgres import copying, database
@@ -67,7 +67,7 @@ def unfinished(maintenance: Connection, target: Target, state: Path | None) -> l
     """Return every unfinished run of ``target``'s database, the oldest first. ``state``: this machine's folder; None to
     read only the marks on the server."""
     live = target.dbname
-    ours = places(maintenance, target)
+    ours = left_by_runs(maintenance, target)
     switched = {mark.run for _, mark in ours if mark.role == "kept"}
     now = database.find(maintenance, live)
     found = [
@@ -225,7 +225,7 @@ def run_of(left: Leftover, state: Path) -> str:
 
 def _kept(maintenance: Connection, target: Target, run: str) -> tuple[Database, Mark] | None:
     """What is kept of a run, with its mark."""
-    every = places(maintenance, target)
+    every = left_by_runs(maintenance, target)
     return next((each for each in every if (each[1].role, each[1].run) == ("kept", run)), None)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Literal, LiteralString
 
+from psycopg import sql
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lastgood.postgres import database
@@ -70,18 +71,29 @@ def marked(connection: Connection) -> list[tuple[Database, Mark]]:
     return marked
 
 
-# The schemas that runs in place make: staging, kept and undone ones, by name and by the comment that
-# ``lastgood.in_place.marks`` writes. They belong to their run, as the databases of runs do, and not to the content of
-# the database: no backup, comparison or validation has them.
-_SCHEMAS_OF_RUNS = """
-SELECT nspname FROM pg_catalog.pg_namespace
-WHERE nspname ~ '^lastgood_(new|kept|undone)_'
-  AND pg_catalog.obj_description(oid, 'pg_namespace') ~ '^."tool":"lastgood"'
+# Whether the owner of the schema ``n`` can act for the database's owner or for this role, as a superuser can. Only then
+# is a mark in its comment believed: each role that may create schemas can write one, and would keep its schema out of
+# every backup.
+OWNER_TRUSTED: LiteralString = """
+  (SELECT pg_catalog.pg_has_role(n.nspowner, d.datdba, 'MEMBER')
+          OR pg_catalog.pg_has_role(n.nspowner, current_user, 'MEMBER')
+   FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
 """
+# Whether the schema ``n`` was made by a run in place: a staging, kept or undone one, by its name and by the comment
+# that ``lastgood.in_place.marks`` writes. Such a schema belongs to its run, as the databases of runs do, and not to the
+# content of the database: no backup, comparison or validation has it.
+OF_A_RUN: LiteralString = (
+    """
+  n.nspname ~ '^lastgood_(new|kept|undone)_'
+  AND coalesce(pg_catalog.obj_description(n.oid, 'pg_namespace'), '') ~ '^."tool":"lastgood"' AND """
+    + OWNER_TRUSTED
+)
+_SCHEMAS_OF_RUNS = sql.SQL("SELECT n.nspname FROM pg_catalog.pg_namespace n WHERE {}").format(sql.SQL(OF_A_RUN))
 
 
 def schemas_of_runs(connection: Connection) -> frozenset[str]:
-    """The names of the schemas that runs in place made in the database of ``connection``."""
+    """The names of the schemas that runs in place made in the database of ``connection``, as far as their marks are
+    believed."""
     return frozenset(str(name) for (name,) in connection.execute(_SCHEMAS_OF_RUNS))
 
 

@@ -74,6 +74,8 @@ _LETTER = {
     "schema": "n",
     "large object": "L",
 }
+# Names in a remark.
+SHOWN = 5
 _RELATIONS = ("table", "view", "materialized view", "foreign table")
 
 
@@ -101,6 +103,21 @@ class CarryOver:
     withheld: list[ObjectName]
     regranted: list[ObjectName]
     kept_owner: list[ObjectName]
+
+    def remarks(self) -> Iterator[str]:
+        """Yield the remarks for the operator."""
+        for names, text in (
+            (self.only_shadow, "are in the restore point only, and get the default privileges of the live database"),
+            (
+                self.withheld,
+                "run with their owner's rights and are in the restore point only: granted to the owner alone",
+            ),
+            (self.regranted, "have grants by a role that this role may not act for; the owner grants them now"),
+            (self.kept_owner, "could not be transferred to their owner"),
+        ):
+            if names:
+                more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+                yield f"{len(names)} objects {text}: {', '.join(map(str, names[:SHOWN]))}{more}"
 
 
 def read(connection: Connection) -> Privileges:

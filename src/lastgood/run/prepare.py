@@ -22,7 +22,7 @@ from lastgood.dump.deferral import Deferrable
 from lastgood.errors import NOT_REACHED, Stopped, reporting_state
 from lastgood.events import Caution, Emit, StageDone, StageStarted
 from lastgood.facts import Facts
-from lastgood.in_place import names, rewrite
+from lastgood.in_place import definition_facts, names
 from lastgood.journal.run_names import new_run, suffix
 from lastgood.load.deferred.choice import choose
 from lastgood.load.rebuild import expected_seconds
@@ -182,7 +182,7 @@ def _beside(live: str, run: str, in_place: InPlace | None, facts: Facts) -> dict
         }
     staying = [each.schema for each in in_place.capabilities.staying]
     # A schema that was dropped since the restore point comes back.
-    going = {*in_place.capabilities.schemas, *rewrite.schemas_of(facts)} - set(staying)
+    going = {*in_place.capabilities.schemas, *definition_facts.schemas_of(facts)} - set(staying)
     return {
         "way": "in-place",
         "schemas": tuple(sorted(going)),

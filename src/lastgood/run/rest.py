@@ -1,5 +1,5 @@
-"""What a run that has switched left to do: deferred work, or after an exchange in place foreign keys to validate and
-materialized views to refresh.
+"""What a run that has switched left to do: deferred work, or after an exchange in place foreign keys and checks to
+validate, materialized views to refresh and generated columns to compare.
 
 The server has the lists, so any machine can do it, without the restore point."""
 
@@ -13,8 +13,8 @@ import psycopg
 
 from lastgood.errors import Refused
 from lastgood.events import Caution, Emit, reported
-from lastgood.in_place import marks, move
-from lastgood.in_place.kept import places
+from lastgood.in_place import completion, marks
+from lastgood.in_place.kept import left_by_runs
 from lastgood.journal import Journal, recording
 from lastgood.load.deferred import remainder
 from lastgood.load.deferred.work import Finished, finish, in_service
@@ -44,7 +44,7 @@ def left(request: Request) -> Remaining | None:
         if not found:
             return None
         with database.connect_maintenance(request.target, live) as maintenance:
-            if any(mark.role == "shadow" for _, mark in places(maintenance, request.target)):
+            if any(mark.role == "shadow" for _, mark in left_by_runs(maintenance, request.target)):
                 return None
         if len(found) > 1:
             raise Refused(
@@ -57,8 +57,8 @@ def left(request: Request) -> Remaining | None:
 
 
 def is_checked(request: Request, run: str, emit: Emit) -> bool:
-    """Return whether the rollback ``run`` would have checked and watched the application after its switch, and still can: the
-    plan is made again from its restore point. Emits Caution where it cannot."""
+    """Return whether the rollback ``run`` would have checked and watched the application after its switch, and still
+    can: the plan is made again from its restore point. Emits Caution where it cannot."""
     application = request.application
     watched = application.watch is not None and application.watch.length > 0
     if not (application.checked or watched):
@@ -113,7 +113,8 @@ def _finish(request: Request, run: str, oid: int, journal: Journal, emit: Emit) 
 def _complete(request: Request, run: str, emit: Emit) -> Finished:
     with request.target.connect(application_name=f"lastgood finish {run}") as connection:
         keys = sum(len(each.foreign_keys) for each in marks.rest(connection, run))
-        failed = list(move.complete(connection, run))
+        failed = list(completion.complete(connection, run))
     for note in failed:
         emit(Caution(note))
-    return Finished(indexes=0, foreign_keys=keys - len(failed), analyzed=0, gone=())
+    failed_keys = sum(each.startswith(completion.FOREIGN_KEY) for each in failed)
+    return Finished(indexes=0, foreign_keys=keys - failed_keys, analyzed=0, gone=())

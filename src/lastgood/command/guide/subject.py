@@ -25,7 +25,7 @@ from lastgood.config.tables import Guide, Hooks, Tables
 from lastgood.context import BACKGROUND, Context
 from lastgood.errors import NOT_REACHED, Refused
 from lastgood.facts import Facts
-from lastgood.in_place import rewrite
+from lastgood.in_place import definition_facts
 from lastgood.in_place.capabilities import by_name, probe
 from lastgood.journal.past_runs import PastRun, past_runs
 from lastgood.models import Document, Frozen
@@ -197,7 +197,7 @@ def _in_place(connection: Connection, facts: Facts) -> tuple[tuple[str, ...], st
     if not found.in_place:
         return (), ""
     here = {row[0] for row in connection.execute("SELECT nspname::text FROM pg_catalog.pg_namespace")}
-    schemas = (rewrite.schemas_of(facts) - here) | set(found.schemas)
+    schemas = (definition_facts.schemas_of(facts) - here) | set(found.schemas)
     why = next(each.text for each in found.answers if each.name == "rename database")
     return tuple(sorted(schemas)), why.partition(": ")[2] or why
 

@@ -23,7 +23,7 @@ from lastgood.config.tables import Keep, Record, Retention
 from lastgood.context import BACKGROUND, Context
 from lastgood.errors import NOT_REACHED, Blocked, LastgoodError, Refused, UsageError, continued
 from lastgood.events import Emit, Note, StageDone, StageStarted
-from lastgood.in_place.kept import places, remove_schemas
+from lastgood.in_place.kept import left_by_runs, remove_schemas
 from lastgood.journal import recording
 from lastgood.journal.run_names import new_run
 from lastgood.models import Document, Frozen
@@ -115,7 +115,7 @@ def plan(
     live, named = target.dbname, criteria.named
     with database.connect_maintenance(target, live) as maintenance:
         now = server_clock(maintenance)
-        ours = places(maintenance, target)
+        ours = left_by_runs(maintenance, target)
         left = [] if holder(maintenance, live) else leftovers(maintenance, live)
         # If the files of the store itself form one dump, it must not be removed as a whole.
         there = [point for point in points.listing(store) if point.path != store]
@@ -338,7 +338,7 @@ def run(
                 paths,
                 context.state,
                 post_mortems=bool(post_mortem_within),
-                left=places(maintenance, target),
+                left=left_by_runs(maintenance, target),
             )
             document = _removed(maintenance, target, plan, needed, emit)
             recording.ended(kept, "done", removed=document["removed"])
@@ -349,7 +349,7 @@ def _as_planned(maintenance: Connection, target: Target, plan: PrunePlan) -> Non
     """Check under the lock that everything the plan keeps still exists: another operator may have removed it since.
     Raises Refused."""
     oids = {each.oid for each in database.every(maintenance)}
-    runs = {mark.run for _, mark in places(maintenance, target)}
+    runs = {mark.run for _, mark in left_by_runs(maintenance, target)}
     for each in plan.candidates:
         if each.kind == "kept schemas":
             there = each.run in runs

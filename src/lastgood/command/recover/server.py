@@ -13,7 +13,7 @@ from lastgood.command.recover.evidence import Seen, ServerState
 from lastgood.command.recover.platform import identifying_roles
 from lastgood.config.tables import PgBouncer
 from lastgood.errors import LastgoodError
-from lastgood.in_place.kept import places
+from lastgood.in_place.kept import left_by_runs
 from lastgood.plan.unfinished import unfinished
 from lastgood.postgres import database, lock
 from lastgood.postgres.leftover import leftovers
@@ -114,7 +114,7 @@ def _ours(maintenance: Connection, target: Target) -> dict[str, Any]:
     working = lock.holder(maintenance, name) or ""
     kept = [
         status.described(found, mark)
-        for found, mark in places(maintenance, target)
+        for found, mark in left_by_runs(maintenance, target)
         if mark.role == "kept" and not found.invalid
     ]
     runs = [

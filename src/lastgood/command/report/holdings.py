@@ -16,7 +16,7 @@ from lastgood import status
 from lastgood.command.report.document import Holding, UndoneBy
 from lastgood.config.tables import PgBouncer
 from lastgood.errors import LastgoodError, first_line
-from lastgood.in_place.kept import places
+from lastgood.in_place.kept import left_by_runs
 from lastgood.journal import JOURNAL_ERRORS, Journal
 from lastgood.journal.reader import SWAP, recorded
 from lastgood.postgres import database
@@ -47,7 +47,7 @@ def inspect(target: Target | None, live: str, server: str | None, pgbouncer: PgB
             return ServerMarks(trouble=f"the run was on {server or name}, and --db names {here or name}")
         at = target.at(live)
         with database.connect_maintenance(at, live) as maintenance:
-            marks = tuple(places(maintenance, at))
+            marks = tuple(left_by_runs(maintenance, at))
         return ServerMarks(status.read(at, pgbouncer, state), marks)
     except (psycopg.Error, LastgoodError, OSError) as error:
         return ServerMarks(trouble=first_line(error))

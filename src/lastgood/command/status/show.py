@@ -164,7 +164,8 @@ def _finishing(screen: Screen, run: Finishing) -> None:
         f"{run.run}: {run.tasks - run.left} of {units.number(run.tasks)} tasks done; left: "
         f"{units.counted(run.indexes_left, 'index', 'indexes')} to build, "
         f"{units.counted(run.foreign_keys_left, 'foreign key')} to validate"
-        + (f", {units.counted(run.views_left, 'materialized view')} to refresh" if run.views_left else ""),
+        + (f", {units.counted(run.views_left, 'materialized view')} to refresh" if run.views_left else "")
+        + (f", {units.counted(run.checks_left, 'check')} to verify" if run.checks_left else ""),
         first="  ",
         indent=4,
     )

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,7 +78,7 @@ class CarryOver:
         return CarriedOver(
             privileges=count,
             roles_tried=roles,
-            remarks=(*(_remarks(carried) if carried is not None else ()), *lost),
+            remarks=(*(carried.remarks() if carried is not None else ()), *lost),
             detail=f"{counted(count, 'owner or grant', 'owners and grants')}{tried}",
         )
 
@@ -102,25 +102,6 @@ def _carried(run: Run, live: Connection, shadow: Connection) -> privileges.Carry
             hint="Run the rollback as a superuser, or as the owner of the live database's objects.",
         )
     return carried
-
-
-def _remarks(carried: privileges.CarryOver) -> Iterator[str]:
-    """Yield the remarks for the operator."""
-    for names, text in (
-        (
-            carried.only_shadow,
-            "are in the restore point only, and get the default privileges of the live database",
-        ),
-        (
-            carried.withheld,
-            "run with their owner's rights and are in the restore point only: granted to the owner alone",
-        ),
-        (carried.regranted, "have grants by a role that this role may not act for; the owner grants them now"),
-        (carried.kept_owner, "could not be transferred to their owner"),
-    ):
-        if names:
-            shown = ", ".join(map(str, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-            yield f"{len(names)} objects {text}: {shown}"
 
 
 def _try_roles(run: Run, live: Connection, shadow: Connection) -> tuple[tuple[str, ...], tuple[str, ...]]:

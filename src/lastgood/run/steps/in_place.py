@@ -15,7 +15,10 @@ import psycopg
 from lastgood.errors import Failed, Stopped
 from lastgood.events import Caution, Note
 from lastgood.in_place import (
+    completion,
+    definition_facts,
     deleted_parents,
+    locking,
     marks,
     move,
     names,
@@ -26,7 +29,7 @@ from lastgood.in_place import (
     snapshots,
     staged,
     switch,
-    ties,
+    tie_queries,
 )
 from lastgood.in_place.rewrite import Rewritten
 from lastgood.in_place.snapshots import Session
@@ -155,8 +158,8 @@ class Move(Swap):
                     schemas=plan.schemas,
                     wished=rewritten.ties,
                     manifest=prove.manifest_digest(run.prepared.facts),
-                    refresh=rewritten.refresh,
-                    waiting=lambda attempt, sessions: run.emit(Caution(move.in_the_way(attempt, sessions))),
+                    after=rewritten,
+                    waiting=lambda attempt, sessions: run.emit(Caution(locking.blocked_by(attempt, sessions))),
                     cancelled=run.cancelled,
                 )
             except psycopg.Error as error:
@@ -227,7 +230,7 @@ class Answer(Reopen):
                     hint="Run lastgood status, then lastgood undo if the data is not what you expect.",
                     state=f'The schemas of "{plan.live}" may be the restored ones.',
                 )
-            for note in move.complete(live, plan.run):
+            for note in completion.complete(live, plan.run):
                 run.emit(Caution(note))
             self._report_sessions(run, live)
         return Reopened(oid=plan.live_oid, fence=None, detail=f'"{plan.live}" answers')
@@ -252,7 +255,7 @@ def _report_strangers(run: Run) -> None:
     """Report rows of tables that stay, users above all, which the live schemas know and the restored ones do not."""
     plan = run.plan
     with run.connected(plan.live, "count rows") as live:
-        for key in ties.read(live, plan.schemas).foreign_keys:
+        for key in tie_queries.read(live, plan.schemas).foreign_keys:
             staging = names.staging(plan.run, key.schema_name)
             try:
                 added = platform_rows.added_since(live, key, staging=staging)
@@ -285,7 +288,7 @@ def _rewritten(run: Run, rules: Rules) -> Rewritten:
     built, dump = run.result(Staged), run.dump
     if built is not None:
         return built.rewritten
-    there = rewrite.schemas_of(dump.facts)
+    there = definition_facts.schemas_of(dump.facts)
     schemas = {schema: names.staging(run.plan.run, schema) for schema in run.plan.schemas if schema in there}
     return rewrite.rewrite(run.target, dump.summary, dump.facts, dump.name, schemas, rules, run.context)
 

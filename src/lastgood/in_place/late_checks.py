@@ -1,0 +1,132 @@
+"""Checks and generated columns whose functions may read tables by name.
+
+The text of a function is no reference: in a build, ``SELECT … FROM public.t`` reads the live table, not the restored
+one. So such a check is created NOT VALID in staging, and validated after the switch; the value of such a generated
+column, which no dump holds, is compared with its expression then. Functions with a SQL-standard body are references,
+and are rewritten with their schema."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import LiteralString
+
+import psycopg
+from psycopg import sql
+
+from lastgood.dump.names import Relation, quoted
+from lastgood.in_place.marks import Check, GeneratedColumn
+from lastgood.load.repairs.checks import DroppedCheck, add_again
+from lastgood.postgres.errors import words
+from lastgood.postgres.server import Connection
+from lastgood.text.units import counted
+
+# User-defined functions with a text that may read a table, or that call such a function. A text in another language
+# than these two may read anything.
+_READING: LiteralString = """
+WITH RECURSIVE texts AS (
+  SELECT p.oid, p.proname::text AS name, lower(p.prosrc) AS source, l.lanname
+  FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang
+  WHERE p.oid >= 16384 AND l.lanname NOT IN ('internal', 'c') AND p.prosqlbody IS NULL
+    AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend e
+                    WHERE e.classid = 'pg_catalog.pg_proc'::regclass AND e.objid = p.oid AND e.deptype = 'e')),
+reading (oid, name) AS (
+  SELECT oid, name FROM texts
+  WHERE lanname NOT IN ('sql', 'plpgsql') OR source ~ '\\m(from|join|table|execute|perform)\\M'
+  UNION
+  SELECT t.oid, t.name FROM texts t JOIN reading r ON strpos(t.source, lower(r.name)) > 0),
+computed (classid, objid) AS (
+  SELECT d.classid, d.objid FROM pg_catalog.pg_depend d
+  LEFT JOIN pg_catalog.pg_operator o ON d.refclassid = 'pg_catalog.pg_operator'::regclass AND o.oid = d.refobjid
+  JOIN reading r
+    ON r.oid = CASE d.refclassid WHEN 'pg_catalog.pg_proc'::regclass THEN d.refobjid ELSE o.oprcode::oid END)
+"""
+_CHECKS = sql.SQL("""{}
+SELECT n.nspname, r.relname, c.conname, pg_catalog.pg_get_constraintdef(c.oid),
+       pg_catalog.obj_description(c.oid, 'pg_constraint')
+FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_class r ON r.oid = c.conrelid
+JOIN pg_catalog.pg_namespace n ON n.oid = r.relnamespace
+WHERE c.contype = 'c' AND c.conislocal AND c.convalidated AND r.relkind IN ('r', 'p') AND n.nspname = ANY (%s)
+  AND coalesce((to_jsonb(c) ->> 'conenforced')::boolean, true)
+  AND EXISTS (SELECT FROM computed WHERE classid = 'pg_catalog.pg_constraint'::regclass AND objid = c.oid)
+ORDER BY c.coninhcount, 1, 2, 3
+""").format(sql.SQL(_READING))
+_COLUMNS = sql.SQL("""{}
+SELECT n.nspname, r.relname, a.attname, pg_catalog.pg_get_expr(d.adbin, d.adrelid)
+FROM pg_catalog.pg_attrdef d JOIN pg_catalog.pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
+JOIN pg_catalog.pg_class r ON r.oid = d.adrelid JOIN pg_catalog.pg_namespace n ON n.oid = r.relnamespace
+WHERE a.attgenerated = 's' AND r.relkind = 'r' AND n.nspname = ANY (%s)
+  AND EXISTS (SELECT FROM computed WHERE classid = 'pg_catalog.pg_attrdef'::regclass AND objid = d.oid)
+ORDER BY 1, 2, 3
+""").format(sql.SQL(_READING))
+_INDEXES = sql.SQL("""{}
+SELECT n.nspname, r.relname FROM pg_catalog.pg_class r JOIN pg_catalog.pg_namespace n ON n.oid = r.relnamespace
+WHERE r.relkind = 'i' AND n.nspname = ANY (%s)
+  AND EXISTS (SELECT FROM computed WHERE classid = 'pg_catalog.pg_class'::regclass AND objid = r.oid)
+ORDER BY 1, 2
+""").format(sql.SQL(_READING))
+
+
+def postpone(scratch: Connection, schemas: Iterable[str]) -> tuple[Check, ...]:
+    """Make the checks of these schemas NOT VALID, as staging is to have them, and return them. Needs an empty search
+    path."""
+    found = [DroppedCheck("table", *row) for row in scratch.execute(_CHECKS, [list(schemas)])]
+    for each in found:  # all of them before the first is added: those of partitions merge with their parents'
+        scratch.execute(each.alter("DROP CONSTRAINT {}"))
+    add_again(scratch, found)
+    return tuple(Check(schema_name=each.schema_name, table=each.owner, name=each.name) for each in found)
+
+
+def generated_columns(scratch: Connection, schemas: Iterable[str]) -> tuple[GeneratedColumn, ...]:
+    """The generated columns of these schemas. Needs an empty search path."""
+    return tuple(
+        GeneratedColumn(schema_name=schema, table=table, name=name, expression=expression)
+        for schema, table, name, expression in scratch.execute(_COLUMNS, [list(schemas)])
+    )
+
+
+def indexes(scratch: Connection, schemas: Iterable[str]) -> tuple[Relation, ...]:
+    """The indexes of these schemas over such functions."""
+    return tuple(Relation(*row) for row in scratch.execute(_INDEXES, [list(schemas)]))
+
+
+def validate(connection: Connection, checks: Iterable[Check]) -> Iterator[str]:
+    """Validate the checks that exist; readers and writers continue. Yields each failure in words: such a check holds
+    for new rows only."""
+    for check in checks:
+        statement = sql.SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}").format(
+            sql.Identifier(check.schema_name, check.table), sql.Identifier(check.name)
+        )
+        try:
+            connection.execute(statement)
+        except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedObject):
+            continue  # dropped since
+        except psycopg.Error as error:
+            if connection.broken:
+                raise
+            relation = Relation(check.schema_name, check.table)
+            yield f"check constraint {quoted(check.name)} on {relation} is still NOT VALID: {words(error)}"
+
+
+def compare(connection: Connection, columns: Iterable[GeneratedColumn]) -> Iterator[str]:
+    """Compare the values of generated columns with their expressions. Yields each difference in words."""
+    for column in columns:
+        table, name = sql.Identifier(column.schema_name, column.table), sql.Identifier(column.name)
+        # As text: not all types can be compared.
+        differs = sql.SQL("{}::text IS DISTINCT FROM ({})::text").format(name, sql.SQL(column.expression))
+        relation = Relation(column.schema_name, column.table)
+        what = f"generated column {quoted(column.name)} of {relation}"
+        try:
+            row = connection.execute(sql.SQL("SELECT count(*) FROM ONLY {} WHERE {}").format(table, differs)).fetchone()
+        except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn):
+            continue  # dropped since
+        except psycopg.Error as error:
+            if connection.broken:
+                raise
+            yield f"cannot compare {what} with its expression: {words(error)}"
+            continue
+        if row is not None and row[0]:
+            again = sql.SQL("UPDATE ONLY {} SET {} = DEFAULT WHERE {}").format(table, name, differs)
+            yield (
+                f"{what} was computed from the replaced tables and differs from its expression in "
+                f"{counted(row[0], 'row')}; to compute it again: {again.as_string(connection)}"
+            )
