@@ -85,6 +85,8 @@ def compared(
     level: Level = "count",
     keep: bool = False,
     only: Callable[[Relation], bool] = lambda relation: True,
+    by_root: bool = True,
+    digests: bool = True,
     seconds: float | None = None,
     folder: Path | None = None,
     context: Context = BACKGROUND,
@@ -93,7 +95,9 @@ def compared(
     """Compare two sides table by table, for the length of a ``with`` block.
 
     ``level``: see ``Level``. ``keep`` keeps the keys of differing rows, so that ``Comparison.rows`` can read them.
-    ``only``: the tables to compare, by name. ``seconds``: a time limit; tables that were not finished are reported as
+    ``only``: the tables to compare, by name. ``by_root``: a table whose partitions differ is compared as a whole.
+    ``digests``: compare digests first where a side has recorded them, and read the rows only of tables that differ.
+    ``seconds``: a time limit; tables that were not finished are reported as
     such. ``folder``: the place of temporary files, the system's without one. Emits Progress of ``stage`` in bytes.
 
     Raises BadPoint, Failed (from opening a side), Interrupted.
@@ -108,7 +112,8 @@ def compared(
             like = opened[name] = stack.enter_context(side.opened(like, context))
         tally = stack.enter_context(Tally(folder))
         work = _Work(opened["a"], opened["b"], tally, level, keep, _Limit(seconds, context), stage)
-        work.run([pair for pair in pairs(opened["a"].tables, opened["b"].tables) if only(pair.relation)])
+        found = pairs(opened["a"].tables, opened["b"].tables, by_root=by_root)
+        work.run([pair for pair in found if only(pair.relation)], digests=digests or level == "digest")
         yield Comparison(work)
 
 
@@ -160,11 +165,12 @@ class _Work:
     _total: int = 0
     _rows: int = 0
 
-    def run(self, found: Sequence[Pair]) -> None:
+    def run(self, found: Sequence[Pair], *, digests: bool) -> None:
+        """Compare all pairs."""
         self.pairs = dict(enumerate(found))
         unread = [number for number, pair in self.pairs.items() if not self._settled(number, pair)]
         unread.sort(key=lambda number: self._size(self.pairs[number]))
-        recorded = [number for number in unread if self._recorded(self.pairs[number]) is not None]
+        recorded = [number for number in unread if digests and self._recorded(self.pairs[number]) is not None]
         if recorded:
             self._total = sum(self._size(self.pairs[number]) for number in recorded)
             self._each([partial(self._digest, number) for number in recorded])

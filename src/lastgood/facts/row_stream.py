@@ -58,7 +58,7 @@ def copy_blocks(
     """The output of ``copy`` in blocks of whole rows, of about ``size`` bytes or one row. Closing it early cancels the
     COPY. Raises as ``digest_rows`` does."""
     out = _CopyOut(connection, copy, cancelled)
-    rows: list[bytes] = []
+    rows: list[memoryview[int] | bytes] = []
     pieces: list[bytes] = []
     length, held = 1, 0
     try:
