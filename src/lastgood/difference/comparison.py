@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import psycopg
 
@@ -30,6 +30,8 @@ from lastgood.text.units import duration
 if TYPE_CHECKING:
     import pyarrow
 
+FileForm = Literal["csv", "json", "parquet"]
+_WRITERS: dict[FileForm, str] = {"csv": "FORMAT csv, HEADER", "json": "FORMAT json", "parquet": "FORMAT parquet"}
 _Take = Callable[[SideName, Reading, Generator[Block]], None]
 SESSIONS = 2
 INTERRUPTED = "cannot continue the comparison: interrupted"
@@ -49,15 +51,19 @@ class Comparison:
         """Whether every table was compared, and is equal with the same structure."""
         return all(each.state == "equal" and not each.structure_differs for each in self.tables)
 
-    def rows(self, table: TableDifference) -> Iterator[pyarrow.RecordBatch]:
+    def rows(
+        self, table: TableDifference, *, masked: Collection[str] = (), first: int | None = None
+    ) -> Iterator[pyarrow.RecordBatch]:
         """The differing rows of a table: ``change`` (see ``Change``), ``key``, ``a`` and ``b`` (lists of values as
         text, in the order of ``table.columns``; None where that side has no such row, and NULL as None in a list) and
-        ``columns`` (the names of those that differ). Needs ``keep`` in ``compared``. Reads both sides a second time.
-        Raises as ``compared`` does."""
+        ``columns`` (the names of those that differ), in the order of the key.
+
+        Values of the ``masked`` columns are replaced; ``first``: so many rows only. Needs ``keep`` in ``compared``.
+        Reads both sides a second time. Raises as ``compared`` does."""
         number = self._work.collected(table)
         if number is not None:
             with self._work.tally.session() as cursor:
-                yield from self._work.tally.rows(cursor, number, self._work.forms[number])
+                yield from self._work.tally.rows(cursor, number, self._work.forms[number], masked, first)
 
     def lines(self, table: TableDifference, change: Change, side: SideName) -> Iterator[bytes]:
         """The differing rows of one kind, as that side has them, in blocks of COPY text with the columns
@@ -67,14 +73,22 @@ class Comparison:
             with self._work.tally.session() as cursor:
                 yield from self._work.tally.lines(cursor, number, self._work.forms[number], change, side)
 
-    def write(self, table: TableDifference, file: Path, options: str) -> None:
-        """Write the rows of a table to ``file`` with DuckDB's writer; ``options``: those of its COPY, such as ``FORMAT
-        parquet``."""
+    def write(self, table: TableDifference, file: Path, form: FileForm, *, masked: Collection[str] = ()) -> bool:
+        """Write the differing rows of a table to ``file``: ``change``, ``differing`` (names of columns), and each
+        column of either side, as ``a.NAME`` and ``b.NAME``. Returns False where there are none. Raises OSError, and as
+        ``rows`` does."""
+        import duckdb
+
         number = self._work.collected(table)
-        if number is not None:
-            with self._work.tally.session() as cursor:
-                query = self._work.tally.rows_query(number, self._work.forms[number])
-                self._work.tally.write(cursor, query, file, options)
+        if number is None:
+            return False
+        query = self._work.tally.export(number, self._work.forms[number], masked)
+        with self._work.tally.session() as cursor:
+            try:
+                self._work.tally.write(cursor, query, file, _WRITERS[form])
+            except duckdb.IOException as error:
+                raise OSError(str(error).partition("\n")[0]) from error
+        return True
 
 
 @contextmanager

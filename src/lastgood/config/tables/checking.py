@@ -176,6 +176,16 @@ class Recover(Table):
     audit: Audit | None = Field(default=None, description="The application's own audit table; guessed by default.")
 
 
+class Diff(Table):
+    """Output of ``lastgood diff``."""
+
+    masked: tuple[str, ...] = Field(
+        default=(),
+        description='Columns whose values are never shown or written, as "table.column" or "schema.table.column"; * '
+        'stands for any text ("*.email").',
+    )
+
+
 class Drill(Table):
     """Rehearsals of the whole procedure on a scratch server: ``lastgood drill``."""
 
