@@ -236,8 +236,8 @@ class _Work:
             return ""
         samples = (self.a.zone_samples, self.b.zone_samples)
         unknown = here.time_zone is None or there.time_zone is None
-        if unknown and (samples[0] == samples[1] or not any(samples)):
-            return ""
+        if unknown and (0 in (a.rows, b.rows) or (samples[0] and samples[0] == samples[1])):
+            return ""  # the samples of one side were written alike on the other
         if unknown:
             return "time stamps were written in an unknown time zone"
         return f"time stamps were written in {here.time_zone} and in {there.time_zone}"
