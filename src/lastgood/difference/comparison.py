@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import psycopg
 
 from lastgood.context import BACKGROUND, Context
-from lastgood.difference.pairing import Pair, pairs, renamed_tables
+from lastgood.difference.pairing import Pair, pair_of, pairs, renamed_tables
 from lastgood.difference.results import Change, Level, Rename, State, TableDifference
 from lastgood.difference.sides import Block, OpenSide, Reading, Side, SideName, Table
 from lastgood.difference.tally import Counts, Form, Tally
@@ -44,7 +44,7 @@ class Comparison:
     def __init__(self, work: _Work) -> None:
         self._work = work
         self.tables: tuple[TableDifference, ...] = tuple(work.results[number] for number in sorted(work.results))
-        self.renames: tuple[Rename, ...] = tuple(work.renames())
+        self.renames: tuple[Rename, ...] = work.renames
 
     @property
     def equal(self) -> bool:
@@ -128,6 +128,7 @@ def compared(
         work = _Work(opened["a"], opened["b"], tally, level, keep, _Limit(seconds, context), stage)
         found = pairs(opened["a"].tables, opened["b"].tables, by_root=by_root)
         work.run([pair for pair in found if only(pair.relation)], digests=digests or level == "digest")
+        work.limit.without_end()  # for the second reading
         yield Comparison(work)
 
 
@@ -173,6 +174,7 @@ class _Work:
     results: dict[int, TableDifference] = field(default_factory=dict)
     forms: dict[int, Form] = field(default_factory=dict)
     pairs: dict[int, Pair] = field(default_factory=dict)
+    renames: tuple[Rename, ...] = ()
     _collected: set[int] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _done: int = 0
@@ -191,7 +193,7 @@ class _Work:
         rest = [number for number in unread if number not in self.results or self._to_count(number)]
         if rest:
             self._count(rest)
-        self.limit.without_end()
+        self.renames = tuple(self._proposed(found))
 
     # What needs no reading ---------------------------------------------------------------------------------------
 
@@ -495,10 +497,13 @@ class _Work:
                 why=why or pair.why,
             )
 
-    def renames(self) -> Iterator[Rename]:
-        """Proposals for tables that only one side has."""
-        for old, new in renamed_tables([*self.pairs.values()]):
-            yield Rename(a=str(old.relation), b=str(new.relation), why="same definition")
+    def _proposed(self, found: Sequence[Pair]) -> Iterator[Rename]:
+        """Proposals for tables that only one side has; their content is compared in the time that is left."""
+        for old, new in renamed_tables(found):
+            other = _Work(self.a, self.b, self.tally, "count", False, self.limit, self.stage)
+            other.run([pair_of(old.relation, old.a, new.b)], digests=False)
+            same = other.results[0].state == "equal"
+            yield Rename(a=str(old.relation), b=str(new.relation), why="same content" if same else "same definition")
 
     def collected(self, table: TableDifference) -> int | None:
         """The number of a table whose differing rows are collected now; None if it has none."""
