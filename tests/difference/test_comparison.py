@@ -23,7 +23,7 @@ from tests.support.waiting import until
 
 BEFORE = r"""
 CREATE TABLE keyed (id int PRIMARY KEY, note text, "t" text, k int, src text);
-INSERT INTO keyed SELECT i, 'note ' || i, E'tab\tand\nline\\', i, NULL FROM generate_series(1, 100) i;
+INSERT INTO keyed SELECT i, 'nöte ' || i, E'tab\tand\nline\\', i, NULL FROM generate_series(1, 100) i;
 CREATE TABLE pair (a text COLLATE "C", b int, v text, UNIQUE (a, b));
 ALTER TABLE pair ALTER a SET NOT NULL, ALTER b SET NOT NULL;
 INSERT INTO pair SELECT 'key ' || i % 10, i, 'v' FROM generate_series(1, 50) i;
@@ -71,7 +71,7 @@ EXPECTED = {
     "same": ("equal", 0, 0, 0),
     "wider": ("different", 0, 0, 1),
 }
-KINDS = ("plain", "gzip", "custom", "directory", "tar", "inserts", "ours", "database")
+KINDS = ("plain", "latin1", "gzip", "custom", "directory", "tar", "inserts", "ours", "database")
 
 
 def counts(found: Comparison) -> dict[str, tuple[str, int | None, int | None, int | None]]:
@@ -133,6 +133,7 @@ def side_before(
         return PointSide(point, point.path.name)
     options = {
         "plain": ["-Fp"],
+        "latin1": ["-E", "LATIN1"],
         "gzip": ["-Fp", "-Z", "6"],
         "custom": ["-Fc"],
         "directory": ["-Fd"],
@@ -165,8 +166,8 @@ def test_the_rows_that_differ(sides: Callable[..., Any], kind: str) -> None:
         assert keyed[0] == {
             "change": "changed",
             "key": ["1"],
-            "a": ["1", "note 1", "tab\tand\nline\\", "1", None],
-            "b": ["1", "note 1!", "tab\tand\nline\\", "1", None],
+            "a": ["1", "nöte 1", "tab\tand\nline\\", "1", None],
+            "b": ["1", "nöte 1!", "tab\tand\nline\\", "1", None],
             "columns": ["note"],
         }
         assert keyed[-1]["b"] == ["120", "new", "\\N", None, ""]
