@@ -43,6 +43,7 @@ COMMANDS: dict[str, tuple[int, ...]] = {
     "points pin": (4, 5),
     "points unpin": (3, 4, 5),
     "facts": (3, 4, 5),
+    "diff": (3, 4, 5),
     "runs": (),
     "report": (3, 5),
     "help": (),
