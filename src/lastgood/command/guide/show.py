@@ -130,8 +130,8 @@ def _head(subject: Subject) -> Iterator[str]:
         ],
     )
     yield ""
-    yield "This guide needs `psql`, `pg_dump`, `pg_restore` and the privileges of the owner or a superuser, but not "
-    "lastgood."
+    programs = "`psql`, `pg_dump`, `pg_restore`" + (", `awk`" if subject.schemas else "")
+    yield f"This guide needs {programs} and the privileges of the owner or a superuser, but not lastgood."
     yield "Paste each block of commands as it is: it runs as a whole and stops at its first error. Use `sh`, `bash` or"
     yield "`dash`; in `zsh`, run `emulate sh` first."
     yield ""
