@@ -316,7 +316,7 @@ def test_a_resumed_switch_is_checked_like_any_other(story: Story) -> None:
     failed = first("rollback", "--yes", "--on-failure", "undo")
     assert failed.status == 6, failed
     assert re.search(
-        r'state: "\w+" has the objects from before the run again\.\n'
+        r'state: "\w+" has its objects from before the run again\.\n'
         r'next:  The restored objects are kept in the schemas "lastgood_undone_[0-9a-f]{8}_\*"; lastgood undo \S+ puts '
         r"them back into service\.\n$",
         failed.err,
@@ -382,7 +382,7 @@ def test_a_drill_rehearses_the_way_in_place(story: Story) -> None:
         "undo",
         "guide",
     ]
-    assert {each["schema_name"] for each in evidence["tables"]} == set(evidence["schemas"])
+    assert {each["schema"] for each in evidence["tables"]} == set(evidence["schemas"])
     assert (
         "the rights of the live role, which lastgood check --capabilities tries: the drill ran as a superuser"
     ) in evidence["left_out"]
