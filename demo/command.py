@@ -44,7 +44,7 @@ class Lastgood:
     ) -> Answer:
         """Run one command to its end and return its answer, whatever its status.
 
-        Ctrl+C is passed on to the command, which walks its work back; then KeyboardInterrupt is raised here.
+        Ctrl+C is passed on to the command, which reverts its work; then KeyboardInterrupt is raised here.
         """
         started = time.monotonic()
         stop = threading.Event()

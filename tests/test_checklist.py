@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from lastgood.checklist import Attestation, Checklist, Finding, Level, Override, Seen, Verdict, checklist
+from lastgood.checklist import Attestation, Checklist, Finding, Level, Override, Passed, Verdict, checklist
 from lastgood.errors import UsageError
 
 NOW = datetime(2025, 11, 4, 14, 30, tzinfo=UTC)
@@ -23,7 +23,7 @@ def finding(level: Level, *, item: str = "room", final: bool = False) -> Finding
 @pytest.mark.parametrize(
     ("found", "overridden", "verdict"),
     [
-        ((Seen(text="much room", item="room"),), (), "GO"),
+        ((Passed(text="much room", item="room"),), (), "GO"),
         ((finding("note"),), (), "GO"),
         ((finding("caution"),), (), "GO WITH WARNINGS"),
         ((finding("refusal"), finding("caution")), (), "NO-GO"),
@@ -32,10 +32,10 @@ def finding(level: Level, *, item: str = "room", final: bool = False) -> Finding
         ((finding("refusal", final=True),), ("room",), "NO-GO"),
         ((finding("refusal"), finding("refusal", final=True)), ("room",), "NO-GO"),
         # No backup at all is more than a detail, even where it could be made.
-        ((Seen(text="pg_dump 18", item="emergency_backup"),), ("emergency_backup",), "GO WITH WARNINGS"),
+        ((Passed(text="pg_dump 18", item="emergency_backup"),), ("emergency_backup",), "GO WITH WARNINGS"),
     ],
 )
-def test_the_verdict(found: tuple[Finding | Seen, ...], overridden: tuple[str, ...], verdict: Verdict) -> None:
+def test_the_verdict(found: tuple[Finding | Passed, ...], overridden: tuple[str, ...], verdict: Verdict) -> None:
     made = checklist(found, overrides=[override(each) for each in overridden])
     assert made.verdict == verdict
     assert any(made.refuses(each) for each in found if isinstance(each, Finding)) == (verdict == "NO-GO")

@@ -61,13 +61,13 @@ def test_what_never_asks_a_server_claims_nothing_of_a_database() -> None:
 
 
 def test_only_a_verified_state_claims_that_a_database_is_open() -> None:
-    """``untouched`` and ``looked_at`` take it from the caller: each of these has a session at hand."""
+    """``untouched`` and ``reporting_state`` take it from the caller: each of these has a session at hand."""
     callers = {
         path.relative_to(SOURCES).as_posix()
         for path in SOURCES.rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.ImportFrom) and node.module == "lastgood.errors"
-        if {"untouched", "looked_at"} & {each.name for each in node.names}
+        if {"untouched", "reporting_state"} & {each.name for each in node.names}
     }
     assert callers == {"plan/plan.py", "run/outcome.py", "run/prepare.py"}
 
@@ -115,13 +115,13 @@ def test_a_command_that_reached_no_server_claims_no_state_of_a_database(
 
 
 def test_the_state_is_that_of_who_knows_better() -> None:
-    with pytest.raises(errors.Failed) as raised, errors.looked_at("crm", is_open=True):
+    with pytest.raises(errors.Failed) as raised, errors.reporting_state("crm", is_open=True):
         raise errors.Failed("cannot do it", state='"crm" is the restored database.')
     assert raised.value.state == '"crm" is the restored database.'
-    with pytest.raises(errors.Corrupt) as corrupt, errors.looked_at("crm", is_open=True):
+    with pytest.raises(errors.Corrupt) as corrupt, errors.reporting_state("crm", is_open=True):
         raise errors.Corrupt("cannot read it")
     assert corrupt.value.state == '"crm" was not touched and is open.'
-    with pytest.raises(errors.Corrupt) as closed, errors.looked_at("crm", is_open=False):
+    with pytest.raises(errors.Corrupt) as closed, errors.reporting_state("crm", is_open=False):
         raise errors.Corrupt("cannot read it")
     assert closed.value.state == '"crm" was not touched.'
 

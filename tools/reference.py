@@ -28,13 +28,13 @@ from lastgood.command.explain import case
 from lastgood.command.explain.explain import Explained, RunStory
 from lastgood.command.guide.subject import GuideCheck, GuideReport
 from lastgood.command.init import example
-from lastgood.command.init.survey import Survey
+from lastgood.command.init.survey import InitSurvey
 from lastgood.command.maintenance.maintenance import Maintenance
 from lastgood.command.prune.prune import PrunePlan
 from lastgood.command.recover.reinstate import ReinstateReport
 from lastgood.command.recover.report import Diagnosis
 from lastgood.command.report.report import RunRecord, Runs
-from lastgood.command.validate.validate import Verdict
+from lastgood.command.validate.validate import ValidationVerdict
 from lastgood.damaged.restore import SalvageReport
 from lastgood.events import Phase
 from lastgood.facts import Facts
@@ -76,7 +76,7 @@ DOCUMENTS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("explain RUN", "under `run`", RunStory),
     ("runs", "the document itself", Runs),
     ("report", "the document itself", RunRecord),
-    ("validate", "the document itself", Verdict),
+    ("validate", "the document itself", ValidationVerdict),
     (
         "drill, drill --all",
         "the document itself; `--show` and `--sign` add `folder`, `changed` (since it was written) and `remarks`; "
@@ -87,7 +87,7 @@ DOCUMENTS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("guide", "the document itself", GuideReport),
     ("guide --check", "the document itself", GuideCheck),
     ("notify; under `notifications` of config check its `targets`", "the document itself", Listing),
-    ("init", "under `survey`, next to `file` and `password_left_out`", Survey),
+    ("init", "under `survey`, next to `file` and `password_left_out`", InitSurvey),
 )
 
 # Documents that are made of few fields.
@@ -242,7 +242,7 @@ def statuses() -> str:
     lines = ["# Exit status", "", GENERATED, ""]
     lines += _table(("status", "meaning"), ((f"`{n}`", text) for n, text in sorted(application.MEANINGS.items())))
     lines += [
-        "`lastgood status` ends with 7 when a run stopped half-way. `lastgood facts A B` ends with 3 when the two "
+        "`lastgood status` ends with 7 when a run is unfinished. `lastgood facts A B` ends with 3 when the two "
         "differ, `lastgood validate` with 3 when its verdict is NO-GO, `lastgood explain` with 3 when nothing is "
         "known.",
         "",

@@ -10,14 +10,14 @@ from typing import Any, Literal
 from lastgood import fault, undo
 from lastgood.application import hooks, record
 from lastgood.application.results import ApplicationReport, HookResult
-from lastgood.application.service import START_IT, HookFailed, Service
-from lastgood.errors import Blocked, ChecksFailed, ChecksFailedAfterSwap, Stopped, reverted
+from lastgood.application.service import START_IT, Service
+from lastgood.errors import Blocked, ChecksFailed, ChecksFailedAfterSwap, Stopped, continued, switched_back
 from lastgood.events import Caution, Emit, StageDone, StageStarted
 from lastgood.in_place import staged
 from lastgood.in_place.kept import places
 from lastgood.journal import Journal, caller, recording, run_names
 from lastgood.plan.plan import Request
-from lastgood.plan.unfinished import leftover_of, refuse_abort, run_of, the_one
+from lastgood.plan.unfinished import leftover_of, refuse_abort, requested_run, run_of
 from lastgood.postgres import clock, copying, database
 from lastgood.postgres.database import Database
 from lastgood.postgres.leftover import Leftover, drop_leftover
@@ -25,10 +25,12 @@ from lastgood.postgres.lock import lock_live
 from lastgood.postgres.mark import Mark
 from lastgood.postgres.server import Connection
 from lastgood.process import interrupts
+from lastgood.run import runner, steps
+from lastgood.run.context import Reversal
 
 
 def abort(request: Request, emit: Emit) -> dict[str, Any]:
-    """Walk back a run that stopped before its swap: remove its shadow, identified by its mark on the server or, without
+    """Revert a run that stopped before its swap: remove its shadow, identified by its mark on the server or, without
     a mark, if it is empty; and start the application again if the run had stopped it.
 
     Raises Refused if the run is active, or has switched (then use undo), and NotStarted.
@@ -47,10 +49,11 @@ def abort(request: Request, emit: Emit) -> dict[str, Any]:
         shadow = next((mark for _, mark in ours if mark.role == "shadow"), None)
         removed: list[str] = []
         with recording.recording(kept, emit) as emit:
-            state = f'"{live}" was not touched; run {name} is walked back. The application is stopped.'
+            state = f'"{live}" was not touched; run {name} is reverted. The application is stopped.'
             try:
                 # The application first, because users wait for it: removing a database may take long, and may fail.
-                application = _started_again(request, name, journal, shadow, emit, state)
+                service = _service(request, name, journal, emit)
+                application = _started_again(service, name, journal, shadow, emit, state)
             finally:
                 _remove(maintenance, request, name, left, ours, removed)
             recording.ended(kept, "aborted", removed=removed, application=application)
@@ -81,12 +84,12 @@ def _remove(
                 database.drop(maintenance, found.name, found.oid)
             removed.append(found.name)
     except Blocked as error:
-        error.hint += f" Then run: lastgood abort {run}"
+        error.hint = continued(error.hint, f"Then run: lastgood abort {run}")
         raise
 
 
 def _aborting(request: Request, name: str, journal: Journal | None, emit: Emit, skew: float | None) -> Journal | None:
-    """Record who walks the run back, and return the journal: that of the run, or a new one on this machine. Failures
+    """Record who reverts the run, and return the journal: that of the run, or a new one on this machine. Failures
     are ignored, because the abort does not depend on it."""
     if journal is not None:
         with suppress(OSError):
@@ -100,10 +103,10 @@ def _aborting(request: Request, name: str, journal: Journal | None, emit: Emit, 
 def _find_run(maintenance: Connection, request: Request) -> tuple[Leftover | None, str]:
     """Return the unmarked database to remove, if ``request`` names one, and the run."""
     target, state = request.target, request.state
-    unfinished_run = the_one(maintenance, target, state, request.run, to_resume=False)
+    unfinished_run = requested_run(maintenance, target, state, request.run, to_resume=False)
     if unfinished_run is None:
         left = leftover_of(maintenance, target, state, request.run)
-        assert left is not None  # the_one saw it, under the same lock
+        assert left is not None  # requested_run saw it, under the same lock
         return left, run_of(left, state)
     refuse_abort(unfinished_run, maintenance, target)
     # The run may have stopped the application, and been killed before it marked its database.
@@ -116,9 +119,9 @@ Again = Literal["started", "not stopped", "unknown"]
 
 
 def _started_again(
-    request: Request, run: str, journal: Journal | None, shadow: Mark | None, emit: Emit, state: str
+    service: Service, run: str, journal: Journal | None, shadow: Mark | None, emit: Emit, state: str
 ) -> Again:
-    stopped = record.read(request.state, request.target)
+    stopped = service.record
     if stopped is None or stopped.by != run:
         if journal is None and shadow is not None and shadow.options.get("hooks") == "yes":
             emit(
@@ -129,23 +132,26 @@ def _started_again(
             )
             return "unknown"
         return "not stopped"
-    service = _service(request, run, journal, emit)
     emit(StageStarted("start", "start the application again"))
-    service.start_again("walking back", state=state)
+    service.start_again("reverting", state=state)
     service.forget()
     emit(StageDone("start", sum(each.seconds for each in service.results)))
     return "started"
 
 
-def take_back(request: Request, failed: ChecksFailed, journal: Journal | None, emit: Emit) -> ChecksFailedAfterSwap:
-    """Undo the switch of a run whose checks failed, with the application stopped meanwhile, and return the error to
-    raise. If it is killed, ``resume`` and ``abort`` continue from there.
+def undo_switch(request: Request, failed: ChecksFailed, journal: Journal | None, emit: Emit) -> ChecksFailedAfterSwap:
+    """Undo the switch of a run whose checks failed, by its steps, and return the error to raise. If it is killed,
+    ``resume`` and ``abort`` continue from there.
 
     Raises Stopped if it cannot continue.
     """
     live, run = request.target.dbname, failed.run
     service = _service(request, run, journal, emit)
     report: undo.UndoReport | None = None
+
+    def exchange_again() -> None:
+        nonlocal report
+        report = undo.undo(request.target, plan, request.context(emit), request.pgbouncer)
 
     def ask_for_patience() -> None:
         emit(Caution("restoring the previous database; press Ctrl+C again to stop at once"))
@@ -155,13 +161,11 @@ def take_back(request: Request, failed: ChecksFailed, journal: Journal | None, e
             fault.point("application.before_undo")
             plan = undo.plan(request.target, live, run, request.pgbouncer)
             _write(journal, "undoing", by=plan.run, reason=caller.current().scrub(failed.problem))
-            _stop_for_undo(request, service, run, emit)
-            report = undo.undo(request.target, plan, request.state, emit, request.pgbouncer)
-            fault.point("application.before_start_again")
-            not_running = _start_after_undo(request, service, emit)
+            back = Reversal(run, request.application, service, emit, exchange_again)
+            runner.reverse(back, steps.every(plan.way))
     except (Exception, KeyboardInterrupt) as error:
         stopped = service.record is not None and service.record.state == "stopped"
-        state = failed.state if report is None else reverted(live, in_place=report.way == "in-place")
+        state = failed.state if report is None else switched_back(live, in_place=failed.in_place)
         why = str(error).strip() or "interrupted"
         raise Stopped(
             f"cannot {'undo the switch' if report is None else 'finish the undo'}: {why}; "
@@ -169,16 +173,18 @@ def take_back(request: Request, failed: ChecksFailed, journal: Journal | None, e
             hint=f"Run: lastgood {'undo' if report is None else 'resume'} {run}",
             state=state + (" The application is stopped." if stopped else ""),
         ) from error
+    assert report is not None  # the step that commits has called ``exchange_again``
     again = "" if not request.application.starts else " The application was started again."
-    in_place = report.way == "in-place"
-    kept = f'objects are kept in the schemas "{plan.kept}"' if in_place else f'database is kept as "{plan.kept}"'
-    hint = f"The restored {kept}; lastgood undo {plan.run} puts {'them' if in_place else 'it'} back into service."
-    if not_running:
-        again, hint = f" The application is not running: {not_running}.", f"{START_IT}. {hint}"
+    hint = f'The restored database is kept as "{plan.kept}"; lastgood undo {plan.run} puts it back into service.'
+    if failed.in_place:
+        kept = f'The restored objects are kept in the schemas "{plan.kept}"'
+        hint = f"{kept}; lastgood undo {plan.run} puts them back into service."
+    if back.not_running:
+        again, hint = f" The application is not running: {back.not_running}.", f"{START_IT}. {hint}"
     failure = ChecksFailedAfterSwap(
         f"cannot leave the restored database in service: {failed.problem}",
         hint=hint,
-        state=reverted(live, in_place=in_place) + again,
+        state=switched_back(live, in_place=failed.in_place) + again,
     )
     before = ApplicationReport.model_validate(failed.details.get("application") or {})
     application = before.model_copy(update={"hooks": (*before.hooks, *service.results)})
@@ -189,32 +195,6 @@ def take_back(request: Request, failed: ChecksFailed, journal: Journal | None, e
     }
     recording.ended(journal, "undone", by=plan.run, error=recording.error_data(failure))
     return failure
-
-
-def _stop_for_undo(request: Request, service: Service, run: str, emit: Emit) -> None:
-    """Stop the application before the undo. A failure is not an obstacle, because the application does not work."""
-    if not request.application.stops:
-        return
-    emit(StageStarted("stop", "stop the application"))
-    try:
-        service.stop(run, "before the undo")
-    except (HookFailed, OSError) as error:
-        emit(Caution(f"{error}; continuing with the undo"))
-    else:
-        emit(StageDone("stop", sum(each.seconds for each in service.results)))
-
-
-def _start_after_undo(request: Request, service: Service, emit: Emit) -> str:
-    """Start the application, and return why it does not run; empty if its hooks succeeded."""
-    if request.application.starts:
-        emit(StageStarted("start", "start the application again"))
-        try:
-            service.start("after the undo")
-        except HookFailed as error:
-            return str(error)
-        emit(StageDone("start", service.results[-1].seconds))
-    service.forget()
-    return ""
 
 
 def undone(request: Request, emit: Emit) -> None:
@@ -241,13 +221,15 @@ def undone(request: Request, emit: Emit) -> None:
             with suppress(OSError):
                 recording.continued(journal, "resumed", skew=clock.skew(maintenance), kind="rollback", live=live)
         in_place = by[0].options.get("way") == "in-place"
-        state = reverted(live, in_place=in_place)
-        _started_again(request, run, journal, None, emit, f"{state} The application is stopped.")
+        state = switched_back(live, in_place=in_place)
+        service = _service(request, run, journal, emit)
+        _started_again(service, run, journal, None, emit, f"{state} The application is stopped.")
         recording.ended(journal, "undone", by=by[0].run)
     raise ChecksFailedAfterSwap(
         f'cannot resume run "{run}": it was undone, since the application did not work with the restored database',
-        hint=f"The restored {'objects are' if in_place else 'database is'} kept; lastgood undo {by[0].run} puts "
-        f"{'them' if in_place else 'it'} back into service.",
+        hint=f"The restored objects are kept; lastgood undo {by[0].run} puts them back into service."
+        if in_place
+        else f"The restored database is kept; lastgood undo {by[0].run} puts it back into service.",
         state=f"{state} The application was started again.",
     )
 
@@ -257,7 +239,7 @@ def _service(request: Request, run: str, journal: Journal | None, emit: Emit) ->
         _write(journal, "hook", **result.model_dump(mode="json"))
 
     facts = hooks.environment(run=run, live=request.target.dbname)
-    return Service(request.application, request.target, request.state, facts, emit, record_hook)
+    return Service(request.application, request.target, facts, request.context(emit), record_hook)
 
 
 def _write(journal: Journal | None, event: str, **data: Any) -> None:

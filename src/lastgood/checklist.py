@@ -63,7 +63,7 @@ class Finding(Frozen):
     final: bool = False
 
 
-class Seen(Frozen):
+class Passed(Frozen):
     """The result of a check that passed."""
 
     text: str
@@ -97,7 +97,7 @@ class Line(Frozen):
     hint: str = ""
 
 
-class Checked(Frozen):
+class ItemResult(Frozen):
     """An item with its results, the worst first. ``can_override``: whether --override would turn its FAIL into a
     WARN."""
 
@@ -114,7 +114,7 @@ class Checklist(Frozen):
     """The whole checklist. ``overrides`` and ``attestations`` are all that were given."""
 
     verdict: Verdict = "GO"
-    items: tuple[Checked, ...] = ()
+    items: tuple[ItemResult, ...] = ()
     overrides: tuple[Override, ...] = ()
     attestations: tuple[Attestation, ...] = ()
 
@@ -132,7 +132,7 @@ class Checklist(Frozen):
 
 
 def checklist(
-    results: Iterable[Finding | Seen],
+    results: Iterable[Finding | Passed],
     people: Sequence[str] = (),
     overrides: Sequence[Override] = (),
     attestations: Sequence[Attestation] = (),
@@ -172,7 +172,7 @@ def check_names(overrides: Iterable[Override], attestations: Iterable[Attestatio
             )
 
 
-def _checked(item: Item, results: Sequence[Finding | Seen], given: Checklist) -> Checked:
+def _checked(item: Item, results: Sequence[Finding | Passed], given: Checklist) -> ItemResult:
     override = given.override(item.name)
     attestation = next((each for each in given.attestations if each.item == item.name), None)
     unknown = [each for each in results if each.known == "not known"]
@@ -182,7 +182,7 @@ def _checked(item: Item, results: Sequence[Finding | Seen], given: Checklist) ->
         lines.append(Line(status="WARN", text=text, known="as requested", hint="The replaced database itself is kept."))
     lines.sort(key=lambda line: _WORST.index(line.status))
     refusals = [each for each in results if isinstance(each, Finding) and each.level == "refusal"]
-    return Checked(
+    return ItemResult(
         name=item.name,
         title=item.title,
         status=lines[0].status if lines else "PASS",
@@ -193,8 +193,8 @@ def _checked(item: Item, results: Sequence[Finding | Seen], given: Checklist) ->
     )
 
 
-def _line(result: Finding | Seen, override: Override | None, attestation: Attestation | None) -> Line:
-    if isinstance(result, Seen):
+def _line(result: Finding | Passed, override: Override | None, attestation: Attestation | None) -> Line:
+    if isinstance(result, Passed):
         return Line(status="PASS", text=result.text, known=result.known)
     if result.known == "not known" and attestation is not None:
         return Line(status="PASS", text=result.text, known=f"attested by {attestation.name}")
@@ -212,7 +212,7 @@ def _line(result: Finding | Seen, override: Override | None, attestation: Attest
     return Line(status=status, text=result.text, known=result.known, hint=result.hint)
 
 
-def _attested(name: str, given: Checklist) -> Checked:
+def _attested(name: str, given: Checklist) -> ItemResult:
     """An item that only people can confirm."""
     attestation = next((each for each in given.attestations if each.item == name), None)
     if attestation is None:
@@ -224,6 +224,6 @@ def _attested(name: str, given: Checklist) -> Checked:
         )
     else:
         line = Line(status="PASS", text=f"confirmed by {attestation.name}", known=f"attested by {attestation.name}")
-    return Checked(
+    return ItemResult(
         name=name, title=name[:1].upper() + name[1:], status=line.status, lines=(line,), attestation=attestation
     )

@@ -39,6 +39,12 @@ class Context:
     pace: Pace = AS_IT_FITS
     state: Path | None = None
 
+    @property
+    def records(self) -> Path:
+        """The state folder, for work that is never done without one."""
+        assert self.state is not None
+        return self.state
+
     def until(self, stopped: Callable[[], bool]) -> Context:
         """This context, also cancelled when ``stopped`` turns true."""
         return replace(self, cancelled=lambda: stopped() or self.cancelled())

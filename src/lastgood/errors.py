@@ -125,7 +125,7 @@ class TakenBack(LastgoodError):
 
 
 class Stopped(LastgoodError):
-    """Stopped half-way: `lastgood resume` or `lastgood abort` continues."""
+    """The run is unfinished: `lastgood resume` continues it, `lastgood abort` reverts it."""
 
     code = "stopped"
     exit_status = 7
@@ -167,7 +167,7 @@ class NotStarted(Stopped):
 
 
 class Interrupted(LastgoodError):
-    """Interrupted by the user, walked back."""
+    """Interrupted by the user; any changes were reverted."""
 
     code = "interrupted"
     exit_status = 130
@@ -187,15 +187,16 @@ def restored(live: str, kept: str = "", *, in_place: bool, detail: str = "") -> 
     return now + detail + (f"; {previous}." if kept else ".")
 
 
-def reverted(live: str, *, in_place: bool) -> str:
-    """Return the state line after a switch was undone."""
+def switched_back(live: str, run: str = "", *, in_place: bool) -> str:
+    """Return the state line after the undo of a switch. ``run``: the undone run, if the reader has to know which."""
+    before = f"before run {run}" if run else "before the run"
     if in_place:
-        return f'"{live}" has the objects from before the run again, and is open.'
-    return f'"{live}" is again the database from before the run, and open.'
+        return f'"{live}" has its objects from {before} again.'
+    return f'"{live}" is again the database from {before}, and open.'
 
 
 @contextmanager
-def looked_at(live: str, *, is_open: bool) -> Iterator[None]:
+def reporting_state(live: str, *, is_open: bool) -> Iterator[None]:
     """Add the verified state of the live database to errors without one, for the length of a ``with`` block."""
     try:
         yield
@@ -203,6 +204,11 @@ def looked_at(live: str, *, is_open: bool) -> Iterator[None]:
         if error.state in ("", NOT_REACHED):
             error.state = untouched(live, is_open=is_open)
         raise
+
+
+def continued(hint: str, sentence: str) -> str:
+    """Return ``hint`` with a further ``sentence``."""
+    return f"{hint.rstrip('.')}. {sentence}" if hint else sentence
 
 
 def first_line(error: BaseException) -> str:

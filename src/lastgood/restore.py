@@ -35,7 +35,7 @@ from lastgood.postgres.server import Connection, Target, cancelled_with
 from lastgood.process import interrupts
 from lastgood.run.report import (
     ProvedTable,
-    Skipped,
+    SkippedCommands,
     proved_tables,
     skipped_of,
 )
@@ -53,7 +53,7 @@ class RestoreReport(Document):
     point: str
     into: str
     tables: tuple[ProvedTable, ...]
-    skipped: tuple[Skipped, ...]
+    skipped: tuple[SkippedCommands, ...]
     repaired: tuple[Repaired, ...]
     not_compared: tuple[str, ...]
     finished: Finished | None = None
@@ -115,7 +115,7 @@ def restore(
         run, kept = made_beside.begun(maintenance, live, into, point.path, context)
         emit = stack.enter_context(recording.recording(kept, emit))
         division = _division(target, summary.script, emit, rules.allow_orphans) if reopen_when == "usable" else None
-        stop = interrupts.Stop()
+        stop = interrupts.StopRequest()
         work = replace(context, emit=emit).until(stop.is_set)
         with (
             made_beside.made(
@@ -193,7 +193,7 @@ def restore(
     return report
 
 
-def copied(facts: Facts, skipped: Sequence[Skipped]) -> Facts:
+def copied(facts: Facts, skipped: Sequence[SkippedCommands]) -> Facts:
     """The facts of a copy by a role that may not create what only superusers can: without what was left out."""
     left_out = {each.what for each in skipped if each.what.startswith(SUPERUSERS)}
     if not left_out:
@@ -229,8 +229,8 @@ def _division(target: Target, script: Script, emit: Emit, allow_orphans: bool) -
 
 def _finish(target: Target, run: str, oid: int, context: Context) -> Finished:
     """Complete the deferred tasks. The database is in service and is kept in any case."""
-    stop = interrupts.Stop()
-    hint = f"Run: lastgood resume {run} --db URL, with the URL of that database."
+    stop = interrupts.StopRequest()
+    hint = f"To continue, with the URL of that database: lastgood resume {run} --db URL"
     state = f'"{target.dbname}" is restored, proved and open; only the deferred work is missing.'
     with reported(context.emit, "finish", "finish the deferred work") as stage:
         with in_service(run, hint, state), interrupts.stopping(stop):

@@ -8,8 +8,8 @@ The application is stopped, started, checked and watched as configured in lastgo
 
 With ``--reopen-when usable``, ``finish`` builds some indexes and validates foreign keys after the switch.
 
-``plan`` changes nothing. ``run`` executes the plan, or walks back. ``resume`` continues a stopped run, on any machine;
-``abort`` walks it back.
+``plan`` changes nothing. ``run`` executes the plan, or reverts it. ``resume`` continues a stopped run, on any machine;
+``abort`` reverts it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lastgood.errors import ChecksFailed, ChecksFailedAfterSwap
 from lastgood.events import Caution, Emit, Note, silent
 from lastgood.journal import Journal, recording
 from lastgood.plan.plan import Prepared, Request
-from lastgood.plan.unfinished import as_planned, still, unfinished
+from lastgood.plan.unfinished import as_planned, reread, unfinished
 from lastgood.postgres import database
 from lastgood.postgres.exchange import helper_session
 from lastgood.postgres.lock import Claim, holder, lock_live
@@ -33,9 +33,8 @@ from lastgood.process import interrupts
 from lastgood.run import pause, prepare, rest, steps
 from lastgood.run.context import Run
 from lastgood.run.outcome import outcome_error, report_of
-from lastgood.run.report import FinishReport, Report, finish_report
+from lastgood.run.report import FinishReport, Report
 from lastgood.run.runner import drive
-from lastgood.run.steps import finish
 from lastgood.run.steps.fence import release as release_fence
 
 
@@ -48,9 +47,9 @@ def run(prepared: Prepared, emit: Emit = silent, claim: Claim | None = None) -> 
     """Execute the plan. Returns when the proved database has the live name. ``claim``: the lock of a deployment that
     rolls back automatically.
 
-    Raises Refused if the plan has refusals or another run is active, Failed and Interrupted after walking back (the
-    live database is as it was), Stopped if that failed. ChecksFailed: the restored database is in service, but the
-    application does not work with it; ``take_back`` undoes the switch.
+    Raises Refused if the plan has refusals or another run is active, Failed and Interrupted after undoing its steps
+    (the live database is as it was), Stopped if that failed. ChecksFailed: the restored database is in service, but the
+    application does not work with it; ``undo_switch`` undoes the switch.
     """
     if (refused := prepared.plan.refused()) is not None:
         raise refused
@@ -78,22 +77,19 @@ def resume(request: Request, emit: Emit = silent) -> Report | FinishReport:
     started = time.monotonic()
     pause.resume_clients_before(request, emit)
     abandon.undone(request, emit)
-    left = finish.left(request)
-    stopped = record.read(request.state, request.target)
-    if left is not None and (stopped is None or stopped.by != left):
-        done = finish.resume(request, left, emit)
-        return finish_report(left, request.target.dbname, done, time.monotonic() - started)
-    if (switched := rest.left(request)) is not None and (stopped is None or stopped.by != switched):
-        if not rest.is_checked(request, switched, emit):
-            done = rest.resume(request, switched, emit)
-            return finish_report(switched, request.target.dbname, done, time.monotonic() - started)
-        request = replace(request, run=switched)
+    left, stopped = rest.left(request), record.read(request.state, request.target)
+    if left is not None and (stopped is None or stopped.by != left.run):
+        if not rest.is_checked(request, left, emit):
+            done = rest.resume(request, left, emit)
+            seconds = round(time.monotonic() - started, 3)
+            return FinishReport(run=left.run, live=request.target.dbname, finished=done, seconds=seconds)
+        request = replace(request, run=left.run)
     prepared, before = prepare.prepare_again(request, emit)
     plan = prepared.plan
     with _session(prepared) as maintenance:
         # The journal is written only under the lock: another session may be working on the run.
         unfinished_run = lock_live(
-            maintenance, plan.live, lambda held: still(held, request.target, request.state, before)
+            maintenance, plan.live, lambda held: reread(held, request.target, request.state, before)
         )
         journal = Journal.find(request.state, plan.run)
         if journal is None:
@@ -130,7 +126,7 @@ def _execute(run: Run, *, goes_back: bool = False) -> Report:
         return _drive(run, goes_back)
     except ChecksFailed as error:
         if run.application.on_failure == "undo":
-            raise abandon.take_back(run.prepared.request, error, run.journal, run.emit) from error
+            raise abandon.undo_switch(run.prepared.request, error, run.journal, run.emit) from error
         raise
 
 
@@ -159,14 +155,14 @@ def _drive(run: Run, goes_back: bool) -> Report:
     return report
 
 
-def take_back(request: Request, failed: ChecksFailed, emit: Emit = silent) -> ChecksFailedAfterSwap:
-    """Undo the switch of a run whose checks failed, and return the error to raise. Raises what undo raises."""
+def undo_switch(request: Request, failed: ChecksFailed, emit: Emit = silent) -> ChecksFailedAfterSwap:
+    """Undo the switch of a run whose checks failed, and return the error to raise. Raises Stopped."""
     journal = Journal.find(request.state, failed.run)
     with recording.recording(journal, emit) as emit:
-        return abandon.take_back(request, failed, journal, emit)
+        return abandon.undo_switch(request, failed, journal, emit)
 
 
 def abort(request: Request, emit: Emit = silent) -> dict[str, Any]:
-    """Walk back a run that stopped before its swap. Raises Refused if it is active, or has switched."""
+    """Revert a run that stopped before its swap. Raises Refused if it is active, or has switched."""
     pause.resume_clients_before(request, emit)
     return abandon.abort(request, emit)

@@ -13,6 +13,7 @@ import psycopg
 from psycopg import sql
 
 from lastgood.application import record
+from lastgood.application.record import StopRecord
 from lastgood.config.tables import NO_PGBOUNCER, Drill, PgBouncer
 from lastgood.errors import Refused
 from lastgood.in_place import marks
@@ -67,7 +68,7 @@ class OurDatabase(Frozen):
 
 
 class UnfinishedRun(Frozen):
-    """A run that is active or stopped half-way. ``shadow`` is its database on the server; empty if it has none and
+    """A run that is active or was stopped. ``shadow`` is its database on the server; empty if it has none and
     only a file on this machine shows that it stopped the application. ``kind`` is ``rollback``, or the purpose of a
     copy: ``restore``, ``salvage``, ``trial``, ``recover``. ``working``: the session that executes it now; empty if it
     stopped. ``obstacle``: why it cannot be resumed, or not on this machine; empty if it can."""
@@ -128,17 +129,6 @@ class LeftoverStatus(Frozen):
     command: str
 
 
-class StoppedStatus(Frozen):
-    """The record on this machine of an application that ``by`` (a run, or lastgood maintenance) has ``stopped``, or
-    ``started`` again without a successful check."""
-
-    by: str
-    state: Literal["stopped", "started"]
-    since: datetime
-    host: str
-    user: str
-
-
 class PoolStatus(Frozen):
     """A database of a PgBouncer that leads to the live one, managed through ``console``. ``command`` resumes its
     clients if it is paused. ``trouble`` is the reason if its state is unknown; then it may have no name."""
@@ -176,7 +166,7 @@ class Status(Document):
     deployment: UnfinishedDeployment | None = None
     finishing: tuple[Finishing, ...] = ()
     leftovers: tuple[LeftoverStatus, ...] = ()
-    application: StoppedStatus | None = None
+    application: StopRecord | None = None
     pools: tuple[PoolStatus, ...] = ()
     post_mortems: tuple[PostMortemStatus, ...] = ()
     drill: DrillDue | None = None
@@ -215,7 +205,7 @@ def read(
             finishing=_finishing(target, live, working),
             # A running run may be about to mark its new database.
             leftovers=() if working else tuple(_leftovers(maintenance, live_name)),
-            application=_stopped(target, state),
+            application=record.read(state, target) if state is not None else None,
             pools=tuple(_pools(pgbouncer, target.at(live_name), maintenance)),
             drill=drill_due(state, live_name, drill.every, server_clock(maintenance)) if state and drill else None,
         )
@@ -269,7 +259,7 @@ def _deployment(live: Database, working: str, unfinished: Sequence[UnfinishedRun
     mark = read_deployment(live.comment)
     if mark is None or mark.live_oid != live.oid:
         return None
-    # If a rollback of this deployment stopped half-way, it only has to be resumed.
+    # If a rollback of this deployment is unfinished, it only has to be resumed.
     resumable = [each.run for each in unfinished if not each.obstacle]
     back = f"lastgood resume {resumable[0]}" if resumable else "lastgood recover"
     return UnfinishedDeployment(
@@ -370,10 +360,3 @@ def _origin(mark: Mark) -> str:
     if deployment := mark.options.get(DEPLOYMENT):
         return f"was left by deployment {deployment}; it was live until rollback {mark.run}"
     return f"was live until rollback {mark.run}"
-
-
-def _stopped(target: Target, state: Path | None) -> StoppedStatus | None:
-    stopped = record.read(state, target) if state is not None else None
-    if stopped is None:
-        return None
-    return StoppedStatus(**stopped.model_dump(include={"by", "state", "since", "host", "user"}))

@@ -10,9 +10,8 @@ import os
 import shlex
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Literal
 
 import psycopg
@@ -22,10 +21,9 @@ from lastgood.application.results import ApplicationReport, HookResult
 from lastgood.application.service import Service
 from lastgood.config.tables import NO_PGBOUNCER, PgBouncer
 from lastgood.context import Context
-from lastgood.errors import NOT_REACHED, Failed, Refused, Stopped
-from lastgood.events import Caution, Emit, Note, StageDone, StageStarted, silent
-from lastgood.in_place import kept as beside
-from lastgood.in_place import move, names, switch
+from lastgood.errors import NOT_REACHED, Failed, Refused, Stopped, switched_back
+from lastgood.events import Caution, Emit, Note, StageDone, StageStarted
+from lastgood.in_place import kept, move, names, switch
 from lastgood.in_place.move import Moved
 from lastgood.journal import Journal, caller, recording
 from lastgood.journal.run_names import new_run, suffix
@@ -112,7 +110,7 @@ class _Kept:
 
 
 def _kept(maintenance: Connection, live: Target) -> Iterator[_Kept]:
-    for found, mark in beside.places(maintenance, live):
+    for found, mark in kept.places(maintenance, live):
         if mark.role == "kept":
             yield _Kept(
                 mark.run,
@@ -174,8 +172,7 @@ def _as_planned(maintenance: Connection, target: Target, plan: UndoPlan) -> None
 def undo(
     target: Target,
     plan: UndoPlan,
-    state: Path,
-    emit: Emit = silent,
+    context: Context,
     pgbouncer: PgBouncer = NO_PGBOUNCER,
     application: Application | None = None,
 ) -> UndoReport:
@@ -192,28 +189,29 @@ def undo(
         if plan.way == "by-name":
             _refuse_obstacles(maintenance, plan)
         journal = recording.begin(
-            state,
+            context.records,
             plan.run,
             "undo",
             skew=clock.skew(maintenance),
             live=plan.live,
             plan=plan.model_dump(mode="json"),
         )
-        with recording.recording(journal, emit) as emit:
-            return _switch_back(maintenance, target, plan, state, emit, pgbouncer, application, journal, started)
+        with recording.recording(journal, context.emit) as emit:
+            recorded = replace(context, emit=emit)
+            return _switch_back(maintenance, target, plan, recorded, pgbouncer, application, journal, started)
 
 
 def _switch_back(
     maintenance: Connection,
     target: Target,
     plan: UndoPlan,
-    state: Path,
-    emit: Emit,
+    context: Context,
     pgbouncer: PgBouncer,
     application: Application | None,
     journal: Journal,
     started: float,
 ) -> UndoReport:
+    emit = context.emit
     try:
         journal.doing("swap")
     except OSError as error:
@@ -230,7 +228,7 @@ def _switch_back(
     emit(StageDone("swap", exchanged.outage, f"{exchanged.outage * 1000:.0f} ms{waited}"))
     journal_error = _try_to_write(lambda: journal.done("swap", outage=exchanged.outage))
     started_application = (
-        _start_application(target.at(plan.live), plan, state, application, journal, emit)
+        _start_application(target.at(plan.live), plan, application, journal, context)
         if application is not None
         else None
     )
@@ -269,11 +267,11 @@ def _refuse_obstacles(maintenance: Connection, plan: UndoPlan) -> None:
 
 def _move_back(live: Target, plan: UndoPlan, emit: Emit) -> Exchanged:
     """Undo an exchange in place. An interrupt before its commit stops it."""
-    stop = interrupts.Stop()
+    stop = interrupts.StopRequest()
     moved: Moved | None = None
     with interrupts.stopping(stop):
         with live.connect(application_name=f"lastgood undo {plan.run}") as connection:
-            role = next(each.role for each in beside.beside(connection, run=plan.undoes) if each.role != "staging")
+            role = next(each.role for each in kept.beside(connection, run=plan.undoes) if each.role != "staging")
             try:
                 moved = switch.undo(
                     connection,
@@ -336,7 +334,7 @@ def _exchange_names(
     try:
         # The swap takes milliseconds: a Ctrl+C during it must not leave its outcome in doubt. A Ctrl+C while PgBouncer
         # waits for transactions to end stops the undo.
-        wanted = interrupts.Stop()
+        wanted = interrupts.StopRequest()
         with (
             interrupts.calling(
                 wanted.set,
@@ -388,16 +386,17 @@ def _try_to_write(write: Callable[[], None]) -> str:
 
 
 def _start_application(
-    target: Target, plan: UndoPlan, state: Path, application: Application, journal: Journal, emit: Emit
+    target: Target, plan: UndoPlan, application: Application, journal: Journal, context: Context
 ) -> ApplicationReport | None:
     def record(result: HookResult) -> None:
         _try_to_write(lambda: journal.write("hook", **result.model_dump(mode="json")))
 
+    emit = context.emit
     facts = hooks.environment(run=plan.run, live=plan.live, kept=plan.kept)
-    service = Service(application, target, state, facts, emit, record)
+    service = Service(application, target, facts, context, record)
     stopped = service.record
     if stopped is None or stopped.by != plan.undoes:
-        if plan.hooks and Journal.find(state, plan.undoes) is None:
+        if plan.hooks and Journal.find(context.records, plan.undoes) is None:
             emit(
                 Caution(
                     "unknown whether the application runs: the run stopped it from another machine; if it "
@@ -409,13 +408,8 @@ def _start_application(
         return None
     if stopped.state == "stopped":
         emit(StageStarted("start", "start the application, which the run had stopped"))
-        was = (
-            f'"{plan.live}" has its objects from before run {plan.undoes} again. The application is stopped.'
-            if plan.way == "in-place"
-            else f'"{plan.live}" is again the database from before run {plan.undoes}, and open. '
-            "The application is stopped."
-        )
-        service.start_again("after the undo", "start the application", was)
+        was = switched_back(plan.live, plan.undoes, in_place=plan.way == "in-place")
+        service.start_again("after the undo", "start the application", f"{was} The application is stopped.")
         emit(StageDone("start", sum(each.seconds for each in service.results)))
     service.forget()
     return ApplicationReport(hooks=tuple(service.results))

@@ -177,8 +177,7 @@ def test_a_record_that_can_not_be_written_after_the_switch_does_not_hide_that_it
         undo.undo(
             target,
             undo.plan(target, stage.live),
-            stage.request.state,
-            lambda event: texts.append(getattr(event, "text", "")),
+            stage.request.context(lambda event: texts.append(getattr(event, "text", ""))),
         )
     assert stage.balance() == 0
     assert any(text.startswith("the undo is done, but ") for text in texts)
@@ -267,7 +266,9 @@ def test_databases_that_share_a_store_do_not_get_each_others_points(
     stage.execute("CREATE TABLE public.t AS SELECT 1 AS a", database=other)
     newer = take(stage.server.target(other), stage.request.store)
     assert rollback.plan(stage.request).plan.point.path == str(own.path)
-    candidates = prune.plan(stage.request.target, stage.request.store, prune.Wish(older_than=timedelta(0))).candidates
+    candidates = prune.plan(
+        stage.request.target, stage.request.store, prune.Criteria(older_than=timedelta(0))
+    ).candidates
     assert [(each.name, each.remove, each.why) for each in candidates] == [
         (own.path.name, False, "the last valid restore point")
     ]

@@ -66,10 +66,11 @@ def test_walking_back_does_not_wait_for_a_standby_with_the_fence_held(lonely: Sc
             assert process.poll() is None
         _, errors = process.communicate(timeout=60)
         assert process.returncode == 7
-        assert 'error: cannot walk the run back: cannot drop the database "app_shadow_' in errors
+        assert 'error: cannot revert the run: cannot drop the database "app_shadow_' in errors
         assert f'process {pid} of "postgres" ("the other application", in "postgres"), waiting' in errors
         assert "for a synchronous standby (SyncRep): TRUNCATE public.waits /*'…'*/" in " ".join(errors.split())
-        assert f"SELECT pg_terminate_backend({pid}). Then run: lastgood abort " in " ".join(errors.split())
+        remedy = f'SELECT pg_terminate_backend({pid}). To remove "app_shadow_'
+        assert remedy in " ".join(errors.split())
         assert lonely.content() == OLD
         assert lonely.run("status").returncode == 7
         # Neither do those that come after it.

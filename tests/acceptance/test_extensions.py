@@ -311,7 +311,7 @@ def test_what_can_not_be_put_back_refuses_the_rollback_before_anything_is_built(
     assert (refused.exit_status, refused.message, refused.hint) == (
         3,
         f'cannot roll back "{stage.live}": no dump holds the changes to extension "minimax", and lastgood cannot '
-        "put them back: operator family public.mfam USING btree (changed)",
+        "restore them: operator family public.mfam USING btree (changed)",
         "Copy these changes by hand from the kept database after the switch: lastgood status names it. Or "
         "override it: --override extensions --reason TEXT",
     )

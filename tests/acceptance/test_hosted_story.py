@@ -316,7 +316,7 @@ def test_a_resumed_switch_is_checked_like_any_other(story: Story) -> None:
     failed = first("rollback", "--yes", "--on-failure", "undo")
     assert failed.status == 6, failed
     assert re.search(
-        r'state: "\w+" has the objects from before the run again, and is open\.\n'
+        r'state: "\w+" has its objects from before the run again\.\n'
         r'next:  The restored objects are kept in the schemas "lastgood_undone_[0-9a-f]{8}_\*"; lastgood undo \S+ puts '
         r"them back into service\.\n$",
         failed.err,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from psycopg import sql
 
 from lastgood import rollback, undo
 from lastgood.events import Caution, Event, Note
+from lastgood.journal import Journal
 from lastgood.plan.plan import Choice, Request
 from lastgood.points.dump_point import take
 from tests.support.account import assert_same
@@ -52,9 +54,36 @@ def test_back_in_place_and_forward_again(hosted: Hosted) -> None:
     assert report.status == "done"
     assert_same(hosted.before, account_of(hosted.project, hosted.database))
     plan = undo.plan(hosted.request.target, hosted.database)
-    undone = undo.undo(hosted.request.target, plan, hosted.request.state)
+    undone = undo.undo(hosted.request.target, plan, hosted.request.context())
     assert undone.undoes == report.run
     assert_same(damaged, account_of(hosted.project, hosted.database))
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_failed_checks_undo_the_exchange(
+    hosted: Hosted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    """With the application stopped meanwhile; killed after the undo, the run is finished by a resume."""
+    damaged = account_of(hosted.project, hosted.database)
+    (tmp_path / "lastgood.toml").write_text('[hooks]\nstop = ["true"]\nstart = ["true"]\nsmoke = ["false"]\n')
+    monkeypatch.chdir(tmp_path)
+    command = ("rollback", "--in-place", "--yes", "--json", "--on-failure", "undo")
+    status, out, errors = run(hosted, *command, fault="application.before_start_again:kill" if killed else "")
+    if killed:
+        assert status == -9, errors
+        status, out, errors = run(hosted, "resume", "--yes", "--json")
+    assert status == 6, errors
+    assert_same(damaged, account_of(hosted.project, hosted.database))
+    error = json.loads(out)["error"]
+    assert error["state"] == (
+        f'"{hosted.database}" has its objects from before the run again. The application was started again.'
+    )
+    kept = "" if killed else f' in the schemas "{error["undo"]["kept"]}"'
+    undoing = Journal.newest(hosted.request.state, "undo")
+    assert error["hint"] == (
+        f"The restored objects are kept{kept}; lastgood undo {next(iter(undoing)).run} puts them back into service."
+    )
+    assert run(hosted, "status")[0] == 0
 
 
 SIGN_UP = "INSERT INTO auth.users (id, email) VALUES ('00000000-0000-0000-0000-0000000000aa', 'new@example.com')"

@@ -49,7 +49,7 @@ def test_status_shows_it_and_prune_removes_it_when_it_is_named(server: EmbeddedS
     name = leave(server, live)
     (shown,) = status.read(target).leftovers
     assert (shown.name, shown.command) == (name, f"lastgood prune {name}")
-    stays = prune.plan(target, request_of.store, prune.Wish(keep=0))
+    stays = prune.plan(target, request_of.store, prune.Criteria(keep=0))
     assert [(each.remove, each.why) for each in stays.candidates if each.kind == "leftover"] == [
         (False, "not marked by the run that created it; name it to remove it")
     ]
@@ -57,8 +57,8 @@ def test_status_shows_it_and_prune_removes_it_when_it_is_named(server: EmbeddedS
         lock_live(other, live, nothing)  # a run is at work: it may be about to mark what it made
         assert status.read(target).leftovers == ()
         with pytest.raises(Refused, match=f'^cannot prune "{name}": no kept database or restore point has that name'):
-            prune.plan(target, request_of.store, prune.Wish(named=(name,)))
-    plan = prune.plan(target, request_of.store, prune.Wish(named=(name,)))
+            prune.plan(target, request_of.store, prune.Criteria(named=(name,)))
+    plan = prune.plan(target, request_of.store, prune.Criteria(named=(name,)))
     assert [each.name for each in plan.going] == [name]
     assert prune.run(target, plan)["removed"] == [name]
     assert not is_there(server, name) and status.read(target).leftovers == ()

@@ -267,7 +267,7 @@ def test_interrupted_while_clients_are_held_back(scene: Scene) -> None:
         out, err = process.communicate(timeout=30)
         assert process.returncode == 130, (out, err)
         assert scene.pooler.paused() == set()
-    assert json.loads(out)["error"]["message"] == "interrupted: everything was walked back"
+    assert json.loads(out)["error"]["message"] == "interrupted: the changes of the run were reverted"
     assert scene.ledger(scene.live) == {(1, 1)}
 
 

@@ -61,7 +61,7 @@ def test_rows_without_a_match_are_let_in_on_request(stage: Stage) -> None:
     validated = "SELECT convalidated FROM pg_constraint WHERE conname = 'entry_account_fkey'"
     assert stage.value(validated) is False
     target = stage.request.target
-    undo.undo(target, undo.plan(target, stage.live), stage.request.state)
+    undo.undo(target, undo.plan(target, stage.live), stage.request.context())
     assert stage.value(validated) is True
 
 

@@ -116,9 +116,9 @@ def test_there_and_back_and_there_again(stage: Stage) -> None:
     assert stage.balance() == 50_000
     assert [(t.schema_name, t.name, t.rows, t.equal) for t in first.tables] == [("public", "account", 500, True)]
     target = stage.request.target
-    back = undo.undo(target, undo.plan(target, stage.live), stage.request.state)
+    back = undo.undo(target, undo.plan(target, stage.live), stage.request.context())
     assert stage.balance() == 0
-    again = undo.undo(target, undo.plan(target, stage.live, back.run), stage.request.state)
+    again = undo.undo(target, undo.plan(target, stage.live, back.run), stage.request.context())
     assert stage.balance() == 50_000
     assert again.kept in stage.names()
     assert back.seconds["total"] < 10
@@ -308,7 +308,7 @@ def test_what_belongs_to_the_database_itself_survives(stage: Stage) -> None:
         assert report.carried_over.settings == 3
         assert DatabaseState.read(connection, stage.live) == before
         target = stage.request.target
-        undo.undo(target, undo.plan(target, stage.live), stage.request.state)
+        undo.undo(target, undo.plan(target, stage.live), stage.request.context())
         assert DatabaseState.read(connection, stage.live) == before
     assert stage.balance() == 0
 
@@ -361,7 +361,7 @@ def test_prune_keeps_the_last_undo_and_the_last_valid_point(stage: Stage) -> Non
     stage.request = replace(stage.request, choice=Choice(point="good.sql"))
     second = stage.rollback()
     target, store = stage.request.target, stage.request.store
-    plan = prune.plan(target, store, prune.Wish(older_than=timedelta(0)), post_mortem_within=0)
+    plan = prune.plan(target, store, prune.Criteria(older_than=timedelta(0)), post_mortem_within=0)
     stays = {each.name: each.why for each in plan.candidates if not each.remove}
     removed = [each.name for each in plan.going]
     assert stays[second.kept] == "the undo of the last run; name it to remove it"
@@ -371,11 +371,11 @@ def test_prune_keeps_the_last_undo_and_the_last_valid_point(stage: Stage) -> Non
     assert done["removed"] == removed
     assert first.kept not in stage.names()
     assert second.kept in stage.names()
-    named = prune.plan(target, store, prune.Wish(named=(second.kept,)))
+    named = prune.plan(target, store, prune.Criteria(named=(second.kept,)))
     assert [each.name for each in named.going] == [second.kept]
     prune.run(target, named)
     assert stage.names() == [stage.live]
-    everything = prune.plan(target, store, prune.Wish(older_than=timedelta(0)), post_mortem_within=0)
+    everything = prune.plan(target, store, prune.Criteria(older_than=timedelta(0)), post_mortem_within=0)
     assert {each.name: each.why for each in everything.candidates} == {"good.sql": "the last valid restore point"}
 
 
@@ -383,7 +383,7 @@ def test_prune_leaves_what_belongs_to_another_database(stage: Stage, new_databas
     target, store = stage.request.target, stage.request.store
     neighbour = take(stage.server.target(new_database("billing")), store)
     stage.rollback()
-    plan = prune.plan(target, store, prune.Wish(keep=0), post_mortem_within=0)
+    plan = prune.plan(target, store, prune.Criteria(keep=0), post_mortem_within=0)
     assert neighbour.path.name not in {each.name for each in plan.candidates}
     # An emergency backup is no restore point to go back to: it does not count as the last valid one.
     stays = {each.name for each in plan.candidates if not each.remove and each.kind == "restore point"}

@@ -38,7 +38,7 @@ def test_the_plan_does_not_wait_for_a_migration_that_was_left_open(
             f'process {pid} of "postgres" ("migrate") has locked "public"."contacts" against readers: row counts are '
             "estimates, and the run terminates that session"
         )
-        assert finding.hint == f"To end it yourself, run: SELECT pg_terminate_backend({pid})"
+        assert finding.hint == f"To terminate it, run: SELECT pg_terminate_backend({pid})"
         (lost,) = plan.loss
         assert (lost.name, lost.written_since) == ("contacts", None)
 

@@ -13,6 +13,7 @@ from psycopg import sql
 
 from lastgood import rollback, undo
 from lastgood.command.prune import prune
+from lastgood.context import Context
 from lastgood.errors import Refused
 from lastgood.events import Emit, Event, StageDone
 from lastgood.journal import Journal
@@ -112,7 +113,7 @@ def test_an_undo_whose_databases_were_exchanged_does_not_begin(scene: Scene, oth
     planned = undo.plan(target, scene.live)
     assert scene.run(*([other, POINT] if other == "rollback" else [other]), "--yes").returncode == 0
     with pytest.raises(Refused) as refused:
-        undo.undo(target, planned, scene.state)
+        undo.undo(target, planned, Context(state=scene.state))
     assert "since the plan was made" in str(refused.value) or "are kept from run" in str(refused.value)
     assert scene.content() == (NEW if other == "rollback" else OLD)
 
@@ -121,8 +122,8 @@ def test_two_prunes_do_not_remove_what_the_other_keeps(scene: Scene) -> None:
     assert scene.run("rollback", POINT, "--yes").returncode == 0
     assert scene.run("rollback", POINT, "--yes").returncode == 0
     target = scene.server.target(scene.live)
-    wish = prune.Wish(older_than=timedelta(0))
-    mine = prune.plan(target, scene.store, wish, post_mortem_within=0)
+    criteria = prune.Criteria(older_than=timedelta(0))
+    mine = prune.plan(target, scene.store, criteria, post_mortem_within=0)
     (newest, *_) = [each.name for each in mine.candidates if each.kind == "kept database"]
     assert scene.run("prune", newest, "--yes").returncode == 0
     with pytest.raises(Refused) as refused:

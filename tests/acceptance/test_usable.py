@@ -177,15 +177,15 @@ def stop_at(point: str, stage: Stage) -> None:
 @pytest.mark.postgres(15, 18)
 def test_an_undo_takes_back_what_is_not_finished_and_an_undo_of_it_brings_it_back(stage: Stage) -> None:
     stop_at("finish.after_index", stage)
-    target, state = stage.request.target, stage.request.state
+    target, context = stage.request.target, stage.request.context()
     (left,) = read(target).finishing
-    first = undo.undo(target, undo.plan(target, stage.live), state)
+    first = undo.undo(target, undo.plan(target, stage.live), context)
     assert stage.missing() == (set(), set())
     assert read(target).finishing == ()
     with pytest.raises(Refused) as raised:
         rollback.resume(replace(stage.request, run=left.run))
     assert str(raised.value) == f'cannot find run "{left.run}": no database or schema of this run exists on the server'
-    undo.undo(target, undo.plan(target, stage.live, first.run), state)
+    undo.undo(target, undo.plan(target, stage.live, first.run), context)
     assert read(target).finishing == (left,)
     done = rollback.resume(replace(stage.request, run=left.run))
     assert isinstance(done, FinishReport)
@@ -201,7 +201,7 @@ def test_an_undo_does_not_wait_for_the_one_who_finishes(stage: Stage) -> None:
         if not undone:
             with ThreadPoolExecutor(1) as pool:  # as on another machine
                 plan = undo.plan(target, stage.live)
-                undone.append(pool.submit(undo.undo, target, plan, stage.request.state).result())
+                undone.append(pool.submit(undo.undo, target, plan, stage.request.context()).result())
 
     with fault.armed("finish.after_index", undo_it), pytest.raises(Stopped) as raised:
         stage.rollback()
@@ -218,7 +218,7 @@ def test_pruning_needs_nothing_of_it(stage: Stage) -> None:
     plan = prune.plan(
         target,
         stage.request.store,
-        prune.Wish(
+        prune.Criteria(
             named=(
                 kept.name,
                 "good.sql",
@@ -344,7 +344,7 @@ def test_a_restore_hands_over_what_is_usable_and_finishes_it(stage: Stage, new_d
     assert raised.value.state == f'"{second}" is restored, proved and open; only the deferred work is missing.'
     request = replace(stage.request, target=stage.server.target(second))
     (left,) = read(request.target).finishing
-    assert raised.value.hint == f"Run: lastgood resume {left.run} --db URL, with the URL of that database."
+    assert raised.value.hint == f"To continue, with the URL of that database: lastgood resume {left.run} --db URL"
     rollback.resume(request)
     with stage.connect(into) as one, stage.connect(second) as other:
         assert deferrable_objects.catalogue(one) == deferrable_objects.catalogue(other)

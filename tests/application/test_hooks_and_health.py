@@ -19,8 +19,8 @@ from lastgood.application.health import ask
 from lastgood.application.results import ApplicationReport, HealthResult
 from lastgood.application.service import START_IT, Service
 from lastgood.config.tables import Health, Hooks
+from lastgood.context import Context
 from lastgood.errors import Interrupted, NotStarted
-from lastgood.events import silent
 from lastgood.postgres.server import Target
 from lastgood.process import run
 from lastgood.screen import application as shown
@@ -207,7 +207,7 @@ def test_a_page_of_html_is_shown_in_two_lines_at_most() -> None:
 def test_ctrl_c_during_the_restart_reports_a_stopped_application(tmp_path: Path) -> None:
     hooks = Hooks(stop=("true",), start=("sh", "-c", f"kill -INT {os.getpid()}; sleep 60"))
     target = Target({"host": "nowhere", "dbname": "crm"})
-    service = Service(Application(hooks), target, tmp_path, {}, silent)
+    service = Service(Application(hooks), target, {}, Context(state=tmp_path))
     service.stop("20261122-031500-9f3c1a70", "before the switch")
     with pytest.raises(NotStarted) as error:
         service.start_again("after the undo", "start the application", 'The application of "crm" is stopped.')

@@ -86,7 +86,7 @@ def test_a_locked_table_does_not_keep_it_waiting(stage: Stage) -> None:
             f'process {pid} of "postgres" ("migration") has locked "public"."contacts" against readers: row counts are '
             "estimates, and the run terminates that session",
             "measured",
-            f"To end it yourself, run: SELECT pg_terminate_backend({pid})",
+            f"To terminate it, run: SELECT pg_terminate_backend({pid})",
         )
     ]
 
@@ -418,7 +418,9 @@ def test_a_health_check_without_an_answer_is_only_a_warning(stage: Stage) -> Non
         stage.settings(f'[health]\nurl = "{url}"\n')
         outcome = stage.check()
     assert outcome.status == 0
-    hint = "If the rollback will not cure this, correct [health] in lastgood.toml: the check decides after the switch."
+    hint = (
+        "If the rollback cannot fix this, correct [health] in lastgood.toml: the same check decides after the switch."
+    )
     assert lines_of(item(outcome, "application"), "WARN") == [
         (f'health check "{url}" failed: no response within 2 s', "tried", hint)
     ]

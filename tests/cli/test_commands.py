@@ -434,7 +434,7 @@ def test_a_run_whose_live_database_was_exchanged_meanwhile_is_not_resumed(
         3,
         f'cannot resume run "{run}": "{database}" was replaced by another database since the run began\n'
         "state: Nothing was changed.\n"
-        f"next:  Run: lastgood abort {run} to remove what it left.\n",
+        f"next:  To remove what it left: lastgood abort {run}\n",
     )
     assert lastgood("abort", run, "--yes").status == 0
 

@@ -78,7 +78,7 @@ def test_one_database_of_a_cluster_dump(lastgood: Lastgood, server: EmbeddedServ
     assert outcome.status == 4
     for name in ("template1", "postgres", database, other):
         assert f'"{name}"' in outcome.err
-    assert "Name one of them: lastgood restore POINT --into NAME --database DATABASE.\n" in outcome.err
+    assert "Name one of them: lastgood restore POINT --into NAME --database DATABASE\n" in outcome.err
     assert lastgood("points", "verify", "cluster.sql").status == 0
     outcome = lastgood("restore", "cluster.sql", "--into", into, "--database", other)
     assert outcome.status == 0, outcome.err

@@ -140,7 +140,9 @@ def test_a_rollback_is_not_suspended(scene: Scene) -> None:
     process.send_signal(signal.SIGTSTP)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
-    assert "caution a rollback cannot be suspended: writers may be waiting; press Ctrl+C to walk it back\n" in errors
+    assert (
+        "caution a rollback cannot be suspended: writers may be waiting; press Ctrl+C to stop and revert it\n" in errors
+    )
     assert scene.content() == NEW
 
 

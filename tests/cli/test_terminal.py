@@ -183,7 +183,7 @@ def test_a_rollback_that_is_interrupted_walks_back(
     process = forked_cli.run("rollback", "--yes", environment=environment)
     assert process.returncode == 130, process.stderr
     assert process.stderr.endswith(
-        f'error: interrupted: everything was walked back\nstate: "{database}" was not touched and is open.\n'
+        f'error: interrupted: the changes of the run were reverted\nstate: "{database}" was not touched and is open.\n'
     )
     assert deals(server, database) == 0
 

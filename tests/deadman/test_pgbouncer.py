@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lastgood.deadman.pgbouncer import QUIET_SECONDS, Order, Watched, pause_holds, resume_paused, standing_by
+from lastgood.deadman.pgbouncer import QUIET_SECONDS, Order, WatchedConsole, pause_holds, resume_paused, standing_by
 from lastgood.journal import Journal
 from lastgood.postgres.pgbouncer import Console
 from lastgood.postgres.server import Target
@@ -24,7 +24,7 @@ NewPooler = Callable[..., PgBouncer]
 
 def order(pooler: PgBouncer, journal: Path, seconds: float = 60.0) -> Order:
     target = Target.parse(pooler.console())
-    return Order((Watched(target, ("app", "other"), {"server_login_retry": "7"}),), seconds, journal)
+    return Order((WatchedConsole(target, ("app", "other"), {"server_login_retry": "7"}),), seconds, journal)
 
 
 def journaled(journal: Path) -> list[object]:
@@ -41,7 +41,7 @@ def retry(pooler: PgBouncer) -> str:
 
 
 def test_the_order_is_sent_through_the_pipe() -> None:
-    one = Watched(Target({"host": "h", "password": "secret"}), ('a"b', "ü"), {"x": "1"})
+    one = WatchedConsole(Target({"host": "h", "password": "secret"}), ('a"b', "ü"), {"x": "1"})
     order = Order((one,), 1.5, Path("/j"))
     assert Order.parse(order.text()) == order
     assert "\n" not in order.text()
@@ -80,7 +80,7 @@ def test_a_pause_that_comes_late_is_taken_back_too(pooler: PgBouncer, tmp_path: 
     thread = threading.Thread(target=again)
     thread.start()
     with Console(target) as console:
-        assert resume_paused((Watched(target, ("app",), {}),), {0: console}) == {"app"}
+        assert resume_paused((WatchedConsole(target, ("app",), {}),), {0: console}) == {"app"}
     thread.join()
     assert pooler.paused() == set()
 
@@ -116,7 +116,7 @@ def test_signals_do_not_end_it(pooler: PgBouncer, tmp_path: Path) -> None:
 
 
 def test_without_a_way_to_the_console_there_is_none(tmp_path: Path) -> None:
-    nowhere = Watched(Target({"host": "/nowhere", "port": "1"}), ("app",), {})
+    nowhere = WatchedConsole(Target({"host": "/nowhere", "port": "1"}), ("app",), {})
     with (
         pytest.raises(NotReady, match=r"^it cannot reach PgBouncer: No such file or directory$"),
         standing_by(Order((nowhere,), 60.0, tmp_path / "no journal")),

@@ -164,7 +164,7 @@ def test_each_file_may_be_compressed_and_have_its_own_line_ends(folder: Path) ->
     entries, reading = everything(folder)
     assert [str(e.relation) for e in entries if isinstance(e, RowsStart)] == ["app.t"]
     assert reading.summary.notes[0] == (
-        "schema.sql: every line ends with CR LF, as after a transfer in text mode; it is read as if it ended with LF"
+        "schema.sql: every line ends with CR LF, as after a transfer in text mode; the file is read with LF line ends"
     )
 
 

@@ -107,7 +107,7 @@ def test_backslashes_while_standard_conforming_strings_is_off() -> None:
 
 
 def test_one_insert_of_many_rows_comes_in_portions() -> None:
-    section = inserts.Section(RowsStart(Relation("s", "t"), ("a",), b"", 0, 1))
+    section = inserts.InsertSection(RowsStart(Relation("s", "t"), ("a",), b"", 0, 1))
     given_out = list(section.add([b"x" * 999] * 5000, 7, 3))
     given_out += [entry for entry in section.end() if isinstance(entry, Rows)]
     assert sum(rows.rows for rows in given_out) == 5000

@@ -18,7 +18,7 @@ import zstandard
 
 from lastgood.dump.entries import Rows, RowsStart
 from lastgood.dump.formats import DumpSource, open_dump
-from lastgood.dump.members import Member, members
+from lastgood.dump.members import ArchiveMember, members
 from lastgood.dump.reader import read
 from lastgood.errors import BadPoint, Corrupt, Incomplete
 from lastgood.postgres.embedded import EmbeddedServer
@@ -84,7 +84,7 @@ def opened(server: EmbeddedServer, path: Path) -> DumpSource:
     return open_dump(path, pg_restore=lambda _: server.bin / "pg_restore")
 
 
-def found(source: DumpSource) -> tuple[Member, ...]:
+def found(source: DumpSource) -> tuple[ArchiveMember, ...]:
     there = members(source)
     assert there is not None
     return there

@@ -598,7 +598,7 @@ def test_a_dump_whose_every_line_ends_with_cr_lf_is_read_as_it_was_written() -> 
         entries, reading = everything(WHOLE.replace(b"\n", b"\r\n"), size=size)
         assert sections(entries) == sections(everything(WHOLE)[0])
         assert reading.summary.notes == [
-            "every line ends with CR LF, as after a transfer in text mode; it is read as if it ended with LF"
+            "every line ends with CR LF, as after a transfer in text mode; the file is read with LF line ends"
         ]
 
 

@@ -180,7 +180,7 @@ def test_without_a_record_nothing_that_could_harm_is_done(tmp_path: Path) -> Non
     (tmp_path / "runs").write_text("a file where the folder should be")
     with pytest.raises(Refused) as raised:
         recording.begin(tmp_path, RUN, "rollback")
-    assert str(raised.value) == f'cannot begin the record "{tmp_path}/runs/{RUN}.jsonl": not a directory'
+    assert str(raised.value) == f'cannot create the journal "{tmp_path}/runs/{RUN}.jsonl": not a directory'
     shown = list[Event]()
     assert recording.attempt(Context(shown.append, state=tmp_path), RUN, "maintenance") is None
     assert shown == [Caution(f"this run will not be recorded: {raised.value}")]

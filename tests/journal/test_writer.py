@@ -45,14 +45,14 @@ def test_a_run_is_begun_once(tmp_path: Path) -> None:
     Journal.create(tmp_path, RUN)
     with pytest.raises(Refused) as raised:
         Journal.create(tmp_path, RUN)
-    assert str(raised.value) == f'cannot begin the record "{tmp_path}/runs/{RUN}.jsonl": file exists'
+    assert str(raised.value) == f'cannot create the journal "{tmp_path}/runs/{RUN}.jsonl": file exists'
 
 
 def test_no_record_no_run(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file where the folder should be")
     with pytest.raises(Refused) as raised:
         Journal.create(tmp_path, RUN)
-    assert str(raised.value) == f'cannot begin the record "{tmp_path}/runs/{RUN}.jsonl": not a directory'
+    assert str(raised.value) == f'cannot create the journal "{tmp_path}/runs/{RUN}.jsonl": not a directory'
     assert raised.value.exit_status == 3
 
 

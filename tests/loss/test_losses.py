@@ -11,7 +11,7 @@ import pytest
 
 from lastgood import loss, rollback
 from lastgood.command.recover import recover
-from lastgood.command.recover.recover import Inquiry, Wish
+from lastgood.command.recover.recover import Goal, RecoverInquiry
 from lastgood.config.tables import Check
 from lastgood.plan.plan import Choice, Request, TableLoss
 from lastgood.points import dump_point
@@ -90,7 +90,7 @@ def test_the_plan_and_recover_report_the_same(target: Target, store: Path) -> No
     planned = rollback.plan(request(target, store), lambda event: None).plan.loss
     assert rows_by_name(planned) == EXPECTED
 
-    found = recover.inspect(Inquiry(target, store, wish=Wish(thorough=True), home=store, here=store))
+    found = recover.inspect(RecoverInquiry(target, store, goal=Goal(thorough=True), home=store, here=store))
     (point,) = [each for each in found.timeline if each.kind == "dump"]
     assert point.loss is not None
     assert rows_by_name(point.loss) == {name: each for name, each in EXPECTED.items() if each[4] != "equal"}
@@ -135,7 +135,7 @@ def test_content_is_compared_once_for_all_points_and_leaves_no_setting_behind(ta
 def test_a_table_that_is_locked_is_not_compared(target: Target, store: Path) -> None:
     with target.connect(autocommit=False) as holder:
         holder.execute("LOCK TABLE public.prices IN ACCESS EXCLUSIVE MODE")
-        found = recover.inspect(Inquiry(target, store, home=store, here=store))
+        found = recover.inspect(RecoverInquiry(target, store, home=store, here=store))
         (point,) = [each for each in found.timeline if each.kind == "dump"]
         assert point.loss is not None
         prices = next(each for each in point.loss if each.name == "prices")

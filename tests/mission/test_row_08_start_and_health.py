@@ -101,7 +101,7 @@ def test_without_a_terminal_the_restored_database_is_kept(
         f"cannot confirm that the application works: its health check {site.url}/health failed: "
         "status 500, expected 200"
     )
-    assert error["hint"] == f"Run: lastgood undo {run} to roll back, or lastgood resume {run} to check it again."
+    assert error["hint"] == f"To undo the switch: lastgood undo {run}; to repeat the checks: lastgood resume {run}"
     assert re.fullmatch(
         rf'"{database}" is the restored database, in service; the previous one is kept as "{database}_old_\w+"\.',
         error["state"],

@@ -245,7 +245,7 @@ def test_the_day_after(lastgood: Lastgood, server: EmbeddedServer, database: str
         assert not file.is_file() or SECRET.encode() not in file.read_bytes(), file
 
 
-def test_a_failed_run_is_recorded_with_its_cause_and_its_walk_back(
+def test_a_failed_run_is_recorded_with_its_cause_and_its_reversal(
     lastgood: Lastgood, server: EmbeddedServer, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LASTGOOD_DB", f"{server.url(database)}&password={SECRET}")
@@ -278,7 +278,7 @@ def test_a_failed_run_is_recorded_with_its_cause_and_its_walk_back(
         f'error: cannot write into the record of run "{journal.run}": the run has no checklist',
     )
     explained = lastgood("explain", journal.run)
-    assert "The rollback failed and was walked back" in explained.out
+    assert "The rollback failed, and its changes were reverted" in explained.out
     assert re.search(SECRET, report.out + explained.out + journal.path.read_text()) is None
 
 

@@ -250,8 +250,8 @@ def test_a_failed_rollback_shows_how_to_continue(site: Site) -> None:
         == f'"{site.name}" is as the migration left it, and open. The restore point is {report["point"]}.'
     )
     assert error["hint"] == (
-        "Free space or fix the folder, and run the rollback again. Then run: lastgood recover, or: lastgood rollback "
-        f"{report['point']}"
+        "Free disk space or make the folder writable, then run the rollback again. Then run: "
+        f"lastgood recover, or: lastgood rollback {report['point']}"
     )
     status = site.lastgood("status", "--json")
     assert (status.status, status.document["deployment"]["stage"]) == (7, "going back")

@@ -137,7 +137,7 @@ def test_every_command_of_it_from_start_to_end(site: Site, lastgood: Lastgood) -
 
     # Another attempt, given up before the switch; and the optional and the looking blocks.
     hand.variables["RUN"] = "2"
-    hand.does("start", "point", "backup", "backup-test", "create", "restore", "walk-back")
+    hand.does("start", "point", "backup", "backup-test", "create", "restore", "remove")
     cut = site.store / ("cut" + "".join(point.suffixes))
     cut.write_bytes(point.read_bytes()[: point.stat().st_size * 7 // 10])
     looks = [block.id for block in hand.untried if block.id.startswith("scenario-")]
@@ -215,7 +215,7 @@ def test_the_traps_of_the_old_guide(site: Site, lastgood: Lastgood) -> None:
     hand.does("restore", "expected")
     assert "of the figures above differ from those of the restore point" in hand.fails("compare")
     assert "(block compare)" in hand.fails("swap")
-    hand.does("walk-back")
+    hand.does("remove")
     # A dump that names databases is not run: its \\connect would lead into the live one.
     point.write_bytes(site.pg_dump("--create", "--clean", "--if-exists"))
     hand.does("create")

@@ -9,6 +9,7 @@ import pytest
 
 from lastgood.cli.news import News
 from lastgood.config.tables import Notifications, Recipient
+from lastgood.context import Context
 from lastgood.errors import BadPoint, Failed, UsageError
 from lastgood.events import Caution, Event, StageStarted, silent
 from lastgood.journal import Journal
@@ -98,7 +99,7 @@ def test_a_failing_notification_does_not_affect_the_command(sent: Sent, tmp_path
         notifier.began("run-1", defect)
         notifier.ended(STORY)
     emitted: list[Event] = []
-    found.over(emitted.append, tmp_path)
+    found.over(Context(emitted.append, state=tmp_path))
     missing = (
         'variable "GONE_URL" is not set. Set GONE_URL to the address; https://appriseit.com/services/ shows the forms'
     )
@@ -139,4 +140,4 @@ def test_without_targets_nothing_is_made(sent: Sent) -> None:
     with found.notifying("rollback", TARGET) as notifier:
         notifier.began("run-1", never)
         notifier.ended(never)
-    assert found.over(silent, Path()) == [] and sent.titles == []
+    assert found.over(Context(state=Path())) == [] and sent.titles == []

@@ -118,7 +118,7 @@ def test_definitions_alone_and_rows_alone_are_partial(crm: Target, store: Path, 
         False,
         "it has no data, only definitions: a database restored from it would be empty",
     )
-    assert schema.hint == "Give the file with the rows too: lastgood restore SCHEMA DATA --into NAME."
+    assert schema.hint == "Give the file with the rows too: lastgood restore SCHEMA DATA --into NAME"
     assert (data.state, data.message) == (
         "partial",
         "it has no tables, only rows: no table exists to load them into",
@@ -144,7 +144,7 @@ def test_every_database_of_a_cluster_dump_is_read(crm: Target, server: EmbeddedS
     nope = points.verify(point, database="nope")
     assert (nope.state, nope.hint) == (
         "unusable",
-        "Name one of them: lastgood restore POINT --into NAME --database DATABASE.",
+        "Name one of them: lastgood restore POINT --into NAME --database DATABASE",
     )
     text = path.read_bytes()
     second = text[text.index(b'\n--\n-- Database "crm') :]

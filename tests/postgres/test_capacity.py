@@ -10,17 +10,17 @@ import pytest
 from psycopg import sql
 
 from lastgood.postgres import capacity as capacity_module
-from lastgood.postgres.capacity import Capacity, Figures, Limit, capacity, limits, share_out
+from lastgood.postgres.capacity import Capacity, ConnectionLimit, Figures, capacity, limits, share_out
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.machine import Machine
 from lastgood.postgres.server import set_where_possible
 
 MB, GB = 1 << 20, 1 << 30
-SERVER = Limit("the server allows", 97, 10)
+SERVER = ConnectionLimit("the server allows", 97, 10)
 
 
 def figures(
-    *limits: Limit, processes: int = 8, tuned: bool = False, memory: int = 64 * MB, hint: int | None = None
+    *limits: ConnectionLimit, processes: int = 8, tuned: bool = False, memory: int = 64 * MB, hint: int | None = None
 ) -> Figures:
     return Figures(limits or (SERVER,), processes, tuned, memory, hint, "effective_cache_size" if hint else "")
 
@@ -44,7 +44,7 @@ def shared(given: Figures, found: Machine, jobs: int | None = None) -> Capacity:
             "8 workers: the server may run 16 parallel workers; its processors are not visible from here",
         ),
         (
-            figures(Limit("the server allows", 22, 7)),
+            figures(ConnectionLimit("the server allows", 22, 7)),
             Machine(True, 8, 8 * GB),
             None,
             3,
@@ -52,7 +52,7 @@ def shared(given: Figures, found: Machine, jobs: int | None = None) -> Capacity:
             "and 5 remain free",
         ),
         (
-            figures(SERVER, Limit('role "app" is allowed', 14, 1)),
+            figures(SERVER, ConnectionLimit('role "app" is allowed', 14, 1)),
             Machine(True, 8, 8 * GB),
             16,
             1,
@@ -60,7 +60,7 @@ def shared(given: Figures, found: Machine, jobs: int | None = None) -> Capacity:
             "itself, and 5 remain free",
         ),
         (
-            figures(Limit("the server allows", 22, 22)),
+            figures(ConnectionLimit("the server allows", 22, 22)),
             Machine(True, 8, 8 * GB),
             None,
             1,
@@ -118,7 +118,9 @@ def test_memory(given: Figures, found: Machine, jobs: int | None, expected: int,
 @pytest.mark.parametrize("cpus", [1, 2, 3, 8, 64])
 @pytest.mark.parametrize("jobs", [1, 2, 8, 40])
 def test_all_memory_that_can_be_taken_at_once_is_a_quarter(cpus: int, jobs: int) -> None:
-    result = shared(figures(Limit("the server allows", 200, 1), processes=64), Machine(True, cpus, 64 * GB), jobs)
+    result = shared(
+        figures(ConnectionLimit("the server allows", 200, 1), processes=64), Machine(True, cpus, 64 * GB), jobs
+    )
     for running in range(1, result.jobs + 1):
         processes = running * (1 + result.parallel_workers(running))
         assert processes * result.maintenance_work_mem <= 16 * GB
@@ -171,8 +173,8 @@ def test_limits_of_the_role_and_of_the_database(
         assert [each.what for each in limits(connection, name)] == ["the server allows"]
     with server.target(name, user=app).connect() as one, server.target("postgres", user=app).connect() as other:
         assert limits(other, name)[1:] == (
-            Limit(f'role "{app}" is allowed', 15, 2),
-            Limit(f'database "{name}" allows', 9, 1),
+            ConnectionLimit(f'role "{app}" is allowed', 15, 2),
+            ConnectionLimit(f'database "{name}" allows', 9, 1),
         )
         assert capacity(one, jobs=8, others=2).jobs == 6
         assert capacity(one, jobs=8, into=name, others=2).jobs == 1

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from lastgood.postgres.embedded import EmbeddedServer
-from lastgood.postgres.integrity import Finding, ForeignKey, findings, foreign_keys
+from lastgood.postgres.integrity import IntegrityFinding, KeyOrphans, findings, foreign_keys
 from lastgood.postgres.server import Connection
 
 ALL = pytest.mark.postgres(15, 16, 17, 18)
@@ -46,7 +46,7 @@ def test_orphans_of_a_validated_key(connection: Connection) -> None:
         "INSERT INTO child VALUES (NULL)",
     )
     assert list(foreign_keys(connection)) == [
-        ForeignKey("public", "child", "c_p", "public.parent", True, 27, ("10", "2", "3", "4", "5"))
+        KeyOrphans("public", "child", "c_p", "public.parent", True, 27, ("10", "2", "3", "4", "5"))
     ]
     connection.execute("DELETE FROM child WHERE p > 1")
     (one,) = foreign_keys(connection)
@@ -137,9 +137,9 @@ def test_findings(connection: Connection) -> None:
     )
     connection.execute("CREATE VIEW one_dummy AS SELECT NULL::bigint AS n")
     assert findings(connection) == [
-        Finding("invalid index", "public.bad", "on t"),
-        Finding("invalid index", "public.half", "on p, not all partitions have theirs"),
-        Finding("unfinished view", "public.dummy", "every column is a bare NULL"),
-        Finding("unfinished view", "public.one_dummy", "every column is a bare NULL"),
-        Finding("unpopulated materialized view", "public.empty", "reading it is an error"),
+        IntegrityFinding("invalid index", "public.bad", "on t"),
+        IntegrityFinding("invalid index", "public.half", "on p, not all partitions have theirs"),
+        IntegrityFinding("unfinished view", "public.dummy", "every column is a bare NULL"),
+        IntegrityFinding("unfinished view", "public.one_dummy", "every column is a bare NULL"),
+        IntegrityFinding("unpopulated materialized view", "public.empty", "reading it is an error"),
     ]

@@ -9,7 +9,7 @@ import pytest
 from psycopg import sql
 
 from lastgood.config.tables import PgBouncer as Config
-from lastgood.deadman.pgbouncer import Order, Watched, standing_by
+from lastgood.deadman.pgbouncer import Order, WatchedConsole, standing_by
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.pgbouncer import Console, ConsoleError, ConsoleState, consoles
 from lastgood.postgres.pgbouncer.console import Row
@@ -284,7 +284,7 @@ def test_a_password_comes_from_where_libpq_finds_it(
     (tmp_path / "pgpass").chmod(0o600)
     (state,) = look(server, live, pooler)
     assert (state.trouble, state.may_pause, len(state.databases)) == ("", True, 1)
-    watched = Watched(state.target, (live,), {})
+    watched = WatchedConsole(state.target, (live,), {})
     with standing_by(Order((watched,), 60.0, tmp_path / "no journal")) as guardian:
         guardian.dismiss()
 

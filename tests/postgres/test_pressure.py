@@ -23,7 +23,7 @@ from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.pressure import Pressure
 from lastgood.postgres.server import Connection
 from lastgood.postgres.strain import Limits
-from lastgood.postgres.wal import Reader, wal
+from lastgood.postgres.wal import WalReader, wal
 from tests.support.waiting import until
 
 MB = 1 << 20
@@ -328,7 +328,7 @@ def test_a_logical_slot_is_not_held_back_by_our_own_transaction(server: Embedded
     try:
         write_wal(connection, 1)
         (reader,) = wal(connection).readers
-        assert reader == Reader("slot", "cdc", reader.behind, active=False) and reader.behind > MB
+        assert reader == WalReader("slot", "cdc", reader.behind, active=False) and reader.behind > MB
         reading = server._popen(
             "pg_recvlogical",
             *("-d", "postgres", "-h", str(server.folder), "-p", "5432", "-U", "postgres"),

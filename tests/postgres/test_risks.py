@@ -9,7 +9,7 @@ import pytest
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.risks import Risk, judge, risks
 from lastgood.postgres.strain import Limits
-from lastgood.postgres.wal import Disk, Reader, Wal
+from lastgood.postgres.wal import Disk, Wal, WalReader
 
 MB, GB = 1 << 20, 1 << 30
 WELL = Wal(0, (), "", 16 * MB, GB, (Disk("pg_wal", 50 * GB, 100 * GB),), ())
@@ -17,8 +17,8 @@ TROUBLE = "archiving fails, last for 00000001000000000000000A"
 DROP = "SELECT pg_drop_replication_slot('cdc')"
 
 
-def slot(behind: int, *, active: bool = False, left: int | None = None) -> Reader:
-    return Reader("slot", "cdc", behind, active, left)
+def slot(behind: int, *, active: bool = False, left: int | None = None) -> WalReader:
+    return WalReader("slot", "cdc", behind, active, left)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def slot(behind: int, *, active: bool = False, left: int | None = None) -> Reade
                 "(max_slot_wal_keep_size); about 1.0 GB would be written",
             ),
         ),
-        (replace(WELL, readers=(slot(GB, active=True), Reader("standby", "s1", GB, True))), 3 * GB, None),
+        (replace(WELL, readers=(slot(GB, active=True), WalReader("standby", "s1", GB, True))), 3 * GB, None),
         (
             replace(WELL, readers=(slot(2 * GB, active=True),)),
             MB,
@@ -110,7 +110,7 @@ def slot(behind: int, *, active: bool = False, left: int | None = None) -> Reade
             ),
         ),
         (
-            replace(WELL, readers=(Reader("replay", "s1", 2 * GB, True),)),
+            replace(WELL, readers=(WalReader("replay", "s1", 2 * GB, True),)),
             MB,
             Risk(
                 "caution",

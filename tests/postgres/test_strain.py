@@ -7,40 +7,40 @@ from dataclasses import replace
 import pytest
 
 from lastgood.events import Caution, Note
-from lastgood.postgres.strain import Judge, Limits, Verdict
-from lastgood.postgres.wal import Disk, Reader, Wal
+from lastgood.postgres.strain import Judge, Limits, StrainVerdict
+from lastgood.postgres.wal import Disk, Wal, WalReader
 
 MB, GB = 1 << 20, 1 << 30
 ROOMY = (Disk("pg_wal", 50 * GB, 100 * GB),)
 
 
-def seen(*readers: Reader, disks: tuple[Disk, ...] = ROOMY, written: int = 0, trouble: str = "") -> Wal:
+def seen(*readers: WalReader, disks: tuple[Disk, ...] = ROOMY, written: int = 0, trouble: str = "") -> Wal:
     return Wal(written, readers, trouble, 16 * MB, GB, disks, ())
 
 
-def standby(behind: int) -> Reader:
-    return Reader("standby", "s1", behind, active=True)
+def standby(behind: int) -> WalReader:
+    return WalReader("standby", "s1", behind, active=True)
 
 
-def slot(behind: int, *, active: bool = False, left: int | None = None) -> Reader:
-    return Reader("slot", "cdc", behind, active, left)
+def slot(behind: int, *, active: bool = False, left: int | None = None) -> WalReader:
+    return WalReader("slot", "cdc", behind, active, left)
 
 
 DEFAULT = Limits()
 
 
-def looks(*found: Wal, limits: Limits = DEFAULT, step: float = 1.0) -> list[Verdict]:
+def looks(*found: Wal, limits: Limits = DEFAULT, step: float = 1.0) -> list[StrainVerdict]:
     judge = Judge(limits)
     return [judge.assess(each, step * number) for number, each in enumerate(found)]
 
 
-def stopped(verdict: Verdict) -> tuple[str, str]:
+def stopped(verdict: StrainVerdict) -> tuple[str, str]:
     assert verdict.stop is not None and verdict.wait == ""
     return verdict.stop.message, verdict.stop.hint
 
 
 def test_a_server_without_standbys() -> None:
-    assert looks(seen(), seen(written=9 * GB)) == [Verdict(), Verdict()]
+    assert looks(seen(), seen(written=9 * GB)) == [StrainVerdict(), StrainVerdict()]
 
 
 def test_a_standby_is_waited_for_until_it_is_well_within_the_limit() -> None:
@@ -68,7 +68,7 @@ def test_what_was_behind_before_does_not_count() -> None:
 
 
 def test_the_one_that_is_furthest_behind_is_named() -> None:
-    archive = Reader("archive", "", 3 * GB, active=True)
+    archive = WalReader("archive", "", 3 * GB, active=True)
     first = seen(standby(0), replace(archive, behind=0))
     assert looks(first, seen(standby(2 * GB), archive))[1].wait == "the WAL archive is 3.0 GB behind"
 
@@ -88,13 +88,13 @@ def test_one_that_moves_however_slowly_is_waited_for() -> None:
 
 
 def test_a_standby_that_applies_late_on_purpose_is_given_up() -> None:
-    late = Reader("replay", "s1", 2 * GB, active=True)
+    late = WalReader("replay", "s1", 2 * GB, active=True)
     found = looks(seen(replace(late, behind=0)), *[seen(late)] * 5, step=50)
     assert [bool(each.wait) for each in found] == [False, True, True, True, False, False]
     assert found[4].events == (
         Caution('the standby "s1" has 2.0 GB left to replay and makes no progress: loading no longer waits for it'),
     )
-    assert found[5] == Verdict()
+    assert found[5] == StrainVerdict()
 
 
 def test_a_slot_whose_reader_does_not_move_is_a_matter_of_the_disk() -> None:
@@ -113,8 +113,8 @@ def test_a_slot_whose_reader_does_not_move_is_a_matter_of_the_disk() -> None:
 
 def test_a_slot_without_a_reader_is_limited_by_the_disk() -> None:
     first, second, third = looks(seen(slot(0)), seen(slot(2 * GB)), seen(slot(3 * GB)))
-    assert (first, third) == (Verdict(), Verdict())
-    assert second == Verdict(
+    assert (first, third) == (StrainVerdict(), StrainVerdict())
+    assert second == StrainVerdict(
         events=(Caution('the replication slot "cdc" has no consumer: the server keeps all WAL for it'),)
     )
 
@@ -122,8 +122,8 @@ def test_a_slot_without_a_reader_is_limited_by_the_disk() -> None:
 def test_a_slot_without_a_reader_on_an_unknown_disk() -> None:
     """Its reader may just be restarting."""
     first, second, third = looks(*(seen(slot(behind), disks=()) for behind in (5 * GB, 7 * GB, 7 * GB)), step=120)
-    assert first == Verdict()
-    assert second == Verdict('the replication slot "cdc" is 7.0 GB behind and has no consumer')
+    assert first == StrainVerdict()
+    assert second == StrainVerdict('the replication slot "cdc" is 7.0 GB behind and has no consumer')
     assert stopped(third) == (
         'cannot continue loading: the replication slot "cdc" is 7.0 GB behind and has no consumer, and the free space '
         "for WAL is not visible, without progress for 120 s",
@@ -170,7 +170,7 @@ def test_a_slot_that_the_server_would_give_up(active: bool) -> None:
 def test_a_disk_that_gets_full(disk: Disk, text: str) -> None:
     (verdict,) = looks(seen(disks=(disk,)))
     assert stopped(verdict) == (f"cannot continue loading: {text}", "Free disk space there, then run it again.")
-    assert looks(seen(disks=(replace(disk, free=20 * GB),))) == [Verdict()]
+    assert looks(seen(disks=(replace(disk, free=20 * GB),))) == [StrainVerdict()]
 
 
 def test_an_archive_that_fails() -> None:
@@ -213,7 +213,7 @@ def test_a_slot_that_is_no_longer_waited_for_still_counts() -> None:
 def test_invisible_figures_are_reported_once() -> None:
     blind = replace(seen(disks=()), hidden=("the lag of standbys", "the free space for WAL"), kept=3 * GB)
     first, second = looks(blind, replace(blind, kept=4 * GB))
-    assert second == Verdict()
+    assert second == StrainVerdict()
     assert first.events == (
         Note("not monitored, because it is not visible from here: the lag of standbys, the free space for WAL"),
         Caution("pg_wal has grown to 3.0 GB, more than the server's settings explain"),

@@ -19,7 +19,7 @@ New = Callable[..., str]
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waits.Limit, "seconds", 2.0)
+    monkeypatch.setattr(waits.WaitLimit, "seconds", 2.0)
 
 
 @pytest.mark.parametrize("major", available())
@@ -77,7 +77,7 @@ def test_a_statement_cancelled_by_another_session_is_not_reported_as_waiting(ser
 def test_without_room_for_a_second_session_time_decides(
     server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(waits.Limit, "seconds", 0.5)
+    monkeypatch.setattr(waits.WaitLimit, "seconds", 0.5)
 
     def full(connection: object) -> object:
         raise psycopg.OperationalError("sorry, too many clients already")

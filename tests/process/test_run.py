@@ -38,7 +38,7 @@ def gone(pid: int) -> bool:
         return True
 
 
-def test_a_foreign_program_whose_leash_was_killed_is_ended_and_reported_as_killed(tmp_path: Path) -> None:
+def test_a_foreign_program_whose_guard_was_killed_is_ended_and_reported_as_killed(tmp_path: Path) -> None:
     family = tmp_path / "family"
     program = f"""
 import os, pathlib, time

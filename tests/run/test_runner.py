@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from lastgood.errors import Interrupted
 from lastgood.events import Caution, Emit, Event, silent
 from lastgood.journal import Journal
-from lastgood.run.runner import AfterCommit, Result, WalkBackFailed, drive
+from lastgood.run.runner import AfterCommit, Result, UndoFailed, drive, reverse
 
 RUN = "20261122-031500-9f3c1a70"
 
@@ -94,13 +95,32 @@ def play(tmp_path: Path, steps: str, **world: str) -> tuple[World, str]:
         ("abC", {"fails": "b"}, "a b -b -a", "ValueError: b failed"),
         ("abC", {"fails": "C"}, "a b C -C -b -a", "ValueError: C failed"),
         ("aCd", {"fails": "d"}, "a C d", "AfterCommit: d failed"),
-        ("abC", {"fails": "b", "undo_fails": "b"}, "a b -b -a", 'WalkBackFailed: cannot undo step "b"'),
-        ("abC", {"fails": "C", "undo_fails": "ab"}, "a b C -C -b -a", 'WalkBackFailed: cannot undo step "b"'),
+        ("abC", {"fails": "b", "undo_fails": "b"}, "a b -b -a", 'UndoFailed: cannot undo step "b"'),
+        ("abC", {"fails": "C", "undo_fails": "ab"}, "a b C -C -b -a", 'UndoFailed: cannot undo step "b"'),
     ],
 )
 def test_steps_in_order_and_back(tmp_path: Path, steps: str, world: dict[str, str], happened: str, ended: str) -> None:
     run, how = play(tmp_path, steps, **world)
     assert (" ".join(run.happened), how) == (happened, ended)
+
+
+@dataclass
+class Reversed(Letter):
+    """A letter that is reversed after the commit point; ``undo_fails`` names those that fail then."""
+
+    def reverse(self, back: World) -> None:
+        back.happened.append(f"~{self.name}")
+        if self.name in back.undo_fails:
+            raise OSError(f"{self.name} stays")
+
+
+@pytest.mark.parametrize(("fails", "happened"), [("", "~e ~C ~a"), ("C", "~e ~C")])
+def test_steps_are_reversed_after_the_commit_point(tmp_path: Path, fails: str, happened: str) -> None:
+    """Steps without ``reverse`` are left out. The first error ends it: what follows depends on it."""
+    run = World(Journal.create(tmp_path, RUN), undo_fails=fails)
+    with pytest.raises(OSError, match="C stays") if fails else nullcontext():
+        reverse(run, [Reversed("a"), Letter("b"), Reversed("C"), Letter("d"), Reversed("e")])
+    assert " ".join(run.happened) == happened
 
 
 def test_a_step_that_holds_is_not_done_again(tmp_path: Path) -> None:
@@ -202,5 +222,5 @@ def test_either_all_is_undone_or_the_commit_holds(
     elif ended.startswith(AfterCommit.__name__):
         assert "Z" in run.done and not any(entry.startswith("-") for entry in run.happened)
     else:
-        assert not ended.startswith(WalkBackFailed.__name__)
+        assert not ended.startswith(UndoFailed.__name__)
         assert run.done == set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from lastgood.plan.plan import PlannedStep, Request
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.run import steps
-from lastgood.run.context import Run
+from lastgood.run.context import Reversal, Run
 from lastgood.run.runner import Result
 from tests.cli.conftest import Lastgood
 from tests.cli.conftest import clean_environment as clean_environment
@@ -44,6 +45,24 @@ class Vacuum:
 
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
         return False
+
+
+class Announce(Vacuum):
+    """A step behind the commit point, with an effect outside the database."""
+
+    name = "announce"
+    title = "announce the restored version"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.happened: list[str] = []
+
+    def do(self, run: Run) -> Result:
+        self.happened.append("announced")
+        return Result()
+
+    def reverse(self, back: Reversal) -> None:
+        self.happened.append(f"withdrawn in {back.run}")
 
 
 Added = Callable[[Vacuum], None]
@@ -83,7 +102,7 @@ def test_a_new_step_is_planned_taken_and_reported(lastgood: Lastgood, database: 
     assert "\n  Vacuum the restored database " in record.out.partition("\nFigures\n")[2]
 
 
-def test_a_new_step_that_fails_is_walked_back(
+def test_a_new_step_that_fails_is_undone(
     lastgood: Lastgood, database: str, server: EmbeddedServer, added: Added
 ) -> None:
     step = Vacuum(fails=True)
@@ -96,10 +115,34 @@ def test_a_new_step_that_fails_is_walked_back(
     assert f'state: "{database}" was not touched and is open.' in failed.err
     (run,) = lastgood("runs", "--json").document["runs"]
     story = lastgood("explain", run["run"], "--json").document["run"]
-    assert (story["outcome"], story["failed_in"]) == ("walked_back", ["vacuum"])
+    assert (story["outcome"], story["failed_in"]) == ("reverted", ["vacuum"])
     with server.target("postgres").connect() as connection:
         names = connection.execute("SELECT datname FROM pg_database WHERE starts_with(datname, %s)", [database])
         assert names.fetchall() == [(database,)]
+
+
+def test_a_new_step_behind_the_commit_point_is_reversed_with_the_switch(
+    lastgood: Lastgood, database: str, server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Announce()
+    swap = next(at for at, lanes in enumerate(steps.STAGES) if lanes[0][0].name == "swap")
+    monkeypatch.setattr(steps, "STAGES", (*steps.STAGES[: swap + 1], [[step]], *steps.STAGES[swap + 1 :]))
+    Path("lastgood.toml").write_text('[hooks]\nsmoke = ["false"]\n')
+    assert lastgood("backup").status == 0
+    before = database_oid(server, database)
+
+    failed = lastgood("rollback", "--latest", "--yes", "--json", "--on-failure", "undo")
+
+    assert (failed.status, database_oid(server, database)) == (6, before)
+    assert step.happened == ["announced", f"withdrawn in {failed.document['error']['run']}"]
+    assert step.undone == 0
+
+
+def database_oid(server: EmbeddedServer, name: str) -> int:
+    with server.target(name).connect() as connection:
+        row = connection.execute("SELECT oid FROM pg_database WHERE datname = current_database()").fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 def test_what_is_left_after_the_commit_point_is_all_that_stands_behind_it() -> None:

@@ -14,7 +14,7 @@ from lastgood.errors import Corrupt, Refused
 from lastgood.facts.compare import Comparison
 from lastgood.load.rebuild import ProofFailed
 from lastgood.screen import errors
-from lastgood.screen.screen import Column, Screen
+from lastgood.screen.screen import Screen, TableColumn
 from lastgood.text.redact import Scrubber, visible
 
 
@@ -51,7 +51,7 @@ def err(screen: Recorded) -> str:
 def test_passwords_and_control_characters_do_not_get_out() -> None:
     it = screen()
     it.say("the table geheim\x1b[2J\x07 lies")
-    it.table([Column("name")], [["geheim\x1b]0;x"]])
+    it.table([TableColumn("name")], [["geheim\x1b]0;x"]])
     it.document({"name": "geheim", "list": ["a geheim", {"deep": 'geheim"'}]})
     it.json_line({"event": "note", "text": "geheim"})
     assert "geheim" not in out(it) + err(it)
@@ -68,7 +68,7 @@ def test_a_line_end_in_a_name_makes_no_line() -> None:
     it.say(f"restoring {FORGED}")
     it.heading(FORGED)
     it.pairs([("database", FORGED)])
-    it.table([Column("name"), Column("rows", right=True)], [[FORGED, "1"]])
+    it.table([TableColumn("name"), TableColumn("rows", right=True)], [[FORGED, "1"]])
     it.quote(FORGED)
     hint, state = "First this.\nThen that.", f'"{FORGED}" is open.'
     errors.show(it, Refused(f'cannot roll back "{FORGED}"', hint=hint, state=state))
@@ -98,7 +98,12 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     it = screen(width)
     it.say("a long sentence " * 20, first="  - ", indent=4)
     it.pairs([("Name", "words and more words " * 10), ("Left out", ""), ("Other", "x")])
-    columns = [Column("table", fold=True), Column("rows", right=True), Column("content digest"), Column("verdict")]
+    columns = [
+        TableColumn("table", fold=True),
+        TableColumn("rows", right=True),
+        TableColumn("content digest"),
+        TableColumn("verdict"),
+    ]
     it.table(
         columns, [["public." + "x" * 63, "1,234,567", "abcdefabcdef", "equal"], ["s.t", "1", "rows only", "equal"]]
     )
@@ -116,7 +121,7 @@ def test_without_a_terminal_lines_are_not_wrapped() -> None:
 def test_a_table_has_aligned_numbers_and_no_trailing_space() -> None:
     it = screen(60)
     it.table(
-        [Column("table", fold=True), Column("rows", right=True), Column("verdict")],
+        [TableColumn("table", fold=True), TableColumn("rows", right=True), TableColumn("verdict")],
         [["a", "7", "equal"], ["b", "1,234", ""]],
     )
     assert out(it) == (
@@ -128,7 +133,11 @@ def test_a_table_has_aligned_numbers_and_no_trailing_space() -> None:
 
 def test_a_terminal_too_narrow_for_a_table_gets_blocks() -> None:
     it = screen(40)
-    columns = [Column("table", fold=True), Column("rows now", right=True), Column("written since", right=True)]
+    columns = [
+        TableColumn("table", fold=True),
+        TableColumn("rows now", right=True),
+        TableColumn("written since", right=True),
+    ]
     it.table(columns, [["public.contacts", "5,000,000", "120 (created_at)"]])
     assert out(it) == "  public.contacts\n    rows now       5,000,000\n    written since  120 (created_at)\n"
 
@@ -177,7 +186,7 @@ def test_a_reader_that_goes_away_does_not_stop_the_work() -> None:
         for _ in range(3):
             it.say("a line")
             it.document({"a": 1})
-            it.table([Column("a")], [["b"]])
+            it.table([TableColumn("a")], [["b"]])
 
 
 def test_a_stream_that_is_closed_costs_no_descriptor() -> None:

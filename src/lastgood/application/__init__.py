@@ -17,7 +17,7 @@ HOOKS = ("maintenance_on", "stop", "start", "maintenance_off", "smoke")
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class HookProblem:
     """A fault of the configuration. ``stops``: a run must not begin with it."""
 
     stops: bool
@@ -57,33 +57,33 @@ class Application:
         command: tuple[str, ...] | None = getattr(self.hooks, hook)
         return command
 
-    def problems(self) -> Iterator[Problem]:
+    def problems(self) -> Iterator[HookProblem]:
         """Faults that are visible without running anything."""
         for hook in HOOKS:
             command = self.command(hook)
             if command is not None and not self._executable(command[0]):
-                yield Problem(
+                yield HookProblem(
                     True,
                     f'cannot run hook "{hook}": program "{self.scrub(command[0])}" is not on this machine',
                     "Correct [hooks] in lastgood.toml, or run this command where the program is installed.",
                 )
         for before, after in (("stop", "start"), ("maintenance_on", "maintenance_off")):
             if self.command(before) is not None and self.command(after) is None:
-                yield Problem(
+                yield HookProblem(
                     False,
                     f'hook "{before}" has no counterpart "{after}": an operator must do that by hand',
                     f'Add "{after}" to [hooks] in lastgood.toml.',
                 )
         for header, variable in (self.health.headers if self.health is not None else {}).items():
             if not os.environ.get(variable):
-                yield Problem(
+                yield HookProblem(
                     True,
                     f'cannot send header "{header}" of the health check: variable "{variable}" is not set',
                     f"Set {variable}, or remove the header from [health] in lastgood.toml.",
                 )
         sentry = self.watch.sentry if self.watch is not None else None
         if sentry is not None and not os.environ.get(sentry.token_variable):
-            yield Problem(
+            yield HookProblem(
                 False,
                 f'cannot query Sentry: variable "{sentry.token_variable}" is not set',
                 f"Set {sentry.token_variable} to a token that may read the project.",

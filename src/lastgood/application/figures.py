@@ -10,7 +10,7 @@ from lastgood.postgres.activity import Sample
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class FigureKind:
     """A figure. It counts as worse from ``factor`` times the earlier value on, and only if it rose by ``floor`` or
     more: on a quiet night most figures are near zero, and twice that is still near zero."""
 
@@ -21,14 +21,14 @@ class Kind:
 
 
 KINDS = (
-    Kind("rollbacks", "transactions rolled back", "/s", 0.5),
-    Kind("deadlocks", "deadlocks", "/s", 0.05),
-    Kind("conflicts", "queries cancelled by recovery", "/s", 0.05),
-    Kind("ended_sessions", "sessions ended abnormally", "/s", 0.1),
-    Kind("lock_waits", "sessions waiting for locks", "", 2.0),
-    Kind("statement_time", "mean statement time", "ms", 5.0),
-    Kind("connections", "connections", "", 20.0),
-    Kind("application_errors", "errors in Sentry", "/s", 0.1),
+    FigureKind("rollbacks", "transactions rolled back", "/s", 0.5),
+    FigureKind("deadlocks", "deadlocks", "/s", 0.05),
+    FigureKind("conflicts", "queries cancelled by recovery", "/s", 0.05),
+    FigureKind("ended_sessions", "sessions ended abnormally", "/s", 0.1),
+    FigureKind("lock_waits", "sessions waiting for locks", "", 2.0),
+    FigureKind("statement_time", "mean statement time", "ms", 5.0),
+    FigureKind("connections", "connections", "", 20.0),
+    FigureKind("application_errors", "errors in Sentry", "/s", 0.1),
 )
 Figures = Mapping[str, float | None]
 
@@ -66,7 +66,7 @@ def compare(before: Figures, after: Figures, factor: float) -> tuple[Figure, ...
     )
 
 
-def _compared(kind: Kind, before: float | None, after: float | None, factor: float) -> Figure:
+def _compared(kind: FigureKind, before: float | None, after: float | None, factor: float) -> Figure:
     worse = False
     if before is not None and after is not None:
         worse = after >= before * factor and after - before >= kind.floor

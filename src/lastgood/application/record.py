@@ -24,7 +24,7 @@ FOLDER = "application"
 BY_HAND = "lastgood maintenance"
 
 
-class Record(BaseModel):
+class StopRecord(BaseModel):
     """An application that was stopped, or started again and not yet verified. ``by`` is a run, or ``lastgood
     maintenance``; ``hooks`` are those that were begun."""
 
@@ -40,9 +40,9 @@ class Record(BaseModel):
     user: str
 
 
-def begin(live: str, by: str) -> Record:
+def begin(live: str, by: str) -> StopRecord:
     """A new record of an application that is about to be stopped, by this user on this machine."""
-    return Record(
+    return StopRecord(
         live=live,
         by=by,
         state="stopped",
@@ -64,15 +64,15 @@ def place(state: Path, target: Target) -> Path:
     return state / FOLDER / f"{shown}_{xxh3_64_hexdigest(f'{where}{chr(0)}{live}'.encode())}.json"
 
 
-def read(state: Path, target: Target) -> Record | None:
+def read(state: Path, target: Target) -> StopRecord | None:
     """The record, or None where there is no readable one."""
     try:
-        return Record.model_validate_json(place(state, target).read_bytes())
+        return StopRecord.model_validate_json(place(state, target).read_bytes())
     except (OSError, ValidationError):
         return None
 
 
-def write(state: Path, target: Target, record: Record) -> None:
+def write(state: Path, target: Target, record: StopRecord) -> None:
     """Replace the record; durable on return. Raises OSError."""
     durable.write_private(place(state, target), record.model_dump_json(indent=1).encode() + b"\n")
 

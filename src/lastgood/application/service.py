@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from dataclasses import replace
 
 from lastgood.application import Application, hooks, record, turns
-from lastgood.application.record import Record
+from lastgood.application.record import StopRecord
 from lastgood.application.results import HookResult
 from lastgood.context import Context
 from lastgood.errors import NotStarted
-from lastgood.events import Caution, Emit, Note
+from lastgood.events import Caution, Note
 from lastgood.postgres.server import Target
 
 # The hook that reverses each hook.
@@ -29,27 +29,28 @@ class HookFailed(Exception):
 
 class Service:
     """The application of one live database. ``target`` is that database; ``facts`` are variables in the environment of
-    hooks; ``on_result`` is called with the result of each hook as soon as it has ended."""
+    hooks; ``on_result`` is called with the result of each hook as soon as it has ended. The records are in the state
+    folder of ``context``; each call says itself what cancels it."""
 
     def __init__(
         self,
         application: Application,
         target: Target,
-        state: Path,
         facts: Mapping[str, str],
-        emit: Emit,
+        context: Context,
         on_result: Callable[[HookResult], None] = lambda result: None,
     ) -> None:
         self._application = application
         self._target = target
-        self._state = state
+        self._state = context.records
         self._facts = facts
-        self._emit = emit
+        self._context = context
+        self._emit = context.emit
         self._on_result = on_result
         self.results: list[HookResult] = []
 
     @property
-    def record(self) -> Record | None:
+    def record(self) -> StopRecord | None:
         """The record; None when nothing is stopped."""
         return record.read(self._state, self._target)
 
@@ -114,7 +115,7 @@ class Service:
 
     def hook(self, hook: str, stage: str, cancelled: Callable[[], bool] = lambda: False) -> HookResult:
         """Run one configured hook. Raises HookFailed, Interrupted, OSError (of ``on_result``)."""
-        with turns.turn(self._state, self._target, Context(self._emit, cancelled)) as turn:
+        with turns.turn(self._target, replace(self._context, cancelled=cancelled)) as turn:
             result = hooks.run(self._application, hook, stage, self._facts, cancelled, turn)
         self.results.append(result)
         self._on_result(result)

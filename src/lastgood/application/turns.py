@@ -12,7 +12,6 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from lastgood.application import record
 from lastgood.context import Context
@@ -25,12 +24,12 @@ POLL_SECONDS = 0.05
 
 
 @contextmanager
-def turn(state: Path, target: Target, context: Context) -> Iterator[int | None]:
+def turn(target: Target, context: Context) -> Iterator[int | None]:
     """Wait until no other hook of the application of ``target``'s database runs, and block others for the length of the
     block: the descriptor of the lock. None where no lock is possible (a state folder without write permission, a file
     system without locks): that must not prevent the start of an application. Raises Interrupted.
     """
-    place = record.place(state, target).with_suffix(".lock")
+    place = record.place(context.records, target).with_suffix(".lock")
     try:
         durable.private_folder(place.parent)
         lock = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

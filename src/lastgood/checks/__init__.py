@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from lastgood.checklist import BACKUP, EXTENSIONS, Finding, Seen
+from lastgood.checklist import BACKUP, EXTENSIONS, Finding, Passed
 from lastgood.checks import (
     application,
     backup,
@@ -23,11 +23,11 @@ from lastgood.checks import (
     settings,
     versions,
 )
-from lastgood.checks.subject import Reading, Subject, way_of
+from lastgood.checks.subject import PointReading, Subject, way_of
 
-__all__ = ["CHECKS", "Check", "Reading", "Subject", "findings", "results", "way_of"]
+__all__ = ["CHECKS", "Check", "PointReading", "Subject", "findings", "results", "way_of"]
 
-Check = Callable[[Subject], Iterator[Finding | Seen]]
+Check = Callable[[Subject], Iterator[Finding | Passed]]
 
 CHECKS: Mapping[str, tuple[Check, ...]] = {
     "restore_point": (point.made, point.age, point.same_database, point.changed, point.partial),
@@ -74,7 +74,7 @@ BY_NAME: frozenset[Check] = frozenset(
 )
 
 
-def results(subject: Subject) -> tuple[Finding | Seen, ...]:
+def results(subject: Subject) -> tuple[Finding | Passed, ...]:
     """Run all checks: their results, item by item."""
     return tuple(
         result.model_copy(update={"item": item})
@@ -85,7 +85,7 @@ def results(subject: Subject) -> tuple[Finding | Seen, ...]:
     )
 
 
-def findings(results: Iterable[Finding | Seen]) -> tuple[Finding, ...]:
+def findings(results: Iterable[Finding | Passed]) -> tuple[Finding, ...]:
     """The findings among the results, refusals first."""
     order = {"refusal": 0, "caution": 1, "note": 2}
     unsorted = [each for each in results if isinstance(each, Finding)]

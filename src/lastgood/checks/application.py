@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from lastgood.application import HOOKS
 from lastgood.application import health as asking
-from lastgood.checklist import Finding, Seen
+from lastgood.checklist import Finding, Passed
 from lastgood.checks.subject import Subject
 from lastgood.postgres.pgbouncer.judge import findings
 
@@ -18,7 +18,7 @@ from lastgood.postgres.pgbouncer.judge import findings
 PATIENCE = 2.0
 
 
-def hooks(s: Subject) -> Iterator[Finding | Seen]:
+def hooks(s: Subject) -> Iterator[Finding | Passed]:
     """Each program exists and is executable; other faults that are visible without running anything."""
     application = s.request.application
     for problem in application.problems():
@@ -31,12 +31,14 @@ def hooks(s: Subject) -> Iterator[Finding | Seen]:
         )
     given = [hook for hook in HOOKS if application.command(hook) is not None]
     if given:
-        yield Seen(text=f"configured: {', '.join(given)}; none of them was run")
+        yield Passed(text=f"configured: {', '.join(given)}; none of them was run")
     else:
-        yield Seen(text="no [hooks] in lastgood.toml: the application is not stopped, and its writes fail at the fence")
+        yield Passed(
+            text="no [hooks] in lastgood.toml: the application is not stopped, and its writes fail at the fence"
+        )
 
 
-def health(s: Subject) -> Iterator[Finding | Seen]:
+def health(s: Subject) -> Iterator[Finding | Passed]:
     """The health check, tried once. Its result before a rollback does not predict the result after it."""
     application = s.request.application
     if application.health is None:
@@ -50,15 +52,15 @@ def health(s: Subject) -> Iterator[Finding | Seen]:
             level="caution",
             code="health",
             text=f'health check "{answer.url}" failed: {answer.problem}',
-            hint="If the rollback will not cure this, correct [health] in lastgood.toml: the check decides after the "
-            "switch.",
+            hint="If the rollback cannot fix this, correct [health] in lastgood.toml: the same check decides "
+            "after the switch.",
             known="tried",
         )
     else:
-        yield Seen(text=f'health check "{answer.url}" passed', known="tried")
+        yield Passed(text=f'health check "{answer.url}" passed', known="tried")
 
 
-def poolers(s: Subject) -> Iterator[Finding | Seen]:
+def poolers(s: Subject) -> Iterator[Finding | Passed]:
     """The databases of each PgBouncer that lead to the live database, and the right to pause them."""
     fence_now = s.request.fence == "now"
     for risk in findings(s.pools, s.request.pgbouncer, s.database.name, fence_now=fence_now):
@@ -66,4 +68,4 @@ def poolers(s: Subject) -> Iterator[Finding | Seen]:
     for pool in s.pools:
         if not pool.trouble:
             names = ", ".join(f'"{each.name}"' for each in pool.databases) or "no database"
-            yield Seen(text=f"{pool.place} answers: its {names} leads to the live database", known="tried")
+            yield Passed(text=f"{pool.place} answers: its {names} leads to the live database", known="tried")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from psycopg import sql
 
-from lastgood.checklist import Finding, Seen
+from lastgood.checklist import Finding, Passed
 from lastgood.checks.subject import Subject
 from lastgood.errors import Refused
 from lastgood.postgres import binaries, row_security
@@ -33,7 +33,7 @@ SELECT checksum_failures, checksum_last_failure FROM pg_catalog.pg_stat_database
 """
 
 
-def program(s: Subject) -> Iterator[Finding | Seen]:
+def program(s: Subject) -> Iterator[Finding | Passed]:
     """pg_dump of the server's version or a newer one, run once."""
     try:
         pg_dump = binaries.find("pg_dump", at_least=s.maintenance.info.server_version // 10000)
@@ -46,10 +46,10 @@ def program(s: Subject) -> Iterator[Finding | Seen]:
             known="tried",
         )
     else:
-        yield Seen(text=f"pg_dump {pg_dump.version} will make it", known="tried")
+        yield Passed(text=f"pg_dump {pg_dump.version} will make it", known="tried")
 
 
-def room(s: Subject) -> Iterator[Finding | Seen]:
+def room(s: Subject) -> Iterator[Finding | Passed]:
     """A dump is rarely larger than its database."""
     store, need = s.request.store, s.database.size_bytes or 0
     place = next(each for each in (store, *store.absolute().parents) if each.exists())
@@ -64,7 +64,7 @@ def room(s: Subject) -> Iterator[Finding | Seen]:
             known="measured",
         )
     else:
-        yield Seen(text=f"{there}; it may need {units.size(need)}", known="measured")
+        yield Passed(text=f"{there}; it may need {units.size(need)}", known="measured")
 
 
 def checksums(s: Subject) -> Iterator[Finding]:
@@ -83,7 +83,7 @@ def checksums(s: Subject) -> Iterator[Finding]:
         )
 
 
-def readable(s: Subject) -> Iterator[Finding | Seen]:
+def readable(s: Subject) -> Iterator[Finding | Passed]:
     """Whether this role may read every table; damaged pages are found only when they are read."""
     hidden = row_security.hiding(s.live)
     if hidden:
@@ -95,7 +95,7 @@ def readable(s: Subject) -> Iterator[Finding | Seen]:
         )
     rows = s.live.execute(_UNREADABLE, [SHOWN]).fetchall()
     if not rows and not hidden:
-        yield Seen(text=f'this role may read every table of "{s.database.name}"')
+        yield Passed(text=f'this role may read every table of "{s.database.name}"')
     if not rows:
         return
     role = sql.Identifier(s.live.info.user).as_string(s.live)

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 
 import psycopg
 
-from lastgood.checklist import BACKUP, Finding, Seen
+from lastgood.checklist import BACKUP, Finding, Passed
 from lastgood.plan.plan import TableLoss
 
 SHOWN = 5
 
 
-def refused(live: str, error: psycopg.Error, results: Sequence[Finding | Seen]) -> Iterator[Finding]:
+def refused(live: str, error: psycopg.Error, results: Sequence[Finding | Passed]) -> Iterator[Finding]:
     """A refusal that the check of privileges did not foresee (for example, a policy)."""
     if not any(isinstance(each, Finding) and each.code in ("cannot_read", "rows_hidden") for each in results):
         yield Finding(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lastgood.checklist import Finding, Seen
+from lastgood.checklist import Finding, Passed
 from lastgood.checks.subject import Subject
 
 
-def members(s: Subject) -> Iterator[Finding | Seen]:
+def members(s: Subject) -> Iterator[Finding | Passed]:
     """Altered members of extensions, and objects that depend on them."""
     survey = s.to_put_back
     for name in survey.extensions:
@@ -16,7 +16,7 @@ def members(s: Subject) -> Iterator[Finding | Seen]:
             yield Finding(
                 level="refusal",
                 code="stays_in_kept",
-                text=f'no dump holds the changes to extension "{name}", and lastgood cannot put them back: {lost}',
+                text=f'no dump holds the changes to extension "{name}", and lastgood cannot restore them: {lost}',
                 hint="Copy these changes by hand from the kept database after the switch: lastgood status names it.",
             )
         if carried := survey.summary(name, carried=True, rows=False):
@@ -35,7 +35,7 @@ def members(s: Subject) -> Iterator[Finding | Seen]:
             known="not known",
         )
     if survey == type(survey)():
-        yield Seen(text="no object of an extension was changed")
+        yield Passed(text="no object of an extension was changed")
 
 
 def rows(s: Subject) -> Iterator[Finding]:

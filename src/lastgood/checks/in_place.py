@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 from psycopg import sql
 
-from lastgood.checklist import Finding, Seen
+from lastgood.checklist import Finding, Passed
 from lastgood.checks.subject import Subject
 from lastgood.text.units import counted
 
-_HINT = "Run: lastgood check --capabilities to see all rights of this role."
+_HINT = "To see all rights of this role: lastgood check --capabilities"
 
 
-def able(s: Subject) -> Iterator[Finding | Seen]:
+def able(s: Subject) -> Iterator[Finding | Passed]:
     """The rights for the exchange, tried in transactions that were rolled back."""
     if s.in_place is None:
         return
@@ -36,7 +36,7 @@ def able(s: Subject) -> Iterator[Finding | Seen]:
             final=True,
         )
     elif not missing:
-        yield Seen(text="this role may exchange the objects of its schemas", known="tried")
+        yield Passed(text="this role may exchange the objects of its schemas", known="tried")
 
 
 def objects(s: Subject) -> Iterator[Finding]:
@@ -70,13 +70,13 @@ def _added_to_what_stays(s: Subject) -> Iterator[Finding]:
             )
 
 
-def scope(s: Subject) -> Iterator[Finding | Seen]:
+def scope(s: Subject) -> Iterator[Finding | Passed]:
     """The schemas that are rolled back, and those that are not."""
     if s.in_place is None:
         return
     capabilities = s.in_place.capabilities
     if capabilities.schemas:
-        yield Seen(text=f"these schemas are rolled back: {', '.join(capabilities.schemas)}")
+        yield Passed(text=f"these schemas are rolled back: {', '.join(capabilities.schemas)}")
     if capabilities.staying:
         yield Finding(
             level="note",

@@ -52,7 +52,7 @@ _PACKAGES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Lack:
+class MissingObjects:
     """Objects that the server lacks: ``names`` of ``kind`` ``roles``, ``extensions``, ``languages`` or ``tablespaces``.
     ``text`` is the message, ``hint`` the remedy."""
 
@@ -62,7 +62,7 @@ class Lack:
     hint: str
 
 
-def missing_roles(connection: Connection, summary: DumpSummary, rules: Rules) -> Lack | None:
+def missing_roles(connection: Connection, summary: DumpSummary, rules: Rules) -> MissingObjects | None:
     """Missing roles that a command of the dump needs. With ``--strict`` a REVOKE from a missing role counts, too."""
     left_out = (OWNERS if rules.no_owner else frozenset()) | (PRIVILEGES if rules.no_acl else frozenset())
     named = {role: kinds - left_out for role, kinds in summary.named_roles.items()}
@@ -79,10 +79,12 @@ def missing_roles(connection: Connection, summary: DumpSummary, rules: Rules) ->
         options = [option for option, what in (("--no-owner", OWNERS), ("--no-acl", PRIVILEGES)) if kinds & what]
         without = "owners and privileges" if len(options) > 1 else "owners" if kinds & OWNERS else "privileges"
         hint += f"; or restore without {without}: {' '.join(options)}"
-    return Lack("roles", missing, "the restore point needs roles that this server lacks: " + ", ".join(missing), hint)
+    return MissingObjects(
+        "roles", missing, "the restore point needs roles that this server lacks: " + ", ".join(missing), hint
+    )
 
 
-def missing_extensions(connection: Connection, facts: Facts) -> Lack | None:
+def missing_extensions(connection: Connection, facts: Facts) -> MissingObjects | None:
     """Extensions whose files are not on the server's machine."""
     wanted = (extension.name for extension in facts.extensions if not extension.as_language)
     missing = _missing(connection, wanted, _EXTENSIONS)
@@ -91,7 +93,7 @@ def missing_extensions(connection: Connection, facts: Facts) -> Lack | None:
     major = connection.info.server_version // 10000
     packages = sorted({f"postgresql-{major}-{_PACKAGES[name]}" for name in missing if name in _PACKAGES})
     on_debian = f" (on Debian: {', '.join(packages)})" if packages else ""
-    return Lack(
+    return MissingObjects(
         "extensions",
         missing,
         "the restore point needs extensions that are not installed on this server: " + ", ".join(missing),
@@ -99,13 +101,13 @@ def missing_extensions(connection: Connection, facts: Facts) -> Lack | None:
     )
 
 
-def missing_languages(connection: Connection, facts: Facts) -> Lack | None:
+def missing_languages(connection: Connection, facts: Facts) -> MissingObjects | None:
     """Languages that a dump names without their handlers, and that no extension of the server creates."""
     wanted = (extension.name for extension in facts.extensions if extension.as_language)
     missing = _missing(connection, wanted, _EXTENSIONS)
     if not missing:
         return None
-    return Lack(
+    return MissingObjects(
         "languages",
         missing,
         "the dump names languages without their handlers, and this server has no extensions of these names: "
@@ -115,12 +117,12 @@ def missing_languages(connection: Connection, facts: Facts) -> Lack | None:
     )
 
 
-def missing_tablespaces(connection: Connection, summary: DumpSummary) -> Lack | None:
+def missing_tablespaces(connection: Connection, summary: DumpSummary) -> MissingObjects | None:
     """Missing tablespaces, which belong to the server."""
     missing = _missing(connection, summary.tablespaces, _TABLESPACES)
     if not missing:
         return None
-    return Lack(
+    return MissingObjects(
         "tablespaces",
         missing,
         "the restore point needs tablespaces that this server lacks: " + ", ".join(missing),
@@ -139,7 +141,7 @@ def require(connection: Connection, facts: Facts, summary: DumpSummary, rules: R
         )
 
 
-def _lacks(connection: Connection, facts: Facts, summary: DumpSummary, rules: Rules) -> Iterator[Lack]:
+def _lacks(connection: Connection, facts: Facts, summary: DumpSummary, rules: Rules) -> Iterator[MissingObjects]:
     for lack in (
         missing_roles(connection, summary, rules),
         missing_extensions(connection, facts),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
-from lastgood.checklist import Finding, Seen
+from lastgood.checklist import Finding, Passed
 from lastgood.checks.subject import Subject
 from lastgood.dump.names import Relation
 from lastgood.dump.summary import DumpSummary
@@ -13,7 +13,7 @@ from lastgood.load.repairs import extensions
 from lastgood.text.units import moment, span
 
 
-def made(s: Subject) -> Iterator[Finding | Seen]:
+def made(s: Subject) -> Iterator[Finding | Passed]:
     """The restore point, and what was verified of it; or that there is none."""
     if s.point is None:
         yield Finding(
@@ -22,11 +22,11 @@ def made(s: Subject) -> Iterator[Finding | Seen]:
         return
     made_at, seconds = s.point.made_at, (s.now - s.point.made_at).total_seconds()
     age = f"{span(seconds)} ago" if seconds > -1 else f"{span(seconds)} ahead of the server's clock"
-    yield Seen(
+    yield Passed(
         text=f"{s.point.path.name}, made {moment(made_at)} ({age}), by its {s.point.time_source}", known="looked up"
     )
     if s.facts is not None and s.summary is not None:
-        yield Seen(
+        yield Passed(
             text=f"definitions were read: {s.facts.summary} by its manifest; SHA-256 is verified while loading"
             if s.reading.owing
             else f"read completely: {s.facts.summary}"
@@ -34,7 +34,7 @@ def made(s: Subject) -> Iterator[Finding | Seen]:
             known="measured",
         )
     else:
-        yield Seen(text=s.reading.looked, known="measured")
+        yield Passed(text=s.reading.looked, known="measured")
     for each in s.reading.passed_over:
         yield Finding(
             level="caution",

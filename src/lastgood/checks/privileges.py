@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import psycopg
 from psycopg import Rollback, sql
 
-from lastgood.checklist import Finding, Seen
+from lastgood.checklist import Finding, Passed
 from lastgood.checks.subject import Subject
 from lastgood.journal.run_names import identifier
 from lastgood.postgres import database
@@ -88,7 +88,7 @@ def read_only(s: Subject) -> Iterator[Finding]:
         )
 
 
-def databases(s: Subject) -> Iterator[Finding | Seen]:
+def databases(s: Subject) -> Iterator[Finding | Passed]:
     """The right to create a database like the live one, and to rename the live one: both tried without effect."""
     me, is_superuser, _, _ = s.maintenance.execute(_ROLE).fetchone() or ("", False, False, False)
     if _in_recovery(s):
@@ -97,7 +97,7 @@ def databases(s: Subject) -> Iterator[Finding | Seen]:
     yield from refusals
     if not refusals:
         who = "superuser " if is_superuser else ""
-        yield Seen(text=f'{who}"{me}" may create a database like "{s.database.name}", and rename it', known="tried")
+        yield Passed(text=f'{who}"{me}" may create a database like "{s.database.name}", and rename it', known="tried")
 
 
 def _create(s: Subject, me: str) -> Iterator[Finding]:
@@ -196,13 +196,13 @@ def owners(s: Subject) -> Iterator[Finding]:
         )
 
 
-def signals(s: Subject) -> Iterator[Finding | Seen]:
+def signals(s: Subject) -> Iterator[Finding | Passed]:
     """The privileges to terminate sessions and to see their activity."""
     me, is_superuser, signals, sees = s.maintenance.execute(_ROLE).fetchone() or ("", False, False, False)
     if is_superuser:
         return
     if signals:
-        yield Seen(text=f'"{me}" may terminate all sessions except superusers\' (pg_signal_backend)')
+        yield Passed(text=f'"{me}" may terminate all sessions except superusers\' (pg_signal_backend)')
     else:
         yield Finding(
             level="note",

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, timedelta
 
-from lastgood.checklist import Finding, Seen
+from lastgood.checklist import Finding, Passed
 from lastgood.checks.subject import Subject
 from lastgood.journal.past_runs import DID
 from lastgood.text.units import ago, day, duration, roughly, span
 
 
-def rehearsed(s: Subject) -> Iterator[Finding | Seen]:
+def rehearsed(s: Subject) -> Iterator[Finding | Passed]:
     """The newest run on this machine that restored this database, as a rollback or a rehearsal."""
     within = s.request.drill.every
     if not s.past:
@@ -34,10 +34,10 @@ def rehearsed(s: Subject) -> Iterator[Finding | Seen]:
             known="measured",
         )
     else:
-        yield Seen(text=f"last {text} (run {last.run})", known="measured")
+        yield Passed(text=f"last {text} (run {last.run})", known="measured")
 
 
-def expected(s: Subject) -> Iterator[Finding | Seen]:
+def expected(s: Subject) -> Iterator[Finding | Passed]:
     """The expected duration: from earlier loads on this server, else from the last run, in proportion to the size."""
     seconds, source = expectation(s)
     if seconds is None:
@@ -49,7 +49,7 @@ def expected(s: Subject) -> Iterator[Finding | Seen]:
         )
     else:
         until = (s.now + timedelta(seconds=seconds)).astimezone(UTC)
-        yield Seen(text=f"expected: {roughly(seconds)}, {source}; if started now, finished by {until:%H:%M:%S} UTC")
+        yield Passed(text=f"expected: {roughly(seconds)}, {source}; if started now, finished by {until:%H:%M:%S} UTC")
 
 
 def expectation(s: Subject) -> tuple[float | None, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psycopg
 
-from lastgood.checklist import Finding, Known, Seen
+from lastgood.checklist import Finding, Known, Passed
 from lastgood.checks.subject import Subject
 from lastgood.postgres.machine import is_here
 from lastgood.postgres.risks import risks
@@ -18,7 +18,7 @@ from lastgood.text import units
 _ATTESTED = "[check] free_space in lastgood.toml"
 
 
-def data(s: Subject) -> Iterator[Finding | Seen]:
+def data(s: Subject) -> Iterator[Finding | Passed]:
     """Free space, measured where the server's folder is on this machine; else as given in lastgood.toml."""
     need, attested = s.room_needed, s.request.check.free_space
     needed = f"about {units.size(need)} are needed"
@@ -34,7 +34,7 @@ def data(s: Subject) -> Iterator[Finding | Seen]:
                 known="measured",
             )
         else:
-            yield Seen(
+            yield Passed(
                 text=f"the server's disk has {units.size(free)} free; {needed}",
                 known="measured",
             )
@@ -54,7 +54,7 @@ def data(s: Subject) -> Iterator[Finding | Seen]:
             hint="Free disk space, then correct that number: lastgood prune lists kept databases.",
         )
     else:
-        yield Seen(text=f"the server's disk has {units.size(attested)} free by {_ATTESTED}; {needed}")
+        yield Passed(text=f"the server's disk has {units.size(attested)} free by {_ATTESTED}; {needed}")
 
 
 def wal(s: Subject) -> Iterator[Finding]:

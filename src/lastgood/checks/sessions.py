@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from lastgood.checklist import Finding, Seen
+from lastgood.checklist import Finding, Passed
 from lastgood.checks.subject import Subject
 from lastgood.plan.unfinished import unfinished as unfinished_runs
 from lastgood.postgres.capacity import OTHER_SESSIONS, limits
@@ -17,7 +17,7 @@ from lastgood.postgres.sessions import sessions as sessions_in
 SESSIONS_IN_LIVE = 3
 
 
-def killable(s: Subject) -> Iterator[Finding | Seen]:
+def killable(s: Subject) -> Iterator[Finding | Passed]:
     """The switch terminates every session of the live database."""
     text = blocking_sessions(s.maintenance, s.database.oid, s.database.name)
     if text:
@@ -26,12 +26,12 @@ def killable(s: Subject) -> Iterator[Finding | Seen]:
     own = s.live.info.backend_pid
     there = [each for each in sessions_in(s.maintenance, s.database.oid) if each.pid != own and each.user is not None]
     if not there:
-        yield Seen(text=f'no session is connected to "{s.database.name}"', known="measured")
+        yield Passed(text=f'no session is connected to "{s.database.name}"', known="measured")
         return
     names = Counter(each.application_name or f'role "{each.user}"' for each in there).most_common(5)
     listed = ", ".join(f"{count} of {name}" for name, count in names)
     count = "1 session is" if len(there) == 1 else f"{len(there)} sessions are"
-    yield Seen(text=f"{count} connected ({listed}); this role may terminate each of them")
+    yield Passed(text=f"{count} connected ({listed}); this role may terminate each of them")
 
 
 def shut(s: Subject) -> Iterator[Finding]:
@@ -48,7 +48,7 @@ def shut(s: Subject) -> Iterator[Finding]:
             code="shut_tables",
             text=f"{who}{called} has locked {names}{more} against readers: row counts are estimates, and the run "
             + ("terminates that session" if s.request.fence == "now" and held[0].pid else "waits for it"),
-            hint=f"To end it yourself, run: {held[0].to_end_it}",
+            hint=f"To terminate it, run: {held[0].to_end_it}",
             known="measured",
         )
 
@@ -92,7 +92,7 @@ def connections(s: Subject) -> Iterator[Finding]:
             )
 
 
-def holders(s: Subject) -> Iterator[Finding | Seen]:
+def holders(s: Subject) -> Iterator[Finding | Passed]:
     """Prepared transactions, slots, subscriptions, publications, standbys, schedulers, workers of extensions."""
     holders = held_by(s.maintenance, s.database.name, s.live)
     for holder in holders:
@@ -105,7 +105,7 @@ def holders(s: Subject) -> Iterator[Finding | Seen]:
             final=holder.fatal,
         )
     if not holders:
-        yield Seen(
+        yield Passed(
             text="no prepared transaction, logical slot, subscription, publication, standby, or extension with workers"
         )
 

@@ -15,7 +15,7 @@ from lastgood.journal.run_names import identifier
 from lastgood.postgres.apply import NotApplied, rehearse
 from lastgood.postgres.grants import Operator
 from lastgood.postgres.server import Connection
-from lastgood.postgres.state import DatabaseState, Setting
+from lastgood.postgres.state import DatabaseSetting, DatabaseState
 
 # Another session's change of the same row must not block this check.
 LOCK_TIMEOUT = "2s"
@@ -67,7 +67,7 @@ def _refused(
     return [each for each in refused if each.sqlstate != psycopg.errors.LockNotAvailable.sqlstate]
 
 
-def _hint(setting: Setting, refused: NotApplied, database: str, me: str) -> str:
+def _hint(setting: DatabaseSetting, refused: NotApplied, database: str, me: str) -> str:
     if refused.sqlstate != psycopg.errors.InsufficientPrivilege.sqlstate:
         whose = f"ROLE {identifier(setting.role)} IN DATABASE" if setting.role else "DATABASE"
         return (

@@ -27,7 +27,7 @@ ROOM_FACTOR = 1.3
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class PointReading:
     """The restore point as far as it was read. ``facts`` and ``summary`` are None where it was not read: then
     ``looked`` is what was verified instead, in words. Without a ``point``: ``trouble`` is the reason, ``hint`` the
     remedy.
@@ -92,7 +92,7 @@ class Subject:
     maintenance: Connection
     live: Connection
     database: Database
-    reading: Reading
+    reading: PointReading
     now: datetime
     past: tuple[PastRun, ...]
     pools: tuple[ConsoleState, ...]
@@ -101,7 +101,7 @@ class Subject:
 
     @classmethod
     def of(
-        cls, request: Request, maintenance: Connection, live: Connection, database: Database, reading: Reading
+        cls, request: Request, maintenance: Connection, live: Connection, database: Database, reading: PointReading
     ) -> Subject:
         """Read the clock, earlier runs and the poolers; for an exchange in place, also the rights and the schemas."""
         in_place = way_of(request, live) == "in-place"

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lastgood.checklist import Finding, Seen
+from lastgood.checklist import Finding, Passed
 from lastgood.checks import needs
-from lastgood.checks.needs import Lack
+from lastgood.checks.needs import MissingObjects
 from lastgood.checks.subject import Subject
 from lastgood.load.repairs import Rules
 
 SUPPORTED = range(15, 19)
 
 
-def server(s: Subject) -> Iterator[Finding | Seen]:
+def server(s: Subject) -> Iterator[Finding | Passed]:
     """The server's version, and whether this lastgood was tested with it."""
     major = s.maintenance.info.server_version // 10000
     if major not in SUPPORTED:
@@ -25,10 +25,10 @@ def server(s: Subject) -> Iterator[Finding | Seen]:
         )
     else:
         version = s.maintenance.info.parameter_status("server_version")
-        yield Seen(text=f"the server is PostgreSQL {version}", known="measured")
+        yield Passed(text=f"the server is PostgreSQL {version}", known="measured")
 
 
-def point(s: Subject) -> Iterator[Finding | Seen]:
+def point(s: Subject) -> Iterator[Finding | Passed]:
     """A newer server's dump may contain syntax that this server does not know."""
     major = s.maintenance.info.server_version // 10000
     dumped = s.facts.rules.server_major if s.facts is not None else None
@@ -40,7 +40,7 @@ def point(s: Subject) -> Iterator[Finding | Seen]:
             hint="Restore it on a server of that version: lastgood restore POINT --into NAME --db URL",
         )
     elif dumped is not None:
-        yield Seen(text=f"the restore point was dumped from PostgreSQL {dumped}")
+        yield Passed(text=f"the restore point was dumped from PostgreSQL {dumped}")
     if s.point is not None and s.summary is None:
         yield Finding(
             level="note",
@@ -82,6 +82,6 @@ def tablespaces(s: Subject) -> Iterator[Finding]:
         yield from _refused(needs.missing_tablespaces(s.maintenance, s.summary))
 
 
-def _refused(lack: Lack | None) -> Iterator[Finding]:
+def _refused(lack: MissingObjects | None) -> Iterator[Finding]:
     if lack is not None:
         yield Finding(level="refusal", code=f"missing_{lack.kind}", text=lack.text, hint=lack.hint, final=True)

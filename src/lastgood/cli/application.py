@@ -267,8 +267,8 @@ MEANINGS: dict[int, str] = {
     errors.BadPoint.exit_status: "the restore point is missing, incomplete, corrupt or unsafe",
     errors.Failed.exit_status: "failed; the live database is as it was, and open",
     errors.ChecksFailedAfterSwap.exit_status: "a switch or a deployment failed its checks, and was undone",
-    errors.Stopped.exit_status: "stopped half-way: `lastgood status` shows how to continue",
-    errors.Interrupted.exit_status: "interrupted by the user, walked back",
+    errors.Stopped.exit_status: "unfinished: `lastgood status` shows how to continue",
+    errors.Interrupted.exit_status: "interrupted by the user; any changes were reverted",
 }
 ALWAYS = (0, 1, 2, 130)
 

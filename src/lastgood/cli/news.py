@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import psycopg
@@ -15,6 +14,7 @@ import psycopg
 from lastgood.cli.session import as_shown
 from lastgood.config.tables import Notifications
 from lastgood.config.tables.application import Kind, Recipient
+from lastgood.context import Context
 from lastgood.errors import SHOW_STATE, UNKNOWN_STATE, LastgoodError, UsageError
 from lastgood.events import Caution, Emit, Event, Note, StageStarted
 from lastgood.journal import Journal, caller
@@ -112,8 +112,9 @@ class News:
             ("Command", self._command),
         ]
 
-    def over(self, emit: Emit, state: Path) -> list[Delivery]:
+    def over(self, context: Context) -> list[Delivery]:
         """Wait for the pending messages, report the failed ones, and record all of them in the run's journal."""
+        emit = context.emit
         deliveries = []
         if self._messenger is not None:
             limit = f"{self._settings.time_limit:g} s"
@@ -126,7 +127,7 @@ class News:
         for each in deliveries:
             if each.problem:
                 emit(Caution(f'notification "{each.title}" to "{each.target}" failed: {self._scrub(each.problem)}'))
-        journal = Journal.find(state, self.run) if self.run else None
+        journal = Journal.find(context.records, self.run) if self.run else None
         if journal is not None:
             with suppress(OSError):
                 for each in deliveries:

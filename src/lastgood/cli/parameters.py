@@ -33,11 +33,17 @@ Overrides = Annotated[
 ]
 Reasons = Annotated[
     list[str] | None,
-    typer.Option("--reason", metavar="TEXT", help="Why: one for each --override in their order, or one for all."),
+    typer.Option(
+        "--reason", metavar="TEXT", help="The reason: one for each --override in their order, or one for all."
+    ),
 ]
 Attested = Annotated[
     list[str] | None,
-    typer.Option("--attest", metavar="ITEM=NAME", help="Who attests an item that cannot be measured."),
+    typer.Option(
+        "--attest",
+        metavar="ITEM=NAME",
+        help="Attest an item that cannot be measured, with the name of the person who confirms it.",
+    ),
 ]
 From = Annotated[
     str | None,

@@ -19,7 +19,16 @@ from lastgood import __version__, config
 from lastgood.application import Application
 from lastgood.config.settings import Settings, resolve
 from lastgood.context import Context, Pace
-from lastgood.errors import SHOW_STATE, UNKNOWN_STATE, Failed, Interrupted, LastgoodError, Refused, UsageError
+from lastgood.errors import (
+    SHOW_STATE,
+    UNKNOWN_STATE,
+    Failed,
+    Interrupted,
+    LastgoodError,
+    Refused,
+    UsageError,
+    continued,
+)
 from lastgood.events import Caution, Emit
 from lastgood.journal import caller
 from lastgood.postgres import errors as server_errors
@@ -81,7 +90,7 @@ class Session:
         self.scrub.learn(secrets_within(settings.tables.model_dump(exclude_unset=True)), public)
         self.screen = Screen(scrub=self.scrub, no_color=settings.no_color)
         caller.announce(self._arguments, self.scrub)
-        waits.Limit.seconds = settings.tables.server.wait_limit
+        waits.WaitLimit.seconds = settings.tables.server.wait_limit
 
     def _learn_secrets(self, scrub: Scrubber, public: Iterable[str] = ()) -> None:
         for text in (*self._arguments, *(self._environment.get(name, "") for name in config.option("db").environment)):
@@ -158,7 +167,7 @@ class Session:
             # A failure here does not change the exit status of the command.
             try:
                 with self.events() as emit:
-                    self._news.over(emit, self.settings.state)
+                    self._news.over(self.context(emit))
             except KeyboardInterrupt:
                 pass
             except Exception as error:
@@ -193,7 +202,7 @@ class Session:
 
         The first Ctrl+C makes ``cancelled`` true, the second raises KeyboardInterrupt.
         """
-        wanted = interrupts.Stop()
+        wanted = interrupts.StopRequest()
         with self.events() as emit:
 
             def stop() -> None:
@@ -313,7 +322,7 @@ def as_shown(error: BaseException) -> LastgoodError | None:
         return Interrupted("interrupted", hint=SHOW_STATE, state=UNKNOWN_STATE)
     if isinstance(error, psycopg.OperationalError | psycopg.errors.InsufficientPrivilege):
         found = server_errors.failed(error, "continue", state=UNKNOWN_STATE)
-        found.hint = f"{found.hint} {SHOW_STATE}".strip()
+        found.hint = continued(found.hint, SHOW_STATE)
         found.__cause__ = error
         return found
     return None

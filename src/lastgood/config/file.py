@@ -52,7 +52,7 @@ _SEVERAL = "it must be a number, a text, or true or false"
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
+class FileContent:
     """The content of a file: its options, not yet converted, its tables, and all its errors."""
 
     options: dict[str, Value]
@@ -72,7 +72,7 @@ def refusal(file: Path, problems: Sequence[Problem]) -> UsageError:
     )
 
 
-def read(file: Path) -> Content:
+def read(file: Path) -> FileContent:
     """Read the file. Raises UsageError when it cannot be parsed at all."""
     content = parsed(file)
     known = [each.name for each in OPTIONS if each.in_file]
@@ -93,7 +93,7 @@ def read(file: Path) -> Content:
         read = Tables.model_validate(written, context={"folder": file.parent})
     except ValidationError as error:
         problems += _wrong(file, error)
-    return Content({key: value for key, value in content.items() if key in known}, read, tuple(problems))
+    return FileContent({key: value for key, value in content.items() if key in known}, read, tuple(problems))
 
 
 def _unknown(file: Path, key: str, known: Sequence[str]) -> Problem:

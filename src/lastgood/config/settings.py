@@ -59,7 +59,7 @@ def resolve(
     Raises UsageError, whose text never contains a password.
     """
     file = find(given.get("config") or environment.get("LASTGOOD_CONFIG"), folder or Path.cwd())
-    content = configuration.read(file) if file is not None else configuration.Content({}, Tables(), ())
+    content = configuration.read(file) if file is not None else configuration.FileContent({}, Tables(), ())
     problems = list(content.problems)
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}

@@ -14,7 +14,7 @@ from typing import Literal
 
 from lastgood import points
 from lastgood.context import BACKGROUND, Context
-from lastgood.damaged.load import ReadableLoader, TableLoad
+from lastgood.damaged.best_effort import ReadableLoader, TableLoad
 from lastgood.dump.formats import DumpSource
 from lastgood.dump.hints import CHOOSE_ANOTHER
 from lastgood.dump.names import Relation
@@ -30,7 +30,7 @@ from lastgood.postgres.server import Target, cancelled_with
 from lastgood.process import interrupts
 
 
-class Missing(Frozen):
+class LeftOutLine(Frozen):
     """A row or a command that was left out; ``line`` counts from 1 in the dump's text, ``what`` is empty for a row."""
 
     line: int
@@ -50,7 +50,7 @@ class SalvagedTable(Frozen):
     rows: int
     expected: int | None
     left_out: int
-    first: tuple[Missing, ...]
+    first: tuple[LeftOutLine, ...]
     why: str
 
 
@@ -66,7 +66,7 @@ class SalvageReport(Document):
     into: str
     damage: tuple[str, ...]
     tables: tuple[SalvagedTable, ...]
-    commands: tuple[Missing, ...]
+    commands: tuple[LeftOutLine, ...]
     not_valid: tuple[str, ...]
     maker: str = ""
     notes: tuple[str, ...]
@@ -110,7 +110,7 @@ def restore_readable(
         run, kept = made_beside.begun(maintenance, target.dbname, into, point.path, context)
         emit = stack.enter_context(recording.recording(kept, context.emit))
         comment = f"lastgood salvage {run}: readable part of the damaged {point.path.name}; not complete, not verified"
-        stop = interrupts.Stop()
+        stop = interrupts.StopRequest()
         with (
             made_beside.made(
                 target,
@@ -162,8 +162,8 @@ def _source(point: RestorePoint) -> DumpSource:
         return DumpSource(point.path, "plain", "", None, None)
 
 
-def _missing(left_out: LeftOut) -> Missing:
-    return Missing(line=left_out.line, why=left_out.why, what=left_out.what)
+def _missing(left_out: LeftOut) -> LeftOutLine:
+    return LeftOutLine(line=left_out.line, why=left_out.why, what=left_out.what)
 
 
 def _tables(point: RestorePoint, reading: ReadableReading, loader: ReadableLoader) -> tuple[SalvagedTable, ...]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lastgood.deadman import switch
-from lastgood.deadman.switch import Action, Switch, Unable
+from lastgood.deadman.switch import Action, OrderRefused, Switch
 from lastgood.postgres.pgbouncer.console import Console, ConsoleError
 from lastgood.postgres.server import Target
 
@@ -30,7 +30,7 @@ PATIENCE_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
+class WatchedConsole:
     """One console, the databases that the run is about to pause, and ``settings`` with the values to restore."""
 
     target: Target = field(repr=False)
@@ -42,7 +42,7 @@ class Watched:
 class Order:
     """The order to the switch. ``seconds``: without the word for this long, the run counts as stuck."""
 
-    watched: tuple[Watched, ...]
+    watched: tuple[WatchedConsole, ...]
     seconds: float
     journal: Path
 
@@ -59,7 +59,8 @@ class Order:
         """The order from the line of ``text``."""
         order = json.loads(line)
         watched = tuple(
-            Watched(Target(each["keywords"]), tuple(each["databases"]), each["settings"]) for each in order["consoles"]
+            WatchedConsole(Target(each["keywords"]), tuple(each["databases"]), each["settings"])
+            for each in order["consoles"]
         )
         return cls(watched, order["seconds"], Path(order["journal"]))
 
@@ -84,7 +85,7 @@ def _prepare(line: str) -> tuple[Action, float]:
         for number, each in enumerate(order.watched):
             sessions[number] = Console(each.target)
     except ConsoleError as error:
-        raise Unable(f"it cannot reach PgBouncer: {error}") from error
+        raise OrderRefused(f"it cannot reach PgBouncer: {error}") from error
 
     def resume(words: Sequence[str]) -> None:
         resumed = resume_paused(order.watched, sessions, 0.0 if HOLDS in words else QUIET_SECONDS)
@@ -93,7 +94,9 @@ def _prepare(line: str) -> tuple[Action, float]:
     return resume, order.seconds
 
 
-def resume_paused(watched: tuple[Watched, ...], sessions: dict[int, Console], quiet: float = QUIET_SECONDS) -> set[str]:
+def resume_paused(
+    watched: tuple[WatchedConsole, ...], sessions: dict[int, Console], quiet: float = QUIET_SECONDS
+) -> set[str]:
     """Resume paused databases of ``watched`` until none was paused for ``quiet`` seconds; return their names."""
     resumed: set[str] = set()
     reset: set[int] = set()

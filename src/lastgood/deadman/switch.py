@@ -28,7 +28,7 @@ DONE = "done"
 Action = Callable[[Sequence[str]], None]
 
 
-class Unable(Exception):
+class OrderRefused(Exception):
     """A switch cannot do what it is ordered; the text is the reason."""
 
 
@@ -66,7 +66,7 @@ def stand_by(prepare: Callable[[str], tuple[Action, float | None]]) -> int:
     lines = _Input()
     try:
         act, seconds = prepare(lines.next(None))
-    except Unable as error:
+    except OrderRefused as error:
         print(error, flush=True)
         return 1
     print(READY, flush=True)

@@ -14,7 +14,7 @@ _BLOCK_OF_DATA = 1
 _INTEGER_AT = struct.Struct("<BI").unpack_from
 
 
-class Block:
+class DataBlock:
     """The data of an entry: a sequence of chunks. Each has an integer, its length, and as many bytes; 0 is the end.
 
     A chunk may be a row, or one block of a compressor's output: there may be many millions of them.

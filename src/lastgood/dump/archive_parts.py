@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lastgood.dump.file_set import FileSet
 from lastgood.dump.formats import DumpSource
-from lastgood.dump.parts import Text
+from lastgood.dump.parts import PartText
 from lastgood.errors import BadPoint, Corrupt
 
 _DATA = b"\n-- Data for Name: "
@@ -24,7 +24,7 @@ class _Text:
         return self.make()
 
 
-def texts(source: DumpSource, note: Note) -> Iterator[Text]:
+def texts(source: DumpSource, note: Note) -> Iterator[PartText]:
     """The texts of a dump. Read each to its end before requesting the next one; ``note`` gets the reason if one ends
     early.
 
@@ -53,7 +53,7 @@ def _noted(source: DumpSource, options: list[str], note: Note) -> Iterator[bytes
         note(damage[0])
 
 
-def _rows(source: DumpSource, note: Note) -> Iterator[Text]:
+def _rows(source: DumpSource, note: Note) -> Iterator[PartText]:
     """The rows, table by table. pg_restore stops at the first damaged table, so it is run again for the tables after
     it."""
     entries = b"".join(_noted(source, ["--list"], lambda error: None)).splitlines(keepends=True)

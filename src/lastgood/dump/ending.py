@@ -12,7 +12,7 @@ from lastgood.dump.summary import DumpSummary
 from lastgood.dump.tokens import CopyStart, MetaCommand, Statement
 from lastgood.errors import BadPoint, Corrupt, Foreign, Incomplete
 
-INSPECT = "Load it into a separate database to inspect it: lastgood restore FILE --salvage-readable --into NAME."
+INSPECT = "Load it into a separate database to inspect it: lastgood restore FILE --salvage-readable --into NAME"
 _BY_SUPABASE = (
     "it was made by supabase db dump, which leaves out event triggers, comments on extensions, and the schemas that "
     "the platform maintains"
@@ -25,7 +25,7 @@ class WhichDatabase(BadPoint):
     code = "which_database"
 
     def __init__(self, message: str, *, databases: Iterable[str]) -> None:
-        super().__init__(message, hint="Name one of them: lastgood restore POINT --into NAME --database DATABASE.")
+        super().__init__(message, hint="Name one of them: lastgood restore POINT --into NAME --database DATABASE")
         self.databases = tuple(databases)
 
 

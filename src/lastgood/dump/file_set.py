@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lastgood.dump import links
 from lastgood.dump.formats import DumpSource, PgRestore, open_dump
-from lastgood.dump.parts import Part
+from lastgood.dump.parts import PartFile
 from lastgood.errors import BadPoint, Incomplete
 
 _ENDING = r"\.sql(?:\.(?:gz|zst|lz4|xz|bz2))?"
@@ -34,7 +34,7 @@ class FileSet(DumpSource):
         purposes = [_purpose(source) for source in opened]
         order = sorted(range(len(opened)), key=lambda i: purposes[i])
         self.sources = tuple(opened[i] for i in order)
-        self.parts = tuple(Part(opened[i].path.name, purposes[i] == _ROLES, opened[i]) for i in order)
+        self.parts = tuple(PartFile(opened[i].path.name, purposes[i] == _ROLES, opened[i]) for i in order)
         super().__init__(path, "set", "", None, pg_restore)
 
     @property

@@ -170,7 +170,7 @@ def copy_command(relation: Relation, columns: tuple[str, ...] | None) -> str:
 
 
 @dataclass(slots=True)
-class Target:
+class InsertPrefix:
     """The target of INSERTs that begin with ``prefix``. ``columns``: the columns of each row, None if unknown;
     ``may_default``: columns that a row may leave to the server; ``values``: the start of the values, None without any.
     """
@@ -191,7 +191,7 @@ class Target:
         return RowsStart(self.relation, columns, copy, at.offset, at.line)
 
 
-class Section:
+class InsertSection:
     """Rows of consecutive INSERTs into one table, collected in batches."""
 
     def __init__(self, start: RowsStart) -> None:

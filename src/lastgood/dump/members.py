@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO, NoReturn
 
 from lastgood.dump import recognize
-from lastgood.dump.archive_data import Block, Range
+from lastgood.dump.archive_data import DataBlock, Range
 from lastgood.dump.decompress import READ, Method, Readable, decompressed
 from lastgood.dump.formats import DumpSource, explained
 from lastgood.dump.hints import ANOTHER, CUT_OFF
@@ -34,7 +34,7 @@ _INSIDE_CUSTOM: dict[ArchiveCompression, Method] = {"": "", "gzip": "zlib", "lz4
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class ArchiveMember:
     """The rows of one table, or of a part of it.
 
     ``copy`` is their COPY command, without a semicolon: the same bytes as in the output of ``pg_restore -f -`` and in
@@ -56,7 +56,7 @@ class Member:
         return self._content()
 
 
-def members(source: DumpSource) -> tuple[Member, ...] | None:
+def members(source: DumpSource) -> tuple[ArchiveMember, ...] | None:
     """The members of an archive with rows, in pg_restore's order. They are all kept in memory, without their content.
 
     None if the rows can't be read this way: the dump is no archive, is itself compressed, has INSERT commands, was
@@ -77,7 +77,7 @@ def members(source: DumpSource) -> tuple[Member, ...] | None:
 # Custom: one file, in which the data of each entry is a block of chunks -------------------------------------------
 
 
-def _of_custom(source: DumpSource) -> tuple[Member, ...] | None:
+def _of_custom(source: DumpSource) -> tuple[ArchiveMember, ...] | None:
     with source.path.open("rb", buffering=READ) as file:
         entries = list(entries_with_data(file, str(source.path), source.size))
         begin = file.tell()
@@ -103,14 +103,14 @@ def _of_custom(source: DumpSource) -> tuple[Member, ...] | None:
                 hint=CUT_OFF,
             )
         size = bounds[bisect_right(bounds, offset)] - offset
-        found.append(_member(entry, size, source.path, method, partial(Block, what, entry.dump_id, offset, size)))
+        found.append(_member(entry, size, source.path, method, partial(DataBlock, what, entry.dump_id, offset, size)))
     return tuple(found)
 
 
 # Directory: a file for each -----------------------------------------------------------------------------------------
 
 
-def _of_directory(source: DumpSource) -> tuple[Member, ...] | None:
+def _of_directory(source: DumpSource) -> tuple[ArchiveMember, ...] | None:
     with (source.path / "toc.dat").open("rb", buffering=READ) as file:
         end = file.seek(0, os.SEEK_END)
         file.seek(0)
@@ -142,7 +142,7 @@ def _file_of(entry: TocEntry, folder: Path) -> tuple[Path, Method, int]:
 # Tar: a member for each, not compressed -------------------------------------------------------------------------------
 
 
-def _of_tar(source: DumpSource) -> tuple[Member, ...] | None:
+def _of_tar(source: DumpSource) -> tuple[ArchiveMember, ...] | None:
     with source.path.open("rb", buffering=READ) as file:
         headers = _headers(file, source)
         name, offset, size = next(headers, ("", 0, 0))
@@ -202,12 +202,14 @@ def _tables(entries: list[TocEntry]) -> list[TocEntry] | None:
     return wanted if all(entry.copy.startswith(b"COPY ") for entry in wanted) else None
 
 
-def _member(entry: TocEntry, size: int, path: Path, method: Method, opened: Callable[[BinaryIO], Readable]) -> Member:
+def _member(
+    entry: TocEntry, size: int, path: Path, method: Method, opened: Callable[[BinaryIO], Readable]
+) -> ArchiveMember:
     what = _named(entry, path)
     if not entry.copy.endswith(b";\n"):
         raise Corrupt(f"cannot read {what}: its COPY command is incomplete", hint=ANOTHER)
     content = partial(_content, what, path, method, opened)
-    return Member(entry.copy[:-2], size, entry.relation, content)
+    return ArchiveMember(entry.copy[:-2], size, entry.relation, content)
 
 
 def _content(what: str, path: Path, method: Method, opened: Callable[[BinaryIO], Readable]) -> Iterator[bytes]:

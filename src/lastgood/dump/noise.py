@@ -31,7 +31,7 @@ class _Lines:
         return [f"line {self.first} is {one}" if self.count == 1 else f"{self.count} lines, from {self.first}, {many}"]
 
 
-class Seen:
+class SkippedNoise:
     """The noise that was skipped in one text."""
 
     def __init__(self) -> None:

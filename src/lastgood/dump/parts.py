@@ -14,19 +14,19 @@ from lastgood.dump.statements import POST_DATA, Command, Kind, Setting, Verdict
 from lastgood.errors import BadPoint
 
 
-class Text(Protocol):
+class PartText(Protocol):
     """Plain SQL, from the beginning at each call of ``chunks``."""
 
     def chunks(self) -> Iterator[bytes]: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class PartFile:
     """A file of a set. ``is_roles``: it creates roles, which are checked but never created."""
 
     name: str
     is_roles: bool
-    source: Text
+    source: PartText
 
 
 @runtime_checkable
@@ -34,7 +34,7 @@ class Parted(Protocol):
     """A source of several files, to be read in sequence. Lines and offsets count in each file."""
 
     @property
-    def parts(self) -> Sequence[Part]: ...
+    def parts(self) -> Sequence[PartFile]: ...
 
 
 @contextmanager

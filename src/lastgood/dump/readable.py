@@ -21,7 +21,7 @@ from lastgood.dump.formats import DumpSource
 from lastgood.dump.lexer import Lexer
 from lastgood.dump.names import Relation, shown
 from lastgood.dump.parts import rows_first
-from lastgood.dump.reader import Reading, Source
+from lastgood.dump.reader import ReaderSource, Reading
 from lastgood.dump.repair import repaired
 from lastgood.dump.statements import Command, Kind, PsqlCommand, Setting, Verdict
 from lastgood.dump.tokens import Comment, CopyData, CopyEnd, CopyStart, MetaCommand, Noise, Statement, Token
@@ -87,7 +87,7 @@ class ReadableReading(Reading):
             yield from rows_first(self._text(text), held, alone=alone, of_pg_dump=lambda: self._marked)
         yield from held
 
-    def _text(self, source: Source) -> Iterator[Entry]:
+    def _text(self, source: ReaderSource) -> Iterator[Entry]:
         known = len(self.damage)
         self._conditions, self._chosen = Conditions(), ""
         for token in self._tokens(source):
@@ -105,12 +105,12 @@ class ReadableReading(Reading):
         if self._open and not isinstance(self._dump, FileSet) and self._dump.kind == "plain":
             self._note_damage(Corrupt("it ends without its footer"))
         self.summary.notes += [*self._noise.notes(), *self._restricted.cautions()]
-        self.maker = self.maker or self._strangers.maker
+        self.maker = self.maker or self._foreign.maker
 
     @property
     def has_empty_sections(self) -> bool:
         """Whether a table without rows has an empty section, as in pg_dump's own files."""
-        return self.summary.marked and self.summary.has_data and self._strangers.behind is None
+        return self.summary.marked and self.summary.has_data and self._foreign.behind is None
 
     def _note_damage(self, error: BadPoint) -> None:
         if error.message not in self.damage:
@@ -118,7 +118,7 @@ class ReadableReading(Reading):
 
     # Tokens ------------------------------------------------------------------------------------------------------
 
-    def _tokens(self, source: Source) -> Iterator[Token]:
+    def _tokens(self, source: ReaderSource) -> Iterator[Token]:
         text = repaired(source.chunks(), self.summary.notes, of_pg_dump=True)
         lexer: Lexer | None = Lexer(_readable(text, self._note_damage))
         while lexer is not None:
@@ -175,7 +175,7 @@ class ReadableReading(Reading):
     def _of_others(self) -> bool:
         return not self._marked
 
-    def _of_a_stranger(self, command: Command, reason: str) -> Command:
+    def _leave_out_foreign(self, command: Command, reason: str) -> Command:
         """Run a harmless command of another program: it can only change the new database."""
         if command.kind is Kind.COPY:
             self.tables.setdefault(command.relations[0], TableDamage()).cut = f"line {command.statement.line} {reason}"

@@ -18,6 +18,7 @@ from lastgood.dump.copy_section import CopySection
 from lastgood.dump.ending import WhichDatabase, check_end, made_by_supabase_cli, resets
 from lastgood.dump.entries import Entry, RowPart, Rows, RowsEnd, RowsStart, SegmentStart, Skimmed
 from lastgood.dump.escapes import with_escapes
+from lastgood.dump.foreign import ForeignCommands
 from lastgood.dump.hints import CHOOSE_ANOTHER
 from lastgood.dump.lexer import Lexer
 from lastgood.dump.names import Relation, shown
@@ -41,7 +42,6 @@ from lastgood.dump.statements import (
     Verdict,
     understand_psql,
 )
-from lastgood.dump.strangers import Strangers
 from lastgood.dump.summary import DumpSummary, Skipped
 from lastgood.dump.targets import RowTargets
 from lastgood.dump.tokens import (
@@ -58,17 +58,28 @@ from lastgood.dump.tokens import (
 )
 from lastgood.errors import BadPoint, Corrupt, Foreign, Incomplete, Unsafe
 
-__all__ = ["Entry", "Reading", "RowPart", "Rows", "RowsEnd", "RowsStart", "Skimmed", "Source", "WhichDatabase", "read"]
+__all__ = [
+    "Entry",
+    "ReaderSource",
+    "Reading",
+    "RowPart",
+    "Rows",
+    "RowsEnd",
+    "RowsStart",
+    "Skimmed",
+    "WhichDatabase",
+    "read",
+]
 
 
-class Source(Protocol):
+class ReaderSource(Protocol):
     """A dump's text, from the beginning at each call of ``chunks``."""
 
     def chunks(self) -> Iterator[bytes]: ...
 
 
 def read(
-    source: Source,
+    source: ReaderSource,
     *,
     database: str | None = None,
     accept_unmarked: bool = False,
@@ -110,7 +121,7 @@ class Reading:
     """A read of a dump; see ``read``. ``summary`` is complete when the iteration has ended."""
 
     def __init__(
-        self, source: Source, *, database: str | None, accept_unmarked: bool, accept_partial: bool, skim: bool
+        self, source: ReaderSource, *, database: str | None, accept_unmarked: bool, accept_partial: bool, skim: bool
     ) -> None:
         self.summary = DumpSummary()
         self._source = source
@@ -143,14 +154,14 @@ class Reading:
         self._last: Command | None = None
         self._supabase = False
         self._comment: Comment | None = None
-        self._strangers = Strangers()
+        self._foreign = ForeignCommands()
         self._restricted = Restricted()
         self._entry = ""
         self._empty: RowsStart | None = None
-        self._group: inserts.Section | None = None
-        self._target: inserts.Target | None = None
+        self._group: inserts.InsertSection | None = None
+        self._target: inserts.InsertPrefix | None = None
         self._section: CopySection | None = None
-        self._noise = noise.Seen()
+        self._noise = noise.SkippedNoise()
 
     def _begin_session(self) -> None:
         """Reset the state of a session, which psql opens for a file and at each connect."""
@@ -177,14 +188,14 @@ class Reading:
             named = ", ".join(shown(relation) for relation in self.summary.rows_without_table)
             self.summary.notes.append(f"none of the files creates {named}: its rows were left out")
 
-    def _text(self, source: Source) -> Iterator[Entry]:
+    def _text(self, source: ReaderSource) -> Iterator[Entry]:
         """One file, from its beginning to its end."""
         tokens = self._tokens(source)
         try:
             while (token := self._next(tokens)) is not None:
                 yield from self._take(token)
         except BadPoint as error:
-            foreign = self._strangers.error if self._strangers.maker else None
+            foreign = self._foreign.error if self._foreign.maker else None
             if foreign is not None and not isinstance(error, Unsafe | Foreign | WhichDatabase):
                 # The syntax of another program may be unknown here.
                 raise foreign from error
@@ -195,7 +206,7 @@ class Reading:
         check_end(
             self.summary,
             wanted=self._wanted,
-            foreign=self._strangers.error,
+            foreign=self._foreign.error,
             cut_off=self._open,
             complete=self._cluster_ended if self.summary.cluster else self._marked or self._accept_unmarked,
             last=self._last if self._supabase else None,
@@ -215,7 +226,7 @@ class Reading:
                 error.args = (error.message,)
             raise
 
-    def _tokens(self, source: Source) -> Iterator[Token]:
+    def _tokens(self, source: ReaderSource) -> Iterator[Token]:
         index = getattr(source, "row_index", None)
         lexer = Lexer(repaired(source.chunks(), self.summary.notes), skim=self._skim, index=index)
         for token in lexer.tokens():
@@ -261,7 +272,7 @@ class Reading:
     def _active(self, token: Statement | CopyStart) -> bool:
         """Whether this part of the file is to be restored."""
         if self._ended and not self.summary.cluster and not resets(token) and not UPKEEP.match(token.text):
-            self._strangers.behind_the_end(token)
+            self._foreign.behind_the_end(token)
         if not self.summary.cluster:
             return not self._elsewhere
         return self._wanted is not None and self._connected == self._wanted
@@ -306,13 +317,13 @@ class Reading:
     def _ruled(self, token: Statement | CopyStart) -> Command:
         self._check_encoding(token.text, token.offset, token.line)
         command = rule(token, path=self._path, encoding=self._codec, escapes_in_strings=self._escapes_in_strings)
-        if command.verdict is Verdict.REFUSE and self._strangers.maker and command.kind is Kind.CODE:
+        if command.verdict is Verdict.REFUSE and self._foreign.maker and command.kind is Kind.CODE:
             command = replace(command, verdict=Verdict.FOREIGN)
         if command.verdict is Verdict.FOREIGN:
             self._targets.note(command)
-            return self._of_a_stranger(command, command.reason)
+            return self._leave_out_foreign(command, command.reason)
         if command.verdict is Verdict.REFUSE:
-            if command.not_sql_at is not None and self._strangers.behind is not None:
+            if command.not_sql_at is not None and self._foreign.behind is not None:
                 raise Corrupt(
                     f"cannot use the dump: line {token.line} has text after the end of the dump",
                     hint=_AFTER_END,
@@ -320,21 +331,21 @@ class Reading:
                     offset=token.offset,
                 )
             if command.not_sql_at is not None and not self._marked:
-                self._strangers.not_sql(token.text)
+                self._foreign.not_sql(token.text)
             raise refusal(command, self._noise, codec=self._codec, entry=self._entry)
         return command
 
-    def _of_a_stranger(self, command: Command, reason: str) -> Command:
+    def _leave_out_foreign(self, command: Command, reason: str) -> Command:
         """Handle a harmless command that pg_dump never writes: leave it out, and refuse the dump at its end, unless a
         worse fault follows."""
-        self._strangers.command(command, reason)
+        self._foreign.command(command, reason)
         return replace(command, verdict=Verdict.SKIP, reason=reason, creates=(), detail=None)
 
     @property
     def _of_others(self) -> bool:
         """Whether the file is read as that of another program: then it is no restore point, and the text that is read
         will run."""
-        return bool(self._strangers.maker)
+        return bool(self._foreign.maker)
 
     def _without_local(self, command: Command) -> Command:
         """The command, but a transaction-local setting is left out outside a transaction."""
@@ -343,7 +354,7 @@ class Reading:
         if not self._brackets.open:
             return replace(command, verdict=Verdict.SKIP, reason=_NO_TRANSACTION, detail=None)
         reason = f'sets "{command.detail.name}" for one transaction, which pg_dump never does'
-        return self._of_a_stranger(command, reason)
+        return self._leave_out_foreign(command, reason)
 
     def _default_path(self, token: Statement | CopyStart) -> Iterator[Entry]:
         """The command that sets psql's default search path if the file sets none, before the first command that may
@@ -360,7 +371,7 @@ class Reading:
         """The command, with a ruling that considers its position: the section that ``--clean`` writes."""
         if command.verdict is Verdict.SKIP and command.kind is Kind.DROP:
             if self._entries:
-                return self._of_a_stranger(command, _LATE_DROP)
+                return self._leave_out_foreign(command, _LATE_DROP)
             self.summary.clean = True
         elif command.dummy and not self._entries and (self.summary.clean or (self._marked and not self._headed)):
             # In its drops, pg_dump --clean replaces a view by one without references, which fails if the view does not
@@ -446,7 +457,7 @@ class Reading:
             return
         command = understand_psql(token)
         if command.verdict is Verdict.FOREIGN:
-            command = self._of_a_stranger(command, command.reason)
+            command = self._leave_out_foreign(command, command.reason)
         if command.verdict is Verdict.REFUSE:
             raise refusal(command, self._noise, codec=self._codec, entry=self._entry)
         detail = command.detail
@@ -492,7 +503,7 @@ class Reading:
         if self._comment is not None and token.line > self._comment.line + 1:
             self._check_header()
         if not self._marked:
-            self._strangers.comment(text)
+            self._foreign.comment(text)
         if not text.startswith(b"-- ") or not text.strip(b"- "):
             return
         if text == b"-- PostgreSQL database dump":
@@ -684,7 +695,7 @@ class Reading:
         columns = tuple(name for i, name in enumerate(target.columns) if i not in found.defaults)
         return target.start(columns, token), found.lines
 
-    def _find_target(self, token: Statement) -> inserts.Target | None:
+    def _find_target(self, token: Statement) -> inserts.InsertPrefix | None:
         head = inserts.head(token.text)
         relation = None if head is None else self._named(head.table)
         if head is None or relation is None:
@@ -701,7 +712,7 @@ class Reading:
             # A row of DEFAULT VALUES has defaults that the text does not show.
             return None
         may_default = columns or () if known is None else (column.name for column in known if column.generated)
-        return inserts.Target(
+        return inserts.InsertPrefix(
             token.text[: head.values], relation, columns, frozenset(may_default), head.values, self._codec
         )
 
@@ -711,7 +722,7 @@ class Reading:
             self._empty = None
             yield from self._flush()
             self._note_rows(start.relation, inserts=True)
-            group = self._group = inserts.Section(start)
+            group = self._group = inserts.InsertSection(start)
             yield start
         yield from group.add(lines, token.offset, token.line)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from lastgood.dump.hints import CHOOSE_ANOTHER
-from lastgood.dump.noise import Seen
+from lastgood.dump.noise import SkippedNoise
 from lastgood.dump.statements import Command
 from lastgood.errors import BadPoint, Corrupt, Unsafe
 
 
-def refusal(command: Command, seen: Seen, *, codec: str, entry: str) -> BadPoint:
+def refusal(command: Command, seen: SkippedNoise, *, codec: str, entry: str) -> BadPoint:
     """The error for ``command``, whose verdict is REFUSE. ``entry`` names the object in the heading before it."""
     line, offset, text = command.statement.line, command.statement.offset, command.statement.text
     if (mixed := seen.within(command.statement)) is not None:

@@ -43,7 +43,7 @@ def repaired(chunks: Iterable[bytes], notes: list[str], *, of_pg_dump: bool = Fa
     head = _without_noise(head, notes)
     line_end = head.find(b"\n")
     if line_end > 0 and head[line_end - 1 : line_end] == b"\r":
-        notes.append("every line ends with CR LF, as after a transfer in text mode; it is read as if it ended with LF")
+        notes.append("every line ends with CR LF, as after a transfer in text mode; the file is read with LF line ends")
         yield from _without_carriage_returns(head, source)
     else:
         yield head

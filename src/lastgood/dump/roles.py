@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from lastgood.dump import noise
 from lastgood.dump.hints import CHOOSE_ANOTHER
 from lastgood.dump.lexer import Lexer
-from lastgood.dump.parts import Text
+from lastgood.dump.parts import PartText
 from lastgood.dump.repair import repaired
 from lastgood.dump.rulings import rule
 from lastgood.dump.statements import Command, Kind, Verdict, understand_psql
@@ -19,13 +19,13 @@ _GLOBAL = frozenset({Kind.ROLE, Kind.TABLESPACE, Kind.PARAMETER, Kind.DATABASE})
 _COMPLETE = b"-- PostgreSQL database cluster dump complete"
 
 
-def role_commands(source: Text, notes: list[str]) -> Iterator[Command]:
+def role_commands(source: PartText, notes: list[str]) -> Iterator[Command]:
     """The commands that create or change roles, each with the verdict SKIP and the names of its ``roles``.
 
     Raises Incomplete when the usual end of such a file is missing, Unsafe or BadPoint for other commands.
     """
     complete = False
-    seen = noise.Seen()
+    seen = noise.SkippedNoise()
     for token in Lexer(repaired(source.chunks(), notes)).tokens():
         match token:
             case Comment():

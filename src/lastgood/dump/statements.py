@@ -339,7 +339,7 @@ def understand_psql(token: MetaCommand) -> Command:
             database = "" if as_role[1] == "-" else as_role[1].strip('"')
             reason = r'has a "\connect" as another role, which pg_dump never writes'
             return Command(token, Kind.PSQL, Verdict.FOREIGN, reason, detail=PsqlCommand(r"\connect", database))
-        return _refused_psql(token, r'has a "\connect" that can\'t be read'.replace("\\'", "'"))
+        return _refused_psql(token, r'has a "\connect" that cannot be parsed'.replace("\\'", "'"))
     if name == r"\encoding" and _ENCODING.match(argument):
         return _psql(token, name, argument)
     if name[1:] in _HARMLESS and not re.search(r"[`|\\]", argument):

@@ -10,7 +10,7 @@ from xxhash import xxh3_128
 
 from lastgood.context import BACKGROUND, Context
 from lastgood.dump.names import Relation, parse, quoted
-from lastgood.dump.reader import Reading, RowPart, Rows, RowsEnd, RowsStart, Skimmed, Source, read
+from lastgood.dump.reader import ReaderSource, Reading, RowPart, Rows, RowsEnd, RowsStart, Skimmed, read
 from lastgood.dump.statements import (
     Command,
     Created,
@@ -46,7 +46,7 @@ _ZONED = frozenset({"timestamp with time zone", "tstzrange", "tstzmultirange"})
 
 
 def facts_of_dump(
-    source: Source,
+    source: ReaderSource,
     *,
     database: str | None = None,
     time_zone: str | None = None,

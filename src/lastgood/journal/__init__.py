@@ -50,8 +50,8 @@ class Journal:
             durable.sync_folder(folder)
         except OSError as error:
             raise Refused(
-                f'cannot begin the record "{path}": {(error.strerror or str(error)).lower()}',
-                hint="Name a writable folder with --state: lastgood changes nothing without a record.",
+                f'cannot create the journal "{path}": {(error.strerror or str(error)).lower()}',
+                hint="Name a writable folder with --state: lastgood changes nothing without a journal.",
             ) from error
         return cls(path)
 

@@ -49,8 +49,8 @@ def begin(state: Path, run: str, kind: Kind, *, skew: float | None = None, **dat
 def unwritten(journal: Journal, error: OSError) -> Refused:
     """Return the refusal of a run that cannot be recorded."""
     return Refused(
-        f'cannot write the record "{journal.path}": {(error.strerror or str(error)).lower()}',
-        hint="Name another folder with --state: lastgood changes nothing without a record.",
+        f'cannot write the journal "{journal.path}": {(error.strerror or str(error)).lower()}',
+        hint="Name another folder with --state: lastgood changes nothing without a journal.",
         state=NOT_REACHED,
     )
 

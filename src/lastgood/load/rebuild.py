@@ -344,7 +344,7 @@ def _broken(
 def _orphans(connect: Connect, keys: Sequence[integrity.Key], jobs: int) -> Iterator[str]:
     """Verify keys in ``jobs`` sessions, the largest tables first; yield a line for each broken key."""
     left = deque(keys)
-    found: list[integrity.ForeignKey] = []
+    found: list[integrity.KeyOrphans] = []
 
     def work() -> None:
         with connect("verify keys") as connection:

@@ -14,7 +14,7 @@ from typing import Protocol
 from lastgood.dump.entries import RowPart, Rows
 from lastgood.dump.formats import DumpSource
 from lastgood.dump.lexer import tokens
-from lastgood.dump.members import Member, members
+from lastgood.dump.members import ArchiveMember, members
 from lastgood.dump.reader import read
 from lastgood.dump.rulings import rule
 from lastgood.dump.script import Bulk, Recorder, Script, Section, is_data
@@ -64,7 +64,7 @@ class InArchive:
 
     in_order = False
 
-    def __init__(self, members_: Mapping[int, Member]) -> None:
+    def __init__(self, members_: Mapping[int, ArchiveMember]) -> None:
         self._members = members_
 
     def rows(self, section: Section) -> Iterator[bytes]:

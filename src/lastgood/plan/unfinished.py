@@ -30,7 +30,7 @@ _STATUS = "To show the current state: lastgood status"
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """A run that is active or stopped half-way. ``database`` is what it left on the server; None where only this
+    """A run that is active or was stopped. ``database`` is what it left on the server; None where only this
     machine's record of the application knows the run. ``switched``: the kept database of the run exists. ``obstacle``:
     why it cannot be resumed; empty when it can."""
 
@@ -46,7 +46,7 @@ class Unfinished:
 
     @property
     def abortable(self) -> bool:
-        """Whether ``abort`` can walk the run back. After the switch, ``undo`` reverts it."""
+        """Whether ``abort`` can revert the run. After the switch, ``undo`` does."""
         return self.database is not None or not self.switched
 
     @property
@@ -73,7 +73,7 @@ def unfinished(maintenance: Connection, target: Target, state: Path | None) -> l
     found = [
         Unfinished(mark, each, mark.run in switched, _obstacle(mark, each, now, mark.run in switched))
         for each, mark in ours
-        if mark.role != "kept" and not (_looked_up(mark) and copying.holder(maintenance, each.name))
+        if mark.role != "kept" and not (_is_reference(mark) and copying.holder(maintenance, each.name))
     ]
     by_record = _by_record(target, state) if state is not None else None
     if by_record is not None and by_record.run not in {each.run for each in found}:
@@ -81,7 +81,7 @@ def unfinished(maintenance: Connection, target: Target, state: Path | None) -> l
     return sorted(found, key=lambda each: each.mark.started)
 
 
-def _looked_up(mark: Mark) -> bool:
+def _is_reference(mark: Mark) -> bool:
     """Whether the database is a reference for extensions' scripts. While one exists, no run is unfinished."""
     return mark.options.get("kind") == REFERENCE
 
@@ -98,7 +98,7 @@ def _obstacle(mark: Mark, found: Database, now: Database | None, switched: bool)
     return ""
 
 
-def the_one(
+def requested_run(
     maintenance: Connection, target: Target, state: Path, run: str | None, *, to_resume: bool
 ) -> Unfinished | None:
     """Return the requested run: the named one, or the only one that can be resumed (aborted). A named run may have
@@ -115,7 +115,7 @@ def the_one(
         if not requested:
             raise Refused(
                 f'cannot find run "{run}": no database or schema of this run exists on the server',
-                hint=f"A run that was walked back cannot be resumed or aborted. {_STATUS}",
+                hint=f"A reverted run cannot be resumed or aborted. {_STATUS}",
                 state=NOT_REACHED,
             )
         return requested[0]
@@ -124,7 +124,7 @@ def the_one(
     if not every:
         raise _nothing(maintenance, live)
     wanted = [each for each in every if not each.obstacle] if to_resume else every
-    wanted = [each for each in wanted or every if not _looked_up(each.mark)] or every
+    wanted = [each for each in wanted or every if not _is_reference(each.mark)] or every
     if len({each.run for each in wanted}) != 1:
         names = ", ".join(sorted({each.run for each in wanted}))
         raise Refused(
@@ -151,13 +151,13 @@ def refuse_resume(requested: Unfinished) -> None:
     if requested.obstacle:
         raise Refused(
             f'cannot resume run "{requested.run}": {requested.obstacle}',
-            hint=f"Run: lastgood abort {requested.run} to remove what it left.",
+            hint=f"To remove what it left: lastgood abort {requested.run}",
             state=NOT_REACHED,
         )
 
 
 def refuse_abort(requested: Unfinished, maintenance: Connection, target: Target) -> None:
-    """Raise Refused when the run has nothing to walk back."""
+    """Raise Refused when the run has nothing to revert."""
     if not requested.abortable:
         kept = _kept(maintenance, target, requested.run)
         raise Refused(
@@ -171,12 +171,12 @@ def refuse_abort(requested: Unfinished, maintenance: Connection, target: Target)
         )
 
 
-def still(maintenance: Connection, target: Target, state: Path, before: Unfinished) -> Unfinished:
+def reread(maintenance: Connection, target: Target, state: Path, before: Unfinished) -> Unfinished:
     """The run as it is now, under the lock; ``before`` was read without it. Raises Refused when another session has
     finished or aborted it meanwhile."""
     run = before.run
     try:
-        now = the_one(maintenance, target, state, run, to_resume=True)
+        now = requested_run(maintenance, target, state, run, to_resume=True)
     except Refused as error:
         raise Refused(
             f'cannot resume run "{run}": another session aborted it while the restore point was read',

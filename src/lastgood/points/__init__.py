@@ -7,7 +7,7 @@ from lastgood.points.glance import Glance, glanced
 from lastgood.points.partial import Lack, Orphans, Partial, check_restorable
 from lastgood.points.point import RestorePoint, source_of
 from lastgood.points.store import listing, point_at
-from lastgood.points.verdict import Verdict, Whole, read_whole, state_of, verify
+from lastgood.points.verdict import PointVerdict, Whole, read_whole, state_of, verify
 
 __all__ = [
     "Elsewhere",
@@ -15,8 +15,8 @@ __all__ = [
     "Lack",
     "Orphans",
     "Partial",
+    "PointVerdict",
     "RestorePoint",
-    "Verdict",
     "Whole",
     "all_points",
     "check_restorable",

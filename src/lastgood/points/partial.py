@@ -23,7 +23,7 @@ from lastgood.points.point import RestorePoint
 from lastgood.text.units import counted
 
 SHOWN = 5
-_BOTH = "lastgood restore SCHEMA DATA --into NAME."
+_BOTH = "lastgood restore SCHEMA DATA --into NAME"
 
 
 class Partial(BadPoint):

@@ -12,7 +12,7 @@ from lastgood.dump import links
 from lastgood.dump.file_set import files_of_set, open_any
 from lastgood.dump.formats import DumpSource
 from lastgood.dump.recognize import HEAD
-from lastgood.errors import BadPoint, LastgoodError
+from lastgood.errors import BadPoint, LastgoodError, continued
 from lastgood.points.contained import contained
 from lastgood.points.foreign_time import made_at, named_or_written
 from lastgood.points.manifest import SUFFIX, Manifest, has_manifest, manifest_of
@@ -62,7 +62,7 @@ def newest_first(found: Iterable[RestorePoint]) -> list[RestorePoint]:
     return sorted(found, key=lambda point: (point.made_at, point.path.name), reverse=True)
 
 
-def plainly_a_dump(path: Path) -> bool:
+def begins_like_a_dump(path: Path) -> bool:
     """Whether a file has a manifest, or is named like a dump and begins like one: an archive, a compressed file, or SQL
     with the header that pg_dump writes."""
     if has_manifest(path):
@@ -97,7 +97,7 @@ def _point_at(path: Path) -> RestorePoint | None:
     except BadPoint as error:
         problem = str(error)
         # An unreadable manifest is no evidence about the dump.
-        remedy = f"{error.hint} Or choose another restore point: lastgood points" if error.hint else ""
+        remedy = continued(error.hint, "Or choose another restore point: lastgood points") if error.hint else ""
     try:
         source = open_any(path, pg_restore=pg_restore_for)
         head = _head(source)

@@ -51,7 +51,7 @@ _STATES: tuple[tuple[type[BadPoint], State], ...] = (
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class PointVerdict:
     """The result of reading a restore point to its end.
 
     ``message`` and ``hint`` describe the fault; ``line`` (from 1) and ``offset`` (bytes of the decompressed text, from
@@ -228,7 +228,7 @@ def verify(
     database: str | None = None,
     skim: bool = False,
     context: Context = BACKGROUND,
-) -> Verdict:
+) -> PointVerdict:
     """Read the whole point and verify its end, encoding and statements, and with a manifest its SHA-256 and facts.
     ``skim``: see ``read_whole``.
 
@@ -239,21 +239,21 @@ def verify(
         whole = read_whole(point, database=database, skim=skim, context=context)
     except WhichDatabase as error:
         if database is not None:
-            return Verdict("unusable", str(error), error.hint)
+            return PointVerdict("unusable", str(error), error.hint)
         verdicts = [verify(point, database=name, skim=skim, context=context) for name in error.databases]
         worst = next((each for each in verdicts if each.state not in ("valid", "partial")), None)
         names = ", ".join(f'"{shown(name)}"' for name in error.databases)
         text = f"a dump of a whole cluster, with the databases {names}; --database chooses one"
-        return worst or Verdict("valid", text, notes=verdicts[0].notes, cautions=verdicts[0].cautions)
+        return worst or PointVerdict("valid", text, notes=verdicts[0].notes, cautions=verdicts[0].cautions)
     except BadPoint as error:
         facts = error.facts if isinstance(error, Differs) else None
-        return Verdict(state_of(error), str(error), error.hint, error.line, error.offset, facts)
+        return PointVerdict(state_of(error), str(error), error.hint, error.line, error.offset, facts)
     except Refused as error:
-        return Verdict("unusable", str(error), error.hint)
+        return PointVerdict("unusable", str(error), error.hint)
     message, hint, lack = "", "", whole.lack
     if lack is not None:
         message, hint = "; ".join([lack.message, *map(str, whole.orphans)]), lack.hint
-    return Verdict(
+    return PointVerdict(
         "partial" if lack is not None else "valid",
         message,
         hint,

@@ -42,7 +42,7 @@ SETTINGS: tuple[tuple[str, str], ...] = (
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
+class ConnectionLimit:
     """A limit of connections, ``used`` of them taken; ``what`` as in "the server allows …"."""
 
     what: str
@@ -58,7 +58,7 @@ class Figures:
     ``ram_hint``: the memory estimated from the setting ``hint_of`` (see ``_HINTS``).
     """
 
-    limits: tuple[Limit, ...]
+    limits: tuple[ConnectionLimit, ...]
     processes: int
     tuned: bool
     maintenance_work_mem: int
@@ -197,18 +197,18 @@ WHERE name IN ('effective_cache_size', 'shared_buffers') AND setting <> boot_val
 """
 
 
-def limits(connection: Connection, database: str | None = None) -> tuple[Limit, ...]:
+def limits(connection: Connection, database: str | None = None) -> tuple[ConnectionLimit, ...]:
     """The limits on the number of our sessions: the server's, and for roles other than superusers the role's own and
     that of ``database``. Connections reserved for superusers are not included."""
     row = connection.execute(_LIMITS, {"name": database or ""}).fetchone()
     assert row is not None
     most, is_superuser, role, role_limit, database_limit, used, used_by_role, used_in_database = row
-    all_limits = [Limit("the server allows", most, used)]
+    all_limits = [ConnectionLimit("the server allows", most, used)]
     if not is_superuser:
         if role_limit >= 0:
-            all_limits.append(Limit(f'role "{role}" is allowed', role_limit, used_by_role))
+            all_limits.append(ConnectionLimit(f'role "{role}" is allowed', role_limit, used_by_role))
         if database_limit is not None and database_limit >= 0:
-            all_limits.append(Limit(f'database "{database}" allows', database_limit, used_in_database))
+            all_limits.append(ConnectionLimit(f'database "{database}" allows', database_limit, used_in_database))
     return tuple(all_limits)
 
 

@@ -56,7 +56,7 @@ class Explanation:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class ErrorRule:
     """``state`` is a SQLSTATE, or the two characters of a class. A rule for a context is preferred to ``any``."""
 
     state: str
@@ -91,58 +91,64 @@ I, R, N, Q, F, S = (  # noqa: E741  # the table below is read by columns
     Policy.STOP,
 )
 
-RULES: tuple[Rule, ...] = (
+RULES: tuple[ErrorRule, ...] = (
     # Objects on which nothing depends
-    Rule("42704", "optional", I, "This server does not have a setting or an object that the dump names.", _AGAIN),
-    Rule("22023", "optional", I, "This server does not accept a setting or a label of the dump.", _AGAIN),
-    Rule("42501", "optional", I, "The role may not set this; only the owner or a superuser may do so.", _CHECK),
-    Rule("42883", "statistics", I, "The dump's statistics are for a newer server.", "Run ANALYZE in the database."),
-    Rule("22", "statistics", I, "The dump's statistics do not fit this server.", "Run ANALYZE in the database."),
-    Rule("42501", "privileges", I, "The role may not grant or revoke this privilege, or change this owner.", _CHECK),
-    Rule("42704", "privileges", I, "A role that the privileges name does not exist on this server.", _CHECK),
-    Rule("42710", "extension", I, "The extension already created this object.", _AGAIN),
-    Rule("42P06", "any", I, "The schema already exists; every new database has a schema public.", _AGAIN),
+    ErrorRule("42704", "optional", I, "This server does not have a setting or an object that the dump names.", _AGAIN),
+    ErrorRule("22023", "optional", I, "This server does not accept a setting or a label of the dump.", _AGAIN),
+    ErrorRule("42501", "optional", I, "The role may not set this; only the owner or a superuser may do so.", _CHECK),
+    ErrorRule(
+        "42883", "statistics", I, "The dump's statistics are for a newer server.", "Run ANALYZE in the database."
+    ),
+    ErrorRule("22", "statistics", I, "The dump's statistics do not fit this server.", "Run ANALYZE in the database."),
+    ErrorRule(
+        "42501", "privileges", I, "The role may not grant or revoke this privilege, or change this owner.", _CHECK
+    ),
+    ErrorRule("42704", "privileges", I, "A role that the privileges name does not exist on this server.", _CHECK),
+    ErrorRule("42710", "extension", I, "The extension already created this object.", _AGAIN),
+    ErrorRule("42P06", "any", I, "The schema already exists; every new database has a schema public.", _AGAIN),
     # Two at the same time
-    Rule("40P01", "any", R, "Two sessions waited for each other's locks (deadlock).", _AGAIN),
-    Rule("40001", "any", R, "Another transaction changed the same rows.", _AGAIN),
-    Rule("55P03", "any", R, "A lock was not available in time.", "Find the holder in pg_locks, then run it again."),
-    Rule("XX000", "any", R, "Two commands changed the same catalogue row at once.", _LOG),
-    Rule("23505", "catalogue", R, "Two commands created the same object at the same time.", _AGAIN),
-    Rule("57014", "own timeout", R, "It exceeded its time limit.", _AGAIN),
+    ErrorRule("40P01", "any", R, "Two sessions waited for each other's locks (deadlock).", _AGAIN),
+    ErrorRule("40001", "any", R, "Another transaction changed the same rows.", _AGAIN),
+    ErrorRule(
+        "55P03", "any", R, "A lock was not available in time.", "Find the holder in pg_locks, then run it again."
+    ),
+    ErrorRule("XX000", "any", R, "Two commands changed the same catalogue row at once.", _LOG),
+    ErrorRule("23505", "catalogue", R, "Two commands created the same object at the same time.", _AGAIN),
+    ErrorRule("57014", "own timeout", R, "It exceeded its time limit.", _AGAIN),
     # Connections
-    Rule("57P01", "any", N, "An administrator terminated the session, or the server is shutting down.", _LOG),
-    Rule("57P02", "any", N, "Another server process crashed, and the server terminated all sessions.", _LOG),
-    Rule("57P03", "any", N, "The server is starting, shutting down or recovering.", "Wait, then run it again."),
-    Rule(
+    ErrorRule("57P01", "any", N, "An administrator terminated the session, or the server is shutting down.", _LOG),
+    ErrorRule("57P02", "any", N, "Another server process crashed, and the server terminated all sessions.", _LOG),
+    ErrorRule("57P03", "any", N, "The server is starting, shutting down or recovering.", "Wait, then run it again."),
+    ErrorRule(
         "57P04", "any", S, "The database was dropped while the session was in it.", "Run psql --list to see the names."
     ),
-    Rule("57P05", "any", N, "The session was idle for longer than idle_session_timeout allows.", _AGAIN),
+    ErrorRule("57P05", "any", N, "The session was idle for longer than idle_session_timeout allows.", _AGAIN),
     # libpq has no SQLSTATE for a failed connection: a dead server and a wrong password cannot be distinguished.
-    Rule(
+    ErrorRule(
         "08",
         "connect",
         N,
         "The server could not be reached, or it rejected the connection.",
         "Check the host, the port, the database's name, the user, the password and the connection limits.",
     ),
-    Rule("08", "any", N, "The connection to the server broke.", "Check that the server is running and reachable."),
-    Rule(
+    ErrorRule("08", "any", N, "The connection to the server broke.", "Check that the server is running and reachable."),
+    ErrorRule(
         "3D000",
         "connect",
         N,
         "No database of that name exists at this moment; directly after a switchover this lasts only an instant.",
         "Run psql --list to see the names.",
     ),
-    Rule(
+    ErrorRule(
         "53300",
         "any",
         N,
         "The server, the database or the role has no connection left.",
         "Terminate unneeded sessions, or raise the limit, then run it again.",
     ),
-    Rule("28", "any", S, "The server refused the login.", "Check the user name, the password and pg_hba.conf."),
-    Rule("3D000", "any", S, "No database of that name exists.", "Run psql --list to see the names."),
-    Rule(
+    ErrorRule("28", "any", S, "The server refused the login.", "Check the user name, the password and pg_hba.conf."),
+    ErrorRule("3D000", "any", S, "No database of that name exists.", "Run psql --list to see the names."),
+    ErrorRule(
         "55000",
         "connect",
         S,
@@ -150,13 +156,13 @@ RULES: tuple[Rule, ...] = (
         _STATUS,
     ),
     # Order
-    Rule("55000", "refresh", Q, "It reads a materialized view that has no rows yet.", _AGAIN),
-    Rule("42P01", "function", Q, "A function reads a table that does not exist yet.", _AGAIN),
-    Rule("42883", "function", Q, "A function calls another one that does not exist yet.", _AGAIN),
-    Rule("23514", "copy", F, "A check constraint reads tables that are loaded later.", _POINTS),
-    Rule("42P01", "copy", F, "A check constraint or a trigger reads a table that is loaded later.", _POINTS),
-    Rule("23505", "extension", F, "The extension already created these rows.", _AGAIN),
-    Rule(
+    ErrorRule("55000", "refresh", Q, "It reads a materialized view that has no rows yet.", _AGAIN),
+    ErrorRule("42P01", "function", Q, "A function reads a table that does not exist yet.", _AGAIN),
+    ErrorRule("42883", "function", Q, "A function calls another one that does not exist yet.", _AGAIN),
+    ErrorRule("23514", "copy", F, "A check constraint reads tables that are loaded later.", _POINTS),
+    ErrorRule("42P01", "copy", F, "A check constraint or a trigger reads a table that is loaded later.", _POINTS),
+    ErrorRule("23505", "extension", F, "The extension already created these rows.", _AGAIN),
+    ErrorRule(
         "23503",
         "constraint",
         S,
@@ -164,81 +170,83 @@ RULES: tuple[Rule, ...] = (
         _POINTS,
     ),
     # The restore point's content
-    Rule("22021", "any", S, "The text holds bytes that are not valid in the database's encoding.", _POINTS),
-    Rule("22P04", "any", S, "A COPY block of the restore point is damaged.", _POINTS),
-    Rule("22P02", "any", S, "A value does not fit its type: the restore point is damaged.", _POINTS),
-    Rule("22P05", "any", S, "A character has no equivalent in the database's encoding.", _POINTS),
-    Rule("22", "any", S, "The server does not accept a value.", _POINTS),
-    Rule(
+    ErrorRule("22021", "any", S, "The text holds bytes that are not valid in the database's encoding.", _POINTS),
+    ErrorRule("22P04", "any", S, "A COPY block of the restore point is damaged.", _POINTS),
+    ErrorRule("22P02", "any", S, "A value does not fit its type: the restore point is damaged.", _POINTS),
+    ErrorRule("22P05", "any", S, "A character has no equivalent in the database's encoding.", _POINTS),
+    ErrorRule("22", "any", S, "The server does not accept a value.", _POINTS),
+    ErrorRule(
         "23505",
         "any",
         S,
         "Two rows have the same key: damage, or another collation than in the original database.",
         _POINTS,
     ),
-    Rule("23514", "any", S, "A row breaks a check constraint.", _POINTS),
-    Rule("23", "any", S, "A row breaks a constraint.", _POINTS),
-    Rule(
+    ErrorRule("23514", "any", S, "A row breaks a check constraint.", _POINTS),
+    ErrorRule("23", "any", S, "A row breaks a constraint.", _POINTS),
+    ErrorRule(
         "42601",
         "any",
         S,
         "The server does not understand this command: the command may be from a newer server, or damaged.",
         _POINTS,
     ),
-    Rule("0A000", "any", S, "This server, or this build of it, lacks a feature.", _CHECK),
-    Rule("42703", "any", S, "A column that the command needs does not exist.", _POINTS),
-    Rule("42P16", "any", S, "The definition does not fit the existing object.", _STATUS),
-    Rule(
+    ErrorRule("0A000", "any", S, "This server, or this build of it, lacks a feature.", _CHECK),
+    ErrorRule("42703", "any", S, "A column that the command needs does not exist.", _POINTS),
+    ErrorRule("42P16", "any", S, "The definition does not fit the existing object.", _STATUS),
+    ErrorRule(
         "42P17",
         "any",
         S,
         "The definition is not allowed here: for example, a function in it is not IMMUTABLE.",
         _POINTS,
     ),
-    Rule("428C9", "any", S, "A generated or identity column was given a value.", _POINTS),
-    Rule("P0001", "any", S, "A trigger or a function of the database rejected it.", _POINTS),
-    Rule("42P07", "any", S, "A relation of that name already exists.", _STATUS),
-    Rule("42710", "any", S, "An object of that name already exists.", _STATUS),
-    Rule("42723", "any", S, "A function of that name already exists.", _STATUS),
-    Rule("42P04", "any", S, "A database of that name already exists.", _STATUS),
-    Rule("42P01", "any", S, "A table or view that the command needs does not exist.", _POINTS),
-    Rule("42883", "any", S, "A function that the command needs does not exist here.", _CHECK),
-    Rule("3F000", "any", S, "A schema that the command needs does not exist.", _POINTS),
-    Rule("42704", "any", S, "A role, type or other object that the command needs does not exist.", _CHECK),
-    Rule("2BP01", "any", S, "Other objects depend on it.", "Read the error's detail: it lists them."),
-    Rule("58P01", "any", S, "The server lacks a file: an extension's library, or a part of the data directory.", _LOG),
+    ErrorRule("428C9", "any", S, "A generated or identity column was given a value.", _POINTS),
+    ErrorRule("P0001", "any", S, "A trigger or a function of the database rejected it.", _POINTS),
+    ErrorRule("42P07", "any", S, "A relation of that name already exists.", _STATUS),
+    ErrorRule("42710", "any", S, "An object of that name already exists.", _STATUS),
+    ErrorRule("42723", "any", S, "A function of that name already exists.", _STATUS),
+    ErrorRule("42P04", "any", S, "A database of that name already exists.", _STATUS),
+    ErrorRule("42P01", "any", S, "A table or view that the command needs does not exist.", _POINTS),
+    ErrorRule("42883", "any", S, "A function that the command needs does not exist here.", _CHECK),
+    ErrorRule("3F000", "any", S, "A schema that the command needs does not exist.", _POINTS),
+    ErrorRule("42704", "any", S, "A role, type or other object that the command needs does not exist.", _CHECK),
+    ErrorRule("2BP01", "any", S, "Other objects depend on it.", "Read the error's detail: it lists them."),
+    ErrorRule(
+        "58P01", "any", S, "The server lacks a file: an extension's library, or a part of the data directory.", _LOG
+    ),
     # Privileges
-    Rule("42501", "any", S, "The role lacks a required privilege.", _CHECK),
+    ErrorRule("42501", "any", S, "The role lacks a required privilege.", _CHECK),
     # Resources
-    Rule(
+    ErrorRule(
         "53100", "any", S, "The server's disk is full.", "Free space on it, then run lastgood abort to drop the shadow."
     ),
-    Rule(
+    ErrorRule(
         "53200",
         "any",
         S,
         "The server ran out of memory or of locks.",
         "Give it more memory, or raise max_locks_per_transaction, then run it again.",
     ),
-    Rule("53400", "any", S, "A limit of the server's configuration was reached.", _LOG),
-    Rule("54", "any", S, "A limit of PostgreSQL was exceeded.", _LOG),
-    Rule("25006", "any", S, "The session or the server is read-only: a standby, or a fence.", _CHECK),
-    Rule(
+    ErrorRule("53400", "any", S, "A limit of the server's configuration was reached.", _LOG),
+    ErrorRule("54", "any", S, "A limit of PostgreSQL was exceeded.", _LOG),
+    ErrorRule("25006", "any", S, "The session or the server is read-only: a standby, or a fence.", _CHECK),
+    ErrorRule(
         "25001",
         "any",
         S,
         "The command cannot run inside a transaction: a pooler or a driver opened one.",
         "Connect without a transaction pooler: to the server directly, or to the pooler's session port.",
     ),
-    Rule("25P02", "any", S, "An earlier statement of the same transaction failed.", "Look for the first error."),
-    Rule(
+    ErrorRule("25P02", "any", S, "An earlier statement of the same transaction failed.", "Look for the first error."),
+    ErrorRule(
         "26000",
         "any",
         S,
         "A prepared statement is gone: the connection goes through a transaction pooler.",
         "Connect to the server directly, or to the pooler's session port.",
     ),
-    Rule(
+    ErrorRule(
         "42P05",
         "any",
         S,
@@ -246,42 +254,44 @@ RULES: tuple[Rule, ...] = (
         "Connect to the server directly, or to the pooler's session port.",
     ),
     # Damage
-    Rule("XX001", "any", S, "The server found damaged data in its own files.", "Do not write to it; read its log."),
-    Rule("XX002", "any", S, "The server found a damaged index.", "Run REINDEX on the index that the log names."),
-    Rule("58", "any", S, "The server could not read or write a file.", _LOG),
+    ErrorRule(
+        "XX001", "any", S, "The server found damaged data in its own files.", "Do not write to it; read its log."
+    ),
+    ErrorRule("XX002", "any", S, "The server found a damaged index.", "Run REINDEX on the index that the log names."),
+    ErrorRule("58", "any", S, "The server could not read or write a file.", _LOG),
     # Holders of the database
-    Rule(
+    ErrorRule(
         "55006",
         "swap",
         R,
         "A session is connected to the database, or a prepared transaction or subscription holds it.",
         _HOLDER,
     ),
-    Rule("57014", "swap", R, "The switchover exceeded its time limit and was rolled back.", _AGAIN),
-    Rule("25P03", "swap", R, "The switchover was idle for too long and was rolled back.", _AGAIN),
-    Rule(
+    ErrorRule("57014", "swap", R, "The switchover exceeded its time limit and was rolled back.", _AGAIN),
+    ErrorRule("25P03", "swap", R, "The switchover was idle for too long and was rolled back.", _AGAIN),
+    ErrorRule(
         "55006",
         "drop",
         S,
         "A prepared transaction, a replication slot or a subscription holds the database.",
         _HOLDER,
     ),
-    Rule("55006", "any", S, "The object is in use.", _HOLDER),
-    Rule("57014", "any", S, "The statement was cancelled by an operator or by a timeout.", _AGAIN),
-    Rule("25P03", "any", S, "The session was idle in a transaction for longer than the server allows.", _AGAIN),
-    Rule("25P04", "any", S, "The transaction took longer than transaction_timeout allows.", _AGAIN),
-    Rule("55000", "any", S, "The object is not in a state that allows this.", _STATUS),
+    ErrorRule("55006", "any", S, "The object is in use.", _HOLDER),
+    ErrorRule("57014", "any", S, "The statement was cancelled by an operator or by a timeout.", _AGAIN),
+    ErrorRule("25P03", "any", S, "The session was idle in a transaction for longer than the server allows.", _AGAIN),
+    ErrorRule("25P04", "any", S, "The transaction took longer than transaction_timeout allows.", _AGAIN),
+    ErrorRule("55000", "any", S, "The object is not in a state that allows this.", _STATUS),
 )
 
 _TABLE = {(rule.state, rule.context): rule for rule in RULES}
-_UNKNOWN = Rule("", "any", S, "The server rejected it, for a reason that lastgood does not know.", _LOG)
+_UNKNOWN = ErrorRule("", "any", S, "The server rejected it, for a reason that lastgood does not know.", _LOG)
 # The SQLSTATEs of COPY for text that no dump has: a wrong number of values, invalid bytes.
 DAMAGED_ROWS = frozenset({"22021", "22P04"})
 # SQLSTATEs whose DETAIL names the obstacle. Others may quote rows, which must not be logged.
 _SAFE_DETAIL = frozenset({"55006", "2BP01"})
 
 
-def rule(sqlstate: str | None, context: Context = "any") -> Rule:
+def rule(sqlstate: str | None, context: Context = "any") -> ErrorRule:
     """The row for a SQLSTATE: an exact code before its class, the context's before ``any``. A broken connection has no
     SQLSTATE; None counts as class 08."""
     state = sqlstate or "08000"

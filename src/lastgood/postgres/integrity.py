@@ -16,7 +16,7 @@ SAMPLES = 5
 
 
 @dataclass(frozen=True, slots=True)
-class ForeignKey:
+class KeyOrphans:
     """The result for a foreign key: ``orphans`` rows whose key has no match, with up to five sample keys as text.
 
     ``validated`` is what the catalogue claims; for one that is NOT VALID, or not enforced (18), orphans are allowed.
@@ -32,7 +32,7 @@ class ForeignKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class IntegrityFinding:
     """Another fault of integrity. ``kind``: ``invalid index``, ``unpopulated materialized view``,
     ``unfinished view``.
     """
@@ -113,7 +113,7 @@ def keys(connection: Connection) -> list[Key]:
 
 def foreign_keys(
     connection: Connection, *, chosen: Callable[[tuple[str, str, str]], bool] = lambda key: True
-) -> Iterator[ForeignKey]:
+) -> Iterator[KeyOrphans]:
     """Look up every row of every foreign key, one key at a time, in the caller's transaction. ``chosen`` selects keys
     by schema, table and name.
 
@@ -169,7 +169,7 @@ def tablesample(percent: float | None) -> sql.Composable:
     return sql.SQL(" TABLESAMPLE SYSTEM ({}) REPEATABLE (1)").format(sql.Literal(percent))
 
 
-def look_up(connection: Connection, key: Key) -> ForeignKey:
+def look_up(connection: Connection, key: Key) -> KeyOrphans:
     """Look up every row of one foreign key: an anti-join. Different keys may be looked up on several connections in
     parallel. For rows without a match see ``orphans``. Raises psycopg.Error.
     """
@@ -185,7 +185,7 @@ def look_up(connection: Connection, key: Key) -> ForeignKey:
         )
         distinct = sql.SQL("SELECT DISTINCT {} {} ORDER BY 1 LIMIT {}").format(key_text, orphan, SAMPLES)
         samples = tuple(text for (text,) in connection.execute(distinct))
-    return ForeignKey(
+    return KeyOrphans(
         key.schema_name, key.table, key.name, f"{key.other_schema}.{key.other}", key.validated, count, samples
     )
 
@@ -195,7 +195,7 @@ def look_up(connection: Connection, key: Key) -> ForeignKey:
 _BARE_NULL = r"""\(?NULL::([^,;("]|"([^"]|"")*"|\([^)]*\))+"""
 
 
-def findings(connection: Connection) -> list[Finding]:
+def findings(connection: Connection) -> list[IntegrityFinding]:
     """Invalid indexes, materialized views without data, and views that an interrupted restore left with pg_dump's
     stand-in body (``SELECT NULL::type AS column …`` without FROM). Raises psycopg.Error."""
     found = []
@@ -223,5 +223,5 @@ def findings(connection: Connection) -> list[Finding]:
         """,
         [rf"^ *SELECT ({_BARE_NULL},\s+)*{_BARE_NULL};$"],
     ):
-        found.append(Finding(kind, what, detail))
+        found.append(IntegrityFinding(kind, what, detail))
     return found

@@ -13,7 +13,7 @@ from lastgood.errors import Failed
 from lastgood.events import Caution, Emit, Note
 from lastgood.postgres.errors import words
 from lastgood.postgres.server import Connection
-from lastgood.postgres.strain import Judge, Limits, Verdict
+from lastgood.postgres.strain import Judge, Limits, StrainVerdict
 from lastgood.postgres.wal import Wal, wal
 from lastgood.text import units
 
@@ -132,7 +132,7 @@ class Pressure:
         while not self._over.wait(self._interval) and self._stop is None:
             self.check()
 
-    def _apply(self, verdict: Verdict) -> None:
+    def _apply(self, verdict: StrainVerdict) -> None:
         for event in verdict.events:
             self._emit(event)
         now = time.monotonic()

@@ -9,7 +9,7 @@ from typing import Literal
 
 from lastgood.postgres.server import Connection
 from lastgood.postgres.strain import SLOT_ROOM, Limits, disk_is_full, drop_slot, words
-from lastgood.postgres.wal import Reader, Wal, wal
+from lastgood.postgres.wal import Wal, WalReader, wal
 from lastgood.text import units
 
 ALLOW_MORE = "or allow more with --max-wal-lag SIZE"
@@ -63,7 +63,7 @@ def judge(current: Wal, expected: int, limits: Limits) -> Iterator[Risk]:
         )
 
 
-def _slot(slot: Reader, room_known: bool, expected: int, limits: Limits) -> Iterator[Risk]:
+def _slot(slot: WalReader, room_known: bool, expected: int, limits: Limits) -> Iterator[Risk]:
     if slot.left is not None and slot.left - expected < SLOT_ROOM:
         yield Risk(
             "caution" if slot.active else "refusal",

@@ -20,7 +20,7 @@ END_THEM = "Connect as a superuser, or as a member of pg_signal_backend and of t
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class ServerSession:
     """One server process in a database. ``user`` is None for processes that belong to no role (autovacuum).
 
     ``client`` is an address; None for a local socket, for background workers, and where it is hidden. ``since`` is
@@ -43,12 +43,12 @@ class Session:
         return f"process {self.pid} of {kind}{who}" + (f' ("{what}")' if what else "")
 
 
-def sessions(connection: Connection, oid: int) -> list[Session]:
+def sessions(connection: Connection, oid: int) -> list[ServerSession]:
     """All other sessions in the database, by process number."""
     return _read(connection, oid, sql.SQL("true"))
 
 
-def unkillable(connection: Connection, oid: int) -> list[Session]:
+def unkillable(connection: Connection, oid: int) -> list[ServerSession]:
     """The sessions that this role may not terminate: those of superusers, and of roles whose privileges it lacks.
 
     A superuser may terminate all. Other roles: those of roles whose privileges they have (members, WITH INHERIT since
@@ -81,7 +81,7 @@ def terminate_all(connection: Connection, oid: int) -> int:
     autocommit.
     """
     asked = 0
-    refused: list[Session] = []
+    refused: list[ServerSession] = []
     for session in sessions(connection, oid):
         try:
             row = connection.execute(
@@ -100,7 +100,7 @@ def terminate_all(connection: Connection, oid: int) -> int:
     return asked
 
 
-def _autovacuum(session: Session) -> bool:
+def _autovacuum(session: ServerSession) -> bool:
     # Its type is hidden from ordinary roles, but no other process in a database has neither a role nor a visible type.
     return session.user is None and session.backend_type in (None, "autovacuum worker")
 
@@ -159,7 +159,7 @@ def shut_tables(connection: Connection) -> list[Shut]:
     return [Shut(*row) for row in rows]
 
 
-def _read(connection: Connection, oid: int, condition: sql.Composable) -> list[Session]:
+def _read(connection: Connection, oid: int, condition: sql.Composable) -> list[ServerSession]:
     query = sql.SQL("""
         SELECT a.pid, a.usename, coalesce(r.rolsuper, false), coalesce(a.application_name, ''), host(a.client_addr),
                a.backend_type, a.state, a.backend_start
@@ -167,5 +167,5 @@ def _read(connection: Connection, oid: int, condition: sql.Composable) -> list[S
         WHERE a.datid = {oid} AND a.pid <> pg_backend_pid() AND ({condition}) ORDER BY a.pid""").format(
         oid=sql.Literal(oid), condition=condition
     )
-    names = [field.name for field in fields(Session)]
-    return [Session(**dict(zip(names, row, strict=True))) for row in connection.execute(query)]
+    names = [field.name for field in fields(ServerSession)]
+    return [ServerSession(**dict(zip(names, row, strict=True))) for row in connection.execute(query)]

@@ -31,7 +31,7 @@ LISTS = frozenset(
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Setting:
+class DatabaseSetting:
     """``ALTER DATABASE … SET`` (``role`` empty) or ``ALTER ROLE … IN DATABASE … SET``; the value as stored.
 
     ``repr`` does not show the value: applications keep secrets in their settings.
@@ -56,7 +56,7 @@ class DatabaseState:
     connection_limit: int
     is_template: bool
     comment: str | None
-    settings: tuple[Setting, ...]
+    settings: tuple[DatabaseSetting, ...]
     security_labels: tuple[tuple[str, str], ...] = field(default=(), compare=False)
 
     @classmethod
@@ -96,7 +96,7 @@ class DatabaseState:
             connection_limit=described.connection_limit,
             is_template=described.is_template,
             comment=own_comment(described.comment),
-            settings=tuple(sorted(Setting(*row) for row in settings)),
+            settings=tuple(sorted(DatabaseSetting(*row) for row in settings)),
             security_labels=tuple((row[0], row[1]) for row in labels),
         )
 

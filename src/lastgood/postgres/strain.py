@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from lastgood.errors import Failed
 from lastgood.events import Caution, Event, Note
-from lastgood.postgres.wal import Disk, Reader, Wal
+from lastgood.postgres.wal import Disk, Wal, WalReader
 from lastgood.text import units
 
 RESUME_AT = 0.75  # of the limit, so that the load does not pause and continue with every check
@@ -36,7 +36,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class StrainVerdict:
     """``wait``: why the load has to wait, empty if it may continue. ``stop``: the error that ends it. ``events``: news
     for the operator, each of them once."""
 
@@ -45,7 +45,7 @@ class Verdict:
     events: tuple[Event, ...] = ()
 
 
-def words(reader: Reader) -> str:
+def words(reader: WalReader) -> str:
     """The lag in words: ``the replication slot "s" is 1.2 GB behind``."""
     behind = units.size(reader.behind)
     return {
@@ -97,7 +97,7 @@ class Judge:
         self._events: list[Event] = []
         self._trouble_at: int | None = None
 
-    def assess(self, current: Wal, now: float) -> Verdict:
+    def assess(self, current: Wal, now: float) -> StrainVerdict:
         """The verdict on ``current``; ``now`` in seconds of a monotonic clock."""
         self._events = []
         if current.hidden:
@@ -111,7 +111,7 @@ class Judge:
         for disk in current.disks:
             if text := disk_is_full(disk, self.limits):
                 stop = Failed(f"cannot continue loading: {text}", hint="Free disk space there, then run it again.")
-                return Verdict(stop=stop, events=tuple(self._events))
+                return StrainVerdict(stop=stop, events=tuple(self._events))
         obstacles = (*self._archive(current), *self._readers(current))
         return self._verdict([each for each in obstacles if each.late or each.key not in self._given_up], now)
 
@@ -120,7 +120,7 @@ class Judge:
             self._reported.add(what)
             self._events.append(event)
 
-    def _verdict(self, obstacles: list[_Obstacle], now: float) -> Verdict:
+    def _verdict(self, obstacles: list[_Obstacle], now: float) -> StrainVerdict:
         """The verdict on the worst obstacle, or the one that exceeded the limit of patience."""
         waits: list[_Obstacle] = []
         stop = None
@@ -138,7 +138,7 @@ class Judge:
                 self._given_up.add(each.key)
                 self._once(each.words, Caution(f"{each.words} and makes no progress: loading no longer waits for it"))
         worst = max(waits, key=lambda each: (bool(each.late), each.behind), default=None)
-        return Verdict("" if stop or worst is None else worst.words, stop, tuple(self._events))
+        return StrainVerdict("" if stop or worst is None else worst.words, stop, tuple(self._events))
 
     def _archive(self, current: Wal) -> Iterator[_Obstacle]:
         """The obstacle of a failing archive, which may recover: the server retries every minute."""

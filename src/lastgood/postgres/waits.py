@@ -41,7 +41,7 @@ _THESE = _COLUMNS.replace("{}", "pid = ANY (%s)")
 _LITERAL = re.compile(r"'(?:[^']|'')*'?|\$(\w*)\$.*?(?:\$\1\$|\Z)", re.DOTALL)
 
 
-class Limit:
+class WaitLimit:
     """The time limit of a statement's wait for other sessions, in seconds; the command line sets it from
     lastgood.toml."""
 
@@ -67,10 +67,10 @@ class TimedOut(Exception):
 
 
 @contextmanager
-def bounded(connection: Connection) -> Iterator[Watch]:
+def bounded(connection: Connection) -> Iterator[StatementWatch]:
     """Cancel the statement of ``connection`` in the block when it has waited for other sessions for ``Limit.seconds``.
     Raises TimedOut then; a caller that handles the server's error reads ``reason`` of the Watch."""
-    watch = Watch(connection)
+    watch = StatementWatch(connection)
     watch.start()
     try:
         yield watch
@@ -83,7 +83,7 @@ def bounded(connection: Connection) -> Iterator[Watch]:
         watch.end()
 
 
-class Watch(threading.Thread):
+class StatementWatch(threading.Thread):
     """Monitor one session from another; ``reason`` is why its statement was cancelled, None if it was not."""
 
     def __init__(self, connection: Connection) -> None:
@@ -108,8 +108,8 @@ class Watch(threading.Thread):
                 self._monitor(second, began)
         except psycopg.Error:
             # No free connection for a second session, or the server is gone: then only a time limit is left.
-            if not self._over.wait(max(0.0, 4 * Limit.seconds - (time.monotonic() - began))):
-                self.reason = TimedOut(f"it exceeded its time limit of {4 * Limit.seconds:g} s", (), standby=False)
+            if not self._over.wait(max(0.0, 4 * WaitLimit.seconds - (time.monotonic() - began))):
+                self.reason = TimedOut(f"it exceeded its time limit of {4 * WaitLimit.seconds:g} s", (), standby=False)
                 with suppress(psycopg.Error):
                     self._watched.cancel_safe(timeout=5)
 
@@ -121,7 +121,7 @@ class Watch(threading.Thread):
             now = time.monotonic()
             if not blocking and event != BARRIER:
                 progress = now
-            if now - progress >= Limit.seconds:
+            if now - progress >= WaitLimit.seconds:
                 self.reason = _timed_out(second, event == BARRIER, blocking, now - progress)
             elif now - began >= LONGEST_SECONDS:
                 what = f"{kind}: {event}" if event else "no wait event"

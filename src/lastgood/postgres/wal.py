@@ -18,7 +18,7 @@ WAL_DISK = "pg_wal"
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
+class WalReader:
     """A reader of WAL and its lag in bytes.
 
     ``standby``: WAL that it has not flushed yet; ``replay``: not replayed; ``slot``: retained for it; ``archive``: not
@@ -51,7 +51,7 @@ class Wal:
     see, in words. ``disks`` is empty if they are not visible."""
 
     written: int
-    readers: tuple[Reader, ...]
+    readers: tuple[WalReader, ...]
     archive_trouble: str
     kept: int | None
     usual: int
@@ -122,20 +122,20 @@ def wal(connection: Connection) -> Wal:
     return Wal(written, (*readers, *archive), trouble, kept, usual, disks, tuple(hidden))
 
 
-def _standbys(connection: Connection) -> Iterator[Reader]:
+def _standbys(connection: Connection) -> Iterator[WalReader]:
     for name, unwritten, unapplied in connection.execute(_STANDBYS):
         if unwritten is not None:
-            yield Reader("standby", name, max(0, unwritten), active=True)
+            yield WalReader("standby", name, max(0, unwritten), active=True)
         if unapplied is not None:
-            yield Reader("replay", name, max(0, unapplied), active=True)
+            yield WalReader("replay", name, max(0, unapplied), active=True)
 
 
-def _slots(connection: Connection) -> Iterator[Reader]:
+def _slots(connection: Connection) -> Iterator[WalReader]:
     for name, active, kept, left in connection.execute(_SLOTS):
-        yield Reader("slot", name, max(0, kept), active, left)
+        yield WalReader("slot", name, max(0, kept), active, left)
 
 
-def _archive(connection: Connection, written: int, segment: int) -> tuple[list[Reader], str]:
+def _archive(connection: Connection, written: int, segment: int) -> tuple[list[WalReader], str]:
     row = connection.execute(_ARCHIVER, {"segment": segment}).fetchone()
     if row is None:
         return [], ""
@@ -145,7 +145,7 @@ def _archive(connection: Connection, written: int, segment: int) -> tuple[list[R
     trouble = f"archiving fails, last for {failed_on}" if failing else ""
     if archived_up_to is None or failing:
         return [], trouble
-    return [Reader("archive", "", max(0, written - archived_up_to), active=True)], trouble
+    return [WalReader("archive", "", max(0, written - archived_up_to), active=True)], trouble
 
 
 def _disks(connection: Connection) -> Iterator[Disk]:

@@ -1,4 +1,4 @@
-"""Ctrl+C and SIGTERM: the first makes the run walk back, the second leaves everything to `resume` or `abort`."""
+"""Ctrl+C and SIGTERM: the first makes the run revert itself, the second leaves everything to `resume` or `abort`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 REACTION_SECONDS = 0.5
 
 
-class Stop(threading.Event):
+class StopRequest(threading.Event):
     """A stop request. The signal handler itself marks it, so that the next check sees the interrupt however
     late the reaction's thread starts; to set the event, it would have to wait for a lock."""
 
@@ -32,7 +32,7 @@ class Stop(threading.Event):
 
 
 @contextmanager
-def stopping(stop: Stop) -> Iterator[None]:
+def stopping(stop: StopRequest) -> Iterator[None]:
     """While the block runs, the first signal sets ``stop``; see ``calling``."""
     with calling(stop.set, mark=stop.mark):
         yield

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from lastgood.process.leashed import Leashed
+from lastgood.process.guarded import GuardedProgram
 
 TAIL_LINES = 40
 CHUNK = 1 << 18
@@ -66,7 +66,7 @@ class ChildFailed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Completed:
+class ProgramOutput:
     """The output of a program: ``output`` is its whole stdout, ``tail`` the last lines of its stderr."""
 
     output: bytes
@@ -95,7 +95,7 @@ def run(
     environment: Mapping[str, str] | None = None,
     seconds: float | None = None,
     cancelled: Callable[[], bool] = lambda: False,
-) -> Completed:
+) -> ProgramOutput:
     """Run a program to its end and return its output, which must fit in memory.
 
     ``environment`` is added to ours (for passwords, which must not be in ``arguments``). ``cancelled`` is called four
@@ -135,7 +135,7 @@ def run(
         raise
     if process.returncode != 0:
         raise ChildFailed(program, process.returncode, _tail(errors))
-    return Completed(output, _tail(errors))
+    return ProgramOutput(output, _tail(errors))
 
 
 def run_foreign(
@@ -149,7 +149,7 @@ def run_foreign(
 ) -> Ended | None:
     """Run a foreign program in ``folder`` and return how it ended; None when it was ``cancelled``.
 
-    After ``seconds`` it is ended with all its children, and also when lastgood ends for whatever reason: a ``leash``
+    After ``seconds`` it is ended with all its children, and also when lastgood ends for whatever reason: a ``guard``
     starts it, and holds the descriptor ``holding`` open (a lock) until the program has ended. Children that it leaves
     behind when it ends by itself continue: some hooks start a service. So its output goes to an unnamed file and not
     through a pipe, whose closing would end such a service later. Raises OSError when it cannot be started.
@@ -158,7 +158,7 @@ def run_foreign(
         fcntl.fcntl(output, fcntl.F_SETFL, os.O_APPEND)
         began = time.monotonic()
         dropped = b""
-        with Leashed(arguments, {**os.environ, **environment}, folder, output.fileno(), holding) as program:
+        with GuardedProgram(arguments, {**os.environ, **environment}, folder, output.fileno(), holding) as program:
             announce(arguments, foreign=True)
             ended_by_us = False
             while not (ended := program.ended(0.1)) and not ended_by_us:

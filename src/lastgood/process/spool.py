@@ -63,7 +63,7 @@ def _private(path: str, flags: int) -> int:
 
 
 def _copy(descriptor: int, path: Path, emit: Emit) -> int:
-    stop = interrupts.Stop()
+    stop = interrupts.StopRequest()
     done = 0
     try:
         with interrupts.stopping(stop), open(path, "xb", opener=_private) as file:

@@ -23,7 +23,7 @@ from typing import IO
 
 import psutil
 
-from lastgood.process.leash import PATIENCE
+from lastgood.process.guard import PATIENCE
 from lastgood.process.run import TAIL_LINES, Ended, announce
 
 LINE_CHARACTERS = 2000

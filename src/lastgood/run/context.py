@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from typing import TypeVar
 
 import psycopg
@@ -27,13 +28,27 @@ RECONNECT_SECONDS = 30.0
 T = TypeVar("T", bound=Result)
 
 
+@dataclass(slots=True)
+class Reversal:
+    """The shared context of the steps of a run that are reversed after the commit point, by the process of the run or
+    another. ``exchange_again`` exchanges both databases, or the schemas in place. ``not_running``: why the
+    application did not start afterwards; empty if its hooks succeeded."""
+
+    run: str
+    application: Application
+    service: Service
+    emit: Emit
+    exchange_again: Callable[[], None]
+    not_running: str = ""
+
+
 class Run:
     """The shared context of the steps. ``maintenance`` holds the lock of the run; the swap is issued on it, so that a
     run without its lock cannot switch. ``helper`` terminates other sessions in the swap; it is opened at the beginning,
     because later no connection may be free. ``service`` is the application that uses the live database; the results of
     its hooks are journaled. ``stopped_before``: the resumed run had stopped the application already. ``switched``: the
     resumed run had switched already. ``shadow_kept`` and ``started_again``: the shadow was kept and the application
-    started while walking back."""
+    started while the steps were undone."""
 
     def __init__(
         self, prepared: Prepared, maintenance: Connection, journal: Journal, emit: Emit, *, switched: bool = False
@@ -126,8 +141,8 @@ class Run:
         facts = hooks.environment(
             run=plan.run, live=plan.live, kept=plan.kept, shadow=plan.shadow, point=plan.point.path
         )
-        state = self.prepared.request.state
-        return Service(self.application, self.target, state, facts, self.emit, self._hook_ended)
+        context = self.prepared.request.context(self.emit)
+        return Service(self.application, self.target, facts, context, self._hook_ended)
 
     def _hook_ended(self, result: HookResult) -> None:
         """Journal the result of a hook. Before the swap a failing write stops the run; after it, and while walking
@@ -170,7 +185,7 @@ class Run:
 
     def refuse_suspension(self) -> None:
         """Refuse Ctrl+Z, because writers would wait for a suspended process."""
-        self.emit(Caution("a rollback cannot be suspended: writers may be waiting; press Ctrl+C to walk it back"))
+        self.emit(Caution("a rollback cannot be suspended: writers may be waiting; press Ctrl+C to stop and revert it"))
 
     def carry_on(self) -> None:
         """Ignore interrupts from here on: for the undo of steps, or after the commit point."""
@@ -192,7 +207,7 @@ class Run:
         self.maintenance.close()
 
     def _reconnect(self) -> None:
-        """Reconnect for walking back, and take the lock again. A swap is never issued on this connection."""
+        """Reconnect to undo steps, and take the lock again. A swap is never issued on this connection."""
         deadline = time.monotonic() + RECONNECT_SECONDS
         while True:
             try:

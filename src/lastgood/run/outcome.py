@@ -5,7 +5,17 @@ from __future__ import annotations
 import psycopg
 
 from lastgood.application.results import ApplicationReport
-from lastgood.errors import Blocked, Failed, Interrupted, LastgoodError, NotStarted, Stopped, restored, untouched
+from lastgood.errors import (
+    Blocked,
+    Failed,
+    Interrupted,
+    LastgoodError,
+    NotStarted,
+    Stopped,
+    continued,
+    restored,
+    untouched,
+)
 from lastgood.loss import settled
 from lastgood.postgres import errors as server_errors
 from lastgood.process.run import ChildFailed
@@ -19,7 +29,7 @@ from lastgood.run.report import (
     proved_tables,
     skipped_of,
 )
-from lastgood.run.runner import AfterCommit, WalkBackFailed
+from lastgood.run.runner import AfterCommit, UndoFailed
 from lastgood.run.steps.build import Built
 from lastgood.run.steps.carry_over import CarriedOver
 from lastgood.run.steps.emergency import BackedUp
@@ -119,35 +129,34 @@ def outcome_error(run: Run, error: BaseException) -> BaseException:
     if after and not isinstance(error, Stopped):
         return Stopped(
             f"cannot finish the run after the switch: {_reason(error)}",
-            hint=f"Run: lastgood resume {name} to finish, or lastgood undo {name} to roll back.",
+            hint=f"To finish: lastgood resume {name}; to undo the switch: lastgood undo {name}",
             state=restored(live, run.plan.kept, in_place=run.plan.way == "in-place") + app_state,
         )
     unchanged = untouched(live, is_open=_is_open(run))
     if run.started_again:
         unchanged += " The application was started again."
-    if isinstance(error, WalkBackFailed) and isinstance(error.__cause__, NotStarted):
+    if isinstance(error, UndoFailed) and isinstance(error.__cause__, NotStarted):
         return NotStarted(
             f"{error.__cause__}; the run had failed: {_reason(error.__context__ or error)}",
             hint=error.__cause__.hint,
             state=f"{unchanged} The application is stopped.",
         )
-    if isinstance(error, WalkBackFailed | AfterCommit | KeyboardInterrupt):
+    if isinstance(error, UndoFailed | AfterCommit | KeyboardInterrupt):
         cause = error.__cause__
         why = f"{cause}" if cause else "interrupted twice"
-        first = f"{cause.hint} Then run" if isinstance(cause, Blocked) else "Run"
+        ways = f'To remove "{run.plan.shadow}": lastgood abort {name}; to continue: lastgood resume {name}'
         return Stopped(
-            f"cannot walk the run back: {why}",
-            hint=f'{first}: lastgood abort {name} to remove "{run.plan.shadow}", or lastgood resume {name} '
-            "to continue.",
+            f"cannot revert the run: {why}",
+            hint=continued(cause.hint, ways) if isinstance(cause, Blocked) else ways,
             state=f'"{live}" was not touched.{app_state}',
         )
     if run.shadow_kept:
         what = "The restored objects are" if run.plan.way == "in-place" else "The restored database is"
         unchanged += f' {what} kept for inspection as "{run.plan.shadow}".'
     if run.interrupted and not isinstance(error, Stopped):
-        return Interrupted("interrupted: everything was walked back", state=unchanged)
+        return Interrupted("interrupted: the changes of the run were reverted", state=unchanged)
     if isinstance(error, Blocked):
-        return Failed(error.message, hint=f"{error.hint} Then run the rollback again.", state=unchanged)
+        return Failed(error.message, hint=continued(error.hint, "Then run the rollback again."), state=unchanged)
     if isinstance(error, LastgoodError):
         if not isinstance(error, Stopped):
             error.state = unchanged
@@ -163,12 +172,12 @@ def outcome_error(run: Run, error: BaseException) -> BaseException:
         failed.state = unchanged
         return failed
     if isinstance(error, ChildFailed):
-        hint = f"{error.tail.strip()[-500:]}\nRun: lastgood explain {name} to see what that means."
+        hint = f"{error.tail.strip()[-500:]}\nTo see what that means: lastgood explain {name}"
         return Failed(f"cannot continue: {error}", hint=hint.strip(), state=unchanged)
     if isinstance(error, OSError):
         return Failed(
             f"cannot continue: {error.strerror or error}" + (f' ("{error.filename}")' if error.filename else ""),
-            hint="Free space or fix the folder, and run the rollback again.",
+            hint="Free disk space or make the folder writable, then run the rollback again.",
             state=unchanged,
         )
     return error

@@ -20,7 +20,7 @@ import psycopg
 from lastgood import fault
 from lastgood.config.tables import PgBouncer
 from lastgood.context import Context
-from lastgood.deadman.pgbouncer import Order, Watched, pause_holds, standing_by
+from lastgood.deadman.pgbouncer import Order, WatchedConsole, pause_holds, standing_by
 from lastgood.deadman.switch import Switch
 from lastgood.events import Caution, Emit, Note
 from lastgood.journal import Journal
@@ -251,7 +251,7 @@ def _prepared(
     if not held:
         return None
     order = Order(
-        tuple(Watched(each.state.target, each.names, each.settings) for each in held),
+        tuple(WatchedConsole(each.state.target, each.names, each.settings) for each in held),
         config.pause_limit + EXCHANGE_SECONDS,
         journal.path,
     )
@@ -281,7 +281,7 @@ def _wait(hold: _Hold, seconds: float, connection: Connection, live: str, contex
             return False
         if fence is not None and now > look:
             look = now + 0.1
-            if _hopeless(hold, connection, live, fence):
+            if _all_wait_for(hold, connection, live, fence):
                 return False
         time.sleep(POLL_SECONDS)  # PgBouncer has no event for it
 
@@ -298,7 +298,7 @@ def _busy(hold: _Hold) -> set[int | None]:
     return found
 
 
-def _hopeless(hold: _Hold, connection: Connection, live: str, fence: int) -> bool:
+def _all_wait_for(hold: _Hold, connection: Connection, live: str, fence: int) -> bool:
     """Whether all open transactions wait for the fence, directly or behind others."""
     busy = _busy(hold)
     blockers = {row[0]: set(row[5]) for row in connection.execute(_SESSIONS, [live])}
@@ -331,7 +331,7 @@ def _late(pause: Pause, seconds: float) -> str:
 
 
 def let_go(config: PgBouncer, live: Target, connection: Connection, emit: Emit) -> tuple[str, ...]:
-    """Resume the paused databases that lead to ``live``, for a run that stopped half-way while no other run is active.
+    """Resume the paused databases that lead to ``live``, for an unfinished run while no other run is active.
     Returns their names."""
     resumed = []
     for state in consoles(config, live, connection) if config.admin else ():

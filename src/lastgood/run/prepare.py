@@ -19,7 +19,7 @@ from lastgood.checks import counted
 from lastgood.checks.code import code_run
 from lastgood.checks.subject import InPlace
 from lastgood.dump.deferral import Deferrable
-from lastgood.errors import NOT_REACHED, Stopped, looked_at
+from lastgood.errors import NOT_REACHED, Stopped, reporting_state
 from lastgood.events import Caution, Emit, StageDone, StageStarted
 from lastgood.facts import Facts
 from lastgood.in_place import names, rewrite
@@ -28,7 +28,7 @@ from lastgood.load.deferred.choice import choose
 from lastgood.load.rebuild import expected_seconds
 from lastgood.members.survey import of_extensions
 from lastgood.plan.plan import Choice, Plan, PlannedPoint, Prepared, Request
-from lastgood.plan.unfinished import Unfinished, refuse_resume, the_one
+from lastgood.plan.unfinished import Unfinished, refuse_resume, requested_run
 from lastgood.postgres import activity, clock, database
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.activity import Sample
@@ -52,7 +52,7 @@ def prepare(request: Request, emit: Emit) -> Prepared:
     # A wrong password or a missing database is reported before the restore point is read, which may take minutes.
     with database.connect_maintenance(request.target, live_name) as maintenance:
         is_open = database.describe(maintenance, live_name).allow_connections
-    with looked_at(live_name, is_open=is_open):
+    with reporting_state(live_name, is_open=is_open):
         return _prepare(request, emit, live_name, started)
 
 
@@ -83,7 +83,7 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
                     connection, Deferrable.of(summary.script), replaces=True, allow_orphans=request.allow_orphans
                 )
             build, backup = expected_seconds(maintenance, source, summary, live.size_bytes or 0, request.context())
-            reading = checks.Reading(
+            reading = checks.PointReading(
                 point,
                 facts,
                 summary,
@@ -197,7 +197,7 @@ def prepare_again(request: Request, emit: Emit) -> tuple[Prepared, Unfinished]:
     without the lock; ``unfinished.still`` reads it again under the lock."""
     live_name = request.target.dbname
     with database.connect_maintenance(request.target, live_name) as maintenance:
-        meant = the_one(maintenance, request.target, request.state, request.run, to_resume=True)
+        meant = requested_run(maintenance, request.target, request.state, request.run, to_resume=True)
     assert meant is not None  # only ``abort`` handles unmarked databases
     refuse_resume(meant)
     mark = meant.mark

@@ -72,7 +72,7 @@ class Seconds(Frozen):
         return sum(self.steps.get(step, 0.0) for step in steps)
 
 
-class Skipped(Frozen):
+class SkippedCommands(Frozen):
     """Commands of the dump that were skipped, and why: ``count`` of them, the first at ``line``."""
 
     what: str
@@ -81,9 +81,11 @@ class Skipped(Frozen):
     count: int
 
 
-def skipped_of(skipped: Mapping[tuple[str, str], tuple[int, int]]) -> tuple[Skipped, ...]:
+def skipped_of(skipped: Mapping[tuple[str, str], tuple[int, int]]) -> tuple[SkippedCommands, ...]:
     """Return the skipped commands of a load, as data."""
-    return tuple(Skipped(what=what, why=why, line=line, count=count) for (what, why), (line, count) in skipped.items())
+    return tuple(
+        SkippedCommands(what=what, why=why, line=line, count=count) for (what, why), (line, count) in skipped.items()
+    )
 
 
 class FinishReport(Document):
@@ -94,11 +96,6 @@ class FinishReport(Document):
     live: str
     finished: Finished
     seconds: float
-
-
-def finish_report(run: str, live: str, finished: Finished, seconds: float) -> FinishReport:
-    """Return the report of a resume that only completed the deferred work."""
-    return FinishReport(run=run, live=live, finished=finished, seconds=round(seconds, 3))
 
 
 class PauseReport(Frozen):
@@ -132,7 +129,7 @@ class Report(Document):
     fence: FenceReport
     seconds: Seconds
     emergency_backup: str | None
-    skipped: tuple[Skipped, ...]
+    skipped: tuple[SkippedCommands, ...]
     repaired: tuple[Repaired, ...]
     not_compared: tuple[str, ...]
     pause: PauseReport | None = None

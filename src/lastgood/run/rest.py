@@ -1,10 +1,12 @@
-"""What a committed switch in place left to do: foreign keys to validate, materialized views to refresh.
+"""What a run that has switched left to do: deferred work, or after an exchange in place foreign keys to validate and
+materialized views to refresh.
 
-The marks of kept schemas list it, so any machine can do it, without the restore point."""
+The server has the lists, so any machine can do it, without the restore point."""
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
@@ -14,21 +16,31 @@ from lastgood.events import Caution, Emit, reported
 from lastgood.in_place import marks, move
 from lastgood.in_place.kept import places
 from lastgood.journal import Journal, recording
-from lastgood.load.deferred.work import Finished, in_service
+from lastgood.load.deferred import remainder
+from lastgood.load.deferred.work import Finished, finish, in_service
 from lastgood.plan.plan import Request
 from lastgood.postgres import clock, database
 from lastgood.postgres.lock import lock_live, nothing
+from lastgood.process import interrupts
+from lastgood.run.steps.finish import Finish
 
-_TITLE = "finish what the switch left to do"
+
+@dataclass(frozen=True, slots=True)
+class Remaining:
+    """The work that a run left in the live database. ``in_place``: after an exchange in place."""
+
+    run: str
+    in_place: bool = False
 
 
-def left(request: Request) -> str | None:
-    """Return the run with such work that ``request`` resumes, if any. Raises Refused."""
+def left(request: Request) -> Remaining | None:
+    """Return the work that ``request`` resumes, if any. Raises Refused."""
     live = request.target.dbname
     with suppress(psycopg.Error), request.target.connect() as connection:
-        found = [each.run for each in marks.rest(connection)]
+        found = [Remaining(run) for run in remainder.runs(connection)]
+        found += [Remaining(each.run, in_place=True) for each in marks.rest(connection)]
         if request.run is not None:
-            return request.run if request.run in found else None
+            return next((each for each in found if each.run == request.run), None)
         if not found:
             return None
         with database.connect_maintenance(request.target, live) as maintenance:
@@ -36,7 +48,7 @@ def left(request: Request) -> str | None:
                 return None
         if len(found) > 1:
             raise Refused(
-                f'cannot choose a run of "{live}": {", ".join(found)} have foreign keys to validate',
+                f'cannot choose a run of "{live}": {", ".join(each.run for each in found)} have work left to do',
                 hint="Name one: lastgood resume RUN",
                 state=f'"{live}" is open.',
             )
@@ -44,15 +56,17 @@ def left(request: Request) -> str | None:
     return None
 
 
-def is_checked(request: Request, run: str, emit: Emit) -> bool:
-    """Whether the rollback ``run`` would have checked and watched the application after its switch, and still can: the
+def is_checked(request: Request, remaining: Remaining, emit: Emit) -> bool:
+    """Whether the rollback in place would have checked and watched the application after its switch, and still can: the
     plan is made again from its restore point. Emits Caution where it cannot."""
+    if not remaining.in_place:
+        return False
     application = request.application
     watched = application.watch is not None and application.watch.length > 0
     if not (application.checked or watched):
         return False
     with request.target.connect() as connection:
-        points = {each.mark.point for each in marks.marked(connection, run=run, role="kept")}
+        points = {each.mark.point for each in marks.marked(connection, run=remaining.run, role="kept")}
     if not points:
         return False  # an undo, which checks nothing
     (point,) = points
@@ -67,25 +81,41 @@ def is_checked(request: Request, run: str, emit: Emit) -> bool:
     return False
 
 
-def resume(request: Request, run: str, emit: Emit) -> Finished:
-    """Do what the switch of ``run`` left to do. Raises Refused, Stopped."""
-    live = request.target.dbname
-    hint, state = f"Run: lastgood resume {run} to continue.", f'"{live}" is open and complete in its data.'
-    with database.connect_maintenance(request.target, live) as maintenance:
-        lock_live(maintenance, live, nothing)
+def resume(request: Request, remaining: Remaining, emit: Emit) -> Finished:
+    """Do the work; only the server is needed. Raises Refused, Stopped."""
+    live, run = request.target.dbname, remaining.run
+    state = f'"{live}" is open and complete in its data.'
+    with ExitStack() as stack:
+        maintenance = stack.enter_context(database.connect_maintenance(request.target, live))
+        oid, skew = database.describe(maintenance, live).oid, clock.skew(maintenance)
+        if remaining.in_place:
+            lock_live(maintenance, live, nothing)
+        else:
+            stack.close()  # deferred work may take hours, and has a lock of its own
         journal = Journal.find(request.state, run) or Journal.create(request.state, run)
-        recording.continued(journal, "resumed", skew=clock.skew(maintenance), kind="finish", live=live)
+        recording.continued(journal, "resumed", skew=skew, kind="finish", live=live)
+        title = "finish what the switch left to do" if remaining.in_place else Finish.title
         with (
             recording.recording(journal, emit) as emit,
-            in_service(run, hint, state),
-            request.target.connect(application_name=f"lastgood finish {run}") as connection,
-            reported(emit, "finish", _TITLE) as stage,
+            in_service(run, f"To continue: lastgood resume {run}", state),
+            reported(emit, Finish.name, title) as stage,
         ):
-            keys = sum(len(each.foreign_keys) for each in marks.rest(connection, run))
-            failed = list(move.complete(connection, run))
-            for note in failed:
-                emit(Caution(note))
-            done = Finished(indexes=0, foreign_keys=keys - len(failed), analyzed=0, gone=())
+            done = _complete(request, run, emit) if remaining.in_place else _finish(request, run, oid, journal, emit)
             stage.detail = str(done)
         recording.ended(journal, "done", finished=str(done))
     return done
+
+
+def _finish(request: Request, run: str, oid: int, journal: Journal, emit: Emit) -> Finished:
+    stop = interrupts.StopRequest()
+    with interrupts.stopping(stop):
+        return finish(request.target, run, request.context(emit, stop.is_set), oid=oid, record=journal)
+
+
+def _complete(request: Request, run: str, emit: Emit) -> Finished:
+    with request.target.connect(application_name=f"lastgood finish {run}") as connection:
+        keys = sum(len(each.foreign_keys) for each in marks.rest(connection, run))
+        failed = list(move.complete(connection, run))
+    for note in failed:
+        emit(Caution(note))
+    return Finished(indexes=0, foreign_keys=keys - len(failed), analyzed=0, gone=())

@@ -1,11 +1,11 @@
-"""Execution of the steps of a run: announced in the journal, skipped if the server shows them complete, walked back in
-reverse order if one fails before the commit point."""
+"""Execution of the steps of a run: announced in the journal, skipped if the server shows them complete, undone in
+reverse order if one fails before the commit point, and reversed if the checks behind it fail."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -27,7 +27,7 @@ class Result:
         return {}
 
 
-class Context(Protocol):
+class AnyRun(Protocol):
     """The part of a run that the runner uses."""
 
     @property
@@ -52,15 +52,15 @@ class Context(Protocol):
         """Make ``cancelled`` true and cancel the queries of the run's sessions."""
 
     def carry_on(self) -> None:
-        """Make ``cancelled`` false again, before walking back or after the commit point."""
+        """Make ``cancelled`` false again, before steps are undone or after the commit point."""
 
 
-R = TypeVar("R", bound=Context, contravariant=True)
+R = TypeVar("R", bound=AnyRun, contravariant=True)
 
 
 class Step(Protocol[R]):
     """One step of a run. ``name`` is stable, because journals contain it. ``commits`` marks the commit point: after
-    that step, an error does not walk the run back."""
+    that step, an error undoes no step."""
 
     @property
     def name(self) -> str: ...
@@ -95,6 +95,17 @@ class Tidies(Protocol):
     def tidies(self) -> bool: ...
 
 
+B = TypeVar("B", contravariant=True)
+
+
+@runtime_checkable
+class Reversible(Protocol[B]):
+    """A step whose effect can be undone after the commit point too."""
+
+    def reverse(self, back: B) -> None:
+        """Undo the step when the checks after the commit point failed; may run again."""
+
+
 Lane = Sequence[Step[R]]
 
 
@@ -110,7 +121,7 @@ class AfterCommit(Exception):
     """A failure after the commit point; the error is its cause."""
 
 
-class WalkBackFailed(Exception):
+class UndoFailed(Exception):
     """A step could not be undone. Its cause is that error; its context the failure of the run."""
 
     def __init__(self, step: str) -> None:
@@ -123,7 +134,7 @@ def drive(run: R, stages: Sequence[Sequence[Lane[R]]]) -> None:
     are skipped.
 
     After an error before the commit point, every begun step is undone in reverse order and the error is raised; an
-    error of an undo is journaled, shown, and raised as WalkBackFailed. After the commit point nothing is undone: the
+    error of an undo is journaled, shown, and raised as UndoFailed. After the commit point nothing is undone: the
     error is raised as AfterCommit, and a resumed run finishes the rest.
     """
     begun: list[Step[R]] = []
@@ -144,7 +155,7 @@ def drive(run: R, stages: Sequence[Sequence[Lane[R]]]) -> None:
             raise  # the step requires that nothing is undone now
         if _committed(run, begun):
             raise AfterCommit(str(error)) from error
-        walk_back(run, begun)
+        undo_steps(run, begun)
         raise
 
 
@@ -203,10 +214,10 @@ def _side_by_side(
         raise first[0]
 
 
-def walk_back(run: R, begun: Sequence[Step[R]]) -> None:
+def undo_steps(run: R, begun: Sequence[Step[R]]) -> None:
     """Undo the steps in reverse order, with those that only tidy up at the end. Continue after an error, and raise the
-    first one as WalkBackFailed."""
-    failed: WalkBackFailed | None = None
+    first one as UndoFailed."""
+    failed: UndoFailed | None = None
     in_order = list(reversed(begun))
     in_order.sort(key=lambda each: isinstance(each, Tidies) and each.tidies)
     for step in in_order:
@@ -215,7 +226,7 @@ def walk_back(run: R, begun: Sequence[Step[R]]) -> None:
         except Exception as error:
             _journal_quietly(run, "undo failed", step=step.name, reason=caller.current().scrub(str(error)))
             if failed is None:
-                failed = WalkBackFailed(step.name)
+                failed = UndoFailed(step.name)
                 failed.__cause__ = error
         else:
             _journal_quietly(run, "undone", step=step.name)
@@ -223,8 +234,16 @@ def walk_back(run: R, begun: Sequence[Step[R]]) -> None:
         raise failed
 
 
-def _journal_quietly(run: Context, event: str, **data: Any) -> None:
-    """Write to the journal, ignoring a full disk: it must not stop the walk back."""
+def reverse(back: B, steps: Iterable[Step[Any]]) -> None:
+    """Undo a run after its commit point, the last step first. Unlike ``undo_steps`` it ends at the first error: the
+    application is started only when the switch is undone."""
+    for step in reversed(list(steps)):
+        if isinstance(step, Reversible):
+            step.reverse(back)
+
+
+def _journal_quietly(run: AnyRun, event: str, **data: Any) -> None:
+    """Write to the journal, ignoring a full disk: it must not stop the undo of the steps."""
     try:
         run.journal.write(event, **data)
     except OSError as error:

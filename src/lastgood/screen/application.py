@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lastgood.application.results import ApplicationReport, Figure, HealthResult, HookResult
 from lastgood.errors import ChecksFailed
-from lastgood.screen.screen import Column, Screen
+from lastgood.screen.screen import Screen, TableColumn
 from lastgood.text import units
 
 # Characters of the last answer of a health check; the JSON document and the journal have more.
@@ -35,7 +35,12 @@ def show(screen: Screen, report: ApplicationReport | None) -> None:
     if watch.ended:
         screen.say(f"The watch {watch.ended}.", first="  ", indent=2)
     if watch.figures:
-        columns = (Column("figure", fold=True), Column("before", right=True), Column("after", right=True), Column(""))
+        columns = (
+            TableColumn("figure", fold=True),
+            TableColumn("before", right=True),
+            TableColumn("after", right=True),
+            TableColumn(""),
+        )
         screen.table(
             columns,
             [

@@ -9,17 +9,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from lastgood.screen import markdown
-from lastgood.screen.screen import Column, Screen
+from lastgood.screen.screen import Screen, TableColumn
 
 
 @dataclass(frozen=True, slots=True)
-class Code:
+class CodeText:
     """A command or a name, rendered as code."""
 
     text: str
 
 
-Cell = str | Code
+Cell = str | CodeText
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +45,10 @@ class Pairs:
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class TableBlock:
     """A table. On a terminal it ends after ``most`` rows with a note on the rest."""
 
-    columns: Sequence[Column]
+    columns: Sequence[TableColumn]
     rows: Sequence[Sequence[Cell]]
     most: int = 1000
 
@@ -82,7 +82,7 @@ class Picture:
     called: str
 
 
-Block = Title | Paragraph | Pairs | Rows | Items | Tasks | ToFill | Picture
+Block = Title | Paragraph | Pairs | TableBlock | Items | Tasks | ToFill | Picture
 
 
 def as_markdown(blocks: Iterable[Block]) -> str:
@@ -100,7 +100,7 @@ def _markdown(block: Block) -> str:
             return markdown.table(
                 ("", ""), [(markdown.text(name), _cell(value)) for name, value in pairs if _text(value)]
             )
-        case Rows(columns, rows):
+        case TableBlock(columns, rows):
             right = [place for place, column in enumerate(columns) if column.right]
             titles = [markdown.text(column.title) for column in columns]
             return markdown.table(titles, [[_cell(cell) for cell in row] for row in rows], right=right)
@@ -115,11 +115,11 @@ def _markdown(block: Block) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    return markdown.code(cell.text) if isinstance(cell, Code) else markdown.text(cell)
+    return markdown.code(cell.text) if isinstance(cell, CodeText) else markdown.text(cell)
 
 
 def _text(cell: Cell) -> str:
-    return cell.text if isinstance(cell, Code) else cell
+    return cell.text if isinstance(cell, CodeText) else cell
 
 
 def show(screen: Screen, blocks: Iterable[Block]) -> None:
@@ -134,7 +134,7 @@ def show(screen: Screen, blocks: Iterable[Block]) -> None:
                 screen.say(text, first=" " * indent, indent=indent, style=style)
             case Pairs(pairs):
                 screen.pairs((name, markdown.one_line(_text(value))) for name, value in pairs)
-            case Rows(columns, rows, most):
+            case TableBlock(columns, rows, most):
                 screen.table(columns, [[markdown.one_line(_text(cell)) for cell in row] for row in rows[:most]])
                 if len(rows) > most:
                     screen.say(f"and {len(rows) - most} more; --format markdown has all of them", first="  ", indent=2)

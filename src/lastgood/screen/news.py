@@ -248,7 +248,7 @@ def killed(kind: Kind, live: str, run: str) -> Story:
     nexts = {
         "rollback": f"Run lastgood status, then lastgood resume {run} or lastgood abort {run}",
         "undo": "Run lastgood status.",
-        "deploy": "Run lastgood status, then lastgood recover.",
+        "deploy": "Check the state with lastgood status, then run: lastgood recover",
         "drill": "No action needed for the live database.",
     }
     state = f'"{live}" is either unchanged or fully switched, never in between; lastgood status shows which.'

@@ -30,7 +30,7 @@ FORMAT = 1  # of JSON documents and event lines; raised by incompatible changes
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class TableColumn:
     """A column of a table: ``right`` for numbers, ``fold`` where long values may take several lines."""
 
     title: str
@@ -112,7 +112,7 @@ class Screen:
         for name, value in shown:
             self.say(value, first=f"  {name}".ljust(width), indent=width)
 
-    def table(self, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
+    def table(self, columns: Sequence[TableColumn], rows: Iterable[Sequence[str]]) -> None:
         """Print rows below a header; on a narrow terminal, only columns with ``fold`` are narrowed.
 
         If that is not enough, each row becomes a block of lines.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lastgood.command.drill.evidence import DrillPhase, Evidence
+from lastgood.command.drill.evidence import DrillEvidence, DrillPhase
 from lastgood.command.drill.history import compared
 from lastgood.postgres.embedded import EmbeddedServer
 from tests.cli.conftest import Lastgood
@@ -70,7 +70,7 @@ def phases(**seconds: float) -> tuple[DrillPhase, ...]:
     ],
 )
 def test_slower_is_what_the_size_does_not_explain(
-    drilled_before: Evidence, now: float, size: int, slower: bool, summary: str
+    drilled_before: DrillEvidence, now: float, size: int, slower: bool, summary: str
 ) -> None:
     found = compared(phases(rollback=now, rollback__build=now / 2), size, [drilled_before])
     assert found is not None
@@ -78,15 +78,15 @@ def test_slower_is_what_the_size_does_not_explain(
     assert [(each.name, each.ratio) for each in found.phases] == [("rollback", round(now / 10, 2))]
 
 
-def test_nothing_to_compare_with(drilled_before: Evidence) -> None:
+def test_nothing_to_compare_with(drilled_before: DrillEvidence) -> None:
     assert compared(phases(rollback=1.0), 100, []) is None
     assert compared(phases(stand_in=1.0), 100, [drilled_before]) is None, "it did not get as far"
 
 
 @pytest.fixture
-def drilled_before() -> Evidence:
+def drilled_before() -> DrillEvidence:
     """A drill whose rollback took 10 s, of 100 bytes."""
-    return Evidence.model_construct(
+    return DrillEvidence.model_construct(
         run="20260101-000000-00c0ffee",
         ended=datetime(2026, 1, 1, tzinfo=UTC),
         phases=phases(rollback=10.0),

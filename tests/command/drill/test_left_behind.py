@@ -16,6 +16,7 @@ from psycopg import sql
 
 from lastgood.command.drill.place import clean_up
 from lastgood.command.drill.scratch import LiveServer, given
+from lastgood.context import Context
 from lastgood.errors import Refused
 from lastgood.events import Caution, Event, Note, silent
 from lastgood.postgres.embedded import EmbeddedServer
@@ -67,7 +68,7 @@ def test_no_server_and_no_folder(
     left = sorted(Path("state/drills").glob("*/.*"))
     assert [each.name for each in left] == ([".alive", ".work"] if how == signal.SIGKILL else [])
     heard: list[Event] = []
-    clean_up(Path("state"), heard.append)
+    clean_up(Context(heard.append, state=Path("state")))
     run = next(Path("state/runs").iterdir()).stem
     assert heard == ([Note(f"drill {run} was killed; removing its remains")] if how == signal.SIGKILL else [])
     assert not list(Path("state/drills").iterdir())

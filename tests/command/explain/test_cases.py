@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from lastgood.command.explain.case import Case, library
+from lastgood.command.explain.case import KnownCase, library
 from lastgood.command.explain.explain import explain_text
 from lastgood.command.explain.log import known_state
 from lastgood.postgres import errors as server_errors
@@ -26,7 +26,7 @@ def filled(template: str) -> str:
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_a_case_is_found_by_its_messages(case: Case) -> None:
+def test_a_case_is_found_by_its_messages(case: KnownCase) -> None:
     for template in case.messages:
         for sqlstate in (None, *(state for state in case.sqlstates_with_text if len(state) == 5)):
             found = library().find(filled(template), sqlstate)
@@ -42,7 +42,7 @@ def test_a_case_is_found_by_its_messages(case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_a_case_reads_well(case: Case) -> None:
+def test_a_case_reads_well(case: KnownCase) -> None:
     assert re.fullmatch(r"(?:[A-Z]|p[gs]|--).*[^.]", case.title)
     for text in (case.cause, case.data, case.lastgood):
         assert re.fullmatch(r"\S.*[^.]\.", text, re.DOTALL), text
@@ -66,7 +66,7 @@ def test_every_rule_of_a_run_has_a_case() -> None:
 
 
 @pytest.mark.parametrize("case", [case for case in CASES.values() if case.sqlstates], ids=lambda case: case.slug)
-def test_a_case_has_the_policy_of_a_run_for_its_sqlstates(case: Case) -> None:
+def test_a_case_has_the_policy_of_a_run_for_its_sqlstates(case: KnownCase) -> None:
     assert case.policy is not None
     for sqlstate in case.sqlstates:
         state = sqlstate if len(sqlstate) == 5 else f"{sqlstate}000"

@@ -53,7 +53,7 @@ def test_a_log_of_many_errors(lastgood: Lastgood, tmp_path: Path) -> None:
         f'6 errors of 5 kinds in "{log}".',
         "",
         "psql continued after the first error (line 2) and executed 1 more command: 6 errors, and still exits with "
-        "status 0. The database is half-restored: its content is neither the backup nor the previous state.",
+        "status 0. The database is partially restored: its content is neither the backup nor the previous state.",
         "    lastgood points",
     ]
     assert lines[5:10] == [
@@ -293,8 +293,8 @@ class TestRuns:
 
         story = lastgood("explain", journal.stem, "--json").document["run"]
 
-        assert story["outcome"] == "walked_back"
-        assert story["state"] == f'The rollback failed and was walked back: "{database}" was not touched.'
+        assert story["outcome"] == "reverted"
+        assert story["state"] == f'The rollback failed, and its changes were reverted: "{database}" was not touched.'
         assert "t_pkey" in story["reason"]
         assert story["explained"]["kinds"][0]["case"] == "duplicate-key-in-index"
         assert "build" in story["failed_in"]

@@ -210,7 +210,7 @@ def test_pg_restore_that_went_on() -> None:
     assert found.kinds[1].statement == "CREATE SCHEMA s1;"
     assert found.verdict is not None
     assert found.verdict.text == (
-        "pg_restore continued after 1 error: the database is half-restored. Its content is neither the backup nor "
+        "pg_restore continued after 1 error: the database is partially restored. Its content is neither the backup nor "
         "the previous state."
     )
 

@@ -252,7 +252,7 @@ def test_commands_of_psql_in_a_dump_are_not_run(
     old = tmp_path / "old.sql"
     old.write_text("".join(lines))
     hand.variables["OTHER_POINT"] = str(old)
-    hand.does("start", "point", "backup", "create", "state", "restore", "walk-back")
+    hand.does("start", "point", "backup", "create", "state", "restore", "remove")
     lines.insert(
         next(n for n, line in enumerate(lines) if line.startswith("COPY ")), f"\\! touch {tmp_path / 'pwned'}\n"
     )

@@ -54,14 +54,12 @@ def test_no_order_switches_to_what_was_not_compared_or_loses_the_way_back(
 ) -> None:
     site = Site(server, new_database("crm"), tmp_path)
     hand, live = site.hand, site.database
-    hand.does("start", "point", "backup", *RESTORED, "walk-back")
+    hand.does("start", "point", "backup", *RESTORED, "remove")
     # The comparison was of the database that is gone; this one is empty.
     hand.does("create", "state")
     assert hand.fails("swap") == "cannot switch: the restored database was not compared (block compare)\n"
-    hand.does("walk-back")
-    assert hand.fails("undo") == (
-        "cannot undo: attempt RUN=1 has not switched (block walk-back removes its database)\n"
-    )
+    hand.does("remove")
+    assert hand.fails("undo") == ("cannot undo: attempt RUN=1 has not switched (block remove removes its database)\n")
     assert hand.fails("verify") == "cannot verify: attempt RUN=1 has restored nothing\n"
     assert site.rows() == 5
 
@@ -70,7 +68,7 @@ def test_no_order_switches_to_what_was_not_compared_or_loses_the_way_back(
     (tmp_path / "store" / "by-hand-1" / "swap.done").unlink()
     hand.does("swap")
     assert site.rows() == 3
-    assert "cannot walk back: the names are already switched (block undo)" in hand.fails("walk-back")
+    assert "cannot remove the restored database: the names are already switched (block undo)" in hand.fails("remove")
     taken = (
         f'cannot continue: database "{live}_old_1" is from a completed switch; export another RUN and paste Names again'
     )
@@ -86,7 +84,7 @@ def test_no_order_switches_to_what_was_not_compared_or_loses_the_way_back(
 def test_a_dump_of_an_older_pg_dump(server: EmbeddedServer, new_database: NewDatabase, tmp_path: Path) -> None:
     """Without ``\\restrict``, which the guide puts in: some shells' echo reads the backslash."""
     site = Site(server, new_database("crm"), tmp_path, old=True)
-    site.hand.does("start", "point", "backup", *RESTORED, "walk-back")
+    site.hand.does("start", "point", "backup", *RESTORED, "remove")
 
 
 def test_ctrl_c_does_not_switch(server: EmbeddedServer, new_database: NewDatabase, tmp_path: Path) -> None:
@@ -115,4 +113,4 @@ def test_ctrl_c_does_not_switch(server: EmbeddedServer, new_database: NewDatabas
             output = person.stderr.read()
     assert output.endswith("interrupted: run the block verify to see whether the names were switched\n")
     assert site.rows() == 5
-    site.hand.does("walk-back")
+    site.hand.does("remove")

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from lastgood.command.recover.evidence import Candidate, Evidence, Live, Server, Wish
+from lastgood.command.recover.evidence import Candidate, Evidence, Goal, Live, ServerState
 from lastgood.facts import Facts, MigrationFacts, ObjectFacts, TableFacts
 from lastgood.loss import LiveTable
-from lastgood.points import RestorePoint, Verdict
+from lastgood.points import PointVerdict, RestorePoint
 from lastgood.postgres.server import Target
 from lastgood.status import OurDatabase, UnfinishedRun
 
@@ -63,7 +63,7 @@ def without_keys(found: Live) -> Live:
 def candidate(name: str, days: int, content: Facts | None, *, wrong: str = "") -> Candidate:
     """A restore point made so many days ago. ``wrong``: reading it showed this."""
     point = RestorePoint(STORE / name, NOW - timedelta(days=days), "manifest", 1000)
-    return Candidate(point, Verdict("corrupt", wrong) if wrong else Verdict("valid", has_acls=True), content)
+    return Candidate(point, PointVerdict("corrupt", wrong) if wrong else PointVerdict("valid", has_acls=True), content)
 
 
 def kept(days: int) -> OurDatabase:
@@ -106,8 +106,8 @@ def evidence(**changes: Any) -> Evidence:
     found = Evidence(
         name="app",
         clock=NOW,
-        wish=Wish(),
-        server=Server(version="18.0", clock=NOW),
+        goal=Goal(),
+        server=ServerState(version="18.0", clock=NOW),
         store=STORE,
         target=Target({"host": "db.example.org", "dbname": "app"}),
         live=live(**WHOLE),

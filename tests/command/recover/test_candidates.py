@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from lastgood.command.recover import candidates
-from lastgood.command.recover.evidence import Wish
-from lastgood.points import Verdict
+from lastgood.command.recover.evidence import Goal
+from lastgood.points import PointVerdict
 
 DUMP = """--
 -- PostgreSQL database dump
@@ -43,9 +43,9 @@ def test_they_are_read_newest_first_and_known_verdicts_are_taken_over(tmp_path: 
     old, new = dump(tmp_path, 1), dump(tmp_path, 2)
     broken = dump(tmp_path, 3)
     broken.write_text(broken.read_text().partition("--\n-- PostgreSQL database dump complete")[0])
-    known = {new: Verdict("corrupt", "said before")}
-    found = candidates.find(tmp_path, "app", Wish(), known, []).candidates
-    assert [(each.point.path, each.usable, each.what_is_wrong) for each in found] == [
+    known = {new: PointVerdict("corrupt", "said before")}
+    found = candidates.find(tmp_path, "app", Goal(), known, []).candidates
+    assert [(each.point.path, each.usable, each.defect) for each in found] == [
         (broken, False, 'cannot use the dump: it ends without the line "-- PostgreSQL database dump complete"'),
         (new, False, "said before"),
         (old, True, ""),
@@ -57,9 +57,9 @@ def test_they_are_read_newest_first_and_known_verdicts_are_taken_over(tmp_path: 
 def test_without_time_nothing_is_read_or_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(candidates, "READING_SECONDS", -1.0)
     dump(tmp_path, 1)
-    (found,) = candidates.find(tmp_path, "app", Wish(), {}, []).candidates
+    (found,) = candidates.find(tmp_path, "app", Goal(), {}, []).candidates
     assert (found.verdict, found.facts, found.usable) == (None, None, True)
-    (thorough,) = candidates.find(tmp_path, "app", Wish(thorough=True), {}, []).candidates
+    (thorough,) = candidates.find(tmp_path, "app", Goal(thorough=True), {}, []).candidates
     assert thorough.verdict is not None and thorough.verdict.valid
 
 
@@ -69,13 +69,13 @@ def test_for_a_migration_they_are_read_until_one_lacks_it(tmp_path: Path, monkey
     dump(tmp_path, 1)
     dump(tmp_path, 2)
     dump(tmp_path, 3, "20260303")
-    found = candidates.find(tmp_path, "app", Wish(before_migration="20260303"), {}, []).candidates
+    found = candidates.find(tmp_path, "app", Goal(before_migration="20260303"), {}, []).candidates
     assert [each.migration for each in found] == ["20260303", "20260101", None]
     assert found[2].verdict is None
 
 
 def test_a_store_that_is_not_there(tmp_path: Path) -> None:
-    found = candidates.find(tmp_path / "gone", "app", Wish(), {}, [])
+    found = candidates.find(tmp_path / "gone", "app", Goal(), {}, [])
     assert (found.candidates, found.problem) == ((), f'the folder "{tmp_path / "gone"}" does not exist')
 
 

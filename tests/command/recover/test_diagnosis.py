@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lastgood.command.recover.diagnosis import diagnose
-from lastgood.command.recover.evidence import Candidate, LockedOut, Seen, Server, Sibling, Wish
+from lastgood.command.recover.evidence import Candidate, Goal, LockedOut, Seen, ServerState, Sibling
 from lastgood.facts import Facts
 from lastgood.loss import Content
 from lastgood.points.manifest import DeploymentNote, Manifest
@@ -110,7 +110,7 @@ BROKEN = candidate("new.sql", 1, None, wrong="it is cut off")
         pytest.param({"candidates": (BROKEN,)}, "corrupt_backup", False, ["by_hand"], id="corrupt, and the only one"),
         pytest.param({"candidates": ()}, "no_backup", False, [], id="none"),
         pytest.param(
-            {"candidates": (), "live": live(), "server": Server(clock=NOW, kept=(kept(1),))},
+            {"candidates": (), "live": live(), "server": ServerState(clock=NOW, kept=(kept(1),))},
             "no_backup",
             True,
             ["undo run-1!"],
@@ -131,58 +131,58 @@ BROKEN = candidate("new.sql", 1, None, wrong="it is cut off")
             id="none but a foreign dump elsewhere",
         ),
         pytest.param(
-            {"server": Server(error="cannot connect"), "live": None},
+            {"server": ServerState(error="cannot connect"), "live": None},
             "server_unreachable",
             False,
             ["by_hand", "by_hand"],
             id="down",
         ),
         pytest.param(
-            {"server": Server(unfinished=(unfinished(),)), "live": live()},
+            {"server": ServerState(unfinished=(unfinished(),)), "live": live()},
             "unfinished_run",
             True,
             ["by_hand"],
             id="unfinished",
         ),
         pytest.param(
-            {"server": Server(unfinished=(unfinished("x"),), working="x")},
+            {"server": ServerState(unfinished=(unfinished("x"),), working="x")},
             "unfinished_run",
             False,
             ["by_hand"],
             id="at work",
         ),
         pytest.param(
-            {"server": Server(access="missing"), "live": None},
+            {"server": ServerState(access="missing"), "live": None},
             "database_missing",
             True,
             ["reinstate new.sql!"],
             id="missing",
         ),
         pytest.param(
-            {"server": Server(access="missing", similar_names=("app_prod",)), "live": None},
+            {"server": ServerState(access="missing", similar_names=("app_prod",)), "live": None},
             "database_missing",
             True,
             ["by_hand", "reinstate new.sql"],
             id="renamed",
         ),
         pytest.param(
-            {"server": Server(access="missing", kept=(kept(2),)), "live": None},
+            {"server": ServerState(access="missing", kept=(kept(2),)), "live": None},
             "database_missing",
             True,
             ["reinstate new.sql!", "by_hand"],
             id="missing, with a kept one",
         ),
         pytest.param(
-            {"server": Server(access="invalid"), "live": None},
+            {"server": ServerState(access="invalid"), "live": None},
             "database_missing",
             True,
             ["reinstate new.sql!"],
             id="invalid",
         ),
         pytest.param(
-            {"server": Server(access="closed"), "live": None}, "database_closed", False, ["by_hand"], id="closed"
+            {"server": ServerState(access="closed"), "live": None}, "database_closed", False, ["by_hand"], id="closed"
         ),
-        pytest.param({"server": Server(standby=True)}, "older_state", False, ["by_hand"], id="a standby"),
+        pytest.param({"server": ServerState(standby=True)}, "older_state", False, ["by_hand"], id="a standby"),
     ],
 )
 def test_which_emergency_it_is(changes: dict[str, Any], emergency: str, damaged: bool, proposed: list[str]) -> None:
@@ -196,20 +196,20 @@ def test_which_emergency_it_is(changes: dict[str, Any], emergency: str, damaged:
 
 
 @pytest.mark.parametrize(
-    ("wish", "proposed"),
+    ("goal", "proposed"),
     [
-        (Wish(latest=True), "/store/new.sql"),
-        (Wish(before=NOW - timedelta(days=3)), "/store/old.sql"),
-        (Wish(before_migration="20260301"), "/store/new.sql"),
-        (Wish(before_migration="20260101"), ""),
-        (Wish(before=NOW - timedelta(days=9)), ""),
+        (Goal(latest=True), "/store/new.sql"),
+        (Goal(before=NOW - timedelta(days=3)), "/store/old.sql"),
+        (Goal(before_migration="20260301"), "/store/new.sql"),
+        (Goal(before_migration="20260101"), ""),
+        (Goal(before=NOW - timedelta(days=9)), ""),
     ],
 )
-def test_what_the_operator_asks_for_is_what_is_proposed(wish: Wish, proposed: str) -> None:
+def test_what_the_operator_asks_for_is_what_is_proposed(goal: Goal, proposed: str) -> None:
     points = (candidate("new.sql", 1, facts(**WHOLE)), OLD)
-    found = diagnose(evidence(wish=wish, candidates=points))
+    found = diagnose(evidence(goal=goal, candidates=points))
     assert [(each.name, each.automatic) for each in found.proposals] == ([(proposed, True)] if proposed else [])
-    assert found.hopeless == (not proposed)
+    assert found.unrecoverable == (not proposed)
 
 
 def test_a_point_made_after_the_damage_is_passed_over() -> None:
@@ -256,7 +256,7 @@ def test_the_point_of_a_deployment_that_changed_nothing_is_not_what_is_proposed(
         (2, True, ""),
     ]
     # Asked for, it is taken; and it is the way out of what happened after it.
-    asked = diagnose(evidence(candidates=(late, OLD), wish=Wish(latest=True)))
+    asked = diagnose(evidence(candidates=(late, OLD), goal=Goal(latest=True)))
     assert asked.proposals[0].name == "/store/before_deployment.sql"
     dropped = diagnose(evidence(candidates=(late, OLD), live=live(contacts=100)))
     assert (dropped.emergency, dropped.proposals[0].name) == ("unknown_state", "/store/before_deployment.sql")
@@ -278,14 +278,18 @@ def test_a_point_that_equals_the_database_is_not_what_is_proposed() -> None:
 @pytest.mark.parametrize("points", [(), (OLD,)])
 def test_what_a_deployment_broke_is_never_proposed(points: tuple[Candidate, ...]) -> None:
     broken = kept(0).model_copy(update={"deployment": "run-7", "origin": "was left by deployment run-7"})
-    found = diagnose(evidence(candidates=points, server=Server(clock=NOW, kept=(broken,)), live=live(contacts=100)))
+    found = diagnose(
+        evidence(candidates=points, server=ServerState(clock=NOW, kept=(broken,)), live=live(contacts=100))
+    )
     assert [each.name for each in found.proposals] == [str(each.point.path) for each in points]
     assert [(each.kind, each.what, each.commands) for each in found.left] == [
         ("kept database", "app_old_1", ("lastgood undo run-1",))
     ]
     assert [each.problem for each in found.timeline if each.kind == "kept"] == ["it was left by deployment run-7"]
     # A good one that is kept comes before it.
-    both = diagnose(evidence(candidates=(), server=Server(clock=NOW, kept=(broken, kept(3))), live=live(contacts=100)))
+    both = diagnose(
+        evidence(candidates=(), server=ServerState(clock=NOW, kept=(broken, kept(3))), live=live(contacts=100))
+    )
     assert [(each.kind, each.automatic) for each in both.proposals] == [("undo", False)]
     assert both.proposals[0].name == "run-1"
 
@@ -319,7 +323,7 @@ def test_rights_that_no_dump_brings_back_are_no_reason_to_roll_back() -> None:
 
 def test_the_timeline_has_kept_databases_in_their_place() -> None:
     points = (candidate("new.sql", 1, facts(**WHOLE)), OLD)
-    found = diagnose(evidence(candidates=points, server=Server(clock=NOW, kept=(kept(3),))))
+    found = diagnose(evidence(candidates=points, server=ServerState(clock=NOW, kept=(kept(3),))))
     assert [(each.number, each.kind, each.name) for each in found.timeline] == [
         (1, "dump", "new.sql"),
         (2, "kept", "app_old_1"),
@@ -356,6 +360,6 @@ def test_a_store_of_other_databases() -> None:
 def test_indexes_that_a_rollback_has_put_off_are_not_missing() -> None:
     later = replace(live(**WHOLE), invalid=("public.i",))
     left = (Seen("run run-9 has left 1 indexes and 0 foreign keys for later", "its list in the database"),)
-    found = diagnose(evidence(live=later, server=Server(finishing=left)))
+    found = diagnose(evidence(live=later, server=ServerState(finishing=left)))
     assert (found.emergency, found.damaged) == ("older_state", False)
     assert found.reasons[0].text == left[0].text

@@ -12,7 +12,7 @@ import pytest
 from psycopg import sql
 
 from lastgood.command.recover.evidence import Evidence
-from lastgood.command.recover.recover import Inquiry, Wish, gather, inspect
+from lastgood.command.recover.recover import Goal, RecoverInquiry, gather, inspect
 from lastgood.facts.objects import read_objects
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Target
@@ -37,8 +37,8 @@ def target(server: EmbeddedServer, new_database: Callable[..., str]) -> Target:
     return server.target(name)
 
 
-def evidence(target: Target, tmp_path: Path, wish: Wish | None = None) -> Evidence:
-    inquiry = Inquiry(target, tmp_path / "store", wish=wish or Wish(), home=tmp_path, here=tmp_path)
+def evidence(target: Target, tmp_path: Path, goal: Goal | None = None) -> Evidence:
+    inquiry = RecoverInquiry(target, tmp_path / "store", goal=goal or Goal(), home=tmp_path, here=tmp_path)
     return gather(inquiry)
 
 
@@ -89,7 +89,7 @@ def test_an_index_that_the_server_does_not_use(target: Target, tmp_path: Path) -
         connection.execute("INSERT INTO public.notes VALUES (11, 'x', now())")
         with pytest.raises(psycopg.errors.UniqueViolation):
             connection.execute("CREATE UNIQUE INDEX CONCURRENTLY once ON public.notes (text)")
-    found = inspect(Inquiry(target, tmp_path / "store", home=tmp_path, here=tmp_path))
+    found = inspect(RecoverInquiry(target, tmp_path / "store", home=tmp_path, here=tmp_path))
     assert found.damaged
     assert "1 invalid index: public.once" in [reason.text for reason in found.reasons]
 
@@ -114,10 +114,10 @@ def test_what_the_server_counts_of_deletions(target: Target, tmp_path: Path) -> 
     with target.connect() as connection:
         connection.execute("DELETE FROM public.notes WHERE id > 6")
         connection.execute("SELECT pg_stat_force_next_flush()")
-    found = evidence(target, tmp_path, Wish(since=datetime.now(UTC) - timedelta(hours=1)))
+    found = evidence(target, tmp_path, Goal(since=datetime.now(UTC) - timedelta(hours=1)))
     (counter,) = [each for each in found.counters if each.table == "public.notes"]
     assert (counter.deleted, counter.dead) == (4, 4)
-    diagnosis = inspect(Inquiry(target, tmp_path / "store", home=tmp_path, here=tmp_path))
+    diagnosis = inspect(RecoverInquiry(target, tmp_path / "store", home=tmp_path, here=tmp_path))
     (left,) = [each for each in diagnosis.left if each.kind == "deleted rows"]
     assert left.what == "4 in public.notes"
     assert left.commands == ("ALTER TABLE public.notes SET (autovacuum_enabled = false)",)
@@ -126,7 +126,7 @@ def test_what_the_server_counts_of_deletions(target: Target, tmp_path: Path) -> 
 def test_nothing_is_changed(target: Target, tmp_path: Path) -> None:
     with target.connect() as connection:
         before = connection.execute("SELECT pg_current_xact_id()").fetchone()
-    found = evidence(target, tmp_path, Wish(thorough=True))
+    found = evidence(target, tmp_path, Goal(thorough=True))
     assert found.live is not None
     with target.connect() as connection:
         after = connection.execute("SELECT pg_current_xact_id()").fetchone()

@@ -53,7 +53,7 @@ def test_a_journal_of_an_earlier_version_is_read(tmp_path: Path) -> None:
         {"event": "undone", "step": "build"},
     )
     found = record_of_run(tmp_path)
-    assert (found.outcome, found.clock, found.people[0].by) == ("walked_back", "machine", "")
+    assert (found.outcome, found.clock, found.people[0].by) == ("reverted", "machine", "")
     assert [(each.kind, each.text) for each in found.timeline] == [
         ("who", "began"),
         ("stage", "build the restored database next to the live one"),
@@ -71,7 +71,7 @@ def test_a_journal_of_an_earlier_version_is_read(tmp_path: Path) -> None:
         "rollback",
         "",
         "crm",
-        "walked_back",
+        "reverted",
         3.0,
     )
     # Runs of versions before post-mortems require none.
@@ -109,7 +109,7 @@ def test_phases_are_read_from_the_entries(tmp_path: Path) -> None:
            "past": {"live": "crm", "seconds": 5.0, "bytes": 1, "point": "x"}}], "done", "done"),
         ([{"event": "begun", "kind": "undo", **ANN, "plan": {"live": "crm", "undoes": RUN, "kept": "k"}},
           {"event": "ended", "status": "failed", "error": {"message": "no", "exit_status": 5}}],
-         "walked_back", "failed, the database is as it was"),
+         "reverted", "failed, the database is as it was"),
         ([{"event": "begun", "kind": "maintenance", "action": "on", "live": "crm", **ANN},
           {"event": "something new", "of": "later versions", "much": {"more": 1}}], "stopped",
          "stopped before the switch, or still active"),

@@ -12,7 +12,7 @@ import pytest
 from lastgood.command.facts import show as facts
 from lastgood.command.points import show as points
 from lastgood.command.prune import show as prune
-from lastgood.command.prune.prune import Candidate, PrunePlan
+from lastgood.command.prune.prune import PruneCandidate, PrunePlan
 from lastgood.command.rollback import show as report
 from lastgood.command.rollback import show_plan
 from lastgood.command.status import show as status
@@ -21,7 +21,7 @@ from lastgood.facts.compare import Comparison
 from lastgood.load.deferred.work import Finished
 from lastgood.load.repairs import Repaired
 from lastgood.plan.plan import Finding, Plan, PlannedPoint, PlannedStep, TableLoss
-from lastgood.points import RestorePoint, Verdict
+from lastgood.points import PointVerdict, RestorePoint
 from lastgood.postgres.table_locks import FenceStatus
 from lastgood.run.report import (
     CarriedOverReport,
@@ -30,7 +30,7 @@ from lastgood.run.report import (
     ProvedTable,
     Report,
     Seconds,
-    Skipped,
+    SkippedCommands,
 )
 from lastgood.screen.screen import Screen
 from lastgood.status import Finishing, LeftoverStatus, LiveStatus, OurDatabase, Status, UnfinishedRun
@@ -123,7 +123,7 @@ def a_report(tables: tuple[ProvedTable, ...], *, not_compared: tuple[str, ...] =
             total=43,
         ),
         emergency_backup="backups/crm_emergency.sql",
-        skipped=(Skipped(what="CREATE DATABASE", why="it names a database", line=12, count=1),),
+        skipped=(SkippedCommands(what="CREATE DATABASE", why="it names a database", line=12, count=1),),
         repaired=(Repaired(what="extension citext", why="its default version was installed", line=30),),
         not_compared=not_compared,
         undo_command=f"lastgood undo {RUN}",
@@ -332,7 +332,9 @@ def test_what_a_killed_run_left_is_shown_with_the_way_to_remove_it(shown: tuple[
 
 def test_a_leftover_has_no_date(shown: tuple[Screen, io.StringIO]) -> None:
     screen, stream = shown
-    left = Candidate(kind="leftover", name="crm_shadow_1", oid=9, made_at=None, bytes=8 << 20, remove=True, why="named")
+    left = PruneCandidate(
+        kind="leftover", name="crm_shadow_1", oid=9, made_at=None, bytes=8 << 20, remove=True, why="named"
+    )
     prune.show(screen, PrunePlan(live="crm", candidates=(left,)))
     assert stream.getvalue() == (
         "Would remove 1 item (8.0 MB) permanently:\n"
@@ -362,7 +364,7 @@ def test_damaged_points_and_verdicts(shown: tuple[Screen, io.StringIO]) -> None:
         path=Path("backups/a.sql"), made_at=WHEN, time_source="name", size=7, problem="cannot read its manifest"
     )
     points.show_list(screen, Path("backups"), [point])
-    points.show_verdicts(screen, [(point, Verdict("corrupt", "cannot use it: line 7", "Choose another."))])
+    points.show_verdicts(screen, [(point, PointVerdict("corrupt", "cannot use it: line 7", "Choose another."))])
     assert stream.getvalue() == (
         "  restore point  made                    size  rows  known\n"
         "  a.sql          2025-11-04 14:30:00  7 bytes        DAMAGED, see below\n"
@@ -399,8 +401,8 @@ def test_facts_of_an_empty_database(shown: tuple[Screen, io.StringIO]) -> None:
 def test_a_prune_shows_what_goes_first(shown: tuple[Screen, io.StringIO]) -> None:
     screen, stream = shown
 
-    def candidate(name: str, remove: bool, why: str) -> Candidate:
-        return Candidate(kind="restore point", name=name, made_at=WHEN, bytes=1 << 20, remove=remove, why=why)
+    def candidate(name: str, remove: bool, why: str) -> PruneCandidate:
+        return PruneCandidate(kind="restore point", name=name, made_at=WHEN, bytes=1 << 20, remove=remove, why=why)
 
     found = (candidate("new.sql", False, "among the 1 newest"), candidate("old.sql", True, "beyond the 1 newest"))
     prune.show(screen, PrunePlan(live="crm", candidates=found))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lastgood.command.validate.validate import Mode, RuleResult, Verdict, validate
+from lastgood.command.validate.validate import Mode, RuleResult, ValidationVerdict, validate
 from lastgood.config.tables import Validate
 from lastgood.context import Context
 from lastgood.events import Emit, silent
@@ -45,7 +45,7 @@ class Stage:
         cancelled: Callable[[], bool] = lambda: False,
         time_limit: float | None = None,
         **settings: Any,
-    ) -> Verdict:
+    ) -> ValidationVerdict:
         """What is found; ``settings`` are those of the table [validate]."""
         target = self.server.target(self.name, user=user)
         read = Validate.model_validate(settings)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 
 from lastgood.command.validate.budget import LEAST_PAGES, MOST_WHOLE, PAGES_A_SECOND, largest_share, planned, samples
-from lastgood.command.validate.rule import Mode, Rule, Task
+from lastgood.command.validate.rule import Mode, Rule, RuleTask
 
 
-def task(name: str, pages: int, *, extra_pages: int = 0, sampled: bool = True) -> Task:
-    return Task((Rule(name, "kind"),), lambda reader, sample: [], pages=pages, extra_pages=extra_pages, sampled=sampled)
+def task(name: str, pages: int, *, extra_pages: int = 0, sampled: bool = True) -> RuleTask:
+    return RuleTask(
+        (Rule(name, "kind"),), lambda reader, sample: [], pages=pages, extra_pages=extra_pages, sampled=sampled
+    )
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import io
 
 from lastgood.command.validate import show
 from lastgood.command.validate.rule import Found, Rule, Why
-from lastgood.command.validate.validate import RuleResult, Verdict
+from lastgood.command.validate.validate import RuleResult, ValidationVerdict
 from lastgood.command.validate.verdict import conclude, result
 from lastgood.screen.screen import Screen
 
@@ -15,7 +15,7 @@ def skipped(name: str, why: Why, text: str, hint: str = "") -> RuleResult:
     return result(Rule(name, "required"), Found(message=text, hint=hint, skipped=why), 0.0)
 
 
-def concluded(results: list[RuleResult]) -> Verdict:
+def concluded(results: list[RuleResult]) -> ValidationVerdict:
     return conclude(
         results,
         mode="quick",
@@ -29,7 +29,7 @@ def concluded(results: list[RuleResult]) -> Verdict:
     )
 
 
-def on_screen(verdict: Verdict) -> str:
+def on_screen(verdict: ValidationVerdict) -> str:
     stream = io.StringIO()
     show.show(Screen(no_color=True, stdout=stream, width=80), verdict)
     return stream.getvalue()

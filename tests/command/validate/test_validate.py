@@ -11,7 +11,7 @@ import pytest
 from psycopg import sql
 
 from lastgood.command.validate.crew import snapshot
-from lastgood.command.validate.look import Reader
+from lastgood.command.validate.look import RuleReader
 from lastgood.command.validate.validate import validate
 from lastgood.config.tables import Validate
 from lastgood.errors import Failed, Interrupted, Refused, UsageError
@@ -234,7 +234,7 @@ def test_it_sees_one_moment_holds_no_lock_and_writes_nothing(stage: Stage) -> No
     (slow,) = [each for each in verdict.rules if each.name == "slow"]  # type: ignore[attr-defined]  # the thread put a Verdict there
     assert (slow.outcome, slow.message) == (
         "SKIPPED",
-        "the server canceled the check: canceling statement due to user request",
+        "the server cancelled the check: canceling statement due to user request",
     )
 
 
@@ -314,7 +314,7 @@ def test_nothing_is_left_in_a_session_that_a_pooler_reuses(stage: Stage) -> None
             "2000",
             "off",
         )
-        reader = Reader(shared.first, time.monotonic() + 60, lambda: False)
+        reader = RuleReader(shared.first, time.monotonic() + 60, lambda: False)
         with reader.task():
             assert reader.row(sql.SQL("SELECT setting::int FROM pg_settings WHERE name = 'statement_timeout'")) > (0,)
         shared.first.rollback()

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from lastgood import checks, points
 from lastgood.checklist import Checklist, check_names, checklist
-from lastgood.checks import Reading
+from lastgood.checks import PointReading
 from lastgood.checks.rehearsal import expectation
 from lastgood.errors import BadPoint
 from lastgood.events import Emit, StageDone, StageStarted, silent
@@ -117,7 +117,7 @@ def check(request: Request, *, thorough: bool = False, emit: Emit = silent) -> C
     return report
 
 
-def _read(request: Request, thorough: bool, live_bytes: int, maintenance: Connection, emit: Emit) -> Reading:
+def _read(request: Request, thorough: bool, live_bytes: int, maintenance: Connection, emit: Emit) -> PointReading:
     """Read the restore point, in whole or at its ends."""
     wanted, skipped = request.choice, list[str]()
     choose: Callable[..., Glance | Whole] = points.choose if thorough else points.glanced
@@ -131,11 +131,11 @@ def _read(request: Request, thorough: bool, live_bytes: int, maintenance: Connec
             context=request.context(points.collect_skipped(emit, skipped)),
         )
     except BadPoint as error:
-        return Reading(trouble=str(error), hint=error.hint, passed_over=tuple(skipped))
+        return PointReading(trouble=str(error), hint=error.hint, passed_over=tuple(skipped))
     if isinstance(chosen, Glance):
-        return Reading(chosen.point, chosen.facts, looked=chosen.evidence, passed_over=tuple(skipped))
+        return PointReading(chosen.point, chosen.facts, looked=chosen.evidence, passed_over=tuple(skipped))
     seconds = expected_seconds(maintenance, chosen.source, chosen.summary, live_bytes, request.context())
-    return Reading(
+    return PointReading(
         chosen.point,
         chosen.facts,
         chosen.summary,
@@ -146,7 +146,7 @@ def _read(request: Request, thorough: bool, live_bytes: int, maintenance: Connec
     )
 
 
-def _shown(reading: Reading) -> CheckedPoint | None:
+def _shown(reading: PointReading) -> CheckedPoint | None:
     point = reading.point
     if point is None:
         return None

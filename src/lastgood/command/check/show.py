@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from lastgood.text import units
 
 if TYPE_CHECKING:
-    from lastgood.checklist import Checked, Checklist
+    from lastgood.checklist import Checklist, ItemResult
     from lastgood.command.check.check import CheckReport, Rights
     from lastgood.screen.screen import Screen
 
@@ -31,7 +31,7 @@ def show(screen: Screen, report: CheckReport) -> None:
     screen.say(f"Nothing was changed. The check took {units.duration(report.seconds)}.")
 
 
-def _item(screen: Screen, item: Checked) -> None:
+def _item(screen: Screen, item: ItemResult) -> None:
     screen.say(item.title, first=f"  {item.status}  ", indent=8, style=STYLES[item.status])
     mixed = len({line.status for line in item.lines}) > 1
     for line in item.lines:

@@ -7,7 +7,7 @@ from typing import Any
 
 from lastgood.config import OPTIONS
 from lastgood.config.settings import Settings
-from lastgood.screen.screen import Column, Screen
+from lastgood.screen.screen import Screen, TableColumn
 
 Scrub = Callable[[str], str]
 
@@ -31,7 +31,7 @@ def show(screen: Screen, settings: Settings) -> None:
     else:
         screen.say(f'"{settings.file}" is valid.', style="bold")
     rows = [(name, _value(value), settings.origins[name]) for name, value in _values(settings)]
-    screen.table((Column("option"), Column("value", fold=True), Column("from", fold=True)), rows)
+    screen.table((TableColumn("option"), TableColumn("value", fold=True), TableColumn("from", fold=True)), rows)
     written = settings.tables.model_dump(by_alias=True, exclude_unset=True)
     if written:
         screen.heading("Tables: " + ", ".join(f"[{name}]" for name in written))

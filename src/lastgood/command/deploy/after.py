@@ -11,9 +11,9 @@ from lastgood.application import health
 from lastgood.application.service import HookFailed
 from lastgood.command.deploy.course import Course
 from lastgood.command.deploy.keys import broken_since
-from lastgood.command.deploy.report import CommandReport, ValidationSummary, unseen_of, verdict_of, worse_of
+from lastgood.command.deploy.report import CommandReport, unseen_of, verdict_of, worse_of
 from lastgood.command.validate import validate
-from lastgood.command.validate.validate import Verdict
+from lastgood.command.validate.validate import ValidationVerdict
 from lastgood.errors import Failed
 from lastgood.events import Progress, StageDone, StageFailed, StageStarted
 from lastgood.facts.of_database import migration_of
@@ -28,7 +28,7 @@ def problem(course: Course) -> str:
     if exchanged := course.hold.exchanged(course.hold.connection()):
         return exchanged
     course.hold.record_stage("checking")
-    _still_at_work(course)
+    _report_open_sessions(course)
     _remark_on_migration(course)
     return _data(course) or _application(course)
 
@@ -49,7 +49,7 @@ def _remark_on_migration(course: Course) -> None:
             course.remark(f"the migration recorded nothing in {now.table}: {newest}")
 
 
-def _still_at_work(course: Course) -> None:
+def _report_open_sessions(course: Course) -> None:
     """Remark on sessions that outlive the migration: work may continue in them. Some tools close theirs with a
     delay."""
     assert course.trace is not None
@@ -64,16 +64,16 @@ def _still_at_work(course: Course) -> None:
 
 
 def _data(course: Course) -> str:
-    wish, before = course.wish, course.before
-    if before is None or wish.settings.check == "none":
+    request, before = course.request, course.before
+    if before is None or request.settings.check == "none":
         return ""
     with course.timed("after"):
         after = _validated(course)
         if unseen_of(after, before):
             after = _validated(course)  # the lock of another session may have been short
-    course.found["after"] = ValidationSummary.of(after)
+    course.found["after"] = after.summary
     vanished, unseen = broken_since(
-        course.hold.target, course.keys, before, wish.validation.ignore, wish.validation.time_limit
+        course.hold.target, course.keys, before, request.validation.ignore, request.validation.time_limit
     )
     for text in unseen:
         course.remark(text)
@@ -85,13 +85,13 @@ def _data(course: Course) -> str:
     return verdict_of(worse, after, before)
 
 
-def _validated(course: Course) -> Verdict:
+def _validated(course: Course) -> ValidationVerdict:
     """Validate the data. If the connection is lost meanwhile, try once more when it is back."""
-    wish = course.wish
-    assert wish.settings.check != "none"
+    request = course.request
+    assert request.settings.check != "none"
     for last in (False, True):
         try:
-            return validate.validate(course.hold.target, wish.validation, wish.settings.check, course.context)
+            return validate.validate(course.hold.target, request.validation, request.settings.check, course.context)
         except Failed:
             if last:
                 raise
@@ -100,7 +100,7 @@ def _validated(course: Course) -> Verdict:
 
 
 def _application(course: Course) -> str:
-    application = course.wish.request.application
+    application = course.request.base.application
     if course.stopped:
         course.emit(StageStarted("start", "start the application"))
         began = time.monotonic()
@@ -111,8 +111,8 @@ def _application(course: Course) -> str:
             return f"cannot start the application: {error}"
         course.stopped = False
         course.emit(StageDone("start", time.monotonic() - began))
-    stopped = course.wish.settings.stop  # the record of another stop is not ours to clear
-    if not course.wish.settings.application or not application.checked:
+    stopped = course.request.settings.stop  # the record of another stop is not ours to clear
+    if not course.request.settings.application or not application.checked:
         if stopped:
             course.service.forget()
         return ""
@@ -130,7 +130,7 @@ def _application(course: Course) -> str:
 
 
 def _unhealthy(course: Course) -> str:
-    application = course.wish.request.application
+    application = course.request.base.application
     if application.health is not None and course.healthy_before is not False:
         result = health.ask(
             application,

@@ -14,8 +14,7 @@ from lastgood.command.deploy.around import of_the_server
 from lastgood.command.deploy.course import Course
 from lastgood.command.deploy.environment import resolved, tag
 from lastgood.command.deploy.keys import Declared
-from lastgood.command.deploy.migration import Command, command_of
-from lastgood.command.deploy.report import ValidationSummary
+from lastgood.command.deploy.migration import MigrationCommand, command_of
 from lastgood.command.validate import validate
 from lastgood.errors import NOT_REACHED, Failed, LastgoodError, Refused
 from lastgood.events import Caution, Note, StageDone, StageStarted, reported
@@ -31,7 +30,7 @@ from lastgood.text.units import duration
 LABEL = "before_deployment"
 
 
-def made_ready(course: Course) -> Command:
+def made_ready(course: Course) -> MigrationCommand:
     """Prepare the migration command. On return, the deployment is marked on the server as unfinished.
 
     Raises Refused, Failed, BadPoint, Interrupted, NotStarted; then nothing was changed.
@@ -45,7 +44,7 @@ def made_ready(course: Course) -> Command:
         course.context.check("interrupted before the migration started")
         course.journal.write("point", path=str(point.path))
         with course.timed("mark"):
-            course.hold.record_stage("migrating", str(point.path), course.wish.label, command.program)
+            course.hold.record_stage("migrating", str(point.path), course.request.label, command.program)
     except BaseException as error:
         _undone(course)
         if isinstance(error, LastgoodError):
@@ -73,23 +72,25 @@ def _undone(course: Course) -> None:
 
 def _baseline(course: Course) -> None:
     """Record the state before the migration: only what is worse afterwards counts against it."""
-    wish, connection = course.wish, course.hold.connection()
+    request, connection = course.request, course.hold.connection()
     course.state = DatabaseState.read(connection, course.live)
     course.server = of_the_server(connection, course.live)
     with course.hold.target.connect(application_name="lastgood inspects") as inside:
         course.rights = rights(inside)
         course.keys = Declared.read(inside)
-    if wish.settings.check != "none":
+    if request.settings.check != "none":
         with course.timed("before"):
-            course.before = validate.validate(course.hold.target, wish.validation, wish.settings.check, course.context)
-        course.found["before"] = ValidationSummary.of(course.before)
+            course.before = validate.validate(
+                course.hold.target, request.validation, request.settings.check, course.context
+            )
+        course.found["before"] = course.before.summary
         if course.before.verdict == "NO-GO":
             names = ", ".join(course.before.blockers[:5])
             course.remark(
                 f"validation is NO-GO before the migration ({names}): only new or worse failures cause a rollback"
             )
-    application = wish.request.application
-    if wish.settings.application and application.health is not None and not wish.settings.stop:
+    application = request.base.application
+    if request.settings.application and application.health is not None and not request.settings.stop:
         once = replace(application, health=application.health.model_copy(update={"deadline": 0.0}))
         result = health.ask(once, course.context.cancelled)
         course.healthy_before = not result.problem
@@ -98,8 +99,8 @@ def _baseline(course: Course) -> None:
 
 
 def _stop_application(course: Course) -> None:
-    application = course.wish.request.application
-    if not course.wish.settings.stop:
+    application = course.request.base.application
+    if not course.request.settings.stop:
         return
     if not application.stops:
         raise Refused(
@@ -122,13 +123,13 @@ def _stop_application(course: Course) -> None:
 
 
 def _restore_point(course: Course) -> RestorePoint:
-    wish = course.wish
+    request = course.request
     with reported(course.emit, "backup", "make the restore point") as stage, course.timed("backup"):
         point = dump_point.take(
             course.hold.target,
-            wish.request.store,
-            label=wish.label or LABEL,
-            form=wish.form,
+            request.base.store,
+            label=request.label or LABEL,
+            form=request.form,
             context=course.context,
         )
         stage.detail = f"{point.path.name}, verified"
@@ -139,7 +140,7 @@ def _restore_point(course: Course) -> RestorePoint:
 def request_back(course: Course, point: RestorePoint) -> Request:
     """Build the rollback of the deployment. It runs without confirmation. If the application does not work with the
     restored database, the migrated one is not put back into service."""
-    request = course.wish.request
+    request = course.request.base
     application = replace(request.application, on_failure="keep", watch=None)
     if course.stopped:
         application = without_stop(application)  # a rollback that fails leaves it stopped
@@ -173,10 +174,10 @@ def _way_back(course: Course, point: RestorePoint) -> None:
         course.emit(Note(f"a rollback would take about {duration(plan.expected_seconds)}"))
 
 
-def _command(course: Course) -> Command:
-    wish, hold = course.wish, course.hold
+def _command(course: Course) -> MigrationCommand:
+    request, hold = course.request, course.hold
     keywords = resolved(hold.target, hold.live)
     connection = hold.connection()
     course.trace = Trace(tag(hold.run), keywords["user"], server_clock(connection))
     assert course.point is not None
-    return command_of(wish, keywords, hold.run, point=str(course.point.path))
+    return command_of(request, keywords, hold.run, point=str(course.point.path))

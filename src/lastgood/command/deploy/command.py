@@ -16,7 +16,7 @@ from lastgood.errors import Failed, LastgoodError, UsageError
 
 if TYPE_CHECKING:
     from lastgood.cli.session import Session
-    from lastgood.command.deploy.deploy import DeployReport, Wish
+    from lastgood.command.deploy.deploy import DeployReport, DeployRequest
     from lastgood.config.tables import Deploy
 
 DryRun = Annotated[
@@ -84,8 +84,8 @@ def deploy_(
         return None
     settings = session.settings
     overrides, attestations = answers(override, reason, None, settings.tables.check.attested)
-    wish = deploy.Wish(
-        request=replace(session.request, overrides=overrides, attestations=attestations),
+    request = deploy.DeployRequest(
+        base=replace(session.request, overrides=overrides, attestations=attestations),
         command=tuple(migration or ()),
         label=label,
         settings=_limited(settings.tables.deploy, time_limit),
@@ -94,13 +94,13 @@ def deploy_(
         allow_errors=_reason(allow_errors),
     )
     if dry_run:
-        return _tried(session, wish)
+        return _tried(session, request)
     ended: list[DeployReport] = []
     with session.news.notifying("deploy", session.target, unattended=True) as notifier:
         try:
             with session.events() as emit:
-                begins = partial(show.begun, session.target, label, wish.command)
-                report = deploy.deploy(wish, notifier.on_work(emit, "", begins), ended.append)
+                begins = partial(show.begun, session.target, label, request.command)
+                report = deploy.deploy(request, notifier.on_work(emit, "", begins), ended.append)
         except LastgoodError as error:
             if ended:
                 notifier.failed(error, partial(show.failed, error, ended[0]), ended[0].run)
@@ -122,12 +122,12 @@ def _reason(text: str | None) -> str:
     return (text or "").strip()
 
 
-def _tried(session: Session, wish: Wish) -> int:
+def _tried(session: Session, request: DeployRequest) -> int:
     from lastgood.command.deploy import deploy
     from lastgood.command.deploy import show as shown
 
     with session.events() as emit:
-        report = deploy.trial(wish, emit)
+        report = deploy.trial(request, emit)
     session.result(report.document(), lambda: shown.show_trial(session.screen, report))
     return Failed.exit_status if report.problem else 0
 

@@ -18,7 +18,7 @@ from lastgood.application.service import Service
 from lastgood.command.deploy.hold import Hold
 from lastgood.command.deploy.keys import Declared
 from lastgood.command.deploy.report import DeployReport, Result
-from lastgood.command.validate.validate import Verdict
+from lastgood.command.validate.validate import ValidationVerdict
 from lastgood.config.tables import Deploy, Validate
 from lastgood.context import Context
 from lastgood.errors import Interrupted, LastgoodError
@@ -43,16 +43,21 @@ class Course:
     """A deployment that holds the live database."""
 
     def __init__(
-        self, wish: Wish, hold: Hold, journal: Journal, context: Context, ended: Callable[[DeployReport], None]
+        self,
+        request: DeployRequest,
+        hold: Hold,
+        journal: Journal,
+        context: Context,
+        ended: Callable[[DeployReport], None],
     ) -> None:
-        self.wish = wish
+        self.request = request
         self.hold = hold
         self.journal = journal
         self.context = context
         self.emit = context.emit
         self._ended = ended
         self.stopped = False  # whether this deployment stopped the application and has not started it again
-        self.before: Verdict | None = None
+        self.before: ValidationVerdict | None = None
         self.healthy_before: bool | None = None
         self.state: DatabaseState | None = None
         self.server: dict[tuple[str, str], str] = {}
@@ -68,7 +73,7 @@ class Course:
         self._seconds: dict[str, float] = {}
         facts = hooks.environment(run=hold.run, live=hold.live)
         self.service = Service(
-            wish.request.application, hold.target, wish.request.state, facts, self.emit, self._note_hook
+            request.base.application, hold.target, facts, request.base.context(self.emit), self._note_hook
         )
 
     @property
@@ -130,7 +135,7 @@ class Course:
             run=self.hold.run,
             status=status,
             live=self.live,
-            label=self.wish.label,
+            label=self.request.label,
             started=self.hold.started,
             problem=problem,
             point=str(self.point.path) if self.point is not None else "",
@@ -155,12 +160,12 @@ def words(error: BaseException) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """The request of a deployment. ``request``: the live database, the store, the state folder, and the options of its
+class DeployRequest:
+    """The request of a deployment. ``base``: the live database, the store, the state folder, and the options of its
     rollback. ``command``: the migration, a program and its arguments. ``environment``: the caller's. ``allow_errors``:
     why errors that the migration prints but ignores are accepted; empty: they are not."""
 
-    request: Request
+    base: Request
     command: tuple[str, ...] = field(repr=False)
     label: str = ""
     settings: Deploy = field(default_factory=Deploy)

@@ -16,9 +16,9 @@ from dataclasses import replace
 import psycopg
 
 from lastgood.command.deploy import after, before, migration
-from lastgood.command.deploy.course import Course, Wish, words
+from lastgood.command.deploy.course import Course, DeployRequest, words
 from lastgood.command.deploy.hold import accept, hold
-from lastgood.command.deploy.migration import STAGE, Command, Watcher
+from lastgood.command.deploy.migration import STAGE, MigrationCommand, Watcher
 from lastgood.command.deploy.report import DeployReport, TrialReport
 from lastgood.command.deploy.taken_back import taken_back
 from lastgood.command.deploy.trial import trial
@@ -28,11 +28,11 @@ from lastgood.journal import recording
 from lastgood.postgres import clock
 from lastgood.process import interrupts
 
-__all__ = ["DeployReport", "TrialReport", "Wish", "accept", "deploy", "trial"]
+__all__ = ["DeployReport", "DeployRequest", "TrialReport", "accept", "deploy", "trial"]
 
 
 def deploy(
-    wish: Wish, emit: Emit = silent, ended: Callable[[DeployReport], None] = lambda report: None
+    request: DeployRequest, emit: Emit = silent, ended: Callable[[DeployReport], None] = lambda report: None
 ) -> DeployReport:
     """Run the migration; return when the live database is migrated and passed the checks.
 
@@ -41,9 +41,9 @@ def deploy(
     an interrupt; NotTakenBack when the rollback failed. Once the migration was started, ``ended`` receives the report;
     the ``details`` of the error have it as a document.
     """
-    migration.checked(wish.command)
-    stop = interrupts.Stop()
-    context = wish.request.context(emit, stop.is_set)
+    migration.checked(request.command)
+    stop = interrupts.StopRequest()
+    context = request.base.context(emit, stop.is_set)
 
     def stopping() -> None:
         stop.set()
@@ -55,21 +55,21 @@ def deploy(
     def not_suspended() -> None:
         emit(Caution("cannot suspend a deployment: it holds a lock on the live database; press Ctrl+C to roll it back"))
 
-    with hold(wish.request.target, wish.settings.wait_for_server, emit) as held:
+    with hold(request.base.target, request.settings.wait_for_server, emit) as held:
         journal = recording.begin(
-            wish.request.state,
+            request.base.state,
             held.run,
             "deploy",
             skew=clock.skew(held.connection()),
             live=held.live,
-            label=wish.label,
-            program=wish.command[0],
+            label=request.label,
+            program=request.command[0],
         )
         with (
             interrupts.calling(stopping, mark=stop.mark, after=[patience], suspended=not_suspended),
             recording.recording(journal, emit) as recorded,
         ):
-            return _seen_through(Course(wish, held, journal, replace(context, emit=recorded), ended))
+            return _seen_through(Course(request, held, journal, replace(context, emit=recorded), ended))
 
 
 def _seen_through(course: Course) -> DeployReport:
@@ -93,11 +93,11 @@ def _seen_through(course: Course) -> DeployReport:
     return course.over("deployed")
 
 
-def _migrated(course: Course, command: Command) -> str:
+def _migrated(course: Course, command: MigrationCommand) -> str:
     """Run the migration. Return its failure, empty on success."""
-    wish, hold, emit = course.wish, course.hold, course.emit
+    request, hold, emit = course.request, course.hold, course.emit
     assert course.trace is not None
-    limit = wish.settings.time_limit
+    limit = request.settings.time_limit
     watcher = Watcher(hold.target.at(hold.maintenance), hold.oid, course.trace)
     emit(StageStarted(STAGE, f"run the migration: {command.shown}"))
     course.note("doing", step=STAGE)

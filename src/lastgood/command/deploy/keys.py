@@ -11,7 +11,7 @@ from psycopg import IsolationLevel, sql
 
 from lastgood.command.deploy.report import Worse
 from lastgood.command.validate.rule import shown
-from lastgood.command.validate.validate import Verdict
+from lastgood.command.validate.validate import ValidationVerdict
 from lastgood.postgres import integrity
 from lastgood.postgres.integrity import Key
 from lastgood.postgres.server import Connection, Target
@@ -63,7 +63,7 @@ class Declared:
 
 
 def broken_since(
-    target: Target, before: Declared, verdict: Verdict, ignore: Collection[str], seconds: float
+    target: Target, before: Declared, verdict: ValidationVerdict, ignore: Collection[str], seconds: float
 ) -> tuple[tuple[Worse, ...], tuple[str, ...]]:
     """Return the dropped keys with more violations now than in ``verdict``, and what could not be checked, in
     sentences. A key whose table or columns were dropped has no violations. Raises psycopg.Error."""
@@ -154,7 +154,7 @@ def _duplicates(key: UniqueKey) -> _KeyCheck:
     )
 
 
-def _texts(columns: Sequence[str], of: Literal["l", "t"]) -> sql.Composed:
+def _texts(columns: Sequence[str], alias: Literal["l", "t"]) -> sql.Composed:
     """Render the values of these columns as ``id=17, organization_id=99``. Columns with the name of a secret are not
     read."""
     return sql.SQL("concat_ws(', ', {})").format(
@@ -162,7 +162,7 @@ def _texts(columns: Sequence[str], of: Literal["l", "t"]) -> sql.Composed:
             sql.Literal(shown([name], [HIDDEN]))
             if shown([name], [""]) != f"{name}="
             else sql.SQL("{} || coalesce({}.{}::text, 'NULL')").format(
-                sql.Literal(f"{name}="), sql.Identifier(of), sql.Identifier(name)
+                sql.Literal(f"{name}="), sql.Identifier(alias), sql.Identifier(name)
             )
             for name in columns
         )

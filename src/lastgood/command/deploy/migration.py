@@ -18,7 +18,7 @@ from pathlib import Path, PurePath
 import psycopg
 
 from lastgood.command.deploy.complaints import Complaints
-from lastgood.command.deploy.course import Wish
+from lastgood.command.deploy.course import DeployRequest
 from lastgood.command.deploy.environment import MARK, environment
 from lastgood.command.deploy.report import CommandReport
 from lastgood.context import Context
@@ -39,7 +39,7 @@ OUTPUT_CHARACTERS = 4000
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class MigrationCommand:
     """The program and its arguments, with the whole ``environment``. ``scrub`` removes passwords from its output.
     ``allow_errors``: why errors in the output are accepted when it exits with status 0."""
 
@@ -60,17 +60,17 @@ class Command:
         return redact.command_line(self.arguments, self.scrub)
 
 
-def command_of(wish: Wish, keywords: Mapping[str, str], run: str, **facts: str) -> Command:
+def command_of(request: DeployRequest, keywords: Mapping[str, str], run: str, **facts: str) -> MigrationCommand:
     """Build the migration command with the database of ``keywords`` and the ``facts`` in its environment. Its password
     is hidden wherever it is printed."""
     live = keywords["dbname"]
-    scrub = wish.request.application.scrub
+    scrub = request.base.application.scrub
     scrub.learn([keywords.get("password", "")], public=[keywords["user"], live])
     all_facts = {"run": run, "live": live, "stage": STAGE, **facts}
     given = environment(
-        keywords, run=run, variables=wish.settings.url_variables, facts=all_facts, given=wish.environment
+        keywords, run=run, variables=request.settings.url_variables, facts=all_facts, given=request.environment
     )
-    return Command(wish.command, given, scrub, wish.folder, wish.allow_errors)
+    return MigrationCommand(request.command, given, scrub, request.folder, request.allow_errors)
 
 
 def checked(arguments: Sequence[str]) -> tuple[str, ...]:
@@ -141,7 +141,7 @@ class Outcome:
 
 
 def run(
-    command: Command,
+    command: MigrationCommand,
     deployment: str,
     journal: Path,
     watcher: Watcher,
@@ -197,7 +197,7 @@ def run(
 
 
 def _outcome(
-    command: Command,
+    command: MigrationCommand,
     ended: Ended,
     complaints: Complaints,
     killed: int,

@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import Field
 
 from lastgood.application.results import ApplicationReport
-from lastgood.command.validate.validate import RuleResult, Verdict
+from lastgood.command.validate.validate import RuleResult, ValidationSummary, ValidationVerdict
 from lastgood.facts import Facts
 from lastgood.facts.compare import Comparison
 from lastgood.models import Document, Frozen
@@ -41,27 +41,6 @@ class CommandReport(Frozen):
     allowed: str = ""
 
 
-class ValidationSummary(Frozen):
-    """The result of a validation: GO or NO-GO, the rules that failed and those that warned."""
-
-    verdict: Literal["GO", "NO-GO"]
-    rules: int
-    blockers: tuple[str, ...]
-    warnings: tuple[str, ...]
-    seconds: float
-
-    @classmethod
-    def of(cls, verdict: Verdict) -> ValidationSummary:
-        """Summarise a validation."""
-        return cls(
-            verdict=verdict.verdict,
-            rules=len(verdict.rules),
-            blockers=verdict.blockers,
-            warnings=verdict.warnings,
-            seconds=verdict.seconds,
-        )
-
-
 class Worse(Frozen):
     """A rule with a better result before the migration."""
 
@@ -73,7 +52,7 @@ class Worse(Frozen):
     query: str
 
 
-def worse_of(after: Verdict, before: Verdict) -> tuple[Worse, ...]:
+def worse_of(after: ValidationVerdict, before: ValidationVerdict) -> tuple[Worse, ...]:
     """Return the rules with a better result before."""
     return tuple(
         Worse(
@@ -88,7 +67,7 @@ def worse_of(after: Verdict, before: Verdict) -> tuple[Worse, ...]:
     )
 
 
-def unseen_of(after: Verdict, before: Verdict) -> tuple[RuleResult, ...]:
+def unseen_of(after: ValidationVerdict, before: ValidationVerdict) -> tuple[RuleResult, ...]:
     """Return the rules that could be checked before, but not now: the application cannot read these tables either."""
     then = {each.name: each.outcome != "SKIPPED" for each in before.rules}
     # A missing privilege is accepted on new tables, a lock held by another session is not.
@@ -100,7 +79,7 @@ def unseen_of(after: Verdict, before: Verdict) -> tuple[RuleResult, ...]:
     )
 
 
-def verdict_of(worse: tuple[Worse, ...], after: Verdict, before: Verdict) -> str:
+def verdict_of(worse: tuple[Worse, ...], after: ValidationVerdict, before: ValidationVerdict) -> str:
     """Return why the migrated database fails; empty if it passes. Failures that existed before and warnings do not
     count; tables that can no longer be read do."""
     failed = [each for each in worse if each.outcome == "FAIL"]

@@ -7,13 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from lastgood.command.deploy.deploy import DeployReport, TrialReport
-from lastgood.command.deploy.report import ChangedTable, CommandReport, ValidationSummary, Worse
+from lastgood.command.deploy.report import ChangedTable, CommandReport, Worse
+from lastgood.command.validate.validate import ValidationSummary
 from lastgood.errors import LastgoodError
 from lastgood.plan.plan import KEPT, TableLoss
 from lastgood.postgres.server import Target
 from lastgood.screen import news
 from lastgood.screen.news import Story
-from lastgood.screen.screen import Column, Screen
+from lastgood.screen.screen import Screen, TableColumn
 from lastgood.text import units
 
 SHOWN = 20
@@ -122,7 +123,12 @@ def show_trial(screen: Screen, report: TrialReport) -> None:
     if report.tables:
         screen.heading("Tables")
         screen.table(
-            (Column("table", fold=True), Column("before", right=True), Column("after", right=True), Column("what")),
+            (
+                TableColumn("table", fold=True),
+                TableColumn("before", right=True),
+                TableColumn("after", right=True),
+                TableColumn("what"),
+            ),
             [
                 [f"{each.schema_name}.{each.name}", _rows(each.rows_before), _rows(each.rows_after), _change(each)]
                 for each in report.tables[:SHOWN]
@@ -193,8 +199,8 @@ def _loss(screen: Screen, loss: tuple[TableLoss, ...]) -> None:
         since = f"{units.number(each.written_since)} by {each.by}" if each.written_since and each.by else ""
         since = since or ("rows changed in place" if each.in_place else "")
         rows.append([f"{each.schema_name}.{each.name}", _rows(each.live_rows), _rows(each.point_rows), since])
-    counts = (Column("migrated", right=True), Column("restored", right=True))
-    screen.table((Column("table", fold=True), *counts, Column("written since")), rows)
+    counts = (TableColumn("migrated", right=True), TableColumn("restored", right=True))
+    screen.table((TableColumn("table", fold=True), *counts, TableColumn("written since")), rows)
     _and_more(screen, len(loss), "table")
 
 

@@ -59,7 +59,7 @@ def _taken_back(course: Course, problem: str, *, of_migration: bool) -> Lastgood
     if left.nothing:
         state = f'"{course.live}" is unchanged and open. It was compared with {point}: {left.summary}.'
         return _unchanged(course, problem, state)
-    if of_migration and left.only_rows and course.wish.settings.only_rows == "keep":
+    if of_migration and left.only_rows and course.request.settings.only_rows == "keep":
         state = (
             f'"{course.live}" is open, and its schema is unchanged. Rows differ from {point}, written by the '
             f"migration or by the application ({left.summary}). They are kept, because [deploy] sets only_rows = "
@@ -106,7 +106,7 @@ def _rolled_back(course: Course, problem: str) -> LastgoodError:
         report = way_back.go_back(course.hold, request_back(course, course.point), course.point, course.emit, keep_plan)
     # The mark went with the database that was replaced.
     course.hold.mark = None
-    started = course.stopped and course.wish.request.application.starts
+    started = course.stopped and course.request.base.application.starts
     again = " The application was started again." if started else course.stopped_note
     course.stopped = False
     _in_service(course, report)

@@ -20,14 +20,13 @@ import psycopg
 
 from lastgood import restore
 from lastgood.command.deploy import migration
-from lastgood.command.deploy.course import Wish
+from lastgood.command.deploy.course import DeployRequest
 from lastgood.command.deploy.environment import leads_to, resolved, tag
 from lastgood.command.deploy.keys import Declared, broken_since
-from lastgood.command.deploy.migration import STAGE, Command, Outcome, Watcher, command_of
+from lastgood.command.deploy.migration import STAGE, MigrationCommand, Outcome, Watcher, command_of
 from lastgood.command.deploy.report import (
     HeldLock,
     TrialReport,
-    ValidationSummary,
     Worse,
     columns,
     objects_of,
@@ -37,7 +36,7 @@ from lastgood.command.deploy.report import (
 )
 from lastgood.command.facts import account
 from lastgood.command.validate import validate
-from lastgood.command.validate.validate import Verdict
+from lastgood.command.validate.validate import ValidationVerdict
 from lastgood.context import Context
 from lastgood.errors import Failed, LastgoodError, Refused, Stopped
 from lastgood.events import Caution, Emit, StageDone, StageFailed, StageStarted, reported, silent
@@ -55,34 +54,34 @@ from lastgood.postgres.outlived import Trace, find
 from lastgood.postgres.server import Connection, Target
 from lastgood.postgres.state import DatabaseState
 from lastgood.process import durable, interrupts
-from lastgood.run.report import Skipped
+from lastgood.run.report import SkippedCommands
 
 LOOK_SECONDS = 0.05
 UNTOUCHED = '"{live}" was not touched: the migration ran on a clone, which is removed.'
 
 
-def trial(wish: Wish, emit: Emit = silent) -> TrialReport:
+def trial(request: DeployRequest, emit: Emit = silent) -> TrialReport:
     """Try the migration on a clone and report its changes. Raises Refused, UsageError, BadPoint, Failed before it runs,
     Stopped when the migration connected to the live database. A migration that fails or makes the data worse is no
     error, but the ``problem`` of the report."""
-    migration.checked(wish.command)
-    target = wish.request.target
+    migration.checked(request.command)
+    target = request.base.target
     live = target.dbname
-    stop = interrupts.Stop()
+    stop = interrupts.StopRequest()
     with database.connect_maintenance(target, live) as maintenance:
         database.describe(maintenance, live)
         _report_leftovers(maintenance, live, emit)
         run = new_run(server_clock(maintenance))
         keywords = resolved(target, live)
         clone = database.fit_name(live, suffix("trial", run))
-        command = command_of(wish, {**keywords, "dbname": clone}, run, dry_run="1")
-        _refuse_detours(command.environment, wish.command, keywords, wish.settings.url_variables)
+        command = command_of(request, {**keywords, "dbname": clone}, run, dry_run="1")
+        _refuse_detours(command.environment, request.command, keywords, request.settings.url_variables)
         journal = recording.begin(
-            wish.request.state, run, "deploy", skew=clock.skew(maintenance), live=live, dry_run=True, clone=clone
+            request.base.state, run, "deploy", skew=clock.skew(maintenance), live=live, dry_run=True, clone=clone
         )
         with recording.recording(journal, emit) as recorded, interrupts.stopping(stop):
-            context = Context(recorded, stop.is_set, wish.request.pace)
-            report = _Trial(wish, maintenance, command, keywords["user"], clone, journal, context).run()
+            context = Context(recorded, stop.is_set, request.base.pace)
+            report = _Trial(request, maintenance, command, keywords["user"], clone, journal, context).run()
             recording.ended(journal, "done" if not report.problem else "failed", report=report.document())
             return report
 
@@ -126,15 +125,15 @@ def _report_leftovers(maintenance: Connection, live: str, emit: Emit) -> None:
 class _Trial:
     def __init__(
         self,
-        wish: Wish,
+        request: DeployRequest,
         maintenance: Connection,
-        command: Command,
+        command: MigrationCommand,
         user: str,
         clone: str,
         journal: Journal,
         context: Context,
     ) -> None:
-        self._wish = wish
+        self._request = request
         self._maintenance = maintenance
         self._command = command
         self._user = user
@@ -142,14 +141,14 @@ class _Trial:
         self._journal = journal
         self._context = context
         self._emit = context.emit
-        self._live = wish.request.target.dbname
+        self._live = request.base.target.dbname
         self._strayed = threading.Event()
         self._seconds: dict[str, float] = {}
-        self._skipped: tuple[Skipped, ...] = ()
+        self._skipped: tuple[SkippedCommands, ...] = ()
 
     @property
     def _target(self) -> Target:
-        return self._wish.request.target.at(self._clone)
+        return self._request.base.target.at(self._clone)
 
     def run(self) -> TrialReport:
         """Run the whole trial. The clone is removed afterwards."""
@@ -167,13 +166,13 @@ class _Trial:
     @contextmanager
     def _copy(self) -> Iterator[RestorePoint]:
         """Make a fresh restore point in a temporary folder, removed with the trial."""
-        store = self._wish.request.store
+        store = self._request.base.store
         durable.private_folder(store)
         folder = Path(tempfile.mkdtemp(prefix=".trial_", dir=store))
         try:
             with reported(self._emit, "backup", "copy the live database") as stage:
                 point = dump_point.take(
-                    self._wish.request.target, folder, label="trial", form=self._wish.form, context=self._context
+                    self._request.base.target, folder, label="trial", form=self._request.form, context=self._context
                 )
             self._seconds["copy"] = stage.seconds
             yield point
@@ -182,7 +181,7 @@ class _Trial:
 
     @contextmanager
     def _cloned(self, point: RestorePoint) -> Iterator[None]:
-        request = self._wish.request
+        request = self._request.base
         began = time.monotonic()
         copying.claim(self._maintenance, self._clone)
         restored = restore.restore(
@@ -211,18 +210,18 @@ class _Trial:
             try:
                 database.drop(self._maintenance, self._clone, oid)
             except Failed:  # for example a lost session
-                with database.connect_maintenance(self._wish.request.target, self._live) as again:
+                with database.connect_maintenance(self._request.base.target, self._live) as again:
                     database.drop(again, self._clone, oid)
         except (LastgoodError, psycopg.Error) as error:
             self._emit(Caution(f"cannot remove the clone ({error}); to remove it later: lastgood prune {self._clone}"))
 
     def _tried(self, point: RestorePoint) -> TrialReport:
         assert point.manifest is not None
-        facts, wish = restore.copied(point.manifest.facts, self._skipped), self._wish
-        check = wish.settings.check
+        facts, request = restore.copied(point.manifest.facts, self._skipped), self._request
+        check = request.settings.check
         before = None
         if check != "none":
-            before = validate.validate(self._target, wish.validation, check, self._context)
+            before = validate.validate(self._target, request.validation, check, self._context)
         columns_before = self._columns()
         with self._target.connect(application_name="lastgood inspects") as connection:
             keys_before = Declared.read(connection)
@@ -231,12 +230,12 @@ class _Trial:
             self._refuse_stray(point)
         self._context.check("interrupted: the clone was removed")
         problem = outcome.problem
-        after: Verdict | None = None
+        after: ValidationVerdict | None = None
         worse: tuple[Worse, ...] = ()
         if not problem and before is not None and check != "none":
-            after = validate.validate(self._target, wish.validation, check, self._context)
+            after = validate.validate(self._target, request.validation, check, self._context)
             vanished, _ = broken_since(
-                self._target, keys_before, before, wish.validation.ignore, wish.validation.time_limit
+                self._target, keys_before, before, request.validation.ignore, request.validation.time_limit
             )
             worse = (*vanished, *worse_of(after, before))
             problem = verdict_of(worse, after, before)
@@ -248,8 +247,8 @@ class _Trial:
             live=self._live,
             problem=problem,
             command=outcome.report,
-            before=ValidationSummary.of(before) if before is not None else None,
-            after=ValidationSummary.of(after) if after is not None else None,
+            before=before.summary if before is not None else None,
+            after=after.summary if after is not None else None,
             worse=worse,
             tables=tables_of(facts, now, found, columns_before, self._columns()),
             added=added,
@@ -266,7 +265,7 @@ class _Trial:
             return columns(connection)
 
     def _migrated(self) -> tuple[Outcome, tuple[HeldLock, ...]]:
-        emit, command, wish = self._emit, self._command, self._wish
+        emit, command, request = self._emit, self._command, self._request
         with self._target.connect(application_name="lastgood inspects") as connection:
             locks = Locks(connection)
         trace = Trace(tag(self._journal.run), self._user, server_clock(self._maintenance))
@@ -287,7 +286,7 @@ class _Trial:
             self._journal.path,
             watcher,
             self._context.until(self._strayed.is_set),
-            seconds=wish.settings.time_limit,
+            seconds=request.settings.time_limit,
         )
         self._seconds["migrate"] = outcome.report.seconds
         if self._strayed.is_set():
@@ -300,7 +299,7 @@ class _Trial:
 
     def _refuse_stray(self, point: RestorePoint) -> None:
         """Keep the copy as a restore point and report the migration that was terminated in the live database."""
-        store = self._wish.request.store
+        store = self._request.base.store
         saved = store / point.path.name.replace("_trial", "_before_stray_trial")
         manifest_path(point.path).rename(manifest_path(saved))
         point.path.rename(saved)

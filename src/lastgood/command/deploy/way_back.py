@@ -172,9 +172,9 @@ def go_back(
     """
     for tries in range(1, TRIES + 1):
         server_start = identity(hold.connection()).started
-        wish = replace(request, choice=Choice(point=str(point.path)), fence="now", run=None)
+        again = replace(request, choice=Choice(point=str(point.path)), fence="now", run=None)
         try:
-            prepared = rollback.plan(wish, emit)
+            prepared = rollback.plan(again, emit)
             planned(prepared.plan.loss)
             for text in describe_loss(prepared.plan.loss, prepared.plan.way):
                 emit(Note(text))

@@ -14,7 +14,7 @@ import psycopg
 from lastgood import points, restore
 from lastgood.command.drill.evidence import Circumstances, DrillRequest, ProvedPoint, StoreEvidence, point_digest
 from lastgood.command.drill.occasion import Occasion, occasion
-from lastgood.command.drill.scratch import Scratch, check_room, room_needed
+from lastgood.command.drill.scratch import DrillServer, check_room, room_needed
 from lastgood.command.drill.seal import Render, Sealed
 from lastgood.command.drill.story import SCRATCH_ONLY
 from lastgood.context import BACKGROUND, Context
@@ -75,14 +75,14 @@ class _Work:
     occasion: Occasion
     stack: ExitStack
     context: Context
-    servers: dict[int | None, Scratch] = field(default_factory=dict)
+    servers: dict[int | None, DrillServer] = field(default_factory=dict)
 
-    def prove(self, point: RestorePoint, number: int, of: int) -> Iterator[ProvedPoint]:
+    def prove(self, point: RestorePoint, number: int, total: int) -> Iterator[ProvedPoint]:
         """Restore and prove one point. A dump of a whole cluster gives a result per database."""
         self.context.check("interrupted", state=SCRATCH_ONLY)
         emit = self.occasion.emit
         name = f"point_{number}"
-        emit(StageStarted(name, f"{number} of {of}: {shown(point.path.name)}"))
+        emit(StageStarted(name, f"{number} of {total}: {shown(point.path.name)}"))
         began = monotonic()
         results = list(self._databases(point))
         bad = next((each for each in results if not each.proved), None)
@@ -157,7 +157,7 @@ class _Work:
             seconds=round(monotonic() - began, 3),
         )
 
-    def _server(self, major: int | None) -> Scratch:
+    def _server(self, major: int | None) -> DrillServer:
         """Return the given server, or one of that version or the next newer one."""
         fitting = [each for each in available() if major is None or each >= major]
         key = None if self.occasion.request.server is not None else fitting[0] if fitting else major

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from lastgood.command.drill.scratch import Scratch
+from lastgood.command.drill.scratch import DrillServer
 from lastgood.command.guide import guide
 from lastgood.context import Context
 from lastgood.dump.formats import DumpSource
@@ -49,7 +49,9 @@ def not_the_owner(target: Target, schemas: Sequence[str]) -> str:
     return f"the role of the drill does not own the schemas {others}, as the guide's commands need" if others else ""
 
 
-def follow(scratch: Scratch, point: Path, store: Path, schemas: tuple[str, ...], undo: bool, context: Context) -> int:
+def follow(
+    scratch: DrillServer, point: Path, store: Path, schemas: tuple[str, ...], undo: bool, context: Context
+) -> int:
     """Write the guide for the stand-in and this restore point, and run its blocks of a rollback or of the undo. Return
     their number. ``schemas``: those to exchange in place; none by name.
 

@@ -17,7 +17,7 @@ from lastgood.errors import BadPoint, Failed, UsageError
 
 if TYPE_CHECKING:
     from lastgood.cli.session import Session
-    from lastgood.command.drill.drill import DrillRequest, Found, Sealed, Unreadable
+    from lastgood.command.drill.drill import DrillRequest, Sealed, StoredEvidence, UnreadableEvidence
 
 
 @command("drill", 3, 4, 5, options=("strict", "allow_orphans", *PACE))
@@ -41,7 +41,7 @@ def drill(
         typer.Option("--folder", metavar="FOLDER", help="Data folder of the scratch server that is created."),
     ] = None,
     signed_off_by: Annotated[
-        str | None, typer.Option("--signed-off-by", metavar="NAME", help="Who signs off the evidence.")
+        str | None, typer.Option("--signed-off-by", metavar="NAME", help="The person who signs off the evidence.")
     ] = None,
     history: Annotated[bool, typer.Option("--list", help="Only list the drills of this machine.")] = False,
     show: Annotated[
@@ -114,12 +114,12 @@ def drill(
 
 
 def _status(sealed: Sealed) -> int | None:
-    from lastgood.command.drill.drill import Evidence
+    from lastgood.command.drill.drill import DrillEvidence
 
     found = sealed.evidence
     if found.status == "passed":
         return None
-    if isinstance(found, Evidence):
+    if isinstance(found, DrillEvidence):
         return BadPoint.exit_status if found.failure and found.failure.exit_status == 4 else Failed.exit_status
     # A damaged point takes precedence over one that could not be restored here.
     return (
@@ -127,14 +127,14 @@ def _status(sealed: Sealed) -> int | None:
     )
 
 
-def _show(session: Session, found: Found) -> int | None:
+def _show(session: Session, found: StoredEvidence) -> int | None:
     from lastgood.command.drill import show as shown
 
     session.result(_document(found), lambda: shown.show_found(session.screen, found))
     return 3 if found.problems else None
 
 
-def _document(found: Found) -> dict[str, object]:
+def _document(found: StoredEvidence) -> dict[str, object]:
     return {
         **found.sealed.document(),
         "folder": str(found.folder),
@@ -143,10 +143,10 @@ def _document(found: Found) -> dict[str, object]:
     }
 
 
-def _listed(found: Found | Unreadable) -> dict[str, object]:
-    from lastgood.command.drill.drill import Found
+def _listed(found: StoredEvidence | UnreadableEvidence) -> dict[str, object]:
+    from lastgood.command.drill.drill import StoredEvidence
 
-    return _document(found) if isinstance(found, Found) else {"run": found.run, "unreadable": found.why}
+    return _document(found) if isinstance(found, StoredEvidence) else {"run": found.run, "unreadable": found.why}
 
 
 def _due(session: Session) -> int | None:

@@ -6,18 +6,18 @@
 from __future__ import annotations
 
 from lastgood.command.drill.all_points import prove_all
-from lastgood.command.drill.evidence import DrillRequest, Evidence, StoreEvidence
+from lastgood.command.drill.evidence import DrillEvidence, DrillRequest, StoreEvidence
 from lastgood.command.drill.one import drill
-from lastgood.command.drill.seal import Found, Render, Sealed, Unreadable, every, read, sign
+from lastgood.command.drill.seal import Render, Sealed, StoredEvidence, UnreadableEvidence, every, read, sign
 
 __all__ = [
+    "DrillEvidence",
     "DrillRequest",
-    "Evidence",
-    "Found",
     "Render",
     "Sealed",
     "StoreEvidence",
-    "Unreadable",
+    "StoredEvidence",
+    "UnreadableEvidence",
     "drill",
     "every",
     "prove_all",

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from lastgood import __version__
+from lastgood.command.validate.validate import ValidationSummary
 from lastgood.config.tables import Validate
 from lastgood.facts import CountedTable
 from lastgood.journal import caller
@@ -46,7 +47,7 @@ class DrillPhase(Frozen):
     rows: int | None = None
 
 
-class Proof(Frozen):
+class DrillProof(Frozen):
     """One required result of a drill, and whether it holds; ``evidence`` proves it."""
 
     name: str
@@ -111,17 +112,7 @@ class Outages(Frozen):
     fence: str
 
 
-class Validated(Frozen):
-    """The result of validating the restored database."""
-
-    verdict: Literal["GO", "NO-GO"]
-    complete: bool
-    rules: int
-    blockers: tuple[str, ...]
-    warnings: tuple[str, ...]
-
-
-class Change(Frozen):
+class PhaseChange(Frozen):
     """A phase compared with the same one of an earlier drill."""
 
     name: str
@@ -143,7 +134,7 @@ class Compared(Frozen):
     bytes_ratio: float | None
     slower: bool
     summary: str
-    phases: tuple[Change, ...]
+    phases: tuple[PhaseChange, ...]
 
 
 class Expected(Frozen):
@@ -155,7 +146,7 @@ class Expected(Frozen):
     basis: str
 
 
-class Evidence(Document):
+class DrillEvidence(Document):
     """The evidence of a drill. ``status`` is ``passed`` only if every proof holds. ``point_digest``: a SHA-256 over the
     tables of the point with their digests. ``schemas``: those exchanged in place; none if databases exchanged their
     names. ``broken``: how the stand-in was damaged. ``left_out``: steps of a real rollback that the drill skipped."""
@@ -174,12 +165,12 @@ class Evidence(Document):
     point_digest: str
     point_sha256: str
     phases: tuple[DrillPhase, ...]
-    proofs: tuple[Proof, ...]
+    proofs: tuple[DrillProof, ...]
     tables: tuple[ProvedTable, ...]
     schemas: tuple[str, ...] = ()
     broken: tuple[str, ...]
     outages: Outages | None
-    validation: Validated | None
+    validation: ValidationSummary | None
     expected: Expected | None
     compared: Compared | None
     cautions: tuple[str, ...]

@@ -7,8 +7,8 @@ from itertools import islice
 from pathlib import Path
 from statistics import median
 
-from lastgood.command.drill.evidence import Change, Compared, DrillPhase, Evidence, Expected
-from lastgood.command.drill.seal import Found, every
+from lastgood.command.drill.evidence import Compared, DrillEvidence, DrillPhase, Expected, PhaseChange
+from lastgood.command.drill.seal import StoredEvidence, every
 from lastgood.run.report import Report
 from lastgood.text import units
 
@@ -18,17 +18,17 @@ SLOWER_RATIO, SLOWER_SECONDS = 1.25, 1.0
 _COMPARED = "rollback"
 
 
-def passed_before(state: Path, live: str) -> list[Evidence]:
+def passed_before(state: Path, live: str) -> list[DrillEvidence]:
     """Return the successful drills of a live database, newest first. Changed evidence does not count."""
     found = (
         each.sealed.evidence
         for each in every(state)
-        if isinstance(each, Found) and not each.problems and isinstance(each.sealed.evidence, Evidence)
+        if isinstance(each, StoredEvidence) and not each.problems and isinstance(each.sealed.evidence, DrillEvidence)
     )
     return list(islice((each for each in found if each.live == live and each.status == "passed"), MEDIAN_OF))
 
 
-def compared(phases: Sequence[DrillPhase], bytes_now: int, before: Sequence[Evidence]) -> Compared | None:
+def compared(phases: Sequence[DrillPhase], bytes_now: int, before: Sequence[DrillEvidence]) -> Compared | None:
     """Compare the duration of the rollback with the last successful drill; None if there is none."""
     now = _seconds(phases)
     if not before or _COMPARED not in now:
@@ -50,7 +50,7 @@ def compared(phases: Sequence[DrillPhase], bytes_now: int, before: Sequence[Evid
         slower=slower,
         summary=_comparison(then[_COMPARED], now[_COMPARED], ratio, slower, size),
         phases=tuple(
-            Change(name=name, before=then[name], now=seconds, ratio=round(seconds / max(then[name], 0.001), 2))
+            PhaseChange(name=name, before=then[name], now=seconds, ratio=round(seconds / max(then[name], 0.001), 2))
             for name, seconds in now.items()
             if name in then
         ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lastgood.command.drill.drill import Evidence, Sealed, StoreEvidence
+from lastgood.command.drill.drill import DrillEvidence, Sealed, StoreEvidence
 from lastgood.screen.news import Story
 from lastgood.text import units
 
@@ -25,10 +25,10 @@ def begun(live: str) -> Story:
 def ended(sealed: Sealed) -> Story:
     """The notification at the end."""
     found = sealed.evidence
-    return _drill(found, sealed) if isinstance(found, Evidence) else _store(found, sealed)
+    return _drill(found, sealed) if isinstance(found, DrillEvidence) else _store(found, sealed)
 
 
-def _drill(found: Evidence, sealed: Sealed) -> Story:
+def _drill(found: DrillEvidence, sealed: Sealed) -> Story:
     point = Path(found.point.path).name
     passed = found.status == "passed"
     failed = [proof.title for proof in found.proofs if not proof.holds]

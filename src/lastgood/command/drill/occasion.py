@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from lastgood.command.drill.evidence import DrillRequest, Evidence, StoreEvidence
+from lastgood.command.drill.evidence import DrillEvidence, DrillRequest, StoreEvidence
 from lastgood.command.drill.place import Place, base, clean_up, place
-from lastgood.command.drill.scratch import LiveServer, Scratch, embedded, given
+from lastgood.command.drill.scratch import DrillServer, LiveServer, embedded, given
 from lastgood.command.drill.seal import Render, Sealed, seal, sign
 from lastgood.errors import NOT_REACHED, Failed, LastgoodError
 from lastgood.events import Emit, Note
@@ -31,7 +31,7 @@ class Occasion:
     emit: Emit
 
     @contextmanager
-    def scratch(self, wanted: int | None, *, timed: bool = True) -> Iterator[Scratch]:
+    def scratch(self, wanted: int | None, *, timed: bool = True) -> Iterator[DrillServer]:
         """Provide the scratch server: the given one, or one of that major version (``timed``: see ``embedded``).
         Raises Refused, Failed."""
         name = self.request.live.target.dbname
@@ -43,7 +43,7 @@ class Occasion:
             with embedded(self.place, self.run, name, wanted, timed=timed) as scratch:
                 yield scratch
 
-    def keep(self, evidence: Evidence | StoreEvidence, render: Render, past: dict[str, Any] | None) -> Sealed:
+    def keep(self, evidence: DrillEvidence | StoreEvidence, render: Render, past: dict[str, Any] | None) -> Sealed:
         """Seal the evidence, sign it with --signed-off-by, and end the journal. Raises Failed."""
         try:
             sealed = seal(self.place.folder, _without_passwords(evidence), self.journal, render)
@@ -62,18 +62,18 @@ class Occasion:
 
 
 @contextmanager
-def occasion(request: DrillRequest, of: str, emit: Emit) -> Iterator[Occasion]:
-    """Run one drill in a block. ``of``: the kind, for the journal. Remains of a killed drill are removed first.
+def occasion(request: DrillRequest, kind: str, emit: Emit) -> Iterator[Occasion]:
+    """Run one drill in a block; ``kind`` is "drill" or "store". Remains of a killed drill are removed first.
 
     When the block ends with an error, only the journal remains, with the error. Raises Refused, Failed.
     """
     state = request.live.state
-    clean_up(state, emit)
+    clean_up(request.live.context(emit))
     live = _live_server(request, emit)
     root = base(request.folder)
     run = new_run(datetime.now(UTC))
     with place(state, run, root) as found:
-        journal = recording.begin(state, run, "drill", of=of, live=request.live.target.dbname)
+        journal = recording.begin(state, run, "drill", of=kind, live=request.live.target.dbname)
         with recording.recording(journal, emit) as recorded:
             yield Occasion(request, run, journal, found, live, recorded)
 
@@ -94,6 +94,6 @@ def _live_server(request: DrillRequest, emit: Emit) -> LiveServer | None:
         return None
 
 
-def _without_passwords(evidence: Evidence | StoreEvidence) -> Evidence | StoreEvidence:
+def _without_passwords(evidence: DrillEvidence | StoreEvidence) -> DrillEvidence | StoreEvidence:
     """Remove passwords: messages of servers or programs may quote one, and evidence is shared."""
     return type(evidence).model_validate(redact.scrubbed(evidence.model_dump(), caller.current().scrub))

@@ -12,11 +12,11 @@ import psycopg
 
 from lastgood import points
 from lastgood.checks.subject import way_of
-from lastgood.command.drill.evidence import Circumstances, DrillRequest, Evidence, ScratchServer, point_digest
+from lastgood.command.drill.evidence import Circumstances, DrillEvidence, DrillRequest, ScratchServer, point_digest
 from lastgood.command.drill.history import compared, expected, passed_before
 from lastgood.command.drill.occasion import Occasion, occasion
 from lastgood.command.drill.phases import Phases
-from lastgood.command.drill.scratch import LiveServer, Scratch, check_room, room_needed
+from lastgood.command.drill.scratch import DrillServer, LiveServer, check_room, room_needed
 from lastgood.command.drill.seal import Render, Sealed
 from lastgood.command.drill.story import SCRATCH_ONLY, Rehearsal
 from lastgood.context import BACKGROUND, Context
@@ -92,7 +92,7 @@ def _in_place(request: Request, live: LiveServer | None, facts: Facts) -> tuple[
     return ()
 
 
-def _evidence(found: Occasion, rehearsal: Rehearsal, server: ScratchServer, sha256: str) -> Evidence:
+def _evidence(found: Occasion, rehearsal: Rehearsal, server: ScratchServer, sha256: str) -> DrillEvidence:
     request, live, whole, report = found.request, found.live, rehearsal.whole, rehearsal.report
     phases, ended = rehearsal.phases.all(), datetime.now(UTC)
     name, state = request.live.target.dbname, request.live.state
@@ -105,7 +105,7 @@ def _evidence(found: Occasion, rehearsal: Rehearsal, server: ScratchServer, sha2
         overdue=False,
         every=request.live.drill.every,
     )
-    return Evidence(
+    return DrillEvidence(
         run=found.run,
         status="passed" if passed else "failed",
         live=name,
@@ -168,7 +168,7 @@ def _left_out(request: DrillRequest, server: ScratchServer, no_guide: str, schem
         yield "the live server's settings, hardware and load: the scratch server had default settings on this machine"
 
 
-def _past(evidence: Evidence) -> dict[str, Any] | None:
+def _past(evidence: DrillEvidence) -> dict[str, Any] | None:
     """Return the figures for later estimates; None for a failed drill."""
     if evidence.status != "passed" or evidence.expected is None:
         return None
@@ -189,7 +189,7 @@ def _point(request: DrillRequest, context: Context) -> Whole:
     )
 
 
-def _check_extensions(scratch: Scratch, whole: Whole) -> None:
+def _check_extensions(scratch: DrillServer, whole: Whole) -> None:
     if missing := scratch.lacking(whole):
         raise Refused(
             "cannot drill on the scratch server: extensions needed by the restore point are not installed there: "

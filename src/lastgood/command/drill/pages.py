@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from lastgood.command.drill.drill import Evidence, Sealed, StoreEvidence
+from lastgood.command.drill.drill import DrillEvidence, Sealed, StoreEvidence
 from lastgood.command.rollback.show import VERDICTS
 from lastgood.screen import markdown as md
 from lastgood.screen.page import page
@@ -41,20 +41,20 @@ def files(sealed: Sealed) -> Mapping[str, str]:
     }
 
 
-def title(found: Evidence | StoreEvidence) -> str:
+def title(found: DrillEvidence | StoreEvidence) -> str:
     """Return the title of the document."""
-    what = "Drill" if isinstance(found, Evidence) else "Proof of every restore point"
+    what = "Drill" if isinstance(found, DrillEvidence) else "Proof of every restore point"
     return f"{what} of {found.live}, {units.day(found.began)}: {found.status}"
 
 
 def _blocks(sealed: Sealed) -> Iterator[str]:
     found = sealed.evidence
     yield f"# {md.text(title(found))}"
-    yield from _of_drill(found) if isinstance(found, Evidence) else _of_store(found)
+    yield from _of_drill(found) if isinstance(found, DrillEvidence) else _of_store(found)
     yield from _seal(sealed)
 
 
-def _of_drill(found: Evidence) -> Iterator[str]:
+def _of_drill(found: DrillEvidence) -> Iterator[str]:
     if found.failure is not None:
         yield f"**The drill failed in phase {md.code(found.failure.phase)}**:  {md.text(found.failure.message)}"
         yield md.text(found.failure.hint)
@@ -129,7 +129,7 @@ def _of_drill(found: Evidence) -> Iterator[str]:
         yield f"{units.number(len(found.tables) - MOST_TABLES)} more tables are in `evidence.json`."
 
 
-def _durations(found: Evidence) -> Iterator[str]:
+def _durations(found: DrillEvidence) -> Iterator[str]:
     notes = []
     if found.expected is not None:
         notes.append(
@@ -149,7 +149,7 @@ def _durations(found: Evidence) -> Iterator[str]:
     yield md.bullets(md.text(each) for each in notes)
 
 
-def _remarks(found: Evidence) -> Iterator[str]:
+def _remarks(found: DrillEvidence) -> Iterator[str]:
     remarks = [*found.server.remarks, *found.cautions]
     if found.server.roles_made:
         remarks.append(
@@ -238,8 +238,8 @@ def _label(phase: str) -> str:
     return f"· {part.replace('_', ' ')}" if part else _BARS.get(name, name)
 
 
-def _picture(found: Evidence | StoreEvidence) -> str:
-    if isinstance(found, Evidence):
+def _picture(found: DrillEvidence | StoreEvidence) -> str:
+    if isinstance(found, DrillEvidence):
         bars = [Bar(_label(each.name), each.begin, each.begin + each.seconds, each.outcome) for each in found.phases]
         return timeline(title(found), bars)
     bars, begin = [], 0.0

@@ -13,7 +13,7 @@ from lastgood.events import Caution, Emit, Event, StageDone, StageFailed, StageS
 
 
 @dataclass(slots=True)
-class Measured:
+class RunningPhase:
     """A phase in progress. ``bytes`` and ``rows``: how much was transferred, if meaningful."""
 
     name: str
@@ -35,12 +35,12 @@ class Phases:
     began: datetime = field(default_factory=lambda: datetime.now(UTC))
     cautions: list[str] = field(default_factory=list)
     _zero: float = field(default_factory=time.monotonic)
-    _found: list[Measured] = field(default_factory=list)
+    _found: list[RunningPhase] = field(default_factory=list)
 
     @contextmanager
-    def phase(self, name: str, title: str) -> Iterator[Measured]:
+    def phase(self, name: str, title: str) -> Iterator[RunningPhase]:
         """Measure a block and emit its events."""
-        one = Measured(name, title, self._now())
+        one = RunningPhase(name, title, self._now())
         self._found.append(one)
         self.emit(StageStarted(name, title))
         try:
@@ -55,12 +55,12 @@ class Phases:
     @contextmanager
     def nested(self, prefix: str) -> Iterator[Emit]:
         """Provide an ``Emit`` for a part of the procedure: its stages become phases named ``prefix.stage``."""
-        begun: dict[str, Measured] = {}
+        begun: dict[str, RunningPhase] = {}
 
         def record(event: Event) -> None:
             match event:
                 case StageStarted():
-                    begun[event.name] = Measured(f"{prefix}.{event.name}", event.title, self._now())
+                    begun[event.name] = RunningPhase(f"{prefix}.{event.name}", event.title, self._now())
                     self._found.append(begun[event.name])
                 case StageDone() if event.name in begun:
                     one = begun.pop(event.name)

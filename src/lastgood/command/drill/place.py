@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lastgood.command.drill.seal import FILE
+from lastgood.context import Context
 from lastgood.deadman.server import keeping, sweep
 from lastgood.errors import NOT_REACHED, Failed, Refused
-from lastgood.events import Emit, Note
+from lastgood.events import Note
 from lastgood.journal import Journal
 from lastgood.journal.past_runs import DRILLS
 from lastgood.process import durable
@@ -95,7 +96,7 @@ def place(state: Path, run: str, base: Path) -> Iterator[Place]:
             state=NOT_REACHED,
         ) from error
     finally:
-        _let_go(folder)
+        _release(folder)
         os.close(lock)
 
 
@@ -110,8 +111,9 @@ def _make(folder: Path) -> None:
         ) from error
 
 
-def clean_up(state: Path, emit: Emit) -> None:
+def clean_up(context: Context) -> None:
     """Remove what drills left here that were killed together with their keepers."""
+    state = context.records
     for note in sorted((state / DRILLS).glob(f"*/{_NOTE}")):
         folder = note.parent
         try:
@@ -124,12 +126,12 @@ def clean_up(state: Path, emit: Emit) -> None:
         except (OSError, ValueError):
             continue  # that drill is in progress
         else:
-            emit(Note(f"drill {folder.name} was killed; removing its remains"))
+            context.emit(Note(f"drill {folder.name} was killed; removing its remains"))
             sweep([each for each in made if _is_ours(each)])
             with suppress(OSError):
                 if (journal := Journal.find(state, folder.name)) is not None:
                     journal.write("ended", status="killed")
-            _let_go(folder)
+            _release(folder)
         finally:
             os.close(lock)
 
@@ -139,7 +141,7 @@ def _is_ours(folder: Path) -> bool:
     return folder.name.startswith("lastgood-drill-") or (folder.parent == Path("/tmp") and folder.name.startswith("lg"))
 
 
-def _let_go(folder: Path) -> None:
+def _release(folder: Path) -> None:
     if not (folder / FILE).exists():
         shutil.rmtree(folder, ignore_errors=True)
         return

@@ -61,7 +61,7 @@ class LiveServer:
 
 
 @dataclass(slots=True)
-class Scratch:
+class DrillServer:
     """A scratch server. ``target``: its maintenance database. ``name``: the name of the stand-in."""
 
     target: Target
@@ -243,7 +243,7 @@ def check_room(base: Path, need: int) -> None:
 
 
 @contextmanager
-def embedded(place: Place, run: str, live: str, wanted: int | None, *, timed: bool = True) -> Iterator[Scratch]:
+def embedded(place: Place, run: str, live: str, wanted: int | None, *, timed: bool = True) -> Iterator[DrillServer]:
     """Start an embedded server of that major version, or the next newer one on this machine. ``timed``: durations are
     measured, so it must be as durable as a real one. Raises Refused, Failed."""
     there = available()
@@ -275,7 +275,7 @@ def embedded(place: Place, run: str, live: str, wanted: int | None, *, timed: bo
         name = live if live not in _BUILT_IN else own_name(live, run)
         target = server.target("postgres")
         with closing(target.connect(application_name=f"{MARK} {run}")) as maintenance:
-            scratch = Scratch(target, run, name, False, maintenance, identity(maintenance))
+            scratch = DrillServer(target, run, name, False, maintenance, identity(maintenance))
             if wanted is not None and major != wanted:
                 scratch.remarks.append(
                     f"PostgreSQL {wanted} is not installed on this machine; PostgreSQL {major} was used"
@@ -295,7 +295,7 @@ def _check_reachable(work: Path) -> None:
 
 
 @contextmanager
-def given(target: Target, run: str, live: str, live_server: LiveServer, emit: Emit) -> Iterator[Scratch]:
+def given(target: Target, run: str, live: str, live_server: LiveServer, emit: Emit) -> Iterator[DrillServer]:
     """Use a server given by the user. It must not be the live one, and only one drill at a time can use it. Raises
     Refused, Failed."""
     # Always the same maintenance database, because advisory locks are per database.
@@ -323,7 +323,7 @@ def given(target: Target, run: str, live: str, live_server: LiveServer, emit: Em
                 hint="Wait for it, or leave --server out.",
                 state=NOT_REACHED,
             )
-        scratch = Scratch(target.at(maintenance.info.dbname), run, own_name(live, run), True, maintenance, found)
+        scratch = DrillServer(target.at(maintenance.info.dbname), run, own_name(live, run), True, maintenance, found)
         scratch.clean(emit)
         try:
             yield scratch

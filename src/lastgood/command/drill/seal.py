@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
-from lastgood.command.drill.evidence import Evidence, StoreEvidence
+from lastgood.command.drill.evidence import DrillEvidence, StoreEvidence
 from lastgood.errors import NOT_REACHED, Failed, Refused, UsageError
 from lastgood.journal import Journal, caller
 from lastgood.journal.past_runs import DRILLS
@@ -44,7 +44,7 @@ class Signature(Frozen):
 class Sealed(Document):
     """Evidence with its digest and signatures."""
 
-    evidence: Annotated[Evidence | StoreEvidence, Field(discriminator="kind")]
+    evidence: Annotated[DrillEvidence | StoreEvidence, Field(discriminator="kind")]
     sha256: str
     signatures: tuple[Signature, ...] = ()
 
@@ -54,7 +54,7 @@ Render = Callable[[Sealed], Mapping[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class StoredEvidence:
     """Evidence on disk. ``problems``: changes since it was written. ``remarks``: what could not be compared."""
 
     sealed: Sealed
@@ -64,21 +64,21 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Unreadable:
+class UnreadableEvidence:
     """Evidence that exists but is unreadable; ``why`` is a sentence."""
 
     run: str
     why: str
 
 
-def seal(folder: Path, evidence: Evidence | StoreEvidence, journal: Journal, render: Render) -> Sealed:
+def seal(folder: Path, evidence: DrillEvidence | StoreEvidence, journal: Journal, render: Render) -> Sealed:
     """Write new evidence. Raises OSError."""
     sealed = Sealed(evidence=evidence, sha256=_digest(evidence.document()))
     _write(folder, sealed, journal, render)
     return sealed
 
 
-def sign(state: Path, run: str, by: str, render: Render) -> Found:
+def sign(state: Path, run: str, by: str, render: Render) -> StoredEvidence:
     """Add a signature. Raises UsageError for an invalid name, Refused when the evidence was changed, Failed when it
     cannot be written."""
     name = by.strip()
@@ -111,10 +111,10 @@ def sign(state: Path, run: str, by: str, render: Render) -> Found:
             hint=f'Make "{found.folder}" writable and free disk space, then sign again.',
             state=NOT_REACHED,
         ) from error
-    return Found(sealed, found.folder, (), found.remarks)
+    return StoredEvidence(sealed, found.folder, (), found.remarks)
 
 
-def read(state: Path, run: str) -> Found:
+def read(state: Path, run: str) -> StoredEvidence:
     """Read and verify the evidence of a run. ``run`` may be the end of its name. Raises Refused when it does not exist
     or is unreadable."""
     folder = _folder(state, run)
@@ -143,16 +143,16 @@ def read(state: Path, run: str) -> Found:
     if journal is not None and noted is None:
         problems.append("the journal of the drill does not record the seal")
     problems += _changed_files(folder, noted if noted is not None else _sums(folder))
-    return Found(sealed, folder, tuple(problems), tuple(remarks))
+    return StoredEvidence(sealed, folder, tuple(problems), tuple(remarks))
 
 
-def every(state: Path) -> Iterator[Found | Unreadable]:
+def every(state: Path) -> Iterator[StoredEvidence | UnreadableEvidence]:
     """Yield the evidence of all drills, newest first."""
     for file in sorted((state / DRILLS).glob(f"[0-9]*/{FILE}"), reverse=True):
         try:
             yield read(state, file.parent.name)
         except Refused as error:
-            yield Unreadable(file.parent.name, error.message)
+            yield UnreadableEvidence(file.parent.name, error.message)
 
 
 def _folder(state: Path, run: str) -> Path:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from lastgood.command.drill.drill import Evidence, Found, Sealed, StoreEvidence, Unreadable
+from lastgood.command.drill.drill import DrillEvidence, Sealed, StoredEvidence, StoreEvidence, UnreadableEvidence
 from lastgood.command.drill.evidence import DrillPhase
-from lastgood.screen.screen import Column, Screen
+from lastgood.screen.screen import Screen, TableColumn
 from lastgood.text import units
 
 SHOWN = 40
@@ -16,7 +16,7 @@ SHOWN = 40
 def show(screen: Screen, sealed: Sealed, folder: Path) -> None:
     """Print one drill and the location of its evidence."""
     found = sealed.evidence
-    if isinstance(found, Evidence):
+    if isinstance(found, DrillEvidence):
         _drill(screen, found)
     else:
         _store(screen, found)
@@ -35,7 +35,7 @@ def show(screen: Screen, sealed: Sealed, folder: Path) -> None:
         screen.say(f"To sign it off: lastgood drill --sign {found.run} --by NAME", first="  ", indent=4)
 
 
-def show_found(screen: Screen, found: Found) -> None:
+def show_found(screen: Screen, found: StoredEvidence) -> None:
     """Print stored evidence, and whether it was changed."""
     show(screen, found.sealed, found.folder)
     for text in found.problems:
@@ -46,27 +46,27 @@ def show_found(screen: Screen, found: Found) -> None:
         screen.say("The evidence is unchanged: all digests match.", style="bold green")
 
 
-def show_list(screen: Screen, drills: Sequence[Found | Unreadable]) -> None:
+def show_list(screen: Screen, drills: Sequence[StoredEvidence | UnreadableEvidence]) -> None:
     """Print the history, newest first."""
     if not drills:
         screen.say("This machine has no evidence of a drill. To run one: lastgood drill")
         return
     columns = (
-        Column("run"),
-        Column("what", fold=True),
-        Column("result"),
-        Column("duration", right=True),
-        Column("rollback", right=True),
-        Column("signed off by", fold=True),
+        TableColumn("run"),
+        TableColumn("what", fold=True),
+        TableColumn("result"),
+        TableColumn("duration", right=True),
+        TableColumn("rollback", right=True),
+        TableColumn("signed off by", fold=True),
     )
     screen.table(columns, [_row(each) for each in drills])
 
 
-def _row(found: Found | Unreadable) -> tuple[str, ...]:
-    if isinstance(found, Unreadable):
+def _row(found: StoredEvidence | UnreadableEvidence) -> tuple[str, ...]:
+    if isinstance(found, UnreadableEvidence):
         return (found.run, "its evidence is unreadable", "DAMAGED", "", "", "")
     evidence = found.sealed.evidence
-    if isinstance(evidence, Evidence):
+    if isinstance(evidence, DrillEvidence):
         what = f"{evidence.live}: {Path(evidence.point.path).name}"
         rollback = next((units.duration(p.seconds) for p in evidence.phases if p.name == "rollback"), "")
     else:
@@ -76,7 +76,7 @@ def _row(found: Found | Unreadable) -> tuple[str, ...]:
     return (evidence.run, what, result, units.duration(evidence.seconds), rollback, signed)
 
 
-def _drill(screen: Screen, found: Evidence) -> None:
+def _drill(screen: Screen, found: DrillEvidence) -> None:
     point = Path(found.point.path).name
     if found.status == "passed":
         screen.say(f'The drill passed: "{found.live}" can be rolled back to {point}.', style="bold green")
@@ -102,10 +102,10 @@ def _drill(screen: Screen, found: Evidence) -> None:
         screen.say(each.evidence, first="       ", indent=7)
     screen.heading("Durations")
     columns = (
-        Column("phase", fold=True),
-        Column("duration", right=True),
-        Column("bytes", right=True),
-        Column("rows", right=True),
+        TableColumn("phase", fold=True),
+        TableColumn("duration", right=True),
+        TableColumn("bytes", right=True),
+        TableColumn("rows", right=True),
     )
     screen.table(columns, [_phase(each) for each in found.phases if "." not in each.name or "rollback" in each.name])
     _figures(screen, found)
@@ -120,7 +120,7 @@ def _phase(phase: DrillPhase) -> tuple[str, ...]:
     )
 
 
-def _figures(screen: Screen, found: Evidence) -> None:
+def _figures(screen: Screen, found: DrillEvidence) -> None:
     server, expected, compared, due = found.server, found.expected, found.compared, found.due
     none_before = "no earlier successful drill on this machine" if found.status == "passed" else ""
     screen.heading("Estimate")
@@ -164,11 +164,11 @@ def _store(screen: Screen, found: StoreEvidence) -> None:
                     screen.say(text, first="  ", indent=2)
     screen.heading("Proved")
     columns = (
-        Column("restore point", fold=True),
-        Column("form"),
-        Column("rows", right=True),
-        Column("tables", right=True),
-        Column("duration", right=True),
+        TableColumn("restore point", fold=True),
+        TableColumn("form"),
+        TableColumn("rows", right=True),
+        TableColumn("tables", right=True),
+        TableColumn("duration", right=True),
     )
     good = [each for each in found.points if each.proved]
     screen.table(

@@ -15,11 +15,12 @@ import psycopg
 from lastgood import restore, rollback, undo
 from lastgood.application import Application
 from lastgood.command.drill import by_hand, stand_in
-from lastgood.command.drill.evidence import Failure, Outages, Proof, Validated
+from lastgood.command.drill.evidence import DrillProof, Failure, Outages
 from lastgood.command.drill.phases import Phases
 from lastgood.command.drill.place import Place
-from lastgood.command.drill.scratch import LiveServer, Scratch
+from lastgood.command.drill.scratch import DrillServer, LiveServer
 from lastgood.command.validate import validate
+from lastgood.command.validate.validate import ValidationSummary
 from lastgood.config.tables import Validate
 from lastgood.context import Context
 from lastgood.errors import Failed, Interrupted, LastgoodError, Stopped
@@ -45,15 +46,15 @@ class Rehearsal:
     validation: Validate
     whole: Whole
     live: LiveServer | None
-    scratch: Scratch
+    scratch: DrillServer
     place: Place
     phases: Phases
     context: Context
     broken: tuple[str, ...] = ()
-    proofs: list[Proof] = field(default_factory=list)
+    proofs: list[DrillProof] = field(default_factory=list)
     prepared: Prepared | None = None
     report: Report | None = None
-    validated: Validated | None = None
+    validated: ValidationSummary | None = None
     failure: Failure | None = None
     stand_in_bytes: int = 0
     no_guide: str = ""
@@ -213,13 +214,7 @@ class Rehearsal:
     def _validate(self) -> None:
         with self._doing("validate", "validate the restored database"):
             found = validate.validate(self.target, self.validation, "quick", Context(cancelled=self.context.cancelled))
-        self.validated = Validated(
-            verdict=found.verdict,
-            complete=found.complete,
-            rules=len(found.rules),
-            blockers=found.blockers,
-            warnings=found.warnings,
-        )
+        self.validated = found.summary
         named = f": {', '.join(found.blockers[:5])}" if found.blockers else ""
         self._prove(
             "validation",
@@ -232,7 +227,7 @@ class Rehearsal:
         assert self.report is not None
         with self._doing("undo", "undo the rollback"), self.phases.nested("undo") as emit:
             planned = undo.plan(self.target, self.scratch.name, self.report.run)
-            done = undo.undo(self.target, planned, self.place.state, emit)
+            done = undo.undo(self.target, planned, Context(emit, state=self.place.state))
         with self._doing("compare", "compare with the state before"):
             found = compare(before, self._facts("compare"))
         differences = found.differences
@@ -276,7 +271,7 @@ class Rehearsal:
         )
 
     def _prove(self, name: str, title: str, holds: bool, evidence: str) -> None:
-        self.proofs.append(Proof(name=name, title=title, holds=holds, evidence=evidence))
+        self.proofs.append(DrillProof(name=name, title=title, holds=holds, evidence=evidence))
 
     def outages(self) -> Outages | None:
         """Return the outages that users would have noticed."""

@@ -24,7 +24,7 @@ from lastgood.postgres.errors import Context
 DISTINCTIVE = 12
 
 
-class Case(Frozen):
+class KnownCase(Frozen):
     """One known error.
 
     ``sqlstates``: all errors with these belong to the case; two characters are a whole class. ``sqlstates_with_text``:
@@ -60,7 +60,9 @@ class Case(Frozen):
 class Library:
     """All cases. ``words``: the translations of severities and labels, by the English word."""
 
-    def __init__(self, cases: tuple[Case, ...], translations: Mapping[str, Mapping[str, Mapping[str, str]]]) -> None:
+    def __init__(
+        self, cases: tuple[KnownCase, ...], translations: Mapping[str, Mapping[str, Mapping[str, str]]]
+    ) -> None:
         self.cases = {each.slug: each for each in cases}
         self.languages = tuple(translations)
         self._english = Templates((text, each) for each in cases for text in each.messages)
@@ -79,7 +81,7 @@ class Library:
             for english, word in language["words"].items():
                 self.words[english] = (*self.words.get(english, ()), word)
 
-    def by_text(self, message: str, sqlstate: str | None = None, *, minimum: int = 1) -> Case | None:
+    def by_text(self, message: str, sqlstate: str | None = None, *, minimum: int = 1) -> KnownCase | None:
         """Return the case with the heaviest pattern that matches ``message`` and may have ``sqlstate``. ``minimum``:
         the minimum weight of the pattern."""
         # libpq: "connection to server at … failed: why". A known reason is more specific.
@@ -96,7 +98,7 @@ class Library:
                 return self.cases[max(fitting)[1]]
         return None
 
-    def by_name(self, text: str) -> Case | None:
+    def by_name(self, text: str) -> KnownCase | None:
         """Return the case with a name whose words are all in ``text``, in any order."""
         words = set(text.casefold().split())
         for each in self.cases.values():
@@ -104,11 +106,11 @@ class Library:
                 return each
         return None
 
-    def by_state(self, sqlstate: str) -> Case | None:
+    def by_state(self, sqlstate: str) -> KnownCase | None:
         """Return the case of a SQLSTATE, or of its class."""
         return self._by_state.get(sqlstate) or self._by_state.get(sqlstate[:2])
 
-    def find(self, message: str, sqlstate: str | None) -> Case | None:
+    def find(self, message: str, sqlstate: str | None) -> KnownCase | None:
         """Find a case by the message, because a SQLSTATE has several causes; otherwise by the SQLSTATE."""
         found = self.by_text(message, sqlstate) if message else None
         return found or (self.by_state(sqlstate) if sqlstate else None)
@@ -132,6 +134,6 @@ def _texts(files: Iterable[Traversable], suffix: str) -> Iterator[tuple[str, str
             yield file.name, file.read_text(encoding="utf-8")
 
 
-def _cases(files: Iterable[Traversable]) -> Iterator[Case]:
+def _cases(files: Iterable[Traversable]) -> Iterator[KnownCase]:
     for name, text in _texts(files, ".toml"):
-        yield Case.model_validate({"slug": name.removesuffix(".toml"), **tomllib.loads(text)})
+        yield KnownCase.model_validate({"slug": name.removesuffix(".toml"), **tomllib.loads(text)})

@@ -9,9 +9,9 @@ from typing import BinaryIO
 
 import psycopg
 
-from lastgood.command.explain.case import Case, Library, library
-from lastgood.command.explain.log import Done, LogError, Reader, lines
-from lastgood.command.explain.verdict import Course, Verdict
+from lastgood.command.explain.case import KnownCase, Library, library
+from lastgood.command.explain.log import Done, LogError, LogReader, lines
+from lastgood.command.explain.verdict import LogVerdict, RestoreCourse
 from lastgood.models import Frozen
 from lastgood.postgres import errors as server_errors
 
@@ -28,7 +28,7 @@ UNKNOWN_COMMANDS = (
 )
 
 
-class Kind(Frozen):
+class ErrorKind(Frozen):
     """Errors of one kind. ``case``: the name of the known error, null if there is none; then ``recognised``: the
     SQLSTATE is known. ``line`` and ``message`` are those of the first error, counted from 1; ``statement``: its
     command, if logged; ``table`` and ``row``: those of a COPY. ``follows``: the kind that caused it; ``minor``: no data
@@ -60,14 +60,14 @@ class Explained(Frozen):
     lines: int
     errors: int
     recognised: bool
-    verdict: Verdict | None
-    kinds: tuple[Kind, ...]
+    verdict: LogVerdict | None
+    kinds: tuple[ErrorKind, ...]
 
 
 class _Counted:
     """The count and the first error of a kind while the log is read."""
 
-    def __init__(self, first: LogError, case: Case | None, follows: str | None) -> None:
+    def __init__(self, first: LogError, case: KnownCase | None, follows: str | None) -> None:
         self.first = first
         self.case = case
         self.follows = follows
@@ -77,9 +77,9 @@ class _Counted:
 def explain(stream: BinaryIO, source: str, cases: Library | None = None) -> Explained:
     """Explain the errors in ``stream``, reading it to its end in constant memory."""
     known = cases or library()
-    reader = Reader(known)
+    reader = LogReader(known)
     found: dict[str, _Counted] = {}
-    course = Course()
+    course = RestoreCourse()
     for each in reader.read(lines(stream)):
         if isinstance(each, Done):
             course.done(each)
@@ -115,14 +115,14 @@ def explain_text(text: str, cases: Library | None = None) -> Explained:
     return found.model_copy(update={"errors": 1, "recognised": kind.recognised, "kinds": (kind,)})
 
 
-def _key(error: LogError, case: Case | None, found: dict[str, _Counted]) -> str:
+def _key(error: LogError, case: KnownCase | None, found: dict[str, _Counted]) -> str:
     if case is not None:
         return case.slug
     key = f"{error.sqlstate or ''} {'' if error.sqlstate else error.message[:SHOWN]}"
     return key if key in found or len(found) < UNKNOWN_KINDS else "others"
 
 
-def _follows(case: Case | None, found: dict[str, _Counted]) -> str | None:
+def _follows(case: KnownCase | None, found: dict[str, _Counted]) -> str | None:
     """Return the title of an earlier kind that caused this one."""
     if case is None:
         return None
@@ -137,7 +137,7 @@ def _order(each: _Counted) -> tuple[bool, bool, int]:
     return (each.case.minor if each.case is not None else False, each.follows is not None, each.first.line)
 
 
-def _kind(each: _Counted) -> Kind:
+def _kind(each: _Counted) -> ErrorKind:
     error, case = each.first, each.case
     table, row = error.copying or (None, None)
     rule = server_errors.rule(error.sqlstate) if error.sqlstate is not None else None
@@ -158,7 +158,7 @@ def _kind(each: _Counted) -> Kind:
         commands, ours = UNKNOWN_COMMANDS, "It stops at such an error, and leaves the live database as it was."
         if error.sqlstate is not None:
             title = _name(error.sqlstate)
-    return Kind(
+    return ErrorKind(
         case=case.slug if case is not None else None,
         recognised=case is not None or known_state or error.program == "lastgood",
         title=title,

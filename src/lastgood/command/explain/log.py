@@ -118,7 +118,7 @@ def lines(stream: BinaryIO) -> Iterator[str]:
         yield rest[:LONGEST].removeprefix("\ufeff")
 
 
-class Reader:
+class LogReader:
     """Parses lines into ``LogError`` and ``Done``."""
 
     def __init__(self, library: Library) -> None:

@@ -21,7 +21,7 @@ from lastgood.run import steps
 _BACK = "switch the names back"
 
 
-class Step(Frozen):
+class StepStory(Frozen):
     """One step of a run. ``begun`` without ``done``: the step may have happened. ``at``: the time of the last entry."""
 
     name: str
@@ -30,7 +30,7 @@ class Step(Frozen):
     at: datetime
 
 
-Outcome = Literal["done", "walked_back", "aborted", "undone", "failed", "stopped", "switched", "unknown"]
+Outcome = Literal["done", "reverted", "aborted", "undone", "failed", "stopped", "switched", "unknown"]
 # The statuses of a process that did not finish its run. The outcome of the run follows from its steps.
 _NOT_FINAL = ("failed", "stopped", "interrupted")
 _ENDS: Mapping[str, Outcome] = {"done": "done", "aborted": "aborted", "undone": "undone"}
@@ -41,7 +41,7 @@ _NOT_BY_DEFAULT = ("maintenance", "prune", "validate")
 
 
 class RunStory(Frozen):
-    """The story of a run. ``outcome``: ``done``, ``walked_back`` (failed, the live database as it was), ``aborted``,
+    """The story of a run. ``outcome``: ``done``, ``reverted`` (failed, the live database as it was), ``aborted``,
     ``undone`` (the application did not work with the restored database), ``failed`` (a run without a switch),
     ``stopped`` (before the switch), ``switched`` (after it, not finished), ``unknown`` (during the switch, or still
     active). ``state``: a sentence about it. ``reason``: why it failed, "" if it did not; ``failed_in``: the steps in
@@ -56,7 +56,7 @@ class RunStory(Frozen):
     begun: datetime
     last: datetime
     outcome: Outcome
-    steps: tuple[Step, ...]
+    steps: tuple[StepStory, ...]
     failed_in: tuple[str, ...]
     reason: str
     state: str
@@ -151,12 +151,12 @@ _STATES: Mapping[str, Literal["begun", "done", "undone", "undo failed"]] = {
 }
 
 
-def _steps(found: Recorded) -> list[Step]:
+def _steps(found: Recorded) -> list[StepStory]:
     known = titles()
-    steps: dict[str, Step] = {}
+    steps: dict[str, StepStory] = {}
     for each in found.of(*_STATES):
         title = _BACK if found.kind == "undo" else known.get(each.step, each.step)
-        steps[each.step] = Step(name=each.step, title=title, state=_STATES[each.event], at=each.at)
+        steps[each.step] = StepStory(name=each.step, title=title, state=_STATES[each.event], at=each.at)
     return list(steps.values())
 
 
@@ -175,7 +175,7 @@ def _in_progress(found: Recorded, failed: Entry) -> tuple[str, ...]:
 
 def _outcome(
     kind: str,
-    steps: Mapping[str, Step],
+    steps: Mapping[str, StepStory],
     ended: Entry | None,
     failed: Entry | None,
     last: Entry | None,
@@ -187,7 +187,7 @@ def _outcome(
     if kind in _WITHOUT_SWITCH and last is not None:
         return "failed"
     if last is not None and last.status in ("failed", "interrupted") and last.error.get("exit_status", 1) != 1:
-        return "walked_back"  # verified on the server by the failed process
+        return "reverted"  # verified on the server by the failed process
     swap = steps.get(SWAP)
     if swap is not None and swap.state == "done":
         return "switched"
@@ -196,7 +196,7 @@ def _outcome(
     if any(each.state == "undo failed" for each in steps.values()):
         return "stopped"
     if failed is not None and all(each.state == "undone" for each in steps.values()):
-        return "walked_back"
+        return "reverted"
     return "stopped"
 
 
@@ -239,11 +239,11 @@ def _state(outcome: str, kind: str, run: str, live: str, kept: str) -> tuple[str
         return (f'The {kind} failed; "{live}" was not touched by it.', ("lastgood status",))
     if outcome == "aborted":
         return (f'The run was aborted before the switch: "{live}" was not touched.', ("lastgood status",))
-    if outcome == "walked_back" and kind == "undo":
+    if outcome == "reverted" and kind == "undo":
         return (f'The undo failed: "{live}" was not touched.', ("lastgood status", "lastgood undo   # tries again"))
-    if outcome == "walked_back":
+    if outcome == "reverted":
         return (
-            f'The rollback failed and was walked back: "{live}" was not touched.',
+            f'The rollback failed, and its changes were reverted: "{live}" was not touched.',
             ("lastgood status", "lastgood rollback --dry-run   # when the cause is fixed"),
         )
     if outcome == "switched":
@@ -262,7 +262,7 @@ def _state(outcome: str, kind: str, run: str, live: str, kept: str) -> tuple[str
         (
             "lastgood status   # shows whether it is active",
             f"lastgood resume {run}   # continues it",
-            f"lastgood abort {run}   # walks it back",
+            f"lastgood abort {run}   # reverts it",
         ),
     )
 
@@ -273,14 +273,14 @@ _LATER = "lastgood status   # shows the current state"
 
 def deployment_outcome(
     found: Recorded,
-) -> tuple[Literal["done", "walked_back", "undone", "stopped"], str, tuple[str, ...]]:
+) -> tuple[Literal["done", "reverted", "undone", "stopped"], str, tuple[str, ...]]:
     """Return the outcome of a deployment, a sentence about it, and the next commands."""
     begun, ended, run, live = next(found.of("begun"), None), found.ended, found.run, found.live
     if begun is not None and begun.fields.get("dry_run"):
         if ended is not None and ended.status == "stopped":
             return "stopped", str(ended.error["state"]), (_LATER, str(ended.error["hint"]))
         state = f'The deployment was a trial on a clone: "{live}" was not touched.'
-        return ("done" if ended is not None and ended.status == "done" else "walked_back"), state, (_LATER,)
+        return ("done" if ended is not None and ended.status == "done" else "reverted"), state, (_LATER,)
     point = next((each.text("path") for each in found.of("point")), "")
     report: Mapping[str, Any] = ended.report if ended is not None else {}
     status = report.get("status")
@@ -296,12 +296,12 @@ def deployment_outcome(
         undo = (f"{report['undo_command']}   # restores the replaced database",) if kept else ()
         return "undone", state, (_LATER, *undo)
     if status == "unchanged":
-        return "walked_back", f'The deployment failed: "{live}" is as it was before.', (_LATER,)
+        return "reverted", f'The deployment failed: "{live}" is as it was before.', (_LATER,)
     if status == "not rolled back":
         state = f'The deployment failed and could not be rolled back: "{live}" is as the migration left it.'
         return "stopped", state, (_LATER, "lastgood recover", f"lastgood rollback {point}")
     if not point:
-        return "walked_back", f'The deployment ended before the migration: "{live}" was not touched.', (_LATER,)
+        return "reverted", f'The deployment ended before the migration: "{live}" was not touched.', (_LATER,)
     return (
         "stopped",
         f'The journal ends after the migration began: "{live}" is as the migration left it. The deployment is '

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lastgood.command.explain.explain import Explained, Kind, RunStory
-from lastgood.screen.screen import Column, Screen
+from lastgood.command.explain.explain import ErrorKind, Explained, RunStory
+from lastgood.screen.screen import Screen, TableColumn
 from lastgood.text import units
 
 # Kinds that are explained in full. The others have one line each; --json has all of them.
 IN_FULL = 1
 _OUTCOMES = {
     "done": "done",
-    "walked_back": "failed and walked back",
+    "reverted": "failed, changes reverted",
     "aborted": "aborted",
     "undone": "failed and undone",
     "failed": "failed",
@@ -55,7 +55,7 @@ def show(screen: Screen, found: Explained) -> None:
     _table(screen, "Harmless messages", [kind for kind in found.kinds[IN_FULL:] if kind.minor])
 
 
-def _in_full(screen: Screen, kind: Kind, several: bool) -> None:
+def _in_full(screen: Screen, kind: ErrorKind, several: bool) -> None:
     if kind.message:
         place = f"line {kind.line}: " if several else ""
         screen.say(f"{place}{kind.message}", first="  ", indent=4)
@@ -75,18 +75,20 @@ def _in_full(screen: Screen, kind: Kind, several: bool) -> None:
     _commands(screen, kind.commands)
 
 
-def _short(screen: Screen, kind: Kind) -> None:
+def _short(screen: Screen, kind: ErrorKind) -> None:
     times = f", {units.number(kind.count)} times" if kind.count > 1 else ""
     screen.say(f"line {kind.line}: {kind.message or kind.sqlstate}", first="  ", indent=4)
     screen.say(f"{kind.title}{times}", first="    ", indent=4, style="bold")
 
 
-def _table(screen: Screen, heading: str, kinds: Sequence[Kind]) -> None:
+def _table(screen: Screen, heading: str, kinds: Sequence[ErrorKind]) -> None:
     if not kinds:
         return
     screen.heading(heading)
     rows = [(str(kind.line), units.number(kind.count), kind.title) for kind in kinds]
-    screen.table((Column("line", right=True), Column("times", right=True), Column("what", fold=True)), rows)
+    screen.table(
+        (TableColumn("line", right=True), TableColumn("times", right=True), TableColumn("what", fold=True)), rows
+    )
 
 
 def _commands(screen: Screen, commands: Sequence[str]) -> None:
@@ -111,4 +113,4 @@ def show_run(screen: Screen, story: RunStory) -> None:
     screen.heading("Steps")
     screen.pairs((("Database", story.live), ("Point", story.point), ("Journal", story.journal)))
     rows = [(f"{each.at:%Y-%m-%d %H:%M:%S} UTC", each.state, each.title) for each in story.steps]
-    screen.table((Column("when"), Column("state"), Column("step", fold=True)), rows)
+    screen.table((TableColumn("when"), TableColumn("state"), TableColumn("step", fold=True)), rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from lastgood.command.explain.case import Case
+from lastgood.command.explain.case import KnownCase
 from lastgood.command.explain.log import Done, LogError
 from lastgood.models import Frozen
 
@@ -15,7 +15,7 @@ _IGNORED = re.compile(r"errors ignored on restore: (\d+)")
 _GO_BACK = ("lastgood points", "lastgood rollback --latest --dry-run")
 
 
-class Verdict(Frozen):
+class LogVerdict(Frozen):
     """The state of the database. ``half_restored``: neither the backup nor the previous state. ``nothing_restored``:
     every command was refused. ``rolled_back``: a single transaction, rolled back as a whole. ``not_shown``: one error;
     the log does not show whether psql stopped there."""
@@ -25,7 +25,7 @@ class Verdict(Frozen):
     commands: tuple[str, ...]
 
 
-class Course:
+class RestoreCourse:
     """The course of a restore, recorded while its log is read."""
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class Course:
         elif not self._aborted:
             self._after += 1
 
-    def failed(self, error: LogError, case: Case | None) -> None:
+    def failed(self, error: LogError, case: KnownCase | None) -> None:
         """Record an error, in the order of the log."""
         slug = case.slug if case is not None else ""
         if error.program == "pg_restore":
@@ -73,19 +73,19 @@ class Course:
         if error.copying is not None and len(self._empty) < 20:
             self._empty[error.copying[0]] = None
 
-    def verdict(self) -> Verdict | None:
+    def verdict(self) -> LogVerdict | None:
         """Return the verdict; None if the log is not of a restore, or the error is a failed login."""
         if self._ignored is not None:
-            return Verdict(
+            return LogVerdict(
                 outcome="half_restored",
-                text=f"pg_restore continued after {_errors(self._ignored)}: the database is half-restored. Its "
+                text=f"pg_restore continued after {_errors(self._ignored)}: the database is partially restored. Its "
                 "content is neither the backup nor the previous state.",
                 commands=_GO_BACK,
             )
         if self._first is None:
             return None
         if self._aborted and not self._after:
-            return Verdict(
+            return LogVerdict(
                 outcome="rolled_back",
                 text="The restore was one transaction, and its first error rolled it back: the database is as it was "
                 "before. psql still exits with status 0 unless ON_ERROR_STOP is set.",
@@ -93,7 +93,7 @@ class Course:
             )
         # In a read-only database, other errors are refused commands, too.
         if self._read_only * 2 > self._real and not self._after:
-            return Verdict(
+            return LogVerdict(
                 outcome="nothing_restored",
                 text=f"The database was read-only, and psql continued through {_errors(self._errors)} to the end and "
                 "exited with status 0: nothing was restored, and nothing was changed.",
@@ -106,17 +106,17 @@ class Course:
                 else ""
             )
             summary = f"psql continued after the first error (line {self._first.line}){done}: {_errors(self._errors)}"
-            return Verdict(
+            return LogVerdict(
                 outcome="half_restored",
-                text=f"{summary}, and still exits with status 0. The database is half-restored: its content is "
+                text=f"{summary}, and still exits with status 0. The database is partially restored: its content is "
                 f"neither the backup nor the previous state.{self._tables()}",
                 commands=_GO_BACK,
             )
         if self._before or self._empty:
-            return Verdict(
+            return LogVerdict(
                 outcome="not_shown",
                 text="The log ends here. Without ON_ERROR_STOP psql exits with status 0 in this case, too: "
-                f"treat the database as half-restored.{self._tables()}",
+                f"treat the database as partially restored.{self._tables()}",
                 commands=_GO_BACK,
             )
         return None

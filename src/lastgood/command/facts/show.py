@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lastgood.facts import Facts
 from lastgood.facts.compare import Comparison
-from lastgood.screen.screen import Column, Screen
+from lastgood.screen.screen import Screen, TableColumn
 from lastgood.text import units
 
 
@@ -34,7 +34,12 @@ def show(screen: Screen, facts: Facts) -> None:
     )
     if facts.tables:
         screen.out.print()
-    columns = (Column("table", fold=True), Column("rows", right=True), Column("content digest"), Column("newest"))
+    columns = (
+        TableColumn("table", fold=True),
+        TableColumn("rows", right=True),
+        TableColumn("content digest"),
+        TableColumn("newest"),
+    )
     by_rows = sorted(facts.tables, key=lambda table: (-table.rows, table.schema_name, table.name))
     screen.table(
         columns,
@@ -62,7 +67,7 @@ def show_comparison(screen: Screen, comparison: Comparison, expected: str, found
         number = units.counted(len(comparison.differences), "difference")
         screen.say(f"{number} between {expected} (expected) and {found} (found)", style="bold")
         screen.out.print()
-        columns = (Column("what", fold=True), Column("expected", fold=True), Column("found", fold=True))
+        columns = (TableColumn("what", fold=True), TableColumn("expected", fold=True), TableColumn("found", fold=True))
         screen.table(columns, [(d.what, d.expected, d.found) for d in comparison.differences])
     for text in comparison.not_compared:
         screen.say(text, first="  not compared: ", indent=4)

@@ -79,10 +79,9 @@ def guide_(
             session.settings.store,
             point=point,
             tables=session.settings.tables,
-            state=session.settings.state,
             folder=file.absolute().parent if file is not None else None,
             file=FILE if to_stdout else output.name,
-            emit=emit,
+            context=session.context(emit),
         )
     if check:
         reasons = tuple(freshness.stale(before.decode("utf-8", "replace"), subject))

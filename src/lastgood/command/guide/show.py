@@ -210,7 +210,7 @@ def _prose(subject: Subject) -> dict[str, str]:
 
 _NOT_SINGLE = (
     "This restore does not run in one transaction: large objects use their own transactions, and a thousand tables "
-    "need\nmore locks than one transaction can hold. If it fails, the block `walk-back` removes what was restored."
+    "need\nmore locks than one transaction can hold. If it fails, the block `remove` removes what was restored."
 )
 
 

@@ -22,9 +22,8 @@ from lastgood.command.guide.parts import part
 from lastgood.command.recover.evidence import Platform
 from lastgood.command.recover.platform import identifying_roles, recognise
 from lastgood.config.tables import Guide, Hooks, Tables
-from lastgood.context import Context
+from lastgood.context import BACKGROUND, Context
 from lastgood.errors import NOT_REACHED, Refused
-from lastgood.events import Emit, silent
 from lastgood.facts import Facts
 from lastgood.in_place import rewrite
 from lastgood.in_place.capabilities import by_name, probe
@@ -126,21 +125,20 @@ def subject_of(
     *,
     point: str | None = None,
     tables: Tables | None = None,
-    state: Path | None = None,
     folder: Path | None = None,
     file: str = FILE,
     in_place: tuple[str, ...] | None = None,
-    emit: Emit = silent,
+    context: Context = BACKGROUND,
 ) -> Subject:
     """Read the live database and its newest valid restore point, or the one that ``point`` names.
 
-    A point with a manifest is not read, because the manifest has its facts; any other is read to its end. ``state``:
-    the folder of the journals. ``in_place``: the schemas to exchange, none by name; None for what the role's rights
-    allow. Raises BadPoint when there is none, Refused, Failed.
+    A point with a manifest is not read, because the manifest has its facts; any other is read to its end. The
+    journals are in the state folder of ``context``. ``in_place``: the schemas to exchange, none by name; None for what
+    the role's rights allow. Raises BadPoint when there is none, Refused, Failed.
     """
     settings = tables or Tables()
     live = target.dbname
-    chosen = _point(store, point, live, Context(emit))
+    chosen = _point(store, point, live, context)
     with database.connect_maintenance(target, live) as maintenance:
         found = database.describe(maintenance, live)
         own = DatabaseState.read(maintenance, live)
@@ -182,7 +180,7 @@ def subject_of(
         folder=folder,
         platform=platform,
         guide=settings.guide,
-        past=next(iter(past_runs(state, live)), None) if state is not None else None,
+        past=next(iter(past_runs(context.state, live)), None) if context.state is not None else None,
         made_at=now.astimezone(UTC),
         file=file,
         schemas=schemas,

@@ -17,7 +17,7 @@ from lastgood.text.units import counted
 
 if TYPE_CHECKING:
     from lastgood.cli.session import Session
-    from lastgood.command.init.survey import Survey
+    from lastgood.command.init.survey import InitSurvey
     from lastgood.postgres.server import Target
 
 
@@ -64,7 +64,7 @@ def _ask(session: Session) -> Target:
     return session.target
 
 
-def configuration(target: Target, store: Path, found: Survey) -> str:
+def configuration(target: Target, store: Path, found: InitSurvey) -> str:
     """Return the text of a lastgood.toml for this database, without a password."""
     from lastgood.command.init import example
 

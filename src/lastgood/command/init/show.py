@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lastgood.command.init.survey import Survey
-from lastgood.screen.screen import Column, Screen
+from lastgood.command.init.survey import InitSurvey
+from lastgood.screen.screen import Screen, TableColumn
 from lastgood.text import units
 
 
-def show(screen: Screen, found: Survey, file: Path, *, password_left_out: bool) -> None:
+def show(screen: Screen, found: InitSurvey, file: Path, *, password_left_out: bool) -> None:
     """Print the database, its roles, the obstacles to a rollback, and the next command."""
     screen.say(f'Wrote "{file}" for the database "{found.database}".', style="bold")
     rights = [
@@ -30,7 +30,11 @@ def show(screen: Screen, found: Survey, file: Path, *, password_left_out: bool) 
     )
     if found.application_roles:
         screen.heading("Application roles")
-        columns = (Column("role", fold=True), Column("tables", right=True), Column("sessions now", right=True))
+        columns = (
+            TableColumn("role", fold=True),
+            TableColumn("tables", right=True),
+            TableColumn("sessions now", right=True),
+        )
         screen.table(columns, [(r.name, str(r.tables), str(r.sessions)) for r in found.application_roles])
     if found.obstacles:
         screen.heading("Obstacles to a rollback")

@@ -73,7 +73,7 @@ class ApplicationRole(Frozen):
     sessions: int
 
 
-class Survey(Frozen):
+class InitSurvey(Frozen):
     """The result of the inspection. ``size`` is in bytes, None without the CONNECT privilege.
 
     ``pooled``: the connection goes through a pooler. ``poolers``: names of poolers among the sessions. ``migrations``:
@@ -102,7 +102,7 @@ class Survey(Frozen):
     obstacles: tuple[str, ...]
 
 
-def survey(target: Target) -> Survey:
+def survey(target: Target) -> InitSurvey:
     """Inspect a database without changing it. Raises Failed when it cannot connect, psycopg.Error."""
     try:
         connected = target.connect(application_name="lastgood init")
@@ -116,7 +116,7 @@ def survey(target: Target) -> Survey:
         migrations_table = _migrations(connection)
         names = [str(name) for name, _ in connection.execute(_SESSIONS)]
         way, rollback = _way(connection) if not pooled and not standby else (None, "")
-    found = Survey(
+    found = InitSurvey(
         server_version=version,
         server_major=major,
         database=database,
@@ -173,7 +173,7 @@ def _is_pooled(connection: Connection) -> bool:
     return pids != {connection.info.backend_pid}
 
 
-def _obstacles(found: Survey, *, in_place: bool) -> Iterator[str]:
+def _obstacles(found: InitSurvey, *, in_place: bool) -> Iterator[str]:
     if found.standby:
         yield "This server is a standby. Run the rollback on the primary."
     if found.pooled:

@@ -44,10 +44,10 @@ def turn_on(
     from lastgood.command.maintenance import maintenance
     from lastgood.command.maintenance import show as shown
 
-    target, state = session.target, session.settings.state
+    target = session.target
     why = "cannot suspend the fence: writers are waiting; press Ctrl+C to end it" if keep_out else ""
     with session.work(unsuspended=why) as context:
-        done = maintenance.on(target, state, session.application, context, fence_follows=keep_out)
+        done = maintenance.on(target, session.application, context, fence_follows=keep_out)
         if not keep_out:
             shown.cautions(done, context.emit)
         else:
@@ -70,7 +70,7 @@ def turn_off(session: Session) -> None:
     from lastgood.command.maintenance import show as shown
 
     with session.work() as context:
-        done = maintenance.off(session.target, session.settings.state, session.application, context)
+        done = maintenance.off(session.target, session.application, context)
     session.result(done.document(), lambda: shown.show(session.screen, done))
 
 

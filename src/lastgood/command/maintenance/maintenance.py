@@ -18,7 +18,7 @@ from typing import Literal
 import psycopg
 
 from lastgood.application import Application, hooks, record
-from lastgood.application.record import BY_HAND, Record
+from lastgood.application.record import BY_HAND, StopRecord
 from lastgood.application.results import HookResult
 from lastgood.application.service import START_IT, HookFailed, Service
 from lastgood.context import Context
@@ -46,7 +46,7 @@ class Maintenance(Document):
 
     live: str
     action: Literal["on", "off", "status"]
-    application: Record | None
+    application: StopRecord | None
     hooks: tuple[HookResult, ...] = ()
     fence: FenceStatus | None = None
     sessions: tuple[ConnectedSession, ...] = ()
@@ -57,7 +57,6 @@ class Maintenance(Document):
 
 def on(
     target: Target,
-    state: Path,
     application: Application,
     context: Context,
     *,
@@ -80,11 +79,12 @@ def on(
         stack.enter_context(_alone(target, "on"))
         kept = _begun(target, "on", context) if application.stops else None
         emit = stack.enter_context(recording.recording(kept, context.emit))
-        service = _service(target, state, application, emit, kept)
+        context = replace(context, emit=emit)
+        service = _service(target, application, context, kept)
         if application.stops:
-            _stop(service, replace(context, emit=emit))
+            _stop(service, context)
             recording.ended(kept, "done")
-    return _seen(target, state, "on", service)
+    return _seen(target, context.records, "on", service)
 
 
 def _stop(service: Service, context: Context) -> None:
@@ -93,7 +93,7 @@ def _stop(service: Service, context: Context) -> None:
         service.stop(BY_HAND, "maintenance", context.cancelled)
     except BaseException as error:
         try:
-            service.start("walking back", begun_only=True)
+            service.start("reverting", begun_only=True)
         except HookFailed as again:
             raise _not_started(again, "") from error
         service.forget()
@@ -109,7 +109,7 @@ def _stop(service: Service, context: Context) -> None:
     context.emit(StageDone("stop", sum(each.seconds for each in service.results)))
 
 
-def off(target: Target, state: Path, application: Application, context: Context) -> Maintenance:
+def off(target: Target, application: Application, context: Context) -> Maintenance:
     """End our fence, start the application and turn maintenance mode off, whichever run or command had stopped it.
 
     Raises Refused while a run is in progress, NotStarted.
@@ -123,7 +123,7 @@ def off(target: Target, state: Path, application: Application, context: Context)
         except (psycopg.Error, LastgoodError) as error:
             # There may be reasons to start the application while the server is unreachable.
             emit(Caution(f"cannot check for a fence: {first_line(error)}"))
-        service = _service(target, state, application, emit, kept)
+        service = _service(target, application, replace(context, emit=emit), kept)
         if application.starts:
             emit(StageStarted("start", "start the application"))
             try:
@@ -133,7 +133,7 @@ def off(target: Target, state: Path, application: Application, context: Context)
             emit(StageDone("start", sum(each.seconds for each in service.results)))
         service.forget()
         recording.ended(kept, "done")
-    return _seen(target, state, "off", service)
+    return _seen(target, context.records, "off", service)
 
 
 def _not_started(error: HookFailed, state: str) -> NotStarted:
@@ -174,7 +174,7 @@ def _fenced(target: Target, context: Context) -> str:
                 )
                 table_locks.Guard(guarding, found.oid, connection, context, over=over, using=using).start()
                 context.emit(Note(f"{tables} tables are locked against writes; readers are not blocked"))
-                stage.detail = _while_it_stands(connection, tables, context, using)
+                stage.detail = _wait_for_end(connection, tables, context, using)
             return stage.detail
         finally:
             over.set()
@@ -182,7 +182,7 @@ def _fenced(target: Target, context: Context) -> str:
                 connection.close()
 
 
-def _while_it_stands(connection: Connection, tables: int, context: Context, using: Lock) -> str:
+def _wait_for_end(connection: Connection, tables: int, context: Context, using: Lock) -> str:
     while not context.cancelled():
         try:
             with using:
@@ -236,12 +236,12 @@ def _begun(target: Target, action: str, context: Context) -> Journal | None:
     return recording.attempt(context, run, "maintenance", live=target.dbname, action=action)
 
 
-def _service(target: Target, state: Path, application: Application, emit: Emit, kept: Journal | None) -> Service:
+def _service(target: Target, application: Application, context: Context, kept: Journal | None) -> Service:
     def note(result: HookResult) -> None:
         if kept is not None:
             kept.note("hook", **result.model_dump(mode="json"))
 
-    return Service(application, target, state, hooks.environment(live=target.dbname), emit, note)
+    return Service(application, target, hooks.environment(live=target.dbname), context, note)
 
 
 def _seen(target: Target, state: Path, action: Literal["on", "off", "status"], service: Service | None) -> Maintenance:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lastgood.command.maintenance.maintenance import Maintenance
 from lastgood.events import Caution, Emit
-from lastgood.screen.screen import Column, Screen
+from lastgood.screen.screen import Screen, TableColumn
 from lastgood.text import units
 
 SHOWN = 10
@@ -46,8 +46,8 @@ def _writers(screen: Screen, found: Maintenance) -> None:
         screen.say("No sessions are connected.", first="  ", indent=2)
         return
     screen.heading(f"Connected: {units.counted(len(found.sessions), 'session')}")
-    role, application = Column("role", fold=True), Column("application", fold=True)
-    columns = (Column("process", right=True), role, application, Column("state"))
+    role, application = TableColumn("role", fold=True), TableColumn("application", fold=True)
+    columns = (TableColumn("process", right=True), role, application, TableColumn("state"))
     rows = [
         (
             str(each.pid),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lastgood.notifications.listing import Listing
-from lastgood.screen.screen import Column, Screen
+from lastgood.screen.screen import Screen, TableColumn
 
 
 def show(screen: Screen, found: Listing) -> None:
@@ -12,11 +12,11 @@ def show(screen: Screen, found: Listing) -> None:
         screen.say("There are no targets: lastgood.toml has no [[notifications.targets]].", style="bold")
         return
     columns = (
-        Column("target", fold=True),
-        Column("address in", fold=True),
-        Column("events", fold=True),
-        Column("commands", fold=True),
-        Column("state"),
+        TableColumn("target", fold=True),
+        TableColumn("address in", fold=True),
+        TableColumn("events", fold=True),
+        TableColumn("commands", fold=True),
+        TableColumn("state"),
     )
     screen.table(
         columns,

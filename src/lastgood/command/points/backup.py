@@ -82,10 +82,12 @@ def _prune(session: Session, made: Path, context: Context) -> tuple[Sequence[str
     from lastgood.command.prune import prune
 
     tables, settings = session.settings.tables, session.settings
-    wish = prune.Wish(retention=tables.retention)
+    criteria = prune.Criteria(retention=tables.retention)
     within = tables.record.post_mortem_within
     try:
-        plan = prune.plan(session.target, settings.store, wish, settings.state, post_mortem_within=within, valid=made)
+        plan = prune.plan(
+            session.target, settings.store, criteria, settings.state, post_mortem_within=within, valid=made
+        )
         if not plan.going:
             return (), None
         return prune.run(session.target, plan, context, post_mortem_within=within)["removed"], None

@@ -78,7 +78,7 @@ def verify(
 def pin(
     session: Session,
     name: Annotated[str, typer.Argument(metavar="POINT", help="Its name.", autocompletion=complete.points)],
-    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why it must be kept.")],
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="The reason to keep it.")],
 ) -> None:
     """Pin a restore point, so that no command removes it until it is unpinned.
 

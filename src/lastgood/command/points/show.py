@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lastgood.points import Elsewhere, RestorePoint, Verdict, from_here, name_in, pins
-from lastgood.screen.screen import Column, Screen
+from lastgood.points import Elsewhere, PointVerdict, RestorePoint, from_here, name_in, pins
+from lastgood.screen.screen import Screen, TableColumn
 from lastgood.text import units
 
 
@@ -53,11 +53,11 @@ def show_list(screen: Screen, store: Path, found: Sequence[RestorePoint], others
             screen.say(f"{count} in {folder}: lastgood points --store {shlex.quote(str(folder))}")
         return
     columns = (
-        Column("restore point", fold=True),
-        Column("made"),
-        Column("size", right=True),
-        Column("rows", right=True),
-        Column("known", fold=True),
+        TableColumn("restore point", fold=True),
+        TableColumn("made"),
+        TableColumn("size", right=True),
+        TableColumn("rows", right=True),
+        TableColumn("known", fold=True),
     )
     screen.table(columns, [_row(store, point) for point in found])
     screen.out.print()
@@ -101,7 +101,7 @@ def show_made(screen: Screen, point: RestorePoint, seconds: float) -> None:
     screen.heading(f"To roll back to it: lastgood rollback {point.path.name}")
 
 
-def verdict(point: RestorePoint, found: Verdict) -> dict[str, Any]:
+def verdict(point: RestorePoint, found: PointVerdict) -> dict[str, Any]:
     """Return a restore point and its verdict as JSON."""
     place = {"line": found.line, "offset": found.offset}
     result = {
@@ -115,7 +115,7 @@ def verdict(point: RestorePoint, found: Verdict) -> dict[str, Any]:
     return {**document(point), **result, **place}
 
 
-def show_verdicts(screen: Screen, verdicts: Sequence[tuple[RestorePoint, Verdict]]) -> None:
+def show_verdicts(screen: Screen, verdicts: Sequence[tuple[RestorePoint, PointVerdict]]) -> None:
     """Print each verdict, followed by the reason and the place of a failure."""
     for point, found in verdicts:
         style = "" if found.valid else "bold red"

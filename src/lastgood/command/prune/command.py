@@ -49,9 +49,9 @@ def prune_(
     target, screen = session.target, session.screen
     age = _age(older_than) if older_than is not None else None
     tables = session.settings.tables
-    wish = prune.Wish(older_than=age, keep=keep, named=tuple(names or ()), retention=tables.retention)
+    criteria = prune.Criteria(older_than=age, keep=keep, named=tuple(names or ()), retention=tables.retention)
     within = tables.record.post_mortem_within
-    plan = prune.plan(target, session.settings.store, wish, session.settings.state, post_mortem_within=within)
+    plan = prune.plan(target, session.settings.store, criteria, session.settings.state, post_mortem_within=within)
     if dry_run or not plan.going:
         session.result(plan.document(), lambda: shown.show(screen, plan))
         return

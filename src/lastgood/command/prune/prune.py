@@ -21,7 +21,7 @@ from zoneinfo import ZoneInfo
 from lastgood import points
 from lastgood.config.tables import Keep, Record, Retention
 from lastgood.context import BACKGROUND, Context
-from lastgood.errors import NOT_REACHED, Blocked, LastgoodError, Refused, UsageError
+from lastgood.errors import NOT_REACHED, Blocked, LastgoodError, Refused, UsageError, continued
 from lastgood.events import Emit, Note, StageDone, StageStarted
 from lastgood.in_place.kept import places, remove_schemas
 from lastgood.journal import recording
@@ -48,7 +48,7 @@ NO_SELECTION = "cannot prune: no age, number, name or retention rule is given"
 SELECT = "Run lastgood prune with --older-than 30d, --keep 5 or NAME, or add a [retention] table to lastgood.toml."
 
 
-class Candidate(Frozen):
+class PruneCandidate(Frozen):
     """A kept database or the kept schemas of a ``run``, a restore point, the incomplete copy of a killed restore or
     trial, or an unmarked database that a killed run left. ``remove``: whether it is removed, and ``why``. ``made_at``
     is null for leftovers."""
@@ -70,16 +70,16 @@ class PrunePlan(Document):
 
     live: str
     timezone: str | None = None
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[PruneCandidate, ...]
 
     @property
-    def going(self) -> tuple[Candidate, ...]:
+    def going(self) -> tuple[PruneCandidate, ...]:
         """The candidates that are removed."""
         return tuple(each for each in self.candidates if each.remove)
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class Criteria:
     """What to remove: everything older than ``older_than`` and beyond the ``keep`` newest of its kind (both if both are
     given), or only what is ``named`` (databases by name, restore points by file name). If none of the three is given,
     what no rule of ``retention`` keeps."""
@@ -98,7 +98,7 @@ class Wish:
 def plan(
     target: Target,
     store: Path,
-    wish: Wish,
+    criteria: Criteria,
     state: Path | None = None,
     *,
     post_mortem_within: float = POST_MORTEM_WITHIN,
@@ -110,9 +110,9 @@ def plan(
 
     Raises UsageError when nothing selects candidates, Refused for a name that does not exist or must be kept.
     """
-    if wish.by_policy and wish.retention.keep is None and wish.retention.kept is None:
+    if criteria.by_policy and criteria.retention.keep is None and criteria.retention.kept is None:
         raise UsageError(NO_SELECTION, hint=SELECT)
-    live, named = target.dbname, wish.named
+    live, named = target.dbname, criteria.named
     with database.connect_maintenance(target, live) as maintenance:
         now = server_clock(maintenance)
         ours = places(maintenance, target)
@@ -122,8 +122,8 @@ def plan(
         stored = [point for point in there if _concerns(point, live) or point.path.name in named]
         paths = [point.path for point in stored]
         needed = needs(maintenance, live, paths, state, post_mortems=bool(post_mortem_within), left=ours)
-    found = list(_kept(ours, wish, now))
-    for point, (remove, why) in zip(stored, _verdicts(stored, wish, now), strict=True):
+    found = list(_kept(ours, criteria, now))
+    for point, (remove, why) in zip(stored, _verdicts(stored, criteria, now), strict=True):
         need = needed.get(str(point.path))
         if need is not None and point.path.name in named and need.always:
             raise Refused(
@@ -139,7 +139,7 @@ def plan(
         if remove and point.is_emergency and not named and (now - point.made_at).total_seconds() < post_mortem_within:
             remove, why = False, f"emergency backup of the last {span(post_mortem_within)}"
         found.append(
-            Candidate(
+            PruneCandidate(
                 kind="restore point",
                 name=point.path.name,
                 path=str(point.path),
@@ -150,11 +150,11 @@ def plan(
             )
         )
     found = _keep_a_valid_one(found, stored, valid)
-    found += _copies(ours, wish)
+    found += _copies(ours, criteria)
     for unmarked in left:
         remove = unmarked.name in named
         found.append(
-            Candidate(
+            PruneCandidate(
                 kind="leftover",
                 name=unmarked.name,
                 oid=unmarked.oid,
@@ -171,33 +171,37 @@ def plan(
             hint="Run lastgood status and lastgood points to list them.",
             state="Nothing was removed.",
         )
-    return PrunePlan(live=live, timezone=wish.retention.timezone if wish.by_policy else None, candidates=tuple(found))
+    return PrunePlan(
+        live=live, timezone=criteria.retention.timezone if criteria.by_policy else None, candidates=tuple(found)
+    )
 
 
-def _kept(ours: Sequence[tuple[Database, Mark]], wish: Wish, now: datetime) -> Iterator[Candidate]:
+def _kept(ours: Sequence[tuple[Database, Mark]], criteria: Criteria, now: datetime) -> Iterator[PruneCandidate]:
     """The kept databases, newest first. The newest is kept unless it is named."""
     every = sorted((pair for pair in ours if pair[1].role == "kept"), key=lambda pair: pair[1].started, reverse=True)
     kept = [pair for pair in every if not pair[0].invalid]
-    verdicts = [_verdict(each.name, place, mark.started, now, wish) for place, (each, mark) in enumerate(kept)]
-    if wish.by_policy:
-        verdicts = _by_policy(wish.retention.kept, [mark.started for _, mark in kept], wish, now, "kept databases")
+    verdicts = [_verdict(each.name, place, mark.started, now, criteria) for place, (each, mark) in enumerate(kept)]
+    if criteria.by_policy:
+        verdicts = _by_policy(
+            criteria.retention.kept, [mark.started for _, mark in kept], criteria, now, "kept databases"
+        )
     for place, ((each, mark), (remove, why)) in enumerate(zip(kept, verdicts, strict=True)):
-        if place == 0 and remove and each.name not in wish.named:
+        if place == 0 and remove and each.name not in criteria.named:
             remove, why = False, "the undo of the last run; name it to remove it"
         in_place = mark.options.get("way") == "in-place"
         yield _database("kept schemas" if in_place else "kept database", each, mark, remove, why)
     for each, mark in every:
         if each.invalid:
             # After an interrupted DROP DATABASE, the database no longer accepts connections.
-            remove = not wish.named or each.name in wish.named
+            remove = not criteria.named or each.name in criteria.named
             yield _database("kept database", each, mark, remove, INVALID if remove else "not named")
 
 
-def _copies(ours: Sequence[tuple[Database, Mark]], wish: Wish) -> Iterator[Candidate]:
+def _copies(ours: Sequence[tuple[Database, Mark]], criteria: Criteria) -> Iterator[PruneCandidate]:
     """The copies that killed restores and trials left, and those being created now."""
     for each, mark in ours:
         if mark.role == "copy":
-            remove = each.name in wish.named
+            remove = each.name in criteria.named
             what = f"incomplete {mark.options.get('kind', 'restore')} {mark.run}; name it to remove it"
             yield _database("incomplete copy", each, mark, remove, NAMED if remove else what)
 
@@ -208,8 +212,8 @@ def _database(
     mark: Mark,
     remove: bool,
     why: str,
-) -> Candidate:
-    return Candidate(
+) -> PruneCandidate:
+    return PruneCandidate(
         kind=kind,
         name=found.name,
         oid=found.oid or None,
@@ -221,21 +225,21 @@ def _database(
     )
 
 
-def _verdicts(stored: Sequence[RestorePoint], wish: Wish, now: datetime) -> list[tuple[bool, str]]:
+def _verdicts(stored: Sequence[RestorePoint], criteria: Criteria, now: datetime) -> list[tuple[bool, str]]:
     """Decide for each restore point whether it is removed, with the reason."""
-    if not wish.by_policy:
-        return [_verdict(each.path.name, place, each.made_at, now, wish) for place, each in enumerate(stored)]
+    if not criteria.by_policy:
+        return [_verdict(each.path.name, place, each.made_at, now, criteria) for place, each in enumerate(stored)]
     verdicts: dict[Path, tuple[bool, str]] = {}
     backups = [point for point in stored if not any(_kind(point))]
     # Each kind separately: an emergency, damaged or foreign restore point must not take the place of a backup.
     for _, group in groupby(sorted(stored, key=_kind), key=_kind):
         together = list(group)
-        if together[0].manifest is None and not wish.retention.foreign:
+        if together[0].manifest is None and not criteria.retention.foreign:
             group_verdicts = [(False, FOREIGN_STAYS)] * len(together)
         else:
             moments = [point.made_at for point in together]
             reference = _newest(backups or together, now)
-            group_verdicts = _by_policy(wish.retention.keep, moments, wish, reference, "restore points")
+            group_verdicts = _by_policy(criteria.retention.keep, moments, criteria, reference, "restore points")
         verdicts |= {point.path: each for point, each in zip(together, group_verdicts, strict=True)}
     return [verdicts[point.path] for point in stored]
 
@@ -251,11 +255,11 @@ def _kind(point: RestorePoint) -> tuple[bool, bool, bool]:
 
 
 def _by_policy(
-    keep: Keep | None, moments: Sequence[datetime], wish: Wish, reference: datetime, what: str
+    keep: Keep | None, moments: Sequence[datetime], criteria: Criteria, reference: datetime, what: str
 ) -> list[tuple[bool, str]]:
     if keep is None:
         return [(False, f"[retention] has no rule for {what}")] * len(moments)
-    rules = kept_by(keep, moments, zone=ZoneInfo(wish.retention.timezone), reference=reference)
+    rules = kept_by(keep, moments, zone=ZoneInfo(criteria.retention.timezone), reference=reference)
     return [(not by, ", ".join(by) or "no rule of [retention] keeps it") for by in rules]
 
 
@@ -266,19 +270,19 @@ def _concerns(point: RestorePoint, live: str) -> bool:
     return not point.problem if point.manifest is None else point.manifest.database == live
 
 
-def _verdict(name: str, place: int, made_at: datetime, now: datetime, wish: Wish) -> tuple[bool, str]:
-    if wish.named:
-        return (True, NAMED) if name in wish.named else (False, "not named")
-    if wish.keep is not None and place < wish.keep:
-        return False, f"among the {wish.keep} newest"
-    if wish.older_than is not None and now - made_at <= wish.older_than:
+def _verdict(name: str, place: int, made_at: datetime, now: datetime, criteria: Criteria) -> tuple[bool, str]:
+    if criteria.named:
+        return (True, NAMED) if name in criteria.named else (False, "not named")
+    if criteria.keep is not None and place < criteria.keep:
+        return False, f"among the {criteria.keep} newest"
+    if criteria.older_than is not None and now - made_at <= criteria.older_than:
         return False, "not old enough"
-    return True, "old enough" if wish.older_than is not None else f"beyond the {wish.keep} newest"
+    return True, "old enough" if criteria.older_than is not None else f"beyond the {criteria.keep} newest"
 
 
 def _keep_a_valid_one(
-    found: Iterable[Candidate], stored: Sequence[RestorePoint], valid: Path | None
-) -> list[Candidate]:
+    found: Iterable[PruneCandidate], stored: Sequence[RestorePoint], valid: Path | None
+) -> list[PruneCandidate]:
     """Keep the newest valid restore point if the plan would leave none. Reads the restore points to verify them.
 
     Three kinds do not count as the valid one: emergency backups, because they hold the state that a rollback replaced;
@@ -384,7 +388,9 @@ def already_removed(removed: Sequence[str], state: str) -> str:
     return f"Removed before the error: {names}." + (f" {state}" if state not in ("", NOT_REACHED) else "")
 
 
-def _remove(maintenance: Connection, target: Target, live: str, each: Candidate, need: Need | None, emit: Emit) -> bool:
+def _remove(
+    maintenance: Connection, target: Target, live: str, each: PruneCandidate, need: Need | None, emit: Emit
+) -> bool:
     """Remove one item. Returns False, after a note, for an item that is now needed or no longer of its kind."""
     if each.kind == "leftover":
         unmarked = next((one for one in leftovers(maintenance, live) if one.oid == each.oid), None)
@@ -404,7 +410,7 @@ def _remove(maintenance: Connection, target: Target, live: str, each: Candidate,
         try:
             database.drop(maintenance, each.name, each.oid)
         except Blocked as error:
-            error.hint += f" Then run: lastgood prune {shlex.quote(each.name)}"
+            error.hint = continued(error.hint, f"Then run: lastgood prune {shlex.quote(each.name)}")
             raise
     elif each.path is not None:
         path = Path(each.path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lastgood.command.prune.prune import PrunePlan
-from lastgood.screen.screen import Column, Screen
+from lastgood.screen.screen import Screen, TableColumn
 from lastgood.text import units
 
 
@@ -24,9 +24,15 @@ def show(screen: Screen, plan: PrunePlan) -> None:
     if not plan.candidates:
         return
     screen.out.print()
-    columns = (Column(""), Column("name", fold=True), Column("what"), Column("made"), Column("size", right=True))
+    columns = (
+        TableColumn(""),
+        TableColumn("name", fold=True),
+        TableColumn("what"),
+        TableColumn("made"),
+        TableColumn("size", right=True),
+    )
     screen.table(
-        (*columns, Column("why", fold=True)),
+        (*columns, TableColumn("why", fold=True)),
         [
             (
                 "remove" if each.remove else "keep",

@@ -12,7 +12,7 @@ from typing import Any
 
 from psycopg import sql
 
-from lastgood.command.recover.evidence import Audit, Change, Counter
+from lastgood.command.recover.evidence import AuditCounts, Change, Counter
 from lastgood.command.recover.live import Inspection
 from lastgood.command.recover.server import limit
 from lastgood.config.tables import Audit as Configured
@@ -24,7 +24,7 @@ SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownAudit:
     """An audit table known by name: its product, and the names of its columns."""
 
     product: str
@@ -36,11 +36,13 @@ class Known:
 
 
 KNOWN = (
-    Known("supa_audit", "audit", "record_version", "ts", "table_name", "op"),
-    Known("the PostgreSQL wiki's audit trigger", "audit", "logged_actions", "action_tstamp_tx", "table_name", "action"),
-    Known("an older audit trigger", "audit", "logged_actions", "action_tstamp", "table_name", "action"),
-    Known("django-auditlog", "", "auditlog_logentry", "timestamp", "content_type_id", "action"),
-    Known("PaperTrail", "", "versions", "created_at", "item_type", "event"),
+    KnownAudit("supa_audit", "audit", "record_version", "ts", "table_name", "op"),
+    KnownAudit(
+        "the PostgreSQL wiki's audit trigger", "audit", "logged_actions", "action_tstamp_tx", "table_name", "action"
+    ),
+    KnownAudit("an older audit trigger", "audit", "logged_actions", "action_tstamp", "table_name", "action"),
+    KnownAudit("django-auditlog", "", "auditlog_logentry", "timestamp", "content_type_id", "action"),
+    KnownAudit("PaperTrail", "", "versions", "created_at", "item_type", "event"),
 )  # fmt: skip
 # Common names of audit tables and their columns; the likelier first.
 NAMES = ("audit_log", "audit_logs", "audit_trail", "audit_events", "audit", "change_log", "changelog", "history_log")
@@ -119,7 +121,7 @@ def _first(wanted: Sequence[str], columns: Sequence[str]) -> str:
 
 def count_changes(
     inspection: Inspection, configured: Configured | None, since: datetime | None, seconds: float
-) -> Audit | None:
+) -> AuditCounts | None:
     """Count the changes after ``since`` in the audit table. None if no audit table is recognised."""
     connection = inspection.connection
     found: Columns | None = None
@@ -138,7 +140,7 @@ def count_changes(
         limit(connection, seconds)
         changes += _changes(connection, found, since)
     why_not = "".join(inspection.unseen[before:]).partition(": ")[2]
-    return Audit(shown, found.recognised, since, tuple(changes), why_not)
+    return AuditCounts(shown, found.recognised, since, tuple(changes), why_not)
 
 
 def _changes(connection: Connection, found: Columns, since: datetime | None) -> Iterable[Change]:

@@ -8,10 +8,10 @@ from pathlib import Path
 from time import monotonic
 
 from lastgood import points
-from lastgood.command.recover.evidence import Candidate, Wish
+from lastgood.command.recover.evidence import Candidate, Goal
 from lastgood.context import Context
 from lastgood.errors import BadPoint, Interrupted, LastgoodError
-from lastgood.points import RestorePoint, Verdict
+from lastgood.points import PointVerdict, RestorePoint
 from lastgood.points.glance import glance
 
 READING_SECONDS = 2.0
@@ -24,7 +24,7 @@ PLACES_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class StoreContent:
     """The content of the store. ``of_others``: names of points of other databases. ``problem``: why it is
     unreadable."""
 
@@ -37,28 +37,28 @@ class Found:
 def find(
     store: Path,
     name: str,
-    wish: Wish,
-    known: Mapping[Path, Verdict],
+    goal: Goal,
+    known: Mapping[Path, PointVerdict],
     unseen: list[str],
     cancelled: Callable[[], bool] = lambda: False,
-) -> Found:
+) -> StoreContent:
     """Return the restore points of the database ``name``. Those with a verdict in ``known`` are not read again. Raises
     Interrupted when ``cancelled`` turned true."""
     try:
         there = points.all_points(store)
     except BadPoint as error:
-        return Found(problem=str(error))
+        return StoreContent(problem=str(error))
     if not store.exists():
-        return Found(problem=f'the folder "{store}" does not exist')
+        return StoreContent(problem=f'the folder "{store}" does not exist')
     ours: list[RestorePoint] = []
     others: list[RestorePoint] = []
     for point in there:
         of = point.manifest.database if point.manifest is not None else name
         (ours if of == name else others).append(point)
     wanted = [point for point in ours if not point.is_emergency]
-    read = _read(wanted, name, wish, known, unseen, cancelled)
+    read = _read(wanted, name, goal, known, unseen, cancelled)
     elsewhere = [each for each in read if each.facts is not None and each.facts.database not in (None, name)]
-    return Found(
+    return StoreContent(
         candidates=tuple(each for each in read if each not in elsewhere),
         emergency_backups=tuple(point for point in ours if point.is_emergency),
         of_others=tuple(point.path.name for point in [*others, *(each.point for each in elsewhere)]),
@@ -68,13 +68,13 @@ def find(
 def _read(
     wanted: Sequence[RestorePoint],
     name: str,
-    wish: Wish,
-    known: Mapping[Path, Verdict],
+    goal: Goal,
+    known: Mapping[Path, PointVerdict],
     unseen: list[str],
     cancelled: Callable[[], bool],
 ) -> list[Candidate]:
     # Only the rows show which migrations are in a point; for that, there is no time limit.
-    wholly = wish.thorough or wish.before_migration is not None
+    wholly = goal.thorough or goal.before_migration is not None
     until = None if wholly else monotonic() + READING_SECONDS
     found: list[Candidate] = []
     enough = False
@@ -83,26 +83,26 @@ def _read(
         verdict = known.get(point.path)
         late = enough or (until is not None and monotonic() > until)
         # A point newer than the requested moment cannot be chosen, whatever its content.
-        too_new = wish.before is not None and point.made_at >= wish.before
-        if verdict is None and not late and not (too_new and not wish.thorough):
+        too_new = goal.before is not None and point.made_at >= goal.before
+        if verdict is None and not late and not (too_new and not goal.thorough):
             verdict = _verdict(point, name, until, cancelled, unseen)
         if verdict is None and not too_new and not any(each.usable for each in found):
             verdict = _at_a_glance(point)
         if verdict is not None:
             facts = candidate.facts if point.manifest is not None else verdict.facts
             candidate = replace(candidate, verdict=verdict, facts=facts)
-            if wish.before_migration is not None and not wish.thorough:
-                enough = enough or (verdict.valid and points.may_lack(candidate.migration, wish.before_migration))
+            if goal.before_migration is not None and not goal.thorough:
+                enough = enough or (verdict.valid and points.may_lack(candidate.migration, goal.before_migration))
         found.append(candidate)
     return found
 
 
-def _at_a_glance(point: RestorePoint) -> Verdict | None:
+def _at_a_glance(point: RestorePoint) -> PointVerdict | None:
     """Check the end and the SHA-256 when there is no time to read it all. None unless the check fails."""
     try:
         glance(point)
     except BadPoint as error:
-        return Verdict(points.state_of(error), str(error), error.hint)
+        return PointVerdict(points.state_of(error), str(error), error.hint)
     except (OSError, LastgoodError):
         return None
     return None
@@ -110,7 +110,7 @@ def _at_a_glance(point: RestorePoint) -> Verdict | None:
 
 def _verdict(
     point: RestorePoint, name: str, until: float | None, cancelled: Callable[[], bool], unseen: list[str]
-) -> Verdict | None:
+) -> PointVerdict | None:
     """Verify the point. None when the time limit was reached, or the programs to read it are missing."""
 
     def over() -> bool:

@@ -60,7 +60,7 @@ class Case:
         return next((each for each in self.evidence.candidates if each.point.path.name == name), None)
 
     @cached_property
-    def no_way_out(self) -> dict[int, str]:
+    def without_effect(self) -> dict[int, str]:
         """Candidates that would change nothing, by position, with the reason: the newest ones, equal to the database as
         it is now. Empty if there is no other candidate."""
         found: dict[int, str] = {}
@@ -84,7 +84,7 @@ class Case:
         note = manifest.deployment if manifest is not None else None
         if note is None or note.outcome != "changed nothing":
             return ""
-        reference = damage.Reference.of(candidate)
+        reference = damage.DamageReference.of(candidate)
         finishing = bool(self.evidence.server.finishing)
         if any(sign.decisive for sign in damage.signs(live, reference, finishing=finishing)):
             return ""  # the damage happened after it
@@ -93,14 +93,14 @@ class Case:
     @cached_property
     def fitting(self) -> tuple[Candidate, ...]:
         """Candidates that match the operator's request, valid or not; newest first."""
-        wish = self.evidence.wish
+        goal = self.evidence.goal
         return tuple(
             candidate
             for place, candidate in enumerate(self.evidence.candidates)
             if place not in self.suspects
-            and (wish.chosen or place not in self.no_way_out)
-            and (wish.before is None or candidate.point.made_at < wish.before)
-            and (wish.before_migration is None or may_lack(candidate.migration, wish.before_migration))
+            and (goal.chosen or place not in self.without_effect)
+            and (goal.before is None or candidate.point.made_at < goal.before)
+            and (goal.before_migration is None or may_lack(candidate.migration, goal.before_migration))
         )
 
     @cached_property
@@ -121,12 +121,12 @@ class Case:
         return damage.signs(self.evidence.live, self.reference, finishing=bool(self.evidence.server.finishing))
 
     @cached_property
-    def reference(self) -> damage.Reference | None:
+    def reference(self) -> damage.DamageReference | None:
         """The newest restore point before the damage whose content is known."""
         known = [each for place, each in enumerate(self.evidence.candidates) if place not in self.suspects]
         for candidate in (*known, *self.evidence.elsewhere):
             if candidate.usable and candidate.facts is not None:
-                return damage.Reference.of(candidate)
+                return damage.DamageReference.of(candidate)
         return None
 
     @property

@@ -17,7 +17,7 @@ from lastgood.events import Caution
 if TYPE_CHECKING:
     from lastgood.cli.session import Session
     from lastgood.command.recover.recover import Diagnosis, Proposal
-    from lastgood.points import Verdict
+    from lastgood.points import PointVerdict
 
 NOTHING_CHANGED = "Nothing was changed."
 
@@ -53,10 +53,10 @@ def recover_(
     from lastgood.cli.choice import choice_of, moment
     from lastgood.command.recover import recover
     from lastgood.command.recover import show as shown
-    from lastgood.command.recover.recover import Inquiry, Wish
+    from lastgood.command.recover.recover import Goal, RecoverInquiry
 
     choice = choice_of(None, latest, before, before_migration)
-    wish = Wish(
+    goal = Goal(
         before=choice.before,
         before_migration=choice.before_migration,
         latest=latest,
@@ -64,7 +64,7 @@ def recover_(
         thorough=thorough,
     )
     settings = session.settings
-    inquiry = Inquiry(session.target, settings.store, settings.tables, wish)
+    inquiry = RecoverInquiry(session.target, settings.store, settings.tables, goal)
     while True:
         with session.work() as context:
             found = recover.inspect(inquiry, context)
@@ -73,17 +73,17 @@ def recover_(
             raise session.unnamed(found.reasons[0].text if found.reasons else found.title)
         if not settings.json and not (yes and settings.quiet):
             shown.show(session.screen, found)
-        if found.hopeless or dry_run:
+        if found.unrecoverable or dry_run:
             session.result({"diagnosis": found.document(), "report": None}, lambda: None)
-            return 4 if found.hopeless else None
-        proposal = _choose(session, found, yes, asked=wish.chosen)
+            return 4 if found.unrecoverable else None
+        proposal = _choose(session, found, yes, asked=goal.chosen)
         answers = {"override": override, "reason": reason, "attest": attest}
         try:
             with session.framed(partial(_framed, found)):
                 return _carry_out(session, found, proposal, yes, answers)
         except BadPoint as error:
             path = Path(proposal.name)
-            if path in inquiry.known or wish.thorough:
+            if path in inquiry.known or goal.thorough:
                 raise
             # Reading it to its end has shown damage that the quick check missed: diagnose again with that verdict.
             with session.events() as emit:
@@ -111,7 +111,7 @@ def _choose(session: Session, found: Diagnosis, yes: bool, *, asked: bool) -> Pr
         if answer not in numbered:
             raise Refused(
                 "cannot continue: the answer is not a number of the list" if answer else "nothing was chosen",
-                hint="Run lastgood recover again.",
+                hint="To repeat the diagnosis: lastgood recover",
             )
         each = numbered[answer]
         kind: Literal["undo", "rollback"] = "undo" if each.kind == "kept" else "rollback"
@@ -171,7 +171,7 @@ def _carry_out(
     return None
 
 
-def _verdict(error: BadPoint) -> Verdict:
-    from lastgood.points import Verdict, state_of
+def _verdict(error: BadPoint) -> PointVerdict:
+    from lastgood.points import PointVerdict, state_of
 
-    return Verdict(state_of(error), str(error), error.hint, error.line, error.offset)
+    return PointVerdict(state_of(error), str(error), error.hint, error.line, error.offset)

@@ -40,7 +40,7 @@ class Sign(Seen):
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
+class DamageReference:
     """The restore point that the live database is compared with. ``counted``: its facts list its schema objects.
     ``deployed``: a successful deployment began with it."""
 
@@ -61,7 +61,7 @@ class Reference:
         return bool(self.facts.object_counts)
 
 
-def signs(live: Live, reference: Reference | None, *, finishing: bool = False) -> tuple[Sign, ...]:
+def signs(live: Live, reference: DamageReference | None, *, finishing: bool = False) -> tuple[Sign, ...]:
     """Return all signs of damage, decisive ones first. Without a reference, only the signs in the catalogue itself.
     ``finishing``: a run has deferred indexes and foreign keys, so their absence is expected."""
     found: list[Sign] = []
@@ -76,7 +76,7 @@ def signs(live: Live, reference: Reference | None, *, finishing: bool = False) -
     return tuple(sorted(found, key=lambda sign: not sign.decisive))
 
 
-def _against(live: Live, reference: Reference) -> Iterator[Sign]:
+def _against(live: Live, reference: DamageReference) -> Iterator[Sign]:
     source = f"the facts of {reference.name}"
     # A later migration may have dropped the missing objects on purpose: then only a person can call it damage. The same
     # holds if migrations are unknown, because the rows of a large dump were only counted.
@@ -159,14 +159,14 @@ def _alone(live: Live) -> Iterator[Sign]:
         yield Sign(text, RIGHTS, decisive=False)
 
 
-def _leftovers(live: Live, reference: Reference) -> list[str]:
+def _leftovers(live: Live, reference: DamageReference) -> list[str]:
     """Return the tables and views of the database that the restore point lacks."""
     there = {f"{kind} {name}" for kind, name in live.objects or () if kind in ("table", "view", "materialized view")}
     then = {f"{one.kind} {one.identity}" for one in reference.facts.objects}
     return sorted(each for each in there - then if not each.startswith(f"table {OURS}"))
 
 
-def _migrated_since(live: Live, reference: Reference) -> bool | None:
+def _migrated_since(live: Live, reference: DamageReference) -> bool | None:
     """Whether a migration or a successful deployment followed the restore point. psql with a file records nothing."""
     return True if reference.deployed else _recorded_since(live, reference.facts)
 
@@ -218,7 +218,7 @@ def equal(live: Live, facts: Facts, place: int) -> bool:
     """Whether the live database has exactly the rows and tables of the restore point, so that a rollback would change
     nothing."""
     content = live.content[place] if place < len(live.content) else {}
-    if not facts.tables or _leftovers(live, Reference("", facts)):
+    if not facts.tables or _leftovers(live, DamageReference("", facts)):
         return False
     losses = table_losses(live.tables, facts, place, content)
     return all(each.content == "equal" and not each.differs for each in losses)

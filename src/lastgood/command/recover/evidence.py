@@ -10,7 +10,7 @@ from typing import Literal
 
 from lastgood.facts import Facts
 from lastgood.loss import Content, LiveTable
-from lastgood.points import RestorePoint, Verdict
+from lastgood.points import PointVerdict, RestorePoint
 from lastgood.postgres.database import maintenance_name
 from lastgood.postgres.server import Target
 from lastgood.status import OurDatabase, UnfinishedDeployment, UnfinishedRun
@@ -22,7 +22,7 @@ Access = Literal["open", "missing", "invalid", "closed", "refused"]
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class Goal:
     """The state that the operator asks for. All empty: propose one."""
 
     before: datetime | None = None
@@ -77,7 +77,7 @@ class Live:
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class ServerState:
     """The state of the server, seen from outside the live database. ``error``: why it is unreachable."""
 
     error: str = ""
@@ -107,7 +107,7 @@ class Candidate:
     those of its manifest, or of that reading."""
 
     point: RestorePoint
-    verdict: Verdict | None = None
+    verdict: PointVerdict | None = None
     facts: Facts | None = None
 
     @property
@@ -121,7 +121,7 @@ class Candidate:
         return self.facts.migration.version if self.facts is not None and self.facts.migration is not None else None
 
     @property
-    def what_is_wrong(self) -> str:
+    def defect(self) -> str:
         """The damage, as reported by the verification."""
         return self.verdict.message if self.verdict is not None and self.verdict.message else self.point.problem
 
@@ -175,7 +175,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Audit:
+class AuditCounts:
     """An audit table, and its changes after ``since`` (None: all). ``why_not``: why it could not be counted."""
 
     table: str
@@ -203,8 +203,8 @@ class Evidence:
 
     name: str
     clock: datetime
-    wish: Wish
-    server: Server
+    goal: Goal
+    server: ServerState
     store: Path
     target: Target
     live: Live | None = None
@@ -217,7 +217,7 @@ class Evidence:
     places: tuple[Path, ...] = ()
     physical: tuple[Physical, ...] = ()
     platform: Platform | None = None
-    audit: Audit | None = None
+    audit: AuditCounts | None = None
     counters: tuple[Counter, ...] = ()
     last_commit: datetime | None = None
     unseen: tuple[str, ...] = ()

@@ -16,7 +16,7 @@ LOCAL = re.compile(r"localhost|127\.[0-9.]+|::1|")
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownPlatform:
     """A platform as its file describes it. ``hosts`` and ``users`` are patterns whose named groups fill the commands;
     ``roles`` exist only on its servers."""
 
@@ -29,7 +29,7 @@ class Known:
     steps: tuple[tuple[str, str], ...]
 
 
-def known() -> tuple[Known, ...]:
+def known() -> tuple[KnownPlatform, ...]:
     """Return all platforms, ordered by name."""
     found = []
     for file in sorted(resources.files(__package__).joinpath("platforms").iterdir(), key=lambda each: each.name):
@@ -38,8 +38,8 @@ def known() -> tuple[Known, ...]:
     return tuple(found)
 
 
-def _read(name: str, body: Mapping[str, Any]) -> Known:
-    return Known(
+def _read(name: str, body: Mapping[str, Any]) -> KnownPlatform:
+    return KnownPlatform(
         name=name,
         title=body["title"],
         hosts=tuple(re.compile(each) for each in body.get("hosts", ())),

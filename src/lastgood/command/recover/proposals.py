@@ -25,12 +25,12 @@ def proposals(case: Case) -> list[Proposal]:
     if server.access in ("closed", "refused"):
         return [_open(evidence)]
     found: list[Proposal] = []
-    if case.deployment is not None and not evidence.wish.chosen:
+    if case.deployment is not None and not evidence.goal.chosen:
         if case.before_deployment is None:
             found.append(_fetch(case.deployment))
         found.append(_accept(evidence, case.deployment))
     renamed = server.access == "missing" and bool(server.similar_names)
-    chosen, asked = case.chosen, evidence.wish.chosen
+    chosen, asked = case.chosen, evidence.goal.chosen
     if renamed and not asked:
         found.append(_rename_back(evidence))
     if case.only_rights and not asked:
@@ -257,7 +257,7 @@ def _from_elsewhere(case: Case, found: Candidate) -> Proposal:
         f"{found.point.time_source}. {whose} The plan shows what would change.",
         name=path,
         commands=(f"lastgood rollback {shlex.quote(path)} --dry-run",),
-        automatic=ours and (case.content_broken or case.evidence.wish.latest) and case.evidence.server.access == "open",
+        automatic=ours and (case.content_broken or case.evidence.goal.latest) and case.evidence.server.access == "open",
     )
 
 

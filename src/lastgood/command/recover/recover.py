@@ -16,7 +16,7 @@ import psycopg
 
 from lastgood.command.recover import audit, candidates, live, physical, platform, server, siblings
 from lastgood.command.recover.diagnosis import diagnose
-from lastgood.command.recover.evidence import Evidence, Key, Wish
+from lastgood.command.recover.evidence import Evidence, Goal, Key
 from lastgood.command.recover.report import Diagnosis, Proposal, TimelinePoint
 from lastgood.command.recover.timeline import MOMENTS
 from lastgood.config.tables import Tables
@@ -24,28 +24,28 @@ from lastgood.context import BACKGROUND, Context, never
 from lastgood.errors import NOT_REACHED
 from lastgood.events import reported
 from lastgood.loss import Then
-from lastgood.points import Verdict
+from lastgood.points import PointVerdict
 from lastgood.postgres.errors import failed
 from lastgood.postgres.server import Target
 
-__all__ = ["Diagnosis", "Inquiry", "Proposal", "TimelinePoint", "Wish", "gather", "inspect"]
+__all__ = ["Diagnosis", "Goal", "Proposal", "RecoverInquiry", "TimelinePoint", "gather", "inspect"]
 
 
 @dataclass(frozen=True, slots=True)
-class Inquiry:
+class RecoverInquiry:
     """The database to diagnose and the sources to use. ``known``: verdicts from restore points that were read whole
     before. ``home`` and ``here``: folders near which dumps are usually found."""
 
     target: Target
     store: Path
     tables: Tables = field(default_factory=Tables)
-    wish: Wish = field(default_factory=Wish)
-    known: Mapping[Path, Verdict] = field(default_factory=dict)
+    goal: Goal = field(default_factory=Goal)
+    known: Mapping[Path, PointVerdict] = field(default_factory=dict)
     home: Path = field(default_factory=Path.home)
     here: Path = field(default_factory=Path.cwd)
 
 
-def inspect(inquiry: Inquiry, context: Context = BACKGROUND) -> Diagnosis:
+def inspect(inquiry: RecoverInquiry, context: Context = BACKGROUND) -> Diagnosis:
     """Diagnose the database. Raises Failed when the name of the database cannot be determined, Interrupted."""
     started = monotonic()
     with reported(context.emit, "recover", "gather evidence") as stage:
@@ -54,9 +54,9 @@ def inspect(inquiry: Inquiry, context: Context = BACKGROUND) -> Diagnosis:
     return found
 
 
-def gather(inquiry: Inquiry, cancelled: Callable[[], bool] = never) -> Evidence:
+def gather(inquiry: RecoverInquiry, cancelled: Callable[[], bool] = never) -> Evidence:
     """Gather all evidence. Changes nothing; waits for no lock."""
-    target, store, wish, recover = inquiry.target, inquiry.store, inquiry.wish, inquiry.tables.recover
+    target, store, goal, recover = inquiry.target, inquiry.store, inquiry.goal, inquiry.tables.recover
     unseen: list[str] = []
     try:
         name = target.dbname
@@ -65,11 +65,11 @@ def gather(inquiry: Inquiry, cancelled: Callable[[], bool] = never) -> Evidence:
         raise failed(about, "determine the name of the database", context="connect", state=NOT_REACHED) from error
     state = server.inspect(target, name, inquiry.tables.pgbouncer)
     clock = state.clock or datetime.now(UTC)
-    points = candidates.find(store, name, wish, inquiry.known, unseen, cancelled)
+    points = candidates.find(store, name, goal, inquiry.known, unseen, cancelled)
     evidence = Evidence(
         name=name,
         clock=clock,
-        wish=wish,
+        goal=goal,
         server=state,
         store=store,
         target=target.at(name),
@@ -79,7 +79,7 @@ def gather(inquiry: Inquiry, cancelled: Callable[[], bool] = never) -> Evidence:
         store_problem=points.problem,
     )
     # With a usable restore point, no other source is needed.
-    needed = not any(each.usable for each in points.candidates) or wish.thorough
+    needed = not any(each.usable for each in points.candidates) or goal.thorough
     inspection = None
     if not state.error and state.access == "open":
         try:
@@ -91,12 +91,12 @@ def gather(inquiry: Inquiry, cancelled: Callable[[], bool] = never) -> Evidence:
         with inspection.connection:
             then = [Then.of(each.point, each.facts) for each in points.candidates[:MOMENTS]]
             compare = inquiry.tables.check.compare_limit
-            if not wish.thorough:
+            if not goal.thorough:
                 compare = min(compare, live.COMPARING_SECONDS)
-            evidence = replace(evidence, live=live.inspect(inspection, then, compare=compare, thorough=wish.thorough))
-            if needed or wish.since is not None:
-                since = wish.since or max((each.point.made_at for each in points.candidates), default=None)
-                seconds = live.THOROUGH_SECONDS if wish.thorough else audit.SECONDS
+            evidence = replace(evidence, live=live.inspect(inspection, then, compare=compare, thorough=goal.thorough))
+            if needed or goal.since is not None:
+                since = goal.since or max((each.point.made_at for each in points.candidates), default=None)
+                seconds = live.THOROUGH_SECONDS if goal.thorough else audit.SECONDS
                 evidence = replace(
                     evidence,
                     audit=audit.count_changes(inspection, recover.audit, since, seconds),
@@ -113,7 +113,7 @@ def gather(inquiry: Inquiry, cancelled: Callable[[], bool] = never) -> Evidence:
             physical=physical.find(folders, unseen),
             siblings=() if state.error else siblings.find(target, name, _expected(evidence), unseen),
             platform=platform.recognise(
-                recover.platform, target.keywords, state.platform_roles, wish.before or wish.since
+                recover.platform, target.keywords, state.platform_roles, goal.before or goal.since
             ),
         )
     return replace(evidence, unseen=tuple(unseen))

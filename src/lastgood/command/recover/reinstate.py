@@ -99,7 +99,7 @@ def _invalid(connection: Connection, live: str) -> database.Database | None:
     if found is not None and not found.invalid:
         raise Refused(
             f'cannot restore as "{live}": a database with that name exists',
-            hint="Run lastgood recover again for a new diagnosis.",
+            hint="To repeat the diagnosis: lastgood recover",
         )
     return found
 

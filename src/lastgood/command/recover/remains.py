@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from lastgood.command.recover.evidence import Candidate, Counter, Evidence
-from lastgood.command.recover.report import COUNTERS, Left, LossScope, Proposal
+from lastgood.command.recover.report import COUNTERS, LossScope, OtherSource, Proposal
 from lastgood.plan.plan import KEPT
 from lastgood.text.units import ago, counted, moment
 
@@ -15,10 +15,10 @@ UNSEEN_COPIES = (
 NAMED = 5
 
 
-def left(evidence: Evidence, *, needed: bool) -> Iterator[Left]:
+def left(evidence: Evidence, *, needed: bool) -> Iterator[OtherSource]:
     """Yield other useful sources than the timeline. ``needed``: there is no usable restore point."""
     for point in evidence.emergency_backups[:NAMED] if needed else ():
-        yield Left(
+        yield OtherSource(
             kind="emergency backup",
             what=point.path.name,
             detail=f"made {ago(point.made_at, evidence.clock)} of the state that a rollback replaced; used only by "
@@ -28,7 +28,7 @@ def left(evidence: Evidence, *, needed: bool) -> Iterator[Left]:
         )
     for kept in evidence.server.kept:
         if kept.deployment and kept.undo_command:
-            yield Left(
+            yield OtherSource(
                 kind=KEPT[kept.way],
                 what=kept.name,
                 detail=f"it {kept.origin}, {ago(kept.made_at, evidence.clock)}; it has the replaced rows, but also "
@@ -42,7 +42,7 @@ def left(evidence: Evidence, *, needed: bool) -> Iterator[Left]:
     for sibling in evidence.siblings:
         newest = f", newest row {moment(sibling.newest)}" if sibling.newest is not None else ""
         migration = f", migration {sibling.migration}" if sibling.migration else ""
-        yield Left(
+        yield OtherSource(
             kind="database of the same server",
             what=sibling.name,
             detail=f"{sibling.common} of {sibling.expected} tables{migration}{newest}",
@@ -51,7 +51,7 @@ def left(evidence: Evidence, *, needed: bool) -> Iterator[Left]:
         )
     for found in evidence.elsewhere:
         point = found.point
-        yield Left(
+        yield OtherSource(
             kind="dump elsewhere",
             what=str(point.path),
             detail=f"made {ago(point.made_at, evidence.clock)}, by its {point.time_source}",
@@ -63,7 +63,7 @@ def left(evidence: Evidence, *, needed: bool) -> Iterator[Left]:
         if physical.first is not None and physical.last is not None:
             span = f"; {moment(physical.first)}"
             span += f" to {moment(physical.last)}" if physical.last != physical.first else ""
-        yield Left(
+        yield OtherSource(
             kind=physical.kind,
             what=str(physical.path),
             detail=physical.detail + span,
@@ -72,7 +72,7 @@ def left(evidence: Evidence, *, needed: bool) -> Iterator[Left]:
         )
     if evidence.platform is not None:
         platform = evidence.platform
-        yield Left(
+        yield OtherSource(
             kind="platform",
             what=f"{platform.title} ({platform.why})",
             detail=f"keeps {platform.keeps}",
@@ -84,9 +84,9 @@ def left(evidence: Evidence, *, needed: bool) -> Iterator[Left]:
         yield _dead(dead)
 
 
-def _dead(dead: Sequence[Counter]) -> Left:
+def _dead(dead: Sequence[Counter]) -> OtherSource:
     rows = ", ".join(f"{each.dead:,} in {each.table}" for each in dead[:NAMED])
-    return Left(
+    return OtherSource(
         kind="deleted rows",
         what=rows,
         detail="by the server's counters: old versions of deleted or changed rows that may still be in the files",
@@ -172,7 +172,7 @@ def statement(
             "contain no dump."
         )
         sentences.append(f'lastgood cannot recover "{name}".')
-    sentences.append(_what_helps(evidence))
+    sentences.append(_remaining_sources(evidence))
     return " ".join(sentences)
 
 
@@ -198,14 +198,14 @@ def _no_point(evidence: Evidence) -> str:
         return f'There is no restore point of "{evidence.name}" in "{evidence.store}".'
     if all(not each.usable for each in evidence.candidates):
         return f'Not one of {len(evidence.candidates)} restore points of "{evidence.name}" is valid.'
-    wish = evidence.wish
-    words = f"made before {moment(wish.before)}" if wish.before is not None else ""
-    if wish.before_migration is not None:
-        words += (" and " if words else "") + f'known to lack the migration "{wish.before_migration}"'
+    goal = evidence.goal
+    words = f"made before {moment(goal.before)}" if goal.before is not None else ""
+    if goal.before_migration is not None:
+        words += (" and " if words else "") + f'known to lack the migration "{goal.before_migration}"'
     return f'Of {len(evidence.candidates)} restore points of "{evidence.name}" no valid one was {words or "chosen"}.'
 
 
-def _what_helps(evidence: Evidence) -> str:
+def _remaining_sources(evidence: Evidence) -> str:
     helps = []
     if evidence.platform is not None:
         helps.append(f"{evidence.platform.title} has its own backups")

@@ -56,7 +56,7 @@ class TimelinePoint(Frozen):
     way: Way | None = None
 
 
-class Left(Frozen):
+class OtherSource(Frozen):
     """Another source, and how to use it; each command is one line for a shell or psql."""
 
     kind: str
@@ -100,7 +100,7 @@ class Diagnosis(Document):
     damaged: bool
     reasons: tuple[Reason, ...]
     timeline: tuple[TimelinePoint, ...]
-    left: tuple[Left, ...]
+    left: tuple[OtherSource, ...]
     scope: tuple[LossScope, ...]
     scope_note: str
     proposals: tuple[Proposal, ...]
@@ -110,6 +110,6 @@ class Diagnosis(Document):
     seconds: float
 
     @property
-    def hopeless(self) -> bool:
+    def unrecoverable(self) -> bool:
         """Whether there is nothing to roll back to."""
         return not self.proposals

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 
 from lastgood import status
-from lastgood.command.recover.evidence import Seen, Server
+from lastgood.command.recover.evidence import Seen, ServerState
 from lastgood.command.recover.platform import identifying_roles
 from lastgood.config.tables import PgBouncer
 from lastgood.errors import LastgoodError
@@ -39,21 +39,21 @@ def limit(connection: Connection, seconds: float) -> None:
     connection.execute("SELECT set_config('statement_timeout', %s, false)", [f"{max(50, round(seconds * 1000))}ms"])
 
 
-def inspect(target: Target, name: str, pgbouncer: PgBouncer) -> Server:
+def inspect(target: Target, name: str, pgbouncer: PgBouncer) -> ServerState:
     """Inspect the server. An error of the server is not raised but returned in ``error``: it is evidence, too."""
     try:
         with database.connect_maintenance(target, name) as maintenance:
             return _inspect(quick(maintenance), target, name, pgbouncer)
     except LastgoodError as error:
-        return Server(error=str(error), hint=error.hint)
+        return ServerState(error=str(error), hint=error.hint)
     except psycopg.Error as error:
         message = error.diag.message_primary or " ".join(str(error).split()) or type(error).__name__
-        return Server(
+        return ServerState(
             error=f"cannot inspect the server: {message}", hint="Read the latest entries of the server's log."
         )
 
 
-def _inspect(maintenance: Connection, target: Target, name: str, pgbouncer: PgBouncer) -> Server:
+def _inspect(maintenance: Connection, target: Target, name: str, pgbouncer: PgBouncer) -> ServerState:
     found = database.find(maintenance, name)
     row = maintenance.execute("SELECT pg_catalog.pg_is_in_recovery()").fetchone()
     about: dict[str, Any] = {
@@ -69,11 +69,11 @@ def _inspect(maintenance: Connection, target: Target, name: str, pgbouncer: PgBo
         ),
     }
     if found is None:
-        return Server(**about, access="missing", **_ours(maintenance, target.at(name)))
+        return ServerState(**about, access="missing", **_ours(maintenance, target.at(name)))
     about["bytes"] = found.size_bytes
     about["read_only"] = _read_only(maintenance, found.oid)
     if found.invalid:
-        return Server(**about, access="invalid", **_ours(maintenance, target.at(name)))
+        return ServerState(**about, access="invalid", **_ours(maintenance, target.at(name)))
     seen = status.read(target.at(name), pgbouncer)
     about |= {
         "sessions": seen.live.sessions,
@@ -98,12 +98,12 @@ def _inspect(maintenance: Connection, target: Target, name: str, pgbouncer: PgBo
         ),
     }
     if not found.allow_connections:
-        return Server(**about, access="closed", why_closed="ALLOW_CONNECTIONS is false")
+        return ServerState(**about, access="closed", why_closed="ALLOW_CONNECTIONS is false")
     try:
         connect(target, name).close()
     except psycopg.Error as error:
-        return Server(**about, access="refused", why_closed=message_of(error))
-    return Server(**about)
+        return ServerState(**about, access="refused", why_closed=message_of(error))
+    return ServerState(**about)
 
 
 def _ours(maintenance: Connection, target: Target) -> dict[str, Any]:

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lastgood.command.recover.reinstate import ReinstateReport
-from lastgood.command.recover.report import COUNTERS, Diagnosis, Left, LossScope, Proposal, TimelinePoint
+from lastgood.command.recover.report import COUNTERS, Diagnosis, LossScope, OtherSource, Proposal, TimelinePoint
 from lastgood.plan.plan import TableLoss
 from lastgood.screen.news import Story
-from lastgood.screen.screen import Column, Screen
+from lastgood.screen.screen import Screen, TableColumn
 from lastgood.text import units
 
 # More points than this fill a screen; the JSON document has all of them.
@@ -63,11 +63,11 @@ def _timeline(screen: Screen, timeline: Sequence[TimelinePoint]) -> None:
         return
     screen.heading(f"{_kinds(timeline)}, newest first")
     columns = (
-        Column("no.", right=True),
-        Column("made (UTC)"),
-        Column("what", fold=True),
-        Column("rows lost", right=True),
-        Column("rows back", right=True),
+        TableColumn("no.", right=True),
+        TableColumn("made (UTC)"),
+        TableColumn("what", fold=True),
+        TableColumn("rows lost", right=True),
+        TableColumn("rows back", right=True),
     )
     screen.table(columns, [_row(each) for each in timeline[:SHOWN]])
     if any(each.proposed for each in timeline[:SHOWN]):
@@ -133,7 +133,7 @@ def _rows(count: int | None) -> str:
     return "rows unknown" if count is None else units.counted(count, "row")
 
 
-def _left(screen: Screen, each: Left) -> None:
+def _left(screen: Screen, each: OtherSource) -> None:
     screen.say(f"{each.kind}: {each.what}", first="  ", indent=4)
     screen.say(each.detail, first="    ", indent=4)
     for step in each.steps:
@@ -148,11 +148,11 @@ def _scope(screen: Screen, scope: Sequence[LossScope], note: str) -> None:
     counted = [each for each in scope if each.source == COUNTERS]
     if audited:
         columns = (
-            Column("table", fold=True),
-            Column("what"),
-            Column("rows", right=True),
-            Column("first (UTC)"),
-            Column("last (UTC)"),
+            TableColumn("table", fold=True),
+            TableColumn("what"),
+            TableColumn("rows", right=True),
+            TableColumn("first (UTC)"),
+            TableColumn("last (UTC)"),
         )
         screen.table(columns, [_change(each) for each in audited])
     if counted:

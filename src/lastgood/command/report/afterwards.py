@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lastgood import points
 from lastgood.command.report.document import After, Holding, ItemAfter
-from lastgood.command.report.holdings import Server
+from lastgood.command.report.holdings import ServerMarks
 from lastgood.config.tables import Record
 from lastgood.errors import NOT_REACHED, LastgoodError, Refused, UsageError
 from lastgood.journal import JOURNAL_ERRORS, Journal, caller, incidents, past_runs
@@ -40,7 +40,7 @@ ON_THE_SERVER = ("writers", "previous_database")
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class MeasuredItem:
     """A measured item: whether it is done, a text about it, and the ``command`` that completes it."""
 
     done: bool
@@ -49,18 +49,18 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class Sources:
     """The sources that the items are measured by."""
 
     incident: Incident
-    seen: Server
+    seen: ServerMarks
     holdings: Sequence[Holding]
     state: Path
     store: Path
-    healthy: Measured | None = None
+    healthy: MeasuredItem | None = None
 
 
-def after(evidence: Evidence, settings: Record) -> After:
+def after(evidence: Sources, settings: Record) -> After:
     """Return the current checklist."""
     incident = evidence.incident
     own = {name: name for name in settings.checklist if name not in TITLES}
@@ -76,7 +76,7 @@ def after(evidence: Evidence, settings: Record) -> After:
     return After(items=tuple(items), due=due, overdue=due is not None and incident.is_open and datetime.now(UTC) > due)
 
 
-def _item(name: str, title: str, measured: Measured | None, incident: Incident, unknown: str = "") -> ItemAfter:
+def _item(name: str, title: str, measured: MeasuredItem | None, incident: Incident, unknown: str = "") -> ItemAfter:
     if measured is not None and measured.done:
         return ItemAfter(item=name, title=title, done=True, source="measured", text=measured.text)
     answer = incident.answers.get(name)
@@ -92,7 +92,7 @@ def _item(name: str, title: str, measured: Measured | None, incident: Incident, 
     return ItemAfter(item=name, title=title, done=False, source="unknown", text=text)
 
 
-def _measured(name: str, evidence: Evidence) -> Measured | None:
+def _measured(name: str, evidence: Sources) -> MeasuredItem | None:
     incident = evidence.incident
     if name == "writers":
         return _writers(evidence.seen)
@@ -101,24 +101,26 @@ def _measured(name: str, evidence: Evidence) -> Measured | None:
     if name == "validation":
         found = newest(evidence.state, incident.live, incident.ended)
         if found is None:
-            return Measured(False, "no validation since", "lastgood validate --full")
+            return MeasuredItem(False, "no validation since", "lastgood validate --full")
         text = f"{found.verdict} ({found.mode}), {units.moment(found.at)}, by {found.by}"
-        return Measured(found.verdict == "GO", text, "lastgood validate --full")
+        return MeasuredItem(found.verdict == "GO", text, "lastgood validate --full")
     if name == "backup":
         return _backup(evidence)
     if name == "drill":
         runs = past_runs.past_runs(evidence.state, incident.live)
         drill = next((each for each in runs if each.kind == "drill" and each.at > incident.ended), None)
         if drill is None:
-            return Measured(False, "no drill since", "lastgood drill")
-        return Measured(True, f"drill {drill.run}, {units.moment(drill.at)}")
+            return MeasuredItem(False, "no drill since", "lastgood drill")
+        return MeasuredItem(True, f"drill {drill.run}, {units.moment(drill.at)}")
     held = next((each for each in evidence.holdings if each.what == name.replace("_", " ")), None)
     if held is None or held.now == "unknown":
         return None
-    return Measured(held.now == "present", f'"{held.name}" is {held.now}' + (f": {held.detail}" if held.detail else ""))
+    return MeasuredItem(
+        held.now == "present", f'"{held.name}" is {held.now}' + (f": {held.detail}" if held.detail else "")
+    )
 
 
-def _writers(seen: Server) -> Measured | None:
+def _writers(seen: ServerMarks) -> MeasuredItem | None:
     status = seen.status
     if status is None:
         return None
@@ -132,10 +134,10 @@ def _writers(seen: Server) -> Measured | None:
     if any(pool.paused for pool in status.pools):
         obstacles.append("PgBouncer pauses clients")
     text = "; ".join(obstacles) or "open, and no session blocks writers"
-    return Measured(not obstacles, text, "lastgood maintenance off")
+    return MeasuredItem(not obstacles, text, "lastgood maintenance off")
 
 
-def _backup(evidence: Evidence) -> Measured:
+def _backup(evidence: Sources) -> MeasuredItem:
     incident, made = evidence.incident, None
     try:
         ours = (p for p in points.listing(evidence.store) if not p.is_emergency and not p.problem)
@@ -150,8 +152,8 @@ def _backup(evidence: Evidence) -> Measured:
     except (LastgoodError, OSError):
         pass
     if made is None:
-        return Measured(False, f'none in "{evidence.store}"', "lastgood backup")
-    return Measured(True, f"{made.path.name}, {units.moment(made.made_at)}")
+        return MeasuredItem(False, f'none in "{evidence.store}"', "lastgood backup")
+    return MeasuredItem(True, f"{made.path.name}, {units.moment(made.made_at)}")
 
 
 def answer(state: Path, run: str, items: Sequence[str], person: str, note: str, settings: Record) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Literal
 
-from lastgood.command.report.document import Moment, Participant, PhaseOfRun
+from lastgood.command.report.document import Participant, PhaseOfRun, TimelineEntry
 from lastgood.journal.reader import CAME, Entry, Recorded
 
 _ACTIONS: Mapping[str, Literal["began", "resumed", "aborted"]] = {
@@ -19,8 +19,8 @@ _ENDED = {
     "aborted": "aborted: what it had created was removed",
     "undone": "the switch was undone",
     "failed": "failed",
-    "stopped": "stopped half-way",
-    "interrupted": "interrupted by the user, walked back",
+    "stopped": "stopped, unfinished",
+    "interrupted": "interrupted by the user; any changes were reverted",
 }
 # Entries of steps, shown only where the journal has no stage entry for them.
 _STEP_EVENTS = ("doing", "done", "undone", "undo failed", "failed")
@@ -63,7 +63,7 @@ class Chronicle:
             if each.event in CAME:
                 yield _participant(at, each)
 
-    def timeline(self) -> Iterator[Moment]:
+    def timeline(self) -> Iterator[TimelineEntry]:
         """Yield the lines of the timeline."""
         self._titles = {}
         for at, each in zip(self._times, self._entries, strict=True):
@@ -71,7 +71,7 @@ class Chronicle:
             found = self._moment(at, each)
             if found is not None:
                 kind, text, seconds = found
-                yield Moment(at=at, kind=kind, text=text, seconds=seconds)
+                yield TimelineEntry(at=at, kind=kind, text=text, seconds=seconds)
 
     def _moment(self, at: datetime, each: Entry) -> tuple[str, str, float | None] | None:
         event = each.event

@@ -40,7 +40,7 @@ class Participant(Frozen):
         return name + (f", in {self.job}" if self.job else "")
 
 
-class Moment(Frozen):
+class TimelineEntry(Frozen):
     """One line of the timeline. ``kind`` is ``who``, ``stage``, ``done``, ``failed``, ``undone``, ``caution``,
     ``note``, ``program``, ``hook``, ``health``, ``pause``, ``answer``, ``message`` or ``end``."""
 
@@ -60,7 +60,7 @@ class PhaseOfRun(Frozen):
     outcome: Literal["done", "failed", "begun"]
 
 
-class Planned(Frozen):
+class RecordedPlan(Frozen):
     """The plan. ``fence``: when writes were blocked; ``expected_seconds``: the estimate for build and proof, null
     without one. ``verdict`` is the checklist's, ``findings`` the failed items and the warnings, each with its level."""
 
@@ -73,7 +73,7 @@ class Planned(Frozen):
     findings: tuple[str, ...]
 
 
-class Problem(Frozen):
+class RecordedError(Frozen):
     """The error that a run ended with."""
 
     code: str
@@ -158,12 +158,12 @@ class RunRecord(Document):
     status: str
     state: str
     reason: str
-    error: Problem | None
+    error: RecordedError | None
     commands: tuple[str, ...]
     people: tuple[Participant, ...]
-    timeline: tuple[Moment, ...]
+    timeline: tuple[TimelineEntry, ...]
     phases: tuple[PhaseOfRun, ...]
-    planned: Planned | None
+    planned: RecordedPlan | None
     loss: tuple[TableLoss, ...]
     proofs: tuple[ProvedTable, ...]
     not_compared: tuple[str, ...]

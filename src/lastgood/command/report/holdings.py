@@ -28,7 +28,7 @@ from lastgood.text import units
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class ServerMarks:
     """The status and marks of one live database; ``trouble``: why they are unknown, then the rest is empty."""
 
     status: Status | None = None
@@ -36,24 +36,24 @@ class Server:
     trouble: str = ""
 
 
-def inspect(target: Target | None, live: str, server: str | None, pgbouncer: PgBouncer, state: Path) -> Server:
+def inspect(target: Target | None, live: str, server: str | None, pgbouncer: PgBouncer, state: Path) -> ServerMarks:
     """Query the server. ``server``: the server of the run, from its plan; any other is not queried."""
     if target is None:
-        return Server(trouble="the server was not queried")
+        return ServerMarks(trouble="the server was not queried")
     try:
         here = target.place
         if server is not None and server != here:
             name = "the default server"
-            return Server(trouble=f"the run was on {server or name}, and --db names {here or name}")
+            return ServerMarks(trouble=f"the run was on {server or name}, and --db names {here or name}")
         at = target.at(live)
         with database.connect_maintenance(at, live) as maintenance:
             marks = tuple(places(maintenance, at))
-        return Server(status.read(at, pgbouncer, state), marks)
+        return ServerMarks(status.read(at, pgbouncer, state), marks)
     except (psycopg.Error, LastgoodError, OSError) as error:
-        return Server(trouble=first_line(error))
+        return ServerMarks(trouble=first_line(error))
 
 
-def databases(seen: Server, plan: Mapping[str, Any], restored: int | None) -> Iterator[Holding]:
+def databases(seen: ServerMarks, plan: Mapping[str, Any], restored: int | None) -> Iterator[Holding]:
     """Yield the two databases of a rollback: the previous and the restored one. In place, the previous one is the kept
     schemas in the same database."""
     if plan.get("way") == "in-place":
@@ -64,7 +64,7 @@ def databases(seen: Server, plan: Mapping[str, Any], restored: int | None) -> It
     yield _database(seen, "restored database", restored, str(plan.get("live", "")))
 
 
-def _database(seen: Server, what: str, oid: int | None, name: str) -> Holding:
+def _database(seen: ServerMarks, what: str, oid: int | None, name: str) -> Holding:
     if seen.status is None or oid is None:
         return Holding(what=what, name=name, now="unknown")
     live = seen.status.live
@@ -78,7 +78,7 @@ def _database(seen: Server, what: str, oid: int | None, name: str) -> Holding:
     return Holding(what=what, name=name, now="missing", detail="dropped from the server")
 
 
-def _schemas(seen: Server, what: str, name: str) -> Holding:
+def _schemas(seen: ServerMarks, what: str, name: str) -> Holding:
     if seen.status is None:
         return Holding(what=what, name=name, now="unknown")
     for each in seen.status.kept:
@@ -99,7 +99,7 @@ def file(what: str, path: str) -> Holding:
     return Holding(what=what, name=path, now="present" if exists else "missing", detail=size)
 
 
-def undone_by(state: Path, run: str, seen: Server) -> Iterator[UndoneBy]:
+def undone_by(state: Path, run: str, seen: ServerMarks) -> Iterator[UndoneBy]:
     """Yield the runs that undid ``run``, from the journals of this machine and the marks on the server."""
     known = set()
     for journal in Journal.newest(state, "undo"):

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 def runs(
     session: Session,
     kind: Annotated[str | None, typer.Option("--kind", metavar="KIND", help=f"Only these: {', '.join(KINDS)}.")] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="How many, the newest first.")] = 20,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, metavar="N", help="The number of runs to list, the newest first.")
+    ] = 20,
 ) -> None:
     """List past runs: rollbacks, undos, restores and others.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lastgood.command.explain.run import newest
 from lastgood.command.report.document import RunRecord
-from lastgood.command.report.holdings import Server
+from lastgood.command.report.holdings import ServerMarks
 from lastgood.command.report.inquiry import Inquiry
 from lastgood.command.report.of_journal import of_journal
 from lastgood.command.report.of_marks import of_marks
@@ -13,7 +13,7 @@ from lastgood.journal import JOURNAL_ERRORS, Journal, incidents
 from lastgood.journal.reader import recorded
 
 
-def record_of(inquiry: Inquiry, run: str | None, seen: Server | None = None) -> RunRecord:
+def record_of(inquiry: Inquiry, run: str | None, seen: ServerMarks | None = None) -> RunRecord:
     """Return the record of ``run``, by default of the newest run of this machine. ``seen``: the result of a query of
     the server, which saves another one. Raises Refused for an unknown run, UsageError for an invalid name."""
     name = run if run is not None else newest(inquiry.state)

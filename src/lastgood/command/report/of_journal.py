@@ -14,10 +14,10 @@ from lastgood.application.results import HealthResult, HookResult, WatchResult
 from lastgood.checklist import Attestation, Override
 from lastgood.command.explain.run import RunStory, kept_words, story_of, titles
 from lastgood.command.report import afterwards, holdings
-from lastgood.command.report.afterwards import Evidence, Measured
+from lastgood.command.report.afterwards import MeasuredItem, Sources
 from lastgood.command.report.chronicle import Chronicle
-from lastgood.command.report.document import Holding, Planned, Problem, RunRecord, UndoneBy
-from lastgood.command.report.holdings import Server, undone_by
+from lastgood.command.report.document import Holding, RecordedError, RecordedPlan, RunRecord, UndoneBy
+from lastgood.command.report.holdings import ServerMarks, undone_by
 from lastgood.command.report.inquiry import Inquiry
 from lastgood.journal import JOURNAL_ERRORS, Journal, incidents
 from lastgood.journal.reader import BUILD, EMERGENCY, WATCH, Recorded
@@ -28,14 +28,14 @@ from lastgood.run.report import ProvedTable
 T = TypeVar("T", bound=Frozen)
 
 
-def of_journal(inquiry: Inquiry, journal: Journal, found: Recorded, seen: Server | None = None) -> RunRecord:
+def of_journal(inquiry: Inquiry, journal: Journal, found: Recorded, seen: ServerMarks | None = None) -> RunRecord:
     """Return the record. ``found``: the content of the journal. ``seen``: the result of a query of the server, which
     saves another one. Raises ValueError, KeyError, TypeError for a damaged journal."""
     story, chronicle = story_of(found), Chronicle(found, titles())
     known, ended, live = found.plan, found.ended, found.live
     report = ended.report if ended is not None else {}
     server_of = str(known.get("server", ""))
-    switched = story.kind in ("rollback", "recover", "undo") and story.outcome not in ("aborted", "walked_back")
+    switched = story.kind in ("rollback", "recover", "undo") and story.outcome not in ("aborted", "reverted")
     target = inquiry.target if switched and live else None
     if seen is None:
         at = server_of if "server" in known else None
@@ -53,7 +53,7 @@ def of_journal(inquiry: Inquiry, journal: Journal, found: Recorded, seen: Server
     state, commands = (story.state, story.commands) if not undone else _after_undo(story.kind, live, undone[-1])
     after = (
         afterwards.after(
-            Evidence(incident, seen, held, inquiry.state, inquiry.store, _healthy(application[1])),
+            Sources(incident, seen, held, inquiry.state, inquiry.store, _healthy(application[1])),
             inquiry.tables.record,
         )
         if incident is not None
@@ -104,7 +104,7 @@ def of_journal(inquiry: Inquiry, journal: Journal, found: Recorded, seen: Server
     )
 
 
-def _held(seen: Server, found: Recorded, *, switched: bool) -> Iterator[Holding]:
+def _held(seen: ServerMarks, found: Recorded, *, switched: bool) -> Iterator[Holding]:
     plan, folder = found.plan, found.folder
     if found.kind == "rollback" and plan:
         if switched:
@@ -124,16 +124,16 @@ def _time(text: object) -> datetime | None:
     return datetime.fromisoformat(str(text)) if text else None
 
 
-def _problem(error: Mapping[str, Any]) -> Problem | None:
+def _problem(error: Mapping[str, Any]) -> RecordedError | None:
     with suppress(ValidationError):
-        return Problem.model_validate(error) if error else None
+        return RecordedError.model_validate(error) if error else None
     return None
 
 
-def _planned(plan: Mapping[str, Any]) -> Planned | None:
+def _planned(plan: Mapping[str, Any]) -> RecordedPlan | None:
     if "fence" not in plan:
         return None
-    return Planned(
+    return RecordedPlan(
         fence=str(plan["fence"]),
         reopen_when=str(plan.get("reopen_when", "full")),
         shadow=str(plan.get("shadow", "")),
@@ -189,11 +189,11 @@ def _read(model: type[T], fields: Mapping[str, Any]) -> T:
     return model.model_validate({name: value for name, value in fields.items() if name in model.model_fields})
 
 
-def _healthy(health: HealthResult | None) -> Measured | None:
+def _healthy(health: HealthResult | None) -> MeasuredItem | None:
     if health is None:
         return None
     text = health.problem or f"{health.url} answered {health.status}"
-    return Measured(not health.problem, text, "lastgood resume" if health.problem else "")
+    return MeasuredItem(not health.problem, text, "lastgood resume" if health.problem else "")
 
 
 def _figures(report: Mapping[str, Any]) -> dict[str, float]:
@@ -206,7 +206,7 @@ def _figures(report: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in flat.items() if isinstance(value, int | float)}
 
 
-def _with_server_state(story: RunStory, seen: Server) -> RunStory:
+def _with_server_state(story: RunStory, seen: ServerMarks) -> RunStory:
     """Correct the outcome of a run that another machine continued, from the state of the server."""
     if story.kind != "rollback" or story.outcome not in ("stopped", "unknown") or seen.status is None:
         return story
@@ -231,7 +231,7 @@ def _after_undo(kind: str, live: str, by: UndoneBy) -> tuple[str, tuple[str, ...
     )
 
 
-def _remarks(found: Recorded, chronicle: Chronicle, seen: Server, *, asked: bool) -> Iterator[str]:
+def _remarks(found: Recorded, chronicle: Chronicle, seen: ServerMarks, *, asked: bool) -> Iterator[str]:
     if not any(each.by for each in found.of("begun")):
         yield "unknown operator: an earlier version of lastgood or another machine began the run"
     if chronicle.skew is None:

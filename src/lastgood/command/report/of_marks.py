@@ -7,7 +7,7 @@ from typing import Any
 
 from lastgood.checklist import Override
 from lastgood.command.report import holdings
-from lastgood.command.report.document import Holding, Moment, Participant, RunRecord
+from lastgood.command.report.document import Holding, Participant, RunRecord, TimelineEntry
 from lastgood.command.report.holdings import undone_by
 from lastgood.command.report.inquiry import Inquiry
 from lastgood.errors import NOT_REACHED, Refused
@@ -60,7 +60,7 @@ def of_marks(inquiry: Inquiry, run: str) -> RunRecord:
         error=None,
         commands=("lastgood status",),
         people=(Participant(at=mark.started, action="began", by=mark.user, host=mark.host),),
-        timeline=(Moment(at=mark.started, kind="who", text=f"{mark.user} on {mark.host} began", seconds=None),),
+        timeline=(TimelineEntry(at=mark.started, kind="who", text=f"{mark.user} on {mark.host} began", seconds=None),),
         phases=(),
         planned=None,
         loss=(),

@@ -10,8 +10,8 @@ from lastgood.command.explain.run import titles
 from lastgood.command.report.document import After, ItemAfter, RunLine, RunRecord
 from lastgood.command.rollback.show import VERDICTS
 from lastgood.plan.plan import TableLoss
-from lastgood.screen.blocks import Block, Code, Items, Pairs, Paragraph, Picture, Rows, Tasks, Title
-from lastgood.screen.screen import Column
+from lastgood.screen.blocks import Block, CodeText, Items, Pairs, Paragraph, Picture, TableBlock, Tasks, Title
+from lastgood.screen.screen import TableColumn
 from lastgood.text import units
 
 PICTURE = "timeline.svg"
@@ -19,7 +19,7 @@ SHOWN = 20
 NAMED = 5
 _OUTCOMES = {
     "done": "done",
-    "walked_back": "failed, the database is as it was",
+    "reverted": "failed, the database is as it was",
     "aborted": "aborted",
     "undone": "failed and undone",
     "failed": "failed",
@@ -48,8 +48,8 @@ _BUILDING = ("build", "carry_over", "prove")
 _DEPLOYMENTS = {
     "done": "done",
     "undone": "failed; the database was rolled back",
-    "walked_back": "failed; the database is as it was",
-    "stopped": "stopped half-way, or still active",
+    "reverted": "failed; the database is as it was",
+    "stopped": "unfinished, or still active",
 }
 # Fields that the head of the report already has.
 _IN_HEAD = ("format", "run", "live", "started")
@@ -110,10 +110,10 @@ def parts(record: RunRecord) -> Iterator[Block]:
     if record.after is not None:
         yield from checklist(record.run, record.after)
     yield Title("Next steps")
-    yield Items([Code(command) for command in record.commands])
+    yield Items([CodeText(command) for command in record.commands])
 
 
-def _summary(record: RunRecord) -> Iterator[tuple[str, str | Code]]:
+def _summary(record: RunRecord) -> Iterator[tuple[str, str | CodeText]]:
     first = record.people[0] if record.people else None
     yield "Database", record.live
     yield "Server", ", ".join(part for part in (record.server, _version(record)) if part)
@@ -122,7 +122,7 @@ def _summary(record: RunRecord) -> Iterator[tuple[str, str | Code]]:
     yield "Restore point", f"{record.point}{made}" if record.point else ""
     if first is not None and first.by:
         yield "Operator", first.person
-        yield "Command", Code(first.command) if first.command else ""
+        yield "Command", CodeText(first.command) if first.command else ""
     yield "Begun", units.moment(record.begun)
     if record.source == "journal":
         yield "Ended", f"{units.moment(record.ended)}, after {units.duration(record.seconds)}"
@@ -148,14 +148,19 @@ def operators(record: RunRecord) -> Iterator[Block]:
     """Yield the list of operators, if there are several."""
     if len(record.people) > 1:
         yield Title("Operators")
-        yield Rows(
-            (Column("time"), Column("operator", fold=True), Column("action"), Column("command", fold=True)),
+        yield TableBlock(
+            (
+                TableColumn("time"),
+                TableColumn("operator", fold=True),
+                TableColumn("action"),
+                TableColumn("command", fold=True),
+            ),
             [
                 (
                     units.moment(each.at),
                     each.person,
                     each.action,
-                    Code(each.command) if each.command else "",
+                    CodeText(each.command) if each.command else "",
                 )
                 for each in record.people
             ],
@@ -171,8 +176,8 @@ def _plan(record: RunRecord) -> Iterator[Block]:
     took = sum(record.figures.get(step, 0.0) for step in _BUILDING)
     yield Pairs(
         (
-            ("New database", Code(plan.shadow)),
-            ("Kept as", Code(plan.kept)),
+            ("New database", CodeText(plan.shadow)),
+            ("Kept as", CodeText(plan.kept)),
             ("Writes blocked", "from the start" if plan.fence == "now" else "at the switch"),
             ("Reopened when", plan.reopen_when),
             ("Expected", f"{expected}; actual: {units.duration(took)}" if took else expected),
@@ -190,10 +195,10 @@ def _timeline(record: RunRecord) -> Iterator[Block]:
     yield timeline_rows(record)
 
 
-def timeline_rows(record: RunRecord) -> Rows:
+def timeline_rows(record: RunRecord) -> TableBlock:
     """Return the table of the timeline, in UTC."""
-    return Rows(
-        (Column("UTC"), Column("took", right=True), Column("what", fold=True)),
+    return TableBlock(
+        (TableColumn("UTC"), TableColumn("took", right=True), TableColumn("what", fold=True)),
         [
             (
                 f"{each.at.astimezone(UTC):%Y-%m-%d %H:%M:%S}.{each.at.microsecond // 1000:03}",
@@ -215,13 +220,13 @@ def loss(record: RunRecord) -> Iterator[Block]:
     if not changed:
         yield from _same(record.loss, "")
         return
-    yield Rows(
+    yield TableBlock(
         (
-            Column("table", fold=True),
-            Column("before", right=True),
-            Column("restored", right=True),
-            Column("difference", right=True),
-            Column("written since", right=True),
+            TableColumn("table", fold=True),
+            TableColumn("before", right=True),
+            TableColumn("restored", right=True),
+            TableColumn("difference", right=True),
+            TableColumn("written since", right=True),
         ),
         [
             (
@@ -276,12 +281,12 @@ def _proof(record: RunRecord) -> Iterator[Block]:
         f"{units.number(equal)} of {units.counted(len(record.proofs), 'table')} with {units.counted(rows, 'row')}"
         " were equal to the restore point in every row before the switch."
     )
-    yield Rows(
+    yield TableBlock(
         (
-            Column("table", fold=True),
-            Column("rows", right=True),
-            Column("content digest", fold=True),
-            Column("verdict"),
+            TableColumn("table", fold=True),
+            TableColumn("rows", right=True),
+            TableColumn("content digest", fold=True),
+            TableColumn("verdict"),
         ),
         [
             (each.table, units.number(each.rows), each.digest or "none", VERDICTS[each.equal])
@@ -347,13 +352,13 @@ def _application(record: RunRecord) -> Iterator[Block]:
         return
     yield Title("The application")
     if record.hooks:
-        yield Rows(
+        yield TableBlock(
             (
-                Column("hook"),
-                Column("when"),
-                Column("status", right=True),
-                Column("took", right=True),
-                Column("output", fold=True),
+                TableColumn("hook"),
+                TableColumn("when"),
+                TableColumn("status", right=True),
+                TableColumn("took", right=True),
+                TableColumn("output", fold=True),
             ),
             [
                 (
@@ -381,9 +386,9 @@ def where(record: RunRecord) -> Iterator[Block]:
     """Yield the databases and files of the run, and whether they exist."""
     if record.holdings:
         yield Title("Databases and files")
-        yield Rows(
-            (Column("what"), Column("name", fold=True), Column("now"), Column("", fold=True)),
-            [(each.what, Code(each.name), each.now, each.detail) for each in record.holdings],
+        yield TableBlock(
+            (TableColumn("what"), TableColumn("name", fold=True), TableColumn("now"), TableColumn("", fold=True)),
+            [(each.what, CodeText(each.name), each.now, each.detail) for each in record.holdings],
         )
 
 
@@ -397,7 +402,7 @@ def checklist(run: str, after: After) -> Iterator[Block]:
     people = [each.item for each in after.open if each.source == "unknown"]
     if people:
         yield Paragraph("To attest an item:")
-        yield Items([Code(f"lastgood report {run} --done {shlex.quote(people[0])} --by NAME")])
+        yield Items([CodeText(f"lastgood report {run} --done {shlex.quote(people[0])} --by NAME")])
 
 
 def item(each: ItemAfter) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from lastgood.command.report import parts as shown
 from lastgood.command.report.document import RunRecord
-from lastgood.screen.blocks import Block, Items, Pairs, Paragraph, Rows, Title, ToFill, as_markdown
-from lastgood.screen.screen import Column
+from lastgood.screen.blocks import Block, Items, Pairs, Paragraph, TableBlock, Title, ToFill, as_markdown
+from lastgood.screen.screen import TableColumn
 from lastgood.text import units
 
 _IN_TIMELINE = ("who", "done", "failed", "undone", "caution", "hook", "health", "pause", "end")
@@ -61,8 +61,8 @@ def _parts(record: RunRecord) -> Iterator[Block]:
         yield Items(failures)
     yield ToFill("TO BE FILLED")
     yield Title("Actions")
-    yield Rows(
-        (Column("action"), Column("owner"), Column("due")),
+    yield TableBlock(
+        (TableColumn("action"), TableColumn("owner"), TableColumn("due")),
         [
             ("TO BE FILLED: what prevents a repetition", "", ""),
             ("TO BE FILLED: what would have detected it earlier", "", ""),

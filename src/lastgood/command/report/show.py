@@ -10,7 +10,7 @@ from lastgood.command.report.document import RunLine, RunRecord, Runs
 from lastgood.command.report.parts import PICTURE, checklist, outcome, parts, title
 from lastgood.screen import blocks, timeline
 from lastgood.screen.blocks import Picture, as_markdown
-from lastgood.screen.screen import Column, Screen
+from lastgood.screen.screen import Screen, TableColumn
 from lastgood.screen.timeline import Bar
 from lastgood.text import units
 
@@ -23,15 +23,15 @@ def show_runs(screen: Screen, runs: Runs, folder: str) -> None:
     if not runs.runs:
         screen.say(f'No runs in "{folder}".')
         return
-    columns: list[tuple[Column, Callable[[RunLine], str]]] = [
-        (Column("run"), lambda each: each.run),
-        (Column("kind"), _kind),
-        (Column("begun"), lambda each: units.moment(each.begun)),
-        (Column("by", fold=True), lambda each: f"{each.by} on {each.host}" if each.by else "unknown"),
-        (Column("live", fold=True), lambda each: each.live),
-        (Column("point", fold=True), lambda each: Path(each.point).name),
-        (Column("took", right=True), lambda each: units.duration(each.seconds)),
-        (Column("outcome", fold=True), _outcome),
+    columns: list[tuple[TableColumn, Callable[[RunLine], str]]] = [
+        (TableColumn("run"), lambda each: each.run),
+        (TableColumn("kind"), _kind),
+        (TableColumn("begun"), lambda each: units.moment(each.begun)),
+        (TableColumn("by", fold=True), lambda each: f"{each.by} on {each.host}" if each.by else "unknown"),
+        (TableColumn("live", fold=True), lambda each: each.live),
+        (TableColumn("point", fold=True), lambda each: Path(each.point).name),
+        (TableColumn("took", right=True), lambda each: units.duration(each.seconds)),
+        (TableColumn("outcome", fold=True), _outcome),
     ]
     if screen.out.width < WIDE:
         # The name of a run has its start time.

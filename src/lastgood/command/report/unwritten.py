@@ -41,10 +41,10 @@ def to_do(inquiry: Inquiry, status: Status) -> Iterator[PostMortemStatus]:
 
 def _open_items(inquiry: Inquiry, run: str, status: Status) -> tuple[str, ...]:
     # Imported here, because few databases have such a run, and its record needs many modules.
-    from lastgood.command.report.holdings import Server
+    from lastgood.command.report.holdings import ServerMarks
     from lastgood.command.report.look import record_of
 
-    found = record_of(inquiry, run, Server(status))
+    found = record_of(inquiry, run, ServerMarks(status))
     items = found.after.open if found.after is not None else ()
     return tuple(item.item for item in items if item.item != incidents.POST_MORTEM)
 

@@ -11,7 +11,7 @@ from lastgood.cli.complete import points
 from lastgood.cli.operands import DATABASE, SHOWN, STDIN, operands
 from lastgood.cli.parameters import PACE
 from lastgood.config import NOTHING_LOOKED_AT
-from lastgood.errors import Corrupt, Incomplete, UsageError
+from lastgood.errors import Corrupt, Incomplete, UsageError, continued
 
 if TYPE_CHECKING:
     from lastgood.cli.session import Session
@@ -82,7 +82,7 @@ def restore_(
                     database_name=database,
                 )
             except (Corrupt, Incomplete) as error:
-                error.hint += " To restore what can be read of it, add --salvage-readable."
+                error.hint = continued(error.hint, "To restore what can be read of it, add --salvage-readable.")
                 raise
             report = report.model_copy(update=named)
     if salvage:

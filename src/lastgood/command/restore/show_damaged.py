@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lastgood.command.rollback.show_plan import SHOWN
-from lastgood.screen.screen import Column, Screen
+from lastgood.screen.screen import Screen, TableColumn
 from lastgood.text import units
 
 if TYPE_CHECKING:
-    from lastgood.damaged.restore import Missing, SalvagedTable, SalvageReport
+    from lastgood.damaged.restore import LeftOutLine, SalvagedTable, SalvageReport
 
 _ORDER = {"missing": 0, "partial": 1, "whole": 2}
 
@@ -40,11 +40,11 @@ def show(screen: Screen, report: SalvageReport) -> None:
     _list(screen, "Damage", report.damage)
     screen.heading("Tables")
     columns = (
-        Column("table", fold=True),
-        Column("rows", right=True),
-        Column("of", right=True),
-        Column("left out", right=True),
-        Column("verdict"),
+        TableColumn("table", fold=True),
+        TableColumn("rows", right=True),
+        TableColumn("of", right=True),
+        TableColumn("left out", right=True),
+        TableColumn("verdict"),
     )
     tables = sorted(report.tables, key=lambda table: (_ORDER[table.state], table.schema_name, table.name))
     screen.table(columns, [_row(table) for table in tables])
@@ -76,7 +76,7 @@ def _rows(tables: Iterable[SalvagedTable]) -> Iterable[str]:
             yield f"{name}: and {units.number(table.left_out - len(table.first))} more rows"
 
 
-def _command(missing: Missing) -> str:
+def _command(missing: LeftOutLine) -> str:
     return f"line {missing.line}{f' ({missing.what})' if missing.what else ''}: {missing.why}"
 
 

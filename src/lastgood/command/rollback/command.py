@@ -163,7 +163,7 @@ def _resumed_instead(session: Session, request: Request, live: str, yes: bool) -
 
 @command("resume", 3, 4, 5, 6, 7, options=("on_failure", *PACE))
 def resume(session: Session, run: RunName = None, watch: WatchFor = None, yes: Yes = False) -> None:
-    """Continue a rollback that stopped half-way.
+    """Continue an unfinished rollback.
 
     Works on any machine that reaches the server and the restore point. Completed steps are not repeated. After the
     switch only the server is needed: the work that --reopen-when usable deferred is completed, and the application is
@@ -197,7 +197,7 @@ def resume(session: Session, run: RunName = None, watch: WatchFor = None, yes: Y
 
 @command("abort", 3, 5, 7)
 def abort(session: Session, run: RunName = None, yes: Yes = False) -> None:
-    """Walk back a run that stopped half-way.
+    """Revert an unfinished run.
 
     Starts the application if the run stopped it, and removes the database that the run was building: that of a
     rollback, or what a killed restore, trial or recover left. The live database is not touched.
@@ -257,7 +257,7 @@ def _run_or_ask(session: Session, request: Request, notifier: Notifier, work: Ca
         if answer == "keep":
             raise
         with session.events() as emit:
-            raise rollback.take_back(request, failed, emit) from failed
+            raise rollback.undo_switch(request, failed, emit) from failed
 
 
 def _show_application(session: Session, error: ChecksFailed | ChecksFailedAfterSwap) -> None:

@@ -12,7 +12,7 @@ from lastgood.command.rollback.show_plan import SHOWN
 from lastgood.facts import CountedTable
 from lastgood.journal.run_names import identifier
 from lastgood.screen import application
-from lastgood.screen.screen import Column, Screen
+from lastgood.screen.screen import Screen, TableColumn
 from lastgood.text import units
 
 if TYPE_CHECKING:
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from lastgood.load.repairs import Repaired
     from lastgood.plan.plan import Way
     from lastgood.restore import RestoreReport
-    from lastgood.run.report import FinishReport, PauseReport, Report, Skipped
+    from lastgood.run.report import FinishReport, PauseReport, Report, SkippedCommands
     from lastgood.undo import UndoPlan, UndoReport
 
 VERDICTS = {True: "equal", None: "same number of rows", False: "DIFFERS"}
 
 
-class Proved(CountedTable, Protocol):
+class ProvedCount(CountedTable, Protocol):
     """One table of a proof; ``equal`` is None where only the row counts could be compared (they are equal)."""
 
     @property
@@ -43,7 +43,7 @@ def show(screen: Screen, report: Report) -> None:
     screen.heading(f"To undo it: {report.undo_command}")
 
 
-def proof(screen: Screen, tables: Sequence[Proved], not_compared: Sequence[str]) -> None:
+def proof(screen: Screen, tables: Sequence[ProvedCount], not_compared: Sequence[str]) -> None:
     """Print the comparison of every table with the restore point, the largest first."""
     rows = sum(table.rows for table in tables)
     equal = sum(table.equal is True for table in tables)
@@ -56,7 +56,12 @@ def proof(screen: Screen, tables: Sequence[Proved], not_compared: Sequence[str])
         indent=2,
     )
     screen.heading("Proof")
-    columns = (Column("table", fold=True), Column("rows", right=True), Column("content digest"), Column("verdict"))
+    columns = (
+        TableColumn("table", fold=True),
+        TableColumn("rows", right=True),
+        TableColumn("content digest"),
+        TableColumn("verdict"),
+    )
     by_rows = sorted(tables, key=lambda table: (bool(table.equal), -table.rows))
     screen.table(
         columns,
@@ -117,7 +122,7 @@ def _remarks(screen: Screen, report: Report) -> None:
 
 
 def _changes(
-    screen: Screen, left_out: Sequence[Skipped], repaired: Sequence[Repaired], remarks: Sequence[str] = ()
+    screen: Screen, left_out: Sequence[SkippedCommands], repaired: Sequence[Repaired], remarks: Sequence[str] = ()
 ) -> None:
     """Print the differences from the restore point. All repairs are listed, because each is a change."""
     if not (left_out or repaired or remarks):

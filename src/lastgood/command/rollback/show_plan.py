@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lastgood.checklist import BACKUP, Checklist, Finding
 from lastgood.command.check.show import counted
-from lastgood.screen.screen import Column, Screen
+from lastgood.screen.screen import Screen, TableColumn
 from lastgood.text import units
 
 if TYPE_CHECKING:
@@ -151,11 +151,11 @@ def _losses(screen: Screen, plan: Plan) -> None:
         _same(screen, plan.loss)
         return
     columns = (
-        Column("table", fold=True),
-        Column("rows now", right=True),
-        Column("restored", right=True),
-        Column("change", right=True),
-        Column("written since", right=True),
+        TableColumn("table", fold=True),
+        TableColumn("rows now", right=True),
+        TableColumn("restored", right=True),
+        TableColumn("change", right=True),
+        TableColumn("written since", right=True),
     )
     screen.table(columns, [_loss(loss) for loss in changed[:SHOWN]])
     if len(changed) > SHOWN:

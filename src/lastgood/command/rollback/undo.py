@@ -45,6 +45,6 @@ def undo_(
         session.confirm("do this", plan.live, yes)
         notifier.began(plan.run, lambda: news.undo_begun(plan))
         with session.events() as emit:
-            report = undo.undo(target, plan, session.settings.state, emit, pgbouncer, session.application)
+            report = undo.undo(target, plan, session.context(emit), pgbouncer, session.application)
         notifier.ended(lambda: news.undone(report))
     session.result(report.document(), lambda: shown.show_undo(screen, report))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
+from lastgood.application.record import StopRecord
 from lastgood.journal.past_runs import DrillDue
 from lastgood.postgres.deployment import ACTIVITY
 from lastgood.screen.screen import Screen
@@ -14,7 +15,6 @@ from lastgood.status import (
     PoolStatus,
     PostMortemStatus,
     Status,
-    StoppedStatus,
     UnfinishedDeployment,
     UnfinishedRun,
 )
@@ -113,7 +113,7 @@ def drill_due(due: DrillDue) -> str:
     return f"{last}; the next is due on {units.day(due.next)} ({units.ago(due.next)})."
 
 
-def _application(screen: Screen, found: StoppedStatus) -> None:
+def _application(screen: Screen, found: StopRecord) -> None:
     who = f"by {found.by}, {units.moment(found.since)} ({units.ago(found.since)}), {found.user} on {found.host}"
     if found.state == "stopped":
         screen.say(f"The application is stopped: {who}", first="  ", indent=2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lastgood.command.validate.rule import Found, Mode, Task
+from lastgood.command.validate.rule import Found, Mode, RuleTask
 
 # Blocks of 8 kB planned per second of the limit, for all connections together: 40 MB, less than a server can read.
 # The rest of the time is a reserve for slow or busy servers.
@@ -28,7 +28,7 @@ def largest_share(pages: Sequence[int], budget: int) -> int:
     return max(pages, default=0)
 
 
-def samples(tasks: Sequence[Task], mode: Mode, limit: float) -> list[float | None]:
+def samples(tasks: Sequence[RuleTask], mode: Mode, limit: float) -> list[float | None]:
     """Return for each task the percentage of pages to read, None for all."""
     if mode == "full":
         return [None for _ in tasks]
@@ -41,30 +41,30 @@ def _percent(pages: int, most: int) -> float | None:
     return max(0.01, round(100 * most / pages, 2)) if most < 0.9 * pages else None
 
 
-def cost(task: Task, sample: float | None) -> float:
+def cost(task: RuleTask, sample: float | None) -> float:
     """Return the pages that a task reads, to order tasks by."""
     return (task.pages if sample is None else task.pages * sample / 100) + task.extra_pages
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
+class PlannedTask:
     """A task, and its sample of the table in percent, None for all."""
 
-    task: Task
+    task: RuleTask
     sample: float | None
 
 
-def planned(tasks: Sequence[Task], mode: Mode, limit: float) -> list[Planned]:
+def planned(tasks: Sequence[RuleTask], mode: Mode, limit: float) -> list[PlannedTask]:
     """Return the tasks in order of execution. For --quick the cheapest first, so that only the most expensive miss the
     time limit. Without a limit the longest first, so that no connection ends with a long task alone."""
     parts = samples(tasks, mode, limit)
-    found = [Planned(_fitting(task, mode), sample) for task, sample in zip(tasks, parts, strict=True)]
+    found = [PlannedTask(_fitting(task, mode), sample) for task, sample in zip(tasks, parts, strict=True)]
     return sorted(found, key=lambda each: cost(each.task, each.sample), reverse=mode == "full")
 
 
-def _fitting(task: Task, mode: Mode) -> Task:
+def _fitting(task: RuleTask, mode: Mode) -> RuleTask:
     """Return the task, or a skipped result if it would read all of a large table in --quick."""
     if mode == "full" or task.sampled or task.pages <= MOST_WHOLE:
         return task
     found = Found(message="the table is too large for --quick; --full checks it", skipped="size")
-    return Task(task.rules, lambda reader, sample: [found for _ in task.rules])
+    return RuleTask(task.rules, lambda reader, sample: [found for _ in task.rules])

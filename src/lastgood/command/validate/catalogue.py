@@ -56,7 +56,7 @@ GROUP BY i.indrelid
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class CatalogueColumn:
     """A column. ``type``: the OID of its type. ``domain``: whether that is a domain. ``varies``: whether values may be
     stored outside the table (TOAST). ``category``: PostgreSQL's typcategory."""
 
@@ -69,7 +69,7 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class Relation:
+class CatalogueRelation:
     """A table (``r``), a partitioned table (``p``) or a materialized view (``m``). ``pages`` and ``rows`` of a
     partitioned table are the sums of its partitions; ``rows`` is the planner's estimate. ``parent``: the OID of its
     partitioned table, 0 without one. ``held``: another session holds a lock that blocks readers. ``remote``: parts are
@@ -87,7 +87,7 @@ class Relation:
     populated: bool
     held: bool = False
     remote: bool = False
-    columns: tuple[Column, ...] = ()
+    columns: tuple[CatalogueColumn, ...] = ()
     key: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -103,7 +103,7 @@ class Relation:
         """The FROM item for its own rows: with partitions, without inheriting tables."""
         return sql.SQL("{} {}").format(sql.SQL("" if self.kind == "p" else "ONLY"), self.qualified)
 
-    def column(self, name: str) -> Column | None:
+    def column(self, name: str) -> CatalogueColumn | None:
         """Return the column with that name."""
         return next((each for each in self.columns if each.name == name), None)
 
@@ -115,23 +115,23 @@ class Catalogue:
 
     connection: Connection
     settings: Validate
-    relations: tuple[Relation, ...]
-    remote: tuple[Relation, ...] = ()
+    relations: tuple[CatalogueRelation, ...]
+    remote: tuple[CatalogueRelation, ...] = ()
 
     @cached_property
-    def by_oid(self) -> Mapping[int, Relation]:
+    def by_oid(self) -> Mapping[int, CatalogueRelation]:
         """The relations, by OID."""
         return {each.oid: each for each in self.relations}
 
     @cached_property
-    def by_name(self) -> Mapping[tuple[str, str], Relation]:
+    def by_name(self) -> Mapping[tuple[str, str], CatalogueRelation]:
         """The relations, by schema and name."""
         return {(each.schema_name, each.name): each for each in self.relations}
 
     @cached_property
-    def by_bare_name(self) -> Mapping[str, list[Relation]]:
+    def by_bare_name(self) -> Mapping[str, list[CatalogueRelation]]:
         """The tables, by name without the schema."""
-        found: dict[str, list[Relation]] = defaultdict(list)
+        found: dict[str, list[CatalogueRelation]] = defaultdict(list)
         for each in self.tables:
             found[each.name].append(each)
         return found
@@ -143,7 +143,7 @@ class Catalogue:
         return [each.oid for each in self.relations if not each.held]
 
     @cached_property
-    def tables(self) -> tuple[Relation, ...]:
+    def tables(self) -> tuple[CatalogueRelation, ...]:
         """The tables; partitions count as part of their table."""
         return tuple(each for each in self.relations if each.kind in "rp" and not each.partition)
 
@@ -151,12 +151,12 @@ class Catalogue:
 def read(connection: Connection, settings: Validate) -> Catalogue:
     """Read the catalogue in the caller's transaction, without the schemas of runs in place. Raises psycopg.Error."""
     ours = schemas_of_runs(connection)
-    columns: dict[int, list[Column]] = defaultdict(list)
+    columns: dict[int, list[CatalogueColumn]] = defaultdict(list)
     for oid, name, kind, typtype, varies, category, not_null in connection.execute(_COLUMNS):
-        columns[oid].append(Column(name, kind, typtype == "d", varies, category, not_null))
+        columns[oid].append(CatalogueColumn(name, kind, typtype == "d", varies, category, not_null))
     keys = {oid: tuple(names) for oid, names in connection.execute(_PRIMARY_KEYS)}
     found = {
-        row[0]: replace(Relation(*row), columns=tuple(columns[row[0]]), key=keys.get(row[0], ()))
+        row[0]: replace(CatalogueRelation(*row), columns=tuple(columns[row[0]]), key=keys.get(row[0], ()))
         for row in connection.execute(_RELATIONS)
         if row[1] not in ours
     }

@@ -12,9 +12,9 @@ import psycopg
 from psycopg import IsolationLevel, sql
 
 from lastgood.command.validate import troubles
-from lastgood.command.validate.budget import Planned
-from lastgood.command.validate.look import OutOfTime, Reader
-from lastgood.command.validate.rule import Found, Mode, Task
+from lastgood.command.validate.budget import PlannedTask
+from lastgood.command.validate.look import OutOfTime, RuleReader
+from lastgood.command.validate.rule import Found, Mode, RuleTask
 from lastgood.command.validate.verdict import RuleResult, result
 from lastgood.context import Context
 from lastgood.errors import Interrupted
@@ -139,7 +139,7 @@ class Crew:
         self._failed: BaseException | None = None
         self._results: list[tuple[RuleResult, ...]] = []
 
-    def run(self, planned: Sequence[Planned]) -> list[tuple[RuleResult, ...]]:
+    def run(self, planned: Sequence[PlannedTask]) -> list[tuple[RuleResult, ...]]:
         """Run all tasks and return their results in order. Raises Interrupted, Lost."""
         self._results = [() for _ in planned]
         threads = [
@@ -177,8 +177,8 @@ class Crew:
             with suppress(psycopg.Error):  # the query may have just ended
                 connection.cancel_safe(timeout=5)
 
-    def _work(self, connection: Connection, planned: Sequence[Planned]) -> None:
-        reader = Reader(connection, self._deadline, self._stopped.is_set, self._path)
+    def _work(self, connection: Connection, planned: Sequence[PlannedTask]) -> None:
+        reader = RuleReader(connection, self._deadline, self._stopped.is_set, self._path)
         total = sum(len(each.task.rules) for each in planned)
         while not self._stopped.is_set():
             with self._lock:
@@ -207,7 +207,9 @@ class Crew:
                 done = self._done
             self._context.emit(Progress(STAGE, done, total, "rules", detail=each.task.rules[0].name))
 
-    def _answers(self, task: Task, sample: float | None, reader: Reader, path: str | None = None) -> Sequence[Found]:
+    def _answers(
+        self, task: RuleTask, sample: float | None, reader: RuleReader, path: str | None = None
+    ) -> Sequence[Found]:
         own = any(rule.weight is not None for rule in task.rules)
         try:
             with reader.task(self._share if own else 1.0):

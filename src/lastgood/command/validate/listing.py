@@ -12,14 +12,14 @@ import psycopg
 from lastgood.command.validate import rows
 from lastgood.command.validate.catalogue import Catalogue
 from lastgood.command.validate.kinds import KINDS
-from lastgood.command.validate.rule import Found, Mode, Rule, Task, already
+from lastgood.command.validate.rule import Found, Mode, Rule, RuleTask, already
 from lastgood.config import NOTHING_LOOKED_AT
 from lastgood.errors import UsageError
 
 
-def tasks(known: Catalogue, mode: Mode) -> list[Task]:
+def tasks(known: Catalogue, mode: Mode) -> list[RuleTask]:
     """Return the tasks for all rules. Objects that cannot be listed (a lock, a privilege) give a skipped rule."""
-    found: list[Task] = []
+    found: list[RuleTask] = []
     for kind in KINDS:
         if mode in kind.modes and kind.finds is not None:
             found += _listed(known, kind.name, kind.title, partial(kind.finds, known, mode))
@@ -40,7 +40,7 @@ def tasks(known: Catalogue, mode: Mode) -> list[Task]:
     return found
 
 
-def _listed(known: Catalogue, kind: str, title: str, finds: Callable[[], Iterator[Task]]) -> list[Task]:
+def _listed(known: Catalogue, kind: str, title: str, finds: Callable[[], Iterator[RuleTask]]) -> list[RuleTask]:
     try:
         with known.connection.transaction(force_rollback=True):
             return list(finds())
@@ -54,7 +54,7 @@ def _listed(known: Catalogue, kind: str, title: str, finds: Callable[[], Iterato
         return [already(Rule(kind, kind), found)]
 
 
-def chosen(everything: Sequence[Task], only: Sequence[str], ignored: Sequence[str]) -> list[Task]:
+def chosen(everything: Sequence[RuleTask], only: Sequence[str], ignored: Sequence[str]) -> list[RuleTask]:
     """Return the rules that ``only`` names (all if empty) without those in ``ignored``. Raises UsageError for an
     unknown name in ``only``."""
     kinds = [kind.name for kind in KINDS]
@@ -84,13 +84,13 @@ def chosen(everything: Sequence[Task], only: Sequence[str], ignored: Sequence[st
     return found
 
 
-def unknown(everything: Sequence[Task], names: Sequence[str]) -> list[str]:
+def unknown(everything: Sequence[RuleTask], names: Sequence[str]) -> list[str]:
     """Return the names that match no rule."""
     rules = list(_rules(everything))
     return [name for name in names if not any(_is_called(rule, name) for rule in rules)]
 
 
-def _rules(everything: Sequence[Task]) -> Iterator[Rule]:
+def _rules(everything: Sequence[RuleTask]) -> Iterator[Rule]:
     return (rule for task in everything for rule in task.rules)
 
 
@@ -99,7 +99,7 @@ def _is_called(rule: Rule, name: str) -> bool:
     return name in (rule.name, rule.kind) or (rule.weight is None and fnmatchcase(rule.name, name))
 
 
-def _parts(everything: Sequence[Task], wanted: Callable[[Rule], bool]) -> Iterator[Task]:
+def _parts(everything: Sequence[RuleTask], wanted: Callable[[Rule], bool]) -> Iterator[RuleTask]:
     """Yield the wanted tasks; a task for several rules is split if only some are wanted."""
     for task in everything:
         if all(wanted(rule) for rule in task.rules):

@@ -22,7 +22,7 @@ class OutOfTime(Exception):
 
 
 @dataclass
-class Reader:
+class RuleReader:
     """One connection in the snapshot. ``deadline``: in ``time.monotonic``, None for no limit. ``cancelled``: true after
     an interrupt."""
 

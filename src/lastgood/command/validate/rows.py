@@ -9,9 +9,9 @@ from functools import partial
 
 from psycopg import sql
 
-from lastgood.command.validate.catalogue import Catalogue, Relation
-from lastgood.command.validate.look import Reader
-from lastgood.command.validate.rule import SAMPLES, Found, Rule, Task, shown
+from lastgood.command.validate.catalogue import Catalogue, CatalogueRelation
+from lastgood.command.validate.look import RuleReader
+from lastgood.command.validate.rule import SAMPLES, Found, Rule, RuleTask, shown
 from lastgood.postgres.integrity import tablesample
 from lastgood.text.units import counted
 
@@ -24,7 +24,7 @@ class Condition:
     """
 
     rule: Rule
-    relation: Relation
+    relation: CatalogueRelation
     bad: sql.Composable
     messages: tuple[str, str]
     columns: tuple[str, ...] = ()
@@ -35,7 +35,7 @@ class Condition:
 Conditions = Callable[[Catalogue], Iterable[Condition]]
 
 
-def tasks(catalogue: Catalogue, sources: Sequence[Conditions]) -> Iterator[Task]:
+def tasks(catalogue: Catalogue, sources: Sequence[Conditions]) -> Iterator[RuleTask]:
     """Yield one task for each table with conditions."""
     by_table: dict[int, list[Condition]] = defaultdict(list)
     for source in sources:
@@ -46,9 +46,9 @@ def tasks(catalogue: Catalogue, sources: Sequence[Conditions]) -> Iterator[Task]
         yield _task(conditions, alone)
 
 
-def _task(conditions: Sequence[Condition], alone: tuple[Task, ...] = ()) -> Task:
+def _task(conditions: Sequence[Condition], alone: tuple[RuleTask, ...] = ()) -> RuleTask:
     relation = conditions[0].relation
-    return Task(
+    return RuleTask(
         tuple(each.rule for each in conditions),
         partial(_check, conditions),
         pages=relation.pages,
@@ -58,7 +58,7 @@ def _task(conditions: Sequence[Condition], alone: tuple[Task, ...] = ()) -> Task
     )
 
 
-def _check(conditions: Sequence[Condition], reader: Reader, sample: float | None) -> Sequence[Found]:
+def _check(conditions: Sequence[Condition], reader: RuleReader, sample: float | None) -> Sequence[Found]:
     relation = conditions[0].relation
     # Without an alias, because a CHECK may name its table.
     rows = sql.SQL("FROM {}{}").format(relation.only, tablesample(sample))
@@ -71,7 +71,7 @@ def _check(conditions: Sequence[Condition], reader: Reader, sample: float | None
 
 
 def _found(
-    condition: Condition, relation: Relation, total: int, count: int, reader: Reader, sample: float | None
+    condition: Condition, relation: CatalogueRelation, total: int, count: int, reader: RuleReader, sample: float | None
 ) -> Found:
     if not count:
         return Found(

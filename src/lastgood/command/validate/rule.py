@@ -13,7 +13,7 @@ from lastgood.text.redact import HIDDEN
 
 if TYPE_CHECKING:
     from lastgood.command.validate.catalogue import Catalogue
-    from lastgood.command.validate.look import Reader
+    from lastgood.command.validate.look import RuleReader
     from lastgood.command.validate.rows import Condition
 
 Severity = Literal["blocker", "warning"]
@@ -63,11 +63,11 @@ class Found:
     query: str = ""
 
 
-Run = Callable[["Reader", float | None], Sequence[Found]]
+Run = Callable[["RuleReader", float | None], Sequence[Found]]
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class RuleTask:
     """One unit of work that gives the findings for ``rules``, in order.
 
     ``pages``: blocks of the table, which can be sampled. ``extra_pages``: other blocks that it reads. ``sampled``:
@@ -82,16 +82,16 @@ class Task:
     extra_pages: int = 0
     sampled: bool = False
     relations: tuple[int, ...] = ()
-    alone: tuple[Task, ...] = ()
+    alone: tuple[RuleTask, ...] = ()
 
 
-def already(rule: Rule, found: Found) -> Task:
+def already(rule: Rule, found: Found) -> RuleTask:
     """Build a task with a known finding, from the catalogue."""
-    return Task((rule,), lambda reader, sample: [found])
+    return RuleTask((rule,), lambda reader, sample: [found])
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class RuleKind:
     """A kind of rule. ``title``: its name in the plural. ``what``: what must hold, for the documentation.
 
     ``finds`` yields the tasks for one database. Rules about single rows are given as ``conditions`` instead, which
@@ -103,7 +103,7 @@ class Kind:
     what: str
     modes: tuple[Mode, ...]
     severity: str
-    finds: Callable[[Catalogue, Mode], Iterator[Task]] | None = None
+    finds: Callable[[Catalogue, Mode], Iterator[RuleTask]] | None = None
     conditions: Callable[[Catalogue], Iterator[Condition]] | None = None
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from lastgood.command.validate.validate import KINDS, RuleResult, Verdict
-from lastgood.screen.screen import Column, Screen
+from lastgood.command.validate.validate import KINDS, RuleResult, ValidationVerdict
+from lastgood.screen.screen import Screen, TableColumn
 from lastgood.text import units
 
 # More would fill the screen; the rest is counted, and the JSON document has all.
@@ -17,7 +17,7 @@ NAMES = 8
 _TITLES = {kind.name: kind.title for kind in KINDS}
 
 
-def show(screen: Screen, verdict: Verdict) -> None:
+def show(screen: Screen, verdict: ValidationVerdict) -> None:
     """Print the verdict, blockers, quality, warnings, skipped rules, and what holds."""
     go = verdict.verdict == "GO"
     screen.say(f'{_headline(verdict)}: "{verdict.database}"', style="bold green" if go else "bold red")
@@ -67,7 +67,7 @@ def show(screen: Screen, verdict: Verdict) -> None:
         )
 
 
-def _headline(verdict: Verdict) -> str:
+def _headline(verdict: ValidationVerdict) -> str:
     parts = []
     if verdict.blockers:
         parts.append(units.counted(len(verdict.blockers), "blocker"))
@@ -118,7 +118,7 @@ def _skipped(screen: Screen, results: Sequence[RuleResult]) -> None:
         )
 
 
-def _quality_line(screen: Screen, verdict: Verdict) -> None:
+def _quality_line(screen: Screen, verdict: ValidationVerdict) -> None:
     if verdict.quality is None:
         return
     low = verdict.quality < verdict.threshold
@@ -135,11 +135,11 @@ def _own(screen: Screen, results: Sequence[RuleResult]) -> None:
         return
     screen.heading("Your own rules")
     columns = (
-        Column("rule", fold=True),
-        Column("outcome"),
-        Column("valid", right=True),
-        Column("weight", right=True),
-        Column("found", fold=True),
+        TableColumn("rule", fold=True),
+        TableColumn("outcome"),
+        TableColumn("valid", right=True),
+        TableColumn("weight", right=True),
+        TableColumn("found", fold=True),
     )
     screen.table(
         columns,

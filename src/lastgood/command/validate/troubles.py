@@ -35,7 +35,7 @@ def skipped(connection: Connection, error: psycopg.Error, relations: Sequence[in
             skipped="locked",
         )
     if error.sqlstate in ("57014", "40001") or (error.sqlstate or "").startswith("53"):
-        return Found(message=f"the server canceled the check: {message}", hint="Try again.", skipped="locked")
+        return Found(message=f"the server cancelled the check: {message}", hint="Try again.", skipped="locked")
     if error.sqlstate in ("0A000", "25006"):
         return Found(message=f"the check is not possible on this server: {message}", skipped="unavailable")
     if error.sqlstate == "42501":

@@ -14,7 +14,7 @@ from lastgood.command.validate import budget, catalogue, listing
 from lastgood.command.validate.crew import STAGE, Crew, Lost, snapshot
 from lastgood.command.validate.kinds import KINDS
 from lastgood.command.validate.rule import Mode
-from lastgood.command.validate.verdict import RuleResult, Verdict, conclude
+from lastgood.command.validate.verdict import RuleResult, ValidationSummary, ValidationVerdict, conclude
 from lastgood.config.tables import Validate
 from lastgood.context import BACKGROUND, Context
 from lastgood.errors import NOT_REACHED, LastgoodError, Refused, UsageError
@@ -24,7 +24,7 @@ from lastgood.postgres import errors as server_errors
 from lastgood.postgres.kept import read_only
 from lastgood.postgres.server import ClosedDatabase, Target
 
-__all__ = ["KINDS", "Mode", "RuleResult", "Verdict", "validate"]
+__all__ = ["KINDS", "Mode", "RuleResult", "ValidationSummary", "ValidationVerdict", "validate"]
 
 
 def validate(
@@ -36,7 +36,7 @@ def validate(
     only: Sequence[str] = (),
     time_limit: float | None = None,
     jobs: int | None = None,
-) -> Verdict:
+) -> ValidationVerdict:
     """Validate the database of ``target``. ``only``: names or kinds of rules, or patterns of names
     (``unique:public.*``); empty means all. ``time_limit`` in seconds; None means that of the settings for quick, and no
     limit for full.
@@ -74,7 +74,7 @@ def _validate(
     limit: float | None,
     jobs: int | None,
     began: float,
-) -> Verdict:
+) -> ValidationVerdict:
     deadline = began + limit if limit is not None else None
     with snapshot(read_only(target), jobs) as shared:
         with shared.first.transaction(force_rollback=True):

@@ -38,7 +38,19 @@ class RuleResult(Frozen):
     seconds: float
 
 
-class Verdict(Document):
+class ValidationSummary(Frozen):
+    """A validation in other reports: GO or NO-GO, the rules that failed and those that warned. ``complete`` is false if
+    rules were skipped that could be checked."""
+
+    verdict: Literal["GO", "NO-GO"]
+    complete: bool
+    rules: int
+    blockers: tuple[str, ...]
+    warnings: tuple[str, ...]
+    seconds: float
+
+
+class ValidationVerdict(Document):
     """GO or NO-GO.
 
     ``complete`` is false if rules were skipped that could be checked; ``remarks`` name them. ``quality``: the weighted
@@ -61,11 +73,17 @@ class Verdict(Document):
     rules: tuple[RuleResult, ...]
     seconds: float
 
-    def worse_than(self, before: Verdict) -> tuple[RuleResult, ...]:
+    def worse_than(self, before: ValidationVerdict) -> tuple[RuleResult, ...]:
         """Return the rules that fail or warn now with a worse result or more violations than before. A rule that did
         not exist before, or was skipped, counts as passed before."""
         then = {each.name: each for each in before.rules}
         return tuple(each for each in self.rules if _worse(each, then.get(each.name)))
+
+    @property
+    def summary(self) -> ValidationSummary:
+        """The summary for other reports."""
+        same = self.model_dump(include={"verdict", "complete", "blockers", "warnings", "seconds"})
+        return ValidationSummary(**same, rules=len(self.rules))
 
     def of(self, outcome: Outcome) -> tuple[RuleResult, ...]:
         """Return the results with this outcome, in order."""
@@ -149,7 +167,7 @@ def conclude(
     threshold: float,
     remarks: Sequence[str],
     seconds: float,
-) -> Verdict:
+) -> ValidationVerdict:
     """Conclude GO, unless a blocker is violated, the quality is too low, or no row could be checked."""
     quality = quality_of(results)
     blockers = [each.name for each in results if each.outcome == "FAIL"]
@@ -168,7 +186,7 @@ def conclude(
         all_remarks.append("no rule could be checked, so the verdict is NO-GO")
     elif no_rows:
         all_remarks.append("only the catalogue could be checked, but no rows, so the verdict is NO-GO")
-    return Verdict(
+    return ValidationVerdict(
         verdict="NO-GO" if blockers or nothing or no_rows else "GO",
         complete=not any(each.skipped_for in _SKIPPED for each in skipped),
         mode=mode,

@@ -16,6 +16,7 @@ from lastgood.config.tables.application import (
     PgBouncer,
     Recipient,
     Sentry,
+    Server,
     Watch,
 )
 from lastgood.config.tables.checking import (
@@ -32,7 +33,6 @@ from lastgood.config.tables.checking import (
     Validate,
 )
 from lastgood.config.tables.kinds import Command, Conninfos, Duration, Expected, Folder, Size, Table
-from lastgood.config.tables.server import Server
 
 __all__ = [
     "NO_PGBOUNCER",

@@ -1,4 +1,4 @@
-"""The tables of lastgood.toml for the application, PgBouncer, deployments and notifications.
+"""The tables of lastgood.toml for the application, PgBouncer, deployments, notifications and the server.
 
 The addresses of recipients are never in the file itself, since they hold tokens.
 """
@@ -201,3 +201,14 @@ class Notifications(Table):
         if twice is not None:
             raise ValueError(f'two targets are called "{twice}"')
         return self
+
+
+class Server(Table):
+    """Limits of lastgood on the server."""
+
+    wait_limit: Duration = Field(
+        default=15.0,
+        gt=0,
+        description="How long CREATE DATABASE, DROP DATABASE and other commands on a database may wait for another "
+        "session: one that holds a lock, or waits for a synchronous standby that does not respond.",
+    )

@@ -18,7 +18,7 @@ from lastgood.facts.compare import Comparison
 from lastgood.facts.settled import settled
 from lastgood.load.repairs.repair import Repair, Rules
 from lastgood.postgres import integrity
-from lastgood.postgres.integrity import ForeignKey
+from lastgood.postgres.integrity import KeyOrphans
 from lastgood.postgres.server import Connection
 
 STATES = frozenset({"23503"})
@@ -38,7 +38,7 @@ def not_valid(command: Command) -> bytes:
     return command.statement.text + b" NOT VALID"
 
 
-def orphans(connection: Connection, command: Command) -> ForeignKey | None:
+def orphans(connection: Connection, command: Command) -> KeyOrphans | None:
     """The number of rows without a match, and a few of their keys; None if the server does not support such a key NOT
     VALID (on a partitioned table, up to 17), or if the command adds anything else. Changes nothing."""
     with contextlib.suppress(psycopg.Error), connection.transaction(force_rollback=True):
@@ -48,7 +48,7 @@ def orphans(connection: Connection, command: Command) -> ForeignKey | None:
     return None
 
 
-def counted(key: ForeignKey) -> str:
+def counted(key: KeyOrphans) -> str:
     """``2 rows have no match in public.p, for example 7, 8``."""
     rows = "1 row has" if key.orphans == 1 else f"{key.orphans:,} rows have"
     return f"{rows} no match in {key.references}, for example {', '.join(key.samples)}"

@@ -50,7 +50,7 @@ class Row(dict[str, str | None]):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ConsoleRow:
     """One of PgBouncer's databases. ``host`` is None for the default socket; ``mode`` if it has its own."""
 
     name: str
@@ -190,10 +190,10 @@ class Console(SimpleSession):
         """SHOW CONFIG: every setting with its value."""
         return {row["key"] or "": row["value"] or "" for row in self.ask(sql.SQL("SHOW CONFIG"))}
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[ConsoleRow]:
         """SHOW DATABASES, without the console's own: not the fallback ``*``, but the entries created from it."""
         return [
-            Entry(
+            ConsoleRow(
                 name=row["name"] or "",
                 host=row["host"],
                 port=int(row["port"] or 0),

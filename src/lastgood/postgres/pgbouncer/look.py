@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from psycopg import sql
 
-from lastgood.postgres.pgbouncer.console import DATABASE, Console, ConsoleError, Entry, Pool, SimpleSession
+from lastgood.postgres.pgbouncer.console import DATABASE, Console, ConsoleError, ConsoleRow, Pool, SimpleSession
 from lastgood.postgres.server import Connection, Target
 
 if TYPE_CHECKING:  # the guardian starts sooner without it
@@ -110,7 +110,7 @@ def _may_pause(user: str, settings: Mapping[str, str]) -> bool:
 
 
 def _described(
-    entry: Entry, pools: list[Pool], settings: Mapping[str, str], known_by: Literal["name", "address", "answer"]
+    entry: ConsoleRow, pools: list[Pool], settings: Mapping[str, str], known_by: Literal["name", "address", "answer"]
 ) -> PooledDatabase:
     own = [pool for pool in pools if pool.database == entry.name]
     modes = {pool.mode for pool in own} or {entry.mode or settings.get("pool_mode", "")}
@@ -125,7 +125,7 @@ def _described(
 
 
 def _leads_here(
-    entry: Entry, console: Console, target: Target, live: Target, connection: Connection
+    entry: ConsoleRow, console: Console, target: Target, live: Target, connection: Connection
 ) -> Literal["address", "answer"] | None:
     """The evidence that an entry with the live database's name leads to it; None when it leads elsewhere. Raises
     ConsoleError when that cannot be determined."""

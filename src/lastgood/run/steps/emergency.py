@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 
 from lastgood.checklist import BACKUP
-from lastgood.errors import Failed
+from lastgood.errors import Failed, continued
 from lastgood.events import Caution
 from lastgood.journal.reader import EMERGENCY
 from lastgood.load import costs
@@ -72,7 +72,7 @@ class Emergency:
                 context=run.context,
             )
         except Failed as error:
-            error.hint = f"{error.hint} {GO_ON}".strip()
+            error.hint = continued(error.hint, GO_ON)
             raise
         _record_duration(run, time.monotonic() - began)
         return BackedUp(path=point.path, detail=f"{point.path.name}, verified")

@@ -91,7 +91,7 @@ class BuildSchemas(Build):
         )
 
     def undo(self, run: Run) -> None:
-        with run.connected(run.plan.live, "walk back") as live:
+        with run.connected(run.plan.live, "revert") as live:
             staged.drop_schemas(live, run.plan.run)
 
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:

@@ -12,9 +12,9 @@ from lastgood.application import health
 from lastgood.application.results import ApplicationReport, HealthResult, WatchResult
 from lastgood.application.service import AGAIN, BEFORE, HookFailed
 from lastgood.errors import ChecksFailed, Failed, restored
-from lastgood.events import Progress
+from lastgood.events import Caution, Progress, StageDone, StageStarted
 from lastgood.plan.plan import Fence, PlannedStep, Request
-from lastgood.run.context import Run
+from lastgood.run.context import Reversal, Run
 from lastgood.run.runner import Result
 
 _ON_FAILURE = {
@@ -40,7 +40,7 @@ def checks_failed(
     in_place = plan.way == "in-place"
     error = ChecksFailed(
         f"cannot confirm that the application works: {problem}",
-        hint=f"Run: lastgood undo {plan.run} to roll back, or lastgood resume {plan.run} to check it again.",
+        hint=f"To undo the switch: lastgood undo {plan.run}; to repeat the checks: lastgood resume {plan.run}",
         state=restored(plan.live, plan.kept, in_place=in_place, detail=", in service"),
         run=plan.run,
         problem=problem,
@@ -91,9 +91,24 @@ class Stop:
         stopped = run.service.record
         if stopped is None or stopped.by != run.plan.run:
             return
-        run.service.start_again("walking back")
+        run.service.start_again("reverting")
         run.service.forget()
         run.started_again = True
+
+    def reverse(self, back: Reversal) -> None:
+        """Start the application, whether this run stopped it or not: it may cache what the switch replaced."""
+        if self._when != "now":
+            return  # the other step of this class starts it, at the very end
+        fault.point("application.before_start_again")
+        if back.application.starts:
+            back.emit(StageStarted("start", "start the application again"))
+            try:
+                back.service.start("after the undo")
+            except HookFailed as error:
+                back.not_running = str(error)
+                return
+            back.emit(StageDone("start", back.service.results[-1].seconds))
+        back.service.forget()
 
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
         return False  # the application may have been started since; hooks may run twice
@@ -131,7 +146,19 @@ class Start:
         return Result(detail=", ".join(name for name in AGAIN.values() if run.application.command(name) is not None))
 
     def undo(self, run: Run) -> None:
-        """Do nothing: after the commit point."""
+        """Do nothing: after the commit point, ``reverse`` undoes this step."""
+
+    def reverse(self, back: Reversal) -> None:
+        """Stop the application. A failure is not an obstacle, because the application does not work."""
+        if not back.application.stops:
+            return
+        back.emit(StageStarted("stop", "stop the application"))
+        try:
+            back.service.stop(back.run, "before the undo")
+        except (HookFailed, OSError) as error:
+            back.emit(Caution(f"{error}; continuing with the undo"))
+        else:
+            back.emit(StageDone("stop", sum(each.seconds for each in back.service.results)))
 
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
         return False  # hooks may run twice

@@ -28,7 +28,7 @@ from lastgood.postgres.sessions import END_THEM, blocking_sessions
 from lastgood.postgres.state import DatabaseState
 from lastgood.postgres.waits import bounded
 from lastgood.run import pause as pool
-from lastgood.run.context import Run
+from lastgood.run.context import Reversal, Run
 from lastgood.run.pause import Pause
 from lastgood.run.report import FenceReport
 from lastgood.run.runner import Result
@@ -185,7 +185,10 @@ class Swap:
             )
 
     def undo(self, run: Run) -> None:
-        """Do nothing: before the commit the server rolled back; after it, `lastgood undo` reverts the swap."""
+        """Do nothing: before the commit the server rolled back."""
+
+    def reverse(self, back: Reversal) -> None:
+        back.exchange_again()
 
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
         """Whether the previous database, by OID, has the kept name."""

@@ -158,7 +158,7 @@ class Watch:
                 found = found.model_copy(update={"ended": INTERRUPTED})
         if run.cancelled():
             run.carry_on()  # Ctrl+C ends only the watch
-        detail = f"{len(found.worse)} of {len(found.figures)} figures worse" if found.worse else "nothing got worse"
+        detail = f"{len(found.worse)} of {len(found.figures)} figures worse" if found.worse else "no figure is worse"
         return Watched(watch=found, health=health, detail=found.ended or detail)
 
     def undo(self, run: Run) -> None:

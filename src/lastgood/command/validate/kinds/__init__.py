@@ -12,9 +12,9 @@ from lastgood.command.validate.kinds.required import REQUIRED
 from lastgood.command.validate.kinds.sequences import SEQUENCES
 from lastgood.command.validate.kinds.unique import UNIQUE
 from lastgood.command.validate.kinds.views import COLLATIONS, VIEWS
-from lastgood.command.validate.rule import Kind
+from lastgood.command.validate.rule import RuleKind
 
-KINDS: tuple[Kind, ...] = (
+KINDS: tuple[RuleKind, ...] = (
     FOREIGN_KEYS,
     GUESSES,
     POLYMORPHIC,

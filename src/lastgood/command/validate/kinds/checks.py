@@ -8,7 +8,7 @@ from psycopg import sql
 
 from lastgood.command.validate.catalogue import Catalogue
 from lastgood.command.validate.rows import Condition
-from lastgood.command.validate.rule import Kind, Rule
+from lastgood.command.validate.rule import Rule, RuleKind
 
 # Partitions are checked with their parents, except for their own constraints.
 _CHECKS = """
@@ -81,7 +81,7 @@ def _of_domains(catalogue: Catalogue) -> Iterator[Condition]:
                 )
 
 
-CHECKS = Kind(
+CHECKS = RuleKind(
     "check",
     "checks",
     "Each row satisfies the CHECK constraints of its table, evaluated again. Violations of constraints that are NOT "
@@ -90,7 +90,7 @@ CHECKS = Kind(
     "blocker",
     conditions=_of_tables,
 )
-DOMAINS = Kind(
+DOMAINS = RuleKind(
     "domain",
     "domains",
     "Each value in a column of a domain satisfies the domain's CHECK constraints, evaluated again.",

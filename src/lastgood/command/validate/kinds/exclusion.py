@@ -9,22 +9,22 @@ from psycopg import sql
 
 from lastgood.command.validate.catalogue import Catalogue
 from lastgood.command.validate.kinds.unique import Index, indexes, without_indexes
-from lastgood.command.validate.look import Reader
-from lastgood.command.validate.rule import SAMPLES, Found, Kind, Mode, Rule, Task, shown
+from lastgood.command.validate.look import RuleReader
+from lastgood.command.validate.rule import SAMPLES, Found, Mode, Rule, RuleKind, RuleTask, shown
 from lastgood.text.units import counted
 
 # Each row is compared with each other row.
 MOST_ROWS = 3000
 
 
-def _find(catalogue: Catalogue, mode: Mode) -> Iterator[Task]:
+def _find(catalogue: Catalogue, mode: Mode) -> Iterator[RuleTask]:
     for index in indexes(catalogue):
         if index.operators is not None:
             rule = Rule(f"exclusion:{index.table}.{index.name}", "exclusion")
-            yield Task((rule,), partial(_check, index), pages=index.table.pages, relations=(index.table.oid,))
+            yield RuleTask((rule,), partial(_check, index), pages=index.table.pages, relations=(index.table.oid,))
 
 
-def _check(index: Index, reader: Reader, sample: float | None) -> Sequence[Found]:
+def _check(index: Index, reader: RuleReader, sample: float | None) -> Sequence[Found]:
     without_indexes(reader)
     rows = reader.row(sql.SQL("SELECT count(*) FROM (SELECT 1 {} LIMIT {}) t").format(index.rows, MOST_ROWS + 1))[0]
     if rows > MOST_ROWS:
@@ -61,7 +61,7 @@ def _check(index: Index, reader: Reader, sample: float | None) -> Sequence[Found
     ]
 
 
-EXCLUSION = Kind(
+EXCLUSION = RuleKind(
     "exclusion",
     "exclusion constraints",
     "No two rows violate an exclusion constraint (or a key WITHOUT OVERLAPS). Tables of more than 3,000 rows are "

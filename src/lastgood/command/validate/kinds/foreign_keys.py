@@ -7,15 +7,15 @@ from functools import partial
 
 from psycopg import sql
 
-from lastgood.command.validate.catalogue import Catalogue, Relation
-from lastgood.command.validate.look import Reader
-from lastgood.command.validate.rule import SAMPLES, Found, Kind, Mode, Rule, Task, shown, values
+from lastgood.command.validate.catalogue import Catalogue, CatalogueRelation
+from lastgood.command.validate.look import RuleReader
+from lastgood.command.validate.rule import SAMPLES, Found, Mode, Rule, RuleKind, RuleTask, shown, values
 from lastgood.postgres import integrity
 from lastgood.postgres.integrity import Key
 from lastgood.text.units import counted
 
 
-def _find(catalogue: Catalogue, mode: Mode) -> Iterator[Task]:
+def _find(catalogue: Catalogue, mode: Mode) -> Iterator[RuleTask]:
     for key in integrity.keys(catalogue.connection):
         child = catalogue.by_name.get((key.schema_name, key.table))
         parent = catalogue.by_name.get((key.other_schema, key.other))
@@ -29,9 +29,9 @@ def _find(catalogue: Catalogue, mode: Mode) -> Iterator[Task]:
         yield task(rule, key, child, parent)
 
 
-def task(rule: Rule, key: Key, child: Relation, parent: Relation) -> Task:
+def task(rule: Rule, key: Key, child: CatalogueRelation, parent: CatalogueRelation) -> RuleTask:
     """Build the task that looks up the rows of ``child`` in ``parent``."""
-    return Task(
+    return RuleTask(
         (rule,),
         partial(_check, key, child),
         pages=child.pages,
@@ -42,7 +42,7 @@ def task(rule: Rule, key: Key, child: Relation, parent: Relation) -> Task:
     )
 
 
-def _check(key: Key, child: Relation, reader: Reader, sample: float | None) -> Sequence[Found]:
+def _check(key: Key, child: CatalogueRelation, reader: RuleReader, sample: float | None) -> Sequence[Found]:
     orphans = integrity.orphans(key, sample)
     (count,) = reader.row(sql.SQL("SELECT count(*) ") + orphans)
     note = "" if key.validated else "the key is NOT VALID: the server has not checked all rows"
@@ -67,7 +67,7 @@ def _check(key: Key, child: Relation, reader: Reader, sample: float | None) -> S
     ]
 
 
-def _validate(reader: Reader, key: Key) -> str:
+def _validate(reader: RuleReader, key: Key) -> str:
     return reader.text(
         sql.SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}").format(
             sql.Identifier(key.schema_name, key.table), sql.Identifier(key.name)
@@ -75,7 +75,7 @@ def _validate(reader: Reader, key: Key) -> str:
     )
 
 
-FOREIGN_KEYS = Kind(
+FOREIGN_KEYS = RuleKind(
     "foreign_key",
     "foreign keys",
     "Each row of a declared foreign key has its match, even if the catalogue calls the key valid. Violations of keys "

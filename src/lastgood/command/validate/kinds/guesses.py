@@ -7,10 +7,10 @@ from functools import partial
 
 from psycopg import sql
 
-from lastgood.command.validate.catalogue import Catalogue, Column, Relation
+from lastgood.command.validate.catalogue import Catalogue, CatalogueColumn, CatalogueRelation
 from lastgood.command.validate.kinds import foreign_keys
-from lastgood.command.validate.look import Reader
-from lastgood.command.validate.rule import Found, Kind, Mode, Rule, Task
+from lastgood.command.validate.look import RuleReader
+from lastgood.command.validate.rule import Found, Mode, Rule, RuleKind, RuleTask
 from lastgood.postgres import integrity
 from lastgood.postgres.integrity import Key
 from lastgood.text.units import counted
@@ -32,7 +32,7 @@ def plurals(word: str) -> tuple[str, ...]:
     return (*found, word + "s", word)
 
 
-def table_of(catalogue: Catalogue, schema: str, word: str) -> Relation | None:
+def table_of(catalogue: Catalogue, schema: str, word: str) -> CatalogueRelation | None:
     """Return the table for a word: in that schema, or the only one with that name elsewhere."""
     for name in plurals(word):
         here = catalogue.by_name.get((schema, name))
@@ -44,7 +44,7 @@ def table_of(catalogue: Catalogue, schema: str, word: str) -> Relation | None:
     return None
 
 
-def match(column: Column, other: Column) -> bool:
+def match(column: CatalogueColumn, other: CatalogueColumn) -> bool:
     """Whether values of both columns can be compared as in a foreign key."""
     return any(
         column.type in family and other.type in family
@@ -52,7 +52,7 @@ def match(column: Column, other: Column) -> bool:
     )
 
 
-def _find(catalogue: Catalogue, mode: Mode) -> Iterator[Task]:
+def _find(catalogue: Catalogue, mode: Mode) -> Iterator[RuleTask]:
     if not catalogue.settings.guesses:
         return
     declared = {
@@ -80,7 +80,7 @@ def _find(catalogue: Catalogue, mode: Mode) -> Iterator[Task]:
             key = _key(child, column, parent, other)
             rule = Rule(f"guessed_key:{child}.{column.name}", "guessed_key", "warning", guess=True)
             known = foreign_keys.task(rule, key, child, parent)
-            yield Task(
+            yield RuleTask(
                 known.rules,
                 partial(_check, known, child, column.name),
                 known.pages,
@@ -90,7 +90,7 @@ def _find(catalogue: Catalogue, mode: Mode) -> Iterator[Task]:
             )
 
 
-def _key(child: Relation, column: Column, parent: Relation, other: Column) -> Key:
+def _key(child: CatalogueRelation, column: CatalogueColumn, parent: CatalogueRelation, other: CatalogueColumn) -> Key:
     return Key(
         child.schema_name,
         child.name,
@@ -108,7 +108,9 @@ def _key(child: Relation, column: Column, parent: Relation, other: Column) -> Ke
     )
 
 
-def _check(known: Task, child: Relation, column: str, reader: Reader, sample: float | None) -> Sequence[Found]:
+def _check(
+    known: RuleTask, child: CatalogueRelation, column: str, reader: RuleReader, sample: float | None
+) -> Sequence[Found]:
     (found,) = known.run(reader, sample)
     if not found.violations:
         return [found]
@@ -137,7 +139,7 @@ def _check(known: Task, child: Relation, column: str, reader: Reader, sample: fl
     ]
 
 
-GUESSES = Kind(
+GUESSES = RuleKind(
     "guessed_key",
     "guessed foreign keys",
     "Columns like contact_id without a declared key have a match in a table like contacts, if the types fit. If no "

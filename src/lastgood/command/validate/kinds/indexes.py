@@ -9,8 +9,8 @@ import psycopg
 from psycopg import sql
 
 from lastgood.command.validate.catalogue import Catalogue
-from lastgood.command.validate.look import Reader
-from lastgood.command.validate.rule import Found, Kind, Mode, Rule, Task, already
+from lastgood.command.validate.look import RuleReader
+from lastgood.command.validate.rule import Found, Mode, Rule, RuleKind, RuleTask, already
 
 _INVALID = """
 SELECT n.nspname, ic.relname, i.indrelid::bigint, i.indisvalid, i.indisready, ic.relkind = 'I',
@@ -34,12 +34,12 @@ ORDER BY n.nspname, ic.relname
 """
 
 
-def _invalid(catalogue: Catalogue, mode: Mode) -> Iterator[Task]:
+def _invalid(catalogue: Catalogue, mode: Mode) -> Iterator[RuleTask]:
     broken = list(_broken(catalogue))
     yield from broken or [already(Rule("index", "index"), Found())]
 
 
-def _broken(catalogue: Catalogue) -> Iterator[Task]:
+def _broken(catalogue: Catalogue) -> Iterator[RuleTask]:
     for schema, name, table, valid, ready, partitioned, constraint in catalogue.connection.execute(_INVALID).fetchall():
         relation = catalogue.by_oid.get(table)
         if relation is None:
@@ -61,7 +61,7 @@ def _broken(catalogue: Catalogue) -> Iterator[Task]:
         yield already(rule, Found(1, message, hint))
 
 
-def _contents(catalogue: Catalogue, mode: Mode) -> Iterator[Task]:
+def _contents(catalogue: Catalogue, mode: Mode) -> Iterator[RuleTask]:
     installed = catalogue.connection.execute(_EXTENSION).fetchone()
     if installed is None:
         missing = Found(
@@ -75,7 +75,7 @@ def _contents(catalogue: Catalogue, mode: Mode) -> Iterator[Task]:
     for oid, schema, name, table, pages in catalogue.connection.execute(_BTREES).fetchall():
         relation = catalogue.by_oid.get(table)
         if relation is not None:
-            yield Task(
+            yield RuleTask(
                 (Rule(f"index_content:{schema}.{name}", "index_content"),),
                 partial(_compare, installed[0], oid, f"{schema}.{name}"),
                 pages=relation.pages,
@@ -84,7 +84,7 @@ def _contents(catalogue: Catalogue, mode: Mode) -> Iterator[Task]:
             )
 
 
-def _compare(extension: str, oid: int, name: str, reader: Reader, sample: float | None) -> Sequence[Found]:
+def _compare(extension: str, oid: int, name: str, reader: RuleReader, sample: float | None) -> Sequence[Found]:
     check = sql.SQL("SELECT {}.bt_index_check({}::oid::regclass, true)").format(sql.Identifier(extension), oid)
     try:
         reader.rows(check)
@@ -103,7 +103,7 @@ def _compare(extension: str, oid: int, name: str, reader: Reader, sample: float 
     return [Found()]
 
 
-INDEXES = Kind(
+INDEXES = RuleKind(
     "index",
     "indexes",
     "No index is invalid or not ready (a failed CREATE INDEX CONCURRENTLY, a partition without an index). Only indexes "
@@ -112,7 +112,7 @@ INDEXES = Kind(
     "blocker or warning",
     _invalid,
 )
-CONTENTS = Kind(
+CONTENTS = RuleKind(
     "index_content",
     "contents of indexes",
     "Each btree index is in order and contains every row of its table, by bt_index_check of amcheck, if that extension "

@@ -12,8 +12,8 @@ from pglast import parse_sql, parser
 from psycopg import sql
 
 from lastgood.command.validate.catalogue import Catalogue
-from lastgood.command.validate.look import Reader
-from lastgood.command.validate.rule import SAMPLES, Found, Kind, Mode, Rule, Task, shown
+from lastgood.command.validate.look import RuleReader
+from lastgood.command.validate.rule import SAMPLES, Found, Mode, Rule, RuleKind, RuleTask, shown
 from lastgood.config import tables
 from lastgood.text.units import counted
 
@@ -33,13 +33,13 @@ class _Wrong(Exception):
     """The rule cannot be evaluated; the text is the reason."""
 
 
-def _find(catalogue: Catalogue, mode: Mode) -> Iterator[Task]:
+def _find(catalogue: Catalogue, mode: Mode) -> Iterator[RuleTask]:
     for each in catalogue.settings.rules:
         if mode == "full" or each.quick:
-            yield Task((Rule(each.name, KIND, each.severity, weight=each.weight),), partial(_check, each))
+            yield RuleTask((Rule(each.name, KIND, each.severity, weight=each.weight),), partial(_check, each))
 
 
-def _check(rule: tables.Rule, reader: Reader, sample: float | None) -> Sequence[Found]:
+def _check(rule: tables.Rule, reader: RuleReader, sample: float | None) -> Sequence[Found]:
     reader.rows(sql.SQL("SELECT pg_catalog.set_config('search_path', %s, true)"), [reader.path])
     try:
         if rule.expect is None and rule.at_least is None and rule.at_most is None:
@@ -58,7 +58,7 @@ def _check(rule: tables.Rule, reader: Reader, sample: float | None) -> Sequence[
     return [replace(found, query=rule.query)]
 
 
-def _violations(rule: tables.Rule, reader: Reader) -> Found:
+def _violations(rule: tables.Rule, reader: RuleReader) -> Found:
     """Evaluate a rule whose rows are the violations."""
     names, rows = _open(reader, rule.query, SAMPLES)
     count = len(rows)
@@ -83,7 +83,7 @@ def _violations(rule: tables.Rule, reader: Reader) -> Found:
     )
 
 
-def _value(rule: tables.Rule, reader: Reader) -> Found:
+def _value(rule: tables.Rule, reader: RuleReader) -> Found:
     """Evaluate a rule whose query returns one value."""
     value = _one(reader, rule.query, "the query")
     if rule.expect is not None:
@@ -117,7 +117,7 @@ def _cursor() -> sql.Identifier:
     return sql.Identifier(_CURSOR)
 
 
-def _open(reader: Reader, query: str, count: int) -> tuple[list[str], list[tuple[Value, ...]]]:
+def _open(reader: RuleReader, query: str, count: int) -> tuple[list[str], list[tuple[Value, ...]]]:
     """Open a cursor for a query of the user. Return its column names and first rows."""
     _ = reader.left
     text = query.strip().rstrip(";")
@@ -158,7 +158,7 @@ def _refuse_other_than_one_select(text: str) -> None:
         raise _Wrong("it must be a SELECT")
 
 
-def _one(reader: Reader, query: str, what: str) -> Value:
+def _one(reader: RuleReader, query: str, what: str) -> Value:
     names, rows = _open(reader, query, 2)
     reader.connection.execute(sql.SQL("CLOSE {}").format(_cursor()))
     if len(names) != 1 or len(rows) != 1:
@@ -182,7 +182,7 @@ def _equal(value: Value, expected: tables.Expected) -> bool:
     return str(value) == str(expected)
 
 
-OWN = Kind(
+OWN = RuleKind(
     KIND,
     "your own rules",
     "The rules that you define in lastgood.toml as [[validate.rules]].",

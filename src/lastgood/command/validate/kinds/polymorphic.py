@@ -8,10 +8,10 @@ from functools import partial
 
 from psycopg import sql
 
-from lastgood.command.validate.catalogue import Catalogue, Relation
+from lastgood.command.validate.catalogue import Catalogue, CatalogueRelation
 from lastgood.command.validate.kinds.guesses import match, table_of
-from lastgood.command.validate.look import Reader
-from lastgood.command.validate.rule import SAMPLES, Found, Kind, Mode, Rule, Task, already, shown, values
+from lastgood.command.validate.look import RuleReader
+from lastgood.command.validate.rule import SAMPLES, Found, Mode, Rule, RuleKind, RuleTask, already, shown, values
 from lastgood.postgres.integrity import tablesample
 from lastgood.text.units import counted
 
@@ -20,7 +20,7 @@ _TEXTS = frozenset({25, 1043})
 _MOST_TYPES = 200
 
 
-def _find(catalogue: Catalogue, mode: Mode) -> Iterator[Task]:
+def _find(catalogue: Catalogue, mode: Mode) -> Iterator[RuleTask]:
     configured = set()
     for each in catalogue.settings.polymorphic:
         rule = Rule(f"polymorphic:{each.table}.{each.id_column}", "polymorphic")
@@ -30,7 +30,7 @@ def _find(catalogue: Catalogue, mode: Mode) -> Iterator[Task]:
         for name in (each.type_column, each.id_column):
             if table is not None and table.column(name) is None:
                 problem = f"{table} has no column {name}"
-        targets: dict[str, Relation] = {}
+        targets: dict[str, CatalogueRelation] = {}
         for value, name in each.targets.items():
             target = _named(catalogue, name)
             if target is None or len(target.key) != 1:
@@ -55,20 +55,20 @@ def _find(catalogue: Catalogue, mode: Mode) -> Iterator[Task]:
                 yield _task(rule, table, column.name, other.name, None, catalogue)
 
 
-def _named(catalogue: Catalogue, name: str) -> Relation | None:
+def _named(catalogue: Catalogue, name: str) -> CatalogueRelation | None:
     schema, _, table = name.rpartition(".")
     return catalogue.by_name.get((schema or "public", table))
 
 
 def _task(
     rule: Rule,
-    table: Relation,
+    table: CatalogueRelation,
     type_column: str,
     id_column: str,
-    targets: Mapping[str, Relation] | None,
+    targets: Mapping[str, CatalogueRelation] | None,
     catalogue: Catalogue | None,
-) -> Task:
-    return Task(
+) -> RuleTask:
+    return RuleTask(
         (rule,),
         partial(_check, table, type_column, id_column, targets, catalogue),
         pages=2 * table.pages,
@@ -77,7 +77,7 @@ def _task(
     )
 
 
-def _guessed(catalogue: Catalogue, table: Relation, value: str) -> Relation | None:
+def _guessed(catalogue: Catalogue, table: CatalogueRelation, value: str) -> CatalogueRelation | None:
     """Return the table of a type name: ``contacts`` for ``Contact`` and ``Crm::Contact``."""
     word = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", value.rpartition("::")[2]).lower()
     found = table_of(catalogue, table.schema_name, word)
@@ -85,12 +85,12 @@ def _guessed(catalogue: Catalogue, table: Relation, value: str) -> Relation | No
 
 
 def _check(
-    table: Relation,
+    table: CatalogueRelation,
     type_column: str,
     id_column: str,
-    targets: Mapping[str, Relation] | None,
+    targets: Mapping[str, CatalogueRelation] | None,
     catalogue: Catalogue | None,
-    reader: Reader,
+    reader: RuleReader,
     sample: float | None,
 ) -> Sequence[Found]:
     kind, number, part = sql.Identifier(type_column), sql.Identifier(id_column), tablesample(sample)
@@ -145,7 +145,7 @@ def _check(
     ]
 
 
-POLYMORPHIC = Kind(
+POLYMORPHIC = RuleKind(
     "polymorphic",
     "polymorphic pairs",
     "Each row of a pair of columns in [[validate.polymorphic]] has its match in the table that its type names.",
@@ -153,7 +153,7 @@ POLYMORPHIC = Kind(
     "blocker",
     _find,
 )
-GUESSED = Kind(
+GUESSED = RuleKind(
     "guessed_polymorphic",
     "guessed polymorphic pairs",
     "The same for columns named like owner_type and owner_id, if the type is the name of a table.",

@@ -8,18 +8,18 @@ from functools import partial
 import psycopg
 from psycopg import sql
 
-from lastgood.command.validate.catalogue import Catalogue, Column, Relation
-from lastgood.command.validate.look import Reader
-from lastgood.command.validate.rule import Found, Kind, Mode, Rule, Task
+from lastgood.command.validate.catalogue import Catalogue, CatalogueColumn, CatalogueRelation
+from lastgood.command.validate.look import RuleReader
+from lastgood.command.validate.rule import Found, Mode, Rule, RuleKind, RuleTask
 
 _BYTEA = 17
 _INTEGERS = frozenset({20, 21, 23})
 
 
-def _find(catalogue: Catalogue, mode: Mode) -> Iterator[Task]:
+def _find(catalogue: Catalogue, mode: Mode) -> Iterator[RuleTask]:
     for relation in catalogue.relations:
         if relation.kind in "rm" and relation.populated:
-            yield Task(
+            yield RuleTask(
                 (Rule(f"readable:{relation}", "readable"),),
                 partial(_check, relation),
                 pages=relation.pages,
@@ -27,7 +27,7 @@ def _find(catalogue: Catalogue, mode: Mode) -> Iterator[Task]:
             )
 
 
-def _read(column: Column) -> sql.Composed:
+def _read(column: CatalogueColumn) -> sql.Composed:
     """Return an expression that reads the whole value. Texts are also checked for valid encoding."""
     name = sql.Identifier(column.name)
     if column.type == _BYTEA:
@@ -37,7 +37,7 @@ def _read(column: Column) -> sql.Composed:
     ).format(name)
 
 
-def _check(relation: Relation, reader: Reader, sample: float | None) -> Sequence[Found]:
+def _check(relation: CatalogueRelation, reader: RuleReader, sample: float | None) -> Sequence[Found]:
     columns = [each for each in relation.columns if each.varies or each.domain]
     wanted = sql.SQL(", ").join([sql.SQL("count(*)"), *map(_read, columns)])
     query = sql.SQL("SELECT {} FROM {}").format(wanted, relation.only)
@@ -60,7 +60,7 @@ def _check(relation: Relation, reader: Reader, sample: float | None) -> Sequence
     ]
 
 
-def _fails(query: sql.Composed, reader: Reader) -> bool:
+def _fails(query: sql.Composed, reader: RuleReader) -> bool:
     try:
         with reader.connection.transaction():
             reader.rows(query)
@@ -71,7 +71,7 @@ def _fails(query: sql.Composed, reader: Reader) -> bool:
     return False
 
 
-def _where(relation: Relation, columns: Sequence[Column], reader: Reader) -> str:
+def _where(relation: CatalogueRelation, columns: Sequence[CatalogueColumn], reader: RuleReader) -> str:
     """Return the first unreadable column, and the first row by its primary key if that is an integer."""
     for column in columns:
         query = sql.SQL("SELECT {} FROM {}").format(_read(column), relation.only)
@@ -94,7 +94,7 @@ def _where(relation: Relation, columns: Sequence[Column], reader: Reader) -> str
     return f"{key.name}={low}, column {column.name}"
 
 
-READABLE = Kind(
+READABLE = RuleKind(
     "readable",
     "readable data",
     "Every value of every row can be read, including values stored outside the table, and texts are valid in the "

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from psycopg import sql
 
-from lastgood.command.validate.catalogue import Catalogue, Relation
+from lastgood.command.validate.catalogue import Catalogue, CatalogueRelation
 from lastgood.command.validate.rows import Condition
-from lastgood.command.validate.rule import Kind, Rule
+from lastgood.command.validate.rule import Rule, RuleKind
 
 # PostgreSQL 18 and newer; older versions have no such constraints.
 _NOT_VALID = """
@@ -52,14 +52,14 @@ def _conditions(catalogue: Catalogue) -> Iterator[Condition]:
                 )
 
 
-def _of_parent(catalogue: Catalogue, table: Relation, name: str) -> bool:
+def _of_parent(catalogue: Catalogue, table: CatalogueRelation, name: str) -> bool:
     """Whether the column of a partition is checked with that of its parent."""
     parent = catalogue.by_oid.get(table.parent)
     column = parent.column(name) if parent is not None else None
     return column is not None and column.not_null
 
 
-REQUIRED = Kind(
+REQUIRED = RuleKind(
     "required",
     "required fields",
     "NOT NULL columns have a value in every row. Violations of NOT NULL constraints that are NOT VALID (PostgreSQL 18) "

@@ -9,9 +9,9 @@ from typing import Any
 
 from psycopg import sql
 
-from lastgood.command.validate.catalogue import Catalogue, Relation
-from lastgood.command.validate.look import Reader
-from lastgood.command.validate.rule import Found, Kind, Mode, Rule, Task
+from lastgood.command.validate.catalogue import Catalogue, CatalogueRelation
+from lastgood.command.validate.look import RuleReader
+from lastgood.command.validate.rule import Found, Mode, Rule, RuleKind, RuleTask
 
 # Identity columns own their sequence; a default that calls nextval depends on its sequence, serial or not.
 _SEQUENCES = """
@@ -59,7 +59,7 @@ class _Sequence:
     column_most: int | None
 
 
-def _find(catalogue: Catalogue, mode: Mode) -> Iterator[Task]:
+def _find(catalogue: Catalogue, mode: Mode) -> Iterator[RuleTask]:
     for schema, name, table, column, *numbers, unique, indexed, oid in catalogue.connection.execute(
         _SEQUENCES, [catalogue.open]
     ).fetchall():
@@ -67,7 +67,7 @@ def _find(catalogue: Catalogue, mode: Mode) -> Iterator[Task]:
         if relation is None:
             continue
         sequence = _Sequence(schema, name, *numbers)
-        yield Task(
+        yield RuleTask(
             (Rule(f"sequence:{relation}.{column}", "sequence", "blocker" if unique else "warning"),),
             partial(_check, sequence, relation, column),
             # With an index on the column, the greatest value costs next to nothing.
@@ -76,7 +76,9 @@ def _find(catalogue: Catalogue, mode: Mode) -> Iterator[Task]:
         )
 
 
-def _check(sequence: _Sequence, table: Relation, column: str, reader: Reader, sample: float | None) -> Sequence[Found]:
+def _check(
+    sequence: _Sequence, table: CatalogueRelation, column: str, reader: RuleReader, sample: float | None
+) -> Sequence[Found]:
     name = sql.Identifier(sequence.schema_name, sequence.name)
     last, called = reader.row(sql.SQL("SELECT last_value, is_called FROM {}").format(name))
     up = sequence.increment > 0
@@ -117,7 +119,7 @@ def _room(sequence: _Sequence, column: str, whole: str, last: Any) -> Found:
     )
 
 
-SEQUENCES = Kind(
+SEQUENCES = RuleKind(
     "sequence",
     "sequences",
     "The sequence of an identity column, or of a default that calls nextval, is beyond the column's greatest value. "

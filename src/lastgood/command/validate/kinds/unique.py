@@ -9,9 +9,9 @@ from functools import partial
 import psycopg
 from psycopg import sql
 
-from lastgood.command.validate.catalogue import Catalogue, Relation
-from lastgood.command.validate.look import Reader
-from lastgood.command.validate.rule import SAMPLES, Found, Kind, Mode, Rule, Task, shown
+from lastgood.command.validate.catalogue import Catalogue, CatalogueRelation
+from lastgood.command.validate.look import RuleReader
+from lastgood.command.validate.rule import SAMPLES, Found, Mode, Rule, RuleKind, RuleTask, shown
 from lastgood.text.units import counted
 
 # The largest table that --quick reads for this, in blocks of 8 kB: a valid index normally prevents duplicates.
@@ -51,7 +51,7 @@ class Index:
     for messages. ``operators``: those of an exclusion constraint, None for a unique index."""
 
     oid: int
-    table: Relation
+    table: CatalogueRelation
     name: str
     valid: bool
     nulls_equal: bool
@@ -108,10 +108,10 @@ def indexes(catalogue: Catalogue) -> Iterator[Index]:
             )
 
 
-def _find(catalogue: Catalogue, mode: Mode) -> Iterator[Task]:
+def _find(catalogue: Catalogue, mode: Mode) -> Iterator[RuleTask]:
     for index in indexes(catalogue):
         if index.operators is None and (mode == "full" or index.table.pages <= QUICK_PAGES or not index.valid):
-            yield Task(
+            yield RuleTask(
                 (Rule(f"unique:{index.table}.{index.name}", "unique"),),
                 partial(_check, index),
                 pages=index.table.pages,
@@ -119,13 +119,13 @@ def _find(catalogue: Catalogue, mode: Mode) -> Iterator[Task]:
             )
 
 
-def without_indexes(reader: Reader) -> None:
+def without_indexes(reader: RuleReader) -> None:
     """Disable index scans for the rest of the task: a damaged index must not confirm itself."""
     for setting in ("enable_indexscan", "enable_indexonlyscan", "enable_bitmapscan"):
         reader.rows(sql.SQL("SELECT pg_catalog.set_config(%s, 'off', true)"), [setting])
 
 
-def _check(index: Index, reader: Reader, sample: float | None) -> Sequence[Found]:
+def _check(index: Index, reader: RuleReader, sample: float | None) -> Sequence[Found]:
     without_indexes(reader)
     keys = sql.SQL(", ").join(index.aliases)
     given = sql.SQL("") if index.nulls_equal else sql.SQL(" WHERE pg_catalog.num_nulls({}) = 0").format(keys)
@@ -157,7 +157,7 @@ def _check(index: Index, reader: Reader, sample: float | None) -> Sequence[Found
     ]
 
 
-UNIQUE = Kind(
+UNIQUE = RuleKind(
     "unique",
     "unique keys",
     "No two rows have equal keys by a primary key, a unique constraint or a unique index (partial, with expressions, "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lastgood.command.validate.catalogue import Catalogue
-from lastgood.command.validate.rule import Found, Kind, Mode, Rule, Severity, Task, already
+from lastgood.command.validate.rule import Found, Mode, Rule, RuleKind, RuleTask, Severity, already
 from lastgood.postgres import integrity
 
 _COLLATIONS = """
@@ -32,11 +32,11 @@ _VIEWS: dict[str, tuple[str, Severity, str, str]] = {
 }
 
 
-def _views(catalogue: Catalogue, mode: Mode) -> Iterator[Task]:
+def _views(catalogue: Catalogue, mode: Mode) -> Iterator[RuleTask]:
     yield from list(_unfinished(catalogue)) or [already(Rule("view", "view"), Found())]
 
 
-def _unfinished(catalogue: Catalogue) -> Iterator[Task]:
+def _unfinished(catalogue: Catalogue) -> Iterator[RuleTask]:
     for finding in integrity.findings(catalogue.connection):
         if finding.kind in _VIEWS:
             kind, severity, message, hint = _VIEWS[finding.kind]
@@ -44,11 +44,11 @@ def _unfinished(catalogue: Catalogue) -> Iterator[Task]:
             yield already(Rule(f"{kind}:{finding.what}", kind, severity), found)
 
 
-def _collations(catalogue: Catalogue, mode: Mode) -> Iterator[Task]:
+def _collations(catalogue: Catalogue, mode: Mode) -> Iterator[RuleTask]:
     yield from list(_changed(catalogue)) or [already(Rule("collation", "collation"), Found())]
 
 
-def _changed(catalogue: Catalogue) -> Iterator[Task]:
+def _changed(catalogue: Catalogue) -> Iterator[RuleTask]:
     for name, recorded, actual in catalogue.connection.execute(_COLLATIONS).fetchall():
         if recorded is not None and actual is not None and recorded != actual:
             found = Found(
@@ -61,7 +61,7 @@ def _changed(catalogue: Catalogue) -> Iterator[Task]:
             yield already(Rule(f"collation:{name}", "collation", "warning"), found)
 
 
-VIEWS = Kind(
+VIEWS = RuleKind(
     "view",
     "views",
     "No view is a placeholder of pg_dump for the real one (blocker), and no materialized view is unpopulated "
@@ -70,7 +70,7 @@ VIEWS = Kind(
     "blocker or warning",
     _views,
 )
-COLLATIONS = Kind(
+COLLATIONS = RuleKind(
     "collation",
     "collations",
     "Collations have the versions that indexes were built with.",

@@ -17,7 +17,7 @@ _TAILS = (
 )
 
 
-class Strangers:
+class ForeignCommands:
     """The foreign commands of a text. ``maker`` is the program that wrote it, empty for pg_dump and for an unknown one.
     ``behind``: the first command after the end of the dump.
     """

@@ -1,10 +1,10 @@
-"""The leash: starts a foreign program, and ends it with all its child processes when lastgood has ended.
+"""The guard: starts a foreign program, and ends it with all its child processes when lastgood has ended.
 
 The operator who continues a killed run starts the application; a hook of the killed run that still stops it must not
 run then. So a hook is a child of this program, which gets no orders: the end of its input, closed by lastgood or by its
 death, means that the hook must end. It runs in a session of its own, where signals to lastgood do not reach it.
 
-    python -I -S leash.py PROGRAM ARGUMENT…
+    python -I -S guard.py PROGRAM ARGUMENT…
 
 It reports ``started PID``, or ``failed ERRNO``, and then ``ended STATUS`` (-9 after signal 9). The program's output
 goes to our stderr. It imports only necessary modules: it starts in 20 ms."""
@@ -22,7 +22,7 @@ PATIENCE = 5.0
 
 
 def main() -> int:
-    """Run the leash."""
+    """Run the guard."""
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake)

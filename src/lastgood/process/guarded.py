@@ -1,4 +1,4 @@
-"""A foreign program that ends with lastgood: the control of the leash that starts it."""
+"""A foreign program that ends with lastgood: the control of the guard that starts it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from lastgood.process.leash import PATIENCE
+from lastgood.process.guard import PATIENCE
 
-LEASH = str(Path(__file__).with_name("leash.py"))
+GUARD = str(Path(__file__).with_name("guard.py"))
 
 
-class Leashed:
-    """A foreign program, started by a leash. Leaving the block ends it, if it is still running."""
+class GuardedProgram:
+    """A foreign program, started by a guard. Leaving the block ends it, if it is still running."""
 
     def __init__(
         self,
@@ -28,9 +28,9 @@ class Leashed:
         holding: int | None,
     ) -> None:
         self.status: int | None = None
-        self._leash = subprocess.Popen(
+        self._guard = subprocess.Popen(
             # Only the standard library: no module from the folder or from installed packages is imported.
-            [sys.executable, "-I", "-S", LEASH, *arguments],
+            [sys.executable, "-I", "-S", GUARD, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=output,
@@ -39,8 +39,8 @@ class Leashed:
             start_new_session=True,
             pass_fds=() if holding is None else (holding,),
         )
-        assert self._leash.stdin is not None and self._leash.stdout is not None
-        self._orders, self._answers = self._leash.stdin, self._leash.stdout
+        assert self._guard.stdin is not None and self._guard.stdout is not None
+        self._orders, self._answers = self._guard.stdin, self._guard.stdout
         self._group = 0
         try:
             word, number = self._answer()
@@ -62,20 +62,20 @@ class Leashed:
         ready.register(self._answers, select.POLLIN)
         if self.status is None and ready.poll(1000 * seconds):
             word, number = self._answer()
-            # A killed leash reports nothing: then its own status stands for the program's.
-            self.status = number if word == "ended" else self._leash.wait()
+            # A killed guard reports nothing: then its own status stands for the program's.
+            self.status = number if word == "ended" else self._guard.wait()
         return self.status is not None
 
-    def __enter__(self) -> Leashed:
+    def __enter__(self) -> GuardedProgram:
         return self
 
     def __exit__(self, *error: object) -> None:
         self._orders.close()
         with suppress(subprocess.TimeoutExpired):
-            self._leash.wait(2 * PATIENCE)
-        if self._leash.returncode != 0 and self._group:
+            self._guard.wait(2 * PATIENCE)
+        if self._guard.returncode != 0 and self._group:
             with suppress(ProcessLookupError):
                 os.killpg(self._group, signal.SIGKILL)
-        self._leash.kill()
-        self._leash.wait()
+        self._guard.kill()
+        self._guard.wait()
         self._answers.close()
