@@ -40,7 +40,7 @@ class Machine:
     def store(self) -> Path:
         return self.folder / "backups"
 
-    def __call__(self, *arguments: str, fault: str = "") -> Outcome:
+    def __call__(self, *arguments: str, fault: str = "", seconds: float = 120) -> Outcome:
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("PG", "LASTGOOD_"))}
         environment |= {
             "LASTGOOD_DB": self.project.server.url(self.database),
@@ -51,7 +51,7 @@ class Machine:
             "COLUMNS": "300",
         }
         self.folder.mkdir(exist_ok=True)
-        done = forked_cli.run(*arguments, environment=environment, folder=self.folder)
+        done = forked_cli.run(*arguments, environment=environment, folder=self.folder, seconds=seconds)
         return Outcome(done.returncode, done.stdout, done.stderr)
 
 
@@ -368,7 +368,7 @@ def test_a_drill_rehearses_the_way_in_place(story: Story) -> None:
     before = story.account()
     first = story.machine("first")
     assert first("backup").status == 0
-    drilled = first("drill", "--json")
+    drilled = first("drill", "--json", seconds=800)
     assert drilled.status == 0, drilled
     evidence = json.loads(drilled.out)["evidence"]
     assert (evidence["status"], evidence["schemas"]) == (
