@@ -74,11 +74,11 @@ def ask(
             on_failure(tries, result)
             again = min(time.monotonic() + BETWEEN_SECONDS, began + health.deadline)
             while time.monotonic() < again:
-                _go_on(cancelled)
+                _check_cancelled(cancelled)
                 time.sleep(0.05)  # nothing announces that an application is healthy
 
 
-def _go_on(cancelled: Callable[[], bool]) -> None:
+def _check_cancelled(cancelled: Callable[[], bool]) -> None:
     if cancelled():
         raise Interrupted("interrupted during the health check of the application")
 
@@ -118,7 +118,7 @@ class _Asking:
         over = time.monotonic() + health.time_limit
         try:
             while (left := over - time.monotonic()) > 0:
-                _go_on(self._cancelled)
+                _check_cancelled(self._cancelled)
                 with suppress(queue.Empty):
                     return answers.get(timeout=min(0.1, left))
         finally:

@@ -52,8 +52,8 @@ def health(s: Subject) -> Iterator[Finding | Passed]:
             level="caution",
             code="health",
             text=f'health check "{answer.url}" failed: {answer.problem}',
-            hint="If the rollback cannot fix this, correct [health] in lastgood.toml: the check decides after the "
-            "switch.",
+            hint="If the rollback cannot fix this, correct [health] in lastgood.toml: the same check decides "
+            "after the switch.",
             known="tried",
         )
     else:

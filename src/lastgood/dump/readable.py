@@ -175,7 +175,7 @@ class ReadableReading(Reading):
     def _of_others(self) -> bool:
         return not self._marked
 
-    def _of_a_stranger(self, command: Command, reason: str) -> Command:
+    def _leave_out_foreign(self, command: Command, reason: str) -> Command:
         """Run a harmless command of another program: it can only change the new database."""
         if command.kind is Kind.COPY:
             self.tables.setdefault(command.relations[0], TableDamage()).cut = f"line {command.statement.line} {reason}"

@@ -321,7 +321,7 @@ class Reading:
             command = replace(command, verdict=Verdict.FOREIGN)
         if command.verdict is Verdict.FOREIGN:
             self._targets.note(command)
-            return self._of_a_stranger(command, command.reason)
+            return self._leave_out_foreign(command, command.reason)
         if command.verdict is Verdict.REFUSE:
             if command.not_sql_at is not None and self._foreign.behind is not None:
                 raise Corrupt(
@@ -335,7 +335,7 @@ class Reading:
             raise refusal(command, self._noise, codec=self._codec, entry=self._entry)
         return command
 
-    def _of_a_stranger(self, command: Command, reason: str) -> Command:
+    def _leave_out_foreign(self, command: Command, reason: str) -> Command:
         """Handle a harmless command that pg_dump never writes: leave it out, and refuse the dump at its end, unless a
         worse fault follows."""
         self._foreign.command(command, reason)
@@ -354,7 +354,7 @@ class Reading:
         if not self._brackets.open:
             return replace(command, verdict=Verdict.SKIP, reason=_NO_TRANSACTION, detail=None)
         reason = f'sets "{command.detail.name}" for one transaction, which pg_dump never does'
-        return self._of_a_stranger(command, reason)
+        return self._leave_out_foreign(command, reason)
 
     def _default_path(self, token: Statement | CopyStart) -> Iterator[Entry]:
         """The command that sets psql's default search path if the file sets none, before the first command that may
@@ -371,7 +371,7 @@ class Reading:
         """The command, with a ruling that considers its position: the section that ``--clean`` writes."""
         if command.verdict is Verdict.SKIP and command.kind is Kind.DROP:
             if self._entries:
-                return self._of_a_stranger(command, _LATE_DROP)
+                return self._leave_out_foreign(command, _LATE_DROP)
             self.summary.clean = True
         elif command.dummy and not self._entries and (self.summary.clean or (self._marked and not self._headed)):
             # In its drops, pg_dump --clean replaces a view by one without references, which fails if the view does not
@@ -457,7 +457,7 @@ class Reading:
             return
         command = understand_psql(token)
         if command.verdict is Verdict.FOREIGN:
-            command = self._of_a_stranger(command, command.reason)
+            command = self._leave_out_foreign(command, command.reason)
         if command.verdict is Verdict.REFUSE:
             raise refusal(command, self._noise, codec=self._codec, entry=self._entry)
         detail = command.detail

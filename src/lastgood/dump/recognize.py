@@ -149,7 +149,7 @@ def padded(size: int) -> int:
     return -(-size // TAR_BLOCK) * TAR_BLOCK
 
 
-def something_else(head: bytes) -> tuple[str, str] | None:
+def other_content(head: bytes) -> tuple[str, str] | None:
     """The description of a file that is no dump (``a web page``), and a hint; None if it may be a plain dump.
 
     The lexer reports a stray NUL byte in text.

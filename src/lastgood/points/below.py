@@ -17,7 +17,7 @@ from time import monotonic
 from lastgood.dump.file_set import files_of_set
 from lastgood.errors import LastgoodError
 from lastgood.points.point import RestorePoint
-from lastgood.points.store import listing, newest_first, plainly_a_dump, point_at
+from lastgood.points.store import begins_like_a_dump, listing, newest_first, point_at
 
 DEPTH = 2
 FOLDERS = 400
@@ -101,7 +101,7 @@ def _below(top: Path, *, skip: Sequence[Path], without: Path | None = None) -> I
                         waiting.append((path, depth + 1))
                 elif entry.is_file(follow_symlinks=False) and folder not in skip and path not in together:
                     files += 1
-                    if plainly_a_dump(path) and (point := _readable_point(path)) is not None:
+                    if begins_like_a_dump(path) and (point := _readable_point(path)) is not None:
                         yield point
 
 

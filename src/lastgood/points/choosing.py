@@ -138,7 +138,7 @@ def newest(
         return in_part[0]
     why = f"; not valid: {', '.join(skipped)}" if skipped else ""
     why += f"; of another database: {', '.join(others[:SHOWN])}" if others else ""
-    raise BadPoint(f'cannot find a valid restore point{wanted} in "{store}"{why}', hint=_what_there_is(store, there))
+    raise BadPoint(f'cannot find a valid restore point{wanted} in "{store}"{why}', hint=_available(store, there))
 
 
 def collect_skipped(emit: Emit, skipped: list[str]) -> Emit:
@@ -181,7 +181,7 @@ def find(store: Path, name: str) -> RestorePoint:
     there = all_points(store)
     if (point := named(there, name)) is not None:
         return point
-    hint = _what_there_is(store, there, name)
+    hint = _available(store, there, name)
     if _KEPT.search(name):
         facts = f"lastgood facts {shlex.quote(name)} shows its contents"
         hint = f"A kept database is not a restore point: lastgood status has the command for undo, {facts}. {hint}"
@@ -229,7 +229,7 @@ def _unknown(path: Path) -> RestorePoint:
     return RestorePoint(path, datetime.fromtimestamp(status.st_mtime).astimezone(), "file time", status.st_size)
 
 
-def _what_there_is(store: Path, there: Sequence[RestorePoint], name: str = "") -> str:
+def _available(store: Path, there: Sequence[RestorePoint], name: str = "") -> str:
     """The available restore points, as a hint; the one with a name similar to ``name`` comes first."""
     if not there:
         others = elsewhere(store) if name else ()

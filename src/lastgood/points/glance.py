@@ -51,7 +51,7 @@ def _glance(point: RestorePoint) -> Glance:
         raise _changed(point, point.problem, point.remedy)
     files = [each.path for each in source.sources] if isinstance(source, FileSet) else [point.path]
     plain = source.kind in ("plain", "set") and not source.compression
-    if plain and not all(_ends_well(file) for file in files if file.suffix == ".sql" or len(files) == 1):
+    if plain and not all(_has_footer(file) for file in files if file.suffix == ".sql" or len(files) == 1):
         if maker := _maker(files[0]):
             raise Foreign(f'cannot use "{point.path}": it is an export of {maker}, not of pg_dump', hint=INSPECT)
         raise Incomplete(
@@ -74,7 +74,7 @@ def _changed(point: RestorePoint, why: str, hint: str = "Choose another restore 
     return Differs(why, hint=hint, facts=facts)
 
 
-def _ends_well(file: Path) -> bool:
+def _has_footer(file: Path) -> bool:
     with file.open("rb") as opened:
         opened.seek(max(0, file.stat().st_size - _TAIL))
         return _ENDED.search(opened.read()) is not None

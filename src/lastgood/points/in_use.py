@@ -95,12 +95,12 @@ def _drill(state: Path, live: str) -> str | None:
             begun: Entry | None = None
             for each in entries(journal, "begun", "ended"):
                 begun = each if each.event == "begun" else None
-            if begun is not None and (begun.kind, begun.live) == ("drill", live) and _lives(begun):
+            if begun is not None and (begun.kind, begun.live) == ("drill", live) and _is_running(begun):
                 return journal.run
     return None
 
 
-def _lives(begun: Entry) -> bool:
+def _is_running(begun: Entry) -> bool:
     """Whether the process that began it still exists."""
     process = begun.number("pid")
     if process is None or begun.host != caller.host():

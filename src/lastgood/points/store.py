@@ -62,7 +62,7 @@ def newest_first(found: Iterable[RestorePoint]) -> list[RestorePoint]:
     return sorted(found, key=lambda point: (point.made_at, point.path.name), reverse=True)
 
 
-def plainly_a_dump(path: Path) -> bool:
+def begins_like_a_dump(path: Path) -> bool:
     """Whether a file has a manifest, or is named like a dump and begins like one: an archive, a compressed file, or SQL
     with the header that pg_dump writes."""
     if has_manifest(path):

@@ -281,7 +281,7 @@ def _wait(hold: _Hold, seconds: float, connection: Connection, live: str, contex
             return False
         if fence is not None and now > look:
             look = now + 0.1
-            if _hopeless(hold, connection, live, fence):
+            if _all_wait_for(hold, connection, live, fence):
                 return False
         time.sleep(POLL_SECONDS)  # PgBouncer has no event for it
 
@@ -298,7 +298,7 @@ def _busy(hold: _Hold) -> set[int | None]:
     return found
 
 
-def _hopeless(hold: _Hold, connection: Connection, live: str, fence: int) -> bool:
+def _all_wait_for(hold: _Hold, connection: Connection, live: str, fence: int) -> bool:
     """Whether all open transactions wait for the fence, directly or behind others."""
     busy = _busy(hold)
     blockers = {row[0]: set(row[5]) for row in connection.execute(_SESSIONS, [live])}

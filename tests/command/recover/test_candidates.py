@@ -45,7 +45,7 @@ def test_they_are_read_newest_first_and_known_verdicts_are_taken_over(tmp_path: 
     broken.write_text(broken.read_text().partition("--\n-- PostgreSQL database dump complete")[0])
     known = {new: PointVerdict("corrupt", "said before")}
     found = candidates.find(tmp_path, "app", Goal(), known, []).candidates
-    assert [(each.point.path, each.usable, each.what_is_wrong) for each in found] == [
+    assert [(each.point.path, each.usable, each.defect) for each in found] == [
         (broken, False, 'cannot use the dump: it ends without the line "-- PostgreSQL database dump complete"'),
         (new, False, "said before"),
         (old, True, ""),

@@ -209,7 +209,7 @@ def test_what_the_operator_asks_for_is_what_is_proposed(goal: Goal, proposed: st
     points = (candidate("new.sql", 1, facts(**WHOLE)), OLD)
     found = diagnose(evidence(goal=goal, candidates=points))
     assert [(each.name, each.automatic) for each in found.proposals] == ([(proposed, True)] if proposed else [])
-    assert found.hopeless == (not proposed)
+    assert found.unrecoverable == (not proposed)
 
 
 def test_a_point_made_after_the_damage_is_passed_over() -> None:

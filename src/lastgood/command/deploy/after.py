@@ -28,7 +28,7 @@ def problem(course: Course) -> str:
     if exchanged := course.hold.exchanged(course.hold.connection()):
         return exchanged
     course.hold.record_stage("checking")
-    _still_at_work(course)
+    _report_open_sessions(course)
     _remark_on_migration(course)
     return _data(course) or _application(course)
 
@@ -49,7 +49,7 @@ def _remark_on_migration(course: Course) -> None:
             course.remark(f"the migration recorded nothing in {now.table}: {newest}")
 
 
-def _still_at_work(course: Course) -> None:
+def _report_open_sessions(course: Course) -> None:
     """Remark on sessions that outlive the migration: work may continue in them. Some tools close theirs with a
     delay."""
     assert course.trace is not None

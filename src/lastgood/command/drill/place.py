@@ -96,7 +96,7 @@ def place(state: Path, run: str, base: Path) -> Iterator[Place]:
             state=NOT_REACHED,
         ) from error
     finally:
-        _let_go(folder)
+        _release(folder)
         os.close(lock)
 
 
@@ -131,7 +131,7 @@ def clean_up(context: Context) -> None:
             with suppress(OSError):
                 if (journal := Journal.find(state, folder.name)) is not None:
                     journal.write("ended", status="killed")
-            _let_go(folder)
+            _release(folder)
         finally:
             os.close(lock)
 
@@ -141,7 +141,7 @@ def _is_ours(folder: Path) -> bool:
     return folder.name.startswith("lastgood-drill-") or (folder.parent == Path("/tmp") and folder.name.startswith("lg"))
 
 
-def _let_go(folder: Path) -> None:
+def _release(folder: Path) -> None:
     if not (folder / FILE).exists():
         shutil.rmtree(folder, ignore_errors=True)
         return

@@ -86,7 +86,7 @@ def _opened(text: str) -> Iterator[tuple[BinaryIO, str]]:
     if text in ("", "-"):
         if sys.stdin is None:
             raise UsageError("cannot explain: standard input is closed", state=config.NOTHING_LOOKED_AT)
-        _must_be_text(sys.stdin.buffer, "standard input")
+        _check_is_text(sys.stdin.buffer, "standard input")
         yield sys.stdin.buffer, "standard input"
         return
     try:
@@ -97,7 +97,7 @@ def _opened(text: str) -> Iterator[tuple[BinaryIO, str]]:
                     hint=f"To verify it, run: lastgood points verify {text}",
                     state=config.NOTHING_LOOKED_AT,
                 )
-            _must_be_text(stream, f'"{text}"')
+            _check_is_text(stream, f'"{text}"')
             yield stream, f'"{text}"'
     except OSError as error:
         raise UsageError(
@@ -107,7 +107,7 @@ def _opened(text: str) -> Iterator[tuple[BinaryIO, str]]:
         ) from error
 
 
-def _must_be_text(stream: object, name: str) -> None:
+def _check_is_text(stream: object, name: str) -> None:
     """Raise UsageError for a binary file: it has no lines, and reading it would take minutes."""
     from lastgood.command.explain import explain as explaining
 

@@ -174,7 +174,7 @@ def _fenced(target: Target, context: Context) -> str:
                 )
                 table_locks.Guard(guarding, found.oid, connection, context, over=over, using=using).start()
                 context.emit(Note(f"{tables} tables are locked against writes; readers are not blocked"))
-                stage.detail = _while_it_stands(connection, tables, context, using)
+                stage.detail = _wait_for_end(connection, tables, context, using)
             return stage.detail
         finally:
             over.set()
@@ -182,7 +182,7 @@ def _fenced(target: Target, context: Context) -> str:
                 connection.close()
 
 
-def _while_it_stands(connection: Connection, tables: int, context: Context, using: Lock) -> str:
+def _wait_for_end(connection: Connection, tables: int, context: Context, using: Lock) -> str:
     while not context.cancelled():
         try:
             with using:

@@ -60,7 +60,7 @@ class Case:
         return next((each for each in self.evidence.candidates if each.point.path.name == name), None)
 
     @cached_property
-    def no_way_out(self) -> dict[int, str]:
+    def without_effect(self) -> dict[int, str]:
         """Candidates that would change nothing, by position, with the reason: the newest ones, equal to the database as
         it is now. Empty if there is no other candidate."""
         found: dict[int, str] = {}
@@ -98,7 +98,7 @@ class Case:
             candidate
             for place, candidate in enumerate(self.evidence.candidates)
             if place not in self.suspects
-            and (goal.chosen or place not in self.no_way_out)
+            and (goal.chosen or place not in self.without_effect)
             and (goal.before is None or candidate.point.made_at < goal.before)
             and (goal.before_migration is None or may_lack(candidate.migration, goal.before_migration))
         )

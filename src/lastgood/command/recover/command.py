@@ -73,9 +73,9 @@ def recover_(
             raise session.unnamed(found.reasons[0].text if found.reasons else found.title)
         if not settings.json and not (yes and settings.quiet):
             shown.show(session.screen, found)
-        if found.hopeless or dry_run:
+        if found.unrecoverable or dry_run:
             session.result({"diagnosis": found.document(), "report": None}, lambda: None)
-            return 4 if found.hopeless else None
+            return 4 if found.unrecoverable else None
         proposal = _choose(session, found, yes, asked=goal.chosen)
         answers = {"override": override, "reason": reason, "attest": attest}
         try:

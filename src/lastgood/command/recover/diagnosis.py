@@ -37,7 +37,7 @@ def diagnose(evidence: Evidence, seconds: float = 0.0) -> Diagnosis:
         title=_title(case),
         damaged=case.broken,
         reasons=tuple(_reasons(case)),
-        timeline=timeline(evidence, {**case.no_way_out, **case.suspects}, proposed[0] if proposed else None),
+        timeline=timeline(evidence, {**case.without_effect, **case.suspects}, proposed[0] if proposed else None),
         left=tuple(remains.left(evidence, needed=chosen is None)),
         scope=remains.scope(evidence),
         scope_note=remains.scope_note(evidence),
@@ -104,11 +104,11 @@ def _of_content(case: Case) -> Iterator[Seen]:
     if live is not None:
         yield from live.shut
     for candidate in case.damaged_before:
-        yield Seen(f"{candidate.point.path.name}: {candidate.what_is_wrong}", "reading it")
+        yield Seen(f"{candidate.point.path.name}: {candidate.defect}", "reading it")
     for place, why in case.suspects.items():
         name = evidence.candidates[place].point.path.name
         yield Seen(f"{name} was made after the damage: {why}", "its facts")
-    for place, why in case.no_way_out.items():
+    for place, why in case.without_effect.items():
         yield Seen(f"{evidence.candidates[place].point.path.name} would change nothing: {why}", "its facts")
     if not evidence.candidates and not evidence.server.error:
         text = evidence.store_problem or f'"{evidence.store}" holds no restore point of "{evidence.name}"'

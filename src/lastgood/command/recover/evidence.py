@@ -121,7 +121,7 @@ class Candidate:
         return self.facts.migration.version if self.facts is not None and self.facts.migration is not None else None
 
     @property
-    def what_is_wrong(self) -> str:
+    def defect(self) -> str:
         """The damage, as reported by the verification."""
         return self.verdict.message if self.verdict is not None and self.verdict.message else self.point.problem
 

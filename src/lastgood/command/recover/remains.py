@@ -172,7 +172,7 @@ def statement(
             "contain no dump."
         )
         sentences.append(f'lastgood cannot recover "{name}".')
-    sentences.append(_what_helps(evidence))
+    sentences.append(_remaining_sources(evidence))
     return " ".join(sentences)
 
 
@@ -205,7 +205,7 @@ def _no_point(evidence: Evidence) -> str:
     return f'Of {len(evidence.candidates)} restore points of "{evidence.name}" no valid one was {words or "chosen"}.'
 
 
-def _what_helps(evidence: Evidence) -> str:
+def _remaining_sources(evidence: Evidence) -> str:
     helps = []
     if evidence.platform is not None:
         helps.append(f"{evidence.platform.title} has its own backups")

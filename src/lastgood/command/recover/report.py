@@ -109,6 +109,6 @@ class Diagnosis(Document):
     seconds: float
 
     @property
-    def hopeless(self) -> bool:
+    def unrecoverable(self) -> bool:
         """Whether there is nothing to roll back to."""
         return not self.proposals

@@ -68,7 +68,7 @@ def _of(evidence: Evidence, place: int, candidate: Candidate, suspect: str) -> T
         rows=facts.rows if facts is not None else None,
         tables=len(facts.tables) if facts is not None else None,
         verdict=candidate.verdict.state if candidate.verdict is not None else "",
-        problem=candidate.what_is_wrong if not candidate.usable else suspect,
+        problem=candidate.defect if not candidate.usable else suspect,
         loss=loss,
         estimated=estimated and loss is not None,
         rows_lost=_sum(loss, 1) if loss is not None and known else None,
