@@ -18,14 +18,14 @@ from bench.results import Results
 WHO = (PSQL, "pg_restore -j 2, directory", LASTGOOD, LASTGOOD_USABLE, FLOOR)
 
 
-def _short(output: Path, *parts: str) -> Results:
+def _short(output: Path, *parts: str, seconds: float = 280) -> Results:
     done = subprocess.run(
         [sys.executable, "-m", "bench", *parts, "--short", "--contestants", *WHO, "--output", str(output)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=seconds,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -74,7 +74,7 @@ def test_the_short_form_measures_the_rest(tmp_path: Path) -> None:
 
 
 def test_the_short_form_measures_the_way_in_place(tmp_path: Path) -> None:
-    results = _short(tmp_path / "measurements.md", "in-place")
+    results = _short(tmp_path / "measurements.md", "in-place", seconds=560)
     rows = results.other["In place"].rows
     under_clients = [
         f"{command}, {where}: {what}"

@@ -218,6 +218,8 @@ BY_NAME = """
     CREATE FUNCTION public.is_good(text) RETURNS boolean LANGUAGE sql STABLE AS 'SELECT public.is_kind($1)';
     CREATE FUNCTION public.rank_of(text) RETURNS bigint LANGUAGE sql IMMUTABLE
       AS 'SELECT count(*) FROM public.kinds WHERE name <= $1';
+    CREATE DOMAIN public.kind AS text CONSTRAINT existing CHECK (public.is_good(VALUE));
+    CREATE TABLE public.kinded (kind public.kind);
     CREATE TABLE public.things (id int PRIMARY KEY, kind text, CONSTRAINT known CHECK (public.is_good(kind)));
     COMMENT ON CONSTRAINT known ON public.things IS 'a kind that exists';
     CREATE TABLE public.heir (CONSTRAINT known CHECK (public.is_good(kind))) INHERITS (public.things);
@@ -229,6 +231,7 @@ BY_NAME = """
     CREATE TABLE public.other_part PARTITION OF public.parted FOR VALUES IN (2);
     INSERT INTO public.parted VALUES (1, 'a'), (2, 'b');
     INSERT INTO public.things VALUES (1, 'a'), (2, 'b');
+    INSERT INTO public.kinded VALUES ('a'), ('b');
     INSERT INTO public.ranked VALUES ('a'), ('b');
 """
 
@@ -251,10 +254,11 @@ def test_checks_and_generated_columns_that_read_tables_by_name_are_verified_afte
     swap(project, database, run, OWN)
     with project.connect(database) as connection:
         (rest,) = marks.rest(connection)
-        assert [(each.table, each.name) for each in rest.checks] == [
-            ("parted", "good"),
+        assert [(each.owner, each.name) for each in rest.checks] == [
             ("things", "known"),
+            ("parted", "good"),
             ("heir", "known"),
+            ("kind", "existing"),
         ]
         assert [each.name for each in rest.columns] == ["rank"]
         (remark,) = completion.complete(connection, run.run)
@@ -285,7 +289,9 @@ def test_a_check_that_the_restored_rows_violate_stays_not_valid(project: Project
     with project.connect(database) as connection:
         assert list(completion.complete(connection, run.run)) == [
             'check constraint known on public.things is still NOT VALID: check constraint "known" of relation '
-            '"things" is violated by some row'
+            '"things" is violated by some row',
+            'domain constraint existing on public.kind is still NOT VALID: column "kind" of table "kinded" contains '
+            "values that violate the new constraint",
         ]
 
 

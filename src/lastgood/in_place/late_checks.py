@@ -7,7 +7,7 @@ and are rewritten with their schema."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import LiteralString
 
 import psycopg
@@ -15,7 +15,7 @@ from psycopg import sql
 
 from lastgood.dump.names import Relation, quoted
 from lastgood.in_place.marks import Check, GeneratedColumn
-from lastgood.load.repairs.checks import DroppedCheck, add_again
+from lastgood.load.repairs import checks as repaired
 from lastgood.postgres.errors import words
 from lastgood.postgres.server import Connection
 from lastgood.text.units import counted
@@ -41,14 +41,11 @@ computed (classid, objid) AS (
     ON r.oid = CASE d.refclassid WHEN 'pg_catalog.pg_proc'::regclass THEN d.refobjid ELSE o.oprcode::oid END)
 """
 _CHECKS = sql.SQL("""{}
-SELECT n.nspname, r.relname, c.conname, pg_catalog.pg_get_constraintdef(c.oid),
-       pg_catalog.obj_description(c.oid, 'pg_constraint')
-FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_class r ON r.oid = c.conrelid
-JOIN pg_catalog.pg_namespace n ON n.oid = r.relnamespace
-WHERE c.contype = 'c' AND c.conislocal AND c.convalidated AND r.relkind IN ('r', 'p') AND n.nspname = ANY (%s)
-  AND coalesce((to_jsonb(c) ->> 'conenforced')::boolean, true)
+SELECT n.nspname, coalesce(r.relname, t.typname), c.conname
+FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_namespace n ON n.oid = c.connamespace
+LEFT JOIN pg_catalog.pg_class r ON r.oid = c.conrelid LEFT JOIN pg_catalog.pg_type t ON t.oid = c.contypid
+WHERE c.contype = 'c' AND n.nspname = ANY (%s)
   AND EXISTS (SELECT FROM computed WHERE classid = 'pg_catalog.pg_constraint'::regclass AND objid = c.oid)
-ORDER BY c.coninhcount, 1, 2, 3
 """).format(sql.SQL(_READING))
 _COLUMNS = sql.SQL("""{}
 SELECT n.nspname, r.relname, a.attname, pg_catalog.pg_get_expr(d.adbin, d.adrelid)
@@ -66,14 +63,18 @@ ORDER BY 1, 2
 """).format(sql.SQL(_READING))
 
 
-def postpone(scratch: Connection, schemas: Iterable[str]) -> tuple[Check, ...]:
-    """Make the checks of these schemas NOT VALID, as staging is to have them, and return them. Needs an empty search
-    path."""
-    found = [DroppedCheck("table", *row) for row in scratch.execute(_CHECKS, [list(schemas)])]
-    for each in found:  # all of them before the first is added: those of partitions merge with their parents'
-        scratch.execute(each.alter("DROP CONSTRAINT {}"))
-    add_again(scratch, found)
-    return tuple(Check(schema_name=each.schema_name, table=each.owner, name=each.name) for each in found)
+def postpone(scratch: Connection, schemas: Collection[str]) -> tuple[Check, ...]:
+    """Make the checks of these schemas NOT VALID, as staging is to have them, and return them."""
+    reading = set(scratch.execute(_CHECKS, [list(schemas)]))
+    found = [
+        each for each in repaired.find(scratch, list(schemas)) if (each.schema_name, each.owner, each.name) in reading
+    ]
+    repaired.drop(scratch, found)  # all before the first is added: those of children merge with their parents'
+    repaired.add_again(scratch, found)
+    return tuple(
+        Check(domain=each.kind == "domain", schema_name=each.schema_name, owner=each.owner, name=each.name)
+        for each in found
+    )
 
 
 def generated_columns(scratch: Connection, schemas: Iterable[str]) -> tuple[GeneratedColumn, ...]:
@@ -90,11 +91,13 @@ def indexes(scratch: Connection, schemas: Iterable[str]) -> tuple[Relation, ...]
 
 
 def validate(connection: Connection, checks: Iterable[Check]) -> Iterator[str]:
-    """Validate the checks that exist; readers and writers continue. Yields each failure in words: such a check holds
-    for new rows only."""
+    """Validate the checks that exist. Readers and writers continue; but for a domain, writers of its tables wait.
+    Yields each failure in words: such a check holds for new rows only."""
     for check in checks:
-        statement = sql.SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}").format(
-            sql.Identifier(check.schema_name, check.table), sql.Identifier(check.name)
+        statement = sql.SQL("ALTER {} {} VALIDATE CONSTRAINT {}").format(
+            sql.SQL("DOMAIN" if check.domain else "TABLE"),
+            sql.Identifier(check.schema_name, check.owner),
+            sql.Identifier(check.name),
         )
         try:
             connection.execute(statement)
@@ -103,8 +106,8 @@ def validate(connection: Connection, checks: Iterable[Check]) -> Iterator[str]:
         except psycopg.Error as error:
             if connection.broken:
                 raise
-            relation = Relation(check.schema_name, check.table)
-            yield f"check constraint {quoted(check.name)} on {relation} is still NOT VALID: {words(error)}"
+            kind, of = "domain" if check.domain else "check", Relation(check.schema_name, check.owner)
+            yield f"{kind} constraint {quoted(check.name)} on {of} is still NOT VALID: {words(error)}"
 
 
 def compare(connection: Connection, columns: Iterable[GeneratedColumn]) -> Iterator[str]:

@@ -30,10 +30,12 @@ class Sequence(BaseModel):
 
 
 class Check(Frozen):
-    """A check constraint of a table that is validated after a move; see ``late_checks``."""
+    """A check constraint of a table or a domain that is validated after a move; see ``late_checks``. ``owner``: the
+    table or domain."""
 
+    domain: bool
     schema_name: str
-    table: str
+    owner: str
     name: str
 
 

@@ -194,7 +194,8 @@ class Commands:
             return  # a check that fails is an error then
         self._make_room(connection, rows)
         self._computed = paths.computed(connection)
-        self._dropped = checks.drop(connection, self._rules.within)
+        self._dropped = checks.find(connection, self._rules.within)
+        checks.drop(connection, self._dropped)
 
     @contextmanager
     def loading(self, connection: Connection, relation: Relation) -> Iterator[None]:

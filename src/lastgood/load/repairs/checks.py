@@ -106,18 +106,20 @@ class DroppedCheck:
         return commands
 
 
-def drop(connection: Connection, within: Sequence[str] | None = None) -> list[DroppedCheck]:
-    """Drop every check that calls a user-defined function, and return them. ``within``: only those in these schemas."""
+def find(connection: Connection, within: Sequence[str] | None = None) -> list[DroppedCheck]:
+    """Every check that calls a user-defined function, parents before children. ``within``: only those in these
+    schemas."""
     schemas = {"within": None if within is None else list(within)}
     with connection.transaction():
         connection.execute("SET LOCAL search_path = ''")  # so that names in definitions are qualified
-        found = [
-            DroppedCheck(*row) for query in (_OF_TABLES, _OF_DOMAINS) for row in connection.execute(query, schemas)
-        ]
+        return [DroppedCheck(*row) for query in (_OF_TABLES, _OF_DOMAINS) for row in connection.execute(query, schemas)]
+
+
+def drop(connection: Connection, found: Sequence[DroppedCheck]) -> None:
+    """Drop these checks."""
     for each in found:
         # Each by itself, so that no lock is held while the next one is waited for.
         connection.execute(each.alter("DROP CONSTRAINT {}"))
-    return found
 
 
 def add_again(connection: Connection, dropped: Sequence[DroppedCheck]) -> None:
