@@ -22,6 +22,7 @@ COMMANDS = (
     Command("rollback", "Roll the live database back to a restore point", "rollback.command"),
     Command("recover", "Diagnose the emergency and roll back", "recover.command"),
     Command("undo", "Undo a rollback: switch back to the kept database", "rollback.undo"),
+    Command("salvage", "Bring rows back that were written after the restore point", "salvage.command"),
     Command("status", "Show the state of the live database and of unfinished runs", "status.command"),
     Command("resume", "Continue a rollback that stopped half-way", "rollback.command"),
     Command("abort", "Walk back a run that stopped half-way", "rollback.command"),

@@ -27,7 +27,7 @@ from lastgood.salvage.transaction import (
 )
 from lastgood.salvage.write import Writer
 
-__all__ = ["Destination", "apply", "preview"]
+__all__ = ["Destination", "apply", "preview", "refuse_touched"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +85,8 @@ def _applied(
     staged = merged(connection, changed, tables, wanted, draw=True)
     found = tuple(summary(connection, each) for each in staged)
     refuse_failing(found, wanted.policies)
-    if complete and any(each.left or _there(each) for each in found):
-        raise _touched(found)
+    if complete:
+        refuse_touched(found)
     if found != tuple(shown):
         raise Refused(
             "cannot salvage rows: the live database changed since the plan was shown",
@@ -111,14 +111,16 @@ def _applied(
     return found
 
 
-def _there(table: TableSummary) -> int:
-    return sum(each.rows for each in table.sums if each.action is None and each.why == "there")
-
-
-def _touched(found: Sequence[TableSummary]) -> Refused:
-    touched = {f"{each.schema_name}.{each.name}": sum(each.left.values()) + _there(each) for each in found}
-    listed = ", ".join(f"{rows:,} of {name}" for name, rows in touched.items() if rows)
-    return Refused(
-        f"cannot undo the salvage: rows were changed since, or other rows refer to them ({listed})",
-        hint="Change these rows by hand, or roll back: lastgood rollback --dry-run",
-    )
+def refuse_touched(found: Sequence[TableSummary]) -> None:
+    """Raise Refused unless every row can be written."""
+    touched = {
+        f"{each.schema_name}.{each.name}": rows
+        for each in found
+        if (rows := sum(one.rows for one in each.sums if one.action is None))
+    }
+    if touched:
+        listed = ", ".join(f"{rows:,} of {name}" for name, rows in touched.items())
+        raise Refused(
+            f"cannot undo the salvage: rows were changed since, or other rows refer to them ({listed})",
+            hint="Change these rows by hand, or roll back: lastgood rollback --dry-run",
+        )

@@ -19,6 +19,7 @@ from lastgood.salvage.staged import Staged, at, copied_out, listed
 FOLDER = "salvages"
 _INDEX = "tables.json"
 _BLOCK = 1 << 20
+When = Literal["before", "after"]
 _WRITTEN: dict[str, str] = {"before": "('update', 'delete')", "after": "('insert', 'update')"}
 
 
@@ -50,7 +51,7 @@ class Recorder:
         self._folder = state / FOLDER / run
         self._staged = staged
 
-    def record(self, when: Literal["before", "after"]) -> None:
+    def record(self, when: When) -> None:
         """Write the rows that will be, or were, changed. Raises Failed when the disk is full."""
         try:
             durable.private_folder(self._folder)
@@ -94,7 +95,7 @@ def _columns(staged: Staged) -> tuple[str, ...]:
     return staged.table.stored if staged.key is not None else staged.columns
 
 
-def _rows(staged: Staged, when: Literal["before", "after"]) -> sql.Composed:
+def _rows(staged: Staged, when: When) -> sql.Composed:
     columns = listed(at("o", each) for each in _columns(staged))
     if staged.key is None:
         return sql.SQL("SELECT {} FROM {} o WHERE {} IN (SELECT m.image FROM {} m WHERE m.action IS NOT NULL)").format(
@@ -121,7 +122,7 @@ def read(state: Path, run: str) -> Images:
         ) from error
 
 
-def rows(state: Path, run: str, image: Image, when: Literal["before", "after"]) -> Iterator[bytes]:
+def rows(state: Path, run: str, image: Image, when: When) -> Iterator[bytes]:
     """The rows of one table as blocks of COPY text. Raises OSError."""
     with (state / FOLDER / run / f"{image.number}.{when}").open("rb") as file:
         while block := file.read(_BLOCK):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from psycopg import sql
 
 from lastgood.errors import Refused
 from lastgood.postgres.server import Connection
 from lastgood.salvage.policy import Policies
-from lastgood.salvage.staged import Staged, all_of, any_of, at, cell, listed, same, same_value
+from lastgood.salvage.staged import Changed, Staged, all_of, any_of, at, cell, listed, same, same_value
 from lastgood.salvage.tables import Key
 
 
@@ -47,6 +47,44 @@ def decide(connection: Connection, staged: Staged, policies: Policies, excluded:
     )
     connection.execute(statement)
     connection.execute(sql.SQL("ANALYZE {}").format(staged.merge))
+
+
+def without_migrated(connection: Connection, staged: Staged, changed: Changed) -> Staged:
+    """Take the migration's values out of rows that were written again after it: the last transaction of such a row is
+    not the migration's, but some of its columns still are. Columns that the migration changed in any row get back their
+    values of base. Return the table with these columns and the number of rows."""
+    if changed.written is None or staged.key is None:
+        return staged
+    there = sql.SQL("{} t JOIN {} b ON {}").format(
+        staged.temporary("theirs"), staged.temporary("base"), staged.same_key("t", "b")
+    )
+    written = staged.written_last(changed.written, lambda name: at("t", name))
+    counts = connection.execute(
+        sql.SQL("SELECT {} FROM {}").format(
+            listed(
+                sql.SQL(
+                    "count(*) FILTER (WHERE written.last AND NOT {0}), "
+                    "count(*) FILTER (WHERE NOT written.last AND NOT {0})"
+                ).format(same_value(at("t", name), at("b", name)))
+                for name in staged.columns
+            ),
+            sql.SQL("{} CROSS JOIN LATERAL (SELECT {}) written (last)").format(there, written),
+        )
+    ).fetchone()
+    assert counts is not None
+    pairs = zip(staged.columns, counts[::2], counts[1::2], strict=True)
+    found = tuple((name, later) for name, by_migration, later in pairs if by_migration and later)
+    if found:
+        connection.execute(
+            sql.SQL("UPDATE {} t SET {} FROM {} b WHERE {} AND NOT {}").format(
+                staged.temporary("theirs"),
+                listed(sql.SQL("{} = {}").format(sql.Identifier(name), at("b", name)) for name, _ in found),
+                staged.temporary("base"),
+                staged.same_key("t", "b"),
+                written,
+            )
+        )
+    return replace(staged, migrated=found)
 
 
 def _refuse_ambiguous(connection: Connection, staged: Staged) -> None:

@@ -9,7 +9,7 @@ state. Values are compared by their binary image, never by an operator: 1.0 is n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import psycopg
@@ -20,16 +20,32 @@ from lastgood.postgres.errors import words
 from lastgood.postgres.server import Connection
 from lastgood.salvage.tables import Key, Table
 
+Blocks = Callable[[], Iterable[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """Some of a table's rows that differ between base and theirs: functions that read them, as blocks of COPY text of
+    ``columns``."""
+
+    columns: tuple[str, ...]
+    base: Blocks = field(repr=False)
+    theirs: Blocks = field(repr=False)
+
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """The rows of a table that differ between base and theirs, as blocks of COPY text of ``columns``. ``columns`` are
-    those that base, theirs and ours have in common."""
+    """All rows of a table that differ between base and theirs. Of a table without a key, each differing row comes with
+    all of its copies. ``written``: the keys, or the rows, that the migration wrote last, if that is known."""
 
     table: Table
-    columns: tuple[str, ...]
-    base: Iterable[bytes] = field(repr=False)
-    theirs: Iterable[bytes] = field(repr=False)
+    portions: tuple[Portion, ...]
+    written: Portion | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that base, theirs and ours have in common."""
+        return tuple(name for name in self.table.stored if all(name in portion.columns for portion in self.portions))
 
 
 def listed(parts: Iterable[sql.Composable]) -> sql.Composed:
@@ -69,11 +85,12 @@ def at(alias: str, column: str) -> sql.Identifier:
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """A table whose changed rows are in temporary tables, by ``number``."""
+    """A table whose changed rows are in temporary tables, by ``number``. ``migrated``: see ``without_migrated``."""
 
     table: Table
     number: int
     columns: tuple[str, ...]
+    migrated: tuple[tuple[str, int], ...] = ()
 
     def temporary(self, kind: str) -> sql.Identifier:
         """The temporary table of that kind: ``base``, ``theirs``, ``merge``."""
@@ -108,6 +125,24 @@ class Staged:
             ]
         )
 
+    def written_last(self, written: Portion, row: Callable[[str], sql.Composable]) -> sql.Composed:
+        """Whether a row is one of ``written_N``, those that the migration wrote last. ``row``: its columns."""
+        key = self.key
+        if key is not None and written.columns == key.columns:
+            match = all_of(
+                [
+                    equality.between(at("w", name), row(name))
+                    for name, equality in zip(key.columns, key.equalities, strict=True)
+                ]
+            )
+        else:
+            shared = [name for name in written.columns if name in self.columns]
+            match = same(
+                sql.SQL("ROW({})").format(listed(at("w", name) for name in shared)),
+                sql.SQL("ROW({})").format(listed(row(name) for name in shared)),
+            )
+        return sql.SQL("EXISTS (SELECT FROM {} w WHERE {})").format(self.temporary("written"), match)
+
     def image(self, alias: str) -> sql.Composed:
         """The text of a whole row, by which rows without a key are recognised."""
         return sql.SQL('({}::text COLLATE "C")').format(self.typed(self.row(alias)))
@@ -127,30 +162,50 @@ def stage(connection: Connection, number: int, changed: Changed) -> Staged:
     """Load the changed rows into temporary tables, which last until the end of the transaction. Raises Refused if a
     value does not fit the column's type in the live database."""
     staged = Staged(changed.table, number, changed.columns)
-    for kind, blocks in (("theirs", changed.theirs), ("base", changed.base)):
-        connection.execute(
-            sql.SQL("CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA").format(
-                staged.temporary(kind),
-                listed(sql.Identifier(each) for each in staged.columns),
-                staged.table.rows,
+    foreign = sorted({name for each in changed.portions for name in each.columns} - set(staged.columns))
+    for kind in ("theirs", "base"):
+        _create(connection, staged, kind, staged.columns, foreign)
+        for portion in changed.portions:
+            _copy(connection, staged, kind, portion.columns, portion.theirs if kind == "theirs" else portion.base)
+        for name in foreign:
+            connection.execute(
+                sql.SQL("ALTER TABLE {} DROP COLUMN {}").format(staged.temporary(kind), sql.Identifier(name))
             )
-        )
-        _copy(connection, staged, kind, blocks)
+        connection.execute(sql.SQL("ANALYZE {}").format(staged.temporary(kind)))
+    if changed.written is not None:
+        _create(connection, staged, "written", changed.written.columns, [])
+        _copy(connection, staged, "written", changed.written.columns, changed.written.theirs)
+        connection.execute(sql.SQL("ANALYZE {}").format(staged.temporary("written")))
     return staged
 
 
-def _copy(connection: Connection, staged: Staged, kind: str, blocks: Iterable[bytes]) -> None:
-    statement = sql.SQL("COPY {} FROM STDIN").format(staged.temporary(kind))
+def _create(connection: Connection, staged: Staged, kind: str, columns: Sequence[str], foreign: Sequence[str]) -> None:
+    """Create a temporary table with the types of the live one. ``foreign``: columns that the live table lacks."""
+    connection.execute(
+        sql.SQL("CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA").format(
+            staged.temporary(kind),
+            listed(
+                [sql.Identifier(each) for each in columns]
+                + [sql.SQL("NULL::text AS {}").format(sql.Identifier(each)) for each in foreign]
+            ),
+            staged.table.rows,
+        )
+    )
+
+
+def _copy(connection: Connection, staged: Staged, kind: str, columns: Sequence[str], blocks: Blocks) -> None:
+    statement = sql.SQL("COPY {} ({}) FROM STDIN").format(
+        staged.temporary(kind), listed(sql.Identifier(each) for each in columns)
+    )
     try:
         with connection.cursor().copy(statement) as copy:
-            for block in blocks:
+            for block in blocks():
                 copy.write(block)
     except psycopg.DataError as error:
         raise Refused(
             f'cannot salvage table "{staged.table.shown}": a value does not fit the live database: {words(error)}',
             hint=f"Leave the table out with --exclude {staged.table.shown}, or change the column in the live database.",
         ) from error
-    connection.execute(sql.SQL("ANALYZE {}").format(staged.temporary(kind)))
 
 
 def copied_out(connection: Connection, query: sql.Composed) -> Iterator[bytes]:

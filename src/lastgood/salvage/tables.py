@@ -83,6 +83,13 @@ WHERE k.contype = 'f' AND k.conparentid = 0 AND k.conrelid = ANY (%s::oid[]) AND
   AND coalesce((to_jsonb(k) ->> 'conenforced')::boolean, true)
 ORDER BY k.conrelid, k.conname
 """
+_PARTITIONS = """
+SELECT n.nspname::text, c.relname::text, rn.nspname::text, r.relname::text
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_catalog.pg_class r ON r.oid = pg_catalog.pg_partition_root(c.oid)
+JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace
+WHERE c.relispartition
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +242,12 @@ def _with_foreign_keys(connection: Connection, tables: Sequence[Table]) -> Itera
         parents[child].append(key)
         children[parent].append(key)
     return [replace(each, parents=tuple(parents[each.oid]), children=tuple(children[each.oid])) for each in tables]
+
+
+def roots(connection: Connection) -> dict[Name, Name]:
+    """The partitions of the database by name, each with the partitioned table at their root."""
+    rows: list[tuple[str, str, str, str]] = connection.execute(_PARTITIONS).fetchall()
+    return {(schema, name): (root_schema, root) for schema, name, root_schema, root in rows}
 
 
 def in_order(tables: Iterable[Table]) -> tuple[list[Table], frozenset[ForeignKey]]:

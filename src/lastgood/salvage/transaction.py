@@ -41,7 +41,8 @@ class TableSummary(Frozen):
     """What a salvage does with one table. ``key``: the columns by which its rows are recognised, empty without any.
     ``columns`` are merged; ``only_theirs`` and ``only_ours`` exist on one side. ``conflicts``: columns that both sides
     changed, with the number of rows. ``samples``: keys of rows that collide, by collision. ``renumbered``: rows that
-    get a new key."""
+    get a new key. ``migrated``: columns that the migration changed, with the number of rows written again later, of
+    which its value is left out."""
 
     schema_name: str
     name: str
@@ -53,6 +54,7 @@ class TableSummary(Frozen):
     conflicts: dict[str, int] = Field(default_factory=dict)
     samples: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     renumbered: int = 0
+    migrated: dict[str, int] = Field(default_factory=dict)
 
     def rows(self, action: str) -> int:
         """The rows that are inserted, updated or deleted."""
@@ -71,11 +73,12 @@ class TableSummary(Frozen):
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """The choice of rows. ``excluded``: what is left out, by table. ``with_parents`` adds new rows to which chosen rows
-    refer."""
+    refer. ``migration``: the values that the migration wrote are wanted, too."""
 
     policies: Policies = field(default_factory=Policies)
     excluded: Mapping[Name, Sequence[Exclusion]] = field(default_factory=dict)
     with_parents: bool = False
+    migration: bool = False
 
 
 @contextmanager
@@ -100,6 +103,8 @@ def merged(
 ) -> list[Staged]:
     """Stage and decide everything. ``draw``: take new keys from their sequences. Raises Refused."""
     staged = [stage(connection, number, each) for number, each in enumerate(changed, 1)]
+    if not wanted.migration:
+        staged = [merge.without_migrated(connection, each, rows) for each, rows in zip(staged, changed, strict=True)]
     for each in staged:
         excluded = wanted.excluded.get((each.table.schema, each.table.name), ())
         merge.decide(connection, each, wanted.policies, excluded)
@@ -131,6 +136,7 @@ def summary(connection: Connection, staged: Staged) -> TableSummary:
         conflicts=merge.conflicts(connection, staged),
         samples={why: _samples(connection, staged, why) for why in sorted({row[2] for row in sums} & {*COLLISIONS})},
         renumbered=row[0] if row is not None else 0,
+        migrated=dict(staged.migrated),
     )
 
 

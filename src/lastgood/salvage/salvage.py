@@ -1,0 +1,199 @@
+"""``lastgood salvage``: rows written after the restore point, brought into the restored database.
+
+    sides ─ compare base with theirs ─ stage ─ merge by cell ─ plan │ lock ─ merge again ─ write ─ prove ─ commit
+
+The plan is made in a transaction that is rolled back; the salvage does the same in one that is committed, and only if
+the result is the one that was shown.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from lastgood.context import BACKGROUND, Context
+from lastgood.errors import NOT_REACHED
+from lastgood.events import reported
+from lastgood.journal import recording
+from lastgood.journal.run_names import new_run
+from lastgood.postgres import clock, database
+from lastgood.postgres.lock import lock_live, nothing
+from lastgood.postgres.mark import server_clock
+from lastgood.postgres.server import Connection, Target, identity
+from lastgood.salvage import candidates, choosing, origin, sides, tables
+from lastgood.salvage.apply import Destination, apply, preview
+from lastgood.salvage.candidates import Found
+from lastgood.salvage.origin import Migration, Stored
+from lastgood.salvage.plan import Chosen, SalvagePlan, SalvageReport
+from lastgood.salvage.sides import Names, Sides
+from lastgood.salvage.tables import Name, Table
+from lastgood.salvage.transaction import TableSummary, Wanted, opened, refuse_failing
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The request of the user. ``target`` is the live database."""
+
+    target: Target
+    store: Path
+    state: Path
+    names: Names = field(default_factory=Names)
+    chosen: Chosen = field(default_factory=Chosen)
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan whose rows can be read: the comparison is open."""
+
+    request: Request
+    plan: SalvagePlan
+    found: Found
+    tables: Mapping[Name, Table]
+    wanted: Wanted
+
+
+@contextmanager
+def planned(request: Request, context: Context = BACKGROUND) -> Iterator[Planned]:
+    """Plan a salvage, for the length of a ``with`` block in which it can be executed. Writes nothing but temporary
+    tables. Raises Refused, BadPoint, UsageError, Failed, Interrupted."""
+    live = request.target
+    with database.connect_maintenance(live, live.dbname) as maintenance:
+        chosen_sides = sides.find(maintenance, live, request.store, request.names)
+        system = identity(maintenance).system
+    with live.connect(application_name="lastgood salvage") as connection:
+        known, roots = tables.read(connection), tables.roots(connection)
+    wished = choosing.chosen_tables(request.chosen, known)
+    conditions = choosing.conditions(request.chosen, known)
+    needed = choosing.with_ancestors(wished, known)
+    recognise = partial(_migrations, request, chosen_sides, system)
+    with (
+        reported(
+            context.emit, "compare", f"compare {chosen_sides.theirs.name} with {chosen_sides.point.path.name}"
+        ) as stage,
+        candidates.found(
+            chosen_sides, known, roots, lambda name: name in needed or name not in known, recognise, context
+        ) as found,
+    ):
+        stage.detail = f"{len(found.changed)} tables differ"
+        wanted = Wanted(
+            request.chosen.policies,
+            {
+                (each.table.schema, each.table.name): choosing.exclusions(
+                    request.chosen, each, number, wished, conditions
+                )
+                for number, each in enumerate(found.changed, 1)
+            },
+            request.chosen.with_parents,
+            request.chosen.migration,
+        )
+        summaries = _previewed(live, found, known, wanted)
+        yield Planned(
+            request,
+            SalvagePlan(
+                live=live.dbname,
+                base=chosen_sides.base,
+                theirs=chosen_sides.theirs,
+                chosen=request.chosen,
+                tables=summaries,
+                missing=found.missing,
+                not_compared=found.not_compared,
+                migrations=found.migrations,
+                remarks=_remarks(chosen_sides, found, request.chosen),
+            ),
+            found,
+            known,
+            wanted,
+        )
+
+
+def _migrations(
+    request: Request, chosen: Sides, system: int | None, session: Connection, stored: Iterable[Stored]
+) -> tuple[Migration, ...]:
+    """The migrations whose rows can be recognised in the kept database."""
+    found = origin.of_deployments(request.state, request.target.dbname, chosen.base.made_at)
+    manifest = chosen.point.manifest
+    if not found and manifest is not None and manifest.transaction is not None and manifest.system == system:
+        of_definitions = origin.of_definitions(session, manifest.transaction, stored, chosen.schemas)
+        found = [of_definitions] if of_definitions is not None else []
+    return tuple(found)
+
+
+def _previewed(live: Target, found: Found, known: Mapping[Name, Table], wanted: Wanted) -> tuple[TableSummary, ...]:
+    with opened(live, "lastgood salvage plan", preview=True) as connection:
+        _, summaries = preview(connection, found.changed, known, wanted)
+    return tuple(
+        each.model_copy(update={"only_theirs": found.only_theirs.get((each.schema_name, each.name), ())})
+        for each in summaries
+    )
+
+
+def _remarks(chosen: Sides, found: Found, wished: Chosen) -> tuple[str, ...]:
+    remarks = []
+    if not found.migrations and found.changed and not wished.migration:
+        what = "a restore point does not record" if chosen.target is None else "the kept database does not show"
+        remarks.append(f"{what} which rows a migration wrote: all rows are treated alike")
+    return tuple(remarks)
+
+
+def salvage(ready: Planned, context: Context = BACKGROUND) -> SalvageReport:
+    """Execute a plan. Raises Refused when the live database changed since, or another run holds its lock; Failed,
+    Blocked, Interrupted: then nothing was changed; Stopped when the outcome is unknown."""
+    request, plan = ready.request, ready.plan
+    refuse_failing(plan.tables, request.chosen.policies)
+    began = time.monotonic()
+    with database.connect_maintenance(request.target, plan.live) as maintenance:
+        run = new_run(server_clock(maintenance))
+        maintenance.execute("SELECT set_config('application_name', %s, false)", [f"lastgood salvage {run}"])
+        lock_live(maintenance, plan.live, nothing)
+        oid = database.describe(maintenance, plan.live).oid
+        journal = recording.begin(
+            request.state,
+            run,
+            "salvage",
+            skew=clock.skew(maintenance),
+            live=plan.live,
+            point=plan.base.path,
+            plan=plan.model_dump(mode="json"),
+        )
+        with recording.recording(journal, context.emit) as emit:
+            try:
+                journal.doing("salvage")
+            except OSError as error:
+                raise recording.unwritten(journal, error) from error
+            with reported(emit, "salvage", f"write {plan.written:,} rows in one transaction") as stage:
+                context.check("interrupted before rows were written", state=NOT_REACHED)
+                shown = [each.model_copy(update={"only_theirs": ()}) for each in plan.tables]
+                destination = Destination(request.target.at(plan.live), oid, request.state, run)
+                apply(destination, ready.found.changed, ready.tables, ready.wanted, shown)
+                stage.detail = "proved: nothing else changed"
+            report = SalvageReport(
+                run=run,
+                status="salvaged",
+                live=plan.live,
+                inserted=plan.rows("insert"),
+                updated=plan.rows("update"),
+                deleted=plan.rows("delete"),
+                tables=plan.tables,
+                seconds={"total": round(time.monotonic() - began, 3)},
+                undo_command=f"lastgood salvage undo {run}",
+            )
+            recording.ended(journal, "done", report=report.document())
+    return report
+
+
+def nothing_to_do(ready: Planned) -> SalvageReport:
+    """The report of a plan that writes no row. No run is recorded."""
+    refuse_failing(ready.plan.tables, ready.request.chosen.policies)
+    return SalvageReport(
+        run="",
+        status="nothing to do",
+        live=ready.plan.live,
+        inserted=0,
+        updated=0,
+        deleted=0,
+        tables=ready.plan.tables,
+    )
