@@ -13,7 +13,7 @@ from lastgood.errors import Refused
 from lastgood.postgres.server import Connection, Target
 from lastgood.salvage import prove, quiet
 from lastgood.salvage.images import Recorder
-from lastgood.salvage.staged import Changed, Staged
+from lastgood.salvage.staged import Changed
 from lastgood.salvage.tables import Name, Table
 from lastgood.salvage.transaction import (
     TableSummary,
@@ -42,11 +42,11 @@ class Destination:
 
 def preview(
     connection: Connection, changed: Sequence[Changed], tables: Mapping[Name, Table], wanted: Wanted
-) -> tuple[list[Staged], tuple[TableSummary, ...]]:
+) -> tuple[TableSummary, ...]:
     """What ``apply`` would do now. Only temporary tables are written."""
     quiet.refuse_hidden(connection, [each.table for each in changed])
     staged = merged(connection, changed, tables, wanted, draw=False)
-    return staged, tuple(summary(connection, each) for each in staged)
+    return tuple(summary(connection, each) for each in staged)
 
 
 def apply(

@@ -23,7 +23,7 @@ from lastgood.salvage.tables import Name, Table
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What differs between base and theirs. ``missing``: tables with other rows that the live database lacks, or theirs;
+    """What differs between base and theirs. ``missing``: tables with rows that the live database or theirs lacks;
     ``not_compared``: tables that could not be read, with the reason; ``only_theirs``: columns that the live database
     lacks, by table. ``migrations``: whose rows were recognised."""
 

@@ -10,17 +10,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import psycopg
+
 from lastgood.context import BACKGROUND, Context
-from lastgood.errors import NOT_REACHED
+from lastgood.errors import NOT_REACHED, UsageError
 from lastgood.events import reported
 from lastgood.journal import recording
 from lastgood.journal.run_names import new_run
 from lastgood.postgres import clock, database
+from lastgood.postgres.errors import words
 from lastgood.postgres.lock import lock_live, nothing
 from lastgood.postgres.mark import server_clock
 from lastgood.postgres.server import Connection, Target, identity
@@ -31,7 +34,8 @@ from lastgood.salvage.origin import Migration, Stored
 from lastgood.salvage.plan import Chosen, SalvagePlan, SalvageReport
 from lastgood.salvage.sides import Names, Sides
 from lastgood.salvage.tables import Name, Table
-from lastgood.salvage.transaction import TableSummary, Wanted, opened, refuse_failing
+from lastgood.salvage.transaction import TableSummary, Wanted, failed, opened, refuse_failing
+from lastgood.text import units
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +74,15 @@ def planned(request: Request, context: Context = BACKGROUND) -> Iterator[Planned
     conditions = choosing.conditions(request.chosen, known)
     needed = choosing.with_ancestors(wished, known)
     recognise = partial(_migrations, request, chosen_sides, system)
-    with (
-        reported(
-            context.emit, "compare", f"compare {chosen_sides.theirs.name} with {chosen_sides.point.path.name}"
-        ) as stage,
-        candidates.found(
-            chosen_sides, known, roots, lambda name: name in needed or name not in known, recognise, context
-        ) as found,
-    ):
-        stage.detail = f"{len(found.changed)} tables differ"
+    with ExitStack() as stack:
+        title = f"compare {chosen_sides.theirs.name} with {chosen_sides.point.path.name}"
+        with reported(context.emit, "compare", title) as stage:
+            found = stack.enter_context(
+                candidates.found(
+                    chosen_sides, known, roots, lambda name: name in needed or name not in known, recognise, context
+                )
+            )
+            stage.detail = f"{units.counted(len(found.changed), 'table')} with differences"
         wanted = Wanted(
             request.chosen.policies,
             {
@@ -124,7 +128,15 @@ def _migrations(
 
 def _previewed(live: Target, found: Found, known: Mapping[Name, Table], wanted: Wanted) -> tuple[TableSummary, ...]:
     with opened(live, "lastgood salvage plan", preview=True) as connection:
-        _, summaries = preview(connection, found.changed, known, wanted)
+        try:
+            summaries = preview(connection, found.changed, known, wanted)
+        except psycopg.errors.SyntaxErrorOrAccessRuleViolation as error:
+            raise UsageError(
+                f"cannot plan the salvage: {words(error)}",
+                hint="Check the conditions in --where: names of columns, and functions with their schema.",
+            ) from error
+        except psycopg.Error as error:
+            raise failed(error) from error
     return tuple(
         each.model_copy(update={"only_theirs": found.only_theirs.get((each.schema_name, each.name), ())})
         for each in summaries

@@ -72,7 +72,7 @@ def plan(target: Target, state: Path, run: str | None) -> Planned:
         known = tables.read(connection)
     changed = tuple(_changed(state, found, each, known) for each in found.tables)
     with opened(target, "lastgood salvage undo", preview=True) as connection:
-        _, summaries = preview(connection, changed, known, Wanted(STRICT))
+        summaries = preview(connection, changed, known, Wanted(STRICT))
     refuse_touched(summaries)
     return Planned(target, state, UndoPlan(live=live, undoes=run, tables=summaries), changed, known)
 
