@@ -70,14 +70,16 @@ def plan(target: Target, state: Path, run: str | None) -> Planned:
         )
     with target.connect(application_name="lastgood salvage undo") as connection:
         known = tables.read(connection)
-    changed = tuple(_changed(state, found, each, known) for each in found.tables)
+    changed = tuple(backwards(state, found, each, known) for each in found.tables)
     with opened(target, "lastgood salvage undo", preview=True) as connection:
         summaries = preview(connection, changed, known, Wanted(STRICT))
     refuse_touched(summaries)
     return Planned(target, state, UndoPlan(live=live, undoes=run, tables=summaries), changed, known)
 
 
-def _changed(state: Path, found: Images, image: Image, known: dict[tables.Name, tables.Table]) -> Changed:
+def backwards(state: Path, found: Images, image: Image, known: dict[tables.Name, tables.Table]) -> Changed:
+    """The rows of one table as the salvage ``found`` left them, and as they were before it. Raises Refused when the
+    table has other columns now."""
     table = known.get((image.schema_name, image.name))
     if table is None or not set(image.columns) <= set(table.stored):
         raise Refused(
