@@ -37,6 +37,14 @@ class References:
         ):
             pass
 
+    def _changed_rows(self, staged: Staged, statement: sql.Composed) -> int:
+        """Execute a statement that changes decisions, and return the number of rows. With the statistics of before,
+        the server would expect no such rows, and join them one by one."""
+        rows = self._connection.execute(statement).rowcount
+        if rows:
+            self._connection.execute(sql.SQL("ANALYZE {}").format(staged.merge))
+        return rows
+
     def _pairs(self) -> Iterator[tuple[Staged, ForeignKey]]:
         for child in self._staged.values():
             for key in child.table.parents:
@@ -102,7 +110,8 @@ class References:
         parent = self._staged.get(key.parent)
         if parent is None or not set(key.referenced) <= set(parent.columns):
             return 0
-        return self._connection.execute(
+        return self._changed_rows(
+            parent,
             sql.SQL("""
             UPDATE {parent} p SET action = 'insert', why = NULL
             WHERE p.action IS NULL AND p.kind = 'insert' AND p.state = 'ready' AND p.why = {not_chosen}
@@ -112,8 +121,8 @@ class References:
                 child=child.merge,
                 not_chosen=sql.Literal(NOT_CHOSEN),
                 refers=_refers(key, "f", "p", "t"),
-            )
-        ).rowcount
+            ),
+        )
 
     def _take_out_orphans(self, child: Staged, key: ForeignKey) -> int:
         """Take out rows that would refer to no row, or to another row than in theirs."""
@@ -143,7 +152,8 @@ class References:
         )
 
     def _take_out(self, child: Staged, key: ForeignKey, why: Collision, condition: sql.Composable) -> int:
-        return self._connection.execute(
+        return self._changed_rows(
+            child,
             sql.SQL("""
             UPDATE {child} m SET action = NULL, why = {why}
             WHERE m.action IN ('insert', 'update') AND {complete} AND {changed} AND {condition}
@@ -153,8 +163,8 @@ class References:
                 complete=all_of([sql.SQL("{} IS NOT NULL").format(cell("f", each)) for each in key.columns]),
                 changed=_changed(key),
                 condition=condition,
-            )
-        ).rowcount
+            ),
+        )
 
     def _keep_parents(self, parent: Staged, key: ForeignKey) -> int:
         """Take out deletions of rows to which rows of the live database still refer."""
@@ -174,7 +184,8 @@ class References:
                 for column, referenced, equality in zip(key.columns, key.referenced, key.equalities, strict=True)
             ]
         )
-        return self._connection.execute(
+        return self._changed_rows(
+            parent,
             sql.SQL("""
             UPDATE {parent} p SET action = NULL, why = 'child_exists'
             WHERE p.action = 'delete' AND {gone}
@@ -188,8 +199,8 @@ class References:
                 live=table.rows,
                 refers=refers,
                 leaves=leaves,
-            )
-        ).rowcount
+            ),
+        )
 
     def _take_out_doubles(self, staged: Staged, key: Key) -> None:
         """Take out rows whose value must be unique and belongs to another row that stays."""
@@ -204,7 +215,8 @@ class References:
         changed = sql.SQL("NOT {}").format(
             same(_row("f", key.columns), _row("o", key.columns)),
         )
-        self._connection.execute(
+        self._changed_rows(
+            staged,
             sql.SQL("""
             UPDATE {merge} m SET action = NULL, why = 'unique_exists'
             WHERE m.action IN ('insert', 'update') AND (m.action = 'insert' OR {changed})
@@ -216,7 +228,7 @@ class References:
                 live=staged.table.rows,
                 equal=equal,
                 itself=staged.match("o", "o", "q"),
-            )
+            ),
         )
 
 
