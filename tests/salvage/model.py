@@ -147,7 +147,9 @@ class Model:
             for number in range(t - b):
                 fates.append(Fate("insert", "ready" if number < inserts else "there", None, row, None, row, None, None))
             for number in range(b - t):
-                fates.append(Fate("delete", "ready" if number < deletes else "there", row, None, None, None, None, None))
+                fates.append(
+                    Fate("delete", "ready" if number < deletes else "there", row, None, None, None, None, None)
+                )
         return fates
 
     def _action(self, name: str, fate: Fate) -> str | None:
@@ -195,9 +197,7 @@ class Model:
         for column in self.forms[name].unique:
             if column not in self.columns[name] or not self.forms[name].key:
                 continue
-            taken = {
-                row[column] for row in self.ours[name] if self._key(name, row) not in gone and row[column] != NULL
-            }
+            taken = {row[column] for row in self.ours[name] if self._key(name, row) not in gone and row[column] != NULL}
             for each in [one for one in self.fates[name] if one.action in _WRITES]:
                 assert each.f is not None
                 changed = each.action == "insert" or (each.o is not None and each.f[column] != each.o[column])
@@ -215,9 +215,7 @@ class Model:
         arrives = {self._values(p.f, reference.referenced) for p in parents if p.action in _WRITES}
         leaves = {self._values(p.b, reference.referenced) for p in parents if p.action == "delete"}
         differs = {
-            self._values(p.t, reference.referenced)
-            for p in parents
-            if p.state == "insert_exists" and p.action is None
+            self._values(p.t, reference.referenced) for p in parents if p.state == "insert_exists" and p.action is None
         }
         hit = False
         for each in self.fates[reference.child]:

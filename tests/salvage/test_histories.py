@@ -9,6 +9,7 @@ import itertools
 import os
 import tempfile
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from tests.salvage.model import Form, Key, Model, Reference, Row
 from tests.salvage.sides import BASE, LIVE, THEIRS
 
 LONG = os.environ.get("LASTGOOD_SALVAGE") == "long"
-EXAMPLES, STEPS = (int(os.environ.get('LGEX','1000')), 20) if LONG else (12, 14)
+EXAMPLES, STEPS = (int(os.environ.get("LGEX", "1000")), 10) if LONG else (15, 8)
 _numbers = itertools.count(1)
 
 # Values of each type, as SQL.
@@ -40,7 +41,7 @@ VALUES: dict[str, tuple[str, ...]] = {
     "text": ("'a'", "''", r"E'\\N'", r"E'x\ty\nz\\'", "NULL"),
     "mood": ("'calm'", "'cross'", "NULL"),
     "text[]": ("'{a,b}'", "'{}'", "'{NULL,\"N,\"}'", "NULL"),
-    "jsonb": ("'{\"a\": 1}'", "'{\"a\": 1, \"b\": [2]}'", "'null'", "NULL"),
+    "jsonb": ("'{\"a\": 1}'", '\'{"a": 1, "b": [2]}\'', "'null'", "NULL"),
     "json": ("'{\"a\": 1}'", "'{\"a\":1}'", "NULL"),
     "bytea": (r"'\x00ff'", r"'\x'", "NULL"),
     "numeric": ("1.0", "1.00", "'NaN'", "NULL"),
@@ -104,8 +105,12 @@ REFERENCES = [
     Reference("w", ("j_ref",), "j", ("id",)),
     Reference("image", ("m_ref",), "m", ("id",)),
 ]
-SIDES = st.sampled_from([THEIRS, LIVE])
-NUMBERS = st.integers(0, 5)
+Write = tuple[str, str, tuple[int, ...]]
+WRITES = st.tuples(
+    st.sampled_from(["insert", "insert", "update", "update", "update", "delete", "key", "exchange"]),
+    st.sampled_from(sorted(COLUMNS)),
+    st.tuples(*[st.integers(0, 5)] * 4),
+)
 
 
 class Histories(RuleBasedStateMachine):
@@ -127,18 +132,10 @@ class Histories(RuleBasedStateMachine):
         }  # fmt: skip
         self.dropped: set[tuple[str, str]] = set()
         self.undoable: list[tuple[str, dict[str, list[Row]], dict[str, list[Row]]]] = []
-        sides.everywhere(
-            self.target, DEFINITIONS.format(key=key, first=first, second=second, deferrable=deferrable)
-        )
+        sides.everywhere(self.target, DEFINITIONS.format(key=key, first=first, second=second, deferrable=deferrable))
 
     def columns(self, table: str) -> tuple[str, ...]:
         return tuple(each for each in COLUMNS[table] if (table, each) not in self.dropped)
-
-    def write(self, side: str, statement: str) -> None:
-        try:
-            sides.inside(self.target, side, statement)
-        except (psycopg.IntegrityError, psycopg.errors.UndefinedColumn, psycopg.errors.CardinalityViolation):
-            pass  # such a write cannot happen
 
     def value(self, table: str, column: str, number: int) -> str:
         if column == "mail":
@@ -148,8 +145,33 @@ class Histories(RuleBasedStateMachine):
         known = VALUES[self.types[table, column]]
         return known[number % len(known)]
 
-    @rule(side=SIDES, table=st.sampled_from(sorted(COLUMNS)), numbers=st.tuples(*[NUMBERS] * 4))
-    def insert(self, side: str, table: str, numbers: tuple[int, ...]) -> None:
+    def write(self, side: str, writes: list[Write]) -> None:
+        with self.target.connect() as connection:
+            connection.execute(sql.SQL("SET search_path = {}, public").format(sql.Identifier(side)))
+            for kind, table, numbers in writes:
+                # A write that the server refuses cannot have happened.
+                with suppress(psycopg.IntegrityError, psycopg.errors.UndefinedColumn):
+                    connection.execute(self.statement(kind, table, numbers).encode())
+
+    def statement(self, kind: str, table: str, numbers: tuple[int, ...]) -> str:
+        if kind == "insert":
+            return self.insertion(table, numbers)
+        row, place, number, _ = numbers
+        at = f"(tableoid, ctid) = (SELECT tableoid, ctid FROM {table} ORDER BY 1, 2 OFFSET {row} LIMIT 1)"
+        if kind == "delete":
+            return f"DELETE FROM {table} WHERE {at}"
+        if kind == "exchange":
+            return (
+                "UPDATE m SET mail = 'between' WHERE id = 1; UPDATE m SET mail = 'm1' WHERE id = 2;"
+                "UPDATE m SET mail = 'm2' WHERE id = 1"
+            )
+        if kind == "key" and table == "w":
+            return f"UPDATE w SET b = b + 1 WHERE {at}"
+        free = [each for each in COLUMNS[table] if each not in FORMS[table].key]
+        column = free[place % len(free)]
+        return f"UPDATE {table} SET {column} = {self.value(table, column, number)} WHERE {at}"
+
+    def insertion(self, table: str, numbers: tuple[int, ...]) -> str:
         values: dict[str, str] = {}
         if table == "w":
             values = {"a": ("'a'", "'b'", "'c'")[numbers[0] % 3], "b": str(numbers[1] % 3)}
@@ -158,39 +180,8 @@ class Histories(RuleBasedStateMachine):
         for column, number in zip(COLUMNS[table], (*numbers, *numbers), strict=False):
             if column not in values and column != "id":
                 values[column] = self.value(table, column, number)
-        columns, given = ", ".join(values), ", ".join(values.values())
-        self.write(side, f"INSERT INTO {table} ({columns}) VALUES ({given})")  # noqa: S608
+        return f"INSERT INTO {table} ({', '.join(values)}) VALUES ({', '.join(values.values())})"
 
-    @rule(side=SIDES, table=st.sampled_from(sorted(COLUMNS)), row=NUMBERS, place=NUMBERS, number=NUMBERS)
-    def update(self, side: str, table: str, row: int, place: int, number: int) -> None:
-        free = [each for each in COLUMNS[table] if each not in FORMS[table].key]
-        column = free[place % len(free)]
-        where = f"WHERE ctid = (SELECT ctid FROM {table} ORDER BY ctid OFFSET {row} LIMIT 1)"  # noqa: S608
-        if table == "part":
-            where = f"WHERE (tableoid, ctid) = (SELECT tableoid, ctid FROM part ORDER BY 1, 2 OFFSET {row} LIMIT 1)"  # noqa: S608
-        self.write(side, f"UPDATE {table} SET {column} = {self.value(table, column, number)} {where}")  # noqa: S608
-
-    @rule(side=SIDES, table=st.sampled_from(sorted(COLUMNS)), row=NUMBERS)
-    def delete(self, side: str, table: str, row: int) -> None:
-        key = FORMS[table].key
-        match = f"({', '.join(key)}) = (SELECT {', '.join(key)} FROM {table} ORDER BY 1 OFFSET {row} LIMIT 1)"  # noqa: S608
-        if not key:
-            match = f"ctid = (SELECT ctid FROM {table} ORDER BY ctid OFFSET {row} LIMIT 1)"  # noqa: S608
-        self.write(side, f"DELETE FROM {table} WHERE {match}")  # noqa: S608
-
-    @rule(side=SIDES)
-    def exchange_unique_values(self, side: str) -> None:
-        self.write(
-            side,
-            "UPDATE m SET mail = 'between' WHERE id = 1; UPDATE m SET mail = 'm1' WHERE id = 2;"
-            "UPDATE m SET mail = 'm2' WHERE id = 1",
-        )
-
-    @rule(side=SIDES, row=NUMBERS)
-    def change_a_key(self, side: str, row: int) -> None:
-        self.write(side, f"UPDATE w SET b = b + 1 WHERE a = (SELECT a FROM w ORDER BY a, b OFFSET {row} LIMIT 1)")  # noqa: S608
-
-    @rule()
     def migrate(self) -> None:
         """A migration of theirs drops a column, adds one, and makes a table."""
         if not self.dropped:
@@ -227,6 +218,9 @@ class Histories(RuleBasedStateMachine):
             )
 
     @rule(
+        theirs=st.lists(WRITES, min_size=4, max_size=12),
+        ours=st.lists(WRITES, max_size=6),
+        migrated=st.booleans(),
         wanted=st.lists(st.sampled_from(sorted(COLUMNS)), max_size=2, unique=True),
         deletes=st.booleans(),
         with_parents=st.booleans(),
@@ -236,7 +230,31 @@ class Histories(RuleBasedStateMachine):
             st.sampled_from(["skip", "ours", "theirs"]),
             st.sampled_from(["skip", "theirs"]),
         ),
+        later=st.lists(WRITES, max_size=2),
+        undone=st.booleans(),
     )
+    def live_on(
+        self,
+        theirs: list[Write],
+        ours: list[Write],
+        migrated: bool,
+        wanted: list[str],
+        deletes: bool,
+        with_parents: bool,
+        choices: tuple[Any, ...],
+        later: list[Write],
+        undone: bool,
+    ) -> None:
+        """Both sides are written to, a migration may run, rows are salvaged, and the salvage may be undone."""
+        self.write(THEIRS, theirs)
+        if migrated:
+            self.migrate()
+        self.write(LIVE, ours)
+        self.salvage(wanted, deletes, with_parents, choices)
+        if undone:
+            self.write(LIVE, later)
+            self.undo()
+
     def salvage(self, wanted: list[str], deletes: bool, with_parents: bool, choices: tuple[Any, ...]) -> None:
         names = ("insert_exists", "update_missing", "update_origin_differs", "delete_origin_differs")
         chosen = Chosen(
@@ -268,7 +286,6 @@ class Histories(RuleBasedStateMachine):
         assert not self.sequences()
         self.undoable.append((run, before, self.read(LIVE)))
 
-    @rule()
     def undo(self) -> None:
         """The newest salvage is undone, unless its rows were changed since: then nothing is."""
         if not self.undoable:
