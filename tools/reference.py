@@ -23,6 +23,7 @@ from lastgood.cli import application
 from lastgood.cli.application import app
 from lastgood.command.check.check import CheckReport
 from lastgood.command.deploy.deploy import DeployReport, TrialReport
+from lastgood.command.diff.diff import DiffReport
 from lastgood.command.drill.drill import Sealed
 from lastgood.command.explain import case
 from lastgood.command.explain.explain import Explained, RunStory
@@ -72,6 +73,7 @@ DOCUMENTS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("prune --dry-run", "the document itself", PrunePlan),
     ("facts", "under `facts`", Facts),
     ("facts A B, facts A --live", "next to `expected`, `found` (names) and `equal`", Comparison),
+    ("diff", "the document itself", DiffReport),
     ("explain", "the document itself", Explained),
     ("explain RUN", "under `run`", RunStory),
     ("runs", "the document itself", Runs),

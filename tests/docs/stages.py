@@ -103,6 +103,21 @@ class Checking(Stage):
             assert "GO WITH WARNINGS: " in outcome.out
 
 
+class Comparing(Stage):
+    """The deployment changed a contact, too."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.execute("UPDATE public.contacts SET name = 'Bob' WHERE id = 2")
+
+    def finish(self) -> None:
+        assert {path.name for path in Path("differences").iterdir()} == {
+            "public.contacts.parquet",
+            "public.deals.parquet",
+        }
+        assert "public.contacts" in Path("difference.html").read_text()
+
+
 class Deploying(Stage):
     """An Alembic project and a script, as a deployment finds them."""
 
@@ -347,6 +362,7 @@ STAGES: dict[str, type[Stage]] = {
     "docs/application.md": Application,
     "docs/checking.md": Checking,
     "docs/ci.md": Ci,
+    "docs/comparing.md": Comparing,
     "docs/configuration.md": Configuration,
     "docs/deploying.md": Deploying,
     "docs/explaining.md": Explaining,

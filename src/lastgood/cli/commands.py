@@ -35,6 +35,7 @@ COMMANDS = (
     Command("backup", "Make a restore point of the live database, and verify it", "points.backup"),
     Command("points", "List, verify and pin restore points", "points.command"),
     Command("facts", "Show what restore points and databases contain, or compare two", "facts.command"),
+    Command("diff", "Compare two states of a database, row by row", "diff.command"),
     Command("restore", "Restore into a new database and prove the result", "restore.command"),
     Command("validate", "Check data integrity: GO or NO-GO", "validate.command"),
     Command("drill", "Rehearse the whole procedure on a scratch server", "drill.command"),

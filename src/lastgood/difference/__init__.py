@@ -6,7 +6,7 @@ those with the same key and other content. The rows themselves are read a second
 that is removed at the end.
 """
 
-from lastgood.difference.comparison import Comparison, compared
+from lastgood.difference.comparison import Comparison, FileForm, compared
 from lastgood.difference.of_database import DatabaseSide
 from lastgood.difference.of_point import PointSide
 from lastgood.difference.results import Change, Level, Rename, State, TableDifference, TypeChange
@@ -17,6 +17,7 @@ __all__ = [
     "Column",
     "Comparison",
     "DatabaseSide",
+    "FileForm",
     "Level",
     "PointSide",
     "Rename",

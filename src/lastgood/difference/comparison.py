@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import psycopg
 
@@ -30,6 +30,8 @@ from lastgood.text.units import duration
 if TYPE_CHECKING:
     import pyarrow
 
+FileForm = Literal["csv", "json", "parquet"]
+_WRITERS: dict[FileForm, str] = {"csv": "FORMAT csv, HEADER", "json": "FORMAT json", "parquet": "FORMAT parquet"}
 _Take = Callable[[SideName, Reading, Generator[Block]], None]
 SESSIONS = 2
 INTERRUPTED = "cannot continue the comparison: interrupted"
@@ -49,15 +51,19 @@ class Comparison:
         """Whether every table was compared, and is equal with the same structure."""
         return all(each.state == "equal" and not each.structure_differs for each in self.tables)
 
-    def rows(self, table: TableDifference) -> Iterator[pyarrow.RecordBatch]:
+    def rows(
+        self, table: TableDifference, *, masked: Collection[str] = (), first: int | None = None
+    ) -> Iterator[pyarrow.RecordBatch]:
         """The differing rows of a table: ``change`` (see ``Change``), ``key``, ``a`` and ``b`` (lists of values as
         text, in the order of ``table.columns``; None where that side has no such row, and NULL as None in a list) and
-        ``columns`` (the names of those that differ). Needs ``keep`` in ``compared``. Reads both sides a second time.
-        Raises as ``compared`` does."""
+        ``columns`` (the names of those that differ), in the order of the key.
+
+        Values of the ``masked`` columns are replaced; ``first``: so many rows only. Needs ``keep`` in ``compared``.
+        Reads both sides a second time. Raises as ``compared`` does."""
         number = self._work.collected(table)
         if number is not None:
             with self._work.tally.session() as cursor:
-                yield from self._work.tally.rows(cursor, number, self._work.forms[number])
+                yield from self._work.tally.rows(cursor, number, self._work.forms[number], masked, first)
 
     def lines(self, table: TableDifference, change: Change, side: SideName) -> Iterator[bytes]:
         """The differing rows of one kind, as that side has them, in blocks of COPY text with the columns
@@ -75,14 +81,22 @@ class Comparison:
             with self._work.tally.session() as cursor:
                 yield from self._work.tally.copies(cursor, number, side)
 
-    def write(self, table: TableDifference, file: Path, options: str) -> None:
-        """Write the rows of a table to ``file`` with DuckDB's writer; ``options``: those of its COPY, such as ``FORMAT
-        parquet``."""
+    def write(self, table: TableDifference, file: Path, form: FileForm, *, masked: Collection[str] = ()) -> bool:
+        """Write the differing rows of a table to ``file``: ``change``, ``differing`` (names of columns), and each
+        column of either side, as ``a.NAME`` and ``b.NAME``. Returns False where there are none. Raises OSError, and as
+        ``rows`` does."""
+        import duckdb
+
         number = self._work.collected(table)
-        if number is not None:
-            with self._work.tally.session() as cursor:
-                query = self._work.tally.rows_query(number, self._work.forms[number])
-                self._work.tally.write(cursor, query, file, options)
+        if number is None:
+            return False
+        query = self._work.tally.export(number, self._work.forms[number], masked)
+        with self._work.tally.session() as cursor:
+            try:
+                self._work.tally.write(cursor, query, file, _WRITERS[form])
+            except duckdb.IOException as error:
+                raise OSError(str(error).partition("\n")[0]) from error
+        return True
 
 
 @contextmanager
@@ -93,6 +107,8 @@ def compared(
     level: Level = "count",
     keep: bool = False,
     only: Callable[[Relation], bool] = lambda relation: True,
+    by_root: bool = True,
+    digests: bool = True,
     seconds: float | None = None,
     folder: Path | None = None,
     context: Context = BACKGROUND,
@@ -101,7 +117,9 @@ def compared(
     """Compare two sides table by table, for the length of a ``with`` block.
 
     ``level``: see ``Level``. ``keep`` keeps the keys of differing rows, so that ``Comparison.rows`` can read them.
-    ``only``: the tables to compare, by name. ``seconds``: a time limit; tables that were not finished are reported as
+    ``only``: the tables to compare, by name. ``by_root``: a table whose partitions differ is compared as a whole.
+    ``digests``: compare digests first where a side has recorded them, and read the rows only of tables that differ.
+    ``seconds``: a time limit; tables that were not finished are reported as
     such. ``folder``: the place of temporary files, the system's without one. Emits Progress of ``stage`` in bytes.
 
     Raises BadPoint, Failed (from opening a side), Interrupted.
@@ -116,7 +134,8 @@ def compared(
             like = opened[name] = stack.enter_context(side.opened(like, context))
         tally = stack.enter_context(Tally(folder))
         work = _Work(opened["a"], opened["b"], tally, level, keep, _Limit(seconds, context), stage)
-        work.run([pair for pair in pairs(opened["a"].tables, opened["b"].tables) if only(pair.relation)])
+        found = pairs(opened["a"].tables, opened["b"].tables, by_root=by_root)
+        work.run([pair for pair in found if only(pair.relation)], digests=digests or level == "digest")
         yield Comparison(work)
 
 
@@ -168,11 +187,12 @@ class _Work:
     _total: int = 0
     _rows: int = 0
 
-    def run(self, found: Sequence[Pair]) -> None:
+    def run(self, found: Sequence[Pair], *, digests: bool) -> None:
+        """Compare all pairs."""
         self.pairs = dict(enumerate(found))
         unread = [number for number, pair in self.pairs.items() if not self._settled(number, pair)]
         unread.sort(key=lambda number: self._size(self.pairs[number]))
-        recorded = [number for number in unread if self._recorded(self.pairs[number]) is not None]
+        recorded = [number for number in unread if digests and self._recorded(self.pairs[number]) is not None]
         if recorded:
             self._total = sum(self._size(self.pairs[number]) for number in recorded)
             self._each([partial(self._digest, number) for number in recorded])
@@ -224,8 +244,8 @@ class _Work:
             return ""
         samples = (self.a.zone_samples, self.b.zone_samples)
         unknown = here.time_zone is None or there.time_zone is None
-        if unknown and (samples[0] == samples[1] or not any(samples)):
-            return ""
+        if unknown and (0 in (a.rows, b.rows) or (samples[0] and samples[0] == samples[1])):
+            return ""  # the samples of one side were written alike on the other
         if unknown:
             return "time stamps were written in an unknown time zone"
         return f"time stamps were written in {here.time_zone} and in {there.time_zone}"

@@ -57,11 +57,13 @@ ORDER BY i.indrelid, i.indisprimary DESC, i.indnkeyatts, i.indexrelid
 @dataclass(frozen=True, slots=True)
 class DatabaseSide:
     """A database: live, kept, shadow, or of another server. ``schemas``: only these of its schemas, each with the name
-    under which it is compared (kept schemas of an in-place rollback → live names); None: all that pg_dump writes."""
+    under which it is compared (kept schemas of an in-place rollback → live names); None: all that pg_dump writes.
+    ``snapshot``: one that another session exported and holds; without it, one of its own."""
 
     target: Target
     label: str
     schemas: Mapping[str, str] | None = None
+    snapshot: str = ""
 
     @property
     def fixed(self) -> bool:
@@ -73,7 +75,7 @@ class DatabaseSide:
         """See ``Side``. Needs a server that exports snapshots: a primary, or a standby. Raises Failed."""
         with ExitStack() as stack:
             try:
-                first = stack.enter_context(_session(self.target))
+                first = stack.enter_context(_session(self.target, self.snapshot))
                 yield _opened(self, first, stack, like)
             except psycopg.Error as error:
                 when: server_errors.Context = "connect" if error.sqlstate is None else "any"

@@ -37,9 +37,11 @@ class Pair:
         return not self.columns_a and not self.columns_b
 
 
-def pairs(a: Mapping[Relation, Table], b: Mapping[Relation, Table]) -> list[Pair]:
-    """All tables of both sides, by name. Where the partitions of a table differ, it is compared as a whole."""
-    a, b, whole = _by_root(a, b)
+def pairs(a: Mapping[Relation, Table], b: Mapping[Relation, Table], *, by_root: bool = True) -> list[Pair]:
+    """All tables of both sides, by name. With ``by_root``, a table whose partitions differ is compared as a whole."""
+    whole: set[Relation] = set()
+    if by_root:
+        a, b, whole = _by_root(a, b)
     found = []
     for relation in sorted({*a, *b}):
         pair = _pair(relation, a.get(relation), b.get(relation))

@@ -58,26 +58,27 @@ def copy_blocks(
     """The output of ``copy`` in blocks of whole rows, of about ``size`` bytes or one row. Closing it early cancels the
     COPY. Raises as ``digest_rows`` does."""
     out = _CopyOut(connection, copy, cancelled)
-    rows: list[bytes] = []
-    length = 1
+    rows: list[memoryview[int] | bytes] = []
+    pieces: list[bytes] = []
+    length, held = 1, 0
     try:
-        if out.began:
-            get_copy_data, keep = connection.pgconn.get_copy_data, rows.append
-            held = 0
-            # A loop over rows, but a minimal one: measured at 0.18 µs for each, as much as psql needs.
-            while length >= 0:
-                length, row = get_copy_data(1)
-                if length > 0:
-                    keep(row)
-                    held += length
-                    if held >= size:
-                        yield b"".join(rows)
-                        rows.clear()
-                        held = 0
-                elif length == 0:
-                    out.wait()
-        if rows:
-            yield b"".join(rows)
+        get_copy_data, keep = connection.pgconn.get_copy_data, rows.append
+        # A loop over rows, but a minimal one: measured at 0.18 µs for each, as much as psql needs.
+        while out.began and length >= 0:
+            length, row = get_copy_data(1)
+            if length > 0:
+                keep(row)
+                continue
+            # The socket is empty: rows are joined while they are few, and still in the processor's cache.
+            pieces.append(b"".join(rows))
+            rows.clear()
+            held += len(pieces[-1])
+            if held >= size or (length < 0 and held):
+                yield b"".join(pieces)
+                pieces.clear()
+                held = 0
+            if length == 0:
+                out.wait()
     except GeneratorExit:
         out.abandon()
         raise
