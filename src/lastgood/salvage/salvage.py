@@ -130,12 +130,13 @@ def _previewed(live: Target, found: Found, known: Mapping[Name, Table], wanted: 
     with opened(live, "lastgood salvage plan", preview=True) as connection:
         try:
             summaries = preview(connection, found.changed, known, wanted)
-        except psycopg.errors.SyntaxErrorOrAccessRuleViolation as error:
-            raise UsageError(
-                f"cannot plan the salvage: {words(error)}",
-                hint="Check the conditions in --where: names of columns, and functions with their schema.",
-            ) from error
         except psycopg.Error as error:
+            # Only the user's conditions can have wrong names or types.
+            if (error.sqlstate or "").startswith("42"):
+                raise UsageError(
+                    f"cannot plan the salvage: {words(error)}",
+                    hint="Check the conditions in --where: names of columns, and functions with their schema.",
+                ) from error
             raise failed(error) from error
     return tuple(
         each.model_copy(update={"only_theirs": found.only_theirs.get((each.schema_name, each.name), ())})

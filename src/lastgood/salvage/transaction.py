@@ -22,6 +22,7 @@ from lastgood.salvage.policy import COLLISIONS, MEANINGS, Collision, Policies
 from lastgood.salvage.references import References
 from lastgood.salvage.staged import Changed, Staged, cell, listed, stage
 from lastgood.salvage.tables import Name, Table
+from lastgood.text import units
 
 SAMPLES = 5
 
@@ -170,7 +171,7 @@ def collided(table: TableSummary, collision: Collision, rows: int) -> Refused:
     keys = "; ".join(table.samples.get(collision, ()))
     return Refused(
         f'cannot salvage rows: {collision} in table "{table.schema_name}.{table.name}": {MEANINGS[collision]} '
-        f"({rows:,} rows{f', such as {keys}' if keys else ''})",
+        f"({units.counted(rows, 'row')}{f', such as {keys}' if keys else ''})",
         hint=f"Choose another policy, such as --on {collision}=skip, or leave these rows out.",
     )
 
