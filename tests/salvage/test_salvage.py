@@ -159,6 +159,11 @@ def test_a_row_with_the_key_of_another_one_is_left_out_with_its_children(live: L
     assert live.rows("SELECT o.id, o.name FROM contacts c JOIN orgs o ON o.id = c.org WHERE email = 'later'") == [
         (7, "new org")
     ]
+    (keys,) = report["new_keys"].values()
+    assert Path(keys).read_text() == "6\t7\n"
+    again = lastgood("salvage", "apply", "--yes", "--on", "insert_exists=renumber", "--json").document
+    assert again["status"] == "nothing to do"
+    assert lastgood("salvage", "undo", "--yes").status == 0
     failing = lastgood("salvage", "apply", "--yes", "--quiet", "--on", "insert_exists=fail")
     assert failing.status == 3
     assert failing.err == (

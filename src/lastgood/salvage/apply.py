@@ -32,12 +32,14 @@ __all__ = ["Destination", "apply", "preview", "refuse_touched"]
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """The live database, and where the images of its rows are written before the commit. ``run`` writes them."""
+    """The live database, and where the images of its rows are written before the commit. ``run`` writes them.
+    ``source``: see ``images.Images``."""
 
     target: Target
     oid: int
     state: Path
     run: str
+    source: str = ""
 
 
 def preview(
@@ -104,7 +106,8 @@ def _applied(
     row = connection.execute("SELECT pg_catalog.pg_current_xact_id()::text").fetchone()
     assert row is not None  # a SELECT without FROM always gives a row
     transaction = int(row[0])
-    recorder.close(destination.target.dbname, destination.oid, transaction)
+    renumbered = {(each.schema_name, each.name) for each in found if each.renumbered}
+    recorder.close(destination.target.dbname, destination.oid, destination.source, transaction, renumbered)
     fault.point("salvage.before_commit")
     committed(connection, destination.target, transaction)
     fault.point("salvage.after_commit")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -14,31 +15,36 @@ from lastgood.errors import Failed, Refused
 from lastgood.models import Frozen
 from lastgood.postgres.server import Connection
 from lastgood.process import durable
-from lastgood.salvage.staged import Staged, at, copied_out, listed
+from lastgood.salvage.staged import Staged, at, cell, copied_out, listed
+from lastgood.salvage.tables import Name
 
 FOLDER = "salvages"
 _INDEX = "tables.json"
 _BLOCK = 1 << 20
-When = Literal["before", "after"]
+When = Literal["before", "after", "renumbered"]
 _WRITTEN: dict[str, str] = {"before": "('update', 'delete')", "after": "('insert', 'update')"}
 
 
 class Image(Frozen):
-    """One table: the ``columns`` of the COPY text in both of its files."""
+    """One table: the ``columns`` of the COPY text in both of its files. ``renumbered``: a third one has the old and the
+    new keys of rows that got a new one."""
 
     schema_name: str
     name: str
     number: int
     columns: tuple[str, ...]
+    renumbered: bool = False
 
 
 class Images(Frozen):
-    """All tables of one run. ``transaction`` is the server's number for it."""
+    """All tables of one run. ``transaction`` is the server's number for it; ``source`` the run, or the restore point,
+    from which rows came, empty for an undo."""
 
     run: str
     live: str
     live_oid: int
     transaction: int
+    source: str = ""
     tables: tuple[Image, ...]
 
 
@@ -56,28 +62,43 @@ class Recorder:
         try:
             durable.private_folder(self._folder)
             for each in self._staged:
-                path = self._folder / f"{each.number}.{when}"
-                with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-                    for block in copied_out(self._connection, _rows(each, when)):
-                        file.write(block)
-                    file.flush()
-                    os.fsync(file.fileno())
+                self._write(f"{each.number}.{when}", _rows(each, when))
         except OSError as error:
             raise _unwritten(self._folder, error) from error
 
-    def close(self, live: str, live_oid: int, transaction: int) -> None:
-        """Make the images complete, before the commit. Raises Failed."""
+    def _write(self, name: str, query: sql.Composed) -> None:
+        with os.fdopen(os.open(self._folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            for block in copied_out(self._connection, query):
+                file.write(block)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def close(self, live: str, live_oid: int, source: str, transaction: int, renumbered: Collection[Name]) -> None:
+        """Write the new keys of the tables with ``renumbered`` rows, and make the images complete, before the commit.
+        Raises Failed."""
         found = Images(
             run=self._run,
             live=live,
             live_oid=live_oid,
             transaction=transaction,
+            source=source,
             tables=tuple(
-                Image(schema_name=each.table.schema, name=each.table.name, number=each.number, columns=_columns(each))
+                Image(
+                    schema_name=each.table.schema,
+                    name=each.table.name,
+                    number=each.number,
+                    columns=_columns(each),
+                    renumbered=(each.table.schema, each.table.name) in renumbered,
+                )
                 for each in self._staged
             ),
         )
         try:
+            for each in self._staged:
+                if (each.table.schema, each.table.name) in renumbered and each.key is not None:
+                    name = each.key.columns[0]
+                    query = sql.SQL("SELECT {}, {} FROM {} m WHERE m.renumbered")
+                    self._write(f"{each.number}.renumbered", query.format(cell("t", name), cell("f", name), each.merge))
             durable.write_private(self._folder / _INDEX, found.model_dump_json().encode())
         except OSError as error:
             raise _unwritten(self._folder, error) from error
@@ -129,13 +150,26 @@ def rows(state: Path, run: str, image: Image, when: When) -> Iterator[bytes]:
             yield block
 
 
+def new_keys(state: Path, run: str, schema: str, name: str) -> Path:
+    """The file with the old and the new keys of a table, as COPY text. Raises Refused."""
+    found = read(state, run)
+    number = next(each.number for each in found.tables if (each.schema_name, each.name) == (schema, name))
+    return state / FOLDER / run / f"{number}.renumbered"
+
+
+def of_source(state: Path, live_oid: int, source: str) -> list[Images]:
+    """The salvages of the same source into the same database, the oldest first."""
+    return [each for each in _all(state) if (each.live_oid, each.source) == (live_oid, source)]
+
+
 def newest(state: Path, live: str) -> str | None:
     """The newest run that salvaged rows into ``live``."""
-    for folder in sorted((state / FOLDER).glob("[0-9]*"), reverse=True):
-        try:
-            found = Images.model_validate_json((folder / _INDEX).read_bytes())
-        except (OSError, ValidationError):
-            continue
-        if found.live == live:
-            return found.run
-    return None
+    return next((each.run for each in reversed(_all(state)) if each.live == live), None)
+
+
+def _all(state: Path) -> list[Images]:
+    found = []
+    for folder in sorted((state / FOLDER).glob("[0-9]*")):
+        with suppress(OSError, ValidationError):
+            found.append(Images.model_validate_json((folder / _INDEX).read_bytes()))
+    return found

@@ -61,7 +61,8 @@ class SalvagePlan(Document):
 
 class SalvageReport(Document):
     """What a salvage did. ``inserted``, ``updated`` and ``deleted`` are rows; ``undo_command`` reverts it as long as
-    its rows are unchanged. ``undoes``: the salvage that this one reverted."""
+    its rows are unchanged. ``undoes``: the salvage that this one reverted. ``new_keys``: for each
+    table with rows that got a new key, the file with the old and the new ones, as COPY text."""
 
     run: str
     status: Literal["salvaged", "undone", "nothing to do"]
@@ -71,5 +72,6 @@ class SalvageReport(Document):
     updated: int
     deleted: int
     tables: tuple[TableSummary, ...]
+    new_keys: dict[str, str] = Field(default_factory=dict)
     seconds: dict[str, float] = Field(default_factory=dict)
     undo_command: str = ""

@@ -10,7 +10,7 @@ from lastgood.postgres.server import Connection
 from lastgood.salvage import sequences
 from lastgood.salvage.merge import can_renumber
 from lastgood.salvage.policy import Collision
-from lastgood.salvage.staged import Staged, all_of, any_of, at, cell, same
+from lastgood.salvage.staged import Changed, Staged, all_of, any_of, at, cell, same, same_value
 from lastgood.salvage.tables import ForeignKey, Key, Name, Table
 
 NOT_CHOSEN = "not chosen"
@@ -230,6 +230,43 @@ class References:
                 itself=staged.match("o", "o", "q"),
             ),
         )
+
+
+def with_known_keys(connection: Connection, staged: Sequence[Staged], changed: Sequence[Changed]) -> None:
+    """Give rows that an earlier salvage brought back under new keys these keys again, and to the references that theirs
+    wrote: then they are there already."""
+    for parent, rows in zip(staged, changed, strict=True):
+        if rows.renumbered is None or parent.key is None:
+            continue
+        name, equality = parent.key.columns[0], parent.key.equalities[0]
+        there = sql.SQL("EXISTS (SELECT FROM {} o WHERE {})").format(
+            parent.table.rows, equality.between(at("o", name), at("r", "new"))
+        )
+        targets = [(parent, name, [equality])] + [
+            (child, key.columns[0], list(key.equalities))
+            for child in staged
+            for key in child.table.parents
+            if key.parent == parent.table.oid
+            and key.referenced == parent.key.columns
+            and set(key.columns) <= set(child.columns)
+            and child.key is not None
+        ]
+        for child, column, (operator,) in targets:
+            connection.execute(
+                sql.SQL("""
+                UPDATE {theirs} t SET {column} = r.new FROM {renumbered} r
+                WHERE {old} AND {there} AND NOT EXISTS (SELECT FROM {base} b WHERE {same_row} AND {same_value})
+                """).format(
+                    theirs=child.temporary("theirs"),
+                    column=sql.Identifier(column),
+                    renumbered=parent.temporary("renumbered"),
+                    old=operator.between(at("r", "old"), at("t", column)),
+                    there=there,
+                    base=child.temporary("base"),
+                    same_row=child.same_key("b", "t"),
+                    same_value=same_value(at("b", column), at("t", column)),
+                )
+            )
 
 
 def _row(row: str, columns: Sequence[str], alias: str = "m") -> sql.Composed:

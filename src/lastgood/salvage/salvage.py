@@ -9,10 +9,12 @@ the result is the one that was shown.
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import psycopg
@@ -27,12 +29,13 @@ from lastgood.postgres.errors import words
 from lastgood.postgres.lock import lock_live, nothing
 from lastgood.postgres.mark import server_clock
 from lastgood.postgres.server import Connection, Target, identity
-from lastgood.salvage import candidates, choosing, origin, sides, tables
+from lastgood.salvage import candidates, choosing, images, origin, sides, tables
 from lastgood.salvage.apply import Destination, apply, preview
 from lastgood.salvage.candidates import Found
 from lastgood.salvage.origin import Migration, Stored
 from lastgood.salvage.plan import Chosen, SalvagePlan, SalvageReport
 from lastgood.salvage.sides import Names, Sides
+from lastgood.salvage.staged import Blocks
 from lastgood.salvage.tables import Name, Table
 from lastgood.salvage.transaction import TableSummary, Wanted, failed, opened, refuse_failing
 from lastgood.text import units
@@ -68,6 +71,7 @@ def planned(request: Request, context: Context = BACKGROUND) -> Iterator[Planned
     with database.connect_maintenance(live, live.dbname) as maintenance:
         chosen_sides = sides.find(maintenance, live, request.store, request.names)
         system = identity(maintenance).system
+        oid = database.describe(maintenance, live.dbname).oid
     with live.connect(application_name="lastgood salvage") as connection:
         known, roots = tables.read(connection), tables.roots(connection)
     wished = choosing.chosen_tables(request.chosen, known)
@@ -82,6 +86,7 @@ def planned(request: Request, context: Context = BACKGROUND) -> Iterator[Planned
                     chosen_sides, known, roots, lambda name: name in needed or name not in known, recognise, context
                 )
             )
+            found = _with_known_keys(request.state, oid, chosen_sides, found)
             stage.detail = f"{units.counted(len(found.changed), 'table')} with differences"
         wanted = Wanted(
             request.chosen.policies,
@@ -112,6 +117,26 @@ def planned(request: Request, context: Context = BACKGROUND) -> Iterator[Planned
             known,
             wanted,
         )
+
+
+def _with_known_keys(state: Path, oid: int, chosen: Sides, found: Found) -> Found:
+    """Add the new keys that earlier salvages of the same source gave to rows."""
+    known: dict[Name, list[Blocks]] = defaultdict(list)
+    for each in images.of_source(state, oid, chosen.source):
+        for image in each.tables:
+            if image.renumbered:
+                known[image.schema_name, image.name].append(partial(images.rows, state, each.run, image, "renumbered"))
+
+    def blocks(name: Name) -> Iterator[bytes]:
+        return chain.from_iterable(read() for read in known[name])
+
+    changed = tuple(
+        replace(each, renumbered=partial(blocks, name))
+        if (name := (each.table.schema, each.table.name)) in known
+        else each
+        for each in found.changed
+    )
+    return replace(found, changed=changed)
 
 
 def _migrations(
@@ -180,7 +205,9 @@ def salvage(ready: Planned, context: Context = BACKGROUND) -> SalvageReport:
             with reported(emit, "salvage", f"write {plan.written:,} rows in one transaction") as stage:
                 context.check("interrupted before rows were written", state=NOT_REACHED)
                 shown = [each.model_copy(update={"only_theirs": ()}) for each in plan.tables]
-                destination = Destination(request.target.at(plan.live), oid, request.state, run)
+                destination = Destination(
+                    request.target.at(plan.live), oid, request.state, run, plan.theirs.run or plan.theirs.name
+                )
                 apply(destination, ready.found.changed, ready.tables, ready.wanted, shown)
                 stage.detail = "proved: nothing else changed"
             report = SalvageReport(
@@ -191,6 +218,13 @@ def salvage(ready: Planned, context: Context = BACKGROUND) -> SalvageReport:
                 updated=plan.rows("update"),
                 deleted=plan.rows("delete"),
                 tables=plan.tables,
+                new_keys={
+                    f"{each.schema_name}.{each.name}": str(
+                        images.new_keys(request.state, run, each.schema_name, each.name)
+                    )
+                    for each in plan.tables
+                    if each.renumbered
+                },
                 seconds={"total": round(time.monotonic() - began, 3)},
                 undo_command=f"lastgood salvage undo {run}",
             )

@@ -51,6 +51,11 @@ class Sides:
     target: Target | None
     schemas: Mapping[str, str]
 
+    @property
+    def source(self) -> str:
+        """What identifies the other side: its run, or the name of the restore point."""
+        return self.theirs.run or self.theirs.name
+
 
 @dataclass(frozen=True, slots=True)
 class Names:

@@ -20,6 +20,7 @@ from lastgood.postgres.errors import words
 from lastgood.postgres.server import Connection
 from lastgood.salvage.tables import Key, Table
 
+RENUMBERED = ("old", "new")
 Blocks = Callable[[], Iterable[bytes]]
 
 
@@ -36,11 +37,13 @@ class Portion:
 @dataclass(frozen=True, slots=True)
 class Changed:
     """All rows of a table that differ between base and theirs. Of a table without a key, each differing row comes with
-    all of its copies. ``written``: the keys, or the rows, that the migration wrote last, if that is known."""
+    all of its copies. ``written``: the keys, or the rows, that the migration wrote last, if that is known.
+    ``renumbered``: old and new keys of rows that earlier salvages brought back."""
 
     table: Table
     portions: tuple[Portion, ...]
     written: Portion | None = None
+    renumbered: Blocks | None = field(default=None, repr=False)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -176,6 +179,18 @@ def stage(connection: Connection, number: int, changed: Changed) -> Staged:
         _create(connection, staged, "written", changed.written.columns, [])
         _copy(connection, staged, "written", changed.written.columns, changed.written.theirs)
         connection.execute(sql.SQL("ANALYZE {}").format(staged.temporary("written")))
+    if changed.renumbered is not None and staged.key is not None:
+        old, new = (
+            sql.SQL("{} AS {}").format(sql.Identifier(staged.key.columns[0]), sql.Identifier(each))
+            for each in RENUMBERED
+        )
+        connection.execute(
+            sql.SQL("CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT {}, {} FROM {} WITH NO DATA").format(
+                staged.temporary("renumbered"), old, new, staged.table.rows
+            )
+        )
+        _copy(connection, staged, "renumbered", RENUMBERED, changed.renumbered)
+        connection.execute(sql.SQL("ANALYZE {}").format(staged.temporary("renumbered")))
     return staged
 
 

@@ -19,7 +19,7 @@ from lastgood.postgres.server import Connection, Target, quiet_event_triggers
 from lastgood.salvage import merge
 from lastgood.salvage.merge import Exclusion
 from lastgood.salvage.policy import COLLISIONS, MEANINGS, Collision, Policies
-from lastgood.salvage.references import References
+from lastgood.salvage.references import References, with_known_keys
 from lastgood.salvage.staged import Changed, Staged, cell, listed, stage
 from lastgood.salvage.tables import Name, Table
 from lastgood.text import units
@@ -104,6 +104,7 @@ def merged(
 ) -> list[Staged]:
     """Stage and decide everything. ``draw``: take new keys from their sequences. Raises Refused."""
     staged = [stage(connection, number, each) for number, each in enumerate(changed, 1)]
+    with_known_keys(connection, staged, changed)
     if not wanted.migration:
         staged = [merge.without_migrated(connection, each, rows) for each, rows in zip(staged, changed, strict=True)]
     for each in staged:

@@ -142,6 +142,8 @@ def show_report(screen: Screen, report: SalvageReport) -> None:
         first="  ",
         indent=2,
     )
+    for table, path in report.new_keys.items():
+        screen.say(f'{table}: old and new keys are in "{path}".', first="  ", indent=2)
     _left(screen, report.tables)
     screen.heading(f"To undo it: {report.undo_command}")
 
