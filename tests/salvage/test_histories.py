@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import random
 import tempfile
 from collections import Counter
 from contextlib import suppress
@@ -107,11 +108,14 @@ REFERENCES = [
     Reference("image", ("m_ref",), "m", ("id",)),
 ]
 Write = tuple[str, str, tuple[int, ...]]
-WRITES = st.tuples(
-    st.sampled_from(["insert", "insert", "update", "update", "update", "delete", "key", "exchange"]),
-    st.sampled_from(sorted(COLUMNS)),
-    st.tuples(*[st.integers(0, 5)] * 4),
-)
+WRITES = ("insert", "insert", "update", "update", "update", "delete", "key", "exchange")
+
+
+def _writes(dice: random.Random, least: int, most: int) -> list[Write]:
+    return [
+        (dice.choice(WRITES), dice.choice(sorted(COLUMNS)), (*(dice.randint(0, 5) for _ in range(4)),))
+        for _ in range(dice.randint(least, most))
+    ]
 
 
 class Histories(RuleBasedStateMachine):
@@ -223,9 +227,8 @@ class Histories(RuleBasedStateMachine):
             )
 
     @rule(
-        theirs=st.lists(WRITES, min_size=4, max_size=12),
-        ours=st.lists(WRITES, max_size=6),
-        migrated=st.booleans(),
+        # Lists of writes would mostly be short and alike.
+        dice=st.integers(0, 2**32).map(random.Random),
         wanted=st.lists(st.sampled_from(sorted(COLUMNS)), max_size=2, unique=True),
         deletes=st.booleans(),
         with_parents=st.booleans(),
@@ -235,29 +238,18 @@ class Histories(RuleBasedStateMachine):
             st.sampled_from(["skip", "ours", "theirs"]),
             st.sampled_from(["skip", "theirs"]),
         ),
-        later=st.lists(WRITES, max_size=2),
-        undone=st.booleans(),
     )
     def live_on(
-        self,
-        theirs: list[Write],
-        ours: list[Write],
-        migrated: bool,
-        wanted: list[str],
-        deletes: bool,
-        with_parents: bool,
-        choices: tuple[Any, ...],
-        later: list[Write],
-        undone: bool,
+        self, dice: random.Random, wanted: list[str], deletes: bool, with_parents: bool, choices: tuple[Any, ...]
     ) -> None:
         """Both sides are written to, a migration may run, rows are salvaged, and the salvage may be undone."""
-        self.write(THEIRS, theirs)
-        if migrated:
+        self.write(THEIRS, _writes(dice, 4, 14))
+        if dice.random() < 0.2:
             self.migrate()
-        self.write(LIVE, ours)
+        self.write(LIVE, _writes(dice, 0, 8))
         self.salvage(wanted, deletes, with_parents, choices)
-        if undone:
-            self.write(LIVE, later)
+        if dice.random() < 0.5:
+            self.write(LIVE, _writes(dice, 0, 2))
             self.undo()
 
     def salvage(self, wanted: list[str], deletes: bool, with_parents: bool, choices: tuple[Any, ...]) -> None:

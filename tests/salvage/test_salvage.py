@@ -221,6 +221,28 @@ def test_after_the_undo_of_a_rollback_rows_come_back_in_the_other_direction(live
     assert live.rows("SELECT email, phone FROM contacts WHERE id = 8") == [("lost 8", "ours")]
 
 
+def test_an_update_of_everything_is_left_out_without_any_migration(
+    server: EmbeddedServer, new_database: Callable[..., str], monkeypatch: pytest.MonkeyPatch, lastgood: Lastgood
+) -> None:
+    name = new_database("crm")
+    monkeypatch.setenv("LASTGOOD_DB", server.url(name))
+    live = Live(server, name)
+    live.execute(SCHEMA)
+    assert lastgood("backup").status == 0
+    live.execute("UPDATE contacts SET phone = 'user' WHERE id IN (1, 2)")
+    live.execute("UPDATE contacts SET email = 'lost'")
+    live.execute("UPDATE contacts SET phone = 'later' WHERE id = 3")
+    assert lastgood("rollback", "--yes").status == 0
+    plan = lastgood("salvage", "--json").document
+    ((migration,),) = [plan["migrations"]]
+    assert migration["by"] == "one transaction wrote 49 rows"
+    assert sums(plan) == {("contacts", "update", "update", ""): 1, ("contacts", "update", None, "migration"): 49}
+    taken = lastgood("salvage", "apply", "--dry-run", "--json", "--transaction", str(migration["first"])).document
+    assert sums(taken) == {("contacts", "update", "update", ""): 50}
+    assert lastgood("salvage", "apply", "--yes").status == 0
+    assert live.rows("SELECT email, phone FROM contacts WHERE id = 3") == [("mail 3", "later")]
+
+
 def test_rows_come_back_from_kept_schemas(
     server: EmbeddedServer, new_database: Callable[..., str], monkeypatch: pytest.MonkeyPatch, lastgood: Lastgood
 ) -> None:

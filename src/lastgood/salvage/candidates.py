@@ -40,7 +40,7 @@ def found(
     tables: Mapping[Name, Table],
     roots: Mapping[Name, Name],
     wanted: Callable[[Name], bool],
-    recognise: Callable[[Connection, Iterable[Stored]], tuple[Migration, ...]],
+    recognise: Callable[[Connection, Iterable[Stored], Iterable[Stored]], tuple[Migration, ...]],
     context: Context,
 ) -> Iterator[Found]:
     """Compare base with theirs. ``roots``: partitions of the live database, with their partitioned tables. ``wanted``:
@@ -64,7 +64,8 @@ def found(
                 groups[root].append(each)
         with _their_session(sides) as session:
             there = origin.stored(session, sides.schemas) if session is not None else {}
-            migrations = recognise(session, there.values()) if session is not None else ()
+            differing = [there[name] for name in groups if name in there]
+            migrations = recognise(session, there.values(), differing) if session is not None else ()
             changed = tuple(
                 _changed(all_of, tables[name], parts, session, there.get(name), migrations)
                 for name, parts in groups.items()

@@ -13,6 +13,8 @@ from lastgood.salvage.policy import Policies
 from lastgood.salvage.staged import Changed, Staged, all_of, any_of, at, cell, listed, same, same_value
 from lastgood.salvage.tables import Key
 
+TENTH = 10
+
 
 @dataclass(frozen=True, slots=True)
 class Exclusion:
@@ -51,8 +53,8 @@ def decide(connection: Connection, staged: Staged, policies: Policies, excluded:
 
 def without_migrated(connection: Connection, staged: Staged, changed: Changed) -> Staged:
     """Take the migration's values out of rows that were written again after it: the last transaction of such a row is
-    not the migration's, but some of its columns still are. Columns that the migration changed in any row get back their
-    values of base. Return the table with these columns and the number of rows."""
+    not the migration's, but some of its columns still are. Columns that the migration changed in a tenth of its rows
+    get back their values of base. Return the table with these columns and the number of rows."""
     if changed.written is None or staged.key is None:
         return staged
     there = sql.SQL("{} t JOIN {} b ON {}").format(
@@ -60,7 +62,7 @@ def without_migrated(connection: Connection, staged: Staged, changed: Changed) -
     )
     written = staged.written_last(changed.written, lambda name: at("t", name))
     counts = connection.execute(
-        sql.SQL("SELECT {} FROM {}").format(
+        sql.SQL("SELECT count(*) FILTER (WHERE written.last), {} FROM {}").format(
             listed(
                 sql.SQL(
                     "count(*) FILTER (WHERE written.last AND NOT {0}), "
@@ -72,8 +74,10 @@ def without_migrated(connection: Connection, staged: Staged, changed: Changed) -
         )
     ).fetchone()
     assert counts is not None
-    pairs = zip(staged.columns, counts[::2], counts[1::2], strict=True)
-    found = tuple((name, later) for name, by_migration, later in pairs if by_migration and later)
+    rows, *of_columns = counts
+    pairs = zip(staged.columns, of_columns[::2], of_columns[1::2], strict=True)
+    # A user may have changed a column of few rows before the migration wrote to them.
+    found = tuple((name, later) for name, changes, later in pairs if changes * TENTH >= max(rows, 1) and later)
     if found:
         connection.execute(
             sql.SQL("UPDATE {} t SET {} FROM {} b WHERE {} AND NOT {}").format(

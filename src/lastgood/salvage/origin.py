@@ -1,11 +1,13 @@
 """Which rows the bad migration wrote last, from the kept database itself.
 
 Each row has the number of the transaction that wrote it. Transactions that changed definitions after the restore point,
-or recorded a migration, are the migration's; those between its first and its last one ran while it did.
+or recorded a migration, are the migration's; those between its first and its last one ran while it did. A transaction
+that wrote very many rows is treated alike: an UPDATE without WHERE needs no definition.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +21,10 @@ from lastgood.journal import JOURNAL_ERRORS, Journal
 from lastgood.journal.reader import entries
 from lastgood.models import Frozen
 from lastgood.postgres.server import Connection
+from lastgood.text import units
 
+# A transaction that wrote so many rows of a table, or at least some and half of them, is no user's.
+MANY, SOME = 100, 10
 MIGRATE = "migrate"
 """The step of a deployment that runs the migration."""
 
@@ -69,18 +74,23 @@ class Stored:
         return sql.Identifier(self.schema, self.name)
 
 
-def of_definitions(
-    connection: Connection, since: int, tables: Iterable[Stored], schemas: Mapping[str, str]
-) -> Migration | None:
-    """The transactions in which definitions changed, or a migration was recorded. ``connection``: to the kept database.
-    ``since``: the next transaction when the restore point was made. ``schemas``: the stored names of kept schemas,
-    empty for a kept database. None if the definitions tell nothing."""
+def of_database(
+    connection: Connection,
+    since: int,
+    tables: Iterable[Stored],
+    changed: Iterable[Stored],
+    schemas: Mapping[str, str],
+) -> list[Migration]:
+    """The transactions in which definitions changed, or a migration was recorded, from the first to the last; and those
+    that wrote many rows of the ``changed`` tables. ``connection``: to the kept database. ``since``: the next
+    transaction when the restore point was made. ``schemas``: the stored names of kept schemas, empty for a kept
+    database. Nothing if the database itself was restored after that moment."""
     inside = list(schemas.values()) or [name for (name,) in connection.execute(_SCHEMAS)]
     parts: list[sql.Composable] = [sql.SQL(_DEFINITIONS if schemas else _DEFINITIONS + _MOVED)]
     for each in tables:
         if migrations.recognise(each.schema, each.name, each.columns) is not None:
             parts.append(sql.SQL("SELECT xmin FROM {}").format(each.qualified))
-    found = connection.execute(
+    row = connection.execute(
         sql.SQL("""
         WITH written (xmin) AS ({written}), now (full_xid) AS ({now}),
              numbers (number) AS (SELECT full_xid - {distance} FROM now, written WHERE xmin::text::int8 > 2)
@@ -88,9 +98,49 @@ def of_definitions(
         """).format(written=sql.SQL(" UNION ").join(parts), now=_NOW, distance=_DISTANCE),
         {"schemas": inside, "since": since},
     ).fetchone()
-    if found is None or found[0] is None or found[2] >= since:
-        return None  # without older definitions, the database itself was restored after that moment
-    return Migration(first=found[0], last=found[1], by="definitions that changed after the restore point")
+    if row is None or row[2] is None or row[2] >= since:
+        return []
+    found = []
+    if row[0] is not None:
+        found.append(Migration(first=row[0], last=row[1], by="definitions that changed after the restore point"))
+    rows: Counter[int] = Counter()
+    for each in changed:
+        rows.update(dict(_of_many_rows(connection, each, since)))
+    return found + [
+        Migration(first=number, last=number, by=f"one transaction wrote {units.counted(count, 'row')}")
+        for number, count in sorted(rows.items())
+        if not any(each.first <= number <= each.last for each in found)
+    ]
+
+
+def _of_many_rows(connection: Connection, table: Stored, since: int) -> list[tuple[int, int]]:
+    """The transactions that wrote many rows of a table: an UPDATE without WHERE, an import."""
+    return connection.execute(
+        sql.SQL("""
+        WITH numbers (number) AS (SELECT full_xid - {distance} FROM {table}, ({now}) now (full_xid)
+                                  WHERE xmin::text::int8 > 2)
+        SELECT number, count(*) FROM numbers WHERE number >= %(since)s GROUP BY 1
+        HAVING count(*) >= %(many)s OR (count(*) >= %(some)s AND 2 * count(*) >= (SELECT count(*) FROM numbers))
+        """).format(distance=_DISTANCE, table=table.qualified, now=_NOW),
+        {"since": since, "many": MANY, "some": SOME},
+    ).fetchall()
+
+
+def without(found: Iterable[Migration], taken: Iterable[int]) -> list[Migration]:
+    """The transactions without those that are ``taken``."""
+    left = list(found)
+    for number in taken:
+        left = [
+            each.model_copy(update={"first": first, "last": last})
+            for each in left
+            for first, last in (
+                ((each.first, number - 1), (number + 1, each.last))
+                if each.first <= number <= each.last
+                else ((each.first, each.last),)
+            )
+            if first <= last
+        ]
+    return left
 
 
 def of_deployments(state: Path, live: str, since: datetime) -> list[Migration]:

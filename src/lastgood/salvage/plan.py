@@ -17,15 +17,18 @@ Triggers = Literal["off"]
 
 class Chosen(Frozen):
     """The choice of rows. ``tables`` and ``exclude`` are patterns of names; ``where`` has a condition for each of some
-    tables; ``since`` and ``until`` are times that a time stamp of the row must be within; ``transactions`` wrote the
-    row in the kept database. ``deletes``: also delete rows that were deleted after the restore point. ``migration``:
-    also take rows that the migration wrote. ``with_parents``: also insert new rows to which chosen rows refer."""
+    tables; ``since`` and ``until`` are times that a time stamp of the row must be within. Rows of ``transactions`` are
+    taken, even if they look like a migration's; those of ``without_transactions`` are not. ``deletes``: also delete
+    rows that were deleted after the restore point. ``migration``: also take rows that the migration wrote.
+    ``with_parents``: also insert new rows to which chosen rows refer."""
 
     tables: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     where: dict[str, str] = Field(default_factory=dict)
     since: str | None = None
     until: str | None = None
+    transactions: tuple[int, ...] = ()
+    without_transactions: tuple[int, ...] = ()
     deletes: bool = False
     migration: bool = False
     with_parents: bool = False

@@ -140,15 +140,22 @@ def _with_known_keys(state: Path, oid: int, chosen: Sides, found: Found) -> Foun
 
 
 def _migrations(
-    request: Request, chosen: Sides, system: int | None, session: Connection, stored: Iterable[Stored]
+    request: Request,
+    chosen: Sides,
+    system: int | None,
+    session: Connection,
+    stored: Iterable[Stored],
+    changed: Iterable[Stored],
 ) -> tuple[Migration, ...]:
-    """The migrations whose rows can be recognised in the kept database."""
+    """The transactions of the kept database whose rows are left out."""
+    wished, manifest = request.chosen, chosen.point.manifest
     found = origin.of_deployments(request.state, request.target.dbname, chosen.base.made_at)
-    manifest = chosen.point.manifest
-    if not found and manifest is not None and manifest.transaction is not None and manifest.system == system:
-        of_definitions = origin.of_definitions(session, manifest.transaction, stored, chosen.schemas)
-        found = [of_definitions] if of_definitions is not None else []
-    return tuple(found)
+    if manifest is not None and manifest.transaction is not None and manifest.system == system:
+        seen = origin.of_database(session, manifest.transaction, stored, changed, chosen.schemas)
+        # The record of a deployment is exact; definitions may have changed before and after it, too.
+        found += [each for each in seen if not found or each.first == each.last]
+    found += [Migration(first=each, last=each, by="--without-transaction") for each in wished.without_transactions]
+    return tuple(origin.without(found, wished.transactions))
 
 
 def _previewed(live: Target, found: Found, known: Mapping[Name, Table], wanted: Wanted) -> tuple[TableSummary, ...]:

@@ -42,6 +42,16 @@ Deletes = Annotated[bool, typer.Option("--deletes", help="Also delete rows that 
 OfMigration = Annotated[
     bool, typer.Option("--with-migration", help="Also take rows that the migration wrote, which are left out.")
 ]
+Transactions = Annotated[
+    list[int] | None,
+    typer.Option("--transaction", metavar="NUMBER", help="Take the rows of this transaction; can be repeated."),
+]
+WithoutTransactions = Annotated[
+    list[int] | None,
+    typer.Option(
+        "--without-transaction", metavar="NUMBER", help="Leave out the rows of this transaction; can be repeated."
+    ),
+]
 Parents = Annotated[bool, typer.Option("--with-parents", help="Also insert new rows to which chosen rows refer.")]
 On = Annotated[
     list[str] | None,
@@ -101,6 +111,8 @@ def _request(
     where: list[str] | None = None,
     since: str | None = None,
     until: str | None = None,
+    transactions: list[int] | None = None,
+    without_transactions: list[int] | None = None,
     deletes: bool = False,
     migration: bool = False,
     with_parents: bool = False,
@@ -129,6 +141,8 @@ def _request(
             where={**chosen.where, **plan_file.parse_conditions(where or [])},
             since=plan_file.moment("--since", since) or chosen.since,
             until=plan_file.moment("--until", until) or chosen.until,
+            transactions=tuple(transactions or chosen.transactions),
+            without_transactions=tuple(without_transactions or chosen.without_transactions),
             deletes=deletes or chosen.deletes,
             migration=migration or chosen.migration,
             with_parents=with_parents or chosen.with_parents,
@@ -145,6 +159,8 @@ def plan_(
     where: Where = None,
     since: Since = None,
     until: Until = None,
+    transaction: Transactions = None,
+    without_transaction: WithoutTransactions = None,
     deletes: Deletes = False,
     with_migration: OfMigration = False,
     with_parents: Parents = False,
@@ -163,7 +179,22 @@ def plan_(
     from lastgood.salvage import salvage
 
     request = _request(
-        session, None, table, exclude, where, since, until, deletes, with_migration, with_parents, on, from_, base, run
+        session,
+        None,
+        table,
+        exclude,
+        where,
+        since,
+        until,
+        transaction,
+        without_transaction,
+        deletes,
+        with_migration,
+        with_parents,
+        on,
+        from_,
+        base,
+        run,
     )
     with session.work() as context, salvage.planned(request, context) as ready:
         plan = ready.plan
@@ -186,6 +217,8 @@ def apply_(
     where: Where = None,
     since: Since = None,
     until: Until = None,
+    transaction: Transactions = None,
+    without_transaction: WithoutTransactions = None,
     deletes: Deletes = False,
     with_migration: OfMigration = False,
     with_parents: Parents = False,
@@ -210,7 +243,22 @@ def apply_(
     from lastgood.salvage import salvage
 
     request = _request(
-        session, file, table, exclude, where, since, until, deletes, with_migration, with_parents, on, from_, base, run
+        session,
+        file,
+        table,
+        exclude,
+        where,
+        since,
+        until,
+        transaction,
+        without_transaction,
+        deletes,
+        with_migration,
+        with_parents,
+        on,
+        from_,
+        base,
+        run,
     )
     screen = session.screen
     with session.work() as context, salvage.planned(request, context) as ready:

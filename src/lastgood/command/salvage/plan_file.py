@@ -76,6 +76,11 @@ def _lines(plan: SalvagePlan, names: Names) -> Iterator[str]:
     yield f"exclude = [{', '.join(_quoted(each) for each in chosen.exclude)}]"
     for key, stamp in (("since", chosen.since), ("until", chosen.until)):
         yield f"{key} = {_quoted(stamp)}" if stamp else f'# {key} = "2026-01-12T09:00:00Z"'
+    for key, numbers in (
+        ("transactions", chosen.transactions),
+        ("without_transactions", chosen.without_transactions),
+    ):
+        yield f"{key} = [{', '.join(str(each) for each in numbers)}]"
     for key, flag in (
         ("deletes", chosen.deletes),
         ("migration", chosen.migration),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lastgood.salvage.choosing import DELETION, MIGRATION
+from lastgood.salvage.origin import Migration
 from lastgood.salvage.plan import SalvagePlan, SalvageReport
 from lastgood.salvage.policy import COLLISIONS, MEANINGS
 from lastgood.salvage.references import NOT_CHOSEN
@@ -16,7 +17,7 @@ from lastgood.text import units
 
 SHOWN = 30
 _REASONS: dict[str, str] = {
-    MIGRATION: "written by the migration; --with-migration takes them",
+    MIGRATION: "written by these transactions; --with-migration or --transaction takes them",
     DELETION: "deleted after the restore point; --deletes deletes them",
     NOT_CHOSEN: "not chosen",
     **{str(collision): meaning for collision, meaning in MEANINGS.items()},
@@ -33,10 +34,7 @@ def show_plan(screen: Screen, plan: SalvagePlan, *, proposing: bool = False) -> 
             ("Rows from", f'{plan.theirs.kind} "{plan.theirs.name}"'),
             ("Way", "through this machine, by COPY; written in one transaction"),
             ("Triggers", "do not fire; foreign keys are checked before the commit"),
-            (
-                "Migration",
-                "; ".join(f"transactions {each.first} to {each.last} ({each.by})" for each in plan.migrations),
-            ),
+            ("Left out", "; ".join(_transactions(each) for each in plan.migrations)),
         ]
     )
     _tables(screen, plan.tables)
@@ -56,6 +54,11 @@ def show_plan(screen: Screen, plan: SalvagePlan, *, proposing: bool = False) -> 
     if proposing and plan.written:
         screen.heading("To bring them back: lastgood salvage apply")
         screen.say("To choose: lastgood salvage plan > salvage.toml, then lastgood salvage apply salvage.toml")
+
+
+def _transactions(found: Migration) -> str:
+    numbers = f"transaction {found.first}"
+    return f"{numbers if found.first == found.last else f'transactions {found.first} to {found.last}'}: {found.by}"
 
 
 def _tables(screen: Screen, tables: Sequence[TableSummary]) -> None:
@@ -115,8 +118,8 @@ def _column_remarks(tables: Sequence[TableSummary]) -> list[str]:
             )
         for column, rows in each.migrated.items():
             found.append(
-                f"{name}: the migration changed the column {column}; in {units.counted(rows, 'row')} that were written "
-                "again later, it keeps its value"
+                f"{name}: the column {column} keeps its value in {units.counted(rows, 'row')} that the migration changed "
+                "before the last write"
             )
         if each.renumbered:
             found.append(f"{name}: {units.counted(each.renumbered, 'row gets', 'rows get')} a new key")
