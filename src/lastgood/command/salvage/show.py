@@ -118,8 +118,8 @@ def _column_remarks(tables: Sequence[TableSummary]) -> list[str]:
             )
         for column, rows in each.migrated.items():
             found.append(
-                f"{name}: the column {column} keeps its value in {units.counted(rows, 'row')} that the migration changed "
-                "before the last write"
+                f"{name}: the column {column} keeps its value in {units.counted(rows, 'row')} "
+                "that the migration changed before the last write"
             )
         if each.renumbered:
             found.append(f"{name}: {units.counted(each.renumbered, 'row gets', 'rows get')} a new key")
