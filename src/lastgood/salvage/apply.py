@@ -97,7 +97,7 @@ def _applied(
     recorder = Recorder(connection, destination.state, destination.run, staged)
     recorder.record("before")
     fault.point("salvage.before_write")
-    before = prove.counters(connection)
+    before = prove.begin(connection)
     with quiet.silenced(connection, [each.table for each in staged]) as unchecked:
         writer = Writer(connection, staged, unchecked=unchecked)
         writer.write()

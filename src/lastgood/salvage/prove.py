@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
+import psycopg
 from psycopg import sql
 
-from lastgood.errors import Failed
+from lastgood.errors import Failed, Refused
 from lastgood.postgres.server import Connection
 from lastgood.salvage.staged import Staged, all_of, any_of, at, cell, same
 from lastgood.salvage.tables import ForeignKey, Name, Table
@@ -23,7 +25,21 @@ WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.
 _HINT = "Nothing was committed. Report this with the journal of the run."
 
 
-def counters(connection: Connection) -> Counters:
+def begin(connection: Connection) -> Counters:
+    """The counters before the first write. Raises Refused where the server does not count, and the role cannot make
+    it."""
+    with suppress(psycopg.errors.InsufficientPrivilege), connection.transaction():
+        connection.execute("SET LOCAL track_counts = on")
+    row = connection.execute("SELECT current_setting('track_counts')").fetchone()
+    if row != ("on",):
+        raise Refused(
+            "cannot salvage rows: the server does not count changed rows, so nothing could be proved",
+            hint="Connect as a superuser, or run: ALTER SYSTEM SET track_counts = on; SELECT pg_reload_conf()",
+        )
+    return _counters(connection)
+
+
+def _counters(connection: Connection) -> Counters:
     """The rows that this session has inserted, updated and deleted so far, by table: of this transaction, and of
     earlier ones that the server has not added up yet."""
     return {oid: (inserted, updated, deleted) for oid, inserted, updated, deleted in connection.execute(_COUNTERS)}
@@ -100,7 +116,7 @@ def _nothing_else(
 ) -> None:
     """Compare the server's counters with what the statements reported. A row that moves to another partition counts as
     deleted and inserted."""
-    now = counters(connection)
+    now = _counters(connection)
     done = {
         oid: tuple(a - b for a, b in zip(each, before.get(oid, (0, 0, 0)), strict=True)) for oid, each in now.items()
     }

@@ -74,9 +74,13 @@ def silenced(connection: Connection, tables: Sequence[Table]) -> Iterator[bool]:
     either: a session that may act as a replica does so. Otherwise triggers are disabled one by one, and the server
     checks foreign keys until the end of the block. Raises Refused when the role may not."""
     replica = False
-    with suppress(psycopg.errors.InsufficientPrivilege), connection.transaction():
-        connection.execute("SET LOCAL session_replication_role = replica")
-        replica = True
+    if any(each.checked for each in tables):
+        with suppress(psycopg.errors.InsufficientPrivilege), connection.transaction():
+            connection.execute("SET LOCAL session_replication_role = origin")
+    else:
+        with suppress(psycopg.errors.InsufficientPrivilege), connection.transaction():
+            connection.execute("SET LOCAL session_replication_role = replica")
+            replica = True
     found = {
         "leaves": [oid for each in tables for oid in each.leaves],
         "roots": [each.oid for each in tables],

@@ -99,7 +99,7 @@ def planned(request: Request, context: Context = BACKGROUND) -> Iterator[Planned
             request.chosen.with_parents,
             request.chosen.migration,
         )
-        summaries = _previewed(live, found, known, wanted)
+        summaries = _previewed(live, found, known, wanted, conditions=bool(conditions))
         yield Planned(
             request,
             SalvagePlan(
@@ -158,13 +158,27 @@ def _migrations(
     return tuple(origin.without(found, wished.transactions))
 
 
-def _previewed(live: Target, found: Found, known: Mapping[Name, Table], wanted: Wanted) -> tuple[TableSummary, ...]:
+# Everything else in the statements comes from the catalogue.
+_WRONG_CONDITIONS = (
+    psycopg.errors.UndefinedColumn,
+    psycopg.errors.UndefinedFunction,
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedObject,
+    psycopg.errors.SyntaxError,
+    psycopg.errors.DatatypeMismatch,
+    psycopg.errors.GroupingError,
+    psycopg.DataError,
+)
+
+
+def _previewed(
+    live: Target, found: Found, known: Mapping[Name, Table], wanted: Wanted, *, conditions: bool
+) -> tuple[TableSummary, ...]:
     with opened(live, "lastgood salvage plan", preview=True) as connection:
         try:
             summaries = preview(connection, found.changed, known, wanted)
         except psycopg.Error as error:
-            # Only the user's conditions can have wrong names or types.
-            if (error.sqlstate or "").startswith("42"):
+            if conditions and isinstance(error, _WRONG_CONDITIONS):
                 raise UsageError(
                     f"cannot plan the salvage: {words(error)}",
                     hint="Check the conditions in --where: names of columns, and functions with their schema.",

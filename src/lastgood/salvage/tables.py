@@ -83,6 +83,13 @@ WHERE k.contype = 'f' AND k.conparentid = 0 AND k.conrelid = ANY (%s::oid[]) AND
   AND coalesce((to_jsonb(k) ->> 'conenforced')::boolean, true)
 ORDER BY k.conrelid, k.conname
 """
+# Foreign keys of single partitions and of tables that are not read, and those over periods.
+_OTHER_KEYS = """
+SELECT k.conrelid::int8, k.confrelid::int8 FROM pg_catalog.pg_constraint k
+WHERE k.contype = 'f' AND k.conparentid = 0 AND (k.conrelid = ANY (%s::oid[]) OR k.confrelid = ANY (%s::oid[]))
+  AND (NOT (k.conrelid = ANY (%s::oid[]) AND k.confrelid = ANY (%s::oid[]))
+       OR coalesce((to_jsonb(k) ->> 'conperiod')::boolean, false))
+"""
 _PARTITIONS = """
 SELECT n.nspname::text, c.relname::text, rn.nspname::text, r.relname::text
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -153,7 +160,7 @@ class Table:
     """An ordinary table, or the root of a partitioned one, which stands for its partitions.
 
     ``key``: the primary key, else the smallest unique key without nulls; None without one. ``unique``: all others.
-    ``active``: it has enabled triggers or rules.
+    ``active``: it has enabled triggers or rules. ``checked``: only the server can check all of its foreign keys.
     ``leaves``: the OIDs of the tables with its rows. ``owned``: this role may act as the owner.
     """
 
@@ -169,6 +176,7 @@ class Table:
     unique: tuple[Key, ...] = ()
     parents: tuple[ForeignKey, ...] = ()
     children: tuple[ForeignKey, ...] = field(default=(), repr=False)
+    checked: bool = False
 
     @property
     def shown(self) -> str:
@@ -241,7 +249,17 @@ def _with_foreign_keys(connection: Connection, tables: Sequence[Table]) -> Itera
         key = ForeignKey(name, child, parent, deferrable, tuple(columns), tuple(referenced), equalities, full)
         parents[child].append(key)
         children[parent].append(key)
-    return [replace(each, parents=tuple(parents[each.oid]), children=tuple(children[each.oid])) for each in tables]
+    every = [oid for each in tables for oid in (each.oid, *each.leaves)]
+    of_others = {oid for pair in connection.execute(_OTHER_KEYS, [every, every, oids, oids]) for oid in pair}
+    return [
+        replace(
+            each,
+            parents=tuple(parents[each.oid]),
+            children=tuple(children[each.oid]),
+            checked=not of_others.isdisjoint((each.oid, *each.leaves)),
+        )
+        for each in tables
+    ]
 
 
 def roots(connection: Connection) -> dict[Name, Name]:
