@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[int, ...]] = {
     "points pin": (4, 5),
     "points unpin": (3, 4, 5),
     "facts": (3, 4, 5),
+    "diff": (3, 4, 5),
     "restore": (3, 4, 5, 7),
     "validate": (3, 5),
     "drill": (3, 4, 5),

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lastgood.context import Context
 from lastgood.difference import Comparison, DatabaseSide, PointSide, Side, TableDifference, compared
+from lastgood.difference.tally import Tally
+from lastgood.errors import Interrupted
 from lastgood.points import point_at
 from lastgood.points.dump_point import take
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Target
 from tests.support.same_database import dump
+from tests.support.waiting import until
 
 BEFORE = r"""
 CREATE TABLE keyed (id int PRIMARY KEY, note text, "t" text, k int, src text);
-INSERT INTO keyed SELECT i, 'note ' || i, E'tab\tand\nline\\', i, NULL FROM generate_series(1, 100) i;
+INSERT INTO keyed SELECT i, 'nöte ' || i, E'tab\tand\nline\\', i, NULL FROM generate_series(1, 100) i;
 CREATE TABLE pair (a text COLLATE "C", b int, v text, UNIQUE (a, b));
 ALTER TABLE pair ALTER a SET NOT NULL, ALTER b SET NOT NULL;
 INSERT INTO pair SELECT 'key ' || i % 10, i, 'v' FROM generate_series(1, 50) i;
@@ -65,7 +71,7 @@ EXPECTED = {
     "same": ("equal", 0, 0, 0),
     "wider": ("different", 0, 0, 1),
 }
-KINDS = ("plain", "gzip", "custom", "directory", "tar", "inserts", "ours", "database")
+KINDS = ("plain", "latin1", "gzip", "custom", "directory", "tar", "inserts", "ours", "database")
 
 
 def counts(found: Comparison) -> dict[str, tuple[str, int | None, int | None, int | None]]:
@@ -127,6 +133,7 @@ def side_before(
         return PointSide(point, point.path.name)
     options = {
         "plain": ["-Fp"],
+        "latin1": ["-E", "LATIN1"],
         "gzip": ["-Fp", "-Z", "6"],
         "custom": ["-Fc"],
         "directory": ["-Fd"],
@@ -159,8 +166,8 @@ def test_the_rows_that_differ(sides: Callable[..., Any], kind: str) -> None:
         assert keyed[0] == {
             "change": "changed",
             "key": ["1"],
-            "a": ["1", "note 1", "tab\tand\nline\\", "1", None],
-            "b": ["1", "note 1!", "tab\tand\nline\\", "1", None],
+            "a": ["1", "nöte 1", "tab\tand\nline\\", "1", None],
+            "b": ["1", "nöte 1!", "tab\tand\nline\\", "1", None],
             "columns": ["note"],
         }
         assert keyed[-1]["b"] == ["120", "new", "\\N", None, ""]
@@ -208,3 +215,127 @@ def test_time_stamps_of_an_unknown_zone_are_not_compared(
         (spans,) = found.tables
     assert (spans.state, spans.why) == ("not compared", "time stamps were written in an unknown time zone")
     assert not found.equal
+
+
+def database(server: EmbeddedServer, new_database: Callable[..., str], statements: str) -> Target:
+    target = server.target(new_database("side"))
+    fill(target, statements)
+    return target
+
+
+def test_a_renamed_table_is_proposed_and_not_assumed(server: EmbeddedServer, new_database: Callable[..., str]) -> None:
+    text = "CREATE TABLE {} (id int PRIMARY KEY, v text); INSERT INTO {} SELECT i, 'x' FROM generate_series(1, {}) i"
+    a = database(server, new_database, text.format("old_name", "old_name", 9))
+    b = database(server, new_database, text.format("new_name", "new_name", 9))
+    c = database(server, new_database, text.format("new_name", "new_name", 8))
+    for other, why in ((b, "same content"), (c, "same definition")):
+        with compared(DatabaseSide(a, "a"), DatabaseSide(other, "b")) as found:
+            assert {name: each[0] for name, each in counts(found).items()} == {
+                "old_name": "only a",
+                "new_name": "only b",
+            }
+            assert [(each.a, each.b, each.why) for each in found.renames] == [
+                ("public.old_name", "public.new_name", why)
+            ]
+
+
+def test_a_key_that_is_not_unique_on_the_other_side_is_not_used(
+    server: EmbeddedServer, new_database: Callable[..., str]
+) -> None:
+    a = database(
+        server, new_database, "CREATE TABLE x (id int PRIMARY KEY, v int); INSERT INTO x VALUES (1, 1), (2, 2)"
+    )
+    b = database(server, new_database, "CREATE TABLE x (id int, v int); INSERT INTO x VALUES (1, 1), (1, 1), (2, 3)")
+    with compared(DatabaseSide(a, "a"), DatabaseSide(b, "b"), keep=True) as found:
+        (x,) = found.tables
+        assert (x.only_a, x.only_b, x.changed, x.key) == (1, 2, None, ())
+        assert x.why == "several rows have the same key (id): compared as whole rows"
+        assert sorted((row["change"], row["a"] or row["b"]) for row in rows(found, "x")) == [
+            ("only_a", ["2", "2"]),
+            ("only_b", ["1", "1"]),
+            ("only_b", ["2", "3"]),
+        ]
+
+
+def test_kept_schemas_are_compared_under_their_live_names(
+    server: EmbeddedServer, new_database: Callable[..., str]
+) -> None:
+    target = database(
+        server,
+        new_database,
+        "CREATE TABLE x (id int PRIMARY KEY, v int); INSERT INTO x VALUES (1, 1), (2, 2);"
+        "CREATE SCHEMA kept; CREATE TABLE kept.x (v int, id int PRIMARY KEY); INSERT INTO kept.x VALUES (1, 1), (7, 2)",
+    )
+    here = DatabaseSide(target, "kept", {"kept": "public"})
+    with compared(here, DatabaseSide(target, "live", {"public": "public"}), keep=True) as found:
+        assert counts(found) == {"x": ("different", 0, 0, 1)}
+        assert rows(found, "x") == [
+            {"change": "changed", "key": ["2"], "a": ["7", "2"], "b": ["2", "2"], "columns": ["v"]}
+        ]
+
+
+def test_what_there_is_no_time_for_is_named(sides: Callable[..., Any]) -> None:
+    with compared(*sides("ours"), seconds=0) as found:
+        states = {each.name: (each.state, each.why) for each in found.tables}
+    assert states["keyed"] == ("not compared", "no time was left (0 ms)")
+    assert states["came"] == ("only b", "")
+    assert not found.equal
+
+
+def test_a_locked_table_is_named(server: EmbeddedServer, new_database: Callable[..., str]) -> None:
+    target = database(server, new_database, "CREATE TABLE free (id int); CREATE TABLE locked (id int)")
+    with target.connect(autocommit=False) as holder:
+        holder.execute("LOCK TABLE public.locked IN ACCESS EXCLUSIVE MODE")
+        side = DatabaseSide(target, "side")
+        with compared(side, side) as found:
+            assert {each.name: (each.state, each.why) for each in found.tables} == {
+                "free": ("equal", ""),
+                "locked": ("not compared", "another session has locked it"),
+            }
+
+
+def test_an_interrupt_ends_it_at_once_and_leaves_nothing(
+    server: EmbeddedServer, new_database: Callable[..., str], tmp_path: Path
+) -> None:
+    target = database(
+        server, new_database, "CREATE TABLE x AS SELECT i, repeat('x', 100) v FROM generate_series(1, 300000) i"
+    )
+    side = DatabaseSide(target, "side")
+    seen: list[object] = []
+    context = Context(emit=seen.append, cancelled=lambda: bool(seen))
+    with (
+        pytest.raises(Interrupted, match=r"^cannot continue the comparison: interrupted$"),
+        compared(side, side, folder=tmp_path, context=context),
+    ):
+        pass
+    assert [*tmp_path.iterdir()] == []
+    with target.connect() as connection:
+        query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'lastgood difference' AND datname = %s"
+        until(lambda: connection.execute(query, [target.dbname]).fetchone() == (0,))
+
+
+def test_folders_of_killed_processes_are_removed(tmp_path: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    (tmp_path / f"lastgood-difference-{ended.pid}-x").mkdir()
+    (tmp_path / f"lastgood-difference-{os.getpid()}-x").mkdir()
+    with Tally(tmp_path):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == [f"lastgood-difference-{os.getpid()}-x"]
+
+
+def test_a_table_that_the_role_cannot_read_is_named(server: EmbeddedServer, new_database: Callable[..., str]) -> None:
+    target = database(server, new_database, "CREATE TABLE free (id int); CREATE TABLE secret (id int)")
+    role = f"reader_{target.dbname}"
+    with target.connect() as connection:
+        connection.execute(f"CREATE ROLE {role} LOGIN; GRANT SELECT ON public.free TO {role}".encode())
+    side = DatabaseSide(server.target(target.dbname, user=role), "side")
+    try:
+        with compared(side, side) as found:
+            assert {each.name: (each.state, each.why) for each in found.tables} == {
+                "free": ("equal", ""),
+                "secret": ("not compared", "permission denied for table secret"),
+            }
+    finally:
+        with target.connect() as connection:
+            connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}".encode())

@@ -29,12 +29,13 @@ from lastgood.postgres.server import Connection, Target
 LOCK_TIMEOUT = "2s"
 LOCKED = "another session has locked it"
 
+# Not pg_relation_size, which waits for locks.
 _COLUMNS = """
 SELECT c.oid,
        (SELECT array_agg(ARRAY[a.attname::text, pg_catalog.format_type(a.atttypid, NULL)] ORDER BY a.attnum)
         FROM pg_catalog.pg_attribute a
         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''),
-       pg_catalog.pg_relation_size(c.oid),
+       c.relpages::int8 * 8192,
        (SELECT ARRAY[n.nspname::text, r.relname::text]
         FROM pg_catalog.pg_class r JOIN pg_catalog.pg_namespace n ON n.oid = r.relnamespace
         WHERE c.relispartition AND r.oid = pg_catalog.pg_partition_root(c.oid))
@@ -149,6 +150,8 @@ def _locked(connection: Connection, source: Source) -> str:
             connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(names))
     except psycopg.errors.LockNotAvailable:
         return LOCKED
+    except psycopg.errors.InsufficientPrivilege as error:
+        return server_errors.words(error)
     return ""
 
 

@@ -7,7 +7,7 @@ never compared with each other.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from lastgood.difference.results import Rename, TypeChange
@@ -44,14 +44,14 @@ def pairs(a: Mapping[Relation, Table], b: Mapping[Relation, Table], *, by_root: 
         a, b, whole = _by_root(a, b)
     found = []
     for relation in sorted({*a, *b}):
-        pair = _pair(relation, a.get(relation), b.get(relation))
+        pair = pair_of(relation, a.get(relation), b.get(relation))
         if relation in whole:
             pair = _with_why(pair, "its partitions differ: compared as a whole")
         found.append(pair)
     return found
 
 
-def renamed_tables(found: list[Pair]) -> Iterator[tuple[Pair, Pair]]:
+def renamed_tables(found: Sequence[Pair]) -> Iterator[tuple[Pair, Pair]]:
     """Tables of one side only with the same columns as exactly one of the other side only."""
     here: dict[object, list[Pair]] = defaultdict(list)
     there: dict[object, list[Pair]] = defaultdict(list)
@@ -72,7 +72,8 @@ def _with_why(pair: Pair, why: str) -> Pair:
     )  # fmt: skip
 
 
-def _pair(relation: Relation, a: Table | None, b: Table | None) -> Pair:
+def pair_of(relation: Relation, a: Table | None, b: Table | None) -> Pair:
+    """A table of both sides, or of one."""
     if a is None or b is None:
         table = a or b
         assert table is not None  # of one of both

@@ -7,14 +7,17 @@ COPY escapes tabs, so that joined fields are unambiguous. Values are equal if th
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import threading
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from lastgood.difference.results import Change
 from lastgood.difference.sides import Block, SideName
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 MEMORY = "160MB"
 THREADS = 2
 MASK = "•••"
+PREFIX = "lastgood-difference-"
 _TAB = "chr(9)"
 
 
@@ -56,7 +60,8 @@ class Tally:
     def __init__(self, folder: Path | None = None, *, memory: str = MEMORY, threads: int = THREADS) -> None:
         import duckdb
 
-        self._folder = Path(tempfile.mkdtemp(prefix="lastgood-difference-", dir=folder))
+        _remove_stale(folder or Path(tempfile.gettempdir()))
+        self._folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=folder))
         self._folder.chmod(0o700)
         self._database = duckdb.connect(
             ":memory:",
@@ -275,6 +280,15 @@ class Tally:
         """Write the result of a query to a file, with DuckDB's own writers. Raises duckdb.Error."""
         file.touch(mode=0o600)  # its rows may be secret
         cursor.execute(f"COPY ({query}) TO {_text(str(file))} ({options}, USE_TMP_FILE false)")
+
+
+def _remove_stale(folder: Path) -> None:
+    """Remove the folders of processes that were killed: they hold keys."""
+    for path in folder.glob(f"{PREFIX}*"):
+        owner = path.name.removeprefix(PREFIX).partition("-")[0]
+        with suppress(OSError, ValueError):  # it may be another user's, or end now
+            if path.stat().st_uid == os.getuid() and not psutil.pid_exists(int(owner)):
+                shutil.rmtree(path)
 
 
 def as_lines(data: bytes) -> Any:

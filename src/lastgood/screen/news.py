@@ -285,7 +285,13 @@ def _lost(losses: Sequence[TableLoss]) -> Iterator[str]:
         named = ", ".join(f"{name} {units.number(rows[name])}" for name in most[:NAMED])
         more = f" and {units.counted(len(most) - NAMED, 'other table')}" if len(most) > NAMED else ""
         yield f"{units.counted(sum(rows.values()), 'row')} written since the restore point ({named}{more})"
-    changed = [_named(each) for each in losses if each.in_place and not _rows(each)]
+    reverted = {_named(each): each.changed for each in losses if each.changed}
+    if reverted:
+        most = sorted(reverted, key=lambda name: -reverted[name])
+        named = ", ".join(f"{name} {units.number(reverted[name])}" for name in most[:NAMED])
+        more = f" and {units.counted(len(most) - NAMED, 'other table')}" if len(most) > NAMED else ""
+        yield f"{units.counted(sum(reverted.values()), 'row')} changed since the restore point ({named}{more})"
+    changed = [_named(each) for each in losses if each.in_place and not each.counted and not _rows(each)]
     if changed:
         more = f" and {units.number(len(changed) - NAMED)} more" if len(changed) > NAMED else ""
         yield f"rows changed in place in {', '.join(changed[:NAMED])}{more}"
@@ -297,6 +303,8 @@ def _lost(losses: Sequence[TableLoss]) -> Iterator[str]:
 
 
 def _rows(loss: TableLoss) -> int:
+    if loss.lost is not None:
+        return loss.lost
     if loss.written_since is not None:
         return max(loss.written_since, (loss.live_rows or 0) - (loss.point_rows or 0))
     return max(0, (loss.live_rows or 0) - (loss.point_rows or 0))

@@ -239,6 +239,10 @@ def loss(record: RunRecord) -> Iterator[Block]:
 
 
 def _difference(each: TableLoss) -> str:
+    if each.counted and each.live_rows is not None and each.point_rows is not None:
+        parts = [(each.lost, "lost"), (each.returns, "returned"), (each.changed, "changed")]
+        if shown := [f"{units.number(rows)} {what}" for rows, what in parts if rows]:
+            return ", ".join(shown)
     if each.in_place:
         return "changed in place"
     if each.live_rows == each.point_rows and each.not_in_dumps:
