@@ -41,6 +41,9 @@ class Tale:
     undo: Lap = field(default_factory=Lap)
     undo_seconds: float = 0.0
     writes: int = 0
+    before_migration: int = 0
+    after_migration: int = 0
+    salvaged: int = 0
 
     @property
     def dump(self) -> Path:
@@ -92,6 +95,7 @@ def run(screen: Screen, server: EmbeddedServer, folder: Path, scale: float) -> N
         the_rollback(tale, app)
         the_undo(tale, app)
         the_rollback_again(tale, app)
+        the_users_rows(tale, app)
         tale.writes = len(app.ledger)
     the_sum(tale)
 
@@ -123,8 +127,11 @@ def a_crm_with_a_backup(tale: Tale, scale: float) -> None:
 def a_bad_migration(tale: Tale, app: Application) -> None:
     screen = tale.screen
     screen.act("A migration goes wrong while the application is running")
+    tale.before_migration = len(app.ledger)
     with screen.working("the migration runs"), tale.server.target(LIVE).connect() as connection:
         migration.apply(connection)
+    # Each of the two writers may have begun a write before the end, and be answered after it.
+    tale.after_migration = len(app.ledger) + 2
     found = tale.damage()
     tale.broken = tale.take()
     app.wait_for_work(reads=20, writes=10)
@@ -239,6 +246,31 @@ def the_rollback_again(tale: Tale, app: Application) -> None:
     _what_users_noticed(tale, app)
 
 
+def the_users_rows(tale: Tale, app: Application) -> None:
+    """Bring back what users wrote: from the database that the rollback replaced, and from the one that the undo did."""
+    screen = tale.screen
+    screen.act("lastgood: the users' rows come back, those of the migration do not")
+    users = {*app.ledger[: tale.before_migration], *app.ledger[tale.after_migration :]}
+    kept = tale.lastgood("status").document["kept"]
+    app.lap()
+    for each in kept:
+        if each["name"] in tale.databases().values():
+            report = tale.run("salvage", "apply", "--run", each["run"], "--yes").document
+            tale.salvaged += report["inserted"]
+    with evidence.opened(tale.server.target(LIVE), LIVE) as connection:
+        missing = users - application.written(connection, users)
+    screen.claim(
+        f"each of the {len(users):,} rows that users wrote before the migration and after it is in the live database",
+        not missing,
+        f"{len(missing)} are not",
+    )
+    found = tale.damage()
+    screen.claim(
+        "no change of the migration came with them", found.none and found.opportunities == tale.size.opportunities
+    )
+    _what_users_noticed(tale, app)
+
+
 def _it_is_as_it_was(tale: Tale) -> None:
     screen = tale.screen
     assert tale.good is not None
@@ -285,6 +317,7 @@ def the_sum(tale: Tale) -> None:
             ("the whole rollback took", "", f"{tale.rollback_seconds:.1f} s"),
             ("undoing the rollback", "not possible", f"{tale.undo_seconds:.1f} s, with one command"),
             ("data written since the backup", "up to the operator", f"kept: all {tale.writes:,} writes"),
+            ("users' rows brought back", "by hand", f"{tale.salvaged:,}, with one command for each kept database"),
         ),
     )
 

@@ -35,7 +35,7 @@ from lastgood.postgres.deployment import own_comment
 from lastgood.postgres.exchange import Exchanged, NamesChanged, OutcomeUnknown, Renaming, exchange
 from lastgood.postgres.holders import holders
 from lastgood.postgres.lock import lock_live
-from lastgood.postgres.mark import Mark, server_clock
+from lastgood.postgres.mark import BASE, Mark, server_clock
 from lastgood.postgres.pgbouncer import consoles
 from lastgood.postgres.pgbouncer.judge import findings
 from lastgood.postgres.server import Connection, Target
@@ -49,7 +49,7 @@ from lastgood.run.report import PauseReport
 class UndoPlan(Frozen):
     """The plan of an undo: ``live`` is kept as ``kept``, and ``arriving`` becomes ``live`` again. ``hooks``: the undone
     run stopped the application with hooks of its machine. In place, ``arriving`` and ``kept`` are the names of schemas,
-    with * for the live name."""
+    with * for the live name. ``base``: the restore point from which both databases differ."""
 
     run: str
     undoes: str
@@ -60,6 +60,7 @@ class UndoPlan(Frozen):
     kept: str
     original_comment: str | None
     hooks: bool = False
+    base: str = ""
     way: Way = "by-name"
     pauses: tuple[PlannedPause, ...] = ()
     findings: tuple[Finding, ...] = ()
@@ -97,7 +98,8 @@ def plan(target: Target, live: str, undoes: str | None = None, pgbouncer: PgBoun
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """What an undo can bring back: a kept database, or the kept schemas of a run. ``hooks``: see ``UndoPlan``."""
+    """What an undo can bring back: a kept database, or the kept schemas of a run. ``hooks`` and ``base``: see
+    ``UndoPlan``."""
 
     run: str
     name: str
@@ -106,6 +108,7 @@ class _Kept:
     way: Way = "by-name"
     original_comment: str | None = None
     hooks: bool = False
+    base: str = ""
     invalid: bool = False
 
 
@@ -120,6 +123,7 @@ def _kept(maintenance: Connection, live: Target) -> Iterator[_Kept]:
                 way="in-place" if mark.options.get("way") == "in-place" else "by-name",
                 original_comment=mark.original_comment,
                 hooks=mark.options.get("hooks") == "yes",
+                base=mark.options.get(BASE) or mark.point,
                 invalid=found.invalid,
             )
 
@@ -154,6 +158,7 @@ def _plan(maintenance: Connection, target: Target, undoes: str | None) -> UndoPl
         kept=database.fit_name(live, suffix("undone", run)) if by_name else names.undone(run, "*"),
         original_comment=found.original_comment,
         hooks=found.hooks,
+        base=found.base,
         way=found.way,
     )
 
@@ -430,7 +435,7 @@ def _statements(maintenance: Connection, plan: UndoPlan) -> list[Any]:
         user=caller.user(),
         started=server_clock(maintenance),
         original_comment=own_comment(live.comment),
-        options={"kind": "undo", "undoes": plan.undoes},
+        options={"kind": "undo", "undoes": plan.undoes, BASE: plan.base},
     )
     return [
         database.allow_connections_statement(plan.live, True),

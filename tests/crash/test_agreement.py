@@ -13,7 +13,9 @@ from tests.crash.test_crash import scene as scene
 
 POINT = "cloud_backup_20251104_143000.sql"
 OF_ROLLBACK = [
-    name for name in fault.POINTS if not name.startswith(("undo.", "finish.", "pause.", "application.", "inplace."))
+    name
+    for name in fault.POINTS
+    if not name.startswith(("undo.", "finish.", "pause.", "application.", "inplace.", "salvage."))
 ]
 OF_RESTORE = ["build.before_mark", "build.during_load", "prove.before_verdict"]
 COMMANDS = {

@@ -45,7 +45,7 @@ SHORT = {
 }
 # Where a run needs none of its connections any more, or makes a new one; where a signal comes too late to stop it.
 SURVIVED = {("swap.after_commit", "cut"), ("swap.before_commit", "terminate"), ("swap.after_commit", "terminate")}
-OURS = ("undo.", "finish.", "pause.", "application.", "inplace.")  # they have campaigns of their own
+OURS = ("undo.", "finish.", "pause.", "application.", "inplace.", "salvage.")  # they have campaigns of their own
 ROLLBACK_POINTS = [name for name in fault.POINTS if not name.startswith(OURS)]
 OLD, NEW = {"after the deployment"}, {"before the deployment"}
 

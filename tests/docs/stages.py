@@ -369,6 +369,19 @@ class Configuration(Stage):
         Path(example.title).write_text(example.text)
 
 
+class Salvaging(Stage):
+    """A database that was rolled back behind a migration, with rows that users wrote before and after the rollback."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.execute("INSERT INTO public.deals VALUES (1, 1), (2, 3)")
+        self.execute("ALTER TABLE public.contacts ADD score int; UPDATE public.contacts SET name = 'lost'")
+        self.execute("INSERT INTO public.contacts VALUES (4, 'Di', '2025-11-04')")
+        self.execute("INSERT INTO public.deals VALUES (3, 4)")
+        self.execute("UPDATE public.contacts SET created_at = '2025-11-05' WHERE id = 2")
+        assert self.lastgood("rollback", "--latest", "--yes", "--quiet").status == 0
+
+
 STAGES: dict[str, type[Stage]] = {
     "README.md": Readme,
     "docs/application.md": Application,
@@ -387,6 +400,7 @@ STAGES: dict[str, type[Stage]] = {
     "docs/recovering.md": Recovering,
     "docs/restoring.md": Restoring,
     "docs/retention.md": Retention,
+    "docs/salvaging.md": Salvaging,
     "docs/self-hosted.md": SelfHosted,
     "docs/supabase.md": Supabase,
     "docs/tutorial.md": Tutorial,

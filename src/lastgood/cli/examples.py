@@ -22,6 +22,26 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("undo", "undoes the newest rollback"),
         ("undo 20260301-120000-0a1b2c3d --yes", "undoes that one, unasked"),
     ),
+    "salvage": (
+        ("salvage", "what can be brought back"),
+        ("salvage plan > salvage.toml", "to edit and apply"),
+        ("salvage apply --table contacts", "asks, then merges these rows"),
+    ),
+    "salvage plan": (
+        ("salvage plan > salvage.toml", "every row that users wrote"),
+        ("salvage plan --since 2026-03-01T12:00", "those written since then"),
+        ("salvage plan --json", "the numbers for a program"),
+    ),
+    "salvage apply": (
+        ("salvage apply salvage.toml --dry-run", "what would change"),
+        ("salvage apply salvage.toml", "asks, then does it"),
+        ("salvage apply --on insert_exists=renumber", "with new numbers"),
+    ),
+    "salvage undo": (
+        ("salvage undo --dry-run", "what would change"),
+        ("salvage undo", "undoes the newest salvage"),
+        ("salvage undo 20260301-120000-0a1b2c3d", "undoes that one"),
+    ),
     "status": (
         ("status", "the state, and what to do next"),
         ("status --json", "the same for a program"),
@@ -121,6 +141,11 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("points unpin crm.sql", "prune may remove it again"),
         ("points unpin crm.sql --quiet", "without progress"),
         ("points unpin crm.sql --json", "for a program"),
+    ),
+    "diff": (
+        ("diff good.sql", "with the live database, in numbers"),
+        ("diff good.sql --rows --table contacts", "its differing rows"),
+        ("diff good.sql crm_old_0a1b2c3d", "with a kept database"),
     ),
     "facts": (
         ("facts", "rows and digests of the live database"),

@@ -58,6 +58,14 @@ class Comparison:
             with self._work.tally.session() as cursor:
                 yield from self._work.tally.lines(cursor, number, self._work.forms[number], change, side)
 
+    def copies(self, table: TableDifference, side: SideName) -> Iterator[bytes]:
+        """All copies that a side has of the differing rows of a table without a key, in blocks of COPY text with the
+        columns ``table.columns``. See ``rows``."""
+        number = self._work.collected(table)
+        if number is not None:
+            with self._work.tally.session() as cursor:
+                yield from self._work.tally.copies(cursor, number, side)
+
     def write(self, table: TableDifference, file: Path, form: FileForm, *, masked: Collection[str] = ()) -> bool:
         """Write the differing rows of a table to ``file``: ``change``, ``differing`` (names of columns), and each
         column of either side, as ``a.NAME`` and ``b.NAME``. Returns False where there are none. Raises OSError, and as

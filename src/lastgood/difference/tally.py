@@ -206,6 +206,20 @@ class Tally:
             data = batch.column("line").to_pylist()
             yield "".join(data).encode()
 
+    def copies(self, cursor: duckdb.DuckDBPyConnection, number: int, side: SideName) -> Iterator[bytes]:
+        """Every copy that a side has of each differing row, of a table without a key, in blocks of COPY text. Of a row,
+        only the side with more copies was collected; the other one has as many fewer as they differ by."""
+        other: SideName = "b" if side == "a" else "a"
+        source = (
+            f"SELECT any_value(r.line) AS line, count(*) AS n FROM r{number}{side} r JOIN d{number} d USING (k) "
+            f"WHERE d.only_{side} > 0 GROUP BY k UNION ALL "
+            f"SELECT any_value(r.line), count(*) - any_value(d.only_{other}) FROM r{number}{other} r "
+            f"JOIN d{number} d USING (k) WHERE d.only_{other} > 0 GROUP BY k"
+        )
+        lines = f"SELECT unnest(repeat([rtrim(line, chr(10)) || chr(10)], n::BIGINT)) AS line FROM ({source})"
+        for batch in _batches(cursor, lines):
+            yield "".join(batch.column("line").to_pylist()).encode()
+
     def rows(
         self,
         cursor: duckdb.DuckDBPyConnection,

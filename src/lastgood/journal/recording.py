@@ -25,7 +25,18 @@ from lastgood.process import run as child
 from lastgood.text import redact
 
 Kind = Literal[
-    "rollback", "undo", "abort", "finish", "maintenance", "restore", "prune", "recover", "validate", "deploy", "drill"
+    "rollback",
+    "undo",
+    "abort",
+    "finish",
+    "maintenance",
+    "restore",
+    "prune",
+    "recover",
+    "validate",
+    "deploy",
+    "drill",
+    "salvage",
 ]
 
 KINDS: tuple[str, ...] = get_args(Kind)

@@ -34,7 +34,7 @@ from lastgood.points.point import RestorePoint, pg_restore_for
 from lastgood.postgres import binaries, row_security
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.mark import schemas_of_runs
-from lastgood.postgres.server import Connection, Target
+from lastgood.postgres.server import Connection, Target, identity
 from lastgood.postgres.sessions import shut_tables
 from lastgood.process import durable, run
 
@@ -97,6 +97,8 @@ def take(
                 form=form,
                 options=tuple(_options(form)),
                 lsn=moment.lsn,
+                transaction=moment.transaction,
+                system=moment.system,
                 size=source.size,
                 sha256=source.sha256(),
                 facts=facts,
@@ -114,13 +116,15 @@ def take(
 
 @dataclass(frozen=True, slots=True)
 class _Moment:
-    """The snapshot, and what the server reports with it: its time, database, version and WAL position."""
+    """The snapshot, and what the server reports with it: its time, database, version, WAL position and transaction."""
 
     snapshot: str
     time: datetime
     database: str
     server_version: str
     lsn: str | None
+    transaction: int
+    system: int | None
 
 
 @contextlib.contextmanager
@@ -159,15 +163,17 @@ def _making(target: Target, store: Path, emit: Emit) -> Iterator[Connection]:
 
 
 def _begin(connection: Connection) -> _Moment:
+    system = identity(connection).system
     connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
     row = connection.execute(
         "SELECT pg_catalog.pg_export_snapshot(), statement_timestamp(), current_database()::text,"
         " current_setting('server_version'),"
-        " CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END::text"
+        " CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END::text,"
+        " pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::int8"
     ).fetchone()
     assert row is not None  # a SELECT without FROM always gives a row
-    snapshot, time, database, version, lsn = row
-    return _Moment(snapshot, time.astimezone(UTC), database, version, lsn)
+    snapshot, time, database, version, lsn, transaction = row
+    return _Moment(snapshot, time.astimezone(UTC), database, version, lsn, transaction, system)
 
 
 def _name(moment: _Moment, label: str) -> str:

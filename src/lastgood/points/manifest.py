@@ -37,12 +37,13 @@ class DeploymentNote(Frozen):
 class Manifest(Frozen):
     """The recorded properties of a restore point.
 
-    ``made_at`` is the server's clock when the snapshot was taken, ``lsn`` the position in its WAL then. ``size``
-    (bytes) and ``sha256`` are those of ``DumpSource``. ``options`` are pg_dump's, without those for the connection. The
-    sequences among ``facts`` are the dump's: a sequence is not part of a snapshot. ``members``: what the dump does not
-    hold of its extensions; None in manifests of older versions. ``rows_at``: the positions of the rows in a plain dump;
-    None where they are unknown. ``deployment``: the outcome of the deployment that it was made for, None without one or
-    after it was taken back.
+    ``made_at`` is the server's clock when the snapshot was taken, ``lsn`` the position in its WAL then, and
+    ``transaction`` the number of its next transaction; ``system`` identifies the cluster. The last two are None in
+    manifests of older versions. ``size`` (bytes) and ``sha256`` are those of ``DumpSource``. ``options`` are pg_dump's,
+    without those for the connection. The sequences among ``facts`` are the dump's: a sequence is not part of a
+    snapshot. ``members``: what the dump does not hold of its extensions; None in manifests of older versions.
+    ``rows_at``: the positions of the rows in a plain dump; None where they are unknown. ``deployment``: the outcome of
+    the deployment that it was made for, None without one or after it was taken back.
     """
 
     format: Literal[1] = 1
@@ -57,6 +58,8 @@ class Manifest(Frozen):
     form: Form
     options: tuple[str, ...]
     lsn: str | None
+    transaction: int | None = None
+    system: int | None = None
     size: int
     sha256: str
     facts: Facts

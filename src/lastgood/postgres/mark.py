@@ -18,6 +18,8 @@ OVERRIDE = "override "
 REFERENCE = "reference"
 # Option of a kept database: the deployment that had changed it before it was replaced.
 DEPLOYMENT = "deployment"
+# Option of a database that an undo kept: the restore point from which it and the live database differ.
+BASE = "base"
 
 
 class Mark(BaseModel):

@@ -11,6 +11,7 @@ kill, any machine can read the stage of the deployment and its restore point.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 import psycopg
@@ -25,7 +26,7 @@ from lastgood.command.deploy.trial import trial
 from lastgood.errors import LastgoodError
 from lastgood.events import Caution, Emit, StageDone, StageFailed, StageStarted, silent
 from lastgood.journal import recording
-from lastgood.postgres import clock
+from lastgood.postgres import clock, transactions
 from lastgood.process import interrupts
 
 __all__ = ["DeployReport", "DeployRequest", "TrialReport", "accept", "deploy", "trial"]
@@ -93,6 +94,14 @@ def _seen_through(course: Course) -> DeployReport:
     return course.over("deployed")
 
 
+def _following(course: Course) -> int | None:
+    """Return the number of the server's next transaction: `lastgood salvage` tells the migration's rows by it. None if
+    the server does not answer; a deployment does not fail for it."""
+    with suppress(LastgoodError, psycopg.Error):
+        return transactions.following(course.hold.connection())
+    return None
+
+
 def _migrated(course: Course, command: MigrationCommand) -> str:
     """Run the migration. Return its failure, empty on success."""
     request, hold, emit = course.request, course.hold, course.emit
@@ -100,12 +109,12 @@ def _migrated(course: Course, command: MigrationCommand) -> str:
     limit = request.settings.time_limit
     watcher = Watcher(hold.target.at(hold.maintenance), hold.oid, course.trace)
     emit(StageStarted(STAGE, f"run the migration: {command.shown}"))
-    course.note("doing", step=STAGE)
+    course.note("doing", step=STAGE, transaction=_following(course))
     with course.timed(STAGE):
         outcome = migration.run(command, hold.run, course.journal.path, watcher, course.context, seconds=limit)
     course.seen = outcome.seen
     course.found["command"] = outcome.report
-    course.note("done", step=STAGE, result=outcome.report.model_dump(mode="json"))
+    course.note("done", step=STAGE, result=outcome.report.model_dump(mode="json"), transaction=_following(course))
     if outcome.problem:
         emit(StageFailed(STAGE, outcome.report.seconds, outcome.problem))
     else:

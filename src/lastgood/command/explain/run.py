@@ -35,7 +35,7 @@ Outcome = Literal["done", "reverted", "aborted", "undone", "failed", "stopped", 
 _NOT_FINAL = ("failed", "stopped", "interrupted")
 _ENDS: Mapping[str, Outcome] = {"done": "done", "aborted": "aborted", "undone": "undone"}
 # Kinds of runs without a switch: their journals have no steps, and record the outcome themselves.
-_WITHOUT_SWITCH = ("maintenance", "restore", "prune", "recover", "validate", "abort", "drill", "deploy")
+_WITHOUT_SWITCH = ("maintenance", "restore", "prune", "recover", "validate", "abort", "drill", "deploy", "salvage")
 # Kinds of runs that are not chosen by default.
 _NOT_BY_DEFAULT = ("maintenance", "prune", "validate")
 
@@ -216,6 +216,16 @@ def _state(outcome: str, kind: str, run: str, live: str, kept: str) -> tuple[str
         return (
             f'"{live}" is the restored database, in service. The deferred work is not finished, or still active.',
             ("lastgood status", f"lastgood resume {run}   # continues it"),
+        )
+    if kind == "salvage" and outcome == "done":
+        return (
+            f'The salvage is done: its rows are in "{live}".',
+            ("lastgood status", f"lastgood salvage undo {run}   # as long as its rows are unchanged"),
+        )
+    if kind == "salvage" and outcome != "failed":
+        return (
+            f'The journal ends before the result: either all rows of the salvage are in "{live}", or none.',
+            ("lastgood salvage   # shows which rows are missing",),
         )
     if outcome == "done" and kind == "undo":
         return (

@@ -1,0 +1,1 @@
+"""The command ``salvage``: rows written after the restore point, brought back."""

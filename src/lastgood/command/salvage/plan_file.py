@@ -1,0 +1,137 @@
+"""The plan file of a salvage: the choice of rows as TOML."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from lastgood.errors import UsageError
+from lastgood.models import Frozen
+from lastgood.salvage.plan import Chosen, SalvagePlan
+from lastgood.salvage.policy import COLLISIONS, Policies, parse
+from lastgood.salvage.sides import Names
+
+
+class PlanFile(Frozen):
+    """A plan file. ``run``, ``source`` and ``base``: see ``Names``."""
+
+    run: str | None = None
+    source: str | None = None
+    base: str | None = None
+    chosen: Chosen = Chosen()
+
+
+def read(path: Path) -> PlanFile:
+    """Read a plan file. Raises UsageError."""
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+        names = {key: found.pop(key) for key in ("run", "source", "base") if key in found}
+        return PlanFile.model_validate({**names, "chosen": found})
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f'cannot read the plan file "{path}": {error}', hint="Write one: lastgood salvage plan"
+        ) from error
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(
+            f'cannot read the plan file "{path}": {error}', hint="Fix this line, or write a new one."
+        ) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"] if part != "chosen")
+        raise UsageError(
+            f'cannot use the plan file "{path}": {where}: {first["msg"].lower()}',
+            hint="Write a new one to compare: lastgood salvage plan",
+        ) from error
+
+
+def text(plan: SalvagePlan, names: Names) -> str:
+    """The plan file of a plan."""
+    return "\n".join(_lines(plan, names)) + "\n"
+
+
+def _lines(plan: SalvagePlan, names: Names) -> Iterator[str]:
+    chosen = plan.chosen
+    yield f'# Rows of {plan.theirs.kind} "{plan.theirs.name}", for the database "{plan.live}".'
+    yield "# Edit this file, then run: lastgood salvage apply FILE"
+    for key, value in (("run", plan.theirs.run or names.run), ("source", names.source), ("base", plan.base.path)):
+        if value:
+            yield f"{key} = {_quoted(value)}"
+    yield ""
+    yield "# The tables; remove a line to leave its table out."
+    yield "tables = ["
+    for each in plan.tables:
+        counts = ", ".join(
+            f"{rows:,} {action}" for action in ("insert", "update", "delete") if (rows := each.rows(action))
+        )
+        left = ", ".join(f"{rows:,} {why}" for why, rows in each.left.items())
+        yield f"  {_quoted(f'{each.schema_name}.{each.name}')},  # {counts or 'nothing'}" + (
+            f"; left out: {left}" if left else ""
+        )
+    yield "]"
+    yield f"exclude = [{', '.join(_quoted(each) for each in chosen.exclude)}]"
+    for key, stamp in (("since", chosen.since), ("until", chosen.until)):
+        yield f"{key} = {_quoted(stamp)}" if stamp else f'# {key} = "2026-01-12T09:00:00Z"'
+    for key, numbers in (
+        ("transactions", chosen.transactions),
+        ("without_transactions", chosen.without_transactions),
+    ):
+        yield f"{key} = [{', '.join(str(each) for each in numbers)}]"
+    for key, flag in (
+        ("deletes", chosen.deletes),
+        ("migration", chosen.migration),
+        ("with_parents", chosen.with_parents),
+    ):
+        yield f"{key} = {str(flag).lower()}"
+    yield ""
+    yield "[where]  # SQL conditions by table"
+    yield from _mapping(chosen.where)
+    yield ""
+    yield "[policies]"
+    yield from _mapping({each: chosen.policies.of(each) for each in COLLISIONS})
+
+
+def _mapping(found: Mapping[str, str]) -> Iterator[str]:
+    return (f"{_quoted(key)} = {_quoted(value)}" for key, value in found.items())
+
+
+def _quoted(value: str) -> str:
+    # A basic string of TOML has the escapes of JSON.
+    return json.dumps(value, ensure_ascii=False)
+
+
+def parse_policies(given: list[str], begun: Policies) -> Policies:
+    """The policies of the plan file, changed by options. Raises UsageError."""
+    changed = parse(given).model_dump(exclude_unset=True)
+    return begun.model_copy(update=changed)
+
+
+def parse_conditions(given: list[str]) -> dict[str, str]:
+    """Conditions from ``TABLE:CONDITION``. Raises UsageError."""
+    found = {}
+    for each in given:
+        table, colon, condition = each.partition(":")
+        if not colon or not condition.strip():
+            raise UsageError(
+                f'cannot use --where "{each}": it names no table',
+                hint="""Example: --where "contacts: owner = 'kim'".""",
+            )
+        found[table.strip()] = condition.strip()
+    return found
+
+
+def moment(option: str, given: str | None) -> str | None:
+    """A time in ISO 8601, in UTC unless it has a zone. Raises UsageError."""
+    if given is None:
+        return None
+    try:
+        found = datetime.fromisoformat(given)
+    except ValueError as error:
+        raise UsageError(
+            f'cannot use {option} "{given}": not a time', hint=f"Example: {option} 2026-01-12T09:00:00Z"
+        ) from error
+    return (found if found.tzinfo is not None else found.replace(tzinfo=UTC)).isoformat()

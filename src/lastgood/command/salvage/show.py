@@ -1,0 +1,159 @@
+"""A salvage on the screen: what there is, what is done, what was done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lastgood.salvage.choosing import DELETION, MIGRATION
+from lastgood.salvage.origin import Migration
+from lastgood.salvage.plan import SalvagePlan, SalvageReport
+from lastgood.salvage.policy import COLLISIONS, MEANINGS
+from lastgood.salvage.references import NOT_CHOSEN
+from lastgood.salvage.transaction import TableSummary
+from lastgood.salvage.undo import UndoPlan
+from lastgood.screen.screen import Screen, TableColumn
+from lastgood.text import units
+
+SHOWN = 30
+_REASONS: dict[str, str] = {
+    MIGRATION: "written by these transactions; --with-migration or --transaction takes them",
+    DELETION: "deleted after the restore point; --deletes deletes them",
+    NOT_CHOSEN: "not chosen",
+    **{str(collision): meaning for collision, meaning in MEANINGS.items()},
+}
+
+
+def show_plan(screen: Screen, plan: SalvagePlan, *, proposing: bool = False) -> None:
+    """Print the plan: the sides, each table, what is left out and why."""
+    screen.say(f'Plan: bring rows back into "{plan.live}"', style="bold")
+    screen.out.print()
+    screen.pairs(
+        [
+            ("Restore point", f"{Path(plan.base.path).name}, made {units.moment(plan.base.made_at)}"),
+            ("Rows from", f'{plan.theirs.kind} "{plan.theirs.name}"'),
+            ("Way", "through this machine, by COPY; written in one transaction"),
+            ("Triggers", "do not fire; foreign keys are checked before the commit"),
+            ("Left out", "; ".join(_transactions(each) for each in plan.migrations)),
+        ]
+    )
+    _tables(screen, plan.tables)
+    _left(screen, plan.tables)
+    remarks = [
+        *plan.remarks,
+        *(f'table "{name}" is missing on one side' for name in plan.missing),
+        *(f"not compared: {text}" for text in plan.not_compared),
+        *_column_remarks(plan.tables),
+    ]
+    if remarks:
+        screen.heading("Please note")
+        for text in remarks:
+            screen.say(text, first="  - ", indent=4)
+    screen.out.print()
+    screen.say("Nothing was changed yet.", style="bold")
+    if proposing and plan.written:
+        screen.heading("To bring them back: lastgood salvage apply")
+        screen.say("To choose: lastgood salvage plan > salvage.toml, then lastgood salvage apply salvage.toml")
+
+
+def _transactions(found: Migration) -> str:
+    numbers = f"transaction {found.first}"
+    return f"{numbers if found.first == found.last else f'transactions {found.first} to {found.last}'}: {found.by}"
+
+
+def _tables(screen: Screen, tables: Sequence[TableSummary]) -> None:
+    if not tables:
+        screen.heading("No rows differ.")
+        return
+    screen.heading("What will be done")
+    columns = (
+        TableColumn("table", fold=True),
+        TableColumn("insert", right=True),
+        TableColumn("update", right=True),
+        TableColumn("delete", right=True),
+        TableColumn("there already", right=True),
+        TableColumn("left out", right=True),
+    )
+    ordered = sorted(tables, key=lambda each: -sum(one.rows for one in each.sums))
+    screen.table(
+        columns,
+        [
+            (
+                f"{each.schema_name}.{each.name}",
+                *(units.number(each.rows(action)) for action in ("insert", "update", "delete")),
+                units.number(sum(one.rows for one in each.sums if one.action is None and one.why == "there")),
+                units.number(sum(each.left.values())),
+            )
+            for each in ordered[:SHOWN]
+        ],
+    )
+    if len(ordered) > SHOWN:
+        screen.say(f"and {len(ordered) - SHOWN} more tables; --json lists all of them", first="  ", indent=2)
+
+
+def _left(screen: Screen, tables: Sequence[TableSummary]) -> None:
+    if not any(each.left for each in tables):
+        return
+    screen.heading("Left out")
+    for each in tables:
+        for why, rows in each.left.items():
+            name = f"{why}: " if why in COLLISIONS else ""
+            text = f"{each.schema_name}.{each.name}: {units.counted(rows, 'row')}: {name}{_REASONS.get(why, why)}"
+            if why == "update_origin_differs" and each.conflicts:
+                text += f" ({', '.join(f'{column} {count:,}' for column, count in each.conflicts.items())})"
+            if samples := each.samples.get(why):
+                text += f"; such as {'; '.join(samples)}"
+            screen.say(text, first="  - ", indent=4)
+
+
+def _column_remarks(tables: Sequence[TableSummary]) -> list[str]:
+    found = []
+    for each in tables:
+        name = f"{each.schema_name}.{each.name}"
+        if each.only_theirs:
+            found.append(f"{name}: the live database lacks the column {', '.join(each.only_theirs)}")
+        if each.only_ours:
+            found.append(
+                f"{name}: the other side lacks the column {', '.join(each.only_ours)}; new rows get its default"
+            )
+        for column, rows in each.migrated.items():
+            found.append(
+                f"{name}: the column {column} keeps its value in {units.counted(rows, 'row')} "
+                "that the migration changed before the last write"
+            )
+        if each.renumbered:
+            found.append(f"{name}: {units.counted(each.renumbered, 'row gets', 'rows get')} a new key")
+        if not each.key:
+            found.append(f"{name}: its rows have no key: copies are counted")
+    return found
+
+
+def show_report(screen: Screen, report: SalvageReport) -> None:
+    """Print what was done."""
+    if report.status == "nothing to do":
+        screen.say(f'Nothing to do: no chosen row differs from "{report.live}".', style="bold green")
+        _left(screen, report.tables)
+        return
+    what = (
+        f"the salvage {report.undoes} was undone" if report.undoes else f'rows were brought back into "{report.live}"'
+    )
+    screen.say(f"Done: {what}.", style="bold green")
+    screen.say(
+        f"{units.number(report.inserted)} inserted, {units.number(report.updated)} updated, "
+        f"{units.number(report.deleted)} deleted. Proved before the commit: every row is as planned, and nothing else "
+        "changed.",
+        first="  ",
+        indent=2,
+    )
+    for table, path in report.new_keys.items():
+        screen.say(f'{table}: old and new keys are in "{path}".', first="  ", indent=2)
+    _left(screen, report.tables)
+    screen.heading(f"To undo it: {report.undo_command}")
+
+
+def show_undo_plan(screen: Screen, plan: UndoPlan) -> None:
+    """Print the plan of an undo."""
+    screen.say(f'Plan: undo the salvage {plan.undoes} in "{plan.live}"', style="bold")
+    _tables(screen, plan.tables)
+    screen.out.print()
+    screen.say("Nothing was changed yet.", style="bold")

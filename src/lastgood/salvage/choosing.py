@@ -1,0 +1,128 @@
+"""The choice of rows as SQL: what is left out of a merge, and why."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterator, Mapping
+
+import pglast
+from psycopg import sql
+
+from lastgood.errors import UsageError
+from lastgood.salvage.merge import Exclusion
+from lastgood.salvage.plan import Chosen
+from lastgood.salvage.references import NOT_CHOSEN
+from lastgood.salvage.staged import Changed, Staged, all_of, cell, same
+from lastgood.salvage.tables import Name, Table
+
+_T, _B = sql.SQL("m.t"), sql.SQL("m.b")
+MIGRATION = "migration"
+DELETION = "deletion"
+
+
+def chosen_tables(chosen: Chosen, tables: Mapping[Name, Table]) -> frozenset[Name]:
+    """The tables whose rows are wanted. Raises UsageError for a pattern that matches none."""
+
+    def matching(pattern: str) -> set[Name]:
+        found = {
+            name
+            for name, each in tables.items()
+            if fnmatch.fnmatchcase(each.shown, pattern)
+            or ("." not in pattern and fnmatch.fnmatchcase(name[1], pattern))
+        }
+        if not found:
+            raise UsageError(
+                f'cannot salvage rows: no table of the live database is named "{pattern}"',
+                hint="Names are case-sensitive, with or without the schema, and may have * and ?.",
+            )
+        return found
+
+    wanted = {name for pattern in chosen.tables for name in matching(pattern)} or set(tables)
+    return frozenset(wanted - {name for pattern in chosen.exclude for name in matching(pattern)})
+
+
+def with_ancestors(wanted: frozenset[Name], tables: Mapping[Name, Table]) -> frozenset[Name]:
+    """The tables, and all to which they refer: whether a reference holds depends on them."""
+    by_oid = {each.oid: name for name, each in tables.items()}
+    found, new = set(wanted), set(wanted)
+    while new:
+        new = {by_oid[key.parent] for name in new for key in tables[name].parents} - found
+        found |= new
+    return frozenset(found)
+
+
+def exclusions(
+    chosen: Chosen, changed: Changed, number: int, wanted: frozenset[Name], conditions: Mapping[Name, str]
+) -> list[Exclusion]:
+    """What is left out of one table, in the order in which it is tested. ``number`` is that of its staging."""
+    table = changed.table
+    name = (table.schema, table.name)
+    if name not in wanted:
+        return [Exclusion(NOT_CHOSEN, sql.SQL("true"))]
+    found = []
+    if changed.written is not None and not chosen.migration:
+        staged = Staged(table, number, changed.columns)
+        written = staged.written_last(changed.written, lambda column: cell("t", column))
+        found.append(Exclusion(MIGRATION, sql.SQL("(m.kind <> 'delete' AND {})").format(written)))
+        # Nothing is left of the change without the migration's values.
+        found.append(Exclusion(MIGRATION, sql.SQL("(m.kind = 'update' AND {})").format(same(_T, _B))))
+    if not chosen.deletes:
+        found.append(Exclusion(DELETION, sql.SQL("m.kind = 'delete'")))
+    if name in conditions:
+        found.append(Exclusion(NOT_CHOSEN, sql.SQL("NOT coalesce({}, false)").format(_holds(conditions[name]))))
+    found += [Exclusion(NOT_CHOSEN, each) for each in _outside(chosen, changed)]
+    return found
+
+
+def conditions(chosen: Chosen, tables: Mapping[Name, Table]) -> dict[Name, str]:
+    """The SQL conditions by table. Raises UsageError for one that is no single expression."""
+    found: dict[Name, str] = {}
+    for pattern, condition in chosen.where.items():
+        if not _expression(condition):
+            raise UsageError(
+                f'cannot use the condition "{condition}": it is not one SQL expression',
+                hint="""Example: --where "contacts: created_at > '2026-01-12'".""",
+            )
+        for name in chosen_tables(Chosen(tables=(pattern,)), tables):
+            found[name] = condition
+    return found
+
+
+def _expression(text: str) -> bool:
+    try:
+        statements = pglast.parse_sql(f"SELECT WHERE ({text}\n)")
+    except pglast.Error:
+        return False
+    return len(statements) == 1
+
+
+def _holds(condition: str) -> sql.Composed:
+    """Whether the row of theirs, or the deleted one of base, meets a condition on its columns."""
+    return sql.SQL("(SELECT ({}\n) FROM (SELECT (coalesce(m.t, m.b)).*) AS changed_row)").format(
+        sql.SQL(condition),
+    )
+
+
+def _outside(chosen: Chosen, changed: Changed) -> Iterator[sql.Composed]:
+    """Whether no time stamp that theirs wrote is within the time span."""
+    if chosen.since is None and chosen.until is None:
+        return
+    dated = [each.name for each in changed.table.columns if each.dated and each.name in changed.columns]
+    within = [
+        all_of(
+            [
+                sql.SQL("NOT {}").format(
+                    same(sql.SQL("ROW({})").format(cell("t", name)), sql.SQL("ROW({})").format(cell("b", name)))
+                ),
+                *(
+                    sql.SQL("{} {} {}::timestamptz").format(cell("t", name), sql.SQL(operator), sql.Literal(limit))
+                    for operator, limit in ((">=", chosen.since), ("<", chosen.until))
+                    if limit is not None
+                ),
+            ]
+        )
+        for name in dated
+    ]
+    yield sql.SQL("NOT coalesce({}, false)").format(
+        sql.SQL("({})").format(sql.SQL(" OR ").join(within)) if within else sql.SQL("false")
+    )

@@ -1,0 +1,203 @@
+"""Which rows the bad migration wrote last, from the kept database itself.
+
+Each row has the number of the transaction that wrote it. Transactions that changed definitions after the restore point,
+or recorded a migration, are the migration's; those between its first and its last one ran while it did. A transaction
+that wrote very many rows is treated alike: an UPDATE without WHERE needs no definition.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from psycopg import sql
+
+from lastgood.facts import migrations
+from lastgood.journal import JOURNAL_ERRORS, Journal
+from lastgood.journal.reader import entries
+from lastgood.models import Frozen
+from lastgood.postgres.server import Connection
+from lastgood.text import units
+
+# A transaction that wrote so many rows of a table, or at least some and half of them, is no user's.
+MANY, SOME = 100, 10
+MIGRATE = "migrate"
+"""The step of a deployment that runs the migration."""
+
+# Definitions in the user's schemas, with the transaction that wrote each. A move to another schema, as an exchange in
+# place makes it, does not write the catalogues in the first part.
+_DEFINITIONS = """
+SELECT a.xmin FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = ANY (%(schemas)s) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+UNION SELECT i.xmin FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indrelid
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = ANY (%(schemas)s)
+"""
+_MOVED = """
+UNION SELECT c.xmin FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = ANY (%(schemas)s) AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+UNION SELECT k.xmin FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_namespace n ON n.oid = k.connamespace
+WHERE n.nspname = ANY (%(schemas)s)
+UNION SELECT p.xmin FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+WHERE n.nspname = ANY (%(schemas)s)
+UNION SELECT g.xmin FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_class c ON c.oid = g.tgrelid
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = ANY (%(schemas)s)
+"""
+_SCHEMAS = """
+SELECT nspname::text FROM pg_catalog.pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
+"""
+
+
+class Migration(Frozen):
+    """Transactions of a migration: ``first`` to ``last``, as numbers of 64 bits. ``by``: how they are known."""
+
+    first: int
+    last: int
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A table of the other side under its stored name, with its columns."""
+
+    schema: str
+    name: str
+    columns: tuple[str, ...]
+
+    @property
+    def qualified(self) -> sql.Identifier:
+        """The name as SQL."""
+        return sql.Identifier(self.schema, self.name)
+
+
+def of_database(
+    connection: Connection,
+    since: int,
+    tables: Iterable[Stored],
+    changed: Iterable[Stored],
+    schemas: Mapping[str, str],
+) -> list[Migration]:
+    """The transactions in which definitions changed, or a migration was recorded, from the first to the last; and those
+    that wrote many rows of the ``changed`` tables. ``connection``: to the kept database. ``since``: the next
+    transaction when the restore point was made. ``schemas``: the stored names of kept schemas, empty for a kept
+    database. Nothing if the database itself was restored after that moment."""
+    inside = list(schemas.values()) or [name for (name,) in connection.execute(_SCHEMAS)]
+    parts: list[sql.Composable] = [sql.SQL(_DEFINITIONS if schemas else _DEFINITIONS + _MOVED)]
+    for each in tables:
+        if migrations.recognise(each.schema, each.name, each.columns) is not None:
+            parts.append(sql.SQL("SELECT xmin FROM {}").format(each.qualified))
+    row = connection.execute(
+        sql.SQL("""
+        WITH written (xmin) AS ({written}), now (full_xid) AS ({now}),
+             numbers (number) AS (SELECT full_xid - {distance} FROM now, written WHERE xmin::text::int8 > 2)
+        SELECT min(number) FILTER (WHERE number >= %(since)s), max(number), min(number) FROM numbers
+        """).format(written=sql.SQL(" UNION ").join(parts), now=_NOW, distance=_DISTANCE),
+        {"schemas": inside, "since": since},
+    ).fetchone()
+    if row is None or row[2] is None or row[2] >= since:
+        return []
+    found = []
+    if row[0] is not None:
+        found.append(Migration(first=row[0], last=row[1], by="definitions that changed after the restore point"))
+    rows: Counter[int] = Counter()
+    for each in changed:
+        rows.update(dict(_of_many_rows(connection, each, since)))
+    return found + [
+        Migration(first=number, last=number, by=f"one transaction wrote {units.counted(count, 'row')}")
+        for number, count in sorted(rows.items())
+        if not any(each.first <= number <= each.last for each in found)
+    ]
+
+
+def _of_many_rows(connection: Connection, table: Stored, since: int) -> list[tuple[int, int]]:
+    """The transactions that wrote many rows of a table: an UPDATE without WHERE, an import."""
+    return connection.execute(
+        sql.SQL("""
+        WITH numbers (number) AS (SELECT full_xid - {distance} FROM {table}, ({now}) now (full_xid)
+                                  WHERE xmin::text::int8 > 2)
+        SELECT number, count(*) FROM numbers WHERE number >= %(since)s GROUP BY 1
+        HAVING count(*) >= %(many)s OR (count(*) >= %(some)s AND 2 * count(*) >= (SELECT count(*) FROM numbers))
+        """).format(distance=_DISTANCE, table=table.qualified, now=_NOW),
+        {"since": since, "many": MANY, "some": SOME},
+    ).fetchall()
+
+
+def without(found: Iterable[Migration], taken: Iterable[int]) -> list[Migration]:
+    """The transactions without those that are ``taken``."""
+    left = list(found)
+    for number in taken:
+        left = [
+            each.model_copy(update={"first": first, "last": last})
+            for each in left
+            for first, last in (
+                ((each.first, number - 1), (number + 1, each.last))
+                if each.first <= number <= each.last
+                else ((each.first, each.last),)
+            )
+            if first <= last
+        ]
+    return left
+
+
+def of_deployments(state: Path, live: str, since: datetime) -> list[Migration]:
+    """The transactions during the deployments of ``live`` that this machine recorded after ``since``."""
+    found = []
+    for journal in Journal.newest(state, "deploy"):
+        with suppress(*JOURNAL_ERRORS):
+            begun = last = None
+            for each in entries(journal, "begun", "doing", "done"):
+                if each.event == "begun" and (each.live != live or each.at < since):
+                    break
+                number = each.number("transaction")
+                if each.step == MIGRATE and number is not None:
+                    begun, last = (number, last) if each.event == "doing" else (begun, number)
+            if begun is not None:
+                # A killed deployment recorded no end: everything after its beginning may be the migration's.
+                end = int(last) - 1 if last is not None else (1 << 63) - 1
+                found.append(Migration(first=int(begun), last=end, by=f"deployment {journal.run}"))
+    return found
+
+
+_NOW = sql.SQL("SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::int8")
+# Transactions back from now. A row has the lower half of the number only.
+_DISTANCE = sql.SQL("pg_catalog.mod(pg_catalog.mod(full_xid - xmin::text::int8, 4294967296) + 4294967296, 4294967296)")
+
+
+def written_by(table: Stored, columns: Sequence[str], found: Sequence[Migration]) -> sql.Composed:
+    """The query for the ``columns`` of the rows that the migrations wrote last."""
+    return sql.SQL("SELECT {} FROM {}, ({}) now (full_xid) WHERE xmin::text::int8 > 2 AND ({})").format(
+        sql.SQL(", ").join(sql.Identifier(table.name, each) for each in columns),
+        table.qualified,
+        _NOW,
+        sql.SQL(" OR ").join(
+            sql.SQL("full_xid - {} BETWEEN {} AND {}").format(
+                _DISTANCE, sql.Literal(each.first), sql.Literal(each.last)
+            )
+            for each in found
+        ),
+    )
+
+
+_COLUMNS = """
+SELECT n.nspname::text, c.relname::text, array_agg(a.attname::text ORDER BY a.attnum)
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND n.nspname !~ '^pg_'
+  AND n.nspname <> 'information_schema'
+GROUP BY 1, 2
+"""
+
+
+def stored(connection: Connection, schemas: Mapping[str, str]) -> dict[tuple[str, str], Stored]:
+    """The tables of the other side, by their live names."""
+    shown = {kept: live for live, kept in schemas.items()}
+    rows: list[tuple[str, str, list[str]]] = connection.execute(_COLUMNS).fetchall()
+    return {
+        (shown.get(schema, schema), name): Stored(schema, name, tuple(columns))
+        for schema, name, columns in rows
+        if not schemas or schema in shown
+    }

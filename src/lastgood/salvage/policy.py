@@ -1,0 +1,88 @@
+"""The policies for collisions: rows that both sides have changed, and rows that miss another one."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from lastgood.errors import UsageError
+from lastgood.models import Frozen
+
+Kind = Literal["insert", "update", "delete"]
+Collision = Literal[
+    "insert_exists",
+    "update_missing",
+    "update_origin_differs",
+    "delete_origin_differs",
+    "unique_exists",
+    "parent_missing",
+    "parent_differs",
+    "child_exists",
+]
+Choice = Literal["skip", "fail", "ours", "theirs", "renumber"]
+
+MEANINGS: dict[Collision, str] = {
+    "insert_exists": "the live database has another row with this key",
+    "update_missing": "the live database no longer has the row",
+    "update_origin_differs": "both sides changed the same columns of the row",
+    "delete_origin_differs": "the live database changed the row, which the other side deleted",
+    "unique_exists": "the live database has another row with a value that must be unique",
+    "parent_missing": "the live database lacks a row that it refers to",
+    "parent_differs": "it refers to a row whose key now belongs to another row",
+    "child_exists": "rows of the live database refer to the row, which the other side deleted",
+}
+_ALLOWED: dict[Collision, tuple[Choice, ...]] = {
+    "insert_exists": ("skip", "fail", "ours", "theirs", "renumber"),
+    "update_missing": ("skip", "fail", "ours", "theirs"),
+    "update_origin_differs": ("skip", "fail", "ours", "theirs"),
+    "delete_origin_differs": ("skip", "fail", "ours", "theirs"),
+    "unique_exists": ("skip", "fail"),
+    "parent_missing": ("skip", "fail"),
+    "parent_differs": ("skip", "fail"),
+    "child_exists": ("skip", "fail"),
+}
+COLLISIONS: tuple[Collision, ...] = get_args(Collision)
+
+
+class Policies(Frozen):
+    """What to do about each collision. ``skip`` leaves the row as it is in the live database and reports it; ``fail``
+    ends the salvage; ``ours`` and ``theirs`` decide for one side, by column where both changed a row; ``renumber``
+    inserts the row with a new number, and changes the references to it."""
+
+    insert_exists: Choice = "skip"
+    update_missing: Choice = "skip"
+    update_origin_differs: Choice = "skip"
+    delete_origin_differs: Choice = "skip"
+    unique_exists: Choice = "skip"
+    parent_missing: Choice = "skip"
+    parent_differs: Choice = "skip"
+    child_exists: Choice = "skip"
+
+    def of(self, collision: Collision) -> Choice:
+        """The policy for one collision."""
+        found: Choice = getattr(self, collision)
+        return found
+
+
+STRICT = Policies.model_validate(dict.fromkeys(COLLISIONS, "fail"))
+"""Any collision ends the work."""
+
+
+def parse(given: list[str]) -> Policies:
+    """Policies from ``COLLISION=CHOICE``. Raises UsageError."""
+    found: dict[str, Choice] = {}
+    for text in given:
+        name, _, choice = text.partition("=")
+        collision = next((each for each in COLLISIONS if each == name), None)
+        if collision is None:
+            raise UsageError(
+                f'cannot use --on "{text}": no collision has this name',
+                hint=f"Use one of: {', '.join(COLLISIONS)}. Example: --on insert_exists=renumber",
+            )
+        allowed = next((each for each in _ALLOWED[collision] if each == choice), None)
+        if allowed is None:
+            raise UsageError(
+                f'cannot use --on "{text}": no such choice for {collision}',
+                hint=f"Use one of: {', '.join(f'{collision}={each}' for each in _ALLOWED[collision])}.",
+            )
+        found[collision] = allowed
+    return Policies.model_validate(found)

@@ -1,0 +1,267 @@
+"""``lastgood salvage``: rows written after the restore point, brought into the restored database.
+
+    sides ─ compare base with theirs ─ stage ─ merge by cell ─ plan │ lock ─ merge again ─ write ─ prove ─ commit
+
+The plan is made in a transaction that is rolled back; the salvage does the same in one that is committed, and only if
+the result is the one that was shown.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import chain
+from pathlib import Path
+
+import psycopg
+
+from lastgood.context import BACKGROUND, Context
+from lastgood.errors import NOT_REACHED, UsageError
+from lastgood.events import reported
+from lastgood.journal import recording
+from lastgood.journal.run_names import new_run
+from lastgood.postgres import clock, database
+from lastgood.postgres.errors import words
+from lastgood.postgres.lock import lock_live, nothing
+from lastgood.postgres.mark import server_clock
+from lastgood.postgres.server import Connection, Target, identity
+from lastgood.salvage import candidates, choosing, images, origin, sides, tables
+from lastgood.salvage.apply import Destination, apply, preview
+from lastgood.salvage.candidates import Found
+from lastgood.salvage.origin import Migration, Stored
+from lastgood.salvage.plan import Chosen, SalvagePlan, SalvageReport
+from lastgood.salvage.sides import Names, Sides
+from lastgood.salvage.staged import Blocks
+from lastgood.salvage.tables import Name, Table
+from lastgood.salvage.transaction import TableSummary, Wanted, failed, opened, refuse_failing
+from lastgood.text import units
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The request of the user. ``target`` is the live database."""
+
+    target: Target
+    store: Path
+    state: Path
+    names: Names = field(default_factory=Names)
+    chosen: Chosen = field(default_factory=Chosen)
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan whose rows can be read: the comparison is open."""
+
+    request: Request
+    plan: SalvagePlan
+    found: Found
+    tables: Mapping[Name, Table]
+    wanted: Wanted
+
+
+@contextmanager
+def planned(request: Request, context: Context = BACKGROUND) -> Iterator[Planned]:
+    """Plan a salvage, for the length of a ``with`` block in which it can be executed. Writes nothing but temporary
+    tables. Raises Refused, BadPoint, UsageError, Failed, Interrupted."""
+    live = request.target
+    with database.connect_maintenance(live, live.dbname) as maintenance:
+        chosen_sides = sides.find(maintenance, live, request.store, request.names)
+        system = identity(maintenance).system
+        oid = database.describe(maintenance, live.dbname).oid
+    with live.connect(application_name="lastgood salvage") as connection:
+        known, roots = tables.read(connection), tables.roots(connection)
+    wished = choosing.chosen_tables(request.chosen, known)
+    conditions = choosing.conditions(request.chosen, known)
+    needed = choosing.with_ancestors(wished, known)
+    recognise = partial(_migrations, request, chosen_sides, system)
+    with ExitStack() as stack:
+        title = f"compare {chosen_sides.theirs.name} with {chosen_sides.point.path.name}"
+        with reported(context.emit, "compare", title) as stage:
+            found = stack.enter_context(
+                candidates.found(
+                    chosen_sides, known, roots, lambda name: name in needed or name not in known, recognise, context
+                )
+            )
+            found = _with_known_keys(request.state, oid, chosen_sides, found)
+            stage.detail = f"{units.counted(len(found.changed), 'table')} with differences"
+        wanted = Wanted(
+            request.chosen.policies,
+            {
+                (each.table.schema, each.table.name): choosing.exclusions(
+                    request.chosen, each, number, wished, conditions
+                )
+                for number, each in enumerate(found.changed, 1)
+            },
+            request.chosen.with_parents,
+            request.chosen.migration,
+        )
+        summaries = _previewed(live, found, known, wanted, conditions=bool(conditions))
+        yield Planned(
+            request,
+            SalvagePlan(
+                live=live.dbname,
+                base=chosen_sides.base,
+                theirs=chosen_sides.theirs,
+                chosen=request.chosen,
+                tables=summaries,
+                missing=found.missing,
+                not_compared=found.not_compared,
+                migrations=found.migrations,
+                remarks=_remarks(chosen_sides, found, request.chosen),
+            ),
+            found,
+            known,
+            wanted,
+        )
+
+
+def _with_known_keys(state: Path, oid: int, chosen: Sides, found: Found) -> Found:
+    """Add the new keys that earlier salvages of the same source gave to rows."""
+    known: dict[Name, list[Blocks]] = defaultdict(list)
+    for each in images.of_source(state, oid, chosen.source):
+        for image in each.tables:
+            if image.renumbered:
+                known[image.schema_name, image.name].append(partial(images.rows, state, each.run, image, "renumbered"))
+
+    def blocks(name: Name) -> Iterator[bytes]:
+        return chain.from_iterable(read() for read in known[name])
+
+    changed = tuple(
+        replace(each, renumbered=partial(blocks, name))
+        if (name := (each.table.schema, each.table.name)) in known
+        else each
+        for each in found.changed
+    )
+    return replace(found, changed=changed)
+
+
+def _migrations(
+    request: Request,
+    chosen: Sides,
+    system: int | None,
+    session: Connection,
+    stored: Iterable[Stored],
+    changed: Iterable[Stored],
+) -> tuple[Migration, ...]:
+    """The transactions of the kept database whose rows are left out."""
+    wished, manifest = request.chosen, chosen.point.manifest
+    found = origin.of_deployments(request.state, request.target.dbname, chosen.base.made_at)
+    if manifest is not None and manifest.transaction is not None and manifest.system == system:
+        seen = origin.of_database(session, manifest.transaction, stored, changed, chosen.schemas)
+        # The record of a deployment is exact; definitions may have changed before and after it, too.
+        found += [each for each in seen if not found or each.first == each.last]
+    found += [Migration(first=each, last=each, by="--without-transaction") for each in wished.without_transactions]
+    return tuple(origin.without(found, wished.transactions))
+
+
+# Everything else in the statements comes from the catalogue.
+_WRONG_CONDITIONS = (
+    psycopg.errors.UndefinedColumn,
+    psycopg.errors.UndefinedFunction,
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedObject,
+    psycopg.errors.SyntaxError,
+    psycopg.errors.DatatypeMismatch,
+    psycopg.errors.GroupingError,
+    psycopg.DataError,
+)
+
+
+def _previewed(
+    live: Target, found: Found, known: Mapping[Name, Table], wanted: Wanted, *, conditions: bool
+) -> tuple[TableSummary, ...]:
+    with opened(live, "lastgood salvage plan", preview=True) as connection:
+        try:
+            summaries = preview(connection, found.changed, known, wanted)
+        except psycopg.Error as error:
+            if conditions and isinstance(error, _WRONG_CONDITIONS):
+                raise UsageError(
+                    f"cannot plan the salvage: {words(error)}",
+                    hint="Check the conditions in --where: names of columns, and functions with their schema.",
+                ) from error
+            raise failed(error) from error
+    return tuple(
+        each.model_copy(update={"only_theirs": found.only_theirs.get((each.schema_name, each.name), ())})
+        for each in summaries
+    )
+
+
+def _remarks(chosen: Sides, found: Found, wished: Chosen) -> tuple[str, ...]:
+    remarks = []
+    if not found.migrations and found.changed and not wished.migration:
+        what = "a restore point does not record" if chosen.target is None else "the kept database does not show"
+        remarks.append(f"{what} which rows a migration wrote: all rows are treated alike")
+    return tuple(remarks)
+
+
+def salvage(ready: Planned, context: Context = BACKGROUND) -> SalvageReport:
+    """Execute a plan. Raises Refused when the live database changed since, or another run holds its lock; Failed,
+    Blocked, Interrupted: then nothing was changed; Stopped when the outcome is unknown."""
+    request, plan = ready.request, ready.plan
+    refuse_failing(plan.tables, request.chosen.policies)
+    began = time.monotonic()
+    with database.connect_maintenance(request.target, plan.live) as maintenance:
+        run = new_run(server_clock(maintenance))
+        maintenance.execute("SELECT set_config('application_name', %s, false)", [f"lastgood salvage {run}"])
+        lock_live(maintenance, plan.live, nothing)
+        oid = database.describe(maintenance, plan.live).oid
+        journal = recording.begin(
+            request.state,
+            run,
+            "salvage",
+            skew=clock.skew(maintenance),
+            live=plan.live,
+            point=plan.base.path,
+            plan=plan.model_dump(mode="json"),
+        )
+        with recording.recording(journal, context.emit) as emit:
+            try:
+                journal.doing("salvage")
+            except OSError as error:
+                raise recording.unwritten(journal, error) from error
+            with reported(emit, "salvage", f"write {plan.written:,} rows in one transaction") as stage:
+                context.check("interrupted before rows were written", state=NOT_REACHED)
+                shown = [each.model_copy(update={"only_theirs": ()}) for each in plan.tables]
+                destination = Destination(
+                    request.target.at(plan.live), oid, request.state, run, plan.theirs.run or plan.theirs.name
+                )
+                apply(destination, ready.found.changed, ready.tables, ready.wanted, shown)
+                stage.detail = "proved: nothing else changed"
+            report = SalvageReport(
+                run=run,
+                status="salvaged",
+                live=plan.live,
+                inserted=plan.rows("insert"),
+                updated=plan.rows("update"),
+                deleted=plan.rows("delete"),
+                tables=plan.tables,
+                new_keys={
+                    f"{each.schema_name}.{each.name}": str(
+                        images.new_keys(request.state, run, each.schema_name, each.name)
+                    )
+                    for each in plan.tables
+                    if each.renumbered
+                },
+                seconds={"total": round(time.monotonic() - began, 3)},
+                undo_command=f"lastgood salvage undo {run}",
+            )
+            recording.ended(journal, "done", report=report.document())
+    return report
+
+
+def nothing_to_do(ready: Planned) -> SalvageReport:
+    """The report of a plan that writes no row. No run is recorded."""
+    refuse_failing(ready.plan.tables, ready.request.chosen.policies)
+    return SalvageReport(
+        run="",
+        status="nothing to do",
+        live=ready.plan.live,
+        inserted=0,
+        updated=0,
+        deleted=0,
+        tables=ready.plan.tables,
+    )

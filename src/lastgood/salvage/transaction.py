@@ -1,0 +1,209 @@
+"""The transaction of a salvage: the preview rolls it back, and the salvage commits it. Both merge alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+from psycopg import IsolationLevel, sql
+from pydantic import Field
+
+from lastgood.errors import Failed, LastgoodError, Refused, Stopped
+from lastgood.facts.of_database import PINNED
+from lastgood.models import Frozen
+from lastgood.postgres import errors as server_errors
+from lastgood.postgres.server import Connection, Target, quiet_event_triggers
+from lastgood.salvage import merge
+from lastgood.salvage.merge import Exclusion
+from lastgood.salvage.policy import COLLISIONS, MEANINGS, Collision, Policies
+from lastgood.salvage.references import References, with_known_keys
+from lastgood.salvage.staged import Changed, Staged, cell, listed, stage
+from lastgood.salvage.tables import Name, Table
+from lastgood.text import units
+
+SAMPLES = 5
+
+
+class Sum(Frozen):
+    """The rows of one table with the same fate. ``kind`` is their change after the restore point: ``insert``,
+    ``update`` or ``delete``. ``action``: what is done in the live database; null for nothing, and then ``why``:
+    ``there`` (the live database has the change already), a collision, or why they were not chosen."""
+
+    kind: str
+    action: str | None
+    why: str
+    rows: int
+
+
+class TableSummary(Frozen):
+    """What a salvage does with one table. ``key``: the columns by which its rows are recognised, empty without any.
+    ``columns`` are merged; ``only_theirs`` and ``only_ours`` exist on one side. ``conflicts``: columns that both sides
+    changed, with the number of rows. ``samples``: keys of rows that collide, by collision. ``renumbered``: rows that
+    get a new key. ``migrated``: columns that the migration changed, with the number of rows written again later, of
+    which its value is left out."""
+
+    schema_name: str
+    name: str
+    key: tuple[str, ...]
+    columns: tuple[str, ...]
+    only_theirs: tuple[str, ...] = ()
+    only_ours: tuple[str, ...] = ()
+    sums: tuple[Sum, ...]
+    conflicts: dict[str, int] = Field(default_factory=dict)
+    samples: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    renumbered: int = 0
+    migrated: dict[str, int] = Field(default_factory=dict)
+
+    def rows(self, action: str) -> int:
+        """The rows that are inserted, updated or deleted."""
+        return sum(each.rows for each in self.sums if each.action == action)
+
+    @property
+    def left(self) -> dict[str, int]:
+        """The rows that are left out, by reason; without those that the live database has already."""
+        found: dict[str, int] = {}
+        for each in self.sums:
+            if each.action is None and each.why != "there":
+                found[each.why] = found.get(each.why, 0) + each.rows
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The choice of rows. ``excluded``: what is left out, by table. ``with_parents`` adds new rows to which chosen rows
+    refer. ``migration``: the values that the migration wrote are wanted, too."""
+
+    policies: Policies = field(default_factory=Policies)
+    excluded: Mapping[Name, Sequence[Exclusion]] = field(default_factory=dict)
+    with_parents: bool = False
+    migration: bool = False
+
+
+@contextmanager
+def opened(target: Target, name: str, *, preview: bool) -> Iterator[Connection]:
+    """A session in an open transaction, which the block commits or which ends with it. A preview sees one snapshot;
+    otherwise each statement sees what was committed before it, under the locks of the caller."""
+    with target.connect(application_name=name) as connection:
+        quiet_event_triggers(connection)
+        connection.isolation_level = IsolationLevel.REPEATABLE_READ if preview else IsolationLevel.READ_COMMITTED
+        connection.autocommit = False
+        for setting, value in (*PINNED, ("TimeZone", "UTC"), ("client_min_messages", "warning")):
+            connection.execute(sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(setting), sql.Literal(value)))
+        try:
+            yield connection
+        finally:
+            if not connection.closed:
+                connection.rollback()
+
+
+def merged(
+    connection: Connection, changed: Sequence[Changed], tables: Mapping[Name, Table], wanted: Wanted, *, draw: bool
+) -> list[Staged]:
+    """Stage and decide everything. ``draw``: take new keys from their sequences. Raises Refused."""
+    staged = [stage(connection, number, each) for number, each in enumerate(changed, 1)]
+    with_known_keys(connection, staged, changed)
+    if not wanted.migration:
+        staged = [merge.without_migrated(connection, each, rows) for each, rows in zip(staged, changed, strict=True)]
+    for each in staged:
+        excluded = wanted.excluded.get((each.table.schema, each.table.name), ())
+        merge.decide(connection, each, wanted.policies, excluded)
+    references = References(connection, staged, tables)
+    references.settle(with_parents=wanted.with_parents)
+    if wanted.policies.insert_exists == "renumber":
+        references.renumber(draw=draw)
+    for each in staged:
+        connection.execute(sql.SQL("ANALYZE {}").format(each.merge))
+    return staged
+
+
+def summary(connection: Connection, staged: Staged) -> TableSummary:
+    """What the merge decided for one table."""
+    sums = connection.execute(
+        sql.SQL("""
+        SELECT kind, action, CASE WHEN action IS NULL THEN coalesce(why, state) ELSE '' END, count(*) FROM {}
+        GROUP BY 1, 2, 3 ORDER BY 1 DESC, 2, 3
+        """).format(staged.merge)
+    ).fetchall()
+    row = connection.execute(sql.SQL("SELECT count(*) FROM {} WHERE renumbered").format(staged.merge)).fetchone()
+    return TableSummary(
+        schema_name=staged.table.schema,
+        name=staged.table.name,
+        key=staged.key.columns if staged.key is not None else (),
+        columns=staged.columns,
+        only_ours=tuple(each for each in staged.table.stored if each not in staged.columns),
+        sums=tuple(Sum(kind=kind, action=action, why=why, rows=rows) for kind, action, why, rows in sums),
+        conflicts=merge.conflicts(connection, staged),
+        samples={why: _samples(connection, staged, why) for why in sorted({row[2] for row in sums} & {*COLLISIONS})},
+        renumbered=row[0] if row is not None else 0,
+        migrated=dict(staged.migrated),
+    )
+
+
+def _samples(connection: Connection, staged: Staged, why: str) -> tuple[str, ...]:
+    """Keys of the first rows with a collision."""
+    if staged.key is None:
+        return ()
+    columns = [
+        sql.SQL("coalesce({}, {})::text").format(cell("t", name), cell("b", name)) for name in staged.key.columns
+    ]
+    found = connection.execute(
+        sql.SQL("""
+        SELECT concat_ws(', ', {}) FROM {} m WHERE m.action IS NULL AND coalesce(m.why, m.state) = {}
+        ORDER BY m.rid LIMIT {}
+        """).format(listed(columns), staged.merge, sql.Literal(why), sql.Literal(SAMPLES))
+    )
+    return tuple(str(key) for (key,) in found)
+
+
+def refuse_failing(tables: Sequence[TableSummary], policies: Policies) -> None:
+    """Raise Refused for a collision whose policy is ``fail``."""
+    for table in tables:
+        for why, rows in table.left.items():
+            collision = next((each for each in COLLISIONS if each == why), None)
+            if collision is not None and policies.of(collision) == "fail":
+                raise collided(table, collision, rows)
+
+
+def collided(table: TableSummary, collision: Collision, rows: int) -> Refused:
+    """The refusal for a collision."""
+    keys = "; ".join(table.samples.get(collision, ()))
+    return Refused(
+        f'cannot salvage rows: {collision} in table "{table.schema_name}.{table.name}": {MEANINGS[collision]} '
+        f"({units.counted(rows, 'row')}{f', such as {keys}' if keys else ''})",
+        hint=f"Choose another policy, such as --on {collision}=skip, or leave these rows out.",
+    )
+
+
+def committed(connection: Connection, target: Target, transaction: int) -> None:
+    """Commit. If the connection is lost meanwhile, ask the server for the outcome. Raises Failed when the transaction
+    was rolled back, and Stopped when the server does not answer."""
+    try:
+        connection.commit()
+    except psycopg.Error as error:
+        if not connection.broken:
+            raise failed(error) from error
+        try:
+            with target.connect() as other:
+                row = other.execute("SELECT pg_catalog.pg_xact_status(%s::text::xid8)", [str(transaction)]).fetchone()
+        except psycopg.Error as unknown:
+            raise Stopped(
+                "cannot verify the salvage: the connection was lost during the commit",
+                hint="When the server answers again, run the same command with --dry-run: it shows what is missing.",
+                state="Either all rows were salvaged, or none.",
+            ) from unknown
+        if row is None or row[0] != "committed":
+            raise failed(error) from error
+
+
+def failed(error: psycopg.Error) -> LastgoodError:
+    """An error of the server that ended the transaction."""
+    detail: Any = error.diag.message_detail
+    where = f"{server_errors.words(error)}{f' ({detail})' if detail else ''}"
+    return Failed(
+        f"cannot salvage rows: {where}",
+        hint="Leave the rows out, with --exclude TABLE or --where, or change them in the live database.",
+        state="Nothing was changed.",
+    )
