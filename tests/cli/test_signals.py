@@ -56,10 +56,12 @@ SERVER = {
     "guide": [],
     "init": [],
     "facts": ["good.sql", "--live"],
+    "diff": ["good.sql"],
+    "salvage": ["apply", "--yes"],
     "report": ["20261122-031500-9f3c1a70"],
 }
 # They neither wait for a server nor read anything large: there is no moment at which a signal could meet them at work.
-AT_ONCE = {"explain", "runs", "points", "config", "notify"}
+AT_ONCE = {"explain", "runs", "points", "help", "config", "notify"}
 
 
 @pytest.fixture

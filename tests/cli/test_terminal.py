@@ -240,6 +240,7 @@ Emergency:
   rollback     Roll the live database back to a restore point
   recover      Diagnose the emergency and roll back
   undo         Undo a rollback: switch back to the kept database
+  salvage      Bring back rows written after the restore point
   status       Show the state of the live database and of unfinished runs
   resume       Continue an unfinished rollback
   abort        Revert an unfinished run
@@ -248,7 +249,7 @@ Emergency:
   restore      Restore into a new database and prove the result
 
 Before a release: backup, check, deploy, validate, drill, guide
-Look:             points, facts, runs, report, help
+Look:             points, facts, diff, runs, report, help
 Set up:           init, config, notify, prune
 
 Start with `lastgood init`, then `lastgood backup`.

@@ -217,15 +217,15 @@ def command(
     return register
 
 
-def group(name: str, doc: str, default: Callable[[Session], int | None]) -> typer.Typer:
-    """Create a command with subcommands. Without a subcommand it calls ``default``."""
+def group(name: str, doc: str, default: Callable[[Session], int | None], *exits: int) -> typer.Typer:
+    """Create a command with subcommands. Without a subcommand it calls ``default``, which may end with ``exits``."""
     short = doc.partition("\n")[0].partition(". ")[0].rstrip(".")
     made = _declared[name] = typer.Typer(
         name=name,
         cls=_Group,
         help=doc,
         short_help=short,
-        epilog=epilog(name, ()),
+        epilog=epilog(name, exits),
         add_completion=False,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,

@@ -143,8 +143,8 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("points unpin crm.sql --json", "for a program"),
     ),
     "diff": (
-        ("diff good.sql", "with the live database, in numbers"),
-        ("diff good.sql --rows --table contacts", "its differing rows"),
+        ("diff good.sql", "with the live database"),
+        ("diff good.sql --rows --table contacts", "its rows"),
         ("diff good.sql crm_old_0a1b2c3d", "with a kept database"),
     ),
     "facts": (

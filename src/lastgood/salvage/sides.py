@@ -13,7 +13,7 @@ from pathlib import Path
 from lastgood import points
 from lastgood.difference import DatabaseSide, PointSide, Side
 from lastgood.errors import BadPoint, Refused
-from lastgood.in_place import kept as kept
+from lastgood.in_place import kept
 from lastgood.models import Frozen
 from lastgood.points import RestorePoint
 from lastgood.postgres.mark import BASE, DEPLOYMENT, Mark

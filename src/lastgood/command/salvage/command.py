@@ -100,6 +100,9 @@ group_ = group(
     "salvage",
     "Bring back rows written after the restore point. Without a command: show what there is to bring back.",
     show_default,
+    3,
+    4,
+    5,
 )
 
 
