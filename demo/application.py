@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 
 import psycopg
-from psycopg import conninfo
+from psycopg import conninfo, sql
 
 from demo import crm
 from lastgood.postgres.server import Connection, Target
@@ -214,9 +214,11 @@ class Application:
             return
 
 
-def written(connection: Connection, references: Collection[str]) -> set[str]:
-    """The writes among these that are in the database of ``connection``."""
-    rows = connection.execute("SELECT reference FROM public.activities WHERE reference = ANY(%s)", [list(references)])
+def written(connection: Connection, references: Collection[str], schema: str = "public") -> set[str]:
+    """The writes among these that are in a schema of the database of ``connection``."""
+    activities = sql.Identifier(schema, "activities")
+    query = sql.SQL("SELECT reference FROM {} WHERE reference = ANY(%s)").format(activities)
+    rows = connection.execute(query, [list(references)])
     return {row[0] for row in rows}
 
 

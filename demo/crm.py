@@ -63,17 +63,25 @@ def create(connection: Connection, scale: float = 1.0, *, seed: int = 1) -> Size
     make_roles(connection)
     name = connection.info.dbname
     connection.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(sql.Identifier(name), sql.Identifier(OWNER)))
+    fill(connection, size, owner=OWNER, seed=seed)
+    _settle(connection, name)
+    return size
+
+
+def fill(connection: Connection, size: Size, *, owner: str, seed: int = 1) -> None:
+    """Create schemas, tables and rows, owned by ``owner``, who must be allowed to create schemas and own ``public``.
+
+    ``connection`` must be a superuser's and in autocommit mode. Raises psycopg.Error.
+    """
     connection.execute("SELECT set_config('app.tenant', %s, false)", [TENANT])
     connection.execute("SET search_path = ''")
-    connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(OWNER)))
+    connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(owner)))
     with connection.transaction():
         connection.execute((SQL / "tables.sql").read_bytes())
         _load(connection, size, seed)
         connection.execute((SQL / "rest.sql").read_bytes())
     connection.execute("RESET ROLE")
     connection.execute("ANALYZE")
-    _settle(connection, name)
-    return size
 
 
 def make_roles(connection: Connection) -> None:

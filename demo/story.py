@@ -11,8 +11,9 @@ from pathlib import Path
 
 from psycopg import sql
 
-from demo import application, crm, evidence, migration, naive
+from demo import application, claims, crm, evidence, migration, naive
 from demo.application import Application, Lap
+from demo.claims import StoryEnds, duration, first, noticed
 from demo.command import Answer, Lastgood
 from demo.evidence import Evidence
 from demo.screen import Screen
@@ -20,10 +21,6 @@ from lastgood.postgres.embedded import EmbeddedServer
 
 LIVE = "crm"
 COPY = "crm_copy_for_the_old_procedure"
-
-
-class StoryEnds(Exception):
-    """A command failed that the rest of the story depends on. The screen shows the failure."""
 
 
 @dataclass
@@ -76,14 +73,7 @@ class Tale:
 
     def run(self, *arguments: str) -> Answer:
         """Run lastgood for the story. Raises StoryEnds unless it ends with status 0."""
-        self.screen.command("lastgood " + " ".join(arguments))
-        with self.screen.working("lastgood is running; the application continues"):
-            answer = self.lastgood(*arguments)
-        if answer.status != 0:
-            self.screen.claim(f"lastgood {arguments[0]} ends with status 0", False, f"it ended with {answer.status}")
-            self.screen.quote(answer.stderr + answer.printed)
-            raise StoryEnds
-        return answer
+        return claims.run(self.screen, self.lastgood, *arguments)
 
 
 def run(screen: Screen, server: EmbeddedServer, folder: Path, scale: float) -> None:
@@ -235,7 +225,7 @@ def the_undo(tale: Tale, app: Application) -> None:
     screen.claim(
         "the live database is the one from before the rollback again, with every row",
         now == tale.broken,
-        _first(tale.broken.differences(now)),
+        first(tale.broken.differences(now)),
     )
     screen.claim("the restored database is now the kept one", tale.databases().get(oid, LIVE) != LIVE)
     tale.undo, tale.undo_seconds = _what_users_noticed(tale, app), answer.seconds
@@ -256,17 +246,17 @@ def _it_is_as_it_was(tale: Tale) -> None:
     screen.claim(
         f"every table has exactly the rows that it had at the backup: {now.rows:,} rows, by count and hash",
         now.content == tale.good.content,
-        _first(tale.good.differences(now)),
+        first(tale.good.differences(now)),
     )
     screen.claim(
         f"tables, columns, keys, triggers, policies, owners and grants are equal: {len(now.structure)} lines compared",
         now.structure == tale.good.structure,
-        _first(tale.good.differences(now)),
+        first(tale.good.differences(now)),
     )
     screen.claim(
         "owner, grants, settings, connection limit and comment of the database are equal, which no dump holds",
         now.settings == tale.good.settings,
-        _first(tale.good.differences(now)),
+        first(tale.good.differences(now)),
     )
     found = tale.damage()
     screen.claim("no change of the migration is left", found.none and found.opportunities == tale.size.opportunities)
@@ -274,25 +264,7 @@ def _it_is_as_it_was(tale: Tale) -> None:
 
 def _what_users_noticed(tale: Tale, app: Application) -> Lap:
     """Let the application work a little longer, and claim what it noticed since the last lap."""
-    app.wait_for_work(reads=50, writes=10)
-    lap, screen = app.lap(), tale.screen
-    missing = tale.nowhere(app.ledger)
-    screen.claim(
-        f"none of {lap.reads:,} reads failed; the longest took {_time(lap.longest_read)}, reconnecting included",
-        lap.failed_reads == 0,
-        f"{lap.failed_reads} failed: {dict(lap.errors)}",
-    )
-    screen.claim(
-        f"none of {lap.writes:,} writes failed; the longest waited {_time(lap.longest_write)}",
-        lap.failed_writes == 0,
-        f"{lap.failed_writes} failed: {dict(lap.errors)}",
-    )
-    screen.claim(
-        f"each of the {len(app.ledger):,} acknowledged writes so far is in the live database or a kept one",
-        not missing,
-        f"{len(missing)} are in neither",
-    )
-    return lap
+    return noticed(tale.screen, app, tale.nowhere, kept="the live database or a kept one")
 
 
 def the_sum(tale: Tale) -> None:
@@ -307,8 +279,8 @@ def the_sum(tale: Tale) -> None:
                 f"no, {tale.naive_wrong:,} differences",
                 f"{'no' if screen.failed else 'yes'}, all tables compared",
             ),
-            ("users could not read for", "not measured", f"{_time(tale.rollback.longest_read)} at most"),
-            ("users waited to write for", "not measured", f"{_time(tale.rollback.longest_write)} at most"),
+            ("users could not read for", "not measured", f"{duration(tale.rollback.longest_read)} at most"),
+            ("users waited to write for", "not measured", f"{duration(tale.rollback.longest_write)} at most"),
             ("requests of users that failed", "not measured", str(_failed(tale.rollback) + _failed(tale.undo))),
             ("the whole rollback took", "", f"{tale.rollback_seconds:.1f} s"),
             ("undoing the rollback", "not possible", f"{tale.undo_seconds:.1f} s, with one command"),
@@ -323,11 +295,3 @@ def _failed(lap: Lap) -> int:
 
 def _oid(tale: Tale) -> int:
     return next(oid for oid, name in tale.databases().items() if name == LIVE)
-
-
-def _first(differences: list[str]) -> str:
-    return "; ".join(differences[:3]) + (f" and {len(differences) - 3} more" if len(differences) > 3 else "")
-
-
-def _time(seconds: float) -> str:
-    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"

@@ -1,4 +1,4 @@
-"""Writes docs/reference from the code: ``python -m tools.reference [FOLDER]``.
+"""Writes docs/reference and the manual page from the code: ``python -m tools.reference [FOLDER]``.
 
 A test compares what stands there with what this would write, so the reference can't fall behind.
 """
@@ -19,15 +19,15 @@ import typer
 from pydantic import BaseModel
 
 from lastgood import config, errors
-from lastgood.cli import application
+from lastgood.cli import application, examples
 from lastgood.cli.application import app
 from lastgood.command.check.check import CheckReport
 from lastgood.command.deploy.deploy import DeployReport, TrialReport
+from lastgood.command.diff.diff import DiffReport
 from lastgood.command.drill.drill import Sealed
 from lastgood.command.explain import case
 from lastgood.command.explain.explain import Explained, RunStory
 from lastgood.command.guide.subject import GuideCheck, GuideReport
-from lastgood.command.init import example
 from lastgood.command.init.survey import InitSurvey
 from lastgood.command.maintenance.maintenance import Maintenance
 from lastgood.command.prune.prune import PrunePlan
@@ -35,6 +35,7 @@ from lastgood.command.recover.reinstate import ReinstateReport
 from lastgood.command.recover.report import Diagnosis
 from lastgood.command.report.report import RunRecord, Runs
 from lastgood.command.validate.validate import ValidationVerdict
+from lastgood.config import example
 from lastgood.damaged.restore import SalvageReport
 from lastgood.events import Phase
 from lastgood.facts import Facts
@@ -47,6 +48,7 @@ from lastgood.run.report import FinishReport, Report
 from lastgood.screen.progress import NAMES
 from lastgood.status import Status
 from lastgood.undo import UndoPlan, UndoReport
+from tools import manual
 
 GENERATED = "<!-- Written by `python -m tools.reference`; do not edit. -->"
 # Command → the document that it prints with --json.
@@ -72,6 +74,7 @@ DOCUMENTS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("prune --dry-run", "the document itself", PrunePlan),
     ("facts", "under `facts`", Facts),
     ("facts A B, facts A --live", "next to `expected`, `found` (names) and `equal`", Comparison),
+    ("diff", "the document itself", DiffReport),
     ("explain", "the document itself", Explained),
     ("explain RUN", "under `run`", RunStory),
     ("runs", "the document itself", Runs),
@@ -157,14 +160,16 @@ def commands() -> str:
         ),
     )
     for name, each in _leaves(root, "lastgood"):
-        statuses = inspect.cleandoc(each.epilog or "").replace("\b", "").strip()
+        statuses = (each.epilog or "").rpartition("EXIT STATUS\n  ")[2].partition(";")[0]
+        shown = examples.section(name.removeprefix("lastgood "))
         lines += [f"## `{name}`", "", inspect.cleandoc(each.help or ""), ""]
         parameters = [p for p in each.params if not set(p.opts) & (own | {"--help"})]
         lines += _table(
             ("argument or option", "meaning"),
             ((f"`{_spelling(p)}`", getattr(p, "help", "") or "") for p in parameters),
         )
-        lines += ["```", statuses, "```", ""]
+        lines += ["```", *(line.removeprefix("  ") for line in shown), "```", ""]
+        lines += [f"Exit status: {statuses} ([their meanings](exit-status.md)).", ""]
     return "\n".join(lines)
 
 
@@ -214,7 +219,7 @@ def configuration() -> str:
         "## Tables of the file",
         "",
         "What surrounds a rollback, and is too long for a command line. [A whole example](../configuration.md) is on a "
-        "page of its own; `lastgood init` writes one as comments, `lastgood config check` lists the errors in a "
+        "page of its own; `lastgood config example` prints one, `lastgood config check` lists the errors in a "
         "file, and `lastgood config schema` prints the JSON Schema.",
         "",
         "A length of time is a number of seconds, or a text like `30s`, `5min`, `24h` or `90d`; a size is a number of "
@@ -383,3 +388,5 @@ def write(folder: Path) -> None:
 
 if __name__ == "__main__":
     write(Path(sys.argv[1] if len(sys.argv) > 1 else "docs/reference"))
+    if len(sys.argv) == 1:
+        manual.write()

@@ -175,16 +175,15 @@ def undo_switch(request: Request, failed: ChecksFailed, journal: Journal | None,
         ) from error
     assert report is not None  # the step that commits has called ``exchange_again``
     again = "" if not request.application.starts else " The application was started again."
-    hint = f'The restored database is kept as "{plan.kept}"; lastgood undo {plan.run} puts it back into service.'
-    if failed.in_place:
-        kept = f'The restored objects are kept in the schemas "{plan.kept}"'
-        hint = f"{kept}; lastgood undo {plan.run} puts them back into service."
+    in_place = report.way == "in-place"
+    kept = f'objects are kept in the schemas "{plan.kept}"' if in_place else f'database is kept as "{plan.kept}"'
+    hint = f"The restored {kept}; lastgood undo {plan.run} puts {'them' if in_place else 'it'} back into service."
     if back.not_running:
         again, hint = f" The application is not running: {back.not_running}.", f"{START_IT}. {hint}"
     failure = ChecksFailedAfterSwap(
         f"cannot leave the restored database in service: {failed.problem}",
         hint=hint,
-        state=switched_back(live, in_place=failed.in_place) + again,
+        state=switched_back(live, in_place=in_place) + again,
     )
     before = ApplicationReport.model_validate(failed.details.get("application") or {})
     application = before.model_copy(update={"hooks": (*before.hooks, *service.results)})

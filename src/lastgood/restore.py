@@ -39,8 +39,11 @@ from lastgood.run.report import (
     proved_tables,
     skipped_of,
 )
+from lastgood.text.units import counted
 
 AS_DUMPED = Rules()
+# Objects that a copy may lack where this role may not create them.
+SUPERUSERS = ("event trigger ", "publication ")
 
 
 class RestoreReport(Document):
@@ -149,15 +152,20 @@ def restore(
                     connect=connect,
                     watch=lambda: target.connect(application_name=f"lastgood watch {run}"),
                 )
-                stage.detail = f"{loaded.rows:,} rows"
+                stage.detail = counted(loaded.rows, "row")
             took["build"] = stage.seconds
+            skipped = skipped_of(loaded.skipped)
+            for each in skipped:
+                if each.what.startswith(SUPERUSERS):
+                    emit(Caution(f"the copy is without {each.what}: {each.why}"))
+            dump = replace(dump, facts=copied(facts, skipped), again=lambda: copied(again(), skipped))
             with reported(emit, "prove", "prove that it equals the restore point") as stage:
                 with connect("prove") as connection:
                     comparison = prove(connection, dump, loaded.same, work, connect=connect)
                 if division is not None:
                     with connect("records what is left") as connection:
                         remainder.write(connection, run, division.later)
-                stage.detail = f"{len(comparison.tables)} tables: all equal"
+                stage.detail = f"{counted(len(comparison.tables), 'table')}: all equal"
             took["prove"] = stage.seconds
     for text in comparison.not_compared:
         emit(Note(text))
@@ -174,7 +182,7 @@ def restore(
         point=str(point.path),
         into=into,
         tables=proved_tables(comparison),
-        skipped=skipped_of(loaded.skipped),
+        skipped=skipped,
         repaired=tuple(loaded.repaired),
         not_compared=comparison.not_compared,
         finished=finished,
@@ -184,6 +192,20 @@ def restore(
     past = past_runs.past(live=target.dbname, seconds=took["total"], bytes=point.size, point=str(point.path))
     recording.ended(kept, "done", kind="restore", past=past, report=report.document())
     return report
+
+
+def copied(facts: Facts, skipped: Sequence[SkippedCommands]) -> Facts:
+    """Return the facts of a copy by a role that may not create what only superusers can: without what was left out."""
+    left_out = {each.what for each in skipped if each.what.startswith(SUPERUSERS)}
+    if not left_out:
+        return facts
+    gone = [each for each in facts.objects if f"{each.kind} {each.identity}" in left_out]
+    counts = dict(facts.object_counts)
+    for each in gone:
+        if each.kind in counts:
+            counts[each.kind] -= 1
+    objects = tuple(each for each in facts.objects if each not in gone)
+    return facts.model_copy(update={"objects": objects, "object_counts": counts})
 
 
 def _members(point: RestorePoint, facts: Facts, like: Connection, target: Target, emit: Emit) -> Survey:

@@ -15,6 +15,7 @@ With ``--reopen-when usable``, ``finish`` builds some indexes and validates fore
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 from lastgood import abort as abandon
@@ -78,9 +79,11 @@ def resume(request: Request, emit: Emit = silent) -> Report | FinishReport:
     abandon.undone(request, emit)
     left, stopped = rest.left(request), record.read(request.state, request.target)
     if left is not None and (stopped is None or stopped.by != left.run):
-        done = rest.resume(request, left, emit)
-        seconds = round(time.monotonic() - started, 3)
-        return FinishReport(run=left.run, live=request.target.dbname, finished=done, seconds=seconds)
+        if not (left.in_place and rest.is_checked(request, left.run, emit)):
+            done = rest.resume(request, left, emit)
+            seconds = round(time.monotonic() - started, 3)
+            return FinishReport(run=left.run, live=request.target.dbname, finished=done, seconds=seconds)
+        request = replace(request, run=left.run)
     prepared, before = prepare.prepare_again(request, emit)
     plan = prepared.plan
     with _session(prepared) as maintenance:
@@ -106,7 +109,7 @@ def resumable(request: Request) -> str:
         if holder(maintenance, live) is not None:
             return ""
         every = unfinished(maintenance, request.target, request.state)
-    return next((each.run for each in reversed(every) if not (each.obstacle or each.switched)), "")
+    return next((each.run for each in reversed(every) if not (each.obstacle or each.not_here or each.switched)), "")
 
 
 def _session(prepared: Prepared, claim: Claim | None = None) -> Connection:

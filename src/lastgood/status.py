@@ -71,7 +71,7 @@ class UnfinishedRun(Frozen):
     """A run that is active or was stopped. ``shadow`` is its database on the server; empty if it has none and
     only a file on this machine shows that it stopped the application. ``kind`` is ``rollback``, or the purpose of a
     copy: ``restore``, ``salvage``, ``trial``, ``recover``. ``working``: the session that executes it now; empty if it
-    stopped. ``obstacle``: why it cannot be resumed; empty if it can."""
+    stopped. ``obstacle``: why it cannot be resumed, or not on this machine; empty if it can."""
 
     run: str
     live: str
@@ -252,7 +252,7 @@ def unfinished_of(maintenance: Connection, run: Unfinished, working: str) -> Unf
         working=at_work,
         commands=() if at_work else run.commands,
         kind=mark.options.get("kind", "rollback"),
-        obstacle=run.obstacle,
+        obstacle=run.obstacle or run.not_here,
     )
 
 

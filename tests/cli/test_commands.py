@@ -157,11 +157,11 @@ def test_a_dry_run_shows_the_plan_and_changes_nothing(
     assert text.startswith(f'Plan: roll back "{database}" to {broken}\n\n')
     assert re.search(rf'^  Live database   "{database}", [\d.]+ MB, PostgreSQL \d\d\.\d', text, re.MULTILINE)
     assert "What will be done\n   1  Block writes: writers wait, readers continue\n   2  " in text
-    assert re.search(r"^  public\.contacts +4 +3 +−1 +2 \(created_at\)$", text, re.MULTILINE)
-    assert re.search(r"^  public\.deals +0 +2 +\+2 +unknown$", text, re.MULTILINE)
-    assert re.search(r"^  public\.new_thing +0 +none +removed +unknown$", text, re.MULTILINE)
+    assert re.search(r"^  public\.contacts +4 +3 +2 +1 +2$", text, re.MULTILINE)
+    assert re.search(r"^  public\.deals +0 +2 +0 +2 +0$", text, re.MULTILINE)
+    assert re.search(r"^  public\.new_thing +0 +none +0 +0 +0$", text, re.MULTILINE)
     assert "  1 other table equals the restore point in every row." in text
-    assert text.endswith("\nNothing was changed yet.\n")
+    assert text.endswith(" · loses 2 rows, changes 2, returns 3\nNothing was changed yet.\n")
     document = lastgood("rollback", "--dry-run", "--json").document
     assert (document["live"], document["point"]["rows"], document["fence"]) == (database, 7, "now")
     assert lastgood("rollback", "--dry-run", "--fence", "at-swap", "--json").document["fence"] == "at-swap"
@@ -234,7 +234,7 @@ def test_a_point_is_chosen_by_time_and_by_migration(lastgood: Lastgood, broken: 
     none = lastgood("rollback", "--before", "2020-01-01", "--dry-run")
     assert none.status == 4
     assert none.err.splitlines()[-3].startswith(
-        'error: cannot find a valid restore point made before 2020-01-01 00:00:00+00:00 in "backups"'
+        'error: cannot find a valid restore point made before 2020-01-01 00:00:00 UTC in "backups"'
     )
     assert lastgood("rollback", "--before", "2999-01-01T00:00+01:00", "--dry-run").status == 0
     assert lastgood("rollback", "--before-migration", "20251103", "--dry-run").status == 0

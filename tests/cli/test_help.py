@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import subprocess
 import sys
+from typing import Any
 
 import pytest
+import typer
 
 from lastgood import __version__, config
-from lastgood.cli import application
+from lastgood.cli import application, examples
+from lastgood.cli.commands import ALSO_CALLED, MODULES
+from lastgood.cli.commands import COMMANDS as TABLE
 from lastgood.errors import LastgoodError
 from tests.cli.conftest import Lastgood
 
@@ -20,54 +26,115 @@ COMMANDS: dict[str, tuple[int, ...]] = {
     "resume": (3, 4, 5, 6, 7),
     "abort": (3, 5, 7),
     "explain": (3,),
-    "runs": (),
-    "report": (3, 5),
-    "deploy": (3, 4, 5, 6, 7),
-    "check": (3, 5),
     "maintenance": (),
     "maintenance on": (3, 5, 7),
     "maintenance off": (3, 7),
     "maintenance status": (),
+    "restore": (3, 4, 5, 7),
     "backup": (3, 4, 5),
+    "check": (3, 5),
+    "deploy": (3, 4, 5, 6, 7),
+    "validate": (3, 5),
+    "drill": (3, 4, 5),
+    "guide": (3, 4, 5),
     "points": (),
     "points list": (),
     "points verify": (3, 4),
     "points pin": (4, 5),
     "points unpin": (3, 4, 5),
     "facts": (3, 4, 5),
-    "restore": (3, 4, 5, 7),
-    "validate": (3, 5),
-    "drill": (3, 4, 5),
-    "prune": (3, 5, 7),
-    "guide": (3, 4, 5),
+    "diff": (3, 4, 5),
+    "runs": (),
+    "report": (3, 5),
+    "help": (),
     "init": (3, 5),
     "config": (),
     "config check": (),
+    "config example": (),
     "config schema": (),
     "notify": (5,),
+    "prune": (3, 5, 7),
 }
 
 
-def test_the_first_screen_lists_every_command(lastgood: Lastgood) -> None:
+def test_the_first_screen_lists_every_command_in_its_group(lastgood: Lastgood) -> None:
     outcome = lastgood()
     assert outcome.status == 0
-    listed = outcome.out.partition("Commands:\n")[2].partition("\n\n")[0]
-    assert [line.split()[0] for line in listed.splitlines()] == [name for name in COMMANDS if " " not in name]
-    assert "..." not in listed
+    listed = [
+        (title, line.split()[0])
+        for title in ("Emergency", "Before a release", "Look", "Set up")
+        for line in outcome.out.partition(f"\n{title}:\n")[2].partition("\n\n")[0].splitlines()
+    ]
+    assert listed == [(each.group, each.name) for each in TABLE]
+    assert [name for _, name in listed] == [name for name in COMMANDS if " " not in name]
+    assert "..." not in outcome.out.partition("Emergency:")[2]
     assert lastgood("--help").out == outcome.out
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_each_help_fits_a_terminal_and_ends_with_its_exit_statuses(lastgood: Lastgood, name: str) -> None:
+def test_each_help_fits_a_terminal_and_ends_with_examples_and_exit_statuses(lastgood: Lastgood, name: str) -> None:
     outcome = lastgood(*name.split(), "--help")
     assert outcome.status == 0
     assert max(len(line) for line in outcome.out.splitlines()) <= 80
-    head, _, section = outcome.out.partition("  EXIT STATUS\n")
-    expected = sorted({0, 1, 2, 130, *COMMANDS[name]})
-    assert section == "".join(f"    {status:>3}  {application.MEANINGS[status]}\n" for status in expected)
+    head, _, section = outcome.out.partition("  EXAMPLES\n")
+    shown, _, statuses = section.partition("\n\n  EXIT STATUS\n")
+    assert shown == "\n".join(f"  {line}" for line in examples.section(name))
+    *others, last = sorted({0, 1, 2, 130, *COMMANDS[name]})
+    listed = ", ".join(map(str, others))
+    assert statuses == f"    {listed} or {last}; their meanings: lastgood help exit-status\n"
     for each in config.OPTIONS:
         if each.is_global:
             assert each.flags[0] in head
+    assert lastgood("help", *name.split()).out == outcome.out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_examples_of_a_command_are_calls_of_it(name: str) -> None:
+    assert len(examples.EXAMPLES[name]) == 3
+    for arguments, _ in examples.EXAMPLES[name]:
+        words = shlex.split(re.split(r" >>? ", arguments)[0])
+        assert words[: len(name.split())] == name.split() or words == name.split()[:1]
+        context: Any = typer.main.get_command(application.app).make_context("lastgood", ["status"])
+        found: Any = typer.main.get_command(application.app)
+        while words and hasattr(found, "get_command") and not words[0].startswith("-"):
+            found = found.get_command(context, words.pop(0))
+        found.make_context(name, words, parent=context)
+
+
+def test_the_exit_statuses_are_in_one_place(lastgood: Lastgood) -> None:
+    assert lastgood("help", "exit-status").out == "".join(
+        f"{status:>3}  {meaning}\n" for status, meaning in sorted(application.MEANINGS.items())
+    )
+
+
+def test_a_mistyped_command_leads_to_the_nearest(lastgood: Lastgood) -> None:
+    assert lastgood("rolback").err.endswith("next:  Run: lastgood rollback; `lastgood --help` lists all commands.\n")
+    assert lastgood("points", "verfy").err.endswith(
+        "next:  Run: lastgood points verify; `lastgood points --help` lists all commands.\n"
+    )
+
+
+def test_help_of_an_unknown_command(lastgood: Lastgood) -> None:
+    outcome = lastgood("help", "rolback")
+    assert (outcome.status, outcome.out) == (2, "")
+    assert outcome.err == (
+        'error: cannot show help: no such command "rolback"\n'
+        "state: Nothing was read or changed.\n"
+        "next:  `lastgood help` lists the commands.\n"
+    )
+
+
+@pytest.mark.parametrize(("word", "meant"), ALSO_CALLED.items())
+def test_words_of_other_tools_lead_to_the_command(lastgood: Lastgood, word: str, meant: str) -> None:
+    outcome = lastgood(word, "x")
+    assert (outcome.status, outcome.out) == (2, "")
+    assert outcome.err == (
+        f'error: cannot run this command: no such command "{word}"\n'
+        "state: Nothing was read or changed.\n"
+        f"next:  Run: lastgood {meant}; `lastgood --help` lists all commands.\n"
+    )
+    assert word not in MODULES
+    assert meant.partition(" ")[0] in (*MODULES, "--version")
 
 
 def test_every_error_has_an_exit_status_that_is_explained() -> None:
@@ -79,8 +146,9 @@ def test_every_error_has_an_exit_status_that_is_explained() -> None:
 
 
 def test_version(lastgood: Lastgood) -> None:
-    outcome = lastgood("--version")
-    assert (outcome.status, outcome.out) == (0, f"lastgood {__version__}\n")
+    for option in ("--version", "-V"):
+        outcome = lastgood(option)
+        assert (outcome.status, outcome.out) == (0, f"lastgood {__version__}\n")
 
 
 @pytest.mark.parametrize("module", ["lastgood", "lastgood.cli"])

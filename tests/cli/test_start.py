@@ -27,6 +27,7 @@ KIT = {
     "lastgood.cli.application",
     "lastgood.cli.call",
     "lastgood.cli.commands",
+    "lastgood.cli.examples",
     "lastgood.config",
     "lastgood.config.options",
     "lastgood.errors",

@@ -12,7 +12,9 @@ import time
 from pathlib import Path
 
 import pytest
+from psycopg import sql
 
+from lastgood import __version__
 from lastgood.cli import main
 from lastgood.postgres.embedded import EmbeddedServer
 from tests.cli.conftest import Lastgood, command
@@ -227,5 +229,63 @@ def test_completion_offers_commands_points_and_runs(
     runs.mkdir(parents=True)
     for name in ("20251104-143000-00000001.jsonl", "20251105-143000-00000002.jsonl", "notes.txt"):
         (runs / name).write_text("")
-    assert complete("undo", "") == ["20251105-143000-00000002", "20251104-143000-00000001"]
+    assert complete("report", "") == ["20251105-143000-00000002", "20251104-143000-00000001"]
     assert complete("resume", "20251104") == ["20251104-143000-00000001"]
+
+
+BARE = f"""\
+lastgood {__version__}: Roll a PostgreSQL database back to its last good state.
+
+Emergency:
+  rollback     Roll the live database back to a restore point
+  recover      Diagnose the emergency and roll back
+  undo         Undo a rollback: switch back to the kept database
+  status       Show the state of the live database and of unfinished runs
+  resume       Continue an unfinished rollback
+  abort        Revert an unfinished run
+  explain      Explain an error, a log or a run: cause, data, next command
+  maintenance  Stop the application, or start it again
+  restore      Restore into a new database and prove the result
+
+Before a release: backup, check, deploy, validate, drill, guide
+Look:             points, facts, runs, report, help
+Set up:           init, config, notify, prune
+
+Start with `lastgood init`, then `lastgood backup`.
+In an emergency: `lastgood rollback --dry-run`.
+All commands and options: lastgood --help
+"""
+
+
+def test_the_bare_name_shows_what_is_wrong_and_the_next_command(
+    server: EmbeddedServer, database: str, child_environment: dict[str, str], lastgood: Lastgood
+) -> None:
+    def bare() -> tuple[str, int]:
+        terminal = Terminal(environment=child_environment)
+        status = terminal.end()
+        return terminal.shown, status
+
+    assert bare()[0] == BARE  # all is well
+    with server.target("postgres").connect() as connection:
+        connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(sql.Identifier(database)))
+    shown, status = bare()
+    assert shown.startswith(f'"{database}" is CLOSED to new connections: ')
+    assert shown.endswith("\nNext: lastgood recover --dry-run\n")
+    assert status == 0
+    # A script gets help, whatever the state is.
+    assert lastgood().out.startswith("Usage: lastgood ")
+
+
+def test_the_bare_name_without_a_database_shows_help(child_environment: dict[str, str]) -> None:
+    terminal = Terminal(environment=child_environment)
+    assert (terminal.end(), terminal.shown) == (0, BARE)
+    assert len(BARE.splitlines()) < 24
+    assert max(map(len, BARE.splitlines())) <= 80
+
+
+def test_the_bare_name_reports_an_unreachable_server(child_environment: dict[str, str]) -> None:
+    Path("lastgood.toml").write_text('db = "postgresql://postgres@%2Fnowhere/crm"\n')
+    terminal = Terminal(environment=child_environment)
+    assert terminal.end() == 5
+    assert terminal.shown.startswith('error: cannot reach the server of "crm"')
+    assert "\nnext:  " in terminal.shown

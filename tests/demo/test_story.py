@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+import pytest
 from rich.console import Console
 
 from demo.screen import Screen
@@ -24,11 +25,11 @@ SCALE = "0.02"
 
 @contextmanager
 def started(
-    folder: Path, output: int, environment: Mapping[str, str] | None = None
+    folder: Path, output: int, environment: Mapping[str, str] | None = None, *, act: str = "demo"
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """The demo, running; interrupted and waited for when the test did not see it to its end."""
+    """An act of the demo, running; interrupted and waited for when the test did not see it to its end."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "demo", "--scale", SCALE],
+        [sys.executable, "-m", act, "--scale", SCALE],
         env={**os.environ, "TMPDIR": str(folder), "PYTHONPATH": os.pathsep.join(sys.path), **(environment or {})},
         stdin=subprocess.DEVNULL,
         stdout=output,
@@ -66,8 +67,9 @@ def command_line(process: psutil.Process) -> list[str]:
         return []
 
 
-def test_every_claim_holds(tmp_path: Path) -> None:
-    with started(tmp_path, subprocess.PIPE) as process:
+@pytest.mark.parametrize("act", ["demo", "demo.hosted"])
+def test_every_claim_holds(tmp_path: Path, act: str) -> None:
+    with started(tmp_path, subprocess.PIPE, act=act) as process:
         shown_text, _ = process.communicate(timeout=200)
     text = shown_text.decode()
     assert process.returncode == 0, text

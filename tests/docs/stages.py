@@ -103,6 +103,21 @@ class Checking(Stage):
             assert "GO WITH WARNINGS: " in outcome.out
 
 
+class Comparing(Stage):
+    """The deployment changed a contact, too."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.execute("UPDATE public.contacts SET name = 'Bob' WHERE id = 2")
+
+    def finish(self) -> None:
+        assert {path.name for path in Path("differences").iterdir()} == {
+            "public.contacts.parquet",
+            "public.deals.parquet",
+        }
+        assert "public.contacts" in Path("difference.html").read_text()
+
+
 class Deploying(Stage):
     """An Alembic project and a script, as a deployment finds them."""
 
@@ -156,6 +171,17 @@ class Guide(Stage):
         assert "OTHER_POINT" in Path("docs/rollback.md").read_text()
         assert "(manual-rollback-procedure.md#troubleshooting)" in Path("README.md").read_text()
         assert self.lastgood("guide", "--output", "-").out.startswith("# Rollback by hand: `crm`")
+
+
+class Install(Stage):
+    """A new user, whose database has no restore point."""
+
+    backup = False
+
+    def prepare(self) -> None:
+        super().prepare()
+        host = str(self.server.folder).replace("/", "%2F")
+        self.shell.substitutions["db.example.org"] = host
 
 
 class KindsOfDumps(Stage):
@@ -290,6 +316,7 @@ class Ci(Stage):
             '#!/bin/sh\npsql --quiet -c "INSERT INTO public.deals SELECT count(*) + 1 FROM public.deals"\n'
         )
         migrate.chmod(0o755)
+        self.here.monkeypatch.setenv("LASTGOOD_PACKAGE", "lastgood")
         self.here.monkeypatch.setenv("GITHUB_SHA", "0ff1ce")
         self.here.monkeypatch.setenv("CI_COMMIT_SHORT_SHA", "0ff1ce")
 
@@ -347,10 +374,12 @@ STAGES: dict[str, type[Stage]] = {
     "docs/application.md": Application,
     "docs/checking.md": Checking,
     "docs/ci.md": Ci,
+    "docs/comparing.md": Comparing,
     "docs/configuration.md": Configuration,
     "docs/deploying.md": Deploying,
     "docs/explaining.md": Explaining,
     "docs/guide.md": Guide,
+    "docs/install.md": Install,
     "docs/kinds-of-dumps.md": KindsOfDumps,
     "docs/notifications.md": Notifications,
     "docs/pgbouncer.md": PgBouncerPage,

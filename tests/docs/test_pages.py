@@ -76,13 +76,16 @@ def test_what_is_not_run_and_why() -> None:
     reasons |= {f"{page}: {why}" for page, stage in STAGES.items() for why in stage.not_run.values()}
     assert reasons == {
         "docs/ci.md: it would install lastgood over the one that is tested",
+        "docs/install.md: it needs a container engine and the network",
+        "docs/install.md: it would change the shell of the test",
+        "docs/install.md: it would install lastgood over the one that is tested",
+        "docs/install.md: the trial of the package does it, with every Python of the machine",
         "docs/rds.md: needs an instance of Amazon's",
         "docs/self-hosted.md: it would change the machine of the test",
-        "docs/tutorial.md: it would install lastgood over the one that is tested",
+        "docs/tutorial.md: it would start a shell in that of the test",
         "docs/tutorial.md: it ends the reader's own shell",
         "README.md: the demo and the tests have tests of their own",
         "README.md: they ask before they do anything; the tour runs each of them",
-        "README.md: it would install lastgood over the one that is tested",
     }
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from lastgood import __version__
 from lastgood.checklist import ITEMS
 from tests.docs.page import ROOT
 
@@ -81,3 +82,15 @@ def test_the_picture_of_the_house_has_every_layer_in_its_order() -> None:
     drawn = [[heights[name] for name in layer.split(" | ")] for layer in layers]
     assert all(len(set(layer)) == 1 for layer in drawn)
     assert [layer[0] for layer in drawn] == sorted({layer[0] for layer in drawn})
+
+
+def test_what_is_not_published_is_promised_on_no_page() -> None:
+    """Only the page Install says what pip installs; the others refer to it."""
+    pages = [path for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")) if path.name != "install.md"]
+    promised = re.compile(r"(?:pip|pipx|uv tool) install ['\"]?(?:lastgood|\.)")
+    assert [path.name for path in pages if promised.search(path.read_text(encoding="utf-8"))] == []
+
+
+def test_the_install_page_names_the_wheel_of_this_version() -> None:
+    text = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"lastgood-([\d.]+)-py3", text)) == {__version__}

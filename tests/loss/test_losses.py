@@ -73,6 +73,17 @@ def target(server: EmbeddedServer, new_database: Callable[..., str], store: Path
     return target
 
 
+# lost, returns, changed
+ROWS = {
+    "contacts": (3, 0, 0),
+    "events_a": (1, 0, None),
+    "events_b": (0, 0, 0),
+    "jobs": (0, 0, 5),
+    "nothing": (0, 0, 0),
+    "prices": (0, 0, 70),
+    "same": (0, 0, 0),
+    "wider": (0, 0, None),
+}
 EXPECTED = {
     "contacts": (53, 50, 2, "created_at", "changed"),
     "events_a": (6, 5, 1, "noted", "changed"),
@@ -94,6 +105,22 @@ def test_the_plan_and_recover_report_the_same(target: Target, store: Path) -> No
     (point,) = [each for each in found.timeline if each.kind == "dump"]
     assert point.loss is not None
     assert rows_by_name(point.loss) == {name: each for name, each in EXPECTED.items() if each[4] != "equal"}
+
+
+@pytest.mark.postgres(15, 18)
+def test_the_plan_counts_the_rows_that_go_come_back_and_change(target: Target, store: Path) -> None:
+    planned = rollback.plan(request(target, store), lambda event: None).plan.loss
+    assert {each.name: (each.lost, each.returns, each.changed) for each in planned} == ROWS
+
+
+def test_rows_that_were_deleted_and_added_in_the_same_number_are_counted(target: Target, store: Path) -> None:
+    with target.connect() as connection:
+        connection.execute("DELETE FROM public.prices WHERE id <= 20")
+        connection.execute("INSERT INTO public.prices SELECT i, 1 FROM generate_series(101, 120) i")
+    planned = rollback.plan(request(target, store), lambda event: None).plan.loss
+    (prices,) = [each for each in planned if each.name == "prices"]
+    assert (prices.lost, prices.returns, prices.changed) == (20, 20, 50)
+    assert (prices.live_rows, prices.point_rows, prices.content) == (70, 70, "changed")
 
 
 def test_what_there_was_no_time_for_is_named_and_not_equal(target: Target, store: Path) -> None:

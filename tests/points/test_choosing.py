@@ -83,13 +83,13 @@ def test_the_available_points_are_listed(crm: Target, store: Path, dump: Dump, m
     assert str(error.value) == f'cannot find the restore point "yesterday.sql": it is not in "{store}"'
     assert error.value.hint == "The store is empty; name another folder with --store."
     path = dump(crm, store / "app_20251101_130000.sql")
-    hint = f"Available: {path.name} (2025-11-01 13:00:00+00:00)."
+    hint = f"Available: {path.name} (2025-11-01 13:00:00 UTC)."
     with pytest.raises(BadPoint) as error:
         points.choose(store, name="yesterday.sql")
     assert error.value.hint == hint
     with pytest.raises(BadPoint) as error:
         points.choose(store, before=datetime(2025, 11, 1, tzinfo=UTC))
-    assert str(error.value) == (f'cannot find a valid restore point made before 2025-11-01 00:00:00+00:00 in "{store}"')
+    assert str(error.value) == (f'cannot find a valid restore point made before 2025-11-01 00:00:00 UTC in "{store}"')
     assert error.value.hint == hint
     with pytest.raises(BadPoint) as error:
         points.choose(store, before_migration="20251104140000")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import io
 import re
 from xml.etree import ElementTree
 
@@ -10,8 +11,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from lastgood import cli  # noqa: F401  # registers the handler of streams
 from lastgood.screen import markdown
+from lastgood.screen.blocks import Block, Items, Pairs, Paragraph, TableBlock, Title, as_markdown, show
 from lastgood.screen.page import anchor, page
+from lastgood.screen.screen import Screen, TableColumn
 from lastgood.screen.timeline import Bar, timeline
 
 NAMES = st.text(st.one_of(st.sampled_from("\\`*_[]<>&|~#-+=.)1 \n\t\x1bé!():"), st.characters(codec="utf-8")))
@@ -90,5 +94,54 @@ def test_the_picture_is_svg_whatever_the_time(longest: float) -> None:
     texts = [each.text for each in ElementTree.fromstring(picture).iter("{http://www.w3.org/2000/svg}text")]
     assert "fence" in texts
     assert any(text and text.endswith("failed") for text in texts)
-    assert any(text and text.startswith("a <b> & long") and text.endswith("…") for text in texts)
+    assert any(text and text == "a <b> & " + "long " * 20 for text in texts)
     assert 2 <= len([text for text in texts if text and re.match(r"\d", text)]) <= 14
+
+
+def test_verdicts_have_a_colour_and_keep_their_words() -> None:
+    rows = [["equal"], ["DIFFERS"], ["same number of rows"], ["2026-11-30 07:57:57.143"], ["equal opportunities"]]
+    rendered = page("T", markdown.document("# Rollback 1: failed, later undone", markdown.table(["verdict"], rows)))
+    assert re.findall(r"<(h1|td)([^>]*)>", rendered) == [
+        ("h1", ' id="rollback-1-failed-later-undone" class="bad"'),
+        ("td", ' class="good"'),
+        ("td", ' class="bad"'),
+        ("td", ' class="warn"'),
+        ("td", ' class="moment"'),
+        ("td", ""),
+    ]
+
+
+def test_a_table_of_names_and_values_has_no_empty_head() -> None:
+    rendered = body(markdown.document(markdown.table(["", ""], [["a", "1"]]), markdown.table(["x", ""], [["a", "1"]])))
+    assert rendered.count("<thead>") == 1
+    assert rendered.count("<td>a</td>") == 2
+
+
+def test_a_section_without_content_has_no_heading() -> None:
+    document: list[Block] = [
+        Title("Whole", 1),
+        Title("Empty"),
+        Items([]),
+        TableBlock((TableColumn("a"),), []),
+        Pairs((("name", ""),)),
+        Paragraph(" "),
+        Title("Filled"),
+        Paragraph("text"),
+        Title("At the end"),
+    ]
+    assert as_markdown(document) == "# Whole\n\n## Filled\n\ntext\n"
+    shown = io.StringIO()
+    show(Screen(stdout=shown, no_color=True, width=80), document)
+    assert shown.getvalue() == "Whole\n\nFilled\n  text\n"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "expected"),
+    [("utf-8", "−1 × 2 … „é“"), ("latin-1", '-1 × 2 ... ?é"'), ("ascii", '-1 x 2 ... ??"')],
+)
+def test_a_terminal_without_unicode_shows_plain_characters(encoding: str, expected: str) -> None:
+    written = io.BytesIO()
+    stream = io.TextIOWrapper(written, encoding=encoding, errors="lastgood")
+    stream.write("−1 × 2 … „é“")
+    stream.flush()
+    assert written.getvalue().decode(encoding) == expected

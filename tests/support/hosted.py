@@ -1,11 +1,11 @@
 """A stand-in for a hosted Supabase project: ``supabase_admin`` is the superuser, and the role ``postgres`` is none.
 
-The definitions are in ``tests/fixtures/hosted``. Databases are copies of a template, owned by ``postgres``."""
+The platform is the demo's, the application is in ``tests/fixtures/hosted``. Databases are copies of a template, owned
+by ``postgres``."""
 
 from __future__ import annotations
 
 import itertools
-import os
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,16 +14,16 @@ from pathlib import Path
 
 from psycopg import sql
 
+from demo.hosted import platform
 from lastgood.in_place import marks, names, survey, tie_queries
 from lastgood.in_place.marks import Mark
 from lastgood.in_place.ties import Ties
 from lastgood.journal.run_names import identifier, new_run
-from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Connection, Target
 from tests.support.account import account
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "hosted"
-ADMIN = "supabase_admin"
+ADMIN = platform.ADMIN
 OWN = ("app_private", "private", "public", "supabase_migrations")
 _numbers = itertools.count(1)
 
@@ -32,25 +32,14 @@ class Project:
     """A server with the platform's roles, schemas and grants. ``copy`` makes a project's database."""
 
     def __init__(self, major: int, settings: Mapping[str, str] | None = None) -> None:
-        self.server = EmbeddedServer(major, settings=settings)
+        self.server = platform.started(major, settings)
         self.major = major
         try:
-            self._rename_superuser()
-            self.psql("postgres", (FOLDER / "roles.sql").read_text(), user=ADMIN)
-            self.psql("postgres", (FOLDER / "superuser.sql").read_text(), user=ADMIN)
             self._has_hstore = self._create_hstore()
             self.psql("postgres", (FOLDER / "application.sql").read_text())
         except BaseException:
             self.close()
             raise
-
-    def _rename_superuser(self) -> None:
-        with self.server.target("postgres").connect() as connection:
-            connection.execute("CREATE ROLE renaming SUPERUSER LOGIN")
-        with self.server.target("postgres", user="renaming").connect() as connection:
-            connection.execute(sql.SQL("ALTER ROLE postgres RENAME TO {}").format(sql.Identifier(ADMIN)))
-        with self.server.target("postgres", user=ADMIN).connect() as connection:
-            connection.execute("DROP ROLE renaming")
 
     def _create_hstore(self) -> bool:
         """An extension of the platform in the application's schema, where the server has one."""
@@ -67,16 +56,7 @@ class Project:
 
     def psql(self, database: str, text: str, *, user: str = "postgres") -> None:
         """Execute a script in one transaction, which ends at the first error."""
-        arguments = ["psql", "-X", "-q", "-1", "-v", "ON_ERROR_STOP=1", "-d", self.server.url(database, user=user)]
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("PG")}
-        done = subprocess.run(
-            [str(self.server.bin / arguments[0]), *arguments[1:]],
-            input=text,
-            capture_output=True,
-            text=True,
-            env=environment,
-        )
-        assert done.returncode == 0, done.stderr
+        platform.psql(self.server, database, text, user=user)
 
     def dump(self, database: str, *options: str) -> str:
         """What pg_dump writes, as the superuser."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tools import reference
+from tools import manual, reference
 
 FOLDER = Path(__file__).parents[2] / "docs" / "reference"
 
@@ -15,6 +15,10 @@ FOLDER = Path(__file__).parents[2] / "docs" / "reference"
 def test_the_reference_matches_the_code(name: str) -> None:
     written = (FOLDER / name).read_text(encoding="utf-8")
     assert written == reference.PAGES[name]().rstrip() + "\n", "run: python -m tools.reference"
+
+
+def test_the_manual_page_matches_the_code() -> None:
+    assert manual.PAGE.read_text(encoding="utf-8") == manual.page(), "run: python -m tools.reference"
 
 
 def test_there_is_no_other_page() -> None:

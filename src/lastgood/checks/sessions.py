@@ -12,6 +12,7 @@ from lastgood.postgres.capacity import OTHER_SESSIONS, limits
 from lastgood.postgres.holders import holders as held_by
 from lastgood.postgres.sessions import END_THEM, blocking_sessions, shut_tables
 from lastgood.postgres.sessions import sessions as sessions_in
+from lastgood.text.units import counted
 
 # Sessions of a run that are in the live database at once: the fence, the emergency backup, a reader.
 SESSIONS_IN_LIVE = 3
@@ -68,7 +69,8 @@ def locks(s: Subject) -> Iterator[Finding]:
         yield Finding(
             level="refusal",
             code="too_many_tables",
-            text=f"the fence needs a lock on each of {tables} tables, and the server has room for {room} locks",
+            text=f"the fence needs a lock on each of {counted(tables, 'table')}, and the server has room for "
+            f"{counted(room, 'lock')}",
             hint="Run the rollback with --fence at-swap, or raise max_locks_per_transaction.",
             final=True,
         )

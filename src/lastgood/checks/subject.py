@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from lastgood.checklist import BACKUP
 from lastgood.dump.summary import DumpSummary
 from lastgood.facts import Facts
-from lastgood.in_place.capabilities import Capabilities, by_name, probe
+from lastgood.in_place.capabilities import Capabilities, Staying, by_name, probe
 from lastgood.in_place.survey import Survey as Objects
 from lastgood.in_place.survey import size_bytes
 from lastgood.in_place.survey import survey as objects_of
@@ -71,9 +72,16 @@ class InPlace:
     size_bytes: int
 
     @classmethod
-    def of(cls, live: Connection) -> InPlace:
-        """Probe the rights, and survey the schemas."""
+    def of(cls, live: Connection, only: Collection[str] = ()) -> InPlace:
+        """Probe the rights, and survey the schemas, or ``only`` these."""
         capabilities = probe(live)
+        if only:
+            others = [Staying(each, "it is not to go back") for each in capabilities.schemas if each not in only]
+            capabilities = replace(
+                capabilities,
+                schemas=tuple(each for each in capabilities.schemas if each in only),
+                staying=(*capabilities.staying, *others),
+            )
         return cls(capabilities, objects_of(live, capabilities.schemas), size_bytes(live, capabilities.schemas))
 
 
@@ -113,7 +121,7 @@ class Subject:
             past_runs(request.state, database.name),
             consoles(request.pgbouncer, request.target.at(database.name), maintenance),
             survey(live, request.target.at(database.name)),
-            InPlace.of(live) if in_place else None,
+            InPlace.of(live, request.schemas) if in_place else None,
         )
 
     @property

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import logging
+import re
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
@@ -15,6 +17,20 @@ from lastgood.cli.application import app
 from lastgood.cli.call import Call
 from lastgood.errors import Interrupted, UsageError
 
+# What a terminal without Unicode shows for the typographic characters of our texts.
+_PLAIN = str.maketrans({"−": "-", "–": "-", "—": "-", "…": "...", "×": "x", "→": "->", "·": "-", "“": '"', "”": '"'})
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    """Replace characters that the encoding of a stream lacks: ours by their plain form, others by "?"."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end].translate(_PLAIN)
+    return lacking.encode("ascii", "replace").decode("ascii"), error.end
+
+
+codecs.register_error("lastgood", _plain)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
@@ -23,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sys.stderr = sys.stderr or io.StringIO()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # a name that the terminal cannot display must not stop a rollback
+            # A name that the terminal cannot display must not stop a rollback.
+            stream.reconfigure(errors="lastgood")
     # psycopg's warnings (a lost connection) do not help an operator, and would break the JSON lines on stderr.
     logging.getLogger("psycopg").addHandler(logging.NullHandler())
     # Another signal, while the result is printed, does not change the status.
@@ -51,8 +68,14 @@ def _status(call: Call) -> int:
 
 def _usage(error: typer.TyperException) -> UsageError:
     why = error.format_message().rstrip(".")
+    message = f"{why[:1].lower()}{why[1:]}"
+    context = getattr(error, "ctx", None)
+    path = "lastgood" if context is None else context.command_path  # with the group: "lastgood points"
+    meant = re.search(r"Did you mean '([\w-]+)'", why)
     return UsageError(
-        f"cannot run this command: {why[:1].lower()}{why[1:]}",
-        hint="`lastgood --help` lists the commands, `lastgood COMMAND --help` explains one.",
+        f"cannot run this command: {message}",
+        hint=f"Run: {path} {meant[1]}; `{path} --help` lists all commands."
+        if meant is not None and "no such command" in message
+        else "`lastgood --help` lists the commands, `lastgood COMMAND --help` explains one.",
         state="Nothing was read or changed.",
     )

@@ -9,10 +9,13 @@ The table of exit statuses is the source of the help of every command and of the
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from importlib import import_module
+from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,7 +23,8 @@ from typer.core import TyperCommand, TyperGroup
 
 from lastgood import __version__, config, errors
 from lastgood.cli.call import Call
-from lastgood.cli.commands import COMMANDS, MODULES, ORDER
+from lastgood.cli.commands import ALSO_CALLED, COMMANDS, MODULES, ORDER
+from lastgood.cli.examples import section as examples_of
 from lastgood.errors import SHOW_STATE, UNKNOWN_STATE, Interrupted
 
 if TYPE_CHECKING:
@@ -87,9 +91,21 @@ class _Lazy(_Group):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         return self._listed.get(cmd_name) or super().get_command(ctx, cmd_name)
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and (meant := ALSO_CALLED.get(args[0])) is not None:
+            raise errors.UsageError(
+                f'cannot run this command: no such command "{args[0]}"',
+                hint=f"Run: lastgood {meant}; `lastgood --help` lists all commands.",
+                state=config.NOTHING_LOOKED_AT,
+            )
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        with self._only_listed():
-            super().format_commands(ctx, formatter)
+        width = max(map(len, ORDER))
+        for title, commands in groupby(COMMANDS, key=attrgetter("group")):
+            with formatter.section(title):
+                # Padded, so that the summaries of all groups begin in one column.
+                formatter.write_dl([(f"{each.name:{width}}", each.summary) for each in commands])
 
     def shell_complete(self, ctx: Any, incomplete: str) -> Any:
         with self._only_listed():
@@ -113,13 +129,15 @@ def _unchanged(text: str) -> str:
 # without it, completion is slower and otherwise the same.
 with suppress(ImportError):
     vars(import_module("typer._completion_classes"))["_sanitize_help_text"] = _unchanged
+START = "Start with `lastgood init`, then `lastgood backup`."
+EMERGENCY = "In an emergency: `lastgood rollback --dry-run`."
 # The Typer applications declared by command modules, by name.
 _declared: dict[str, typer.Typer] = {}
 app = typer.Typer(
     name="lastgood",
     cls=_Lazy,
-    help="Roll a PostgreSQL database back to its last good state: plan, proof, switch, undo.",
-    epilog="Start with `lastgood init`, then `lastgood backup`. In an emergency: `lastgood rollback --dry-run`.",
+    help="Roll a PostgreSQL database back to its last good state.",
+    epilog=f"{START} {EMERGENCY}",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
@@ -139,8 +157,20 @@ def _from_registry(each: config.Option) -> inspect.Parameter:
         each.name,
         inspect.Parameter.KEYWORD_ONLY,
         default=None,
-        annotation=Annotated[given_as | None, typer.Option(*each.flags, help=doc, metavar=each.metavar or None)],
+        annotation=Annotated[
+            given_as | None,
+            typer.Option(
+                *each.flags,
+                help=doc,
+                metavar=each.metavar or None,
+                autocompletion=_among(each.choices) if each.choices else None,
+            ),
+        ],
     )
+
+
+def _among(choices: Sequence[str]) -> Callable[[str], list[str]]:
+    return lambda incomplete: [each for each in choices if each.startswith(incomplete)]
 
 
 def _with_signature(function: Callable[..., Any], own: list[inspect.Parameter], doc: str | None) -> None:
@@ -180,7 +210,8 @@ def command(
             place = _declared[name] = typer.Typer(
                 add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
             )
-        place.command(name, cls=_Command, short_help=summary, epilog=section(statuses))(invoke)
+        words = name if into is None else f"{into.info.name} {name}"
+        place.command(name, cls=_Command, short_help=summary, epilog=epilog(words, statuses))(invoke)
         return function
 
     return register
@@ -194,7 +225,7 @@ def group(name: str, doc: str, default: Callable[[Session], int | None]) -> type
         cls=_Group,
         help=doc,
         short_help=short,
-        epilog=section(()),
+        epilog=epilog(name, ()),
         add_completion=False,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
@@ -237,9 +268,29 @@ def _show_version(wanted: bool) -> None:
 
 
 def _root(ctx: typer.Context, **values: Any) -> None:
-    _remember(ctx, values)
-    if ctx.invoked_subcommand is None:
+    call = _remember(ctx, values)
+    if ctx.invoked_subcommand is not None:
+        return
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        # An operator who types the bare name may be looking for the way out of an emergency.
+        status = import_module(MODULES["status"]).glance(call.session)
+        if status is not None:
+            raise typer.Exit(status)
+        typer.echo(_brief())
+    else:
         typer.echo(ctx.get_help())
+
+
+def _brief() -> str:
+    """Return what fits on a terminal of 24 lines: the commands for an emergency, and the names of the others."""
+    lines = [f"lastgood {__version__}: {app.info.help}"]
+    width = max(map(len, ORDER))
+    for title, commands in groupby(COMMANDS, key=attrgetter("group")):
+        if title == COMMANDS[0].group:
+            lines += ["", f"{title}:", *(f"  {each.name:{width}}  {each.summary}" for each in commands), ""]
+        else:
+            lines.append(f"{title + ':':17} {', '.join(each.name for each in commands)}")
+    return "\n".join([*lines, "", START, EMERGENCY, "All commands and options: lastgood --help"])
 
 
 _with_signature(
@@ -250,7 +301,7 @@ _with_signature(
             inspect.Parameter.KEYWORD_ONLY,
             default=False,
             annotation=Annotated[
-                bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version.")
+                bool, typer.Option("--version", "-V", is_eager=True, callback=_show_version, help="Show the version.")
             ],
         ),
     ],
@@ -273,7 +324,13 @@ MEANINGS: dict[int, str] = {
 ALWAYS = (0, 1, 2, 130)
 
 
-def section(statuses: tuple[int, ...]) -> str:
-    """Return the EXIT STATUS section of a command with ``statuses`` and those of every command."""
-    lines = [f"  {status:>3}  {MEANINGS[status]}" for status in sorted({*ALWAYS, *statuses})]
-    return "\n".join(["\b", "EXIT STATUS", *lines])
+def statuses_of(statuses: Iterable[int]) -> list[int]:
+    """Return the exit statuses of a command: ``statuses``, and those of every command."""
+    return sorted({*ALWAYS, *statuses})
+
+
+def epilog(name: str, statuses: tuple[int, ...]) -> str:
+    """Return the end of a command's help: three examples, and its exit statuses."""
+    *others, last = map(str, statuses_of(statuses))
+    lines = ["\b", "EXAMPLES", *examples_of(name), "", "\b", "EXIT STATUS"]
+    return "\n".join([*lines, f"  {', '.join(others)} or {last}; their meanings: lastgood help exit-status"])

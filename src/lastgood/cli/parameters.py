@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lastgood.cli.complete import points, runs
+from lastgood.cli.complete import items, points, unfinished_runs
 
 # The options of the registry that make a Pace.
 PACE = ("jobs", "max_wal_lag", "throttle")
@@ -29,7 +29,12 @@ BeforeMigration = Annotated[
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--override", metavar="ITEM", help="Override this item of the checklist; needs --reason."),
+    typer.Option(
+        "--override",
+        metavar="ITEM",
+        help="Override this item of the checklist; needs --reason.",
+        autocompletion=items,
+    ),
 ]
 Reasons = Annotated[
     list[str] | None,
@@ -43,6 +48,7 @@ Attested = Annotated[
         "--attest",
         metavar="ITEM=NAME",
         help="Attest an item that cannot be measured, with the name of the person who confirms it.",
+        autocompletion=items,
     ),
 ]
 From = Annotated[
@@ -64,7 +70,8 @@ InPlace = Annotated[
     ),
 ]
 RunName = Annotated[
-    str | None, typer.Argument(metavar="RUN", help="The run (default: the only unfinished one).", autocompletion=runs)
+    str | None,
+    typer.Argument(metavar="RUN", help="The run (default: the only unfinished one).", autocompletion=unfinished_runs),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Show the plan and change nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]

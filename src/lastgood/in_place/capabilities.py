@@ -21,6 +21,7 @@ from lastgood.in_place.ties import Ties
 from lastgood.postgres.errors import words
 from lastgood.postgres.mark import OF_A_RUN
 from lastgood.postgres.server import Connection
+from lastgood.text.units import counted
 
 # A lock that is not free at once shows the right to take it: privileges are checked before the wait.
 LOCK_TIMEOUT = "50ms"
@@ -333,5 +334,7 @@ def _snapshots(connection: Connection) -> Answer:
     unseen = snapshots.hidden(connection)
     name = "see snapshots"
     if unseen:
-        return Answer(name, False, f"see the snapshots of {unseen} sessions: this role is not a member of pg_monitor")
+        return Answer(
+            name, False, f"see the snapshots of {counted(unseen, 'session')}: this role is not a member of pg_monitor"
+        )
     return Answer(name, True, "see the snapshots of all present sessions")

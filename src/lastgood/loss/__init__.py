@@ -15,6 +15,7 @@ from psycopg import IsolationLevel, sql
 from lastgood.facts import Facts
 from lastgood.loss.content import Content, Limit, Reader
 from lastgood.loss.extensions import configuration, with_extensions
+from lastgood.loss.rows import Sides, with_rows
 from lastgood.loss.settled import settled
 from lastgood.loss.tables import LARGE_OBJECTS, Key, LiveTable, Then, counted, listing
 from lastgood.members import HeldRows
@@ -29,6 +30,7 @@ __all__ = [
     "Limit",
     "LiveTable",
     "Reader",
+    "Sides",
     "Then",
     "counted",
     "listing",
@@ -54,9 +56,11 @@ def losses(
     cancelled: Callable[[], bool] = lambda: False,
     *,
     held: Sequence[HeldRows] = (),
+    sides: Sides | None = None,
 ) -> tuple[TableLoss, ...]:
     """One entry for each table of either side that carries rows, and for each of ``held``: tables of extensions with
-    rows that no dump holds. The server's estimate replaces a count that takes more than a minute, and the count of a
+    rows that no dump holds. With ``sides``, the rows of tables with other content are counted exactly in the time that
+    is left. The server's estimate replaces a count that takes more than a minute, and the count of a
     table that is damaged or locked against readers. Content is compared for ``seconds`` at most. ``live`` is put into
     one read-only snapshot. Raises psycopg.Error, Interrupted."""
     assert then.facts is not None
@@ -76,8 +80,11 @@ def losses(
         tables = counted(live, tables, stamps, [then], shut=shut, seconds=lambda: COUNT_SECONDS, trouble=unreadable)
         of_extensions = configuration(live, {(each.schema_name, each.name): each for each in then.facts.tables})
         tables |= {key: table for key, (table, _) in of_extensions.items()}
-        content = Reader(live, Limit.of(seconds), cancelled).compare(tables, then.facts, shut)
-    found = table_losses(tables, then.facts, 0, content)
+        limit = Limit.of(seconds)
+        content = Reader(live, limit, cancelled).compare(tables, then.facts, shut)
+        found = table_losses(tables, then.facts, 0, content)
+        if sides is not None and seconds:
+            found = with_rows(found, live, sides, limit, cancelled)
     outside = {key: more for key, (_, more) in of_extensions.items()}
     return tuple(sorted(with_extensions(found, outside, held), key=lambda each: (each.schema_name, each.name)))
 
@@ -117,6 +124,17 @@ def table_losses(
                 content=None if seen is None else seen.state if not since else "changed",
                 why=seen.why if seen is not None else "",
                 unreadable=table.unreadable if table is not None else "",
-            )
+            ).model_copy(update=_settled_rows(table, then, seen))
         )
     return tuple(found)
+
+
+def _settled_rows(table: LiveTable | None, then: int | None, seen: Content | None) -> dict[str, int | None]:
+    """The numbers of differing rows that are known without comparing rows."""
+    if table is None:
+        return {"lost": 0, "returns": then, "changed": 0}
+    if then is None and table.exact and not table.unreadable:
+        return {"lost": table.rows, "returns": 0, "changed": 0}
+    if seen is not None and seen.state == "equal":
+        return {"lost": 0, "returns": 0, "changed": 0}
+    return {}

@@ -43,5 +43,9 @@ def settled(losses: Sequence[TableLoss], emergency: str | None, then: Facts | No
             update["written_since"] = max(0, each.written_since + last - each.live_rows)
         if states.get(key) is not None:
             update |= {"content": "equal" if states[key] else "changed", "why": ""}
+        if states.get(key):
+            update |= {"lost": 0, "returns": 0, "changed": 0}
+        elif last != each.live_rows or (states.get(key) is False and each.content != "changed"):
+            update |= {"lost": None, "returns": None, "changed": None}  # counted before the last writes
         found.append(each.model_copy(update=update))
     return tuple(found)

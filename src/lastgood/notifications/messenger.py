@@ -13,7 +13,7 @@ from typing import Any
 
 from lastgood.config.tables.application import Recipient
 from lastgood.notifications.address import Address, Delivery, Message
-from lastgood.process.companion import Companion, companion
+from lastgood.process.companion import Companion, companion, import_path
 
 PROGRAM = Path(__file__).with_name("sender.py")
 # The time that the program needs to exit when its limit is reached.
@@ -103,7 +103,9 @@ class Messenger:
             # -P: the names in the program's folder are too common to be importable modules.
             arguments: list[str | Path] = [sys.executable, "-P", PROGRAM]
             try:
-                self._companion = self._stack.enter_context(companion(arguments, seconds=GRACE_SECONDS))
+                self._companion = self._stack.enter_context(
+                    companion(arguments, environment=import_path(), seconds=GRACE_SECONDS)
+                )
             except OSError as error:
                 self._broken = f"cannot start the program that sends messages: {error.strerror or error}"
                 return False

@@ -57,7 +57,7 @@ class Request:
     ``allow_orphans``: see ``lastgood.load.repairs.Rules``. ``check``: the settings of the checklist. ``drill``: the
     interval of rehearsals. ``database``: the database in a cluster dump, if not the live one. ``way``: None for by name
     where the role can rename the database, and in place where it cannot. ``reconnect``: terminate the sessions from
-    before a switch in place."""
+    before a switch in place. ``schemas``: those that go back in place, if not all that the role may exchange."""
 
     target: Target
     store: Path
@@ -79,6 +79,7 @@ class Request:
     database: str | None = None
     way: Way | None = None
     reconnect: bool = False
+    schemas: tuple[str, ...] = ()
 
     def context(self, emit: Emit = silent, cancelled: Callable[[], bool] = never) -> Context:
         """The context of the work that it asks for."""
@@ -110,9 +111,11 @@ class TableLoss(Frozen):
 
     ``written_since``: rows of the live table written after the restore point, by column ``by``; None if no column
     records it. ``content``: whether its rows equal those of the restore point; None if only one side has the table.
-    ``why``: why they were not compared, or other evidence of a change. ``not_in_dumps``: rows of an extension's table
-    that no dump holds; a rollback copies them from the live database. ``unreadable``: the server's error if the live
-    table cannot be read.
+    ``lost``, ``returns`` and ``changed``: exact numbers of rows that only the live table has, that only the restore
+    point has, and that both have under the same key with other content; None where they were not counted, and
+    ``changed`` also without a key. ``why``: why the rows were not compared or counted. ``not_in_dumps``: rows of an
+    extension's table that no dump holds; a rollback copies them from the live database. ``unreadable``: the server's
+    error if the live table cannot be read.
     """
 
     schema_name: str
@@ -126,6 +129,9 @@ class TableLoss(Frozen):
     why: str = ""
     unreadable: str = ""
     not_in_dumps: int = 0
+    lost: int | None = None
+    returns: int | None = None
+    changed: int | None = None
 
     @property
     def table(self) -> str:
@@ -143,13 +149,20 @@ class TableLoss(Frozen):
         )
 
     @property
+    def counted(self) -> bool:
+        """Whether the differing rows were counted exactly."""
+        return self.lost is not None and self.returns is not None
+
+    @property
     def in_place(self) -> bool:
         """Whether the rows differ, but not their number."""
         return self.content == "changed" and self.live_rows == self.point_rows
 
     @property
     def weight(self) -> int:
-        """The minimum number of differing rows, by the counts."""
+        """The number of differing rows; the minimum by the counts where they were not counted."""
+        if self.counted:
+            return max((self.lost or 0) + (self.returns or 0) + (self.changed or 0), self.not_in_dumps)
         return max(abs((self.live_rows or 0) - (self.point_rows or 0)), self.written_since or 0, self.not_in_dumps)
 
 

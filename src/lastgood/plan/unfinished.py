@@ -50,9 +50,16 @@ class Unfinished:
         return self.database is not None or not self.switched
 
     @property
+    def not_here(self) -> str:
+        """Why it can be resumed only on another machine; empty where it can be resumed here."""
+        if self.obstacle or self.switched or Path(self.mark.point).exists():
+            return ""
+        return f'the restore point "{self.mark.point}" is not on this machine'
+
+    @property
     def commands(self) -> tuple[str, ...]:
-        """The commands that finish the run."""
-        resume = () if self.obstacle else (f"lastgood resume {self.run}",)
+        """The commands that finish the run, on this machine."""
+        resume = () if self.obstacle or self.not_here else (f"lastgood resume {self.run}",)
         return (*resume, f"lastgood {'abort' if self.abortable else 'undo'} {self.run}")
 
 

@@ -21,6 +21,7 @@ from lastgood.points.partial import Lack
 from lastgood.points.point import RestorePoint
 from lastgood.points.store import point_at
 from lastgood.points.verdict import Whole, read_whole
+from lastgood.text.units import moment
 
 SHOWN = 10
 FOLDERS = 3
@@ -153,7 +154,7 @@ def collect_skipped(emit: Emit, skipped: list[str]) -> Emit:
 
 
 def _wanted(before: datetime | None, migration: str | None) -> str:
-    words = f" made before {before.isoformat(' ', 'seconds')}" if before is not None else ""
+    words = f" made before {moment(before)}" if before is not None else ""
     return words + (f' without the migration "{migration}"' if migration is not None else "")
 
 
@@ -202,7 +203,7 @@ def _none_in(store: Path) -> BadPoint:
     first = others[0]
     return BadPoint(
         f'cannot find a restore point in "{store}": there is none; found {found}{more}',
-        hint=f"The newest there is {first.newest.path.name} ({first.newest.made_at.isoformat(' ', 'seconds')}). "
+        hint=f"The newest there is {first.newest.path.name} ({moment(first.newest.made_at)}). "
         f"Run the same command with: --store {shlex.quote(str(from_here(first.folder)))}",
     )
 
@@ -241,7 +242,7 @@ def _available(store: Path, there: Sequence[RestorePoint], name: str = "") -> st
         Path(name).name, [point.path.name for point in there], 1, 0.7
     )
     meant = f"Did you mean {close[0]}? " if close else ""
-    names = (f"{name_in(store, point)} ({point.made_at.isoformat(' ', 'seconds')})" for point in there[:SHOWN])
+    names = (f"{name_in(store, point)} ({moment(point.made_at)})" for point in there[:SHOWN])
     more = f" and {len(there) - SHOWN} more" if len(there) > SHOWN else ""
     return f"{meant}Available: {', '.join(names)}{more}."
 

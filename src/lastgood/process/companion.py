@@ -105,14 +105,19 @@ def companion(
         process.stdout.close()
 
 
+def import_path() -> dict[str, str]:
+    """The variable with which a Python of its own finds the running lastgood, and the libraries that a single-file
+    build unpacks next to it."""
+    package = str(Path(__file__).parents[2])
+    return {"PYTHONPATH": os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])}
+
+
 @contextmanager
 def standing_by(module: str, order: str) -> Iterator[Companion]:
     """Our own ``module``, started as by ``companion`` and ready: it has acknowledged ``order``, one line. Raises
     NotReady."""
-    package = str(Path(__file__).parents[2])  # the running lastgood, wherever it was imported from
-    path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
     # -P: nothing is imported from the current folder.
-    started = companion([sys.executable, "-P", "-m", module], environment={"PYTHONPATH": path})
+    started = companion([sys.executable, "-P", "-m", module], environment=import_path())
     with ExitStack() as stack:
         try:
             program = stack.enter_context(started)

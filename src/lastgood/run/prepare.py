@@ -97,7 +97,13 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
             looked = [*checks.results(subject)]
             try:
                 then = loss.Then.of(point, facts)
-                lost = loss.losses(connection, then, request.check.compare_limit, held=subject.members.rows)
+                lost = loss.losses(
+                    connection,
+                    then,
+                    request.check.compare_limit,
+                    held=subject.members.rows,
+                    sides=loss.Sides(request.target.at(live_name), chosen),
+                )
             except psycopg.errors.InsufficientPrivilege as error:
                 lost = ()
                 looked += counted.refused(live_name, error, looked)

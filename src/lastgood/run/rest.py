@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import psycopg
 
@@ -53,6 +54,29 @@ def left(request: Request) -> Remaining | None:
             )
         return found[0]
     return None
+
+
+def is_checked(request: Request, run: str, emit: Emit) -> bool:
+    """Return whether the rollback ``run`` would have checked and watched the application after its switch, and still
+    can: the plan is made again from its restore point. Emits Caution where it cannot."""
+    application = request.application
+    watched = application.watch is not None and application.watch.length > 0
+    if not (application.checked or watched):
+        return False
+    with request.target.connect() as connection:
+        points = {each.mark.point for each in marks.marked(connection, run=run, role="kept")}
+    if not points:
+        return False  # an undo, which checks nothing
+    (point,) = points
+    if Path(point).exists():
+        return True
+    emit(
+        Caution(
+            f'health checks and watch are skipped: the restore point "{point}" is not on this machine; check the '
+            "application yourself"
+        )
+    )
+    return False
 
 
 def resume(request: Request, remaining: Remaining, emit: Emit) -> Finished:

@@ -5,7 +5,7 @@ Texts in it are plain; their content is escaped in both.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from lastgood.screen import markdown
@@ -87,7 +87,34 @@ Block = Title | Paragraph | Pairs | TableBlock | Items | Tasks | ToFill | Pictur
 
 def as_markdown(blocks: Iterable[Block]) -> str:
     """Render the document as Markdown."""
-    return markdown.document(*(_markdown(block) for block in blocks))
+    return markdown.document(*(_markdown(block) for block in filled(blocks)))
+
+
+def filled(blocks: Iterable[Block]) -> Iterator[Block]:
+    """Yield the blocks that have content; of the titles of sections, those that something follows."""
+    waiting: Title | None = None
+    for block in blocks:
+        if isinstance(block, Title) and block.level > 1:
+            waiting = block
+        elif not _is_empty(block):
+            if waiting is not None:
+                yield waiting
+            waiting = None
+            yield block
+
+
+def _is_empty(block: Block) -> bool:
+    match block:
+        case Paragraph(text):
+            return not text.strip()
+        case Pairs(pairs):
+            return not any(_text(value) for _, value in pairs)
+        case TableBlock(rows=rows):
+            return not rows
+        case Items(items) | Tasks(items):
+            return not items
+        case _:
+            return False
 
 
 def _markdown(block: Block) -> str:
@@ -124,7 +151,7 @@ def _text(cell: Cell) -> str:
 
 def show(screen: Screen, blocks: Iterable[Block]) -> None:
     """Print the document on a terminal."""
-    for block in blocks:
+    for block in filled(block for block in blocks if not isinstance(block, ToFill | Picture)):
         match block:
             case Title(text, level) if level > 1:
                 screen.heading(markdown.one_line(text))

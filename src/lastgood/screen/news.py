@@ -100,7 +100,7 @@ def rollback_begun(plan: Plan) -> Story:
         happened=f'"{plan.live}" is being rolled back to {Path(point.path).name}, made {units.moment(point.made_at)} '
         f"({units.ago(point.made_at, plan.made_at)}).",
         state=f"Nothing was changed yet. {meanwhile}",
-        lost=lost(plan.loss, plan.kept),
+        lost=lost(plan.loss, plan.kept, plan.way),
         next="No action needed. lastgood status shows the progress.",
         figures=(("Expected", expected),),
     )
@@ -120,7 +120,7 @@ def rolled_back(report: Report, plan: Plan | None) -> Story:
     point, seconds = report.point, report.seconds
     rows = sum(table.rows for table in report.tables)
     all_equal = all(table.equal is True for table in report.tables)
-    loss = "" if plan is None else lost(plan.loss, plan.kept)
+    loss = "" if plan is None else lost(plan.loss, plan.kept, plan.way)
     written = report.fence.writes_after
     if written:
         loss += f" At most {units.counted(written, 'row')} written during the rollback; they are there, too."
@@ -131,7 +131,7 @@ def rolled_back(report: Report, plan: Plan | None) -> Story:
         f"Its {units.counted(len(report.tables), 'table')} with {units.counted(rows, 'row')} "
         + ("equal the restore point in every row." if all_equal else "were compared with the restore point."),
         state=f'"{report.live}" is restored and open. ' + _kept("The previous", report.way, report.kept),
-        lost=loss.strip() or f'Rows written since the restore point are in "{report.kept}".',
+        lost=loss.strip() or f"Rows written since the restore point are in {_place(report.way, report.kept)}.",
         next=f"To undo: {report.undo_command}",
         figures=(
             ("Duration", units.duration(seconds.total)),
@@ -151,7 +151,7 @@ def finished(report: FinishReport) -> Story:
     return Story(
         events=frozenset({"success"}),
         title="rollback finished",
-        happened=f'"{report.live}" is complete: the deferred indexes and foreign keys are built.',
+        happened=f'"{report.live}" is complete: what the switch left to do is done.',
         state=f'"{report.live}" is restored and open.',
         figures=(("Duration", units.duration(report.seconds)),),
     )
@@ -184,9 +184,12 @@ def undone(report: UndoReport) -> Story:
     return Story(
         events=frozenset({"success", "undo"}),
         title="rollback undone",
-        happened=f'"{report.live}" is again the database from before run {report.undoes}.',
+        happened=f'"{report.live}" '
+        + ("has the objects from before" if report.way == "in-place" else "is again the database from before")
+        + f" run {report.undoes}"
+        + (" again." if report.way == "in-place" else "."),
         state=f'"{report.live}" is open. ' + _kept("The replaced", report.way, report.kept),
-        lost=f'Rows written since run {report.undoes} are in "{report.kept}".',
+        lost=f"Rows written since run {report.undoes} are in {_place(report.way, report.kept)}.",
         next=f"To undo this undo: {report.undo_command}",
         figures=(("Read outage", units.duration(report.seconds["read_outage"])),),
     )
@@ -194,8 +197,12 @@ def undone(report: UndoReport) -> Story:
 
 def _kept(which: str, way: Way, name: str) -> str:
     if way == "in-place":
-        return f'{which} objects are kept in the schemas "{name}".'
+        return f"{which} objects are kept in {_place(way, name)}."
     return f'{which} database is kept as "{name}".'
+
+
+def _place(way: Way, name: str) -> str:
+    return f'the schemas "{name}"' if way == "in-place" else f'"{name}"'
 
 
 def failed(error: LastgoodError, kind: Kind, live: str) -> Story:
@@ -265,10 +272,10 @@ def test(target: str) -> Story:
     )
 
 
-def lost(losses: Sequence[TableLoss], kept_as: str) -> str:
+def lost(losses: Sequence[TableLoss], kept_as: str, way: Way = "by-name") -> str:
     """Describe the rows that the restored database lacks, and where they are kept."""
     parts = list(_lost(losses))
-    kept = f'Everything is kept in "{kept_as}".'
+    kept = f"Everything is kept in {_place(way, kept_as)}."
     if not parts and losses and all(each.content == "equal" or each.live_rows is None for each in losses):
         return f"Nothing: no row differs from the restore point. {kept}"
     if not parts:
@@ -285,7 +292,13 @@ def _lost(losses: Sequence[TableLoss]) -> Iterator[str]:
         named = ", ".join(f"{name} {units.number(rows[name])}" for name in most[:NAMED])
         more = f" and {units.counted(len(most) - NAMED, 'other table')}" if len(most) > NAMED else ""
         yield f"{units.counted(sum(rows.values()), 'row')} written since the restore point ({named}{more})"
-    changed = [_named(each) for each in losses if each.in_place and not _rows(each)]
+    reverted = {_named(each): each.changed for each in losses if each.changed}
+    if reverted:
+        most = sorted(reverted, key=lambda name: -reverted[name])
+        named = ", ".join(f"{name} {units.number(reverted[name])}" for name in most[:NAMED])
+        more = f" and {units.counted(len(most) - NAMED, 'other table')}" if len(most) > NAMED else ""
+        yield f"{units.counted(sum(reverted.values()), 'row')} changed since the restore point ({named}{more})"
+    changed = [_named(each) for each in losses if each.in_place and not each.counted and not _rows(each)]
     if changed:
         more = f" and {units.number(len(changed) - NAMED)} more" if len(changed) > NAMED else ""
         yield f"rows changed in place in {', '.join(changed[:NAMED])}{more}"
@@ -297,6 +310,8 @@ def _lost(losses: Sequence[TableLoss]) -> Iterator[str]:
 
 
 def _rows(loss: TableLoss) -> int:
+    if loss.lost is not None:
+        return loss.lost
     if loss.written_since is not None:
         return max(loss.written_since, (loss.live_rows or 0) - (loss.point_rows or 0))
     return max(0, (loss.live_rows or 0) - (loss.point_rows or 0))

@@ -17,9 +17,11 @@ from markdown_it.token import Token
 
 _STYLE = """
 :root { color-scheme: light dark; --text: #1c2430; --muted: #5b6675; --line: #d5dbe3; --soft: #f4f6f9; --link: #0b57a4;
-  --bad: #b3261e; --page: #fff; }
+  --bad: #b3261e; --good: #1b6e3c; --warn: #8a5a00; --page: #fff; }
 @media (prefers-color-scheme: dark) { :root { --text: #e4e8ee; --muted: #9aa6b5; --line: #3a4350; --soft: #1f2630;
-  --link: #8ab8f0; --bad: #ff8a80; --page: #151a21; } }
+  --link: #8ab8f0; --bad: #ff8a80; --good: #7bd6a0; --warn: #f0c36a; --page: #151a21; } }
+.good { color: var(--good); } .bad { color: var(--bad); } .warn { color: var(--warn); }
+td.good, td.bad, td.warn { font-weight: 600; }
 body { font: 16px/1.55 system-ui, sans-serif; color: var(--text); background: var(--page); max-width: 62rem;
   margin: 2rem auto; padding: 0 1.25rem; overflow-wrap: break-word; }
 h1, h2, h3 { line-height: 1.25; margin: 2em 0 .6em; } h1 { margin-top: 0; }
@@ -30,6 +32,7 @@ code { padding: .1em .3em; } pre { padding: .8em 1em; overflow-x: auto; } pre co
 table { border-collapse: collapse; display: block; overflow-x: auto; font-variant-numeric: tabular-nums; }
 th, td { border: 1px solid var(--line); padding: .3em .7em; text-align: left; vertical-align: top; }
 th { background: var(--soft); }
+td.moment, td[style*="right"] { white-space: nowrap; }
 blockquote { margin: 1em 0; padding: .1em 1em; border-left: 4px solid var(--line); color: var(--muted); }
 li.task { list-style: none; margin-left: -1.3em; }
 svg { max-width: 100%; height: auto; }
@@ -39,6 +42,14 @@ svg { max-width: 100%; height: auto; }
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _TASK = re.compile(r"\[([ xX])\] ")
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?(?: UTC)?")
+# Words that a table or the end of the main title has as a verdict. The colour repeats what the word says.
+_VERDICTS = {
+    "good": ("done", "passed", "equal", "yes", "go", "valid", "pass", "present"),
+    "bad": ("failed", "differs", "no", "no-go", "invalid", "fail", "missing", "changed"),
+    "warn": ("same number of rows", "go with warnings", "warn"),
+}
+_CLASSES = {word: name for name, words in _VERDICTS.items() for word in words}
 
 
 def fragment(markdown: str) -> str:
@@ -59,6 +70,8 @@ def page(title: str, markdown: str, pictures: Mapping[str, str] | None = None) -
     tokens = reader.parse(markdown)
     _add_ids(tokens)
     _show_tasks(tokens)
+    _show_verdicts(tokens)
+    tokens = _without_empty_heads(tokens)
     body = reader.renderer.render(tokens, reader.options, {})
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -90,6 +103,32 @@ def _add_ids(tokens: Sequence[Token]) -> None:
             name = anchor("".join(each.content for each in inline.children or ()))
             times = taken[name] = taken.get(name, -1) + 1
             token.attrSet("id", f"{name}-{times}" if times else name)
+
+
+def _show_verdicts(tokens: Sequence[Token]) -> None:
+    """Colour the verdicts in tables and in the title, and keep moments on one line."""
+    for opening, inline in pairwise(tokens):
+        text = "".join(each.content for each in inline.children or ())
+        if opening.type == "td_open":
+            found = _CLASSES.get(text.lower()) or ("moment" if _MOMENT.fullmatch(text) else "")
+        elif opening.type == "heading_open" and opening.tag == "h1":
+            found = _CLASSES.get(re.split(r"[,;]", text.rpartition(": ")[2])[0].lower(), "")
+        else:
+            continue
+        if found:
+            opening.attrJoin("class", found)
+
+
+def _without_empty_heads(tokens: Sequence[Token]) -> list[Token]:
+    """Return the tokens without the heads of tables that name no column, which Markdown requires."""
+    kept: list[Token] = []
+    for token in tokens:
+        kept.append(token)
+        if token.type == "thead_close":
+            start = max(place for place, each in enumerate(kept) if each.type == "thead_open")
+            if not any(each.content for each in kept[start:] if each.type == "inline"):
+                del kept[start:]
+    return kept
 
 
 def _show_tasks(tokens: Sequence[Token]) -> None:

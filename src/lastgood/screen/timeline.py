@@ -15,8 +15,9 @@ from lastgood.text import units
 
 Outcome = Literal["done", "failed", "skipped"]
 
-WIDTH, ROW, LABELS, MARGIN = 900, 26, 240, 16
-LONGEST_LABEL = 34
+# The part for the labels is as wide as the longest of them needs, at a mean width of a character.
+CHART, ROW, MARGIN = 660, 26, 16
+CHARACTER, LABELS = 6.9, 120
 _COLORS: dict[Outcome, str] = {"done": "#3d7ab8", "failed": "#c4382d", "skipped": "#8a94a3"}
 _STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)
 TICKS = 8
@@ -36,34 +37,34 @@ def timeline(title: str, bars: Sequence[Bar]) -> str:
     """Render the chart as SVG; the bars from top to bottom in the given order."""
     whole = max((bar.end for bar in bars), default=0.0) or 1.0
     height = MARGIN + ROW * len(bars) + ROW + MARGIN
-    scale = (WIDTH - LABELS - 5 * MARGIN) / whole
+    left = max(LABELS, *(round(CHARACTER * len(one_line(bar.name))) + MARGIN for bar in bars)) if bars else LABELS
+    width, scale = left + CHART, (CHART - 5 * MARGIN) / whole
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         'role="img" font-family="system-ui, sans-serif" font-size="13" fill="currentColor">',
         f"<title>{_escaped(title)}</title>",
     ]
     bottom = MARGIN + ROW * len(bars)
     for seconds in _ticks(whole):
-        x = LABELS + seconds * scale
+        x = left + seconds * scale
         parts.append(
             f'<line x1="{x:.1f}" y1="{MARGIN}" x2="{x:.1f}" y2="{bottom}" stroke="currentColor" opacity="0.15"/>'
             f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle" opacity="0.7">{_tick(seconds, whole)}</text>'
         )
     for place, bar in enumerate(bars):
-        parts.append(_drawn(bar, MARGIN + ROW * place, scale))
+        parts.append(_drawn(bar, left, MARGIN + ROW * place, scale))
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def _drawn(bar: Bar, y: float, scale: float) -> str:
-    x, length = LABELS + bar.begin * scale, max((bar.end - bar.begin) * scale, 2.0)
-    label = bar.name if len(bar.name) <= LONGEST_LABEL else bar.name[: LONGEST_LABEL - 1] + "…"
+def _drawn(bar: Bar, left: int, y: float, scale: float) -> str:
+    x, length = left + bar.begin * scale, max((bar.end - bar.begin) * scale, 2.0)
     took = units.duration(bar.end - bar.begin) if bar.end > bar.begin else ""
     note = ", ".join(part for part in (took, bar.outcome if bar.outcome != "done" else "") if part)
     after = x + length + 6
-    place = f'x="{after:.1f}"' if after < WIDTH - 6 * MARGIN else f'x="{x - 6:.1f}" text-anchor="end"'
+    place = f'x="{after:.1f}"' if after < left + CHART - 6 * MARGIN else f'x="{x - 6:.1f}" text-anchor="end"'
     return (
         f"<g><title>{_escaped(bar.name)}</title>"
-        f'<text x="{LABELS - 10}" y="{y + 17}" text-anchor="end">{_escaped(label)}</text>'
+        f'<text x="{left - 10}" y="{y + 17}" text-anchor="end">{_escaped(bar.name)}</text>'
         f'<rect x="{x:.1f}" y="{y + 5}" width="{length:.1f}" height="{ROW - 10}" rx="2" fill="{_COLORS[bar.outcome]}"/>'
         f'<text {place} y="{y + 17}" font-size="12">{_escaped(note)}</text></g>'
     )

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from psycopg import sql
 
-from lastgood.command.init import example
 from lastgood.command.init.survey import survey
+from lastgood.config import example
 from lastgood.config.settings import resolve
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Target
@@ -69,13 +69,26 @@ def test_it_writes_what_it_found(
     assert Target.parse(resolve({}, {}, Path.cwd()).db) == server.target(database)
 
 
-def test_every_key_that_it_comments_out_is_valid(lastgood: Lastgood, database: str) -> None:
+def test_the_file_has_fifteen_lines(lastgood: Lastgood, database: str) -> None:
     lastgood("init")
-    options, _, _ = FILE.read_text().partition("# Tables:")
-    keys = [line.removeprefix("# ") for line in options.splitlines() if line.startswith("# ") and " = " in line]
+    lines = FILE.read_text().splitlines()
+    assert len(lines) <= 15, lines
+    FILE.write_text(
+        "\n".join(line.removeprefix("# ") if re.match(r"# (\[|keep|kept)", line) else line for line in lines)
+    )
+    outcome = lastgood("config", "check")
+    assert (outcome.status, outcome.err) == (0, "")
+    assert "Tables: [retention]" in outcome.out
+
+
+def test_every_key_of_the_example_is_valid(lastgood: Lastgood) -> None:
+    options, _, _ = lastgood("config", "example").out.partition("# Tables:")
+    keys = [line.removeprefix("# ") for line in options.splitlines() if re.match(r"# \w+ = ", line)]
     FILE.write_text("\n".join(keys))
     settings = resolve({}, {}, Path.cwd())
     assert {key.partition(" ")[0] for key in keys} == {
+        "db",
+        "store",
         "state",
         "format",
         "fence",
@@ -90,9 +103,20 @@ def test_every_key_that_it_comments_out_is_valid(lastgood: Lastgood, database: s
     assert (settings.jobs, settings.max_wal_lag, settings.throttle) == (4, 1 << 30, 50 << 20)
 
 
-def test_every_table_that_it_comments_out_can_be_used_as_it_is(lastgood: Lastgood, database: str) -> None:
-    lastgood("init")
-    _, _, tables = FILE.read_text().partition("# Tables:")
+def test_one_table_of_the_example_can_be_appended(lastgood: Lastgood) -> None:
+    outcome = lastgood("config", "example", "retention")
+    assert tomllib.loads(outcome.out)["retention"]["keep"]["daily"] == 7
+    unknown = lastgood("config", "example", "retentoin")
+    assert (unknown.status, unknown.out) == (2, "")
+    assert unknown.err == (
+        'error: cannot print an example: there is no table "retentoin"\n'
+        "state: Nothing was read or changed.\n"
+        "next:  List them: lastgood config example\n"
+    )
+
+
+def test_every_table_of_the_example_can_be_used_as_it_is(lastgood: Lastgood) -> None:
+    _, _, tables = lastgood("config", "example").out.partition("# Tables:")
     lines = [line.removeprefix("# ") for line in tables.splitlines() if re.match(r"# (\[|\w+ = )", line)]
     starts = [number for number, line in enumerate(lines) if line.startswith("[")]
     blocks = ["\n".join(lines[a:b]) for a, b in zip(starts, [*starts[1:], len(lines)], strict=True)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -60,7 +60,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> tuple[Screen, io.StringIO]:
 def a_plan(*, loss: tuple[TableLoss, ...] = (), findings: tuple[Finding, ...] = ()) -> Plan:
     return Plan(
         run=RUN,
-        made_at=WHEN,
+        made_at=WHEN + timedelta(hours=9, minutes=12),
         server="host=db.example.org",
         server_version="18.6",
         live="crm",
@@ -92,6 +92,7 @@ def loss(
     by: str | None = None,
     content: Literal["equal", "changed", "not compared"] | None = None,
     why: str = "",
+    rows: tuple[int | None, int | None, int | None] = (None, None, None),
 ) -> TableLoss:
     return TableLoss(
         schema_name="public",
@@ -102,6 +103,9 @@ def loss(
         by=by,
         content=content,
         why=why,
+        lost=rows[0],
+        returns=rows[1],
+        changed=rows[2],
     )
 
 
@@ -141,12 +145,13 @@ def test_a_whole_plan(shown: tuple[Screen, io.StringIO]) -> None:
     )
     losses = (
         loss("deals", 300, 500),
-        loss("contacts", 5000, 400, 120, "created_at"),
-        loss("scores", 12, None, None),
+        loss("contacts", 5000, 400, 120, "created_at", "changed", "no time was left (1 min)"),
+        loss("scores", 12, None, None, rows=(12, 0, 0)),
         loss("tags", 5, 5, content="equal"),
-        loss("prices", 70, 70, content="changed"),
+        loss("prices", 70, 70, content="changed", rows=(20, 20, 50)),
+        loss("queue", 2, 2, content="changed", rows=(1, 1, None)),
         loss("events", 9, 9, content="not compared", why="no time was left (10 s)"),
-        loss("lost", None, 7, None),
+        loss("lost", None, 7, None, rows=(0, 7, 0)),
     )
     show_plan.show(screen, a_plan(loss=losses, findings=findings))
     assert stream.getvalue() == (
@@ -166,15 +171,17 @@ def test_a_whole_plan(shown: tuple[Screen, io.StringIO]) -> None:
         "   1  Switch the names: all sessions are terminated once; clients reconnect\n"
         "\n"
         'Changes to "crm"\n'
-        "  table            rows now  restored    change     written since\n"
-        "  public.contacts     5,000       400    −4,600  120 (created_at)\n"
-        "  public.deals          300       500      +200                 0\n"
-        "  public.scores          12      none   removed           unknown\n"
-        "  public.lost          none         7  restored           unknown\n"
-        "  public.prices          70        70   changed                 0\n"
+        "  table            rows now  restored     lost  returns  changed\n"
+        "  public.contacts     5,000       400  ≥ 4,600        ?        ?\n"
+        "  public.deals          300       500        ?    ≥ 200        ?\n"
+        "  public.prices          70        70       20       20       50\n"
+        "  public.scores          12      none       12        0        0\n"
+        "  public.lost          none         7        0        7        0\n"
+        "  public.queue            2         2        1        1   no key\n"
         "  1 other table equals the restore point in every row.\n"
         "  Compared by number of rows only: public.events (no time was left (10 s)). Rows\n"
         "  changed in place are not shown here; they are reverted, too.\n"
+        "  Rows not counted: public.contacts (no time was left (1 min)).\n"
         '  All lost rows remain in "crm_old_9f3c1a70" and in the emergency backup.\n'
         "\n"
         "What the checks found\n"
@@ -183,6 +190,8 @@ def test_a_whole_plan(shown: tuple[Screen, io.StringIO]) -> None:
         "  caution look here\n"
         "  note    nothing to worry about\n"
         "\n"
+        "Goes back 9 h 12 min (to 2025-11-04 14:30:00 UTC) · loses 4,633 rows, changes\n"
+        "50, returns 228, and more: not all rows were compared\n"
         "Nothing was changed yet.\n"
     )
 

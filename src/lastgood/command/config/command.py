@@ -1,4 +1,4 @@
-"""``lastgood config``: the effective settings, and whether the file is valid."""
+"""``lastgood config``: the effective settings, whether the file is valid, and an example."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lastgood import config
 from lastgood.cli.application import command, group
+from lastgood.errors import UsageError
 
 if TYPE_CHECKING:
     from lastgood.cli.session import Session
@@ -41,8 +43,34 @@ def check(
     session.result({**shown.document(settings, session.scrub), "notifications": notified.document()["targets"]}, show)
 
 
-group_ = group("config", "Check lastgood.toml, or print its JSON Schema. Without a command: check it.", check)
+group_ = group(
+    "config", "Check lastgood.toml, print an example or its JSON Schema. Without a command: check it.", check
+)
 command("check", into=group_)(check)
+
+
+@command("example", into=group_)
+def print_example(
+    session: Session,
+    table: Annotated[
+        str | None,
+        typer.Argument(metavar="TABLE", help="Only this table, ready to be edited."),
+    ] = None,
+) -> None:
+    """Print an example of lastgood.toml: every key and table, with a realistic value.
+
+    The whole example is commented out, because a key that is there has an effect.
+    """
+    from lastgood.config import example
+
+    lines = list(example.commented()) if table is None else example.of_table(table)
+    if not lines:
+        raise UsageError(
+            f'cannot print an example: there is no table "{table}"',
+            hint="List them: lastgood config example",
+            state=config.NOTHING_LOOKED_AT,
+        )
+    session.screen.out.file.write("\n".join(lines) + "\n")
 
 
 @command("schema", into=group_)

@@ -54,6 +54,7 @@ from lastgood.postgres.outlived import Trace, find
 from lastgood.postgres.server import Connection, Target
 from lastgood.postgres.state import DatabaseState
 from lastgood.process import durable, interrupts
+from lastgood.run.report import SkippedCommands
 
 LOOK_SECONDS = 0.05
 UNTOUCHED = '"{live}" was not touched: the migration ran on a clone, which is removed.'
@@ -143,6 +144,7 @@ class _Trial:
         self._live = request.base.target.dbname
         self._strayed = threading.Event()
         self._seconds: dict[str, float] = {}
+        self._skipped: tuple[SkippedCommands, ...] = ()
 
     @property
     def _target(self) -> Target:
@@ -182,7 +184,10 @@ class _Trial:
         request = self._request.base
         began = time.monotonic()
         copying.claim(self._maintenance, self._clone)
-        restore.restore(request.target, point.path.parent, str(point.path), self._clone, self._context, kind="trial")
+        restored = restore.restore(
+            request.target, point.path.parent, str(point.path), self._clone, self._context, kind="trial"
+        )
+        self._skipped = restored.skipped
         made = database.describe(self._maintenance, self._clone)
         try:
             self._copy_settings()
@@ -212,7 +217,7 @@ class _Trial:
 
     def _tried(self, point: RestorePoint) -> TrialReport:
         assert point.manifest is not None
-        facts, request = point.manifest.facts, self._request
+        facts, request = restore.copied(point.manifest.facts, self._skipped), self._request
         check = request.settings.check
         before = None
         if check != "none":

@@ -26,6 +26,7 @@ from lastgood.points import RestorePoint, Whole
 from lastgood.points.verdict import EVERYWHERE
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.embedded import available
+from lastgood.text.units import counted
 
 
 def prove_all(request: DrillRequest, render: Render, context: Context = BACKGROUND) -> Sealed:
@@ -88,7 +89,7 @@ class _Work:
         bad = next((each for each in results if not each.proved), None)
         if bad is None:
             rows = sum(each.rows or 0 for each in results)
-            emit(StageDone(name, monotonic() - began, f"restored and proved, {rows:,} rows"))
+            emit(StageDone(name, monotonic() - began, f"restored and proved, {counted(rows, 'row')}"))
         else:
             emit(StageFailed(name, monotonic() - began, f"{bad.verdict}: {bad.message}"))
         yield from results

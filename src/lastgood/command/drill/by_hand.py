@@ -15,6 +15,7 @@ from lastgood.dump.summary import DumpSummary
 from lastgood.errors import Failed, Refused
 from lastgood.events import Progress
 from lastgood.postgres import binaries
+from lastgood.postgres.server import Target
 
 PROGRAMS: tuple[Literal["psql", "pg_dump", "pg_restore"], ...] = ("psql", "pg_dump", "pg_restore")
 STAGE = "guide"
@@ -36,13 +37,30 @@ def impossible(source: DumpSource, summary: DumpSummary, major: int) -> str:
     return ""
 
 
-def follow(scratch: DrillServer, point: Path, store: Path, undo: bool, context: Context) -> int:
+def not_the_owner(target: Target, schemas: Sequence[str]) -> str:
+    """Return why the guide in place cannot be followed on the stand-in; empty if it can: its commands take the schemas
+    of the role that runs them."""
+    query = (
+        "SELECT string_agg(nspname, ', ' ORDER BY nspname) FROM pg_catalog.pg_namespace "
+        "WHERE nspname = ANY (%s) AND nspname <> 'public' AND nspowner <> current_user::regrole"
+    )
+    with target.connect(application_name="lastgood drill") as connection:
+        (others,) = connection.execute(query, [list(schemas)]).fetchone() or (None,)
+    return f"the role of the drill does not own the schemas {others}, as the guide's commands need" if others else ""
+
+
+def follow(
+    scratch: DrillServer, point: Path, store: Path, schemas: tuple[str, ...], undo: bool, context: Context
+) -> int:
     """Write the guide for the stand-in and this restore point, and run its blocks of a rollback or of the undo. Return
-    their number. Emits Progress of stage ``guide``. Raises Failed at the first failing block, Interrupted."""
+    their number. ``schemas``: those to exchange in place; none by name.
+
+    Emits Progress of stage ``guide``. Raises Failed at the first failing block, Interrupted.
+    """
     target = scratch.target.at(scratch.name)
-    subject = guide.subject_of(target, store, point=str(point))
+    subject = guide.subject_of(target, store, point=str(point), in_place=schemas)
     every = guide.executable(subject)
-    chosen = guide.chosen(every, guide.UNDO if undo else guide.ROLLBACK)
+    chosen = guide.chosen(every, guide.UNDO if undo else guide.IN_PLACE if schemas else guide.ROLLBACK)
     environment = {"PATH": _path(scratch.major), **target.child()[1]}
     done = 0
     for ran in guide.run(every, chosen, environment, folder=store, cancelled=context.cancelled):

@@ -50,13 +50,13 @@ def drill(
             "--show",
             metavar="RUN",
             help="Only show this drill, and whether its evidence was changed.",
-            autocompletion=complete.runs,
+            autocompletion=complete.drills,
         ),
     ] = None,
     sign: Annotated[
         str | None,
         typer.Option(
-            "--sign", metavar="RUN", help="Only sign this drill off; with --by.", autocompletion=complete.runs
+            "--sign", metavar="RUN", help="Only sign this drill off; with --by.", autocompletion=complete.drills
         ),
     ] = None,
     by: Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who signs.")] = None,

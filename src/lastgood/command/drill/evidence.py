@@ -148,8 +148,8 @@ class Expected(Frozen):
 
 class DrillEvidence(Document):
     """The evidence of a drill. ``status`` is ``passed`` only if every proof holds. ``point_digest``: a SHA-256 over the
-    tables of the point with their digests. ``broken``: how the stand-in was damaged. ``left_out``: steps of a real
-    rollback that the drill skipped."""
+    tables of the point with their digests. ``schemas``: those exchanged in place; none if databases exchanged their
+    names. ``broken``: how the stand-in was damaged. ``left_out``: steps of a real rollback that the drill skipped."""
 
     kind: Literal["drill"] = "drill"
     run: str
@@ -167,6 +167,7 @@ class DrillEvidence(Document):
     phases: tuple[DrillPhase, ...]
     proofs: tuple[DrillProof, ...]
     tables: tuple[ProvedTable, ...]
+    schemas: tuple[str, ...] = ()
     broken: tuple[str, ...]
     outages: Outages | None
     validation: ValidationSummary | None

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import psycopg
+
 from lastgood import points
+from lastgood.checks.subject import way_of
 from lastgood.command.drill.evidence import Circumstances, DrillEvidence, DrillRequest, ScratchServer, point_digest
 from lastgood.command.drill.history import compared, expected, passed_before
 from lastgood.command.drill.occasion import Occasion, occasion
 from lastgood.command.drill.phases import Phases
-from lastgood.command.drill.scratch import DrillServer, check_room, room_needed
+from lastgood.command.drill.scratch import DrillServer, LiveServer, check_room, room_needed
 from lastgood.command.drill.seal import Render, Sealed
 from lastgood.command.drill.story import SCRATCH_ONLY, Rehearsal
 from lastgood.context import BACKGROUND, Context
 from lastgood.dump.names import shown
 from lastgood.errors import NOT_REACHED, Refused
+from lastgood.facts import Facts
+from lastgood.in_place import capabilities, definition_facts
 from lastgood.journal import past_runs
 from lastgood.journal.past_runs import DrillDue
-from lastgood.plan.plan import PlannedPoint
+from lastgood.plan.plan import PlannedPoint, Request
 from lastgood.points import Whole
 from lastgood.process import durable
 
@@ -54,8 +59,9 @@ def drill(request: DrillRequest, render: Render, context: Context = BACKGROUND) 
                 measured.detail = f"PostgreSQL {scratch.major}"
             _check_extensions(scratch, whole)
             scratch.make_roles(whole.summary.roles)
+            schemas = _in_place(request.live, found.live, whole.facts)
             rehearsal = Rehearsal(
-                request.live,
+                replace(request.live, schemas=schemas),
                 request.validation,
                 whole,
                 found.live,
@@ -71,6 +77,19 @@ def drill(request: DrillRequest, render: Render, context: Context = BACKGROUND) 
         _keep_journals(found)
         evidence = _evidence(found, rehearsal, described, sha256)
         return found.keep(evidence, render, _past(evidence))
+
+
+def _in_place(request: Request, live: LiveServer | None, facts: Facts) -> tuple[str, ...]:
+    """The schemas that a rollback of the live database would exchange in place: those of its role, and those of the
+    restore point that it lacks. None where databases exchange their names, or where it cannot be asked."""
+    if live is None:
+        return ()
+    with suppress(psycopg.Error), request.target.connect(application_name="lastgood drill") as connection:
+        if way_of(request, connection) == "by-name":
+            return ()
+        here = {row[0] for row in connection.execute("SELECT nspname::text FROM pg_catalog.pg_namespace")}
+        return tuple(sorted({*capabilities.schemas(connection)[0], *(definition_facts.schemas_of(facts) - here)}))
+    return ()
 
 
 def _evidence(found: Occasion, rehearsal: Rehearsal, server: ScratchServer, sha256: str) -> DrillEvidence:
@@ -102,13 +121,14 @@ def _evidence(found: Occasion, rehearsal: Rehearsal, server: ScratchServer, sha2
         phases=phases,
         proofs=tuple(rehearsal.proofs),
         tables=report.tables if report is not None else (),
+        schemas=rehearsal.schemas,
         broken=rehearsal.broken,
         outages=rehearsal.outages(),
         validation=rehearsal.validated,
         expected=expected(report, rehearsal.stand_in_bytes, live_bytes) if report is not None else None,
         compared=compared(phases, whole.source.size, passed_before(state, name)),
         cautions=tuple(rehearsal.phases.cautions),
-        left_out=tuple(_left_out(request, server, rehearsal.no_guide)),
+        left_out=tuple(_left_out(request, server, rehearsal.no_guide, rehearsal.schemas)),
         failure=rehearsal.failure,
         due=due if passed else past_runs.drill_due(state, name, request.live.drill.every, ended),
     )
@@ -129,7 +149,7 @@ def _planned(whole: Whole) -> PlannedPoint:
     )
 
 
-def _left_out(request: DrillRequest, server: ScratchServer, no_guide: str) -> Iterator[str]:
+def _left_out(request: DrillRequest, server: ScratchServer, no_guide: str, schemas: tuple[str, ...]) -> Iterator[str]:
     """Yield the steps of a real rollback that the drill skipped."""
     if no_guide:
         yield f"the commands of the guide: {no_guide}"
@@ -142,6 +162,8 @@ def _left_out(request: DrillRequest, server: ScratchServer, no_guide: str) -> It
         yield "the watch in [watch]: a scratch server has no users"
     if request.live.pgbouncer.admin:
         yield "the pause of PgBouncer: its clients are the real ones"
+    if schemas:
+        yield "the rights of the live role, which lastgood check --capabilities tries: the drill ran as a superuser"
     if not server.given:
         yield "the live server's settings, hardware and load: the scratch server had default settings on this machine"
 

@@ -59,13 +59,14 @@ def _of_drill(found: DrillEvidence) -> Iterator[str]:
         yield f"**The drill failed in phase {md.code(found.failure.phase)}**:  {md.text(found.failure.message)}"
         yield md.text(found.failure.hint)
     yield md.table(
-        ("What", ""),
+        ("What", "Value"),
         [
             ("Result", f"**{found.status}**"),
             (
                 "Live database",
                 md.code(found.live) + (f", PostgreSQL {md.text(found.live_server)}" if found.live_server else ""),
             ),
+            *([("Rolled back in place", ", ".join(map(md.code, found.schemas)))] if found.schemas else []),
             ("Started", units.moment(found.began)),
             ("Duration", units.duration(found.seconds)),
             ("By", f"{md.text(found.by.user)} on {md.text(found.by.host)}"),
@@ -169,7 +170,7 @@ def _of_store(found: StoreEvidence) -> Iterator[str]:
         "scratch server and proved equal."
     )
     yield md.table(
-        ("What", ""),
+        ("What", "Value"),
         [
             ("Store", md.code(found.store)),
             ("Started", units.moment(found.began)),

@@ -70,7 +70,7 @@ def _row(found: StoredEvidence | UnreadableEvidence) -> tuple[str, ...]:
         what = f"{evidence.live}: {Path(evidence.point.path).name}"
         rollback = next((units.duration(p.seconds) for p in evidence.phases if p.name == "rollback"), "")
     else:
-        what, rollback = f"all {len(evidence.points)} points of {evidence.store}", ""
+        what, rollback = f"all of {units.counted(len(evidence.points), 'point')} of {evidence.store}", ""
     result = "CHANGED" if found.problems else evidence.status
     signed = ", ".join(each.by for each in found.sealed.signatures) or "not yet"
     return (evidence.run, what, result, units.duration(evidence.seconds), rollback, signed)

@@ -50,9 +50,10 @@ class _Table:
         return f"{self.schema}.{self.name}"
 
 
-def break_it(target: Target, contents: Facts) -> tuple[str, ...]:
+def break_it(target: Target, contents: Facts, *, setting: bool = True) -> tuple[str, ...]:
     """Delete rows, change others, drop a table with its dependent objects, and leave a partial migration. Return the
-    damage in words. What the database refuses is left out."""
+    damage in words. What the database refuses is left out. ``setting``: also make a setting of the database itself, to
+    be carried over."""
     with target.connect(application_name="lastgood drill") as connection:
         quiet_event_triggers(connection)
         _without_triggers(connection)
@@ -62,7 +63,7 @@ def break_it(target: Target, contents: Facts) -> tuple[str, ...]:
             for each in sorted(contents.tables, key=lambda each: (-each.rows, each.schema_name, each.name))
             if (each.schema_name, each.name) in ordinary
         ]
-        return tuple(_broken(connection, tables, target.dbname))
+        return tuple(_broken(connection, tables, target.dbname if setting else ""))
 
 
 def kept_its_setting(connection: Connection) -> bool:
@@ -98,6 +99,8 @@ def _broken(connection: Connection, tables: Sequence[_Table], name: str) -> Iter
     left = sql.Identifier(schema, LEFT_BEHIND)
     if _execute(connection, sql.SQL("CREATE TABLE {} (id int)").format(left)) is not None:
         yield f"partial migration left behind: table {schema}.{LEFT_BEHIND}"
+    if not name:
+        return
     setting = sql.SQL("ALTER DATABASE {} SET {} = {}").format(
         sql.Identifier(name), sql.Identifier(SETTING), sql.Literal(VALUE)
     )

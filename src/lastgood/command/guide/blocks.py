@@ -38,6 +38,24 @@ ROLLBACK = (
     "watch",
 )
 UNDO = ("undo",)
+# The same where schemas are exchanged inside a database that cannot be renamed.
+IN_PLACE = (
+    "start",
+    "point",
+    "room",
+    "rights",
+    "backup",
+    "hook-stop",
+    "sessions",
+    "expected",
+    "loss",
+    "extract",
+    "switch",
+    "verify",
+    "reads",
+    "hook-start",
+    "watch",
+)
 HOOKS = frozenset({"hook-stop", "hook-start"})
 
 _FENCE = re.compile(r"^(`{3,})(\w*)[^\n]*\n(.*?)^\1[ ]*$", re.MULTILINE | re.DOTALL)

@@ -45,6 +45,7 @@ class Stamp(Frozen):
     texts: str
     commands: str
     review: AwareDatetime
+    schemas: tuple[str, ...] = ()
 
 
 def stamp(subject: Subject) -> Stamp:
@@ -67,6 +68,7 @@ def stamp(subject: Subject) -> Stamp:
         texts=_texts(),
         commands=_commands(body(subject, {})),
         review=subject.review,
+        schemas=subject.schemas,
     )
 
 
@@ -103,6 +105,8 @@ def stale(guide: str, subject: Subject) -> Iterator[str]:
         )
     if then.tables_digest != now.tables_digest:
         yield f"the tables of the database changed ({then.tables} then, {now.tables} now)"
+    if then.schemas != now.schemas:
+        yield f"the schemas that go back in place changed ({_list(then.schemas)} then, {_list(now.schemas)} now)"
     if then.grants != now.grants:
         yield "owners, grants or their objects changed"
     if then.settings != now.settings:
@@ -117,6 +121,10 @@ def stale(guide: str, subject: Subject) -> Iterator[str]:
         yield f"its review was due on {then.review:%Y-%m-%d}"
 
 
+def _list(schemas: tuple[str, ...]) -> str:
+    return ", ".join(schemas) or "none"
+
+
 def _when(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M} UTC"
 
@@ -128,7 +136,7 @@ def _commands(guide: str) -> str:
 @cache
 def _texts() -> str:
     folder = resources.files(parts.__name__)
-    names = sorted(each.name for each in folder.iterdir() if each.name.endswith((".md", ".sql")))
+    names = sorted(each.name for each in folder.iterdir() if each.name.endswith((".awk", ".md", ".sh", ".sql")))
     return _digest("\0".join(map(parts.part, names)))
 
 

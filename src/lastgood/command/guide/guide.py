@@ -5,7 +5,7 @@
 blocks.
 """
 
-from lastgood.command.guide.blocks import HOOKS, ROLLBACK, UNDO, Block, Ran, blocks, chosen, run
+from lastgood.command.guide.blocks import HOOKS, IN_PLACE, ROLLBACK, UNDO, Block, Ran, blocks, chosen, run
 from lastgood.command.guide.subject import Subject, subject_of
 from lastgood.command.guide.writing import body
 
@@ -17,6 +17,7 @@ def executable(subject: Subject) -> list[Block]:
 
 __all__ = [
     "HOOKS",
+    "IN_PLACE",
     "ROLLBACK",
     "UNDO",
     "Block",

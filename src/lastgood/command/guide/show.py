@@ -44,6 +44,7 @@ def html(subject: Subject, text: str) -> str:
 
 def operations(subject: Subject, guide: Path, readme: Path) -> str:
     """Return the section on operations for a README: what to do in an emergency, with a link to the guide."""
+    scenarios = "other-restore-points" if subject.schemas else "the-four-scenarios"
     address = quote(os.path.relpath(guide.resolve(), readme.resolve().parent).replace(os.sep, "/"))
     return "\n".join(
         [
@@ -64,7 +65,7 @@ def operations(subject: Subject, guide: Path, readme: Path) -> str:
             f"review due by {subject.review:%Y-%m-%d}"
             + (f", owned by {markdown.text(subject.guide.owner)}" if subject.guide.owner else "")
             + f". [Quick reference]({address}#quick-reference)"
-            + f" · [Scenarios]({address}#the-four-scenarios) · [Troubleshooting]({address}#troubleshooting).",
+            + f" · [Scenarios]({address}#{scenarios}) · [Troubleshooting]({address}#troubleshooting).",
         ]
     )
 
@@ -129,8 +130,8 @@ def _head(subject: Subject) -> Iterator[str]:
         ],
     )
     yield ""
-    yield "This guide needs `psql`, `pg_dump`, `pg_restore` and the privileges of the owner or a superuser, but not "
-    "lastgood."
+    programs = "`psql`, `pg_dump`, `pg_restore`" + (", `awk`" if subject.schemas else "")
+    yield f"This guide needs {programs} and the privileges of the owner or a superuser, but not lastgood."
     yield "Paste each block of commands as it is: it runs as a whole and stops at its first error. Use `sh`, `bash` or"
     yield "`dash`; in `zsh`, run `emulate sh` first."
     yield ""
@@ -182,7 +183,8 @@ def _server(subject: Subject) -> str:
 
 def _prose(subject: Subject) -> dict[str, str]:
     point = subject.point
-    kept = markdown.code(f"{subject.live}_old_NUMBER") + " with the number of the attempt (`RUN`)"
+    name = "by_hand_kept_NUMBER" if subject.schemas else f"{subject.live}_old_NUMBER"
+    kept = markdown.code(name) + " with the number of the attempt (`RUN`)"
     return {
         "title": markdown.code(subject.live),
         "room": units.size(subject.size) if subject.size is not None else "the size of the live database",
@@ -199,6 +201,8 @@ def _prose(subject: Subject) -> dict[str, str]:
         else "",
         "points_note": f"; the newest {SHOWN} of {len(subject.points)}" if len(subject.points) > SHOWN else "",
         "points_table": _points(subject.points[:SHOWN]),
+        "why": markdown.text(subject.why),
+        "schemas_text": ", ".join(map(markdown.code, subject.schemas)),
         "platform_text": "\n".join(_platform(subject)),
         "platform_differs": _differs(subject),
     }

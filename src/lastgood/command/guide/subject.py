@@ -7,8 +7,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -25,6 +25,7 @@ from lastgood.config.tables import Guide, Hooks, Tables
 from lastgood.context import BACKGROUND, Context
 from lastgood.errors import NOT_REACHED, Refused
 from lastgood.facts import Facts
+from lastgood.in_place import definition_facts
 from lastgood.in_place.capabilities import by_name, probe
 from lastgood.journal.past_runs import PastRun, past_runs
 from lastgood.models import Document, Frozen
@@ -74,7 +75,8 @@ class PointOfGuide:
 class Subject:
     """The content of a guide. ``privileges``: the result of the guide's capture query. ``roles``: name and number of
     tables of roles with grants. ``tables``: schema and name, of the live database. ``past``: the last rollback or
-    rehearsal recorded on this machine."""
+    rehearsal recorded on this machine. ``schemas``: those that go back in place, none by name; ``why``: the reason why
+    the database cannot be renamed."""
 
     target: Target
     live: str
@@ -98,6 +100,8 @@ class Subject:
     past: PastRun | None
     made_at: datetime
     file: str
+    schemas: tuple[str, ...] = ()
+    why: str = ""
 
     @property
     def major(self) -> int:
@@ -123,12 +127,14 @@ def subject_of(
     tables: Tables | None = None,
     folder: Path | None = None,
     file: str = FILE,
+    in_place: tuple[str, ...] | None = None,
     context: Context = BACKGROUND,
 ) -> Subject:
     """Read the live database and its newest valid restore point, or the one that ``point`` names.
 
     A point with a manifest is not read, because the manifest has its facts; any other is read to its end. The
-    journals are in the state folder of ``context``. Raises BadPoint when there is none, Refused, Failed.
+    journals are in the state folder of ``context``. ``in_place``: the schemas to exchange, none by name; None for what
+    the role's rights allow. Raises BadPoint when there is none, Refused, Failed.
     """
     settings = tables or Tables()
     live = target.dbname
@@ -147,10 +153,13 @@ def subject_of(
         raise failed(error, f'connect to "{live}"', context="connect", state=NOT_REACHED) from error
     with connected as connection:
         version, role, superuser, now = _row(connection)
-        _refuse_in_place(connection, role)
+        schemas, why = (in_place, "") if in_place is not None else _in_place(connection, chosen.facts)
         listed = tuple((schema, name) for schema, name in connection.execute(_TABLES))
         granted = tuple((name, count) for name, count in connection.execute(_ROLES))
         privileges = captured(connection)
+    if schemas:
+        chosen = replace(chosen, facts=_restricted(chosen.facts, schemas))
+        listed = tuple(each for each in listed if each[0] in schemas)
     return Subject(
         target=target,
         live=live,
@@ -174,20 +183,35 @@ def subject_of(
         past=next(iter(past_runs(context.state, live)), None) if context.state is not None else None,
         made_at=now.astimezone(UTC),
         file=file,
+        schemas=schemas,
+        why=why,
     )
 
 
-def _refuse_in_place(connection: Connection, role: str) -> None:
-    """The guide renames databases. Raises Refused where a rollback would exchange schemas instead."""
+def _in_place(connection: Connection, facts: Facts) -> tuple[tuple[str, ...], str]:
+    """The schemas that go back in place, and why the database cannot be renamed; nothing where it can, or where
+    neither is possible."""
     if by_name(connection):
-        return
+        return (), ""
     found = probe(connection)
-    if found.in_place:
-        why = next(each.text for each in found.answers if each.name == "rename database")
-        raise Refused(
-            f'cannot write the guide: it renames databases, and role "{role}" cannot {why}',
-            hint="lastgood itself goes back in place here. To see the plan: lastgood rollback --dry-run",
-        )
+    if not found.in_place:
+        return (), ""
+    here = {row[0] for row in connection.execute("SELECT nspname::text FROM pg_catalog.pg_namespace")}
+    schemas = (definition_facts.schemas_of(facts) - here) | set(found.schemas)
+    why = next(each.text for each in found.answers if each.name == "rename database")
+    return tuple(sorted(schemas)), why.partition(": ")[2] or why
+
+
+def _restricted(facts: Facts, schemas: Collection[str]) -> Facts:
+    """The facts of these schemas alone."""
+    migration = facts.migration
+    return facts.model_copy(
+        update={
+            "tables": tuple(each for each in facts.tables if each.schema_name in schemas),
+            "sequences": tuple(each for each in facts.sequences if each.schema_name in schemas),
+            "migration": migration if migration and migration.table.partition(".")[0] in schemas else None,
+        }
+    )
 
 
 def captured(connection: Connection) -> Mapping[str, Any]:

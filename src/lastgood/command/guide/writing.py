@@ -23,11 +23,35 @@ from lastgood.postgres.database import fit_name
 from lastgood.postgres.lock import lock_key
 from lastgood.postgres.server import SECRETS
 
-ORDER = ("quick.md", "names.md", "before.md", "procedure.md", "verify.md", "undo.md", "scenarios.md", "trouble.md")
-LAST = "practices.md"
+_BY_NAME = (
+    "quick.md",
+    "names.md",
+    "before.md",
+    "procedure.md",
+    "verify.md",
+    "undo.md",
+    "scenarios.md",
+    "trouble.md",
+    "practices.md",
+)
+_IN_PLACE = ("limits", "quick", "names", "before", "procedure", "verify", "undo", "scenarios", "trouble", "practices")
+# Blocks that both variants have, and the parts in which they stand.
+_SHARED = {
+    "quick": "quick.md",
+    "point": "before.md",
+    "room": "before.md",
+    "backup": "procedure.md",
+    "sessions": "procedure.md",
+    "expected": "procedure.md",
+    "loss": "procedure.md",
+    "reads": "verify.md",
+    "watch": "verify.md",
+}
+_KEPT, _UNDONE = "by_hand_kept_", "by_hand_undone_"
 # Settings of a role or the server that could cancel these commands.
 OPTIONS = ("statement_timeout=0", "lock_timeout=0", "idle_in_transaction_session_timeout=0")
 OPTIONS_17 = ("transaction_timeout=0",)
+_SCRIPTS = ("schemas", "leave", "move", "return", "tied", "defaults")
 # The longest number of an attempt that fits into the names.
 RUN = "x" * 11
 _PLACE = re.compile(r"\{\{(\w+)\}\}")
@@ -38,7 +62,17 @@ def body(subject: Subject, prose: Mapping[str, str]) -> str:
     """Return all parts in order. ``prose``: the values of placeholders outside blocks. A missing one leaves its place
     empty, which is sufficient for the blocks alone."""
     values = {**_values(subject), **prose}
-    return "\n".join(_filled(part(name), values) for name in (*ORDER, LAST))
+    if not subject.schemas:
+        return "\n".join(_filled(part(name), values) for name in _BY_NAME)
+    values |= {f"block_{name}": _filled(_block(name), values) for name in _SHARED}
+    return "\n".join(_filled(part(f"place_{name}.md"), values) for name in _IN_PLACE)
+
+
+def _block(name: str) -> str:
+    """Return a block of the variant by name, with its fence."""
+    text = part(_SHARED[name])
+    start = text.index(f"```sh\n# [{name}] ")
+    return text[start : text.index("\n```\n", start) + len("\n```")]
 
 
 def _filled(text: str, values: Mapping[str, str]) -> str:
@@ -52,7 +86,8 @@ def _values(subject: Subject) -> dict[str, str]:
     return {
         "variables": "\n".join(_variables(subject)),
         "options": word(" ".join(_options(subject))),
-        "databases": "\n".join(_databases(subject)),
+        "databases": "\n".join(_schemas(subject) if subject.schemas else _databases(subject)),
+        "functions": part("functions.sh").rstrip(),
         "file_name": re.sub(r"[^A-Za-z0-9_.+-]", "_", subject.live).lstrip(".-")[:80] or "database",
         "guide_file": word(subject.file),
         **lock,
@@ -64,7 +99,9 @@ def _values(subject: Subject) -> dict[str, str]:
         "carry": part("carry.sql").rstrip(),
         "privileges": privileges(subject.privileges),
         "expected_sql": expected(facts),
-        "count": _filled(part("count.sql"), {"migration": _migration(facts)}).rstrip(),
+        "count": _count(subject),
+        **{name: part(f"place_{name}.sql").rstrip() for name in _SCRIPTS},
+        "own": part("place_own.awk").rstrip(),
         "end_sessions": part("end_sessions.sql").rstrip(),
         "swap": _filled(part("swap.sql"), lock).rstrip(),
         "undo": _filled(part("undo.sql"), lock).rstrip(),
@@ -94,13 +131,7 @@ def _options(subject: Subject) -> Iterator[str]:
 
 
 def _databases(subject: Subject) -> Iterator[str]:
-    open_ones = {
-        key: value
-        for key, value in subject.target.keywords.items()
-        if key not in SECRETS and key not in ("dbname", "options", "application_name", "client_encoding")
-    }
-    without = {each.keyword.decode() for each in pq.Conninfo.get_defaults() if not each.envvar}
-    rest = "".join(f"{setting(key, value)} " for key, value in sorted(open_ones.items()) if key in without)
+    rest = _rest(subject)
     for variable, name in (("LIVE", subject.live), ("MAINTENANCE", subject.maintenance)):
         yield assigned(variable, name)
         yield assigned(f"TO_{variable}", rest + setting("dbname", name))
@@ -109,11 +140,50 @@ def _databases(subject: Subject) -> Iterator[str]:
         end = "'" if needs_quotes(base) else ""
         yield f'export {variable}={word(base)}"$RUN"'
         yield f'export TO_{variable}={word(rest + setting("dbname", base, open_end=True))}"$RUN{end}"'
+    yield from _store(subject)
+    carry = "no" if subject.point.carries else "yes"
+    yield f'export CARRY="${{CARRY:-{carry}}}"   # yes: the dump was made with --no-owner or --no-acl'
+
+
+def _schemas(subject: Subject) -> Iterator[str]:
+    """Yield the names of a switch in place: one database, the schemas that go back, and prefixes of others."""
+    yield assigned("LIVE", subject.live)
+    yield assigned("TO_LIVE", _rest(subject) + setting("dbname", subject.live))
+    yield 'export MAINTENANCE="$LIVE" TO_MAINTENANCE="$TO_LIVE"'
+    yield f'export SHADOW=\'\' KEPT={_KEPT}"$RUN"_ UNDONE={_UNDONE}"$RUN"_'
+    yield assigned("SCHEMAS", "\n".join(subject.schemas))
+    yield from _store(subject)
+
+
+def _rest(subject: Subject) -> str:
+    """The part of a connection string that no variable of libpq can hold."""
+    open_ones = {
+        key: value
+        for key, value in subject.target.keywords.items()
+        if key not in SECRETS and key not in ("dbname", "options", "application_name", "client_encoding")
+    }
+    without = {each.keyword.decode() for each in pq.Conninfo.get_defaults() if not each.envvar}
+    return "".join(f"{setting(key, value)} " for key, value in sorted(open_ones.items()) if key in without)
+
+
+def _store(subject: Subject) -> Iterator[str]:
     yield assigned("STORE", str(subject.store))
     yield assigned("GUIDE_POINT", str(subject.point.path))
     yield assigned("GUIDE_SHA256", subject.point.sha256 or "")
-    carry = "no" if subject.point.carries else "yes"
-    yield f'export CARRY="${{CARRY:-{carry}}}"   # yes: the dump was made with --no-owner or --no-acl'
+
+
+def _count(subject: Subject) -> str:
+    """Return the SQL that counts: in place within the transaction of the switch, and its schemas alone."""
+    schemas = ", ".join(map(literal, subject.schemas))
+    values = {
+        "migration": _migration(subject.point.facts),
+        "begin": "" if schemas else "BEGIN ISOLATION LEVEL REPEATABLE READ;",
+        "end": "" if schemas else "COMMIT;",
+        "counted": f"t.schema_name IN ({schemas})"
+        if schemas
+        else "t.schema_name !~ '^pg_' AND t.schema_name <> 'information_schema'",
+    }
+    return _filled(part("count.sql"), values).rstrip()
 
 
 def _hooks(subject: Subject, stage: str) -> str:

@@ -1,9 +1,8 @@
-"""``lastgood init``: inspect the database and write a commented lastgood.toml."""
+"""``lastgood init``: inspect the database and write lastgood.toml."""
 
 from __future__ import annotations
 
 import os
-import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -66,7 +65,7 @@ def _ask(session: Session) -> Target:
 
 def configuration(target: Target, store: Path, found: InitSurvey) -> str:
     """Return the text of a lastgood.toml for this database, without a password."""
-    from lastgood.command.init import example
+    from lastgood.config import example
 
     lines = [
         f"# lastgood: how to put {_quoted(found.database)} back to its last good state.",
@@ -79,23 +78,16 @@ def configuration(target: Target, store: Path, found: InitSurvey) -> str:
     lines += [f"# Pooler found: {_quoted(name)}." for name in found.poolers]
     lines += [f"# To fix before a rollback: {_plain(text)}" for text in found.obstacles]
     lines += [
-        "#",
         "# Do not put passwords here: use ~/.pgpass or the variable PGPASSWORD.",
-        "# The command line and the environment take precedence over these keys.",
-    ]
-    for each in config.OPTIONS:
-        if each.in_file:
-            given = {"db": str(target.at(found.database)), "store": str(store)}.get(each.name)
-            lines += ["", *textwrap.wrap(each.doc, 100, initial_indent="# ", subsequent_indent="# ")]
-            if each.choices:
-                lines.append(f"# One of: {', '.join(each.choices)}.")
-            lines.append(
-                f"{'' if given else '# '}{each.name} = {example.written(given or each.example or each.default)}"
-            )
-    lines += [
+        "# Every other key, with an example: lastgood config example",
         "",
-        "# Tables: what surrounds a rollback. A missing table means defaults, or that its part is skipped.",
-        *example.commented(),
+        f"db = {example.written(str(target.at(found.database)))}",
+        f"store = {example.written(str(store))}    # the folder with the restore points",
+        "",
+        "# What `lastgood prune` and `lastgood backup --prune` keep; without these rules, everything.",
+        "# [retention]",
+        "# keep = { last = 3, daily = 7, weekly = 5 }    # restore points",
+        '# kept = { last = 1, within = "7d" }            # kept databases',
     ]
     return "\n".join(lines) + "\n"
 

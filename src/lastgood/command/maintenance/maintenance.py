@@ -31,6 +31,7 @@ from lastgood.postgres import activity, database, lock, table_locks
 from lastgood.postgres.activity import ConnectedSession
 from lastgood.postgres.server import Connection, Target
 from lastgood.postgres.table_locks import FenceStatus
+from lastgood.text.units import counted
 
 FENCE = "lastgood fence maintenance"
 STAYS = "The application remains stopped. To start it: lastgood maintenance off"
@@ -173,7 +174,7 @@ def _fenced(target: Target, context: Context) -> str:
                     target.at(maintenance.info.dbname).connect, application_name="lastgood guards the fence"
                 )
                 table_locks.Guard(guarding, found.oid, connection, context, over=over, using=using).start()
-                context.emit(Note(f"{tables} tables are locked against writes; readers are not blocked"))
+                context.emit(Note(f"writes to {counted(tables, 'table')} are blocked; readers are not"))
                 stage.detail = _wait_for_end(connection, tables, context, using)
             return stage.detail
         finally:

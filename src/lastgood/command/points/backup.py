@@ -29,7 +29,7 @@ def backup(
         bool, typer.Option("--prune", help="After the backup, apply [retention] as lastgood prune does.")
     ] = False,
 ) -> int | None:
-    """Make a restore point of the live database, and verify it.
+    """Make and verify a restore point of the live database.
 
     The dump and its facts come from one snapshot. The dump is read back and compared before it counts as a restore
     point. Readers and writers are not blocked. An interrupted or failed backup leaves nothing behind. With --prune,

@@ -102,6 +102,12 @@ def _by_hand_run(case: Case) -> Proposal:
             "Resume continues the run; abort removes what it was building. Neither touches "
             f'"{case.evidence.name}". Then run lastgood recover again.'
         )
+        if run.obstacle:
+            title = "abort that run first"
+            detail = (
+                f"It cannot be resumed: {run.obstacle}. Abort removes what it was building and does not touch "
+                f'"{case.evidence.name}". Then run lastgood recover again.'
+            )
     return Proposal(kind="by_hand", title=title, detail=detail, name="", commands=commands, automatic=False)
 
 

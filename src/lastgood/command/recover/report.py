@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Literal
 
 from lastgood.models import Document, Frozen
-from lastgood.plan.plan import TableLoss
+from lastgood.plan.plan import TableLoss, Way
 
 Emergency = Literal[
     "server_unreachable",
@@ -34,7 +34,7 @@ class TimelinePoint(Frozen):
     no time. ``problem``: its damage. ``loss``: the tables whose rows differ, null if either content is unknown.
     ``rows_lost``: rows that exist only now; ``written_since``: those of them found by time stamps. ``estimated``: some
     row counts are estimates of the server. ``number``: its number in the choice at a terminal, null if it has none.
-    ``proposed``: recover would choose it."""
+    ``proposed``: recover would choose it. ``way``: of what is kept, whether it is a database (by-name) or schemas."""
 
     number: int | None
     kind: Literal["dump", "kept"]
@@ -53,6 +53,7 @@ class TimelinePoint(Frozen):
     rows_back: int | None
     written_since: int | None
     proposed: bool = False
+    way: Way | None = None
 
 
 class OtherSource(Frozen):

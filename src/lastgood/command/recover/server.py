@@ -19,6 +19,7 @@ from lastgood.postgres import database, lock
 from lastgood.postgres.leftover import leftovers
 from lastgood.postgres.mark import marked, server_clock
 from lastgood.postgres.server import Connection, Target
+from lastgood.text.units import counted
 
 SHOWN = 5
 # No statement here may wait for long: in an emergency, the server is full of locks.
@@ -84,7 +85,8 @@ def _inspect(maintenance: Connection, target: Target, name: str, pgbouncer: PgBo
         "leftovers": tuple(each.name for each in seen.leftovers),
         "finishing": tuple(
             Seen(
-                f"run {each.run} has deferred {each.indexes_left} indexes and {each.foreign_keys_left} foreign keys; "
+                f"run {each.run} has deferred {counted(each.indexes_left, 'index', 'indexes')} and "
+                f"{counted(each.foreign_keys_left, 'foreign key')}; "
                 f"to build them: lastgood resume {each.run}",
                 "its list in the database",
             )

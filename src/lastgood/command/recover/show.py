@@ -61,7 +61,7 @@ def show(screen: Screen, found: Diagnosis) -> None:
 def _timeline(screen: Screen, timeline: Sequence[TimelinePoint]) -> None:
     if not timeline:
         return
-    screen.heading("Restore points and kept databases, newest first")
+    screen.heading(f"{_kinds(timeline)}, newest first")
     columns = (
         TableColumn("no.", right=True),
         TableColumn("made (UTC)"),
@@ -84,6 +84,12 @@ def _timeline(screen: Screen, timeline: Sequence[TimelinePoint]) -> None:
             changed = _changes(each.loss or ())
             more = f": {changed}" if changed else ""
             screen.say(f"{units.ago(each.made_at)}{migration}{more}", first=f"  {each.number}: ", indent=5)
+
+
+def _kinds(timeline: Sequence[TimelinePoint]) -> str:
+    ways = {each.way for each in timeline if each.way is not None}
+    kept = [words for way, words in (("by-name", "kept databases"), ("in-place", "kept schemas")) if way in ways]
+    return f"Restore points{''.join(f' and {each}' for each in kept)}"
 
 
 def _row(each: TimelinePoint) -> tuple[str, ...]:

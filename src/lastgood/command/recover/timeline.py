@@ -38,6 +38,7 @@ def timeline(
                 rows_lost=None,
                 rows_back=None,
                 written_since=None,
+                way=kept.way,
             )
         )
     found.sort(key=lambda each: each.made_at, reverse=True)

@@ -10,6 +10,7 @@ from lastgood.command.explain.run import titles
 from lastgood.command.report.document import After, ItemAfter, RunLine, RunRecord
 from lastgood.command.rollback.show import VERDICTS
 from lastgood.plan.plan import TableLoss
+from lastgood.run.report import ProvedTable
 from lastgood.screen.blocks import Block, CodeText, Items, Pairs, Paragraph, Picture, TableBlock, Tasks, Title
 from lastgood.screen.screen import TableColumn
 from lastgood.text import units
@@ -77,6 +78,8 @@ def parts(record: RunRecord) -> Iterator[Block]:
     """Yield the blocks of the whole document."""
     yield Title(title(record), 1)
     yield Paragraph(record.state)
+    if length := _length(record):
+        yield Paragraph(length)
     for each in record.undone_by:
         by = f" by {each.by} on {each.host}" if each.by else ""
         yield Paragraph(f"It was undone{by}, {units.moment(each.at)}, by run {each.run}.")
@@ -111,6 +114,15 @@ def parts(record: RunRecord) -> Iterator[Block]:
         yield from checklist(record.run, record.after)
     yield Title("Next steps")
     yield Items([CodeText(command) for command in record.commands])
+
+
+def _length(record: RunRecord) -> str:
+    """Say how long the run took and the application had to wait; "" for what was not recorded."""
+    outages = {"writes": record.figures.get("write_outage"), "reads": record.figures.get("read_outage")}
+    waited = [f"{what} for {units.duration(length)}" for what, length in outages.items() if length]
+    if not waited or record.source != "journal":
+        return ""
+    return f"It took {units.duration(record.seconds)}. Blocked: {', '.join(waited)}."
 
 
 def _summary(record: RunRecord) -> Iterator[tuple[str, str | CodeText]]:
@@ -234,18 +246,30 @@ def loss(record: RunRecord) -> Iterator[Block]:
                 _rows(each.live_rows),
                 _rows(each.point_rows),
                 _difference(each),
-                f"{units.number(each.written_since)} (by {each.by})" if each.written_since is not None else "unknown",
+                _written(each),
             )
             for each in changed
         ],
         most=SHOWN,
     )
+    if any(each.content == "changed" and not each.in_place for each in changed):
+        yield Paragraph("Where the number of rows differs, other rows may have been changed in place, too.")
     yield from _same(record.loss, "other ")
 
 
+def _written(each: TableLoss) -> str:
+    if each.written_since is None:
+        return "unknown"
+    return units.number(each.written_since) + (f" (by {each.by})" if each.by else "")
+
+
 def _difference(each: TableLoss) -> str:
+    if each.counted and each.live_rows is not None and each.point_rows is not None:
+        parts = [(each.lost, "lost"), (each.returns, "returned"), (each.changed, "changed")]
+        if shown := [f"{units.number(rows)} {what}" for rows, what in parts if rows]:
+            return ", ".join(shown)
     if each.in_place:
-        return "changed in place"
+        return "rows changed in place"
     if each.live_rows == each.point_rows and each.not_in_dumps:
         return f"{units.number(each.not_in_dumps)} copied over"
     return units.signed((each.point_rows or 0) - (each.live_rows or 0))
@@ -279,23 +303,31 @@ def _proof(record: RunRecord) -> Iterator[Block]:
     yield Title("Proof")
     yield Paragraph(
         f"{units.number(equal)} of {units.counted(len(record.proofs), 'table')} with {units.counted(rows, 'row')}"
-        " were equal to the restore point in every row before the switch."
+        f" were equal to the restore point in every row{'' if record.kind == 'restore' else ' before the switch'}."
     )
     yield TableBlock(
         (
             TableColumn("table", fold=True),
             TableColumn("rows", right=True),
-            TableColumn("content digest", fold=True),
+            TableColumn("compared"),
+            TableColumn("XXH3-128 digest", fold=True),
             TableColumn("verdict"),
         ),
         [
-            (each.table, units.number(each.rows), each.digest or "none", VERDICTS[each.equal])
+            (each.table, units.number(each.rows), _compared(each), each.digest or "", VERDICTS[each.equal])
             for each in sorted(record.proofs, key=lambda each: (bool(each.equal), -each.rows))
         ],
         most=SHOWN,
     )
     if record.not_compared:
         yield Items([f"not compared: {each}" for each in record.not_compared])
+
+
+def _compared(each: ProvedTable) -> str:
+    if each.equal is None:
+        return "number of rows"
+    # Without a digest of the restore point, the rows that were sent and those read back are compared as they are.
+    return "digest of all rows" if each.digest else "every row, byte by byte"
 
 
 def figures(record: RunRecord) -> Iterator[Block]:
@@ -387,7 +419,7 @@ def where(record: RunRecord) -> Iterator[Block]:
     if record.holdings:
         yield Title("Databases and files")
         yield TableBlock(
-            (TableColumn("what"), TableColumn("name", fold=True), TableColumn("now"), TableColumn("", fold=True)),
+            (TableColumn("what"), TableColumn("name", fold=True), TableColumn("now"), TableColumn("detail", fold=True)),
             [(each.what, CodeText(each.name), each.now, each.detail) for each in record.holdings],
         )
 

@@ -59,6 +59,7 @@ def show(screen: Screen, plan: Plan) -> None:
     _losses(screen, plan)
     findings(screen, plan.findings, plan.checklist)
     screen.out.print()
+    screen.say(decision(plan), style="bold")
     screen.say("Nothing was changed yet.", style="bold")
 
 
@@ -154,8 +155,9 @@ def _losses(screen: Screen, plan: Plan) -> None:
         TableColumn("table", fold=True),
         TableColumn("rows now", right=True),
         TableColumn("restored", right=True),
-        TableColumn("change", right=True),
-        TableColumn("written since", right=True),
+        TableColumn("lost", right=True),
+        TableColumn("returns", right=True),
+        TableColumn("changed", right=True),
     )
     screen.table(columns, [_loss(loss) for loss in changed[:SHOWN]])
     if len(changed) > SHOWN:
@@ -165,13 +167,58 @@ def _losses(screen: Screen, plan: Plan) -> None:
     screen.say(f'All lost rows remain in "{plan.kept}"{backup}.', first="  ", indent=2)
 
 
+def decision(plan: Plan) -> str:
+    """The line that carries the decision: how far back, and the rows that go, change and come back."""
+    back = max(0.0, (plan.made_at - plan.point.made_at).total_seconds())
+    parts = [f"Goes back {units.duration(back)} (to {units.moment(plan.point.made_at)})", _sum(plan.loss)]
+    if plan.fence == "now" and plan.way == "by-name" and plan.expected_seconds is not None:
+        both = max(plan.expected_seconds, plan.expected_backup_seconds or 0.0)
+        parts.append(f"writers wait {units.roughly(both)}")
+    return " · ".join(part for part in parts if part)
+
+
+def _sum(losses: Sequence[TableLoss]) -> str:
+    """``loses 173 rows, changes 40,000, returns 20``; "at least" where rows of some tables were not counted."""
+    if not losses:
+        return ""
+    uncounted = any(loss.content != "equal" and not loss.counted for loss in losses)
+    figures = [_rows_at_least(loss) for loss in losses]
+    lost, returns, changed = (sum(figure[place] for figure in figures) for place in range(3))
+    named = [("loses", lost), ("changes", changed), ("returns", returns)]
+    shown = [f"{verb} {units.number(rows)}" for verb, rows in named if rows]
+    if not shown:
+        return "not all rows were compared" if uncounted else "no row differs"
+    first, *others = shown
+    first += " row" if first.endswith(" 1") else " rows"
+    return ", ".join([first, *others]) + (", and more: not all rows were compared" if uncounted else "")
+
+
+def _rows_at_least(loss: TableLoss) -> tuple[int, int, int]:
+    """Lost, returning and changed rows; the minimum where they were not counted."""
+    if loss.counted:
+        return loss.lost or 0, loss.returns or 0, loss.changed or 0
+    more = (loss.live_rows or 0) - (loss.point_rows or 0)
+    return max(more, loss.written_since or 0, 0), max(-more, 0), 0
+
+
 def _same(screen: Screen, losses: Sequence[TableLoss], other: str = "") -> None:
     """Print the number of equal tables, and the tables whose content was not compared, with the reason."""
     if equal := sum(loss.content == "equal" and not loss.differs for loss in losses):
         table = units.counted(equal, f"{other}table equals", f"{other}tables equal")
         screen.say(f"{table} the restore point in every row.", first="  ", indent=2)
-    for text in not_compared(losses):
+    for text in (*not_compared(losses), *_not_counted(losses)):
         screen.say(text, first="  ", indent=2)
+
+
+def _not_counted(losses: Sequence[TableLoss]) -> Iterator[str]:
+    """Yield a sentence for each reason why the rows of differing tables were not counted."""
+    by_reason: dict[str, list[str]] = {}
+    for loss in losses:
+        if loss.content == "changed" and not loss.counted and loss.why:
+            by_reason.setdefault(loss.why, []).append(loss.table)
+    for why, names in by_reason.items():
+        more = f" and {units.counted(len(names) - NAMED, 'more table')}" if len(names) > NAMED else ""
+        yield f"Rows not counted: {', '.join(names[:NAMED])}{more} ({why})."
 
 
 def not_compared(losses: Sequence[TableLoss]) -> Iterator[str]:
@@ -188,28 +235,29 @@ def not_compared(losses: Sequence[TableLoss]) -> Iterator[str]:
         )
 
 
-def _loss(loss: TableLoss) -> tuple[str, str, str, str, str]:
+def _loss(loss: TableLoss) -> tuple[str, ...]:
     live, point = loss.live_rows, loss.point_rows
-    if live is None and not loss.estimated:
-        change = "restored"
-    elif point is None:
-        change = "removed"
-    elif loss.in_place:
-        change = "changed"
-    elif live == point and loss.not_in_dumps:
-        change = f"{units.number(loss.not_in_dumps)} copied over"
-    else:
-        change = units.signed(point - (live or 0))
     rows_now = "none" if live is None else units.number(live)
-    since = "unknown" if loss.written_since is None else units.number(loss.written_since)
-    if loss.unreadable:
-        since = "damaged"
-    if loss.written_since and loss.by:
-        since += f" ({loss.by})"
     return (
         f"{loss.schema_name}.{loss.name}",
         f"~ {rows_now}" if loss.estimated else rows_now,
         "none" if point is None else units.number(point),
-        change,
-        since,
+        *_rows(loss),
     )
+
+
+def _rows(loss: TableLoss) -> tuple[str, str, str]:
+    """The rows that go, come back and change: exact numbers, or what the counts of both sides show."""
+    if loss.unreadable:
+        return "damaged", "", ""
+    if loss.not_in_dumps and loss.live_rows == loss.point_rows:
+        return "0", "0", f"{units.number(loss.not_in_dumps)} copied over"
+    if loss.counted:
+        changed = "no key" if loss.changed is None else units.number(loss.changed)
+        return units.number(loss.lost or 0), units.number(loss.returns or 0), changed
+    lost, returns, _ = _rows_at_least(loss)
+    return _at_least(lost), _at_least(returns), "?"
+
+
+def _at_least(rows: int) -> str:
+    return f"≥ {units.number(rows)}" if rows > 0 else "?"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lastgood.cli.application import command
-from lastgood.cli.complete import runs
+from lastgood.cli.complete import switched_runs
 from lastgood.cli.parameters import DryRun, Yes
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def undo_(
     session: Session,
     run: Annotated[
         str | None,
-        typer.Argument(metavar="RUN", help="The run to undo (default: the newest).", autocompletion=runs),
+        typer.Argument(metavar="RUN", help="The run to undo (default: the newest).", autocompletion=switched_runs),
     ] = None,
     dry_run: DryRun = False,
     yes: Yes = False,

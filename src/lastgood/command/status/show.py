@@ -74,7 +74,7 @@ def show(screen: Screen, status: Status) -> None:
     unfinished = status.unfinished or status.finishing or status.leftovers or status.deployment is not None
     if not (unfinished or status.working or held):
         screen.out.print()
-        screen.say("Nothing is unfinished." if status.kept else "Nothing is unfinished. There are no kept databases.")
+        screen.say("Nothing is unfinished." if status.kept else "Nothing is unfinished. Nothing of a rollback is kept.")
 
 
 _DEPLOYMENT = {

@@ -22,6 +22,7 @@ from lastgood.config.tables.application import (
 from lastgood.config.tables.checking import (
     Audit,
     Check,
+    Diff,
     Drill,
     Guide,
     Keep,
@@ -41,6 +42,7 @@ __all__ = [
     "Command",
     "Conninfos",
     "Deploy",
+    "Diff",
     "Drill",
     "Duration",
     "Expected",
@@ -81,6 +83,7 @@ class Tables(Table):
     record: Record = Record()
     notifications: Notifications = Notifications()
     retention: Retention = Retention()
+    diff: Diff = Diff()
     drill: Drill = Drill()
     deploy: Deploy = Deploy()
     guide: Guide = Guide()

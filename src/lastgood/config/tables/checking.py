@@ -35,9 +35,9 @@ class Check(Table):
         description="Free space on the server's disk, where lastgood cannot measure it: an attestation of yours.",
     )
     compare_limit: Duration = Field(
-        default=10.0,
-        description="How long a plan may take to compare the content of tables with the restore point (0: not at all). "
-        "The remaining tables are listed as not compared.",
+        default=60.0,
+        description="How long a plan may take to compare the rows of tables with the restore point (0: not at all). "
+        "The remaining tables are listed as not compared or not counted.",
     )
     attested: Annotated[tuple[str, ...], AfterValidator(_answerable)] = Field(
         default=("the team is informed",),
@@ -174,6 +174,16 @@ class Recover(Table):
         default=None, description="The platform that hosts the server; guessed from the host's name by default."
     )
     audit: Audit | None = Field(default=None, description="The application's own audit table; guessed by default.")
+
+
+class Diff(Table):
+    """Output of ``lastgood diff``."""
+
+    masked: tuple[str, ...] = Field(
+        default=(),
+        description='Columns whose values are never shown or written, as "table.column" or "schema.table.column"; * '
+        'stands for any text ("*.email").',
+    )
 
 
 class Drill(Table):

@@ -60,8 +60,9 @@ def _owner(r: Ruling, node: Any) -> Command:
     if not r.schema and node.objectType in _FUNCTIONS and len(node.object.objname) == 1:
         # With an empty search path only pg_catalog is left, which has only the server's own functions.
         r.touched(Relation(system.PG_CATALOG, node.object.objname[0].sval))
-    # An event trigger that was not created has no owner to change.
-    optional = [MISSING_PRIVILEGE, *([UNDEFINED_OBJECT] if node.objectType == "OBJECT_EVENT_TRIGGER" else [])]
+    # An event trigger or a publication that was not created has no owner to change.
+    uncreated = node.objectType in ("OBJECT_EVENT_TRIGGER", "OBJECT_PUBLICATION")
+    optional = [MISSING_PRIVILEGE, *([UNDEFINED_OBJECT] if uncreated else [])]
     return r.run(Kind.OWNER, roles=(node.newowner,), optional=optional)
 
 
@@ -72,6 +73,7 @@ def _comment(r: Ruling, node: Any) -> Command:
     optional = {
         "OBJECT_EXTENSION": (MISSING_PRIVILEGE, UNDEFINED_OBJECT),
         "OBJECT_EVENT_TRIGGER": (MISSING_PRIVILEGE, UNDEFINED_OBJECT),
+        "OBJECT_PUBLICATION": (MISSING_PRIVILEGE, UNDEFINED_OBJECT),
     }.get(node.objtype, ())
     return r.run(Kind.COMMENT, optional=optional)
 

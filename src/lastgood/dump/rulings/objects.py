@@ -15,6 +15,7 @@ from lastgood.dump.rulings.ruling import (
     Handler,
     Ruling,
 )
+from lastgood.dump.rulings.tree import parse
 from lastgood.dump.statements import Column, Command, Created, EnumType, Extension, Kind, TableDefinition
 
 
@@ -171,6 +172,12 @@ def _publication(r: Ruling, node: Any) -> Command:
     tables = [r.relation(o.pubtable.relation) for o in node.pubobjects or () if o.pubtable is not None]
     created = [Created(Kind.PUBLICATION, names.quoted(node.pubname))]
     return r.run(Kind.PUBLICATION, *tables, creates=created if node.tag == "CreatePublicationStmt" else ())
+
+
+def publication(command: Command) -> str:
+    """The name of the publication that a command creates or alters, as SQL writes it."""
+    (node,) = parse(command.statement.text.decode("utf-8", "surrogateescape"))
+    return names.quoted(node.pubname)
 
 
 def _event_trigger(r: Ruling, node: Any) -> Command:

@@ -18,6 +18,7 @@ from psycopg.pq import TransactionStatus
 
 from lastgood.context import BACKGROUND, Context
 from lastgood.dump.names import Relation
+from lastgood.dump.rulings.objects import publication
 from lastgood.dump.statements import Command, Extension, Kind
 from lastgood.errors import Corrupt, Failed, LastgoodError
 from lastgood.events import Caution
@@ -44,6 +45,10 @@ _CONTEXTS: dict[Kind, server_errors.Context] = {
 
 # insufficient_privilege, invalid_grant_operation: the object belongs to another role, such as the platform's own.
 NOT_GRANTABLE = frozenset({"42501", "0LP01"})
+
+# Only a superuser may publish all tables, or a schema; the rest of such a publication has nothing to alter.
+NOT_PUBLISHABLE = frozenset({"42501", "42704"})
+_LEFT_OUT_OF_A_COPY = {Kind.GRANT: NOT_GRANTABLE, Kind.PUBLICATION: NOT_PUBLISHABLE}
 
 # Commands that are not sent unchanged, may wait for others, or begin a transaction of their own.
 ALONE = frozenset({Kind.EXTENSION, Kind.REFRESH, Kind.SESSION_AUTHORIZATION, Kind.TRANSACTION})
@@ -243,11 +248,17 @@ class Commands:
         if (
             error.sqlstate in command.optional_sqlstates
             or self._brought_along(connection, command, error)
-            or (self._rules.copy and command.kind is Kind.GRANT and error.sqlstate in NOT_GRANTABLE)
+            or (self._rules.copy and error.sqlstate in _LEFT_OUT_OF_A_COPY.get(command.kind, ()))
         ):
             if self._rules.strict:
                 raise self._failed(error, command, WITHOUT_STRICT_SKIPPED) from error
-            self.record.skip(command, server_errors.words(error))
+            named = None
+            if command.kind is Kind.PUBLICATION:
+                name = publication(command)
+                named = f"publication {name}"
+                # Without a part it would publish less than the restore point's.
+                connection.execute(f"DROP PUBLICATION IF EXISTS {name}".encode())
+            self.record.skip(command, server_errors.words(error), named)
             return True
         done = self._repair(connection, command, error)
         if done is None:

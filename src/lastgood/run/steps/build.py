@@ -24,6 +24,7 @@ from lastgood.postgres.leftover import drop_leftover, leftovers
 from lastgood.postgres.mark import OVERRIDE, Mark, marked, server_clock
 from lastgood.run.context import Run
 from lastgood.run.runner import Result
+from lastgood.text.units import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +85,7 @@ class Build:
             oid=made.oid,
             loaded=loaded,
             division=run.prepared.division,
-            detail=f"{loaded.rows:,} rows in {plan.shadow}",
+            detail=f"{counted(loaded.rows, 'row')} in {plan.shadow}",
         )
 
     def _drop_leftover(self, run: Run) -> None:

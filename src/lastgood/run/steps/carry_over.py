@@ -20,6 +20,7 @@ from lastgood.postgres.apply import apply
 from lastgood.postgres.server import Connection, quiet_event_triggers
 from lastgood.run.context import Run
 from lastgood.run.runner import Result
+from lastgood.text.units import counted
 
 # Roles without superuser that may read a table: the possible roles of the application.
 _READERS = """
@@ -73,12 +74,12 @@ class CarryOver:
             fault.point("carry_over.after_objects")
             roles, lost = _try_roles(run, live, shadow)
         count = len(carried.statements) if carried is not None else 0
-        tried = f"; {len(roles)} roles can read" if roles else ""
+        tried = f"; {counted(len(roles), 'role')} can read" if roles else ""
         return CarriedOver(
             privileges=count,
             roles_tried=roles,
             remarks=(*(carried.remarks() if carried is not None else ()), *lost),
-            detail=f"{count} owners and grants{tried}",
+            detail=f"{counted(count, 'owner or grant', 'owners and grants')}{tried}",
         )
 
     def undo(self, run: Run) -> None:

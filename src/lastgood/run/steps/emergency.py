@@ -59,7 +59,8 @@ class Emergency:
         override = run.plan.checklist.override(BACKUP)
         if override is not None:
             text = f"emergency backup skipped: overridden by {override.by} ({override.reason})"
-            run.emit(Caution(f'{text}; the replaced database itself is kept as "{run.plan.kept}"'))
+            replaced = "objects themselves are" if run.plan.way == "in-place" else "database itself is"
+            run.emit(Caution(f'{text}; the replaced {replaced} kept as "{run.plan.kept}"'))
             return BackedUp(overridden=override.reason, detail="skipped by override")
         began = time.monotonic()
         try:

@@ -25,6 +25,7 @@ from lastgood.postgres.table_locks import Guard, held, lock_all
 from lastgood.run.context import Run
 from lastgood.run.report import FenceReport
 from lastgood.run.runner import Result
+from lastgood.text.units import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +73,9 @@ class Fence:
         guarding = partial(run.connected, run.plan.maintenance, "guards the fence of")
         Guard(guarding, live.oid, connection, run.context, over=run.fence_over, using=run.fence_used).start()
         fault.point("fence.after_lock")
-        return Fenced(kind="table locks", tables=tables, began=began, detail=f"{tables} tables locked against writes")
+        return Fenced(
+            kind="table locks", tables=tables, began=began, detail=f"{counted(tables, 'table')} locked against writes"
+        )
 
     def undo(self, run: Run) -> None:
         release(run)
@@ -113,10 +116,12 @@ def verify(run: Run) -> FenceReport | None:
             kind=fenced.kind, proof=f"the session that held the locks was lost: {error}", writes_after=None
         )
     seconds = time.monotonic() - (fenced.began or 0.0)
-    proof = f"SHARE locks on {locked} of {there} tables, held by one session for {seconds:.1f} s until the swap"
+    proof = (
+        f"SHARE locks on {locked} of {counted(there, 'table')}, held by one session for {seconds:.1f} s until the swap"
+    )
     if large_objects:
         proof += "; large objects cannot be locked"
         run.emit(Caution("large objects may have been written despite the fence; the kept database has these writes"))
     if locked != there:
-        run.emit(Caution(f"{there - locked} tables were created despite the fence; the kept database has them"))
+        run.emit(Caution(f"the kept database has {counted(there - locked, 'table')} that appeared despite the fence"))
     return FenceReport(kind=fenced.kind, proof=proof, writes_after=0 if locked == there and not large_objects else None)

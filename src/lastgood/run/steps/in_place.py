@@ -90,7 +90,7 @@ class BuildSchemas(Build):
             loaded=loaded,
             division=None,
             rewritten=rewritten,
-            detail=f"{loaded.rows:,} rows in {plan.shadow}",
+            detail=f"{counted(loaded.rows, 'row')} in {plan.shadow}",
         )
 
     def undo(self, run: Run) -> None:
@@ -127,8 +127,8 @@ class ProveSchemas(Prove):
         for text in comparison.not_compared:
             run.emit(Note(text))
         _report_strangers(run)
-        rows = sum(table.rows for table in tables)
-        return Proved(comparison=comparison, detail=f"{len(tables)} tables, {rows:,} rows: all equal")
+        rows = counted(sum(table.rows for table in tables), "row")
+        return Proved(comparison=comparison, detail=f"{counted(len(tables), 'table')}, {rows}: all equal")
 
 
 class Move(Swap):
@@ -176,7 +176,9 @@ class Move(Swap):
                 return _switched(run, 0.0, 1, at, "the connection was lost, the switch is committed")
         for note in moved.notes:
             run.emit(Caution(note))
-        return _switched(run, moved.outage, moved.tries, at, f"{moved.outage * 1000:.0f} ms, {moved.moved} objects")
+        return _switched(
+            run, moved.outage, moved.tries, at, f"{moved.outage * 1000:.0f} ms, {counted(moved.moved, 'object')}"
+        )
 
     def _wait_for_snapshots(self, run: Run, live: Connection) -> None:
         """Wait for older snapshots: they would find the restored tables empty, in a nightly dump say."""

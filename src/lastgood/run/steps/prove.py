@@ -16,6 +16,7 @@ from lastgood.plan.plan import PlannedStep, Request
 from lastgood.run.context import Run
 from lastgood.run.runner import Result
 from lastgood.run.steps.build import Built
+from lastgood.text.units import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,9 +63,9 @@ class Prove:
                 remainder.write(shadow, run.plan.run, division.later)
         for text in comparison.not_compared:
             run.emit(Note(text))
-        tables = len(comparison.tables)
-        rows = sum(table.rows for table in comparison.tables)
-        return Proved(comparison=comparison, detail=f"{tables} tables, {rows:,} rows: all equal")
+        tables = counted(len(comparison.tables), "table")
+        rows = counted(sum(table.rows for table in comparison.tables), "row")
+        return Proved(comparison=comparison, detail=f"{tables}, {rows}: all equal")
 
     def undo(self, run: Run) -> None:
         """Do nothing: it only reads."""

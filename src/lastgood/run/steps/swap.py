@@ -34,6 +34,7 @@ from lastgood.run.report import FenceReport
 from lastgood.run.runner import Result
 from lastgood.run.steps import fence
 from lastgood.run.steps.build import mark_of
+from lastgood.text.units import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +108,7 @@ class Swap:
             settings=len(state.settings),
             fence=proof,
             pause=pause,
-            detail=f"{exchanged.outage * 1000:.0f} ms, {exchanged.ended} sessions ended"
+            detail=f"{exchanged.outage * 1000:.0f} ms, {counted(exchanged.ended, 'session')} ended"
             + (f"; {pause.summary}" if pause is not None and pause.summary else ""),
         )
 

@@ -4,7 +4,7 @@ SET row_security = off;
 SET TimeZone = 'UTC';
 SET DateStyle = 'ISO, MDY';
 SELECT set_config('guide.prove', :'prove', false) a \gset ignored_
-BEGIN ISOLATION LEVEL REPEATABLE READ;
+{{begin}}
 CREATE TEMP TABLE found_rows (schema_name text, table_name text, rows bigint);
 CREATE TEMP TABLE found_newest (schema_name text, table_name text, column_name text, newest text);
 CREATE TEMP TABLE found_sequences (schema_name text, sequence_name text, last_value bigint, is_called boolean);
@@ -49,7 +49,7 @@ SELECT 'index', i.indexrelid::regclass::text, 'valid', 'invalid' FROM pg_index i
 SELECT count(*) AS tables, coalesce(sum(rows), 0) AS rows FROM pg_temp.found_rows;
 SELECT format('%I.%I', t.schema_name, t.name) AS not_in_the_restore_point, c.reltuples::bigint AS about_rows
 FROM pg_temp.there t JOIN pg_class c ON c.oid = t.oid
-WHERE t.relkind = 'r' AND t.schema_name !~ '^pg_' AND t.schema_name <> 'information_schema'
+WHERE t.relkind = 'r' AND {{counted}}
   AND NOT EXISTS (SELECT FROM pg_temp.expected_rows e WHERE e.schema_name = t.schema_name AND e.table_name = t.name)
   AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = t.oid AND d.deptype = 'e')
 ORDER BY 1;
@@ -63,4 +63,4 @@ BEGIN
     RAISE EXCEPTION 'cannot continue: % of the figures above differ from those of the restore point', number;
   END IF;
 END $$;
-COMMIT;
+{{end}}

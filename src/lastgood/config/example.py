@@ -1,6 +1,6 @@
 """An example of ``lastgood.toml``: every table and every key with a realistic value.
 
-``lastgood init`` writes it as comments; a test removes the comment signs and reads it.
+``lastgood config example`` prints it as comments; a test removes the comment signs and reads it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from lastgood.config.options import OPTIONS
 from lastgood.config.tables import Command, Conninfos, Duration, Folder, Size, Tables
 
 WIDTH = 100
@@ -122,16 +123,37 @@ _KINDS: tuple[tuple[object, str], ...] = (
 
 
 def commented() -> Iterator[str]:
-    """Yield the lines of all tables as comments: the purpose of each, and its keys with one value each."""
+    """Yield the lines of the whole file as comments: each plain key, and each table with its purpose and its keys."""
+    for each in OPTIONS:
+        if each.in_file:
+            yield from _wrapped(each.doc)
+            if each.choices:
+                yield f"# One of: {', '.join(each.choices)}."
+            yield f"# {each.name} = {written(each.example or each.default)}"
+            yield ""
+    yield "# Tables: what surrounds a rollback. A missing table means defaults, or that its part is skipped."
     for path, model, many in tables():
         yield ""
-        yield from _wrapped(" ".join((model.__doc__ or "").replace("``", "").split()))
-        for number, values in enumerate(_instances(path, model)):
-            yield f"# [[{path}]]" if many else f"# [{path}]"
-            for key, value in values.items():
-                if number == 0:
-                    yield from _wrapped(model_fields(model)[key].description or "")
-                yield f"# {key} = {written(value)}"
+        yield from _table(path, model, many, "# ")
+
+
+def of_table(name: str) -> list[str]:
+    """Return the lines of table ``name`` and of those within it, ready to be edited; empty if there is none."""
+    lines: list[str] = []
+    for path, model, many in tables():
+        if path == name or path.startswith(f"{name}."):
+            lines += [*([""] if lines else []), *_table(path, model, many, "")]
+    return lines
+
+
+def _table(path: str, model: type[BaseModel], many: bool, sign: str) -> Iterator[str]:
+    yield from _wrapped(" ".join((model.__doc__ or "").replace("``", "").split()))
+    for number, values in enumerate(_instances(path, model)):
+        yield f"{sign}[[{path}]]" if many else f"{sign}[{path}]"
+        for key, value in values.items():
+            if number == 0:
+                yield from _wrapped(model_fields(model)[key].description or "")
+            yield f"{sign}{key} = {written(value)}"
 
 
 def tables(model: type[BaseModel] = Tables, path: str = "") -> Iterator[tuple[str, type[BaseModel], bool]]:

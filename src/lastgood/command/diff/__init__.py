@@ -1,0 +1,1 @@
+"""The command ``diff``: the rows that two states of a database do not share."""

@@ -1,0 +1,203 @@
+"""``lastgood diff``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import quote
+
+import typer
+
+from lastgood import config
+from lastgood.cli import lengths
+from lastgood.cli.application import command
+from lastgood.cli.complete import points
+from lastgood.cli.operands import DATABASE, operands
+from lastgood.errors import NOT_REACHED, Failed, UsageError
+from lastgood.events import reported
+from lastgood.text import redact
+
+if TYPE_CHECKING:
+    from lastgood.cli.session import Session
+    from lastgood.command.diff.diff import DiffReport, TableRows
+    from lastgood.difference import Comparison, FileForm, Side
+
+FIRST = 20
+
+
+class Level(StrEnum):
+    """How exactly to compare."""
+
+    DIGEST = "digest"
+    COUNT = "count"
+
+
+class Form(StrEnum):
+    """Where the rows go."""
+
+    TEXT = "text"
+    CSV = "csv"
+    JSON = "json"
+    PARQUET = "parquet"
+
+
+_FORMS: dict[Form, FileForm] = {Form.CSV: "csv", Form.JSON: "json", Form.PARQUET: "parquet"}
+
+
+@command("diff", 3, 4, 5)
+def diff(
+    session: Session,
+    a: Annotated[
+        str,
+        typer.Argument(
+            metavar="A",
+            help="A restore point, a kept database, the URL of a database, or - for standard input.",
+            autocompletion=points,
+        ),
+    ],
+    b: Annotated[
+        str | None,
+        typer.Argument(metavar="B", help="The same; by default the live database.", autocompletion=points),
+    ] = None,
+    live: Annotated[bool, typer.Option("--live", help="Compare A with the live database (the default).")] = False,
+    table: Annotated[
+        list[str] | None,
+        typer.Option("--table", metavar="NAME", help="Only this table; * stands for any text. May be repeated."),
+    ] = None,
+    level: Annotated[
+        Level,
+        typer.Option("--level", help="digest: whether the rows of each table are equal; count: how many differ."),
+    ] = Level.COUNT,
+    rows: Annotated[bool, typer.Option("--rows", help="Show the rows that differ.")] = False,
+    first: Annotated[
+        int, typer.Option("--first", metavar="NUMBER", min=1, help="How many rows of each table --rows shows.")
+    ] = FIRST,
+    form: Annotated[
+        Form, typer.Option("--format", help="The format of the differing rows; all but text need --output.")
+    ] = Form.TEXT,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", metavar="FOLDER", help="Write all differing rows, one file for each table."),
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write the result as an HTML page, too.")
+    ] = None,
+    limit: Annotated[
+        str | None,
+        typer.Option("--limit", metavar="LENGTH", help="Stop after this time (60s); what was not compared is named."),
+    ] = None,
+    database: Annotated[str | None, typer.Option("--database", metavar="DATABASE", help=DATABASE)] = None,
+) -> int | None:
+    """Compare two states of a database, row by row.
+
+    Counts for each table the rows that only A has, that only B has, and that both have under the same key with other
+    content: by primary key, else by a unique key, else as whole rows. Both sides are read in one snapshot each, and
+    nothing is changed. A difference exits with 3.
+    """
+    from lastgood.command.diff import diff as differences
+    from lastgood.command.diff import show as shown
+    from lastgood.command.diff.diff import DiffReport
+    from lastgood.config.settings import check_database
+    from lastgood.difference import compared
+
+    if live and b is not None:
+        raise UsageError(
+            "cannot compare: --live takes exactly one restore point, database or URL",
+            hint="Give one: lastgood diff POINT --live",
+            state=config.NOTHING_LOOKED_AT,
+        )
+    if (form is not Form.TEXT) != (output is not None):
+        raise UsageError(
+            "cannot write the rows: --output and --format go together",
+            hint="For example: --format parquet --output differences",
+            state=config.NOTHING_LOOKED_AT,
+        )
+    if level is Level.DIGEST and (rows or output is not None):
+        raise UsageError(
+            "cannot show rows: --level digest does not read them one by one",
+            hint="Leave out --level.",
+            state=config.NOTHING_LOOKED_AT,
+        )
+    given = [name for name in (a, b) if name is not None]
+    for name in given:
+        if redact.is_url(name):
+            check_database(name, "the command line")
+            session.scrub.learn_from(name, {})
+    settings = session.settings
+    with session.work() as context, operands(given, settings.store, context.emit) as names:
+        sides: list[Side] = [differences.side_of(name, settings.store, session.target, database) for name in names]
+        if b is None:
+            sides.append(differences.live_side(session.target))
+        with (
+            reported(context.emit, "difference", "compare the two sides") as stage,
+            compared(
+                sides[0],
+                sides[1],
+                level=level.value,
+                keep=rows or output is not None,
+                only=differences.wanted(table or (), sides),
+                seconds=None if limit is None else lengths.seconds("--limit", limit),
+                context=context,
+            ) as found,
+        ):
+            stage.detail = shown.summary(found.tables)
+            report = DiffReport(
+                a=sides[0].label,
+                b=sides[1].label,
+                equal=found.equal,
+                tables=found.tables,
+                renames=found.renames,
+                rows=tuple(_rows(session, found, first)) if rows else (),
+                files=tuple(_write(session, found, output, form)) if output is not None else (),
+            )
+    if html is not None:
+        _write_page(session, html, report)
+    session.result(report.document(), lambda: shown.show(session.screen, report))
+    return None if report.equal else 3
+
+
+def _rows(session: Session, found: Comparison, first: int) -> Iterator[TableRows]:
+    from lastgood.command.diff import diff as differences
+
+    hidden = session.settings.tables.diff.masked
+    for each in differences.differing(found):
+        yield differences.rows_of(found, each, first, differences.masked(hidden, each))
+
+
+def _write(session: Session, found: Comparison, folder: Path, form: Form) -> Iterator[str]:
+    """Write the rows of each differing table to a file in ``folder``; yields the paths. Raises Failed."""
+    from lastgood.command.diff import diff as differences
+
+    hidden = session.settings.tables.diff.masked
+    for each in differences.differing(found):
+        path = folder / f"{quote(each.table, safe=' ')}.{form.value}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            found.write(each, path, _FORMS[form], masked=differences.masked(hidden, each))
+        except OSError as error:
+            raise _not_written(path, error, "--output") from error
+        yield str(path)
+
+
+def _write_page(session: Session, path: Path, report: DiffReport) -> None:
+    from lastgood.command.diff import show as shown
+    from lastgood.process import durable
+    from lastgood.screen.blocks import as_markdown
+    from lastgood.screen.page import page
+
+    text = page(f"{report.a} and {report.b}", as_markdown(shown.blocks(report)))
+    try:
+        with durable.writing(path, mode=0o600) as file:
+            file.write(session.scrub(text).encode("utf-8", "backslashreplace"))
+    except OSError as error:
+        raise _not_written(path, error, "--html") from error
+
+
+def _not_written(path: Path, error: OSError, option: str) -> Failed:
+    return Failed(
+        f'cannot write "{path}": {(error.strerror or str(error)).lower()}',
+        hint=f"Name another place with {option}.",
+        state=NOT_REACHED,
+    )

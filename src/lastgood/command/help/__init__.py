@@ -1,0 +1,1 @@
+"""The command ``help``: the help of other commands, and the exit statuses."""

@@ -1,0 +1,232 @@
+"""A database as a side: one exported snapshot for all of its sessions, under pg_dump's settings."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field, replace
+
+import psycopg
+from psycopg import IsolationLevel, sql
+
+from lastgood.context import Context
+from lastgood.difference.sides import Block, Column, OpenSide, Portion, Reading, Table
+from lastgood.dump.names import Relation
+from lastgood.errors import NOT_REACHED
+from lastgood.facts import DigestRules, Facts, TableFacts, time_zone
+from lastgood.facts.digest import RowsDigest
+from lastgood.facts.of_database import PINNED
+from lastgood.facts.relations import Relation as Stored
+from lastgood.facts.relations import Source, as_dumped, of_schemas
+from lastgood.facts.row_stream import copy_blocks, digest_rows
+from lastgood.postgres import errors as server_errors
+from lastgood.postgres.kept import read_only
+from lastgood.postgres.server import Connection, Target
+
+# A table that another session has locked (an open migration) must not block the comparison.
+LOCK_TIMEOUT = "2s"
+LOCKED = "another session has locked it"
+
+# Not pg_relation_size, which waits for locks.
+_COLUMNS = """
+SELECT c.oid,
+       (SELECT array_agg(ARRAY[a.attname::text, pg_catalog.format_type(a.atttypid, NULL)] ORDER BY a.attnum)
+        FROM pg_catalog.pg_attribute a
+        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''),
+       c.relpages::int8 * 8192,
+       (SELECT ARRAY[n.nspname::text, r.relname::text]
+        FROM pg_catalog.pg_class r JOIN pg_catalog.pg_namespace n ON n.oid = r.relnamespace
+        WHERE c.relispartition AND r.oid = pg_catalog.pg_partition_root(c.oid))
+FROM pg_catalog.pg_class c WHERE c.oid = ANY (%s)
+"""
+# Unique over all rows and without NULL, so that they identify a row; the primary key first, then the narrowest.
+_KEYS = """
+SELECT i.indrelid, array_agg(a.attname::text ORDER BY k.place)
+FROM pg_catalog.pg_index i
+CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY k (attnum, place)
+LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum AND a.attnum > 0
+WHERE i.indrelid = ANY (%s) AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+  AND k.place <= i.indnkeyatts
+GROUP BY i.indrelid, i.indexrelid, i.indisprimary, i.indnkeyatts
+HAVING bool_and(a.attnotnull AND a.attgenerated = '')
+ORDER BY i.indrelid, i.indisprimary DESC, i.indnkeyatts, i.indexrelid
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseSide:
+    """A database: live, kept, shadow, or of another server. ``schemas``: only these of its schemas, each with the name
+    under which it is compared (kept schemas of an in-place rollback → live names); None: all that pg_dump writes.
+    ``snapshot``: one that another session exported and holds; without it, one of its own."""
+
+    target: Target
+    label: str
+    schemas: Mapping[str, str] | None = None
+    snapshot: str = ""
+
+    @property
+    def fixed(self) -> bool:
+        """See ``Side``."""
+        return False
+
+    @contextmanager
+    def opened(self, like: OpenSide | None, context: Context) -> Iterator[OpenSide]:
+        """See ``Side``. Needs a server that exports snapshots: a primary, or a standby. Raises Failed."""
+        with ExitStack() as stack:
+            try:
+                first = stack.enter_context(_session(self.target, self.snapshot))
+                yield _opened(self, first, stack, like)
+            except psycopg.Error as error:
+                when: server_errors.Context = "connect" if error.sqlstate is None else "any"
+                raise server_errors.failed(error, f"compare {self.label}", context=when, state=NOT_REACHED) from error
+
+
+@contextmanager
+def _session(target: Target, snapshot: str = "") -> Iterator[Connection]:
+    with read_only(target).connect(application_name="lastgood difference") as connection:
+        connection.isolation_level = IsolationLevel.REPEATABLE_READ
+        connection.read_only = True
+        with connection.transaction(force_rollback=True):
+            if snapshot:
+                connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot)))
+            yield connection
+
+
+def _pin(connection: Connection, zone: str) -> None:
+    for name, value in (*PINNED, ("TimeZone", zone), ("client_encoding", "UTF8"), ("lock_timeout", LOCK_TIMEOUT)):
+        connection.execute(sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name), sql.Literal(value)))
+
+
+def _opened(side: DatabaseSide, first: Connection, stack: ExitStack, like: OpenSide | None) -> _OpenDatabase:
+    row = first.execute("SELECT pg_catalog.pg_export_snapshot()").fetchone()
+    assert row is not None  # a SELECT without FROM always gives a row
+    zone: str | None = like.rules.time_zone if like is not None else "UTC"
+    samples: tuple[str, ...] = ()
+    if zone is None and like is not None:
+        zone = time_zone.recognise(first, like.zone_samples)
+        samples = like.zone_samples if zone is not None else ()
+    _pin(first, zone or "UTC")
+    rules = DigestRules(time_zone=zone or "UTC", server_major=first.info.server_version // 10000)
+    tables = _tables(first, side.schemas)
+    opened = _OpenDatabase(tables, rules, samples, side.target, row[0], stack)
+    opened.give(first)
+    return opened
+
+
+def _tables(connection: Connection, schemas: Mapping[str, str] | None) -> dict[Relation, Table]:
+    sources = as_dumped(connection) if schemas is None else of_schemas(connection, [*schemas])
+    oids = [part.oid for source in sources for part in source.parts]
+    described = {oid: others for oid, *others in connection.execute(_COLUMNS, [oids])}
+    keys: dict[int, list[tuple[str, ...]]] = defaultdict(list)
+    for oid, names in connection.execute(_KEYS, [oids]):
+        keys[oid].append(tuple(names))
+    renamed = schemas or {}
+    found = {}
+    for source in sources:
+        relation = Relation(renamed.get(source.schema_name, source.schema_name), source.name)
+        columns, _, root = described[source.parts[0].oid]
+        found[relation] = Table(
+            relation,
+            tuple(Column(name, kind) for name, kind in columns or ()),
+            tuple(keys[source.parts[0].oid]) if len(source.parts) == 1 else (),
+            sum(described[part.oid][1] or 0 for part in source.parts),
+            None,
+            source.zoned,
+            None if root is None else Relation(renamed.get(root[0], root[0]), root[1]),
+            _locked(connection, source),
+            source.parts,
+        )
+    return found
+
+
+def _locked(connection: Connection, source: Source) -> str:
+    """Lock a table against DROP and TRUNCATE until the end, as pg_dump does: TRUNCATE affects older snapshots, too.
+    Returns why it cannot be read, empty if it can."""
+    names = sql.SQL(", ").join(sql.SQL("ONLY {}").format(part.qualified) for part in source.parts)
+    try:
+        with connection.transaction():
+            connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(names))
+    except psycopg.errors.LockNotAvailable:
+        return LOCKED
+    except psycopg.errors.InsufficientPrivilege as error:
+        return server_errors.words(error)
+    return ""
+
+
+@dataclass(slots=True)
+class _OpenDatabase:
+    """See ``OpenSide``."""
+
+    tables: Mapping[Relation, Table]
+    rules: DigestRules
+    zone_samples: tuple[str, ...]
+    target: Target
+    snapshot: str
+    stack: ExitStack
+    facts: Facts | None = None
+    in_order: bool = False
+    _free: list[Connection] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def give(self, connection: Connection) -> None:
+        """Take a session back that is free."""
+        with self._lock:
+            self._free.append(connection)
+
+    @contextmanager
+    def _borrowed(self) -> Iterator[Connection]:
+        with self._lock:
+            connection = self._free.pop() if self._free else None
+            if connection is None:
+                connection = self.stack.enter_context(_session(self.target, self.snapshot))
+                _pin(connection, self.rules.time_zone or "UTC")
+        try:
+            # An error must not end the transaction, and with it the snapshot.
+            with connection.transaction():
+                yield connection
+        finally:
+            self.give(connection)
+
+    def read(self, wanted: Sequence[Reading], cancelled: Callable[[], bool]) -> Iterator[Portion]:
+        for reading in wanted:
+            yield Portion(reading, self._blocks(reading, cancelled), last=True)
+
+    def _blocks(self, reading: Reading, cancelled: Callable[[], bool]) -> Generator[Block]:
+        with self._borrowed() as connection:
+            for copy in _copies(connection, reading):
+                with closing(copy_blocks(connection, copy, cancelled=cancelled)) as blocks:
+                    for data in blocks:
+                        yield Block(data, reading.columns)
+
+    def count(self, table: Table) -> int:
+        total = 0
+        with self._borrowed() as connection:
+            for part in table.parts:
+                assert isinstance(part, Stored)  # this side's own
+                row = connection.execute(sql.SQL("SELECT count(*) FROM ") + part.rows()).fetchone()
+                total += row[0] if row is not None else 0
+        return total
+
+    def digest(self, reading: Reading, cancelled: Callable[[], bool]) -> TableFacts | None:
+        digest = RowsDigest()
+        with self._borrowed() as connection:
+            for copy in _copies(connection, reading):
+                one = digest_rows(connection, copy, cancelled=cancelled)
+                digest.rows += one.rows
+                digest.total += one.total
+        return TableFacts(
+            schema_name=reading.table.relation.schema,
+            name=reading.table.relation.name,
+            columns=reading.columns,
+            rows=digest.rows,
+            digest=digest.hexdigest(),
+            zoned=reading.table.zoned,
+        )
+
+
+def _copies(connection: Connection, reading: Reading) -> Iterator[bytes]:
+    for part in reading.table.parts:
+        assert isinstance(part, Stored)  # this side's own
+        yield replace(part, columns=reading.columns).copy().as_string(connection).encode()

@@ -1,0 +1,361 @@
+"""Keys and hashes of rows in DuckDB: counted, joined and sorted within a memory limit, the rest on disk.
+
+A row is one value: a line of COPY text, its line end included. Lines reach DuckDB as Arrow strings without a copy, and
+everything that is done to each of them is done there: splitting, hashing, grouping. A key is the text of its fields;
+COPY escapes tabs, so that joined fields are unambiguous. Values are equal if their texts are: bytes, not collations.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from lastgood.difference.results import Change
+from lastgood.difference.sides import Block, SideName
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow
+
+MEMORY = "160MB"
+THREADS = 2
+MASK = "•••"
+PREFIX = "lastgood-difference-"
+_TAB = "chr(9)"
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How the rows of a table are compared: ``columns`` in this order, of which ``key`` identify a row; without a key,
+    rows are a multiset."""
+
+    columns: tuple[str, ...]
+    key: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Numbers of rows. ``repeated``: keys that more than one row of a side has, so that they identify none."""
+
+    rows_a: int
+    rows_b: int
+    only_a: int
+    only_b: int
+    changed: int
+    repeated: int
+
+
+class Tally:
+    """A temporary DuckDB; a context manager that removes its folder. Tables have numbers."""
+
+    def __init__(self, folder: Path | None = None, *, memory: str = MEMORY, threads: int = THREADS) -> None:
+        import duckdb
+
+        _remove_stale(folder or Path(tempfile.gettempdir()))
+        self._folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=folder))
+        self._folder.chmod(0o700)
+        self._database = duckdb.connect(
+            ":memory:",
+            config={
+                "memory_limit": memory,
+                "threads": threads,
+                "temp_directory": str(self._folder / "spilled"),
+                "preserve_insertion_order": "false",
+                "autoinstall_known_extensions": "false",
+                "autoload_known_extensions": "false",
+                "allow_community_extensions": "false",
+            },
+        )
+        self._lock = threading.Lock()
+        self._cursors: list[duckdb.DuckDBPyConnection] = []
+
+    def __enter__(self) -> Tally:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._database.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def interrupt(self) -> None:
+        """End the running queries; they raise duckdb.InterruptException."""
+        with self._lock:
+            for cursor in self._cursors:
+                cursor.interrupt()
+
+    @contextmanager
+    def session(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection for one thread."""
+        with self._lock:
+            cursor = self._database.cursor()
+            self._cursors.append(cursor)
+        try:
+            yield cursor
+        finally:
+            with self._lock:
+                self._cursors.remove(cursor)
+            cursor.close()
+
+    def prepare(self, cursor: duckdb.DuckDBPyConnection, number: int, form: Form) -> None:
+        """Create an empty table for the rows of both sides."""
+        kinds = "k VARCHAR, h UBIGINT" if form.key else "k UHUGEINT, h UBIGINT"
+        cursor.execute(f"CREATE OR REPLACE TABLE t{number} (side BOOLEAN, {kinds})")
+
+    def add(self, cursor: duckdb.DuckDBPyConnection, number: int, form: Form, side: SideName, block: Block) -> int:
+        """Add a block's rows; returns their number."""
+        lines = as_lines(block.data)
+        line = _line(block.columns, form.columns)
+        if form.key:
+            fields = f"{_key(block.columns, form.key)} AS k, hash({line}) AS h"
+        else:
+            # Rows without a key are found by their hash alone: 128 bits.
+            fields = f"md5_number({line}) AS k, 0 AS h"
+        cursor.register("block", lines)
+        try:
+            cursor.execute(f"INSERT INTO t{number} SELECT {_flag(side)}, {fields} FROM block")
+        finally:
+            cursor.unregister("block")
+        return int(lines.num_rows)
+
+    def count(self, cursor: duckdb.DuckDBPyConnection, number: int, form: Form) -> Counts:
+        """Count the differing rows. With ``repeated``, the other numbers are those of the multiset."""
+        row = cursor.execute(
+            f"""
+            WITH g AS ({_grouped(number)})
+            SELECT coalesce(sum(a), 0)::BIGINT, coalesce(sum(b), 0)::BIGINT,
+                   coalesce(sum(greatest(a - b, 0)), 0)::BIGINT, coalesce(sum(greatest(b - a, 0)), 0)::BIGINT,
+                   count(*) FILTER (a = 1 AND b = 1 AND low <> high),
+                   count(*) FILTER (a > 1 OR b > 1)
+            FROM g
+            """
+        ).fetchone()
+        assert row is not None  # an aggregate always gives a row
+        counts = Counts(*row)
+        if not form.key:
+            return Counts(row[0], row[1], row[2], row[3], 0, 0)
+        if not counts.repeated:
+            return counts
+        row = cursor.execute(
+            f"""
+            WITH g AS (SELECT count(*) FILTER (NOT side) AS a, count(*) FILTER (side) AS b
+                       FROM t{number} GROUP BY k, h)
+            SELECT sum(greatest(a - b, 0))::BIGINT, sum(greatest(b - a, 0))::BIGINT FROM g
+            """
+        ).fetchone()
+        assert row is not None
+        return Counts(counts.rows_a, counts.rows_b, row[0], row[1], 0, counts.repeated)
+
+    def keep_differing(self, cursor: duckdb.DuckDBPyConnection, number: int) -> None:
+        """Keep the keys of the rows that differ, for a second reading."""
+        cursor.execute(
+            f"""
+            CREATE OR REPLACE TABLE d{number} AS
+            WITH g AS ({_grouped(number)})
+            SELECT k, greatest(a - b, 0) AS only_a, greatest(b - a, 0) AS only_b, a = b AS changed FROM g
+            WHERE a <> b OR low <> high
+            """
+        )
+
+    def drop(self, cursor: duckdb.DuckDBPyConnection, number: int) -> None:
+        """Drop the rows of a table."""
+        cursor.execute(f"DROP TABLE IF EXISTS t{number}")
+
+    def prepare_rows(self, cursor: duckdb.DuckDBPyConnection, number: int, form: Form) -> None:
+        """Create the empty tables for the second reading."""
+        for side in ("a", "b"):
+            kind = "VARCHAR" if form.key else "UHUGEINT"
+            cursor.execute(f"CREATE OR REPLACE TABLE r{number}{side} (k {kind}, line VARCHAR)")
+
+    def collect(self, cursor: duckdb.DuckDBPyConnection, number: int, form: Form, side: SideName, block: Block) -> None:
+        """Keep the differing rows of a block, of the second reading, as lines of ``form.columns``."""
+        lines = as_lines(block.data)
+        line = _line(block.columns, form.columns)
+        key = _key(block.columns, form.key) if form.key else f"md5_number({line})"
+        cursor.register("block", lines)
+        try:
+            cursor.execute(
+                f"INSERT INTO r{number}{side} SELECT k, line FROM (SELECT {key} AS k, {line} AS line FROM block) "
+                f"WHERE k IN (SELECT k FROM d{number} WHERE only_{side} > 0 OR changed)"
+            )
+        finally:
+            cursor.unregister("block")
+
+    def lines(
+        self, cursor: duckdb.DuckDBPyConnection, number: int, form: Form, change: Change, side: SideName
+    ) -> Iterator[bytes]:
+        """The collected lines of one kind of change, as a side has them, in blocks of COPY text."""
+        if change == "changed" and not form.key:
+            return
+        condition = "d.changed" if change == "changed" else f"d.{change} > 0"
+        source = f"SELECT r.line FROM r{number}{side} r JOIN d{number} d USING (k) WHERE {condition}"
+        if not form.key:
+            source = (
+                f"SELECT unnest(repeat([line], n)) AS line FROM (SELECT any_value(r.line) AS line, "
+                f"any_value(d.{change}) AS n FROM r{number}{side} r JOIN d{number} d USING (k) "
+                f"WHERE {condition} GROUP BY k)"
+            )
+        for batch in _batches(cursor, f"SELECT rtrim(line, chr(10)) || chr(10) AS line FROM ({source})"):
+            data = batch.column("line").to_pylist()
+            yield "".join(data).encode()
+
+    def rows(
+        self,
+        cursor: duckdb.DuckDBPyConnection,
+        number: int,
+        form: Form,
+        masked: Collection[str] = (),
+        first: int | None = None,
+    ) -> Iterator[pyarrow.RecordBatch]:
+        """The collected rows: ``change``, ``key``, ``a``, ``b`` (lists of values in the order of the columns; NULL
+        where the side has no such row) and ``columns``, the names of those that differ. Values of ``masked`` columns
+        are replaced. ``first``: so many of them only."""
+        limit = "" if first is None else f" LIMIT {first}"
+        yield from _batches(cursor, self._rows(number, form, masked) + limit)
+
+    def export(self, number: int, form: Form, masked: Collection[str] = ()) -> str:
+        """The query for a file: ``change``, ``differing`` (the names of columns), and for each column the value of
+        either side, as ``a.NAME`` and ``b.NAME``."""
+        values = ", ".join(
+            f"{side}[{place}] AS {_name(f'{side}.{name}')}"
+            for place, name in enumerate(form.columns, 1)
+            for side in ("a", "b")
+        )
+        rows = self._rows(number, form, masked)
+        return f"SELECT change, array_to_string(columns, ',') AS differing, {values} FROM ({rows})"
+
+    def _rows(self, number: int, form: Form, masked: Collection[str]) -> str:
+        count = len(form.columns)
+        names = "[" + ", ".join(_text(name) for name in form.columns) + "]"
+        at = [form.columns.index(name) + 1 for name in form.key]
+        key = f"[coalesce(a, b)[i] FOR i IN {at}]" if at else "[]::VARCHAR[]"
+        if not form.key:
+            both = " UNION ALL ".join(
+                f"SELECT 'only_{side}' AS change, {'v' if side == 'a' else 'NULL'} AS a, "
+                f"{'v' if side == 'b' else 'NULL'} AS b FROM (SELECT {_values('line')} AS v, "
+                f"unnest(range(n)) FROM (SELECT any_value(r.line) AS line, any_value(d.only_{side}) AS n "
+                f"FROM r{number}{side} r JOIN d{number} d USING (k) WHERE d.only_{side} > 0 GROUP BY k))"
+                for side in ("a", "b")
+            )
+        else:
+            both = (
+                "SELECT CASE WHEN b IS NULL THEN 'only_a' WHEN a IS NULL THEN 'only_b' ELSE 'changed' END AS change, "
+                f"a, b FROM (SELECT {_values('ra.line')} AS a, {_values('rb.line')} AS b "
+                f"FROM r{number}a ra FULL JOIN r{number}b rb USING (k))"
+            )
+        differing = f"[{names}[i] FOR i IN range(1, {count + 1}) IF a[i] IS DISTINCT FROM b[i]]"
+        rows = (
+            f"SELECT change, {key} AS key, a, b, CASE WHEN change = 'changed' THEN {differing} ELSE [] END AS columns "
+            f"FROM ({both}) ORDER BY try_cast(key[1] AS DECIMAL(38, 9)), key, change, a, b"
+        )
+        hidden = [form.columns.index(name) + 1 for name in form.columns if name in masked]
+        if not hidden:
+            return rows
+        of_key = [place for place, name in enumerate(form.key, 1) if name in masked]
+        values = f"{_masked('key', of_key)} AS key, {_masked('a', hidden)} AS a, {_masked('b', hidden)} AS b"
+        return f"SELECT change, {values}, columns FROM ({rows})"
+
+    def write(self, cursor: duckdb.DuckDBPyConnection, query: str, file: Path, options: str) -> None:
+        """Write the result of a query to a file, with DuckDB's own writers. Raises duckdb.Error."""
+        file.touch(mode=0o600)  # its rows may be secret
+        cursor.execute(f"COPY ({query}) TO {_text(str(file))} ({options}, USE_TMP_FILE false)")
+
+
+def _remove_stale(folder: Path) -> None:
+    """Remove the folders of processes that were killed: they hold keys."""
+    for path in folder.glob(f"{PREFIX}*"):
+        owner = path.name.removeprefix(PREFIX).partition("-")[0]
+        with suppress(OSError, ValueError):  # it may be another user's, or end now
+            if path.stat().st_uid == os.getuid() and not psutil.pid_exists(int(owner)):
+                shutil.rmtree(path)
+
+
+def as_lines(data: bytes) -> Any:
+    """A block as an Arrow table with one column ``line``, which points into ``data``."""
+    import numpy
+    import pyarrow
+
+    ends = numpy.flatnonzero(numpy.frombuffer(data, dtype=numpy.uint8) == 10)
+    offsets = numpy.empty(len(ends) + 1, dtype=numpy.int64)
+    offsets[0] = 0
+    numpy.add(ends, 1, out=offsets[1:])
+    lines = pyarrow.LargeStringArray.from_buffers(len(ends), pyarrow.py_buffer(offsets), pyarrow.py_buffer(data))
+    return pyarrow.table([lines], names=["line"])
+
+
+def _grouped(number: int) -> str:
+    return (
+        "SELECT k, count(*) FILTER (NOT side) AS a, count(*) FILTER (side) AS b, min(h) AS low, max(h) AS high "
+        f"FROM t{number} GROUP BY k"
+    )
+
+
+def _flag(side: SideName) -> str:
+    return "true" if side == "b" else "false"
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _name(value: str) -> str:
+    return '"' + value.replace('"', '""') + '"'
+
+
+def _masked(values: str, places: Sequence[int]) -> str:
+    if not places:
+        return values
+    hides = f"i IN ({', '.join(map(str, places))}) AND {values}[i] IS NOT NULL"
+    masked = f"[CASE WHEN {hides} THEN {_text(MASK)} ELSE {values}[i] END FOR i IN range(1, len({values}) + 1)]"
+    return f"CASE WHEN {values} IS NOT NULL THEN {masked} END"
+
+
+def _field(columns: Sequence[str], name: str) -> str:
+    place = columns.index(name)
+    if place == 0 and len(columns) > 1:
+        # Half the time of split_part, which takes the rest of the line apart, too.
+        return f"left(line, strpos(line, {_TAB}) - 1)"
+    field = f"split_part(line, {_TAB}, {place + 1})"
+    return f"rtrim({field}, chr(10))" if place == len(columns) - 1 else field
+
+
+def _key(columns: Sequence[str], key: Sequence[str]) -> str:
+    return f" || {_TAB} || ".join(_field(columns, name) for name in key)
+
+
+def _line(columns: Sequence[str], wanted: Sequence[str]) -> str:
+    """The line with the wanted fields; fields that are already right are not taken apart."""
+    if tuple(columns) == tuple(wanted):
+        return "line"
+    places = [columns.index(name) + 1 for name in wanted]
+    fields = f"string_split(rtrim(line, chr(10)), {_TAB})"
+    return f"array_to_string(list_select({fields}, {places}), {_TAB}) || chr(10)"
+
+
+def _values(line: str) -> str:
+    r"""The values of a line: NULL for ``\N``, without COPY's escapes."""
+    plain = "v"
+    for escape, code in (("b", 8), ("f", 12), ("n", 10), ("r", 13), ("t", 9), ("v", 11)):
+        plain = f"replace({plain}, '\\{escape}', chr({code}))"
+    # Split at escaped backslashes first: what remains between them has no other meaning.
+    unescaped = rf"array_to_string([{plain} FOR v IN string_split(f, '\\')], '\')"
+    return (
+        rf"[CASE WHEN f = '\N' THEN NULL WHEN NOT contains(f, '\') THEN f ELSE {unescaped} END "
+        rf"FOR f IN string_split(rtrim({line}, chr(10)), {_TAB})]"
+    )
+
+
+def _batches(cursor: duckdb.DuckDBPyConnection, query: str) -> Iterator[pyarrow.RecordBatch]:
+    reader = cursor.sql(query).to_arrow_reader(10_000)
+    while True:
+        try:
+            yield reader.read_next_batch()
+        except StopIteration:
+            return

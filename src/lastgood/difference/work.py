@@ -1,0 +1,393 @@
+"""The work of a comparison: tasks over tables, several at a time, within a time limit."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+
+import psycopg
+
+from lastgood.context import Context
+from lastgood.difference import recorded
+from lastgood.difference.pairing import Pair, pair_of, renamed_tables
+from lastgood.difference.recorded import other_text
+from lastgood.difference.results import Level, Rename, State, TableDifference
+from lastgood.difference.sides import Block, OpenSide, Reading, SideName, Table
+from lastgood.difference.tally import Counts, Form, Tally
+from lastgood.errors import Interrupted
+from lastgood.events import Progress
+from lastgood.postgres.errors import words
+from lastgood.text.units import duration
+
+_Take = Callable[[SideName, Reading, Generator[Block]], None]
+SESSIONS = 2
+INTERRUPTED = "cannot continue the comparison: interrupted"
+
+
+class Limit:
+    """The reasons to stop: a cancelled context, the end of the time, an error in another thread."""
+
+    def __init__(self, seconds: float | None, context: Context) -> None:
+        self.context = context
+        self.seconds = seconds
+        self._until = None if seconds is None else time.monotonic() + seconds
+        self.failed = threading.Event()
+
+    @property
+    def over(self) -> bool:
+        """Whether the time is over."""
+        return self._until is not None and time.monotonic() >= self._until
+
+    def stop(self) -> bool:
+        """Whether to stop reading."""
+        return self.failed.is_set() or self.over or self.context.cancelled()
+
+    def without_end(self) -> None:
+        """Remove the time limit: what is asked for afterwards has its own time."""
+        self._until = None
+
+    @property
+    def why(self) -> str:
+        """The reason for a table that was not compared."""
+        return f"no time was left ({duration(self.seconds or 0)})"
+
+
+@dataclass(slots=True)
+class Work:
+    """The state of a comparison. Pairs have numbers."""
+
+    a: OpenSide
+    b: OpenSide
+    tally: Tally
+    level: Level
+    keep: bool
+    limit: Limit
+    stage: str
+    results: dict[int, TableDifference] = field(default_factory=dict)
+    forms: dict[int, Form] = field(default_factory=dict)
+    pairs: dict[int, Pair] = field(default_factory=dict)
+    renames: tuple[Rename, ...] = ()
+    _collected: set[int] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _done: int = 0
+    _total: int = 0
+    _rows: int = 0
+
+    def run(self, found: Sequence[Pair], *, digests: bool) -> None:
+        """Compare all pairs."""
+        self.pairs = dict(enumerate(found))
+        unread = [number for number, pair in self.pairs.items() if not self._settled(number, pair)]
+        unread.sort(key=lambda number: self._size(self.pairs[number]))
+        if digests:
+            known = [number for number in unread if recorded.side_of(self.a, self.b, self.pairs[number]) is not None]
+            self._total = sum(self._size(self.pairs[number]) for number in known)
+            self._each([partial(self._digest, number) for number in known])
+        rest = [number for number in unread if number not in self.results or self._to_count(number)]
+        if rest:
+            self._count(rest)
+        self.renames = tuple(self._proposed(found))
+
+    # What needs no reading ---------------------------------------------------------------------------------------
+
+    def _settled(self, number: int, pair: Pair) -> bool:
+        if pair.a is None or pair.b is None:
+            table = pair.a or pair.b
+            if self.keep and table is not None and not table.unreadable:
+                return False
+            self._one_sided(number, pair)
+            return True
+        why = pair.a.unreadable or pair.b.unreadable or other_text(self.a, self.b, pair.a, pair.b)
+        if why:
+            self._result(number, "not compared", why=why)
+        elif not pair.columns and (pair.a.columns or pair.b.columns):
+            self._result(number, "not compared", why="no column exists on both sides")
+        else:
+            return False
+        return True
+
+    def _one_sided(self, number: int, pair: Pair) -> None:
+        side = self.a if pair.b is None else self.b
+        table = pair.a or pair.b
+        assert table is not None
+        rows, why = table.rows, table.unreadable
+        if rows is None and not why:
+            try:
+                rows = side.count(table)
+            except psycopg.Error as error:
+                why = _words(error)
+        if pair.b is None:
+            self._result(number, "only a", rows_a=rows, only_a=rows, only_b=0, changed=0, why=why)
+        else:
+            self._result(number, "only b", rows_b=rows, only_a=0, only_b=rows, changed=0, why=why)
+
+    # Digests -----------------------------------------------------------------------------------------------------
+
+    def _digest(self, number: int) -> None:
+        try:
+            found = recorded.compared(self.a, self.b, self.pairs[number], number, self.limit.stop)
+        except psycopg.Error as error:
+            if error.sqlstate is None:  # the connection is lost
+                raise
+            self._result(number, "not compared", why=_words(error))
+            return
+        self._progress(recorded.larger(self.pairs[number]), self._size(self.pairs[number]), 0)
+        if found is None:
+            return
+        equal, rows_a, rows_b = found
+        none = 0 if equal else None
+        self._result(
+            number,
+            "equal" if equal else "different",
+            level="digest",
+            rows_a=rows_a,
+            rows_b=rows_b,
+            only_a=none,
+            only_b=none,
+            changed=none,
+        )
+
+    # Rows --------------------------------------------------------------------------------------------------------
+
+    def _to_count(self, number: int) -> bool:
+        result = self.results[number]
+        return (self.level == "count" or self.keep) and result.state == "different"
+
+    def _count(self, numbers: Sequence[int]) -> None:
+        with self.tally.session() as cursor:
+            for number in numbers:
+                pair = self.pairs[number]
+                self.forms[number] = Form(pair.columns, pair.keys[0] if pair.keys else ())
+                self.tally.prepare(cursor, number, self.forms[number])
+        self._done = 0
+        self._total = sum(self._size(self.pairs[number], both=True) for number in numbers)
+        self._read(numbers, self._store, self._finish)
+        for number in numbers:
+            result = self.results.get(number)
+            if result is None:
+                self._result(number, "not compared", why=self.limit.why)
+            elif not result.counted and not result.why:
+                self.results[number] = result.model_copy(update={"why": self.limit.why})
+
+    def _store(self, name: SideName, reading: Reading, blocks: Generator[Block]) -> None:
+        form = self.forms[reading.number]
+        with self.tally.session() as cursor, closing(blocks):
+            for block in blocks:
+                rows = self.tally.add(cursor, reading.number, form, name, block)
+                self._progress(reading.table, len(block.data), rows)
+
+    def _finish(self, number: int) -> None:
+        """Count the rows of a pair of which both sides are stored."""
+        form, pair = self.forms[number], self.pairs[number]
+        why = pair.why
+        with self.tally.session() as cursor:
+            counts = self.tally.count(cursor, number, form)
+            if counts.repeated:
+                key = ", ".join(form.key)
+                why = f"several rows have the same key ({key}): compared as whole rows" + (f"; {why}" if why else "")
+                form = self.forms[number] = Form(form.columns)
+            differs = bool(counts.only_a or counts.only_b or counts.changed)
+            if differs and self.keep:
+                if counts.repeated:
+                    self._store_again(number)
+                self.tally.keep_differing(cursor, number)
+            self.tally.drop(cursor, number)
+        state: State = "only b" if pair.a is None else "only a" if pair.b is None else "equal"
+        self._result(number, "different" if differs and state == "equal" else state, counts=counts, why=why)
+
+    def _store_again(self, number: int) -> None:
+        """Store both sides again, as a multiset: their rows have no key after all."""
+        with self.tally.session() as cursor:
+            self.tally.prepare(cursor, number, self.forms[number])
+        for name, readings in self._readings([number]).items():
+            for portion in self._side(name).read(readings, self.limit.stop):
+                self._store(name, portion.reading, portion.blocks)
+
+    def _side(self, name: SideName) -> OpenSide:
+        return self.a if name == "a" else self.b
+
+    def _readings(self, numbers: Sequence[int]) -> dict[SideName, list[Reading]]:
+        found: dict[SideName, list[Reading]] = {"a": [], "b": []}
+        for number in numbers:
+            pair = self.pairs[number]
+            for name, table in (("a", pair.a), ("b", pair.b)):
+                if table is not None and not table.unreadable:
+                    found["a" if name == "a" else "b"].append(Reading(number, table, pair.columns))
+        return found
+
+    def _read(self, numbers: Sequence[int], take: _Take, finish: Callable[[int], None]) -> None:
+        """Read both sides of these pairs, several tables at a time, and finish each pair when both sides are read."""
+        tasks: list[tuple[int, Callable[[], None]]] = []
+        readings = self._readings(numbers)
+        left = {
+            number: {name for name in readings for each in readings[name] if each.number == number}
+            for number in numbers
+        }
+        place = {number: at for at, number in enumerate(numbers)}
+
+        def done(name: SideName, number: int) -> None:
+            with self._lock:
+                left[number].discard(name)
+                last = not left[number]
+            if last:
+                finish(number)
+
+        for name, wanted in readings.items():
+            if self._side(name).in_order:
+                tasks.append((-1, partial(self._take_all, name, wanted, take, done)))
+            else:
+                tasks += [(place[each.number], partial(self._take_all, name, [each], take, done)) for each in wanted]
+        tasks.sort(key=lambda task: task[0])
+        self._each([task for _, task in tasks])
+
+    def _take_all(
+        self, name: SideName, readings: Sequence[Reading], take: _Take, done: Callable[[SideName, int], None]
+    ) -> None:
+        left = {reading.number for reading in readings}
+        try:
+            for portion in self._side(name).read(readings, self.limit.stop):
+                take(name, portion.reading, portion.blocks)
+                if portion.last:
+                    left.discard(portion.reading.number)
+                    done(name, portion.reading.number)
+            for number in left:
+                done(name, number)
+        except psycopg.Error as error:
+            if error.sqlstate is None:  # the connection is lost
+                raise
+            for reading in readings:
+                self._result(reading.number, "not compared", why=_words(error))
+
+    # Threads -----------------------------------------------------------------------------------------------------
+
+    def _each(self, tasks: Sequence[Callable[[], None]]) -> None:
+        """Run tasks, ``SESSIONS`` at a time. The end of the time ends them without an error. Raises the first error."""
+        import duckdb
+
+        with self._interruptible(), ThreadPoolExecutor(SESSIONS, thread_name_prefix="lastgood-difference") as pool:
+            futures: list[Future[None]] = [pool.submit(self._unless_stopped, task) for task in tasks]
+            failed: BaseException | None = None
+            for future in futures:
+                try:
+                    future.result()
+                except (Interrupted, duckdb.InterruptException):
+                    if self.limit.context.cancelled():
+                        failed = failed or Interrupted(INTERRUPTED)
+                except BaseException as error:
+                    failed = failed or error
+                    self.limit.failed.set()
+        if failed is not None:
+            raise failed
+        self.limit.context.check(INTERRUPTED)
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """End the queries of DuckDB when the work has to stop: they may take minutes."""
+        ended = threading.Event()
+
+        def watch() -> None:
+            while not ended.wait(0.25):
+                if self.limit.stop():
+                    self.tally.interrupt()
+
+        watcher = threading.Thread(target=watch, name="lastgood-cancel", daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            watcher.join()
+
+    def _unless_stopped(self, task: Callable[[], None]) -> None:
+        if not self.limit.stop():
+            task()
+
+    def _size(self, pair: Pair, *, both: bool = False) -> int:
+        sizes = [table.bytes for table in (pair.a, pair.b) if table is not None]
+        return sum(sizes) if both else max(sizes)
+
+    def _progress(self, table: Table, size: int, rows: int) -> None:
+        with self._lock:
+            self._done += size
+            self._rows += rows
+            total = max(self._total, self._done)
+            self.limit.context.emit(
+                Progress(self.stage, self._done, total, "bytes", rows=self._rows, detail=str(table.relation))
+            )
+
+    # Results -----------------------------------------------------------------------------------------------------
+
+    def _result(
+        self,
+        number: int,
+        state: State,
+        *,
+        level: Level = "count",
+        counts: Counts | None = None,
+        rows_a: int | None = None,
+        rows_b: int | None = None,
+        only_a: int | None = None,
+        only_b: int | None = None,
+        changed: int | None = None,
+        why: str = "",
+    ) -> None:
+        pair = self.pairs[number]
+        form = self.forms.get(number)
+        if counts is not None:
+            rows_a, rows_b, only_a, only_b = counts.rows_a, counts.rows_b, counts.only_a, counts.only_b
+            changed = counts.changed if form is not None and form.key else None
+        with self._lock:
+            self.results[number] = TableDifference(
+                schema_name=pair.relation.schema,
+                name=pair.relation.name,
+                state=state,
+                level=level,
+                rows_a=rows_a,
+                rows_b=rows_b,
+                only_a=only_a,
+                only_b=only_b,
+                changed=changed,
+                key=form.key if form is not None else pair.keys[0] if pair.keys else (),
+                columns=pair.columns,
+                columns_a=pair.columns_a,
+                columns_b=pair.columns_b,
+                types=pair.types,
+                renames=pair.renames,
+                why=why or pair.why,
+            )
+
+    def _proposed(self, found: Sequence[Pair]) -> Iterator[Rename]:
+        """Proposals for tables that only one side has; their content is compared in the time that is left."""
+        for old, new in renamed_tables(found):
+            other = Work(self.a, self.b, self.tally, "count", False, self.limit, self.stage)
+            other.run([pair_of(old.relation, old.a, new.b)], digests=False)
+            same = other.results[0].state == "equal"
+            yield Rename(a=str(old.relation), b=str(new.relation), why="same content" if same else "same definition")
+
+    def collected(self, table: TableDifference) -> int | None:
+        """The number of a table whose differing rows are collected now; None if it has none."""
+        number = next(number for number, each in self.results.items() if each.table == table.table)
+        if number not in self.forms or not (table.only_a or table.only_b or table.changed):
+            return None
+        if number not in self._collected:
+            with self.tally.session() as cursor:
+                self.tally.prepare_rows(cursor, number, self.forms[number])
+            self._read([number], self._collect, lambda number: None)
+            self._collected.add(number)
+        return number
+
+    def _collect(self, name: SideName, reading: Reading, blocks: Generator[Block]) -> None:
+        form = self.forms[reading.number]
+        with self.tally.session() as cursor, closing(blocks):
+            for block in blocks:
+                self.tally.collect(cursor, reading.number, form, name, block)
+
+
+def _words(error: psycopg.Error) -> str:
+    if isinstance(error, psycopg.errors.LockNotAvailable):
+        return "another session has locked it"
+    return words(error)

@@ -1,0 +1,341 @@
+"""A database against the restore points of its earlier state, of every kind, and against other databases."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lastgood.context import Context
+from lastgood.difference import Comparison, DatabaseSide, PointSide, Side, TableDifference, compared
+from lastgood.difference.tally import Tally
+from lastgood.errors import Interrupted
+from lastgood.points import point_at
+from lastgood.points.dump_point import take
+from lastgood.postgres.embedded import EmbeddedServer
+from lastgood.postgres.server import Target
+from tests.support.same_database import dump
+from tests.support.waiting import until
+
+BEFORE = r"""
+CREATE TABLE keyed (id int PRIMARY KEY, note text, "t" text, k int, src text);
+INSERT INTO keyed SELECT i, 'nöte ' || i, E'tab\tand\nline\\', i, NULL FROM generate_series(1, 100) i;
+CREATE TABLE pair (a text COLLATE "C", b int, v text, UNIQUE (a, b));
+ALTER TABLE pair ALTER a SET NOT NULL, ALTER b SET NOT NULL;
+INSERT INTO pair SELECT 'key ' || i % 10, i, 'v' FROM generate_series(1, 50) i;
+CREATE TABLE keyless (v text);
+INSERT INTO keyless VALUES ('once'), ('twice'), ('twice'), (NULL), (E'\\N'), ('');
+CREATE TABLE same (id int PRIMARY KEY, at timestamptz, doubled int GENERATED ALWAYS AS (id * 2) STORED);
+INSERT INTO same SELECT i, '2026-01-01 00:00+02' FROM generate_series(1, 1000) i;
+CREATE TABLE gone (id int PRIMARY KEY);
+INSERT INTO gone VALUES (1), (2);
+CREATE TABLE wider (id int PRIMARY KEY, amount int, renamed text);
+INSERT INTO wider SELECT i, i, 'x' FROM generate_series(1, 10) i;
+CREATE TABLE empty (id int);
+CREATE TABLE days (day date, v int) PARTITION BY RANGE (day);
+CREATE TABLE days_1 PARTITION OF days FOR VALUES FROM ('2026-01-01') TO ('2026-01-02');
+INSERT INTO days VALUES ('2026-01-01', 1), ('2026-01-01', 2);
+CREATE TABLE big (id int PRIMARY KEY, v text);
+INSERT INTO big VALUES (1, repeat('x', 5000000)), (2, repeat('y', 5000000)), (3, 'small');
+"""
+AFTER = r"""
+UPDATE keyed SET note = note || '!' WHERE id <= 40;
+DELETE FROM keyed WHERE id > 80;
+INSERT INTO keyed SELECT i, 'new', E'\\N', NULL, '' FROM generate_series(101, 120) i;
+UPDATE pair SET v = 'w' WHERE b = 7;
+DELETE FROM keyless WHERE v = 'once';
+INSERT INTO keyless VALUES ('twice'), (NULL), ('');
+DROP TABLE gone;
+CREATE TABLE came (id int PRIMARY KEY, v text);
+INSERT INTO came VALUES (1, NULL);
+ALTER TABLE wider ALTER amount TYPE bigint, ADD extra int;
+ALTER TABLE wider RENAME renamed TO other_name;
+UPDATE wider SET amount = 0 WHERE id = 3;
+CREATE TABLE days_2 PARTITION OF days FOR VALUES FROM ('2026-01-02') TO ('2026-01-03');
+INSERT INTO days VALUES ('2026-01-02', 3);
+UPDATE big SET v = v || 'z' WHERE id = 2;
+"""
+EXPECTED = {
+    "big": ("different", 0, 0, 1),
+    "came": ("only b", 0, 1, 0),
+    "days": ("different", 0, 1, None),
+    "empty": ("equal", 0, 0, 0),
+    "gone": ("only a", 2, 0, 0),
+    "keyed": ("different", 20, 20, 40),
+    "keyless": ("different", 1, 3, None),
+    "pair": ("different", 0, 0, 1),
+    "same": ("equal", 0, 0, 0),
+    "wider": ("different", 0, 0, 1),
+}
+KINDS = ("plain", "latin1", "gzip", "custom", "directory", "tar", "inserts", "ours", "database")
+
+
+def counts(found: Comparison) -> dict[str, tuple[str, int | None, int | None, int | None]]:
+    """State and numbers by table. Where both are equal, rows without a key count as unchanged."""
+    return {
+        each.name: (
+            each.state,
+            each.only_a,
+            each.only_b,
+            each.changed or (0 if each.state == "equal" else each.changed),
+        )
+        for each in found.tables
+    }
+
+
+def by_name(found: Comparison, name: str) -> TableDifference:
+    return next(each for each in found.tables if each.name == name)
+
+
+def rows(found: Comparison, name: str) -> list[dict[str, Any]]:
+    return [row for batch in found.rows(by_name(found, name)) for row in batch.to_pylist()]
+
+
+@pytest.fixture
+def sides(server: EmbeddedServer, new_database: Callable[..., str], tmp_path: Path, store: Path) -> Callable[..., Any]:
+    """Makes both sides: the state before, of some kind, and the live database."""
+
+    def make(kind: str) -> tuple[Side, DatabaseSide]:
+        live = server.target(new_database("live"))
+        fill(live, BEFORE)
+        before = side_before(server, live, kind, new_database, tmp_path, store)
+        fill(live, AFTER)
+        return before, DatabaseSide(live, "live")
+
+    return make
+
+
+def fill(target: Target, statements: str) -> None:
+    with target.connect() as connection:
+        connection.execute("SET search_path = public")
+        connection.execute("SET TimeZone = 'Europe/Berlin'")
+        connection.execute(statements.encode())
+
+
+def side_before(
+    server: EmbeddedServer,
+    live: Target,
+    kind: str,
+    new_database: Callable[..., str],
+    folder: Path,
+    store: Path,
+) -> Side:
+    if kind == "database":
+        twin = server.target(new_database("twin"))
+        fill(twin, BEFORE)
+        return DatabaseSide(twin, "twin")
+    if kind == "ours":
+        point = take(live, store)
+        return PointSide(point, point.path.name)
+    options = {
+        "plain": ["-Fp"],
+        "latin1": ["-E", "LATIN1"],
+        "gzip": ["-Fp", "-Z", "6"],
+        "custom": ["-Fc"],
+        "directory": ["-Fd"],
+        "tar": ["-Ft"],
+        "inserts": ["--rows-per-insert=100"],
+    }[kind]
+    found = point_at(dump(server, live.dbname, folder / f"before-{kind}.sql", *options))
+    assert found is not None
+    return PointSide(found, kind)
+
+
+@pytest.mark.postgres(15, 18)
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_are_counted_exactly_against_every_kind(sides: Callable[..., Any], kind: str) -> None:
+    with compared(*sides(kind)) as found:
+        assert counts(found) == EXPECTED
+        assert not found.equal
+
+
+@pytest.mark.parametrize("kind", ["plain", "ours", "inserts", "database"])
+def test_the_rows_that_differ(sides: Callable[..., Any], kind: str) -> None:
+    with compared(*sides(kind), keep=True) as found:
+        assert counts(found) == EXPECTED
+        keyed = rows(found, "keyed")
+        assert [len([row for row in keyed if row["change"] == each]) for each in ("only_a", "only_b", "changed")] == [
+            20,
+            20,
+            40,
+        ]
+        assert keyed[0] == {
+            "change": "changed",
+            "key": ["1"],
+            "a": ["1", "nöte 1", "tab\tand\nline\\", "1", None],
+            "b": ["1", "nöte 1!", "tab\tand\nline\\", "1", None],
+            "columns": ["note"],
+        }
+        assert keyed[-1]["b"] == ["120", "new", "\\N", None, ""]
+        assert [row["key"] for row in rows(found, "pair")] == [["key 7", "7"]]
+        multiset = sorted((row["change"], str((row["a"] or row["b"])[0])) for row in rows(found, "keyless"))
+        assert multiset == [("only_a", "once"), ("only_b", ""), ("only_b", "None"), ("only_b", "twice")]
+        lines = b"".join(found.lines(by_name(found, "keyed"), "only_b", "b"))
+        assert lines.startswith(b"101\tnew\t\\\\N\t\\N\t\n")
+        assert lines.count(b"\n") == 20
+        assert b"".join(found.lines(by_name(found, "days"), "only_b", "b")) == b"2026-01-02\t3\n"
+        assert b"".join(found.lines(by_name(found, "came"), "only_b", "b")) == b"1\t\\N\n"
+        (big,) = rows(found, "big")
+        assert (len(big["a"][1]), len(big["b"][1])) == (5000000, 5000001)
+        assert rows(found, "same") == []
+
+
+def test_columns_of_one_side_are_named_and_proposed_as_renames(sides: Callable[..., Any]) -> None:
+    with compared(*sides("plain")) as found:
+        wider = by_name(found, "wider")
+    assert (wider.columns, wider.columns_a, wider.columns_b) == (
+        ("id", "amount"),
+        ("renamed",),
+        ("other_name", "extra"),
+    )
+    assert [(each.column, each.a, each.b) for each in wider.types] == [("amount", "integer", "bigint")]
+    assert [(each.a, each.b, each.why) for each in wider.renames] == [("renamed", "other_name", "same definition")]
+
+
+def test_nothing_is_left_of_the_temporary_files(sides: Callable[..., Any], tmp_path: Path) -> None:
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    with compared(*sides("database"), keep=True, folder=folder):
+        assert [*folder.iterdir()]
+    assert [*folder.iterdir()] == []
+
+
+def test_time_stamps_of_an_unknown_zone_are_not_compared(
+    server: EmbeddedServer, new_database: Callable[..., str], tmp_path: Path
+) -> None:
+    live = server.target(new_database("live"))
+    fill(live, "CREATE TABLE spans (span tstzrange); INSERT INTO spans VALUES ('[2026-01-01 00:00+00,)')")
+    before = point_at(dump(server, live.dbname, tmp_path / "before.sql"))
+    assert before is not None
+    with compared(PointSide(before, "before"), DatabaseSide(live, "live")) as found:
+        (spans,) = found.tables
+    assert (spans.state, spans.why) == ("not compared", "time stamps were written in an unknown time zone")
+    assert not found.equal
+
+
+def database(server: EmbeddedServer, new_database: Callable[..., str], statements: str) -> Target:
+    target = server.target(new_database("side"))
+    fill(target, statements)
+    return target
+
+
+def test_a_renamed_table_is_proposed_and_not_assumed(server: EmbeddedServer, new_database: Callable[..., str]) -> None:
+    text = "CREATE TABLE {} (id int PRIMARY KEY, v text); INSERT INTO {} SELECT i, 'x' FROM generate_series(1, {}) i"
+    a = database(server, new_database, text.format("old_name", "old_name", 9))
+    b = database(server, new_database, text.format("new_name", "new_name", 9))
+    c = database(server, new_database, text.format("new_name", "new_name", 8))
+    for other, why in ((b, "same content"), (c, "same definition")):
+        with compared(DatabaseSide(a, "a"), DatabaseSide(other, "b")) as found:
+            assert {name: each[0] for name, each in counts(found).items()} == {
+                "old_name": "only a",
+                "new_name": "only b",
+            }
+            assert [(each.a, each.b, each.why) for each in found.renames] == [
+                ("public.old_name", "public.new_name", why)
+            ]
+
+
+def test_a_key_that_is_not_unique_on_the_other_side_is_not_used(
+    server: EmbeddedServer, new_database: Callable[..., str]
+) -> None:
+    a = database(
+        server, new_database, "CREATE TABLE x (id int PRIMARY KEY, v int); INSERT INTO x VALUES (1, 1), (2, 2)"
+    )
+    b = database(server, new_database, "CREATE TABLE x (id int, v int); INSERT INTO x VALUES (1, 1), (1, 1), (2, 3)")
+    with compared(DatabaseSide(a, "a"), DatabaseSide(b, "b"), keep=True) as found:
+        (x,) = found.tables
+        assert (x.only_a, x.only_b, x.changed, x.key) == (1, 2, None, ())
+        assert x.why == "several rows have the same key (id): compared as whole rows"
+        assert sorted((row["change"], row["a"] or row["b"]) for row in rows(found, "x")) == [
+            ("only_a", ["2", "2"]),
+            ("only_b", ["1", "1"]),
+            ("only_b", ["2", "3"]),
+        ]
+
+
+def test_kept_schemas_are_compared_under_their_live_names(
+    server: EmbeddedServer, new_database: Callable[..., str]
+) -> None:
+    target = database(
+        server,
+        new_database,
+        "CREATE TABLE x (id int PRIMARY KEY, v int); INSERT INTO x VALUES (1, 1), (2, 2);"
+        "CREATE SCHEMA kept; CREATE TABLE kept.x (v int, id int PRIMARY KEY); INSERT INTO kept.x VALUES (1, 1), (7, 2)",
+    )
+    here = DatabaseSide(target, "kept", {"kept": "public"})
+    with compared(here, DatabaseSide(target, "live", {"public": "public"}), keep=True) as found:
+        assert counts(found) == {"x": ("different", 0, 0, 1)}
+        assert rows(found, "x") == [
+            {"change": "changed", "key": ["2"], "a": ["7", "2"], "b": ["2", "2"], "columns": ["v"]}
+        ]
+
+
+def test_what_there_is_no_time_for_is_named(sides: Callable[..., Any]) -> None:
+    with compared(*sides("ours"), seconds=0) as found:
+        states = {each.name: (each.state, each.why) for each in found.tables}
+    assert states["keyed"] == ("not compared", "no time was left (0 ms)")
+    assert states["came"] == ("only b", "")
+    assert not found.equal
+
+
+def test_a_locked_table_is_named(server: EmbeddedServer, new_database: Callable[..., str]) -> None:
+    target = database(server, new_database, "CREATE TABLE free (id int); CREATE TABLE locked (id int)")
+    with target.connect(autocommit=False) as holder:
+        holder.execute("LOCK TABLE public.locked IN ACCESS EXCLUSIVE MODE")
+        side = DatabaseSide(target, "side")
+        with compared(side, side) as found:
+            assert {each.name: (each.state, each.why) for each in found.tables} == {
+                "free": ("equal", ""),
+                "locked": ("not compared", "another session has locked it"),
+            }
+
+
+def test_an_interrupt_ends_it_at_once_and_leaves_nothing(
+    server: EmbeddedServer, new_database: Callable[..., str], tmp_path: Path
+) -> None:
+    target = database(
+        server, new_database, "CREATE TABLE x AS SELECT i, repeat('x', 100) v FROM generate_series(1, 300000) i"
+    )
+    side = DatabaseSide(target, "side")
+    seen: list[object] = []
+    context = Context(emit=seen.append, cancelled=lambda: bool(seen))
+    with (
+        pytest.raises(Interrupted, match=r"^cannot continue the comparison: interrupted$"),
+        compared(side, side, folder=tmp_path, context=context),
+    ):
+        pass
+    assert [*tmp_path.iterdir()] == []
+    with target.connect() as connection:
+        query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'lastgood difference' AND datname = %s"
+        until(lambda: connection.execute(query, [target.dbname]).fetchone() == (0,))
+
+
+def test_folders_of_killed_processes_are_removed(tmp_path: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    (tmp_path / f"lastgood-difference-{ended.pid}-x").mkdir()
+    (tmp_path / f"lastgood-difference-{os.getpid()}-x").mkdir()
+    with Tally(tmp_path):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == [f"lastgood-difference-{os.getpid()}-x"]
+
+
+def test_a_table_that_the_role_cannot_read_is_named(server: EmbeddedServer, new_database: Callable[..., str]) -> None:
+    target = database(server, new_database, "CREATE TABLE free (id int); CREATE TABLE secret (id int)")
+    role = f"reader_{target.dbname}"
+    with target.connect() as connection:
+        connection.execute(f"CREATE ROLE {role} LOGIN; GRANT SELECT ON public.free TO {role}".encode())
+    side = DatabaseSide(server.target(target.dbname, user=role), "side")
+    try:
+        with compared(side, side) as found:
+            assert {each.name: (each.state, each.why) for each in found.tables} == {
+                "free": ("equal", ""),
+                "secret": ("not compared", "permission denied for table secret"),
+            }
+    finally:
+        with target.connect() as connection:
+            connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}".encode())
