@@ -73,6 +73,7 @@ def test_the_short_form_measures_the_rest(tmp_path: Path) -> None:
     assert (tmp_path / "growth.svg").exists()
 
 
+@pytest.mark.timeout(600)
 def test_the_short_form_measures_the_way_in_place(tmp_path: Path) -> None:
     results = _short(tmp_path / "measurements.md", "in-place", seconds=560)
     rows = results.other["In place"].rows
