@@ -47,14 +47,15 @@ docs: $(STAMP) ## build the documentation into site/, to be read from there with
 package: $(STAMP) ## build the wheel, the source distribution and the bundle; try each without the source tree
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist .
-	$(BIN)/python -m tools.bundle dist/lastgood-*.whl dist/lastgood.pyz
-	$(BIN)/python -m tools.trial dist/lastgood-*.whl dist/lastgood.pyz
+	$(BIN)/python -m tools.bundle dist/lastgood-*.whl dist
+	$(BIN)/python -m tools.trial dist/lastgood-*.whl dist/lastgood-*.pyz
 	$(BIN)/python -m tools.trial --oldest dist/lastgood-*.tar.gz
 
-bundle: $(STAMP) ## build dist/lastgood.pyz, one file that needs only Python; try it in an empty folder
+bundle: $(STAMP) ## build dist/lastgood-py3.N.pyz, one file that needs only Python; FOR="3.13": for that version; try it
+	rm -rf dist
 	$(BIN)/python -m build --wheel --outdir dist .
-	$(BIN)/python -m tools.bundle dist/lastgood-*.whl dist/lastgood.pyz
-	$(BIN)/python -m tools.trial dist/lastgood.pyz
+	$(BIN)/python -m tools.bundle dist/lastgood-*.whl dist $(FOR)
+	$(BIN)/python -m tools.trial dist/lastgood-*.pyz
 
 # Only dependencies of lastgood itself are old here: what the tests need is of the newest version.
 lower-bounds: $(STAMP) ## run the quick tests with the oldest version of each dependency that pyproject.toml allows

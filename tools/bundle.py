@@ -1,35 +1,26 @@
-"""Makes one file that runs on a machine with Python and without pip: ``python -m tools.bundle WHEEL OUTPUT``.
+"""Makes one file that runs on a machine with Python and without pip: ``python -m tools.bundle WHEEL FOLDER [3.N…]``.
 
-The file holds lastgood and everything that it imports, for each version of Python that it supports. The compiled parts
-of one release of a package are named by the version of Python that they are for, so they lie side by side in one
-folder; a file that two of them share must be equal in both. shiv turns the folder into a program that unpacks itself
-into ~/.shiv (or SHIV_ROOT) when it is first run.
+The file, ``lastgood-py3.N.pyz``, holds lastgood and everything that it imports, for Python 3.N (by default the version
+that runs this), which need not be on this machine. shiv turns them into a program that unpacks itself into ~/.shiv (or
+SHIV_ROOT) when it is first run.
 """
 
 from __future__ import annotations
 
-import filecmp
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from tools.trial import NEWEST, OLDEST
-
 ROOT = Path(__file__).parents[1]
-# Debian 11, Ubuntu 20.04 and later have at least this C library.
-PLATFORMS = ("manylinux2014", "manylinux_2_17", "manylinux_2_24", "manylinux_2_26", "manylinux_2_28", "manylinux_2_31")
-# A record of an installation: differs for each version of Python, and nothing reads it.
-RECORDS = frozenset({"RECORD", "WHEEL", "INSTALLER", "REQUESTED", "direct_url.json", "sboms"})
-PREAMBLE = f"""\
+# Debian 11, Ubuntu 20.04 and later have at least the C library of these wheels.
+PLATFORMS = ("manylinux2014", *(f"manylinux_2_{minor}" for minor in (17, 24, 26, 27, 28, 31)))
+PREAMBLE = """\
 import sys
-if sys.version_info < (3, {OLDEST}):
-    sys.exit("error: cannot start lastgood: it needs Python 3.{OLDEST} or newer, not %d.%d" % sys.version_info[:2])
-if sys.version_info >= (3, {NEWEST + 1}):
-    sys.exit("error: cannot start lastgood: this file is for Python 3.{OLDEST} to 3.{NEWEST}")
+if sys.version_info[:2] != (3, {minor}):
+    sys.exit("error: cannot start lastgood: this file is for Python 3.{minor}, not %d.%d" % sys.version_info[:2])
 """
 
 
@@ -49,38 +40,32 @@ def gather(wheel: Path, minor: int, folder: Path) -> None:
     )
 
 
-def merge(source: Path, into: Path) -> None:
-    """Add the files below ``source`` to ``into``. Raises ValueError if a file is there with another content."""
-    for path in sorted(source.rglob("*")):
-        inside = path.relative_to(source)
-        if path.is_dir() or RECORDS & set(inside.parts) or inside.parts[0] == "bin":
-            continue
-        target = into / inside
-        if target.exists() and not filecmp.cmp(path, target, shallow=False):
-            raise ValueError(f'cannot bundle "{inside}": it differs between versions of Python')
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(path, target)
-
-
-def bundle(wheel: Path, output: Path) -> None:
-    """Write the program ``output``. Raises CalledProcessError, ValueError."""
+def bundle(wheel: Path, minor: int, folder: Path) -> Path:
+    """Write the program for Python 3.``minor`` into ``folder`` and return its path. Raises CalledProcessError."""
+    output = folder / f"lastgood-py3.{minor}.pyz"
     with tempfile.TemporaryDirectory(prefix="lastgood-bundle-") as name:
         packages, preamble = Path(name, "packages"), Path(name, "preamble.py")
-        for minor in range(OLDEST, NEWEST + 1):
-            gather(wheel, minor, Path(name, f"3.{minor}"))
-            merge(Path(name, f"3.{minor}"), packages)
-        preamble.write_text(PREAMBLE, encoding="utf-8")
-        output.parent.mkdir(parents=True, exist_ok=True)
+        gather(wheel, minor, packages)
+        preamble.write_text(PREAMBLE.format(minor=minor), encoding="utf-8")
+        folder.mkdir(parents=True, exist_ok=True)
         subprocess.run(
             [
                 *(sys.executable, "-m", "shiv", "--compressed", "--site-packages", str(packages)),
-                *("--entry-point", "lastgood.__main__:main", "--python", "/usr/bin/env python3"),
+                *("--entry-point", "lastgood.__main__:main", "--python", f"/usr/bin/env python3.{minor}"),
                 *("--preamble", str(preamble), "--output-file", str(output)),
             ],
             env={**os.environ, "SOURCE_DATE_EPOCH": os.environ.get("SOURCE_DATE_EPOCH", "1577836800")},
             check=True,
         )
+    return output
+
+
+def main(arguments: list[str]) -> None:
+    """Write the programs for the given versions."""
+    wheel, folder, *versions = arguments
+    for version in versions or [f"3.{sys.version_info.minor}"]:
+        print(bundle(Path(wheel), int(version.removeprefix("3.")), Path(folder)))
 
 
 if __name__ == "__main__":
-    bundle(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(sys.argv[1:])

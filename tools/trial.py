@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -46,6 +47,12 @@ def interpreters() -> list[Path]:
 def _starts(program: str) -> bool:
     done = subprocess.run([program, "-c", "import ssl, venv"], capture_output=True, check=False)
     return done.returncode == 0
+
+
+def fitting(artifact: Path, found: list[Path]) -> list[Path]:
+    """Return the interpreters that can run ``artifact``: a bundle is for one version of Python, named in its name."""
+    version = re.search(r"-py(3\.\d+)\.pyz$", artifact.name)
+    return found if version is None else [each for each in found if each.name == f"python{version[1]}"]
 
 
 def _run(arguments: list[str], folder: Path, environment: dict[str, str]) -> str:
@@ -137,7 +144,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("artifacts", nargs="+", type=Path, metavar="FILE")
     options = parser.parse_args(arguments)
     for artifact in options.artifacts:
-        for python in (options.python or interpreters())[: 1 if options.oldest else None]:
+        for python in (options.python or fitting(artifact, interpreters()))[: 1 if options.oldest else None]:
             version = _run([str(python), "--version"], Path(), dict(os.environ)).strip()
             with (
                 tempfile.TemporaryDirectory(prefix="lastgood-trial-") as name,

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from lastgood import __version__
-from tools import bundle, lower_bounds
+from tools import bundle, lower_bounds, trial
 
 ROOT = Path(__file__).parents[2]
 
@@ -98,24 +98,20 @@ def test_the_unpacked_wheel_starts_in_an_empty_folder(
     assert done.stdout.strip() == expected
 
 
-def test_a_bundle_refuses_files_that_differ_between_versions_of_python(tmp_path: Path) -> None:
-    for name, text in (("a/m.py", "1"), ("a/m.cpython-311.so", "x"), ("a/m-1.dist-info/RECORD", "1")):
-        path = tmp_path / "3.11" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    shutil.copytree(tmp_path / "3.11", tmp_path / "3.12")
-    (tmp_path / "3.12/a/m.cpython-311.so").rename(tmp_path / "3.12/a/m.cpython-312.so")
-    (tmp_path / "3.12/a/m-1.dist-info/RECORD").write_text("2")
-    for minor in ("3.11", "3.12"):
-        bundle.merge(tmp_path / minor, tmp_path / "all")
-    assert sorted(path.name for path in (tmp_path / "all").rglob("*.*") if path.is_file()) == [
-        "m.cpython-311.so",
-        "m.cpython-312.so",
-        "m.py",
-    ]
-    (tmp_path / "3.12/a/m.py").write_text("2")
-    with pytest.raises(ValueError, match=r'cannot bundle "a/m\.py": it differs between versions of Python'):
-        bundle.merge(tmp_path / "3.12", tmp_path / "all")
+def test_a_bundle_starts_with_its_version_of_python_only() -> None:
+    preamble = bundle.PREAMBLE.format(minor=sys.version_info.minor)
+    exec(compile(preamble, "preamble", "exec"))
+    with pytest.raises(SystemExit) as refused:
+        exec(compile(bundle.PREAMBLE.format(minor=99), "preamble", "exec"))
+    here = f"3.{sys.version_info.minor}"
+    assert refused.value.code == f"error: cannot start lastgood: this file is for Python 3.99, not {here}"
+
+
+def test_a_bundle_is_tried_by_its_version_of_python_only() -> None:
+    every = [Path("/usr/bin/python3.11"), Path("/opt/bin/python3.13")]
+    assert trial.fitting(Path("dist/lastgood-py3.13.pyz"), every) == every[1:]
+    assert trial.fitting(Path("dist/lastgood-py3.14.pyz"), every) == []
+    assert trial.fitting(Path("dist/lastgood-0.1.0-py3-none-any.whl"), every) == every
 
 
 def test_every_dependency_has_a_lower_bound() -> None:
