@@ -370,7 +370,7 @@ def test_a_drill_rehearses_the_way_in_place(story: Story) -> None:
     assert first("backup").status == 0
     drilled = first("drill", "--json", seconds=800)
     assert drilled.status == 0, drilled
-    evidence = json.loads(drilled.out)
+    evidence = json.loads(drilled.out)["evidence"]
     assert (evidence["status"], evidence["schemas"]) == (
         "passed",
         ["app_private", "private", "public", "supabase_migrations"],
