@@ -332,3 +332,21 @@ def test_an_owner_who_is_no_superuser_salvages_rows_of_a_cycle(
         ("round", "about", 1)
     ]
     assert live.rows("SELECT tgenabled FROM pg_trigger WHERE tgname = 'touch'") == [("O",)]
+
+
+def test_rows_of_a_recorded_deployment_are_left_out(
+    server: EmbeddedServer, new_database: Callable[..., str], monkeypatch: pytest.MonkeyPatch, lastgood: Lastgood
+) -> None:
+    """The deployment committed its writes before it failed, and was rolled back. It changed few rows, and no
+    definition."""
+    name = new_database("crm")
+    url = server.url(name)
+    monkeypatch.setenv("LASTGOOD_DB", url)
+    live = Live(server, name)
+    live.execute(SCHEMA)
+    update = "SET search_path = public; UPDATE contacts SET email = 'bad' WHERE id IN (1, 2)"
+    script = f"{server.bin / 'psql'} -q '{url}' -c \"{update}\" && exit 1"
+    assert lastgood("deploy", "--quiet", "--", "sh", "-c", script).status == 6
+    plan = lastgood("salvage", "--json").document
+    assert [each["by"].split()[0] for each in plan["migrations"]] == ["deployment"]
+    assert sums(plan) == {("contacts", "update", None, "migration"): 2}

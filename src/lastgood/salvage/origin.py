@@ -150,10 +150,11 @@ def of_deployments(state: Path, live: str, since: datetime) -> list[Migration]:
         with suppress(*JOURNAL_ERRORS):
             begun = last = None
             for each in entries(journal, "begun", "doing", "done"):
-                if each.event == "begun" and (each.live != live or each.at < since):
+                if each.event == "begun" and each.live != live:
                     break
+                # A deployment begins before its restore point is made, and migrates afterwards.
                 number = each.number("transaction")
-                if each.step == MIGRATE and number is not None:
+                if each.step == MIGRATE and number is not None and each.at >= since:
                     begun, last = (number, last) if each.event == "doing" else (begun, number)
             if begun is not None:
                 # A killed deployment recorded no end: everything after its beginning may be the migration's.
