@@ -24,7 +24,7 @@ SCHEMAS: LiteralString = """
   user_schema AS (
     SELECT oid, nspname FROM pg_catalog.pg_namespace
     WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
-      AND NOT (nspname ~ '^lastgood_(new|kept|undone)_'
+      AND NOT (nspname ~ '^lastgood_(new_|kept_|undone_|guard$)'
                AND coalesce(pg_catalog.obj_description(oid, 'pg_namespace'), '') ~ '^."tool":"lastgood"')),
   member AS (
     SELECT classid, objid FROM pg_catalog.pg_depend WHERE deptype = 'e'),
@@ -194,8 +194,9 @@ _QUERIES: tuple[LiteralString, ...] = (
     SELECT 'event trigger', format('%I', e.evtname),
            json_build_array(e.evtevent, e.evtfoid::regprocedure, e.evtenabled,
              (SELECT json_agg(o ORDER BY o COLLATE "C") FROM unnest(e.evttags) o))::text
-    FROM pg_catalog.pg_event_trigger e
-    WHERE NOT EXISTS (SELECT FROM member WHERE classid = 'pg_catalog.pg_event_trigger'::regclass AND objid = e.oid)
+    FROM pg_catalog.pg_event_trigger e JOIN pg_catalog.pg_proc f ON f.oid = e.evtfoid
+    WHERE f.pronamespace NOT IN (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'lastgood_guard')
+      AND NOT EXISTS (SELECT FROM member WHERE classid = 'pg_catalog.pg_event_trigger'::regclass AND objid = e.oid)
     """,
     """
     SELECT 'publication', format('%I', p.pubname),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
@@ -18,6 +18,7 @@ from lastgood.context import Context, Pace
 from lastgood.dump.deferral import Division
 from lastgood.dump.formats import DumpSource
 from lastgood.dump.names import Relation
+from lastgood.dump.statements import Created
 from lastgood.dump.summary import DumpSummary
 from lastgood.errors import Corrupt, Failed, LastgoodError
 from lastgood.events import Caution, Emit, Note
@@ -26,6 +27,7 @@ from lastgood.facts.compare import Comparison, compare
 from lastgood.facts.of_database import PINNED, facts_of_database
 from lastgood.facts.of_dump import ONLY_COUNTED
 from lastgood.load import costs
+from lastgood.load.builder import Builder
 from lastgood.load.costs import Effort
 from lastgood.load.crew import Connect, load
 from lastgood.load.loaded import Loaded
@@ -99,11 +101,13 @@ def rebuild(
     watch: Callable[[], Connection],
     live: Callable[[], AbstractContextManager[Connection]] | None = None,
     supply: Supply | None = None,
+    builder: Builder | None = None,
 ) -> Loaded:
     """Load the whole dump into an empty database, in several sessions opened by ``connect``. Tables are read back
     during the load, under the rules of the dump's facts. ``rules``: what may be left out or repaired. ``watch`` opens
     the session that monitors the server, ``live`` one in the live database. ``supply``: where the rows come from, if
-    the script is not the one of the dump's source itself.
+    the script is not the one of the dump's source itself. ``builder``: who executes what may run code of the dump; its
+    owners, grants and event triggers, and parts of extensions that no dump holds, come with ``hand_over``.
 
     The pending verification of the dump (``source.owed``, the SHA-256 of the file) runs at the same time.
 
@@ -129,14 +133,14 @@ def rebuild(
         script = summary.script if division is None else division.now(summary.script)
         with verified_meanwhile(source, dump.name, context.cancelled) as ended:
             within = replace(context, cancelled=ended)
-            options = Options(dump.name, room, pressure, rules, reading, within, known, division is not None)
-            loaded = load(connect, script, summary, supply, options)
+            deferred = division is not None
+            options = Options(dump.name, room, pressure, rules, reading, within, known, deferred, builder)
+            loaded = load(builder.connect if builder is not None else connect, script, summary, supply, options)
         if memory is not None and division is None:
             # Foreign keys that are added NOT VALID would be learned as free.
             costs.teach(memory, loaded.spent, loaded.size)
-    if rules.members.departures or dump.held:
-        with connect("restore extensions") as connection, (live or _no_database)() as inside:
-            _put_back(connection, inside, dump.held, rules, loaded, context.emit)
+    if builder is None:
+        put_back(dump, rules, loaded, context.emit, connect=connect, live=live)
     if source.fingerprint() != before:
         raise Corrupt(
             f'cannot use "{dump.name}": the file changed while it was read',
@@ -181,6 +185,22 @@ def _no_database() -> Iterator[None]:
     yield None
 
 
+def put_back(
+    dump: Dump,
+    rules: Rules,
+    loaded: Loaded,
+    emit: Emit,
+    *,
+    connect: Connect,
+    live: Callable[[], AbstractContextManager[Connection]] | None = None,
+) -> None:
+    """Restore the parts of extensions that the dump does not hold and that could wait."""
+    if not (rules.members.departures or dump.held):
+        return
+    with connect("restore extensions") as connection, (live or _no_database)() as inside:
+        _put_back(connection, inside, dump.held, rules, loaded, emit)
+
+
 def _put_back(
     connection: Connection,
     live: Connection | None,
@@ -189,8 +209,6 @@ def _put_back(
     loaded: Loaded,
     emit: Emit,
 ) -> None:
-    """Restore the parts of extensions that the dump does not hold and that could wait."""
-
     def report(named: str, how: str) -> None:
         loaded.repaired.append(Repaired(what=named, why=how, line=0))
         emit(Caution(f"{named}: {how}"))
@@ -238,12 +256,18 @@ def _reading(connection: Connection, expected: Facts) -> Reading:
 
 
 def prove(
-    connection: Connection, dump: Dump, same: Mapping[Relation, int], context: Context, *, connect: Connect
+    connection: Connection,
+    dump: Dump,
+    same: Mapping[Relation, int],
+    context: Context,
+    *,
+    connect: Connect,
+    later: Collection[Created] = (),
 ) -> Comparison:
     """Read the database in one snapshot and compare it with the facts of the dump, which are the reference. Tables in
     ``same`` were read back during the load: they are read again only if something was written to them since. At the
     same time, sessions opened by ``connect`` verify every foreign key that the server did not, and those that were
-    added NOT VALID. Deferred objects do not count as missing.
+    added NOT VALID. Deferred objects, and those that are made ``later``, do not count as missing.
 
     Raises ProofFailed, with every difference.
     """
@@ -264,7 +288,9 @@ def prove(
             found = facts_of_database(
                 connection, like=expected, beyond_like=True, known=known, context=context, stage="prove"
             )
-            comparison = accepted(connection, _compared(expected, found, known.keys(), division))
+            comparison = accepted(
+                connection, _compared(without_objects(expected, later), found, known.keys(), division)
+            )
         fault.point("prove.before_verdict")
         lines = [f"{d.what}: expected {d.expected}, found {d.found}" for d in comparison.differences] + broken.result()
     if lines:
@@ -278,6 +304,17 @@ def prove(
             "lastgood points",
         )
     return comparison
+
+
+def without_objects(expected: Facts, later: Collection[Created]) -> Facts:
+    """The facts without objects that do not exist yet."""
+    if not later:
+        return expected
+    gone = {(str(made.kind), made.identity) for made in later}
+    counts = Counter(expected.object_counts)
+    counts.subtract(kind for kind, _ in gone if kind in counts)
+    objects = tuple(each for each in expected.objects if (each.kind, each.identity) not in gone)
+    return expected.model_copy(update={"object_counts": dict(counts), "objects": objects})
 
 
 def _without(expected: Facts, absent: Collection[Relation]) -> Facts:

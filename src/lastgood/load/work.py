@@ -79,7 +79,8 @@ class Job:
         self._parallel = parallel
         self._stop = threading.Event()
         self.context = options.context.until(self._stop.is_set)
-        self.commands = Commands(options.name, options.rules, self.context, wait=self._stop.wait)
+        builder = options.builder
+        self.commands = Commands(options.name, options.rules, self.context, wait=self._stop.wait, builder=builder)
         record = self.commands.record
         self.loaded = Loaded(skipped=record.skipped, repaired=record.repaired)
         self._rows_begun = threading.Lock()

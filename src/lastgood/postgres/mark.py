@@ -75,7 +75,7 @@ def marked(connection: Connection) -> list[tuple[Database, Mark]]:
 # the database: no backup, comparison or validation has them.
 _SCHEMAS_OF_RUNS = """
 SELECT nspname FROM pg_catalog.pg_namespace
-WHERE nspname ~ '^lastgood_(new|kept|undone)_'
+WHERE nspname ~ '^lastgood_(new_|kept_|undone_|guard$)'
   AND pg_catalog.obj_description(oid, 'pg_namespace') ~ '^."tool":"lastgood"'
 """
 
