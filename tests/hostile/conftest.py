@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import pytest
 from psycopg import sql
 
 from lastgood.postgres.embedded import EmbeddedServer
+from lastgood.postgres.server import Connection
 from tests.support.memory import place
 from tests.support.real_dumps import run
 
@@ -37,9 +38,7 @@ def read_constructs() -> list[Construct]:
     for name, notes, statements in PARAGRAPH.findall((HERE / "constructs.sql").read_text()):
         since = re.search(r"^-- from (\d+)$", notes, re.MULTILINE)
         needs = re.search(r"^-- needs (\w+)$", notes, re.MULTILINE)
-        found.append(
-            Construct(name, statements, int(since[1]) if since is not None else 15, needs[1] if needs else "")
-        )
+        found.append(Construct(name, statements, int(since[1]) if since is not None else 15, needs[1] if needs else ""))
     return found
 
 
@@ -58,7 +57,8 @@ class Field:
                 connection.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(role)))
         self.settings = self._settings()
 
-    def maintenance(self):  # type: ignore[no-untyped-def]
+    def maintenance(self) -> Connection:
+        """A session of the superuser outside of all databases of the test."""
         return self.server.target("postgres").connect()
 
     def _settings(self) -> object:
@@ -147,6 +147,14 @@ class Field:
             )
             yield from (text for (text,) in rows.fetchall())
 
+    def names(self) -> list[str]:
+        """The live database, its kept ones and shadows."""
+        with self.maintenance() as connection:
+            rows = connection.execute(
+                "SELECT datname::text FROM pg_database WHERE starts_with(datname, %s)", [self.live]
+            )
+            return [name for (name,) in rows]
+
     def clear(self) -> None:
         """Remove the roles, and what attacks made."""
         with self.maintenance() as connection:
@@ -158,7 +166,7 @@ class Field:
 
 
 @pytest.fixture
-def field(server: EmbeddedServer, new_database) -> Iterator[Field]:  # type: ignore[no-untyped-def]
+def field(server: EmbeddedServer, new_database: Callable[..., str]) -> Iterator[Field]:
     """A server with a live database, and nothing that an attack made."""
     folder = Path(tempfile.mkdtemp(prefix="lgh", dir=place()))
     folder.chmod(0o777)

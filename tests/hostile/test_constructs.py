@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ EACH = pytest.mark.parametrize("construct", CONSTRUCTS, ids=lambda each: each.na
 ENDS = pytest.mark.postgres(15, 18)
 
 
-def lastgood(field: Field, store: Path, *arguments: str):  # type: ignore[no-untyped-def]
+def lastgood(field: Field, store: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     common = ("--db", field.server.url(field.live), "--store", str(store), "--state", str(store / "state"))
     return forked_cli.run(*common, *arguments)
 
@@ -26,7 +27,16 @@ def test_restore(field: Field, store: Path, construct: Construct) -> None:
     field.dump(construct, store)
     into = f"{field.live}_new"
     done = lastgood(field, store, "restore", "hostile.sql", "--into", into)
-    import os
-    if os.environ.get("SHOW"):
-        open(os.environ["SHOW"],"a").write(f"== {construct.name}: {done.returncode}\n" + done.stdout[-1500:] + done.stderr[-1500:])
     assert field.successes(into, field.live) == [], done.stdout + done.stderr
+
+
+@ENDS
+@EACH
+def test_rollback(field: Field, store: Path, construct: Construct) -> None:
+    if not field.can_run(construct):
+        return
+    field.dump(construct, store)
+    kept = len(field.names())
+    done = lastgood(field, store, "rollback", "hostile.sql", "--yes")
+    assert field.successes(*field.names()) == [], done.stdout + done.stderr
+    assert done.returncode == 0 or len(field.names()) == kept, done.stdout + done.stderr
