@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from lastgood import fault
+from lastgood.postgres import build_role
 from lastgood.postgres.embedded import EmbeddedServer, programs
 from lastgood.postgres.leftover import leftovers
 from lastgood.postgres.mark import marked
@@ -32,6 +33,9 @@ SHORT = {
     ("build.after_load", "kill"),
     ("emergency.after_dump", "enospc"),
     ("prove.before_verdict", "terminate"),
+    ("build.closed", "kill"),
+    ("build.verified", "cut"),
+    ("build.handed_over", "kill"),
     ("swap.between_renames", "kill"),
     ("swap.before_commit", "enospc"),
     ("swap.after_commit", "kill"),
@@ -105,7 +109,8 @@ class Scene:
     def leftovers(self) -> list[str]:
         with self.server.target("postgres").connect() as connection:
             shadows = [f.name for f, mark in marked(connection) if mark.live == self.live and mark.role == "shadow"]
-            return shadows + [each.name for each in leftovers(connection, self.live)]
+            roles = [each.name for each in build_role.left(connection) if each.mark.live == self.live]
+            return shadows + [each.name for each in leftovers(connection, self.live)] + roles
 
 
 @pytest.fixture
@@ -116,7 +121,13 @@ def scene(server: EmbeddedServer, new_database: Callable[..., str], store: Path,
 def prepared(server: EmbeddedServer, live: str, store: Path, state: Path, options: tuple[str, ...] = ()) -> Scene:
     """The scene in the empty database ``live``; ``options`` go with each command."""
     with server.target(live).connect() as connection:
-        connection.execute("CREATE TABLE public.news (id int PRIMARY KEY, state text NOT NULL)")
+        # Code: the restore point is loaded by a role without rights.
+        connection.execute(
+            "CREATE FUNCTION public.known(text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RETURN $1 > ' '; END $$"
+        )
+        connection.execute(
+            "CREATE TABLE public.news (id int PRIMARY KEY, state text NOT NULL CHECK (public.known(state)))"
+        )
         connection.execute("INSERT INTO public.news SELECT i, 'before the deployment' FROM generate_series(1, 2000) i")
     dump = programs(server.major)
     assert dump is not None

@@ -106,7 +106,7 @@ def _verify(connection: Connection, expected: Facts) -> None:
     if comparison.differences:
         lines = [f"{each.what}: expected {each.expected}, found {each.found}" for each in comparison.differences]
         raise CodeActed(
-            f"cannot use the restored database: {counted(len(lines), 'difference')} from the restore point since the proof"
+            f"cannot use the restored database: {counted(len(lines), 'difference')} in definitions since the proof"
             + "".join(f"\n  {visible(line)}" for line in lines[:SHOWN]),
             hint="Choose another restore point, and find out who created its code.",
         )

@@ -198,6 +198,13 @@ def left(maintenance: Connection) -> list[LeftRole]:
     return found
 
 
+def orphaned(maintenance: Connection, live: str) -> list[LeftRole]:
+    """The roles of runs of one live database that outlived the database that they built. A running run may be about to
+    drop one: check the lock."""
+    names = {name for (name,) in maintenance.execute("SELECT datname::text FROM pg_catalog.pg_database")}
+    return [each for each in left(maintenance) if each.mark.live == live and each.mark.database not in names]
+
+
 def close(maintenance: Connection, name: str) -> None:
     """End the role's login and all its sessions, in every database, and wait until they are gone. A session of a role
     that may no longer log in would continue otherwise. Raises Failed."""
