@@ -11,7 +11,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import psycopg
@@ -19,6 +19,7 @@ from psycopg import sql
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lastgood.errors import Failed, LastgoodError, Refused
+from lastgood.journal.run_names import identifier
 from lastgood.postgres.errors import failed, one_line
 from lastgood.postgres.server import Connection, Target, identity, same_cluster
 
@@ -28,6 +29,10 @@ GROUP = "lastgood_builders"
 HOURS = 24
 ENDED_WITHIN = 30.0  # seconds
 _POLL = 0.02
+_CANNOT = "cannot run code in the restore point as a role without rights"
+_OR_TRUST = "Or, if you trust the code: --trust-code REASON"
+# The server's message when a role may log in, but not to this database (there is no SQLSTATE).
+_NOT_ADMITTED = "User does not have CONNECT privilege."
 LOOPBACK = ("127.0.0.1", "::1")
 
 
@@ -86,7 +91,7 @@ def make(maintenance: Connection, operator: Target, *, run: str, live: str, data
     verifier = maintenance.pgconn.encrypt_password(password.encode(), name.encode(), b"scram-sha-256").decode()
     mark = RoleMark(run=run, live=live, database=database)
     try:
-        with maintenance.transaction():
+        with _allowed(maintenance), maintenance.transaction():
             for statement in _making(maintenance, name, verifier, mark):
                 maintenance.execute(statement)
             maintenance.execute(
@@ -102,6 +107,33 @@ def make(maintenance: Connection, operator: Target, *, run: str, live: str, data
         with suppress(psycopg.Error, LastgoodError):
             end(maintenance, operator, name)
         raise
+
+
+def probe(maintenance: Connection, operator: Target, live: str) -> None:
+    """Make a role, log in as it, and drop it: raises NoSecondLogin if a run could not. ``operator``: a target of the
+    same server. A killed probe leaves a role that ``orphaned`` lists."""
+    name = f"{PREFIX}probe_{secrets.token_hex(4)}"
+    password = secrets.token_urlsafe(32)
+    verifier = maintenance.pgconn.encrypt_password(password.encode(), name.encode(), b"scram-sha-256").decode()
+    with _allowed(maintenance), maintenance.transaction():
+        for statement in _making(maintenance, name, verifier, RoleMark(run="probe", live=live, database="")):
+            maintenance.execute(statement)
+    try:
+        _log_in(maintenance, operator.at(maintenance.info.dbname), name, password)
+    finally:
+        maintenance.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(name)))
+
+
+@contextmanager
+def _allowed(maintenance: Connection) -> Iterator[None]:
+    """Turn a missing privilege to create roles into its error."""
+    try:
+        yield
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise NoSecondLogin(
+            f'{_CANNOT}: role "{maintenance.info.user}" may not create a role ({one_line(error)})',
+            hint=f"Run: ALTER ROLE {identifier(maintenance.info.user)} CREATEROLE. {_OR_TRUST}",
+        ) from error
 
 
 def _making(maintenance: Connection, name: str, verifier: str, mark: RoleMark) -> Iterator[sql.Composed]:
@@ -159,12 +191,13 @@ def _log_in(maintenance: Connection, operator: Target, name: str, password: str)
                     continue
                 return target
         except (psycopg.OperationalError, UnicodeError) as error:
+            if _NOT_ADMITTED in str(error):
+                return target  # the login itself succeeded
             tried.append(f"{_shown(place)}: {one_line(error)}")
     raise NoSecondLogin(
-        "cannot restore without the rights of this role: the server accepts no login by password from here"
-        + "".join(f"\n  {each}" for each in tried),
-        hint=f"Run CREATE ROLE {GROUP}, add this line above the others of pg_hba.conf and reload the server: "
-        f'"local all +{GROUP} scram-sha-256". Or pass --trust-code REASON.',
+        f"{_CANNOT}: the server accepts no login by password from here" + "".join(f"\n  {each}" for each in tried),
+        hint=f'Run CREATE ROLE {GROUP}, add "local all +{GROUP} scram-sha-256" as the first line of pg_hba.conf, and '
+        f"reload the server. {_OR_TRUST}",
     )
 
 
