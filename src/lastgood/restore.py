@@ -169,9 +169,8 @@ def restore(
             took["build"] = stage.seconds
             with reported(emit, "prove", "prove that it equals the restore point") as stage:
                 reading = connect if builder is None else builder.connect
-                later = builder.made_later if builder is not None else ()
                 with reading("prove") as connection:
-                    comparison = prove(connection, dump, loaded.same, work, connect=reading, later=later)
+                    comparison = prove(connection, dump, loaded.same, work, connect=reading, builder=builder)
                 if division is not None:
                     with connect("records what is left") as connection:
                         remainder.write(connection, run, division.later)

@@ -20,6 +20,7 @@ HERE = Path(__file__).parent
 PARAGRAPH = re.compile(r"^-- == (.+)\n((?:-- .+\n)*)((?:(?!-- ==).*\n?)*)", re.MULTILINE)
 ROLES = ("hostile_role", "hostile_reset")
 APPLICATION = "hostile_app"
+OPERATOR = "the_operator"
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,16 @@ class Field:
             found = connection.execute("SELECT FROM pg_available_extensions WHERE name = %s", [construct.needs])
             return not construct.needs or found.fetchone() is not None
 
-    def dump(self, construct: Construct, store: Path) -> Path:
+    def operator(self) -> str:
+        """A role without superuser privileges that may restore."""
+        with self.maintenance() as connection:
+            connection.execute(f"CREATE ROLE {OPERATOR} LOGIN CREATEDB CREATEROLE".encode())
+            connection.execute(
+                sql.SQL("ALTER DATABASE {} OWNER TO {}").format(sql.Identifier(self.live), sql.Identifier(OPERATOR))
+            )
+        return OPERATOR
+
+    def dump(self, construct: Construct, store: Path, *options: str) -> Path:
         """The dump of a database with the construct, written by the server's own pg_dump."""
         source = f"source_{self.live}"
         text = (HERE / "probes.sql").read_text() + construct.statements
@@ -89,7 +99,7 @@ class Field:
                 connection.execute("SET search_path = public")
                 connection.execute(text.encode())
             path = store / "hostile.sql"
-            run(self.server, "pg_dump", "-d", self.server.url(source), "-f", path)
+            run(self.server, "pg_dump", "-d", self.server.url(source), "-f", path, *options)
             for file in self.folder.iterdir():
                 file.unlink()  # a program of a foreign table runs in the source, too
         finally:
@@ -158,7 +168,7 @@ class Field:
     def clear(self) -> None:
         """Remove the roles, and what attacks made."""
         with self.maintenance() as connection:
-            for role in (*ROLES, APPLICATION, "hostile_made"):
+            for role in (*ROLES, APPLICATION, "hostile_made", OPERATOR):
                 connection.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(role)))
         for file in self.folder.iterdir():
             file.unlink()

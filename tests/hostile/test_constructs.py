@@ -14,8 +14,8 @@ EACH = pytest.mark.parametrize("construct", CONSTRUCTS, ids=lambda each: each.na
 ENDS = pytest.mark.postgres(15, 18)
 
 
-def lastgood(field: Field, store: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    common = ("--db", field.server.url(field.live), "--store", str(store), "--state", str(store / "state"))
+def lastgood(field: Field, store: Path, *arguments: str, user: str = "postgres") -> subprocess.CompletedProcess[str]:
+    common = ("--db", field.server.url(field.live, user=user), "--store", str(store), "--state", str(store / "state"))
     return forked_cli.run(*common, *arguments)
 
 
@@ -27,6 +27,17 @@ def test_restore(field: Field, store: Path, construct: Construct) -> None:
     field.dump(construct, store)
     into = f"{field.live}_new"
     done = lastgood(field, store, "restore", "hostile.sql", "--into", into)
+    assert field.successes(into, field.live) == [], done.stdout + done.stderr
+
+
+@ENDS
+@EACH
+def test_restore_by_an_operator_who_is_no_superuser(field: Field, store: Path, construct: Construct) -> None:
+    if not field.can_run(construct):
+        return
+    field.dump(construct, store, "--no-owner")
+    into = f"{field.live}_new"
+    done = lastgood(field, store, "restore", "hostile.sql", "--into", into, user=field.operator())
     assert field.successes(into, field.live) == [], done.stdout + done.stderr
 
 

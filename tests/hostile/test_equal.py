@@ -66,11 +66,11 @@ def text(server: EmbeddedServer, database: str) -> str:
     return "\n".join(line for line in done.stdout.splitlines() if not line.startswith(("\\restrict", "\\unrestrict")))
 
 
-def compare(server: EmbeddedServer, source: str, live: str, store: Path) -> None:
+def compare(server: EmbeddedServer, source: str, live: str, store: Path, *, user: str = "postgres") -> None:
     """Restore a dump of ``source`` both ways, and compare the results."""
     run(server, "pg_dump", "-d", server.url(source), "-f", store / "good.sql")
     for name, reason in ((f"{live}_apart", ""), (f"{live}_trusted", "a test")):
-        restore(server.target(live), store, "good.sql", name, trust_code=reason)
+        restore(server.target(live, user=user), store, "good.sql", name, trust_code=reason)
     assert text(server, f"{live}_apart") == text(server, f"{live}_trusted")
     with server.target("postgres").connect() as connection:
         found = connection.execute("SELECT rolname FROM pg_roles WHERE rolname LIKE 'lastgood%'").fetchall()
@@ -102,3 +102,42 @@ def test_a_database_with_odd_owners_and_grants(
             for name in (source, f"{live}_apart", f"{live}_trusted"):
                 connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
             connection.execute("DROP ROLE odd_owner; DROP ROLE odd_reader")
+
+
+OWNED = """
+CREATE SCHEMA s;
+CREATE FUNCTION s.f(int) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT $1 > 0';
+CREATE TABLE s.t (id serial PRIMARY KEY, a int CHECK (s.f(a)));
+INSERT INTO s.t (a) SELECT i FROM generate_series(1, 100) i;
+CREATE TABLE public.u (id int PRIMARY KEY REFERENCES s.t (id));
+CREATE MATERIALIZED VIEW s.m AS SELECT a FROM s.t WHERE s.f(a);
+CREATE INDEX ON s.t ((a + 1)) WHERE s.f(a);
+GRANT USAGE ON SCHEMA s TO odd_reader;
+GRANT SELECT ON s.t, s.m TO odd_reader;
+SELECT lo_from_bytea(4713, 'abc');
+GRANT SELECT ON LARGE OBJECT 4713 TO odd_reader;
+"""
+
+
+@pytest.mark.postgres(15, 18)
+def test_an_operator_who_is_no_superuser(
+    server: EmbeddedServer, new_database: Callable[[str], str], store: Path
+) -> None:
+    live, source = new_database("app"), new_database("odd")
+    with server.target("postgres").connect() as connection:
+        connection.execute(
+            b"CREATE ROLE odd_reader; CREATE ROLE odd_owner; CREATE ROLE odd_operator LOGIN CREATEDB CREATEROLE"
+        )
+        connection.execute("GRANT odd_owner TO odd_operator")
+        for name in (live, source):
+            connection.execute(sql.SQL("ALTER DATABASE {} OWNER TO odd_owner").format(sql.Identifier(name)))
+    with server.target(source).connect() as connection:
+        connection.execute("SET ROLE odd_owner")
+        connection.execute(OWNED.encode())
+    try:
+        compare(server, source, live, store, user="odd_operator")
+    finally:
+        with server.target("postgres").connect() as connection:
+            for name in (source, live, f"{live}_apart", f"{live}_trusted"):
+                connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+            connection.execute(b"DROP ROLE odd_operator; DROP ROLE odd_owner; DROP ROLE odd_reader")

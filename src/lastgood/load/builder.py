@@ -16,10 +16,11 @@ from __future__ import annotations
 import re
 import threading
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, LiteralString
+from typing import LiteralString
 
 import psycopg
 from psycopg import sql
@@ -27,12 +28,11 @@ from psycopg import sql
 from lastgood.dump.rulings.tree import parse, within
 from lastgood.dump.script import Item, State, Step
 from lastgood.dump.statements import Command, Extension, Kind, Setting, Verdict
+from lastgood.facts import Facts, ObjectFacts
+from lastgood.facts.objects import read_objects
 from lastgood.load import by_operator
 from lastgood.postgres.build_role import BuildRole
 from lastgood.postgres.server import Connection
-
-if TYPE_CHECKING:
-    from lastgood.dump.statements import Created
 
 Connect = Callable[[str], AbstractContextManager[Connection]]
 """A function that opens a session in the database that is built; its argument is the purpose."""
@@ -50,7 +50,6 @@ _HANDED = frozenset(
         Kind.DEFAULT_PRIVILEGES,
         Kind.GRANT,
         Kind.OWNER,
-        Kind.ROW_SECURITY,
         Kind.SECURITY_LABEL,
         Kind.USER_MAPPING,
     }
@@ -71,6 +70,8 @@ _HANDED_IF_DENIED = frozenset(
         Kind.TRIGGER,
     }
 )
+# Kinds that a dump defines before its rows, and never changes afterwards.
+_UNCHANGED = frozenset({"aggregate", "cast", "function", "operator", "procedure", "view"})
 _IDENTITY = frozenset({"session_authorization", "role"})
 _OF_LARGE_OBJECT = re.compile(rb"(.*?\bLARGE\s+OBJECT\s+)(\d+)(.*)", re.IGNORECASE | re.DOTALL)
 
@@ -98,7 +99,11 @@ def divided(items: Iterable[Item]) -> Divided:
             first.append(item)
         elif item.command.kind in _LAST or _ON_EVENT_TRIGGER.match(item.command.statement.text):
             last.append(item)
-        elif item.command.kind in _HANDED or _COMMENT_ON_ANOTHERS.match(item.command.statement.text):
+        elif (
+            item.command.kind in _HANDED
+            or _forces(item.command)
+            or _COMMENT_ON_ANOTHERS.match(item.command.statement.text)
+        ):
             handed.append(item)
         else:
             main.append(item)
@@ -107,6 +112,15 @@ def divided(items: Iterable[Item]) -> Divided:
 
 def _is_extension(step: Step) -> bool:
     return step.command.kind is Kind.EXTENSION and step.command.verdict is not Verdict.SKIP
+
+
+def _is_handed(command: Command) -> bool:
+    return command.kind in _HANDED or _forces(command) or bool(_COMMENT_ON_ANOTHERS.match(command.statement.text))
+
+
+def _forces(command: Command) -> bool:
+    """Whether a command subjects the owner to row security: the builder could not read the table any more."""
+    return command.kind is Kind.ROW_SECURITY and b" FORCE " in command.statement.text.upper()
 
 
 def _creates_schema(command: Command, schemas: Iterable[str]) -> bool:
@@ -119,7 +133,8 @@ def _creates_schema(command: Command, schemas: Iterable[str]) -> bool:
 class Builder:
     """A restore by two sessions. ``connect`` opens one of the builder, ``operator`` one of the operator, both in the
     database that is built. ``separately``: commands are sent one by one, because reading one may run code that changes
-    the meaning of the next. The rest is collected during the load, for ``hand_over``."""
+    the meaning of the next. ``replaced``: views that the dump itself defines twice. The rest is collected during the
+    load, for ``hand_over``."""
 
     role: BuildRole
     connect: Connect
@@ -128,17 +143,61 @@ class Builder:
     last: list[tuple[Command, State]] = field(default_factory=list)
     large_objects: dict[tuple[bytes, bytes], array[int]] = field(default_factory=dict)
     separately: bool = False
+    definitions: dict[tuple[str, str], str | None] | None = None
+    replaced: frozenset[str] = frozenset()
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def note(self, script: Divided) -> None:
         """Remember the operator's part of a script."""
         self.handed = [(step.command, step.state) for step in script.handed]
         self.last = [(step.command, step.state) for step in script.last]
+        self.replaced = frozenset(
+            made.identity
+            for item in script.main
+            if isinstance(item, Step) and item.command.dummy
+            for made in item.command.creates
+        )
+
+    def present(self, expected: Facts, *, handed: bool = False) -> Facts:
+        """The facts without what comes with the hand-over; ``handed``: only without event triggers."""
+        later = self.last if handed else (*self.handed, *self.last)
+        gone = {(str(made.kind), made.identity) for command, _ in later for made in command.creates}
+        altered = frozenset() if handed else self.altered_later
+        if not gone and not altered:
+            return expected
+        counts = Counter(expected.object_counts)
+        counts.subtract(kind for kind, _ in gone if kind in counts)
+        objects = tuple(
+            each.model_copy(update={"digest": None}) if each.kind == "table" and each.identity in altered else each
+            for each in expected.objects
+            if (each.kind, each.identity) not in gone
+        )
+        return expected.model_copy(update={"object_counts": dict(counts), "objects": objects})
+
+    def remember(self) -> None:
+        """Remember the definitions of routines and views, before code of the restore point can run with rows: where
+        there is no guard, a later change shows. To be called by any worker, once all of them exist."""
+        with self._lock:
+            if self.definitions is not None:
+                return
+            with self.operator("remember definitions") as connection:
+                guarded = connection.info.parameter_status("is_superuser") == "on"
+                objects = () if guarded else read_objects(connection)
+            self.definitions = {(each.kind, each.identity): each.digest for each in objects if each.kind in _UNCHANGED}
+
+    def changed(self, found: Iterable[ObjectFacts]) -> list[str]:
+        """The remembered objects that have another definition now."""
+        now = {(each.kind, each.identity): each.digest for each in found}
+        return [
+            f"{kind} {identity}"
+            for (kind, identity), digest in (self.definitions or {}).items()
+            if identity not in self.replaced and now.get((kind, identity)) != digest
+        ]
 
     @property
-    def made_later(self) -> list[Created]:
-        """The objects that do not exist before the hand-over."""
-        return [made for command, _ in (*self.handed, *self.last) for made in command.creates]
+    def altered_later(self) -> frozenset[str]:
+        """The tables whose definition is incomplete before the hand-over."""
+        return frozenset(str(command.relations[0]) for command, _ in self.handed if _forces(command))
 
     def keep(self, command: Command) -> bool:
         """Keep an owner or a grant of a large object for later. False: the builder can run the command."""

@@ -24,7 +24,7 @@ from lastgood.facts.compare import compare
 from lastgood.facts.objects import KINDS, read_objects
 from lastgood.load.builder import UNGUARD, Builder
 from lastgood.load.loaded import Loaded
-from lastgood.load.rebuild import SHOWN, Dump, put_back, without_objects
+from lastgood.load.rebuild import SHOWN, Dump, put_back
 from lastgood.load.repairs import Commands, Record, Rules
 from lastgood.load.repairs.foreign_keys import accepted
 from lastgood.load.session import Session
@@ -74,7 +74,7 @@ def hand_over(
     with builder.operator("hand over") as connection:
         for statement in UNGUARD:
             connection.execute(statement)
-        _verify(connection, without_objects(dump.facts, builder.made_later))
+        _verify(connection, builder.present(dump.facts), builder)
         fault.point("build.verified")
         put_back(dump, rules, loaded, context.emit, connect=builder.operator, live=live)
         commands = Commands(dump.name, rules, context)
@@ -87,12 +87,14 @@ def hand_over(
             connection.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(role.name)))
         except psycopg.Error as error:
             raise failed(error, "give the restored objects to their owners", context="privileges") from error
+        if builder.handed:
+            _verify(connection, builder.present(dump.facts, handed=True), builder)
         fault.point("build.handed_over")
         _run(session, builder.last)  # event triggers: nothing that they fire on may follow in this database
     build_role.end(maintenance, operator, role.name)
 
 
-def _verify(connection: Connection, expected: Facts) -> None:
+def _verify(connection: Connection, expected: Facts, builder: Builder) -> None:
     """Compare the names of all objects with the restore point's, and the definitions where it has them. The builder is
     gone: nothing can change or fake the result."""
     found = read_objects(connection)
@@ -103,8 +105,9 @@ def _verify(connection: Connection, expected: Facts) -> None:
         update={"objects": found, "object_counts": dict(sorted(counts.items())), "rules": expected.rules}
     )
     comparison = accepted(connection, compare(definitions, other))
-    if comparison.differences:
-        lines = [f"{each.what}: expected {each.expected}, found {each.found}" for each in comparison.differences]
+    lines = [f"{each.what}: expected {each.expected}, found {each.found}" for each in comparison.differences]
+    lines += [f"{each}: changed by code" for each in builder.changed(found)]
+    if lines:
         raise CodeActed(
             f"cannot use the restored database: {counted(len(lines), 'difference')} in definitions since the proof"
             + "".join(f"\n  {visible(line)}" for line in lines[:SHOWN]),

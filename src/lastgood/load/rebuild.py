@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
@@ -18,7 +18,6 @@ from lastgood.context import Context, Pace
 from lastgood.dump.deferral import Division
 from lastgood.dump.formats import DumpSource
 from lastgood.dump.names import Relation
-from lastgood.dump.statements import Created
 from lastgood.dump.summary import DumpSummary
 from lastgood.errors import Corrupt, Failed, LastgoodError
 from lastgood.events import Caution, Emit, Note
@@ -262,12 +261,13 @@ def prove(
     context: Context,
     *,
     connect: Connect,
-    later: Collection[Created] = (),
+    builder: Builder | None = None,
 ) -> Comparison:
     """Read the database in one snapshot and compare it with the facts of the dump, which are the reference. Tables in
     ``same`` were read back during the load: they are read again only if something was written to them since. At the
     same time, sessions opened by ``connect`` verify every foreign key that the server did not, and those that were
-    added NOT VALID. Deferred objects, and those that are made ``later``, do not count as missing.
+    added NOT VALID. Deferred objects do not count as missing, nor do those that come with the hand-over of a
+    ``builder``.
 
     Raises ProofFailed, with every difference.
     """
@@ -288,9 +288,9 @@ def prove(
             found = facts_of_database(
                 connection, like=expected, beyond_like=True, known=known, context=context, stage="prove"
             )
-            comparison = accepted(
-                connection, _compared(without_objects(expected, later), found, known.keys(), division)
-            )
+            if builder is not None:
+                expected = builder.present(expected)
+            comparison = accepted(connection, _compared(expected, found, known.keys(), division))
         fault.point("prove.before_verdict")
         lines = [f"{d.what}: expected {d.expected}, found {d.found}" for d in comparison.differences] + broken.result()
     if lines:
@@ -304,17 +304,6 @@ def prove(
             "lastgood points",
         )
     return comparison
-
-
-def without_objects(expected: Facts, later: Collection[Created]) -> Facts:
-    """The facts without objects that do not exist yet."""
-    if not later:
-        return expected
-    gone = {(str(made.kind), made.identity) for made in later}
-    counts = Counter(expected.object_counts)
-    counts.subtract(kind for kind, _ in gone if kind in counts)
-    objects = tuple(each for each in expected.objects if (each.kind, each.identity) not in gone)
-    return expected.model_copy(update={"object_counts": dict(counts), "objects": objects})
 
 
 def _without(expected: Facts, absent: Collection[Relation]) -> Facts:

@@ -92,7 +92,7 @@ class Build:
             if builder is not None:
                 with builder.connect("prove") as shadow:
                     comparison = prove(
-                        shadow, run.dump, loaded.same, run.context, connect=builder.connect, later=builder.made_later
+                        shadow, run.dump, loaded.same, run.context, connect=builder.connect, builder=builder
                     )
                 hand_over(
                     builder,
