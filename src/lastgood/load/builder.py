@@ -237,17 +237,19 @@ class Builder:
     def admit(self, connection: Connection) -> None:
         """Give the builder what it needs besides its own objects, and set up the guard. ``connection`` is the
         operator's."""
-        role = sql.Identifier(self.role.name)
+        self.grant(connection)
+        if connection.info.parameter_status("is_superuser") == "on":
+            with connection.transaction():
+                for part in _GUARD:
+                    connection.execute(part)
+
+    def grant(self, connection: Connection) -> None:
+        """Let the builder use the members of extensions; to be repeated when these change."""
         for (statement,) in connection.execute(_ADMITTING, [self.role.name] * 4).fetchall():
             connection.execute(str(statement).encode())
-        if connection.info.parameter_status("is_superuser") != "on":
-            return
-        row = connection.execute(_SECURED_MEMBERS).fetchone()
-        if row is not None:
-            connection.execute(sql.SQL("ALTER ROLE {} BYPASSRLS").format(role))
-        with connection.transaction():
-            for part in _GUARD:
-                connection.execute(part)
+        superuser = connection.info.parameter_status("is_superuser") == "on"
+        if superuser and connection.execute(_SECURED_MEMBERS).fetchone() is not None:
+            connection.execute(sql.SQL("ALTER ROLE {} BYPASSRLS").format(sql.Identifier(self.role.name)))
 
 
 _ADMITTING: LiteralString = """

@@ -7,8 +7,7 @@ the catalogue run none, on any supported version. Event triggers would, and ther
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 import psycopg
@@ -24,7 +23,7 @@ from lastgood.facts.compare import compare
 from lastgood.facts.objects import KINDS, read_objects
 from lastgood.load.builder import UNGUARD, Builder
 from lastgood.load.loaded import Loaded
-from lastgood.load.rebuild import SHOWN, Dump, put_back
+from lastgood.load.rebuild import SHOWN, Dump
 from lastgood.load.repairs import Commands, Record, Rules
 from lastgood.load.repairs.foreign_keys import accepted
 from lastgood.load.session import Session
@@ -54,11 +53,9 @@ def hand_over(
     *,
     maintenance: Connection,
     operator: Target,
-    live: Callable[[], AbstractContextManager[Connection]] | None = None,
 ) -> None:
     """Close the builder, verify the objects, give them their owners and grants, create event triggers, and drop the
-    builder's role. To be called after all reading. ``operator``: the server with the operator's address; ``live`` opens
-    a session in the live database.
+    builder's role. To be called after all reading. ``operator``: the server with the operator's address.
 
     Raises CodeActed, and Failed when a command fails. Nothing but the new database was changed then.
     """
@@ -76,7 +73,6 @@ def hand_over(
             connection.execute(statement)
         _verify(connection, builder.present(dump.facts), builder)
         fault.point("build.verified")
-        put_back(dump, rules, loaded, context.emit, connect=builder.operator, live=live)
         commands = Commands(dump.name, rules, context)
         commands.record = Record(skipped=loaded.skipped, repaired=loaded.repaired)
         session = Session(connection, commands, loaded)

@@ -106,7 +106,7 @@ def rebuild(
     during the load, under the rules of the dump's facts. ``rules``: what may be left out or repaired. ``watch`` opens
     the session that monitors the server, ``live`` one in the live database. ``supply``: where the rows come from, if
     the script is not the one of the dump's source itself. ``builder``: who executes what may run code of the dump; its
-    owners, grants and event triggers, and parts of extensions that no dump holds, come with ``hand_over``.
+    owners, grants and event triggers come with ``hand_over``.
 
     The pending verification of the dump (``source.owed``, the SHA-256 of the file) runs at the same time.
 
@@ -138,8 +138,12 @@ def rebuild(
         if memory is not None and division is None:
             # Foreign keys that are added NOT VALID would be learned as free.
             costs.teach(memory, loaded.spent, loaded.size)
-    if builder is None:
-        put_back(dump, rules, loaded, context.emit, connect=connect, live=live)
+    if rules.members.departures or dump.held:
+        # By the operator, who owns the members of extensions. The commands are those of lastgood, not of the dump.
+        with connect("restore extensions") as connection, (live or _no_database)() as inside:
+            _put_back(connection, inside, dump.held, rules, loaded, context.emit)
+            if builder is not None:
+                builder.grant(connection)
     if source.fingerprint() != before:
         raise Corrupt(
             f'cannot use "{dump.name}": the file changed while it was read',
@@ -184,22 +188,6 @@ def _no_database() -> Iterator[None]:
     yield None
 
 
-def put_back(
-    dump: Dump,
-    rules: Rules,
-    loaded: Loaded,
-    emit: Emit,
-    *,
-    connect: Connect,
-    live: Callable[[], AbstractContextManager[Connection]] | None = None,
-) -> None:
-    """Restore the parts of extensions that the dump does not hold and that could wait."""
-    if not (rules.members.departures or dump.held):
-        return
-    with connect("restore extensions") as connection, (live or _no_database)() as inside:
-        _put_back(connection, inside, dump.held, rules, loaded, emit)
-
-
 def _put_back(
     connection: Connection,
     live: Connection | None,
@@ -208,6 +196,8 @@ def _put_back(
     loaded: Loaded,
     emit: Emit,
 ) -> None:
+    """Restore the parts of extensions that the dump does not hold and that could wait."""
+
     def report(named: str, how: str) -> None:
         loaded.repaired.append(Repaired(what=named, why=how, line=0))
         emit(Caution(f"{named}: {how}"))

@@ -77,14 +77,13 @@ class Build:
                 )
                 rules = rules_for(live, run.prepared.facts, wishes)
             builder = _builder(run, connection)
-            live_rows = partial(run.connected, plan.live, "reads rows of extensions")
             loaded = rebuild(
                 run.dump,
                 rules,
                 run.context,
                 connect=partial(run.connected, plan.shadow),
                 watch=lambda: run.server.connect(application_name=f"lastgood watch {plan.run}"),
-                live=live_rows,
+                live=partial(run.connected, plan.live, "reads rows of extensions"),
                 builder=builder,
             )
             fault.point("build.after_load")
@@ -102,7 +101,6 @@ class Build:
                     run.context,
                     maintenance=connection,
                     operator=run.server,
-                    live=live_rows,
                 )
             database.comment(connection, plan.shadow, mark_of(run, "shadow", stage="loaded").text())
         return Built(
