@@ -26,7 +26,7 @@ POINTS: dict[str, str] = {
     "build.after_load": "the shadow is loaded, not yet analyzed",
     "build.closed": "the role that built the shadow has no login, its objects are not verified",
     "build.verified": "the objects of the shadow are verified, none has its owner",
-    "build.handed_over": "the objects of the shadow have owners and grants, no event trigger exists",
+    "build.handed_over": "the objects of the shadow have owners and grants, the role that built it exists",
     "prove.before_verdict": "the shadow's facts are read, not yet compared",
     "carry_over.after_objects": "owners and grants are applied to the shadow",
     "swap.before_transaction": "the swap is about to begin",

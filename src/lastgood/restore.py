@@ -26,7 +26,7 @@ from lastgood.load.builder import Builder
 from lastgood.load.deferred import remainder
 from lastgood.load.deferred.choice import choose
 from lastgood.load.deferred.work import Finished, finish, in_service
-from lastgood.load.hand_over import hand_over
+from lastgood.load.hand_over import create_event_triggers, hand_over
 from lastgood.load.rebuild import Dump, prove, rebuild, rules_for
 from lastgood.load.repairs import Repaired, Rules
 from lastgood.members import Survey
@@ -171,15 +171,17 @@ def restore(
                 reading = connect if builder is None else builder.connect
                 with reading("prove") as connection:
                     comparison = prove(connection, dump, loaded.same, work, connect=reading, builder=builder)
-                if division is not None:
-                    with connect("records what is left") as connection:
-                        remainder.write(connection, run, division.later)
                 stage.detail = f"{len(comparison.tables)} tables: all equal"
             took["prove"] = stage.seconds
             if builder is not None:
                 with reported(emit, "hand over", "give objects to their owners") as stage:
                     hand_over(builder, dump, rules, loaded, work, maintenance=maintenance, operator=target)
                 took["hand over"] = stage.seconds
+            if division is not None:
+                with connect("records what is left") as connection:
+                    remainder.write(connection, run, division.later)
+            if builder is not None:
+                create_event_triggers(builder, dump, rules, loaded, work)
     for text in comparison.not_compared:
         emit(Note(text))
     finished = None

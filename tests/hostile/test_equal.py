@@ -58,12 +58,12 @@ ALTER STATISTICS inner_one.s OWNER TO odd_owner;
 """
 
 
-def text(server: EmbeddedServer, database: str) -> str:
-    """The database as pg_dump writes it, without the keys of \\restrict."""
+def text(server: EmbeddedServer, database: str) -> list[str]:
+    """The database as pg_dump writes it, without the keys of \\restrict. Rows of one table may be in another order."""
     done = subprocess.run(
         [str(server.bin / "pg_dump"), "-d", server.url(database)], capture_output=True, text=True, check=True
     )
-    return "\n".join(line for line in done.stdout.splitlines() if not line.startswith(("\\restrict", "\\unrestrict")))
+    return sorted(line for line in done.stdout.splitlines() if not line.startswith(("\\restrict", "\\unrestrict")))
 
 
 def compare(server: EmbeddedServer, source: str, live: str, store: Path, *, user: str = "postgres") -> None:

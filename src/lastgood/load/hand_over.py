@@ -54,8 +54,8 @@ def hand_over(
     maintenance: Connection,
     operator: Target,
 ) -> None:
-    """Close the builder, verify the objects, give them their owners and grants, create event triggers, and drop the
-    builder's role. To be called after all reading. ``operator``: the server with the operator's address.
+    """Close the builder, verify the objects, give them their owners and grants, and drop the builder's role. To be
+    called after all reading, before ``create_event_triggers``. ``operator``: the server with the operator's address.
 
     Raises CodeActed, and Failed when a command fails. Nothing but the new database was changed then.
     """
@@ -86,8 +86,17 @@ def hand_over(
         if builder.handed:
             _verify(connection, builder.present(dump.facts, handed=True), builder)
         fault.point("build.handed_over")
-        _run(session, builder.last)  # event triggers: nothing that they fire on may follow in this database
     build_role.end(maintenance, operator, role.name)
+
+
+def create_event_triggers(builder: Builder, dump: Dump, rules: Rules, loaded: Loaded, context: Context) -> None:
+    """Create the event triggers. They fire on DDL of the operator, even with session_replication_role = replica: none
+    may follow in this database. Raises Failed."""
+    if builder.last:
+        with builder.operator("create event triggers") as connection:
+            commands = Commands(dump.name, rules, context)
+            commands.record = Record(skipped=loaded.skipped, repaired=loaded.repaired)
+            _run(Session(connection, commands, loaded), builder.last)
 
 
 def _verify(connection: Connection, expected: Facts, builder: Builder) -> None:

@@ -33,12 +33,15 @@ from lastgood.run.runner import Result
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built(Result):
     """The loaded shadow. ``division``: the work deferred until after the reopening; None if there is none.
-    ``comparison``: its proof, where a role without rights built and read it; then it has its owners and grants too."""
+    ``comparison``: its proof, where ``builder`` built and read it by ``rules``; then it has its owners and grants too,
+    but no event triggers."""
 
     oid: int
     loaded: Loaded
     division: Division | None
     comparison: Comparison | None = None
+    builder: Builder | None = None
+    rules: Rules | None = None
 
     @property
     def entry(self) -> Mapping[str, Any]:
@@ -108,6 +111,8 @@ class Build:
             loaded=loaded,
             division=run.prepared.division,
             comparison=comparison,
+            builder=builder,
+            rules=rules,
             detail=f"{loaded.rows:,} rows in {plan.shadow}",
         )
 

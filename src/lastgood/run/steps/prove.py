@@ -11,6 +11,7 @@ from lastgood.dump.deferral import Deferrable, Division
 from lastgood.events import Note
 from lastgood.facts.compare import Comparison
 from lastgood.load.deferred import choice, remainder
+from lastgood.load.hand_over import create_event_triggers
 from lastgood.load.rebuild import prove
 from lastgood.plan.plan import PlannedStep, Request
 from lastgood.run.context import Run
@@ -53,11 +54,15 @@ class Prove:
                 division = choice.built(
                     shadow, Deferrable.of(run.prepared.summary.script), allow_orphans=run.plan.allow_orphans
                 )
+            dump = replace(run.dump, division=division)
             if built is not None and built.comparison is not None:
                 # Only its operator was in it since.
-                return self._proved(run, built.comparison, division)
+                proved = self._proved(run, built.comparison, division)
+                if built.builder is not None and built.rules is not None:
+                    # Owners, grants and the list of deferred work are in place: no DDL follows.
+                    create_event_triggers(built.builder, dump, built.rules, built.loaded, run.context)
+                return proved
             same = built.loaded.same if built is not None else {}
-            dump = replace(run.dump, division=division)
             comparison = prove(shadow, dump, same, run.context, connect=partial(run.connected, name))
         return self._proved(run, comparison, division)
 
