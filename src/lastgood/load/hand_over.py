@@ -15,15 +15,15 @@ from psycopg import sql
 
 from lastgood import fault
 from lastgood.context import Context
+from lastgood.dump.deferral import Division
 from lastgood.dump.script import State
 from lastgood.dump.statements import Command
 from lastgood.errors import Failed
 from lastgood.facts import Facts
-from lastgood.facts.compare import compare
 from lastgood.facts.objects import KINDS, read_objects
 from lastgood.load.builder import UNGUARD, Builder
 from lastgood.load.loaded import Loaded
-from lastgood.load.rebuild import SHOWN, Dump
+from lastgood.load.rebuild import SHOWN, Dump, compared
 from lastgood.load.repairs import Commands, Record, Rules
 from lastgood.load.repairs.foreign_keys import accepted
 from lastgood.load.session import Session
@@ -71,7 +71,7 @@ def hand_over(
     with builder.operator("hand over") as connection:
         for statement in UNGUARD:
             connection.execute(statement)
-        _verify(connection, builder.present(dump.facts), builder)
+        _verify(connection, builder.present(dump.facts), dump.division, builder)
         fault.point("build.verified")
         commands = Commands(dump.name, rules, context)
         commands.record = Record(skipped=loaded.skipped, repaired=loaded.repaired)
@@ -84,7 +84,7 @@ def hand_over(
         except psycopg.Error as error:
             raise failed(error, "give the restored objects to their owners", context="privileges") from error
         if builder.handed:
-            _verify(connection, builder.present(dump.facts, handed=True), builder)
+            _verify(connection, builder.present(dump.facts, handed=True), dump.division, builder)
         fault.point("build.handed_over")
     build_role.end(maintenance, operator, role.name)
 
@@ -99,7 +99,7 @@ def create_event_triggers(builder: Builder, dump: Dump, rules: Rules, loaded: Lo
             _run(Session(connection, commands, loaded), builder.last)
 
 
-def _verify(connection: Connection, expected: Facts, builder: Builder) -> None:
+def _verify(connection: Connection, expected: Facts, division: Division | None, builder: Builder) -> None:
     """Compare the names of all objects with the restore point's, and the definitions where it has them. The builder is
     gone: nothing can change or fake the result."""
     found = read_objects(connection)
@@ -109,7 +109,7 @@ def _verify(connection: Connection, expected: Facts, builder: Builder) -> None:
     other = definitions.model_copy(
         update={"objects": found, "object_counts": dict(sorted(counts.items())), "rules": expected.rules}
     )
-    comparison = accepted(connection, compare(definitions, other))
+    comparison = accepted(connection, compared(definitions, other, (), division))
     lines = [f"{each.what}: expected {each.expected}, found {each.found}" for each in comparison.differences]
     lines += [f"{each}: changed by code" for each in builder.changed(found)]
     if lines:

@@ -280,7 +280,7 @@ def prove(
             )
             if builder is not None:
                 expected = builder.present(expected)
-            comparison = accepted(connection, _compared(expected, found, known.keys(), division))
+            comparison = accepted(connection, compared(expected, found, known.keys(), division))
         fault.point("prove.before_verdict")
         lines = [f"{d.what}: expected {d.expected}, found {d.found}" for d in comparison.differences] + broken.result()
     if lines:
@@ -324,7 +324,8 @@ def unchanged(connection: Connection, expected: Facts, same: Mapping[Relation, i
     }
 
 
-def _compared(expected: Facts, found: Facts, same: Collection[Relation], division: Division | None) -> Comparison:
+def compared(expected: Facts, found: Facts, same: Collection[Relation], division: Division | None) -> Comparison:
+    """Compare a restored database with its restore point; deferred objects do not count as missing."""
     if division is None or not division.indexes:
         return compare(expected, found, same=same)
     later = {str(index) for index in division.indexes}
