@@ -28,6 +28,7 @@ from psycopg import sql
 from lastgood.dump.rulings.tree import parse, within
 from lastgood.dump.script import Item, State, Step
 from lastgood.dump.statements import Command, Extension, Kind, Setting, Verdict
+from lastgood.errors import Refused
 from lastgood.facts import Facts, ObjectFacts
 from lastgood.facts.objects import read_objects
 from lastgood.load import by_operator
@@ -148,7 +149,17 @@ class Builder:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def note(self, script: Divided) -> None:
-        """Remember the operator's part of a script."""
+        """Remember the operator's part of a script. Raises Refused if it creates objects as other roles: the builder
+        cannot become them, and their owners would be lost."""
+        if any(
+            isinstance(item, Step) and item.command.creates and any(name in _IDENTITY for name, _ in item.state)
+            for item in script.main
+        ):
+            raise Refused(
+                "cannot run code in the restore point as a role without rights: the dump sets the role of the session "
+                "for the objects that it creates (pg_dump --use-set-session-authorization)",
+                hint="Make the dump without that option. Or, if you trust the code: --trust-code REASON",
+            )
         self.handed = [(step.command, step.state) for step in script.handed]
         self.last = [(step.command, step.state) for step in script.last]
         self.replaced = frozenset(

@@ -121,7 +121,16 @@ def probe(maintenance: Connection, operator: Target, live: str) -> None:
     try:
         _log_in(maintenance, operator.at(maintenance.info.dbname), name, password)
     finally:
+        _gone(maintenance, name)  # a process that is ending still counts as a connection
         maintenance.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(name)))
+
+
+def _gone(maintenance: Connection, name: str) -> None:
+    """Wait until no session of the role is left, for a limited time."""
+    deadline = time.monotonic() + ENDED_WITHIN
+    query = "SELECT FROM pg_catalog.pg_stat_activity WHERE usename = %s"
+    while maintenance.execute(query, [name]).fetchone() is not None and time.monotonic() < deadline:
+        time.sleep(_POLL)
 
 
 @contextmanager
