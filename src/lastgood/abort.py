@@ -18,7 +18,7 @@ from lastgood.in_place.kept import left_by_runs
 from lastgood.journal import Journal, caller, recording, run_names
 from lastgood.plan.plan import Request
 from lastgood.plan.unfinished import leftover_of, refuse_abort, requested_run, run_of
-from lastgood.postgres import clock, copying, database
+from lastgood.postgres import build_role, clock, copying, database
 from lastgood.postgres.database import Database
 from lastgood.postgres.leftover import Leftover, drop_leftover
 from lastgood.postgres.lock import lock_live
@@ -83,6 +83,7 @@ def _remove(
             else:
                 database.drop(maintenance, found.name, found.oid)
             removed.append(found.name)
+        build_role.end(maintenance, request.target, build_role.name_of(run))
     except Blocked as error:
         error.hint = continued(error.hint, f"Then run: lastgood abort {run}")
         raise

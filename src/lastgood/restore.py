@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
+
+import psycopg
 
 from lastgood import points
 from lastgood.checks import needs
@@ -15,13 +17,16 @@ from lastgood.checks.code import code_run
 from lastgood.context import BACKGROUND, Context
 from lastgood.dump.deferral import Deferrable, Division
 from lastgood.dump.script import Script
+from lastgood.errors import LastgoodError
 from lastgood.events import Caution, Emit, Note, reported
 from lastgood.facts import Facts
 from lastgood.journal import past_runs, recording
 from lastgood.load import made_beside
+from lastgood.load.builder import Builder
 from lastgood.load.deferred import remainder
 from lastgood.load.deferred.choice import choose
 from lastgood.load.deferred.work import Finished, finish, in_service
+from lastgood.load.hand_over import create_event_triggers, hand_over
 from lastgood.load.rebuild import Dump, prove, rebuild, rules_for
 from lastgood.load.repairs import Repaired, Rules
 from lastgood.members import Survey
@@ -30,7 +35,7 @@ from lastgood.members.survey import of_extensions, survey
 from lastgood.models import Document
 from lastgood.plan.plan import CodeRun, ReopenWhen
 from lastgood.points import RestorePoint
-from lastgood.postgres import database
+from lastgood.postgres import build_role, database
 from lastgood.postgres.server import Connection, Target, cancelled_with
 from lastgood.process import interrupts
 from lastgood.run.report import (
@@ -74,6 +79,7 @@ def restore(
     database_name: str | None = None,
     live: str | None = None,
     kind: str = "restore",
+    trust_code: str = "",
 ) -> RestoreReport:
     """Create the database ``into`` (which must not exist) on ``target``'s server, with the encoding and locale of
     ``target``'s database. When it fails or is interrupted, ``into`` is removed again. ``rules``: what may be left out
@@ -82,7 +88,9 @@ def restore(
     With ``usable`` it is opened before the indexes that ``target``'s database does not use are built, and these follow
     afterwards; from then on ``into`` is kept in any case. Several names are the files of one dump; ``database_name``
     chooses one database from a cluster dump. ``live``: the live database that it is made for, if that is not
-    ``target``'s. A ``kind`` other than ``restore`` leaves the mark of an incomplete copy, which the caller removes.
+    ``target``'s. ``trust_code``: why code of the restore point may run with this role's rights; without a reason it
+    runs as a role without rights. A ``kind`` other than ``restore`` leaves the mark of an incomplete copy, which the
+    caller removes.
 
     Raises BadPoint, Refused, Failed, Interrupted, Stopped.
     """
@@ -109,7 +117,7 @@ def restore(
     with database.connect_maintenance(target, live) as maintenance, ExitStack() as stack:
         wishes = replace(rules, copy=True)
         needs.require(maintenance, facts, summary, wishes, point.path.name)
-        code = code_run(maintenance, summary)
+        code = code_run(maintenance, summary, apart=not trust_code)
         if code is not None:
             emit(Note(code.summary))
         model = database.describe(maintenance, target.dbname)
@@ -117,6 +125,7 @@ def restore(
         emit = stack.enter_context(recording.recording(kept, emit))
         division = _division(target, summary.script, emit, rules.allow_orphans) if reopen_when == "usable" else None
         stop = interrupts.StopRequest()
+        stack.enter_context(_ending(maintenance, target, run))
         work = replace(context, emit=emit).until(stop.is_set)
         with (
             made_beside.made(
@@ -140,6 +149,12 @@ def restore(
             def connect(purpose: str) -> AbstractContextManager[Connection]:
                 return cancelled_with(stop, target.at(into), f"lastgood {purpose} {run}")
 
+            builder = None
+            if code is not None and not trust_code:
+                role = build_role.make(maintenance, target, run=run, live=live, database=into)
+                builder = Builder(
+                    role, lambda purpose: cancelled_with(stop, role.target, f"lastgood {purpose} {run}"), connect
+                )
             dump = Dump(point.path.name, source, summary, facts, again, division)
             with reported(emit, "build", f"build {into}") as stage:
                 with target.connect(application_name=f"lastgood restore {run}") as like:
@@ -151,6 +166,7 @@ def restore(
                     work,
                     connect=connect,
                     watch=lambda: target.connect(application_name=f"lastgood watch {run}"),
+                    builder=builder,
                 )
                 stage.detail = counted(loaded.rows, "row")
             took["build"] = stage.seconds
@@ -160,13 +176,20 @@ def restore(
                     emit(Caution(f"the copy is without {each.what}: {each.why}"))
             dump = replace(dump, facts=copied(facts, skipped), again=lambda: copied(again(), skipped))
             with reported(emit, "prove", "prove that it equals the restore point") as stage:
-                with connect("prove") as connection:
-                    comparison = prove(connection, dump, loaded.same, work, connect=connect)
-                if division is not None:
-                    with connect("records what is left") as connection:
-                        remainder.write(connection, run, division.later)
+                reading = connect if builder is None else builder.connect
+                with reading("prove") as connection:
+                    comparison = prove(connection, dump, loaded.same, work, connect=reading, builder=builder)
                 stage.detail = f"{counted(len(comparison.tables), 'table')}: all equal"
             took["prove"] = stage.seconds
+            if builder is not None:
+                with reported(emit, "hand over", "give objects to their owners") as stage:
+                    hand_over(builder, dump, rules, loaded, work, maintenance=maintenance, operator=target)
+                took["hand over"] = stage.seconds
+            if division is not None:
+                with connect("records what is left") as connection:
+                    remainder.write(connection, run, division.later)
+            if builder is not None:
+                create_event_triggers(builder, dump, rules, loaded, work)
     for text in comparison.not_compared:
         emit(Note(text))
     finished = None
@@ -206,6 +229,16 @@ def copied(facts: Facts, skipped: Sequence[SkippedCommands]) -> Facts:
             counts[each.kind] -= 1
     objects = tuple(each for each in facts.objects if each not in gone)
     return facts.model_copy(update={"objects": objects, "object_counts": counts})
+
+
+@contextmanager
+def _ending(maintenance: Connection, target: Target, run: str) -> Iterator[None]:
+    """Drop the role of the run at the end of a block, if it exists then."""
+    try:
+        yield
+    finally:
+        with suppress(psycopg.Error, LastgoodError):
+            build_role.end(maintenance, target, build_role.name_of(run))
 
 
 def _members(point: RestorePoint, facts: Facts, like: Connection, target: Target, emit: Emit) -> Survey:

@@ -23,7 +23,7 @@ from lastgood.load.deferred import lists
 from lastgood.load.deferred.watch import activity
 from lastgood.models import Document, Frozen
 from lastgood.plan.unfinished import Unfinished, unfinished
-from lastgood.postgres import copying, database, lock, table_locks
+from lastgood.postgres import build_role, copying, database, lock, table_locks
 from lastgood.postgres.database import Database
 from lastgood.postgres.deployment import Stage, read_deployment
 from lastgood.postgres.leftover import leftovers
@@ -130,6 +130,15 @@ class LeftoverStatus(Frozen):
     command: str
 
 
+class RoleStatus(Frozen):
+    """The role as which a killed ``run`` loaded its restore point, without the database that it built. It has no rights
+    and soon no login. ``command`` removes it."""
+
+    name: str
+    run: str
+    command: str
+
+
 class PoolStatus(Frozen):
     """A database of a PgBouncer that leads to the live one, managed through ``console``. ``command`` resumes its
     clients if it is paused. ``trouble`` is the reason if its state is unknown; then it may have no name."""
@@ -167,6 +176,7 @@ class Status(Document):
     deployment: UnfinishedDeployment | None = None
     finishing: tuple[Finishing, ...] = ()
     leftovers: tuple[LeftoverStatus, ...] = ()
+    roles: tuple[RoleStatus, ...] = ()
     application: StopRecord | None = None
     pools: tuple[PoolStatus, ...] = ()
     post_mortems: tuple[PostMortemStatus, ...] = ()
@@ -206,6 +216,7 @@ def read(
             finishing=_finishing(target, live, working),
             # A running run may be about to mark its new database.
             leftovers=() if working else tuple(_leftovers(maintenance, live_name)),
+            roles=() if working else tuple(_roles(maintenance, live_name)),
             application=record.read(state, target) if state is not None else None,
             pools=tuple(_pools(pgbouncer, target.at(live_name), maintenance)),
             drill=drill_due(state, live_name, drill.every, server_clock(maintenance)) if state and drill else None,
@@ -297,6 +308,11 @@ def _leftovers(maintenance: Connection, live: str) -> Iterator[LeftoverStatus]:
         yield LeftoverStatus(
             name=each.name, oid=each.oid, bytes=each.bytes, command=f"lastgood prune {shlex.quote(each.name)}"
         )
+
+
+def _roles(maintenance: Connection, live: str) -> Iterator[RoleStatus]:
+    for each in build_role.orphaned(maintenance, live):
+        yield RoleStatus(name=each.name, run=each.mark.run, command=f"lastgood prune {shlex.quote(each.name)}")
 
 
 # The session that holds the advisory lock of deferred work, in the database itself.

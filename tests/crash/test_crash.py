@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from lastgood import fault
+from lastgood.postgres import build_role
 from lastgood.postgres.embedded import EmbeddedServer, programs
 from lastgood.postgres.leftover import leftovers
 from lastgood.postgres.mark import marked
@@ -32,6 +33,9 @@ SHORT = {
     ("build.after_load", "kill"),
     ("emergency.after_dump", "enospc"),
     ("prove.before_verdict", "terminate"),
+    ("build.closed", "kill"),
+    ("build.verified", "cut"),
+    ("build.handed_over", "kill"),
     ("swap.between_renames", "kill"),
     ("swap.before_commit", "enospc"),
     ("swap.after_commit", "kill"),
@@ -105,7 +109,8 @@ class Scene:
     def leftovers(self) -> list[str]:
         with self.server.target("postgres").connect() as connection:
             shadows = [f.name for f, mark in marked(connection) if mark.live == self.live and mark.role == "shadow"]
-            return shadows + [each.name for each in leftovers(connection, self.live)]
+            roles = [each.name for each in build_role.left(connection) if each.mark.live == self.live]
+            return shadows + [each.name for each in leftovers(connection, self.live)] + roles
 
 
 @pytest.fixture
@@ -113,10 +118,31 @@ def scene(server: EmbeddedServer, new_database: Callable[..., str], store: Path,
     return prepared(server, new_database(), store, tmp_path / "state")
 
 
-def prepared(server: EmbeddedServer, live: str, store: Path, state: Path, options: tuple[str, ...] = ()) -> Scene:
-    """The scene in the empty database ``live``; ``options`` go with each command."""
+@pytest.fixture
+def coded(server: EmbeddedServer, new_database: Callable[..., str], store: Path, tmp_path: Path) -> Scene:
+    """The scene with code in its restore point."""
+    return prepared(server, new_database(), store, tmp_path / "state", code=True)
+
+
+def prepared(
+    server: EmbeddedServer,
+    live: str,
+    store: Path,
+    state: Path,
+    options: tuple[str, ...] = (),
+    *,
+    code: bool = False,
+) -> Scene:
+    """The scene in the empty database ``live``; ``options`` go with each command. ``code``: the restore point has code,
+    and is loaded by a role without rights."""
     with server.target(live).connect() as connection:
         connection.execute("CREATE TABLE public.news (id int PRIMARY KEY, state text NOT NULL)")
+        if code:
+            connection.execute(
+                "CREATE FUNCTION public.known(text) RETURNS boolean LANGUAGE plpgsql"
+                " AS $$ BEGIN RETURN $1 > ' '; END $$"
+            )
+            connection.execute("ALTER TABLE public.news ADD CHECK (public.known(state))")
         connection.execute("INSERT INTO public.news SELECT i, 'before the deployment' FROM generate_series(1, 2000) i")
     dump = programs(server.major)
     assert dump is not None
@@ -143,43 +169,43 @@ def test_every_point_of_the_short_form_exists() -> None:
     assert {name for name, _ in SHORT} <= set(ROLLBACK_POINTS)
 
 
-def test_a_fault_leaves_the_old_or_the_new_and_a_way_on(scene: Scene, point: str, kind: str) -> None:
-    done = scene.run("rollback", "--yes", "--json", fault_spec=f"{point}:{kind}")
-    found = scene.content()
+def test_a_fault_leaves_the_old_or_the_new_and_a_way_on(coded: Scene, point: str, kind: str) -> None:
+    done = coded.run("rollback", "--yes", "--json", fault_spec=f"{point}:{kind}")
+    found = coded.content()
     assert found in (OLD, NEW), "half of each under the live name"
     switched = found == NEW
     if (point, kind) in SURVIVED:
         assert (done.returncode, switched) == (0, True), done.stderr
-        assert scene.run("undo", "--yes", "--json").returncode == 0
+        assert coded.run("undo", "--yes", "--json").returncode == 0
         return
     assert done.returncode != 0, f"the fault did not strike: {done.stdout}"
     assert switched == (point == "swap.after_commit" or (done.returncode == 7 and found == NEW))
-    if scene.leftovers():
+    if coded.leftovers():
         # Somebody else, on another machine, without the journal.
-        scene.state = scene.state.with_name("another machine")
-        aborted = scene.run("abort", "--yes", "--json")
+        coded.state = coded.state.with_name("another machine")
+        aborted = coded.run("abort", "--yes", "--json")
         assert aborted.returncode == 0, aborted.stderr
-        assert scene.leftovers() == []
-        assert scene.content() == found
+        assert coded.leftovers() == []
+        assert coded.content() == found
     if switched:
-        undone = scene.run("undo", "--yes", "--json")
+        undone = coded.run("undo", "--yes", "--json")
         assert undone.returncode == 0, undone.stderr
-        assert scene.content() == OLD
-    again = scene.run("rollback", "cloud_backup_20251104_143000.sql", "--yes", "--json")
+        assert coded.content() == OLD
+    again = coded.run("rollback", "cloud_backup_20251104_143000.sql", "--yes", "--json")
     assert again.returncode == 0, again.stderr
-    assert scene.content() == NEW
-    assert scene.leftovers() == []
+    assert coded.content() == NEW
+    assert coded.leftovers() == []
 
 
 @pytest.mark.parametrize("point", ["build.during_load", "build.after_load", "prove.before_verdict"])
-def test_a_killed_run_is_resumed_elsewhere(scene: Scene, point: str) -> None:
-    killed = scene.run("rollback", "--yes", "--json", fault_spec=f"{point}:kill")
+def test_a_killed_run_is_resumed_elsewhere(coded: Scene, point: str) -> None:
+    killed = coded.run("rollback", "--yes", "--json", fault_spec=f"{point}:kill")
     assert killed.returncode == -9
-    assert scene.content() == OLD
-    scene.state = scene.state.with_name("another machine")
-    resumed = scene.run("resume", "--yes", "--json")
+    assert coded.content() == OLD
+    coded.state = coded.state.with_name("another machine")
+    resumed = coded.run("resume", "--yes", "--json")
     assert resumed.returncode == 0, resumed.stderr
-    assert scene.content() == NEW
+    assert coded.content() == NEW
 
 
 def test_a_run_killed_right_after_its_commit_is_finished(scene: Scene) -> None:

@@ -13,6 +13,7 @@ from lastgood.checklist import BACKUP, EXTENSIONS, Finding, Passed
 from lastgood.checks import (
     application,
     backup,
+    code,
     extensions,
     in_place,
     point,
@@ -41,6 +42,7 @@ CHECKS: Mapping[str, tuple[Check, ...]] = {
         privileges.fence,
         privileges.owners,
         privileges.signals,
+        code.second_login,
         settings.carried_over,
     ),
     "versions": (
@@ -66,6 +68,7 @@ BY_NAME: frozenset[Check] = frozenset(
         privileges.fence,
         privileges.owners,
         privileges.signals,
+        code.second_login,
         settings.carried_over,
         versions.tablespaces,
         sessions.holders,

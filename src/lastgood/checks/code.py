@@ -2,17 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from lastgood.checklist import Finding
+from lastgood.checks.subject import Subject
 from lastgood.dump.summary import DumpSummary
 from lastgood.plan.plan import CodeRun
+from lastgood.postgres import build_role
 from lastgood.postgres.server import Connection
 
 
-def code_run(connection: Connection, summary: DumpSummary) -> CodeRun | None:
-    """The code of a restore point and its role, which is that of ``connection``; None where it has no code."""
+def second_login(s: Subject) -> Iterator[Finding]:
+    """Code of the restore point runs as a role that is made for the run, and that has to log in by itself."""
+    if s.summary is None or not s.summary.code or s.request.trust_code:
+        return
+    try:
+        build_role.probe(s.maintenance, s.request.target, s.database.name)
+    except build_role.NoSecondLogin as error:
+        could = ", ".join(f"{count} × {kind}" for kind, count in sorted(s.summary.code.items()))
+        yield Finding(
+            level="refusal",
+            code="no_second_login",
+            text=f"{error.message}; code in it: {could}, and any function of the server that these call",
+            hint=error.hint,
+            known="tried",
+            final=True,
+        )
+
+
+def code_run(connection: Connection, summary: DumpSummary, *, apart: bool) -> CodeRun | None:
+    """The code of a restore point and the role that executes it; None where it has no code. ``apart``: a role without
+    rights that is made for the run, instead of ``connection``'s."""
     if not summary.code:
         return None
+    constructs = dict(sorted(summary.code.items()))
+    if apart:
+        return CodeRun(constructs=constructs, role="", superuser=False)
     row = connection.execute(
         "SELECT rolname::text, rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user"
     ).fetchone()
     assert row is not None, "the current role is one of the roles"
-    return CodeRun(constructs=dict(sorted(summary.code.items())), role=row[0], superuser=row[1])
+    return CodeRun(constructs=constructs, role=row[0], superuser=row[1])

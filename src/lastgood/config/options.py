@@ -184,6 +184,18 @@ OPTIONS: tuple[Option, ...] = (
         is_global=False,
     ),
     Option(
+        "trust_code",
+        str,
+        ("--trust-code",),
+        "Run code in the restore point with your own rights instead of as a role without rights. The journal and the "
+        "report record the reason.",
+        default="",
+        default_text="none",
+        in_file=False,
+        is_global=False,
+        metavar="REASON",
+    ),
+    Option(
         "jobs",
         int,
         ("--jobs", "-j"),

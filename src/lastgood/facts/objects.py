@@ -193,8 +193,9 @@ _QUERIES: tuple[LiteralString, ...] = (
     SELECT 'event trigger', format('%I', e.evtname),
            json_build_array(e.evtevent, e.evtfoid::regprocedure, e.evtenabled,
              (SELECT json_agg(o ORDER BY o COLLATE "C") FROM unnest(e.evttags) o))::text
-    FROM pg_catalog.pg_event_trigger e
-    WHERE NOT EXISTS (SELECT FROM member WHERE classid = 'pg_catalog.pg_event_trigger'::regclass AND objid = e.oid)
+    FROM pg_catalog.pg_event_trigger e JOIN pg_catalog.pg_proc f ON f.oid = e.evtfoid
+    WHERE f.pronamespace NOT IN (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'lastgood_guard')
+      AND NOT EXISTS (SELECT FROM member WHERE classid = 'pg_catalog.pg_event_trigger'::regclass AND objid = e.oid)
     """,
     """
     SELECT 'publication', format('%I', p.pubname),

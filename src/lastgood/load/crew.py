@@ -8,10 +8,12 @@ from contextlib import AbstractContextManager, ExitStack, suppress
 
 import psycopg
 
+from lastgood.dump.rulings.code import DOMAIN, PARTITION
 from lastgood.dump.script import Script
 from lastgood.dump.statements import Kind, Verdict
 from lastgood.dump.summary import DumpSummary
 from lastgood.errors import Interrupted
+from lastgood.load.builder import Builder, Divided, divided
 from lastgood.load.graph import tasks_of
 from lastgood.load.loaded import Loaded
 from lastgood.load.options import Options
@@ -26,6 +28,8 @@ from lastgood.postgres.server import Connection
 Connect = Callable[[str], AbstractContextManager[Connection]]
 """A function that opens a session in autocommit mode in the database that is loaded; its argument is the purpose."""
 
+# Constructs that run code when a command is only read, or on empty tables.
+_APART = frozenset({DOMAIN, PARTITION})
 NO_CONNECTION_LEFT = "53300"
 
 
@@ -47,9 +51,11 @@ class _Crew:
     ) -> None:
         self._connect = connect
         self._options = options
+        self._summary = summary
         read_back, costs = options.reading is not None, options.known.costs
+        self._divided = divided(script.items) if options.builder is not None else None
         tasks = tasks_of(
-            script.items,
+            script.items if self._divided is None else self._divided.main,
             summary,
             workers=options.capacity.jobs,
             read_back=read_back,
@@ -75,6 +81,8 @@ class _Crew:
         for item in self.job.steps():
             if item.command.verdict is Verdict.SKIP and item.command.kind is not Kind.PSQL:
                 self.job.commands.leave_out(item.command, item.command.reason)
+        if self._options.builder is not None and self._divided is not None:
+            self._open(self._options.builder, self._divided)
         with ExitStack() as stack:
             for number in range(self._options.capacity.jobs):
                 try:
@@ -114,8 +122,20 @@ class _Crew:
                 # So that the server's counters include the loaded rows.
                 session.connection.execute("SELECT pg_catalog.pg_stat_force_next_flush()")
 
+    def _open(self, builder: Builder, script: Divided) -> None:
+        """Execute the operator's part that comes before all else, and admit the builder."""
+        builder.note(script)
+        builder.separately = not _APART.isdisjoint(self._summary.code)
+        with builder.operator("create extensions") as connection:
+            session = Session(connection, self.job.commands, self.job.loaded)
+            for step in script.first:
+                session.enter(step.state)
+                session.run(step.command)
+            session.enter(())
+            builder.admit(connection)
+
     def _session(self, connection: Connection) -> Session:
-        session = Session(connection, self.job.commands, self.job.loaded)
+        session = Session(connection, self.job.commands, self.job.loaded, self._options.builder)
         self._options.capacity.apply(connection)
         return session
 

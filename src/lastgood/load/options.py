@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from lastgood.context import BACKGROUND, Context
 from lastgood.dump.names import Relation
+from lastgood.load.builder import Builder
 from lastgood.load.costs import Known
 from lastgood.load.repairs import Rules
 from lastgood.postgres.capacity import Capacity
@@ -26,7 +27,8 @@ class Options:
     """The options of a load. ``name`` is the dump's, for messages. ``capacity`` limits the use of the server,
     ``pressure`` slows the load down, ``rules`` allow omissions and repairs. ``reading``: how rows are read back; None
     leaves them unread. ``large_only``: statistics of small tables, of inheritance trees and of statistics objects are
-    deferred. ``known``: the known costs of this server.
+    deferred. ``known``: the known costs of this server. ``builder``: who executes what may run code of the dump; None
+    if the operator does.
     """
 
     name: str
@@ -37,3 +39,4 @@ class Options:
     context: Context = BACKGROUND
     known: Known = field(default_factory=Known)
     large_only: bool = False
+    builder: Builder | None = None

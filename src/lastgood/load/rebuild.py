@@ -26,6 +26,7 @@ from lastgood.facts.compare import Comparison, compare
 from lastgood.facts.of_database import PINNED, facts_of_database
 from lastgood.facts.of_dump import ONLY_COUNTED
 from lastgood.load import costs
+from lastgood.load.builder import Builder
 from lastgood.load.costs import Effort
 from lastgood.load.crew import Connect, load
 from lastgood.load.loaded import Loaded
@@ -99,11 +100,13 @@ def rebuild(
     watch: Callable[[], Connection],
     live: Callable[[], AbstractContextManager[Connection]] | None = None,
     supply: Supply | None = None,
+    builder: Builder | None = None,
 ) -> Loaded:
     """Load the whole dump into an empty database, in several sessions opened by ``connect``. Tables are read back
     during the load, under the rules of the dump's facts. ``rules``: what may be left out or repaired. ``watch`` opens
     the session that monitors the server, ``live`` one in the live database. ``supply``: where the rows come from, if
-    the script is not the one of the dump's source itself.
+    the script is not the one of the dump's source itself. ``builder``: who executes what may run code of the dump; its
+    owners, grants and event triggers come with ``hand_over``.
 
     The pending verification of the dump (``source.owed``, the SHA-256 of the file) runs at the same time.
 
@@ -129,14 +132,18 @@ def rebuild(
         script = summary.script if division is None else division.now(summary.script)
         with verified_meanwhile(source, dump.name, context.cancelled) as ended:
             within = replace(context, cancelled=ended)
-            options = Options(dump.name, room, pressure, rules, reading, within, known, division is not None)
-            loaded = load(connect, script, summary, supply, options)
+            deferred = division is not None
+            options = Options(dump.name, room, pressure, rules, reading, within, known, deferred, builder)
+            loaded = load(builder.connect if builder is not None else connect, script, summary, supply, options)
         if memory is not None and division is None:
             # Foreign keys that are added NOT VALID would be learned as free.
             costs.teach(memory, loaded.spent, loaded.size)
     if rules.members.departures or dump.held:
+        # By the operator, who owns the members of extensions. The commands are those of lastgood, not of the dump.
         with connect("restore extensions") as connection, (live or _no_database)() as inside:
             _put_back(connection, inside, dump.held, rules, loaded, context.emit)
+            if builder is not None:
+                builder.grant(connection)
     if source.fingerprint() != before:
         raise Corrupt(
             f'cannot use "{dump.name}": the file changed while it was read',
@@ -238,12 +245,19 @@ def _reading(connection: Connection, expected: Facts) -> Reading:
 
 
 def prove(
-    connection: Connection, dump: Dump, same: Mapping[Relation, int], context: Context, *, connect: Connect
+    connection: Connection,
+    dump: Dump,
+    same: Mapping[Relation, int],
+    context: Context,
+    *,
+    connect: Connect,
+    builder: Builder | None = None,
 ) -> Comparison:
     """Read the database in one snapshot and compare it with the facts of the dump, which are the reference. Tables in
     ``same`` were read back during the load: they are read again only if something was written to them since. At the
     same time, sessions opened by ``connect`` verify every foreign key that the server did not, and those that were
-    added NOT VALID. Deferred objects do not count as missing.
+    added NOT VALID. Deferred objects do not count as missing, nor do those that come with the hand-over of a
+    ``builder``.
 
     Raises ProofFailed, with every difference.
     """
@@ -264,7 +278,9 @@ def prove(
             found = facts_of_database(
                 connection, like=expected, beyond_like=True, known=known, context=context, stage="prove"
             )
-            comparison = accepted(connection, _compared(expected, found, known.keys(), division))
+            if builder is not None:
+                expected = builder.present(expected)
+            comparison = accepted(connection, compared(expected, found, known.keys(), division))
         fault.point("prove.before_verdict")
         lines = [f"{d.what}: expected {d.expected}, found {d.found}" for d in comparison.differences] + broken.result()
     if lines:
@@ -308,7 +324,8 @@ def unchanged(connection: Connection, expected: Facts, same: Mapping[Relation, i
     }
 
 
-def _compared(expected: Facts, found: Facts, same: Collection[Relation], division: Division | None) -> Comparison:
+def compared(expected: Facts, found: Facts, same: Collection[Relation], division: Division | None) -> Comparison:
+    """Compare a restored database with its restore point; deferred objects do not count as missing."""
     if division is None or not division.indexes:
         return compare(expected, found, same=same)
     later = {str(index) for index in division.indexes}

@@ -6,10 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import psycopg
+from psycopg import sql
 
 from lastgood.dump.script import State
 from lastgood.dump.statements import Command, Kind, LargeObjectCall
 from lastgood.errors import LastgoodError
+from lastgood.load.builder import Builder
 from lastgood.load.loaded import Loaded
 from lastgood.load.repairs import Commands
 from lastgood.postgres import errors as server_errors
@@ -17,6 +19,12 @@ from lastgood.postgres.server import Connection
 
 # The session's identity is set last, in this order.
 _IDENTITY = {"session_authorization": 1, "role": 2}
+_SET = "SELECT pg_catalog.set_config(name, value, false) FROM unnest(%s::text[], %s::text[]) w (name, value)"
+# The settings of a session before it runs anything of the dump.
+_OWN = """
+SELECT name, pg_catalog.current_setting(name) FROM pg_catalog.pg_settings
+WHERE source = 'session' AND name NOT IN ('role', 'session_authorization')
+"""
 _PARALLEL = ("max_parallel_maintenance_workers", "max_parallel_workers_per_gather")
 
 
@@ -34,9 +42,12 @@ class Later(Exception):
 
 
 class Session:
-    """A connection in autocommit mode whose settings follow the dump's."""
+    """A connection in autocommit mode whose settings follow the dump's. With a ``builder``, code of the dump may change
+    them: they are set again before each piece of work."""
 
-    def __init__(self, connection: Connection, commands: Commands, loaded: Loaded) -> None:
+    def __init__(
+        self, connection: Connection, commands: Commands, loaded: Loaded, builder: Builder | None = None
+    ) -> None:
         self.connection = connection
         self.commands = commands
         self._loaded = loaded
@@ -45,14 +56,18 @@ class Session:
         self._pinned: tuple[tuple[str, str], ...] = ()
         self._own: dict[str, str] = {}
         self._parallel = -1
+        self._builder = builder
+        self._begun = False
+        self._configured: dict[str, str] = {}
+        self._refused: set[bytes] = set()
+        # psycopg's own prepared statements could be replaced by code.
+        connection.prepare_threshold = None if builder is not None else connection.prepare_threshold
 
     def configure(self, settings: Sequence[tuple[str, str]]) -> None:
         """Set the session's own settings, which the dump's settings may override."""
+        self._configured.update(settings)
         names, values = [name for name, _ in settings], [value for _, value in settings]
-        self.connection.execute(
-            "SELECT pg_catalog.set_config(name, value, false) FROM unnest(%s::text[], %s::text[]) w (name, value)",
-            [names, values],
-        )
+        self.connection.execute(_SET, [names, values])
 
     def parallel(self, processes: int) -> None:
         """Set the number of additional processes that the server may use for the next command."""
@@ -62,7 +77,10 @@ class Session:
 
     def pin(self, settings: tuple[tuple[str, str], ...]) -> None:
         """Replace the dump's settings by ``settings``, until ``enter`` is called again."""
-        if self._pinned is not settings:
+        if self._builder is not None:
+            self._renew(())
+            self.connection.execute(_SET, [[n for n, _ in settings], [v for _, v in settings]])
+        elif self._pinned is not settings:
             self.enter(())
             self._remember(name for name, _ in settings)
             self.configure(settings)
@@ -70,6 +88,9 @@ class Session:
 
     def enter(self, state: State) -> None:
         """Apply the settings of ``state``; all others return to the session's own values."""
+        if self._builder is not None:
+            self._renew(state)
+            return
         if state is self._entered and not self._pinned:
             return
         self._entered = state
@@ -98,6 +119,36 @@ class Session:
             for command in commands:
                 self.run(command)
 
+    def _renew(self, state: State) -> None:
+        """Set all settings again: code may have changed any, and with it the meaning of the next commands."""
+        self._entered = state
+        if not self._begun:
+            rows = self.connection.execute(_OWN).fetchall()
+            self._configured = {**dict(rows), **self._configured}
+            self._begun = True
+        texts = [each.statement.text for name, each in state if name not in _IDENTITY]
+        own = sql.SQL(", ").join(
+            sql.SQL("pg_catalog.set_config({}, {}, false)").format(sql.Literal(name), sql.Literal(value))
+            for name, value in self._configured.items()
+        )
+        whole = b"RESET ALL; SELECT " + own.as_bytes(self.connection)
+        try:
+            self.connection.execute(b"; ".join([whole, *(text for text in texts if text not in self._refused)]))
+        except psycopg.Error:
+            self.connection.execute(whole)
+            for name, each in state:
+                text = each.statement.text
+                if name not in _IDENTITY and text not in self._refused and not self._accepts(each):
+                    self._refused.add(text)
+                    self.run(each)
+
+    def _accepts(self, setting: Command) -> bool:
+        try:
+            self.connection.execute(setting.statement.text)
+        except psycopg.Error:
+            return False
+        return True
+
     def _remember(self, names: Iterable[str]) -> None:
         """Record the session's own values of settings that change for the first time."""
         new = [name for name in names if name not in self._own and name not in _IDENTITY]
@@ -109,7 +160,7 @@ class Session:
     def run(self, command: Command) -> None:
         """Run one command. A refusal that a rule allows, and a repair, are recorded; raises Later for a view that waits
         for another, and Failed for any other error."""
-        if not self.commands.run(self.connection, command):
+        if not self.commands.run(self.connection, command, self._entered):
             raise Later
         self._loaded.count(commands=1)
 
@@ -122,6 +173,8 @@ class Session:
         begin = None
         inside = False
         for command in commands:
+            if self._builder is not None and self._builder.keep(command):
+                continue
             if command.kind is Kind.TRANSACTION:
                 if _begins(command):
                     begin = command
@@ -144,10 +197,13 @@ class Session:
 
     def run_together(self, commands: Sequence[Command]) -> None:
         """Run several commands: in one message, or one by one if that fails."""
-        if len(commands) > 1 and self.commands.run_together(self.connection, commands):
+        alone = self._builder is not None and self._builder.separately
+        if len(commands) > 1 and not alone and self.commands.run_together(self.connection, commands):
             self._loaded.count(commands=len(commands))
             return
-        for command in commands:
+        for number, command in enumerate(commands):
+            if self._builder is not None and number:
+                self._renew(self._entered)
             self.run(command)
 
     @contextmanager

@@ -18,7 +18,7 @@ from psycopg import sql
 from lastgood import fault
 from lastgood.dump.names import Relation
 from lastgood.dump.script import Bulk, Script, Section, State, Step
-from lastgood.dump.statements import Command, Kind, Verdict
+from lastgood.dump.statements import POST_DATA, Command, Kind, Verdict
 from lastgood.dump.summary import DumpSummary
 from lastgood.errors import Failed
 from lastgood.events import Caution
@@ -79,7 +79,8 @@ class Job:
         self._parallel = parallel
         self._stop = threading.Event()
         self.context = options.context.until(self._stop.is_set)
-        self.commands = Commands(options.name, options.rules, self.context, wait=self._stop.wait)
+        builder = options.builder
+        self.commands = Commands(options.name, options.rules, self.context, wait=self._stop.wait, builder=builder)
         record = self.commands.record
         self.loaded = Loaded(skipped=record.skipped, repaired=record.repaired)
         self._rows_begun = threading.Lock()
@@ -189,6 +190,8 @@ class Job:
 
     def _together(self, commands: Sequence[Command], state: State, session: Session) -> None:
         self._check()
+        if self._options.builder is not None and any(each.kind in POST_DATA for each in commands):
+            self._options.builder.remember()
         session.enter(state)
         try:
             session.run_together(commands)
@@ -259,6 +262,8 @@ class Job:
         """Prepare the database for rows, before the first session loads any."""
         with self._rows_begun:
             if not self._prepared:
+                if self._options.builder is not None:
+                    self._options.builder.remember()
                 with session.errors_at(0, "checks that call functions"):
                     self._absent = extensions.absent(session.connection, self._unsure)
                     self.commands.before_rows(session.connection, self._rows)

@@ -54,7 +54,8 @@ class Choice:
 @dataclass(frozen=True, slots=True)
 class Request:
     """The request of the user. ``target`` names the live database; ``run`` is set to resume a run. ``strict`` and
-    ``allow_orphans``: see ``lastgood.load.repairs.Rules``. ``check``: the settings of the checklist. ``drill``: the
+    ``allow_orphans``: see ``lastgood.load.repairs.Rules``. ``trust_code``: why code of the restore point may run with
+    the operator's rights. ``check``: the settings of the checklist. ``drill``: the
     interval of rehearsals. ``database``: the database in a cluster dump, if not the live one. ``way``: None for by name
     where the role can rename the database, and in place where it cannot. ``reconnect``: terminate the sessions from
     before a switch in place. ``schemas``: those that go back in place, if not all that the role may exchange."""
@@ -68,6 +69,7 @@ class Request:
     keep_shadow: bool = False
     strict: bool = False
     allow_orphans: bool = False
+    trust_code: str = ""
     run: str | None = None
     pace: Pace = AS_IT_FITS
     check: Check = field(default_factory=Check)
@@ -186,7 +188,7 @@ _PLURALS = {
 
 class CodeRun(Frozen):
     """Code in the restore point that can run during the restore: the number of ``constructs`` of each kind, and the
-    ``role`` that executes it."""
+    ``role`` that executes it; empty for a role without rights that is made for the run."""
 
     constructs: dict[str, int]
     role: str
@@ -200,6 +202,8 @@ class CodeRun(Frozen):
     @property
     def rights(self) -> str:
         """The rights that the code runs with."""
+        if not self.role:
+            return "only as a role without rights"
         return f'as superuser "{self.role}"' if self.superuser else f'with the rights of role "{self.role}"'
 
     @property
@@ -244,6 +248,7 @@ class Plan(Document):
     keep_shadow: bool
     strict: bool = False
     allow_orphans: bool = False
+    trust_code: str = ""
     carry_owners: bool
     carry_acls: bool
     expected_seconds: float | None = None

@@ -259,6 +259,7 @@ def _by_record(target: Target, state: Path) -> Mark | None:
             "fence": plan.fence,
             "reopen_when": plan.reopen_when,
             **{name: "yes" for name, given in consent.items() if given},
+            **({"trust_code": plan.trust_code} if plan.trust_code else {}),
             **{OVERRIDE + each.item: each.reason for each in plan.checklist.overrides},
         },
     )

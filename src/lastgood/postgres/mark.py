@@ -86,7 +86,7 @@ OWNER_TRUSTED: LiteralString = """
 # content of the database: no backup, comparison or validation has it.
 OF_A_RUN: LiteralString = (
     """
-  n.nspname ~ '^lastgood_(new|kept|undone)_'
+  n.nspname ~ '^lastgood_((new|kept|undone)_|guard$)'
   AND coalesce(pg_catalog.obj_description(n.oid, 'pg_namespace'), '') ~ '^."tool":"lastgood"' AND """
     + OWNER_TRUSTED
 )

@@ -114,7 +114,13 @@ class Run:
     @contextmanager
     def connected(self, dbname: str, purpose: str) -> Iterator[Connection]:
         """Provide a connection for one step; its query is cancelled when the run is to stop."""
-        connection = self.target.at(dbname).connect(application_name=f"lastgood {purpose} {self.plan.run}")
+        with self.connected_to(self.target.at(dbname), purpose) as connection:
+            yield connection
+
+    @contextmanager
+    def connected_to(self, target: Target, purpose: str) -> Iterator[Connection]:
+        """The same for a target of another role."""
+        connection = target.connect(application_name=f"lastgood {purpose} {self.plan.run}")
         try:
             with self._lock:
                 self._busy.add(connection)

@@ -136,10 +136,11 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
             fence=request.fence,
             reopen_when=request.reopen_when,
             deferred=tuple(map(str, choice.division.later)) if choice is not None else (),
-            code=code_run(maintenance, summary),
+            code=code_run(maintenance, summary, apart=not request.trust_code and request.way != "in-place"),
             keep_shadow=request.keep_shadow,
             strict=request.strict,
             allow_orphans=request.allow_orphans,
+            trust_code=request.trust_code,
             carry_owners=not summary.has_owners,
             carry_acls=not summary.has_acls,
             expected_seconds=build,
@@ -231,6 +232,7 @@ def prepare_again(request: Request, emit: Emit) -> tuple[Prepared, Unfinished]:
         overrides=tuple(_overrides(mark)),
         strict="strict" in mark.options,
         allow_orphans="allow_orphans" in mark.options,
+        trust_code=mark.options.get("trust_code", ""),
         check=request.check.model_copy(update={"compare_limit": 0.0}),  # the difference was shown when the run began
     )
     prepared = prepare(again, emit)
@@ -256,15 +258,17 @@ def _sample(request: Request, maintenance: Connection, oid: int, inside: Connect
 
 
 def let_in(request: Request, maintenance: Connection) -> Request:
-    """Return the request, with event triggers disabled if a login trigger rejects our connection."""
+    """Return the request, with event triggers disabled where this role may: a login trigger, of the live database or of
+    the restore point, would run with its rights, or reject our connection."""
     row = maintenance.execute("SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user").fetchone()
     if row is None or not row[0] or maintenance.info.server_version < 170000:
         return request
+    quiet = request.target.at(request.target.dbname).without_event_triggers()
     try:
-        request.target.connect().close()
+        quiet.connect().close()
     except psycopg.Error:
-        return replace(request, target=request.target.at(request.target.dbname).without_event_triggers())
-    return request
+        return request  # a pooler may not pass the setting on
+    return replace(request, target=quiet)
 
 
 def connect_live(target: Target, dbname: str) -> Connection:

@@ -31,7 +31,7 @@ from lastgood.points import RestorePoint, pins
 from lastgood.points.in_use import Need, needs
 from lastgood.points.manifest import has_manifest, manifest_path
 from lastgood.points.retention import kept_by
-from lastgood.postgres import clock, copying, database
+from lastgood.postgres import build_role, clock, copying, database
 from lastgood.postgres.database import Database
 from lastgood.postgres.leftover import drop_leftover, leftovers
 from lastgood.postgres.lock import holder, lock_live
@@ -50,10 +50,10 @@ SELECT = "Run lastgood prune with --older-than 30d, --keep 5 or NAME, or add a [
 
 class PruneCandidate(Frozen):
     """A kept database or the kept schemas of a ``run``, a restore point, the incomplete copy of a killed restore or
-    trial, or an unmarked database that a killed run left. ``remove``: whether it is removed, and ``why``. ``made_at``
-    is null for leftovers."""
+    trial, or an unmarked database or a role that a killed run left. ``remove``: whether it is removed, and ``why``.
+    ``made_at`` is null for leftovers and roles."""
 
-    kind: Literal["kept database", "kept schemas", "restore point", "incomplete copy", "leftover"]
+    kind: Literal["kept database", "kept schemas", "restore point", "incomplete copy", "leftover", "role"]
     name: str
     path: str | None = None
     oid: int | None = None
@@ -116,7 +116,9 @@ def plan(
     with database.connect_maintenance(target, live) as maintenance:
         now = server_clock(maintenance)
         ours = left_by_runs(maintenance, target)
-        left = [] if holder(maintenance, live) else leftovers(maintenance, live)
+        working = holder(maintenance, live)
+        left = [] if working else leftovers(maintenance, live)
+        roles = [] if working else build_role.orphaned(maintenance, live)
         # If the files of the store itself form one dump, it must not be removed as a whole.
         there = [point for point in points.listing(store) if point.path != store]
         stored = [point for point in there if _concerns(point, live) or point.path.name in named]
@@ -162,6 +164,14 @@ def plan(
                 bytes=unmarked.bytes or 0,
                 remove=remove,
                 why=NAMED if remove else "not marked by the run that created it; name it to remove it",
+            )
+        )
+    for role in roles:
+        remove = not named or role.name in named
+        why = "left by a killed run" if remove else "not named"
+        found.append(
+            PruneCandidate(
+                kind="role", name=role.name, run=role.mark.run, made_at=None, bytes=0, remove=remove, why=why
             )
         )
     missing = set(named) - {each.name for each in found}
@@ -350,9 +360,12 @@ def _as_planned(maintenance: Connection, target: Target, plan: PrunePlan) -> Non
     Raises Refused."""
     oids = {each.oid for each in database.every(maintenance)}
     runs = {mark.run for _, mark in left_by_runs(maintenance, target)}
+    roles = {each.name for each in build_role.left(maintenance)}
     for each in plan.candidates:
         if each.kind == "kept schemas":
             there = each.run in runs
+        elif each.kind == "role":
+            there = each.name in roles
         else:
             there = Path(each.path).exists() if each.path is not None else each.oid in oids
         if not each.remove and not there:
@@ -398,6 +411,8 @@ def _remove(
             emit(Note(f'"{each.name}" is no longer a leftover; skipped'))
             return False
         drop_leftover(maintenance, target, unmarked, live)
+    elif each.kind == "role":
+        build_role.end(maintenance, target.at(live), each.name)
     elif each.kind == "kept schemas":
         remove_schemas(target.at(live), each.run, "kept", "undone")
     elif each.oid is not None:

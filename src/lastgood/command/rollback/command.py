@@ -44,7 +44,15 @@ WatchFor = Annotated[
 T = TypeVar("T")
 
 
-@command("rollback", 3, 4, 5, 6, 7, options=("fence", "reopen_when", "on_failure", "strict", "allow_orphans", *PACE))
+@command(
+    "rollback",
+    3,
+    4,
+    5,
+    6,
+    7,
+    options=("fence", "reopen_when", "on_failure", "strict", "allow_orphans", "trust_code", *PACE),
+)
 def roll_back(
     session: Session,
     point: Point = None,
@@ -100,6 +108,7 @@ def roll_back(
         keep_shadow=keep_shadow,
         strict=settings.strict,
         allow_orphans=settings.allow_orphans,
+        trust_code=settings.trust_code,
         overrides=overrides,
         attestations=attestations,
         application=_application(session, watch),

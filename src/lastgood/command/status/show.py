@@ -62,6 +62,11 @@ def show(screen: Screen, status: Status) -> None:
             size = f", {units.size(left.bytes)}" if left.bytes is not None else ""
             screen.say(f'"{left.name}"{size}: closed. To remove it if it is empty:', first="  ", indent=4)
             screen.say(left.command, first="    ", indent=4)
+    if status.roles:
+        screen.heading("Roles of killed runs")
+        for role in status.roles:
+            screen.say(f'"{role.name}" of run {role.run}. To remove it:', first="  ", indent=4)
+            screen.say(role.command, first="    ", indent=4)
     if status.kept:
         usable = all(not each.invalid for each in status.kept)
         can = "each can become live again" if usable else "those that are not invalid can become live again"
@@ -71,7 +76,9 @@ def show(screen: Screen, status: Status) -> None:
     for unwritten in status.post_mortems:
         _post_mortem(screen, unwritten)
     held = any(pool.paused for pool in status.pools)
-    unfinished = status.unfinished or status.finishing or status.leftovers or status.deployment is not None
+    unfinished = (
+        status.unfinished or status.finishing or status.leftovers or status.roles or status.deployment is not None
+    )
     if not (unfinished or status.working or held):
         screen.out.print()
         screen.say("Nothing is unfinished." if status.kept else "Nothing is unfinished. Nothing of a rollback is kept.")

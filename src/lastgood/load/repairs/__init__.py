@@ -19,9 +19,11 @@ from psycopg.pq import TransactionStatus
 from lastgood.context import BACKGROUND, Context
 from lastgood.dump.names import Relation
 from lastgood.dump.rulings.objects import publication
+from lastgood.dump.script import State
 from lastgood.dump.statements import Command, Extension, Kind
 from lastgood.errors import Corrupt, Failed, LastgoodError
 from lastgood.events import Caution
+from lastgood.load.builder import INSUFFICIENT_PRIVILEGE, NEEDS_TRUST, Builder
 from lastgood.load.repairs import authorization, checks, extensions, foreign_keys, options, paths
 from lastgood.load.repairs.repair import USUAL_PATH, Record, Repair, Repaired, Rules, place, what
 from lastgood.members.carry import Carrier
@@ -66,7 +68,8 @@ REPAIRS: tuple[tuple[frozenset[str], frozenset[Kind], Repairer], ...] = (
 class Commands:
     """The executor of one dump's commands, on any number of connections at the same time, each in autocommit mode.
 
-    ``name`` is the dump's, for messages. ``wait`` waits some seconds before a command is retried.
+    ``name`` is the dump's, for messages. ``wait`` waits some seconds before a command is retried. ``builder``: who runs
+    the commands that the session may not; None if the session is the operator's.
     """
 
     def __init__(
@@ -76,8 +79,10 @@ class Commands:
         context: Context = BACKGROUND,
         *,
         wait: Callable[[float], object] = time.sleep,
+        builder: Builder | None = None,
     ) -> None:
         self.record = Record()
+        self._builder = builder
         self._name = name
         self._rules = rules
         self._context = context
@@ -89,9 +94,9 @@ class Commands:
         self.carrier = Carrier(rules.members, lambda named, how: self._repaired(named, how, 0), lenient=rules.lenient)
         self._declared: dict[str, int] = {}  # checks, as described in messages → the line that declares them
 
-    def run(self, connection: Connection, command: Command) -> bool:
+    def run(self, connection: Connection, command: Command, state: State = ()) -> bool:
         """Run one command. False: it waits for others (it refreshes a view that reads an unpopulated one); retry after
-        them.
+        them. ``state``: the dump's settings.
 
         A refusal that a rule allows is recorded; a command that can be repaired is repaired and recorded. Raises
         Failed, with the place in the dump, at any other error; under strict rules also at these.
@@ -115,6 +120,8 @@ class Commands:
                 return True
             except psycopg.Error as error:
                 if not _try_again(connection, command, error):
+                    if self._builder is not None and self._builder.takes(command, state, error):
+                        return True
                     done = self._settle(connection, command, error)
                     self._made(connection, command)
                     return done
@@ -313,6 +320,10 @@ class Commands:
             failed.hint = extensions.MAKE_IMMUTABLE.format(
                 "; ".join(f"ALTER FUNCTION {function} IMMUTABLE" for function in functions)
             )
+            return failed
+        if self._builder is not None and error.sqlstate == INSUFFICIENT_PRIVILEGE:
+            failed = self._failed(error, command)
+            failed.hint = NEEDS_TRUST
             return failed
         known = any(error.sqlstate in states and command.kind in kinds for states, kinds, _ in REPAIRS)
         return self._failed(error, command, WITHOUT_STRICT_REPAIRED if known and self._rules.strict else "")

@@ -13,15 +13,19 @@ from lastgood import fault
 from lastgood.checklist import EXTENSIONS
 from lastgood.dump.deferral import Division
 from lastgood.errors import Refused
+from lastgood.facts.compare import Comparison
 from lastgood.journal import caller
 from lastgood.journal.reader import BUILD
+from lastgood.load.builder import Builder
+from lastgood.load.hand_over import hand_over
 from lastgood.load.loaded import Loaded
-from lastgood.load.rebuild import rebuild, rules_for
+from lastgood.load.rebuild import prove, rebuild, rules_for
 from lastgood.load.repairs import Rules
 from lastgood.plan.plan import PlannedStep, Request
-from lastgood.postgres import database
+from lastgood.postgres import build_role, database
 from lastgood.postgres.leftover import drop_leftover, leftovers
 from lastgood.postgres.mark import OVERRIDE, Mark, marked, server_clock
+from lastgood.postgres.server import Connection
 from lastgood.run.context import Run
 from lastgood.run.runner import Result
 from lastgood.text.units import counted
@@ -29,11 +33,16 @@ from lastgood.text.units import counted
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built(Result):
-    """The loaded shadow. ``division``: the work deferred until after the reopening; None if there is none."""
+    """The loaded shadow. ``division``: the work deferred until after the reopening; None if there is none.
+    ``comparison``: its proof, where ``builder`` built and read it by ``rules``; then it has its owners and grants too,
+    but no event triggers."""
 
     oid: int
     loaded: Loaded
     division: Division | None
+    comparison: Comparison | None = None
+    builder: Builder | None = None
+    rules: Rules | None = None
 
     @property
     def entry(self) -> Mapping[str, Any]:
@@ -71,6 +80,7 @@ class Build:
                     lenient=any(each.item == EXTENSIONS for each in request.overrides),
                 )
                 rules = rules_for(live, run.prepared.facts, wishes)
+            builder = _builder(run, connection)
             loaded = rebuild(
                 run.dump,
                 rules,
@@ -78,13 +88,32 @@ class Build:
                 connect=partial(run.connected, plan.shadow),
                 watch=lambda: run.server.connect(application_name=f"lastgood watch {plan.run}"),
                 live=partial(run.connected, plan.live, "reads rows of extensions"),
+                builder=builder,
             )
             fault.point("build.after_load")
+            comparison = None
+            if builder is not None:
+                with builder.connect("prove") as shadow:
+                    comparison = prove(
+                        shadow, run.dump, loaded.same, run.context, connect=builder.connect, builder=builder
+                    )
+                hand_over(
+                    builder,
+                    run.dump,
+                    rules,
+                    loaded,
+                    run.context,
+                    maintenance=connection,
+                    operator=run.server,
+                )
             database.comment(connection, plan.shadow, mark_of(run, "shadow", stage="loaded").text())
         return Built(
             oid=made.oid,
             loaded=loaded,
             division=run.prepared.division,
+            comparison=comparison,
+            builder=builder,
+            rules=rules,
             detail=f"{counted(loaded.rows, 'row')} in {plan.shadow}",
         )
 
@@ -108,15 +137,31 @@ class Build:
                     run.shadow_kept = True
                 else:
                     database.drop(run.maintenance, found.name, found.oid)
+        build_role.end(run.maintenance, run.server, build_role.name_of(run.plan.run))
         for left in leftovers(run.maintenance, run.plan.live):
             if left.name == run.plan.shadow:  # created, but the connection was lost before it was marked
                 drop_leftover(run.maintenance, run.target, left, run.plan.live)
 
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
+        if _apart(run):
+            return False  # only the role that built it could prove it again, and its login has ended
         return any(
             found.name == run.plan.shadow and not found.invalid and mark.options.get("stage") == "loaded"
             for found, mark in marked(run.maintenance)
         )
+
+
+def _apart(run: Run) -> bool:
+    """Whether a role without rights builds the shadow: code of the restore point runs then."""
+    return bool(run.prepared.summary.code) and not run.prepared.request.trust_code
+
+
+def _builder(run: Run, maintenance: Connection) -> Builder | None:
+    if not _apart(run):
+        return None
+    plan = run.plan
+    role = build_role.make(maintenance, run.server, run=plan.run, live=plan.live, database=plan.shadow)
+    return Builder(role, partial(run.connected_to, role.target), partial(run.connected, plan.shadow))
 
 
 def consent_of(run: Run) -> dict[str, str]:
@@ -124,7 +169,8 @@ def consent_of(run: Run) -> dict[str, str]:
     request = run.prepared.request
     given = {"strict": request.strict, "allow_orphans": request.allow_orphans}
     overridden = {OVERRIDE + each.item: each.reason for each in run.plan.checklist.overrides}
-    return {**{name: "yes" for name, value in given.items() if value}, **overridden}
+    trusted = {"trust_code": request.trust_code} if request.trust_code else {}
+    return {**{name: "yes" for name, value in given.items() if value}, **trusted, **overridden}
 
 
 def mark_of(run: Run, role: Literal["shadow", "kept"], *, stage: str = "", original_comment: str | None = None) -> Mark:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from lastgood.dump.deferral import Deferrable
+from lastgood.dump.deferral import Deferrable, Division
 from lastgood.events import Note
 from lastgood.facts.compare import Comparison
 from lastgood.load.deferred import choice, remainder
+from lastgood.load.hand_over import create_event_triggers
 from lastgood.load.rebuild import prove
 from lastgood.plan.plan import PlannedStep, Request
 from lastgood.run.context import Run
@@ -54,12 +55,22 @@ class Prove:
                 division = choice.built(
                     shadow, Deferrable.of(run.prepared.summary.script), allow_orphans=run.plan.allow_orphans
                 )
-            same = built.loaded.same if built is not None else {}
             dump = replace(run.dump, division=division)
+            if built is not None and built.comparison is not None:
+                # Only its operator was in it since.
+                proved = self._proved(run, built.comparison, division)
+                if built.builder is not None and built.rules is not None:
+                    # Owners, grants and the list of deferred work are in place: no DDL follows.
+                    create_event_triggers(built.builder, dump, built.rules, built.loaded, run.context)
+                return proved
+            same = built.loaded.same if built is not None else {}
             comparison = prove(shadow, dump, same, run.context, connect=partial(run.connected, name))
+        return self._proved(run, comparison, division)
+
+    def _proved(self, run: Run, comparison: Comparison, division: Division | None) -> Proved:
         if division is not None:
             # After the proof, because the list is not part of the restore point.
-            with run.connected(name, "records what is left") as shadow:
+            with run.connected(run.plan.shadow, "records what is left") as shadow:
                 remainder.write(shadow, run.plan.run, division.later)
         for text in comparison.not_compared:
             run.emit(Note(text))

@@ -1,0 +1,332 @@
+"""The two sessions of a restore: the builder executes all that can run code of the restore point.
+
+The order is the protection (docs/adr/0028-code-never-acts-as-the-operator.md):
+
+1. ``first`` and ``admit``: the operator creates extensions, before anything of the restore point exists.
+2. The builder loads, repairs and reads everything. It owns the objects, but not the database.
+3. ``hand_over``: the builder's login has ended. The operator verifies the objects, and gives them their owners and
+   grants. Event triggers come last, since they fire on the operator's commands.
+
+Meanwhile a guard (an event trigger of the operator, where it is a superuser) refuses every change of a definition that
+code makes: what is handed over is what the statements of the restore point made.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, field
+from typing import LiteralString
+
+import psycopg
+from psycopg import sql
+
+from lastgood.dump.rulings.tree import parse, within
+from lastgood.dump.script import Item, State, Step
+from lastgood.dump.statements import Command, Extension, Kind, Setting, Verdict
+from lastgood.errors import Refused
+from lastgood.facts import Facts, ObjectFacts
+from lastgood.facts.objects import read_objects
+from lastgood.load import by_operator
+from lastgood.postgres.build_role import BuildRole
+from lastgood.postgres.server import Connection
+
+Connect = Callable[[str], AbstractContextManager[Connection]]
+"""A function that opens a session in the database that is built; its argument is the purpose."""
+
+INSUFFICIENT_PRIVILEGE = "42501"
+GUARD = "lastgood_guard"
+NEEDS_TRUST = (
+    "It needs more rights than the role that loads restore points has. If you trust the restore point's code, load it "
+    "with your own rights: --trust-code REASON."
+)
+
+# Run by the operator when all else is done: they run no code, and the builder may not run them.
+_HANDED = frozenset(
+    {
+        Kind.DEFAULT_PRIVILEGES,
+        Kind.GRANT,
+        Kind.OWNER,
+        Kind.SECURITY_LABEL,
+        Kind.USER_MAPPING,
+    }
+)
+_LAST = frozenset({Kind.EVENT_TRIGGER, Kind.EVENT_TRIGGER_STATE})
+_ON_EVENT_TRIGGER = re.compile(rb"(?:ALTER|COMMENT\s+ON)\s+EVENT\s+TRIGGER\b", re.IGNORECASE)
+_COMMENT_ON_ANOTHERS = re.compile(
+    rb"COMMENT\s+ON\s+(?:EXTENSION|LANGUAGE|CAST|SCHEMA\s+public|ACCESS\s+METHOD)\b", re.IGNORECASE
+)
+# Handed over if the builder may not run them: on objects of extensions, say. Their expressions must name nothing of
+# the restore point, because the server evaluates constants of its types when it reads them.
+_HANDED_IF_DENIED = frozenset(
+    {
+        Kind.COMMENT,
+        Kind.POLICY,
+        Kind.PUBLICATION,
+        Kind.TABLE_PROPERTY,
+        Kind.TRIGGER,
+    }
+)
+# Kinds that a dump defines before its rows, and never changes afterwards.
+_UNCHANGED = frozenset({"aggregate", "cast", "function", "operator", "procedure", "view"})
+_IDENTITY = frozenset({"session_authorization", "role"})
+_OF_LARGE_OBJECT = re.compile(rb"(.*?\bLARGE\s+OBJECT\s+)(\d+)(.*)", re.IGNORECASE | re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Divided:
+    """The items of a script by their session and time: ``first``, ``handed`` and ``last`` are the operator's."""
+
+    first: Sequence[Step]
+    main: Sequence[Item]
+    handed: Sequence[Step]
+    last: Sequence[Step]
+
+
+def divided(items: Iterable[Item]) -> Divided:
+    """Divide a script. Extensions come first with the schemas that they need."""
+    items = list(items)
+    extensions = [each.command.detail for each in items if isinstance(each, Step) and _is_extension(each)]
+    schemas = {each.schema for each in extensions if isinstance(each, Extension) and each.schema is not None}
+    first, main, handed, last = [], [], [], []
+    for item in items:
+        if not isinstance(item, Step) or item.command.verdict is Verdict.SKIP:
+            main.append(item)
+        elif _is_extension(item) or _creates_schema(item.command, schemas):
+            first.append(item)
+        elif item.command.kind in _LAST or _ON_EVENT_TRIGGER.match(item.command.statement.text):
+            last.append(item)
+        elif (
+            item.command.kind in _HANDED
+            or _forces(item.command)
+            or _COMMENT_ON_ANOTHERS.match(item.command.statement.text)
+        ):
+            handed.append(item)
+        else:
+            main.append(item)
+    return Divided(first, main, handed, last)
+
+
+def _is_extension(step: Step) -> bool:
+    return step.command.kind is Kind.EXTENSION and step.command.verdict is not Verdict.SKIP
+
+
+def _is_handed(command: Command) -> bool:
+    return command.kind in _HANDED or _forces(command) or bool(_COMMENT_ON_ANOTHERS.match(command.statement.text))
+
+
+def _forces(command: Command) -> bool:
+    """Whether a command subjects the owner to row security: the builder could not read the table any more."""
+    return command.kind is Kind.ROW_SECURITY and b" FORCE " in command.statement.text.upper()
+
+
+def _creates_schema(command: Command, schemas: Iterable[str]) -> bool:
+    return command.kind is Kind.SCHEMA and any(
+        made.identity in schemas or made.identity.strip('"').replace('""', '"') in schemas for made in command.creates
+    )
+
+
+@dataclass(slots=True)
+class Builder:
+    """A restore by two sessions. ``connect`` opens one of the builder, ``operator`` one of the operator, both in the
+    database that is built. ``separately``: commands are sent one by one, because reading one may run code that changes
+    the meaning of the next. ``replaced``: views that the dump itself defines twice. The rest is collected during the
+    load, for ``hand_over``."""
+
+    role: BuildRole
+    connect: Connect
+    operator: Connect
+    handed: list[tuple[Command, State]] = field(default_factory=list)
+    last: list[tuple[Command, State]] = field(default_factory=list)
+    large_objects: dict[tuple[bytes, bytes], array[int]] = field(default_factory=dict)
+    separately: bool = False
+    definitions: dict[tuple[str, str], str | None] | None = None
+    replaced: frozenset[str] = frozenset()
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def note(self, script: Divided) -> None:
+        """Remember the operator's part of a script. Raises Refused if it creates objects as other roles: the builder
+        cannot become them, and their owners would be lost."""
+        if any(
+            isinstance(item, Step) and item.command.creates and any(name in _IDENTITY for name, _ in item.state)
+            for item in script.main
+        ):
+            raise Refused(
+                "cannot run code in the restore point as a role without rights: the dump sets the role of the session "
+                "for the objects that it creates (pg_dump --use-set-session-authorization)",
+                hint="Make the dump without that option. Or, if you trust the code: --trust-code REASON",
+            )
+        self.handed = [(step.command, step.state) for step in script.handed]
+        self.last = [(step.command, step.state) for step in script.last]
+        self.replaced = frozenset(
+            made.identity
+            for item in script.main
+            if isinstance(item, Step) and item.command.dummy
+            for made in item.command.creates
+        )
+
+    def present(self, expected: Facts, *, handed: bool = False) -> Facts:
+        """The facts without what comes with the hand-over; ``handed``: only without event triggers."""
+        later = self.last if handed else (*self.handed, *self.last)
+        gone = {(str(made.kind), made.identity) for command, _ in later for made in command.creates}
+        altered = frozenset() if handed else self.altered_later
+        if not gone and not altered:
+            return expected
+        counts = Counter(expected.object_counts)
+        counts.subtract(kind for kind, _ in gone if kind in counts)
+        objects = tuple(
+            each.model_copy(update={"digest": None}) if each.kind == "table" and each.identity in altered else each
+            for each in expected.objects
+            if (each.kind, each.identity) not in gone
+        )
+        return expected.model_copy(update={"object_counts": dict(counts), "objects": objects})
+
+    def remember(self) -> None:
+        """Remember the definitions of routines and views, before code of the restore point can run with rows: where
+        there is no guard, a later change shows. To be called by any worker, once all of them exist."""
+        with self._lock:
+            if self.definitions is not None:
+                return
+            with self.operator("remember definitions") as connection:
+                guarded = connection.info.parameter_status("is_superuser") == "on"
+                objects = () if guarded else read_objects(connection)
+            self.definitions = {(each.kind, each.identity): each.digest for each in objects if each.kind in _UNCHANGED}
+
+    def changed(self, found: Iterable[ObjectFacts]) -> list[str]:
+        """The remembered objects that have another definition now."""
+        now = {(each.kind, each.identity): each.digest for each in found}
+        return [
+            f"{kind} {identity}"
+            for (kind, identity), digest in (self.definitions or {}).items()
+            if identity not in self.replaced and now.get((kind, identity)) != digest
+        ]
+
+    @property
+    def altered_later(self) -> frozenset[str]:
+        """The tables whose definition is incomplete before the hand-over."""
+        return frozenset(str(command.relations[0]) for command, _ in self.handed if _forces(command))
+
+    def keep(self, command: Command) -> bool:
+        """Keep an owner or a grant of a large object for later. False: the builder can run the command."""
+        if command.kind not in (Kind.OWNER, Kind.GRANT):
+            return False
+        found = _OF_LARGE_OBJECT.match(command.statement.text)
+        if found is None:
+            return False
+        with self._lock:
+            self.large_objects.setdefault((found[1], found[3]), array("L")).append(int(found[2]))
+        return True
+
+    def takes(self, command: Command, state: State, error: psycopg.Error) -> bool:
+        """Whether the operator runs a command that the builder may not: at once, or when all else is done. The server's
+        refusal is ``error``."""
+        if error.sqlstate != INSUFFICIENT_PRIVILEGE:
+            return False
+        if command.kind in _HANDED_IF_DENIED and (
+            command.kind is Kind.COMMENT or not (names_its_own(command) or _has_path(state))
+        ):
+            with self._lock:
+                self.handed.append((command, state))
+            return True
+        with self.operator("create an object for the builder") as connection:
+            if not by_operator.harmless(connection, command):
+                return False
+            with connection.transaction():
+                for name, setting in state:
+                    if name not in _IDENTITY:
+                        with suppress(psycopg.Error), connection.transaction():  # a setting of another version
+                            connection.execute(setting.statement.text)
+                connection.execute(command.statement.text)
+                for statement in by_operator.given(connection, self.role.name):
+                    connection.execute(statement)
+        return True
+
+    def admit(self, connection: Connection) -> None:
+        """Give the builder what it needs besides its own objects, and set up the guard. ``connection`` is the
+        operator's."""
+        self.grant(connection)
+        if connection.info.parameter_status("is_superuser") == "on":
+            with connection.transaction():
+                for part in _GUARD:
+                    connection.execute(part)
+
+    def grant(self, connection: Connection) -> None:
+        """Let the builder use the members of extensions; to be repeated when these change."""
+        for (statement,) in connection.execute(_ADMITTING, [self.role.name] * 4).fetchall():
+            connection.execute(str(statement).encode())
+        superuser = connection.info.parameter_status("is_superuser") == "on"
+        if superuser and connection.execute(_SECURED_MEMBERS).fetchone() is not None:
+            connection.execute(sql.SQL("ALTER ROLE {} BYPASSRLS").format(sql.Identifier(self.role.name)))
+
+
+_ADMITTING: LiteralString = """
+SELECT pg_catalog.format('GRANT USAGE, CREATE ON SCHEMA %%I TO %%I', nspname, %s::text) FROM pg_catalog.pg_namespace
+WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
+UNION ALL
+SELECT pg_catalog.format('GRANT ALL ON %%s %%s TO %%I', CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
+                         c.oid::pg_catalog.regclass, %s::text)
+FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class c ON c.oid = d.objid
+WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.deptype = 'e' AND d.objsubid = 0
+  AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+UNION ALL
+SELECT pg_catalog.format('GRANT USAGE ON FOREIGN DATA WRAPPER %%I TO %%I', fdwname, %s::text)
+FROM pg_catalog.pg_foreign_data_wrapper
+UNION ALL
+SELECT pg_catalog.format('GRANT CREATE ON TABLESPACE %%I TO %%I', spcname, %s::text)
+FROM pg_catalog.pg_tablespace
+WHERE spcname NOT IN ('pg_default', 'pg_global') AND pg_catalog.pg_has_role(spcowner, 'USAGE')
+"""
+_SECURED_MEMBERS = """
+SELECT FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class c ON c.oid = d.objid
+WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.deptype = 'e' AND c.relrowsecurity LIMIT 1
+"""
+# A statement of a session has one line of context, that of the guard. In code, the callers follow.
+_GUARD: tuple[LiteralString, ...] = (
+    f"CREATE SCHEMA {GUARD}",
+    f"""COMMENT ON SCHEMA {GUARD} IS '{{"tool":"lastgood","guard":"refuses changes by code while a restore runs"}}'""",
+    f"""
+    CREATE FUNCTION {GUARD}.refuse() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp AS $$
+    DECLARE context text;
+    BEGIN
+      GET DIAGNOSTICS context = PG_CONTEXT;
+      IF strpos(context, E'\\n') > 0 THEN
+        RAISE EXCEPTION 'code in the restore point tried to run %', tg_tag
+          USING ERRCODE = 'insufficient_privilege', HINT = 'Definitions do not change while a restore runs.';
+      END IF;
+    END $$
+    """,
+    f"CREATE EVENT TRIGGER {GUARD} ON ddl_command_start EXECUTE FUNCTION {GUARD}.refuse()",
+    f"ALTER EVENT TRIGGER {GUARD} ENABLE ALWAYS",
+)
+UNGUARD: tuple[LiteralString, ...] = (
+    f"DROP EVENT TRIGGER IF EXISTS {GUARD}",
+    f"DROP SCHEMA IF EXISTS {GUARD} CASCADE",
+)
+
+
+def names_its_own(command: Command) -> bool:
+    """Whether expressions in a command may name functions, operators or types other than PostgreSQL's own, or hold
+    constants whose type the server chooses."""
+    for tag, fields in within(parse(command.statement.text.decode("utf-8", "replace"))):
+        if tag == "TypeCast" and not _of_server(fields.get("typeName", {}).get("names")):
+            return True
+        if tag == "FuncCall" and not _of_server(fields.get("funcname")):
+            return True
+        if tag == "A_Expr" and len(fields.get("name", ())) > 1 and not _of_server(fields["name"]):
+            return True
+    return False
+
+
+def _of_server(parts: Sequence[dict[str, dict[str, str]]] | None) -> bool:
+    names = [part.get("String", {}).get("sval", "") for part in parts or ()]
+    return len(names) == 1 or names[:1] == ["pg_catalog"]
+
+
+def _has_path(state: State) -> bool:
+    """Whether unqualified names may be the restore point's: dumps since 10.3 set an empty search path."""
+    return any(name == "search_path" and isinstance(each.detail, Setting) and each.detail.value for name, each in state)

@@ -1,0 +1,121 @@
+"""Commands that the server allows only to superusers, and that a superuser can run for the builder without harm.
+
+Each defines something whose use runs with the rights of its user, and that cannot make the server read memory as a
+value of another type. All others need the operator's trust.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pglast.parser import ParseError
+from psycopg import sql
+
+from lastgood.dump import names
+from lastgood.dump.rulings.tree import Node, parse, within
+from lastgood.dump.statements import Command, Kind
+from lastgood.postgres.server import Connection
+
+_ROUTINES = frozenset({Kind.FUNCTION, Kind.PROCEDURE})
+# In indexes of these methods the server itself matches the types of operators and functions.
+_METHODS = frozenset({"btree", "hash"})
+_OPERATOR, _FUNCTION = 1, 2
+
+
+def harmless(connection: Connection, command: Command) -> bool:
+    """Whether the operator may run a command for the builder."""
+    if command.kind not in (*_ROUTINES, Kind.CAST, Kind.OPERATOR_CLASS, Kind.OPERATOR_FAMILY, *_WRAPPERS):
+        return False
+    try:
+        found = parse(command.statement.text.decode("utf-8", "replace"))
+    except (ParseError, RecursionError):
+        return False
+    if len(found) != 1:
+        return False
+    node = found[0]
+    match node.tag:
+        case "CreateFunctionStmt":
+            return not _reads_expressions(node)
+        case "CreateCastStmt":
+            return node.func is not None or bool(node.inout)
+        case "CreateOpFamilyStmt":
+            return True
+        case "CreateOpClassStmt":
+            own = names.type_identity(node.datatype)
+            return node.amname in _METHODS and all(_matches(connection, node.amname, own, each) for each in node.items)
+        case "AlterOpFamilyStmt":
+            return node.amname in _METHODS and all(_matches(connection, node.amname, "", each) for each in node.items)
+        case "CreateFdwStmt":
+            return not node.func_options  # no handler that reads, no validator that runs here
+    return False
+
+
+_WRAPPERS = (Kind.FOREIGN_DATA_WRAPPER,)
+
+
+def _reads_expressions(node: Node) -> bool:
+    """Whether the server reads expressions when it creates a routine: defaults of parameters, a body in SQL. To read
+    a constant of a composite type can run the check of a domain in it."""
+    if node.sql_body:
+        return True
+    return any(fields.get("defexpr") for _, fields in within(node.parameters or ()))
+
+
+def _matches(connection: Connection, method: str, own: str, item: Any) -> bool:
+    """Whether an item of an operator class has the types that its functions expect."""
+    if item.itemtype == _OPERATOR:
+        return not item.order_family
+    if item.itemtype != _FUNCTION:
+        return False
+    arguments = [names.type_identity(each) for each in item.name.objargs or ()]
+    types = [names.type_identity(each) for each in item.class_args or ()]
+    left, right = (types * 2)[:2] if types else (own, own)
+    if connection.execute(_SERVERS_OWN, [method, item.number, *_function(item), left, right]).fetchone() is not None:
+        return True
+    expected = {("btree", 1): [left, right], ("hash", 1): [left], ("hash", 2): [left, "bigint"]}
+    return bool(left) and arguments == expected.get((method, item.number))
+
+
+def _function(item: Any) -> tuple[str, str]:
+    parts = [part.sval for part in item.name.objname]
+    arguments = ",".join(names.type_identity(each) for each in item.name.objargs or ())
+    return (parts[-1], arguments) if parts[:-1] in ([], ["pg_catalog"]) else ("", "")
+
+
+# A function that one of PostgreSQL's own operator classes uses in the same place.
+_SERVERS_OWN = """
+SELECT FROM pg_catalog.pg_amproc a
+JOIN pg_catalog.pg_opfamily f ON f.oid = a.amprocfamily JOIN pg_catalog.pg_am m ON m.oid = f.opfmethod
+JOIN pg_catalog.pg_proc p ON p.oid = a.amproc
+WHERE a.oid < 16384 AND m.amname = %s AND a.amprocnum = %s AND p.proname = %s
+  AND (SELECT coalesce(pg_catalog.string_agg(pg_catalog.format_type(t, NULL), ',' ORDER BY n), '')
+       FROM pg_catalog.unnest(p.proargtypes) WITH ORDINALITY u (t, n)) = %s
+  AND pg_catalog.format_type(a.amproclefttype, NULL) = %s AND pg_catalog.format_type(a.amprocrighttype, NULL) = %s
+"""
+
+
+def given(connection: Connection, role: str) -> Iterator[sql.SQL]:
+    """The statements that give what this transaction created to the role, as far as it may own it."""
+    for (text,) in connection.execute(_JUST_MADE, [role] * 4).fetchall():
+        yield sql.SQL(text)
+
+
+_JUST_MADE = """
+WITH mine AS (SELECT pg_catalog.pg_current_xact_id()::pg_catalog.xid AS x)
+SELECT pg_catalog.format('ALTER ROUTINE %%s OWNER TO %%I', p.oid::pg_catalog.regprocedure, %s::text)
+FROM pg_catalog.pg_proc p, mine WHERE p.xmin = x
+UNION ALL
+SELECT pg_catalog.format('ALTER OPERATOR CLASS %%I.%%I USING %%I OWNER TO %%I', n.nspname, c.opcname, m.amname,
+                         %s::text)
+FROM mine, pg_catalog.pg_opclass c JOIN pg_catalog.pg_namespace n ON n.oid = c.opcnamespace
+JOIN pg_catalog.pg_am m ON m.oid = c.opcmethod WHERE c.xmin = x
+UNION ALL
+SELECT pg_catalog.format('ALTER OPERATOR FAMILY %%I.%%I USING %%I OWNER TO %%I', n.nspname, f.opfname, m.amname,
+                         %s::text)
+FROM mine, pg_catalog.pg_opfamily f JOIN pg_catalog.pg_namespace n ON n.oid = f.opfnamespace
+JOIN pg_catalog.pg_am m ON m.oid = f.opfmethod WHERE f.xmin = x
+UNION ALL
+SELECT pg_catalog.format('GRANT USAGE ON FOREIGN DATA WRAPPER %%I TO %%I', w.fdwname, %s::text)
+FROM mine, pg_catalog.pg_foreign_data_wrapper w WHERE w.xmin = x
+"""

@@ -1,0 +1,320 @@
+"""The role that restores run as: a login without rights, made for one run and dropped at its end.
+
+Code in a restore point runs with the rights of the session that executes it. SET ROLE is no barrier: the code can undo
+it. Only a session that logged in as another role holds. The password exists in the memory of the run alone; the server
+gets the SCRAM verifier. A comment on the role, which the role itself cannot change, names its run. VALID UNTIL ends the
+login of a role that a killed process left.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+import psycopg
+from psycopg import sql
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from lastgood.errors import Failed, LastgoodError, Refused
+from lastgood.journal.run_names import identifier
+from lastgood.postgres.errors import failed, one_line
+from lastgood.postgres.server import Connection, Target, identity, same_cluster
+
+PREFIX = "lastgood_build_"
+# An operator may make this role, and allow it in pg_hba.conf where no line allows a login by password.
+GROUP = "lastgood_builders"
+HOURS = 24
+ENDED_WITHIN = 30.0  # seconds
+_POLL = 0.02
+_CANNOT = "cannot run code in the restore point as a role without rights"
+_OR_TRUST = "Or, if you trust the code: --trust-code REASON"
+# The server's message when a role may log in, but not to this database (there is no SQLSTATE).
+_NOT_ADMITTED = "User does not have CONNECT privilege."
+LOOPBACK = ("127.0.0.1", "::1")
+
+
+class RoleMark(BaseModel):
+    """The comment of a role of a run: its run, its live database and the database that it builds."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    tool: str = "lastgood"
+    v: int = 1
+    role: str = "builder"
+    run: str
+    live: str
+    database: str
+
+
+@dataclass(frozen=True, slots=True)
+class BuildRole:
+    """A role that can log in. ``target`` is the database that it builds, with the role's password. ``verifier`` is what
+    the server stores of the password."""
+
+    name: str
+    target: Target = field(repr=False)
+    verifier: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class LeftRole:
+    """A role of a run that exists on the server, with its mark."""
+
+    oid: int
+    name: str
+    mark: RoleMark
+
+
+class NoSecondLogin(Refused):
+    """The server accepts no login by password from here; ``tried`` has each address and the server's answer."""
+
+    code = "no_second_login"
+
+
+def name_of(run: str) -> str:
+    """The role's name for a run."""
+    return (PREFIX + run.replace("-", "_"))[:63]
+
+
+def make(maintenance: Connection, operator: Target, *, run: str, live: str, database: str) -> BuildRole:
+    """Create the role, allow it into ``database``, and log in once. ``operator``: a target of the same server with the
+    operator's address. An earlier role of the run gets a new password.
+
+    ``database`` keeps its owner, so that the role cannot change its comment or its settings. Raises NoSecondLogin if
+    the role cannot log in; it is dropped then. Raises Failed if it cannot be made.
+    """
+    name = name_of(run)
+    password = secrets.token_urlsafe(32)
+    verifier = maintenance.pgconn.encrypt_password(password.encode(), name.encode(), b"scram-sha-256").decode()
+    mark = RoleMark(run=run, live=live, database=database)
+    try:
+        with _allowed(maintenance), maintenance.transaction():
+            for statement in _making(maintenance, name, verifier, mark):
+                maintenance.execute(statement)
+            maintenance.execute(
+                sql.SQL("GRANT CONNECT, CREATE ON DATABASE {} TO {}").format(
+                    sql.Identifier(database), sql.Identifier(name)
+                )
+            )
+    except psycopg.Error as error:
+        raise failed(error, f'create the role "{name}", as which the restore point is loaded') from error
+    try:
+        return BuildRole(name, _log_in(maintenance, operator.at(database), name, password), verifier)
+    except BaseException:
+        with suppress(psycopg.Error, LastgoodError):
+            end(maintenance, operator, name)
+        raise
+
+
+def probe(maintenance: Connection, operator: Target, live: str) -> None:
+    """Make a role, log in as it, and drop it: raises NoSecondLogin if a run could not. ``operator``: a target of the
+    same server. A killed probe leaves a role that ``orphaned`` lists."""
+    name = f"{PREFIX}probe_{secrets.token_hex(4)}"
+    password = secrets.token_urlsafe(32)
+    verifier = maintenance.pgconn.encrypt_password(password.encode(), name.encode(), b"scram-sha-256").decode()
+    with _allowed(maintenance), maintenance.transaction():
+        for statement in _making(maintenance, name, verifier, RoleMark(run="probe", live=live, database="")):
+            maintenance.execute(statement)
+    try:
+        _log_in(maintenance, operator.at(maintenance.info.dbname), name, password)
+    finally:
+        _gone(maintenance, name)  # a process that is ending still counts as a connection
+        maintenance.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(name)))
+
+
+def _gone(maintenance: Connection, name: str) -> None:
+    """Wait until no session of the role is left, for a limited time."""
+    deadline = time.monotonic() + ENDED_WITHIN
+    query = "SELECT FROM pg_catalog.pg_stat_activity WHERE usename = %s"
+    while maintenance.execute(query, [name]).fetchone() is not None and time.monotonic() < deadline:
+        time.sleep(_POLL)
+
+
+@contextmanager
+def _allowed(maintenance: Connection) -> Iterator[None]:
+    """Turn a missing privilege to create roles into its error."""
+    try:
+        yield
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise NoSecondLogin(
+            f'{_CANNOT}: role "{maintenance.info.user}" may not create a role ({one_line(error)})',
+            hint=f"Run: ALTER ROLE {identifier(maintenance.info.user)} CREATEROLE. {_OR_TRUST}",
+        ) from error
+
+
+def _making(maintenance: Connection, name: str, verifier: str, mark: RoleMark) -> Iterator[sql.Composed]:
+    role = sql.Identifier(name)
+    exists = maintenance.execute("SELECT FROM pg_catalog.pg_roles WHERE rolname = %s", [name]).fetchone() is not None
+    if exists:
+        found = next((each for each in left(maintenance) if each.name == name), None)
+        if found is None or found.mark.run != mark.run:
+            raise Refused(
+                f'cannot create the role "{name}": a role of that name exists, and it is not one of this run',
+                hint="Rename that role, then run the command again.",
+            )
+    row = maintenance.execute(
+        "SELECT (pg_catalog.now() + pg_catalog.make_interval(hours => %s))::text", [HOURS]
+    ).fetchone()
+    assert row is not None  # a SELECT without FROM always returns a row
+    yield sql.SQL("{} ROLE {} LOGIN NOCREATEDB NOCREATEROLE INHERIT VALID UNTIL {} PASSWORD {}").format(
+        sql.SQL("ALTER" if exists else "CREATE"), role, sql.Literal(row[0]), sql.Literal(verifier)
+    )
+    yield sql.SQL("COMMENT ON ROLE {} IS {}").format(role, sql.Literal(mark.model_dump_json()))
+    superuser = maintenance.info.parameter_status("is_superuser") == "on"
+    if not superuser:
+        # To give away and to drop what the role owns, and to end its sessions.
+        options = " WITH INHERIT TRUE, SET TRUE" if maintenance.info.server_version >= 160000 else ""
+        yield sql.SQL("GRANT {} TO CURRENT_USER" + options).format(role)
+    if maintenance.execute(_PLAIN_GROUP, [GROUP]).fetchone() is not None:
+        yield sql.SQL("GRANT {} TO {}").format(sql.Identifier(GROUP), role)
+
+
+# The group must add nothing to the role's rights.
+_PLAIN_GROUP = """
+SELECT FROM pg_catalog.pg_roles r
+WHERE rolname = %s AND NOT (rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication OR rolbypassrls)
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_auth_members m WHERE m.member = r.oid)
+"""
+
+
+def _log_in(maintenance: Connection, operator: Target, name: str, password: str) -> Target:
+    """The target that the role can log in with: the operator's address, else loopback of the same server."""
+    keywords = {
+        key: value
+        for key, value in operator.keywords.items()
+        # Settings of the operator's sessions (a role, say), and a service that may name another user.
+        if key not in ("user", "password", "options", "passfile", "named")
+    }
+    theirs = {**keywords, "user": name, "password": password}
+    tried = []
+    own = identity(maintenance)
+    for place in _places(maintenance, theirs):
+        target = Target(place)
+        try:
+            with target.connect(application_name="lastgood login") as connection:
+                if not same_cluster(identity(connection), own):
+                    tried.append(f"{_shown(place)}: another server answered")
+                    continue
+                return target
+        except (psycopg.OperationalError, UnicodeError) as error:
+            if _NOT_ADMITTED in str(error):
+                return target  # the login itself succeeded
+            tried.append(f"{_shown(place)}: {one_line(error)}")
+    raise NoSecondLogin(
+        f"{_CANNOT}: the server accepts no login by password from here" + "".join(f"\n  {each}" for each in tried),
+        hint=f'Run CREATE ROLE {GROUP}, add "local all +{GROUP} scram-sha-256" as the first line of pg_hba.conf, and '
+        f"reload the server. {_OR_TRUST}",
+    )
+
+
+def _places(maintenance: Connection, keywords: dict[str, str]) -> Iterator[dict[str, str]]:
+    yield keywords
+    host = maintenance.info.host
+    if host.startswith(("/", "@")) or host in ("localhost", ""):
+        for address in LOOPBACK:
+            if keywords.get("host") != address:
+                kept = {key: value for key, value in keywords.items() if key not in ("hostaddr", "service")}
+                yield {**kept, "host": address, "port": str(maintenance.info.port)}
+
+
+def _shown(keywords: dict[str, str]) -> str:
+    return keywords.get("hostaddr") or keywords.get("host") or "the default address"
+
+
+def left(maintenance: Connection) -> list[LeftRole]:
+    """The roles of runs on the server, by name."""
+    rows = maintenance.execute(
+        "SELECT oid, rolname::text, pg_catalog.shobj_description(oid, 'pg_authid') FROM pg_catalog.pg_roles"
+        " WHERE pg_catalog.starts_with(rolname, %s) ORDER BY rolname",
+        [PREFIX],
+    )
+    found = []
+    for oid, name, comment in rows:
+        with suppress(ValidationError):
+            mark = RoleMark.model_validate_json(comment or "")
+            if mark.tool == "lastgood" and mark.role == "builder":
+                found.append(LeftRole(oid, name, mark))
+    return found
+
+
+def orphaned(maintenance: Connection, live: str) -> list[LeftRole]:
+    """The roles of runs of one live database that outlived the database that they built. A running run may be about to
+    drop one: check the lock."""
+    names = {name for (name,) in maintenance.execute("SELECT datname::text FROM pg_catalog.pg_database")}
+    return [each for each in left(maintenance) if each.mark.live == live and each.mark.database not in names]
+
+
+def close(maintenance: Connection, name: str) -> None:
+    """End the role's login and all its sessions, in every database, and wait until they are gone. A session of a role
+    that may no longer log in would continue otherwise. Raises Failed."""
+    maintenance.execute(
+        sql.SQL("ALTER ROLE {} NOLOGIN PASSWORD NULL").format(sql.Identifier(name)),
+    )
+    deadline = time.monotonic() + ENDED_WITHIN
+    while True:
+        left_over = maintenance.execute(
+            "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity"
+            " WHERE usesysid = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = %s)",
+            [name],
+        ).fetchall()
+        if not left_over:
+            break
+        if time.monotonic() > deadline:
+            raise Failed(
+                f'cannot end the sessions of the role "{name}": {len(left_over)} are left after {ENDED_WITHIN:.0f} s',
+                hint="End them with pg_terminate_backend, then run: lastgood abort",
+            )
+        time.sleep(_POLL)
+    prepared = maintenance.execute(
+        "SELECT gid FROM pg_catalog.pg_prepared_xacts WHERE owner = %s LIMIT 1", [name]
+    ).fetchone()
+    if prepared is not None:
+        raise Failed(
+            f'cannot continue: code in the restore point left the prepared transaction "{prepared[0]}"',
+            hint=f"Run ROLLBACK PREPARED '{prepared[0]}' in its database, then: lastgood abort",
+        )
+
+
+def changed_password(maintenance: Connection, role: BuildRole) -> bool:
+    """Whether the role's password is another than the run's: with a password that it knows, code of the restore point
+    could have opened sessions of its own. False where this role may not read it."""
+    try:
+        row = maintenance.execute(
+            "SELECT rolpassword IS DISTINCT FROM %s FROM pg_catalog.pg_authid WHERE rolname = %s",
+            [role.verifier, role.name],
+        ).fetchone()
+    except psycopg.errors.InsufficientPrivilege:
+        return False
+    return row is None or bool(row[0])
+
+
+def end(maintenance: Connection, operator: Target, name: str) -> None:
+    """Close the role, drop what it owns in any database together with its privileges, and drop it. No error if it is
+    gone. The database that it built must be dropped, or handed over, before. Raises Failed."""
+    row = maintenance.execute("SELECT oid FROM pg_catalog.pg_roles WHERE rolname = %s", [name]).fetchone()
+    if row is None:
+        return
+    close(maintenance, name)
+    try:
+        for database in _databases_with(maintenance, row[0]):
+            with operator.at(database).connect(application_name="lastgood ends a role") as connection:
+                connection.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(name)))
+        maintenance.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(name)))
+    except psycopg.Error as error:
+        raise failed(error, f'drop the role "{name}"') from error
+
+
+def _databases_with(maintenance: Connection, role: int) -> Sequence[str]:
+    """The databases in which the role owns something or has privileges. Those on databases themselves go with any."""
+    rows = maintenance.execute(
+        """
+        SELECT DISTINCT d.datname::text FROM pg_catalog.pg_shdepend s JOIN pg_catalog.pg_database d
+          ON d.oid = CASE WHEN s.classid = 'pg_catalog.pg_database'::regclass THEN s.objid ELSE s.dbid END
+        WHERE s.refclassid = 'pg_catalog.pg_authid'::regclass AND s.refobjid = %s AND d.datallowconn ORDER BY 1
+        """,
+        [role],
+    )
+    return [name for (name,) in rows]

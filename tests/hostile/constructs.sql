@@ -1,0 +1,194 @@
+-- What runs code while it is restored: "-- == NAME", then the statements that make it in the source database. Each calls
+-- public.vol(text), or public.imm(int) and public.imt(text), which are IMMUTABLE and call it (probes.sql).
+
+-- == check
+CREATE TABLE t (i int CHECK (vol('c') > 0));
+INSERT INTO t VALUES (1);
+
+-- == default
+CREATE TABLE t (i int, j int DEFAULT vol('d'));
+INSERT INTO t (i) VALUES (1);
+
+-- == domain
+CREATE DOMAIN d AS int CHECK (imm(VALUE) > 0);
+CREATE TABLE t (i d);
+INSERT INTO t VALUES (1);
+
+-- == domain behind a foreign key
+CREATE DOMAIN d AS int CHECK (imm(VALUE) > 0);
+CREATE TABLE p (i int PRIMARY KEY);
+CREATE TABLE t (i d REFERENCES p);
+INSERT INTO p VALUES (1);
+INSERT INTO t VALUES (1);
+
+-- == domain in a literal of a composite type
+CREATE DOMAIN d AS int CHECK (imm(VALUE) > 0);
+CREATE TYPE c AS (a d);
+CREATE VIEW v AS SELECT '(1)'::c AS c;
+CREATE FUNCTION zf(a c DEFAULT '(1)'::c) RETURNS int LANGUAGE sql AS 'SELECT 1';
+
+-- == generated column
+CREATE TABLE t (i int, g int GENERATED ALWAYS AS (imm(i)) STORED);
+INSERT INTO t VALUES (1);
+
+-- == index expression
+CREATE TABLE t (i int);
+INSERT INTO t VALUES (1);
+CREATE INDEX ON t (imm(i));
+
+-- == index predicate
+CREATE TABLE t (i int);
+INSERT INTO t VALUES (1);
+CREATE INDEX ON t (i) WHERE imm(i) > 0;
+
+-- == constant in an index predicate
+CREATE TABLE t (i int);
+INSERT INTO t VALUES (1);
+CREATE INDEX ON t (i) WHERE i > imm(0);
+
+-- == partition key
+CREATE TABLE t (i int) PARTITION BY RANGE (imm(i));
+CREATE TABLE t1 PARTITION OF t FOR VALUES FROM (0) TO (10);
+INSERT INTO t VALUES (1);
+
+-- == partition bound
+CREATE TABLE t (i int) PARTITION BY RANGE (i);
+CREATE TABLE t1 PARTITION OF t FOR VALUES FROM (imm(1)) TO (imm(10) + 5);
+INSERT INTO t VALUES (1);
+
+-- == attached partition with a check
+CREATE TABLE t (i int) PARTITION BY RANGE (i);
+CREATE TABLE t1 (i int, CHECK (imm(i) > 0));
+INSERT INTO t1 VALUES (1);
+ALTER TABLE t ATTACH PARTITION t1 FOR VALUES FROM (0) TO (10);
+
+-- == check that is not valid
+CREATE TABLE t (i int);
+INSERT INTO t VALUES (1);
+ALTER TABLE t ADD CONSTRAINT c CHECK (imm(i) > 0) NOT VALID;
+
+-- == exclusion constraint with an expression
+CREATE TABLE t (i int, EXCLUDE (imm(i) WITH =));
+INSERT INTO t VALUES (1);
+
+-- == range type with a difference
+CREATE FUNCTION diff(a int, b int) RETURNS float8 LANGUAGE sql IMMUTABLE AS 'SELECT public.imm($1 - $2)::float8';
+CREATE TYPE r AS RANGE (SUBTYPE = int, SUBTYPE_DIFF = diff);
+CREATE TABLE t (r r);
+INSERT INTO t SELECT r(i, i + 10) FROM generate_series(1, 500) i;
+CREATE INDEX ON t USING gist (r);
+
+-- == statistics object
+CREATE TABLE t (i int, k int);
+INSERT INTO t SELECT i, i FROM generate_series(1, 200) i;
+CREATE STATISTICS s ON (imm(i)), k FROM t;
+
+-- == trigger that is always enabled
+CREATE FUNCTION tf() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM public.vol(''t''); RETURN NEW; END';
+CREATE TABLE t (i int);
+INSERT INTO t VALUES (1);
+CREATE TRIGGER g BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION tf();
+ALTER TABLE t ENABLE ALWAYS TRIGGER g;
+
+-- == deferred constraint trigger
+CREATE FUNCTION tf() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM public.vol(''t''); RETURN NEW; END';
+CREATE TABLE t (i int);
+INSERT INTO t VALUES (1);
+CREATE CONSTRAINT TRIGGER g AFTER INSERT ON t DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION tf();
+
+-- == rule
+CREATE TABLE t (i int);
+CREATE RULE r AS ON INSERT TO t DO ALSO SELECT vol('r');
+INSERT INTO t VALUES (1);
+
+-- == materialized view
+CREATE MATERIALIZED VIEW m AS SELECT vol('m') AS v;
+
+-- == materialized view through a view
+CREATE VIEW v AS SELECT vol('v') AS v;
+CREATE MATERIALIZED VIEW m AS SELECT v FROM v;
+
+-- == materialized view that reads functions of the server only
+CREATE MATERIALIZED VIEW m AS SELECT CASE WHEN current_database() NOT LIKE 'source%'
+  THEN lo_from_bytea(777, '\x41') END AS v;
+CREATE MATERIALIZED VIEW m2 AS SELECT CASE WHEN current_database() NOT LIKE 'source%'
+  THEN lo_export(777, '{folder}/file_by_lo_export') END AS v FROM m;
+
+-- == aggregate
+CREATE FUNCTION sf(s int, v int) RETURNS int LANGUAGE sql AS 'SELECT public.vol(''a'')';
+CREATE AGGREGATE ag(int) (SFUNC = sf, STYPE = int, INITCOND = '0');
+CREATE MATERIALIZED VIEW m AS SELECT ag(i) AS v FROM generate_series(1, 3) i;
+
+-- == operator
+CREATE FUNCTION of(a int, b int) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT public.imm($1) > 0';
+CREATE OPERATOR === (LEFTARG = int, RIGHTARG = int, FUNCTION = of);
+CREATE TABLE t (i int CHECK (i OPERATOR(public.===) 1));
+INSERT INTO t VALUES (1);
+
+-- == constant in a view
+CREATE VIEW v AS SELECT i FROM honest_table WHERE i = imm(7);
+
+-- == cast on assignment
+CREATE TYPE ct AS (a int);
+CREATE FUNCTION to_ct(int) RETURNS ct LANGUAGE plpgsql AS 'BEGIN PERFORM public.vol(''c''); RETURN ROW($1); END';
+CREATE CAST (int AS ct) WITH FUNCTION to_ct(int) AS ASSIGNMENT;
+CREATE MATERIALIZED VIEW m AS SELECT 1::ct AS c;
+
+-- == cast of an enumeration to text
+CREATE TYPE en AS ENUM ('a', 'b');
+CREATE FUNCTION to_text(en) RETURNS text LANGUAGE plpgsql AS 'BEGIN PERFORM public.vol(''c''); RETURN ''x''; END';
+CREATE CAST (en AS text) WITH FUNCTION to_text(en) AS IMPLICIT;
+CREATE TABLE t (e en PRIMARY KEY);
+INSERT INTO t VALUES ('a');
+
+-- == event trigger
+CREATE FUNCTION ef() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN PERFORM public.vol(''e''); END';
+CREATE EVENT TRIGGER g ON ddl_command_end EXECUTE FUNCTION ef();
+ALTER EVENT TRIGGER g ENABLE ALWAYS;
+
+-- == event trigger on drops
+CREATE FUNCTION ef() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN PERFORM public.vol(''e''); END';
+CREATE EVENT TRIGGER g ON sql_drop EXECUTE FUNCTION ef();
+CREATE EVENT TRIGGER g2 ON ddl_command_start EXECUTE FUNCTION ef();
+
+-- == login trigger
+-- from 17
+CREATE FUNCTION ef() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN PERFORM public.vol(''e''); END';
+CREATE EVENT TRIGGER g ON login EXECUTE FUNCTION ef();
+
+-- == policy
+CREATE FUNCTION pf() RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RETURN public.vol(''p'') > 0; END';
+CREATE TABLE t (i int PRIMARY KEY);
+INSERT INTO t VALUES (1);
+ALTER TABLE t ENABLE ROW LEVEL SECURITY;
+CREATE POLICY p ON t USING (pf());
+GRANT SELECT ON t TO PUBLIC;
+GRANT USAGE ON SCHEMA public TO PUBLIC;
+
+-- == clustered table
+CREATE TABLE t (i int);
+INSERT INTO t VALUES (1);
+CREATE INDEX t_i ON t (imm(i));
+ALTER TABLE t CLUSTER ON t_i;
+
+-- == text of a domain in an index
+CREATE DOMAIN d AS text CHECK (imt(VALUE) <> '');
+CREATE TABLE t (x d PRIMARY KEY);
+INSERT INTO t VALUES ('x');
+CREATE INDEX ON t (imt(x));
+
+-- == column of another type by a view of the reader
+CREATE VIEW v AS SELECT i, vol('v') AS j FROM honest_table;
+CREATE MATERIALIZED VIEW m AS SELECT sum(j) AS s FROM v;
+
+-- == program of a foreign table
+-- needs file_fdw
+CREATE EXTENSION file_fdw;
+CREATE SERVER files FOREIGN DATA WRAPPER file_fdw;
+CREATE FOREIGN TABLE ft (l text) SERVER files OPTIONS (program 'cat /dev/null > {folder}/program_by_fdw');
+CREATE MATERIALIZED VIEW m AS SELECT l FROM ft WHERE current_database() NOT LIKE 'source%';
+
+-- == dblink
+-- needs dblink
+CREATE EXTENSION dblink;
+CREATE MATERIALIZED VIEW m AS SELECT vol('dblink') AS v;

@@ -1,0 +1,53 @@
+"""Each construct of a restore point that runs code, in each command that restores: no attack succeeds."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.hostile.conftest import CONSTRUCTS, Construct, Field
+from tests.support import forked_cli
+
+EACH = pytest.mark.parametrize("construct", CONSTRUCTS, ids=lambda each: each.name)
+ENDS = pytest.mark.postgres(15, 18)
+
+
+def lastgood(field: Field, store: Path, *arguments: str, user: str = "postgres") -> subprocess.CompletedProcess[str]:
+    common = ("--db", field.server.url(field.live, user=user), "--store", str(store), "--state", str(store / "state"))
+    return forked_cli.run(*common, *arguments)
+
+
+@ENDS
+@EACH
+def test_restore(field: Field, store: Path, construct: Construct) -> None:
+    if not field.can_run(construct):
+        return
+    field.dump(construct, store)
+    into = f"{field.live}_new"
+    done = lastgood(field, store, "restore", "hostile.sql", "--into", into)
+    assert field.successes(into, field.live) == [], done.stdout + done.stderr
+
+
+@ENDS
+@EACH
+def test_restore_by_an_operator_who_is_no_superuser(field: Field, store: Path, construct: Construct) -> None:
+    if not field.can_run(construct):
+        return
+    field.dump(construct, store, "--no-owner")
+    into = f"{field.live}_new"
+    done = lastgood(field, store, "restore", "hostile.sql", "--into", into, user=field.operator())
+    assert field.successes(into, field.live) == [], done.stdout + done.stderr
+
+
+@ENDS
+@EACH
+def test_rollback(field: Field, store: Path, construct: Construct) -> None:
+    if not field.can_run(construct):
+        return
+    field.dump(construct, store)
+    kept = len(field.names())
+    done = lastgood(field, store, "rollback", "hostile.sql", "--yes")
+    assert field.successes(*field.names()) == [], done.stdout + done.stderr
+    assert done.returncode == 0 or len(field.names()) == kept, done.stdout + done.stderr

@@ -1,0 +1,143 @@
+"""A restore by a role without rights gives what a superuser's restore gives: definitions, rows, owners, grants."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from psycopg import sql
+
+from lastgood.postgres.embedded import EmbeddedServer
+from lastgood.restore import restore
+from tests.support.real_dumps import NAME, make_database, run
+
+ODD = """
+CREATE ROLE odd_owner;
+CREATE ROLE odd_reader;
+"""
+DATABASE = """
+CREATE SCHEMA inner_one AUTHORIZATION odd_owner;
+CREATE FUNCTION public.leak(int) RETURNS boolean LANGUAGE sql IMMUTABLE LEAKPROOF AS 'SELECT $1 > 0';
+CREATE FUNCTION public.logs(int) RETURNS int LANGUAGE sql SET log_min_duration_statement = 0 AS 'SELECT $1';
+CREATE FUNCTION public.definer() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1';
+REVOKE ALL ON FUNCTION public.definer() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION public.definer() TO odd_reader WITH GRANT OPTION;
+ALTER FUNCTION public.definer() OWNER TO odd_owner;
+CREATE TABLE inner_one.t (id serial PRIMARY KEY, a int CHECK (public.leak(a)), b text DEFAULT public.definer()::text);
+ALTER TABLE inner_one.t OWNER TO odd_owner;
+INSERT INTO inner_one.t (a) SELECT i FROM generate_series(1, 100) i;
+GRANT SELECT (a), UPDATE (b) ON inner_one.t TO odd_reader;
+GRANT USAGE ON SCHEMA inner_one TO odd_reader;
+ALTER TABLE inner_one.t ENABLE ROW LEVEL SECURITY;
+ALTER TABLE inner_one.t FORCE ROW LEVEL SECURITY;
+CREATE POLICY p ON inner_one.t TO odd_reader USING (public.leak(a));
+CREATE VIEW public.v AS SELECT count(*) AS n FROM inner_one.t;
+CREATE MATERIALIZED VIEW public.m AS SELECT a, public.leak(a) AS b FROM (VALUES (1), (2)) x (a);
+CREATE INDEX ON public.m (public.leak(a));
+CREATE TYPE public.c AS (x int);
+CREATE FUNCTION public.to_c(int) RETURNS public.c LANGUAGE sql IMMUTABLE AS 'SELECT ROW($1)::public.c';
+CREATE CAST (int AS public.c) WITH FUNCTION public.to_c(int);
+CREATE FUNCTION public.to_text(int) RETURNS date LANGUAGE sql IMMUTABLE AS 'SELECT ''2026-01-01''::date + $1';
+CREATE CAST (int AS date) WITH FUNCTION public.to_text(int);
+CREATE PUBLICATION every FOR ALL TABLES;
+CREATE PUBLICATION few FOR TABLE inner_one.t WHERE (a > 1);
+CREATE FUNCTION public.ef() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';
+CREATE EVENT TRIGGER ev ON ddl_command_end EXECUTE FUNCTION public.ef();
+COMMENT ON EVENT TRIGGER ev IS 'again';
+COMMENT ON SCHEMA public IS 'ours';
+COMMENT ON EXTENSION plpgsql IS 'changed';
+GRANT CREATE ON SCHEMA public TO odd_reader;
+ALTER DEFAULT PRIVILEGES FOR ROLE odd_owner IN SCHEMA inner_one GRANT SELECT ON TABLES TO odd_reader;
+SELECT lo_from_bytea(4711, 'abc'), lo_from_bytea(4712, 'abc');
+ALTER LARGE OBJECT 4711 OWNER TO odd_owner;
+GRANT SELECT ON LARGE OBJECT 4711 TO odd_reader;
+CREATE STATISTICS inner_one.s ON a, (a + 1) FROM inner_one.t;
+ALTER STATISTICS inner_one.s OWNER TO odd_owner;
+"""
+
+
+def text(server: EmbeddedServer, database: str) -> list[str]:
+    """The database as pg_dump writes it, without the keys of \\restrict. Rows of one table may be in another order."""
+    done = subprocess.run(
+        [str(server.bin / "pg_dump"), "-d", server.url(database)], capture_output=True, text=True, check=True
+    )
+    return sorted(line for line in done.stdout.splitlines() if not line.startswith(("\\restrict", "\\unrestrict")))
+
+
+def compare(server: EmbeddedServer, source: str, live: str, store: Path, *, user: str = "postgres") -> None:
+    """Restore a dump of ``source`` both ways, and compare the results."""
+    run(server, "pg_dump", "-d", server.url(source), "-f", store / "good.sql")
+    for name, reason in ((f"{live}_apart", ""), (f"{live}_trusted", "a test")):
+        restore(server.target(live, user=user), store, "good.sql", name, trust_code=reason)
+    assert text(server, f"{live}_apart") == text(server, f"{live}_trusted")
+    with server.target("postgres").connect() as connection:
+        found = connection.execute("SELECT rolname FROM pg_roles WHERE rolname LIKE 'lastgood%'").fetchall()
+    assert found == []
+
+
+@pytest.mark.postgres(15, 16, 17, 18)
+def test_a_database_of_nearly_every_kind_of_object(
+    server: EmbeddedServer, new_database: Callable[[str], str], store: Path
+) -> None:
+    make_database(server)
+    compare(server, NAME, new_database("app"), store)
+
+
+@pytest.mark.postgres(15, 16, 17, 18)
+def test_a_database_with_odd_owners_and_grants(
+    server: EmbeddedServer, new_database: Callable[[str], str], store: Path
+) -> None:
+    live, source = new_database("app"), new_database("odd")
+    with server.target("postgres").connect() as connection:
+        connection.execute(ODD.encode())
+    with server.target(source).connect() as connection:
+        connection.execute("SET search_path = public")
+        connection.execute(DATABASE.encode())
+    try:
+        compare(server, source, live, store)
+    finally:
+        with server.target("postgres").connect() as connection:
+            for name in (source, f"{live}_apart", f"{live}_trusted"):
+                connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+            connection.execute("DROP ROLE odd_owner; DROP ROLE odd_reader")
+
+
+OWNED = """
+CREATE SCHEMA s;
+CREATE FUNCTION s.f(int) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT $1 > 0';
+CREATE TABLE s.t (id serial PRIMARY KEY, a int CHECK (s.f(a)));
+INSERT INTO s.t (a) SELECT i FROM generate_series(1, 100) i;
+CREATE TABLE public.u (id int PRIMARY KEY REFERENCES s.t (id));
+CREATE MATERIALIZED VIEW s.m AS SELECT a FROM s.t WHERE s.f(a);
+CREATE INDEX ON s.t ((a + 1)) WHERE s.f(a);
+GRANT USAGE ON SCHEMA s TO odd_reader;
+GRANT SELECT ON s.t, s.m TO odd_reader;
+SELECT lo_from_bytea(4713, 'abc');
+GRANT SELECT ON LARGE OBJECT 4713 TO odd_reader;
+"""
+
+
+@pytest.mark.postgres(15, 18)
+def test_an_operator_who_is_no_superuser(
+    server: EmbeddedServer, new_database: Callable[[str], str], store: Path
+) -> None:
+    live, source = new_database("app"), new_database("odd")
+    with server.target("postgres").connect() as connection:
+        connection.execute(
+            b"CREATE ROLE odd_reader; CREATE ROLE odd_owner; CREATE ROLE odd_operator LOGIN CREATEDB CREATEROLE"
+        )
+        connection.execute("GRANT odd_owner TO odd_operator")
+        for name in (live, source):
+            connection.execute(sql.SQL("ALTER DATABASE {} OWNER TO odd_owner").format(sql.Identifier(name)))
+    with server.target(source).connect() as connection:
+        connection.execute("SET ROLE odd_owner")
+        connection.execute(OWNED.encode())
+    try:
+        compare(server, source, live, store, user="odd_operator")
+    finally:
+        with server.target("postgres").connect() as connection:
+            for name in (source, live, f"{live}_apart", f"{live}_trusted"):
+                connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+            connection.execute(b"DROP ROLE odd_operator; DROP ROLE odd_owner; DROP ROLE odd_reader")
