@@ -1,6 +1,6 @@
 """The two sessions of a restore: the builder executes all that can run code of the restore point.
 
-The order is the protection (docs/adr/0028-code-never-acts-as-the-operator.md):
+The order is the protection (docs/adr/0031-code-never-acts-as-the-operator.md):
 
 1. ``first`` and ``admit``: the operator creates extensions, before anything of the restore point exists.
 2. The builder loads, repairs and reads everything. It owns the objects, but not the database.
