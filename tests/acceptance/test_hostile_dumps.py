@@ -103,20 +103,20 @@ def test_code_is_named_with_its_rights(
     (store / "plain.sql").write_bytes(hostile.hostile_dump(""))
     common = ["--db", server.url(live), "--store", str(store), "--state", str(tmp_path / "state")]
     counted = "1 check, 1 function, 1 materialized view"
-    line = f"{counted}: can run only as a role without rights during the restore"
+    line = f'{counted}: can run as superuser "postgres" during the restore'
     plan = forked_cli.run(*common, "rollback", "code.sql", "--dry-run")
     assert line in " ".join(plan.stdout.split())
     document = json.loads(forked_cli.run(*common, "--json", "rollback", "code.sql", "--dry-run").stdout)
     expected = {
         "constructs": {"check": 1, "function": 1, "materialized view": 1},
-        "role": "",
-        "superuser": False,
+        "role": "postgres",
+        "superuser": True,
     }
     assert document["code"] == expected
-    trusted = forked_cli.run(*common, "rollback", "code.sql", "--dry-run", "--trust-code", "made by us")
-    line = f'{counted}: can run as superuser "postgres" during the restore'
-    assert line in " ".join(trusted.stdout.split())
-    done = forked_cli.run(*common, "restore", "code.sql", "--into", f"{live}_code")
+    confined = forked_cli.run(*common, "rollback", "code.sql", "--dry-run", "--confine-code")
+    line = f"{counted}: can run only as a role without rights during the restore"
+    assert line in " ".join(confined.stdout.split())
+    done = forked_cli.run(*common, "restore", "code.sql", "--confine-code", "--into", f"{live}_code")
     text = " ".join((done.stdout + done.stderr).split())
     assert f"code in this dump ({counted}) can run only as a role without rights" in text
     plain = forked_cli.run(*common, "--json", "restore", "plain.sql", "--into", f"{live}_plain")

@@ -65,15 +65,15 @@ def made(server: EmbeddedServer, new_database: Callable[..., str], roles: None, 
     return make
 
 
-def restored(server: EmbeddedServer, point: Path, source: str, trust: str = "") -> tuple[str, RestoreReport]:
+def restored(server: EmbeddedServer, point: Path, source: str) -> tuple[str, RestoreReport]:
     """The point in a new database, which is dropped with its source."""
     into = f"{source}_again"
-    return into, restore(server.target("postgres"), point.parent, point.name, into, trust_code=trust)
+    return into, restore(server.target("postgres"), point.parent, point.name, into)
 
 
-def comes_back(server: EmbeddedServer, source: str, store: Path, folder: Path, *options: str, trust: str = "") -> None:
+def comes_back(server: EmbeddedServer, source: str, store: Path, folder: Path, *options: str) -> None:
     point = dump(server, source, store / "point.sql", *options)
-    into, report = restored(server, point, source, trust)
+    into, report = restored(server, point, source)
     assert report.skipped == ()
     assert_twins(server, source, into, point, folder)
 
@@ -83,8 +83,7 @@ def comes_back(server: EmbeddedServer, source: str, store: Path, folder: Path, *
 def test_what_comes_back_is_the_twin(
     server: EmbeddedServer, made: Made, store: Path, tmp_path: Path, name: str
 ) -> None:
-    trust = "an access method" if name == "tablespaces_and_access_methods" else ""
-    comes_back(server, made(name), store, tmp_path, trust=trust)
+    comes_back(server, made(name), store, tmp_path)
 
 
 @BOTH
@@ -112,8 +111,7 @@ def superusers(server: EmbeddedServer, roles: None) -> Iterator[None]:
 def test_owners_come_back_where_a_dump_sets_the_role_of_the_session(
     server: EmbeddedServer, made: Made, store: Path, tmp_path: Path
 ) -> None:
-    source = made("owners_in_turns")
-    comes_back(server, source, store, tmp_path, "--use-set-session-authorization", trust="other roles create objects")
+    comes_back(server, made("owners_in_turns"), store, tmp_path, "--use-set-session-authorization")
 
 
 @BOTH

@@ -266,8 +266,6 @@ def test_a_resumed_build_knows_what_its_first_process_left_out(stage: Stage) -> 
         "-y",
         "--reopen-when",
         "usable",
-        "--trust-code",
-        "a shadow that a role without rights built is built again",
         state=stage.request.state,
         faulty="prove.before_verdict:kill",
     )

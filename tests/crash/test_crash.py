@@ -24,6 +24,7 @@ from tests.support import forked_cli
 
 KINDS = ("kill", "terminate", "enospc", "cut")
 # What the short form runs: each phase once, the moments around the commit with every kind.
+OF_THE_BUILD_ROLE = {"build.closed", "build.verified", "build.handed_over"}
 SHORT = {
     ("fence.after_lock", "kill"),
     ("build.before_mark", "kill"),
@@ -63,6 +64,7 @@ class Scene:
     store: Path
     state: Path
     options: tuple[str, ...] = ()
+    confined: bool = False
 
     def start(self, *arguments: str, fault_spec: str = "") -> forked_cli.Process:
         """The command line in a process of its own."""
@@ -70,7 +72,8 @@ class Scene:
         if fault_spec:
             environment["LASTGOOD_FAULT"] = fault_spec.replace(":cut", ":stop")
         options = ["--db", self.server.url(self.live), "--store", str(self.store), "--state", str(self.state)]
-        return forked_cli.Process(*options, *self.options, *arguments, environment=environment)
+        confine = ["--confine-code"] if self.confined and arguments[0] == "rollback" else []
+        return forked_cli.Process(*options, *self.options, *arguments, *confine, environment=environment)
 
     def run(self, *arguments: str, fault_spec: str = "") -> subprocess.CompletedProcess[str]:
         """The same, to its end. The fault ``POINT:cut`` ends all its sessions at that point."""
@@ -119,9 +122,15 @@ def scene(server: EmbeddedServer, new_database: Callable[..., str], store: Path,
 
 
 @pytest.fixture
-def coded(server: EmbeddedServer, new_database: Callable[..., str], store: Path, tmp_path: Path) -> Scene:
-    """The scene with code in its restore point."""
-    return prepared(server, new_database(), store, tmp_path / "state", code=True)
+def confined(server: EmbeddedServer, new_database: Callable[..., str], store: Path, tmp_path: Path) -> Scene:
+    """The scene with code in its restore point, which a role without rights loads."""
+    return prepared(server, new_database(), store, tmp_path / "state", confined=True)
+
+
+@pytest.fixture(params=["as operator", "confined"])
+def either(request: pytest.FixtureRequest) -> Scene:
+    found: Scene = request.getfixturevalue("confined" if request.param == "confined" else "scene")
+    return found
 
 
 def prepared(
@@ -131,13 +140,13 @@ def prepared(
     state: Path,
     options: tuple[str, ...] = (),
     *,
-    code: bool = False,
+    confined: bool = False,
 ) -> Scene:
-    """The scene in the empty database ``live``; ``options`` go with each command. ``code``: the restore point has code,
-    and is loaded by a role without rights."""
+    """The scene in the empty database ``live``; ``options`` go with each command. ``confined``: the restore point has
+    code, and is loaded by a role without rights."""
     with server.target(live).connect() as connection:
         connection.execute("CREATE TABLE public.news (id int PRIMARY KEY, state text NOT NULL)")
-        if code:
+        if confined:
             connection.execute(
                 "CREATE FUNCTION public.known(text) RETURNS boolean LANGUAGE plpgsql"
                 " AS $$ BEGIN RETURN $1 > ' '; END $$"
@@ -152,7 +161,7 @@ def prepared(
     )
     with server.target(live).connect() as connection:
         connection.execute("UPDATE public.news SET state = 'after the deployment'")
-    return Scene(server, live, store, state, options)
+    return Scene(server, live, store, state, options, confined)
 
 
 def combinations(config: pytest.Config) -> list[tuple[str, str]]:
@@ -169,43 +178,44 @@ def test_every_point_of_the_short_form_exists() -> None:
     assert {name for name, _ in SHORT} <= set(ROLLBACK_POINTS)
 
 
-def test_a_fault_leaves_the_old_or_the_new_and_a_way_on(coded: Scene, point: str, kind: str) -> None:
-    done = coded.run("rollback", "--yes", "--json", fault_spec=f"{point}:{kind}")
-    found = coded.content()
+def test_a_fault_leaves_the_old_or_the_new_and_a_way_on(request: pytest.FixtureRequest, point: str, kind: str) -> None:
+    scene: Scene = request.getfixturevalue("confined" if point in OF_THE_BUILD_ROLE else "scene")
+    done = scene.run("rollback", "--yes", "--json", fault_spec=f"{point}:{kind}")
+    found = scene.content()
     assert found in (OLD, NEW), "half of each under the live name"
     switched = found == NEW
     if (point, kind) in SURVIVED:
         assert (done.returncode, switched) == (0, True), done.stderr
-        assert coded.run("undo", "--yes", "--json").returncode == 0
+        assert scene.run("undo", "--yes", "--json").returncode == 0
         return
     assert done.returncode != 0, f"the fault did not strike: {done.stdout}"
     assert switched == (point == "swap.after_commit" or (done.returncode == 7 and found == NEW))
-    if coded.leftovers():
-        # Somebody else, on another machine, without the journal.
-        coded.state = coded.state.with_name("another machine")
-        aborted = coded.run("abort", "--yes", "--json")
+    if scene.leftovers():
+        # An operator on another machine, without the journal.
+        scene.state = scene.state.with_name("another machine")
+        aborted = scene.run("abort", "--yes", "--json")
         assert aborted.returncode == 0, aborted.stderr
-        assert coded.leftovers() == []
-        assert coded.content() == found
+        assert scene.leftovers() == []
+        assert scene.content() == found
     if switched:
-        undone = coded.run("undo", "--yes", "--json")
+        undone = scene.run("undo", "--yes", "--json")
         assert undone.returncode == 0, undone.stderr
-        assert coded.content() == OLD
-    again = coded.run("rollback", "cloud_backup_20251104_143000.sql", "--yes", "--json")
+        assert scene.content() == OLD
+    again = scene.run("rollback", "cloud_backup_20251104_143000.sql", "--yes", "--json")
     assert again.returncode == 0, again.stderr
-    assert coded.content() == NEW
-    assert coded.leftovers() == []
+    assert scene.content() == NEW
+    assert scene.leftovers() == []
 
 
 @pytest.mark.parametrize("point", ["build.during_load", "build.after_load", "prove.before_verdict"])
-def test_a_killed_run_is_resumed_elsewhere(coded: Scene, point: str) -> None:
-    killed = coded.run("rollback", "--yes", "--json", fault_spec=f"{point}:kill")
+def test_a_killed_run_is_resumed_elsewhere(either: Scene, point: str) -> None:
+    killed = either.run("rollback", "--yes", "--json", fault_spec=f"{point}:kill")
     assert killed.returncode == -9
-    assert coded.content() == OLD
-    coded.state = coded.state.with_name("another machine")
-    resumed = coded.run("resume", "--yes", "--json")
+    assert either.content() == OLD
+    either.state = either.state.with_name("another machine")
+    resumed = either.run("resume", "--yes", "--json")
     assert resumed.returncode == 0, resumed.stderr
-    assert coded.content() == NEW
+    assert either.content() == NEW
 
 
 def test_a_run_killed_right_after_its_commit_is_finished(scene: Scene) -> None:

@@ -14,7 +14,17 @@ from lastgood.postgres.server import Connection
 
 def second_login(s: Subject) -> Iterator[Finding]:
     """Code of the restore point runs as a role that is made for the run, and that has to log in by itself."""
-    if s.summary is None or not s.summary.code or s.request.trust_code:
+    if s.summary is None or not s.summary.code or not s.request.confine_code:
+        return
+    if s.in_place is not None:
+        yield Finding(
+            level="refusal",
+            code="not_confined_in_place",
+            text="code of the restore point cannot run as a role without rights in place",
+            hint="If you trust the code, omit --confine-code",
+            known="the way of the switch",
+            final=True,
+        )
         return
     try:
         build_role.probe(s.maintenance, s.request.target, s.database.name)

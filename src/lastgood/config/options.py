@@ -184,16 +184,14 @@ OPTIONS: tuple[Option, ...] = (
         is_global=False,
     ),
     Option(
-        "trust_code",
-        str,
-        ("--trust-code",),
-        "Run code in the restore point with your own rights instead of as a role without rights. The journal and the "
-        "report record the reason.",
-        default="",
-        default_text="none",
+        "confine_code",
+        bool,
+        ("--confine-code",),
+        "Run code in the restore point as a role without rights, made for the run.",
+        default=False,
+        default_text="off",
         in_file=False,
         is_global=False,
-        metavar="REASON",
     ),
     Option(
         "jobs",

@@ -43,7 +43,7 @@ class Settings:
     on_failure: Literal["undo", "ask", "keep"] = "ask"
     strict: bool = False
     allow_orphans: bool = False
-    trust_code: str = ""
+    confine_code: bool = False
     jobs: int | None = None
     max_wal_lag: int = 1 << 30
     throttle: int | None = None

@@ -54,8 +54,8 @@ class Choice:
 @dataclass(frozen=True, slots=True)
 class Request:
     """The request of the user. ``target`` names the live database; ``run`` is set to resume a run. ``strict`` and
-    ``allow_orphans``: see ``lastgood.load.repairs.Rules``. ``trust_code``: why code of the restore point may run with
-    the operator's rights. ``check``: the settings of the checklist. ``drill``: the
+    ``allow_orphans``: see ``lastgood.load.repairs.Rules``. ``confine_code``: run code of the restore point
+    as a role without rights. ``check``: the settings of the checklist. ``drill``: the
     interval of rehearsals. ``database``: the database in a cluster dump, if not the live one. ``way``: None for by name
     where the role can rename the database, and in place where it cannot. ``reconnect``: terminate the sessions from
     before a switch in place. ``schemas``: those that go back in place, if not all that the role may exchange."""
@@ -69,7 +69,7 @@ class Request:
     keep_shadow: bool = False
     strict: bool = False
     allow_orphans: bool = False
-    trust_code: str = ""
+    confine_code: bool = False
     run: str | None = None
     pace: Pace = AS_IT_FITS
     check: Check = field(default_factory=Check)
@@ -248,7 +248,7 @@ class Plan(Document):
     keep_shadow: bool
     strict: bool = False
     allow_orphans: bool = False
-    trust_code: str = ""
+    confine_code: bool = False
     carry_owners: bool
     carry_acls: bool
     expected_seconds: float | None = None

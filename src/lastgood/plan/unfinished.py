@@ -243,7 +243,7 @@ def _by_record(target: Target, state: Path) -> Mark | None:
     from lastgood.plan.plan import Plan
 
     plan = Plan.model_validate(plans[-1])
-    consent = {"strict": plan.strict, "allow_orphans": plan.allow_orphans}
+    consent = {"strict": plan.strict, "allow_orphans": plan.allow_orphans, "confine_code": plan.confine_code}
     return Mark(
         role="shadow",
         run=stopped.by,
@@ -259,7 +259,6 @@ def _by_record(target: Target, state: Path) -> Mark | None:
             "fence": plan.fence,
             "reopen_when": plan.reopen_when,
             **{name: "yes" for name, given in consent.items() if given},
-            **({"trust_code": plan.trust_code} if plan.trust_code else {}),
             **{OVERRIDE + each.item: each.reason for each in plan.checklist.overrides},
         },
     )

@@ -30,7 +30,7 @@ HOURS = 24
 ENDED_WITHIN = 30.0  # seconds
 _POLL = 0.02
 _CANNOT = "cannot run code in the restore point as a role without rights"
-_OR_TRUST = "Or, if you trust the code: --trust-code REASON"
+_OR_OMIT = "Or, if you trust the code, omit --confine-code"
 # The server's message when a role may log in, but not to this database (there is no SQLSTATE).
 _NOT_ADMITTED = "User does not have CONNECT privilege."
 LOOPBACK = ("127.0.0.1", "::1")
@@ -141,7 +141,7 @@ def _allowed(maintenance: Connection) -> Iterator[None]:
     except psycopg.errors.InsufficientPrivilege as error:
         raise NoSecondLogin(
             f'{_CANNOT}: role "{maintenance.info.user}" may not create a role ({one_line(error)})',
-            hint=f"Run: ALTER ROLE {identifier(maintenance.info.user)} CREATEROLE. {_OR_TRUST}",
+            hint=f"Run: ALTER ROLE {identifier(maintenance.info.user)} CREATEROLE. {_OR_OMIT}",
         ) from error
 
 
@@ -206,7 +206,7 @@ def _log_in(maintenance: Connection, operator: Target, name: str, password: str)
     raise NoSecondLogin(
         f"{_CANNOT}: the server accepts no login by password from here" + "".join(f"\n  {each}" for each in tried),
         hint=f'Run CREATE ROLE {GROUP}, add "local all +{GROUP} scram-sha-256" as the first line of pg_hba.conf, and '
-        f"reload the server. {_OR_TRUST}",
+        f"reload the server. {_OR_OMIT}",
     )
 
 

@@ -136,11 +136,11 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
             fence=request.fence,
             reopen_when=request.reopen_when,
             deferred=tuple(map(str, choice.division.later)) if choice is not None else (),
-            code=code_run(maintenance, summary, apart=not request.trust_code and request.way != "in-place"),
+            code=code_run(maintenance, summary, apart=request.confine_code),
             keep_shadow=request.keep_shadow,
             strict=request.strict,
             allow_orphans=request.allow_orphans,
-            trust_code=request.trust_code,
+            confine_code=request.confine_code,
             carry_owners=not summary.has_owners,
             carry_acls=not summary.has_acls,
             expected_seconds=build,
@@ -232,7 +232,7 @@ def prepare_again(request: Request, emit: Emit) -> tuple[Prepared, Unfinished]:
         overrides=tuple(_overrides(mark)),
         strict="strict" in mark.options,
         allow_orphans="allow_orphans" in mark.options,
-        trust_code=mark.options.get("trust_code", ""),
+        confine_code="confine_code" in mark.options,
         check=request.check.model_copy(update={"compare_limit": 0.0}),  # the difference was shown when the run began
     )
     prepared = prepare(again, emit)

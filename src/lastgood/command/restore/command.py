@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lastgood.cli.session import Session
 
 
-@command("restore", 3, 4, 5, 7, options=("reopen_when", "strict", "allow_orphans", "trust_code", *PACE))
+@command("restore", 3, 4, 5, 7, options=("reopen_when", "strict", "allow_orphans", "confine_code", *PACE))
 def restore_(
     session: Session,
     point: Annotated[
@@ -80,7 +80,7 @@ def restore_(
                     reopen_when=settings.reopen_when,
                     rules=Rules(settings.strict, settings.allow_orphans, no_owner, no_acl),
                     database_name=database,
-                    trust_code=settings.trust_code,
+                    confine_code=settings.confine_code,
                 )
             except (Corrupt, Incomplete) as error:
                 error.hint = continued(error.hint, "To restore what can be read of it, add --salvage-readable.")

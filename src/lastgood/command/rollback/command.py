@@ -51,7 +51,7 @@ T = TypeVar("T")
     5,
     6,
     7,
-    options=("fence", "reopen_when", "on_failure", "strict", "allow_orphans", "trust_code", *PACE),
+    options=("fence", "reopen_when", "on_failure", "strict", "allow_orphans", "confine_code", *PACE),
 )
 def roll_back(
     session: Session,
@@ -108,7 +108,7 @@ def roll_back(
         keep_shadow=keep_shadow,
         strict=settings.strict,
         allow_orphans=settings.allow_orphans,
-        trust_code=settings.trust_code,
+        confine_code=settings.confine_code,
         overrides=overrides,
         attestations=attestations,
         application=_application(session, watch),

@@ -23,7 +23,7 @@ from lastgood.dump.script import State
 from lastgood.dump.statements import Command, Extension, Kind
 from lastgood.errors import Corrupt, Failed, LastgoodError
 from lastgood.events import Caution
-from lastgood.load.builder import INSUFFICIENT_PRIVILEGE, NEEDS_TRUST, Builder
+from lastgood.load.builder import INSUFFICIENT_PRIVILEGE, NEEDS_RIGHTS, Builder
 from lastgood.load.repairs import authorization, checks, extensions, foreign_keys, options, paths
 from lastgood.load.repairs.repair import USUAL_PATH, Record, Repair, Repaired, Rules, place, what
 from lastgood.members.carry import Carrier
@@ -323,7 +323,7 @@ class Commands:
             return failed
         if self._builder is not None and error.sqlstate == INSUFFICIENT_PRIVILEGE:
             failed = self._failed(error, command)
-            failed.hint = NEEDS_TRUST
+            failed.hint = NEEDS_RIGHTS
             return failed
         known = any(error.sqlstate in states and command.kind in kinds for states, kinds, _ in REPAIRS)
         return self._failed(error, command, WITHOUT_STRICT_REPAIRED if known and self._rules.strict else "")

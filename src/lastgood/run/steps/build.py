@@ -153,7 +153,7 @@ class Build:
 
 def _apart(run: Run) -> bool:
     """Whether a role without rights builds the shadow: code of the restore point runs then."""
-    return bool(run.prepared.summary.code) and not run.prepared.request.trust_code
+    return bool(run.prepared.summary.code) and run.prepared.request.confine_code
 
 
 def _builder(run: Run, maintenance: Connection) -> Builder | None:
@@ -167,10 +167,9 @@ def _builder(run: Run, maintenance: Connection) -> Builder | None:
 def consent_of(run: Run) -> dict[str, str]:
     """Return the options and overrides of the operator, for a resumed run."""
     request = run.prepared.request
-    given = {"strict": request.strict, "allow_orphans": request.allow_orphans}
+    given = {"strict": request.strict, "allow_orphans": request.allow_orphans, "confine_code": request.confine_code}
     overridden = {OVERRIDE + each.item: each.reason for each in run.plan.checklist.overrides}
-    trusted = {"trust_code": request.trust_code} if request.trust_code else {}
-    return {**{name: "yes" for name, value in given.items() if value}, **trusted, **overridden}
+    return {**{name: "yes" for name, value in given.items() if value}, **overridden}
 
 
 def mark_of(run: Run, role: Literal["shadow", "kept"], *, stage: str = "", original_comment: str | None = None) -> Mark:
