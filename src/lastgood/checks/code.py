@@ -22,7 +22,7 @@ def second_login(s: Subject) -> Iterator[Finding]:
             code="not_confined_in_place",
             text="code of the restore point cannot run as a role without rights in place",
             hint="If you trust the code, omit --confine-code",
-            known="the way of the switch",
+            known="tried",
             final=True,
         )
         return
