@@ -57,20 +57,20 @@ def without_migrated(connection: Connection, staged: Staged, changed: Changed) -
     get back their values of base. Return the table with these columns and the number of rows."""
     if changed.written is None or staged.key is None:
         return staged
-    there = sql.SQL("{} t JOIN {} b ON {}").format(
-        staged.temporary("theirs"), staged.temporary("base"), staged.same_key("t", "b")
-    )
     written = staged.written_last(changed.written, lambda name: at("t", name))
+    # The rows are marked first: an EXISTS in each of the aggregates is executed for each pair of rows.
+    there = sql.SQL("(SELECT *, {} AS last FROM {} t OFFSET 0) t JOIN {} b ON {}").format(
+        written, staged.temporary("theirs"), staged.temporary("base"), staged.same_key("t", "b")
+    )
     counts = connection.execute(
-        sql.SQL("SELECT count(*) FILTER (WHERE written.last), {} FROM {}").format(
+        sql.SQL("SELECT count(*) FILTER (WHERE t.last), {} FROM {}").format(
             listed(
                 sql.SQL(
-                    "count(*) FILTER (WHERE written.last AND NOT {0}), "
-                    "count(*) FILTER (WHERE NOT written.last AND NOT {0})"
+                    "count(*) FILTER (WHERE t.last AND NOT {0}), count(*) FILTER (WHERE NOT t.last AND NOT {0})"
                 ).format(same_value(at("t", name), at("b", name)))
                 for name in staged.columns
             ),
-            sql.SQL("{} CROSS JOIN LATERAL (SELECT {}) written (last)").format(there, written),
+            there,
         )
     ).fetchone()
     assert counts is not None
