@@ -58,16 +58,21 @@ def without_migrated(connection: Connection, staged: Staged, changed: Changed) -
     if changed.written is None or staged.key is None:
         return staged
     written = staged.written_last(changed.written, lambda name: at("t", name))
-    # The rows are marked first: an EXISTS in each of the aggregates is executed for each pair of rows.
-    there = sql.SQL("(SELECT *, {} AS last FROM {} t OFFSET 0) t JOIN {} b ON {}").format(
-        written, staged.temporary("theirs"), staged.temporary("base"), staged.same_key("t", "b")
+    last = "last"
+    while last in staged.columns:
+        last += "_"
+    mark = at("t", last)
+    # The rows are marked first: in the aggregates, each EXISTS would be executed for each pair of rows.
+    there = sql.SQL("(SELECT *, {} AS {} FROM {} t OFFSET 0) t JOIN {} b ON {}").format(
+        written, sql.Identifier(last), staged.temporary("theirs"), staged.temporary("base"), staged.same_key("t", "b")
     )
     counts = connection.execute(
-        sql.SQL("SELECT count(*) FILTER (WHERE t.last), {} FROM {}").format(
+        sql.SQL("SELECT count(*) FILTER (WHERE {}), {} FROM {}").format(
+            mark,
             listed(
-                sql.SQL(
-                    "count(*) FILTER (WHERE t.last AND NOT {0}), count(*) FILTER (WHERE NOT t.last AND NOT {0})"
-                ).format(same_value(at("t", name), at("b", name)))
+                sql.SQL("count(*) FILTER (WHERE {0} AND NOT {1}), count(*) FILTER (WHERE NOT {0} AND NOT {1})").format(
+                    mark, same_value(at("t", name), at("b", name))
+                )
                 for name in staged.columns
             ),
             there,
