@@ -132,8 +132,8 @@ class Stopped(LastgoodError):
 
 
 class Blocked(LastgoodError):
-    """A database could not be removed in time, because the server waited for another session. The database is marked;
-    `lastgood abort` or `lastgood prune` removes it."""
+    """A database or schemas of a run could not be removed in time, because the server waited for another session. They
+    are marked; `lastgood abort` or `lastgood prune` removes them."""
 
     code = "blocked"
     exit_status = 7

@@ -31,8 +31,9 @@ from lastgood.models import Document, Frozen
 from lastgood.plan.plan import Finding, PlannedPause, Way
 from lastgood.postgres import clock, database
 from lastgood.postgres import errors as server_errors
+from lastgood.postgres.commit_outcome import OutcomeUnknown, outcome_after_loss, server_process
 from lastgood.postgres.deployment import own_comment
-from lastgood.postgres.exchange import Exchanged, NamesChanged, OutcomeUnknown, Renaming, exchange
+from lastgood.postgres.exchange import Exchanged, NamesChanged, Renaming, exchange
 from lastgood.postgres.holders import holders
 from lastgood.postgres.lock import lock_live
 from lastgood.postgres.mark import BASE, Mark, server_clock
@@ -277,6 +278,7 @@ def _move_back(live: Target, plan: UndoPlan, emit: Emit) -> Exchanged:
     with interrupts.stopping(stop):
         with live.connect(application_name=f"lastgood undo {plan.run}") as connection:
             role = next(each.role for each in kept.run_schemas(connection, run=plan.undoes) if each.role != "staging")
+            process = server_process(connection)
             try:
                 moved = switch.undo(
                     connection,
@@ -290,20 +292,19 @@ def _move_back(live: Target, plan: UndoPlan, emit: Emit) -> Exchanged:
                 if isinstance(error, psycopg.Error) and not connection.broken:
                     raise
                 connection.close()
-                _refuse_unless_committed(live, plan, error)
+                _refuse_unless_committed(live, plan, process, error)
         for note in moved.notes if moved is not None else ():
             emit(Caution(note))
         _complete(live, plan, emit)
     return Exchanged(moved.outage, 0, moved.tries) if moved is not None else Exchanged(0.0, 0, 1)
 
 
-def _refuse_unless_committed(live: Target, plan: UndoPlan, error: psycopg.Error | OSError) -> None:
-    """Raise Failed when the move ended with ``error`` before its commit, and Stopped when the server does not
-    answer."""
+def _refuse_unless_committed(live: Target, plan: UndoPlan, process: int, error: psycopg.Error | OSError) -> None:
+    """Raise Failed when the move ended with ``error`` before its commit, and Stopped when the outcome is unknown.
+    ``process``: the server process of the move."""
     try:
-        with live.connect() as connection:
-            committed = move.committed(connection, plan.run, "undone")
-    except psycopg.Error as unknown:
+        committed = outcome_after_loss(live, process, lambda other: move.committed(other, plan.run, "undone"))
+    except OutcomeUnknown as unknown:
         raise Stopped(
             "cannot verify the undo: the connection was lost during the commit",
             hint="When the server answers again, run: lastgood status",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from psycopg import sql
 
 from lastgood.context import Context
 from lastgood.difference import Comparison, DatabaseSide, PointSide, Side, TableDifference, compared
@@ -339,3 +340,36 @@ def test_a_table_that_the_role_cannot_read_is_named(server: EmbeddedServer, new_
     finally:
         with target.connect() as connection:
             connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}".encode())
+
+
+@pytest.mark.parametrize(("encoding", "why"), [("SQL_ASCII", ": 0xff"), ("UTF8", "")])
+def test_rows_of_invalid_text_are_not_compared(
+    encoding: str, why: str, server: EmbeddedServer, new_database: Callable[..., str]
+) -> None:
+    """Databases that stored bytes without verifying them; the other tables are compared."""
+    sides = []
+    for number in range(2):
+        target = server.target(new_database())
+        with server.target("postgres").connect() as connection:
+            name = sql.Identifier(target.dbname)
+            connection.execute(sql.SQL("DROP DATABASE {}").format(name))
+            connection.execute(
+                sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING {} LOCALE 'C'").format(name, encoding)
+            )
+        with target.connect() as connection:
+            connection.execute("SET search_path = public; SET client_encoding = 'SQL_ASCII'")
+            connection.execute("CREATE TABLE bad (id int PRIMARY KEY, v text)")
+            connection.execute("CREATE TABLE keyed (v text PRIMARY KEY)")
+            connection.execute("CREATE TABLE good AS SELECT %s::int AS id", [number])
+            for table, row in (("bad", b"%d\ta\xffz\n" % number), ("keyed", b"a\xff%d\n" % number)):
+                with connection.cursor().copy(f"COPY {table} FROM STDIN".encode()) as copy:
+                    copy.write(row)
+        sides.append(DatabaseSide(target, f"side {number}"))
+    with compared(*sides, keep=True) as found:
+        assert {each.name: (each.state, each.why) for each in found.tables} == {
+            "bad": ("not compared", f'invalid byte sequence for encoding "UTF8"{why}'),
+            "keyed": ("not compared", f'invalid byte sequence for encoding "UTF8"{why}'),
+            "good": ("different", ""),
+        }
+        assert not found.equal
+        assert [sum(batch.num_rows for batch in found.rows(each)) for each in found.tables] == [0, 2, 0]

@@ -12,3 +12,10 @@ def until(condition: Callable[[], bool], what: str = "what the test waits for", 
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
         time.sleep(0.02)
+
+
+class Clock:
+    """The time module, with another ``sleep``."""
+
+    def __init__(self, sleep: Callable[[float], None]) -> None:
+        self.monotonic, self.sleep = time.monotonic, sleep

@@ -92,6 +92,7 @@ def compared(
     level: Level = "count",
     keep: bool = False,
     only: Callable[[Relation], bool] = lambda relation: True,
+    check: Callable[[Collection[Relation]], None] = lambda relations: None,
     by_root: bool = True,
     digests: bool = True,
     seconds: float | None = None,
@@ -102,10 +103,11 @@ def compared(
     """Compare two sides table by table, for the length of a ``with`` block.
 
     ``level``: see ``Level``. ``keep`` keeps the keys of differing rows, so that ``Comparison.rows`` can read them.
-    ``only``: the tables to compare, by name. ``by_root``: a table whose partitions differ is compared as a whole.
+    ``only``: the tables to compare, by name. ``check`` gets the names of all tables before any is read, and may refuse
+    them by raising. ``by_root``: a table whose partitions differ is compared as a whole.
     ``digests``: compare digests first where a side has recorded them, and read the rows only of tables that differ.
-    ``seconds``: a time limit; tables that were not finished are reported as
-    such. ``folder``: the place of temporary files, the system's without one. Emits Progress of ``stage`` in bytes.
+    ``seconds``: a time limit; tables that were not finished are reported as such. ``folder``: the place of temporary
+    files, the system's without one. Emits Progress of ``stage`` in bytes.
 
     Raises BadPoint, Failed (from opening a side), Interrupted.
     """
@@ -120,6 +122,7 @@ def compared(
         tally = stack.enter_context(Tally(folder))
         work = Work(opened["a"], opened["b"], tally, level, keep, Limit(seconds, context), stage)
         found = pairs(opened["a"].tables, opened["b"].tables, by_root=by_root)
+        check([pair.relation for pair in found])
         work.run([pair for pair in found if only(pair.relation)], digests=digests or level == "digest")
         work.limit.without_end()  # for the second reading
         yield Comparison(work)

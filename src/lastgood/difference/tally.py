@@ -31,6 +31,7 @@ THREADS = 2
 MASK = "•••"
 PREFIX = "lastgood-difference-"
 _TAB = "chr(9)"
+INVALID_TEXT = 'invalid byte sequence for encoding "UTF8"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,10 @@ class Counts:
     only_b: int
     changed: int
     repeated: int
+
+
+class InvalidText(Exception):
+    """Rows that are not valid UTF-8. A server does not verify text that it stored before."""
 
 
 class Tally:
@@ -109,9 +114,20 @@ class Tally:
         kinds = "k VARCHAR, h UBIGINT" if form.key else "k UHUGEINT, h UBIGINT"
         cursor.execute(f"CREATE OR REPLACE TABLE t{number} (side BOOLEAN, {kinds})")
 
-    def add(self, cursor: duckdb.DuckDBPyConnection, number: int, form: Form, side: SideName, block: Block) -> int:
-        """Add a block's rows; returns their number."""
+    def add(
+        self, cursor: duckdb.DuckDBPyConnection, number: int, form: Form, side: SideName, block: Block, *, whole: bool
+    ) -> int:
+        """Add a block's rows; returns their number. ``whole``: verify all of their text, which ``collect`` needs; else
+        that of their keys. Raises InvalidText."""
+        import duckdb
+        import pyarrow
+
         lines = as_lines(block.data)
+        if whole:
+            try:
+                lines.validate(full=True)
+            except pyarrow.ArrowInvalid as error:
+                raise InvalidText(INVALID_TEXT) from error
         line = _line(block.columns, form.columns)
         if form.key:
             fields = f"{_key(block.columns, form.key)} AS k, hash({line}) AS h"
@@ -121,6 +137,8 @@ class Tally:
         cursor.register("block", lines)
         try:
             cursor.execute(f"INSERT INTO t{number} SELECT {_flag(side)}, {fields} FROM block")
+        except duckdb.InvalidInputException as error:
+            raise InvalidText(INVALID_TEXT) from error
         finally:
             cursor.unregister("block")
         return int(lines.num_rows)

@@ -18,7 +18,7 @@ from lastgood.difference.pairing import Pair, pair_of, renamed_tables
 from lastgood.difference.recorded import other_text
 from lastgood.difference.results import Level, Rename, State, TableDifference
 from lastgood.difference.sides import Block, OpenSide, Reading, SideName, Table
-from lastgood.difference.tally import Counts, Form, Tally
+from lastgood.difference.tally import Counts, Form, InvalidText, Tally
 from lastgood.errors import Interrupted
 from lastgood.events import Progress
 from lastgood.postgres.errors import words
@@ -177,7 +177,7 @@ class Work:
         form = self.forms[reading.number]
         with self.tally.session() as cursor, closing(blocks):
             for block in blocks:
-                rows = self.tally.add(cursor, reading.number, form, name, block)
+                rows = self.tally.add(cursor, reading.number, form, name, block, whole=self.keep)
                 self._progress(reading.table, len(block.data), rows)
 
     def _finish(self, number: int) -> None:
@@ -250,7 +250,12 @@ class Work:
         left = {reading.number for reading in readings}
         try:
             for portion in self._side(name).read(readings, self.limit.stop):
-                take(name, portion.reading, portion.blocks)
+                try:
+                    take(name, portion.reading, portion.blocks)
+                except InvalidText as error:
+                    self._result(portion.reading.number, "not compared", why=str(error))
+                    left.discard(portion.reading.number)
+                    continue
                 if portion.last:
                     left.discard(portion.reading.number)
                     done(name, portion.reading.number)

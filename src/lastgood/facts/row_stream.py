@@ -80,7 +80,7 @@ def copy_blocks(
             if length == 0:
                 out.wait()
     except GeneratorExit:
-        out.abandon()
+        out.abandon(rows=length >= 0)
         raise
     out.end()
 
@@ -159,10 +159,10 @@ class _CopyOut:
         if failed is not None:
             raise failed
 
-    def abandon(self) -> None:
-        """Cancel the COPY, and read the rest of its rows and results."""
+    def abandon(self, *, rows: bool) -> None:
+        """Cancel the COPY, and read its results. ``rows``: rows may be left, and are read before them."""
         self._pgconn.get_cancel().cancel()
-        while self.began and self._pgconn.get_copy_data(0)[0] > 0:
+        while self.began and rows and self._pgconn.get_copy_data(0)[0] > 0:
             pass
         while self._pgconn.get_result() is not None:
             pass

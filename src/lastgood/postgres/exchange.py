@@ -13,11 +13,13 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import psycopg
 from psycopg import sql
 
 from lastgood import fault
+from lastgood.postgres.commit_outcome import outcome_after_loss
 from lastgood.postgres.server import Connection, Target
 
 STATEMENT_TIMEOUT = "4500ms"
@@ -50,10 +52,6 @@ class Exchanged:
 
 class NamesChanged(Exception):
     """The names on the server differ from those of the plan; nothing was done."""
-
-
-class OutcomeUnknown(Exception):
-    """The connection was lost during the commit, and the server cannot be reached to check the outcome."""
 
 
 def names(connection: Connection, oids: Sequence[int]) -> dict[int, str]:
@@ -100,7 +98,7 @@ def exchange(
             return Exchanged(outage, terminator.ended, attempt)
         except psycopg.Error as error:
             if connection.broken:
-                if _committed(target, pid, leaving, arriving):
+                if outcome_after_loss(target, pid, partial(_renamed, leaving, arriving)):
                     return Exchanged(time.monotonic() - started, terminator.ended, attempt)
                 raise
             if error.sqlstate not in RETRIED or attempt == TRIES:
@@ -137,29 +135,10 @@ def _transaction(
     fault.point(after)
 
 
-def _committed(target: Target, pid: int, leaving: Renaming, arriving: Renaming) -> bool:
-    """Whether the exchange was committed, checked on a new connection after the old one broke.
-
-    Waits for the end of the server process of the exchange, which may still be executing its COMMIT.
-    """
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            with target.connect() as connection:
-                busy = connection.execute(
-                    "SELECT FROM pg_stat_activity WHERE pid = %s AND pid <> pg_backend_pid()"
-                    " AND datname = current_database()",
-                    [pid],
-                ).fetchone()
-                if busy is None:
-                    current = names(connection, [leaving.oid, arriving.oid])
-                    return current == {leaving.oid: leaving.new, arriving.oid: arriving.new}
-            if time.monotonic() > deadline:
-                raise OutcomeUnknown("the session of the switchover does not end")
-        except psycopg.OperationalError as error:
-            if time.monotonic() > deadline:
-                raise OutcomeUnknown(str(error)) from error
-        time.sleep(0.2)  # the server may be restarting; nothing announces its return
+def _renamed(leaving: Renaming, arriving: Renaming, connection: Connection) -> bool:
+    """Return whether the exchange was committed."""
+    current = names(connection, [leaving.oid, arriving.oid])
+    return current == {leaving.oid: leaving.new, arriving.oid: arriving.new}
 
 
 def helper_session(target: Target) -> Connection:

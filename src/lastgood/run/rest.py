@@ -82,10 +82,10 @@ def is_checked(request: Request, run: str, emit: Emit) -> bool:
 def resume(request: Request, remaining: Remaining, emit: Emit) -> Finished:
     """Do the work; only the server is needed. Raises Refused, Stopped."""
     live, run = request.target.dbname, remaining.run
-    state = f'"{live}" is open and complete in its data.'
     with ExitStack() as stack:
         maintenance = stack.enter_context(database.connect_maintenance(request.target, live))
         oid, skew = database.describe(maintenance, live).oid, clock.skew(maintenance)
+        state = f'"{live}" is in service with all its rows.'
         if remaining.in_place:
             lock_live(maintenance, live, nothing)
         else:

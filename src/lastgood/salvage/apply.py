@@ -10,6 +10,7 @@ import psycopg
 
 from lastgood import fault
 from lastgood.errors import Refused
+from lastgood.postgres.commit_outcome import server_process
 from lastgood.postgres.server import Connection, Target
 from lastgood.salvage import prove, quiet
 from lastgood.salvage.images import Recorder
@@ -63,7 +64,7 @@ def apply(
     """Write the chosen rows in one transaction. ``shown`` is the preview that was confirmed; ``complete``: every staged
     row must be written.
 
-    Raises Refused when the outcome would differ from ``shown``; Blocked, Failed, Stopped. A raised error other than
+    Raises Refused when the outcome would differ from ``shown``; Failed, Stopped. A raised error other than
     Stopped means that nothing was changed.
     """
     name = f"lastgood salvage {destination.run}"
@@ -105,11 +106,11 @@ def _applied(
     recorder.record("after")
     row = connection.execute("SELECT pg_catalog.pg_current_xact_id()::text").fetchone()
     assert row is not None  # a SELECT without FROM always gives a row
-    transaction = int(row[0])
+    transaction, process = int(row[0]), server_process(connection)
     renumbered = {(each.schema_name, each.name) for each in found if each.renumbered}
     recorder.close(destination.target.dbname, destination.oid, destination.source, transaction, renumbered)
     fault.point("salvage.before_commit")
-    committed(connection, destination.target, transaction)
+    committed(connection, destination.target, transaction, process)
     fault.point("salvage.after_commit")
     return found
 

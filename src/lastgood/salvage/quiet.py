@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 import psycopg
 from psycopg import sql
 
-from lastgood.errors import NOT_REACHED, Blocked, Refused
+from lastgood.errors import NOT_REACHED, Failed, Refused
 from lastgood.postgres import row_security
 from lastgood.postgres.server import Connection
 from lastgood.salvage.staged import listed
@@ -35,7 +35,7 @@ _ENABLE = {"A": "ENABLE ALWAYS", "R": "ENABLE REPLICA", "O": "ENABLE"}
 
 def lock(connection: Connection, tables: Sequence[Table], known: Mapping[Name, Table]) -> None:
     """Block writers of the tables, and of those that refer to them or to which they refer. Readers continue. Raises
-    Blocked if a lock is not free in time, and Refused where row-level security hides rows from the role."""
+    Failed if a lock is not free in time, and Refused where row-level security hides rows from the role."""
     by_oid = {each.oid: each for each in known.values()}
     wanted = {each.oid for each in tables}
     wanted |= {key.parent for each in tables for key in each.parents}
@@ -49,7 +49,7 @@ def lock(connection: Connection, tables: Sequence[Table], known: Mapping[Name, T
             sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(listed(each.qualified for each in found))
         )
     except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
-        raise Blocked(
+        raise Failed(
             f"cannot salvage rows: a session that writes did not end its transaction within {LOCK_SECONDS} s",
             hint="Wait for that session, then run the same command again.",
             state=NOT_REACHED,

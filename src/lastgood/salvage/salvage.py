@@ -200,7 +200,7 @@ def _remarks(chosen: Sides, found: Found, wished: Chosen) -> tuple[str, ...]:
 
 def salvage(ready: Planned, context: Context = BACKGROUND) -> SalvageReport:
     """Execute a plan. Raises Refused when the live database changed since, or another run holds its lock; Failed,
-    Blocked, Interrupted: then nothing was changed; Stopped when the outcome is unknown."""
+    Interrupted: then nothing was changed; Stopped when the outcome is unknown."""
     request, plan = ready.request, ready.plan
     refuse_failing(plan.tables, request.chosen.policies)
     began = time.monotonic()

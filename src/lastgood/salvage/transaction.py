@@ -15,6 +15,7 @@ from lastgood.errors import Failed, LastgoodError, Refused, Stopped
 from lastgood.facts.of_database import PINNED
 from lastgood.models import Frozen
 from lastgood.postgres import errors as server_errors
+from lastgood.postgres.commit_outcome import OutcomeUnknown, outcome_after_loss
 from lastgood.postgres.server import Connection, Target, quiet_event_triggers
 from lastgood.salvage import merge
 from lastgood.salvage.merge import Exclusion
@@ -177,33 +178,41 @@ def collided(table: TableSummary, collision: Collision, rows: int) -> Refused:
     )
 
 
-def committed(connection: Connection, target: Target, transaction: int) -> None:
-    """Commit. If the connection is lost meanwhile, ask the server for the outcome. Raises Failed when the transaction
-    was rolled back, and Stopped when the server does not answer."""
+def committed(connection: Connection, target: Target, transaction: int, process: int) -> None:
+    """Commit. If the connection is lost meanwhile, wait for server process ``process`` and ask for the outcome. Raises
+    Failed when the transaction was rolled back, and Stopped when the outcome is unknown."""
     try:
         connection.commit()
     except psycopg.Error as error:
         if not connection.broken:
             raise failed(error) from error
         try:
-            with target.connect() as other:
-                row = other.execute("SELECT pg_catalog.pg_xact_status(%s::text::xid8)", [str(transaction)]).fetchone()
-        except psycopg.Error as unknown:
+            rolled_back = not outcome_after_loss(target, process, lambda other: _outcome(other, transaction))
+        except OutcomeUnknown as unknown:
             raise Stopped(
                 "cannot verify the salvage: the connection was lost during the commit",
                 hint="When the server answers again, run the same command with --dry-run: it shows what is missing.",
                 state="Either all rows were salvaged, or none.",
             ) from unknown
-        if row is None or row[0] != "committed":
+        if rolled_back:
             raise failed(error) from error
 
 
+def _outcome(connection: Connection, transaction: int) -> bool | None:
+    """Return whether the transaction was committed; None while it is in progress, and for one that is too old."""
+    row = connection.execute("SELECT pg_catalog.pg_xact_status(%s::text::xid8)", [str(transaction)]).fetchone()
+    return {"committed": True, "aborted": False}.get(row[0]) if row is not None else None
+
+
 def failed(error: psycopg.Error) -> LastgoodError:
-    """An error of the server that ended the transaction."""
+    """An error of the server that ended the transaction before its commit."""
     detail: Any = error.diag.message_detail
+    of_rows = (error.sqlstate or "")[:2] in ("22", "23")  # data exceptions, violated constraints
     where = f"{server_errors.words(error)}{f' ({detail})' if detail else ''}"
     return Failed(
         f"cannot salvage rows: {where}",
-        hint="Leave the rows out, with --exclude TABLE or --where, or change them in the live database.",
+        hint="Leave the rows out, with --exclude TABLE or --where, or change them in the live database."
+        if of_rows
+        else "Fix the cause, then run the same command again.",
         state="Nothing was changed.",
     )

@@ -174,3 +174,14 @@ def test_a_file_that_cannot_be_written(lastgood: Lastgood, changed: str, tmp_pat
     found = lastgood("diff", changed, "--format", "csv", "--output", str(tmp_path / "file" / "below"))
     assert found.status == 5
     assert f'cannot write "{tmp_path}/file/below/public.contacts.csv": not a directory' in found.err
+
+
+def test_a_pattern_that_matches_no_table_is_wrong_usage(lastgood: Lastgood, changed: str) -> None:
+    for others in ((), ("--table", "contacts")):
+        found = lastgood("diff", changed, "--quiet", *others, "--table", "contcts")
+        assert (found.status, found.out) == (2, "")
+        assert found.err == (
+            'error: cannot compare: no table matches "contcts"\n'
+            "state: Nothing was changed.\n"
+            "next:  Names are case-sensitive, with or without the schema, and may have * and ?.\n"
+        )

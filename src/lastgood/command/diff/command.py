@@ -126,10 +126,12 @@ def diff(
             check_database(name, "the command line")
             session.scrub.learn_from(name, {})
     settings = session.settings
+    patterns = table or ()
     with session.work() as context, operands(given, settings.store, context.emit) as names:
         sides: list[Side] = [differences.side_of(name, settings.store, session.target, database) for name in names]
         if b is None:
             sides.append(differences.live_side(session.target))
+        only = differences.wanted(patterns, sides)
         with (
             reported(context.emit, "difference", "compare the two sides") as stage,
             compared(
@@ -137,7 +139,8 @@ def diff(
                 sides[1],
                 level=level.value,
                 keep=rows or output is not None,
-                only=differences.wanted(table or (), sides),
+                only=only,
+                check=lambda relations: differences.refuse_unmatched(patterns, [*filter(only, relations)]),
                 seconds=None if limit is None else lengths.seconds("--limit", limit),
                 context=context,
             ) as found,

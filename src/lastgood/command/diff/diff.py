@@ -12,7 +12,7 @@ import psycopg
 from lastgood import points
 from lastgood.difference import Change, Comparison, DatabaseSide, PointSide, Rename, Side, TableDifference
 from lastgood.dump.names import Relation
-from lastgood.errors import BadPoint, LastgoodError
+from lastgood.errors import BadPoint, LastgoodError, UsageError
 from lastgood.in_place import kept
 from lastgood.models import Document, Frozen
 from lastgood.postgres.kept import is_kept
@@ -84,13 +84,26 @@ def wanted(patterns: Sequence[str], sides: Sequence[Side]) -> Callable[[Relation
         {*side.schemas.values()} for side in sides if isinstance(side, DatabaseSide) and side.schemas is not None
     ]
 
-    def matches(relation: Relation) -> bool:
+    def chosen(relation: Relation) -> bool:
         if any(relation.schema not in each for each in schemas):
             return False
-        names = (relation.name, f"{relation.schema}.{relation.name}")
-        return not patterns or any(fnmatchcase(name, pattern) for pattern in patterns for name in names)
+        return not patterns or any(_matches(relation, pattern) for pattern in patterns)
 
-    return matches
+    return chosen
+
+
+def refuse_unmatched(patterns: Sequence[str], relations: Collection[Relation]) -> None:
+    """Raise UsageError for a pattern that matches no table: nothing would be compared, and nothing would differ."""
+    for pattern in patterns:
+        if not any(_matches(relation, pattern) for relation in relations):
+            raise UsageError(
+                f'cannot compare: no table matches "{pattern}"',
+                hint="Names are case-sensitive, with or without the schema, and may have * and ?.",
+            )
+
+
+def _matches(relation: Relation, pattern: str) -> bool:
+    return any(fnmatchcase(name, pattern) for name in (relation.name, f"{relation.schema}.{relation.name}"))
 
 
 def masked(patterns: Collection[str], table: TableDifference) -> frozenset[str]:

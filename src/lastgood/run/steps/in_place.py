@@ -38,6 +38,7 @@ from lastgood.journal import caller
 from lastgood.load.rebuild import rules_for
 from lastgood.load.repairs import Rules
 from lastgood.plan.plan import PlannedStep, Request
+from lastgood.postgres.commit_outcome import OutcomeUnknown, outcome_after_loss, server_process
 from lastgood.postgres.exchange import Exchanged
 from lastgood.postgres.server import Connection
 from lastgood.run.context import Run
@@ -151,6 +152,7 @@ class Move(Swap):
 
         with run.connected(plan.live, "switch") as live:
             self._wait_for_snapshots(run, live)
+            process = server_process(live)
             try:
                 moved = switch.swap(
                     live,
@@ -166,7 +168,7 @@ class Move(Swap):
                 if not live.broken:
                     raise
                 moved = None
-                if not self._after_loss(run, error):
+                if not self._after_loss(run, process):
                     raise Failed(
                         f'cannot switch "{plan.live}": the connection was lost before the commit: {error}',
                         hint="When the server accepts connections again, run the rollback again.",
@@ -189,15 +191,16 @@ class Move(Swap):
         staged = [each.mark for each in marks.marked(live, run=run.plan.run, role="staging")]
         snapshots.wait(live, staged, seconds=SNAPSHOT_SECONDS, waiting=waiting, cancelled=run.cancelled)
 
-    def _after_loss(self, run: Run, error: psycopg.Error) -> bool:
-        found = self.switched(run)
-        if found is None:
+    def _after_loss(self, run: Run, process: int) -> bool:
+        """Return whether the switch was committed. Raises Stopped if the outcome is unknown."""
+        try:
+            return outcome_after_loss(run.target, process, lambda live: move.committed(live, run.plan.run, "kept"))
+        except OutcomeUnknown as error:
             raise Stopped(
                 "cannot verify the switch: the connection was lost during the commit",
                 hint=f"When the server answers again, run: lastgood resume {run.plan.run}",
                 state="The live schemas are either as they were or fully switched; never in between.",
             ) from error
-        return found
 
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
         """By the marks of the kept schemas, which the same transaction writes."""

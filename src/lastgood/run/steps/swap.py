@@ -17,9 +17,10 @@ from lastgood.plan.plan import PlannedStep, Request
 from lastgood.postgres import database
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.apply import rehearse
+from lastgood.postgres.commit_outcome import OutcomeUnknown
 from lastgood.postgres.database import Database
 from lastgood.postgres.deployment import read_deployment
-from lastgood.postgres.exchange import Exchanged, NamesChanged, OutcomeUnknown, Renaming, exchange
+from lastgood.postgres.exchange import Exchanged, NamesChanged, Renaming, exchange
 from lastgood.postgres.exchange import names as present_names
 from lastgood.postgres.grants import Operator
 from lastgood.postgres.holders import holders
