@@ -259,7 +259,7 @@ REFUSALS = {
     ),
     "a range type": (
         "CREATE TYPE public.span AS RANGE (subtype = int4); ALTER TYPE public.span OWNER TO postgres",
-        'range type "public.span" cannot be moved: its constructor functions belong to the server\'s first superuser; '
+        'range type "public.span" cannot be moved: its constructor functions belong to the bootstrap superuser; '
         "create the type in a schema that stays, and change its columns to it",
     ),
     "a cast": (
