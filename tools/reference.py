@@ -247,9 +247,9 @@ def statuses() -> str:
     lines = ["# Exit status", "", GENERATED, ""]
     lines += _table(("status", "meaning"), ((f"`{n}`", text) for n, text in sorted(application.MEANINGS.items())))
     lines += [
-        "`lastgood status` ends with 7 when a run is unfinished. `lastgood facts A B` ends with 3 when the two "
-        "differ, `lastgood validate` with 3 when its verdict is NO-GO, `lastgood explain` with 3 when nothing is "
-        "known.",
+        "`lastgood status` ends with 7 when a run is unfinished. With `--json`, a refusal is an `error` document; an "
+        "answer is the document of the command. `lastgood recover` ends with a refusal when its proposal must be "
+        "carried out by hand.",
         "",
         "## Errors",
         "",

@@ -44,5 +44,5 @@ def test_time_stamps_that_fit_no_time_zone_are_compared_as_instants(
     assert [(table.name, table.rows) for table in report.tables] == [("t", 4)]
     assert report.not_compared == (
         'The content of table "public.t" was not compared, only its number of rows and the newest at, wall:'
-        f" an unknown version of PostgreSQL and PostgreSQL {server.major} may write the same values differently.",
+        f" an unknown version of PostgreSQL and PostgreSQL {server.major} may format the same values differently.",
     )

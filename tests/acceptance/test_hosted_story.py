@@ -150,7 +150,7 @@ def test_an_operator_elsewhere_goes_back_in_place(story: Story) -> None:
     away = f'the restore point "{first.store / point.name}" is not on this machine'
     assert f"cannot be resumed: {away}" in status.out
     assert f"lastgood resume {stopped}" not in status.out
-    assert f"It cannot be resumed: {away}. Abort removes what it was building" in refused.out
+    assert f"It cannot be resumed: {away}. Abort removes what was built" in refused.out
     resumed = second("resume", stopped, "--yes")
     assert (resumed.status, resumed.err.partition("error: ")[2].partition("\n")[0]) == (
         7,
@@ -384,6 +384,6 @@ def test_a_drill_rehearses_the_way_in_place(story: Story) -> None:
     ]
     assert {each["schema"] for each in evidence["tables"]} == set(evidence["schemas"])
     assert (
-        "the rights of the live role, which lastgood check --capabilities tries: the drill ran as a superuser"
+        "the privileges of the live role, which lastgood check --capabilities tests: the drill ran as a superuser"
     ) in evidence["left_out"]
     assert_same(before, story.account())

@@ -206,8 +206,9 @@ def test_sessions_from_before_are_reported_or_terminated(hosted: Hosted) -> None
         first = rollback.run(rollback.plan(hosted.request), events.append)
         assert client.execute("SELECT 1").fetchone() == (1,)
         assert about_sessions(events) == [
-            '1 session from before the switch: a prepared statement may fail once ("cached plan must not change result '
-            'type"); to terminate them instead: --reconnect'
+            '1 session from before the switch: a prepared statement whose result columns changed fails with "cached '
+            'plan must not change result type" until the client prepares it again or reconnects; to terminate these '
+            "sessions: --reconnect"
         ]
         events.clear()
         rollback.run(rollback.plan(replace(hosted.request, reconnect=True)), events.append)

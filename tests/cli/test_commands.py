@@ -251,7 +251,7 @@ def test_what_the_checks_refuse_is_shown_with_the_plan(
         for arguments in (("--dry-run",), ("--yes",)):
             outcome = lastgood("rollback", *arguments)
             assert outcome.status == 3
-            assert "What the checks found\n  REFUSED " in outcome.out
+            assert "Findings\n  REFUSED " in outcome.out
             assert "cli_slot" in outcome.out
         assert outcome.err.partition("error: ")[2].startswith(f'cannot roll back "{database}": ')
     finally:

@@ -182,7 +182,7 @@ def test_it_runs_as_a_module(module: str, child_environment: dict[str, str]) -> 
             ("prune", "--older-than", "3 moons"),
             'error: cannot parse age "3 moons": it must be a number of hours, days or weeks\n',
         ),
-        (("facts", "--live"), "error: cannot compare: --live takes exactly one restore point, database or URL\n"),
+        (("facts", "--live"), "error: cannot compare: --live compares A with the live database; do not give B\n"),
     ],
 )
 def test_wrong_usage_exits_with_2_and_a_message(
@@ -198,7 +198,9 @@ def test_wrong_usage_exits_with_2_and_a_message(
 
 def test_global_options_stand_before_and_after_the_command(lastgood: Lastgood) -> None:
     bad = "nonsense"
-    message = 'error: cannot read the database from --db: missing "=" after "nonsense" in connection info string\n'
+    message = (
+        'error: cannot parse the connection string from --db: missing "=" after "nonsense" in connection info string\n'
+    )
     for arguments in (("--db", bad, "status"), ("status", "--db", bad), ("points", "--db", bad, "list")):
         assert lastgood(*arguments).err.startswith(message)
     # The later one wins: it stands nearer to the command.

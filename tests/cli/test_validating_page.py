@@ -25,7 +25,7 @@ def test_the_table_has_every_kind_of_rule() -> None:
     [
         (
             ("--quick", "--full"),
-            "error: cannot validate: --quick and --full exclude each other\n",
+            "error: cannot validate: --quick and --full are mutually exclusive\n",
             "Use --quick after a deployment, --full before the database goes into service.",
         ),
         (

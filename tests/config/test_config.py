@@ -150,9 +150,7 @@ def test_a_password_in_the_file_is_refused_and_not_shown(tmp_path: Path) -> None
 @pytest.mark.parametrize("password", ["p@ss", "p/ss", "50%", "a?b", "x@y/z:%"])
 def test_a_password_that_needs_encoding_is_explained_and_not_shown(tmp_path: Path, password: str) -> None:
     message, hint, state = refused({}, {"DATABASE_URL": f"postgresql://app:{password}@db/crm"}, tmp_path)
-    assert message == (
-        "cannot read the database URL from DATABASE_URL: its password has characters with a meaning in URLs"
-    )
+    assert message == ("cannot parse the database URL from DATABASE_URL: the password contains reserved characters")
     assert hint == (
         "Write @ as %40, : as %3A, / as %2F, ? as %3F and % as %25, or remove the password from the URL and put it in "
         "~/.pgpass or the variable PGPASSWORD."
@@ -162,9 +160,12 @@ def test_a_password_that_needs_encoding_is_explained_and_not_shown(tmp_path: Pat
 
 def test_what_libpq_does_not_understand_is_refused_without_its_message(tmp_path: Path) -> None:
     message, _, _ = refused({"db": "host=x password=ge heim"}, {}, tmp_path)
-    assert message == "cannot read the database from --db: libpq cannot parse it"
+    assert message == "cannot parse the connection string from --db: libpq cannot parse it"
     message, hint, _ = refused({"db": "nonsense"}, {}, tmp_path)
-    assert message == 'cannot read the database from --db: missing "=" after "nonsense" in connection info string'
+    assert (
+        message
+        == 'cannot parse the connection string from --db: missing "=" after "nonsense" in connection info string'
+    )
     assert hint == 'Give it as "postgresql://user@host:5432/name" or "host=… dbname=…".'
 
 

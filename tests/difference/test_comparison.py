@@ -214,7 +214,7 @@ def test_time_stamps_of_an_unknown_zone_are_not_compared(
     assert before is not None
     with compared(PointSide(before, "before"), DatabaseSide(live, "live")) as found:
         (spans,) = found.tables
-    assert (spans.state, spans.why) == ("not compared", "time stamps were written in an unknown time zone")
+    assert (spans.state, spans.why) == ("not compared", "the time zone of the time stamps is unknown")
     assert not found.equal
 
 
@@ -250,7 +250,7 @@ def test_a_key_that_is_not_unique_on_the_other_side_is_not_used(
     with compared(DatabaseSide(a, "a"), DatabaseSide(b, "b"), keep=True) as found:
         (x,) = found.tables
         assert (x.only_a, x.only_b, x.changed, x.key) == (1, 2, None, ())
-        assert x.why == "several rows have the same key (id): compared as whole rows"
+        assert x.why == "duplicate key (id); compared by whole rows"
         assert sorted((row["change"], row["a"] or row["b"]) for row in rows(found, "x")) == [
             ("only_a", ["2", "2"]),
             ("only_b", ["1", "1"]),
@@ -278,7 +278,7 @@ def test_kept_schemas_are_compared_under_their_live_names(
 def test_what_there_is_no_time_for_is_named(sides: Callable[..., Any]) -> None:
     with compared(*sides("ours"), seconds=0) as found:
         states = {each.name: (each.state, each.why) for each in found.tables}
-    assert states["keyed"] == ("not compared", "no time was left (0 ms)")
+    assert states["keyed"] == ("not compared", "time limit of 0 ms reached")
     assert states["came"] == ("only b", "")
     assert not found.equal
 

@@ -161,9 +161,9 @@ class Supabase(Rds):
             assert self.notes() == self.good
         if "rollback --latest --dry-run" in command.text:
             assert "caution auth.users stays, with 1 row more than at the restore point" in outcome.out
-        if "mistake" in command.text:
+        if "switches back" in command.text:
             assert self.notes() != self.good
-        if "forward again" in command.text:
+        if "restored state again" in command.text:
             assert (self.notes(), self.users_unknown()) == (self.good, 1)
         if "INSERT INTO public.sales" in command.text:
             assert self.users_unknown() == 0

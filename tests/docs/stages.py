@@ -109,6 +109,8 @@ class Comparing(Stage):
     def prepare(self) -> None:
         super().prepare()
         self.execute("UPDATE public.contacts SET name = 'Bob' WHERE id = 2")
+        (path,) = Path("backups").glob("*.sql")
+        self.shell.substitutions["backups/crm_20261123_084005.sql"] = str(path)
 
     def finish(self) -> None:
         assert {path.name for path in Path("differences").iterdir()} == {
@@ -380,6 +382,8 @@ class Salvaging(Stage):
         self.execute("INSERT INTO public.deals VALUES (3, 4)")
         self.execute("UPDATE public.contacts SET created_at = '2025-11-05' WHERE id = 2")
         assert self.lastgood("rollback", "--latest", "--yes", "--quiet").status == 0
+        (path,) = Path("backups").glob("*_emergency.sql")
+        self.shell.substitutions["backups/crm_20261123_084211_emergency.sql"] = str(path)
 
 
 STAGES: dict[str, type[Stage]] = {

@@ -38,9 +38,9 @@ def test_a_hosted_project_can_go_back_in_place_and_not_by_name(project: Project,
         f'rename the database: this role may not terminate the sessions of superuser "{ADMIN}"'
     )
     assert texts["drop triggers on platform tables"] == (
-        "drop the triggers on tied tables: must be owner of relation users"
+        "drop the triggers on referenced tables: must be owner of relation users"
     )
-    assert texts["lock platform tables"] == "lock the tied tables auth.users, storage.objects"
+    assert texts["lock platform tables"] == "lock the referenced tables auth.users, storage.objects"
     assert_same(before, account_of(project, database))
 
 

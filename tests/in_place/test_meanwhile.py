@@ -81,7 +81,7 @@ def test_a_snapshot_older_than_staging_is_not_left_to_find_empty_tables(project:
         with pytest.raises(Refused) as refused:
             snapshots.wait(connection, found, seconds=0, waiting=seen.append)
         assert refused.value.message.startswith(
-            "cannot switch: transactions with snapshots older than the restored tables would find them empty: process "
+            "cannot switch: these transactions are older than the restored tables and would see them empty: process "
         )
         assert f'"nightly dump" of role "{ADMIN}", in a transaction since' in refused.value.message
         assert [[each.application for each in sessions] for sessions in seen] == [["nightly dump"]]
@@ -359,7 +359,7 @@ def test_one_run_at_a_time_switches(project: Project, broken: str, staged: Stage
             with pytest.raises(Refused) as refused:
                 swapped(connection, staged)
         assert refused.value.message.startswith(
-            'cannot switch: another run switches in this database ("lastgood elsewhere", as "postgres"'
+            'cannot switch: another run is switching this database ("lastgood elsewhere", as "postgres"'
         )
         swapped(connection, staged)
 
@@ -388,7 +388,7 @@ def test_an_undo_needs_all_kept_schemas(project: Project, broken: str, staged: S
         connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(names.kept(staged.run, "crm"))))
         with pytest.raises(Refused) as refused:
             switch.undo(connection, staged.run, UNDO)
-        assert refused.value.message == (f'cannot undo run "{staged.run}": its kept schema of "crm" no longer exists')
+        assert refused.value.message == (f'cannot undo run "{staged.run}": its kept schema for "crm" no longer exists')
 
 
 def test_a_tie_to_a_table_that_does_not_exist_is_refused(project: Project, broken: str, staged: Staged) -> None:

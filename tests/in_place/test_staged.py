@@ -262,11 +262,8 @@ def test_checks_and_generated_columns_that_read_tables_by_name_are_verified_afte
         ]
         assert [each.name for each in rest.columns] == ["rank"]
         (remark,) = completion.complete(connection, run.run)
-        what, _, again = remark.partition("; to compute it again: ")
-        assert what == (
-            "generated column rank of public.ranked was computed from the replaced tables and differs from its "
-            "expression in 2 rows"
-        )
+        what, _, again = remark.partition("; to recompute them: ")
+        assert what == ("generated column rank of public.ranked has outdated values in 2 rows")
         assert again == (
             'UPDATE ONLY "public"."ranked" SET "rank" = DEFAULT '
             'WHERE "rank"::text IS DISTINCT FROM (public.rank_of(kind))::text'
@@ -361,7 +358,7 @@ def test_the_proof_finds_a_difference_and_withholds_the_mark(
     project.psql(database, change.replace("{}", staging) + ";")
     with pytest.raises(ProofFailed) as caught:
         run.prove()
-    assert f'cannot use the staging schemas of "{run.name}": ' in caught.value.message
+    assert f'the restored schemas differ from "{run.name}" (' in caught.value.message
     assert found.replace("{}", staging) in caught.value.message
     with project.connect(database) as connection:
         assert {each.mark.state for each in marks.marked(connection, run=run.run)} == {"built"}
@@ -511,8 +508,8 @@ def test_a_range_type_of_the_point_is_refused_before_the_build(project: Project,
     with pytest.raises(Refused) as refused:
         run.build()
     assert refused.value.message == (
-        f'cannot build "{run.name}" in staging schemas: range type "public.span" cannot be moved: its constructor '
-        "functions belong to the server's first superuser; create the type in a schema that stays, and change its "
+        f'cannot restore "{run.name}" in place: range type "public.span" cannot be moved: its constructor '
+        "functions belong to the bootstrap superuser; create the type in a schema that stays, and change its "
         "columns to it"
     )
     with project.connect(database) as connection:
@@ -529,7 +526,7 @@ def test_objects_that_belong_to_no_schema_are_refused(project: Project, database
     with pytest.raises(Refused) as caught:
         assert run.rewritten
     assert caught.value.message == (
-        f'cannot build "{run.name}" in staging schemas: it has cast (public.stage AS text), which belong to no schema'
+        f'cannot restore "{run.name}" in place: cast (public.stage AS text): outside of all schemas'
     )
 
 

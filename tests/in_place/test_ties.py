@@ -259,7 +259,7 @@ REFUSALS = {
     ),
     "a range type": (
         "CREATE TYPE public.span AS RANGE (subtype = int4); ALTER TYPE public.span OWNER TO postgres",
-        'range type "public.span" cannot be moved: its constructor functions belong to the server\'s first superuser; '
+        'range type "public.span" cannot be moved: its constructor functions belong to the bootstrap superuser; '
         "create the type in a schema that stays, and change its columns to it",
     ),
     "a cast": (
@@ -286,8 +286,8 @@ REFUSALS = {
     ),
     "a disabled trigger": (
         "ALTER TABLE auth.users DISABLE TRIGGER on_auth_user_created",
-        'trigger "on_auth_user_created" on "auth.users" is disabled or fires always or in replica mode, and only the '
-        "table's owner may set that again",
+        'trigger "on_auth_user_created" on "auth.users" is set to DISABLE, ALWAYS or REPLICA; only the '
+        "table's owner can set that",
     ),
 }
 
@@ -328,7 +328,7 @@ def test_a_publication_of_all_tables_is_a_caution(project: Project, database: st
         admin.execute("CREATE PUBLICATION all_of_it FOR ALL TABLES")
         found = survey(connection, OWN)
     assert found.refusals == ()
-    assert found.cautions == ('publication "all_of_it" is FOR ALL TABLES: it publishes staging and kept schemas, too',)
+    assert found.cautions == ('publication "all_of_it" is FOR ALL TABLES: it also publishes staging and kept schemas',)
 
 
 AT_THE_POINT = """

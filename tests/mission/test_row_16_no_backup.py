@@ -84,7 +84,7 @@ def test_only_the_audit_log(stage: Stage) -> None:
     ]
     assert deleted == stage.size.opportunities // 3
     assert diagnosis["scope_note"].startswith(
-        "audit.record_version (made by supa_audit) counts changes since its first entry; it has only what the "
+        "audit.record_version (made by supa_audit) records changes since its first entry; it has only what the "
         "application writes into it."
     )
     assert diagnosis["statement"] == (

@@ -193,7 +193,7 @@ def test_notifications_are_sent(stage: Drilled) -> None:
     point = Path(stage.second["evidence"]["point"]["path"]).name
     assert (passed.events, passed.title) == (frozenset({"success"}), "drill passed")
     assert passed.happened == (
-        f'The rollback of "{stage.database}" to {point} was rehearsed in all phases, and every proof holds.'
+        f'The rollback of "{stage.database}" to {point} was rehearsed in all phases, and every table was verified.'
     )
     assert passed.next == f"Sign off the evidence: lastgood drill --sign {sealed.evidence.run} --by NAME"
     why = Failure(phase="rollback", code="failed", message="cannot continue: it is full", hint="Room.", exit_status=5)

@@ -242,8 +242,8 @@ def test_a_failed_rollback_shows_how_to_continue(site: Site) -> None:
     report, error = done.deployment, done.document["error"]
     assert (report["status"], error["code"]) == ("not rolled back", "not_taken_back")
     assert error["message"] == (
-        "cannot roll the failed deployment back: No space left on device; the deployment had failed: "
-        'migration "psql" exited with status 3'
+        "cannot roll back the failed deployment: No space left on device (it failed because: "
+        'migration "psql" exited with status 3)'
     )
     assert (
         error["state"]
@@ -374,7 +374,7 @@ def test_errors_may_be_accepted_with_a_reason(site: Site) -> None:
     command = psql_that_goes_on(site, "DROP TABLE public.never_there;\nCREATE TABLE public.accepted (id int);\n")
     refused = site.lastgood("deploy", "--allow-errors", " ", "--", *command)
     assert refused.status == 2
-    assert "error: cannot accept errors: the reason of --allow-errors is empty" in refused.err
+    assert "error: cannot accept errors: --allow-errors needs a reason" in refused.err
     done = site.lastgood("deploy", "--allow-errors", "it may be gone", "--", *command)
     assert done.status == 0, done.err
     assert "errors of the migration were accepted (it may be gone): psql:" in done.err

@@ -125,7 +125,7 @@ def test_a_second_salvage_finds_nothing_to_do(live: Live, lastgood: Lastgood) ->
     assert lastgood("salvage", "apply", "--yes").status == 0
     outcome = lastgood("salvage", "apply", "--yes", "--exclude", "contacts")
     assert outcome.status == 0
-    assert outcome.out == f'Nothing to do: no chosen row differs from "{live.name}".\n'
+    assert outcome.out == f'Nothing to do: no selected row has to be written into "{live.name}".\n'
 
 
 def test_an_undo_restores_the_rows_as_long_as_they_are_unchanged(live: Live, lastgood: Lastgood) -> None:
@@ -141,10 +141,10 @@ def test_an_undo_restores_the_rows_as_long_as_they_are_unchanged(live: Live, las
     outcome = lastgood("salvage", "undo", report["undoes"], "--yes")
     assert outcome.status == 3
     assert outcome.err == (
-        "error: cannot undo the salvage: rows were changed since, or other rows refer to them (1 of public.contacts, "
-        "1 of public.orgs)\n"
+        "error: cannot undo the salvage: 1 row of public.contacts, 1 row of public.orgs were changed since or are "
+        "referenced by other rows\n"
         "state: Nothing was changed.\n"
-        "next:  Change these rows by hand, or roll back: lastgood rollback --dry-run\n"
+        "next:  Correct these rows with SQL.\n"
     )
     assert live.rows(CONTACTS) == now
 

@@ -62,7 +62,7 @@ def test_the_plan_of_an_undo_names_them_and_what_is_in_the_way() -> None:
         '  Clients paused  clients of "app" of PgBouncer at 10.0.0.5:6432, during the\n'
         "                  switch; open transactions have 10 s to end\n"
         "\n"
-        "What the checks found\n"
+        "Findings\n"
         "  caution look here\n"
         "          Do this.\n"
         "Nothing was changed yet.\n"

@@ -314,7 +314,8 @@ MEANINGS: dict[int, str] = {
     0: "done",
     errors.LastgoodError.exit_status: "a defect in lastgood; the report names the state of the database",
     errors.UsageError.exit_status: "wrong usage or configuration",
-    errors.Refused.exit_status: "refused before anything changed: a check failed, or not confirmed",
+    errors.Refused.exit_status: "refused before anything changed; or the answer is no: the sides differ (diff, facts), "
+    "NO-GO (check, validate), overdue (drill --due), out of date (guide --check), unknown (explain)",
     errors.BadPoint.exit_status: "the restore point is missing, incomplete, corrupt or unsafe",
     errors.Failed.exit_status: "failed; the live database is as it was, and open",
     errors.ChecksFailedAfterSwap.exit_status: "a switch or a deployment failed its checks, and was undone",

@@ -85,7 +85,7 @@ def check_database(text: str, origin: str) -> None:
     """
     if redact.is_url(text) and redact.needs_encoding(text):
         raise UsageError(
-            f"cannot read the database URL from {origin}: its password has characters with a meaning in URLs",
+            f"cannot parse the database URL from {origin}: the password contains reserved characters",
             hint="Write @ as %40, : as %3A, / as %2F, ? as %3F and % as %25, or remove the password from the URL and "
             "put it in ~/.pgpass or the variable PGPASSWORD.",
             state=NOTHING_LOOKED_AT,
@@ -95,7 +95,7 @@ def check_database(text: str, origin: str) -> None:
     except psycopg.ProgrammingError as error:
         why = "libpq cannot parse it" if "password" in text.lower() or "@" in text else str(error).strip()
         raise UsageError(
-            f"cannot read the database from {origin}: {why}",
+            f"cannot parse the connection string from {origin}: {why}",
             hint='Give it as "postgresql://user@host:5432/name" or "host=… dbname=…".',
             state=NOTHING_LOOKED_AT,
         ) from None

@@ -24,7 +24,7 @@ from lastgood.load.supply import Supply, supply_for
 from lastgood.points import RestorePoint, Whole
 
 BLOCK = 1 << 22
-COMPUTED = "its rows are not all given as plain values"
+COMPUTED = "some of its INSERTs contain expressions"
 
 
 @dataclass(frozen=True, slots=True)

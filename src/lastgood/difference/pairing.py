@@ -46,7 +46,7 @@ def pairs(a: Mapping[Relation, Table], b: Mapping[Relation, Table], *, by_root: 
     for relation in sorted({*a, *b}):
         pair = pair_of(relation, a.get(relation), b.get(relation))
         if relation in whole:
-            pair = _with_why(pair, "its partitions differ: compared as a whole")
+            pair = _with_why(pair, "the partitions differ; compared as one table")
         found.append(pair)
     return found
 

@@ -16,7 +16,7 @@ def other_text(side_a: OpenSide, side_b: OpenSide, a: Table, b: Table) -> str:
     majors = (here.server_major, there.server_major)
     if majors[0] != majors[1] and not all(major and major >= FIRST_MAJOR_OF_THIS_TEXT for major in majors):
         one, two = (f"PostgreSQL {major}" if major else "an unknown version of PostgreSQL" for major in majors)
-        return f"{one} and {two} may write the same values differently"
+        return f"{one} and {two} may format the same values differently"
     if not a.zoned or not b.zoned or here.time_zone == there.time_zone:
         return ""
     samples = (side_a.zone_samples, side_b.zone_samples)
@@ -24,8 +24,8 @@ def other_text(side_a: OpenSide, side_b: OpenSide, a: Table, b: Table) -> str:
     if unknown and (0 in (a.rows, b.rows) or (samples[0] and samples[0] == samples[1])):
         return ""  # the samples of one side were written alike on the other
     if unknown:
-        return "time stamps were written in an unknown time zone"
-    return f"time stamps were written in {here.time_zone} and in {there.time_zone}"
+        return "the time zone of the time stamps is unknown"
+    return f"the time stamps are in different time zones ({here.time_zone} and {there.time_zone})"
 
 
 def side_of(a: OpenSide, b: OpenSide, pair: Pair) -> SideName | None:

@@ -54,7 +54,7 @@ class Limit:
     @property
     def why(self) -> str:
         """The reason for a table that was not compared."""
-        return f"no time was left ({duration(self.seconds or 0)})"
+        return f"time limit of {duration(self.seconds or 0)} reached"
 
 
 @dataclass(slots=True)
@@ -188,7 +188,7 @@ class Work:
             counts = self.tally.count(cursor, number, form)
             if counts.repeated:
                 key = ", ".join(form.key)
-                why = f"several rows have the same key ({key}): compared as whole rows" + (f"; {why}" if why else "")
+                why = f"duplicate key ({key}); compared by whole rows" + (f"; {why}" if why else "")
                 form = self.forms[number] = Form(form.columns)
             differs = bool(counts.only_a or counts.only_b or counts.changed)
             if differs and self.keep:

@@ -196,12 +196,12 @@ def _not_comparable(expected: TableFacts, found: TableFacts, rules: DigestRules,
     majors = (rules.server_major, other.server_major)
     if majors[0] != majors[1] and not all(major and major >= FIRST_MAJOR_OF_THIS_TEXT for major in majors):
         one, two = (f"PostgreSQL {major}" if major else "an unknown version of PostgreSQL" for major in majors)
-        return f"{one} and {two} may write the same values differently"
+        return f"{one} and {two} may format the same values differently"
     if expected.zoned and found.zoned:
         if rules.time_zone is None or other.time_zone is None:
-            return "time stamps were written in an unknown time zone"
+            return "the time zone of the time stamps is unknown"
         if rules.time_zone != other.time_zone:
-            return f"time stamps were written in {rules.time_zone} and in {other.time_zone}"
+            return f"the time stamps are in different time zones ({rules.time_zone} and {other.time_zone})"
     return ""
 
 

@@ -290,7 +290,7 @@ class _Gathered:
             table = self._tables.get(relation)
             if table is None:
                 table = self._tables[relation] = _Table(start, self._summary)
-            table.why_no_digest = "its rows are not all given as plain values"
+            table.why_no_digest = "some of its INSERTs contain expressions"
 
     def _large_object(self, call: LargeObjectCall) -> None:
         if call.function == "lo_create" and call.oid is not None:

@@ -219,7 +219,7 @@ def _lock(connection: Connection, tied: Ties) -> Answer:
     tables = tied.tables()
     name = "lock platform tables"
     if not tables:
-        return Answer(name, True, "no table outside of its schemas is tied to them")
+        return Answer(name, True, "no outside table references the role's schemas")
     listed = ", ".join(".".join(table) for table in tables)
 
     def lock() -> None:
@@ -229,14 +229,14 @@ def _lock(connection: Connection, tied: Ties) -> Answer:
                     sql.SQL("LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE NOWAIT").format(sql.Identifier(*table))
                 )
 
-    return _tried(connection, name, f"lock the tied tables {listed}", lock)
+    return _tried(connection, name, f"lock the referenced tables {listed}", lock)
 
 
 def _triggers(connection: Connection, tied: Ties) -> Answer:
-    name, doing = "triggers on platform tables", "replace the triggers on tied tables"
+    name, doing = "triggers on platform tables", "recreate the triggers on referenced tables"
     own = Ties(triggers=tuple(each for each in tied.triggers if each.tied))
     if not own.triggers:
-        return Answer(name, True, "no trigger outside of its schemas calls their functions")
+        return Answer(name, True, "no outside trigger calls a function of the role's schemas")
 
     def replace() -> None:
         for statement in retie.triggers(own, own):
@@ -246,10 +246,10 @@ def _triggers(connection: Connection, tied: Ties) -> Answer:
 
 
 def _drop_triggers(connection: Connection, tied: Ties) -> Answer:
-    name, doing = "drop triggers on platform tables", "drop the triggers on tied tables"
+    name, doing = "drop triggers on platform tables", "drop the triggers on referenced tables"
     own = [each for each in tied.triggers if each.tied]
     if not own:
-        return Answer(name, True, "no trigger outside of its schemas calls their functions")
+        return Answer(name, True, "no outside trigger calls a function of the role's schemas")
 
     def drop() -> None:
         for each in own:
@@ -274,10 +274,10 @@ def surplus_triggers(connection: Connection, live: Ties, wished: Ties) -> list[s
 
 
 def _policies(connection: Connection, tied: Ties) -> Answer:
-    name, doing = "policies on platform tables", "change the policies on tied tables"
+    name, doing = "policies on platform tables", "change the policies on referenced tables"
     own = [each for each in tied.policies if each.tied]
     if not own:
-        return Answer(name, True, "no policy outside of its schemas uses their objects")
+        return Answer(name, True, "no outside policy uses an object of the role's schemas")
 
     def alter() -> None:
         for each in own:

@@ -44,7 +44,7 @@ def _refresh(connection: Connection, view: tuple[str, str]) -> Iterator[str]:
         if connection.broken:
             raise
         yield (
-            f"cannot refresh {Relation(*view)}, which may have rows from before the switch: {words(error)}; run: "
+            f"cannot refresh materialized view {Relation(*view)}, which may be out of date: {words(error)}; run: "
             f"{statement}"
         )
 

@@ -63,7 +63,7 @@ def compare(
         lines += [f"{kind} {identity}: missing" for kind, identity in sorted(expected.keys() - created.keys())]
         lines += [f"{kind} {identity}: not expected" for kind, identity in sorted(created.keys() - expected.keys())]
         lines += [
-            f"{kind} {identity}: another definition"
+            f"{kind} {identity}: definition differs"
             for kind, identity in sorted(expected.keys() & created.keys())
             if expected[kind, identity] != created[kind, identity] and identity not in unpopulated
         ]
@@ -76,7 +76,7 @@ def compare(
         ]
     if lines:
         raise Failed(
-            f'cannot rewrite the definitions of "{visible(name)}": {counted(len(lines), "difference")} from it'
+            f'the rewritten definitions differ from "{visible(name)}" ({counted(len(lines), "difference")}):'
             + "".join(f"\n  {visible(line)}" for line in lines[:SHOWN]),
             hint="Choose another restore point: lastgood points",
         )

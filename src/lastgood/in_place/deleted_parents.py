@@ -106,7 +106,7 @@ def refuse(found: Iterable[Orphaned], name: str) -> None:
     if stuck:
         raise Refused(
             f'cannot roll back to "{visible(name)}": {visible(str(stuck[0]))}',
-            hint="Create these rows again, or choose a newer restore point: lastgood points",
+            hint="Recreate the referenced rows, or choose a newer restore point: lastgood points",
         )
 
 

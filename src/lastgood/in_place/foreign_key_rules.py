@@ -72,7 +72,7 @@ def apply(connection: Connection, run: str, rewritten: Rewritten, facts: Callabl
             if key.on_delete not in _RULED:
                 raise Failed(
                     f"cannot apply {key.what}: referenced rows of {key.references} no longer exist",
-                    hint="Create these rows again, or choose a newer restore point: lastgood points",
+                    hint="Recreate the referenced rows, or choose a newer restore point: lastgood points",
                 )
         expected = facts()
         # As the restore point was written, so that the digests are comparable.
@@ -87,7 +87,7 @@ def apply(connection: Connection, run: str, rewritten: Rewritten, facts: Callabl
             except errors.IntegrityConstraintViolation as error:
                 raise Failed(
                     f"cannot apply {visible(key.what)} to rows of deleted parents: {words(error)}",
-                    hint="Create the deleted rows again, or choose a newer restore point: lastgood points",
+                    hint="Recreate the referenced rows, or choose a newer restore point: lastgood points",
                 ) from error
         changed = tuple(_changes(connection, recorded, rewritten, expected))
         _write(connection, run, changed)

@@ -163,7 +163,10 @@ def drop(
             platform_keys.drop(connection, found.schemas, cancelled)
         while tables := _tables(connection, found.schemas)[:portion]:
             if cancelled():
-                raise Interrupted(f"interrupted before {found.role} schemas were dropped completely", state=state)
+                raise Interrupted(
+                    f"interrupted while dropping {found.role} schemas; run the command again to drop the rest",
+                    state=state,
+                )
             with connection.transaction():
                 _bound(connection)
                 listed = [sql.Identifier(*each.name.names) for each in tables]

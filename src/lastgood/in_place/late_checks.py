@@ -130,6 +130,6 @@ def compare(connection: Connection, columns: Iterable[GeneratedColumn]) -> Itera
         if row is not None and row[0]:
             again = sql.SQL("UPDATE ONLY {} SET {} = DEFAULT WHERE {}").format(table, name, differs)
             yield (
-                f"{what} was computed from the replaced tables and differs from its expression in "
-                f"{counted(row[0], 'row')}; to compute it again: {again.as_string(connection)}"
+                f"{what} has outdated values in "
+                f"{counted(row[0], 'row')}; to recompute them: {again.as_string(connection)}"
             )

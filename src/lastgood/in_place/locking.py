@@ -97,7 +97,7 @@ class Locks:
         if missing:
             raise Refused(
                 'cannot switch: the restore point refers to table "{}.{}", which does not exist'.format(*missing[0]),
-                hint="Create it, or choose another restore point: lastgood points",
+                hint="Create the table, or choose another restore point: lastgood points",
             )
         own = [each.name.names for each in (*present.objects, *incoming) if each.name.kind == "table"]
         every = [_touch(each) for each in present.of("view", "materialized view", "foreign table", "sequence")]

@@ -112,8 +112,8 @@ def _hint(error: psycopg.Error) -> str:
     if error.sqlstate == "42501":
         return "Run lastgood check --capabilities to see what this role may do."
     if error.diag.message_detail and error.sqlstate == "2BP01":
-        return f"These objects prevent it: {error.diag.message_detail}"
-    return "To list the obstacles: lastgood check"
+        return f"Drop the dependent objects first: {error.diag.message_detail}"
+    return "Run lastgood check to list what prevents the switch."
 
 
 def _blockers(connection: Connection, wanted: Move) -> list[Session]:

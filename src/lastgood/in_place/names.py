@@ -36,5 +36,5 @@ def _name(kind: str, run: str, schema: str) -> str:
     ending = "_" + hashlib.sha256(schema.encode()).hexdigest()[:_DIGEST_DIGITS]
     room = NAME_BYTES - len(prefix.encode()) - len(ending)
     if room < 1:
-        raise ValueError(f"the run's name {run!r} leaves no room for a schema's name")
+        raise ValueError(f"cannot name a schema of run {run!r}: the run name is too long")
     return prefix + schema.encode()[:room].decode("utf-8", "ignore") + ending

@@ -181,7 +181,7 @@ def _patiently(connection: Connection, doing: str, command: bytes, cancelled: Ca
         except (errors.LockNotAvailable, errors.DeadlockDetected) as error:
             if not left:
                 raise Failed(
-                    f"cannot {visible(doing)}: {words(error)} in {TRIES} tries",
+                    f"cannot {visible(doing)} after {TRIES} attempts: {words(error)}",
                     hint="End the long transactions that use these tables, then run the command again.",
                 ) from error
             time.sleep(PAUSE_SECONDS)  # the queue behind the try passes

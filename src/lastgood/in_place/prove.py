@@ -106,8 +106,7 @@ def prove(
                 break
             if not left:
                 raise Failed(
-                    f"cannot validate {visible(violated[0].what)}: rows of {violated[0].references} are deleted "
-                    "while it is validated",
+                    f"cannot validate {visible(violated[0].what)}: rows of {violated[0].references} are being deleted",
                     hint="Run the command again.",
                 )
             platform_keys.drop(connection, rewritten.schemas.values(), context.cancelled, only=violated)
@@ -134,7 +133,7 @@ def _stop_at(differences: Collection[Difference], comparison: Comparison, name: 
         return
     lines = [f"{each.what}: expected {each.expected}, found {each.found}" for each in differences]
     raise ProofFailed(
-        f'cannot use the staging schemas of "{visible(name)}": {counted(len(lines), "difference")} from it'
+        f'the restored schemas differ from "{visible(name)}" ({counted(len(lines), "difference")}):'
         + "".join(f"\n  {visible(line)}" for line in lines[:SHOWN])
         + (f"\n  … and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""),
         comparison=comparison.model_copy(update={"differences": tuple(differences)}),

@@ -1,7 +1,7 @@
 """Sessions from before a switch in place, which nothing has ended.
 
-Their prepared statements fail once if the type of a result changed, and their temporary views still read the kept
-tables. Most drivers prepare again by themselves; a session that does not must reconnect."""
+Their prepared statements fail at each execution if the columns of the result changed, until the client prepares them
+again or reconnects; their temporary views still read the kept tables."""
 
 from __future__ import annotations
 

@@ -85,9 +85,9 @@ def rewrite(
     """
     if without_schema := outside(summary, schemas):
         raise Refused(
-            f'cannot build "{visible(name)}" in staging schemas: it has '
-            f"{', '.join(map(visible, without_schema))}, which belong to no schema",
-            hint="Go back by name (--by-name), or restore into another database: lastgood restore",
+            f'cannot restore "{visible(name)}" in place: '
+            f"{', '.join(map(visible, without_schema))}: outside of all schemas",
+            hint="Roll back by name (--by-name), or restore into another database: lastgood restore",
         )
     with target.connect(application_name="lastgood rewrite") as live:
         major, role = live.info.server_version // 10000, live.info.user
@@ -114,8 +114,8 @@ def rewrite(
         session.enter(())
         if ranges := survey.range_types(made.connection, schemas) if not superuser else []:
             raise Refused(
-                f'cannot build "{visible(name)}" in staging schemas: {visible(survey.immovable(ranges[0]))}',
-                hint="Go back as a superuser, or restore into another database: lastgood restore",
+                f'cannot restore "{visible(name)}" in place: {visible(survey.immovable(ranges[0]))}',
+                hint="Roll back as a superuser, or restore into another database: lastgood restore",
             )
         definition_facts.compare(facts, read_objects(made.connection), schemas, builder.unpopulated, name)
         if carries is not None:
@@ -202,7 +202,7 @@ def _give_name(connection: Connection, schema: str, staging: str) -> None:
     if unknown:
         raise Refused(
             f"cannot build staging schemas: {visible(unknown[0])}",
-            hint="Go back by name (--by-name), or restore into another database: lastgood restore",
+            hint="Roll back by name (--by-name), or restore into another database: lastgood restore",
         )
     for each in found:
         connection.execute(each.set_schema(staging))

@@ -74,7 +74,7 @@ def hidden(connection: Connection) -> int:
 def refused(found: Sequence[Session]) -> Refused:
     """The refusal of a switch while sessions have older snapshots."""
     return Refused(
-        "cannot switch: transactions with snapshots older than the restored tables would find them empty: "
+        "cannot switch: these transactions are older than the restored tables and would see them empty: "
         + "; ".join(str(each) for each in found),
         hint=f"Wait for them, or terminate them: SELECT pg_terminate_backend({found[0].pid})",
     )

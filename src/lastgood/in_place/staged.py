@@ -139,12 +139,11 @@ def _rows(summary: DumpSummary, rewritten: Rewritten, name: str, emit: Emit) -> 
                 yield replace(item, start=start, state=_without_identity(item.state))
             case Bulk(inserts=True):
                 raise Refused(
-                    f'cannot build "{visible(name)}" in staging schemas: line {item.line} is an INSERT with '
-                    "computed values",
+                    f'cannot restore "{visible(name)}" in place: line {item.line} is an INSERT with expressions',
                     hint="Choose a restore point that was made without --inserts: lastgood points",
                 )
             case Bulk():
-                emit(Note("large objects belong to no schema; those of the live database stay as they are"))
+                emit(Note("large objects belong to no schema and are not rolled back"))
             case Step():
                 if (changed := _of_rows(item, rewritten)) is not None:
                     yield changed

@@ -252,13 +252,13 @@ def survey(connection: Connection, schemas: Sequence[str], *, arriving: Sequence
         for schema, table in connection.execute(_SUBSCRIBED, [list(schemas)])
     ]
     refusals += [
-        f'trigger "{each.name}" on "{each.schema_name}.{each.table}" is disabled or fires always or in replica mode, '
-        "and only the table's owner may set that again"
+        f'trigger "{each.name}" on "{each.schema_name}.{each.table}" is set to DISABLE, ALWAYS or REPLICA; '
+        "only the table's owner can set that"
         for each in tied.triggers
         if each.tied and each.enabled != "O"
     ]
     cautions = [
-        f'publication "{name}" is FOR ALL TABLES: it publishes staging and kept schemas, too'
+        f'publication "{name}" is FOR ALL TABLES: it also publishes staging and kept schemas'
         for (name,) in connection.execute(_ALL_TABLES)
     ]
     row = connection.execute(_LOCKS, [[*schemas, *(arriving or ())]]).fetchone()
@@ -301,7 +301,7 @@ def range_types(connection: Connection, schemas: Iterable[str]) -> list[ObjectNa
 def immovable(range_type: ObjectName) -> str:
     """The reason why a role that is no superuser cannot move a range type, with the remedy."""
     return (
-        f"range {range_type} cannot be moved: its constructor functions belong to the server's first superuser; create "
+        f"range {range_type} cannot be moved: its constructor functions belong to the bootstrap superuser; create "
         "the type in a schema that stays, and change its columns to it"
     )
 

@@ -99,7 +99,7 @@ def prepare_undo(connection: Connection, undoes: str, run: str, *, role: Role = 
     missing = [live for live in kept.schemas if live not in there]
     if missing:
         raise Refused(
-            f'cannot undo run "{undoes}": its {role} schema of "{missing[0]}" no longer exists',
+            f'cannot undo run "{undoes}": its {role} schema for "{missing[0]}" no longer exists',
             hint="List restore points: lastgood points",
             state=NOT_REACHED,
         )

@@ -129,7 +129,7 @@ class TieChanges:
             except psycopg.Error as error:
                 if connection.broken:
                     raise
-                self.notes.append(f'references in "{schema}.{table}" still lead to kept tables: {words(error)}')
+                self.notes.append(f'foreign keys of "{schema}.{table}" still reference kept tables: {words(error)}')
 
     def _give_away(self, what: str, owner: str, statement: sql.Composed) -> None:
         """Give an object that this role created to its wished owner, if this role may do so."""

@@ -138,7 +138,7 @@ class Transaction:
         if row is None or not row[0]:
             who = key_holder(self._connection, key)
             raise Refused(
-                "cannot switch: another run switches in this database" + (f" ({who})" if who else ""),
+                "cannot switch: another run is switching this database" + (f" ({who})" if who else ""),
                 hint="Wait for that run, or run lastgood status to see its progress.",
             )
 
@@ -149,7 +149,7 @@ class Transaction:
         if unknown:
             raise Refused(
                 "cannot switch: the restored schemas hold objects that cannot be moved: " + "; ".join(unknown),
-                hint="To list the obstacles: lastgood check",
+                hint="Run lastgood check to list what prevents the switch.",
             )
         return found
 
@@ -171,7 +171,10 @@ class Transaction:
         """The survey, unless it is refused or differs from that of the plan."""
         present = survey(self._connection, self._lives, arriving=self._arrivals)
         if present.refusals:
-            raise Refused("cannot switch: " + "; ".join(present.refusals), hint="To list the obstacles: lastgood check")
+            raise Refused(
+                "cannot switch: " + "; ".join(present.refusals),
+                hint="Run lastgood check to list what prevents the switch.",
+            )
         if self._planned is not None:
             changed = sorted(self._planned.names() ^ present.names())
             if changed or self._planned.ties != present.ties:
@@ -310,7 +313,7 @@ class Transaction:
         ]
         if bound:
             raise Failed(
-                "cannot switch: the old objects would still depend on the new ones: " + "; ".join(bound),
+                "cannot switch: kept objects would depend on restored ones: " + "; ".join(bound),
                 hint="Report this as a defect in lastgood, with these names.",
             )
 

@@ -60,7 +60,7 @@ class Limit:
         """The reason why a table was not compared."""
         if not self.seconds:
             return "content comparison is turned off"
-        return f"no time was left ({duration(self.seconds)})"
+        return f"time limit of {duration(self.seconds)} reached"
 
 
 _Read = dict[tuple[Key, str | None, str, tuple[str, ...]], TableFacts | str]

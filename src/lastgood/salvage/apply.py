@@ -27,6 +27,7 @@ from lastgood.salvage.transaction import (
     summary,
 )
 from lastgood.salvage.write import Writer
+from lastgood.text.units import counted
 
 __all__ = ["Destination", "apply", "preview", "refuse_touched"]
 
@@ -123,8 +124,8 @@ def refuse_touched(found: Sequence[TableSummary]) -> None:
         if (rows := sum(one.rows for one in each.sums if one.action is None))
     }
     if touched:
-        listed = ", ".join(f"{rows:,} of {name}" for name, rows in touched.items())
+        listed = ", ".join(f"{counted(rows, 'row')} of {name}" for name, rows in touched.items())
         raise Refused(
-            f"cannot undo the salvage: rows were changed since, or other rows refer to them ({listed})",
-            hint="Change these rows by hand, or roll back: lastgood rollback --dry-run",
+            f"cannot undo the salvage: {listed} were changed since or are referenced by other rows",
+            hint="Correct these rows with SQL.",
         )

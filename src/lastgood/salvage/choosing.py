@@ -32,7 +32,7 @@ def chosen_tables(chosen: Chosen, tables: Mapping[Name, Table]) -> frozenset[Nam
         }
         if not found:
             raise UsageError(
-                f'cannot salvage rows: no table of the live database is named "{pattern}"',
+                f'cannot salvage rows: no table of the live database matches "{pattern}"',
                 hint="Names are case-sensitive, with or without the schema, and may have * and ?.",
             )
         return found

@@ -138,7 +138,7 @@ def read(state: Path, run: str) -> Images:
         return Images.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
         raise Refused(
-            f'cannot undo the salvage "{run}": its rows are not in "{path.parent}"',
+            f'cannot undo the salvage "{run}": its saved rows are not in "{path.parent}"',
             hint="Run this command on the machine, and with the state folder, that the salvage ran with.",
         ) from error
 

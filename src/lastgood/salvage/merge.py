@@ -112,8 +112,8 @@ def _refuse_ambiguous(connection: Connection, staged: Staged) -> None:
         rows, keys, nulls = row
         if rows != keys or nulls:
             raise Refused(
-                f'cannot salvage table "{staged.table.shown}": its rows have no unique key '
-                f"({', '.join(staged.key.columns)}) on the other side",
+                f'cannot salvage table "{staged.table.shown}": several of its rows in the kept '
+                f"database have the same key ({', '.join(staged.key.columns)})",
                 hint=f"Leave the table out: --exclude {staged.table.shown}",
             )
 

@@ -23,12 +23,12 @@ Choice = Literal["skip", "fail", "ours", "theirs", "renumber"]
 MEANINGS: dict[Collision, str] = {
     "insert_exists": "the live database has another row with this key",
     "update_missing": "the live database no longer has the row",
-    "update_origin_differs": "both sides changed the same columns of the row",
-    "delete_origin_differs": "the live database changed the row, which the other side deleted",
-    "unique_exists": "the live database has another row with a value that must be unique",
-    "parent_missing": "the live database lacks a row that it refers to",
-    "parent_differs": "it refers to a row whose key now belongs to another row",
-    "child_exists": "rows of the live database refer to the row, which the other side deleted",
+    "update_origin_differs": "the kept and the live database changed the same columns of the row",
+    "delete_origin_differs": "the row was deleted after the restore point, but changed in the live database since",
+    "unique_exists": "another row of the live database has the same unique value",
+    "parent_missing": "the row it references does not exist in the live database",
+    "parent_differs": "the key it references now belongs to another row",
+    "child_exists": "rows of the live database reference this deleted row",
 }
 _ALLOWED: dict[Collision, tuple[Choice, ...]] = {
     "insert_exists": ("skip", "fail", "ours", "theirs", "renumber"),
@@ -45,8 +45,9 @@ COLLISIONS: tuple[Collision, ...] = get_args(Collision)
 
 class Policies(Frozen):
     """What to do about each collision. ``skip`` leaves the row as it is in the live database and reports it; ``fail``
-    ends the salvage; ``ours`` and ``theirs`` decide for one side, by column where both changed a row; ``renumber``
-    inserts the row with a new number, and changes the references to it."""
+    ends the salvage; ``theirs`` takes the row of the kept database; ``ours`` is the same as ``skip``. In
+    ``update_origin_differs`` both decide only about the columns in conflict. ``renumber`` inserts the row with a new
+    number, and changes the references to it."""
 
     insert_exists: Choice = "skip"
     update_missing: Choice = "skip"
@@ -75,7 +76,7 @@ def parse(given: list[str]) -> Policies:
         collision = next((each for each in COLLISIONS if each == name), None)
         if collision is None:
             raise UsageError(
-                f'cannot use --on "{text}": no collision has this name',
+                f'cannot use --on "{text}": unknown collision',
                 hint=f"Use one of: {', '.join(COLLISIONS)}. Example: --on insert_exists=renumber",
             )
         allowed = next((each for each in _ALLOWED[collision] if each == choice), None)

@@ -13,6 +13,7 @@ from lastgood.postgres.server import Connection
 from lastgood.salvage.staged import Staged, all_of, any_of, at, cell, same
 from lastgood.salvage.tables import ForeignKey, Name, Table
 from lastgood.salvage.write import Tally
+from lastgood.text.units import counted
 
 Counters = Mapping[int, tuple[int, int, int]]
 
@@ -22,7 +23,7 @@ SELECT c.oid::int8, pg_catalog.pg_stat_get_xact_tuples_inserted(c.oid),
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
 """
-_HINT = "Nothing was committed. Report this with the journal of the run."
+_HINT = "Report this as a defect, with the journal of the run."
 
 
 def begin(connection: Connection) -> Counters:
@@ -33,7 +34,7 @@ def begin(connection: Connection) -> Counters:
     row = connection.execute("SELECT current_setting('track_counts')").fetchone()
     if row != ("on",):
         raise Refused(
-            "cannot salvage rows: the server does not count changed rows, so nothing could be proved",
+            "cannot salvage rows: track_counts is off, so the result cannot be verified",
             hint="Connect as a superuser, or run: ALTER SYSTEM SET track_counts = on; SELECT pg_reload_conf()",
         )
     return _counters(connection)
@@ -107,7 +108,7 @@ def _content(connection: Connection, staged: Staged) -> None:
         )
     if wrong:
         raise Failed(
-            f'cannot commit the salvage: {wrong:,} rows of "{staged.table.shown}" are not as planned', hint=_HINT
+            f'cannot commit the salvage: {wrong:,} rows of "{staged.table.shown}" differ from the plan', hint=_HINT
         )
 
 
@@ -130,10 +131,10 @@ def _nothing_else(
             tally.inserted - tally.deleted,
         ):
             raise Failed(
-                f'cannot commit the salvage: it changed other rows of "{table.shown}" than planned', hint=_HINT
+                f'cannot commit the salvage: it changed rows of "{table.shown}" that were not in the plan', hint=_HINT
             )
     if left:
-        raise Failed(f"cannot commit the salvage: it changed {len(left)} tables that were not planned", hint=_HINT)
+        raise Failed(f"cannot commit the salvage: it changed {counted(len(left), 'table')} not in the plan", hint=_HINT)
 
 
 def _children(connection: Connection, child: Staged, key: ForeignKey, parent: Table) -> None:

@@ -111,7 +111,7 @@ def planned(request: Request, context: Context = BACKGROUND) -> Iterator[Planned
                 missing=found.missing,
                 not_compared=found.not_compared,
                 migrations=found.migrations,
-                remarks=_remarks(chosen_sides, found, request.chosen),
+                remarks=_remarks(found, request.chosen),
             ),
             found,
             known,
@@ -190,11 +190,10 @@ def _previewed(
     )
 
 
-def _remarks(chosen: Sides, found: Found, wished: Chosen) -> tuple[str, ...]:
+def _remarks(found: Found, wished: Chosen) -> tuple[str, ...]:
     remarks = []
     if not found.migrations and found.changed and not wished.migration:
-        what = "a restore point does not record" if chosen.target is None else "the kept database does not show"
-        remarks.append(f"{what} which rows a migration wrote: all rows are treated alike")
+        remarks.append("rows of a migration cannot be identified, so they are brought back too")
     return tuple(remarks)
 
 
@@ -230,7 +229,7 @@ def salvage(ready: Planned, context: Context = BACKGROUND) -> SalvageReport:
                     request.target.at(plan.live), oid, request.state, run, plan.theirs.run or plan.theirs.name
                 )
                 apply(destination, ready.found.changed, ready.tables, ready.wanted, shown)
-                stage.detail = "proved: nothing else changed"
+                stage.detail = "verified: no other row changed"
             report = SalvageReport(
                 run=run,
                 status="salvaged",

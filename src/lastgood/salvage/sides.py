@@ -75,7 +75,7 @@ def find(maintenance: Connection, live: Target, store: Path, names: Names) -> Si
         base = names.base or (found.base if found is not None else None)
         if base is None:
             raise Refused(
-                "cannot salvage rows: the restore point from which both sides differ is unknown",
+                "cannot salvage rows: the restore point that was rolled back to is unknown",
                 hint="Name it: lastgood salvage --from POINT --base POINT",
             )
         point = _point(store, base)
@@ -90,7 +90,7 @@ def find(maintenance: Connection, live: Target, store: Path, names: Names) -> Si
         )
     if found is None:
         raise Refused(
-            f'cannot salvage rows: no database or schemas of "{live.dbname}" are kept'
+            f'cannot salvage rows: "{live.dbname}" has no kept database or kept schemas'
             + (f' from run "{names.run}"' if names.run else ""),
             hint="Name a restore point that has the rows: lastgood salvage --from POINT --base POINT",
         )

@@ -218,7 +218,8 @@ def _copy(connection: Connection, staged: Staged, kind: str, columns: Sequence[s
                 copy.write(block)
     except psycopg.DataError as error:
         raise Refused(
-            f'cannot salvage table "{staged.table.shown}": a value does not fit the live database: {words(error)}',
+            f'cannot salvage table "{staged.table.shown}": a value does not fit a column of the live database: '
+            f"{words(error)}",
             hint=f"Leave the table out with --exclude {staged.table.shown}, or change the column in the live database.",
         ) from error
 

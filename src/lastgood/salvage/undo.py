@@ -83,8 +83,8 @@ def backwards(state: Path, found: Images, image: Image, known: dict[tables.Name,
     table = known.get((image.schema_name, image.name))
     if table is None or not set(image.columns) <= set(table.stored):
         raise Refused(
-            f'cannot undo the salvage "{found.run}": table "{image.schema_name}.{image.name}" has other columns now',
-            hint="Change its rows by hand, or roll back: lastgood rollback --dry-run",
+            f'cannot undo the salvage "{found.run}": the columns of table "{image.schema_name}.{image.name}" changed',
+            hint="Correct these rows with SQL.",
         )
 
     def rows(when: images.When) -> Iterable[bytes]:
@@ -121,7 +121,7 @@ def undo(ready: Planned, context: Context = BACKGROUND) -> SalvageReport:
                 context.check("interrupted before rows were written", state=NOT_REACHED)
                 destination = Destination(ready.target.at(live), oid, ready.state, run)
                 apply(destination, ready.changed, ready.tables, Wanted(STRICT), plan.tables, complete=True)
-                stage.detail = "proved: nothing else changed"
+                stage.detail = "verified: no other row changed"
             report = SalvageReport(
                 run=run,
                 status="undone",

@@ -71,7 +71,7 @@ class Writer:
         rows = self._connection.execute(statement).rowcount
         if expected is not None and rows != expected:
             raise Failed(
-                f'cannot {doing} rows of "{staged.table.shown}": {rows:,} of {expected:,} rows were affected',
+                f'cannot {doing} {expected:,} rows of "{staged.table.shown}": the server wrote {rows:,}',
                 hint="A trigger or a rule of the table may interfere: leave the table out with --exclude.",
             )
         return rows
@@ -179,7 +179,7 @@ class Writer:
         """Set the references of inserted rows that belong to a cycle."""
         if staged.key is None:
             raise Failed(
-                f'cannot insert rows of "{staged.table.shown}": they refer to each other in a cycle, and have no key',
+                f'cannot insert rows of "{staged.table.shown}": they reference each other, and the table has no key',
                 hint="Connect as a superuser, or make the foreign key deferrable.",
             )
         statement = sql.SQL("UPDATE {} o SET {} FROM {} m WHERE m.action = 'insert' AND {} AND {}").format(

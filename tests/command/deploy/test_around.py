@@ -89,7 +89,9 @@ def test_a_sequence_that_was_set_back_is_no_gap_in_its_numbers(
         "deploy", "--json", "--", *migration("SELECT setval('public.numbers', 7)", "SELECT 1 / 0", within=database)
     )
     assert back.status == 6, back.err
-    assert back.document["error"]["deployment"]["compared"] == ("sequence public.numbers: last value 101 then, 7 now")
+    assert back.document["error"]["deployment"]["compared"] == (
+        "sequence public.numbers: last value 101 in the restore point, 7 now"
+    )
     with server.target(database).connect() as connection:
         assert connection.execute("SELECT last_value FROM public.numbers").fetchone() == (101,)
 
@@ -139,7 +141,7 @@ def test_a_table_that_stays_locked_is_worse_and_a_restore_point_that_is_gone_is_
         )
         point = error["deployment"]["point"]
         assert error["state"] == (
-            f'"{database}" is as the migration left it, and open. The restore point {point} was removed meanwhile.'
+            f'"{database}" is as the migration left it, and open. The restore point {point} no longer exists.'
         )
         assert error["hint"] == "Run lastgood recover to find what can be restored."
         with server.target(database).connect() as connection:

@@ -141,8 +141,8 @@ def test_rows_alone_are_kept_where_the_settings_say_so(
     assert (report["status"], report["before"], report["rollback"]) == ("unchanged", None, None)
     assert done.document["error"]["state"] == (
         f'"{database}" is open, and its schema is unchanged. Rows differ from {Path(report["point"]).name}, written '
-        "by the migration or by the application (rows of public.deals: 2 rows then, 3 rows now). They are kept, "
-        'because [deploy] sets only_rows = "keep".'
+        "by the migration or by the application (rows of public.deals: 2 rows in the restore point, 3 rows now). They "
+        'are kept, because [deploy] sets only_rows = "keep".'
         ""
     )
     # A changed schema is rolled back, too.

@@ -40,7 +40,7 @@ def test_the_counts_of_a_point_and_the_live_database(lastgood: Lastgood, changed
         "  table            rows in A  rows in B  only in A  only in B  changed\n"
         "  public.contacts          3          4          0          1        1\n"
         "  public.deals             2          1          1          0        0\n"
-        "  1 other table with the same rows.\n"
+        "  1 other table is equal.\n"
     )
 
 
@@ -152,9 +152,12 @@ def test_another_servers_database_by_its_url(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--live", "x"), "cannot compare: --live takes exactly one restore point, database or URL"),
-        (("--format", "csv"), "cannot write the rows: --output and --format go together"),
-        (("--level", "digest", "--rows"), "cannot show rows: --level digest does not read them one by one"),
+        (("--live", "x"), "cannot compare: --live compares A with the live database; do not give B"),
+        (
+            ("--format", "csv"),
+            "cannot write the rows: --output requires --format csv, json or parquet, and the reverse",
+        ),
+        (("--level", "digest", "--rows"), "cannot show rows: --level digest does not find individual rows"),
     ],
 )
 def test_wrong_usage(lastgood: Lastgood, changed: str, arguments: tuple[str, ...], message: str) -> None:

@@ -70,7 +70,7 @@ def test_no_server_and_no_folder(
     heard: list[Event] = []
     clean_up(Context(heard.append, state=Path("state")))
     run = next(Path("state/runs").iterdir()).stem
-    assert heard == ([Note(f"drill {run} was killed; removing its remains")] if how == signal.SIGKILL else [])
+    assert heard == ([Note(f"drill {run} was killed; removing what it left")] if how == signal.SIGKILL else [])
     assert not list(Path("state/drills").iterdir())
     (journal,) = Path("state/runs").iterdir()
     ended = json.loads(journal.read_text(encoding="utf-8").splitlines()[-1])
@@ -111,7 +111,7 @@ def test_no_database_and_no_role_on_a_server_that_was_given(server: EmbeddedServ
     with given(server.target("postgres"), "20260102-000000-0badcafe", "crm", elsewhere, heard.append) as scratch:
         assert heard == [
             Caution(
-                'database "crm_drill_20261123_old" on the scratch server may be from a killed drill, but is not '
+                'database "crm_drill_20261123_old" on the scratch server may be from an interrupted drill, but is not '
                 "marked as such; it was not removed"
             )
         ]

@@ -18,16 +18,16 @@ from tests.cli.conftest import Lastgood
 @pytest.mark.parametrize(
     ("arguments", "message", "hint"),
     [
-        (("--list", "--due"), "cannot drill: --list and --due exclude each other", "Give only one of them."),
-        (("--all", "x.sql"), "cannot drill: --all and POINT exclude each other", "Give --all alone."),
+        (("--list", "--due"), "cannot drill: --list and --due are mutually exclusive", "Give only one of them."),
+        (("--all", "x.sql"), "cannot drill: --all and POINT are mutually exclusive", "Give --all alone."),
         (
             ("--show", "x", "--server", "postgresql:///"),
-            "cannot drill: --show and --server exclude each other",
+            "cannot drill: --show and --server are mutually exclusive",
             "Give --show alone.",
         ),
         (
             ("--server", "postgresql:///", "--folder", "/tmp"),
-            "cannot drill: --server and --folder exclude each other",
+            "cannot drill: --server and --folder are mutually exclusive",
             "Leave --folder out: an existing server has its own folder.",
         ),
         (

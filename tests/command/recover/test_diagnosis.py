@@ -268,11 +268,11 @@ def test_a_point_that_equals_the_database_is_not_what_is_proposed() -> None:
     new = candidate("new.sql", 1, facts(**WHOLE))
     found = diagnose(evidence(candidates=(new, OLD), live=replace(live(**WHOLE), content=(same, changed))))
     assert [each.name for each in found.proposals] == ["/store/old.sql"]
-    assert "new.sql would change nothing: it equals the database as it is now" in [each.text for each in found.reasons]
+    assert "new.sql would change nothing: it equals the current database" in [each.text for each in found.reasons]
     # Without an alternative it is proposed, with a remark that it does not help.
     alone = diagnose(evidence(candidates=(new,), live=replace(live(**WHOLE), content=(same,))))
     assert alone.proposals[0].name == "/store/new.sql"
-    assert "It would change nothing: it equals the database as it is now." in alone.proposals[0].detail
+    assert "It would change nothing: it equals the current database." in alone.proposals[0].detail
 
 
 @pytest.mark.parametrize("points", [(), (OLD,)])

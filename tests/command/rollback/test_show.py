@@ -145,12 +145,12 @@ def test_a_whole_plan(shown: tuple[Screen, io.StringIO]) -> None:
     )
     losses = (
         loss("deals", 300, 500),
-        loss("contacts", 5000, 400, 120, "created_at", "changed", "no time was left (1 min)"),
+        loss("contacts", 5000, 400, 120, "created_at", "changed", "time limit of 1 min reached"),
         loss("scores", 12, None, None, rows=(12, 0, 0)),
         loss("tags", 5, 5, content="equal"),
         loss("prices", 70, 70, content="changed", rows=(20, 20, 50)),
         loss("queue", 2, 2, content="changed", rows=(1, 1, None)),
-        loss("events", 9, 9, content="not compared", why="no time was left (10 s)"),
+        loss("events", 9, 9, content="not compared", why="time limit of 10 s reached"),
         loss("lost", None, 7, None, rows=(0, 7, 0)),
     )
     show_plan.show(screen, a_plan(loss=losses, findings=findings))
@@ -159,7 +159,8 @@ def test_a_whole_plan(shown: tuple[Screen, io.StringIO]) -> None:
         "\n"
         '  Live database   "crm", 812 MB, PostgreSQL 18.6 (host=db.example.org)\n'
         "  Restore point   backups/crm_20251104_143000.sql\n"
-        "                  made 2025-11-04 14:30:00 UTC (9 hours ago), by its manifest\n"
+        "                  made 2025-11-04 14:30:00 UTC (9 hours ago; time from its\n"
+        "                  manifest)\n"
         "                  plain, 240 MB, 12 tables, 1,234,567 rows\n"
         '  New database    "crm_shadow_9f3c1a70"\n'
         '  Kept            the current "crm" remains on the server as "crm_old_9f3c1a70";\n'
@@ -179,12 +180,12 @@ def test_a_whole_plan(shown: tuple[Screen, io.StringIO]) -> None:
         "  public.lost          none         7        0        7        0\n"
         "  public.queue            2         2        1        1   no key\n"
         "  1 other table equals the restore point in every row.\n"
-        "  Compared by number of rows only: public.events (no time was left (10 s)). Rows\n"
-        "  changed in place are not shown here; they are reverted, too.\n"
-        "  Rows not counted: public.contacts (no time was left (1 min)).\n"
+        "  Compared by row count only: public.events (time limit of 10 s reached). Rows\n"
+        "  changed in place are not shown here, but are reverted.\n"
+        "  Rows not counted: public.contacts (time limit of 1 min reached).\n"
         '  All lost rows remain in "crm_old_9f3c1a70" and in the emergency backup.\n'
         "\n"
-        "What the checks found\n"
+        "Findings\n"
         '  REFUSED role "app" may not create a database\n'
         "          As a superuser: ALTER ROLE\n"
         "  caution look here\n"
@@ -208,9 +209,9 @@ def test_a_plan_that_compared_no_content_claims_nothing_of_it(shown: tuple[Scree
     why = "content comparison is turned off"
     show_plan.show(screen, a_plan(loss=tuple(loss(name, 5, 5, content="not compared", why=why) for name in names)))
     assert (
-        "  Compared by number of rows only: public.t0, public.t1, public.t2, public.t3,\n"
+        "  Compared by row count only: public.t0, public.t1, public.t2, public.t3,\n"
         "  public.t4 and 2 more tables (content comparison is turned off). Rows changed\n"
-        "  in place are not shown here; they are reverted, too.\n"
+        "  in place are not shown here, but are reverted.\n"
     ) in stream.getvalue()
     assert "equal" not in stream.getvalue()
 

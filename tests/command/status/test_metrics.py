@@ -63,4 +63,4 @@ def test_after_a_rollback(lastgood: Lastgood, server: EmbeddedServer, database: 
 def test_it_contradicts_json(lastgood: Lastgood, database: str) -> None:
     outcome = lastgood("status", "--metrics", "--json")
     assert outcome.status == 2
-    assert outcome.document["error"]["message"] == "cannot print metrics: --metrics and --json contradict each other"
+    assert outcome.document["error"]["message"] == "cannot print metrics: --metrics and --json are mutually exclusive"

@@ -115,7 +115,7 @@ def deploy_(
 def _reason(text: str | None) -> str:
     if text is not None and not text.strip():
         raise UsageError(
-            "cannot accept errors: the reason of --allow-errors is empty",
+            "cannot accept errors: --allow-errors needs a reason",
             hint="State why they are harmless: --allow-errors REASON. The reason is recorded.",
             state=config.NOTHING_LOOKED_AT,
         )

@@ -155,12 +155,12 @@ def hold(target: Target, wait: float, emit: Emit) -> Iterator[Hold]:
         )
         if unfinished is not None:
             raise Refused(
-                f'cannot deploy: deployment {unfinished.run} of "{live}" is unfinished: started '
-                f"{ago(unfinished.started, server_clock(connection))} by {unfinished.user} on {unfinished.host}, it "
-                f"stopped while {ACTIVITY[unfinished.stage]}",
+                f'cannot deploy: deployment {unfinished.run} of "{live}" is unfinished (started '
+                f"{ago(unfinished.started, server_clock(connection))} by {unfinished.user} on {unfinished.host}; "
+                f"interrupted while {ACTIVITY[unfinished.stage]})",
                 hint="Run lastgood recover to roll back to its restore point. To accept the database as it is: "
                 f"lastgood deploy --accept {unfinished.run}",
-                state=f'"{live}" is as that deployment left it. Nothing was changed now.',
+                state=f'"{live}" is as that deployment left it.',
             )
         run = new_run(server_clock(connection))
         name(connection, run)

@@ -144,8 +144,8 @@ def _duplicates(key: UniqueKey) -> _KeyCheck:
     kind = "primary key" if key.primary else "unique key"
     return (
         f"unique:{key.schema_name}.{key.table}.{key.name}",
-        f"the {kind} was dropped; {{}} of {_plain(key.schema_name, key.table)} repeat the "
-        f"{_plain(*key.columns, by=', ')} of another row",
+        f"the {kind} was dropped; {{}} rows of {_plain(key.schema_name, key.table)} duplicate "
+        f"{_plain(*key.columns, by=', ')}",
         sql.SQL("SELECT coalesce(sum(times - 1), 0)::int8 FROM ({}) t").format(same),
         sql.SQL("SELECT {} FROM ({}) t LIMIT {}").format(
             _texts(key.columns, "t"), same, sql.Literal(integrity.SAMPLES)

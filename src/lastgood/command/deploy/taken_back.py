@@ -158,7 +158,7 @@ def left_alone(course: Course, problem: str, error: BaseException) -> LastgoodEr
         hint, state = _as_it_is(course, first)
     why = words(error).removeprefix("cannot continue: ")
     failure = NotTakenBack(
-        f"cannot roll the failed deployment back: {why}; the deployment had failed: {problem}",
+        f"cannot roll back the failed deployment: {why} (it failed because: {problem})",
         hint=hint,
         state=state,
     )
@@ -182,7 +182,7 @@ def _as_it_is(course: Course, first: str) -> tuple[str, str]:
             state = f"{exchanged[0].upper()}{exchanged[1:]} since the deployment started."
     point = course.point.path if course.point is not None else None
     if point is None or not point.exists():
-        gone = f" The restore point {point} was removed meanwhile." if point is not None else ""
+        gone = f" The restore point {point} no longer exists." if point is not None else ""
         return (
             "Run lastgood recover to find what can be restored.",
             state + gone + course.stopped_note,

@@ -304,8 +304,7 @@ class _Trial:
         manifest_path(point.path).rename(manifest_path(saved))
         point.path.rename(saved)
         raise Stopped(
-            f'cannot try the migration on a clone: it connected to "{self._live}" itself, despite its '
-            "environment, and was terminated",
+            f'cannot try the migration on a clone: it connected to the live database "{self._live}" and was terminated',
             hint=f"See what it changed: lastgood facts {saved} --live. To roll back: lastgood rollback {saved}. Then "
             "fix the migration's own settings: its database must come from PGDATABASE, DATABASE_URL or LASTGOOD_DB.",
             state=f'"{self._live}" is open; the migration may have changed it. The restore point {saved} was made '

@@ -149,7 +149,11 @@ def _remains(facts: Facts, now: Facts, ways: _Ways) -> Remains:
     further, elsewhere = _moved(facts, now, ways)
     kinds = {each.kind for each in found.differences}
     differ = [
-        *(f"{d.of}: {d.expected} then, {d.found} now" for d in found.differences if d.kind != "sequence"),
+        *(
+            f"{d.of}: {d.expected} in the restore point, {d.found} now"
+            for d in found.differences
+            if d.kind != "sequence"
+        ),
         *elsewhere,
     ]
     if not differ:

@@ -104,19 +104,19 @@ def diff(
 
     if live and b is not None:
         raise UsageError(
-            "cannot compare: --live takes exactly one restore point, database or URL",
+            "cannot compare: --live compares A with the live database; do not give B",
             hint="Give one: lastgood diff POINT --live",
             state=config.NOTHING_LOOKED_AT,
         )
     if (form is not Form.TEXT) != (output is not None):
         raise UsageError(
-            "cannot write the rows: --output and --format go together",
+            "cannot write the rows: --output requires --format csv, json or parquet, and the reverse",
             hint="For example: --format parquet --output differences",
             state=config.NOTHING_LOOKED_AT,
         )
     if level is Level.DIGEST and (rows or output is not None):
         raise UsageError(
-            "cannot show rows: --level digest does not read them one by one",
+            "cannot show rows: --level digest does not find individual rows",
             hint="Leave out --level.",
             state=config.NOTHING_LOOKED_AT,
         )

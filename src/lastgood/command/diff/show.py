@@ -52,7 +52,9 @@ def blocks(report: DiffReport) -> Iterator[Block]:
     equal = [each for each in report.tables if each.state == "equal"]
     if equal:
         other = "other " if some else ""
-        yield kinds.Paragraph(f"{units.counted(len(equal), f'{other}table')} with the same rows.")
+        yield kinds.Paragraph(
+            f"{units.counted(len(equal), f'{other}table')} {'is' if len(equal) == 1 else 'are'} equal."
+        )
     yield from map(kinds.Paragraph, _remarks(report))
     for part in report.rows:
         yield kinds.Title(part.table)
@@ -117,7 +119,7 @@ def _rows(part: TableRows, table: TableDifference) -> Iterator[Block]:
     yield kinds.TableBlock(columns, [_row(row, table) for row in part.rows])
     if part.more:
         yield kinds.Paragraph(
-            f"and {units.counted(part.more, 'other row')}; --format csv --output FOLDER writes all of them"
+            f"and {units.counted(part.more, 'more row')}; --format csv --output FOLDER writes all of them"
         )
 
 

@@ -33,7 +33,7 @@ def impossible(source: DumpSource, summary: DumpSummary, major: int) -> str:
         for program in PROGRAMS:
             binaries.find(program, at_least=major)
     except Refused as error:
-        return f"{error.message}; the guide needs it"
+        return f"the guide cannot be written: {error.message}"
     return ""
 
 

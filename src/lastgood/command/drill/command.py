@@ -192,7 +192,7 @@ def _check(
     signed_off_by: str | None,
     by: str | None,
 ) -> None:
-    """Refuse options that exclude each other. Raises UsageError."""
+    """Refuse options that are mutually exclusive. Raises UsageError."""
     given = [name for name, value in only.items() if value]
     if len(given) > 1:
         raise _contradiction(" and ".join(given), "Give only one of them.")
@@ -219,4 +219,4 @@ def _check(
 
 
 def _contradiction(what: str, hint: str) -> UsageError:
-    return UsageError(f"cannot drill: {what} exclude each other", hint=hint, state=config.NOTHING_LOOKED_AT)
+    return UsageError(f"cannot drill: {what} are mutually exclusive", hint=hint, state=config.NOTHING_LOOKED_AT)

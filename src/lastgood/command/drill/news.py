@@ -38,7 +38,7 @@ def _drill(found: DrillEvidence, sealed: Sealed) -> Story:
         events=frozenset({"success" if passed else "failure"}),
         title="drill passed" if passed else "drill FAILED",
         happened=f'The rollback of "{found.live}" to {point} was rehearsed'
-        + (" in all phases, and every proof holds." if passed else f", and failed: {'; '.join(failed)}."),
+        + (" in all phases, and every table was verified." if passed else f", and failed: {'; '.join(failed)}."),
         state=f'"{found.live}" was not touched.',
         next=_next(sealed)
         if passed

@@ -163,7 +163,7 @@ def _left_out(request: DrillRequest, server: ScratchServer, no_guide: str, schem
     if request.live.pgbouncer.admin:
         yield "the pause of PgBouncer: its clients are the real ones"
     if schemas:
-        yield "the rights of the live role, which lastgood check --capabilities tries: the drill ran as a superuser"
+        yield "the privileges of the live role, which lastgood check --capabilities tests: the drill ran as a superuser"
     if not server.given:
         yield "the live server's settings, hardware and load: the scratch server had default settings on this machine"
 

@@ -126,7 +126,7 @@ def clean_up(context: Context) -> None:
         except (OSError, ValueError):
             continue  # that drill is in progress
         else:
-            context.emit(Note(f"drill {folder.name} was killed; removing its remains"))
+            context.emit(Note(f"drill {folder.name} was killed; removing what it left"))
             sweep([each for each in made if _is_ours(each)])
             with suppress(OSError):
                 if (journal := Journal.find(state, folder.name)) is not None:

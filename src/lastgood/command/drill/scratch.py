@@ -193,8 +193,8 @@ class DrillServer:
             if each not in certain and not each.allow_connections:
                 emit(
                     Caution(
-                        f'database "{shown(each.name)}" on the scratch server may be from a killed drill, but is not '
-                        "marked as such; it was not removed"
+                        f'database "{shown(each.name)}" on the scratch server may be from an interrupted drill, but '
+                        "is not marked as such; it was not removed"
                     )
                 )
         ours = "SELECT rolname FROM pg_catalog.pg_roles WHERE shobj_description(oid, 'pg_authid') LIKE %s ORDER BY 1"

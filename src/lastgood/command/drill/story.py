@@ -208,7 +208,7 @@ class Rehearsal:
             "settings",
             "Properties of the database itself were carried over",
             kept,
-            f"setting {stand_in.SETTING}, which no restore point contains, {'is' if kept else 'is NOT'} in effect",
+            f"setting {stand_in.SETTING}, which no restore point contains, {'was' if kept else 'was NOT'} carried over",
         )
 
     def _validate(self) -> None:

@@ -49,7 +49,7 @@ def facts(
     a, b = [*wanted, None, None][:2]
     if live and (a is None or b is not None):
         raise UsageError(
-            "cannot compare: --live takes exactly one restore point, database or URL",
+            "cannot compare: --live compares A with the live database; do not give B",
             hint="Give one: lastgood facts POINT --live",
             state=config.NOTHING_LOOKED_AT,
         )

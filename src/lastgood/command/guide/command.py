@@ -52,7 +52,7 @@ def guide_(
     to_stdout = str(output) == "-"
     if check and (html or section is not None or to_stdout):
         raise UsageError(
-            "cannot check and write in one call: --check writes nothing",
+            "cannot check the guide: --check and the output options are mutually exclusive",
             hint="Run `lastgood guide --check` without options for output.",
             state=config.NOTHING_LOOKED_AT,
         )

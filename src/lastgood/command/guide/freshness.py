@@ -106,7 +106,8 @@ def stale(guide: str, subject: Subject) -> Iterator[str]:
     if then.tables_digest != now.tables_digest:
         yield f"the tables of the database changed ({then.tables} then, {now.tables} now)"
     if then.schemas != now.schemas:
-        yield f"the schemas that go back in place changed ({_list(then.schemas)} then, {_list(now.schemas)} now)"
+        listed = f"then: {_list(then.schemas)}; now: {_list(now.schemas)}"
+        yield f"the schemas that are rolled back in place changed ({listed})"
     if then.grants != now.grants:
         yield "owners, grants or their objects changed"
     if then.settings != now.settings:

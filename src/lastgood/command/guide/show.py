@@ -281,5 +281,8 @@ def _platform(subject: Subject) -> Iterator[str]:
 
 def _differs(subject: Subject) -> str:
     if subject.platform is None:
-        return "Hosted servers give no superuser role. The block `rights` checks whether the switch is possible there."
+        return (
+            "Hosted services do not provide a superuser role. The block `rights` checks whether the switch is possible "
+            "there."
+        )
     return f"### On {subject.platform.title}\n\n{part(f'on_{subject.platform.name}.md').rstrip()}"

@@ -80,7 +80,7 @@ class Case:
         if live is None or candidate.facts is None or self.deployment is not None:
             return ""
         if damage.equal(live, candidate.facts, place):
-            return "it equals the database as it is now"
+            return "it equals the current database"
         note = manifest.deployment if manifest is not None else None
         if note is None or note.outcome != "changed nothing":
             return ""

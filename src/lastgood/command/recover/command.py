@@ -105,12 +105,16 @@ def _choose(session: Session, found: Diagnosis, yes: bool, *, asked: bool) -> Pr
     choosing = found.emergency in ("older_state", "unknown_state", "corrupt_backup")
     if choosing and not yes and not asked and session.interactive:
         proposed = next((str(each.number) for each in found.timeline if each.proposed), "")
-        ask = f"a number, or Enter for {proposed}" if proposed else "its number, or Enter to change nothing"
+        ask = (
+            f"a number, or Enter to continue with {proposed}" if proposed else "its number, or Enter to change nothing"
+        )
         session.screen.say(f"Which one? Type {ask}:", stderr=True, style="bold")
         answer = session.answer() or proposed
         if answer not in numbered:
             raise Refused(
-                "cannot continue: the answer is not a number of the list" if answer else "nothing was chosen",
+                "cannot continue: the answer is not a number of the list"
+                if answer
+                else "cannot continue: nothing was chosen",
                 hint="To repeat the diagnosis: lastgood recover",
             )
         each = numbered[answer]

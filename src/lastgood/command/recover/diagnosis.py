@@ -22,7 +22,7 @@ TITLES: dict[Emergency, str] = {
     "no_backup": "there is no backup",
     "corrupt_backup": "the backup is corrupt",
     "unknown_state": '"{live}" is damaged or incomplete',
-    "older_state": '"{live}" looks complete: choose the older state to roll back to',
+    "older_state": 'no damage found in "{live}": choose the state to roll back to',
 }
 
 
@@ -77,7 +77,7 @@ def _of_server(case: Case) -> Iterator[Seen]:
         yield Seen(
             f"deployment {each.run}, begun {ago(each.started, evidence.clock)} by {each.user} on {each.host}, stopped "
             f"while {ACTIVITY[each.stage]}; it had made the restore point {PurePath(each.point).name}",
-            f'the mark of "{evidence.name}"',
+            f'the deployment mark on "{evidence.name}"',
         )
     if server.access == "missing":
         names = ", ".join(f'"{each}"' for each in server.similar_names)

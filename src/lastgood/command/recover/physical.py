@@ -146,8 +146,8 @@ def _archived_wal(folder: Path, entries: Iterable[Path]) -> Physical | None:
     detail = f"{len(segments)} segments, timeline {', '.join(map(str, timelines))}"
     detail += f"; {counted(gaps, 'gap')}; WAL after a gap cannot be replayed" if gaps else ", without a gap"
     step = (
-        "It needs an older physical backup: restore that with a restore_command that copies from here and a "
-        f"recovery_target_time in this range; {ON_ANOTHER}."
+        "WAL alone cannot be restored: restore an older physical backup with a restore_command that copies from here "
+        f"and a recovery_target_time in this range; {ON_ANOTHER}."
     )
     return Physical("archived WAL", folder, detail, _least(times), _most(times), step)
 

@@ -69,8 +69,8 @@ def _on_another(evidence: Evidence, chosen: Candidate) -> Proposal:
     return Proposal(
         kind="by_hand",
         title=f"restore {chosen.point.path.name} on another server, if this one is lost",
-        detail=f"Made {ago(chosen.point.made_at, evidence.clock)}, by its {chosen.point.time_source}. Later writes "
-        "exist only on the disk of the lost server: keep that disk.",
+        detail=f"Made {ago(chosen.point.made_at, evidence.clock)} (time from its {chosen.point.time_source}). Later "
+        "writes exist only on the disk of the lost server: keep that disk.",
         name="",
         commands=(f"lastgood restore {path} --into {shlex.quote(evidence.name)} --db URL_OF_ANOTHER_SERVER",),
         automatic=False,
@@ -82,7 +82,8 @@ def _primary() -> Proposal:
         kind="by_hand",
         title="run it against the primary",
         detail="A standby cannot be rolled back by itself; it replays the changes of its primary. If the primary is "
-        "lost, this standby is the best copy: promote it only after careful consideration.",
+        "lost, this standby is the best copy: before promoting it, verify that the "
+        "primary is stopped and compare pg_last_wal_receive_lsn() with the last known WAL position of the primary.",
         name="",
         commands=("lastgood recover --db URL_OF_THE_PRIMARY",),
         automatic=False,
@@ -99,14 +100,14 @@ def _by_hand_run(case: Case) -> Proposal:
         run = server.unfinished[0]
         title, commands = "resume or abort that run first", run.commands
         detail = (
-            "Resume continues the run; abort removes what it was building. Neither touches "
-            f'"{case.evidence.name}". Then run lastgood recover again.'
+            f'Resume continues the run up to the switch of "{case.evidence.name}"; abort removes what was built and '
+            f'leaves "{case.evidence.name}" as it is. Then run lastgood recover again.'
         )
         if run.obstacle:
             title = "abort that run first"
             detail = (
-                f"It cannot be resumed: {run.obstacle}. Abort removes what it was building and does not touch "
-                f'"{case.evidence.name}". Then run lastgood recover again.'
+                f"It cannot be resumed: {run.obstacle}. Abort removes what was built and leaves "
+                f'"{case.evidence.name}" as it is. Then run lastgood recover again.'
             )
     return Proposal(kind="by_hand", title=title, detail=detail, name="", commands=commands, automatic=False)
 
@@ -196,21 +197,19 @@ def _rename_kept(evidence: Evidence, kept: OurDatabase) -> Proposal:
 def _back_to(case: Case, chosen: Candidate, automatic: bool) -> Proposal:
     evidence, point = case.evidence, chosen.point
     gone = evidence.server.access in ("missing", "invalid")
-    sentences = [f"Made {ago(point.made_at, evidence.clock)}, by its {point.time_source}."]
+    sentences = [f"Made {ago(point.made_at, evidence.clock)} (time from its {point.time_source})."]
     newest = case.fitting[0]
     if newest is not chosen:
         older = _distance(newest.point.made_at, chosen.point.made_at)
         sentences.append(f"It is {older} older than {newest.point.path.name}: writes in between are not in it.")
     if chosen.verdict is None:
-        sentences.append(
-            "It was not read to its end here. The rollback reads it first and refuses it if it is damaged."
-        )
+        sentences.append("It has not been verified yet. The rollback reads it first and refuses it if it is damaged.")
     if case.rights_lost:
         sentences.append("It does not restore privileges: see below.")
     if damage.migrated_since(evidence.live, chosen):
-        sentences.append("It was made before the last migration, as by a deployment.")
+        sentences.append("It was made before the last migration.")
     if gone:
-        sentences.append(f'It is restored under another name, proved, and only then renamed to "{evidence.name}".')
+        sentences.append(f'It is restored under another name, verified, and only then renamed to "{evidence.name}".')
     if not gone and (same := case.same_as_now(evidence.candidates.index(chosen))):
         sentences.append(f"It would change nothing: {same}.")
     if not automatic:
@@ -229,11 +228,11 @@ def _undo(case: Case, kept: OurDatabase, automatic: bool) -> Proposal:
     made = ago(kept.made_at, case.evidence.clock)
     if kept.way == "in-place":
         title = f'undo: make the objects in the kept schemas "{kept.name}" live again'
-        detail = f"Their content {kept.origin}, {made}. The present objects are kept in turn, so this can be undone."
+        detail = f"Their content {kept.origin}, {made}. The current objects are kept, so this can be undone."
     else:
         title = f'undo: make the kept database "{kept.name}" live again'
         detail = (
-            f"It {kept.origin}, {made}, and was closed to writes since. The present live database is kept in turn, so "
+            f"It {kept.origin}, {made}, and was closed to writes since. The current live database is kept, so "
             "this can be undone."
         )
     return Proposal(
@@ -267,10 +266,7 @@ def _from_sibling(evidence: Evidence, name: str) -> Proposal:
         title=f'use the content of the database "{name}" on the same server',
         detail="It has the same tables. Only you can decide whether its rows are the missing ones.",
         name="",
-        commands=(
-            f"lastgood backup --db {shlex.quote(str(evidence.target.at(name)))} --label from_{_word(name)}",
-            f"lastgood rollback {_word(name)}_… --dry-run",
-        ),
+        commands=(f"lastgood rollback --from {shlex.quote(str(evidence.target.at(name)))} --dry-run",),
         automatic=False,
     )
 
@@ -280,8 +276,8 @@ def _salvage(evidence: Evidence, found: Candidate) -> Proposal:
     return Proposal(
         kind="by_hand",
         title=f"restore what can be read of {found.point.path.name}",
-        detail="It is loaded into a separate database, unproved, with a list of what is missing. Rows can be compared "
-        "and copied from there by hand.",
+        detail="It is loaded into a separate database, unverified, with a list of what is missing. Rows can be "
+        "compared and copied from there by hand.",
         name="",
         commands=(
             f"lastgood restore {shlex.quote(str(found.point.path))} --into {shlex.quote(into)} --salvage-readable",
@@ -296,7 +292,3 @@ def _distance(newer: datetime, older: datetime) -> str:
 
 def _identifier(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
-
-
-def _word(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "_-" else "_" for c in name)

@@ -91,8 +91,9 @@ def _dead(dead: Sequence[Counter]) -> OtherSource:
         what=rows,
         detail="by the server's counters: old versions of deleted or changed rows that may still be in the files",
         steps=(
-            "Do not run VACUUM on these tables, and turn autovacuum off for them; it removes the rows.",
-            "Only an expert can read them, with pg_dirtyread or pageinspect, and it often fails. lastgood cannot.",
+            "Stop the application, do not run VACUUM on these tables, and turn autovacuum off for them: VACUUM removes "
+            "the rows, and so does page pruning at any read or UPDATE.",
+            "Recovering them needs pg_dirtyread or pageinspect and may fail. lastgood cannot do it.",
         ),
         commands=tuple(f"ALTER TABLE {each.table} SET (autovacuum_enabled = false)" for each in dead[:NAMED]),
     )
@@ -136,7 +137,7 @@ def scope_note(evidence: Evidence) -> str:
     elif audit is not None:
         since = f"since {moment(audit.since)}" if audit.since is not None else "since its first entry"
         sentences.append(
-            f"{audit.table} ({audit.recognised}) counts changes {since}; it has only what the application writes into "
+            f"{audit.table} ({audit.recognised}) records changes {since}; it has only what the application writes into "
             "it."
         )
     if evidence.counters:

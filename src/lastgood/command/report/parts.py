@@ -287,7 +287,7 @@ def _same(losses: Sequence[TableLoss], other: str) -> Iterator[Block]:
         more = f" and {units.counted(len(unknown) - NAMED, 'more table')}" if len(unknown) > NAMED else ""
         why = "; ".join(dict.fromkeys(each.why for each in unknown if each.why))
         yield Paragraph(
-            f"Compared by number of rows only, without a difference: {names}{more}" + (f" ({why})." if why else ".")
+            f"Compared by row count only, without a difference: {names}{more}" + (f" ({why})." if why else ".")
         )
 
 

@@ -156,7 +156,7 @@ def _resumed_instead(session: Session, request: Request, live: str, yes: bool) -
 
     other = rollback.resumable(request)
     if not other:
-        session.confirm("do this", live, yes)
+        session.confirm("roll back", live, yes)
         return None
     if yes:
         with session.events() as emit:
@@ -167,7 +167,7 @@ def _resumed_instead(session: Session, request: Request, live: str, yes: bool) -
                 )
             )
     instead = {"resume": f"resume the unfinished run {other} instead"}
-    return None if session.confirm("do this", live, yes, instead=instead) == live else other
+    return None if session.confirm("roll back", live, yes, instead=instead) == live else other
 
 
 @command("resume", 3, 4, 5, 6, 7, options=("on_failure", *PACE))

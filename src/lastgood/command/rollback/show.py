@@ -89,7 +89,7 @@ def show_restore(screen: Screen, report: RestoreReport) -> None:
     screen.pairs(
         [
             ("Run", report.run),
-            ("Code in it", f"{report.code.counted}: could run {report.code.rights}" if report.code else ""),
+            ("Embedded code", f"{report.code.counted}: could run {report.code.rights}" if report.code else ""),
             *((name.capitalize(), units.duration(seconds)) for name, seconds in report.seconds.items()),
             ("Finished", _finished(report.finished)),
         ]

@@ -39,13 +39,16 @@ def show(screen: Screen, plan: Plan) -> None:
                 f'"{plan.live}", {units.size(plan.live_bytes)}, PostgreSQL {plan.server_version}{where}',
             ),
             ("Restore point", point.path),
-            ("", f"made {units.moment(point.made_at)} ({units.ago(point.made_at)}), by its {point.time_source}"),
+            ("", f"made {units.moment(point.made_at)} ({units.ago(point.made_at)}; time from its {point.time_source})"),
             (
                 "",
                 f"{point.kind}, {units.size(point.bytes)}, {units.counted(point.tables, 'table')}, "
                 f"{units.counted(point.rows, 'row')}" + (f", migration {point.migration}" if point.migration else ""),
             ),
-            ("Code in it", f"{plan.code.counted}: can run {plan.code.rights} during the restore" if plan.code else ""),
+            (
+                "Embedded code",
+                f"{plan.code.counted}: can run {plan.code.rights} during the restore" if plan.code else "",
+            ),
             *_beside(plan),
             *pauses(plan.pauses),
             ("Deferred", _deferred(plan)),
@@ -128,7 +131,7 @@ def findings(screen: Screen, found: Sequence[Finding], checklist: Checklist = NO
     """Print the findings of the checks with their hints, refusals first. Overridden refusals are marked."""
     if not found:
         return
-    screen.heading("What the checks found")
+    screen.heading("Findings")
     for level, (label, style) in LEVELS.items():
         for finding in found:
             if finding.level == level:
@@ -230,8 +233,8 @@ def not_compared(losses: Sequence[TableLoss]) -> Iterator[str]:
     for why, names in by_reason.items():
         more = f" and {units.counted(len(names) - NAMED, 'more table')}" if len(names) > NAMED else ""
         yield (
-            f"Compared by number of rows only: {', '.join(names[:NAMED])}{more} ({why}). Rows changed in place are not "
-            "shown here; they are reverted, too."
+            f"Compared by row count only: {', '.join(names[:NAMED])}{more} ({why}). Rows changed in place are not "
+            "shown here, but are reverted."
         )
 
 

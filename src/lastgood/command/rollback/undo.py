@@ -42,7 +42,7 @@ def undo_(
             return
         if not session.settings.json and not (yes and session.settings.quiet):
             shown.show_undo_plan(screen, plan)
-        session.confirm("do this", plan.live, yes)
+        session.confirm("switch back", plan.live, yes)
         notifier.began(plan.run, lambda: news.undo_begun(plan))
         with session.events() as emit:
             report = undo.undo(target, plan, session.context(emit), pgbouncer, session.application)

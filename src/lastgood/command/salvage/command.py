@@ -274,7 +274,7 @@ def apply_(
         else:
             if not session.settings.json and not (yes and session.settings.quiet):
                 shown.show_plan(screen, plan)
-            session.confirm("do this", plan.live, yes)
+            session.confirm("bring the rows back", plan.live, yes)
             report = salvage.salvage(ready, context)
     session.result(report.document(), lambda: shown.show_report(screen, report))
 
@@ -302,7 +302,7 @@ def undo_(
         return
     if not session.settings.json and not (yes and session.settings.quiet):
         shown.show_undo_plan(session.screen, ready.plan)
-    session.confirm("do this", ready.plan.live, yes)
+    session.confirm("undo the salvage", ready.plan.live, yes)
     with session.work() as context:
         report = undo.undo(ready, context)
     session.result(report.document(), lambda: shown.show_report(session.screen, report))

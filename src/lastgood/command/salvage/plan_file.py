@@ -45,7 +45,7 @@ def read(path: Path) -> PlanFile:
         where = ".".join(str(part) for part in first["loc"] if part != "chosen")
         raise UsageError(
             f'cannot use the plan file "{path}": {where}: {first["msg"].lower()}',
-            hint="Write a new one to compare: lastgood salvage plan",
+            hint="To see a valid plan file: lastgood salvage plan",
         ) from error
 
 

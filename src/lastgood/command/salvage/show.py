@@ -17,8 +17,8 @@ from lastgood.text import units
 
 SHOWN = 30
 _REASONS: dict[str, str] = {
-    MIGRATION: "written by these transactions; --with-migration or --transaction takes them",
-    DELETION: "deleted after the restore point; --deletes deletes them",
+    MIGRATION: "written by the migration (transactions above); to include them: --with-migration or --transaction",
+    DELETION: "deleted after the restore point; to delete them again: --deletes",
     NOT_CHOSEN: "not chosen",
     **{str(collision): meaning for collision, meaning in MEANINGS.items()},
 }
@@ -32,8 +32,8 @@ def show_plan(screen: Screen, plan: SalvagePlan, *, proposing: bool = False) -> 
         [
             ("Restore point", f"{Path(plan.base.path).name}, made {units.moment(plan.base.made_at)}"),
             ("Rows from", f'{plan.theirs.kind} "{plan.theirs.name}"'),
-            ("Way", "through this machine, by COPY; written in one transaction"),
-            ("Triggers", "do not fire; foreign keys are checked before the commit"),
+            ("Method", "COPY through this machine; one transaction"),
+            ("Triggers", "disabled during the salvage; foreign keys are checked before the commit"),
             ("Left out", "; ".join(_transactions(each) for each in plan.migrations)),
         ]
     )
@@ -41,12 +41,12 @@ def show_plan(screen: Screen, plan: SalvagePlan, *, proposing: bool = False) -> 
     _left(screen, plan.tables)
     remarks = [
         *plan.remarks,
-        *(f'table "{name}" is missing on one side' for name in plan.missing),
+        *(f'table "{name}" exists only in one of the databases' for name in plan.missing),
         *(f"not compared: {text}" for text in plan.not_compared),
         *_column_remarks(plan.tables),
     ]
     if remarks:
-        screen.heading("Please note")
+        screen.heading("Notes")
         for text in remarks:
             screen.say(text, first="  - ", indent=4)
     screen.out.print()
@@ -71,7 +71,7 @@ def _tables(screen: Screen, tables: Sequence[TableSummary]) -> None:
         TableColumn("insert", right=True),
         TableColumn("update", right=True),
         TableColumn("delete", right=True),
-        TableColumn("there already", right=True),
+        TableColumn("already present", right=True),
         TableColumn("left out", right=True),
     )
     ordered = sorted(tables, key=lambda each: -sum(one.rows for one in each.sums))
@@ -114,24 +114,24 @@ def _column_remarks(tables: Sequence[TableSummary]) -> list[str]:
             found.append(f"{name}: the live database lacks the column {', '.join(each.only_theirs)}")
         if each.only_ours:
             found.append(
-                f"{name}: the other side lacks the column {', '.join(each.only_ours)}; new rows get its default"
+                f"{name}: only the live database has the column {', '.join(each.only_ours)}; new rows get its default"
             )
         for column, rows in each.migrated.items():
             found.append(
-                f"{name}: the column {column} keeps its value in {units.counted(rows, 'row')} "
-                "that the migration changed before the last write"
+                f'{name}: column "{column}": the value written by the migration is not brought back in '
+                f"{units.counted(rows, 'row')}"
             )
         if each.renumbered:
             found.append(f"{name}: {units.counted(each.renumbered, 'row gets', 'rows get')} a new key")
         if not each.key:
-            found.append(f"{name}: its rows have no key: copies are counted")
+            found.append(f"{name}: no key: identical rows are counted")
     return found
 
 
 def show_report(screen: Screen, report: SalvageReport) -> None:
     """Print what was done."""
     if report.status == "nothing to do":
-        screen.say(f'Nothing to do: no chosen row differs from "{report.live}".', style="bold green")
+        screen.say(f'Nothing to do: no selected row has to be written into "{report.live}".', style="bold green")
         _left(screen, report.tables)
         return
     what = (
@@ -140,8 +140,8 @@ def show_report(screen: Screen, report: SalvageReport) -> None:
     screen.say(f"Done: {what}.", style="bold green")
     screen.say(
         f"{units.number(report.inserted)} inserted, {units.number(report.updated)} updated, "
-        f"{units.number(report.deleted)} deleted. Proved before the commit: every row is as planned, and nothing else "
-        "changed.",
+        f"{units.number(report.deleted)} deleted. Verified before the commit: every row is as planned, and no other "
+        "row changed.",
         first="  ",
         indent=2,
     )

@@ -96,7 +96,7 @@ def _metrics(session: Session, found: Status) -> None:
 
     if session.settings.json:
         raise UsageError(
-            "cannot print metrics: --metrics and --json contradict each other",
+            "cannot print metrics: --metrics and --json are mutually exclusive",
             hint="Leave out one of them.",
             state="Nothing was changed.",
         )

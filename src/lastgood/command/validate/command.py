@@ -48,7 +48,7 @@ def validate_(
 
     if quick and full:
         raise UsageError(
-            "cannot validate: --quick and --full exclude each other",
+            "cannot validate: --quick and --full are mutually exclusive",
             hint="Use --quick after a deployment, --full before the database goes into service.",
             state=config.NOTHING_LOOKED_AT,
         )

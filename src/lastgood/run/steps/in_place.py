@@ -142,7 +142,8 @@ class Move(Swap):
         return PlannedStep(
             name=self.name,
             title="Exchange the objects of the schemas",
-            effect="readers and writers wait for less than a second; no session is ended",
+            effect="readers and writers wait, usually for less than a second; while a lock is busy, up to 1.2 s at "
+            "each of 10 attempts; no session is terminated",
         )
 
     def do(self, run: Run) -> Switched:
@@ -248,8 +249,9 @@ class Answer(Reopen):
         elif found:
             run.emit(
                 Note(
-                    f"{counted(len(found), 'session')} from before the switch: a prepared statement may fail once "
-                    '("cached plan must not change result type"); to terminate them instead: --reconnect'
+                    f"{counted(len(found), 'session')} from before the switch: a prepared statement whose result "
+                    'columns changed fails with "cached plan must not change result type" until the client prepares it '
+                    "again or reconnects; to terminate these sessions: --reconnect"
                 )
             )
 
