@@ -195,9 +195,27 @@ def test_a_condition_that_the_server_cannot_read_is_wrong_usage(live: Live, last
     outcome = lastgood("salvage", "apply", "--dry-run", "--where", "contacts: nothing = 1", "--quiet")
     assert outcome.status == 2
     assert 'cannot plan the salvage: column "nothing" does not exist' in outcome.err
-    outcome = lastgood("salvage", "apply", "--dry-run", "--where", "contacts: true); DROP TABLE log; --", "--quiet")
+    for condition in ("true); DROP TABLE log; --", "id = 1) OR (1 = 1", "true ORDER BY 1", "true; SELECT 1"):
+        outcome = lastgood("salvage", "apply", "--dry-run", "--where", f"contacts: {condition}", "--quiet")
+        assert outcome.status == 2
+        assert "it is not one SQL expression" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ('[policies]\n"unique_exists" = "theirs"\n', "policies: unique_exists cannot be theirs: use skip, fail"),
+        ('since = "tomorrow"\n', 'cannot use since "tomorrow": not a time'),
+    ],
+)
+def test_a_plan_file_is_as_strict_as_the_options(
+    live: Live, lastgood: Lastgood, tmp_path: Path, line: str, problem: str
+) -> None:
+    file = tmp_path / "salvage.toml"
+    file.write_text(line)
+    outcome = lastgood("salvage", "apply", str(file), "--dry-run", "--quiet")
     assert outcome.status == 2
-    assert "it is not one SQL expression" in outcome.err
+    assert problem in outcome.err
 
 
 def test_an_emergency_backup_has_the_rows_too(live: Live, lastgood: Lastgood) -> None:

@@ -89,11 +89,11 @@ def conditions(chosen: Chosen, tables: Mapping[Name, Table]) -> dict[Name, str]:
 
 
 def _expression(text: str) -> bool:
+    """Whether a text is one expression: with parentheses around it, and without, which it may not close itself."""
     try:
-        statements = pglast.parse_sql(f"SELECT WHERE ({text}\n)")
+        return all(len(pglast.parse_sql(f"SELECT WHERE {form}")) == 1 for form in (text, f"({text}\n)"))
     except pglast.Error:
         return False
-    return len(statements) == 1
 
 
 def _holds(condition: str) -> sql.Composed:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
+
+from pydantic import model_validator
 
 from lastgood.errors import UsageError
 from lastgood.models import Frozen
@@ -57,6 +59,13 @@ class Policies(Frozen):
     parent_missing: Choice = "skip"
     parent_differs: Choice = "skip"
     child_exists: Choice = "skip"
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        for collision in COLLISIONS:
+            if self.of(collision) not in _ALLOWED[collision]:
+                raise ValueError(f"{collision} cannot be {self.of(collision)}: use {', '.join(_ALLOWED[collision])}")
+        return self
 
     def of(self, collision: Collision) -> Choice:
         """The policy for one collision."""

@@ -31,6 +31,9 @@ def read(path: Path) -> PlanFile:
     try:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
         names = {key: found.pop(key) for key in ("run", "source", "base") if key in found}
+        for key in ("since", "until"):
+            if isinstance(given := found.get(key), str):
+                found[key] = moment(key, given)
         return PlanFile.model_validate({**names, "chosen": found})
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
@@ -44,7 +47,7 @@ def read(path: Path) -> PlanFile:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"] if part != "chosen")
         raise UsageError(
-            f'cannot use the plan file "{path}": {where}: {first["msg"].lower()}',
+            f'cannot use the plan file "{path}": {where}: {first["msg"].removeprefix("Value error, ").lower()}',
             hint="To see a valid plan file: lastgood salvage plan",
         ) from error
 
@@ -131,7 +134,5 @@ def moment(option: str, given: str | None) -> str | None:
     try:
         found = datetime.fromisoformat(given)
     except ValueError as error:
-        raise UsageError(
-            f'cannot use {option} "{given}": not a time', hint=f"Example: {option} 2026-01-12T09:00:00Z"
-        ) from error
+        raise UsageError(f'cannot use {option} "{given}": not a time', hint="Example: 2026-01-12T09:00:00Z") from error
     return (found if found.tzinfo is not None else found.replace(tzinfo=UTC)).isoformat()
