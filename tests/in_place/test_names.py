@@ -27,5 +27,5 @@ def test_long_names_fit_and_differ() -> None:
 
 
 def test_a_run_that_leaves_no_room_is_a_defect() -> None:
-    with pytest.raises(ValueError, match="leaves no room"):
+    with pytest.raises(ValueError, match="the run name is too long"):
         names.kept("x" * 60, "public")
