@@ -63,7 +63,9 @@ def test_the_live_database_is_not_another_one(server: EmbeddedServer, live: str,
 def test_a_url_that_cannot_be_read(server: EmbeddedServer, live: str, lastgood: Lastgood) -> None:
     refused = lastgood("rollback", "--db", server.url(live), "--from", "postgresql://me:p@ss@host/x", "--yes")
     assert refused.status == 2
-    assert refused.err.startswith("error: cannot parse the database URL from --from: the password contains reserved characters")
+    assert refused.err.startswith(
+        "error: cannot parse the database URL from --from: the password contains reserved characters"
+    )
 
 
 def test_it_contradicts_a_name(server: EmbeddedServer, live: str, lastgood: Lastgood) -> None:

@@ -298,8 +298,7 @@ def test_a_dry_run_can_t_reach_the_live_database(site: Site) -> None:
     stray = site.deploy("sh", "-c", f"PGDATABASE={site.name} psql -c 'SELECT pg_sleep(60)'", options=("--dry-run",))
     assert stray.status == 7
     assert stray.document["error"]["message"] == (
-        f'cannot try the migration on a clone: it connected to "{site.name}" itself, despite its '
-        "environment, and was terminated"
+        f'cannot try the migration on a clone: it connected to the live database "{site.name}" and was terminated'
     )
     assert len(list(site.backups.glob("*_before_stray_trial.sql"))) == 1
     assert site.same_as(before)
