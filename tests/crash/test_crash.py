@@ -122,15 +122,28 @@ def scene(server: EmbeddedServer, new_database: Callable[..., str], store: Path,
 
 
 @pytest.fixture
-def confined(server: EmbeddedServer, new_database: Callable[..., str], store: Path, tmp_path: Path) -> Scene:
-    """The scene with code in its restore point, which a role without rights loads."""
-    return prepared(server, new_database(), store, tmp_path / "state", confined=True)
+def struck(
+    server: EmbeddedServer,
+    new_database: Callable[..., str],
+    store: Path,
+    tmp_path: Path,
+    point: str,
+) -> Scene:
+    """The scene for a fault at ``point``. At a point of the build role, the restore point has code, and is loaded by a
+    role without rights."""
+    return prepared(server, new_database(), store, tmp_path / "state", confined=point in OF_THE_BUILD_ROLE)
 
 
 @pytest.fixture(params=["as operator", "confined"])
-def either(request: pytest.FixtureRequest) -> Scene:
-    found: Scene = request.getfixturevalue("confined" if request.param == "confined" else "scene")
-    return found
+def either(
+    request: pytest.FixtureRequest,
+    server: EmbeddedServer,
+    new_database: Callable[..., str],
+    store: Path,
+    tmp_path: Path,
+) -> Scene:
+    """The scene, loaded by the operator or by a role without rights."""
+    return prepared(server, new_database(), store, tmp_path / "state", confined=request.param == "confined")
 
 
 def prepared(
@@ -178,8 +191,8 @@ def test_every_point_of_the_short_form_exists() -> None:
     assert {name for name, _ in SHORT} <= set(ROLLBACK_POINTS)
 
 
-def test_a_fault_leaves_the_old_or_the_new_and_a_way_on(request: pytest.FixtureRequest, point: str, kind: str) -> None:
-    scene: Scene = request.getfixturevalue("confined" if point in OF_THE_BUILD_ROLE else "scene")
+def test_a_fault_leaves_the_old_or_the_new_and_a_way_on(struck: Scene, point: str, kind: str) -> None:
+    scene = struck
     done = scene.run("rollback", "--yes", "--json", fault_spec=f"{point}:{kind}")
     found = scene.content()
     assert found in (OLD, NEW), "half of each under the live name"

@@ -140,7 +140,7 @@ def _moved(facts: Facts, now: Facts, ways: _Ways) -> tuple[list[str], list[str]]
             further.append(name)
         else:
             gone = "none" if one is None else str(one.last_value)
-            elsewhere.append(f"sequence {name}: last value {then.last_value} then, {gone} now")
+            elsewhere.append(f"sequence {name}: last value {then.last_value} in the restore point, {gone} now")
     return further, elsewhere
 
 
