@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,15 @@ from lastgood.events import Event, Progress
 from lastgood.process.spool import spooled
 
 
+@pytest.fixture
+def _not_ignored(number: signal.Signals) -> Iterator[None]:
+    """Handle the signal as by default, also where the parent of the tests ignores it (nohup)."""
+    before = signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    yield
+    signal.signal(number, before)
+
+
+@pytest.mark.usefixtures("_not_ignored")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupt_counts_although_the_input_ends_at_once(tmp_path: Path, number: signal.Signals) -> None:
     for _ in range(50):
