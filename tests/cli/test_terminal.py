@@ -266,7 +266,7 @@ def test_the_bare_name_shows_what_is_wrong_and_the_next_command(
         status = terminal.end()
         return terminal.shown, status
 
-    assert bare()[0] == BARE  # all is well
+    assert bare()[0] == BARE  # nothing needs attention
     with server.target("postgres").connect() as connection:
         connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(sql.Identifier(database)))
     shown, status = bare()

@@ -199,7 +199,7 @@ def judge(found: Comparison, expected: tuple[Rows, Rows], columns: Sequence[str]
     if table.key:
         judge_keyed(table, rows, here, there)
     for change, side, wanted in (("only_a", "a", here), ("only_b", "b", there)):
-        lines = b"".join(found.lines(table, change, side))  # type: ignore[arg-type]
+        lines = b"".join(found.lines(table, change, side))  # type: ignore[arg-type]  # a change and a side
         assert lines.count(b"\n") == by_change[change]
         if not table.key:
             assert lines.count(b"\n") == wanted.total()

@@ -24,7 +24,7 @@ SCHEMAS = (LIVE, BASE, THEIRS)
 
 
 def everywhere(target: Target, statements: str) -> None:
-    """Run statements in each of the three schemas, which are made anew."""
+    """Run statements in each of the three schemas, which are created again."""
     with target.connect() as connection:
         for schema in SCHEMAS:
             name = sql.Identifier(schema)

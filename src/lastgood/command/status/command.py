@@ -36,7 +36,7 @@ def status_(
 
 def glance(session: Session) -> int | None:
     """Show the status of the configured database, and the next command, if something is wrong with it: then return the
-    exit status. Return None if all is well or no database is configured. Raises what ``status`` raises."""
+    exit status. Return None if nothing needs attention or no database is configured. Raises what ``status`` raises."""
     session.settle()
     if not session.names_a_database:
         return None
