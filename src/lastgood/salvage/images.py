@@ -172,4 +172,5 @@ def _all(state: Path) -> list[Images]:
     for folder in sorted((state / FOLDER).glob("[0-9]*")):
         with suppress(OSError, ValidationError):
             found.append(Images.model_validate_json((folder / _INDEX).read_bytes()))
-    return found
+    # Names of the same second end at random: then the server's transaction numbers decide.
+    return sorted(found, key=lambda each: (each.run[: len("20260101-000000")], each.transaction))
