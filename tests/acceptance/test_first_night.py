@@ -1,4 +1,4 @@
-"""The first night: a deployment broke the data, its automatic rollback failed, and the operator has never seen lastgood.
+"""The first night: a deployment broke the data, its automatic rollback failed, and the operator is new to lastgood.
 
 They know the program's name and type what the screen tells them, so that the screen is what is tested: two commands
 bring the data back. The folder is that of the old procedure.

@@ -99,7 +99,8 @@ def test_where_the_store_has_none_the_folders_that_have_some_are_named(dump: Cal
         'cannot find a restore point in "backups": the folder does not exist; found 2 in "db/dumps", 1 in "old"'
     )
     assert error.value.hint == (
-        "Run: lastgood rollback --store db/dumps; the newest there is crm_20251102_100000.sql (2025-11-02 10:00:00 UTC)."
+        "Run: lastgood rollback --store db/dumps; the newest there is crm_20251102_100000.sql (2025-11-02 10:00:00 "
+        "UTC)."
     )
     with pytest.raises(BadPoint) as error:
         points.find(Path("backups"), "crm.sql")

@@ -142,8 +142,8 @@ def _changes(
         where = f" (line {each.line})" if each.line else ""
         screen.say(f"repaired {each.what}{where}: {each.why}", first="  - ", indent=4)
     by_reason: dict[str, list[SkippedCommands]] = {}
-    for each in left_out:
-        by_reason.setdefault(each.why, []).append(each)
+    for skipped in left_out:
+        by_reason.setdefault(skipped.why, []).append(skipped)
     for why, alike in [*by_reason.items()][:SHOWN]:
         screen.say(f"left out {_left_out(alike)}: {why}", first="  - ", indent=4)
     if len(by_reason) > SHOWN:
