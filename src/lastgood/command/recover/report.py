@@ -95,8 +95,8 @@ class Diagnosis(Document):
     """The diagnosis. ``timeline``: the restore points, then what is kept on the server, each newest first.
     ``left_out``: emergency backups that are newer than the proposed restore point; they are used only by name.
     ``damaged``: whether the live database itself shows damage. ``statement``: what cannot be recovered, in a sentence
-    or two; empty if the first proposal restores all that any restore point holds. ``places``: the folders other than the
-    store that were searched for dumps; empty if that was not needed."""
+    or two; empty if the first proposal restores all that any restore point holds. ``places``: the folders other than
+    the store that were searched for dumps; empty if that was not needed."""
 
     live: str
     emergency: Emergency
