@@ -67,7 +67,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         with server.target("postgres").connect() as connection:
             for name in (live, f"shut_{live}"):
                 connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-            connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(sql.Identifier(f"shut_{live}")))
+            connection.execute(
+                sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(sql.Identifier(f"shut_{live}"))
+            )
             connection.execute("CREATE ROLE clerk LOGIN PASSWORD 'right'")
             connection.execute("CREATE ROLE crm_group NOLOGIN")
             connection.execute("CREATE ROLE busy LOGIN CONNECTION LIMIT 0")
@@ -107,12 +109,43 @@ def test_each_mistake_has_its_message_and_hint(
     assert (outcome[0], outcome[1]) == (mistake.status, _filled(mistake.shown, place.names(tmp_path)))
 
 
+def test_a_standby_cannot_be_rolled_back(lastgood: Lastgood, monkeypatch: pytest.MonkeyPatch) -> None:
+    require(USUAL)
+    with EmbeddedServer(USUAL, settings=OURS) as server:
+        with server.target("postgres").connect() as connection:
+            connection.execute("CREATE DATABASE crm")
+        fill(server, "crm")
+        monkeypatch.setenv("LASTGOOD_DB", server.url("crm"))
+        assert lastgood("--quiet", "backup").status == 0
+        server.stop()
+        (server.data / "standby.signal").touch()
+        server.start()
+        shown = {
+            words: (outcome.status, outcome.err)
+            for words in ("rollback --yes", "recover --yes")
+            for outcome in [lastgood("--quiet", *words.split())]
+        }
+    assert shown == {
+        "rollback --yes": (
+            3,
+            'error: cannot roll back "crm": this server is in recovery (a standby, or still starting) and accepts no '
+            'writes\nstate: "crm" was not touched and is open.\nnext:  Connect to the primary.\n',
+        ),
+        "recover --yes": (
+            3,
+            "error: cannot continue automatically: run it against the primary\nstate: Nothing was changed.\n"
+            "next:  Run: lastgood recover --db URL_OF_THE_PRIMARY\n",
+        ),
+    }
+
+
 def made(
     mistake: Mistake, place: Place, lastgood: Lastgood, folder: Path, patch: pytest.MonkeyPatch
 ) -> tuple[int, str]:
     """Make the mistake in ``folder``; the exit status and what is shown on stderr, without progress."""
     names = place.names(folder)
     patch.setenv("LASTGOOD_DB", _filled(mistake.db, names)) if mistake.db else None
+    patch.setenv("PGPASSFILE", str(folder / "no password file"))
     for name, value in mistake.env.items():
         patch.setenv(name, _filled(value, names))
     for path in [*mistake.files, *mistake.put]:

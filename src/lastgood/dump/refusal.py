@@ -25,6 +25,4 @@ def refusal(command: Command, seen: SkippedNoise, *, codec: str, entry: str) -> 
             line=line,
             offset=at,
         )
-    return Unsafe(
-        f"cannot restore the dump: line {line} {command.reason}", hint=ANOTHER, line=line, offset=offset
-    )
+    return Unsafe(f"cannot restore the dump: line {line} {command.reason}", hint=ANOTHER, line=line, offset=offset)

@@ -102,7 +102,7 @@ def _silent(each: _Attempt) -> str:
 def _hba(each: _Attempt) -> str:
     return (
         f'Allow role "{each.user}" from this machine in pg_hba.conf and reload the server, or connect from a machine '
-        "that is allowed. If the message says \"no encryption\", add sslmode=require to the URL."
+        'that is allowed. If the message says "no encryption", add sslmode=require to the URL.'
     )
 
 
