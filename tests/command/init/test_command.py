@@ -45,8 +45,7 @@ def roles_are_dropped(server: EmbeddedServer) -> object:
             with server.target(each).connect() as connection:
                 connection.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(role)))
         with server.target("postgres").connect() as connection:
-            connection.execute(sql.SQL("ALTER DATABASE {} OWNER TO postgres").format(sql.Identifier(database)))
-        connection.execute(sql.SQL("DROP ROLE {}, {}").format(sql.Identifier(role), sql.Identifier(owner)))
+            connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
 
 
 @pytest.mark.postgres(15, 16, 17, 18)

@@ -80,8 +80,8 @@ class InitSurvey(Frozen):
     ``pooled``: the connection goes through a pooler. ``poolers``: names of poolers among the sessions. ``migrations``:
     the table in which a migration tool records applied migrations, and the tool's name. ``rollback``: how one is
     possible, in words; empty if that was not examined. ``hidden``: the tables in which row-level security hides rows
-    from the role. ``obstacles``: sentences about what would cause a rollback to be refused. ``grants``: what a superuser
-    must run once for a rollback by name.
+    from the role. ``obstacles``: sentences about what would cause a rollback to be refused. ``grants``: what a
+    superuser must run once for a rollback by name.
     """
 
     server_version: str
