@@ -32,7 +32,7 @@ def test_the_time_left_comes_from_earlier_runs_and_then_from_the_load(clock: Clo
     assert bar.line(load) == "overall [############------------] 50 %, 1 of 5 steps done, about 10 s left"
     # A worse estimate does not take back what was shown.
     worse = {"build": Progress("build", 1, 2, "bytes", seconds_left=90.0)}
-    assert bar.line(worse) == "overall [############------------] 50 %, 1 of 5 steps done, about 1.5 min left"
+    assert bar.line(worse) == "overall [############------------] 50 %, 1 of 5 steps done, about 1 min 30 s left"
     for name in ("emergency", "build"):
         bar.follow(StageDone(name, 1.0))
     assert bar.line({}) == "overall [##############----------] 60 %, 3 of 5 steps done"
