@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from lastgood.load.deferred.work import Finished
     from lastgood.load.repairs import Repaired
     from lastgood.plan.plan import Way
+    from lastgood.plan.undo_plan import UndoPlan
     from lastgood.restore import RestoreReport
     from lastgood.run.report import FinishReport, PauseReport, Report, SkippedCommands
-    from lastgood.undo import UndoPlan, UndoReport
+    from lastgood.undo import UndoReport
 
 VERDICTS = {True: "equal", None: "same number of rows", False: "DIFFERS"}
 
