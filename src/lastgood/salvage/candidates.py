@@ -17,7 +17,7 @@ from lastgood.postgres.server import Connection
 from lastgood.salvage import origin
 from lastgood.salvage.origin import Migration, Stored
 from lastgood.salvage.sides import Sides
-from lastgood.salvage.staged import Changed, Portion, copied_out
+from lastgood.salvage.staged import Changed, Portion, Written, copied_out
 from lastgood.salvage.tables import Name, Table
 
 
@@ -42,9 +42,11 @@ def found(
     wanted: Callable[[Name], bool],
     recognise: Callable[[Connection, Iterable[Stored], Iterable[Stored]], tuple[Migration, ...]],
     context: Context,
+    taken: tuple[int, ...] = (),
 ) -> Iterator[Found]:
     """Compare base with theirs. ``roots``: partitions of the live database, with their partitioned tables. ``wanted``:
-    whether the changes of a live table matter. Rows can be read while the block lasts."""
+    whether the changes of a live table matter. ``taken``: transactions whose rows are wanted as they are. Rows can be
+    read while the block lasts."""
 
     def only(relation: Relation) -> bool:
         name = (relation.schema, relation.name)
@@ -67,7 +69,7 @@ def found(
             differing = [there[name] for name in groups if name in there]
             migrations = recognise(session, there.values(), differing) if session is not None else ()
             changed = tuple(
-                _changed(all_of, tables[name], parts, session, there.get(name), migrations)
+                _changed(all_of, tables[name], parts, session, there.get(name), migrations, taken)
                 for name, parts in groups.items()
             )
             yield Found(
@@ -102,13 +104,15 @@ def _changed(
     session: Connection | None,
     there: Stored | None,
     migrations: tuple[Migration, ...],
+    taken: tuple[int, ...],
 ) -> Changed:
     keyed = table.key is not None and all(set(table.key.columns) <= set(part.columns) for part in parts)
     written = None
     if session is not None and there is not None and migrations:
         columns = table.key.columns if keyed and table.key is not None else parts[0].columns
-        query = origin.written_by(there, columns, migrations)
-        written = Portion(columns, base=tuple, theirs=partial(copied_out, session, query))
+        query = origin.written_since(there, columns, min(each.first for each in migrations))
+        ranges = tuple((each.first, each.last) for each in migrations)
+        written = Written(columns, partial(copied_out, session, query), ranges, taken)
     return Changed(table, tuple(_portion(all_of, part, keyed=keyed) for part in parts), written)
 
 

@@ -168,18 +168,18 @@ _NOW = sql.SQL("SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapsho
 _DISTANCE = sql.SQL("pg_catalog.mod(pg_catalog.mod(full_xid - xmin::text::int8, 4294967296) + 4294967296, 4294967296)")
 
 
-def written_by(table: Stored, columns: Sequence[str], found: Sequence[Migration]) -> sql.Composed:
-    """The query for the ``columns`` of the rows that the migrations wrote last."""
-    return sql.SQL("SELECT {} FROM {}, ({}) now (full_xid) WHERE xmin::text::int8 > 2 AND ({})").format(
-        sql.SQL(", ").join(sql.Identifier(table.name, each) for each in columns),
+def written_since(table: Stored, columns: Sequence[str], first: int) -> sql.Composed:
+    """The query for the ``columns`` of the rows that transactions from ``first`` on wrote last, with their numbers."""
+    return sql.SQL("""
+        SELECT {}, full_xid - {} FROM {} o, ({}) now (full_xid)
+        WHERE o.xmin::text::int8 > 2 AND full_xid - {} >= {}
+        """).format(
+        sql.SQL(", ").join(sql.Identifier("o", each) for each in columns),
+        _DISTANCE,
         table.qualified,
         _NOW,
-        sql.SQL(" OR ").join(
-            sql.SQL("full_xid - {} BETWEEN {} AND {}").format(
-                _DISTANCE, sql.Literal(each.first), sql.Literal(each.last)
-            )
-            for each in found
-        ),
+        _DISTANCE,
+        sql.Literal(first),
     )
 
 

@@ -19,7 +19,8 @@ class Chosen(Frozen):
     """The choice of rows. ``tables`` and ``exclude`` are patterns of names; ``where`` has a condition for each of some
     tables; ``since`` and ``until`` are times that a time stamp of the row must be within. Rows of ``transactions`` are
     taken, even if they look like a migration's; those of ``without_transactions`` are not. ``deletes``: also delete
-    rows that were deleted after the restore point. ``migration``: also take rows that the migration wrote.
+    rows that were deleted after the restore point. ``migration``: also take rows that the migration wrote. ``columns``
+    (``TABLE.COLUMN``): take their values as they are in rows that were written again after the migration.
     ``with_parents``: also insert new rows to which chosen rows refer."""
 
     tables: tuple[str, ...] = ()
@@ -31,6 +32,7 @@ class Chosen(Frozen):
     without_transactions: tuple[int, ...] = ()
     deletes: bool = False
     migration: bool = False
+    columns: tuple[str, ...] = ()
     with_parents: bool = False
     policies: Policies = Policies()
 

@@ -83,7 +83,13 @@ def planned(request: Request, context: Context = BACKGROUND) -> Iterator[Planned
         with reported(context.emit, "compare", title) as stage:
             found = stack.enter_context(
                 candidates.found(
-                    chosen_sides, known, roots, lambda name: name in needed or name not in known, recognise, context
+                    chosen_sides,
+                    known,
+                    roots,
+                    lambda name: name in needed or name not in known,
+                    recognise,
+                    context,
+                    request.chosen.transactions,
                 )
             )
             found = _with_known_keys(request.state, oid, chosen_sides, found)
@@ -98,6 +104,7 @@ def planned(request: Request, context: Context = BACKGROUND) -> Iterator[Planned
             },
             request.chosen.with_parents,
             request.chosen.migration,
+            choosing.chosen_columns(request.chosen.columns, known),
         )
         summaries = _previewed(live, found, known, wanted, conditions=bool(conditions))
         yield Planned(

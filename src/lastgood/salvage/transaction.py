@@ -17,7 +17,7 @@ from lastgood.models import Frozen
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.commit_outcome import OutcomeUnknown, outcome_after_loss
 from lastgood.postgres.server import Connection, Target, quiet_event_triggers
-from lastgood.salvage import merge
+from lastgood.salvage import merge, migrated
 from lastgood.salvage.merge import Exclusion
 from lastgood.salvage.policy import COLLISIONS, MEANINGS, Collision, Policies
 from lastgood.salvage.references import References, with_known_keys
@@ -39,12 +39,21 @@ class Sum(Frozen):
     rows: int
 
 
+class Unknown(Frozen):
+    """A column whose author is unknown in so many ``rows``, which ``transactions`` wrote last (the first few)."""
+
+    column: str
+    rows: int
+    transactions: tuple[int, ...]
+
+
 class TableSummary(Frozen):
     """What a salvage does with one table. ``key``: the columns by which its rows are recognised, empty without any.
     ``columns`` are merged; ``only_theirs`` and ``only_ours`` exist on one side. ``conflicts``: columns that both sides
     changed, with the number of rows. ``samples``: keys of rows that collide, by collision. ``renumbered``: rows that
-    get a new key. ``migrated``: columns that the migration changed, with the number of rows written again later, of
-    which its value is left out."""
+    get a new key. ``migrated``: columns of rows that were written again after the migration, with the number of rows in
+    which they still have its value, which is left out. ``unknown``: those that the migration or a later transaction may
+    have written."""
 
     schema_name: str
     name: str
@@ -57,6 +66,7 @@ class TableSummary(Frozen):
     samples: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     renumbered: int = 0
     migrated: dict[str, int] = Field(default_factory=dict)
+    unknown: tuple[Unknown, ...] = ()
 
     def rows(self, action: str) -> int:
         """The rows that are inserted, updated or deleted."""
@@ -75,12 +85,14 @@ class TableSummary(Frozen):
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """The choice of rows. ``excluded``: what is left out, by table. ``with_parents`` adds new rows to which chosen rows
-    refer. ``migration``: the values that the migration wrote are wanted, too."""
+    refer. ``migration``: the values that the migration wrote are wanted, too. ``columns``: those of each table that are
+    taken as they are from rows that were written again after the migration."""
 
     policies: Policies = field(default_factory=Policies)
     excluded: Mapping[Name, Sequence[Exclusion]] = field(default_factory=dict)
     with_parents: bool = False
     migration: bool = False
+    columns: Mapping[Name, frozenset[str]] = field(default_factory=dict)
 
 
 @contextmanager
@@ -107,7 +119,12 @@ def merged(
     staged = [stage(connection, number, each) for number, each in enumerate(changed, 1)]
     with_known_keys(connection, staged, changed)
     if not wanted.migration:
-        staged = [merge.without_migrated(connection, each, rows) for each, rows in zip(staged, changed, strict=True)]
+        staged = [
+            migrated.without_migrated(
+                connection, each, rows, wanted.columns.get((each.table.schema, each.table.name), frozenset())
+            )
+            for each, rows in zip(staged, changed, strict=True)
+        ]
     for each in staged:
         excluded = wanted.excluded.get((each.table.schema, each.table.name), ())
         merge.decide(connection, each, wanted.policies, excluded)
@@ -139,7 +156,12 @@ def summary(connection: Connection, staged: Staged) -> TableSummary:
         conflicts=merge.conflicts(connection, staged),
         samples={why: _samples(connection, staged, why) for why in sorted({row[2] for row in sums} & {*COLLISIONS})},
         renumbered=row[0] if row is not None else 0,
-        migrated=dict(staged.migrated),
+        migrated={each.column: each.rows for each in staged.migrated if each.rows},
+        unknown=tuple(
+            Unknown(column=each.column, rows=each.unknown, transactions=each.transactions)
+            for each in staged.migrated
+            if each.unknown
+        ),
     )
 
 

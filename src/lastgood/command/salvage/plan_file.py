@@ -84,6 +84,7 @@ def _lines(plan: SalvagePlan, names: Names) -> Iterator[str]:
         ("without_transactions", chosen.without_transactions),
     ):
         yield f"{key} = [{', '.join(str(each) for each in numbers)}]"
+    yield f"columns = [{', '.join(_quoted(each) for each in chosen.columns)}]"
     for key, flag in (
         ("deletes", chosen.deletes),
         ("migration", chosen.migration),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from lastgood.salvage.choosing import DELETION, MIGRATION
+from lastgood.salvage.choosing import DELETION, MIGRATION, UNKNOWN
 from lastgood.salvage.origin import Migration
 from lastgood.salvage.plan import SalvagePlan, SalvageReport
 from lastgood.salvage.policy import COLLISIONS, MEANINGS
@@ -18,6 +18,7 @@ from lastgood.text import units
 SHOWN = 30
 _REASONS: dict[str, str] = {
     MIGRATION: "written by the migration (transactions above); to include them: --with-migration or --transaction",
+    UNKNOWN: "written again after the migration, with values that may be its own (see the notes)",
     DELETION: "deleted after the restore point; to delete them again: --deletes",
     NOT_CHOSEN: "not chosen",
     **{str(collision): meaning for collision, meaning in MEANINGS.items()},
@@ -118,8 +119,15 @@ def _column_remarks(tables: Sequence[TableSummary]) -> list[str]:
             )
         for column, rows in each.migrated.items():
             found.append(
-                f'{name}: column "{column}": the value written by the migration is not brought back in '
-                f"{units.counted(rows, 'row')}"
+                f'{name}: column "{column}": {units.counted(rows, "row")} written again after the migration still with '
+                f"its value, which is not brought back; to include it: --column {name}.{column}"
+            )
+        for one in each.unknown:
+            numbers = " ".join(f"--transaction {number}" for number in one.transactions)
+            found.append(
+                f'{name}: column "{one.column}": {units.counted(one.rows, "row")} written again after the migration, '
+                "with a value that may be its own or a user's and is not brought back; to include it: "
+                f"--column {name}.{one.column}, or {numbers}"
             )
         if each.renumbered:
             found.append(f"{name}: {units.counted(each.renumbered, 'row gets', 'rows get')} a new key")
