@@ -75,16 +75,16 @@ def with_ancestors(wanted: frozenset[Name], tables: Mapping[Name, Table]) -> fro
 
 
 def exclusions(
-    chosen: Chosen, changed: Changed, number: int, wanted: frozenset[Name], conditions: Mapping[Name, str]
+    chosen: Chosen, changed: Changed, wanted: frozenset[Name], conditions: Mapping[Name, str]
 ) -> list[Exclusion]:
-    """What is left out of one table, in the order in which it is tested. ``number`` is that of its staging."""
+    """What is left out of one table, in the order in which it is tested."""
     table = changed.table
     name = (table.schema, table.name)
     if name not in wanted:
         return [Exclusion(NOT_CHOSEN, sql.SQL("true"))]
     found = []
     if changed.written is not None and not chosen.migration:
-        staged = Staged(table, number, changed.columns)
+        staged = Staged(table, changed.number, changed.columns)
         written = staged.written_last(changed.written)
         found.append(Exclusion(MIGRATION, sql.SQL("(m.kind <> 'delete' AND {})").format(written)))
         # Nothing is left of the change without the migration's values.

@@ -78,11 +78,12 @@ class Migrated:
 @dataclass(frozen=True, slots=True)
 class Changed:
     """All rows of a table that differ between base and theirs. Of a table without a key, each differing row comes with
-    all of its copies. ``written``: which rows the migration wrote last, if that is known. ``renumbered``: old and new
-    keys of rows that earlier salvages brought back."""
+    all of its copies. ``number``: of its temporary tables. ``written``: which rows the migration wrote last, if that is
+    known. ``renumbered``: old and new keys of rows that earlier salvages brought back."""
 
     table: Table
     portions: tuple[Portion, ...]
+    number: int
     written: Written | None = None
     renumbered: Blocks | None = field(default=None, repr=False)
 
@@ -199,10 +200,10 @@ class Staged:
         )
 
 
-def stage(connection: Connection, number: int, changed: Changed) -> Staged:
+def stage(connection: Connection, changed: Changed) -> Staged:
     """Load the changed rows into temporary tables, which last until the end of the transaction. Raises Refused if a
     value does not fit the column's type in the live database."""
-    staged = Staged(changed.table, number, changed.columns)
+    staged = Staged(changed.table, changed.number, changed.columns)
     foreign = sorted({name for each in changed.portions for name in each.columns} - set(staged.columns))
     for kind in ("theirs", "base"):
         _create(connection, staged, kind, staged.columns, dict.fromkeys(foreign, "text"))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -49,8 +50,8 @@ class Unknown(Frozen):
 
 class TableSummary(Frozen):
     """What a salvage does with one table. ``key``: the columns by which its rows are recognised, empty without any.
-    ``columns`` are merged; ``only_theirs`` and ``only_ours`` exist on one side. ``conflicts``: columns that both sides
-    changed, with the number of rows. ``samples``: keys of rows that collide, by collision. ``renumbered``: rows that
+    ``columns`` are merged; only the live database has ``only_ours``. ``conflicts``: columns that both sides changed,
+    with the number of rows. ``samples``: keys of rows that collide, by collision. ``renumbered``: rows that
     get a new key. ``migrated``: columns of rows that were written again after the migration, with the number of rows in
     which they still have its value, which is left out. ``unknown``: those that the migration or a later transaction may
     have written."""
@@ -59,7 +60,6 @@ class TableSummary(Frozen):
     name: str
     key: tuple[str, ...]
     columns: tuple[str, ...]
-    only_theirs: tuple[str, ...] = ()
     only_ours: tuple[str, ...] = ()
     sums: tuple[Sum, ...]
     conflicts: dict[str, int] = Field(default_factory=dict)
@@ -86,13 +86,15 @@ class TableSummary(Frozen):
 class Wanted:
     """The choice of rows. ``excluded``: what is left out, by table. ``with_parents`` adds new rows to which chosen rows
     refer. ``migration``: the values that the migration wrote are wanted, too. ``columns``: those of each table that are
-    taken as they are from rows that were written again after the migration."""
+    taken as they are from rows that were written again after the migration. ``conditional``: tables with a condition of
+    the user, whose errors are not the table's."""
 
     policies: Policies = field(default_factory=Policies)
     excluded: Mapping[Name, Sequence[Exclusion]] = field(default_factory=dict)
     with_parents: bool = False
     migration: bool = False
     columns: Mapping[Name, frozenset[str]] = field(default_factory=dict)
+    conditional: frozenset[Name] = frozenset()
 
 
 @contextmanager
@@ -113,27 +115,62 @@ def opened(target: Target, name: str, *, preview: bool) -> Iterator[Connection]:
 
 
 def merged(
-    connection: Connection, changed: Sequence[Changed], tables: Mapping[Name, Table], wanted: Wanted, *, draw: bool
+    connection: Connection,
+    changed: Sequence[Changed],
+    tables: Mapping[Name, Table],
+    wanted: Wanted,
+    *,
+    draw: bool,
+    refused: dict[Name, str] | None = None,
 ) -> list[Staged]:
-    """Stage and decide everything. ``draw``: take new keys from their sequences. Raises Refused."""
-    staged = [stage(connection, number, each) for number, each in enumerate(changed, 1)]
-    with_known_keys(connection, staged, changed)
-    if not wanted.migration:
-        staged = [
-            migrated.without_migrated(
-                connection, each, rows, wanted.columns.get((each.table.schema, each.table.name), frozenset())
-            )
-            for each, rows in zip(staged, changed, strict=True)
-        ]
-    for each in staged:
-        excluded = wanted.excluded.get((each.table.schema, each.table.name), ())
-        merge.decide(connection, each, wanted.policies, excluded)
+    """Stage and decide everything. ``draw``: take new keys from their sequences. ``refused`` gets the tables that
+    cannot be salvaged, with the reason, and the others go on; without it the first one raises Refused."""
+    pairs = [
+        (found, each)
+        for each in changed
+        if (found := _each(connection, each, partial(stage, connection, each), wanted, refused)) is not None
+    ]
+    with_known_keys(connection, [found for found, _ in pairs], [each for _, each in pairs])
+    staged = [
+        found
+        for one, each in pairs
+        if (found := _each(connection, each, partial(_decided, connection, one, each, wanted), wanted, refused))
+        is not None
+    ]
     references = References(connection, staged, tables)
     references.settle(with_parents=wanted.with_parents)
     if wanted.policies.insert_exists == "renumber":
         references.renumber(draw=draw)
     for each in staged:
         connection.execute(sql.SQL("ANALYZE {}").format(each.merge))
+    return staged
+
+
+def _each(
+    connection: Connection,
+    changed: Changed,
+    work: Callable[[], Staged],
+    wanted: Wanted,
+    refused: dict[Name, str] | None,
+) -> Staged | None:
+    """Do the work for one table; None if it cannot be salvaged."""
+    name = (changed.table.schema, changed.table.name)
+    if refused is None or name in wanted.conditional:
+        return work()
+    try:
+        with connection.transaction():
+            return work()
+    except (Refused, psycopg.DataError, psycopg.ProgrammingError, psycopg.NotSupportedError) as error:
+        why = server_errors.words(error) if isinstance(error, psycopg.Error) else error.message
+        refused[name] = why
+        return None
+
+
+def _decided(connection: Connection, staged: Staged, changed: Changed, wanted: Wanted) -> Staged:
+    name = (staged.table.schema, staged.table.name)
+    if not wanted.migration:
+        staged = migrated.without_migrated(connection, staged, changed, wanted.columns.get(name, frozenset()))
+    merge.decide(connection, staged, wanted.policies, wanted.excluded.get(name, ()))
     return staged
 
 

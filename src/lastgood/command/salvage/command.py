@@ -60,6 +60,14 @@ Columns = Annotated[
         help="Take all values of this column in rows written again after the migration; can be repeated.",
     ),
 ]
+Renamed = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--renamed",
+        metavar="NEW=OLD",
+        help="What the migration renamed: people=contacts (a table), contacts.mail=email (a column); can be repeated.",
+    ),
+]
 Parents = Annotated[bool, typer.Option("--with-parents", help="Also insert new rows to which chosen rows refer.")]
 On = Annotated[
     list[str] | None,
@@ -128,6 +136,7 @@ def _request(
     deletes: bool = False,
     migration: bool = False,
     columns: list[str] | None = None,
+    renamed: list[str] | None = None,
     with_parents: bool = False,
     on: list[str] | None = None,
     source: str | None = None,
@@ -159,6 +168,7 @@ def _request(
             deletes=deletes or chosen.deletes,
             migration=migration or chosen.migration,
             columns=tuple(columns or chosen.columns),
+            renamed=tuple(renamed or chosen.renamed),
             with_parents=with_parents or chosen.with_parents,
             policies=policies,
         ),
@@ -178,6 +188,7 @@ def plan_(
     deletes: Deletes = False,
     with_migration: OfMigration = False,
     column: Columns = None,
+    renamed: Renamed = None,
     with_parents: Parents = False,
     on: On = None,
     from_: Source = None,
@@ -205,6 +216,7 @@ def plan_(
         deletes=deletes,
         migration=with_migration,
         columns=column,
+        renamed=renamed,
         with_parents=with_parents,
         on=on,
         source=from_,
@@ -237,6 +249,7 @@ def apply_(
     deletes: Deletes = False,
     with_migration: OfMigration = False,
     column: Columns = None,
+    renamed: Renamed = None,
     with_parents: Parents = False,
     on: On = None,
     from_: Source = None,
@@ -271,6 +284,7 @@ def apply_(
         deletes=deletes,
         migration=with_migration,
         columns=column,
+        renamed=renamed,
         with_parents=with_parents,
         on=on,
         source=from_,
