@@ -9,6 +9,7 @@ that is removed at the end.
 from lastgood.difference.comparison import Comparison, FileForm, compared
 from lastgood.difference.of_database import DatabaseSide
 from lastgood.difference.of_point import PointSide
+from lastgood.difference.renamed import NewNames, RenamedSide
 from lastgood.difference.results import Change, Level, Rename, State, TableDifference, TypeChange
 from lastgood.difference.sides import Column, Side, SideName, Table
 
@@ -19,8 +20,10 @@ __all__ = [
     "DatabaseSide",
     "FileForm",
     "Level",
+    "NewNames",
     "PointSide",
     "Rename",
+    "RenamedSide",
     "Side",
     "SideName",
     "State",
