@@ -130,14 +130,14 @@ def _unchanged(text: str) -> str:
 with suppress(ImportError):
     vars(import_module("typer._completion_classes"))["_sanitize_help_text"] = _unchanged
 START = "Start with `lastgood init`, then `lastgood backup`."
-EMERGENCY = "In an emergency: `lastgood rollback --dry-run`."
+EMERGENCY = "In an emergency: `lastgood recover`. It asks before it changes anything."
 # The Typer applications declared by command modules, by name.
 _declared: dict[str, typer.Typer] = {}
 app = typer.Typer(
     name="lastgood",
     cls=_Lazy,
     help="Roll a PostgreSQL database back to its last good state.",
-    epilog=f"{START} {EMERGENCY}",
+    epilog=f"\b\n{START}\n{EMERGENCY}",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},

@@ -57,7 +57,7 @@ def prepare(request: Request, emit: Emit) -> Prepared:
 
 
 def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Prepared:
-    passed_over: list[str] = []
+    passed_over, left_out = list[str](), list[str]()
     chosen = points.choose(
         request.store,
         name=request.choice.point,
@@ -65,7 +65,7 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
         before_migration=request.choice.before_migration,
         database=request.database or live_name,
         owing=True,
-        context=request.context(points.collect_skipped(emit, passed_over)),
+        context=request.context(points.collect_skipped(emit, passed_over, left_out)),
     )
     point, source, facts, summary = chosen.point, chosen.source, chosen.facts, chosen.summary
     with database.connect_maintenance(request.target, live_name) as maintenance:
@@ -90,6 +90,7 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
                 chosen.lack,
                 chosen.orphans,
                 passed_over=tuple(passed_over),
+                left_out=tuple(left_out),
                 owing=source.owed is not None,
                 seconds=(build, backup),
             )

@@ -38,6 +38,11 @@ def diagnose(evidence: Evidence, seconds: float = 0.0) -> Diagnosis:
         damaged=case.broken,
         reasons=tuple(_reasons(case)),
         timeline=timeline(evidence, {**case.without_effect, **case.suspects}, proposed[0] if proposed else None),
+        left_out=tuple(
+            each.path.name
+            for each in evidence.emergency_backups
+            if chosen is not None and each.made_at > chosen.point.made_at
+        ),
         left=tuple(remains.left(evidence, needed=chosen is None)),
         scope=remains.scope(evidence),
         scope_note=remains.scope_note(evidence),

@@ -34,7 +34,8 @@ class TimelinePoint(Frozen):
     no time. ``problem``: its damage. ``loss``: the tables whose rows differ, null if either content is unknown.
     ``rows_lost``: rows that exist only now; ``written_since``: those of them found by time stamps. ``estimated``: some
     row counts are estimates of the server. ``number``: its number in the choice at a terminal, null if it has none.
-    ``proposed``: recover would choose it. ``way``: of what is kept, whether it is a database (by-name) or schemas."""
+    ``proposed``: recover would choose it. ``way``: of what is kept, whether it is a database (by-name) or schemas.
+    ``bytes``: its size on disk, null if unknown."""
 
     number: int | None
     kind: Literal["dump", "kept"]
@@ -54,6 +55,7 @@ class TimelinePoint(Frozen):
     written_since: int | None
     proposed: bool = False
     way: Way | None = None
+    bytes: int | None = None
 
 
 class OtherSource(Frozen):
@@ -90,9 +92,11 @@ class Proposal(Frozen):
 
 
 class Diagnosis(Document):
-    """The diagnosis. ``damaged``: whether the live database itself shows damage. ``statement``: what cannot be
-    recovered, in a sentence or two; empty if the first proposal restores all that any restore point holds. ``places``:
-    the folders other than the store that were searched for dumps; empty if that was not needed."""
+    """The diagnosis. ``timeline``: the restore points, then what is kept on the server, each newest first.
+    ``left_out``: emergency backups that are newer than the proposed restore point; they are used only by name.
+    ``damaged``: whether the live database itself shows damage. ``statement``: what cannot be recovered, in a sentence
+    or two; empty if the first proposal restores all that any restore point holds. ``places``: the folders other than
+    the store that were searched for dumps; empty if that was not needed."""
 
     live: str
     emergency: Emergency
@@ -100,6 +104,7 @@ class Diagnosis(Document):
     damaged: bool
     reasons: tuple[Reason, ...]
     timeline: tuple[TimelinePoint, ...]
+    left_out: tuple[str, ...] = ()
     left: tuple[OtherSource, ...]
     scope: tuple[LossScope, ...]
     scope_note: str
