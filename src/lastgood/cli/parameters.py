@@ -65,7 +65,7 @@ InPlace = Annotated[
     typer.Option(
         "--in-place/--by-name",
         help="Exchange the objects of schemas inside the database, or the names of databases. By default by name, and "
-        "in place where the role cannot rename the database.",
+        "in place where the role cannot rename the database, or not restore each object with its owner.",
         show_default=False,
     ),
 ]

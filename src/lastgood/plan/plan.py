@@ -57,7 +57,7 @@ class Request:
     ``allow_orphans``: see ``lastgood.load.repairs.Rules``. ``confine_code``: run code of the restore point
     as a role without rights. ``check``: the settings of the checklist. ``drill``: the
     interval of rehearsals. ``database``: the database in a cluster dump, if not the live one. ``way``: None for by name
-    where the role can rename the database, and in place where it cannot. ``reconnect``: terminate the sessions from
+    where the role can replace the database, and in place where it cannot. ``reconnect``: terminate the sessions from
     before a switch in place. ``schemas``: those that go back in place, if not all that the role may exchange."""
 
     target: Target

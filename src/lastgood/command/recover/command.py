@@ -100,7 +100,7 @@ def _choose(session: Session, found: Diagnosis, yes: bool, *, asked: bool) -> Pr
     one chosen by number. Raises Refused when it must be done by hand."""
     from lastgood.command.recover.recover import Proposal
 
-    first = found.proposals[0]
+    first = next(each for each in found.proposals if each.kind != "leave")
     numbered = {str(each.number): each for each in found.timeline if each.number is not None}
     choosing = found.emergency in ("older_state", "unknown_state", "corrupt_backup")
     if choosing and not yes and not asked and session.interactive:

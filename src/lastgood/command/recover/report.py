@@ -19,7 +19,7 @@ Emergency = Literal[
     "older_state",
 ]
 COUNTERS = "pg_stat_user_tables"
-Kind = Literal["rollback", "undo", "reinstate", "by_hand"]
+Kind = Literal["leave", "rollback", "undo", "reinstate", "by_hand"]
 
 
 class Reason(Frozen):
@@ -80,8 +80,9 @@ class LossScope(Frozen):
 
 
 class Proposal(Frozen):
-    """A way out. ``name`` is the restore point's path, the run to undo, or empty. ``automatic``: recover carries it out
-    itself, without confirmation with ``--yes``; otherwise an operator runs ``commands``."""
+    """A way out; ``leave``: change nothing, since no damage was found. ``name`` is the restore point's path, the run to
+    undo, or empty. ``automatic``: recover carries it out itself, without confirmation with ``--yes``; otherwise an
+    operator runs ``commands``."""
 
     kind: Kind
     title: str

@@ -24,7 +24,7 @@ REASONS = 2
 
 def show(screen: Screen, found: Diagnosis) -> None:
     """Print the whole diagnosis."""
-    screen.say(f"Emergency: {found.title}", style="bold")
+    screen.say(f"{'Diagnosis' if found.emergency == 'older_state' else 'Emergency'}: {found.title}", style="bold")
     if found.reasons:
         screen.heading("Why")
         by_source: dict[str, list[str]] = {}

@@ -82,15 +82,15 @@ def roll_back(
 
     Restores into a new database, proves that it equals the restore point, and switches the names in one transaction.
     The live database is not touched before the switch. Afterwards it is kept, and `lastgood undo` switches back to it.
-    Where the role cannot rename the database, as on a hosted platform, the schemas that it owns are rolled back in
-    place. The checklist of `lastgood check` runs first: a failed item refuses the rollback unless it is overridden with
-    a reason.
+    Where the role cannot replace the whole database, as on a hosted platform, the schemas that it owns are rolled back
+    in place. The checklist of `lastgood check` runs first: a failed item refuses the rollback unless it is overridden
+    with a reason.
 
     [hooks], [health] and [watch] in lastgood.toml define how the application is stopped before the switch, and started,
     checked and watched after it.
     """
     from lastgood import rollback
-    from lastgood.cli.choice import answers, choice_of
+    from lastgood.cli.choice import answers, choice_of, way_of
     from lastgood.command.rollback import show as shown_report
     from lastgood.command.rollback import show_plan as shown_plan
     from lastgood.screen import news
@@ -112,7 +112,7 @@ def roll_back(
         overrides=overrides,
         attestations=attestations,
         application=_application(session, watch),
-        way=None if in_place is None else "in-place" if in_place else "by-name",
+        way=way_of(in_place),
         reconnect=reconnect,
     )
     with session.news.notifying("rollback", session.target, unattended=yes and not dry_run) as notifier:
