@@ -13,7 +13,7 @@ from lastgood.checks.rehearsal import expectation
 from lastgood.errors import BadPoint
 from lastgood.events import Emit, StageDone, StageStarted, silent
 from lastgood.in_place.capabilities import probe
-from lastgood.load.rebuild import expected_seconds
+from lastgood.load.expected import expected_seconds
 from lastgood.models import Document, Frozen
 from lastgood.plan.plan import Request
 from lastgood.points import Glance, Whole
@@ -134,7 +134,7 @@ def _read(request: Request, thorough: bool, live_bytes: int, maintenance: Connec
         return PointReading(trouble=str(error), hint=error.hint, passed_over=tuple(skipped))
     if isinstance(chosen, Glance):
         return PointReading(chosen.point, chosen.facts, looked=chosen.evidence, passed_over=tuple(skipped))
-    seconds = expected_seconds(maintenance, chosen.source, chosen.summary, live_bytes, request.context())
+    expected = expected_seconds(maintenance, chosen.source, chosen.summary, live_bytes, request.context())
     return PointReading(
         chosen.point,
         chosen.facts,
@@ -142,7 +142,7 @@ def _read(request: Request, thorough: bool, live_bytes: int, maintenance: Connec
         chosen.lack,
         chosen.orphans,
         passed_over=tuple(skipped),
-        seconds=seconds,
+        seconds=(expected.build, expected.backup),
     )
 
 
