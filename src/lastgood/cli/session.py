@@ -151,6 +151,7 @@ class Session:
             application=self.application,
             pgbouncer=settings.tables.pgbouncer,
             drill=settings.tables.drill,
+            loss=settings.tables.loss,
         )
 
     @property

@@ -11,7 +11,7 @@ from lastgood.errors import BadPoint
 from lastgood.facts import Facts
 from lastgood.facts.compare import compare
 from lastgood.loss.tables import LARGE_OBJECTS
-from lastgood.plan.plan import TableLoss
+from lastgood.plan.loss import TableLoss
 from lastgood.points.manifest import manifest_of
 
 

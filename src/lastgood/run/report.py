@@ -13,7 +13,8 @@ from lastgood.facts.compare import Comparison
 from lastgood.load.deferred.work import Finished
 from lastgood.load.repairs import Repaired
 from lastgood.models import Document, Frozen
-from lastgood.plan.plan import PlannedPoint, TableLoss, Way
+from lastgood.plan.loss import TableLoss
+from lastgood.plan.plan import PlannedPoint, Way
 
 
 class ProvedTable(Frozen):

@@ -20,7 +20,8 @@ from lastgood.facts import Difference, Facts
 from lastgood.facts.compare import Comparison
 from lastgood.load.deferred.work import Finished
 from lastgood.load.repairs import Repaired
-from lastgood.plan.plan import Finding, Plan, PlannedPoint, PlannedStep, TableLoss
+from lastgood.plan.loss import TableLoss
+from lastgood.plan.plan import Finding, Plan, PlannedPoint, PlannedStep
 from lastgood.points import PointVerdict, RestorePoint
 from lastgood.postgres.table_locks import FenceStatus
 from lastgood.run.report import (

@@ -16,7 +16,7 @@ from lastgood.command.validate.validate import RuleResult, ValidationSummary, Va
 from lastgood.facts import Facts
 from lastgood.facts.compare import Comparison
 from lastgood.models import Document, Frozen
-from lastgood.plan.plan import TableLoss
+from lastgood.plan.loss import TableLoss
 from lastgood.postgres.server import Connection
 from lastgood.run.report import Report
 from lastgood.text.units import counted

@@ -10,7 +10,8 @@ from lastgood.command.deploy.deploy import DeployReport, TrialReport
 from lastgood.command.deploy.report import ChangedTable, CommandReport, Worse
 from lastgood.command.validate.validate import ValidationSummary
 from lastgood.errors import LastgoodError
-from lastgood.plan.plan import KEPT, TableLoss
+from lastgood.plan.loss import TableLoss
+from lastgood.plan.plan import KEPT
 from lastgood.postgres.server import Target
 from lastgood.screen import news
 from lastgood.screen.news import Story

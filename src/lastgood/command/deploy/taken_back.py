@@ -22,7 +22,7 @@ from lastgood.errors import (
 )
 from lastgood.events import StageDone, StageStarted
 from lastgood.loss import settled
-from lastgood.plan.plan import TableLoss
+from lastgood.plan.loss import TableLoss
 from lastgood.postgres import database
 from lastgood.run.report import Report
 

@@ -18,7 +18,8 @@ from lastgood.errors import NOT_REACHED, Failed, LastgoodError, Refused, first_l
 from lastgood.events import Caution, Emit, Note, StageDone, StageFailed, StageStarted
 from lastgood.facts import Facts, SequenceFacts
 from lastgood.facts.compare import compare
-from lastgood.plan.plan import KEPT, Choice, Request, TableLoss, Way
+from lastgood.plan.loss import TableLoss
+from lastgood.plan.plan import KEPT, Choice, Request, Way
 from lastgood.points import RestorePoint
 from lastgood.postgres import outlived
 from lastgood.postgres.errors import failed

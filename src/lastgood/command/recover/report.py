@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import Literal
 
 from lastgood.models import Document, Frozen
-from lastgood.plan.plan import TableLoss, Way
+from lastgood.plan.loss import TableLoss
+from lastgood.plan.plan import Way
 
 Emergency = Literal[
     "server_unreachable",

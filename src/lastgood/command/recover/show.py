@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lastgood.command.recover.reinstate import ReinstateReport
 from lastgood.command.recover.report import COUNTERS, Diagnosis, LossScope, OtherSource, Proposal, TimelinePoint
-from lastgood.plan.plan import TableLoss
+from lastgood.plan.loss import TableLoss
 from lastgood.screen.news import Story
 from lastgood.screen.screen import Screen, TableColumn
 from lastgood.text import units

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from lastgood.command.recover import damage
 from lastgood.command.recover.evidence import Candidate, Evidence
 from lastgood.command.recover.report import Proposal, TimelinePoint
-from lastgood.plan.plan import TableLoss
+from lastgood.plan.loss import TableLoss
 
 # Later writes are counted for this many of the newest.
 MOMENTS = 12

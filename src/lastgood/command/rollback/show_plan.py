@@ -12,7 +12,8 @@ from lastgood.screen.screen import Screen, TableColumn
 from lastgood.text import units
 
 if TYPE_CHECKING:
-    from lastgood.plan.plan import Plan, PlannedPause, TableLoss
+    from lastgood.plan.loss import TableLoss
+from lastgood.plan.plan import Plan, PlannedPause
 
 # More tables than this fill a screen. The rest is counted; the JSON document lists all tables.
 SHOWN = 30
