@@ -52,13 +52,25 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
+class CodePolicy:
+    """Who runs code of a restore point where the operator has rights beyond their own databases: a role that is made
+    for the run, or the existing role of the target ``build_as``. With a reason in ``trusted``, the operator."""
+
+    trusted: str = ""
+    build_as: Target | None = field(default=None, repr=False)
+
+
+CONFINED = CodePolicy()
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """The request of the user. ``target`` names the live database; ``run`` is set to resume a run. ``strict`` and
-    ``allow_orphans``: see ``lastgood.load.repairs.Rules``. ``confine_code``: run code of the restore point
-    as a role without rights. ``check``: the settings of the checklist. ``drill``: the
-    interval of rehearsals. ``database``: the database in a cluster dump, if not the live one. ``way``: None for by name
-    where the role can rename the database, and in place where it cannot. ``reconnect``: terminate the sessions from
-    before a switch in place. ``schemas``: those that go back in place, if not all that the role may exchange."""
+    ``allow_orphans``: see ``lastgood.load.repairs.Rules``. ``code``: who runs code of the restore point. ``check``: the
+    settings of the checklist. ``drill``: the interval of rehearsals. ``database``: the database in a cluster dump, if
+    not the live one. ``way``: None for by name where the role can rename the database, and in place where it cannot.
+    ``reconnect``: terminate the sessions from before a switch in place. ``schemas``: those that go back in place, if
+    not all that the role may exchange."""
 
     target: Target
     store: Path
@@ -69,7 +81,7 @@ class Request:
     keep_shadow: bool = False
     strict: bool = False
     allow_orphans: bool = False
-    confine_code: bool = False
+    code: CodePolicy = CONFINED
     run: str | None = None
     pace: Pace = AS_IT_FITS
     check: Check = field(default_factory=Check)
@@ -188,11 +200,18 @@ _PLURALS = {
 
 class CodeRun(Frozen):
     """Code in the restore point that can run during the restore: the number of ``constructs`` of each kind, and the
-    ``role`` that executes it; empty for a role without rights that is made for the run."""
+    ``role`` that executes it; empty for a role without rights. ``trusted``: the operator's reason for running it with
+    the operator's rights."""
 
     constructs: dict[str, int]
     role: str
     superuser: bool
+    trusted: str = ""
+
+    @property
+    def confined(self) -> bool:
+        """Whether a role without rights executes the code."""
+        return not self.role
 
     @property
     def counted(self) -> str:
@@ -202,9 +221,10 @@ class CodeRun(Frozen):
     @property
     def rights(self) -> str:
         """The rights that the code runs with."""
-        if not self.role:
+        if self.confined:
             return "only as a role without rights"
-        return f'as superuser "{self.role}"' if self.superuser else f'with the rights of role "{self.role}"'
+        rights = f'as superuser "{self.role}"' if self.superuser else f'with the rights of role "{self.role}"'
+        return f"{rights} (trusted: {self.trusted})" if self.trusted else rights
 
     @property
     def summary(self) -> str:
@@ -248,7 +268,6 @@ class Plan(Document):
     keep_shadow: bool
     strict: bool = False
     allow_orphans: bool = False
-    confine_code: bool = False
     carry_owners: bool
     carry_acls: bool
     expected_seconds: float | None = None

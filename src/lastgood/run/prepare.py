@@ -32,7 +32,7 @@ from lastgood.plan.unfinished import Unfinished, refuse_resume, requested_run
 from lastgood.postgres import activity, clock, database
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.activity import Sample
-from lastgood.postgres.mark import OVERRIDE, Mark, server_clock
+from lastgood.postgres.mark import OVERRIDE, TRUSTED, Mark, server_clock
 from lastgood.postgres.server import Connection, Target
 from lastgood.run import steps
 from lastgood.run.pause import planned_pauses
@@ -136,11 +136,10 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
             fence=request.fence,
             reopen_when=request.reopen_when,
             deferred=tuple(map(str, choice.division.later)) if choice is not None else (),
-            code=code_run(maintenance, summary, apart=request.confine_code),
+            code=code_run(maintenance, summary, request.code, in_place=subject.in_place is not None),
             keep_shadow=request.keep_shadow,
             strict=request.strict,
             allow_orphans=request.allow_orphans,
-            confine_code=request.confine_code,
             carry_owners=not summary.has_owners,
             carry_acls=not summary.has_acls,
             expected_seconds=build,
@@ -232,7 +231,7 @@ def prepare_again(request: Request, emit: Emit) -> tuple[Prepared, Unfinished]:
         overrides=tuple(_overrides(mark)),
         strict="strict" in mark.options,
         allow_orphans="allow_orphans" in mark.options,
-        confine_code="confine_code" in mark.options,
+        code=replace(request.code, trusted=mark.options.get(TRUSTED, request.code.trusted)),
         check=request.check.model_copy(update={"compare_limit": 0.0}),  # the difference was shown when the run began
     )
     prepared = prepare(again, emit)
