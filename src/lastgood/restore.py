@@ -13,7 +13,7 @@ import psycopg
 
 from lastgood import points
 from lastgood.checks import needs
-from lastgood.checks.code import code_run
+from lastgood.checks.code import code_run, require
 from lastgood.context import BACKGROUND, Context
 from lastgood.dump.deferral import Deferrable, Division
 from lastgood.dump.script import Script
@@ -117,6 +117,7 @@ def restore(
         wishes = replace(rules, copy=True)
         needs.require(maintenance, facts, summary, wishes, point.path.name)
         code = code_run(maintenance, summary, policy)
+        require(maintenance, summary, point.path.name, code)
         if code is not None:
             emit(Note(code.summary))
         model = database.describe(maintenance, target.dbname)

@@ -7,10 +7,15 @@ from collections.abc import Iterator
 from lastgood.checklist import Finding
 from lastgood.checks.subject import Subject
 from lastgood.dump.summary import DumpSummary
+from lastgood.errors import NOT_REACHED, Refused
+from lastgood.load import by_operator
 from lastgood.plan.plan import CodePolicy, CodeRun
 from lastgood.postgres import build_role, lent_role
 from lastgood.postgres.server import Connection
 from lastgood.postgres.strength import strength
+from lastgood.text.units import counted
+
+SHOWN = 10
 
 
 def second_login(s: Subject) -> Iterator[Finding]:
@@ -29,6 +34,10 @@ def second_login(s: Subject) -> Iterator[Finding]:
             lent_role.verify(s.maintenance, s.request.target, s.request.code.build_as, run=s.request.run)
         else:
             build_role.probe(s.maintenance, s.request.target, s.database.name)
+        if needing := beyond(s.maintenance, s.summary):
+            yield Finding(
+                level="refusal", code="code_needs_rights", text=needing, hint=TRUST, known="tried", final=True
+            )
     except build_role.NoSecondLogin as error:
         could = ", ".join(f"{count} × {kind}" for kind, count in run.constructs.items())
         yield Finding(
@@ -42,6 +51,7 @@ def second_login(s: Subject) -> Iterator[Finding]:
         )
 
 
+TRUST = "If you trust the restore point's code, load it with your own rights: --trust-code REASON"
 CONFINE = (
     "To run it as a role without rights: --build-as URL, or connect as a role with CREATEROLE. To record that it is "
     "trusted: --trust-code REASON"
@@ -54,6 +64,21 @@ def not_confined(run: CodeRun) -> str:
         f'code in the restore point can do what role "{run.role}" can: alter the databases that it owns, and set its '
         "own password"
     )
+
+
+def beyond(connection: Connection, summary: DumpSummary) -> str:
+    """The objects of a restore point that only a superuser can create, in words; empty if there are none."""
+    found = by_operator.beyond(connection, summary.script.items)
+    if not found:
+        return ""
+    shown = ", ".join(found[:SHOWN]) + (f" and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
+    return f"a role without rights cannot create {counted(len(found), 'object')} of the restore point: {shown}"
+
+
+def require(connection: Connection, summary: DumpSummary, point: str, run: CodeRun | None) -> None:
+    """Raise Refused if a role without rights is to build a restore point and cannot."""
+    if run is not None and run.confined and (needing := beyond(connection, summary)):
+        raise Refused(f'cannot restore "{point}": {needing}', hint=TRUST, state=NOT_REACHED)
 
 
 def code_run(

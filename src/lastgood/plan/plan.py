@@ -198,15 +198,41 @@ _PLURALS = {
 }
 
 
+class LaterCode(Frozen):
+    """Code of the restore point that runs after the restore. ``owner``: with whose rights, empty if it is not known; an
+    event trigger runs with those of any role that triggers it. ``against_live``: whether the live database has the
+    same; an equal definition is no proof that it is harmless."""
+
+    kind: Literal[
+        "SECURITY DEFINER routine", "table with functions in indexes or statistics", "event trigger", "login trigger"
+    ]
+    name: str
+    owner: str
+    superuser: bool
+    against_live: Literal["new", "changed", "same", "not compared"]
+
+    @property
+    def summary(self) -> str:
+        """``SECURITY DEFINER routine public.f(), as superuser "postgres": new``."""
+        if self.kind in ("event trigger", "login trigger"):
+            rights = (
+                ", as each role that triggers it" if self.kind == "event trigger" else ", as each role that logs in"
+            )
+        else:
+            rights = f', as {"superuser" if self.superuser else "role"} "{self.owner}"'
+        return f"{self.kind} {self.name}{rights}: {self.against_live}"
+
+
 class CodeRun(Frozen):
     """Code in the restore point that can run during the restore: the number of ``constructs`` of each kind, and the
     ``role`` that executes it; empty for a role without rights. ``trusted``: the operator's reason for running it with
-    the operator's rights."""
+    the operator's rights. ``later``: code that runs after the restore, as far as a plan compares it."""
 
     constructs: dict[str, int]
     role: str
     superuser: bool
     trusted: str = ""
+    later: tuple[LaterCode, ...] = ()
 
     @property
     def confined(self) -> bool:

@@ -17,6 +17,7 @@ from lastgood import checks, loss, points
 from lastgood.checklist import ITEMS, Finding, Override, check_names, checklist
 from lastgood.checks import counted
 from lastgood.checks.code import code_run
+from lastgood.checks.later_code import later_code
 from lastgood.checks.subject import InPlace
 from lastgood.dump.deferral import Deferrable
 from lastgood.errors import NOT_REACHED, Stopped, reporting_state
@@ -95,6 +96,9 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
             )
             subject = checks.Subject.of(request, maintenance, connection, live, reading)
             looked = [*checks.results(subject)]
+            code = code_run(maintenance, summary, request.code, in_place=subject.in_place is not None)
+            if code is not None:
+                code = code.model_copy(update={"later": later_code(connection, summary)})
             try:
                 then = loss.Then.of(point, facts)
                 lost = loss.losses(
@@ -136,7 +140,7 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
             fence=request.fence,
             reopen_when=request.reopen_when,
             deferred=tuple(map(str, choice.division.later)) if choice is not None else (),
-            code=code_run(maintenance, summary, request.code, in_place=subject.in_place is not None),
+            code=code,
             keep_shadow=request.keep_shadow,
             strict=request.strict,
             allow_orphans=request.allow_orphans,
