@@ -10,6 +10,8 @@ from lastgood.cli.complete import items, points, unfinished_runs
 
 # The options of the registry that make a Pace.
 PACE = ("jobs", "max_wal_lag", "throttle")
+# Those that make a CodePolicy.
+CODE = ("trust_code", "build_as")
 
 Point = Annotated[
     str | None, typer.Argument(metavar="POINT", help="Its name in the store, or a path.", autocompletion=points)

@@ -43,7 +43,7 @@ from lastgood.text.redact import Scrubber, secrets_within
 
 if TYPE_CHECKING:
     from lastgood.cli.news import News
-    from lastgood.plan.plan import Request
+    from lastgood.plan.plan import CodePolicy, Request
 
 # A failure after an interrupt is reported as interrupted: it changed nothing, or was rolled back.
 _CUT_SHORT = (Refused.exit_status, Failed.exit_status)
@@ -136,6 +136,26 @@ class Session:
         )
 
     @property
+    def code_policy(self) -> CodePolicy:
+        """Who runs code of restore points. Raises UsageError."""
+        from lastgood.plan.plan import CodePolicy
+
+        reason, url = self.settings.trust_code, self.settings.build_as
+        if reason and url:
+            raise UsageError(
+                "cannot trust code and run it as another role: --trust-code and --build-as contradict each other",
+                hint="Give one of them.",
+                state=config.NOTHING_LOOKED_AT,
+            )
+        if self.settings.origins.get("trust_code") == "--trust-code" and not reason.strip():
+            raise UsageError(
+                "cannot trust code: the reason is empty",
+                hint="Give --trust-code REASON, which is recorded.",
+                state=config.NOTHING_LOOKED_AT,
+            )
+        return CodePolicy(reason.strip(), Target.parse(url) if url else None)
+
+    @property
     def request(self) -> Request:
         """The base of every request about the live database."""
         # Imported here, because `lastgood status` and the commands for restore points need none.
@@ -147,6 +167,7 @@ class Session:
             store=settings.store,
             state=settings.state,
             pace=self.pace,
+            code=self.code_policy,
             check=settings.tables.check,
             application=self.application,
             pgbouncer=settings.tables.pgbouncer,

@@ -43,7 +43,8 @@ class Settings:
     on_failure: Literal["undo", "ask", "keep"] = "ask"
     strict: bool = False
     allow_orphans: bool = False
-    confine_code: bool = False
+    trust_code: str = ""
+    build_as: str = field(repr=False, default="")
     jobs: int | None = None
     max_wal_lag: int = 1 << 30
     throttle: int | None = None

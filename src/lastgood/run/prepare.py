@@ -17,6 +17,7 @@ from lastgood import checks, loss, points
 from lastgood.checklist import ITEMS, Finding, Override, check_names, checklist
 from lastgood.checks import counted
 from lastgood.checks.code import code_run
+from lastgood.checks.later_code import later_code
 from lastgood.checks.subject import InPlace
 from lastgood.dump.deferral import Deferrable
 from lastgood.errors import NOT_REACHED, Stopped, reporting_state
@@ -33,7 +34,7 @@ from lastgood.plan.unfinished import Unfinished, refuse_resume, requested_run
 from lastgood.postgres import activity, clock, database
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.activity import Sample
-from lastgood.postgres.mark import OVERRIDE, Mark, server_clock
+from lastgood.postgres.mark import OVERRIDE, TRUSTED, Mark, server_clock
 from lastgood.postgres.server import Connection, Target
 from lastgood.run import steps
 from lastgood.run.pause import planned_pauses
@@ -97,6 +98,9 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
             )
             subject = checks.Subject.of(request, maintenance, connection, live, reading)
             looked = [*checks.results(subject)]
+            code = code_run(maintenance, summary, request.code, in_place=subject.in_place is not None)
+            if code is not None:
+                code = code.model_copy(update={"later": later_code(connection, summary)})
             try:
                 lost = loss.losses(
                     connection,
@@ -140,11 +144,10 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
             fence=request.fence,
             reopen_when=request.reopen_when,
             deferred=tuple(map(str, choice.division.later)) if choice is not None else (),
-            code=code_run(maintenance, summary, apart=request.confine_code),
+            code=code,
             keep_shadow=request.keep_shadow,
             strict=request.strict,
             allow_orphans=request.allow_orphans,
-            confine_code=request.confine_code,
             carry_owners=not summary.has_owners,
             carry_acls=not summary.has_acls,
             expected_seconds=expected.build,
@@ -239,7 +242,7 @@ def prepare_again(request: Request, emit: Emit) -> tuple[Prepared, Unfinished]:
         overrides=tuple(_overrides(mark)),
         strict="strict" in mark.options,
         allow_orphans="allow_orphans" in mark.options,
-        confine_code="confine_code" in mark.options,
+        code=replace(request.code, trusted=mark.options.get(TRUSTED, request.code.trusted)),
         compare="none",  # the difference was shown when the run began
     )
     prepared = prepare(again, emit)

@@ -12,6 +12,7 @@ import typer
 from lastgood.cli import lengths
 from lastgood.cli.application import command
 from lastgood.cli.parameters import (
+    CODE,
     PACE,
     Attested,
     Before,
@@ -51,7 +52,7 @@ T = TypeVar("T")
     5,
     6,
     7,
-    options=("fence", "reopen_when", "on_failure", "strict", "allow_orphans", "confine_code", *PACE),
+    options=("fence", "reopen_when", "on_failure", "strict", "allow_orphans", *CODE, *PACE),
 )
 def roll_back(
     session: Session,
@@ -108,7 +109,6 @@ def roll_back(
         keep_shadow=keep_shadow,
         strict=settings.strict,
         allow_orphans=settings.allow_orphans,
-        confine_code=settings.confine_code,
         overrides=overrides,
         attestations=attestations,
         application=_application(session, watch),
@@ -170,7 +170,7 @@ def _resumed_instead(session: Session, request: Request, live: str, yes: bool) -
     return None if session.confirm("roll back", live, yes, instead=instead) == live else other
 
 
-@command("resume", 3, 4, 5, 6, 7, options=("on_failure", *PACE))
+@command("resume", 3, 4, 5, 6, 7, options=("on_failure", *CODE, *PACE))
 def resume(session: Session, run: RunName = None, watch: WatchFor = None, yes: Yes = False) -> None:
     """Continue an unfinished rollback.
 
