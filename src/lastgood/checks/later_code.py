@@ -94,7 +94,7 @@ def _owners(commands: Iterable[Command], wanted: set[str]) -> dict[str, str]:
             continue
         if node.tag == "AlterTableStmt":
             identity = str(names.of_range_var(node.relation, ""))
-        elif node.tag == "AlterOwnerStmt" and node.object.tag == "ObjectWithArgs":
+        elif node.tag == "AlterOwnerStmt" and getattr(node.object, "tag", "") == "ObjectWithArgs":
             identity = names.function_identity(node.object.objname, node.object.objfuncargs, "")
         else:
             continue
