@@ -70,7 +70,9 @@ def answers(
         )
     if len(reasons) not in ({0} if not overrides else {1, len(overrides)}):
         raise UsageError(
-            f"cannot override: {len(overrides)} --override and {len(reasons)} --reason do not match",
+            f"cannot override: {len(overrides)} --override and {len(reasons)} --reason do not match"
+            if reasons
+            else f'cannot override "{overrides[0]}": no reason is given',
             hint="Each --override ITEM needs a --reason TEXT, which is recorded.",
             state=config.NOTHING_LOOKED_AT,
         )

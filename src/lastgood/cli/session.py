@@ -18,6 +18,8 @@ import typer
 
 from lastgood import __version__, config
 from lastgood.application import Application
+from lastgood.config import nearby
+from lastgood.config.options import LIBPQ
 from lastgood.config.settings import Settings, resolve
 from lastgood.context import Context, Pace
 from lastgood.errors import (
@@ -110,10 +112,14 @@ class Session:
 
     def unnamed(self, why: str) -> UsageError:
         """Return the error for a database that is not named, where libpq's defaults do not connect either."""
+        found = nearby.databases(Path.cwd())
+        name = (
+            "Name it: --db postgresql://user@host:5432/name; or LASTGOOD_DB, DATABASE_URL, or PGHOST and PGDATABASE in "
+            'the environment; or db = "…" in lastgood.toml. Put its password in ~/.pgpass.'
+        )
         return UsageError(
             f"cannot choose a database: none is named ({why})",
-            hint="Name it: --db postgresql://user@host:5432/name; or LASTGOOD_DB, DATABASE_URL, or PGHOST and "
-            'PGDATABASE in the environment; or db = "…" in lastgood.toml. Put its password in ~/.pgpass.',
+            hint="\n".join([*found, f"Or n{name[1:]}" if found else name]),
             state=config.NOTHING_LOOKED_AT,
         )
 
@@ -307,8 +313,10 @@ class Session:
     def failed(self, error: LastgoodError) -> int:
         """Show an error and return its exit status. If no database is named, that is shown as the cause."""
         cause = _of_the_database(error)
-        if not self.names_a_database and cause is not None:
+        if cause is not None and not self.names_a_database:
             error = self.unnamed(" ".join(str(cause).removeprefix("connection is bad: ").split()))
+        elif cause is not None and (origin := self.settings.origins.get("db", LIBPQ)) not in ("--db", LIBPQ):
+            error.hint = continued(error.hint, f"The address comes from {origin}.")
         if self.settings.json:
             self.screen.document(shown_errors.document(error))
         else:

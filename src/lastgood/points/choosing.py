@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import shlex
 from collections.abc import Callable, Sequence
@@ -152,6 +153,11 @@ def newest(
             "Run lastgood recover: it searches for other copies of the data. To restore the state before a rollback: "
             f"lastgood rollback {shlex.quote(emergencies[0])}"
         )
+    elif skipped and not others and len(skipped) + len(emergencies) == len(there):
+        hint = (
+            "Run lastgood recover: it searches for other copies of the data. To restore what can be read of one: "
+            f"lastgood restore {shlex.quote(skipped[0])} --into NEW_NAME --salvage-readable"
+        )
     raise BadPoint(f'cannot find a valid restore point{wanted} in "{store}"{why}', hint=hint)
 
 
@@ -209,7 +215,9 @@ def find(store: Path, name: str) -> RestorePoint:
     if _KEPT.search(name):
         facts = f"lastgood facts {shlex.quote(name)} shows its contents"
         hint = f"A kept database is not a restore point: lastgood status has the command for undo, {facts}. {hint}"
-    raise BadPoint(f'cannot find the restore point "{name}": it is not in "{store}"', hint=hint)
+    # What is written as a path was looked for there first, and a name only in the store.
+    where = "no such file" if os.sep in name and not there else f'it is not in "{store}"'
+    raise BadPoint(f'cannot find the restore point "{name}": {where}', hint=hint)
 
 
 def _none_in(store: Path) -> BadPoint:

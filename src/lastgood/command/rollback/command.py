@@ -184,6 +184,7 @@ def resume(session: Session, run: RunName = None, watch: WatchFor = None, yes: Y
     from lastgood.screen import news
 
     request = replace(session.request, run=run, application=_application(session, watch))
+    rollback.ensure_unfinished(request, to_resume=True)
     session.confirm("continue", request.target.dbname, yes)
     with session.news.notifying("rollback", request.target, unattended=yes) as notifier:
         begins = partial(news.rollback_resumed, request.target.dbname)
@@ -215,6 +216,7 @@ def abort(session: Session, run: RunName = None, yes: Yes = False) -> None:
     from lastgood.screen import news
 
     request = replace(session.request, run=run)
+    rollback.ensure_unfinished(request, to_resume=False)
     session.confirm("abort", request.target.dbname, yes)
     with session.news.notifying("rollback", request.target, unattended=yes) as notifier:
         with session.events() as emit:
