@@ -230,7 +230,7 @@ def _dump(
     context: Context,
 ) -> Facts:
     """Run pg_dump in a thread and read the facts here, both in the snapshot of ``connection``'s transaction."""
-    conninfo, environment = target.child(moment.database)
+    conninfo, environment = target.quiet.child(moment.database)
     arguments: list[str | Path] = [
         program.path,
         *_options(form),
