@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import typer
 
-from lastgood import __version__, config
+from lastgood import __version__, config, signature
 from lastgood.application import Application
 from lastgood.config.settings import Settings, resolve
 from lastgood.context import Context, Pace
@@ -91,6 +91,8 @@ class Session:
         self.scrub.learn(secrets_within(settings.tables.model_dump(exclude_unset=True)), public)
         self.screen = Screen(scrub=self.scrub, no_color=settings.no_color)
         caller.announce(self._arguments, self.scrub)
+        signature.Signing.key_file = settings.key_file
+        signature.Signing.trusted = settings.trust_unsigned
         waits.WaitLimit.seconds = settings.tables.server.wait_limit
 
     def _learn_secrets(self, scrub: Scrubber, public: Iterable[str] = ()) -> None:

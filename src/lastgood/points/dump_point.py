@@ -16,7 +16,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from lastgood import __version__, fault
+from lastgood import __version__, fault, signature
 from lastgood.context import BACKGROUND, Context
 from lastgood.dump.formats import open_dump
 from lastgood.dump.row_index import RowSpan
@@ -74,6 +74,7 @@ def take(
     Progress of stage ``kind``. A failure leaves nothing behind; a killed process may leave a ``.partial`` file. Raises
     Failed, Refused (no pg_dump of the server's version), and Interrupted.
     """
+    signature.key()  # an unusable one must not be noticed after the dump
     with _making(target, store, context.emit) as connection:
         moment = _begin(connection)
         # The program first: without it there is no reason to wait for locks.

@@ -327,6 +327,8 @@ def end(maintenance: Connection, operator: Target, name: str) -> None:
         for database in _databases_with(maintenance, row[0]):
             with operator.at(database).connect(application_name="lastgood ends a role") as connection:
                 connection.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(name)))
+        # Also revokes privileges on databases that are closed to connections.
+        maintenance.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(name)))
         maintenance.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(name)))
     except psycopg.Error as error:
         raise failed(error, f'drop the role "{name}"') from error

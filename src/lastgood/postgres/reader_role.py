@@ -45,6 +45,12 @@ class ReaderRole:
     why_not: str = ""
 
     @property
+    def caution(self) -> str:
+        """Why code in the database is not confined; empty if it is."""
+        why = f"cannot read it as a role without rights: {self.why_not}"
+        return f"code in the database runs with the rights of this role: {why}" if self.why_not else ""
+
+    @property
     def confined(self) -> bool:
         """Whether code that runs in sessions of ``target`` has no rights outside of the database."""
         return not self.why_not
@@ -76,7 +82,7 @@ def reader_role(operator: Target, session: Connection) -> Iterator[ReaderRole]:
             found = ReaderRole(operator, why_not=why)
         else:
             found = ReaderRole(target, made=True)
-            stack.callback(_end, maintenance, operator, build_role.name_of(run), name, public)
+            stack.callback(_end, maintenance, operator, build_role.name_of(run))
         yield found
 
 
@@ -93,10 +99,6 @@ def _made(maintenance: Connection, operator: Target, run: str, name: str, public
     return Target({**made.at(name).keywords, "options": "-c default_transaction_read_only=on"})
 
 
-def _end(maintenance: Connection, operator: Target, role: str, name: str, public: bool) -> None:
+def _end(maintenance: Connection, operator: Target, role: str) -> None:
     with suppress(psycopg.Error, LastgoodError):  # prune and abort end what is left
-        build_role.close(maintenance, role)
-        if not public:
-            revoke = sql.SQL("REVOKE CONNECT ON DATABASE {} FROM {}")
-            maintenance.execute(revoke.format(sql.Identifier(name), sql.Identifier(role)))
         build_role.end(maintenance, operator, role)

@@ -77,13 +77,8 @@ def _validate(
 ) -> ValidationVerdict:
     deadline = began + limit if limit is not None else None
     with snapshot(read_only(target), jobs) as shared:
-        if shared.role.why_not:
-            context.emit(
-                Caution(
-                    f'code in this database runs with the rights of role "{shared.first.info.user}": cannot read it as '
-                    f"a role without rights: {shared.role.why_not}"
-                )
-            )
+        if shared.role.caution:
+            context.emit(Caution(shared.role.caution))
         with shared.first.transaction(force_rollback=True):
             known = catalogue.read(shared.first, settings)
         everything = listing.tasks(known, mode)
