@@ -35,6 +35,8 @@ class Settings:
     db: str = field(repr=False, default="")
     store: Path = Path("backups")
     state: Path = Path()
+    key_file: Path | None = None
+    trust_unsigned: str = ""
     json: bool = False
     quiet: bool = False
     no_color: bool = False
@@ -77,6 +79,7 @@ def resolve(
     check_database(values["db"], origins["db"])
     values["state"] = values["state"].expanduser()
     values["store"] = values["store"].expanduser()
+    values["key_file"] = values["key_file"].expanduser() if values["key_file"] is not None else None
     return Settings(**values, tables=content.tables, file=file, origins=origins)
 
 
