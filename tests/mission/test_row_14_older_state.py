@@ -142,7 +142,7 @@ def test_by_number_at_a_terminal(week: Week) -> None:
     terminal = Terminal("recover", environment={**os.environ, **week.stage.lastgood.environment})
     terminal.read_until("Which one? Type a number, or Enter to continue with 1:")
     terminal.type("4")
-    terminal.read_until("type the name of the database")
+    terminal.read_until(f" {week.stage.database}:\n> ")
     terminal.type(week.stage.database)
     assert terminal.end() == 0, terminal.shown
     assert f"was rolled back to {week.points[1]['name']}" in " ".join(terminal.shown.split())
@@ -154,7 +154,7 @@ def test_enter_takes_what_is_marked_and_still_asks_for_the_name(week: Week) -> N
     terminal.read_until("Which one?")
     assert re.search(rf"\* 1 .*{week.points[-1]['name'][:20]}", terminal.shown)
     terminal.type("")
-    terminal.read_until("type the name of the database")
+    terminal.read_until(f" {week.stage.database}:\n> ")
     terminal.type("")
     assert terminal.end() == 3
     assert f'"{week.stage.database}" was not typed' in terminal.shown
