@@ -97,11 +97,10 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
             subject = checks.Subject.of(request, maintenance, connection, live, reading)
             looked = [*checks.results(subject)]
             try:
-                lost = loss.losses(
+                (lost,) = loss.losses(
                     connection,
                     request.target.at(live_name),
-                    loss.Then.of(point, facts),
-                    lambda context: chosen,
+                    [(loss.Then.of(point, facts), lambda context: chosen)],
                     loss.Comparing(request.compare, request.check.compare_limit, request.loss),
                     request.context(emit),
                     held=subject.members.rows,
