@@ -7,7 +7,7 @@ difference.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import psycopg
 from psycopg import sql
@@ -16,15 +16,16 @@ from lastgood.config.tables import Loss
 from lastgood.context import BACKGROUND, Context
 from lastgood.dump.names import Relation
 from lastgood.facts import Facts
+from lastgood.loss.comparing import Comparing
 from lastgood.loss.content import Content, Limit, Reader, Reads, not_counted, snapshot_of, turned_off
 from lastgood.loss.extensions import configuration, with_extensions
 from lastgood.loss.grants import revoked_since
 from lastgood.loss.patterns import referring
 from lastgood.loss.revivals import revivals
-from lastgood.loss.settled import settled
+from lastgood.loss.settled import Settling, settled
 from lastgood.loss.tables import LARGE_OBJECTS, Key, LiveTable, Then, counted, listing
 from lastgood.members import HeldRows
-from lastgood.plan.loss import Compare, TableLoss
+from lastgood.plan.loss import TableLoss
 from lastgood.postgres.errors import words
 from lastgood.postgres.server import Connection, Target
 from lastgood.postgres.sessions import shut_tables
@@ -36,6 +37,8 @@ __all__ = [
     "Limit",
     "LiveTable",
     "Reader",
+    "Reads",
+    "Settling",
     "Then",
     "counted",
     "listing",
@@ -58,21 +61,6 @@ UNREAD = "large objects are compared with the emergency backup"
 DEFAULTS = Loss()
 # Our own lists of deferred work.
 OURS = "lastgood_"
-
-
-@dataclass(frozen=True, slots=True)
-class Comparing:
-    """How tables are compared: the ``level``; the seconds for counting rows, in which case the digests have no limit;
-    and the columns to note."""
-
-    level: Compare = "count"
-    seconds: float = 60.0
-    rules: Loss = field(default_factory=Loss)
-
-    @property
-    def off(self) -> bool:
-        """Whether no content is compared."""
-        return self.level == "none" or not self.seconds
 
 
 def losses(
@@ -123,10 +111,11 @@ def _contents(
 ) -> dict[Key, Content]:
     if how.off:
         return turned_off(tables, facts, reader.shut)
-    content = reader.compare(tables, facts, Limit.of(None))
+    until = Limit.of(how.seconds)
+    content = reader.compare(tables, facts, until if how.bounded else Limit.of(None))
     if how.level != "count":
         return not_counted(content)
-    return reader.count(tables, content, facts, whole, Limit.of(how.seconds))
+    return reader.count(tables, content, facts, whole, until if how.bounded else Limit.of(how.seconds))
 
 
 def table_losses(
