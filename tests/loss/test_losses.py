@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from lastgood import loss, rollback
+from lastgood.command.points.losses import of_points as of_store
 from lastgood.command.recover import recover
 from lastgood.command.recover.recover import Goal, RecoverInquiry
 from lastgood.config.tables import Check
-from lastgood.plan.loss import TableLoss
+from lastgood.context import BACKGROUND
+from lastgood.plan.loss import TableLoss, Totals
 from lastgood.plan.plan import Choice, Request
 from lastgood.points import dump_point
 from lastgood.postgres.embedded import EmbeddedServer
@@ -106,6 +108,37 @@ def test_the_plan_and_recover_report_the_same(target: Target, store: Path) -> No
     (point,) = [each for each in found.timeline if each.kind == "dump"]
     assert point.loss is not None
     assert rows_by_name(point.loss) == {name: each for name, each in EXPECTED.items() if each[4] != "equal"}
+
+
+def numbers(losses: tuple[TableLoss, ...]) -> dict[str, tuple[int | None, int | None, int | None]]:
+    return {each.name: (each.lost, each.returns, each.changed) for each in losses}
+
+
+@pytest.mark.postgres(15, 18)
+def test_plan_recover_and_points_count_the_same_for_each_restore_point(target: Target, store: Path) -> None:
+    with target.connect() as connection:
+        dump_point.take(target, store, label="later")
+        connection.execute("DELETE FROM public.prices WHERE id <= 20")
+        connection.execute("INSERT INTO public.prices SELECT i, 1 FROM generate_series(101, 120) i")
+    found = recover.inspect(RecoverInquiry(target, store, goal=Goal(thorough=True), home=store, here=store))
+    of_recover = [each for each in found.timeline if each.kind == "dump"]
+    of_points, more = of_store(target, store, loss.Comparing(), BACKGROUND)
+    assert (len(of_recover), len(of_points), more) == (2, 2, 0)
+    for one, other in zip(of_recover, of_points, strict=True):
+        asked = replace(request(target, store), choice=Choice(point=one.path))
+        planned = rollback.plan(asked, lambda event: None).plan.loss
+        assert one.loss is not None
+        assert numbers(other.loss) == numbers(planned)
+        assert numbers(one.loss).items() <= numbers(planned).items()
+        totals = Totals.of(planned)
+        assert totals.exact
+        assert (one.rows_lost, one.rows_back, one.rows_changed, one.exact) == (
+            totals.lost, totals.returns, totals.changed, True,
+        )  # fmt: skip
+        assert (other.lost, other.returns, other.changed, other.exact) == (
+            totals.lost, totals.returns, totals.changed, True,
+        )  # fmt: skip
+    assert [(each.lost, each.returns, each.changed) for each in of_points] == [(20, 20, 0), (24, 20, 55)]
 
 
 @pytest.mark.postgres(15, 18)

@@ -269,10 +269,20 @@ class Session:
             raise EOFError
         return line.strip()
 
-    def confirm(self, what: str, expected: str, yes: bool, *, instead: Mapping[str, str] | None = None) -> str:
+    def confirm(
+        self,
+        what: str,
+        expected: str,
+        yes: bool,
+        *,
+        instead: Mapping[str, str] | None = None,
+        decision: str = "",
+        style: str = "bold",
+    ) -> str:
         """Ask the operator to type ``expected``, the database's name, and return the answer. ``yes`` answers for them.
 
         ``what`` is the action, as in "to undo". ``instead``: other answers and their actions, as in "to resume".
+        ``decision``: what the answer decides about, in the line of the question.
 
         Raises Refused for any other answer, or when stdin is not a terminal.
         """
@@ -286,7 +296,9 @@ class Session:
         others = {word: doing for word, doing in (instead or {}).items() if word != expected}
         for word, doing in others.items():
             self.screen.say(f'To {doing}, type "{word}".', stderr=True, style="bold")
-        self.screen.say(f"To {what}, type the name of the database, {expected}:", stderr=True, style="bold")
+        question = f"{decision} · type {expected}:" if decision else ""
+        question = question or f"To {what}, type the name of the database, {expected}:"
+        self.screen.say(question, stderr=True, style=style)
         try:
             answer = self.answer()
         except (KeyboardInterrupt, EOFError):

@@ -7,7 +7,7 @@ difference.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import psycopg
 from psycopg import sql
@@ -16,15 +16,16 @@ from lastgood.config.tables import Loss
 from lastgood.context import BACKGROUND, Context
 from lastgood.dump.names import Relation
 from lastgood.facts import Facts
+from lastgood.loss.comparing import Comparing
 from lastgood.loss.content import Content, Limit, Reader, Reads, not_counted, snapshot_of, turned_off
 from lastgood.loss.extensions import configuration, with_extensions
 from lastgood.loss.grants import revoked_since
 from lastgood.loss.patterns import referring
 from lastgood.loss.revivals import revivals
-from lastgood.loss.settled import settled
+from lastgood.loss.settled import Settling, settled
 from lastgood.loss.tables import LARGE_OBJECTS, Key, LiveTable, Then, counted, listing
 from lastgood.members import HeldRows
-from lastgood.plan.loss import Compare, TableLoss
+from lastgood.plan.loss import TableLoss
 from lastgood.postgres.errors import words
 from lastgood.postgres.server import Connection, Target
 from lastgood.postgres.sessions import shut_tables
@@ -36,6 +37,8 @@ __all__ = [
     "Limit",
     "LiveTable",
     "Reader",
+    "Reads",
+    "Settling",
     "Then",
     "counted",
     "listing",
@@ -60,37 +63,22 @@ DEFAULTS = Loss()
 OURS = "lastgood_"
 
 
-@dataclass(frozen=True, slots=True)
-class Comparing:
-    """How tables are compared: the ``level``; the seconds for counting rows, in which case the digests have no limit;
-    and the columns to note."""
-
-    level: Compare = "count"
-    seconds: float = 60.0
-    rules: Loss = field(default_factory=Loss)
-
-    @property
-    def off(self) -> bool:
-        """Whether no content is compared."""
-        return self.level == "none" or not self.seconds
-
-
 def losses(
     live: Connection,
     target: Target,
-    then: Then,
-    whole: Reads,
+    points: Sequence[tuple[Then, Reads]],
     how: Comparing,
     context: Context = BACKGROUND,
     *,
     held: Sequence[HeldRows] = (),
     stage: str = "difference",
-) -> tuple[TableLoss, ...]:
-    """One entry for each table of either side that carries rows, and for each of ``held``: tables of extensions with
-    rows that no dump holds. ``live`` is a connection to ``target``, and is put into one read-only snapshot; ``whole``
-    reads the restore point. The server's estimate replaces a count that takes more than a minute, and the count of a
-    table that is damaged or locked against readers. Raises psycopg.Error, BadPoint, Failed, Interrupted."""
-    assert then.facts is not None
+) -> list[tuple[TableLoss, ...]]:
+    """For each of ``points``, with known facts and a function that reads it: one entry for each table of either side
+    that carries rows, and for each of ``held``: tables of extensions with rows that no dump holds.
+
+    ``live`` is a connection to ``target``, and is put into one read-only snapshot. The server's estimate replaces a
+    count that takes more than a minute, and the count of a table that is damaged or locked against readers. Raises
+    psycopg.Error, BadPoint, Failed, Interrupted."""
 
     def unreadable(key: Key, error: psycopg.Error) -> str:
         if (error.sqlstate or "")[:2] not in DAMAGE:
@@ -102,21 +90,32 @@ def losses(
         live.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(LOCK_TIMEOUT))
         shut = {(each.schema, each.name) for each in shut_tables(live)}
         tables, stamps = listing(live)
-        tables = counted(live, tables, stamps, [then], shut=shut, seconds=lambda: COUNT_SECONDS, trouble=unreadable)
-        of_extensions = configuration(live, {(each.schema_name, each.name): each for each in then.facts.tables})
-        tables |= {key: table for key, (table, _) in of_extensions.items()}
-        if how.off:
-            content = turned_off(tables, then.facts, shut)
-        else:
-            reader = Reader(target, snapshot, shut, referring(how.rules), context, stage)
-            content = reader.compare(tables, then.facts, Limit.of(None))
-            if how.level == "count":
-                content = reader.count(tables, content, then.facts, whole, Limit.of(how.seconds))
-            else:
-                content = not_counted(content)
-    found = table_losses(tables, then.facts, 0, content, how.rules)
-    outside = {key: more for key, (_, more) in of_extensions.items()}
-    return tuple(sorted(with_extensions(found, outside, held), key=lambda each: (each.schema_name, each.name)))
+        then = [each for each, _ in points]
+        tables = counted(live, tables, stamps, then, shut=shut, seconds=lambda: COUNT_SECONDS, trouble=unreadable)
+        reader = Reader(target, snapshot, shut, referring(how.rules), context, stage)
+        found = []
+        for place, (each, whole) in enumerate(points):
+            assert each.facts is not None
+            of_extensions = configuration(live, {(one.schema_name, one.name): one for one in each.facts.tables})
+            there = tables | {key: table for key, (table, _) in of_extensions.items()}
+            content = _contents(reader, there, each.facts, whole, how)
+            lost = table_losses(there, each.facts, place, content, how.rules)
+            outside = {key: more for key, (_, more) in of_extensions.items()}
+            lost = tuple(with_extensions(lost, outside, held))
+            found.append(tuple(sorted(lost, key=lambda loss: (loss.schema_name, loss.name))))
+    return found
+
+
+def _contents(
+    reader: Reader, tables: Mapping[Key, LiveTable], facts: Facts, whole: Reads, how: Comparing
+) -> dict[Key, Content]:
+    if how.off:
+        return turned_off(tables, facts, reader.shut)
+    until = Limit.of(how.seconds)
+    content = reader.compare(tables, facts, until if how.bounded else Limit.of(None))
+    if how.level != "count":
+        return not_counted(content)
+    return reader.count(tables, content, facts, whole, until if how.bounded else Limit.of(how.seconds))
 
 
 def table_losses(

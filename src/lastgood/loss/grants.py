@@ -19,7 +19,8 @@ _STATEMENT = re.compile(
     r"PROCEDURE|TYPE) (?P<name>.+) (?:TO|FROM) (?P<role>\"(?:[^\"]|\"\")+\"|[\w$]+)(?: WITH GRANT OPTION)?\s*;?\s*",
     re.DOTALL,
 )
-_PRIVILEGE = re.compile(r"(\w+)\s*(?:\((.*)\))?", re.DOTALL)
+_PRIVILEGE = re.compile(r'(\w+)\s*(?:\(((?:"(?:[^"]|"")+"|[^")])*)\))?')
+_COLUMN = re.compile(r'"((?:[^"]|"")+)"|([^,\s]+)')
 PUBLIC = "PUBLIC"
 # Identities as pg_dump writes them; ``implied``: what PUBLIC has without a grant. ``every``: what ALL means. A pg_dump
 # of an older version writes TABLE for a view, too; so do current ones.
@@ -32,7 +33,7 @@ WITH object (schema, kind, identity, acl, owner, letter, known) AS (
   UNION ALL
   SELECT n.nspname, CASE prokind WHEN 'p' THEN 'PROCEDURE' ELSE 'FUNCTION' END,
          format('%I.%I(%s)', n.nspname, p.proname, pg_get_function_identity_arguments(p.oid)), proacl, proowner,
-         'f'::"char", (pg_identify_object('pg_proc'::regclass, p.oid, 0)).identity
+         'f'::"char", format('%I.%I(%s)', n.nspname, p.proname, oidvectortypes(p.proargtypes))
   FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
   WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
     AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid
@@ -119,14 +120,12 @@ def _then(
 
 
 def _rights(privileges: str, role: str, every: Iterable[str]) -> Iterator[_Right]:
-    for each in re.split(r",\s*(?![^(]*\))", privileges):
-        match = _PRIVILEGE.fullmatch(each.strip())
-        if match is None:
-            continue
-        if match[2]:
-            yield from ((role, match[1], column.strip().strip('"')) for column in match[2].split(","))
+    for each in _PRIVILEGE.finditer(privileges):
+        if each[2]:
+            names = (quoted.replace('""', '"') or plain for quoted, plain in _COLUMN.findall(each[2]))
+            yield from ((role, each[1], column) for column in names)
         else:
-            yield from ((role, name, "") for name in (every if match[1] == "ALL" else [match[1]]))
+            yield from ((role, name, "") for name in (every if each[1] == "ALL" else [each[1]]))
 
 
 def _revivals(

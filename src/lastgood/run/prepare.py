@@ -102,11 +102,10 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
             if code is not None:
                 code = code.model_copy(update={"later": later_code(connection, summary)})
             try:
-                lost = loss.losses(
+                (lost,) = loss.losses(
                     connection,
                     request.target.at(live_name),
-                    loss.Then.of(point, facts),
-                    lambda context: chosen,
+                    [(loss.Then.of(point, facts), lambda context: chosen)],
                     loss.Comparing(request.compare, request.check.compare_limit, request.loss),
                     request.context(emit),
                     held=subject.members.rows,

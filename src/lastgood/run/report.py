@@ -13,7 +13,7 @@ from lastgood.facts.compare import Comparison
 from lastgood.load.deferred.work import Finished
 from lastgood.load.repairs import Repaired
 from lastgood.models import Document, Frozen
-from lastgood.plan.loss import TableLoss
+from lastgood.plan.loss import OutsideReference, Revival, TableLoss
 from lastgood.plan.plan import PlannedPoint, Way
 
 
@@ -115,8 +115,8 @@ class Report(Document):
 
     ``pause`` is null if no PgBouncer paused clients; ``finished`` is the deferred work, null if there was none.
     ``application`` is null if no hook or check is configured. ``verdict`` is the checklist's; ``overrides`` and
-    ``attestations`` are those that people gave. ``loss``: the difference per table, with the rows and the content that
-    the emergency backup found."""
+    ``attestations`` are those that people gave. ``loss``: the difference per table between the emergency backup
+    and the restore point; ``revivals`` and ``outside`` as in the plan."""
 
     run: str
     status: Literal["done"] = "done"
@@ -140,4 +140,6 @@ class Report(Document):
     attestations: tuple[Attestation, ...] = ()
     application: ApplicationReport | None = None
     loss: tuple[TableLoss, ...] = ()
+    revivals: tuple[Revival, ...] = ()
+    outside: tuple[OutsideReference, ...] = ()
     undo_command: str

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from lastgood.command.rollback import show_plan as shown_plan
-from lastgood.command.rollback.show_plan import SHOWN
+from lastgood.command.rollback.show_losses import SHOWN
 from lastgood.facts import CountedTable
 from lastgood.journal.run_names import identifier
 from lastgood.screen import application
