@@ -80,6 +80,7 @@ def report_of(run: Run, total: float) -> Report:
         attestations=plan.checklist.attestations,
         application=_application(run),
         loss=settled(plan.loss, emergency, run.prepared.facts),
+        code=plan.code,
         undo_command=f"lastgood undo {plan.run}",
     )
 
