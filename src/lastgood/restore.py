@@ -117,7 +117,7 @@ def restore(
         wishes = replace(rules, copy=True)
         needs.require(maintenance, facts, summary, wishes, point.path.name)
         code = code_run(maintenance, summary, policy)
-        require(maintenance, summary, point.path.name, code)
+        require(maintenance, summary, facts, point.path.name, code)
         if code is not None:
             emit(Note(code.summary))
         model = database.describe(maintenance, target.dbname)

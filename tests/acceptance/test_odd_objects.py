@@ -52,6 +52,7 @@ GOING_BACK = (
 )
 # They need more rights than a role without rights has: they are restored as the operator only.
 NEED_RIGHTS = {
+    "a language with a handler of the server",
     "access methods",
     "aggregates",
     "aggregates that pass their state on",

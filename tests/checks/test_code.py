@@ -203,6 +203,8 @@ CREATE FUNCTION public.changed(a int, b text) RETURNS int LANGUAGE sql SECURITY 
 CREATE FUNCTION public.loosened() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1';
 CREATE FUNCTION public.added() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1';
 CREATE FUNCTION public.imm(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1';
+CREATE SCHEMA other;
+CREATE DOMAIN public.d AS int;
 CREATE TABLE public.t (i int);
 CREATE INDEX ON public.t (public.imm(i));
 CREATE FUNCTION public.ef() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';

@@ -95,7 +95,7 @@ def _owners(commands: Iterable[Command], wanted: set[str]) -> dict[str, str]:
             continue
         if node.tag == "AlterTableStmt":
             identity = str(names.of_range_var(node.relation, ""))
-        elif node.tag == "AlterOwnerStmt" and node.object.tag == "ObjectWithArgs":
+        elif node.objectType in ("OBJECT_FUNCTION", "OBJECT_PROCEDURE"):
             identity = names.function_identity(node.object.objname, node.object.objfuncargs, "")
         else:
             continue
