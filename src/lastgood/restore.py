@@ -16,7 +16,6 @@ from lastgood.checks import needs
 from lastgood.checks.code import code_run, require
 from lastgood.context import BACKGROUND, Context
 from lastgood.dump.deferral import Deferrable, Division
-from lastgood.dump.script import Script
 from lastgood.errors import LastgoodError
 from lastgood.events import Caution, Emit, Note, reported
 from lastgood.facts import Facts
@@ -117,13 +116,16 @@ def restore(
         wishes = replace(rules, copy=True)
         needs.require(maintenance, facts, summary, wishes, point.path.name)
         code = code_run(maintenance, summary, policy)
-        require(maintenance, summary, point.path.name, code)
+        require(maintenance, summary, facts, point.path.name, code)
         if code is not None:
             emit(Note(code.summary))
         model = database.describe(maintenance, target.dbname)
         run, kept = made_beside.begun(maintenance, live, into, point.path, context)
         emit = stack.enter_context(recording.recording(kept, emit))
-        division = _division(target, summary.script, emit, rules.allow_orphans) if reopen_when == "usable" else None
+        division = None
+        if reopen_when == "usable":
+            deferrable = Deferrable.of(summary.script, confined=code is not None and code.confined)
+            division = _division(target, deferrable, emit, rules.allow_orphans)
         stop = interrupts.StopRequest()
         stack.enter_context(_ending(maintenance, target, run))
         work = replace(context, emit=emit).until(stop.is_set)
@@ -253,9 +255,9 @@ def _members(point: RestorePoint, facts: Facts, like: Connection, target: Target
     return Survey(departures=tuple(each for each in members.departures if each.kind in EARLY and each.commands))
 
 
-def _division(target: Target, script: Script, emit: Emit, allow_orphans: bool) -> Division:
+def _division(target: Target, deferrable: Deferrable, emit: Emit, allow_orphans: bool) -> Division:
     with target.connect() as live:
-        chosen = choose(live, Deferrable.of(script), replaces=False, allow_orphans=allow_orphans)
+        chosen = choose(live, deferrable, replaces=False, allow_orphans=allow_orphans)
     for text in chosen.remarks:
         emit(Note(text))
     return chosen.division

@@ -8,6 +8,7 @@ from lastgood.checklist import Finding
 from lastgood.checks.subject import Subject
 from lastgood.dump.summary import DumpSummary
 from lastgood.errors import NOT_REACHED, Refused
+from lastgood.facts import Facts
 from lastgood.load import by_operator
 from lastgood.plan.plan import CodePolicy, CodeRun
 from lastgood.postgres import build_role, lent_role
@@ -20,7 +21,7 @@ SHOWN = 10
 
 def second_login(s: Subject) -> Iterator[Finding]:
     """Code of the restore point runs as a role that has to log in by itself, where this role's rights are at stake."""
-    if s.summary is None:
+    if s.summary is None or s.facts is None:
         return
     run = code_run(s.maintenance, s.summary, s.request.code)
     if run is None:
@@ -34,7 +35,7 @@ def second_login(s: Subject) -> Iterator[Finding]:
             lent_role.verify(s.maintenance, s.request.target, s.request.code.build_as, run=s.request.run)
         else:
             build_role.probe(s.maintenance, s.request.target, s.database.name)
-        if needing := beyond(s.maintenance, s.summary):
+        if needing := beyond(s.maintenance, s.summary, s.facts):
             yield Finding(
                 level="refusal", code="code_needs_rights", text=needing, hint=TRUST, known="tried", final=True
             )
@@ -66,18 +67,18 @@ def not_confined(run: CodeRun) -> str:
     )
 
 
-def beyond(connection: Connection, summary: DumpSummary) -> str:
+def beyond(connection: Connection, summary: DumpSummary, facts: Facts) -> str:
     """The objects of a restore point that only a superuser can create, in words; empty if there are none."""
-    found = by_operator.beyond(connection, summary.script.items)
+    found = by_operator.beyond(connection, summary.script.items, facts.languages)
     if not found:
         return ""
     shown = ", ".join(found[:SHOWN]) + (f" and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
     return f"a role without rights cannot create {counted(len(found), 'object')} of the restore point: {shown}"
 
 
-def require(connection: Connection, summary: DumpSummary, point: str, run: CodeRun | None) -> None:
+def require(connection: Connection, summary: DumpSummary, facts: Facts, point: str, run: CodeRun | None) -> None:
     """Raise Refused if a role without rights is to build a restore point and cannot."""
-    if run is not None and run.confined and (needing := beyond(connection, summary)):
+    if run is not None and run.confined and (needing := beyond(connection, summary, facts)):
         raise Refused(f'cannot restore "{point}": {needing}', hint=TRUST, state=NOT_REACHED)
 
 

@@ -21,11 +21,12 @@ from lastgood.postgres.server import Connection
 _ANALYZED = frozenset({INDEX, STATISTICS})
 _ROUTINES = frozenset({Kind.FUNCTION, Kind.PROCEDURE})
 _LIVE_ROUTINES: LiteralString = """
-SELECT (pg_catalog.pg_identify_object('pg_catalog.pg_proc'::pg_catalog.regclass, p.oid, 0)).identity,
+SELECT pg_catalog.format('%I.%I(%s)', n.nspname, p.proname, pg_catalog.oidvectortypes(p.proargtypes)),
        l.lanname::text, p.prosrc,
        ARRAY(SELECT pg_catalog.split_part(s, '=', 1) FROM pg_catalog.unnest(p.proconfig) s ORDER BY 1),
        p.prosqlbody IS NOT NULL, pg_catalog.pg_get_userbyid(p.proowner)::text
-FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang WHERE p.prosecdef
+FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang
+JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE p.prosecdef
 """
 _LIVE_TRIGGERS: LiteralString = """
 SELECT evtname::text, evtevent::text,
@@ -94,7 +95,7 @@ def _owners(commands: Iterable[Command], wanted: set[str]) -> dict[str, str]:
             continue
         if node.tag == "AlterTableStmt":
             identity = str(names.of_range_var(node.relation, ""))
-        elif node.tag == "AlterOwnerStmt" and getattr(node.object, "tag", "") == "ObjectWithArgs":
+        elif node.objectType in ("OBJECT_FUNCTION", "OBJECT_PROCEDURE"):
             identity = names.function_identity(node.object.objname, node.object.objfuncargs, "")
         else:
             continue
@@ -108,9 +109,9 @@ def _routines(
 ) -> Iterator[LaterCode]:
     if not routines:
         return
-    there = {_spaced(row[0]): row[1:] for row in live.execute(_LIVE_ROUTINES)}
+    there: dict[str, tuple[Any, ...]] = {row[0]: row[1:] for row in live.execute(_LIVE_ROUTINES)}
     for identity, node in routines.items():
-        found = there.get(_spaced(identity))
+        found = there.get(identity)
         owner = owners.get(identity) or (found[4] if found is not None else role)
         yield LaterCode(
             kind="SECURITY DEFINER routine",
@@ -128,10 +129,6 @@ def _equal(node: Node, owner: str, live: tuple[Any, ...]) -> bool:
     wanted = next((str(each.arg.sval) for each in options if each.defname == "language"), "sql")
     given = sorted(each.arg.name for each in options if each.defname == "set")
     return not parsed and (wanted, text, given, owner) == (language, source, settings, live_owner)
-
-
-def _spaced(identity: str) -> str:
-    return identity.replace(", ", ",")
 
 
 def _tables(
@@ -156,7 +153,7 @@ def _tables(
 def _triggers(live: Connection, triggers: dict[str, Command]) -> Iterator[LaterCode]:
     if not triggers:
         return
-    there = {name: (event, function, owner) for name, event, function, owner in live.execute(_LIVE_TRIGGERS)}
+    there: dict[str, tuple[str, ...]] = {row[0]: row[1:] for row in live.execute(_LIVE_TRIGGERS)}
     for identity, command in triggers.items():
         node = _tree(command)
         if node is None:

@@ -30,7 +30,7 @@ from lastgood.config import nearby
 from lastgood.errors import SHOW_STATE, UNKNOWN_STATE, Interrupted
 
 if TYPE_CHECKING:
-    pass
+    from lastgood.cli.session import Session
 
 
 class _Command(TyperCommand):

@@ -6,7 +6,7 @@ value of another type. All others need the operator's trust.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pglast.parser import ParseError
@@ -16,7 +16,8 @@ from lastgood.dump import names
 from lastgood.dump.rulings.code import PROGRAM
 from lastgood.dump.rulings.tree import Node, parse, within
 from lastgood.dump.script import Item, Step
-from lastgood.dump.statements import Command, Kind, Verdict
+from lastgood.dump.statements import Command, Extension, Kind, Verdict
+from lastgood.facts import LanguageFacts
 from lastgood.load.repairs.repair import what
 from lastgood.postgres.server import Connection
 
@@ -65,17 +66,22 @@ _SUPERUSERS = frozenset({Kind.ACCESS_METHOD, Kind.LANGUAGE, Kind.TEXT_SEARCH_PAR
 _SOMETIMES = frozenset({Kind.FOREIGN_DATA_WRAPPER, Kind.OPERATOR_CLASS, Kind.OPERATOR_FAMILY})
 
 
-def beyond(connection: Connection, items: Iterable[Item]) -> list[str]:
+def beyond(connection: Connection, items: Iterable[Item], languages: Iterable[LanguageFacts]) -> list[str]:
     """The objects of a script that neither a role without rights can create, nor a superuser for it without harm, as
-    far as their statements show it."""
+    far as their statements show it. ``languages``: those that are no extension."""
+    made = {each.name: each for each in languages}
     return [
         what(item.command)
         for item in items
-        if isinstance(item, Step) and item.command.verdict is Verdict.RUN and _is_beyond(connection, item.command)
+        if isinstance(item, Step) and item.command.verdict is Verdict.RUN and _is_beyond(connection, item.command, made)
     ]
 
 
-def _is_beyond(connection: Connection, command: Command) -> bool:
+def _is_beyond(connection: Connection, command: Command, languages: Mapping[str, LanguageFacts]) -> bool:
+    if isinstance(command.detail, Extension):
+        language = languages.get(command.detail.name) if command.detail.as_language else None
+        # With another handler, code in a language that is called trusted could do anything.
+        return language is not None and not (language.trusted and language.handler[-1] == "plpgsql_call_handler")
     if command.kind in _SUPERUSERS or PROGRAM in command.code:
         return bool(command.creates)
     if command.kind in _SOMETIMES:

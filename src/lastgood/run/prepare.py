@@ -77,13 +77,14 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
         request = let_in(request, maintenance)
         with connect_live(request.target, live_name) as connection:
             request = _settled(request, connection)
+            code = code_run(maintenance, summary, request.code, in_place=request.way == "in-place")
+            confined = code is not None and code.confined
             # First, because our own queries count as use of an index, too.
             choice = None
             sample = _sample(request, maintenance, live.oid, connection)
             if request.reopen_when == "usable":
-                choice = choose(
-                    connection, Deferrable.of(summary.script), replaces=True, allow_orphans=request.allow_orphans
-                )
+                deferrable = Deferrable.of(summary.script, confined=confined)
+                choice = choose(connection, deferrable, replaces=True, allow_orphans=request.allow_orphans)
             expected = expected_seconds(maintenance, source, summary, live.size_bytes or 0, request.context())
             reading = checks.PointReading(
                 point,
@@ -98,7 +99,6 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
             )
             subject = checks.Subject.of(request, maintenance, connection, live, reading)
             looked = [*checks.results(subject)]
-            code = code_run(maintenance, summary, request.code, in_place=subject.in_place is not None)
             if code is not None:
                 code = code.model_copy(update={"later": later_code(connection, summary)})
             try:

@@ -11,7 +11,7 @@ import typer
 from lastgood import config
 from lastgood.cli import lengths
 from lastgood.cli.application import command
-from lastgood.cli.parameters import PACE, Comparing, InPlace, Overrides, Reasons
+from lastgood.cli.parameters import CODE, PACE, Comparing, InPlace, Overrides, Reasons
 from lastgood.errors import Failed, LastgoodError, UsageError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ DryRun = Annotated[
 ]
 
 
-@command("deploy", 3, 4, 5, 6, 7, options=("format", *PACE))
+@command("deploy", 3, 4, 5, 6, 7, options=("format", *CODE, *PACE))
 def deploy_(
     session: Session,
     migration: Annotated[

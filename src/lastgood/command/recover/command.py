@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from lastgood.cli.application import command
-from lastgood.cli.parameters import PACE, Attested, Before, BeforeMigration, Comparing, DryRun, Overrides, Reasons, Yes
+from lastgood.cli.parameters import (
+    CODE,
+    PACE,
+    Attested,
+    Before,
+    BeforeMigration,
+    Comparing,
+    DryRun,
+    Overrides,
+    Reasons,
+    Yes,
+)
 from lastgood.errors import BadPoint, Refused
 from lastgood.events import Caution
 
@@ -22,7 +33,15 @@ if TYPE_CHECKING:
 NOTHING_CHANGED = "Nothing was changed."
 
 
-@command("recover", 3, 4, 5, 6, 7, options=("fence", "reopen_when", "on_failure", "strict", "allow_orphans", *PACE))
+@command(
+    "recover",
+    3,
+    4,
+    5,
+    6,
+    7,
+    options=("fence", "reopen_when", "on_failure", "strict", "allow_orphans", *CODE, *PACE),
+)
 def recover_(
     session: Session,
     latest: Annotated[bool, typer.Option("--latest", help="Roll back to the newest valid restore point.")] = False,
@@ -171,6 +190,7 @@ def _carry_out(
             proposal.name,
             session.context(emit),
             rules=Rules(strict=settings.strict, allow_orphans=settings.allow_orphans),
+            policy=session.code_policy,
         )
         notifier.ended(partial(show.reinstated, done), done.run)
     session.result(done.document(), lambda: shown.show_reinstated(session.screen, done))

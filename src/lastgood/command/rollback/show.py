@@ -172,6 +172,7 @@ def _figures(screen: Screen, report: Report) -> None:
     screen.pairs(
         [
             ("Run", report.run),
+            ("Embedded code", f"{report.code.counted}: could run {report.code.rights}" if report.code else ""),
             ("Read outage", units.duration(seconds.read_outage)),
             ("Write outage", units.duration(seconds.write_outage)),
             ("Clients paused", _pause(report.pause)),

@@ -75,9 +75,9 @@ def _later_code(screen: Screen, plan: Plan) -> None:
         return
     screen.heading("Code that runs from now on, compared with the live database")
     different = [each for each in later if each.against_live != "same"]
-    for each in different[:NAMED]:
+    for each in different[: show_losses.NAMED]:
         screen.say(each.summary, first="  ", indent=4)
-    rest = len(different) - NAMED
+    rest = len(different) - show_losses.NAMED
     equal = len(later) - len(different)
     if rest > 0:
         screen.say(f"and {rest} more; --json lists all of them", first="  ", indent=4)
