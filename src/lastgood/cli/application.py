@@ -238,8 +238,10 @@ def command(
     return register
 
 
-def group(name: str, doc: str, default: Callable[[Session], int | None], *exits: int) -> typer.Typer:
-    """Create a command with subcommands. Without a subcommand it calls ``default``, which may end with ``exits``."""
+def group(name: str, doc: str, default: Callable[..., int | None], *exits: int) -> typer.Typer:
+    """Create a command with subcommands. Without a subcommand it calls ``default``, which may end with ``exits``; its
+    parameters are as those of a command."""
+    _, *own = inspect.signature(default, locals={"Session": None}, eval_str=True).parameters.values()
     short = doc.partition("\n")[0].partition(". ")[0].rstrip(".")
     made = _declared[name] = typer.Typer(
         name=name,
@@ -258,7 +260,7 @@ def group(name: str, doc: str, default: Callable[[Session], int | None], *exits:
         _remember(ctx, values)
         return None
 
-    _with_signature(callback, [], None)
+    _with_signature(callback, [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own], None)
     made.callback(invoke_without_command=True)(callback)
     return made
 

@@ -35,6 +35,8 @@ class Settings:
     db: str = field(repr=False, default="")
     store: Path = Path("backups")
     state: Path = Path()
+    key_file: Path | None = None
+    trust_unsigned: str = ""
     json: bool = False
     quiet: bool = False
     no_color: bool = False
@@ -44,7 +46,8 @@ class Settings:
     on_failure: Literal["undo", "ask", "keep"] = "ask"
     strict: bool = False
     allow_orphans: bool = False
-    confine_code: bool = False
+    trust_code: str = ""
+    build_as: str = field(repr=False, default="")
     jobs: int | None = None
     max_wal_lag: int = 1 << 30
     throttle: int | None = None
@@ -76,6 +79,7 @@ def resolve(
     check_database(values["db"], origins["db"])
     values["state"] = values["state"].expanduser()
     values["store"] = values["store"].expanduser()
+    values["key_file"] = values["key_file"].expanduser() if values["key_file"] is not None else None
     return Settings(**values, tables=content.tables, file=file, origins=origins)
 
 

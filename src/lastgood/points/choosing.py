@@ -7,7 +7,7 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
@@ -20,6 +20,7 @@ from lastgood.facts import Facts
 from lastgood.points.below import all_points, elsewhere, named
 from lastgood.points.partial import Lack
 from lastgood.points.point import RestorePoint
+from lastgood.points.signature import NOT_SIGNED
 from lastgood.points.store import point_at
 from lastgood.points.verdict import Whole, read_whole
 from lastgood.text.units import moment
@@ -254,7 +255,12 @@ def gather(store: Path, names: Sequence[str]) -> RestorePoint:
     path = Path(" + ".join(point.path.name for point in found))
     newest = max(found, key=lambda point: point.made_at)
     size = sum(point.size for point in found)
-    return RestorePoint(path, newest.made_at, newest.time_source, size, files=tuple(point.path for point in found))
+    unsigned = next((point.unsigned for point in found if point.unsigned), "")
+    # Only a wrong signature: what is wrong in one of the files is found when all are read.
+    refused = next((point for point in found if point.remedy == NOT_SIGNED), None)
+    together = RestorePoint(path, newest.made_at, newest.time_source, size, unsigned=unsigned)
+    together = replace(together, files=tuple(point.path for point in found))
+    return together if refused is None else replace(together, problem=refused.problem, remedy=NOT_SIGNED)
 
 
 def _unknown(path: Path) -> RestorePoint:

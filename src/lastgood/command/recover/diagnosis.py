@@ -22,7 +22,7 @@ TITLES: dict[Emergency, str] = {
     "no_backup": "there is no backup",
     "corrupt_backup": "the backup is corrupt",
     "unknown_state": '"{live}" is damaged or incomplete',
-    "older_state": 'no damage found in "{live}": choose the state to roll back to',
+    "older_state": 'no damage found in "{live}"',
 }
 
 

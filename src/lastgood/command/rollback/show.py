@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from lastgood.command.rollback import show_plan as shown_plan
-from lastgood.command.rollback.show_plan import SHOWN
+from lastgood.command.rollback.show_losses import SHOWN
 from lastgood.facts import CountedTable
 from lastgood.journal.run_names import identifier
 from lastgood.screen import application
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from lastgood.load.deferred.work import Finished
     from lastgood.load.repairs import Repaired
     from lastgood.plan.plan import Way
+    from lastgood.plan.undo_plan import UndoPlan
     from lastgood.restore import RestoreReport
     from lastgood.run.report import FinishReport, PauseReport, Report, SkippedCommands
-    from lastgood.undo import UndoPlan, UndoReport
+    from lastgood.undo import UndoReport
 
 VERDICTS = {True: "equal", None: "same number of rows", False: "DIFFERS"}
 
@@ -171,6 +172,7 @@ def _figures(screen: Screen, report: Report) -> None:
     screen.pairs(
         [
             ("Run", report.run),
+            ("Embedded code", f"{report.code.counted}: could run {report.code.rights}" if report.code else ""),
             ("Read outage", units.duration(seconds.read_outage)),
             ("Write outage", units.duration(seconds.write_outage)),
             ("Clients paused", _pause(report.pause)),
