@@ -87,7 +87,7 @@ def _table(screen: Screen, heading: str, points: Sequence[TimelinePoint]) -> Non
     screen.heading(heading)
     columns = (
         TableColumn("no.", right=True),
-        TableColumn("made (UTC)"),
+        TableColumn("made (UTC)", drop=1),  # the names have it, and the lines below
         TableColumn("what", fold=True),
         TableColumn("lost", right=True, style=LOSS),
         TableColumn("returns", right=True),
