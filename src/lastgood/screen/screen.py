@@ -25,6 +25,9 @@ from lastgood.text.redact import scrubbed, visible, visible_lines
 
 UNWRAPPED = 10_000
 NARROWEST = 40
+NARROWEST_NAME = 16
+# Stands for a name that is shown above its row; of Unicode's private use, so that no name has it.
+_ABOVE = "\ue000"
 NO_STYLES: Mapping[str, str] = {}
 FORMAT = 1  # of JSON documents and event lines; raised by incompatible changes
 
@@ -50,7 +53,7 @@ def _least(column: TableColumn, cells: Sequence[str]) -> int:
 
 
 def _style(column: TableColumn, cell: str) -> str:
-    return column.style if cell not in ("", "0") else ""
+    return column.style if cell != "0" and any(each.isdigit() for each in cell) else ""
 
 
 def _as_is(text: str) -> str:
@@ -130,7 +133,8 @@ class Screen:
 
     def table(self, columns: Sequence[TableColumn], rows: Iterable[Sequence[str]]) -> None:
         """Print rows below a header. On a narrow terminal, columns with ``fold`` are wrapped between words, and then
-        those with ``drop`` are left out. If that is not enough, each row becomes a block of lines.
+        those with ``drop`` are left out. If that is not enough, a long name in the first column has a line of its own,
+        above its row; where even that does not fit, each row becomes a block of lines.
         """
         cells = [[self.text(cell) for cell in row] for row in rows]
         least = [_least(column, [row[n] for row in cells]) for n, column in enumerate(columns)]
@@ -142,9 +146,15 @@ class Screen:
         for number in sorted((n for n in shown if columns[n].drop), key=lambda n: -columns[n].drop):
             if too_wide():
                 shown.remove(number)
-        if not too_wide():
+        room = least[0] if not too_wide() else self.out.width - sum(least[n] for n in shown[1:]) - 2 * len(shown) - 2
+        above: list[str] = []
+        if not too_wide() or (columns[0].fold and room >= NARROWEST_NAME):
             columns, cells = [columns[n] for n in shown], [[row[n] for n in shown] for row in cells]
-            least = [least[n] for n in shown]
+            least = [min(least[0], room), *(least[n] for n in shown[1:])]
+            for row in cells:
+                if any(len(word) > room for word in row[0].split()):
+                    above.append(row[0])
+                    row[0] = _ABOVE
         else:
             for row in cells:
                 self.say(row[0], first="  ", indent=4)
@@ -165,6 +175,9 @@ class Screen:
         with self.out.capture() as capture:
             self.out.print(grid)
         for line in capture.get().splitlines():
+            if _ABOVE in line:
+                self.say(above.pop(0), first="  ", indent=2)
+                line = line.replace(_ABOVE, " ")
             self.out.file.write(line.rstrip() + "\n")
 
     def document(self, body: dict[str, Any]) -> None:
