@@ -10,7 +10,7 @@ import psycopg
 from lastgood import checks, rollback
 from lastgood.application import Application, health
 from lastgood.application.service import HookFailed
-from lastgood.checklist import Checklist, Finding
+from lastgood.checklist import Checklist, Finding, remedy
 from lastgood.checks.privileges import FENCE_LATER
 from lastgood.command.deploy.around import of_the_server
 from lastgood.command.deploy.course import Course
@@ -75,16 +75,16 @@ def _check(course: Course) -> None:
         found = database.describe(connection, course.live)
         results = checks.results(checks.Subject.of(request, connection, live, found, checks.PointReading()))
     given = Checklist(overrides=request.overrides)
-    refused = [each for each in checks.findings(results) if each.item != "restore_point" and given.refuses(each)]
+    every = checks.findings(results)
+    refused = [each for each in every if each.item != "restore_point" and given.refuses(each)]
     if refused:
-        raise _impossible(refused[0])
+        raise _impossible(refused[0], every)
 
 
-def _impossible(finding: Finding) -> Refused:
-    override = f"To deploy despite it: --override {finding.item} --reason TEXT" if not finding.final else ""
-    hint = finding.hint.replace(FENCE_LATER, "").rstrip(".")
+def _impossible(refusal: Finding, every: tuple[Finding, ...]) -> Refused:
     return Refused(
-        f"cannot deploy: a rollback would not be possible: {finding.text}", hint=f"{hint}. {override}".strip(". ")
+        f"cannot deploy: a rollback would not be possible: {refusal.text}",
+        hint=remedy(refusal, every, "To deploy despite it").replace(FENCE_LATER, ""),
     )
 
 
@@ -187,7 +187,7 @@ def _way_back(course: Course, point: RestorePoint) -> None:
         prepared = rollback.plan(request_back(course, point), course.emit)
     plan: Plan = prepared.plan
     if plan.refusals:
-        raise _impossible(plan.refusals[0])
+        raise _impossible(plan.refusals[0], plan.findings)
     for finding in plan.findings:
         if finding.level == "caution":
             course.emit(Caution(finding.text))
