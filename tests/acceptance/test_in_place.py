@@ -120,12 +120,12 @@ def test_without_a_request_the_way_follows_the_rights(hosted: Hosted) -> None:
 
 
 def test_a_refusal_of_one_way_names_the_other_one(hosted: Hosted) -> None:
-    def other_way(request: Request) -> tuple[list[str], list[str]]:
+    def other_way(request: Request) -> tuple[set[str], list[str]]:
         plan = rollback.plan(request).plan
-        return [each.code for each in plan.refusals], [each.text for each in plan.findings if each.code == OTHER_WAY]
+        return {each.code for each in plan.refusals}, [each.text for each in plan.findings if each.code == OTHER_WAY]
 
     assert other_way(replace(hosted.request, way="by-name")) == (
-        ["no_lock", "foreign_owners"],
+        {"no_lock", "foreign_owners"},
         ["the schemas can be exchanged inside the database instead: --in-place"],
     )
     with hosted.project.connect(hosted.database, user=ADMIN) as admin:
@@ -134,7 +134,7 @@ def test_a_refusal_of_one_way_names_the_other_one(hosted: Hosted) -> None:
         hosted.request, target=hosted.project.target(hosted.database, user=ADMIN), schemas=("public",)
     )
     assert other_way(by_superuser) == (
-        ["cannot_be_moved"],
+        {"cannot_be_moved"},
         ["the databases can exchange their names instead: --by-name"],
     )
     with hosted.project.connect(hosted.database, user=ADMIN) as admin:
@@ -212,6 +212,7 @@ def test_the_commands_of_an_operator(hosted: Hosted) -> None:
     status, out, errors = run(hosted, "rollback", "--in-place", "--yes")
     assert status == 0, errors
     assert 'the previous objects, in the schemas "lastgood_kept_' in out
+    assert "until lastgood prune; supabase db reset drops them, db pull and db diff list them" in out
     assert_same(hosted.before, account_of(hosted.project, hosted.database))
     assert "lastgood undo" in run(hosted, "status")[1]
     assert run(hosted, "undo", "--yes")[0] == 0
@@ -220,6 +221,26 @@ def test_the_commands_of_an_operator(hosted: Hosted) -> None:
     status, out, errors = run(hosted, "prune", "--keep", "0", "--dry-run")
     assert status == 0, errors
     assert "kept schemas" in out
+
+
+def test_kept_schemas_go_only_by_prune(hosted: Hosted) -> None:
+    def kept() -> set[str]:
+        with hosted.project.connect(hosted.database) as connection:
+            return {name for (name,) in connection.execute("SELECT nspname FROM pg_namespace WHERE nspname ~ '_kept_'")}
+
+    assert run(hosted, "rollback", "--yes")[0] == 0
+    first = kept()
+    assert len(first) == 5
+    for command in (("backup",), ("deploy", "--", "true"), ("rollback", "--yes")):
+        assert run(hosted, *command)[0] == 0
+        assert first <= kept()
+    status, _, errors = run(hosted, "rollback", "--yes", fault="build.after_load:kill")
+    assert status == -9, errors
+    assert run(hosted, "abort", "--yes")[0] == 0
+    assert len(kept()) == 9
+    assert run(hosted, "prune", "--keep", "1", "--yes")[0] == 0
+    assert len(kept()) == 4
+    assert not first & kept()
 
 
 def test_a_check_that_reads_a_table_by_name_is_left_to_do_after_the_switch(hosted: Hosted) -> None:
