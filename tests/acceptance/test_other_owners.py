@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from lastgood import rollback, undo
+from lastgood.events import Caution, Event, Note
 from lastgood.in_place.capabilities import Staying, probe
 from lastgood.plan.plan import Choice, Request
 from lastgood.points.dump_point import take
@@ -36,6 +37,10 @@ def database(project: Project) -> Iterator[str]:
     project.drop(name)
 
 
+def texts_of(events: list[Event]) -> list[str]:
+    return [each.text for each in events if isinstance(each, Note | Caution)]
+
+
 def test_a_schema_of_the_platform_in_which_all_is_the_roles_own_goes_back(
     project: Project, database: str, tmp_path: Path
 ) -> None:
@@ -47,12 +52,20 @@ def test_a_schema_of_the_platform_in_which_all_is_the_roles_own_goes_back(
     before = account_of(project, database)
     point = take(target, tmp_path / "backups").path.name
     project.psql(database, (FOLDER / "migration.sql").read_text())
+    with project.connect(database, user=ADMIN) as admin:
+        admin.execute("GRANT CREATE ON SCHEMA public TO authenticator")
     damaged = account_of(project, database)
     request = Request(target, tmp_path / "backups", tmp_path / "state", Choice(point=point))
     prepared = rollback.plan(request)
     assert (prepared.plan.way, prepared.plan.refusals) == ("in-place", ())
-    rollback.run(prepared)
+    events: list[Event] = []
+    rollback.run(prepared, events.append)
+    assert 'not changed in schema "public", which belongs to role "pg_database_owner": privileges' in texts_of(events)
+    with project.connect(database, user=ADMIN) as admin:
+        admin.execute("REVOKE CREATE ON SCHEMA public FROM authenticator")
     assert_same(before, account_of(project, database))
+    with project.connect(database, user=ADMIN) as admin:
+        admin.execute("GRANT CREATE ON SCHEMA public TO authenticator")
     undo.undo(target, undo.plan(target, database), request.context())
     assert_same(damaged, account_of(project, database))
 
