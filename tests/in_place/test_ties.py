@@ -272,10 +272,10 @@ REFUSALS = {
         "CREATE TABLE public.old_dashboard (id int)",
         'table "public.old_dashboard" belongs to role "supabase_admin", whose privileges this role lacks',
     ),
-    "a range type": (
-        "CREATE TYPE public.span AS RANGE (subtype = int4); ALTER TYPE public.span OWNER TO postgres",
-        'range type "public.span" cannot be moved: its constructor functions belong to the bootstrap superuser; '
-        "create the type in a schema that stays, and change its columns to it",
+    "a range type over a type that goes back": (
+        "CREATE TYPE public.span AS RANGE (subtype = public.email); ALTER TYPE public.span OWNER TO postgres",
+        'range type "public.span" cannot be moved, since its constructor functions belong to the bootstrap superuser, '
+        "and cannot stay, since type public.email is rolled back",
     ),
     "a cast": (
         "CREATE CAST (public.address AS text) WITH INOUT",
