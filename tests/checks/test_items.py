@@ -244,7 +244,7 @@ def test_a_table_that_the_role_can_not_read(stage: Stage) -> None:
         (
             f'this role cannot read all of "{stage.live}": public.ruled, public.secret',
             "looked up",
-            f'Connect as a superuser, or have a superuser run: GRANT pg_read_all_data TO "{stage.owner}";',
+            f'Connect as a superuser, or have a superuser run: GRANT pg_read_all_data TO "{stage.owner}"',
         ),
     ]
     # Nor could their owner be given them again.

@@ -124,7 +124,9 @@ class Field:
             connection.execute("SET search_path = public")
             connection.execute(text.encode())
             for (table,) in connection.execute(UNDATED).fetchall():  # commands look for the newest rows
-                connection.execute(f"ALTER TABLE {table} ADD created_at timestamptz DEFAULT now()".encode())
+                connection.execute(
+                    f"ALTER TABLE {table} ADD IF NOT EXISTS created_at timestamptz DEFAULT now()".encode()
+                )
         path = store / "planted.sql"
         options = "-c lastgood_test.quiet=on"
         run(self.server, "pg_dump", "-d", f"{self.server.url(self.live)}&options={quote(options)}", "-f", path)

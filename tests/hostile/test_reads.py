@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from tests.hostile.conftest import Construct, Field
 from tests.hostile.test_constructs import EACH, ENDS, lastgood
 
@@ -25,16 +23,20 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "guide": ("guide", "--output", "-"),
     "points": ("points",),
     "salvage": ("salvage",),
-    "init": ("init", "--dry-run"),
 }
 
 
 @ENDS
 @EACH
-@pytest.mark.parametrize("name", COMMANDS)
-def test_reading(field: Field, store: Path, construct: Construct, name: str) -> None:
+def test_reading(field: Field, store: Path, construct: Construct) -> None:
     if not field.can_run(construct):
         return
     field.plant(construct, store)
-    done = lastgood(field, store, *COMMANDS[name])
-    assert field.successes(field.live) == [], done.stdout + done.stderr
+    found = {}
+    for name, arguments in COMMANDS.items():
+        done = lastgood(field, store, *arguments)
+        assert "Traceback" not in done.stderr
+        if successes := field.successes(field.live):
+            found[name] = (successes, done.stdout + done.stderr)
+            break  # what it made would count for each of the others
+    assert found == {}

@@ -148,7 +148,7 @@ def test_by_number_at_a_terminal(week: Week) -> None:
     terminal = Terminal("recover", environment={**os.environ, **week.stage.lastgood.environment})
     terminal.read_until("Which one? Type its number, or Enter to change nothing:")
     terminal.type("4")
-    terminal.read_until("type the name of the database")
+    terminal.read_until(f" {week.stage.database}:\n> ")
     terminal.type(week.stage.database)
     assert terminal.end() == 0, terminal.shown
     assert f"was rolled back to {week.points[1]['name']}" in " ".join(terminal.shown.split())

@@ -81,4 +81,4 @@ class Terminal:
     def widest(self) -> int:
         """The width of the widest line that was written, as the program wrote it, not as the terminal broke it."""
         lines = re.split(r"[\r\n]+", _ESCAPES.sub("", self._written.getvalue()))
-        return max(map(wcswidth, lines))
+        return max(int(wcswidth(line)) for line in lines)

@@ -38,10 +38,9 @@ class Pair:
 
 
 def pairs(a: Mapping[Relation, Table], b: Mapping[Relation, Table], *, by_root: bool = True) -> list[Pair]:
-    """All tables of both sides, by name. With ``by_root``, a table whose partitions differ is compared as a whole."""
-    whole: set[Relation] = set()
-    if by_root:
-        a, b, whole = _by_root(a, b)
+    """All tables of both sides, by name. With ``by_root``, a table whose partitions differ is compared as a whole;
+    without it, only a table that one side has without its partitions."""
+    a, b, whole = _by_root(a, b, differing=by_root)
     found = []
     for relation in sorted({*a, *b}):
         pair = pair_of(relation, a.get(relation), b.get(relation))
@@ -129,7 +128,7 @@ def _between(table: Table, own: Mapping[str, object]) -> dict[str | None, list[s
 
 
 def _by_root(
-    a: Mapping[Relation, Table], b: Mapping[Relation, Table]
+    a: Mapping[Relation, Table], b: Mapping[Relation, Table], *, differing: bool
 ) -> tuple[dict[Relation, Table], dict[Relation, Table], set[Relation]]:
     leaves: list[dict[Relation, set[Relation]]] = [defaultdict(set), defaultdict(set)]
     for side, tables in zip(leaves, (a, b), strict=True):
@@ -140,7 +139,7 @@ def _by_root(
     for root in {*leaves[0], *leaves[1]}:
         here, there = leaves[0].get(root, set()), leaves[1].get(root, set())
         exists = (here or root in a) and (there or root in b)
-        if here != there and exists:
+        if here != there and exists and (differing or not (here and there)):
             whole.add(root)
     return _merged(a, whole), _merged(b, whole), whole
 

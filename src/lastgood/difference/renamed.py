@@ -125,8 +125,13 @@ class _Open:
         finally:
             blocks.close()
 
-    def count(self, table: Table) -> int:
-        return self.inner.count(table)
+    @property
+    def no_rows(self) -> str:
+        return self.inner.no_rows
+
+    def count(self, table: Table, given: Sequence[str] = ()) -> int:
+        old = {new: name for name, new in self.names.of(table).items()}
+        return self.inner.count(table, [old.get(name, name) for name in given])
 
     def digest(self, reading: Reading, cancelled: Callable[[], bool]) -> TableFacts | None:
         found = self.inner.digest(self._inside(reading), cancelled)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
@@ -19,6 +20,7 @@ from lastgood.facts import Facts
 from lastgood.points.below import all_points, elsewhere, named
 from lastgood.points.partial import Lack
 from lastgood.points.point import RestorePoint
+from lastgood.points.signature import NOT_SIGNED
 from lastgood.points.store import point_at
 from lastgood.points.verdict import Whole, read_whole
 from lastgood.text.units import moment
@@ -152,6 +154,11 @@ def newest(
             "Run lastgood recover: it searches for other copies of the data. To restore the state before a rollback: "
             f"lastgood rollback {shlex.quote(emergencies[0])}"
         )
+    elif skipped and not others and len(skipped) + len(emergencies) == len(there):
+        hint = (
+            "Run lastgood recover: it searches for other copies of the data. To restore what can be read of one: "
+            f"lastgood restore {shlex.quote(skipped[0])} --into NEW_NAME --salvage-readable"
+        )
     raise BadPoint(f'cannot find a valid restore point{wanted} in "{store}"{why}', hint=hint)
 
 
@@ -209,7 +216,9 @@ def find(store: Path, name: str) -> RestorePoint:
     if _KEPT.search(name):
         facts = f"lastgood facts {shlex.quote(name)} shows its contents"
         hint = f"A kept database is not a restore point: lastgood status has the command for undo, {facts}. {hint}"
-    raise BadPoint(f'cannot find the restore point "{name}": it is not in "{store}"', hint=hint)
+    # What is written as a path was looked for there first, and a name only in the store.
+    where = "no such file" if os.sep in name and not there else f'it is not in "{store}"'
+    raise BadPoint(f'cannot find the restore point "{name}": {where}', hint=hint)
 
 
 def _none_in(store: Path) -> BadPoint:
@@ -246,7 +255,12 @@ def gather(store: Path, names: Sequence[str]) -> RestorePoint:
     path = Path(" + ".join(point.path.name for point in found))
     newest = max(found, key=lambda point: point.made_at)
     size = sum(point.size for point in found)
-    return RestorePoint(path, newest.made_at, newest.time_source, size, files=tuple(point.path for point in found))
+    unsigned = next((point.unsigned for point in found if point.unsigned), "")
+    # Only a wrong signature: what is wrong in one of the files is found when all are read.
+    refused = next((point for point in found if point.remedy == NOT_SIGNED), None)
+    together = RestorePoint(path, newest.made_at, newest.time_source, size, unsigned=unsigned)
+    together = replace(together, files=tuple(point.path for point in found))
+    return together if refused is None else replace(together, problem=refused.problem, remedy=NOT_SIGNED)
 
 
 def _unknown(path: Path) -> RestorePoint:

@@ -12,7 +12,9 @@ from functools import partial
 from lastgood.context import Context
 from lastgood.difference import Comparison, TableDifference, compared
 from lastgood.dump.names import Relation
+from lastgood.events import Caution
 from lastgood.postgres.kept import read_only
+from lastgood.postgres.reader_role import reader_role
 from lastgood.postgres.server import Connection
 from lastgood.salvage import origin, renames
 from lastgood.salvage.origin import Migration, Stored
@@ -62,7 +64,7 @@ def found(
             # A table that the restore point lacks and the live database has was created on both sides.
             if root_of(each) in tables and (each.state == "different" or (each.state == "only b" and each.only_b)):
                 groups[root_of(each)].append(each)
-        with _their_session(sides) as session:
+        with _their_session(sides, context) as session:
             there = origin.stored(session, sides.schemas, sides.new_names) if session is not None else {}
             differing = [there[name] for name in groups if name in there]
             migrations = recognise(session, there.values(), differing) if session is not None else ()
@@ -82,12 +84,20 @@ def found(
 
 
 @contextmanager
-def _their_session(sides: Sides) -> Iterator[Connection | None]:
+def _their_session(sides: Sides, context: Context) -> Iterator[Connection | None]:
     """A session on the kept database, in one snapshot; None for a restore point, whose rows have no transactions."""
     if sides.target is None:
         yield None
         return
-    with read_only(sides.target).connect(autocommit=False, application_name="lastgood salvage") as connection:
+    with (
+        read_only(sides.target).connect(application_name="lastgood salvage") as operator,
+        reader_role(sides.target, operator) as role,
+        read_only(role.target, sides.target).connect(
+            autocommit=False, application_name="lastgood salvage 2"
+        ) as connection,
+    ):
+        if role.caution:
+            context.emit(Caution(role.caution))
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         yield connection
         connection.rollback()

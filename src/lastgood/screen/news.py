@@ -23,7 +23,8 @@ from lastgood.errors import (
     TakenBack,
 )
 from lastgood.notifications import Message
-from lastgood.plan.plan import Plan, TableLoss, Way
+from lastgood.plan.loss import TableLoss
+from lastgood.plan.plan import Plan, Way
 from lastgood.plan.undo_plan import UndoPlan
 from lastgood.run.report import FinishReport, Report
 from lastgood.screen import markdown

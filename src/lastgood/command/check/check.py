@@ -13,7 +13,7 @@ from lastgood.checks.rehearsal import expectation
 from lastgood.errors import BadPoint
 from lastgood.events import Emit, StageDone, StageStarted, silent
 from lastgood.in_place.capabilities import probe
-from lastgood.load.rebuild import expected_seconds
+from lastgood.load.expected import expected_seconds
 from lastgood.models import Document, Frozen
 from lastgood.plan.plan import Request
 from lastgood.points import Glance, Whole
@@ -140,7 +140,7 @@ def _read(request: Request, thorough: bool, live_bytes: int, maintenance: Connec
             passed_over=tuple(skipped),
             left_out=tuple(left_out),
         )
-    seconds = expected_seconds(maintenance, chosen.source, chosen.summary, live_bytes, request.context())
+    expected = expected_seconds(maintenance, chosen.source, chosen.summary, live_bytes, request.context())
     return PointReading(
         chosen.point,
         chosen.facts,
@@ -149,7 +149,7 @@ def _read(request: Request, thorough: bool, live_bytes: int, maintenance: Connec
         chosen.orphans,
         passed_over=tuple(skipped),
         left_out=tuple(left_out),
-        seconds=seconds,
+        seconds=(expected.build, expected.backup),
     )
 
 

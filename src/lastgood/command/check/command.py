@@ -9,14 +9,25 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lastgood.cli.application import command
-from lastgood.cli.parameters import PACE, Attested, Before, BeforeMigration, InPlace, Latest, Overrides, Point, Reasons
+from lastgood.cli.parameters import (
+    CODE,
+    PACE,
+    Attested,
+    Before,
+    BeforeMigration,
+    InPlace,
+    Latest,
+    Overrides,
+    Point,
+    Reasons,
+)
 
 if TYPE_CHECKING:
     from lastgood.checklist import Attestation
     from lastgood.cli.session import Session
 
 
-@command("check", 3, 5, options=("fence", *PACE))
+@command("check", 3, 5, options=("fence", *CODE, *PACE))
 def check(
     session: Session,
     point: Point = None,

@@ -170,10 +170,9 @@ def request_back(course: Course, point: RestorePoint) -> Request:
     application = replace(request.application, on_failure="keep", watch=None)
     if course.stopped:
         application = without_stop(application)  # a rollback that fails leaves it stopped
-    # The emergency backup compares content. This plan is not shown, and the application waits.
-    check = request.check.model_copy(update={"compare_limit": 0.0})
+    # The emergency backup is compared afterwards. This plan is not shown, and the application waits.
     choice = Choice(point=str(point.path))
-    return replace(request, choice=choice, fence="now", run=None, application=application, check=check)
+    return replace(request, choice=choice, fence="now", run=None, application=application, compare="none")
 
 
 def without_stop(application: Application) -> Application:

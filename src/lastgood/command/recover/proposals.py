@@ -9,6 +9,7 @@ from lastgood.command.recover import damage
 from lastgood.command.recover.case import Case
 from lastgood.command.recover.evidence import Candidate, Evidence
 from lastgood.command.recover.report import Proposal
+from lastgood.errors import continued
 from lastgood.status import OurDatabase, UnfinishedDeployment
 from lastgood.text.units import ago, span
 
@@ -78,11 +79,14 @@ def _reach(evidence: Evidence) -> Proposal:
     host = evidence.target.keywords.get("host") or "its machine"
     return Proposal(
         kind="by_hand",
-        title="start the server first",
-        detail=f"On {host}, check whether the server runs and whether the disk is full, and read the end of its log. "
-        "After a restart, recovery may take minutes: do not stop it. Then run lastgood recover.",
+        title="reach the server first",
+        detail=continued(
+            evidence.server.hint,
+            f"If the server is down: on {host}, check whether the disk is full, and read the end of the server's log. "
+            "After a restart, recovery may take minutes: do not stop it. Then run lastgood recover.",
+        ),
         name="",
-        commands=("lastgood recover",),
+        commands=(),
         automatic=False,
     )
 

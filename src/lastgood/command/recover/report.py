@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import Literal
 
 from lastgood.models import Document, Frozen
-from lastgood.plan.plan import TableLoss, Way
+from lastgood.plan.loss import TableLoss
+from lastgood.plan.plan import Way
 
 Emergency = Literal[
     "server_unreachable",
@@ -32,8 +33,9 @@ class Reason(Frozen):
 class TimelinePoint(Frozen):
     """A restore point or kept database to roll back to. ``verdict``: the result of reading it whole, empty if there was
     no time. ``problem``: its damage. ``loss``: the tables whose rows differ, null if either content is unknown.
-    ``rows_lost``: rows that exist only now; ``written_since``: those of them found by time stamps. ``estimated``: some
-    row counts are estimates of the server. ``number``: its number in the choice at a terminal, null if it has none.
+    ``rows_lost``, ``rows_back`` and ``rows_changed``: rows that a rollback removes, brings back and changes, as in its
+    plan; the minimum unless ``exact``. ``written_since``: rows found by their time stamps. ``estimated``: some row
+    counts are estimates of the server. ``number``: its number in the choice at a terminal, null if it has none.
     ``proposed``: recover would choose it. ``way``: of what is kept, whether it is a database (by-name) or schemas.
     ``bytes``: its size on disk, null if unknown."""
 
@@ -52,6 +54,8 @@ class TimelinePoint(Frozen):
     estimated: bool
     rows_lost: int | None
     rows_back: int | None
+    rows_changed: int | None = None
+    exact: bool = False
     written_since: int | None
     proposed: bool = False
     way: Way | None = None

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from lastgood.command.recover.reinstate import ReinstateReport
 from lastgood.command.recover.report import COUNTERS, Diagnosis, LossScope, OtherSource, Proposal, TimelinePoint
-from lastgood.plan.plan import TableLoss
+from lastgood.command.rollback.show_losses import CHANGE, LOSS, at_least
+from lastgood.plan.loss import TableLoss, Totals
 from lastgood.screen.news import Story
 from lastgood.screen.screen import Screen, TableColumn
 from lastgood.text import units
@@ -88,8 +89,9 @@ def _table(screen: Screen, heading: str, points: Sequence[TimelinePoint]) -> Non
         TableColumn("no.", right=True),
         TableColumn("made (UTC)"),
         TableColumn("what", fold=True),
-        TableColumn("rows lost", right=True),
-        TableColumn("rows back", right=True),
+        TableColumn("lost", right=True, style=LOSS),
+        TableColumn("returns", right=True),
+        TableColumn("changed", right=True, style=CHANGE),
     )
     screen.table(columns, [_row(each) for each in points])
     if any(each.proposed for each in points):
@@ -115,14 +117,14 @@ def _kinds(kept: Sequence[TimelinePoint]) -> str:
 
 def _row(each: TimelinePoint) -> tuple[str, ...]:
     number = "-" if each.number is None else f"* {each.number}" if each.proposed else str(each.number)
-    lost = back = ""
-    if each.rows_lost is not None and each.rows_back is not None and each.number is not None:
-        about = "about " if each.estimated else ""
-        lost = about + units.number(max(each.rows_lost, each.written_since or 0))
-        back = about + units.number(each.rows_back)
+    rows = ("", "", "")
+    if each.rows_lost is not None and each.number is not None:
+        known = (each.rows_lost, each.rows_back or 0, each.rows_changed or 0)
+        lost, back, changed = (units.number(rows) if each.exact else at_least(rows) for rows in known)
+        rows = (lost, back, changed)
     elif each.number is not None:
-        lost = "not read" if each.rows is None and each.kind == "dump" else "unknown"
-    return number, units.moment(each.made_at)[:16], each.name, lost, back
+        rows = ("not read" if each.rows is None and each.kind == "dump" else "unknown", "", "")
+    return number, units.moment(each.made_at)[:16], each.name, *rows
 
 
 def _changes(loss: Sequence[TableLoss]) -> str:
@@ -134,6 +136,8 @@ def _changes(loss: Sequence[TableLoss]) -> str:
             parts.append(f"{each.name} returns ({_rows(each.point_rows)})")
         elif each.point_rows is None:
             parts.append(f"{each.name} is removed ({_rows(each.live_rows)})")
+        elif each.counted:
+            parts.append(f"{each.name} {Totals.of([each]).summary}")
         elif each.in_place and not each.written_since:
             parts.append(f"{each.name}: rows changed in place")
         else:

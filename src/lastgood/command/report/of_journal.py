@@ -22,7 +22,7 @@ from lastgood.command.report.inquiry import Inquiry
 from lastgood.journal import JOURNAL_ERRORS, Journal, incidents
 from lastgood.journal.reader import BUILD, EMERGENCY, WATCH, Recorded
 from lastgood.models import Frozen
-from lastgood.plan.plan import TableLoss
+from lastgood.plan.loss import TableLoss
 from lastgood.run.report import ProvedTable
 
 T = TypeVar("T", bound=Frozen)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from lastgood.command.rollback import show_plan as shown_plan
-from lastgood.command.rollback.show_plan import SHOWN
+from lastgood.command.rollback.show_losses import SHOWN
 from lastgood.facts import CountedTable
 from lastgood.journal.run_names import identifier
 from lastgood.screen import application
@@ -172,6 +172,7 @@ def _figures(screen: Screen, report: Report) -> None:
     screen.pairs(
         [
             ("Run", report.run),
+            ("Embedded code", f"{report.code.counted}: could run {report.code.rights}" if report.code else ""),
             ("Read outage", units.duration(seconds.read_outage)),
             ("Write outage", units.duration(seconds.write_outage)),
             ("Clients paused", _pause(report.pause)),

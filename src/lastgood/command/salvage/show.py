@@ -123,6 +123,7 @@ def _left(screen: Screen, tables: Sequence[TableSummary]) -> None:
             text = f"{each.schema_name}.{each.name}: {units.counted(rows, 'row')}: {name}{_REASONS.get(why, why)}"
             if why == "update_origin_differs" and each.conflicts:
                 text += f" ({', '.join(f'{column} {count:,}' for column, count in each.conflicts.items())})"
+                text += "; to merge the other columns: --on update_origin_differs=ours"
             if samples := each.samples.get(why):
                 text += f"; such as {'; '.join(samples)}"
             screen.say(text, first="  - ", indent=4)
