@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from lastgood import rollback, undo
+from lastgood.command.deploy.deploy import DeployRequest, deploy
+from lastgood.errors import Refused
 from lastgood.events import Caution, Event, Note
 from lastgood.in_place.capabilities import Staying, probe
 from lastgood.plan.plan import Choice, Request
@@ -68,6 +70,22 @@ def test_a_schema_of_the_platform_in_which_all_is_the_roles_own_goes_back(
         admin.execute("GRANT CREATE ON SCHEMA public TO authenticator")
     undo.undo(target, undo.plan(target, database), request.context())
     assert_same(damaged, account_of(project, database))
+
+
+def test_a_deployment_needs_the_owner_and_says_so_before_it_makes_a_restore_point(
+    project: Project, database: str, tmp_path: Path
+) -> None:
+    target, store = project.target(database), tmp_path / "backups"
+    base = Request(target, store, tmp_path / "state")
+    with pytest.raises(Refused) as refused:
+        deploy(DeployRequest(base, ("true",)))
+    assert (refused.value.message, refused.value.hint, refused.value.state) == (
+        f"cannot deploy: a deployment is marked in the comment of its database: must be owner of database {database}",
+        f'As a superuser: ALTER DATABASE "{database}" OWNER TO "postgres". Or make a restore point with lastgood '
+        "backup, and migrate yourself.",
+        f'"{database}" was not touched: the migration was not started.',
+    )
+    assert not store.exists()
 
 
 def test_tables_of_the_role_in_a_schema_that_stays_refuse_the_rollback(

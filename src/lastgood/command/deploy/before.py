@@ -20,6 +20,7 @@ from lastgood.command.deploy.migration import MigrationCommand, command_of
 from lastgood.command.validate import validate
 from lastgood.errors import NOT_REACHED, Failed, LastgoodError, Refused
 from lastgood.events import Caution, Note, StageDone, StageStarted, reported
+from lastgood.journal.run_names import identifier
 from lastgood.plan.plan import Choice, Plan, Request
 from lastgood.points import RestorePoint, dump_point
 from lastgood.postgres import database
@@ -68,8 +69,8 @@ def made_ready(course: Course) -> MigrationCommand:
 
 
 def _check(course: Course) -> None:
-    """Run all checks of the rollback that need no restore point, before one is made and the application is stopped.
-    Raises Refused."""
+    """Run all checks of the rollback that need no restore point, before one is made and the application is stopped; and
+    try to mark the database. Raises Refused."""
     request, connection = replace(course.request.base, fence="now"), course.hold.connection()
     with course.timed("check"), connect_live(course.hold.target, course.live) as live:
         found = database.describe(connection, course.live)
@@ -79,6 +80,15 @@ def _check(course: Course) -> None:
     refused = [each for each in every if each.item != "restore_point" and given.refuses(each)]
     if refused:
         raise _impossible(refused[0], every)
+    try:
+        with connection.transaction(force_rollback=True):
+            connection.execute(database.comment_statement(course.live, found.comment))
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise Refused(
+            f"cannot deploy: a deployment is marked in the comment of its database: {server_errors.words(error)}",
+            hint=f"As a superuser: ALTER DATABASE {identifier(course.live)} OWNER TO "
+            f"{identifier(connection.info.user)}. Or make a restore point with lastgood backup, and migrate yourself.",
+        ) from error
 
 
 def _impossible(refusal: Finding, every: tuple[Finding, ...]) -> Refused:
