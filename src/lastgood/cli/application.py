@@ -16,7 +16,7 @@ from functools import partial
 from importlib import import_module
 from itertools import groupby
 from operator import attrgetter
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -25,10 +25,7 @@ from lastgood import __version__, config, errors
 from lastgood.cli.call import Call
 from lastgood.cli.commands import ALSO_CALLED, COMMANDS, MODULES, ORDER
 from lastgood.cli.examples import section as examples_of
-from lastgood.errors import SHOW_STATE, UNKNOWN_STATE, Interrupted
-
-if TYPE_CHECKING:
-    from lastgood.cli.session import Session
+from lastgood.errors import SHOW_STATE, UNKNOWN_STATE, Interrupted, UsageError
 
 
 class _Command(TyperCommand):
@@ -217,8 +214,9 @@ def command(
     return register
 
 
-def group(name: str, doc: str, default: Callable[[Session], int | None], *exits: int) -> typer.Typer:
-    """Create a command with subcommands. Without a subcommand it calls ``default``, which may end with ``exits``."""
+def group(name: str, doc: str, default: Callable[..., int | None], *exits: int) -> typer.Typer:
+    """Create a command with subcommands. Without a subcommand it calls ``default``, which may end with ``exits``;
+    its parameters after the session are options of that call."""
     short = doc.partition("\n")[0].partition(". ")[0].rstrip(".")
     made = _declared[name] = typer.Typer(
         name=name,
@@ -231,13 +229,22 @@ def group(name: str, doc: str, default: Callable[[Session], int | None], *exits:
         pretty_exceptions_enable=False,
     )
 
+    _, *own = inspect.signature(default, locals={"Session": None}, eval_str=True).parameters.values()
+
     def callback(ctx: typer.Context, **values: Any) -> int | None:
         if ctx.invoked_subcommand is None:
             return _run(ctx, default, values)
+        given = {each.name: values.pop(each.name) for each in own}
+        if any(given.values()):
+            raise UsageError(
+                f'cannot use these options before "{ctx.invoked_subcommand}"',
+                hint=f"Give them after it: lastgood {name} {ctx.invoked_subcommand} --help shows its options",
+                state=config.NOTHING_LOOKED_AT,
+            )
         _remember(ctx, values)
         return None
 
-    _with_signature(callback, [], None)
+    _with_signature(callback, [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own], None)
     made.callback(invoke_without_command=True)(callback)
     return made
 

@@ -17,7 +17,7 @@ from lastgood.dump.names import Relation
 from lastgood.errors import NOT_REACHED
 from lastgood.facts import DigestRules, Facts, TableFacts, time_zone
 from lastgood.facts.digest import RowsDigest
-from lastgood.facts.of_database import PINNED
+from lastgood.facts.of_database import pinned
 from lastgood.facts.relations import Relation as Stored
 from lastgood.facts.relations import Source, as_dumped, of_schemas
 from lastgood.facts.row_stream import copy_blocks, digest_rows
@@ -94,8 +94,8 @@ def _session(target: Target, snapshot: str = "") -> Iterator[Connection]:
             yield connection
 
 
-def _pin(connection: Connection, zone: str) -> None:
-    for name, value in (*PINNED, ("TimeZone", zone), ("client_encoding", "UTF8"), ("lock_timeout", LOCK_TIMEOUT)):
+def _pin(connection: Connection, rules: DigestRules) -> None:
+    for name, value in (*pinned(rules), ("client_encoding", "UTF8"), ("lock_timeout", LOCK_TIMEOUT)):
         connection.execute(sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name), sql.Literal(value)))
 
 
@@ -107,8 +107,13 @@ def _opened(side: DatabaseSide, first: Connection, stack: ExitStack, like: OpenS
     if zone is None and like is not None:
         zone = time_zone.recognise(first, like.zone_samples)
         samples = like.zone_samples if zone is not None else ()
-    _pin(first, zone or "UTC")
-    rules = DigestRules(time_zone=zone or "UTC", server_major=first.info.server_version // 10000)
+    rules = DigestRules(
+        client_encoding=like.rules.client_encoding if like is not None else "UTF8",
+        time_zone=zone or "UTC",
+        server_major=first.info.server_version // 10000,
+        bytea_output=like.rules.bytea_output if like is not None else "hex",
+    )
+    _pin(first, rules)
     tables = _tables(first, side.schemas)
     opened = _OpenDatabase(tables, rules, samples, side.target, row[0], stack)
     opened.give(first)
@@ -181,7 +186,7 @@ class _OpenDatabase:
             connection = self._free.pop() if self._free else None
             if connection is None:
                 connection = self.stack.enter_context(_session(self.target, self.snapshot))
-                _pin(connection, self.rules.time_zone or "UTC")
+                _pin(connection, self.rules)
         try:
             # An error must not end the transaction, and with it the snapshot.
             with connection.transaction():
@@ -212,10 +217,12 @@ class _OpenDatabase:
     def digest(self, reading: Reading, cancelled: Callable[[], bool]) -> TableFacts | None:
         digest = RowsDigest()
         with self._borrowed() as connection:
+            _speak(connection, self.rules.client_encoding)
             for copy in _copies(connection, reading):
                 one = digest_rows(connection, copy, cancelled=cancelled)
                 digest.rows += one.rows
                 digest.total += one.total
+            _speak(connection, "UTF8")
         return TableFacts(
             schema_name=reading.table.relation.schema,
             name=reading.table.relation.name,
@@ -224,6 +231,11 @@ class _OpenDatabase:
             digest=digest.hexdigest(),
             zoned=reading.table.zoned,
         )
+
+
+def _speak(connection: Connection, encoding: str) -> None:
+    """Set the encoding of rows. Names stay in UTF-8; an error ends the savepoint, and the setting with it."""
+    connection.execute(sql.SQL("SET LOCAL client_encoding = {}").format(sql.Literal(encoding)))
 
 
 def _copies(connection: Connection, reading: Reading) -> Iterator[bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Literal
 
 from xxhash import xxh3_128
 
@@ -112,6 +113,9 @@ class _Table:
         self.zoned = any(_zoned(types.get(name), summary) for name in columns)
         self.with_offset = {i for i in self.times if types.get(columns[i]) == "timestamp with time zone"}
         self.zone_samples: dict[bytes, bytes] = {}
+        # The places of bytea columns, until one of their values has shown the format.
+        self.binary = tuple(i for i, name in enumerate(columns) if types.get(name) == "bytea")
+        self.bytea_output: Literal["hex", "escape"] | None = None
         self.tool = migrations.recognise(start.relation.schema, start.relation.name, columns)
         self.migrations: list[migrations.Row] = []
         self._long: _LongRow | None = None
@@ -131,7 +135,21 @@ class _Table:
             self._collect([b"\t".join(self._long.fields)])
             self._long = None
 
+    def _note_format(self, line: bytes) -> None:
+        """Recognise the format of bytea: hex begins with a backslash, which the other format would double."""
+        fields = line.rstrip(b"\n").split(b"\t")
+        for place in self.binary:
+            value = fields[place] if place < len(fields) else b""
+            if value not in (b"", b"\\N"):
+                self.bytea_output = "hex" if value.startswith(b"\\\\x") else "escape"
+                self.binary = ()
+                return
+
     def _collect(self, lines: Sequence[bytes]) -> None:
+        for line in lines if self.binary else ():
+            self._note_format(line)
+            if not self.binary:
+                break
         if self.times:
             self._note_times(lines)
         if self.tool is not None and self.columns is not None:
@@ -144,6 +162,8 @@ class _Table:
         """Count rows; one row of each portion may show the time zone."""
         self.digest.rows += rows.rows
         self.why_no_digest = self.why_no_digest or ONLY_COUNTED
+        if self.binary:
+            self._note_format(rows.first)
         fields = rows.first.split(b"\t")
         for place in self.with_offset:
             value = fields[place] if place < len(fields) else b""
@@ -318,7 +338,12 @@ class _Gathered:
             origin="dump",
             database=summary.database,
             server_version=summary.server_version,
-            rules=DigestRules(client_encoding=summary.encoding, time_zone=time_zone, server_major=summary.server_major),
+            rules=DigestRules(
+                client_encoding=summary.encoding,
+                time_zone=time_zone,
+                server_major=summary.server_major,
+                bytea_output="escape" if any(t.bytea_output == "escape" for t in self._tables.values()) else "hex",
+            ),
             tables=tuple(self._tables[relation].facts() for relation in sorted(self._tables)),
             sequences=tuple(
                 SequenceFacts(

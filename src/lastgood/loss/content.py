@@ -17,7 +17,7 @@ from lastgood.errors import Interrupted
 from lastgood.facts import DigestRules, Facts, TableFacts, time_zone
 from lastgood.facts.compare import Comparison, compare
 from lastgood.facts.digest import RowsDigest
-from lastgood.facts.of_database import PINNED
+from lastgood.facts.of_database import pinned
 from lastgood.facts.relations import Source, as_in
 from lastgood.facts.row_stream import digest_rows
 from lastgood.loss.tables import Key, LiveTable
@@ -63,7 +63,7 @@ class Limit:
         return f"time limit of {duration(self.seconds)} reached"
 
 
-_Read = dict[tuple[Key, str | None, str, tuple[str, ...]], TableFacts | str]
+_Read = dict[tuple[Key, str | None, str, str, tuple[str, ...]], TableFacts | str]
 
 
 class Reader:
@@ -113,6 +113,7 @@ class Reader:
                     client_encoding=facts.rules.client_encoding,
                     time_zone=zone or "UTC",
                     server_major=self._connection.info.server_version // 10000,
+                    bytea_output=facts.rules.bytea_output,
                 )
                 for source in self._sources(facts, wanted, rules):
                     key = (source.schema_name, source.name)
@@ -145,7 +146,7 @@ class Reader:
 
     def _sources(self, facts: Facts, wanted: Sequence[Key], rules: DigestRules) -> list[Source]:
         """The tables, the smallest first, so that as many as possible are compared in time."""
-        for name, value in (*PINNED, ("TimeZone", rules.time_zone or "UTC"), ("client_encoding", "UTF8")):
+        for name, value in (*pinned(rules), ("client_encoding", "UTF8")):
             if not name.endswith("_timeout"):
                 self._connection.execute(sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name), sql.Literal(value)))
         chosen = [
@@ -158,7 +159,8 @@ class Reader:
     def _digest(self, source: Source, rules: DigestRules) -> TableFacts | str:
         """The digest of one table, or the reason why it has none."""
         key = (source.schema_name, source.name)
-        memory = (key, rules.time_zone if source.zoned else None, rules.client_encoding, source.columns)
+        zone = rules.time_zone if source.zoned else None
+        memory = (key, zone, rules.client_encoding, rules.bytea_output, source.columns)
         if memory not in self._read:
             if self._limit.left <= 0:
                 return self._limit.why

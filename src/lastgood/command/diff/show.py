@@ -142,7 +142,7 @@ def _row(row: RowDifference, table: TableDifference) -> tuple[str, str, str]:
 
 
 def _joined(values: Iterable[str]) -> str:
-    return "; ".join(values)
+    return "; ".join(values) or "(no columns)"
 
 
 def _value(value: str | None) -> str:
