@@ -27,7 +27,7 @@ from lastgood.cli.call import Call
 from lastgood.cli.commands import ALSO_CALLED, COMMANDS, MODULES, ORDER
 from lastgood.cli.examples import section as examples_of
 from lastgood.config import nearby
-from lastgood.errors import SHOW_STATE, UNKNOWN_STATE, Interrupted
+from lastgood.errors import SHOW_STATE, UNKNOWN_STATE, Interrupted, UsageError
 
 if TYPE_CHECKING:
     from lastgood.cli.session import Session
@@ -238,6 +238,13 @@ def group(name: str, doc: str, default: Callable[..., int | None], *exits: int) 
     def callback(ctx: typer.Context, **values: Any) -> int | None:
         if ctx.invoked_subcommand is None:
             return _run(ctx, default, values)
+        given = {each.name: values.pop(each.name) for each in own}
+        if any(given.values()):
+            raise UsageError(
+                f'cannot use these options before "{ctx.invoked_subcommand}"',
+                hint=f"Give them after it: lastgood {name} {ctx.invoked_subcommand} --help shows its options",
+                state=config.NOTHING_LOOKED_AT,
+            )
         _remember(ctx, values)
         return None
 
