@@ -34,10 +34,13 @@ if TYPE_CHECKING:
 
 
 class _Command(TyperCommand):
-    """A command that converts only the parameters that are given."""
+    """A command that converts only the parameters that are given, and shows its arguments as a manual page does."""
 
     def get_params(self, ctx: Any) -> Any:
         return _light(super().get_params(ctx))
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return [_usage(each) for each in super().collect_usage_pieces(ctx)]
 
 
 class _Group(TyperGroup):
@@ -47,13 +50,29 @@ class _Group(TyperGroup):
         return _light(super().get_params(ctx))
 
 
+def _usage(piece: str) -> str:
+    """``POINT...`` instead of ``{POINT}...``; no dots after what has several words or brackets of its own."""
+    words = piece.removesuffix("...")
+    if words.startswith("{"):
+        return piece.replace("{", "").replace("}", "")
+    if words.startswith("[[") or " " in words:
+        return words.replace("[[", "[").replace("]]", "]") if words.startswith("[[") else words
+    return piece
+
+
 def _light(parameters: Iterable[Any]) -> Any:
     """Defer the conversion of parameters. Typer loads pydantic and builds a validator for each parameter, which takes a
     tenth of a second and is too slow for completion."""
     for each in parameters:
         if not isinstance(each.process_value, partial):
             each.process_value = partial(_processed, each, each.process_value)
+        if each.param_type_name == "argument":
+            each.display_type_rich = _no_type  # "POINT", not "POINT <str>"
     return parameters
+
+
+def _no_type(ctx: Any) -> str:
+    return ""
 
 
 def _processed(parameter: Any, convert: Callable[[Any, Any], Any], ctx: Any, value: Any) -> Any:

@@ -137,6 +137,8 @@ def _making(target: Target, store: Path, emit: Emit) -> Iterator[Connection]:
     """A connection; errors inside the block become errors of ours."""
     named = f'database "{target.keywords["dbname"]}"' if target.keywords.get("dbname") else "the database"
     try:
+        if not store.exists():
+            emit(Note(f'the folder "{store}" does not exist yet; it is created'))
         durable.private_folder(store)
         try:
             connection = target.connect(application_name="lastgood backup")
