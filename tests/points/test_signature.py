@@ -80,7 +80,7 @@ def test_what_was_replaced_is_refused(place: Place, tmp_path: Path, replaced: st
     done = place.run("restore", point.name, "--into", f"{place.live}_new")
     assert done.returncode == 4
     why = (
-        "it differs from its manifest: public.t: "
+        "it differs from its manifest: content of public.t: "
         if replaced == "dump"
         else f'its manifest was not signed with the key in "{place.key}", or was changed since'
     )
