@@ -78,12 +78,18 @@ def reader_role(operator: Target, session: Connection) -> Iterator[ReaderRole]:
             public = maintenance.execute(_PUBLIC_CONNECT, [name]).fetchone() == (True,)
             target = _made(maintenance, operator, run, name, public)
         except (LastgoodError, psycopg.Error) as error:
-            why = error.message if isinstance(error, LastgoodError) else one_line(error)
-            found = ReaderRole(operator, why_not=why)
+            found = ReaderRole(operator, why_not=_why(error))
         else:
             found = ReaderRole(target, made=True)
             stack.callback(_end, maintenance, operator, build_role.name_of(run))
         yield found
+
+
+def _why(error: LastgoodError | psycopg.Error) -> str:
+    if isinstance(error, build_role.NoSecondLogin):
+        # Its message is about a restore point, and lists the addresses that were tried.
+        return error.message.partition(": ")[2].partition("\n")[0]
+    return error.message if isinstance(error, LastgoodError) else one_line(error)
 
 
 def _made(maintenance: Connection, operator: Target, run: str, name: str, public: bool) -> Target:
