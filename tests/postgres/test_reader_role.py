@@ -52,7 +52,7 @@ def test_it_reads_all_rows_and_writes_nothing(server: EmbeddedServer, new_databa
                     "SELECT pg_read_file('postgresql.conf')",
                     "COPY (SELECT 1) TO PROGRAM 'true'",
                 ):
-                    with pytest.raises((psycopg.errors.InsufficientPrivilege, psycopg.Error)), connection.transaction():
+                    with pytest.raises(psycopg.Error), connection.transaction():
                         connection.execute(attack)
                     assert connection.execute("SHOW transaction_read_only").fetchone() == ("on",)
                 # In use, and so not what a killed process left.
