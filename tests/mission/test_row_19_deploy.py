@@ -56,7 +56,7 @@ def test_a_good_migration_is_deployed(site: Site) -> None:
     assert done.out.startswith(
         f'Deployed with 1 caution: "{site.name}" is migrated.\n'
         "  caution the migration recorded nothing in supabase_migrations.schema_migrations: the newest version is "
-        'still "20251102"\n'
+        'still "20251101"\n'
     )
     assert "\nWhat changed since the restore point\n" in done.out
     assert re.search(r"\n  public.notes +no table +0 +0 +0 +0\n", done.out)
@@ -386,7 +386,7 @@ def test_an_expected_version_that_does_not_appear_is_not_done(site: Site) -> Non
     assert done.status == 6, done.err
     problem = (
         'the migration version "20251103" did not appear in supabase_migrations.schema_migrations: its newest version '
-        'is "20251102"'
+        'is "20251101"'
     )
     assert done.document["error"]["message"] == f"cannot deploy: {problem}"
     assert site.same_as(before)
