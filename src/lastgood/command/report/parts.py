@@ -184,7 +184,7 @@ def _plan(record: RunRecord) -> Iterator[Block]:
     if plan is None:
         return
     yield Title("Plan")
-    expected = f"{units.roughly(plan.expected_seconds)} to build and prove" if plan.expected_seconds else "unknown"
+    expected = f"{units.roughly(plan.expected_seconds)} to build and prove" if plan.expected_seconds else "no estimate"
     took = sum(record.figures.get(step, 0.0) for step in _BUILDING)
     yield Pairs(
         (
