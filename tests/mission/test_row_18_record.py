@@ -180,7 +180,7 @@ def test_the_day_after(lastgood: Lastgood, server: EmbeddedServer, database: str
         "## Impact",
         "| Write outage | ",
         "| Rolled back by | ",
-        "| Rows written after the restore point | 1 row in 1 table",
+        "| Rows lost | 1 |",
         "## Timeline",
         "## What happened",
         "## Root cause",
