@@ -253,7 +253,7 @@ Look:             points, facts, diff, runs, report, help
 Set up:           init, config, notify, prune
 
 Start with `lastgood init`, then `lastgood backup`.
-In an emergency: `lastgood rollback --dry-run`.
+In an emergency: `lastgood recover`. It asks before it changes anything.
 All commands and options: lastgood --help
 """
 

@@ -10,6 +10,7 @@ from lastgood.difference.comparison import Comparison, FileForm, compared
 from lastgood.difference.of_database import DatabaseSide, Memory
 from lastgood.difference.of_facts import FactsSide
 from lastgood.difference.of_point import PointSide
+from lastgood.difference.renamed import NewNames, RenamedSide
 from lastgood.difference.results import Change, Level, Rename, State, TableDifference, TypeChange
 from lastgood.difference.sides import Column, Side, SideName, Table
 
@@ -22,8 +23,10 @@ __all__ = [
     "FileForm",
     "Level",
     "Memory",
+    "NewNames",
     "PointSide",
     "Rename",
+    "RenamedSide",
     "Side",
     "SideName",
     "State",

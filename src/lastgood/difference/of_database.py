@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -28,6 +29,8 @@ from lastgood.postgres.server import Connection, Target
 # A table that another session has locked (an open migration) must not block the comparison.
 LOCK_TIMEOUT = "2s"
 LOCKED = "another session has locked it"
+# A row of COPY text whose fields are all NULL or empty.
+_WITHOUT_VALUE = re.compile(rb"^(?:\\N)?(?:\t(?:\\N)?)*\n", re.MULTILINE)
 
 # Not pg_relation_size, which waits for locks.
 _COLUMNS = """
@@ -223,15 +226,14 @@ class _OpenDatabase:
 
     def count(self, table: Table, given: Sequence[str] = ()) -> int:
         total = 0
-        wanted = sql.Composed([sql.SQL("count(*)")])
-        if given:
-            some = sql.SQL(" OR ").join(sql.SQL("{}::text <> ''").format(sql.Identifier(each)) for each in given)
-            wanted += sql.SQL(" FILTER (WHERE {})").format(some)
         with self._borrowed() as connection:
             for part in table.parts:
                 assert isinstance(part, Stored)  # this side's own
-                row = connection.execute(sql.SQL("SELECT {} FROM ").format(wanted) + part.rows()).fetchone()
-                total += row[0] if row is not None else 0
+                # Not count(*): see facts/rows_text.py.
+                read = replace(part, columns=part.columns[:1] if not given else tuple(given))
+                with closing(copy_blocks(connection, read.copy().as_string(connection).encode())) as blocks:
+                    for data in blocks:
+                        total += data.count(b"\n") - (len(_WITHOUT_VALUE.findall(data)) if given else 0)
         return total
 
     def digest(self, reading: Reading, cancelled: Callable[[], bool]) -> TableFacts | None:

@@ -53,14 +53,26 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
+class CodePolicy:
+    """Who runs code of a restore point where the operator has rights beyond their own databases: a role that is made
+    for the run, or the existing role of the target ``build_as``. With a reason in ``trusted``, the operator."""
+
+    trusted: str = ""
+    build_as: Target | None = field(default=None, repr=False)
+
+
+CONFINED = CodePolicy()
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """The request of the user. ``target`` names the live database; ``run`` is set to resume a run. ``strict`` and
-    ``allow_orphans``: see ``lastgood.load.repairs.Rules``. ``confine_code``: run code of the restore point
-    as a role without rights. ``check``: the settings of the checklist. ``drill``: the
-    interval of rehearsals. ``database``: the database in a cluster dump, if not the live one. ``way``: None for by name
-    where the role can rename the database, and in place where it cannot. ``reconnect``: terminate the sessions from
-    before a switch in place. ``schemas``: those that go back in place, if not all that the role may exchange.
-    ``compare``: how the plan compares rows; ``loss``: the tables and columns that it points out."""
+    ``allow_orphans``: see ``lastgood.load.repairs.Rules``. ``code``: who runs code of the restore point. ``check``: the
+    settings of the checklist. ``drill``: the interval of rehearsals. ``database``: the database in a cluster dump, if
+    not the live one. ``way``: None for by name where the role can replace the database, and in place where it cannot.
+    ``reconnect``: terminate the sessions from before a switch in place. ``schemas``: those that go back in place, if
+    not all that the role may exchange. ``compare``: how the plan compares rows; ``loss``: the tables and columns that
+    it points out."""
 
     target: Target
     store: Path
@@ -71,7 +83,7 @@ class Request:
     keep_shadow: bool = False
     strict: bool = False
     allow_orphans: bool = False
-    confine_code: bool = False
+    code: CodePolicy = CONFINED
     run: str | None = None
     pace: Pace = AS_IT_FITS
     check: Check = field(default_factory=Check)
@@ -129,13 +141,46 @@ _PLURALS = {
 }
 
 
+class LaterCode(Frozen):
+    """Code of the restore point that runs after the restore. ``owner``: with whose rights, empty if it is not known; an
+    event trigger runs with those of any role that triggers it. ``against_live``: whether the live database has the
+    same; an equal definition is no proof that it is harmless."""
+
+    kind: Literal[
+        "SECURITY DEFINER routine", "table with functions in indexes or statistics", "event trigger", "login trigger"
+    ]
+    name: str
+    owner: str
+    superuser: bool
+    against_live: Literal["new", "changed", "same", "not compared"]
+
+    @property
+    def summary(self) -> str:
+        """``SECURITY DEFINER routine public.f(), as superuser "postgres": new``."""
+        if self.kind in ("event trigger", "login trigger"):
+            rights = (
+                ", as each role that triggers it" if self.kind == "event trigger" else ", as each role that logs in"
+            )
+        else:
+            rights = f', as {"superuser" if self.superuser else "role"} "{self.owner}"'
+        return f"{self.kind} {self.name}{rights}: {self.against_live}"
+
+
 class CodeRun(Frozen):
     """Code in the restore point that can run during the restore: the number of ``constructs`` of each kind, and the
-    ``role`` that executes it; empty for a role without rights that is made for the run."""
+    ``role`` that executes it; empty for a role without rights. ``trusted``: the operator's reason for running it with
+    the operator's rights. ``later``: code that runs after the restore, as far as a plan compares it."""
 
     constructs: dict[str, int]
     role: str
     superuser: bool
+    trusted: str = ""
+    later: tuple[LaterCode, ...] = ()
+
+    @property
+    def confined(self) -> bool:
+        """Whether a role without rights executes the code."""
+        return not self.role
 
     @property
     def counted(self) -> str:
@@ -145,9 +190,10 @@ class CodeRun(Frozen):
     @property
     def rights(self) -> str:
         """The rights that the code runs with."""
-        if not self.role:
+        if self.confined:
             return "only as a role without rights"
-        return f'as superuser "{self.role}"' if self.superuser else f'with the rights of role "{self.role}"'
+        rights = f'as superuser "{self.role}"' if self.superuser else f'with the rights of role "{self.role}"'
+        return f"{rights} (trusted: {self.trusted})" if self.trusted else rights
 
     @property
     def summary(self) -> str:
@@ -193,7 +239,6 @@ class Plan(Document):
     keep_shadow: bool
     strict: bool = False
     allow_orphans: bool = False
-    confine_code: bool = False
     carry_owners: bool
     carry_acls: bool
     expected_seconds: float | None = None

@@ -23,7 +23,7 @@ class RestorePoint:
     ``made_at`` is aware; ``time_source`` is where it comes from. ``size`` is in bytes on disk. ``manifest`` is None for
     a foreign point. ``problem``: damage that is visible without reading the file whole, empty otherwise; ``remedy`` is
     the hint for it. ``files``: files that were named one by one as one dump; ``path`` then shows their names and is no
-    path.
+    path. ``unsigned``: why its origin is not proved, if a key is configured and the operator trusts it without.
     """
 
     path: Path
@@ -35,6 +35,7 @@ class RestorePoint:
     kind: Literal["dump", "snapshot", "timeline"] = "dump"
     files: tuple[Path, ...] = ()
     remedy: str = "Choose another restore point: lastgood points"
+    unsigned: str = ""
 
     @property
     def is_emergency(self) -> bool:

@@ -15,8 +15,9 @@ from lastgood.dump.recognize import HEAD
 from lastgood.errors import BadPoint, LastgoodError, continued
 from lastgood.points.contained import contained
 from lastgood.points.foreign_time import made_at, named_or_written
-from lastgood.points.manifest import SUFFIX, Manifest, has_manifest, manifest_of
+from lastgood.points.manifest import SUFFIX, Manifest, has_manifest, signed_manifest_of
 from lastgood.points.point import RestorePoint, pg_restore_for
+from lastgood.points.signature import NOT_SIGNED, Signing
 
 # The first command in the text of a dump: an ordinary script or a page of documentation does not begin so.
 _SQL = re.compile(rb"(?:^|\n)(?:SET [a-z_]+ = |SELECT pg_catalog\.|COPY \S+ |CREATE [A-Z]+ |INSERT INTO |\\restrict )")
@@ -89,15 +90,22 @@ def point_at(path: Path, *, within: Path | None = None) -> RestorePoint | None:
 
 
 def _point_at(path: Path) -> RestorePoint | None:
-    problem = remedy = ""
-    manifest: Manifest | None = None
-    with_manifest = has_manifest(path)
     try:
-        manifest = manifest_of(path)
+        manifest, unsigned = signed_manifest_of(path)
     except BadPoint as error:
-        problem = str(error)
         # An unreadable manifest is no evidence about the dump.
         remedy = continued(error.hint, "Or choose another restore point: lastgood points") if error.hint else ""
+        return _with_manifest(path, None, str(error), remedy)
+    point = _with_manifest(path, manifest)
+    if point is None or not unsigned or point.problem:
+        return point
+    if Signing.trusted:
+        return replace(point, unsigned=unsigned)
+    return replace(point, problem=f'cannot use "{path}": {unsigned}', remedy=NOT_SIGNED)
+
+
+def _with_manifest(path: Path, manifest: Manifest | None, problem: str = "", remedy: str = "") -> RestorePoint | None:
+    with_manifest = has_manifest(path)
     try:
         source = open_any(path, pg_restore=pg_restore_for)
         head = _head(source)

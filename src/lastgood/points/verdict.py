@@ -24,6 +24,7 @@ from lastgood.points.contained import contained
 from lastgood.points.manifest import manifest_path
 from lastgood.points.partial import Lack, Orphans, Partial, lacking, orphans
 from lastgood.points.point import RestorePoint, source_of
+from lastgood.points.signature import Signing
 
 State = Literal["valid", "partial", "incomplete", "corrupt", "unsafe", "foreign", "differs", "unusable"]
 # Every cluster has these; application data is in other databases.
@@ -117,6 +118,8 @@ def read_whole(
     as a dump of that one. Raises WhichDatabase where that is ambiguous, BadPoint, Refused when a program to read it
     with is missing, Interrupted.
     """
+    if point.unsigned:
+        context.emit(Caution(f"{point.path.name}: {point.unsigned}; trusted: {Signing.trusted}"))
     with contained(point.path):
         unread = _without_rows(point, database, stage, context) if owing else None
         return unread or _read_whole(point, database, skim, stage, context)

@@ -89,6 +89,7 @@ def report_of(run: Run, total: float) -> Report:
         loss=lost,
         revivals=(*revivals(lost, request.loss), *(each for each in plan.revivals if each.kind == "grant")),
         outside=outside(lost),
+        code=plan.code,
         undo_command=f"lastgood undo {plan.run}",
     )
 

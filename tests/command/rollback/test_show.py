@@ -129,7 +129,11 @@ def a_report(tables: tuple[ProvedTable, ...], *, not_compared: tuple[str, ...] =
             total=43,
         ),
         emergency_backup="backups/crm_emergency.sql",
-        skipped=(SkippedCommands(what="CREATE DATABASE", why="it names a database", line=12, count=1),),
+        skipped=(
+            SkippedCommands(what="CREATE DATABASE", why="it names a database", line=12, count=1),
+            SkippedCommands(what="drop", why="a new database has nothing to drop", line=22, count=66),
+            SkippedCommands(what="drop on public.tags", why="a new database has nothing to drop", line=91, count=1),
+        ),
         repaired=(Repaired(what="extension citext", why="its default version was installed", line=30),),
         not_compared=not_compared,
         undo_command=f"lastgood undo {RUN}",
@@ -301,9 +305,6 @@ def test_a_whole_report(shown: tuple[Screen, io.StringIO]) -> None:
     )
     report.show(screen, a_report(tables, not_compared=("The content of deals was not compared.",)))
     assert stream.getvalue() == (
-        'Done: "crm" was rolled back to crm_20251104_143000.sql.\n'
-        "  Proved: 1 of 2 tables with 900 rows equal the restore point in every row; of 1\n"
-        "  only the number of rows could be compared.\n"
         "\n"
         "Proof\n"
         "  table            rows  compared            digest        verdict\n"
@@ -315,6 +316,8 @@ def test_a_whole_report(shown: tuple[Screen, io.StringIO]) -> None:
         "  - look at x\n"
         "  - repaired extension citext (line 30): its default version was installed\n"
         "  - left out CREATE DATABASE (line 12): it names a database\n"
+        "  - left out 67 commands (the first in line 22): a new database has nothing to\n"
+        "    drop\n"
         "\n"
         "What happened\n"
         f"  Run                       {RUN}\n"
@@ -332,6 +335,10 @@ def test_a_whole_report(shown: tuple[Screen, io.StringIO]) -> None:
         "                            true; and false again afterwards\n"
         "  Emergency backup          backups/crm_emergency.sql\n"
         "  Checklist                 GO\n"
+        "\n"
+        'Done: "crm" was rolled back to crm_20251104_143000.sql.\n'
+        "  Proved: 1 of 2 tables with 900 rows equal the restore point in every row; of 1\n"
+        "  only the number of rows could be compared.\n"
         "\n"
         f"To undo it: lastgood undo {RUN}\n"
     )

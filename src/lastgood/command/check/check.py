@@ -119,7 +119,7 @@ def check(request: Request, *, thorough: bool = False, emit: Emit = silent) -> C
 
 def _read(request: Request, thorough: bool, live_bytes: int, maintenance: Connection, emit: Emit) -> PointReading:
     """Read the restore point, in whole or at its ends."""
-    wanted, skipped = request.choice, list[str]()
+    wanted, skipped, left_out = request.choice, list[str](), list[str]()
     choose: Callable[..., Glance | Whole] = points.choose if thorough else points.glanced
     try:
         chosen = choose(
@@ -128,12 +128,18 @@ def _read(request: Request, thorough: bool, live_bytes: int, maintenance: Connec
             before=wanted.before,
             before_migration=wanted.before_migration,
             database=request.target.dbname,
-            context=request.context(points.collect_skipped(emit, skipped)),
+            context=request.context(points.collect_skipped(emit, skipped, left_out)),
         )
     except BadPoint as error:
         return PointReading(trouble=str(error), hint=error.hint, passed_over=tuple(skipped))
     if isinstance(chosen, Glance):
-        return PointReading(chosen.point, chosen.facts, looked=chosen.evidence, passed_over=tuple(skipped))
+        return PointReading(
+            chosen.point,
+            chosen.facts,
+            looked=chosen.evidence,
+            passed_over=tuple(skipped),
+            left_out=tuple(left_out),
+        )
     expected = expected_seconds(maintenance, chosen.source, chosen.summary, live_bytes, request.context())
     return PointReading(
         chosen.point,
@@ -142,6 +148,7 @@ def _read(request: Request, thorough: bool, live_bytes: int, maintenance: Connec
         chosen.lack,
         chosen.orphans,
         passed_over=tuple(skipped),
+        left_out=tuple(left_out),
         seconds=(expected.build, expected.backup),
     )
 

@@ -185,7 +185,13 @@ class _Trial:
         began = time.monotonic()
         copying.claim(self._maintenance, self._clone)
         restored = restore.restore(
-            request.target, point.path.parent, str(point.path), self._clone, self._context, kind="trial"
+            request.target,
+            point.path.parent,
+            str(point.path),
+            self._clone,
+            self._context,
+            kind="trial",
+            policy=request.code,
         )
         self._skipped = restored.skipped
         made = database.describe(self._maintenance, self._clone)

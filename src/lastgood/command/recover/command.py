@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from lastgood.cli.application import command
-from lastgood.cli.parameters import PACE, Attested, Before, BeforeMigration, Comparing, DryRun, Overrides, Reasons, Yes
+from lastgood.cli.parameters import (
+    CODE,
+    PACE,
+    Attested,
+    Before,
+    BeforeMigration,
+    Comparing,
+    DryRun,
+    Overrides,
+    Reasons,
+    Yes,
+)
 from lastgood.errors import BadPoint, Refused
 from lastgood.events import Caution
 
@@ -22,7 +33,15 @@ if TYPE_CHECKING:
 NOTHING_CHANGED = "Nothing was changed."
 
 
-@command("recover", 3, 4, 5, 6, 7, options=("fence", "reopen_when", "on_failure", "strict", "allow_orphans", *PACE))
+@command(
+    "recover",
+    3,
+    4,
+    5,
+    6,
+    7,
+    options=("fence", "reopen_when", "on_failure", "strict", "allow_orphans", *CODE, *PACE),
+)
 def recover_(
     session: Session,
     latest: Annotated[bool, typer.Option("--latest", help="Roll back to the newest valid restore point.")] = False,
@@ -102,7 +121,7 @@ def _choose(session: Session, found: Diagnosis, yes: bool, *, asked: bool) -> Pr
     one chosen by number. Raises Refused when it must be done by hand."""
     from lastgood.command.recover.recover import Proposal
 
-    first = found.proposals[0]
+    first = next(each for each in found.proposals if each.kind != "leave")
     numbered = {str(each.number): each for each in found.timeline if each.number is not None}
     choosing = found.emergency in ("older_state", "unknown_state", "corrupt_backup")
     if choosing and not yes and not asked and session.interactive:
@@ -171,6 +190,7 @@ def _carry_out(
             proposal.name,
             session.context(emit),
             rules=Rules(strict=settings.strict, allow_orphans=settings.allow_orphans),
+            policy=session.code_policy,
         )
         notifier.ended(partial(show.reinstated, done), done.run)
     session.result(done.document(), lambda: shown.show_reinstated(session.screen, done))

@@ -21,6 +21,7 @@ from lastgood.context import Context
 from lastgood.errors import BadPoint, Failed
 from lastgood.facts import migrations
 from lastgood.facts.objects import SCHEMAS
+from lastgood.facts.rows_text import rows_in
 from lastgood.loss import (
     Comparing,
     Content,
@@ -260,9 +261,7 @@ def _migration(connection: Connection, columns: dict[Key, Sequence[str]]) -> dic
     for schema, name in sorted(columns, key=lambda key: migrations.preference(*key)):
         tool = migrations.recognise(schema, name, columns[schema, name])
         if tool is not None:
-            wanted = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(each)) for each in tool.columns)
-            rows = connection.execute(sql.SQL("SELECT {} FROM {}").format(wanted, sql.Identifier(schema, name)))
-            found = migrations.facts(tool, schema, name, rows.fetchall())
+            found = migrations.facts(tool, schema, name, rows_in(connection, schema, name, tool.columns))
             return {"migration": found.version, "migrations": found.applied, "migrations_table": found.table}
     return {}
 

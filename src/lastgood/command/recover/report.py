@@ -20,7 +20,7 @@ Emergency = Literal[
     "older_state",
 ]
 COUNTERS = "pg_stat_user_tables"
-Kind = Literal["rollback", "undo", "reinstate", "by_hand"]
+Kind = Literal["leave", "rollback", "undo", "reinstate", "by_hand"]
 
 
 class Reason(Frozen):
@@ -36,7 +36,8 @@ class TimelinePoint(Frozen):
     ``rows_lost``, ``rows_back`` and ``rows_changed``: rows that a rollback removes, brings back and changes, as in its
     plan; the minimum unless ``exact``. ``written_since``: rows found by their time stamps. ``estimated``: some row
     counts are estimates of the server. ``number``: its number in the choice at a terminal, null if it has none.
-    ``proposed``: recover would choose it. ``way``: of what is kept, whether it is a database (by-name) or schemas."""
+    ``proposed``: recover would choose it. ``way``: of what is kept, whether it is a database (by-name) or schemas.
+    ``bytes``: its size on disk, null if unknown."""
 
     number: int | None
     kind: Literal["dump", "kept"]
@@ -58,6 +59,7 @@ class TimelinePoint(Frozen):
     written_since: int | None
     proposed: bool = False
     way: Way | None = None
+    bytes: int | None = None
 
 
 class OtherSource(Frozen):
@@ -82,8 +84,9 @@ class LossScope(Frozen):
 
 
 class Proposal(Frozen):
-    """A way out. ``name`` is the restore point's path, the run to undo, or empty. ``automatic``: recover carries it out
-    itself, without confirmation with ``--yes``; otherwise an operator runs ``commands``."""
+    """A way out; ``leave``: change nothing, since no damage was found. ``name`` is the restore point's path, the run to
+    undo, or empty. ``automatic``: recover carries it out itself, without confirmation with ``--yes``; otherwise an
+    operator runs ``commands``."""
 
     kind: Kind
     title: str
@@ -94,9 +97,11 @@ class Proposal(Frozen):
 
 
 class Diagnosis(Document):
-    """The diagnosis. ``damaged``: whether the live database itself shows damage. ``statement``: what cannot be
-    recovered, in a sentence or two; empty if the first proposal restores all that any restore point holds. ``places``:
-    the folders other than the store that were searched for dumps; empty if that was not needed."""
+    """The diagnosis. ``timeline``: the restore points, then what is kept on the server, each newest first.
+    ``left_out``: emergency backups that are newer than the proposed restore point; they are used only by name.
+    ``damaged``: whether the live database itself shows damage. ``statement``: what cannot be recovered, in a sentence
+    or two; empty if the first proposal restores all that any restore point holds. ``places``: the folders other than
+    the store that were searched for dumps; empty if that was not needed."""
 
     live: str
     emergency: Emergency
@@ -104,6 +109,7 @@ class Diagnosis(Document):
     damaged: bool
     reasons: tuple[Reason, ...]
     timeline: tuple[TimelinePoint, ...]
+    left_out: tuple[str, ...] = ()
     left: tuple[OtherSource, ...]
     scope: tuple[LossScope, ...]
     scope_note: str

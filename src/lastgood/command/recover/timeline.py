@@ -1,4 +1,4 @@
-"""All restore points and kept databases, newest first, each with what a rollback to it would remove."""
+"""All restore points and then all kept databases, newest first, each with what a rollback to it would remove."""
 
 from __future__ import annotations
 
@@ -39,9 +39,11 @@ def timeline(
                 rows_back=None,
                 written_since=None,
                 way=kept.way,
+                bytes=kept.bytes,
             )
         )
     found.sort(key=lambda each: each.made_at, reverse=True)
+    found.sort(key=lambda each: each.kind == "kept")
     numbered, number = [], 0
     for each in found:
         number += each.number is not None
@@ -77,5 +79,6 @@ def _of(evidence: Evidence, place: int, candidate: Candidate, suspect: str) -> T
         rows_back=totals.returns if totals is not None else None,
         rows_changed=totals.changed if totals is not None else None,
         exact=totals is not None and totals.exact,
+        bytes=candidate.point.size,
         written_since=sum(each.written_since or 0 for each in loss) if loss is not None and place < MOMENTS else None,
     )

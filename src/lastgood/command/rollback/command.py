@@ -12,6 +12,7 @@ import typer
 from lastgood.cli import lengths
 from lastgood.cli.application import command
 from lastgood.cli.parameters import (
+    CODE,
     PACE,
     Attested,
     Before,
@@ -52,7 +53,7 @@ T = TypeVar("T")
     5,
     6,
     7,
-    options=("fence", "reopen_when", "on_failure", "strict", "allow_orphans", "confine_code", *PACE),
+    options=("fence", "reopen_when", "on_failure", "strict", "allow_orphans", *CODE, *PACE),
 )
 def roll_back(
     session: Session,
@@ -84,15 +85,15 @@ def roll_back(
 
     Restores into a new database, proves that it equals the restore point, and switches the names in one transaction.
     The live database is not touched before the switch. Afterwards it is kept, and `lastgood undo` switches back to it.
-    Where the role cannot rename the database, as on a hosted platform, the schemas that it owns are rolled back in
-    place. The checklist of `lastgood check` runs first: a failed item refuses the rollback unless it is overridden with
-    a reason.
+    Where the role cannot replace the whole database, as on a hosted platform, the schemas that it owns are rolled back
+    in place. The checklist of `lastgood check` runs first: a failed item refuses the rollback unless it is overridden
+    with a reason.
 
     [hooks], [health] and [watch] in lastgood.toml define how the application is stopped before the switch, and started,
     checked and watched after it.
     """
     from lastgood import rollback
-    from lastgood.cli.choice import answers, choice_of, compare_of
+    from lastgood.cli.choice import answers, choice_of, compare_of, way_of
     from lastgood.command.rollback import show as shown_report
     from lastgood.command.rollback import show_plan as shown_plan
     from lastgood.screen import news
@@ -110,11 +111,10 @@ def roll_back(
         keep_shadow=keep_shadow,
         strict=settings.strict,
         allow_orphans=settings.allow_orphans,
-        confine_code=settings.confine_code,
         overrides=overrides,
         attestations=attestations,
         application=_application(session, watch),
-        way=None if in_place is None else "in-place" if in_place else "by-name",
+        way=way_of(in_place),
         reconnect=reconnect,
         compare=compare_of(compare),
     )
@@ -176,7 +176,7 @@ def _resumed_instead(session: Session, request: Request, plan: Plan, yes: bool) 
     return None if answer == live else other
 
 
-@command("resume", 3, 4, 5, 6, 7, options=("on_failure", *PACE))
+@command("resume", 3, 4, 5, 6, 7, options=("on_failure", *CODE, *PACE))
 def resume(session: Session, run: RunName = None, watch: WatchFor = None, yes: Yes = False) -> None:
     """Continue an unfinished rollback.
 
@@ -190,6 +190,7 @@ def resume(session: Session, run: RunName = None, watch: WatchFor = None, yes: Y
     from lastgood.screen import news
 
     request = replace(session.request, run=run, application=_application(session, watch))
+    rollback.ensure_unfinished(request, to_resume=True)
     session.confirm("continue", request.target.dbname, yes)
     with session.news.notifying("rollback", request.target, unattended=yes) as notifier:
         begins = partial(news.rollback_resumed, request.target.dbname)
@@ -221,6 +222,7 @@ def abort(session: Session, run: RunName = None, yes: Yes = False) -> None:
     from lastgood.screen import news
 
     request = replace(session.request, run=run)
+    rollback.ensure_unfinished(request, to_resume=False)
     session.confirm("abort", request.target.dbname, yes)
     with session.news.notifying("rollback", request.target, unattended=yes) as notifier:
         with session.events() as emit:

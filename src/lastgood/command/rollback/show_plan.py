@@ -60,12 +60,29 @@ def show(screen: Screen, plan: Plan, *, asks: bool = False) -> None:
     screen.heading("What will be done")
     for number, step in enumerate(plan.steps, 1):
         screen.say(f"{step.title}: {step.effect}" if step.effect else step.title, first=f"  {number:>2}  ", indent=6)
+    _later_code(screen, plan)
     show_losses.losses(screen, plan)
     findings(screen, plan.findings, plan.checklist)
     screen.out.print()
     if not asks:
         screen.say(show_losses.decision(plan), style=show_losses.style(plan))
     screen.say("Nothing was changed yet.", style="bold")
+
+
+def _later_code(screen: Screen, plan: Plan) -> None:
+    later = plan.code.later if plan.code is not None else ()
+    if not later:
+        return
+    screen.heading("Code that runs from now on, compared with the live database")
+    different = [each for each in later if each.against_live != "same"]
+    for each in different[: show_losses.NAMED]:
+        screen.say(each.summary, first="  ", indent=4)
+    rest = len(different) - show_losses.NAMED
+    equal = len(later) - len(different)
+    if rest > 0:
+        screen.say(f"and {rest} more; --json lists all of them", first="  ", indent=4)
+    if equal:
+        screen.say(f"{units.counted(equal, 'SECURITY DEFINER routine')} as in the live database", first="  ", indent=4)
 
 
 def _beside(plan: Plan) -> list[tuple[str, str]]:

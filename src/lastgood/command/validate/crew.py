@@ -20,6 +20,8 @@ from lastgood.context import Context
 from lastgood.errors import Interrupted
 from lastgood.events import Progress
 from lastgood.postgres.capacity import Capacity, capacity
+from lastgood.postgres.kept import read_only
+from lastgood.postgres.reader_role import ReaderRole, reader_role
 from lastgood.postgres.server import SESSION, Connection, Target, set_where_possible
 
 STAGE = "validate"
@@ -55,29 +57,35 @@ class Lost(Exception):
 
 @dataclass
 class Snapshot:
-    """Connections that share one snapshot. ``path``: the default search_path of this role."""
+    """Connections that share one snapshot. ``path``: the default search_path of this role. ``role``: as which code of
+    the database runs."""
 
     target: Target
     first: Connection
     capacity: Capacity
     path: str
+    role: ReaderRole
     _stack: ExitStack
 
     def share(self, wanted: int) -> list[Connection]:
-        """Return up to ``wanted`` connections with the same snapshot, including the first. Fewer if the server has no
-        free connections, or if a pooler distributes them over several servers."""
-        found = [self.first]
-        most = min(wanted, self.capacity.jobs)
-        if most < 2:
+        """Return up to ``wanted`` connections with the same snapshot, including the first unless there is a reader
+        role. Fewer if the server has no free connections, or if a pooler distributes them over several servers. Raises
+        psycopg.Error without any."""
+        found = [] if self.role.made else [self.first]
+        most = max(1, min(wanted, self.capacity.jobs))
+        if most <= len(found):
             return found
         (name,) = self.first.execute("SELECT pg_catalog.pg_export_snapshot()").fetchone() or ("",)
-        for number in range(2, most + 1):
+        target = read_only(self.role.target, self.target) if self.role.made else self.target
+        for number in range(2 - self.role.made, most + 1):
             try:
-                connection = self._stack.enter_context(_connected(self.target, f"lastgood validate {number}"))
+                connection = self._stack.enter_context(_connected(target, f"lastgood validate {number}"))
                 _begin(connection)
                 connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(name)))
                 _settle(connection, self.capacity)
             except psycopg.Error:
+                if not found:
+                    raise
                 # No free connection, or another server behind the same address: continue with fewer.
                 break
             found.append(connection)
@@ -91,10 +99,11 @@ def snapshot(target: Target, jobs: int | None = None) -> Iterator[Snapshot]:
         first = stack.enter_context(_connected(target, "lastgood validate"))
         path = first.execute("SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'search_path'").fetchone()
         room = capacity(first, jobs=jobs, into=first.info.dbname, others=0)
+        role = stack.enter_context(reader_role(target, first))
         _begin(first)
         first.execute("SELECT")  # begins the transaction and takes the snapshot
         _settle(first, room)
-        yield Snapshot(target, first, room, path[0] if path is not None else "", stack)
+        yield Snapshot(target, first, room, path[0] if path is not None else "", role, stack)
 
 
 @contextmanager
@@ -125,9 +134,19 @@ class Crew:
     """Runs tasks in order on several connections."""
 
     def __init__(
-        self, connections: Sequence[Connection], path: str, mode: Mode, deadline: float | None, context: Context
+        self,
+        connections: Sequence[Connection],
+        path: str,
+        mode: Mode,
+        deadline: float | None,
+        context: Context,
+        *,
+        operator: Connection | None = None,
     ) -> None:
+        """``operator``: the connection for tasks that need the operator's rights, if the others lack them."""
         self._connections = connections
+        self._operator = operator
+        self._one_by_one = threading.Lock()
         self._path = path
         self._share = OWN_SHARE if mode == "quick" else 1.0
         self._deadline = deadline
@@ -173,9 +192,10 @@ class Crew:
 
     def _cancel(self) -> None:
         """Cancel the running queries. Called repeatedly, because a cancel between two queries has no effect."""
-        for connection in self._connections:
+        for connection in (*self._connections, self._operator):
             with suppress(psycopg.Error):  # the query may have just ended
-                connection.cancel_safe(timeout=5)
+                if connection is not None:
+                    connection.cancel_safe(timeout=5)
 
     def _work(self, connection: Connection, planned: Sequence[PlannedTask]) -> None:
         reader = RuleReader(connection, self._deadline, self._stopped.is_set, self._path)
@@ -191,7 +211,12 @@ class Crew:
             self._context.emit(Progress(STAGE, done, total, "rules", detail=each.task.rules[0].name))
             began = monotonic()
             try:
-                found = self._answers(each.task, each.sample, reader)
+                if each.task.as_operator and self._operator is not None:
+                    with self._one_by_one:
+                        strong = RuleReader(self._operator, self._deadline, self._stopped.is_set, self._path)
+                        found = self._answers(each.task, each.sample, strong)
+                else:
+                    found = self._answers(each.task, each.sample, reader)
             except psycopg.Error as error:
                 self._stop(Lost(each.task.rules[0].name, error))
                 return

@@ -9,6 +9,7 @@ import psycopg
 from psycopg import sql
 
 from lastgood.command.validate.rule import Found
+from lastgood.postgres.build_role import PREFIX
 from lastgood.postgres.server import Connection
 
 _DENIED = re.compile(r"permission denied for (table|view|materialized view|sequence|schema|function) (.+)")
@@ -51,6 +52,8 @@ OUT_OF_TIME = Found(
 
 
 def _grants(connection: Connection, message: str, relations: Sequence[int]) -> str:
+    if connection.info.user.startswith(PREFIX):
+        return "Validate as a role that has this privilege, and none outside of the database."
     commands = list(_missing(connection, relations))
     if not commands and (match := _DENIED.fullmatch(message)):
         role = sql.Identifier(connection.info.user).as_string(connection)
