@@ -98,13 +98,9 @@ def divided(items: Iterable[Item]) -> Divided:
             main.append(item)
         elif _is_extension(item) or _creates_schema(item.command, schemas):
             first.append(item)
-        elif item.command.kind in _LAST or _ON_EVENT_TRIGGER.match(item.command.statement.text):
+        elif is_last(item.command):
             last.append(item)
-        elif (
-            item.command.kind in _HANDED
-            or _forces(item.command)
-            or _COMMENT_ON_ANOTHERS.match(item.command.statement.text)
-        ):
+        elif is_handed(item.command):
             handed.append(item)
         else:
             main.append(item)
@@ -115,7 +111,13 @@ def _is_extension(step: Step) -> bool:
     return step.command.kind is Kind.EXTENSION and step.command.verdict is not Verdict.SKIP
 
 
-def _is_handed(command: Command) -> bool:
+def is_last(command: Command) -> bool:
+    """Whether the operator runs a command when all else is done: an event trigger would fire."""
+    return command.kind in _LAST or bool(_ON_EVENT_TRIGGER.match(command.statement.text))
+
+
+def is_handed(command: Command) -> bool:
+    """Whether the operator runs a command when the builder's login has ended."""
     return command.kind in _HANDED or _forces(command) or bool(_COMMENT_ON_ANOTHERS.match(command.statement.text))
 
 
