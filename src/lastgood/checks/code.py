@@ -10,6 +10,7 @@ from lastgood.dump.summary import DumpSummary
 from lastgood.errors import NOT_REACHED, Refused
 from lastgood.facts import Facts
 from lastgood.load import by_operator
+from lastgood.load.repairs import what
 from lastgood.plan.plan import CodePolicy, CodeRun
 from lastgood.postgres import build_role, lent_role
 from lastgood.postgres.server import Connection
@@ -84,7 +85,7 @@ def not_confined(run: CodeRun) -> str:
 
 def beyond(connection: Connection, summary: DumpSummary, facts: Facts) -> str:
     """The objects of a restore point that only a superuser can create, in words; empty if there are none."""
-    found = by_operator.beyond(connection, summary.script.items, facts.languages)
+    found = [what(each) for each in by_operator.beyond(connection, summary.script.items, facts.languages)]
     if not found:
         return ""
     shown = ", ".join(found[:SHOWN]) + (f" and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
