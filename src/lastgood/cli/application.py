@@ -17,7 +17,7 @@ from importlib import import_module
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -27,7 +27,7 @@ from lastgood.cli.call import Call
 from lastgood.cli.commands import ALSO_CALLED, COMMANDS, MODULES, ORDER
 from lastgood.cli.examples import section as examples_of
 from lastgood.config import nearby
-from lastgood.errors import SHOW_STATE, UNKNOWN_STATE, Interrupted
+from lastgood.errors import SHOW_STATE, UNKNOWN_STATE, Interrupted, UsageError
 
 if TYPE_CHECKING:
     from lastgood.cli.session import Session
@@ -240,8 +240,13 @@ def command(
 
 def group(name: str, doc: str, default: Callable[..., int | None], *exits: int) -> typer.Typer:
     """Create a command with subcommands. Without a subcommand it calls ``default``, which may end with ``exits``; its
-    parameters are as those of a command."""
+    options are options of the group."""
     _, *own = inspect.signature(default, locals={"Session": None}, eval_str=True).parameters.values()
+    options = [
+        each.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for each in own
+        if any(isinstance(part, typer.models.OptionInfo) for part in get_args(each.annotation))
+    ]
     short = doc.partition("\n")[0].partition(". ")[0].rstrip(".")
     made = _declared[name] = typer.Typer(
         name=name,
@@ -257,10 +262,17 @@ def group(name: str, doc: str, default: Callable[..., int | None], *exits: int) 
     def callback(ctx: typer.Context, **values: Any) -> int | None:
         if ctx.invoked_subcommand is None:
             return _run(ctx, default, values)
+        given = {each.name: values.pop(each.name) for each in own}
+        if any(given.values()):
+            raise UsageError(
+                f'cannot use these options before "{ctx.invoked_subcommand}"',
+                hint=f"Give them after it: lastgood {name} {ctx.invoked_subcommand} --help shows its options",
+                state=config.NOTHING_LOOKED_AT,
+            )
         _remember(ctx, values)
         return None
 
-    _with_signature(callback, [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own], None)
+    _with_signature(callback, options, None)
     made.callback(invoke_without_command=True)(callback)
     return made
 
