@@ -26,6 +26,7 @@ from lastgood.text.redact import scrubbed, visible, visible_lines
 UNWRAPPED = 10_000
 NARROWEST = 40
 NARROWEST_NAME = 16
+_BREAKABLE = 30
 # Stands for a name that is shown above its row; of Unicode's private use, so that no name has it.
 _ABOVE = "\ue000"
 NO_STYLES: Mapping[str, str] = {}
@@ -35,13 +36,14 @@ FORMAT = 1  # of JSON documents and event lines; raised by incompatible changes
 @dataclass(frozen=True, slots=True)
 class TableColumn:
     """A column of a table: ``right`` for numbers, ``fold`` where long values may take several lines, between words
-    only. ``drop``: on a narrow terminal, columns with a number are left out, the highest first. ``style``: of values
-    other than 0."""
+    only; ``breaks``: also within a word, for texts that are no names. ``drop``: on a narrow terminal, columns with a
+    number are left out, the highest first. ``style``: of values other than 0."""
 
     title: str
     right: bool = False
     fold: bool = False
     drop: int = 0
+    breaks: bool = False
     style: str = ""
 
 
@@ -49,7 +51,8 @@ def _least(column: TableColumn, cells: Sequence[str]) -> int:
     """The least width of a column: of its longest word if it folds."""
     texts = [column.title, *cells]
     words = (word for text in texts for word in text.split()) if column.fold else texts
-    return max((len(each) for each in words), default=0)
+    least = max((len(each) for each in words), default=0)
+    return min(least, _BREAKABLE) if column.breaks else least
 
 
 def _style(column: TableColumn, cell: str) -> str:
@@ -129,7 +132,13 @@ class Screen:
         shown = [(name, value) for name, value in pairs if value]
         width = max((len(name) for name, _ in shown), default=0) + 4
         for name, value in shown:
-            self.say(value, first=f"  {name}".ljust(width), indent=width, style=styles.get(name, ""))
+            style = styles.get(name, "")
+            if max(map(len, self.text(value).split()), default=0) > self.out.width - width:
+                # A long path stays whole, so that it can be copied.
+                self.say(name, first="  ", style=style)
+                self.say(value, first="    ", indent=4, style=style)
+            else:
+                self.say(value, first=f"  {name}".ljust(width), indent=width, style=style)
 
     def table(self, columns: Sequence[TableColumn], rows: Iterable[Sequence[str]]) -> None:
         """Print rows below a header. On a narrow terminal, columns with ``fold`` are wrapped between words, and then
