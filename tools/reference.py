@@ -36,7 +36,7 @@ from lastgood.command.recover.report import Diagnosis
 from lastgood.command.report.report import RunRecord, Runs
 from lastgood.command.validate.validate import ValidationVerdict
 from lastgood.config import example
-from lastgood.damaged.restore import SalvageReport
+from lastgood.damaged.restore import DamagedReport
 from lastgood.events import Phase
 from lastgood.facts import Facts
 from lastgood.facts.compare import Comparison
@@ -68,7 +68,7 @@ DOCUMENTS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ),
     ("recover, of a database that was gone", "under `report`", ReinstateReport),
     ("restore", "the document itself", RestoreReport),
-    ("restore --salvage-readable", "the document itself", SalvageReport),
+    ("restore --salvage-readable", "the document itself", DamagedReport),
     ("status", "the document itself", Status),
     ("maintenance, maintenance on, off, status", "the document itself", Maintenance),
     ("prune --dry-run", "the document itself", PrunePlan),

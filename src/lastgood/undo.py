@@ -221,7 +221,7 @@ def _switch_back(
     try:
         journal.doing("swap")
     except OSError as error:
-        raise recording.unwritten(journal, error) from error
+        raise recording.unwritable_journal(journal, error) from error
     pause: Pause | None = None
     if plan.way == "in-place":
         emit(StageStarted("swap", "exchange the objects of the schemas again (sessions continue)"))
@@ -275,7 +275,7 @@ def _move_back(live: Target, plan: UndoPlan, emit: Emit) -> Exchanged:
     """Undo an exchange in place. An interrupt before its commit stops it."""
     stop = interrupts.StopRequest()
     moved: Moved | None = None
-    with interrupts.stopping(stop):
+    with interrupts.stop_on_signal(stop):
         with live.connect(application_name=f"lastgood undo {plan.run}") as connection:
             role = next(each.role for each in kept.run_schemas(connection, run=plan.undoes) if each.role != "staging")
             process = server_process(connection)
@@ -342,7 +342,7 @@ def _exchange_names(
         # waits for transactions to end stops the undo.
         wanted = interrupts.StopRequest()
         with (
-            interrupts.calling(
+            interrupts.on_signal(
                 wanted.set,
                 mark=wanted.mark,
                 suspended=lambda: emit(Caution("an undo cannot be suspended: the application waits for it")),

@@ -23,7 +23,7 @@ from lastgood.load.loaded import Loaded
 from lastgood.load.rebuild import Dump, rules_for
 from lastgood.load.repairs import Rules
 from lastgood.points import RestorePoint
-from lastgood.points.verdict import Whole
+from lastgood.points.verdict import VerifiedPoint
 from lastgood.postgres.server import Connection, Target
 from tests.support.hosted import OWN
 
@@ -42,7 +42,7 @@ class Staging:
     loaded: Loaded = field(default_factory=Loaded)
 
     @cached_property
-    def whole(self) -> Whole:
+    def whole(self) -> VerifiedPoint:
         return points.read_whole(self.point, skim=True, owing=True)
 
     @property

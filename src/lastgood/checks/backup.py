@@ -54,17 +54,17 @@ def room(s: Subject) -> Iterator[Finding | Passed]:
     store, need = s.request.store, s.database.size_bytes or 0
     place = next(each for each in (store, *store.absolute().parents) if each.exists())
     free = shutil.disk_usage(place).free
-    there = f'the store "{store}" has {units.size(free)} free'
+    space = f'the store "{store}" has {units.size(free)} free'
     if free < need:
         yield Finding(
             level="refusal",
             code="no_room_for_emergency_backup",
-            text=f"{there}; the emergency backup may need {units.size(need)}",
+            text=f"{space}; the emergency backup may need {units.size(need)}",
             hint="Free disk space there, or choose another store with --store.",
             known="measured",
         )
     else:
-        yield Passed(text=f"{there}; it may need {units.size(need)}", known="measured")
+        yield Passed(text=f"{space}; it may need {units.size(need)}", known="measured")
 
 
 def checksums(s: Subject) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ from lastgood.postgres.server import Connection
 
 
 def second_login(s: Subject) -> Iterator[Finding]:
-    """Code of the restore point runs as a role that is made for the run, and that has to log in by itself."""
+    """The login of the role that is made for the run, and that executes code of the restore point."""
     if s.summary is None or not s.summary.code or not s.request.confine_code:
         return
     if s.in_place is not None:
@@ -29,11 +29,11 @@ def second_login(s: Subject) -> Iterator[Finding]:
     try:
         build_role.probe(s.maintenance, s.request.target, s.database.name)
     except build_role.NoSecondLogin as error:
-        could = ", ".join(f"{count} × {kind}" for kind, count in sorted(s.summary.code.items()))
+        constructs = ", ".join(f"{count} × {kind}" for kind, count in sorted(s.summary.code.items()))
         yield Finding(
             level="refusal",
             code="no_second_login",
-            text=f"{error.message}; code in it: {could}, and any function of the server that these call",
+            text=f"{error.message}; code in it: {constructs}, and any function of the server that these call",
             hint=error.hint,
             known="tried",
             final=True,

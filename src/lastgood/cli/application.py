@@ -96,7 +96,7 @@ class _Lazy(_Group):
             raise errors.UsageError(
                 f'cannot run this command: no such command "{args[0]}"',
                 hint=f"Run: lastgood {meant}; `lastgood --help` lists all commands.",
-                state=config.NOTHING_LOOKED_AT,
+                state=config.NOTHING_READ,
             )
         return super().resolve_command(ctx, args)
 

@@ -114,7 +114,7 @@ class Session:
             f"cannot choose a database: none is named ({why})",
             hint="Name it: --db postgresql://user@host:5432/name; or LASTGOOD_DB, DATABASE_URL, or PGHOST and "
             'PGDATABASE in the environment; or db = "…" in lastgood.toml. Put its password in ~/.pgpass.',
-            state=config.NOTHING_LOOKED_AT,
+            state=config.NOTHING_READ,
         )
 
     @property
@@ -210,7 +210,7 @@ class Session:
                 emit(Caution("stopping; press Ctrl+C again to stop at once"))
 
             suspended = (lambda: emit(Caution(unsuspended))) if unsuspended else None
-            with interrupts.calling(stop, mark=wanted.mark, suspended=suspended):
+            with interrupts.on_signal(stop, mark=wanted.mark, suspended=suspended):
                 try:
                     yield self.context(emit).until(wanted.is_set)
                 except (LastgoodError, psycopg.Error) as error:

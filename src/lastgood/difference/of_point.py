@@ -21,7 +21,7 @@ from lastgood.errors import Interrupted
 from lastgood.facts import DigestRules, Facts, TableFacts
 from lastgood.facts.digest import whole_lines
 from lastgood.load.supply import Supply, supply_for
-from lastgood.points import RestorePoint, Whole
+from lastgood.points import RestorePoint, VerifiedPoint
 
 BLOCK = 1 << 22
 COMPUTED = "some of its INSERTs contain expressions"
@@ -35,7 +35,7 @@ class PointSide:
     point: RestorePoint
     label: str
     database: str | None = None
-    whole: Whole | None = None
+    whole: VerifiedPoint | None = None
 
     @property
     def fixed(self) -> bool:
@@ -51,7 +51,7 @@ class PointSide:
         yield _opened(whole)
 
 
-def _opened(whole: Whole) -> _OpenPoint:
+def _opened(whole: VerifiedPoint) -> _OpenPoint:
     summary = whole.summary
     sections: dict[Relation, list[Section]] = defaultdict(list)
     for section in summary.script.sections:
@@ -161,7 +161,7 @@ class _OpenPoint:
     rules: DigestRules
     zone_samples: tuple[str, ...]
     in_order: bool
-    whole: Whole
+    whole: VerifiedPoint
     codec: str
 
     def read(self, wanted: Sequence[Reading], cancelled: Callable[[], bool]) -> Iterator[Portion]:

@@ -36,7 +36,7 @@ from lastgood.load.repairs.extensions import absent
 from lastgood.load.repairs.foreign_keys import accepted
 from lastgood.load.schedule import forecast
 from lastgood.load.supply import Supply, supply_for
-from lastgood.members import HeldRows
+from lastgood.members import UndumpedRows
 from lastgood.members.carry import Carrier
 from lastgood.postgres import integrity
 from lastgood.postgres.capacity import capacity
@@ -88,7 +88,7 @@ class Dump:
     facts: Facts
     again: Callable[[], Facts]
     division: Division | None = None
-    held: Sequence[HeldRows] = ()
+    held: Sequence[UndumpedRows] = ()
 
 
 def rebuild(
@@ -191,7 +191,7 @@ def _no_database() -> Iterator[None]:
 def _put_back(
     connection: Connection,
     live: Connection | None,
-    held: Sequence[HeldRows],
+    held: Sequence[UndumpedRows],
     rules: Rules,
     loaded: Loaded,
     emit: Emit,

@@ -18,7 +18,7 @@ from lastgood.loss.extensions import configuration, with_extensions
 from lastgood.loss.rows import Sides, with_rows
 from lastgood.loss.settled import settled
 from lastgood.loss.tables import LARGE_OBJECTS, Key, LiveTable, Then, counted, listing
-from lastgood.members import HeldRows
+from lastgood.members import UndumpedRows
 from lastgood.plan.plan import TableLoss
 from lastgood.postgres.errors import words
 from lastgood.postgres.server import Connection
@@ -55,7 +55,7 @@ def losses(
     seconds: float = 0.0,
     cancelled: Callable[[], bool] = lambda: False,
     *,
-    held: Sequence[HeldRows] = (),
+    held: Sequence[UndumpedRows] = (),
     sides: Sides | None = None,
 ) -> tuple[TableLoss, ...]:
     """One entry for each table of either side that carries rows, and for each of ``held``: tables of extensions with

@@ -9,7 +9,7 @@ from lastgood.context import Context
 from lastgood.difference import DatabaseSide, PointSide, TableDifference, compared
 from lastgood.loss.content import Limit
 from lastgood.plan.plan import TableLoss
-from lastgood.points import Whole
+from lastgood.points import VerifiedPoint
 from lastgood.postgres.server import Connection, Target
 
 Key = tuple[str, str]
@@ -20,7 +20,7 @@ class Sides:
     """The live database, and the restore point as it was read."""
 
     live: Target
-    whole: Whole
+    whole: VerifiedPoint
     database: str | None = None
 
 

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Literal
 from lastgood.application import Application
 from lastgood.checklist import BACKUP, Attestation, Checklist, Override
 from lastgood.checklist import Finding as Finding
-from lastgood.config.tables import NO_PGBOUNCER, Check, Drill, PgBouncer
+from lastgood.config.tables import NO_PGBOUNCER, CheckSettings, Drill, PgBouncer
 from lastgood.context import AS_IT_FITS, Context, Pace, never
 from lastgood.errors import Refused, untouched
 from lastgood.events import Emit, silent
-from lastgood.members import HeldRows, Survey
+from lastgood.members import MemberSurvey, UndumpedRows
 from lastgood.models import Document, Frozen
 from lastgood.postgres.activity import Sample
 from lastgood.postgres.server import Target
@@ -72,7 +72,7 @@ class Request:
     confine_code: bool = False
     run: str | None = None
     pace: Pace = AS_IT_FITS
-    check: Check = field(default_factory=Check)
+    check: CheckSettings = field(default_factory=CheckSettings)
     overrides: tuple[Override, ...] = ()
     attestations: tuple[Attestation, ...] = ()
     application: Application = field(default_factory=Application)
@@ -294,5 +294,5 @@ class Prepared:
     division: Division | None = None
     sample: Sample | None = None
     skew: float | None = None
-    members: Survey = field(default_factory=Survey)
-    held: tuple[HeldRows, ...] = ()
+    members: MemberSurvey = field(default_factory=MemberSurvey)
+    held: tuple[UndumpedRows, ...] = ()

@@ -17,7 +17,7 @@ from lastgood import checks, loss, points
 from lastgood.checklist import ITEMS, Finding, Override, check_names, checklist
 from lastgood.checks import counted
 from lastgood.checks.code import code_run
-from lastgood.checks.subject import InPlace
+from lastgood.checks.subject import InPlaceScope
 from lastgood.dump.deferral import Deferrable
 from lastgood.errors import NOT_REACHED, Stopped, reporting_state
 from lastgood.events import Caution, Emit, StageDone, StageStarted
@@ -26,7 +26,7 @@ from lastgood.in_place import definition_facts, names
 from lastgood.journal.run_names import new_run, suffix
 from lastgood.load.deferred.choice import choose
 from lastgood.load.rebuild import expected_seconds
-from lastgood.members.survey import of_extensions
+from lastgood.members.survey import limited_to
 from lastgood.plan.plan import Choice, Plan, PlannedPoint, Prepared, Request
 from lastgood.plan.unfinished import Unfinished, refuse_resume, requested_run
 from lastgood.postgres import activity, clock, database
@@ -57,7 +57,7 @@ def prepare(request: Request, emit: Emit) -> Prepared:
 
 
 def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Prepared:
-    passed_over: list[str] = []
+    skipped: list[str] = []
     chosen = points.choose(
         request.store,
         name=request.choice.point,
@@ -65,7 +65,7 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
         before_migration=request.choice.before_migration,
         database=request.database or live_name,
         owing=True,
-        context=request.context(points.collect_skipped(emit, passed_over)),
+        context=request.context(points.collect_skipped(emit, skipped)),
     )
     point, source, facts, summary = chosen.point, chosen.source, chosen.facts, chosen.summary
     with database.connect_maintenance(request.target, live_name) as maintenance:
@@ -89,7 +89,7 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
                 summary,
                 chosen.lack,
                 chosen.orphans,
-                passed_over=tuple(passed_over),
+                skipped=tuple(skipped),
                 owing=source.owed is not None,
                 seconds=(build, backup),
             )
@@ -166,8 +166,8 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
         division,
         sample,
         skew,
-        subject.to_put_back,
-        of_extensions(subject.members, [each.name for each in facts.extensions]).rows,
+        subject.extension_changes,
+        limited_to(subject.members, [each.name for each in facts.extensions]).rows,
     )
 
 
@@ -180,7 +180,7 @@ def _settled(request: Request, connection: Connection) -> Request:
     return replace(request, way=way, fence="at-swap", reopen_when="full")
 
 
-def _beside(live: str, run: str, in_place: InPlace | None, facts: Facts) -> dict[str, Any]:
+def _beside(live: str, run: str, in_place: InPlaceScope | None, facts: Facts) -> dict[str, Any]:
     """The fields of the plan for what is built beside the live content, and for what is kept."""
     if in_place is None:
         return {

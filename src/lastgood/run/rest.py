@@ -91,7 +91,7 @@ def resume(request: Request, remaining: Remaining, emit: Emit) -> Finished:
         else:
             stack.close()  # deferred work may take hours, and has a lock of its own
         journal = Journal.find(request.state, run) or Journal.create(request.state, run)
-        recording.continued(journal, "resumed", skew=skew, kind="finish", live=live)
+        recording.record_continuation(journal, "resumed", skew=skew, kind="finish", live=live)
         title = "finish what the switch left to do" if remaining.in_place else Finish.title
         with (
             recording.recording(journal, emit) as emit,
@@ -100,13 +100,13 @@ def resume(request: Request, remaining: Remaining, emit: Emit) -> Finished:
         ):
             done = _complete(request, run, emit) if remaining.in_place else _finish(request, run, oid, journal, emit)
             stage.detail = str(done)
-        recording.ended(journal, "done", finished=str(done))
+        recording.write_end(journal, "done", finished=str(done))
     return done
 
 
 def _finish(request: Request, run: str, oid: int, journal: Journal, emit: Emit) -> Finished:
     stop = interrupts.StopRequest()
-    with interrupts.stopping(stop):
+    with interrupts.stop_on_signal(stop):
         return finish(request.target, run, request.context(emit, stop.is_set), oid=oid, record=journal)
 
 

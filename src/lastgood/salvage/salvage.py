@@ -221,7 +221,7 @@ def salvage(ready: Planned, context: Context = BACKGROUND) -> SalvageReport:
             try:
                 journal.doing("salvage")
             except OSError as error:
-                raise recording.unwritten(journal, error) from error
+                raise recording.unwritable_journal(journal, error) from error
             with reported(emit, "salvage", f"write {plan.written:,} rows in one transaction") as stage:
                 context.check("interrupted before rows were written", state=NOT_REACHED)
                 shown = [each.model_copy(update={"only_theirs": ()}) for each in plan.tables]
@@ -248,7 +248,7 @@ def salvage(ready: Planned, context: Context = BACKGROUND) -> SalvageReport:
                 seconds={"total": round(time.monotonic() - began, 3)},
                 undo_command=f"lastgood salvage undo {run}",
             )
-            recording.ended(journal, "done", report=report.document())
+            recording.write_end(journal, "done", report=report.document())
     return report
 
 

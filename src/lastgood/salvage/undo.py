@@ -116,7 +116,7 @@ def undo(ready: Planned, context: Context = BACKGROUND) -> SalvageReport:
             try:
                 journal.doing("salvage")
             except OSError as error:
-                raise recording.unwritten(journal, error) from error
+                raise recording.unwritable_journal(journal, error) from error
             with reported(emit, "salvage", f"undo the salvage {plan.undoes} in one transaction") as stage:
                 context.check("interrupted before rows were written", state=NOT_REACHED)
                 destination = Destination(ready.target.at(live), oid, ready.state, run)
@@ -134,5 +134,5 @@ def undo(ready: Planned, context: Context = BACKGROUND) -> SalvageReport:
                 seconds={"total": round(time.monotonic() - began, 3)},
                 undo_command=f"lastgood salvage undo {run}",
             )
-            recording.ended(journal, "done", report=report.document())
+            recording.write_end(journal, "done", report=report.document())
     return report

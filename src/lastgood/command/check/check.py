@@ -16,7 +16,7 @@ from lastgood.in_place.capabilities import probe
 from lastgood.load.rebuild import expected_seconds
 from lastgood.models import Document, Frozen
 from lastgood.plan.plan import Request
-from lastgood.points import Glance, Whole
+from lastgood.points import QuickCheck, VerifiedPoint
 from lastgood.postgres import database
 from lastgood.postgres.server import Connection, Target
 from lastgood.run import prepare
@@ -120,7 +120,7 @@ def check(request: Request, *, thorough: bool = False, emit: Emit = silent) -> C
 def _read(request: Request, thorough: bool, live_bytes: int, maintenance: Connection, emit: Emit) -> PointReading:
     """Read the restore point, in whole or at its ends."""
     wanted, skipped = request.choice, list[str]()
-    choose: Callable[..., Glance | Whole] = points.choose if thorough else points.glanced
+    choose: Callable[..., QuickCheck | VerifiedPoint] = points.choose if thorough else points.choose_quickly
     try:
         chosen = choose(
             request.store,
@@ -131,9 +131,9 @@ def _read(request: Request, thorough: bool, live_bytes: int, maintenance: Connec
             context=request.context(points.collect_skipped(emit, skipped)),
         )
     except BadPoint as error:
-        return PointReading(trouble=str(error), hint=error.hint, passed_over=tuple(skipped))
-    if isinstance(chosen, Glance):
-        return PointReading(chosen.point, chosen.facts, looked=chosen.evidence, passed_over=tuple(skipped))
+        return PointReading(problem=str(error), hint=error.hint, skipped=tuple(skipped))
+    if isinstance(chosen, QuickCheck):
+        return PointReading(chosen.point, chosen.facts, evidence=chosen.evidence, skipped=tuple(skipped))
     seconds = expected_seconds(maintenance, chosen.source, chosen.summary, live_bytes, request.context())
     return PointReading(
         chosen.point,
@@ -141,7 +141,7 @@ def _read(request: Request, thorough: bool, live_bytes: int, maintenance: Connec
         chosen.summary,
         chosen.lack,
         chosen.orphans,
-        passed_over=tuple(skipped),
+        skipped=tuple(skipped),
         seconds=seconds,
     )
 

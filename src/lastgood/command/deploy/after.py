@@ -132,7 +132,7 @@ def _application(course: Course) -> str:
 def _unhealthy(course: Course) -> str:
     application = course.request.base.application
     if application.health is not None and course.healthy_before is not False:
-        result = health.ask(
+        result = health.check_health(
             application,
             course.context.cancelled,
             lambda tries, last: course.emit(Progress("checks", tries, None, "tries", detail=last.problem)),

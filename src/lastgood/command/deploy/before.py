@@ -92,7 +92,7 @@ def _baseline(course: Course) -> None:
     application = request.base.application
     if request.settings.application and application.health is not None and not request.settings.stop:
         once = replace(application, health=application.health.model_copy(update={"deadline": 0.0}))
-        result = health.ask(once, course.context.cancelled)
+        result = health.check_health(once, course.context.cancelled)
         course.healthy_before = not result.problem
         if result.problem:
             course.remark(f"the health check failed before the migration ({result.problem}): its result is not used")

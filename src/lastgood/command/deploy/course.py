@@ -26,7 +26,7 @@ from lastgood.events import Caution
 from lastgood.journal import Journal, recording
 from lastgood.plan.plan import Request
 from lastgood.points import RestorePoint
-from lastgood.points.manifest import DeploymentNote, Form, Outcome, note_deployment
+from lastgood.points.manifest import DeploymentNote, Form, Outcome, record_deployment
 from lastgood.postgres.outlived import Outlived, Trace
 from lastgood.postgres.state import DatabaseState
 
@@ -101,7 +101,7 @@ class Course:
         not help in an emergency that existed before; if it was deployed, differences are intended."""
         if self.point is not None:
             with suppress(OSError, LastgoodError):  # the note only helps to choose a restore point
-                note_deployment(self.point.path, DeploymentNote(run=self.hold.run, outcome=outcome))
+                record_deployment(self.point.path, DeploymentNote(run=self.hold.run, outcome=outcome))
 
     def remark(self, text: str) -> None:
         """Emit a caution now, and add it to the report."""
@@ -122,7 +122,7 @@ class Course:
         report = self._report(status, problem)
         data = {"error": recording.error_data(error)} if error is not None else {}
         journaled = "interrupted" if isinstance(error, Interrupted) else _JOURNALED[status]
-        recording.ended(self.journal, journaled, **data, report=report.document())
+        recording.write_end(self.journal, journaled, **data, report=report.document())
         self._ended(report)
         return report
 

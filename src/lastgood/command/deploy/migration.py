@@ -1,6 +1,6 @@
 """The user's migration command: run under supervision, with its output shown at once and its sessions recorded.
 
-It never outlives lastgood: it is terminated by a time limit, Ctrl+C, a signal, or by the warden if lastgood is killed.
+It never outlives lastgood: a time limit, Ctrl+C or a signal terminates it, or a dead-man switch if lastgood is killed.
 Sessions that it leaves on the server are terminated later, before any decision.
 """
 
@@ -28,8 +28,8 @@ from lastgood.events import Printed
 from lastgood.postgres.outlived import Outlived, Trace, find
 from lastgood.postgres.server import Connection, Target
 from lastgood.process.companion import NotReady
-from lastgood.process.run import Ended
-from lastgood.process.supervised import Supervised
+from lastgood.process.run import ProgramEnd
+from lastgood.process.supervised import SupervisedProgram
 from lastgood.text import redact
 from lastgood.text.units import duration
 
@@ -149,7 +149,7 @@ def run(
     *,
     seconds: float,
 ) -> Outcome:
-    """Run the command to its end. Raises Failed when it cannot be started, or the warden cannot be started."""
+    """Run the command to its end. Raises Failed when it cannot be started, or the dead-man switch cannot be started."""
     mark = (MARK, deployment)
     complaints = Complaints()
 
@@ -159,15 +159,15 @@ def run(
 
     watcher.start()
     try:
-        with deadman.standing_by(mark, journal) as warden:
-            started = Supervised(
+        with deadman.armed_switch(mark, journal) as switch:
+            started = SupervisedProgram(
                 command.arguments,
                 environment=command.environment,
                 mark=mark,
                 line=printed,
                 folder=command.folder,
             )
-            deadman.watch(warden, started.group)
+            deadman.watch(switch, started.group)
             try:
                 ended = started.wait(seconds, context.cancelled)
                 killed = 0
@@ -178,7 +178,7 @@ def run(
             except BaseException:
                 started.end()
                 raise
-            warden.dismiss()
+            switch.dismiss()
     except OSError as error:
         raise Failed(
             f'cannot start the migration "{command.program}": {(error.strerror or str(error)).lower()}',
@@ -192,13 +192,13 @@ def run(
     finally:
         seen = watcher.stop()
     interrupted = ended is None
-    ended = ended or Ended(None, started.tail, started.seconds)
+    ended = ended or ProgramEnd(None, started.tail, started.seconds)
     return _outcome(command, ended, complaints, killed, seen, interrupted, seconds)
 
 
 def _outcome(
     command: MigrationCommand,
-    ended: Ended,
+    ended: ProgramEnd,
     complaints: Complaints,
     killed: int,
     seen: frozenset[Outlived],

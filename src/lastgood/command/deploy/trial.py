@@ -79,10 +79,10 @@ def trial(request: DeployRequest, emit: Emit = silent) -> TrialReport:
         journal = recording.begin(
             request.base.state, run, "deploy", skew=clock.skew(maintenance), live=live, dry_run=True, clone=clone
         )
-        with recording.recording(journal, emit) as recorded, interrupts.stopping(stop):
+        with recording.recording(journal, emit) as recorded, interrupts.stop_on_signal(stop):
             context = Context(recorded, stop.is_set, request.base.pace)
             report = _Trial(request, maintenance, command, keywords["user"], clone, journal, context).run()
-            recording.ended(journal, "done" if not report.problem else "failed", report=report.document())
+            recording.write_end(journal, "done" if not report.problem else "failed", report=report.document())
             return report
 
 

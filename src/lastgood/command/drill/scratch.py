@@ -19,7 +19,7 @@ from lastgood.dump.names import shown
 from lastgood.dump.summary import DumpSummary
 from lastgood.errors import NOT_REACHED, Failed, LastgoodError, Refused
 from lastgood.events import Caution, Emit
-from lastgood.points import RestorePoint, Whole
+from lastgood.points import RestorePoint, VerifiedPoint
 from lastgood.postgres import database
 from lastgood.postgres.database import Database
 from lastgood.postgres.embedded import DURABLE, FAST, EmbeddedServer, available, reachable, unprivileged
@@ -133,7 +133,7 @@ class DrillServer:
         ).fetchone()
         return row is not None and bool(row[0])
 
-    def lacking(self, whole: Whole) -> list[str]:
+    def lacking(self, whole: VerifiedPoint) -> list[str]:
         """Return the extensions that the restore point needs but the server does not have."""
         there = {name for (name,) in self.maintenance.execute("SELECT name FROM pg_catalog.pg_available_extensions")}
         return sorted({each.name for each in whole.facts.extensions} - there)

@@ -71,7 +71,7 @@ def _newest(session: Session, text: str) -> str | None:
         raise UsageError(
             "cannot explain: no error or log is given, and this machine has no record of any run",
             hint='Give the error: lastgood explain "ERROR: …", a log: lastgood explain FILE, or pipe a log in.',
-            state=config.NOTHING_LOOKED_AT,
+            state=config.NOTHING_READ,
         )
     return name
 
@@ -85,7 +85,7 @@ def _opened(text: str) -> Iterator[tuple[BinaryIO, str]]:
     """Provide the stream to read and its name."""
     if text in ("", "-"):
         if sys.stdin is None:
-            raise UsageError("cannot explain: standard input is closed", state=config.NOTHING_LOOKED_AT)
+            raise UsageError("cannot explain: standard input is closed", state=config.NOTHING_READ)
         _check_is_text(sys.stdin.buffer, "standard input")
         yield sys.stdin.buffer, "standard input"
         return
@@ -95,7 +95,7 @@ def _opened(text: str) -> Iterator[tuple[BinaryIO, str]]:
                 raise UsageError(
                     f'cannot explain "{text}": the file is a dump, not a log',
                     hint=f"To verify it, run: lastgood points verify {text}",
-                    state=config.NOTHING_LOOKED_AT,
+                    state=config.NOTHING_READ,
                 )
             _check_is_text(stream, f'"{text}"')
             yield stream, f'"{text}"'
@@ -103,7 +103,7 @@ def _opened(text: str) -> Iterator[tuple[BinaryIO, str]]:
         raise UsageError(
             f'cannot explain "{text}": {(error.strerror or str(error)).lower()}',
             hint='Give a file, or an error in quotes: lastgood explain "ERROR: …"',
-            state=config.NOTHING_LOOKED_AT,
+            state=config.NOTHING_READ,
         ) from error
 
 
@@ -116,7 +116,7 @@ def _check_is_text(stream: object, name: str) -> None:
         raise UsageError(
             f"cannot explain {name}: the file is not text",
             hint="Give a log of psql, pg_restore, the server or an application. Decompress a compressed log first.",
-            state=config.NOTHING_LOOKED_AT,
+            state=config.NOTHING_READ,
         )
 
 

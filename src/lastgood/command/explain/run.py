@@ -14,7 +14,7 @@ from typing import Any, Literal
 from lastgood.command.explain.explained import Explained, explain
 from lastgood.errors import NOT_REACHED, Refused
 from lastgood.journal import JOURNAL_ERRORS, Journal
-from lastgood.journal.reader import CAME, SWAP, Entry, Recorded, recorded
+from lastgood.journal.reader import CALLER_EVENTS, SWAP, Entry, RunHistory, read_run
 from lastgood.models import Frozen
 from lastgood.run import steps
 
@@ -86,7 +86,7 @@ def explain_run(state: Path, name: str) -> RunStory:
             state=NOT_REACHED,
         )
     try:
-        found = recorded(journal)
+        found = read_run(journal)
         if found is not None:
             return story_of(found)
     except JOURNAL_ERRORS as error:
@@ -102,7 +102,7 @@ def explain_run(state: Path, name: str) -> RunStory:
     )
 
 
-def story_of(found: Recorded) -> RunStory:
+def story_of(found: RunHistory) -> RunStory:
     """Return the story of a run from its journal."""
     kind = found.kind
     taken = _steps(found)
@@ -137,9 +137,9 @@ def story_of(found: Recorded) -> RunStory:
     )
 
 
-def _end(found: Recorded) -> Entry | None:
+def _end(found: RunHistory) -> Entry | None:
     """Return the end entry of the last process of the run, if there is one."""
-    last = found.last(*CAME, "ended")
+    last = found.last(*CALLER_EVENTS, "ended")
     return last if last is not None and last.event == "ended" else None
 
 
@@ -151,7 +151,7 @@ _STATES: Mapping[str, Literal["begun", "done", "undone", "undo failed"]] = {
 }
 
 
-def _steps(found: Recorded) -> list[StepStory]:
+def _steps(found: RunHistory) -> list[StepStory]:
     known = titles()
     steps: dict[str, StepStory] = {}
     for each in found.of(*_STATES):
@@ -160,7 +160,7 @@ def _steps(found: Recorded) -> list[StepStory]:
     return list(steps.values())
 
 
-def _in_progress(found: Recorded, failed: Entry) -> tuple[str, ...]:
+def _in_progress(found: RunHistory, failed: Entry) -> tuple[str, ...]:
     """Return the steps that had begun and were not done when the failure was recorded."""
     open_steps: dict[str, None] = {}
     for each in found.entries:
@@ -282,7 +282,7 @@ _LATER = "lastgood status   # shows the current state"
 
 
 def deployment_outcome(
-    found: Recorded,
+    found: RunHistory,
 ) -> tuple[Literal["done", "reverted", "undone", "stopped"], str, tuple[str, ...]]:
     """Return the outcome of a deployment, a sentence about it, and the next commands."""
     begun, ended, run, live = next(found.of("begun"), None), found.ended, found.run, found.live

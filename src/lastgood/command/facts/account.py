@@ -49,7 +49,7 @@ def of_point(
 ) -> Facts:
     """Read a restore point, or the several files of one, from end to end without restoring it. ``database`` selects one
     from a cluster dump. Raises BadPoint, Interrupted."""
-    point = points.gather(store, names)
+    point = points.find_by_names(store, names)
     with reported(context.emit, "facts", f"read {point.path.name}") as stage:
         whole = points.read_whole(point, database=database, stage="facts", context=context)
         stage.detail = whole.facts.summary

@@ -51,7 +51,7 @@ def facts(
         raise UsageError(
             "cannot compare: --live compares A with the live database; do not give B",
             hint="Give one: lastgood facts POINT --live",
-            state=config.NOTHING_LOOKED_AT,
+            state=config.NOTHING_READ,
         )
     for name in given or ():
         if redact.is_url(name):

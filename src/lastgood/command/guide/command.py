@@ -54,13 +54,13 @@ def guide_(
         raise UsageError(
             "cannot check the guide: --check and the output options are mutually exclusive",
             hint="Run `lastgood guide --check` without options for output.",
-            state=config.NOTHING_LOOKED_AT,
+            state=config.NOTHING_READ,
         )
     if section is not None and to_stdout:
         raise UsageError(
             "cannot link to standard output: --readme needs a guide in a file",
             hint="Give a file with --output, or leave --output out.",
-            state=config.NOTHING_LOOKED_AT,
+            state=config.NOTHING_READ,
         )
     others = [output.with_suffix(".html")] if html else []
     others += [section] if section is not None else []
@@ -68,7 +68,7 @@ def guide_(
         raise UsageError(
             f'cannot write two documents to "{output}"',
             hint="Give another file for the guide with --output.",
-            state=config.NOTHING_LOOKED_AT,
+            state=config.NOTHING_READ,
         )
     before = _read(output, "check the guide") if check else b""
     around = _read(section, "add a section") if section is not None else b""
@@ -135,7 +135,7 @@ def _read(file: Path, what: str) -> bytes:
         raise UsageError(
             f'cannot {what}: cannot read "{file}": {(error.strerror or str(error)).lower()}',
             hint="Check the path; it is relative to the current folder.",
-            state=config.NOTHING_LOOKED_AT,
+            state=config.NOTHING_READ,
         ) from error
 
 
@@ -144,7 +144,7 @@ def _write(file: Path, content: bytes) -> None:
     place = file.resolve()
     mode = place.stat().st_mode & 0o777 if place.exists() else 0o644
     try:
-        with durable.writing(place, mode=mode) as opened:
+        with durable.written_file(place, mode=mode) as opened:
             opened.write(content)
     except OSError as error:
         raise UsageError(

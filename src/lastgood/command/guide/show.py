@@ -15,7 +15,7 @@ from lastgood.command.guide.guide import Subject, body
 from lastgood.command.guide.parts import part
 from lastgood.command.guide.subject import GuideCheck, GuideReport
 from lastgood.facts import TableFacts
-from lastgood.journal.past_runs import DID
+from lastgood.journal.past_runs import KIND_TITLES
 from lastgood.points import RestorePoint
 from lastgood.screen import markdown, page
 from lastgood.screen.screen import Screen
@@ -159,7 +159,7 @@ def _duration_note(subject: Subject) -> str:
     past = subject.past
     if past is None:
         return " (no estimate: no rehearsal is recorded here; run `lastgood drill`)"
-    return f" (on {past.at:%Y-%m-%d} it was {DID[past.kind]} by lastgood in {units.duration(past.seconds)})"
+    return f" (on {past.at:%Y-%m-%d} it was {KIND_TITLES[past.kind]} by lastgood in {units.duration(past.seconds)})"
 
 
 def _related(text: str) -> str:

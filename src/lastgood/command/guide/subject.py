@@ -240,7 +240,7 @@ def _row(connection: Connection) -> tuple[str, str, bool, datetime]:
 
 
 def _point(store: Path, name: str | None, live: str, context: Context) -> PointOfGuide:
-    glance = points.glanced(store, name=name, database=live, context=context)
+    glance = points.choose_quickly(store, name=name, database=live, context=context)
     point, source = glance.point, glance.source
     if point.files or source.kind == "set":
         raise Refused(

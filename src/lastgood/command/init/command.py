@@ -38,16 +38,16 @@ def init(
         raise Refused(
             f'cannot write "{place}": it already exists',
             hint="Edit it, or overwrite it: lastgood init --force",
-            state=config.NOTHING_LOOKED_AT,
+            state=config.NOTHING_READ,
         )
     target = _ask(session)
     found = survey(target)
     text = configuration(target, session.settings.store, found)
     try:
-        with durable.writing(place.resolve(), mode=0o644) as file:
+        with durable.written_file(place.resolve(), mode=0o644) as file:
             file.write(session.scrub(text).encode())
     except OSError as error:
-        raise UsageError(f'cannot write "{place}": {error.strerror}', state=config.NOTHING_LOOKED_AT) from error
+        raise UsageError(f'cannot write "{place}": {error.strerror}', state=config.NOTHING_READ) from error
     left_out = bool(target.keywords.get("password"))
     document = {"file": str(place.resolve()), "password_left_out": left_out, "survey": found.model_dump(mode="json")}
     session.result(document, lambda: shown_survey.show(session.screen, found, place, password_left_out=left_out))

@@ -20,7 +20,7 @@ import psycopg
 from lastgood.application import Application, hooks, record
 from lastgood.application.record import BY_HAND, StopRecord
 from lastgood.application.results import HookResult
-from lastgood.application.service import START_IT, HookFailed, Service
+from lastgood.application.service import START_HINT, HookFailed, Service
 from lastgood.context import Context
 from lastgood.errors import NOT_REACHED, Failed, LastgoodError, NotStarted, Refused, UsageError, first_line
 from lastgood.events import Caution, Emit, Note, Progress, StageDone, StageStarted, reported
@@ -84,7 +84,7 @@ def on(
         service = _service(target, application, context, kept)
         if application.stops:
             _stop(service, context)
-            recording.ended(kept, "done")
+            recording.write_end(kept, "done")
     return _seen(target, context.records, "on", service)
 
 
@@ -133,14 +133,14 @@ def off(target: Target, application: Application, context: Context) -> Maintenan
                 raise _not_started(error, "The application is stopped.") from error
             emit(StageDone("start", sum(each.seconds for each in service.results)))
         service.forget()
-        recording.ended(kept, "done")
+        recording.write_end(kept, "done")
     return _seen(target, context.records, "off", service)
 
 
 def _not_started(error: HookFailed, state: str) -> NotStarted:
     return NotStarted(
         f"cannot start the application: {error}",
-        hint=START_IT,
+        hint=START_HINT,
         state=state or "The application may be stopped.",
     )
 
@@ -157,7 +157,7 @@ def keep_out(target: Target, context: Context) -> str:
     kept = _begun(target, "fence", context)
     with recording.recording(kept, context.emit) as emit:
         how = _fenced(target, replace(context, emit=emit))
-        recording.ended(kept, "done", detail=how)
+        recording.write_end(kept, "done", detail=how)
     return how
 
 
@@ -234,7 +234,7 @@ def _begun(target: Target, action: str, context: Context) -> Journal | None:
     """Begin the journal if possible. Without it the command still runs: users are waiting, and the server may be
     down."""
     run = new_run(datetime.now(UTC))
-    return recording.attempt(context, run, "maintenance", live=target.dbname, action=action)
+    return recording.begin_if_possible(context, run, "maintenance", live=target.dbname, action=action)
 
 
 def _service(target: Target, application: Application, context: Context, kept: Journal | None) -> Service:

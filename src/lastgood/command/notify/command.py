@@ -41,5 +41,5 @@ def notify(
     found = session.news.check(names or (), test)
     session.result(found.document(), lambda: shown.show(session.screen, found))
     if any(each.problem for each in found.targets):
-        return 5 if all(each.address_is_good for each in found.targets) else 2
+        return 5 if all(each.address_is_valid for each in found.targets) else 2
     return None

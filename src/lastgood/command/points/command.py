@@ -10,7 +10,7 @@ import typer
 from lastgood.cli import complete
 from lastgood.cli.application import command, group
 from lastgood.cli.operands import DATABASE
-from lastgood.config import NOTHING_LOOKED_AT
+from lastgood.config import NOTHING_READ
 from lastgood.errors import NOT_REACHED, Failed, Refused, UsageError
 from lastgood.events import reported
 
@@ -29,7 +29,7 @@ def list_(session: Session) -> None:
 
     found = sorted(points.all_points(session.settings.store), key=lambda point: point.made_at, reverse=True)
     document = {"store": str(session.settings.store), "points": [shown.document(point) for point in found]}
-    others = () if found else points.elsewhere(session.settings.store)
+    others = () if found else points.nearby_folders(session.settings.store)
     session.result(document, lambda: shown.show_list(session.screen, session.settings.store, found, others))
 
 
@@ -93,7 +93,7 @@ def pin(
         raise UsageError(
             f'cannot pin "{name}": the reason is empty',
             hint="State why it must be kept, for the operator who reviews it later: --reason TEXT.",
-            state=NOTHING_LOOKED_AT,
+            state=NOTHING_READ,
         )
     point = points.find(session.settings.store, name)
     try:

@@ -15,10 +15,10 @@ from pathlib import Path
 from lastgood import points
 from lastgood.command.report.document import After, Holding, ItemAfter
 from lastgood.command.report.holdings import ServerMarks
-from lastgood.config.tables import Record
+from lastgood.config.tables import RecordSettings
 from lastgood.errors import NOT_REACHED, LastgoodError, Refused, UsageError
 from lastgood.journal import JOURNAL_ERRORS, Journal, caller, incidents, past_runs
-from lastgood.journal.incidents import LOOKED_AT, POST_MORTEM, Incident
+from lastgood.journal.incidents import MOST_JOURNALS, POST_MORTEM, Incident
 from lastgood.journal.reader import entries
 from lastgood.text import units
 
@@ -60,14 +60,14 @@ class Sources:
     healthy: MeasuredItem | None = None
 
 
-def after(evidence: Sources, settings: Record) -> After:
+def after(evidence: Sources, settings: RecordSettings) -> After:
     """Return the current checklist."""
     incident = evidence.incident
     own = {name: name for name in settings.checklist if name not in TITLES}
     # The post-mortem comes last, because it closes the incident.
     titles = {**TITLES, **own}
     titles[POST_MORTEM] = titles.pop(POST_MORTEM)
-    trouble = evidence.seen.trouble
+    trouble = evidence.seen.problem
     items = [
         _item(name, title, _measured(name, evidence), incident, trouble if name in ON_THE_SERVER else "")
         for name, title in titles.items()
@@ -140,7 +140,7 @@ def _writers(seen: ServerMarks) -> MeasuredItem | None:
 def _backup(evidence: Sources) -> MeasuredItem:
     incident, made = evidence.incident, None
     try:
-        ours = (p for p in points.listing(evidence.store) if not p.is_emergency and not p.problem)
+        ours = (p for p in points.list_points(evidence.store) if not p.is_emergency and not p.problem)
         made = next(
             (
                 p
@@ -156,7 +156,7 @@ def _backup(evidence: Sources) -> MeasuredItem:
     return MeasuredItem(True, f"{made.path.name}, {units.moment(made.made_at)}")
 
 
-def answer(state: Path, run: str, items: Sequence[str], person: str, note: str, settings: Record) -> None:
+def answer(state: Path, run: str, items: Sequence[str], person: str, note: str, settings: RecordSettings) -> None:
     """Record that ``person`` attests ``items`` of the checklist after ``run``. Raises UsageError for an unknown item,
     Refused for a run without a checklist, or whose journal is on another machine or cannot be written."""
     known = (*TITLES, *settings.checklist)
@@ -181,7 +181,7 @@ def answer(state: Path, run: str, items: Sequence[str], person: str, note: str, 
             state=NOT_REACHED,
         )
     try:
-        if incidents.read(journal) is None:
+        if incidents.incident_of(journal) is None:
             raise Refused(
                 f'cannot write into the record of run "{run}": the run has no checklist',
                 hint="Only a run that switched databases has one. List them: lastgood runs --kind rollback",
@@ -211,7 +211,7 @@ class Validation:
 
 def newest(state: Path, live: str, since: datetime) -> Validation | None:
     """Return the newest validation of ``live`` after ``since``. Those of single rules (``--only``) do not count."""
-    for journal in islice(Journal.newest(state, "validate"), LOOKED_AT):
+    for journal in islice(Journal.newest(state, "validate"), MOST_JOURNALS):
         with suppress(*JOURNAL_ERRORS):
             found = next(entries(journal, "begun"), None)
             if found is not None and found.live == live and not found.fields["only"] and found.at > since:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from lastgood.command.report.document import Participant, PhaseOfRun, TimelineEntry
-from lastgood.journal.reader import CAME, Entry, Recorded
+from lastgood.journal.reader import CALLER_EVENTS, Entry, RunHistory
 
 _ACTIONS: Mapping[str, Literal["began", "resumed", "aborted"]] = {
     "begun": "began",
@@ -31,18 +31,18 @@ _AFTERWARDS = ("answered", "notified")
 class Chronicle:
     """The timeline of one journal. ``titles`` by step name, for journals without stage titles."""
 
-    def __init__(self, found: Recorded, titles: Mapping[str, str]) -> None:
+    def __init__(self, found: RunHistory, titles: Mapping[str, str]) -> None:
         self._entries = found.entries
         self._known = titles
         self._titles: dict[str, str] = {}
         self._reported_stages = {each.text("name") for each in found.of("stage")}
-        self.skew = next((each.skew for each in found.of(*CAME) if each.skew is not None), None)
+        self.skew = next((each.skew for each in found.of(*CALLER_EVENTS) if each.skew is not None), None)
         self._times = list(self._server_times())
 
     def _server_times(self) -> Iterator[datetime]:
         skew = self.skew or 0.0
         for each in self._entries:
-            if each.event in CAME and each.skew is not None:
+            if each.event in CALLER_EVENTS and each.skew is not None:
                 skew = each.skew
             yield each.at + timedelta(seconds=skew)
 
@@ -60,7 +60,7 @@ class Chronicle:
     def people(self) -> Iterator[Participant]:
         """Yield the operators, in order. Journals of an earlier version do not name them."""
         for at, each in zip(self._times, self._entries, strict=True):
-            if each.event in CAME:
+            if each.event in CALLER_EVENTS:
                 yield _participant(at, each)
 
     def timeline(self) -> Iterator[TimelineEntry]:
@@ -75,7 +75,7 @@ class Chronicle:
 
     def _moment(self, at: datetime, each: Entry) -> tuple[str, str, float | None] | None:
         event = each.event
-        if event in CAME:
+        if event in CALLER_EVENTS:
             return "who", _participation(_participant(at, each)), None
         if event in ("stage", "stage done", "stage failed"):
             title = self._title(each.text("name"))

@@ -78,13 +78,13 @@ def report(
         raise UsageError(
             f'cannot report on "{run}": not the name of a run',
             hint="List the runs with: lastgood runs",
-            state=config.NOTHING_LOOKED_AT,
+            state=config.NOTHING_READ,
         )
     if bool(done) != (by is not None) or (note and not done):
         raise UsageError(
             "cannot attest an item: --done and --by must be given together",
             hint="lastgood report RUN --done ITEM --by NAME",
-            state=config.NOTHING_LOOKED_AT,
+            state=config.NOTHING_READ,
         )
     inquiry = record.Inquiry.of(session.settings, session.target)
     if run is None and (done or draft):
@@ -122,7 +122,7 @@ def _write(session: Session, found: RunRecord, form: Format, output: str | None)
         return
     path = Path(output)
     try:
-        with durable.writing(path, mode=0o644) as file:
+        with durable.written_file(path, mode=0o644) as file:
             file.write(text.encode("utf-8", "backslashreplace"))
     except OSError as error:
         raise _not_written(path, error) from error

@@ -18,7 +18,7 @@ from lastgood.config.tables import PgBouncer
 from lastgood.errors import LastgoodError, first_line
 from lastgood.in_place.kept import left_by_runs
 from lastgood.journal import JOURNAL_ERRORS, Journal
-from lastgood.journal.reader import SWAP, recorded
+from lastgood.journal.reader import SWAP, read_run
 from lastgood.postgres import database
 from lastgood.postgres.database import Database
 from lastgood.postgres.mark import Mark
@@ -29,28 +29,28 @@ from lastgood.text import units
 
 @dataclass(frozen=True, slots=True)
 class ServerMarks:
-    """The status and marks of one live database; ``trouble``: why they are unknown, then the rest is empty."""
+    """The status and marks of one live database; ``problem``: why they are unknown, then the rest is empty."""
 
     status: Status | None = None
     marks: tuple[tuple[Database, Mark], ...] = ()
-    trouble: str = ""
+    problem: str = ""
 
 
 def inspect(target: Target | None, live: str, server: str | None, pgbouncer: PgBouncer, state: Path) -> ServerMarks:
     """Query the server. ``server``: the server of the run, from its plan; any other is not queried."""
     if target is None:
-        return ServerMarks(trouble="the server was not queried")
+        return ServerMarks(problem="the server was not queried")
     try:
         here = target.place
         if server is not None and server != here:
             name = "the default server"
-            return ServerMarks(trouble=f"the run was on {server or name}, and --db names {here or name}")
+            return ServerMarks(problem=f"the run was on {server or name}, and --db names {here or name}")
         at = target.at(live)
         with database.connect_maintenance(at, live) as maintenance:
             marks = tuple(left_by_runs(maintenance, at))
         return ServerMarks(status.read(at, pgbouncer, state), marks)
     except (psycopg.Error, LastgoodError, OSError) as error:
-        return ServerMarks(trouble=first_line(error))
+        return ServerMarks(problem=first_line(error))
 
 
 def databases(seen: ServerMarks, plan: Mapping[str, Any], restored: int | None) -> Iterator[Holding]:
@@ -106,7 +106,7 @@ def undone_by(state: Path, run: str, seen: ServerMarks) -> Iterator[UndoneBy]:
         if journal.run <= run:
             break  # names begin with the time
         with suppress(*JOURNAL_ERRORS):
-            found = recorded(journal)
+            found = read_run(journal)
             if found is None or found.first.kind != "undo" or found.plan["undoes"] != run:
                 continue
             done = next((each for each in found.of("done") if each.step == SWAP), None)

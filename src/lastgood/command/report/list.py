@@ -35,7 +35,7 @@ def runs(
         raise UsageError(
             f'cannot list runs of kind "{kind}": no such kind',
             hint=f"Kinds are {', '.join(KINDS)}.",
-            state=config.NOTHING_LOOKED_AT,
+            state=config.NOTHING_READ,
         )
     state = session.settings.state
     found = report.runs(state, kind, limit)

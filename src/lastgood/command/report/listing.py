@@ -10,7 +10,7 @@ from lastgood.command.explain.run import story_of, titles
 from lastgood.command.report.chronicle import Chronicle
 from lastgood.command.report.document import RunLine, Runs
 from lastgood.journal import JOURNAL_ERRORS, Journal
-from lastgood.journal.reader import Entry, recorded
+from lastgood.journal.reader import Entry, read_run
 
 # Listed only on request, because it may run every hour.
 UNLISTED = "validate"
@@ -42,7 +42,7 @@ def runs(state: Path, kind: str | None = None, limit: int = 20) -> Runs:
 
 
 def _line(journal: Journal) -> RunLine | None:
-    found = recorded(journal)
+    found = read_run(journal)
     if found is None:
         return None
     story, chronicle = story_of(found), Chronicle(found, titles())

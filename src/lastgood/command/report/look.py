@@ -10,7 +10,7 @@ from lastgood.command.report.of_journal import of_journal
 from lastgood.command.report.of_marks import of_marks
 from lastgood.errors import NOT_REACHED, Refused
 from lastgood.journal import JOURNAL_ERRORS, Journal, incidents
-from lastgood.journal.reader import recorded
+from lastgood.journal.reader import read_run
 
 
 def record_of(inquiry: Inquiry, run: str | None, seen: ServerMarks | None = None) -> RunRecord:
@@ -28,7 +28,7 @@ def record_of(inquiry: Inquiry, run: str | None, seen: ServerMarks | None = None
     if journal is None:
         return of_marks(inquiry, name)
     try:
-        found = recorded(journal)
+        found = read_run(journal)
         return of_journal(inquiry, journal, found, seen) if found is not None else of_marks(inquiry, name)
     except JOURNAL_ERRORS as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else "the journal is damaged"
@@ -42,7 +42,7 @@ def record_of(inquiry: Inquiry, run: str | None, seen: ServerMarks | None = None
 def newest_incident(inquiry: Inquiry) -> str:
     """Return the newest run of the live database that has a checklist. Raises Refused if there is none."""
     live = inquiry.target.dbname if inquiry.target is not None else ""
-    found = incidents.all_of(inquiry.state, live)
+    found = incidents.incidents_of(inquiry.state, live)
     if not found:
         raise Refused(
             f'cannot choose a run: this machine has no completed rollback of "{live}"',

@@ -20,7 +20,7 @@ from lastgood.command.report.document import Holding, RecordedError, RecordedPla
 from lastgood.command.report.holdings import ServerMarks, undone_by
 from lastgood.command.report.inquiry import Inquiry
 from lastgood.journal import JOURNAL_ERRORS, Journal, incidents
-from lastgood.journal.reader import BUILD, EMERGENCY, WATCH, Recorded
+from lastgood.journal.reader import BUILD, EMERGENCY, WATCH, RunHistory
 from lastgood.models import Frozen
 from lastgood.plan.plan import TableLoss
 from lastgood.run.report import ProvedTable
@@ -28,7 +28,7 @@ from lastgood.run.report import ProvedTable
 T = TypeVar("T", bound=Frozen)
 
 
-def of_journal(inquiry: Inquiry, journal: Journal, found: Recorded, seen: ServerMarks | None = None) -> RunRecord:
+def of_journal(inquiry: Inquiry, journal: Journal, found: RunHistory, seen: ServerMarks | None = None) -> RunRecord:
     """Return the record. ``found``: the content of the journal. ``seen``: the result of a query of the server, which
     saves another one. Raises ValueError, KeyError, TypeError for a damaged journal."""
     story, chronicle = story_of(found), Chronicle(found, titles())
@@ -42,7 +42,7 @@ def of_journal(inquiry: Inquiry, journal: Journal, found: Recorded, seen: Server
         seen = holdings.inspect(target, live, at, inquiry.tables.pgbouncer, inquiry.state)
     incident = None
     with suppress(*JOURNAL_ERRORS):
-        incident = incidents.read(journal)
+        incident = incidents.incident_of(journal)
     held = (
         *_held(seen, found, switched=switched),
         holdings.file("journal", str(journal.path)),
@@ -104,7 +104,7 @@ def of_journal(inquiry: Inquiry, journal: Journal, found: Recorded, seen: Server
     )
 
 
-def _held(seen: ServerMarks, found: Recorded, *, switched: bool) -> Iterator[Holding]:
+def _held(seen: ServerMarks, found: RunHistory, *, switched: bool) -> Iterator[Holding]:
     plan, folder = found.plan, found.folder
     if found.kind == "rollback" and plan:
         if switched:
@@ -173,7 +173,7 @@ def _given(model: type[T], plan: Mapping[str, Any], name: str) -> Iterator[T]:
 
 
 def _application(
-    found: Recorded,
+    found: RunHistory,
 ) -> tuple[tuple[HookResult, ...], HealthResult | None, WatchResult | None]:
     """Return the hooks and the last health check from their entries, and the watch from its step's result."""
     hooks = tuple(_read(HookResult, each.fields) for each in found.of("hook"))
@@ -231,13 +231,13 @@ def _after_undo(kind: str, live: str, by: UndoneBy) -> tuple[str, tuple[str, ...
     )
 
 
-def _remarks(found: Recorded, chronicle: Chronicle, seen: ServerMarks, *, asked: bool) -> Iterator[str]:
+def _remarks(found: RunHistory, chronicle: Chronicle, seen: ServerMarks, *, asked: bool) -> Iterator[str]:
     if not any(each.by for each in found.of("begun")):
         yield "unknown operator: an earlier version of lastgood or another machine began the run"
     if chronicle.skew is None:
         yield "unknown clock skew: times are those of the machine that executed the run"
     if asked and seen.status is None:
-        yield f"unknown state of the server: {seen.trouble}"
+        yield f"unknown state of the server: {seen.problem}"
     elsewhere = {mark.host for _, mark in seen.marks if mark.run == found.run}
     here = {each.host for each in found.entries if each.host}
     for host in sorted(elsewhere - here) if here else ():

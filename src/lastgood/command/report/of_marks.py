@@ -20,7 +20,7 @@ def of_marks(inquiry: Inquiry, run: str) -> RunRecord:
     seen = holdings.inspect(inquiry.target, live, None, inquiry.tables.pgbouncer, inquiry.state)
     ours = [(found, mark) for found, mark in seen.marks if mark.run == run]
     if not ours:
-        why = seen.trouble or "no database or schema of this run exists on the server"
+        why = seen.problem or "no database or schema of this run exists on the server"
         raise Refused(
             f'cannot report on run "{run}": this machine has no journal of it, and {why}',
             hint=f'Journals are in "{inquiry.state / "runs"}" of the machine that ran it (--state names another '

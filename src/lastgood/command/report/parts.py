@@ -11,7 +11,7 @@ from lastgood.command.report.document import After, ItemAfter, RunLine, RunRecor
 from lastgood.command.rollback.show import VERDICTS
 from lastgood.plan.plan import TableLoss
 from lastgood.run.report import ProvedTable
-from lastgood.screen.blocks import Block, CodeText, Items, Pairs, Paragraph, Picture, TableBlock, Tasks, Title
+from lastgood.screen.blocks import Block, CodeText, Items, Pairs, Paragraph, Picture, TableBlock, TaskList, Title
 from lastgood.screen.screen import TableColumn
 from lastgood.text import units
 
@@ -430,7 +430,7 @@ def checklist(run: str, after: After) -> Iterator[Block]:
     if after.due is not None:
         over = "OVERDUE" if after.overdue else "due"
         yield Paragraph(f"The post-mortem is {over}: {units.moment(after.due)} ({units.ago(after.due)}).")
-    yield Tasks([(each.done, item(each)) for each in after.items])
+    yield TaskList([(each.done, item(each)) for each in after.items])
     people = [each.item for each in after.open if each.source == "unknown"]
     if people:
         yield Paragraph("To attest an item:")

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lastgood.command.report.inquiry import Inquiry
-from lastgood.config.tables import Record
+from lastgood.config.tables import RecordSettings
 from lastgood.errors import LastgoodError
 from lastgood.journal import incidents
 from lastgood.journal.incidents import Incident
@@ -50,13 +50,13 @@ def _open_items(inquiry: Inquiry, run: str, status: Status) -> tuple[str, ...]:
 
 
 def unwritten(
-    state: Path, live: str, server: str | None, settings: Record
+    state: Path, live: str, server: str | None, settings: RecordSettings
 ) -> Iterator[tuple[Incident, datetime, bool]]:
     """Yield the incidents with an open post-mortem, the newest first: each with its due time, and whether it is
     overdue."""
     now = datetime.now(UTC)
     if settings.post_mortem_within:
-        for each in incidents.open_ones(state, live, server):
+        for each in incidents.open_incidents(state, live, server):
             with suppress(OverflowError):  # a journal with an end time near datetime.max
                 due = each.due(settings.post_mortem_within)
                 yield each, due, now > due

@@ -138,9 +138,9 @@ def _pool(screen: Screen, pool: PoolStatus) -> None:
             indent=2,
         )
         screen.say(pool.command, first="    ", indent=4)
-    elif pool.trouble:
+    elif pool.problem:
         screen.say(
-            f"The state of PgBouncer{name} is unknown: {pool.trouble}. To check it:",
+            f"The state of PgBouncer{name} is unknown: {pool.problem}. To check it:",
             first="  ",
             indent=2,
         )

@@ -13,7 +13,7 @@ from lastgood.command.validate import rows
 from lastgood.command.validate.catalogue import Catalogue
 from lastgood.command.validate.kinds import KINDS
 from lastgood.command.validate.rule import Found, Mode, Rule, RuleTask, already
-from lastgood.config import NOTHING_LOOKED_AT
+from lastgood.config import NOTHING_READ
 from lastgood.errors import UsageError
 
 
@@ -64,7 +64,7 @@ def chosen(everything: Sequence[RuleTask], only: Sequence[str], ignored: Sequenc
             raise UsageError(
                 f'cannot validate: there is no rule "{name}"',
                 hint=f'Did you mean "{near[0]}"?' if near else f"The kinds of rules are: {', '.join(kinds)}.",
-                state=NOTHING_LOOKED_AT,
+                state=NOTHING_READ,
             )
 
     def wanted(rule: Rule) -> bool:
@@ -79,7 +79,7 @@ def chosen(everything: Sequence[RuleTask], only: Sequence[str], ignored: Sequenc
             f"cannot validate: this database has no rule of kind {' or '.join(only)}"
             + (', or "ignore" disables it' if ignored else ""),
             hint=own if "own" in only else "Leave --only out to check all rules.",
-            state=NOTHING_LOOKED_AT,
+            state=NOTHING_READ,
         )
     return found
 

@@ -24,11 +24,11 @@ def findings(states: Sequence[ConsoleState], config: PgBouncer, live: str, *, fe
 
 def _findings(state: ConsoleState, config: PgBouncer, live: str, fence_now: bool) -> Iterator[Risk]:
     where = state.place
-    if state.trouble:
+    if state.problem:
         yield Risk(
             "caution",
             "pgbouncer_unreachable",
-            f"cannot use the console of {where} to pause clients: {state.trouble}; queries that are running at the "
+            f"cannot use the console of {where} to pause clients: {state.problem}; queries that are running at the "
             "switch fail",
             _way_in(state),
         )
@@ -48,14 +48,14 @@ def _findings(state: ConsoleState, config: PgBouncer, live: str, fence_now: bool
 
 
 def _way_in(state: ConsoleState) -> str:
-    trouble = state.trouble.lower()
-    if "password" in trouble or "auth" in trouble or "sasl" in trouble:
+    problem = state.problem.lower()
+    if "password" in problem or "auth" in problem or "sasl" in problem:
         return "Put its password in ~/.pgpass (HOST:PORT:pgbouncer:USER:PASSWORD). To test it: " + psql(
             state, "SHOW VERSION"
         )
-    if "not allowed" in trouble:
+    if "not allowed" in problem:
         return "Add that user to admin_users in pgbouncer.ini. To test it: " + psql(state, "SHOW VERSION")
-    if "startup parameter" in trouble:
+    if "startup parameter" in problem:
         return "Remove it from PGOPTIONS, or add it to ignore_startup_parameters in pgbouncer.ini."
     return "To test it: " + psql(state, "SHOW VERSION")
 

@@ -13,7 +13,7 @@ from psycopg import sql
 from lastgood.postgres.pgbouncer.console import DATABASE, Console, ConsoleError, ConsoleRow, Pool, SimpleSession
 from lastgood.postgres.server import Connection, Target
 
-if TYPE_CHECKING:  # the guardian starts sooner without it
+if TYPE_CHECKING:  # the dead-man switch starts sooner without it
     from lastgood.config.tables import PgBouncer
 
 # Identifies a server and a database on it: a standby or a copy has another start or another OID. Any role may run it.
@@ -41,12 +41,12 @@ class PooledDatabase:
 class ConsoleState:
     """The present state of one PgBouncer. ``shown`` is the connection string of its console, without a secret.
 
-    ``trouble`` is the reason if it cannot be used; then all else is empty. ``doubtful`` are entries that may lead to
+    ``problem`` is the reason if it cannot be used; then all else is empty. ``doubtful`` are entries that may lead to
     the live database, each with the reason why that is unknown; ``missing`` are configured names that do not exist."""
 
     target: Target = field(repr=False)
     shown: str
-    trouble: str = ""
+    problem: str = ""
     version: str = ""
     user: str = ""
     may_pause: bool = False
@@ -100,7 +100,7 @@ def _state(target: Target, config: PgBouncer, live: Target, connection: Connecti
                 settings=settings,
             )
     except ConsoleError as error:
-        return ConsoleState(target=target, shown=shown, trouble=str(error))
+        return ConsoleState(target=target, shown=shown, problem=str(error))
 
 
 def _may_pause(user: str, settings: Mapping[str, str]) -> bool:

@@ -39,7 +39,7 @@ def _find(catalogue: Catalogue, mode: Mode) -> Iterator[RuleTask]:
             yield RuleTask((Rule(each.name, KIND, each.severity, weight=each.weight),), partial(_check, each))
 
 
-def _check(rule: tables.Rule, reader: RuleReader, sample: float | None) -> Sequence[Found]:
+def _check(rule: tables.OwnRule, reader: RuleReader, sample: float | None) -> Sequence[Found]:
     reader.rows(sql.SQL("SELECT pg_catalog.set_config('search_path', %s, true)"), [reader.path])
     try:
         if rule.expect is None and rule.at_least is None and rule.at_most is None:
@@ -58,7 +58,7 @@ def _check(rule: tables.Rule, reader: RuleReader, sample: float | None) -> Seque
     return [replace(found, query=rule.query)]
 
 
-def _violations(rule: tables.Rule, reader: RuleReader) -> Found:
+def _violations(rule: tables.OwnRule, reader: RuleReader) -> Found:
     """Evaluate a rule whose rows are the violations."""
     names, rows = _open(reader, rule.query, SAMPLES)
     count = len(rows)
@@ -83,7 +83,7 @@ def _violations(rule: tables.Rule, reader: RuleReader) -> Found:
     )
 
 
-def _value(rule: tables.Rule, reader: RuleReader) -> Found:
+def _value(rule: tables.OwnRule, reader: RuleReader) -> Found:
     """Evaluate a rule whose query returns one value."""
     value = _one(reader, rule.query, "the query")
     if rule.expect is not None:
