@@ -26,7 +26,8 @@ from lastgood.command.deploy.deploy import DeployReport, TrialReport
 from lastgood.command.diff.diff import DiffReport
 from lastgood.command.drill.drill import Sealed
 from lastgood.command.explain import case
-from lastgood.command.explain.explain import Explained, RunStory
+from lastgood.command.explain.explain import Explained
+from lastgood.command.explain.run import RunStory
 from lastgood.command.guide.subject import GuideCheck, GuideReport
 from lastgood.command.init.survey import InitSurvey
 from lastgood.command.maintenance.maintenance import Maintenance

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lastgood.command.report.unwritten import unwritten
+from lastgood.command.report.post_mortems import incidents_to_review
 from lastgood.config.tables import RecordSettings
 from lastgood.errors import Refused, UsageError
 from lastgood.journal import Journal, parse_entry
@@ -150,4 +150,4 @@ def test_a_damaged_journal_does_not_affect_the_search_through_all(tmp_path: Path
         with journal.path.open("a") as file:
             file.write(json.dumps(entry) + "\n")
     assert past_runs(tmp_path, "crm") == ()
-    assert list(unwritten(tmp_path, "crm", None, RecordSettings())) == []
+    assert list(incidents_to_review(tmp_path, "crm", None, RecordSettings())) == []

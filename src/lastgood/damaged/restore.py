@@ -108,8 +108,8 @@ def restore_readable(
     reading = ReadableReading(source, database=database_name or of_manifest)
     with database.connect_maintenance(target, target.dbname) as maintenance, ExitStack() as stack:
         model = database.describe(maintenance, target.dbname)
-        run, kept = made_beside.begun(maintenance, target.dbname, into, point.path, context)
-        emit = stack.enter_context(recording.recording(kept, context.emit))
+        run, journal = made_beside.begun(maintenance, target.dbname, into, point.path, context)
+        emit = stack.enter_context(recording.recording(journal, context.emit))
         comment = f"lastgood salvage {run}: readable part of the damaged {point.path.name}; not complete, not verified"
         stop = interrupts.StopRequest()
         with (
@@ -149,7 +149,7 @@ def restore_readable(
         notes=(*source.notes, *reading.summary.remarks, *reading.summary.notes),
         seconds={"total": round(time.monotonic() - started, 3)},
     )
-    recording.write_end(kept, "done", kind="restore", report=report.document())
+    recording.write_end(journal, "done", kind="restore", report=report.document())
     return report
 
 

@@ -33,12 +33,12 @@ def test_a_case_is_found_by_its_messages(case: KnownCase) -> None:
             assert found is not None and found.slug == case.slug, f"{template} [{sqlstate}]: {found and found.slug}"
     for text in case.examples:
         assert explain_text(text).kinds[0].case == case.slug
-    for name in case.called:
+    for name in case.names:
         assert explain_text(name).kinds[0].case == case.slug
     for sqlstate in case.sqlstates:
         if len(sqlstate) == 5:
             assert explain_text(sqlstate).kinds[0].case == case.slug
-    assert case.messages or case.called or case.sqlstates or case.sqlstates_with_text
+    assert case.messages or case.names or case.sqlstates or case.sqlstates_with_text
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)

@@ -216,7 +216,7 @@ def test_the_checklist_after_and_when_it_is_due(tmp_path: Path) -> None:
         == incidents.open_incidents(tmp_path, "crm", "host=elsewhere")
     )
     before = path.read_bytes()
-    report.answer(tmp_path, RUN, ["post_mortem", "users"], " Ann ", "in the wiki", RecordSettings())
+    report.attest(tmp_path, RUN, ["post_mortem", "users"], " Ann ", "in the wiki", RecordSettings())
     assert path.read_bytes().startswith(before)  # what was written stays as it was
     found = record_of_run(tmp_path)
     assert found.after is not None and not found.after.overdue
@@ -258,14 +258,14 @@ def test_only_a_person_answers_and_only_for_what_is_asked(
     path = journal(tmp_path, *switched())
     before = path.read_bytes()
     with pytest.raises(UsageError) as raised:
-        report.answer(tmp_path, run, items, person, "", RecordSettings())
+        report.attest(tmp_path, run, items, person, "", RecordSettings())
     assert (raised.value.message, raised.value.hint) == (message, hint)
     assert path.read_bytes() == before
 
 
 def test_an_answer_needs_the_journal(tmp_path: Path) -> None:
     with pytest.raises(Refused) as raised:
-        report.answer(tmp_path, RUN, ["users"], "Ann", "", RecordSettings())
+        report.attest(tmp_path, RUN, ["users"], "Ann", "", RecordSettings())
     assert raised.value.message == (f'cannot write into the record of run "{RUN}": this machine has no journal of it')
     with pytest.raises(Refused) as raised:
         record_of_run(tmp_path, None)

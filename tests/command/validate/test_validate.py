@@ -11,7 +11,7 @@ import pytest
 from psycopg import sql
 
 from lastgood.command.validate.crew import snapshot
-from lastgood.command.validate.look import RuleReader
+from lastgood.command.validate.reader import RuleReader
 from lastgood.command.validate.validate import validate
 from lastgood.config.tables import Validate
 from lastgood.errors import Failed, Interrupted, Refused, UsageError

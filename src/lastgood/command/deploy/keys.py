@@ -10,7 +10,7 @@ import psycopg
 from psycopg import IsolationLevel, sql
 
 from lastgood.command.deploy.report import Worse
-from lastgood.command.validate.rule import shown
+from lastgood.command.validate.rule import sample_text
 from lastgood.command.validate.validate import ValidationVerdict
 from lastgood.postgres import integrity
 from lastgood.postgres.integrity import Key
@@ -159,8 +159,8 @@ def _texts(columns: Sequence[str], alias: Literal["l", "t"]) -> sql.Composed:
     read."""
     return sql.SQL("concat_ws(', ', {})").format(
         sql.SQL(", ").join(
-            sql.Literal(shown([name], [HIDDEN]))
-            if shown([name], [""]) != f"{name}="
+            sql.Literal(sample_text([name], [HIDDEN]))
+            if sample_text([name], [""]) != f"{name}="
             else sql.SQL("{} || coalesce({}.{}::text, 'NULL')").format(
                 sql.Literal(f"{name}="), sql.Identifier(alias), sql.Identifier(name)
             )

@@ -84,9 +84,9 @@ def guide_(
             context=session.context(emit),
         )
     if check:
-        reasons = tuple(freshness.stale(before.decode("utf-8", "replace"), subject))
-        found = GuideCheck(file=str(output), current=not reasons, reasons=reasons)
-        session.result(found.document(), lambda: shown.show_check(session.screen, found))
+        reasons = tuple(freshness.outdated_reasons(before.decode("utf-8", "replace"), subject))
+        result = GuideCheck(file=str(output), current=not reasons, reasons=reasons)
+        session.result(result.document(), lambda: shown.show_check(session.screen, result))
         return 3 if reasons else None
     text = shown.document(subject)
     html_page = output.with_suffix(".html") if html else None
@@ -122,10 +122,10 @@ def _sections(text: str) -> tuple[GuideSection, ...]:
     from lastgood.command.guide import guide
     from lastgood.command.guide.subject import GuideSection
 
-    found: dict[str, list[str]] = {}
+    blocks_by_section: dict[str, list[str]] = {}
     for block in guide.blocks(text):
-        found.setdefault(block.section, []).append(block.id)
-    return tuple(GuideSection(title=title, blocks=tuple(ids)) for title, ids in found.items())
+        blocks_by_section.setdefault(block.section, []).append(block.id)
+    return tuple(GuideSection(title=title, blocks=tuple(ids)) for title, ids in blocks_by_section.items())
 
 
 def _read(file: Path, what: str) -> bytes:

@@ -70,7 +70,7 @@ def _parts(record: RunRecord) -> Iterator[Block]:
     )
     if record.after is not None:
         yield from shown.checklist(record.run, record.after)
-    yield from shown.where(record)
+    yield from shown.holdings_table(record)
     if record.remarks:
         yield Title("Unknown")
         yield Items(record.remarks)
@@ -98,8 +98,8 @@ def _impact(record: RunRecord) -> Iterator[tuple[str, str]]:
         if name in record.figures:
             yield title, units.duration(record.figures[name])
     if record.point_made_at is not None and record.kind == "rollback":
-        back = (record.begun - record.point_made_at).total_seconds()
-        yield "Rolled back by", units.duration(max(0.0, back))
+        distance = (record.begun - record.point_made_at).total_seconds()
+        yield "Rolled back by", units.duration(max(0.0, distance))
     if record.source == "journal":
         yield "Duration of the run", units.duration(record.seconds)
     if record.loss:
@@ -115,10 +115,10 @@ def _impact(record: RunRecord) -> Iterator[tuple[str, str]]:
             yield "Tables with fewer rows than before", units.number(len(fewer))
         in_place = [each for each in record.loss if each.content == "changed" and each.live_rows == each.point_rows]
         if in_place:
-            names = ", ".join(each.table for each in in_place[: shown.NAMED])
+            names = ", ".join(each.table for each in in_place[: shown.MOST_NAMED])
             more = (
-                f" and {units.counted(len(in_place) - shown.NAMED, 'more table')}"
-                if len(in_place) > shown.NAMED
+                f" and {units.counted(len(in_place) - shown.MOST_NAMED, 'more table')}"
+                if len(in_place) > shown.MOST_NAMED
                 else ""
             )
             yield "Rows changed in place, and reverted", f"{names}{more}"

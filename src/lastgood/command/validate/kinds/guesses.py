@@ -9,8 +9,8 @@ from psycopg import sql
 
 from lastgood.command.validate.catalogue import Catalogue, CatalogueColumn, CatalogueRelation
 from lastgood.command.validate.kinds import foreign_keys
-from lastgood.command.validate.look import RuleReader
-from lastgood.command.validate.rule import Found, Mode, Rule, RuleKind, RuleTask
+from lastgood.command.validate.reader import RuleReader
+from lastgood.command.validate.rule import Mode, Rule, RuleFinding, RuleKind, RuleTask
 from lastgood.postgres import integrity
 from lastgood.postgres.integrity import Key
 from lastgood.text.units import counted
@@ -35,9 +35,9 @@ def plurals(word: str) -> tuple[str, ...]:
 def table_of(catalogue: Catalogue, schema: str, word: str) -> CatalogueRelation | None:
     """Return the table for a word: in that schema, or the only one with that name elsewhere."""
     for name in plurals(word):
-        here = catalogue.by_name.get((schema, name))
-        if here is not None and here.kind in "rp":
-            return here
+        same_schema = catalogue.by_name.get((schema, name))
+        if same_schema is not None and same_schema.kind in "rp":
+            return same_schema
         elsewhere = catalogue.by_bare_name.get(name, [])
         if len(elsewhere) == 1:
             return elsewhere[0]
@@ -79,14 +79,14 @@ def _find(catalogue: Catalogue, mode: Mode) -> Iterator[RuleTask]:
                 continue
             key = _key(child, column, parent, other)
             rule = Rule(f"guessed_key:{child}.{column.name}", "guessed_key", "warning", guess=True)
-            known = foreign_keys.task(rule, key, child, parent)
+            task = foreign_keys.task(rule, key, child, parent)
             yield RuleTask(
-                known.rules,
-                partial(_check, known, child, column.name),
-                known.pages,
-                known.extra_pages,
+                task.rules,
+                partial(_check, task, child, column.name),
+                task.pages,
+                task.extra_pages,
                 True,
-                known.relations,
+                task.relations,
             )
 
 
@@ -109,32 +109,32 @@ def _key(child: CatalogueRelation, column: CatalogueColumn, parent: CatalogueRel
 
 
 def _check(
-    known: RuleTask, child: CatalogueRelation, column: str, reader: RuleReader, sample: float | None
-) -> Sequence[Found]:
-    (found,) = known.run(reader, sample)
-    if not found.violations:
-        return [found]
-    given = reader.row(
+    task: RuleTask, child: CatalogueRelation, column: str, reader: RuleReader, sample: float | None
+) -> Sequence[RuleFinding]:
+    (finding,) = task.run(reader, sample)
+    if not finding.violations:
+        return [finding]
+    filled = reader.row(
         sql.SQL("SELECT count(l.{}) FROM {} l{}").format(
             sql.Identifier(column), child.only, integrity.tablesample(sample)
         )
     )[0]
-    if found.violations == given:
+    if finding.violations == filled:
         return [
-            Found(
-                message=f"none of the {counted(given, 'row')} has a match, so {column} does not refer to that table",
+            RuleFinding(
+                message=f"none of the {counted(filled, 'row')} has a match, so {column} does not refer to that table",
                 skipped="unavailable",
                 sampled=sample,
             )
         ]
     return [
-        Found(
-            found.violations,
-            f"{found.message} (inferred from names: no foreign key is declared)",
-            f'If the column is no such key, add "guessed_key:{child}.{column}" to "ignore" in [validate].',
-            samples=found.samples,
+        RuleFinding(
+            finding.violations,
+            f"{finding.message} (inferred from names: no foreign key is declared)",
+            f'If the column is not a foreign key, add "guessed_key:{child}.{column}" to "ignore" in [validate].',
+            samples=finding.samples,
             sampled=sample,
-            query=found.query,
+            query=finding.query,
         )
     ]
 
