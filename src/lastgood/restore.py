@@ -103,7 +103,7 @@ def restore(
             points.find_by_names(store, names),
             database=database_name,
             skim=True,
-            owing=True,
+            skip_rows=True,
             stage="plan",
             context=context,
         )

@@ -109,7 +109,8 @@ def test_the_day_after(lastgood: Lastgood, server: EmbeddedServer, database: str
         "Checklist after",
         "The post-mortem is due: ",
         "[x] Writers can write",
-        "[ ] The data was validated after the run [validation]: no validation after the run (measured); run: lastgood validate --full",
+        "[ ] The data was validated after the run [validation]: no validation after the run (measured); "
+        "run: lastgood validate --full",
         "[x] The emergency backup exists",
         "[ ] A backup was made after the run",
         "[ ] Users were informed [users]: not attested yet",

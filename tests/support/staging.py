@@ -43,7 +43,7 @@ class Staging:
 
     @cached_property
     def whole(self) -> VerifiedPoint:
-        return points.read_whole(self.point, skim=True, owing=True)
+        return points.read_whole(self.point, skim=True, skip_rows=True)
 
     @property
     def name(self) -> str:

@@ -28,7 +28,7 @@ def made(s: Subject) -> Iterator[Finding | Passed]:
     if s.facts is not None and s.summary is not None:
         yield Passed(
             text=f"definitions were read: {s.facts.summary} by its manifest; SHA-256 is verified while loading"
-            if s.reading.owing
+            if s.reading.unread_rows
             else f"read completely: {s.facts.summary}"
             + ("; it matches its manifest" if s.point.manifest is not None else ""),
             known="measured",

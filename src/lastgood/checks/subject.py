@@ -51,7 +51,7 @@ class PointReading:
     problem: str = ""
     hint: str = ""
     skipped: tuple[str, ...] = ()
-    owing: bool = False
+    unread_rows: bool = False
     seconds: tuple[float | None, float | None] = (None, None)
 
 

@@ -18,7 +18,7 @@ from lastgood.damaged.best_effort import ReadableLoader, TableLoad
 from lastgood.dump.formats import DumpSource
 from lastgood.dump.hints import CHOOSE_ANOTHER
 from lastgood.dump.names import Relation
-from lastgood.dump.readable import SHOWN, LeftOut, ReadableReading
+from lastgood.dump.readable import SHOWN, Omission, ReadableReading
 from lastgood.errors import NOT_REACHED, Corrupt, Refused
 from lastgood.events import StageDone, StageStarted
 from lastgood.journal import recording
@@ -163,7 +163,7 @@ def _source(point: RestorePoint) -> DumpSource:
         return DumpSource(point.path, "plain", "", None, None)
 
 
-def _left_out_line(left_out: LeftOut) -> LeftOutLine:
+def _left_out_line(left_out: Omission) -> LeftOutLine:
     return LeftOutLine(line=left_out.line, why=left_out.why, what=left_out.what)
 
 

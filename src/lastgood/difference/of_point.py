@@ -15,7 +15,7 @@ from lastgood.context import Context
 from lastgood.difference.sides import Block, Column, OpenSide, Portion, Reading, Table
 from lastgood.dump import encodings
 from lastgood.dump.names import Relation
-from lastgood.dump.script import Bulk, Section, Step
+from lastgood.dump.script import Bulk, ScriptStep, Section
 from lastgood.dump.statements import Command, Kind
 from lastgood.errors import Interrupted
 from lastgood.facts import DigestRules, Facts, TableFacts
@@ -46,7 +46,7 @@ class PointSide:
     def opened(self, like: OpenSide | None, context: Context) -> Iterator[OpenSide]:
         """See ``Side``. The settings of a dump are what they are: ``like`` changes nothing. Raises BadPoint."""
         whole = self.whole or points.read_whole(
-            self.point, database=self.database, skim=True, owing=True, stage="difference", context=context
+            self.point, database=self.database, skim=True, skip_rows=True, stage="difference", context=context
         )
         yield _opened(whole)
 
@@ -58,7 +58,7 @@ def _opened(whole: VerifiedPoint) -> _OpenPoint:
         sections[section.start.relation].append(section)
     computed = any(isinstance(item, Bulk) and item.inserts for item in summary.script.items)
     inserted = {each.schema_name + "." + each.name for each in whole.facts.tables if each.why_no_digest == COMPUTED}
-    keys, roots = _keys_and_roots(item.command for item in summary.script.items if isinstance(item, Step))
+    keys, roots = _keys_and_roots(item.command for item in summary.script.items if isinstance(item, ScriptStep))
     zoned = {Relation(each.schema_name, each.name): each.zoned for each in whole.facts.tables}
     names = [*summary.tables, *sections]
     tables = {}

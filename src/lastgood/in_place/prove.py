@@ -17,7 +17,7 @@ from psycopg import IsolationLevel
 from lastgood import fault
 from lastgood.context import Context
 from lastgood.dump.names import Relation
-from lastgood.dump.script import Step
+from lastgood.dump.script import ScriptStep
 from lastgood.dump.statements import Kind, Setting, Verdict
 from lastgood.dump.summary import DumpSummary
 from lastgood.errors import Failed
@@ -234,7 +234,7 @@ def _commands(summary: DumpSummary, staging: Collection[str]) -> Counter[_Comman
     """The commands of a dump, each with the settings that shape what it creates."""
     found: Counter[_Command] = Counter()
     for item in summary.script.items:
-        if not isinstance(item, Step) or item.command.verdict is not Verdict.RUN:
+        if not isinstance(item, ScriptStep) or item.command.verdict is not Verdict.RUN:
             continue
         command = item.command
         if command.kind in (Kind.SETTING, Kind.STATISTICS_CALL) or left_to_the_swap(command, staging, keys=False):

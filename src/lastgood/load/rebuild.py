@@ -108,13 +108,13 @@ def rebuild(
     the script is not the one of the dump's source itself. ``builder``: who executes what may run code of the dump; its
     owners, grants and event triggers come with ``hand_over``.
 
-    The pending verification of the dump (``source.owed``, the SHA-256 of the file) runs at the same time.
+    The pending verification of the dump (``source.pending_digest``, the SHA-256 of the file) runs at the same time.
 
     Raises Failed at the first error that no rule allows, or when production would be at risk; Corrupt when the file
     changed since it was checked, or its SHA-256 is wrong.
     """
     source, summary, division = dump.source, dump.summary, dump.division
-    owed = source.owed
+    owed = source.pending_digest
     before = source.fingerprint() if owed is None else owed.fingerprint
     if supply is None:
         supply = supply_for(source, summary.script, database=summary.database, in_place=not summary.notes)
@@ -129,7 +129,7 @@ def rebuild(
         reading = _reading(connection, dump.facts)
         memory = _memory(connection, context)
         known = costs.read(memory)
-        script = summary.script if division is None else division.now(summary.script)
+        script = summary.script if division is None else division.immediate(summary.script)
         with verified_meanwhile(source, dump.name, context.cancelled) as ended:
             within = replace(context, cancelled=ended)
             deferred = division is not None
@@ -156,7 +156,7 @@ def rebuild(
 def verified_meanwhile(source: DumpSource, name: str, cancelled: Callable[[], bool]) -> Iterator[Callable[[], bool]]:
     """Complete the verification of a dump during the block. The block must end early when the yielded function returns
     true. Raises Corrupt, instead of any error of the block, if the dump does not match its manifest."""
-    owed = source.owed
+    owed = source.pending_digest
     if owed is None:
         yield cancelled
         return
@@ -264,7 +264,7 @@ def prove(
     expected, division, unsure = dump.facts, dump.division, dump.summary.rows_for_extensions
     connection.isolation_level = IsolationLevel.REPEATABLE_READ
     connection.read_only = True
-    unproved = division.unproved if division is not None else frozenset()
+    unproved = division.not_valid_keys if division is not None else frozenset()
     with ThreadPoolExecutor(1, thread_name_prefix="lastgood-integrity") as pool:
         broken = pool.submit(_broken, connect, context.pace, expected, dump.summary.keys_before_rows, unproved)
         with connection.transaction():

@@ -38,12 +38,12 @@ def choose(
     before_migration: str | None = None,
     database: str | None = None,
     skim: bool = False,
-    owing: bool = False,
+    skip_rows: bool = False,
     context: Context = BACKGROUND,
 ) -> VerifiedPoint:
     """The chosen restore point, read from end to end. ``database`` selects one from a cluster dump; only points of that
     database are considered, unless one is named. ``skim``: the rows of a point without a manifest are only counted.
-    ``owing``: see ``read_whole``.
+    ``skip_rows``: see ``read_whole``.
 
     With ``name`` (in the store, or a path): that point. Otherwise the newest valid one that was made before ``before``
     (aware) and without the migration ``before_migration``. Candidates are read from end to end, newest first. A
@@ -54,7 +54,7 @@ def choose(
 
     def read(point: RestorePoint) -> VerifiedPoint:
         skimmed = skim or point.manifest is not None
-        return read_whole(point, database=database, skim=skimmed, owing=owing, stage="plan", context=context)
+        return read_whole(point, database=database, skim=skimmed, skip_rows=skip_rows, stage="plan", context=context)
 
     return newest(
         store,

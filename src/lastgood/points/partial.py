@@ -13,10 +13,10 @@ from lastgood.dump.entries import Rows, RowsStart
 from lastgood.dump.formats import DumpSource
 from lastgood.dump.hints import CHOOSE_ANOTHER
 from lastgood.dump.names import Relation, shown
-from lastgood.dump.needs import Missing, missing
+from lastgood.dump.needs import MissingObject, missing_objects
 from lastgood.dump.reader import read
-from lastgood.dump.script import Step
-from lastgood.dump.statements import ForeignKey, Kind
+from lastgood.dump.script import ScriptStep
+from lastgood.dump.statements import ForeignKeyDefinition, Kind
 from lastgood.dump.summary import DumpSummary
 from lastgood.errors import BadPoint
 from lastgood.points.point import RestorePoint
@@ -69,7 +69,7 @@ def missing_part(point: RestorePoint, summary: DumpSummary) -> MissingPart | Non
             "it has no tables, only rows: no table exists to load them into",
             f"Give the file with the definitions too: {_BOTH}",
         )
-    if absent := missing(summary):
+    if absent := missing_objects(summary):
         return _objects(absent)
     unfilled = summary.tables_without_data
     if not unfilled and (summary.has_data or not _makes_sequences(summary)):
@@ -86,7 +86,7 @@ def missing_part(point: RestorePoint, summary: DumpSummary) -> MissingPart | Non
 
 
 def _nothing(summary: DumpSummary) -> MissingPart:
-    steps = (item.command.kind for item in summary.script.items if isinstance(item, Step))
+    steps = (item.command.kind for item in summary.script.items if isinstance(item, ScriptStep))
     if Kind.STATISTICS_CALL in steps:
         return MissingPart(
             "tables", "tables and no rows", "it has no tables and no rows, only statistics", CHOOSE_ANOTHER
@@ -95,7 +95,7 @@ def _nothing(summary: DumpSummary) -> MissingPart:
     return MissingPart("anything", "tables and no rows", message, CHOOSE_ANOTHER)
 
 
-def _objects(absent: tuple[Missing, ...]) -> MissingPart:
+def _objects(absent: tuple[MissingObject, ...]) -> MissingPart:
     first = absent[0]
     more = f", and {len(absent) - 1} more" if len(absent) > 1 else ""
     short = f"definition of {shown(first.name)}, which {shown(first.needed_by)} needs{more}"
@@ -132,14 +132,14 @@ def orphan_rows(source: DumpSource, summary: DumpSummary) -> tuple[OrphanRows, .
     such a table."""
     above = _roots(summary)
     without_rows = {root for relation in summary.tables_without_data for root in (relation, *above[relation])}
-    keys: defaultdict[Relation, list[ForeignKey]] = defaultdict(list)
+    keys: defaultdict[Relation, list[ForeignKeyDefinition]] = defaultdict(list)
     for key in summary.foreign_keys:
         if key.references in without_rows and key.table != key.references:
             keys[key.table].append(key)
     if not keys:
         return ()
-    counts: dict[ForeignKey, int] = {}
-    places_of_keys: list[tuple[ForeignKey, list[int]]] = []
+    counts: dict[ForeignKeyDefinition, int] = {}
+    places_of_keys: list[tuple[ForeignKeyDefinition, list[int]]] = []
     for entry in read(source, database=summary.database, accept_unmarked=True, accept_partial=True):
         if isinstance(entry, RowsStart):
             columns = list(entry.columns or ())
@@ -163,7 +163,7 @@ def _roots(summary: DumpSummary) -> defaultdict[Relation, list[Relation]]:
     parent = {
         item.command.relations[1]: item.command.relations[0]
         for item in summary.script.items
-        if isinstance(item, Step) and item.command.kind is Kind.PARTITION and len(item.command.relations) == 2
+        if isinstance(item, ScriptStep) and item.command.kind is Kind.PARTITION and len(item.command.relations) == 2
     }
     above: defaultdict[Relation, list[Relation]] = defaultdict(list)
     for relation in parent:

@@ -13,7 +13,7 @@ from lastgood.dump.formats import DumpSource
 from lastgood.dump.members import members
 from lastgood.dump.names import shown
 from lastgood.dump.reader import WhichDatabase
-from lastgood.dump.row_index import Owed, RowSpan
+from lastgood.dump.row_index import PendingDigest, RowSpan
 from lastgood.dump.summary import DumpSummary
 from lastgood.errors import BadPoint, Corrupt, Foreign, Incomplete, Refused, Unsafe
 from lastgood.events import Caution, Note
@@ -103,21 +103,21 @@ def read_whole(
     database: str | None = None,
     skim: bool = False,
     stage: str = "verify",
-    owing: bool = False,
+    skip_rows: bool = False,
     context: Context = BACKGROUND,
 ) -> VerifiedPoint:
     """Read the point to its end and compare it with its manifest; emits a Note for each skipped part.
 
-    ``skim``: the rows are only counted; with a manifest, the SHA-256 covers their content. ``owing``: if the manifest
-    has the positions of the rows, these are skipped unread, and the SHA-256 is left to the load: ``source.owed`` has
-    it.
+    ``skim``: the rows are only counted; with a manifest, the SHA-256 covers their content. ``skip_rows``: if the
+    manifest has the positions of the rows, these are skipped unread, and the load verifies the SHA-256, which is in
+    ``source.pending_digest``.
 
     ``database`` selects one from a cluster dump; without it, a cluster dump with a single application database counts
     as a dump of that one. Raises WhichDatabase where that is ambiguous, BadPoint, Refused when a program to read it
     with is missing, Interrupted.
     """
     with confine_errors(point.path):
-        unread = _without_rows(point, database, stage, context) if owing else None
+        unread = _without_rows(point, database, stage, context) if skip_rows else None
         return unread or _read_whole(point, database, skim, stage, context)
 
 
@@ -136,7 +136,7 @@ def _without_rows(point: RestorePoint, database: str | None, stage: str, context
             or _modified_since_manifest(point.path)
         ):
             return None
-        source.pass_over(manifest.rows_at, Owed(manifest.sha256, source.fingerprint()))
+        source.skip_rows(manifest.rows_at, PendingDigest(manifest.sha256, source.fingerprint()))
         _, summary = facts_of_dump(
             source,
             database=database,

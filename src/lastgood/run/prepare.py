@@ -64,7 +64,7 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
         before=request.choice.before,
         before_migration=request.choice.before_migration,
         database=request.database or live_name,
-        owing=True,
+        skip_rows=True,
         context=request.context(points.collect_skipped(emit, skipped)),
     )
     point, source, facts, summary = chosen.point, chosen.source, chosen.facts, chosen.summary
@@ -90,7 +90,7 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
                 chosen.lack,
                 chosen.orphans,
                 skipped=tuple(skipped),
-                owing=source.owed is not None,
+                unread_rows=source.pending_digest is not None,
                 seconds=(build, backup),
             )
             subject = checks.Subject.of(request, maintenance, connection, live, reading)

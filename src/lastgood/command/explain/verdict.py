@@ -16,9 +16,9 @@ _GO_BACK = ("lastgood points", "lastgood rollback --latest --dry-run")
 
 
 class LogVerdict(Frozen):
-    """The state of the database. ``partially_restored``: neither the backup nor the previous state. ``nothing_restored``:
-    every command was refused. ``rolled_back``: a single transaction, rolled back as a whole. ``not_shown``: one error;
-    the log does not show whether psql stopped there."""
+    """The state of the database. ``partially_restored``: neither the backup nor the previous state.
+    ``nothing_restored``: every command was refused. ``rolled_back``: a single transaction, rolled back as a whole.
+    ``not_shown``: one error; the log does not show whether psql stopped there."""
 
     outcome: Outcome
     text: str

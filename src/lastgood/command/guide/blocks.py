@@ -120,11 +120,11 @@ def run(
     seconds: float = 3600.0,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Iterator[BlockResult]:
-    """Run the ``selected`` blocks one after another, each in its own shell, and yield each result. Stop after a failure.
-    ``all_blocks``: all blocks of the guide, because the block with the names precedes each.
+    """Run the ``selected`` blocks one after another, each in its own shell, and yield each result. Stop after a
+    failure. ``all_blocks``: the whole guide, because its block of names precedes each block.
 
     ``environment`` is added to that of this process (``PATH``, ``PGPASSWORD``). psql, pg_dump, pg_restore and the usual
-    small programs (``cat``, ``name``, ``sha256sum``) must be on its PATH. Raises OSError when there is no shell.
+    small programs (``cat``, ``head``, ``sha256sum``) must be on its PATH. Raises OSError when there is no shell.
     """
     texts = {each.id: each.text for each in all_blocks if each.id in (NAMES, QUICK)}
     with tempfile.TemporaryDirectory(prefix="lastgood-guide-") as place:
