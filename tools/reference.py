@@ -40,7 +40,7 @@ from lastgood.config import example
 from lastgood.damaged.restore import DamagedReport
 from lastgood.events import Phase
 from lastgood.facts import Facts
-from lastgood.facts.compare import Comparison
+from lastgood.facts.compare import FactsComparison
 from lastgood.journal.past_runs import DrillDue
 from lastgood.notifications import Listing
 from lastgood.plan.plan import Plan
@@ -74,7 +74,7 @@ DOCUMENTS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("maintenance, maintenance on, off, status", "the document itself", Maintenance),
     ("prune --dry-run", "the document itself", PrunePlan),
     ("facts", "under `facts`", Facts),
-    ("facts A B, facts A --live", "next to `expected`, `found` (names) and `equal`", Comparison),
+    ("facts A B, facts A --live", "next to `expected`, `found` (names) and `equal`", FactsComparison),
     ("diff", "the document itself", DiffReport),
     ("explain", "the document itself", Explained),
     ("explain RUN", "under `run`", RunStory),

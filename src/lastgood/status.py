@@ -29,7 +29,7 @@ from lastgood.postgres.deployment import Stage, read_deployment
 from lastgood.postgres.leftover import leftovers
 from lastgood.postgres.mark import DEPLOYMENT, Mark, server_clock
 from lastgood.postgres.pgbouncer import consoles
-from lastgood.postgres.pgbouncer.look import psql
+from lastgood.postgres.pgbouncer.consoles import psql
 from lastgood.postgres.server import Connection, Target
 from lastgood.postgres.table_locks import FenceStatus
 

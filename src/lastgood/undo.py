@@ -31,16 +31,16 @@ from lastgood.models import Document, Frozen
 from lastgood.plan.plan import Finding, PlannedPause, Way
 from lastgood.postgres import clock, database
 from lastgood.postgres import errors as server_errors
-from lastgood.postgres.commit_outcome import OutcomeUnknown, outcome_after_loss, server_process
 from lastgood.postgres.deployment import own_comment
-from lastgood.postgres.exchange import Exchanged, NamesChanged, Renaming, exchange
+from lastgood.postgres.exchange import ExchangeResult, NamesChanged, Renaming, exchange
 from lastgood.postgres.holders import holders
 from lastgood.postgres.lock import lock_live
 from lastgood.postgres.mark import BASE, Mark, server_clock
 from lastgood.postgres.pgbouncer import consoles
-from lastgood.postgres.pgbouncer.judge import findings
+from lastgood.postgres.pgbouncer.obstacles import findings
 from lastgood.postgres.server import Connection, Target
-from lastgood.postgres.sessions import END_THEM, blocking_sessions
+from lastgood.postgres.sessions import END_HINT, blocking_sessions
+from lastgood.postgres.transactions import OutcomeUnknown, outcome_after_loss, server_process
 from lastgood.process import interrupts
 from lastgood.run import pause as pool
 from lastgood.run.pause import Pause
@@ -268,10 +268,10 @@ def _refuse_obstacles(maintenance: Connection, plan: UndoPlan) -> None:
         )
     stubborn = blocking_sessions(maintenance, plan.live_oid, plan.live)
     if stubborn:
-        raise Refused(f"cannot undo: {stubborn}", hint=END_THEM, state=NOT_REACHED)
+        raise Refused(f"cannot undo: {stubborn}", hint=END_HINT, state=NOT_REACHED)
 
 
-def _move_back(live: Target, plan: UndoPlan, emit: Emit) -> Exchanged:
+def _move_back(live: Target, plan: UndoPlan, emit: Emit) -> ExchangeResult:
     """Undo an exchange in place. An interrupt before its commit stops it."""
     stop = interrupts.StopRequest()
     moved: Moved | None = None
@@ -296,7 +296,7 @@ def _move_back(live: Target, plan: UndoPlan, emit: Emit) -> Exchanged:
         for note in moved.notes if moved is not None else ():
             emit(Caution(note))
         _complete(live, plan, emit)
-    return Exchanged(moved.outage, 0, moved.tries) if moved is not None else Exchanged(0.0, 0, 1)
+    return ExchangeResult(moved.outage, 0, moved.tries) if moved is not None else ExchangeResult(0.0, 0, 1)
 
 
 def _refuse_unless_committed(live: Target, plan: UndoPlan, process: int, error: psycopg.Error | OSError) -> None:
@@ -335,7 +335,7 @@ def _complete(live: Target, plan: UndoPlan, emit: Emit) -> None:
 
 def _exchange_names(
     maintenance: Connection, target: Target, plan: UndoPlan, emit: Emit, pgbouncer: PgBouncer, journal: Journal
-) -> tuple[Exchanged, Pause | None]:
+) -> tuple[ExchangeResult, Pause | None]:
     server = target.at(maintenance.info.dbname)
     try:
         # The swap takes milliseconds: a Ctrl+C during it must not leave its outcome in doubt. A Ctrl+C while PgBouncer

@@ -16,7 +16,7 @@ from lastgood.facts import (
     SequenceFacts,
     TableFacts,
 )
-from lastgood.facts.compare import Comparison, compare
+from lastgood.facts.compare import FactsComparison, compare
 
 ONE, OTHER = "1" * 32, "2" * 32
 
@@ -47,7 +47,7 @@ def facts(*tables: TableFacts, zone: str | None = "UTC", major: int | None = 18,
     return Facts(origin="database", tables=tables, rules=rules)
 
 
-def listed(comparison: Comparison) -> list[tuple[str, str, str, str]]:
+def listed(comparison: FactsComparison) -> list[tuple[str, str, str, str]]:
     return [(one.kind, one.what, one.expected, one.found) for one in comparison.differences]
 
 

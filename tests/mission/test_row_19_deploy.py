@@ -254,7 +254,7 @@ def test_a_failed_rollback_shows_how_to_continue(site: Site) -> None:
         f"lastgood recover, or: lastgood rollback {report['point']}"
     )
     status = site.lastgood("status", "--json")
-    assert (status.status, status.document["deployment"]["stage"]) == (7, "going back")
+    assert (status.status, status.document["deployment"]["stage"]) == (7, "rolling back")
     # With free space again, the hint works.
     assert site.lastgood("rollback", report["point"], "--yes", "--quiet").status == 0
     assert site.same_as(before)

@@ -10,7 +10,7 @@ import pytest
 from psycopg import sql
 
 from lastgood.postgres import capacity as capacity_module
-from lastgood.postgres.capacity import Capacity, ConnectionLimit, Figures, capacity, limits, share_out
+from lastgood.postgres.capacity import Capacity, ConnectionLimit, Figures, capacity, divide, limits
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.machine import Machine
 from lastgood.postgres.server import set_where_possible
@@ -26,7 +26,7 @@ def figures(
 
 
 def shared(given: Figures, found: Machine, jobs: int | None = None) -> Capacity:
-    return share_out(given, found, jobs=jobs, others=7)
+    return divide(given, found, jobs=jobs, others=7)
 
 
 @pytest.mark.parametrize(

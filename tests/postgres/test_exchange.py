@@ -13,7 +13,7 @@ from psycopg import sql
 
 from lastgood import fault
 from lastgood.postgres.embedded import EmbeddedServer
-from lastgood.postgres.exchange import Exchanged, NamesChanged, Renaming, exchange, names
+from lastgood.postgres.exchange import ExchangeResult, NamesChanged, Renaming, current_names, exchange
 
 POINTS = ("swap.between_renames", "swap.before_commit", "swap.after_commit")
 
@@ -46,7 +46,7 @@ class Pair:
                 )
         self.live_oid, self.shadow_oid = oid_of(self.server, self.live), oid_of(self.server, self.shadow)
 
-    def swap(self) -> Exchanged:
+    def swap(self) -> ExchangeResult:
         server = self.server.target("postgres")
         with server.connect() as connection:
             return exchange(
@@ -138,7 +138,7 @@ def test_nothing_changes_when_it_fails_before_the_commit(pair: Pair, name: str) 
         pair.swap()
     assert pair.read() == "old"
     with pair.server.target("postgres").connect() as connection:
-        found = names(connection, [pair.live_oid, pair.shadow_oid])
+        found = current_names(connection, [pair.live_oid, pair.shadow_oid])
     assert found == {pair.live_oid: pair.live, pair.shadow_oid: pair.shadow}
 
 

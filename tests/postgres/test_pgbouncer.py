@@ -13,8 +13,8 @@ from lastgood.deadman.pgbouncer import Order, WatchedConsole, armed_switch
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.pgbouncer import Console, ConsoleError, ConsoleState, consoles
 from lastgood.postgres.pgbouncer.console import Row
-from lastgood.postgres.pgbouncer.judge import findings
-from lastgood.postgres.pgbouncer.look import same_host
+from lastgood.postgres.pgbouncer.consoles import same_host
+from lastgood.postgres.pgbouncer.obstacles import findings
 from lastgood.postgres.server import Target
 from tests.support.pooler import PgBouncer
 

@@ -38,7 +38,7 @@ def test_a_drop_does_not_wait_for_a_standby_for_ever(major: int) -> None:
                 "synchronous standby (SyncRep): TRUNCATE public.waits /*'…'*/"
             )
             assert blocked.value.hint == (
-                f"Bring the synchronous standby back, or terminate that session: SELECT pg_terminate_backend({pid})."
+                f"Restart the synchronous standby, or terminate that session: SELECT pg_terminate_backend({pid})."
             )
             left = database.describe(connection, "shadow")
             assert (left.invalid, left.comment) == (True, "the mark")
@@ -92,7 +92,7 @@ def test_without_room_for_a_second_session_time_decides(
 
 
 def test_literals_of_a_query_are_left_out() -> None:
-    text = waits._words(7, "app", "psql", "crm", "SyncRep", "ALTER ROLE x PASSWORD 'it''s $1';\n DO $a$ 'b' $a$")
+    text = waits._session_text(7, "app", "psql", "crm", "SyncRep", "ALTER ROLE x PASSWORD 'it''s $1';\n DO $a$ 'b' $a$")
     assert text == (
         'process 7 of "app" ("psql", in "crm"), waiting for a synchronous standby (SyncRep): ALTER ROLE x '
         "PASSWORD '…'; DO '…'"

@@ -12,7 +12,7 @@ from lastgood.application import HOOKS
 from lastgood.application import health as asking
 from lastgood.checklist import Finding, Passed
 from lastgood.checks.subject import Subject
-from lastgood.postgres.pgbouncer.judge import findings
+from lastgood.postgres.pgbouncer.obstacles import findings
 
 # The time limit of the one request: the checklist takes seconds.
 PATIENCE = 2.0

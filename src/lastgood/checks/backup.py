@@ -85,12 +85,12 @@ def checksums(s: Subject) -> Iterator[Finding]:
 
 def readable(s: Subject) -> Iterator[Finding | Passed]:
     """Whether this role may read every table; damaged pages are found only when they are read."""
-    hidden = row_security.hiding(s.live)
+    hidden = row_security.hiding_tables(s.live)
     if hidden:
         yield Finding(
             level="refusal",
             code="rows_hidden",
-            text=f"row-level security hides rows from this role in {row_security.named(hidden)}",
+            text=f"row-level security hides rows from this role in {row_security.first_names(hidden)}",
             hint=row_security.remedy(hidden, "Connect"),
         )
     rows = s.live.execute(_UNREADABLE, [SHOWN]).fetchall()

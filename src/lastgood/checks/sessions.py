@@ -10,7 +10,8 @@ from lastgood.checks.subject import Subject
 from lastgood.plan.unfinished import unfinished as unfinished_runs
 from lastgood.postgres.capacity import OTHER_SESSIONS, limits
 from lastgood.postgres.holders import holders as held_by
-from lastgood.postgres.sessions import END_THEM, blocking_sessions, shut_tables
+from lastgood.postgres.sessions import END_HINT, blocking_sessions
+from lastgood.postgres.sessions import locked_tables as tables_locked
 from lastgood.postgres.sessions import sessions as sessions_in
 from lastgood.text.units import counted
 
@@ -22,7 +23,7 @@ def terminable(s: Subject) -> Iterator[Finding | Passed]:
     """The switch terminates every session of the live database."""
     text = blocking_sessions(s.maintenance, s.database.oid, s.database.name)
     if text:
-        yield Finding(level="refusal", code="sessions_not_terminable", text=text, hint=END_THEM)
+        yield Finding(level="refusal", code="sessions_not_terminable", text=text, hint=END_HINT)
         return
     own = s.live.info.backend_pid
     sessions = [
@@ -39,7 +40,7 @@ def terminable(s: Subject) -> Iterator[Finding | Passed]:
 
 def locked_tables(s: Subject) -> Iterator[Finding]:
     """Tables that no other session can read at this moment."""
-    tables = shut_tables(s.live)
+    tables = tables_locked(s.live)
     for holder in sorted({each.holder for each in tables}):
         of_holder = [each for each in tables if each.holder == holder]
         names = ", ".join(f'"{each.schema}"."{each.name}"' for each in of_holder[:5])
@@ -51,7 +52,7 @@ def locked_tables(s: Subject) -> Iterator[Finding]:
             code="locked_tables",
             text=f"{session}{name} has locked {names}{more} against readers: row counts are estimates, and the run "
             + ("terminates that session" if s.request.fence == "now" and of_holder[0].pid else "waits for it"),
-            hint=f"To terminate it, run: {of_holder[0].to_end_it}",
+            hint=f"To terminate it, run: {of_holder[0].end_command}",
             known="measured",
         )
 

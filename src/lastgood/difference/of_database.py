@@ -151,7 +151,7 @@ def _locked(connection: Connection, source: Source) -> str:
     except psycopg.errors.LockNotAvailable:
         return LOCKED
     except psycopg.errors.InsufficientPrivilege as error:
-        return server_errors.words(error)
+        return server_errors.message_of(error)
     return ""
 
 

@@ -21,7 +21,7 @@ from lastgood.difference.sides import Block, OpenSide, Reading, SideName, Table
 from lastgood.difference.tally import Counts, Form, InvalidText, Tally
 from lastgood.errors import Interrupted
 from lastgood.events import Progress
-from lastgood.postgres.errors import words
+from lastgood.postgres.errors import message_of
 from lastgood.text.units import duration
 
 _Take = Callable[[SideName, Reading, Generator[Block]], None]
@@ -395,4 +395,4 @@ class Work:
 def _words(error: psycopg.Error) -> str:
     if isinstance(error, psycopg.errors.LockNotAvailable):
         return "another session has locked it"
-    return words(error)
+    return message_of(error)

@@ -35,7 +35,7 @@ class TableComparison(Frozen):
     equal: bool | None
 
 
-class Comparison(Frozen):
+class FactsComparison(Frozen):
     """``differences`` is empty if all compared facts are equal. ``tables`` has one entry for each expected table, in
     its order. ``not_compared``: omissions and their reasons, a sentence each.
     """
@@ -55,7 +55,7 @@ class Comparison(Frozen):
         return self.equal and all(table.equal for table in self.tables)
 
 
-def compare(expected: Facts, found: Facts, *, same: Collection[Relation] = ()) -> Comparison:
+def compare(expected: Facts, found: Facts, *, same: Collection[Relation] = ()) -> FactsComparison:
     """Compare the facts that both sides have. Kinds of differences: ``table``, ``columns``, ``rows``, ``content``,
     ``newest``, ``sequence``, ``large objects``, ``extension``, ``migration``, ``object`` (only on one side, or their
     number), ``definition`` (the same object with another definition). ``same``: tables whose rows were compared byte
@@ -92,7 +92,7 @@ def compare(expected: Facts, found: Facts, *, same: Collection[Relation] = ()) -
     differences += _extensions(expected, found)
     differences += _migration(expected, found)
     object_differences, why = _objects(expected, found)
-    return Comparison(
+    return FactsComparison(
         differences=(*differences, *object_differences),
         tables=tuple(tables),
         not_compared=(*not_compared, *why),

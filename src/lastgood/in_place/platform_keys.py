@@ -19,7 +19,7 @@ from lastgood.dump.script import ScriptStep
 from lastgood.dump.statements import ForeignKeyDefinition, Kind
 from lastgood.dump.summary import DumpSummary
 from lastgood.errors import Failed, Interrupted
-from lastgood.postgres.errors import words
+from lastgood.postgres.errors import message_of
 from lastgood.postgres.server import Connection
 from lastgood.text.redact import visible
 
@@ -181,7 +181,7 @@ def _patiently(connection: Connection, doing: str, command: bytes, cancelled: Ca
         except (errors.LockNotAvailable, errors.DeadlockDetected) as error:
             if not left:
                 raise Failed(
-                    f"cannot {visible(doing)} after {TRIES} attempts: {words(error)}",
+                    f"cannot {visible(doing)} after {TRIES} attempts: {message_of(error)}",
                     hint="End the long transactions that use these tables, then run the command again.",
                 ) from error
             time.sleep(PAUSE_SECONDS)  # the queue behind the try passes
@@ -189,5 +189,5 @@ def _patiently(connection: Connection, doing: str, command: bytes, cancelled: Ca
             raise
         except psycopg.Error as error:
             raise Failed(
-                f"cannot {visible(doing)}: {words(error)}", hint="Fix the cause, then run the command again."
+                f"cannot {visible(doing)}: {message_of(error)}", hint="Fix the cause, then run the command again."
             ) from error

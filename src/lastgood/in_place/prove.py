@@ -23,7 +23,7 @@ from lastgood.dump.summary import DumpSummary
 from lastgood.errors import Failed
 from lastgood.events import Note
 from lastgood.facts import Difference, Facts
-from lastgood.facts.compare import Comparison, compare
+from lastgood.facts.compare import FactsComparison, compare
 from lastgood.facts.of_database import facts_of_database
 from lastgood.facts.of_dump import ONLY_COUNTED
 from lastgood.facts.settled import settled
@@ -55,7 +55,7 @@ class Proof:
     """The proof of staging: ``comparison`` has the tables under their staging names. ``left_out``: the rows that
     followed the rule of a foreign key because their parent was deleted; the comparison includes them."""
 
-    comparison: Comparison
+    comparison: FactsComparison
     left_out: tuple[LeftOut, ...]
 
 
@@ -128,7 +128,7 @@ def _shown(each: LeftOut) -> str:
     return f"{each.schema_name}.{each.table}: {', '.join(parts)}"
 
 
-def _stop_at(differences: Collection[Difference], comparison: Comparison, name: str) -> None:
+def _stop_at(differences: Collection[Difference], comparison: FactsComparison, name: str) -> None:
     if not differences:
         return
     lines = [f"{each.what}: expected {each.expected}, found {each.found}" for each in differences]
@@ -161,7 +161,7 @@ def _rows(
     same: Mapping[Relation, int],
     again: Callable[[], Facts],
     context: Context,
-) -> tuple[Facts, Comparison]:
+) -> tuple[Facts, FactsComparison]:
     """Compare the rows and sequences of staging in one snapshot. Returns the restore point's facts too, with digests
     where the rows had to be read again."""
     connection.isolation_level = IsolationLevel.REPEATABLE_READ

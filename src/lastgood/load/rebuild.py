@@ -22,7 +22,7 @@ from lastgood.dump.summary import DumpSummary
 from lastgood.errors import Corrupt, Failed, LastgoodError
 from lastgood.events import Caution, Emit, Note
 from lastgood.facts import Facts, TableFacts, time_zone
-from lastgood.facts.compare import Comparison, compare
+from lastgood.facts.compare import FactsComparison, compare
 from lastgood.facts.of_database import PINNED, facts_of_database
 from lastgood.facts.of_dump import ONLY_COUNTED
 from lastgood.load import costs
@@ -59,7 +59,7 @@ class ProofFailed(Failed):
     code = "proof_failed"
     lines = True
 
-    def __init__(self, message: str, *, comparison: Comparison, hint: str) -> None:
+    def __init__(self, message: str, *, comparison: FactsComparison, hint: str) -> None:
         super().__init__(message, hint=hint)
         self.comparison = comparison
 
@@ -252,7 +252,7 @@ def prove(
     *,
     connect: Connect,
     builder: Builder | None = None,
-) -> Comparison:
+) -> FactsComparison:
     """Read the database in one snapshot and compare it with the facts of the dump, which are the reference. Tables in
     ``same`` were read back during the load: they are read again only if something was written to them since. At the
     same time, sessions opened by ``connect`` verify every foreign key that the server did not, and those that were
@@ -324,7 +324,7 @@ def unchanged(connection: Connection, expected: Facts, same: Mapping[Relation, i
     }
 
 
-def compared(expected: Facts, found: Facts, same: Collection[Relation], division: Division | None) -> Comparison:
+def compared(expected: Facts, found: Facts, same: Collection[Relation], division: Division | None) -> FactsComparison:
     """Compare a restored database with its restore point; deferred objects do not count as missing."""
     if division is None or not division.indexes:
         return compare(expected, found, same=same)
@@ -348,7 +348,7 @@ def _broken(
     with connect("measure capacity") as connection:
         wanted = [
             key
-            for key in integrity.keys(connection)
+            for key in integrity.foreign_key_constraints(connection)
             if (keys and key.validated) or (Relation(key.schema_name, key.table), key.name) in unproved
         ]
         unsound = list(_unsound(connection))
@@ -358,7 +358,7 @@ def _broken(
     return [*_orphans(connect, wanted, min(jobs, len(wanted))), *unsound]
 
 
-def _orphans(connect: Connect, keys: Sequence[integrity.Key], jobs: int) -> Iterator[str]:
+def _orphans(connect: Connect, keys: Sequence[integrity.ForeignKeyConstraint], jobs: int) -> Iterator[str]:
     """Verify keys in ``jobs`` sessions, the largest tables first; yield a line for each broken key."""
     left = deque(keys)
     found: list[integrity.KeyOrphans] = []

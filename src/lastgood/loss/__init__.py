@@ -20,9 +20,9 @@ from lastgood.loss.settled import settled
 from lastgood.loss.tables import LARGE_OBJECTS, Key, LiveTable, Then, counted, listing
 from lastgood.members import UndumpedRows
 from lastgood.plan.plan import TableLoss
-from lastgood.postgres.errors import words
+from lastgood.postgres.errors import message_of
 from lastgood.postgres.server import Connection
-from lastgood.postgres.sessions import shut_tables
+from lastgood.postgres.sessions import locked_tables
 
 __all__ = [
     "Content",
@@ -70,12 +70,12 @@ def losses(
     def unreadable(key: Key, error: psycopg.Error) -> str:
         if (error.sqlstate or "")[:2] not in DAMAGE:
             raise error
-        return words(error)
+        return message_of(error)
 
     with live.transaction():
         live.execute("SET LOCAL row_security = off")
         live.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(LOCK_TIMEOUT))
-        shut = {(each.schema, each.name) for each in shut_tables(live)}
+        shut = {(each.schema, each.name) for each in locked_tables(live)}
         tables, stamps = listing(live)
         tables = counted(live, tables, stamps, [then], shut=shut, seconds=lambda: COUNT_SECONDS, trouble=unreadable)
         of_extensions = configuration(live, {(each.schema_name, each.name): each for each in then.facts.tables})

@@ -15,13 +15,13 @@ from psycopg import sql
 
 from lastgood.errors import Interrupted
 from lastgood.facts import DigestRules, Facts, TableFacts, time_zone
-from lastgood.facts.compare import Comparison, compare
+from lastgood.facts.compare import FactsComparison, compare
 from lastgood.facts.digest import RowsDigest
 from lastgood.facts.of_database import PINNED
 from lastgood.facts.relations import Source, as_in
 from lastgood.facts.row_stream import digest_rows
 from lastgood.loss.tables import Key, LiveTable
-from lastgood.postgres.errors import words
+from lastgood.postgres.errors import message_of
 from lastgood.postgres.server import Connection
 from lastgood.text.units import duration
 
@@ -212,7 +212,7 @@ def _settled(table: LiveTable, then: TableFacts, *, locked: bool) -> Content | N
     return None
 
 
-def _why(comparison: Comparison, key: Key) -> str:
+def _why(comparison: FactsComparison, key: Key) -> str:
     """The reason why the digests of a table could not be compared, as reported by ``compare``."""
     name = f'"{key[0]}.{key[1]}"'
     sentence = next((each for each in comparison.not_compared if name in each), "")
@@ -222,4 +222,4 @@ def _why(comparison: Comparison, key: Key) -> str:
 def _words(error: psycopg.Error) -> str:
     if isinstance(error, psycopg.errors.LockNotAvailable):
         return "another session has locked it"
-    return words(error)
+    return message_of(error)

@@ -21,7 +21,7 @@ from lastgood.members import Deviation, MemberSurvey, UndumpedRows
 from lastgood.members.parts import EARLY, KINDS, parts
 from lastgood.members.survey import digest
 from lastgood.members.tables import MemberTable, member_tables
-from lastgood.postgres.errors import not_its_own, words
+from lastgood.postgres.errors import message_of, not_caused_by_statement
 from lastgood.postgres.server import Connection
 from lastgood.text.units import counted
 
@@ -119,8 +119,8 @@ class Carrier:
         return True
 
     def _failed(self, named: str, extension: str, error: psycopg.Error) -> None:
-        why = words(error)
-        if not self._lenient or not_its_own(error):
+        why = message_of(error)
+        if not self._lenient or not_caused_by_statement(error):
             raise Failed(
                 f'cannot restore {named} of extension "{extension}": {why}',
                 hint="Roll back without it and leave it in the kept database: --override extensions --reason TEXT",

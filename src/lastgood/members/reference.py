@@ -21,8 +21,8 @@ from lastgood.journal import caller
 from lastgood.journal.run_names import new_run
 from lastgood.members.parts import Part, parts
 from lastgood.members.tables import hashes, member_tables
-from lastgood.postgres import copying, database, elsewhere
-from lastgood.postgres.errors import one_line, words
+from lastgood.postgres import copying, database, pg_cron
+from lastgood.postgres.errors import message_of, one_line
 from lastgood.postgres.mark import REFERENCE, Mark, marked, server_clock
 from lastgood.postgres.server import Connection, Target, quiet_event_triggers
 
@@ -89,12 +89,12 @@ def _original_state(connection: Connection, extensions: Sequence[Installed]) -> 
             try:
                 _run(connection, make)
             except psycopg.Error as error:
-                if not elsewhere.refused(each.name, error):
+                if not pg_cron.is_refused(each.name, error):
                     raise
-                before, after = elsewhere.around(each.name)
+                before, after = pg_cron.around_creation(each.name)
                 _run(connection, (*before, *make, *after))
         except psycopg.Error as error:
-            unknown[each.name] = words(error)
+            unknown[each.name] = message_of(error)
     with connection.transaction():
         rows = {table.relation: hashes(connection, table) for table in member_tables(connection)}
         return Reference(parts(connection), rows, unknown)

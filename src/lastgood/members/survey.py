@@ -13,7 +13,7 @@ from lastgood.members import Deviation, MemberSurvey, UndumpedRows, UnknownOrigi
 from lastgood.members.parts import MEMBERS, Part, parts
 from lastgood.members.reference import Reference, installed, reference
 from lastgood.members.tables import MemberTable, count, each_hash, member_tables
-from lastgood.postgres.errors import not_its_own, words
+from lastgood.postgres.errors import message_of, not_caused_by_statement
 from lastgood.postgres.server import Connection, Target
 
 # A table that a deployment has locked must not block a plan.
@@ -33,9 +33,9 @@ def survey(connection: Connection, target: Target) -> MemberSurvey:
         with connection.transaction():
             return _survey(connection, original)
     except psycopg.Error as error:
-        if not_its_own(error):
+        if not_caused_by_statement(error):
             raise
-        why = words(error)
+        why = message_of(error)
         return MemberSurvey(unknown=tuple(UnknownOriginal(extension=each.name, why=why) for each in wanted))
 
 
@@ -64,7 +64,7 @@ def _survey(connection: Connection, original: Reference) -> MemberSurvey:
             with connection.transaction():
                 table_rows = _undumped_rows(connection, table, original)
         except (psycopg.errors.LockNotAvailable, psycopg.errors.InsufficientPrivilege) as error:
-            why = f"rows of {table.relation}: {words(error)}"
+            why = f"rows of {table.relation}: {message_of(error)}"
             unknown.append(UnknownOriginal(extension=table.extension, why=why))
         else:
             rows += [table_rows] if table_rows.rows or table_rows.missing else []

@@ -35,7 +35,7 @@ from lastgood.postgres import binaries, row_security
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.mark import schemas_of_runs
 from lastgood.postgres.server import Connection, Target, identity
-from lastgood.postgres.sessions import shut_tables
+from lastgood.postgres.sessions import locked_tables
 from lastgood.process import durable, run
 
 EXTENSIONS: dict[Form, str] = {"plain": ".sql", "custom": ".dump", "directory": ""}
@@ -138,17 +138,17 @@ def _connected(target: Target, store: Path, emit: Emit) -> Iterator[Connection]:
         except psycopg.OperationalError as error:
             raise server_errors.failed(error, f"back up {named}", context="connect", state=NOT_REACHED) from error
         with connection:
-            if hidden := row_security.hiding(connection):
+            if hidden := row_security.hiding_tables(connection):
                 raise Failed(
                     f'cannot back up {named} as role "{connection.info.user}": row-level security hides rows from it '
-                    f"in {row_security.named(hidden)}",
+                    f"in {row_security.first_names(hidden)}",
                     hint=row_security.remedy(hidden, "Make the backup"),
                 )
-            for each in shut_tables(connection):
+            for each in locked_tables(connection):
                 emit(
                     Caution(
                         f'{each.holder} has locked "{each.schema}"."{each.name}" against readers; the backup '
-                        f"waits for it. To end it: {each.to_end_it}"
+                        f"waits for it. To end it: {each.end_command}"
                     )
                 )
             yield connection

@@ -26,9 +26,9 @@ from lastgood.events import Caution, Emit, Note
 from lastgood.journal import Journal
 from lastgood.plan.plan import PlannedPause, Request
 from lastgood.postgres import database
-from lastgood.postgres.lock import lock_live, nothing
+from lastgood.postgres.lock import lock_live, read_nothing
 from lastgood.postgres.pgbouncer import Console, ConsoleError, ConsoleState, consoles
-from lastgood.postgres.pgbouncer.look import psql
+from lastgood.postgres.pgbouncer.consoles import psql
 from lastgood.postgres.server import Connection, Target
 from lastgood.process.companion import NotReady
 from lastgood.run.report import PauseReport
@@ -363,7 +363,7 @@ def resume_clients_before(request: Request, emit: Emit) -> None:
     if request.pgbouncer.admin:
         live = request.target.dbname
         with database.connect_maintenance(request.target, live) as maintenance:
-            lock_live(maintenance, live, nothing)
+            lock_live(maintenance, live, read_nothing)
             let_go(request.pgbouncer, request.target.at(live), maintenance, emit)
 
 

@@ -20,7 +20,7 @@ from lastgood.load.deferred import remainder
 from lastgood.load.deferred.work import Finished, finish, in_service
 from lastgood.plan.plan import Request
 from lastgood.postgres import clock, database
-from lastgood.postgres.lock import lock_live, nothing
+from lastgood.postgres.lock import lock_live, read_nothing
 from lastgood.process import interrupts
 from lastgood.run.steps.finish import Finish
 
@@ -87,7 +87,7 @@ def resume(request: Request, remaining: Remaining, emit: Emit) -> Finished:
         oid, skew = database.describe(maintenance, live).oid, clock.skew(maintenance)
         state = f'"{live}" is in service with all its rows.'
         if remaining.in_place:
-            lock_live(maintenance, live, nothing)
+            lock_live(maintenance, live, read_nothing)
         else:
             stack.close()  # deferred work may take hours, and has a lock of its own
         journal = Journal.find(request.state, run) or Journal.create(request.state, run)

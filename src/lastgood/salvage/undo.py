@@ -15,7 +15,7 @@ from lastgood.journal import recording
 from lastgood.journal.run_names import new_run
 from lastgood.models import Document
 from lastgood.postgres import clock, database
-from lastgood.postgres.lock import lock_live, nothing
+from lastgood.postgres.lock import lock_live, read_nothing
 from lastgood.postgres.mark import server_clock
 from lastgood.postgres.server import Target
 from lastgood.salvage import images, tables
@@ -101,7 +101,7 @@ def undo(ready: Planned, context: Context = BACKGROUND) -> SalvageReport:
     with database.connect_maintenance(ready.target, live) as maintenance:
         run = new_run(server_clock(maintenance))
         maintenance.execute("SELECT set_config('application_name', %s, false)", [f"lastgood salvage {run}"])
-        lock_live(maintenance, live, nothing)
+        lock_live(maintenance, live, read_nothing)
         oid = database.describe(maintenance, live).oid
         journal = recording.begin(
             ready.state,

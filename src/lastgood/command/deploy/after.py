@@ -17,7 +17,7 @@ from lastgood.command.validate.validate import ValidationVerdict
 from lastgood.errors import Failed
 from lastgood.events import Progress, StageDone, StageFailed, StageStarted
 from lastgood.facts.of_database import migration_of
-from lastgood.postgres.outlived import find
+from lastgood.postgres.remaining_sessions import find
 from lastgood.text.units import counted
 
 SETTLED_SECONDS = 2.0

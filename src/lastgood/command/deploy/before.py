@@ -22,7 +22,7 @@ from lastgood.plan.plan import Choice, Plan, Request
 from lastgood.points import RestorePoint, dump_point
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.mark import server_clock
-from lastgood.postgres.outlived import Trace
+from lastgood.postgres.remaining_sessions import ProgramTrace
 from lastgood.postgres.rights import rights
 from lastgood.postgres.state import DatabaseState
 from lastgood.text.units import duration
@@ -178,6 +178,6 @@ def _command(course: Course) -> MigrationCommand:
     request, hold = course.request, course.hold
     keywords = resolved(hold.target, hold.live)
     connection = hold.connection()
-    course.trace = Trace(tag(hold.run), keywords["user"], server_clock(connection))
+    course.trace = ProgramTrace(tag(hold.run), keywords["user"], server_clock(connection))
     assert course.point is not None
     return command_of(request, keywords, hold.run, point=str(course.point.path))

@@ -27,7 +27,7 @@ from lastgood.journal import Journal, recording
 from lastgood.plan.plan import Request
 from lastgood.points import RestorePoint
 from lastgood.points.manifest import DeploymentNote, Form, Outcome, record_deployment
-from lastgood.postgres.outlived import Outlived, Trace
+from lastgood.postgres.remaining_sessions import ProgramTrace, RemainingSession
 from lastgood.postgres.state import DatabaseState
 
 # The statuses in the journal.
@@ -64,8 +64,8 @@ class Course:
         self.rights: frozenset[str] = frozenset()
         self.keys = Declared()
         self.point: RestorePoint | None = None
-        self.trace: Trace | None = None
-        self.seen: frozenset[Outlived] = frozenset()
+        self.trace: ProgramTrace | None = None
+        self.seen: frozenset[RemainingSession] = frozenset()
         self.health: HealthResult | None = None
         self.found: dict[str, Any] = {}
         self.remarks: list[str] = []

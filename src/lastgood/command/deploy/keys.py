@@ -13,7 +13,7 @@ from lastgood.command.deploy.report import Worse
 from lastgood.command.validate.rule import sample_text
 from lastgood.command.validate.validate import ValidationVerdict
 from lastgood.postgres import integrity
-from lastgood.postgres.integrity import Key
+from lastgood.postgres.integrity import ForeignKeyConstraint
 from lastgood.postgres.server import Connection, Target
 from lastgood.text.redact import HIDDEN
 from lastgood.text.units import counted
@@ -49,7 +49,7 @@ class UniqueKey:
 class Declared:
     """The keys that a database declares."""
 
-    foreign: tuple[Key, ...] = ()
+    foreign: tuple[ForeignKeyConstraint, ...] = ()
     unique: tuple[UniqueKey, ...] = ()
 
     @classmethod
@@ -59,7 +59,7 @@ class Declared:
             UniqueKey(schema, table, name, primary, nulls_equal, partitioned, tuple(columns))
             for schema, table, name, primary, nulls_equal, partitioned, columns in connection.execute(_UNIQUE)
         )
-        return cls(tuple(integrity.keys(connection)), unique)
+        return cls(tuple(integrity.foreign_key_constraints(connection)), unique)
 
 
 def broken_since(

@@ -25,7 +25,7 @@ from lastgood.context import Context
 from lastgood.deadman import migration as deadman
 from lastgood.errors import NOT_REACHED, Failed, Refused, UsageError
 from lastgood.events import Printed
-from lastgood.postgres.outlived import Outlived, Trace, find
+from lastgood.postgres.remaining_sessions import ProgramTrace, RemainingSession, find
 from lastgood.postgres.server import Connection, Target
 from lastgood.process.companion import NotReady
 from lastgood.process.run import ProgramEnd
@@ -100,12 +100,12 @@ class Watcher(threading.Thread):
         self,
         maintenance: Target,
         oid: int,
-        trace: Trace,
+        trace: ProgramTrace,
         sample: Callable[[Connection], None] = lambda connection: None,
         every: float = WATCH_SECONDS,
     ) -> None:
         super().__init__(name="lastgood-watch", daemon=True)
-        self.seen: set[Outlived] = set()
+        self.seen: set[RemainingSession] = set()
         self._maintenance = maintenance
         self._oid = oid
         self._trace = trace
@@ -123,7 +123,7 @@ class Watcher(threading.Thread):
                     self._over.wait(self._every)
             self._over.wait(WATCH_SECONDS)
 
-    def stop(self) -> frozenset[Outlived]:
+    def stop(self) -> frozenset[RemainingSession]:
         """Stop the thread and return the recorded sessions."""
         self._over.set()
         self.join(timeout=15)
@@ -137,7 +137,7 @@ class Outcome:
     report: CommandReport
     problem: str
     interrupted: bool
-    seen: frozenset[Outlived]
+    seen: frozenset[RemainingSession]
 
 
 def run(
@@ -201,7 +201,7 @@ def _outcome(
     ended: ProgramEnd,
     complaints: Complaints,
     killed: int,
-    seen: frozenset[Outlived],
+    seen: frozenset[RemainingSession],
     interrupted: bool,
     limit: float,
 ) -> Outcome:

@@ -14,7 +14,7 @@ from pydantic import Field
 from lastgood.application.results import ApplicationReport
 from lastgood.command.validate.validate import RuleResult, ValidationSummary, ValidationVerdict
 from lastgood.facts import Facts
-from lastgood.facts.compare import Comparison
+from lastgood.facts.compare import FactsComparison
 from lastgood.models import Document, Frozen
 from lastgood.plan.plan import TableLoss
 from lastgood.postgres.server import Connection
@@ -184,7 +184,9 @@ def columns(connection: Connection) -> dict[tuple[str, str], tuple[str, ...]]:
     return {(schema, name): tuple(names) for schema, name, names in connection.execute(_COLUMNS)}
 
 
-def tables_of(facts: Facts, now: Facts, found: Comparison, then: Columns, later: Columns) -> tuple[ChangedTable, ...]:
+def tables_of(
+    facts: Facts, now: Facts, found: FactsComparison, then: Columns, later: Columns
+) -> tuple[ChangedTable, ...]:
     """Return the tables that differ, ordered by name."""
     rows = [{(each.schema_name, each.name): each.rows for each in side.tables} for side in (facts, now)]
     equal = {(each.schema_name, each.name): each.equal for each in found.tables}

@@ -50,7 +50,7 @@ from lastgood.postgres import clock, copying, database
 from lastgood.postgres.apply import apply
 from lastgood.postgres.grants import Operator
 from lastgood.postgres.mark import marked, server_clock
-from lastgood.postgres.outlived import Trace, find
+from lastgood.postgres.remaining_sessions import ProgramTrace, find
 from lastgood.postgres.server import Connection, Target
 from lastgood.postgres.state import DatabaseState
 from lastgood.process import durable, interrupts
@@ -268,7 +268,7 @@ class _Trial:
         emit, command, request = self._emit, self._command, self._request
         with self._target.connect(application_name="lastgood inspects") as connection:
             locks = Locks(connection)
-        trace = Trace(tag(self._journal.run), self._user, server_clock(self._maintenance))
+        trace = ProgramTrace(tag(self._journal.run), self._user, server_clock(self._maintenance))
         live, clone = (database.describe(self._maintenance, name).oid for name in (self._live, self._clone))
 
         def sample(connection: Connection) -> None:

@@ -177,7 +177,9 @@ class DrillServer:
 
     def clean(self, emit: Emit) -> None:
         """Remove all databases and roles that drills created there. Those that cannot be removed are reported."""
-        found = [each for each in database.every(self.maintenance) if _OURS.match(each.name) and not each.is_template]
+        found = [
+            each for each in database.all_databases(self.maintenance) if _OURS.match(each.name) and not each.is_template
+        ]
         marked = [each for each in found if _is_marked(each)]
         runs = {_number(each) for each in marked} | {self.run.rsplit("-", 1)[1]}
         unmarked = [each for each in found if each.comment is None]

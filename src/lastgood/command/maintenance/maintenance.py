@@ -208,7 +208,7 @@ def _exclusive(target: Target, what: str) -> Iterator[None]:
             maintenance = stack.enter_context(database.connect_maintenance(target, target.dbname))
             maintenance.execute("SELECT set_config('application_name', %s, false)", [f"lastgood maintenance {what}"])
             working = lock.holder(maintenance, target.dbname) or "another session"
-            lock.lock_live(maintenance, target.dbname, lock.nothing)
+            lock.lock_live(maintenance, target.dbname, lock.read_nothing)
             working = None
         if working is not None:
             raise Refused(

@@ -358,7 +358,7 @@ def run(
 def _as_planned(maintenance: Connection, target: Target, plan: PrunePlan) -> None:
     """Check under the lock that everything the plan keeps still exists: another operator may have removed it since.
     Raises Refused."""
-    oids = {each.oid for each in database.every(maintenance)}
+    oids = {each.oid for each in database.all_databases(maintenance)}
     runs = {mark.run for _, mark in left_by_runs(maintenance, target)}
     roles = {each.name for each in build_role.left(maintenance)}
     for each in plan.candidates:

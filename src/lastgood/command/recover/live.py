@@ -21,7 +21,7 @@ from lastgood.facts.objects import SCHEMAS
 from lastgood.loss import Content, Key, Limit, LiveTable, Reader, Then, counted, listing
 from lastgood.loss.written import Column
 from lastgood.postgres.server import Connection
-from lastgood.postgres.sessions import shut_tables
+from lastgood.postgres.sessions import locked_tables
 
 COUNTING_SECONDS = 2.0
 # The time limit for comparing content without --thorough.
@@ -136,7 +136,7 @@ def inspect(inspection: Inspection, points: Sequence[Then], *, compare: float, t
     connection = inspection.connection
     found: dict[str, Any] = {}
     with inspection.at("sessions that lock tables"):
-        shut = {(each.schema, each.name): each for each in shut_tables(connection)}
+        shut = {(each.schema, each.name): each for each in locked_tables(connection)}
         found["shut"] = tuple(
             Seen(
                 f'{each.holder} holds a lock on "{each.schema}"."{each.name}" that blocks readers',

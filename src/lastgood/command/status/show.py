@@ -87,7 +87,7 @@ def show(screen: Screen, status: Status) -> None:
 _DEPLOYMENT = {
     "migrating": "the migration is running",
     "checking": "the migrated database is being checked",
-    "going back": "it is being rolled back",
+    "rolling back": "it is being rolled back",
 }
 
 

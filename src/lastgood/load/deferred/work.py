@@ -122,7 +122,9 @@ def in_service(run: str, hint: str, state: str) -> Iterator[None]:
     except Failed as error:
         raise Stopped(error.message, hint=f"{error.hint} {hint}".strip(), state=state) from error
     except psycopg.Error as error:
-        raise Stopped(f'cannot finish run "{run}": {server_errors.words(error)}', hint=hint, state=state) from error
+        raise Stopped(
+            f'cannot finish run "{run}": {server_errors.message_of(error)}', hint=hint, state=state
+        ) from error
     except OSError as error:
         why = (error.strerror or str(error)).lower()
         raise Stopped(
@@ -315,12 +317,15 @@ class _Worker:
                     raise Interrupted("interrupted") from error
                 policy = server_errors.policy_of(error)
                 state = error.sqlstate or ""
-                if attempt == tries or policy not in (server_errors.Policy.RETRY, server_errors.Policy.RECONNECT):
+                if attempt == tries or policy not in (
+                    server_errors.ErrorPolicy.RETRY,
+                    server_errors.ErrorPolicy.RECONNECT,
+                ):
                     if self._connection.broken or state.startswith(_GENERAL):
                         raise
                     raise _Failed(_message(error, doing)) from error
                 self._pause.wait(attempt)
-                if policy is server_errors.Policy.RECONNECT or self._connection.broken:
+                if policy is server_errors.ErrorPolicy.RECONNECT or self._connection.broken:
                     self._reconnect()
 
     def _reconnect(self) -> None:

@@ -16,7 +16,7 @@ from lastgood.events import Caution, Note, Progress
 from lastgood.journal.reader import WATCH
 from lastgood.plan.plan import PlannedStep, Request
 from lastgood.postgres.activity import Sample, sample
-from lastgood.postgres.exchange import names
+from lastgood.postgres.exchange import current_names
 from lastgood.postgres.lock import unlock
 from lastgood.postgres.server import Connection
 from lastgood.run.context import Run
@@ -179,7 +179,7 @@ def _watched(run: Run) -> WatchResult:
             with run.connected(run.plan.live, "watch") as inside:
                 while True:
                     found = sample(outside, oid, inside)
-                    if found is None or names(outside, [oid]).get(oid) != run.plan.live:
+                    if found is None or current_names(outside, [oid]).get(oid) != run.plan.live:
                         ended = "ended early: the databases were switched meanwhile"
                         break
                     samples.append(found)

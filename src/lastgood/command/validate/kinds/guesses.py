@@ -12,7 +12,7 @@ from lastgood.command.validate.kinds import foreign_keys
 from lastgood.command.validate.reader import RuleReader
 from lastgood.command.validate.rule import Mode, Rule, RuleFinding, RuleKind, RuleTask
 from lastgood.postgres import integrity
-from lastgood.postgres.integrity import Key
+from lastgood.postgres.integrity import ForeignKeyConstraint
 from lastgood.text.units import counted
 
 _INTEGERS = frozenset({20, 21, 23})
@@ -56,7 +56,9 @@ def _find(catalogue: Catalogue, mode: Mode) -> Iterator[RuleTask]:
     if not catalogue.settings.guesses:
         return
     declared = {
-        (key.schema_name, key.table, column) for key in integrity.keys(catalogue.connection) for column in key.columns
+        (key.schema_name, key.table, column)
+        for key in integrity.foreign_key_constraints(catalogue.connection)
+        for column in key.columns
     }
     pairs = {(each.table, each.id_column) for each in catalogue.settings.polymorphic}
     for child in catalogue.tables:
@@ -90,8 +92,10 @@ def _find(catalogue: Catalogue, mode: Mode) -> Iterator[RuleTask]:
             )
 
 
-def _key(child: CatalogueRelation, column: CatalogueColumn, parent: CatalogueRelation, other: CatalogueColumn) -> Key:
-    return Key(
+def _key(
+    child: CatalogueRelation, column: CatalogueColumn, parent: CatalogueRelation, other: CatalogueColumn
+) -> ForeignKeyConstraint:
+    return ForeignKeyConstraint(
         child.schema_name,
         child.name,
         column.name,

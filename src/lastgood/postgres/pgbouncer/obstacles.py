@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from lastgood.postgres.pgbouncer.look import ConsoleState, psql
+from lastgood.postgres.pgbouncer.consoles import ConsoleState, psql
 from lastgood.postgres.risks import Risk
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def _findings(state: ConsoleState, config: PgBouncer, live: str, fence_now: bool
             "pgbouncer_unreachable",
             f"cannot use the console of {where} to pause clients: {state.problem}; queries that are running at the "
             "switch fail",
-            _way_in(state),
+            _access_hint(state),
         )
         return
     if not state.may_pause:
@@ -42,12 +42,12 @@ def _findings(state: ConsoleState, config: PgBouncer, live: str, fence_now: bool
             f'Add "{state.user}" to admin_users in pgbouncer.ini and run RELOAD on its console, or set another user '
             "in lastgood.toml.",
         )
-    yield from _which(state, where, live)
+    yield from _databases(state, where, live)
     yield from _modes(state, where, live, fence_now)
     yield from _settings(state, where, config)
 
 
-def _way_in(state: ConsoleState) -> str:
+def _access_hint(state: ConsoleState) -> str:
     problem = state.problem.lower()
     if "password" in problem or "auth" in problem or "sasl" in problem:
         return "Put its password in ~/.pgpass (HOST:PORT:pgbouncer:USER:PASSWORD). To test it: " + psql(
@@ -60,7 +60,7 @@ def _way_in(state: ConsoleState) -> str:
     return "To test it: " + psql(state, "SHOW VERSION")
 
 
-def _which(state: ConsoleState, where: str, live: str) -> Iterator[Risk]:
+def _databases(state: ConsoleState, where: str, live: str) -> Iterator[Risk]:
     for name in state.missing:
         yield Risk(
             "caution",
