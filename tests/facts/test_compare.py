@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from lastgood.facts import (
-    Difference,
     DigestRules,
     ExtensionFacts,
     Facts,
+    FactsDifference,
     LanguageFacts,
     LargeObjectFacts,
     MigrationFacts,
@@ -277,7 +277,7 @@ def test_definitions_only_within_one_major() -> None:
         return Facts(origin="database", rules=DigestRules(server_major=major), object_counts=counts, objects=objects)
 
     assert compare(side(18, ONE), side(18, OTHER)).differences == (
-        Difference(kind="definition", what="view s.v", expected=f"definition {ONE}", found=f"definition {OTHER}"),
+        FactsDifference(kind="definition", what="view s.v", expected=f"definition {ONE}", found=f"definition {OTHER}"),
     )
     across = compare(side(15, ONE), side(18, OTHER))
     assert across.differences == ()

@@ -22,7 +22,7 @@ RUN = "20261122-031500-9f3c1a70"
 
 
 @pytest.fixture(autouse=True)
-def somebody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def known_caller(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     scrub = Scrubber()
     scrub.learn(["battery-staple"])
     caller.announce(("rollback", "--db", "postgresql://app:hunter22@db/crm", "--yes"), scrub)

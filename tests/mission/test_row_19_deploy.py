@@ -166,7 +166,7 @@ def test_a_migration_that_hangs_is_ended_with_all_that_it_started(site: Site) ->
 
 
 @pytest.fixture
-def at_work(site: Site) -> Iterator[Callable[..., None]]:
+def until_migration_hangs(site: Site) -> Iterator[Callable[..., None]]:
     """Waits until the migration has done its half and hangs."""
 
     def wait() -> None:
@@ -179,10 +179,10 @@ def at_work(site: Site) -> Iterator[Callable[..., None]]:
     yield wait
 
 
-def test_sigterm_ends_the_migration_and_takes_it_back(site: Site, at_work: Callable[[], None]) -> None:
+def test_sigterm_ends_the_migration_and_takes_it_back(site: Site, until_migration_hangs: Callable[[], None]) -> None:
     before = site.facts()
     with site.started("deploy", "--json", "--", *site.psql(HALF + HANGS)) as process:
-        at_work()
+        until_migration_hangs()
         # Everybody sees that a deployment is at work, and no second one begins.
         status = site.lastgood("status", "--json").document
         assert (status["deployment"]["stage"], status["deployment"]["program"]) == ("migrating", "psql")
@@ -205,10 +205,12 @@ def test_sigterm_ends_the_migration_and_takes_it_back(site: Site, at_work: Calla
     assert site.comment() == "The CRM of record"
 
 
-def test_after_kill_9_another_machine_can_continue(site: Site, at_work: Callable[[], None], tmp_path: Path) -> None:
+def test_after_kill_9_another_machine_can_continue(
+    site: Site, until_migration_hangs: Callable[[], None], tmp_path: Path
+) -> None:
     before = site.facts()
     with site.started("deploy", "--label", "nightly", "--", *site.psql(HALF + HANGS)) as process:
-        at_work()
+        until_migration_hangs()
         process.kill()
     # No part of the migration continues unsupervised, and the server soon knows that it is gone.
     until(lambda: site.sessions() == [], "the migration's session ends")

@@ -18,7 +18,7 @@ New = Callable[..., str]
 
 
 @pytest.fixture(autouse=True)
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_wait_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waits.WaitLimit, "seconds", 2.0)
 
 
@@ -28,7 +28,7 @@ def test_a_drop_does_not_wait_for_a_standby_for_ever(major: int) -> None:
         connection.execute("CREATE DATABASE shadow TEMPLATE template0")
         connection.execute("COMMENT ON DATABASE shadow IS 'the mark'")
         oid = database.describe(connection, "shadow").oid
-        with standby.deaf_commit(server) as pid:
+        with standby.commit_waiting_for_standby(server) as pid:
             with pytest.raises(Blocked) as blocked:
                 database.drop(connection, "shadow", oid)
             text = blocked.value.message

@@ -63,7 +63,7 @@ ORDER BY n.nspname, c.relname
 
 
 @dataclass(frozen=True, slots=True)
-class Relation:
+class FactsRelation:
     """A table, a partition or a partition root, with the properties for reading its rows.
 
     ``columns`` are in COPY's order, without generated ones; ``dated`` are those of a date or time stamp type.
@@ -130,7 +130,7 @@ class Source:
     schema_name: str
     name: str
     columns: tuple[str, ...]
-    parts: tuple[Relation, ...]
+    parts: tuple[FactsRelation, ...]
 
     @property
     def zoned(self) -> bool:
@@ -145,7 +145,7 @@ def as_dumped(connection: Connection) -> list[Source]:
     ours = schemas_of_runs(connection)
     everything = [each for each in _relations(connection) if each.schema_name not in ours]
     by_oid = {relation.oid: relation for relation in everything}
-    through_root: dict[int, list[Relation]] = defaultdict(list)
+    through_root: dict[int, list[FactsRelation]] = defaultdict(list)
     sources = []
     for relation in everything:
         if relation.kind != "r":
@@ -206,9 +206,9 @@ def as_in(connection: Connection, like: Facts, *, beyond: bool) -> list[Source]:
     return sources
 
 
-def _relations(connection: Connection) -> list[Relation]:
+def _relations(connection: Connection) -> list[FactsRelation]:
     return [
-        Relation(oid, schema, name, kind, condition, tuple(columns or ()), tuple(dated or ()), *others)
+        FactsRelation(oid, schema, name, kind, condition, tuple(columns or ()), tuple(dated or ()), *others)
         for oid, schema, name, kind, condition, columns, dated, *others in connection.execute(_RELATIONS)
     ]
 

@@ -22,7 +22,7 @@ from lastgood.dump.statements import Kind, Setting, Verdict
 from lastgood.dump.summary import DumpSummary
 from lastgood.errors import Failed
 from lastgood.events import Note
-from lastgood.facts import Difference, Facts
+from lastgood.facts import Facts, FactsDifference
 from lastgood.facts.compare import FactsComparison, compare
 from lastgood.facts.of_database import facts_of_database
 from lastgood.facts.of_dump import ONLY_COUNTED
@@ -128,7 +128,7 @@ def _shown(each: LeftOut) -> str:
     return f"{each.schema_name}.{each.table}: {', '.join(parts)}"
 
 
-def _stop_at(differences: Collection[Difference], comparison: FactsComparison, name: str) -> None:
+def _stop_at(differences: Collection[FactsDifference], comparison: FactsComparison, name: str) -> None:
     if not differences:
         return
     lines = [f"{each.what}: expected {each.expected}, found {each.found}" for each in differences]
@@ -199,7 +199,7 @@ def _rows(
 
 def _definitions(
     rewritten: Rewritten, target: Target, major: int, cancelled: Callable[[], bool], *, allow_orphans: bool
-) -> list[Difference]:
+) -> list[FactsDifference]:
     """The differences between the definitions of staging and the rewritten ones, command by command."""
     program = binaries.find("pg_dump", at_least=major)
     staging = tuple(rewritten.schemas.values())
@@ -214,11 +214,11 @@ def _definitions(
             del surplus[text + _NOT_VALID, settings]
     return [
         *(
-            Difference(kind="definition", what=_beginning(text), expected="present", found="missing")
+            FactsDifference(kind="definition", what=_beginning(text), expected="present", found="missing")
             for text, _ in sorted(missing.elements())
         ),
         *(
-            Difference(kind="definition", what=_beginning(text), expected="absent", found="present")
+            FactsDifference(kind="definition", what=_beginning(text), expected="absent", found="present")
             for text, _ in sorted(surplus.elements())
         ),
     ]

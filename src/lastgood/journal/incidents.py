@@ -24,7 +24,7 @@ KINDS = ("rollback", "recover")
 
 
 @dataclass(frozen=True, slots=True)
-class Attestation:
+class FollowUpAttestation:
     """A person's attestation that an item of the checklist after the run is done."""
 
     item: str
@@ -47,7 +47,7 @@ class Incident:
     point: str
     kept: str
     emergency: str
-    answers: Mapping[str, Attestation] = field(default_factory=dict)
+    answers: Mapping[str, FollowUpAttestation] = field(default_factory=dict)
 
     @property
     def is_open(self) -> bool:
@@ -82,7 +82,7 @@ def incident_of(journal: Journal) -> Incident | None:
     begun: Entry | None = None
     last: Entry | None = None
     switched, emergency, kind = False, "", ""
-    attestations: dict[str, Attestation] = {}
+    attestations: dict[str, FollowUpAttestation] = {}
     for each in entries(journal, "begun", "resumed", "ended", "answered", "done", "undoing"):
         if each.event in ("begun", "resumed"):
             begun, plan = begun or each, each.plan or plan
@@ -97,7 +97,7 @@ def incident_of(journal: Journal) -> Incident | None:
             switched = switched or each.status in ("done", "undone")
         elif each.event == "answered":
             item = each.text("item")
-            attestations[item] = Attestation(item, each.text("person"), each.at, each.text("note"))
+            attestations[item] = FollowUpAttestation(item, each.text("person"), each.at, each.text("note"))
         if each.event != "answered":
             last = each
     if not switched or last is None or begun is None or not (begun.by and begun.live):

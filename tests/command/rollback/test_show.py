@@ -16,7 +16,7 @@ from lastgood.command.prune.prune import PruneCandidate, PrunePlan
 from lastgood.command.rollback import show as report
 from lastgood.command.rollback import show_plan
 from lastgood.command.status import show as status
-from lastgood.facts import Difference, Facts
+from lastgood.facts import Facts, FactsDifference
 from lastgood.facts.compare import FactsComparison
 from lastgood.load.deferred.work import Finished
 from lastgood.load.repairs import Repaired
@@ -390,7 +390,7 @@ def test_damaged_points_and_verdicts(shown: tuple[Screen, io.StringIO]) -> None:
 
 def test_a_comparison_shows_each_difference(shown: tuple[Screen, io.StringIO]) -> None:
     screen, stream = shown
-    difference = Difference(kind="rows", what="public.deals", expected="2 rows", found="0 rows")
+    difference = FactsDifference(kind="rows", what="public.deals", expected="2 rows", found="0 rows")
     comparison = FactsComparison(differences=(difference,), tables=(), not_compared=("Definitions were not compared.",))
     facts.show_comparison(screen, comparison, "a.sql", "the live database")
     assert stream.getvalue() == (

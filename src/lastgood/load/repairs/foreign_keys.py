@@ -13,7 +13,7 @@ from xxhash import xxh3_128_hexdigest
 
 from lastgood.dump.names import Relation, quoted
 from lastgood.dump.statements import Command
-from lastgood.facts import Difference
+from lastgood.facts import FactsDifference
 from lastgood.facts.compare import FactsComparison
 from lastgood.facts.settled import settled
 from lastgood.load.repairs.repair import Repair, Rules
@@ -98,7 +98,7 @@ def accepted(connection: Connection, comparison: FactsComparison) -> FactsCompar
     )
 
 
-def _remark(each: Difference, valid: Mapping[str, str], available: set[str]) -> str | None:
+def _remark(each: FactsDifference, valid: Mapping[str, str], available: set[str]) -> str | None:
     if each.kind == "definition" and valid.get(each.what) == each.expected:
         return f"The {each.what} is NOT VALID here: rows of the restore point violate it."
     versions = each.expected.startswith("version ") and each.found.startswith("version ")
