@@ -5,6 +5,7 @@ an operator overrides it and gives a reason; some cannot be overridden."""
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -159,17 +160,21 @@ def check_names(overrides: Iterable[Override], attestations: Iterable[Attestatio
         if override.item not in names:
             raise UsageError(
                 f'cannot override "{override.item}": no such checklist item',
-                hint=f"Choose one of: {', '.join(names)}.",
+                hint=f"{_near(override.item, names)}Choose one of: {', '.join(names)}.",
                 state=NOT_REACHED,
             )
     for each in attestations:
         if each.item not in (*names, *people):
             raise UsageError(
                 f'cannot attest "{each.item}": no such checklist item',
-                hint=f"Choose one of: {', '.join((*names, *people))}. Add your own items in lastgood.toml: [check] "
-                "attested.",
+                hint=f"{_near(each.item, (*names, *people))}Choose one of: {', '.join((*names, *people))}. Add your "
+                "own items in lastgood.toml: [check] attested.",
                 state=NOT_REACHED,
             )
+
+
+def _near(name: str, names: Sequence[str]) -> str:
+    return "".join(f"Did you mean {each}? " for each in difflib.get_close_matches(name, names, 1))
 
 
 def _checked(item: Item, results: Sequence[Finding | Passed], given: Checklist) -> ItemResult:

@@ -20,11 +20,12 @@ from typing import Any
 
 from lastgood import abort as abandon
 from lastgood.application import record
+from lastgood.config.tables import NO_PGBOUNCER
 from lastgood.errors import ChecksFailed, ChecksFailedAfterSwap
 from lastgood.events import Caution, Emit, Note, silent
 from lastgood.journal import Journal, recording
 from lastgood.plan.plan import Prepared, Request
-from lastgood.plan.unfinished import as_planned, reread, unfinished
+from lastgood.plan.unfinished import as_planned, requested_run, reread, unfinished
 from lastgood.postgres import database
 from lastgood.postgres.exchange import helper_session
 from lastgood.postgres.lock import Claim, holder, lock_live
@@ -100,6 +101,16 @@ def resume(request: Request, emit: Emit = silent) -> Report | FinishReport:
         )
         with recording.recording(journal, emit) as emit:
             return _execute(Run(prepared, maintenance, journal, emit, switched=unfinished_run.switched))
+
+
+def ensure_unfinished(request: Request, *, to_resume: bool) -> None:
+    """Raise Refused if there is no run to resume or abort: before anyone is asked for consent."""
+    if request.pgbouncer != NO_PGBOUNCER or record.read(request.state, request.target) is not None:
+        return  # clients to let go, or an application to start, may be all that is left
+    if to_resume and rest.left(request) is not None:
+        return
+    with database.connect_maintenance(request.target, request.target.dbname) as maintenance:
+        requested_run(maintenance, request.target, request.state, request.run, to_resume=to_resume)
 
 
 def resumable(request: Request) -> str:

@@ -106,13 +106,51 @@ def test_users_who_signed_up_since_are_reported_and_their_rows_kept(hosted: Host
 
 
 def test_without_a_request_the_way_follows_the_rights(hosted: Hosted) -> None:
-    asked = replace(hosted.request, way=None)
-    assert rollback.plan(asked).plan.way == "by-name"
-    with hosted.project.connect(hosted.database, user=ADMIN):
-        # The role may not end a superuser's session, which blocks the renaming of the database.
-        plan = rollback.plan(asked).plan
+    """Whether or not a session of the platform is connected at this moment."""
+    plan = rollback.plan(replace(hosted.request, way=None)).plan
     assert (plan.way, plan.refusals) == ("in-place", ())
     assert plan.schemas == ("app_private", "crm", "private", "public", "supabase_migrations")
+    assert (
+        rollback.plan(
+            replace(hosted.request, target=hosted.project.target(hosted.database, user=ADMIN), way=None)
+        ).plan.way
+        == "by-name"
+    )
+
+
+def test_a_refusal_of_one_way_names_the_other_one(hosted: Hosted) -> None:
+    refusals = rollback.plan(replace(hosted.request, way="by-name")).plan.refusals
+    assert [(each.code, each.hint.partition(". Or ")[2]) for each in refusals] == [
+        ("no_lock", "exchange the schemas inside the database: --in-place"),
+        ("foreign_owners", "exchange the schemas inside the database: --in-place"),
+    ]
+    with hosted.project.connect(hosted.database, user=ADMIN) as admin:
+        admin.execute("CREATE VIEW extensions.contacts AS SELECT id FROM public.contacts")
+    by_superuser = replace(
+        hosted.request, target=hosted.project.target(hosted.database, user=ADMIN), schemas=("public",)
+    )
+    (refusal, *_) = rollback.plan(by_superuser).plan.refusals
+    assert (refusal.code, refusal.hint) == (
+        "cannot_be_moved",
+        "To see all rights of this role: lastgood check --capabilities. Or exchange the databases: --by-name",
+    )
+
+
+def test_a_deployment_that_is_refused_leaves_no_restore_point(hosted: Hosted) -> None:
+    """The rights are checked before the restore point is made."""
+    there = sorted(hosted.request.store.iterdir())
+    status, _, errors = run(hosted, "deploy", "--by-name", "--", "true")
+    assert status == 3
+    message, _, rest = errors[errors.index("error:") :].partition("against writers")
+    assert message.startswith(
+        "error: cannot deploy: a rollback would not be possible: this role cannot lock auth.schema_migrations, "
+    )
+    assert " ".join(rest.split()) == (
+        f': it lacks write privileges state: "{hosted.database}" was not touched: the migration was not started. next: '
+        "Connect as the tables' owner or a superuser. Or exchange the schemas inside the database: --in-place"
+    )
+    assert sorted(hosted.request.store.iterdir()) == there
+    assert run(hosted, "deploy", "--", "true")[0] == 0
 
 
 def test_room_for_the_second_copy_of_the_schemas(hosted: Hosted) -> None:

@@ -89,7 +89,7 @@ def test_a_rollback_asks_for_the_name_of_the_database(
     server: EmbeddedServer, database: str, broken: str, child_environment: dict[str, str]
 ) -> None:
     terminal = Terminal("rollback", environment=child_environment, cold=True)
-    terminal.read_until(f"To roll back, type the name of the database, {database}:\n> ")
+    terminal.read_until(f" {database}:\n> ")
     assert "Nothing was changed yet." in terminal.shown
     terminal.type("yes")
     assert terminal.end() == 3
@@ -253,7 +253,7 @@ Look:             points, facts, diff, runs, report, help
 Set up:           init, config, notify, prune
 
 Start with `lastgood init`, then `lastgood backup`.
-In an emergency: `lastgood rollback --dry-run`.
+In an emergency: `lastgood recover`. It asks before it changes anything.
 All commands and options: lastgood --help
 """
 

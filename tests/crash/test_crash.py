@@ -64,7 +64,6 @@ class Scene:
     store: Path
     state: Path
     options: tuple[str, ...] = ()
-    confined: bool = False
 
     def start(self, *arguments: str, fault_spec: str = "") -> forked_cli.Process:
         """The command line in a process of its own."""
@@ -72,8 +71,7 @@ class Scene:
         if fault_spec:
             environment["LASTGOOD_FAULT"] = fault_spec.replace(":cut", ":stop")
         options = ["--db", self.server.url(self.live), "--store", str(self.store), "--state", str(self.state)]
-        confine = ["--confine-code"] if self.confined and arguments[0] == "rollback" else []
-        return forked_cli.Process(*options, *self.options, *arguments, *confine, environment=environment)
+        return forked_cli.Process(*options, *self.options, *arguments, environment=environment)
 
     def run(self, *arguments: str, fault_spec: str = "") -> subprocess.CompletedProcess[str]:
         """The same, to its end. The fault ``POINT:cut`` ends all its sessions at that point."""
@@ -174,7 +172,7 @@ def prepared(
     )
     with server.target(live).connect() as connection:
         connection.execute("UPDATE public.news SET state = 'after the deployment'")
-    return Scene(server, live, store, state, options, confined)
+    return Scene(server, live, store, state, options)
 
 
 def combinations(config: pytest.Config) -> list[tuple[str, str]]:

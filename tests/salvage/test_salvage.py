@@ -43,6 +43,7 @@ INSERT INTO log VALUES ('a'), ('c');
 DELETE FROM contacts WHERE id = 30;
 """
 AFTERWARDS = """
+SET session_replication_role = replica;
 UPDATE contacts SET email = 'ours' WHERE id = 7;
 UPDATE contacts SET phone = 'ours' WHERE id = 8;
 """

@@ -8,6 +8,7 @@ operator must know. To add a check, write a function and list it under its item 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TypeGuard
 
 from lastgood.checklist import BACKUP, EXTENSIONS, Finding, Passed
 from lastgood.checks import (
@@ -78,14 +79,28 @@ BY_NAME: frozenset[Check] = frozenset(
 
 
 def results(subject: Subject) -> tuple[Finding | Passed, ...]:
-    """Run all checks: their results, item by item."""
-    return tuple(
-        result.model_copy(update={"item": item})
+    """Run all checks: their results, item by item. Refusals of one way to switch name the other one if it is
+    possible."""
+    found = [
+        (check, result.model_copy(update={"item": item}))
         for item, checks in CHECKS.items()
         for check in checks
         if subject.in_place is None or check not in BY_NAME
         for result in check(subject)
+    ]
+    own = BY_NAME if subject.in_place is None else {in_place.able, in_place.objects}
+    refused = [result for check, result in found if check in own and _refuses(result)]
+    other = subject.other_way() if refused else ""
+    return tuple(
+        result.model_copy(update={"hint": f"{result.hint.rstrip('.')}. {other}".removeprefix(". ")})
+        if other and result in refused
+        else result
+        for _, result in found
     )
+
+
+def _refuses(result: Finding | Passed) -> TypeGuard[Finding]:
+    return isinstance(result, Finding) and result.level == "refusal"
 
 
 def findings(results: Iterable[Finding | Passed]) -> tuple[Finding, ...]:

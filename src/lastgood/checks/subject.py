@@ -38,8 +38,9 @@ class PointReading:
 
     ``lack`` and ``orphans``: the parts of a whole database that it lacks, and rows that refer to them.
     ``unread_rows``: its rows and its SHA-256 are verified while it is loaded.
-    ``skipped``: newer ones that failed verification, each with the reason. ``seconds``: estimates, from earlier loads,
-    of building and proving, and of the emergency backup in parallel; None where there is none.
+    ``skipped``: newer ones that failed verification, each with the reason. ``left_out``: a sentence about newer
+    emergency backups. ``seconds``: estimates, from earlier loads, of building and proving, and of the emergency backup
+    in parallel; None where there is none.
     """
 
     point: RestorePoint | None = None
@@ -51,6 +52,7 @@ class PointReading:
     problem: str = ""
     hint: str = ""
     skipped: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     unread_rows: bool = False
     seconds: tuple[float | None, float | None] = (None, None)
 
@@ -146,6 +148,12 @@ class Subject:
         if self.point is not None and self.point.manifest is not None and self.point.manifest.members is not None:
             return self.point.manifest.members
         return limited_to(self.members, [each.name for each in self.facts.extensions] if self.facts else [])
+
+    def other_way(self) -> str:
+        """The option for the other way to switch, in a sentence, if this role's rights permit it; otherwise empty."""
+        if self.in_place is None:
+            return "Or exchange the schemas inside the database: --in-place" if probe(self.live).in_place else ""
+        return "Or exchange the databases: --by-name" if by_name(self.live) else ""
 
     @property
     def room_needed(self) -> int:

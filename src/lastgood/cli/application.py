@@ -16,6 +16,7 @@ from functools import partial
 from importlib import import_module
 from itertools import groupby
 from operator import attrgetter
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -25,6 +26,7 @@ from lastgood import __version__, config, errors
 from lastgood.cli.call import Call
 from lastgood.cli.commands import ALSO_CALLED, COMMANDS, MODULES, ORDER
 from lastgood.cli.examples import section as examples_of
+from lastgood.config import nearby
 from lastgood.errors import SHOW_STATE, UNKNOWN_STATE, Interrupted
 
 if TYPE_CHECKING:
@@ -130,14 +132,14 @@ def _unchanged(text: str) -> str:
 with suppress(ImportError):
     vars(import_module("typer._completion_classes"))["_sanitize_help_text"] = _unchanged
 START = "Start with `lastgood init`, then `lastgood backup`."
-EMERGENCY = "In an emergency: `lastgood rollback --dry-run`."
+EMERGENCY = "In an emergency: `lastgood recover`. It asks before it changes anything."
 # The Typer applications declared by command modules, by name.
 _declared: dict[str, typer.Typer] = {}
 app = typer.Typer(
     name="lastgood",
     cls=_Lazy,
     help="Roll a PostgreSQL database back to its last good state.",
-    epilog=f"{START} {EMERGENCY}",
+    epilog=f"\b\n{START}\n{EMERGENCY}",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
@@ -217,8 +219,10 @@ def command(
     return register
 
 
-def group(name: str, doc: str, default: Callable[[Session], int | None], *exits: int) -> typer.Typer:
-    """Create a command with subcommands. Without a subcommand it calls ``default``, which may end with ``exits``."""
+def group(name: str, doc: str, default: Callable[..., int | None], *exits: int) -> typer.Typer:
+    """Create a command with subcommands. Without a subcommand it calls ``default``, which may end with ``exits``; its
+    parameters are as those of a command."""
+    _, *own = inspect.signature(default, locals={"Session": None}, eval_str=True).parameters.values()
     short = doc.partition("\n")[0].partition(". ")[0].rstrip(".")
     made = _declared[name] = typer.Typer(
         name=name,
@@ -237,7 +241,7 @@ def group(name: str, doc: str, default: Callable[[Session], int | None], *exits:
         _remember(ctx, values)
         return None
 
-    _with_signature(callback, [], None)
+    _with_signature(callback, [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own], None)
     made.callback(invoke_without_command=True)(callback)
     return made
 
@@ -276,13 +280,14 @@ def _root(ctx: typer.Context, **values: Any) -> None:
         status = import_module(MODULES["status"]).glance(call.session)
         if status is not None:
             raise typer.Exit(status)
-        typer.echo(_brief())
+        typer.echo(_brief(call.session))
     else:
         typer.echo(ctx.get_help())
 
 
-def _brief() -> str:
-    """Return what fits on a terminal of 24 lines: the commands for an emergency, and the names of the others."""
+def _brief(session: Session) -> str:
+    """Return what fits on a terminal of 24 lines: the commands for an emergency, and the names of the others. Where no
+    database is named, what names one comes before all else that could be said."""
     lines = [f"lastgood {__version__}: {app.info.help}"]
     width = max(map(len, ORDER))
     for title, commands in groupby(COMMANDS, key=attrgetter("group")):
@@ -290,7 +295,9 @@ def _brief() -> str:
             lines += ["", f"{title}:", *(f"  {each.name:{width}}  {each.summary}" for each in commands), ""]
         else:
             lines.append(f"{title + ':':17} {', '.join(each.name for each in commands)}")
-    return "\n".join([*lines, "", START, EMERGENCY, "All commands and options: lastgood --help"])
+    found = nearby.databases(Path.cwd()) if not session.names_a_database else []
+    start = ["No database is named.", *found] if found else [START]
+    return "\n".join([*lines, "", *start, EMERGENCY, "All commands and options: lastgood --help"])
 
 
 _with_signature(

@@ -16,7 +16,7 @@ from lastgood import points
 from lastgood.context import BACKGROUND, Context
 from lastgood.damaged.best_effort import ReadableLoader, TableLoad
 from lastgood.dump.formats import DumpSource
-from lastgood.dump.hints import CHOOSE_ANOTHER
+from lastgood.dump.hints import ANOTHER
 from lastgood.dump.names import Relation
 from lastgood.dump.readable import SHOWN, Omission, ReadableReading
 from lastgood.errors import NOT_REACHED, Corrupt, Refused
@@ -136,7 +136,7 @@ def restore_readable(
             emit(StageDone("build", time.monotonic() - started, counted(rows, "row")))
             if not reading.summary.tables and not loader.tables:
                 why = f": {reading.damage[0]}" if reading.damage else ""
-                raise Corrupt(f'cannot read any table of "{point.path.name}"{why}', hint=CHOOSE_ANOTHER)
+                raise Corrupt(f'cannot read any table of "{point.path.name}"{why}', hint=ANOTHER)
     report = DamagedReport(
         run=run,
         point=str(point.path),

@@ -163,6 +163,7 @@ class _OpenPoint:
     in_order: bool
     whole: VerifiedPoint
     codec: str
+    no_rows: str = ""
 
     def read(self, wanted: Sequence[Reading], cancelled: Callable[[], bool]) -> Iterator[Portion]:
         sections = [
@@ -208,8 +209,8 @@ class _OpenPoint:
             data = data.decode(self.codec).encode()
         return Block(data, columns)
 
-    def count(self, table: Table) -> int:
-        return table.rows or 0
+    def count(self, table: Table, given: Sequence[str] = ()) -> int:
+        return 0 if given else table.rows or 0
 
     def digest(self, reading: Reading, cancelled: Callable[[], bool]) -> TableFacts | None:
         return None

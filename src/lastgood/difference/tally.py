@@ -13,7 +13,7 @@ import tempfile
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,15 +37,17 @@ INVALID_TEXT = 'invalid byte sequence for encoding "UTF8"'
 @dataclass(frozen=True, slots=True)
 class Form:
     """How the rows of a table are compared: ``columns`` in this order, of which ``key`` identify a row; without a key,
-    rows are a multiset."""
+    rows are a multiset. ``references``: columns whose values are noted."""
 
     columns: tuple[str, ...]
     key: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Numbers of rows. ``repeated``: keys that more than one row of a side has, so that they identify none."""
+    """Numbers of rows. ``repeated``: keys that more than one row of a side has, so that they identify none.
+    ``referenced``: see ``TableDifference``."""
 
     rows_a: int
     rows_b: int
@@ -53,6 +55,7 @@ class Counts:
     only_b: int
     changed: int
     repeated: int
+    referenced: int = 0
 
 
 class InvalidText(Exception):
@@ -112,7 +115,7 @@ class Tally:
     def prepare(self, cursor: duckdb.DuckDBPyConnection, number: int, form: Form) -> None:
         """Create an empty table for the rows of both sides."""
         kinds = "k VARCHAR, h UBIGINT" if form.key else "k UHUGEINT, h UBIGINT"
-        cursor.execute(f"CREATE OR REPLACE TABLE t{number} (side BOOLEAN, {kinds})")
+        cursor.execute(f"CREATE OR REPLACE TABLE t{number} (side BOOLEAN, {kinds}, r UBIGINT)")
 
     def add(
         self, cursor: duckdb.DuckDBPyConnection, number: int, form: Form, side: SideName, block: Block, *, whole: bool
@@ -136,7 +139,8 @@ class Tally:
             fields = f"md5_number({line}) AS k, 0 AS h"
         cursor.register("block", lines)
         try:
-            cursor.execute(f"INSERT INTO t{number} SELECT {_flag(side)}, {fields} FROM block")
+            noted = _noted(block.columns, form.references)
+            cursor.execute(f"INSERT INTO t{number} SELECT {_flag(side)}, {fields}, {noted} FROM block")
         except duckdb.InvalidInputException as error:
             raise InvalidText(INVALID_TEXT) from error
         finally:
@@ -151,25 +155,28 @@ class Tally:
             SELECT coalesce(sum(a), 0)::BIGINT, coalesce(sum(b), 0)::BIGINT,
                    coalesce(sum(greatest(a - b, 0)), 0)::BIGINT, coalesce(sum(greatest(b - a, 0)), 0)::BIGINT,
                    count(*) FILTER (a = 1 AND b = 1 AND low <> high),
-                   count(*) FILTER (a > 1 OR b > 1)
+                   count(*) FILTER (a > 1 OR b > 1),
+                   coalesce(sum({_REFERENCED}), 0)::BIGINT
             FROM g
             """
         ).fetchone()
         assert row is not None  # an aggregate always gives a row
         counts = Counts(*row)
         if not form.key:
-            return Counts(row[0], row[1], row[2], row[3], 0, 0)
+            return replace(counts, changed=0, repeated=0)
         if not counts.repeated:
             return counts
         row = cursor.execute(
             f"""
-            WITH g AS (SELECT count(*) FILTER (NOT side) AS a, count(*) FILTER (side) AS b
+            WITH g AS (SELECT count(*) FILTER (NOT side) AS a, count(*) FILTER (side) AS b, 0 AS low, 0 AS high,
+                              NULL AS noted_a, max(r) FILTER (side) AS noted_b
                        FROM t{number} GROUP BY k, h)
-            SELECT sum(greatest(a - b, 0))::BIGINT, sum(greatest(b - a, 0))::BIGINT FROM g
+            SELECT sum(greatest(a - b, 0))::BIGINT, sum(greatest(b - a, 0))::BIGINT,
+                   coalesce(sum({_REFERENCED}), 0)::BIGINT FROM g
             """
         ).fetchone()
         assert row is not None
-        return Counts(counts.rows_a, counts.rows_b, row[0], row[1], 0, counts.repeated)
+        return replace(counts, only_a=row[0], only_b=row[1], changed=0, referenced=row[2])
 
     def keep_differing(self, cursor: duckdb.DuckDBPyConnection, number: int) -> None:
         """Keep the keys of the rows that differ, for a second reading."""
@@ -324,9 +331,25 @@ def as_lines(data: bytes) -> Any:
 
 def _grouped(number: int) -> str:
     return (
-        "SELECT k, count(*) FILTER (NOT side) AS a, count(*) FILTER (side) AS b, min(h) AS low, max(h) AS high "
-        f"FROM t{number} GROUP BY k"
+        "SELECT k, count(*) FILTER (NOT side) AS a, count(*) FILTER (side) AS b, min(h) AS low, max(h) AS high, "
+        f"max(r) FILTER (NOT side) AS noted_a, max(r) FILTER (side) AS noted_b FROM t{number} GROUP BY k"
     )
+
+
+# Of a group of rows with the same key: those of b with a noted value that the row of a does not have.
+_REFERENCED = (
+    "CASE WHEN noted_b IS NULL THEN 0 WHEN a = b THEN (low <> high AND noted_a IS DISTINCT FROM noted_b)::INT "
+    "ELSE greatest(b - a, 0) END"
+)
+
+
+def _noted(columns: Sequence[str], wanted: Sequence[str]) -> str:
+    r"""A hash of the fields if one of them has a value, NULL otherwise; \N is COPY's NULL."""
+    if not wanted:
+        return "NULL"
+    fields = [_field(columns, name) for name in wanted]
+    given = " OR ".join(rf"{field} NOT IN ('\N', '')" for field in fields)
+    return f"CASE WHEN {given} THEN hash([{', '.join(fields)}]) END"
 
 
 def _flag(side: SideName) -> str:

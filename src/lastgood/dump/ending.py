@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from lastgood.dump.hints import CHOOSE_ANOTHER
+from lastgood.dump.hints import ANOTHER
 from lastgood.dump.names import shown
 from lastgood.dump.statements import Command, Setting
 from lastgood.dump.summary import DumpSummary
@@ -50,7 +50,7 @@ def check_end(
         if not complete:
             raise Incomplete(
                 'cannot use the dump: it ends without the line "-- PostgreSQL database cluster dump complete"',
-                hint=CHOOSE_ANOTHER,
+                hint=ANOTHER,
             )
         _check_choice(summary, wanted)
         if foreign is not None:
@@ -58,7 +58,7 @@ def check_end(
     elif cut_off:
         raise Incomplete(
             'cannot use the dump: it ends without the line "-- PostgreSQL database dump complete"',
-            hint=CHOOSE_ANOTHER,
+            hint=ANOTHER,
         )
     elif foreign is not None:
         raise foreign
@@ -68,7 +68,7 @@ def check_end(
                 summary.notes.append(_BY_SUPABASE)
             return  # It strips all comments and ends its files with this command.
         if not anything:
-            raise Corrupt("cannot use the file: it contains no SQL", hint=CHOOSE_ANOTHER)
+            raise Corrupt("cannot use the file: it contains no SQL", hint=ANOTHER)
         raise Incomplete(
             "cannot use the dump: it has neither the header nor the footer that pg_dump writes, so "
             "its completeness is unknown",
@@ -80,7 +80,7 @@ def _check_choice(summary: DumpSummary, wanted: str | None) -> None:
     if not summary.databases:
         raise BadPoint(
             "cannot use the dump: it has roles and tablespaces of a whole cluster, but no database",
-            hint=CHOOSE_ANOTHER,
+            hint=ANOTHER,
         )
     listed = ", ".join(f'"{shown(name)}"' for name in summary.databases)
     if wanted is None:
@@ -119,10 +119,8 @@ def refusal(command: Command, seen: SkippedNoise, *, codec: str, entry: str) -> 
         line += before.count("\n")
         return Corrupt(
             f"cannot read the dump: line {line} (byte {at}) is not SQL{within}",
-            hint="The file is damaged there, or other text was written into it. " + CHOOSE_ANOTHER,
+            hint="The file is damaged there, or other text was written into it. " + ANOTHER,
             line=line,
             offset=at,
         )
-    return Unsafe(
-        f"cannot restore the dump: line {line} {command.reason}", hint=CHOOSE_ANOTHER, line=line, offset=offset
-    )
+    return Unsafe(f"cannot restore the dump: line {line} {command.reason}", hint=ANOTHER, line=line, offset=offset)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from lastgood.dump.hints import CHOOSE_ANOTHER
+from lastgood.dump.hints import ANOTHER
 from lastgood.dump.lexer import Lexer
 from lastgood.dump.parts import PartText
 from lastgood.dump.repair import repaired
@@ -59,7 +59,7 @@ def _unsafe(command: Command) -> Unsafe:
     statement = command.statement
     return Unsafe(
         f"cannot restore the dump: line {statement.line} {command.reason}",
-        hint=CHOOSE_ANOTHER,
+        hint=ANOTHER,
         line=statement.line,
         offset=statement.offset,
     )

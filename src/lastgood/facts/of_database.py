@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import LiteralString
 
 import psycopg
@@ -33,7 +34,8 @@ from lastgood.facts import (
 from lastgood.facts.digest import RowsDigest, large_object_line
 from lastgood.facts.objects import DEFINITIONS, KINDS, read_objects
 from lastgood.facts.relations import Source, as_dumped, as_in, lock
-from lastgood.facts.row_stream import digest_rows
+from lastgood.facts.row_stream import copy_blocks
+from lastgood.facts.rows_text import rows_of
 from lastgood.postgres.kept import read_only
 from lastgood.postgres.mark import schemas_of_runs
 from lastgood.postgres.server import Connection, Target
@@ -191,13 +193,11 @@ def _read(
     sequences = _sequences(connection, like if not beyond_like else None)
     large_objects = _large_objects(connection) if with_large_objects else LargeObjectFacts()
     migration = _migration(connection, sources)
-    newest = {
-        (source.schema_name, source.name): _newest(connection, source, count=not digests)
+    copies = {
+        part.oid: (part if digests else part.for_counting()).copy().as_string(connection)
         for source in sources
-        if Relation(source.schema_name, source.name) not in known
+        for part in source.parts
     }
-
-    copies = {part.oid: part.copy().as_string(connection) for source in sources for part in source.parts}
     connection.execute(sql.SQL("SET LOCAL client_encoding = {}").format(sql.Literal(rules.client_encoding)))
     # Under SQL_ASCII bytes pass unchanged, including those of names in the command.
     codec = "utf-8" if rules.client_encoding == "SQL_ASCII" else connection.info.encoding
@@ -211,21 +211,12 @@ def _read(
             before += already.rows
             tables.append(already.model_copy(update={"columns": source.columns, "zoned": source.zoned}))
             continue
-        rows, stamps = newest[source.schema_name, source.name]
-        digest = RowsDigest(rows)
-        if digests:
-            detail = f"{source.schema_name}.{source.name} ({number} of {total})"
-            for part in source.parts:
-                done = before + digest.rows
+        detail = f"{source.schema_name}.{source.name} ({number} of {total})"
 
-                def progress(rows: int, size: int, done: int = done, detail: str = detail) -> None:
-                    context.emit(Progress(stage, done + rows, expected, "rows", rows=done + rows, detail=detail))
+        def progress(rows: int, before: int = before, detail: str = detail) -> None:
+            context.emit(Progress(stage, before + rows, expected, "rows", rows=before + rows, detail=detail))
 
-                one = digest_rows(
-                    connection, copies[part.oid].encode(codec), cancelled=context.cancelled, progress=progress
-                )
-                digest.rows += one.rows
-                digest.total += one.total
+        digest, newest = _rows(connection, source, copies, codec, digests, context.cancelled, progress)
         before += digest.rows
         tables.append(
             TableFacts(
@@ -235,7 +226,7 @@ def _read(
                 rows=digest.rows,
                 digest=digest.hexdigest() if digests else None,
                 why_no_digest="" if digests else "only the rows were counted",
-                newest=stamps,
+                newest=newest,
                 zoned=source.zoned,
             )
         )
@@ -258,21 +249,28 @@ def _read(
     )
 
 
-def _newest(connection: Connection, source: Source, *, count: bool) -> tuple[int, dict[str, str]]:
-    """The number of rows (0 if not counted) and the greatest finite value of each date or time stamp column."""
-    rows = 0
-    stamps: dict[str, list[str]] = {}
+def _rows(
+    connection: Connection,
+    source: Source,
+    copies: Mapping[int, str],
+    codec: str,
+    digests: bool,
+    cancelled: Callable[[], bool],
+    progress: Callable[[int], None],
+) -> tuple[RowsDigest, dict[str, str]]:
+    """The digest of a source's rows, and the greatest finite value of each date or time stamp column."""
+    digest = RowsDigest()
+    stamps: dict[str, list[str]] = defaultdict(list)
     for part in source.parts:
-        query = part.aggregate(count=count)
-        if query is None:
-            continue
-        values = list(connection.execute(query).fetchone() or ())
-        if count:
-            rows += values.pop(0)
-        for name, value in zip(part.dated, values, strict=True):
-            if value is not None:
-                stamps.setdefault(name, []).append(value)
-    return rows, {name: moments.latest(values) for name, values in sorted(stamps.items())}
+        text = (part if digests else part.for_counting()).text()
+        for block in copy_blocks(connection, copies[part.oid].encode(codec), cancelled=cancelled):
+            text.add(block)
+            progress(digest.rows + text.digest.rows)
+        digest.rows += text.digest.rows
+        digest.total += text.digest.total
+        for name, value in text.newest.items():
+            stamps[name].append(value.decode("ascii"))
+    return digest, {name: moments.latest(values) for name, values in sorted(stamps.items())}
 
 
 def _extensions(connection: Connection) -> tuple[ExtensionFacts, ...]:
@@ -347,11 +345,9 @@ def _migration(connection: Connection, sources: Sequence[Source]) -> MigrationFa
         tool = migrations.recognise(source.schema_name, source.name, source.columns)
         if tool is None:
             continue
-        columns = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(name)) for name in tool.columns)
-        query = sql.SQL("SELECT {} FROM ").format(columns)
         rows: list[migrations.Row] = []
         for part in source.parts:
-            rows += connection.execute(query + part.rows()).fetchall()
+            rows += rows_of(connection, replace(part, columns=tool.columns).copy())
         return migrations.facts(tool, source.schema_name, source.name, rows)
     return None
 

@@ -20,6 +20,7 @@ from lastgood.in_place.survey import objects
 from lastgood.in_place.ties import Ties
 from lastgood.postgres.errors import message_of
 from lastgood.postgres.mark import OF_A_RUN
+from lastgood.postgres.replacing import foreign_owners
 from lastgood.postgres.server import Connection
 from lastgood.text.units import counted
 
@@ -49,7 +50,7 @@ class Staying:
 @dataclass(frozen=True, slots=True)
 class Capabilities:
     """The answers of the probe. ``schemas`` can go back in place; ``staying`` cannot. ``by_name``: whether databases
-    can be renamed; ``in_place``: whether objects can be moved, with all ties that exist now."""
+    can exchange their names; ``in_place``: whether objects can be moved, with all ties that exist now."""
 
     answers: tuple[Answer, ...]
     schemas: tuple[str, ...]
@@ -154,7 +155,8 @@ def probe(connection: Connection) -> Capabilities:
 
 
 def by_name(connection: Connection) -> bool:
-    """Whether the role can rename the database, and end the sessions in it. Tries nothing."""
+    """Whether the role can rename the database, end the sessions in it, and restore each object with its owner. Tries
+    nothing."""
     return _rename(connection).able
 
 
@@ -191,6 +193,13 @@ def _rename(connection: Connection) -> Answer:
             "rename database",
             False,
             f'rename the database: this role may not terminate the sessions of superuser "{superusers[0]}"',
+        )
+    others = () if superuser else foreign_owners(connection)
+    if others:
+        return Answer(
+            "rename database",
+            False,
+            f'replace the database: objects of "{others[0].role}" ({others[0].first}) would lose their owner',
         )
     return Answer("rename database", True, "rename the database (by ownership and CREATEDB)")
 

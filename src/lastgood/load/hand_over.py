@@ -27,7 +27,7 @@ from lastgood.load.rebuild import SHOWN, Dump, compared
 from lastgood.load.repairs import Commands, Record, Rules
 from lastgood.load.repairs.foreign_keys import accepted
 from lastgood.load.session import Session
-from lastgood.postgres import build_role
+from lastgood.postgres import build_role, lent_role
 from lastgood.postgres.errors import failed
 from lastgood.postgres.server import Connection, Target
 from lastgood.text.redact import visible
@@ -61,7 +61,10 @@ def hand_over(
     """
     role = builder.role
     changed = build_role.changed_password(maintenance, role)
-    build_role.close(maintenance, role.name)
+    if role.lent:
+        lent_role.close(maintenance, role)
+    else:
+        build_role.close(maintenance, role.name)
     fault.point("build.closed")
     if changed:
         raise CodeActed(
@@ -86,7 +89,8 @@ def hand_over(
         if builder.handed:
             _verify(connection, builder.present(dump.facts, handed=True), dump.division, builder)
         fault.point("build.handed_over")
-    build_role.end(maintenance, operator, role.name)
+    if not role.lent:
+        build_role.end(maintenance, operator, role.name)
 
 
 def create_event_triggers(builder: Builder, dump: Dump, rules: Rules, loaded: Loaded, context: Context) -> None:

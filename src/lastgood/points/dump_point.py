@@ -29,6 +29,7 @@ from lastgood.facts.of_dump import facts_of_dump
 from lastgood.journal.run_names import identifier
 from lastgood.members import MemberSurvey
 from lastgood.members.survey import survey
+from lastgood.points import signature
 from lastgood.points.manifest import Form, Manifest, Purpose, manifest_path, write_manifest
 from lastgood.points.point import RestorePoint, pg_restore_for
 from lastgood.postgres import binaries, row_security
@@ -74,6 +75,7 @@ def take(
     Progress of stage ``kind``. A failure leaves nothing behind; a killed process may leave a ``.partial`` file. Raises
     Failed, Refused (no pg_dump of the server's version), and Interrupted.
     """
+    signature.key()  # an unusable one must not be noticed after the dump
     with _connected(target, store, context.emit) as connection:
         moment = _begin(connection)
         # The program first: without it there is no reason to wait for locks.
@@ -230,7 +232,7 @@ def _dump(
     context: Context,
 ) -> Facts:
     """Run pg_dump in a thread and read the facts here, both in the snapshot of ``connection``'s transaction."""
-    conninfo, environment = target.child(moment.database)
+    conninfo, environment = target.quiet.child(moment.database)
     arguments: list[str | Path] = [
         program.path,
         *_options(form),

@@ -16,6 +16,7 @@ from lastgood.errors import Corrupt
 from lastgood.facts import Facts
 from lastgood.members import MemberSurvey
 from lastgood.models import Frozen
+from lastgood.points import signature
 from lastgood.process import durable
 
 SUFFIX = ".lastgood.json"
@@ -85,17 +86,24 @@ def manifest_path(point: Path) -> Path:
 
 def manifest_of(point: Path) -> Manifest | None:
     """The manifest of a dump, None without one. Raises Corrupt when it can't be read."""
+    return signed_manifest_of(point)[0]
+
+
+def signed_manifest_of(point: Path) -> tuple[Manifest | None, str]:
+    """The manifest of a dump, and why it does not prove the origin of the dump, if a key is configured. Raises Corrupt
+    when it can't be read, Refused when the key can't."""
     path = manifest_path(point)
     try:
         text = _read_limited(path)
     except FileNotFoundError:
-        return None
+        return None, signature.why_not_signed(None)
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
-            return None  # the dump's name is too long to append the suffix: there is no manifest
+            # The dump's name is too long to append the suffix: there is no manifest.
+            return None, signature.why_not_signed(None)
         raise Corrupt(f'cannot read the manifest "{path}": {(error.strerror or str(error)).lower()}') from error
     try:
-        return Manifest.model_validate_json(text)
+        return Manifest.model_validate_json(text), signature.why_not_signed(text)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(place) for place in first["loc"])
@@ -126,9 +134,11 @@ def has_manifest(point: Path) -> bool:
 
 
 def write_manifest(point: Path, manifest: Manifest) -> None:
-    """Write the manifest of a dump that has its final name already. Raises OSError; then there is no manifest."""
+    """Write the manifest of a dump that has its final name already, signed if a key is configured. Raises OSError and
+    Refused; then there is no manifest."""
+    text = signature.signed(manifest.model_dump_json(indent=1).encode())
     with durable.written_file(manifest_path(point)) as file:
-        file.write(manifest.model_dump_json(indent=1).encode() + b"\n")
+        file.write(text + b"\n")
 
 
 def record_deployment(point: Path, note: DeploymentNote) -> None:

@@ -11,7 +11,7 @@ from typing import Literal
 
 from lastgood.dump.entries import Rows, RowsStart
 from lastgood.dump.formats import DumpSource
-from lastgood.dump.hints import CHOOSE_ANOTHER
+from lastgood.dump.hints import ANOTHER
 from lastgood.dump.names import Relation, shown
 from lastgood.dump.needs import MissingObject, missing_objects
 from lastgood.dump.reader import read
@@ -82,17 +82,15 @@ def missing_part(point: RestorePoint, summary: DumpSummary) -> MissingPart | Non
             "it has no data, only definitions: a database restored from it would be empty",
             f"Give the file with the rows too: {_BOTH}",
         )
-    return MissingPart("rows", f"rows for {_listed(unfilled)}", f"no rows for {_listed(unfilled)}", CHOOSE_ANOTHER)
+    return MissingPart("rows", f"rows for {_listed(unfilled)}", f"no rows for {_listed(unfilled)}", ANOTHER)
 
 
 def _nothing(summary: DumpSummary) -> MissingPart:
     steps = (item.command.kind for item in summary.script.items if isinstance(item, ScriptStep))
     if Kind.STATISTICS_CALL in steps:
-        return MissingPart(
-            "tables", "tables and no rows", "it has no tables and no rows, only statistics", CHOOSE_ANOTHER
-        )
+        return MissingPart("tables", "tables and no rows", "it has no tables and no rows, only statistics", ANOTHER)
     message = "the database is empty: no tables and no rows"
-    return MissingPart("anything", "tables and no rows", message, CHOOSE_ANOTHER)
+    return MissingPart("anything", "tables and no rows", message, ANOTHER)
 
 
 def _objects(absent: tuple[MissingObject, ...]) -> MissingPart:

@@ -27,7 +27,7 @@ class RestorePoint:
     ``made_at`` is aware; ``time_source`` is where it comes from. ``size`` is in bytes on disk. ``manifest`` is None for
     a foreign point. ``problem``: damage that is visible without reading the file whole, empty otherwise; ``remedy`` is
     the hint for it. ``files``: files that were named one by one as one dump; ``path`` then shows their names and is no
-    path.
+    path. ``unsigned``: why its origin is not proved, if a key is configured and the operator trusts it without.
     """
 
     path: Path
@@ -38,6 +38,7 @@ class RestorePoint:
     problem: str = ""
     files: tuple[Path, ...] = ()
     remedy: str = "Choose another restore point: lastgood points"
+    unsigned: str = ""
 
     @property
     def is_emergency(self) -> bool:
@@ -92,7 +93,8 @@ def confine_errors(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise BadPoint(
-            f'cannot read "{path}": {(error.strerror or str(error)).lower()}', hint="Choose another restore point."
+            f'cannot read "{path}": {(error.strerror or str(error)).lower()}',
+            hint="Choose another restore point: lastgood points",
         ) from error
     except Exception as error:
         last = traceback.extract_tb(error.__traceback__)[-1]

@@ -15,8 +15,9 @@ from lastgood.dump.file_set import FileSet, files_of_set, open_any
 from lastgood.dump.formats import DumpSource
 from lastgood.dump.recognize import HEAD
 from lastgood.errors import BadPoint, LastgoodError, continued
-from lastgood.points.manifest import SUFFIX, Manifest, has_manifest, manifest_of
+from lastgood.points.manifest import SUFFIX, Manifest, has_manifest, signed_manifest_of
 from lastgood.points.point import RestorePoint, TimeSource, confine_errors, pg_restore_for
+from lastgood.points.signature import NOT_SIGNED, Signing
 
 # Written by pg_dump -v in its own time zone, under the name that the C library has for it.
 _STARTED_ON = re.compile(rb"^-- Started on (\d{4})-(\d\d)-(\d\d) (\d\d):(\d\d):(\d\d) (\S+)", re.MULTILINE)
@@ -92,15 +93,22 @@ def point_at(path: Path, *, within: Path | None = None) -> RestorePoint | None:
 
 
 def _point_at(path: Path) -> RestorePoint | None:
-    problem = remedy = ""
-    manifest: Manifest | None = None
-    with_manifest = has_manifest(path)
     try:
-        manifest = manifest_of(path)
+        manifest, unsigned = signed_manifest_of(path)
     except BadPoint as error:
-        problem = str(error)
         # An unreadable manifest is no evidence about the dump.
         remedy = continued(error.hint, "Or choose another restore point: lastgood points") if error.hint else ""
+        return _with_manifest(path, None, str(error), remedy)
+    point = _with_manifest(path, manifest)
+    if point is None or not unsigned or point.problem:
+        return point
+    if Signing.trusted:
+        return replace(point, unsigned=unsigned)
+    return replace(point, problem=f'cannot use "{path}": {unsigned}', remedy=NOT_SIGNED)
+
+
+def _with_manifest(path: Path, manifest: Manifest | None, problem: str = "", remedy: str = "") -> RestorePoint | None:
+    with_manifest = has_manifest(path)
     try:
         source = open_any(path, pg_restore=pg_restore_for)
         head = _head(source)

@@ -23,6 +23,7 @@ from lastgood.facts.of_dump import facts_of_dump
 from lastgood.points.manifest import manifest_path
 from lastgood.points.partial import MissingPart, OrphanRows, PartialPoint, missing_part, orphan_rows
 from lastgood.points.point import RestorePoint, confine_errors, source_of
+from lastgood.points.signature import Signing
 
 State = Literal["valid", "partial", "incomplete", "corrupt", "unsafe", "foreign", "differs", "unusable"]
 # Every cluster has these; application data is in other databases.
@@ -116,6 +117,8 @@ def read_whole(
     as a dump of that one. Raises WhichDatabase where that is ambiguous, BadPoint, Refused when a program to read it
     with is missing, Interrupted.
     """
+    if point.unsigned:
+        context.emit(Caution(f"{point.path.name}: {point.unsigned}; trusted: {Signing.trusted}"))
     with confine_errors(point.path):
         unread = _without_rows(point, database, stage, context) if skip_rows else None
         return unread or _read_whole(point, database, skim, stage, context)

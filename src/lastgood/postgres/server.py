@@ -5,6 +5,7 @@ libpq decides on server and role; lastgood passes the result to sessions and chi
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -97,6 +98,10 @@ def _set_session(connection: Connection) -> None:
         set_where_possible(connection, SESSION)  # a server that is not fully PostgreSQL
 
 
+# By server and role: whether sessions can have event triggers off, as far as this process knows.
+_QUIET: dict[tuple[str, ...], bool] = {}
+# A pooler may refuse the option, and a server after the role has lost its privileges.
+_OPTION_REFUSED = re.compile("event_triggers|startup parameter|options")
 # The maintenance databases.
 _ALWAYS_OPEN = ("postgres", "template1")
 # A database of lastgood has a mark; any other comment need not be JSON.
@@ -159,6 +164,28 @@ class Target:
         """The same server and role, another database."""
         return Target({**self.keywords, "dbname": dbname}, self.named or self.keywords)
 
+    @property
+    def quiet(self) -> Target:
+        """This target, without event triggers if its server is known to allow that: for child programs."""
+        return self.without_event_triggers() if _QUIET.get(self._server) else self
+
+    @property
+    def _server(self) -> tuple[str, ...]:
+        return tuple(self.keywords.get(each, "") for each in ("service", "host", "hostaddr", "port", "user"))
+
+    def _may_be_quiet(self) -> bool:
+        """Whether sessions of this role can have event triggers off: a trigger ON login would run code of the database
+        with the role's rights. The maintenance database shows it, where only superusers can make one."""
+        if self._server not in _QUIET and self.keywords.get("dbname") not in _ALWAYS_OPEN:
+            with suppress(psycopg.Error):
+                # Short, because another attempt follows.
+                maintenance = self.at(_ALWAYS_OPEN[0])
+                Target.connect_unchanged(
+                    Target({**maintenance.keywords, "connect_timeout": "3"}, maintenance.named)
+                ).close()
+            _QUIET.setdefault(self._server, False)
+        return _QUIET.get(self._server, False)
+
     def without_event_triggers(self) -> Target:
         """The same target, with sessions in which no event trigger fires: for superusers on 17 and newer, whose login a
         trigger ON login might otherwise prevent."""
@@ -196,16 +223,30 @@ class Target:
             "client_encoding": "UTF8",
         }
         try:
-            return psycopg.connect(**keywords, autocommit=True)
+            return self._open(keywords)
         except psycopg.OperationalError as error:
             needed = error.pgconn is not None and error.pgconn.needs_password
             password = self._password_of_named() if needed else ""
             if not password:
                 raise self._closed(error) or error from None
         try:
-            return psycopg.connect(**keywords, password=password, autocommit=True)
+            return self._open({**keywords, "password": password})
         except psycopg.OperationalError as error:
             raise self._closed(error) or error from None
+
+    def _open(self, keywords: dict[str, Any]) -> Connection:
+        if self._may_be_quiet():
+            options = self.without_event_triggers().keywords["options"]
+            try:
+                return psycopg.connect(**{**keywords, "options": options}, autocommit=True)
+            except psycopg.OperationalError as error:
+                if _OPTION_REFUSED.search(str(error)) is None:
+                    raise
+                _QUIET[self._server] = False
+        connection = psycopg.connect(**keywords, autocommit=True)
+        superuser = connection.info.parameter_status("is_superuser") == "on"
+        _QUIET.setdefault(self._server, superuser and connection.info.server_version >= 170000)
+        return connection
 
     def _closed(self, error: psycopg.OperationalError) -> ClosedDatabase | None:
         """The ClosedDatabase for an error, if the database is closed to connections: a failed login has no SQLSTATE,

@@ -45,11 +45,15 @@ class Destination:
 
 
 def preview(
-    connection: Connection, changed: Sequence[Changed], tables: Mapping[Name, Table], wanted: Wanted
+    connection: Connection,
+    changed: Sequence[Changed],
+    tables: Mapping[Name, Table],
+    wanted: Wanted,
+    refused: dict[Name, str] | None = None,
 ) -> tuple[TableSummary, ...]:
-    """What ``apply`` would do now. Only temporary tables are written."""
+    """What ``apply`` would do now. Only temporary tables are written. ``refused``: see ``merged``."""
     quiet.refuse_hidden(connection, [each.table for each in changed])
-    staged = merged(connection, changed, tables, wanted, draw=False)
+    staged = merged(connection, changed, tables, wanted, draw=False, refused=refused)
     return tuple(summary(connection, each) for each in staged)
 
 

@@ -22,6 +22,7 @@ def concluded(results: list[RuleResult]) -> ValidationVerdict:
         database="crm",
         server_version="18.1",
         role="ann",
+        confined=True,
         connections=2,
         threshold=85.0,
         remarks=(),

@@ -13,7 +13,7 @@ from lastgood.checks.rehearsal import expectation
 from lastgood.errors import BadPoint
 from lastgood.events import Emit, StageDone, StageStarted, silent
 from lastgood.in_place.capabilities import probe
-from lastgood.load.rebuild import expected_seconds
+from lastgood.load.expected import expected_seconds
 from lastgood.models import Document, Frozen
 from lastgood.plan.plan import Request
 from lastgood.points import QuickCheck, VerifiedPoint
@@ -119,7 +119,7 @@ def check(request: Request, *, thorough: bool = False, emit: Emit = silent) -> C
 
 def _read(request: Request, thorough: bool, live_bytes: int, maintenance: Connection, emit: Emit) -> PointReading:
     """Read the restore point, in whole or at its ends."""
-    wanted, skipped = request.choice, list[str]()
+    wanted, skipped, left_out = request.choice, list[str](), list[str]()
     choose: Callable[..., QuickCheck | VerifiedPoint] = points.choose if thorough else points.choose_quickly
     try:
         chosen = choose(
@@ -128,13 +128,19 @@ def _read(request: Request, thorough: bool, live_bytes: int, maintenance: Connec
             before=wanted.before,
             before_migration=wanted.before_migration,
             database=request.target.dbname,
-            context=request.context(points.collect_skipped(emit, skipped)),
+            context=request.context(points.collect_skipped(emit, skipped, left_out)),
         )
     except BadPoint as error:
         return PointReading(problem=str(error), hint=error.hint, skipped=tuple(skipped))
     if isinstance(chosen, QuickCheck):
-        return PointReading(chosen.point, chosen.facts, evidence=chosen.evidence, skipped=tuple(skipped))
-    seconds = expected_seconds(maintenance, chosen.source, chosen.summary, live_bytes, request.context())
+        return PointReading(
+            chosen.point,
+            chosen.facts,
+            evidence=chosen.evidence,
+            skipped=tuple(skipped),
+            left_out=tuple(left_out),
+        )
+    expected = expected_seconds(maintenance, chosen.source, chosen.summary, live_bytes, request.context())
     return PointReading(
         chosen.point,
         chosen.facts,
@@ -142,7 +148,8 @@ def _read(request: Request, thorough: bool, live_bytes: int, maintenance: Connec
         chosen.lack,
         chosen.orphans,
         skipped=tuple(skipped),
-        seconds=seconds,
+        left_out=tuple(left_out),
+        seconds=(expected.build, expected.backup),
     )
 
 

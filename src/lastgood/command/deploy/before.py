@@ -7,9 +7,11 @@ from dataclasses import replace
 
 import psycopg
 
-from lastgood import rollback
+from lastgood import checks, rollback
 from lastgood.application import Application, health
 from lastgood.application.service import HookFailed
+from lastgood.checklist import Checklist, Finding
+from lastgood.checks.privileges import FENCE_LATER
 from lastgood.command.deploy.around import of_the_server
 from lastgood.command.deploy.course import Course
 from lastgood.command.deploy.environment import resolved, tag
@@ -20,11 +22,13 @@ from lastgood.errors import NOT_REACHED, Failed, LastgoodError, Refused
 from lastgood.events import Caution, Note, StageDone, StageStarted, reported
 from lastgood.plan.plan import Choice, Plan, Request
 from lastgood.points import RestorePoint, dump_point
+from lastgood.postgres import database
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.mark import server_clock
 from lastgood.postgres.remaining_sessions import ProgramTrace
 from lastgood.postgres.rights import rights
 from lastgood.postgres.state import DatabaseState
+from lastgood.run.prepare import connect_live
 from lastgood.text.units import duration
 
 LABEL = "before_deployment"
@@ -36,6 +40,7 @@ def made_ready(course: Course) -> MigrationCommand:
     Raises Refused, Failed, BadPoint, Interrupted, NotStarted; then nothing was changed.
     """
     try:
+        _check(course)
         _baseline(course)
         _stop_application(course)
         point = _restore_point(course)
@@ -60,6 +65,27 @@ def made_ready(course: Course) -> MigrationCommand:
             ) from error
         raise
     return command
+
+
+def _check(course: Course) -> None:
+    """Run all checks of the rollback that need no restore point, before one is made and the application is stopped.
+    Raises Refused."""
+    request, connection = replace(course.request.base, fence="now"), course.hold.connection()
+    with course.timed("check"), connect_live(course.hold.target, course.live) as live:
+        found = database.describe(connection, course.live)
+        results = checks.results(checks.Subject.of(request, connection, live, found, checks.PointReading()))
+    given = Checklist(overrides=request.overrides)
+    refused = [each for each in checks.findings(results) if each.item != "restore_point" and given.refuses(each)]
+    if refused:
+        raise _impossible(refused[0])
+
+
+def _impossible(finding: Finding) -> Refused:
+    override = f"To deploy despite it: --override {finding.item} --reason TEXT" if not finding.final else ""
+    hint = finding.hint.replace(FENCE_LATER, "").rstrip(".")
+    return Refused(
+        f"cannot deploy: a rollback would not be possible: {finding.text}", hint=f"{hint}. {override}".strip(". ")
+    )
 
 
 def _undone(course: Course) -> None:
@@ -144,10 +170,9 @@ def request_back(course: Course, point: RestorePoint) -> Request:
     application = replace(request.application, on_failure="keep", watch=None)
     if course.stopped:
         application = without_stop(application)  # a rollback that fails leaves it stopped
-    # The emergency backup compares content. This plan is not shown, and the application waits.
-    check = request.check.model_copy(update={"compare_limit": 0.0})
+    # The emergency backup is compared afterwards. This plan is not shown, and the application waits.
     choice = Choice(point=str(point.path))
-    return replace(request, choice=choice, fence="now", run=None, application=application, check=check)
+    return replace(request, choice=choice, fence="now", run=None, application=application, compare="none")
 
 
 def without_stop(application: Application) -> Application:
@@ -161,12 +186,7 @@ def _way_back(course: Course, point: RestorePoint) -> None:
         prepared = rollback.plan(request_back(course, point), course.emit)
     plan: Plan = prepared.plan
     if plan.refusals:
-        first = plan.refusals[0]
-        override = f"To deploy despite it: --override {first.item} --reason TEXT" if not first.final else ""
-        raise Refused(
-            f"cannot deploy: a rollback would not be possible: {first.text}",
-            hint=f"{first.hint.rstrip('.')}. {override}".strip(". ") if first.hint else override,
-        )
+        raise _impossible(plan.refusals[0])
     for finding in plan.findings:
         if finding.level == "caution":
             course.emit(Caution(finding.text))

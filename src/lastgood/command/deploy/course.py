@@ -24,6 +24,7 @@ from lastgood.context import Context
 from lastgood.errors import Interrupted, LastgoodError
 from lastgood.events import Caution
 from lastgood.journal import Journal, recording
+from lastgood.loss import Comparing
 from lastgood.plan.plan import Request
 from lastgood.points import RestorePoint
 from lastgood.points.manifest import DeploymentNote, Form, Outcome, record_deployment
@@ -80,6 +81,12 @@ class Course:
     def live(self) -> str:
         """The live database's name."""
         return self.hold.live
+
+    @property
+    def comparing(self) -> Comparing:
+        """How the rows are compared with the restore point, in a limited time: a pipeline waits for it."""
+        base = self.request.base
+        return Comparing(base.compare, base.check.compare_limit, base.loss, bounded=True)
 
     @property
     def stopped_note(self) -> str:

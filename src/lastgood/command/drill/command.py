@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lastgood.command.drill.drill import DrillRequest, Sealed, StoredEvidence, UnreadableEvidence
 
 
-@command("drill", 3, 4, 5, options=("strict", "allow_orphans", *PACE))
+@command("drill", 3, 4, 5, options=("strict", "allow_orphans", "trust_code", *PACE))
 def drill(
     session: Session,
     point: Point = None,

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from lastgood.application.results import HealthResult, HookResult, WatchResult
 from lastgood.checklist import Attestation, Override
 from lastgood.models import Document, Frozen
-from lastgood.plan.plan import TableLoss
+from lastgood.plan.loss import TableLoss
 from lastgood.run.report import ProvedTable
 
 

@@ -21,7 +21,7 @@ from lastgood.command.report.holdings import Inquiry, ServerMarks, undone_by
 from lastgood.journal import JOURNAL_ERRORS, Journal, incidents
 from lastgood.journal.reader import BUILD, EMERGENCY, WATCH, RunHistory
 from lastgood.models import Frozen
-from lastgood.plan.plan import TableLoss
+from lastgood.plan.loss import TableLoss
 from lastgood.run.report import ProvedTable
 
 T = TypeVar("T", bound=Frozen)

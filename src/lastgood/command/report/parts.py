@@ -9,7 +9,7 @@ from datetime import UTC
 from lastgood.command.explain.run import titles
 from lastgood.command.report.document import FollowUp, FollowUpItem, RunLine, RunRecord
 from lastgood.command.rollback.show import VERDICTS
-from lastgood.plan.plan import TableLoss
+from lastgood.plan.loss import TableLoss
 from lastgood.run.report import ProvedTable
 from lastgood.screen.blocks import Block, CodeText, Items, Pairs, Paragraph, Picture, TableBlock, TaskList, Title
 from lastgood.screen.screen import TableColumn

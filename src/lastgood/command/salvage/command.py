@@ -52,6 +52,22 @@ WithoutTransactions = Annotated[
         "--without-transaction", metavar="NUMBER", help="Leave out the rows of this transaction; can be repeated."
     ),
 ]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column",
+        metavar="TABLE.COLUMN",
+        help="Take all values of this column in rows written again after the migration; can be repeated.",
+    ),
+]
+Renamed = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--renamed",
+        metavar="NEW=OLD",
+        help="What the migration renamed: people=contacts (a table), contacts.mail=email (a column); can be repeated.",
+    ),
+]
 Parents = Annotated[bool, typer.Option("--with-parents", help="Also insert new rows to which chosen rows refer.")]
 On = Annotated[
     list[str] | None,
@@ -119,6 +135,8 @@ def _request(
     without_transactions: list[int] | None = None,
     deletes: bool = False,
     migration: bool = False,
+    columns: list[str] | None = None,
+    renamed: list[str] | None = None,
     with_parents: bool = False,
     on: list[str] | None = None,
     source: str | None = None,
@@ -149,6 +167,8 @@ def _request(
             without_transactions=tuple(without_transactions or chosen.without_transactions),
             deletes=deletes or chosen.deletes,
             migration=migration or chosen.migration,
+            columns=tuple(columns or chosen.columns),
+            renamed=tuple(renamed or chosen.renamed),
             with_parents=with_parents or chosen.with_parents,
             policies=policies,
         ),
@@ -167,6 +187,8 @@ def plan_(
     without_transaction: WithoutTransactions = None,
     deletes: Deletes = False,
     with_migration: OfMigration = False,
+    column: Columns = None,
+    renamed: Renamed = None,
     with_parents: Parents = False,
     on: On = None,
     from_: Source = None,
@@ -193,6 +215,8 @@ def plan_(
         without_transactions=without_transaction,
         deletes=deletes,
         migration=with_migration,
+        columns=column,
+        renamed=renamed,
         with_parents=with_parents,
         on=on,
         source=from_,
@@ -224,6 +248,8 @@ def apply_(
     without_transaction: WithoutTransactions = None,
     deletes: Deletes = False,
     with_migration: OfMigration = False,
+    column: Columns = None,
+    renamed: Renamed = None,
     with_parents: Parents = False,
     on: On = None,
     from_: Source = None,
@@ -257,6 +283,8 @@ def apply_(
         without_transactions=without_transaction,
         deletes=deletes,
         migration=with_migration,
+        columns=column,
+        renamed=renamed,
         with_parents=with_parents,
         on=on,
         source=from_,

@@ -70,7 +70,9 @@ def show(screen: Screen, status: Status) -> None:
     if status.kept:
         usable = all(not each.invalid for each in status.kept)
         can = "each can become live again" if usable else "those that are not invalid can become live again"
-        screen.heading(f"{_kinds(status.kept)}, newest first: {can}")
+        total = sum(each.bytes or 0 for each in status.kept)
+        sizes = f", {units.size(total)} in total" if total and len(status.kept) > 1 else ""
+        screen.heading(f"{_kinds(status.kept)}{sizes}, newest first: {can}")
         for each in status.kept:
             _kept(screen, each)
     for unwritten in status.post_mortems:

@@ -19,7 +19,10 @@ from lastgood.command.validate.verdict import RuleResult, result
 from lastgood.context import Context
 from lastgood.errors import Interrupted
 from lastgood.events import Progress
+from lastgood.postgres.build_role import PREFIX
 from lastgood.postgres.capacity import Capacity, capacity
+from lastgood.postgres.kept import read_only
+from lastgood.postgres.reader_role import ReaderRole, reader_role
 from lastgood.postgres.server import SESSION, Connection, Target, set_where_possible
 
 _DENIED = re.compile(r"permission denied for (table|view|materialized view|sequence|schema|function) (.+)")
@@ -64,29 +67,35 @@ class ConnectionLost(Exception):
 
 @dataclass
 class Snapshot:
-    """Connections that share one snapshot. ``path``: the default search_path of this role."""
+    """Connections that share one snapshot. ``path``: the default search_path of this role. ``role``: as which code of
+    the database runs."""
 
     target: Target
     first: Connection
     capacity: Capacity
     path: str
+    role: ReaderRole
     _stack: ExitStack
 
     def share(self, number: int) -> list[Connection]:
-        """Return up to ``number`` connections with the same snapshot, including the first. Fewer if the server has no
-        free connections, or if a pooler distributes them over several servers."""
-        connections = [self.first]
-        most = min(number, self.capacity.jobs)
-        if most < 2:
+        """Return up to ``number`` connections with the same snapshot, including the first unless there is a reader
+        role. Fewer if the server has no free connections, or if a pooler distributes them over several servers. Raises
+        psycopg.Error without any."""
+        connections = [] if self.role.made else [self.first]
+        most = max(1, min(number, self.capacity.jobs))
+        if most <= len(connections):
             return connections
         (name,) = self.first.execute("SELECT pg_catalog.pg_export_snapshot()").fetchone() or ("",)
-        for number in range(2, most + 1):
+        target = read_only(self.role.target, self.target) if self.role.made else self.target
+        for number in range(2 - self.role.made, most + 1):
             try:
-                connection = self._stack.enter_context(_connected(self.target, f"lastgood validate {number}"))
+                connection = self._stack.enter_context(_connected(target, f"lastgood validate {number}"))
                 _begin(connection)
                 connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(name)))
                 _settle(connection, self.capacity)
             except psycopg.Error:
+                if not connections:
+                    raise
                 # No free connection, or another server behind the same address: continue with fewer.
                 break
             connections.append(connection)
@@ -100,10 +109,11 @@ def snapshot(target: Target, jobs: int | None = None) -> Iterator[Snapshot]:
         first = stack.enter_context(_connected(target, "lastgood validate"))
         path = first.execute("SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'search_path'").fetchone()
         room = capacity(first, jobs=jobs, into=first.info.dbname, others=0)
+        role = stack.enter_context(reader_role(target, first))
         _begin(first)
         first.execute("SELECT")  # begins the transaction and takes the snapshot
         _settle(first, room)
-        yield Snapshot(target, first, room, path[0] if path is not None else "", stack)
+        yield Snapshot(target, first, room, path[0] if path is not None else "", role, stack)
 
 
 @contextmanager
@@ -134,9 +144,19 @@ class Crew:
     """Runs tasks in order on several connections."""
 
     def __init__(
-        self, connections: Sequence[Connection], path: str, mode: Mode, deadline: float | None, context: Context
+        self,
+        connections: Sequence[Connection],
+        path: str,
+        mode: Mode,
+        deadline: float | None,
+        context: Context,
+        *,
+        operator: Connection | None = None,
     ) -> None:
+        """``operator``: the connection for tasks that need the operator's rights, if the others lack them."""
         self._connections = connections
+        self._operator = operator
+        self._one_by_one = threading.Lock()
         self._path = path
         self._share = OWN_SHARE if mode == "quick" else 1.0
         self._deadline = deadline
@@ -182,9 +202,10 @@ class Crew:
 
     def _cancel(self) -> None:
         """Cancel the running queries. Called repeatedly, because a cancel between two queries has no effect."""
-        for connection in self._connections:
+        for connection in (*self._connections, self._operator):
             with suppress(psycopg.Error):  # the query may have just ended
-                connection.cancel_safe(timeout=5)
+                if connection is not None:
+                    connection.cancel_safe(timeout=5)
 
     def _work(self, connection: Connection, planned: Sequence[PlannedTask]) -> None:
         reader = RuleReader(connection, self._deadline, self._stopped.is_set, self._path)
@@ -200,7 +221,12 @@ class Crew:
             self._context.emit(Progress(STAGE, done, total, "rules", detail=each.task.rules[0].name))
             began = monotonic()
             try:
-                findings = self._findings(each.task, each.sample, reader)
+                if each.task.as_operator and self._operator is not None:
+                    with self._one_by_one:
+                        strong = RuleReader(self._operator, self._deadline, self._stopped.is_set, self._path)
+                        findings = self._findings(each.task, each.sample, strong)
+                else:
+                    findings = self._findings(each.task, each.sample, reader)
             except psycopg.Error as error:
                 self._stop(ConnectionLost(each.task.rules[0].name, error))
                 return
@@ -281,6 +307,8 @@ OUT_OF_TIME = RuleFinding(
 
 
 def _grants(connection: Connection, message: str, relations: Sequence[int]) -> str:
+    if connection.info.user.startswith(PREFIX):
+        return "Validate as a role that has this privilege, and none outside of the database."
     commands = list(_missing_grants(connection, relations))
     if not commands and (match := _DENIED.fullmatch(message)):
         role = sql.Identifier(connection.info.user).as_string(connection)

@@ -73,7 +73,8 @@ class RuleTask:
     ``pages``: blocks of the table, which can be sampled. ``extra_pages``: other blocks that it reads. ``sampled``:
     whether ``run`` accepts a sample; its second argument is a percentage, or None for all. ``relations``: the OIDs that
     it reads, for the GRANT it may need. ``single_rule_tasks``: tasks with one rule each, to be run instead if the
-    server rejects this one for a reason that may concern only one rule.
+    server rejects this one for a reason that may concern only one rule. ``as_operator``: it needs the operator's
+    own rights, and runs no code of the database.
     """
 
     rules: tuple[Rule, ...]
@@ -83,6 +84,7 @@ class RuleTask:
     sampled: bool = False
     relations: tuple[int, ...] = ()
     single_rule_tasks: tuple[RuleTask, ...] = ()
+    as_operator: bool = False
 
 
 def finished_task(rule: Rule, found: RuleFinding) -> RuleTask:

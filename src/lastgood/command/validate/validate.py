@@ -77,6 +77,8 @@ def _validate(
 ) -> ValidationVerdict:
     deadline = began + limit if limit is not None else None
     with snapshot(read_only(target), jobs) as shared:
+        if shared.role.caution:
+            context.emit(Caution(shared.role.caution))
         with shared.first.transaction(force_rollback=True):
             relations = catalogue.read(shared.first, settings)
         all_tasks = listing.tasks(relations, mode)
@@ -88,9 +90,11 @@ def _validate(
         info = shared.first.info
         version = ".".join(str(part) for part in (info.server_version // 10000, info.server_version % 10000))
         role, name = info.user, info.dbname
-        crew = Crew(connections, shared.path, mode, deadline, context)
+        operator = shared.first if shared.role.made else None
+        crew = Crew(connections, shared.path, mode, deadline, context, operator=operator)
         results = [each for group in crew.run(planned) for each in group]
         count = len(connections)
+        confined = shared.role.confined
     order = {kind.name: number for number, kind in enumerate(KINDS)}
     results.sort(key=lambda each: (order[each.kind], each.name if each.weight is None else ""))
     return conclude(
@@ -100,6 +104,7 @@ def _validate(
         server_version=version,
         role=role,
         connections=count,
+        confined=confined,
         threshold=settings.threshold,
         remarks=_remarks(results, mode),
         seconds=monotonic() - began,

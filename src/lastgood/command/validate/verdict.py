@@ -55,7 +55,8 @@ class ValidationVerdict(Document):
 
     ``complete`` is false if rules were skipped that could be checked; ``remarks`` name them. ``quality``: the weighted
     percentage of valid rows by your own rules, null without any. ``blockers`` and ``warnings``: names of rules, and
-    "quality" if it is below the threshold."""
+    "quality" if it is below the threshold. ``confined``: code in the database could not use rights of ``role`` outside
+    of the database."""
 
     verdict: Literal["GO", "NO-GO"]
     complete: bool
@@ -63,6 +64,7 @@ class ValidationVerdict(Document):
     database: str
     server_version: str
     role: str
+    confined: bool = True
     connections: int
     quality: float | None
     threshold: float
@@ -163,6 +165,7 @@ def conclude(
     database: str,
     server_version: str,
     role: str,
+    confined: bool,
     connections: int,
     threshold: float,
     remarks: Sequence[str],
@@ -193,6 +196,7 @@ def conclude(
         database=database,
         server_version=server_version,
         role=role,
+        confined=confined,
         connections=connections,
         quality=None if quality is None else round(quality, 2),
         threshold=threshold,

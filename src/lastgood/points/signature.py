@@ -1,0 +1,82 @@
+"""Signatures of manifests: HMAC-SHA256 with a key that only the operator's machines have.
+
+A manifest has the SHA-256 of its dump. With a signature, a replaced dump or manifest is noticed, not only a damaged
+one. The signature covers the content of the JSON document, whatever its layout and the version that wrote it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import stat
+from pathlib import Path
+
+from lastgood.errors import Refused
+
+FIELD = "signature"
+LEAST = 32
+NOT_SIGNED = (
+    "Choose another restore point: lastgood points. If you know where this one comes from, repeat the command with: "
+    '--trust-unsigned "REASON"'
+)
+_METHOD = "hmac-sha256:"
+_PURPOSE = b"lastgood manifest 1\0"
+
+
+class Signing:
+    """The settings of this process: ``key_file``, and the reason why unsigned restore points are ``trusted``."""
+
+    key_file: Path | None = None
+    trusted: str = ""
+
+
+def key() -> bytes | None:
+    """The key, None where none is configured. Raises Refused when the file cannot be used."""
+    path = Signing.key_file
+    if path is None:
+        return None
+    create = f'Create one: (umask 077; head -c 32 /dev/urandom | base64 > "{path}"). Or correct "key_file".'
+    try:
+        mode = path.stat().st_mode
+        text = path.read_bytes().strip()
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise Refused(f'cannot read the key file "{path}": {why}', hint=create) from error
+    if stat.S_IMODE(mode) & 0o077:
+        raise Refused(f'cannot use the key file "{path}": other users can read it', hint=f'Run: chmod 600 "{path}"')
+    if len(text) < LEAST:
+        raise Refused(f'cannot use the key file "{path}": it has fewer than {LEAST} bytes', hint=create)
+    return text
+
+
+def signed(document: bytes) -> bytes:
+    """The JSON document with its signature, unchanged without a key. Raises Refused."""
+    secret = key()
+    if secret is None:
+        return document
+    content = json.loads(document)
+    content.pop(FIELD, None)
+    return json.dumps({**content, FIELD: _signature(secret, content)}, indent=1).encode()
+
+
+def why_not_signed(document: bytes | None) -> str:
+    """Why a JSON document does not prove its origin, in words; empty if it does, or if there is no key. ``document``:
+    None where there is none. Raises Refused when the key cannot be used, ValueError for a document that is not JSON."""
+    secret = key()
+    if secret is None:
+        return ""
+    if document is None:
+        return "it has no manifest that could be signed"
+    content = json.loads(document)
+    found = content.pop(FIELD, None) if isinstance(content, dict) else None
+    if not isinstance(found, str):
+        return "its manifest is not signed"
+    if not hmac.compare_digest(found.encode(), _signature(secret, content).encode()):
+        return f'its manifest was not signed with the key in "{Signing.key_file}", or was changed since'
+    return ""
+
+
+def _signature(secret: bytes, content: object) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+    return _METHOD + hmac.new(secret, _PURPOSE + text, hashlib.sha256).hexdigest()
