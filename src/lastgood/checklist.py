@@ -24,6 +24,8 @@ _STATUS: dict[Level, Status] = {"refusal": "FAIL", "caution": "WARN", "note": "P
 _WORST: tuple[Status, ...] = ("FAIL", "WARN", "PASS")
 BACKUP = "emergency_backup"
 EXTENSIONS = "extensions"
+OTHER_WAY = "other_way"
+"""The code of a finding about the way to switch that was not chosen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,18 @@ class Finding(Frozen):
     item: str = ""
     known: Known = "looked up"
     final: bool = False
+
+
+def remedy(refusal: Finding, every: Iterable[Finding], what: str) -> str:
+    """The hint of an error for a refusal: its own, the other way to switch, and the override; ``what`` is the start of
+    the sentence about it."""
+    sentences: list[str] = []
+    sentences += [f"{each.text[0].upper()}{each.text[1:]}" for each in every if each.code == OTHER_WAY]
+    if refusal.item and not refusal.final:
+        sentences.append(f"{what}: --override {refusal.item} --reason TEXT")
+    if refusal.hint and sentences:
+        return ". ".join([refusal.hint.rstrip("."), *sentences])
+    return refusal.hint or ". ".join(sentences)
 
 
 class Passed(Frozen):

@@ -274,7 +274,8 @@ def test_the_guide_is_the_variant_in_place(story: Story) -> None:
     assert written.status == 0, written
     text = (first.folder / "manual-rollback-procedure.md").read_text(encoding="utf-8")
     assert (
-        'This database cannot be renamed: this role may not terminate the sessions of superuser "supabase\\_admin". '
+        "This database cannot be replaced as a whole: this role may not terminate the sessions of superuser "
+        '"supabase\\_admin". '
         "Therefore schemas are exchanged inside it. **Back go** `app_private`, `private`, `public`, "
         "`supabase_migrations`, with their\n"
     ) in text

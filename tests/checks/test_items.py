@@ -232,7 +232,7 @@ def test_no_pg_dump(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_table_that_the_role_can_not_read(stage: Stage) -> None:
     stage.execute("CREATE TABLE public.secret AS SELECT 1 AS a", "CREATE TABLE public.ruled AS SELECT 1 AS a")
     stage.execute("ALTER TABLE public.contacts ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
-    outcome = stage.check("--fence", "at-swap", user=stage.owner)
+    outcome = stage.check("--by-name", "--fence", "at-swap", user=stage.owner)
     assert outcome.status == 3
     assert lines_of(item(outcome, "emergency_backup"), "FAIL") == [
         (
@@ -255,7 +255,7 @@ def test_a_table_that_the_role_can_not_read(stage: Stage) -> None:
         f'As a superuser: GRANT "postgres" TO "{stage.owner}"; or connect as a superuser',
     )
     assert lines_of(item(outcome, "privileges"), "FAIL") == [owners]
-    fenced = stage.item("privileges", user=stage.owner)
+    fenced = item(stage.check("--by-name", user=stage.owner), "privileges")
     assert lines_of(fenced, "FAIL") == [
         (
             "this role cannot lock public.ruled, public.secret against writers: it lacks write privileges",

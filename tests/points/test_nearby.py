@@ -107,3 +107,14 @@ def test_where_the_store_has_none_the_folders_that_have_some_are_named(dump: Cal
     assert error.value.hint == (
         'The store is empty; name another folder with --store. Restore points exist in "db/dumps", "old".'
     )
+
+
+def test_the_working_folder_of_the_guide_is_left_out(dump: Callable[[str], Path]) -> None:
+    """It has parts of a restore point, which look like damaged dumps."""
+    dump("backups/crm_20251101_100000.sql")
+    dump("backups/by-hand-1/point.sql")
+    dump("backups/by-hand-crm/crm_20251102_100000.sql")
+    assert names(points.all_points(Path("backups"))) == [
+        "backups/by-hand-crm/crm_20251102_100000.sql",
+        "backups/crm_20251101_100000.sql",
+    ]

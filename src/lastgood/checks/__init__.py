@@ -8,7 +8,6 @@ operator must know. To add a check, write a function and list it under its item 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TypeGuard
 
 from lastgood.checklist import BACKUP, EXTENSIONS, Finding, Passed
 from lastgood.checks import (
@@ -26,6 +25,7 @@ from lastgood.checks import (
     versions,
 )
 from lastgood.checks.subject import PointReading, Subject, way_of
+from lastgood.plan.plan import Way
 
 __all__ = ["CHECKS", "Check", "PointReading", "Subject", "findings", "results", "way_of"]
 
@@ -54,7 +54,7 @@ CHECKS: Mapping[str, tuple[Check, ...]] = {
         versions.extensions,
         versions.tablespaces,
     ),
-    "in_place": (in_place.able, in_place.objects, in_place.scope),
+    "in_place": (in_place.able, in_place.objects, in_place.left_behind, in_place.scope),
     EXTENSIONS: (extensions.members, extensions.rows),
     "holders": (sessions.holders, sessions.unfinished),
     "sessions": (sessions.terminable, sessions.locked_tables, sessions.locks, sessions.connections),
@@ -77,10 +77,18 @@ BY_NAME: frozenset[Check] = frozenset(
     }
 )
 
+# What the rights of this role decide, for each way.
+RIGHTS: Mapping[Way, frozenset[Check]] = {
+    "by-name": frozenset(
+        {privileges.databases, privileges.fence, privileges.owners, settings.carried_over, sessions.terminable}
+    ),
+    "in-place": frozenset({in_place.able, in_place.objects, in_place.left_behind}),
+}
+
 
 def results(subject: Subject) -> tuple[Finding | Passed, ...]:
-    """Run all checks: their results, item by item. Refusals of one way to switch name the other one if it is
-    possible."""
+    """Run all checks: their results, item by item. If this role's rights refuse one way to switch, the last result is
+    about the other one."""
     found = [
         (check, result.model_copy(update={"item": item}))
         for item, checks in CHECKS.items()
@@ -88,19 +96,9 @@ def results(subject: Subject) -> tuple[Finding | Passed, ...]:
         if subject.in_place is None or check not in BY_NAME
         for result in check(subject)
     ]
-    own = BY_NAME if subject.in_place is None else {in_place.able, in_place.objects}
-    refused = [result for check, result in found if check in own and _refuses(result)]
-    other = subject.other_way() if refused else ""
-    return tuple(
-        result.model_copy(update={"hint": f"{result.hint.rstrip('.')}. {other}".removeprefix(". ")})
-        if other and result in refused
-        else result
-        for _, result in found
-    )
-
-
-def _refuses(result: Finding | Passed) -> TypeGuard[Finding]:
-    return isinstance(result, Finding) and result.level == "refusal"
+    own = RIGHTS["by-name" if subject.in_place is None else "in-place"]
+    refused = any(check in own and isinstance(each, Finding) and each.level == "refusal" for check, each in found)
+    return *(result for _, result in found), *(in_place.other_way(subject) if refused else ())
 
 
 def findings(results: Iterable[Finding | Passed]) -> tuple[Finding, ...]:

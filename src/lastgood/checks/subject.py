@@ -149,12 +149,6 @@ class Subject:
             return self.point.manifest.members
         return limited_to(self.members, [each.name for each in self.facts.extensions] if self.facts else [])
 
-    def other_way(self) -> str:
-        """The option for the other way to switch, in a sentence, if this role's rights permit it; otherwise empty."""
-        if self.in_place is None:
-            return "Or exchange the schemas inside the database: --in-place" if probe(self.live).in_place else ""
-        return "Or exchange the databases: --by-name" if by_name(self.live) else ""
-
     @property
     def room_needed(self) -> int:
         """Bytes for the restored database or schemas and their WAL. The live ones may be smaller than the restore

@@ -100,7 +100,8 @@ SELECT n.nspname, pg_get_userbyid(n.nspowner),
        OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user),
        (SELECT e.extname FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
         WHERE d.classid = 'pg_namespace'::regclass AND d.objid = n.oid AND d.deptype = 'e'),
-       (SELECT min(e.extname) FROM pg_extension e WHERE e.extnamespace = n.oid)
+       (SELECT min(e.extname) FROM pg_extension e WHERE e.extnamespace = n.oid),
+       has_schema_privilege(n.oid, 'CREATE'), current_user::text
 FROM pg_namespace n
 WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
   AND NOT ({of a run})
@@ -109,16 +110,25 @@ ORDER BY 1
 
 
 def schemas(connection: Connection) -> tuple[tuple[str, ...], tuple[Staying, ...]]:
-    """The schemas that can go back: those that this role owns, directly or as the database's owner, and none of an
-    extension. For a superuser: all but the system's."""
+    """The schemas that can go back: those that this role owns, directly or as the database's owner, and those of other
+    roles in which it may create and owns everything; none of an extension. For a superuser: all but the system's."""
     going, staying = [], []
-    for schema, owner, owned, member_of, holds in connection.execute(_SCHEMAS).fetchall():
+    for schema, owner, owned, member_of, holds, creates, me in connection.execute(_SCHEMAS).fetchall():
+        why = ""
         if member_of is not None:
-            staying.append(Staying(schema, f'it belongs to extension "{member_of}"'))
-        elif not owned:
-            staying.append(Staying(schema, f'it belongs to role "{owner}"'))
-        elif holds is not None and schema != "public" and not objects(connection, [schema])[0]:
-            staying.append(Staying(schema, f'it holds extension "{holds}" and nothing else'))
+            why = f'it belongs to extension "{member_of}"'
+        elif not owned and not creates:
+            why = f'it belongs to role "{owner}"'
+        elif not owned or (holds is not None and schema != "public"):
+            inside = objects(connection, [schema])[0]
+            others = [each.owner for each in inside if (not each.owned if owned else each.owner != me)]
+            if not owned and others:
+                also = "" if others[0] == owner else f', and holds objects of "{others[0]}"'
+                why = f'it belongs to role "{owner}"{also}'
+            elif holds is not None and schema != "public" and len(others) == len(inside):
+                why = f'it holds extension "{holds}" and ' + (f'objects of "{others[0]}"' if others else "nothing else")
+        if why:
+            staying.append(Staying(schema, why))
         else:
             going.append(schema)
     return tuple(going), tuple(staying)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from lastgood.application import Application
-from lastgood.checklist import BACKUP, Attestation, Checklist, Override
+from lastgood.checklist import BACKUP, Attestation, Checklist, Override, remedy
 from lastgood.checklist import Finding as Finding
 from lastgood.config.tables import NO_PGBOUNCER, CheckSettings, Drill, Loss, PgBouncer
 from lastgood.context import AS_IT_FITS, Context, Pace, never
@@ -262,10 +262,7 @@ class Plan(Document):
         if not self.refusals:
             return None
         first = self.refusals[0]
-        hint = first.hint
-        if first.item and not first.final:
-            before = f"{hint.rstrip('.')}. Or override" if hint else "Override"
-            hint = f"{before} it: --override {first.item} --reason TEXT"
+        hint = remedy(first, self.findings, "Or override it" if first.hint else "Override it")
         state = untouched(self.live, is_open=True)
         return Refused(f'cannot roll back "{self.live}": {first.text}', hint=hint, state=state)
 

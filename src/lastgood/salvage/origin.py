@@ -27,6 +27,8 @@ from lastgood.text import units
 
 # A transaction that wrote so many rows of a table, or at least some and half of them, is no user's.
 MANY, SOME = 100, 10
+# The last transaction of a migration whose end is unknown.
+NO_END = (1 << 63) - 1
 MIGRATE = "migrate"
 """The step of a deployment that runs the migration."""
 
@@ -174,7 +176,7 @@ def of_deployments(state: Path, live: str, since: datetime) -> list[Migration]:
                     begun, last = (number, last) if each.event == "doing" else (begun, number)
             if begun is not None:
                 # A killed deployment recorded no end: everything after its beginning may be the migration's.
-                end = int(last) - 1 if last is not None else (1 << 63) - 1
+                end = int(last) - 1 if last is not None else NO_END
                 found.append(Migration(first=int(begun), last=end, by=f"deployment {journal.run}"))
     return found
 

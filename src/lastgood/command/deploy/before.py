@@ -10,7 +10,7 @@ import psycopg
 from lastgood import checks, rollback
 from lastgood.application import Application, health
 from lastgood.application.service import HookFailed
-from lastgood.checklist import Checklist, Finding
+from lastgood.checklist import Checklist, Finding, remedy
 from lastgood.checks.privileges import FENCE_LATER
 from lastgood.command.deploy.around import of_the_server
 from lastgood.command.deploy.course import Course
@@ -20,6 +20,7 @@ from lastgood.command.deploy.migration import MigrationCommand, command_of
 from lastgood.command.validate import validate
 from lastgood.errors import NOT_REACHED, Failed, LastgoodError, Refused
 from lastgood.events import Caution, Note, StageDone, StageStarted, reported
+from lastgood.journal.run_names import identifier
 from lastgood.plan.plan import Choice, Plan, Request
 from lastgood.points import RestorePoint, dump_point
 from lastgood.postgres import database
@@ -68,23 +69,32 @@ def made_ready(course: Course) -> MigrationCommand:
 
 
 def _check(course: Course) -> None:
-    """Run all checks of the rollback that need no restore point, before one is made and the application is stopped.
-    Raises Refused."""
+    """Run all checks of the rollback that need no restore point, before one is made and the application is stopped; and
+    try to mark the database. Raises Refused."""
     request, connection = replace(course.request.base, fence="now"), course.hold.connection()
     with course.timed("check"), connect_live(course.hold.target, course.live) as live:
         found = database.describe(connection, course.live)
         results = checks.results(checks.Subject.of(request, connection, live, found, checks.PointReading()))
     given = Checklist(overrides=request.overrides)
-    refused = [each for each in checks.findings(results) if each.item != "restore_point" and given.refuses(each)]
+    every = checks.findings(results)
+    refused = [each for each in every if each.item != "restore_point" and given.refuses(each)]
     if refused:
-        raise _impossible(refused[0])
+        raise _impossible(refused[0], every)
+    try:
+        with connection.transaction(force_rollback=True):
+            connection.execute(database.comment_statement(course.live, found.comment))
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise Refused(
+            f"cannot deploy: a deployment is marked in the comment of its database: {server_errors.message_of(error)}",
+            hint=f"As a superuser: ALTER DATABASE {identifier(course.live)} OWNER TO "
+            f"{identifier(connection.info.user)}. Or make a restore point with lastgood backup, and migrate yourself.",
+        ) from error
 
 
-def _impossible(finding: Finding) -> Refused:
-    override = f"To deploy despite it: --override {finding.item} --reason TEXT" if not finding.final else ""
-    hint = finding.hint.replace(FENCE_LATER, "").rstrip(".")
+def _impossible(refusal: Finding, every: tuple[Finding, ...]) -> Refused:
     return Refused(
-        f"cannot deploy: a rollback would not be possible: {finding.text}", hint=f"{hint}. {override}".strip(". ")
+        f"cannot deploy: a rollback would not be possible: {refusal.text}",
+        hint=remedy(refusal, every, "To deploy despite it").replace(FENCE_LATER, ""),
     )
 
 
@@ -186,7 +196,7 @@ def _way_back(course: Course, point: RestorePoint) -> None:
         prepared = rollback.plan(request_back(course, point), course.emit)
     plan: Plan = prepared.plan
     if plan.refusals:
-        raise _impossible(plan.refusals[0])
+        raise _impossible(plan.refusals[0], plan.findings)
     for finding in plan.findings:
         if finding.level == "caution":
             course.emit(Caution(finding.text))

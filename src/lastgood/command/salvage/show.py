@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lastgood.salvage.choosing import DELETION, MIGRATION, UNKNOWN
-from lastgood.salvage.origin import Migration
+from lastgood.salvage.origin import NO_END, Migration
 from lastgood.salvage.plan import LeftColumn, LeftTable, SalvagePlan, SalvageReport
 from lastgood.salvage.policy import COLLISIONS, MEANINGS
 from lastgood.salvage.references import NOT_CHOSEN
@@ -79,6 +79,8 @@ def _left_column(column: LeftColumn, theirs: str) -> str:
 
 
 def _transactions(found: Migration) -> str:
+    if found.last == NO_END:
+        return f"transaction {found.first} and all later ones: {found.by} was killed, so its end is unknown"
     numbers = f"transaction {found.first}"
     return f"{numbers if found.first == found.last else f'transactions {found.first} to {found.last}'}: {found.by}"
 
