@@ -31,6 +31,7 @@ THREADS = 2
 MASK = "•••"
 PREFIX = "lastgood-difference-"
 _TAB = "chr(9)"
+NONE = "[]::VARCHAR[]"
 INVALID_TEXT = 'invalid byte sequence for encoding "UTF8"'
 
 
@@ -63,15 +64,27 @@ class InvalidText(Exception):
 
 
 class Tally:
-    """A temporary DuckDB; a context manager that removes its folder. Tables have numbers."""
+    """A temporary DuckDB, opened when it is first used: digests may settle everything. A context manager that removes
+    its folder. Tables have numbers."""
 
     def __init__(self, folder: Path | None = None, *, memory: str = MEMORY, threads: int = THREADS) -> None:
+        self._place = folder
+        self._folder: Path | None = None
+        self._limits = (memory, threads)
+        self._opened: duckdb.DuckDBPyConnection | None = None
+        self._lock = threading.Lock()
+        self._cursors: list[duckdb.DuckDBPyConnection] = []
+
+    def _database(self) -> duckdb.DuckDBPyConnection:
+        if self._opened is not None:
+            return self._opened
         import duckdb
 
+        folder, (memory, threads) = self._place, self._limits
         _remove_stale(folder or Path(tempfile.gettempdir()))
         self._folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=folder))
         self._folder.chmod(0o700)
-        self._database = duckdb.connect(
+        self._opened = duckdb.connect(
             ":memory:",
             config={
                 "memory_limit": memory,
@@ -83,15 +96,16 @@ class Tally:
                 "allow_community_extensions": "false",
             },
         )
-        self._lock = threading.Lock()
-        self._cursors: list[duckdb.DuckDBPyConnection] = []
+        return self._opened
 
     def __enter__(self) -> Tally:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._database.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._opened is not None:
+            self._opened.close()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def interrupt(self) -> None:
         """End the running queries; they raise duckdb.InterruptException."""
@@ -103,7 +117,7 @@ class Tally:
     def session(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection for one thread."""
         with self._lock:
-            cursor = self._database.cursor()
+            cursor = self._database().cursor()
             self._cursors.append(cursor)
         try:
             yield cursor
@@ -262,23 +276,23 @@ class Tally:
     def export(self, number: int, form: Form, masked: Collection[str] = ()) -> str:
         """The query for a file: ``change``, ``differing`` (the names of columns), and for each column the value of
         either side, as ``a.NAME`` and ``b.NAME``."""
-        values = ", ".join(
-            f"{side}[{place}] AS {_name(f'{side}.{name}')}"
+        values = "".join(
+            f", {side}[{place}] AS {_name(f'{side}.{name}')}"
             for place, name in enumerate(form.columns, 1)
             for side in ("a", "b")
         )
         rows = self._rows(number, form, masked)
-        return f"SELECT change, array_to_string(columns, ',') AS differing, {values} FROM ({rows})"
+        return f"SELECT change, array_to_string(columns, ',') AS differing{values} FROM ({rows})"
 
     def _rows(self, number: int, form: Form, masked: Collection[str]) -> str:
         count = len(form.columns)
-        names = "[" + ", ".join(_text(name) for name in form.columns) + "]"
+        names = "([" + ", ".join(_text(name) for name in form.columns) + "]::VARCHAR[])"
         at = [form.columns.index(name) + 1 for name in form.key]
-        key = f"[coalesce(a, b)[i] FOR i IN {at}]" if at else "[]::VARCHAR[]"
+        key = f"[coalesce(a, b)[i] FOR i IN {at}]" if at else NONE
         if not form.key:
             both = " UNION ALL ".join(
                 f"SELECT 'only_{side}' AS change, {'v' if side == 'a' else 'NULL'} AS a, "
-                f"{'v' if side == 'b' else 'NULL'} AS b FROM (SELECT {_values('line')} AS v, "
+                f"{'v' if side == 'b' else 'NULL'} AS b FROM (SELECT {_values('line', form)} AS v, "
                 f"unnest(range(n)) FROM (SELECT any_value(r.line) AS line, any_value(d.only_{side}) AS n "
                 f"FROM r{number}{side} r JOIN d{number} d USING (k) WHERE d.only_{side} > 0 GROUP BY k))"
                 for side in ("a", "b")
@@ -286,7 +300,7 @@ class Tally:
         else:
             both = (
                 "SELECT CASE WHEN b IS NULL THEN 'only_a' WHEN a IS NULL THEN 'only_b' ELSE 'changed' END AS change, "
-                f"a, b FROM (SELECT {_values('ra.line')} AS a, {_values('rb.line')} AS b "
+                f"a, b FROM (SELECT {_values('ra.line', form)} AS a, {_values('rb.line', form)} AS b "
                 f"FROM r{number}a ra FULL JOIN r{number}b rb USING (k))"
             )
         differing = f"[{names}[i] FOR i IN range(1, {count + 1}) IF a[i] IS DISTINCT FROM b[i]]"
@@ -394,8 +408,10 @@ def _line(columns: Sequence[str], wanted: Sequence[str]) -> str:
     return f"array_to_string(list_select({fields}, {places}), {_TAB}) || chr(10)"
 
 
-def _values(line: str) -> str:
+def _values(line: str, form: Form) -> str:
     r"""The values of a line: NULL for ``\N``, without COPY's escapes."""
+    if not form.columns:
+        return NONE  # an empty line would have one empty value
     plain = "v"
     for escape, code in (("b", 8), ("f", 12), ("n", 10), ("r", 13), ("t", 9), ("v", 11)):
         plain = f"replace({plain}, '\\{escape}', chr({code}))"

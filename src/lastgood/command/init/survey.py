@@ -13,6 +13,7 @@ from lastgood.facts import migrations
 from lastgood.in_place.capabilities import by_name, probe
 from lastgood.models import Frozen
 from lastgood.plan.plan import Way
+from lastgood.postgres import required_grants, row_security
 from lastgood.postgres.errors import failed
 from lastgood.postgres.mark import schemas_of_runs
 from lastgood.postgres.server import Connection, Target
@@ -78,8 +79,9 @@ class InitSurvey(Frozen):
 
     ``pooled``: the connection goes through a pooler. ``poolers``: names of poolers among the sessions. ``migrations``:
     the table in which a migration tool records applied migrations, and the tool's name. ``rollback``: how one is
-    possible, in words; empty if that was not examined. ``obstacles``: sentences about what a rollback would be refused
-    for.
+    possible, in words; empty if that was not examined. ``hidden``: the tables in which row-level security hides rows
+    from the role. ``obstacles``: sentences about what a rollback would be refused for.
+    ``grants``: what a superuser must run once for a rollback by name.
     """
 
     server_version: str
@@ -99,7 +101,9 @@ class InitSurvey(Frozen):
     rollback: str = ""
     pooled: bool
     poolers: tuple[str, ...]
+    hidden: str = ""
     obstacles: tuple[str, ...]
+    grants: tuple[str, ...] = ()
 
 
 def survey(target: Target) -> InitSurvey:
@@ -115,6 +119,10 @@ def survey(target: Target) -> InitSurvey:
         roles = [ApplicationRole(name=n, tables=t, sessions=s) for n, t, s in connection.execute(_APPLICATION_ROLES)]
         migrations_table = _migrations(connection)
         names = [str(name) for name, _ in connection.execute(_SESSIONS)]
+        lacking, hidden = (
+            required_grants.lacking(connection),
+            row_security.first_names(row_security.hiding_tables(connection)),
+        )
         way, rollback = _way(connection) if not pooled and not standby else (None, "")
     result = InitSurvey(
         server_version=version,
@@ -134,7 +142,9 @@ def survey(target: Target) -> InitSurvey:
         rollback=rollback,
         pooled=pooled,
         poolers=tuple(name for name in names if any(pooler in name.lower() for pooler in POOLERS)),
+        hidden=hidden,
         obstacles=(),
+        grants=lacking,
     )
     return result.model_copy(update={"obstacles": tuple(_obstacles(result, in_place=way == "in-place"))})
 
@@ -148,7 +158,10 @@ def _way(connection: Connection) -> tuple[Way | None, str]:
     if capabilities.in_place:
         return "in-place", f"in place, of the schemas {', '.join(capabilities.schemas)}; this role cannot {renaming}"
     others = [renaming, *(each.text for each in capabilities.missing())]
-    return None, f"not possible: this role cannot {'; cannot '.join(others)}"
+    return None, (
+        f"not possible: this role cannot {'; cannot '.join(others)}. Backups and restores on another server work "
+        "(lastgood drill, lastgood restore --db URL)"
+    )
 
 
 def _row(connection: Connection, query: LiteralString) -> TupleRow:
@@ -179,19 +192,13 @@ def _obstacles(survey: InitSurvey, *, in_place: bool) -> Iterator[str]:
     if survey.pooled:
         yield "This connection goes through a pooler. Connect to the server directly, or to the pooler's session port."
     if not survey.may_create_databases and not in_place:
-        yield (
-            f'Role "{survey.role}" cannot create databases, so no shadow database can be built. As a superuser, run: '
-            f'ALTER ROLE "{survey.role}" CREATEDB.'
-        )
+        yield f'Role "{survey.role}" cannot create databases, so no shadow database can be built.'
     if not survey.acts_as_owner and not in_place:
         yield (f'Role "{survey.role}" is not a member of the owner "{survey.owner}", so it cannot rename the database.')
     if not survey.may_end_sessions and not in_place:
+        yield f'Role "{survey.role}" cannot terminate sessions of other roles.'
+    if survey.hidden:
         yield (
-            f'Role "{survey.role}" cannot terminate sessions of other roles. As a superuser, run: '
-            f'GRANT pg_signal_backend TO "{survey.role}".'
-        )
-    if not survey.bypasses_row_security:
-        yield (
-            f'Role "{survey.role}" does not bypass row-level security. Backups and proofs are refused where policies '
-            "hide rows from it."
+            f'Row-level security hides rows from role "{survey.role}" in {survey.hidden}: backups and proofs of these '
+            "tables are refused."
         )

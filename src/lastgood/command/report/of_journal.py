@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ from lastgood.command.report.holdings import Inquiry, ServerMarks, undone_by
 from lastgood.journal import JOURNAL_ERRORS, Journal, incidents
 from lastgood.journal.reader import BUILD, EMERGENCY, WATCH, RunHistory
 from lastgood.models import Frozen
-from lastgood.plan.loss import TableLoss
+from lastgood.plan.loss import OutsideReference, Revival, TableLoss
 from lastgood.run.report import ProvedTable
 
 T = TypeVar("T", bound=Frozen)
@@ -86,6 +86,8 @@ def of_journal(inquiry: Inquiry, journal: Journal, history: RunHistory, seen: Se
         phases=tuple(chronicle.phases()),
         planned=_planned(plan),
         loss=tuple(_loss(plan, report)),
+        revivals=tuple(_read(Revival, each) for each in _latest("revivals", plan, report)),
+        outside=tuple(_read(OutsideReference, each) for each in _latest("outside", plan, report)),
         proofs=tuple(_proofs(report)),
         not_compared=tuple(map(str, report.get("not_compared", ()))),
         overrides=tuple(_checklist_entries(Override, plan, "overrides")),
@@ -154,9 +156,13 @@ def _findings(plan: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _loss(plan: Mapping[str, Any], report: Mapping[str, Any]) -> Iterator[TableLoss]:
-    """Yield the loss from the report, which has the latest row counts; from the plan if there is no report."""
-    for each in report.get("loss") or plan.get("loss", ()):
+    for each in _latest("loss", plan, report) or plan.get("loss", ()):
         yield _read(TableLoss, each)
+
+
+def _latest(name: str, plan: Mapping[str, Any], report: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """Return a list from the report, which has the latest row counts; from the plan if there is no report."""
+    return tuple(report.get(name, plan.get(name, ())))
 
 
 def _proofs(report: Mapping[str, Any]) -> Iterator[ProvedTable]:
