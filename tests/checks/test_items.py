@@ -476,7 +476,7 @@ def test_a_rehearsal_is_remembered(stage: Stage) -> None:
     ("arguments", "message"),
     [
         (("--override", "room", "--reason", " "), "cannot override: a --reason is empty"),
-        (("--override", "room"), "cannot override: 1 --override and 0 --reason do not match"),
+        (("--override", "room"), 'cannot override "room": no reason is given'),
         (("--reason", "why not"), "cannot override: 0 --override and 1 --reason do not match"),
         (("--override", "luck", "--reason", "x"), 'cannot override "luck": no such checklist item'),
         (("--attest", "Ann"), 'cannot read --attest "Ann": not of the form ITEM=NAME'),
