@@ -319,7 +319,7 @@ def _refuse_others(path: Path, head: bytes, compression: Compression) -> None:
         raise BadPoint(f'cannot use "{path}": it is {within}a tar file that pg_dump did not write', hint=hint)
     if server := makers.other_server(head):
         raise Foreign(f'cannot use "{path}": it is {within}a dump of {server}, not of PostgreSQL', hint=ANOTHER)
-    other = recognize.other_content(head)
+    other = recognize.other_content(head, compressed=bool(compression))
     if other is not None:
         what, hint = other
         raise Corrupt(f'cannot use "{path}": it is {within}{what}, not a dump', hint=hint or ANOTHER)

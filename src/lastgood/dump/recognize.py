@@ -153,10 +153,11 @@ def padded(size: int) -> int:
 _SIGNS_OF_SQL = (b";", b"--", b"COPY ", b"SET ", b"CREATE ", b"INSERT ", b"\\")
 
 
-def other_content(head: bytes) -> tuple[str, str] | None:
+def other_content(head: bytes, *, compressed: bool = False) -> tuple[str, str] | None:
     """The description of a file that is no dump (``a web page``), and a hint; None if it may be a plain dump.
 
-    The lexer reports a stray NUL byte in text.
+    The lexer reports a stray NUL byte in text. Of ``compressed`` data, a short head is no evidence: where the data are
+    cut, the decompressor reports that.
     """
     for pattern, what, hint in _OTHERS:
         if pattern.match(head):
@@ -169,6 +170,6 @@ def other_content(head: bytes) -> tuple[str, str] | None:
     # Text with a stray NUL does not have so many different control characters.
     if 0 in head and len(_CONTROLS.intersection(head)) >= 8:
         return "binary data of an unknown kind", ""
-    if head.strip() and len(head) < HEAD and not any(sign in head for sign in _SIGNS_OF_SQL):
+    if not compressed and head.strip() and len(head) < HEAD and not any(sign in head for sign in _SIGNS_OF_SQL):
         return "text without a command of SQL", ""
     return None
