@@ -195,7 +195,7 @@ def test_an_operator_elsewhere_goes_back_in_place(story: Story) -> None:
     assert_same(damaged, story.account())
 
     seen = second("recover", "--dry-run")
-    assert f"First: roll back to {point.name}" in seen.out, seen
+    assert f"Or: roll back to {point.name}" in seen.out, seen
     again = second("recover", "--latest", "--yes")
     assert again.status == 0, again
     assert_same(after, story.account())

@@ -62,7 +62,7 @@ def _leave(case: Case) -> Proposal:
         detail = f'"{evidence.name}" shows no damage.'
     else:
         title = f'leave "{evidence.name}" as it is, unless you know that data is wrong'
-        detail = "No damage was found."
+        detail = "The differences above may be intended." if case.signs else "No damage was found."
     backup = not case.obstructed and (case.damaged_before or not evidence.candidates)
     return Proposal(
         kind="leave",
