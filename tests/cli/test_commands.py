@@ -294,7 +294,7 @@ def test_prune_shows_before_it_removes(lastgood: Lastgood, broken: str, database
     assert done.out.endswith(f"Done: 1 item removed.\n  - {broken}\n")
     assert not Path("backups", broken).exists()
     assert lastgood("prune", "--keep", "1", "--json", "--yes").document["candidates"]
-    assert lastgood("prune", "--older-than", "30d").out.startswith("Nothing would be removed.\n")
+    assert lastgood("prune", "--older-than", "30d").out.startswith("Nothing would be removed.")
 
 
 def test_resume_and_abort_with_nothing_unfinished(lastgood: Lastgood, database: str) -> None:
@@ -336,7 +336,7 @@ def test_a_missing_live_database_is_reported_before_reading(
             3,
             'cannot find the database "nowhere": the server has no database of that name\n'
             "state: Nothing was changed.\n"
-            "next:  Run psql --list to see the names; they are case-sensitive.\n",
+            "next:  Run psql --list to see the names; they are case-sensitive. The address comes from LASTGOOD_DB.\n",
         )
 
 

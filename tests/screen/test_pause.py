@@ -110,6 +110,8 @@ def test_a_status_shows_a_pause_and_how_to_resume() -> None:
     )
     assert stream.getvalue() == (
         '"crm" is open: 1 session, PostgreSQL 18.6\n'
+        f"Next: psql '{CONSOLE}' -c 'RESUME\n"
+        '"app"\'\n'
         '  PgBouncer is PAUSED for "app": 12 queries wait. To resume it:\n'
         f"    {resume}\n"
         "  The state of PgBouncer is unknown: it is down. To check it:\n"

@@ -27,17 +27,20 @@ from lastgood.cli.call import Call
 from lastgood.cli.commands import ALSO_CALLED, COMMANDS, MODULES, ORDER
 from lastgood.cli.examples import section as examples_of
 from lastgood.config import nearby
-from lastgood.errors import SHOW_STATE, UNKNOWN_STATE, Interrupted
+from lastgood.errors import SHOW_STATE, UNKNOWN_STATE, Interrupted, UsageError
 
 if TYPE_CHECKING:
     from lastgood.cli.session import Session
 
 
 class _Command(TyperCommand):
-    """A command that converts only the parameters that are given."""
+    """A command that converts only the parameters that are given, and shows its arguments as a manual page does."""
 
     def get_params(self, ctx: Any) -> Any:
         return _light(super().get_params(ctx))
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return [_usage(each) for each in super().collect_usage_pieces(ctx)]
 
 
 class _Group(TyperGroup):
@@ -47,13 +50,29 @@ class _Group(TyperGroup):
         return _light(super().get_params(ctx))
 
 
+def _usage(piece: str) -> str:
+    """``POINT...`` instead of ``{POINT}...``; no dots after what has several words or brackets of its own."""
+    words = piece.removesuffix("...")
+    if words.startswith("{"):
+        return piece.replace("{", "").replace("}", "")
+    if words.startswith("[[") or " " in words:
+        return words.replace("[[", "[").replace("]]", "]") if words.startswith("[[") else words
+    return piece
+
+
 def _light(parameters: Iterable[Any]) -> Any:
     """Defer the conversion of parameters. Typer loads pydantic and builds a validator for each parameter, which takes a
     tenth of a second and is too slow for completion."""
     for each in parameters:
         if not isinstance(each.process_value, partial):
             each.process_value = partial(_processed, each, each.process_value)
+        if each.param_type_name == "argument":
+            each.display_type_rich = _no_type  # "POINT", not "POINT <str>"
     return parameters
+
+
+def _no_type(ctx: Any) -> str:
+    return ""
 
 
 def _processed(parameter: Any, convert: Callable[[Any, Any], Any], ctx: Any, value: Any) -> Any:
@@ -238,6 +257,13 @@ def group(name: str, doc: str, default: Callable[..., int | None], *exits: int) 
     def callback(ctx: typer.Context, **values: Any) -> int | None:
         if ctx.invoked_subcommand is None:
             return _run(ctx, default, values)
+        given = {each.name: values.pop(each.name) for each in own}
+        if any(given.values()):
+            raise UsageError(
+                f'cannot use these options before "{ctx.invoked_subcommand}"',
+                hint=f"Give them after it: lastgood {name} {ctx.invoked_subcommand} --help shows its options",
+                state=config.NOTHING_LOOKED_AT,
+            )
         _remember(ctx, values)
         return None
 

@@ -18,7 +18,7 @@ from lastgood.dump.names import Relation
 from lastgood.errors import NOT_REACHED
 from lastgood.facts import DigestRules, Facts, TableFacts, time_zone
 from lastgood.facts.digest import RowsDigest
-from lastgood.facts.of_database import PINNED
+from lastgood.facts.of_database import pinned
 from lastgood.facts.relations import Relation as Stored
 from lastgood.facts.relations import Source, as_dumped, of_schemas
 from lastgood.facts.row_stream import copy_blocks, digest_rows
@@ -108,8 +108,8 @@ def _session(target: Target, snapshot: str = "") -> Iterator[Connection]:
             yield connection
 
 
-def _pin(connection: Connection, zone: str) -> None:
-    for name, value in (*PINNED, ("TimeZone", zone), ("client_encoding", "UTF8"), ("lock_timeout", LOCK_TIMEOUT)):
+def _pin(connection: Connection, rules: DigestRules) -> None:
+    for name, value in (*pinned(rules), ("client_encoding", "UTF8"), ("lock_timeout", LOCK_TIMEOUT)):
         connection.execute(sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name), sql.Literal(value)))
 
 
@@ -121,12 +121,13 @@ def _opened(side: DatabaseSide, first: Connection, stack: ExitStack, like: OpenS
     if zone is None and like is not None:
         zone = time_zone.recognise(first, like.zone_samples)
         samples = like.zone_samples if zone is not None else ()
-    _pin(first, zone or "UTC")
     rules = DigestRules(
         client_encoding=like.rules.client_encoding if like is not None else "UTF8",
         time_zone=zone or "UTC",
         server_major=first.info.server_version // 10000,
+        bytea_output=like.rules.bytea_output if like is not None else "hex",
     )
+    _pin(first, rules)
     memory = side.memory or Memory()
     tables = _tables(first, side.schemas, memory)
     opened = _OpenDatabase(tables, rules, samples, side.target, row[0], stack, memory)
@@ -205,7 +206,7 @@ class _OpenDatabase:
             connection = self._free.pop() if self._free else None
             if connection is None:
                 connection = self.stack.enter_context(_session(self.target, self.snapshot))
-                _pin(connection, self.rules.time_zone or "UTC")
+                _pin(connection, self.rules)
         try:
             # An error must not end the transaction, and with it the snapshot.
             with connection.transaction():
@@ -238,7 +239,7 @@ class _OpenDatabase:
 
     def digest(self, reading: Reading, cancelled: Callable[[], bool]) -> TableFacts | None:
         zone = self.rules.time_zone if reading.table.zoned else None
-        key = (reading.table.relation, reading.columns, self.rules.client_encoding, zone)
+        key = (reading.table.relation, reading.columns, self.rules.client_encoding, self.rules.bytea_output, zone)
         if key not in self.memory.digests:
             self.memory.digests[key] = self._digested(reading, cancelled)
         return self.memory.digests[key]

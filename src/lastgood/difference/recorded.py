@@ -18,6 +18,9 @@ def other_text(side_a: OpenSide, side_b: OpenSide, a: Table, b: Table) -> str:
     if majors[0] != majors[1] and not all(major and major >= FIRST_MAJOR_OF_THIS_TEXT for major in majors):
         one, two = (f"PostgreSQL {major}" if major else "an unknown version of PostgreSQL" for major in majors)
         return f"{one} and {two} may format the same values differently"
+    binary = any(column.type in (None, "bytea", "bytea[]") for column in (*a.columns, *b.columns))
+    if binary and here.bytea_output != there.bytea_output:
+        return f"bytea is written in the formats {here.bytea_output} and {there.bytea_output}"
     if not a.zoned or not b.zoned or here.time_zone == there.time_zone:
         return ""
     samples = (side_a.zone_samples, side_b.zone_samples)

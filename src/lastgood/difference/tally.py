@@ -31,6 +31,7 @@ THREADS = 2
 MASK = "•••"
 PREFIX = "lastgood-difference-"
 _TAB = "chr(9)"
+NONE = "[]::VARCHAR[]"
 INVALID_TEXT = 'invalid byte sequence for encoding "UTF8"'
 
 
@@ -262,23 +263,23 @@ class Tally:
     def export(self, number: int, form: Form, masked: Collection[str] = ()) -> str:
         """The query for a file: ``change``, ``differing`` (the names of columns), and for each column the value of
         either side, as ``a.NAME`` and ``b.NAME``."""
-        values = ", ".join(
-            f"{side}[{place}] AS {_name(f'{side}.{name}')}"
+        values = "".join(
+            f", {side}[{place}] AS {_name(f'{side}.{name}')}"
             for place, name in enumerate(form.columns, 1)
             for side in ("a", "b")
         )
         rows = self._rows(number, form, masked)
-        return f"SELECT change, array_to_string(columns, ',') AS differing, {values} FROM ({rows})"
+        return f"SELECT change, array_to_string(columns, ',') AS differing{values} FROM ({rows})"
 
     def _rows(self, number: int, form: Form, masked: Collection[str]) -> str:
         count = len(form.columns)
-        names = "[" + ", ".join(_text(name) for name in form.columns) + "]"
+        names = "([" + ", ".join(_text(name) for name in form.columns) + "]::VARCHAR[])"
         at = [form.columns.index(name) + 1 for name in form.key]
-        key = f"[coalesce(a, b)[i] FOR i IN {at}]" if at else "[]::VARCHAR[]"
+        key = f"[coalesce(a, b)[i] FOR i IN {at}]" if at else NONE
         if not form.key:
             both = " UNION ALL ".join(
                 f"SELECT 'only_{side}' AS change, {'v' if side == 'a' else 'NULL'} AS a, "
-                f"{'v' if side == 'b' else 'NULL'} AS b FROM (SELECT {_values('line')} AS v, "
+                f"{'v' if side == 'b' else 'NULL'} AS b FROM (SELECT {_values('line', form)} AS v, "
                 f"unnest(range(n)) FROM (SELECT any_value(r.line) AS line, any_value(d.only_{side}) AS n "
                 f"FROM r{number}{side} r JOIN d{number} d USING (k) WHERE d.only_{side} > 0 GROUP BY k))"
                 for side in ("a", "b")
@@ -286,7 +287,7 @@ class Tally:
         else:
             both = (
                 "SELECT CASE WHEN b IS NULL THEN 'only_a' WHEN a IS NULL THEN 'only_b' ELSE 'changed' END AS change, "
-                f"a, b FROM (SELECT {_values('ra.line')} AS a, {_values('rb.line')} AS b "
+                f"a, b FROM (SELECT {_values('ra.line', form)} AS a, {_values('rb.line', form)} AS b "
                 f"FROM r{number}a ra FULL JOIN r{number}b rb USING (k))"
             )
         differing = f"[{names}[i] FOR i IN range(1, {count + 1}) IF a[i] IS DISTINCT FROM b[i]]"
@@ -394,8 +395,10 @@ def _line(columns: Sequence[str], wanted: Sequence[str]) -> str:
     return f"array_to_string(list_select({fields}, {places}), {_TAB}) || chr(10)"
 
 
-def _values(line: str) -> str:
+def _values(line: str, form: Form) -> str:
     r"""The values of a line: NULL for ``\N``, without COPY's escapes."""
+    if not form.columns:
+        return NONE  # an empty line would have one empty value
     plain = "v"
     for escape, code in (("b", 8), ("f", 12), ("n", 10), ("r", 13), ("t", 9), ("v", 11)):
         plain = f"replace({plain}, '\\{escape}', chr({code}))"

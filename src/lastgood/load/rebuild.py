@@ -22,7 +22,7 @@ from lastgood.errors import Corrupt, Failed, LastgoodError
 from lastgood.events import Caution, Emit, Note
 from lastgood.facts import Facts, TableFacts, time_zone
 from lastgood.facts.compare import Comparison, compare
-from lastgood.facts.of_database import PINNED, facts_of_database
+from lastgood.facts.of_database import facts_of_database, pinned
 from lastgood.facts.of_dump import ONLY_COUNTED
 from lastgood.load import costs
 from lastgood.load.builder import Builder
@@ -214,7 +214,8 @@ def _reading(connection: Connection, expected: Facts) -> Reading:
         with connection.transaction(force_rollback=True):
             zone = time_zone.recognise(connection, expected.zone_samples)
     zoned = (Relation(table.schema_name, table.name) for table in expected.tables if table.zoned and zone is None)
-    settings = (*PINNED, ("TimeZone", zone or "UTC"), ("client_encoding", expected.rules.client_encoding))
+    rules = expected.rules.model_copy(update={"time_zone": zone})
+    settings = (*pinned(rules), ("client_encoding", rules.client_encoding))
     return Reading(settings, frozenset(zoned))
 
 

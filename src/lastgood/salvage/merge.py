@@ -30,10 +30,12 @@ def decide(connection: Connection, staged: Staged, policies: Policies, excluded:
     why = sql.SQL(" ").join(
         sql.SQL("WHEN {} THEN {}").format(each.condition, sql.Literal(each.why)) for each in excluded
     )
+    # OFFSET 0: else the server would replace each cell of a row by the expression for the whole row, which takes
+    # gigabytes for a thousand columns.
     statement = sql.SQL("""
         CREATE TEMP TABLE {merge} ON COMMIT DROP AS
-        WITH met AS ({met}),
-        judged AS (SELECT m.*, {state} AS state, {why} AS why FROM met m)
+        WITH met AS ({met} OFFSET 0),
+        judged AS (SELECT m.*, {state} AS state, {why} AS why FROM met m OFFSET 0)
         SELECT row_number() OVER () AS rid, m.kind, m.state, m.image, m.copies, m.b, m.t, m.o, {merged} AS f, m.why,
                CASE WHEN m.why IS NULL THEN {action} END AS action, false AS renumbered
         FROM judged m

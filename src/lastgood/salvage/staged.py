@@ -202,8 +202,13 @@ class Staged:
 
 def stage(connection: Connection, changed: Changed) -> Staged:
     """Load the changed rows into temporary tables, which last until the end of the transaction. Raises Refused if a
-    value does not fit the column's type in the live database."""
+    value does not fit the column's type in the live database, and for a table without common columns."""
     staged = Staged(changed.table, changed.number, changed.columns)
+    if not staged.columns:
+        raise Refused(
+            f'cannot salvage table "{staged.table.shown}": no column with stored values exists in all databases',
+            hint=f"Leave the table out: --exclude {staged.table.shown}",
+        )
     foreign = sorted({name for each in changed.portions for name in each.columns} - set(staged.columns))
     for kind in ("theirs", "base"):
         _create(connection, staged, kind, staged.columns, dict.fromkeys(foreign, "text"))

@@ -162,7 +162,7 @@ def _each(
             return work()
     except (Refused, psycopg.DataError, psycopg.ProgrammingError, psycopg.NotSupportedError) as error:
         why = server_errors.words(error) if isinstance(error, psycopg.Error) else error.message
-        refused[name] = why
+        refused[name] = why.removeprefix(f'cannot salvage table "{changed.table.shown}": ')
         return None
 
 

@@ -387,6 +387,7 @@ def test_a_run_that_stopped_is_shown_with_what_to_do(shown: tuple[Screen, io.Str
     status.show(screen, a_status(unfinished=True, kept=True))
     assert stream.getvalue() == (
         '"crm" is open: 812 MB, 1 session, PostgreSQL 18.6\n'
+        f"Next: lastgood resume {RUN}\n"
         "\n"
         "Unfinished runs\n"
         f"  {RUN}, stage build\n"
@@ -411,6 +412,7 @@ def test_what_a_killed_run_left_is_shown_with_the_way_to_remove_it(shown: tuple[
     status.show(screen, a_status().model_copy(update={"leftovers": (left,)}))
     assert stream.getvalue() == (
         '"crm" is open: 812 MB, 1 session, PostgreSQL 18.6\n'
+        f"Next: lastgood prune {name}\n"
         "\n"
         "Leftovers of a run that was killed before it could mark them\n"
         '  "crm_shadow_9f3c1a70", 8.0 MB: closed. To remove it if it is empty:\n'
@@ -425,7 +427,7 @@ def test_a_leftover_has_no_date(shown: tuple[Screen, io.StringIO]) -> None:
     )
     prune.show(screen, PrunePlan(live="crm", candidates=(left,)))
     assert stream.getvalue() == (
-        "Would remove 1 item (8.0 MB) permanently:\n"
+        "Would remove 1 item (8.0 MB) permanently.\n"
         "\n"
         "          name          what      made    size  why\n"
         "  remove  crm_shadow_1  leftover        8.0 MB  named\n"
@@ -495,7 +497,8 @@ def test_a_prune_shows_what_goes_first(shown: tuple[Screen, io.StringIO]) -> Non
     found = (candidate("new.sql", False, "among the 1 newest"), candidate("old.sql", True, "beyond the 1 newest"))
     prune.show(screen, PrunePlan(live="crm", candidates=found))
     assert stream.getvalue() == (
-        "Would remove 1 item (1.0 MB) permanently:\n"
+        "Would remove 1 item (1.0 MB) permanently. 1 item (1.0 MB) stays: 1 among the 1\n"
+        "newest.\n"
         "\n"
         "          name     what           made           size  why\n"
         "  remove  old.sql  restore point  9 hours ago  1.0 MB  beyond the 1 newest\n"
@@ -529,6 +532,7 @@ def test_what_is_not_finished_is_shown_with_who_is_at_it(shown: tuple[Screen, io
     status.show(screen, a_status().model_copy(update={"finishing": (rest, stopped)}))
     assert stream.getvalue() == (
         '"crm" is open: 812 MB, 1 session, PostgreSQL 18.6\n'
+        f"Next: lastgood resume {RUN}\n"
         "\n"
         "In service, but not finished\n"
         f"  {RUN}: 8 of 12 tasks done; left: 1 index to build, 3\n"

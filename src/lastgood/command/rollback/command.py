@@ -213,10 +213,11 @@ def resume(session: Session, run: RunName = None, watch: WatchFor = None, yes: Y
 
 @command("abort", 3, 5, 7)
 def abort(session: Session, run: RunName = None, yes: Yes = False) -> None:
-    """Revert an unfinished run.
+    """Give up an unfinished run and remove what it was building.
 
-    Starts the application if the run stopped it, and removes the database that the run was building: that of a
-    rollback, or what a killed restore, trial or recover left. The live database is not touched.
+    Removes the new database of a rollback, or what a killed restore, trial or recover left, and starts the application
+    if the run stopped it. The live database is not touched: it has not been switched. For a rollback that has switched,
+    use `lastgood undo`.
     """
     from lastgood import rollback
     from lastgood.screen import news

@@ -101,12 +101,21 @@ OfRun = Annotated[
 ]
 
 
-def show_default(session: Session) -> int | None:
+def show_default(
+    session: Session,
+    table: Tables = None,
+    exclude: Exclude = None,
+    renamed: Renamed = None,
+    from_: Source = None,
+    base: BasePoint = None,
+    run: OfRun = None,
+) -> int | None:
     """Show what can be brought back, without changing anything."""
     from lastgood.command.salvage import show as shown
     from lastgood.salvage import salvage
 
-    with session.work() as context, salvage.planned(_request(session), context) as ready:
+    request = _request(session, tables=table, exclude=exclude, renamed=renamed, source=from_, base=base, run=run)
+    with session.work() as context, salvage.planned(request, context) as ready:
         plan = ready.plan
     session.result(plan.document(), lambda: shown.show_plan(session.screen, plan, proposing=True))
     return None
