@@ -161,7 +161,9 @@ def test_a_dry_run_shows_the_plan_and_changes_nothing(
     assert re.search(r"^  public\.deals +0 +2 +0 +2 +0$", text, re.MULTILINE)
     assert re.search(r"^  public\.new_thing +0 +none +0 +0 +0$", text, re.MULTILINE)
     assert "  1 other table equals the restore point in every row." in text
-    assert text.endswith(" · loses 2 rows, changes 2, returns 3\nNothing was changed yet.\n")
+    assert text.endswith(
+        " · loses 2 rows, changes 2, returns 3 · writers wait about 1 s (a guess)\nNothing was changed yet.\n"
+    )
     document = lastgood("rollback", "--dry-run", "--json").document
     assert (document["live"], document["point"]["rows"], document["fence"]) == (database, 7, "now")
     assert lastgood("rollback", "--dry-run", "--fence", "at-swap", "--json").document["fence"] == "at-swap"
@@ -190,7 +192,7 @@ def test_rollback_and_undo(lastgood: Lastgood, broken: str, server: EmbeddedServ
     assert outcome.status == 0, outcome.err
     text = outcome.out.partition("Nothing was changed yet.\n")[2]
     assert text.startswith("\nProof\n")
-    assert re.search(r"^  public\.contacts +3  [0-9a-f]{12}    equal$", text, re.MULTILINE)
+    assert re.search(r"^  public\.contacts +3  digest of all rows  [0-9a-f]{12}  equal$", text, re.MULTILINE)
     assert re.search(r"^  Writes during the run +0 rows$", text, re.MULTILINE)
     assert re.search(
         rf'\n\nDone: "{database}" was rolled back to {broken}\.\n'

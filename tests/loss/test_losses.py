@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from psycopg import sql
 
 from lastgood import loss, rollback
 from lastgood.command.points.losses import of_points as of_store
@@ -172,6 +173,40 @@ def test_the_report_compares_what_the_plan_had_no_time_for(target: Target, store
     }
     with target.connect() as connection:
         assert connection.execute("SELECT sum(cents) FROM public.prices").fetchone() == (7000,)
+
+
+@pytest.mark.postgres(15, 18)
+def test_the_report_counts_the_last_writes_too(target: Target, store: Path) -> None:
+    prepared = rollback.plan(request(target, store), lambda event: None)
+    with target.connect() as connection:
+        connection.execute("UPDATE public.same SET at = now() WHERE id <= 2")
+        connection.execute("DELETE FROM public.prices WHERE id <= 20")
+        connection.execute("INSERT INTO public.prices SELECT i, 1 FROM generate_series(101, 120) i")
+    report = rollback.run(prepared, lambda event: None)
+    assert numbers(report.loss) == {**ROWS, "same": (0, 0, 2), "prices": (20, 20, 50)}
+    (wider,) = [each for each in report.loss if each.name == "wider"]
+    assert (wider.columns_lost, wider.columns_back) == (("note",), ())
+
+
+def test_a_plan_without_a_free_connection_names_what_it_did_not_compare(
+    server: EmbeddedServer, target: Target, store: Path
+) -> None:
+    role = f"few_{target.dbname}"
+    with target.connect() as connection:
+        connection.execute(
+            sql.SQL("CREATE ROLE {} LOGIN CREATEDB CONNECTION LIMIT 2; GRANT pg_read_all_data TO {}").format(
+                sql.Identifier(role), sql.Identifier(role)
+            )
+        )
+    try:
+        limited = replace(request(server.target(target.dbname, user=role), store), way="by-name")
+        found = {each.name: each for each in rollback.plan(limited, lambda event: None).plan.loss}
+    finally:
+        with target.connect() as connection:
+            connection.execute(sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(sql.Identifier(role)))
+    assert found["prices"].content == "not compared"
+    assert "too many connections for role" in found["prices"].why
+    assert (found["contacts"].content, found["nothing"].content) == ("changed", "equal")
 
 
 def test_content_is_compared_once_for_all_points(target: Target, store: Path) -> None:

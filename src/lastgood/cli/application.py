@@ -17,7 +17,7 @@ from importlib import import_module
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -240,8 +240,13 @@ def command(
 
 def group(name: str, doc: str, default: Callable[..., int | None], *exits: int) -> typer.Typer:
     """Create a command with subcommands. Without a subcommand it calls ``default``, which may end with ``exits``; its
-    parameters are as those of a command."""
+    options are options of the group."""
     _, *own = inspect.signature(default, locals={"Session": None}, eval_str=True).parameters.values()
+    options = [
+        each.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for each in own
+        if any(isinstance(part, typer.models.OptionInfo) for part in get_args(each.annotation))
+    ]
     short = doc.partition("\n")[0].partition(". ")[0].rstrip(".")
     made = _declared[name] = typer.Typer(
         name=name,
@@ -267,7 +272,7 @@ def group(name: str, doc: str, default: Callable[..., int | None], *exits: int) 
         _remember(ctx, values)
         return None
 
-    _with_signature(callback, [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own], None)
+    _with_signature(callback, options, None)
     made.callback(invoke_without_command=True)(callback)
     return made
 

@@ -64,15 +64,27 @@ class InvalidText(Exception):
 
 
 class Tally:
-    """A temporary DuckDB; a context manager that removes its folder. Tables have numbers."""
+    """A temporary DuckDB, opened when it is first used: digests may settle everything. A context manager that removes
+    its folder. Tables have numbers."""
 
     def __init__(self, folder: Path | None = None, *, memory: str = MEMORY, threads: int = THREADS) -> None:
+        self._place = folder
+        self._folder: Path | None = None
+        self._limits = (memory, threads)
+        self._opened: duckdb.DuckDBPyConnection | None = None
+        self._lock = threading.Lock()
+        self._cursors: list[duckdb.DuckDBPyConnection] = []
+
+    def _database(self) -> duckdb.DuckDBPyConnection:
+        if self._opened is not None:
+            return self._opened
         import duckdb
 
+        folder, (memory, threads) = self._place, self._limits
         _remove_stale(folder or Path(tempfile.gettempdir()))
         self._folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=folder))
         self._folder.chmod(0o700)
-        self._database = duckdb.connect(
+        self._opened = duckdb.connect(
             ":memory:",
             config={
                 "memory_limit": memory,
@@ -84,15 +96,16 @@ class Tally:
                 "allow_community_extensions": "false",
             },
         )
-        self._lock = threading.Lock()
-        self._cursors: list[duckdb.DuckDBPyConnection] = []
+        return self._opened
 
     def __enter__(self) -> Tally:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._database.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._opened is not None:
+            self._opened.close()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def interrupt(self) -> None:
         """End the running queries; they raise duckdb.InterruptException."""
@@ -104,7 +117,7 @@ class Tally:
     def session(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection for one thread."""
         with self._lock:
-            cursor = self._database.cursor()
+            cursor = self._database().cursor()
             self._cursors.append(cursor)
         try:
             yield cursor

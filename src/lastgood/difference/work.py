@@ -290,20 +290,18 @@ class Work:
 
     def _each(self, tasks: Sequence[Callable[[], None]]) -> None:
         """Run tasks, ``SESSIONS`` at a time. The end of the time ends them without an error. Raises the first error."""
-        import duckdb
-
         with self._interruptible(), ThreadPoolExecutor(SESSIONS, thread_name_prefix="lastgood-difference") as pool:
             futures: list[Future[None]] = [pool.submit(self._unless_stopped, task) for task in tasks]
             failed: BaseException | None = None
             for future in futures:
                 try:
                     future.result()
-                except (Interrupted, duckdb.InterruptException):
-                    if self.limit.context.cancelled():
-                        failed = failed or Interrupted(INTERRUPTED)
                 except BaseException as error:
-                    failed = failed or error
-                    self.limit.failed.set()
+                    if not _is_interrupt(error):
+                        failed = failed or error
+                        self.limit.failed.set()
+                    elif self.limit.context.cancelled():
+                        failed = failed or Interrupted(INTERRUPTED)
         if failed is not None:
             raise failed
         self.limit.context.check(INTERRUPTED)
@@ -412,6 +410,14 @@ class Work:
         with self.tally.session() as cursor, closing(blocks):
             for block in blocks:
                 self.tally.collect(cursor, reading.number, form, name, block)
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    if isinstance(error, Interrupted):
+        return True
+    import duckdb  # only here: digests alone do not need it
+
+    return isinstance(error, duckdb.InterruptException)
 
 
 def _words(error: psycopg.Error) -> str:

@@ -15,9 +15,10 @@ from psycopg import sql
 from lastgood.config.tables import Loss
 from lastgood.context import BACKGROUND, Context
 from lastgood.dump.names import Relation
+from lastgood.errors import Failed
 from lastgood.facts import Facts
 from lastgood.loss.comparing import Comparing
-from lastgood.loss.content import Content, Limit, Reader, Reads, not_counted, snapshot_of, turned_off
+from lastgood.loss.content import TURNED_OFF, Content, Limit, Reader, Reads, not_counted, snapshot_of, turned_off
 from lastgood.loss.extensions import configuration, with_extensions
 from lastgood.loss.grants import revoked_since
 from lastgood.loss.patterns import referring
@@ -78,7 +79,7 @@ def losses(
 
     ``live`` is a connection to ``target``, and is put into one read-only snapshot. The server's estimate replaces a
     count that takes more than a minute, and the count of a table that is damaged or locked against readers. Raises
-    psycopg.Error, BadPoint, Failed, Interrupted."""
+    psycopg.Error, BadPoint, Interrupted."""
 
     def unreadable(key: Key, error: psycopg.Error) -> str:
         if (error.sqlstate or "")[:2] not in DAMAGE:
@@ -110,7 +111,17 @@ def _contents(
     reader: Reader, tables: Mapping[Key, LiveTable], facts: Facts, whole: Reads, how: Comparing
 ) -> dict[Key, Content]:
     if how.off:
-        return turned_off(tables, facts, reader.shut)
+        return turned_off(tables, facts, reader.shut, TURNED_OFF)
+    try:
+        return _compared(reader, tables, facts, whole, how)
+    except Failed as error:
+        # Too few connections, for example: an emergency does not wait for exact numbers.
+        return turned_off(tables, facts, reader.shut, str(error))
+
+
+def _compared(
+    reader: Reader, tables: Mapping[Key, LiveTable], facts: Facts, whole: Reads, how: Comparing
+) -> dict[Key, Content]:
     until = Limit.of(how.seconds)
     content = reader.compare(tables, facts, until if how.bounded else Limit.of(None))
     if how.level != "count":

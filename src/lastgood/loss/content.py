@@ -27,6 +27,7 @@ from lastgood.text.units import duration
 State = Literal["equal", "changed", "not compared"]
 TURNED_OFF = "content comparison is turned off"
 NOT_COUNTED = "counting is turned off"
+NOT_FOUND = "the restore point has it in another form"
 LIVE = "the live database"
 POINT = "the restore point"
 
@@ -130,7 +131,10 @@ class Reader:
         wanted += [
             key
             for key, each in tables.items()
-            if key not in known and not each.unreadable and self.references(Relation(*key), each.columns)
+            if key not in known
+            and not each.unreadable
+            and not each.partitioned
+            and self.references(Relation(*key), each.columns)
         ]
         wanted = [key for key in wanted if key not in self.shut and not tables[key].unreadable]
         if not wanted:
@@ -175,13 +179,15 @@ def snapshot_of(connection: Connection) -> Iterator[str]:
         yield str(row[0])
 
 
-def turned_off(tables: Mapping[Key, LiveTable], facts: Facts, shut: Collection[Key]) -> dict[Key, Content]:
-    """What is known of the tables of ``facts`` without reading rows."""
+def turned_off(
+    tables: Mapping[Key, LiveTable], facts: Facts, shut: Collection[Key], why: str = TURNED_OFF
+) -> dict[Key, Content]:
+    """What is known of the tables of ``facts`` without reading rows, and ``why`` they are not read."""
     found = {}
     for then in facts.tables:
         if (table := tables.get(_key(then))) is not None:
             settled = _settled(table, then, locked=_key(then) in shut)
-            found[_key(then)] = settled or Content("not compared", TURNED_OFF)
+            found[_key(then)] = settled or Content("not compared", why)
     return found
 
 
@@ -220,7 +226,8 @@ def _joined(before: Content | None, counts: Content | None, limit: Limit) -> Con
     """The result of counting a table; if it was not counted, the one before, with the reason."""
     if counts is not None and counts.lost is not None and counts.returns is not None:
         return counts if before is None or before.state == "not compared" else replace(counts, state="changed")
-    why = (counts.why if counts is not None else "") or limit.why
+    why = counts.why if counts is not None else ""
+    why = why or (limit.why if limit.over else NOT_FOUND)
     if before is None:
         return Content("changed", why)
     return replace(before, why=before.why or why)

@@ -307,9 +307,9 @@ def test_a_whole_report(shown: tuple[Screen, io.StringIO]) -> None:
     assert stream.getvalue() == (
         "\n"
         "Proof\n"
-        "  table            rows  content digest  verdict\n"
-        "  public.deals      500  none            same number of rows\n"
-        "  public.contacts   400  abcdef012345    equal\n"
+        "  table            rows  compared            digest        verdict\n"
+        "  public.deals      500  number of rows                    same number of rows\n"
+        "  public.contacts   400  digest of all rows  abcdef012345  equal\n"
         "  not compared: The content of deals was not compared.\n"
         "\n"
         "Please review\n"

@@ -50,6 +50,14 @@ def deploy_(
             help="Accept errors that the migration prints but ignores; the reason is recorded.",
         ),
     ] = None,
+    expect_version: Annotated[
+        str,
+        typer.Option(
+            "--expect-version",
+            metavar="VERSION",
+            help="Roll back unless this is the newest version in the table of the migration tool.",
+        ),
+    ] = "",
     in_place: InPlace = None,
     compare: Comparing = None,
     dry_run: DryRun = False,
@@ -100,6 +108,7 @@ def deploy_(
         validation=settings.tables.validation,
         form=settings.format,
         allow_errors=_reason(allow_errors),
+        expect_version=expect_version.strip(),
     )
     if dry_run:
         return _tried(session, request)

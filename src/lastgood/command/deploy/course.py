@@ -170,7 +170,8 @@ def words(error: BaseException) -> str:
 class DeployRequest:
     """The request of a deployment. ``base``: the live database, the store, the state folder, and the options of its
     rollback. ``command``: the migration, a program and its arguments. ``environment``: the caller's. ``allow_errors``:
-    why errors that the migration prints but ignores are accepted; empty: they are not."""
+    why errors that the migration prints but ignores are accepted; empty: they are not. ``expect_version``: the version
+    that the migrations table must end at; empty: any."""
 
     base: Request
     command: tuple[str, ...] = field(repr=False)
@@ -181,3 +182,4 @@ class DeployRequest:
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
     folder: Path | None = None
     allow_errors: str = ""
+    expect_version: str = ""

@@ -20,6 +20,7 @@ import psycopg
 
 from lastgood import restore
 from lastgood.command.deploy import migration
+from lastgood.command.deploy.after import wrong_version
 from lastgood.command.deploy.changes import STAGE as STAGE_OF_CHANGES
 from lastgood.command.deploy.changes import changes
 from lastgood.command.deploy.course import DeployRequest
@@ -248,6 +249,7 @@ class _Trial:
         with reported(self._emit, STAGE_OF_CHANGES, "compare the clone with the copy"):
             tables = changes(self._target, point, facts, how, self._context)
         now = account.of_database(self._target, like=facts, digests=False, context=self._context)
+        problem = problem or wrong_version(request.expect_version, now.migration)
         added, removed, changed = objects_of(facts, now)
         return TrialReport(
             run=self._journal.run,

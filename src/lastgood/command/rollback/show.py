@@ -67,7 +67,8 @@ def _proof(screen: Screen, tables: Sequence[ProvedCount], not_compared: Sequence
     columns = (
         TableColumn("table", fold=True),
         TableColumn("rows", right=True),
-        TableColumn("content digest"),
+        TableColumn("compared"),
+        TableColumn("digest", drop=1),
         TableColumn("verdict"),
     )
     by_rows = sorted(tables, key=lambda table: (bool(table.equal), -table.rows))
@@ -77,7 +78,8 @@ def _proof(screen: Screen, tables: Sequence[ProvedCount], not_compared: Sequence
             (
                 f"{table.schema_name}.{table.name}",
                 units.number(table.rows),
-                table.digest[:12] if table.digest else "none",
+                compared_by(table),
+                table.digest[:12] if table.digest else "",
                 VERDICTS[table.equal],
             )
             for table in by_rows[:SHOWN]
@@ -87,6 +89,14 @@ def _proof(screen: Screen, tables: Sequence[ProvedCount], not_compared: Sequence
         screen.say(f"and {len(by_rows) - SHOWN} more tables; --json lists all of them", first="  ", indent=2)
     for text in not_compared:
         screen.say(text, first="  not compared: ", indent=4)
+
+
+def compared_by(table: ProvedCount) -> str:
+    """How a table of a proof was compared."""
+    if table.equal is None:
+        return "number of rows"
+    # Without a digest of the restore point, the rows that were sent and those read back are compared as they are.
+    return "digest of all rows" if table.digest else "all rows, by byte"
 
 
 def show_restore(screen: Screen, report: RestoreReport) -> None:
