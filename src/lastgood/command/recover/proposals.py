@@ -63,7 +63,7 @@ def _leave(case: Case) -> Proposal:
     else:
         title = f'leave "{evidence.name}" as it is, unless you know that data is wrong'
         detail = "The differences above may be intended." if case.signs else "No damage was found."
-    backup = not case.obstructed and (case.damaged_before or not evidence.candidates)
+    backup = case.damaged_before and not case.obstructed
     return Proposal(
         kind="leave",
         title=title,
