@@ -27,7 +27,7 @@ from lastgood.postgres import build_role, copying, database, lock, table_locks
 from lastgood.postgres.database import Database
 from lastgood.postgres.deployment import Stage, read_deployment
 from lastgood.postgres.leftover import leftovers
-from lastgood.postgres.mark import DEPLOYMENT, Mark, server_clock
+from lastgood.postgres.mark import BROUGHT_BACK, DEPLOYMENT, Mark, server_clock
 from lastgood.postgres.pgbouncer import consoles
 from lastgood.postgres.pgbouncer.consoles import psql
 from lastgood.postgres.server import Connection, Target
@@ -373,8 +373,9 @@ def _list_of(connection: Connection, run: str) -> Finishing:
 def _origin(mark: Mark) -> str:
     if mark.role == "shadow":
         return f"being built by run {mark.run}"
-    if mark.options.get("kind") == "undo":
-        return f"was live until undo {mark.run}"
+    until = f"was live until {'undo' if mark.options.get('kind') == 'undo' else 'rollback'} {mark.run}"
     if deployment := mark.options.get(DEPLOYMENT):
-        return f"was left by deployment {deployment}; it was live until rollback {mark.run}"
-    return f"was live until rollback {mark.run}"
+        return f"was left by deployment {deployment}; it {until}"
+    if deployment := mark.options.get(BROUGHT_BACK):
+        return f"{until}, which brought back what deployment {deployment} had left"
+    return until

@@ -102,6 +102,27 @@ def test_a_migration_that_fails_half_way_is_taken_back_and_what_the_application_
     assert mark.original_comment == "The CRM of record"
 
 
+def test_what_an_undo_brings_back_is_still_known_to_be_left_by_the_deployment(site: Site) -> None:
+    """So ``recover`` does not propose it as the remedy after the next rollback either."""
+    done = site.deploy(*site.psql(HALF + WRITES + FAILS))
+    assert done.status == 6, done.err
+    deployment, first = done.deployment["run"], done.deployment["rollback"]["run"]
+
+    def origins() -> list[str]:
+        return [each["origin"] for each in site.lastgood("status", "--json").document["kept"]]
+
+    assert origins() == [f"was left by deployment {deployment}; it was live until rollback {first}"]
+    undone = site.lastgood("undo", "--yes", "--json")
+    assert undone.status == 0, undone.err
+    (origin,) = origins()
+    assert origin == (
+        f"was live until undo {undone.document['run']}, which brought back what deployment {deployment} had left"
+    )
+    back = site.lastgood("rollback", "--yes", "--json")
+    assert back.status == 0, back.err
+    assert origins()[0] == (f"was left by deployment {deployment}; it was live until rollback {back.document['run']}")
+
+
 def test_a_migration_that_breaks_data_and_ends_with_status_0_is_taken_back(site: Site) -> None:
     before = site.facts()
     done = site.lastgood("deploy", "--", *site.psql(ORPHANS))

@@ -20,7 +20,7 @@ from lastgood.postgres import errors as server_errors
 from lastgood.postgres.deployment import own_comment
 from lastgood.postgres.exchange import ExchangeResult, NamesChanged, Renaming, exchange
 from lastgood.postgres.holders import holders
-from lastgood.postgres.mark import BASE, Mark, server_clock
+from lastgood.postgres.mark import BASE, Mark, of_undo, read_mark, server_clock
 from lastgood.postgres.server import Connection, Target
 from lastgood.postgres.sessions import END_HINT, blocking_sessions
 from lastgood.postgres.transactions import OutcomeUnknown, outcome_after_loss, server_process
@@ -159,6 +159,9 @@ def _statements(maintenance: Connection, plan: UndoPlan) -> list[Any]:
     """Return the statements of the swap's transaction: open the previous database with its own comment, and mark the
     replaced one."""
     live = database.describe(maintenance, plan.live)
+    arriving = database.find(maintenance, plan.arriving)
+    back = read_mark(arriving.comment if arriving is not None else None)
+    about = of_undo(back.options) if back is not None else {}
     mark = Mark(
         role="kept",
         run=plan.run,
@@ -170,7 +173,7 @@ def _statements(maintenance: Connection, plan: UndoPlan) -> list[Any]:
         user=caller.user(),
         started=server_clock(maintenance),
         original_comment=own_comment(live.comment),
-        options={"kind": "undo", "undoes": plan.undoes, BASE: plan.base},
+        options={"kind": "undo", "undoes": plan.undoes, BASE: plan.base, **about},
     )
     return [
         database.allow_connections_statement(plan.live, True),

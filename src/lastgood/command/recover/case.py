@@ -137,8 +137,9 @@ class Case:
 
     @property
     def sound(self) -> bool:
-        """Whether the live database was examined and shows no damage."""
-        return self.evidence.live is not None and self.evidence.server.access == "open" and not self.broken
+        """Whether the live database was compared with a restore point and shows no damage."""
+        compared = self.evidence.live is not None and self.reference is not None
+        return compared and self.evidence.server.access == "open" and not self.broken
 
     @property
     def obstructed(self) -> bool:

@@ -23,7 +23,7 @@ from lastgood.postgres.exchange import ExchangeResult, NamesChanged, Renaming, e
 from lastgood.postgres.exchange import current_names as present_names
 from lastgood.postgres.grants import Operator
 from lastgood.postgres.holders import holders
-from lastgood.postgres.mark import DEPLOYMENT, marked
+from lastgood.postgres.mark import BROUGHT_BACK, DEPLOYMENT, marked, read_mark
 from lastgood.postgres.sessions import END_HINT, blocking_sessions
 from lastgood.postgres.state import DatabaseState
 from lastgood.postgres.transactions import OutcomeUnknown
@@ -166,14 +166,24 @@ class Swap:
                 hint="Run the rollback as a superuser, or as the role that made that setting.",
             )
         kept = mark_of(run, "kept", original_comment=state.comment)
-        deployment = read_deployment(database.describe(maintenance, plan.live).comment)
-        if deployment is not None:
+        if deployment := self._deployment(run):
             # A database broken by a deployment must not be proposed as the remedy.
-            kept = kept.model_copy(update={"options": {**kept.options, DEPLOYMENT: deployment.run}})
+            kept = kept.model_copy(update={"options": {**kept.options, DEPLOYMENT: deployment}})
         return [
             *state.statements(plan.live, found, operator),
             database.comment_statement(plan.kept, kept.text()),
         ]
+
+    def _deployment(self, run: Run) -> str:
+        """The failed deployment that left the live database as it is; empty if there is none, as far as known."""
+        live = run.plan.live
+        found = read_deployment(database.describe(run.maintenance, live).comment)
+        if found is not None:
+            return found.run
+        marks = [mark for each in database.every(run.maintenance) if (mark := read_mark(each.comment)) is not None]
+        kept = [mark for mark in marks if mark.live == live and mark.role == "kept"]
+        last = max(kept, key=lambda mark: mark.started, default=None)
+        return last.options.get(BROUGHT_BACK, "") if last is not None else ""
 
     def _recheck(self, run: Run, state: DatabaseState) -> None:
         """Check the last time before the commit. The resulting state is compared, because the server ignores a REVOKE
