@@ -266,6 +266,7 @@ class Session:
             self.screen.err.file.write("\n")  # the terminal shows ^C after the prompt
             raise
         if not line:
+            self.screen.err.file.write("\n")
             raise EOFError
         return line.strip()
 
