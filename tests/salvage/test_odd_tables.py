@@ -77,7 +77,7 @@ def test_odd_tables_are_salvaged_or_named(
         live.execute(named(MIGRATION, name))
         live.execute(named(LATER, name))
     live.execute(WRITTEN)
-    kept = lastgood("rollback", "--yes", "--json").document["kept_as"]
+    kept = lastgood("rollback", "--yes", "--json").document["kept"]
 
     rows = lastgood(
         "diff", kept, "--rows", "--table", "empty", "--table", "computed", "--output", "out", "--format", "csv"
