@@ -20,7 +20,7 @@ DELETE FROM public.deals WHERE id = 1;
 @pytest.fixture
 def points(lastgood: Lastgood, server: EmbeddedServer, database: str, store: Path) -> list[str]:
     """The names of three restore points, the newest first: with the changes, before them, and a damaged one."""
-    made = []
+    made: list[Path] = []
     for changes in (b"", b"", CHANGES):
         with server.target(database).connect() as connection:
             connection.execute(changes)
