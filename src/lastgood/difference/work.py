@@ -127,12 +127,12 @@ class Work:
         table = pair.a or pair.b
         assert table is not None
         rows, why = table.rows, table.unreadable
-        referenced = 0
+        columns = self.references(pair.relation, pair.columns)
+        referenced = None if columns else 0
         if rows is None and not why:
             try:
                 rows = side.count(table)
-                if columns := self.references(pair.relation, pair.columns):
-                    referenced = side.count(table, columns)
+                referenced = side.count(table, columns) if columns else 0
             except psycopg.Error as error:
                 why = _words(error)
         if pair.b is None:
