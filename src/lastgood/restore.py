@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
-
-import psycopg
 
 from lastgood import points
 from lastgood.checks import needs
 from lastgood.checks.code import code_run, require
 from lastgood.context import BACKGROUND, Context
 from lastgood.dump.deferral import Deferrable, Division
-from lastgood.errors import LastgoodError
 from lastgood.events import Caution, Emit, Note, reported
 from lastgood.facts import Facts
 from lastgood.journal import past_runs, recording
@@ -34,7 +31,7 @@ from lastgood.members.survey import of_extensions, survey
 from lastgood.models import Document
 from lastgood.plan.plan import CONFINED, CodePolicy, CodeRun, ReopenWhen
 from lastgood.points import RestorePoint
-from lastgood.postgres import build_role, database, lent_role
+from lastgood.postgres import database, lent_role
 from lastgood.postgres.server import Connection, Target, cancelled_with
 from lastgood.process import interrupts
 from lastgood.run.report import (
@@ -127,7 +124,7 @@ def restore(
             deferrable = Deferrable.of(summary.script, confined=code is not None and code.confined)
             division = _division(target, deferrable, emit, rules.allow_orphans)
         stop = interrupts.StopRequest()
-        stack.enter_context(_ending(maintenance, target, run))
+        stack.enter_context(made_beside.ending_role(maintenance, target, run))
         work = replace(context, emit=emit).until(stop.is_set)
         with (
             made_beside.made(
@@ -231,16 +228,6 @@ def copied(facts: Facts, skipped: Sequence[SkippedCommands]) -> Facts:
             counts[each.kind] -= 1
     objects = tuple(each for each in facts.objects if each not in gone)
     return facts.model_copy(update={"objects": objects, "object_counts": counts})
-
-
-@contextmanager
-def _ending(maintenance: Connection, target: Target, run: str) -> Iterator[None]:
-    """Drop the role of the run at the end of a block, if it exists then."""
-    try:
-        yield
-    finally:
-        with suppress(psycopg.Error, LastgoodError):
-            build_role.end(maintenance, target, build_role.name_of(run))
 
 
 def _members(point: RestorePoint, facts: Facts, like: Connection, target: Target, emit: Emit) -> Survey:

@@ -113,6 +113,7 @@ def test_code_is_named_with_its_rights(
         "role": "postgres",
         "superuser": True,
         "trusted": "it is ours",
+        "later": [],
     }
     assert document["code"] == expected
     confined = forked_cli.run(*common, "rollback", "code.sql", "--dry-run")

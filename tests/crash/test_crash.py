@@ -227,6 +227,7 @@ def test_a_killed_run_is_resumed_elsewhere(either: Scene, point: str) -> None:
     resumed = either.run("resume", "--yes", "--json")
     assert resumed.returncode == 0, resumed.stderr
     assert either.content() == NEW
+    assert either.leftovers() == []
 
 
 def test_a_run_killed_right_after_its_commit_is_finished(scene: Scene) -> None:

@@ -127,6 +127,7 @@ class Field:
                 connection.execute(
                     f"ALTER TABLE {table} ADD IF NOT EXISTS created_at timestamptz DEFAULT now()".encode()
                 )
+        self.settings = self._settings()
         path = store / "planted.sql"
         options = "-c lastgood_test.quiet=on"
         run(self.server, "pg_dump", "-d", f"{self.server.url(self.live)}&options={quote(options)}", "-f", path)

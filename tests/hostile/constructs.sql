@@ -217,3 +217,22 @@ INSERT INTO t1 VALUES (1);
 CREATE TABLE t (id serial PRIMARY KEY, p int REFERENCES t);
 INSERT INTO t VALUES (1, 1);
 CREATE INDEX ON t (p) WHERE p > imm(0);
+
+-- == operators and functions in the search path of the database
+CREATE SCHEMA hostile;
+GRANT USAGE ON SCHEMA hostile TO PUBLIC;
+CREATE FUNCTION hostile.eq(text, text) RETURNS boolean LANGUAGE plpgsql AS
+  'BEGIN PERFORM public.vol(''o''); RETURN $1 OPERATOR(pg_catalog.=) $2; END';
+CREATE OPERATOR hostile.= (LEFTARG = text, RIGHTARG = text, FUNCTION = hostile.eq);
+CREATE FUNCTION hostile.eq(name, text) RETURNS boolean LANGUAGE plpgsql AS
+  'BEGIN PERFORM public.vol(''o''); RETURN $1 OPERATOR(pg_catalog.=) $2; END';
+CREATE OPERATOR hostile.= (LEFTARG = name, RIGHTARG = text, FUNCTION = hostile.eq);
+CREATE FUNCTION hostile.current_setting(text) RETURNS text LANGUAGE plpgsql AS
+  'BEGIN PERFORM public.vol(''s''); RETURN pg_catalog.current_setting($1); END';
+CREATE FUNCTION hostile.current_database() RETURNS name LANGUAGE plpgsql AS
+  'BEGIN PERFORM public.vol(''s''); RETURN pg_catalog.current_database(); END';
+CREATE FUNCTION hostile.version() RETURNS text LANGUAGE plpgsql AS
+  'BEGIN PERFORM public.vol(''s''); RETURN pg_catalog.version(); END';
+DO $$ BEGIN
+  EXECUTE pg_catalog.format('ALTER DATABASE %I SET search_path = hostile, pg_catalog', pg_catalog.current_database());
+END $$;

@@ -8,7 +8,8 @@ END $$;
 
 CREATE FUNCTION public.vol(construct text) RETURNS int LANGUAGE plpgsql AS $$
 BEGIN
-  IF current_database() LIKE 'source%' OR current_setting('lastgood_test.quiet', true) = 'on' THEN
+  IF pg_catalog.current_database() OPERATOR(pg_catalog.~~) 'source%'
+     OR pg_catalog.current_setting('lastgood_test.quiet', true) OPERATOR(pg_catalog.=) 'on' THEN
     RETURN 1;
   END IF;
   PERFORM set_config('search_path', 'hostile, pg_catalog', false);

@@ -40,3 +40,27 @@ def test_reading(field: Field, store: Path, construct: Construct) -> None:
             found[name] = (successes, done.stdout + done.stderr)
             break  # what it made would count for each of the others
     assert found == {}
+
+
+@ENDS
+@EACH
+def test_rollback_away_from_code(field: Field, store: Path, construct: Construct) -> None:
+    """Roll back to a state without code, and salvage rows from the kept database, which has it."""
+    if not field.can_run(construct):
+        return
+    with field.server.target(field.live).connect() as connection:
+        connection.execute("CREATE TABLE public.people (id int PRIMARY KEY, created_at timestamptz DEFAULT now())")
+    done = lastgood(field, store, "backup")
+    assert done.returncode == 0, done.stderr
+    field.plant(construct, store)
+    (store / "planted.sql").unlink()
+    with field.server.target(field.live).connect() as connection:
+        connection.execute("SET lastgood_test.quiet = on")
+        connection.execute("INSERT INTO public.people SELECT generate_series(1, 20)")
+        connection.execute("CREATE INDEX ON public.people (id) WHERE id > public.imm(0)")
+    done = lastgood(field, store, "rollback", "--latest", "--yes")
+    assert field.successes(*field.names()) == [], done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
+    done = lastgood(field, store, "salvage")
+    assert field.successes(*field.names()) == [], done.stdout + done.stderr
+    assert "people" in done.stdout, done.stdout + done.stderr

@@ -54,7 +54,7 @@ CHECKS: Mapping[str, tuple[Check, ...]] = {
         versions.extensions,
         versions.tablespaces,
     ),
-    "in_place": (in_place.able, in_place.objects, in_place.left_behind, in_place.scope),
+    "in_place": (in_place.able, in_place.objects, in_place.left_behind, in_place.scope, code.in_place),
     EXTENSIONS: (extensions.members, extensions.rows),
     "holders": (sessions.holders, sessions.unfinished),
     "sessions": (sessions.killable, sessions.shut, sessions.locks, sessions.connections),

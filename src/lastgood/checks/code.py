@@ -10,6 +10,7 @@ from lastgood.dump.summary import DumpSummary
 from lastgood.errors import NOT_REACHED, Refused
 from lastgood.facts import Facts
 from lastgood.load import by_operator
+from lastgood.load.repairs import what
 from lastgood.plan.plan import CodePolicy, CodeRun
 from lastgood.postgres import build_role, lent_role
 from lastgood.postgres.server import Connection
@@ -52,6 +53,21 @@ def second_login(s: Subject) -> Iterator[Finding]:
         )
 
 
+def in_place(s: Subject) -> Iterator[Finding]:
+    """In place, code of the restore point runs in the live database with this role's rights."""
+    if s.in_place is None or s.summary is None:
+        return
+    run = code_run(s.maintenance, s.summary, s.request.code, in_place=True)
+    if run is not None and not run.trusted and (rights := strength(s.maintenance)):
+        yield Finding(
+            level="caution" if run.superuser else "note",
+            code="code_in_place",
+            text=f"in place, code in the restore point can run {run.rights}, {rights}",
+            hint="A rollback by name runs it as a role without rights. To record that it is trusted: "
+            "--trust-code REASON",
+        )
+
+
 TRUST = "If you trust the restore point's code, load it with your own rights: --trust-code REASON"
 CONFINE = (
     "To run it as a role without rights: --build-as URL, or connect as a role with CREATEROLE. To record that it is "
@@ -69,7 +85,7 @@ def not_confined(run: CodeRun) -> str:
 
 def beyond(connection: Connection, summary: DumpSummary, facts: Facts) -> str:
     """The objects of a restore point that only a superuser can create, in words; empty if there are none."""
-    found = by_operator.beyond(connection, summary.script.items, facts.languages)
+    found = [what(each) for each in by_operator.beyond(connection, summary.script.items, facts.languages)]
     if not found:
         return ""
     shown = ", ".join(found[:SHOWN]) + (f" and {len(found) - SHOWN} more" if len(found) > SHOWN else "")

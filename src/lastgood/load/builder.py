@@ -25,6 +25,7 @@ from typing import LiteralString
 import psycopg
 from psycopg import sql
 
+from lastgood.dump.rulings.objects import publication
 from lastgood.dump.rulings.tree import parse, within
 from lastgood.dump.script import Item, State, Step
 from lastgood.dump.statements import Command, Extension, Kind, Setting, Verdict
@@ -94,13 +95,9 @@ def divided(items: Iterable[Item]) -> Divided:
             main.append(item)
         elif _is_extension(item) or _creates_schema(item.command, schemas):
             first.append(item)
-        elif item.command.kind in _LAST or _ON_EVENT_TRIGGER.match(item.command.statement.text):
+        elif is_last(item.command):
             last.append(item)
-        elif (
-            item.command.kind in _HANDED
-            or _forces(item.command)
-            or _COMMENT_ON_ANOTHERS.match(item.command.statement.text)
-        ):
+        elif is_handed(item.command):
             handed.append(item)
         else:
             main.append(item)
@@ -111,7 +108,13 @@ def _is_extension(step: Step) -> bool:
     return step.command.kind is Kind.EXTENSION and step.command.verdict is not Verdict.SKIP
 
 
-def _is_handed(command: Command) -> bool:
+def is_last(command: Command) -> bool:
+    """Whether the operator runs a command when all else is done: an event trigger would fire."""
+    return command.kind in _LAST or bool(_ON_EVENT_TRIGGER.match(command.statement.text))
+
+
+def is_handed(command: Command) -> bool:
+    """Whether the operator runs a command when the builder's login has ended."""
     return command.kind in _HANDED or _forces(command) or bool(_COMMENT_ON_ANOTHERS.match(command.statement.text))
 
 
@@ -175,7 +178,7 @@ class Builder:
         counts = Counter(expected.object_counts)
         counts.subtract(kind for kind, _ in gone if kind in counts)
         objects = tuple(
-            each.model_copy(update={"digest": None}) if each.kind == "table" and each.identity in altered else each
+            each.model_copy(update={"digest": None}) if (each.kind, each.identity) in altered else each
             for each in expected.objects
             if (each.kind, each.identity) not in gone
         )
@@ -202,9 +205,11 @@ class Builder:
         ]
 
     @property
-    def altered_later(self) -> frozenset[str]:
-        """The tables whose definition is incomplete before the hand-over."""
-        return frozenset(str(command.relations[0]) for command, _ in self.handed if _forces(command))
+    def altered_later(self) -> frozenset[tuple[str, str]]:
+        """The tables and publications whose definition is incomplete before the hand-over, by kind and identity."""
+        commands = [command for command, _ in self.handed]
+        tables = {("table", str(each.relations[0])) for each in commands if _forces(each)}
+        return frozenset(tables | {("publication", publication(e)) for e in commands if e.kind is Kind.PUBLICATION})
 
     def keep(self, command: Command) -> bool:
         """Keep an owner or a grant of a large object for later. False: the builder can run the command."""

@@ -18,7 +18,6 @@ from lastgood.dump.rulings.tree import Node, parse, within
 from lastgood.dump.script import Item, Step
 from lastgood.dump.statements import Command, Extension, Kind, Verdict
 from lastgood.facts import LanguageFacts
-from lastgood.load.repairs.repair import what
 from lastgood.postgres.server import Connection
 
 _ROUTINES = frozenset({Kind.FUNCTION, Kind.PROCEDURE})
@@ -66,12 +65,12 @@ _SUPERUSERS = frozenset({Kind.ACCESS_METHOD, Kind.LANGUAGE, Kind.TEXT_SEARCH_PAR
 _SOMETIMES = frozenset({Kind.FOREIGN_DATA_WRAPPER, Kind.OPERATOR_CLASS, Kind.OPERATOR_FAMILY})
 
 
-def beyond(connection: Connection, items: Iterable[Item], languages: Iterable[LanguageFacts]) -> list[str]:
-    """The objects of a script that neither a role without rights can create, nor a superuser for it without harm, as
-    far as their statements show it. ``languages``: those that are no extension."""
+def beyond(connection: Connection, items: Iterable[Item], languages: Iterable[LanguageFacts]) -> list[Command]:
+    """The commands of a script for objects that neither a role without rights can create, nor a superuser for it
+    without harm, as far as their text shows it. ``languages``: those that are no extension."""
     made = {each.name: each for each in languages}
     return [
-        what(item.command)
+        item.command
         for item in items
         if isinstance(item, Step) and item.command.verdict is Verdict.RUN and _is_beyond(connection, item.command, made)
     ]

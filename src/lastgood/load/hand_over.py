@@ -61,10 +61,7 @@ def hand_over(
     """
     role = builder.role
     changed = build_role.changed_password(maintenance, role)
-    if role.lent:
-        lent_role.close(maintenance, role)
-    else:
-        build_role.close(maintenance, role.name)
+    close(maintenance, role)
     fault.point("build.closed")
     if changed:
         raise CodeActed(
@@ -82,7 +79,7 @@ def hand_over(
         _run(session, sorted(builder.handed, key=_place))
         try:
             _large_objects(connection, builder)
-            _rest(connection, role.name)
+            give_rest(connection, role.name)
             connection.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(role.name)))
         except psycopg.Error as error:
             raise failed(error, "give the restored objects to their owners", context="privileges") from error
@@ -91,6 +88,14 @@ def hand_over(
         fault.point("build.handed_over")
     if not role.lent:
         build_role.end(maintenance, operator, role.name)
+
+
+def close(maintenance: Connection, role: build_role.BuildRole) -> None:
+    """End the builder's sessions and its login, at least to the database that it built. Raises Failed."""
+    if role.lent:
+        lent_role.close(maintenance, role)
+    else:
+        build_role.close(maintenance, role.name)
 
 
 def create_event_triggers(builder: Builder, dump: Dump, rules: Rules, loaded: Loaded, context: Context) -> None:
@@ -169,7 +174,7 @@ ORDER BY 3 DESC, 1, 2
 _MANY = 500
 
 
-def _rest(connection: Connection, role: str) -> None:
+def give_rest(connection: Connection, role: str) -> None:
     """Give all objects that still belong to the role to this one."""
     owned = connection.execute(_OWNED, [role]).fetchall()
     of_relations = [sql.SQL("ALTER {} {} OWNER TO CURRENT_USER").format(sql.SQL(kind.upper()), sql.SQL(identity))

@@ -44,7 +44,8 @@ class Manifest(Frozen):
     without those for the connection. The sequences among ``facts`` are the dump's: a sequence is not part of a
     snapshot. ``members``: what the dump does not hold of its extensions; None in manifests of older versions.
     ``rows_at``: the positions of the rows in a plain dump; None where they are unknown. ``deployment``: the outcome of
-    the deployment that it was made for, None without one or after it was taken back.
+    the deployment that it was made for, None without one or after it was taken back. ``signature``: see
+    ``lastgood.signature``; empty if no key was configured.
     """
 
     format: Literal[1] = 1
@@ -67,6 +68,7 @@ class Manifest(Frozen):
     rows_at: tuple[RowSpan, ...] | None = None
     members: Survey | None = None
     deployment: DeploymentNote | None = None
+    signature: str = ""
 
     @property
     def migration(self) -> str | None:

@@ -1,7 +1,7 @@
 """Signatures of manifests: HMAC-SHA256 with a key that only the operator's machines have.
 
-A manifest has the SHA-256 of its dump. With a signature, a replaced dump or manifest is noticed, not only a damaged
-one. The signature covers the content of the JSON document, whatever its layout and the version that wrote it.
+A manifest has the SHA-256 of its dump. With a signature, not only a damaged dump is noticed, but also a replaced one.
+The signature covers the content of the JSON document, whatever its layout and the version that wrote it.
 """
 
 from __future__ import annotations
@@ -62,19 +62,30 @@ def signed(document: bytes) -> bytes:
 
 def why_not_signed(document: bytes | None) -> str:
     """Why a JSON document does not prove its origin, in words; empty if it does, or if there is no key. ``document``:
-    None where there is none. Raises Refused when the key cannot be used, ValueError for a document that is not JSON."""
+    None where there is none. Raises Refused when the key cannot be used."""
     secret = key()
     if secret is None:
         return ""
     if document is None:
         return "it has no manifest that could be signed"
-    content = json.loads(document)
+    try:
+        content = json.loads(document, object_pairs_hook=_unique)
+    except ValueError as error:
+        return f"its manifest cannot be verified: {error}"
     found = content.pop(FIELD, None) if isinstance(content, dict) else None
-    if not isinstance(found, str):
+    if not isinstance(found, str) or not found:
         return "its manifest is not signed"
     if not hmac.compare_digest(found.encode(), _signature(secret, content).encode()):
         return f'its manifest was not signed with the key in "{Signing.key_file}", or was changed since'
     return ""
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object whose keys mean the same to every reader."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key occurs twice")
+    return found
 
 
 def _signature(secret: bytes, content: object) -> str:

@@ -20,12 +20,13 @@ from lastgood.postgres import build_role, database
 from lastgood.postgres.errors import one_line
 from lastgood.postgres.server import Connection, Target
 
-# Attributes and memberships with which code gains more than the rows of this database.
+# Roles with rights outside of the database. A role is a member of itself.
 _STRONG = """
-SELECT r.rolsuper OR r.rolcreaterole OR EXISTS (
-  SELECT FROM unnest(ARRAY['pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files']) m (name)
-  WHERE pg_catalog.pg_has_role(r.oid, m.name, 'MEMBER'))
-FROM pg_catalog.pg_roles r WHERE r.rolname = session_user
+SELECT EXISTS (
+  SELECT FROM pg_catalog.pg_roles m
+  WHERE (m.rolsuper OR m.rolcreaterole
+         OR m.rolname IN ('pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files'))
+    AND pg_catalog.pg_has_role(session_user, m.oid, 'MEMBER'))
 """
 _PUBLIC_CONNECT = """
 SELECT EXISTS (SELECT FROM pg_catalog.aclexplode(coalesce(d.datacl, pg_catalog.acldefault('d', d.datdba))) a
@@ -78,12 +79,18 @@ def reader_role(operator: Target, session: Connection) -> Iterator[ReaderRole]:
             public = maintenance.execute(_PUBLIC_CONNECT, [name]).fetchone() == (True,)
             target = _made(maintenance, operator, run, name, public)
         except (LastgoodError, psycopg.Error) as error:
-            why = error.message if isinstance(error, LastgoodError) else one_line(error)
-            found = ReaderRole(operator, why_not=why)
+            found = ReaderRole(operator, why_not=_why(error))
         else:
             found = ReaderRole(target, made=True)
             stack.callback(_end, maintenance, operator, build_role.name_of(run))
         yield found
+
+
+def _why(error: LastgoodError | psycopg.Error) -> str:
+    if isinstance(error, build_role.NoSecondLogin):
+        # Its message is about a restore point, and lists the addresses that were tried.
+        return error.message.partition(": ")[2].partition("\n")[0]
+    return error.message if isinstance(error, LastgoodError) else one_line(error)
 
 
 def _made(maintenance: Connection, operator: Target, run: str, name: str, public: bool) -> Target:

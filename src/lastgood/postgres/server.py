@@ -5,6 +5,7 @@ libpq decides on server and role; lastgood passes the result to sessions and chi
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -102,6 +103,7 @@ def _set_session(connection: Connection) -> None:
 _QUIET: dict[tuple[str, ...], bool] = {}
 # A pooler may refuse the option, and a server after the role has lost its privileges.
 _OPTION_REFUSED = re.compile("event_triggers|startup parameter|options")
+NO_EVENT_TRIGGERS = "-c event_triggers=off"
 # The maintenance databases.
 _ALWAYS_OPEN = ("postgres", "template1")
 # A database of lastgood has a mark; any other comment need not be JSON.
@@ -193,8 +195,12 @@ class Target:
 
     def with_settings(self, settings: Mapping[str, str]) -> Target:
         """The same target, with these settings at the start of each session. A pooler may refuse any."""
-        options = [self.keywords.get("options", ""), *(f"-c {name}={value}" for name, value in settings.items())]
-        return Target({**self.keywords, "options": " ".join(options).strip()}, self.named) if settings else self
+        if not settings:
+            return self
+        # An explicit option replaces those of the environment and of a service file.
+        given = self.keywords.get("options") or _libpq_options(self.keywords)
+        options = [given, *(f"-c {name}={value}" for name, value in settings.items())]
+        return Target({**self.keywords, "options": " ".join(options).strip()}, self.named)
 
     def connect(self, *, autocommit: bool = True, application_name: str = "lastgood") -> Connection:
         """A connection with our session settings, except those that the server does not know or allow.
@@ -292,6 +298,17 @@ def _libpq_password(keywords: Mapping[str, str]) -> str:
     started = pq.PGconn.connect_start(conninfo.make_conninfo("", **given).encode())
     try:
         return (started.password or b"").decode("utf-8", "surrogateescape")
+    finally:
+        started.finish()
+
+
+def _libpq_options(keywords: Mapping[str, str]) -> str:
+    """The options that libpq uses for these keywords, from the environment or a service file."""
+    if not keywords.get("service") and not os.environ.get("PGSERVICE"):
+        return os.environ.get("PGOPTIONS", "")
+    started = pq.PGconn.connect_start(conninfo.make_conninfo("", **keywords).encode())
+    try:
+        return started.options.decode()
     finally:
         started.finish()
 

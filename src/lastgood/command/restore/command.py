@@ -65,7 +65,13 @@ def restore_(
             from lastgood.damaged import restore as restore_readable
 
             left = restore_readable.restore_readable(
-                session.target, store, names, into, session.context(emit), database_name=database
+                session.target,
+                store,
+                names,
+                into,
+                session.context(emit),
+                database_name=database,
+                policy=session.code_policy,
             ).model_copy(update=named)
         else:
             from lastgood import restore

@@ -97,9 +97,12 @@ def snapshot(target: Target, jobs: int | None = None) -> Iterator[Snapshot]:
     """Open a read-only snapshot of the database. Raises psycopg.Error."""
     with ExitStack() as stack:
         first = stack.enter_context(_connected(target, "lastgood validate"))
-        path = first.execute("SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'search_path'").fetchone()
-        room = capacity(first, jobs=jobs, into=first.info.dbname, others=0)
-        role = stack.enter_context(reader_role(target, first))
+        with first.transaction():
+            # That of the database may lead to operators and functions that run with the rights of this role.
+            first.execute("SET LOCAL search_path = ''")
+            path = first.execute("SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'search_path'").fetchone()
+            room = capacity(first, jobs=jobs, into=first.info.dbname, others=0)
+            role = stack.enter_context(reader_role(target, first))
         _begin(first)
         first.execute("SELECT")  # begins the transaction and takes the snapshot
         _settle(first, room)
@@ -125,6 +128,7 @@ def _begin(connection: Connection) -> None:
 
 
 def _settle(connection: Connection, room: Capacity) -> None:
+    connection.execute("SET LOCAL search_path = ''")  # the next query is resolved by it
     memory = max(4 << 20, min(MOST_MEMORY, room.maintenance_work_mem))
     wanted = {**dict(SESSION), **dict(SETTINGS), "work_mem": f"{memory >> 10}kB"}
     set_where_possible(connection, [*wanted.items()], local=True)
