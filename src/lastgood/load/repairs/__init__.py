@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -23,14 +24,26 @@ from lastgood.dump.script import State
 from lastgood.dump.statements import Command, Extension, Kind
 from lastgood.errors import Corrupt, Failed, LastgoodError
 from lastgood.events import Caution
-from lastgood.load.builder import INSUFFICIENT_PRIVILEGE, NEEDS_RIGHTS, Builder
 from lastgood.load.repairs import authorization, checks, extensions, foreign_keys, options, paths
-from lastgood.load.repairs.repair import USUAL_PATH, Record, Repair, Repaired, Rules, place, what
+from lastgood.load.repairs.repair import (
+    INSUFFICIENT_PRIVILEGE,
+    NEEDS_RIGHTS,
+    USUAL_PATH,
+    Record,
+    Repair,
+    Repaired,
+    Rules,
+    place,
+    what,
+)
 from lastgood.members.carry import Carrier
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.apply import without_effect
 from lastgood.postgres.server import Connection
 from lastgood.text.units import counted
+
+if TYPE_CHECKING:
+    from lastgood.load.builder import Builder  # it imports this package
 
 __all__ = ["USUAL_PATH", "Commands", "Record", "Repaired", "Rules", "what"]
 
