@@ -63,7 +63,7 @@ def _survey(connection: Connection, known: Reference) -> Survey:
     without = not_to_query(connection)
     for table in member_tables(connection):
         if (table.relation.schema, table.relation.name) in without:
-            why = f"rows of {table.relation}: its definition calls functions, which would run with the rights of this role"
+            why = f"rows of {table.relation}: its definition calls functions, which would run with your rights"
             unknown.append(Unknown(extension=table.extension, why=why))
             continue
         try:
