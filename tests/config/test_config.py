@@ -97,8 +97,8 @@ def test_an_unknown_key_is_an_error_with_a_suggestion(tmp_path: Path) -> None:
     written(tmp_path, 'zzz = "x"\n')
     assert (
         refused({}, {}, tmp_path)[1]
-        == "The known keys are: db, store, state, format, fence, reopen_when, on_failure, strict, jobs, max_wal_lag, "
-        f"throttle, {', '.join(configuration.TABLES)}."
+        == "The known keys are: db, store, state, key_file, format, fence, reopen_when, on_failure, strict, jobs, "
+        f"max_wal_lag, throttle, {', '.join(configuration.TABLES)}."
     )
 
 
