@@ -43,11 +43,12 @@ from lastgood.facts.compare import Comparison
 from lastgood.journal.past_runs import DrillDue
 from lastgood.notifications import Listing
 from lastgood.plan.plan import Plan
+from lastgood.plan.undo_plan import UndoPlan
 from lastgood.restore import RestoreReport
 from lastgood.run.report import FinishReport, Report
 from lastgood.screen.progress import NAMES
 from lastgood.status import Status
-from lastgood.undo import UndoPlan, UndoReport
+from lastgood.undo import UndoReport
 from tools import manual
 
 GENERATED = "<!-- Written by `python -m tools.reference`; do not edit. -->"

@@ -5,6 +5,7 @@ an operator overrides it and gives a reason; some cannot be overridden."""
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,6 +24,8 @@ _STATUS: dict[Level, Status] = {"refusal": "FAIL", "caution": "WARN", "note": "P
 _WORST: tuple[Status, ...] = ("FAIL", "WARN", "PASS")
 BACKUP = "emergency_backup"
 EXTENSIONS = "extensions"
+OTHER_WAY = "other_way"
+"""The code of a finding about the way to switch that was not chosen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,18 @@ class Finding(Frozen):
     item: str = ""
     known: Known = "looked up"
     final: bool = False
+
+
+def remedy(refusal: Finding, every: Iterable[Finding], what: str) -> str:
+    """The hint of an error for a refusal: its own, the other way to switch, and the override; ``what`` is the start of
+    the sentence about it."""
+    sentences: list[str] = []
+    sentences += [f"{each.text[0].upper()}{each.text[1:]}" for each in every if each.code == OTHER_WAY]
+    if refusal.item and not refusal.final:
+        sentences.append(f"{what}: --override {refusal.item} --reason TEXT")
+    if refusal.hint and sentences:
+        return ". ".join([refusal.hint.rstrip("."), *sentences])
+    return refusal.hint or ". ".join(sentences)
 
 
 class Passed(Frozen):
@@ -159,17 +174,21 @@ def check_names(overrides: Iterable[Override], attestations: Iterable[Attestatio
         if override.item not in names:
             raise UsageError(
                 f'cannot override "{override.item}": no such checklist item',
-                hint=f"Choose one of: {', '.join(names)}.",
+                hint=f"{_near(override.item, names)}Choose one of: {', '.join(names)}.",
                 state=NOT_REACHED,
             )
     for each in attestations:
         if each.item not in (*names, *people):
             raise UsageError(
                 f'cannot attest "{each.item}": no such checklist item',
-                hint=f"Choose one of: {', '.join((*names, *people))}. Add your own items in lastgood.toml: [check] "
-                "attested.",
+                hint=f"{_near(each.item, (*names, *people))}Choose one of: {', '.join((*names, *people))}. Add your "
+                "own items in lastgood.toml: [check] attested.",
                 state=NOT_REACHED,
             )
+
+
+def _near(name: str, names: Sequence[str]) -> str:
+    return "".join(f"Did you mean {each}? " for each in difflib.get_close_matches(name, names, 1))
 
 
 def _checked(item: Item, results: Sequence[Finding | Passed], given: Checklist) -> ItemResult:

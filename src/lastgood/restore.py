@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-import psycopg
-
 from lastgood import points
 from lastgood.checks import needs
-from lastgood.checks.code import code_run
+from lastgood.checks.code import code_run, require
 from lastgood.context import BACKGROUND, Context
 from lastgood.dump.deferral import Deferrable, Division
-from lastgood.dump.script import Script
-from lastgood.errors import LastgoodError
 from lastgood.events import Caution, Emit, Note, reported
 from lastgood.facts import Facts
 from lastgood.journal import past_runs, recording
@@ -33,9 +29,9 @@ from lastgood.members import Survey
 from lastgood.members.parts import EARLY
 from lastgood.members.survey import of_extensions, survey
 from lastgood.models import Document
-from lastgood.plan.plan import CodeRun, ReopenWhen
+from lastgood.plan.plan import CONFINED, CodePolicy, CodeRun, ReopenWhen
 from lastgood.points import RestorePoint
-from lastgood.postgres import build_role, database
+from lastgood.postgres import database, lent_role
 from lastgood.postgres.server import Connection, Target, cancelled_with
 from lastgood.process import interrupts
 from lastgood.run.report import (
@@ -79,7 +75,7 @@ def restore(
     database_name: str | None = None,
     live: str | None = None,
     kind: str = "restore",
-    confine_code: bool = False,
+    policy: CodePolicy = CONFINED,
 ) -> RestoreReport:
     """Create the database ``into`` (which must not exist) on ``target``'s server, with the encoding and locale of
     ``target``'s database. When it fails or is interrupted, ``into`` is removed again. ``rules``: what may be left out
@@ -88,9 +84,8 @@ def restore(
     With ``usable`` it is opened before the indexes that ``target``'s database does not use are built, and these follow
     afterwards; from then on ``into`` is kept in any case. Several names are the files of one dump; ``database_name``
     chooses one database from a cluster dump. ``live``: the live database that it is made for, if that is not
-    ``target``'s. ``confine_code``: run code of the restore point as a role without rights, made for the run.
-    A ``kind`` other than ``restore`` leaves the mark of an incomplete copy, which the
-    caller removes.
+    ``target``'s. ``policy``: who runs code of the restore point. A ``kind`` other than ``restore`` leaves the mark of
+    an incomplete copy, which the caller removes.
 
     Raises BadPoint, Refused, Failed, Interrupted, Stopped.
     """
@@ -117,15 +112,19 @@ def restore(
     with database.connect_maintenance(target, live) as maintenance, ExitStack() as stack:
         wishes = replace(rules, copy=True)
         needs.require(maintenance, facts, summary, wishes, point.path.name)
-        code = code_run(maintenance, summary, apart=confine_code)
+        code = code_run(maintenance, summary, policy)
+        require(maintenance, summary, facts, point.path.name, code)
         if code is not None:
             emit(Note(code.summary))
         model = database.describe(maintenance, target.dbname)
         run, kept = made_beside.begun(maintenance, live, into, point.path, context)
         emit = stack.enter_context(recording.recording(kept, emit))
-        division = _division(target, summary.script, emit, rules.allow_orphans) if reopen_when == "usable" else None
+        division = None
+        if reopen_when == "usable":
+            deferrable = Deferrable.of(summary.script, confined=code is not None and code.confined)
+            division = _division(target, deferrable, emit, rules.allow_orphans)
         stop = interrupts.StopRequest()
-        stack.enter_context(_ending(maintenance, target, run))
+        stack.enter_context(made_beside.ending_role(maintenance, target, run))
         work = replace(context, emit=emit).until(stop.is_set)
         with (
             made_beside.made(
@@ -150,8 +149,8 @@ def restore(
                 return cancelled_with(stop, target.at(into), f"lastgood {purpose} {run}")
 
             builder = None
-            if code is not None and confine_code:
-                role = build_role.make(maintenance, target, run=run, live=live, database=into)
+            if code is not None and code.confined:
+                role = lent_role.role_for(maintenance, target, policy.build_as, run=run, live=live, database=into)
                 builder = Builder(
                     role, lambda purpose: cancelled_with(stop, role.target, f"lastgood {purpose} {run}"), connect
                 )
@@ -231,16 +230,6 @@ def copied(facts: Facts, skipped: Sequence[SkippedCommands]) -> Facts:
     return facts.model_copy(update={"objects": objects, "object_counts": counts})
 
 
-@contextmanager
-def _ending(maintenance: Connection, target: Target, run: str) -> Iterator[None]:
-    """Drop the role of the run at the end of a block, if it exists then."""
-    try:
-        yield
-    finally:
-        with suppress(psycopg.Error, LastgoodError):
-            build_role.end(maintenance, target, build_role.name_of(run))
-
-
 def _members(point: RestorePoint, facts: Facts, like: Connection, target: Target, emit: Emit) -> Survey:
     """Changes to extensions that the dump does not hold: from its manifest; otherwise those of ``target``'s database
     that its commands may need."""
@@ -253,9 +242,9 @@ def _members(point: RestorePoint, facts: Facts, like: Connection, target: Target
     return Survey(departures=tuple(each for each in members.departures if each.kind in EARLY and each.commands))
 
 
-def _division(target: Target, script: Script, emit: Emit, allow_orphans: bool) -> Division:
+def _division(target: Target, deferrable: Deferrable, emit: Emit, allow_orphans: bool) -> Division:
     with target.connect() as live:
-        chosen = choose(live, Deferrable.of(script), replaces=False, allow_orphans=allow_orphans)
+        chosen = choose(live, deferrable, replaces=False, allow_orphans=allow_orphans)
     for text in chosen.remarks:
         emit(Note(text))
     return chosen.division

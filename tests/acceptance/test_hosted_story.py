@@ -188,7 +188,7 @@ def test_an_operator_elsewhere_goes_back_in_place(story: Story) -> None:
     assert "lastgood facts" not in status.out
     seen = second("recover", "--dry-run")
     assert f"kept schemas: {kept}_*" in seen.out, seen
-    assert "Restore points and kept schemas, newest first" in seen.out
+    assert "Kept schemas" in seen.out
 
     undone = second("undo", "--yes")
     assert undone.status == 0, undone
@@ -274,7 +274,8 @@ def test_the_guide_is_the_variant_in_place(story: Story) -> None:
     assert written.status == 0, written
     text = (first.folder / "manual-rollback-procedure.md").read_text(encoding="utf-8")
     assert (
-        'This database cannot be renamed: this role may not terminate the sessions of superuser "supabase\\_admin". '
+        "This database cannot be replaced as a whole: this role may not terminate the sessions of superuser "
+        '"supabase\\_admin". '
         "Therefore schemas are exchanged inside it. **Back go** `app_private`, `private`, `public`, "
         "`supabase_migrations`, with their\n"
     ) in text

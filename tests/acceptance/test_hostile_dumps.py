@@ -103,20 +103,23 @@ def test_code_is_named_with_its_rights(
     (store / "plain.sql").write_bytes(hostile.hostile_dump(""))
     common = ["--db", server.url(live), "--store", str(store), "--state", str(tmp_path / "state")]
     counted = "1 check, 1 function, 1 materialized view"
-    line = f'{counted}: can run as superuser "postgres" during the restore'
-    plan = forked_cli.run(*common, "rollback", "code.sql", "--dry-run")
+    trust = ("--trust-code", "it is ours")
+    line = f'{counted}: can run as superuser "postgres" (trusted: it is ours) during the restore'
+    plan = forked_cli.run(*common, "rollback", "code.sql", "--dry-run", *trust)
     assert line in " ".join(plan.stdout.split())
-    document = json.loads(forked_cli.run(*common, "--json", "rollback", "code.sql", "--dry-run").stdout)
+    document = json.loads(forked_cli.run(*common, "--json", "rollback", "code.sql", "--dry-run", *trust).stdout)
     expected = {
         "constructs": {"check": 1, "function": 1, "materialized view": 1},
         "role": "postgres",
         "superuser": True,
+        "trusted": "it is ours",
+        "later": [],
     }
     assert document["code"] == expected
-    confined = forked_cli.run(*common, "rollback", "code.sql", "--dry-run", "--confine-code")
+    confined = forked_cli.run(*common, "rollback", "code.sql", "--dry-run")
     line = f"{counted}: can run only as a role without rights during the restore"
     assert line in " ".join(confined.stdout.split())
-    done = forked_cli.run(*common, "restore", "code.sql", "--confine-code", "--into", f"{live}_code")
+    done = forked_cli.run(*common, "restore", "code.sql", "--into", f"{live}_code")
     text = " ".join((done.stdout + done.stderr).split())
     assert f"code in this dump ({counted}) can run only as a role without rights" in text
     plain = forked_cli.run(*common, "--json", "restore", "plain.sql", "--into", f"{live}_plain")

@@ -18,7 +18,7 @@ from lastgood.facts.compare import compare
 from lastgood.facts.of_database import facts_at
 from lastgood.facts.of_dump import facts_of_dump
 from lastgood.facts.settled import settled
-from lastgood.plan.plan import Choice, Request
+from lastgood.plan.plan import CONFINED, Choice, CodePolicy, Request
 from lastgood.points.dump_point import take
 from lastgood.points.point import RestorePoint, pg_restore_for
 from lastgood.postgres.embedded import EmbeddedServer
@@ -52,6 +52,7 @@ GOING_BACK = (
 )
 # They need more rights than a role without rights has: they are restored as the operator only.
 NEED_RIGHTS = {
+    "a language with a handler of the server",
     "access methods",
     "aggregates",
     "aggregates that pass their state on",
@@ -133,8 +134,8 @@ def failures(server: EmbeddedServer, odd: Odd, store: Path) -> Iterator[str]:
         if odd.name not in OTHER_NAMES:
             yield from (f"only in the database's account: {one}" for one in named[0] - named[1])
             yield from (f"only in the dump's account: {one}" for one in named[1] - named[0])
-        confine = odd.name not in NEED_RIGHTS
-        report = restore(server.target("postgres"), store, point.path.name, into, confine_code=confine)
+        policy = CodePolicy(trusted="needs rights") if odd.name in NEED_RIGHTS else CONFINED
+        report = restore(server.target("postgres"), store, point.path.name, into, policy=policy)
         yield from (f"repaired: {one.what}: {one.why}" for one in report.repaired)
         yield from report.not_compared
         yield from unlike(server, odd, point, into, store)
@@ -164,7 +165,9 @@ def test_a_rollback_brings_it_back(server: EmbeddedServer, store: Path, tmp_path
         point = take(target, store)
         with target.connect() as connection:
             connection.execute("CREATE TABLE public.broken (a int)")
-        report = rollback.run(rollback.plan(Request(target, store, tmp_path / "state", choice=Choice(point.path.name))))
+        policy = CodePolicy(trusted="needs rights") if name in NEED_RIGHTS else CONFINED
+        request = Request(target, store, tmp_path / "state", choice=Choice(point.path.name), code=policy)
+        report = rollback.run(rollback.plan(request))
         assert report.repaired == ()
         assert list(unlike(server, odd, point, live, tmp_path)) == []
 

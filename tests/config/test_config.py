@@ -73,7 +73,7 @@ def test_a_file_can_be_named(tmp_path: Path) -> None:
     assert resolve({}, {"LASTGOOD_CONFIG": str(named)}, tmp_path).db == "host=named"
     assert refused({"config": tmp_path / "none.toml"}, {}, tmp_path) == (
         f'cannot read "{tmp_path}/none.toml": no such file',
-        "Write a configuration file: lastgood init",
+        "Name an existing file, or write one: lastgood init",
         NOTHING,
     )
 
@@ -135,7 +135,7 @@ def test_how_hard_a_load_may_press(tmp_path: Path) -> None:
     assert resolve({"jobs": "16"}, {}, tmp_path).jobs == 16
     assert refused({"jobs": "many"}, {}, tmp_path) == (
         "cannot use --jobs: it must be a whole number, 1 or more",
-        "List the options: lastgood --help",
+        "`lastgood COMMAND --help` lists the options and their values.",
         NOTHING,
     )
 
@@ -253,7 +253,7 @@ REFERENCE = "See the allowed values in docs/reference/configuration.md."
         ("hooks = 5", 'cannot use "hooks" in "{file}": it must be a table', REFERENCE),
         (
             "[hooks]\nstop = 'systemctl stop crm'",
-            'cannot use "hooks.stop" in "{file}": it must be a list: the program, then its arguments',
+            'cannot use "hooks.stop" in "{file}": it must be a list: ["…", "…"]',
             REFERENCE,
         ),
         (

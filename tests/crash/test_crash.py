@@ -64,7 +64,6 @@ class Scene:
     store: Path
     state: Path
     options: tuple[str, ...] = ()
-    confined: bool = False
 
     def start(self, *arguments: str, fault_spec: str = "") -> forked_cli.Process:
         """The command line in a process of its own."""
@@ -72,8 +71,7 @@ class Scene:
         if fault_spec:
             environment["LASTGOOD_FAULT"] = fault_spec.replace(":cut", ":stop")
         options = ["--db", self.server.url(self.live), "--store", str(self.store), "--state", str(self.state)]
-        confine = ["--confine-code"] if self.confined and arguments[0] == "rollback" else []
-        return forked_cli.Process(*options, *self.options, *arguments, *confine, environment=environment)
+        return forked_cli.Process(*options, *self.options, *arguments, environment=environment)
 
     def run(self, *arguments: str, fault_spec: str = "") -> subprocess.CompletedProcess[str]:
         """The same, to its end. The fault ``POINT:cut`` ends all its sessions at that point."""
@@ -174,7 +172,7 @@ def prepared(
     )
     with server.target(live).connect() as connection:
         connection.execute("UPDATE public.news SET state = 'after the deployment'")
-    return Scene(server, live, store, state, options, confined)
+    return Scene(server, live, store, state, options)
 
 
 def combinations(config: pytest.Config) -> list[tuple[str, str]]:
@@ -229,6 +227,7 @@ def test_a_killed_run_is_resumed_elsewhere(either: Scene, point: str) -> None:
     resumed = either.run("resume", "--yes", "--json")
     assert resumed.returncode == 0, resumed.stderr
     assert either.content() == NEW
+    assert either.leftovers() == []
 
 
 def test_a_run_killed_right_after_its_commit_is_finished(scene: Scene) -> None:

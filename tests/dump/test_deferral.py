@@ -344,3 +344,25 @@ def later(*statements: str, settings: tuple[str, ...] = ()) -> Later:
 )
 def test_a_list_with_anything_else_on_it_is_not_run(hostile: Later) -> None:
     assert not may_run(hostile)
+
+
+CODE = """
+CREATE INDEX t_q ON public.t USING btree (q);
+CREATE INDEX t_body ON public.t USING btree (body) WHERE public.f(q);
+CREATE INDEX p_u ON public.p USING btree (u);
+ALTER TABLE ONLY public.t ADD CONSTRAINT k FOREIGN KEY (p) REFERENCES public.p(id);
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ("", ["index public.p_u"]),
+        ("CREATE STATISTICS public.s ON public.f(u), u FROM public.p;", []),
+        ("CREATE CAST (integer AS public.c) WITH FUNCTION public.f(integer);", []),
+    ],
+)
+def test_work_that_runs_code_of_the_dump_is_not_deferred_for_the_operator(more: str, expected: list[str]) -> None:
+    script = script_of(HEAD + (CODE + more).encode() + FOOT)
+    assert names(Deferrable.of(script, confined=True).divide(())) == expected
+    assert "index public.t_q" in names(Deferrable.of(script).divide(()))

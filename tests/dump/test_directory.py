@@ -115,7 +115,7 @@ def test_a_data_file_of_another_kind_is_reported(tmp_path: Path, name: str, what
     with pytest.raises(Corrupt) as raised:
         check_whole(tmp_path)
     assert str(raised.value) == f'cannot read "{tmp_path}": its file "{name}" is not {what} data'
-    assert raised.value.hint == "Choose another restore point."
+    assert raised.value.hint == "Choose another restore point: lastgood points"
 
 
 @pytest.mark.parametrize(

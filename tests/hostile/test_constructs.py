@@ -26,7 +26,7 @@ def test_restore(field: Field, store: Path, construct: Construct) -> None:
         return
     field.dump(construct, store)
     into = f"{field.live}_new"
-    done = lastgood(field, store, "restore", "hostile.sql", "--confine-code", "--into", into)
+    done = lastgood(field, store, "restore", "hostile.sql", "--into", into)
     assert field.successes(into, field.live) == [], done.stdout + done.stderr
 
 
@@ -37,7 +37,7 @@ def test_restore_by_an_operator_who_is_no_superuser(field: Field, store: Path, c
         return
     field.dump(construct, store, "--no-owner")
     into = f"{field.live}_new"
-    done = lastgood(field, store, "restore", "hostile.sql", "--confine-code", "--into", into, user=field.operator())
+    done = lastgood(field, store, "restore", "hostile.sql", "--into", into, user=field.operator())
     assert field.successes(into, field.live) == [], done.stdout + done.stderr
 
 
@@ -48,6 +48,6 @@ def test_rollback(field: Field, store: Path, construct: Construct) -> None:
         return
     field.dump(construct, store)
     kept = len(field.names())
-    done = lastgood(field, store, "rollback", "hostile.sql", "--confine-code", "--yes")
+    done = lastgood(field, store, "rollback", "hostile.sql", "--yes")
     assert field.successes(*field.names()) == [], done.stdout + done.stderr
     assert done.returncode == 0 or len(field.names()) == kept, done.stdout + done.stderr

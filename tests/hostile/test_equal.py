@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from psycopg import sql
 
+from lastgood.plan.plan import CodePolicy
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.restore import restore
 from tests.support.real_dumps import NAME, make_database, run
@@ -69,8 +70,8 @@ def text(server: EmbeddedServer, database: str) -> list[str]:
 def compare(server: EmbeddedServer, source: str, live: str, store: Path, *, user: str = "postgres") -> None:
     """Restore a dump of ``source`` both ways, and compare the results."""
     run(server, "pg_dump", "-d", server.url(source), "-f", store / "good.sql")
-    for name, confine in ((f"{live}_apart", True), (f"{live}_trusted", False)):
-        restore(server.target(live, user=user), store, "good.sql", name, confine_code=confine)
+    for name, reason in ((f"{live}_apart", ""), (f"{live}_trusted", "compared")):
+        restore(server.target(live, user=user), store, "good.sql", name, policy=CodePolicy(reason))
     assert text(server, f"{live}_apart") == text(server, f"{live}_trusted")
     with server.target("postgres").connect() as connection:
         found = connection.execute("SELECT rolname FROM pg_roles WHERE rolname LIKE 'lastgood%'").fetchall()

@@ -206,7 +206,7 @@ def test_retention_removes_only_what_is_not_needed(
     assert not any(
         Path("backups", f"{days[day]}{suffix}").exists() for day in (3, 4, 8) for suffix in ("", ".lastgood.json")
     )
-    assert lastgood("prune", "--yes").out.startswith("Nothing would be removed.\n"), "twice removes nothing more"
+    assert lastgood("prune", "--yes").out.startswith("Nothing would be removed."), "twice removes nothing more"
 
     # A pinned restore point is not removed until it is unpinned.
     refused = lastgood("prune", days[7], "--yes", "--json")

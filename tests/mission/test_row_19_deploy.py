@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 from collections.abc import Callable, Iterator
@@ -51,10 +52,17 @@ def test_a_good_migration_is_deployed(site: Site) -> None:
         "deploy", "--label", "release 42", "--", *site.psql("CREATE TABLE public.notes (id int PRIMARY KEY);")
     )
     assert done.status == 0, done.err
-    assert done.out.startswith(f'Done: "{site.name}" is migrated, and no check is worse than before.\n')
+    # A caution, here about the table of the migration tool, and "no worse than before" never stand together.
+    assert done.out.startswith(
+        f'Deployed with 1 caution: "{site.name}" is migrated.\n'
+        "  caution the migration recorded nothing in supabase_migrations.schema_migrations: the newest version is "
+        'still "20251101"\n'
+    )
+    assert "\nWhat changed since the restore point\n" in done.out
+    assert re.search(r"\n  public.notes +no table +0 +0 +0 +0\n", done.out)
     # A pipeline's log shows what was done, in order, and what the migration printed.
     stages = [line for line in done.err.splitlines() if line.startswith("done ")]
-    assert ["validate" in line for line in stages] == [True, False, False, False, True]
+    assert ["validate" in line for line in stages] == [True, False, False, False, True, False]
     # The restore point is the file that the report names (trap 9).
     (point,) = site.backups.glob("*_release_42.sql")
     assert f"restore point  {point.name}" in done.out
@@ -85,10 +93,10 @@ def test_a_migration_that_fails_half_way_is_taken_back_and_what_the_application_
     lost = {loss["name"]: loss for loss in report["loss"]}
     assert (lost["deals"]["live_rows"], lost["deals"]["point_rows"]) == (102, 100)
     assert (lost["deals"]["written_since"], lost["deals"]["by"]) == (2, "created_at")
-    notes = [each["text"] for each in map(json.loads, done.err.splitlines()) if each["event"] == "note"]
-    assert (
-        "the rollback removes 2 rows of public.deals, written since (by created_at); the kept database has them"
-    ) in notes
+    # Exactly, from the emergency backup: the UPDATE, too.
+    assert (lost["deals"]["lost"], lost["deals"]["returns"]) == (2, 0)
+    assert lost["contacts"]["changed"] > 0
+    assert (lost["contacts"]["lost"], lost["contacts"]["columns_lost"]) == (0, ["email"])
     with site.server.target("postgres").connect() as connection:
         mark = next(mark for found, mark in marked(connection) if found.name == report["kept"])
     assert mark.original_comment == "The CRM of record"
@@ -270,7 +278,9 @@ def test_a_dry_run_shows_what_would_change_and_changes_nothing(site: Site) -> No
     assert report["problem"] == ""
     tables = {table["name"]: table for table in report["tables"]}
     assert sorted(tables) == ["contacts", "leads"]
-    assert (tables["contacts"]["columns_added"], tables["contacts"]["content"]) == (["email"], True)
+    contacts = tables["contacts"]
+    assert (contacts["columns_added"], contacts["content"], contacts["added"]) == (["email"], True, 0)
+    assert contacts["changed"] > 0
     assert (tables["leads"]["rows_before"], tables["leads"]["rows_after"]) == (None, 0)
     assert {"index public.deals_by_contact", "table public.leads"} <= set(report["added"])
     locks = {lock["table"]: lock["blocks"] for lock in report["locks"]}
@@ -369,6 +379,21 @@ def test_errors_that_psql_goes_on_after_are_not_done(site: Site, redirected: boo
     assert site.lastgood("recover", "--dry-run", "--json").out.count('"emergency": "older_state"') == 1
 
 
+def test_an_expected_version_that_does_not_appear_is_not_done(site: Site) -> None:
+    before = site.facts()
+    expected = ("--expect-version", "20251103")
+    done = site.deploy(*site.psql(HALF), options=expected)
+    assert done.status == 6, done.err
+    problem = (
+        'the migration version "20251103" did not appear in supabase_migrations.schema_migrations: its newest version '
+        'is "20251101"'
+    )
+    assert done.document["error"]["message"] == f"cannot deploy: {problem}"
+    assert site.same_as(before)
+    tried = site.deploy(*site.psql(HALF), options=(*expected, "--dry-run"))
+    assert (tried.status, tried.document["problem"]) == (5, problem)
+
+
 def test_errors_may_be_accepted_with_a_reason(site: Site) -> None:
     command = psql_that_goes_on(site, "DROP TABLE public.never_there;\nCREATE TABLE public.accepted (id int);\n")
     refused = site.lastgood("deploy", "--allow-errors", " ", "--", *command)
@@ -425,5 +450,7 @@ def test_a_warning_that_is_new_is_not_called_no_worse(site: Site) -> None:
         ),
     )
     assert done.status == 0, done.err
-    assert done.out.startswith(f'Done: "{site.name}" is migrated; 1 warning is worse than before.\n')
+    assert done.out.startswith(
+        f'Deployed with 2 cautions: "{site.name}" is migrated; 1 warning is worse than before.\n'
+    )
     assert "no worse" not in done.out

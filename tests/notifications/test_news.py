@@ -21,7 +21,8 @@ from lastgood.errors import (
     Stopped,
     TakenBack,
 )
-from lastgood.plan.plan import Plan, PlannedPoint, TableLoss
+from lastgood.plan.loss import TableLoss
+from lastgood.plan.plan import Plan, PlannedPoint
 from lastgood.screen import news
 
 THEN = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)

@@ -82,6 +82,10 @@ def test_a_near_match_is_suggested(dump: Callable[[str], Path]) -> None:
     assert error.value.hint.startswith(
         "Did you mean migrations/cloud_backup_20251103_100000.sql? Available: migrations/cloud_backup_20251103_"
     )
+    # A part of a name is a name with a typing error, too; of several, the newest is meant.
+    with pytest.raises(BadPoint) as error:
+        points.find(Path("backups"), "cloud_backup")
+    assert error.value.hint.startswith("Did you mean migrations/cloud_backup_20251103_100000.sql? ")
 
 
 def test_where_the_store_has_none_the_folders_that_have_some_are_named(dump: Callable[[str], Path]) -> None:
@@ -92,12 +96,25 @@ def test_where_the_store_has_none_the_folders_that_have_some_are_named(dump: Cal
     with pytest.raises(BadPoint) as error:
         points.choose(Path("backups"))
     assert str(error.value) == (
-        'cannot find a restore point in "backups": there is none; found 2 in "db/dumps", 1 in "old"'
+        'cannot find a restore point in "backups": the folder does not exist; found 2 in "db/dumps", 1 in "old"'
     )
-    assert error.value.hint.startswith("The newest there is crm_20251102_100000.sql (2025-11-02 10:00:00")
-    assert error.value.hint.endswith("). Run the same command with: --store db/dumps")
+    assert error.value.hint == (
+        "Run: lastgood rollback --store db/dumps; the newest there is crm_20251102_100000.sql (2025-11-02 10:00:00 "
+        "UTC)."
+    )
     with pytest.raises(BadPoint) as error:
         points.find(Path("backups"), "crm.sql")
     assert error.value.hint == (
         'The store is empty; name another folder with --store. Restore points exist in "db/dumps", "old".'
     )
+
+
+def test_the_working_folder_of_the_guide_is_left_out(dump: Callable[[str], Path]) -> None:
+    """It has parts of a restore point, which look like damaged dumps."""
+    dump("backups/crm_20251101_100000.sql")
+    dump("backups/by-hand-1/point.sql")
+    dump("backups/by-hand-crm/crm_20251102_100000.sql")
+    assert names(points.all_points(Path("backups"))) == [
+        "backups/by-hand-crm/crm_20251102_100000.sql",
+        "backups/crm_20251101_100000.sql",
+    ]

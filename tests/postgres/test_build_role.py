@@ -116,7 +116,8 @@ def test_an_operator_who_may_not_create_roles_is_refused(
         "(permission denied to create role)"
     )
     assert raised.value.hint == (
-        'Run: ALTER ROLE "only_login" CREATEROLE. Or, if you trust the code, omit --confine-code'
+        'Run: ALTER ROLE "only_login" CREATEROLE. Or name a role that can log in: --build-as URL. Or, if you trust the '
+        "code: --trust-code REASON"
     )
     assert raised.value.exit_status == 3
     with server.target("postgres").connect() as connection:
@@ -148,7 +149,8 @@ def test_a_server_without_a_second_login_is_refused_until_a_line_admits_its_grou
         assert message.count("no pg_hba.conf entry") == 1
         assert raised.value.hint == (
             'Run CREATE ROLE lastgood_builders, add "local all +lastgood_builders scram-sha-256" as the first line of '
-            "pg_hba.conf, and reload the server. Or, if you trust the code, omit --confine-code"
+            "pg_hba.conf, and reload the server. Or name a role that can log in: --build-as URL. Or, if you "
+            "trust the code: --trust-code REASON"
         )
         assert roles(maintenance) == []
         maintenance.execute("CREATE ROLE lastgood_builders")

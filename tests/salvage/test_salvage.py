@@ -43,6 +43,7 @@ INSERT INTO log VALUES ('a'), ('c');
 DELETE FROM contacts WHERE id = 30;
 """
 AFTERWARDS = """
+SET session_replication_role = replica;
 UPDATE contacts SET email = 'ours' WHERE id = 7;
 UPDATE contacts SET phone = 'ours' WHERE id = 8;
 """
@@ -368,3 +369,14 @@ def test_rows_of_a_recorded_deployment_are_left_out(
     plan = lastgood("salvage", "--json").document
     assert [each["by"].split()[0] for each in plan["migrations"]] == ["deployment"]
     assert sums(plan) == {("contacts", "update", None, "migration"): 2}
+    # As a killed deployment leaves its journal: all that was written later may be its own.
+    (journal,) = [
+        each for each in Path(os.environ["LASTGOOD_STATE"]).rglob("*.jsonl") if '"deploy"' in each.read_text()
+    ]
+    lines = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join(each for each in lines if '"done"' not in each))
+    (found,) = lastgood("salvage", "--json").document["migrations"]
+    assert (
+        f"transaction {found['first']} and all later ones: {found['by']} was killed, so its end is unknown"
+        in " ".join(lastgood("salvage").out.split())
+    )

@@ -105,5 +105,5 @@ def readable(s: Subject) -> Iterator[Finding | Passed]:
         level="refusal",
         code="cannot_read",
         text=f'this role cannot read all of "{s.database.name}": {names}{more}',
-        hint=f"Connect as a superuser, or have a superuser run: GRANT pg_read_all_data TO {role};",
+        hint=f"Connect as a superuser, or have a superuser run: GRANT pg_read_all_data TO {role}",
     )

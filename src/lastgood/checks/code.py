@@ -7,49 +7,109 @@ from collections.abc import Iterator
 from lastgood.checklist import Finding
 from lastgood.checks.subject import Subject
 from lastgood.dump.summary import DumpSummary
-from lastgood.plan.plan import CodeRun
-from lastgood.postgres import build_role
+from lastgood.errors import NOT_REACHED, Refused
+from lastgood.facts import Facts
+from lastgood.load import by_operator
+from lastgood.load.repairs import what
+from lastgood.plan.plan import CodePolicy, CodeRun
+from lastgood.postgres import build_role, lent_role
 from lastgood.postgres.server import Connection
+from lastgood.postgres.strength import strength
+from lastgood.text.units import counted
+
+SHOWN = 10
 
 
 def second_login(s: Subject) -> Iterator[Finding]:
-    """Code of the restore point runs as a role that is made for the run, and that has to log in by itself."""
-    if s.summary is None or not s.summary.code or not s.request.confine_code:
+    """Code of the restore point runs as a role that has to log in by itself, where this role's rights are at stake."""
+    if s.summary is None or s.facts is None:
         return
-    if s.in_place is not None:
-        yield Finding(
-            level="refusal",
-            code="not_confined_in_place",
-            text="code of the restore point cannot run as a role without rights in place",
-            hint="If you trust the code, omit --confine-code",
-            known="tried",
-            final=True,
-        )
+    run = code_run(s.maintenance, s.summary, s.request.code)
+    if run is None:
+        return
+    if not run.confined:
+        if not run.trusted:
+            yield Finding(level="note", code="code_not_confined", text=not_confined(run), hint=CONFINE)
         return
     try:
-        build_role.probe(s.maintenance, s.request.target, s.database.name)
+        if s.request.code.build_as is not None:
+            lent_role.verify(s.maintenance, s.request.target, s.request.code.build_as, run=s.request.run)
+        else:
+            build_role.probe(s.maintenance, s.request.target, s.database.name)
+        if needing := beyond(s.maintenance, s.summary, s.facts):
+            yield Finding(
+                level="refusal", code="code_needs_rights", text=needing, hint=TRUST, known="tried", final=True
+            )
     except build_role.NoSecondLogin as error:
-        could = ", ".join(f"{count} × {kind}" for kind, count in sorted(s.summary.code.items()))
+        could = ", ".join(f"{count} × {kind}" for kind, count in run.constructs.items())
         yield Finding(
             level="refusal",
             code="no_second_login",
-            text=f"{error.message}; code in it: {could}, and any function of the server that these call",
+            text=f"{error.message}; code in it: {could}, and any function of the server that these call; this role is "
+            f"{strength(s.maintenance) or 'not a superuser'}",
             hint=error.hint,
             known="tried",
             final=True,
         )
 
 
-def code_run(connection: Connection, summary: DumpSummary, *, apart: bool) -> CodeRun | None:
-    """The code of a restore point and the role that executes it; None where it has no code. ``apart``: a role without
-    rights that is made for the run, instead of ``connection``'s."""
+def in_place(s: Subject) -> Iterator[Finding]:
+    """In place, code of the restore point runs in the live database with this role's rights."""
+    if s.in_place is None or s.summary is None:
+        return
+    run = code_run(s.maintenance, s.summary, s.request.code, in_place=True)
+    if run is not None and not run.trusted and (rights := strength(s.maintenance)):
+        yield Finding(
+            level="caution" if run.superuser else "note",
+            code="code_in_place",
+            text=f"in place, code in the restore point can run {run.rights}, {rights}",
+            hint="A rollback by name runs it as a role without rights. To record that it is trusted: "
+            "--trust-code REASON",
+        )
+
+
+TRUST = "If you trust the restore point's code, load it with your own rights: --trust-code REASON"
+CONFINE = (
+    "To run it as a role without rights: --build-as URL, or connect as a role with CREATEROLE. To record that it is "
+    "trusted: --trust-code REASON"
+)
+
+
+def not_confined(run: CodeRun) -> str:
+    """The remark on code that runs as an operator who has no rights beyond their own databases."""
+    return (
+        f'code in the restore point can do what role "{run.role}" can: alter the databases that it owns, and set its '
+        "own password"
+    )
+
+
+def beyond(connection: Connection, summary: DumpSummary, facts: Facts) -> str:
+    """The objects of a restore point that only a superuser can create, in words; empty if there are none."""
+    found = [what(each) for each in by_operator.beyond(connection, summary.script.items, facts.languages)]
+    if not found:
+        return ""
+    shown = ", ".join(found[:SHOWN]) + (f" and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
+    return f"a role without rights cannot create {counted(len(found), 'object')} of the restore point: {shown}"
+
+
+def require(connection: Connection, summary: DumpSummary, facts: Facts, point: str, run: CodeRun | None) -> None:
+    """Raise Refused if a role without rights is to build a restore point and cannot."""
+    if run is not None and run.confined and (needing := beyond(connection, summary, facts)):
+        raise Refused(f'cannot restore "{point}": {needing}', hint=TRUST, state=NOT_REACHED)
+
+
+def code_run(
+    connection: Connection, summary: DumpSummary, policy: CodePolicy, *, in_place: bool = False
+) -> CodeRun | None:
+    """The code of a restore point and the role that executes it; None where it has no code. A role without rights
+    executes it where ``connection``'s role has rights beyond its own databases, or where the policy names a role."""
     if not summary.code:
         return None
     constructs = dict(sorted(summary.code.items()))
-    if apart:
+    if not in_place and not policy.trusted and (policy.build_as is not None or strength(connection)):
         return CodeRun(constructs=constructs, role="", superuser=False)
     row = connection.execute(
         "SELECT rolname::text, rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user"
     ).fetchone()
     assert row is not None, "the current role is one of the roles"
-    return CodeRun(constructs=constructs, role=row[0], superuser=row[1])
+    return CodeRun(constructs=constructs, role=row[0], superuser=row[1], trusted=policy.trusted)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import psycopg
 
 from lastgood.checklist import BACKUP, Finding, Passed
-from lastgood.plan.plan import TableLoss
+from lastgood.plan.loss import TableLoss
 
 SHOWN = 5
 

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 from psycopg import sql
 
-from lastgood.checklist import Finding, Passed
+from lastgood.checklist import OTHER_WAY, Finding, Passed
 from lastgood.checks.subject import Subject
+from lastgood.in_place.capabilities import probe
+from lastgood.journal.run_names import identifier
 from lastgood.postgres.table_code import not_to_query
 from lastgood.text.units import counted
 
@@ -70,6 +72,69 @@ def _added_to_what_stays(s: Subject) -> Iterator[Finding]:
                 text=f"{schema}.{table} stays, with {counted(added, 'row')} more than at the restore point: the "
                 "restored tables do not know them, and their rows remain in the kept schemas only",
             )
+
+
+def other_way(s: Subject) -> Iterator[Finding]:
+    """The way to switch that was not chosen."""
+    capabilities = probe(s.live)
+    if s.in_place is not None:
+        text = "the databases can exchange their names instead: --by-name" if capabilities.by_name else ""
+    elif capabilities.in_place:
+        text = "the schemas can be exchanged inside the database instead: --in-place"
+    else:
+        why = next((f"this role may not {each.text}" for each in capabilities.missing()), "this role owns no schema")
+        text = f"the schemas cannot be exchanged inside the database instead: {why}"
+    if text:
+        yield Finding(level="note", code=OTHER_WAY, text=text, item="privileges", known="tried")
+
+
+# Tables of this role, and none of an extension.
+_OWN_TABLES = """
+SELECT n.nspname::text, count(*), min(c.relname)::text, min(current_user)::text
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND c.relowner = current_user::regrole AND n.nspname = ANY (%s)
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+                  WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+GROUP BY 1 ORDER BY 1
+"""
+
+
+def left_behind(s: Subject) -> Iterator[Finding]:
+    """Tables of this role in schemas that stay: the application's own, probably, and they would not go back."""
+    if s.in_place is None or s.request.schemas:
+        return
+    staying = {each.schema: each.reason for each in s.in_place.capabilities.staying}
+    for schema, count, first, me in s.live.execute(_OWN_TABLES, [list(staying)]).fetchall():
+        yield Finding(
+            level="refusal",
+            code="own_tables_stay",
+            text=f'{counted(count, "table")} of this role ({first}) would not be rolled back: schema "{schema}" stays, '
+            f"since {staying[schema]}",
+            hint=f"As a superuser: ALTER SCHEMA {identifier(schema)} OWNER TO {identifier(me)}",
+        )
+    if s.facts is None:
+        return
+    lost = [
+        f"{each.schema_name}.{each.name}"
+        for each in s.facts.tables
+        if each.schema_name in staying and not _exists(s, each.schema_name, each.name)
+    ]
+    if lost:
+        yield Finding(
+            level="caution",
+            code="missing_tables_stay",
+            text=f"{counted(len(lost), 'table')} of the restore point ({lost[0]}) no longer exist, and their schema "
+            "stays: they are not restored",
+        )
+
+
+def _exists(s: Subject, schema: str, table: str) -> bool:
+    row = s.live.execute(
+        "SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE n.nspname = %s AND c.relname = %s",
+        [schema, table],
+    ).fetchone()
+    return row is not None
 
 
 def scope(s: Subject) -> Iterator[Finding | Passed]:

@@ -43,6 +43,8 @@ def made(s: Subject) -> Iterator[Finding | Passed]:
             hint="Show where it is damaged: lastgood points verify",
             known="measured",
         )
+    for each in s.reading.left_out:
+        yield Finding(level="note", code="emergency_backups", text=each)
 
 
 def age(s: Subject) -> Iterator[Finding]:

@@ -11,33 +11,12 @@ from lastgood.checklist import Finding, Passed
 from lastgood.checks.subject import Subject
 from lastgood.journal.run_names import identifier
 from lastgood.postgres import database
+from lastgood.postgres.replacing import foreign_owners, unlockable
 
-_LOCKS = """
-SELECT pg_catalog.format('%%I.%%I', n.nspname, c.relname), count(*) OVER ()
-FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
-  AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_toast'
-  AND NOT pg_catalog.has_table_privilege(c.oid, %s)
-ORDER BY 1 LIMIT 5
-"""
-# Roles to which this role cannot transfer objects. The schema public is left out: it exists in every database.
-_OWNERS = """
-WITH owned AS (
-  SELECT 'pg_namespace'::regclass AS class, oid, nspowner AS owner, pg_catalog.quote_ident(nspname) AS name,
-         oid AS schema
-  FROM pg_catalog.pg_namespace WHERE nspname <> 'public'
-  UNION ALL SELECT 'pg_class'::regclass, oid, relowner, oid::regclass::text, relnamespace FROM pg_catalog.pg_class
-  WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
-  UNION ALL SELECT 'pg_proc'::regclass, oid, proowner, oid::regprocedure::text, pronamespace FROM pg_catalog.pg_proc
-)
-SELECT r.rolname, count(*), min(owned.name)
-FROM owned JOIN pg_catalog.pg_roles r ON r.oid = owned.owner JOIN pg_catalog.pg_namespace n ON n.oid = owned.schema
-WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND r.rolname <> 'pg_database_owner'
-  AND NOT pg_catalog.pg_has_role(r.oid, %s)
-  AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-                  WHERE d.classid = owned.class AND d.objid = owned.oid AND d.deptype = 'e')
-GROUP BY 1 ORDER BY 2 DESC, 1
-"""
+# Not an option of a deployment, which cannot let writers continue.
+FENCE_LATER = ", or fence only during the switch: --fence at-swap"
+# Names in a text.
+SHOWN = 5
 _ROLE = """
 SELECT r.rolname, r.rolsuper, pg_catalog.pg_has_role('pg_signal_backend', 'USAGE'),
        pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE')
@@ -164,16 +143,14 @@ def fence(s: Subject) -> Iterator[Finding]:
     """Locking a table against writers needs a write privilege on it."""
     if s.request.fence != "now":
         return
-    wanted = "UPDATE, DELETE, TRUNCATE" + (", MAINTAIN" if s.live.info.server_version >= 170000 else "")
-    rows = s.live.execute(_LOCKS, [wanted]).fetchall()
-    if rows:
-        names = ", ".join(row[0] for row in rows)
-        more = f" and {rows[0][1] - len(rows)} more" if rows[0][1] > len(rows) else ""
+    tables = unlockable(s.live)
+    if tables:
+        more = f" and {len(tables) - SHOWN} more" if len(tables) > SHOWN else ""
         yield Finding(
             level="refusal",
             code="no_lock",
-            text=f"this role cannot lock {names}{more} against writers: it lacks write privileges",
-            hint="Connect as the tables' owner or a superuser, or fence only during the switch: --fence at-swap",
+            text=f"this role cannot lock {', '.join(tables[:SHOWN])}{more} against writers: it lacks write privileges",
+            hint=f"Connect as the tables' owner or a superuser{FENCE_LATER}",
             final=True,
         )
 
@@ -181,12 +158,12 @@ def fence(s: Subject) -> Iterator[Finding]:
 def owners(s: Subject) -> Iterator[Finding]:
     """Objects of roles that this role cannot act as: it would own them after the restore, and their owners lose
     access."""
-    rows = s.live.execute(_OWNERS, ["SET" if s.live.info.server_version >= 160000 else "MEMBER"]).fetchall()
-    if rows:
+    found = foreign_owners(s.live)
+    if found:
         me = s.live.info.user
-        whose = ", ".join(f'{count} of "{role}" ({name})' for role, count, name in rows[:5])
-        more = f" and of {len(rows) - 5} other roles" if len(rows) > 5 else ""
-        roles = ", ".join(f'"{role}"' for role, _, _ in rows[:5])
+        whose = ", ".join(f'{each.objects} of "{each.role}" ({each.first})' for each in found[:SHOWN])
+        more = f" and of {len(found) - SHOWN} other roles" if len(found) > SHOWN else ""
+        roles = ", ".join(f'"{each.role}"' for each in found[:SHOWN])
         yield Finding(
             level="refusal",
             code="foreign_owners",

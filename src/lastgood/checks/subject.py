@@ -38,8 +38,9 @@ class PointReading:
 
     ``lack`` and ``orphans``: the parts of a whole database that it lacks, and rows that refer to them.
     ``owing``: its rows and its SHA-256 are verified while it is loaded.
-    ``passed_over``: newer ones that failed verification, each with the reason. ``seconds``: estimates, from earlier
-    loads, of building and proving, and of the emergency backup in parallel; None where there is none.
+    ``passed_over``: newer ones that failed verification, each with the reason. ``left_out``: a sentence about newer
+    emergency backups. ``seconds``: estimates, from earlier loads, of building and proving, and of the emergency backup
+    in parallel; None where there is none.
     """
 
     point: RestorePoint | None = None
@@ -51,6 +52,7 @@ class PointReading:
     trouble: str = ""
     hint: str = ""
     passed_over: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     owing: bool = False
     seconds: tuple[float | None, float | None] = (None, None)
 

@@ -7,9 +7,13 @@ from datetime import UTC, datetime
 
 from lastgood import config
 from lastgood.checklist import Attestation, Override, check_names
+from lastgood.cli.parameters import Level
 from lastgood.errors import UsageError
 from lastgood.journal import caller
-from lastgood.plan.plan import Choice
+from lastgood.plan.loss import Compare
+from lastgood.plan.plan import Choice, Way
+
+_LEVELS: dict[Level, Compare] = {Level.count: "count", Level.digest: "digest", Level.none: "none"}
 
 
 def choice_of(
@@ -31,6 +35,16 @@ def choice_of(
             state=config.NOTHING_LOOKED_AT,
         )
     return Choice(point=point, before=moment(before) if before is not None else None, before_migration=before_migration)
+
+
+def way_of(in_place: bool | None) -> Way | None:
+    """Return the way to switch that ``--in-place`` or ``--by-name`` asks for; None without them."""
+    return None if in_place is None else "in-place" if in_place else "by-name"
+
+
+def compare_of(level: Level | None) -> Compare:
+    """Return how the plan compares rows: it counts them by default."""
+    return _LEVELS[level or Level.count]
 
 
 def moment(text: str) -> datetime:
@@ -65,7 +79,9 @@ def answers(
         )
     if len(reasons) not in ({0} if not overrides else {1, len(overrides)}):
         raise UsageError(
-            f"cannot override: {len(overrides)} --override and {len(reasons)} --reason do not match",
+            f"cannot override: {len(overrides)} --override and {len(reasons)} --reason do not match"
+            if reasons
+            else f'cannot override "{overrides[0]}": no reason is given',
             hint="Each --override ITEM needs a --reason TEXT, which is recorded.",
             state=config.NOTHING_LOOKED_AT,
         )

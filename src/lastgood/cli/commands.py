@@ -24,11 +24,11 @@ class CommandEntry(NamedTuple):
 COMMANDS = (
     CommandEntry("rollback", "Roll the live database back to a restore point", "rollback.command", "Emergency"),
     CommandEntry("recover", "Diagnose the emergency and roll back", "recover.command", "Emergency"),
-    CommandEntry("undo", "Undo a rollback: switch back to the kept database", "rollback.undo", "Emergency"),
+    CommandEntry("undo", "Undo a completed rollback: switch back to the kept database", "rollback.undo", "Emergency"),
     CommandEntry("salvage", "Bring back rows written after the restore point", "salvage.command", "Emergency"),
     CommandEntry("status", "Show the state of the live database and of unfinished runs", "status.command", "Emergency"),
     CommandEntry("resume", "Continue an unfinished rollback", "rollback.command", "Emergency"),
-    CommandEntry("abort", "Revert an unfinished run", "rollback.command", "Emergency"),
+    CommandEntry("abort", "Give up an unfinished run and remove what it was building", "rollback.command", "Emergency"),
     CommandEntry(
         "explain", "Explain an error, a log or a run: cause, data, next command", "explain.command", "Emergency"
     ),

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import typer
 
-from lastgood import __version__, config, signature
+from lastgood import __version__, config
 from lastgood.application import Application
+from lastgood.config import nearby
+from lastgood.config.options import LIBPQ
 from lastgood.config.settings import Settings, resolve
 from lastgood.context import Context, Pace
 from lastgood.errors import (
@@ -43,7 +45,7 @@ from lastgood.text.redact import Scrubber, secrets_within
 
 if TYPE_CHECKING:
     from lastgood.cli.news import News
-    from lastgood.plan.plan import Request
+    from lastgood.plan.plan import CodePolicy, Request
 
 # A failure after an interrupt is reported as interrupted: it changed nothing, or was rolled back.
 _CUT_SHORT = (Refused.exit_status, Failed.exit_status)
@@ -91,6 +93,8 @@ class Session:
         self.scrub.learn(secrets_within(settings.tables.model_dump(exclude_unset=True)), public)
         self.screen = Screen(scrub=self.scrub, no_color=settings.no_color)
         caller.announce(self._arguments, self.scrub)
+        from lastgood.points import signature  # here, because `--version` and `--help` need no restore points
+
         signature.Signing.key_file = settings.key_file
         signature.Signing.trusted = settings.trust_unsigned
         waits.WaitLimit.seconds = settings.tables.server.wait_limit
@@ -112,10 +116,14 @@ class Session:
 
     def unnamed(self, why: str) -> UsageError:
         """Return the error for a database that is not named, where libpq's defaults do not connect either."""
+        found = nearby.databases(Path.cwd())
+        name = (
+            "Name it: --db postgresql://user@host:5432/name; or LASTGOOD_DB, DATABASE_URL, or PGHOST and PGDATABASE in "
+            'the environment; or db = "…" in lastgood.toml. Put its password in ~/.pgpass.'
+        )
         return UsageError(
             f"cannot choose a database: none is named ({why})",
-            hint="Name it: --db postgresql://user@host:5432/name; or LASTGOOD_DB, DATABASE_URL, or PGHOST and "
-            'PGDATABASE in the environment; or db = "…" in lastgood.toml. Put its password in ~/.pgpass.',
+            hint="\n".join([*found, f"Or n{name[1:]}" if found else name]),
             state=config.NOTHING_LOOKED_AT,
         )
 
@@ -138,6 +146,26 @@ class Session:
         )
 
     @property
+    def code_policy(self) -> CodePolicy:
+        """Who runs code of restore points. Raises UsageError."""
+        from lastgood.plan.plan import CodePolicy
+
+        reason, url = self.settings.trust_code, self.settings.build_as
+        if reason and url:
+            raise UsageError(
+                "cannot trust code and run it as another role: --trust-code and --build-as contradict each other",
+                hint="Give one of them.",
+                state=config.NOTHING_LOOKED_AT,
+            )
+        if self.settings.origins.get("trust_code") == "--trust-code" and not reason.strip():
+            raise UsageError(
+                "cannot trust code: the reason is empty",
+                hint="Give --trust-code REASON, which is recorded.",
+                state=config.NOTHING_LOOKED_AT,
+            )
+        return CodePolicy(reason.strip(), Target.parse(url) if url else None)
+
+    @property
     def request(self) -> Request:
         """The base of every request about the live database."""
         # Imported here, because `lastgood status` and the commands for restore points need none.
@@ -149,10 +177,12 @@ class Session:
             store=settings.store,
             state=settings.state,
             pace=self.pace,
+            code=self.code_policy,
             check=settings.tables.check,
             application=self.application,
             pgbouncer=settings.tables.pgbouncer,
             drill=settings.tables.drill,
+            loss=settings.tables.loss,
         )
 
     @property
@@ -239,10 +269,20 @@ class Session:
             raise EOFError
         return line.strip()
 
-    def confirm(self, what: str, expected: str, yes: bool, *, instead: Mapping[str, str] | None = None) -> str:
+    def confirm(
+        self,
+        what: str,
+        expected: str,
+        yes: bool,
+        *,
+        instead: Mapping[str, str] | None = None,
+        decision: str = "",
+        style: str = "bold",
+    ) -> str:
         """Ask the operator to type ``expected``, the database's name, and return the answer. ``yes`` answers for them.
 
         ``what`` is the action, as in "to undo". ``instead``: other answers and their actions, as in "to resume".
+        ``decision``: what the answer decides about, in the line of the question.
 
         Raises Refused for any other answer, or when stdin is not a terminal.
         """
@@ -256,7 +296,9 @@ class Session:
         others = {word: doing for word, doing in (instead or {}).items() if word != expected}
         for word, doing in others.items():
             self.screen.say(f'To {doing}, type "{word}".', stderr=True, style="bold")
-        self.screen.say(f"To {what}, type the name of the database, {expected}:", stderr=True, style="bold")
+        question = f"{decision} · type {expected}:" if decision else ""
+        question = question or f"To {what}, type the name of the database, {expected}:"
+        self.screen.say(question, stderr=True, style=style)
         try:
             answer = self.answer()
         except (KeyboardInterrupt, EOFError):
@@ -287,8 +329,10 @@ class Session:
     def failed(self, error: LastgoodError) -> int:
         """Show an error and return its exit status. If no database is named, that is shown as the cause."""
         cause = _of_the_database(error)
-        if not self.names_a_database and cause is not None:
+        if cause is not None and not self.names_a_database:
             error = self.unnamed(" ".join(str(cause).removeprefix("connection is bad: ").split()))
+        elif cause is not None and (origin := self.settings.origins.get("db", LIBPQ)) not in ("--db", LIBPQ):
+            error.hint = continued(error.hint, f"The address comes from {origin}.")
         if self.settings.json:
             self.screen.document(shown_errors.document(error))
         else:

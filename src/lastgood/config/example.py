@@ -79,6 +79,16 @@ EXAMPLES: dict[str, tuple[Mapping[str, object], ...]] = {
             "platform": "supabase",
         },
     ),
+    "loss": (
+        {
+            "people": ("public.users", "*contacts"),
+            "consents": ("*consent*",),
+            "access": ("*sessions", "*tokens"),
+            "queues": ("*outbox*", "*jobs"),
+            "schedules": ("cron.job",),
+            "references": ("stripe_*", "*message_id", "public.orders.tracking_number"),
+        },
+    ),
     "server": ({"wait_limit": "15s"},),
     "drill": ({"every": "90d", "folder": "/mnt/scratch"},),
     "guide": (

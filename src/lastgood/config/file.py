@@ -27,7 +27,7 @@ _WHY = {
     "model_type": "it must be a table",
     "mapping_type": "it must be a table",
     "dict_type": "it must be a table",
-    "tuple_type": "it must be a list: the program, then its arguments",
+    "tuple_type": 'it must be a list: ["…", "…"]',
     "list_type": "it must be a list",
     "string_type": "it must be a string",
     "path_type": "it must be a string",

@@ -204,14 +204,27 @@ OPTIONS: tuple[Option, ...] = (
         is_global=False,
     ),
     Option(
-        "confine_code",
-        bool,
-        ("--confine-code",),
-        "Run code in the restore point as a role without rights, made for the run.",
-        default=False,
-        default_text="off",
+        "trust_code",
+        str,
+        ("--trust-code",),
+        "Run code in the restore point with your own rights, for this reason, which is recorded. By default a role "
+        "without rights runs it if you are a superuser or can create roles.",
+        default_text="code is not trusted",
         in_file=False,
         is_global=False,
+        metavar="REASON",
+    ),
+    Option(
+        "build_as",
+        str,
+        ("--build-as",),
+        "The URL of an existing role without rights that runs code in the restore point, instead of one made for the "
+        "run. Put its password in ~/.pgpass.",
+        default_text="a role is made for the run",
+        environment=("LASTGOOD_BUILD_AS",),
+        in_file=False,
+        is_global=False,
+        metavar="URL",
     ),
     Option(
         "jobs",

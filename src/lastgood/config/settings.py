@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import parse_qsl, urlsplit
 
 import psycopg
-from psycopg import conninfo
+from psycopg import conninfo, pq
 
 from lastgood.config import file as configuration
 from lastgood.config.options import NOTHING_LOOKED_AT, OPTIONS, Value
@@ -45,7 +46,8 @@ class Settings:
     on_failure: Literal["undo", "ask", "keep"] = "ask"
     strict: bool = False
     allow_orphans: bool = False
-    confine_code: bool = False
+    trust_code: str = ""
+    build_as: str = field(repr=False, default="")
     jobs: int | None = None
     max_wal_lag: int = 1 << 30
     throttle: int | None = None
@@ -96,9 +98,34 @@ def check_database(text: str, origin: str) -> None:
     try:
         conninfo.conninfo_to_dict(text)
     except psycopg.ProgrammingError as error:
-        why = "libpq cannot parse it" if "password" in text.lower() or "@" in text else str(error).strip()
+        why, hint = _unparsed(text, str(error).strip())
         raise UsageError(
-            f"cannot parse the connection string from {origin}: {why}",
-            hint='Give it as "postgresql://user@host:5432/name" or "host=… dbname=…".',
-            state=NOTHING_LOOKED_AT,
+            f"cannot parse the connection string from {origin}: {why}", hint=hint, state=NOTHING_LOOKED_AT
         ) from None
+
+
+_FORM = 'Give it as "postgresql://user@host:5432/name" or "host=… dbname=…".'
+
+
+def _unparsed(text: str, reason: str) -> tuple[str, str]:
+    """Why libpq cannot parse a connection string, without quoting what may be a part of a password, and the remedy."""
+    scheme, found, rest = text.partition("://")
+    if found and scheme.lower() not in ("postgresql", "postgres"):
+        name = scheme if scheme.replace("+", "").replace(":", "").isalnum() else "?"
+        if name.lower() in ("http", "https"):
+            return "it is the address of a web page", f"Copy the connection string of the database. {_FORM}"
+        return f'its scheme "{name}" is not that of PostgreSQL', _FORM
+    if found:
+        known = {each.keyword.decode() for each in pq.Conninfo.get_defaults()} | {"ssl"}
+        unknown = [key for key, _ in parse_qsl(urlsplit(f"x://{rest}").query) if key not in known]
+        if unknown and all(key.isidentifier() for key in unknown):
+            names = " and ".join(f'"{key}"' for key in dict.fromkeys(unknown))
+            word = "parameter" if len(set(unknown)) == 1 else "parameters"
+            return (
+                f"libpq does not know its {word} {names}",
+                "Leave them out: they are meant for the driver of the application, not for PostgreSQL.",
+            )
+    elif "=" not in text:
+        local = f" For a database of this machine: dbname={text}" if text.isidentifier() else ""
+        return "it is neither a URL nor a list of key=value", f"{_FORM}{local}"
+    return "libpq cannot parse it" if "password" in text.lower() or "@" in text else reason, _FORM

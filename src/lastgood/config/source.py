@@ -32,9 +32,12 @@ def find(named: Value | None, folder: Path) -> Path | None:
     if named:
         file = Path(str(named)).expanduser()
         if not file.is_file():
+            within = file / FILE_NAME
             raise UsageError(
-                f'cannot read "{file}": no such file',
-                hint="Write a configuration file: lastgood init",
+                f'cannot read "{file}": {"it is a folder" if file.is_dir() else "no such file"}',
+                hint=f"Name the file in it: --config {within}"
+                if within.is_file()
+                else "Name an existing file, or write one: lastgood init",
                 state=NOTHING_LOOKED_AT,
             )
         return file

@@ -72,7 +72,7 @@ def _converted(each: Option, value: Value, origin: str) -> Value:
         problem = {str: "a string", Path: "a string", bool: "true or false"}[each.type]
     raise UsageError(
         f"cannot use {origin}: it must be {problem}",
-        hint="List the options: lastgood --help",
+        hint="`lastgood COMMAND --help` lists the options and their values.",
         state=NOTHING_LOOKED_AT,
     )
 

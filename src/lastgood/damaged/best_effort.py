@@ -12,6 +12,7 @@ import psycopg
 from psycopg import pq, sql
 
 from lastgood.context import Context
+from lastgood.damaged.confined import OperatorsPart
 from lastgood.dump.entries import Entry, Rows, RowsEnd, RowsStart
 from lastgood.dump.names import Relation
 from lastgood.dump.readable import SHOWN, LeftOut
@@ -46,10 +47,17 @@ class TableLoad:
 
 class ReadableLoader:
     """One load. ``connection`` is to the new database, in autocommit mode. ``progress`` returns (bytes read, bytes in
-    total)."""
+    total). ``operators``: what ``connection``'s role leaves to the operator; None if it is the operator."""
 
-    def __init__(self, connection: Connection, progress: Callable[[], tuple[int, int]], context: Context) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        progress: Callable[[], tuple[int, int]],
+        context: Context,
+        operators: OperatorsPart | None = None,
+    ) -> None:
         self._connection = connection
+        self._operators = operators
         self._progress = progress
         self._context = context
         self._late: list[Command] = []
@@ -66,6 +74,8 @@ class ReadableLoader:
             self._check_cancelled()
             match entry:
                 case RowsStart():
+                    if self._operators is not None:
+                        self._operators.before_code()
                     start = entry
                     self.tables.setdefault(entry.relation, TableLoad())
                 case Rows() if start is not None:
@@ -73,6 +83,8 @@ class ReadableLoader:
                 case RowsEnd():
                     start = None
                 case Command() if entry.verdict is Verdict.RUN:
+                    if self._operators is not None and self._operators.takes_over(entry):
+                        continue
                     if entry.kind in _LATE:
                         self._late.append(entry)
                     elif entry.kind is Kind.INSERT:
@@ -136,6 +148,8 @@ class ReadableLoader:
     def _refused(self, command: Command, error: psycopg.Error) -> None:
         state = error.sqlstate
         if state is not None and (state in command.optional_sqlstates or state == "42P06"):
+            return
+        if self._operators is not None and self._operators.takes(command, error):
             return
         without_match = state == _FOREIGN_KEY_VIOLATION and command.kind is Kind.FOREIGN_KEY
         if without_match and self._run(command, command.statement.text + b" NOT VALID") is None:

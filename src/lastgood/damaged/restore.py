@@ -15,18 +15,23 @@ from typing import Literal
 from lastgood import points
 from lastgood.context import BACKGROUND, Context
 from lastgood.damaged.best_effort import ReadableLoader, TableLoad
+from lastgood.damaged.confined import OperatorsPart
 from lastgood.dump.formats import DumpSource
-from lastgood.dump.hints import CHOOSE_ANOTHER
+from lastgood.dump.hints import ANOTHER
 from lastgood.dump.names import Relation
 from lastgood.dump.readable import SHOWN, LeftOut, ReadableReading
 from lastgood.errors import NOT_REACHED, Corrupt, Refused
 from lastgood.events import StageDone, StageStarted
 from lastgood.journal import recording
 from lastgood.load import made_beside
+from lastgood.load.builder import Builder
+from lastgood.load.repairs import what
 from lastgood.models import Document, Frozen
+from lastgood.plan.plan import CONFINED, CodePolicy
 from lastgood.points import RestorePoint
-from lastgood.postgres import database
-from lastgood.postgres.server import Target, cancelled_with
+from lastgood.postgres import database, lent_role
+from lastgood.postgres.server import Connection, Target, cancelled_with
+from lastgood.postgres.strength import strength
 from lastgood.process import interrupts
 from lastgood.text.units import counted
 
@@ -88,10 +93,11 @@ def restore_readable(
     context: Context = BACKGROUND,
     *,
     database_name: str | None = None,
+    policy: CodePolicy = CONFINED,
 ) -> SalvageReport:
     """Create the database ``into`` (a new name, not the live one) from the readable part of the restore point
     ``names``. Its comment describes it; only its owner and superusers may connect. It is removed again when this is
-    interrupted or fails.
+    interrupted or fails. ``policy``: who runs code of the restore point.
 
     Raises BadPoint when nothing can be read, Refused, Failed, Interrupted.
     """
@@ -112,6 +118,7 @@ def restore_readable(
         emit = stack.enter_context(recording.recording(kept, context.emit))
         comment = f"lastgood salvage {run}: readable part of the damaged {point.path.name}; not complete, not verified"
         stop = interrupts.StopRequest()
+        stack.enter_context(made_beside.ending_role(maintenance, target, run))
         with (
             made_beside.made(
                 target,
@@ -126,17 +133,22 @@ def restore_readable(
                 complete=[database.comment_statement(into, comment)],
             ),
             interrupts.stopping(stop),
-            cancelled_with(stop, target.at(into), f"lastgood salvage {run}") as connection,
         ):
+            part = _operators_part(maintenance, target, policy, run, into, stop)
             emit(StageStarted("build", f"load the readable part into {into}"))
             work = replace(context, emit=emit).until(stop.is_set)
-            loader = ReadableLoader(connection, lambda: (source.position, source.size), work)
-            loader.load(iter(reading))
+            theirs = part.builder.role.target if part is not None else target.at(into)
+            with cancelled_with(stop, theirs, f"lastgood salvage {run}") as connection:
+                loader = ReadableLoader(connection, lambda: (source.position, source.size), work, part)
+                loader.load(iter(reading))
+            if part is not None:
+                part.hand_over(maintenance, target)
+                loader.commands += [LeftOut(each.statement.line, why, what(each)) for each, why in part.refused]
             rows = sum(table.rows for table in loader.tables.values())
             emit(StageDone("build", time.monotonic() - started, counted(rows, "row")))
             if not reading.summary.tables and not loader.tables:
                 why = f": {reading.damage[0]}" if reading.damage else ""
-                raise Corrupt(f'cannot read any table of "{point.path.name}"{why}', hint=CHOOSE_ANOTHER)
+                raise Corrupt(f'cannot read any table of "{point.path.name}"{why}', hint=ANOTHER)
     report = SalvageReport(
         run=run,
         point=str(point.path),
@@ -151,6 +163,23 @@ def restore_readable(
     )
     recording.ended(kept, "done", kind="restore", report=report.document())
     return report
+
+
+def _operators_part(
+    maintenance: Connection, target: Target, policy: CodePolicy, run: str, into: str, stop: interrupts.StopRequest
+) -> OperatorsPart | None:
+    """The operator's part of the load, where a role without rights does the rest: whether a damaged file has code is
+    known only at its end."""
+    if policy.trusted or not (policy.build_as is not None or strength(maintenance)):
+        return None
+    role = lent_role.role_for(maintenance, target, policy.build_as, run=run, live=target.dbname, database=into)
+    return OperatorsPart(
+        Builder(
+            role,
+            lambda purpose: cancelled_with(stop, role.target, f"lastgood {purpose} {run}"),
+            lambda purpose: cancelled_with(stop, target.at(into), f"lastgood {purpose} {run}"),
+        )
+    )
 
 
 def _source(point: RestorePoint) -> DumpSource:

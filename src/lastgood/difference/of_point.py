@@ -17,7 +17,7 @@ from lastgood.dump import encodings
 from lastgood.dump.names import Relation
 from lastgood.dump.script import Bulk, Section, Step
 from lastgood.dump.statements import Command, Kind
-from lastgood.errors import Interrupted
+from lastgood.errors import BadPoint, Interrupted
 from lastgood.facts import DigestRules, Facts, TableFacts
 from lastgood.facts.digest import whole_lines
 from lastgood.load.supply import Supply, supply_for
@@ -45,10 +45,19 @@ class PointSide:
     @contextmanager
     def opened(self, like: OpenSide | None, context: Context) -> Iterator[OpenSide]:
         """See ``Side``. The settings of a dump are what they are: ``like`` changes nothing. Raises BadPoint."""
-        whole = self.whole or points.read_whole(
-            self.point, database=self.database, skim=True, owing=True, stage="difference", context=context
-        )
-        yield _opened(whole)
+        yield _opened(self.whole or self._read(context))
+
+    def _read(self, context: Context) -> Whole:
+        try:
+            return points.read_whole(
+                self.point, database=self.database, skim=True, owing=True, stage="difference", context=context
+            )
+        except BadPoint as error:
+            if str(self.point.path) not in error.message:
+                why = error.message.removeprefix("cannot read the dump: ").removeprefix("cannot use the dump: ")
+                error.message = f'cannot use "{self.point.path}" as a restore point: {why}'
+                error.args = (error.message,)
+            raise
 
 
 def _opened(whole: Whole) -> _OpenPoint:
@@ -163,6 +172,7 @@ class _OpenPoint:
     in_order: bool
     whole: Whole
     codec: str
+    no_rows: str = ""
 
     def read(self, wanted: Sequence[Reading], cancelled: Callable[[], bool]) -> Iterator[Portion]:
         sections = [
@@ -208,8 +218,8 @@ class _OpenPoint:
             data = data.decode(self.codec).encode()
         return Block(data, columns)
 
-    def count(self, table: Table) -> int:
-        return table.rows or 0
+    def count(self, table: Table, given: Sequence[str] = ()) -> int:
+        return 0 if given else table.rows or 0
 
     def digest(self, reading: Reading, cancelled: Callable[[], bool]) -> TableFacts | None:
         return None

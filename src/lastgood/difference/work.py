@@ -7,26 +7,32 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import psycopg
 
 from lastgood.context import Context
-from lastgood.difference import recorded
 from lastgood.difference.pairing import Pair, pair_of, renamed_tables
-from lastgood.difference.recorded import other_text
+from lastgood.difference.recorded import Records, larger, other_text
 from lastgood.difference.results import Level, Rename, State, TableDifference
 from lastgood.difference.sides import Block, OpenSide, Reading, SideName, Table
 from lastgood.difference.tally import Counts, Form, InvalidText, Tally
+from lastgood.dump.names import Relation
 from lastgood.errors import Interrupted
 from lastgood.events import Progress
 from lastgood.postgres.errors import words
 from lastgood.text.units import duration
 
+References = Callable[[Relation, tuple[str, ...]], tuple[str, ...]]
 _Take = Callable[[SideName, Reading, Generator[Block]], None]
 SESSIONS = 2
 INTERRUPTED = "cannot continue the comparison: interrupted"
+
+
+def no_references(relation: Relation, columns: tuple[str, ...]) -> tuple[str, ...]:
+    """No columns."""
+    return ()
 
 
 class Limit:
@@ -68,10 +74,12 @@ class Work:
     keep: bool
     limit: Limit
     stage: str
+    references: References = no_references
     results: dict[int, TableDifference] = field(default_factory=dict)
     forms: dict[int, Form] = field(default_factory=dict)
     pairs: dict[int, Pair] = field(default_factory=dict)
     renames: tuple[Rename, ...] = ()
+    _records: Records | None = None
     _collected: set[int] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _done: int = 0
@@ -84,11 +92,15 @@ class Work:
         unread = [number for number, pair in self.pairs.items() if not self._settled(number, pair)]
         unread.sort(key=lambda number: self._size(self.pairs[number]))
         if digests:
-            known = [number for number in unread if recorded.side_of(self.a, self.b, self.pairs[number]) is not None]
+            self._records = Records(self.a, self.b)
+            known = [number for number in unread if self._records.side_of(self.pairs[number]) is not None]
             self._total = sum(self._size(self.pairs[number]) for number in known)
             self._each([partial(self._digest, number) for number in known])
         rest = [number for number in unread if number not in self.results or self._to_count(number)]
-        if rest:
+        if no_rows := self.a.no_rows or self.b.no_rows:
+            for number in rest:
+                self._result(number, "not compared", why=self.limit.why if self.limit.over else no_rows)
+        elif rest:
             self._count(rest)
         self.renames = tuple(self._proposed(found))
 
@@ -115,27 +127,33 @@ class Work:
         table = pair.a or pair.b
         assert table is not None
         rows, why = table.rows, table.unreadable
+        referenced = 0
         if rows is None and not why:
             try:
                 rows = side.count(table)
+                if columns := self.references(pair.relation, pair.columns):
+                    referenced = side.count(table, columns)
             except psycopg.Error as error:
                 why = _words(error)
         if pair.b is None:
             self._result(number, "only a", rows_a=rows, only_a=rows, only_b=0, changed=0, why=why)
         else:
-            self._result(number, "only b", rows_b=rows, only_a=0, only_b=rows, changed=0, why=why)
+            self._result(
+                number, "only b", rows_b=rows, only_a=0, only_b=rows, changed=0, referenced=referenced, why=why
+            )
 
     # Digests -----------------------------------------------------------------------------------------------------
 
     def _digest(self, number: int) -> None:
         try:
-            found = recorded.compared(self.a, self.b, self.pairs[number], number, self.limit.stop)
+            assert self._records is not None  # made by ``run``
+            found = self._records.compared(self.pairs[number], number, self.limit.stop)
         except psycopg.Error as error:
             if error.sqlstate is None:  # the connection is lost
                 raise
             self._result(number, "not compared", why=_words(error))
             return
-        self._progress(recorded.larger(self.pairs[number]), self._size(self.pairs[number]), 0)
+        self._progress(larger(self.pairs[number]), self._size(self.pairs[number]), 0)
         if found is None:
             return
         equal, rows_a, rows_b = found
@@ -161,7 +179,8 @@ class Work:
         with self.tally.session() as cursor:
             for number in numbers:
                 pair = self.pairs[number]
-                self.forms[number] = Form(pair.columns, pair.keys[0] if pair.keys else ())
+                references = self.references(pair.relation, pair.columns)
+                self.forms[number] = Form(pair.columns, pair.keys[0] if pair.keys else (), references)
                 self.tally.prepare(cursor, number, self.forms[number])
         self._done = 0
         self._total = sum(self._size(self.pairs[number], both=True) for number in numbers)
@@ -189,7 +208,7 @@ class Work:
             if counts.repeated:
                 key = ", ".join(form.key)
                 why = f"duplicate key ({key}); compared by whole rows" + (f"; {why}" if why else "")
-                form = self.forms[number] = Form(form.columns)
+                form = self.forms[number] = replace(form, key=())
             differs = bool(counts.only_a or counts.only_b or counts.changed)
             if differs and self.keep:
                 if counts.repeated:
@@ -271,20 +290,18 @@ class Work:
 
     def _each(self, tasks: Sequence[Callable[[], None]]) -> None:
         """Run tasks, ``SESSIONS`` at a time. The end of the time ends them without an error. Raises the first error."""
-        import duckdb
-
         with self._interruptible(), ThreadPoolExecutor(SESSIONS, thread_name_prefix="lastgood-difference") as pool:
             futures: list[Future[None]] = [pool.submit(self._unless_stopped, task) for task in tasks]
             failed: BaseException | None = None
             for future in futures:
                 try:
                     future.result()
-                except (Interrupted, duckdb.InterruptException):
-                    if self.limit.context.cancelled():
-                        failed = failed or Interrupted(INTERRUPTED)
                 except BaseException as error:
-                    failed = failed or error
-                    self.limit.failed.set()
+                    if not _is_interrupt(error):
+                        failed = failed or error
+                        self.limit.failed.set()
+                    elif self.limit.context.cancelled():
+                        failed = failed or Interrupted(INTERRUPTED)
         if failed is not None:
             raise failed
         self.limit.context.check(INTERRUPTED)
@@ -338,6 +355,7 @@ class Work:
         only_a: int | None = None,
         only_b: int | None = None,
         changed: int | None = None,
+        referenced: int | None = None,
         why: str = "",
     ) -> None:
         pair = self.pairs[number]
@@ -345,6 +363,7 @@ class Work:
         if counts is not None:
             rows_a, rows_b, only_a, only_b = counts.rows_a, counts.rows_b, counts.only_a, counts.only_b
             changed = counts.changed if form is not None and form.key else None
+            referenced = counts.referenced
         with self._lock:
             self.results[number] = TableDifference(
                 schema_name=pair.relation.schema,
@@ -362,6 +381,7 @@ class Work:
                 columns_b=pair.columns_b,
                 types=pair.types,
                 renames=pair.renames,
+                referenced=referenced,
                 why=why or pair.why,
             )
 
@@ -390,6 +410,14 @@ class Work:
         with self.tally.session() as cursor, closing(blocks):
             for block in blocks:
                 self.tally.collect(cursor, reading.number, form, name, block)
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    if isinstance(error, Interrupted):
+        return True
+    import duckdb  # only here: digests alone do not need it
+
+    return isinstance(error, duckdb.InterruptException)
 
 
 def _words(error: psycopg.Error) -> str:

@@ -80,7 +80,7 @@ class LongRow:
     def add(self, part: CopyPart) -> None:
         """Check the next part. Raises Corrupt."""
         data = part.data
-        if self._cut or not data.isascii():
+        if self._encoding != encodings.ANY_BYTES and (self._cut or not data.isascii()):
             try:
                 self._decoder.decode(data, part.last)
             except UnicodeDecodeError as error:

@@ -19,6 +19,7 @@ from pglast.parser import ParseError, scan
 from lastgood.dump import encodings, names
 from lastgood.dump.names import Relation, quoted
 from lastgood.dump.rulings import rule
+from lastgood.dump.rulings.code import PLANNED
 from lastgood.dump.rulings.tree import parse, shape
 from lastgood.dump.script import Item, Script, Step
 from lastgood.dump.statements import Command, Kind, Setting, TableDefinition, Verdict
@@ -29,6 +30,8 @@ _Text = Statement | CopyStart | MetaCommand
 _MEANINGFUL = frozenset({"search_path", "default_tablespace", "standard_conforming_strings", "xmloption"})
 _ON_INDEX = re.compile(rb"COMMENT\s+ON\s+INDEX\b", re.IGNORECASE)
 _DEPENDS = re.compile(rb"ALTER\s+INDEX\b", re.IGNORECASE)
+# Functions of these run wherever values of their types are compared or converted.
+_EVERYWHERE = frozenset({Kind.CAST, Kind.OPERATOR, Kind.OPERATOR_CLASS})
 _STATISTICS_OF = re.compile(rb"'schemaname',\s*'((?:[^']|'')*)',\s*'relname',\s*'((?:[^']|'')*)'")
 # Commands that may follow a deferred index: they affect only the index itself.
 _FOLLOWING = frozenset({"AT_ClusterOn", "AT_SetStatistics"})
@@ -109,11 +112,14 @@ class Deferrable:
     _tables: set[Relation] = field(default_factory=set)
     _noted: list[_Noted] = field(default_factory=list)
     _named: set[tuple[str, str]] = field(default_factory=set)
+    _confined: bool = False
+    _coded: set[Relation] = field(default_factory=set)
+    _anywhere: bool = False  # code may run in the work on any table
 
     @classmethod
-    def of(cls, script: Script) -> Deferrable:
-        """The commands of a script."""
-        found = cls()
+    def of(cls, script: Script, *, confined: bool = False) -> Deferrable:
+        """The commands of a script. ``confined``: without work for which the operator would run code of the dump."""
+        found = cls(_confined=confined)
         for item in script.items:
             if isinstance(item, Step):
                 found.note(item.command)
@@ -136,6 +142,9 @@ class Deferrable:
                     self._partitioned.add(relation)
         if command.kind is Kind.MATERIALIZED_VIEW:
             self._tables.update(view for view in command.relations if view.schema)
+        if self._confined:
+            self._coded.update(command.relations if not PLANNED.isdisjoint(command.code) else ())
+            self._anywhere = self._anywhere or command.kind in _EVERYWHERE
         if self._concerns(command):
             self._noted.append(_Noted(command, tuple(self._settings.values()), self._codec))
 
@@ -173,12 +182,14 @@ class Deferrable:
         Before 18 (``server_major``) a partitioned table can't have a NOT VALID foreign key, and validating a key that
         references such a table skips its partitions: these keys are not deferred.
         """
+        if self._anywhere:
+            return Division()
         instead: dict[_Text, bytes | None] = {}
         indexes: dict[Relation, _Index] = {}
         keys: list[_Key] = []
         covered: list[tuple[Relation, tuple[str, ...]]] = []
         needed: set[Relation] = set(in_use)
-        ordinary = self._tables - self._partitioned
+        ordinary = self._tables - self._partitioned - self._coded
         for noted in self._noted:
             command = noted.command
             (node,) = parse(noted.text)
@@ -213,7 +224,7 @@ class Deferrable:
                     (statement, *(each.text for each in index.followers)),
                 )
             )
-        fit = self._tables if server_major >= 18 else ordinary
+        fit = self._tables - self._coded if server_major >= 18 else ordinary
         for key in keys if keys_too else ():
             rewritten = _not_valid(key.noted.text) if {key.table, key.references} <= fit else None
             if rewritten is None:

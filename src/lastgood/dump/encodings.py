@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import codecs
 
-# PostgreSQL's names of encodings → Python's codecs. SQL_ASCII means "unknown"; only UTF-8 is accepted for it.
+ANY_BYTES = "SQL_ASCII"
+"""The encoding of databases whose server stores any bytes."""
+
+# PostgreSQL's names of encodings → Python's codecs. With SQL_ASCII, commands and their names must be UTF-8; rows may
+# have any bytes.
 _CODECS = {
     "UTF8": "utf-8",
     "UNICODE": "utf-8",

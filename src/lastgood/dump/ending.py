@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from lastgood.dump.hints import CHOOSE_ANOTHER
+from lastgood.dump.hints import ANOTHER
 from lastgood.dump.names import shown
 from lastgood.dump.statements import Command, Setting
 from lastgood.dump.summary import DumpSummary
@@ -49,7 +49,7 @@ def check_end(
         if not complete:
             raise Incomplete(
                 'cannot use the dump: it ends without the line "-- PostgreSQL database cluster dump complete"',
-                hint=CHOOSE_ANOTHER,
+                hint=ANOTHER,
             )
         _check_choice(summary, wanted)
         if foreign is not None:
@@ -57,7 +57,7 @@ def check_end(
     elif cut_off:
         raise Incomplete(
             'cannot use the dump: it ends without the line "-- PostgreSQL database dump complete"',
-            hint=CHOOSE_ANOTHER,
+            hint=ANOTHER,
         )
     elif foreign is not None:
         raise foreign
@@ -67,7 +67,7 @@ def check_end(
                 summary.notes.append(_BY_SUPABASE)
             return  # It strips all comments and ends its files with this command.
         if not anything:
-            raise Corrupt("cannot use the file: it contains no SQL", hint=CHOOSE_ANOTHER)
+            raise Corrupt("cannot use the file: it contains no SQL", hint=ANOTHER)
         raise Incomplete(
             "cannot use the dump: it has neither the header nor the footer that pg_dump writes, so "
             "its completeness is unknown",
@@ -79,7 +79,7 @@ def _check_choice(summary: DumpSummary, wanted: str | None) -> None:
     if not summary.databases:
         raise BadPoint(
             "cannot use the dump: it has roles and tablespaces of a whole cluster, but no database",
-            hint=CHOOSE_ANOTHER,
+            hint=ANOTHER,
         )
     listed = ", ".join(f'"{shown(name)}"' for name in summary.databases)
     if wanted is None:

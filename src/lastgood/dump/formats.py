@@ -160,7 +160,8 @@ class DumpSource:
                     # pg_restore gets a seekable file, and shares its position with us.
                     yield from self._restored(options, file.fileno())
             except (Corrupt, Incomplete) as error:
-                raise _with_its_cause(error, self.path) from error
+                _blame_transfer(error, self.path)
+                raise
             finally:
                 last = position()
 
@@ -285,7 +286,8 @@ def _decompressed_head(file: BinaryIO, compression: Compression, path: Path) -> 
     except (Corrupt, Incomplete) as error:
         # Otherwise a complete read will report it, with the place.
         if not head:
-            raise _with_its_cause(error, path) from error
+            _blame_transfer(error, path)
+            raise
     if not head:
         raise Incomplete(
             f'cannot use "{path}": the {compression} data is empty',
@@ -357,8 +359,8 @@ def _sha256(path: Path, cancelled: Callable[[], bool]) -> str:
     return digest.hexdigest()
 
 
-def _with_its_cause(error: BadPoint, path: Path) -> BadPoint:
-    """The error for an archive or compressed data; with the cause, if each LF of the file follows a CR.
+def _blame_transfer(error: BadPoint, path: Path) -> None:
+    """Raise Corrupt for an archive or compressed data that cannot be read, if each LF of the file follows a CR.
 
     In binary data of some length this is no coincidence. Plain text raises no such error.
     """
@@ -369,10 +371,9 @@ def _with_its_cause(error: BadPoint, path: Path) -> BadPoint:
             line_feeds += data.count(b"\n")
             pairs += (before + data).count(b"\r\n")
             before = data[-1:]
-    if not 0 < line_feeds == pairs:
-        return error
-    return Corrupt(
-        error.message,
-        hint="Every LF in the file follows a CR: it went through a terminal or a transfer in text mode. "
-        'Make it again without "docker exec -t", or remove each CR before an LF in a copy.',
-    )
+    if 0 < line_feeds == pairs:
+        raise Corrupt(
+            error.message,
+            hint="Every LF in the file follows a CR: it went through a terminal or a transfer in text mode. "
+            'Make it again without "docker exec -t", or remove each CR before an LF in a copy.',
+        ) from error

@@ -19,7 +19,7 @@ from lastgood.dump.ending import WhichDatabase, check_end, made_by_supabase_cli,
 from lastgood.dump.entries import Entry, RowPart, Rows, RowsEnd, RowsStart, SegmentStart, Skimmed
 from lastgood.dump.escapes import with_escapes
 from lastgood.dump.foreign import ForeignCommands
-from lastgood.dump.hints import CHOOSE_ANOTHER
+from lastgood.dump.hints import ANOTHER
 from lastgood.dump.lexer import Lexer
 from lastgood.dump.names import Relation, shown
 from lastgood.dump.parts import Parted, naming
@@ -398,7 +398,7 @@ class Reading:
             raise Unsafe(
                 f"cannot restore the dump: line {command.statement.line} creates an object in pg_catalog, because the "
                 f'schema "{shown(self._missing_schema)}" before it in the search path does not exist',
-                hint=CHOOSE_ANOTHER,
+                hint=ANOTHER,
                 line=command.statement.line,
                 offset=command.statement.offset,
             )
@@ -555,7 +555,7 @@ class Reading:
         by = f", which pg_dump {shown(self.summary.pg_dump_version)} permits" * self.summary.names_can_break_out
         return Unsafe(
             f"cannot restore the dump: a name with a line end breaks out of the comment in line {comment.line}{by}",
-            hint="This is the pattern of an attack through an object's name (CVE-2025-8715). " + CHOOSE_ANOTHER,
+            hint="This is the pattern of an attack through an object's name (CVE-2025-8715). " + ANOTHER,
             line=comment.line,
             offset=comment.offset,
         )
@@ -564,7 +564,7 @@ class Reading:
         if self._open:
             raise Incomplete(
                 f"cannot use the file: a dump in it ends before line {token.line}, without its footer",
-                hint=CHOOSE_ANOTHER,
+                hint=ANOTHER,
                 line=token.line,
                 offset=token.offset,
             )

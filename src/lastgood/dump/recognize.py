@@ -149,6 +149,10 @@ def padded(size: int) -> int:
     return -(-size // TAR_BLOCK) * TAR_BLOCK
 
 
+# One of them is in the shortest dump, cut as it may be: of pg_dump the header, of other programs a command.
+_SIGNS_OF_SQL = (b";", b"--", b"COPY ", b"SET ", b"CREATE ", b"INSERT ", b"\\")
+
+
 def other_content(head: bytes) -> tuple[str, str] | None:
     """The description of a file that is no dump (``a web page``), and a hint; None if it may be a plain dump.
 
@@ -165,4 +169,6 @@ def other_content(head: bytes) -> tuple[str, str] | None:
     # Text with a stray NUL does not have so many different control characters.
     if 0 in head and len(_CONTROLS.intersection(head)) >= 8:
         return "binary data of an unknown kind", ""
+    if head.strip() and len(head) < HEAD and not any(sign in head for sign in _SIGNS_OF_SQL):
+        return "text without a command of SQL", ""
     return None

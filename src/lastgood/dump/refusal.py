@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lastgood.dump.hints import CHOOSE_ANOTHER
+from lastgood.dump.hints import ANOTHER
 from lastgood.dump.noise import SkippedNoise
 from lastgood.dump.statements import Command
 from lastgood.errors import BadPoint, Corrupt, Unsafe
@@ -21,10 +21,8 @@ def refusal(command: Command, seen: SkippedNoise, *, codec: str, entry: str) -> 
         line += before.count("\n")
         return Corrupt(
             f"cannot read the dump: line {line} (byte {at}) is not SQL{within}",
-            hint="The file is damaged there, or other text was written into it. " + CHOOSE_ANOTHER,
+            hint="The file is damaged there, or other text was written into it. " + ANOTHER,
             line=line,
             offset=at,
         )
-    return Unsafe(
-        f"cannot restore the dump: line {line} {command.reason}", hint=CHOOSE_ANOTHER, line=line, offset=offset
-    )
+    return Unsafe(f"cannot restore the dump: line {line} {command.reason}", hint=ANOTHER, line=line, offset=offset)

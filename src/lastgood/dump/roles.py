@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from lastgood.dump import noise
-from lastgood.dump.hints import CHOOSE_ANOTHER
+from lastgood.dump.hints import ANOTHER
 from lastgood.dump.lexer import Lexer
 from lastgood.dump.parts import PartText
 from lastgood.dump.repair import repaired
@@ -59,7 +59,7 @@ def _unsafe(command: Command) -> Unsafe:
     where = command.statement
     return Unsafe(
         f"cannot restore the dump: line {where.line} {command.reason}",
-        hint=CHOOSE_ANOTHER,
+        hint=ANOTHER,
         line=where.line,
         offset=where.offset,
     )

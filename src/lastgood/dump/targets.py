@@ -7,7 +7,7 @@ another server. pg_dump writes neither, except with ``--include-foreign-data``.
 from __future__ import annotations
 
 from lastgood.dump import system
-from lastgood.dump.hints import CHOOSE_ANOTHER
+from lastgood.dump.hints import ANOTHER
 from lastgood.dump.names import Relation, shown
 from lastgood.dump.statements import Command, Kind, TableDefinition, Verdict
 from lastgood.dump.tokens import CopyStart, MetaCommand, Statement
@@ -73,4 +73,4 @@ class RowTargets:
 
 
 def _unsafe(at: Statement | CopyStart | MetaCommand, why: str) -> Unsafe:
-    return Unsafe(f"cannot restore the dump: line {at.line} {why}", hint=CHOOSE_ANOTHER, line=at.line, offset=at.offset)
+    return Unsafe(f"cannot restore the dump: line {at.line} {why}", hint=ANOTHER, line=at.line, offset=at.offset)

@@ -140,7 +140,7 @@ class Window:
             hint = 'Convert a copy with "iconv -f UTF-16 -t UTF-8", or choose another restore point.'
         elif not any(self._behind_nul):
             why = f"it has NUL bytes from {where}, which is typical of a file whose end was never written"
-            hint = "Choose another restore point."
+            hint = "Choose another restore point: lastgood points"
         else:
             why = f"it has a NUL byte in {where}, which no dump contains"
             hint = "The file is damaged, or not a plain dump: choose another restore point."

@@ -193,6 +193,8 @@ def _not_comparable(expected: TableFacts, found: TableFacts, rules: DigestRules,
         return "the digests were made by different versions of lastgood"
     if rules.client_encoding != other.client_encoding:
         return f"text was written in {rules.client_encoding} and in {other.client_encoding}"
+    if rules.bytea_output != other.bytea_output:
+        return f"bytea was written in the formats {rules.bytea_output} and {other.bytea_output}"
     majors = (rules.server_major, other.server_major)
     if majors[0] != majors[1] and not all(major and major >= FIRST_MAJOR_OF_THIS_TEXT for major in majors):
         one, two = (f"PostgreSQL {major}" if major else "an unknown version of PostgreSQL" for major in majors)

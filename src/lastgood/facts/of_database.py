@@ -58,6 +58,12 @@ PINNED: tuple[tuple[LiteralString, str], ...] = (
     ("idle_in_transaction_session_timeout", "0"),
 )
 
+
+def pinned(rules: DigestRules) -> tuple[tuple[LiteralString, str], ...]:
+    """The settings under which a server writes rows by ``rules``, apart from the encoding."""
+    return (*PINNED, ("bytea_output", rules.bytea_output), ("TimeZone", rules.time_zone or "UTC"))
+
+
 LARGE_OBJECT_PIECE = 1 << 20
 LARGE_OBJECTS_AT_ONCE = 500
 
@@ -71,14 +77,15 @@ def facts_of_database(
     objects: bool = True,
     large_objects: bool = True,
     known: Mapping[Relation, TableFacts] | None = None,
+    encoding: str = "UTF8",
     context: Context = BACKGROUND,
     stage: str = "facts",
 ) -> Facts:
     """The facts of the database of ``connection``, in the caller's transaction, which must be REPEATABLE READ (or
     SERIALIZABLE). Settings change only for that transaction.
 
-    Without ``like``: the tables that pg_dump would write, in UTC and UTF-8. With it: the same tables, columns, time
-    zone and encoding, so that ``compare`` can compare contents. A dump's unknown time zone is recognized from its
+    Without ``like``: the tables that pg_dump would write, in UTC and ``encoding``. With it: the same tables, columns,
+    time zone and encoding, so that ``compare`` can compare contents. A dump's unknown time zone is recognized from its
     ``zone_samples``, which the result then has too. ``beyond_like`` adds the tables and sequences that ``like`` does
     not have. ``digests=False`` counts rows and reads newest time stamps only; ``objects=False`` omits the schema
     objects, ``large_objects=False`` the large objects. Tables in ``known`` are not read: their facts are used.
@@ -94,11 +101,12 @@ def facts_of_database(
         samples = like.zone_samples if zone is not None else ()
     rules = DigestRules(
         definitions=DEFINITIONS,
-        client_encoding=like.rules.client_encoding if like is not None else "UTF8",
+        client_encoding=like.rules.client_encoding if like is not None else encoding,
         time_zone=zone or "UTC",
         server_major=connection.info.server_version // 10000,
+        bytea_output=like.rules.bytea_output if like is not None else "hex",
     )
-    for name, value in (*PINNED, ("TimeZone", rules.time_zone or "UTC"), ("client_encoding", "UTF8")):
+    for name, value in (*pinned(rules), ("client_encoding", "UTF8")):
         connection.execute(sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name), sql.Literal(value)))
     try:
         with _stoppable(connection, context.cancelled):

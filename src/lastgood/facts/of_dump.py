@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 from xxhash import xxh3_128
 
@@ -110,11 +111,33 @@ class _Table(RowsText):
         self.named_columns = start.columns
         self.why_no_digest = "" if start.columns is not None else "the dump does not name its columns"
         self.zoned = any(_zoned(types.get(name), summary) for name in columns)
+        # The places of bytea columns, until one of their values has shown the format.
+        self.binary = tuple(i for i, name in enumerate(columns) if types.get(name) == "bytea")
+        self.bytea_output: Literal["hex", "escape"] | None = None
+
+    def _note_format(self, line: bytes) -> None:
+        """Recognise the format of bytea: hex begins with a backslash, which the other format would double."""
+        fields = line.rstrip(b"\n").split(b"\t")
+        for place in self.binary:
+            value = fields[place] if place < len(fields) else b""
+            if value not in (b"", b"\\N"):
+                self.bytea_output = "hex" if value.startswith(b"\\\\x") else "escape"
+                self.binary = ()
+                return
+
+    def _collect(self, lines: Sequence[bytes]) -> None:
+        for line in lines if self.binary else ():
+            self._note_format(line)
+            if not self.binary:
+                break
+        super()._collect(lines)
 
     def skim(self, rows: Skimmed) -> None:
         """Count rows; one row of each portion may show the time zone."""
         self.digest.rows += rows.rows
         self.why_no_digest = self.why_no_digest or ONLY_COUNTED
+        if self.binary:
+            self._note_format(rows.first)
         fields = rows.first.split(b"\t")
         for place in self.with_offset:
             value = fields[place] if place < len(fields) else b""
@@ -227,7 +250,12 @@ class _Gathered:
             origin="dump",
             database=summary.database,
             server_version=summary.server_version,
-            rules=DigestRules(client_encoding=summary.encoding, time_zone=time_zone, server_major=summary.server_major),
+            rules=DigestRules(
+                client_encoding=summary.encoding,
+                time_zone=time_zone,
+                server_major=summary.server_major,
+                bytea_output="escape" if any(t.bytea_output == "escape" for t in self._tables.values()) else "hex",
+            ),
             tables=tuple(self._tables[relation].facts() for relation in sorted(self._tables)),
             sequences=tuple(
                 SequenceFacts(

@@ -15,7 +15,7 @@ from lastgood.dump.names import Relation
 from lastgood.errors import Failed
 from lastgood.facts import Facts, TableFacts
 from lastgood.facts.digest import MODULUS, RowsDigest
-from lastgood.facts.of_database import PINNED
+from lastgood.facts.of_database import pinned
 from lastgood.facts.row_stream import digest_rows
 from lastgood.in_place import marks
 from lastgood.in_place.left_out import LeftOut
@@ -76,8 +76,7 @@ def apply(connection: Connection, run: str, rewritten: Rewritten, facts: Callabl
                 )
         expected = facts()
         # As the restore point was written, so that the digests are comparable.
-        pins = (*PINNED, ("TimeZone", expected.rules.time_zone or "UTC"))
-        for name, value in pins:
+        for name, value in pinned(expected.rules):
             connection.execute("SELECT pg_catalog.set_config(%s, %s, true)", [name, value])
         tables = {Relation(each.schema_name, each.name): each for each in expected.tables}
         with _recorded(connection, [key for key, _ in orphaned], rewritten, tables) as recorded:

@@ -9,9 +9,9 @@ import psycopg
 from psycopg import sql
 
 from lastgood.in_place import retie, tie_queries
-from lastgood.in_place.ties import ForeignKey, Publication, Schema, Ties
+from lastgood.in_place.ties import ForeignKey, Publication, Schema, Ties, acl
 from lastgood.postgres.errors import words
-from lastgood.postgres.grants import Operator
+from lastgood.postgres.grants import Operator, under_owner
 from lastgood.postgres.server import Connection
 
 # References by OID in ordinary columns of tables that stay, as those of the realtime service have.
@@ -100,6 +100,9 @@ class TieChanges:
             want = wished.schema_named(present.name)
             if want is None:
                 continue
+            if not (self._operator.superuser or present.owner in self._operator.inherits):
+                self._keep(present, want)
+                continue
             if present.owner != want.owner:
                 present = self._with_owner(present, want.owner)
             self._run(retie.schema_privileges(present, want, self._operator))
@@ -157,6 +160,19 @@ class TieChanges:
             return present
         (now,) = tie_queries.schemas(self._connection, [present.name])
         return now
+
+    def _keep(self, present: Schema, want: Schema) -> None:
+        """Leave a schema of another role as it is, since only its owner may change it."""
+        changes = {
+            "owner": present.owner != want.owner,
+            "privileges": acl(present.privileges) != under_owner(acl(want.privileges), want.owner, present.owner),
+            "comment": present.comment != want.comment,
+        }
+        if differing := [name for name, differs in changes.items() if differs]:
+            self.notes.append(
+                f'not changed in schema "{present.name}", which belongs to role "{present.owner}": '
+                f"{', '.join(differing)}"
+            )
 
     def _run(self, statements: Iterable[sql.Composed]) -> None:
         retie.run(self._connection, statements)

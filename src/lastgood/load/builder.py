@@ -25,6 +25,7 @@ from typing import LiteralString
 import psycopg
 from psycopg import sql
 
+from lastgood.dump.rulings.objects import publication
 from lastgood.dump.rulings.tree import parse, within
 from lastgood.dump.script import Item, State, Step
 from lastgood.dump.statements import Command, Extension, Kind, Setting, Verdict
@@ -42,7 +43,7 @@ INSUFFICIENT_PRIVILEGE = "42501"
 GUARD = "lastgood_guard"
 NEEDS_RIGHTS = (
     "It needs more rights than the role that loads restore points has. If you trust the restore point's code, load it "
-    "with your own rights: omit --confine-code."
+    "with your own rights: --trust-code REASON."
 )
 
 # Run by the operator when all else is done: they run no code, and the builder may not run them.
@@ -98,13 +99,9 @@ def divided(items: Iterable[Item]) -> Divided:
             main.append(item)
         elif _is_extension(item) or _creates_schema(item.command, schemas):
             first.append(item)
-        elif item.command.kind in _LAST or _ON_EVENT_TRIGGER.match(item.command.statement.text):
+        elif is_last(item.command):
             last.append(item)
-        elif (
-            item.command.kind in _HANDED
-            or _forces(item.command)
-            or _COMMENT_ON_ANOTHERS.match(item.command.statement.text)
-        ):
+        elif is_handed(item.command):
             handed.append(item)
         else:
             main.append(item)
@@ -115,7 +112,13 @@ def _is_extension(step: Step) -> bool:
     return step.command.kind is Kind.EXTENSION and step.command.verdict is not Verdict.SKIP
 
 
-def _is_handed(command: Command) -> bool:
+def is_last(command: Command) -> bool:
+    """Whether the operator runs a command when all else is done: an event trigger would fire."""
+    return command.kind in _LAST or bool(_ON_EVENT_TRIGGER.match(command.statement.text))
+
+
+def is_handed(command: Command) -> bool:
+    """Whether the operator runs a command when the builder's login has ended."""
     return command.kind in _HANDED or _forces(command) or bool(_COMMENT_ON_ANOTHERS.match(command.statement.text))
 
 
@@ -158,7 +161,7 @@ class Builder:
             raise Refused(
                 "cannot run code in the restore point as a role without rights: the dump sets the role of the session "
                 "for the objects that it creates (pg_dump --use-set-session-authorization)",
-                hint="Make the dump without that option. Or, if you trust the code, omit --confine-code",
+                hint="Make the dump without that option. Or, if you trust the code: --trust-code REASON",
             )
         self.handed = [(step.command, step.state) for step in script.handed]
         self.last = [(step.command, step.state) for step in script.last]
@@ -179,7 +182,7 @@ class Builder:
         counts = Counter(expected.object_counts)
         counts.subtract(kind for kind, _ in gone if kind in counts)
         objects = tuple(
-            each.model_copy(update={"digest": None}) if each.kind == "table" and each.identity in altered else each
+            each.model_copy(update={"digest": None}) if (each.kind, each.identity) in altered else each
             for each in expected.objects
             if (each.kind, each.identity) not in gone
         )
@@ -206,9 +209,11 @@ class Builder:
         ]
 
     @property
-    def altered_later(self) -> frozenset[str]:
-        """The tables whose definition is incomplete before the hand-over."""
-        return frozenset(str(command.relations[0]) for command, _ in self.handed if _forces(command))
+    def altered_later(self) -> frozenset[tuple[str, str]]:
+        """The tables and publications whose definition is incomplete before the hand-over, by kind and identity."""
+        commands = [command for command, _ in self.handed]
+        tables = {("table", str(each.relations[0])) for each in commands if _forces(each)}
+        return frozenset(tables | {("publication", publication(e)) for e in commands if e.kind is Kind.PUBLICATION})
 
     def keep(self, command: Command) -> bool:
         """Keep an owner or a grant of a large object for later. False: the builder can run the command."""
@@ -235,15 +240,17 @@ class Builder:
         with self.operator("create an object for the builder") as connection:
             if not by_operator.harmless(connection, command):
                 return False
-            with connection.transaction():
+            with suppress(psycopg.errors.InsufficientPrivilege), connection.transaction():
                 for name, setting in state:
                     if name not in _IDENTITY:
                         with suppress(psycopg.Error), connection.transaction():  # a setting of another version
                             connection.execute(setting.statement.text)
+                connection.execute("SET check_function_bodies = off")  # to check one can run code
                 connection.execute(command.statement.text)
                 for statement in by_operator.given(connection, self.role.name):
                     connection.execute(statement)
-        return True
+                return True
+        return False
 
     def admit(self, connection: Connection) -> None:
         """Give the builder what it needs besides its own objects, and set up the guard. ``connection`` is the

@@ -6,15 +6,18 @@ value of another type. All others need the operator's trust.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pglast.parser import ParseError
 from psycopg import sql
 
 from lastgood.dump import names
+from lastgood.dump.rulings.code import PROGRAM
 from lastgood.dump.rulings.tree import Node, parse, within
-from lastgood.dump.statements import Command, Kind
+from lastgood.dump.script import Item, Step
+from lastgood.dump.statements import Command, Extension, Kind, Verdict
+from lastgood.facts import LanguageFacts
 from lastgood.postgres.server import Connection
 
 _ROUTINES = frozenset({Kind.FUNCTION, Kind.PROCEDURE})
@@ -36,7 +39,7 @@ def harmless(connection: Connection, command: Command) -> bool:
     node = found[0]
     match node.tag:
         case "CreateFunctionStmt":
-            return not _reads_expressions(node)
+            return not _reads_expressions(node) and _is_plain(node)
         case "CreateCastStmt":
             return node.func is not None or bool(node.inout)
         case "CreateOpFamilyStmt":
@@ -52,6 +55,66 @@ def harmless(connection: Connection, command: Command) -> bool:
 
 
 _WRAPPERS = (Kind.FOREIGN_DATA_WRAPPER,)
+# Languages whose functions do nothing with more rights than those of their role, and that run none of their text when
+# it is only checked, as PL/Perl runs BEGIN blocks.
+_LANGUAGES = frozenset({"sql", "plpgsql"})
+_NOT_TRUSTED = frozenset({"plperlu", "plpython2u", "plpython3u", "plpythonu", "plr", "plsh", "pltclu"})
+# What only a superuser may create, always or unless it is harmless.
+_SUPERUSERS = frozenset({Kind.ACCESS_METHOD, Kind.LANGUAGE, Kind.TEXT_SEARCH_PARSER, Kind.TEXT_SEARCH_TEMPLATE,
+                         Kind.TRANSFORM})  # fmt: skip
+_SOMETIMES = frozenset({Kind.FOREIGN_DATA_WRAPPER, Kind.OPERATOR_CLASS, Kind.OPERATOR_FAMILY})
+
+
+def beyond(connection: Connection, items: Iterable[Item], languages: Iterable[LanguageFacts]) -> list[Command]:
+    """The commands of a script for objects that neither a role without rights can create, nor a superuser for it
+    without harm, as far as their text shows it. ``languages``: those that are no extension."""
+    made = {each.name: each for each in languages}
+    return [
+        item.command
+        for item in items
+        if isinstance(item, Step) and item.command.verdict is Verdict.RUN and _is_beyond(connection, item.command, made)
+    ]
+
+
+def _is_beyond(connection: Connection, command: Command, languages: Mapping[str, LanguageFacts]) -> bool:
+    if isinstance(command.detail, Extension):
+        language = languages.get(command.detail.name) if command.detail.as_language else None
+        # With another handler, code in a language that is called trusted could do anything.
+        return language is not None and not (language.trusted and language.handler[-1] == "plpgsql_call_handler")
+    if command.kind in _SUPERUSERS or PROGRAM in command.code:
+        return bool(command.creates)
+    if command.kind in _SOMETIMES:
+        return bool(command.creates) and not harmless(connection, command)
+    if command.kind in _ROUTINES:
+        lower = command.statement.text.lower()
+        if not any(each.encode() in lower for each in _NOT_TRUSTED):
+            return False
+    elif command.kind not in (Kind.AGGREGATE, Kind.TYPE, Kind.CAST):
+        return False
+    try:
+        (node,) = parse(command.statement.text.decode("utf-8", "replace"))
+    except (ParseError, RecursionError, ValueError):
+        return False
+    match node.tag:
+        case "CreateFunctionStmt":
+            return _language(node) in _NOT_TRUSTED
+        case "CreateCastStmt":
+            return node.func is None and not node.inout
+        case "DefineStmt" if node.kind == "OBJECT_TYPE":
+            return bool(node.definition)
+        case "DefineStmt" if node.kind == "OBJECT_AGGREGATE":
+            states = [each.arg for each in node.definition or () if each.defname in ("stype", "mstype")]
+            return any(state is not None and names.type_identity(state) == "internal" for state in states)
+    return False
+
+
+def _language(node: Node) -> str:
+    return next((str(each.arg.sval) for each in node.options or () if each.defname == "language"), "sql")
+
+
+def _is_plain(node: Node) -> bool:
+    """Whether a routine runs with the rights of its role only, and has no function of the server's planner."""
+    return _language(node) in _LANGUAGES and not any(each.defname == "support" for each in node.options or ())
 
 
 def _reads_expressions(node: Node) -> bool:

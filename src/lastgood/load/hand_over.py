@@ -27,7 +27,7 @@ from lastgood.load.rebuild import SHOWN, Dump, compared
 from lastgood.load.repairs import Commands, Record, Rules
 from lastgood.load.repairs.foreign_keys import accepted
 from lastgood.load.session import Session
-from lastgood.postgres import build_role
+from lastgood.postgres import build_role, lent_role
 from lastgood.postgres.errors import failed
 from lastgood.postgres.server import Connection, Target
 from lastgood.text.redact import visible
@@ -61,7 +61,7 @@ def hand_over(
     """
     role = builder.role
     changed = build_role.changed_password(maintenance, role)
-    build_role.close(maintenance, role.name)
+    close(maintenance, role)
     fault.point("build.closed")
     if changed:
         raise CodeActed(
@@ -79,14 +79,23 @@ def hand_over(
         _run(session, sorted(builder.handed, key=_place))
         try:
             _large_objects(connection, builder)
-            _rest(connection, role.name)
+            give_rest(connection, role.name)
             connection.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(role.name)))
         except psycopg.Error as error:
             raise failed(error, "give the restored objects to their owners", context="privileges") from error
         if builder.handed:
             _verify(connection, builder.present(dump.facts, handed=True), dump.division, builder)
         fault.point("build.handed_over")
-    build_role.end(maintenance, operator, role.name)
+    if not role.lent:
+        build_role.end(maintenance, operator, role.name)
+
+
+def close(maintenance: Connection, role: build_role.BuildRole) -> None:
+    """End the builder's sessions and its login, at least to the database that it built. Raises Failed."""
+    if role.lent:
+        lent_role.close(maintenance, role)
+    else:
+        build_role.close(maintenance, role.name)
 
 
 def create_event_triggers(builder: Builder, dump: Dump, rules: Rules, loaded: Loaded, context: Context) -> None:
@@ -165,7 +174,7 @@ ORDER BY 3 DESC, 1, 2
 _MANY = 500
 
 
-def _rest(connection: Connection, role: str) -> None:
+def give_rest(connection: Connection, role: str) -> None:
     """Give all objects that still belong to the role to this one."""
     owned = connection.execute(_OWNED, [role]).fetchall()
     of_relations = [sql.SQL("ALTER {} {} OWNER TO CURRENT_USER").format(sql.SQL(kind.upper()), sql.SQL(identity))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -20,7 +20,7 @@ from lastgood.context import Context
 from lastgood.errors import Blocked, Failed, Interrupted, LastgoodError, Refused, Stopped
 from lastgood.journal import Journal, caller, recording
 from lastgood.journal.run_names import new_run
-from lastgood.postgres import clock, copying, database
+from lastgood.postgres import build_role, clock, copying, database
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.database import Database
 from lastgood.postgres.mark import Mark, server_clock
@@ -48,6 +48,16 @@ def opened(into: str) -> list[sql.Composed]:
         database.comment_statement(into, None),
         sql.SQL("GRANT CONNECT ON DATABASE {} TO PUBLIC").format(sql.Identifier(into)),
     ]
+
+
+@contextmanager
+def ending_role(maintenance: Connection, target: Target, run: str) -> Iterator[None]:
+    """Drop the role of the run at the end of a block, if it exists then."""
+    try:
+        yield
+    finally:
+        with suppress(psycopg.Error, LastgoodError):
+            build_role.end(maintenance, target, build_role.name_of(run))
 
 
 @contextmanager

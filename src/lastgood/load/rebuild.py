@@ -9,7 +9,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from psycopg import IsolationLevel
 
@@ -23,18 +22,17 @@ from lastgood.errors import Corrupt, Failed, LastgoodError
 from lastgood.events import Caution, Emit, Note
 from lastgood.facts import Facts, TableFacts, time_zone
 from lastgood.facts.compare import Comparison, compare
-from lastgood.facts.of_database import PINNED, facts_of_database
+from lastgood.facts.of_database import facts_of_database, pinned
 from lastgood.facts.of_dump import ONLY_COUNTED
 from lastgood.load import costs
 from lastgood.load.builder import Builder
-from lastgood.load.costs import Effort
 from lastgood.load.crew import Connect, load
+from lastgood.load.expected import costs_file
 from lastgood.load.loaded import Loaded
 from lastgood.load.options import Options, Reading
 from lastgood.load.repairs import USUAL_PATH, Repaired, Rules
 from lastgood.load.repairs.extensions import absent
 from lastgood.load.repairs.foreign_keys import accepted
-from lastgood.load.schedule import forecast
 from lastgood.load.supply import Supply, supply_for
 from lastgood.members import HeldRows
 from lastgood.members.carry import Carrier
@@ -127,7 +125,7 @@ def rebuild(
         room = capacity(connection, jobs=context.pace.jobs, others=0)
         context.emit(Note(room.reasons[0]))
         reading = _reading(connection, dump.facts)
-        memory = _memory(connection, context)
+        memory = costs_file(connection, context)
         known = costs.read(memory)
         script = summary.script if division is None else division.now(summary.script)
         with verified_meanwhile(source, dump.name, context.cancelled) as ended:
@@ -209,30 +207,6 @@ def _put_back(
     carrier.late(connection)
 
 
-def expected_seconds(
-    connection: Connection, source: DumpSource, summary: DumpSummary, live_bytes: int, context: Context
-) -> tuple[float | None, float | None]:
-    """The expected seconds on this server to build the database (and to read the rows that are not read back during the
-    load), and to back up the live one at the same time. None if no run on this server was measured yet, or if a
-    throttle determines the time."""
-    known = costs.read(_memory(connection, context))
-    build = backup = None
-    if known.learned and context.pace.throttle is None:
-        jobs = capacity(connection, jobs=context.pace.jobs).jobs
-        with closing(
-            supply_for(source, summary.script, database=summary.database, in_place=not summary.notes)
-        ) as supply:
-            build = forecast(summary, known.costs, jobs, in_order=supply.in_order)
-    if Effort.BACKUP in known.learned_from:
-        backup = live_bytes * known.costs.backup_byte
-    return build, backup
-
-
-def _memory(connection: Connection, context: Context) -> Path | None:
-    """The file with the learned costs of the server, None without a folder for it."""
-    return costs.place(context.state, connection) if context.state is not None else None
-
-
 def _reading(connection: Connection, expected: Facts) -> Reading:
     """The settings under which the text of rows matches the dump."""
     zone = expected.rules.time_zone
@@ -240,7 +214,8 @@ def _reading(connection: Connection, expected: Facts) -> Reading:
         with connection.transaction(force_rollback=True):
             zone = time_zone.recognise(connection, expected.zone_samples)
     zoned = (Relation(table.schema_name, table.name) for table in expected.tables if table.zoned and zone is None)
-    settings = (*PINNED, ("TimeZone", zone or "UTC"), ("client_encoding", expected.rules.client_encoding))
+    rules = expected.rules.model_copy(update={"time_zone": zone})
+    settings = (*pinned(rules), ("client_encoding", rules.client_encoding))
     return Reading(settings, frozenset(zoned))
 
 

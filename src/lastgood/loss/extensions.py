@@ -11,7 +11,7 @@ from lastgood.facts import TableFacts
 from lastgood.load.repairs import extensions
 from lastgood.loss.tables import Key, LiveTable
 from lastgood.members import HeldRows
-from lastgood.plan.plan import TableLoss
+from lastgood.plan.loss import TableLoss
 from lastgood.postgres.server import Connection
 from lastgood.postgres.table_code import not_to_query
 

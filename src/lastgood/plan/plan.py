@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from lastgood.application import Application
-from lastgood.checklist import BACKUP, Attestation, Checklist, Override
+from lastgood.checklist import BACKUP, Attestation, Checklist, Override, remedy
 from lastgood.checklist import Finding as Finding
-from lastgood.config.tables import NO_PGBOUNCER, Check, Drill, PgBouncer
+from lastgood.config.tables import NO_PGBOUNCER, Check, Drill, Loss, PgBouncer
 from lastgood.context import AS_IT_FITS, Context, Pace, never
 from lastgood.errors import Refused, untouched
 from lastgood.events import Emit, silent
 from lastgood.members import HeldRows, Survey
 from lastgood.models import Document, Frozen
+from lastgood.plan.loss import Compare, OutsideReference, Revival, TableLoss
 from lastgood.postgres.activity import Sample
 from lastgood.postgres.server import Target
 from lastgood.text import units
@@ -52,13 +53,26 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
+class CodePolicy:
+    """Who runs code of a restore point where the operator has rights beyond their own databases: a role that is made
+    for the run, or the existing role of the target ``build_as``. With a reason in ``trusted``, the operator."""
+
+    trusted: str = ""
+    build_as: Target | None = field(default=None, repr=False)
+
+
+CONFINED = CodePolicy()
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """The request of the user. ``target`` names the live database; ``run`` is set to resume a run. ``strict`` and
-    ``allow_orphans``: see ``lastgood.load.repairs.Rules``. ``confine_code``: run code of the restore point
-    as a role without rights. ``check``: the settings of the checklist. ``drill``: the
-    interval of rehearsals. ``database``: the database in a cluster dump, if not the live one. ``way``: None for by name
-    where the role can rename the database, and in place where it cannot. ``reconnect``: terminate the sessions from
-    before a switch in place. ``schemas``: those that go back in place, if not all that the role may exchange."""
+    ``allow_orphans``: see ``lastgood.load.repairs.Rules``. ``code``: who runs code of the restore point. ``check``: the
+    settings of the checklist. ``drill``: the interval of rehearsals. ``database``: the database in a cluster dump, if
+    not the live one. ``way``: None for by name where the role can replace the database, and in place where it cannot.
+    ``reconnect``: terminate the sessions from before a switch in place. ``schemas``: those that go back in place, if
+    not all that the role may exchange. ``compare``: how the plan compares rows; ``loss``: the tables and columns that
+    it points out."""
 
     target: Target
     store: Path
@@ -69,7 +83,7 @@ class Request:
     keep_shadow: bool = False
     strict: bool = False
     allow_orphans: bool = False
-    confine_code: bool = False
+    code: CodePolicy = CONFINED
     run: str | None = None
     pace: Pace = AS_IT_FITS
     check: Check = field(default_factory=Check)
@@ -82,6 +96,8 @@ class Request:
     way: Way | None = None
     reconnect: bool = False
     schemas: tuple[str, ...] = ()
+    compare: Compare = "count"
+    loss: Loss = field(default_factory=Loss)
 
     def context(self, emit: Emit = silent, cancelled: Callable[[], bool] = never) -> Context:
         """The context of the work that it asks for."""
@@ -107,67 +123,6 @@ class PlannedPoint(Frozen):
     sha256: str | None = None
 
 
-class TableLoss(Frozen):
-    """The difference of one table. A row count is None if the table does not exist on that side, or if the count of the
-    live table is unknown; ``estimated``: the count is the server's estimate.
-
-    ``written_since``: rows of the live table written after the restore point, by column ``by``; None if no column
-    records it. ``content``: whether its rows equal those of the restore point; None if only one side has the table.
-    ``lost``, ``returns`` and ``changed``: exact numbers of rows that only the live table has, that only the restore
-    point has, and that both have under the same key with other content; None where they were not counted, and
-    ``changed`` also without a key. ``why``: why the rows were not compared or counted. ``not_in_dumps``: rows of an
-    extension's table that no dump holds; a rollback copies them from the live database. ``unreadable``: the server's
-    error if the live table cannot be read.
-    """
-
-    schema_name: str
-    name: str
-    live_rows: int | None
-    point_rows: int | None
-    estimated: bool = False
-    written_since: int | None = None
-    by: str | None = None
-    content: Literal["equal", "changed", "not compared"] | None = None
-    why: str = ""
-    unreadable: str = ""
-    not_in_dumps: int = 0
-    lost: int | None = None
-    returns: int | None = None
-    changed: int | None = None
-
-    @property
-    def table(self) -> str:
-        """``public.contacts``."""
-        return f"{self.schema_name}.{self.name}"
-
-    @property
-    def differs(self) -> bool:
-        """Whether a rollback is known to change the table."""
-        return (
-            self.live_rows != self.point_rows
-            or bool(self.written_since)
-            or self.content == "changed"
-            or bool(self.not_in_dumps)
-        )
-
-    @property
-    def counted(self) -> bool:
-        """Whether the differing rows were counted exactly."""
-        return self.lost is not None and self.returns is not None
-
-    @property
-    def in_place(self) -> bool:
-        """Whether the rows differ, but not their number."""
-        return self.content == "changed" and self.live_rows == self.point_rows
-
-    @property
-    def weight(self) -> int:
-        """The number of differing rows; the minimum by the counts where they were not counted."""
-        if self.counted:
-            return max((self.lost or 0) + (self.returns or 0) + (self.changed or 0), self.not_in_dumps)
-        return max(abs((self.live_rows or 0) - (self.point_rows or 0)), self.written_since or 0, self.not_in_dumps)
-
-
 class PlannedPause(Frozen):
     """A database of a PgBouncer whose clients are paused during the switch, and up to ``limit`` seconds before it.
     ``pooler`` describes the PgBouncer, ``console`` is its address for psql, ``mode`` the pool mode."""
@@ -186,13 +141,46 @@ _PLURALS = {
 }
 
 
+class LaterCode(Frozen):
+    """Code of the restore point that runs after the restore. ``owner``: with whose rights, empty if it is not known; an
+    event trigger runs with those of any role that triggers it. ``against_live``: whether the live database has the
+    same; an equal definition is no proof that it is harmless."""
+
+    kind: Literal[
+        "SECURITY DEFINER routine", "table with functions in indexes or statistics", "event trigger", "login trigger"
+    ]
+    name: str
+    owner: str
+    superuser: bool
+    against_live: Literal["new", "changed", "same", "not compared"]
+
+    @property
+    def summary(self) -> str:
+        """``SECURITY DEFINER routine public.f(), as superuser "postgres": new``."""
+        if self.kind in ("event trigger", "login trigger"):
+            rights = (
+                ", as each role that triggers it" if self.kind == "event trigger" else ", as each role that logs in"
+            )
+        else:
+            rights = f', as {"superuser" if self.superuser else "role"} "{self.owner}"'
+        return f"{self.kind} {self.name}{rights}: {self.against_live}"
+
+
 class CodeRun(Frozen):
     """Code in the restore point that can run during the restore: the number of ``constructs`` of each kind, and the
-    ``role`` that executes it; empty for a role without rights that is made for the run."""
+    ``role`` that executes it; empty for a role without rights. ``trusted``: the operator's reason for running it with
+    the operator's rights. ``later``: code that runs after the restore, as far as a plan compares it."""
 
     constructs: dict[str, int]
     role: str
     superuser: bool
+    trusted: str = ""
+    later: tuple[LaterCode, ...] = ()
+
+    @property
+    def confined(self) -> bool:
+        """Whether a role without rights executes the code."""
+        return not self.role
 
     @property
     def counted(self) -> str:
@@ -202,9 +190,10 @@ class CodeRun(Frozen):
     @property
     def rights(self) -> str:
         """The rights that the code runs with."""
-        if not self.role:
+        if self.confined:
             return "only as a role without rights"
-        return f'as superuser "{self.role}"' if self.superuser else f'with the rights of role "{self.role}"'
+        rights = f'as superuser "{self.role}"' if self.superuser else f'with the rights of role "{self.role}"'
+        return f"{rights} (trusted: {self.trusted})" if self.trusted else rights
 
     @property
     def summary(self) -> str:
@@ -223,7 +212,9 @@ class PlannedStep(Frozen):
 class Plan(Document):
     """The plan of a rollback. Names of databases are those on the server. ``deferred``: the work after the reopening.
     ``expected_seconds``: the estimate for build and proof, ``expected_backup_seconds`` for the parallel emergency
-    backup, based on earlier runs on this server; null without one. ``code``: code in the restore point that can run
+    backup, based on earlier runs on this server; null without one, and then ``expected_between`` is a range by the
+    size of the restore point. ``revivals`` and ``outside``: what comes back to life, and what other systems know of the
+    lost rows. ``code``: code in the restore point that can run
     during the build; null if there is none. In place: ``schemas`` go back, ``staying`` do not, and ``shadow`` and
     ``kept`` are the names of staging and kept schemas, with * for the live name."""
 
@@ -248,12 +239,14 @@ class Plan(Document):
     keep_shadow: bool
     strict: bool = False
     allow_orphans: bool = False
-    confine_code: bool = False
     carry_owners: bool
     carry_acls: bool
     expected_seconds: float | None = None
     expected_backup_seconds: float | None = None
+    expected_between: tuple[float, float] | None = None
     loss: tuple[TableLoss, ...]
+    revivals: tuple[Revival, ...] = ()
+    outside: tuple[OutsideReference, ...] = ()
     findings: tuple[Finding, ...]
     checklist: Checklist = Checklist()
     pauses: tuple[PlannedPause, ...] = ()
@@ -269,10 +262,7 @@ class Plan(Document):
         if not self.refusals:
             return None
         first = self.refusals[0]
-        hint = first.hint
-        if first.item and not first.final:
-            before = f"{hint.rstrip('.')}. Or override" if hint else "Override"
-            hint = f"{before} it: --override {first.item} --reason TEXT"
+        hint = remedy(first, self.findings, "Or override it" if first.hint else "Override it")
         state = untouched(self.live, is_open=True)
         return Refused(f'cannot roll back "{self.live}": {first.text}', hint=hint, state=state)
 

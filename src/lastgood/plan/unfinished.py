@@ -19,7 +19,7 @@ from lastgood.postgres import copying, database
 from lastgood.postgres.database import Database
 from lastgood.postgres.deployment import find_deployment
 from lastgood.postgres.leftover import Leftover, leftovers
-from lastgood.postgres.mark import OVERRIDE, REFERENCE, Mark, read_mark
+from lastgood.postgres.mark import OVERRIDE, REFERENCE, TRUSTED, Mark, read_mark
 from lastgood.postgres.server import Connection, Target
 
 if TYPE_CHECKING:
@@ -243,7 +243,7 @@ def _by_record(target: Target, state: Path) -> Mark | None:
     from lastgood.plan.plan import Plan
 
     plan = Plan.model_validate(plans[-1])
-    consent = {"strict": plan.strict, "allow_orphans": plan.allow_orphans, "confine_code": plan.confine_code}
+    consent = {"strict": plan.strict, "allow_orphans": plan.allow_orphans}
     return Mark(
         role="shadow",
         run=stopped.by,
@@ -259,6 +259,7 @@ def _by_record(target: Target, state: Path) -> Mark | None:
             "fence": plan.fence,
             "reopen_when": plan.reopen_when,
             **{name: "yes" for name, given in consent.items() if given},
+            **({TRUSTED: plan.code.trusted} if plan.code is not None and plan.code.trusted else {}),
             **{OVERRIDE + each.item: each.reason for each in plan.checklist.overrides},
         },
     )

@@ -7,6 +7,7 @@ Only files that are plainly dumps count there: a folder of migrations is full of
 from __future__ import annotations
 
 import os
+import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -25,6 +26,8 @@ FILES = 4000
 SECONDS = 2.0
 # Large folders without dumps.
 _PASSED_BY = frozenset({"node_modules", "__pycache__", "venv", "site-packages", "target", "dist"})
+# The working folder of an attempt by the guide, in the store. It holds parts of a restore point.
+_BY_HAND = re.compile(r"by-hand-\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,7 @@ def _below(top: Path, *, skip: Sequence[Path], without: Path | None = None) -> I
                     if (path / "toc.dat").exists():
                         if folder not in skip and (point := _readable_point(path)) is not None:
                             yield point
-                    elif depth < DEPTH and entry.name not in _PASSED_BY:
+                    elif depth < DEPTH and entry.name not in _PASSED_BY and not _BY_HAND.fullmatch(entry.name):
                         waiting.append((path, depth + 1))
                 elif entry.is_file(follow_symlinks=False) and folder not in skip and path not in together:
                     files += 1

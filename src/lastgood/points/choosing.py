@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import shlex
 from collections.abc import Callable, Sequence
@@ -14,14 +15,14 @@ from typing import TypeVar
 from lastgood.context import BACKGROUND, Context
 from lastgood.dump import links
 from lastgood.errors import BadPoint
-from lastgood.events import Caution, Emit, Event
+from lastgood.events import Caution, Emit, Event, Note
 from lastgood.facts import Facts
 from lastgood.points.below import all_points, elsewhere, named
 from lastgood.points.partial import Lack
 from lastgood.points.point import RestorePoint
+from lastgood.points.signature import NOT_SIGNED
 from lastgood.points.store import point_at
 from lastgood.points.verdict import Whole, read_whole
-from lastgood.signature import NOT_SIGNED
 from lastgood.text.units import moment
 
 SHOWN = 10
@@ -29,6 +30,7 @@ FOLDERS = 3
 # The names of kept databases.
 _KEPT = re.compile(r"_(?:old|undone)_[0-9a-f]{8}\Z")
 _SKIPPED = " was skipped: "
+_LEFT_OUT = "they hold the state before a rollback, and are used only by name"
 
 
 def choose(
@@ -49,7 +51,8 @@ def choose(
     With ``name`` (in the store, or a path): that point. Otherwise the newest valid one that was made before ``before``
     (aware) and without the migration ``before_migration``. Candidates are read from end to end, newest first. Those
     that are invalid, or hold only a part of a database, are skipped with a Caution. If none is complete, the newest
-    that only lacks the rows of some tables is used. A point of another database than ``database`` is used by name only.
+    that only lacks the rows of some tables is used. A point of another database than ``database`` is used by name only;
+    so is an emergency backup, and a Note names those that are newer than the chosen point.
     Raises BadPoint that lists the available points, Interrupted.
     """
 
@@ -102,11 +105,13 @@ def newest(
     skipped: list[str] = []
     in_part: tuple[Candidate, Caution] | None = None  # the newest that only lacks rows of some tables
     others: list[str] = []
+    emergencies: list[str] = []
     for point in there:
-        if point.is_emergency:
-            continue  # it holds the state that a rollback replaced: restored by name only
         if before is not None and point.made_at >= before:
             continue
+        if point.is_emergency:
+            emergencies.append(name_in(store, point))
+            continue  # it holds the state that a rollback replaced: restored by name only
         if point.manifest is not None and database not in (None, point.manifest.database):
             others.append(f'{point.path.name} (of "{point.manifest.database}")')
             continue  # a store may be shared: a backup of another database is no restore point of this one
@@ -135,18 +140,42 @@ def newest(
         if fits:
             if in_part is not None:
                 emit(in_part[1])
+            _note_left_out(emergencies, emit)
             return candidate
     if in_part is not None:
+        _note_left_out(emergencies, emit)
         return in_part[0]
     why = f"; not valid: {', '.join(skipped)}" if skipped else ""
     why += f"; of another database: {', '.join(others[:SHOWN])}" if others else ""
-    raise BadPoint(f'cannot find a valid restore point{wanted} in "{store}"{why}', hint=_available(store, there))
+    why += f"; emergency backups, used only by name: {', '.join(emergencies[:SHOWN])}" if emergencies else ""
+    hint = _available(store, there)
+    if emergencies and len(emergencies) == len(there):
+        hint = (
+            "Run lastgood recover: it searches for other copies of the data. To restore the state before a rollback: "
+            f"lastgood rollback {shlex.quote(emergencies[0])}"
+        )
+    elif skipped and not others and len(skipped) + len(emergencies) == len(there):
+        hint = (
+            "Run lastgood recover: it searches for other copies of the data. To restore what can be read of one: "
+            f"lastgood restore {shlex.quote(skipped[0])} --into NEW_NAME --salvage-readable"
+        )
+    raise BadPoint(f'cannot find a valid restore point{wanted} in "{store}"{why}', hint=hint)
 
 
-def collect_skipped(emit: Emit, skipped: list[str]) -> Emit:
-    """Wrap ``emit`` so that each skipped point goes into ``skipped``, with its reason."""
+def _note_left_out(emergencies: Sequence[str], emit: Emit) -> None:
+    if emergencies:
+        more = f" and {len(emergencies) - FOLDERS} more" if len(emergencies) > FOLDERS else ""
+        emit(Note(f"newer emergency backups are left out ({', '.join(emergencies[:FOLDERS])}{more}): {_LEFT_OUT}"))
+
+
+def collect_skipped(emit: Emit, skipped: list[str], left_out: list[str]) -> Emit:
+    """Wrap ``emit`` so that each skipped point goes into ``skipped``, with its reason, and the note about emergency
+    backups goes into ``left_out`` only."""
 
     def collect(event: Event) -> None:
+        if isinstance(event, Note) and _LEFT_OUT in event.text:
+            left_out.append(event.text)
+            return
         if isinstance(event, Caution) and _SKIPPED in event.text:
             skipped.append(event.text.replace(_SKIPPED, ": ", 1))
         emit(event)
@@ -187,15 +216,18 @@ def find(store: Path, name: str) -> RestorePoint:
     if _KEPT.search(name):
         facts = f"lastgood facts {shlex.quote(name)} shows its contents"
         hint = f"A kept database is not a restore point: lastgood status has the command for undo, {facts}. {hint}"
-    raise BadPoint(f'cannot find the restore point "{name}": it is not in "{store}"', hint=hint)
+    # What is written as a path was looked for there first, and a name only in the store.
+    where = "no such file" if os.sep in name and not there else f'it is not in "{store}"'
+    raise BadPoint(f'cannot find the restore point "{name}": {where}', hint=hint)
 
 
 def _none_in(store: Path) -> BadPoint:
     """The error for an empty store, with the folders nearby that have restore points."""
     others = elsewhere(store)
+    none = "there is none" if store.exists() else "the folder does not exist"
     if not others:
         return BadPoint(
-            f'cannot find a restore point in "{store}": there is none',
+            f'cannot find a restore point in "{store}": {none}',
             hint="Name another folder with --store, or make a restore point: lastgood backup. In an emergency, "
             "run lastgood recover: it searches for other copies of the data.",
         )
@@ -203,9 +235,9 @@ def _none_in(store: Path) -> BadPoint:
     more = f" and in {len(others) - FOLDERS} more folders" if len(others) > FOLDERS else ""
     first = others[0]
     return BadPoint(
-        f'cannot find a restore point in "{store}": there is none; found {found}{more}',
-        hint=f"The newest there is {first.newest.path.name} ({moment(first.newest.made_at)}). "
-        f"Run the same command with: --store {shlex.quote(str(from_here(first.folder)))}",
+        f'cannot find a restore point in "{store}": {none}; found {found}{more}',
+        hint=f"Run: lastgood rollback --store {shlex.quote(str(from_here(first.folder)))}; the newest there is "
+        f"{first.newest.path.name} ({moment(first.newest.made_at)}).",
     )
 
 
@@ -244,13 +276,18 @@ def _available(store: Path, there: Sequence[RestorePoint], name: str = "") -> st
         found = f" Restore points exist in {', '.join(near)}." if near else ""
         return f"The store is empty; name another folder with --store.{found}"
     called = {name_in(store, point): point for point in there}
-    close = difflib.get_close_matches(name, called, 1, 0.7) or difflib.get_close_matches(
-        Path(name).name, [point.path.name for point in there], 1, 0.7
-    )
-    meant = f"Did you mean {close[0]}? " if close else ""
+    close = _near(name, list(called)) or _near(Path(name).name, [point.path.name for point in there])
+    meant = f"Did you mean {close}? " if close else ""
     names = (f"{name_in(store, point)} ({moment(point.made_at)})" for point in there[:SHOWN])
     more = f" and {len(there) - SHOWN} more" if len(there) > SHOWN else ""
     return f"{meant}Available: {', '.join(names)}{more}."
+
+
+def _near(name: str, names: Sequence[str]) -> str | None:
+    """The most similar name; otherwise the first, which is the newest, that contains what was typed."""
+    close = difflib.get_close_matches(name, names, 1, 0.7)
+    part = [each for each in names if name and name in each]
+    return next(iter([*close, *part]), None)
 
 
 def name_in(store: Path, point: RestorePoint) -> str:

@@ -29,7 +29,8 @@ def contained(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise BadPoint(
-            f'cannot read "{path}": {(error.strerror or str(error)).lower()}', hint="Choose another restore point."
+            f'cannot read "{path}": {(error.strerror or str(error)).lower()}',
+            hint="Choose another restore point: lastgood points",
         ) from error
     except Exception as error:
         last = traceback.extract_tb(error.__traceback__)[-1]

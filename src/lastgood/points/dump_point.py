@@ -16,19 +16,21 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from lastgood import __version__, fault, signature
+from lastgood import __version__, fault
 from lastgood.context import BACKGROUND, Context
+from lastgood.dump.encodings import ANY_BYTES
 from lastgood.dump.formats import open_dump
 from lastgood.dump.row_index import RowSpan
 from lastgood.errors import NOT_REACHED, BadPoint, Failed, Interrupted, LastgoodError, Unsafe
 from lastgood.events import Caution, Emit, Note, silent
 from lastgood.facts import Facts
 from lastgood.facts.compare import compare
-from lastgood.facts.of_database import facts_of_database
+from lastgood.facts.of_database import PINNED, facts_of_database
 from lastgood.facts.of_dump import facts_of_dump
 from lastgood.journal.run_names import identifier
 from lastgood.members import Survey
 from lastgood.members.survey import survey
+from lastgood.points import signature
 from lastgood.points.manifest import Form, Manifest, Purpose, manifest_path, write_manifest
 from lastgood.points.point import RestorePoint, pg_restore_for
 from lastgood.postgres import binaries, row_security
@@ -96,7 +98,7 @@ def take(
                 server_version=moment.server_version,
                 pg_dump_version=program.version,
                 form=form,
-                options=tuple(_options(form)),
+                options=tuple(_options(form, moment.encoding)),
                 lsn=moment.lsn,
                 transaction=moment.transaction,
                 system=moment.system,
@@ -117,7 +119,8 @@ def take(
 
 @dataclass(frozen=True, slots=True)
 class _Moment:
-    """The snapshot, and what the server reports with it: its time, database, version, WAL position and transaction."""
+    """The snapshot, and what the server reports with it: its time, database, version, WAL position and transaction.
+    ``encoding``: of the dump."""
 
     snapshot: str
     time: datetime
@@ -126,6 +129,7 @@ class _Moment:
     lsn: str | None
     transaction: int
     system: int | None
+    encoding: str
 
 
 @contextlib.contextmanager
@@ -133,6 +137,8 @@ def _making(target: Target, store: Path, emit: Emit) -> Iterator[Connection]:
     """A connection; errors inside the block become errors of ours."""
     named = f'database "{target.keywords["dbname"]}"' if target.keywords.get("dbname") else "the database"
     try:
+        if not store.exists():
+            emit(Note(f'the folder "{store}" does not exist yet; it is created'))
         durable.private_folder(store)
         try:
             connection = target.connect(application_name="lastgood backup")
@@ -174,7 +180,10 @@ def _begin(connection: Connection) -> _Moment:
     ).fetchone()
     assert row is not None  # a SELECT without FROM always gives a row
     snapshot, time, database, version, lsn, transaction = row
-    return _Moment(snapshot, time.astimezone(UTC), database, version, lsn, transaction, system)
+    # A SQL_ASCII database may have bytes that are not valid UTF-8.
+    stored = connection.info.parameter_status("server_encoding")
+    encoding = ANY_BYTES if stored == ANY_BYTES else "UTF8"
+    return _Moment(snapshot, time.astimezone(UTC), database, version, lsn, transaction, system, encoding)
 
 
 def _name(moment: _Moment, label: str) -> str:
@@ -216,8 +225,8 @@ def _reserved(store: Path, name: str, form: Form) -> Iterator[tuple[Path, Path]]
         raise
 
 
-def _options(form: Form) -> list[str]:
-    return [f"--format={form}", "--encoding=UTF8", "--no-sync", "--no-password"]
+def _options(form: Form, encoding: str) -> list[str]:
+    return [f"--format={form}", f"--encoding={encoding}", "--no-sync", "--no-password"]
 
 
 def _dump(
@@ -231,10 +240,10 @@ def _dump(
     context: Context,
 ) -> Facts:
     """Run pg_dump in a thread and read the facts here, both in the snapshot of ``connection``'s transaction."""
-    conninfo, environment = target.quiet.child(moment.database)
+    conninfo, environment = _like_facts(connection, target.quiet).child(moment.database)
     arguments: list[str | Path] = [
         program.path,
-        *_options(form),
+        *_options(form, moment.encoding),
         f"--snapshot={moment.snapshot}",
         f"--file={into}",
         f"--dbname={conninfo}",
@@ -257,7 +266,9 @@ def _dump(
     thread = threading.Thread(target=dump, name="lastgood-pg_dump", daemon=True)
     thread.start()
     try:
-        facts = facts_of_database(connection, context=context.until(lambda: bool(failed)), stage=kind)
+        facts = facts_of_database(
+            connection, encoding=moment.encoding, context=context.until(lambda: bool(failed)), stage=kind
+        )
         thread.join()
     except (Interrupted, psycopg.errors.QueryCanceled) as ended:
         if context.cancelled() or (isinstance(ended, Interrupted) and not failed):
@@ -282,6 +293,22 @@ def _dump(
             ) from error
         raise error
     return facts
+
+
+# Settings that change the text of rows and that pg_dump does not set.
+_TEXT_SETTINGS = """
+SELECT name::text, reset_val FROM pg_catalog.pg_settings
+WHERE name = 'bytea_output' OR (name = 'lc_monetary' AND EXISTS (
+  SELECT FROM pg_catalog.pg_attribute
+  WHERE atttypid IN ('pg_catalog.money'::regtype, 'pg_catalog.money[]'::regtype) AND attnum > 0))
+"""
+
+
+def _like_facts(connection: Connection, target: Target) -> Target:
+    """The target whose sessions write rows as the facts are read, whatever the database or the role has set."""
+    pinned = dict(PINNED)
+    found = connection.execute(_TEXT_SETTINGS)
+    return target.with_settings({name: pinned[name] for name, value in found if value != pinned[name]})
 
 
 def _hint(error: run.ChildFailed, connection: Connection, *, full: bool) -> str:

@@ -10,13 +10,13 @@ from typing import Literal
 
 from pydantic import AwareDatetime, ValidationError
 
-from lastgood import signature
 from lastgood.dump import links
 from lastgood.dump.row_index import RowSpan
 from lastgood.errors import Corrupt
 from lastgood.facts import Facts
 from lastgood.members import Survey
 from lastgood.models import Frozen
+from lastgood.points import signature
 from lastgood.process import durable
 
 SUFFIX = ".lastgood.json"

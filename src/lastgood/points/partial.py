@@ -11,7 +11,7 @@ from typing import Literal
 
 from lastgood.dump.entries import Rows, RowsStart
 from lastgood.dump.formats import DumpSource
-from lastgood.dump.hints import CHOOSE_ANOTHER
+from lastgood.dump.hints import ANOTHER
 from lastgood.dump.names import Relation, shown
 from lastgood.dump.needs import Missing, missing
 from lastgood.dump.reader import read
@@ -82,15 +82,15 @@ def lacking(point: RestorePoint, summary: DumpSummary) -> Lack | None:
             "it has no data, only definitions: a database restored from it would be empty",
             f"Give the file with the rows too: {_BOTH}",
         )
-    return Lack("rows", f"rows for {_listed(empty)}", f"no rows for {_listed(empty)}", CHOOSE_ANOTHER)
+    return Lack("rows", f"rows for {_listed(empty)}", f"no rows for {_listed(empty)}", ANOTHER)
 
 
 def _nothing(summary: DumpSummary) -> Lack:
     steps = (item.command.kind for item in summary.script.items if isinstance(item, Step))
     if Kind.STATISTICS_CALL in steps:
-        return Lack("tables", "tables and no rows", "it has no tables and no rows, only statistics", CHOOSE_ANOTHER)
+        return Lack("tables", "tables and no rows", "it has no tables and no rows, only statistics", ANOTHER)
     message = "the database is empty: no tables and no rows"
-    return Lack("anything", "tables and no rows", message, CHOOSE_ANOTHER)
+    return Lack("anything", "tables and no rows", message, ANOTHER)
 
 
 def _objects(absent: tuple[Missing, ...]) -> Lack:

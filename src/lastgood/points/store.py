@@ -17,7 +17,7 @@ from lastgood.points.contained import contained
 from lastgood.points.foreign_time import made_at, named_or_written
 from lastgood.points.manifest import SUFFIX, Manifest, has_manifest, signed_manifest_of
 from lastgood.points.point import RestorePoint, pg_restore_for
-from lastgood.signature import NOT_SIGNED, Signing
+from lastgood.points.signature import NOT_SIGNED, Signing
 
 # The first command in the text of a dump: an ordinary script or a page of documentation does not begin so.
 _SQL = re.compile(rb"(?:^|\n)(?:SET [a-z_]+ = |SELECT pg_catalog\.|COPY \S+ |CREATE [A-Z]+ |INSERT INTO |\\restrict )")

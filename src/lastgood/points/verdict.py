@@ -24,7 +24,7 @@ from lastgood.points.contained import contained
 from lastgood.points.manifest import manifest_path
 from lastgood.points.partial import Lack, Orphans, Partial, lacking, orphans
 from lastgood.points.point import RestorePoint, source_of
-from lastgood.signature import Signing
+from lastgood.points.signature import Signing
 
 State = Literal["valid", "partial", "incomplete", "corrupt", "unsafe", "foreign", "differs", "unusable"]
 # Every cluster has these; application data is in other databases.

@@ -28,9 +28,9 @@ PREFIX = "lastgood_build_"
 GROUP = "lastgood_builders"
 HOURS = 24
 ENDED_WITHIN = 30.0  # seconds
-_POLL = 0.02
-_CANNOT = "cannot run code in the restore point as a role without rights"
-_OR_OMIT = "Or, if you trust the code, omit --confine-code"
+POLL = 0.02
+CANNOT = "cannot run code in the restore point as a role without rights"
+OR_TRUST = "Or name a role that can log in: --build-as URL. Or, if you trust the code: --trust-code REASON"
 # The server's message when a role may log in, but not to this database (there is no SQLSTATE).
 _NOT_ADMITTED = "User does not have CONNECT privilege."
 LOOPBACK = ("127.0.0.1", "::1")
@@ -52,11 +52,12 @@ class RoleMark(BaseModel):
 @dataclass(frozen=True, slots=True)
 class BuildRole:
     """A role that can log in. ``target`` is the database that it builds, with the role's password. ``verifier`` is what
-    the server stores of the password."""
+    the server stores of the password, None if it is not known. ``lent``: it existed before the run, and stays."""
 
     name: str
     target: Target = field(repr=False)
-    verifier: str = field(repr=False)
+    verifier: str | None = field(repr=False)
+    lent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +151,7 @@ def _gone(maintenance: Connection, name: str) -> None:
     deadline = time.monotonic() + ENDED_WITHIN
     query = "SELECT FROM pg_catalog.pg_stat_activity WHERE usename = %s"
     while maintenance.execute(query, [name]).fetchone() is not None and time.monotonic() < deadline:
-        time.sleep(_POLL)
+        time.sleep(POLL)
 
 
 @contextmanager
@@ -160,8 +161,8 @@ def _allowed(maintenance: Connection) -> Iterator[None]:
         yield
     except psycopg.errors.InsufficientPrivilege as error:
         raise NoSecondLogin(
-            f'{_CANNOT}: role "{maintenance.info.user}" may not create a role ({one_line(error)})',
-            hint=f"Run: ALTER ROLE {identifier(maintenance.info.user)} CREATEROLE. {_OR_OMIT}",
+            f'{CANNOT}: role "{maintenance.info.user}" may not create a role ({one_line(error)})',
+            hint=f"Run: ALTER ROLE {identifier(maintenance.info.user)} CREATEROLE. {OR_TRUST}",
         ) from error
 
 
@@ -224,9 +225,9 @@ def _log_in(maintenance: Connection, operator: Target, name: str, password: str)
                 return target  # the login itself succeeded
             tried.append(f"{_shown(place)}: {one_line(error)}")
     raise NoSecondLogin(
-        f"{_CANNOT}: the server accepts no login by password from here" + "".join(f"\n  {each}" for each in tried),
+        f"{CANNOT}: the server accepts no login by password from here" + "".join(f"\n  {each}" for each in tried),
         hint=f'Run CREATE ROLE {GROUP}, add "local all +{GROUP} scram-sha-256" as the first line of pg_hba.conf, and '
-        f"reload the server. {_OR_OMIT}",
+        f"reload the server. {OR_TRUST}",
     )
 
 
@@ -292,7 +293,7 @@ def close(maintenance: Connection, name: str) -> None:
                 f'cannot end the sessions of the role "{name}": {len(left_over)} are left after {ENDED_WITHIN:.0f} s',
                 hint="End them with pg_terminate_backend, then run: lastgood abort",
             )
-        time.sleep(_POLL)
+        time.sleep(POLL)
     prepared = maintenance.execute(
         "SELECT gid FROM pg_catalog.pg_prepared_xacts WHERE owner = %s LIMIT 1", [name]
     ).fetchone()
@@ -324,7 +325,7 @@ def end(maintenance: Connection, operator: Target, name: str) -> None:
         return
     close(maintenance, name)
     try:
-        for database in _databases_with(maintenance, row[0]):
+        for database in databases_with(maintenance, row[0]):
             with operator.at(database).connect(application_name="lastgood ends a role") as connection:
                 connection.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(name)))
         # Also revokes privileges on databases that are closed to connections.
@@ -334,7 +335,7 @@ def end(maintenance: Connection, operator: Target, name: str) -> None:
         raise failed(error, f'drop the role "{name}"') from error
 
 
-def _databases_with(maintenance: Connection, role: int) -> Sequence[str]:
+def databases_with(maintenance: Connection, role: int) -> Sequence[str]:
     """The databases in which the role owns something or has privileges. Those on databases themselves go with any."""
     rows = maintenance.execute(
         """

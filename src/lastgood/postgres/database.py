@@ -7,6 +7,7 @@ to. ``create_like`` and ``drop`` need autocommit; all others may be part of a tr
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 from contextlib import suppress
 from dataclasses import dataclass, fields
@@ -134,10 +135,18 @@ def describe(connection: Connection, name: str) -> Database:
     if match is None:
         raise Refused(
             f'cannot find the database "{name}": the server has no database of that name',
-            hint="Run psql --list to see the names; they are case-sensitive.",
+            hint=_others(connection, name),
             state=NOT_REACHED,
         ) from NoSuchDatabase(name)
     return match
+
+
+def _others(connection: Connection, name: str) -> str:
+    """The hint for a name that no database has: the most similar one."""
+    names = [each.name for each in every(connection) if each.allow_connections and not each.is_template]
+    near = difflib.get_close_matches(name.lower(), {each.lower(): each for each in names}, 1)
+    meant = [f'Did you mean "{each}"? ' for each in names if [each.lower()] == near]
+    return f"{''.join(meant)}Run psql --list to see the names; they are case-sensitive."
 
 
 def unmarked_limit(live: str) -> int:

@@ -1,6 +1,7 @@
 """The meaning of a server's error: its cause, its effect, the next command, and whether to retry.
 
-Only the SQLSTATE counts. The server translates its messages, and versions reword them, so no message is interpreted.
+Only the SQLSTATE counts. The server translates its messages, and versions reword them, so no message is interpreted,
+except for the hint about a connection that could not be made (``unreachable``).
 The knowledge is the table ``RULES``; for a new error, add a row."""
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import psycopg
 
 from lastgood.errors import Failed, LastgoodError
 from lastgood.journal.run_names import identifier
+from lastgood.postgres import unreachable
 from lastgood.postgres.server import ClosedDatabase
 
 Context = Literal[
@@ -366,7 +368,8 @@ def failed(
     if sqlstate and error.sqlstate is not None:
         message += f" [SQLSTATE {error.sqlstate}]"
     match = rule(error.sqlstate, context)
-    return Failed(f"cannot {doing}: {message}", hint=f"{match.cause} {match.next_command}", state=state)
+    hint = unreachable.hint(error) if isinstance(error, psycopg.OperationalError) else None
+    return Failed(f"cannot {doing}: {message}", hint=hint or f"{match.cause} {match.next_command}", state=state)
 
 
 def _closed(error: ClosedDatabase, doing: str, state: str) -> Failed:

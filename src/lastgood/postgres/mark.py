@@ -14,6 +14,8 @@ from lastgood.postgres.server import Connection
 
 # An option with this prefix and an item of the checklist: the item was overridden, for the given reason.
 OVERRIDE = "override "
+# Option of a run: the reason why code of its restore point runs with the operator's rights.
+TRUSTED = "trust_code"
 # Option ``kind`` of a copy: an empty database in which extensions are created for reference, for a second or two.
 REFERENCE = "reference"
 # Option of a kept database: the deployment that had changed it before it was replaced.

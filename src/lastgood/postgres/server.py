@@ -191,10 +191,16 @@ class Target:
     def without_event_triggers(self) -> Target:
         """The same target, with sessions in which no event trigger fires: for superusers on 17 and newer, whose login a
         trigger ON login might otherwise prevent."""
+        return self.with_settings({"event_triggers": "off"})
+
+    def with_settings(self, settings: Mapping[str, str]) -> Target:
+        """The same target, with these settings at the start of each session. A pooler may refuse any."""
+        if not settings:
+            return self
         # An explicit option replaces those of the environment and of a service file.
         given = self.keywords.get("options") or _libpq_options(self.keywords)
-        options = f"{given} {NO_EVENT_TRIGGERS}".strip()
-        return Target({**self.keywords, "options": options}, self.named)
+        options = [given, *(f"-c {name}={value}" for name, value in settings.items())]
+        return Target({**self.keywords, "options": " ".join(options).strip()}, self.named)
 
     def connect(self, *, autocommit: bool = True, application_name: str = "lastgood") -> Connection:
         """A connection with our session settings, except those that the server does not know or allow.

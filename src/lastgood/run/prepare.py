@@ -17,6 +17,7 @@ from lastgood import checks, loss, points
 from lastgood.checklist import ITEMS, Finding, Override, check_names, checklist
 from lastgood.checks import counted
 from lastgood.checks.code import code_run
+from lastgood.checks.later_code import later_code
 from lastgood.checks.subject import InPlace
 from lastgood.dump.deferral import Deferrable
 from lastgood.errors import NOT_REACHED, Stopped, reporting_state
@@ -25,14 +26,15 @@ from lastgood.facts import Facts
 from lastgood.in_place import definition_facts, names
 from lastgood.journal.run_names import new_run, suffix
 from lastgood.load.deferred.choice import choose
-from lastgood.load.rebuild import expected_seconds
+from lastgood.load.expected import expected_seconds
 from lastgood.members.survey import of_extensions
+from lastgood.plan.loss import outside
 from lastgood.plan.plan import Choice, Plan, PlannedPoint, Prepared, Request
 from lastgood.plan.unfinished import Unfinished, refuse_resume, requested_run
 from lastgood.postgres import activity, clock, database
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.activity import Sample
-from lastgood.postgres.mark import OVERRIDE, Mark, server_clock
+from lastgood.postgres.mark import OVERRIDE, TRUSTED, Mark, server_clock
 from lastgood.postgres.server import Connection, Target
 from lastgood.run import steps
 from lastgood.run.pause import planned_pauses
@@ -57,7 +59,7 @@ def prepare(request: Request, emit: Emit) -> Prepared:
 
 
 def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Prepared:
-    passed_over: list[str] = []
+    passed_over, left_out = list[str](), list[str]()
     chosen = points.choose(
         request.store,
         name=request.choice.point,
@@ -65,7 +67,7 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
         before_migration=request.choice.before_migration,
         database=request.database or live_name,
         owing=True,
-        context=request.context(points.collect_skipped(emit, passed_over)),
+        context=request.context(points.collect_skipped(emit, passed_over, left_out)),
     )
     point, source, facts, summary = chosen.point, chosen.source, chosen.facts, chosen.summary
     with database.connect_maintenance(request.target, live_name) as maintenance:
@@ -75,14 +77,15 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
         request = let_in(request, maintenance)
         with connect_live(request.target, live_name) as connection:
             request = _settled(request, connection)
+            code = code_run(maintenance, summary, request.code, in_place=request.way == "in-place")
+            confined = code is not None and code.confined
             # First, because our own queries count as use of an index, too.
             choice = None
             sample = _sample(request, maintenance, live.oid, connection)
             if request.reopen_when == "usable":
-                choice = choose(
-                    connection, Deferrable.of(summary.script), replaces=True, allow_orphans=request.allow_orphans
-                )
-            build, backup = expected_seconds(maintenance, source, summary, live.size_bytes or 0, request.context())
+                deferrable = Deferrable.of(summary.script, confined=confined)
+                choice = choose(connection, deferrable, replaces=True, allow_orphans=request.allow_orphans)
+            expected = expected_seconds(maintenance, source, summary, live.size_bytes or 0, request.context())
             reading = checks.PointReading(
                 point,
                 facts,
@@ -90,26 +93,30 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
                 chosen.lack,
                 chosen.orphans,
                 passed_over=tuple(passed_over),
+                left_out=tuple(left_out),
                 owing=source.owed is not None,
-                seconds=(build, backup),
+                seconds=(expected.build, expected.backup),
             )
             subject = checks.Subject.of(request, maintenance, connection, live, reading)
             looked = [*checks.results(subject)]
+            if code is not None:
+                code = code.model_copy(update={"later": later_code(connection, summary)})
             try:
-                then = loss.Then.of(point, facts)
-                lost = loss.losses(
+                (lost,) = loss.losses(
                     connection,
-                    then,
-                    request.check.compare_limit,
+                    request.target.at(live_name),
+                    [(loss.Then.of(point, facts), lambda context: chosen)],
+                    loss.Comparing(request.compare, request.check.compare_limit, request.loss),
+                    request.context(emit),
                     held=subject.members.rows,
-                    sides=loss.Sides(request.target.at(live_name), chosen),
+                    stage="plan",
                 )
             except psycopg.errors.InsufficientPrivilege as error:
                 lost = ()
                 looked += counted.refused(live_name, error, looked)
-        if subject.in_place is not None:
-            staying = {each.schema for each in subject.in_place.capabilities.staying}
+            staying = {each.schema for each in subject.in_place.capabilities.staying} if subject.in_place else set()
             lost = tuple(each for each in lost if each.schema_name not in staying)
+            back = (*loss.revivals(lost, request.loss), *loss.revoked_since(connection, summary, facts, staying))
         looked += counted.findings(lost)
         if choice is not None:
             looked += [Finding(level="caution", code="deferral", text=each) for each in choice.remarks]
@@ -136,16 +143,18 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
             fence=request.fence,
             reopen_when=request.reopen_when,
             deferred=tuple(map(str, choice.division.later)) if choice is not None else (),
-            code=code_run(maintenance, summary, apart=request.confine_code),
+            code=code,
             keep_shadow=request.keep_shadow,
             strict=request.strict,
             allow_orphans=request.allow_orphans,
-            confine_code=request.confine_code,
             carry_owners=not summary.has_owners,
             carry_acls=not summary.has_acls,
-            expected_seconds=build,
-            expected_backup_seconds=None if request.skips_backup else backup,
+            expected_seconds=expected.build,
+            expected_backup_seconds=None if request.skips_backup else expected.backup,
+            expected_between=expected.between,
             loss=lost,
+            revivals=back,
+            outside=outside(lost),
             # The rehearsal is reported by the checklist only.
             findings=tuple(each for each in checks.findings(looked) if each.item != "rehearsal"),
             checklist=checklist(looked, request.check.attested, request.overrides, request.attestations),
@@ -232,8 +241,8 @@ def prepare_again(request: Request, emit: Emit) -> tuple[Prepared, Unfinished]:
         overrides=tuple(_overrides(mark)),
         strict="strict" in mark.options,
         allow_orphans="allow_orphans" in mark.options,
-        confine_code="confine_code" in mark.options,
-        check=request.check.model_copy(update={"compare_limit": 0.0}),  # the difference was shown when the run began
+        code=replace(request.code, trusted=mark.options.get(TRUSTED, request.code.trusted)),
+        compare="none",  # the difference was shown when the run began
     )
     prepared = prepare(again, emit)
     plan = prepared.plan.model_copy(update={"live_oid": mark.live_oid})

@@ -194,7 +194,7 @@ class References:
                 parent=parent.merge,
                 # A row that is deleted and inserted with the same key stays.
                 gone=sql.SQL("NOT {}").format(
-                    _exists(parent, "q.action = 'insert'", _same_key(key, "q", "p"), alias="q")
+                    _exists(parent, "q.action = 'insert'", _same_key(parent, key), alias="q")
                 ),
                 live=table.rows,
                 refers=refers,
@@ -292,8 +292,17 @@ def _refers(key: ForeignKey, row: str, parent: str, parent_row: str) -> sql.Comp
     )
 
 
-def _same_key(key: ForeignKey, one: str, other: str) -> sql.Composed:
-    return same(_row("f", key.referenced, one), _row("b", key.referenced, other))
+def _same_key(parent: Staged, key: ForeignKey) -> sql.Composed:
+    """Whether the new row ``q.f`` has the referenced values of the old row ``p.b``, by the operators of the unique key:
+    the server joins by them, and would compare the images of rows pair by pair."""
+    unique = [parent.table.key, *parent.table.unique]
+    (known, *_) = (each for each in unique if each is not None and set(each.columns) == set(key.referenced))
+    return all_of(
+        [
+            equality.between(cell("f", name, "q"), cell("b", name, "p"))
+            for name, equality in zip(known.columns, known.equalities, strict=True)
+        ]
+    )
 
 
 def _changed(key: ForeignKey) -> sql.Composed:

@@ -70,16 +70,16 @@ def plan(target: Target, state: Path, run: str | None) -> Planned:
         )
     with target.connect(application_name="lastgood salvage undo") as connection:
         known = tables.read(connection)
-    changed = tuple(backwards(state, found, each, known) for each in found.tables)
+    changed = tuple(backwards(state, found, each, known, number) for number, each in enumerate(found.tables, 1))
     with opened(target, "lastgood salvage undo", preview=True) as connection:
         summaries = preview(connection, changed, known, Wanted(STRICT))
     refuse_touched(summaries)
     return Planned(target, state, UndoPlan(live=live, undoes=run, tables=summaries), changed, known)
 
 
-def backwards(state: Path, found: Images, image: Image, known: dict[tables.Name, tables.Table]) -> Changed:
-    """The rows of one table as the salvage ``found`` left them, and as they were before it. Raises Refused when the
-    table has other columns now."""
+def backwards(state: Path, found: Images, image: Image, known: dict[tables.Name, tables.Table], number: int) -> Changed:
+    """The rows of one table as the salvage ``found`` left them, and as they were before it. ``number``: of its
+    temporary tables. Raises Refused when the table has other columns now."""
     table = known.get((image.schema_name, image.name))
     if table is None or not set(image.columns) <= set(table.stored):
         raise Refused(
@@ -91,7 +91,9 @@ def backwards(state: Path, found: Images, image: Image, known: dict[tables.Name,
         return images.rows(state, found.run, image, when)
 
     # What the salvage left is the common origin; what was before it is wanted again.
-    return Changed(table, (Portion(image.columns, base=partial(rows, "after"), theirs=partial(rows, "before")),))
+    return Changed(
+        table, (Portion(image.columns, base=partial(rows, "after"), theirs=partial(rows, "before")),), number
+    )
 
 
 def undo(ready: Planned, context: Context = BACKGROUND) -> SalvageReport:

@@ -23,12 +23,14 @@ from lastgood.errors import (
     TakenBack,
 )
 from lastgood.notifications import Message
-from lastgood.plan.plan import Plan, TableLoss, Way
+from lastgood.plan.loss import TableLoss
+from lastgood.plan.plan import Plan, Way
+from lastgood.plan.undo_plan import UndoPlan
 from lastgood.run.report import FinishReport, Report
 from lastgood.screen import markdown
 from lastgood.text import units
 from lastgood.text.redact import visible_lines
-from lastgood.undo import UndoPlan, UndoReport
+from lastgood.undo import UndoReport
 
 NAMED = 3
 LONGEST = 1200

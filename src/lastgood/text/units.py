@@ -105,6 +105,14 @@ def roughly(seconds: float) -> str:
     return f"about {duration(whole)}" if whole >= 10 else f"about {whole} s"
 
 
+def between(low: float, high: float) -> str:
+    """A range of durations: ``between 8 s and 1 min 5 s``; ``about 1 s`` if both ends are as good as equal."""
+    ends = [roughly(each) for each in (low, high)]
+    if ends[0] == ends[1]:
+        return ends[0]
+    return "between " + " and ".join(each.removeprefix("about ") for each in ends)
+
+
 def span(seconds: float) -> str:
     """A duration for a sentence, ``9 hours``, ``2 days``, ``40 seconds``: rounded down, in the largest unit that gives
     at least two."""

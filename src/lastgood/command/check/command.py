@@ -9,14 +9,25 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lastgood.cli.application import command
-from lastgood.cli.parameters import PACE, Attested, Before, BeforeMigration, InPlace, Latest, Overrides, Point, Reasons
+from lastgood.cli.parameters import (
+    CODE,
+    PACE,
+    Attested,
+    Before,
+    BeforeMigration,
+    InPlace,
+    Latest,
+    Overrides,
+    Point,
+    Reasons,
+)
 
 if TYPE_CHECKING:
     from lastgood.checklist import Attestation
     from lastgood.cli.session import Session
 
 
-@command("check", 3, 5, options=("fence", *PACE))
+@command("check", 3, 5, options=("fence", *CODE, *PACE))
 def check(
     session: Session,
     point: Point = None,
@@ -43,7 +54,7 @@ def check(
     estimates the duration. Changes nothing. The verdict is GO, GO WITH WARNINGS or NO-GO; NO-GO exits with 3.
     `lastgood rollback` runs the same checklist first.
     """
-    from lastgood.cli.choice import answers, choice_of
+    from lastgood.cli.choice import answers, choice_of, way_of
     from lastgood.command.check import show as shown
     from lastgood.command.check.check import check as run_check
     from lastgood.command.check.check import rights
@@ -55,7 +66,7 @@ def check(
         session.request,
         choice=choice_of(point, latest, before, before_migration),
         fence=settings.fence,
-        way=None if in_place is None else "in-place" if in_place else "by-name",
+        way=way_of(in_place),
         overrides=overrides,
         attestations=(*attestations, *_asked(session, people, {each.item for each in attestations})),
     )

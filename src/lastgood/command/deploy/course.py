@@ -24,6 +24,7 @@ from lastgood.context import Context
 from lastgood.errors import Interrupted, LastgoodError
 from lastgood.events import Caution
 from lastgood.journal import Journal, recording
+from lastgood.loss import Comparing
 from lastgood.plan.plan import Request
 from lastgood.points import RestorePoint
 from lastgood.points.manifest import DeploymentNote, Form, Outcome, note_deployment
@@ -80,6 +81,12 @@ class Course:
     def live(self) -> str:
         """The live database's name."""
         return self.hold.live
+
+    @property
+    def comparing(self) -> Comparing:
+        """How the rows are compared with the restore point, in a limited time: a pipeline waits for it."""
+        base = self.request.base
+        return Comparing(base.compare, base.check.compare_limit, base.loss, bounded=True)
 
     @property
     def stopped_note(self) -> str:
@@ -163,7 +170,8 @@ def words(error: BaseException) -> str:
 class DeployRequest:
     """The request of a deployment. ``base``: the live database, the store, the state folder, and the options of its
     rollback. ``command``: the migration, a program and its arguments. ``environment``: the caller's. ``allow_errors``:
-    why errors that the migration prints but ignores are accepted; empty: they are not."""
+    why errors that the migration prints but ignores are accepted; empty: they are not. ``expect_version``: the version
+    that the migrations table must end at; empty: any."""
 
     base: Request
     command: tuple[str, ...] = field(repr=False)
@@ -174,3 +182,4 @@ class DeployRequest:
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
     folder: Path | None = None
     allow_errors: str = ""
+    expect_version: str = ""

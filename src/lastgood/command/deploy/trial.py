@@ -20,6 +20,9 @@ import psycopg
 
 from lastgood import restore
 from lastgood.command.deploy import migration
+from lastgood.command.deploy.after import wrong_version
+from lastgood.command.deploy.changes import STAGE as STAGE_OF_CHANGES
+from lastgood.command.deploy.changes import changes
 from lastgood.command.deploy.course import DeployRequest
 from lastgood.command.deploy.environment import leads_to, resolved, tag
 from lastgood.command.deploy.keys import Declared, broken_since
@@ -28,9 +31,7 @@ from lastgood.command.deploy.report import (
     HeldLock,
     TrialReport,
     Worse,
-    columns,
     objects_of,
-    tables_of,
     verdict_of,
     worse_of,
 )
@@ -40,10 +41,9 @@ from lastgood.command.validate.validate import ValidationVerdict
 from lastgood.context import Context
 from lastgood.errors import Failed, LastgoodError, Refused, Stopped
 from lastgood.events import Caution, Emit, StageDone, StageFailed, StageStarted, reported, silent
-from lastgood.facts import Facts
-from lastgood.facts.compare import compare
 from lastgood.journal import Journal, recording
 from lastgood.journal.run_names import new_run, suffix
+from lastgood.loss import Comparing
 from lastgood.points import RestorePoint, dump_point
 from lastgood.points.manifest import manifest_path
 from lastgood.postgres import clock, copying, database
@@ -185,7 +185,13 @@ class _Trial:
         began = time.monotonic()
         copying.claim(self._maintenance, self._clone)
         restored = restore.restore(
-            request.target, point.path.parent, str(point.path), self._clone, self._context, kind="trial"
+            request.target,
+            point.path.parent,
+            str(point.path),
+            self._clone,
+            self._context,
+            kind="trial",
+            policy=request.code,
         )
         self._skipped = restored.skipped
         made = database.describe(self._maintenance, self._clone)
@@ -222,7 +228,6 @@ class _Trial:
         before = None
         if check != "none":
             before = validate.validate(self._target, request.validation, check, self._context)
-        columns_before = self._columns()
         with self._target.connect(application_name="lastgood inspects") as connection:
             keys_before = Declared.read(connection)
         outcome, locks = self._migrated()
@@ -239,8 +244,12 @@ class _Trial:
             )
             worse = (*vanished, *worse_of(after, before))
             problem = verdict_of(worse, after, before)
-        now: Facts = account.of_database(self._target, like=facts, context=self._context)
-        found = compare(facts, now)
+        base = request.base
+        how = Comparing(base.compare, base.check.compare_limit, base.loss)
+        with reported(self._emit, STAGE_OF_CHANGES, "compare the clone with the copy"):
+            tables = changes(self._target, point, facts, how, self._context)
+        now = account.of_database(self._target, like=facts, digests=False, context=self._context)
+        problem = problem or wrong_version(request.expect_version, now.migration)
         added, removed, changed = objects_of(facts, now)
         return TrialReport(
             run=self._journal.run,
@@ -250,7 +259,7 @@ class _Trial:
             before=before.summary if before is not None else None,
             after=after.summary if after is not None else None,
             worse=worse,
-            tables=tables_of(facts, now, found, columns_before, self._columns()),
+            tables=tables,
             added=added,
             removed=removed,
             changed=changed,
@@ -259,10 +268,6 @@ class _Trial:
             locks=locks,
             seconds={},
         )
-
-    def _columns(self) -> dict[tuple[str, str], tuple[str, ...]]:
-        with self._target.connect(application_name="lastgood inspects") as connection:
-            return columns(connection)
 
     def _migrated(self) -> tuple[Outcome, tuple[HeldLock, ...]]:
         emit, command, request = self._emit, self._command, self._request

@@ -22,6 +22,7 @@ from lastgood.dump.names import shown
 from lastgood.dump.reader import WhichDatabase
 from lastgood.errors import BadPoint, Interrupted, LastgoodError
 from lastgood.events import StageDone, StageFailed, StageStarted
+from lastgood.plan.plan import CodePolicy
 from lastgood.points import RestorePoint, Whole
 from lastgood.points.verdict import EVERYWHERE
 from lastgood.postgres import errors as server_errors
@@ -143,6 +144,7 @@ class _Work:
                 scratch.name,
                 self.context,
                 database_name=database,
+                policy=CodePolicy(request.code.trusted),
             )
         finally:
             scratch.drop(scratch.name)

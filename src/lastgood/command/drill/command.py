@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lastgood.command.drill.drill import DrillRequest, Sealed, StoredEvidence, UnreadableEvidence
 
 
-@command("drill", 3, 4, 5, options=("strict", "allow_orphans", *PACE))
+@command("drill", 3, 4, 5, options=("strict", "allow_orphans", "trust_code", *PACE))
 def drill(
     session: Session,
     point: Point = None,
@@ -66,10 +66,10 @@ def drill(
 ) -> int | None:
     """Rehearse the whole procedure on a scratch server.
 
-    Creates a server with a stand-in for the live database from the newest restore point, and damages it. Then runs the
-    real procedure: rollback with fence, emergency backup, build, proof and switch; validation; undo; and the commands
-    of the guide. The live database is not touched. Each phase is timed and compared with the last drill. The evidence
-    is kept for sign-off, protected by checksums.
+    Creates a server with a copy of the live database from the newest restore point, and damages this copy. Then runs
+    the real procedure: rollback with fence, emergency backup, build, proof and switch; validation; undo; and the
+    commands of the guide. The live database is not touched. Each phase is timed and compared with the last drill. The
+    evidence is kept for sign-off, protected by checksums.
 
     Exits with 4 if the restore point (with --all, one of them) is not valid, and with 5 if the drill failed.
     """

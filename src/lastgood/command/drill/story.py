@@ -27,7 +27,7 @@ from lastgood.errors import Failed, Interrupted, LastgoodError, Stopped
 from lastgood.facts import Facts
 from lastgood.facts.compare import compare
 from lastgood.facts.of_database import facts_at
-from lastgood.plan.plan import Choice, Prepared, Request
+from lastgood.plan.plan import Choice, CodePolicy, Prepared, Request
 from lastgood.points import Whole
 from lastgood.postgres import database
 from lastgood.postgres import errors as server_errors
@@ -69,6 +69,11 @@ class Rehearsal:
     def schemas(self) -> tuple[str, ...]:
         """The schemas that are exchanged in place, as in the live database; none if databases exchange their names."""
         return self.request.schemas
+
+    @property
+    def policy(self) -> CodePolicy:
+        """Who runs code on the scratch server: the role of --build-as exists on the live server only."""
+        return CodePolicy(self.request.code.trusted)
 
     def _own(self, facts: Facts) -> Facts:
         """The facts of what goes back."""
@@ -121,6 +126,7 @@ class Rehearsal:
                     scratch.name,
                     Context(emit, self.context.cancelled, self.request.pace),
                     database_name=self.whole.summary.database,
+                    policy=self.policy,
                 )
             if restored.code is not None:
                 self.phases.cautions.append(f"{restored.code.summary}, on the scratch server")
@@ -148,6 +154,7 @@ class Rehearsal:
                 fence="now",
                 strict=self.request.strict,
                 allow_orphans=self.request.allow_orphans,
+                code=self.policy,
                 pace=self.request.pace,
                 check=self.request.check.model_copy(update={"free_space": None, "attested": ()}),
                 application=Application(),

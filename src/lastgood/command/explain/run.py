@@ -310,7 +310,8 @@ def deployment_outcome(
     if status == "not rolled back":
         state = f'The deployment failed and could not be rolled back: "{live}" is as the migration left it.'
         return "stopped", state, (_LATER, "lastgood recover", f"lastgood rollback {point}")
-    if not point:
+    migrated = any(each.step == "migrate" for each in found.of("doing"))
+    if not point or (ended is not None and not migrated):
         return "reverted", f'The deployment ended before the migration: "{live}" was not touched.', (_LATER,)
     return (
         "stopped",

@@ -135,6 +135,17 @@ class Case:
         gone = self.evidence.server.access in ("missing", "invalid")
         return gone or self.deployment is not None or any(sign.decisive for sign in self.signs)
 
+    @property
+    def sound(self) -> bool:
+        """Whether the live database was examined and shows no damage."""
+        return self.evidence.live is not None and self.evidence.server.access == "open" and not self.broken
+
+    @property
+    def obstructed(self) -> bool:
+        """Whether the database is in the application's way without damage: read-only, locked, or paused clients."""
+        server, live = self.evidence.server, self.evidence.live
+        return bool(server.read_only or server.paused or (live is not None and live.shut))
+
     @cached_property
     def rights_lost(self) -> bool:
         """Whether the application's privileges are lost, and the chosen restore point does not restore them."""

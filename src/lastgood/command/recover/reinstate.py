@@ -21,6 +21,7 @@ from lastgood.journal.run_names import new_run, suffix
 from lastgood.load import made_beside
 from lastgood.load.repairs import Rules
 from lastgood.models import Document
+from lastgood.plan.plan import CONFINED, CodePolicy
 from lastgood.postgres import clock, copying, database
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.lock import lock_live
@@ -50,6 +51,7 @@ def reinstate(
     context: Context = BACKGROUND,
     *,
     rules: Rules = restore.AS_DUMPED,
+    policy: CodePolicy = CONFINED,
 ) -> ReinstateReport:
     """Restore ``point`` as ``target``'s database, which must be missing or invalid.
 
@@ -71,6 +73,7 @@ def reinstate(
             name,
             replace(context, emit=emit),
             rules=rules,
+            policy=policy,
             live=live,
             kind="recover",
         )

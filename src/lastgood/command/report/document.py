@@ -8,7 +8,7 @@ from typing import Any, Literal
 from lastgood.application.results import HealthResult, HookResult, WatchResult
 from lastgood.checklist import Attestation, Override
 from lastgood.models import Document, Frozen
-from lastgood.plan.plan import TableLoss
+from lastgood.plan.loss import OutsideReference, Revival, TableLoss
 from lastgood.run.report import ProvedTable
 
 
@@ -165,6 +165,8 @@ class RunRecord(Document):
     phases: tuple[PhaseOfRun, ...]
     planned: RecordedPlan | None
     loss: tuple[TableLoss, ...]
+    revivals: tuple[Revival, ...] = ()
+    outside: tuple[OutsideReference, ...] = ()
     proofs: tuple[ProvedTable, ...]
     not_compared: tuple[str, ...]
     overrides: tuple[Override, ...]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ from lastgood.command.report.inquiry import Inquiry
 from lastgood.journal import JOURNAL_ERRORS, Journal, incidents
 from lastgood.journal.reader import BUILD, EMERGENCY, WATCH, Recorded
 from lastgood.models import Frozen
-from lastgood.plan.plan import TableLoss
+from lastgood.plan.loss import OutsideReference, Revival, TableLoss
 from lastgood.run.report import ProvedTable
 
 T = TypeVar("T", bound=Frozen)
@@ -87,6 +87,8 @@ def of_journal(inquiry: Inquiry, journal: Journal, found: Recorded, seen: Server
         phases=tuple(chronicle.phases()),
         planned=_planned(known),
         loss=tuple(_loss(known, report)),
+        revivals=tuple(_read(Revival, each) for each in _latest("revivals", known, report)),
+        outside=tuple(_read(OutsideReference, each) for each in _latest("outside", known, report)),
         proofs=tuple(_proofs(report)),
         not_compared=tuple(map(str, report.get("not_compared", ()))),
         overrides=tuple(_given(Override, known, "overrides")),
@@ -155,9 +157,13 @@ def _findings(plan: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _loss(plan: Mapping[str, Any], report: Mapping[str, Any]) -> Iterator[TableLoss]:
-    """Yield the loss from the report, which has the latest row counts; from the plan if there is no report."""
-    for each in report.get("loss") or plan.get("loss", ()):
+    for each in _latest("loss", plan, report) or plan.get("loss", ()):
         yield _read(TableLoss, each)
+
+
+def _latest(name: str, plan: Mapping[str, Any], report: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """Return a list from the report, which has the latest row counts; from the plan if there is no report."""
+    return tuple(report.get(name, plan.get(name, ())))
 
 
 def _proofs(report: Mapping[str, Any]) -> Iterator[ProvedTable]:

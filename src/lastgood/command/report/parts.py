@@ -8,9 +8,9 @@ from datetime import UTC
 
 from lastgood.command.explain.run import titles
 from lastgood.command.report.document import After, ItemAfter, RunLine, RunRecord
-from lastgood.command.rollback.show import VERDICTS
-from lastgood.plan.plan import TableLoss
-from lastgood.run.report import ProvedTable
+from lastgood.command.rollback.show import VERDICTS, compared_by
+from lastgood.command.rollback.show_losses import outside, revivals, rows_of
+from lastgood.plan.loss import TableLoss
 from lastgood.screen.blocks import Block, CodeText, Items, Pairs, Paragraph, Picture, TableBlock, Tasks, Title
 from lastgood.screen.screen import TableColumn
 from lastgood.text import units
@@ -184,7 +184,7 @@ def _plan(record: RunRecord) -> Iterator[Block]:
     if plan is None:
         return
     yield Title("Plan")
-    expected = f"{units.roughly(plan.expected_seconds)} to build and prove" if plan.expected_seconds else "unknown"
+    expected = f"{units.roughly(plan.expected_seconds)} to build and prove" if plan.expected_seconds else "no estimate"
     took = sum(record.figures.get(step, 0.0) for step in _BUILDING)
     yield Pairs(
         (
@@ -237,42 +237,22 @@ def loss(record: RunRecord) -> Iterator[Block]:
             TableColumn("table", fold=True),
             TableColumn("before", right=True),
             TableColumn("restored", right=True),
-            TableColumn("difference", right=True),
-            TableColumn("written since", right=True),
+            TableColumn("lost", right=True),
+            TableColumn("returned", right=True),
+            TableColumn("changed", right=True),
         ),
-        [
-            (
-                each.table,
-                _rows(each.live_rows),
-                _rows(each.point_rows),
-                _difference(each),
-                _written(each),
-            )
-            for each in changed
-        ],
+        [(each.table, _rows(each.live_rows), _rows(each.point_rows), *rows_of(each)) for each in changed],
         most=SHOWN,
     )
-    if any(each.content == "changed" and not each.in_place for each in changed):
-        yield Paragraph("Where the number of rows differs, other rows may have been changed in place, too.")
+    if any(each.content == "changed" and not each.counted for each in changed):
+        yield Paragraph("≥ and ?: these rows were not counted one by one; others may have been changed in place, too.")
     yield from _same(record.loss, "other ")
-
-
-def _written(each: TableLoss) -> str:
-    if each.written_since is None:
-        return "unknown"
-    return units.number(each.written_since) + (f" (by {each.by})" if each.by else "")
-
-
-def _difference(each: TableLoss) -> str:
-    if each.counted and each.live_rows is not None and each.point_rows is not None:
-        parts = [(each.lost, "lost"), (each.returns, "returned"), (each.changed, "changed")]
-        if shown := [f"{units.number(rows)} {what}" for rows, what in parts if rows]:
-            return ", ".join(shown)
-    if each.in_place:
-        return "rows changed in place"
-    if each.live_rows == each.point_rows and each.not_in_dumps:
-        return f"{units.number(each.not_in_dumps)} copied over"
-    return units.signed((each.point_rows or 0) - (each.live_rows or 0))
+    if record.revivals:
+        yield Title("What came back to life")
+        yield Items([*revivals(record.revivals)])
+    if record.outside:
+        yield Title("What other systems know of lost rows")
+        yield Items([*outside(record.outside)])
 
 
 def _same(losses: Sequence[TableLoss], other: str) -> Iterator[Block]:
@@ -314,20 +294,13 @@ def _proof(record: RunRecord) -> Iterator[Block]:
             TableColumn("verdict"),
         ),
         [
-            (each.table, units.number(each.rows), _compared(each), each.digest or "", VERDICTS[each.equal])
+            (each.table, units.number(each.rows), compared_by(each), each.digest or "", VERDICTS[each.equal])
             for each in sorted(record.proofs, key=lambda each: (bool(each.equal), -each.rows))
         ],
         most=SHOWN,
     )
     if record.not_compared:
         yield Items([f"not compared: {each}" for each in record.not_compared])
-
-
-def _compared(each: ProvedTable) -> str:
-    if each.equal is None:
-        return "number of rows"
-    # Without a digest of the restore point, the rows that were sent and those read back are compared as they are.
-    return "digest of all rows" if each.digest else "every row, byte by byte"
 
 
 def figures(record: RunRecord) -> Iterator[Block]:

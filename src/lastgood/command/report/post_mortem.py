@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from lastgood.command.report import parts as shown
 from lastgood.command.report.document import RunRecord
+from lastgood.plan.loss import Totals
 from lastgood.screen.blocks import Block, Items, Pairs, Paragraph, TableBlock, Title, ToFill, as_markdown
 from lastgood.screen.screen import TableColumn
 from lastgood.text import units
@@ -103,25 +104,21 @@ def _impact(record: RunRecord) -> Iterator[tuple[str, str]]:
     if record.source == "journal":
         yield "Duration of the run", units.duration(record.seconds)
     if record.loss:
-        written = [each for each in record.loss if each.written_since]
-        rows = sum(each.written_since or 0 for each in written)
-        unknown = sum(each.written_since is None for each in record.loss)
-        text = f"{units.counted(rows, 'row')} in {units.counted(len(written), 'table')}, by their time stamps"
-        if unknown:
-            text += f"; unknown for {units.counted(unknown, 'table')}"
-        yield "Rows written after the restore point", text
-        fewer = [each for each in record.loss if (each.point_rows or 0) < (each.live_rows or 0)]
-        if fewer:
-            yield "Tables with fewer rows than before", units.number(len(fewer))
-        in_place = [each for each in record.loss if each.content == "changed" and each.live_rows == each.point_rows]
-        if in_place:
-            names = ", ".join(each.table for each in in_place[: shown.NAMED])
-            more = (
-                f" and {units.counted(len(in_place) - shown.NAMED, 'more table')}"
-                if len(in_place) > shown.NAMED
-                else ""
-            )
-            yield "Rows changed in place, and reverted", f"{names}{more}"
+        totals = Totals.of(record.loss)
+        least = "" if totals.exact else "at least "
+        for title, rows in (
+            ("Rows lost", totals.lost),
+            ("Rows that got their former content", totals.changed),
+            ("Rows that returned", totals.returns),
+        ):
+            if rows or totals.exact:
+                yield title, f"{least}{units.number(rows)}"
+        uncounted = [each for each in record.loss if each.content == "changed" and not each.counted]
+        if uncounted:
+            names = ", ".join(each.table for each in uncounted[: shown.NAMED])
+            more = len(uncounted) - shown.NAMED
+            names += f" and {units.counted(more, 'more table')}" if more > 0 else ""
+            yield "Tables whose rows were not counted", names
         unknown_content = [each for each in record.loss if each.content != "equal" and not each.differs]
         if unknown_content:
             yield "Tables whose content was not compared", units.number(len(unknown_content))

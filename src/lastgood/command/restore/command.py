@@ -9,7 +9,7 @@ import typer
 from lastgood.cli.application import command
 from lastgood.cli.complete import points
 from lastgood.cli.operands import DATABASE, SHOWN, STDIN, operands
-from lastgood.cli.parameters import PACE
+from lastgood.cli.parameters import CODE, PACE
 from lastgood.config import NOTHING_LOOKED_AT
 from lastgood.errors import Corrupt, Incomplete, UsageError, continued
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lastgood.cli.session import Session
 
 
-@command("restore", 3, 4, 5, 7, options=("reopen_when", "strict", "allow_orphans", "confine_code", *PACE))
+@command("restore", 3, 4, 5, 7, options=("reopen_when", "strict", "allow_orphans", *CODE, *PACE))
 def restore_(
     session: Session,
     point: Annotated[
@@ -65,7 +65,13 @@ def restore_(
             from lastgood.damaged import restore as restore_readable
 
             left = restore_readable.restore_readable(
-                session.target, store, names, into, session.context(emit), database_name=database
+                session.target,
+                store,
+                names,
+                into,
+                session.context(emit),
+                database_name=database,
+                policy=session.code_policy,
             ).model_copy(update=named)
         else:
             from lastgood import restore
@@ -80,7 +86,7 @@ def restore_(
                     reopen_when=settings.reopen_when,
                     rules=Rules(settings.strict, settings.allow_orphans, no_owner, no_acl),
                     database_name=database,
-                    confine_code=settings.confine_code,
+                    policy=session.code_policy,
                 )
             except (Corrupt, Incomplete) as error:
                 error.hint = continued(error.hint, "To restore what can be read of it, add --salvage-readable.")

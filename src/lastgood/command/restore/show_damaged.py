@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lastgood.command.rollback.show_plan import SHOWN
+from lastgood.command.rollback.show_losses import SHOWN
 from lastgood.screen.screen import Screen, TableColumn
 from lastgood.text import units
 

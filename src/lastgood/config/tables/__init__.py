@@ -26,6 +26,7 @@ from lastgood.config.tables.checking import (
     Drill,
     Guide,
     Keep,
+    Loss,
     Polymorphic,
     Record,
     Recover,
@@ -51,6 +52,7 @@ __all__ = [
     "Health",
     "Hooks",
     "Keep",
+    "Loss",
     "Notifications",
     "PgBouncer",
     "Polymorphic",
@@ -84,6 +86,7 @@ class Tables(Table):
     notifications: Notifications = Notifications()
     retention: Retention = Retention()
     diff: Diff = Diff()
+    loss: Loss = Loss()
     drill: Drill = Drill()
     deploy: Deploy = Deploy()
     guide: Guide = Guide()

@@ -36,8 +36,8 @@ class Check(Table):
     )
     compare_limit: Duration = Field(
         default=60.0,
-        description="How long a plan may take to compare the rows of tables with the restore point (0: not at all). "
-        "The remaining tables are listed as not compared or not counted.",
+        description="How long a plan may take to count the rows that differ from the restore point (0: nothing is "
+        "compared). Which tables differ is found in any case; those that were not counted in time are listed.",
     )
     attested: Annotated[tuple[str, ...], AfterValidator(_answerable)] = Field(
         default=("the team is informed",),
@@ -184,6 +184,44 @@ class Diff(Table):
         description='Columns whose values are never shown or written, as "table.column" or "schema.table.column"; * '
         'stands for any text ("*.email").',
     )
+
+
+class Loss(Table):
+    """What a plan and a report point out beside the numbers of rows. Each key replaces its default; ``[]`` turns it
+    off. Names of tables are patterns, "table" or "schema.table", in any case; * stands for any text."""
+
+    people: tuple[str, ...] = Field(
+        default=("*user", "*users", "*account", "*accounts", "*customer", "*customers", "*contact", "*contacts",
+                 "*member", "*members", "*person", "*persons", "*people", "*patient*", "*subscriber*", "*profile",
+                 "*profiles", "*identity", "*identities"),
+        description="Tables with people: rows deleted since the restore point return, also of those who asked for it.",
+    )  # fmt: skip
+    consents: tuple[str, ...] = Field(
+        default=("*consent*", "*opt_in*", "*opt_out*", "*unsubscri*", "*suppress*", "*do_not_*", "*blocklist*",
+                 "*newsletter*"),
+        description="Tables with consents: one that was revoked since the restore point is valid again.",
+    )  # fmt: skip
+    access: tuple[str, ...] = Field(
+        default=("*session", "*sessions", "*token", "*tokens", "*api_key*", "*invitation*", "*password_reset*",
+                 "*credential*", "*mfa_*", "*one_time_*", "*permission*", "*user_role*"),
+        description="Tables with sessions, tokens and rights of users: those that were ended are valid again.",
+    )  # fmt: skip
+    queues: tuple[str, ...] = Field(
+        default=("*outbox*", "*queue*", "*job", "*jobs", "*scheduled_message*", "*pending_*", "*email_log*",
+                 "*deliveries", "*webhook*"),
+        description="Tables with work: what was done since the restore point is done again.",
+    )  # fmt: skip
+    schedules: tuple[str, ...] = Field(
+        default=("cron.job", "*schedule", "*schedules", "*periodic_task*", "*crontab*"),
+        description="Tables with scheduled jobs: those that were removed or changed run again.",
+    )
+    references: tuple[str, ...] = Field(
+        default=("stripe_*", "paypal_*", "adyen_*", "mollie_*", "braintree_*", "*payment_intent*", "*payment_id",
+                 "*charge_id", "*refund_id", "*payout_id", "*transaction_id", "*message_id", "*message_sid", "*sms_id",
+                 "*mail_id", "*external_id", "*remote_id", "*invoice_number", "*tracking_number", "*shipment_id"),
+        description="Columns with names of things in other systems, which still know them after a rollback: "
+        '"column", "table.column" or "schema.table.column".',
+    )  # fmt: skip
 
 
 class Drill(Table):

@@ -17,6 +17,8 @@ FUNCTION, CHECK, DEFAULT, GENERATED = "function", "check", "default", "generated
 INDEX, DOMAIN, PARTITION, STATISTICS = "index", "domain", "partition", "statistics object"
 TRIGGER, EVENT_TRIGGER, RULE, POLICY = "trigger", "event trigger", "rule", "policy"
 MATERIALIZED_VIEW, CAST, PROGRAM = "materialized view", "cast", "foreign table with a program or file"
+# Evaluated when the server plans a query on the table, analyzes it, or builds an index.
+PLANNED = frozenset({CHECK, GENERATED, INDEX, PARTITION, STATISTICS})
 
 _ALWAYS = {
     "CreateEventTrigStmt": EVENT_TRIGGER,

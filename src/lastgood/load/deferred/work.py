@@ -53,6 +53,13 @@ WHERE c.relkind IN ('r', 'p', 'm') AND c.relpersistence <> 't'
                   WHERE s.schemaname = n.nspname AND s.tablename = c.relname AND s.inherited IS NULL
                     AND c.reltuples > 0))
   AND NOT {reads_foreign}
+  -- ANALYZE runs expressions with the rights of the owner. Those of superusers are left to autovacuum.
+  AND NOT ((SELECT rolsuper FROM pg_catalog.pg_roles r WHERE r.oid = c.relowner)
+           AND (EXISTS (SELECT FROM pg_catalog.pg_statistic_ext s WHERE s.stxrelid = c.oid AND s.stxexprs IS NOT NULL)
+                OR EXISTS (SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_depend d ON d.objid = i.indexrelid
+                           WHERE i.indrelid = c.oid AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+                             AND d.refclassid IN ('pg_catalog.pg_proc'::pg_catalog.regclass,
+                                                  'pg_catalog.pg_operator'::pg_catalog.regclass))))
 ORDER BY c.relpages DESC, 1, 2
 """
 

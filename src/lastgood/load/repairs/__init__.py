@@ -252,9 +252,12 @@ class Commands:
             raise self._failed(error, command) from error  # a block that the dump opened: nothing in it can continue
         if context == "refresh" and server_errors.policy_of(error, context) is server_errors.Policy.REQUEUE:
             return False
+        brought_along = self._brought_along(connection, command, error)
+        if brought_along and command.kind is Kind.PUBLICATION:
+            return True  # restored with the extension already, before the hand-over
         if (
             error.sqlstate in command.optional_sqlstates
-            or self._brought_along(connection, command, error)
+            or brought_along
             or (self._rules.copy and error.sqlstate in _LEFT_OUT_OF_A_COPY.get(command.kind, ()))
         ):
             if self._rules.strict:

@@ -22,9 +22,9 @@ from lastgood.load.loaded import Loaded
 from lastgood.load.rebuild import prove, rebuild, rules_for
 from lastgood.load.repairs import Rules
 from lastgood.plan.plan import PlannedStep, Request
-from lastgood.postgres import build_role, database
+from lastgood.postgres import build_role, database, lent_role
 from lastgood.postgres.leftover import drop_leftover, leftovers
-from lastgood.postgres.mark import OVERRIDE, Mark, marked, server_clock
+from lastgood.postgres.mark import OVERRIDE, TRUSTED, Mark, marked, server_clock
 from lastgood.postgres.server import Connection
 from lastgood.run.context import Run
 from lastgood.run.runner import Result
@@ -153,23 +153,25 @@ class Build:
 
 def _apart(run: Run) -> bool:
     """Whether a role without rights builds the shadow: code of the restore point runs then."""
-    return bool(run.prepared.summary.code) and run.prepared.request.confine_code
+    return run.plan.code is not None and run.plan.code.confined
 
 
 def _builder(run: Run, maintenance: Connection) -> Builder | None:
     if not _apart(run):
         return None
     plan = run.plan
-    role = build_role.make(maintenance, run.server, run=plan.run, live=plan.live, database=plan.shadow)
+    build_as = run.prepared.request.code.build_as
+    role = lent_role.role_for(maintenance, run.server, build_as, run=plan.run, live=plan.live, database=plan.shadow)
     return Builder(role, partial(run.connected_to, role.target), partial(run.connected, plan.shadow))
 
 
 def consent_of(run: Run) -> dict[str, str]:
     """Return the options and overrides of the operator, for a resumed run."""
     request = run.prepared.request
-    given = {"strict": request.strict, "allow_orphans": request.allow_orphans, "confine_code": request.confine_code}
+    given = {"strict": request.strict, "allow_orphans": request.allow_orphans}
+    trusted = {TRUSTED: request.code.trusted} if request.code.trusted else {}
     overridden = {OVERRIDE + each.item: each.reason for each in run.plan.checklist.overrides}
-    return {**{name: "yes" for name, value in given.items() if value}, **overridden}
+    return {**{name: "yes" for name, value in given.items() if value}, **trusted, **overridden}
 
 
 def mark_of(run: Run, role: Literal["shadow", "kept"], *, stage: str = "", original_comment: str | None = None) -> Mark:

@@ -85,6 +85,12 @@ class Fence:
         return False
 
 
+class FenceInPlace(Fence):
+    """The switch in place is the fence."""
+
+    title = "let writers continue until the switch"
+
+
 def release(run: Run) -> None:
     """Release the locks. May be called twice, and from another thread."""
     run.fence_over.set()

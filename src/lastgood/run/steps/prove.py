@@ -52,9 +52,9 @@ class Prove:
             division = built.division if built is not None else None
             if division is None and run.plan.reopen_when == "usable":
                 # Another process built it.
-                division = choice.built(
-                    shadow, Deferrable.of(run.prepared.summary.script), allow_orphans=run.plan.allow_orphans
-                )
+                confined = run.plan.code is not None and run.plan.code.confined
+                deferrable = Deferrable.of(run.prepared.summary.script, confined=confined)
+                division = choice.built(shadow, deferrable, allow_orphans=run.plan.allow_orphans)
             dump = replace(run.dump, division=division)
             if built is not None and built.comparison is not None:
                 # Only its operator was in it since.
