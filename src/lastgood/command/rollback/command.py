@@ -192,7 +192,8 @@ def resume(session: Session, run: RunName = None, watch: WatchFor = None, yes: Y
     from lastgood.screen import news
 
     request = replace(session.request, run=run, application=_application(session, watch))
-    rollback.ensure_unfinished(request, to_resume=True)
+    if not yes:
+        rollback.ensure_unfinished(request, to_resume=True)
     session.confirm("continue", request.target.dbname, yes)
     with session.news.notifying("rollback", request.target, unattended=yes) as notifier:
         begins = partial(news.rollback_resumed, request.target.dbname)
@@ -225,7 +226,8 @@ def abort(session: Session, run: RunName = None, yes: Yes = False) -> None:
     from lastgood.screen import news
 
     request = replace(session.request, run=run)
-    rollback.ensure_unfinished(request, to_resume=False)
+    if not yes:
+        rollback.ensure_unfinished(request, to_resume=False)
     session.confirm("abort", request.target.dbname, yes)
     with session.news.notifying("rollback", request.target, unattended=yes) as notifier:
         with session.events() as emit:
