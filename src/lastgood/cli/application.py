@@ -262,7 +262,7 @@ def group(name: str, doc: str, default: Callable[..., int | None], *exits: int) 
     def callback(ctx: typer.Context, **values: Any) -> int | None:
         if ctx.invoked_subcommand is None:
             return _run(ctx, default, values)
-        given = {each.name: values.pop(each.name) for each in own}
+        given = {each.name: values.pop(each.name) for each in options}
         if any(given.values()):
             raise UsageError(
                 f'cannot use these options before "{ctx.invoked_subcommand}"',
