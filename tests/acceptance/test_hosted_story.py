@@ -193,12 +193,15 @@ def test_an_operator_elsewhere_goes_back_in_place(story: Story) -> None:
     undone = second("undo", "--yes")
     assert undone.status == 0, undone
     assert_same(damaged, story.account())
+    assert re.search(r"was live until undo \S+, which brought back what deployment \S+ had left", second("status").out)
 
     seen = second("recover", "--dry-run")
-    assert f"First: roll back to {point.name}" in seen.out, seen
+    assert f"Or: roll back to {point.name}" in seen.out, seen
     again = second("recover", "--latest", "--yes")
     assert again.status == 0, again
     assert_same(after, story.account())
+
+    assert re.search(r"was left by deployment \S+; it was live until rollback", second("status").out)
 
     # The record knows the kept schemas, and a backup does not have them.
     run = run_of(again)

@@ -9,7 +9,7 @@ import psycopg
 
 from lastgood.context import Context
 from lastgood.errors import Interrupted
-from lastgood.postgres.errors import words
+from lastgood.postgres.errors import message_of
 from lastgood.text.units import duration
 
 
@@ -54,4 +54,4 @@ def words_of(error: psycopg.Error) -> str:
     """Return an error of the server on one line, for a table that was not compared."""
     if isinstance(error, psycopg.errors.LockNotAvailable):
         return "another session has locked it"
-    return words(error)
+    return message_of(error)

@@ -17,7 +17,7 @@ import psycopg
 from psycopg import sql
 
 from lastgood.errors import Refused
-from lastgood.postgres.errors import words
+from lastgood.postgres.errors import message_of
 from lastgood.postgres.server import Connection
 from lastgood.salvage.tables import Key, Table
 
@@ -200,6 +200,11 @@ class Staged:
         )
 
 
+def analyze(connection: Connection, staged: Staged) -> None:
+    """Collect statistics of ``merge_N``. Those of its rows would be expensive, and no statement uses them."""
+    connection.execute(sql.SQL("ANALYZE {} (kind, state, image, why, action)").format(staged.merge))
+
+
 def stage(connection: Connection, changed: Changed) -> Staged:
     """Load the changed rows into temporary tables, which last until the end of the transaction. Raises Refused if a
     value does not fit the column's type in the live database, and for a table without common columns."""
@@ -270,7 +275,7 @@ def _copy(connection: Connection, staged: Staged, kind: str, columns: Sequence[s
     except psycopg.DataError as error:
         raise Refused(
             f'cannot salvage table "{staged.table.shown}": a value does not fit a column of the live database: '
-            f"{words(error)}",
+            f"{message_of(error)}",
             hint=f"Leave the table out with --exclude {staged.table.shown}, or change the column in the live database.",
         ) from error
 

@@ -16,13 +16,13 @@ from lastgood.errors import Failed, LastgoodError, Refused, Stopped
 from lastgood.facts.of_database import PINNED
 from lastgood.models import Frozen
 from lastgood.postgres import errors as server_errors
-from lastgood.postgres.commit_outcome import OutcomeUnknown, outcome_after_loss
 from lastgood.postgres.server import Connection, Target, quiet_event_triggers
+from lastgood.postgres.transactions import OutcomeUnknown, outcome_after_loss
 from lastgood.salvage import merge, migrated
 from lastgood.salvage.merge import Exclusion
 from lastgood.salvage.policy import COLLISIONS, MEANINGS, Collision, Policies
 from lastgood.salvage.references import References, with_known_keys
-from lastgood.salvage.staged import Changed, Staged, cell, listed, stage
+from lastgood.salvage.staged import Changed, Staged, analyze, cell, listed, stage
 from lastgood.salvage.tables import Name, Table
 from lastgood.text import units
 
@@ -142,7 +142,7 @@ def merged(
     if wanted.policies.insert_exists == "renumber":
         references.renumber(draw=draw)
     for each in staged:
-        connection.execute(sql.SQL("ANALYZE {}").format(each.merge))
+        analyze(connection, each)
     return staged
 
 
@@ -161,7 +161,7 @@ def _each(
         with connection.transaction():
             return work()
     except (Refused, psycopg.DataError, psycopg.ProgrammingError, psycopg.NotSupportedError) as error:
-        why = server_errors.words(error) if isinstance(error, psycopg.Error) else error.message
+        why = server_errors.message_of(error) if isinstance(error, psycopg.Error) else error.message
         refused[name] = why.removeprefix(f'cannot salvage table "{changed.table.shown}": ')
         return None
 
@@ -267,7 +267,7 @@ def failed(error: psycopg.Error) -> LastgoodError:
     """An error of the server that ended the transaction before its commit."""
     detail: Any = error.diag.message_detail
     of_rows = (error.sqlstate or "")[:2] in ("22", "23")  # data exceptions, violated constraints
-    where = f"{server_errors.words(error)}{f' ({detail})' if detail else ''}"
+    where = f"{server_errors.message_of(error)}{f' ({detail})' if detail else ''}"
     return Failed(
         f"cannot salvage rows: {where}",
         hint="Leave the rows out, with --exclude TABLE or --where, or change them in the live database."

@@ -62,8 +62,8 @@ def _leave(case: Case) -> Proposal:
         detail = f'"{evidence.name}" shows no damage.'
     else:
         title = f'leave "{evidence.name}" as it is, unless you know that data is wrong'
-        detail = "No damage was found."
-    backup = not case.obstructed and (case.damaged_before or not evidence.candidates)
+        detail = "The differences above may be intended." if case.signs else "No damage was found."
+    backup = case.damaged_before and not case.obstructed
     return Proposal(
         kind="leave",
         title=title,

@@ -63,6 +63,8 @@ NOT_GRANTABLE = frozenset({"42501", "0LP01"})
 
 # Only a superuser may publish all tables, or a schema; the rest of such a publication has nothing to alter.
 NOT_PUBLISHABLE = frozenset({"42501", "42704"})
+# feature_not_supported: a sequence of a column has the owner of its table, which was left out for the same reason.
+LINKED_SEQUENCE = "0A000"
 _LEFT_OUT_OF_A_COPY = {Kind.GRANT: NOT_GRANTABLE, Kind.PUBLICATION: NOT_PUBLISHABLE}
 
 # Commands that are not sent unchanged, may wait for others, or begin a transaction of their own.
@@ -263,7 +265,7 @@ class Commands:
         context = _CONTEXTS.get(command.kind, "any")
         if connection.info.transaction_status is not TransactionStatus.IDLE:
             raise self._failed(error, command) from error  # a block that the dump opened: nothing in it can continue
-        if context == "refresh" and server_errors.policy_of(error, context) is server_errors.Policy.REQUEUE:
+        if context == "refresh" and server_errors.policy_of(error, context) is server_errors.ErrorPolicy.REQUEUE:
             return False
         brought_along = self._brought_along(connection, command, error)
         if brought_along and command.kind is Kind.PUBLICATION:
@@ -271,6 +273,7 @@ class Commands:
         if (
             error.sqlstate in command.optional_sqlstates
             or brought_along
+            or (command.kind is Kind.OWNER and error.sqlstate == LINKED_SEQUENCE)
             or (self._rules.copy and error.sqlstate in _LEFT_OUT_OF_A_COPY.get(command.kind, ()))
         ):
             if self._rules.strict:
@@ -281,7 +284,7 @@ class Commands:
                 named = f"publication {name}"
                 # Without a part it would publish less than the restore point's.
                 connection.execute(f"DROP PUBLICATION IF EXISTS {name}".encode())
-            self.record.skip(command, server_errors.words(error), named)
+            self.record.skip(command, server_errors.message_of(error), named)
             return True
         done = self._repair(connection, command, error)
         if done is None:
@@ -312,7 +315,7 @@ class Commands:
                             for step in (*repair.before, repair.text, *repair.after):
                                 connection.execute(step)
                     except psycopg.Error as again:
-                        if server_errors.not_its_own(again):
+                        if server_errors.not_caused_by_statement(again):
                             raise self._failed(again, command) from again
                     else:
                         return repair
@@ -355,4 +358,4 @@ class Commands:
 def _try_again(connection: Connection, command: Command, error: psycopg.Error) -> bool:
     """Whether the same command may succeed after a moment. Inside a failed block it never does."""
     policy = server_errors.policy_of(error, _CONTEXTS.get(command.kind, "any"))
-    return policy is server_errors.Policy.RETRY and connection.info.transaction_status is TransactionStatus.IDLE
+    return policy is server_errors.ErrorPolicy.RETRY and connection.info.transaction_status is TransactionStatus.IDLE
