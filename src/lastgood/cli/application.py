@@ -77,8 +77,9 @@ def _no_type(ctx: Any) -> str:
 def _processed(parameter: Any, convert: Callable[[Any, Any], Any], ctx: Any, value: Any) -> Any:
     if ctx.resilient_parsing:  # completion uses the text as typed
         return value
-    left_out = value is None and not parameter.required and parameter.nargs == 1 and not parameter.multiple
-    return None if left_out else convert(ctx, value)
+    if value is not None or parameter.required:
+        return convert(ctx, value)
+    return () if parameter.multiple or parameter.nargs != 1 else None
 
 
 class _Commands(Mapping[str, Any]):
