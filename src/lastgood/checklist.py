@@ -18,7 +18,7 @@ Level = Literal["refusal", "caution", "note"]
 Status = Literal["PASS", "WARN", "FAIL"]
 Verdict = Literal["GO", "GO WITH WARNINGS", "NO-GO"]
 # The source of a result: the figure itself; a trial that was rolled back; the catalogue or a file; none.
-Known = Literal["measured", "tried", "looked up", "not known"]
+Known = Literal["measured", "tried", "looked up", "unknown"]
 
 _STATUS: dict[Level, Status] = {"refusal": "FAIL", "caution": "WARN", "note": "PASS"}
 _WORST: tuple[Status, ...] = ("FAIL", "WARN", "PASS")
@@ -194,7 +194,7 @@ def _near(name: str, names: Sequence[str]) -> str:
 def _checked(item: Item, results: Sequence[Finding | Passed], given: Checklist) -> ItemResult:
     override = given.override(item.name)
     attestation = next((each for each in given.attestations if each.item == item.name), None)
-    unknown = [each for each in results if each.known == "not known"]
+    unknown = [each for each in results if each.known == "unknown"]
     lines = [_line(each, override, attestation) for each in results]
     if item.name == BACKUP and override is not None:
         text = f"no emergency backup will be made: overridden by {override.by} ({override.reason})"
@@ -215,7 +215,7 @@ def _checked(item: Item, results: Sequence[Finding | Passed], given: Checklist) 
 def _line(result: Finding | Passed, override: Override | None, attestation: Attestation | None) -> Line:
     if isinstance(result, Passed):
         return Line(status="PASS", text=result.text, known=result.known)
-    if result.known == "not known" and attestation is not None:
+    if result.known == "unknown" and attestation is not None:
         return Line(status="PASS", text=result.text, known=f"attested by {attestation.name}")
     status = _STATUS[result.level]
     if status == "FAIL" and override is not None:
@@ -238,7 +238,7 @@ def _attested(name: str, given: Checklist) -> ItemResult:
         line = Line(
             status="WARN",
             text="not confirmed yet",
-            known="not known",
+            known="unknown",
             hint=f'Confirm it with your name: --attest "{name}=NAME"',
         )
     else:

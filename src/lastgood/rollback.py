@@ -96,7 +96,7 @@ def resume(request: Request, emit: Emit = silent) -> Report | FinishReport:
         if journal is None:
             emit(Note("this machine has no journal of the run; continuing from its marks on the server"))
             journal = Journal.create(request.state, plan.run)
-        recording.continued(
+        recording.record_continuation(
             journal, "resumed", skew=prepared.skew, kind="rollback", live=plan.live, plan=plan.model_dump(mode="json")
         )
         with recording.recording(journal, emit) as emit:
@@ -146,7 +146,7 @@ def _drive(run: Run, goes_back: bool) -> Report:
     try:
         run.helper = helper_session(run.server)
         first = [run.ignore_interrupt] if goes_back else []
-        with interrupts.calling(
+        with interrupts.on_signal(
             run.stop_as_asked, mark=run.mark_interrupted, before=first, suspended=run.refuse_suspension
         ):
             way = run.plan.way

@@ -26,7 +26,7 @@ from lastgood.plan.undo_plan import UndoPlan
 from lastgood.postgres import clock, database
 from lastgood.postgres.lock import lock_live
 from lastgood.postgres.pgbouncer import consoles
-from lastgood.postgres.pgbouncer.judge import findings
+from lastgood.postgres.pgbouncer.obstacles import findings
 from lastgood.postgres.server import Connection, Target
 from lastgood.run import pause as pool
 from lastgood.run import switch_back
@@ -110,7 +110,7 @@ def _switch_back(
     try:
         journal.doing("swap")
     except OSError as error:
-        raise recording.unwritten(journal, error) from error
+        raise recording.unwritable_journal(journal, error) from error
     pause: Pause | None = None
     if plan.way == "in-place":
         emit(StageStarted("swap", "exchange the objects of the schemas again (sessions continue)"))

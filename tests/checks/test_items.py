@@ -204,7 +204,7 @@ def test_room_is_attested_where_it_can_not_be_measured(stage: Stage) -> None:
     # An ordinary owner may not know where the server's data lies.
     unknown = lines_of(stage.item("room", user=stage.owner), "WARN")
     assert unknown[0][0].startswith("cannot measure free disk space on the server from here; about ")
-    assert unknown[0][1] == "not known"
+    assert unknown[0][1] == "unknown"
     attested = lines_of(stage.item("room", "--attest", "room=Ann", user=stage.owner), "PASS")
     assert "attested by Ann" in [known for _, known, _ in attested]
     stage.settings('[check]\nfree_space = "1MB"\n')
@@ -451,7 +451,7 @@ def test_a_rehearsal_is_remembered(stage: Stage) -> None:
     assert lines_of(never, "WARN") == [
         (
             f'this machine has no record of a restore of "{stage.live}"',
-            "not known",
+            "unknown",
             "Rehearse it: lastgood drill. Or confirm it yourself: --attest rehearsal=NAME",
         )
     ]
@@ -476,7 +476,7 @@ def test_a_rehearsal_is_remembered(stage: Stage) -> None:
     ("arguments", "message"),
     [
         (("--override", "room", "--reason", " "), "cannot override: a --reason is empty"),
-        (("--override", "room"), "cannot override: 1 --override and 0 --reason do not match"),
+        (("--override", "room"), 'cannot override "room": no reason is given'),
         (("--reason", "why not"), "cannot override: 0 --override and 1 --reason do not match"),
         (("--override", "luck", "--reason", "x"), 'cannot override "luck": no such checklist item'),
         (("--attest", "Ann"), 'cannot read --attest "Ann": not of the form ITEM=NAME'),

@@ -386,5 +386,5 @@ def test_the_schema_knows_every_key() -> None:
         {"type": "string"},
     ]
     assert "json" in found["$defs"]["Health"]["properties"]
-    assert found["$defs"]["Rule"]["required"] == ["name", "query"]
+    assert found["$defs"]["OwnRule"]["required"] == ["name", "query"]
     assert all(each["additionalProperties"] is False for each in found["$defs"].values())

@@ -400,7 +400,7 @@ FOREIGN = [
     (b"PK\x03\x04\x14\0", "it is a zip file, not a dump", 'Extract the dump with "unzip" and use that.'),
     (
         b"\x02\x21\x4c\x18\x64",
-        "it is lz4 data of the old kind, not a dump",
+        "it is lz4 data in the legacy format, not a dump",
         'Decompress it with "lz4 -d" and use the result.',
     ),
     (b"SQLite format 3\0", "it is an SQLite database, not a dump", ANOTHER),

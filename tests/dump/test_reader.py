@@ -11,7 +11,7 @@ from psycopg import sql
 from lastgood.dump import names
 from lastgood.dump.entries import Entry, Rows, RowsEnd, RowsStart
 from lastgood.dump.names import Relation
-from lastgood.dump.reader import Reading, WhichDatabase, read
+from lastgood.dump.reader import DumpReading, WhichDatabase, read
 from lastgood.dump.statements import Command, Kind, Verdict
 from lastgood.errors import BadPoint, Corrupt, Foreign, Incomplete, Unsafe
 from lastgood.postgres.embedded import EmbeddedServer
@@ -70,7 +70,7 @@ def everything(
     database: str | None = None,
     accept_unmarked: bool = False,
     accept_partial: bool = False,
-) -> tuple[list[Entry], Reading]:
+) -> tuple[list[Entry], DumpReading]:
     reading = read(Text(text, size), database=database, accept_unmarked=accept_unmarked, accept_partial=accept_partial)
     return list(reading), reading
 

@@ -372,7 +372,7 @@ SINCE = """
 
 
 @pytest.fixture
-def watcher(project: Project) -> Iterator[None]:
+def event_trigger_owner(project: Project) -> Iterator[None]:
     """A superuser to own an event trigger."""
     with project.connect("template1", user=ADMIN) as admin:
         admin.execute("CREATE ROLE watcher SUPERUSER")
@@ -384,7 +384,7 @@ def watcher(project: Project) -> Iterator[None]:
 
 
 @pytest.mark.postgres(15, 17, 18)
-@pytest.mark.usefixtures("watcher")
+@pytest.mark.usefixtures("event_trigger_owner")
 def test_default_privileges_options_of_publications_and_owners_come_back(project: Project, database: str) -> None:
     generated = "ALTER PUBLICATION supabase_realtime SET (publish_generated_columns = {});"
     at_the_point, since = (generated.format(each) if project.major >= 18 else "" for each in ("stored", "none"))

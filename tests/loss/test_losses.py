@@ -14,7 +14,7 @@ from lastgood import loss, rollback
 from lastgood.command.points.losses import of_points as of_store
 from lastgood.command.recover import recover
 from lastgood.command.recover.recover import Goal, RecoverInquiry
-from lastgood.config.tables import Check
+from lastgood.config.tables import CheckSettings
 from lastgood.context import BACKGROUND
 from lastgood.plan.loss import TableLoss, Totals
 from lastgood.plan.plan import Choice, Request
@@ -53,7 +53,7 @@ ALTER TABLE wider ADD COLUMN note text DEFAULT 'x';
 
 
 def request(target: Target, store: Path, seconds: float = 10.0) -> Request:
-    return Request(target=target, store=store, state=store.parent / "state", check=Check(compare_limit=seconds))
+    return Request(target=target, store=store, state=store.parent / "state", check=CheckSettings(compare_limit=seconds))
 
 
 def rows_by_name(

@@ -10,7 +10,7 @@ import pytest
 from psycopg import sql
 
 from lastgood import rollback
-from lastgood.config.tables import Check, Loss
+from lastgood.config.tables import CheckSettings, Loss
 from lastgood.plan.loss import Compare, OutsideReference, Revival
 from lastgood.plan.plan import Plan, Request
 from lastgood.points import dump_point
@@ -117,7 +117,7 @@ def test_a_table_that_differs_is_never_equal(
     target: Target, store: Path, compare: Compare, seconds: float, contents: set[tuple[str, str]]
 ) -> None:
     request = Request(target=target, store=store, state=store.parent / "state", compare=compare)
-    request = replace(request, check=Check(compare_limit=seconds))
+    request = replace(request, check=CheckSettings(compare_limit=seconds))
     plan = rollback.plan(request, lambda event: None).plan
     by_name = {each.name: each for each in plan.loss}
     assert (by_name["quiet_sessions"].content, by_name["quiet_sessions"].lost) == ("equal", 0)

@@ -35,7 +35,7 @@ MIGRATION = "20260301000000"
 
 
 @pytest.fixture(scope="module")
-def one_week(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Week]:
+def recorded_week(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Week]:
     """Made once for all of these tests: it takes longer than they do."""
     server, live = servers.get(USUAL), f"week_{os.getpid()}"
     name = sql.Identifier(live)
@@ -47,13 +47,13 @@ def one_week(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 @pytest.fixture
-def week(one_week: Week, monkeypatch: pytest.MonkeyPatch) -> Iterator[Week]:
+def week(recorded_week: Week, monkeypatch: pytest.MonkeyPatch) -> Iterator[Week]:
     """The week as it was lived, whatever the tests before made of it."""
-    stage = one_week.stage
+    stage = recorded_week.stage
     folder = stage.backups.parents[2]
     look_around_in(folder, monkeypatch)
     there = set(stage.backups.iterdir())
-    yield one_week
+    yield recorded_week
     with stage.server.target("postgres").connect() as connection:
         query = "SELECT datname FROM pg_database WHERE starts_with(datname, %s)"
         kept = [row[0] for row in connection.execute(query, [f"{stage.database}_"])]

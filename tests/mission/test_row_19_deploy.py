@@ -195,7 +195,7 @@ def test_a_migration_that_hangs_is_ended_with_all_that_it_started(site: Site) ->
 
 
 @pytest.fixture
-def at_work(site: Site) -> Iterator[Callable[..., None]]:
+def until_migration_hangs(site: Site) -> Iterator[Callable[..., None]]:
     """Waits until the migration has done its half and hangs."""
 
     def wait() -> None:
@@ -208,10 +208,10 @@ def at_work(site: Site) -> Iterator[Callable[..., None]]:
     yield wait
 
 
-def test_sigterm_ends_the_migration_and_takes_it_back(site: Site, at_work: Callable[[], None]) -> None:
+def test_sigterm_ends_the_migration_and_takes_it_back(site: Site, until_migration_hangs: Callable[[], None]) -> None:
     before = site.facts()
     with site.started("deploy", "--json", "--", *site.psql(HALF + HANGS)) as process:
-        at_work()
+        until_migration_hangs()
         # Everybody sees that a deployment is at work, and no second one begins.
         status = site.lastgood("status", "--json").document
         assert (status["deployment"]["stage"], status["deployment"]["program"]) == ("migrating", "psql")
@@ -234,10 +234,12 @@ def test_sigterm_ends_the_migration_and_takes_it_back(site: Site, at_work: Calla
     assert site.comment() == "The CRM of record"
 
 
-def test_after_kill_9_another_machine_can_continue(site: Site, at_work: Callable[[], None], tmp_path: Path) -> None:
+def test_after_kill_9_another_machine_can_continue(
+    site: Site, until_migration_hangs: Callable[[], None], tmp_path: Path
+) -> None:
     before = site.facts()
     with site.started("deploy", "--label", "nightly", "--", *site.psql(HALF + HANGS)) as process:
-        at_work()
+        until_migration_hangs()
         process.kill()
     # No part of the migration continues unsupervised, and the server soon knows that it is gone.
     until(lambda: site.sessions() == [], "the migration's session ends")
@@ -283,7 +285,7 @@ def test_a_failed_rollback_shows_how_to_continue(site: Site) -> None:
         f"lastgood recover, or: lastgood rollback {report['point']}"
     )
     status = site.lastgood("status", "--json")
-    assert (status.status, status.document["deployment"]["stage"]) == (7, "going back")
+    assert (status.status, status.document["deployment"]["stage"]) == (7, "rolling back")
     # With free space again, the hint works.
     assert site.lastgood("rollback", report["point"], "--yes", "--quiet").status == 0
     assert site.same_as(before)

@@ -133,7 +133,7 @@ def test_the_available_points_are_listed(crm: Target, store: Path, dump: Dump, m
 def test_a_file_that_is_no_dump_can_be_named(store: Path) -> None:
     (store / "notes.txt").write_text("call Anna\n")
     point = points.find(store, "notes.txt")
-    assert points.listing(store) == []
+    assert points.list_points(store) == []
     assert not points.verify(point).valid
 
 

@@ -99,7 +99,7 @@ def test_a_status_shows_a_pause_and_how_to_resume() -> None:
     pools = (
         PoolStatus(console=CONSOLE, database="app", paused=True, waiting=12, command=resume),
         PoolStatus(console=CONSOLE, database="jobs", paused=False, waiting=0, command=""),
-        PoolStatus(console=CONSOLE, database="", paused=False, waiting=0, command=look, trouble="it is down"),
+        PoolStatus(console=CONSOLE, database="", paused=False, waiting=0, command=look, problem="it is down"),
     )
     live = LiveStatus(name="crm", oid=5, bytes=None, open=True, sessions=1)
     shown_status.show(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lastgood.errors import Corrupt, Refused
-from lastgood.facts.compare import Comparison
+from lastgood.facts.compare import FactsComparison
 from lastgood.load.rebuild import ProofFailed
 from lastgood.screen import errors
 from lastgood.screen.screen import Screen, TableColumn
@@ -72,7 +72,7 @@ def test_a_line_end_in_a_name_makes_no_line() -> None:
     it.quote(FORGED)
     hint, state = "First this.\nThen that.", f'"{FORGED}" is open.'
     errors.show(it, Refused(f'cannot roll back "{FORGED}"', hint=hint, state=state))
-    comparison = Comparison(differences=(), tables=(), not_compared=())
+    comparison = FactsComparison(differences=(), tables=(), not_compared=())
     errors.show(it, ProofFailed(f"it differs in 1 thing\n  {visible(FORGED)}", comparison=comparison, hint=""))
     assert out(it).splitlines() == [
         f"restoring {SHOWN}",

@@ -1,8 +1,8 @@
 """The checks behind the checklist's items, made before anything is changed. One module per item, one function per
-check; each yields its results: a ``Finding`` against a rollback, or a ``Seen`` for a check that passed.
+check; each yields its results: a ``Finding`` against a rollback, or a ``Passed`` for a check that passed.
 
-A refusal would make the run fail, or lose something that the operator did not ask to lose. A caution is a fact that
-the operator has to know. To add a check, write a function and list it under its item in ``CHECKS``.
+A refusal: the run would fail, or lose something that the operator did not agree to lose. A caution: a fact that the
+operator must know. To add a check, write a function and list it under its item in ``CHECKS``.
 """
 
 from __future__ import annotations
@@ -57,12 +57,12 @@ CHECKS: Mapping[str, tuple[Check, ...]] = {
     "in_place": (in_place.able, in_place.objects, in_place.left_behind, in_place.scope, code.in_place),
     EXTENSIONS: (extensions.members, extensions.rows),
     "holders": (sessions.holders, sessions.unfinished),
-    "sessions": (sessions.killable, sessions.shut, sessions.locks, sessions.connections),
+    "sessions": (sessions.terminable, sessions.locked_tables, sessions.locks, sessions.connections),
     "application": (application.hooks, application.health, application.poolers),
     "rehearsal": (rehearsal.rehearsed, rehearsal.expected),
 }
 
-# What an exchange of names needs, and one in place does not.
+# Checks that only an exchange of names needs.
 BY_NAME: frozenset[Check] = frozenset(
     {
         privileges.databases,
@@ -73,14 +73,14 @@ BY_NAME: frozenset[Check] = frozenset(
         settings.carried_over,
         versions.tablespaces,
         sessions.holders,
-        sessions.killable,
+        sessions.terminable,
     }
 )
 
 # What the rights of this role decide, for each way.
 RIGHTS: Mapping[Way, frozenset[Check]] = {
     "by-name": frozenset(
-        {privileges.databases, privileges.fence, privileges.owners, settings.carried_over, sessions.killable}
+        {privileges.databases, privileges.fence, privileges.owners, settings.carried_over, sessions.terminable}
     ),
     "in-place": frozenset({in_place.able, in_place.objects, in_place.left_behind}),
 }

@@ -52,25 +52,26 @@ def objects(s: Subject) -> Iterator[Finding]:
         yield Finding(level="caution", code="moved", text=text)
 
 
-def _added_to_what_stays(s: Subject) -> Iterator[Finding]:
-    """Tables that stay and to which the schemas refer, users above all, if they have more rows than at the point."""
+def _rows_added_outside(s: Subject) -> Iterator[Finding]:
+    """Tables that are not rolled back and that the schemas refer to (such as users), if they have more rows than at the
+    restore point."""
     if s.in_place is None or s.facts is None:
         return
-    then = {(each.schema_name, each.name): each.rows for each in s.facts.tables}
+    rows_at_point = {(each.schema_name, each.name): each.rows for each in s.facts.tables}
     keys = s.in_place.survey.ties.foreign_keys
     without = not_to_query(s.live)
     for schema, table in sorted({(key.target_schema, key.target_table) for key in keys}):
-        if (schema, table) not in then or (schema, table) in without:
+        if (schema, table) not in rows_at_point or (schema, table) in without:
             continue
         count = sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(schema, table))
         row = s.live.execute(count).fetchone()
-        added = (row[0] if row is not None else 0) - then[schema, table]
+        added = (row[0] if row is not None else 0) - rows_at_point[schema, table]
         if added > 0:
             yield Finding(
                 level="caution",
-                code="rows_added_to_what_stays",
-                text=f"{schema}.{table} stays, with {counted(added, 'row')} more than at the restore point: the "
-                "restored tables do not know them, and their rows remain in the kept schemas only",
+                code="rows_added_outside",
+                text=f"{schema}.{table} is not rolled back and has {counted(added, 'row')} more than at the restore "
+                "point: rows that refer to them remain in the kept schemas only",
             )
 
 
@@ -148,14 +149,14 @@ def scope(s: Subject) -> Iterator[Finding | Passed]:
         yield Finding(
             level="note",
             code="schemas_stay",
-            text="these schemas stay as they are: " + ", ".join(each.schema for each in capabilities.staying),
+            text="these schemas are not rolled back: " + ", ".join(each.schema for each in capabilities.staying),
         )
-    yield from _added_to_what_stays(s)
+    yield from _rows_added_outside(s)
     large = s.facts.large_objects.count if s.facts is not None and s.facts.large_objects is not None else 0
     if large:
         yield Finding(
             level="caution",
             code="large_objects_stay",
-            text=f"large objects belong to no schema: those of the live database stay, the restore point's {large:,} "
-            "are not restored",
+            text=f"large objects belong to no schema: those of the live database remain, and the restore point's "
+            f"{large:,} are not restored",
         )

@@ -61,8 +61,9 @@ def read_only(s: Subject) -> Iterator[Finding]:
     if row is not None:
         yield Finding(
             level="caution",
-            code="set_read_only",
-            text=f'"{s.database.name}" is set read-only (default_transaction_read_only), also after the rollback',
+            code="read_only_by_default",
+            text=f'"{s.database.name}" is read-only by default (default_transaction_read_only), '
+            "and remains so after the rollback",
             hint=f"To reset it, run: ALTER DATABASE {identifier(s.database.name)} RESET default_transaction_read_only",
         )
 
@@ -75,17 +76,19 @@ def databases(s: Subject) -> Iterator[Finding | Passed]:
     refusals = (*_create(s, me), *_alter(s, me))
     yield from refusals
     if not refusals:
-        who = "superuser " if is_superuser else ""
-        yield Passed(text=f'{who}"{me}" may create a database like "{s.database.name}", and rename it', known="tried")
+        prefix = "superuser " if is_superuser else ""
+        yield Passed(
+            text=f'{prefix}"{me}" may create a database like "{s.database.name}", and rename it', known="tried"
+        )
 
 
 def _create(s: Subject, me: str) -> Iterator[Finding]:
     """Try CREATE DATABASE with the name of the database of this connection, which cannot be dropped meanwhile: the
     server checks the role, the template, the encoding, the locale and the tablespace before it finds that the name is
     taken, and creates nothing."""
-    taken = s.maintenance.info.dbname
+    existing = s.maintenance.info.dbname
     template = database.describe(s.maintenance, "template0").tablespace
-    create, *_ = database.creation(taken, s.database, "", live=s.database.name, template=template)
+    create, *_ = database.creation(existing, s.database, "", live=s.database.name, template=template)
     try:
         s.maintenance.execute(create)
     except psycopg.errors.DuplicateDatabase:
@@ -175,7 +178,7 @@ def owners(s: Subject) -> Iterator[Finding]:
 
 def signals(s: Subject) -> Iterator[Finding | Passed]:
     """The privileges to terminate sessions and to see their activity."""
-    me, is_superuser, signals, sees = s.maintenance.execute(_ROLE).fetchone() or ("", False, False, False)
+    me, is_superuser, signals, sees_activity = s.maintenance.execute(_ROLE).fetchone() or ("", False, False, False)
     if is_superuser:
         return
     if signals:
@@ -183,14 +186,14 @@ def signals(s: Subject) -> Iterator[Finding | Passed]:
     else:
         yield Finding(
             level="note",
-            code="few_signals",
+            code="cannot_signal",
             text=f'"{me}" may terminate only sessions of roles whose privileges it has',
             hint=f'As a superuser: GRANT pg_signal_backend TO "{me}"',
         )
-    if not sees:
+    if not sees_activity:
         yield Finding(
             level="note",
-            code="few_statistics",
+            code="cannot_see_activity",
             text=f'"{me}" cannot see the activity of other sessions, nor the progress of WAL receivers',
             hint=f'As a superuser: GRANT pg_monitor TO "{me}"',
         )

@@ -117,7 +117,7 @@ class _Lazy(_Group):
             raise errors.UsageError(
                 f'cannot run this command: no such command "{args[0]}"',
                 hint=f"Run: lastgood {meant}; `lastgood --help` lists all commands.",
-                state=config.NOTHING_LOOKED_AT,
+                state=config.NOTHING_READ,
             )
         return super().resolve_command(ctx, args)
 
@@ -267,7 +267,7 @@ def group(name: str, doc: str, default: Callable[..., int | None], *exits: int) 
             raise UsageError(
                 f'cannot use these options before "{ctx.invoked_subcommand}"',
                 hint=f"Give them after it: lastgood {name} {ctx.invoked_subcommand} --help shows its options",
-                state=config.NOTHING_LOOKED_AT,
+                state=config.NOTHING_READ,
             )
         _remember(ctx, values)
         return None

@@ -32,7 +32,7 @@ def choice_of(
         raise UsageError(
             f"cannot choose a restore point: {' and '.join(given)} contradict each other",
             hint="Give one of them.",
-            state=config.NOTHING_LOOKED_AT,
+            state=config.NOTHING_READ,
         )
     return Choice(point=point, before=moment(before) if before is not None else None, before_migration=before_migration)
 
@@ -55,7 +55,7 @@ def moment(text: str) -> datetime:
         raise UsageError(
             f'cannot read the time "{text}": not in ISO 8601',
             hint="Use a format like 2025-11-04T14:30 (UTC) or 2025-11-04T14:30+01:00.",
-            state=config.NOTHING_LOOKED_AT,
+            state=config.NOTHING_READ,
         ) from error
     return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
@@ -75,7 +75,7 @@ def answers(
         raise UsageError(
             "cannot override: a --reason is empty",
             hint="Each --override ITEM needs a --reason TEXT, which is recorded.",
-            state=config.NOTHING_LOOKED_AT,
+            state=config.NOTHING_READ,
         )
     if len(reasons) not in ({0} if not overrides else {1, len(overrides)}):
         raise UsageError(
@@ -83,7 +83,7 @@ def answers(
             if reasons
             else f'cannot override "{overrides[0]}": no reason is given',
             hint="Each --override ITEM needs a --reason TEXT, which is recorded.",
-            state=config.NOTHING_LOOKED_AT,
+            state=config.NOTHING_READ,
         )
     now, me = datetime.now(UTC), caller.user()
     given = [
@@ -97,7 +97,7 @@ def answers(
             raise UsageError(
                 f'cannot read --attest "{each}": not of the form ITEM=NAME',
                 hint='For example: --attest "the team is informed=Ann"',
-                state=config.NOTHING_LOOKED_AT,
+                state=config.NOTHING_READ,
             )
         words.append(Attestation(item=item, name=name, at=now))
     check_names(given, words, people)

@@ -43,7 +43,7 @@ COMMANDS = (
     CommandEntry("points", "List, verify and pin restore points", "points.command", "Look"),
     CommandEntry("facts", "Show what restore points and databases contain, or compare two", "facts.command", "Look"),
     CommandEntry("diff", "Compare two states of a database, row by row", "diff.command", "Look"),
-    CommandEntry("runs", "List past runs: rollbacks, undos, restores and others", "report.list", "Look"),
+    CommandEntry("runs", "List past runs: rollbacks, undos, restores and others", "report.command", "Look"),
     CommandEntry("report", "Report what a run did and what is left to do", "report.command", "Look"),
     CommandEntry("help", "Show the help of a command, or what exit statuses mean", "help.command", "Look"),
     CommandEntry("init", "Inspect the database and write lastgood.toml", "init.command", "Set up"),

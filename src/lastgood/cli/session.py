@@ -124,7 +124,7 @@ class Session:
         return UsageError(
             f"cannot choose a database: none is named ({why})",
             hint="\n".join([*found, f"Or n{name[1:]}" if found else name]),
-            state=config.NOTHING_LOOKED_AT,
+            state=config.NOTHING_READ,
         )
 
     @property
@@ -155,13 +155,13 @@ class Session:
             raise UsageError(
                 "cannot trust code and run it as another role: --trust-code and --build-as contradict each other",
                 hint="Give one of them.",
-                state=config.NOTHING_LOOKED_AT,
+                state=config.NOTHING_READ,
             )
         if self.settings.origins.get("trust_code") == "--trust-code" and not reason.strip():
             raise UsageError(
                 "cannot trust code: the reason is empty",
                 hint="Give --trust-code REASON, which is recorded.",
-                state=config.NOTHING_LOOKED_AT,
+                state=config.NOTHING_READ,
             )
         return CodePolicy(reason.strip(), Target.parse(url) if url else None)
 
@@ -242,7 +242,7 @@ class Session:
                 emit(Caution("stopping; press Ctrl+C again to stop at once"))
 
             suspended = (lambda: emit(Caution(unsuspended))) if unsuspended else None
-            with interrupts.calling(stop, mark=wanted.mark, suspended=suspended):
+            with interrupts.on_signal(stop, mark=wanted.mark, suspended=suspended):
                 try:
                     yield self.context(emit).until(wanted.is_set)
                 except (LastgoodError, psycopg.Error) as error:

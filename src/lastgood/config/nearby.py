@@ -23,7 +23,7 @@ _PARENTS = 3
 _DEPTH = 2
 _FOLDERS = 200
 _BYTES = 1 << 16
-_PASSED_BY = frozenset({"node_modules", "venv", "site-packages", "target", "dist"})
+_SKIPPED_FOLDERS = frozenset({"node_modules", "venv", "site-packages", "target", "dist"})
 
 
 def databases(folder: Path) -> list[str]:
@@ -62,5 +62,5 @@ def _files(folder: Path) -> Iterator[Path]:
         with suppress(OSError), os.scandir(place) as scanned:
             for entry in scanned:
                 below = depth < _DEPTH and entry.is_dir(follow_symlinks=False)
-                if below and not entry.name.startswith(".") and entry.name not in _PASSED_BY:
+                if below and not entry.name.startswith(".") and entry.name not in _SKIPPED_FOLDERS:
                     waiting.append((place / entry.name, depth + 1))

@@ -16,10 +16,10 @@ import psycopg
 from psycopg import conninfo, pq
 
 from lastgood.config import file as configuration
-from lastgood.config.options import NOTHING_LOOKED_AT, OPTIONS, Value
+from lastgood.config.options import NOTHING_READ, OPTIONS, Value
 from lastgood.config.source import find
 from lastgood.config.tables import Tables
-from lastgood.config.values import WrongInFile, value_of
+from lastgood.config.values import InvalidInFile, value_of
 from lastgood.errors import UsageError
 from lastgood.text import redact
 
@@ -29,7 +29,7 @@ class Settings:
     """The settings of one call of lastgood. ``db`` may hold a password and is not part of ``repr``.
 
     ``origins`` has the source of each option's value: a flag, a variable, a file, or "default". ``file`` is the
-    ``lastgood.toml`` that was read, None without one; ``tables`` are its tables. The others: see OPTIONS.
+    ``lastgood.toml`` that was read, None without one; ``tables`` are its tables. For the other fields see OPTIONS.
     """
 
     db: str = field(repr=False, default="")
@@ -71,7 +71,7 @@ def resolve(
     for each in OPTIONS:
         try:
             values[each.name], origins[each.name] = value_of(each, given, environment, content.options, file)
-        except WrongInFile as wrong:
+        except InvalidInFile as wrong:
             problems.append(wrong.problem)
     if file is not None and problems:
         raise configuration.refusal(file, problems)
@@ -93,14 +93,14 @@ def check_database(text: str, origin: str) -> None:
             f"cannot parse the database URL from {origin}: the password contains reserved characters",
             hint="Write @ as %40, : as %3A, / as %2F, ? as %3F and % as %25, or remove the password from the URL and "
             "put it in ~/.pgpass or the variable PGPASSWORD.",
-            state=NOTHING_LOOKED_AT,
+            state=NOTHING_READ,
         )
     try:
         conninfo.conninfo_to_dict(text)
     except psycopg.ProgrammingError as error:
         why, hint = _unparsed(text, str(error).strip())
         raise UsageError(
-            f"cannot parse the connection string from {origin}: {why}", hint=hint, state=NOTHING_LOOKED_AT
+            f"cannot parse the connection string from {origin}: {why}", hint=hint, state=NOTHING_READ
         ) from None
 
 

@@ -19,7 +19,7 @@ from lastgood.errors import NOT_REACHED
 from lastgood.facts import DigestRules, Facts, TableFacts, time_zone
 from lastgood.facts.digest import RowsDigest
 from lastgood.facts.of_database import pinned
-from lastgood.facts.relations import Relation as Stored
+from lastgood.facts.relations import FactsRelation as Stored
 from lastgood.facts.relations import Source, as_dumped, of_schemas
 from lastgood.facts.row_stream import copy_blocks, digest_rows
 from lastgood.postgres import errors as server_errors
@@ -174,7 +174,7 @@ def _locked(connection: Connection, source: Source) -> str:
     except psycopg.errors.LockNotAvailable:
         return LOCKED
     except psycopg.errors.InsufficientPrivilege as error:
-        return server_errors.words(error)
+        return server_errors.message_of(error)
     return ""
 
 

@@ -21,7 +21,7 @@ from lastgood.difference.tally import Counts, Form, InvalidText, Tally
 from lastgood.dump.names import Relation
 from lastgood.errors import Interrupted
 from lastgood.events import Progress
-from lastgood.postgres.errors import words
+from lastgood.postgres.errors import message_of
 from lastgood.text.units import duration
 
 References = Callable[[Relation, tuple[str, ...]], tuple[str, ...]]
@@ -423,4 +423,4 @@ def _is_interrupt(error: BaseException) -> bool:
 def _words(error: psycopg.Error) -> str:
     if isinstance(error, psycopg.errors.LockNotAvailable):
         return "another session has locked it"
-    return words(error)
+    return message_of(error)

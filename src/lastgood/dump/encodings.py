@@ -38,8 +38,8 @@ def codec(encoding: str) -> str | None:
     server stores them, only ``pg_dump --encoding`` writes such a file.
     """
     name = encoding.upper().replace("-", "").replace(" ", "")
-    found = _CODECS.get(name) or _CODECS.get(encoding.upper())
-    return codecs.lookup(found).name if found else None
+    name_of_codec = _CODECS.get(name) or _CODECS.get(encoding.upper())
+    return codecs.lookup(name_of_codec).name if name_of_codec else None
 
 
 def first_bad_byte(data: bytes, name: str) -> int | None:

@@ -9,8 +9,9 @@ from lastgood.dump.hints import ANOTHER
 from lastgood.dump.names import shown
 from lastgood.dump.statements import Command, Setting
 from lastgood.dump.summary import DumpSummary
+from lastgood.dump.text_state import SkippedNoise
 from lastgood.dump.tokens import CopyStart, MetaCommand, Statement
-from lastgood.errors import BadPoint, Corrupt, Foreign, Incomplete
+from lastgood.errors import BadPoint, Corrupt, Foreign, Incomplete, Unsafe
 
 INSPECT = "Load it into a separate database to inspect it: lastgood restore FILE --salvage-readable --into NAME"
 _BY_SUPABASE = (
@@ -103,3 +104,23 @@ def made_by_supabase_cli(command: Command) -> bool:
 def resets(token: Statement | CopyStart | MetaCommand) -> bool:
     """Whether the command is RESET ALL, the last one in a file of ``supabase db dump``."""
     return re.fullmatch(rb"(?i)reset\s+all", token.text) is not None
+
+
+def refusal(command: Command, seen: SkippedNoise, *, codec: str, entry: str) -> BadPoint:
+    """The error for ``command``, whose verdict is REFUSE. ``entry`` names the object in the heading before it."""
+    line, offset, text = command.statement.line, command.statement.offset, command.statement.text
+    if (mixed := seen.within(command.statement)) is not None:
+        return mixed
+    if command.not_sql_at is not None:
+        before = text.decode(codec)[: command.not_sql_at]
+        at = offset + len(before.encode(codec))
+        within = f", in the command that begins at line {line}" if "\n" in before else ""
+        within += f", in {entry}" if entry else ""
+        line += before.count("\n")
+        return Corrupt(
+            f"cannot read the dump: line {line} (byte {at}) is not SQL{within}",
+            hint="The file is damaged there, or other text was written into it. " + ANOTHER,
+            line=line,
+            offset=at,
+        )
+    return Unsafe(f"cannot restore the dump: line {line} {command.reason}", hint=ANOTHER, line=line, offset=offset)

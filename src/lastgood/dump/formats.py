@@ -15,7 +15,7 @@ from lastgood.dump import directory, links, makers, recognize
 from lastgood.dump.decompress import READ, Compression, compression_of, decompressed, may_become_compressed
 from lastgood.dump.hints import ANOTHER, CUT_OFF
 from lastgood.dump.recognize import HEAD, ArchiveCompression, Kind
-from lastgood.dump.row_index import Owed, RowIndex, RowSpan
+from lastgood.dump.row_index import PendingDigest, RowIndex, RowSpan
 from lastgood.dump.toc import VERSIONS
 from lastgood.errors import BadPoint, Corrupt, Foreign, Incomplete, Refused
 from lastgood.process import run
@@ -61,12 +61,12 @@ class DumpSource:
         self._notes: list[str] = []
         self._position: Callable[[], int] = lambda: 0
         self.row_index: RowIndex | None = None
-        self.owed: Owed | None = None
+        self.pending_digest: PendingDigest | None = None
 
-    def pass_over(self, spans: Iterable[RowSpan], owed: Owed) -> None:
-        """Let further reads skip these rows; the loaded file must still be compared with what is ``owed``."""
+    def skip_rows(self, spans: Iterable[RowSpan], owed: PendingDigest) -> None:
+        """Let further reads skip these rows; the loaded file must still be compared with what is ``pending_digest``."""
         self.row_index = RowIndex({span.begin: span for span in spans if span.size}, self._text_from)
-        self.owed = owed
+        self.pending_digest = owed
 
     def _text_from(self, offset: int) -> Iterator[bytes]:
         with explained(self.path), self.path.open("rb", buffering=0) as file:
@@ -106,10 +106,10 @@ class DumpSource:
         with explained(self.path):
             if self.kind != "directory":
                 return _sha256(self.path, cancelled)
-            whole = hashlib.sha256()
+            digest = hashlib.sha256()
             for name, file in self._files():
-                whole.update(os.fsencode(name) + b"\0" + _sha256(file, cancelled).encode() + b"\n")
-            return "" if cancelled() else whole.hexdigest()
+                digest.update(os.fsencode(name) + b"\0" + _sha256(file, cancelled).encode() + b"\n")
+            return "" if cancelled() else digest.hexdigest()
 
     def chunks(self, *options: str, damage: list[BadPoint] | None = None) -> Iterator[bytes]:
         r"""The dump as plain SQL, from its beginning at each call, in portions of up to about 256 KiB.
@@ -319,7 +319,7 @@ def _refuse_others(path: Path, head: bytes, compression: Compression) -> None:
         raise BadPoint(f'cannot use "{path}": it is {within}a tar file that pg_dump did not write', hint=hint)
     if server := makers.other_server(head):
         raise Foreign(f'cannot use "{path}": it is {within}a dump of {server}, not of PostgreSQL', hint=ANOTHER)
-    other = recognize.other_content(head)
+    other = recognize.other_content(head, compressed=bool(compression))
     if other is not None:
         what, hint = other
         raise Corrupt(f'cannot use "{path}": it is {within}{what}, not a dump', hint=hint or ANOTHER)

@@ -158,7 +158,7 @@ class Facts(Frozen):
         return f"{units.counted(self.rows, 'row')} in {units.counted(len(self.tables), 'table')}"
 
 
-class Difference(Frozen):
+class FactsDifference(Frozen):
     """One difference between two sets of facts: ``what`` names the object, ``expected`` and ``found`` are short
     texts."""
 

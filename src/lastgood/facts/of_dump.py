@@ -10,7 +10,7 @@ from xxhash import xxh3_128
 
 from lastgood.context import BACKGROUND, Context
 from lastgood.dump.names import Relation, parse, quoted
-from lastgood.dump.reader import ReaderSource, Reading, RowPart, Rows, RowsEnd, RowsStart, Skimmed, read
+from lastgood.dump.reader import DumpReading, ReaderSource, RowPart, Rows, RowsEnd, RowsStart, Skimmed, read
 from lastgood.dump.statements import (
     Command,
     Created,
@@ -234,7 +234,7 @@ class _Gathered:
         else:
             self._written = None
 
-    def facts(self, reading: Reading, time_zone: str | None) -> Facts:
+    def facts(self, reading: DumpReading, time_zone: str | None) -> Facts:
         summary = self._summary
         large_objects = RowsDigest()
         for oid, content in self._large_objects.items():

@@ -67,7 +67,7 @@ ORDER BY n.nspname, c.relname
 
 
 @dataclass(frozen=True, slots=True)
-class Relation:
+class FactsRelation:
     """A table, a partition or a partition root, with the properties for reading its rows.
 
     ``columns`` are in COPY's order, without generated ones; ``dated`` are those of a date or time stamp type,
@@ -106,7 +106,7 @@ class Relation:
         columns = sql.SQL(" ({})").format(self._columns()) if self.columns else sql.SQL("")
         return sql.SQL("COPY {}{} TO STDOUT").format(self.qualified, columns)
 
-    def for_counting(self) -> Relation:
+    def for_counting(self) -> FactsRelation:
         """The same rows with no more columns than their number and the newest time stamps need."""
         return replace(self, columns=tuple(each for each in self.columns if each in self.dated) or self.columns[:1])
 
@@ -125,7 +125,7 @@ class Source:
     schema_name: str
     name: str
     columns: tuple[str, ...]
-    parts: tuple[Relation, ...]
+    parts: tuple[FactsRelation, ...]
 
     @property
     def zoned(self) -> bool:
@@ -140,7 +140,7 @@ def as_dumped(connection: Connection) -> list[Source]:
     ours = schemas_of_runs(connection)
     everything = [each for each in _relations(connection) if each.schema_name not in ours]
     by_oid = {relation.oid: relation for relation in everything}
-    through_root: dict[int, list[Relation]] = defaultdict(list)
+    through_root: dict[int, list[FactsRelation]] = defaultdict(list)
     sources = []
     for relation in everything:
         if relation.kind != "r":
@@ -204,9 +204,9 @@ def as_in(connection: Connection, like: Facts, *, beyond: bool) -> list[Source]:
     return sources
 
 
-def _relations(connection: Connection) -> list[Relation]:
+def _relations(connection: Connection) -> list[FactsRelation]:
     return [
-        Relation(
+        FactsRelation(
             oid, schema, name, kind, condition, tuple(columns or ()), tuple(dated or ()), tuple(zoned or ()), *others
         )
         for oid, schema, name, kind, condition, columns, dated, zoned, *others in connection.execute(_RELATIONS)

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from psycopg import sql
 from xxhash import xxh3_128
 
-from lastgood.facts import migrations, stamps
+from lastgood.facts import migrations, moments
 from lastgood.facts.digest import RowsDigest, split_lines
 from lastgood.facts.row_stream import copy_blocks
 from lastgood.postgres.server import Connection
@@ -96,14 +96,16 @@ class RowsText:
     def _note_newest(self, place: int, values: Sequence[bytes]) -> None:
         groups = self._by_offset(values) if place in self.with_offset else [values]
         name = self.columns[place]
-        best = [found for found in (self.newest.get(name), *map(stamps.newest, groups)) if found is not None]
+        best = [found for found in (self.newest.get(name), *map(moments.newest, groups)) if found is not None]
         if best:
-            self.newest[name] = stamps.latest(best) if place in self.with_offset else stamps.newest(best) or best[0]
+            self.newest[name] = (
+                moments.latest_text(best) if place in self.with_offset else moments.newest(best) or best[0]
+            )
 
     def _by_offset(self, values: Sequence[bytes]) -> Iterable[Sequence[bytes]]:
         """The values, grouped by the offset at their end: +01, +05:30. Keeps a sample of each new offset."""
-        ending = stamps.only_offset(values)
-        groups: Mapping[bytes, Sequence[bytes]] = {ending: values} if ending is not None else stamps.grouped(values)
+        ending = moments.only_offset(values)
+        groups: Mapping[bytes, Sequence[bytes]] = {ending: values} if ending is not None else moments.grouped(values)
         for offset in groups.keys() - self.zone_samples.keys() - {b""}:
             self.zone_samples[offset] = next(value for value in groups[offset] if value.endswith(offset))
         return groups.values()

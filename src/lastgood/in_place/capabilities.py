@@ -18,7 +18,7 @@ from psycopg import sql
 from lastgood.in_place import retie, snapshots, tie_queries
 from lastgood.in_place.survey import objects
 from lastgood.in_place.ties import Ties
-from lastgood.postgres.errors import words
+from lastgood.postgres.errors import message_of
 from lastgood.postgres.mark import OF_A_RUN
 from lastgood.postgres.replacing import foreign_owners
 from lastgood.postgres.server import Connection
@@ -187,7 +187,7 @@ def _tried(connection: Connection, name: str, doing: str, action: Callable[[], o
     except psycopg.Error as error:
         if connection.broken:
             raise
-        return Answer(name, False, f"{doing}: {words(error)}")
+        return Answer(name, False, f"{doing}: {message_of(error)}")
     return Answer(name, True, doing)
 
 

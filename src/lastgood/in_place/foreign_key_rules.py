@@ -22,7 +22,7 @@ from lastgood.in_place.left_out import LeftOut
 from lastgood.in_place.platform_keys import PlatformKey
 from lastgood.in_place.rewrite import Rewritten
 from lastgood.postgres import integrity
-from lastgood.postgres.errors import words
+from lastgood.postgres.errors import message_of
 from lastgood.postgres.server import Connection
 from lastgood.text.redact import visible
 from lastgood.text.units import counted
@@ -85,7 +85,7 @@ def apply(connection: Connection, run: str, rewritten: Rewritten, facts: Callabl
                     connection.execute(_statement(key, catalogued))
             except errors.IntegrityConstraintViolation as error:
                 raise Failed(
-                    f"cannot apply {visible(key.what)} to rows of deleted parents: {words(error)}",
+                    f"cannot apply {visible(key.what)} to rows of deleted parents: {message_of(error)}",
                     hint="Recreate the referenced rows, or choose a newer restore point: lastgood points",
                 ) from error
         changed = tuple(_changes(connection, recorded, rewritten, expected))
@@ -114,13 +114,13 @@ def _added(one: LeftOut, other: LeftOut) -> LeftOut:
     )
 
 
-def _catalogued(connection: Connection, key: PlatformKey) -> integrity.Key:
+def _catalogued(connection: Connection, key: PlatformKey) -> integrity.ForeignKeyConstraint:
     """The foreign key as if the catalogue had it already."""
     partitioned = [
         (connection.execute(_PARTITIONED, [each.schema, each.name]).fetchone() or (False,))[0]
         for each in (key.table, key.references)
     ]
-    return integrity.Key(
+    return integrity.ForeignKeyConstraint(
         schema_name=key.table.schema,
         table=key.table.name,
         name=key.name,
@@ -143,7 +143,7 @@ WHERE n.nspname = %s AND c.relname = %s
 """
 
 
-def _statement(key: PlatformKey, catalogued: integrity.Key) -> sql.Composed:
+def _statement(key: PlatformKey, catalogued: integrity.ForeignKeyConstraint) -> sql.Composed:
     """The deletion or change that the foreign key would execute."""
     orphans = integrity.orphans(catalogued)
     if key.on_delete == "cascade":

@@ -16,7 +16,7 @@ from psycopg import sql
 from lastgood import fault
 from lastgood.context import Context
 from lastgood.dump.names import Relation, quoted
-from lastgood.dump.script import Step
+from lastgood.dump.script import ScriptStep
 from lastgood.dump.summary import DumpSummary
 from lastgood.errors import Refused
 from lastgood.events import Caution, Note
@@ -153,7 +153,7 @@ def rewrite(
     definitions.script.items = [
         item
         for item in definitions.script.items
-        if isinstance(item, Step)
+        if isinstance(item, ScriptStep)
         and not left_to_the_swap(item.command, schemas.values())
         and item.command.statement.text not in of_keys
     ]

@@ -10,7 +10,7 @@ from psycopg import sql
 
 from lastgood.in_place import retie, tie_queries
 from lastgood.in_place.ties import ForeignKey, Publication, Schema, Ties, acl
-from lastgood.postgres.errors import words
+from lastgood.postgres.errors import message_of
 from lastgood.postgres.grants import Operator, under_owner
 from lastgood.postgres.server import Connection
 
@@ -132,7 +132,9 @@ class TieChanges:
             except psycopg.Error as error:
                 if connection.broken:
                     raise
-                self.notes.append(f'foreign keys of "{schema}.{table}" still reference kept tables: {words(error)}')
+                self.notes.append(
+                    f'foreign keys of "{schema}.{table}" still reference kept tables: {message_of(error)}'
+                )
 
     def _give_away(self, what: str, owner: str, statement: sql.Composed) -> None:
         """Give an object that this role created to its wished owner, if this role may do so."""
@@ -144,7 +146,7 @@ class TieChanges:
         except psycopg.Error as error:
             if self._connection.broken:
                 raise
-            self.notes.append(f'{what} belongs to role "{self._operator.name}", not "{owner}": {words(error)}')
+            self.notes.append(f'{what} belongs to role "{self._operator.name}", not "{owner}": {message_of(error)}')
 
     def _with_owner(self, present: Schema, owner: str) -> Schema:
         """Give a schema the wished owner, if this role may do so."""
@@ -155,7 +157,7 @@ class TieChanges:
             if self._connection.broken:
                 raise
             self.notes.append(
-                f'schema "{present.name}" belongs to role "{present.owner}", not "{owner}": {words(error)}'
+                f'schema "{present.name}" belongs to role "{present.owner}", not "{owner}": {message_of(error)}'
             )
             return present
         (now,) = tie_queries.schemas(self._connection, [present.name])

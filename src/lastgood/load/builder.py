@@ -27,7 +27,7 @@ from psycopg import sql
 
 from lastgood.dump.rulings.objects import publication
 from lastgood.dump.rulings.tree import parse, within
-from lastgood.dump.script import Item, State, Step
+from lastgood.dump.script import Item, ScriptStep, State
 from lastgood.dump.statements import Command, Extension, Kind, Setting, Verdict
 from lastgood.errors import Refused
 from lastgood.facts import Facts, ObjectFacts
@@ -82,20 +82,20 @@ _OF_LARGE_OBJECT = re.compile(rb"(.*?\bLARGE\s+OBJECT\s+)(\d+)(.*)", re.IGNORECA
 class Divided:
     """The items of a script by their session and time: ``first``, ``handed`` and ``last`` are the operator's."""
 
-    first: Sequence[Step]
+    first: Sequence[ScriptStep]
     main: Sequence[Item]
-    handed: Sequence[Step]
-    last: Sequence[Step]
+    handed: Sequence[ScriptStep]
+    last: Sequence[ScriptStep]
 
 
 def divided(items: Iterable[Item]) -> Divided:
     """Divide a script. Extensions come first with the schemas that they need."""
     items = list(items)
-    extensions = [each.command.detail for each in items if isinstance(each, Step) and _is_extension(each)]
+    extensions = [each.command.detail for each in items if isinstance(each, ScriptStep) and _is_extension(each)]
     schemas = {each.schema for each in extensions if isinstance(each, Extension) and each.schema is not None}
     first, main, handed, last = [], [], [], []
     for item in items:
-        if not isinstance(item, Step) or item.command.verdict is Verdict.SKIP:
+        if not isinstance(item, ScriptStep) or item.command.verdict is Verdict.SKIP:
             main.append(item)
         elif _is_extension(item) or _creates_schema(item.command, schemas):
             first.append(item)
@@ -108,7 +108,7 @@ def divided(items: Iterable[Item]) -> Divided:
     return Divided(first, main, handed, last)
 
 
-def _is_extension(step: Step) -> bool:
+def _is_extension(step: ScriptStep) -> bool:
     return step.command.kind is Kind.EXTENSION and step.command.verdict is not Verdict.SKIP
 
 
@@ -155,7 +155,7 @@ class Builder:
         """Remember the operator's part of a script. Raises Refused if it creates objects as other roles: the builder
         cannot become them, and their owners would be lost."""
         if any(
-            isinstance(item, Step) and item.command.creates and any(name in _IDENTITY for name, _ in item.state)
+            isinstance(item, ScriptStep) and item.command.creates and any(name in _IDENTITY for name, _ in item.state)
             for item in script.main
         ):
             raise Refused(
@@ -168,7 +168,7 @@ class Builder:
         self.replaced = frozenset(
             made.identity
             for item in script.main
-            if isinstance(item, Step) and item.command.dummy
+            if isinstance(item, ScriptStep) and item.command.dummy
             for made in item.command.creates
         )
 

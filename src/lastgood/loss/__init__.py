@@ -25,11 +25,11 @@ from lastgood.loss.patterns import referring
 from lastgood.loss.revivals import revivals
 from lastgood.loss.settled import Settling, settled
 from lastgood.loss.tables import LARGE_OBJECTS, Key, LiveTable, Then, counted, listing
-from lastgood.members import HeldRows
+from lastgood.members import UndumpedRows
 from lastgood.plan.loss import TableLoss
-from lastgood.postgres.errors import words
+from lastgood.postgres.errors import message_of
 from lastgood.postgres.server import Connection, Target
-from lastgood.postgres.sessions import shut_tables
+from lastgood.postgres.sessions import locked_tables
 
 __all__ = [
     "Comparing",
@@ -71,7 +71,7 @@ def losses(
     how: Comparing,
     context: Context = BACKGROUND,
     *,
-    held: Sequence[HeldRows] = (),
+    held: Sequence[UndumpedRows] = (),
     stage: str = "difference",
 ) -> list[tuple[TableLoss, ...]]:
     """For each of ``points``, with known facts and a function that reads it: one entry for each table of either side
@@ -84,12 +84,12 @@ def losses(
     def unreadable(key: Key, error: psycopg.Error) -> str:
         if (error.sqlstate or "")[:2] not in DAMAGE:
             raise error
-        return words(error)
+        return message_of(error)
 
     with snapshot_of(live) as snapshot:
         live.execute("SET LOCAL row_security = off")
         live.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(LOCK_TIMEOUT))
-        shut = {(each.schema, each.name) for each in shut_tables(live)}
+        shut = {(each.schema, each.name) for each in locked_tables(live)}
         tables, stamps = listing(live)
         then = [each for each, _ in points]
         tables = counted(live, tables, stamps, then, shut=shut, seconds=lambda: COUNT_SECONDS, trouble=unreadable)

@@ -20,7 +20,7 @@ from lastgood.dump.names import Relation
 from lastgood.errors import Interrupted
 from lastgood.facts import Facts, TableFacts
 from lastgood.loss.tables import Key, LiveTable
-from lastgood.points import Whole
+from lastgood.points import VerifiedPoint
 from lastgood.postgres.server import Connection, Target
 from lastgood.text.units import duration
 
@@ -77,7 +77,7 @@ class Limit:
 
 
 References = Callable[[Relation, tuple[str, ...]], tuple[str, ...]]
-Reads = Callable[[Context], Whole]
+Reads = Callable[[Context], VerifiedPoint]
 """Reads a restore point whole. Raises BadPoint, Interrupted."""
 
 

@@ -10,7 +10,7 @@ from psycopg import sql
 from lastgood.facts import TableFacts
 from lastgood.load.repairs import extensions
 from lastgood.loss.tables import Key, LiveTable
-from lastgood.members import HeldRows
+from lastgood.members import UndumpedRows
 from lastgood.plan.loss import TableLoss
 from lastgood.postgres.server import Connection
 from lastgood.postgres.table_code import not_to_query
@@ -39,7 +39,7 @@ def configuration(live: Connection, wanted: Mapping[Key, TableFacts]) -> dict[Ke
 
 
 def with_extensions(
-    losses: Sequence[TableLoss], outside: Mapping[Key, int], held: Sequence[HeldRows]
+    losses: Sequence[TableLoss], outside: Mapping[Key, int], held: Sequence[UndumpedRows]
 ) -> Iterator[TableLoss]:
     """The losses, with rows of extensions that no dump holds added on both sides: they are copied over."""
     rows = {(each.schema_name, each.name): each for each in held}

@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
-from lastgood.dump.script import Step
+from lastgood.dump.script import ScriptStep
 from lastgood.dump.statements import Command, Kind
 from lastgood.dump.summary import DumpSummary
 from lastgood.facts import Facts
@@ -90,7 +90,7 @@ def revoked_since(
             routines[key] = routine
     recorded = {each.identity for each in facts.objects if each.kind in ("function", "procedure")}
     then = _then(
-        (item.command for item in summary.script.items if isinstance(item, Step)),
+        (item.command for item in summary.script.items if isinstance(item, ScriptStep)),
         every,
         {key for key, routine in routines.items() if routine in recorded},
     )

@@ -90,7 +90,7 @@ def _counted(losses: Sequence[TableLoss], emergency: Path, settling: Settling) -
         reported(context.emit, STAGE, "count the rows that the rollback replaced"),
     ):
         point = points.find(emergency.parent, emergency.name)
-        last = points.read_whole(point, skim=True, owing=True, stage=STAGE, context=context)
+        last = points.read_whole(point, skim=True, skip_rows=True, stage=STAGE, context=context)
         whole = settling.whole(context)
         with compared(
             PointSide(whole.point, POINT, whole.summary.database, whole),

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Literal
 from lastgood.application import Application
 from lastgood.checklist import BACKUP, Attestation, Checklist, Override, remedy
 from lastgood.checklist import Finding as Finding
-from lastgood.config.tables import NO_PGBOUNCER, Check, Drill, Loss, PgBouncer
+from lastgood.config.tables import NO_PGBOUNCER, CheckSettings, Drill, Loss, PgBouncer
 from lastgood.context import AS_IT_FITS, Context, Pace, never
 from lastgood.errors import Refused, untouched
 from lastgood.events import Emit, silent
-from lastgood.members import HeldRows, Survey
+from lastgood.members import MemberSurvey, UndumpedRows
 from lastgood.models import Document, Frozen
 from lastgood.plan.loss import Compare, OutsideReference, Revival, TableLoss
 from lastgood.postgres.activity import Sample
@@ -86,7 +86,7 @@ class Request:
     code: CodePolicy = CONFINED
     run: str | None = None
     pace: Pace = AS_IT_FITS
-    check: Check = field(default_factory=Check)
+    check: CheckSettings = field(default_factory=CheckSettings)
     overrides: tuple[Override, ...] = ()
     attestations: tuple[Attestation, ...] = ()
     application: Application = field(default_factory=Application)
@@ -284,5 +284,5 @@ class Prepared:
     division: Division | None = None
     sample: Sample | None = None
     skew: float | None = None
-    members: Survey = field(default_factory=Survey)
-    held: tuple[HeldRows, ...] = ()
+    members: MemberSurvey = field(default_factory=MemberSurvey)
+    held: tuple[UndumpedRows, ...] = ()

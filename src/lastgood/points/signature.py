@@ -15,7 +15,7 @@ from pathlib import Path
 from lastgood.errors import Refused
 
 FIELD = "signature"
-LEAST = 32
+MIN_KEY_BYTES = 32
 NOT_SIGNED = (
     "Choose another restore point: lastgood points. If you know where this one comes from, repeat the command with: "
     '--trust-unsigned "REASON"'
@@ -45,8 +45,8 @@ def key() -> bytes | None:
         raise Refused(f'cannot read the key file "{path}": {why}', hint=create) from error
     if stat.S_IMODE(mode) & 0o077:
         raise Refused(f'cannot use the key file "{path}": other users can read it', hint=f'Run: chmod 600 "{path}"')
-    if len(text) < LEAST:
-        raise Refused(f'cannot use the key file "{path}": it has fewer than {LEAST} bytes', hint=create)
+    if len(text) < MIN_KEY_BYTES:
+        raise Refused(f'cannot use the key file "{path}": it has fewer than {MIN_KEY_BYTES} bytes', hint=create)
     return text
 
 
@@ -72,10 +72,10 @@ def why_not_signed(document: bytes | None) -> str:
         content = json.loads(document, object_pairs_hook=_unique)
     except ValueError as error:
         return f"its manifest cannot be verified: {error}"
-    found = content.pop(FIELD, None) if isinstance(content, dict) else None
-    if not isinstance(found, str) or not found:
+    signature = content.pop(FIELD, None) if isinstance(content, dict) else None
+    if not isinstance(signature, str) or not signature:
         return "its manifest is not signed"
-    if not hmac.compare_digest(found.encode(), _signature(secret, content).encode()):
+    if not hmac.compare_digest(signature.encode(), _signature(secret, content).encode()):
         return f'its manifest was not signed with the key in "{Signing.key_file}", or was changed since'
     return ""
 

@@ -67,7 +67,7 @@ def read_mark(comment: str | None) -> Mark | None:
 def marked(connection: Connection) -> list[tuple[Database, Mark]]:
     """All databases of the server that carry a mark, invalid ones too, by name, with their sizes."""
     marked = []
-    for each in database.every(connection):
+    for each in database.all_databases(connection):
         if read_mark(each.comment) is None:
             continue
         # Read it again with its size, which needs all its files; it may be dropped or changed meanwhile.

@@ -29,7 +29,7 @@ def lacking(connection: Connection) -> tuple[str, ...]:
         return ()
     role = identifier(name)
     attributes = [] if creates else ["CREATEDB"]
-    attributes += ["BYPASSRLS"] if row_security.hiding(connection) else []
+    attributes += ["BYPASSRLS"] if row_security.hiding_tables(connection) else []
     # Membership in a superuser would be the rights of one.
     roles = [] if acts_as_owner or owned_by_superuser else [identifier(owner)]
     roles += [each for each, has in (("pg_signal_backend", signals), ("pg_monitor", monitors)) if not has]

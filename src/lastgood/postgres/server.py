@@ -284,8 +284,8 @@ class Target:
         if not password and self.named is not None and not _libpq_password(keywords):
             password = self._password_of_named()
         environment = {"PGPASSWORD": password} if password else {}
-        open_ones = {key: value for key, value in keywords.items() if key not in SECRETS}
-        return conninfo.make_conninfo("", **open_ones), environment
+        public = {key: value for key, value in keywords.items() if key not in SECRETS}
+        return conninfo.make_conninfo("", **public), environment
 
     def __str__(self) -> str:
         return conninfo.make_conninfo("", **{k: v for k, v in self.keywords.items() if k not in SECRETS})
@@ -294,8 +294,8 @@ class Target:
 def _libpq_password(keywords: Mapping[str, str]) -> str:
     """The password that libpq uses for these keywords: from the environment, a service file or .pgpass. libpq itself
     applies its rules; nothing is sent to the server."""
-    given = {key: value for key, value in keywords.items() if value}
-    started = pq.PGconn.connect_start(conninfo.make_conninfo("", **given).encode())
+    present = {key: value for key, value in keywords.items() if value}
+    started = pq.PGconn.connect_start(conninfo.make_conninfo("", **present).encode())
     try:
         return (started.password or b"").decode("utf-8", "surrogateescape")
     finally:

@@ -18,7 +18,7 @@ from lastgood.errors import (
 )
 from lastgood.loss import Comparing, Settling, revivals, settled
 from lastgood.plan.loss import outside
-from lastgood.points import Whole
+from lastgood.points import VerifiedPoint
 from lastgood.postgres import errors as server_errors
 from lastgood.process.run import ChildFailed
 from lastgood.run import steps
@@ -51,7 +51,7 @@ def report_of(run: Run, total: float) -> Report:
     backed_up, completed = run.result(BackedUp), run.result(Completed)
     emergency = str(backed_up.path) if backed_up is not None and backed_up.path is not None else None
     prepared, request = run.prepared, run.prepared.request
-    whole = Whole(prepared.point, prepared.source, prepared.facts, prepared.summary)
+    whole = VerifiedPoint(prepared.point, prepared.source, prepared.facts, prepared.summary)
     how = Comparing(request.compare, request.check.compare_limit, request.loss)
     settling = Settling(lambda context: whole, how, request.context(run.emit))
     lost = settled(plan.loss, emergency, prepared.facts, settling)

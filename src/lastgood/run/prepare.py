@@ -18,7 +18,7 @@ from lastgood.checklist import ITEMS, Finding, Override, check_names, checklist
 from lastgood.checks import counted
 from lastgood.checks.code import code_run
 from lastgood.checks.later_code import later_code
-from lastgood.checks.subject import InPlace
+from lastgood.checks.subject import InPlaceScope
 from lastgood.dump.deferral import Deferrable
 from lastgood.errors import NOT_REACHED, Stopped, reporting_state
 from lastgood.events import Caution, Emit, StageDone, StageStarted
@@ -27,7 +27,7 @@ from lastgood.in_place import definition_facts, names
 from lastgood.journal.run_names import new_run, suffix
 from lastgood.load.deferred.choice import choose
 from lastgood.load.expected import expected_seconds
-from lastgood.members.survey import of_extensions
+from lastgood.members.survey import limited_to
 from lastgood.plan.loss import outside
 from lastgood.plan.plan import Choice, Plan, PlannedPoint, Prepared, Request
 from lastgood.plan.unfinished import Unfinished, refuse_resume, requested_run
@@ -59,15 +59,15 @@ def prepare(request: Request, emit: Emit) -> Prepared:
 
 
 def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Prepared:
-    passed_over, left_out = list[str](), list[str]()
+    skipped, left_out = list[str](), list[str]()
     chosen = points.choose(
         request.store,
         name=request.choice.point,
         before=request.choice.before,
         before_migration=request.choice.before_migration,
         database=request.database or live_name,
-        owing=True,
-        context=request.context(points.collect_skipped(emit, passed_over, left_out)),
+        skip_rows=True,
+        context=request.context(points.collect_skipped(emit, skipped, left_out)),
     )
     point, source, facts, summary = chosen.point, chosen.source, chosen.facts, chosen.summary
     with database.connect_maintenance(request.target, live_name) as maintenance:
@@ -92,9 +92,9 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
                 summary,
                 chosen.lack,
                 chosen.orphans,
-                passed_over=tuple(passed_over),
+                skipped=tuple(skipped),
                 left_out=tuple(left_out),
-                owing=source.owed is not None,
+                unread_rows=source.pending_digest is not None,
                 seconds=(expected.build, expected.backup),
             )
             subject = checks.Subject.of(request, maintenance, connection, live, reading)
@@ -175,8 +175,8 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
         division,
         sample,
         skew,
-        subject.to_put_back,
-        of_extensions(subject.members, [each.name for each in facts.extensions]).rows,
+        subject.extension_changes,
+        limited_to(subject.members, [each.name for each in facts.extensions]).rows,
     )
 
 
@@ -189,7 +189,7 @@ def _settled(request: Request, connection: Connection) -> Request:
     return replace(request, way=way, fence="at-swap", reopen_when="full")
 
 
-def _beside(live: str, run: str, in_place: InPlace | None, facts: Facts) -> dict[str, Any]:
+def _beside(live: str, run: str, in_place: InPlaceScope | None, facts: Facts) -> dict[str, Any]:
     """The fields of the plan for what is built beside the live content, and for what is kept."""
     if in_place is None:
         return {

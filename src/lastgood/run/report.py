@@ -9,7 +9,7 @@ from pydantic import AliasChoices, Field
 
 from lastgood.application.results import ApplicationReport
 from lastgood.checklist import Attestation, Override, Verdict
-from lastgood.facts.compare import Comparison
+from lastgood.facts.compare import FactsComparison
 from lastgood.load.deferred.work import Finished
 from lastgood.load.repairs import Repaired
 from lastgood.models import Document, Frozen
@@ -32,7 +32,7 @@ class ProvedTable(Frozen):
         return f"{self.schema_name}.{self.name}"
 
 
-def proved_tables(comparison: Comparison | None) -> tuple[ProvedTable, ...]:
+def proved_tables(comparison: FactsComparison | None) -> tuple[ProvedTable, ...]:
     """Return the tables of a proof, as data. Empty if another process finished the run after its swap."""
     return tuple(
         ProvedTable(schema_name=t.schema_name, name=t.name, rows=t.rows, digest=t.digest, equal=t.equal)

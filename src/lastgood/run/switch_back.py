@@ -17,13 +17,13 @@ from lastgood.journal import Journal, caller
 from lastgood.plan.undo_plan import UndoPlan
 from lastgood.postgres import database
 from lastgood.postgres import errors as server_errors
-from lastgood.postgres.commit_outcome import OutcomeUnknown, outcome_after_loss, server_process
 from lastgood.postgres.deployment import own_comment
-from lastgood.postgres.exchange import Exchanged, NamesChanged, Renaming, exchange
+from lastgood.postgres.exchange import ExchangeResult, NamesChanged, Renaming, exchange
 from lastgood.postgres.holders import holders
 from lastgood.postgres.mark import BASE, Mark, of_undo, read_mark, server_clock
 from lastgood.postgres.server import Connection, Target
-from lastgood.postgres.sessions import END_THEM, blocking_sessions
+from lastgood.postgres.sessions import END_HINT, blocking_sessions
+from lastgood.postgres.transactions import OutcomeUnknown, outcome_after_loss, server_process
 from lastgood.process import interrupts
 from lastgood.run import pause as pool
 from lastgood.run.pause import Pause
@@ -40,14 +40,14 @@ def refuse_obstacles(maintenance: Connection, plan: UndoPlan) -> None:
         )
     stubborn = blocking_sessions(maintenance, plan.live_oid, plan.live)
     if stubborn:
-        raise Refused(f"cannot undo: {stubborn}", hint=END_THEM, state=NOT_REACHED)
+        raise Refused(f"cannot undo: {stubborn}", hint=END_HINT, state=NOT_REACHED)
 
 
-def move_objects(live: Target, plan: UndoPlan, emit: Emit) -> Exchanged:
+def move_objects(live: Target, plan: UndoPlan, emit: Emit) -> ExchangeResult:
     """Undo an exchange in place. An interrupt before its commit stops it."""
     stop = interrupts.StopRequest()
     moved: Moved | None = None
-    with interrupts.stopping(stop):
+    with interrupts.stop_on_signal(stop):
         with live.connect(application_name=f"lastgood undo {plan.run}") as connection:
             role = next(each.role for each in kept.run_schemas(connection, run=plan.undoes) if each.role != "staging")
             process = server_process(connection)
@@ -68,7 +68,7 @@ def move_objects(live: Target, plan: UndoPlan, emit: Emit) -> Exchanged:
         for note in moved.notes if moved is not None else ():
             emit(Caution(note))
         _complete(live, plan, emit)
-    return Exchanged(moved.outage, 0, moved.tries) if moved is not None else Exchanged(0.0, 0, 1)
+    return ExchangeResult(moved.outage, 0, moved.tries) if moved is not None else ExchangeResult(0.0, 0, 1)
 
 
 def _refuse_unless_committed(live: Target, plan: UndoPlan, process: int, error: psycopg.Error | OSError) -> None:
@@ -107,7 +107,7 @@ def _complete(live: Target, plan: UndoPlan, emit: Emit) -> None:
 
 def exchange_names(
     maintenance: Connection, target: Target, plan: UndoPlan, emit: Emit, pgbouncer: PgBouncer, journal: Journal
-) -> tuple[Exchanged, Pause | None]:
+) -> tuple[ExchangeResult, Pause | None]:
     """Switch the names back while PgBouncer is paused. Raises Failed (nothing changed) or Stopped (unknown)."""
     server = target.at(maintenance.info.dbname)
     try:
@@ -115,7 +115,7 @@ def exchange_names(
         # waits for transactions to end stops the undo.
         wanted = interrupts.StopRequest()
         with (
-            interrupts.calling(
+            interrupts.on_signal(
                 wanted.set,
                 mark=wanted.mark,
                 suspended=lambda: emit(Caution("an undo cannot be suspended: the application waits for it")),

@@ -10,8 +10,8 @@ import psycopg
 
 from lastgood import fault
 from lastgood.errors import Refused
-from lastgood.postgres.commit_outcome import server_process
 from lastgood.postgres.server import Connection, Target
+from lastgood.postgres.transactions import server_process
 from lastgood.salvage import prove, quiet
 from lastgood.salvage.images import Recorder
 from lastgood.salvage.staged import Changed

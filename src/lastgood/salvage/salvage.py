@@ -25,8 +25,8 @@ from lastgood.events import reported
 from lastgood.journal import recording
 from lastgood.journal.run_names import new_run
 from lastgood.postgres import clock, database
-from lastgood.postgres.errors import words
-from lastgood.postgres.lock import lock_live, nothing
+from lastgood.postgres.errors import message_of
+from lastgood.postgres.lock import lock_live, read_nothing
 from lastgood.postgres.mark import server_clock
 from lastgood.postgres.server import Connection, Target, identity
 from lastgood.salvage import candidates, choosing, images, origin, renames, sides, tables
@@ -195,7 +195,7 @@ def _previewed(
         except psycopg.Error as error:
             if wanted.conditional and isinstance(error, _WRONG_CONDITIONS):
                 raise UsageError(
-                    f"cannot plan the salvage: {words(error)}",
+                    f"cannot plan the salvage: {message_of(error)}",
                     hint="Check the conditions in --where: names of columns, and functions with their schema.",
                 ) from error
             raise failed(error) from error
@@ -217,7 +217,7 @@ def salvage(ready: Planned, context: Context = BACKGROUND) -> SalvageReport:
     with database.connect_maintenance(request.target, plan.live) as maintenance:
         run = new_run(server_clock(maintenance))
         maintenance.execute("SELECT set_config('application_name', %s, false)", [f"lastgood salvage {run}"])
-        lock_live(maintenance, plan.live, nothing)
+        lock_live(maintenance, plan.live, read_nothing)
         oid = database.describe(maintenance, plan.live).oid
         journal = recording.begin(
             request.state,
@@ -232,7 +232,7 @@ def salvage(ready: Planned, context: Context = BACKGROUND) -> SalvageReport:
             try:
                 journal.doing("salvage")
             except OSError as error:
-                raise recording.unwritten(journal, error) from error
+                raise recording.unwritable_journal(journal, error) from error
             with reported(emit, "salvage", f"write {plan.written:,} rows in one transaction") as stage:
                 context.check("interrupted before rows were written", state=NOT_REACHED)
                 destination = Destination(
@@ -258,7 +258,7 @@ def salvage(ready: Planned, context: Context = BACKGROUND) -> SalvageReport:
                 seconds={"total": round(time.monotonic() - began, 3)},
                 undo_command=f"lastgood salvage undo {run}",
             )
-            recording.ended(journal, "done", report=report.document())
+            recording.write_end(journal, "done", report=report.document())
     return report
 
 

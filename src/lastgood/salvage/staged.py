@@ -17,7 +17,7 @@ import psycopg
 from psycopg import sql
 
 from lastgood.errors import Refused
-from lastgood.postgres.errors import words
+from lastgood.postgres.errors import message_of
 from lastgood.postgres.server import Connection
 from lastgood.salvage.tables import Key, Table
 
@@ -270,7 +270,7 @@ def _copy(connection: Connection, staged: Staged, kind: str, columns: Sequence[s
     except psycopg.DataError as error:
         raise Refused(
             f'cannot salvage table "{staged.table.shown}": a value does not fit a column of the live database: '
-            f"{words(error)}",
+            f"{message_of(error)}",
             hint=f"Leave the table out with --exclude {staged.table.shown}, or change the column in the live database.",
         ) from error
 

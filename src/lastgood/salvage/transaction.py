@@ -16,8 +16,8 @@ from lastgood.errors import Failed, LastgoodError, Refused, Stopped
 from lastgood.facts.of_database import PINNED
 from lastgood.models import Frozen
 from lastgood.postgres import errors as server_errors
-from lastgood.postgres.commit_outcome import OutcomeUnknown, outcome_after_loss
 from lastgood.postgres.server import Connection, Target, quiet_event_triggers
+from lastgood.postgres.transactions import OutcomeUnknown, outcome_after_loss
 from lastgood.salvage import merge, migrated
 from lastgood.salvage.merge import Exclusion
 from lastgood.salvage.policy import COLLISIONS, MEANINGS, Collision, Policies
@@ -161,7 +161,7 @@ def _each(
         with connection.transaction():
             return work()
     except (Refused, psycopg.DataError, psycopg.ProgrammingError, psycopg.NotSupportedError) as error:
-        why = server_errors.words(error) if isinstance(error, psycopg.Error) else error.message
+        why = server_errors.message_of(error) if isinstance(error, psycopg.Error) else error.message
         refused[name] = why.removeprefix(f'cannot salvage table "{changed.table.shown}": ')
         return None
 
@@ -267,7 +267,7 @@ def failed(error: psycopg.Error) -> LastgoodError:
     """An error of the server that ended the transaction before its commit."""
     detail: Any = error.diag.message_detail
     of_rows = (error.sqlstate or "")[:2] in ("22", "23")  # data exceptions, violated constraints
-    where = f"{server_errors.words(error)}{f' ({detail})' if detail else ''}"
+    where = f"{server_errors.message_of(error)}{f' ({detail})' if detail else ''}"
     return Failed(
         f"cannot salvage rows: {where}",
         hint="Leave the rows out, with --exclude TABLE or --where, or change them in the live database."

@@ -15,7 +15,7 @@ from lastgood.journal import recording
 from lastgood.journal.run_names import new_run
 from lastgood.models import Document
 from lastgood.postgres import clock, database
-from lastgood.postgres.lock import lock_live, nothing
+from lastgood.postgres.lock import lock_live, read_nothing
 from lastgood.postgres.mark import server_clock
 from lastgood.postgres.server import Target
 from lastgood.salvage import images, tables
@@ -103,7 +103,7 @@ def undo(ready: Planned, context: Context = BACKGROUND) -> SalvageReport:
     with database.connect_maintenance(ready.target, live) as maintenance:
         run = new_run(server_clock(maintenance))
         maintenance.execute("SELECT set_config('application_name', %s, false)", [f"lastgood salvage {run}"])
-        lock_live(maintenance, live, nothing)
+        lock_live(maintenance, live, read_nothing)
         oid = database.describe(maintenance, live).oid
         journal = recording.begin(
             ready.state,
@@ -118,7 +118,7 @@ def undo(ready: Planned, context: Context = BACKGROUND) -> SalvageReport:
             try:
                 journal.doing("salvage")
             except OSError as error:
-                raise recording.unwritten(journal, error) from error
+                raise recording.unwritable_journal(journal, error) from error
             with reported(emit, "salvage", f"undo the salvage {plan.undoes} in one transaction") as stage:
                 context.check("interrupted before rows were written", state=NOT_REACHED)
                 destination = Destination(ready.target.at(live), oid, ready.state, run)
@@ -136,5 +136,5 @@ def undo(ready: Planned, context: Context = BACKGROUND) -> SalvageReport:
                 seconds={"total": round(time.monotonic() - began, 3)},
                 undo_command=f"lastgood salvage undo {run}",
             )
-            recording.ended(journal, "done", report=report.document())
+            recording.write_end(journal, "done", report=report.document())
     return report

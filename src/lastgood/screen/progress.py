@@ -32,7 +32,7 @@ NAMES = {
 }
 # Units without a meaningful rate.
 WITHOUT_RATE = ("seconds", "tries")
-# A slow reader of stderr must not slow the work down.
+# Few lines: a slow reader of stderr must not delay the work.
 JSON_PROGRESS_EVERY = 0.25
 
 
@@ -82,10 +82,10 @@ def measure(progress: Progress, seconds: float) -> str:
     if unit not in WITHOUT_RATE and (speed := units.rate(progress.done, seconds, unit)):
         parts.append(speed)
     if progress.total and progress.done and seconds >= 2:
-        left = round(seconds * max(0, progress.total - progress.done) / progress.done)
+        seconds_left = round(seconds * max(0, progress.total - progress.done) / progress.done)
         # Estimates have no tenths.
-        text = f"{left} s" if left < 10 else units.duration(left)
-        parts.append(f"{text} left" if left else "nearly done")
+        text = f"{seconds_left} s" if seconds_left < 10 else units.duration(seconds_left)
+        parts.append(f"{text} left" if seconds_left else "nearly done")
     return ", ".join(parts)
 
 

@@ -53,7 +53,7 @@ def _style(column: TableColumn, cell: str) -> str:
     return column.style if cell not in ("", "0") else ""
 
 
-def _as_is(text: str) -> str:
+def _unchanged(text: str) -> str:
     return text
 
 
@@ -64,7 +64,7 @@ class Screen:
         self,
         *,
         no_color: bool = False,
-        scrub: Callable[[str], str] = _as_is,
+        scrub: Callable[[str], str] = _unchanged,
         stdout: TextIO | None = None,
         stderr: TextIO | None = None,
         width: int | None = None,
@@ -182,8 +182,8 @@ class Screen:
 
 
 class _Enduring(io.TextIOBase):
-    """A stream whose reader may go away (``| head``, a closed terminal). Later output is discarded and the work
-    continues: a rollback must not stop because its output is not read."""
+    """A stream whose reader may end (``| head``, a closed terminal). Later output is discarded and the work continues:
+    a rollback must not stop because its output is not read."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

@@ -9,7 +9,7 @@ import re
 from datetime import UTC, datetime
 
 DURATION_PATTERN = r"^\s*\d+(\.\d+)?\s*(ms|s|min|h|d)?\s*$"
-# Clocks differ: a moment that is this little in the future counts as now.
+# Clocks differ: a moment at most this many seconds in the future counts as now.
 CLOCKS_DIFFER = 300.0
 
 _SIZES = ("bytes", "kB", "MB", "GB", "TB")

@@ -16,8 +16,8 @@ from lastgood.command.prune.prune import PruneCandidate, PrunePlan
 from lastgood.command.rollback import show as report
 from lastgood.command.rollback import show_plan
 from lastgood.command.status import show as status
-from lastgood.facts import Difference, Facts
-from lastgood.facts.compare import Comparison
+from lastgood.facts import Facts, FactsDifference
+from lastgood.facts.compare import FactsComparison
 from lastgood.load.deferred.work import Finished
 from lastgood.load.repairs import Repaired
 from lastgood.plan.loss import OutsideReference, Revival, TableLoss
@@ -470,8 +470,8 @@ def test_damaged_points_and_verdicts(shown: tuple[Screen, io.StringIO]) -> None:
 
 def test_a_comparison_shows_each_difference(shown: tuple[Screen, io.StringIO]) -> None:
     screen, stream = shown
-    difference = Difference(kind="rows", what="public.deals", expected="2 rows", found="0 rows")
-    comparison = Comparison(differences=(difference,), tables=(), not_compared=("Definitions were not compared.",))
+    difference = FactsDifference(kind="rows", what="public.deals", expected="2 rows", found="0 rows")
+    comparison = FactsComparison(differences=(difference,), tables=(), not_compared=("Definitions were not compared.",))
     facts.show_comparison(screen, comparison, "a.sql", "the live database")
     assert stream.getvalue() == (
         "1 difference between a.sql (expected) and the live database (found)\n"

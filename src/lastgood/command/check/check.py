@@ -16,7 +16,7 @@ from lastgood.in_place.capabilities import probe
 from lastgood.load.expected import expected_seconds
 from lastgood.models import Document, Frozen
 from lastgood.plan.plan import Request
-from lastgood.points import Glance, Whole
+from lastgood.points import QuickCheck, VerifiedPoint
 from lastgood.postgres import database, required_grants
 from lastgood.postgres.server import Connection, Target
 from lastgood.run import prepare
@@ -125,7 +125,7 @@ def check(request: Request, *, thorough: bool = False, emit: Emit = silent) -> C
 def _read(request: Request, thorough: bool, live_bytes: int, maintenance: Connection, emit: Emit) -> PointReading:
     """Read the restore point, in whole or at its ends."""
     wanted, skipped, left_out = request.choice, list[str](), list[str]()
-    choose: Callable[..., Glance | Whole] = points.choose if thorough else points.glanced
+    choose: Callable[..., QuickCheck | VerifiedPoint] = points.choose if thorough else points.choose_quickly
     try:
         chosen = choose(
             request.store,
@@ -136,13 +136,13 @@ def _read(request: Request, thorough: bool, live_bytes: int, maintenance: Connec
             context=request.context(points.collect_skipped(emit, skipped, left_out)),
         )
     except BadPoint as error:
-        return PointReading(trouble=str(error), hint=error.hint, passed_over=tuple(skipped))
-    if isinstance(chosen, Glance):
+        return PointReading(problem=str(error), hint=error.hint, skipped=tuple(skipped))
+    if isinstance(chosen, QuickCheck):
         return PointReading(
             chosen.point,
             chosen.facts,
-            looked=chosen.evidence,
-            passed_over=tuple(skipped),
+            evidence=chosen.evidence,
+            skipped=tuple(skipped),
             left_out=tuple(left_out),
         )
     expected = expected_seconds(maintenance, chosen.source, chosen.summary, live_bytes, request.context())
@@ -152,7 +152,7 @@ def _read(request: Request, thorough: bool, live_bytes: int, maintenance: Connec
         chosen.summary,
         chosen.lack,
         chosen.orphans,
-        passed_over=tuple(skipped),
+        skipped=tuple(skipped),
         left_out=tuple(left_out),
         seconds=(expected.build, expected.backup),
     )

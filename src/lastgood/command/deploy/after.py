@@ -18,7 +18,7 @@ from lastgood.errors import Failed
 from lastgood.events import Progress, StageDone, StageFailed, StageStarted
 from lastgood.facts import MigrationFacts
 from lastgood.facts.of_database import migration_of
-from lastgood.postgres.outlived import find
+from lastgood.postgres.remaining_sessions import find
 from lastgood.text.units import counted
 
 SETTLED_SECONDS = 2.0
@@ -150,7 +150,7 @@ def _application(course: Course) -> str:
 def _unhealthy(course: Course) -> str:
     application = course.request.base.application
     if application.health is not None and course.healthy_before is not False:
-        result = health.ask(
+        result = health.check_health(
             application,
             course.context.cancelled,
             lambda tries, last: course.emit(Progress("checks", tries, None, "tries", detail=last.problem)),

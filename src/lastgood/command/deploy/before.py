@@ -26,7 +26,7 @@ from lastgood.points import RestorePoint, dump_point
 from lastgood.postgres import database
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.mark import server_clock
-from lastgood.postgres.outlived import Trace
+from lastgood.postgres.remaining_sessions import ProgramTrace
 from lastgood.postgres.rights import rights
 from lastgood.postgres.state import DatabaseState
 from lastgood.run.prepare import connect_live
@@ -85,7 +85,7 @@ def _check(course: Course) -> None:
             connection.execute(database.comment_statement(course.live, found.comment))
     except psycopg.errors.InsufficientPrivilege as error:
         raise Refused(
-            f"cannot deploy: a deployment is marked in the comment of its database: {server_errors.words(error)}",
+            f"cannot deploy: a deployment is marked in the comment of its database: {server_errors.message_of(error)}",
             hint=f"As a superuser: ALTER DATABASE {identifier(course.live)} OWNER TO "
             f"{identifier(connection.info.user)}. Or make a restore point with lastgood backup, and migrate yourself.",
         ) from error
@@ -128,7 +128,7 @@ def _baseline(course: Course) -> None:
     application = request.base.application
     if request.settings.application and application.health is not None and not request.settings.stop:
         once = replace(application, health=application.health.model_copy(update={"deadline": 0.0}))
-        result = health.ask(once, course.context.cancelled)
+        result = health.check_health(once, course.context.cancelled)
         course.healthy_before = not result.problem
         if result.problem:
             course.remark(f"the health check failed before the migration ({result.problem}): its result is not used")
@@ -208,6 +208,6 @@ def _command(course: Course) -> MigrationCommand:
     request, hold = course.request, course.hold
     keywords = resolved(hold.target, hold.live)
     connection = hold.connection()
-    course.trace = Trace(tag(hold.run), keywords["user"], server_clock(connection))
+    course.trace = ProgramTrace(tag(hold.run), keywords["user"], server_clock(connection))
     assert course.point is not None
     return command_of(request, keywords, hold.run, point=str(course.point.path))

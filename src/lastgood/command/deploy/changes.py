@@ -12,7 +12,7 @@ from lastgood.context import Context
 from lastgood.errors import NOT_REACHED
 from lastgood.facts import Facts
 from lastgood.plan.loss import TableLoss
-from lastgood.points import RestorePoint, Whole
+from lastgood.points import RestorePoint, VerifiedPoint
 from lastgood.postgres.errors import Context as ErrorContext
 from lastgood.postgres.errors import failed
 from lastgood.postgres.server import Target
@@ -23,8 +23,8 @@ STAGE = "changes"
 def reads(point: RestorePoint) -> loss.Reads:
     """A function that reads a restore point of our own."""
 
-    def whole(context: Context) -> Whole:
-        return points.read_whole(point, skim=True, owing=True, stage=STAGE, context=context)
+    def whole(context: Context) -> VerifiedPoint:
+        return points.read_whole(point, skim=True, skip_rows=True, stage=STAGE, context=context)
 
     return whole
 

@@ -82,7 +82,7 @@ def deploy_(
             raise UsageError(
                 "cannot accept and deploy at once: --accept takes no migration",
                 hint="Run: lastgood deploy --accept RUN",
-                state=config.NOTHING_LOOKED_AT,
+                state=config.NOTHING_READ,
             )
         found = deploy.accept(session.target, accept)
         session.result(
@@ -134,7 +134,7 @@ def _reason(text: str | None) -> str:
         raise UsageError(
             "cannot accept errors: --allow-errors needs a reason",
             hint="State why they are harmless: --allow-errors REASON. The reason is recorded.",
-            state=config.NOTHING_LOOKED_AT,
+            state=config.NOTHING_READ,
         )
     return (text or "").strip()
 
@@ -157,6 +157,6 @@ def _limited(settings: Deploy, time_limit: str | None) -> Deploy:
         raise UsageError(
             f'cannot use --time-limit "{time_limit}": it must be longer than 0',
             hint="Give a duration like 30s or 10min, or leave --time-limit out.",
-            state=config.NOTHING_LOOKED_AT,
+            state=config.NOTHING_READ,
         )
     return settings.model_copy(update={"time_limit": seconds})

@@ -27,8 +27,8 @@ from lastgood.journal import Journal, recording
 from lastgood.loss import Comparing
 from lastgood.plan.plan import Request
 from lastgood.points import RestorePoint
-from lastgood.points.manifest import DeploymentNote, Form, Outcome, note_deployment
-from lastgood.postgres.outlived import Outlived, Trace
+from lastgood.points.manifest import DeploymentNote, Form, Outcome, record_deployment
+from lastgood.postgres.remaining_sessions import ProgramTrace, RemainingSession
 from lastgood.postgres.state import DatabaseState
 
 # The statuses in the journal.
@@ -65,8 +65,8 @@ class Course:
         self.rights: frozenset[str] = frozenset()
         self.keys = Declared()
         self.point: RestorePoint | None = None
-        self.trace: Trace | None = None
-        self.seen: frozenset[Outlived] = frozenset()
+        self.trace: ProgramTrace | None = None
+        self.seen: frozenset[RemainingSession] = frozenset()
         self.health: HealthResult | None = None
         self.found: dict[str, Any] = {}
         self.remarks: list[str] = []
@@ -108,7 +108,7 @@ class Course:
         not help in an emergency that existed before; if it was deployed, differences are intended."""
         if self.point is not None:
             with suppress(OSError, LastgoodError):  # the note only helps to choose a restore point
-                note_deployment(self.point.path, DeploymentNote(run=self.hold.run, outcome=outcome))
+                record_deployment(self.point.path, DeploymentNote(run=self.hold.run, outcome=outcome))
 
     def remark(self, text: str) -> None:
         """Emit a caution now, and add it to the report."""
@@ -129,7 +129,7 @@ class Course:
         report = self._report(status, problem)
         data = {"error": recording.error_data(error)} if error is not None else {}
         journaled = "interrupted" if isinstance(error, Interrupted) else _JOURNALED[status]
-        recording.ended(self.journal, journaled, **data, report=report.document())
+        recording.write_end(self.journal, journaled, **data, report=report.document())
         self._ended(report)
         return report
 

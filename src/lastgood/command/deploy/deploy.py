@@ -69,7 +69,7 @@ def deploy(
             program=request.command[0],
         )
         with (
-            interrupts.calling(stopping, mark=stop.mark, after=[patience], suspended=not_suspended),
+            interrupts.on_signal(stopping, mark=stop.mark, after=[patience], suspended=not_suspended),
             recording.recording(journal, emit) as recorded,
         ):
             return _seen_through(Course(request, held, journal, replace(context, emit=recorded), ended))

@@ -236,7 +236,7 @@ def begun(target: Target, label: str, command: Sequence[str]) -> Story:
     return Story(
         events=frozenset({"start"}),
         title="deployment started",
-        happened=f'Migration{called} of "{live}" is starting with {Path(program).name}.',
+        event=f'Migration{called} of "{live}" is starting with {Path(program).name}.',
         state="Nothing was changed yet; a restore point is made first.",
         next="No action needed. lastgood status shows the progress.",
     )
@@ -247,7 +247,7 @@ def deployed(report: DeployReport) -> Story:
     return Story(
         events=frozenset({"success"}),
         title="deployed",
-        happened=f'"{report.live}" is migrated and passed the checks.',
+        event=f'"{report.live}" is migrated and passed the checks.',
         state=f'"{report.live}" is open.',
         next=f"To roll back later: lastgood rollback {Path(report.point).name}",
         figures=_figures(report),
@@ -258,7 +258,7 @@ def failed(error: LastgoodError, report: DeployReport) -> Story:
     """The notification of a failure and its outcome."""
     story = replace(news.failed(error, "deploy", report.live), figures=_figures(report))
     if report.loss and report.kept is not None:
-        return replace(story, lost=news.lost(report.loss, report.kept))
+        return replace(story, loss=news.loss_summary(report.loss, report.kept))
     return story
 
 

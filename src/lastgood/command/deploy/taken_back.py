@@ -102,7 +102,7 @@ def _rolled_back(course: Course, problem: str) -> LastgoodError:
         planned = loss
         course.found["loss"] = way_back.changed(loss)
 
-    course.hold.record_stage("going back")
+    course.hold.record_stage("rolling back")
     with course.timed("rollback"):
         report = way_back.go_back(course.hold, request_back(course, course.point), course.point, course.emit, keep_plan)
     # The mark went with the database that was replaced.

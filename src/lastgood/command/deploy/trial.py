@@ -50,7 +50,7 @@ from lastgood.postgres import clock, copying, database
 from lastgood.postgres.apply import apply
 from lastgood.postgres.grants import Operator
 from lastgood.postgres.mark import marked, server_clock
-from lastgood.postgres.outlived import Trace, find
+from lastgood.postgres.remaining_sessions import ProgramTrace, find
 from lastgood.postgres.server import Connection, Target
 from lastgood.postgres.state import DatabaseState
 from lastgood.process import durable, interrupts
@@ -79,10 +79,10 @@ def trial(request: DeployRequest, emit: Emit = silent) -> TrialReport:
         journal = recording.begin(
             request.base.state, run, "deploy", skew=clock.skew(maintenance), live=live, dry_run=True, clone=clone
         )
-        with recording.recording(journal, emit) as recorded, interrupts.stopping(stop):
+        with recording.recording(journal, emit) as recorded, interrupts.stop_on_signal(stop):
             context = Context(recorded, stop.is_set, request.base.pace)
             report = _Trial(request, maintenance, command, keywords["user"], clone, journal, context).run()
-            recording.ended(journal, "done" if not report.problem else "failed", report=report.document())
+            recording.write_end(journal, "done" if not report.problem else "failed", report=report.document())
             return report
 
 
@@ -273,7 +273,7 @@ class _Trial:
         emit, command, request = self._emit, self._command, self._request
         with self._target.connect(application_name="lastgood inspects") as connection:
             locks = Locks(connection)
-        trace = Trace(tag(self._journal.run), self._user, server_clock(self._maintenance))
+        trace = ProgramTrace(tag(self._journal.run), self._user, server_clock(self._maintenance))
         live, clone = (database.describe(self._maintenance, name).oid for name in (self._live, self._clone))
 
         def sample(connection: Connection) -> None:

@@ -21,13 +21,13 @@ from lastgood.facts.compare import compare
 from lastgood.plan.loss import TableLoss
 from lastgood.plan.plan import Choice, Request
 from lastgood.points import RestorePoint
-from lastgood.postgres import outlived
+from lastgood.postgres import remaining_sessions
 from lastgood.postgres.errors import failed
 from lastgood.postgres.lock import Claim
-from lastgood.postgres.outlived import Outlived, Trace
+from lastgood.postgres.remaining_sessions import ProgramTrace, RemainingSession
 from lastgood.postgres.rights import rights
 from lastgood.postgres.server import Target, identity
-from lastgood.postgres.sessions import shut_tables
+from lastgood.postgres.sessions import locked_tables
 from lastgood.run.report import Report
 from lastgood.text.units import counted
 
@@ -49,13 +49,13 @@ class Remains:
     moved: tuple[str, ...] = ()
 
 
-def end_sessions(hold: Hold, trace: Trace, seen: frozenset[Outlived], emit: Emit) -> tuple[str, ...]:
+def end_sessions(hold: Hold, trace: ProgramTrace, seen: frozenset[RemainingSession], emit: Emit) -> tuple[str, ...]:
     """Terminate the migration's remaining sessions until none is left. Raises Failed."""
     emit(StageStarted("sessions", "terminate remaining sessions of the migration"))
     began = time.monotonic()
     try:
         connection = hold.connection()
-        ended = outlived.end(connection, hold.oid, replace(trace, ours=trace.ours | {hold.pid}), seen)
+        ended = remaining_sessions.end(connection, hold.oid, replace(trace, own_pids=trace.own_pids | {hold.pid}), seen)
     except BaseException as error:
         emit(StageFailed("sessions", time.monotonic() - began, str(error)))
         raise
@@ -116,7 +116,7 @@ def _inspect(target: Target) -> tuple[frozenset[str], _Ways]:
     rollback."""
     try:
         with target.connect(application_name="lastgood compares") as connection:
-            shut = shut_tables(connection)
+            shut = locked_tables(connection)
             found = rights(connection) if not shut else frozenset()
             ways = {(schema, name): _Way(*rest) for schema, name, *rest in connection.execute(_WAYS)}
     except psycopg.Error as error:

@@ -206,7 +206,7 @@ def _check(
         raise UsageError(
             "cannot sign: --sign RUN and --by NAME are required together",
             hint="Run lastgood drill --sign RUN --by NAME with a run of lastgood drill --list.",
-            state=config.NOTHING_LOOKED_AT,
+            state=config.NOTHING_READ,
         )
     if server is not None and folder is not None:
         raise _contradiction("--server and --folder", "Leave --folder out: an existing server has its own folder.")
@@ -214,9 +214,9 @@ def _check(
         raise UsageError(
             "cannot sign off: --signed-off-by is empty",
             hint="Give the name of the person who signs off the evidence.",
-            state=config.NOTHING_LOOKED_AT,
+            state=config.NOTHING_READ,
         )
 
 
 def _contradiction(what: str, hint: str) -> UsageError:
-    return UsageError(f"cannot drill: {what} are mutually exclusive", hint=hint, state=config.NOTHING_LOOKED_AT)
+    return UsageError(f"cannot drill: {what} are mutually exclusive", hint=hint, state=config.NOTHING_READ)

@@ -11,7 +11,7 @@ from lastgood.cli import complete
 from lastgood.cli.application import command, group
 from lastgood.cli.operands import DATABASE
 from lastgood.cli.parameters import Comparing, Level
-from lastgood.config import NOTHING_LOOKED_AT
+from lastgood.config import NOTHING_READ
 from lastgood.errors import NOT_REACHED, Failed, Refused, UsageError
 from lastgood.events import reported
 
@@ -44,7 +44,7 @@ def list_(
 
     found = sorted(points.all_points(session.settings.store), key=lambda point: point.made_at, reverse=True)
     document = {"store": str(session.settings.store), "points": [shown.document(point) for point in found]}
-    others = () if found else points.elsewhere(session.settings.store)
+    others = () if found else points.nearby_folders(session.settings.store)
     session.result(document, lambda: shown.show_list(session.screen, session.settings.store, found, others))
 
 
@@ -127,7 +127,7 @@ def pin(
         raise UsageError(
             f'cannot pin "{name}": the reason is empty',
             hint="State why it must be kept, for the operator who reviews it later: --reason TEXT.",
-            state=NOTHING_LOOKED_AT,
+            state=NOTHING_READ,
         )
     point = points.find(session.settings.store, name)
     try:

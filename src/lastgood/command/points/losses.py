@@ -13,7 +13,7 @@ from lastgood.context import Context
 from lastgood.errors import NOT_REACHED, BadPoint
 from lastgood.models import Frozen
 from lastgood.plan.loss import TableLoss, Totals
-from lastgood.points import RestorePoint, Whole, name_in
+from lastgood.points import RestorePoint, VerifiedPoint, name_in
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.server import Target
 from lastgood.screen.screen import Screen, TableColumn
@@ -42,13 +42,15 @@ def of_points(target: Target, store: Path, how: loss.Comparing, context: Context
     name = target.dbname
     there = [point for point in points.all_points(store) if point.manifest is None or point.manifest.database == name]
     there.sort(key=lambda point: point.made_at, reverse=True)
-    read: list[Whole] = []
+    read: list[VerifiedPoint] = []
     found: dict[Path, PointLoss] = {}
     for point in there[:MOST]:
         context.check("cannot compare the restore points: interrupted")
         try:
             skim = point.manifest is not None
-            read.append(points.read_whole(point, database=name, skim=skim, owing=True, stage=STAGE, context=context))
+            read.append(
+                points.read_whole(point, database=name, skim=skim, skip_rows=True, stage=STAGE, context=context)
+            )
         except BadPoint as error:
             found[point.path] = PointLoss(point=point, problem=str(error))
     try:
@@ -77,7 +79,7 @@ def of_points(target: Target, store: Path, how: loss.Comparing, context: Context
     return tuple(found[point.path] for point in there[:MOST]), max(0, len(there) - MOST)
 
 
-def _reads(whole: Whole) -> Callable[[Context], Whole]:
+def _reads(whole: VerifiedPoint) -> Callable[[Context], VerifiedPoint]:
     return lambda context: whole
 
 

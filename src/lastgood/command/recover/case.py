@@ -14,7 +14,7 @@ from pathlib import PurePath
 from lastgood.command.recover import damage
 from lastgood.command.recover.evidence import Candidate, Evidence
 from lastgood.command.recover.report import Emergency
-from lastgood.points import may_lack
+from lastgood.points import predates_migration
 from lastgood.status import UnfinishedDeployment
 
 
@@ -100,7 +100,7 @@ class Case:
             if place not in self.suspects
             and (goal.chosen or place not in self.without_effect)
             and (goal.before is None or candidate.point.made_at < goal.before)
-            and (goal.before_migration is None or may_lack(candidate.migration, goal.before_migration))
+            and (goal.before_migration is None or predates_migration(candidate.migration, goal.before_migration))
         )
 
     @cached_property

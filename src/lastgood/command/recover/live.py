@@ -38,7 +38,7 @@ from lastgood.loss import (
 )
 from lastgood.loss.written import Column
 from lastgood.postgres.server import Connection, Target
-from lastgood.postgres.sessions import shut_tables
+from lastgood.postgres.sessions import locked_tables
 
 COUNTING_SECONDS = 2.0
 # The time limit for comparing content without --thorough.
@@ -161,7 +161,7 @@ def inspect(
     connection = inspection.connection
     found: dict[str, Any] = {}
     with inspection.at("sessions that lock tables"):
-        shut = {(each.schema, each.name): each for each in shut_tables(connection)}
+        shut = {(each.schema, each.name): each for each in locked_tables(connection)}
         found["shut"] = tuple(
             Seen(
                 f'{each.holder} holds a lock on "{each.schema}"."{each.name}" that blocks readers',
@@ -248,8 +248,8 @@ def _counted(
 ) -> dict[Key, Content]:
     assert point.facts is not None
 
-    def whole(context: Context) -> points.Whole:
-        return points.read_whole(point.point, database=name, skim=True, owing=True, context=context)
+    def whole(context: Context) -> points.VerifiedPoint:
+        return points.read_whole(point.point, database=name, skim=True, skip_rows=True, context=context)
 
     try:
         return reader.count(tables, content, point.facts, whole, until)

@@ -227,7 +227,7 @@ def reinstating(live: str, point: str) -> Story:
     return Story(
         events=frozenset({"start"}),
         title="restoring the missing database",
-        happened=f'"{live}" does not exist; it is being restored from {Path(point).name}.',
+        event=f'"{live}" does not exist; it is being restored from {Path(point).name}.',
     )
 
 
@@ -236,9 +236,9 @@ def reinstated(report: ReinstateReport) -> Story:
     return Story(
         events=frozenset({"success"}),
         title="missing database restored",
-        happened=f'"{report.live}" was missing and is restored from {Path(report.point).name}; every table is proved.',
+        event=f'"{report.live}" was missing and is restored from {Path(report.point).name}; every table is proved.',
         state=f'"{report.live}" is open.',
-        lost="Everything written after the restore point was made.",
+        loss="Everything written after the restore point was made.",
         next="; ".join(report.remarks),
         figures=(("Duration", units.duration(report.seconds)),),
     )

@@ -48,7 +48,7 @@ def find(target: Target, name: str, expected: Collection[Key], unseen: list[str]
             quick(maintenance)
             others = [
                 each
-                for each in database.every(maintenance)
+                for each in database.all_databases(maintenance)
                 if each.allow_connections and not each.is_template and not each.invalid and each.name != name
                 and read_mark(each.comment) is None
             ][:MOST]  # fmt: skip

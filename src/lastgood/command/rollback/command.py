@@ -40,7 +40,9 @@ if TYPE_CHECKING:
 WatchFor = Annotated[
     str | None,
     typer.Option(
-        "--watch", metavar="LENGTH", help="Watch the server after the switch for this long (60s; 0: do not watch)."
+        "--watch",
+        metavar="LENGTH",
+        help="Watch the server after the switch for this long (60s; 0: do not watch).",
     ),
 ]
 T = TypeVar("T")
@@ -238,7 +240,7 @@ def abort(session: Session, run: RunName = None, yes: Yes = False) -> None:
 
 def _application(session: Session, watch: str | None) -> Application:
     """Return the configured application, with the watch of the command line."""
-    from lastgood.config.tables import Watch
+    from lastgood.config.tables import WatchSettings
 
     found = session.application
     if watch is None:
@@ -246,7 +248,7 @@ def _application(session: Session, watch: str | None) -> Application:
     length = lengths.seconds("--watch", watch)
     if not length:
         return replace(found, watch=None)
-    return replace(found, watch=(found.watch or Watch()).model_copy(update={"length": length}))
+    return replace(found, watch=(found.watch or WatchSettings()).model_copy(update={"length": length}))
 
 
 def _run_or_ask(session: Session, request: Request, notifier: Notifier, work: Callable[[Emit], T]) -> T:

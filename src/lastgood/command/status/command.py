@@ -51,12 +51,12 @@ def glance(session: Session) -> int | None:
 
 def _read(session: Session) -> Status:
     from lastgood import status
-    from lastgood.command.report.inquiry import Inquiry
-    from lastgood.command.report.unwritten import to_do
+    from lastgood.command.report.holdings import Inquiry
+    from lastgood.command.report.post_mortems import open_post_mortems
 
     tables = session.settings.tables
     found = status.read(session.target, tables.pgbouncer, session.settings.state, tables.drill)
-    open_ones = tuple(to_do(Inquiry.of(session.settings, session.target), found))
+    open_ones = tuple(open_post_mortems(Inquiry.of(session.settings, session.target), found))
     return found.model_copy(update={"post_mortems": open_ones})
 
 

@@ -110,7 +110,7 @@ def next_command(status: Status) -> str | None:
 _DEPLOYMENT = {
     "migrating": "the migration is running",
     "checking": "the migrated database is being checked",
-    "going back": "it is being rolled back",
+    "rolling back": "it is being rolled back",
 }
 
 
@@ -161,9 +161,9 @@ def _pool(screen: Screen, pool: PoolStatus) -> None:
             indent=2,
         )
         screen.say(pool.command, first="    ", indent=4)
-    elif pool.trouble:
+    elif pool.problem:
         screen.say(
-            f"The state of PgBouncer{name} is unknown: {pool.trouble}. To check it:",
+            f"The state of PgBouncer{name} is unknown: {pool.problem}. To check it:",
             first="  ",
             indent=2,
         )

@@ -250,7 +250,7 @@ class Commands:
         context = _CONTEXTS.get(command.kind, "any")
         if connection.info.transaction_status is not TransactionStatus.IDLE:
             raise self._failed(error, command) from error  # a block that the dump opened: nothing in it can continue
-        if context == "refresh" and server_errors.policy_of(error, context) is server_errors.Policy.REQUEUE:
+        if context == "refresh" and server_errors.policy_of(error, context) is server_errors.ErrorPolicy.REQUEUE:
             return False
         brought_along = self._brought_along(connection, command, error)
         if brought_along and command.kind is Kind.PUBLICATION:
@@ -268,7 +268,7 @@ class Commands:
                 named = f"publication {name}"
                 # Without a part it would publish less than the restore point's.
                 connection.execute(f"DROP PUBLICATION IF EXISTS {name}".encode())
-            self.record.skip(command, server_errors.words(error), named)
+            self.record.skip(command, server_errors.message_of(error), named)
             return True
         done = self._repair(connection, command, error)
         if done is None:
@@ -299,7 +299,7 @@ class Commands:
                             for step in (*repair.before, repair.text, *repair.after):
                                 connection.execute(step)
                     except psycopg.Error as again:
-                        if server_errors.not_its_own(again):
+                        if server_errors.not_caused_by_statement(again):
                             raise self._failed(again, command) from again
                     else:
                         return repair
@@ -342,4 +342,4 @@ class Commands:
 def _try_again(connection: Connection, command: Command, error: psycopg.Error) -> bool:
     """Whether the same command may succeed after a moment. Inside a failed block it never does."""
     policy = server_errors.policy_of(error, _CONTEXTS.get(command.kind, "any"))
-    return policy is server_errors.Policy.RETRY and connection.info.transaction_status is TransactionStatus.IDLE
+    return policy is server_errors.ErrorPolicy.RETRY and connection.info.transaction_status is TransactionStatus.IDLE

@@ -12,7 +12,7 @@ from psycopg import sql
 
 from lastgood.dump.statements import Command, Kind
 from lastgood.facts import LanguageFacts
-from lastgood.members import Survey
+from lastgood.members import MemberSurvey
 from lastgood.models import Frozen
 
 Statement = sql.SQL | sql.Composed
@@ -43,7 +43,7 @@ class Rules:
     extensions: Mapping[str, str] = field(default_factory=dict)
     languages: Mapping[str, LanguageFacts] = field(default_factory=dict)
     search_path: str = USUAL_PATH
-    members: Survey = field(default_factory=Survey)
+    members: MemberSurvey = field(default_factory=MemberSurvey)
     lenient: bool = False
     within: tuple[str, ...] | None = None
 

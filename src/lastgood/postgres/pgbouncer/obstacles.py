@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from lastgood.postgres.pgbouncer.look import ConsoleState, psql
+from lastgood.postgres.pgbouncer.consoles import ConsoleState, psql
 from lastgood.postgres.risks import Risk
 
 if TYPE_CHECKING:
@@ -24,13 +24,13 @@ def findings(states: Sequence[ConsoleState], config: PgBouncer, live: str, *, fe
 
 def _findings(state: ConsoleState, config: PgBouncer, live: str, fence_now: bool) -> Iterator[Risk]:
     where = state.place
-    if state.trouble:
+    if state.problem:
         yield Risk(
             "caution",
             "pgbouncer_unreachable",
-            f"cannot use the console of {where} to pause clients: {state.trouble}; queries that are running at the "
+            f"cannot use the console of {where} to pause clients: {state.problem}; queries that are running at the "
             "switch fail",
-            _way_in(state),
+            _access_hint(state),
         )
         return
     if not state.may_pause:
@@ -42,25 +42,25 @@ def _findings(state: ConsoleState, config: PgBouncer, live: str, fence_now: bool
             f'Add "{state.user}" to admin_users in pgbouncer.ini and run RELOAD on its console, or set another user '
             "in lastgood.toml.",
         )
-    yield from _which(state, where, live)
+    yield from _databases(state, where, live)
     yield from _modes(state, where, live, fence_now)
     yield from _settings(state, where, config)
 
 
-def _way_in(state: ConsoleState) -> str:
-    trouble = state.trouble.lower()
-    if "password" in trouble or "auth" in trouble or "sasl" in trouble:
+def _access_hint(state: ConsoleState) -> str:
+    problem = state.problem.lower()
+    if "password" in problem or "auth" in problem or "sasl" in problem:
         return "Put its password in ~/.pgpass (HOST:PORT:pgbouncer:USER:PASSWORD). To test it: " + psql(
             state, "SHOW VERSION"
         )
-    if "not allowed" in trouble:
+    if "not allowed" in problem:
         return "Add that user to admin_users in pgbouncer.ini. To test it: " + psql(state, "SHOW VERSION")
-    if "startup parameter" in trouble:
+    if "startup parameter" in problem:
         return "Remove it from PGOPTIONS, or add it to ignore_startup_parameters in pgbouncer.ini."
     return "To test it: " + psql(state, "SHOW VERSION")
 
 
-def _which(state: ConsoleState, where: str, live: str) -> Iterator[Risk]:
+def _databases(state: ConsoleState, where: str, live: str) -> Iterator[Risk]:
     for name in state.missing:
         yield Risk(
             "caution",

@@ -1,7 +1,7 @@
 """Restore points in folders below the store and below the working folder: scripts make folders of their own, such as
 ``backups/migrations``.
 
-Only files that are plainly dumps count there: a folder of migrations is full of SQL files that are not.
+Only files that look like dumps count there, because folders of migrations contain other SQL files.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from time import monotonic
 from lastgood.dump.file_set import files_of_set
 from lastgood.errors import LastgoodError
 from lastgood.points.point import RestorePoint
-from lastgood.points.store import begins_like_a_dump, listing, newest_first, point_at
+from lastgood.points.store import list_points, looks_like_dump, newest_first, point_at
 
 DEPTH = 2
 FOLDERS = 400
 FILES = 4000
 SECONDS = 2.0
 # Large folders without dumps.
-_PASSED_BY = frozenset({"node_modules", "__pycache__", "venv", "site-packages", "target", "dist"})
+_SKIPPED_FOLDERS = frozenset({"node_modules", "__pycache__", "venv", "site-packages", "target", "dist"})
 # The working folder of an attempt by the guide, in the store. It holds parts of a restore point.
 _BY_HAND = re.compile(r"by-hand-\d+")
 
 
 @dataclass(frozen=True, slots=True)
-class Elsewhere:
+class NearbyFolder:
     """A folder other than the store that holds restore points: how many, and the newest."""
 
     folder: Path
@@ -42,33 +42,33 @@ class Elsewhere:
 def all_points(store: Path) -> list[RestorePoint]:
     """The restore points in the store and in the folders below it, two levels deep, newest first. Symbolic links are
     not followed; the search ends at a limit of files and of time. Raises BadPoint when the store can't be read."""
-    found = listing(store)
-    seen = {each.path for each in found}
-    return newest_first([*found, *(each for each in _below(store, skip=[store]) if each.path not in seen)])
+    listed = list_points(store)
+    seen = {each.path for each in listed}
+    return newest_first([*listed, *(each for each in _below(store, skip=[store]) if each.path not in seen)])
 
 
-def elsewhere(store: Path, here: Path | None = None) -> tuple[Elsewhere, ...]:
-    """Folders with restore points at and below ``here`` (the working folder), but not at or below the store; the folder
-    with the newest point first."""
+def nearby_folders(store: Path, folder: Path | None = None) -> tuple[NearbyFolder, ...]:
+    """Folders with restore points at and below ``folder`` (default: the working folder), but not at or below the store;
+    the folder with the newest point first."""
     by_folder: dict[Path, list[RestorePoint]] = {}
-    for point in outside(store, here or Path.cwd()):
+    for point in points_nearby(store, folder or Path.cwd()):
         by_folder.setdefault(point.path.parent, []).append(point)
-    found = [Elsewhere(folder, len(there), newest_first(there)[0]) for folder, there in by_folder.items()]
-    return tuple(sorted(found, key=lambda each: each.newest.made_at, reverse=True))
+    folders = [NearbyFolder(folder, len(points), newest_first(points)[0]) for folder, points in by_folder.items()]
+    return tuple(sorted(folders, key=lambda each: each.newest.made_at, reverse=True))
 
 
-def outside(store: Path, here: Path) -> list[RestorePoint]:
-    """The restore points at and below ``here``, but not at or below the store; without emergency backups and without
+def points_nearby(store: Path, folder: Path) -> list[RestorePoint]:
+    """The restore points at and below ``folder``, but not at or below the store; without emergency backups and without
     those whose first bytes show damage."""
-    there = _below(here, skip=[], without=store)
-    return [point for point in there if not point.is_emergency and not point.problem]
+    points = _below(folder, skip=[], without=store)
+    return [point for point in points if not point.is_emergency and not point.problem]
 
 
-def named(points: Sequence[RestorePoint], name: str) -> RestorePoint | None:
-    """The restore point with that file name, or whose path ends so; None where there is none, or more than one."""
+def point_named(points: Sequence[RestorePoint], name: str) -> RestorePoint | None:
+    """The only restore point whose path ends with ``name``; None if there is none, or more than one."""
     wanted = Path(name).parts
-    found = [each for each in points if wanted and each.path.parts[-len(wanted) :] == wanted]
-    return found[0] if len(found) == 1 else None
+    matching = [each for each in points if wanted and each.path.parts[-len(wanted) :] == wanted]
+    return matching[0] if len(matching) == 1 else None
 
 
 def _below(top: Path, *, skip: Sequence[Path], without: Path | None = None) -> Iterator[RestorePoint]:
@@ -76,13 +76,13 @@ def _below(top: Path, *, skip: Sequence[Path], without: Path | None = None) -> I
     ``without``."""
     until, files = monotonic() + SECONDS, 0
     waiting = deque([(top, 0)])
-    left_out = without.resolve() if without is not None else None
+    excluded = without.resolve() if without is not None else None
     folders = 0
     while waiting and folders < FOLDERS:
         folder, depth = waiting.popleft()
         folders += 1
         try:
-            if left_out is not None and folder.resolve() == left_out:
+            if excluded is not None and folder.resolve() == excluded:
                 continue
             with os.scandir(folder) as scanned:
                 entries = sorted(scanned, key=lambda each: each.name)
@@ -100,11 +100,11 @@ def _below(top: Path, *, skip: Sequence[Path], without: Path | None = None) -> I
                     if (path / "toc.dat").exists():
                         if folder not in skip and (point := _readable_point(path)) is not None:
                             yield point
-                    elif depth < DEPTH and entry.name not in _PASSED_BY and not _BY_HAND.fullmatch(entry.name):
+                    elif depth < DEPTH and entry.name not in _SKIPPED_FOLDERS and not _BY_HAND.fullmatch(entry.name):
                         waiting.append((path, depth + 1))
                 elif entry.is_file(follow_symlinks=False) and folder not in skip and path not in together:
                     files += 1
-                    if begins_like_a_dump(path) and (point := _readable_point(path)) is not None:
+                    if looks_like_dump(path) and (point := _readable_point(path)) is not None:
                         yield point
 
 

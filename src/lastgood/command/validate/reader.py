@@ -33,48 +33,48 @@ class RuleReader:
     _timeout: float = field(default=0.0, repr=False)
 
     @property
-    def left(self) -> float:
+    def remaining(self) -> float:
         """The seconds until the deadline. Raises OutOfTime when it has passed, Interrupted when cancelled."""
         if self.cancelled():
             raise Interrupted("interrupted during the validation")
         if self.deadline is None:
             return float("inf")
-        left = self.deadline - monotonic()
-        if left <= 0.05:
+        seconds = self.deadline - monotonic()
+        if seconds <= 0.05:
             raise OutOfTime
-        return left
+        return seconds
 
     @contextmanager
     def task(self, share: float = 1.0) -> Iterator[None]:
         """Run one task in at most ``share`` of the remaining time. Its locks (ACCESS SHARE) are released at its end,
         and its failure does not affect other tasks.
         """
-        left = self.left
+        seconds = self.remaining
         if self.deadline is not None:
-            wanted = left * share
-            if not _STALE * self._timeout <= wanted <= self._timeout:
+            timeout = seconds * share
+            if not _STALE * self._timeout <= timeout <= self._timeout:
                 self.connection.execute(
-                    "SELECT pg_catalog.set_config('statement_timeout', %s, true)", [f"{max(1, int(wanted * 1000))}ms"]
+                    "SELECT pg_catalog.set_config('statement_timeout', %s, true)", [f"{max(1, int(timeout * 1000))}ms"]
                 )
-                self._timeout = wanted
+                self._timeout = timeout
         with self.connection.transaction(force_rollback=True):
             yield
 
     def rows(self, query: sql.SQL | sql.Composed, parameters: Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
         """Return all rows of a query. Raises psycopg.Error, OutOfTime."""
-        _ = self.left
+        _ = self.remaining
         return self.connection.execute(query, parameters).fetchall()
 
     def row(self, query: sql.SQL | sql.Composed, parameters: Sequence[Any] | None = None) -> tuple[Any, ...]:
         """Return the row of a query that always gives exactly one."""
-        (found,) = self.rows(query, parameters)
-        return found
+        (row,) = self.rows(query, parameters)
+        return row
 
     def texts(
         self, query: sql.SQL | sql.Composed, parameters: Sequence[Any] | None = None
     ) -> list[tuple[str | None, ...]]:
         """Return all rows of a query as text from the server: psycopg would fail to decode damaged text."""
-        _ = self.left
+        _ = self.remaining
         result = self.connection.execute(query, parameters).pgresult
         assert result is not None, "a query has a result"
         return [

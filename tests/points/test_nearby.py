@@ -61,7 +61,7 @@ def test_links_are_not_followed(dump: Callable[[str], Path], tmp_path: Path) -> 
 
 
 def test_the_search_ends_after_so_many_files(dump: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lastgood.points.below.FILES", 3)
+    monkeypatch.setattr("lastgood.points.nearby.FILES", 3)
     for number in range(9):
         dump(f"backups/sub/crm_2025110{number + 1}_100000.sql")
     assert len(points.all_points(Path("backups"))) == 4

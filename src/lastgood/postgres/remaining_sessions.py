@@ -22,18 +22,18 @@ POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Trace:
+class ProgramTrace:
     """The identification of a program's sessions: their ``application_name`` ``tag``, the role of the program, and its
-    start by the server's clock. ``ours``: server processes that must not be touched."""
+    start by the server's clock. ``own_pids``: server processes that must not be touched."""
 
     tag: str
     role: str
     began: datetime
-    ours: frozenset[int] = frozenset()
+    own_pids: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
-class Outlived:
+class RemainingSession:
     """One session: its server process and the start of it, since process numbers are reused."""
 
     pid: int
@@ -69,70 +69,70 @@ _NOW = "SELECT pg_catalog.clock_timestamp()"
 def find(
     connection: Connection,
     oid: int,
-    trace: Trace,
-    seen: frozenset[Outlived] = frozenset(),
+    trace: ProgramTrace,
+    seen: frozenset[RemainingSession] = frozenset(),
     *,
     until: datetime | None = None,
     open_until: datetime | None = None,
     anywhere: bool = False,
-) -> list[Outlived]:
+) -> list[RemainingSession]:
     """The program's sessions in the database (``anywhere``: in any database, since one can be dropped or renamed from
     the maintenance database): those with the tag, and those of ``seen`` that still exist. With ``until`` also sessions
     in the database that may be the program's: of its role or from our own address, and started before then; with
     ``open_until`` also those whose transaction started before then. ``connection`` is to the maintenance database."""
-    known = [each for each in seen if each.since is not None]
+    observed = [each for each in seen if each.since is not None]
     query = sql.SQL(_FIND).format(
         oid=sql.Literal(oid),
-        ours=sql.Literal(sorted(trace.ours)),
+        own_pids=sql.Literal(sorted(trace.own_pids)),
         tag=sql.Literal(trace.tag[:63]),
-        pids=sql.Literal([each.pid for each in known]),
-        starts=sql.Literal([each.since for each in known]),
+        pids=sql.Literal([each.pid for each in observed]),
+        starts=sql.Literal([each.since for each in observed]),
         role=sql.Literal(trace.role),
         began=sql.Literal(trace.began),
         over=sql.Literal(until),
         late=sql.Literal(open_until),
         anywhere=sql.Literal(anywhere),
     )
-    return [Outlived(*row) for row in connection.execute(query)]
+    return [RemainingSession(*row) for row in connection.execute(query)]
 
 
 def end(
     connection: Connection,
     oid: int,
-    trace: Trace,
-    seen: frozenset[Outlived],
+    trace: ProgramTrace,
+    seen: frozenset[RemainingSession],
     *,
     seconds: float = 15.0,
     grace: float = 2.0,
-) -> list[Outlived]:
+) -> list[RemainingSession]:
     """Terminate all sessions that may be the program's, and return them when the server shows none of them any more.
     The application may log in as the same role: sessions opened from now on are left alone, and an older session than
     the program is terminated only if its transaction, begun meanwhile, is still open after ``grace`` seconds.
 
     Raises Failed, with the command for the operator, when some cannot be terminated.
     """
-    ended: set[Outlived] = set()
+    ended: set[RemainingSession] = set()
     denied: set[int] = set()
     (now,) = connection.execute(_NOW).fetchone() or (trace.began,)
     began = time.monotonic()
     while True:
         patient = time.monotonic() - began < grace
-        left = find(connection, oid, trace, seen, until=now, open_until=None if patient else now, anywhere=True)
-        if not left and (
+        remaining = find(connection, oid, trace, seen, until=now, open_until=None if patient else now, anywhere=True)
+        if not remaining and (
             not patient or not find(connection, oid, trace, seen, until=now, open_until=now, anywhere=True)
         ):
             return sorted(ended, key=lambda each: each.pid)
-        for each in left:
+        for each in remaining:
             ended.add(each)
             try:
                 connection.execute("SELECT pg_catalog.pg_terminate_backend(%s)", [each.pid])
             except psycopg.errors.InsufficientPrivilege:
                 denied.add(each.pid)
-        if left and (time.monotonic() - began >= seconds or all(each.pid in denied for each in left)):
-            why = "this role may not terminate them" if denied else f"they did not end within {seconds:g} s"
+        if remaining and (time.monotonic() - began >= seconds or all(each.pid in denied for each in remaining)):
+            reason = "this role may not terminate them" if denied else f"they did not end within {seconds:g} s"
             raise Failed(
-                f"cannot terminate {counted(len(left), 'session')} that the migration may have left: {why}: "
-                + ", ".join(str(each) for each in left[:5]),
-                hint=f"As a superuser, run: SELECT pg_terminate_backend({left[0].pid})",
+                f"cannot terminate {counted(len(remaining), 'session')} that the migration may have left: {reason}: "
+                + ", ".join(str(each) for each in remaining[:5]),
+                hint=f"As a superuser, run: SELECT pg_terminate_backend({remaining[0].pid})",
             )
         time.sleep(POLL_SECONDS)  # no event announces the end of a server process

@@ -13,7 +13,7 @@ from psycopg import sql
 from lastgood.postgres.pgbouncer.console import DATABASE, Console, ConsoleError, ConsoleRow, Pool, SimpleSession
 from lastgood.postgres.server import Connection, Target
 
-if TYPE_CHECKING:  # the guardian starts sooner without it
+if TYPE_CHECKING:  # the dead-man switch starts sooner without it
     from lastgood.config.tables import PgBouncer
 
 # Identifies a server and a database on it: a standby or a copy has another start or another OID. Any role may run it.
@@ -41,12 +41,12 @@ class PooledDatabase:
 class ConsoleState:
     """The present state of one PgBouncer. ``shown`` is the connection string of its console, without a secret.
 
-    ``trouble`` is the reason if it cannot be used; then all else is empty. ``doubtful`` are entries that may lead to
+    ``problem`` is the reason if it cannot be used; then all else is empty. ``doubtful`` are entries that may lead to
     the live database, each with the reason why that is unknown; ``missing`` are configured names that do not exist."""
 
     target: Target = field(repr=False)
     shown: str
-    trouble: str = ""
+    problem: str = ""
     version: str = ""
     user: str = ""
     may_pause: bool = False
@@ -75,9 +75,9 @@ def _state(target: Target, config: PgBouncer, live: Target, connection: Connecti
         with Console(target) as console:
             settings, entries, pools = console.settings(), console.entries(), console.pools()
             databases, doubtful = [], []
-            named = [each for each in entries if each.name in config.databases]
-            for entry in named:
-                databases.append(_described(entry, pools, settings, "name"))
+            configured = [each for each in entries if each.name in config.databases]
+            for entry in configured:
+                databases.append(_pooled_database(entry, pools, settings, "name"))
             for entry in entries if not config.databases else ():
                 if entry.database != live.dbname:
                     continue
@@ -87,7 +87,7 @@ def _state(target: Target, config: PgBouncer, live: Target, connection: Connecti
                     doubtful.append((entry.name, str(error)))
                 else:
                     if known_by is not None:
-                        databases.append(_described(entry, pools, settings, known_by))
+                        databases.append(_pooled_database(entry, pools, settings, known_by))
             return ConsoleState(
                 target=target,
                 shown=shown,
@@ -96,11 +96,11 @@ def _state(target: Target, config: PgBouncer, live: Target, connection: Connecti
                 may_pause=_may_pause(console.info.user, settings),
                 databases=tuple(databases),
                 doubtful=tuple(doubtful),
-                missing=tuple(name for name in config.databases if name not in {each.name for each in named}),
+                missing=tuple(name for name in config.databases if name not in {each.name for each in configured}),
                 settings=settings,
             )
     except ConsoleError as error:
-        return ConsoleState(target=target, shown=shown, trouble=str(error))
+        return ConsoleState(target=target, shown=shown, problem=str(error))
 
 
 def _may_pause(user: str, settings: Mapping[str, str]) -> bool:
@@ -109,7 +109,7 @@ def _may_pause(user: str, settings: Mapping[str, str]) -> bool:
     return user in admins or user == DATABASE
 
 
-def _described(
+def _pooled_database(
     entry: ConsoleRow, pools: list[Pool], settings: Mapping[str, str], known_by: Literal["name", "address", "answer"]
 ) -> PooledDatabase:
     own = [pool for pool in pools if pool.database == entry.name]
@@ -129,8 +129,10 @@ def _leads_here(
 ) -> Literal["address", "answer"] | None:
     """The evidence that an entry with the live database's name leads to it; None when it leads elsewhere. Raises
     ConsoleError when that cannot be determined."""
-    ours = connection.info
-    if entry.port == ours.port and same_host(entry.host, ours.host, ours.hostaddr, here=is_local(console.info.host)):
+    session = connection.info
+    if entry.port == session.port and same_host(
+        entry.host, session.host, session.hostaddr, here=is_local(console.info.host)
+    ):
         return "address"
     if entry.paused:
         raise ConsoleError("it is paused, so it cannot be queried")
@@ -139,10 +141,10 @@ def _leads_here(
         if live.keywords.get(key):
             keywords[key] = live.keywords[key]
     with SimpleSession({**keywords, "dbname": entry.name}, THROUGH_SECONDS) as through:
-        (there,) = through.ask(_IDENTITY.format(sql.SQL("current_database()")), THROUGH_SECONDS)
+        (answer,) = through.ask(_IDENTITY.format(sql.SQL("current_database()")), THROUGH_SECONDS)
     row = connection.execute(_IDENTITY.format(sql.Literal(live.dbname))).fetchone()
     assert row is not None
-    return "answer" if (there["started"], there["oid"]) == (row[0], row[1]) else None
+    return "answer" if (answer["started"], answer["oid"]) == (row[0], row[1]) else None
 
 
 def is_local(host: str | None) -> bool:

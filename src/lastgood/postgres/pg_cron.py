@@ -13,16 +13,16 @@ import psycopg
 from psycopg import sql
 
 REFUSAL = "P0001"  # raise_exception
-NAMING = {"pg_cron": "cron.database_name"}
+DATABASE_SETTINGS = {"pg_cron": "cron.database_name"}
 """Extension → the setting that names its database."""
 
 
-def refused(name: str, error: psycopg.Error) -> bool:
+def is_refused(name: str, error: psycopg.Error) -> bool:
     """Whether an extension was refused because of the database's name."""
-    return name in NAMING and error.sqlstate == REFUSAL and "database" in (error.diag.message_primary or "")
+    return name in DATABASE_SETTINGS and error.sqlstate == REFUSAL and "database" in (error.diag.message_primary or "")
 
 
-def around(name: str) -> tuple[Sequence[sql.Composed | sql.SQL], Sequence[sql.Composed | sql.SQL]]:
+def around_creation(name: str) -> tuple[Sequence[sql.Composed | sql.SQL], Sequence[sql.Composed | sql.SQL]]:
     """The statements before and after CREATE EXTENSION, for one transaction: no other session sees their effect."""
     before = (
         sql.SQL("ALTER FUNCTION pg_catalog.current_setting(text) RENAME TO lastgood_current_setting"),
@@ -30,7 +30,7 @@ def around(name: str) -> tuple[Sequence[sql.Composed | sql.SQL], Sequence[sql.Co
             "CREATE FUNCTION pg_catalog.current_setting(text) RETURNS text LANGUAGE sql STABLE AS $$"
             " SELECT CASE $1 WHEN {} THEN pg_catalog.current_database()::text"
             " ELSE pg_catalog.lastgood_current_setting($1) END $$"
-        ).format(sql.Literal(NAMING[name])),
+        ).format(sql.Literal(DATABASE_SETTINGS[name])),
     )
     after = (
         sql.SQL("DROP FUNCTION pg_catalog.current_setting(text)"),

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
-from lastgood.postgres import commit_outcome
-from lastgood.postgres.commit_outcome import OutcomeUnknown, outcome_after_loss, server_process
+from lastgood.postgres import transactions
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Connection, Target
+from lastgood.postgres.transactions import OutcomeUnknown, outcome_after_loss, server_process
 from tests.support.waiting import Clock
 
 
@@ -34,7 +34,7 @@ def test_a_commit_that_takes_place_after_the_loss_is_seen(target: Target, monkey
         looks.set()
         pause.wait(30)
 
-    monkeypatch.setattr(commit_outcome, "time", Clock(wait))
+    monkeypatch.setattr(transactions, "time", Clock(wait))
     with target.connect(autocommit=False) as connection:
         pid = server_process(connection)
         connection.execute("CREATE TABLE public.written ()")
@@ -62,7 +62,7 @@ def test_a_transaction_that_was_rolled_back_is_not_committed(target: Target) -> 
 def test_a_process_that_does_not_end_leaves_the_outcome_unknown(
     target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commit_outcome, "SECONDS", 0.0)
+    monkeypatch.setattr(transactions, "SECONDS", 0.0)
     with target.connect(autocommit=False) as connection:
         pid = server_process(connection)
         with pytest.raises(OutcomeUnknown, match=r"^the server process of the transaction does not end$"):
@@ -70,7 +70,7 @@ def test_a_process_that_does_not_end_leaves_the_outcome_unknown(
 
 
 def test_a_transaction_in_progress_leaves_the_outcome_unknown(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commit_outcome, "SECONDS", 0.0)
+    monkeypatch.setattr(transactions, "SECONDS", 0.0)
     with pytest.raises(OutcomeUnknown, match=r"^the server process of the transaction does not end$"):
         outcome_after_loss(target, 0, lambda _: None)
 
@@ -78,6 +78,6 @@ def test_a_transaction_in_progress_leaves_the_outcome_unknown(target: Target, mo
 def test_a_server_that_does_not_answer_leaves_the_outcome_unknown(
     target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commit_outcome, "SECONDS", 0.0)
+    monkeypatch.setattr(transactions, "SECONDS", 0.0)
     with pytest.raises(OutcomeUnknown, match=r'database "gone" does not exist'):
         outcome_after_loss(target.at("gone"), 0, exists)

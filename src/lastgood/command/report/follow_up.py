@@ -1,4 +1,4 @@
-"""The checklist after a rollback: measured where possible, attested by people otherwise.
+"""The checklist after a rollback: measured where possible, otherwise attested by people.
 
 Attestations are appended to the run's journal. The verdicts of ``lastgood validate`` are read from its journals.
 """
@@ -13,24 +13,24 @@ from itertools import islice
 from pathlib import Path
 
 from lastgood import points
-from lastgood.command.report.document import After, Holding, ItemAfter
+from lastgood.command.report.document import FollowUp, FollowUpItem, Holding
 from lastgood.command.report.holdings import ServerMarks
-from lastgood.config.tables import Record
+from lastgood.config.tables import RecordSettings
 from lastgood.errors import NOT_REACHED, LastgoodError, Refused, UsageError
 from lastgood.journal import JOURNAL_ERRORS, Journal, caller, incidents, past_runs
-from lastgood.journal.incidents import LOOKED_AT, POST_MORTEM, Incident
+from lastgood.journal.incidents import MOST_JOURNALS, POST_MORTEM, Incident
 from lastgood.journal.reader import entries
 from lastgood.text import units
 
 TITLES = {
     "writers": "Writers can write: the database is open, nothing blocks them",
     "health": "The application is healthy",
-    "validation": "The data was validated since",
+    "validation": "The data was validated after the run",
     "previous_database": "The previous database is kept",
     "emergency_backup": "The emergency backup exists",
     "restore_point": "The restore point is kept",
-    "backup": "A backup was made since",
-    "drill": "The procedure was rehearsed since, or a drill is planned",
+    "backup": "A backup was made after the run",
+    "drill": "The procedure was rehearsed after the run, or a drill is planned",
     "users": "Users were informed",
     "retention": "The retention of backups was reviewed",
     POST_MORTEM: "The post-mortem was written",
@@ -60,36 +60,43 @@ class Sources:
     healthy: MeasuredItem | None = None
 
 
-def after(evidence: Sources, settings: Record) -> After:
+def follow_up_of(evidence: Sources, settings: RecordSettings) -> FollowUp:
     """Return the current checklist."""
     incident = evidence.incident
-    own = {name: name for name in settings.checklist if name not in TITLES}
+    own_items = {name: name for name in settings.checklist if name not in TITLES}
     # The post-mortem comes last, because it closes the incident.
-    titles = {**TITLES, **own}
+    titles = {**TITLES, **own_items}
     titles[POST_MORTEM] = titles.pop(POST_MORTEM)
-    trouble = evidence.seen.trouble
+    unknown_server = evidence.seen.problem
     items = [
-        _item(name, title, _measured(name, evidence), incident, trouble if name in ON_THE_SERVER else "")
+        _item(name, title, _measured(name, evidence), incident, unknown_server if name in ON_THE_SERVER else "")
         for name, title in titles.items()
     ]
     due = incident.due(settings.post_mortem_within) if settings.post_mortem_within else None
-    return After(items=tuple(items), due=due, overdue=due is not None and incident.is_open and datetime.now(UTC) > due)
+    return FollowUp(
+        items=tuple(items), due=due, overdue=due is not None and incident.is_open and datetime.now(UTC) > due
+    )
 
 
-def _item(name: str, title: str, measured: MeasuredItem | None, incident: Incident, unknown: str = "") -> ItemAfter:
+def _item(name: str, title: str, measured: MeasuredItem | None, incident: Incident, unknown: str = "") -> FollowUpItem:
     if measured is not None and measured.done:
-        return ItemAfter(item=name, title=title, done=True, source="measured", text=measured.text)
-    answer = incident.answers.get(name)
-    if answer is not None:
-        return ItemAfter(
-            item=name, title=title, done=True, source=f"attested by {answer.by}", text=answer.note, at=answer.at
+        return FollowUpItem(item=name, title=title, done=True, source="measured", text=measured.text)
+    attestation = incident.answers.get(name)
+    if attestation is not None:
+        return FollowUpItem(
+            item=name,
+            title=title,
+            done=True,
+            source=f"attested by {attestation.by}",
+            text=attestation.note,
+            at=attestation.at,
         )
     if measured is not None:
-        return ItemAfter(
+        return FollowUpItem(
             item=name, title=title, done=False, source="measured", text=measured.text, command=measured.command
         )
     text = f"unknown: {unknown}" if unknown else "not attested yet"
-    return ItemAfter(item=name, title=title, done=False, source="unknown", text=text)
+    return FollowUpItem(item=name, title=title, done=False, source="unknown", text=text)
 
 
 def _measured(name: str, evidence: Sources) -> MeasuredItem | None:
@@ -99,24 +106,25 @@ def _measured(name: str, evidence: Sources) -> MeasuredItem | None:
     if name == "health":
         return evidence.healthy
     if name == "validation":
-        found = newest(evidence.state, incident.live, incident.ended)
-        if found is None:
-            return MeasuredItem(False, "no validation since", "lastgood validate --full")
-        text = f"{found.verdict} ({found.mode}), {units.moment(found.at)}, by {found.by}"
-        return MeasuredItem(found.verdict == "GO", text, "lastgood validate --full")
+        validation = newest_validation(evidence.state, incident.live, incident.ended)
+        if validation is None:
+            return MeasuredItem(False, "no validation after the run", "lastgood validate --full")
+        text = f"{validation.verdict} ({validation.mode}), {units.moment(validation.at)}, by {validation.by}"
+        return MeasuredItem(validation.verdict == "GO", text, "lastgood validate --full")
     if name == "backup":
         return _backup(evidence)
     if name == "drill":
         runs = past_runs.past_runs(evidence.state, incident.live)
         drill = next((each for each in runs if each.kind == "drill" and each.at > incident.ended), None)
         if drill is None:
-            return MeasuredItem(False, "no drill since", "lastgood drill")
+            return MeasuredItem(False, "no drill after the run", "lastgood drill")
         return MeasuredItem(True, f"drill {drill.run}, {units.moment(drill.at)}")
-    held = next((each for each in evidence.holdings if each.what == name.replace("_", " ")), None)
-    if held is None or held.now == "unknown":
+    holding = next((each for each in evidence.holdings if each.what == name.replace("_", " ")), None)
+    if holding is None or holding.now == "unknown":
         return None
     return MeasuredItem(
-        held.now == "present", f'"{held.name}" is {held.now}' + (f": {held.detail}" if held.detail else "")
+        holding.now == "present",
+        f'"{holding.name}" is {holding.now}' + (f": {holding.detail}" if holding.detail else ""),
     )
 
 
@@ -138,10 +146,10 @@ def _writers(seen: ServerMarks) -> MeasuredItem | None:
 
 
 def _backup(evidence: Sources) -> MeasuredItem:
-    incident, made = evidence.incident, None
+    incident, newest_point = evidence.incident, None
     try:
-        ours = (p for p in points.listing(evidence.store) if not p.is_emergency and not p.problem)
-        made = next(
+        ours = (p for p in points.list_points(evidence.store) if not p.is_emergency and not p.problem)
+        newest_point = next(
             (
                 p
                 for p in ours
@@ -151,20 +159,20 @@ def _backup(evidence: Sources) -> MeasuredItem:
         )
     except (LastgoodError, OSError):
         pass
-    if made is None:
+    if newest_point is None:
         return MeasuredItem(False, f'none in "{evidence.store}"', "lastgood backup")
-    return MeasuredItem(True, f"{made.path.name}, {units.moment(made.made_at)}")
+    return MeasuredItem(True, f"{newest_point.path.name}, {units.moment(newest_point.made_at)}")
 
 
-def answer(state: Path, run: str, items: Sequence[str], person: str, note: str, settings: Record) -> None:
+def attest(state: Path, run: str, items: Sequence[str], person: str, note: str, settings: RecordSettings) -> None:
     """Record that ``person`` attests ``items`` of the checklist after ``run``. Raises UsageError for an unknown item,
     Refused for a run without a checklist, or whose journal is on another machine or cannot be written."""
-    known = (*TITLES, *settings.checklist)
+    known_items = (*TITLES, *settings.checklist)
     for item in items:
-        if item not in known:
+        if item not in known_items:
             raise UsageError(
                 f'cannot attest "{item}": no such checklist item',
-                hint=f"Its items: {', '.join(known)}. Define your own as checklist in [record] of lastgood.toml.",
+                hint=f"Its items: {', '.join(known_items)}. Define your own as checklist in [record] of lastgood.toml.",
                 state=NOT_REACHED,
             )
     if not person.strip():
@@ -181,7 +189,7 @@ def answer(state: Path, run: str, items: Sequence[str], person: str, note: str, 
             state=NOT_REACHED,
         )
     try:
-        if incidents.read(journal) is None:
+        if incidents.incident_of(journal) is None:
             raise Refused(
                 f'cannot write into the record of run "{run}": the run has no checklist',
                 hint="Only a run that switched databases has one. List them: lastgood runs --kind rollback",
@@ -209,11 +217,11 @@ class Validation:
     mode: str
 
 
-def newest(state: Path, live: str, since: datetime) -> Validation | None:
+def newest_validation(state: Path, live: str, since: datetime) -> Validation | None:
     """Return the newest validation of ``live`` after ``since``. Those of single rules (``--only``) do not count."""
-    for journal in islice(Journal.newest(state, "validate"), LOOKED_AT):
+    for journal in islice(Journal.newest(state, "validate"), MOST_JOURNALS):
         with suppress(*JOURNAL_ERRORS):
-            found = next(entries(journal, "begun"), None)
-            if found is not None and found.live == live and not found.fields["only"] and found.at > since:
-                return Validation(found.at, found.by, found.text("verdict"), found.text("mode"))
+            begun = next(entries(journal, "begun"), None)
+            if begun is not None and begun.live == live and not begun.fields["only"] and begun.at > since:
+                return Validation(begun.at, begun.by, begun.text("verdict"), begun.text("mode"))
     return None
