@@ -19,6 +19,7 @@ from psycopg import sql
 from lastgood.postgres.embedded import EmbeddedServer
 from tests.cli.conftest import Lastgood, fill
 from tests.conftest import OURS, USUAL, require
+from tests.support import forked_cli
 
 TABLE = Path(__file__).with_name("mistakes.toml")
 
@@ -155,7 +156,11 @@ def made(
         (folder / path).chmod(0o600)
     for path, source in mistake.put.items():
         shutil.copyfile(place.given / source, folder / path)
-    outcome = lastgood("--quiet", *shlex.split(_filled(mistake.words, names)))
+    words = shlex.split(_filled(mistake.words, names))
+    if "LASTGOOD_FAULT" in mistake.env:  # would stay armed in this process
+        child = forked_cli.run("--quiet", *words)
+        return child.returncode, child.stderr
+    outcome = lastgood("--quiet", *words)
     return outcome.status, outcome.err or outcome.out
 
 

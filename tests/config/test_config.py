@@ -97,8 +97,8 @@ def test_an_unknown_key_is_an_error_with_a_suggestion(tmp_path: Path) -> None:
     written(tmp_path, 'zzz = "x"\n')
     assert (
         refused({}, {}, tmp_path)[1]
-        == "The known keys are: db, store, state, format, fence, reopen_when, on_failure, strict, jobs, max_wal_lag, "
-        f"throttle, {', '.join(configuration.TABLES)}."
+        == "The known keys are: db, store, state, key_file, format, fence, reopen_when, on_failure, strict, jobs, "
+        f"max_wal_lag, throttle, {', '.join(configuration.TABLES)}."
     )
 
 
@@ -162,11 +162,11 @@ def test_what_libpq_does_not_understand_is_refused_without_its_message(tmp_path:
     message, _, _ = refused({"db": "host=x password=ge heim"}, {}, tmp_path)
     assert message == "cannot parse the connection string from --db: libpq cannot parse it"
     message, hint, _ = refused({"db": "nonsense"}, {}, tmp_path)
-    assert (
-        message
-        == 'cannot parse the connection string from --db: missing "=" after "nonsense" in connection info string'
+    assert message == "cannot parse the connection string from --db: it is neither a URL nor a list of key=value"
+    assert hint == (
+        'Give it as "postgresql://user@host:5432/name" or "host=… dbname=…". For a database of this machine: '
+        "dbname=nonsense"
     )
-    assert hint == 'Give it as "postgresql://user@host:5432/name" or "host=… dbname=…".'
 
 
 def test_settings_do_not_show_the_database_url() -> None:

@@ -195,8 +195,8 @@ def test_a_connection_that_did_not_come_about_does_not_claim_to_know_the_databas
         connect_maintenance(target, "crm")
     assert caught.value.state == "Nothing was changed."
     assert caught.value.hint == (
-        "The server could not be reached, or it rejected the connection. Check the host, the port, the database's "
-        "name, the user, the password and the connection limits."
+        'Connect as a role that the server has, not as "nobody_of_that_name": the user of the URL, or PGUSER. Without '
+        "one, the name of your account is used."
     )
 
 

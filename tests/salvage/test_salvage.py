@@ -142,8 +142,8 @@ def test_an_undo_restores_the_rows_as_long_as_they_are_unchanged(live: Live, las
     outcome = lastgood("salvage", "undo", report["undoes"], "--yes")
     assert outcome.status == 3
     assert outcome.err == (
-        "error: cannot undo the salvage: 1 row of public.contacts, 1 row of public.orgs were changed since or are "
-        "referenced by other rows\n"
+        "error: cannot undo the salvage: rows were changed since, or are referenced by other rows: 1 row of "
+        "public.contacts (id: 56), 1 row of public.orgs (id: 6)\n"
         "state: Nothing was changed.\n"
         "next:  Correct these rows with SQL.\n"
     )
@@ -207,6 +207,7 @@ def test_a_condition_that_the_server_cannot_read_is_wrong_usage(live: Live, last
     [
         ('[policies]\n"unique_exists" = "theirs"\n', "policies: unique_exists cannot be theirs: use skip, fail"),
         ('since = "tomorrow"\n', 'cannot use since "tomorrow": not a time'),
+        ('renamed = ["a"]\n', 'cannot use --renamed "a": the live database has no such table or column ""'),
     ],
 )
 def test_a_plan_file_is_as_strict_as_the_options(
@@ -217,6 +218,20 @@ def test_a_plan_file_is_as_strict_as_the_options(
     outcome = lastgood("salvage", "apply", str(file), "--dry-run", "--quiet")
     assert outcome.status == 2
     assert problem in outcome.err
+
+
+def test_a_plan_file_whose_restore_point_is_no_dump_names_the_file(
+    live: Live, lastgood: Lastgood, tmp_path: Path
+) -> None:
+    other, file = tmp_path / "passwd", tmp_path / "salvage.toml"
+    other.write_text("root:x:0:0:root:/root:/bin/bash\n")
+    file.write_text(f'base = "{other}"\n')
+    outcome = lastgood("salvage", "apply", str(file), "--dry-run", "--quiet")
+    assert (outcome.status, outcome.err) == (
+        4,
+        f'error: cannot use "{other}" as a restore point: it ends inside a command, which began at line 1 (byte 0)\n'
+        "next:  The file is truncated, or pg_dump was interrupted: choose another restore point.\n",
+    )
 
 
 def test_an_emergency_backup_has_the_rows_too(live: Live, lastgood: Lastgood) -> None:

@@ -142,6 +142,18 @@ def test_a_terminal_too_narrow_for_a_table_gets_blocks() -> None:
     assert out(it) == "  public.contacts\n    rows now       5,000,000\n    written since  120 (created_at)\n"
 
 
+def test_a_long_name_has_a_line_above_its_row() -> None:
+    it = screen(44)
+    columns = [TableColumn("table", fold=True), TableColumn("rows now", right=True), TableColumn("lost", right=True)]
+    it.table(columns, [["public.contacts", "5,000", "0"], ["supabase_migrations.schema_migrations", "4", "1"]])
+    assert out(it) == (
+        "  table                     rows now  lost\n"
+        "  public.contacts              5,000     0\n"
+        "  supabase_migrations.schema_migrations\n"
+        "                                   4     1\n"
+    )
+
+
 def test_colours_need_a_terminal_and_consent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)

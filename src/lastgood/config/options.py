@@ -89,7 +89,7 @@ OPTIONS: tuple[Option, ...] = (
         "trust_unsigned",
         str,
         ("--trust-unsigned",),
-        "Use restore points that are not signed with the key, for this reason, which is recorded.",
+        "Use restore points that are not signed with the key, for this reason.",
         default_text="off",
         in_file=False,
         metavar="REASON",

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from lastgood.context import BACKGROUND, Context
+from lastgood.difference.limit import Limit
 from lastgood.difference.pairing import pairs
 from lastgood.difference.results import Change, Level, Rename, TableDifference
 from lastgood.difference.sides import OpenSide, Side, SideName
 from lastgood.difference.tally import Tally
-from lastgood.difference.work import Limit, References, Work, no_references
+from lastgood.difference.work import References, Work, no_references
 from lastgood.dump.names import Relation
 
 if TYPE_CHECKING:

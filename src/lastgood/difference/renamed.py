@@ -58,9 +58,9 @@ def _tables(inner: OpenSide, names: NewNames, label: str) -> dict[Relation, Tabl
     roots = {table.root for table in inner.tables.values()}
     for old, new in names.tables.items():
         if old not in inner.tables and old not in roots:
-            raise _wrong(label, f'it has no table "{old}"')
+            raise _wrong(label, f'it has no table "{_plain(old)}"')
         if new in inner.tables or new in roots:
-            raise _wrong(label, f'it has both "{old}" and "{new}"')
+            raise _wrong(label, f'it has both "{_plain(old)}" and "{_plain(new)}"')
     found = {}
     for relation, table in inner.tables.items():
         root = None if table.root is None else names.tables.get(table.root, table.root)
@@ -68,15 +68,19 @@ def _tables(inner: OpenSide, names: NewNames, label: str) -> dict[Relation, Tabl
         columns = names.of(shown)
         for name, other in columns.items():
             if name not in table.names:
-                raise _wrong(label, f'its table "{relation}" has no column "{name}"')
+                raise _wrong(label, f'its table "{_plain(relation)}" has no column "{name}"')
             if other in table.names:
-                raise _wrong(label, f'its table "{relation}" has both "{name}" and "{other}"')
+                raise _wrong(label, f'its table "{_plain(relation)}" has both "{name}" and "{other}"')
         found[shown.relation] = replace(
             shown,
             columns=tuple(replace(each, name=columns.get(each.name, each.name)) for each in table.columns),
             keys=tuple(tuple(columns.get(name, name) for name in key) for key in table.keys),
         )
     return found
+
+
+def _plain(relation: Relation) -> str:
+    return f"{relation.schema}.{relation.name}"
 
 
 def _wrong(label: str, why: str) -> UsageError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -12,7 +11,7 @@ from functools import partial
 
 import psycopg
 
-from lastgood.context import Context
+from lastgood.difference.limit import Limit, is_interrupt, words_of
 from lastgood.difference.pairing import Pair, pair_of, renamed_tables
 from lastgood.difference.recorded import Records, larger, other_text
 from lastgood.difference.results import Level, Rename, State, TableDifference
@@ -21,8 +20,6 @@ from lastgood.difference.tally import Counts, Form, InvalidText, Tally
 from lastgood.dump.names import Relation
 from lastgood.errors import Interrupted
 from lastgood.events import Progress
-from lastgood.postgres.errors import message_of
-from lastgood.text.units import duration
 
 References = Callable[[Relation, tuple[str, ...]], tuple[str, ...]]
 _Take = Callable[[SideName, Reading, Generator[Block]], None]
@@ -33,34 +30,6 @@ INTERRUPTED = "cannot continue the comparison: interrupted"
 def no_references(relation: Relation, columns: tuple[str, ...]) -> tuple[str, ...]:
     """No columns."""
     return ()
-
-
-class Limit:
-    """The reasons to stop: a cancelled context, the end of the time, an error in another thread."""
-
-    def __init__(self, seconds: float | None, context: Context) -> None:
-        self.context = context
-        self.seconds = seconds
-        self._until = None if seconds is None else time.monotonic() + seconds
-        self.failed = threading.Event()
-
-    @property
-    def over(self) -> bool:
-        """Whether the time is over."""
-        return self._until is not None and time.monotonic() >= self._until
-
-    def stop(self) -> bool:
-        """Whether to stop reading."""
-        return self.failed.is_set() or self.over or self.context.cancelled()
-
-    def without_end(self) -> None:
-        """Remove the time limit: what is asked for afterwards has its own time."""
-        self._until = None
-
-    @property
-    def why(self) -> str:
-        """The reason for a table that was not compared."""
-        return f"time limit of {duration(self.seconds or 0)} reached"
 
 
 @dataclass(slots=True)
@@ -89,11 +58,11 @@ class Work:
     def run(self, found: Sequence[Pair], *, digests: bool) -> None:
         """Compare all pairs."""
         self.pairs = dict(enumerate(found))
+        self._records = Records(self.a, self.b) if digests else None
         unread = [number for number, pair in self.pairs.items() if not self._settled(number, pair)]
         unread.sort(key=lambda number: self._size(self.pairs[number]))
         if digests:
-            self._records = Records(self.a, self.b)
-            known = [number for number in unread if self._records.side_of(self.pairs[number]) is not None]
+            known = [number for number in unread if self._recorded(self.pairs[number])]
             self._total = sum(self._size(self.pairs[number]) for number in known)
             self._each([partial(self._digest, number) for number in known])
         rest = [number for number in unread if number not in self.results or self._to_count(number)]
@@ -113,7 +82,9 @@ class Work:
                 return False
             self._one_sided(number, pair)
             return True
-        why = pair.a.unreadable or pair.b.unreadable or other_text(self.a, self.b, pair.a, pair.b)
+        why = pair.a.unreadable or pair.b.unreadable
+        if not self._recorded(pair):  # equal digests prove equal content under any settings
+            why = why or other_text(self.a, self.b, pair.a, pair.b)
         if why:
             self._result(number, "not compared", why=why)
         elif not pair.columns and (pair.a.columns or pair.b.columns):
@@ -122,19 +93,22 @@ class Work:
             return False
         return True
 
+    def _recorded(self, pair: Pair) -> bool:
+        return self._records is not None and self._records.side_of(pair) is not None
+
     def _one_sided(self, number: int, pair: Pair) -> None:
         side = self.a if pair.b is None else self.b
         table = pair.a or pair.b
         assert table is not None
         rows, why = table.rows, table.unreadable
-        referenced = 0
+        columns = self.references(pair.relation, pair.columns)
+        referenced = None if columns else 0
         if rows is None and not why:
             try:
                 rows = side.count(table)
-                if columns := self.references(pair.relation, pair.columns):
-                    referenced = side.count(table, columns)
+                referenced = side.count(table, columns) if columns else 0
             except psycopg.Error as error:
-                why = _words(error)
+                why = words_of(error)
         if pair.b is None:
             self._result(number, "only a", rows_a=rows, only_a=rows, only_b=0, changed=0, why=why)
         else:
@@ -151,10 +125,14 @@ class Work:
         except psycopg.Error as error:
             if error.sqlstate is None:  # the connection is lost
                 raise
-            self._result(number, "not compared", why=_words(error))
+            self._result(number, "not compared", why=words_of(error))
             return
         self._progress(larger(self.pairs[number]), self._size(self.pairs[number]), 0)
         if found is None:
+            pair = self.pairs[number]
+            assert pair.a is not None and pair.b is not None  # a digest of one was compared with the other
+            if why := other_text(self.a, self.b, pair.a, pair.b):
+                self._result(number, "not compared", why=why)
             return
         equal, rows_a, rows_b = found
         none = 0 if equal else None
@@ -284,7 +262,7 @@ class Work:
             if error.sqlstate is None:  # the connection is lost
                 raise
             for reading in readings:
-                self._result(reading.number, "not compared", why=_words(error))
+                self._result(reading.number, "not compared", why=words_of(error))
 
     # Threads -----------------------------------------------------------------------------------------------------
 
@@ -297,7 +275,7 @@ class Work:
                 try:
                     future.result()
                 except BaseException as error:
-                    if not _is_interrupt(error):
+                    if not is_interrupt(error):
                         failed = failed or error
                         self.limit.failed.set()
                     elif self.limit.context.cancelled():
@@ -410,17 +388,3 @@ class Work:
         with self.tally.session() as cursor, closing(blocks):
             for block in blocks:
                 self.tally.collect(cursor, reading.number, form, name, block)
-
-
-def _is_interrupt(error: BaseException) -> bool:
-    if isinstance(error, Interrupted):
-        return True
-    import duckdb  # only here: digests alone do not need it
-
-    return isinstance(error, duckdb.InterruptException)
-
-
-def _words(error: psycopg.Error) -> str:
-    if isinstance(error, psycopg.errors.LockNotAvailable):
-        return "another session has locked it"
-    return message_of(error)

@@ -33,18 +33,14 @@ from lastgood.errors import Refused
 from lastgood.facts import Facts, ObjectFacts
 from lastgood.facts.objects import read_objects
 from lastgood.load import by_operator
+from lastgood.load.repairs.repair import INSUFFICIENT_PRIVILEGE
 from lastgood.postgres.build_role import BuildRole
 from lastgood.postgres.server import Connection
 
 Connect = Callable[[str], AbstractContextManager[Connection]]
 """A function that opens a session in the database that is built; its argument is the purpose."""
 
-INSUFFICIENT_PRIVILEGE = "42501"
 GUARD = "lastgood_guard"
-NEEDS_RIGHTS = (
-    "It needs more rights than the role that loads restore points has. If you trust the restore point's code, load it "
-    "with your own rights: --trust-code REASON."
-)
 
 # Run by the operator when all else is done: they run no code, and the builder may not run them.
 _HANDED = frozenset(
@@ -195,8 +191,7 @@ class Builder:
             if self.definitions is not None:
                 return
             with self.operator("remember definitions") as connection:
-                guarded = connection.info.parameter_status("is_superuser") == "on"
-                objects = () if guarded else read_objects(connection)
+                objects = read_objects(connection)
             self.definitions = {(each.kind, each.identity): each.digest for each in objects if each.kind in _UNCHANGED}
 
     def changed(self, found: Iterable[ObjectFacts]) -> list[str]:
@@ -260,6 +255,7 @@ class Builder:
             with connection.transaction():
                 for part in _GUARD:
                     connection.execute(part)
+            self.definitions = {}  # the guard refuses each change
 
     def grant(self, connection: Connection) -> None:
         """Let the builder use the members of extensions; to be repeated when these change."""

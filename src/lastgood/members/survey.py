@@ -15,6 +15,7 @@ from lastgood.members.reference import Reference, installed, reference
 from lastgood.members.tables import MemberTable, count, each_hash, member_tables
 from lastgood.postgres.errors import message_of, not_caused_by_statement
 from lastgood.postgres.server import Connection, Target
+from lastgood.postgres.table_code import not_to_query
 
 # A table that a deployment has locked must not block a plan.
 LOCK_TIMEOUT = "2s"
@@ -59,7 +60,12 @@ def _survey(connection: Connection, original: Reference) -> MemberSurvey:
     departures = [each for each in departures if each.change != "removed" or not within(each, removed_members)]
     unknown = [UnknownOriginal(extension=name, why=why) for name, why in original.unknown.items()]
     rows = []
+    without = not_to_query(connection)
     for table in member_tables(connection):
+        if (table.relation.schema, table.relation.name) in without:
+            why = f"rows of {table.relation}: its definition calls functions, which would run with your rights"
+            unknown.append(UnknownOriginal(extension=table.extension, why=why))
+            continue
         try:
             with connection.transaction():
                 table_rows = _undumped_rows(connection, table, original)

@@ -19,15 +19,8 @@ from lastgood.errors import LastgoodError
 from lastgood.postgres import build_role, database
 from lastgood.postgres.errors import one_line
 from lastgood.postgres.server import Connection, Target
+from lastgood.postgres.strength import strength
 
-# Roles with rights outside of the database. A role is a member of itself.
-_STRONG = """
-SELECT EXISTS (
-  SELECT FROM pg_catalog.pg_roles m
-  WHERE (m.rolsuper OR m.rolcreaterole
-         OR m.rolname IN ('pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files'))
-    AND pg_catalog.pg_has_role(session_user, m.oid, 'MEMBER'))
-"""
 _PUBLIC_CONNECT = """
 SELECT EXISTS (SELECT FROM pg_catalog.aclexplode(coalesce(d.datacl, pg_catalog.acldefault('d', d.datdba))) a
                WHERE a.grantee = 0 AND a.privilege_type = 'CONNECT')
@@ -57,18 +50,11 @@ class ReaderRole:
         return not self.why_not
 
 
-def is_strong(connection: Connection) -> bool:
-    """Whether code that runs in this session could use its rights outside of the database: as a superuser, or a role
-    that may create roles, or use programs or files of the server. Its other rights are those of an owner."""
-    row = connection.execute(_STRONG).fetchone()
-    return row is not None and bool(row[0])
-
-
 @contextmanager
 def reader_role(operator: Target, session: Connection) -> Iterator[ReaderRole]:
     """A role that reads the database of ``session``, a session of ``operator``, if that has rights that code could use.
     It is dropped at the end. Raises psycopg.Error only for ``session``."""
-    if not is_strong(session):
+    if not strength(session):
         yield ReaderRole(operator)
         return
     name = session.info.dbname

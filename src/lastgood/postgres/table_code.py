@@ -7,8 +7,8 @@ of a table evaluates none of them.
 
 from __future__ import annotations
 
-from lastgood.postgres.reader_role import is_strong
 from lastgood.postgres.server import Connection
+from lastgood.postgres.strength import strength
 
 # Functions in C and those of the server are the server's own code: only a superuser can make them. A definition that
 # depends on another function, or on a domain or a composite type that may have checks, counts.
@@ -50,6 +50,6 @@ JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 def not_to_query(connection: Connection) -> frozenset[tuple[str, str]]:
     """The tables, by schema and name, that this session must not query, only COPY; none if its role has no rights that
     code could use. A definition that is added later is not among them."""
-    if not is_strong(connection):
+    if not strength(connection):
         return frozenset()
     return frozenset((schema, name) for schema, name in connection.execute(_TABLES))

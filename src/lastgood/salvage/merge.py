@@ -10,7 +10,7 @@ from psycopg import sql
 from lastgood.errors import Refused
 from lastgood.postgres.server import Connection
 from lastgood.salvage.policy import Policies
-from lastgood.salvage.staged import Staged, all_of, any_of, at, cell, listed, same, same_value
+from lastgood.salvage.staged import Staged, all_of, analyze, any_of, at, cell, listed, same, same_value
 from lastgood.salvage.tables import Key
 
 
@@ -48,7 +48,7 @@ def decide(connection: Connection, staged: Staged, policies: Policies, excluded:
         action=_action(staged, policies),
     )
     connection.execute(statement)
-    connection.execute(sql.SQL("ANALYZE {}").format(staged.merge))
+    analyze(connection, staged)
 
 
 def _refuse_ambiguous(connection: Connection, staged: Staged) -> None:

@@ -82,7 +82,7 @@ def _pair(connection: Connection, staged: Staged, written: Written) -> None:
             "DELETE FROM {0} a WHERE NOT a.migration AND a.number < (SELECT min(number) FROM {0} WHERE migration)"
         ).format(again(staged))
     )
-    connection.execute(sql.SQL("ANALYZE {}").format(again(staged)))
+    connection.execute(sql.SQL("ANALYZE {} (number, migration)").format(again(staged)))
 
 
 def _differs(name: str) -> sql.Composed:

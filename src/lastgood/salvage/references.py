@@ -10,7 +10,7 @@ from lastgood.postgres.server import Connection
 from lastgood.salvage import sequences
 from lastgood.salvage.merge import can_renumber
 from lastgood.salvage.policy import Collision
-from lastgood.salvage.staged import Changed, Staged, all_of, any_of, at, cell, same, same_value
+from lastgood.salvage.staged import Changed, Staged, all_of, analyze, any_of, at, cell, same, same_value
 from lastgood.salvage.tables import ForeignKey, Key, Name, Table
 
 NOT_CHOSEN = "not chosen"
@@ -42,7 +42,7 @@ class References:
         the server would expect no such rows, and join them one by one."""
         rows = self._connection.execute(statement).rowcount
         if rows:
-            self._connection.execute(sql.SQL("ANALYZE {}").format(staged.merge))
+            analyze(self._connection, staged)
         return rows
 
     def _pairs(self) -> Iterator[tuple[Staged, ForeignKey]]:

@@ -200,6 +200,11 @@ class Staged:
         )
 
 
+def analyze(connection: Connection, staged: Staged) -> None:
+    """Collect statistics of ``merge_N``. Those of its rows would be expensive, and no statement uses them."""
+    connection.execute(sql.SQL("ANALYZE {} (kind, state, image, why, action)").format(staged.merge))
+
+
 def stage(connection: Connection, changed: Changed) -> Staged:
     """Load the changed rows into temporary tables, which last until the end of the transaction. Raises Refused if a
     value does not fit the column's type in the live database, and for a table without common columns."""

@@ -22,7 +22,7 @@ from lastgood.salvage import merge, migrated
 from lastgood.salvage.merge import Exclusion
 from lastgood.salvage.policy import COLLISIONS, MEANINGS, Collision, Policies
 from lastgood.salvage.references import References, with_known_keys
-from lastgood.salvage.staged import Changed, Staged, cell, listed, stage
+from lastgood.salvage.staged import Changed, Staged, analyze, cell, listed, stage
 from lastgood.salvage.tables import Name, Table
 from lastgood.text import units
 
@@ -142,7 +142,7 @@ def merged(
     if wanted.policies.insert_exists == "renumber":
         references.renumber(draw=draw)
     for each in staged:
-        connection.execute(sql.SQL("ANALYZE {}").format(each.merge))
+        analyze(connection, each)
     return staged
 
 

@@ -25,6 +25,10 @@ from lastgood.text.redact import scrubbed, visible, visible_lines
 
 UNWRAPPED = 10_000
 NARROWEST = 40
+NARROWEST_NAME = 16
+_BREAKABLE = 30
+# Stands for a name that is shown above its row; of Unicode's private use, so that no name has it.
+_ABOVE = "\ue000"
 NO_STYLES: Mapping[str, str] = {}
 FORMAT = 1  # of JSON documents and event lines; raised by incompatible changes
 
@@ -32,13 +36,14 @@ FORMAT = 1  # of JSON documents and event lines; raised by incompatible changes
 @dataclass(frozen=True, slots=True)
 class TableColumn:
     """A column of a table: ``right`` for numbers, ``fold`` where long values may take several lines, between words
-    only. ``drop``: on a narrow terminal, columns with a number are left out, the highest first. ``style``: of values
-    other than 0."""
+    only; ``breaks``: also within a word, for texts that are no names. ``drop``: on a narrow terminal, columns with a
+    number are left out, the highest first. ``style``: of values other than 0."""
 
     title: str
     right: bool = False
     fold: bool = False
     drop: int = 0
+    breaks: bool = False
     style: str = ""
 
 
@@ -46,11 +51,12 @@ def _least(column: TableColumn, cells: Sequence[str]) -> int:
     """The least width of a column: of its longest word if it folds."""
     texts = [column.title, *cells]
     words = (word for text in texts for word in text.split()) if column.fold else texts
-    return max((len(each) for each in words), default=0)
+    least = max((len(each) for each in words), default=0)
+    return min(least, _BREAKABLE) if column.breaks else least
 
 
 def _style(column: TableColumn, cell: str) -> str:
-    return column.style if cell not in ("", "0") else ""
+    return column.style if cell != "0" and any(each.isdigit() for each in cell) else ""
 
 
 def _unchanged(text: str) -> str:
@@ -126,11 +132,18 @@ class Screen:
         shown = [(name, value) for name, value in pairs if value]
         width = max((len(name) for name, _ in shown), default=0) + 4
         for name, value in shown:
-            self.say(value, first=f"  {name}".ljust(width), indent=width, style=styles.get(name, ""))
+            style = styles.get(name, "")
+            if max(map(len, self.text(value).split()), default=0) > self.out.width - width:
+                # A long path stays whole, so that it can be copied.
+                self.say(name, first="  ", style=style)
+                self.say(value, first="    ", indent=4, style=style)
+            else:
+                self.say(value, first=f"  {name}".ljust(width), indent=width, style=style)
 
     def table(self, columns: Sequence[TableColumn], rows: Iterable[Sequence[str]]) -> None:
         """Print rows below a header. On a narrow terminal, columns with ``fold`` are wrapped between words, and then
-        those with ``drop`` are left out. If that is not enough, each row becomes a block of lines.
+        those with ``drop`` are left out. If that is not enough, a long name in the first column has a line of its own,
+        above its row; where even that does not fit, each row becomes a block of lines.
         """
         cells = [[self.text(cell) for cell in row] for row in rows]
         least = [_least(column, [row[n] for row in cells]) for n, column in enumerate(columns)]
@@ -142,9 +155,15 @@ class Screen:
         for number in sorted((n for n in shown if columns[n].drop), key=lambda n: -columns[n].drop):
             if too_wide():
                 shown.remove(number)
-        if not too_wide():
+        room = least[0] if not too_wide() else self.out.width - sum(least[n] for n in shown[1:]) - 2 * len(shown) - 2
+        above: list[str] = []
+        if not too_wide() or (columns[0].fold and room >= NARROWEST_NAME):
             columns, cells = [columns[n] for n in shown], [[row[n] for n in shown] for row in cells]
-            least = [least[n] for n in shown]
+            least = [min(least[0], room), *(least[n] for n in shown[1:])]
+            for row in cells:
+                if any(len(word) > room for word in row[0].split()):
+                    above.append(row[0])
+                    row[0] = _ABOVE
         else:
             for row in cells:
                 self.say(row[0], first="  ", indent=4)
@@ -165,6 +184,9 @@ class Screen:
         with self.out.capture() as capture:
             self.out.print(grid)
         for line in capture.get().splitlines():
+            if _ABOVE in line:
+                self.say(above.pop(0), first="  ", indent=2)
+                line = line.replace(_ABOVE, " ")
             self.out.file.write(line.rstrip() + "\n")
 
     def document(self, body: dict[str, Any]) -> None:

@@ -66,7 +66,8 @@ def _timeline(screen: Screen, found: Diagnosis) -> None:
     dumps = [each for each in shown if each.kind == "dump"]
     kept = [each for each in shown if each.kind == "kept"]
     if dumps:
-        _table(screen, "Restore points, newest first", dumps)
+        screen.heading("Restore points, newest first")
+        _points(screen, dumps)
     if found.left_out:
         more = f" and {len(found.left_out) - NAMED} more" if len(found.left_out) > NAMED else ""
         screen.say(
@@ -78,34 +79,59 @@ def _timeline(screen: Screen, found: Diagnosis) -> None:
     if kept:
         total = sum(each.bytes or 0 for each in kept)
         size = f", {units.size(total)} in total" if total else ""
-        _table(screen, f"{_kinds(kept)}{size}, newest first", kept)
+        screen.heading(f"{_kinds(kept)}{size}, newest first")
+        _kept(screen, kept)
     if len(found.timeline) > SHOWN:
         screen.say(f"and {len(found.timeline) - SHOWN} more; --json lists all of them", first="  ", indent=2)
 
 
-def _table(screen: Screen, heading: str, points: Sequence[TimelinePoint]) -> None:
-    screen.heading(heading)
+def _points(screen: Screen, points: Sequence[TimelinePoint]) -> None:
     columns = (
         TableColumn("no.", right=True),
-        TableColumn("made (UTC)"),
+        TableColumn("made (UTC)", drop=1),  # the names have it, and the lines below
         TableColumn("what", fold=True),
         TableColumn("lost", right=True, style=LOSS),
         TableColumn("returns", right=True),
         TableColumn("changed", right=True, style=CHANGE),
     )
     screen.table(columns, [_row(each) for each in points])
-    if any(each.proposed for each in points):
-        screen.say("* proposed", first="  ", indent=2)
-    for each in points:
-        if each.problem:
-            label = "damaged" if each.number is None else "caution"
-            screen.say(f"{each.name}: {each.problem}", first=f"  {label}: ", indent=4, style="red")
+    _remarks(screen, points)
     for each in points:
         if each.number is not None:
             migration = f", migration {each.migration}" if each.migration else ""
             changed = _changes(each.loss or ())
             more = f": {changed}" if changed else ""
             screen.say(f"{units.ago(each.made_at)}{migration}{more}", first=f"  {each.number}: ", indent=5)
+
+
+def _kept(screen: Screen, kept: Sequence[TimelinePoint]) -> None:
+    columns = (
+        TableColumn("no.", right=True),
+        TableColumn("replaced (UTC)"),
+        TableColumn("name", fold=True),
+        TableColumn("size", right=True),
+    )
+    rows = [(_number(each), units.moment(each.made_at)[:16], each.name, _size(each)) for each in kept]
+    screen.table(columns, rows)
+    _remarks(screen, kept)
+
+
+def _size(each: TimelinePoint) -> str:
+    return units.size(each.bytes) if each.bytes is not None else "unknown"
+
+
+def _remarks(screen: Screen, points: Sequence[TimelinePoint]) -> None:
+    """Print the meaning of the mark, and what is wrong with a point."""
+    if any(each.proposed for each in points):
+        screen.say("* proposed", first="  ", indent=2)
+    for each in points:
+        if each.problem:
+            label = "damaged" if each.number is None else "caution"
+            screen.say(f"{each.name}: {each.problem}", first=f"  {label}: ", indent=4, style="red")
+
+
+def _number(each: TimelinePoint) -> str:
+    return "-" if each.number is None else f"* {each.number}" if each.proposed else str(each.number)
 
 
 def _kinds(kept: Sequence[TimelinePoint]) -> str:
@@ -116,7 +142,6 @@ def _kinds(kept: Sequence[TimelinePoint]) -> str:
 
 
 def _row(each: TimelinePoint) -> tuple[str, ...]:
-    number = "-" if each.number is None else f"* {each.number}" if each.proposed else str(each.number)
     rows = ("", "", "")
     if each.rows_lost is not None and each.number is not None:
         known = (each.rows_lost, each.rows_back or 0, each.rows_changed or 0)
@@ -124,7 +149,7 @@ def _row(each: TimelinePoint) -> tuple[str, ...]:
         rows = (lost, back, changed)
     elif each.number is not None:
         rows = ("not read" if each.rows is None and each.kind == "dump" else "unknown", "", "")
-    return number, units.moment(each.made_at)[:16], each.name, *rows
+    return _number(each), units.moment(each.made_at)[:16], each.name, *rows
 
 
 def _changes(loss: Sequence[TableLoss]) -> str:

@@ -210,7 +210,7 @@ def _timeline(record: RunRecord) -> Iterator[Block]:
 def timeline_rows(record: RunRecord) -> TableBlock:
     """Return the table of the timeline, in UTC."""
     return TableBlock(
-        (TableColumn("UTC"), TableColumn("took", right=True), TableColumn("what", fold=True)),
+        (TableColumn("UTC"), TableColumn("took", right=True), TableColumn("what", fold=True, breaks=True)),
         [
             (
                 f"{each.at.astimezone(UTC):%Y-%m-%d %H:%M:%S}.{each.at.microsecond // 1000:03}",
@@ -290,7 +290,7 @@ def _proof(record: RunRecord) -> Iterator[Block]:
             TableColumn("table", fold=True),
             TableColumn("rows", right=True),
             TableColumn("compared"),
-            TableColumn("XXH3-128 digest", fold=True),
+            TableColumn("XXH3-128 digest", fold=True, drop=1),
             TableColumn("verdict"),
         ),
         [

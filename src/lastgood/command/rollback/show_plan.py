@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lastgood.checklist import Checklist, Finding
-from lastgood.command.check.show import counted
+from lastgood.command.check.show import VERDICTS, counted
 from lastgood.command.rollback import show_losses
 from lastgood.screen.screen import Screen
 from lastgood.text import units
@@ -15,7 +15,6 @@ from lastgood.text import units
 if TYPE_CHECKING:
     from lastgood.plan.plan import Plan, PlannedPause
 
-VERDICTS = {"GO": "green", "GO WITH WARNINGS": "yellow", "NO-GO": "bold red"}
 FENCES = {
     "now": "from the start until the switch; reads continue",
     "at-swap": "only during the switch; rows written until then are in the kept database",
@@ -55,7 +54,7 @@ def show(screen: Screen, plan: Plan, *, asks: bool = False) -> None:
             ("Expected", show_losses.expected(plan)),
             ("Checklist", _verdict(plan)),
         ],
-        {"Checklist": VERDICTS.get(plan.checklist.verdict, "")} if plan.checklist.items else {},
+        {"Checklist": VERDICTS[plan.checklist.verdict]} if plan.checklist.items else {},
     )
     screen.heading("What will be done")
     for number, step in enumerate(plan.steps, 1):

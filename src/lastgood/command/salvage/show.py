@@ -72,10 +72,13 @@ def _left_table(table: LeftTable, theirs: str) -> str:
 
 
 def _left_column(column: LeftColumn, theirs: str) -> str:
-    values = "its values" if column.rows is None else f"its values in {units.counted(column.rows, 'row')}"
+    name = f'{column.schema_name}.{column.name}: column "{column.column}"'
     where = "the restore point lacks it" if column.live else f"only the {theirs} has it"
+    if column.rows == 0:
+        return f"{name}: {where}, without values to bring back"
+    values = "its values" if column.rows is None else f"its values in {units.counted(column.rows, 'row')}"
     how = f"; if it was renamed: --renamed {column.renamed}" if column.renamed else ""
-    return f'{column.schema_name}.{column.name}: column "{column.column}": {values} are not brought back: {where}{how}'
+    return f"{name}: {values} are not brought back: {where}{how}"
 
 
 def _transactions(found: Migration) -> str:

@@ -210,12 +210,10 @@ def _post_mortems(screen: Screen, found: Sequence[PostMortemStatus]) -> None:
     if not found:
         return
     first = min(found, key=lambda each: each.due)
-    left = f", with {', '.join(first.open)} open" if first.open else ""
-    when = units.moment(first.due)
-    due = f"has been OVERDUE since {when}" if first.overdue else f"is due {when}"
-    others = f" ({len(found) - 1} more later)" if len(found) > 1 else ""
+    due = f"OVERDUE since {units.day(first.due)}" if first.overdue else f"due {units.day(first.due)}"
+    others = f", and {len(found) - 1} more" if len(found) > 1 else ""
     screen.out.print()
-    screen.say(f"The post-mortem of {first.run} {due}{left}: {first.command}{others}", indent=2)
+    screen.say(f"Post-mortem {due}: {first.command}{others}", indent=2)
 
 
 def _kinds(kept: Sequence[OurDatabase]) -> str:

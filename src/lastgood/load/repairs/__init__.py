@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -23,14 +24,26 @@ from lastgood.dump.script import State
 from lastgood.dump.statements import Command, Extension, Kind
 from lastgood.errors import Corrupt, Failed, LastgoodError
 from lastgood.events import Caution
-from lastgood.load.builder import INSUFFICIENT_PRIVILEGE, NEEDS_RIGHTS, Builder
 from lastgood.load.repairs import authorization, checks, extensions, foreign_keys, options, paths
-from lastgood.load.repairs.repair import USUAL_PATH, Record, Repair, Repaired, Rules, place, what
+from lastgood.load.repairs.repair import (
+    INSUFFICIENT_PRIVILEGE,
+    NEEDS_RIGHTS,
+    USUAL_PATH,
+    Record,
+    Repair,
+    Repaired,
+    Rules,
+    place,
+    what,
+)
 from lastgood.members.carry import Carrier
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.apply import without_effect
 from lastgood.postgres.server import Connection
 from lastgood.text.units import counted
+
+if TYPE_CHECKING:
+    from lastgood.load.builder import Builder  # it imports this package
 
 __all__ = ["USUAL_PATH", "Commands", "Record", "Repaired", "Rules", "what"]
 
@@ -50,6 +63,8 @@ NOT_GRANTABLE = frozenset({"42501", "0LP01"})
 
 # Only a superuser may publish all tables, or a schema; the rest of such a publication has nothing to alter.
 NOT_PUBLISHABLE = frozenset({"42501", "42704"})
+# feature_not_supported: a sequence of a column has the owner of its table, which was left out for the same reason.
+LINKED_SEQUENCE = "0A000"
 _LEFT_OUT_OF_A_COPY = {Kind.GRANT: NOT_GRANTABLE, Kind.PUBLICATION: NOT_PUBLISHABLE}
 
 # Commands that are not sent unchanged, may wait for others, or begin a transaction of their own.
@@ -258,6 +273,7 @@ class Commands:
         if (
             error.sqlstate in command.optional_sqlstates
             or brought_along
+            or (command.kind is Kind.OWNER and error.sqlstate == LINKED_SEQUENCE)
             or (self._rules.copy and error.sqlstate in _LEFT_OUT_OF_A_COPY.get(command.kind, ()))
         ):
             if self._rules.strict:

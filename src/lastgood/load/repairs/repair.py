@@ -20,6 +20,11 @@ Statement = sql.SQL | sql.Composed
 OWNERS = frozenset({Kind.OWNER, Kind.SESSION_AUTHORIZATION})
 PRIVILEGES = frozenset({Kind.GRANT, Kind.DEFAULT_PRIVILEGES})
 USUAL_PATH = '"$user", public'
+INSUFFICIENT_PRIVILEGE = "42501"
+NEEDS_RIGHTS = (
+    "It needs more rights than the role that loads restore points has. If you trust the restore point's code, load it "
+    "with your own rights: --trust-code REASON."
+)
 
 
 @dataclass(frozen=True, slots=True)

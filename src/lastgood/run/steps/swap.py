@@ -180,8 +180,10 @@ class Swap:
         found = read_deployment(database.describe(run.maintenance, live).comment)
         if found is not None:
             return found.run
-        marks = [read_mark(each.comment) for each in database.all_databases(run.maintenance)]
-        kept = [mark for mark in marks if mark is not None and mark.live == live and mark.role == "kept"]
+        marks = [
+            mark for each in database.all_databases(run.maintenance) if (mark := read_mark(each.comment)) is not None
+        ]
+        kept = [mark for mark in marks if mark.live == live and mark.role == "kept"]
         last = max(kept, key=lambda mark: mark.started, default=None)
         return last.options.get(BROUGHT_BACK, "") if last is not None else ""
 
