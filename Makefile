@@ -65,7 +65,7 @@ lower-bounds: $(STAMP) ## run the quick tests with the oldest version of each de
 		--constraint $(VENV)/lower-bounds.txt --editable '.[embedded]' \
 		pytest pytest-timeout pytest-xdist hypothesis alembic jsonschema pyyaml
 	LASTGOOD_TEST_MAJOR=newest $(VENV)/lower-bounds/bin/python -m pytest -n 2 --dist worksteal \
-		$(addprefix tests/,text config screen journal dump facts)
+		$(addprefix tests/,text config screen journal dump facts difference notifications)
 
 bench: $(STAMP) ## seconds, memory and ratios against psql, pg_restore and cp on the same data (takes hours)
 	$(BIN)/python -m bench

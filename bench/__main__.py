@@ -21,14 +21,14 @@ from pathlib import Path
 import psutil
 
 import lastgood
-from bench import contest, costs, data, difference, facts, growth, in_place, report, service, start
+from bench import contest, costs, data, difference, facts, growth, in_place, report, salvage, service, start
 from bench.contestants import CONTESTANTS, LASTGOOD_ALL
 from bench.data import DEMO_SCALE, dumps
 from bench.measure import ProgramFailed
 from bench.results import Contest, Results
 from lastgood.postgres import embedded
 
-PARTS = ("start", "restores", "growth", "costs", "service", "in-place", "facts", "difference")
+PARTS = ("start", "restores", "growth", "costs", "service", "in-place", "facts", "difference", "salvage")
 MAJORS = (15, 18)
 HOSTED = 17  # what hosted projects run
 STARTS = "Start of a command"
@@ -161,6 +161,11 @@ def _difference(session: Session, majors: Sequence[int], sets: Sequence[str], wh
     session.add(other={**session.results.other, "Differences": found})
 
 
+def _salvage(session: Session, majors: Sequence[int], sets: Sequence[str], who: Sequence[str] | None) -> None:
+    found = salvage.measured(session.scale, majors[-1], session.rounds, _log)
+    session.add(other={**session.results.other, "Salvage": found})
+
+
 def _start(session: Session, majors: Sequence[int], sets: Sequence[str], who: Sequence[str] | None) -> None:
     found = start.measured(majors[-1], session.rounds, _log)
     session.add(other={**session.results.other, STARTS: found})
@@ -175,6 +180,7 @@ MEASURED: dict[str, Callable[[Session, Sequence[int], Sequence[str], Sequence[st
     "in-place": _in_place,
     "facts": _facts,
     "difference": _difference,
+    "salvage": _salvage,
 }
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from bench.costs import Costs, Table
 from lastgood.dump.names import Relation, parse
-from lastgood.dump.script import Item, Section, Step
+from lastgood.dump.script import Item, ScriptStep, Section
 from lastgood.facts.of_dump import facts_of_dump
 from lastgood.load import schedule
 from lastgood.load.graph import tasks_of
@@ -135,15 +135,15 @@ class _Measured:
                     return table.proof * self._factor * share
                 lines = table.lines * self._factor if task.parts > 1 else 0.0
                 return (table.load * self._factor + lines + table.analyze) * share
-            case Step() if task.work is Work.INDEX:
+            case ScriptStep() if task.work is Work.INDEX:
                 instant = b" USING INDEX " in item.command.statement.text  # another task built it
                 return task.cost if instant else self._indexes[_made(item)]
-            case Step() if task.work is Work.KEY:
+            case ScriptStep() if task.work is Work.KEY:
                 return self._keys[_made(item)]
         return task.cost
 
 
-def _made(step: Step) -> str:
+def _made(step: ScriptStep) -> str:
     """The name of the index or constraint that a command creates."""
     return _bare(step.command.creates[0].identity.split(" on ")[0])
 
@@ -180,7 +180,7 @@ def named(task: Task) -> str:
     match item:
         case Section():
             return f"{'reading back' if task.work is Work.READ else 'rows of'} {item.start.relation}"
-        case Step() if task.work in (Work.INDEX, Work.KEY):
+        case ScriptStep() if task.work in (Work.INDEX, Work.KEY):
             return what(item.command)
     return "definitions"
 

@@ -49,7 +49,7 @@ class Lastgood:
         started = time.monotonic()
         stop = threading.Event()
         # Not by catching KeyboardInterrupt: it could come after the program has started and before it is known here.
-        with interrupts.calling(stop.set):
+        with interrupts.on_signal(stop.set):
             process = self.start(*arguments, *(["--json"] if as_json else []), environment=environment)
             printed, stderr = _to_its_end(process, stop)
         if stop.is_set():

@@ -42,7 +42,7 @@ def test_the_verdict(found: tuple[Finding | Passed, ...], overridden: tuple[str,
 
 
 def test_a_word_is_taken_for_what_is_not_known_and_for_nothing_else() -> None:
-    unknown = Finding(level="caution", code="c", text="room?", item="room", known="not known")
+    unknown = Finding(level="caution", code="c", text="room?", item="room", known="unknown")
     word = Attestation(item="room", name="Ann", at=NOW)
     (item,) = checklist([unknown], attestations=[word]).items
     assert (item.status, item.lines[0].known, item.attestation) == ("PASS", "attested by Ann", word)

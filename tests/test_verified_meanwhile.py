@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lastgood.dump.formats import DumpSource, open_dump
-from lastgood.dump.row_index import Owed
+from lastgood.dump.row_index import PendingDigest
 from lastgood.errors import Corrupt, Failed
 from lastgood.load import rebuild
 from lastgood.load.rebuild import verified_meanwhile
@@ -19,10 +19,10 @@ def source_of(path: Path, *, sha256: str | None = None, size: int | None = None)
     """A plain dump, of ``size`` bytes on a disk that need not have them."""
     path.write_bytes(b"--\n-- PostgreSQL database dump\n--\n\n")
     source = open_dump(path)
-    owed = Owed(source.sha256() if sha256 is None else sha256, source.fingerprint())
+    owed = PendingDigest(source.sha256() if sha256 is None else sha256, source.fingerprint())
     if size is not None:
         os.truncate(path, size)
-    source.pass_over((), owed)
+    source.skip_rows((), owed)
     return source
 
 

@@ -26,7 +26,8 @@ from lastgood.command.deploy.deploy import DeployReport, TrialReport
 from lastgood.command.diff.diff import DiffReport
 from lastgood.command.drill.drill import Sealed
 from lastgood.command.explain import case
-from lastgood.command.explain.explain import Explained, RunStory
+from lastgood.command.explain.explain import Explained
+from lastgood.command.explain.run import RunStory
 from lastgood.command.guide.subject import GuideCheck, GuideReport
 from lastgood.command.init.survey import InitSurvey
 from lastgood.command.maintenance.maintenance import Maintenance
@@ -36,18 +37,19 @@ from lastgood.command.recover.report import Diagnosis
 from lastgood.command.report.report import RunRecord, Runs
 from lastgood.command.validate.validate import ValidationVerdict
 from lastgood.config import example
-from lastgood.damaged.restore import SalvageReport
+from lastgood.damaged.restore import DamagedReport
 from lastgood.events import Phase
 from lastgood.facts import Facts
-from lastgood.facts.compare import Comparison
+from lastgood.facts.compare import FactsComparison
 from lastgood.journal.past_runs import DrillDue
 from lastgood.notifications import Listing
 from lastgood.plan.plan import Plan
+from lastgood.plan.undo_plan import UndoPlan
 from lastgood.restore import RestoreReport
 from lastgood.run.report import FinishReport, Report
 from lastgood.screen.progress import NAMES
 from lastgood.status import Status
-from lastgood.undo import UndoPlan, UndoReport
+from lastgood.undo import UndoReport
 from tools import manual
 
 GENERATED = "<!-- Written by `python -m tools.reference`; do not edit. -->"
@@ -68,12 +70,12 @@ DOCUMENTS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ),
     ("recover, of a database that was gone", "under `report`", ReinstateReport),
     ("restore", "the document itself", RestoreReport),
-    ("restore --salvage-readable", "the document itself", SalvageReport),
+    ("restore --salvage-readable", "the document itself", DamagedReport),
     ("status", "the document itself", Status),
     ("maintenance, maintenance on, off, status", "the document itself", Maintenance),
     ("prune --dry-run", "the document itself", PrunePlan),
     ("facts", "under `facts`", Facts),
-    ("facts A B, facts A --live", "next to `expected`, `found` (names) and `equal`", Comparison),
+    ("facts A B, facts A --live", "next to `expected`, `found` (names) and `equal`", FactsComparison),
     ("diff", "the document itself", DiffReport),
     ("explain", "the document itself", Explained),
     ("explain RUN", "under `run`", RunStory),

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from lastgood import fault, undo
 from lastgood.application import hooks, record
 from lastgood.application.results import ApplicationReport, HookResult
-from lastgood.application.service import START_IT, Service
+from lastgood.application.service import START_HINT, Service
 from lastgood.errors import Blocked, ChecksFailed, ChecksFailedAfterSwap, Stopped, continued, switched_back
 from lastgood.events import Caution, Emit, StageDone, StageStarted
 from lastgood.in_place import staged
@@ -56,7 +56,7 @@ def abort(request: Request, emit: Emit) -> dict[str, Any]:
                 application = _started_again(service, name, journal, shadow, emit, state)
             finally:
                 _remove(maintenance, request, name, left, ours, removed)
-            recording.ended(kept, "aborted", removed=removed, application=application)
+            recording.write_end(kept, "aborted", removed=removed, application=application)
     return {
         "format": 1, "run": name, "status": "aborted", "live": live, "removed": removed, "application": application,
     }  # fmt: skip
@@ -94,11 +94,11 @@ def _aborting(request: Request, name: str, journal: Journal | None, emit: Emit, 
     are ignored, because the abort does not depend on it."""
     if journal is not None:
         with suppress(OSError):
-            recording.continued(journal, "aborting", skew=skew)
+            recording.record_continuation(journal, "aborting", skew=skew)
         return journal
     if not run_names.is_run(name):
         return None  # only the end of its name is known
-    return recording.attempt(request.context(emit), name, "abort", skew=skew, live=request.target.dbname)
+    return recording.begin_if_possible(request.context(emit), name, "abort", skew=skew, live=request.target.dbname)
 
 
 def _find_run(maintenance: Connection, request: Request) -> tuple[Leftover | None, str]:
@@ -158,7 +158,7 @@ def undo_switch(request: Request, failed: ChecksFailed, journal: Journal | None,
         emit(Caution("restoring the previous database; press Ctrl+C again to stop at once"))
 
     try:
-        with interrupts.calling(ask_for_patience, suspended=ask_for_patience):
+        with interrupts.on_signal(ask_for_patience, suspended=ask_for_patience):
             fault.point("application.before_undo")
             plan = undo.plan(request.target, live, run, request.pgbouncer)
             _write(journal, "undoing", by=plan.run, reason=caller.current().scrub(failed.problem))
@@ -180,7 +180,7 @@ def undo_switch(request: Request, failed: ChecksFailed, journal: Journal | None,
     kept = f'objects are kept in the schemas "{plan.kept}"' if in_place else f'database is kept as "{plan.kept}"'
     hint = f"The restored {kept}; lastgood undo {plan.run} puts {'them' if in_place else 'it'} back into service."
     if back.not_running:
-        again, hint = f" The application is not running: {back.not_running}.", f"{START_IT}. {hint}"
+        again, hint = f" The application is not running: {back.not_running}.", f"{START_HINT}. {hint}"
     failure = ChecksFailedAfterSwap(
         f"cannot leave the restored database in service: {failed.problem}",
         hint=hint,
@@ -193,7 +193,7 @@ def undo_switch(request: Request, failed: ChecksFailed, journal: Journal | None,
         "undo": report.document(),
         "application": application.model_dump(mode="json"),
     }
-    recording.ended(journal, "undone", by=plan.run, error=recording.error_data(failure))
+    recording.write_end(journal, "undone", by=plan.run, error=recording.error_data(failure))
     return failure
 
 
@@ -219,12 +219,14 @@ def undone(request: Request, emit: Emit) -> None:
         journal = Journal.find(request.state, run)
         if journal is not None:
             with suppress(OSError):
-                recording.continued(journal, "resumed", skew=clock.skew(maintenance), kind="rollback", live=live)
+                recording.record_continuation(
+                    journal, "resumed", skew=clock.skew(maintenance), kind="rollback", live=live
+                )
         in_place = by[0].options.get("way") == "in-place"
         state = switched_back(live, in_place=in_place)
         service = _service(request, run, journal, emit)
         _started_again(service, run, journal, None, emit, f"{state} The application is stopped.")
-        recording.ended(journal, "undone", by=by[0].run)
+        recording.write_end(journal, "undone", by=by[0].run)
     raise ChecksFailedAfterSwap(
         f'cannot resume run "{run}": it was undone, since the application did not work with the restored database',
         hint=f"The restored objects are kept; lastgood undo {by[0].run} puts them back into service."

@@ -5,6 +5,7 @@ an operator overrides it and gives a reason; some cannot be overridden."""
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,12 +18,14 @@ Level = Literal["refusal", "caution", "note"]
 Status = Literal["PASS", "WARN", "FAIL"]
 Verdict = Literal["GO", "GO WITH WARNINGS", "NO-GO"]
 # The source of a result: the figure itself; a trial that was rolled back; the catalogue or a file; none.
-Known = Literal["measured", "tried", "looked up", "not known"]
+Known = Literal["measured", "tried", "looked up", "unknown"]
 
 _STATUS: dict[Level, Status] = {"refusal": "FAIL", "caution": "WARN", "note": "PASS"}
 _WORST: tuple[Status, ...] = ("FAIL", "WARN", "PASS")
 BACKUP = "emergency_backup"
 EXTENSIONS = "extensions"
+OTHER_WAY = "other_way"
+"""The code of a finding about the way to switch that was not chosen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,18 @@ class Finding(Frozen):
     item: str = ""
     known: Known = "looked up"
     final: bool = False
+
+
+def remedy(refusal: Finding, every: Iterable[Finding], what: str) -> str:
+    """The hint of an error for a refusal: its own, the other way to switch, and the override; ``what`` is the start of
+    the sentence about it."""
+    sentences: list[str] = []
+    sentences += [f"{each.text[0].upper()}{each.text[1:]}" for each in every if each.code == OTHER_WAY]
+    if refusal.item and not refusal.final:
+        sentences.append(f"{what}: --override {refusal.item} --reason TEXT")
+    if refusal.hint and sentences:
+        return ". ".join([refusal.hint.rstrip("."), *sentences])
+    return refusal.hint or ". ".join(sentences)
 
 
 class Passed(Frozen):
@@ -159,23 +174,27 @@ def check_names(overrides: Iterable[Override], attestations: Iterable[Attestatio
         if override.item not in names:
             raise UsageError(
                 f'cannot override "{override.item}": no such checklist item',
-                hint=f"Choose one of: {', '.join(names)}.",
+                hint=f"{_near(override.item, names)}Choose one of: {', '.join(names)}.",
                 state=NOT_REACHED,
             )
     for each in attestations:
         if each.item not in (*names, *people):
             raise UsageError(
                 f'cannot attest "{each.item}": no such checklist item',
-                hint=f"Choose one of: {', '.join((*names, *people))}. Add your own items in lastgood.toml: [check] "
-                "attested.",
+                hint=f"{_near(each.item, (*names, *people))}Choose one of: {', '.join((*names, *people))}. Add your "
+                "own items in lastgood.toml: [check] attested.",
                 state=NOT_REACHED,
             )
+
+
+def _near(name: str, names: Sequence[str]) -> str:
+    return "".join(f"Did you mean {each}? " for each in difflib.get_close_matches(name, names, 1))
 
 
 def _checked(item: Item, results: Sequence[Finding | Passed], given: Checklist) -> ItemResult:
     override = given.override(item.name)
     attestation = next((each for each in given.attestations if each.item == item.name), None)
-    unknown = [each for each in results if each.known == "not known"]
+    unknown = [each for each in results if each.known == "unknown"]
     lines = [_line(each, override, attestation) for each in results]
     if item.name == BACKUP and override is not None:
         text = f"no emergency backup will be made: overridden by {override.by} ({override.reason})"
@@ -196,7 +215,7 @@ def _checked(item: Item, results: Sequence[Finding | Passed], given: Checklist) 
 def _line(result: Finding | Passed, override: Override | None, attestation: Attestation | None) -> Line:
     if isinstance(result, Passed):
         return Line(status="PASS", text=result.text, known=result.known)
-    if result.known == "not known" and attestation is not None:
+    if result.known == "unknown" and attestation is not None:
         return Line(status="PASS", text=result.text, known=f"attested by {attestation.name}")
     status = _STATUS[result.level]
     if status == "FAIL" and override is not None:
@@ -219,7 +238,7 @@ def _attested(name: str, given: Checklist) -> ItemResult:
         line = Line(
             status="WARN",
             text="not confirmed yet",
-            known="not known",
+            known="unknown",
             hint=f'Confirm it with your name: --attest "{name}=NAME"',
         )
     else:

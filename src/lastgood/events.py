@@ -95,7 +95,17 @@ class Printed:
     line: str
 
 
-Event = StageStarted | Progress | StageDone | StageFailed | Note | Caution | Printed
+@dataclass(frozen=True, slots=True)
+class Course:
+    """The stages of a run that is about to begin. ``longest``: the one that decides how long it takes; ``seconds``: the
+    expected duration to its end, None without an estimate. Only a live display uses it."""
+
+    stages: tuple[str, ...]
+    longest: str
+    seconds: float | None = None
+
+
+Event = StageStarted | Progress | StageDone | StageFailed | Note | Caution | Printed | Course
 Emit = Callable[[Event], None]
 
 

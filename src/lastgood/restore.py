@@ -25,9 +25,9 @@ from lastgood.load.deferred.work import Finished, finish, in_service
 from lastgood.load.hand_over import create_event_triggers, hand_over, without
 from lastgood.load.rebuild import Dump, prove, rebuild, rules_for
 from lastgood.load.repairs import Repaired, Rules
-from lastgood.members import Survey
+from lastgood.members import MemberSurvey
 from lastgood.members.parts import EARLY
-from lastgood.members.survey import of_extensions, survey
+from lastgood.members.survey import limited_to, survey
 from lastgood.models import Document
 from lastgood.plan.plan import CONFINED, CodePolicy, CodeRun, ReopenWhen
 from lastgood.points import RestorePoint
@@ -95,10 +95,10 @@ def restore(
     with reported(emit, "plan", "read the restore point") as stage:
         names = [point_name] if isinstance(point_name, str) else point_name
         chosen = points.read_whole(
-            points.gather(store, names),
+            points.find_by_names(store, names),
             database=database_name,
             skim=True,
-            owing=True,
+            skip_rows=True,
             stage="plan",
             context=context,
         )
@@ -139,7 +139,7 @@ def restore(
                 stop=stop,
                 complete=made_beside.opened(into) if kind == "restore" else (),
             ) as made,
-            interrupts.stopping(stop),
+            interrupts.stop_on_signal(stop),
         ):
 
             def again() -> Facts:
@@ -211,8 +211,8 @@ def restore(
         code=code,
         seconds={name: round(value, 3) for name, value in took.items()},
     )
-    past = past_runs.past(live=target.dbname, seconds=took["total"], bytes=point.size, point=str(point.path))
-    recording.ended(kept, "done", kind="restore", past=past, report=report.document())
+    past = past_runs.past_fields(live=target.dbname, seconds=took["total"], bytes=point.size, point=str(point.path))
+    recording.write_end(kept, "done", kind="restore", past=past, report=report.document())
     return report
 
 
@@ -227,7 +227,7 @@ def copied(facts: Facts, skipped: Sequence[SkippedCommands]) -> Facts:
     return without(facts, {each.what for each in skipped if each.what.startswith(SUPERUSERS)})
 
 
-def _members(point: RestorePoint, facts: Facts, like: Connection, target: Target, emit: Emit) -> Survey:
+def _members(point: RestorePoint, facts: Facts, like: Connection, target: Target, emit: Emit) -> MemberSurvey:
     """Changes to extensions that the dump does not hold: from its manifest; otherwise those of ``target``'s database
     that its commands may need."""
     if point.manifest is not None and point.manifest.members is not None:
@@ -235,8 +235,8 @@ def _members(point: RestorePoint, facts: Facts, like: Connection, target: Target
         for each in members.rows:
             emit(Caution(f'no dump holds rows of extension "{each.extension}": {each}; they are not restored'))
         return members
-    members = of_extensions(survey(like, target), [each.name for each in facts.extensions])
-    return Survey(departures=tuple(each for each in members.departures if each.kind in EARLY and each.commands))
+    members = limited_to(survey(like, target), [each.name for each in facts.extensions])
+    return MemberSurvey(departures=tuple(each for each in members.departures if each.kind in EARLY and each.commands))
 
 
 def _division(target: Target, deferrable: Deferrable, emit: Emit, allow_orphans: bool) -> Division:
@@ -253,7 +253,7 @@ def _finish(target: Target, run: str, oid: int, context: Context) -> Finished:
     hint = f"To continue, with the URL of that database: lastgood resume {run} --db URL"
     state = f'"{target.dbname}" is restored, proved and open; only the deferred work is missing.'
     with reported(context.emit, "finish", "finish the deferred work") as stage:
-        with in_service(run, hint, state), interrupts.stopping(stop):
+        with in_service(run, hint, state), interrupts.stop_on_signal(stop):
             done = finish(target, run, context.until(stop.is_set), oid=oid)
         stage.detail = str(done)
     return done

@@ -20,11 +20,12 @@ from typing import Any
 
 from lastgood import abort as abandon
 from lastgood.application import record
+from lastgood.config.tables import NO_PGBOUNCER
 from lastgood.errors import ChecksFailed, ChecksFailedAfterSwap
-from lastgood.events import Caution, Emit, Note, silent
+from lastgood.events import Caution, Course, Emit, Note, silent
 from lastgood.journal import Journal, recording
 from lastgood.plan.plan import Prepared, Request
-from lastgood.plan.unfinished import as_planned, reread, unfinished
+from lastgood.plan.unfinished import as_planned, requested_run, reread, unfinished
 from lastgood.postgres import database
 from lastgood.postgres.exchange import helper_session
 from lastgood.postgres.lock import Claim, holder, lock_live
@@ -34,7 +35,7 @@ from lastgood.run import pause, prepare, rest, steps
 from lastgood.run.context import Run
 from lastgood.run.outcome import outcome_error, report_of
 from lastgood.run.report import FinishReport, Report
-from lastgood.run.runner import drive
+from lastgood.run.runner import drive, wanted
 from lastgood.run.steps.fence import release as release_fence
 
 
@@ -95,11 +96,21 @@ def resume(request: Request, emit: Emit = silent) -> Report | FinishReport:
         if journal is None:
             emit(Note("this machine has no journal of the run; continuing from its marks on the server"))
             journal = Journal.create(request.state, plan.run)
-        recording.continued(
+        recording.record_continuation(
             journal, "resumed", skew=prepared.skew, kind="rollback", live=plan.live, plan=plan.model_dump(mode="json")
         )
         with recording.recording(journal, emit) as emit:
             return _execute(Run(prepared, maintenance, journal, emit, switched=unfinished_run.switched))
+
+
+def ensure_unfinished(request: Request, *, to_resume: bool) -> None:
+    """Raise Refused if there is no run to resume or abort: before anyone is asked for consent."""
+    if request.pgbouncer != NO_PGBOUNCER or record.read(request.state, request.target) is not None:
+        return  # clients to let go, or an application to start, may be all that is left
+    if to_resume and rest.left(request) is not None:
+        return
+    with database.connect_maintenance(request.target, request.target.dbname) as maintenance:
+        requested_run(maintenance, request.target, request.state, request.run, to_resume=to_resume)
 
 
 def resumable(request: Request) -> str:
@@ -135,11 +146,13 @@ def _drive(run: Run, goes_back: bool) -> Report:
     try:
         run.helper = helper_session(run.server)
         first = [run.ignore_interrupt] if goes_back else []
-        with interrupts.calling(
+        with interrupts.on_signal(
             run.stop_as_asked, mark=run.mark_interrupted, before=first, suspended=run.refuse_suspension
         ):
             way = run.plan.way
-            drive(run, steps.after_commit(way) if run.at_swap else steps.stages(way))
+            stages = steps.after_commit(way) if run.at_swap else steps.stages(way)
+            run.emit(_course(run, stages))
+            drive(run, stages)
     except BaseException as error:
         # Where the error itself is raised, it must not become its own cause.
         shown = outcome_error(run, error)
@@ -153,6 +166,15 @@ def _drive(run: Run, goes_back: bool) -> Report:
     except OSError as error:
         run.emit(Caution(f'the rollback is done, but "{run.journal.path}" could not be written: {error.strerror}'))
     return report
+
+
+def _course(run: Run, stages: steps.Stages) -> Course:
+    """Describe the run for a bar. The build and the emergency backup run in parallel."""
+    names = [step.name for lanes in wanted(stages, run) for lane in lanes for step in lane]
+    plan = run.plan
+    known = [each for each in (plan.expected_seconds, plan.expected_backup_seconds) if each is not None]
+    seconds = max(known) if plan.expected_seconds is not None else None
+    return Course(tuple(names), longest="build", seconds=seconds)
 
 
 def undo_switch(request: Request, failed: ChecksFailed, emit: Emit = silent) -> ChecksFailedAfterSwap:

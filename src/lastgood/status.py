@@ -27,9 +27,9 @@ from lastgood.postgres import build_role, copying, database, lock, table_locks
 from lastgood.postgres.database import Database
 from lastgood.postgres.deployment import Stage, read_deployment
 from lastgood.postgres.leftover import leftovers
-from lastgood.postgres.mark import DEPLOYMENT, Mark, server_clock
+from lastgood.postgres.mark import BROUGHT_BACK, DEPLOYMENT, Mark, server_clock
 from lastgood.postgres.pgbouncer import consoles
-from lastgood.postgres.pgbouncer.look import psql
+from lastgood.postgres.pgbouncer.consoles import psql
 from lastgood.postgres.server import Connection, Target
 from lastgood.postgres.table_locks import FenceStatus
 
@@ -141,14 +141,14 @@ class RoleStatus(Frozen):
 
 class PoolStatus(Frozen):
     """A database of a PgBouncer that leads to the live one, managed through ``console``. ``command`` resumes its
-    clients if it is paused. ``trouble`` is the reason if its state is unknown; then it may have no name."""
+    clients if it is paused. ``problem`` is the reason if its state is unknown; then it may have no name."""
 
     console: str
     database: str
     paused: bool
     waiting: int
     command: str
-    trouble: str = ""
+    problem: str = ""
 
 
 class PostMortemStatus(Frozen):
@@ -283,15 +283,15 @@ def _deployment(live: Database, working: str, unfinished: Sequence[UnfinishedRun
 
 def _pools(config: PgBouncer, live: Target, maintenance: Connection) -> Iterator[PoolStatus]:
     for state in consoles(config, live, maintenance):
-        unknown = [("", state.trouble)] if state.trouble else state.doubtful
-        for name, trouble in unknown:
+        unknown = [("", state.problem)] if state.problem else state.doubtful
+        for name, problem in unknown:
             yield PoolStatus(
                 console=state.shown,
                 database=name,
                 paused=False,
                 waiting=0,
                 command=psql(state, "SHOW DATABASES"),
-                trouble=trouble,
+                problem=problem,
             )
         for each in state.databases:
             yield PoolStatus(
@@ -373,8 +373,9 @@ def _list_of(connection: Connection, run: str) -> Finishing:
 def _origin(mark: Mark) -> str:
     if mark.role == "shadow":
         return f"being built by run {mark.run}"
-    if mark.options.get("kind") == "undo":
-        return f"was live until undo {mark.run}"
+    until = f"was live until {'undo' if mark.options.get('kind') == 'undo' else 'rollback'} {mark.run}"
     if deployment := mark.options.get(DEPLOYMENT):
-        return f"was left by deployment {deployment}; it was live until rollback {mark.run}"
-    return f"was live until rollback {mark.run}"
+        return f"was left by deployment {deployment}; it {until}"
+    if deployment := mark.options.get(BROUGHT_BACK):
+        return f"{until}, which brought back what deployment {deployment} had left"
+    return until

@@ -22,7 +22,7 @@ POINT = "cloud_backup_20251104_143000.sql"
 
 
 @pytest.fixture
-def lonely(store: Path, tmp_path: Path) -> Iterator[Scene]:
+def standby_scene(store: Path, tmp_path: Path) -> Iterator[Scene]:
     """A scene on a server of its own, which may wait for a standby that never answers. Waits are short."""
     with EmbeddedServer(18, settings=standby.SETTINGS) as server:
         with server.target("postgres").connect() as connection:
@@ -50,17 +50,17 @@ def stopped_at(scene: Scene, point: str, *arguments: str) -> Iterator[forked_cli
             process.kill()
 
 
-def test_walking_back_does_not_wait_for_a_standby_with_the_fence_held(lonely: Scene) -> None:
+def test_walking_back_does_not_wait_for_a_standby_with_the_fence_held(standby_scene: Scene) -> None:
     with (
-        stopped_at(lonely, "prove.before_verdict", "rollback", POINT, "--yes") as process,
-        standby.deaf_commit(lonely.server) as pid,
+        stopped_at(standby_scene, "prove.before_verdict", "rollback", POINT, "--yes") as process,
+        standby.commit_waiting_for_standby(standby_scene.server) as pid,
     ):
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGCONT)
-        with lonely.server.target("postgres").connect() as connection:
+        with standby_scene.server.target("postgres").connect() as connection:
             until(lambda: _drops(connection), "DROP DATABASE waits")
             # The application writes again while the shadow is still being removed.
-            with lonely.server.target("app").connect() as writer:
+            with standby_scene.server.target("app").connect() as writer:
                 writer.execute("SET lock_timeout = '1s'")
                 writer.execute("UPDATE public.news SET state = state")
             assert process.poll() is None
@@ -71,26 +71,26 @@ def test_walking_back_does_not_wait_for_a_standby_with_the_fence_held(lonely: Sc
         assert "for a synchronous standby (SyncRep): TRUNCATE public.waits /*'…'*/" in " ".join(errors.split())
         remedy = f'SELECT pg_terminate_backend({pid}). To remove "app_shadow_'
         assert remedy in " ".join(errors.split())
-        assert lonely.content() == OLD
-        assert lonely.run("status").returncode == 7
+        assert standby_scene.content() == OLD
+        assert standby_scene.run("status").returncode == 7
         # Neither do those that come after it.
-        again = lonely.run("abort", "--yes")
+        again = standby_scene.run("abort", "--yes")
         assert again.returncode == 7
         assert " Then run: lastgood abort " in " ".join(again.stderr.split())
-        resumed = lonely.run("resume", "--yes")
+        resumed = standby_scene.run("resume", "--yes")
         assert resumed.returncode == 7
-        assert lonely.content() == OLD
-    assert lonely.run("resume", "--yes").returncode == 0
-    assert (lonely.content(), lonely.leftovers()) == (NEW, [])
-    assert lonely.run("status").returncode == 0
+        assert standby_scene.content() == OLD
+    assert standby_scene.run("resume", "--yes").returncode == 0
+    assert (standby_scene.content(), standby_scene.leftovers()) == (NEW, [])
+    assert standby_scene.run("status").returncode == 0
 
 
-def test_a_prune_and_a_restore_end_too(lonely: Scene) -> None:
-    assert lonely.run("rollback", POINT, "--yes").returncode == 0
-    (kept,) = databases(lonely)
+def test_a_prune_and_a_restore_end_too(standby_scene: Scene) -> None:
+    assert standby_scene.run("rollback", POINT, "--yes").returncode == 0
+    (kept,) = databases(standby_scene)
     with (
-        stopped_at(lonely, "prove.before_verdict", "restore", POINT, "--into", "app_copy") as restoring,
-        standby.deaf_commit(lonely.server) as pid,
+        stopped_at(standby_scene, "prove.before_verdict", "restore", POINT, "--into", "app_copy") as restoring,
+        standby.commit_waiting_for_standby(standby_scene.server) as pid,
     ):
         restoring.send_signal(signal.SIGINT)
         restoring.send_signal(signal.SIGCONT)
@@ -98,36 +98,36 @@ def test_a_prune_and_a_restore_end_too(lonely: Scene) -> None:
         assert restoring.returncode == 7
         assert 'error: cannot remove the incomplete database "app_copy": cannot drop the database "app_cop' in errors
         assert f"pg_terminate_backend({pid}). Then run: lastgood abort " in " ".join(errors.split())
-        pruned = lonely.run("prune", kept, "--yes")
+        pruned = standby_scene.run("prune", kept, "--yes")
         assert pruned.returncode == 7
         assert f"Then run: lastgood prune {kept}" in " ".join(pruned.stderr.split())
         # An undo removes nothing, so it would continue; but its database is invalid now.
-        undone = lonely.run("undo", "--yes")
+        undone = standby_scene.run("undo", "--yes")
         assert (undone.returncode, undone.stderr.splitlines()[0]) == (
             3,
-            f'error: cannot undo run "{_run_of(lonely, kept)}": its kept database "{kept}" is invalid, because '
+            f'error: cannot undo run "{_run_of(standby_scene, kept)}": its kept database "{kept}" is invalid, because '
             "dropping it was interrupted",
         )
-    status = lonely.run("status")
+    status = standby_scene.run("status")
     assert status.returncode == 7
     invalid = f"INVALID: DROP DATABASE was interrupted. To remove it: lastgood prune {kept}"
     assert invalid in " ".join(status.stdout.split())
     assert "lastgood undo" not in status.stdout
-    assert lonely.run("abort", "--yes").returncode == 0
+    assert standby_scene.run("abort", "--yes").returncode == 0
     # What a prune began goes with the next one, whatever that is about.
-    dry = lonely.run("prune", "--keep", "5", "--dry-run")
+    dry = standby_scene.run("prune", "--keep", "5", "--dry-run")
     assert "invalid: DROP DATABASE was interrupted" in " ".join(dry.stdout.split())
-    assert lonely.run("prune", "--keep", "5", "--yes").returncode == 0
-    assert databases(lonely) == []
-    assert lonely.run("status").returncode == 0
+    assert standby_scene.run("prune", "--keep", "5", "--yes").returncode == 0
+    assert databases(standby_scene) == []
+    assert standby_scene.run("status").returncode == 0
 
 
-def test_a_run_without_a_failure_is_not_affected(lonely: Scene) -> None:
-    with standby.deaf_commit(lonely.server):
-        assert lonely.run("rollback", POINT, "--yes").returncode == 0
-        assert lonely.content() == NEW
-        assert lonely.run("undo", "--yes").returncode == 0
-        assert lonely.content() == OLD
+def test_a_run_without_a_failure_is_not_affected(standby_scene: Scene) -> None:
+    with standby.commit_waiting_for_standby(standby_scene.server):
+        assert standby_scene.run("rollback", POINT, "--yes").returncode == 0
+        assert standby_scene.content() == NEW
+        assert standby_scene.run("undo", "--yes").returncode == 0
+        assert standby_scene.content() == OLD
 
 
 @pytest.mark.parametrize("way", ["abort", "prune"])

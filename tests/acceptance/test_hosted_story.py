@@ -188,17 +188,20 @@ def test_an_operator_elsewhere_goes_back_in_place(story: Story) -> None:
     assert "lastgood facts" not in status.out
     seen = second("recover", "--dry-run")
     assert f"kept schemas: {kept}_*" in seen.out, seen
-    assert "Restore points and kept schemas, newest first" in seen.out
+    assert "Kept schemas" in seen.out
 
     undone = second("undo", "--yes")
     assert undone.status == 0, undone
     assert_same(damaged, story.account())
+    assert re.search(r"was live until undo \S+, which brought back what deployment \S+ had left", second("status").out)
 
     seen = second("recover", "--dry-run")
-    assert f"First: roll back to {point.name}" in seen.out, seen
+    assert f"Or: roll back to {point.name}" in seen.out, seen
     again = second("recover", "--latest", "--yes")
     assert again.status == 0, again
     assert_same(after, story.account())
+
+    assert re.search(r"was left by deployment \S+; it was live until rollback", second("status").out)
 
     # The record knows the kept schemas, and a backup does not have them.
     run = run_of(again)
@@ -274,7 +277,8 @@ def test_the_guide_is_the_variant_in_place(story: Story) -> None:
     assert written.status == 0, written
     text = (first.folder / "manual-rollback-procedure.md").read_text(encoding="utf-8")
     assert (
-        'This database cannot be renamed: this role may not terminate the sessions of superuser "supabase\\_admin". '
+        "This database cannot be replaced as a whole: this role may not terminate the sessions of superuser "
+        '"supabase\\_admin". '
         "Therefore schemas are exchanged inside it. **Back go** `app_private`, `private`, `public`, "
         "`supabase_migrations`, with their\n"
     ) in text

@@ -16,6 +16,7 @@ import pytest
 from psycopg import sql
 
 from lastgood import rollback, undo
+from lastgood.checklist import OTHER_WAY
 from lastgood.events import Caution, Event, Note
 from lastgood.journal import Journal
 from lastgood.plan.plan import Choice, Request
@@ -106,13 +107,62 @@ def test_users_who_signed_up_since_are_reported_and_their_rows_kept(hosted: Host
 
 
 def test_without_a_request_the_way_follows_the_rights(hosted: Hosted) -> None:
-    asked = replace(hosted.request, way=None)
-    assert rollback.plan(asked).plan.way == "by-name"
-    with hosted.project.connect(hosted.database, user=ADMIN):
-        # The role may not end a superuser's session, which blocks the renaming of the database.
-        plan = rollback.plan(asked).plan
+    """Whether or not a session of the platform is connected at this moment."""
+    plan = rollback.plan(replace(hosted.request, way=None)).plan
     assert (plan.way, plan.refusals) == ("in-place", ())
     assert plan.schemas == ("app_private", "crm", "private", "public", "supabase_migrations")
+    assert (
+        rollback.plan(
+            replace(hosted.request, target=hosted.project.target(hosted.database, user=ADMIN), way=None)
+        ).plan.way
+        == "by-name"
+    )
+
+
+def test_a_refusal_of_one_way_names_the_other_one(hosted: Hosted) -> None:
+    def other_way(request: Request) -> tuple[set[str], list[str]]:
+        plan = rollback.plan(request).plan
+        return {each.code for each in plan.refusals}, [each.text for each in plan.findings if each.code == OTHER_WAY]
+
+    assert other_way(replace(hosted.request, way="by-name")) == (
+        {"no_lock", "foreign_owners"},
+        ["the schemas can be exchanged inside the database instead: --in-place"],
+    )
+    with hosted.project.connect(hosted.database, user=ADMIN) as admin:
+        admin.execute("CREATE VIEW extensions.contacts AS SELECT id FROM public.contacts")
+    by_superuser = replace(
+        hosted.request, target=hosted.project.target(hosted.database, user=ADMIN), schemas=("public",)
+    )
+    assert other_way(by_superuser) == (
+        {"cannot_be_moved"},
+        ["the databases can exchange their names instead: --by-name"],
+    )
+    with hosted.project.connect(hosted.database, user=ADMIN) as admin:
+        admin.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(*map(sql.Identifier, (hosted.database, ADMIN))))
+    refused = rollback.plan(replace(hosted.request, way=None)).plan.refused()
+    assert refused is not None
+    assert refused.hint.endswith(
+        " The schemas cannot be exchanged inside the database instead: this role may not create schemas: permission "
+        f"denied for database {hosted.database}"
+    )
+
+
+def test_a_deployment_that_is_refused_leaves_no_restore_point(hosted: Hosted) -> None:
+    """The rights are checked before the restore point is made."""
+    there = sorted(hosted.request.store.iterdir())
+    status, _, errors = run(hosted, "deploy", "--by-name", "--", "true")
+    assert status == 3
+    message, _, rest = errors[errors.index("error:") :].partition("against writers")
+    assert message.startswith(
+        "error: cannot deploy: a rollback would not be possible: this role cannot lock auth.schema_migrations, "
+    )
+    assert " ".join(rest.split()) == (
+        f': it lacks write privileges state: "{hosted.database}" was not touched: the migration was not started. next: '
+        "Connect as the tables' owner or a superuser. The schemas can be exchanged inside the database instead: "
+        "--in-place"
+    )
+    assert sorted(hosted.request.store.iterdir()) == there
+    assert run(hosted, "deploy", "--", "true")[0] == 0
 
 
 def test_room_for_the_second_copy_of_the_schemas(hosted: Hosted) -> None:
@@ -162,6 +212,7 @@ def test_the_commands_of_an_operator(hosted: Hosted) -> None:
     status, out, errors = run(hosted, "rollback", "--in-place", "--yes")
     assert status == 0, errors
     assert 'the previous objects, in the schemas "lastgood_kept_' in out
+    assert "until lastgood prune; supabase db reset drops them, db pull and db diff list them" in out
     assert_same(hosted.before, account_of(hosted.project, hosted.database))
     assert "lastgood undo" in run(hosted, "status")[1]
     assert run(hosted, "undo", "--yes")[0] == 0
@@ -170,6 +221,26 @@ def test_the_commands_of_an_operator(hosted: Hosted) -> None:
     status, out, errors = run(hosted, "prune", "--keep", "0", "--dry-run")
     assert status == 0, errors
     assert "kept schemas" in out
+
+
+def test_kept_schemas_go_only_by_prune(hosted: Hosted) -> None:
+    def kept() -> set[str]:
+        with hosted.project.connect(hosted.database) as connection:
+            return {name for (name,) in connection.execute("SELECT nspname FROM pg_namespace WHERE nspname ~ '_kept_'")}
+
+    assert run(hosted, "rollback", "--yes")[0] == 0
+    first = kept()
+    assert len(first) == 5
+    for command in (("backup",), ("deploy", "--", "true"), ("rollback", "--yes")):
+        assert run(hosted, *command)[0] == 0
+        assert first <= kept()
+    status, _, errors = run(hosted, "rollback", "--yes", fault="build.after_load:kill")
+    assert status == -9, errors
+    assert run(hosted, "abort", "--yes")[0] == 0
+    assert len(kept()) == 9
+    assert run(hosted, "prune", "--keep", "1", "--yes")[0] == 0
+    assert len(kept()) == 4
+    assert not first & kept()
 
 
 def test_a_check_that_reads_a_table_by_name_is_left_to_do_after_the_switch(hosted: Hosted) -> None:

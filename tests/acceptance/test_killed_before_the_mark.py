@@ -18,7 +18,7 @@ from lastgood.plan.plan import Request
 from lastgood.points.dump_point import take
 from lastgood.postgres import database
 from lastgood.postgres.embedded import EmbeddedServer
-from lastgood.postgres.lock import lock_live, nothing
+from lastgood.postgres.lock import lock_live, read_nothing
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_status_shows_it_and_prune_removes_it_when_it_is_named(server: EmbeddedS
         (False, "not marked by the run that created it; name it to remove it")
     ]
     with server.target("postgres").connect() as other:
-        lock_live(other, live, nothing)  # a run is at work: it may be about to mark what it made
+        lock_live(other, live, read_nothing)  # a run is at work: it may be about to mark what it made
         assert status.read(target).leftovers == ()
         with pytest.raises(Refused, match=f'^cannot prune "{name}": no kept database or restore point has that name'):
             prune.plan(target, request_of.store, prune.Criteria(named=(name,)))

@@ -34,7 +34,7 @@ OPTIONS = {
 NEWER = [(dumped, into) for dumped in MAJORS for into in MAJORS if into > dumped]
 
 
-def rich(servers: Servers, major: int) -> EmbeddedServer:
+def server_with_all_kinds(servers: Servers, major: int) -> EmbeddedServer:
     """A server that has the rich database."""
     server = servers.get(major)
     make_database(server)
@@ -70,7 +70,7 @@ def whole(report: RestoreReport) -> None:
 @pytest.mark.postgres(*MAJORS)
 @pytest.mark.parametrize("option", OPTIONS)
 def test_each_form_of_dump_comes_back_whole(server: EmbeddedServer, servers: Servers, store: Path, option: str) -> None:
-    rich(servers, server.major)
+    server_with_all_kinds(servers, server.major)
     whole(restored(server, dump(server, server.major, store / "rich_20251104_143000", *OPTIONS[option])))
 
 
@@ -79,14 +79,14 @@ def test_each_form_of_dump_comes_back_whole(server: EmbeddedServer, servers: Ser
 def test_an_older_servers_dump_comes_back_on_a_newer_one(
     servers: Servers, store: Path, dumped: int, into: int, option: str
 ) -> None:
-    source = rich(servers, dumped)
+    source = server_with_all_kinds(servers, dumped)
     whole(restored(servers.get(into), dump(source, dumped, store / "rich.dump", *OPTIONS[option])))
 
 
 @pytest.mark.parametrize("by", [16, 17, 18])
 def test_a_newer_pg_dumps_settings_are_skipped_on_an_older_server(servers: Servers, store: Path, by: int) -> None:
     """pg_dump 17 and newer set transaction_timeout, which a server before 17 does not know."""
-    server = rich(servers, 16)
+    server = server_with_all_kinds(servers, 16)
     report = restored(server, dump(server, by, store / "rich.sql"))
     whole(report)
     skipped = [each.why for each in report.skipped if each.what == "setting"]
@@ -95,7 +95,7 @@ def test_a_newer_pg_dumps_settings_are_skipped_on_an_older_server(servers: Serve
 
 @pytest.mark.parametrize("compression", ["gzip", "zstd", "gzip of two members", "zstd of two frames"])
 def test_compressed_dumps_are_read_as_they_are(servers: Servers, store: Path, compression: str) -> None:
-    server = rich(servers, 18)
+    server = server_with_all_kinds(servers, 18)
     plain = dump(server, 18, store / "plain.sql").read_bytes()
     halves = (plain[: len(plain) // 2], plain[len(plain) // 2 :])
     packed = {
@@ -127,7 +127,7 @@ def test_a_partial_dump_of_one_schema_comes_back_too(servers: Servers, store: Pa
 
 
 def test_an_unknown_extension_is_not_skipped(servers: Servers, store: Path) -> None:
-    server = rich(servers, 18)
+    server = server_with_all_kinds(servers, 18)
     path = dump(server, 18, store / "rich.sql")
     text = path.read_bytes()
     marker = b"SET default_tablespace = '';"
@@ -142,7 +142,7 @@ def test_an_unknown_extension_is_not_skipped(servers: Servers, store: Path) -> N
 
 
 def test_a_dump_cut_anywhere_is_refused_before_anything_is_made(servers: Servers, store: Path) -> None:
-    server = rich(servers, 18)
+    server = server_with_all_kinds(servers, 18)
     whole_text = dump(server, 18, store / "whole.sql").read_bytes()
     cut = store / "cut.sql"
     for place in range(7, len(whole_text) - 60, len(whole_text) // 40):

@@ -15,7 +15,7 @@ from psycopg import sql
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.restore import RestoreReport, restore
 from tests.support.real_dumps import run
-from tests.support.same_database import assert_same_text, assert_twins, dump
+from tests.support.same_database import assert_same_database, assert_same_text, dump
 
 BOTH = pytest.mark.postgres(15, 18)
 # How often a restore that might end in a deadlock is done again.
@@ -41,7 +41,7 @@ def roles(server: EmbeddedServer) -> None:
 
 
 @pytest.fixture
-def elsewhere(server: EmbeddedServer) -> None:
+def tablespace(server: EmbeddedServer) -> None:
     """A tablespace, in the data folder so that it needs no folder of its own; it stays, too."""
     with server.target("postgres").connect() as connection:
         if connection.execute("SELECT FROM pg_tablespace WHERE spcname = 'elsewhere'").fetchone() is None:
@@ -53,7 +53,7 @@ Made = Callable[[str], str]
 
 
 @pytest.fixture
-def made(server: EmbeddedServer, new_database: Callable[..., str], roles: None, elsewhere: None) -> Made:
+def make_database(server: EmbeddedServer, new_database: Callable[..., str], roles: None, tablespace: None) -> Made:
     """Makes one of the databases."""
 
     def make(name: str) -> str:
@@ -75,23 +75,23 @@ def comes_back(server: EmbeddedServer, source: str, store: Path, folder: Path, *
     point = dump(server, source, store / "point.sql", *options)
     into, report = restored(server, point, source)
     assert report.skipped == ()
-    assert_twins(server, source, into, point, folder)
+    assert_same_database(server, source, into, point, folder)
 
 
 @BOTH
 @pytest.mark.parametrize("name", DATABASES)
 def test_what_comes_back_is_the_twin(
-    server: EmbeddedServer, made: Made, store: Path, tmp_path: Path, name: str
+    server: EmbeddedServer, make_database: Made, store: Path, tmp_path: Path, name: str
 ) -> None:
-    comes_back(server, made(name), store, tmp_path)
+    comes_back(server, make_database(name), store, tmp_path)
 
 
 @BOTH
 @pytest.mark.parametrize("name", AS_INSERTS)
 def test_what_comes_back_of_inserts_is_the_twin(
-    server: EmbeddedServer, made: Made, store: Path, tmp_path: Path, name: str
+    server: EmbeddedServer, make_database: Made, store: Path, tmp_path: Path, name: str
 ) -> None:
-    comes_back(server, made(name), store, tmp_path, "--column-inserts", "--rows-per-insert=7")
+    comes_back(server, make_database(name), store, tmp_path, "--column-inserts", "--rows-per-insert=7")
 
 
 @pytest.fixture
@@ -109,15 +109,15 @@ def superusers(server: EmbeddedServer, roles: None) -> Iterator[None]:
 @BOTH
 @pytest.mark.usefixtures("superusers")
 def test_owners_come_back_where_a_dump_sets_the_role_of_the_session(
-    server: EmbeddedServer, made: Made, store: Path, tmp_path: Path
+    server: EmbeddedServer, make_database: Made, store: Path, tmp_path: Path
 ) -> None:
-    comes_back(server, made("owners_in_turns"), store, tmp_path, "--use-set-session-authorization")
+    comes_back(server, make_database("owners_in_turns"), store, tmp_path, "--use-set-session-authorization")
 
 
 @BOTH
-def test_circular_foreign_keys_come_back_each_time(server: EmbeddedServer, made: Made, store: Path) -> None:
+def test_circular_foreign_keys_come_back_each_time(server: EmbeddedServer, make_database: Made, store: Path) -> None:
     """Two commands that lock the same tables in opposite order are a deadlock, some of the time."""
-    source = made("circular_foreign_keys")
+    source = make_database("circular_foreign_keys")
     point = dump(server, source, store / "point.sql")
     for _ in range(AGAIN):
         into, report = restored(server, point, source)
@@ -256,4 +256,4 @@ def test_names_without_a_schema_mean_what_they_mean_to_psql(
         "Thi rd": 21,
         "zz": 22,
     }
-    assert_twins(server, by_psql, into, point, tmp_path)
+    assert_same_database(server, by_psql, into, point, tmp_path)

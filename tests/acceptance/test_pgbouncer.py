@@ -68,7 +68,7 @@ class Scene:
         return document
 
     def pauses(self) -> list[str]:
-        """The entries about pauses, in order, and whether the guardian wrote them."""
+        """The entries about pauses, in order, and whether the dead-man switch wrote them."""
         entries = [entry for journal in Journal.all(self.folder / "state") for entry in journal.replay()]
         return [" ".join([e["event"], e.get("by", "")]).strip() for e in entries if e["event"].startswith("pause ")]
 
@@ -238,13 +238,13 @@ def test_killed_while_clients_are_held_back(scene: Scene, point: str, switched: 
     if switched:
         scene.run("undo", "--yes")
     else:
-        scene.pooler.ask("PAUSE app")  # as if the machine had gone down, and the guardian with it
+        scene.pooler.ask("PAUSE app")  # as if the machine had gone down, and the dead-man switch with it
         _, events = scene.run("abort", "--yes", run)
         assert [event["text"] for event in events if event["event"] == "note"] == [
             f'"app" of PgBouncer at {scene.pooler.folder}:6432 was paused: its clients are resumed now'
         ]
     answers_again(scene, seconds=2.0)
-    until(lambda: scene.pauses()[:2] == ["pause begins", "pause over guardian"])
+    until(lambda: scene.pauses()[:2] == ["pause begins", "pause over switch"])
 
 
 def test_an_undo_killed_while_clients_are_held_back(scene: Scene) -> None:
@@ -359,7 +359,7 @@ def test_a_database_paused_by_another_user_stays_paused(scene: Scene) -> None:
 
 
 def test_a_resumed_run_lets_clients_go_on_before_anything_else(scene: Scene) -> None:
-    """The machine went down, and the guardian with it."""
+    """The machine went down, and the dead-man switch with it."""
     process = scene.start("rollback", "--yes", "--fence", "at-swap", fault="build.after_load:kill")
     process.communicate(timeout=60)
     scene.pooler.ask("PAUSE app")

@@ -23,7 +23,7 @@ from lastgood.load.rebuild import ProofFailed
 from lastgood.plan.plan import Choice, Request
 from lastgood.points.dump_point import take
 from lastgood.postgres.embedded import EmbeddedServer, programs
-from lastgood.postgres.lock import lock_live, nothing
+from lastgood.postgres.lock import lock_live, read_nothing
 from lastgood.postgres.mark import marked
 from lastgood.postgres.state import DatabaseState
 from lastgood.run.report import Report
@@ -236,7 +236,7 @@ def test_a_second_run_is_refused_with_who_and_since_when(stage: Stage) -> None:
     prepared = rollback.plan(stage.request)
     with stage.maintenance() as other:
         other.execute("SET application_name = 'lastgood rollback of a colleague'")
-        lock_live(other, stage.live, nothing)
+        lock_live(other, stage.live, read_nothing)
         with pytest.raises(Refused) as raised:
             rollback.run(prepared)
     message = str(raised.value)

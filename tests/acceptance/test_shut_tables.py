@@ -14,7 +14,7 @@ from lastgood.events import Caution, Event
 from lastgood.plan.plan import Request
 from lastgood.points.dump_point import take
 from lastgood.postgres.embedded import EmbeddedServer
-from lastgood.postgres.sessions import shut_tables
+from lastgood.postgres.sessions import locked_tables
 
 SECONDS = 30
 
@@ -65,7 +65,7 @@ def test_a_backup_names_the_session_that_it_waits_for(
         migration.execute("COMMIT")
         backup.join(SECONDS)
         assert not backup.is_alive()
-        assert shut_tables(migration) == []
+        assert locked_tables(migration) == []
     assert emitted[0] == Caution(
         f'process {pid} has locked "public"."contacts" against readers; the backup waits for it. '
         f"To end it: SELECT pg_terminate_backend({pid})"

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from lastgood.application.figures import KINDS, compare, of
+from lastgood.application.figures import KINDS, compare, figures_of
 from lastgood.postgres.activity import Sample
 
 QUIET = Sample(at=0.0, commits=0, rollbacks=0, deadlocks=0, conflicts=0, ended=0, connections=10, lock_waits=0)
@@ -32,8 +32,8 @@ QUIET = Sample(at=0.0, commits=0, rollbacks=0, deadlocks=0, conflicts=0, ended=0
         ("connections", 0.0, 0.0, "same"),
         ("statement_time", 1.0, 5.0, "same"),
         ("statement_time", 5.0, 20.0, "worse"),
-        ("statement_time", None, 20.0, "not known"),
-        ("statement_time", 5.0, None, "not known"),
+        ("statement_time", None, 20.0, "unknown"),
+        ("statement_time", 5.0, None, "unknown"),
     ],
 )
 def test_verdicts(name: str, before: float | None, after: float | None, verdict: str) -> None:
@@ -43,12 +43,12 @@ def test_verdicts(name: str, before: float | None, after: float | None, verdict:
 
 def test_what_is_known_at_no_time_is_left_out() -> None:
     assert compare({}, {}, 3.0) == ()
-    assert {each.name for each in KINDS} >= set(of([QUIET, replace(QUIET, at=1.0)]))
+    assert {each.name for each in KINDS} >= set(figures_of([QUIET, replace(QUIET, at=1.0)]))
 
 
 def test_rates_and_averages() -> None:
     later = replace(QUIET, at=10.0, rollbacks=5, deadlocks=1, ended=2, connections=20, lock_waits=4)
-    assert of([QUIET, later]) == {
+    assert figures_of([QUIET, later]) == {
         "rollbacks": 0.5,
         "deadlocks": 0.1,
         "conflicts": 0.0,
@@ -60,11 +60,11 @@ def test_rates_and_averages() -> None:
 
 
 def test_reset_counters_are_unknown() -> None:
-    assert of([replace(QUIET, rollbacks=7), replace(QUIET, at=1.0)])["rollbacks"] is None
-    assert of([QUIET, QUIET])["rollbacks"] is None
+    assert figures_of([replace(QUIET, rollbacks=7), replace(QUIET, at=1.0)])["rollbacks"] is None
+    assert figures_of([QUIET, QUIET])["rollbacks"] is None
 
 
 def test_the_time_of_a_statement() -> None:
     first = replace(QUIET, calls=100, milliseconds=1000.0)
-    assert of([first, replace(first, at=1.0, calls=110, milliseconds=1050.0)])["statement_time"] == 5.0
-    assert of([first, replace(first, at=1.0)])["statement_time"] is None  # none was run
+    assert figures_of([first, replace(first, at=1.0, calls=110, milliseconds=1050.0)])["statement_time"] == 5.0
+    assert figures_of([first, replace(first, at=1.0)])["statement_time"] is None  # none was run

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from lastgood.application import Application, hooks
-from lastgood.application.health import ask
+from lastgood.application.health import check_health
 from lastgood.application.results import ApplicationReport, HealthResult
-from lastgood.application.service import START_IT, Service
+from lastgood.application.service import START_HINT, Service
 from lastgood.config.tables import Health, Hooks
 from lastgood.context import Context
 from lastgood.errors import Interrupted, NotStarted
@@ -32,14 +32,14 @@ def hook(program: str, **options: object) -> Application:
 
 
 def test_output_without_end_is_cut_while_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "MOST_OUTPUT", 1 << 20)
+    monkeypatch.setattr(run, "MOST_OUTPUT_BYTES", 1 << 20)
     program = (
         "import sys, time\nfor i in range(50): sys.stdout.write('x' * 100_000)\nsys.stdout.flush()\n"
         "time.sleep(0.5)\nprint('the end')"
     )
     ended = run.run_foreign((sys.executable, "-c", program), environment={}, seconds=60)
     assert ended is not None and ended.status == 0
-    assert ended.output.endswith("xxxthe end\n") and len(ended.output) <= run.KEPT_OUTPUT
+    assert ended.output.endswith("xxxthe end\n") and len(ended.output) <= run.OUTPUT_TAIL_BYTES
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def raw_server(*pieces: bytes, pause: float = 0.0) -> Iterator[str]:
 
 def answer(url: str, **options: object) -> tuple[int | None, str]:
     health = Health.model_validate({"url": url, "time_limit": 0.5, "deadline": 0, **options})
-    result = ask(Application(health=health))
+    result = check_health(Application(health=health))
     return result.status, result.problem
 
 
@@ -144,7 +144,9 @@ def test_an_interrupt_does_not_wait_for_an_answer() -> None:
     with raw_server(b"HTTP/1.1 200 OK\r\n", *[b"X-More: of it\r\n"] * 1000, pause=0.2) as url:
         began = time.monotonic()
         with pytest.raises(Interrupted, match="interrupted during the health check of the application"):
-            ask(Application(health=health.model_copy(update={"url": url})), lambda: time.monotonic() > began + 0.5)
+            check_health(
+                Application(health=health.model_copy(update={"url": url})), lambda: time.monotonic() > began + 0.5
+            )
         assert time.monotonic() - began < 10
 
 
@@ -198,7 +200,7 @@ def test_a_page_of_html_is_shown_in_two_lines_at_most() -> None:
     out = io.StringIO()
     shown.show(Screen(stdout=out, width=400), ApplicationReport(hooks=(), health=result, watch=None))
     printed = (
-        "http://x/health: response is not JSON (3 tries, 2.0 s); last answer: <!doctype html> <html> <p>login</p> "
+        "http://x/health: response is not JSON (3 tries, 2.0 s); last response: <!doctype html> <html> <p>login</p> "
     )
     assert printed in out.getvalue()
     assert len(out.getvalue()) < 400
@@ -213,7 +215,7 @@ def test_ctrl_c_during_the_restart_reports_a_stopped_application(tmp_path: Path)
         service.start_again("after the undo", "start the application", 'The application of "crm" is stopped.')
     assert (str(error.value), error.value.hint, error.value.state) == (
         "cannot start the application: interrupted",
-        START_IT,
+        START_HINT,
         'The application of "crm" is stopped.',
     )
     assert service.record is not None and service.record.state == "stopped"

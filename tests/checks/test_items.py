@@ -98,12 +98,11 @@ def test_no_restore_point(stage: Stage) -> None:
     assert (found["status"], found["can_override"]) == ("FAIL", False)
     ((text, known, hint),) = lines_of(found, "FAIL")
     assert (text, known) == (
-        'cannot find a restore point in "elsewhere": there is none; found 1 in "backups" (this cannot be overridden: '
-        "the rollback would fail)",
+        'cannot find a restore point in "elsewhere": the folder does not exist; found 1 in "backups" (this cannot be '
+        "overridden: the rollback would fail)",
         "measured",
     )
-    assert hint.startswith("The newest there is check_")
-    assert hint.endswith(" Run the same command with: --store backups")
+    assert hint.startswith("Run: lastgood rollback --store backups; the newest there is check_")
 
 
 def test_the_newest_restore_point_is_damaged_and_the_one_before_is_taken(stage: Stage) -> None:
@@ -205,7 +204,7 @@ def test_room_is_attested_where_it_can_not_be_measured(stage: Stage) -> None:
     # An ordinary owner may not know where the server's data lies.
     unknown = lines_of(stage.item("room", user=stage.owner), "WARN")
     assert unknown[0][0].startswith("cannot measure free disk space on the server from here; about ")
-    assert unknown[0][1] == "not known"
+    assert unknown[0][1] == "unknown"
     attested = lines_of(stage.item("room", "--attest", "room=Ann", user=stage.owner), "PASS")
     assert "attested by Ann" in [known for _, known, _ in attested]
     stage.settings('[check]\nfree_space = "1MB"\n')
@@ -233,7 +232,7 @@ def test_no_pg_dump(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_table_that_the_role_can_not_read(stage: Stage) -> None:
     stage.execute("CREATE TABLE public.secret AS SELECT 1 AS a", "CREATE TABLE public.ruled AS SELECT 1 AS a")
     stage.execute("ALTER TABLE public.contacts ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
-    outcome = stage.check("--fence", "at-swap", user=stage.owner)
+    outcome = stage.check("--by-name", "--fence", "at-swap", user=stage.owner)
     assert outcome.status == 3
     assert lines_of(item(outcome, "emergency_backup"), "FAIL") == [
         (
@@ -245,7 +244,7 @@ def test_a_table_that_the_role_can_not_read(stage: Stage) -> None:
         (
             f'this role cannot read all of "{stage.live}": public.ruled, public.secret',
             "looked up",
-            f'Connect as a superuser, or have a superuser run: GRANT pg_read_all_data TO "{stage.owner}";',
+            f'Connect as a superuser, or have a superuser run: GRANT pg_read_all_data TO "{stage.owner}"',
         ),
     ]
     # Nor could their owner be given them again.
@@ -256,7 +255,7 @@ def test_a_table_that_the_role_can_not_read(stage: Stage) -> None:
         f'As a superuser: GRANT "postgres" TO "{stage.owner}"; or connect as a superuser',
     )
     assert lines_of(item(outcome, "privileges"), "FAIL") == [owners]
-    fenced = stage.item("privileges", user=stage.owner)
+    fenced = item(stage.check("--by-name", user=stage.owner), "privileges")
     assert lines_of(fenced, "FAIL") == [
         (
             "this role cannot lock public.ruled, public.secret against writers: it lacks write privileges",
@@ -452,7 +451,7 @@ def test_a_rehearsal_is_remembered(stage: Stage) -> None:
     assert lines_of(never, "WARN") == [
         (
             f'this machine has no record of a restore of "{stage.live}"',
-            "not known",
+            "unknown",
             "Rehearse it: lastgood drill. Or confirm it yourself: --attest rehearsal=NAME",
         )
     ]
@@ -477,7 +476,7 @@ def test_a_rehearsal_is_remembered(stage: Stage) -> None:
     ("arguments", "message"),
     [
         (("--override", "room", "--reason", " "), "cannot override: a --reason is empty"),
-        (("--override", "room"), "cannot override: 1 --override and 0 --reason do not match"),
+        (("--override", "room"), 'cannot override "room": no reason is given'),
         (("--reason", "why not"), "cannot override: 0 --override and 1 --reason do not match"),
         (("--override", "luck", "--reason", "x"), 'cannot override "luck": no such checklist item'),
         (("--attest", "Ann"), 'cannot read --attest "Ann": not of the form ITEM=NAME'),

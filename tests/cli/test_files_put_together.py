@@ -34,7 +34,7 @@ PARTS = (
 
 
 @pytest.fixture
-def shop(server: EmbeddedServer, new_database: Callable[..., str]) -> str:
+def shop_database(server: EmbeddedServer, new_database: Callable[..., str]) -> str:
     name = new_database("shop")
     with server.target(name).connect() as connection:
         connection.execute(SHOP.encode())
@@ -46,26 +46,26 @@ def shop(server: EmbeddedServer, new_database: Callable[..., str]) -> str:
 @pytest.mark.parametrize("parts", PARTS, ids=" then ".join)
 def test_it_is_restored_as_its_parts_are(
     server: EmbeddedServer,
-    shop: str,
+    shop_database: str,
     lastgood: Lastgood,
     store: Path,
     tmp_path: Path,
     parts: tuple[str, ...],
     ending: str,
 ) -> None:
-    texts = [dump(server, shop, tmp_path / "part", *options.split()).read_bytes() for options in parts]
+    texts = [dump(server, shop_database, tmp_path / "part", *options.split()).read_bytes() for options in parts]
     # Each part is a gzip member of its own: `cat schema.sql.gz data.sql.gz`.
     made = [gzip.compress(text) for text in texts] if ending.endswith(".gz") else texts
     path = store / f"whole{ending}"
     path.write_bytes(b"".join(made))
-    base = ("--db", server.url(shop), "--store", str(store))
+    base = ("--db", server.url(shop_database), "--store", str(store))
 
     verified = lastgood(*base, "points", "verify", path.name)
     assert (verified.status, verified.out) == (0, f"valid: {path.name}\n1 of 1 restore point valid.\n")
     plan = lastgood(*base, "rollback", path.name, "--dry-run", "--json")
     assert (plan.status, [each for each in plan.document["findings"] if each["level"] == "refusal"]) == (0, [])
 
-    restored = lastgood(*base, "restore", path.name, "--into", f"{shop}_copy", "--json")
+    restored = lastgood(*base, "restore", path.name, "--into", f"{shop_database}_copy", "--json")
     assert restored.status == 0, restored.out
     assert {table["name"]: table["rows"] for table in restored.document["tables"]} == {"customers": 2, "orders": 3}
-    assert_same_text(server, shop, f"{shop}_copy", tmp_path)
+    assert_same_text(server, shop_database, f"{shop_database}_copy", tmp_path)

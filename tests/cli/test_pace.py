@@ -56,5 +56,5 @@ def test_an_invalid_size_is_reported_first(lastgood: Lastgood) -> None:
     assert outcome.err == (
         "error: cannot use --throttle: it must be a size like 500MB or 2GB a second, 64 kB or more\n"
         "state: Nothing was read or changed.\n"
-        "next:  List the options: lastgood --help\n"
+        "next:  `lastgood COMMAND --help` lists the options and their values.\n"
     )

@@ -124,7 +124,7 @@ def _all() -> Iterator[tuple[Case, str]]:
 
 
 @pytest.fixture
-def rich(server: EmbeddedServer) -> EmbeddedServer:
+def server_with_all_kinds(server: EmbeddedServer) -> EmbeddedServer:
     with server.target("postgres").connect() as connection:
         if connection.execute("SELECT FROM pg_database WHERE datname = %s", [NAME]).fetchone() is None:
             connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(NAME)))
@@ -134,9 +134,9 @@ def rich(server: EmbeddedServer) -> EmbeddedServer:
 
 
 @pytest.fixture
-def dropped(rich: EmbeddedServer) -> Iterator[Callable[[str], None]]:
+def dropped(server_with_all_kinds: EmbeddedServer) -> Iterator[Callable[[str], None]]:
     def drop(name: str) -> None:
-        with rich.target("postgres").connect() as connection:
+        with server_with_all_kinds.target("postgres").connect() as connection:
             connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
     drop(COPY)
@@ -177,7 +177,7 @@ def by_psql(server: EmbeddedServer, path: Path) -> list[str]:
     ],
 )
 def test_the_commands_agree_about_a_dump_of_a_part(
-    rich: EmbeddedServer,
+    server_with_all_kinds: EmbeddedServer,
     dropped: Callable[[str], None],
     lastgood: Lastgood,
     store: Path,
@@ -185,8 +185,8 @@ def test_the_commands_agree_about_a_dump_of_a_part(
     case: Case,
     form: str,
 ) -> None:
-    path = dump(rich, NAME, store / "part", f"--format={form}", *case.options)
-    base = ("--db", rich.url(NAME), "--store", str(store))
+    path = dump(server_with_all_kinds, NAME, store / "part", f"--format={form}", *case.options)
+    base = ("--db", server_with_all_kinds.url(NAME), "--store", str(store))
     word = "partial" if case.message else "valid"
 
     verdict = lastgood(*base, "points", "verify", str(path), "--json")
@@ -205,14 +205,14 @@ def test_the_commands_agree_about_a_dump_of_a_part(
     assert codes == (["partial_point"] if case.message else [])
 
     restored = lastgood(*base, "restore", str(path), "--into", COPY, "--json")
-    errors = by_psql(rich, path)
+    errors = by_psql(server_with_all_kinds, path)
     assert bool(errors) == case.refused, errors
     if case.refused:
         assert restored.status == 4
         assert restored.document["error"]["code"] == "partial_point"
-        with rich.target("postgres").connect() as connection:
+        with server_with_all_kinds.target("postgres").connect() as connection:
             assert connection.execute("SELECT FROM pg_database WHERE datname = %s", [COPY]).fetchone() is None
         return
     assert restored.status == 0, restored.out
-    texts = [normalised(dump(rich, name, tmp_path / name).read_bytes()) for name in (COPY, REFERENCE)]
+    texts = [normalised(dump(server_with_all_kinds, name, tmp_path / name).read_bytes()) for name in (COPY, REFERENCE)]
     assert texts[0] == texts[1]

@@ -128,7 +128,7 @@ def test_a_hangup_that_is_to_be_ignored_is_ignored(silent_server: socket.socket,
     try:
         from lastgood.process import interrupts
 
-        with interrupts.raising(), interrupts.calling(lambda: None):
+        with interrupts.raise_on_signal(), interrupts.on_signal(lambda: None):
             assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
             os.kill(os.getpid(), signal.SIGHUP)
     finally:

@@ -73,7 +73,7 @@ def test_a_file_can_be_named(tmp_path: Path) -> None:
     assert resolve({}, {"LASTGOOD_CONFIG": str(named)}, tmp_path).db == "host=named"
     assert refused({"config": tmp_path / "none.toml"}, {}, tmp_path) == (
         f'cannot read "{tmp_path}/none.toml": no such file',
-        "Write a configuration file: lastgood init",
+        "Name an existing file, or write one: lastgood init",
         NOTHING,
     )
 
@@ -97,8 +97,8 @@ def test_an_unknown_key_is_an_error_with_a_suggestion(tmp_path: Path) -> None:
     written(tmp_path, 'zzz = "x"\n')
     assert (
         refused({}, {}, tmp_path)[1]
-        == "The known keys are: db, store, state, format, fence, reopen_when, on_failure, strict, jobs, max_wal_lag, "
-        f"throttle, {', '.join(configuration.TABLES)}."
+        == "The known keys are: db, store, state, key_file, format, fence, reopen_when, on_failure, strict, jobs, "
+        f"max_wal_lag, throttle, {', '.join(configuration.TABLES)}."
     )
 
 
@@ -135,7 +135,7 @@ def test_how_hard_a_load_may_press(tmp_path: Path) -> None:
     assert resolve({"jobs": "16"}, {}, tmp_path).jobs == 16
     assert refused({"jobs": "many"}, {}, tmp_path) == (
         "cannot use --jobs: it must be a whole number, 1 or more",
-        "List the options: lastgood --help",
+        "`lastgood COMMAND --help` lists the options and their values.",
         NOTHING,
     )
 
@@ -162,11 +162,11 @@ def test_what_libpq_does_not_understand_is_refused_without_its_message(tmp_path:
     message, _, _ = refused({"db": "host=x password=ge heim"}, {}, tmp_path)
     assert message == "cannot parse the connection string from --db: libpq cannot parse it"
     message, hint, _ = refused({"db": "nonsense"}, {}, tmp_path)
-    assert (
-        message
-        == 'cannot parse the connection string from --db: missing "=" after "nonsense" in connection info string'
+    assert message == "cannot parse the connection string from --db: it is neither a URL nor a list of key=value"
+    assert hint == (
+        'Give it as "postgresql://user@host:5432/name" or "host=… dbname=…". For a database of this machine: '
+        "dbname=nonsense"
     )
-    assert hint == 'Give it as "postgresql://user@host:5432/name" or "host=… dbname=…".'
 
 
 def test_settings_do_not_show_the_database_url() -> None:
@@ -253,7 +253,7 @@ REFERENCE = "See the allowed values in docs/reference/configuration.md."
         ("hooks = 5", 'cannot use "hooks" in "{file}": it must be a table', REFERENCE),
         (
             "[hooks]\nstop = 'systemctl stop crm'",
-            'cannot use "hooks.stop" in "{file}": it must be a list: the program, then its arguments',
+            'cannot use "hooks.stop" in "{file}": it must be a list: ["…", "…"]',
             REFERENCE,
         ),
         (
@@ -386,5 +386,5 @@ def test_the_schema_knows_every_key() -> None:
         {"type": "string"},
     ]
     assert "json" in found["$defs"]["Health"]["properties"]
-    assert found["$defs"]["Rule"]["required"] == ["name", "query"]
+    assert found["$defs"]["OwnRule"]["required"] == ["name", "query"]
     assert all(each["additionalProperties"] is False for each in found["$defs"].values())

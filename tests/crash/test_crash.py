@@ -291,7 +291,7 @@ def test_the_server_crashes_during_the_load(new_database: Callable[..., str], tm
                     row = connection.execute("SELECT count(*) FROM pg_database WHERE datname ~ 'shadow'").fetchone()
                     if row is not None and row[0]:
                         break
-            server.stop(how=signal.SIGQUIT)
+            server.stop(number=signal.SIGQUIT)
             server.start()
             killed.set()
 

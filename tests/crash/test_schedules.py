@@ -189,7 +189,7 @@ def test_a_schedule(scene: Scene, seed: int, tally: Tally) -> None:
                 pruned |= ledger.kept()  # removed on purpose
             with ExitStack() as hung, begin(scene, command, number) as process:
                 if hangs:
-                    hung.enter_context(standby.deaf_commit(scene.server))
+                    hung.enter_context(standby.commit_waiting_for_standby(scene.server))
                 strike(scene, process, blow, chance)
                 process.communicate(timeout=120)
             assert process.returncode in DOCUMENTED, (what, process.returncode)

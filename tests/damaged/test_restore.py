@@ -15,7 +15,7 @@ import pytest
 import zstandard
 from psycopg import sql
 
-from lastgood.damaged.restore import SalvagedTable, SalvageReport, restore_readable
+from lastgood.damaged.restore import DamagedReport, DamagedTable, restore_readable
 from lastgood.errors import BadPoint, Refused
 from lastgood.points.dump_point import take
 from lastgood.postgres import database
@@ -55,7 +55,7 @@ class Stage:
 
     def salvaged(
         self, data: bytes | None = None, name: str = "damaged.sql"
-    ) -> tuple[SalvageReport, dict[str, SalvagedTable]]:
+    ) -> tuple[DamagedReport, dict[str, DamagedTable]]:
         """Load the readable part, and check that the report matches each table's real content."""
         if data is not None:
             (self.store / name).write_bytes(data)

@@ -1,18 +1,18 @@
-"""The warden: dismissed at the end of the command it does nothing, otherwise it terminates the command."""
+"""The dead-man switch: dismissed at the end of the command it does nothing, otherwise it terminates the command."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from lastgood.deadman.migration import standing_by, watch
+from lastgood.deadman.migration import armed_switch, watch
 from lastgood.journal import Journal
-from lastgood.process.supervised import Supervised, marked_processes
+from lastgood.process.supervised import SupervisedProgram, marked_processes
 from tests.support.waiting import until
 
 
-def started(run: str) -> Supervised:
-    return Supervised(
+def started(run: str) -> SupervisedProgram:
+    return SupervisedProgram(
         ["sh", "-c", "setsid sleep 60 & sleep 60"],
         environment=dict(os.environ),
         mark=("LASTGOOD_DEPLOYMENT", run),
@@ -24,26 +24,26 @@ def test_when_we_are_gone_it_ends_the_command(tmp_path: Path) -> None:
     run = f"gone-{os.getpid()}"
     journal = Journal.create(tmp_path, run)
     mark = ("LASTGOOD_DEPLOYMENT", run)
-    with standing_by(mark, journal.path) as warden:
+    with armed_switch(mark, journal.path) as switch:
         command = started(run)
-        watch(warden, command.group)
+        watch(switch, command.group)
         until(lambda: len(marked_processes(mark)) == 3, "they are at work")
-        # The block ends without dismissing the warden, as if lastgood had been killed.
+        # The block ends without dismissing the dead-man switch, as if lastgood had been killed.
     until(lambda: marked_processes(mark) == [], "all are ended")
     assert command.wait(5.0, lambda: False) is not None
-    until(lambda: bool(list(journal.replay())), "the warden writes an entry")
+    until(lambda: bool(list(journal.replay())), "the dead-man switch writes an entry")
     (entry,) = journal.replay()
-    assert (entry["event"], entry["by"]) == ("command ended", "warden")
+    assert (entry["event"], entry["by"]) == ("command ended", "dead-man switch")
 
 
 def test_dismissed_it_does_nothing(tmp_path: Path) -> None:
     run = f"dismissed-{os.getpid()}"
     journal = Journal.create(tmp_path, run)
     mark = ("LASTGOOD_DEPLOYMENT", run)
-    with standing_by(mark, journal.path) as warden:
+    with armed_switch(mark, journal.path) as switch:
         command = started(run)
-        watch(warden, command.group)
-        warden.dismiss()
+        watch(switch, command.group)
+        switch.dismiss()
     assert len(marked_processes(mark)) >= 1
     command.end()
     assert list(journal.replay()) == []

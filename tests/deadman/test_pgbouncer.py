@@ -1,4 +1,4 @@
-"""The guardian, against a real PgBouncer: dismissed it does nothing, otherwise it resumes the clients."""
+"""The dead-man switch, against a real PgBouncer: dismissed it does nothing, otherwise it resumes the clients."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lastgood.deadman.pgbouncer import QUIET_SECONDS, Order, WatchedConsole, pause_holds, resume_paused, standing_by
+from lastgood.deadman.pgbouncer import QUIET_SECONDS, Order, WatchedConsole, armed_switch, pause_holds, resume_paused
 from lastgood.journal import Journal
 from lastgood.postgres.pgbouncer import Console
 from lastgood.postgres.server import Target
@@ -50,9 +50,9 @@ def test_the_order_is_sent_through_the_pipe() -> None:
 
 def test_dismissed_it_does_nothing(pooler: PgBouncer, tmp_path: Path) -> None:
     journal = Journal.create(tmp_path, "run")
-    with standing_by(order(pooler, journal.path)) as guardian:
+    with armed_switch(order(pooler, journal.path)) as switch:
         pooler.ask("PAUSE app")
-        guardian.dismiss()
+        switch.dismiss()
     assert pooler.paused() == {"app"}
     assert retry(pooler) == "1"
     assert journaled(journal.path) == []
@@ -60,13 +60,13 @@ def test_dismissed_it_does_nothing(pooler: PgBouncer, tmp_path: Path) -> None:
 
 def test_at_the_end_of_the_pipe_only_the_ordered_databases_are_resumed(pooler: PgBouncer, tmp_path: Path) -> None:
     journal = Journal.create(tmp_path, "run")
-    with standing_by(order(pooler, journal.path)):
+    with armed_switch(order(pooler, journal.path)):
         for name in ("app", "other", "strange"):
             pooler.ask(f"PAUSE {name}")
         pooler.ask("SET server_login_retry = 0")
     assert pooler.paused() == {"strange"}
     assert retry(pooler) == "7"
-    until(lambda: journaled(journal.path) == [("pause over", "guardian", ["app", "other"])])
+    until(lambda: journaled(journal.path) == [("pause over", "dead-man switch", ["app", "other"])])
 
 
 def test_a_pause_that_comes_late_is_taken_back_too(pooler: PgBouncer, tmp_path: Path) -> None:
@@ -88,29 +88,29 @@ def test_a_pause_that_comes_late_is_taken_back_too(pooler: PgBouncer, tmp_path: 
 def test_a_pause_that_holds_is_taken_back_once(pooler: PgBouncer, tmp_path: Path) -> None:
     """The next run may pause at once: that is none of its business."""
     journal = Journal.create(tmp_path, "run")
-    with standing_by(order(pooler, journal.path)) as guardian:
+    with armed_switch(order(pooler, journal.path)) as switch:
         pooler.ask("PAUSE app")
-        pause_holds(guardian)
+        pause_holds(switch)
         began = time.monotonic()
     assert pooler.paused() == set()
     assert time.monotonic() - began < QUIET_SECONDS
-    until(lambda: journaled(journal.path) == [("pause over", "guardian", ["app"])])
+    until(lambda: journaled(journal.path) == [("pause over", "dead-man switch", ["app"])])
 
 
 def test_one_who_hangs_is_not_waited_for(pooler: PgBouncer, tmp_path: Path) -> None:
-    with standing_by(order(pooler, tmp_path / "no journal", seconds=0.2)):
+    with armed_switch(order(pooler, tmp_path / "no journal", seconds=0.2)):
         pooler.ask("PAUSE app")
         until(lambda: pooler.paused() == set())
 
 
 def test_signals_do_not_end_it(pooler: PgBouncer, tmp_path: Path) -> None:
-    with standing_by(order(pooler, tmp_path / "no journal")) as guardian:
+    with armed_switch(order(pooler, tmp_path / "no journal")) as switch:
         pooler.ask("PAUSE app")
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            os.kill(guardian.pid, number)
-        os.kill(guardian.pid, 0)
-        assert os.getsid(guardian.pid) != os.getsid(0)
-        command = Path(f"/proc/{guardian.pid}/cmdline").read_bytes().split(b"\0")
+            os.kill(switch.pid, number)
+        os.kill(switch.pid, 0)
+        assert os.getsid(switch.pid) != os.getsid(0)
+        command = Path(f"/proc/{switch.pid}/cmdline").read_bytes().split(b"\0")
         assert command[-4:] == [b"-P", b"-m", b"lastgood.deadman.pgbouncer", b""]
     assert pooler.paused() == set()
 
@@ -119,6 +119,6 @@ def test_without_a_way_to_the_console_there_is_none(tmp_path: Path) -> None:
     nowhere = WatchedConsole(Target({"host": "/nowhere", "port": "1"}), ("app",), {})
     with (
         pytest.raises(NotReady, match=r"^it cannot reach PgBouncer: No such file or directory$"),
-        standing_by(Order((nowhere,), 60.0, tmp_path / "no journal")),
+        armed_switch(Order((nowhere,), 60.0, tmp_path / "no journal")),
     ):
         raise AssertionError("unreachable")

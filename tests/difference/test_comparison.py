@@ -320,7 +320,7 @@ def test_folders_of_killed_processes_are_removed(tmp_path: Path) -> None:
     ended.wait()
     (tmp_path / f"lastgood-difference-{ended.pid}-x").mkdir()
     (tmp_path / f"lastgood-difference-{os.getpid()}-x").mkdir()
-    with Tally(tmp_path):
+    with Tally(tmp_path) as tally, tally.session():
         pass
     assert [path.name for path in tmp_path.iterdir()] == [f"lastgood-difference-{os.getpid()}-x"]
 

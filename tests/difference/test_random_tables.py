@@ -219,7 +219,7 @@ def judge_keyed(table: TableDifference, rows: Sequence[dict[str, Any]], here: Ro
 
 
 @pytest.fixture(scope="module")
-def world(servers: Any) -> Iterator[Callable[[int], Target]]:
+def shared_database(servers: Any) -> Iterator[Callable[[int], Target]]:
     """A database for all examples, with settings that change the text of values: those that pg_dump pins."""
     made: list[Target] = []
 
@@ -253,9 +253,9 @@ def world(servers: Any) -> Iterator[Callable[[int], Target]]:
 
 @pytest.mark.postgres(15, 18)
 def test_counts_and_rows_are_those_of_the_server(
-    server: EmbeddedServer, world: Callable[[int], Target], tmp_path: Path
+    server: EmbeddedServer, shared_database: Callable[[int], Target], tmp_path: Path
 ) -> None:
-    target = world(server.major)
+    target = shared_database(server.major)
     with target.connect() as connection:
 
         @settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])

@@ -231,6 +231,8 @@ class Retention(Stage):
     def after(self, command: Command, outcome: Outcome) -> None:
         if "--dry-run" in command.text:
             assert "the newest, daily " in outcome.out and "days and weeks in time zone Europe/Berlin" in outcome.out
+        elif "verify" in command.text:
+            assert "1 of 1 restore point valid" in outcome.out
         elif "--pin" in command.text or command.text.startswith("lastgood points "):
             assert ("pinned" in self.lastgood("points").out) == ("unpin" not in command.text)
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Collection
 
 import pytest
 
-from lastgood.dump.deferral import Deferrable, Division, Later, may_run
+from lastgood.dump.deferral import Deferrable, DeferredTask, Division, is_allowed
 from lastgood.dump.names import Relation
 from lastgood.dump.reader import read
-from lastgood.dump.script import Script, Step
+from lastgood.dump.script import Script, ScriptStep
 from lastgood.dump.statements import Kind
 from lastgood.postgres.embedded import EmbeddedServer
 from tests.support import deferrable_objects
@@ -113,9 +113,9 @@ def test_what_waits_of_a_real_dump(dump: Callable[..., bytes], options: tuple[st
     script = script_of(dump(*options))
     division = Deferrable.of(script).divide(())
     assert {str(later): list(later.statements) for later in division.later} == WORK
-    assert all(may_run(later) for later in division.later)
-    before = {item.command.statement.text for item in script.items if isinstance(item, Step)}
-    now = [item.command.statement.text for item in division.now(script).items if isinstance(item, Step)]
+    assert all(is_allowed(later) for later in division.later)
+    before = {item.command.statement.text for item in script.items if isinstance(item, ScriptStep)}
+    now = [item.command.statement.text for item in division.immediate(script).items if isinstance(item, ScriptStep)]
     assert [text.decode() for text in now if text not in before] == REWRITTEN
     assert len(before) - len(now) == sum(len(work) for name, work in WORK.items() if name.startswith("index"))
 
@@ -134,7 +134,9 @@ def test_an_index_in_use_does_not_wait_nor_do_commands_about_it(dump: Callable[.
     script = script_of(dump())
     division = Deferrable.of(script).divide([Relation("shop", "customer_city"), Relation("shop", "customer_upper")])
     assert set(names(division)) == set(WORK) - {"index shop.customer_city", "index shop.customer_upper"}
-    texts = b"\n".join(item.command.statement.text for item in division.now(script).items if isinstance(item, Step))
+    texts = b"\n".join(
+        item.command.statement.text for item in division.immediate(script).items if isinstance(item, ScriptStep)
+    )
     for words in (
         b"CREATE INDEX customer_city ON",
         b"COMMENT ON INDEX shop.customer_city",
@@ -150,8 +152,8 @@ def test_dumped_statistics_of_an_index_go_with_it(dump: Callable[..., bytes]) ->
     assert {str(later): list(later.statements) for later in division.later} == WORK
     calls = [
         item.command.statement.text
-        for item in division.now(script).items
-        if isinstance(item, Step) and item.command.kind is Kind.STATISTICS_CALL
+        for item in division.immediate(script).items
+        if isinstance(item, ScriptStep) and item.command.kind is Kind.STATISTICS_CALL
     ]
     assert any(b"'customer_email'" in call for call in calls)
     assert not any(index.name.encode() in call for call in calls for index in division.indexes)
@@ -176,7 +178,7 @@ def test_what_an_application_can_not_do_without_never_waits() -> None:
         ALTER TABLE ONLY public.t REPLICA IDENTITY USING INDEX a;
     """)
     assert division.later == ()
-    assert division.now(Script()).items == []
+    assert division.immediate(Script()).items == []
 
 
 def test_partitioned_indexes_and_their_parts_never_wait() -> None:
@@ -254,7 +256,7 @@ def test_keys_that_are_left_as_they_are(key: str) -> None:
     script = script_of(HEAD + f"ALTER TABLE ONLY public.t ADD CONSTRAINT k {key};".encode() + FOOT)
     division = Deferrable.of(script).divide(())
     assert division.later == ()
-    assert division.now(script) == script
+    assert division.immediate(script) == script
 
 
 def test_a_key_between_comments_gets_its_words_where_they_count() -> None:
@@ -265,8 +267,8 @@ def test_a_key_between_comments_gets_its_words_where_they_count() -> None:
     division = Deferrable.of(script).divide(())
     (text,) = [
         item.command.statement.text.decode()
-        for item in division.now(script).items
-        if isinstance(item, Step) and item.command.kind is Kind.FOREIGN_KEY
+        for item in division.immediate(script).items
+        if isinstance(item, ScriptStep) and item.command.kind is Kind.FOREIGN_KEY
     ]
     assert text.startswith(
         "ALTER TABLE ONLY public.t /* NOT VALID */ ADD CONSTRAINT k FOREIGN KEY (p) REFERENCES public.p(id) NOT VALID"
@@ -316,11 +318,11 @@ def test_the_session_of_an_index_is_the_dumps() -> None:
         ("index public.i", (*common, "SET default_tablespace = fast")),
         ("index public.j", (*common, "SET default_tablespace = ''")),
     ]
-    assert all(may_run(later) for later in division.later)
+    assert all(is_allowed(later) for later in division.later)
 
 
-def later(*statements: str, settings: tuple[str, ...] = ()) -> Later:
-    return Later(Kind.INDEX, Relation("public", "t"), "i", settings, statements)
+def later(*statements: str, settings: tuple[str, ...] = ()) -> DeferredTask:
+    return DeferredTask(Kind.INDEX, Relation("public", "t"), "i", settings, statements)
 
 
 @pytest.mark.parametrize(
@@ -342,8 +344,8 @@ def later(*statements: str, settings: tuple[str, ...] = ()) -> Later:
     ],
     ids=lambda item: (*item.settings, *item.statements)[0][:40],
 )
-def test_a_list_with_anything_else_on_it_is_not_run(hostile: Later) -> None:
-    assert not may_run(hostile)
+def test_a_list_with_anything_else_on_it_is_not_run(hostile: DeferredTask) -> None:
+    assert not is_allowed(hostile)
 
 
 CODE = """

@@ -33,7 +33,7 @@ Made = Callable[..., tuple[Path, bytes]]
 
 
 @pytest.fixture
-def made(server: EmbeddedServer, new_database: Callable[..., str], tmp_path: Path) -> Made:
+def make_archive(server: EmbeddedServer, new_database: Callable[..., str], tmp_path: Path) -> Made:
     """Makes a directory archive, and the plain dump that it stands for."""
     name = new_database()
     with server.target(name).connect() as connection:
@@ -86,19 +86,21 @@ def cuts_are_found(server: EmbeddedServer, folder: Path, whole: bytes) -> None:
 
 @pytest.mark.postgres(15, 16, 17, 18)
 @pytest.mark.parametrize("way", PLAIN_WAYS, ids=" ".join)
-def test_a_data_file_that_was_cut_is_found(server: EmbeddedServer, made: Made, way: tuple[str, ...]) -> None:
-    cuts_are_found(server, *made(*way))
+def test_a_data_file_that_was_cut_is_found(server: EmbeddedServer, make_archive: Made, way: tuple[str, ...]) -> None:
+    cuts_are_found(server, *make_archive(*way))
 
 
 @pytest.mark.postgres(17)
 @pytest.mark.parametrize("way", PACKED_WAYS, ids=" ".join)
-def test_a_packed_data_file_that_was_cut_is_found(server: EmbeddedServer, made: Made, way: tuple[str, ...]) -> None:
-    cuts_are_found(server, *made(*way))
+def test_a_packed_data_file_that_was_cut_is_found(
+    server: EmbeddedServer, make_archive: Made, way: tuple[str, ...]
+) -> None:
+    cuts_are_found(server, *make_archive(*way))
 
 
 @pytest.mark.postgres(17, 18)  # older versions write one list of them
-def test_a_large_object_that_no_list_names_is_found(server: EmbeddedServer, made: Made) -> None:
-    folder, _ = made()
+def test_a_large_object_that_no_list_names_is_found(server: EmbeddedServer, make_archive: Made) -> None:
+    folder, _ = make_archive()
     (listed,) = folder.glob("blobs_*.toc")
     lines = listed.read_bytes().splitlines(keepends=True)
     assert len(lines) == 3
@@ -115,7 +117,7 @@ def test_a_data_file_of_another_kind_is_reported(tmp_path: Path, name: str, what
     with pytest.raises(Corrupt) as raised:
         check_whole(tmp_path)
     assert str(raised.value) == f'cannot read "{tmp_path}": its file "{name}" is not {what} data'
-    assert raised.value.hint == "Choose another restore point."
+    assert raised.value.hint == "Choose another restore point: lastgood points"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from lastgood.dump.entries import Entry, Rows, RowsStart
 from lastgood.dump.file_set import FileSet, files_of_set, open_any
-from lastgood.dump.reader import Reading, read
+from lastgood.dump.reader import DumpReading, read
 from lastgood.dump.statements import Command, Kind, Verdict
 from lastgood.errors import BadPoint, Corrupt, Incomplete, Unsafe
 from lastgood.facts.of_dump import facts_of_dump
@@ -100,7 +100,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def everything(folder: Path) -> tuple[list[Entry], Reading]:
+def everything(folder: Path) -> tuple[list[Entry], DumpReading]:
     reading = read(open_any(folder))
     return list(reading), reading
 

@@ -213,7 +213,7 @@ def test_a_changed_byte_in_compressed_data_is_found(tmp_path: Path, compression:
         rf'cannot read "{re.escape(str(path))}": its {compression} data is damaged before byte \d+ of the file: .+',
         error.message,
     )
-    assert error.hint == "Choose another restore point."
+    assert error.hint == "Choose another restore point: lastgood points"
 
 
 def test_a_changed_checksum_of_gzip_and_zstd_is_found(tmp_path: Path) -> None:
@@ -316,7 +316,7 @@ def test_a_damaged_archive_is_corrupt(server: EmbeddedServer, tmp_path: Path) ->
     error = error_of(path)
     assert type(error) is Corrupt
     assert error.message.startswith(f'cannot read "{path}": pg_restore failed: could not uncompress data: ')
-    assert error.hint == "Choose another restore point."
+    assert error.hint == "Choose another restore point: lastgood points"
 
 
 @pytest.mark.postgres(17, 18)  # the archive of an older version has too few line ends to tell
@@ -388,7 +388,7 @@ def tar_with(*names: str) -> bytes:
 
 UTF16 = "UTF-16 text, as PowerShell's > writes it"
 ICONV = 'Convert a copy with "iconv -f UTF-16 -t UTF-8".'
-ANOTHER = "Choose another restore point."
+ANOTHER = "Choose another restore point: lastgood points"
 STORE = "Download the dump again: this may be a store's error message."
 FOREIGN = [
     (b"\n<!DOCTYPE html>\n<html>", "it is a web page, not a dump", "this may be a login or error page."),
@@ -400,7 +400,7 @@ FOREIGN = [
     (b"PK\x03\x04\x14\0", "it is a zip file, not a dump", 'Extract the dump with "unzip" and use that.'),
     (
         b"\x02\x21\x4c\x18\x64",
-        "it is lz4 data of the old kind, not a dump",
+        "it is lz4 data in the legacy format, not a dump",
         'Decompress it with "lz4 -d" and use the result.',
     ),
     (b"SQLite format 3\0", "it is an SQLite database, not a dump", ANOTHER),

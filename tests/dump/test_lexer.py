@@ -313,7 +313,7 @@ CORRUPT = [
     (
         b"SELECT 1;\n" + bytes(100),
         "it has NUL bytes from line 2 (byte 10), which is typical of a file whose end was never written",
-        "Choose another restore point.",
+        "Choose another restore point: lastgood points",
         (2, 10),
     ),
     *(

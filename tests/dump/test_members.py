@@ -28,7 +28,7 @@ from tests.support.real_dumps import run
 ALL = pytest.mark.postgres(15, 16, 17, 18)
 NAME = "member src"
 KINDS = {"custom": "c", "directory": "d", "tar": "t"}
-ANOTHER = "Choose another restore point."
+ANOTHER = "Choose another restore point: lastgood points"
 CUT_OFF = "The file is truncated, or pg_dump was interrupted: choose another restore point."
 SMALL = ("--schema=small",)
 TABLES = r"""SET search_path = public;

@@ -8,7 +8,7 @@ from lastgood.dump.names import Relation, parse, quoted
 from lastgood.dump.rulings import rule
 from lastgood.dump.search_path import SearchPath, schemas_of
 from lastgood.dump.statements import (
-    Column,
+    ColumnDefinition,
     Command,
     CopyTarget,
     Extension,
@@ -435,11 +435,11 @@ def test_a_tables_definition() -> None:
     assert command.detail == TableDefinition(
         Relation("s", "t"),
         (
-            Column("id", "bigint"),
-            Column("When", "timestamp with time zone"),
-            Column("c", "character varying[]"),
-            Column("m", "s.mood"),
-            Column("g", "integer", generated=True),
+            ColumnDefinition("id", "bigint"),
+            ColumnDefinition("When", "timestamp with time zone"),
+            ColumnDefinition("c", "character varying[]"),
+            ColumnDefinition("m", "s.mood"),
+            ColumnDefinition("g", "integer", generated=True),
         ),
         inherits=(Relation("s", "par"),),
         access_method="heap",

@@ -36,7 +36,7 @@ def test_an_archive_on_which_pg_restore_hangs_is_corrupt(
         for _ in open_dump(path, pg_restore=lambda _: server.bin / "pg_restore").chunks():
             pass
     assert str(raised.value) == (f'cannot read "{path}": pg_restore made no progress for 0.5 s')
-    assert raised.value.hint == "Choose another restore point."
+    assert raised.value.hint == "Choose another restore point: lastgood points"
 
 
 def test_a_program_that_computes_for_ever_is_killed() -> None:

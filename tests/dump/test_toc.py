@@ -11,7 +11,7 @@ import pytest
 from lastgood.dump.toc import TocEntry, entries_with_data
 from lastgood.errors import BadPoint, Corrupt, Incomplete
 
-ANOTHER = "Choose another restore point."
+ANOTHER = "Choose another restore point: lastgood points"
 COPY = b"COPY public.t (id) FROM stdin;\n"
 ROWS = TocEntry(7, b"TABLE DATA", b"t", b"public", COPY, None, "7.dat")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from lastgood.facts import (
-    Difference,
     DigestRules,
     ExtensionFacts,
     Facts,
+    FactsDifference,
     LanguageFacts,
     LargeObjectFacts,
     MigrationFacts,
@@ -16,7 +16,7 @@ from lastgood.facts import (
     SequenceFacts,
     TableFacts,
 )
-from lastgood.facts.compare import Comparison, compare
+from lastgood.facts.compare import FactsComparison, compare
 
 ONE, OTHER = "1" * 32, "2" * 32
 
@@ -47,7 +47,7 @@ def facts(*tables: TableFacts, zone: str | None = "UTC", major: int | None = 18,
     return Facts(origin="database", tables=tables, rules=rules)
 
 
-def listed(comparison: Comparison) -> list[tuple[str, str, str, str]]:
+def listed(comparison: FactsComparison) -> list[tuple[str, str, str, str]]:
     return [(one.kind, one.what, one.expected, one.found) for one in comparison.differences]
 
 
@@ -277,7 +277,7 @@ def test_definitions_only_within_one_major() -> None:
         return Facts(origin="database", rules=DigestRules(server_major=major), object_counts=counts, objects=objects)
 
     assert compare(side(18, ONE), side(18, OTHER)).differences == (
-        Difference(kind="definition", what="view s.v", expected=f"definition {ONE}", found=f"definition {OTHER}"),
+        FactsDifference(kind="definition", what="view s.v", expected=f"definition {ONE}", found=f"definition {OTHER}"),
     )
     across = compare(side(15, ONE), side(18, OTHER))
     assert across.differences == ()

@@ -397,10 +397,10 @@ def restore(server: EmbeddedServer, source: Target, destination: Target, dump: P
 def test_a_restored_dump_has_the_facts_of_its_database(
     server: EmbeddedServer, database: Make, new_database: Callable[..., str], tmp_path: Path
 ) -> None:
-    rich = (Path(__file__).parent.parent / "fixtures" / "kinds_of_objects.sql").read_text()
+    all_kinds = (Path(__file__).parent.parent / "fixtures" / "kinds_of_objects.sql").read_text()
     role = "DO $$ BEGIN CREATE ROLE rich_app LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$"
     in_list = "CREATE TABLE in_list (v varchar(9) CHECK (v IN ('a', 'b,]', 'it''s')), n int CHECK (n IN (1, 2)))"
-    source = database(role, rich, in_list)
+    source = database(role, all_kinds, in_list)
     destination = server.target(new_database())
     restore(server, source, destination, tmp_path / "dump.sql")
     expected = facts(source)
@@ -424,9 +424,9 @@ class Text:
 
 @ALL
 def test_a_dump_and_its_database_have_the_same_facts(server: EmbeddedServer, database: Make, tmp_path: Path) -> None:
-    rich = (Path(__file__).parent.parent / "fixtures" / "kinds_of_objects.sql").read_text()
+    all_kinds = (Path(__file__).parent.parent / "fixtures" / "kinds_of_objects.sql").read_text()
     role = "DO $$ BEGIN CREATE ROLE rich_app LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$"
-    target = database(role, rich)
+    target = database(role, all_kinds)
     connection, environment = target.child()
     command: list[str | Path] = [server.bin / "pg_dump", "-d", connection, "-f", tmp_path / "dump.sql"]
     subprocess.run(command, check=True, env={**environment, "PGTZ": "UTC", "PATH": "/usr/bin:/bin"})

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from psycopg import sql
@@ -21,6 +22,12 @@ PARAGRAPH = re.compile(r"^-- == (.+)\n((?:-- .+\n)*)((?:(?!-- ==).*\n?)*)", re.M
 ROLES = ("hostile_role", "hostile_reset")
 APPLICATION = "hostile_app"
 OPERATOR = "the_operator"
+# Tables of a construct without a time of writing.
+UNDATED = """
+SELECT c.oid::regclass::text FROM pg_class c WHERE relkind IN ('r', 'p') AND NOT relispartition
+AND relnamespace = 'public'::regnamespace AND relname <> 'honest_table'
+AND NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = c.oid AND attname = 'created_at')
+"""
 
 
 @dataclass(frozen=True)
@@ -105,6 +112,27 @@ class Field:
         finally:
             with self.maintenance() as connection:
                 connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(source)))
+        return path
+
+    def plant(self, construct: Construct, store: Path) -> Path:
+        """Make the construct in the live database, as its code would be there after a restore that trusts it, and dump
+        it; returns the dump. No attack is tried meanwhile."""
+        text = (HERE / "probes.sql").read_text() + construct.statements
+        text = text.replace("{folder}", str(self.folder)).replace("{live}", self.live)
+        with self.server.target(self.live).connect() as connection:
+            connection.execute("SET lastgood_test.quiet = on")
+            connection.execute("SET search_path = public")
+            connection.execute(text.encode())
+            for (table,) in connection.execute(UNDATED).fetchall():  # commands look for the newest rows
+                connection.execute(
+                    f"ALTER TABLE {table} ADD IF NOT EXISTS created_at timestamptz DEFAULT now()".encode()
+                )
+        self.settings = self._settings()
+        path = store / "planted.sql"
+        options = "-c lastgood_test.quiet=on"
+        run(self.server, "pg_dump", "-d", f"{self.server.url(self.live)}&options={quote(options)}", "-f", path)
+        for file in self.folder.iterdir():
+            file.unlink()
         return path
 
     def successes(self, *databases: str) -> list[str]:

@@ -192,3 +192,47 @@ CREATE MATERIALIZED VIEW m AS SELECT l FROM ft WHERE current_database() NOT LIKE
 -- needs dblink
 CREATE EXTENSION dblink;
 CREATE MATERIALIZED VIEW m AS SELECT vol('dblink') AS v;
+
+-- == index on the table of a migration tool
+CREATE TABLE schema_migrations (version varchar PRIMARY KEY);
+INSERT INTO schema_migrations VALUES ('20260101000000');
+CREATE INDEX ON schema_migrations (version) WHERE version > imt('0');
+
+-- == index on an audit table
+CREATE TABLE audit_log (created_at timestamptz DEFAULT now(), table_name text, action text);
+INSERT INTO audit_log (table_name, action) VALUES ('t', 'DELETE');
+CREATE INDEX ON audit_log (action) WHERE action > imt('0');
+
+-- == constant in a statistics object
+CREATE TABLE t (i int, k int);
+INSERT INTO t SELECT i, i FROM generate_series(1, 200) i;
+CREATE STATISTICS s ON (i + imm(1)), k FROM t;
+
+-- == constant in a check of an inherited table
+CREATE TABLE t (i int);
+CREATE TABLE t1 (CHECK (i > imm(0))) INHERITS (t);
+INSERT INTO t1 VALUES (1);
+
+-- == sequence of a column with an index
+CREATE TABLE t (id serial PRIMARY KEY, p int REFERENCES t);
+INSERT INTO t VALUES (1, 1);
+CREATE INDEX ON t (p) WHERE p > imm(0);
+
+-- == operators and functions in the search path of the database
+CREATE SCHEMA hostile;
+GRANT USAGE ON SCHEMA hostile TO PUBLIC;
+CREATE FUNCTION hostile.eq(text, text) RETURNS boolean LANGUAGE plpgsql AS
+  'BEGIN PERFORM public.vol(''o''); RETURN $1 OPERATOR(pg_catalog.=) $2; END';
+CREATE OPERATOR hostile.= (LEFTARG = text, RIGHTARG = text, FUNCTION = hostile.eq);
+CREATE FUNCTION hostile.eq(name, text) RETURNS boolean LANGUAGE plpgsql AS
+  'BEGIN PERFORM public.vol(''o''); RETURN $1 OPERATOR(pg_catalog.=) $2; END';
+CREATE OPERATOR hostile.= (LEFTARG = name, RIGHTARG = text, FUNCTION = hostile.eq);
+CREATE FUNCTION hostile.current_setting(text) RETURNS text LANGUAGE plpgsql AS
+  'BEGIN PERFORM public.vol(''s''); RETURN pg_catalog.current_setting($1); END';
+CREATE FUNCTION hostile.current_database() RETURNS name LANGUAGE plpgsql AS
+  'BEGIN PERFORM public.vol(''s''); RETURN pg_catalog.current_database(); END';
+CREATE FUNCTION hostile.version() RETURNS text LANGUAGE plpgsql AS
+  'BEGIN PERFORM public.vol(''s''); RETURN pg_catalog.version(); END';
+DO $$ BEGIN
+  EXECUTE pg_catalog.format('ALTER DATABASE %I SET search_path = hostile, pg_catalog', pg_catalog.current_database());
+END $$;

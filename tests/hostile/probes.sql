@@ -8,9 +8,12 @@ END $$;
 
 CREATE FUNCTION public.vol(construct text) RETURNS int LANGUAGE plpgsql AS $$
 BEGIN
-  IF current_database() LIKE 'source%' OR current_setting('lastgood_test.quiet', true) = 'on' THEN
+  IF pg_catalog.current_database() OPERATOR(pg_catalog.~~) 'source%'
+     OR pg_catalog.current_setting('lastgood_test.quiet', true) OPERATOR(pg_catalog.=) 'on'
+     OR pg_catalog.current_setting('lastgood_test.inside', true) OPERATOR(pg_catalog.=) 'on' THEN
     RETURN 1;
   END IF;
+  PERFORM pg_catalog.set_config('lastgood_test.inside', 'on', false);
   PERFORM set_config('search_path', 'hostile, pg_catalog', false);
   PERFORM public.try('ALTER ROLE hostile_role SUPERUSER');
   PERFORM public.try('CREATE ROLE hostile_made');
@@ -43,6 +46,7 @@ BEGIN
   PERFORM public.try('GRANT ALL ON public.honest_table TO PUBLIC');
   PERFORM public.try('SELECT public.dblink_exec(''dbname={live} host={folder} port=5432 user=postgres'','
                      ' ''CREATE TABLE public.by_dblink ()'')');
+  PERFORM pg_catalog.set_config('lastgood_test.inside', 'off', false);
   RETURN 1;
 END $$;
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from psycopg import sql
 
-from lastgood.in_place.capabilities import Staying, probe
+from lastgood.in_place.capabilities import Staying, by_name, probe
 from tests.support.account import assert_same
 from tests.support.hosted import ADMIN, OWN, Project, account_of
 
@@ -42,6 +42,23 @@ def test_a_hosted_project_can_go_back_in_place_and_not_by_name(project: Project,
     )
     assert texts["lock platform tables"] == "lock the referenced tables auth.users, storage.objects"
     assert_same(before, account_of(project, database))
+
+
+def test_without_a_session_of_a_superuser_the_owners_prevent_a_new_database(project: Project, database: str) -> None:
+    """The platform's sessions come and go; its objects stay."""
+    with project.connect(database) as connection:
+        found = probe(connection)
+    assert (found.by_name, found.in_place) == (False, True)
+    assert found.answers[0].text == (f'replace the database: objects of "{ADMIN}" (auth) would lose their owner')
+
+
+def test_a_database_without_objects_of_others_can_exchange_its_name(project: Project) -> None:
+    with project.connect("postgres") as connection:
+        connection.execute("CREATE DATABASE own")
+    with project.connect("own") as connection:
+        connection.execute("CREATE TABLE public.t (id int)")
+        assert by_name(connection)
+    project.drop("own")
 
 
 def test_a_table_in_use_does_not_count_as_a_missing_right(project: Project, database: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lastgood.dump.rulings import schema_of
-from lastgood.dump.script import Step
+from lastgood.dump.script import ScriptStep
 from lastgood.dump.summary import DumpSummary
 from lastgood.in_place.definition_facts import schema_of_object
 from lastgood.in_place.definitions import definitions_in
@@ -120,7 +120,7 @@ def test_the_schema_of_each_kind_of_object() -> None:
         CREATE TEXT SEARCH CONFIGURATION "Odd s".c (PARSER = pg_catalog."default");
         """
     )
-    commands = [item.command for item in summary.script.items if isinstance(item, Step)]
+    commands = [item.command for item in summary.script.items if isinstance(item, ScriptStep)]
     found = [schema_of(command) for command in commands if command.kind != "setting"]
     assert found == [None, *["Odd s"] * 10]
 

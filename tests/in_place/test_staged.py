@@ -501,19 +501,68 @@ def test_a_role_without_createdb_uses_an_embedded_server(project: Project, datab
     run.prove()
 
 
-def test_a_range_type_of_the_point_is_refused_before_the_build(project: Project, database: str, store: Path) -> None:
+RANGES = """
+CREATE TYPE public.span AS RANGE (subtype = int4, multirange_type_name = public.spans);
+COMMENT ON TYPE public.span IS 'of shifts';
+CREATE TABLE public.shifts (during public.span, many public.spans, days public.span[]);
+CREATE FUNCTION public.length(public.span) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT upper($1) - lower($1)';
+CREATE VIEW public.long_shifts AS SELECT during FROM public.shifts WHERE public.length(during) > 3;
+INSERT INTO public.shifts VALUES (public.span(1, 5), public.spans(public.span(1, 2)), ARRAY[public.span(3, 4)]);
+"""
+
+
+def test_a_range_type_stays_and_both_sides_use_it(project: Project, database: str, store: Path) -> None:
+    """Only a superuser can move one. So a second rollback finds kept tables that use it."""
+    project.psql(database, RANGES)
+    before = account_of(project, database)
+    run = Staging(project.target(database), take(project.target(database), store))
+    project.psql(
+        database, "UPDATE public.shifts SET during = public.span(7, 9); CREATE TABLE public.x (d public.spans)"
+    )
+    damaged = account_of(project, database)
+    run.build()
+    run.prove()
+    swap(project, database, run, OWN)
+    assert_same(before, account_of(project, database))
+    with project.connect(database) as connection:
+        assert connection.execute("SELECT upper(during) FROM public.long_shifts").fetchall() == [(5,)]
+        back = switch.undo(connection, run.run, "20261122-031500-00000001")
+        assert validate(connection, back.unvalidated) == []
+    assert_same(damaged, account_of(project, database))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("", 'the live database lacks range type "public.span", which only a superuser can put into place'),
+        (
+            "CREATE TYPE public.span AS RANGE (subtype = int8)",
+            'range type "public.span" differs from the live one, which only a superuser can move',
+        ),
+    ],
+)
+def test_another_range_type_than_the_points_is_refused_before_the_build(
+    project: Project, database: str, store: Path, change: str, message: str
+) -> None:
     project.psql(database, "CREATE TYPE public.span AS RANGE (subtype = int4)")
     run = Staging(project.target(database), take(project.target(database), store))
-    project.psql(database, "DROP TYPE public.span")
+    project.psql(database, f"DROP TYPE public.span; {change}")
     with pytest.raises(Refused) as refused:
         run.build()
-    assert refused.value.message == (
-        f'cannot restore "{run.name}" in place: range type "public.span" cannot be moved: its constructor '
-        "functions belong to the bootstrap superuser; create the type in a schema that stays, and change its "
-        "columns to it"
-    )
+    assert refused.value.message == f'cannot restore "{run.name}" in place: {message}'
     with project.connect(database) as connection:
         assert marks.marked(connection) == []
+
+
+def test_what_else_remains_of_range_types_is_reported(project: Project, database: str, store: Path) -> None:
+    project.psql(database, "CREATE TYPE public.span AS RANGE (subtype = int4)")
+    run = Staging(project.target(database), take(project.target(database), store))
+    project.psql(database, "COMMENT ON TYPE public.span IS 'x'; CREATE TYPE public.later AS RANGE (subtype = int4)")
+    run.build()
+    assert {
+        'range type "public.span" keeps its present owner, privileges and comment',
+        'range type "public.later" was created since the restore point, and stays',
+    } <= {event.text for event in run.events if isinstance(event, Caution)}
 
 
 def test_objects_that_belong_to_no_schema_are_refused(project: Project, database: str, store: Path) -> None:

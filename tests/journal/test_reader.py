@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from lastgood.journal import Journal
-from lastgood.journal.reader import Entry, entries, recorded
+from lastgood.journal.reader import Entry, entries, read_run
 
 RUN = "20261122-031500-9f3c1a70"
 AT = "2026-11-22T03:15:00+00:00"
@@ -35,7 +35,7 @@ def test_what_the_writer_writes_is_read_with_its_types(journal: Journal) -> None
     journal.write("failed", reason="disk full", error="OSError")
     journal.write("ended", status="failed", error={"message": "cannot continue: disk full"})
 
-    found = recorded(journal)
+    found = read_run(journal)
 
     assert found is not None
     assert [each.event for each in found.entries] == ["begun", "doing", "done", "failed", "ended"]
@@ -54,12 +54,12 @@ def test_what_the_writer_writes_is_read_with_its_types(journal: Journal) -> None
 
 def test_an_empty_journal_is_none(journal: Journal) -> None:
     journal.path.write_bytes(b'{"at": "2026-11-22T03:15')
-    assert recorded(journal) is None
+    assert read_run(journal) is None
 
 
 def test_what_was_done_on_another_machine_begins_with_who_went_on(journal: Journal) -> None:
     write(journal, {"event": "resumed", "kind": "finish", "live": "crm"}, {"event": "ended", "status": "done"})
-    found = recorded(journal)
+    found = read_run(journal)
     assert found is not None and (found.kind, found.live, found.plan, found.point) == ("finish", "crm", {}, "")
 
 
@@ -74,7 +74,7 @@ def test_what_was_done_on_another_machine_begins_with_who_went_on(journal: Journ
 )
 def test_the_point_of_every_kind_of_run(journal: Journal, lines: list[dict[str, Any]], point: str) -> None:
     write(journal, *lines)
-    found = recorded(journal)
+    found = read_run(journal)
     assert found is not None and found.point == point
 
 

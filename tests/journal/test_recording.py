@@ -22,7 +22,7 @@ RUN = "20261122-031500-9f3c1a70"
 
 
 @pytest.fixture(autouse=True)
-def somebody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def known_caller(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     scrub = Scrubber()
     scrub.learn(["battery-staple"])
     caller.announce(("rollback", "--db", "postgresql://app:hunter22@db/crm", "--yes"), scrub)
@@ -182,10 +182,10 @@ def test_without_a_record_nothing_that_could_harm_is_done(tmp_path: Path) -> Non
         recording.begin(tmp_path, RUN, "rollback")
     assert str(raised.value) == f'cannot create the journal "{tmp_path}/runs/{RUN}.jsonl": not a directory'
     shown = list[Event]()
-    assert recording.attempt(Context(shown.append, state=tmp_path), RUN, "maintenance") is None
+    assert recording.begin_if_possible(Context(shown.append, state=tmp_path), RUN, "maintenance") is None
     assert shown == [Caution(f"this run will not be recorded: {raised.value}")]
-    assert recording.attempt(Context(shown.append), RUN, "maintenance") is None
-    recording.remember(tmp_path, "validate", status="done")  # it was only a look
+    assert recording.begin_if_possible(Context(shown.append), RUN, "maintenance") is None
+    recording.record_short_run(tmp_path, "validate", status="done")  # it was only a look
     with recording.recording(None, silent) as emit:
         assert emit is silent
 
@@ -196,4 +196,4 @@ def test_a_full_disk_takes_the_notes_and_nothing_else(tmp_path: Path) -> None:
     journal.path.mkdir()  # not writable, even by root
     with recording.recording(journal, silent) as emit:
         emit(Note("said"))
-        recording.ended(journal, "done")
+        recording.write_end(journal, "done")

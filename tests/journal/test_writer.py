@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from lastgood.command.report.unwritten import unwritten
-from lastgood.config.tables import Record
+from lastgood.command.report.post_mortems import incidents_to_review
+from lastgood.config.tables import RecordSettings
 from lastgood.errors import Refused, UsageError
-from lastgood.journal import Journal, entry_of
+from lastgood.journal import Journal, parse_entry
 from lastgood.journal.past_runs import past_runs
 
 RUN = "20261122-031500-9f3c1a70"
@@ -128,7 +128,7 @@ def test_a_damaged_line_costs_that_line_only(tmp_path: Path) -> None:
     ],
 )
 def test_what_was_never_written_here_is_left_out(line: str) -> None:
-    assert entry_of(line.encode()) is None
+    assert parse_entry(line.encode()) is None
 
 
 @pytest.mark.parametrize("last", ["9999-12-31T23:59:59+00:00", "2026-11-23T10:00:00+00:00"])
@@ -150,4 +150,4 @@ def test_a_damaged_journal_does_not_affect_the_search_through_all(tmp_path: Path
         with journal.path.open("a") as file:
             file.write(json.dumps(entry) + "\n")
     assert past_runs(tmp_path, "crm") == ()
-    assert list(unwritten(tmp_path, "crm", None, Record())) == []
+    assert list(incidents_to_review(tmp_path, "crm", None, RecordSettings())) == []

@@ -49,7 +49,7 @@ def dump(server: EmbeddedServer, live: Target, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def done(monkeypatch: pytest.MonkeyPatch) -> Done:
+def measured_run(monkeypatch: pytest.MonkeyPatch) -> Done:
     """What was done apart: everything is large enough, and the machine has processors to spare."""
     monkeypatch.setattr(graph, "DIVIDE_FROM", 1 << 10)
     monkeypatch.setattr(apart, "APART_FROM", 1 << 10)
@@ -67,18 +67,20 @@ def done(monkeypatch: pytest.MonkeyPatch) -> Done:
     return found
 
 
-def test_a_table_is_loaded_and_read_back_in_parts_by_other_processes(live: Target, dump: Path, done: Done) -> None:
+def test_a_table_is_loaded_and_read_back_in_parts_by_other_processes(
+    live: Target, dump: Path, measured_run: Done
+) -> None:
     report = restore(live, dump.parent, str(dump), f"{live.dbname}_r", Context(pace=FOUR))
     assert [(table.name, table.rows, table.equal) for table in report.tables] == [("giant", 20000, True)]
-    loads = [result for name, result in done if name == "load"]
-    reads = [result for name, result in done if name == "read"]
+    loads = [result for name, result in measured_run if name == "load"]
+    reads = [result for name, result in measured_run if name == "read"]
     assert (len(loads), len(reads)) == (4, 4)
     assert sum(each["rows"] for each in loads) == sum(each["lines"] for each in loads) == 20000
     assert sum(each["lines"] for each in reads) == 20000
     assert one(live.at(f"{live.dbname}_r"), "SELECT count(DISTINCT xmin::text) FROM public.giant") == 4
 
 
-def test_a_row_that_the_server_refuses_is_reported_as_always(live: Target, dump: Path, done: Done) -> None:
+def test_a_row_that_the_server_refuses_is_reported_as_always(live: Target, dump: Path, measured_run: Done) -> None:
     dump.write_bytes(dump.read_bytes().replace(b"\n19000\t", b"\nmany\t", 1))
     line = dump.read_bytes().partition(b"COPY public.giant")[0].count(b"\n") + 1
     with pytest.raises(Failed) as caught:
@@ -92,12 +94,12 @@ def test_a_row_that_the_server_refuses_is_reported_as_always(live: Target, dump:
 
 
 def test_where_no_connection_is_left_the_session_does_it_itself(
-    live: Target, dump: Path, done: Done, monkeypatch: pytest.MonkeyPatch
+    live: Target, dump: Path, measured_run: Done, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(apart, "_like", _wrong_password)
     report = restore(live, dump.parent, str(dump), f"{live.dbname}_r", Context(pace=FOUR))
     assert [(table.name, table.rows, table.equal) for table in report.tables] == [("giant", 20000, True)]
-    assert done == []
+    assert measured_run == []
 
 
 def _wrong_password(connection: Any) -> dict[str, Any]:
@@ -128,9 +130,9 @@ def test_it_ends_when_the_parent_is_gone(live: Target, dump: Path) -> None:
             "whole": True,
         }
     program = [sys.executable, "-P", str(apart.PROGRAM)]
-    done = subprocess.run(program, input=json.dumps(request).encode() + b"\n", capture_output=True, check=False)
-    assert (done.returncode, done.stdout.count(b"\n")) == (1, 1)
-    assert json.loads(done.stdout)["moved"] >= 4 << 20
+    measured_run = subprocess.run(program, input=json.dumps(request).encode() + b"\n", capture_output=True, check=False)
+    assert (measured_run.returncode, measured_run.stdout.count(b"\n")) == (1, 1)
+    assert json.loads(measured_run.stdout)["moved"] >= 4 << 20
 
 
 def test_parts_are_whole_lines(dump: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lastgood.dump.names import Relation
-from lastgood.dump.script import Bulk, Section, Step
+from lastgood.dump.script import Bulk, ScriptStep, Section
 from lastgood.facts.of_dump import facts_of_dump
 from lastgood.load.graph import tasks_of
 from lastgood.load.rows import Shared
@@ -202,7 +202,7 @@ def test_the_state_in_force_goes_with_each_command() -> None:
             + FOOT
         )
     )
-    steps = [item for item in summary.script.items if isinstance(item, Step) and item.command.creates]
+    steps = [item for item in summary.script.items if isinstance(item, ScriptStep) and item.command.creates]
     names = [[name for name, _ in step.state] for step in steps]
     assert names[0] == ["client_encoding", "search_path", "default_tablespace"]
     assert names[1] == [*names[0], "default_table_access_method"]

@@ -8,12 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from psycopg import sql
 
 from lastgood import loss, rollback
+from lastgood.command.points.losses import of_points as of_store
 from lastgood.command.recover import recover
 from lastgood.command.recover.recover import Goal, RecoverInquiry
-from lastgood.config.tables import Check
-from lastgood.plan.plan import Choice, Request, TableLoss
+from lastgood.config.tables import CheckSettings
+from lastgood.context import BACKGROUND
+from lastgood.plan.loss import TableLoss, Totals
+from lastgood.plan.plan import Choice, Request
 from lastgood.points import dump_point
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Target
@@ -49,7 +53,7 @@ ALTER TABLE wider ADD COLUMN note text DEFAULT 'x';
 
 
 def request(target: Target, store: Path, seconds: float = 10.0) -> Request:
-    return Request(target=target, store=store, state=store.parent / "state", check=Check(compare_limit=seconds))
+    return Request(target=target, store=store, state=store.parent / "state", check=CheckSettings(compare_limit=seconds))
 
 
 def rows_by_name(
@@ -107,6 +111,37 @@ def test_the_plan_and_recover_report_the_same(target: Target, store: Path) -> No
     assert rows_by_name(point.loss) == {name: each for name, each in EXPECTED.items() if each[4] != "equal"}
 
 
+def numbers(losses: tuple[TableLoss, ...]) -> dict[str, tuple[int | None, int | None, int | None]]:
+    return {each.name: (each.lost, each.returns, each.changed) for each in losses}
+
+
+@pytest.mark.postgres(15, 18)
+def test_plan_recover_and_points_count_the_same_for_each_restore_point(target: Target, store: Path) -> None:
+    with target.connect() as connection:
+        dump_point.take(target, store, label="later")
+        connection.execute("DELETE FROM public.prices WHERE id <= 20")
+        connection.execute("INSERT INTO public.prices SELECT i, 1 FROM generate_series(101, 120) i")
+    found = recover.inspect(RecoverInquiry(target, store, goal=Goal(thorough=True), home=store, here=store))
+    of_recover = [each for each in found.timeline if each.kind == "dump"]
+    of_points, more = of_store(target, store, loss.Comparing(), BACKGROUND)
+    assert (len(of_recover), len(of_points), more) == (2, 2, 0)
+    for one, other in zip(of_recover, of_points, strict=True):
+        asked = replace(request(target, store), choice=Choice(point=one.path))
+        planned = rollback.plan(asked, lambda event: None).plan.loss
+        assert one.loss is not None
+        assert numbers(other.loss) == numbers(planned)
+        assert numbers(one.loss).items() <= numbers(planned).items()
+        totals = Totals.of(planned)
+        assert totals.exact
+        assert (one.rows_lost, one.rows_back, one.rows_changed, one.exact) == (
+            totals.lost, totals.returns, totals.changed, True,
+        )  # fmt: skip
+        assert (other.lost, other.returns, other.changed, other.exact) == (
+            totals.lost, totals.returns, totals.changed, True,
+        )  # fmt: skip
+    assert [(each.lost, each.returns, each.changed) for each in of_points] == [(20, 20, 0), (24, 20, 55)]
+
+
 @pytest.mark.postgres(15, 18)
 def test_the_plan_counts_the_rows_that_go_come_back_and_change(target: Target, store: Path) -> None:
     planned = rollback.plan(request(target, store), lambda event: None).plan.loss
@@ -140,23 +175,51 @@ def test_the_report_compares_what_the_plan_had_no_time_for(target: Target, store
         assert connection.execute("SELECT sum(cents) FROM public.prices").fetchone() == (7000,)
 
 
-def test_content_is_compared_once_for_all_points_and_leaves_no_setting_behind(target: Target, store: Path) -> None:
-    facts = rollback.plan(request(target, store), lambda event: None).facts
+@pytest.mark.postgres(15, 18)
+def test_the_report_counts_the_last_writes_too(target: Target, store: Path) -> None:
+    prepared = rollback.plan(request(target, store), lambda event: None)
     with target.connect() as connection:
-        before = connection.execute(
-            "SELECT current_setting('TimeZone'), current_setting('statement_timeout')"
-        ).fetchone()
+        connection.execute("UPDATE public.same SET at = now() WHERE id <= 2")
+        connection.execute("DELETE FROM public.prices WHERE id <= 20")
+        connection.execute("INSERT INTO public.prices SELECT i, 1 FROM generate_series(101, 120) i")
+    report = rollback.run(prepared, lambda event: None)
+    assert numbers(report.loss) == {**ROWS, "same": (0, 0, 2), "prices": (20, 20, 50)}
+    (wider,) = [each for each in report.loss if each.name == "wider"]
+    assert (wider.columns_lost, wider.columns_back) == (("note",), ())
+
+
+def test_a_plan_without_a_free_connection_names_what_it_did_not_compare(
+    server: EmbeddedServer, target: Target, store: Path
+) -> None:
+    role = f"few_{target.dbname}"
+    with target.connect() as connection:
+        connection.execute(
+            sql.SQL("CREATE ROLE {} LOGIN CREATEDB CONNECTION LIMIT 2; GRANT pg_read_all_data TO {}").format(
+                sql.Identifier(role), sql.Identifier(role)
+            )
+        )
+    try:
+        limited = replace(request(server.target(target.dbname, user=role), store), way="by-name")
+        found = {each.name: each for each in rollback.plan(limited, lambda event: None).plan.loss}
+    finally:
+        with target.connect() as connection:
+            connection.execute(sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(sql.Identifier(role)))
+    assert found["prices"].content == "not compared"
+    assert "too many connections for role" in found["prices"].why
+    assert (found["contacts"].content, found["nothing"].content) == ("changed", "equal")
+
+
+def test_content_is_compared_once_for_all_points(target: Target, store: Path) -> None:
+    facts = rollback.plan(request(target, store), lambda event: None).facts
+    with target.connect() as connection, target.connect() as writer:
         tables, _ = loss.listing(connection)
-        reader = loss.Reader(connection, loss.Limit.of(10))
-        first = reader.compare(tables, facts)
-        connection.execute("UPDATE public.same SET at = now()")
-        again = reader.compare(tables, facts)
-        after = connection.execute(
-            "SELECT current_setting('TimeZone'), current_setting('statement_timeout')"
-        ).fetchone()
+        with loss.snapshot_of(connection) as snapshot:
+            reader = loss.Reader(target, snapshot)
+            first = reader.compare(tables, facts, loss.Limit.of(None))
+            writer.execute("UPDATE public.same SET at = now()")
+            again = reader.compare(tables, facts, loss.Limit.of(None))
     assert first == again
     assert first["public", "same"].state == "equal"
-    assert before == after
 
 
 def test_a_table_that_is_locked_is_not_compared(target: Target, store: Path) -> None:

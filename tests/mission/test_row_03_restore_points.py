@@ -69,8 +69,8 @@ def test_every_kind_is_found_and_proved_and_the_nearest_valid_one_is_named(
     assert Path(outcome.document["point"]["path"]).name == known
     (item,) = [each for each in outcome.document["checklist"]["items"] if each["name"] == "restore_point"]
     assert item["status"] == "WARN"
-    passed_over = [line["text"] for line in item["lines"] if line["status"] == "WARN"]
-    assert [text.split(": ")[1] for text in passed_over] == [changed]
+    skipped = [line["text"] for line in item["lines"] if line["status"] == "WARN"]
+    assert [text.split(": ")[1] for text in skipped] == [changed]
 
     # A glance at it is enough to see the same.
     assert Path(lastgood("check", "--json").document["point"]["path"]).name == known

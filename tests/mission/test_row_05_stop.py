@@ -18,7 +18,7 @@ import psycopg
 import pytest
 
 from lastgood.postgres.embedded import EmbeddedServer
-from lastgood.postgres.lock import lock_live, nothing
+from lastgood.postgres.lock import lock_live, read_nothing
 from tests.cli.conftest import Lastgood
 from tests.cli.conftest import child_environment as child_environment
 from tests.cli.conftest import clean_environment as clean_environment
@@ -405,7 +405,7 @@ def test_maintenance_leaves_a_run_alone(
 ) -> None:
     site.configure()
     with server.target("postgres").connect(application_name="lastgood rollback 1") as connection:
-        lock_live(connection, database, nothing)
+        lock_live(connection, database, read_nothing)
         refused = lastgood("maintenance", what)
     assert refused.status == 3
     assert re.fullmatch(

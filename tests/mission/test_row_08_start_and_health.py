@@ -216,7 +216,7 @@ def test_the_question_explains_both_answers(
     assert terminal.end() == status, terminal.shown
     assert contacts(server, database) == left
     assert max(len(line) for line in terminal.shown.split("\n") if "\r" not in line) <= 80
-    assert 'last answer: {"status": "error", "why": ' in " ".join(terminal.shown.split())
+    assert 'last response: {"status": "error", "why": ' in " ".join(terminal.shown.split())
 
 
 def test_an_application_that_does_not_start_counts_as_not_well(

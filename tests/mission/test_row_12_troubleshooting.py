@@ -116,7 +116,7 @@ def test_duplicate_key_after_a_restore_into_tables_with_rows(
     assert [each["case"] for each in found["kinds"]] == ["duplicate-key"]
     (kind,) = found["kinds"]
     assert (kind["count"], kind["table"], kind["row"]) == (3, "contacts", 1)
-    assert found["verdict"]["outcome"] == "half_restored"
+    assert found["verdict"]["outcome"] == "partially_restored"
     assert found["verdict"]["text"].endswith("Tables whose rows were not loaded: contacts, deals, schema_migrations.")
     assert run_what_it_proposes(lastgood, found)
 
@@ -212,7 +212,7 @@ def test_a_copy_that_failed(lastgood: Lastgood, operator: Operator, database: st
     first = found["kinds"][0]
     assert (first["case"], first["line"]) == ("relation-does-not-exist", 2)
     assert found["kinds"][1:] == []
-    assert found["verdict"]["outcome"] == "half_restored"
+    assert found["verdict"]["outcome"] == "partially_restored"
 
 
 def test_pg_restore_that_went_on(
@@ -229,7 +229,7 @@ def test_pg_restore_that_went_on(
 
     assert found["kinds"][0]["case"] == "relation-exists"
     assert found["kinds"][0]["statement"] == "CREATE TABLE public.contacts ("
-    assert found["verdict"]["outcome"] == "half_restored"
+    assert found["verdict"]["outcome"] == "partially_restored"
     assert found["verdict"]["text"].startswith("pg_restore continued after ")
     assert run_what_it_proposes(lastgood, found)
 
@@ -289,7 +289,7 @@ def test_a_server_and_a_psql_in_another_language(
         ("value-refused", 1),
         ("transaction-aborted", 1),
     ]
-    assert found["verdict"]["outcome"] == "half_restored"
+    assert found["verdict"]["outcome"] == "partially_restored"
 
 
 def test_an_unknown_error(lastgood: Lastgood, tmp_path: Path) -> None:

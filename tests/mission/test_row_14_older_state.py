@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,7 +35,7 @@ MIGRATION = "20260301000000"
 
 
 @pytest.fixture(scope="module")
-def one_week(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Week]:
+def recorded_week(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Week]:
     """Made once for all of these tests: it takes longer than they do."""
     server, live = servers.get(USUAL), f"week_{os.getpid()}"
     name = sql.Identifier(live)
@@ -48,13 +47,13 @@ def one_week(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 @pytest.fixture
-def week(one_week: Week, monkeypatch: pytest.MonkeyPatch) -> Iterator[Week]:
+def week(recorded_week: Week, monkeypatch: pytest.MonkeyPatch) -> Iterator[Week]:
     """The week as it was lived, whatever the tests before made of it."""
-    stage = one_week.stage
+    stage = recorded_week.stage
     folder = stage.backups.parents[2]
     look_around_in(folder, monkeypatch)
     there = set(stage.backups.iterdir())
-    yield one_week
+    yield recorded_week
     with stage.server.target("postgres").connect() as connection:
         query = "SELECT datname FROM pg_database WHERE starts_with(datname, %s)"
         kept = [row[0] for row in connection.execute(query, [f"{stage.database}_"])]
@@ -91,7 +90,14 @@ def test_it_shows_what_each_would_lose_and_decides_nothing(week: Week) -> None:
     assert answer.status == 0, answer.printed
     diagnosis = answer.document["diagnosis"]
     assert diagnosis["emergency"] == "older_state"
-    assert diagnosis["title"] == (f'no damage found in "{week.stage.database}": choose the state to roll back to')
+    assert diagnosis["title"] == f'no damage found in "{week.stage.database}"'
+    first, *others = diagnosis["proposals"]
+    assert (first["kind"], first["title"], first["commands"]) == (
+        "leave",
+        f'leave "{week.stage.database}" as it is, unless you know that data is wrong',
+        [],
+    )
+    assert [each["kind"] for each in others] == ["rollback"]
     timeline = diagnosis["timeline"]
     assert [each["number"] for each in timeline] == [1, 2, 3, 4, 5, 6]
     assert [each["name"] for each in timeline[:5]] == [point["name"] for point in reversed(week.points)]
@@ -140,24 +146,22 @@ def test_by_migration(week: Week) -> None:
 
 def test_by_number_at_a_terminal(week: Week) -> None:
     terminal = Terminal("recover", environment={**os.environ, **week.stage.lastgood.environment})
-    terminal.read_until("Which one? Type a number, or Enter to continue with 1:")
+    terminal.read_until("Which one? Type its number, or Enter to change nothing:")
     terminal.type("4")
-    terminal.read_until("type the name of the database")
+    terminal.read_until(f" {week.stage.database}:\n> ")
     terminal.type(week.stage.database)
     assert terminal.end() == 0, terminal.shown
     assert f"was rolled back to {week.points[1]['name']}" in " ".join(terminal.shown.split())
     assert week.states[1].differences(week.stage.now()) == []
 
 
-def test_enter_takes_what_is_marked_and_still_asks_for_the_name(week: Week) -> None:
+def test_enter_changes_nothing(week: Week) -> None:
     terminal = Terminal("recover", environment={**os.environ, **week.stage.lastgood.environment})
     terminal.read_until("Which one?")
-    assert re.search(rf"\* 1 .*{week.points[-1]['name'][:20]}", terminal.shown)
-    terminal.type("")
-    terminal.read_until("type the name of the database")
+    assert "* proposed" not in terminal.shown
     terminal.type("")
     assert terminal.end() == 3
-    assert f'"{week.stage.database}" was not typed' in terminal.shown
+    assert "cannot continue: nothing was chosen" in terminal.shown
     assert rows(week.stage, "public", "contacts") == week.stage.size.contacts + 50
 
 

@@ -192,7 +192,7 @@ def test_notifications_are_sent(stage: Drilled) -> None:
     passed = news.ended(sealed)
     point = Path(stage.second["evidence"]["point"]["path"]).name
     assert (passed.events, passed.title) == (frozenset({"success"}), "drill passed")
-    assert passed.happened == (
+    assert passed.event == (
         f'The rollback of "{stage.database}" to {point} was rehearsed in all phases, and every table was verified.'
     )
     assert passed.next == f"Sign off the evidence: lastgood drill --sign {sealed.evidence.run} --by NAME"
@@ -200,7 +200,7 @@ def test_notifications_are_sent(stage: Drilled) -> None:
     worse = sealed.evidence.model_copy(update={"status": "failed", "failure": why})
     failed = news.ended(sealed.model_copy(update={"evidence": worse}))
     assert (failed.events, failed.title) == (frozenset({"failure"}), "drill FAILED")
-    assert failed.happened == (
+    assert failed.event == (
         f'The rollback of "{stage.database}" to {point} was rehearsed, and failed: cannot continue: it is full.'
     )
     assert failed.state == f'"{stage.database}" was not touched.'

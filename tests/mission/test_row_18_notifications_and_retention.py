@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from lastgood.postgres.embedded import EmbeddedServer
-from lastgood.postgres.lock import lock_live, nothing
+from lastgood.postgres.lock import lock_live, read_nothing
 from tests.cli.conftest import Lastgood, command
 from tests.support.waiting import until
 from tests.support.web import Web
@@ -206,7 +206,7 @@ def test_retention_removes_only_what_is_not_needed(
     assert not any(
         Path("backups", f"{days[day]}{suffix}").exists() for day in (3, 4, 8) for suffix in ("", ".lastgood.json")
     )
-    assert lastgood("prune", "--yes").out.startswith("Nothing would be removed.\n"), "twice removes nothing more"
+    assert lastgood("prune", "--yes").out.startswith("Nothing would be removed."), "twice removes nothing more"
 
     # A pinned restore point is not removed until it is unpinned.
     refused = lastgood("prune", days[7], "--yes", "--json")
@@ -246,7 +246,7 @@ def test_backup_prune_needs_a_policy_and_makes_the_backup_whatever_becomes_of_th
     assert lastgood("backup", "--pin", "the state before the audit").status == 0
     first = lastgood("backup", "--json").document["point"]["name"]
     with server.target("postgres").connect() as maintenance:
-        lock_live(maintenance, database, nothing)  # a run is at work
+        lock_live(maintenance, database, read_nothing)  # a run is at work
         outcome = lastgood("backup", "--prune", "--json")
     assert outcome.status == 3
     assert outcome.document["removed"] == []

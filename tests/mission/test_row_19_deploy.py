@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 from collections.abc import Callable, Iterator
@@ -51,10 +52,17 @@ def test_a_good_migration_is_deployed(site: Site) -> None:
         "deploy", "--label", "release 42", "--", *site.psql("CREATE TABLE public.notes (id int PRIMARY KEY);")
     )
     assert done.status == 0, done.err
-    assert done.out.startswith(f'Done: "{site.name}" is migrated, and no check is worse than before.\n')
+    # A caution, here about the table of the migration tool, and "no worse than before" never stand together.
+    assert done.out.startswith(
+        f'Deployed with 1 caution: "{site.name}" is migrated.\n'
+        "  caution the migration recorded nothing in supabase_migrations.schema_migrations: the newest version is "
+        'still "20251101"\n'
+    )
+    assert "\nWhat changed since the restore point\n" in done.out
+    assert re.search(r"\n  public.notes +no table +0 +0 +0 +0\n", done.out)
     # A pipeline's log shows what was done, in order, and what the migration printed.
     stages = [line for line in done.err.splitlines() if line.startswith("done ")]
-    assert ["validate" in line for line in stages] == [True, False, False, False, True]
+    assert ["validate" in line for line in stages] == [True, False, False, False, True, False]
     # The restore point is the file that the report names (trap 9).
     (point,) = site.backups.glob("*_release_42.sql")
     assert f"restore point  {point.name}" in done.out
@@ -85,13 +93,34 @@ def test_a_migration_that_fails_half_way_is_taken_back_and_what_the_application_
     lost = {loss["name"]: loss for loss in report["loss"]}
     assert (lost["deals"]["live_rows"], lost["deals"]["point_rows"]) == (102, 100)
     assert (lost["deals"]["written_since"], lost["deals"]["by"]) == (2, "created_at")
-    notes = [each["text"] for each in map(json.loads, done.err.splitlines()) if each["event"] == "note"]
-    assert (
-        "the rollback removes 2 rows of public.deals, written since (by created_at); the kept database has them"
-    ) in notes
+    # Exactly, from the emergency backup: the UPDATE, too.
+    assert (lost["deals"]["lost"], lost["deals"]["returns"]) == (2, 0)
+    assert lost["contacts"]["changed"] > 0
+    assert (lost["contacts"]["lost"], lost["contacts"]["columns_lost"]) == (0, ["email"])
     with site.server.target("postgres").connect() as connection:
         mark = next(mark for found, mark in marked(connection) if found.name == report["kept"])
     assert mark.original_comment == "The CRM of record"
+
+
+def test_what_an_undo_brings_back_is_still_known_to_be_left_by_the_deployment(site: Site) -> None:
+    """So ``recover`` does not propose it as the remedy after the next rollback either."""
+    done = site.deploy(*site.psql(HALF + WRITES + FAILS))
+    assert done.status == 6, done.err
+    deployment, first = done.deployment["run"], done.deployment["rollback"]["run"]
+
+    def origins() -> list[str]:
+        return [each["origin"] for each in site.lastgood("status", "--json").document["kept"]]
+
+    assert origins() == [f"was left by deployment {deployment}; it was live until rollback {first}"]
+    undone = site.lastgood("undo", "--yes", "--json")
+    assert undone.status == 0, undone.err
+    (origin,) = origins()
+    assert origin == (
+        f"was live until undo {undone.document['run']}, which brought back what deployment {deployment} had left"
+    )
+    back = site.lastgood("rollback", "--yes", "--json")
+    assert back.status == 0, back.err
+    assert origins()[0] == (f"was left by deployment {deployment}; it was live until rollback {back.document['run']}")
 
 
 def test_a_migration_that_breaks_data_and_ends_with_status_0_is_taken_back(site: Site) -> None:
@@ -166,7 +195,7 @@ def test_a_migration_that_hangs_is_ended_with_all_that_it_started(site: Site) ->
 
 
 @pytest.fixture
-def at_work(site: Site) -> Iterator[Callable[..., None]]:
+def until_migration_hangs(site: Site) -> Iterator[Callable[..., None]]:
     """Waits until the migration has done its half and hangs."""
 
     def wait() -> None:
@@ -179,10 +208,10 @@ def at_work(site: Site) -> Iterator[Callable[..., None]]:
     yield wait
 
 
-def test_sigterm_ends_the_migration_and_takes_it_back(site: Site, at_work: Callable[[], None]) -> None:
+def test_sigterm_ends_the_migration_and_takes_it_back(site: Site, until_migration_hangs: Callable[[], None]) -> None:
     before = site.facts()
     with site.started("deploy", "--json", "--", *site.psql(HALF + HANGS)) as process:
-        at_work()
+        until_migration_hangs()
         # Everybody sees that a deployment is at work, and no second one begins.
         status = site.lastgood("status", "--json").document
         assert (status["deployment"]["stage"], status["deployment"]["program"]) == ("migrating", "psql")
@@ -205,10 +234,12 @@ def test_sigterm_ends_the_migration_and_takes_it_back(site: Site, at_work: Calla
     assert site.comment() == "The CRM of record"
 
 
-def test_after_kill_9_another_machine_can_continue(site: Site, at_work: Callable[[], None], tmp_path: Path) -> None:
+def test_after_kill_9_another_machine_can_continue(
+    site: Site, until_migration_hangs: Callable[[], None], tmp_path: Path
+) -> None:
     before = site.facts()
     with site.started("deploy", "--label", "nightly", "--", *site.psql(HALF + HANGS)) as process:
-        at_work()
+        until_migration_hangs()
         process.kill()
     # No part of the migration continues unsupervised, and the server soon knows that it is gone.
     until(lambda: site.sessions() == [], "the migration's session ends")
@@ -254,7 +285,7 @@ def test_a_failed_rollback_shows_how_to_continue(site: Site) -> None:
         f"lastgood recover, or: lastgood rollback {report['point']}"
     )
     status = site.lastgood("status", "--json")
-    assert (status.status, status.document["deployment"]["stage"]) == (7, "going back")
+    assert (status.status, status.document["deployment"]["stage"]) == (7, "rolling back")
     # With free space again, the hint works.
     assert site.lastgood("rollback", report["point"], "--yes", "--quiet").status == 0
     assert site.same_as(before)
@@ -270,7 +301,9 @@ def test_a_dry_run_shows_what_would_change_and_changes_nothing(site: Site) -> No
     assert report["problem"] == ""
     tables = {table["name"]: table for table in report["tables"]}
     assert sorted(tables) == ["contacts", "leads"]
-    assert (tables["contacts"]["columns_added"], tables["contacts"]["content"]) == (["email"], True)
+    contacts = tables["contacts"]
+    assert (contacts["columns_added"], contacts["content"], contacts["added"]) == (["email"], True, 0)
+    assert contacts["changed"] > 0
     assert (tables["leads"]["rows_before"], tables["leads"]["rows_after"]) == (None, 0)
     assert {"index public.deals_by_contact", "table public.leads"} <= set(report["added"])
     locks = {lock["table"]: lock["blocks"] for lock in report["locks"]}
@@ -369,6 +402,21 @@ def test_errors_that_psql_goes_on_after_are_not_done(site: Site, redirected: boo
     assert site.lastgood("recover", "--dry-run", "--json").out.count('"emergency": "older_state"') == 1
 
 
+def test_an_expected_version_that_does_not_appear_is_not_done(site: Site) -> None:
+    before = site.facts()
+    expected = ("--expect-version", "20251103")
+    done = site.deploy(*site.psql(HALF), options=expected)
+    assert done.status == 6, done.err
+    problem = (
+        'the migration version "20251103" did not appear in supabase_migrations.schema_migrations: its newest version '
+        'is "20251101"'
+    )
+    assert done.document["error"]["message"] == f"cannot deploy: {problem}"
+    assert site.same_as(before)
+    tried = site.deploy(*site.psql(HALF), options=(*expected, "--dry-run"))
+    assert (tried.status, tried.document["problem"]) == (5, problem)
+
+
 def test_errors_may_be_accepted_with_a_reason(site: Site) -> None:
     command = psql_that_goes_on(site, "DROP TABLE public.never_there;\nCREATE TABLE public.accepted (id int);\n")
     refused = site.lastgood("deploy", "--allow-errors", " ", "--", *command)
@@ -425,5 +473,7 @@ def test_a_warning_that_is_new_is_not_called_no_worse(site: Site) -> None:
         ),
     )
     assert done.status == 0, done.err
-    assert done.out.startswith(f'Done: "{site.name}" is migrated; 1 warning is worse than before.\n')
+    assert done.out.startswith(
+        f'Deployed with 2 cautions: "{site.name}" is migrated; 1 warning is worse than before.\n'
+    )
     assert "no worse" not in done.out

@@ -51,7 +51,7 @@ def test_mail_gets_html_in_which_names_do_nothing() -> None:
         url = f"mailto://127.0.0.1:{port}?from=lastgood@example.org&to=ann@example.org&mode=insecure"
         messenger = Messenger([Address(Recipient(name="ann", url_variable="X"), url)], 10.0)
         messenger.send(message)
-        assert [each.problem for each in messenger.over()] == [""]
+        assert [each.problem for each in messenger.finish()] == [""]
         server.shutdown()
         thread.join()
     (taken,) = server.taken

@@ -77,7 +77,7 @@ def test_each_target_gets_its_messages_without_waiting_for_another(web: Web, han
     messenger.send(message())
     assert time.monotonic() - began < 1.0, "sending waits for nobody"
     timeouts: list[None] = []
-    deliveries = messenger.over(lambda: timeouts.append(None))
+    deliveries = messenger.finish(lambda: timeouts.append(None))
     assert time.monotonic() - began < 3.0 + 3.0
     assert timeouts == [None]
     problems = {(each.target, each.title): each.problem for each in deliveries}
@@ -106,7 +106,7 @@ def test_each_target_gets_its_messages_without_waiting_for_another(web: Web, han
         "/broken/T0KEN-1234": ("plain & <simple>", "success"),
     }
     assert [body["title"] for path, body in posted if path == "/good"] == [start, done], "in their order"
-    assert messenger.over() == []
+    assert messenger.finish() == []
 
 
 def test_a_name_server_that_never_answers_and_a_proxy(
@@ -130,7 +130,7 @@ def test_a_name_server_that_never_answers_and_a_proxy(
     assert messenger.problems() == {}
     began = time.monotonic()
     messenger.send(message())
-    assert {each.target: each.problem for each in messenger.over()} == {
+    assert {each.target: each.problem for each in messenger.finish()} == {
         "dns": "the message was not accepted within 2 s",
         "proxied": "",
     }
@@ -147,7 +147,7 @@ def test_the_message_when_lastgood_is_killed(web: Web, tmp_path: Path) -> None:
         "from lastgood.notifications import Messenger\n"
         f"messenger = Messenger([address('team', '{here}/T0KEN-1234', on=('start', 'failure'))], 5.0)\n"
         "messenger.send(message('begun', 'start'))\n"
-        "messenger.will(message('killed', 'failure'))\n"
+        "messenger.set_will(message('killed', 'failure'))\n"
         "print('ready', flush=True)\n"
         "sys.stdin.read()\n"
     )
@@ -195,8 +195,8 @@ def test_a_failing_sender_program_is_reported(
         monkeypatch.setattr("lastgood.notifications.messenger.PROGRAM", tmp_path / "sender.py")
     messenger = Messenger([address("team", "json://127.0.0.1/")], 5.0)
     messenger.send(message())
-    messenger.will(message())
-    assert [(each.target, each.problem) for each in messenger.over()] == [("team", problem)]
+    messenger.set_will(message())
+    assert [(each.target, each.problem) for each in messenger.finish()] == [("team", problem)]
 
 
 def test_without_targets_nothing_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,9 +206,9 @@ def test_without_targets_nothing_is_started(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("lastgood.notifications.messenger.companion", started)
     messenger = Messenger([address("pager", "json://127.0.0.1/", on=("failure",))], 5.0)
     messenger.send(message())
-    messenger.will(message())
-    messenger.will(None)
-    assert messenger.over() == []
+    messenger.set_will(message())
+    messenger.set_will(None)
+    assert messenger.finish() == []
 
 
 def test_ctrl_c_ends_the_wait(hanging: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,5 +224,5 @@ def test_ctrl_c_ends_the_wait(hanging: str, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(Companion, "read", interrupted)
     began = time.monotonic()
     late = "the message was not yet accepted when Ctrl+C ended the wait"
-    assert [(each.target, each.problem) for each in messenger.over()] == [("hanging", late)]
+    assert [(each.target, each.problem) for each in messenger.finish()] == [("hanging", late)]
     assert time.monotonic() - began < 10.0

@@ -21,7 +21,8 @@ from lastgood.errors import (
     Stopped,
     TakenBack,
 )
-from lastgood.plan.plan import Plan, PlannedPoint, TableLoss
+from lastgood.plan.loss import TableLoss
+from lastgood.plan.plan import Plan, PlannedPoint
 from lastgood.screen import news
 
 THEN = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
@@ -133,8 +134,8 @@ def test_a_rollback_that_begins() -> None:
     ],
 )
 def test_what_is_lost(losses: tuple[TableLoss, ...], expected: str) -> None:
-    assert news.lost(losses, "crm_old_1") == f'{expected} Everything is kept in "crm_old_1".'
-    in_place = news.lost(losses, "lastgood_kept_1_*", "in-place")
+    assert news.loss_summary(losses, "crm_old_1") == f'{expected} Everything is kept in "crm_old_1".'
+    in_place = news.loss_summary(losses, "lastgood_kept_1_*", "in-place")
     assert in_place == f'{expected} Everything is kept in the schemas "lastgood_kept_1_*".'
 
 

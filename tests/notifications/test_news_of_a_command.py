@@ -39,10 +39,10 @@ class Sent:
         self.last = message
         self.deliveries.append(Delivery("team", message.title, 0.1))
 
-    def will(self, message: Message | None) -> None:
+    def set_will(self, message: Message | None) -> None:
         self.will_be = message.title if message is not None else None
 
-    def over(self, waiting: Callable[[], None]) -> list[Delivery]:
+    def finish(self, waiting: Callable[[], None]) -> list[Delivery]:
         return self.deliveries
 
 

@@ -11,7 +11,7 @@ import pytest
 from lastgood import points
 from lastgood.context import Context
 from lastgood.errors import BadPoint, Incomplete
-from lastgood.events import Caution, Event
+from lastgood.events import Caution, Event, Note
 from lastgood.points.dump_point import take
 from lastgood.points.point import RestorePoint
 from lastgood.postgres.embedded import EmbeddedServer
@@ -69,6 +69,36 @@ def test_the_newest_valid_one_wins(crm: Target, store: Path, dump: Dump) -> None
         points.choose(store, name=third.name)
 
 
+def test_emergency_backups_that_are_left_out_are_named(crm: Target, store: Path, dump: Dump) -> None:
+    def chosen() -> tuple[str, list[str]]:
+        events: list[Event] = []
+        path = points.choose(store, context=Context(events.append)).point.path
+        return path.name, [event.text for event in events if isinstance(event, Note)]
+
+    backup = dump(crm, store / "cloud_backup_20251102_130000.sql")
+    dump(crm, store / "emergency_20251101_130000.sql")
+    assert chosen() == (backup.name, [])
+    newer = [dump(crm, store / f"emergency_2025110{day}_130000.sql").name for day in (3, 4)]
+    assert chosen() == (
+        backup.name,
+        [
+            f"newer emergency backups are left out ({newer[1]}, {newer[0]}): they hold the state before a rollback, "
+            "and are used only by name"
+        ],
+    )
+    backup.unlink()
+    with pytest.raises(BadPoint) as error:
+        points.choose(store)
+    assert str(error.value) == (
+        f'cannot find a valid restore point in "{store}"; emergency backups, used only by name: {newer[1]}, '
+        f"{newer[0]}, emergency_20251101_130000.sql"
+    )
+    assert error.value.hint == (
+        "Run lastgood recover: it searches for other copies of the data. To restore the state before a rollback: "
+        f"lastgood rollback {newer[1]}"
+    )
+
+
 def test_the_available_points_are_listed(crm: Target, store: Path, dump: Dump, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(store)
     with pytest.raises(BadPoint) as error:
@@ -103,7 +133,7 @@ def test_the_available_points_are_listed(crm: Target, store: Path, dump: Dump, m
 def test_a_file_that_is_no_dump_can_be_named(store: Path) -> None:
     (store / "notes.txt").write_text("call Anna\n")
     point = points.find(store, "notes.txt")
-    assert points.listing(store) == []
+    assert points.list_points(store) == []
     assert not points.verify(point).valid
 
 

@@ -87,7 +87,7 @@ def test_a_backup_is_complete_and_known(crm: Target, store: Path, form: Form) ->
     assert point.path.stat().st_mode & 0o077 == 0
     assert manifest_path(point.path).stat().st_mode & 0o077 == 0
     assert points.verify(point).state == "valid"
-    assert points.listing(store) == [point]
+    assert points.list_points(store) == [point]
     assert {event.stage for event in seen if isinstance(event, Progress)} == {"backup"}
 
 
@@ -322,8 +322,8 @@ def test_two_in_one_second_have_two_names(server: EmbeddedServer, crm: Target, s
     with ThreadPoolExecutor(4) as pool:
         made = list(pool.map(lambda _: take(crm, store), range(4)))
     assert len({point.path for point in made}) == 4
-    assert len(points.listing(store)) == 4
-    assert [point.problem for point in points.listing(store)] == [""] * 4
+    assert len(points.list_points(store)) == 4
+    assert [point.problem for point in points.list_points(store)] == [""] * 4
 
 
 @ALL

@@ -65,7 +65,7 @@ _made: dict[str, Path] = {}
 
 
 @pytest.fixture
-def small(server: EmbeddedServer) -> Callable[[str], Path]:
+def small_dump(server: EmbeddedServer) -> Callable[[str], Path]:
     """Makes a dump of the small database in one of the forms, once; ``directory`` gives a folder."""
 
     def make(form: str) -> Path:
@@ -139,9 +139,9 @@ def other_cases(length: int, form: str) -> list[Damage]:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_fuzz_a_dump_cut_anywhere_is_refused(small: Callable[[str], Path], tmp_path: Path, form: str) -> None:
-    data = small(form).read_bytes()
-    whole = read(small(form))
+def test_fuzz_a_dump_cut_anywhere_is_refused(small_dump: Callable[[str], Path], tmp_path: Path, form: str) -> None:
+    data = small_dump(form).read_bytes()
+    whole = read(small_dump(form))
     for damage in cut_cases(len(data)):
         found = outcome(damaged(tmp_path, data, damage), damage)
         if isinstance(found, Reading):
@@ -153,10 +153,10 @@ def test_fuzz_a_dump_cut_anywhere_is_refused(small: Callable[[str], Path], tmp_p
 @pytest.mark.parametrize("packing", PACKED)
 @pytest.mark.parametrize("form", ["plain", "uncompressed"])
 def test_fuzz_data_with_checksums_is_refused_or_is_the_same(
-    small: Callable[[str], Path], tmp_path: Path, form: str, packing: str
+    small_dump: Callable[[str], Path], tmp_path: Path, form: str, packing: str
 ) -> None:
-    data = PACKED[packing](small(form).read_bytes())
-    whole = read(small(form))
+    data = PACKED[packing](small_dump(form).read_bytes())
+    whole = read(small_dump(form))
     for damage in [*cut_cases(len(data)), *other_cases(len(data), form + packing)]:
         found = outcome(damaged(tmp_path, data, damage), damage)
         assert isinstance(found, BadPoint) or found == whole, damage[0]
@@ -169,10 +169,10 @@ def rows_of(text: bytes) -> list[range]:
 
 
 def test_fuzz_a_changed_row_changes_the_facts_of_its_table_or_is_refused(
-    small: Callable[[str], Path], tmp_path: Path
+    small_dump: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    data = small("plain").read_bytes()
-    whole = read(small("plain"))
+    data = small_dump("plain").read_bytes()
+    whole = read(small_dump("plain"))
     places = [at for block in rows_of(data) for at in block]
     assert len(places) > 150
     for at in places[:: 1 if LONG else 5]:
@@ -211,9 +211,9 @@ def never_valid(point: RestorePoint, damage: str) -> None:
 
 
 @pytest.fixture
-def manifest(server: EmbeddedServer, small: Callable[[str], Path], store: Path) -> Manifest:
+def manifest(server: EmbeddedServer, small_dump: Callable[[str], Path], store: Path) -> Manifest:
     """The manifest of the small database, for any form of its dump."""
-    small("plain")
+    small_dump("plain")
     made = take(server.target("small"), store).manifest
     assert made is not None
     return made
@@ -221,9 +221,9 @@ def manifest(server: EmbeddedServer, small: Callable[[str], Path], store: Path) 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_fuzz_a_damaged_dump_with_a_manifest_is_never_valid(
-    small: Callable[[str], Path], manifest: Manifest, tmp_path: Path, form: str
+    small_dump: Callable[[str], Path], manifest: Manifest, tmp_path: Path, form: str
 ) -> None:
-    data = small(form).read_bytes()
+    data = small_dump(form).read_bytes()
     path = tmp_path / "damaged"
     path.write_bytes(data)
     point = noted(path, manifest)
@@ -237,10 +237,10 @@ def test_fuzz_a_damaged_dump_with_a_manifest_is_never_valid(
 
 
 def test_fuzz_a_damaged_directory_with_a_manifest_is_never_valid(
-    small: Callable[[str], Path], manifest: Manifest, tmp_path: Path
+    small_dump: Callable[[str], Path], manifest: Manifest, tmp_path: Path
 ) -> None:
     folder = tmp_path / "damaged"
-    shutil.copytree(small("directory"), folder)
+    shutil.copytree(small_dump("directory"), folder)
     point = noted(folder, manifest)
     assert verify(point).valid
     files = sorted(folder.iterdir())
@@ -261,9 +261,9 @@ def test_fuzz_a_damaged_directory_with_a_manifest_is_never_valid(
 
 @pytest.mark.parametrize("form", [*FORMS, *PACKED])
 def test_fuzz_a_damaged_foreign_dump_is_looked_at_and_read_or_refused(
-    small: Callable[[str], Path], tmp_path: Path, form: str
+    small_dump: Callable[[str], Path], tmp_path: Path, form: str
 ) -> None:
-    data = small(form).read_bytes() if form in FORMS else PACKED[form](small("plain").read_bytes())
+    data = small_dump(form).read_bytes() if form in FORMS else PACKED[form](small_dump("plain").read_bytes())
     for damage in other_cases(len(data), form):
         path = damaged(tmp_path, data, damage)
         outcome(path, damage)
@@ -273,11 +273,11 @@ def test_fuzz_a_damaged_foreign_dump_is_looked_at_and_read_or_refused(
 
 @pytest.mark.parametrize("form", ["plain", "inserts", "uncompressed"])
 def test_fuzz_the_readable_part_of_a_damaged_dump_is_restored_as_reported_or_not_at_all(
-    server: EmbeddedServer, small: Callable[[str], Path], tmp_path: Path, form: str
+    server: EmbeddedServer, small_dump: Callable[[str], Path], tmp_path: Path, form: str
 ) -> None:
     """Without a manifest the original content is unknown."""
-    data = small(form).read_bytes()
-    whole = read(small(form))
+    data = small_dump(form).read_bytes()
+    whole = read(small_dump(form))
     tried = 0
     for damage in damages(len(data), 20_000, crc32(form.encode())):
         path = damaged(tmp_path, data, damage)

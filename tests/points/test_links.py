@@ -25,7 +25,7 @@ def test_a_link_out_of_the_store_is_not_followed(store: Path, tmp_path: Path) ->
     (store / "up.sql").symlink_to("../secret.sql")
     (store / "circle.sql").symlink_to("circle.sql")
     (store / "folder").symlink_to(tmp_path)
-    listed = points.listing(store)
+    listed = points.list_points(store)
     assert {point.path.name: point.problem for point in listed} == {
         name: outside(store / name) for name in ("out.sql", "up.sql", "circle.sql")
     }
@@ -39,7 +39,7 @@ def test_a_link_within_the_store_and_a_named_one_are_followed(store: Path, tmp_p
     (store / "app.sql").write_bytes(DUMP)
     (store / "latest.sql").symlink_to("app.sql")
     (tmp_path / "mine.sql").symlink_to(store / "app.sql")
-    assert {point.path.name: point.problem for point in points.listing(store)} == {"app.sql": "", "latest.sql": ""}
+    assert {point.path.name: point.problem for point in points.list_points(store)} == {"app.sql": "", "latest.sql": ""}
     assert points.find(store, "latest.sql").problem == ""
     assert points.find(store, str(tmp_path / "mine.sql")).problem == ""
 
@@ -50,7 +50,7 @@ def test_files_next_to_a_dump_are_not_followed_either(store: Path, tmp_path: Pat
     manifest_path(store / "app.sql").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(Unsafe, match="symbolic link"):
         manifest_of(store / "app.sql")
-    (found,) = points.listing(store)
+    (found,) = points.list_points(store)
     assert found.problem == outside(manifest_path(store / "app.sql"))
     pin_path(store / "app.sql").symlink_to(tmp_path / "elsewhere")
     pinned = pin_of(store / "app.sql")
@@ -69,12 +69,12 @@ def test_members_of_a_folder(store: Path, tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "schema.sql").write_bytes(DUMP)
     (folder / "data.sql").symlink_to(tmp_path / "toc.dat")
-    assert "set" not in {point.path.name for point in points.listing(store)}
+    assert "set" not in {point.path.name for point in points.list_points(store)}
 
 
 def test_a_huge_manifest_is_not_read(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (store / "app.sql").write_bytes(DUMP)
     with manifest_path(store / "app.sql").open("wb") as file:
         file.truncate((1 << 28) + 1)
-    (found,) = points.listing(store)
+    (found,) = points.list_points(store)
     assert found.problem == f'cannot read the manifest "{manifest_path(store / "app.sql")}": it has more than 256 MB'

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from lastgood.config.settings import resolve
 from lastgood.config.tables import Keep
 from lastgood.errors import UsageError
-from lastgood.points.retention import kept_by
+from lastgood.points.retention import rules_keeping
 
 BERLIN = ZoneInfo("Europe/Berlin")
 ZONES = (ZoneInfo("UTC"), BERLIN, ZoneInfo("America/New_York"), ZoneInfo("Asia/Kathmandu"))
@@ -79,7 +79,7 @@ def policy(parts: Parts) -> Keep:
 
 def keeps(keep: Keep, moments: Sequence[datetime], zone: ZoneInfo, reference: datetime | None = None) -> set[datetime]:
     since = reference or max(moments, default=START)
-    reasons = kept_by(keep, moments, zone=zone, reference=since)
+    reasons = rules_keeping(keep, moments, zone=zone, reference=since)
     return {moment for moment, why in zip(moments, reasons, strict=True) if why}
 
 
@@ -122,7 +122,7 @@ def test_a_rule_more_keeps_no_fewer(parts: Parts, history: list[datetime], zone:
 
 def why(keep: Keep, *moments: str, zone: ZoneInfo | None = None) -> list[str]:
     there = [datetime.fromisoformat(moment).replace(tzinfo=UTC) for moment in moments]
-    reasons = kept_by(keep, there, zone=zone or ZONES[0], reference=max(there))
+    reasons = rules_keeping(keep, there, zone=zone or ZONES[0], reference=max(there))
     return [", ".join(each) for each in reasons]
 
 

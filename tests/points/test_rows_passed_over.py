@@ -56,9 +56,9 @@ def changed(point: RestorePoint, old: bytes, new: bytes, *, at: float | None = N
 def test_a_reading_without_the_rows_gives_the_same(live: Target, store: Path) -> None:
     point = take(live, store)
     whole = points.read_whole(point, skim=True)
-    passed = points.read_whole(point, skim=True, owing=True)
-    assert whole.source.owed is None
-    assert passed.source.owed is not None
+    passed = points.read_whole(point, skim=True, skip_rows=True)
+    assert whole.source.pending_digest is None
+    assert passed.source.pending_digest is not None
     assert passed.summary.script == whole.summary.script
     assert passed.facts == whole.facts
     assert (passed.summary.large_objects, passed.summary.created) == (1, whole.summary.created)
@@ -102,7 +102,7 @@ def test_a_file_that_was_written_to_later_is_read_as_a_whole(live: Target, store
     older, newer = take(live, store), take(live, store)
     changed(newer, b"\\\\. text 15000\n", b"\\\\. test 15000\n", at=time.time() + 60)
     events: list[Event] = []
-    chosen = points.choose(store, database=live.dbname, owing=True, context=Context(events.append))
+    chosen = points.choose(store, database=live.dbname, skip_rows=True, context=Context(events.append))
     assert chosen.point.path == older.path
     assert [each.text.partition(" was skipped: ")[0] for each in events if isinstance(each, Caution)] == [
         newer.path.name
@@ -119,8 +119,8 @@ def test_a_manifest_that_calls_a_command_rows_gets_the_whole_file_read(live: Tar
     spans = tuple(longer if span == notes else span for span in manifest.rows_at)
     point.path.with_name(point.path.name + ".lastgood.json").unlink()
     write_manifest(point.path, manifest.model_copy(update={"rows_at": spans}))
-    passed = points.read_whole(found(store), skim=True, owing=True)
-    assert passed.source.owed is None
+    passed = points.read_whole(found(store), skim=True, skip_rows=True)
+    assert passed.source.pending_digest is None
 
 
 def test_an_older_manifest_gets_the_whole_file_read(live: Target, store: Path) -> None:
@@ -128,4 +128,4 @@ def test_an_older_manifest_gets_the_whole_file_read(live: Target, store: Path) -
     assert point.manifest is not None
     point.path.with_name(point.path.name + ".lastgood.json").unlink()
     write_manifest(point.path, point.manifest.model_copy(update={"rows_at": None}))
-    assert points.read_whole(found(store), skim=True, owing=True).source.owed is None
+    assert points.read_whole(found(store), skim=True, skip_rows=True).source.pending_digest is None

@@ -38,11 +38,11 @@ def berlin() -> Iterator[None]:
 
 
 def test_nothing_and_no_folder(store: Path) -> None:
-    assert points.listing(store) == []
-    assert points.listing(store / "absent") == []
+    assert points.list_points(store) == []
+    assert points.list_points(store / "absent") == []
     (store / "file").write_text("x")
     with pytest.raises(BadPoint) as error:
-        points.listing(store / "file")
+        points.list_points(store / "file")
     assert str(error.value) == f'cannot look for restore points in "{store}/file": not a directory'
 
 
@@ -66,12 +66,12 @@ def test_dumps_are_recognized_by_content(crm: Target, store: Path, dump: Dump) -
     (store / "app.sql.partial").write_bytes(plain.read_bytes())
     (store / "other folder").mkdir()
     (store / "lost.sql.lastgood.json").write_text("{}")
-    damaged = {point.path.name: point.problem for point in points.listing(store) if point.problem}
+    damaged = {point.path.name: point.problem for point in points.list_points(store) if point.problem}
     assert damaged == {
         "empty.sql": f'cannot use "{store}/empty.sql": it is empty',
         "picture.sql": f'cannot use "{store}/picture.sql": it is a picture, not a dump',
     }
-    assert {point.path.name for point in points.listing(store)} - damaged.keys() == {
+    assert {point.path.name for point in points.list_points(store)} - damaged.keys() == {
         "plain.backup",
         "custom.sql",
         "folder",
@@ -81,7 +81,7 @@ def test_dumps_are_recognized_by_content(crm: Target, store: Path, dump: Dump) -
         "data.sql",
         known.path.name,
     }
-    assert [point.path for point in points.listing(store) if point.manifest is not None] == [known.path]
+    assert [point.path for point in points.list_points(store) if point.manifest is not None] == [known.path]
 
 
 @pytest.mark.parametrize(
@@ -148,15 +148,15 @@ def test_a_point_of_ours_that_is_damaged_is_seen(crm: Target, store: Path) -> No
     path = take(crm, store).path
     whole = path.read_bytes()
     path.write_bytes(whole[:-1])
-    (point,) = points.listing(store)
+    (point,) = points.list_points(store)
     assert point.problem == f'cannot use "{path}": it has {len(whole) - 1} bytes, but had {len(whole)} when it was made'
     path.write_bytes(b"")
-    (point,) = points.listing(store)
+    (point,) = points.list_points(store)
     assert (point.size, point.problem) == (0, f'cannot use "{path}": it is empty')
     path.write_bytes(whole)
     text = manifest_path(path).read_text()
     manifest_path(path).write_text(text[:100])
-    (point,) = points.listing(store)
+    (point,) = points.list_points(store)
     assert point.manifest is None
     assert point.problem.startswith(f'cannot read the manifest "{manifest_path(path)}": invalid json: eof')
     verdict = points.verify(point)
@@ -173,7 +173,7 @@ def test_a_point_of_ours_that_is_damaged_is_seen(crm: Target, store: Path) -> No
     )
     assert error.value.hint == "The dump itself may be whole. Move the manifest away to use the dump without it."
     manifest_path(path).unlink()
-    (point,) = points.listing(store)
+    (point,) = points.list_points(store)
     assert (point.problem, point.time_source) == ("", "name")
 
 
@@ -183,12 +183,12 @@ def test_a_dump_that_is_damaged_at_its_head_is_seen(crm: Target, store: Path, du
     (store / "migration.sql").write_text("UPDATE t SET a = 1;\n" * 1000)
     (store / "zeros.sql").write_bytes(bytes(5000) + whole[5000:])
     (store / "cut.sql.gz").write_bytes(gzip.compress(whole)[:5])
-    assert {point.path.name: point.problem for point in points.listing(store)} == {
+    assert {point.path.name: point.problem for point in points.list_points(store)} == {
         "app.sql": f'cannot use "{store}/app.sql": it does not begin like a dump',
         "zeros.sql": f'cannot use "{store}/zeros.sql": it is nothing but NUL bytes, not a dump',
         "cut.sql.gz": f'cannot read "{store}/cut.sql.gz": unexpected end of gzip data after 5 bytes',
     }
-    for point in points.listing(store):
+    for point in points.list_points(store):
         assert points.verify(point).state in ("corrupt", "incomplete")
 
 
@@ -198,15 +198,15 @@ def test_a_set_of_files_is_one_point(crm: Target, store: Path, dump: Dump) -> No
     for name, option in (("schema.sql", "--schema-only"), ("data.sql", "--data-only")):
         dump(crm, folder / name, option)
     (folder / "notes.txt").write_text("made by hand")
-    (point,) = points.listing(store)
+    (point,) = points.list_points(store)
     assert (point.path, point.problem, point.time_source) == (folder, "", "name")
     assert points.verify(point).valid
-    ((inside),) = points.listing(folder)
+    ((inside),) = points.list_points(folder)
     assert (inside.path, inside.size) == (folder, point.size)
     facts = points.read_whole(point).facts
     dump(crm, store / "whole.sql")
     assert facts.tables == points.read_whole(points.find(store, "whole.sql")).facts.tables
-    gathered = points.gather(folder, ["data.sql", "schema.sql"])
+    gathered = points.find_by_names(folder, ["data.sql", "schema.sql"])
     assert (gathered.path.name, gathered.size) == ("data.sql + schema.sql", point.size)
     assert points.read_whole(gathered).facts.tables == facts.tables
 
@@ -214,11 +214,11 @@ def test_a_set_of_files_is_one_point(crm: Target, store: Path, dump: Dump) -> No
 def test_newest_first(crm: Target, store: Path, dump: Dump) -> None:
     for day in ("02", "03", "01"):
         dump(crm, store / f"app_202511{day}_000000.sql")
-    assert [point.path.name[8:12] for point in points.listing(store)] == ["1103", "1102", "1101"]
+    assert [point.path.name[8:12] for point in points.list_points(store)] == ["1103", "1102", "1101"]
 
 
 def test_a_name_that_leaves_no_room_for_a_manifest_hides_nothing(crm: Target, store: Path, dump: Dump) -> None:
     dump(crm, store / "app.sql")
     (store / f"{'x' * 245}.sql").write_bytes((store / "app.sql").read_bytes())
-    assert {point.problem for point in points.listing(store)} == {""}
-    assert len(points.listing(store)) == 2
+    assert {point.problem for point in points.list_points(store)} == {""}
+    assert len(points.list_points(store)) == 2

@@ -95,7 +95,7 @@ def test_a_cut_in_the_rows_is_located(crm: Target, store: Path) -> None:
 
 def test_hostile_and_foreign(crm: Target, store: Path, dump: Dump) -> None:
     path = dump(crm, store / "foreign.sql")
-    (point,) = points.listing(store)
+    (point,) = points.list_points(store)
     verdict = points.verify(point)
     assert verdict.valid
     assert verdict.facts is not None
@@ -103,7 +103,7 @@ def test_hostile_and_foreign(crm: Target, store: Path, dump: Dump) -> None:
     path.write_bytes(
         path.read_bytes().replace(b"SET lock_timeout = 0;", b"\\! touch /tmp/never\nSET lock_timeout = 0;")
     )
-    (point,) = points.listing(store)
+    (point,) = points.list_points(store)
     verdict = points.verify(point)
     assert verdict.state == "unsafe"
     assert verdict.line is not None
@@ -199,7 +199,7 @@ def test_a_custom_archive_whose_contents_were_changed_never_passes_with_fewer_ta
     store.mkdir(exist_ok=True)
     path = dump(crm, store / "crm.dump", "-Fc", "-Z0")
     whole = path.read_bytes()
-    (point,) = points.listing(store)
+    (point,) = points.list_points(store)
     tables = {table.name for table in points.read_whole(point).facts.tables}
     assert tables == {"accounts", "contacts", "schema_migrations"}
     contents = whole.index(b"TABLE DATA", whole.index(b"accounts"))

@@ -10,7 +10,7 @@ import pytest
 from psycopg import sql
 
 from lastgood.postgres import capacity as capacity_module
-from lastgood.postgres.capacity import Capacity, ConnectionLimit, Figures, capacity, limits, share_out
+from lastgood.postgres.capacity import Capacity, ConnectionLimit, Figures, capacity, divide, limits
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.machine import Machine
 from lastgood.postgres.server import set_where_possible
@@ -26,7 +26,7 @@ def figures(
 
 
 def shared(given: Figures, found: Machine, jobs: int | None = None) -> Capacity:
-    return share_out(given, found, jobs=jobs, others=7)
+    return divide(given, found, jobs=jobs, others=7)
 
 
 @pytest.mark.parametrize(
@@ -130,15 +130,15 @@ def test_all_memory_that_can_be_taken_at_once_is_a_quarter(cpus: int, jobs: int)
 
 
 @pytest.fixture
-def small() -> Iterator[EmbeddedServer]:
+def small_server() -> Iterator[EmbeddedServer]:
     settings = {"max_connections": "20", "superuser_reserved_connections": "2", "effective_cache_size": "3GB"}
     with EmbeddedServer(18, settings={**settings, "reserved_connections": "3"}) as server:
         yield server
 
 
-def test_a_server_with_few_connections(small: EmbeddedServer) -> None:
+def test_a_server_with_few_connections(small_server: EmbeddedServer) -> None:
     with ExitStack() as stack:
-        first, *_ = (stack.enter_context(small.target("postgres").connect()) for _ in range(2))
+        first, *_ = (stack.enter_context(small_server.target("postgres").connect()) for _ in range(2))
         result = capacity(first, jobs=8, others=4)
         assert (result.jobs, result.free) == (4, 4)
         assert result.reasons[0] == (
@@ -147,10 +147,10 @@ def test_a_server_with_few_connections(small: EmbeddedServer) -> None:
         )
         # What was granted fits, and others still come in.
         for _ in range(result.jobs + 4 + 5):
-            stack.enter_context(small.target("postgres").connect())
+            stack.enter_context(small_server.target("postgres").connect())
         first.execute("CREATE ROLE app LOGIN")
         with pytest.raises(psycopg.OperationalError, match="remaining connection slots are reserved"):
-            small.target("postgres", user="app").connect()
+            small_server.target("postgres", user="app").connect()
 
 
 @pytest.fixture
@@ -215,7 +215,7 @@ def test_a_value_that_the_server_can_not_take_does_not_lose_the_others(server: E
         assert connection.execute("SHOW jit").fetchone() == ("off",)
 
 
-def test_memory_is_supposed_from_what_was_set(small: EmbeddedServer) -> None:
-    with small.target("postgres").connect() as connection:
+def test_memory_is_supposed_from_what_was_set(small_server: EmbeddedServer) -> None:
+    with small_server.target("postgres").connect() as connection:
         found = capacity_module.figures(connection)
         assert (found.ram_hint, found.hint_of, found.tuned) == (4 * GB, "effective_cache_size", False)

@@ -126,7 +126,7 @@ def test_describe(server: EmbeddedServer, new_database: New, maintenance: Connec
         invalid=False,
     )
     assert database.by_oid(maintenance, found.oid) == found == database.find(maintenance, name)
-    assert replace(found, size_bytes=None) in database.every(maintenance)
+    assert replace(found, size_bytes=None) in database.all_databases(maintenance)
 
 
 def test_describe_a_database_that_is_not_there(maintenance: Connection) -> None:

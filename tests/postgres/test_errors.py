@@ -15,68 +15,68 @@ from lastgood.cli.commands import ORDER
 from lastgood.errors import Failed
 from lastgood.postgres.database import connect_maintenance
 from lastgood.postgres.embedded import EmbeddedServer
-from lastgood.postgres.errors import RULES, Context, Policy, explain, failed, policy, policy_of
+from lastgood.postgres.errors import RULES, Context, ErrorPolicy, explain, failed, policy, policy_of
 from lastgood.postgres.server import Connection, Target
 
 New = Callable[..., str]
 
-POLICIES: list[tuple[str | None, Context, Policy]] = [
-    ("42704", "optional", Policy.IGNORE),
-    ("42704", "any", Policy.STOP),
-    ("42883", "statistics", Policy.IGNORE),
-    ("42501", "optional", Policy.IGNORE),
-    ("42501", "privileges", Policy.IGNORE),
-    ("42501", "any", Policy.STOP),
-    ("42P06", "any", Policy.IGNORE),
-    ("42710", "extension", Policy.IGNORE),
-    ("42710", "any", Policy.STOP),
-    ("40P01", "any", Policy.RETRY),
-    ("40001", "swap", Policy.RETRY),
-    ("55P03", "any", Policy.RETRY),
-    ("XX000", "any", Policy.RETRY),
-    ("23505", "catalogue", Policy.RETRY),
-    ("23505", "extension", Policy.REPAIR),
-    ("23505", "any", Policy.STOP),
-    ("57014", "own timeout", Policy.RETRY),
-    ("57014", "swap", Policy.RETRY),
-    ("57014", "any", Policy.STOP),
-    ("57P01", "any", Policy.RECONNECT),
-    ("57P02", "copy", Policy.RECONNECT),
-    ("57P03", "connect", Policy.RECONNECT),
-    ("08006", "any", Policy.RECONNECT),
-    ("08P01", "copy", Policy.RECONNECT),
-    (None, "any", Policy.RECONNECT),
-    ("3D000", "connect", Policy.RECONNECT),
-    ("3D000", "any", Policy.STOP),
-    ("53300", "any", Policy.RECONNECT),
-    ("55000", "refresh", Policy.REQUEUE),
-    ("55000", "any", Policy.STOP),
-    ("42P01", "function", Policy.REQUEUE),
-    ("42P01", "copy", Policy.REPAIR),
-    ("23514", "copy", Policy.REPAIR),
-    ("23503", "constraint", Policy.STOP),
-    ("22021", "copy", Policy.STOP),
-    ("22P04", "copy", Policy.STOP),
-    ("22P02", "copy", Policy.STOP),
-    ("22P05", "copy", Policy.STOP),
-    ("42601", "any", Policy.STOP),
-    ("0A000", "any", Policy.STOP),
-    ("53100", "any", Policy.STOP),
-    ("53200", "any", Policy.STOP),
-    ("53400", "any", Policy.STOP),
-    ("54000", "any", Policy.STOP),
-    ("54023", "any", Policy.STOP),
-    ("XX001", "any", Policy.STOP),
-    ("XX002", "any", Policy.STOP),
-    ("55006", "swap", Policy.RETRY),
-    ("25P03", "swap", Policy.RETRY),
-    ("55006", "drop", Policy.STOP),
-    ("ZZ999", "any", Policy.STOP),
+POLICIES: list[tuple[str | None, Context, ErrorPolicy]] = [
+    ("42704", "optional", ErrorPolicy.IGNORE),
+    ("42704", "any", ErrorPolicy.STOP),
+    ("42883", "statistics", ErrorPolicy.IGNORE),
+    ("42501", "optional", ErrorPolicy.IGNORE),
+    ("42501", "privileges", ErrorPolicy.IGNORE),
+    ("42501", "any", ErrorPolicy.STOP),
+    ("42P06", "any", ErrorPolicy.IGNORE),
+    ("42710", "extension", ErrorPolicy.IGNORE),
+    ("42710", "any", ErrorPolicy.STOP),
+    ("40P01", "any", ErrorPolicy.RETRY),
+    ("40001", "swap", ErrorPolicy.RETRY),
+    ("55P03", "any", ErrorPolicy.RETRY),
+    ("XX000", "any", ErrorPolicy.RETRY),
+    ("23505", "catalogue", ErrorPolicy.RETRY),
+    ("23505", "extension", ErrorPolicy.REPAIR),
+    ("23505", "any", ErrorPolicy.STOP),
+    ("57014", "own timeout", ErrorPolicy.RETRY),
+    ("57014", "swap", ErrorPolicy.RETRY),
+    ("57014", "any", ErrorPolicy.STOP),
+    ("57P01", "any", ErrorPolicy.RECONNECT),
+    ("57P02", "copy", ErrorPolicy.RECONNECT),
+    ("57P03", "connect", ErrorPolicy.RECONNECT),
+    ("08006", "any", ErrorPolicy.RECONNECT),
+    ("08P01", "copy", ErrorPolicy.RECONNECT),
+    (None, "any", ErrorPolicy.RECONNECT),
+    ("3D000", "connect", ErrorPolicy.RECONNECT),
+    ("3D000", "any", ErrorPolicy.STOP),
+    ("53300", "any", ErrorPolicy.RECONNECT),
+    ("55000", "refresh", ErrorPolicy.REQUEUE),
+    ("55000", "any", ErrorPolicy.STOP),
+    ("42P01", "function", ErrorPolicy.REQUEUE),
+    ("42P01", "copy", ErrorPolicy.REPAIR),
+    ("23514", "copy", ErrorPolicy.REPAIR),
+    ("23503", "constraint", ErrorPolicy.STOP),
+    ("22021", "copy", ErrorPolicy.STOP),
+    ("22P04", "copy", ErrorPolicy.STOP),
+    ("22P02", "copy", ErrorPolicy.STOP),
+    ("22P05", "copy", ErrorPolicy.STOP),
+    ("42601", "any", ErrorPolicy.STOP),
+    ("0A000", "any", ErrorPolicy.STOP),
+    ("53100", "any", ErrorPolicy.STOP),
+    ("53200", "any", ErrorPolicy.STOP),
+    ("53400", "any", ErrorPolicy.STOP),
+    ("54000", "any", ErrorPolicy.STOP),
+    ("54023", "any", ErrorPolicy.STOP),
+    ("XX001", "any", ErrorPolicy.STOP),
+    ("XX002", "any", ErrorPolicy.STOP),
+    ("55006", "swap", ErrorPolicy.RETRY),
+    ("25P03", "swap", ErrorPolicy.RETRY),
+    ("55006", "drop", ErrorPolicy.STOP),
+    ("ZZ999", "any", ErrorPolicy.STOP),
 ]
 
 
 @pytest.mark.parametrize(("sqlstate", "context", "expected"), POLICIES)
-def test_policy(sqlstate: str | None, context: Context, expected: Policy) -> None:
+def test_policy(sqlstate: str | None, context: Context, expected: ErrorPolicy) -> None:
     assert policy(sqlstate, context) is expected
 
 
@@ -134,7 +134,7 @@ def test_rows_do_not_get_into_messages_but_holders_do(server: EmbeddedServer, ne
             f'cannot swap: database "{name}" is being accessed by other users'
             " (There is 1 other session using the database.)"
         )
-        assert policy_of(raised.value, "swap") is Policy.RETRY
+        assert policy_of(raised.value, "swap") is ErrorPolicy.RETRY
 
 
 def test_a_password_never_shows() -> None:
@@ -151,7 +151,7 @@ def test_a_server_without_a_listener(server: EmbeddedServer) -> None:
     target = Target({"host": str(server.folder), "port": "1", "user": "alice", "password": "s3cret", "dbname": "app"})
     with pytest.raises(psycopg.Error) as raised:
         target.connect()
-    assert policy_of(raised.value) is Policy.RECONNECT
+    assert policy_of(raised.value) is ErrorPolicy.RECONNECT
     error = failed(raised.value, "connect")
     assert error.message == (
         f'cannot connect: connection is bad: connection to server on socket "{server.folder}/.s.PGSQL.1" failed:'
@@ -180,7 +180,7 @@ def test_two_that_make_the_same_schema_are_no_damage(server: EmbeddedServer, new
                 assert thread.is_alive()
         thread.join()
     (error,) = raised
-    assert (error.sqlstate, policy_of(error)) == ("23505", Policy.RETRY)
+    assert (error.sqlstate, policy_of(error)) == ("23505", ErrorPolicy.RETRY)
 
 
 def test_hints_name_commands_and_options_that_exist() -> None:
@@ -195,8 +195,8 @@ def test_a_connection_that_did_not_come_about_does_not_claim_to_know_the_databas
         connect_maintenance(target, "crm")
     assert caught.value.state == "Nothing was changed."
     assert caught.value.hint == (
-        "The server could not be reached, or it rejected the connection. Check the host, the port, the database's "
-        "name, the user, the password and the connection limits."
+        'Connect as a role that the server has, not as "nobody_of_that_name": the user of the URL, or PGUSER. Without '
+        "one, the name of your account is used."
     )
 
 

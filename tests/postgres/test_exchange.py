@@ -13,7 +13,7 @@ from psycopg import sql
 
 from lastgood import fault
 from lastgood.postgres.embedded import EmbeddedServer
-from lastgood.postgres.exchange import Exchanged, NamesChanged, Renaming, exchange, names
+from lastgood.postgres.exchange import ExchangeResult, NamesChanged, Renaming, current_names, exchange
 
 POINTS = ("swap.between_renames", "swap.before_commit", "swap.after_commit")
 
@@ -46,7 +46,7 @@ class Pair:
                 )
         self.live_oid, self.shadow_oid = oid_of(self.server, self.live), oid_of(self.server, self.shadow)
 
-    def swap(self) -> Exchanged:
+    def swap(self) -> ExchangeResult:
         server = self.server.target("postgres")
         with server.connect() as connection:
             return exchange(
@@ -66,21 +66,21 @@ class Pair:
 
 
 @pytest.fixture
-def pair(server: EmbeddedServer, new_database: Callable[..., str]) -> Pair:
+def database_pair(server: EmbeddedServer, new_database: Callable[..., str]) -> Pair:
     live = new_database()
     return Pair(server, live, new_database(live + "_shadow"))
 
 
 @pytest.mark.postgres(15, 16, 17, 18)
-def test_names_change_and_the_old_database_is_closed(pair: Pair) -> None:
-    pair.swap()
-    assert pair.read() == "new"
+def test_names_change_and_the_old_database_is_closed(database_pair: Pair) -> None:
+    database_pair.swap()
+    assert database_pair.read() == "new"
     with pytest.raises(psycopg.OperationalError, match="not currently accepting connections"):
-        pair.server.target(pair.kept).connect()
+        database_pair.server.target(database_pair.kept).connect()
 
 
 @pytest.mark.postgres(15, 18)
-def test_sessions_that_come_back_at_once_do_not_stop_it(pair: Pair) -> None:
+def test_sessions_that_come_back_at_once_do_not_stop_it(database_pair: Pair) -> None:
     stop = threading.Event()
     reads: list[str] = []
     failures: list[list[str]] = []
@@ -95,7 +95,7 @@ def test_sessions_that_come_back_at_once_do_not_stop_it(pair: Pair) -> None:
         wait = 0.0
         while not stop.is_set():
             try:
-                connection = connection or pair.server.target(pair.live).connect()
+                connection = connection or database_pair.server.target(database_pair.live).connect()
                 row = connection.execute("SELECT value FROM public.state").fetchone()
                 assert row is not None
                 reads.append(row[0])
@@ -114,7 +114,7 @@ def test_sessions_that_come_back_at_once_do_not_stop_it(pair: Pair) -> None:
     deadline = time.monotonic() + 30
     while (len(reads) < 100 or len(reading) < 8) and time.monotonic() < deadline:
         stop.wait(0.01)
-    done = pair.swap()
+    done = database_pair.swap()
     seen = len(reads)
     while len(reads) < seen + 100 and time.monotonic() < deadline:
         stop.wait(0.01)
@@ -130,44 +130,46 @@ def test_sessions_that_come_back_at_once_do_not_stop_it(pair: Pair) -> None:
 
 
 @pytest.mark.parametrize("name", POINTS[:2])
-def test_nothing_changes_when_it_fails_before_the_commit(pair: Pair, name: str) -> None:
+def test_nothing_changes_when_it_fails_before_the_commit(database_pair: Pair, name: str) -> None:
     def fail() -> None:
         raise RuntimeError("here")
 
     with fault.armed(name, fail), pytest.raises(RuntimeError, match="here"):
-        pair.swap()
-    assert pair.read() == "old"
-    with pair.server.target("postgres").connect() as connection:
-        found = names(connection, [pair.live_oid, pair.shadow_oid])
-    assert found == {pair.live_oid: pair.live, pair.shadow_oid: pair.shadow}
+        database_pair.swap()
+    assert database_pair.read() == "old"
+    with database_pair.server.target("postgres").connect() as connection:
+        found = current_names(connection, [database_pair.live_oid, database_pair.shadow_oid])
+    assert found == {database_pair.live_oid: database_pair.live, database_pair.shadow_oid: database_pair.shadow}
 
 
-def test_a_statement_that_fails_takes_the_renames_back(pair: Pair) -> None:
-    pair.statements.append(sql.SQL("ALTER DATABASE {} OWNER TO nobody_of_that_name").format(sql.Identifier(pair.live)))
+def test_a_statement_that_fails_takes_the_renames_back(database_pair: Pair) -> None:
+    database_pair.statements.append(
+        sql.SQL("ALTER DATABASE {} OWNER TO nobody_of_that_name").format(sql.Identifier(database_pair.live))
+    )
     with pytest.raises(psycopg.errors.UndefinedObject):
-        pair.swap()
-    assert pair.read() == "old"
+        database_pair.swap()
+    assert database_pair.read() == "old"
 
 
-def test_a_renamed_database_is_noticed_first(pair: Pair) -> None:
-    with pair.server.target("postgres").connect() as connection:
+def test_a_renamed_database_is_noticed_first(database_pair: Pair) -> None:
+    with database_pair.server.target("postgres").connect() as connection:
         connection.execute(
             sql.SQL("ALTER DATABASE {} RENAME TO {}").format(
-                sql.Identifier(pair.shadow), sql.Identifier(pair.shadow + "_x")
+                sql.Identifier(database_pair.shadow), sql.Identifier(database_pair.shadow + "_x")
             )
         )
     with pytest.raises(NamesChanged):
-        pair.swap()
-    assert pair.read() == "old"
+        database_pair.swap()
+    assert database_pair.read() == "old"
 
 
-def test_a_commit_whose_answer_is_lost_is_found_out_by_oid(pair: Pair) -> None:
+def test_a_commit_whose_answer_is_lost_is_found_out_by_oid(database_pair: Pair) -> None:
     """The session ends right after the commit: the names show that it took place."""
 
     def lose() -> None:
         raise psycopg.OperationalError("the connection was lost")
 
-    server = pair.server.target("postgres")
+    server = database_pair.server.target("postgres")
     with server.connect() as connection:
 
         def lose_it_for_real() -> None:
@@ -178,10 +180,10 @@ def test_a_commit_whose_answer_is_lost_is_found_out_by_oid(pair: Pair) -> None:
             done = exchange(
                 connection,
                 server,
-                leaving=Renaming(pair.live_oid, pair.live, pair.kept),
-                arriving=Renaming(pair.shadow_oid, pair.shadow, pair.live),
+                leaving=Renaming(database_pair.live_oid, database_pair.live, database_pair.kept),
+                arriving=Renaming(database_pair.shadow_oid, database_pair.shadow, database_pair.live),
                 statements=[],
                 fault_points=POINTS,
             )
     assert done.tries == 1
-    assert pair.read() == "new"
+    assert database_pair.read() == "new"

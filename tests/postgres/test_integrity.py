@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from lastgood.postgres.embedded import EmbeddedServer
-from lastgood.postgres.integrity import IntegrityFinding, KeyOrphans, findings, foreign_keys
+from lastgood.postgres.integrity import IntegrityFinding, KeyOrphans, findings, keys_with_orphans
 from lastgood.postgres.server import Connection
 
 ALL = pytest.mark.postgres(15, 16, 17, 18)
@@ -45,11 +45,11 @@ def test_orphans_of_a_validated_key(connection: Connection) -> None:
         "INSERT INTO child SELECT i % 10 + 1 FROM generate_series(1, 30) i",
         "INSERT INTO child VALUES (NULL)",
     )
-    assert list(foreign_keys(connection)) == [
+    assert list(keys_with_orphans(connection)) == [
         KeyOrphans("public", "child", "c_p", "public.parent", True, 27, ("10", "2", "3", "4", "5"))
     ]
     connection.execute("DELETE FROM child WHERE p > 1")
-    (one,) = foreign_keys(connection)
+    (one,) = keys_with_orphans(connection)
     assert (one.validated, one.orphans, one.samples) == (True, 0, ())
 
 
@@ -58,7 +58,7 @@ def test_keys_that_are_not_valid_are_distinguished(connection: Connection) -> No
     connection.execute("CREATE TABLE parent (id int PRIMARY KEY); CREATE TABLE child (p int)")
     connection.execute("INSERT INTO child VALUES (7)")
     connection.execute("ALTER TABLE child ADD CONSTRAINT later FOREIGN KEY (p) REFERENCES parent NOT VALID")
-    (one,) = foreign_keys(connection)
+    (one,) = keys_with_orphans(connection)
     assert (one.name, one.validated, one.orphans, one.samples) == ("later", False, 1, ("7",))
 
 
@@ -71,7 +71,7 @@ def test_several_columns_odd_names_and_match_full(connection: Connection) -> Non
     connection.execute("""INSERT INTO "Od""d"."P%s" VALUES (1, 'a')""")
     connection.execute("CREATE TABLE rows AS VALUES ('a', 1), ('b', 1), (NULL, 1), ('a', 2), (NULL, NULL)")
     behind_its_back(connection, 'INSERT INTO "Od""d".c SELECT * FROM rows', 'INSERT INTO "Od""d".f SELECT * FROM rows')
-    simple, full = foreign_keys(connection)
+    simple, full = keys_with_orphans(connection)
     assert (simple.schema_name, simple.table, simple.references) == ('Od"d', "c", 'Od"d.P%s')
     assert (simple.orphans, simple.samples) == (2, ("1, b", "2, a"))
     assert (full.orphans, full.samples) == (3, ("1, NULL", "1, b", "2, a"))
@@ -85,14 +85,14 @@ def test_partitions_and_children(connection: Connection) -> None:
     connection.execute("CREATE TABLE child_1 PARTITION OF child DEFAULT")
     connection.execute("INSERT INTO parent VALUES (1), (2)")
     behind_its_back(connection, "INSERT INTO child VALUES (1), (2), (3)")
-    (one,) = foreign_keys(connection)
+    (one,) = keys_with_orphans(connection)
     assert (one.table, one.orphans, one.samples) == ("child", 1, ("3",))
     # A key is of the table itself, not of its children; and rows of the referenced table's children are no match.
     connection.execute("CREATE TABLE base (id int PRIMARY KEY); CREATE TABLE derived () INHERITS (base)")
     connection.execute("CREATE TABLE user_of_base (b int REFERENCES base)")
     connection.execute("INSERT INTO derived VALUES (5)")
     behind_its_back(connection, "INSERT INTO user_of_base VALUES (5)")
-    assert [(one.table, one.orphans) for one in foreign_keys(connection)] == [("child", 1), ("user_of_base", 1)]
+    assert [(one.table, one.orphans) for one in keys_with_orphans(connection)] == [("child", 1), ("user_of_base", 1)]
 
 
 @pytest.mark.postgres(18)
@@ -106,13 +106,13 @@ def test_keys_with_a_period(connection: Connection) -> None:
         "INSERT INTO room VALUES ('[1,2)', '[2025-01-01,2025-02-01)'), ('[1,2)', '[2025-02-01,2025-03-01)')"
     )
     connection.execute("INSERT INTO booking VALUES ('[1,2)', '[2025-01-15,2025-02-15)')")
-    (one,) = foreign_keys(connection)
+    (one,) = keys_with_orphans(connection)
     assert one.orphans == 0
     behind_its_back(
         connection,
         "INSERT INTO booking VALUES ('[1,2)', '[2025-02-15,2025-03-15)'), ('[7,8)', '[2025-01-01,2025-01-02)')",
     )
-    (one,) = foreign_keys(connection)
+    (one,) = keys_with_orphans(connection)
     assert (one.orphans, one.samples) == (2, ("[1,2), [2025-02-15,2025-03-15)", "[7,8), [2025-01-01,2025-01-02)"))
 
 

@@ -11,7 +11,7 @@ from psycopg import sql
 from lastgood.errors import Refused
 from lastgood.postgres import database
 from lastgood.postgres.embedded import EmbeddedServer
-from lastgood.postgres.lock import lock_key, lock_live, nothing
+from lastgood.postgres.lock import lock_key, lock_live, read_nothing
 from lastgood.postgres.mark import Mark, marked, read_mark, server_clock
 
 New = Callable[..., str]
@@ -40,32 +40,32 @@ def test_the_key_never_changes() -> None:
 def test_one_run_at_a_time(server: EmbeddedServer) -> None:
     target = server.target("postgres")
     with target.connect(application_name="lastgood run 7") as first:
-        lock_live(first, "app", nothing)
-        lock_live(first, "app", nothing)
-        lock_live(first, "another", nothing)
+        lock_live(first, "app", read_nothing)
+        lock_live(first, "app", read_nothing)
+        lock_live(first, "another", read_nothing)
         (since,) = first.execute(
             "SELECT to_char(backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS \"UTC\"') FROM pg_stat_activity"
             " WHERE pid = pg_backend_pid()"
         ).fetchone() or ("",)
         with target.connect() as second:
             with pytest.raises(Refused) as refused:
-                lock_live(second, "app", nothing)
+                lock_live(second, "app", read_nothing)
             assert refused.value.message == (
                 'cannot work on the database "app": another run holds its lock ("lastgood run 7", as "postgres", '
                 f"through a local socket, since {since}, server process {first.info.backend_pid})"
             )
             assert refused.value.hint == "Wait for that run, or run lastgood status to see its progress."
     with target.connect() as third:
-        lock_live(third, "app", nothing)
+        lock_live(third, "app", read_nothing)
 
 
 @pytest.mark.postgres(15, 18)
 def test_who_holds_it_as_far_as_we_may_know(server: EmbeddedServer) -> None:
     with server.target("postgres").connect() as connection:
         connection.execute("CREATE ROLE stranger LOGIN")
-        lock_live(connection, "app", nothing)
+        lock_live(connection, "app", read_nothing)
         with server.target("postgres", user="stranger").connect() as second, pytest.raises(Refused) as refused:
-            lock_live(second, "app", nothing)
+            lock_live(second, "app", read_nothing)
         assert refused.value.message == (
             'cannot work on the database "app": another run holds its lock ("lastgood", as "postgres", server process '
             f"{connection.info.backend_pid})"

@@ -15,7 +15,7 @@ from lastgood.postgres.server import Target
 
 
 @pytest.fixture(scope="module")
-def strict() -> Iterator[EmbeddedServer]:
+def password_server() -> Iterator[EmbeddedServer]:
     """A server that asks the role "app" for a password, whatever the database."""
     with EmbeddedServer(18, settings={"listen_addresses": "127.0.0.1", "port": "5432"}) as server:
         with server.target("postgres").connect() as connection:
@@ -30,9 +30,9 @@ def strict() -> Iterator[EmbeddedServer]:
 
 
 @pytest.fixture
-def target(strict: EmbeddedServer, tmp_path: Path) -> Target:
+def target(password_server: EmbeddedServer, tmp_path: Path) -> Target:
     """The database as the user names it, without a password, and a password file of the test's own."""
-    keywords = strict.target("crm").keywords
+    keywords = password_server.target("crm").keywords
     return Target({**keywords, "user": "app", "passfile": str(tmp_path / "pass")})
 
 

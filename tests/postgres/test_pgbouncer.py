@@ -9,12 +9,12 @@ import pytest
 from psycopg import sql
 
 from lastgood.config.tables import PgBouncer as Config
-from lastgood.deadman.pgbouncer import Order, WatchedConsole, standing_by
+from lastgood.deadman.pgbouncer import Order, WatchedConsole, armed_switch
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.pgbouncer import Console, ConsoleError, ConsoleState, consoles
 from lastgood.postgres.pgbouncer.console import Row
-from lastgood.postgres.pgbouncer.judge import findings
-from lastgood.postgres.pgbouncer.look import same_host
+from lastgood.postgres.pgbouncer.consoles import same_host
+from lastgood.postgres.pgbouncer.obstacles import findings
 from lastgood.postgres.server import Target
 from tests.support.pooler import PgBouncer
 
@@ -78,7 +78,7 @@ def test_who_leads_to_the_live_database(
         ("postgres",),
     )
     (state,) = look(server, live, pooler)
-    assert state.trouble == ""
+    assert state.problem == ""
     assert state.shown == f"user=boss host={pooler.folder} port=6432 dbname=pgbouncer"
     assert (state.user, state.may_pause) == ("boss", True)
     found = {each.name: (each.mode, each.known_by, each.paused) for each in state.databases}
@@ -127,9 +127,9 @@ def test_consoles_that_do_not_help(
     closed, stranger, looker = look(
         server, live, "host=/nowhere port=1 user=boss", pooler.console("postgres"), pooler.console("looker")
     )
-    assert closed.trouble == "No such file or directory"
-    assert stranger.trouble == "not allowed"
-    assert (looker.trouble, looker.may_pause) == ("", False)
+    assert closed.problem == "No such file or directory"
+    assert stranger.problem == "not allowed"
+    assert (looker.problem, looker.may_pause) == ("", False)
     assert [each.name for each in looker.databases] == [live]
 
 
@@ -276,17 +276,17 @@ def test_a_password_comes_from_where_libpq_finds_it(
     pooler = new_pooler({live: f"host={server.folder} port=5432"}, password="geheim", auth_type="scram-sha-256")
     monkeypatch.setenv("PGPASSFILE", str(tmp_path / "pgpass"))
     (state,) = look(server, live, pooler)
-    assert state.trouble == "fe_sendauth: no password supplied"
+    assert state.problem == "fe_sendauth: no password supplied"
     psql = f"psql 'user=boss host={pooler.folder} port=6432 dbname=pgbouncer' -c 'SHOW VERSION'"
     (risk,) = findings([state], Config(admin=(pooler.console(),)), live)
     assert risk.hint == (f"Put its password in ~/.pgpass (HOST:PORT:pgbouncer:USER:PASSWORD). To test it: {psql}")
     (tmp_path / "pgpass").write_text(f"{pooler.folder}:6432:pgbouncer:boss:geheim\n")
     (tmp_path / "pgpass").chmod(0o600)
     (state,) = look(server, live, pooler)
-    assert (state.trouble, state.may_pause, len(state.databases)) == ("", True, 1)
+    assert (state.problem, state.may_pause, len(state.databases)) == ("", True, 1)
     watched = WatchedConsole(state.target, (live,), {})
-    with standing_by(Order((watched,), 60.0, tmp_path / "no journal")) as guardian:
-        guardian.dismiss()
+    with armed_switch(Order((watched,), 60.0, tmp_path / "no journal")) as switch:
+        switch.dismiss()
 
 
 def test_a_server_that_is_no_pgbouncer_is_reported(server: EmbeddedServer, new_database: Callable[..., str]) -> None:
@@ -298,6 +298,6 @@ def test_a_server_that_is_no_pgbouncer_is_reported(server: EmbeddedServer, new_d
             (state,) = look(server, live, f"host={server.folder} port=5432 user=postgres")
         finally:
             connection.execute("DROP DATABASE pgbouncer")
-    assert state.trouble == 'unrecognized configuration parameter "config"'
+    assert state.problem == 'unrecognized configuration parameter "config"'
     with pytest.raises(ConsoleError, match=r'^its answer has no column "paused": it may not be PgBouncer 1\.12'):
         Row(name="app")["paused"]

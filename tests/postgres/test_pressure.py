@@ -23,7 +23,7 @@ from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.pressure import Pressure
 from lastgood.postgres.server import Connection
 from lastgood.postgres.strain import Limits
-from lastgood.postgres.wal import WalReader, wal
+from lastgood.postgres.wal import WalReader, read_wal
 from tests.support.waiting import until
 
 MB = 1 << 20
@@ -82,7 +82,7 @@ def app(server: EmbeddedServer) -> Iterator[str]:
 
 @pytest.mark.postgres(15, 16, 17, 18)
 def test_all_is_well(server: EmbeddedServer, connection: Connection) -> None:
-    found = wal(connection)
+    found = read_wal(connection)
     assert (found.readers, found.archive_trouble, found.hidden) == ((), "", ())
     assert [disk.what for disk in found.disks] == ["pg_wal"] and found.room_known
     assert found.kept is not None and found.kept >= 16 * MB
@@ -91,7 +91,7 @@ def test_all_is_well(server: EmbeddedServer, connection: Connection) -> None:
         pressure.check()
         pressure.wait_if_needed(no)
         pressure.throttle(1 << 40, no)
-    assert wal(connection).written - found.written >= 30 * MB
+    assert read_wal(connection).written - found.written >= 30 * MB
     assert (emitted, pressure.waited) == ([], 0.0)
 
 
@@ -102,7 +102,7 @@ def test_a_slot_without_a_reader(server: EmbeddedServer, connection: Connection,
         pressure.check()
         pressure.wait_if_needed(no)
     assert emitted == [Caution('the replication slot "forgotten" has no consumer: the server keeps all WAL for it')]
-    (reader,) = wal(connection).readers
+    (reader,) = read_wal(connection).readers
     assert (reader.kind, reader.name, reader.active, reader.left) == ("slot", slot, False, None)
     assert reader.behind >= 30 * MB
 
@@ -134,9 +134,9 @@ def test_a_slot_that_the_server_would_give_up(server: EmbeddedServer, connection
     connection.execute("ALTER SYSTEM SET max_slot_wal_keep_size = '64MB'")
     connection.execute("SELECT pg_reload_conf()")
     try:
-        until(lambda: wal(connection).readers[0].left is not None)
+        until(lambda: read_wal(connection).readers[0].left is not None)
         # What a slot has left counts whole segments up to the next checkpoint.
-        while (wal(connection).readers[0].left or 0) >= 64 * MB:
+        while (read_wal(connection).readers[0].left or 0) >= 64 * MB:
             write_wal(connection, 5)
         with (
             watched(server, IMPATIENT) as (pressure, _),
@@ -155,7 +155,7 @@ def test_an_archive_that_fails(server: EmbeddedServer) -> None:
         with watched(own, IMPATIENT) as (pressure, emitted):
             assert emitted == []
             write_wal(connection, 5)
-            until(lambda: wal(connection).archive_trouble != "")
+            until(lambda: read_wal(connection).archive_trouble != "")
             pressure.check()
             pressure.wait_if_needed(no)
             (caution,) = emitted
@@ -171,15 +171,15 @@ def test_an_archive_that_fails(server: EmbeddedServer) -> None:
         connection.execute("ALTER SYSTEM SET archive_command = 'true'")
         connection.execute("SELECT pg_reload_conf()")
         write_wal(connection, 1)
-        until(lambda: bool(wal(connection).readers))
-        (archive,) = wal(connection).readers
+        until(lambda: bool(read_wal(connection).readers))
+        (archive,) = read_wal(connection).readers
         assert (archive.kind, archive.active) == ("archive", True)
-        until(lambda: wal(connection).readers[0].behind <= 16 * MB)
+        until(lambda: read_wal(connection).readers[0].behind <= 16 * MB)
         connection.execute("ALTER SYSTEM SET archive_command = ''")
         connection.execute("SELECT pg_reload_conf()")
         until(
             lambda: (
-                wal(connection).archive_trouble
+                read_wal(connection).archive_trouble
                 == "archive_mode is on, but neither archive_command nor archive_library is set"
             )
         )
@@ -219,7 +219,7 @@ def standby(server: EmbeddedServer) -> Iterator[Connection]:
 
 
 def behind(connection: Connection, kind: str) -> int:
-    return max((each.behind for each in wal(connection).readers if each.kind == kind), default=-1)
+    return max((each.behind for each in read_wal(connection).readers if each.kind == kind), default=-1)
 
 
 @pytest.mark.postgres(15, 18)
@@ -250,7 +250,7 @@ def test_a_standby_is_waited_for(server: EmbeddedServer, connection: Connection,
         )
         assert last.text == f"loading continues after {waited:.0f} s"
         with server.target("postgres", user=app).connect() as blind:
-            found = wal(blind)
+            found = read_wal(blind)
         assert (found.readers, found.hidden[0]) == ((), "the lag of standbys")
 
 
@@ -327,7 +327,7 @@ def test_a_logical_slot_is_not_held_back_by_our_own_transaction(server: Embedded
     connection.execute("SELECT pg_create_logical_replication_slot('cdc', 'test_decoding')")
     try:
         write_wal(connection, 1)
-        (reader,) = wal(connection).readers
+        (reader,) = read_wal(connection).readers
         assert reader == WalReader("slot", "cdc", reader.behind, active=False) and reader.behind > MB
         reading = server._popen(
             "pg_recvlogical",
@@ -340,7 +340,7 @@ def test_a_logical_slot_is_not_held_back_by_our_own_transaction(server: Embedded
                 worker.execute("SELECT pg_logical_emit_message(true, 'test', 'the beginning of a long COPY')")
                 write_wal(connection, 30)
                 connection.execute("CHECKPOINT")
-                until(lambda: any(each.kind == "slot" and each.active for each in wal(connection).readers))
+                until(lambda: any(each.kind == "slot" and each.active for each in read_wal(connection).readers))
                 until(lambda: behind(connection, "slot") < MB)
                 (kept,) = connection.execute(
                     "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::int8 FROM pg_replication_slots"
@@ -349,6 +349,6 @@ def test_a_logical_slot_is_not_held_back_by_our_own_transaction(server: Embedded
         finally:
             reading.send_signal(signal.SIGINT)
             reading.wait(timeout=DEADLINE_SECONDS)
-            until(lambda: not any(each.active for each in wal(connection).readers))
+            until(lambda: not any(each.active for each in read_wal(connection).readers))
     finally:
         connection.execute("SELECT pg_drop_replication_slot('cdc')")

@@ -11,7 +11,7 @@ from psycopg import sql
 from lastgood.postgres import grants, privileges
 from lastgood.postgres.apply import apply
 from lastgood.postgres.embedded import EmbeddedServer
-from lastgood.postgres.privileges import CarryOver
+from lastgood.postgres.privileges import PrivilegeCarryOver
 from lastgood.postgres.securables import ObjectName
 from lastgood.postgres.server import Connection
 from lastgood.process import run as child
@@ -54,7 +54,7 @@ def restore_without_privileges(server: EmbeddedServer, live: str, shadow: str, u
     child.run([server.bin / "psql", *connect, "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", shadow, "-f", dump])
 
 
-def carry(live: Connection, shadow: Connection) -> CarryOver:
+def carry(live: Connection, shadow: Connection) -> PrivilegeCarryOver:
     return privileges.statements(privileges.read(live), privileges.read(shadow))
 
 
@@ -101,7 +101,7 @@ def test_what_a_dump_without_privileges_loses_comes_back(
         assert effective(shadow) == wanted
         assert same(live, shadow)
         assert not may(shadow, "anon", "crm.anon_must_not()")
-        assert carried == CarryOver(carried.statements, [], [], [], [], [])
+        assert carried == PrivilegeCarryOver(carried.statements, [], [], [], [], [])
         # Once is enough.
         assert carry(live, shadow).statements == []
 

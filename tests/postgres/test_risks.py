@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from lastgood.postgres.embedded import EmbeddedServer
-from lastgood.postgres.risks import Risk, judge, risks
+from lastgood.postgres.risks import Risk, assess, risks
 from lastgood.postgres.strain import Limits
 from lastgood.postgres.wal import Disk, Wal, WalReader
 
@@ -132,7 +132,7 @@ def slot(behind: int, *, active: bool = False, left: int | None = None) -> WalRe
     ],
 )
 def test_risks(found: Wal, expected: int, risk: Risk | None) -> None:
-    assert list(judge(found, expected, Limits())) == ([risk] if risk is not None else [])
+    assert list(assess(found, expected, Limits())) == ([risk] if risk is not None else [])
 
 
 @pytest.mark.postgres(15, 16, 17, 18)

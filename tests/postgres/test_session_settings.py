@@ -18,7 +18,7 @@ SHOWN = {name: value for name, value in SESSION if not name.startswith("tcp_")}
 
 
 @pytest.fixture
-def plain(server: EmbeddedServer) -> Iterator[str]:
+def role_with_settings(server: EmbeddedServer) -> Iterator[str]:
     """A role without rights, whose own settings are all different."""
     role = f"plain_{os.getpid()}"
     with server.target("postgres").connect() as connection:
@@ -38,7 +38,7 @@ def found(target: Target) -> dict[str, str]:
 
 
 @ALL
-def test_a_session_has_what_its_role_may_set(server: EmbeddedServer, plain: str) -> None:
+def test_a_session_has_what_its_role_may_set(server: EmbeddedServer, role_with_settings: str) -> None:
     with server.target("postgres").connect() as connection:
         query = "SELECT name, context FROM pg_settings WHERE name = ANY (%s)"
         contexts: dict[str, str] = dict(connection.execute(query, [[name for name, _ in SESSION]]).fetchall())
@@ -47,17 +47,17 @@ def test_a_session_has_what_its_role_may_set(server: EmbeddedServer, plain: str)
     assert {name for name, _ in SESSION} - set(contexts) == {name for name in SINCE if version < SINCE[name]}
     expected = {name: value if name in contexts else None for name, value in SHOWN.items()}
     assert found(server.target("postgres")) == expected
-    own = found(server.target("postgres", user=plain))
+    own = found(server.target("postgres", user=role_with_settings))
     assert {name for name in expected if own[name] != expected[name]} <= SUPERUSERS_ONLY
 
 
 @pytest.mark.postgres(18)
 def test_a_server_that_refuses_one_is_given_the_others(
-    server: EmbeddedServer, plain: str, monkeypatch: pytest.MonkeyPatch
+    server: EmbeddedServer, role_with_settings: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is not quite PostgreSQL."""
     monkeypatch.setattr(server_module, "SUPERUSERS_ONLY", frozenset())
     server_module._session_query.cache_clear()
-    own = found(server.target("postgres", user=plain))
+    own = found(server.target("postgres", user=role_with_settings))
     server_module._session_query.cache_clear()
     assert {name for name, value in SHOWN.items() if own[name] != value} <= SUPERUSERS_ONLY

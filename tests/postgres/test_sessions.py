@@ -16,7 +16,7 @@ from lastgood.postgres import database
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.holders import EXTENSIONS, Holder, holders
 from lastgood.postgres.server import Connection
-from lastgood.postgres.sessions import sessions, terminate_all, unkillable
+from lastgood.postgres.sessions import not_terminable, sessions, terminate_all
 from tests.support.waiting import until
 
 New = Callable[..., str]
@@ -61,7 +61,7 @@ def test_sessions_are_listed_and_ended_by_oid(
         )
         assert one.since is not None
         assert str(one) == f'process {one.pid} of superuser "postgres" ("web 1")'
-        assert unkillable(maintenance, oid) == []
+        assert not_terminable(maintenance, oid) == []
         assert terminate_all(maintenance, oid) == 2
         until(lambda: sessions(maintenance, oid) == [])
         for connection in (first, second):
@@ -90,7 +90,7 @@ def test_an_operator_who_is_no_superuser(server: EmbeddedServer, new_database: N
                 ("stranger", False, True),
                 ("postgres", True, True),
             }
-            assert {s.user for s in unkillable(mine, oid)} == {"stranger", "postgres"}
+            assert {s.user for s in not_terminable(mine, oid)} == {"stranger", "postgres"}
             with pytest.raises(Refused) as refused:
                 terminate_all(mine, oid)
             pids = {user: connection.info.backend_pid for user, connection in by.items()}
@@ -101,7 +101,7 @@ def test_an_operator_who_is_no_superuser(server: EmbeddedServer, new_database: N
             )
             until(lambda: {s.user for s in sessions(mine, oid)} == {"stranger", "postgres"})
             maintenance.execute("GRANT pg_signal_backend TO operator")
-            assert {s.user for s in unkillable(mine, oid)} == {"postgres"}
+            assert {s.user for s in not_terminable(mine, oid)} == {"postgres"}
             with pytest.raises(Refused, match=r"^cannot terminate 1 session: process \d+ of superuser"):
                 terminate_all(mine, oid)
             until(lambda: {s.user for s in sessions(mine, oid)} == {"postgres"})
@@ -123,7 +123,7 @@ def test_membership_without_inherit_cannot_terminate_sessions(
             server.target(live, user="web").connect(),
             server.target("postgres", user="operator").connect() as mine,
         ):
-            assert [s.user for s in unkillable(mine, oid)] == ["web"]
+            assert [s.user for s in not_terminable(mine, oid)] == ["web"]
             with pytest.raises(Refused, match=r'^cannot terminate 1 session: process \d+ of "web"'):
                 terminate_all(mine, oid)
     finally:

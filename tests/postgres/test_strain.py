@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from lastgood.events import Caution, Note
-from lastgood.postgres.strain import Judge, Limits, StrainVerdict
+from lastgood.postgres.strain import Limits, StrainJudge, StrainVerdict
 from lastgood.postgres.wal import Disk, Wal, WalReader
 
 MB, GB = 1 << 20, 1 << 30
@@ -30,7 +30,7 @@ DEFAULT = Limits()
 
 
 def looks(*found: Wal, limits: Limits = DEFAULT, step: float = 1.0) -> list[StrainVerdict]:
-    judge = Judge(limits)
+    judge = StrainJudge(limits)
     return [judge.assess(each, step * number) for number, each in enumerate(found)]
 
 

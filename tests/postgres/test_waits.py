@@ -18,7 +18,7 @@ New = Callable[..., str]
 
 
 @pytest.fixture(autouse=True)
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_wait_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waits.WaitLimit, "seconds", 2.0)
 
 
@@ -28,7 +28,7 @@ def test_a_drop_does_not_wait_for_a_standby_for_ever(major: int) -> None:
         connection.execute("CREATE DATABASE shadow TEMPLATE template0")
         connection.execute("COMMENT ON DATABASE shadow IS 'the mark'")
         oid = database.describe(connection, "shadow").oid
-        with standby.deaf_commit(server) as pid:
+        with standby.commit_waiting_for_standby(server) as pid:
             with pytest.raises(Blocked) as blocked:
                 database.drop(connection, "shadow", oid)
             text = blocked.value.message
@@ -38,7 +38,7 @@ def test_a_drop_does_not_wait_for_a_standby_for_ever(major: int) -> None:
                 "synchronous standby (SyncRep): TRUNCATE public.waits /*'…'*/"
             )
             assert blocked.value.hint == (
-                f"Bring the synchronous standby back, or terminate that session: SELECT pg_terminate_backend({pid})."
+                f"Restart the synchronous standby, or terminate that session: SELECT pg_terminate_backend({pid})."
             )
             left = database.describe(connection, "shadow")
             assert (left.invalid, left.comment) == (True, "the mark")
@@ -92,7 +92,7 @@ def test_without_room_for_a_second_session_time_decides(
 
 
 def test_literals_of_a_query_are_left_out() -> None:
-    text = waits._words(7, "app", "psql", "crm", "SyncRep", "ALTER ROLE x PASSWORD 'it''s $1';\n DO $a$ 'b' $a$")
+    text = waits._session_text(7, "app", "psql", "crm", "SyncRep", "ALTER ROLE x PASSWORD 'it''s $1';\n DO $a$ 'b' $a$")
     assert text == (
         'process 7 of "app" ("psql", in "crm"), waiting for a synchronous standby (SyncRep): ALTER ROLE x '
         "PASSWORD '…'; DO '…'"

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from lastgood.process.companion import companion, talking
+from lastgood.process.companion import companion, controlled
 
 
 def test_a_companion_reads_lines_and_the_end_of_its_input() -> None:
@@ -38,7 +38,7 @@ def test_a_companion_that_cannot_be_started() -> None:
 
 
 def test_a_talking_program_ignores_ctrl_c_and_ends_with_the_block() -> None:
-    with talking([sys.executable, "-c", "print(input(), flush=True); input()"]) as other:
+    with controlled([sys.executable, "-c", "print(input(), flush=True); input()"]) as other:
         assert os.getsid(other.pid) == other.pid
         other.write("one")
         assert other.read(20) == "one"

@@ -22,7 +22,7 @@ def test_each_signal_calls_the_next_one_and_then_it_is_enough() -> None:
 
     with (
         pytest.raises(KeyboardInterrupt),
-        interrupts.calling(
+        interrupts.on_signal(
             lambda: called.append("first"),
             mark=marked.set,
             before=[lambda: called.append("before")],
@@ -41,6 +41,6 @@ def test_each_signal_calls_the_next_one_and_then_it_is_enough() -> None:
 
 def test_the_second_signal_may_come_while_the_first_is_being_handled() -> None:
     for _ in range(300):
-        with pytest.raises(KeyboardInterrupt), interrupts.calling(lambda: os.kill(os.getpid(), signal.SIGINT)):
+        with pytest.raises(KeyboardInterrupt), interrupts.on_signal(lambda: os.kill(os.getpid(), signal.SIGINT)):
             os.kill(os.getpid(), signal.SIGTERM)
             threading.Event().wait(5)

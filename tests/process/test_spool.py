@@ -9,7 +9,7 @@ import pytest
 
 from lastgood.errors import Interrupted
 from lastgood.events import Event, Progress
-from lastgood.process.spool import spooled
+from lastgood.process.spool import spool_input
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_an_interrupt_counts_although_the_input_ends_at_once(tmp_path: Path, num
 
         with (
             pytest.raises(Interrupted, match="interrupted while standard input was read"),
-            spooled(reading, tmp_path, interrupted_and_ended, {"TMPDIR": str(tmp_path)}),
+            spool_input(reading, tmp_path, interrupted_and_ended, {"TMPDIR": str(tmp_path)}),
         ):
             pass
         os.close(reading)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lastgood.process.supervised import LINE_CHARACTERS, Supervised, end_all, lines_of, marked_processes
+from lastgood.process.supervised import LINE_CHARACTERS, SupervisedProgram, end_all, lines_of, marked_processes
 from tests.support.waiting import until
 
 MARK = ("LASTGOOD_DEPLOYMENT", f"test-{os.getpid()}")
@@ -21,7 +21,7 @@ MARK = ("LASTGOOD_DEPLOYMENT", f"test-{os.getpid()}")
 def run(*arguments: str, seconds: float = 20.0, stop: Iterable[bool] = ()) -> tuple[object, list[str]]:
     printed: list[str] = []
     asked = iter(stop)
-    started = Supervised(arguments, environment=dict(os.environ), mark=MARK, line=printed.append)
+    started = SupervisedProgram(arguments, environment=dict(os.environ), mark=MARK, line=printed.append)
     ended = started.wait(seconds, lambda: next(asked, False))
     return (ended.status if ended is not None else "cancelled"), printed
 
@@ -43,7 +43,7 @@ def test_children_that_went_elsewhere_are_ended_too(tmp_path: Path) -> None:
     # One has left the process group, the other one does not listen.
     script = "setsid sleep 60 & sh -c \"trap '' TERM; touch deaf; sleep 60; sleep 60\" & wait"
     printed: list[str] = []
-    started = Supervised(
+    started = SupervisedProgram(
         ["sh", "-c", script], environment=dict(os.environ), mark=MARK, line=printed.append, folder=tmp_path
     )
     until(lambda: len(marked_processes(MARK)) >= 4 and (tmp_path / "deaf").exists(), "all of them are there")
@@ -89,7 +89,7 @@ def test_all_that_it_printed_is_read_however_slowly(left_open: bool) -> None:
         never.wait(0.4)  # a busy machine: longer than a moment for all of them
         read.append(text)
 
-    started = Supervised([sys.executable, "-c", script], environment=dict(os.environ), mark=MARK, line=slowly)
+    started = SupervisedProgram([sys.executable, "-c", script], environment=dict(os.environ), mark=MARK, line=slowly)
     ended = started.wait(20.0, lambda: False)
     started.end()
     assert ended is not None and ended.status == 0
@@ -98,13 +98,13 @@ def test_all_that_it_printed_is_read_however_slowly(left_open: bool) -> None:
 
 def test_a_program_that_is_not_there() -> None:
     with pytest.raises(FileNotFoundError):
-        Supervised(["/nowhere/program"], environment={}, mark=MARK, line=print)
+        SupervisedProgram(["/nowhere/program"], environment={}, mark=MARK, line=print)
 
 
 def test_the_environment_is_what_it_was_given() -> None:
     script = "import os; print(sorted(os.environ.items()))"
     printed: list[str] = []
-    Supervised(
+    SupervisedProgram(
         [sys.executable, "-c", script], environment={"LC_CTYPE": "C.UTF-8"}, mark=MARK, line=printed.append
     ).wait(20.0, lambda: False)
     assert printed == [str(sorted([MARK, ("LC_CTYPE", "C.UTF-8")]))]

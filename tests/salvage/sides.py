@@ -68,9 +68,9 @@ def found(target: Target, chosen: Chosen) -> Iterator[tuple[candidates.Found, di
             chosen.policies,
             {
                 (each.table.schema, each.table.name): choosing.exclusions(
-                    chosen, each, number, wished, choosing.conditions(chosen, known)
+                    chosen, each, wished, choosing.conditions(chosen, known)
                 )
-                for number, each in enumerate(differing.changed, 1)
+                for each in differing.changed
             },
             chosen.with_parents,
         )

@@ -10,10 +10,10 @@ import pytest
 from psycopg.pq import TransactionStatus
 
 from lastgood.errors import Failed, Stopped
-from lastgood.postgres import commit_outcome
-from lastgood.postgres.commit_outcome import server_process
+from lastgood.postgres import transactions
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Connection, Target
+from lastgood.postgres.transactions import server_process
 from lastgood.salvage import quiet, transaction
 from lastgood.salvage.plan import Chosen
 from tests.salvage import sides
@@ -57,7 +57,7 @@ def test_a_commit_in_progress_is_waited_for(target: Target, monkeypatch: pytest.
 
     with monkeypatch.context() as patch:
         client = lost(target)
-        patch.setattr(commit_outcome, "time", Clock(commit))
+        patch.setattr(transactions, "time", Clock(commit))
         transaction.committed(client, target, transaction_id, process)
     assert looks[0] == TransactionStatus.INTRANS
 
@@ -67,7 +67,7 @@ def test_a_commit_that_stays_in_progress_leaves_the_outcome_unknown(
 ) -> None:
     session, transaction_id, process = in_progress(target)
     client = lost(target)
-    monkeypatch.setattr(commit_outcome, "SECONDS", 0.0)
+    monkeypatch.setattr(transactions, "SECONDS", 0.0)
     for seen in (process, 0):  # by the server process; by the transaction, behind a pooler
         with pytest.raises(Stopped) as raised:
             transaction.committed(client, target, transaction_id, seen)

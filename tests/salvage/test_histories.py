@@ -291,7 +291,9 @@ class Histories(RuleBasedStateMachine):
         with self.target.connect() as connection:
             known = {name: each for name, each in tables.read(connection).items() if name[0] == LIVE}
         recorded = images.read(self.state, run)
-        changed = tuple(undo.backwards(self.state, recorded, each, known) for each in recorded.tables)
+        changed = tuple(
+            undo.backwards(self.state, recorded, each, known, number) for number, each in enumerate(recorded.tables, 1)
+        )
         with opened(self.target, "preview", preview=True) as connection:
             shown = preview(connection, changed, known, Wanted(STRICT))
         destination = Destination(self.target, 1, self.state, f"20260101-000000-{next(_numbers):08x}")

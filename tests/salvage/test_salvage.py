@@ -43,6 +43,7 @@ INSERT INTO log VALUES ('a'), ('c');
 DELETE FROM contacts WHERE id = 30;
 """
 AFTERWARDS = """
+SET session_replication_role = replica;
 UPDATE contacts SET email = 'ours' WHERE id = 7;
 UPDATE contacts SET phone = 'ours' WHERE id = 8;
 """
@@ -141,8 +142,8 @@ def test_an_undo_restores_the_rows_as_long_as_they_are_unchanged(live: Live, las
     outcome = lastgood("salvage", "undo", report["undoes"], "--yes")
     assert outcome.status == 3
     assert outcome.err == (
-        "error: cannot undo the salvage: 1 row of public.contacts, 1 row of public.orgs were changed since or are "
-        "referenced by other rows\n"
+        "error: cannot undo the salvage: rows were changed since, or are referenced by other rows: 1 row of "
+        "public.contacts (id: 56), 1 row of public.orgs (id: 6)\n"
         "state: Nothing was changed.\n"
         "next:  Correct these rows with SQL.\n"
     )
@@ -206,6 +207,7 @@ def test_a_condition_that_the_server_cannot_read_is_wrong_usage(live: Live, last
     [
         ('[policies]\n"unique_exists" = "theirs"\n', "policies: unique_exists cannot be theirs: use skip, fail"),
         ('since = "tomorrow"\n', 'cannot use since "tomorrow": not a time'),
+        ('renamed = ["a"]\n', 'cannot use --renamed "a": the live database has no such table or column ""'),
     ],
 )
 def test_a_plan_file_is_as_strict_as_the_options(
@@ -216,6 +218,20 @@ def test_a_plan_file_is_as_strict_as_the_options(
     outcome = lastgood("salvage", "apply", str(file), "--dry-run", "--quiet")
     assert outcome.status == 2
     assert problem in outcome.err
+
+
+def test_a_plan_file_whose_restore_point_is_no_dump_names_the_file(
+    live: Live, lastgood: Lastgood, tmp_path: Path
+) -> None:
+    other, file = tmp_path / "passwd", tmp_path / "salvage.toml"
+    other.write_text("root:x:0:0:root:/root:/bin/bash\n")
+    file.write_text(f'base = "{other}"\n')
+    outcome = lastgood("salvage", "apply", str(file), "--dry-run", "--quiet")
+    assert (outcome.status, outcome.err) == (
+        4,
+        f'error: cannot use "{other}" as a restore point: it ends inside a command, which began at line 1 (byte 0)\n'
+        "next:  The file is truncated, or pg_dump was interrupted: choose another restore point.\n",
+    )
 
 
 def test_an_emergency_backup_has_the_rows_too(live: Live, lastgood: Lastgood) -> None:
@@ -368,3 +384,14 @@ def test_rows_of_a_recorded_deployment_are_left_out(
     plan = lastgood("salvage", "--json").document
     assert [each["by"].split()[0] for each in plan["migrations"]] == ["deployment"]
     assert sums(plan) == {("contacts", "update", None, "migration"): 2}
+    # As a killed deployment leaves its journal: all that was written later may be its own.
+    (journal,) = [
+        each for each in Path(os.environ["LASTGOOD_STATE"]).rglob("*.jsonl") if '"deploy"' in each.read_text()
+    ]
+    lines = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join(each for each in lines if '"done"' not in each))
+    (found,) = lastgood("salvage", "--json").document["migrations"]
+    assert (
+        f"transaction {found['first']} and all later ones: {found['by']} was killed, so its end is unknown"
+        in " ".join(lastgood("salvage").out.split())
+    )

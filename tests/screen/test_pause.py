@@ -10,10 +10,11 @@ from lastgood.command.rollback import show as shown_report
 from lastgood.command.rollback import show_plan as shown_plan
 from lastgood.command.status import show as shown_status
 from lastgood.plan.plan import Finding, PlannedPause
+from lastgood.plan.undo_plan import UndoPlan
 from lastgood.run.report import PauseReport
 from lastgood.screen.screen import Screen
 from lastgood.status import LiveStatus, PoolStatus, Status
-from lastgood.undo import UndoPlan, UndoReport
+from lastgood.undo import UndoReport
 
 CONSOLE = "host=10.0.0.5 port=6432 user=boss dbname=pgbouncer"
 APP = PlannedPause(pooler="PgBouncer at 10.0.0.5:6432", console=CONSOLE, database="app", mode="transaction", limit=10)
@@ -98,7 +99,7 @@ def test_a_status_shows_a_pause_and_how_to_resume() -> None:
     pools = (
         PoolStatus(console=CONSOLE, database="app", paused=True, waiting=12, command=resume),
         PoolStatus(console=CONSOLE, database="jobs", paused=False, waiting=0, command=""),
-        PoolStatus(console=CONSOLE, database="", paused=False, waiting=0, command=look, trouble="it is down"),
+        PoolStatus(console=CONSOLE, database="", paused=False, waiting=0, command=look, problem="it is down"),
     )
     live = LiveStatus(name="crm", oid=5, bytes=None, open=True, sessions=1)
     shown_status.show(
@@ -109,6 +110,8 @@ def test_a_status_shows_a_pause_and_how_to_resume() -> None:
     )
     assert stream.getvalue() == (
         '"crm" is open: 1 session, PostgreSQL 18.6\n'
+        f"Next: psql '{CONSOLE}' -c 'RESUME\n"
+        '"app"\'\n'
         '  PgBouncer is PAUSED for "app": 12 queries wait. To resume it:\n'
         f"    {resume}\n"
         "  The state of PgBouncer is unknown: it is down. To check it:\n"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lastgood.errors import Corrupt, Refused
-from lastgood.facts.compare import Comparison
+from lastgood.facts.compare import FactsComparison
 from lastgood.load.rebuild import ProofFailed
 from lastgood.screen import errors
 from lastgood.screen.screen import Screen, TableColumn
@@ -72,7 +72,7 @@ def test_a_line_end_in_a_name_makes_no_line() -> None:
     it.quote(FORGED)
     hint, state = "First this.\nThen that.", f'"{FORGED}" is open.'
     errors.show(it, Refused(f'cannot roll back "{FORGED}"', hint=hint, state=state))
-    comparison = Comparison(differences=(), tables=(), not_compared=())
+    comparison = FactsComparison(differences=(), tables=(), not_compared=())
     errors.show(it, ProofFailed(f"it differs in 1 thing\n  {visible(FORGED)}", comparison=comparison, hint=""))
     assert out(it).splitlines() == [
         f"restoring {SHOWN}",
@@ -140,6 +140,18 @@ def test_a_terminal_too_narrow_for_a_table_gets_blocks() -> None:
     ]
     it.table(columns, [["public.contacts", "5,000,000", "120 (created_at)"]])
     assert out(it) == "  public.contacts\n    rows now       5,000,000\n    written since  120 (created_at)\n"
+
+
+def test_a_long_name_has_a_line_above_its_row() -> None:
+    it = screen(44)
+    columns = [TableColumn("table", fold=True), TableColumn("rows now", right=True), TableColumn("lost", right=True)]
+    it.table(columns, [["public.contacts", "5,000", "0"], ["supabase_migrations.schema_migrations", "4", "1"]])
+    assert out(it) == (
+        "  table                     rows now  lost\n"
+        "  public.contacts              5,000     0\n"
+        "  supabase_migrations.schema_migrations\n"
+        "                                   4     1\n"
+    )
 
 
 def test_colours_need_a_terminal_and_consent(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,7 +83,7 @@ def assert_same_text(server: EmbeddedServer, one: str, other: str, folder: Path)
     assert different == "", different
 
 
-def assert_twins(server: EmbeddedServer, one: str, other: str, point: Path, folder: Path) -> None:
+def assert_same_database(server: EmbeddedServer, one: str, other: str, point: Path, folder: Path) -> None:
     """By both accounts; ``point`` is the dump that lies between the two."""
     like, _ = facts_of_dump(open_dump(point, pg_restore=pg_restore_for))
     assert_same_facts(server, one, other, like)

@@ -23,7 +23,7 @@ from lastgood.load.loaded import Loaded
 from lastgood.load.rebuild import Dump, rules_for
 from lastgood.load.repairs import Rules
 from lastgood.points import RestorePoint
-from lastgood.points.verdict import Whole
+from lastgood.points.verdict import VerifiedPoint
 from lastgood.postgres.server import Connection, Target
 from tests.support.hosted import OWN
 
@@ -42,8 +42,8 @@ class Staging:
     loaded: Loaded = field(default_factory=Loaded)
 
     @cached_property
-    def whole(self) -> Whole:
-        return points.read_whole(self.point, skim=True, owing=True)
+    def whole(self) -> VerifiedPoint:
+        return points.read_whole(self.point, skim=True, skip_rows=True)
 
     @property
     def name(self) -> str:

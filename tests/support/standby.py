@@ -16,7 +16,7 @@ SETTINGS = {"wal_level": "replica", "max_wal_senders": "2", "synchronous_commit"
 COMMIT = "TRUNCATE public.waits /*'a password'*/"
 
 
-def silent(server: EmbeddedServer, *, back: bool = False) -> None:
+def standby_missing(server: EmbeddedServer, *, back: bool = False) -> None:
     """From now on commits wait for a standby that is not there; ``back``: no longer."""
     with server.target("postgres").connect() as connection:
         if back:
@@ -29,13 +29,13 @@ def silent(server: EmbeddedServer, *, back: bool = False) -> None:
 
 
 @contextmanager
-def deaf_commit(server: EmbeddedServer) -> Iterator[int]:
+def commit_waiting_for_standby(server: EmbeddedServer) -> Iterator[int]:
     """A commit, in another database, that waits for a standby which never answers; its process. ``server`` was started
     with SETTINGS."""
     # Not lastgood's name: a test may end all sessions that have it.
     with server.target("postgres").connect(application_name="the application's owner") as connection:
         connection.execute("CREATE TABLE IF NOT EXISTS public.waits (secret text)")
-        silent(server)
+        standby_missing(server)
         with psycopg.connect(
             server.url("postgres"), autocommit=True, application_name="the other application"
         ) as session:
@@ -51,7 +51,7 @@ def deaf_commit(server: EmbeddedServer) -> Iterator[int]:
                 until(lambda: _waits(connection, pid), "the commit waits for the standby", seconds=20)
                 yield pid
             finally:
-                silent(server, back=True)
+                standby_missing(server, back=True)
                 connection.execute("SELECT pg_terminate_backend(%s)", [pid])
                 thread.join()
 

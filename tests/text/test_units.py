@@ -86,6 +86,11 @@ def test_a_guess_has_no_tenths(seconds: float, text: str) -> None:
     assert units.roughly(seconds) == text
 
 
+def test_a_range_has_no_tenths_and_no_equal_ends() -> None:
+    assert units.between(8, 64) == "between 8 s and 1 min 5 s"
+    assert units.between(0.01, 0.4) == "about 1 s"
+
+
 @pytest.mark.parametrize(
     ("text", "count"),
     [

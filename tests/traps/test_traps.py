@@ -46,7 +46,7 @@ class TestTrap1TheMigrationFailedHalfWay:
         assert left.contacts_overwritten == stage.size.contacts
         # lastgood explain reports what psql did not.
         explained = stage.explained(outcome)
-        assert explained["verdict"]["outcome"] == "half_restored"
+        assert explained["verdict"]["outcome"] == "partially_restored"
         assert explained["kinds"][0]["case"] == "depends-on-it"
         assert {kind["case"] for kind in explained["kinds"] if kind["follows"]} >= {"relation-exists", "duplicate-key"}
 
@@ -91,7 +91,7 @@ class TestTrap2TheBackupIsCutOff:
             }
         assert set(left.values()) == {(0,)}
         explained = stage.explained(outcome)
-        assert explained["verdict"]["outcome"] == "half_restored"
+        assert explained["verdict"]["outcome"] == "partially_restored"
         assert explained["kinds"][0]["case"] in ("value-damaged", "copy-columns")
         assert explained["kinds"][0]["table"] == "contacts"
 
@@ -331,7 +331,7 @@ class TestTrap6MigrateFirstThenDataOnly:
             (contacts,) = connection.execute("SELECT count(*) FROM public.contacts").fetchone() or (None,)
         assert (opportunities, contacts) == (0, 0)
         explained = stage.explained(outcome)
-        assert explained["verdict"]["outcome"] == "half_restored"
+        assert explained["verdict"]["outcome"] == "partially_restored"
         assert "foreign-key" in [kind["case"] for kind in explained["kinds"]]
 
     def test_lastgood_refuses_rows_without_definitions_and_restores_the_whole(self, stage: Stage) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from lastgood.config.tables import Health, Hooks, Watch
+from lastgood.config.tables import Health, Hooks, WatchSettings
 from lastgood.text.redact import Scrubber
 
 OnFailure = Literal["undo", "ask", "keep"]
@@ -32,7 +32,7 @@ class Application:
 
     hooks: Hooks = field(default_factory=Hooks)
     health: Health | None = None
-    watch: Watch | None = None
+    watch: WatchSettings | None = None
     on_failure: OnFailure = "ask"
     folder: Path | None = None
     scrub: Scrubber = field(default_factory=Scrubber)

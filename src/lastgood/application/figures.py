@@ -11,8 +11,8 @@ from lastgood.postgres.activity import Sample
 
 @dataclass(frozen=True, slots=True)
 class FigureKind:
-    """A figure. It counts as worse from ``factor`` times the earlier value on, and only if it rose by ``floor`` or
-    more: on a quiet night most figures are near zero, and twice that is still near zero."""
+    """A figure. It counts as worse if it is at least ``factor`` times the earlier value and rose by at least ``floor``:
+    on a quiet night most figures are near zero, and twice that is still near zero."""
 
     name: str
     title: str
@@ -33,7 +33,7 @@ KINDS = (
 Figures = Mapping[str, float | None]
 
 
-def of(samples: Sequence[Sample]) -> dict[str, float | None]:
+def figures_of(samples: Sequence[Sample]) -> dict[str, float | None]:
     """The figures of a period: rates between its first and its last sample, averages of the values that are sampled.
     The rate of a counter that went backwards (its statistics were reset) is None."""
     first, last = samples[0], samples[-1]
@@ -58,7 +58,7 @@ def of(samples: Sequence[Sample]) -> dict[str, float | None]:
 
 
 def compare(before: Figures, after: Figures, factor: float) -> tuple[Figure, ...]:
-    """Each figure that is known for at least one of the two periods, with a verdict."""
+    """Each figure that was measured in at least one of the two periods, with a verdict."""
     return tuple(
         _compared(kind, before.get(kind.name), after.get(kind.name), factor)
         for kind in KINDS
@@ -71,7 +71,7 @@ def _compared(kind: FigureKind, before: float | None, after: float | None, facto
     if before is not None and after is not None:
         worse = after >= before * factor and after - before >= kind.floor
         if kind.name == "connections":
-            # No connection where there were some: the application has not come back.
+            # No connection where there were some: the application has not reconnected.
             worse = worse or (after == 0 and before >= 1)
     return Figure(
         name=kind.name,
@@ -79,5 +79,5 @@ def _compared(kind: FigureKind, before: float | None, after: float | None, facto
         unit=kind.unit,
         before=round(before, 3) if before is not None else None,
         after=round(after, 3) if after is not None else None,
-        verdict="not known" if before is None or after is None else "worse" if worse else "same",
+        verdict="unknown" if before is None or after is None else "worse" if worse else "same",
     )

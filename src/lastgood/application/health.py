@@ -25,7 +25,7 @@ MOST_BYTES = 1 << 20
 BETWEEN_SECONDS = 1.0
 
 
-def ask(
+def check_health(
     application: Application,
     cancelled: Callable[[], bool] = lambda: False,
     on_failure: Callable[[int, HealthResult], None] = lambda tries, last: None,
@@ -52,15 +52,15 @@ def ask(
 
     began, tries = time.monotonic(), 0
     try:
-        asking = _Asking(client, health, cancelled)
+        requests = _Requests(client, health, cancelled)
     except (OSError, ValueError, ImportError, httpx.InvalidURL) as error:
         # The environment's proxies (HTTPS_PROXY, ALL_PROXY) and certificates (SSL_CERT_FILE): a retry cannot help.
         problem = scrub(f"cannot connect with the proxy or certificates set in the environment: {error}")
         return HealthResult(url=scrub(health.url), tries=0, seconds=0.0, status=None, body="", problem=problem)
-    with asking:
+    with requests:
         while True:
             tries += 1
-            status, body, problem = asking.once()
+            status, body, problem = requests.once()
             result = HealthResult(
                 url=scrub(health.url),
                 tries=tries,
@@ -72,8 +72,8 @@ def ask(
             if not problem or time.monotonic() - began >= health.deadline:
                 return result
             on_failure(tries, result)
-            again = min(time.monotonic() + BETWEEN_SECONDS, began + health.deadline)
-            while time.monotonic() < again:
+            next_request = min(time.monotonic() + BETWEEN_SECONDS, began + health.deadline)
+            while time.monotonic() < next_request:
                 _check_cancelled(cancelled)
                 time.sleep(0.05)  # nothing announces that an application is healthy
 
@@ -83,11 +83,11 @@ def _check_cancelled(cancelled: Callable[[], bool]) -> None:
         raise Interrupted("interrupted during the health check of the application")
 
 
-Answer = tuple[int | None, str, str]
+HttpResponse = tuple[int | None, str, str]
 """The status and the beginning of the body of one response, and the reason why it fails the check."""
 
 
-class _Asking:
+class _Requests:
     """Requests in a thread of their own: httpx limits the time of each piece of a response, and a response that arrives
     byte by byte would never end. A thread that exceeds the limit is abandoned, with its client."""
 
@@ -96,46 +96,46 @@ class _Asking:
         self._health = health
         self._cancelled = cancelled
 
-    def __enter__(self) -> _Asking:
+    def __enter__(self) -> _Requests:
         return self
 
     def __exit__(self, *error: object) -> None:
         self._client.close()
 
-    def once(self) -> Answer:
+    def once(self) -> HttpResponse:
         """One response, or a timeout. Raises Interrupted."""
-        answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        responses: queue.SimpleQueue[HttpResponse] = queue.SimpleQueue()
         late = threading.Event()
         client, health = self._client, self._health
 
-        def ask_once() -> None:
-            answers.put(_once(client, health))
+        def request() -> None:
+            responses.put(_request(client, health))
             if late.is_set():
                 client.close()
 
-        thread = threading.Thread(target=ask_once, name="lastgood-health", daemon=True)
+        thread = threading.Thread(target=request, name="lastgood-health", daemon=True)
         thread.start()
         over = time.monotonic() + health.time_limit
         try:
-            while (left := over - time.monotonic()) > 0:
+            while (remaining := over - time.monotonic()) > 0:
                 _check_cancelled(self._cancelled)
                 with suppress(queue.Empty):
-                    return answers.get(timeout=min(0.1, left))
+                    return responses.get(timeout=min(0.1, remaining))
         finally:
-            if answers.empty() and thread.is_alive():
+            if responses.empty() and thread.is_alive():
                 late.set()
                 self._client = self._new()
         return None, "", f"no response within {health.time_limit:g} s"
 
 
-def _once(client: httpx.Client, health: Health) -> Answer:
+def _request(client: httpx.Client, health: Health) -> HttpResponse:
     import httpx
 
     too_late = f"no response within {health.time_limit:g} s"
     content = b""
     try:
-        with client.stream("GET", health.url) as answer:
-            for chunk in answer.iter_bytes():
+        with client.stream("GET", health.url) as response:
+            for chunk in response.iter_bytes():
                 content += chunk
                 if len(content) > MOST_BYTES:
                     break
@@ -144,43 +144,43 @@ def _once(client: httpx.Client, health: Health) -> Answer:
     except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
         return None, _text(content), f"request failed: {str(error) or type(error).__name__}"
     body = _text(content)
-    if answer.status_code != health.status:
-        to = f" (a redirect to {answer.headers['location']})" if "location" in answer.headers else ""
-        return answer.status_code, body, f"status {answer.status_code}{to}, expected {health.status}"
-    return answer.status_code, body, "" if health.body is None else _lacks(body, health.body)
+    if response.status_code != health.status:
+        to = f" (a redirect to {response.headers['location']})" if "location" in response.headers else ""
+        return response.status_code, body, f"status {response.status_code}{to}, expected {health.status}"
+    return response.status_code, body, "" if health.body is None else _body_problem(body, health.body)
 
 
 def _text(content: bytes) -> str:
     return content.decode("utf-8", "replace")
 
 
-def _lacks(body: str, expected: Mapping[str, Any]) -> str:
+def _body_problem(body: str, expected: Mapping[str, Any]) -> str:
     try:
         actual = json.loads(body)
     except (ValueError, RecursionError):
         return "response is not JSON"
-    return difference(expected, actual)
+    return body_difference(expected, actual)
 
 
-def difference(expected: Any, actual: Any, at: str = "") -> str:
+def body_difference(expected: Any, actual: Any, path: str = "") -> str:
     """The first place where ``actual`` lacks or contradicts ``expected``, in words; empty when there is none. Of an
     object only the expected keys are compared, of a list every element, of anything else the value and its type."""
-    where = f'"{at}" in the response' if at else "the response"
+    where = f'"{path}" in the response' if path else "the response"
     if isinstance(expected, Mapping):
         if not isinstance(actual, dict):
             return f"{where} is not an object"
         for key, value in expected.items():
-            name = f"{at}.{key}" if at else str(key)
+            name = f"{path}.{key}" if path else str(key)
             if key not in actual:
                 return f'response has no "{name}"'
-            if problem := difference(value, actual[key], name):
+            if problem := body_difference(value, actual[key], name):
                 return problem
         return ""
     if isinstance(expected, list | tuple):
         if not isinstance(actual, list) or len(actual) != len(expected):
             return f"{where} is {_shown(actual)}, expected {_shown(expected)}"
         pairs = enumerate(zip(expected, actual, strict=True))
-        return next((problem for n, (e, a) in pairs if (problem := difference(e, a, f"{at}[{n}]"))), "")
+        return next((problem for n, (e, a) in pairs if (problem := body_difference(e, a, f"{path}[{n}]"))), "")
     # In Python True equals 1.
     if isinstance(expected, bool) != isinstance(actual, bool) or expected != actual:
         return f"{where} is {_shown(actual)}, expected {_shown(expected)}"

@@ -1,8 +1,8 @@
 """The record of an application that lastgood stopped on this machine: a small file in the state folder, one for each
-live database. It is written before the first hook runs, and removed when the application runs again and passed its
+live database. It is written before the first hook runs, and removed when the application runs again and has passed its
 checks.
 
-A run also has its journal; this file serves the next operator, whatever stopped the application.
+A run also has its journal; this file is for the next operator, whichever command stopped the application.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class StopRecord(BaseModel):
     user: str
 
 
-def begin(live: str, by: str) -> StopRecord:
+def new_record(live: str, by: str) -> StopRecord:
     """A new record of an application that is about to be stopped, by this user on this machine."""
     return StopRecord(
         live=live,
@@ -53,30 +53,30 @@ def begin(live: str, by: str) -> StopRecord:
     )
 
 
-def place(state: Path, target: Target) -> Path:
+def record_path(state: Path, target: Target) -> Path:
     """The file for ``target``'s database. Its name comes from the database and the connection keywords, so that it is
     known even when the server does not answer."""
-    known = {each.keyword.decode(): each.val.decode() for each in pq.Conninfo.get_defaults() if each.val}
-    keywords = {**known, **target.keywords}
+    defaults = {each.keyword.decode(): each.val.decode() for each in pq.Conninfo.get_defaults() if each.val}
+    keywords = {**defaults, **target.keywords}
     where = "\0".join(keywords.get(name, "") for name in ("service", "host", "hostaddr", "port"))
     live = target.dbname
-    shown = re.sub(r"[^A-Za-z0-9_-]", "_", live)[:40]
-    return state / FOLDER / f"{shown}_{xxh3_64_hexdigest(f'{where}{chr(0)}{live}'.encode())}.json"
+    readable = re.sub(r"[^A-Za-z0-9_-]", "_", live)[:40]
+    return state / FOLDER / f"{readable}_{xxh3_64_hexdigest(f'{where}{chr(0)}{live}'.encode())}.json"
 
 
 def read(state: Path, target: Target) -> StopRecord | None:
-    """The record, or None where there is no readable one."""
+    """The record; None if it is missing or unreadable."""
     try:
-        return StopRecord.model_validate_json(place(state, target).read_bytes())
+        return StopRecord.model_validate_json(record_path(state, target).read_bytes())
     except (OSError, ValidationError):
         return None
 
 
 def write(state: Path, target: Target, record: StopRecord) -> None:
     """Replace the record; durable on return. Raises OSError."""
-    durable.write_private(place(state, target), record.model_dump_json(indent=1).encode() + b"\n")
+    durable.write_private(record_path(state, target), record.model_dump_json(indent=1).encode() + b"\n")
 
 
 def forget(state: Path, target: Target) -> None:
     """Remove the record: the application runs and is healthy. Raises OSError."""
-    place(state, target).unlink(missing_ok=True)
+    record_path(state, target).unlink(missing_ok=True)

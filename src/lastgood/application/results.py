@@ -41,7 +41,7 @@ class Figure(Frozen):
     unit: str
     before: float | None
     after: float | None
-    verdict: Literal["same", "worse", "not known"]
+    verdict: Literal["same", "worse", "unknown"]
 
 
 class WatchResult(Frozen):

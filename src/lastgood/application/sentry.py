@@ -24,7 +24,7 @@ def rate(sentry: Sentry, seconds: float) -> float | None:
 
     until = time.time()
     length = max(seconds, LEAST_SECONDS)
-    answer = httpx.get(
+    response = httpx.get(
         f"{sentry.url.rstrip('/')}/api/0/projects/{quote(sentry.organization)}/{quote(sentry.project)}/stats/",
         params={
             "stat": "received",
@@ -35,8 +35,8 @@ def rate(sentry: Sentry, seconds: float) -> float | None:
         headers={"Authorization": f"Bearer {token}"},
         timeout=TIME_LIMIT,
     )
-    answer.raise_for_status()
+    response.raise_for_status()
     try:
-        return sum(float(count) for _, count in answer.json()) / length
+        return sum(float(count) for _, count in response.json()) / length
     except TypeError:
         raise ValueError("the response is not a list of counts") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from lastgood.application import Application, hooks, record, turns
+from lastgood.application import Application, hooks, record
 from lastgood.application.record import StopRecord
 from lastgood.application.results import HookResult
 from lastgood.context import Context
@@ -14,9 +14,9 @@ from lastgood.events import Caution, Note
 from lastgood.postgres.server import Target
 
 # The hook that reverses each hook.
-AGAIN = {"stop": "start", "maintenance_on": "maintenance_off"}
-BEFORE = tuple(reversed(AGAIN))
-START_IT = "Start it by hand, or fix the hook and run: lastgood maintenance off"
+COUNTERPARTS = {"stop": "start", "maintenance_on": "maintenance_off"}
+STOP_HOOKS = tuple(reversed(COUNTERPARTS))
+START_HINT = "Start it by hand, or fix the hook and run: lastgood maintenance off"
 
 
 class HookFailed(Exception):
@@ -30,7 +30,7 @@ class HookFailed(Exception):
 class Service:
     """The application of one live database. ``target`` is that database; ``facts`` are variables in the environment of
     hooks; ``on_result`` is called with the result of each hook as soon as it has ended. The records are in the state
-    folder of ``context``; each call says itself what cancels it."""
+    folder of ``context``; its ``cancelled`` is ignored, because each call has its own."""
 
     def __init__(
         self,
@@ -64,9 +64,9 @@ class Service:
         if before is not None and before.by == record.BY_HAND and by != record.BY_HAND and before.state == "stopped":
             self._emit(Note(f"the application was already stopped by {before.by}"))
             return
-        kept = before.hooks if before is not None else ()
-        current = record.begin(self._target.dbname, by).model_copy(update={"hooks": kept})
-        for hook in BEFORE:
+        begun = before.hooks if before is not None else ()
+        current = record.new_record(self._target.dbname, by).model_copy(update={"hooks": begun})
+        for hook in STOP_HOOKS:
             if self._application.command(hook) is not None:
                 current = current.model_copy(update={"hooks": tuple(dict.fromkeys((*current.hooks, hook)))})
                 record.write(self._state, self._target, current)
@@ -80,7 +80,7 @@ class Service:
         """
         current = self.record
         begun = current.hooks if current is not None else ()
-        for before, after in AGAIN.items():
+        for before, after in COUNTERPARTS.items():
             if begun_only and before not in begun:
                 continue
             if self._application.command(after) is not None:
@@ -102,7 +102,7 @@ class Service:
             self.start(stage, begun_only=True)
         except (HookFailed, KeyboardInterrupt) as error:
             why = str(error) or "interrupted"
-            raise NotStarted(f"cannot {what}: {why}", hint=START_IT, state=state) from error
+            raise NotStarted(f"cannot {what}: {why}", hint=START_HINT, state=state) from error
 
     def forget(self) -> None:
         """Remove the record: the application runs and is healthy."""
@@ -115,8 +115,8 @@ class Service:
 
     def hook(self, hook: str, stage: str, cancelled: Callable[[], bool] = lambda: False) -> HookResult:
         """Run one configured hook. Raises HookFailed, Interrupted, OSError (of ``on_result``)."""
-        with turns.turn(self._target, replace(self._context, cancelled=cancelled)) as turn:
-            result = hooks.run(self._application, hook, stage, self._facts, cancelled, turn)
+        with hooks.hook_lock(self._target, replace(self._context, cancelled=cancelled)) as lock:
+            result = hooks.run(self._application, hook, stage, self._facts, cancelled, lock)
         self.results.append(result)
         self._on_result(result)
         if result.problem:

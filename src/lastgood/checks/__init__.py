@@ -1,8 +1,8 @@
 """The checks behind the checklist's items, made before anything is changed. One module per item, one function per
-check; each yields its results: a ``Finding`` against a rollback, or a ``Seen`` for a check that passed.
+check; each yields its results: a ``Finding`` against a rollback, or a ``Passed`` for a check that passed.
 
-A refusal would make the run fail, or lose something that the operator did not ask to lose. A caution is a fact that
-the operator has to know. To add a check, write a function and list it under its item in ``CHECKS``.
+A refusal: the run would fail, or lose something that the operator did not agree to lose. A caution: a fact that the
+operator must know. To add a check, write a function and list it under its item in ``CHECKS``.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from lastgood.checks import (
     versions,
 )
 from lastgood.checks.subject import PointReading, Subject, way_of
+from lastgood.plan.plan import Way
 
 __all__ = ["CHECKS", "Check", "PointReading", "Subject", "findings", "results", "way_of"]
 
@@ -53,15 +54,15 @@ CHECKS: Mapping[str, tuple[Check, ...]] = {
         versions.extensions,
         versions.tablespaces,
     ),
-    "in_place": (in_place.able, in_place.objects, in_place.scope, code.in_place),
+    "in_place": (in_place.able, in_place.objects, in_place.left_behind, in_place.scope, code.in_place),
     EXTENSIONS: (extensions.members, extensions.rows),
     "holders": (sessions.holders, sessions.unfinished),
-    "sessions": (sessions.killable, sessions.shut, sessions.locks, sessions.connections),
+    "sessions": (sessions.terminable, sessions.locked_tables, sessions.locks, sessions.connections),
     "application": (application.hooks, application.health, application.poolers),
     "rehearsal": (rehearsal.rehearsed, rehearsal.expected),
 }
 
-# What an exchange of names needs, and one in place does not.
+# Checks that only an exchange of names needs.
 BY_NAME: frozenset[Check] = frozenset(
     {
         privileges.databases,
@@ -72,20 +73,32 @@ BY_NAME: frozenset[Check] = frozenset(
         settings.carried_over,
         versions.tablespaces,
         sessions.holders,
-        sessions.killable,
+        sessions.terminable,
     }
 )
 
+# What the rights of this role decide, for each way.
+RIGHTS: Mapping[Way, frozenset[Check]] = {
+    "by-name": frozenset(
+        {privileges.databases, privileges.fence, privileges.owners, settings.carried_over, sessions.terminable}
+    ),
+    "in-place": frozenset({in_place.able, in_place.objects, in_place.left_behind}),
+}
+
 
 def results(subject: Subject) -> tuple[Finding | Passed, ...]:
-    """Run all checks: their results, item by item."""
-    return tuple(
-        result.model_copy(update={"item": item})
+    """Run all checks: their results, item by item. If this role's rights refuse one way to switch, the last result is
+    about the other one."""
+    found = [
+        (check, result.model_copy(update={"item": item}))
         for item, checks in CHECKS.items()
         for check in checks
         if subject.in_place is None or check not in BY_NAME
         for result in check(subject)
-    )
+    ]
+    own = RIGHTS["by-name" if subject.in_place is None else "in-place"]
+    refused = any(check in own and isinstance(each, Finding) and each.level == "refusal" for check, each in found)
+    return *(result for _, result in found), *(in_place.other_way(subject) if refused else ())
 
 
 def findings(results: Iterable[Finding | Passed]) -> tuple[Finding, ...]:

@@ -12,9 +12,9 @@ from lastgood.application import HOOKS
 from lastgood.application import health as asking
 from lastgood.checklist import Finding, Passed
 from lastgood.checks.subject import Subject
-from lastgood.postgres.pgbouncer.judge import findings
+from lastgood.postgres.pgbouncer.obstacles import findings
 
-# The health check is tried once, and not for long: the checklist takes seconds.
+# The time limit of the one request: the checklist takes seconds.
 PATIENCE = 2.0
 
 
@@ -29,9 +29,9 @@ def hooks(s: Subject) -> Iterator[Finding | Passed]:
             hint=problem.hint,
             final=problem.stops,
         )
-    given = [hook for hook in HOOKS if application.command(hook) is not None]
-    if given:
-        yield Passed(text=f"configured: {', '.join(given)}; none of them was run")
+    configured = [hook for hook in HOOKS if application.command(hook) is not None]
+    if configured:
+        yield Passed(text=f"configured: {', '.join(configured)}; none of them was run")
     else:
         yield Passed(
             text="no [hooks] in lastgood.toml: the application is not stopped, and its writes fail at the fence"
@@ -46,18 +46,18 @@ def health(s: Subject) -> Iterator[Finding | Passed]:
     once = application.health.model_copy(
         update={"deadline": 0.0, "time_limit": min(PATIENCE, application.health.time_limit)}
     )
-    answer = asking.ask(replace(application, health=once))
-    if answer.problem:
+    response = asking.check_health(replace(application, health=once))
+    if response.problem:
         yield Finding(
             level="caution",
             code="health",
-            text=f'health check "{answer.url}" failed: {answer.problem}',
+            text=f'health check "{response.url}" failed: {response.problem}',
             hint="If the rollback cannot fix this, correct [health] in lastgood.toml: the same check decides "
             "after the switch.",
             known="tried",
         )
     else:
-        yield Passed(text=f'health check "{answer.url}" passed', known="tried")
+        yield Passed(text=f'health check "{response.url}" passed', known="tried")
 
 
 def poolers(s: Subject) -> Iterator[Finding | Passed]:
@@ -66,6 +66,8 @@ def poolers(s: Subject) -> Iterator[Finding | Passed]:
     for risk in findings(s.pools, s.request.pgbouncer, s.database.name, fence_now=fence_now):
         yield Finding(level=risk.level, code=risk.code, text=risk.text, hint=risk.hint, known="tried")
     for pool in s.pools:
-        if not pool.trouble:
-            names = ", ".join(f'"{each.name}"' for each in pool.databases) or "no database"
-            yield Passed(text=f"{pool.place} answers: its {names} leads to the live database", known="tried")
+        if not pool.problem:
+            names = ", ".join(f'"{each.name}"' for each in pool.databases)
+            verb = "lead" if len(pool.databases) > 1 else "leads"
+            text = f"its {names} {verb} to the live database" if names else "no database of it leads to the live one"
+            yield Passed(text=f"{pool.place} answers: {text}", known="tried")

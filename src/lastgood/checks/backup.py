@@ -54,17 +54,17 @@ def room(s: Subject) -> Iterator[Finding | Passed]:
     store, need = s.request.store, s.database.size_bytes or 0
     place = next(each for each in (store, *store.absolute().parents) if each.exists())
     free = shutil.disk_usage(place).free
-    there = f'the store "{store}" has {units.size(free)} free'
+    space = f'the store "{store}" has {units.size(free)} free'
     if free < need:
         yield Finding(
             level="refusal",
             code="no_room_for_emergency_backup",
-            text=f"{there}; the emergency backup may need {units.size(need)}",
+            text=f"{space}; the emergency backup may need {units.size(need)}",
             hint="Free disk space there, or choose another store with --store.",
             known="measured",
         )
     else:
-        yield Passed(text=f"{there}; it may need {units.size(need)}", known="measured")
+        yield Passed(text=f"{space}; it may need {units.size(need)}", known="measured")
 
 
 def checksums(s: Subject) -> Iterator[Finding]:
@@ -85,12 +85,12 @@ def checksums(s: Subject) -> Iterator[Finding]:
 
 def readable(s: Subject) -> Iterator[Finding | Passed]:
     """Whether this role may read every table; damaged pages are found only when they are read."""
-    hidden = row_security.hiding(s.live)
+    hidden = row_security.hiding_tables(s.live)
     if hidden:
         yield Finding(
             level="refusal",
             code="rows_hidden",
-            text=f"row-level security hides rows from this role in {row_security.named(hidden)}",
+            text=f"row-level security hides rows from this role in {row_security.first_names(hidden)}",
             hint=row_security.remedy(hidden, "Connect"),
         )
     rows = s.live.execute(_UNREADABLE, [SHOWN]).fetchall()
@@ -105,5 +105,5 @@ def readable(s: Subject) -> Iterator[Finding | Passed]:
         level="refusal",
         code="cannot_read",
         text=f'this role cannot read all of "{s.database.name}": {names}{more}',
-        hint=f"Connect as a superuser, or have a superuser run: GRANT pg_read_all_data TO {role};",
+        hint=f"Connect as a superuser, or have a superuser run: GRANT pg_read_all_data TO {role}",
     )

@@ -21,7 +21,7 @@ SHOWN = 10
 
 
 def second_login(s: Subject) -> Iterator[Finding]:
-    """Code of the restore point runs as a role that has to log in by itself, where this role's rights are at stake."""
+    """The login of the role that executes code of the restore point, where this role's rights are at stake."""
     if s.summary is None or s.facts is None:
         return
     run = code_run(s.maintenance, s.summary, s.request.code)
@@ -41,12 +41,12 @@ def second_login(s: Subject) -> Iterator[Finding]:
                 level="refusal", code="code_needs_rights", text=needing, hint=TRUST, known="tried", final=True
             )
     except build_role.NoSecondLogin as error:
-        could = ", ".join(f"{count} × {kind}" for kind, count in run.constructs.items())
+        constructs = ", ".join(f"{count} × {kind}" for kind, count in run.constructs.items())
         yield Finding(
             level="refusal",
             code="no_second_login",
-            text=f"{error.message}; code in it: {could}, and any function of the server that these call; this role is "
-            f"{strength(s.maintenance) or 'not a superuser'}",
+            text=f"{error.message}; code in it: {constructs}, and any function of the server that these call; "
+            f"this role is {strength(s.maintenance) or 'not a superuser'}",
             hint=error.hint,
             known="tried",
             final=True,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import psycopg
 
 from lastgood.checklist import BACKUP, Finding, Passed
-from lastgood.plan.plan import TableLoss
+from lastgood.plan.loss import TableLoss
 
 SHOWN = 5
 
@@ -25,19 +25,19 @@ def refused(live: str, error: psycopg.Error, results: Sequence[Finding | Passed]
         )
 
 
-def findings(lost: Sequence[TableLoss]) -> Iterator[Finding]:
+def findings(losses: Sequence[TableLoss]) -> Iterator[Finding]:
     """Tables that the restore point lacks, and damaged ones."""
-    gone = [each for each in lost if each.point_rows is None]
-    if len(gone) > len(lost) // 2:
+    missing = [each for each in losses if each.point_rows is None]
+    if len(missing) > len(losses) // 2:
         yield Finding(
             level="caution",
-            code="tables_go_away",
-            text=f"the restore point lacks {len(gone)} of the {len(lost)} live tables: it may be a dump of some "
+            code="tables_missing",
+            text=f"the restore point lacks {len(missing)} of the {len(losses)} live tables: it may be a dump of some "
             "tables only",
             item="restore_point",
             known="measured",
         )
-    damaged = [each for each in lost if each.unreadable]
+    damaged = [each for each in losses if each.unreadable]
     if damaged:
         names = ", ".join(f"{each.schema_name}.{each.name}" for each in damaged[:SHOWN])
         more = f" and {len(damaged) - SHOWN} more" if len(damaged) > SHOWN else ""

@@ -10,29 +10,30 @@ from lastgood.checks.subject import Subject
 
 def members(s: Subject) -> Iterator[Finding | Passed]:
     """Altered members of extensions, and objects that depend on them."""
-    survey = s.to_put_back
+    survey = s.extension_changes
     for name in survey.extensions:
-        if lost := survey.summary(name, carried=False):
+        if unrestorable := survey.summary(name, carried=False):
             yield Finding(
                 level="refusal",
-                code="stays_in_kept",
-                text=f'no dump holds the changes to extension "{name}", and lastgood cannot restore them: {lost}',
+                code="changes_not_restored",
+                text=f'no dump holds the changes to extension "{name}", and lastgood cannot restore them: '
+                f"{unrestorable}",
                 hint="Copy these changes by hand from the kept database after the switch: lastgood status names it.",
             )
-        if carried := survey.summary(name, carried=True, rows=False):
+        if restorable := survey.summary(name, carried=True, rows=False):
             source = "from the manifest" if survey is not s.members and _own(s) else "from the live database"
             yield Finding(
                 level="caution",
-                code="put_back",
-                text=f'no dump holds the changes to extension "{name}"; they are restored {source}: {carried}',
+                code="changes_restored",
+                text=f'no dump holds the changes to extension "{name}"; they are restored {source}: {restorable}',
             )
     for unknown in survey.unknown:
         yield Finding(
             level="caution",
-            code="extension_not_known",
+            code="extension_unknown",
             text=f'cannot determine whether extension "{unknown.extension}" was changed: {unknown.why}',
             hint="Compare the extension's objects by hand: no dump holds changes to them.",
-            known="not known",
+            known="unknown",
         )
     if survey == type(survey)():
         yield Passed(text="no object of an extension was changed")
@@ -40,9 +41,9 @@ def members(s: Subject) -> Iterator[Finding | Passed]:
 
 def rows(s: Subject) -> Iterator[Finding]:
     """Rows in tables of extensions that no dump contains."""
-    made = {each.name for each in s.facts.extensions} if s.facts is not None else set()
+    created = {each.name for each in s.facts.extensions} if s.facts is not None else set()
     for each in s.members.rows:
-        if each.extension in made:
+        if each.extension in created:
             yield Finding(
                 level="caution",
                 code="rows_copied",

@@ -6,8 +6,11 @@ from collections.abc import Iterator
 
 from psycopg import sql
 
-from lastgood.checklist import Finding, Passed
+from lastgood.checklist import OTHER_WAY, Finding, Passed
 from lastgood.checks.subject import Subject
+from lastgood.in_place.capabilities import probe
+from lastgood.journal.run_names import identifier
+from lastgood.postgres.table_code import not_to_query
 from lastgood.text.units import counted
 
 _HINT = "To see all rights of this role: lastgood check --capabilities"
@@ -49,25 +52,90 @@ def objects(s: Subject) -> Iterator[Finding]:
         yield Finding(level="caution", code="moved", text=text)
 
 
-def _added_to_what_stays(s: Subject) -> Iterator[Finding]:
-    """Tables that stay and to which the schemas refer, users above all, if they have more rows than at the point."""
+def _rows_added_outside(s: Subject) -> Iterator[Finding]:
+    """Tables that are not rolled back and that the schemas refer to (such as users), if they have more rows than at the
+    restore point."""
     if s.in_place is None or s.facts is None:
         return
-    then = {(each.schema_name, each.name): each.rows for each in s.facts.tables}
+    rows_at_point = {(each.schema_name, each.name): each.rows for each in s.facts.tables}
     keys = s.in_place.survey.ties.foreign_keys
+    without = not_to_query(s.live)
     for schema, table in sorted({(key.target_schema, key.target_table) for key in keys}):
-        if (schema, table) not in then:
+        if (schema, table) not in rows_at_point or (schema, table) in without:
             continue
         count = sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(schema, table))
         row = s.live.execute(count).fetchone()
-        added = (row[0] if row is not None else 0) - then[schema, table]
+        added = (row[0] if row is not None else 0) - rows_at_point[schema, table]
         if added > 0:
             yield Finding(
                 level="caution",
-                code="rows_added_to_what_stays",
-                text=f"{schema}.{table} stays, with {counted(added, 'row')} more than at the restore point: the "
-                "restored tables do not know them, and their rows remain in the kept schemas only",
+                code="rows_added_outside",
+                text=f"{schema}.{table} is not rolled back and has {counted(added, 'row')} more than at the restore "
+                "point: rows that refer to them remain in the kept schemas only",
             )
+
+
+def other_way(s: Subject) -> Iterator[Finding]:
+    """The way to switch that was not chosen."""
+    capabilities = probe(s.live)
+    if s.in_place is not None:
+        text = "the databases can exchange their names instead: --by-name" if capabilities.by_name else ""
+    elif capabilities.in_place:
+        text = "the schemas can be exchanged inside the database instead: --in-place"
+    else:
+        why = next((f"this role may not {each.text}" for each in capabilities.missing()), "this role owns no schema")
+        text = f"the schemas cannot be exchanged inside the database instead: {why}"
+    if text:
+        yield Finding(level="note", code=OTHER_WAY, text=text, item="privileges", known="tried")
+
+
+# Tables of this role, and none of an extension.
+_OWN_TABLES = """
+SELECT n.nspname::text, count(*), min(c.relname)::text, min(current_user)::text
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND c.relowner = current_user::regrole AND n.nspname = ANY (%s)
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+                  WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+GROUP BY 1 ORDER BY 1
+"""
+
+
+def left_behind(s: Subject) -> Iterator[Finding]:
+    """Tables of this role in schemas that stay: the application's own, probably, and they would not go back."""
+    if s.in_place is None or s.request.schemas:
+        return
+    staying = {each.schema: each.reason for each in s.in_place.capabilities.staying}
+    for schema, count, first, me in s.live.execute(_OWN_TABLES, [list(staying)]).fetchall():
+        yield Finding(
+            level="refusal",
+            code="own_tables_stay",
+            text=f'{counted(count, "table")} of this role ({first}) would not be rolled back: schema "{schema}" stays, '
+            f"since {staying[schema]}",
+            hint=f"As a superuser: ALTER SCHEMA {identifier(schema)} OWNER TO {identifier(me)}",
+        )
+    if s.facts is None:
+        return
+    lost = [
+        f"{each.schema_name}.{each.name}"
+        for each in s.facts.tables
+        if each.schema_name in staying and not _exists(s, each.schema_name, each.name)
+    ]
+    if lost:
+        yield Finding(
+            level="caution",
+            code="missing_tables_stay",
+            text=f"{counted(len(lost), 'table')} of the restore point ({lost[0]}) no longer exist, and their schema "
+            "stays: they are not restored",
+        )
+
+
+def _exists(s: Subject, schema: str, table: str) -> bool:
+    row = s.live.execute(
+        "SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE n.nspname = %s AND c.relname = %s",
+        [schema, table],
+    ).fetchone()
+    return row is not None
 
 
 def scope(s: Subject) -> Iterator[Finding | Passed]:
@@ -81,14 +149,14 @@ def scope(s: Subject) -> Iterator[Finding | Passed]:
         yield Finding(
             level="note",
             code="schemas_stay",
-            text="these schemas stay as they are: " + ", ".join(each.schema for each in capabilities.staying),
+            text="these schemas are not rolled back: " + ", ".join(each.schema for each in capabilities.staying),
         )
-    yield from _added_to_what_stays(s)
+    yield from _rows_added_outside(s)
     large = s.facts.large_objects.count if s.facts is not None and s.facts.large_objects is not None else 0
     if large:
         yield Finding(
             level="caution",
             code="large_objects_stay",
-            text=f"large objects belong to no schema: those of the live database stay, the restore point's {large:,} "
-            "are not restored",
+            text=f"large objects belong to no schema: those of the live database remain, and the restore point's "
+            f"{large:,} are not restored",
         )

@@ -11,7 +11,7 @@ from pglast.parser import ParseError
 from lastgood.dump import names
 from lastgood.dump.rulings.code import INDEX, STATISTICS
 from lastgood.dump.rulings.tree import Node, parse
-from lastgood.dump.script import Step
+from lastgood.dump.script import ScriptStep
 from lastgood.dump.statements import Command, Kind, Verdict
 from lastgood.dump.summary import DumpSummary
 from lastgood.plan.plan import LaterCode
@@ -65,8 +65,8 @@ def later_code(live: Connection, summary: DumpSummary) -> tuple[LaterCode, ...]:
     return tuple(sorted(found, key=lambda each: (each.against_live == "same", not each.superuser)))
 
 
-def _steps(summary: DumpSummary) -> Iterator[Step]:
-    return (item for item in summary.script.items if isinstance(item, Step))
+def _steps(summary: DumpSummary) -> Iterator[ScriptStep]:
+    return (item for item in summary.script.items if isinstance(item, ScriptStep))
 
 
 def _tree(command: Command) -> Node | None:
@@ -89,7 +89,7 @@ def _definer(command: Command) -> Node | None:
 
 def _owners(commands: Iterable[Command], wanted: set[str]) -> dict[str, str]:
     """The owners that a dump gives to the wanted routines and tables."""
-    found: dict[str, str] = {}
+    owners: dict[str, str] = {}
     for command in commands:
         if command.kind is not Kind.OWNER or not command.roles or (node := _tree(command)) is None:
             continue
@@ -100,8 +100,8 @@ def _owners(commands: Iterable[Command], wanted: set[str]) -> dict[str, str]:
         else:
             continue
         if identity in wanted:
-            found[identity] = command.roles[0]
-    return found
+            owners[identity] = command.roles[0]
+    return owners
 
 
 def _routines(
@@ -109,16 +109,16 @@ def _routines(
 ) -> Iterator[LaterCode]:
     if not routines:
         return
-    there: dict[str, tuple[Any, ...]] = {row[0]: row[1:] for row in live.execute(_LIVE_ROUTINES)}
+    live_routines: dict[str, tuple[Any, ...]] = {row[0]: row[1:] for row in live.execute(_LIVE_ROUTINES)}
     for identity, node in routines.items():
-        found = there.get(identity)
-        owner = owners.get(identity) or (found[4] if found is not None else role)
+        live_routine = live_routines.get(identity)
+        owner = owners.get(identity) or (live_routine[4] if live_routine is not None else role)
         yield LaterCode(
             kind="SECURITY DEFINER routine",
             name=identity,
             owner=owner,
             superuser=owner in superusers,
-            against_live="new" if found is None else "same" if _equal(node, owner, found) else "changed",
+            against_live="new" if live_routine is None else "same" if _equal(node, owner, live_routine) else "changed",
         )
 
 
@@ -126,9 +126,9 @@ def _equal(node: Node, owner: str, live: tuple[Any, ...]) -> bool:
     language, source, settings, parsed, live_owner = live
     options = node.options or ()
     text = next((each.arg[0].sval for each in options if each.defname == "as"), None)
-    wanted = next((str(each.arg.sval) for each in options if each.defname == "language"), "sql")
-    given = sorted(each.arg.name for each in options if each.defname == "set")
-    return not parsed and (wanted, text, given, owner) == (language, source, settings, live_owner)
+    wanted_language = next((str(each.arg.sval) for each in options if each.defname == "language"), "sql")
+    given_settings = sorted(each.arg.name for each in options if each.defname == "set")
+    return not parsed and (wanted_language, text, given_settings, owner) == (language, source, settings, live_owner)
 
 
 def _tables(
@@ -137,37 +137,37 @@ def _tables(
     """Tables of superusers: others run their expressions without rights that are worth stealing."""
     if not tables:
         return
-    there: dict[str, str] = dict(live.execute(_LIVE_TABLES, [list(tables)]).fetchall())
+    live_owners: dict[str, str] = dict(live.execute(_LIVE_TABLES, [list(tables)]).fetchall())
     for table in tables:
-        owner = owners.get(table) or there.get(table, role)
+        owner = owners.get(table) or live_owners.get(table, role)
         if owner in superusers:
             yield LaterCode(
                 kind="table with functions in indexes or statistics",
                 name=table,
                 owner=owner,
                 superuser=True,
-                against_live="new" if table not in there else "not compared",
+                against_live="new" if table not in live_owners else "not compared",
             )
 
 
 def _triggers(live: Connection, triggers: dict[str, Command]) -> Iterator[LaterCode]:
     if not triggers:
         return
-    there: dict[str, tuple[str, ...]] = {row[0]: row[1:] for row in live.execute(_LIVE_TRIGGERS)}
+    live_triggers: dict[str, tuple[str, ...]] = {row[0]: row[1:] for row in live.execute(_LIVE_TRIGGERS)}
     for identity, command in triggers.items():
         node = _tree(command)
         if node is None:
             continue
-        found = there.get(node.trigname)
+        live_trigger = live_triggers.get(node.trigname)
         calls = f"{names.of_list(node.funcname, '')}()"
         yield LaterCode(
             kind="login trigger" if node.eventname == "login" else "event trigger",
             name=identity,
-            owner=found[2] if found is not None else "",
+            owner=live_trigger[2] if live_trigger is not None else "",
             superuser=True,  # no other role may own one
             against_live="new"
-            if found is None
+            if live_trigger is None
             else "not compared"
-            if found[:2] == (node.eventname, calls)
+            if live_trigger[:2] == (node.eventname, calls)
             else "changed",
         )

@@ -132,16 +132,16 @@ def missing_tablespaces(connection: Connection, summary: DumpSummary) -> Missing
 
 def require(connection: Connection, facts: Facts, summary: DumpSummary, rules: Rules, name: str) -> None:
     """Raise Refused with all requirements of the restore point ``name`` that the server lacks."""
-    lacks = list(_lacks(connection, facts, summary, rules))
-    if lacks:
+    missing = list(_all_missing(connection, facts, summary, rules))
+    if missing:
         raise Refused(
-            f'cannot restore "{name}": ' + "; ".join(lack.text for lack in lacks),
-            hint=" ".join(lack.hint if lack.hint.endswith(".") else f"{lack.hint}." for lack in lacks),
+            f'cannot restore "{name}": ' + "; ".join(lack.text for lack in missing),
+            hint=" ".join(lack.hint if lack.hint.endswith(".") else f"{lack.hint}." for lack in missing),
             state=NOT_REACHED,
         )
 
 
-def _lacks(connection: Connection, facts: Facts, summary: DumpSummary, rules: Rules) -> Iterator[MissingObjects]:
+def _all_missing(connection: Connection, facts: Facts, summary: DumpSummary, rules: Rules) -> Iterator[MissingObjects]:
     for lack in (
         missing_roles(connection, summary, rules),
         missing_extensions(connection, facts),

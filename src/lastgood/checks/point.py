@@ -17,7 +17,7 @@ def made(s: Subject) -> Iterator[Finding | Passed]:
     """The restore point, and what was verified of it; or that there is none."""
     if s.point is None:
         yield Finding(
-            level="refusal", code="no_point", text=s.reading.trouble, hint=s.reading.hint, known="measured", final=True
+            level="refusal", code="no_point", text=s.reading.problem, hint=s.reading.hint, known="measured", final=True
         )
         return
     made_at, seconds = s.point.made_at, (s.now - s.point.made_at).total_seconds()
@@ -28,21 +28,23 @@ def made(s: Subject) -> Iterator[Finding | Passed]:
     if s.facts is not None and s.summary is not None:
         yield Passed(
             text=f"definitions were read: {s.facts.summary} by its manifest; SHA-256 is verified while loading"
-            if s.reading.owing
+            if s.reading.unread_rows
             else f"read completely: {s.facts.summary}"
             + ("; it matches its manifest" if s.point.manifest is not None else ""),
             known="measured",
         )
     else:
-        yield Passed(text=s.reading.looked, known="measured")
-    for each in s.reading.passed_over:
+        yield Passed(text=s.reading.evidence, known="measured")
+    for each in s.reading.skipped:
         yield Finding(
             level="caution",
-            code="passed_over",
+            code="skipped",
             text=f"a newer restore point failed verification: {each}",
             hint="Show where it is damaged: lastgood points verify",
             known="measured",
         )
+    for each in s.reading.left_out:
+        yield Finding(level="note", code="emergency_backups", text=each)
 
 
 def age(s: Subject) -> Iterator[Finding]:
@@ -60,7 +62,7 @@ def age(s: Subject) -> Iterator[Finding]:
     if old < timedelta(minutes=-5):
         yield Finding(
             level="caution",
-            code="point_of_the_future",
+            code="future_point",
             text=f"the restore point is dated {moment(s.point.made_at)}, but the server's clock shows {moment(s.now)}",
             hint="Correct the clock that is wrong, and check which restore point is the newest: lastgood points",
         )

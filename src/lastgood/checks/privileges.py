@@ -11,33 +11,12 @@ from lastgood.checklist import Finding, Passed
 from lastgood.checks.subject import Subject
 from lastgood.journal.run_names import identifier
 from lastgood.postgres import database
+from lastgood.postgres.replacing import foreign_owners, unlockable
 
-_LOCKS = """
-SELECT pg_catalog.format('%%I.%%I', n.nspname, c.relname), count(*) OVER ()
-FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
-  AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_toast'
-  AND NOT pg_catalog.has_table_privilege(c.oid, %s)
-ORDER BY 1 LIMIT 5
-"""
-# Roles to which this role cannot transfer objects. The schema public is left out: it exists in every database.
-_OWNERS = """
-WITH owned AS (
-  SELECT 'pg_namespace'::regclass AS class, oid, nspowner AS owner, pg_catalog.quote_ident(nspname) AS name,
-         oid AS schema
-  FROM pg_catalog.pg_namespace WHERE nspname <> 'public'
-  UNION ALL SELECT 'pg_class'::regclass, oid, relowner, oid::regclass::text, relnamespace FROM pg_catalog.pg_class
-  WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
-  UNION ALL SELECT 'pg_proc'::regclass, oid, proowner, oid::regprocedure::text, pronamespace FROM pg_catalog.pg_proc
-)
-SELECT r.rolname, count(*), min(owned.name)
-FROM owned JOIN pg_catalog.pg_roles r ON r.oid = owned.owner JOIN pg_catalog.pg_namespace n ON n.oid = owned.schema
-WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND r.rolname <> 'pg_database_owner'
-  AND NOT pg_catalog.pg_has_role(r.oid, %s)
-  AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-                  WHERE d.classid = owned.class AND d.objid = owned.oid AND d.deptype = 'e')
-GROUP BY 1 ORDER BY 2 DESC, 1
-"""
+# Not an option of a deployment, which cannot let writers continue.
+FENCE_LATER = ", or fence only during the switch: --fence at-swap"
+# Names in a text.
+SHOWN = 5
 _ROLE = """
 SELECT r.rolname, r.rolsuper, pg_catalog.pg_has_role('pg_signal_backend', 'USAGE'),
        pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE')
@@ -82,8 +61,9 @@ def read_only(s: Subject) -> Iterator[Finding]:
     if row is not None:
         yield Finding(
             level="caution",
-            code="set_read_only",
-            text=f'"{s.database.name}" is set read-only (default_transaction_read_only), also after the rollback',
+            code="read_only_by_default",
+            text=f'"{s.database.name}" is read-only by default (default_transaction_read_only), '
+            "and remains so after the rollback",
             hint=f"To reset it, run: ALTER DATABASE {identifier(s.database.name)} RESET default_transaction_read_only",
         )
 
@@ -96,17 +76,19 @@ def databases(s: Subject) -> Iterator[Finding | Passed]:
     refusals = (*_create(s, me), *_alter(s, me))
     yield from refusals
     if not refusals:
-        who = "superuser " if is_superuser else ""
-        yield Passed(text=f'{who}"{me}" may create a database like "{s.database.name}", and rename it', known="tried")
+        prefix = "superuser " if is_superuser else ""
+        yield Passed(
+            text=f'{prefix}"{me}" may create a database like "{s.database.name}", and rename it', known="tried"
+        )
 
 
 def _create(s: Subject, me: str) -> Iterator[Finding]:
     """Try CREATE DATABASE with the name of the database of this connection, which cannot be dropped meanwhile: the
     server checks the role, the template, the encoding, the locale and the tablespace before it finds that the name is
     taken, and creates nothing."""
-    taken = s.maintenance.info.dbname
+    existing = s.maintenance.info.dbname
     template = database.describe(s.maintenance, "template0").tablespace
-    create, *_ = database.creation(taken, s.database, "", live=s.database.name, template=template)
+    create, *_ = database.creation(existing, s.database, "", live=s.database.name, template=template)
     try:
         s.maintenance.execute(create)
     except psycopg.errors.DuplicateDatabase:
@@ -164,16 +146,14 @@ def fence(s: Subject) -> Iterator[Finding]:
     """Locking a table against writers needs a write privilege on it."""
     if s.request.fence != "now":
         return
-    wanted = "UPDATE, DELETE, TRUNCATE" + (", MAINTAIN" if s.live.info.server_version >= 170000 else "")
-    rows = s.live.execute(_LOCKS, [wanted]).fetchall()
-    if rows:
-        names = ", ".join(row[0] for row in rows)
-        more = f" and {rows[0][1] - len(rows)} more" if rows[0][1] > len(rows) else ""
+    tables = unlockable(s.live)
+    if tables:
+        more = f" and {len(tables) - SHOWN} more" if len(tables) > SHOWN else ""
         yield Finding(
             level="refusal",
             code="no_lock",
-            text=f"this role cannot lock {names}{more} against writers: it lacks write privileges",
-            hint="Connect as the tables' owner or a superuser, or fence only during the switch: --fence at-swap",
+            text=f"this role cannot lock {', '.join(tables[:SHOWN])}{more} against writers: it lacks write privileges",
+            hint=f"Connect as the tables' owner or a superuser{FENCE_LATER}",
             final=True,
         )
 
@@ -181,12 +161,12 @@ def fence(s: Subject) -> Iterator[Finding]:
 def owners(s: Subject) -> Iterator[Finding]:
     """Objects of roles that this role cannot act as: it would own them after the restore, and their owners lose
     access."""
-    rows = s.live.execute(_OWNERS, ["SET" if s.live.info.server_version >= 160000 else "MEMBER"]).fetchall()
-    if rows:
+    found = foreign_owners(s.live)
+    if found:
         me = s.live.info.user
-        whose = ", ".join(f'{count} of "{role}" ({name})' for role, count, name in rows[:5])
-        more = f" and of {len(rows) - 5} other roles" if len(rows) > 5 else ""
-        roles = ", ".join(f'"{role}"' for role, _, _ in rows[:5])
+        whose = ", ".join(f'{each.objects} of "{each.role}" ({each.first})' for each in found[:SHOWN])
+        more = f" and of {len(found) - SHOWN} other roles" if len(found) > SHOWN else ""
+        roles = ", ".join(f'"{each.role}"' for each in found[:SHOWN])
         yield Finding(
             level="refusal",
             code="foreign_owners",
@@ -198,7 +178,7 @@ def owners(s: Subject) -> Iterator[Finding]:
 
 def signals(s: Subject) -> Iterator[Finding | Passed]:
     """The privileges to terminate sessions and to see their activity."""
-    me, is_superuser, signals, sees = s.maintenance.execute(_ROLE).fetchone() or ("", False, False, False)
+    me, is_superuser, signals, sees_activity = s.maintenance.execute(_ROLE).fetchone() or ("", False, False, False)
     if is_superuser:
         return
     if signals:
@@ -206,14 +186,14 @@ def signals(s: Subject) -> Iterator[Finding | Passed]:
     else:
         yield Finding(
             level="note",
-            code="few_signals",
+            code="cannot_signal",
             text=f'"{me}" may terminate only sessions of roles whose privileges it has',
             hint=f'As a superuser: GRANT pg_signal_backend TO "{me}"',
         )
-    if not sees:
+    if not sees_activity:
         yield Finding(
             level="note",
-            code="few_statistics",
+            code="cannot_see_activity",
             text=f'"{me}" cannot see the activity of other sessions, nor the progress of WAL receivers',
             hint=f'As a superuser: GRANT pg_monitor TO "{me}"',
         )

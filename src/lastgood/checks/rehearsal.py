@@ -7,7 +7,7 @@ from datetime import UTC, timedelta
 
 from lastgood.checklist import Finding, Passed
 from lastgood.checks.subject import Subject
-from lastgood.journal.past_runs import DID
+from lastgood.journal.past_runs import KIND_TITLES
 from lastgood.text.units import ago, day, duration, roughly, span
 
 
@@ -20,11 +20,11 @@ def rehearsed(s: Subject) -> Iterator[Finding | Passed]:
             code="never_rehearsed",
             text=f'this machine has no record of a restore of "{s.database.name}"',
             hint="Rehearse it: lastgood drill. Or confirm it yourself: --attest rehearsal=NAME",
-            known="not known",
+            known="unknown",
         )
         return
     last = s.past[0]
-    text = f"{DID[last.kind]} on {day(last.at)}, {ago(last.at, s.now)}, in {duration(last.seconds)}"
+    text = f"{KIND_TITLES[last.kind]} on {day(last.at)}, {ago(last.at, s.now)}, in {duration(last.seconds)}"
     if s.now - last.at > timedelta(seconds=within):
         yield Finding(
             level="caution",
@@ -45,7 +45,7 @@ def expected(s: Subject) -> Iterator[Finding | Passed]:
             level="note",
             code="no_expectation",
             text="no estimate: this machine has not completed a run yet",
-            known="not known",
+            known="unknown",
         )
     else:
         until = (s.now + timedelta(seconds=seconds)).astimezone(UTC)

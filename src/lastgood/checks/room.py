@@ -45,7 +45,7 @@ def data(s: Subject) -> Iterator[Finding | Passed]:
             code="room_unknown",
             text=f"cannot measure free disk space on the server from here; {needed}",
             hint=f"Set it as {_ATTESTED}, or confirm it yourself: --attest room=NAME",
-            known="not known",
+            known="unknown",
         )
     elif attested < need:
         yield Finding(
@@ -61,7 +61,7 @@ def data(s: Subject) -> Iterator[Finding | Passed]:
 def wal(s: Subject) -> Iterator[Finding]:
     """WAL receivers that lag, an archiver that fails, disks that are nearly full."""
     for risk in risks(s.maintenance, s.room_needed, Limits(max_wal_lag=s.request.pace.max_wal_lag)):
-        known: Known = "not known" if risk.code == "wal_unseen" else "measured"
+        known: Known = "unknown" if risk.code == "wal_unseen" else "measured"
         yield Finding(level=risk.level, code=risk.code, text=risk.text, hint=risk.hint, known=known)
 
 

@@ -10,7 +10,8 @@ from lastgood.checks.subject import Subject
 from lastgood.plan.unfinished import unfinished as unfinished_runs
 from lastgood.postgres.capacity import OTHER_SESSIONS, limits
 from lastgood.postgres.holders import holders as held_by
-from lastgood.postgres.sessions import END_THEM, blocking_sessions, shut_tables
+from lastgood.postgres.sessions import END_HINT, blocking_sessions
+from lastgood.postgres.sessions import locked_tables as tables_locked
 from lastgood.postgres.sessions import sessions as sessions_in
 from lastgood.text.units import counted
 
@@ -18,38 +19,40 @@ from lastgood.text.units import counted
 SESSIONS_IN_LIVE = 3
 
 
-def killable(s: Subject) -> Iterator[Finding | Passed]:
+def terminable(s: Subject) -> Iterator[Finding | Passed]:
     """The switch terminates every session of the live database."""
     text = blocking_sessions(s.maintenance, s.database.oid, s.database.name)
     if text:
-        yield Finding(level="refusal", code="unkillable_sessions", text=text, hint=END_THEM)
+        yield Finding(level="refusal", code="sessions_not_terminable", text=text, hint=END_HINT)
         return
     own = s.live.info.backend_pid
-    there = [each for each in sessions_in(s.maintenance, s.database.oid) if each.pid != own and each.user is not None]
-    if not there:
+    sessions = [
+        each for each in sessions_in(s.maintenance, s.database.oid) if each.pid != own and each.user is not None
+    ]
+    if not sessions:
         yield Passed(text=f'no session is connected to "{s.database.name}"', known="measured")
         return
-    names = Counter(each.application_name or f'role "{each.user}"' for each in there).most_common(5)
+    names = Counter(each.application_name or f'role "{each.user}"' for each in sessions).most_common(5)
     listed = ", ".join(f"{count} of {name}" for name, count in names)
-    count = "1 session is" if len(there) == 1 else f"{len(there)} sessions are"
+    count = "1 session is" if len(sessions) == 1 else f"{len(sessions)} sessions are"
     yield Passed(text=f"{count} connected ({listed}); this role may terminate each of them")
 
 
-def shut(s: Subject) -> Iterator[Finding]:
+def locked_tables(s: Subject) -> Iterator[Finding]:
     """Tables that no other session can read at this moment."""
-    held_by = shut_tables(s.live)
-    for holder in sorted({each.holder for each in held_by}):
-        held = [each for each in held_by if each.holder == holder]
-        names = ", ".join(f'"{each.schema}"."{each.name}"' for each in held[:5])
-        more = f" and {len(held) - 5} more" if len(held) > 5 else ""
-        who = f'{holder} of "{held[0].user}"' if held[0].user else holder
-        called = f' ("{held[0].application_name}")' if held[0].application_name else ""
+    tables = tables_locked(s.live)
+    for holder in sorted({each.holder for each in tables}):
+        of_holder = [each for each in tables if each.holder == holder]
+        names = ", ".join(f'"{each.schema}"."{each.name}"' for each in of_holder[:5])
+        more = f" and {len(of_holder) - 5} more" if len(of_holder) > 5 else ""
+        session = f'{holder} of "{of_holder[0].user}"' if of_holder[0].user else holder
+        name = f' ("{of_holder[0].application_name}")' if of_holder[0].application_name else ""
         yield Finding(
             level="caution",
-            code="shut_tables",
-            text=f"{who}{called} has locked {names}{more} against readers: row counts are estimates, and the run "
-            + ("terminates that session" if s.request.fence == "now" and held[0].pid else "waits for it"),
-            hint=f"To terminate it, run: {held[0].to_end_it}",
+            code="locked_tables",
+            text=f"{session}{name} has locked {names}{more} against readers: row counts are estimates, and the run "
+            + ("terminates that session" if s.request.fence == "now" and of_holder[0].pid else "waits for it"),
+            hint=f"To terminate it, run: {of_holder[0].end_command}",
             known="measured",
         )
 
@@ -103,7 +106,7 @@ def holders(s: Subject) -> Iterator[Finding | Passed]:
             code="holder",
             text=f"{holder.kind} {holder.what}: {holder.explanation.rstrip('.')}",
             hint=holder.command,
-            known="not known" if holder.what == "unknown" else "looked up",
+            known="unknown" if holder.what == "unknown" else "looked up",
             final=holder.fatal,
         )
     if not holders:
@@ -117,12 +120,12 @@ def unfinished(s: Subject) -> Iterator[Finding]:
     for each in unfinished_runs(s.maintenance, s.request.target, s.request.state):
         if each.mark.role != "shadow" or each.run == s.request.run or (each.switched and each.database is None):
             continue
-        left = f', its database "{each.database.name}" exists' if each.database is not None else ""
+        remains = f', its database "{each.database.name}" exists' if each.database is not None else ""
         abort = f"lastgood abort {each.run} removes its remains"
         yield Finding(
             level="caution",
             code="unfinished",
-            text=f"run {each.run} is unfinished{left}"
+            text=f"run {each.run} is unfinished{remains}"
             + ("" if each.obstacle else "; it cannot be resumed after the switch of this rollback"),
             hint=f"{abort}." if each.obstacle else f"Continue it: lastgood resume {each.run}. Or discard it: {abort}.",
         )

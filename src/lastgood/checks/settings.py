@@ -23,7 +23,7 @@ LOCK_TIMEOUT = "2s"
 
 def carried_over(s: Subject) -> Iterator[Finding]:
     """ALTER DATABASE … SET, ALTER ROLE … IN DATABASE … SET, and the grants on the database: the switch repeats them for
-    the restored database, and would fail where this role lacks the privilege."""
+    the restored database, and fails where this role lacks the privilege."""
     if s.database.invalid or (s.maintenance.execute("SELECT pg_catalog.pg_is_in_recovery()").fetchone() or (True,))[0]:
         return
     me = s.maintenance.info.user

@@ -14,10 +14,10 @@ from lastgood.in_place.survey import Survey as Objects
 from lastgood.in_place.survey import size_bytes
 from lastgood.in_place.survey import survey as objects_of
 from lastgood.journal.past_runs import PastRun, past_runs
-from lastgood.members import Survey
-from lastgood.members.survey import of_extensions, survey
+from lastgood.members import MemberSurvey
+from lastgood.members.survey import limited_to, survey
 from lastgood.plan.plan import Request, Way
-from lastgood.points import Lack, Orphans, RestorePoint
+from lastgood.points import MissingPart, OrphanRows, RestorePoint
 from lastgood.postgres.database import Database
 from lastgood.postgres.mark import server_clock
 from lastgood.postgres.pgbouncer import ConsoleState, consoles
@@ -25,58 +25,60 @@ from lastgood.postgres.server import Connection
 
 # Tables, indexes and WAL of a restored database, against the size of the live one.
 ROOM_FACTOR = 1.3
-# The same for a copy of schemas in their own database, against their size: no file of it is shared or removed before
-# lastgood prune, and its WAL is as large as the rows.
+# The same for a copy of schemas in their own database, against their size: both copies remain until lastgood prune,
+# and the WAL is as large as the rows.
 ROOM_FACTOR_IN_PLACE = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class PointReading:
     """The restore point as far as it was read. ``facts`` and ``summary`` are None where it was not read: then
-    ``looked`` is what was verified instead, in words. Without a ``point``: ``trouble`` is the reason, ``hint`` the
+    ``evidence`` is what was verified instead, in words. Without a ``point``: ``problem`` is the reason, ``hint`` the
     remedy.
 
     ``lack`` and ``orphans``: the parts of a whole database that it lacks, and rows that refer to them.
-    ``owing``: its rows and its SHA-256 are verified while it is loaded.
-    ``passed_over``: newer ones that failed verification, each with the reason. ``seconds``: estimates, from earlier
-    loads, of building and proving, and of the emergency backup in parallel; None where there is none.
+    ``unread_rows``: its rows and its SHA-256 are verified while it is loaded.
+    ``skipped``: newer ones that failed verification, each with the reason. ``left_out``: a sentence about newer
+    emergency backups. ``seconds``: estimates, from earlier loads, of building and proving, and of the emergency backup
+    in parallel; None where there is none.
     """
 
     point: RestorePoint | None = None
     facts: Facts | None = None
     summary: DumpSummary | None = None
-    lack: Lack | None = None
-    orphans: tuple[Orphans, ...] = ()
-    looked: str = ""
-    trouble: str = ""
+    lack: MissingPart | None = None
+    orphans: tuple[OrphanRows, ...] = ()
+    evidence: str = ""
+    problem: str = ""
     hint: str = ""
-    passed_over: tuple[str, ...] = ()
-    owing: bool = False
+    skipped: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    unread_rows: bool = False
     seconds: tuple[float | None, float | None] = (None, None)
 
 
 def way_of(request: Request, live: Connection) -> Way:
-    """The way that is asked for; otherwise in place if this role can switch in no other way."""
+    """The requested way; without a request, in place if this role can switch in no other way."""
     if request.way is not None:
         return request.way
     return "in-place" if not by_name(live) and probe(live).in_place else "by-name"
 
 
 @dataclass(frozen=True, slots=True)
-class InPlace:
-    """The view of an exchange in place: the rights of this role, and the objects of the schemas that go back, with
-    their size on disk."""
+class InPlaceScope:
+    """The scope of an exchange in place: the rights of this role, and the objects of the schemas that are rolled back,
+    with their size on disk."""
 
     capabilities: Capabilities
     survey: Objects
     size_bytes: int
 
     @classmethod
-    def of(cls, live: Connection, only: Collection[str] = ()) -> InPlace:
+    def of(cls, live: Connection, only: Collection[str] = ()) -> InPlaceScope:
         """Probe the rights, and survey the schemas, or ``only`` these."""
         capabilities = probe(live)
         if only:
-            others = [Staying(each, "it is not to go back") for each in capabilities.schemas if each not in only]
+            others = [Staying(each, "it was not selected") for each in capabilities.schemas if each not in only]
             capabilities = replace(
                 capabilities,
                 schemas=tuple(each for each in capabilities.schemas if each in only),
@@ -102,8 +104,8 @@ class Subject:
     now: datetime
     past: tuple[PastRun, ...]
     pools: tuple[ConsoleState, ...]
-    members: Survey
-    in_place: InPlace | None = None
+    members: MemberSurvey
+    in_place: InPlaceScope | None = None
 
     @classmethod
     def of(
@@ -121,7 +123,7 @@ class Subject:
             past_runs(request.state, database.name),
             consoles(request.pgbouncer, request.target.at(database.name), maintenance),
             survey(live, request.target.at(database.name)),
-            InPlace.of(live, request.schemas) if in_place else None,
+            InPlaceScope.of(live, request.schemas) if in_place else None,
         )
 
     @property
@@ -140,12 +142,12 @@ class Subject:
         return self.reading.summary
 
     @property
-    def to_put_back(self) -> Survey:
-        """Changes to the restore point's extensions that no dump holds: from its manifest, else from the live
-        database."""
+    def extension_changes(self) -> MemberSurvey:
+        """Changes to the restore point's extensions that no dump holds, and that are restored: from its manifest, else
+        from the live database."""
         if self.point is not None and self.point.manifest is not None and self.point.manifest.members is not None:
             return self.point.manifest.members
-        return of_extensions(self.members, [each.name for each in self.facts.extensions] if self.facts else [])
+        return limited_to(self.members, [each.name for each in self.facts.extensions] if self.facts else [])
 
     @property
     def room_needed(self) -> int:

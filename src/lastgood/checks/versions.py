@@ -47,7 +47,7 @@ def point(s: Subject) -> Iterator[Finding | Passed]:
             code="needs_unread",
             text="the roles and tablespaces that the restore point needs are unknown until it is read",
             hint="Read it now: lastgood check --thorough. The plan of a rollback always does.",
-            known="not known",
+            known="unknown",
         )
 
 

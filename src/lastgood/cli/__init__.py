@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import difflib
 import io
 import logging
 import re
@@ -71,11 +72,20 @@ def _usage(error: typer.TyperException) -> UsageError:
     message = f"{why[:1].lower()}{why[1:]}"
     context = getattr(error, "ctx", None)
     path = "lastgood" if context is None else context.command_path  # with the group: "lastgood points"
-    meant = re.search(r"Did you mean '([\w-]+)'", why)
+    hint = f"`{path} --help` lists its options and arguments."
+    if "no such command" in message:
+        message, _, _ = message.partition(". Did you mean")
+        meant = re.search(r"Did you mean '([\w-]+)'", why)
+        hint = f"Run: {path} {meant[1]}; `{path} --help` lists all commands." if meant is not None else _COMMANDS
+    elif option := re.match(r"no such option: (\S+)(?: \(Possible options: (.+)\))?", message):
+        message = f'no such option "{option[1]}"'
+        near = difflib.get_close_matches(option[1], (option[2] or "").split(", "), 1, 0.8)
+        hint = "".join(f"Did you mean {each}? " for each in near) + hint
+    elif extra := re.match(r"got unexpected extra argument\S* \((.+)\)", message):
+        message = f'unexpected argument "{extra[1]}"'
     return UsageError(
-        f"cannot run this command: {message}",
-        hint=f"Run: {path} {meant[1]}; `{path} --help` lists all commands."
-        if meant is not None and "no such command" in message
-        else "`lastgood --help` lists the commands, `lastgood COMMAND --help` explains one.",
-        state="Nothing was read or changed.",
+        f"cannot run this command: {message.replace(chr(39), chr(34))}", hint=hint, state="Nothing was read or changed."
     )
+
+
+_COMMANDS = "`lastgood --help` lists the commands, `lastgood COMMAND --help` explains one."

@@ -16,7 +16,8 @@ from functools import partial
 from importlib import import_module
 from itertools import groupby
 from operator import attrgetter
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -25,17 +26,20 @@ from lastgood import __version__, config, errors
 from lastgood.cli.call import Call
 from lastgood.cli.commands import ALSO_CALLED, COMMANDS, MODULES, ORDER
 from lastgood.cli.examples import section as examples_of
-from lastgood.errors import SHOW_STATE, UNKNOWN_STATE, Interrupted
+from lastgood.errors import SHOW_STATE, UNKNOWN_STATE, Interrupted, UsageError
 
 if TYPE_CHECKING:
     from lastgood.cli.session import Session
 
 
 class _Command(TyperCommand):
-    """A command that converts only the parameters that are given."""
+    """A command that converts only the parameters that are given, and shows its arguments as a manual page does."""
 
     def get_params(self, ctx: Any) -> Any:
         return _light(super().get_params(ctx))
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return [_usage(each) for each in super().collect_usage_pieces(ctx)]
 
 
 class _Group(TyperGroup):
@@ -45,13 +49,29 @@ class _Group(TyperGroup):
         return _light(super().get_params(ctx))
 
 
+def _usage(piece: str) -> str:
+    """``POINT...`` instead of ``{POINT}...``; no dots after what has several words or brackets of its own."""
+    words = piece.removesuffix("...")
+    if words.startswith("{"):
+        return piece.replace("{", "").replace("}", "")
+    if words.startswith("[[") or " " in words:
+        return words.replace("[[", "[").replace("]]", "]") if words.startswith("[[") else words
+    return piece
+
+
 def _light(parameters: Iterable[Any]) -> Any:
     """Defer the conversion of parameters. Typer loads pydantic and builds a validator for each parameter, which takes a
     tenth of a second and is too slow for completion."""
     for each in parameters:
         if not isinstance(each.process_value, partial):
             each.process_value = partial(_processed, each, each.process_value)
+        if each.param_type_name == "argument":
+            each.display_type_rich = _no_type  # "POINT", not "POINT <str>"
     return parameters
+
+
+def _no_type(ctx: Any) -> str:
+    return ""
 
 
 def _processed(parameter: Any, convert: Callable[[Any, Any], Any], ctx: Any, value: Any) -> Any:
@@ -96,7 +116,7 @@ class _Lazy(_Group):
             raise errors.UsageError(
                 f'cannot run this command: no such command "{args[0]}"',
                 hint=f"Run: lastgood {meant}; `lastgood --help` lists all commands.",
-                state=config.NOTHING_LOOKED_AT,
+                state=config.NOTHING_READ,
             )
         return super().resolve_command(ctx, args)
 
@@ -130,14 +150,14 @@ def _unchanged(text: str) -> str:
 with suppress(ImportError):
     vars(import_module("typer._completion_classes"))["_sanitize_help_text"] = _unchanged
 START = "Start with `lastgood init`, then `lastgood backup`."
-EMERGENCY = "In an emergency: `lastgood rollback --dry-run`."
+EMERGENCY = "In an emergency: `lastgood recover`. It asks before it changes anything."
 # The Typer applications declared by command modules, by name.
 _declared: dict[str, typer.Typer] = {}
 app = typer.Typer(
     name="lastgood",
     cls=_Lazy,
     help="Roll a PostgreSQL database back to its last good state.",
-    epilog=f"{START} {EMERGENCY}",
+    epilog=f"\b\n{START}\n{EMERGENCY}",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
@@ -217,8 +237,15 @@ def command(
     return register
 
 
-def group(name: str, doc: str, default: Callable[[Session], int | None], *exits: int) -> typer.Typer:
-    """Create a command with subcommands. Without a subcommand it calls ``default``, which may end with ``exits``."""
+def group(name: str, doc: str, default: Callable[..., int | None], *exits: int) -> typer.Typer:
+    """Create a command with subcommands. Without a subcommand it calls ``default``, which may end with ``exits``; its
+    options are options of the group."""
+    _, *own = inspect.signature(default, locals={"Session": None}, eval_str=True).parameters.values()
+    options = [
+        each.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for each in own
+        if any(isinstance(part, typer.models.OptionInfo) for part in get_args(each.annotation))
+    ]
     short = doc.partition("\n")[0].partition(". ")[0].rstrip(".")
     made = _declared[name] = typer.Typer(
         name=name,
@@ -234,10 +261,17 @@ def group(name: str, doc: str, default: Callable[[Session], int | None], *exits:
     def callback(ctx: typer.Context, **values: Any) -> int | None:
         if ctx.invoked_subcommand is None:
             return _run(ctx, default, values)
+        given = {each.name: values.pop(each.name) for each in options}
+        if any(given.values()):
+            raise UsageError(
+                f'cannot use these options before "{ctx.invoked_subcommand}"',
+                hint=f"Give them after it: lastgood {name} {ctx.invoked_subcommand} --help shows its options",
+                state=config.NOTHING_READ,
+            )
         _remember(ctx, values)
         return None
 
-    _with_signature(callback, [], None)
+    _with_signature(callback, options, None)
     made.callback(invoke_without_command=True)(callback)
     return made
 
@@ -276,13 +310,14 @@ def _root(ctx: typer.Context, **values: Any) -> None:
         status = import_module(MODULES["status"]).glance(call.session)
         if status is not None:
             raise typer.Exit(status)
-        typer.echo(_brief())
+        typer.echo(_brief(call.session))
     else:
         typer.echo(ctx.get_help())
 
 
-def _brief() -> str:
-    """Return what fits on a terminal of 24 lines: the commands for an emergency, and the names of the others."""
+def _brief(session: Session) -> str:
+    """Return what fits on a terminal of 24 lines: the commands for an emergency, and the names of the others. Where no
+    database is named, what names one comes before all else that could be said."""
     lines = [f"lastgood {__version__}: {app.info.help}"]
     width = max(map(len, ORDER))
     for title, commands in groupby(COMMANDS, key=attrgetter("group")):
@@ -290,7 +325,11 @@ def _brief() -> str:
             lines += ["", f"{title}:", *(f"  {each.name:{width}}  {each.summary}" for each in commands), ""]
         else:
             lines.append(f"{title + ':':17} {', '.join(each.name for each in commands)}")
-    return "\n".join([*lines, "", START, EMERGENCY, "All commands and options: lastgood --help"])
+    from lastgood.config import nearby  # here, because `--help` of a command does not need it
+
+    found = nearby.databases(Path.cwd()) if not session.names_a_database else []
+    start = ["No database is named.", *found] if found else [START]
+    return "\n".join([*lines, "", *start, EMERGENCY, "All commands and options: lastgood --help"])
 
 
 _with_signature(

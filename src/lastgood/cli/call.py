@@ -31,7 +31,7 @@ class Call:
             from lastgood.cli.session import Session
 
             self._session = Session(self.words, given=self.given)
-            self._until_its_end.enter_context(interrupts.raising())
+            self._until_its_end.enter_context(interrupts.raise_on_signal())
         return self._session
 
     def over(self) -> None:

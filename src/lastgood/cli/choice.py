@@ -7,9 +7,13 @@ from datetime import UTC, datetime
 
 from lastgood import config
 from lastgood.checklist import Attestation, Override, check_names
+from lastgood.cli.parameters import Level
 from lastgood.errors import UsageError
 from lastgood.journal import caller
-from lastgood.plan.plan import Choice
+from lastgood.plan.loss import Compare
+from lastgood.plan.plan import Choice, Way
+
+_LEVELS: dict[Level, Compare] = {Level.count: "count", Level.digest: "digest", Level.none: "none"}
 
 
 def choice_of(
@@ -28,9 +32,19 @@ def choice_of(
         raise UsageError(
             f"cannot choose a restore point: {' and '.join(given)} contradict each other",
             hint="Give one of them.",
-            state=config.NOTHING_LOOKED_AT,
+            state=config.NOTHING_READ,
         )
     return Choice(point=point, before=moment(before) if before is not None else None, before_migration=before_migration)
+
+
+def way_of(in_place: bool | None) -> Way | None:
+    """Return the way to switch that ``--in-place`` or ``--by-name`` asks for; None without them."""
+    return None if in_place is None else "in-place" if in_place else "by-name"
+
+
+def compare_of(level: Level | None) -> Compare:
+    """Return how the plan compares rows: it counts them by default."""
+    return _LEVELS[level or Level.count]
 
 
 def moment(text: str) -> datetime:
@@ -41,7 +55,7 @@ def moment(text: str) -> datetime:
         raise UsageError(
             f'cannot read the time "{text}": not in ISO 8601',
             hint="Use a format like 2025-11-04T14:30 (UTC) or 2025-11-04T14:30+01:00.",
-            state=config.NOTHING_LOOKED_AT,
+            state=config.NOTHING_READ,
         ) from error
     return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
@@ -61,13 +75,15 @@ def answers(
         raise UsageError(
             "cannot override: a --reason is empty",
             hint="Each --override ITEM needs a --reason TEXT, which is recorded.",
-            state=config.NOTHING_LOOKED_AT,
+            state=config.NOTHING_READ,
         )
     if len(reasons) not in ({0} if not overrides else {1, len(overrides)}):
         raise UsageError(
-            f"cannot override: {len(overrides)} --override and {len(reasons)} --reason do not match",
+            f"cannot override: {len(overrides)} --override and {len(reasons)} --reason do not match"
+            if reasons
+            else f'cannot override "{overrides[0]}": no reason is given',
             hint="Each --override ITEM needs a --reason TEXT, which is recorded.",
-            state=config.NOTHING_LOOKED_AT,
+            state=config.NOTHING_READ,
         )
     now, me = datetime.now(UTC), caller.user()
     given = [
@@ -81,7 +97,7 @@ def answers(
             raise UsageError(
                 f'cannot read --attest "{each}": not of the form ITEM=NAME',
                 hint='For example: --attest "the team is informed=Ann"',
-                state=config.NOTHING_LOOKED_AT,
+                state=config.NOTHING_READ,
             )
         words.append(Attestation(item=item, name=name, at=now))
     check_names(given, words, people)

@@ -24,11 +24,11 @@ class CommandEntry(NamedTuple):
 COMMANDS = (
     CommandEntry("rollback", "Roll the live database back to a restore point", "rollback.command", "Emergency"),
     CommandEntry("recover", "Diagnose the emergency and roll back", "recover.command", "Emergency"),
-    CommandEntry("undo", "Undo a rollback: switch back to the kept database", "rollback.undo", "Emergency"),
+    CommandEntry("undo", "Undo a completed rollback: switch back to the kept database", "rollback.undo", "Emergency"),
     CommandEntry("salvage", "Bring back rows written after the restore point", "salvage.command", "Emergency"),
     CommandEntry("status", "Show the state of the live database and of unfinished runs", "status.command", "Emergency"),
     CommandEntry("resume", "Continue an unfinished rollback", "rollback.command", "Emergency"),
-    CommandEntry("abort", "Revert an unfinished run", "rollback.command", "Emergency"),
+    CommandEntry("abort", "Give up an unfinished run and remove what it was building", "rollback.command", "Emergency"),
     CommandEntry(
         "explain", "Explain an error, a log or a run: cause, data, next command", "explain.command", "Emergency"
     ),
@@ -43,7 +43,7 @@ COMMANDS = (
     CommandEntry("points", "List, verify and pin restore points", "points.command", "Look"),
     CommandEntry("facts", "Show what restore points and databases contain, or compare two", "facts.command", "Look"),
     CommandEntry("diff", "Compare two states of a database, row by row", "diff.command", "Look"),
-    CommandEntry("runs", "List past runs: rollbacks, undos, restores and others", "report.list", "Look"),
+    CommandEntry("runs", "List past runs: rollbacks, undos, restores and others", "report.command", "Look"),
     CommandEntry("report", "Report what a run did and what is left to do", "report.command", "Look"),
     CommandEntry("help", "Show the help of a command, or what exit statuses mean", "help.command", "Look"),
     CommandEntry("init", "Inspect the database and write lastgood.toml", "init.command", "Set up"),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import typer
 
-from lastgood.config.values import WrongInFile, folder
+from lastgood.config.values import InvalidInFile, folder
 from lastgood.errors import LastgoodError
 
 # The beginning of a journal has the kind of the run, its end how it ended; neither is parsed here, only recognised.
@@ -23,7 +23,7 @@ def _folder(name: str, ctx: typer.Context) -> Path | None:
     given = {key: value for key, value in (*before.items(), *ctx.params.items()) if value is not None}
     try:
         return folder(name, given)
-    except (LastgoodError, WrongInFile):
+    except (LastgoodError, InvalidInFile):
         return None
 
 

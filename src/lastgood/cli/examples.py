@@ -119,8 +119,8 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "points": (
         ("points", "the restore points"),
+        ("points --loss", "what a rollback to each would change"),
         ("points verify", "reads each to its end"),
-        ("points --store /mnt/backups", "those of another folder"),
     ),
     "points list": (
         ("points list", "the restore points"),

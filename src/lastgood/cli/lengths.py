@@ -15,5 +15,5 @@ def seconds(option: str, text: str) -> float:
         raise UsageError(
             f'cannot use {option} "{text}": {error}',
             hint=f"Run the command again with a valid duration, or without {option}.",
-            state=config.NOTHING_LOOKED_AT,
+            state=config.NOTHING_READ,
         ) from error

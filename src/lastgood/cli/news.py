@@ -19,7 +19,7 @@ from lastgood.errors import SHOW_STATE, UNKNOWN_STATE, LastgoodError, UsageError
 from lastgood.events import Caution, Emit, Event, Note, StageStarted
 from lastgood.journal import Journal, caller
 from lastgood.notifications import Address, Delivery, Listing, Message, Messenger, NoAddress, address_of, check_targets
-from lastgood.notifications.messenger import concerns
+from lastgood.notifications.messenger import receives
 from lastgood.postgres.server import Target
 from lastgood.text import redact
 
@@ -56,7 +56,7 @@ class News:
             raise
         finally:
             if self._messenger is not None:
-                self._messenger.will(None)
+                self._messenger.set_will(None)
 
     @property
     def wanted(self) -> bool:
@@ -73,12 +73,12 @@ class News:
         message = self._scrubbed(message)
         self._reached().send(message)
         for target, problem in self._unreachable.values():
-            if concerns(message, target):
+            if receives(message, target):
                 self._failed.append(Delivery(target.name, message.title, 0.0, problem))
 
     def will(self, message: Message) -> None:
         """Set the message to send if lastgood is killed."""
-        self._reached().will(self._scrubbed(message))
+        self._reached().set_will(self._scrubbed(message))
 
     def check(self, names: Sequence[str], test: bool) -> Listing:
         """Check the named targets, or all; ``test`` sends them a test message."""
@@ -118,7 +118,7 @@ class News:
         deliveries = []
         if self._messenger is not None:
             limit = f"{self._settings.time_limit:g} s"
-            deliveries = self._messenger.over(
+            deliveries = self._messenger.finish(
                 lambda: emit(Note(f"sending notifications, for {limit} at most; Ctrl+C ends the wait"))
             )
             self._messenger = None

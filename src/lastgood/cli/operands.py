@@ -11,7 +11,7 @@ from pathlib import Path
 from lastgood import config
 from lastgood.errors import UsageError
 from lastgood.events import Emit
-from lastgood.process.spool import spooled
+from lastgood.process.spool import spool_input
 
 STDIN = "-"
 SHOWN = "standard input"
@@ -24,13 +24,11 @@ DATABASE = "The database to take from a dump of a whole cluster (pg_dumpall)."
 def operands(names: Sequence[str], store: Path, emit: Emit) -> Iterator[list[str]]:
     """Provide the names, with "-" replaced by the path of a file that holds standard input."""
     if names.count(STDIN) > 1:
-        raise UsageError(
-            "cannot read standard input twice", hint="Save the dump in a file.", state=config.NOTHING_LOOKED_AT
-        )
+        raise UsageError("cannot read standard input twice", hint="Save the dump in a file.", state=config.NOTHING_READ)
     if STDIN not in names:
         yield list(names)
         return
-    with spooled(sys.stdin.fileno(), store, emit) as path:
+    with spool_input(sys.stdin.fileno(), store, emit) as path:
         # A path, so that it is not taken for a name in the store.
         yield [str(path.absolute()) if name == STDIN else name for name in names]
 

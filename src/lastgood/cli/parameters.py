@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Annotated
 
 import typer
@@ -67,8 +68,27 @@ InPlace = Annotated[
     typer.Option(
         "--in-place/--by-name",
         help="Exchange the objects of schemas inside the database, or the names of databases. By default by name, and "
-        "in place where the role cannot rename the database.",
+        "in place where the role cannot rename the database, or not restore each object with its owner.",
         show_default=False,
+    ),
+]
+
+
+class Level(Enum):
+    """How rows are compared with a restore point."""
+
+    count = "count"
+    digest = "digest"
+    none = "none"
+
+
+Comparing = Annotated[
+    Level | None,
+    typer.Option(
+        "--compare",
+        metavar="LEVEL",
+        help="How to compare rows with the restore point: count those that differ (the default), only find the tables "
+        "that differ (digest), or none.",
     ),
 ]
 RunName = Annotated[

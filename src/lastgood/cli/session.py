@@ -18,6 +18,7 @@ import typer
 
 from lastgood import __version__, config
 from lastgood.application import Application
+from lastgood.config.options import LIBPQ
 from lastgood.config.settings import Settings, resolve
 from lastgood.context import Context, Pace
 from lastgood.errors import (
@@ -91,6 +92,11 @@ class Session:
         self.scrub.learn(secrets_within(settings.tables.model_dump(exclude_unset=True)), public)
         self.screen = Screen(scrub=self.scrub, no_color=settings.no_color)
         caller.announce(self._arguments, self.scrub)
+        if settings.key_file is not None or settings.trust_unsigned:
+            from lastgood.points import signature  # here, because `status` reads no restore points
+
+            signature.Signing.key_file = settings.key_file
+            signature.Signing.trusted = settings.trust_unsigned
         waits.WaitLimit.seconds = settings.tables.server.wait_limit
 
     def _learn_secrets(self, scrub: Scrubber, public: Iterable[str] = ()) -> None:
@@ -110,11 +116,17 @@ class Session:
 
     def unnamed(self, why: str) -> UsageError:
         """Return the error for a database that is not named, where libpq's defaults do not connect either."""
+        from lastgood.config import nearby  # here, because it is rarely needed
+
+        found = nearby.databases(Path.cwd())
+        name = (
+            "Name it: --db postgresql://user@host:5432/name; or LASTGOOD_DB, DATABASE_URL, or PGHOST and PGDATABASE in "
+            'the environment; or db = "…" in lastgood.toml. Put its password in ~/.pgpass.'
+        )
         return UsageError(
             f"cannot choose a database: none is named ({why})",
-            hint="Name it: --db postgresql://user@host:5432/name; or LASTGOOD_DB, DATABASE_URL, or PGHOST and "
-            'PGDATABASE in the environment; or db = "…" in lastgood.toml. Put its password in ~/.pgpass.',
-            state=config.NOTHING_LOOKED_AT,
+            hint="\n".join([*found, f"Or n{name[1:]}" if found else name]),
+            state=config.NOTHING_READ,
         )
 
     @property
@@ -145,13 +157,13 @@ class Session:
             raise UsageError(
                 "cannot trust code and run it as another role: --trust-code and --build-as contradict each other",
                 hint="Give one of them.",
-                state=config.NOTHING_LOOKED_AT,
+                state=config.NOTHING_READ,
             )
         if self.settings.origins.get("trust_code") == "--trust-code" and not reason.strip():
             raise UsageError(
                 "cannot trust code: the reason is empty",
                 hint="Give --trust-code REASON, which is recorded.",
-                state=config.NOTHING_LOOKED_AT,
+                state=config.NOTHING_READ,
             )
         return CodePolicy(reason.strip(), Target.parse(url) if url else None)
 
@@ -172,6 +184,7 @@ class Session:
             application=self.application,
             pgbouncer=settings.tables.pgbouncer,
             drill=settings.tables.drill,
+            loss=settings.tables.loss,
         )
 
     @property
@@ -231,7 +244,7 @@ class Session:
                 emit(Caution("stopping; press Ctrl+C again to stop at once"))
 
             suspended = (lambda: emit(Caution(unsuspended))) if unsuspended else None
-            with interrupts.calling(stop, mark=wanted.mark, suspended=suspended):
+            with interrupts.on_signal(stop, mark=wanted.mark, suspended=suspended):
                 try:
                     yield self.context(emit).until(wanted.is_set)
                 except (LastgoodError, psycopg.Error) as error:
@@ -255,13 +268,24 @@ class Session:
             self.screen.err.file.write("\n")  # the terminal shows ^C after the prompt
             raise
         if not line:
+            self.screen.err.file.write("\n")
             raise EOFError
         return line.strip()
 
-    def confirm(self, what: str, expected: str, yes: bool, *, instead: Mapping[str, str] | None = None) -> str:
+    def confirm(
+        self,
+        what: str,
+        expected: str,
+        yes: bool,
+        *,
+        instead: Mapping[str, str] | None = None,
+        decision: str = "",
+        style: str = "bold",
+    ) -> str:
         """Ask the operator to type ``expected``, the database's name, and return the answer. ``yes`` answers for them.
 
         ``what`` is the action, as in "to undo". ``instead``: other answers and their actions, as in "to resume".
+        ``decision``: what the answer decides about, in the line of the question.
 
         Raises Refused for any other answer, or when stdin is not a terminal.
         """
@@ -275,7 +299,9 @@ class Session:
         others = {word: doing for word, doing in (instead or {}).items() if word != expected}
         for word, doing in others.items():
             self.screen.say(f'To {doing}, type "{word}".', stderr=True, style="bold")
-        self.screen.say(f"To {what}, type the name of the database, {expected}:", stderr=True, style="bold")
+        question = f"{decision} · type {expected}:" if decision else ""
+        question = question or f"To {what}, type the name of the database, {expected}:"
+        self.screen.say(question, stderr=True, style=style)
         try:
             answer = self.answer()
         except (KeyboardInterrupt, EOFError):
@@ -306,8 +332,10 @@ class Session:
     def failed(self, error: LastgoodError) -> int:
         """Show an error and return its exit status. If no database is named, that is shown as the cause."""
         cause = _of_the_database(error)
-        if not self.names_a_database and cause is not None:
+        if cause is not None and not self.names_a_database:
             error = self.unnamed(" ".join(str(cause).removeprefix("connection is bad: ").split()))
+        elif cause is not None and (origin := self.settings.origins.get("db", LIBPQ)) not in ("--db", LIBPQ):
+            error.hint = continued(error.hint, f"The address comes from {origin}.")
         if self.settings.json:
             self.screen.document(shown_errors.document(error))
         else:

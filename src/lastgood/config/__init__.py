@@ -4,6 +4,6 @@ Here are the options, which help and completion need; ``settings`` and ``tables`
 by the modules that use them.
 """
 
-from lastgood.config.options import FILE_NAME, LIBPQ, NOTHING_LOOKED_AT, OPTIONS, Option, Value, option
+from lastgood.config.options import FILE_NAME, LIBPQ, NOTHING_READ, OPTIONS, Option, Value, option
 
-__all__ = ["FILE_NAME", "LIBPQ", "NOTHING_LOOKED_AT", "OPTIONS", "Option", "Value", "option"]
+__all__ = ["FILE_NAME", "LIBPQ", "NOTHING_READ", "OPTIONS", "Option", "Value", "option"]

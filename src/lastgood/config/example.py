@@ -79,6 +79,16 @@ EXAMPLES: dict[str, tuple[Mapping[str, object], ...]] = {
             "platform": "supabase",
         },
     ),
+    "loss": (
+        {
+            "people": ("public.users", "*contacts"),
+            "consents": ("*consent*",),
+            "access": ("*sessions", "*tokens"),
+            "queues": ("*outbox*", "*jobs"),
+            "schedules": ("cron.job",),
+            "references": ("stripe_*", "*message_id", "public.orders.tracking_number"),
+        },
+    ),
     "server": ({"wait_limit": "15s"},),
     "drill": ({"every": "90d", "folder": "/mnt/scratch"},),
     "guide": (
@@ -131,7 +141,7 @@ def commented() -> Iterator[str]:
                 yield f"# One of: {', '.join(each.choices)}."
             yield f"# {each.name} = {written(each.example or each.default)}"
             yield ""
-    yield "# Tables: what surrounds a rollback. A missing table means defaults, or that its part is skipped."
+    yield "# Tables: settings around a rollback. Without a table, its defaults apply, or its part is skipped."
     for path, model, many in tables():
         yield ""
         yield from _table(path, model, many, "# ")
@@ -161,9 +171,9 @@ def tables(model: type[BaseModel] = Tables, path: str = "") -> Iterator[tuple[st
     for key, each in model_fields(model).items():
         inner = _model(each.annotation)
         if inner is not None:
-            where = f"{path}.{key}" if path else key
-            yield where, inner, get_origin(each.annotation) is tuple
-            yield from tables(inner, where)
+            inner_path = f"{path}.{key}" if path else key
+            yield inner_path, inner, get_origin(each.annotation) is tuple
+            yield from tables(inner, inner_path)
 
 
 def model_fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
@@ -219,16 +229,16 @@ def duration(seconds: float) -> str:
 
 def _instances(path: str, model: type[BaseModel]) -> list[dict[str, object]]:
     """Return the examples of a table: the values of EXAMPLES, and defaults for the keys it omits."""
-    given = EXAMPLES.get(path, ({},))
-    shown = {key for each in given for key in each}
+    examples = EXAMPLES.get(path, ({},))
+    shown = {key for each in examples for key in each}
     defaults = {
         key: default_of(each)
         for key, each in model_fields(model).items()
         if key not in shown and _model(each.annotation) is None
     }
     order = list(model_fields(model))
-    first = {**defaults, **given[0]}
-    return [dict(sorted(first.items(), key=lambda pair: order.index(pair[0]))), *(dict(each) for each in given[1:])]
+    first = {**defaults, **examples[0]}
+    return [dict(sorted(first.items(), key=lambda pair: order.index(pair[0]))), *(dict(each) for each in examples[1:])]
 
 
 def _model(annotation: Any) -> type[BaseModel] | None:

@@ -13,8 +13,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from lastgood.config.options import NOTHING_LOOKED_AT, OPTIONS, Option, Value
-from lastgood.config.source import LOOK_UP, Problem, parsed
+from lastgood.config.options import NOTHING_READ, OPTIONS, Option, Value
+from lastgood.config.source import LOOK_UP, Problem, parse
 from lastgood.config.tables import Tables
 from lastgood.errors import UsageError
 from lastgood.text import redact
@@ -22,12 +22,12 @@ from lastgood.text import redact
 TABLES = tuple(each.alias or name for name, each in Tables.model_fields.items())
 
 
-# Plain words for pydantic's types of error; names in braces are the limits of the declaration.
-_WHY = {
+# Our words for pydantic's types of error; names in braces are the limits of the declaration.
+_REASONS = {
     "model_type": "it must be a table",
     "mapping_type": "it must be a table",
     "dict_type": "it must be a table",
-    "tuple_type": "it must be a list: the program, then its arguments",
+    "tuple_type": 'it must be a list: ["…", "…"]',
     "list_type": "it must be a list",
     "string_type": "it must be a string",
     "path_type": "it must be a string",
@@ -46,7 +46,7 @@ _WHY = {
     "literal_error": "it must be {expected}",
     "string_pattern_mismatch": "it must match the pattern {pattern}",
 }
-# Where a value may be of several types, pydantic complains of each in turn.
+# Where a value may be of several types, pydantic reports an error for each of them.
 _TRIED = ("int", "float", "str", "bool")
 _SEVERAL = "it must be a number, a text, or true or false"
 
@@ -63,20 +63,20 @@ class FileContent:
 def refusal(file: Path, problems: Sequence[Problem]) -> UsageError:
     """One UsageError for all problems, so that they can be fixed together."""
     if len(problems) == 1:
-        return UsageError(problems[0].message, hint=problems[0].hint, state=NOTHING_LOOKED_AT)
+        return UsageError(problems[0].message, hint=problems[0].hint, state=NOTHING_READ)
     lines = [f"{each.place}: {each.why}" + (f" ({each.hint})" if each.hint != LOOK_UP else "") for each in problems]
     return UsageError(
         f'cannot use "{file}": it has {len(problems)} errors',
         hint="\n".join(("Fix each of them:", *lines)),
-        state=NOTHING_LOOKED_AT,
+        state=NOTHING_READ,
     )
 
 
 def read(file: Path) -> FileContent:
     """Read the file. Raises UsageError when it cannot be parsed at all."""
-    content = parsed(file)
-    known = [each.name for each in OPTIONS if each.in_file]
-    problems = [_unknown(file, key, (*known, *TABLES)) for key in content if key not in known and key not in TABLES]
+    content = parse(file)
+    names = [each.name for each in OPTIONS if each.in_file]
+    problems = [_unknown_key(file, key, (*names, *TABLES)) for key in content if key not in names and key not in TABLES]
     database = content.get("db")
     if isinstance(database, str) and redact.written_passwords(database):
         problems.append(
@@ -92,14 +92,14 @@ def read(file: Path) -> FileContent:
         written = {key: value for key, value in content.items() if key in TABLES}
         read = Tables.model_validate(written, context={"folder": file.parent})
     except ValidationError as error:
-        problems += _wrong(file, error)
-    return FileContent({key: value for key, value in content.items() if key in known}, read, tuple(problems))
+        problems += _validation_problems(file, error)
+    return FileContent({key: value for key, value in content.items() if key in names}, read, tuple(problems))
 
 
-def _unknown(file: Path, key: str, known: Sequence[str]) -> Problem:
-    where, _, last = key.rpartition(".")
+def _unknown_key(file: Path, key: str, known: Sequence[str]) -> Problem:
+    table, _, last = key.rpartition(".")
     near = difflib.get_close_matches(last, known, n=1)
-    prefix = f"{where}." if where else ""
+    prefix = f"{table}." if table else ""
     return Problem(
         f'cannot read "{file}": unknown key "{key}"',
         f'"{key}"',
@@ -108,20 +108,20 @@ def _unknown(file: Path, key: str, known: Sequence[str]) -> Problem:
     )
 
 
-def _wrong(file: Path, error: ValidationError) -> Iterator[Problem]:
+def _validation_problems(file: Path, error: ValidationError) -> Iterator[Problem]:
     """All errors in the tables, without the values that pydantic would show."""
-    seen: set[tuple[str | int, ...]] = set()
+    reported: set[tuple[str | int, ...]] = set()
     for each in error.errors(include_url=False, include_context=True, include_input=False):
         of_several = each["loc"][-1] in _TRIED
         location = each["loc"][:-1] if of_several else each["loc"]
         # pydantic does not count a wrong element of a list, and reports the list as too short as well.
-        inside = each["type"] == "too_short" and any(other[: len(location)] == location for other in seen)
-        if location in seen or inside:
+        inside = each["type"] == "too_short" and any(other[: len(location)] == location for other in reported)
+        if location in reported or inside:
             continue
-        seen.add(location)
-        key = _written(location)
+        reported.add(location)
+        key = _key_path(location)
         if each["type"] == "extra_forbidden":
-            yield _unknown(file, key, _sibling_keys(location))
+            yield _unknown_key(file, key, _sibling_keys(location))
         elif each["type"] == "missing":
             yield Problem(
                 f'cannot use "{file}": "{key}" is missing',
@@ -130,13 +130,13 @@ def _wrong(file: Path, error: ValidationError) -> Iterator[Problem]:
                 "See the keys of each table in docs/reference/configuration.md.",
             )
         else:
-            why = _SEVERAL if of_several else _why(each["type"], each.get("ctx", {}), each["msg"])
+            why = _SEVERAL if of_several else _reason(each["type"], each.get("ctx", {}), each["msg"])
             yield Problem(f'cannot use "{key}" in "{file}": {why}', f'"{key}"', why, LOOK_UP)
 
 
-def _why(kind: str, declared: Mapping[str, Any], message: str) -> str:
-    if kind in _WHY:
-        return _WHY[kind].format(**{name: _quoted(value) for name, value in declared.items()})
+def _reason(kind: str, declared: Mapping[str, Any], message: str) -> str:
+    if kind in _REASONS:
+        return _REASONS[kind].format(**{name: _quoted(value) for name, value in declared.items()})
     why = message.removeprefix("Value error, ")
     return f"{why[:1].lower()}{why[1:]}"
 
@@ -145,7 +145,7 @@ def _quoted(value: Any) -> Any:
     return value.replace("'", '"') if isinstance(value, str) else value
 
 
-def _written(location: Iterable[str | int]) -> str:
+def _key_path(location: Iterable[str | int]) -> str:
     """``validate.rules[2].query``, the rules counted from 1."""
     text = ""
     for part in location:

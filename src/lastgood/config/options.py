@@ -13,7 +13,7 @@ import platformdirs
 
 FILE_NAME = "lastgood.toml"
 LIBPQ = "libpq's own settings"  # the source of a database that is not named
-NOTHING_LOOKED_AT = "Nothing was read or changed."
+NOTHING_READ = "Nothing was read or changed."
 
 Value = str | int | bool | Path
 
@@ -24,8 +24,8 @@ class Option:
 
     ``default_text`` is the default in the documentation; ``in_file``: ``lastgood.toml`` may contain it. With
     ``is_global`` every command accepts it, before and after the command's name. A number with a ``unit`` may be
-    written with MB, GB and so on; ``minimum`` is the smallest allowed one. With a default of None lastgood decides
-    when it has connected to the server; a generated file then shows ``example`` as the value.
+    written with MB, GB and so on; ``minimum`` is the smallest allowed one. If the default is None, lastgood chooses
+    the value when it has connected to the server; a generated file then shows ``example``.
     """
 
     name: str
@@ -73,6 +73,26 @@ OPTIONS: tuple[Option, ...] = (
         default_text="lastgood in the user's state folder (~/.local/state/lastgood)",
         environment=("LASTGOOD_STATE",),
         metavar="DIR",
+    ),
+    Option(
+        "key_file",
+        Path,
+        ("--key-file",),
+        "The key with which manifests of restore points are signed and verified. Unsigned ones are refused.",
+        default=None,
+        default_text="none: restore points are not signed",
+        environment=("LASTGOOD_KEY_FILE",),
+        metavar="FILE",
+        example="restore-points.key",
+    ),
+    Option(
+        "trust_unsigned",
+        str,
+        ("--trust-unsigned",),
+        "Use restore points that are not signed with the key, for this reason.",
+        default_text="off",
+        in_file=False,
+        metavar="REASON",
     ),
     Option(
         "config",

@@ -10,15 +10,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import parse_qsl, urlsplit
 
 import psycopg
-from psycopg import conninfo
+from psycopg import conninfo, pq
 
 from lastgood.config import file as configuration
-from lastgood.config.options import NOTHING_LOOKED_AT, OPTIONS, Value
+from lastgood.config.options import NOTHING_READ, OPTIONS, Value
 from lastgood.config.source import find
 from lastgood.config.tables import Tables
-from lastgood.config.values import WrongInFile, value_of
+from lastgood.config.values import InvalidInFile, value_of
 from lastgood.errors import UsageError
 from lastgood.text import redact
 
@@ -28,12 +29,14 @@ class Settings:
     """The settings of one call of lastgood. ``db`` may hold a password and is not part of ``repr``.
 
     ``origins`` has the source of each option's value: a flag, a variable, a file, or "default". ``file`` is the
-    ``lastgood.toml`` that was read, None without one; ``tables`` are its tables. The others: see OPTIONS.
+    ``lastgood.toml`` that was read, None without one; ``tables`` are its tables. For the other fields see OPTIONS.
     """
 
     db: str = field(repr=False, default="")
     store: Path = Path("backups")
     state: Path = Path()
+    key_file: Path | None = None
+    trust_unsigned: str = ""
     json: bool = False
     quiet: bool = False
     no_color: bool = False
@@ -68,7 +71,7 @@ def resolve(
     for each in OPTIONS:
         try:
             values[each.name], origins[each.name] = value_of(each, given, environment, content.options, file)
-        except WrongInFile as wrong:
+        except InvalidInFile as wrong:
             problems.append(wrong.problem)
     if file is not None and problems:
         raise configuration.refusal(file, problems)
@@ -76,6 +79,7 @@ def resolve(
     check_database(values["db"], origins["db"])
     values["state"] = values["state"].expanduser()
     values["store"] = values["store"].expanduser()
+    values["key_file"] = values["key_file"].expanduser() if values["key_file"] is not None else None
     return Settings(**values, tables=content.tables, file=file, origins=origins)
 
 
@@ -89,14 +93,39 @@ def check_database(text: str, origin: str) -> None:
             f"cannot parse the database URL from {origin}: the password contains reserved characters",
             hint="Write @ as %40, : as %3A, / as %2F, ? as %3F and % as %25, or remove the password from the URL and "
             "put it in ~/.pgpass or the variable PGPASSWORD.",
-            state=NOTHING_LOOKED_AT,
+            state=NOTHING_READ,
         )
     try:
         conninfo.conninfo_to_dict(text)
     except psycopg.ProgrammingError as error:
-        why = "libpq cannot parse it" if "password" in text.lower() or "@" in text else str(error).strip()
+        why, hint = _unparsed(text, str(error).strip())
         raise UsageError(
-            f"cannot parse the connection string from {origin}: {why}",
-            hint='Give it as "postgresql://user@host:5432/name" or "host=… dbname=…".',
-            state=NOTHING_LOOKED_AT,
+            f"cannot parse the connection string from {origin}: {why}", hint=hint, state=NOTHING_READ
         ) from None
+
+
+_FORM = 'Give it as "postgresql://user@host:5432/name" or "host=… dbname=…".'
+
+
+def _unparsed(text: str, reason: str) -> tuple[str, str]:
+    """Why libpq cannot parse a connection string, without quoting what may be a part of a password, and the remedy."""
+    scheme, found, rest = text.partition("://")
+    if found and scheme.lower() not in ("postgresql", "postgres"):
+        name = scheme if scheme.replace("+", "").replace(":", "").isalnum() else "?"
+        if name.lower() in ("http", "https"):
+            return "it is the address of a web page", f"Copy the connection string of the database. {_FORM}"
+        return f'its scheme "{name}" is not that of PostgreSQL', _FORM
+    if found:
+        known = {each.keyword.decode() for each in pq.Conninfo.get_defaults()} | {"ssl"}
+        unknown = [key for key, _ in parse_qsl(urlsplit(f"x://{rest}").query) if key not in known]
+        if unknown and all(key.isidentifier() for key in unknown):
+            names = " and ".join(f'"{key}"' for key in dict.fromkeys(unknown))
+            word = "parameter" if len(set(unknown)) == 1 else "parameters"
+            return (
+                f"libpq does not know its {word} {names}",
+                "Leave them out: they are meant for the driver of the application, not for PostgreSQL.",
+            )
+    elif "=" not in text:
+        local = f" For a database of this machine: dbname={text}" if text.isidentifier() else ""
+        return "it is neither a URL nor a list of key=value", f"{_FORM}{local}"
+    return "libpq cannot parse it" if "password" in text.lower() or "@" in text else reason, _FORM

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lastgood.config.options import FILE_NAME, NOTHING_LOOKED_AT, Value
+from lastgood.config.options import FILE_NAME, NOTHING_READ, Value
 from lastgood.errors import UsageError
 
 LOOK_UP = "See the allowed values in docs/reference/configuration.md."
@@ -32,10 +32,13 @@ def find(named: Value | None, folder: Path) -> Path | None:
     if named:
         file = Path(str(named)).expanduser()
         if not file.is_file():
+            within = file / FILE_NAME
             raise UsageError(
-                f'cannot read "{file}": no such file',
-                hint="Write a configuration file: lastgood init",
-                state=NOTHING_LOOKED_AT,
+                f'cannot read "{file}": {"it is a folder" if file.is_dir() else "no such file"}',
+                hint=f"Name the file in it: --config {within}"
+                if within.is_file()
+                else "Name an existing file, or write one: lastgood init",
+                state=NOTHING_READ,
             )
         return file
     for place in (folder, *folder.parents):
@@ -47,28 +50,28 @@ def find(named: Value | None, folder: Path) -> Path | None:
             raise UsageError(
                 f'cannot read "{file}": it is a link to "{file.readlink()}", which does not exist',
                 hint="Correct the link, or remove it to continue without a configuration file.",
-                state=NOTHING_LOOKED_AT,
+                state=NOTHING_READ,
             )
     return None
 
 
-def parsed(file: Path) -> dict[str, Any]:
+def parse(file: Path) -> dict[str, Any]:
     """Return the file's keys and tables, unchecked. Raises UsageError if the file cannot be read."""
     try:
         # Windows editors begin a file with a byte order mark, which is not TOML.
         return tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise UsageError(f'cannot read "{file}": {error.strerror}', state=NOTHING_LOOKED_AT) from error
+        raise UsageError(f'cannot read "{file}": {error.strerror}', state=NOTHING_READ) from error
     except UnicodeDecodeError as error:
         raise UsageError(
             f'cannot read "{file}": it is not in UTF-8',
             hint="Save it in UTF-8. (PowerShell's > writes UTF-16.)",
-            state=NOTHING_LOOKED_AT,
+            state=NOTHING_READ,
         ) from error
     except tomllib.TOMLDecodeError as error:
         # The parser quotes at most one character of the file.
         raise UsageError(
             f'cannot read "{file}": {error}',
             hint="Correct the file, or write a new one: lastgood init --force",
-            state=NOTHING_LOOKED_AT,
+            state=NOTHING_READ,
         ) from error

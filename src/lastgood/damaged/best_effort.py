@@ -15,7 +15,7 @@ from lastgood.context import Context
 from lastgood.damaged.confined import OperatorsPart
 from lastgood.dump.entries import Entry, Rows, RowsEnd, RowsStart
 from lastgood.dump.names import Relation
-from lastgood.dump.readable import SHOWN, LeftOut
+from lastgood.dump.readable import SHOWN, Omission
 from lastgood.dump.statements import Command, Kind, Verdict
 from lastgood.events import Progress
 from lastgood.load.repairs import what
@@ -41,7 +41,7 @@ class TableLoad:
 
     rows: int = 0
     refused: int = 0
-    first: list[LeftOut] = field(default_factory=list)
+    first: list[Omission] = field(default_factory=list)
     given_up: str = ""
 
 
@@ -63,7 +63,7 @@ class ReadableLoader:
         self._late: list[Command] = []
         self._changed = False
         self.tables: dict[Relation, TableLoad] = {}
-        self.commands: list[LeftOut] = []
+        self.commands: list[Omission] = []
         self.not_valid: list[str] = []
 
     def load(self, entries: Iterator[Entry]) -> None:
@@ -155,7 +155,7 @@ class ReadableLoader:
         if without_match and self._run(command, command.statement.text + b" NOT VALID") is None:
             self.not_valid.append(what(command))
             return
-        self.commands.append(LeftOut(command.statement.line, _reason(error), what(command)))
+        self.commands.append(Omission(command.statement.line, _reason(error), what(command)))
 
     def _rest(self) -> None:
         """Populate views until no other can be populated; create event triggers last, because they would fire."""
@@ -206,7 +206,7 @@ class ReadableLoader:
     def _refuse(self, table: TableLoad, line: int, error: psycopg.Error) -> None:
         table.refused += 1
         if len(table.first) < SHOWN:
-            table.first.append(LeftOut(line, _reason(error)))
+            table.first.append(Omission(line, _reason(error)))
         if table.refused >= MOST_REFUSED:
             table.given_up = f"the server refused {MOST_REFUSED:,} of its rows"
 

@@ -17,9 +17,9 @@ from lastgood.context import BACKGROUND, Context
 from lastgood.damaged.best_effort import ReadableLoader, TableLoad
 from lastgood.damaged.confined import OperatorsPart
 from lastgood.dump.formats import DumpSource
-from lastgood.dump.hints import CHOOSE_ANOTHER
+from lastgood.dump.hints import ANOTHER
 from lastgood.dump.names import Relation
-from lastgood.dump.readable import SHOWN, LeftOut, ReadableReading
+from lastgood.dump.readable import SHOWN, Omission, ReadableReading
 from lastgood.errors import NOT_REACHED, Corrupt, Refused
 from lastgood.events import StageDone, StageStarted
 from lastgood.journal import recording
@@ -44,7 +44,7 @@ class LeftOutLine(Frozen):
     what: str = ""
 
 
-class SalvagedTable(Frozen):
+class DamagedTable(Frozen):
     """A table of the result. ``rows`` are loaded. ``expected`` is the number in the manifest, None without one;
     ``left_out`` the number of rows that were read but not loaded, ``first`` the first few of them. State ``whole``:
     nothing is known to be missing. ``why``: what else is known about missing rows.
@@ -60,7 +60,7 @@ class SalvagedTable(Frozen):
     why: str
 
 
-class SalvageReport(Document):
+class DamagedReport(Document):
     """The report on a damaged restore point. ``damage`` are sentences; ``commands`` were left out. ``not_valid``:
     foreign keys that were added NOT VALID because referenced rows are missing. ``maker``: the program that wrote the
     file, if it is known and not pg_dump.
@@ -71,7 +71,7 @@ class SalvageReport(Document):
     point: str
     into: str
     damage: tuple[str, ...]
-    tables: tuple[SalvagedTable, ...]
+    tables: tuple[DamagedTable, ...]
     commands: tuple[LeftOutLine, ...]
     not_valid: tuple[str, ...]
     maker: str = ""
@@ -94,7 +94,7 @@ def restore_readable(
     *,
     database_name: str | None = None,
     policy: CodePolicy = CONFINED,
-) -> SalvageReport:
+) -> DamagedReport:
     """Create the database ``into`` (a new name, not the live one) from the readable part of the restore point
     ``names``. Its comment describes it; only its owner and superusers may connect. It is removed again when this is
     interrupted or fails. ``policy``: who runs code of the restore point.
@@ -108,14 +108,14 @@ def restore_readable(
             state=NOT_REACHED,
         )
     started = time.monotonic()
-    point = points.gather(store, names)
+    point = points.find_by_names(store, names)
     source = _source(point)
     of_manifest = point.manifest.database if point.manifest is not None else None
     reading = ReadableReading(source, database=database_name or of_manifest)
     with database.connect_maintenance(target, target.dbname) as maintenance, ExitStack() as stack:
         model = database.describe(maintenance, target.dbname)
-        run, kept = made_beside.begun(maintenance, target.dbname, into, point.path, context)
-        emit = stack.enter_context(recording.recording(kept, context.emit))
+        run, journal = made_beside.begun(maintenance, target.dbname, into, point.path, context)
+        emit = stack.enter_context(recording.recording(journal, context.emit))
         comment = f"lastgood salvage {run}: readable part of the damaged {point.path.name}; not complete, not verified"
         stop = interrupts.StopRequest()
         stack.enter_context(made_beside.ending_role(maintenance, target, run))
@@ -132,7 +132,7 @@ def restore_readable(
                 stop=stop,
                 complete=[database.comment_statement(into, comment)],
             ),
-            interrupts.stopping(stop),
+            interrupts.stop_on_signal(stop),
         ):
             part = _operators_part(maintenance, target, policy, run, into, stop)
             emit(StageStarted("build", f"load the readable part into {into}"))
@@ -143,25 +143,25 @@ def restore_readable(
                 loader.load(iter(reading))
             if part is not None:
                 part.hand_over(maintenance, target)
-                loader.commands += [LeftOut(each.statement.line, why, what(each)) for each, why in part.refused]
+                loader.commands += [Omission(each.statement.line, why, what(each)) for each, why in part.refused]
             rows = sum(table.rows for table in loader.tables.values())
             emit(StageDone("build", time.monotonic() - started, counted(rows, "row")))
             if not reading.summary.tables and not loader.tables:
                 why = f": {reading.damage[0]}" if reading.damage else ""
-                raise Corrupt(f'cannot read any table of "{point.path.name}"{why}', hint=CHOOSE_ANOTHER)
-    report = SalvageReport(
+                raise Corrupt(f'cannot read any table of "{point.path.name}"{why}', hint=ANOTHER)
+    report = DamagedReport(
         run=run,
         point=str(point.path),
         into=into,
         damage=tuple(reading.damage),
         tables=_tables(point, reading, loader),
-        commands=tuple(map(_missing, [*reading.commands, *loader.commands])),
+        commands=tuple(map(_left_out_line, [*reading.commands, *loader.commands])),
         not_valid=tuple(loader.not_valid),
         maker=reading.maker,
         notes=(*source.notes, *reading.summary.remarks, *reading.summary.notes),
         seconds={"total": round(time.monotonic() - started, 3)},
     )
-    recording.ended(kept, "done", kind="restore", report=report.document())
+    recording.write_end(journal, "done", kind="restore", report=report.document())
     return report
 
 
@@ -192,23 +192,23 @@ def _source(point: RestorePoint) -> DumpSource:
         return DumpSource(point.path, "plain", "", None, None)
 
 
-def _missing(left_out: LeftOut) -> LeftOutLine:
+def _left_out_line(left_out: Omission) -> LeftOutLine:
     return LeftOutLine(line=left_out.line, why=left_out.why, what=left_out.what)
 
 
-def _tables(point: RestorePoint, reading: ReadableReading, loader: ReadableLoader) -> tuple[SalvagedTable, ...]:
-    """Every table that the dump creates or has rows of, and every table in the manifest."""
+def _tables(point: RestorePoint, reading: ReadableReading, loader: ReadableLoader) -> tuple[DamagedTable, ...]:
+    """Every table that the dump creates or has rows for, and every table in the manifest."""
     expected: dict[Relation, int] = {}
     if point.manifest is not None:
         expected = {Relation(table.schema_name, table.name): table.rows for table in point.manifest.facts.tables}
-    made = {relation for relation, table in reading.summary.tables.items() if table.carries_rows}
+    created = {relation for relation, table in reading.summary.tables.items() if table.carries_rows}
     return tuple(
         _table(relation, reading, loader, expected.get(relation))
-        for relation in sorted({*made, *loader.tables, *reading.tables, *expected})
+        for relation in sorted({*created, *loader.tables, *reading.tables, *expected})
     )
 
 
-def _table(relation: Relation, reading: ReadableReading, loader: ReadableLoader, expected: int | None) -> SalvagedTable:
+def _table(relation: Relation, reading: ReadableReading, loader: ReadableLoader, expected: int | None) -> DamagedTable:
     loaded = loader.tables.get(relation)
     damage = reading.tables.get(relation)
     reasons = [each for each in (damage.cut if damage else "", loaded.given_up if loaded else "") if each]
@@ -221,13 +221,13 @@ def _table(relation: Relation, reading: ReadableReading, loader: ReadableLoader,
     left_out = loaded.refused + (damage.left_out if damage else 0)
     first = sorted([*loaded.first, *(damage.first if damage else ())], key=lambda each: each.line)[:SHOWN]
     short = left_out or reasons or (expected is not None and expected != loaded.rows)
-    return SalvagedTable(
+    return DamagedTable(
         schema_name=relation.schema,
         name=relation.name,
         state="whole" if not short else "partial" if loaded.rows else "missing",
         rows=loaded.rows,
         expected=expected,
         left_out=left_out,
-        first=tuple(map(_missing, first)),
+        first=tuple(map(_left_out_line, first)),
         why="; ".join(reasons),
     )

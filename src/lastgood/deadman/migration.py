@@ -1,4 +1,4 @@
-"""Terminates a migration if lastgood is killed: a migration must not run unsupervised.
+"""Terminate a migration if lastgood is killed: a migration must not run unsupervised.
 
 The switch terminates the command with all its processes, and writes that to the deployment's journal.
 """
@@ -19,9 +19,9 @@ _GROUP = "group "
 
 
 @contextmanager
-def standing_by(mark: tuple[str, str], journal: Path) -> Iterator[Switch]:
-    """A switch for the length of a block. ``mark``: the variable in the environment of the command's processes. Raises
-    NotReady."""
+def armed_switch(mark: tuple[str, str], journal: Path) -> Iterator[Switch]:
+    """Arm a switch for the length of a block. ``mark``: the variable in the environment of the command's processes.
+    Raises NotReady."""
     with switch.armed("migration", json.dumps({"mark": mark, "journal": str(journal)})) as armed:
         yield armed
 
@@ -32,13 +32,13 @@ def watch(armed: Switch, group: int) -> None:
 
 
 def _prepare(order: str) -> tuple[Action, None]:
-    found = json.loads(order)
-    name, value = found["mark"]
+    settings = json.loads(order)
+    name, value = settings["mark"]
 
     def terminate(words: Sequence[str]) -> None:
         groups = [int(word.removeprefix(_GROUP)) for word in words]
         ended = end_all(groups[-1] if groups else None, (name, value))
-        switch.record(Path(found["journal"]), "command ended", by="warden", processes=ended)
+        switch.record(Path(settings["journal"]), "command ended", by="dead-man switch", processes=ended)
 
     return terminate, None
 

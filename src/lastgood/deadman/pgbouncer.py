@@ -1,9 +1,9 @@
-"""Resumes PgBouncer's clients when the run cannot.
+"""Resume PgBouncer's clients when the run cannot.
 
 A pause outlives the session that requested it, so a run that is killed between PAUSE and RESUME would block production
-for ever. Before the pause the switch is started and opens its own sessions in the consoles. When lastgood is killed or
-stuck, it resumes the paused databases and writes that to the run's journal. Until the run sent ``holds``, a PAUSE may
-still be on its way: then the switch checks for a while whether one arrives.
+for ever. The switch is started before the pause and opens its own sessions in the consoles. When lastgood is killed or
+stuck, it resumes the paused databases and writes that to the run's journal. Until the run has sent ``holds``, a PAUSE
+may still arrive: the switch then polls for a while longer.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class WatchedConsole:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """The order to the switch. ``seconds``: without the word for this long, the run counts as stuck."""
+    """The order to the switch. ``seconds``: a run that has not dismissed it after this time counts as stuck."""
 
     watched: tuple[WatchedConsole, ...]
     seconds: float
@@ -66,9 +66,9 @@ class Order:
 
 
 @contextmanager
-def standing_by(order: Order) -> Iterator[Switch]:
-    """A switch for the length of a block; unless dismissed, it acts when the block ends. Raises NotReady when it cannot
-    be started, or cannot reach a console."""
+def armed_switch(order: Order) -> Iterator[Switch]:
+    """Arm a switch for the length of a block; unless dismissed, it acts when the block ends. Raises NotReady when it
+    cannot be started, or cannot reach a console."""
     with switch.armed("pgbouncer", order.text()) as armed:
         yield armed
 
@@ -89,7 +89,7 @@ def _prepare(line: str) -> tuple[Action, float]:
 
     def resume(words: Sequence[str]) -> None:
         resumed = resume_paused(order.watched, sessions, 0.0 if HOLDS in words else QUIET_SECONDS)
-        switch.record(order.journal, "pause over", by="guardian", databases=sorted(resumed))
+        switch.record(order.journal, "pause over", by="dead-man switch", databases=sorted(resumed))
 
     return resume, order.seconds
 

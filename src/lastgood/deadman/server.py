@@ -1,4 +1,4 @@
-"""Stops an embedded server and removes its folders if lastgood is killed.
+"""Stop an embedded server and remove its folders if lastgood is killed.
 
 The server runs in its own session, so it survives a kill of lastgood. The switch receives the folders before they are
 created.
@@ -27,9 +27,9 @@ PATIENCE_SECONDS = 10.0
 
 
 @contextmanager
-def keeping(folders: Sequence[Path]) -> Iterator[None]:
+def removal_switch(folders: Sequence[Path]) -> Iterator[None]:
     """Ensure for the length of a block that these folders, and servers with data in them, do not outlive this process.
-    They need not exist yet. At the regular end of the block, the caller removes them. Raises NotReady."""
+    They need not exist yet. After a regular end of the block, the caller removes them. Raises NotReady."""
     with switch.armed("server", json.dumps([str(folder) for folder in folders])) as armed:
         yield
         armed.dismiss()
@@ -38,13 +38,13 @@ def keeping(folders: Sequence[Path]) -> Iterator[None]:
 def sweep(folders: Sequence[Path]) -> None:
     """Stop the servers with data in these folders, and remove the folders. Missing ones are ignored."""
     deadline = time.monotonic() + PATIENCE_SECONDS
-    how = signal.SIGQUIT
-    while left := list(_servers(folders)):
-        for pid in left:
+    number = signal.SIGQUIT
+    while servers := list(_servers(folders)):
+        for pid in servers:
             with suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, how)
+                os.kill(pid, number)
         if time.monotonic() > deadline:
-            how = signal.SIGKILL
+            number = signal.SIGKILL
             if time.monotonic() > deadline + PATIENCE_SECONDS:
                 break
         # The end of a process that is not our child can only be polled.

@@ -1,7 +1,7 @@
 """A dead-man switch: a separate process that acts when lastgood has been killed.
 
 Its input is one line with an order, and then words from lastgood, each a line. ``done`` dismisses it. If the input ends
-without that word, lastgood was killed; if the order has a time limit and the word is late, lastgood is stuck. In both
+without ``done``, lastgood was killed; if the order has a time limit and ``done`` is late, lastgood is stuck. In both
 cases the switch acts and exits. Signals do not end it: it reacts only to its input.
 
     python -m lastgood.deadman.MODULE < order
@@ -29,7 +29,7 @@ Action = Callable[[Sequence[str]], None]
 
 
 class OrderRefused(Exception):
-    """A switch cannot do what it is ordered; the text is the reason."""
+    """A switch cannot execute its order; the text is the reason."""
 
 
 class Switch:
@@ -45,24 +45,23 @@ class Switch:
             self._companion.write(word)
 
     def dismiss(self) -> None:
-        """Report that there is nothing left to do."""
+        """Order it to exit without acting."""
         self.report(DONE)
 
 
 @contextmanager
 def armed(module: str, order: str) -> Iterator[Switch]:
-    """A switch, ready to act, for the length of a block; unless dismissed, it acts when the block ends. ``order``, one
-    line, may hold passwords: it goes through a pipe. Raises NotReady when the switch cannot be started, or is unable to
-    do what it is ordered."""
-    with companion.standing_by(f"lastgood.deadman.{module}", order) as started:
+    """Start a switch for the length of a block; unless dismissed, it acts when the block ends. ``order``, one line, may
+    hold passwords: it goes through a pipe. Raises NotReady when the switch cannot be started or refuses the order."""
+    with companion.ready_companion(f"lastgood.deadman.{module}", order) as started:
         yield Switch(started)
 
 
 def stand_by(prepare: Callable[[str], tuple[Action, float | None]]) -> int:
-    """Run a switch in its own process; the result is the exit status. ``prepare`` gets the order and returns the
-    action, with the time limit in seconds or None; it may raise Unable."""
-    for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(one, signal.SIG_IGN)
+    """Run a switch in its own process and return its exit status. ``prepare`` gets the order and returns the action,
+    with the time limit in seconds or None; it may raise OrderRefused."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     lines = _Input()
     try:
         act, seconds = prepare(lines.next(None))
@@ -96,11 +95,11 @@ class _Input:
     def next(self, deadline: float | None) -> str:
         """The next line; empty when the other end of the pipe is closed, or none comes in time."""
         while b"\n" not in self._buffer:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            ready, _, _ = select.select([sys.stdin.fileno()], [], [], left)
-            more = os.read(sys.stdin.fileno(), 65536) if ready else b""
-            if not more:
+            seconds = None if deadline is None else max(0.0, deadline - time.monotonic())
+            ready, _, _ = select.select([sys.stdin.fileno()], [], [], seconds)
+            data = os.read(sys.stdin.fileno(), 65536) if ready else b""
+            if not data:
                 return ""
-            self._buffer += more
+            self._buffer += data
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line.decode().strip()

@@ -7,8 +7,10 @@ that is removed at the end.
 """
 
 from lastgood.difference.comparison import Comparison, FileForm, compared
-from lastgood.difference.of_database import DatabaseSide
+from lastgood.difference.of_database import DatabaseSide, Memory
+from lastgood.difference.of_facts import FactsSide
 from lastgood.difference.of_point import PointSide
+from lastgood.difference.renamed import NewNames, RenamedSide
 from lastgood.difference.results import Change, Level, Rename, State, TableDifference, TypeChange
 from lastgood.difference.sides import Column, Side, SideName, Table
 
@@ -17,10 +19,14 @@ __all__ = [
     "Column",
     "Comparison",
     "DatabaseSide",
+    "FactsSide",
     "FileForm",
     "Level",
+    "Memory",
+    "NewNames",
     "PointSide",
     "Rename",
+    "RenamedSide",
     "Side",
     "SideName",
     "State",

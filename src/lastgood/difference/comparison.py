@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from lastgood.context import BACKGROUND, Context
+from lastgood.difference.limit import Limit
 from lastgood.difference.pairing import pairs
 from lastgood.difference.results import Change, Level, Rename, TableDifference
 from lastgood.difference.sides import OpenSide, Side, SideName
 from lastgood.difference.tally import Tally
-from lastgood.difference.work import Limit, Work
+from lastgood.difference.work import References, Work, no_references
 from lastgood.dump.names import Relation
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ def compared(
     check: Callable[[Collection[Relation]], None] = lambda relations: None,
     by_root: bool = True,
     digests: bool = True,
+    references: References = no_references,
     seconds: float | None = None,
     folder: Path | None = None,
     context: Context = BACKGROUND,
@@ -106,6 +108,7 @@ def compared(
     ``only``: the tables to compare, by name. ``check`` gets the names of all tables before any is read, and may refuse
     them by raising. ``by_root``: a table whose partitions differ is compared as a whole.
     ``digests``: compare digests first where a side has recorded them, and read the rows only of tables that differ.
+    ``references``: of the columns of a table, those whose values ``TableDifference.referenced`` counts.
     ``seconds``: a time limit; tables that were not finished are reported as such. ``folder``: the place of temporary
     files, the system's without one. Emits Progress of ``stage`` in bytes.
 
@@ -120,7 +123,7 @@ def compared(
         for name, side in order:
             like = opened[name] = stack.enter_context(side.opened(like, context))
         tally = stack.enter_context(Tally(folder))
-        work = Work(opened["a"], opened["b"], tally, level, keep, Limit(seconds, context), stage)
+        work = Work(opened["a"], opened["b"], tally, level, keep, Limit(seconds, context), stage, references)
         found = pairs(opened["a"].tables, opened["b"].tables, by_root=by_root)
         check([pair.relation for pair in found])
         work.run([pair for pair in found if only(pair.relation)], digests=digests or level == "digest")

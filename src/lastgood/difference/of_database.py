@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -17,8 +18,8 @@ from lastgood.dump.names import Relation
 from lastgood.errors import NOT_REACHED
 from lastgood.facts import DigestRules, Facts, TableFacts, time_zone
 from lastgood.facts.digest import RowsDigest
-from lastgood.facts.of_database import PINNED
-from lastgood.facts.relations import Relation as Stored
+from lastgood.facts.of_database import pinned
+from lastgood.facts.relations import FactsRelation as Stored
 from lastgood.facts.relations import Source, as_dumped, of_schemas
 from lastgood.facts.row_stream import copy_blocks, digest_rows
 from lastgood.postgres import errors as server_errors
@@ -28,6 +29,8 @@ from lastgood.postgres.server import Connection, Target
 # A table that another session has locked (an open migration) must not block the comparison.
 LOCK_TIMEOUT = "2s"
 LOCKED = "another session has locked it"
+# A row of COPY text whose fields are all NULL or empty.
+_WITHOUT_VALUE = re.compile(rb"^(?:\\N)?(?:\t(?:\\N)?)*\n", re.MULTILINE)
 
 # Not pg_relation_size, which waits for locks.
 _COLUMNS = """
@@ -55,16 +58,27 @@ ORDER BY i.indrelid, i.indisprimary DESC, i.indnkeyatts, i.indexrelid
 """
 
 
+@dataclass(slots=True)
+class Memory:
+    """What was read of a database in one snapshot, for the next comparison: digests by table, columns and settings, and
+    why tables cannot be read."""
+
+    digests: dict[tuple[object, ...], TableFacts] = field(default_factory=dict)
+    unreadable: dict[Relation, str] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True)
 class DatabaseSide:
     """A database: live, kept, shadow, or of another server. ``schemas``: only these of its schemas, each with the name
     under which it is compared (kept schemas of an in-place rollback → live names); None: all that pg_dump writes.
-    ``snapshot``: one that another session exported and holds; without it, one of its own."""
+    ``snapshot``: one that another session exported and holds; without it, one of its own. ``memory``: what earlier
+    comparisons of the same snapshot have read."""
 
     target: Target
     label: str
     schemas: Mapping[str, str] | None = None
     snapshot: str = ""
+    memory: Memory | None = None
 
     @property
     def fixed(self) -> bool:
@@ -94,8 +108,8 @@ def _session(target: Target, snapshot: str = "") -> Iterator[Connection]:
             yield connection
 
 
-def _pin(connection: Connection, zone: str) -> None:
-    for name, value in (*PINNED, ("TimeZone", zone), ("client_encoding", "UTF8"), ("lock_timeout", LOCK_TIMEOUT)):
+def _pin(connection: Connection, rules: DigestRules) -> None:
+    for name, value in (*pinned(rules), ("client_encoding", "UTF8"), ("lock_timeout", LOCK_TIMEOUT)):
         connection.execute(sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name), sql.Literal(value)))
 
 
@@ -107,15 +121,21 @@ def _opened(side: DatabaseSide, first: Connection, stack: ExitStack, like: OpenS
     if zone is None and like is not None:
         zone = time_zone.recognise(first, like.zone_samples)
         samples = like.zone_samples if zone is not None else ()
-    _pin(first, zone or "UTC")
-    rules = DigestRules(time_zone=zone or "UTC", server_major=first.info.server_version // 10000)
-    tables = _tables(first, side.schemas)
-    opened = _OpenDatabase(tables, rules, samples, side.target, row[0], stack)
+    rules = DigestRules(
+        client_encoding=like.rules.client_encoding if like is not None else "UTF8",
+        time_zone=zone or "UTC",
+        server_major=first.info.server_version // 10000,
+        bytea_output=like.rules.bytea_output if like is not None else "hex",
+    )
+    _pin(first, rules)
+    memory = side.memory or Memory()
+    tables = _tables(first, side.schemas, memory)
+    opened = _OpenDatabase(tables, rules, samples, side.target, row[0], stack, memory)
     opened.give(first)
     return opened
 
 
-def _tables(connection: Connection, schemas: Mapping[str, str] | None) -> dict[Relation, Table]:
+def _tables(connection: Connection, schemas: Mapping[str, str] | None, memory: Memory) -> dict[Relation, Table]:
     sources = as_dumped(connection) if schemas is None else of_schemas(connection, [*schemas])
     oids = [part.oid for source in sources for part in source.parts]
     described = {oid: others for oid, *others in connection.execute(_COLUMNS, [oids])}
@@ -127,6 +147,9 @@ def _tables(connection: Connection, schemas: Mapping[str, str] | None) -> dict[R
     for source in sources:
         relation = Relation(renamed.get(source.schema_name, source.schema_name), source.name)
         columns, _, root = described[source.parts[0].oid]
+        # A table that was locked before is not waited for again; the others need a lock of this session.
+        why = memory.unreadable.get(relation) or _locked(connection, source)
+        memory.unreadable[relation] = why
         found[relation] = Table(
             relation,
             tuple(Column(name, kind) for name, kind in columns or ()),
@@ -135,7 +158,7 @@ def _tables(connection: Connection, schemas: Mapping[str, str] | None) -> dict[R
             None,
             source.zoned,
             None if root is None else Relation(renamed.get(root[0], root[0]), root[1]),
-            _locked(connection, source),
+            why,
             source.parts,
         )
     return found
@@ -151,7 +174,7 @@ def _locked(connection: Connection, source: Source) -> str:
     except psycopg.errors.LockNotAvailable:
         return LOCKED
     except psycopg.errors.InsufficientPrivilege as error:
-        return server_errors.words(error)
+        return server_errors.message_of(error)
     return ""
 
 
@@ -165,8 +188,10 @@ class _OpenDatabase:
     target: Target
     snapshot: str
     stack: ExitStack
+    memory: Memory
     facts: Facts | None = None
     in_order: bool = False
+    no_rows: str = ""
     _free: list[Connection] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -181,7 +206,7 @@ class _OpenDatabase:
             connection = self._free.pop() if self._free else None
             if connection is None:
                 connection = self.stack.enter_context(_session(self.target, self.snapshot))
-                _pin(connection, self.rules.time_zone or "UTC")
+                _pin(connection, self.rules)
         try:
             # An error must not end the transaction, and with it the snapshot.
             with connection.transaction():
@@ -196,26 +221,43 @@ class _OpenDatabase:
     def _blocks(self, reading: Reading, cancelled: Callable[[], bool]) -> Generator[Block]:
         with self._borrowed() as connection:
             for copy in _copies(connection, reading):
-                with closing(copy_blocks(connection, copy, cancelled=cancelled)) as blocks:
+                with closing(copy_blocks(connection, copy.encode(), cancelled=cancelled)) as blocks:
                     for data in blocks:
                         yield Block(data, reading.columns)
 
-    def count(self, table: Table) -> int:
+    def count(self, table: Table, given: Sequence[str] = ()) -> int:
         total = 0
         with self._borrowed() as connection:
             for part in table.parts:
                 assert isinstance(part, Stored)  # this side's own
-                row = connection.execute(sql.SQL("SELECT count(*) FROM ") + part.rows()).fetchone()
-                total += row[0] if row is not None else 0
+                # Not count(*): see facts/rows_text.py.
+                read = replace(part, columns=part.columns[:1] if not given else tuple(given))
+                with closing(copy_blocks(connection, read.copy().as_string(connection).encode())) as blocks:
+                    for data in blocks:
+                        total += data.count(b"\n") - (len(_WITHOUT_VALUE.findall(data)) if given else 0)
         return total
 
     def digest(self, reading: Reading, cancelled: Callable[[], bool]) -> TableFacts | None:
+        zone = self.rules.time_zone if reading.table.zoned else None
+        key = (reading.table.relation, reading.columns, self.rules.client_encoding, self.rules.bytea_output, zone)
+        if key not in self.memory.digests:
+            self.memory.digests[key] = self._digested(reading, cancelled)
+        return self.memory.digests[key]
+
+    def _digested(self, reading: Reading, cancelled: Callable[[], bool]) -> TableFacts:
         digest = RowsDigest()
+        encoding = self.rules.client_encoding
         with self._borrowed() as connection:
+            if encoding != "UTF8":
+                connection.execute(sql.SQL("SET LOCAL client_encoding = {}").format(sql.Literal(encoding)))
+            # Under SQL_ASCII bytes pass unchanged, including those of names in the command.
+            codec = "utf-8" if encoding == "SQL_ASCII" else connection.info.encoding
             for copy in _copies(connection, reading):
-                one = digest_rows(connection, copy, cancelled=cancelled)
+                one = digest_rows(connection, copy.encode(codec), cancelled=cancelled)
                 digest.rows += one.rows
                 digest.total += one.total
+            if encoding != "UTF8":
+                connection.execute("SET LOCAL client_encoding = 'UTF8'")
         return TableFacts(
             schema_name=reading.table.relation.schema,
             name=reading.table.relation.name,
@@ -226,7 +268,7 @@ class _OpenDatabase:
         )
 
 
-def _copies(connection: Connection, reading: Reading) -> Iterator[bytes]:
+def _copies(connection: Connection, reading: Reading) -> Iterator[str]:
     for part in reading.table.parts:
         assert isinstance(part, Stored)  # this side's own
-        yield replace(part, columns=reading.columns).copy().as_string(connection).encode()
+        yield replace(part, columns=reading.columns).copy().as_string(connection)

@@ -15,13 +15,13 @@ from lastgood.context import Context
 from lastgood.difference.sides import Block, Column, OpenSide, Portion, Reading, Table
 from lastgood.dump import encodings
 from lastgood.dump.names import Relation
-from lastgood.dump.script import Bulk, Section, Step
+from lastgood.dump.script import Bulk, ScriptStep, Section
 from lastgood.dump.statements import Command, Kind
-from lastgood.errors import Interrupted
+from lastgood.errors import BadPoint, Interrupted
 from lastgood.facts import DigestRules, Facts, TableFacts
 from lastgood.facts.digest import whole_lines
 from lastgood.load.supply import Supply, supply_for
-from lastgood.points import RestorePoint, Whole
+from lastgood.points import RestorePoint, VerifiedPoint
 
 BLOCK = 1 << 22
 COMPUTED = "some of its INSERTs contain expressions"
@@ -35,7 +35,7 @@ class PointSide:
     point: RestorePoint
     label: str
     database: str | None = None
-    whole: Whole | None = None
+    whole: VerifiedPoint | None = None
 
     @property
     def fixed(self) -> bool:
@@ -45,20 +45,29 @@ class PointSide:
     @contextmanager
     def opened(self, like: OpenSide | None, context: Context) -> Iterator[OpenSide]:
         """See ``Side``. The settings of a dump are what they are: ``like`` changes nothing. Raises BadPoint."""
-        whole = self.whole or points.read_whole(
-            self.point, database=self.database, skim=True, owing=True, stage="difference", context=context
-        )
-        yield _opened(whole)
+        yield _opened(self.whole or self._read(context))
+
+    def _read(self, context: Context) -> VerifiedPoint:
+        try:
+            return points.read_whole(
+                self.point, database=self.database, skim=True, skip_rows=True, stage="difference", context=context
+            )
+        except BadPoint as error:
+            if str(self.point.path) not in error.message:
+                why = error.message.removeprefix("cannot read the dump: ").removeprefix("cannot use the dump: ")
+                error.message = f'cannot use "{self.point.path}" as a restore point: {why}'
+                error.args = (error.message,)
+            raise
 
 
-def _opened(whole: Whole) -> _OpenPoint:
+def _opened(whole: VerifiedPoint) -> _OpenPoint:
     summary = whole.summary
     sections: dict[Relation, list[Section]] = defaultdict(list)
     for section in summary.script.sections:
         sections[section.start.relation].append(section)
     computed = any(isinstance(item, Bulk) and item.inserts for item in summary.script.items)
     inserted = {each.schema_name + "." + each.name for each in whole.facts.tables if each.why_no_digest == COMPUTED}
-    keys, roots = _keys_and_roots(item.command for item in summary.script.items if isinstance(item, Step))
+    keys, roots = _keys_and_roots(item.command for item in summary.script.items if isinstance(item, ScriptStep))
     zoned = {Relation(each.schema_name, each.name): each.zoned for each in whole.facts.tables}
     names = [*summary.tables, *sections]
     tables = {}
@@ -161,8 +170,9 @@ class _OpenPoint:
     rules: DigestRules
     zone_samples: tuple[str, ...]
     in_order: bool
-    whole: Whole
+    whole: VerifiedPoint
     codec: str
+    no_rows: str = ""
 
     def read(self, wanted: Sequence[Reading], cancelled: Callable[[], bool]) -> Iterator[Portion]:
         sections = [
@@ -208,8 +218,8 @@ class _OpenPoint:
             data = data.decode(self.codec).encode()
         return Block(data, columns)
 
-    def count(self, table: Table) -> int:
-        return table.rows or 0
+    def count(self, table: Table, given: Sequence[str] = ()) -> int:
+        return 0 if given else table.rows or 0
 
     def digest(self, reading: Reading, cancelled: Callable[[], bool]) -> TableFacts | None:
         return None

@@ -38,10 +38,9 @@ class Pair:
 
 
 def pairs(a: Mapping[Relation, Table], b: Mapping[Relation, Table], *, by_root: bool = True) -> list[Pair]:
-    """All tables of both sides, by name. With ``by_root``, a table whose partitions differ is compared as a whole."""
-    whole: set[Relation] = set()
-    if by_root:
-        a, b, whole = _by_root(a, b)
+    """All tables of both sides, by name. With ``by_root``, a table whose partitions differ is compared as a whole;
+    without it, only a table that one side has without its partitions."""
+    a, b, whole = _by_root(a, b, differing=by_root)
     found = []
     for relation in sorted({*a, *b}):
         pair = pair_of(relation, a.get(relation), b.get(relation))
@@ -102,17 +101,34 @@ def _renames(a: Table, b: Table, only_a: tuple[str, ...], only_b: tuple[str, ...
     """Columns of the same type at the same place among the columns, or the only ones of their type."""
     types_a = {column.name: column.type for column in a.columns if column.name in only_a and column.type}
     types_b = {column.name: column.type for column in b.columns if column.name in only_b and column.type}
-    found = []
+    found: dict[str, str] = {}
+    there = _between(b, types_b)
+    for place, names in _between(a, types_a).items():
+        others = there.get(place, [])
+        if [types_a[each] for each in names] == [types_b[each] for each in others]:
+            found |= dict(zip(names, others, strict=True))
     for name, kind in types_a.items():
-        others = [each for each, other in types_b.items() if other == kind]
+        same = [each for each, other in types_b.items() if other == kind]
         rivals = [each for each, other in types_a.items() if other == kind]
-        if len(others) == len(rivals) == 1:
-            found.append(Rename(a=name, b=others[0], why="same definition"))
-    return tuple(found)
+        if len(same) == len(rivals) == 1 and same[0] not in found.values():
+            found.setdefault(name, same[0])
+    return tuple(Rename(a=name, b=found[name], why="same definition") for name in types_a if name in found)
+
+
+def _between(table: Table, own: Mapping[str, object]) -> dict[str | None, list[str]]:
+    """The columns that only this side has, by the common column before them: renaming moves no column."""
+    found: dict[str | None, list[str]] = defaultdict(list)
+    before = None
+    for name in table.names:
+        if name in own:
+            found[before].append(name)
+        else:
+            before = name
+    return found
 
 
 def _by_root(
-    a: Mapping[Relation, Table], b: Mapping[Relation, Table]
+    a: Mapping[Relation, Table], b: Mapping[Relation, Table], *, differing: bool
 ) -> tuple[dict[Relation, Table], dict[Relation, Table], set[Relation]]:
     leaves: list[dict[Relation, set[Relation]]] = [defaultdict(set), defaultdict(set)]
     for side, tables in zip(leaves, (a, b), strict=True):
@@ -123,7 +139,7 @@ def _by_root(
     for root in {*leaves[0], *leaves[1]}:
         here, there = leaves[0].get(root, set()), leaves[1].get(root, set())
         exists = (here or root in a) and (there or root in b)
-        if here != there and exists:
+        if here != there and exists and (differing or not (here and there)):
             whole.add(root)
     return _merged(a, whole), _merged(b, whole), whole
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from lastgood.difference.pairing import Pair
 from lastgood.difference.sides import OpenSide, Reading, SideName, Table
+from lastgood.dump.names import Relation
 from lastgood.facts import Facts, TableFacts
 from lastgood.facts.compare import FIRST_MAJOR_OF_THIS_TEXT, compare
 
@@ -17,6 +18,9 @@ def other_text(side_a: OpenSide, side_b: OpenSide, a: Table, b: Table) -> str:
     if majors[0] != majors[1] and not all(major and major >= FIRST_MAJOR_OF_THIS_TEXT for major in majors):
         one, two = (f"PostgreSQL {major}" if major else "an unknown version of PostgreSQL" for major in majors)
         return f"{one} and {two} may format the same values differently"
+    binary = any(column.type in (None, "bytea", "bytea[]") for column in (*a.columns, *b.columns))
+    if binary and here.bytea_output != there.bytea_output:
+        return f"bytea is written in the formats {here.bytea_output} and {there.bytea_output}"
     if not a.zoned or not b.zoned or here.time_zone == there.time_zone:
         return ""
     samples = (side_a.zone_samples, side_b.zone_samples)
@@ -28,52 +32,53 @@ def other_text(side_a: OpenSide, side_b: OpenSide, a: Table, b: Table) -> str:
     return f"the time stamps are in different time zones ({here.time_zone} and {there.time_zone})"
 
 
-def side_of(a: OpenSide, b: OpenSide, pair: Pair) -> SideName | None:
-    """The side with a recorded digest of the table with exactly the common columns; None without one."""
-    if pair.a is None or pair.b is None or not pair.same_structure:
-        return None
-    sides: tuple[tuple[SideName, OpenSide], ...] = (("a", a), ("b", b))
-    for name, side in sides:
-        table = _table(side, pair)
-        if table is not None and set(table.columns) == set(pair.columns):
-            return name
-    return None
-
-
 def larger(pair: Pair) -> Table:
     """The table of a pair whose size is known best."""
     tables = [table for table in (pair.a, pair.b) if table is not None]
     return max(tables, key=lambda table: table.bytes)
 
 
-def compared(
-    a: OpenSide, b: OpenSide, pair: Pair, number: int, cancelled: Callable[[], bool]
-) -> tuple[bool, int, int] | None:
-    """Whether a table with a recorded digest is equal, and its rows on both sides; None if digests do not tell. Raises
-    as ``OpenSide.digest`` does."""
-    name = side_of(a, b, pair)
-    assert name is not None and pair.a is not None and pair.b is not None  # the caller chose the pair
-    here, there = (a, b) if name == "a" else (b, a)
-    then, other = _table(here, pair), _table(there, pair)
-    assert then is not None
-    if other is None or other.columns != then.columns:
-        other = there.digest(Reading(number, pair.b if name == "a" else pair.a, then.columns), cancelled)
-    if other is None:
+class Records:
+    """The recorded facts of both sides, by table."""
+
+    def __init__(self, a: OpenSide, b: OpenSide) -> None:
+        self._sides: dict[SideName, OpenSide] = {"a": a, "b": b}
+        self._known = {name: _with_digests(side.facts) for name, side in self._sides.items()}
+
+    def side_of(self, pair: Pair) -> SideName | None:
+        """The side with a recorded digest of the table with exactly the common columns; None without one."""
+        if pair.a is None or pair.b is None or not pair.same_structure:
+            return None
+        for name, known in self._known.items():
+            table = known.get(pair.relation)
+            if table is not None and set(table.columns) == set(pair.columns):
+                return name
         return None
-    equal = (
-        compare(
-            Facts(origin="dump", rules=here.rules, tables=(then,), zone_samples=here.zone_samples),
-            Facts(origin="dump", rules=there.rules, tables=(other,), zone_samples=there.zone_samples),
+
+    def compared(self, pair: Pair, number: int, cancelled: Callable[[], bool]) -> tuple[bool, int, int] | None:
+        """Whether a table with a recorded digest is equal, and its rows on both sides; None if digests do not tell.
+        Raises as ``OpenSide.digest`` does."""
+        name = self.side_of(pair)
+        assert name is not None and pair.a is not None and pair.b is not None  # the caller chose the pair
+        away: SideName = "b" if name == "a" else "a"
+        here, there = self._sides[name], self._sides[away]
+        then, other = self._known[name][pair.relation], self._known[away].get(pair.relation)
+        if other is None or other.columns != then.columns:
+            other = there.digest(Reading(number, pair.b if name == "a" else pair.a, then.columns), cancelled)
+        if other is None:
+            return None
+        equal = (
+            compare(
+                Facts(origin="dump", rules=here.rules, tables=(then,), zone_samples=here.zone_samples),
+                Facts(origin="dump", rules=there.rules, tables=(other,), zone_samples=there.zone_samples),
+            )
+            .tables[0]
+            .equal
         )
-        .tables[0]
-        .equal
-    )
-    rows = (then.rows, other.rows) if name == "a" else (other.rows, then.rows)
-    return None if equal is None else (equal, *rows)
+        rows = (then.rows, other.rows) if name == "a" else (other.rows, then.rows)
+        return None if equal is None else (equal, *rows)
 
 
-def _table(side: OpenSide, pair: Pair) -> TableFacts | None:
-    for table in side.facts.tables if side.facts is not None else ():
-        if (table.schema_name, table.name) == (pair.relation.schema, pair.relation.name):
-            return table if table.digest is not None else None
-    return None
+def _with_digests(facts: Facts | None) -> dict[Relation, TableFacts]:
+    tables = facts.tables if facts is not None else ()
+    return {Relation(each.schema_name, each.name): each for each in tables if each.digest is not None}

@@ -39,7 +39,9 @@ class TableDifference(Frozen):
     ``level`` is how it was compared. ``rows_a`` and ``rows_b`` are the numbers of rows, None if unknown. ``only_a``,
     ``only_b`` and ``changed`` are exact numbers of rows; None where they were not counted, and ``changed`` also where
     rows have no ``key``: a changed row then counts on both sides. ``columns`` were compared; ``columns_a`` and
-    ``columns_b`` exist on that side only. ``why``: why it was not compared, or only in part.
+    ``columns_b`` exist on that side only. ``referenced``: of the rows that only ``b`` has or that changed, those with
+    a value of ``b``'s own in one of the columns that ``compared`` was told of; None where that was not counted.
+    ``why``: why it was not compared, or only in part.
     """
 
     schema_name: str
@@ -57,6 +59,7 @@ class TableDifference(Frozen):
     columns_b: tuple[str, ...] = ()
     types: tuple[TypeChange, ...] = ()
     renames: tuple[Rename, ...] = ()
+    referenced: int | None = None
     why: str = ""
 
     @property

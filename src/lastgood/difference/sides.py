@@ -83,7 +83,7 @@ class OpenSide(Protocol):
     ``tables`` by the name under which they are compared; a partitioned table is represented by its partitions.
     ``facts``: recorded facts of the same content, with digests; None without a record. ``rules``: the settings under
     which the rows are written. ``in_order``: rows are available in one sequence only, so that one thread has to read
-    all tables.
+    all tables. ``no_rows``: why rows cannot be read at all; empty if they can.
     """
 
     @property
@@ -96,13 +96,16 @@ class OpenSide(Protocol):
     def zone_samples(self) -> tuple[str, ...]: ...
     @property
     def in_order(self) -> bool: ...
+    @property
+    def no_rows(self) -> str: ...
 
     def read(self, wanted: Sequence[Reading], cancelled: Callable[[], bool]) -> Iterator[Portion]:
         """The rows of the wanted tables, in the sequence of the side; a table without rows may have no portion. Blocks
         have several MB each. Raises Interrupted, psycopg.Error, BadPoint."""
 
-    def count(self, table: Table) -> int:
-        """The number of rows. Raises psycopg.Error."""
+    def count(self, table: Table, given: Sequence[str] = ()) -> int:
+        """The number of rows; of those with a value in one of the columns ``given``, if there are any. Raises
+        psycopg.Error."""
 
     def digest(self, reading: Reading, cancelled: Callable[[], bool]) -> TableFacts | None:
         """The facts of a table, with the content digest of the rows in the order of ``reading.columns``; None if the

@@ -13,7 +13,7 @@ import tempfile
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,21 +31,24 @@ THREADS = 2
 MASK = "•••"
 PREFIX = "lastgood-difference-"
 _TAB = "chr(9)"
+NONE = "[]::VARCHAR[]"
 INVALID_TEXT = 'invalid byte sequence for encoding "UTF8"'
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
     """How the rows of a table are compared: ``columns`` in this order, of which ``key`` identify a row; without a key,
-    rows are a multiset."""
+    rows are a multiset. ``references``: columns whose values are noted."""
 
     columns: tuple[str, ...]
     key: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Numbers of rows. ``repeated``: keys that more than one row of a side has, so that they identify none."""
+    """Numbers of rows. ``repeated``: keys that more than one row of a side has, so that they identify none.
+    ``referenced``: see ``TableDifference``."""
 
     rows_a: int
     rows_b: int
@@ -53,6 +56,7 @@ class Counts:
     only_b: int
     changed: int
     repeated: int
+    referenced: int = 0
 
 
 class InvalidText(Exception):
@@ -60,15 +64,27 @@ class InvalidText(Exception):
 
 
 class Tally:
-    """A temporary DuckDB; a context manager that removes its folder. Tables have numbers."""
+    """A temporary DuckDB, opened when it is first used: digests may settle everything. A context manager that removes
+    its folder. Tables have numbers."""
 
     def __init__(self, folder: Path | None = None, *, memory: str = MEMORY, threads: int = THREADS) -> None:
+        self._place = folder
+        self._folder: Path | None = None
+        self._limits = (memory, threads)
+        self._opened: duckdb.DuckDBPyConnection | None = None
+        self._lock = threading.Lock()
+        self._cursors: list[duckdb.DuckDBPyConnection] = []
+
+    def _database(self) -> duckdb.DuckDBPyConnection:
+        if self._opened is not None:
+            return self._opened
         import duckdb
 
+        folder, (memory, threads) = self._place, self._limits
         _remove_stale(folder or Path(tempfile.gettempdir()))
         self._folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=folder))
         self._folder.chmod(0o700)
-        self._database = duckdb.connect(
+        self._opened = duckdb.connect(
             ":memory:",
             config={
                 "memory_limit": memory,
@@ -80,15 +96,16 @@ class Tally:
                 "allow_community_extensions": "false",
             },
         )
-        self._lock = threading.Lock()
-        self._cursors: list[duckdb.DuckDBPyConnection] = []
+        return self._opened
 
     def __enter__(self) -> Tally:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._database.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._opened is not None:
+            self._opened.close()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def interrupt(self) -> None:
         """End the running queries; they raise duckdb.InterruptException."""
@@ -100,7 +117,7 @@ class Tally:
     def session(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection for one thread."""
         with self._lock:
-            cursor = self._database.cursor()
+            cursor = self._database().cursor()
             self._cursors.append(cursor)
         try:
             yield cursor
@@ -112,7 +129,7 @@ class Tally:
     def prepare(self, cursor: duckdb.DuckDBPyConnection, number: int, form: Form) -> None:
         """Create an empty table for the rows of both sides."""
         kinds = "k VARCHAR, h UBIGINT" if form.key else "k UHUGEINT, h UBIGINT"
-        cursor.execute(f"CREATE OR REPLACE TABLE t{number} (side BOOLEAN, {kinds})")
+        cursor.execute(f"CREATE OR REPLACE TABLE t{number} (side BOOLEAN, {kinds}, r UBIGINT)")
 
     def add(
         self, cursor: duckdb.DuckDBPyConnection, number: int, form: Form, side: SideName, block: Block, *, whole: bool
@@ -136,7 +153,8 @@ class Tally:
             fields = f"md5_number({line}) AS k, 0 AS h"
         cursor.register("block", lines)
         try:
-            cursor.execute(f"INSERT INTO t{number} SELECT {_flag(side)}, {fields} FROM block")
+            noted = _noted(block.columns, form.references)
+            cursor.execute(f"INSERT INTO t{number} SELECT {_flag(side)}, {fields}, {noted} FROM block")
         except duckdb.InvalidInputException as error:
             raise InvalidText(INVALID_TEXT) from error
         finally:
@@ -151,25 +169,28 @@ class Tally:
             SELECT coalesce(sum(a), 0)::BIGINT, coalesce(sum(b), 0)::BIGINT,
                    coalesce(sum(greatest(a - b, 0)), 0)::BIGINT, coalesce(sum(greatest(b - a, 0)), 0)::BIGINT,
                    count(*) FILTER (a = 1 AND b = 1 AND low <> high),
-                   count(*) FILTER (a > 1 OR b > 1)
+                   count(*) FILTER (a > 1 OR b > 1),
+                   coalesce(sum({_REFERENCED}), 0)::BIGINT
             FROM g
             """
         ).fetchone()
         assert row is not None  # an aggregate always gives a row
         counts = Counts(*row)
         if not form.key:
-            return Counts(row[0], row[1], row[2], row[3], 0, 0)
+            return replace(counts, changed=0, repeated=0)
         if not counts.repeated:
             return counts
         row = cursor.execute(
             f"""
-            WITH g AS (SELECT count(*) FILTER (NOT side) AS a, count(*) FILTER (side) AS b
+            WITH g AS (SELECT count(*) FILTER (NOT side) AS a, count(*) FILTER (side) AS b, 0 AS low, 0 AS high,
+                              NULL AS noted_a, max(r) FILTER (side) AS noted_b
                        FROM t{number} GROUP BY k, h)
-            SELECT sum(greatest(a - b, 0))::BIGINT, sum(greatest(b - a, 0))::BIGINT FROM g
+            SELECT sum(greatest(a - b, 0))::BIGINT, sum(greatest(b - a, 0))::BIGINT,
+                   coalesce(sum({_REFERENCED}), 0)::BIGINT FROM g
             """
         ).fetchone()
         assert row is not None
-        return Counts(counts.rows_a, counts.rows_b, row[0], row[1], 0, counts.repeated)
+        return replace(counts, only_a=row[0], only_b=row[1], changed=0, referenced=row[2])
 
     def keep_differing(self, cursor: duckdb.DuckDBPyConnection, number: int) -> None:
         """Keep the keys of the rows that differ, for a second reading."""
@@ -255,23 +276,23 @@ class Tally:
     def export(self, number: int, form: Form, masked: Collection[str] = ()) -> str:
         """The query for a file: ``change``, ``differing`` (the names of columns), and for each column the value of
         either side, as ``a.NAME`` and ``b.NAME``."""
-        values = ", ".join(
-            f"{side}[{place}] AS {_name(f'{side}.{name}')}"
+        values = "".join(
+            f", {side}[{place}] AS {_name(f'{side}.{name}')}"
             for place, name in enumerate(form.columns, 1)
             for side in ("a", "b")
         )
         rows = self._rows(number, form, masked)
-        return f"SELECT change, array_to_string(columns, ',') AS differing, {values} FROM ({rows})"
+        return f"SELECT change, array_to_string(columns, ',') AS differing{values} FROM ({rows})"
 
     def _rows(self, number: int, form: Form, masked: Collection[str]) -> str:
         count = len(form.columns)
-        names = "[" + ", ".join(_text(name) for name in form.columns) + "]"
+        names = "([" + ", ".join(_text(name) for name in form.columns) + "]::VARCHAR[])"
         at = [form.columns.index(name) + 1 for name in form.key]
-        key = f"[coalesce(a, b)[i] FOR i IN {at}]" if at else "[]::VARCHAR[]"
+        key = f"[coalesce(a, b)[i] FOR i IN {at}]" if at else NONE
         if not form.key:
             both = " UNION ALL ".join(
                 f"SELECT 'only_{side}' AS change, {'v' if side == 'a' else 'NULL'} AS a, "
-                f"{'v' if side == 'b' else 'NULL'} AS b FROM (SELECT {_values('line')} AS v, "
+                f"{'v' if side == 'b' else 'NULL'} AS b FROM (SELECT {_values('line', form)} AS v, "
                 f"unnest(range(n)) FROM (SELECT any_value(r.line) AS line, any_value(d.only_{side}) AS n "
                 f"FROM r{number}{side} r JOIN d{number} d USING (k) WHERE d.only_{side} > 0 GROUP BY k))"
                 for side in ("a", "b")
@@ -279,7 +300,7 @@ class Tally:
         else:
             both = (
                 "SELECT CASE WHEN b IS NULL THEN 'only_a' WHEN a IS NULL THEN 'only_b' ELSE 'changed' END AS change, "
-                f"a, b FROM (SELECT {_values('ra.line')} AS a, {_values('rb.line')} AS b "
+                f"a, b FROM (SELECT {_values('ra.line', form)} AS a, {_values('rb.line', form)} AS b "
                 f"FROM r{number}a ra FULL JOIN r{number}b rb USING (k))"
             )
         differing = f"[{names}[i] FOR i IN range(1, {count + 1}) IF a[i] IS DISTINCT FROM b[i]]"
@@ -324,9 +345,25 @@ def as_lines(data: bytes) -> Any:
 
 def _grouped(number: int) -> str:
     return (
-        "SELECT k, count(*) FILTER (NOT side) AS a, count(*) FILTER (side) AS b, min(h) AS low, max(h) AS high "
-        f"FROM t{number} GROUP BY k"
+        "SELECT k, count(*) FILTER (NOT side) AS a, count(*) FILTER (side) AS b, min(h) AS low, max(h) AS high, "
+        f"max(r) FILTER (NOT side) AS noted_a, max(r) FILTER (side) AS noted_b FROM t{number} GROUP BY k"
     )
+
+
+# Of a group of rows with the same key: those of b with a noted value that the row of a does not have.
+_REFERENCED = (
+    "CASE WHEN noted_b IS NULL THEN 0 WHEN a = b THEN (low <> high AND noted_a IS DISTINCT FROM noted_b)::INT "
+    "ELSE greatest(b - a, 0) END"
+)
+
+
+def _noted(columns: Sequence[str], wanted: Sequence[str]) -> str:
+    r"""A hash of the fields if one of them has a value, NULL otherwise; \N is COPY's NULL."""
+    if not wanted:
+        return "NULL"
+    fields = [_field(columns, name) for name in wanted]
+    given = " OR ".join(rf"{field} NOT IN ('\N', '')" for field in fields)
+    return f"CASE WHEN {given} THEN hash([{', '.join(fields)}]) END"
 
 
 def _flag(side: SideName) -> str:
@@ -371,8 +408,10 @@ def _line(columns: Sequence[str], wanted: Sequence[str]) -> str:
     return f"array_to_string(list_select({fields}, {places}), {_TAB}) || chr(10)"
 
 
-def _values(line: str) -> str:
+def _values(line: str, form: Form) -> str:
     r"""The values of a line: NULL for ``\N``, without COPY's escapes."""
+    if not form.columns:
+        return NONE  # an empty line would have one empty value
     plain = "v"
     for escape, code in (("b", 8), ("f", 12), ("n", 10), ("r", 13), ("t", 9), ("v", 11)):
         plain = f"replace({plain}, '\\{escape}', chr({code}))"

@@ -3,58 +3,33 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import psycopg
 
-from lastgood.context import Context
-from lastgood.difference import recorded
+from lastgood.difference.limit import Limit, is_interrupt, words_of
 from lastgood.difference.pairing import Pair, pair_of, renamed_tables
-from lastgood.difference.recorded import other_text
+from lastgood.difference.recorded import Records, larger, other_text
 from lastgood.difference.results import Level, Rename, State, TableDifference
 from lastgood.difference.sides import Block, OpenSide, Reading, SideName, Table
 from lastgood.difference.tally import Counts, Form, InvalidText, Tally
+from lastgood.dump.names import Relation
 from lastgood.errors import Interrupted
 from lastgood.events import Progress
-from lastgood.postgres.errors import words
-from lastgood.text.units import duration
 
+References = Callable[[Relation, tuple[str, ...]], tuple[str, ...]]
 _Take = Callable[[SideName, Reading, Generator[Block]], None]
 SESSIONS = 2
 INTERRUPTED = "cannot continue the comparison: interrupted"
 
 
-class Limit:
-    """The reasons to stop: a cancelled context, the end of the time, an error in another thread."""
-
-    def __init__(self, seconds: float | None, context: Context) -> None:
-        self.context = context
-        self.seconds = seconds
-        self._until = None if seconds is None else time.monotonic() + seconds
-        self.failed = threading.Event()
-
-    @property
-    def over(self) -> bool:
-        """Whether the time is over."""
-        return self._until is not None and time.monotonic() >= self._until
-
-    def stop(self) -> bool:
-        """Whether to stop reading."""
-        return self.failed.is_set() or self.over or self.context.cancelled()
-
-    def without_end(self) -> None:
-        """Remove the time limit: what is asked for afterwards has its own time."""
-        self._until = None
-
-    @property
-    def why(self) -> str:
-        """The reason for a table that was not compared."""
-        return f"time limit of {duration(self.seconds or 0)} reached"
+def no_references(relation: Relation, columns: tuple[str, ...]) -> tuple[str, ...]:
+    """No columns."""
+    return ()
 
 
 @dataclass(slots=True)
@@ -68,10 +43,12 @@ class Work:
     keep: bool
     limit: Limit
     stage: str
+    references: References = no_references
     results: dict[int, TableDifference] = field(default_factory=dict)
     forms: dict[int, Form] = field(default_factory=dict)
     pairs: dict[int, Pair] = field(default_factory=dict)
     renames: tuple[Rename, ...] = ()
+    _records: Records | None = None
     _collected: set[int] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _done: int = 0
@@ -81,14 +58,18 @@ class Work:
     def run(self, found: Sequence[Pair], *, digests: bool) -> None:
         """Compare all pairs."""
         self.pairs = dict(enumerate(found))
+        self._records = Records(self.a, self.b) if digests else None
         unread = [number for number, pair in self.pairs.items() if not self._settled(number, pair)]
         unread.sort(key=lambda number: self._size(self.pairs[number]))
         if digests:
-            known = [number for number in unread if recorded.side_of(self.a, self.b, self.pairs[number]) is not None]
+            known = [number for number in unread if self._recorded(self.pairs[number])]
             self._total = sum(self._size(self.pairs[number]) for number in known)
             self._each([partial(self._digest, number) for number in known])
         rest = [number for number in unread if number not in self.results or self._to_count(number)]
-        if rest:
+        if no_rows := self.a.no_rows or self.b.no_rows:
+            for number in rest:
+                self._result(number, "not compared", why=self.limit.why if self.limit.over else no_rows)
+        elif rest:
             self._count(rest)
         self.renames = tuple(self._proposed(found))
 
@@ -101,7 +82,9 @@ class Work:
                 return False
             self._one_sided(number, pair)
             return True
-        why = pair.a.unreadable or pair.b.unreadable or other_text(self.a, self.b, pair.a, pair.b)
+        why = pair.a.unreadable or pair.b.unreadable
+        if not self._recorded(pair):  # equal digests prove equal content under any settings
+            why = why or other_text(self.a, self.b, pair.a, pair.b)
         if why:
             self._result(number, "not compared", why=why)
         elif not pair.columns and (pair.a.columns or pair.b.columns):
@@ -110,33 +93,46 @@ class Work:
             return False
         return True
 
+    def _recorded(self, pair: Pair) -> bool:
+        return self._records is not None and self._records.side_of(pair) is not None
+
     def _one_sided(self, number: int, pair: Pair) -> None:
         side = self.a if pair.b is None else self.b
         table = pair.a or pair.b
         assert table is not None
         rows, why = table.rows, table.unreadable
+        columns = self.references(pair.relation, pair.columns)
+        referenced = None if columns else 0
         if rows is None and not why:
             try:
                 rows = side.count(table)
+                referenced = side.count(table, columns) if columns else 0
             except psycopg.Error as error:
-                why = _words(error)
+                why = words_of(error)
         if pair.b is None:
             self._result(number, "only a", rows_a=rows, only_a=rows, only_b=0, changed=0, why=why)
         else:
-            self._result(number, "only b", rows_b=rows, only_a=0, only_b=rows, changed=0, why=why)
+            self._result(
+                number, "only b", rows_b=rows, only_a=0, only_b=rows, changed=0, referenced=referenced, why=why
+            )
 
     # Digests -----------------------------------------------------------------------------------------------------
 
     def _digest(self, number: int) -> None:
         try:
-            found = recorded.compared(self.a, self.b, self.pairs[number], number, self.limit.stop)
+            assert self._records is not None  # made by ``run``
+            found = self._records.compared(self.pairs[number], number, self.limit.stop)
         except psycopg.Error as error:
             if error.sqlstate is None:  # the connection is lost
                 raise
-            self._result(number, "not compared", why=_words(error))
+            self._result(number, "not compared", why=words_of(error))
             return
-        self._progress(recorded.larger(self.pairs[number]), self._size(self.pairs[number]), 0)
+        self._progress(larger(self.pairs[number]), self._size(self.pairs[number]), 0)
         if found is None:
+            pair = self.pairs[number]
+            assert pair.a is not None and pair.b is not None  # a digest of one was compared with the other
+            if why := other_text(self.a, self.b, pair.a, pair.b):
+                self._result(number, "not compared", why=why)
             return
         equal, rows_a, rows_b = found
         none = 0 if equal else None
@@ -161,7 +157,8 @@ class Work:
         with self.tally.session() as cursor:
             for number in numbers:
                 pair = self.pairs[number]
-                self.forms[number] = Form(pair.columns, pair.keys[0] if pair.keys else ())
+                references = self.references(pair.relation, pair.columns)
+                self.forms[number] = Form(pair.columns, pair.keys[0] if pair.keys else (), references)
                 self.tally.prepare(cursor, number, self.forms[number])
         self._done = 0
         self._total = sum(self._size(self.pairs[number], both=True) for number in numbers)
@@ -189,7 +186,7 @@ class Work:
             if counts.repeated:
                 key = ", ".join(form.key)
                 why = f"duplicate key ({key}); compared by whole rows" + (f"; {why}" if why else "")
-                form = self.forms[number] = Form(form.columns)
+                form = self.forms[number] = replace(form, key=())
             differs = bool(counts.only_a or counts.only_b or counts.changed)
             if differs and self.keep:
                 if counts.repeated:
@@ -265,26 +262,24 @@ class Work:
             if error.sqlstate is None:  # the connection is lost
                 raise
             for reading in readings:
-                self._result(reading.number, "not compared", why=_words(error))
+                self._result(reading.number, "not compared", why=words_of(error))
 
     # Threads -----------------------------------------------------------------------------------------------------
 
     def _each(self, tasks: Sequence[Callable[[], None]]) -> None:
         """Run tasks, ``SESSIONS`` at a time. The end of the time ends them without an error. Raises the first error."""
-        import duckdb
-
         with self._interruptible(), ThreadPoolExecutor(SESSIONS, thread_name_prefix="lastgood-difference") as pool:
             futures: list[Future[None]] = [pool.submit(self._unless_stopped, task) for task in tasks]
             failed: BaseException | None = None
             for future in futures:
                 try:
                     future.result()
-                except (Interrupted, duckdb.InterruptException):
-                    if self.limit.context.cancelled():
-                        failed = failed or Interrupted(INTERRUPTED)
                 except BaseException as error:
-                    failed = failed or error
-                    self.limit.failed.set()
+                    if not is_interrupt(error):
+                        failed = failed or error
+                        self.limit.failed.set()
+                    elif self.limit.context.cancelled():
+                        failed = failed or Interrupted(INTERRUPTED)
         if failed is not None:
             raise failed
         self.limit.context.check(INTERRUPTED)
@@ -338,6 +333,7 @@ class Work:
         only_a: int | None = None,
         only_b: int | None = None,
         changed: int | None = None,
+        referenced: int | None = None,
         why: str = "",
     ) -> None:
         pair = self.pairs[number]
@@ -345,6 +341,7 @@ class Work:
         if counts is not None:
             rows_a, rows_b, only_a, only_b = counts.rows_a, counts.rows_b, counts.only_a, counts.only_b
             changed = counts.changed if form is not None and form.key else None
+            referenced = counts.referenced
         with self._lock:
             self.results[number] = TableDifference(
                 schema_name=pair.relation.schema,
@@ -362,6 +359,7 @@ class Work:
                 columns_b=pair.columns_b,
                 types=pair.types,
                 renames=pair.renames,
+                referenced=referenced,
                 why=why or pair.why,
             )
 
@@ -390,9 +388,3 @@ class Work:
         with self.tally.session() as cursor, closing(blocks):
             for block in blocks:
                 self.tally.collect(cursor, reading.number, form, name, block)
-
-
-def _words(error: psycopg.Error) -> str:
-    if isinstance(error, psycopg.errors.LockNotAvailable):
-        return "another session has locked it"
-    return words(error)

@@ -1,4 +1,4 @@
-"""The data of one entry of an archive, read from its place in the archive like a file."""
+"""The data of one entry of an archive, read like a file."""
 
 from __future__ import annotations
 

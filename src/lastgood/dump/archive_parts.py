@@ -58,17 +58,17 @@ def _rows(source: DumpSource, note: Note) -> Iterator[PartText]:
     it."""
     entries = b"".join(_noted(source, ["--list"], lambda error: None)).splitlines(keepends=True)
     with tempfile.TemporaryDirectory(prefix="lastgood-") as folder:
-        wanted = Path(folder) / "list"
+        list_file = Path(folder) / "list"
         while entries:
-            wanted.write_bytes(b"".join(entries))
-            counted = _Counted(lambda report: _noted(source, ["--section=data", f"--use-list={wanted}"], report), note)
-            yield counted
+            list_file.write_bytes(b"".join(entries))
+            text = _RowsText(lambda report: _noted(source, ["--section=data", f"--use-list={list_file}"], report), note)
+            yield text
             # A truncated file has nothing more; a folder has the other tables' files.
-            has_more = source.kind == "directory" or any(type(error) is Corrupt for error in counted.failed)
-            entries = _behind(entries, counted.begun) if counted.failed and has_more else []
+            has_more = source.kind == "directory" or any(type(error) is Corrupt for error in text.failed)
+            entries = _after(entries, text.begun) if text.failed and has_more else []
 
 
-class _Counted:
+class _RowsText:
     """A text of rows; ``begun``: the number of tables so far; ``failed``: the errors that ended it early."""
 
     def __init__(self, make: Callable[[Note], Iterator[bytes]], note: Note) -> None:
@@ -90,12 +90,12 @@ class _Counted:
         self._note(error)
 
 
-def _behind(entries: list[bytes], number: int) -> list[bytes]:
+def _after(entries: list[bytes], number: int) -> list[bytes]:
     """The entries of a table of contents after the ``number``-th entry with data."""
-    seen = 0
+    count = 0
     for place, entry in enumerate(entries):
         if not entry.startswith(b";") and (b" TABLE DATA " in entry or b" BLOBS " in entry):
-            seen += 1
-            if seen == number:
+            count += 1
+            if count == number:
                 return entries[place + 1 :]
     return []

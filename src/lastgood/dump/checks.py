@@ -29,11 +29,11 @@ def check_encoding(text: bytes, offset: int, line: int, *, encoding: str, codec:
 
 
 def _not_valid(line: int, offset: int, column: int, encoding: str) -> Corrupt:
-    named = (
+    name = (
         "UTF-8 (the dump is from a SQL_ASCII database, which has no encoding)" if encoding == "SQL_ASCII" else encoding
     )
     return Corrupt(
-        f"cannot use the dump: line {line} (byte {column} of it) is not valid {shown(named)}",
+        f"cannot use the dump: line {line} (byte {column} of it) is not valid {shown(name)}",
         hint="The file is damaged, or its rows do not have the encoding that it declares.",
         line=line,
         offset=offset,
@@ -80,7 +80,7 @@ class LongRow:
     def add(self, part: CopyPart) -> None:
         """Check the next part. Raises Corrupt."""
         data = part.data
-        if self._cut or not data.isascii():
+        if self._encoding != encodings.ANY_BYTES and (self._cut or not data.isascii()):
             try:
                 self._decoder.decode(data, part.last)
             except UnicodeDecodeError as error:

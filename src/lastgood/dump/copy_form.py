@@ -53,28 +53,28 @@ class CopyForm:
 def form_of(options: Iterable[Any], encoding: str) -> CopyForm | None:
     """The format from the options of a COPY; None for an unknown option, and for an option that excludes rows.
     ``encoding``: the codec of the text."""
-    given: dict[str, str | None] = {}
+    values: dict[str, str | None] = {}
     for option in options:
         name = option.defname
-        if name in given:
+        if name in values:
             return None
-        given[name] = _text(option.arg)
-    kind = _word(given, "format", "text")
+        values[name] = _text(option.arg)
+    kind = _word(values, "format", "text")
     if kind not in ("text", "csv"):
         return None
-    given.pop("freeze", None)  # affects storage, not the text
-    if (named := given.pop("encoding", None)) is not None and encodings.codec(named) != encoding:
+    values.pop("freeze", None)  # affects storage, not the text
+    if (declared := values.pop("encoding", None)) is not None and encodings.codec(declared) != encoding:
         return None
-    if _word(given, "on_error", "stop") != "stop":
+    if _word(values, "on_error", "stop") != "stop":
         return None
     csv = kind == "csv"
     form = CopyForm(csv, b",", b"", header=False) if csv else CopyForm()
-    header = _word(given, "header", "false")
-    quote = given.pop("quote", '"') or '"'
-    escape = given.pop("escape", quote) or quote
-    delimiter = given.pop("delimiter", None)
-    null = given.pop("null", None)
-    if given or (not csv and (quote, escape) != ('"', '"')):
+    header = _word(values, "header", "false")
+    quote = values.pop("quote", '"') or '"'
+    escape = values.pop("escape", quote) or quote
+    delimiter = values.pop("delimiter", None)
+    null = values.pop("null", None)
+    if values or (not csv and (quote, escape) != ('"', '"')):
         return None
     form = replace(form, header=header not in ("false", "off", "0"), quote=quote.encode(), escape=escape.encode())
     form = form if delimiter is None else replace(form, delimiter=delimiter.encode())
@@ -82,8 +82,8 @@ def form_of(options: Iterable[Any], encoding: str) -> CopyForm | None:
     return form if all(len(each) == 1 for each in (form.delimiter, form.quote, form.escape)) else None
 
 
-def _word(given: dict[str, str | None], name: str, default: str) -> str:
-    return (given.pop(name, default) or "").lower()
+def _word(values: dict[str, str | None], name: str, default: str) -> str:
+    return (values.pop(name, default) or "").lower()
 
 
 def _text(node: Any) -> str | None:
@@ -119,13 +119,13 @@ class Converter:
 
     def rows(self, data: bytes) -> list[bytes]:
         """The rows that these whole lines complete, without line ends."""
-        found = []
+        rows = []
         for line in data.split(b"\n")[:-1]:
             if not self._form.csv:
                 if self._header:
                     self._header = False
                     continue
-                found.append(b"\t".join(map(self._value, self._split(line))))
+                rows.append(b"\t".join(map(self._value, self._split(line))))
                 continue
             self._held.append(line)
             row = b"\n".join(self._held)
@@ -136,18 +136,18 @@ class Converter:
             if self._header:
                 self._header = False
                 continue
-            found.append(b"\t".join(values))
-        return found
+            rows.append(b"\t".join(values))
+        return rows
 
     def _split(self, line: bytes) -> list[bytes]:
         if b"\\" not in line:
             return line.split(self._form.delimiter)
         fields = []
         start = 0
-        for found in self._marks.finditer(line):
-            if found[0] == self._form.delimiter:
-                fields.append(line[start : found.start()])
-                start = found.end()
+        for mark in self._marks.finditer(line):
+            if mark[0] == self._form.delimiter:
+                fields.append(line[start : mark.start()])
+                start = mark.end()
         return [*fields, line[start:]]
 
     def _value(self, raw: bytes) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from lastgood.dump import encodings
 from lastgood.dump.checks import LongRow, check_encoding, check_rows
 from lastgood.dump.copy_form import Converter, CopyForm
 from lastgood.dump.entries import Entry, RowPart, Rows, RowsEnd, RowsStart, Skimmed
@@ -46,7 +47,8 @@ class CopySection:
             case CopyData():
                 token = self.converted(token)
                 if token.rows:
-                    check_encoding(token.data, token.offset, token.line, encoding=self._encoding, codec=self._codec)
+                    if self._encoding != encodings.ANY_BYTES:
+                        check_encoding(token.data, token.offset, token.line, encoding=self._encoding, codec=self._codec)
                     check_rows(self.start, token)
                     self.rows += token.rows
                     yield Rows(token.data, token.rows, token.offset, token.line)

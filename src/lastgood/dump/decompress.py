@@ -237,7 +237,7 @@ def _pieces(file: Readable, compression: Method, what: str, note: Callable[[str]
                 raise Corrupt(
                     f"cannot read {what}: its {compression} data is damaged before byte {file.tell()} of the file: "
                     f"{str(error) or 'it does not decompress'}",
-                    hint="Choose another restore point.",
+                    hint="Choose another restore point: lastgood points",
                 ) from error
             if member.ended:
                 break

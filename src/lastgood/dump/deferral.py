@@ -1,4 +1,4 @@
-"""The deferrable part of a dump: work that can wait until the application is available, and its later form.
+"""The deferrable part of a dump: work that can wait until the application is available again.
 
 Two kinds of work take long and are not needed for the first query: an unused index, and the server's check of every row
 of a foreign key. Primary keys, unique and exclusion constraints and unique indexes are never deferred: they keep the
@@ -21,7 +21,7 @@ from lastgood.dump.names import Relation, quoted
 from lastgood.dump.rulings import rule
 from lastgood.dump.rulings.code import PLANNED
 from lastgood.dump.rulings.tree import parse, shape
-from lastgood.dump.script import Item, Script, Step
+from lastgood.dump.script import Item, Script, ScriptStep
 from lastgood.dump.statements import Command, Kind, Setting, TableDefinition, Verdict
 from lastgood.dump.tokens import CopyStart, MetaCommand, Statement
 
@@ -38,9 +38,9 @@ _FOLLOWING = frozenset({"AT_ClusterOn", "AT_SetStatistics"})
 
 
 @dataclass(frozen=True, slots=True)
-class Later:
-    """A task after the reopening. ``kind`` is INDEX (to be built) or FOREIGN_KEY (to be validated); ``table`` is its
-    table, ``name`` its own name, without the schema.
+class DeferredTask:
+    """Work for the time after the reopening. ``kind`` is INDEX (to be built) or FOREIGN_KEY (to be validated);
+    ``table`` is its table, ``name`` its own name, without the schema.
 
     ``settings`` are statements that set up the session as the dump does; ``statements`` do the work, in this order,
     each by itself and outside a transaction.
@@ -62,15 +62,17 @@ class Later:
 class Division:
     """The division of a dump into work before and after the reopening. ``later`` is in the order of execution."""
 
-    later: tuple[Later, ...] = ()
+    later: tuple[DeferredTask, ...] = ()
     _instead: Mapping[_Text, bytes | None] = field(default_factory=dict)
 
-    def now(self, script: Script) -> Script:
+    def immediate(self, script: Script) -> Script:
         """The script without the deferred work."""
-        return replace(script, items=[kept for item in script.items if (kept := self._now(item)) is not None])
+        return replace(
+            script, items=[immediate for item in script.items if (immediate := self._immediate(item)) is not None]
+        )
 
-    def _now(self, item: Item) -> Item | None:
-        if not isinstance(item, Step) or item.command.statement not in self._instead:
+    def _immediate(self, item: Item) -> Item | None:
+        if not isinstance(item, ScriptStep) or item.command.statement not in self._instead:
             return item
         text = self._instead[item.command.statement]
         if text is None:
@@ -84,13 +86,13 @@ class Division:
         return tuple(Relation(each.table.schema, each.name) for each in self.later if each.kind is Kind.INDEX)
 
     @property
-    def unproved(self) -> frozenset[tuple[Relation, str]]:
+    def not_valid_keys(self) -> frozenset[tuple[Relation, str]]:
         """The foreign keys, by table and name, that are added NOT VALID."""
         return frozenset((each.table, each.name) for each in self.later if each.kind is Kind.FOREIGN_KEY)
 
 
 @dataclass(frozen=True, slots=True)
-class _Noted:
+class _RecordedCommand:
     """A command that may be deferred or affect deferred ones, with the settings in force."""
 
     command: Command
@@ -110,7 +112,7 @@ class Deferrable:
     _codec: str = "utf-8"
     _partitioned: set[Relation] = field(default_factory=set)
     _tables: set[Relation] = field(default_factory=set)
-    _noted: list[_Noted] = field(default_factory=list)
+    _noted: list[_RecordedCommand] = field(default_factory=list)
     _named: set[tuple[str, str]] = field(default_factory=set)
     _confined: bool = False
     _coded: set[Relation] = field(default_factory=set)
@@ -119,11 +121,11 @@ class Deferrable:
     @classmethod
     def of(cls, script: Script, *, confined: bool = False) -> Deferrable:
         """The commands of a script. ``confined``: without work for which the operator would run code of the dump."""
-        found = cls(_confined=confined)
+        deferrable = cls(_confined=confined)
         for item in script.items:
-            if isinstance(item, Step):
-                found.note(item.command)
-        return found
+            if isinstance(item, ScriptStep):
+                deferrable.note(item.command)
+        return deferrable
 
     def note(self, command: Command) -> None:
         """Record the next command of the dump, unless a restore leaves it out."""
@@ -146,7 +148,7 @@ class Deferrable:
             self._coded.update(command.relations if not PLANNED.isdisjoint(command.code) else ())
             self._anywhere = self._anywhere or command.kind in _EVERYWHERE
         if self._concerns(command):
-            self._noted.append(_Noted(command, tuple(self._settings.values()), self._codec))
+            self._noted.append(_RecordedCommand(command, tuple(self._settings.values()), self._codec))
 
     def _concerns(self, command: Command) -> bool:
         text = command.statement.text
@@ -169,10 +171,10 @@ class Deferrable:
         )
 
     def _statistics_of(self, text: bytes) -> tuple[str, str]:
-        found = _STATISTICS_OF.search(text)
-        if found is None:
+        match = _STATISTICS_OF.search(text)
+        if match is None:
             return "", ""
-        schema, name = (part.decode(self._codec, "replace").replace("''", "'") for part in found.groups())
+        schema, name = (part.decode(self._codec, "replace").replace("''", "'") for part in match.groups())
         return schema, name
 
     def divide(self, in_use: Collection[Relation], *, server_major: int = 0, keys_too: bool = True) -> Division:
@@ -198,7 +200,7 @@ class Deferrable:
                 if node.unique and node.whereClause is None:
                     covered.append((index.table, index.columns))
                 plain = index.table in ordinary and not index.only
-                if plain and not node.unique and not _calls_users(shape(noted.text)):
+                if plain and not node.unique and not _calls_user_function(shape(noted.text)):
                     indexes[index.relation] = index
             elif command.kind is Kind.FOREIGN_KEY:
                 keys.append(_Key(noted, node))
@@ -216,7 +218,7 @@ class Deferrable:
             for each in (index.noted, *index.followers, *index.statistics):
                 instead[each.command.statement] = None
             later.append(
-                Later(
+                DeferredTask(
                     Kind.INDEX,
                     index.table,
                     relation.name,
@@ -231,14 +233,14 @@ class Deferrable:
                 continue
             instead[key.noted.command.statement] = rewritten.encode(key.noted.codec)
             statement = f"ALTER TABLE {key.table} VALIDATE CONSTRAINT {quoted(key.name)}"
-            later.append(Later(Kind.FOREIGN_KEY, key.table, key.name, key.noted.settings, (statement,)))
+            later.append(DeferredTask(Kind.FOREIGN_KEY, key.table, key.name, key.noted.settings, (statement,)))
         return Division(tuple(later), instead)
 
 
 class _Index:
     """A CREATE INDEX. ``columns`` are its leading plain columns, empty if the first one is an expression."""
 
-    def __init__(self, noted: _Noted, node: Any) -> None:
+    def __init__(self, noted: _RecordedCommand, node: Any) -> None:
         self.noted = noted
         self.table = noted.command.relations[0]
         self.relation = Relation(self.table.schema, node.idxname)
@@ -247,45 +249,45 @@ class _Index:
         self.method = node.accessMethod or "btree"
         plain = [element.name for element in node.indexParams]
         self.columns: tuple[str, ...] = tuple(plain[: plain.index(None)] if None in plain else plain)
-        self.followers: list[_Noted] = []
-        self.statistics: list[_Noted] = []  # never run: building the index and ANALYZE create better ones
+        self.followers: list[_RecordedCommand] = []
+        self.statistics: list[_RecordedCommand] = []  # never run: building the index and ANALYZE create better ones
 
 
 class _Key:
     """An ALTER TABLE … ADD FOREIGN KEY."""
 
-    def __init__(self, noted: _Noted, node: Any) -> None:
-        given = node.cmds[0].def_
+    def __init__(self, noted: _RecordedCommand, node: Any) -> None:
+        constraint = node.cmds[0].def_
         self.noted = noted
         self.table = noted.command.relations[0]
         self.references = noted.command.relations[-1]
-        self.name: str = given.conname or ""
-        self.columns = tuple(column.sval for column in given.fk_attrs or ())
+        self.name: str = constraint.conname or ""
+        self.columns = tuple(column.sval for column in constraint.fk_attrs or ())
 
 
 def _follow(
-    gathered: Deferrable, noted: _Noted, node: Any, indexes: dict[Relation, _Index], needed: set[Relation]
+    gathered: Deferrable, noted: _RecordedCommand, node: Any, indexes: dict[Relation, _Index], needed: set[Relation]
 ) -> None:
     """Process a statement that names an index: it runs after the index, or the index is not deferred."""
     command = noted.command
     if node.tag == "CommentStmt":
         schema = command.relations[0].schema if command.relations else ""
-        found = indexes.get(names.of_list(node.object, schema))
-        if found is not None:
-            found.followers.append(noted)
+        index = indexes.get(names.of_list(node.object, schema))
+        if index is not None:
+            index.followers.append(noted)
         elif len(node.object) == 1:  # unqualified: an old dump
             needed.update(relation for relation in indexes if relation.name == node.object[0].sval)
         return
     if command.kind is Kind.STATISTICS_CALL:
-        found = indexes.get(Relation(*gathered._statistics_of(command.statement.text)))
-        if found is not None:
-            found.statistics.append(noted)
+        index = indexes.get(Relation(*gathered._statistics_of(command.statement.text)))
+        if index is not None:
+            index.statistics.append(noted)
         return
     if node.tag != "AlterTableStmt":
         if _DEPENDS.match(command.statement.text):
             needed.update(Relation(node.relation.schemaname or r.schema, node.relation.relname) for r in indexes)
         return
-    for mentioned in _mentioned(command, node):
+    for mentioned in _named_relations(command, node):
         index = indexes.get(mentioned)
         if index is None:
             continue
@@ -295,7 +297,7 @@ def _follow(
             needed.add(mentioned)
 
 
-def _mentioned(command: Command, node: Any) -> Iterator[Relation]:
+def _named_relations(command: Command, node: Any) -> Iterator[Relation]:
     """The relations that an ALTER TABLE or ALTER INDEX names, and the indexes that it names without a schema, which
     have that of their table."""
     yield from command.relations
@@ -330,14 +332,14 @@ def _leads(columns: tuple[str, ...], wanted: tuple[str, ...]) -> bool:
     return bool(wanted) and set(columns[: len(wanted)]) == set(wanted)
 
 
-def _calls_users(tree: Any) -> bool:
+def _calls_user_function(tree: Any) -> bool:
     """Whether a user-defined function is called, which a restore may have to repair first."""
     if isinstance(tree, dict):
         name = tree.get("FuncCall", {}).get("funcname", ())
         if len(name) > 1 and name[0]["String"].get("sval") != "pg_catalog":
             return True
-        return any(map(_calls_users, tree.values()))
-    return isinstance(tree, list) and any(map(_calls_users, tree))
+        return any(map(_calls_user_function, tree.values()))
+    return isinstance(tree, list) and any(map(_calls_user_function, tree))
 
 
 def _not_valid(text: str) -> str | None:
@@ -347,12 +349,12 @@ def _not_valid(text: str) -> str | None:
     rewritten = f"{text[:end]} NOT VALID{text[end:]}"
     wanted = shape(text)
     try:
-        given = wanted[0]["AlterTableStmt"]["cmds"][0]["AlterTableCmd"]["def"]["Constraint"]
+        constraint = wanted[0]["AlterTableStmt"]["cmds"][0]["AlterTableCmd"]["def"]["Constraint"]
         # A NOT ENFORCED key (18) is never checked.
-        if given.get("skip_validation") or not given.get("is_enforced") or not given.get("conname"):
+        if constraint.get("skip_validation") or not constraint.get("is_enforced") or not constraint.get("conname"):
             return None
-        given["skip_validation"] = True
-        given.pop("initially_valid", None)
+        constraint["skip_validation"] = True
+        constraint.pop("initially_valid", None)
         return rewritten if shape(rewritten) == wanted else None
     except (KeyError, IndexError, ParseError):
         return None
@@ -371,25 +373,25 @@ def _concurrently(text: str) -> str | None:
         return None
 
 
-def may_run(later: Later) -> bool:
-    """Whether a task from a list on a server has only statements that ``divide`` writes. The list is part of the
-    database, and so of dumps: its text is untrusted, too."""
+def is_allowed(later: DeferredTask) -> bool:
+    """Whether a task that was read from a server has only statements that ``divide`` writes. The list of tasks is part
+    of the database, and so of dumps: its text is untrusted, too."""
     return all(_is_setting(text) for text in later.settings) and all(_finishes(text) for text in later.statements)
 
 
 def _is_setting(text: str) -> bool:
-    found = rule(Statement(text.encode(), 0, 1))
-    return found.kind is Kind.SETTING and isinstance(found.detail, Setting) and found.detail.name in _MEANINGFUL
+    command = rule(Statement(text.encode(), 0, 1))
+    return command.kind is Kind.SETTING and isinstance(command.detail, Setting) and command.detail.name in _MEANINGFUL
 
 
 def _finishes(text: str) -> bool:
     try:
-        found = parse(text)
+        nodes = parse(text)
     except (ParseError, RecursionError):
         return False
-    if len(found) != 1:
+    if len(nodes) != 1:
         return False
-    (node,) = found
+    (node,) = nodes
     if node.tag == "IndexStmt":
         return bool(node.concurrent) and not node.unique
     if node.tag == "CommentStmt":

@@ -64,7 +64,7 @@ def _objects(path: Path) -> Iterator[str]:
     if len(text) > _LONGEST_LIST:
         raise Corrupt(
             f'cannot read "{path.parent}": its file "{path.name}" is not a list of large objects',
-            hint="Choose another restore point.",
+            hint="Choose another restore point: lastgood points",
         )
     if not text.endswith(b"\n"):
         raise _ends_early(path)
@@ -141,5 +141,5 @@ def _ends_early(path: Path) -> BadPoint:
 def _damaged(path: Path, packing: str) -> BadPoint:
     return Corrupt(
         f'cannot read "{path.parent}": its file "{path.name}" is not {packing} data',
-        hint="Choose another restore point.",
+        hint="Choose another restore point: lastgood points",
     )

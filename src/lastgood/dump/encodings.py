@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import codecs
 
-# PostgreSQL's names of encodings → Python's codecs. SQL_ASCII means "unknown"; only UTF-8 is accepted for it.
+ANY_BYTES = "SQL_ASCII"
+"""The encoding of databases whose server stores any bytes."""
+
+# PostgreSQL's names of encodings → Python's codecs. With SQL_ASCII, commands and their names must be UTF-8; rows may
+# have any bytes.
 _CODECS = {
     "UTF8": "utf-8",
     "UNICODE": "utf-8",
@@ -34,8 +38,8 @@ def codec(encoding: str) -> str | None:
     server stores them, only ``pg_dump --encoding`` writes such a file.
     """
     name = encoding.upper().replace("-", "").replace(" ", "")
-    found = _CODECS.get(name) or _CODECS.get(encoding.upper())
-    return codecs.lookup(found).name if found else None
+    name_of_codec = _CODECS.get(name) or _CODECS.get(encoding.upper())
+    return codecs.lookup(name_of_codec).name if name_of_codec else None
 
 
 def first_bad_byte(data: bytes, name: str) -> int | None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from lastgood.dump.hints import CHOOSE_ANOTHER
+from lastgood.dump.hints import ANOTHER
 from lastgood.dump.names import shown
 from lastgood.dump.statements import Command, Setting
 from lastgood.dump.summary import DumpSummary
+from lastgood.dump.text_state import SkippedNoise
 from lastgood.dump.tokens import CopyStart, MetaCommand, Statement
-from lastgood.errors import BadPoint, Corrupt, Foreign, Incomplete
+from lastgood.errors import BadPoint, Corrupt, Foreign, Incomplete, Unsafe
 
 INSPECT = "Load it into a separate database to inspect it: lastgood restore FILE --salvage-readable --into NAME"
 _BY_SUPABASE = (
@@ -49,7 +50,7 @@ def check_end(
         if not complete:
             raise Incomplete(
                 'cannot use the dump: it ends without the line "-- PostgreSQL database cluster dump complete"',
-                hint=CHOOSE_ANOTHER,
+                hint=ANOTHER,
             )
         _check_choice(summary, wanted)
         if foreign is not None:
@@ -57,7 +58,7 @@ def check_end(
     elif cut_off:
         raise Incomplete(
             'cannot use the dump: it ends without the line "-- PostgreSQL database dump complete"',
-            hint=CHOOSE_ANOTHER,
+            hint=ANOTHER,
         )
     elif foreign is not None:
         raise foreign
@@ -67,7 +68,7 @@ def check_end(
                 summary.notes.append(_BY_SUPABASE)
             return  # It strips all comments and ends its files with this command.
         if not anything:
-            raise Corrupt("cannot use the file: it contains no SQL", hint=CHOOSE_ANOTHER)
+            raise Corrupt("cannot use the file: it contains no SQL", hint=ANOTHER)
         raise Incomplete(
             "cannot use the dump: it has neither the header nor the footer that pg_dump writes, so "
             "its completeness is unknown",
@@ -79,7 +80,7 @@ def _check_choice(summary: DumpSummary, wanted: str | None) -> None:
     if not summary.databases:
         raise BadPoint(
             "cannot use the dump: it has roles and tablespaces of a whole cluster, but no database",
-            hint=CHOOSE_ANOTHER,
+            hint=ANOTHER,
         )
     listed = ", ".join(f'"{shown(name)}"' for name in summary.databases)
     if wanted is None:
@@ -103,3 +104,23 @@ def made_by_supabase_cli(command: Command) -> bool:
 def resets(token: Statement | CopyStart | MetaCommand) -> bool:
     """Whether the command is RESET ALL, the last one in a file of ``supabase db dump``."""
     return re.fullmatch(rb"(?i)reset\s+all", token.text) is not None
+
+
+def refusal(command: Command, seen: SkippedNoise, *, codec: str, entry: str) -> BadPoint:
+    """The error for ``command``, whose verdict is REFUSE. ``entry`` names the object in the heading before it."""
+    line, offset, text = command.statement.line, command.statement.offset, command.statement.text
+    if (mixed := seen.within(command.statement)) is not None:
+        return mixed
+    if command.not_sql_at is not None:
+        before = text.decode(codec)[: command.not_sql_at]
+        at = offset + len(before.encode(codec))
+        within = f", in the command that begins at line {line}" if "\n" in before else ""
+        within += f", in {entry}" if entry else ""
+        line += before.count("\n")
+        return Corrupt(
+            f"cannot read the dump: line {line} (byte {at}) is not SQL{within}",
+            hint="The file is damaged there, or other text was written into it. " + ANOTHER,
+            line=line,
+            offset=at,
+        )
+    return Unsafe(f"cannot restore the dump: line {line} {command.reason}", hint=ANOTHER, line=line, offset=offset)

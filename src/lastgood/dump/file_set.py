@@ -50,11 +50,11 @@ class FileSet(DumpSource):
 
     def sha256(self, cancelled: Callable[[], bool] = lambda: False) -> str:
         """The digest of the lines ``name NUL digest LF`` of its files, in their order; empty when cancelled."""
-        whole = hashlib.sha256()
+        digest_of_all = hashlib.sha256()
         for source in self.sources:
             name, digest = source.path.name.encode("utf-8", "surrogateescape"), source.sha256(cancelled).encode()
-            whole.update(name + b"\0" + digest + b"\n")
-        return "" if cancelled() else whole.hexdigest()
+            digest_of_all.update(name + b"\0" + digest + b"\n")
+        return "" if cancelled() else digest_of_all.hexdigest()
 
     def chunks(self, *options: str, damage: list[BadPoint] | None = None) -> Iterator[bytes]:
         """The text of all files. To read them as SQL use ``parts``: each is a text of its own."""
@@ -69,12 +69,12 @@ def files_of_set(folder: Path) -> list[Path]:
     """
     if (folder / "toc.dat").exists():
         return []
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         name = re.fullmatch(rf"({'|'.join(_NAMES)}){_ENDING}", path.name)
         if name is not None and not links.leads_out(path, folder) and path.is_file():
-            found.setdefault(name[1], path)
-    return [found[name] for name in _NAMES if name in found] if {"schema", "data"} <= found.keys() else []
+            files.setdefault(name[1], path)
+    return [files[name] for name in _NAMES if name in files] if {"schema", "data"} <= files.keys() else []
 
 
 def open_any(path: Path, *, pg_restore: PgRestore | None = None) -> DumpSource:
@@ -101,6 +101,6 @@ def _purpose(source: DumpSource) -> int:
     finally:
         if isinstance(chunks, Generator):
             chunks.close()
-    found = _FIRST.search(head.replace(b"\r\n", b"\n"))
-    kind = found.lastgroup if found is not None else None
+    match = _FIRST.search(head.replace(b"\r\n", b"\n"))
+    kind = match.lastgroup if match is not None else None
     return {"roles": _ROLES, "data": _DATA, "post": _POST_DATA, None: _SCHEMA}[kind]

@@ -15,7 +15,7 @@ from lastgood.dump import directory, links, makers, recognize
 from lastgood.dump.decompress import READ, Compression, compression_of, decompressed, may_become_compressed
 from lastgood.dump.hints import ANOTHER, CUT_OFF
 from lastgood.dump.recognize import HEAD, ArchiveCompression, Kind
-from lastgood.dump.row_index import Owed, RowIndex, RowSpan
+from lastgood.dump.row_index import PendingDigest, RowIndex, RowSpan
 from lastgood.dump.toc import VERSIONS
 from lastgood.errors import BadPoint, Corrupt, Foreign, Incomplete, Refused
 from lastgood.process import run
@@ -61,12 +61,12 @@ class DumpSource:
         self._notes: list[str] = []
         self._position: Callable[[], int] = lambda: 0
         self.row_index: RowIndex | None = None
-        self.owed: Owed | None = None
+        self.pending_digest: PendingDigest | None = None
 
-    def pass_over(self, spans: Iterable[RowSpan], owed: Owed) -> None:
-        """Let further reads skip these rows; the loaded file must still be compared with what is ``owed``."""
+    def skip_rows(self, spans: Iterable[RowSpan], owed: PendingDigest) -> None:
+        """Let further reads skip these rows; the loaded file must still be compared with what is ``pending_digest``."""
         self.row_index = RowIndex({span.begin: span for span in spans if span.size}, self._text_from)
-        self.owed = owed
+        self.pending_digest = owed
 
     def _text_from(self, offset: int) -> Iterator[bytes]:
         with explained(self.path), self.path.open("rb", buffering=0) as file:
@@ -106,10 +106,10 @@ class DumpSource:
         with explained(self.path):
             if self.kind != "directory":
                 return _sha256(self.path, cancelled)
-            whole = hashlib.sha256()
+            digest = hashlib.sha256()
             for name, file in self._files():
-                whole.update(os.fsencode(name) + b"\0" + _sha256(file, cancelled).encode() + b"\n")
-            return "" if cancelled() else whole.hexdigest()
+                digest.update(os.fsencode(name) + b"\0" + _sha256(file, cancelled).encode() + b"\n")
+            return "" if cancelled() else digest.hexdigest()
 
     def chunks(self, *options: str, damage: list[BadPoint] | None = None) -> Iterator[bytes]:
         r"""The dump as plain SQL, from its beginning at each call, in portions of up to about 256 KiB.
@@ -160,7 +160,8 @@ class DumpSource:
                     # pg_restore gets a seekable file, and shares its position with us.
                     yield from self._restored(options, file.fileno())
             except (Corrupt, Incomplete) as error:
-                raise _with_its_cause(error, self.path) from error
+                _blame_transfer(error, self.path)
+                raise
             finally:
                 last = position()
 
@@ -285,7 +286,8 @@ def _decompressed_head(file: BinaryIO, compression: Compression, path: Path) -> 
     except (Corrupt, Incomplete) as error:
         # Otherwise a complete read will report it, with the place.
         if not head:
-            raise _with_its_cause(error, path) from error
+            _blame_transfer(error, path)
+            raise
     if not head:
         raise Incomplete(
             f'cannot use "{path}": the {compression} data is empty',
@@ -317,7 +319,7 @@ def _refuse_others(path: Path, head: bytes, compression: Compression) -> None:
         raise BadPoint(f'cannot use "{path}": it is {within}a tar file that pg_dump did not write', hint=hint)
     if server := makers.other_server(head):
         raise Foreign(f'cannot use "{path}": it is {within}a dump of {server}, not of PostgreSQL', hint=ANOTHER)
-    other = recognize.other_content(head)
+    other = recognize.other_content(head, compressed=bool(compression))
     if other is not None:
         what, hint = other
         raise Corrupt(f'cannot use "{path}": it is {within}{what}, not a dump', hint=hint or ANOTHER)
@@ -357,8 +359,8 @@ def _sha256(path: Path, cancelled: Callable[[], bool]) -> str:
     return digest.hexdigest()
 
 
-def _with_its_cause(error: BadPoint, path: Path) -> BadPoint:
-    """The error for an archive or compressed data; with the cause, if each LF of the file follows a CR.
+def _blame_transfer(error: BadPoint, path: Path) -> None:
+    """Raise Corrupt for an archive or compressed data that cannot be read, if each LF of the file follows a CR.
 
     In binary data of some length this is no coincidence. Plain text raises no such error.
     """
@@ -369,10 +371,9 @@ def _with_its_cause(error: BadPoint, path: Path) -> BadPoint:
             line_feeds += data.count(b"\n")
             pairs += (before + data).count(b"\r\n")
             before = data[-1:]
-    if not 0 < line_feeds == pairs:
-        return error
-    return Corrupt(
-        error.message,
-        hint="Every LF in the file follows a CR: it went through a terminal or a transfer in text mode. "
-        'Make it again without "docker exec -t", or remove each CR before an LF in a copy.',
-    )
+    if 0 < line_feeds == pairs:
+        raise Corrupt(
+            error.message,
+            hint="Every LF in the file follows a CR: it went through a terminal or a transfer in text mode. "
+            'Make it again without "docker exec -t", or remove each CR before an LF in a copy.',
+        ) from error

@@ -2,6 +2,5 @@
 
 from __future__ import annotations
 
-ANOTHER = "Choose another restore point."
-CHOOSE_ANOTHER = "Choose another restore point: lastgood points"
+ANOTHER = "Choose another restore point: lastgood points"
 CUT_OFF = "The file is truncated, or pg_dump was interrupted: choose another restore point."

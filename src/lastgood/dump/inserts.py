@@ -72,13 +72,13 @@ class Values:
 
 def head(text: bytes) -> Head | None:
     """The head of an INSERT, or None if it is not in a form that pg_dump writes."""
-    found = _HEAD.match(text)
-    if found is None:
+    match = _HEAD.match(text)
+    if match is None:
         return None
-    listed = None if found[2] is None else tuple(_ONE.findall(found[2]))
-    if found[3] is not None:
-        return Head(found[1], listed, None) if _END.match(text, found.end()) else None
-    return Head(found[1], listed, found.end())
+    listed = None if match[2] is None else tuple(_ONE.findall(match[2]))
+    if match[3] is not None:
+        return Head(match[1], listed, None) if _END.match(text, match.end()) else None
+    return Head(match[1], listed, match.end())
 
 
 def values(text: bytes, start: int, *, escapes_in_strings: bool = False, plain_numbers: bool = False) -> Values | None:
@@ -98,12 +98,12 @@ def values(text: bytes, start: int, *, escapes_in_strings: bool = False, plain_n
         defaults: list[int] = []
         width = 0
         while True:
-            found = match(text, position)
-            if found is None:
+            literal = match(text, position)
+            if literal is None:
                 return None
-            kind = found.lastindex
+            kind = literal.lastindex
             if kind == _STRING:
-                value = found[1]
+                value = literal[1]
                 if escapes_in_strings and b"\\" in value:
                     return None
                 if b"'" in value:
@@ -112,20 +112,20 @@ def values(text: bytes, start: int, *, escapes_in_strings: bool = False, plain_n
             elif kind == _NULL:
                 fields.append(b"\\N")
             elif kind == _BOOLEAN:
-                fields.append(b"t" if found[4].lower() == b"true" else b"f")
+                fields.append(b"t" if literal[4].lower() == b"true" else b"f")
             elif kind == _DEFAULT:
                 defaults.append(width)
             elif kind == _ESCAPED:
-                unescaped = _unescaped(found[7])
+                unescaped = _unescaped(literal[7])
                 if unescaped is None:
                     return None
                 fields.append(escaped(unescaped))
-            elif kind == _NUMBER and plain_numbers and _PLAIN_NUMBER.fullmatch(found[3]) is None:
+            elif kind == _NUMBER and plain_numbers and _PLAIN_NUMBER.fullmatch(literal[3]) is None:
                 return None
             else:
-                fields.append(found[kind or 0])
+                fields.append(literal[kind or 0])
             width += 1
-            position = found.end() + 1
+            position = literal.end() + 1
             delimiter = text[position - 1 : position]
             if delimiter == b")":
                 break
@@ -205,11 +205,11 @@ class InsertSection:
     def add(self, lines: list[bytes], offset: int, line: int) -> Iterator[Rows]:
         """Add the rows of one INSERT; yield each batch that is full."""
         for start in range(0, len(lines), _AT_ONCE):
-            some = lines[start : start + _AT_ONCE]
+            batch = lines[start : start + _AT_ONCE]
             if not self._lines:
                 self._offset, self._line = offset, line
-            self._lines += some
-            self._size += sum(map(len, some)) + len(some)
+            self._lines += batch
+            self._size += sum(map(len, batch)) + len(batch)
             if self._size >= BATCH:
                 yield self._batch()
 

@@ -96,10 +96,10 @@ class Lexer(Window):
         """A lexer that continues with ``text``, which begins on ``line``, and then with the buffer from the index
         ``behind``. For damaged dumps, if this lexer consumed too much. Its offsets are approximate.
         """
-        again = Lexer(itertools.chain([text, self.cut(behind, len(self.buffer))], self._chunks))
-        again.whole_rows = self.whole_rows
-        again.base, again._line, again._escapes = self.base + self.start, line, self._escapes
-        return again
+        lexer = Lexer(itertools.chain([text, self.cut(behind, len(self.buffer))], self._chunks))
+        lexer.whole_rows = self.whole_rows
+        lexer.base, lexer._line, lexer._escapes = self.base + self.start, line, self._escapes
+        return lexer
 
     def _cut_off(self, what: str, offset: int, line: int | None = None) -> BadPoint:
         """The error for a text that ends inside something that began at ``offset``."""
@@ -183,8 +183,8 @@ class Lexer(Window):
         """Whether the line at ``pos`` is not part of the dump."""
         if self.buffer[self.pos] == 0x70 or self.ended:  # p
             self.has(_LONGEST_WORD)
-            found = patterns.MESSAGE.match(self.buffer, self.pos)
-            return found is not None or (self.ended and patterns.SQL.match(self.buffer, self.pos) is None)
+            message = patterns.MESSAGE.match(self.buffer, self.pos)
+            return message is not None or (self.ended and patterns.SQL.match(self.buffer, self.pos) is None)
         return False
 
     def _rest_of_line(self) -> tuple[bytes, int, int]:
@@ -326,11 +326,11 @@ class Lexer(Window):
 
     def _behind(self, needle: bytes, what: str, opened: int) -> None:
         """Set ``pos`` after the next ``needle``."""
-        while (found := self.buffer.find(needle, self.pos)) < 0:
+        while (end := self.buffer.find(needle, self.pos)) < 0:
             self.pos = max(self.pos, len(self.buffer) - len(needle) + 1)
             if not self.more():
                 raise self._cut_off(what, opened)
-        self.pos = found + len(needle)
+        self.pos = end + len(needle)
 
     def _escaped_string(self, opened: int) -> None:
         """Set ``pos`` after a string with backslash escapes and after its continuations."""
@@ -484,15 +484,15 @@ class Lexer(Window):
     def _take(self, last: int, rows: int) -> CopyData | CopySpan:
         """The rows up to the line end ``last``."""
         first, offset, line = self.start + 1, self.base + self.start + 1, self.line() + 1
-        taken: CopyData | CopySpan
+        token: CopyData | CopySpan
         if self.skim:
             shown = self.cut(first, self.buffer.find(b"\n", first))
-            taken = CopySpan(shown, last + 1 - first, rows, offset, line)
+            token = CopySpan(shown, last + 1 - first, rows, offset, line)
         else:
-            taken = CopyData(self.cut(first, last + 1), rows, offset, line)
+            token = CopyData(self.cut(first, last + 1), rows, offset, line)
         self.advance(last, rows)
         self.pos = max(self.pos, last)
-        return taken
+        return token
 
     def _wide_rows(self) -> tuple[int, int]:
         r"""The last line end, and the number of rows, from ``start`` up to a possible end of rows."""
@@ -512,12 +512,12 @@ class Lexer(Window):
 
     def _end_of_rows(self) -> int | None:
         r"""The line end before the line ``\.``; None if that line is not in the buffer."""
-        while (begun := patterns.MAYBE_END_OF_ROWS.search(self.buffer, self.pos)) is not None:
-            found = begun.start()
-            if patterns.END_OF_ROWS.match(self.buffer, found + 3) is not None:
-                return found
-            self.pos = found
-            if len(self.buffer) - found < 5:
+        while (match := patterns.MAYBE_END_OF_ROWS.search(self.buffer, self.pos)) is not None:
+            position = match.start()
+            if patterns.END_OF_ROWS.match(self.buffer, position + 3) is not None:
+                return position
+            self.pos = position
+            if len(self.buffer) - position < 5:
                 if self.more():
                     continue
                 if self.cut(self.pos + 3, len(self.buffer)) in (b"", b"\r"):

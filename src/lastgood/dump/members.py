@@ -81,8 +81,8 @@ def _of_custom(source: DumpSource) -> tuple[ArchiveMember, ...] | None:
     with source.path.open("rb", buffering=READ) as file:
         entries = list(entries_with_data(file, str(source.path), source.size))
         begin = file.tell()
-    wanted = _tables(entries)
-    if wanted is None or any(entry.offset is None for entry in entries):
+    tables = _tables(entries)
+    if tables is None or any(entry.offset is None for entry in entries):
         return None
     # Each block ends at the beginning of the next one, of any kind.
     bounds = sorted({entry.offset for entry in entries if entry.offset is not None} | {source.size})
@@ -93,9 +93,9 @@ def _of_custom(source: DumpSource) -> tuple[ArchiveMember, ...] | None:
             hint=ANOTHER,
         )
     method = _INSIDE_CUSTOM[source.archive_compression]
-    found = []
-    for entry in wanted:
-        offset, what = entry.offset, _named(entry, source.path)
+    members = []
+    for entry in tables:
+        offset, what = entry.offset, _entry_name(entry, source.path)
         assert offset is not None
         if offset >= source.size:
             raise Incomplete(
@@ -103,8 +103,8 @@ def _of_custom(source: DumpSource) -> tuple[ArchiveMember, ...] | None:
                 hint=CUT_OFF,
             )
         size = bounds[bisect_right(bounds, offset)] - offset
-        found.append(_member(entry, size, source.path, method, partial(DataBlock, what, entry.dump_id, offset, size)))
-    return tuple(found)
+        members.append(_member(entry, size, source.path, method, partial(DataBlock, what, entry.dump_id, offset, size)))
+    return tuple(members)
 
 
 # Directory: a file for each -----------------------------------------------------------------------------------------
@@ -115,14 +115,14 @@ def _of_directory(source: DumpSource) -> tuple[ArchiveMember, ...] | None:
         end = file.seek(0, os.SEEK_END)
         file.seek(0)
         entries = list(entries_with_data(file, str(source.path / "toc.dat"), end))
-    wanted = _tables(entries)
-    if wanted is None:
+    tables = _tables(entries)
+    if tables is None:
         return None
-    found = []
-    for entry in wanted:
+    members = []
+    for entry in tables:
         path, method, size = _file_of(entry, source.path)
-        found.append(_member(entry, size, path, method, lambda file: file))
-    return tuple(found)
+        members.append(_member(entry, size, path, method, lambda file: file))
+    return tuple(members)
 
 
 def _file_of(entry: TocEntry, folder: Path) -> tuple[Path, Method, int]:
@@ -131,10 +131,10 @@ def _file_of(entry: TocEntry, folder: Path) -> tuple[Path, Method, int]:
         with suppress(FileNotFoundError):
             status = path.stat()
             if not stat.S_ISREG(status.st_mode):
-                raise Corrupt(f'cannot read {_named(entry, folder)}: "{path.name}" is not a file', hint=ANOTHER)
+                raise Corrupt(f'cannot read {_entry_name(entry, folder)}: "{path.name}" is not a file', hint=ANOTHER)
             return path, method, status.st_size
     raise Incomplete(
-        f'cannot read {_named(entry, folder)}: its file "{entry.file}" is missing, compressed or not',
+        f'cannot read {_entry_name(entry, folder)}: its file "{entry.file}" is missing, compressed or not',
         hint="Fetch the whole folder again, or choose another restore point.",
     )
 
@@ -150,23 +150,23 @@ def _of_tar(source: DumpSource) -> tuple[ArchiveMember, ...] | None:
             raise Corrupt(f'cannot read "{source.path}": it has no table of contents', hint=ANOTHER)
         file.seek(offset)
         entries = list(entries_with_data(file, str(source.path), offset + size))
-        wanted = _tables(entries)
-        if wanted is None:
+        tables = _tables(entries)
+        if tables is None:
             return None
-        positions = {entry.file: (0, -1) for entry in wanted}
+        positions = {entry.file: (0, -1) for entry in tables}
         missing = set(positions)
         while missing and (header := next(headers, None)):
             name, offset, size = header
             if name in missing:
                 positions[name] = (offset, size)
                 missing.remove(name)
-    found = []
-    for entry in wanted:
-        (offset, size), what = positions[entry.file], _named(entry, source.path)
+    members = []
+    for entry in tables:
+        (offset, size), what = positions[entry.file], _entry_name(entry, source.path)
         if size < 0:
             raise Incomplete(f'cannot read {what}: the tar archive has no "{entry.file}"', hint=CUT_OFF)
-        found.append(_member(entry, size, source.path, "", partial(Range, what, offset, size)))
-    return tuple(found)
+        members.append(_member(entry, size, source.path, "", partial(Range, what, offset, size)))
+    return tuple(members)
 
 
 def _headers(file: BinaryIO, source: DumpSource) -> Iterator[tuple[str, int, int]]:
@@ -205,7 +205,7 @@ def _tables(entries: list[TocEntry]) -> list[TocEntry] | None:
 def _member(
     entry: TocEntry, size: int, path: Path, method: Method, opened: Callable[[BinaryIO], Readable]
 ) -> ArchiveMember:
-    what = _named(entry, path)
+    what = _entry_name(entry, path)
     if not entry.copy.endswith(b";\n"):
         raise Corrupt(f"cannot read {what}: its COPY command is incomplete", hint=ANOTHER)
     content = partial(_content, what, path, method, opened)
@@ -261,6 +261,6 @@ def _without_end(pieces: Iterator[bytes], what: str, data: Readable) -> Iterator
     )
 
 
-def _named(entry: TocEntry, path: Path) -> str:
+def _entry_name(entry: TocEntry, path: Path) -> str:
     """The name of an entry for messages."""
     return f'{entry.relation} in "{path}"'

@@ -85,8 +85,8 @@ def type_identity(node: Any) -> str:
 def function_identity(name: Sequence[Any], parameters: Sequence[Any] | None, schema: str) -> str:
     """A function in the notation of the catalogue functions: ``s1.f(integer, text)``. Output parameters do not
     count."""
-    taken = [type_identity(p.argType) for p in parameters or () if p.mode not in ("FUNC_PARAM_OUT", "FUNC_PARAM_TABLE")]
-    return f"{of_list(name, schema)}({', '.join(taken)})"
+    types = [type_identity(p.argType) for p in parameters or () if p.mode not in ("FUNC_PARAM_OUT", "FUNC_PARAM_TABLE")]
+    return f"{of_list(name, schema)}({', '.join(types)})"
 
 
 _PART = re.compile(r'\s*(?:"((?:[^"]|"")+)"|([^\s."]+))\s*(\.|\Z)')
@@ -97,12 +97,12 @@ def parse(text: str, schema: str) -> Relation | None:
     parts: list[str] = []
     position = 0
     while True:
-        found = _PART.match(text, position)
-        if found is None:
+        match = _PART.match(text, position)
+        if match is None:
             return None
-        inner, plain, end = found.groups()
+        inner, plain, end = match.groups()
         parts.append(inner.replace('""', '"') if inner is not None else plain.lower())
-        position = found.end()
+        position = match.end()
         if not end:
             break
     if position != len(text) or len(parts) > 2:

@@ -15,7 +15,7 @@ from pglast.parser import ParseError
 from lastgood.dump import encodings
 from lastgood.dump.names import Relation, parse
 from lastgood.dump.rulings import tree
-from lastgood.dump.script import Section, Step
+from lastgood.dump.script import ScriptStep, Section
 from lastgood.dump.statements import Command, Kind, SequenceDefinition, Verdict
 from lastgood.dump.summary import DumpSummary
 
@@ -53,36 +53,38 @@ _MADE_ALONG = re.compile(r"_.*|.*multirange")
 
 
 @dataclass(frozen=True, slots=True)
-class Missing:
+class MissingObject:
     """An object that the dump does not create, and the first command that needs it, in words."""
 
     name: str
     needed_by: str
 
 
-def missing(summary: DumpSummary) -> tuple[Missing, ...]:
+def missing_objects(summary: DumpSummary) -> tuple[MissingObject, ...]:
     """The objects that are certainly missing, each once, in the order in which they are needed."""
     names = _Names(summary)
-    found: dict[Relation, Missing] = {}
-    for made in summary.created:
+    by_relation: dict[Relation, MissingObject] = {}
+    for created in summary.created:
         # A dump of selected tables does not create their schemas.
-        relation = parse(made.identity, "") if made.kind in _IN_SCHEMA else None
+        relation = parse(created.identity, "") if created.kind in _IN_SCHEMA else None
         if relation is not None and names.schemas.absent(relation.schema):
-            named = f"schema {Relation('', relation.schema)}"
-            found.setdefault(Relation("", relation.schema), Missing(named, f"{made.kind} {made.identity}"))
+            schema = f"schema {Relation('', relation.schema)}"
+            by_relation.setdefault(
+                Relation("", relation.schema), MissingObject(schema, f"{created.kind} {created.identity}")
+            )
     for item in summary.script.items:
         if isinstance(item, Section):
             relation = item.start.relation
             if names.open(relation):
-                found.setdefault(relation, Missing(str(relation), "its section of rows"))
-        elif isinstance(item, Step) and item.command.verdict is Verdict.RUN and item.command.kind in _STRUCTURAL:
+                by_relation.setdefault(relation, MissingObject(str(relation), "its section of rows"))
+        elif isinstance(item, ScriptStep) and item.command.verdict is Verdict.RUN and item.command.kind in _STRUCTURAL:
             command = item.command
             for name in names.of(command):
-                found.setdefault(name, Missing(str(name), _named(command)))
-    return tuple(found.values())
+                by_relation.setdefault(name, MissingObject(str(name), _command_title(command)))
+    return tuple(by_relation.values())
 
 
-def _named(command: Command) -> str:
+def _command_title(command: Command) -> str:
     if command.creates:
         return f"{command.creates[0].kind} {command.creates[0].identity}"
     return f"{command.kind} of {command.relations[0]}" if command.relations else str(command.kind)
@@ -111,7 +113,7 @@ class _Schemas:
         return schema in self._made or str(Relation("", schema)) in self._made
 
 
-def _made(summary: DumpSummary) -> Iterator[Relation]:
+def _created_relations(summary: DumpSummary) -> Iterator[Relation]:
     for named, definition in summary.tables.items():
         yield named
         yield from (each.sequence for each in definition.sequences)
@@ -123,7 +125,7 @@ def _made(summary: DumpSummary) -> Iterator[Relation]:
         elif on and relation is not None and (constraint := parse(own, relation.schema)) is not None:
             yield Relation(relation.schema, constraint.name)
     for item in summary.script.items:
-        if isinstance(item, Step) and isinstance(item.command.detail, SequenceDefinition):
+        if isinstance(item, ScriptStep) and isinstance(item.command.detail, SequenceDefinition):
             yield item.command.detail.sequence
 
 
@@ -131,7 +133,7 @@ class _Names:
     """The names in a dump's commands; each is resolved once."""
 
     def __init__(self, summary: DumpSummary) -> None:
-        self._made = set(_made(summary))
+        self._made = set(_created_relations(summary))
         self.schemas = _Schemas(summary)
         self._codec = encodings.codec(summary.encoding) or "utf-8"
         self._open: dict[tuple[bytes, bytes], Relation | None] = {}

@@ -9,6 +9,12 @@ from __future__ import annotations
 
 import re
 
+_STRING_OR_OTHER = re.compile(
+    rb"--[^\n]*|/\*.*?\*/|\"(?:[^\"]|\"\")*\"|\$(\w*)\$.*?\$\1\$"
+    rb"|(?:[eEbBxXnN]|[uU]&)'(?:[^'\\]|\\.|'')*'"
+    rb"|('(?:[^'\\]|\\.|'')*')",
+    re.DOTALL,
+)
 SPACE = re.compile(rb"[ \t\n\r\f\v]*+")
 LINE_END = re.compile(rb"[\n\r]")
 REST_OF_LINE = re.compile(rb"[ \t\f\v\r]*+(?=([^ \t\f\v\r]))")
@@ -96,3 +102,12 @@ CONFORMING = re.compile(
     rb"|reset\s+(?:standard_conforming_strings|all)\s*\Z|discard\s+all\s*\Z)"
 )
 OFF = frozenset({b"off", b"of", b"false", b"fals", b"fal", b"fa", b"f", b"no", b"n", b"0"})
+
+
+def with_explicit_escapes(text: bytes) -> bytes:
+    r"""The same command, with each ordinary string that contains a backslash as ``E'…'``."""
+
+    def replace(found: re.Match[bytes]) -> bytes:
+        return found[0] if found[2] is None or b"\\" not in found[2] else b" E" + found[2]
+
+    return _STRING_OR_OTHER.sub(replace, text)

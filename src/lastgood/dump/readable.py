@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 
 from lastgood.dump import encodings, patterns
 from lastgood.dump.archive_parts import texts
-from lastgood.dump.conditions import Conditions
 from lastgood.dump.copy_section import CopySection
 from lastgood.dump.entries import Entry, Rows, RowsEnd, RowsStart
 from lastgood.dump.file_set import FileSet
@@ -21,9 +20,10 @@ from lastgood.dump.formats import DumpSource
 from lastgood.dump.lexer import Lexer
 from lastgood.dump.names import Relation, shown
 from lastgood.dump.parts import rows_first
-from lastgood.dump.reader import ReaderSource, Reading
+from lastgood.dump.reader import DumpReading, ReaderSource
 from lastgood.dump.repair import repaired
 from lastgood.dump.statements import Command, Kind, PsqlCommand, Setting, Verdict
+from lastgood.dump.text_state import PsqlConditions
 from lastgood.dump.tokens import Comment, CopyData, CopyEnd, CopyStart, MetaCommand, Noise, Statement, Token
 from lastgood.errors import BadPoint, Corrupt, Foreign, Unsafe
 
@@ -39,7 +39,7 @@ _REDEFINES = re.compile(rb"(?i)(?:alter|create|drop)\b")
 
 
 @dataclass(frozen=True, slots=True)
-class LeftOut:
+class Omission:
     """A command or a row that was left out, and why; ``what`` is empty for a row."""
 
     line: int
@@ -52,17 +52,17 @@ class TableDamage:
     """The rows of a table that were left out: their number, the first few, and in ``cut`` why more may be missing."""
 
     left_out: int = 0
-    first: list[LeftOut] = field(default_factory=list)
+    first: list[Omission] = field(default_factory=list)
     cut: str = ""
 
     def add(self, line: int, why: str) -> None:
         """Record one row."""
         self.left_out += 1
         if len(self.first) < SHOWN:
-            self.first.append(LeftOut(line, why))
+            self.first.append(Omission(line, why))
 
 
-class ReadableReading(Reading):
+class ReadableReading(DumpReading):
     """A read of a damaged dump. Iterate to the end, then use ``summary``, ``damage`` (sentences), ``commands``,
     ``tables`` and ``maker`` (the program that wrote it, if known and not pg_dump).
 
@@ -74,7 +74,7 @@ class ReadableReading(Reading):
         super().__init__(source, database=database, accept_unmarked=True, accept_partial=True, skim=False)
         self._dump = source
         self.damage: list[str] = []
-        self.commands: list[LeftOut] = []
+        self.commands: list[Omission] = []
         self.tables: dict[Relation, TableDamage] = {}
         self.maker = ""
         self._again: tuple[bytes, int] | None = None
@@ -89,7 +89,7 @@ class ReadableReading(Reading):
 
     def _text(self, source: ReaderSource) -> Iterator[Entry]:
         known = len(self.damage)
-        self._conditions, self._chosen = Conditions(), ""
+        self._conditions, self._chosen = PsqlConditions(), ""
         for token in self._tokens(source):
             if self.summary.cluster and self._wanted is None:
                 raise BadPoint(
@@ -139,7 +139,7 @@ class ReadableReading(Reading):
             except BadPoint as error:
                 if self._section is None and self._entry:
                     # The end of this command was not found.
-                    self.commands.append(LeftOut(lexer.line(), _plain(error), self._entry))
+                    self.commands.append(Omission(lexer.line(), _plain(error), self._entry))
                 else:
                     self._note_damage(error)
                 following = _at_next_header(lexer)
@@ -164,15 +164,15 @@ class ReadableReading(Reading):
         self._comment = self._empty = None
         line = error.line or token.line
         if not isinstance(token, Comment | Noise | CopyEnd):
-            self.commands.append(LeftOut(line, _plain(error), self._entry))
-        if isinstance(token, Statement) and (found := _HEADER.search(token.text, 1)) is not None:
+            self.commands.append(Omission(line, _plain(error), self._entry))
+        if isinstance(token, Statement) and (match := _HEADER.search(token.text, 1)) is not None:
             # After a lost quote, the following commands were read as part of this one.
-            self._again = token.text[found.start() :] + b";", token.line + token.text.count(b"\n", 0, found.start())
+            self._again = token.text[match.start() :] + b";", token.line + token.text.count(b"\n", 0, match.start())
 
     # Commands of other programs ------------------------------------------------------------------------------------
 
     @property
-    def _of_others(self) -> bool:
+    def _by_other_program(self) -> bool:
         return not self._marked
 
     def _leave_out_foreign(self, command: Command, reason: str) -> Command:
@@ -201,10 +201,10 @@ class ReadableReading(Reading):
             for relation in command.relations:
                 self.summary.tables.pop(relation, None)
                 if command.kind is Kind.DROP:
-                    self._made.discard(relation)
+                    self._existing.discard(relation)
             if isinstance(command.detail, Relation):
-                self._made.discard(command.relations[0])
-                self._made.add(command.detail)
+                self._existing.discard(command.relations[0])
+                self._existing.add(command.detail)
 
     def _enter(self, name: str, token: MetaCommand) -> None:
         self._chosen = self._chosen or self._wanted or name
@@ -216,10 +216,10 @@ class ReadableReading(Reading):
             )
 
     def _insert(self, token: Statement) -> tuple[RowsStart, list[bytes]] | None:
-        found = super()._insert(token)
+        section = super()._insert(token)
         # Without a column list it need not have all columns.
-        unsure = found is not None and found[0].columns is None and not self._marked
-        return None if unsure else found
+        unsure = section is not None and section[0].columns is None and not self._marked
+        return None if unsure else section
 
     # Rows --------------------------------------------------------------------------------------------------------
 
@@ -316,12 +316,12 @@ def _readable(chunks: Iterator[bytes], note: Callable[[BadPoint], None]) -> Iter
 def _at_next_header(lexer: Lexer) -> Lexer | None:
     """A lexer that continues at the next header of an entry after the unreadable text; None at the end."""
     search_from = lexer.start + 1
-    while (found := _HEADER.search(lexer.buffer, search_from)) is None:
+    while (match := _HEADER.search(lexer.buffer, search_from)) is None:
         lexer.line()
         lexer.start = lexer.pos = max(lexer.start, len(lexer.buffer) - _SKIPPED_AHEAD)
         search_from = lexer.start
         if not lexer.more():
             return None
         search_from = lexer.start
-    line = lexer.line_of(lexer.base + found.start())
-    return lexer.restarted(b"", line, found.start())
+    line = lexer.line_of(lexer.base + match.start())
+    return lexer.restarted(b"", line, match.start())

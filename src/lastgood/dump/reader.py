@@ -11,21 +11,18 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Protocol
 
-from lastgood.dump import encodings, inserts, names, noise, patterns
-from lastgood.dump.brackets import Brackets
+from lastgood.dump import encodings, inserts, names, patterns
 from lastgood.dump.checks import check_encoding, check_inserted
 from lastgood.dump.copy_section import CopySection
-from lastgood.dump.ending import WhichDatabase, check_end, made_by_supabase_cli, resets
+from lastgood.dump.ending import WhichDatabase, check_end, made_by_supabase_cli, refusal, resets
 from lastgood.dump.entries import Entry, RowPart, Rows, RowsEnd, RowsStart, SegmentStart, Skimmed
-from lastgood.dump.escapes import with_escapes
 from lastgood.dump.foreign import ForeignCommands
-from lastgood.dump.hints import CHOOSE_ANOTHER
+from lastgood.dump.hints import ANOTHER
 from lastgood.dump.lexer import Lexer
 from lastgood.dump.names import Relation, shown
 from lastgood.dump.parts import Parted, naming
-from lastgood.dump.refusal import refusal
+from lastgood.dump.patterns import with_explicit_escapes
 from lastgood.dump.repair import repaired
-from lastgood.dump.restricted import Restricted
 from lastgood.dump.roles import role_commands
 from lastgood.dump.rulings import rule
 from lastgood.dump.rulings.session import UPKEEP
@@ -44,6 +41,7 @@ from lastgood.dump.statements import (
 )
 from lastgood.dump.summary import DumpSummary, Skipped
 from lastgood.dump.targets import RowTargets
+from lastgood.dump.text_state import RestrictState, SkippedNoise, TransactionState
 from lastgood.dump.tokens import (
     Comment,
     CopyData,
@@ -59,9 +57,9 @@ from lastgood.dump.tokens import (
 from lastgood.errors import BadPoint, Corrupt, Foreign, Incomplete, Unsafe
 
 __all__ = [
+    "DumpReading",
     "Entry",
     "ReaderSource",
-    "Reading",
     "RowPart",
     "Rows",
     "RowsEnd",
@@ -85,7 +83,7 @@ def read(
     accept_unmarked: bool = False,
     accept_partial: bool = False,
     skim: bool = False,
-) -> Reading:
+) -> DumpReading:
     """Read a dump from its beginning. Iterate over the result to its end, then use its ``summary``.
 
     A refused statement raises. A skipped one is yielded with its reason. ``database`` selects one from a cluster dump
@@ -97,7 +95,9 @@ def read(
     The iteration raises Incomplete, Corrupt, Unsafe or BadPoint, at the latest at its end: no entry is trustworthy
     before that.
     """
-    return Reading(source, database=database, accept_unmarked=accept_unmarked, accept_partial=accept_partial, skim=skim)
+    return DumpReading(
+        source, database=database, accept_unmarked=accept_unmarked, accept_partial=accept_partial, skim=skim
+    )
 
 
 _DUMPED_FROM = b"-- Dumped from database version "
@@ -117,7 +117,7 @@ _NO_TRANSACTION = "sets a parameter for one transaction, outside a transaction"
 _AFTER_END = 'Check the text after the line "-- PostgreSQL database dump complete" at the end of the file.'
 
 
-class Reading:
+class DumpReading:
     """A read of a dump; see ``read``. ``summary`` is complete when the iteration has ended."""
 
     def __init__(
@@ -129,7 +129,7 @@ class Reading:
         self._accept_unmarked = accept_unmarked
         self._accept_partial = accept_partial
         self._skim = skim
-        self._made: set[Relation] = set()
+        self._existing: set[Relation] = set()
         # The tables, by name and schema as comments show them.
         self._by_header: dict[tuple[bytes, bytes], Relation] = {}
         self._targets = RowTargets()
@@ -148,26 +148,26 @@ class Reading:
         self._ended = False
         self._entries = False
         self._headed = False
-        self._made_before = frozenset(self.summary.tables)
+        self._earlier_tables = frozenset(self.summary.tables)
         self._marked = False
         self._cluster_ended = False
         self._last: Command | None = None
         self._supabase = False
         self._comment: Comment | None = None
         self._foreign = ForeignCommands()
-        self._restricted = Restricted()
+        self._restricted = RestrictState()
         self._entry = ""
         self._empty: RowsStart | None = None
         self._group: inserts.InsertSection | None = None
         self._target: inserts.InsertPrefix | None = None
         self._section: CopySection | None = None
-        self._noise = noise.SkippedNoise()
+        self._noise = SkippedNoise()
 
     def _begin_session(self) -> None:
         """Reset the state of a session, which psql opens for a file and at each connect."""
-        self._path = path_of(None, self._made)
+        self._path = path_of(None, self._existing)
         self._path_given = False
-        self._brackets = Brackets()
+        self._brackets = TransactionState()
 
     def __iter__(self) -> Iterator[Entry]:
         if not isinstance(self._source, Parted):
@@ -279,8 +279,8 @@ class Reading:
 
     def _statement(self, token: Statement) -> Iterator[Entry]:
         self.summary.statements += 1
-        if self._escapes_in_strings and self._of_others and b"\\" in token.text:
-            token = replace(token, text=with_escapes(token.text))
+        if self._escapes_in_strings and self._by_other_program and b"\\" in token.text:
+            token = replace(token, text=with_explicit_escapes(token.text))
         if token.text[:6].upper() == b"INSERT":
             start = self._insert(token)
             if start is not None:
@@ -290,7 +290,7 @@ class Reading:
                 return
         self._target = None
         yield from self._flush(keep_empty=True)
-        command = self._made_here(self._placed(self._without_local(self._ruled(token))))
+        command = self._without_uncreated(self._in_context(self._without_local(self._rule_on(token))))
         if command.kind is Kind.TRANSACTION:
             self._last = command
             yield from self._brackets.note(command)
@@ -306,15 +306,15 @@ class Reading:
             if isinstance(command.detail, InsertTarget):
                 self._check_target(command.detail.relation, token)
                 columns = self.summary.columns_of(command.detail.relation)
-                known = None if columns is None else len(columns)
-                check_inserted(command.detail, token, known, all_columns=self._entry.startswith("table data "))
+                width = None if columns is None else len(columns)
+                check_inserted(command.detail, token, width, all_columns=self._entry.startswith("table data "))
                 self._note_rows(command.detail.relation, inserts=True)
         else:
             self._note_skipped(command)
         self._last = command
         yield command
 
-    def _ruled(self, token: Statement | CopyStart) -> Command:
+    def _rule_on(self, token: Statement | CopyStart) -> Command:
         self._check_encoding(token.text, token.offset, token.line)
         command = rule(token, path=self._path, encoding=self._codec, escapes_in_strings=self._escapes_in_strings)
         if command.verdict is Verdict.REFUSE and self._foreign.maker and command.kind is Kind.CODE:
@@ -342,7 +342,7 @@ class Reading:
         return replace(command, verdict=Verdict.SKIP, reason=reason, creates=(), detail=None)
 
     @property
-    def _of_others(self) -> bool:
+    def _by_other_program(self) -> bool:
         """Whether the file is read as that of another program: then it is no restore point, and the text that is read
         will run."""
         return bool(self._foreign.maker)
@@ -367,7 +367,7 @@ class Reading:
                 detail=Setting("search_path", SERVERS_DEFAULT),
             )
 
-    def _placed(self, command: Command) -> Command:
+    def _in_context(self, command: Command) -> Command:
         """The command, with a ruling that considers its position: the section that ``--clean`` writes."""
         if command.verdict is Verdict.SKIP and command.kind is Kind.DROP:
             if self._entries:
@@ -384,7 +384,7 @@ class Reading:
             self._entries = True
         return command
 
-    def _is_made(self, schema: str) -> bool:
+    def _schema_exists(self, schema: str) -> bool:
         """Whether a schema exists at this point of the dump: the dump or one of its extensions created it."""
         made = Created(Kind.SCHEMA, names.quoted(schema)) in self.summary.created
         by_extension = any(schema in (each.schema, each.name) for each in self.summary.extensions.values())
@@ -398,7 +398,7 @@ class Reading:
             raise Unsafe(
                 f"cannot restore the dump: line {command.statement.line} creates an object in pg_catalog, because the "
                 f'schema "{shown(self._missing_schema)}" before it in the search path does not exist',
-                hint=CHOOSE_ANOTHER,
+                hint=ANOTHER,
                 line=command.statement.line,
                 offset=command.statement.offset,
             )
@@ -413,7 +413,7 @@ class Reading:
                     line=line,
                     offset=offset,
                 )
-        if command.kind is Kind.TABLE and command.relations[0] in self._made_before:
+        if command.kind is Kind.TABLE and command.relations[0] in self._earlier_tables:
             raise BadPoint(
                 f"cannot use the file: it holds several dumps, and line {line} creates "
                 f"{shown(command.relations[0])} again",
@@ -425,7 +425,7 @@ class Reading:
     def _follow(self, command: Command) -> None:
         """Track the state that affects further reading: settings, and the existing tables."""
         if command.kind in _RELATIONS:
-            self._made.add(command.relations[0])
+            self._existing.add(command.relations[0])
         match command.detail:
             case TableDefinition(relation=relation):
                 name, schema = (re.sub(r"[\r\n]", " ", part) for part in (relation.name, relation.schema))
@@ -433,10 +433,10 @@ class Reading:
                 if self._entry.startswith("table "):
                     self.summary.with_heading.add(relation)
             case Setting(name="search_path", value=value):
-                self._path = path_of(value, self._made)
+                self._path = path_of(value, self._existing)
                 self._path_given = True
                 before = self._path.before_catalogue
-                self._missing_schema = before[0] if before and not any(map(self._is_made, before)) else ""
+                self._missing_schema = before[0] if before and not any(map(self._schema_exists, before)) else ""
             case Setting(name="standard_conforming_strings", value=value):
                 self._escapes_in_strings = (value or "on").lower().encode() in patterns.OFF
             case Setting(name="client_encoding", value=value):
@@ -540,10 +540,10 @@ class Reading:
 
     def _named(self, text: bytes) -> Relation | None:
         """The relation with a name in SQL notation; None if it is not a name."""
-        found = names.parse(text.decode(self._codec, "replace"), "")
-        if found is None or found.schema:
-            return found
-        return Relation(self._path.schema_of(found.name), found.name)
+        name = names.parse(text.decode(self._codec, "replace"), "")
+        if name is None or name.schema:
+            return name
+        return Relation(self._path.schema_of(name.name), name.name)
 
     def _check_header(self) -> None:
         """Check that the line after an entry's header is ``--``: otherwise a name with a line end has broken out of its
@@ -555,7 +555,7 @@ class Reading:
         by = f", which pg_dump {shown(self.summary.pg_dump_version)} permits" * self.summary.names_can_break_out
         return Unsafe(
             f"cannot restore the dump: a name with a line end breaks out of the comment in line {comment.line}{by}",
-            hint="This is the pattern of an attack through an object's name (CVE-2025-8715). " + CHOOSE_ANOTHER,
+            hint="This is the pattern of an attack through an object's name (CVE-2025-8715). " + ANOTHER,
             line=comment.line,
             offset=comment.offset,
         )
@@ -564,13 +564,13 @@ class Reading:
         if self._open:
             raise Incomplete(
                 f"cannot use the file: a dump in it ends before line {token.line}, without its footer",
-                hint=CHOOSE_ANOTHER,
+                hint=ANOTHER,
                 line=token.line,
                 offset=token.offset,
             )
         self._open = self._marked = self.summary.marked = True
         self._ended = self._entries = self._headed = False
-        self._made_before = frozenset(self.summary.tables)
+        self._earlier_tables = frozenset(self.summary.tables)
 
     def _data_section(self, token: Comment) -> None:
         """Remember a data comment until its rows follow: with --inserts, an empty table has nothing else.
@@ -578,12 +578,12 @@ class Reading:
         The comment shows a name's line ends as blanks: only a table that the dump creates is recognized, or one that an
         extension of the dump may create.
         """
-        found = _DATA_FOR.match(token.text)
-        if found is None or not self._active_comment():
+        match = _DATA_FOR.match(token.text)
+        if match is None or not self._active_comment():
             return
-        relation = self._by_header.get((found[1], found[2]))
+        relation = self._by_header.get((match[1], match[2]))
         if relation is None and self.summary.makes_extensions:
-            relation = Relation(*(part.decode(self._codec, "replace") for part in (found[2], found[1])))
+            relation = Relation(*(part.decode(self._codec, "replace") for part in (match[2], match[1])))
         if relation is not None:
             self.summary.with_data_section.add(relation)
             self._empty = self._start_of(relation, None, token)
@@ -625,7 +625,7 @@ class Reading:
             self.summary.rows_for_extensions[relation] = None
         return self.summary.makes_extensions
 
-    def _made_here(self, command: Command) -> Command:
+    def _without_uncreated(self, command: Command) -> Command:
         """The command, left out if it has rows or a position for an object that none of several files creates."""
         if command.verdict is not Verdict.RUN:
             return command
@@ -642,7 +642,7 @@ class Reading:
 
     def _copy(self, token: CopyStart) -> Iterator[Entry]:
         self._empty = None
-        command = self._ruled(token)
+        command = self._rule_on(token)
         if not isinstance(command.detail, CopyTarget) or self._without_table(command.detail.relation):
             return  # its rows are skipped
         self._entries = True
@@ -680,20 +680,20 @@ class Reading:
         target = self._target
         if target.values is None:
             return target.start((), token), [b""]
-        found = inserts.values(
-            token.text, target.values, escapes_in_strings=self._escapes_in_strings, plain_numbers=self._of_others
+        rows = inserts.values(
+            token.text, target.values, escapes_in_strings=self._escapes_in_strings, plain_numbers=self._by_other_program
         )
-        if found is None or (target.columns is not None and len(target.columns) != found.width):
+        if rows is None or (target.columns is not None and len(target.columns) != rows.width):
             return None
         if target.columns is None:
-            return None if found.defaults else (target.start(None, token), found.lines)
-        if not found.defaults:
-            return target.start(target.columns, token), found.lines
+            return None if rows.defaults else (target.start(None, token), rows.lines)
+        if not rows.defaults:
+            return target.start(target.columns, token), rows.lines
         # A missing column gets its default: but rows must have the table's values, unless these are computed.
-        if any(target.columns[i] not in target.may_default for i in found.defaults):
+        if any(target.columns[i] not in target.may_default for i in rows.defaults):
             return None
-        columns = tuple(name for i, name in enumerate(target.columns) if i not in found.defaults)
-        return target.start(columns, token), found.lines
+        columns = tuple(name for i, name in enumerate(target.columns) if i not in rows.defaults)
+        return target.start(columns, token), rows.lines
 
     def _find_target(self, token: Statement) -> inserts.InsertPrefix | None:
         head = inserts.head(token.text)

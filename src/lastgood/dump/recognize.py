@@ -26,13 +26,13 @@ _ALGORITHMS: tuple[ArchiveCompression, ...] = ("", "gzip", "lz4", "zstd")
 _OTHERS: tuple[tuple[re.Pattern[bytes], str, str], ...] = tuple(
     (re.compile(pattern), what, hint)
     for pattern, what, hint in (
-        (rb"\x02\x21\x4c\x18", "lz4 data of the old kind", 'Decompress it with "lz4 -d" and use the result.'),
+        (rb"\x02\x21\x4c\x18", "lz4 data in the legacy format", 'Decompress it with "lz4 -d" and use the result.'),
         (rb"PK\x03\x04", "a zip file", 'Extract the dump with "unzip" and use that.'),
         (rb"7z\xbc\xaf\x27\x1c", "a 7-Zip file", 'Extract the dump with "7z x" and use that.'),
         (rb"Rar!\x1a\x07", "a RAR file", "Extract the dump and use that."),
         (
             rb"\x1f[\x9d\xa0]",
-            "data of the old compress program",
+            "data of the program compress",
             'Decompress it with "uncompress" and use the result.',
         ),
         (rb"age-encryption\.org/v1|-----BEGIN AGE ENCRYPTED FILE", "encrypted with age", "Decrypt it first."),
@@ -105,34 +105,34 @@ def whole_tar(content: Iterable[bytes], name: str, damage: list[BadPoint] | None
     """
     header = b""
     member = ""
-    left = 0  # of the member's data
+    remaining = 0  # of the member's data
     for piece in content:
         at = 0
         while at < len(piece):
-            if left:
-                step = min(left, len(piece) - at)
-                left -= step
+            if remaining:
+                step = min(remaining, len(piece) - at)
+                remaining -= step
             else:
                 step = min(TAR_BLOCK - len(header), len(piece) - at)
                 header += piece[at : at + step]
                 if len(header) == TAR_BLOCK:
                     member = header[:100].rstrip(b"\0").decode("utf-8", "backslashreplace")
-                    left = padded(tar_size(header)) if is_tar(header) else 0
+                    remaining = padded(tar_size(header)) if is_tar(header) else 0
                     header = b""
             at += step
         yield piece
-    if left or header:
-        where = f'its member "{member}"' if left else "the header of a member"
+    if remaining or header:
+        place = f'its member "{member}"' if remaining else "the header of a member"
         error = Incomplete(
-            f'cannot read "{name}": the tar archive ends inside {where}',
+            f'cannot read "{name}": the tar archive ends inside {place}',
             hint="The file is truncated, or pg_dump was interrupted: choose another restore point.",
         )
         if damage is None:
             raise error
         damage.append(error)
-        left += (TAR_BLOCK - len(header)) % TAR_BLOCK + 2 * TAR_BLOCK
-        for at in range(0, left, _FILL):
-            yield bytes(min(_FILL, left - at))
+        remaining += (TAR_BLOCK - len(header)) % TAR_BLOCK + 2 * TAR_BLOCK
+        for at in range(0, remaining, _FILL):
+            yield bytes(min(_FILL, remaining - at))
 
 
 def tar_size(header: bytes) -> int:
@@ -149,10 +149,15 @@ def padded(size: int) -> int:
     return -(-size // TAR_BLOCK) * TAR_BLOCK
 
 
-def other_content(head: bytes) -> tuple[str, str] | None:
+# One of them is in the shortest dump, cut as it may be: of pg_dump the header, of other programs a command.
+_SIGNS_OF_SQL = (b";", b"--", b"COPY ", b"SET ", b"CREATE ", b"INSERT ", b"\\")
+
+
+def other_content(head: bytes, *, compressed: bool = False) -> tuple[str, str] | None:
     """The description of a file that is no dump (``a web page``), and a hint; None if it may be a plain dump.
 
-    The lexer reports a stray NUL byte in text.
+    The lexer reports a stray NUL byte in text. Of ``compressed`` data, a short head is no evidence: where the data are
+    cut, the decompressor reports that.
     """
     for pattern, what, hint in _OTHERS:
         if pattern.match(head):
@@ -165,4 +170,6 @@ def other_content(head: bytes) -> tuple[str, str] | None:
     # Text with a stray NUL does not have so many different control characters.
     if 0 in head and len(_CONTROLS.intersection(head)) >= 8:
         return "binary data of an unknown kind", ""
+    if not compressed and head.strip() and len(head) < HEAD and not any(sign in head for sign in _SIGNS_OF_SQL):
+        return "text without a command of SQL", ""
     return None

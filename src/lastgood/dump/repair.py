@@ -58,8 +58,8 @@ def _without_noise(head: bytes, notes: list[str]) -> bytes:
     lines = before.removeprefix(_BOM).split(b"\n")
     if all(_SENSIBLE.match(line) for line in lines):
         return head
-    shown = next(number for number, line in enumerate(lines, 1) if not _SENSIBLE.match(line))
-    notes.append(f"line {shown} and others before the header are not part of the dump and were skipped")
+    first = next(number for number, line in enumerate(lines, 1) if not _SENSIBLE.match(line))
+    notes.append(f"line {first} and others before the header are not part of the dump and were skipped")
     return re.sub(rb"[^\n]", b" ", before) + head[header.start() :]
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from lastgood.dump import noise
-from lastgood.dump.hints import CHOOSE_ANOTHER
+from lastgood.dump.hints import ANOTHER
 from lastgood.dump.lexer import Lexer
 from lastgood.dump.parts import PartText
 from lastgood.dump.repair import repaired
 from lastgood.dump.rulings import rule
 from lastgood.dump.statements import Command, Kind, Verdict, understand_psql
+from lastgood.dump.text_state import SkippedNoise
 from lastgood.dump.tokens import Comment, CopyStart, MetaCommand, Noise, Statement
 from lastgood.errors import BadPoint, Corrupt, Incomplete, Unsafe
 
@@ -25,13 +25,13 @@ def role_commands(source: PartText, notes: list[str]) -> Iterator[Command]:
     Raises Incomplete when the usual end of such a file is missing, Unsafe or BadPoint for other commands.
     """
     complete = False
-    seen = noise.SkippedNoise()
+    noise = SkippedNoise()
     for token in Lexer(repaired(source.chunks(), notes)).tokens():
         match token:
             case Comment():
                 complete = complete or token.text.rstrip() == _COMPLETE
             case Noise():
-                seen.add(token, ended=complete)
+                noise.add(token, ended=complete)
             case MetaCommand():
                 command = understand_psql(token)
                 if command.verdict is Verdict.REFUSE:
@@ -42,12 +42,12 @@ def role_commands(source: PartText, notes: list[str]) -> Iterator[Command]:
                 command = rule(token)
                 complete = re.fullmatch(rb"(?i)reset\s+all", token.text) is not None
                 if command.verdict is Verdict.REFUSE:
-                    raise seen.within(token) or _unsafe(command)
+                    raise noise.within(token) or _unsafe(command)
                 if command.verdict is Verdict.SKIP and command.kind in _GLOBAL:
                     yield command
                 elif command.kind is not Kind.SETTING:
                     raise _no_role(token)
-    notes += seen.notes()
+    notes += noise.notes()
     if not complete:
         raise Incomplete(
             'cannot use the dump: it ends without "RESET ALL" and without the footer that pg_dumpall writes',
@@ -56,12 +56,12 @@ def role_commands(source: PartText, notes: list[str]) -> Iterator[Command]:
 
 
 def _unsafe(command: Command) -> Unsafe:
-    where = command.statement
+    statement = command.statement
     return Unsafe(
-        f"cannot restore the dump: line {where.line} {command.reason}",
-        hint=CHOOSE_ANOTHER,
-        line=where.line,
-        offset=where.offset,
+        f"cannot restore the dump: line {statement.line} {command.reason}",
+        hint=ANOTHER,
+        line=statement.line,
+        offset=statement.offset,
     )
 
 

@@ -28,9 +28,9 @@ class RowIndex:
 
 
 @dataclass(frozen=True, slots=True)
-class Owed:
-    """The pending verification of a dump whose rows were skipped: the SHA-256 of the whole file in the state of
-    ``fingerprint``, which was taken before the first byte was read."""
+class PendingDigest:
+    """The digest that a load must verify, because the rows of the dump were skipped: the SHA-256 of the whole file in
+    the state of ``fingerprint``, which was taken before the first byte was read."""
 
     sha256: str
     fingerprint: tuple[tuple[str, int, int, int], ...]

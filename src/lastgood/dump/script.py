@@ -21,7 +21,7 @@ _ON_LARGE_OBJECT = re.compile(rb"(?:ALTER|COMMENT\s+ON|(?:GRANT|REVOKE)\s[^;]*?\
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class ScriptStep:
     """A command, to be run in a session with this ``state``."""
 
     command: Command
@@ -57,7 +57,7 @@ class Bulk:
     inserts: bool
 
 
-Item = Step | Section | Bulk
+Item = ScriptStep | Section | Bulk
 
 
 def is_data(command: Command) -> bool:
@@ -87,10 +87,10 @@ class Script:
 
     def recording(self, entries: Iterable[Entry]) -> Iterator[Entry]:
         """Yield the entries of a read unchanged, and record them."""
-        return Recorder(self).pass_on(entries)
+        return ScriptRecorder(self).pass_on(entries)
 
 
-class Recorder:
+class ScriptRecorder:
     """A converter from entries to items. ``number`` is that of the section or bulk of the latest entry."""
 
     def __init__(self, script: Script) -> None:
@@ -129,7 +129,9 @@ class Recorder:
                 assert self._start is not None  # a section has a beginning
                 start, self._start = self._start, None
                 self._script.in_place = self._script.in_place and (start.in_place or not self._size)
-                self._script.items.append(Section(self.number, start, entry.rows, self._size, self._begin, self._now()))
+                self._script.items.append(
+                    Section(self.number, start, entry.rows, self._size, self._begin, self._state_in_force())
+                )
             case Command():
                 self._command(entry)
             case SegmentStart():
@@ -140,7 +142,9 @@ class Recorder:
         """End the open bulk, before the text at ``offset``."""
         if self._bulk is not None:
             begun = self._bulk.statement
-            self._script.items.append(Bulk(self.number, begun.offset, offset, begun.line, self._now(), self._inserts))
+            self._script.items.append(
+                Bulk(self.number, begun.offset, offset, begun.line, self._state_in_force(), self._inserts)
+            )
             self._bulk = None
 
     def _command(self, command: Command) -> None:
@@ -155,9 +159,9 @@ class Recorder:
             self._state[command.detail.name] = command
             self._frozen = None
         if command.kind is not Kind.PSQL:
-            self._script.items.append(Step(command, self._now()))
+            self._script.items.append(ScriptStep(command, self._state_in_force()))
 
-    def _now(self) -> State:
+    def _state_in_force(self) -> State:
         if self._frozen is None:
             self._frozen = tuple(self._state.items())
         return self._frozen
@@ -184,16 +188,18 @@ def rows_between(items: Sequence[Item], starts: Sequence[int]) -> list[Item]:
 
 def _rows_in(segment: Sequence[Item]) -> tuple[int, int]:
     """The range of a segment's rows, including all items that belong to them."""
-    made = [i for i, item in enumerate(segment) if isinstance(item, Step) and item.command.creates]
-    tables = [i for i in made if _is(segment[i], Kind.TABLE)]
+    creating = [i for i, item in enumerate(segment) if isinstance(item, ScriptStep) and item.command.creates]
+    tables = [i for i in creating if _is(segment[i], Kind.TABLE)]
     keys = [i for i, item in enumerate(segment) if _is(item, *POST_DATA)]
     # pg_dump creates all tables before the first key; another program's file keeps its own order.
     stop = next((i for i in keys if not tables or i > tables[-1]), len(segment))
-    if not any(i < stop for i in made):
+    if not any(i < stop for i in creating):
         return 0, stop
-    given = (i for i, item in enumerate(segment) if not isinstance(item, Step) or _is(item, Kind.SEQUENCE_POSITION))
-    return min(next(given, stop), stop), stop
+    data = (
+        i for i, item in enumerate(segment) if not isinstance(item, ScriptStep) or _is(item, Kind.SEQUENCE_POSITION)
+    )
+    return min(next(data, stop), stop), stop
 
 
 def _is(item: Item, *kinds: Kind) -> bool:
-    return isinstance(item, Step) and item.command.verdict is Verdict.RUN and item.command.kind in kinds
+    return isinstance(item, ScriptStep) and item.command.verdict is Verdict.RUN and item.command.kind in kinds

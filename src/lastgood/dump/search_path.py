@@ -19,13 +19,13 @@ _NOT_A_DUMPS = frozenset({"", "$user", "pg_catalog", "pg_temp", "information_sch
 
 @dataclass(frozen=True, slots=True)
 class SearchPath:
-    """A search path. ``schemas`` are in their order, without those in which no dump creates objects. ``made``: the
+    """A search path. ``schemas`` are in their order, without those in which no dump creates objects. ``existing``: the
     relations that exist so far; the reader adds to it. ``before_catalogue``: the schemas before pg_catalog if the path
     names it; None if it does not, so that the server searches pg_catalog first.
     """
 
     schemas: tuple[str, ...] = ()
-    made: Collection[Relation] = field(default=(), repr=False, compare=False)
+    existing: Collection[Relation] = field(default=(), repr=False, compare=False)
     before_catalogue: tuple[str, ...] | None = None
 
     @property
@@ -40,9 +40,9 @@ class SearchPath:
         created."""
         if name in system.RELATIONS:
             before = self.before_catalogue or ()
-            return next((schema for schema in before if Relation(schema, name) in self.made), system.PG_CATALOG)
+            return next((schema for schema in before if Relation(schema, name) in self.existing), system.PG_CATALOG)
         if len(self.schemas) > 1:
-            return next((schema for schema in self.schemas if Relation(schema, name) in self.made), self.first)
+            return next((schema for schema in self.schemas if Relation(schema, name) in self.existing), self.first)
         return self.first
 
 
@@ -70,7 +70,7 @@ def system_schema_in(value: str | None) -> str:
 
 def _listed(value: str | None) -> list[str]:
     text = SERVERS_DEFAULT if value is None else value
-    found = (
+    schemas = (
         quoted.replace('""', '"') if quoted or not plain else plain.lower() for quoted, plain in _LISTED.findall(text)
     )
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(schemas))

@@ -136,7 +136,7 @@ class Created:
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class ColumnDefinition:
     """A column as CREATE TABLE declares it; ``type`` as ``format_type`` writes it, without its modifier."""
 
     name: str
@@ -161,7 +161,7 @@ class TableDefinition:
     """
 
     relation: Relation
-    columns: tuple[Column, ...]
+    columns: tuple[ColumnDefinition, ...]
     inherits: tuple[Relation, ...] = ()
     of_type: Relation | None = None
     partitioned: bool = False
@@ -188,7 +188,7 @@ class SequencePosition:
 
 
 @dataclass(frozen=True, slots=True)
-class ForeignKey:
+class ForeignKeyDefinition:
     """A foreign key that ALTER TABLE adds: columns of ``table`` that reference ``references``."""
 
     table: Relation
@@ -257,7 +257,7 @@ Detail = (
     | EnumType
     | SequencePosition
     | SequenceDefinition
-    | ForeignKey
+    | ForeignKeyDefinition
     | Setting
     | Extension
     | LargeObjectCall
@@ -324,9 +324,9 @@ def understand_psql(token: MetaCommand) -> Command:
             return _psql(token, name, argument)
         return _refused_psql(token, f'has a "{name}" with an invalid key, which is an attack on psql')
     if name in (r"\connect", r"\c"):
-        found = _CONNECT.match(argument)
-        if found:
-            in_conninfo, in_double, in_single, plain = found.groups()
+        match = _CONNECT.match(argument)
+        if match:
+            in_conninfo, in_double, in_single, plain = match.groups()
             if in_conninfo is not None:
                 # libpq's rules inside psql's double quotes: a backslash protects the next character.
                 database = re.sub(r"\\(.)", r"\1", in_conninfo.replace('""', '"'))

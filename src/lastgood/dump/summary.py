@@ -7,15 +7,15 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from lastgood.dump.names import Relation
-from lastgood.dump.script import Script, Step
+from lastgood.dump.script import Script, ScriptStep
 from lastgood.dump.statements import (
     POST_DATA,
-    Column,
+    ColumnDefinition,
     Command,
     Created,
     EnumType,
     Extension,
-    ForeignKey,
+    ForeignKeyDefinition,
     Kind,
     LargeObjectCall,
     Setting,
@@ -87,11 +87,11 @@ class DumpSummary:
     created: dict[Created, None] = field(default_factory=dict)
     with_data_section: set[Relation] = field(default_factory=set)
     with_heading: set[Relation] = field(default_factory=set)
-    foreign_keys: list[ForeignKey] = field(default_factory=list)
+    foreign_keys: list[ForeignKeyDefinition] = field(default_factory=list)
     rows_without_table: dict[Relation, None] = field(default_factory=dict)
     rows_for_extensions: dict[Relation, None] = field(default_factory=dict)
     script: Script = field(default_factory=Script, repr=False)
-    _made_as: str | None = field(default=None, repr=False)
+    _authorization: str | None = field(default=None, repr=False)
 
     @property
     def server_major(self) -> int | None:
@@ -106,8 +106,8 @@ class DumpSummary:
     @property
     def names_can_break_out(self) -> bool:
         """Whether its version of pg_dump lets a line end in a name break out of a comment (CVE-2025-8715)."""
-        found = re.match(r"(\d+)\.(\d+)", self.pg_dump_version or "")
-        return found is not None and int(found[1]) >= 11 and int(found[2]) < _AFFECTED.get(int(found[1]), 0)
+        match = re.match(r"(\d+)\.(\d+)", self.pg_dump_version or "")
+        return match is not None and int(match[1]) >= 11 and int(match[2]) < _AFFECTED.get(int(match[1]), 0)
 
     @property
     def remarks(self) -> list[str]:
@@ -142,28 +142,28 @@ class DumpSummary:
     @property
     def keys_before_rows(self) -> bool:
         """Whether the server may not check every foreign key: created before its rows, or disabled."""
-        seen = False
+        key_seen = False
         for item in self.script.items:
-            if isinstance(item, Step):
-                seen = seen or any(created.kind is Kind.FOREIGN_KEY for created in item.command.creates)
-            elif seen:
+            if isinstance(item, ScriptStep):
+                key_seen = key_seen or any(created.kind is Kind.FOREIGN_KEY for created in item.command.creates)
+            elif key_seen:
                 return True
         return self.replica_role
 
-    def columns_of(self, relation: Relation) -> tuple[Column, ...] | None:
+    def columns_of(self, relation: Relation) -> tuple[ColumnDefinition, ...] | None:
         """A table's columns in the server's order, inherited ones first; None if the dump does not create it."""
         definition = self.tables.get(relation)
         if definition is None:
             return None
-        found: dict[str, Column] = {}
+        columns: dict[str, ColumnDefinition] = {}
         for parent in (*definition.inherits, *([definition.of_type] if definition.of_type else [])):
             inherited = self.columns_of(parent)
             if inherited is None:
                 return None
-            found.update((column.name, column) for column in inherited if column.name not in found)
+            columns.update((column.name, column) for column in inherited if column.name not in columns)
         for column in definition.columns:
-            found[column.name] = column
-        return tuple(found.values())
+            columns[column.name] = column
+        return tuple(columns.values())
 
     def note_roles(self, command: Command) -> None:
         """Record the roles that a command needs; also for a file of roles."""
@@ -177,9 +177,9 @@ class DumpSummary:
         definition = self.tables.get(relation)
         if definition is None or (definition.of_type is not None and definition.of_type not in self.tables):
             return ()
-        found = [name for parent in definition.inherits for name in self.declared_columns(parent)]
+        names = [name for parent in definition.inherits for name in self.declared_columns(parent)]
         of_type = self.declared_columns(definition.of_type) if definition.of_type is not None else ()
-        return tuple(dict.fromkeys([*found, *of_type, *(column.name for column in definition.columns)]))
+        return tuple(dict.fromkeys([*names, *of_type, *(column.name for column in definition.columns)]))
 
     def note_command(self, command: Command) -> None:
         """Record a command that will run."""
@@ -189,14 +189,14 @@ class DumpSummary:
         self.has_schema = self.has_schema or bool(command.creates)
         self.has_post_data = self.has_post_data or command.kind in POST_DATA
         # With --use-set-session-authorization objects are created by their owners.
-        self.has_owners = self.has_owners or command.kind is Kind.OWNER or bool(self._made_as and command.creates)
+        self.has_owners = self.has_owners or command.kind is Kind.OWNER or bool(self._authorization and command.creates)
         self.has_acls = self.has_acls or command.kind in (Kind.GRANT, Kind.DEFAULT_PRIVILEGES)
         match command.detail:
             case TableDefinition() as definition:
                 self.tables[definition.relation] = definition
                 if definition.access_method:
                     self.access_methods.add(definition.access_method)
-            case ForeignKey() as key:
+            case ForeignKeyDefinition() as key:
                 self.foreign_keys.append(key)
             case EnumType(name=name):
                 self.plain_types.add(str(name))
@@ -206,7 +206,7 @@ class DumpSummary:
                 self.large_objects += 1
                 self.has_data = True
             case Setting(name="session_authorization", value=value):
-                self._made_as = value
+                self._authorization = value
             case Setting(name="default_tablespace", value=value) if value:
                 self.tablespaces.add(value)
             case Setting(name="default_table_access_method", value=value) if value:
@@ -218,5 +218,5 @@ class DumpSummary:
 
 
 def _major(version: str | None) -> int | None:
-    found = re.match(r"\d+", version or "")
-    return int(found[0]) if found else None
+    match = re.match(r"\d+", version or "")
+    return int(match[0]) if match else None

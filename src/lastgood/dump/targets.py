@@ -7,7 +7,7 @@ another server. pg_dump writes neither, except with ``--include-foreign-data``.
 from __future__ import annotations
 
 from lastgood.dump import system
-from lastgood.dump.hints import CHOOSE_ANOTHER
+from lastgood.dump.hints import ANOTHER
 from lastgood.dump.names import Relation, shown
 from lastgood.dump.statements import Command, Kind, TableDefinition, Verdict
 from lastgood.dump.tokens import CopyStart, MetaCommand, Statement
@@ -51,9 +51,9 @@ class RowTargets:
             raise _unsafe(statement, f"changes system catalogues through the view {shown(each)}")
 
     def _rename(self, before: Relation, after: Relation) -> None:
-        for known in (self._filled, self._views, self._over_catalogues, self._foreign):
-            if before in known:
-                known.add(after)
+        for relations in (self._filled, self._views, self._over_catalogues, self._foreign):
+            if before in relations:
+                relations.add(after)
 
     def check(self, relation: Relation, definition: TableDefinition | None, at: Statement | CopyStart) -> None:
         """Check ``relation``, with this ``definition`` in the dump, as the target of rows that begin at ``at``."""
@@ -68,9 +68,9 @@ class RowTargets:
                 reached += sorted(self._partitions.get(each, set()).difference(reached))
         for each in reached:
             if each in self._foreign:
-                why = f"has rows for the foreign table {shown(each)}, which would be written to another server"
-                raise _unsafe(at, why)
+                reason = f"has rows for the foreign table {shown(each)}, which would be written to another server"
+                raise _unsafe(at, reason)
 
 
 def _unsafe(at: Statement | CopyStart | MetaCommand, why: str) -> Unsafe:
-    return Unsafe(f"cannot restore the dump: line {at.line} {why}", hint=CHOOSE_ANOTHER, line=at.line, offset=at.offset)
+    return Unsafe(f"cannot restore the dump: line {at.line} {why}", hint=ANOTHER, line=at.line, offset=at.offset)

@@ -69,10 +69,10 @@ class Window:
             nul = chunk.find(0)
             if nul >= 0:
                 self.buffer += chunk[:nul]
-                seen = chunk[nul : nul + _SHOWN_BEHIND_NUL]
-                while len(seen) < _SHOWN_BEHIND_NUL and (chunk := next(self._chunks, b"")):
-                    seen += chunk[: _SHOWN_BEHIND_NUL - len(seen)]
-                self._behind_nul = seen
+                shown = chunk[nul : nul + _SHOWN_BEHIND_NUL]
+                while len(shown) < _SHOWN_BEHIND_NUL and (chunk := next(self._chunks, b"")):
+                    shown += chunk[: _SHOWN_BEHIND_NUL - len(shown)]
+                self._behind_nul = shown
                 break
             self.buffer += chunk
             if len(self.buffer) - before >= PORTION:
@@ -132,16 +132,16 @@ class Window:
         assert self._behind_nul is not None
         offset = self.base + len(self.buffer)
         line = self.line_of(offset)
-        where = f"line {line} (byte {offset})"
+        place = f"line {line} (byte {offset})"
         marked = self.base == 0 and self.buffer.startswith(_BYTE_ORDER_MARKS)
         every_other = not any(self._behind_nul[::2]) and len(self._behind_nul) > 1 and all(self._behind_nul[1::2])
         if marked or (offset < 2 and every_other):
-            why = f"it is UTF-16 text, as PowerShell's > writes it; no dump has that encoding (NUL byte in {where})"
+            reason = f"it is UTF-16 text, as PowerShell's > writes it; no dump has that encoding (NUL byte in {place})"
             hint = 'Convert a copy with "iconv -f UTF-16 -t UTF-8", or choose another restore point.'
         elif not any(self._behind_nul):
-            why = f"it has NUL bytes from {where}, which is typical of a file whose end was never written"
-            hint = "Choose another restore point."
+            reason = f"it has NUL bytes from {place}, which is typical of a file whose end was never written"
+            hint = "Choose another restore point: lastgood points"
         else:
-            why = f"it has a NUL byte in {where}, which no dump contains"
+            reason = f"it has a NUL byte in {place}, which no dump contains"
             hint = "The file is damaged, or not a plain dump: choose another restore point."
-        return Corrupt(f"cannot read the dump: {why}", hint=hint, line=line, offset=offset)
+        return Corrupt(f"cannot read the dump: {reason}", hint=hint, line=line, offset=offset)

@@ -6,7 +6,7 @@ rules, so that equal facts mean equal content. They are data: frozen, and stored
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 from pydantic import Field
 
@@ -18,7 +18,8 @@ class DigestRules(Frozen):
     """The settings under which the text of rows was written. Digests are comparable only when these are equal.
 
     ``time_zone`` is None where a foreign dump does not record it; ``server_major`` wrote the text. ``definitions`` is
-    the version of the rules for digests of definitions.
+    the version of the rules for digests of definitions. ``bytea_output``: pg_dump does not set it, so that a foreign
+    dump has the values of the database's setting.
     """
 
     version: int = 1
@@ -26,6 +27,7 @@ class DigestRules(Frozen):
     client_encoding: str = "UTF8"
     time_zone: str | None = "UTC"
     server_major: int | None = None
+    bytea_output: Literal["hex", "escape"] = "hex"
 
 
 class CountedTable(Protocol):
@@ -156,7 +158,7 @@ class Facts(Frozen):
         return f"{units.counted(self.rows, 'row')} in {units.counted(len(self.tables), 'table')}"
 
 
-class Difference(Frozen):
+class FactsDifference(Frozen):
     """One difference between two sets of facts: ``what`` names the object, ``expected`` and ``found`` are short
     texts."""
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import TypeVar
 
 from lastgood.dump.names import Relation, quoted
-from lastgood.facts import Difference, DigestRules, Facts, ObjectFacts, TableFacts, moments
+from lastgood.facts import DigestRules, Facts, FactsDifference, ObjectFacts, TableFacts, moments
 from lastgood.models import Frozen
 from lastgood.text.units import counted
 
@@ -35,12 +35,12 @@ class TableComparison(Frozen):
     equal: bool | None
 
 
-class Comparison(Frozen):
+class FactsComparison(Frozen):
     """``differences`` is empty if all compared facts are equal. ``tables`` has one entry for each expected table, in
     its order. ``not_compared``: omissions and their reasons, a sentence each.
     """
 
-    differences: tuple[Difference, ...]
+    differences: tuple[FactsDifference, ...]
     tables: tuple[TableComparison, ...]
     not_compared: tuple[str, ...]
 
@@ -55,7 +55,7 @@ class Comparison(Frozen):
         return self.equal and all(table.equal for table in self.tables)
 
 
-def compare(expected: Facts, found: Facts, *, same: Collection[Relation] = ()) -> Comparison:
+def compare(expected: Facts, found: Facts, *, same: Collection[Relation] = ()) -> FactsComparison:
     """Compare the facts that both sides have. Kinds of differences: ``table``, ``columns``, ``rows``, ``content``,
     ``newest``, ``sequence``, ``large objects``, ``extension``, ``migration``, ``object`` (only on one side, or their
     number), ``definition`` (the same object with another definition). ``same``: tables whose rows were compared byte
@@ -63,7 +63,7 @@ def compare(expected: Facts, found: Facts, *, same: Collection[Relation] = ()) -
     """
     bare = {language.name for side in (expected, found) for language in side.languages}
     expected, found = (_with_languages(side, bare) for side in (expected, found))
-    differences: list[Difference] = []
+    differences: list[FactsDifference] = []
     tables: list[TableComparison] = []
     not_compared: list[str] = []
     rules = expected.rules
@@ -84,7 +84,7 @@ def compare(expected: Facts, found: Facts, *, same: Collection[Relation] = ()) -
         not_compared += why
     for other in by_name.values():
         name = f"{other.schema_name}.{other.name}"
-        differences.append(Difference(kind="table", what=name, expected="absent", found=_rows(other.rows)))
+        differences.append(FactsDifference(kind="table", what=name, expected="absent", found=_rows(other.rows)))
     sequence_differences, why = _sequences(expected, found)
     differences += sequence_differences
     not_compared += why
@@ -92,7 +92,7 @@ def compare(expected: Facts, found: Facts, *, same: Collection[Relation] = ()) -
     differences += _extensions(expected, found)
     differences += _migration(expected, found)
     object_differences, why = _objects(expected, found)
-    return Comparison(
+    return FactsComparison(
         differences=(*differences, *object_differences),
         tables=tuple(tables),
         not_compared=(*not_compared, *why),
@@ -122,18 +122,20 @@ def _rows(number: int) -> str:
 
 def _table(
     expected: TableFacts, found: TableFacts | None, rules: DigestRules, other_rules: DigestRules, same: bool
-) -> tuple[TableComparison, list[Difference], list[str]]:
+) -> tuple[TableComparison, list[FactsDifference], list[str]]:
     name = f"{expected.schema_name}.{expected.name}"
-    differences: list[Difference] = []
+    differences: list[FactsDifference] = []
     why: list[str] = []
     equal: bool | None = False
     if found is None:
-        differences.append(Difference(kind="table", what=name, expected=_rows(expected.rows), found="missing"))
+        differences.append(FactsDifference(kind="table", what=name, expected=_rows(expected.rows), found="missing"))
     elif expected.columns != found.columns:
         texts = [", ".join(columns) or "none" for columns in (expected.columns, found.columns)]
-        differences.append(Difference(kind="columns", what=name, expected=texts[0], found=texts[1]))
+        differences.append(FactsDifference(kind="columns", what=name, expected=texts[0], found=texts[1]))
     if found is not None and expected.rows != found.rows:
-        differences.append(Difference(kind="rows", what=name, expected=_rows(expected.rows), found=_rows(found.rows)))
+        differences.append(
+            FactsDifference(kind="rows", what=name, expected=_rows(expected.rows), found=_rows(found.rows))
+        )
     if found is not None and not differences:
         reason = _not_comparable(expected, found, rules, other_rules)
         # Equal digests prove equal content under any rules; only unequal ones need the same rules.
@@ -141,7 +143,7 @@ def _table(
             equal = True
         elif not reason:
             differences.append(
-                Difference(
+                FactsDifference(
                     kind="content", what=name, expected=f"digest {expected.digest}", found=f"digest {found.digest}"
                 )
             )
@@ -165,7 +167,7 @@ def _table(
     return result, differences, why
 
 
-def _newest(expected: TableFacts, found: TableFacts, differences: list[Difference]) -> tuple[list[str], list[str]]:
+def _newest(expected: TableFacts, found: TableFacts, differences: list[FactsDifference]) -> tuple[list[str], list[str]]:
     """Compare the newest time stamps, those with offsets as instants. Returns the compared columns, and a sentence for
     each one that could not be compared."""
     compared, incomparable = [], []
@@ -180,7 +182,7 @@ def _newest(expected: TableFacts, found: TableFacts, differences: list[Differenc
             continue
         compared.append(column)
         if not equal:
-            differences.append(Difference(kind="newest", what=what, expected=one, found=other))
+            differences.append(FactsDifference(kind="newest", what=what, expected=one, found=other))
     return compared, incomparable
 
 
@@ -193,6 +195,8 @@ def _not_comparable(expected: TableFacts, found: TableFacts, rules: DigestRules,
         return "the digests were made by different versions of lastgood"
     if rules.client_encoding != other.client_encoding:
         return f"text was written in {rules.client_encoding} and in {other.client_encoding}"
+    if rules.bytea_output != other.bytea_output:
+        return f"bytea was written in the formats {rules.bytea_output} and {other.bytea_output}"
     majors = (rules.server_major, other.server_major)
     if majors[0] != majors[1] and not all(major and major >= FIRST_MAJOR_OF_THIS_TEXT for major in majors):
         one, two = (f"PostgreSQL {major}" if major else "an unknown version of PostgreSQL" for major in majors)
@@ -216,13 +220,13 @@ def _pairs(
         yield name, None, value
 
 
-def _sequences(expected: Facts, found: Facts) -> tuple[list[Difference], list[str]]:
+def _sequences(expected: Facts, found: Facts) -> tuple[list[FactsDifference], list[str]]:
     def named(facts: Facts) -> Iterator[tuple[str, str]]:
         for one in facts.sequences:
             state = "last value" if one.is_called else "next value"
             yield f"{one.schema_name}.{one.name}", f"{state} {one.last_value}"
 
-    differences: list[Difference] = []
+    differences: list[FactsDifference] = []
     why: list[str] = []
     for name, one, other in _pairs(named(expected), named(found)):
         recorded = name not in expected.not_recorded
@@ -230,24 +234,24 @@ def _sequences(expected: Facts, found: Facts) -> tuple[list[Difference], list[st
             other = "not recorded"
         if recorded and one != other:
             differences.append(
-                Difference(kind="sequence", what=name, expected=one or "absent", found=other or "missing")
+                FactsDifference(kind="sequence", what=name, expected=one or "absent", found=other or "missing")
             )
         elif one != other:
             why.append(f'The position of sequence "{name}" was not compared: {NOT_RECORDED}.')
     return differences, why
 
 
-def _large_objects(expected: Facts, found: Facts) -> Iterator[Difference]:
+def _large_objects(expected: Facts, found: Facts) -> Iterator[FactsDifference]:
     one, other = expected.large_objects, found.large_objects
     if one.count != other.count:
         texts = [counted(side.count, "large object") for side in (one, other)]
-        yield Difference(kind="large objects", what="large objects", expected=texts[0], found=texts[1])
+        yield FactsDifference(kind="large objects", what="large objects", expected=texts[0], found=texts[1])
     elif one.digest != other.digest:
         texts = [f"digest {side.digest}" for side in (one, other)]
-        yield Difference(kind="large objects", what="large objects", expected=texts[0], found=texts[1])
+        yield FactsDifference(kind="large objects", what="large objects", expected=texts[0], found=texts[1])
 
 
-def _extensions(expected: Facts, found: Facts) -> Iterator[Difference]:
+def _extensions(expected: Facts, found: Facts) -> Iterator[FactsDifference]:
     def named(facts: Facts) -> Iterator[tuple[str, str]]:
         for one in facts.extensions:
             yield one.name, one.version or ""
@@ -255,26 +259,28 @@ def _extensions(expected: Facts, found: Facts) -> Iterator[Difference]:
     for name, one, other in _pairs(named(expected), named(found)):
         if one is None or other is None:
             here = ["absent" if side is None else f"version {side}" if side else "installed" for side in (one, other)]
-            yield Difference(kind="extension", what=name, expected=here[0], found=here[1].replace("absent", "missing"))
+            yield FactsDifference(
+                kind="extension", what=name, expected=here[0], found=here[1].replace("absent", "missing")
+            )
         elif one and other and one != other:
-            yield Difference(kind="extension", what=name, expected=f"version {one}", found=f"version {other}")
+            yield FactsDifference(kind="extension", what=name, expected=f"version {one}", found=f"version {other}")
 
 
-def _migration(expected: Facts, found: Facts) -> Iterator[Difference]:
+def _migration(expected: Facts, found: Facts) -> Iterator[FactsDifference]:
     one, other = expected.migration, found.migration
     if one is None:
         return
     if other is None or one.table != other.table:
         text = "no migrations table" if other is None else other.table
-        yield Difference(kind="migration", what="migrations table", expected=one.table, found=text)
+        yield FactsDifference(kind="migration", what="migrations table", expected=one.table, found=text)
         return
     if one.version != other.version or one.applied != other.applied:
         texts = [f"version {side.version or 'none'}, {side.applied} applied" for side in (one, other)]
-        yield Difference(kind="migration", what=one.table, expected=texts[0], found=texts[1])
+        yield FactsDifference(kind="migration", what=one.table, expected=texts[0], found=texts[1])
 
 
-def _objects(expected: Facts, found: Facts) -> tuple[list[Difference], list[str]]:
-    differences: list[Difference] = []
+def _objects(expected: Facts, found: Facts) -> tuple[list[FactsDifference], list[str]]:
+    differences: list[FactsDifference] = []
     why: list[str] = []
     # A dump's names are only as exact as its statements, and other rules may produce other names: in these cases
     # numbers are compared.
@@ -296,15 +302,15 @@ def _objects(expected: Facts, found: Facts) -> tuple[list[Difference], list[str]
         if exactly:
             for identity in only[0]:
                 what = f"{kind} {identity}"
-                differences.append(Difference(kind="object", what=what, expected="present", found="missing"))
+                differences.append(FactsDifference(kind="object", what=what, expected="present", found="missing"))
             for identity in only[1]:
                 what = f"{kind} {identity}"
-                differences.append(Difference(kind="object", what=what, expected="absent", found="present"))
+                differences.append(FactsDifference(kind="object", what=what, expected="absent", found="present"))
         else:
             numbers = [side.get(kind, 0) for side in counts]
             if numbers[0] != numbers[1]:
                 differences.append(
-                    Difference(
+                    FactsDifference(
                         kind="object",
                         what=f"number of {_plural(kind)}",
                         expected=_number(numbers[0], only[0]),
@@ -346,11 +352,11 @@ def _number(count: int, only_here: list[str]) -> str:
     return f"{count}" + (f" (with {', '.join(only_here[:5])})" if only_here else "")
 
 
-def _definitions(kind: str, ones: dict[str, ObjectFacts], others: dict[str, ObjectFacts]) -> Iterator[Difference]:
+def _definitions(kind: str, ones: dict[str, ObjectFacts], others: dict[str, ObjectFacts]) -> Iterator[FactsDifference]:
     for identity, one in ones.items():
         other = others.get(identity)
         if other is not None and one.digest and other.digest and one.digest != other.digest:
-            yield Difference(
+            yield FactsDifference(
                 kind="definition",
                 what=f"{kind} {identity}",
                 expected=f"definition {one.digest}",

@@ -1,9 +1,9 @@
-"""Time stamps and dates as COPY writes them: their order, and whether two are the same instant."""
+"""Time stamps and dates as COPY writes them: their order, whether two are the same instant, and the newest of many."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 _TEXT = re.compile(
@@ -11,6 +11,7 @@ _TEXT = re.compile(
     r"(?:[ T](?P<hour>\d\d):(?P<minute>\d\d)(?::(?P<second>\d\d)(?:\.(?P<fraction>\d{1,6})0*)?)?"
     r"(?P<offset>Z|[+-]\d\d(?::?\d\d(?::?\d\d)?)?)?)?(?P<bc> BC)?\Z"
 )
+_OFFSET = re.compile(rb"[+-]\d\d(?::\d\d){0,2}\Z")
 _SECOND = 1_000_000
 
 
@@ -67,3 +68,42 @@ def _days(year: int, month: int, day: int) -> int:
     era, of_era = divmod(year, 400)
     of_year = (153 * (month + (-3 if month > 2 else 9)) + 2) // 5 + day - 1
     return era * 146097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719468
+
+
+def newest(values: Sequence[bytes]) -> bytes | None:
+    r"""The greatest finite one of time stamps with the same offset: ``\N`` and ``infinity`` sort after all digits,
+    ``-infinity`` before them."""
+    best = max(values, default=b"")
+    if best > b":":
+        values = [value for value in values if value < b":"]
+        best = max(values, default=b"")
+    if best.endswith(b"BC"):
+        values = [value for value in values if value[:1].isdigit()]
+        common_era = [value for value in values if not value.endswith(b"BC")]
+        best = max(common_era) if common_era else min(values)
+    return best if best[:1].isdigit() else None
+
+
+def only_offset(values: Sequence[bytes]) -> bytes | None:
+    """The offset that all values share, as in most dumps; empty if none has an offset, None if they differ."""
+    for width in (3, 6):
+        endings = {ending for ending in {value[-width:] for value in values} if ending[-2:].isdigit()}
+        if not endings:
+            return b""
+        if len(endings) == 1 and (ending := endings.pop())[:1] in (b"+", b"-"):
+            return ending
+    return None
+
+
+def grouped(values: Sequence[bytes]) -> dict[bytes, list[bytes]]:
+    """Group values by offset; those without one (infinite ones, NULL) under the empty text."""
+    groups: dict[bytes, list[bytes]] = {}
+    for value in values:
+        offset = _OFFSET.search(value)
+        groups.setdefault(offset[0] if offset else b"", []).append(value)
+    return groups
+
+
+def latest_text(values: Sequence[bytes]) -> bytes:
+    """The latest of time stamps with several offsets, all in ASCII."""
+    return latest(value.decode("ascii", "replace") for value in values).encode() if len(values) > 1 else values[0]

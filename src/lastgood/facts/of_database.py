@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import LiteralString
 
 import psycopg
@@ -33,7 +34,8 @@ from lastgood.facts import (
 from lastgood.facts.digest import RowsDigest, large_object_line
 from lastgood.facts.objects import DEFINITIONS, KINDS, read_objects
 from lastgood.facts.relations import Source, as_dumped, as_in, lock
-from lastgood.facts.row_stream import digest_rows
+from lastgood.facts.row_stream import copy_blocks
+from lastgood.facts.rows_text import rows_of
 from lastgood.postgres.kept import read_only
 from lastgood.postgres.mark import schemas_of_runs
 from lastgood.postgres.server import Connection, Target
@@ -56,6 +58,12 @@ PINNED: tuple[tuple[LiteralString, str], ...] = (
     ("idle_in_transaction_session_timeout", "0"),
 )
 
+
+def pinned(rules: DigestRules) -> tuple[tuple[LiteralString, str], ...]:
+    """The settings under which a server writes rows by ``rules``, apart from the encoding."""
+    return (*PINNED, ("bytea_output", rules.bytea_output), ("TimeZone", rules.time_zone or "UTC"))
+
+
 LARGE_OBJECT_PIECE = 1 << 20
 LARGE_OBJECTS_AT_ONCE = 500
 
@@ -69,14 +77,15 @@ def facts_of_database(
     objects: bool = True,
     large_objects: bool = True,
     known: Mapping[Relation, TableFacts] | None = None,
+    encoding: str = "UTF8",
     context: Context = BACKGROUND,
     stage: str = "facts",
 ) -> Facts:
     """The facts of the database of ``connection``, in the caller's transaction, which must be REPEATABLE READ (or
     SERIALIZABLE). Settings change only for that transaction.
 
-    Without ``like``: the tables that pg_dump would write, in UTC and UTF-8. With it: the same tables, columns, time
-    zone and encoding, so that ``compare`` can compare contents. A dump's unknown time zone is recognized from its
+    Without ``like``: the tables that pg_dump would write, in UTC and ``encoding``. With it: the same tables, columns,
+    time zone and encoding, so that ``compare`` can compare contents. A dump's unknown time zone is recognized from its
     ``zone_samples``, which the result then has too. ``beyond_like`` adds the tables and sequences that ``like`` does
     not have. ``digests=False`` counts rows and reads newest time stamps only; ``objects=False`` omits the schema
     objects, ``large_objects=False`` the large objects. Tables in ``known`` are not read: their facts are used.
@@ -92,11 +101,12 @@ def facts_of_database(
         samples = like.zone_samples if zone is not None else ()
     rules = DigestRules(
         definitions=DEFINITIONS,
-        client_encoding=like.rules.client_encoding if like is not None else "UTF8",
+        client_encoding=like.rules.client_encoding if like is not None else encoding,
         time_zone=zone or "UTC",
         server_major=connection.info.server_version // 10000,
+        bytea_output=like.rules.bytea_output if like is not None else "hex",
     )
-    for name, value in (*PINNED, ("TimeZone", rules.time_zone or "UTC"), ("client_encoding", "UTF8")):
+    for name, value in (*pinned(rules), ("client_encoding", "UTF8")):
         connection.execute(sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name), sql.Literal(value)))
     try:
         with _stoppable(connection, context.cancelled):
@@ -191,13 +201,11 @@ def _read(
     sequences = _sequences(connection, like if not beyond_like else None)
     large_objects = _large_objects(connection) if with_large_objects else LargeObjectFacts()
     migration = _migration(connection, sources)
-    newest = {
-        (source.schema_name, source.name): _newest(connection, source, count=not digests)
+    copies = {
+        part.oid: (part if digests else part.for_counting()).copy().as_string(connection)
         for source in sources
-        if Relation(source.schema_name, source.name) not in known
+        for part in source.parts
     }
-
-    copies = {part.oid: part.copy().as_string(connection) for source in sources for part in source.parts}
     connection.execute(sql.SQL("SET LOCAL client_encoding = {}").format(sql.Literal(rules.client_encoding)))
     # Under SQL_ASCII bytes pass unchanged, including those of names in the command.
     codec = "utf-8" if rules.client_encoding == "SQL_ASCII" else connection.info.encoding
@@ -211,21 +219,12 @@ def _read(
             before += already.rows
             tables.append(already.model_copy(update={"columns": source.columns, "zoned": source.zoned}))
             continue
-        rows, stamps = newest[source.schema_name, source.name]
-        digest = RowsDigest(rows)
-        if digests:
-            detail = f"{source.schema_name}.{source.name} ({number} of {total})"
-            for part in source.parts:
-                done = before + digest.rows
+        detail = f"{source.schema_name}.{source.name} ({number} of {total})"
 
-                def progress(rows: int, size: int, done: int = done, detail: str = detail) -> None:
-                    context.emit(Progress(stage, done + rows, expected, "rows", rows=done + rows, detail=detail))
+        def progress(rows: int, before: int = before, detail: str = detail) -> None:
+            context.emit(Progress(stage, before + rows, expected, "rows", rows=before + rows, detail=detail))
 
-                one = digest_rows(
-                    connection, copies[part.oid].encode(codec), cancelled=context.cancelled, progress=progress
-                )
-                digest.rows += one.rows
-                digest.total += one.total
+        digest, newest = _rows(connection, source, copies, codec, digests, context.cancelled, progress)
         before += digest.rows
         tables.append(
             TableFacts(
@@ -235,7 +234,7 @@ def _read(
                 rows=digest.rows,
                 digest=digest.hexdigest() if digests else None,
                 why_no_digest="" if digests else "only the rows were counted",
-                newest=stamps,
+                newest=newest,
                 zoned=source.zoned,
             )
         )
@@ -258,21 +257,28 @@ def _read(
     )
 
 
-def _newest(connection: Connection, source: Source, *, count: bool) -> tuple[int, dict[str, str]]:
-    """The number of rows (0 if not counted) and the greatest finite value of each date or time stamp column."""
-    rows = 0
-    stamps: dict[str, list[str]] = {}
+def _rows(
+    connection: Connection,
+    source: Source,
+    copies: Mapping[int, str],
+    codec: str,
+    digests: bool,
+    cancelled: Callable[[], bool],
+    progress: Callable[[int], None],
+) -> tuple[RowsDigest, dict[str, str]]:
+    """The digest of a source's rows, and the greatest finite value of each date or time stamp column."""
+    digest = RowsDigest()
+    stamps: dict[str, list[str]] = defaultdict(list)
     for part in source.parts:
-        query = part.aggregate(count=count)
-        if query is None:
-            continue
-        values = list(connection.execute(query).fetchone() or ())
-        if count:
-            rows += values.pop(0)
-        for name, value in zip(part.dated, values, strict=True):
-            if value is not None:
-                stamps.setdefault(name, []).append(value)
-    return rows, {name: moments.latest(values) for name, values in sorted(stamps.items())}
+        text = (part if digests else part.for_counting()).text()
+        for block in copy_blocks(connection, copies[part.oid].encode(codec), cancelled=cancelled):
+            text.add(block)
+            progress(digest.rows + text.digest.rows)
+        digest.rows += text.digest.rows
+        digest.total += text.digest.total
+        for name, value in text.newest.items():
+            stamps[name].append(value.decode("ascii"))
+    return digest, {name: moments.latest(values) for name, values in sorted(stamps.items())}
 
 
 def _extensions(connection: Connection) -> tuple[ExtensionFacts, ...]:
@@ -347,11 +353,9 @@ def _migration(connection: Connection, sources: Sequence[Source]) -> MigrationFa
         tool = migrations.recognise(source.schema_name, source.name, source.columns)
         if tool is None:
             continue
-        columns = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(name)) for name in tool.columns)
-        query = sql.SQL("SELECT {} FROM ").format(columns)
         rows: list[migrations.Row] = []
         for part in source.parts:
-            rows += connection.execute(query + part.rows()).fetchall()
+            rows += rows_of(connection, replace(part, columns=tool.columns).copy())
         return migrations.facts(tool, source.schema_name, source.name, rows)
     return None
 

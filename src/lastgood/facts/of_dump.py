@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 from xxhash import xxh3_128
 
 from lastgood.context import BACKGROUND, Context
 from lastgood.dump.names import Relation, parse, quoted
-from lastgood.dump.reader import ReaderSource, Reading, RowPart, Rows, RowsEnd, RowsStart, Skimmed, read
+from lastgood.dump.reader import DumpReading, ReaderSource, RowPart, Rows, RowsEnd, RowsStart, Skimmed, read
 from lastgood.dump.statements import (
     Command,
     Created,
@@ -33,14 +33,12 @@ from lastgood.facts import (
     SequenceFacts,
     TableFacts,
     migrations,
-    stamps,
 )
-from lastgood.facts.digest import RowsDigest, large_object_line, split_lines
+from lastgood.facts.digest import RowsDigest, large_object_line
+from lastgood.facts.rows_text import BEGINNING, RowsText
 
 ZONE_SAMPLES = 100
 ONLY_COUNTED = "its rows were only counted"
-# The bytes of a field that are kept from a very long row: time stamps and migration versions are shorter.
-_BEGINNING = 1 << 12
 _TIMES = frozenset({"date", "timestamp without time zone", "timestamp with time zone"})
 _ZONED = frozenset({"timestamp with time zone", "tstzrange", "tstzmultirange"})
 
@@ -75,12 +73,12 @@ def facts_of_dump(
         match entry:
             case Rows() | RowPart() | Skimmed():
                 match entry:
-                    case Rows(data=data) if entry.rows == 1 and len(data) > _BEGINNING:
-                        gathered.table.add_part(RowPart(data, True, entry.offset, entry.line))
+                    case Rows(data=data) if entry.rows == 1 and len(data) > BEGINNING:
+                        gathered.table.add_part(data, last=True)
                     case Rows():
                         gathered.add(entry.data)
                     case RowPart():
-                        gathered.table.add_part(entry)
+                        gathered.table.add_part(entry.data, last=entry.last)
                     case Skimmed():
                         gathered.table.skim(entry)
                 rows += entry.rows
@@ -97,120 +95,66 @@ def facts_of_dump(
     return gathered.facts(reading, time_zone), reading.summary
 
 
-class _Table:
+class _Table(RowsText):
     """The facts of one relation, collected from all its sections."""
 
     def __init__(self, start: RowsStart, summary: DumpSummary) -> None:
-        self.relation = start.relation
-        self.columns = start.columns
-        self.digest = RowsDigest()
-        self.why_no_digest = "" if start.columns is not None else "the dump does not name its columns"
-        self.newest: dict[str, bytes] = {}
         types = {column.name: column.type for column in summary.columns_of(start.relation) or ()}
         columns = start.columns or ()
-        self.times = tuple(i for i, name in enumerate(columns) if types.get(name) in _TIMES)
+        super().__init__(
+            columns,
+            dated=[name for name in columns if types.get(name) in _TIMES],
+            offset=[name for name in columns if types.get(name) == "timestamp with time zone"],
+            tool=migrations.recognise(start.relation.schema, start.relation.name, columns),
+        )
+        self.relation = start.relation
+        self.named_columns = start.columns
+        self.why_no_digest = "" if start.columns is not None else "the dump does not name its columns"
         self.zoned = any(_zoned(types.get(name), summary) for name in columns)
-        self.with_offset = {i for i in self.times if types.get(columns[i]) == "timestamp with time zone"}
-        self.zone_samples: dict[bytes, bytes] = {}
-        self.tool = migrations.recognise(start.relation.schema, start.relation.name, columns)
-        self.migrations: list[migrations.Row] = []
-        self._long: _LongRow | None = None
+        # The places of bytea columns, until one of their values has shown the format.
+        self.binary = tuple(i for i, name in enumerate(columns) if types.get(name) == "bytea")
+        self.bytea_output: Literal["hex", "escape"] | None = None
 
-    def add(self, data: bytes) -> None:
-        lines = split_lines(data)
-        self.digest.add_lines(lines)
-        self._collect(lines)
-
-    def add_part(self, part: RowPart) -> None:
-        """Add a part of a row that is never held as a whole."""
-        if self._long is None:
-            self._long = _LongRow()
-        self._long.add(part.data.removesuffix(b"\n") if part.last else part.data)
-        if part.last:
-            self.digest.add_hashed(self._long.digest.intdigest())
-            self._collect([b"\t".join(self._long.fields)])
-            self._long = None
+    def _note_format(self, line: bytes) -> None:
+        """Recognise the format of bytea: hex begins with a backslash, which the other format would double."""
+        fields = line.rstrip(b"\n").split(b"\t")
+        for place in self.binary:
+            value = fields[place] if place < len(fields) else b""
+            if value not in (b"", b"\\N"):
+                self.bytea_output = "hex" if value.startswith(b"\\\\x") else "escape"
+                self.binary = ()
+                return
 
     def _collect(self, lines: Sequence[bytes]) -> None:
-        if self.times:
-            self._note_times(lines)
-        if self.tool is not None and self.columns is not None:
-            places = [self.columns.index(name) for name in self.tool.columns]
-            for line in lines:
-                fields = line.split(b"\t")
-                self.migrations.append([_value(fields[place]) for place in places])
+        for line in lines if self.binary else ():
+            self._note_format(line)
+            if not self.binary:
+                break
+        super()._collect(lines)
 
     def skim(self, rows: Skimmed) -> None:
         """Count rows; one row of each portion may show the time zone."""
         self.digest.rows += rows.rows
         self.why_no_digest = self.why_no_digest or ONLY_COUNTED
+        if self.binary:
+            self._note_format(rows.first)
         fields = rows.first.split(b"\t")
         for place in self.with_offset:
             value = fields[place] if place < len(fields) else b""
             if value[-2:].isdigit():
                 self.zone_samples.setdefault(value[-3:], value)
 
-    def _note_times(self, lines: Sequence[bytes]) -> None:
-        assert self.columns is not None
-        width = len(self.columns)
-        if self.times == (width - 1,):
-            self._note_newest(width - 1, [line.rpartition(b"\t")[2] for line in lines])
-            return
-        # Split from the nearer side, and no further than needed.
-        from_left, from_right = self.times[-1] + 1, width - self.times[0]
-        if from_left <= from_right:
-            fields = [line.split(b"\t", from_left) for line in lines]
-            shift = 0
-        else:
-            fields = [line.rsplit(b"\t", from_right) for line in lines]
-            shift = -width
-        for place in self.times:
-            at = place + shift
-            self._note_newest(place, [field[at] for field in fields])
-
-    def _note_newest(self, place: int, values: Sequence[bytes]) -> None:
-        assert self.columns is not None
-        groups = self._by_offset(values) if place in self.with_offset else [values]
-        name = self.columns[place]
-        best = [found for found in (self.newest.get(name), *map(stamps.newest, groups)) if found is not None]
-        if best:
-            self.newest[name] = stamps.latest(best) if place in self.with_offset else stamps.newest(best) or best[0]
-
-    def _by_offset(self, values: Sequence[bytes]) -> Iterable[Sequence[bytes]]:
-        """The values, grouped by the offset at their end: +01, +05:30. Keeps a sample of each new offset."""
-        ending = stamps.only_offset(values)
-        groups: Mapping[bytes, Sequence[bytes]] = {ending: values} if ending is not None else stamps.grouped(values)
-        for offset in groups.keys() - self.zone_samples.keys() - {b""}:
-            self.zone_samples[offset] = next(value for value in groups[offset] if value.endswith(offset))
-        return groups.values()
-
     def facts(self) -> TableFacts:
         return TableFacts(
             schema_name=self.relation.schema,
             name=self.relation.name,
-            columns=self.columns or (),
+            columns=self.columns,
             rows=self.digest.rows,
             digest=None if self.why_no_digest else self.digest.hexdigest(),
             why_no_digest=self.why_no_digest,
             newest={name: value.decode("ascii") for name, value in sorted(self.newest.items())},
             zoned=self.zoned,
         )
-
-
-class _LongRow:
-    """A row that arrives in parts: its digest, and the beginning of each of its fields."""
-
-    def __init__(self) -> None:
-        self.digest = xxh3_128()
-        self.fields = [b""]
-
-    def add(self, data: bytes) -> None:
-        self.digest.update(data)
-        for number, piece in enumerate(data.split(b"\t")):
-            if number:
-                self.fields.append(b"")
-            if (room := _BEGINNING - len(self.fields[-1])) > 0:
-                self.fields[-1] += piece[:room]
 
 
 def _empty(relation: Relation, summary: DumpSummary) -> RowsStart:
@@ -234,17 +178,6 @@ def _zoned(type_name: str | None, summary: DumpSummary, depth: int = 0) -> bool:
     return composite is None or any(_zoned(column.type, summary, depth + 1) for column in composite.columns)
 
 
-def _value(field: bytes) -> str | None:
-    if field == b"\\N":
-        return None
-    if b"\\" in field:
-        field = re.sub(rb"\\(.)", lambda found: _ESCAPES.get(found[1], found[1]), field)
-    return field.decode("utf-8", "replace")
-
-
-_ESCAPES = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
-
-
 class _Gathered:
     """The facts that are collected while a dump is read."""
 
@@ -261,11 +194,10 @@ class _Gathered:
         table = self._tables.get(entry.relation)
         if table is None:
             table = self._tables[entry.relation] = _Table(entry, self._summary)
-        elif table.columns != entry.columns:
+        elif table.named_columns != entry.columns:
             # Two sections with different columns can't be added up.
             table.why_no_digest = table.why_no_digest or "its rows are given with different columns"
-            table.times = ()
-            table.tool = None
+            table.only_digest()
         self.table = table
 
     def add(self, data: bytes) -> None:
@@ -302,7 +234,7 @@ class _Gathered:
         else:
             self._written = None
 
-    def facts(self, reading: Reading, time_zone: str | None) -> Facts:
+    def facts(self, reading: DumpReading, time_zone: str | None) -> Facts:
         summary = self._summary
         large_objects = RowsDigest()
         for oid, content in self._large_objects.items():
@@ -318,7 +250,12 @@ class _Gathered:
             origin="dump",
             database=summary.database,
             server_version=summary.server_version,
-            rules=DigestRules(client_encoding=summary.encoding, time_zone=time_zone, server_major=summary.server_major),
+            rules=DigestRules(
+                client_encoding=summary.encoding,
+                time_zone=time_zone,
+                server_major=summary.server_major,
+                bytea_output="escape" if any(t.bytea_output == "escape" for t in self._tables.values()) else "hex",
+            ),
             tables=tuple(self._tables[relation].facts() for relation in sorted(self._tables)),
             sequences=tuple(
                 SequenceFacts(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from psycopg import sql
 
 from lastgood.facts import Facts
+from lastgood.facts.rows_text import RowsText
 from lastgood.postgres.mark import schemas_of_runs
 from lastgood.postgres.server import Connection
 
@@ -44,6 +45,9 @@ SELECT c.oid, n.nspname, c.relname, c.relkind::text, coalesce(g.condition, ''),
         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
           AND a.atttypid IN ('pg_catalog.timestamptz'::regtype, 'pg_catalog.timestamp'::regtype,
                              'pg_catalog.date'::regtype)),
+       (SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
+        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+          AND a.atttypid = 'pg_catalog.timestamptz'::regtype),
        EXISTS (SELECT FROM pg_catalog.pg_attribute a JOIN zoned ON zoned.oid = a.atttypid
                WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''),
        CASE WHEN c.relispartition AND EXISTS (
@@ -63,13 +67,13 @@ ORDER BY n.nspname, c.relname
 
 
 @dataclass(frozen=True, slots=True)
-class Relation:
+class FactsRelation:
     """A table, a partition or a partition root, with the properties for reading its rows.
 
-    ``columns`` are in COPY's order, without generated ones; ``dated`` are those of a date or time stamp type.
-    ``zoned``: the text of its rows depends on the session's time zone. ``condition``: an extension's own WHERE clause.
-    ``root``: the partition root through which pg_dump loads this partition. ``configuration``: an extension created it,
-    and its rows are part of a dump. ``without``: partitions whose rows must not be read.
+    ``columns`` are in COPY's order, without generated ones; ``dated`` are those of a date or time stamp type,
+    ``offset`` those of them with a time zone. ``zoned``: the text of its rows depends on the session's time zone.
+    ``condition``: an extension's own WHERE clause. ``root``: the partition root through which pg_dump loads this
+    partition. ``configuration``: an extension created it, and its rows are part of a dump.
     """
 
     oid: int
@@ -79,11 +83,11 @@ class Relation:
     condition: str
     columns: tuple[str, ...]
     dated: tuple[str, ...]
+    offset: tuple[str, ...]
     zoned: bool
     root: int | None
     pages: int
     configuration: bool
-    without: tuple[int, ...] = ()
 
     @property
     def qualified(self) -> sql.Identifier:
@@ -91,36 +95,27 @@ class Relation:
         return sql.Identifier(self.schema_name, self.name)
 
     def copy(self) -> sql.Composed:
-        """The command that writes the rows as pg_dump would."""
-        if self.kind == "r" and not self.condition and self.columns:
-            return sql.SQL("COPY {} ({}) TO STDOUT").format(self.qualified, self._columns())
-        select = sql.SQL("SELECT {} FROM ").format(self._columns())
-        return sql.SQL("COPY ({}) TO STDOUT").format(select + self.rows())
+        """The command that writes the rows as pg_dump would. It plans no query, which could run code of the table's
+        owner, except for the WHERE clause of an extension."""
+        if self.condition:
+            # The extension's own text, from the catalogue: pg_dump uses it in the same way.
+            rows = sql.SQL("(SELECT {} FROM ONLY {} {})").format(
+                self._columns(), self.qualified, sql.SQL(self.condition)
+            )
+            return sql.SQL("COPY {} TO STDOUT").format(rows)
+        columns = sql.SQL(" ({})").format(self._columns()) if self.columns else sql.SQL("")
+        return sql.SQL("COPY {}{} TO STDOUT").format(self.qualified, columns)
 
-    def aggregate(self, *, count: bool) -> sql.Composed | None:
-        """A query for one row: the greatest finite value of each of ``dated`` as text, preceded by ``count(*)`` with
-        ``count``. None if the row would be empty.
-        """
-        wanted: list[sql.Composable] = [sql.SQL("count(*)")] if count else []
-        wanted += [
-            sql.SQL("max({0}) FILTER (WHERE isfinite({0}))::text").format(sql.Identifier(name)) for name in self.dated
-        ]
-        return sql.SQL("SELECT {} FROM ").format(sql.SQL(", ").join(wanted)) + self.rows() if wanted else None
+    def for_counting(self) -> FactsRelation:
+        """The same rows with no more columns than their number and the newest time stamps need."""
+        return replace(self, columns=tuple(each for each in self.columns if each in self.dated) or self.columns[:1])
+
+    def text(self) -> RowsText:
+        """What collects the facts of the rows that ``copy`` writes."""
+        return RowsText(self.columns, dated=self.dated, offset=self.offset)
 
     def _columns(self) -> sql.Composed:
         return sql.SQL(", ").join(sql.Identifier(column) for column in self.columns)
-
-    def rows(self) -> sql.Composed:
-        """The text after FROM."""
-        # Children and partitions are relations of their own; only a root that represents its partitions is read with
-        # them.
-        rows = sql.SQL("{} {}").format(sql.SQL("ONLY" if self.kind == "r" else ""), self.qualified)
-        if self.condition:
-            # The extension's own text, from the catalogue: pg_dump uses it in the same way.
-            rows += sql.SQL(" ") + sql.SQL(self.condition)
-        elif self.without:
-            rows += sql.SQL(" WHERE tableoid <> ALL ({})").format(sql.Literal(list(self.without)))
-        return rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +125,7 @@ class Source:
     schema_name: str
     name: str
     columns: tuple[str, ...]
-    parts: tuple[Relation, ...]
+    parts: tuple[FactsRelation, ...]
 
     @property
     def zoned(self) -> bool:
@@ -145,7 +140,7 @@ def as_dumped(connection: Connection) -> list[Source]:
     ours = schemas_of_runs(connection)
     everything = [each for each in _relations(connection) if each.schema_name not in ours]
     by_oid = {relation.oid: relation for relation in everything}
-    through_root: dict[int, list[Relation]] = defaultdict(list)
+    through_root: dict[int, list[FactsRelation]] = defaultdict(list)
     sources = []
     for relation in everything:
         if relation.kind != "r":
@@ -177,26 +172,29 @@ def as_in(connection: Connection, like: Facts, *, beyond: bool) -> list[Source]:
     have; but if ``like`` is a dump, without tables of extensions, which a dump need not list.
     """
     by_name = {(relation.schema_name, relation.name): relation for relation in _relations(connection)}
+    by_oid = {relation.oid: relation for relation in by_name.values()}
     listed = {(table.schema_name, table.name) for table in like.tables}
-    leaves = tuple(relation.oid for name, relation in by_name.items() if name in listed and relation.kind == "r")
+    of_like = [by_name[name] for name in listed if name in by_name]
+    partitions = _partitions_of(connection, {each.oid for each in of_like if each.kind == "p"})
+    own = {each.oid for each in of_like}
     sources = []
-    roots = set()
     for table in like.tables:
         relation = by_name.get((table.schema_name, table.name))
         if relation is None:
             continue
+        parts = [relation]
         if relation.kind == "p":
-            roots.add(relation.oid)
-            relation = replace(relation, without=leaves)
-        if set(table.columns) <= set(relation.columns):
-            relation = replace(
-                relation,
-                columns=table.columns,
-                dated=tuple(name for name in relation.dated if name in table.columns),
-            )
-        sources.append(Source(table.schema_name, table.name, relation.columns, (relation,)))
+            # Partitions that like lists by themselves are sources of their own.
+            below = [by_oid[oid] for oid in partitions[relation.oid] if oid in by_oid and oid not in own]
+            parts = [each for each in below if each.kind == "r"]
+        columns = relation.columns
+        if set(table.columns) <= set(columns):
+            columns = table.columns
+        sources.append(
+            Source(table.schema_name, table.name, columns, tuple(replace(each, columns=columns) for each in parts))
+        )
     if beyond:
-        inside = _partitions_of(connection, roots)
+        inside = {oid for oids in partitions.values() for oid in oids}
         sources += [
             source
             for source in as_dumped(connection)
@@ -206,16 +204,21 @@ def as_in(connection: Connection, like: Facts, *, beyond: bool) -> list[Source]:
     return sources
 
 
-def _relations(connection: Connection) -> list[Relation]:
+def _relations(connection: Connection) -> list[FactsRelation]:
     return [
-        Relation(oid, schema, name, kind, condition, tuple(columns or ()), tuple(dated or ()), *others)
-        for oid, schema, name, kind, condition, columns, dated, *others in connection.execute(_RELATIONS)
+        FactsRelation(
+            oid, schema, name, kind, condition, tuple(columns or ()), tuple(dated or ()), tuple(zoned or ()), *others
+        )
+        for oid, schema, name, kind, condition, columns, dated, zoned, *others in connection.execute(_RELATIONS)
     ]
 
 
-def _partitions_of(connection: Connection, roots: set[int]) -> set[int]:
-    query = "SELECT t.relid::oid FROM unnest(%s::oid[]) root, pg_catalog.pg_partition_tree(root) t"
-    return {row[0] for row in connection.execute(query, [list(roots)])}
+def _partitions_of(connection: Connection, roots: set[int]) -> dict[int, list[int]]:
+    query = (
+        "SELECT root, array_agg(t.relid::oid ORDER BY t.relid) FROM unnest(%s::oid[]) root,"
+        " pg_catalog.pg_partition_tree(root) t GROUP BY root"
+    )
+    return dict(connection.execute(query, [list(roots)]).fetchall())
 
 
 def lock(connection: Connection, sources: Sequence[Source]) -> None:

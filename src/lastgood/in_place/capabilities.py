@@ -18,8 +18,9 @@ from psycopg import sql
 from lastgood.in_place import retie, snapshots, tie_queries
 from lastgood.in_place.survey import objects
 from lastgood.in_place.ties import Ties
-from lastgood.postgres.errors import words
+from lastgood.postgres.errors import message_of
 from lastgood.postgres.mark import OF_A_RUN
+from lastgood.postgres.replacing import foreign_owners
 from lastgood.postgres.server import Connection
 from lastgood.text.units import counted
 
@@ -49,7 +50,7 @@ class Staying:
 @dataclass(frozen=True, slots=True)
 class Capabilities:
     """The answers of the probe. ``schemas`` can go back in place; ``staying`` cannot. ``by_name``: whether databases
-    can be renamed; ``in_place``: whether objects can be moved, with all ties that exist now."""
+    can exchange their names; ``in_place``: whether objects can be moved, with all ties that exist now."""
 
     answers: tuple[Answer, ...]
     schemas: tuple[str, ...]
@@ -99,7 +100,8 @@ SELECT n.nspname, pg_get_userbyid(n.nspowner),
        OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user),
        (SELECT e.extname FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
         WHERE d.classid = 'pg_namespace'::regclass AND d.objid = n.oid AND d.deptype = 'e'),
-       (SELECT min(e.extname) FROM pg_extension e WHERE e.extnamespace = n.oid)
+       (SELECT min(e.extname) FROM pg_extension e WHERE e.extnamespace = n.oid),
+       has_schema_privilege(n.oid, 'CREATE'), current_user::text
 FROM pg_namespace n
 WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
   AND NOT ({of a run})
@@ -108,16 +110,25 @@ ORDER BY 1
 
 
 def schemas(connection: Connection) -> tuple[tuple[str, ...], tuple[Staying, ...]]:
-    """The schemas that can go back: those that this role owns, directly or as the database's owner, and none of an
-    extension. For a superuser: all but the system's."""
+    """The schemas that can go back: those that this role owns, directly or as the database's owner, and those of other
+    roles in which it may create and owns everything; none of an extension. For a superuser: all but the system's."""
     going, staying = [], []
-    for schema, owner, owned, member_of, holds in connection.execute(_SCHEMAS).fetchall():
+    for schema, owner, owned, member_of, holds, creates, me in connection.execute(_SCHEMAS).fetchall():
+        why = ""
         if member_of is not None:
-            staying.append(Staying(schema, f'it belongs to extension "{member_of}"'))
-        elif not owned:
-            staying.append(Staying(schema, f'it belongs to role "{owner}"'))
-        elif holds is not None and schema != "public" and not objects(connection, [schema])[0]:
-            staying.append(Staying(schema, f'it holds extension "{holds}" and nothing else'))
+            why = f'it belongs to extension "{member_of}"'
+        elif not owned and not creates:
+            why = f'it belongs to role "{owner}"'
+        elif not owned or (holds is not None and schema != "public"):
+            inside = objects(connection, [schema])[0]
+            others = [each.owner for each in inside if (not each.owned if owned else each.owner != me)]
+            if not owned and others:
+                also = "" if others[0] == owner else f', and holds objects of "{others[0]}"'
+                why = f'it belongs to role "{owner}"{also}'
+            elif holds is not None and schema != "public" and len(others) == len(inside):
+                why = f'it holds extension "{holds}" and ' + (f'objects of "{others[0]}"' if others else "nothing else")
+        if why:
+            staying.append(Staying(schema, why))
         else:
             going.append(schema)
     return tuple(going), tuple(staying)
@@ -154,7 +165,8 @@ def probe(connection: Connection) -> Capabilities:
 
 
 def by_name(connection: Connection) -> bool:
-    """Whether the role can rename the database, and end the sessions in it. Tries nothing."""
+    """Whether the role can rename the database, end the sessions in it, and restore each object with its owner. Tries
+    nothing."""
     return _rename(connection).able
 
 
@@ -175,7 +187,7 @@ def _tried(connection: Connection, name: str, doing: str, action: Callable[[], o
     except psycopg.Error as error:
         if connection.broken:
             raise
-        return Answer(name, False, f"{doing}: {words(error)}")
+        return Answer(name, False, f"{doing}: {message_of(error)}")
     return Answer(name, True, doing)
 
 
@@ -191,6 +203,13 @@ def _rename(connection: Connection) -> Answer:
             "rename database",
             False,
             f'rename the database: this role may not terminate the sessions of superuser "{superusers[0]}"',
+        )
+    others = () if superuser else foreign_owners(connection)
+    if others:
+        return Answer(
+            "rename database",
+            False,
+            f'replace the database: objects of "{others[0].role}" ({others[0].first}) would lose their owner',
         )
     return Answer("rename database", True, "rename the database (by ownership and CREATEDB)")
 

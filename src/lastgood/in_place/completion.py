@@ -12,7 +12,7 @@ from lastgood import fault
 from lastgood.dump.names import Relation
 from lastgood.in_place import late_checks, marks, retie, tie_queries
 from lastgood.in_place.ties import ForeignKey
-from lastgood.postgres.errors import words
+from lastgood.postgres.errors import message_of
 from lastgood.postgres.server import Connection
 
 # The beginning of a failure's words.
@@ -44,7 +44,7 @@ def _refresh(connection: Connection, view: tuple[str, str]) -> Iterator[str]:
         if connection.broken:
             raise
         yield (
-            f"cannot refresh materialized view {Relation(*view)}, which may be out of date: {words(error)}; run: "
+            f"cannot refresh materialized view {Relation(*view)}, which may be out of date: {message_of(error)}; run: "
             f"{statement}"
         )
 
@@ -68,7 +68,7 @@ def validate(connection: Connection, keys: Iterable[ForeignKey]) -> list[tuple[F
                 if key.comment is not None:
                     connection.execute(retie.comment_foreign_key(key))
         except psycopg.errors.ForeignKeyViolation as error:
-            failed.append((key, words(error)))
+            failed.append((key, message_of(error)))
     return failed
 
 

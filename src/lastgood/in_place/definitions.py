@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lastgood.dump.reader import read
 from lastgood.dump.rulings.tree import parse
-from lastgood.dump.statements import Command, ForeignKey, Kind
+from lastgood.dump.statements import Command, ForeignKeyDefinition, Kind
 from lastgood.dump.summary import DumpSummary
 from lastgood.errors import Failed, Interrupted
 from lastgood.in_place.placed import object_class
@@ -68,7 +68,7 @@ def definitions_in(text: bytes) -> DumpSummary:
 def left_to_the_swap(command: Command, staging: Collection[str], *, keys: bool = True) -> bool:
     """Whether a command of the rewritten text is for a schema itself or, with ``keys``, a foreign key to a table
     outside: these are not part of the build."""
-    if isinstance(command.detail, ForeignKey):
+    if isinstance(command.detail, ForeignKeyDefinition):
         return keys and command.detail.references.schema not in staging
     if command.kind is Kind.SCHEMA or command.kind is Kind.DEFAULT_PRIVILEGES:
         return True

@@ -15,14 +15,14 @@ from lastgood.dump.names import Relation
 from lastgood.errors import Failed
 from lastgood.facts import Facts, TableFacts
 from lastgood.facts.digest import MODULUS, RowsDigest
-from lastgood.facts.of_database import PINNED
+from lastgood.facts.of_database import pinned
 from lastgood.facts.row_stream import digest_rows
 from lastgood.in_place import marks
 from lastgood.in_place.left_out import LeftOut
 from lastgood.in_place.platform_keys import PlatformKey
 from lastgood.in_place.rewrite import Rewritten
 from lastgood.postgres import integrity
-from lastgood.postgres.errors import words
+from lastgood.postgres.errors import message_of
 from lastgood.postgres.server import Connection
 from lastgood.text.redact import visible
 from lastgood.text.units import counted
@@ -76,8 +76,7 @@ def apply(connection: Connection, run: str, rewritten: Rewritten, facts: Callabl
                 )
         expected = facts()
         # As the restore point was written, so that the digests are comparable.
-        pins = (*PINNED, ("TimeZone", expected.rules.time_zone or "UTC"))
-        for name, value in pins:
+        for name, value in pinned(expected.rules):
             connection.execute("SELECT pg_catalog.set_config(%s, %s, true)", [name, value])
         tables = {Relation(each.schema_name, each.name): each for each in expected.tables}
         with _recorded(connection, [key for key, _ in orphaned], rewritten, tables) as recorded:
@@ -86,7 +85,7 @@ def apply(connection: Connection, run: str, rewritten: Rewritten, facts: Callabl
                     connection.execute(_statement(key, catalogued))
             except errors.IntegrityConstraintViolation as error:
                 raise Failed(
-                    f"cannot apply {visible(key.what)} to rows of deleted parents: {words(error)}",
+                    f"cannot apply {visible(key.what)} to rows of deleted parents: {message_of(error)}",
                     hint="Recreate the referenced rows, or choose a newer restore point: lastgood points",
                 ) from error
         changed = tuple(_changes(connection, recorded, rewritten, expected))
@@ -115,13 +114,13 @@ def _added(one: LeftOut, other: LeftOut) -> LeftOut:
     )
 
 
-def _catalogued(connection: Connection, key: PlatformKey) -> integrity.Key:
+def _catalogued(connection: Connection, key: PlatformKey) -> integrity.ForeignKeyConstraint:
     """The foreign key as if the catalogue had it already."""
     partitioned = [
         (connection.execute(_PARTITIONED, [each.schema, each.name]).fetchone() or (False,))[0]
         for each in (key.table, key.references)
     ]
-    return integrity.Key(
+    return integrity.ForeignKeyConstraint(
         schema_name=key.table.schema,
         table=key.table.name,
         name=key.name,
@@ -144,7 +143,7 @@ WHERE n.nspname = %s AND c.relname = %s
 """
 
 
-def _statement(key: PlatformKey, catalogued: integrity.Key) -> sql.Composed:
+def _statement(key: PlatformKey, catalogued: integrity.ForeignKeyConstraint) -> sql.Composed:
     """The deletion or change that the foreign key would execute."""
     orphans = integrity.orphans(catalogued)
     if key.on_delete == "cascade":

@@ -16,7 +16,7 @@ from lastgood.in_place.marks import MarkedSchema, Role, State
 from lastgood.in_place.survey import Object, objects
 from lastgood.postgres import mark as databases
 from lastgood.postgres.database import Database, find
-from lastgood.postgres.errors import words
+from lastgood.postgres.errors import message_of
 from lastgood.postgres.server import Connection, Target
 
 # Tables in one transaction: each takes several locks.
@@ -194,7 +194,7 @@ def drop(
         ) from error
     except psycopg.Error as error:
         raise Failed(
-            f"cannot {doing}: {words(error)}", hint="To show what is left: lastgood status", state=state
+            f"cannot {doing}: {message_of(error)}", hint="To show what is left: lastgood status", state=state
         ) from error
 
 

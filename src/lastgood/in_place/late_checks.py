@@ -16,7 +16,7 @@ from psycopg import sql
 from lastgood.dump.names import Relation, quoted
 from lastgood.in_place.marks import Check, GeneratedColumn
 from lastgood.load.repairs import checks as repaired
-from lastgood.postgres.errors import words
+from lastgood.postgres.errors import message_of
 from lastgood.postgres.server import Connection
 from lastgood.text.units import counted
 
@@ -107,7 +107,7 @@ def validate(connection: Connection, checks: Iterable[Check]) -> Iterator[str]:
             if connection.broken:
                 raise
             kind, of = "domain" if check.domain else "check", Relation(check.schema_name, check.owner)
-            yield f"{kind} constraint {quoted(check.name)} on {of} is still NOT VALID: {words(error)}"
+            yield f"{kind} constraint {quoted(check.name)} on {of} is still NOT VALID: {message_of(error)}"
 
 
 def compare(connection: Connection, columns: Iterable[GeneratedColumn]) -> Iterator[str]:
@@ -125,7 +125,7 @@ def compare(connection: Connection, columns: Iterable[GeneratedColumn]) -> Itera
         except psycopg.Error as error:
             if connection.broken:
                 raise
-            yield f"cannot compare {what} with its expression: {words(error)}"
+            yield f"cannot compare {what} with its expression: {message_of(error)}"
             continue
         if row is not None and row[0]:
             again = sql.SQL("UPDATE ONLY {} SET {} = DEFAULT WHERE {}").format(table, name, differs)

@@ -22,7 +22,7 @@ from lastgood.in_place.snapshots import Session
 from lastgood.in_place.survey import Survey
 from lastgood.in_place.ties import ForeignKey
 from lastgood.in_place.transaction import Move, Pair, Transaction
-from lastgood.postgres.errors import one_line, words
+from lastgood.postgres.errors import message_of, one_line
 from lastgood.postgres.server import Connection
 
 __all__ = ["Move", "Moved", "Pair", "Waiting", "committed", "ignore", "move"]
@@ -89,7 +89,7 @@ def move(
             if connection.broken:
                 raise
             if isinstance(error, psycopg.Error) and not _passing(error):
-                raise Failed(f"cannot switch: {words(error)}", hint=_hint(error)) from error
+                raise Failed(f"cannot switch: {message_of(error)}", hint=_hint(error)) from error
             sessions = _blockers(connection, wanted)
             if attempt >= tries:
                 who = "; ".join(str(each) for each in sessions) or one_line(error)

@@ -9,7 +9,7 @@ from lastgood.dump import encodings
 from lastgood.dump.names import Relation
 from lastgood.dump.rulings import schema_of
 from lastgood.dump.rulings.tree import Node, parse, qualified
-from lastgood.dump.script import State, Step
+from lastgood.dump.script import ScriptStep, State
 from lastgood.dump.search_path import SearchPath, path_of
 from lastgood.dump.statements import Command, Kind, Setting, Verdict
 from lastgood.dump.summary import DumpSummary
@@ -28,7 +28,7 @@ _OF_A_SESSION = frozenset({Kind.SETTING, Kind.SESSION_AUTHORIZATION, Kind.TRANSA
 class Placed:
     """A command of a restore point, with the schema of its object (None without one) and the codec of its text."""
 
-    step: Step
+    step: ScriptStep
     schema: str | None
     codec: str
 
@@ -57,7 +57,7 @@ def placed(summary: DumpSummary) -> Iterator[Placed]:
     codec = encodings.codec(summary.encoding) or "utf-8"
     path, of = SearchPath(), None
     for item in summary.script.items:
-        if not isinstance(item, Step) or item.command.verdict is not Verdict.RUN:
+        if not isinstance(item, ScriptStep) or item.command.verdict is not Verdict.RUN:
             continue
         if item.command.kind in _OF_A_SESSION:
             continue

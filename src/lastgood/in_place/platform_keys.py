@@ -15,11 +15,11 @@ from psycopg import errors, sql
 
 from lastgood.dump.names import Relation, quoted
 from lastgood.dump.rulings.tree import parse
-from lastgood.dump.script import Step
-from lastgood.dump.statements import ForeignKey, Kind
+from lastgood.dump.script import ScriptStep
+from lastgood.dump.statements import ForeignKeyDefinition, Kind
 from lastgood.dump.summary import DumpSummary
 from lastgood.errors import Failed, Interrupted
-from lastgood.postgres.errors import words
+from lastgood.postgres.errors import message_of
 from lastgood.postgres.server import Connection
 from lastgood.text.redact import visible
 
@@ -82,7 +82,7 @@ def keys_in(definitions: DumpSummary, staging: Collection[str]) -> Iterator[Plat
     """The foreign keys in pg_dump's text of staging schemas that lead out of them."""
     comments = _comments(definitions)
     for item in definitions.script.items:
-        if not isinstance(item, Step) or not isinstance(item.command.detail, ForeignKey):
+        if not isinstance(item, ScriptStep) or not isinstance(item.command.detail, ForeignKeyDefinition):
             continue
         key = item.command.detail
         if key.references.schema in staging:
@@ -108,7 +108,7 @@ def _comments(definitions: DumpSummary) -> Mapping[tuple[Relation, str], bytes]:
     """The commands that set the comments of constraints of tables."""
     found = {}
     for item in definitions.script.items:
-        if isinstance(item, Step) and item.command.kind is Kind.COMMENT:
+        if isinstance(item, ScriptStep) and item.command.kind is Kind.COMMENT:
             (node,) = parse(item.command.statement.text.decode())
             if node.objtype == "OBJECT_TABCONSTRAINT":
                 schema, table, name = (part.sval for part in node.object)
@@ -181,7 +181,7 @@ def _patiently(connection: Connection, doing: str, command: bytes, cancelled: Ca
         except (errors.LockNotAvailable, errors.DeadlockDetected) as error:
             if not left:
                 raise Failed(
-                    f"cannot {visible(doing)} after {TRIES} attempts: {words(error)}",
+                    f"cannot {visible(doing)} after {TRIES} attempts: {message_of(error)}",
                     hint="End the long transactions that use these tables, then run the command again.",
                 ) from error
             time.sleep(PAUSE_SECONDS)  # the queue behind the try passes
@@ -189,5 +189,5 @@ def _patiently(connection: Connection, doing: str, command: bytes, cancelled: Ca
             raise
         except psycopg.Error as error:
             raise Failed(
-                f"cannot {visible(doing)}: {words(error)}", hint="Fix the cause, then run the command again."
+                f"cannot {visible(doing)}: {message_of(error)}", hint="Fix the cause, then run the command again."
             ) from error

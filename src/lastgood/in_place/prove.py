@@ -17,13 +17,13 @@ from psycopg import IsolationLevel
 from lastgood import fault
 from lastgood.context import Context
 from lastgood.dump.names import Relation
-from lastgood.dump.script import Step
+from lastgood.dump.script import ScriptStep
 from lastgood.dump.statements import Kind, Setting, Verdict
 from lastgood.dump.summary import DumpSummary
 from lastgood.errors import Failed
 from lastgood.events import Note
-from lastgood.facts import Difference, Facts
-from lastgood.facts.compare import Comparison, compare
+from lastgood.facts import Facts, FactsDifference
+from lastgood.facts.compare import FactsComparison, compare
 from lastgood.facts.of_database import facts_of_database
 from lastgood.facts.of_dump import ONLY_COUNTED
 from lastgood.facts.settled import settled
@@ -55,7 +55,7 @@ class Proof:
     """The proof of staging: ``comparison`` has the tables under their staging names. ``left_out``: the rows that
     followed the rule of a foreign key because their parent was deleted; the comparison includes them."""
 
-    comparison: Comparison
+    comparison: FactsComparison
     left_out: tuple[LeftOut, ...]
 
 
@@ -128,7 +128,7 @@ def _shown(each: LeftOut) -> str:
     return f"{each.schema_name}.{each.table}: {', '.join(parts)}"
 
 
-def _stop_at(differences: Collection[Difference], comparison: Comparison, name: str) -> None:
+def _stop_at(differences: Collection[FactsDifference], comparison: FactsComparison, name: str) -> None:
     if not differences:
         return
     lines = [f"{each.what}: expected {each.expected}, found {each.found}" for each in differences]
@@ -161,7 +161,7 @@ def _rows(
     same: Mapping[Relation, int],
     again: Callable[[], Facts],
     context: Context,
-) -> tuple[Facts, Comparison]:
+) -> tuple[Facts, FactsComparison]:
     """Compare the rows and sequences of staging in one snapshot. Returns the restore point's facts too, with digests
     where the rows had to be read again."""
     connection.isolation_level = IsolationLevel.REPEATABLE_READ
@@ -199,7 +199,7 @@ def _rows(
 
 def _definitions(
     rewritten: Rewritten, target: Target, major: int, cancelled: Callable[[], bool], *, allow_orphans: bool
-) -> list[Difference]:
+) -> list[FactsDifference]:
     """The differences between the definitions of staging and the rewritten ones, command by command."""
     program = binaries.find("pg_dump", at_least=major)
     staging = tuple(rewritten.schemas.values())
@@ -214,11 +214,11 @@ def _definitions(
             del surplus[text + _NOT_VALID, settings]
     return [
         *(
-            Difference(kind="definition", what=_beginning(text), expected="present", found="missing")
+            FactsDifference(kind="definition", what=_beginning(text), expected="present", found="missing")
             for text, _ in sorted(missing.elements())
         ),
         *(
-            Difference(kind="definition", what=_beginning(text), expected="absent", found="present")
+            FactsDifference(kind="definition", what=_beginning(text), expected="absent", found="present")
             for text, _ in sorted(surplus.elements())
         ),
     ]
@@ -234,7 +234,7 @@ def _commands(summary: DumpSummary, staging: Collection[str]) -> Counter[_Comman
     """The commands of a dump, each with the settings that shape what it creates."""
     found: Counter[_Command] = Counter()
     for item in summary.script.items:
-        if not isinstance(item, Step) or item.command.verdict is not Verdict.RUN:
+        if not isinstance(item, ScriptStep) or item.command.verdict is not Verdict.RUN:
             continue
         command = item.command
         if command.kind in (Kind.SETTING, Kind.STATISTICS_CALL) or left_to_the_swap(command, staging, keys=False):

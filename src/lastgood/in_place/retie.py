@@ -22,7 +22,7 @@ from lastgood.in_place.ties import (
     Trigger,
     acl,
 )
-from lastgood.postgres.grants import Operator, Securable, changes, under_owner, within_reach
+from lastgood.postgres.grants import GrantTarget, Operator, changes, under_owner, within_reach
 from lastgood.postgres.server import Connection
 
 BATCH = 100
@@ -283,7 +283,7 @@ def give_schema(schema: str, owner: str) -> sql.Composed:
 
 def schema_privileges(present: Schema, wished: Schema, operator: Operator) -> list[sql.Composed]:
     """Give a schema the wished privileges, under its present owner."""
-    on = Securable(sql.SQL("SCHEMA {}").format(sql.Identifier(present.name)))
+    on = GrantTarget(sql.SQL("SCHEMA {}").format(sql.Identifier(present.name)))
     wanted = within_reach(under_owner(acl(wished.privileges), wished.owner, present.owner), present.owner, operator)
     return changes(on, present.owner, wanted, acl(present.privileges), operator)
 
@@ -291,7 +291,7 @@ def schema_privileges(present: Schema, wished: Schema, operator: Operator) -> li
 def close_schema(present: Schema, operator: Operator) -> list[sql.Composed]:
     """Leave a schema to its owner alone."""
     own = frozenset(each for each in acl(present.privileges) if each.grantee == present.owner)
-    on = Securable(sql.SQL("SCHEMA {}").format(sql.Identifier(present.name)))
+    on = GrantTarget(sql.SQL("SCHEMA {}").format(sql.Identifier(present.name)))
     return changes(on, present.owner, own, acl(present.privileges), operator)
 
 
@@ -313,5 +313,5 @@ def default_privileges(
         either = want.get(key) or had[key]
         wanted = want[key].privileges if key in want else either.builtin
         current = had[key].privileges if key in had else either.builtin
-        statements += changes(Securable(sql.SQL(_FUTURE[kind]), before), role, acl(wanted), acl(current), operator)
+        statements += changes(GrantTarget(sql.SQL(_FUTURE[kind]), before), role, acl(wanted), acl(current), operator)
     return statements

@@ -8,7 +8,7 @@ bodies of BEGIN ATOMIC functions follow, because the server writes them; the tex
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from psycopg import sql
@@ -16,17 +16,18 @@ from psycopg import sql
 from lastgood import fault
 from lastgood.context import Context
 from lastgood.dump.names import Relation, quoted
-from lastgood.dump.script import Step
+from lastgood.dump.script import ScriptStep
 from lastgood.dump.summary import DumpSummary
 from lastgood.errors import Refused
 from lastgood.events import Caution, Note
 from lastgood.facts import Facts
 from lastgood.facts.objects import read_objects
-from lastgood.in_place import carried, definition_facts, late_checks, lent, survey, tie_queries
+from lastgood.in_place import carried, definition_facts, late_checks, lent, ranges, survey, tie_queries
 from lastgood.in_place.definitions import definitions_in, dumped, left_to_the_swap
 from lastgood.in_place.marks import Check, GeneratedColumn
 from lastgood.in_place.placed import event_triggers, outside
 from lastgood.in_place.platform_keys import PlatformKey, keys_in
+from lastgood.in_place.ranges import Range
 from lastgood.in_place.recreate import Builder
 from lastgood.in_place.scratch import scratch
 from lastgood.in_place.ties import Ties
@@ -94,6 +95,7 @@ def rewrite(
         superuser = live.info.parameter_status("is_superuser") == "on"
         bare = not (summary.has_owners and summary.has_acls)
         carries = carried.of_schemas(live, schemas) if bare else None
+        live_ranges = ranges.staying(live, schemas)
     program = binaries.find("pg_dump", at_least=major)
     roles = summary.roles | (carried.roles(carries) if carries is not None else frozenset())
     with scratch(target, major, role, roles, context.emit) as made:
@@ -112,11 +114,15 @@ def rewrite(
         )
         builder.create(summary)
         session.enter(())
-        if ranges := survey.range_types(made.connection, schemas) if not superuser else []:
+        stay = [] if superuser else ranges.ranges(made.connection, schemas)
+        prevents, remains = ranges.differences(stay, live_ranges, privileges=not bare)
+        if prevents := prevents or ranges.immovable(stay):
             raise Refused(
-                f'cannot restore "{visible(name)}" in place: {visible(survey.immovable(ranges[0]))}',
+                f'cannot restore "{visible(name)}" in place: {visible(prevents[0])}',
                 hint="Roll back as a superuser, or restore into another database: lastgood restore",
             )
+        for remark in remains:
+            context.emit(Caution(remark))
         definition_facts.compare(facts, read_objects(made.connection), schemas, builder.unpopulated, name)
         if carries is not None:
             missing = {"owners": not summary.has_owners, "acls": not summary.has_acls}
@@ -139,7 +145,7 @@ def rewrite(
             )
         fault.point("inplace.in_scratch")
         for schema, staging in schemas.items():
-            _give_name(made.connection, schema, staging)
+            _give_name(made.connection, schema, staging, stay)
         text = dumped(program.path, made.target, schemas.values(), context.cancelled)
     definitions = definitions_in(text)
     keys = tuple(keys_in(definitions, schemas.values()))
@@ -147,7 +153,7 @@ def rewrite(
     definitions.script.items = [
         item
         for item in definitions.script.items
-        if isinstance(item, Step)
+        if isinstance(item, ScriptStep)
         and not left_to_the_swap(item.command, schemas.values())
         and item.command.statement.text not in of_keys
     ]
@@ -187,18 +193,18 @@ SELECT EXISTS (SELECT FROM pg_catalog.pg_depend d
 """
 
 
-def _give_name(connection: Connection, schema: str, staging: str) -> None:
-    """Give a schema the name of its staging schema; with members of an extension in it, which have to stay, move the
-    other objects into a new schema."""
+def _give_name(connection: Connection, schema: str, staging: str, stay: Sequence[Range]) -> None:
+    """Give a schema the name of its staging schema; with members of an extension or the range types ``stay`` in it,
+    which have to stay, move the other objects into a new schema."""
     identifier = quoted(schema)
     row = connection.execute(_HAS_MEMBERS, [identifier, identifier]).fetchone()
-    if row is not None and not row[0]:
+    if row is not None and not row[0] and all(each.name.names[0] != schema for each in stay):
         connection.execute(
             sql.SQL("ALTER SCHEMA {} RENAME TO {}").format(sql.Identifier(schema), sql.Identifier(staging))
         )
         return
     connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(staging)))
-    found, unknown = survey.objects(connection, [schema])
+    found, unknown = survey.objects(connection, [schema], stay)
     if unknown:
         raise Refused(
             f"cannot build staging schemas: {visible(unknown[0])}",

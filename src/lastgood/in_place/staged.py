@@ -13,7 +13,7 @@ from lastgood.context import Context
 from lastgood.dump import encodings, inserts
 from lastgood.dump.names import Relation
 from lastgood.dump.rulings import rule
-from lastgood.dump.script import Bulk, Item, Script, Section, State, Step, rows_between
+from lastgood.dump.script import Bulk, Item, Script, ScriptStep, Section, State, rows_between
 from lastgood.dump.statements import Kind, SequencePosition, Verdict
 from lastgood.dump.summary import DumpSummary
 from lastgood.dump.tokens import Statement
@@ -72,7 +72,7 @@ def build(
     with connect("create staging schemas") as connection:
         script = script_of(summary, rewritten, dump.name, context.emit, _privileges(connection, rewritten))
         create_schemas(connection, rewritten.schemas, origin)
-        commands = [item.command for item in rewritten.summary.script.items if isinstance(item, Step)]
+        commands = [item.command for item in rewritten.summary.script.items if isinstance(item, ScriptStep)]
         admitted = owners.others(connection, commands)
         owners.admit(connection, rewritten.schemas.values(), admitted)
     fault.point("inplace.after_create")
@@ -103,7 +103,7 @@ def build(
 
 
 def script_of(
-    summary: DumpSummary, rewritten: Rewritten, name: str, emit: Emit, privileges: Sequence[Step] = ()
+    summary: DumpSummary, rewritten: Rewritten, name: str, emit: Emit, privileges: Sequence[ScriptStep] = ()
 ) -> Script:
     """The script of a build: the rewritten definitions with ``privileges`` before the restore point's own, its sections
     of rows with other names in their heads, the positions of its sequences, and REFRESH of its materialized views.
@@ -111,15 +111,17 @@ def script_of(
     definitions: list[Item] = [
         replace(item, state=_without_identity(item.state))
         for item in rewritten.summary.script.items
-        if isinstance(item, Step)
+        if isinstance(item, ScriptStep)
     ]
-    granting = (n for n, item in enumerate(definitions) if isinstance(item, Step) and item.command.kind is Kind.GRANT)
+    granting = (
+        n for n, item in enumerate(definitions) if isinstance(item, ScriptStep) and item.command.kind is Kind.GRANT
+    )
     at = next(granting, len(definitions))
     definitions[at:at] = privileges
     rows: list[Item] = []
     refresh: list[Item] = []
     for item in _rows(summary, rewritten, name, emit):
-        (refresh if isinstance(item, Step) and item.command.kind is Kind.REFRESH else rows).append(item)
+        (refresh if isinstance(item, ScriptStep) and item.command.kind is Kind.REFRESH else rows).append(item)
     return Script([*rows_between([*definitions, *rows], [len(definitions)]), *refresh], summary.script.in_place)
 
 
@@ -144,12 +146,12 @@ def _rows(summary: DumpSummary, rewritten: Rewritten, name: str, emit: Emit) -> 
                 )
             case Bulk():
                 emit(Note("large objects belong to no schema and are not rolled back"))
-            case Step():
+            case ScriptStep():
                 if (changed := _of_rows(item, rewritten)) is not None:
                     yield changed
 
 
-def _of_rows(step: Step, rewritten: Rewritten) -> Step | None:
+def _of_rows(step: ScriptStep, rewritten: Rewritten) -> ScriptStep | None:
     """A sequence's position, or a REFRESH, under the staging name; None for any other command."""
     command = step.command
     if command.verdict is not Verdict.RUN or not command.relations:
@@ -167,16 +169,16 @@ def _of_rows(step: Step, rewritten: Rewritten) -> Step | None:
         case _:
             return None
     statement = Statement(text.as_bytes(), command.statement.offset, command.statement.line)
-    return Step(rule(statement), _without_identity(step.state))
+    return ScriptStep(rule(statement), _without_identity(step.state))
 
 
-def _privileges(connection: Connection, rewritten: Rewritten) -> list[Step]:
+def _privileges(connection: Connection, rewritten: Rewritten) -> list[ScriptStep]:
     """The commands against default privileges of the whole database."""
     types = [
         each.identity for each in rewritten.summary.created if each.kind in (Kind.TYPE, Kind.DOMAIN)
     ]  # in the server's notation
     commands = default_privileges.without_effect(connection, rewritten.schemas.values(), types)
-    return [Step(rule(Statement(command.as_bytes(connection), 0, 0)), ()) for command in commands]
+    return [ScriptStep(rule(Statement(command.as_bytes(connection), 0, 0)), ()) for command in commands]
 
 
 def _without_identity(state: State) -> State:

@@ -13,6 +13,7 @@ from typing import LiteralString
 from psycopg import sql
 
 from lastgood.in_place import tie_queries
+from lastgood.in_place.ranges import Range, belonging, immovable, staying
 from lastgood.in_place.tie_queries import Dependent
 from lastgood.in_place.ties import Ties
 from lastgood.postgres.securables import ObjectName
@@ -208,13 +209,20 @@ class Survey:
         return frozenset(str(each.name) for each in self.objects)
 
 
-def objects(connection: Connection, schemas: Iterable[str]) -> tuple[list[Object], list[str]]:
-    """The objects of the schemas in the order of their moves, and those that cannot be moved, in words."""
+def objects(
+    connection: Connection, schemas: Iterable[str], stay: Iterable[Range] | None = None
+) -> tuple[list[Object], list[str]]:
+    """The objects of the schemas in the order of their moves, and those that cannot be moved, in words. ``stay``: the
+    range types that are left out, by default those that this role cannot move."""
+    schemas = list(schemas)
+    left_out = belonging(staying(connection, schemas) if stay is None else stay)
     found: list[Object] = []
     unknown: list[str] = []
     for schema, catalogue, type_, name, arguments, method, relkind, bare, owner, owned, oid in connection.execute(
-        _OBJECTS, [list(schemas)]
+        _OBJECTS, [schemas]
     ):
+        if oid in left_out.get(catalogue, ()):
+            continue
         kind = _RELKINDS.get(relkind, "") if catalogue == "pg_class" else _CATALOGUES.get(catalogue, "")
         if not kind:
             unknown.append(f'{type_} "{schema}.{name}" is of a kind that cannot be moved')
@@ -228,18 +236,15 @@ def objects(connection: Connection, schemas: Iterable[str]) -> tuple[list[Object
 def survey(connection: Connection, schemas: Sequence[str], *, arriving: Sequence[str] | None = None) -> Survey:
     """Survey the schemas that go back. ``arriving``: the schemas whose objects take their place, which count for the
     locks; None before they are built, and then as many are expected. Raises psycopg.Error."""
-    found, refusals = objects(connection, schemas)
+    stay = staying(connection, schemas)
+    found, refusals = objects(connection, schemas, stay)
+    refusals += immovable(stay)
     outside = tie_queries.dependents(connection, schemas)
     tied = tie_queries.read(connection, schemas, outside)
-    constructors = _constructors(connection, schemas)
-    others = [each for each in found if not each.owned]
-    refusals += [
-        immovable(each) for each in sorted({constructors[each.oid] for each in others if each.oid in constructors})
-    ]
     refusals += [
         f'{each.name} belongs to role "{each.owner}", whose privileges this role lacks'
-        for each in others
-        if each.oid not in constructors
+        for each in found
+        if not each.owned
     ]
     refusals += [_refusal(each) for each in outside if each.catalogue not in _MADE_AGAIN]
     every = {"schemas": list(schemas)}
@@ -273,37 +278,6 @@ def survey(connection: Connection, schemas: Sequence[str], *, arriving: Sequence
             f"max_locks_per_transaction to {math.ceil(locks / LOCK_SHARE / sessions)}"
         )
     return Survey(tuple(schemas), tuple(found), tied, tuple(refusals), tuple(cautions), locks, available)
-
-
-# The functions that the server creates with a range type and its multirange type.
-_CONSTRUCTORS = """
-SELECT d.objid::int8, n.nspname, t.typname
-FROM pg_depend d JOIN pg_range r ON d.refobjid IN (r.rngtypid, r.rngmultitypid)
-JOIN pg_type t ON t.oid = r.rngtypid JOIN pg_namespace n ON n.oid = t.typnamespace
-WHERE d.classid = 'pg_proc'::regclass AND d.refclassid = 'pg_type'::regclass AND d.deptype = 'i'
-  AND n.nspname = ANY (%s)
-"""
-
-
-def _constructors(connection: Connection, schemas: Iterable[str]) -> dict[int, ObjectName]:
-    """The range type of each constructor function."""
-    return {
-        oid: ObjectName("type", (schema, name))
-        for oid, schema, name in connection.execute(_CONSTRUCTORS, [list(schemas)])
-    }
-
-
-def range_types(connection: Connection, schemas: Iterable[str]) -> list[ObjectName]:
-    """The range types of the schemas, which only a superuser can move."""
-    return sorted({*_constructors(connection, schemas).values()})
-
-
-def immovable(range_type: ObjectName) -> str:
-    """The reason why a role that is no superuser cannot move a range type, with the remedy."""
-    return (
-        f"range {range_type} cannot be moved: its constructor functions belong to the bootstrap superuser; create "
-        "the type in a schema that stays, and change its columns to it"
-    )
 
 
 _SIZE = """

@@ -15,6 +15,7 @@ from lastgood.in_place.marks import MarkedSchema, Role
 from lastgood.in_place.move import Move, Moved, Pair, Waiting, ignore, move
 from lastgood.in_place.survey import Survey
 from lastgood.in_place.ties import Ties
+from lastgood.postgres.mark import of_undo
 from lastgood.postgres.server import Connection
 
 # An undo needs no definitions.
@@ -112,7 +113,7 @@ def prepare_undo(connection: Connection, undoes: str, run: str, *, role: Role = 
         point=back[0].mark.point,
         host=back[0].mark.host,
         user=back[0].mark.user,
-        options={"kind": "undo", "undoes": undoes},
+        options={"kind": "undo", "undoes": undoes, **of_undo(back[0].mark.options)},
     )
 
 

@@ -9,9 +9,9 @@ import psycopg
 from psycopg import sql
 
 from lastgood.in_place import retie, tie_queries
-from lastgood.in_place.ties import ForeignKey, Publication, Schema, Ties
-from lastgood.postgres.errors import words
-from lastgood.postgres.grants import Operator
+from lastgood.in_place.ties import ForeignKey, Publication, Schema, Ties, acl
+from lastgood.postgres.errors import message_of
+from lastgood.postgres.grants import Operator, under_owner
 from lastgood.postgres.server import Connection
 
 # References by OID in ordinary columns of tables that stay, as those of the realtime service have.
@@ -100,6 +100,9 @@ class TieChanges:
             want = wished.schema_named(present.name)
             if want is None:
                 continue
+            if not (self._operator.superuser or present.owner in self._operator.inherits):
+                self._keep(present, want)
+                continue
             if present.owner != want.owner:
                 present = self._with_owner(present, want.owner)
             self._run(retie.schema_privileges(present, want, self._operator))
@@ -129,7 +132,9 @@ class TieChanges:
             except psycopg.Error as error:
                 if connection.broken:
                     raise
-                self.notes.append(f'foreign keys of "{schema}.{table}" still reference kept tables: {words(error)}')
+                self.notes.append(
+                    f'foreign keys of "{schema}.{table}" still reference kept tables: {message_of(error)}'
+                )
 
     def _give_away(self, what: str, owner: str, statement: sql.Composed) -> None:
         """Give an object that this role created to its wished owner, if this role may do so."""
@@ -141,7 +146,7 @@ class TieChanges:
         except psycopg.Error as error:
             if self._connection.broken:
                 raise
-            self.notes.append(f'{what} belongs to role "{self._operator.name}", not "{owner}": {words(error)}')
+            self.notes.append(f'{what} belongs to role "{self._operator.name}", not "{owner}": {message_of(error)}')
 
     def _with_owner(self, present: Schema, owner: str) -> Schema:
         """Give a schema the wished owner, if this role may do so."""
@@ -152,11 +157,24 @@ class TieChanges:
             if self._connection.broken:
                 raise
             self.notes.append(
-                f'schema "{present.name}" belongs to role "{present.owner}", not "{owner}": {words(error)}'
+                f'schema "{present.name}" belongs to role "{present.owner}", not "{owner}": {message_of(error)}'
             )
             return present
         (now,) = tie_queries.schemas(self._connection, [present.name])
         return now
+
+    def _keep(self, present: Schema, want: Schema) -> None:
+        """Leave a schema of another role as it is, since only its owner may change it."""
+        changes = {
+            "owner": present.owner != want.owner,
+            "privileges": acl(present.privileges) != under_owner(acl(want.privileges), want.owner, present.owner),
+            "comment": present.comment != want.comment,
+        }
+        if differing := [name for name, differs in changes.items() if differs]:
+            self.notes.append(
+                f'not changed in schema "{present.name}", which belongs to role "{present.owner}": '
+                f"{', '.join(differing)}"
+            )
 
     def _run(self, statements: Iterable[sql.Composed]) -> None:
         retie.run(self._connection, statements)

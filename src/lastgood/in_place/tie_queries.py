@@ -11,6 +11,7 @@ from typing import Any, LiteralString
 
 from psycopg import sql
 
+from lastgood.in_place.ranges import belonging, staying
 from lastgood.in_place.ties import (
     DefaultPrivileges,
     EventTrigger,
@@ -72,6 +73,8 @@ WHERE o.objid IS NULL AND NOT (d.classid = 'pg_cast'::regclass AND d.deptype = '
   AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.deptype = 'e' AND e.classid = r.classid AND e.objid = r.objid)
   AND NOT EXISTS (SELECT FROM pg_type t JOIN pg_depend e ON e.classid = r.classid AND e.objid = t.typelem
                   WHERE r.classid = 'pg_type'::regclass AND t.oid = r.objid AND e.deptype = 'e')
+  AND NOT (r.classid = 'pg_type'::regclass AND r.objid = ANY (%(types)s))
+  AND NOT (r.classid = 'pg_proc'::regclass AND r.objid = ANY (%(routines)s))
 GROUP BY 1, 2, 3 ORDER BY 1, 3
 """).format(located=sql.SQL(_OBJECT_SCHEMAS))
 
@@ -183,8 +186,12 @@ class Dependent:
 
 
 def dependents(connection: Connection, schemas: Iterable[str]) -> list[Dependent]:
-    """All objects outside of the schemas that depend on an object in them, unless that belongs to an extension."""
-    return [Dependent(*row) for row in connection.execute(_DEPENDENTS, {"schemas": list(schemas)})]
+    """All objects outside of the schemas that depend on an object in them, unless that belongs to an extension, or is a
+    range type that stays."""
+    schemas = list(schemas)
+    stay = belonging(staying(connection, schemas))
+    every = {"schemas": schemas, "types": list(stay["pg_type"]), "routines": list(stay["pg_proc"])}
+    return [Dependent(*row) for row in connection.execute(_DEPENDENTS, every)]
 
 
 def schemas(connection: Connection, names: Iterable[str]) -> list[Schema]:

@@ -23,7 +23,7 @@ from lastgood.postgres import database
 from lastgood.postgres.deployment import find_deployment
 from lastgood.postgres.grants import Operator
 from lastgood.postgres.lock import key_holder, lock_key
-from lastgood.postgres.mark import DEPLOYMENT
+from lastgood.postgres.mark import BROUGHT_BACK, DEPLOYMENT
 from lastgood.postgres.server import Connection
 
 # For one statement, with its waits for several locks.
@@ -85,7 +85,7 @@ class Transaction:
         self._lives = list(self._leaving)
         self._arrivals = [pair.arriving for pair in wanted.pairs if pair.arriving is not None]
         self._changes = TieChanges(connection, self._operator, self._leaving, wanted.wished)
-        self._left: Kept | None = None
+        self._last: Mark | None = None
         self._published: list[Publication] = []
 
     @property
@@ -110,7 +110,7 @@ class Transaction:
             ):
                 connection.execute("SELECT set_config(%s, %s, true)", [name, value])
             self._take_lock()
-            self._left = self._left_by_last_move()
+            self._last = self._last_move()
             incoming = self._incoming()
             live = self._locked(incoming)
             self._published = self._changes.publications()
@@ -267,19 +267,26 @@ class Transaction:
             )
             marks.write(connection, pair.leaving, mark)
 
-    def _left_by_last_move(self) -> Kept | None:
-        """What the last move left to do. An arriving schema may list it."""
+    def _last_move(self) -> Mark | None:
+        """The mark of the last move. An arriving schema may have it."""
         moves = [each.mark for each in marks.marked(self._connection) if each.ours]
-        last = max((mark for mark in moves if mark.kept is not None), key=lambda mark: mark.made_at, default=None)
-        return last.kept if last is not None else None
+        return max((mark for mark in moves if mark.kept is not None), key=lambda mark: mark.made_at, default=None)
+
+    @property
+    def _left(self) -> Kept | None:
+        """What the last move left to do."""
+        return self._last.kept if self._last is not None else None
 
     def _end_deployment(self) -> dict[str, str]:
         """A deployment that left the database unfinished ends with its rollback: remove its mark. Returns the option of
         the kept schemas, so that ``recover`` does not propose them as the remedy."""
         connection = self._connection
         found = find_deployment(connection, connection.info.dbname)
-        if found is None or self._wanted.keeps != "kept":
+        if self._wanted.keeps != "kept":
             return {}
+        if found is None:
+            before = self._last.options.get(BROUGHT_BACK, "") if self._last is not None else ""
+            return {DEPLOYMENT: before} if before else {}
         try:
             with connection.transaction():
                 database.comment(connection, found.live, found.original_comment)

@@ -25,7 +25,7 @@ SUFFIX = ".jsonl"
 # The first entry of a journal has its kind as the first field.
 _KIND = re.compile(rb'\{"at": "[^"]*", "event": "\w+", "kind": "(\w+)"')
 _BEGINNING = 200
-_TO_THE_SECOND = len("20251104-143000")
+_SECOND_CHARACTERS = len("20251104-143000")
 # The errors that reading a damaged, edited or newer journal may raise.
 JOURNAL_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 
@@ -66,12 +66,12 @@ class Journal:
     @staticmethod
     def all(state: Path) -> list[Journal]:
         """Return every journal in ``state``, the newest run last."""
-        return [Journal(path) for path in _in_order(state)]
+        return [Journal(path) for path in _oldest_first(state)]
 
     @staticmethod
     def newest(state: Path, *kinds: str) -> Iterator[Journal]:
         """Yield the journals in ``state``, the newest run first; only of these ``kinds``, if given."""
-        for path in reversed(_in_order(state)):
+        for path in reversed(_oldest_first(state)):
             journal = Journal(path)
             if not kinds or journal.kind in kinds:
                 yield journal
@@ -80,8 +80,8 @@ class Journal:
     def kind(self) -> str:
         """The kind of the run, from its first entry; "" if that has none. Reads only the beginning, because a state
         folder may hold thousands of journals."""
-        found = _KIND.match(_begun(self.path))
-        return found[1].decode() if found is not None else ""
+        match = _KIND.match(_beginning(self.path))
+        return match[1].decode() if match is not None else ""
 
     def write(self, event: str, **data: Any) -> None:
         """Append one entry and make it durable. Raises OSError, for example on a full disk."""
@@ -120,35 +120,35 @@ class Journal:
         the server."""
         with self.path.open("rb") as file:
             for line in file:
-                if line.endswith(b"\n") and (entry := entry_of(line)) is not None:
+                if line.endswith(b"\n") and (entry := parse_entry(line)) is not None:
                     yield entry
 
     def results(self) -> dict[str, Mapping[str, Any]]:
         """Return the results by step, of the steps that are done and not undone."""
-        found: dict[str, Mapping[str, Any]] = {}
+        results: dict[str, Mapping[str, Any]] = {}
         for entry in self.replay():
             if entry["event"] == "done":
-                found[entry["step"]] = entry["result"]
+                results[entry["step"]] = entry["result"]
             elif entry["event"] == "undone":
-                found.pop(entry["step"], None)
-        return found
+                results.pop(entry["step"], None)
+        return results
 
 
-def _in_order(state: Path) -> list[Path]:
+def _oldest_first(state: Path) -> list[Path]:
     """Return the journals in the order of the times in their names; within a second, of their first entries."""
-    found = sorted((state / "runs").glob("*" + SUFFIX))
-    seconds = Counter(path.name[:_TO_THE_SECOND] for path in found)
-    if len(seconds) == len(found):
-        return found
+    paths = sorted((state / "runs").glob("*" + SUFFIX))
+    seconds = Counter(path.name[:_SECOND_CHARACTERS] for path in paths)
+    if len(seconds) == len(paths):
+        return paths
 
     def age(path: Path) -> tuple[str, bytes]:
-        second = path.name[:_TO_THE_SECOND]
-        return second, _begun(path) if seconds[second] > 1 else b""
+        second = path.name[:_SECOND_CHARACTERS]
+        return second, _beginning(path) if seconds[second] > 1 else b""
 
-    return sorted(found, key=age)
+    return sorted(paths, key=age)
 
 
-def _begun(path: Path) -> bytes:
+def _beginning(path: Path) -> bytes:
     """Return the beginning of a journal, which has the time of its first entry."""
     try:
         with path.open("rb") as file:
@@ -157,11 +157,11 @@ def _begun(path: Path) -> bytes:
         return b""
 
 
-def entry_of(line: bytes) -> Mapping[str, Any] | None:
+def parse_entry(line: bytes) -> Mapping[str, Any] | None:
     """Parse a line: ``at`` is a time with its zone, ``event`` and ``step`` are text. None for a damaged line."""
     try:
-        found = json.loads(line)
-        valid = isinstance(found["event"], str) and isinstance(found.get("step", ""), str)
-        return found if valid and datetime.fromisoformat(found["at"]).tzinfo is not None else None
+        entry = json.loads(line)
+        valid = isinstance(entry["event"], str) and isinstance(entry.get("step", ""), str)
+        return entry if valid and datetime.fromisoformat(entry["at"]).tzinfo is not None else None
     except JOURNAL_ERRORS:
         return None

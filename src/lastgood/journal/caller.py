@@ -1,7 +1,7 @@
 """The caller of lastgood: user, machine and command line, for marks, journals and attestations.
 
-The command line announces itself once at its start. Without one (a script that uses lastgood as a library) there are no
-words, and only texts that look like passwords are removed.
+The command line announces itself once at its start. A script that uses lastgood as a library has no command line; then
+only texts that look like passwords are removed.
 """
 
 from __future__ import annotations
@@ -50,19 +50,19 @@ def identity(environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
     """Return the caller's fields for a journal entry. ``ssh``: the address of the SSH client; ``sudo_user``: the user
     before sudo; ``actor``: the user who started the pipeline; ``job``: its page; ``folder``: the working directory.
     Each is included only if it applies."""
-    found: dict[str, Any] = {"by": user(), "host": host()}
+    fields: dict[str, Any] = {"by": user(), "host": host()}
     if address := next(iter((environment.get("SSH_CONNECTION") or environment.get("SSH_CLIENT") or "").split()), ""):
-        found["ssh"] = address
+        fields["ssh"] = address
     if sudo := environment.get("SUDO_USER"):
-        found["sudo_user"] = sudo
+        fields["sudo_user"] = sudo
     if actor := environment.get("GITHUB_ACTOR") or environment.get("GITLAB_USER_LOGIN"):
-        found["actor"] = actor
+        fields["actor"] = actor
     if job := _job(environment):
-        found["job"] = job
+        fields["job"] = job
     with suppress(OSError):  # the folder may have been removed
-        found["folder"] = str(Path.cwd())
-    found |= {"command": _current.command, "lastgood": __version__, "pid": os.getpid()}
-    return found
+        fields["folder"] = str(Path.cwd())
+    fields |= {"command": _current.command, "lastgood": __version__, "pid": os.getpid()}
+    return fields
 
 
 def _job(environment: Mapping[str, str]) -> str:

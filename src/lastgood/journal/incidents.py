@@ -19,12 +19,12 @@ from lastgood.journal.reader import EMERGENCY, SWAP, Entry, entries
 
 POST_MORTEM = "post_mortem"
 # Only the newest journals are read; a post-mortem of older runs is not expected.
-LOOKED_AT = 100
+MOST_JOURNALS = 100
 KINDS = ("rollback", "recover")
 
 
 @dataclass(frozen=True, slots=True)
-class Attested:
+class FollowUpAttestation:
     """A person's attestation that an item of the checklist after the run is done."""
 
     item: str
@@ -47,7 +47,7 @@ class Incident:
     point: str
     kept: str
     emergency: str
-    answers: Mapping[str, Attested] = field(default_factory=dict)
+    answers: Mapping[str, FollowUpAttestation] = field(default_factory=dict)
 
     @property
     def is_open(self) -> bool:
@@ -59,30 +59,30 @@ class Incident:
         return self.ended + timedelta(seconds=within)
 
 
-def all_of(state: Path, live: str, server: str | None = None) -> tuple[Incident, ...]:
+def incidents_of(state: Path, live: str, server: str | None = None) -> tuple[Incident, ...]:
     """Return the incidents of one live database, the newest first; with ``server`` (as in ``Plan.server``) only those
     on it. Unreadable journals are left out, and runs of versions that did not record the user."""
-    found = []
-    for journal in islice(Journal.newest(state, *KINDS), LOOKED_AT):
+    incidents = []
+    for journal in islice(Journal.newest(state, *KINDS), MOST_JOURNALS):
         with suppress(*JOURNAL_ERRORS):
-            each = read(journal)
+            each = incident_of(journal)
             if each is not None and each.live == live and server in (None, each.server):
-                found.append(each)
-    return tuple(found)
+                incidents.append(each)
+    return tuple(incidents)
 
 
-def open_ones(state: Path, live: str, server: str | None = None) -> tuple[Incident, ...]:
+def open_incidents(state: Path, live: str, server: str | None = None) -> tuple[Incident, ...]:
     """Return the incidents with an open post-mortem, whose databases and files are still needed."""
-    return tuple(each for each in all_of(state, live, server) if each.is_open)
+    return tuple(each for each in incidents_of(state, live, server) if each.is_open)
 
 
-def read(journal: Journal) -> Incident | None:
-    """Return the incident of a journal; None if the run is none. Raises JOURNAL_ERRORS."""
+def incident_of(journal: Journal) -> Incident | None:
+    """Return the incident of a journal; None if the run switched no database. Raises JOURNAL_ERRORS."""
     plan: Mapping[str, Any] = {}
     begun: Entry | None = None
     last: Entry | None = None
     switched, emergency, kind = False, "", ""
-    answers: dict[str, Attested] = {}
+    attestations: dict[str, FollowUpAttestation] = {}
     for each in entries(journal, "begun", "resumed", "ended", "answered", "done", "undoing"):
         if each.event in ("begun", "resumed"):
             begun, plan = begun or each, each.plan or plan
@@ -97,7 +97,7 @@ def read(journal: Journal) -> Incident | None:
             switched = switched or each.status in ("done", "undone")
         elif each.event == "answered":
             item = each.text("item")
-            answers[item] = Attested(item, each.text("person"), each.at, each.text("note"))
+            attestations[item] = FollowUpAttestation(item, each.text("person"), each.at, each.text("note"))
         if each.event != "answered":
             last = each
     if not switched or last is None or begun is None or not (begun.by and begun.live):
@@ -114,5 +114,5 @@ def read(journal: Journal) -> Incident | None:
         point=str(folder / point) if point else "",
         kept=str(plan.get("kept", "")),
         emergency=str(folder / emergency) if emergency else "",
-        answers=answers,
+        answers=attestations,
     )

@@ -21,13 +21,13 @@ from lastgood.models import Frozen
 
 Kind = Literal["rollback", "restore", "drill"]
 
-DID: dict[Kind, str] = {
+KIND_TITLES: dict[Kind, str] = {
     "rollback": "rolled back",
     "restore": "restored into another database",
     "drill": "rehearsed in a drill",
 }
 # Only the newest journals are read: each may be as long as its database has tables.
-LOOKED_AT = 50
+MOST_JOURNALS = 50
 # Below the state folder: a folder for each drill, named like the run.
 DRILLS = "drills"
 
@@ -57,15 +57,16 @@ class DrillDue(Frozen):
     every: float
 
 
-def past(*, live: str, seconds: float, bytes: int, point: str) -> dict[str, Any]:
-    """Return the field ``past`` of the entry ``ended``, which makes a run without a rollback count here."""
+def past_fields(*, live: str, seconds: float, bytes: int, point: str) -> dict[str, Any]:
+    """Return the field ``past`` of the entry ``ended``: with it, a run that is no rollback counts as a past run."""
     return {"live": live, "seconds": round(seconds, 3), "bytes": bytes, "point": point}
 
 
 def past_runs(state: Path, live: str) -> tuple[PastRun, ...]:
     """Return the runs of one live database, the newest first, without unreadable journals."""
     # Drills are read separately, because many other runs may lie between two of them.
-    return _newest_first({*_of(islice(Journal.newest(state, *DID), LOOKED_AT), live), *_of(_drills(state), live)})
+    newest = islice(Journal.newest(state, *KIND_TITLES), MOST_JOURNALS)
+    return _newest_first({*_of(newest, live), *_of(_drills(state), live)})
 
 
 def drill_due(state: Path, live: str, every: float, now: datetime) -> DrillDue:
@@ -82,8 +83,8 @@ def _newest_first(runs: Iterable[PastRun]) -> tuple[PastRun, ...]:
 
 
 def _drills(state: Path) -> list[Journal]:
-    found = [Journal.find(state, folder.name) for folder in sorted((state / DRILLS).glob("[0-9]*"))[-LOOKED_AT:]]
-    return [journal for journal in found if journal is not None]
+    journals = [Journal.find(state, folder.name) for folder in sorted((state / DRILLS).glob("[0-9]*"))[-MOST_JOURNALS:]]
+    return [journal for journal in journals if journal is not None]
 
 
 def _of(journals: Iterable[Journal], live: str) -> Iterator[PastRun]:
@@ -98,13 +99,13 @@ def _completed(journal: Journal) -> Iterator[PastRun]:
     for each in entries(journal, "begun", "resumed", "ended"):
         if each.event != "ended":
             begun = each
-        elif each.status == "done" and (past := _past(journal.run, begun, each)) is not None:
-            yield past
+        elif each.status == "done" and (run := _past(journal.run, begun, each)) is not None:
+            yield run
 
 
 def _past(run: str, begun: Entry | None, ended: Entry) -> PastRun | None:
     if past := ended.past:
-        kind = next((each for each in DID if each == ended.kind), None)
+        kind = next((each for each in KIND_TITLES if each == ended.kind), None)
         if kind is None:
             return None
         live, seconds, size, point = past["live"], past["seconds"], past["bytes"], past["point"]

@@ -12,12 +12,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from lastgood.journal import Journal, entry_of
+from lastgood.journal import Journal, parse_entry
 
 # The steps whose results are read back, by the names that they have in every journal.
 BUILD, EMERGENCY, SWAP, WATCH = "build", "emergency", "swap", "watch"
 # The events that name a person and a machine: a run was begun, resumed or aborted there.
-CAME = ("begun", "resumed", "aborting")
+CALLER_EVENTS = ("begun", "resumed", "aborting")
 _HEAD = 100
 
 
@@ -31,24 +31,24 @@ class Entry:
 
     def text(self, name: str) -> str:
         """The text in field ``name``; "" where it is missing or null."""
-        found = self.fields.get(name)
-        if isinstance(found, Mapping | list):
+        value = self.fields.get(name)
+        if isinstance(value, Mapping | list):
             raise TypeError(f'"{name}" is not text')
-        return "" if found is None else str(found)
+        return "" if value is None else str(value)
 
     def number(self, name: str) -> float | None:
         """The number in field ``name``; None where it is missing or null."""
-        found = self.fields.get(name)
-        if found is not None and not isinstance(found, int | float):
+        value = self.fields.get(name)
+        if value is not None and not isinstance(value, int | float):
             raise TypeError(f'"{name}" is not a number')
-        return found
+        return value
 
     def document(self, name: str) -> Mapping[str, Any]:
         """The object in field ``name``; empty where it is missing or null."""
-        found = self.fields.get(name)
-        if found is not None and not isinstance(found, Mapping):
+        value = self.fields.get(name)
+        if value is not None and not isinstance(value, Mapping):
             raise TypeError(f'"{name}" is not an object')
-        return found or {}
+        return value or {}
 
     @property
     def kind(self) -> str:
@@ -117,7 +117,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class RunHistory:
     """All entries of the journal of one run, oldest first; at least one."""
 
     run: str
@@ -147,8 +147,8 @@ class Recorded:
     @property
     def live(self) -> str:
         """The live database; "" where nothing names it."""
-        named = (each.live for each in self.entries if each.live)
-        return str(self.plan.get("live") or self.past.get("live") or next(named, ""))
+        names = (each.live for each in self.entries if each.live)
+        return str(self.plan.get("live") or self.past.get("live") or next(names, ""))
 
     @property
     def point(self) -> str:
@@ -160,13 +160,13 @@ class Recorded:
 
     @property
     def named_point(self) -> str:
-        """The restore point that an entry names in passing, where ``point`` is empty."""
-        return next((found for each in self.entries if (found := each.text("point"))), "")
+        """The restore point in the first entry that names one, for runs whose ``point`` is empty."""
+        return next((name for each in self.entries if (name := each.text("point"))), "")
 
     @property
     def folder(self) -> Path:
         """The folder in which the run was begun: paths may be relative to it."""
-        return Path(next((found for each in self.entries if (found := each.text("folder"))), ""))
+        return Path(next((name for each in self.entries if (name := each.text("folder"))), ""))
 
     @property
     def ended(self) -> Entry | None:
@@ -187,18 +187,18 @@ class Recorded:
 
 
 def entries(journal: Journal, *events: str) -> Iterator[Entry]:
-    """The entries, oldest first. With ``events`` other entries are skipped without parsing them: most of a journal is
-    notes. A line that a crash or a full disk has torn is left out."""
+    """The entries, oldest first. With ``events``, other entries are skipped without parsing: most entries are notes. A
+    line that a crash or a full disk has truncated is left out."""
     wanted = [f'"event": "{event}"'.encode() for event in events]
     with journal.path.open("rb") as file:
         for line in file:
             if line.endswith(b"\n") and (not wanted or any(event in line[:_HEAD] for event in wanted)):
-                found = entry_of(line)
-                if found is not None and (not events or found["event"] in events):
-                    yield Entry(datetime.fromisoformat(found["at"]), found["event"], found)
+                fields = parse_entry(line)
+                if fields is not None and (not events or fields["event"] in events):
+                    yield Entry(datetime.fromisoformat(fields["at"]), fields["event"], fields)
 
 
-def recorded(journal: Journal) -> Recorded | None:
+def read_run(journal: Journal) -> RunHistory | None:
     """Read a whole journal; None where it has no entry."""
-    found = tuple(entries(journal))
-    return Recorded(journal.run, journal.path, found) if found else None
+    read = tuple(entries(journal))
+    return RunHistory(journal.run, journal.path, read) if read else None

@@ -53,11 +53,11 @@ def begin(state: Path, run: str, kind: Kind, *, skew: float | None = None, **dat
     try:
         journal.write("begun", kind=kind, **caller.identity(), **({"skew": skew} if skew is not None else {}), **data)
     except OSError as error:
-        raise unwritten(journal, error) from error
+        raise unwritable_journal(journal, error) from error
     return journal
 
 
-def unwritten(journal: Journal, error: OSError) -> Refused:
+def unwritable_journal(journal: Journal, error: OSError) -> Refused:
     """Return the refusal of a run that cannot be recorded."""
     return Refused(
         f'cannot write the journal "{journal.path}": {(error.strerror or str(error)).lower()}',
@@ -66,7 +66,9 @@ def unwritten(journal: Journal, error: OSError) -> Refused:
     )
 
 
-def attempt(context: Context, run: str, kind: Kind, *, skew: float | None = None, **data: Any) -> Journal | None:
+def begin_if_possible(
+    context: Context, run: str, kind: Kind, *, skew: float | None = None, **data: Any
+) -> Journal | None:
     """Create a journal for work that does not depend on it. On failure return None with a caution; without a ``state``
     return None."""
     if context.state is None:
@@ -78,13 +80,13 @@ def attempt(context: Context, run: str, kind: Kind, *, skew: float | None = None
         return None
 
 
-def remember(state: Path, kind: Kind, *, status: str, **data: Any) -> None:
+def record_short_run(state: Path, kind: Kind, *, status: str, **data: Any) -> None:
     """Record a short run after its end. Failures are ignored, because the run only read."""
     with suppress(OSError, LastgoodError):
-        ended(begin(state, new_run(datetime.now(UTC)), kind, **data), status)
+        write_end(begin(state, new_run(datetime.now(UTC)), kind, **data), status)
 
 
-def continued(
+def record_continuation(
     journal: Journal, event: Literal["resumed", "aborting"], *, skew: float | None = None, **data: Any
 ) -> None:
     """Record the caller who resumes or aborts a run. Raises OSError."""
@@ -110,11 +112,11 @@ def recording(journal: Journal | None, emit: Emit) -> Iterator[Emit]:
             yield record_and_emit
         except BaseException as error:
             if not journal.is_ended:
-                ended(journal, _status(error), error=error_data(error))
+                write_end(journal, _status(error), error=error_data(error))
             raise
 
 
-def ended(journal: Journal | None, status: str, **data: Any) -> None:
+def write_end(journal: Journal | None, status: str, **data: Any) -> None:
     """Write the end entry, ignoring a full disk: the run has ended in any case."""
     if journal is not None:
         with suppress(OSError):
@@ -128,10 +130,10 @@ def error_data(error: BaseException) -> dict[str, Any]:
     if isinstance(error, KeyboardInterrupt):
         error = Interrupted("interrupted", state="")
     if isinstance(error, LastgoodError):
-        found = {"message": error.message, "hint": error.hint, "state": error.state}
+        texts = {"message": error.message, "hint": error.hint, "state": error.state}
         return {
             "code": error.code,
-            **{name: scrub(text) for name, text in found.items()},
+            **{name: scrub(text) for name, text in texts.items()},
             "exit_status": error.exit_status,
         }
     message = scrub(f"{type(error).__name__}: {error}"[:LONGEST])
@@ -162,7 +164,7 @@ class _Recorder:
         elif isinstance(event, Note):
             self._note("note", text=event.text)
 
-    def program(self, started: child.Started) -> None:
+    def program(self, started: child.ProgramStart) -> None:
         words = started.arguments
         if words[-1:] != ("--version",):
             # The arguments of a hook may contain secrets.

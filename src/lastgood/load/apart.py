@@ -21,7 +21,7 @@ from typing import Any
 import lastgood
 from lastgood.errors import Failed, Interrupted
 from lastgood.postgres.server import Connection
-from lastgood.process.companion import Companion, talking
+from lastgood.process.companion import Companion, controlled
 
 PROGRAM = Path(__file__).with_name("part.py")
 # A start takes half a second of processor time.
@@ -71,7 +71,7 @@ def _done(
     request |= _like(connection)
     # The package that runs here, wherever it is installed; not the program's folder, whose module names are too common.
     environment = {"PYTHONPATH": str(Path(lastgood.__file__).parents[1])}
-    with talking([sys.executable, "-P", PROGRAM], environment=environment) as talk:
+    with controlled([sys.executable, "-P", PROGRAM], environment=environment) as talk:
         _send(talk, json.dumps(request))
         while True:
             line = talk.read(HEAR_SECONDS)

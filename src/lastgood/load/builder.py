@@ -27,24 +27,20 @@ from psycopg import sql
 
 from lastgood.dump.rulings.objects import publication
 from lastgood.dump.rulings.tree import parse, within
-from lastgood.dump.script import Item, State, Step
+from lastgood.dump.script import Item, ScriptStep, State
 from lastgood.dump.statements import Command, Extension, Kind, Setting, Verdict
 from lastgood.errors import Refused
 from lastgood.facts import Facts, ObjectFacts
 from lastgood.facts.objects import read_objects
 from lastgood.load import by_operator
+from lastgood.load.repairs.repair import INSUFFICIENT_PRIVILEGE
 from lastgood.postgres.build_role import BuildRole
 from lastgood.postgres.server import Connection
 
 Connect = Callable[[str], AbstractContextManager[Connection]]
 """A function that opens a session in the database that is built; its argument is the purpose."""
 
-INSUFFICIENT_PRIVILEGE = "42501"
 GUARD = "lastgood_guard"
-NEEDS_RIGHTS = (
-    "It needs more rights than the role that loads restore points has. If you trust the restore point's code, load it "
-    "with your own rights: --trust-code REASON."
-)
 
 # Run by the operator when all else is done: they run no code, and the builder may not run them.
 _HANDED = frozenset(
@@ -82,20 +78,20 @@ _OF_LARGE_OBJECT = re.compile(rb"(.*?\bLARGE\s+OBJECT\s+)(\d+)(.*)", re.IGNORECA
 class Divided:
     """The items of a script by their session and time: ``first``, ``handed`` and ``last`` are the operator's."""
 
-    first: Sequence[Step]
+    first: Sequence[ScriptStep]
     main: Sequence[Item]
-    handed: Sequence[Step]
-    last: Sequence[Step]
+    handed: Sequence[ScriptStep]
+    last: Sequence[ScriptStep]
 
 
 def divided(items: Iterable[Item]) -> Divided:
     """Divide a script. Extensions come first with the schemas that they need."""
     items = list(items)
-    extensions = [each.command.detail for each in items if isinstance(each, Step) and _is_extension(each)]
+    extensions = [each.command.detail for each in items if isinstance(each, ScriptStep) and _is_extension(each)]
     schemas = {each.schema for each in extensions if isinstance(each, Extension) and each.schema is not None}
     first, main, handed, last = [], [], [], []
     for item in items:
-        if not isinstance(item, Step) or item.command.verdict is Verdict.SKIP:
+        if not isinstance(item, ScriptStep) or item.command.verdict is Verdict.SKIP:
             main.append(item)
         elif _is_extension(item) or _creates_schema(item.command, schemas):
             first.append(item)
@@ -108,7 +104,7 @@ def divided(items: Iterable[Item]) -> Divided:
     return Divided(first, main, handed, last)
 
 
-def _is_extension(step: Step) -> bool:
+def _is_extension(step: ScriptStep) -> bool:
     return step.command.kind is Kind.EXTENSION and step.command.verdict is not Verdict.SKIP
 
 
@@ -155,7 +151,7 @@ class Builder:
         """Remember the operator's part of a script. Raises Refused if it creates objects as other roles: the builder
         cannot become them, and their owners would be lost."""
         if any(
-            isinstance(item, Step) and item.command.creates and any(name in _IDENTITY for name, _ in item.state)
+            isinstance(item, ScriptStep) and item.command.creates and any(name in _IDENTITY for name, _ in item.state)
             for item in script.main
         ):
             raise Refused(
@@ -168,7 +164,7 @@ class Builder:
         self.replaced = frozenset(
             made.identity
             for item in script.main
-            if isinstance(item, Step) and item.command.dummy
+            if isinstance(item, ScriptStep) and item.command.dummy
             for made in item.command.creates
         )
 

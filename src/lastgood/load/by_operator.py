@@ -15,7 +15,7 @@ from psycopg import sql
 from lastgood.dump import names
 from lastgood.dump.rulings.code import PROGRAM
 from lastgood.dump.rulings.tree import Node, parse, within
-from lastgood.dump.script import Item, Step
+from lastgood.dump.script import Item, ScriptStep
 from lastgood.dump.statements import Command, Extension, Kind, Verdict
 from lastgood.facts import LanguageFacts
 from lastgood.postgres.server import Connection
@@ -72,7 +72,9 @@ def beyond(connection: Connection, items: Iterable[Item], languages: Iterable[La
     return [
         item.command
         for item in items
-        if isinstance(item, Step) and item.command.verdict is Verdict.RUN and _is_beyond(connection, item.command, made)
+        if isinstance(item, ScriptStep)
+        and item.command.verdict is Verdict.RUN
+        and _is_beyond(connection, item.command, made)
     ]
 
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 from lastgood.dump.names import Relation
-from lastgood.dump.script import Item, Step
+from lastgood.dump.script import Item, ScriptStep
 from lastgood.dump.statements import Kind, Verdict
 from lastgood.dump.summary import DumpSummary
 
@@ -21,7 +21,11 @@ class Family:
             for parent in definition.inherits:
                 self._relate(parent, relation)
         for item in items:
-            if isinstance(item, Step) and item.command.verdict is Verdict.RUN and len(item.command.relations) == 2:
+            if (
+                isinstance(item, ScriptStep)
+                and item.command.verdict is Verdict.RUN
+                and len(item.command.relations) == 2
+            ):
                 first, second = item.command.relations
                 if item.command.kind is Kind.PARTITION:
                     self._relate(first, second)

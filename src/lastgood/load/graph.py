@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from lastgood.dump.names import Relation, parse
-from lastgood.dump.script import Bulk, Item, Section, Step
+from lastgood.dump.script import Bulk, Item, ScriptStep, Section
 from lastgood.dump.statements import Command, Kind, TableDefinition, Verdict
 from lastgood.dump.summary import DumpSummary
 from lastgood.load.code import Code
@@ -166,7 +166,7 @@ class _Graph:
                     self._barred(item)
                 else:
                     self._large_objects(item)
-            case Step():
+            case ScriptStep():
                 self._step(item)
 
     def finish(self) -> None:
@@ -182,7 +182,7 @@ class _Graph:
             task.after.add(self._large.number)
         self._large = task
 
-    def _step(self, step: Step) -> None:
+    def _step(self, step: ScriptStep) -> None:
         command = step.command
         kind, relations = command.kind, command.relations
         if command.verdict is Verdict.SKIP or kind in (Kind.SETTING, Kind.SESSION_AUTHORIZATION):
@@ -227,7 +227,7 @@ class _Graph:
             )
         )
 
-    def _upkeep(self, step: Step) -> None:
+    def _upkeep(self, step: ScriptStep) -> None:
         command = step.command
         relations = [*command.relations]
         if command.kind in _REACHES_PARTS and not _ONLY.match(command.statement.text):
@@ -242,7 +242,7 @@ class _Graph:
             task.locks[relation] = Lock.ALONE
         self._note(task, *relations, *_index_of(command))
 
-    def _without_rows(self, step: Step) -> bool:
+    def _without_rows(self, step: ScriptStep) -> bool:
         """Whether an index or key is on a relation without rows: a partitioned table itself, an unpopulated view."""
         relations = step.command.relations
         definition = self._summary.tables.get(relations[0]) if len(relations) == 1 else None
@@ -297,7 +297,7 @@ class _Graph:
             earlier.add(self._brought.number)
         return earlier
 
-    def _build(self, step: Step, table: Relation, lock: Lock) -> None:
+    def _build(self, step: ScriptStep, table: Relation, lock: Lock) -> None:
         cost = self._rows[table] * self._costs.index_row + self._bytes[table] * self._costs.index_byte
         halves = None
         if lock is Lock.ALONE and self._workers >= DIVIDE_AMONG and self._bytes[table] >= DIVIDE_FROM:
@@ -308,7 +308,7 @@ class _Graph:
         index = self._builds(replace(step, command=halves[0]), table, Lock.BUILD, cost)
         self._builds(replace(step, command=halves[1]), table, Lock.ALONE, 0.0).after.add(index.number)
 
-    def _builds(self, step: Step, table: Relation, lock: Lock, cost: float) -> Task:
+    def _builds(self, step: ScriptStep, table: Relation, lock: Lock, cost: float) -> Task:
         after = self._all_loads() if self._code.runs_in(step.command) else []
         task = self._new(Work.INDEX, step, cost=cost + self._costs.command)
         task.after.update(after)
@@ -318,7 +318,7 @@ class _Graph:
         self._note(task, table, *_index_of(step.command))
         return task
 
-    def _key(self, step: Step) -> None:
+    def _key(self, step: ScriptStep) -> None:
         table, other = step.command.relations
         task = self._new(Work.KEY, step, cost=self._rows[table] * self._costs.key_row + self._costs.command)
         for relation in (table, other):
@@ -342,7 +342,7 @@ class _Graph:
         """The cost of an item that is run unchanged."""
         if isinstance(item, Bulk):
             return self._costs.command + (item.end - item.begin if item.end else 0) * self._costs.data_byte
-        if isinstance(item, Step) and item.command.kind is Kind.REFRESH:
+        if isinstance(item, ScriptStep) and item.command.kind is Kind.REFRESH:
             return self._costs.refresh
         return self._costs.command
 

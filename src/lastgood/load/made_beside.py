@@ -39,7 +39,7 @@ def begun(maintenance: Connection, live: str, into: str, point: Path, context: C
             state=UNTOUCHED,
         )
     run, skew = new_run(server_clock(maintenance)), clock.skew(maintenance)
-    return run, recording.attempt(context, run, "restore", skew=skew, live=live, into=into, point=str(point))
+    return run, recording.begin_if_possible(context, run, "restore", skew=skew, live=live, into=into, point=str(point))
 
 
 def opened(into: str) -> list[sql.Composed]:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from psycopg import IsolationLevel
 
@@ -22,21 +21,20 @@ from lastgood.dump.summary import DumpSummary
 from lastgood.errors import Corrupt, Failed, LastgoodError
 from lastgood.events import Caution, Emit, Note
 from lastgood.facts import Facts, TableFacts, time_zone
-from lastgood.facts.compare import Comparison, compare
-from lastgood.facts.of_database import PINNED, facts_of_database
+from lastgood.facts.compare import FactsComparison, compare
+from lastgood.facts.of_database import facts_of_database, pinned
 from lastgood.facts.of_dump import ONLY_COUNTED
 from lastgood.load import costs
 from lastgood.load.builder import Builder
-from lastgood.load.costs import Effort
 from lastgood.load.crew import Connect, load
+from lastgood.load.expected import costs_file
 from lastgood.load.loaded import Loaded
 from lastgood.load.options import Options, Reading
 from lastgood.load.repairs import USUAL_PATH, Repaired, Rules
 from lastgood.load.repairs.extensions import absent
 from lastgood.load.repairs.foreign_keys import accepted
-from lastgood.load.schedule import forecast
 from lastgood.load.supply import Supply, supply_for
-from lastgood.members import HeldRows
+from lastgood.members import UndumpedRows
 from lastgood.members.carry import Carrier
 from lastgood.postgres import integrity
 from lastgood.postgres.capacity import capacity
@@ -59,7 +57,7 @@ class ProofFailed(Failed):
     code = "proof_failed"
     lines = True
 
-    def __init__(self, message: str, *, comparison: Comparison, hint: str) -> None:
+    def __init__(self, message: str, *, comparison: FactsComparison, hint: str) -> None:
         super().__init__(message, hint=hint)
         self.comparison = comparison
 
@@ -88,7 +86,7 @@ class Dump:
     facts: Facts
     again: Callable[[], Facts]
     division: Division | None = None
-    held: Sequence[HeldRows] = ()
+    held: Sequence[UndumpedRows] = ()
 
 
 def rebuild(
@@ -108,13 +106,13 @@ def rebuild(
     the script is not the one of the dump's source itself. ``builder``: who executes what may run code of the dump; its
     owners, grants and event triggers come with ``hand_over``.
 
-    The pending verification of the dump (``source.owed``, the SHA-256 of the file) runs at the same time.
+    The pending verification of the dump (``source.pending_digest``, the SHA-256 of the file) runs at the same time.
 
     Raises Failed at the first error that no rule allows, or when production would be at risk; Corrupt when the file
     changed since it was checked, or its SHA-256 is wrong.
     """
     source, summary, division = dump.source, dump.summary, dump.division
-    owed = source.owed
+    owed = source.pending_digest
     before = source.fingerprint() if owed is None else owed.fingerprint
     if supply is None:
         supply = supply_for(source, summary.script, database=summary.database, in_place=not summary.notes)
@@ -127,9 +125,9 @@ def rebuild(
         room = capacity(connection, jobs=context.pace.jobs, others=0)
         context.emit(Note(room.reasons[0]))
         reading = _reading(connection, dump.facts)
-        memory = _memory(connection, context)
+        memory = costs_file(connection, context)
         known = costs.read(memory)
-        script = summary.script if division is None else division.now(summary.script)
+        script = summary.script if division is None else division.immediate(summary.script)
         with verified_meanwhile(source, dump.name, context.cancelled) as ended:
             within = replace(context, cancelled=ended)
             deferred = division is not None
@@ -156,7 +154,7 @@ def rebuild(
 def verified_meanwhile(source: DumpSource, name: str, cancelled: Callable[[], bool]) -> Iterator[Callable[[], bool]]:
     """Complete the verification of a dump during the block. The block must end early when the yielded function returns
     true. Raises Corrupt, instead of any error of the block, if the dump does not match its manifest."""
-    owed = source.owed
+    owed = source.pending_digest
     if owed is None:
         yield cancelled
         return
@@ -191,7 +189,7 @@ def _no_database() -> Iterator[None]:
 def _put_back(
     connection: Connection,
     live: Connection | None,
-    held: Sequence[HeldRows],
+    held: Sequence[UndumpedRows],
     rules: Rules,
     loaded: Loaded,
     emit: Emit,
@@ -209,30 +207,6 @@ def _put_back(
     carrier.late(connection)
 
 
-def expected_seconds(
-    connection: Connection, source: DumpSource, summary: DumpSummary, live_bytes: int, context: Context
-) -> tuple[float | None, float | None]:
-    """The expected seconds on this server to build the database (and to read the rows that are not read back during the
-    load), and to back up the live one at the same time. None if no run on this server was measured yet, or if a
-    throttle determines the time."""
-    known = costs.read(_memory(connection, context))
-    build = backup = None
-    if known.learned and context.pace.throttle is None:
-        jobs = capacity(connection, jobs=context.pace.jobs).jobs
-        with closing(
-            supply_for(source, summary.script, database=summary.database, in_place=not summary.notes)
-        ) as supply:
-            build = forecast(summary, known.costs, jobs, in_order=supply.in_order)
-    if Effort.BACKUP in known.learned_from:
-        backup = live_bytes * known.costs.backup_byte
-    return build, backup
-
-
-def _memory(connection: Connection, context: Context) -> Path | None:
-    """The file with the learned costs of the server, None without a folder for it."""
-    return costs.place(context.state, connection) if context.state is not None else None
-
-
 def _reading(connection: Connection, expected: Facts) -> Reading:
     """The settings under which the text of rows matches the dump."""
     zone = expected.rules.time_zone
@@ -240,7 +214,8 @@ def _reading(connection: Connection, expected: Facts) -> Reading:
         with connection.transaction(force_rollback=True):
             zone = time_zone.recognise(connection, expected.zone_samples)
     zoned = (Relation(table.schema_name, table.name) for table in expected.tables if table.zoned and zone is None)
-    settings = (*PINNED, ("TimeZone", zone or "UTC"), ("client_encoding", expected.rules.client_encoding))
+    rules = expected.rules.model_copy(update={"time_zone": zone})
+    settings = (*pinned(rules), ("client_encoding", rules.client_encoding))
     return Reading(settings, frozenset(zoned))
 
 
@@ -252,7 +227,7 @@ def prove(
     *,
     connect: Connect,
     builder: Builder | None = None,
-) -> Comparison:
+) -> FactsComparison:
     """Read the database in one snapshot and compare it with the facts of the dump, which are the reference. Tables in
     ``same`` were read back during the load: they are read again only if something was written to them since. At the
     same time, sessions opened by ``connect`` verify every foreign key that the server did not, and those that were
@@ -264,7 +239,7 @@ def prove(
     expected, division, unsure = dump.facts, dump.division, dump.summary.rows_for_extensions
     connection.isolation_level = IsolationLevel.REPEATABLE_READ
     connection.read_only = True
-    unproved = division.unproved if division is not None else frozenset()
+    unproved = division.not_valid_keys if division is not None else frozenset()
     with ThreadPoolExecutor(1, thread_name_prefix="lastgood-integrity") as pool:
         broken = pool.submit(_broken, connect, context.pace, expected, dump.summary.keys_before_rows, unproved)
         with connection.transaction():
@@ -324,7 +299,7 @@ def unchanged(connection: Connection, expected: Facts, same: Mapping[Relation, i
     }
 
 
-def compared(expected: Facts, found: Facts, same: Collection[Relation], division: Division | None) -> Comparison:
+def compared(expected: Facts, found: Facts, same: Collection[Relation], division: Division | None) -> FactsComparison:
     """Compare a restored database with its restore point; deferred objects do not count as missing."""
     if division is None or not division.indexes:
         return compare(expected, found, same=same)
@@ -348,7 +323,7 @@ def _broken(
     with connect("measure capacity") as connection:
         wanted = [
             key
-            for key in integrity.keys(connection)
+            for key in integrity.foreign_key_constraints(connection)
             if (keys and key.validated) or (Relation(key.schema_name, key.table), key.name) in unproved
         ]
         unsound = list(_unsound(connection))
@@ -358,7 +333,7 @@ def _broken(
     return [*_orphans(connect, wanted, min(jobs, len(wanted))), *unsound]
 
 
-def _orphans(connect: Connect, keys: Sequence[integrity.Key], jobs: int) -> Iterator[str]:
+def _orphans(connect: Connect, keys: Sequence[integrity.ForeignKeyConstraint], jobs: int) -> Iterator[str]:
     """Verify keys in ``jobs`` sessions, the largest tables first; yield a line for each broken key."""
     left = deque(keys)
     found: list[integrity.KeyOrphans] = []

@@ -17,7 +17,7 @@ from lastgood.dump.lexer import tokens
 from lastgood.dump.members import ArchiveMember, members
 from lastgood.dump.reader import read
 from lastgood.dump.rulings import rule
-from lastgood.dump.script import Bulk, Recorder, Script, Section, is_data
+from lastgood.dump.script import Bulk, Script, ScriptRecorder, Section, is_data
 from lastgood.dump.statements import Command
 from lastgood.dump.tokens import Statement
 from lastgood.errors import Corrupt, Interrupted
@@ -210,7 +210,7 @@ class Streamed:
         return self._at > number or self._ended
 
     def _read(self) -> None:
-        recorder = Recorder(Script())
+        recorder = ScriptRecorder(Script())
         try:
             for entry in read(self._source, database=self._database):
                 recorder.note(entry)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from lastgood.dump.names import Relation
-from lastgood.dump.script import Bulk, Item, Script, Section, Step
+from lastgood.dump.script import Bulk, Item, Script, ScriptStep, Section
 from lastgood.dump.statements import Command, Kind
 from lastgood.dump.summary import DumpSummary
 from lastgood.load.costs import Costs, Effort
@@ -85,7 +85,7 @@ def effort_of(task: Task) -> Effort:
     """The kind of effort of a task. A refreshed view, or rows as INSERTs, outweigh the other commands."""
     if task.work is not Work.COMMANDS:
         return _EFFORTS[task.work]
-    if any(isinstance(item, Step) and item.command.kind is Kind.REFRESH for item in task.items):
+    if any(isinstance(item, ScriptStep) and item.command.kind is Kind.REFRESH for item in task.items):
         return Effort.REFRESH
     return Effort.DATA if any(isinstance(item, Bulk) for item in task.items) else Effort.COMMANDS
 
@@ -128,7 +128,7 @@ def small_tables(script: Script) -> frozenset[Relation]:
     in_dump = {
         relation
         for item in script.items
-        if isinstance(item, Step) and item.command.kind is Kind.STATISTICS_CALL
+        if isinstance(item, ScriptStep) and item.command.kind is Kind.STATISTICS_CALL
         for relation in item.command.relations
     }
     return frozenset(relation for relation, size in rows.items() if size < ANALYZE_FROM and relation not in in_dump)
@@ -137,7 +137,7 @@ def small_tables(script: Script) -> frozenset[Relation]:
 def analyzed_last(script: Script, summary: DumpSummary, costs: Costs) -> float:
     """The approximate seconds of one worker for the statistics that are gathered at the end."""
     views = sum(
-        isinstance(item, Step) and item.command.kind in (Kind.REFRESH, Kind.STATISTICS) for item in script.items
+        isinstance(item, ScriptStep) and item.command.kind in (Kind.REFRESH, Kind.STATISTICS) for item in script.items
     )
     others = views + sum(table.partitioned for table in summary.tables.values())
     return costs.analyzed(len(small_tables(script)), others)

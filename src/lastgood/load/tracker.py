@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from lastgood.dump.script import Bulk, Section, Step
+from lastgood.dump.script import Bulk, ScriptStep, Section
 from lastgood.events import Emit, Phase, Progress
 from lastgood.load.costs import Effort, Known, Spent
 from lastgood.load.estimate import Estimate, Left
@@ -226,5 +226,5 @@ def _named(task: Task) -> str:
         return f"{'reading back' if task.work is Work.READ else 'rows of'} {item.start.relation}"
     if isinstance(item, Bulk):
         return "rows" if item.inserts else "large objects"
-    assert isinstance(item, Step)
+    assert isinstance(item, ScriptStep)
     return what(item.command)

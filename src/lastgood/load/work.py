@@ -17,7 +17,7 @@ from psycopg import sql
 
 from lastgood import fault
 from lastgood.dump.names import Relation
-from lastgood.dump.script import Bulk, Script, Section, State, Step
+from lastgood.dump.script import Bulk, Script, ScriptStep, Section, State
 from lastgood.dump.statements import POST_DATA, Command, Kind, Verdict
 from lastgood.dump.summary import DumpSummary
 from lastgood.errors import Failed
@@ -104,9 +104,9 @@ class Job:
             for relation in step.command.relations
         }
 
-    def steps(self) -> Iterator[Step]:
+    def steps(self) -> Iterator[ScriptStep]:
         """The script's commands."""
-        return (item for item in self._script.items if isinstance(item, Step))
+        return (item for item in self._script.items if isinstance(item, ScriptStep))
 
     def has_statistics(self, relation: Relation) -> bool:
         """Whether the dump has statistics of a table."""
@@ -128,7 +128,7 @@ class Job:
 
     def do(self, tasks: Sequence[Task], session: Session) -> None:
         """Execute tasks that do not depend on each other. Raises Failed, Interrupted, BadPoint."""
-        commands: list[Step] = []
+        commands: list[ScriptStep] = []
         for task in tasks:
             if task.work is Work.READ:
                 self._read_back(task, session)
@@ -136,7 +136,7 @@ class Job:
             if len(tasks) == 1 and task.work in (Work.INDEX, Work.KEY):
                 session.parallel(self._parallel())
             for item in task.items:
-                if isinstance(item, Step):
+                if isinstance(item, ScriptStep):
                     commands.append(item)
                     continue
                 self._run(commands, session)
@@ -164,7 +164,7 @@ class Job:
         self._options.pressure.wait_if_needed(self.context.cancelled)
         self.context.check("interrupted while the dump was loaded")
 
-    def _run(self, steps: Iterable[Step], session: Session) -> None:
+    def _run(self, steps: Iterable[ScriptStep], session: Session) -> None:
         """Run commands in their order: several in one message if they have the same state."""
         together: list[Command] = []
         state: State = ()

@@ -6,37 +6,51 @@ difference.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import psycopg
-from psycopg import IsolationLevel, sql
+from psycopg import sql
 
+from lastgood.config.tables import Loss
+from lastgood.context import BACKGROUND, Context
+from lastgood.dump.names import Relation
+from lastgood.errors import Failed
 from lastgood.facts import Facts
-from lastgood.loss.content import Content, Limit, Reader
+from lastgood.loss.comparing import Comparing
+from lastgood.loss.content import TURNED_OFF, Content, Limit, Reader, Reads, not_counted, snapshot_of, turned_off
 from lastgood.loss.extensions import configuration, with_extensions
-from lastgood.loss.rows import Sides, with_rows
-from lastgood.loss.settled import settled
+from lastgood.loss.grants import revoked_since
+from lastgood.loss.patterns import referring
+from lastgood.loss.revivals import revivals
+from lastgood.loss.settled import Settling, settled
 from lastgood.loss.tables import LARGE_OBJECTS, Key, LiveTable, Then, counted, listing
-from lastgood.members import HeldRows
-from lastgood.plan.plan import TableLoss
-from lastgood.postgres.errors import words
-from lastgood.postgres.server import Connection
-from lastgood.postgres.sessions import shut_tables
+from lastgood.members import UndumpedRows
+from lastgood.plan.loss import TableLoss
+from lastgood.postgres.errors import message_of
+from lastgood.postgres.server import Connection, Target
+from lastgood.postgres.sessions import locked_tables
 
 __all__ = [
+    "Comparing",
     "Content",
     "Key",
     "Limit",
     "LiveTable",
     "Reader",
-    "Sides",
+    "Reads",
+    "Settling",
     "Then",
     "counted",
     "listing",
     "losses",
+    "referring",
+    "revivals",
+    "revoked_since",
     "settled",
+    "snapshot_of",
     "table_losses",
+    "turned_off",
 ]
 
 COUNT_SECONDS = 60.0
@@ -45,52 +59,82 @@ LOCK_TIMEOUT = "2s"
 # Classes of SQLSTATE: damaged data, and files that the server can't read.
 DAMAGE = ("XX", "58")
 UNREAD = "large objects are compared with the emergency backup"
+DEFAULTS = Loss()
 # Our own lists of deferred work.
 OURS = "lastgood_"
 
 
 def losses(
     live: Connection,
-    then: Then,
-    seconds: float = 0.0,
-    cancelled: Callable[[], bool] = lambda: False,
+    target: Target,
+    points: Sequence[tuple[Then, Reads]],
+    how: Comparing,
+    context: Context = BACKGROUND,
     *,
-    held: Sequence[HeldRows] = (),
-    sides: Sides | None = None,
-) -> tuple[TableLoss, ...]:
-    """One entry for each table of either side that carries rows, and for each of ``held``: tables of extensions with
-    rows that no dump holds. With ``sides``, the rows of tables with other content are counted exactly in the time that
-    is left. The server's estimate replaces a count that takes more than a minute, and the count of a
-    table that is damaged or locked against readers. Content is compared for ``seconds`` at most. ``live`` is put into
-    one read-only snapshot. Raises psycopg.Error, Interrupted."""
-    assert then.facts is not None
-    live.isolation_level = IsolationLevel.REPEATABLE_READ
-    live.read_only = True
+    held: Sequence[UndumpedRows] = (),
+    stage: str = "difference",
+) -> list[tuple[TableLoss, ...]]:
+    """For each of ``points``, with known facts and a function that reads it: one entry for each table of either side
+    that carries rows, and for each of ``held``: tables of extensions with rows that no dump holds.
+
+    ``live`` is a connection to ``target``, and is put into one read-only snapshot. The server's estimate replaces a
+    count that takes more than a minute, and the count of a table that is damaged or locked against readers. Raises
+    psycopg.Error, BadPoint, Interrupted."""
 
     def unreadable(key: Key, error: psycopg.Error) -> str:
         if (error.sqlstate or "")[:2] not in DAMAGE:
             raise error
-        return words(error)
+        return message_of(error)
 
-    with live.transaction():
+    with snapshot_of(live) as snapshot:
         live.execute("SET LOCAL row_security = off")
         live.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(LOCK_TIMEOUT))
-        shut = {(each.schema, each.name) for each in shut_tables(live)}
+        shut = {(each.schema, each.name) for each in locked_tables(live)}
         tables, stamps = listing(live)
-        tables = counted(live, tables, stamps, [then], shut=shut, seconds=lambda: COUNT_SECONDS, trouble=unreadable)
-        of_extensions = configuration(live, {(each.schema_name, each.name): each for each in then.facts.tables})
-        tables |= {key: table for key, (table, _) in of_extensions.items()}
-        limit = Limit.of(seconds)
-        content = Reader(live, limit, cancelled).compare(tables, then.facts, shut)
-        found = table_losses(tables, then.facts, 0, content)
-        if sides is not None and seconds:
-            found = with_rows(found, live, sides, limit, cancelled)
-    outside = {key: more for key, (_, more) in of_extensions.items()}
-    return tuple(sorted(with_extensions(found, outside, held), key=lambda each: (each.schema_name, each.name)))
+        then = [each for each, _ in points]
+        tables = counted(live, tables, stamps, then, shut=shut, seconds=lambda: COUNT_SECONDS, trouble=unreadable)
+        reader = Reader(target, snapshot, shut, referring(how.rules), context, stage)
+        found = []
+        for place, (each, whole) in enumerate(points):
+            assert each.facts is not None
+            of_extensions = configuration(live, {(one.schema_name, one.name): one for one in each.facts.tables})
+            there = tables | {key: table for key, (table, _) in of_extensions.items()}
+            content = _contents(reader, there, each.facts, whole, how)
+            lost = table_losses(there, each.facts, place, content, how.rules)
+            outside = {key: more for key, (_, more) in of_extensions.items()}
+            lost = tuple(with_extensions(lost, outside, held))
+            found.append(tuple(sorted(lost, key=lambda loss: (loss.schema_name, loss.name))))
+    return found
+
+
+def _contents(
+    reader: Reader, tables: Mapping[Key, LiveTable], facts: Facts, whole: Reads, how: Comparing
+) -> dict[Key, Content]:
+    if how.off:
+        return turned_off(tables, facts, reader.shut, TURNED_OFF)
+    try:
+        return _compared(reader, tables, facts, whole, how)
+    except Failed as error:
+        # Too few connections, for example: an emergency does not wait for exact numbers.
+        return turned_off(tables, facts, reader.shut, str(error))
+
+
+def _compared(
+    reader: Reader, tables: Mapping[Key, LiveTable], facts: Facts, whole: Reads, how: Comparing
+) -> dict[Key, Content]:
+    until = Limit.of(how.seconds)
+    content = reader.compare(tables, facts, until if how.bounded else Limit.of(None))
+    if how.level != "count":
+        return not_counted(content)
+    return reader.count(tables, content, facts, whole, until if how.bounded else Limit.of(how.seconds))
 
 
 def table_losses(
-    tables: Mapping[Key, LiveTable], facts: Facts, place: int | None, content: Mapping[Key, Content]
+    tables: Mapping[Key, LiveTable],
+    facts: Facts,
+    place: int | None,
+    content: Mapping[Key, Content],
+    rules: Loss = DEFAULTS,
 ) -> tuple[TableLoss, ...]:
     """The loss of each table, by schema and name. ``place``: the position of the restore point in ``LiveTable.since``,
     None where later rows were not counted. For a partitioned table, the entries are those of the restore point: the
@@ -99,6 +143,7 @@ def table_losses(
     if facts.large_objects.count:
         expected[LARGE_OBJECTS] = facts.large_objects.count
     content = {LARGE_OBJECTS: Content("not compared", UNREAD), **content}
+    refers = referring(rules)
     found = []
     for key in sorted(tables.keys() | expected.keys()):
         table, then = tables.get(key), expected.get(key)
@@ -112,6 +157,7 @@ def table_losses(
         since = None
         if table is not None and then is not None and place is not None and place < len(table.since):
             since = table.since[place]
+        state = None if seen is None or then is None else "changed" if since else seen.state
         found.append(
             TableLoss(
                 schema_name=key[0],
@@ -121,20 +167,24 @@ def table_losses(
                 estimated=table is not None and not table.exact,
                 written_since=since,
                 by=table.by or None if table is not None and since is not None else None,
-                content=None if seen is None else seen.state if not since else "changed",
+                content=state,
                 why=seen.why if seen is not None else "",
                 unreadable=table.unreadable if table is not None else "",
-            ).model_copy(update=_settled_rows(table, then, seen))
+                columns_lost=seen.columns_lost if seen is not None else (),
+                columns_back=seen.columns_back if seen is not None else (),
+                references=refers(Relation(*key), table.columns) if table is not None else (),
+                referenced=seen.referenced if seen is not None else None,
+            ).model_copy(update=_rows(table, then, seen))
         )
     return tuple(found)
 
 
-def _settled_rows(table: LiveTable | None, then: int | None, seen: Content | None) -> dict[str, int | None]:
-    """The numbers of differing rows that are known without comparing rows."""
+def _rows(table: LiveTable | None, then: int | None, seen: Content | None) -> dict[str, int | None]:
+    """The numbers of differing rows, as far as they are known."""
     if table is None:
-        return {"lost": 0, "returns": then, "changed": 0}
+        return {"lost": 0, "returns": then, "changed": 0, "referenced": 0}
     if then is None and table.exact and not table.unreadable:
         return {"lost": table.rows, "returns": 0, "changed": 0}
-    if seen is not None and seen.state == "equal":
-        return {"lost": 0, "returns": 0, "changed": 0}
-    return {}
+    if seen is None:
+        return {}
+    return {"lost": seen.lost, "returns": seen.returns, "changed": seen.changed}

@@ -1,198 +1,236 @@
-"""Comparison of the rows of live tables with a restore point, by digest and within a time limit.
+"""Comparison of the rows of live tables with restore points: by digest, and by count where the digests differ.
 
 A table that is not read in time, or whose digest can't be compared, is reported as not compared; never as equal.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Literal
 
-import psycopg
-from psycopg import sql
+from psycopg import IsolationLevel
 
+from lastgood.context import BACKGROUND, Context
+from lastgood.difference import DatabaseSide, FactsSide, Memory, PointSide, Side, TableDifference, compared
+from lastgood.difference.of_database import LOCKED
+from lastgood.dump.names import Relation
 from lastgood.errors import Interrupted
-from lastgood.facts import DigestRules, Facts, TableFacts, time_zone
-from lastgood.facts.compare import Comparison, compare
-from lastgood.facts.digest import RowsDigest
-from lastgood.facts.of_database import PINNED
-from lastgood.facts.relations import Source, as_in
-from lastgood.facts.row_stream import digest_rows
+from lastgood.facts import Facts, TableFacts
 from lastgood.loss.tables import Key, LiveTable
-from lastgood.postgres.errors import words
-from lastgood.postgres.server import Connection
+from lastgood.points import VerifiedPoint
+from lastgood.postgres.server import Connection, Target
 from lastgood.text.units import duration
 
 State = Literal["equal", "changed", "not compared"]
+TURNED_OFF = "content comparison is turned off"
+NOT_COUNTED = "counting is turned off"
+NOT_FOUND = "the restore point has it in another form"
+LIVE = "the live database"
+POINT = "the restore point"
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """The result of comparing a table's rows. ``why``: why they were not compared, or how they differ; ``rows``: the
-    number of rows read, None if they were not."""
+    """The result of comparing a table's rows. ``why``: why they were not compared or counted, or how they differ;
+    ``rows``: the number of live rows read, None if they were not. The others as in ``TableLoss``."""
 
     state: State
     why: str = ""
     rows: int | None = None
+    lost: int | None = None
+    returns: int | None = None
+    changed: int | None = None
+    columns_lost: tuple[str, ...] = ()
+    columns_back: tuple[str, ...] = ()
+    referenced: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """The time limit of all comparisons."""
+    """A time limit; without ``seconds``, there is none."""
 
-    seconds: float
-    until: float
+    seconds: float | None
+    until: float | None
 
     @classmethod
-    def of(cls, seconds: float) -> Limit:
+    def of(cls, seconds: float | None) -> Limit:
         """A limit of ``seconds`` from now."""
-        return cls(seconds, monotonic() + seconds)
+        return cls(seconds, None if seconds is None else monotonic() + seconds)
 
     @property
-    def left(self) -> float:
-        """Seconds until the limit."""
-        return self.until - monotonic()
+    def left(self) -> float | None:
+        """Seconds until the limit; None without one."""
+        return None if self.until is None else self.until - monotonic()
+
+    @property
+    def over(self) -> bool:
+        """Whether the limit is reached."""
+        return self.left is not None and self.left <= 0
 
     @property
     def why(self) -> str:
-        """The reason why a table was not compared."""
-        if not self.seconds:
-            return "content comparison is turned off"
-        return f"time limit of {duration(self.seconds)} reached"
+        """The reason why a table was not compared or counted."""
+        return f"time limit of {duration(self.seconds or 0)} reached"
 
 
-_Read = dict[tuple[Key, str | None, str, tuple[str, ...]], TableFacts | str]
+References = Callable[[Relation, tuple[str, ...]], tuple[str, ...]]
+Reads = Callable[[Context], VerifiedPoint]
+"""Reads a restore point whole. Raises BadPoint, Interrupted."""
 
 
+@dataclass(slots=True)
 class Reader:
-    """Read digests of live tables: each once, for any number of restore points."""
+    """Compares the live database, in the ``snapshot`` that the caller holds, with any number of restore points. The
+    digest of each table is read once. ``shut``: tables that other sessions have locked against readers."""
 
-    def __init__(self, connection: Connection, limit: Limit, cancelled: Callable[[], bool] = lambda: False) -> None:
-        self._connection = connection
-        self._limit = limit
-        self._cancelled = cancelled
-        self._read: _Read = {}
-        self._zones: dict[tuple[str, ...], str | None] = {}
+    live: Target
+    snapshot: str
+    shut: Collection[Key] = ()
+    references: References = field(default=lambda relation, columns: ())
+    context: Context = BACKGROUND
+    stage: str = "difference"
+    _memory: Memory = field(default_factory=Memory)
 
-    def compare(self, tables: Mapping[Key, LiveTable], facts: Facts, shut: Collection[Key] = ()) -> dict[Key, Content]:
-        """For each table of ``facts`` that the live database has: whether its rows are the same. Changes no setting for
-        good. Raises Interrupted when ``cancelled`` turned true."""
-        expected = {(each.schema_name, each.name): each for each in facts.tables}
+    def __post_init__(self) -> None:
+        self._memory.unreadable |= {Relation(*key): LOCKED for key in self.shut}
+
+    def compare(self, tables: Mapping[Key, LiveTable], facts: Facts, limit: Limit) -> dict[Key, Content]:
+        """For each table of ``facts`` that the live database has: whether its rows are the same. Raises Failed,
+        Interrupted."""
         found: dict[Key, Content] = {}
-        wanted: list[Key] = []
-        for key, then in expected.items():
-            table = tables.get(key)
-            if table is None:
+        wanted: list[TableFacts] = []
+        for then in facts.tables:
+            key = (then.schema_name, then.name)
+            if key not in tables:
                 continue
-            settled = _settled(table, then, locked=key in shut)
+            settled = _settled(tables[key], then, locked=key in self.shut)
             if settled is not None:
                 found[key] = settled
-            elif self._limit.left <= 0:
-                found[key] = Content("not compared", self._limit.why)
             else:
-                wanted.append(key)
-        if wanted:
-            found |= dict(self._compared(facts, wanted))
-        return found
+                wanted.append(then)
+        if wanted and not limit.over:
+            side = FactsSide(facts.model_copy(update={"tables": tuple(wanted)}), POINT)
+            found |= self._compared(side, [_key(each) for each in wanted], limit, digests=True)
+        return {**{_key(each): Content("not compared", limit.why) for each in wanted}, **found}
 
-    def _compared(self, facts: Facts, wanted: Sequence[Key]) -> Iterator[tuple[Key, Content]]:
-        reasons: dict[Key, str] = dict.fromkeys(wanted, self._limit.why)
-        read: list[TableFacts] = []
-        samples: tuple[str, ...] = ()
-        rules = DigestRules(client_encoding=facts.rules.client_encoding)
-        try:
-            # Rolled back, so that its settings end with it.
-            with self._connection.transaction(force_rollback=True):
-                zone = facts.rules.time_zone
-                if zone is None:
-                    zone = self._recognised(facts.zone_samples)
-                    samples = facts.zone_samples if zone is not None else ()
-                rules = DigestRules(
-                    client_encoding=facts.rules.client_encoding,
-                    time_zone=zone or "UTC",
-                    server_major=self._connection.info.server_version // 10000,
-                )
-                for source in self._sources(facts, wanted, rules):
-                    key = (source.schema_name, source.name)
-                    one = self._digest(source, rules)
-                    if isinstance(one, TableFacts):
-                        read.append(one)
-                    else:
-                        reasons[key] = one
-        except psycopg.Error as error:
-            reasons = dict.fromkeys(wanted, _words(error))
-        keys = {(each.schema_name, each.name): each for each in read}
-        only = facts.model_copy(
-            update={"tables": tuple(each for each in facts.tables if (each.schema_name, each.name) in keys)}
-        )
-        now = Facts(origin="database", rules=rules, tables=tuple(read), zone_samples=samples)
-        comparison = compare(only, now)
-        for each in comparison.tables:
-            key = (each.schema_name, each.name)
-            state: State = "equal" if each.equal else "changed" if each.equal is False else "not compared"
-            why = "" if each.equal is not None else _why(comparison, key)
-            yield key, Content(state, why, keys[key].rows)
-        for key in wanted:
-            if key not in keys:
-                yield key, Content("not compared", reasons[key])
-
-    def _recognised(self, samples: tuple[str, ...]) -> str | None:
-        if samples not in self._zones:
-            self._zones[samples] = time_zone.recognise(self._connection, samples)
-        return self._zones[samples]
-
-    def _sources(self, facts: Facts, wanted: Sequence[Key], rules: DigestRules) -> list[Source]:
-        """The tables, the smallest first, so that as many as possible are compared in time."""
-        for name, value in (*PINNED, ("TimeZone", rules.time_zone or "UTC"), ("client_encoding", "UTF8")):
-            if not name.endswith("_timeout"):
-                self._connection.execute(sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name), sql.Literal(value)))
-        chosen = [
-            each
-            for each in as_in(self._connection, facts, beyond=False)
-            if (each.schema_name, each.name) in set(wanted)
+    def count(
+        self, tables: Mapping[Key, LiveTable], content: Mapping[Key, Content], facts: Facts, whole: Reads, limit: Limit
+    ) -> dict[Key, Content]:
+        """The result of ``compare``, with exact numbers for the tables that differ, those without a digest, and new
+        ones with references. Those that were not counted in time say so. Raises BadPoint, Failed, Interrupted."""
+        undigested = {_key(each) for each in facts.tables if each.digest is None}
+        wanted = [
+            key
+            for key, each in content.items()
+            if each.state == "changed" or (each.state == "not compared" and key in undigested and each.why != LOCKED)
         ]
-        return sorted(chosen, key=lambda each: sum(part.pages for part in each.parts))
+        known = {_key(each) for each in facts.tables}
+        wanted += [
+            key
+            for key, each in tables.items()
+            if key not in known
+            and not each.unreadable
+            and not each.partitioned
+            and self.references(Relation(*key), each.columns)
+        ]
+        wanted = [key for key in wanted if key not in self.shut and not tables[key].unreadable]
+        if not wanted:
+            return dict(content)
+        found: dict[Key, Content] = {}
+        if not limit.over:
+            try:
+                point = whole(self.context.until(lambda: limit.over))
+                side = PointSide(point.point, POINT, point.summary.database, point)
+                found = self._compared(side, wanted, limit, digests=False)
+            except Interrupted:
+                self.context.check("cannot compare content: interrupted")
+        return {**content, **{key: _joined(content.get(key), found.get(key), limit) for key in wanted}}
 
-    def _digest(self, source: Source, rules: DigestRules) -> TableFacts | str:
-        """The digest of one table, or the reason why it has none."""
-        key = (source.schema_name, source.name)
-        memory = (key, rules.time_zone if source.zoned else None, rules.client_encoding, source.columns)
-        if memory not in self._read:
-            if self._limit.left <= 0:
-                return self._limit.why
-            self._read[memory] = self._digested(source, rules)
-        return self._read[memory]
+    def _compared(self, side: Side, wanted: Sequence[Key], limit: Limit, *, digests: bool) -> dict[Key, Content]:
+        keys = set(wanted)
+        with compared(
+            side,
+            DatabaseSide(self.live, LIVE, snapshot=self.snapshot, memory=self._memory),
+            level="digest" if digests else "count",
+            only=lambda relation: (relation.schema, relation.name) in keys,
+            by_root=False,
+            digests=digests,
+            references=self.references,
+            seconds=limit.left,
+            context=self.context,
+            stage=self.stage,
+        ) as comparison:
+            return {(each.schema_name, each.name): _content(each) for each in comparison.tables}
 
-    def _digested(self, source: Source, rules: DigestRules) -> TableFacts | str:
-        connection = self._connection
-        copies = [part.copy().as_string(connection) for part in source.parts]
-        digest = RowsDigest()
-        try:
-            with connection.transaction(force_rollback=True):
-                milliseconds = f"{max(50, round(self._limit.left * 1000))}ms"
-                for name, value in (("statement_timeout", milliseconds), ("client_encoding", rules.client_encoding)):
-                    connection.execute(sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name), sql.Literal(value)))
-                # Under SQL_ASCII bytes pass unchanged, including those of names in the command.
-                codec = "utf-8" if rules.client_encoding == "SQL_ASCII" else connection.info.encoding
-                for copy in copies:
-                    one = digest_rows(connection, copy.encode(codec), cancelled=self._cancelled)
-                    digest = RowsDigest(digest.rows + one.rows, digest.total + one.total)
-        except (psycopg.errors.QueryCanceled, Interrupted):
-            if self._cancelled():
-                raise Interrupted("cannot compare content: interrupted") from None
-            return self._limit.why
-        except psycopg.Error as error:
-            return _words(error)
-        return TableFacts(
-            schema_name=source.schema_name,
-            name=source.name,
-            columns=source.columns,
-            rows=digest.rows,
-            digest=digest.hexdigest(),
-            zoned=source.zoned,
-        )
+
+@contextmanager
+def snapshot_of(connection: Connection) -> Iterator[str]:
+    """Put a connection into a read-only snapshot for the length of a ``with`` block; other sessions may use it. Raises
+    psycopg.Error."""
+    connection.isolation_level = IsolationLevel.REPEATABLE_READ
+    connection.read_only = True
+    with connection.transaction():
+        connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")  # it holds the snapshot for the others
+        row = connection.execute("SELECT pg_catalog.pg_export_snapshot()").fetchone()
+        assert row is not None  # a SELECT without FROM always gives a row
+        yield str(row[0])
+
+
+def turned_off(
+    tables: Mapping[Key, LiveTable], facts: Facts, shut: Collection[Key], why: str = TURNED_OFF
+) -> dict[Key, Content]:
+    """What is known of the tables of ``facts`` without reading rows, and ``why`` they are not read."""
+    found = {}
+    for then in facts.tables:
+        if (table := tables.get(_key(then))) is not None:
+            settled = _settled(table, then, locked=_key(then) in shut)
+            found[_key(then)] = settled or Content("not compared", why)
+    return found
+
+
+def not_counted(content: Mapping[Key, Content]) -> dict[Key, Content]:
+    """The same results; tables that differ say that their rows were not to be counted."""
+    return {
+        key: replace(each, why=each.why or NOT_COUNTED) if each.state == "changed" else each
+        for key, each in content.items()
+    }
+
+
+def _key(table: TableFacts) -> Key:
+    return table.schema_name, table.name
+
+
+def _content(each: TableDifference) -> Content:
+    state: State = "changed"
+    if each.state == "not compared" and not each.structure_differs:
+        state = "not compared"
+    elif each.state == "equal" and not each.structure_differs:
+        state = "equal"
+    return Content(
+        state,
+        "its columns differ" if state == "changed" and each.state == "not compared" else each.why,
+        each.rows_b,
+        each.only_b,
+        each.only_a,
+        each.changed,
+        each.columns_b,
+        each.columns_a,
+        each.referenced,
+    )
+
+
+def _joined(before: Content | None, counts: Content | None, limit: Limit) -> Content:
+    """The result of counting a table; if it was not counted, the one before, with the reason."""
+    if counts is not None and counts.lost is not None and counts.returns is not None:
+        return counts if before is None or before.state == "not compared" else replace(counts, state="changed")
+    why = counts.why if counts is not None else ""
+    why = why or (limit.why if limit.over else NOT_FOUND)
+    if before is None:
+        return Content("changed", why)
+    return replace(before, why=before.why or why)
 
 
 def _settled(table: LiveTable, then: TableFacts, *, locked: bool) -> Content | None:
@@ -202,24 +240,14 @@ def _settled(table: LiveTable, then: TableFacts, *, locked: bool) -> Content | N
     if table.exact and table.rows != then.rows:
         return Content("changed")
     if then.columns and not table.partitioned and set(table.columns) != set(then.columns):
-        return Content("changed", "its columns differ")
+        lost, back = _missing(table.columns, then.columns), _missing(then.columns, table.columns)
+        return Content("changed", "its columns differ", columns_lost=lost, columns_back=back)
     if table.exact and table.rows == 0 == then.rows:
-        return Content("equal", rows=0)
+        return Content("equal", rows=0, lost=0, returns=0, changed=0, referenced=0)
     if locked:
-        return Content("not compared", "another session has locked it")
-    if then.digest is None:
-        return Content("not compared", then.why_no_digest or "the restore point's rows have no digest")
+        return Content("not compared", LOCKED)
     return None
 
 
-def _why(comparison: Comparison, key: Key) -> str:
-    """The reason why the digests of a table could not be compared, as reported by ``compare``."""
-    name = f'"{key[0]}.{key[1]}"'
-    sentence = next((each for each in comparison.not_compared if name in each), "")
-    return sentence.partition(": ")[2].rstrip(".") or "its digests cannot be compared"
-
-
-def _words(error: psycopg.Error) -> str:
-    if isinstance(error, psycopg.errors.LockNotAvailable):
-        return "another session has locked it"
-    return words(error)
+def _missing(these: Iterable[str], others: Collection[str]) -> tuple[str, ...]:
+    return tuple(each for each in these if each not in others)

@@ -10,18 +10,20 @@ from psycopg import sql
 from lastgood.facts import TableFacts
 from lastgood.load.repairs import extensions
 from lastgood.loss.tables import Key, LiveTable
-from lastgood.members import HeldRows
-from lastgood.plan.plan import TableLoss
+from lastgood.members import UndumpedRows
+from lastgood.plan.loss import TableLoss
 from lastgood.postgres.server import Connection
+from lastgood.postgres.table_code import not_to_query
 
 
 def configuration(live: Connection, wanted: Mapping[Key, TableFacts]) -> dict[Key, tuple[LiveTable, int]]:
     """The configuration tables among ``wanted``, each with the rows that a dump holds and the number of other rows.
     Their columns come from the extension, and count as those of the restore point."""
     found: dict[Key, tuple[LiveTable, int]] = {}
+    without = not_to_query(live)
     for relation, condition in extensions.configuration(live).items():
         key = (relation.schema, relation.name)
-        if key not in wanted:
+        if key not in wanted or key in without:
             continue
         table = sql.Identifier(*key)
         # The condition is the extension's own text, from the catalogue: pg_dump reads the rows with it.
@@ -37,7 +39,7 @@ def configuration(live: Connection, wanted: Mapping[Key, TableFacts]) -> dict[Ke
 
 
 def with_extensions(
-    losses: Sequence[TableLoss], outside: Mapping[Key, int], held: Sequence[HeldRows]
+    losses: Sequence[TableLoss], outside: Mapping[Key, int], held: Sequence[UndumpedRows]
 ) -> Iterator[TableLoss]:
     """The losses, with rows of extensions that no dump holds added on both sides: they are copied over."""
     rows = {(each.schema_name, each.name): each for each in held}

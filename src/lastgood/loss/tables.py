@@ -12,10 +12,12 @@ import psycopg
 from psycopg import sql
 
 from lastgood.facts import Facts
+from lastgood.loss import by_copy
 from lastgood.loss.written import Clock, Column, newest, writing_column, written_after
 from lastgood.points import RestorePoint
 from lastgood.postgres.mark import schemas_of_runs
 from lastgood.postgres.server import Connection
+from lastgood.postgres.table_code import not_to_query
 
 Key = tuple[str, str]
 """Schema and name of a table."""
@@ -140,15 +142,17 @@ def counted(
     clock = Clock.read(connection)
     then = [_by_name(point) for point in points]
     found = dict(tables)
+    only_copy = not_to_query(connection)
     for key, table in tables.items():
         if table.partitioned or key in shut or key == LARGE_OBJECTS:
             continue
         by = stamps.get(key)
         before = [each.get(key) or each.get(table.root or key) for each in then]
+        count = _copy_count if key in only_copy else _count
         try:
-            found[key] = _count(connection, key, table, by, points, before, clock, seconds())
+            found[key] = count(connection, key, table, by, points, before, clock, seconds())
         except (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable):
-            found[key] = _at_a_glance(connection, key, table)
+            found[key] = table if key in only_copy else _at_a_glance(connection, key, table)
         except psycopg.Error as error:
             found[key] = replace(table, unreadable=trouble(key, error))
     return _with_roots(found)
@@ -189,11 +193,50 @@ def _count(
     row = _one(connection, query, seconds)
     if by is None:
         return replace(table, rows=row[0], exact=True)
+    return _counted(table, row[0], by, row[1], before, row[2:])
+
+
+def _copy_count(
+    connection: Connection,
+    key: Key,
+    table: LiveTable,
+    by: Column | None,
+    points: Sequence[Then],
+    before: Sequence[_Before | None],
+    clock: Clock,
+    seconds: float,
+) -> LiveTable:
+    """``_count`` without a query over the table."""
+    if seconds <= 0:
+        raise psycopg.errors.QueryCanceled("no time left")
+    since = [
+        by_copy.Since(
+            point.made_at, there.newest.get(by.name) if there is not None and by is not None else None, point.exact
+        )
+        for point, there in zip(points, before, strict=True)
+    ]
+    column = next(iter(table.columns), None)
+    with connection.transaction():
+        _limited(connection, seconds)
+        rows, newest, counts = by_copy.count(connection, sql.Identifier(*key), column, by, clock, since)
+    if by is None:
+        return replace(table, rows=rows, exact=True)
+    return _counted(table, rows, by, newest, before, counts)
+
+
+def _counted(
+    table: LiveTable,
+    rows: int,
+    by: Column,
+    newest: datetime | None,
+    before: Sequence[_Before | None],
+    counts: Sequence[int],
+) -> LiveTable:
     since = tuple(
-        row[0] if there is not None and not there.rows else count
-        for there, count in zip(before, row[2:], strict=True)
+        rows if there is not None and not there.rows else count
+        for there, count in zip(before, counts, strict=True)
     )  # fmt: skip
-    return replace(table, rows=row[0], exact=True, by=by.name, newest=row[1], since=since)
+    return replace(table, rows=rows, exact=True, by=by.name, newest=newest, since=since)
 
 
 def _at_a_glance(connection: Connection, key: Key, table: LiveTable) -> LiveTable:
@@ -208,11 +251,15 @@ def _at_a_glance(connection: Connection, key: Key, table: LiveTable) -> LiveTabl
 
 def _one(connection: Connection, query: sql.Composed, seconds: float) -> tuple[Any, ...]:
     with connection.transaction():
-        limit = f"{max(50, round(seconds * 1000))}ms"
-        connection.execute(sql.SQL("SET LOCAL statement_timeout = {}").format(sql.Literal(limit)))
+        _limited(connection, seconds)
         row = connection.execute(query).fetchone()
     assert row is not None  # an aggregate always gives a row
     return tuple(row)
+
+
+def _limited(connection: Connection, seconds: float) -> None:
+    limit = f"{max(50, round(seconds * 1000))}ms"
+    connection.execute(sql.SQL("SET LOCAL statement_timeout = {}").format(sql.Literal(limit)))
 
 
 def _with_roots(tables: dict[Key, LiveTable]) -> dict[Key, LiveTable]:

@@ -14,10 +14,10 @@ from lastgood.models import Frozen
 from lastgood.text.units import counted
 
 Change = Literal["added", "changed", "removed"]
-SHOWN = 8
+MOST_SHOWN = 8
 
 
-class Departure(Frozen):
+class Deviation(Frozen):
     """A part of an extension's members (see ``lastgood.members.parts``) that differs from what its script creates.
 
     ``digest`` covers its definition. ``commands`` create this state, in their order; empty where that is impossible.
@@ -45,7 +45,7 @@ class Departure(Frozen):
         return f"{self.named} ({self.change})"
 
 
-class HeldRows(Frozen):
+class UndumpedRows(Frozen):
     """A member table with rows that no dump holds. ``rows``: the number of rows that are not from the extension's
     script; ``missing``: the number of the script's rows that are gone; a changed row counts as both. ``outside``: the
     number of rows that no dump holds, including those of the script."""
@@ -59,23 +59,23 @@ class HeldRows(Frozen):
 
     def __str__(self) -> str:
         added = counted(self.rows, "row") if self.rows or not self.missing else ""
-        gone = f"{counted(self.missing, 'row')} of its script changed or deleted" if self.missing else ""
-        return f"table {self.schema_name}.{self.name} ({', '.join(filter(None, (added, gone)))})"
+        removed = f"{counted(self.missing, 'row')} of its script changed or deleted" if self.missing else ""
+        return f"table {self.schema_name}.{self.name} ({', '.join(filter(None, (added, removed)))})"
 
 
-class Unknown(Frozen):
-    """An extension, or a table of one, whose original state could not be determined."""
+class UnknownOriginal(Frozen):
+    """An extension, or a table of an extension, whose original state could not be determined."""
 
     extension: str
     why: str
 
 
-class Survey(Frozen):
+class MemberSurvey(Frozen):
     """The result for one database."""
 
-    departures: tuple[Departure, ...] = ()
-    rows: tuple[HeldRows, ...] = ()
-    unknown: tuple[Unknown, ...] = ()
+    departures: tuple[Deviation, ...] = ()
+    rows: tuple[UndumpedRows, ...] = ()
+    unknown: tuple[UnknownOriginal, ...] = ()
 
     @property
     def extensions(self) -> tuple[str, ...]:
@@ -85,33 +85,33 @@ class Survey(Frozen):
     def summary(self, extension: str, *, carried: bool | None = None, rows: bool = True) -> str:
         """The parts of an extension that no dump holds, in words; ``carried``: only those that can be restored, or only
         the others."""
-        found = self.lines(extension, carried=carried, rows=rows)
-        more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-        return ", ".join(found[:SHOWN]) + more
+        lines = self.lines(extension, carried=carried, rows=rows)
+        rest = f" and {len(lines) - MOST_SHOWN} more" if len(lines) > MOST_SHOWN else ""
+        return ", ".join(lines[:MOST_SHOWN]) + rest
 
     def lines(self, extension: str, *, carried: bool | None = None, rows: bool = True) -> list[str]:
         """The same as a complete list."""
-        wanted = [
+        chosen = [
             each
             for each in self.departures
             if each.extension == extension and (carried is None or each.can_be_carried is carried)
         ]
-        whole = [each.identity for each in self.departures if each.kind == "member"]
-        found = [str(each) for each in wanted if not within(each, whole)]
+        members = [each.identity for each in self.departures if each.kind == "member"]
+        lines = [str(each) for each in chosen if not within(each, members)]
         if rows and carried is not False:
-            found += [str(each) for each in self.rows if each.extension == extension]
-        return found
+            lines += [str(each) for each in self.rows if each.extension == extension]
+        return lines
 
 
-def within(departure: Departure, whole: Iterable[str]) -> bool:
+def within(departure: Deviation, members: Iterable[str]) -> bool:
     """Whether it is a part of one of the members, which have names of ``pg_identify_object``: ``table public.t``."""
     if departure.kind == "member":
         return False
     identity = departure.identity
-    for named in whole:
-        name = named.partition(" ")[2]
+    for member in members:
+        name = member.partition(" ")[2]
         if (
-            identity in (named, name)
+            identity in (member, name)
             or identity.startswith((f"{name}.", f"{name} ", f"table column {name}."))
             or identity.endswith((f" {name}", f" on {name}"))
         ):

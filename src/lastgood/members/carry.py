@@ -17,19 +17,19 @@ from lastgood.dump.rulings.tree import parse
 from lastgood.dump.statements import Kind
 from lastgood.dump.tokens import Statement
 from lastgood.errors import Failed
-from lastgood.members import Departure, HeldRows, Survey
+from lastgood.members import Deviation, MemberSurvey, UndumpedRows
 from lastgood.members.parts import EARLY, KINDS, parts
 from lastgood.members.survey import digest
 from lastgood.members.tables import MemberTable, member_tables
-from lastgood.postgres.errors import not_its_own, words
+from lastgood.postgres.errors import message_of, not_caused_by_statement
 from lastgood.postgres.server import Connection
 from lastgood.text.units import counted
 
-Report = Callable[[str, str], object]
+ReportPart = Callable[[str, str], object]
 """A function that gets the name of a part that was carried over, and how."""
 
-PUT_BACK = "no dump holds it: restored as it was"
-NOT_PUT_BACK = "no dump holds it, and it was not restored: it remains only in the kept database"
+RESTORED = "no dump holds it: restored as it was"
+NOT_RESTORED = "no dump holds it, and it was not restored: it remains only in the kept database"
 _ALLOWED = frozenset({
     "AlterDomainStmt", "AlterEnumStmt", "AlterExtensionContentsStmt", "AlterFunctionStmt", "AlterOwnerStmt",
     "AlterPublicationStmt", "AlterSeqStmt", "AlterTSConfigurationStmt", "AlterTSDictionaryStmt", "AlterTableStmt",
@@ -43,7 +43,7 @@ class Carrier:
     """Carry a survey over to the database that is being restored. ``report`` gets each result. ``lenient``: a part that
     can't be restored is reported and is no error."""
 
-    def __init__(self, survey: Survey, report: Report, *, lenient: bool = False) -> None:
+    def __init__(self, survey: MemberSurvey, report: ReportPart, *, lenient: bool = False) -> None:
         self._survey = survey
         self._report = report
         self._lenient = lenient
@@ -60,48 +60,48 @@ class Carrier:
         """Restore all other parts; to be called last. Raises Failed."""
         self._make(connection, [each for each in self._survey.departures if each.kind not in EARLY])
 
-    def rows(self, live: Connection, restored: Connection, held: Iterable[HeldRows]) -> None:
+    def rows(self, live: Connection, restored: Connection, undumped: Iterable[UndumpedRows]) -> None:
         """Copy rows that no dump holds from the live database. To be called before ``late``, so that no user trigger
         fires. Raises Failed."""
-        wanted = {(each.schema_name, each.name) for each in held}
-        here = {table.relation: table for table in member_tables(restored)}
+        wanted = {(each.schema_name, each.name) for each in undumped}
+        existing = {table.relation: table for table in member_tables(restored)}
         for table in member_tables(live):
-            if (table.relation.schema, table.relation.name) not in wanted or table.relation not in here:
+            if (table.relation.schema, table.relation.name) not in wanted or table.relation not in existing:
                 continue
             named = f"rows of {table.relation}"
             try:
                 with restored.transaction():
                     _without_triggers(restored)
-                    number = _copied(live, restored, table, here[table.relation])
+                    number = _copy_rows(live, restored, table, existing[table.relation])
             except psycopg.Error as error:
                 self._failed(named, table.extension, error)
             else:
                 self._report(named, f"no dump holds them: {counted(number, 'row')} copied from the live database")
 
-    def _remove(self, connection: Connection, departures: Sequence[Departure]) -> None:
-        here = parts(connection) if departures else {}
+    def _remove(self, connection: Connection, departures: Sequence[Deviation]) -> None:
+        existing = parts(connection) if departures else {}
         for each in sorted(departures, key=lambda each: KINDS.index(each.kind), reverse=True):
-            part = here.get((each.kind, each.identity))
+            part = existing.get((each.kind, each.identity))
             if part is None or (each.change == "changed" and digest(part) == each.digest):
                 continue
             removed = self._run(connection, each, each.removal)
             if removed and each.change == "removed":
                 self._report(each.named, "removed: it did not exist when the restore point was made")
 
-    def _make(self, connection: Connection, departures: Iterable[Departure]) -> None:
+    def _make(self, connection: Connection, departures: Iterable[Deviation]) -> None:
         wanted = [each for each in departures if each.change != "removed" and each.kind in KINDS]
         wanted.sort(key=lambda each: KINDS.index(each.kind))
-        here = parts(connection) if wanted else {}
+        existing = parts(connection) if wanted else {}
         for each in wanted:
-            part = here.get((each.kind, each.identity))
+            part = existing.get((each.kind, each.identity))
             if part is not None and digest(part) == each.digest:
                 continue
             if each.commands and self._run(connection, each, each.commands):
-                self._report(each.named, PUT_BACK)
+                self._report(each.named, RESTORED)
             elif not each.commands:
-                self._report(each.named, NOT_PUT_BACK)
+                self._report(each.named, NOT_RESTORED)
 
-    def _run(self, connection: Connection, departure: Departure, commands: Iterable[str]) -> bool:
+    def _run(self, connection: Connection, departure: Deviation, commands: Iterable[str]) -> bool:
         named = departure.named
         try:
             with connection.transaction():
@@ -119,20 +119,20 @@ class Carrier:
         return True
 
     def _failed(self, named: str, extension: str, error: psycopg.Error) -> None:
-        why = words(error)
-        if not self._lenient or not_its_own(error):
+        why = message_of(error)
+        if not self._lenient or not_caused_by_statement(error):
             raise Failed(
                 f'cannot restore {named} of extension "{extension}": {why}',
                 hint="Roll back without it and leave it in the kept database: --override extensions --reason TEXT",
             ) from error
-        self._report(named, f"{NOT_PUT_BACK} ({why})")
+        self._report(named, f"{NOT_RESTORED} ({why})")
 
 
-def _copied(live: Connection, restored: Connection, table: MemberTable, into: MemberTable) -> int:
-    columns = tuple(name for name in table.columns if name in into.columns)
-    restored.execute(sql.SQL("DELETE FROM ") + into.outside())
+def _copy_rows(live: Connection, restored: Connection, table: MemberTable, restored_table: MemberTable) -> int:
+    columns = tuple(name for name in table.columns if name in restored_table.columns)
+    restored.execute(sql.SQL("DELETE FROM ") + restored_table.outside())
     listed = sql.SQL(", ").join(map(sql.Identifier, columns))
-    command = sql.SQL("COPY {} ({}) FROM STDIN").format(into.name, listed)
+    command = sql.SQL("COPY {} ({}) FROM STDIN").format(restored_table.name, listed)
     with live.cursor() as reading, restored.cursor() as writing:
         with reading.copy(table.copy(columns)) as source, writing.copy(command) as sink:
             for data in source:
@@ -149,8 +149,8 @@ def _without_triggers(connection: Connection) -> None:
 def _allowed(command: str) -> bool:
     if rule(Statement(command.encode(), 0, 0)).kind is Kind.SEQUENCE_POSITION:
         return True
-    found = parse(command)
-    if len(found) != 1 or found[0].tag not in _ALLOWED:
+    commands = parse(command)
+    if len(commands) != 1 or commands[0].tag not in _ALLOWED:
         return False
-    options = found[0].options if found[0].tag == "CreateFunctionStmt" else ()
+    options = commands[0].options if commands[0].tag == "CreateFunctionStmt" else ()
     return not any(each.defname == "language" and each.arg.sval in _NATIVE for each in options)

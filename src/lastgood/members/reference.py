@@ -1,7 +1,7 @@
 """The original state of extensions, read from an empty scratch database, which is dropped again.
 
 The live database is not touched. If the scratch database, or the extension in it, cannot be created, the extension is
-``Unknown``.
+``UnknownOriginal``.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from lastgood.journal import caller
 from lastgood.journal.run_names import new_run
 from lastgood.members.parts import Part, parts
 from lastgood.members.tables import hashes, member_tables
-from lastgood.postgres import copying, database, elsewhere
-from lastgood.postgres.errors import one_line, words
+from lastgood.postgres import copying, database, pg_cron
+from lastgood.postgres.errors import message_of, one_line
 from lastgood.postgres.mark import REFERENCE, Mark, marked, server_clock
 from lastgood.postgres.server import Connection, Target, quiet_event_triggers
 
@@ -48,8 +48,8 @@ class Reference:
     unknown: Mapping[str, str] = field(default_factory=dict)
 
 
-# A run needs it several times: for the plan and for its emergency backup.
-_known: dict[tuple[str, str, tuple[Installed, ...]], Reference] = {}
+# By place, live database and extensions: a run needs the state for its plan and for its emergency backup.
+_cached: dict[tuple[str, str, tuple[Installed, ...]], Reference] = {}
 
 
 def installed(connection: Connection) -> tuple[Installed, ...]:
@@ -61,23 +61,23 @@ def installed(connection: Connection) -> tuple[Installed, ...]:
     return tuple(Installed(*row) for row in rows)
 
 
-def reference(target: Target, live: str, wanted: Sequence[Installed]) -> Reference:
-    """The state of ``wanted`` if they were created now on the server of ``target``, in a database like ``live``."""
-    key = (target.place, live, tuple(wanted))
-    if key not in _known:
+def reference(target: Target, live: str, extensions: Sequence[Installed]) -> Reference:
+    """The state of ``extensions`` if they were created now on the server of ``target``, in a database like ``live``."""
+    key = (target.place, live, tuple(extensions))
+    if key not in _cached:
         try:
             with scratch(target, live, PREFIX) as connection:
-                _known[key] = _made(connection, wanted)
+                _cached[key] = _original_state(connection, extensions)
         except (psycopg.Error, LastgoodError) as error:
             cause = error.__cause__ if isinstance(error.__cause__, psycopg.Error) else error
             why = one_line(cause)
-            return Reference(unknown={each.name: why for each in wanted})
-    return _known[key]
+            return Reference(unknown={each.name: why for each in extensions})
+    return _cached[key]
 
 
-def _made(connection: Connection, wanted: Sequence[Installed]) -> Reference:
+def _original_state(connection: Connection, extensions: Sequence[Installed]) -> Reference:
     unknown = {}
-    for each in wanted:
+    for each in extensions:
         schema = sql.SQL(each.schema)
         make = (
             sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(schema),
@@ -89,12 +89,12 @@ def _made(connection: Connection, wanted: Sequence[Installed]) -> Reference:
             try:
                 _run(connection, make)
             except psycopg.Error as error:
-                if not elsewhere.refused(each.name, error):
+                if not pg_cron.is_refused(each.name, error):
                     raise
-                before, after = elsewhere.around(each.name)
+                before, after = pg_cron.around_creation(each.name)
                 _run(connection, (*before, *make, *after))
         except psycopg.Error as error:
-            unknown[each.name] = words(error)
+            unknown[each.name] = message_of(error)
     with connection.transaction():
         rows = {table.relation: hashes(connection, table) for table in member_tables(connection)}
         return Reference(parts(connection), rows, unknown)
@@ -130,13 +130,13 @@ def scratch(target: Target, live: str, prefix: str) -> Iterator[Connection]:
             started=started,
             options={"kind": REFERENCE},
         )
-        made = database.create_like(maintenance, name, model, mark.text(), live=live)
+        created = database.create_like(maintenance, name, model, mark.text(), live=live)
         try:
             with target.at(name).connect(application_name="lastgood reference") as connection:
                 quiet_event_triggers(connection)
                 yield connection
         finally:
-            database.drop(maintenance, name, made.oid)
+            database.drop(maintenance, name, created.oid)
 
 
 def _drop_stale(maintenance: Connection, live: str) -> None:

@@ -23,7 +23,7 @@ class ListedTarget(Frozen):
     address_in: str
     on: tuple[Event, ...]
     kinds: tuple[Kind, ...]
-    address_is_good: bool = True
+    address_is_valid: bool = True
     problem: str = ""
     hint: str = ""
     seconds: float | None = None
@@ -31,8 +31,8 @@ class ListedTarget(Frozen):
     @classmethod
     def of(cls, target: Recipient) -> Self:
         """The target as configured, not yet checked."""
-        where = f"variable {target.url_variable}" if target.url_variable is not None else f"{target.url_file}"
-        return cls(name=target.name, address_in=where, on=target.on, kinds=target.kinds)
+        place = f"variable {target.url_variable}" if target.url_variable is not None else f"{target.url_file}"
+        return cls(name=target.name, address_in=place, on=target.on, kinds=target.kinds)
 
 
 class Listing(Document):
@@ -47,22 +47,22 @@ def check_targets(targets: Sequence[Recipient], limit: float, test: Callable[[st
     listed = {each.name: ListedTarget.of(each) for each in targets}
     addresses: list[Address] = []
 
-    def wrong(name: str, problem: str, hint: str) -> None:
-        listed[name] = listed[name].model_copy(update={"address_is_good": False, "problem": problem, "hint": hint})
+    def reject(name: str, problem: str, hint: str) -> None:
+        listed[name] = listed[name].model_copy(update={"address_is_valid": False, "problem": problem, "hint": hint})
 
     for target in targets:
         try:
             addresses.append(address_of(target))
         except NoAddress as error:
-            wrong(target.name, str(error), error.hint)
+            reject(target.name, str(error), error.hint)
     messenger = Messenger(addresses, limit)
     for name, problem in messenger.problems().items():
-        wrong(name, problem, KINDS_OF_ADDRESS)
+        reject(name, problem, KINDS_OF_ADDRESS)
     if test is not None:
         for each in addresses:
-            if listed[each.target.name].address_is_good:
+            if listed[each.target.name].address_is_valid:
                 messenger.send(test(each.target.name), only=each.target.name)
-    for delivery in messenger.over():
+    for delivery in messenger.finish():
         listed[delivery.target] = listed[delivery.target].model_copy(
             update={"problem": delivery.problem, "seconds": round(delivery.seconds, 3)}
         )

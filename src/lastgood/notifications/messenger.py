@@ -1,4 +1,4 @@
-"""The control of the program that sends notifications: it is started with the first message, and asked for the results
+"""The control of the program that sends notifications: it is started with the first message, and its results are read
 at the end. Nothing here waits before the end, and nothing raises."""
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ GRACE_SECONDS = 1.0
 READ_SECONDS = 0.25
 # A shorter wait needs no explanation.
 SILENT_SECONDS = 1.0
-GONE = "the program that sends messages has ended"
+EXITED = "the program that sends messages has ended"
 
 
 class Messenger:
     """The sender of messages to ``addresses``. ``limit``: the time limit of one message, and of the wait in
-    ``over``."""
+    ``finish``."""
 
     def __init__(self, addresses: Sequence[Address], limit: float) -> None:
         self._addresses = addresses
@@ -42,16 +42,16 @@ class Messenger:
         names = self._concerned(message) if only is None else [only]
         if names and self._started():
             self._waiting += [(name, message.title) for name in names]
-            self._send({"message": _sent(message, names)})
+            self._send({"message": _fields(message, names)})
         elif names:
             self._deliveries += [Delivery(name, message.title, 0.0, self._broken) for name in names]
 
-    def will(self, message: Message | None) -> None:
+    def set_will(self, message: Message | None) -> None:
         """Set the message to send if lastgood is killed; None removes it."""
         names = self._concerned(message) if message is not None else []
         if names and message is not None:
             if self._started():
-                self._send({"will": _sent(message, names)})
+                self._send({"will": _fields(message, names)})
         elif self._companion is not None:
             self._send({"will": None})
 
@@ -65,11 +65,12 @@ class Messenger:
             if "problems" in answer:
                 problems: dict[str, str] = answer["problems"]
                 return problems
-        return {each.target.name: GONE for each in self._addresses}
+        return {each.target.name: EXITED for each in self._addresses}
 
-    def over(self, waiting: Callable[[], None] = lambda: None) -> list[Delivery]:
-        """Wait until all messages are sent, at most for the time limit of one message; the result of each message.
-        Ctrl+C ends the wait, but not the program's attempts. ``waiting`` is called when the wait is longer."""
+    def finish(self, waiting: Callable[[], None] = lambda: None) -> list[Delivery]:
+        """Wait until all messages are sent, at most for the time limit of one message; return the result of each
+        message. Ctrl+C ends the wait, but not the program's attempts. ``waiting`` is called once if the wait takes
+        longer than a second."""
         if self._companion is None:
             return self._taken()
         self._send({"over": self._limit})
@@ -83,7 +84,7 @@ class Messenger:
                 if "target" in answer:
                     self._add(Delivery(**answer))
                 elif answer.get("over"):
-                    late = GONE
+                    late = EXITED
                     break
         except KeyboardInterrupt:
             late = "the message was not yet accepted when Ctrl+C ended the wait"
@@ -96,7 +97,7 @@ class Messenger:
         return self._taken()
 
     def _concerned(self, message: Message) -> list[str]:
-        return [each.target.name for each in self._addresses if concerns(message, each.target)]
+        return [each.target.name for each in self._addresses if receives(message, each.target)]
 
     def _started(self) -> bool:
         if self._companion is None and not self._broken:
@@ -139,12 +140,12 @@ class Messenger:
         return deliveries
 
 
-def concerns(message: Message, target: Recipient) -> bool:
+def receives(message: Message, target: Recipient) -> bool:
     """Whether the target receives this message."""
     return message.kind in target.kinds and bool(message.events & set(target.on))
 
 
-def _sent(message: Message, names: Sequence[str]) -> dict[str, Any]:
+def _fields(message: Message, names: Sequence[str]) -> dict[str, Any]:
     return {
         "to": names,
         "title": message.title,

@@ -52,13 +52,13 @@ class Deliveries:
         problems = {}
         for name, url in targets.items():
             self._secrets |= secrets_of(url)
-            made = apprise.Apprise(asset=asset)
+            service = apprise.Apprise(asset=asset)
             try:
-                good = made.add(url)
+                accepted = service.add(url)
             except Exception:  # from any of a hundred plugins: one address must not block the others
-                good = False
-            if good:
-                self._targets[name] = made
+                accepted = False
+            if accepted:
+                self._targets[name] = service
             else:
                 problems[name] = UNKNOWN
         return problems
@@ -67,17 +67,17 @@ class Deliveries:
         """Begin to send the message to each of ``message["to"]``."""
         self._numbers += 1
         for name in message["to"]:
-            before, now = self._last.get(name), threading.Event()
-            self._last[name] = now
+            before, done = self._last.get(name), threading.Event()
+            self._last[name] = done
             key = (self._numbers, name)
             began = time.monotonic()
             with self._lock:
                 self._open[key] = began
                 self._titles[key] = message["title"]
-            threading.Thread(target=self._deliver, args=(key, message, before, now), daemon=True).start()
+            threading.Thread(target=self._deliver, args=(key, message, before, done), daemon=True).start()
 
     def _deliver(
-        self, key: tuple[int, str], message: dict[str, Any], before: threading.Event | None, now: threading.Event
+        self, key: tuple[int, str], message: dict[str, Any], before: threading.Event | None, done: threading.Event
     ) -> None:
         # The previous message may hang: wait for it no longer than half the limit.
         if before is not None:
@@ -86,16 +86,16 @@ class Deliveries:
             problem = self._notify(key[1], message)
         except Exception as error:
             problem = f"the message could not be sent ({type(error).__name__})"
-        now.set()
+        done.set()
         self._answer(key, problem)
 
     def _notify(self, name: str, message: dict[str, Any]) -> str:
         """The reason of a failure; empty when the message was accepted."""
-        made = self._targets.get(name)
-        if made is None:
+        service = self._targets.get(name)
+        if service is None:
             return UNKNOWN
-        form = max(_form(each) for each in made)
-        result = made.notify(
+        form = max(_form(each) for each in service)
+        result = service.notify(
             title=message["title"],
             body=message[form],
             body_format=form,
@@ -136,8 +136,8 @@ class Deliveries:
                     return
                 self._changed.wait(min(0.1, max(0.0, deadline - time.monotonic())))
         with self._lock:
-            left = list(self._open)
-        for key in left:
+            keys = list(self._open)
+        for key in keys:
             self._answer(key, self._late)
 
     def _scrubbed(self, text: str) -> str:
@@ -157,15 +157,15 @@ def secrets_of(url: str) -> set[str]:
     """The address, and those of its parts that may be tokens; its host is no secret."""
     try:
         parts = urlsplit(url)
-        found = {parts.username or "", parts.password or ""}
+        parts_found = {parts.username or "", parts.password or ""}
     except ValueError:
         return {url}
-    found |= set(parts.path.split("/"))
-    found |= {pair.partition("=")[2] for pair in parts.query.split("&")}
+    parts_found |= set(parts.path.split("/"))
+    parts_found |= {pair.partition("=")[2] for pair in parts.query.split("&")}
     if parts.scheme not in ("json", "jsons", "xml", "xmls", "form", "forms", "mailto", "mailtos", "http", "https"):
-        found.add((parts.hostname or "").lower())
-        found.add(parts.netloc.rpartition("@")[2].partition(":")[0])  # this part is often a token
-    every = {form for each in found for form in (each, unquote(each))}
+        parts_found.add((parts.hostname or "").lower())
+        parts_found.add(parts.netloc.rpartition("@")[2].partition(":")[0])  # this part is often a token
+    every = {form for each in parts_found for form in (each, unquote(each))}
     return {url, *(each for each in every if len(each) >= SHORTEST)}
 
 

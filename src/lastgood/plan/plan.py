@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from lastgood.application import Application
-from lastgood.checklist import BACKUP, Attestation, Checklist, Override
+from lastgood.checklist import BACKUP, Attestation, Checklist, Override, remedy
 from lastgood.checklist import Finding as Finding
-from lastgood.config.tables import NO_PGBOUNCER, Check, Drill, PgBouncer
+from lastgood.config.tables import NO_PGBOUNCER, CheckSettings, Drill, Loss, PgBouncer
 from lastgood.context import AS_IT_FITS, Context, Pace, never
 from lastgood.errors import Refused, untouched
 from lastgood.events import Emit, silent
-from lastgood.members import HeldRows, Survey
+from lastgood.members import MemberSurvey, UndumpedRows
 from lastgood.models import Document, Frozen
+from lastgood.plan.loss import Compare, OutsideReference, Revival, TableLoss
 from lastgood.postgres.activity import Sample
 from lastgood.postgres.server import Target
 from lastgood.text import units
@@ -68,9 +69,10 @@ class Request:
     """The request of the user. ``target`` names the live database; ``run`` is set to resume a run. ``strict`` and
     ``allow_orphans``: see ``lastgood.load.repairs.Rules``. ``code``: who runs code of the restore point. ``check``: the
     settings of the checklist. ``drill``: the interval of rehearsals. ``database``: the database in a cluster dump, if
-    not the live one. ``way``: None for by name where the role can rename the database, and in place where it cannot.
+    not the live one. ``way``: None for by name where the role can replace the database, and in place where it cannot.
     ``reconnect``: terminate the sessions from before a switch in place. ``schemas``: those that go back in place, if
-    not all that the role may exchange."""
+    not all that the role may exchange. ``compare``: how the plan compares rows; ``loss``: the tables and columns that
+    it points out."""
 
     target: Target
     store: Path
@@ -84,7 +86,7 @@ class Request:
     code: CodePolicy = CONFINED
     run: str | None = None
     pace: Pace = AS_IT_FITS
-    check: Check = field(default_factory=Check)
+    check: CheckSettings = field(default_factory=CheckSettings)
     overrides: tuple[Override, ...] = ()
     attestations: tuple[Attestation, ...] = ()
     application: Application = field(default_factory=Application)
@@ -94,6 +96,8 @@ class Request:
     way: Way | None = None
     reconnect: bool = False
     schemas: tuple[str, ...] = ()
+    compare: Compare = "count"
+    loss: Loss = field(default_factory=Loss)
 
     def context(self, emit: Emit = silent, cancelled: Callable[[], bool] = never) -> Context:
         """The context of the work that it asks for."""
@@ -117,67 +121,6 @@ class PlannedPoint(Frozen):
     tables: int
     migration: str | None = None
     sha256: str | None = None
-
-
-class TableLoss(Frozen):
-    """The difference of one table. A row count is None if the table does not exist on that side, or if the count of the
-    live table is unknown; ``estimated``: the count is the server's estimate.
-
-    ``written_since``: rows of the live table written after the restore point, by column ``by``; None if no column
-    records it. ``content``: whether its rows equal those of the restore point; None if only one side has the table.
-    ``lost``, ``returns`` and ``changed``: exact numbers of rows that only the live table has, that only the restore
-    point has, and that both have under the same key with other content; None where they were not counted, and
-    ``changed`` also without a key. ``why``: why the rows were not compared or counted. ``not_in_dumps``: rows of an
-    extension's table that no dump holds; a rollback copies them from the live database. ``unreadable``: the server's
-    error if the live table cannot be read.
-    """
-
-    schema_name: str
-    name: str
-    live_rows: int | None
-    point_rows: int | None
-    estimated: bool = False
-    written_since: int | None = None
-    by: str | None = None
-    content: Literal["equal", "changed", "not compared"] | None = None
-    why: str = ""
-    unreadable: str = ""
-    not_in_dumps: int = 0
-    lost: int | None = None
-    returns: int | None = None
-    changed: int | None = None
-
-    @property
-    def table(self) -> str:
-        """``public.contacts``."""
-        return f"{self.schema_name}.{self.name}"
-
-    @property
-    def differs(self) -> bool:
-        """Whether a rollback is known to change the table."""
-        return (
-            self.live_rows != self.point_rows
-            or bool(self.written_since)
-            or self.content == "changed"
-            or bool(self.not_in_dumps)
-        )
-
-    @property
-    def counted(self) -> bool:
-        """Whether the differing rows were counted exactly."""
-        return self.lost is not None and self.returns is not None
-
-    @property
-    def in_place(self) -> bool:
-        """Whether the rows differ, but not their number."""
-        return self.content == "changed" and self.live_rows == self.point_rows
-
-    @property
-    def weight(self) -> int:
-        """The number of differing rows; the minimum by the counts where they were not counted."""
-        if self.counted:
-            return max((self.lost or 0) + (self.returns or 0) + (self.changed or 0), self.not_in_dumps)
-        return max(abs((self.live_rows or 0) - (self.point_rows or 0)), self.written_since or 0, self.not_in_dumps)
 
 
 class PlannedPause(Frozen):
@@ -269,7 +212,9 @@ class PlannedStep(Frozen):
 class Plan(Document):
     """The plan of a rollback. Names of databases are those on the server. ``deferred``: the work after the reopening.
     ``expected_seconds``: the estimate for build and proof, ``expected_backup_seconds`` for the parallel emergency
-    backup, based on earlier runs on this server; null without one. ``code``: code in the restore point that can run
+    backup, based on earlier runs on this server; null without one, and then ``expected_between`` is a range by the
+    size of the restore point. ``revivals`` and ``outside``: what comes back to life, and what other systems know of the
+    lost rows. ``code``: code in the restore point that can run
     during the build; null if there is none. In place: ``schemas`` go back, ``staying`` do not, and ``shadow`` and
     ``kept`` are the names of staging and kept schemas, with * for the live name."""
 
@@ -298,7 +243,10 @@ class Plan(Document):
     carry_acls: bool
     expected_seconds: float | None = None
     expected_backup_seconds: float | None = None
+    expected_between: tuple[float, float] | None = None
     loss: tuple[TableLoss, ...]
+    revivals: tuple[Revival, ...] = ()
+    outside: tuple[OutsideReference, ...] = ()
     findings: tuple[Finding, ...]
     checklist: Checklist = Checklist()
     pauses: tuple[PlannedPause, ...] = ()
@@ -314,10 +262,7 @@ class Plan(Document):
         if not self.refusals:
             return None
         first = self.refusals[0]
-        hint = first.hint
-        if first.item and not first.final:
-            before = f"{hint.rstrip('.')}. Or override" if hint else "Override"
-            hint = f"{before} it: --override {first.item} --reason TEXT"
+        hint = remedy(first, self.findings, "Or override it" if first.hint else "Override it")
         state = untouched(self.live, is_open=True)
         return Refused(f'cannot roll back "{self.live}": {first.text}', hint=hint, state=state)
 
@@ -339,5 +284,5 @@ class Prepared:
     division: Division | None = None
     sample: Sample | None = None
     skew: float | None = None
-    members: Survey = field(default_factory=Survey)
-    held: tuple[HeldRows, ...] = ()
+    members: MemberSurvey = field(default_factory=MemberSurvey)
+    held: tuple[UndumpedRows, ...] = ()

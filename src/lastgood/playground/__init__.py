@@ -67,7 +67,7 @@ def play(command: list[str]) -> int:
             sys.stderr.write(_HELLO.format(major=server.major, live=LIVE))
             command = [os.environ.get("SHELL") or "/bin/sh"]
         state = {"LASTGOOD_STATE": str(Path(folder) / ".lastgood")}
-        return run.in_the_foreground(command, environment={**environment(server), **state}, folder=Path(folder))
+        return run.run_in_foreground(command, environment={**environment(server), **state}, folder=Path(folder))
 
 
 def _server() -> EmbeddedServer:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
@@ -14,20 +15,22 @@ from typing import TypeVar
 from lastgood.context import BACKGROUND, Context
 from lastgood.dump import links
 from lastgood.errors import BadPoint
-from lastgood.events import Caution, Emit, Event
+from lastgood.events import Caution, Emit, Event, Note
 from lastgood.facts import Facts
-from lastgood.points.below import all_points, elsewhere, named
-from lastgood.points.partial import Lack
+from lastgood.points.nearby import all_points, nearby_folders, point_named
+from lastgood.points.partial import MissingPart
 from lastgood.points.point import RestorePoint
+from lastgood.points.signature import NOT_SIGNED
 from lastgood.points.store import point_at
-from lastgood.points.verdict import Whole, read_whole
+from lastgood.points.verdict import VerifiedPoint, read_whole
 from lastgood.text.units import moment
 
-SHOWN = 10
-FOLDERS = 3
+MOST_SHOWN = 10
+MOST_FOLDERS = 3
 # The names of kept databases.
 _KEPT = re.compile(r"_(?:old|undone)_[0-9a-f]{8}\Z")
 _SKIPPED = " was skipped: "
+_LEFT_OUT = "they hold the state before a rollback, and are used only by name"
 
 
 def choose(
@@ -38,23 +41,24 @@ def choose(
     before_migration: str | None = None,
     database: str | None = None,
     skim: bool = False,
-    owing: bool = False,
+    skip_rows: bool = False,
     context: Context = BACKGROUND,
-) -> Whole:
+) -> VerifiedPoint:
     """The chosen restore point, read from end to end. ``database`` selects one from a cluster dump; only points of that
     database are considered, unless one is named. ``skim``: the rows of a point without a manifest are only counted.
-    ``owing``: see ``read_whole``.
+    ``skip_rows``: see ``read_whole``.
 
     With ``name`` (in the store, or a path): that point. Otherwise the newest valid one that was made before ``before``
-    (aware) and without the migration ``before_migration``. Candidates are read from end to end, newest first. Those
-    that are invalid, or hold only a part of a database, are skipped with a Caution. If none is complete, the newest
-    that only lacks the rows of some tables is used. A point of another database than ``database`` is used by name only.
-    Raises BadPoint that lists the available points, Interrupted.
+    (aware) and without the migration ``before_migration``. Candidates are read from end to end, newest first. A
+    candidate that is invalid, or holds only a part of a database, is skipped with a Caution. If none is complete, the
+    newest that only lacks the rows of some tables is used. A point of another database than ``database`` is used only
+    if it is named; so is an emergency backup, and a Note names those that are newer than the chosen point. Raises
+    BadPoint that lists the available points, Interrupted.
     """
 
-    def read(point: RestorePoint) -> Whole:
+    def read(point: RestorePoint) -> VerifiedPoint:
         skimmed = skim or point.manifest is not None
-        return read_whole(point, database=database, skim=skimmed, owing=owing, stage="plan", context=context)
+        return read_whole(point, database=database, skim=skimmed, skip_rows=skip_rows, stage="plan", context=context)
 
     return newest(
         store,
@@ -70,10 +74,10 @@ def choose(
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """The known contents of a restore point: its facts, None where they are unknown, and what it lacks."""
+    """The known contents of a restore point: its facts, None where they are unknown, and its missing part."""
 
     facts: Facts | None
-    lack: Lack | None = None
+    lack: MissingPart | None = None
 
 
 Candidate = TypeVar("Candidate")
@@ -94,22 +98,24 @@ def newest(
     for a point that is not valid."""
     if name is not None:
         return examine(find(store, name))
-    there = all_points(store)
+    points = all_points(store)
     wanted = _wanted(before, before_migration)
-    if not there:
-        raise _none_in(store)
+    if not points:
+        raise _no_points(store)
     skipped: list[str] = []
     in_part: tuple[Candidate, Caution] | None = None  # the newest that only lacks rows of some tables
-    others: list[str] = []
-    for point in there:
-        if point.is_emergency:
-            continue  # it holds the state that a rollback replaced: restored by name only
+    of_other_databases: list[str] = []
+    emergencies: list[str] = []
+    for point in points:
         if before is not None and point.made_at >= before:
             continue
+        if point.is_emergency:
+            emergencies.append(name_in(store, point))
+            continue  # it holds the state that a rollback replaced: restored by name only
         if point.manifest is not None and database not in (None, point.manifest.database):
-            others.append(f'{point.path.name} (of "{point.manifest.database}")')
+            of_other_databases.append(f'{point.path.name} (of "{point.manifest.database}")')
             continue  # a store may be shared: a backup of another database is no restore point of this one
-        if point.manifest is not None and not may_lack(point.manifest.migration, before_migration):
+        if point.manifest is not None and not predates_migration(point.manifest.migration, before_migration):
             continue
         try:
             candidate = examine(point)
@@ -119,10 +125,10 @@ def newest(
             continue
         contents = contents_of(candidate)
         if contents.facts is not None and database is not None and contents.facts.database not in (None, database):
-            others.append(f'{point.path.name} (of "{contents.facts.database}")')
+            of_other_databases.append(f'{point.path.name} (of "{contents.facts.database}")')
             continue
         migration = contents.facts.migration if contents.facts is not None else None
-        fits = may_lack(migration.version if migration is not None else None, before_migration)
+        fits = predates_migration(migration.version if migration is not None else None, before_migration)
         if contents.lack is not None:
             skipped.append(point.path.name)
             caution = Caution(f"{point.path.name}{_SKIPPED}it has no {contents.lack.short}")
@@ -134,18 +140,42 @@ def newest(
         if fits:
             if in_part is not None:
                 emit(in_part[1])
+            _note_left_out(emergencies, emit)
             return candidate
     if in_part is not None:
+        _note_left_out(emergencies, emit)
         return in_part[0]
-    why = f"; not valid: {', '.join(skipped)}" if skipped else ""
-    why += f"; of another database: {', '.join(others[:SHOWN])}" if others else ""
-    raise BadPoint(f'cannot find a valid restore point{wanted} in "{store}"{why}', hint=_available(store, there))
+    reasons = f"; not valid: {', '.join(skipped)}" if skipped else ""
+    reasons += f"; of another database: {', '.join(of_other_databases[:MOST_SHOWN])}" if of_other_databases else ""
+    reasons += f"; emergency backups, used only by name: {', '.join(emergencies[:MOST_SHOWN])}" if emergencies else ""
+    hint = _available(store, points)
+    if emergencies and len(emergencies) == len(points):
+        hint = (
+            "Run lastgood recover: it searches for other copies of the data. To restore the state before a rollback: "
+            f"lastgood rollback {shlex.quote(emergencies[0])}"
+        )
+    elif skipped and not of_other_databases and len(skipped) + len(emergencies) == len(points):
+        hint = (
+            "Run lastgood recover: it searches for other copies of the data. To restore what can be read of one: "
+            f"lastgood restore {shlex.quote(skipped[0])} --into NEW_NAME --salvage-readable"
+        )
+    raise BadPoint(f'cannot find a valid restore point{wanted} in "{store}"{reasons}', hint=hint)
 
 
-def collect_skipped(emit: Emit, skipped: list[str]) -> Emit:
-    """Wrap ``emit`` so that each skipped point goes into ``skipped``, with its reason."""
+def _note_left_out(emergencies: Sequence[str], emit: Emit) -> None:
+    if emergencies:
+        more = f" and {len(emergencies) - MOST_FOLDERS} more" if len(emergencies) > MOST_FOLDERS else ""
+        emit(Note(f"newer emergency backups are left out ({', '.join(emergencies[:MOST_FOLDERS])}{more}): {_LEFT_OUT}"))
+
+
+def collect_skipped(emit: Emit, skipped: list[str], left_out: list[str]) -> Emit:
+    """Wrap ``emit`` so that each skipped point goes into ``skipped``, with its reason, and the note about emergency
+    backups goes into ``left_out`` only."""
 
     def collect(event: Event) -> None:
+        if isinstance(event, Note) and _LEFT_OUT in event.text:
+            left_out.append(event.text)
+            return
         if isinstance(event, Caution) and _SKIPPED in event.text:
             skipped.append(event.text.replace(_SKIPPED, ": ", 1))
         emit(event)
@@ -158,8 +188,9 @@ def _wanted(before: datetime | None, migration: str | None) -> str:
     return words + (f' without the migration "{migration}"' if migration is not None else "")
 
 
-def may_lack(version: str | None, migration: str | None) -> bool:
-    """Whether ``migration`` is newer than the newest applied one, or is None. False for an unknown ``version``."""
+def predates_migration(version: str | None, migration: str | None) -> bool:
+    """Whether the state with the newest applied migration ``version`` predates ``migration``; True if ``migration`` is
+    None, otherwise False for an unknown ``version``."""
     if migration is None:
         return True
     if version is None:
@@ -178,76 +209,90 @@ def find(store: Path, name: str) -> RestorePoint:
         if path.exists():
             point = point_at(path, within=store if in_store else None)
             # A file that does not look like a dump is still read when it is named, to report what is wrong with it.
-            return point if point is not None else _unknown(path)
-    there = all_points(store)
-    if (point := named(there, name)) is not None:
+            return point if point is not None else _unrecognized(path)
+    points = all_points(store)
+    if (point := point_named(points, name)) is not None:
         return point
-    hint = _available(store, there, name)
+    hint = _available(store, points, name)
     if _KEPT.search(name):
         facts = f"lastgood facts {shlex.quote(name)} shows its contents"
         hint = f"A kept database is not a restore point: lastgood status has the command for undo, {facts}. {hint}"
-    raise BadPoint(f'cannot find the restore point "{name}": it is not in "{store}"', hint=hint)
+    # What is written as a path was looked for there first, and a name only in the store.
+    where = "no such file" if os.sep in name and not points else f'it is not in "{store}"'
+    raise BadPoint(f'cannot find the restore point "{name}": {where}', hint=hint)
 
 
-def _none_in(store: Path) -> BadPoint:
+def _no_points(store: Path) -> BadPoint:
     """The error for an empty store, with the folders nearby that have restore points."""
-    others = elsewhere(store)
+    others = nearby_folders(store)
+    none = "there is none" if store.exists() else "the folder does not exist"
     if not others:
         return BadPoint(
-            f'cannot find a restore point in "{store}": there is none',
+            f'cannot find a restore point in "{store}": {none}',
             hint="Name another folder with --store, or make a restore point: lastgood backup. In an emergency, "
             "run lastgood recover: it searches for other copies of the data.",
         )
-    found = ", ".join(f'{each.count} in "{from_here(each.folder)}"' for each in others[:FOLDERS])
-    more = f" and in {len(others) - FOLDERS} more folders" if len(others) > FOLDERS else ""
+    numbers = ", ".join(f'{each.count} in "{display_path(each.folder)}"' for each in others[:MOST_FOLDERS])
+    more = f" and in {len(others) - MOST_FOLDERS} more folders" if len(others) > MOST_FOLDERS else ""
     first = others[0]
     return BadPoint(
-        f'cannot find a restore point in "{store}": there is none; found {found}{more}',
-        hint=f"The newest there is {first.newest.path.name} ({moment(first.newest.made_at)}). "
-        f"Run the same command with: --store {shlex.quote(str(from_here(first.folder)))}",
+        f'cannot find a restore point in "{store}": {none}; found {numbers}{more}',
+        hint=f"Run: lastgood rollback --store {shlex.quote(str(display_path(first.folder)))}; the newest there is "
+        f"{first.newest.path.name} ({moment(first.newest.made_at)}).",
     )
 
 
-def from_here(path: Path) -> Path:
+def display_path(path: Path) -> Path:
     """A path for display: relative to the working folder if it is below that."""
-    here = Path.cwd()
-    return path.relative_to(here) if path.is_relative_to(here) else path
+    folder = Path.cwd()
+    return path.relative_to(folder) if path.is_relative_to(folder) else path
 
 
-def gather(store: Path, names: Sequence[str]) -> RestorePoint:
-    """The restore point of that name, or the one that several files make together; not read yet. Raises BadPoint."""
+def find_by_names(store: Path, names: Sequence[str]) -> RestorePoint:
+    """The restore point of that name, or the one that consists of several named files; not read yet. Raises
+    BadPoint."""
     if len(names) == 1:
         return find(store, names[0])
-    found = [find(store, name) for name in names]
-    path = Path(" + ".join(point.path.name for point in found))
-    newest = max(found, key=lambda point: point.made_at)
-    size = sum(point.size for point in found)
-    return RestorePoint(path, newest.made_at, newest.time_source, size, files=tuple(point.path for point in found))
+    points = [find(store, name) for name in names]
+    path = Path(" + ".join(point.path.name for point in points))
+    newest = max(points, key=lambda point: point.made_at)
+    size = sum(point.size for point in points)
+    unsigned = next((point.unsigned for point in points if point.unsigned), "")
+    # Only a wrong signature: what is wrong in one of the files is found when all are read.
+    refused = next((point for point in points if point.remedy == NOT_SIGNED), None)
+    together = RestorePoint(path, newest.made_at, newest.time_source, size, unsigned=unsigned)
+    together = replace(together, files=tuple(point.path for point in points))
+    return together if refused is None else replace(together, problem=refused.problem, remedy=NOT_SIGNED)
 
 
-def _unknown(path: Path) -> RestorePoint:
+def _unrecognized(path: Path) -> RestorePoint:
     status = path.stat()
     return RestorePoint(path, datetime.fromtimestamp(status.st_mtime).astimezone(), "file time", status.st_size)
 
 
-def _available(store: Path, there: Sequence[RestorePoint], name: str = "") -> str:
+def _available(store: Path, points: Sequence[RestorePoint], name: str = "") -> str:
     """The available restore points, as a hint; the one with a name similar to ``name`` comes first."""
-    if not there:
-        others = elsewhere(store) if name else ()
-        near = [f'"{from_here(each.folder)}"' for each in others[:FOLDERS]]
-        found = f" Restore points exist in {', '.join(near)}." if near else ""
-        return f"The store is empty; name another folder with --store.{found}"
-    called = {name_in(store, point): point for point in there}
-    close = difflib.get_close_matches(name, called, 1, 0.7) or difflib.get_close_matches(
-        Path(name).name, [point.path.name for point in there], 1, 0.7
-    )
-    meant = f"Did you mean {close[0]}? " if close else ""
-    names = (f"{name_in(store, point)} ({moment(point.made_at)})" for point in there[:SHOWN])
-    more = f" and {len(there) - SHOWN} more" if len(there) > SHOWN else ""
-    return f"{meant}Available: {', '.join(names)}{more}."
+    if not points:
+        others = nearby_folders(store) if name else ()
+        near = [f'"{display_path(each.folder)}"' for each in others[:MOST_FOLDERS]]
+        elsewhere = f" Restore points exist in {', '.join(near)}." if near else ""
+        return f"The store is empty; name another folder with --store.{elsewhere}"
+    by_name = {name_in(store, point): point for point in points}
+    close = _near(name, list(by_name)) or _near(Path(name).name, [point.path.name for point in points])
+    suggestion = f"Did you mean {close}? " if close else ""
+    names = (f"{name_in(store, point)} ({moment(point.made_at)})" for point in points[:MOST_SHOWN])
+    more = f" and {len(points) - MOST_SHOWN} more" if len(points) > MOST_SHOWN else ""
+    return f"{suggestion}Available: {', '.join(names)}{more}."
+
+
+def _near(name: str, names: Sequence[str]) -> str | None:
+    """The most similar name; otherwise the first, which is the newest, that contains what was typed."""
+    close = difflib.get_close_matches(name, names, 1, 0.7)
+    part = [each for each in names if name and name in each]
+    return next(iter([*close, *part]), None)
 
 
 def name_in(store: Path, point: RestorePoint) -> str:
-    """The name of a restore point on the command line: its place in the store."""
+    """The name of a restore point on the command line: its path in the store."""
     path = point.path
     return str(path.relative_to(store)) if path != store and path.is_relative_to(store) else path.name

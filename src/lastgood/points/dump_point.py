@@ -18,24 +18,26 @@ from psycopg import sql
 
 from lastgood import __version__, fault
 from lastgood.context import BACKGROUND, Context
+from lastgood.dump.encodings import ANY_BYTES
 from lastgood.dump.formats import open_dump
 from lastgood.dump.row_index import RowSpan
 from lastgood.errors import NOT_REACHED, BadPoint, Failed, Interrupted, LastgoodError, Unsafe
 from lastgood.events import Caution, Emit, Note, silent
 from lastgood.facts import Facts
 from lastgood.facts.compare import compare
-from lastgood.facts.of_database import facts_of_database
+from lastgood.facts.of_database import PINNED, facts_of_database
 from lastgood.facts.of_dump import facts_of_dump
 from lastgood.journal.run_names import identifier
-from lastgood.members import Survey
+from lastgood.members import MemberSurvey
 from lastgood.members.survey import survey
+from lastgood.points import signature
 from lastgood.points.manifest import Form, Manifest, Purpose, manifest_path, write_manifest
 from lastgood.points.point import RestorePoint, pg_restore_for
 from lastgood.postgres import binaries, row_security
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.mark import schemas_of_runs
 from lastgood.postgres.server import Connection, Target, identity
-from lastgood.postgres.sessions import shut_tables
+from lastgood.postgres.sessions import locked_tables
 from lastgood.process import durable, run
 
 EXTENSIONS: dict[Form, str] = {"plain": ".sql", "custom": ".dump", "directory": ""}
@@ -55,7 +57,7 @@ _DIFFERS = (
     "Nothing is left behind. Run lastgood backup again while no schema change is in progress. "
     "If it fails again, report this message."
 )
-_NO_ROOM = "Nothing is left behind. Free space there or name another folder with --store, then run the command again."
+_DISK_FULL = "Nothing is left behind. Free space there or name another folder with --store, then run the command again."
 
 
 def take(
@@ -74,11 +76,12 @@ def take(
     Progress of stage ``kind``. A failure leaves nothing behind; a killed process may leave a ``.partial`` file. Raises
     Failed, Refused (no pg_dump of the server's version), and Interrupted.
     """
-    with _making(target, store, context.emit) as connection:
+    signature.key()  # an unusable one must not be noticed after the dump
+    with _connected(target, store, context.emit) as connection:
         moment = _begin(connection)
         # The program first: without it there is no reason to wait for locks.
         program = binaries.find("pg_dump", at_least=connection.info.server_version // 10000)
-        with _reserved(store, _name(moment, label), form) as (temporary, final):
+        with _reserve_files(store, _name(moment, label), form) as (temporary, final):
             facts = _dump(target, connection, moment, program, form, temporary, kind, context)
             # A rollback's plan has reported it before the emergency backup.
             members = _members(connection, target, moment.database, context.emit if kind == "backup" else silent)
@@ -95,7 +98,7 @@ def take(
                 server_version=moment.server_version,
                 pg_dump_version=program.version,
                 form=form,
-                options=tuple(_options(form)),
+                options=tuple(_options(form, moment.encoding)),
                 lsn=moment.lsn,
                 transaction=moment.transaction,
                 system=moment.system,
@@ -115,8 +118,9 @@ def take(
 
 
 @dataclass(frozen=True, slots=True)
-class _Moment:
-    """The snapshot, and what the server reports with it: its time, database, version, WAL position and transaction."""
+class _Snapshot:
+    """The snapshot, and what the server reports with it: its time, database, version, WAL position and transaction.
+    ``encoding``: of the dump."""
 
     snapshot: str
     time: datetime
@@ -125,30 +129,33 @@ class _Moment:
     lsn: str | None
     transaction: int
     system: int | None
+    encoding: str
 
 
 @contextlib.contextmanager
-def _making(target: Target, store: Path, emit: Emit) -> Iterator[Connection]:
-    """A connection; errors inside the block become errors of ours."""
+def _connected(target: Target, store: Path, emit: Emit) -> Iterator[Connection]:
+    """Connect for a backup; inside the block, errors of the server and the disk become Failed."""
     named = f'database "{target.keywords["dbname"]}"' if target.keywords.get("dbname") else "the database"
     try:
+        if not store.exists():
+            emit(Note(f'the folder "{store}" does not exist yet; it is created'))
         durable.private_folder(store)
         try:
             connection = target.connect(application_name="lastgood backup")
         except psycopg.OperationalError as error:
             raise server_errors.failed(error, f"back up {named}", context="connect", state=NOT_REACHED) from error
         with connection:
-            if hidden := row_security.hiding(connection):
+            if hidden := row_security.hiding_tables(connection):
                 raise Failed(
                     f'cannot back up {named} as role "{connection.info.user}": row-level security hides rows from it '
-                    f"in {row_security.named(hidden)}",
+                    f"in {row_security.first_names(hidden)}",
                     hint=row_security.remedy(hidden, "Make the backup"),
                 )
-            for each in shut_tables(connection):
+            for each in locked_tables(connection):
                 emit(
                     Caution(
                         f'{each.holder} has locked "{each.schema}"."{each.name}" against readers; the backup '
-                        f"waits for it. To end it: {each.to_end_it}"
+                        f"waits for it. To end it: {each.end_command}"
                     )
                 )
             yield connection
@@ -158,11 +165,11 @@ def _making(target: Target, store: Path, emit: Emit) -> Iterator[Connection]:
         why = (error.strerror or str(error)).lower()
         raise Failed(
             f'cannot back up {named} to "{store}": {why}',
-            hint=_NO_ROOM if error.errno == errno.ENOSPC else f"{_TRY_AGAIN} Or name another folder with --store.",
+            hint=_DISK_FULL if error.errno == errno.ENOSPC else f"{_TRY_AGAIN} Or name another folder with --store.",
         ) from error
 
 
-def _begin(connection: Connection) -> _Moment:
+def _begin(connection: Connection) -> _Snapshot:
     system = identity(connection).system
     connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
     row = connection.execute(
@@ -173,10 +180,13 @@ def _begin(connection: Connection) -> _Moment:
     ).fetchone()
     assert row is not None  # a SELECT without FROM always gives a row
     snapshot, time, database, version, lsn, transaction = row
-    return _Moment(snapshot, time.astimezone(UTC), database, version, lsn, transaction, system)
+    # A SQL_ASCII database may have bytes that are not valid UTF-8.
+    stored = connection.info.parameter_status("server_encoding")
+    encoding = ANY_BYTES if stored == ANY_BYTES else "UTF8"
+    return _Snapshot(snapshot, time.astimezone(UTC), database, version, lsn, transaction, system, encoding)
 
 
-def _name(moment: _Moment, label: str) -> str:
+def _name(moment: _Snapshot, label: str) -> str:
     """The file name without its extension. Characters that are unsafe in a file system or a shell become
     underscores."""
     parts = [moment.database, f"{moment.time:%Y%m%d_%H%M%S}", *([label] if label else [])]
@@ -184,7 +194,7 @@ def _name(moment: _Moment, label: str) -> str:
 
 
 @contextlib.contextmanager
-def _reserved(store: Path, name: str, form: Form) -> Iterator[tuple[Path, Path]]:
+def _reserve_files(store: Path, name: str, form: Form) -> Iterator[tuple[Path, Path]]:
     """An empty private file (or folder), and its final name. When the block fails, both are removed."""
     number = 1
     while True:
@@ -215,27 +225,27 @@ def _reserved(store: Path, name: str, form: Form) -> Iterator[tuple[Path, Path]]
         raise
 
 
-def _options(form: Form) -> list[str]:
-    return [f"--format={form}", "--encoding=UTF8", "--no-sync", "--no-password"]
+def _options(form: Form, encoding: str) -> list[str]:
+    return [f"--format={form}", f"--encoding={encoding}", "--no-sync", "--no-password"]
 
 
 def _dump(
     target: Target,
     connection: Connection,
-    moment: _Moment,
+    moment: _Snapshot,
     program: binaries.Program,
     form: Form,
-    into: Path,
+    file: Path,
     kind: Purpose,
     context: Context,
 ) -> Facts:
     """Run pg_dump in a thread and read the facts here, both in the snapshot of ``connection``'s transaction."""
-    conninfo, environment = target.child(moment.database)
+    conninfo, environment = _like_facts(connection, target.quiet).child(moment.database)
     arguments: list[str | Path] = [
         program.path,
-        *_options(form),
+        *_options(form, moment.encoding),
         f"--snapshot={moment.snapshot}",
-        f"--file={into}",
+        f"--file={file}",
         f"--dbname={conninfo}",
         *(f"--exclude-schema={identifier(name)}" for name in sorted(schemas_of_runs(connection))),
     ]
@@ -256,7 +266,9 @@ def _dump(
     thread = threading.Thread(target=dump, name="lastgood-pg_dump", daemon=True)
     thread.start()
     try:
-        facts = facts_of_database(connection, context=context.until(lambda: bool(failed)), stage=kind)
+        facts = facts_of_database(
+            connection, encoding=moment.encoding, context=context.until(lambda: bool(failed)), stage=kind
+        )
         thread.join()
     except (Interrupted, psycopg.errors.QueryCanceled) as ended:
         if context.cancelled() or (isinstance(ended, Interrupted) and not failed):
@@ -283,10 +295,26 @@ def _dump(
     return facts
 
 
+# Settings that change the text of rows and that pg_dump does not set.
+_TEXT_SETTINGS = """
+SELECT name::text, reset_val FROM pg_catalog.pg_settings
+WHERE name = 'bytea_output' OR (name = 'lc_monetary' AND EXISTS (
+  SELECT FROM pg_catalog.pg_attribute
+  WHERE atttypid IN ('pg_catalog.money'::regtype, 'pg_catalog.money[]'::regtype) AND attnum > 0))
+"""
+
+
+def _like_facts(connection: Connection, target: Target) -> Target:
+    """The target whose sessions write rows as the facts are read, whatever the database or the role has set."""
+    pinned = dict(PINNED)
+    found = connection.execute(_TEXT_SETTINGS)
+    return target.with_settings({name: pinned[name] for name, value in found if value != pinned[name]})
+
+
 def _hint(error: run.ChildFailed, connection: Connection, *, full: bool) -> str:
     """The hint for a failed pg_dump."""
     if full:
-        return _NO_ROOM
+        return _DISK_FULL
     if error.status is not None and error.status < 0:
         return _INTERRUPTED
     if "permission denied" in str(error):
@@ -294,14 +322,14 @@ def _hint(error: run.ChildFailed, connection: Connection, *, full: bool) -> str:
     return _TRY_AGAIN
 
 
-def _members(connection: Connection, target: Target, database: str, emit: Emit) -> Survey:
+def _members(connection: Connection, target: Target, database: str, emit: Emit) -> MemberSurvey:
     """The parts of the database's extensions that the dump does not hold; emits a Caution for each."""
-    found = survey(connection, target.at(database))
-    for each in found.extensions:
-        emit(Caution(f'no dump holds the changes to extension "{each}": {found.summary(each)}'))
-    for unknown in found.unknown:
+    members = survey(connection, target.at(database))
+    for each in members.extensions:
+        emit(Caution(f'no dump holds the changes to extension "{each}": {members.summary(each)}'))
+    for unknown in members.unknown:
         emit(Note(f'cannot determine whether extension "{unknown.extension}" was changed: {unknown.why}'))
-    return found
+    return members
 
 
 def _interrupted(database: str) -> LastgoodError:
@@ -318,16 +346,16 @@ def _read_back(
     """
     try:
         source = open_dump(path, pg_restore=pg_restore_for)
-        found, summary = facts_of_dump(source, time_zone="UTC", context=context, stage=kind)
+        dumped, summary = facts_of_dump(source, time_zone="UTC", context=context, stage=kind)
     except BadPoint as error:
         hint = _UNSAFE if isinstance(error, Unsafe) else _TRY_AGAIN
         raise Failed(f'cannot use the backup "{name}": {error}', hint=hint) from error
     except Interrupted:
         raise _interrupted(facts.database or "") from None
-    names = [{(one.schema_name, one.name) for one in side.sequences} for side in (facts, found)]
-    if names[0] == names[1] and not found.not_recorded:
-        facts = facts.model_copy(update={"sequences": found.sequences})
-    comparison = compare(facts, found)
+    names = [{(one.schema_name, one.name) for one in side.sequences} for side in (facts, dumped)]
+    if names[0] == names[1] and not dumped.not_recorded:
+        facts = facts.model_copy(update={"sequences": dumped.sequences})
+    comparison = compare(facts, dumped)
     if not comparison.exact:
         first = comparison.differences[0] if comparison.differences else None
         why = (

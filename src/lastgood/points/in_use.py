@@ -27,10 +27,10 @@ JOURNALS = 50
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """The reason why a restore point is kept. ``always``: even when it is named."""
+    """The reason why a restore point is kept. ``unconditional``: even when it is named."""
 
     why: str
-    always: bool
+    unconditional: bool
 
 
 def needs(
@@ -40,51 +40,61 @@ def needs(
     state: Path | None,
     *,
     post_mortems: bool = True,
-    left: Sequence[tuple[Database, Mark]] | None = None,
+    leftovers: Sequence[tuple[Database, Mark]] | None = None,
 ) -> dict[str, Need]:
     """Path → need, for the restore points of the database ``live`` that are needed. ``state`` is the folder with this
-    machine's journals; ``post_mortems``: whether post-mortems are required. ``left``: everything that runs left for it,
-    with schemas in the database itself; by default the databases only.
+    machine's journals; ``post_mortems``: whether post-mortems are required. ``leftovers``: the databases and schemas
+    that runs left on the server, with their marks; by default only the databases.
 
     Runs and marks name a point by its path on their machine, so points are matched by name. Of two points with the same
     name both are kept.
     """
-    there = marked(maintenance) if left is None else left
-    marks = [mark for found, mark in there if mark.live == live and not (found.invalid and mark.role == "kept")]
-    named = list(_named(maintenance, live, state, post_mortems, marks))
+    databases = marked(maintenance) if leftovers is None else leftovers
+    marks = [
+        mark
+        for needs_by_path, mark in databases
+        if mark.live == live and not (needs_by_path.invalid and mark.role == "kept")
+    ]
+    needed = list(_needed_names(maintenance, live, state, post_mortems, marks))
     drill = _drill(state, live) if state is not None else None
-    found: dict[str, Need] = {}
+    needs_by_path: dict[str, Need] = {}
     for path in paths:
         pin = pins.pin_of(path)
-        reasons = [Need(pin.summary, always=True)] if pin is not None else []
-        reasons += [need for name, need in named if name == path.name]
-        reasons += [Need(f"drill {drill} is running and may read it", always=True)] if drill is not None else []
+        reasons = [Need(pin.summary, unconditional=True)] if pin is not None else []
+        reasons += [need for name, need in needed if name == path.name]
+        reasons += [Need(f"drill {drill} is running and may read it", unconditional=True)] if drill is not None else []
         if reasons:
-            found[str(path)] = next((each for each in reasons if each.always), reasons[0])
-    return found
+            needs_by_path[str(path)] = next((each for each in reasons if each.unconditional), reasons[0])
+    return needs_by_path
 
 
-def _named(
+def _needed_names(
     maintenance: Connection, live: str, state: Path | None, post_mortems: bool, marks: Sequence[Mark]
 ) -> Iterator[tuple[str, Need]]:
     """The names of needed points, and why."""
     for mark in marks:
         if mark.role == "shadow":
-            yield Path(mark.point).name, Need("an unfinished run needs it", always=True)
+            yield Path(mark.point).name, Need("an unfinished run needs it", unconditional=True)
     deployment = find_deployment(maintenance, live)
     if deployment is not None:
-        yield Path(deployment.point).name, Need(f"the unfinished deployment {deployment.run} needs it", always=True)
+        yield (
+            Path(deployment.point).name,
+            Need(f"the unfinished deployment {deployment.run} needs it", unconditional=True),
+        )
     kept = [mark for mark in marks if mark.role == "kept"]
     if kept:
         newest = max(kept, key=lambda mark: mark.started)
-        yield Path(newest.point).name, Need(f"run {newest.run} restored it and can be undone", always=False)
+        yield Path(newest.point).name, Need(f"run {newest.run} restored it and can be undone", unconditional=False)
     if state is None:
         return
-    for each in incidents.open_ones(state, live) if post_mortems else ():
+    for each in incidents.open_incidents(state, live) if post_mortems else ():
         for path in (each.point, each.emergency):
             if path:
-                done = f"lastgood report {each.run} --done post_mortem --by NAME"
-                yield Path(path).name, Need(f"the post-mortem of run {each.run} is not written ({done})", always=False)
+                command = f"lastgood report {each.run} --done post_mortem --by NAME"
+                yield (
+                    Path(path).name,
+                    Need(f"the post-mortem of run {each.run} is not written ({command})", unconditional=False),
+                )
 
 
 def _drill(state: Path, live: str) -> str | None:

@@ -14,12 +14,13 @@ from lastgood.dump import links
 from lastgood.dump.row_index import RowSpan
 from lastgood.errors import Corrupt
 from lastgood.facts import Facts
-from lastgood.members import Survey
+from lastgood.members import MemberSurvey
 from lastgood.models import Frozen
+from lastgood.points import signature
 from lastgood.process import durable
 
 SUFFIX = ".lastgood.json"
-LARGEST = 1 << 28
+MOST_BYTES = 1 << 28
 """Bytes of a manifest: that of 100,000 tables has some 100 MB."""
 
 Form = Literal["plain", "custom", "directory"]
@@ -43,7 +44,8 @@ class Manifest(Frozen):
     without those for the connection. The sequences among ``facts`` are the dump's: a sequence is not part of a
     snapshot. ``members``: what the dump does not hold of its extensions; None in manifests of older versions.
     ``rows_at``: the positions of the rows in a plain dump; None where they are unknown. ``deployment``: the outcome of
-    the deployment that it was made for, None without one or after it was taken back.
+    the deployment that it was made for, None without one or after it was taken back. ``signature``: see
+    ``lastgood.signature``; empty if no key was configured.
     """
 
     format: Literal[1] = 1
@@ -64,8 +66,9 @@ class Manifest(Frozen):
     sha256: str
     facts: Facts
     rows_at: tuple[RowSpan, ...] | None = None
-    members: Survey | None = None
+    members: MemberSurvey | None = None
     deployment: DeploymentNote | None = None
+    signature: str = ""
 
     @property
     def migration(self) -> str | None:
@@ -74,7 +77,7 @@ class Manifest(Frozen):
 
     @property
     def server_clock(self) -> datetime:
-        """``made_at``, under the name that the procedure uses."""
+        """``made_at``, under the name that runs use."""
         return self.made_at
 
 
@@ -85,17 +88,24 @@ def manifest_path(point: Path) -> Path:
 
 def manifest_of(point: Path) -> Manifest | None:
     """The manifest of a dump, None without one. Raises Corrupt when it can't be read."""
+    return signed_manifest_of(point)[0]
+
+
+def signed_manifest_of(point: Path) -> tuple[Manifest | None, str]:
+    """The manifest of a dump, and why it does not prove the origin of the dump, if a key is configured. Raises Corrupt
+    when it can't be read, Refused when the key can't."""
     path = manifest_path(point)
     try:
-        text = _small(path)
+        text = _read_limited(path)
     except FileNotFoundError:
-        return None
+        return None, signature.why_not_signed(None)
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
-            return None  # the dump's name is too long to append the suffix: there is no manifest
+            # The dump's name is too long to append the suffix: there is no manifest.
+            return None, signature.why_not_signed(None)
         raise Corrupt(f'cannot read the manifest "{path}": {(error.strerror or str(error)).lower()}') from error
     try:
-        return Manifest.model_validate_json(text)
+        return Manifest.model_validate_json(text), signature.why_not_signed(text)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(place) for place in first["loc"])
@@ -105,16 +115,16 @@ def manifest_of(point: Path) -> Manifest | None:
         ) from error
 
 
-def _small(path: Path) -> bytes:
+def _read_limited(path: Path) -> bytes:
     """The content of a manifest. Raises OSError, Corrupt for a file that is too large, Unsafe for a link out of its
     folder."""
     if path.is_symlink() and links.leads_out(path, path.parent):
         raise links.outside(path)
     with path.open("rb") as file:
-        text = file.read(LARGEST + 1)
-    if len(text) > LARGEST:
+        text = file.read(MOST_BYTES + 1)
+    if len(text) > MOST_BYTES:
         raise Corrupt(
-            f'cannot read the manifest "{path}": it has more than {LARGEST >> 20} MB',
+            f'cannot read the manifest "{path}": it has more than {MOST_BYTES >> 20} MB',
             hint="The dump itself may be whole. Move the manifest away to use the dump without it.",
         )
     return text
@@ -126,12 +136,14 @@ def has_manifest(point: Path) -> bool:
 
 
 def write_manifest(point: Path, manifest: Manifest) -> None:
-    """Write the manifest of a dump that has its final name already. Raises OSError; then there is no manifest."""
-    with durable.writing(manifest_path(point)) as file:
-        file.write(manifest.model_dump_json(indent=1).encode() + b"\n")
+    """Write the manifest of a dump that has its final name already, signed if a key is configured. Raises OSError and
+    Refused; then there is no manifest."""
+    text = signature.signed(manifest.model_dump_json(indent=1).encode())
+    with durable.written_file(manifest_path(point)) as file:
+        file.write(text + b"\n")
 
 
-def note_deployment(point: Path, note: DeploymentNote) -> None:
+def record_deployment(point: Path, note: DeploymentNote) -> None:
     """Record in the manifest the outcome of the deployment that the point was made for. Raises OSError, Corrupt."""
     manifest = manifest_of(point)
     if manifest is not None:

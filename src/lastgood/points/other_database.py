@@ -31,8 +31,8 @@ def take(url: str, live: Target, store: Path, form: Form, context: Context) -> R
             )
         )
     try:
-        with source.connect() as there, live.connect() as here:
-            same = identity(there) == identity(here) and there.info.dbname == here.info.dbname
+        with source.connect() as other, live.connect() as own:
+            same = identity(other) == identity(own) and other.info.dbname == own.info.dbname
     except psycopg.Error as error:
         raise server_errors.failed(
             error, "reach the database of --from", context="connect", state=NOT_REACHED

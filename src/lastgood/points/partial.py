@@ -11,12 +11,12 @@ from typing import Literal
 
 from lastgood.dump.entries import Rows, RowsStart
 from lastgood.dump.formats import DumpSource
-from lastgood.dump.hints import CHOOSE_ANOTHER
+from lastgood.dump.hints import ANOTHER
 from lastgood.dump.names import Relation, shown
-from lastgood.dump.needs import Missing, missing
+from lastgood.dump.needs import MissingObject, missing_objects
 from lastgood.dump.reader import read
-from lastgood.dump.script import Step
-from lastgood.dump.statements import ForeignKey, Kind
+from lastgood.dump.script import ScriptStep
+from lastgood.dump.statements import ForeignKeyDefinition, Kind
 from lastgood.dump.summary import DumpSummary
 from lastgood.errors import BadPoint
 from lastgood.points.point import RestorePoint
@@ -26,16 +26,16 @@ SHOWN = 5
 _BOTH = "lastgood restore SCHEMA DATA --into NAME"
 
 
-class Partial(BadPoint):
+class PartialPoint(BadPoint):
     """The restore point is a valid file, but lacks too much of its database to be restored."""
 
     code = "partial_point"
 
 
 @dataclass(frozen=True, slots=True)
-class Lack:
-    """The missing part of a restore point. ``short`` completes "it has no"; ``message`` is the whole sentence, with its
-    ``hint``.
+class MissingPart:
+    """The missing part of a restore point. ``short`` completes "it has no"; ``message`` is the complete reason, with
+    its ``hint``.
 
     A point without ``rows`` or ``data`` can be restored to a database without them; one without ``tables`` or
     ``objects`` cannot be restored.
@@ -52,8 +52,8 @@ class Lack:
         return self.what not in ("tables", "objects")
 
 
-def lacking(point: RestorePoint, summary: DumpSummary) -> Lack | None:
-    """The part that a restore point lacks to replace a whole database; None when nothing is known to be missing.
+def missing_part(point: RestorePoint, summary: DumpSummary) -> MissingPart | None:
+    """The part of a whole database that a restore point lacks; None when nothing is known to be missing.
 
     A point made by lastgood always covers the whole database, even an empty one: its manifest records that.
     """
@@ -63,41 +63,41 @@ def lacking(point: RestorePoint, summary: DumpSummary) -> Lack | None:
     if not (summary.has_schema or summary.has_data):
         return _nothing(summary)
     if sections and not summary.tables and not summary.makes_extensions:
-        return Lack(
+        return MissingPart(
             "tables",
             "tables",
             "it has no tables, only rows: no table exists to load them into",
             f"Give the file with the definitions too: {_BOTH}",
         )
-    if absent := missing(summary):
+    if absent := missing_objects(summary):
         return _objects(absent)
-    empty = summary.tables_without_data
-    if not empty and (summary.has_data or not _makes_sequences(summary)):
+    unfilled = summary.tables_without_data
+    if not unfilled and (summary.has_data or not _makes_sequences(summary)):
         return None
     carrying = [relation for relation, definition in summary.tables.items() if definition.carries_rows]
-    if not sections and len(empty) == len(carrying):
-        return Lack(
+    if not sections and len(unfilled) == len(carrying):
+        return MissingPart(
             "data",
             "data",
             "it has no data, only definitions: a database restored from it would be empty",
             f"Give the file with the rows too: {_BOTH}",
         )
-    return Lack("rows", f"rows for {_listed(empty)}", f"no rows for {_listed(empty)}", CHOOSE_ANOTHER)
+    return MissingPart("rows", f"rows for {_listed(unfilled)}", f"no rows for {_listed(unfilled)}", ANOTHER)
 
 
-def _nothing(summary: DumpSummary) -> Lack:
-    steps = (item.command.kind for item in summary.script.items if isinstance(item, Step))
+def _nothing(summary: DumpSummary) -> MissingPart:
+    steps = (item.command.kind for item in summary.script.items if isinstance(item, ScriptStep))
     if Kind.STATISTICS_CALL in steps:
-        return Lack("tables", "tables and no rows", "it has no tables and no rows, only statistics", CHOOSE_ANOTHER)
+        return MissingPart("tables", "tables and no rows", "it has no tables and no rows, only statistics", ANOTHER)
     message = "the database is empty: no tables and no rows"
-    return Lack("anything", "tables and no rows", message, CHOOSE_ANOTHER)
+    return MissingPart("anything", "tables and no rows", message, ANOTHER)
 
 
-def _objects(absent: tuple[Missing, ...]) -> Lack:
+def _objects(absent: tuple[MissingObject, ...]) -> MissingPart:
     first = absent[0]
     more = f", and {len(absent) - 1} more" if len(absent) > 1 else ""
     short = f"definition of {shown(first.name)}, which {shown(first.needed_by)} needs{more}"
-    return Lack("objects", short, f"no {short}", f"Give the file with the definitions too: {_BOTH}")
+    return MissingPart("objects", short, f"no {short}", f"Give the file with the definitions too: {_BOTH}")
 
 
 def _makes_sequences(summary: DumpSummary) -> bool:
@@ -113,7 +113,7 @@ def _listed(relations: tuple[Relation, ...]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Orphans:
+class OrphanRows:
     """``rows`` of ``table`` that refer to rows of ``references``, which the restore point does not have."""
 
     table: Relation
@@ -125,35 +125,35 @@ class Orphans:
         return f"{counted(self.rows, 'row')} of {shown(self.table)} {refer} to {shown(self.references)}"
 
 
-def orphans(source: DumpSource, summary: DumpSummary) -> tuple[Orphans, ...]:
+def orphan_rows(source: DumpSource, summary: DumpSummary) -> tuple[OrphanRows, ...]:
     """The rows that reference a table that was dumped without rows. The dump is read again if a foreign key references
     such a table."""
     above = _roots(summary)
     without_rows = {root for relation in summary.tables_without_data for root in (relation, *above[relation])}
-    keys: defaultdict[Relation, list[ForeignKey]] = defaultdict(list)
+    keys: defaultdict[Relation, list[ForeignKeyDefinition]] = defaultdict(list)
     for key in summary.foreign_keys:
         if key.references in without_rows and key.table != key.references:
             keys[key.table].append(key)
     if not keys:
         return ()
-    found: dict[ForeignKey, int] = {}
-    at: list[tuple[ForeignKey, list[int]]] = []
+    counts: dict[ForeignKeyDefinition, int] = {}
+    places_of_keys: list[tuple[ForeignKeyDefinition, list[int]]] = []
     for entry in read(source, database=summary.database, accept_unmarked=True, accept_partial=True):
         if isinstance(entry, RowsStart):
             columns = list(entry.columns or ())
             candidates = [key for table in (entry.relation, *above[entry.relation]) for key in keys.get(table, ())]
-            at = [
+            places_of_keys = [
                 (key, [columns.index(name) for name in key.columns])
                 for key in candidates
                 if set(key.columns) <= set(columns)
             ]
-        elif isinstance(entry, Rows) and at:
+        elif isinstance(entry, Rows) and places_of_keys:
             for line in entry.data.split(b"\n")[:-1]:
                 values = line.split(b"\t")
-                for key, places in at:
+                for key, places in places_of_keys:
                     if all(values[place] != b"\\N" for place in places):
-                        found[key] = found.get(key, 0) + 1
-    return tuple(Orphans(key.table, key.references, rows) for key, rows in found.items())
+                        counts[key] = counts.get(key, 0) + 1
+    return tuple(OrphanRows(key.table, key.references, rows) for key, rows in counts.items())
 
 
 def _roots(summary: DumpSummary) -> defaultdict[Relation, list[Relation]]:
@@ -161,7 +161,7 @@ def _roots(summary: DumpSummary) -> defaultdict[Relation, list[Relation]]:
     parent = {
         item.command.relations[1]: item.command.relations[0]
         for item in summary.script.items
-        if isinstance(item, Step) and item.command.kind is Kind.PARTITION and len(item.command.relations) == 2
+        if isinstance(item, ScriptStep) and item.command.kind is Kind.PARTITION and len(item.command.relations) == 2
     }
     above: defaultdict[Relation, list[Relation]] = defaultdict(list)
     for relation in parent:
@@ -172,14 +172,14 @@ def _roots(summary: DumpSummary) -> defaultdict[Relation, list[Relation]]:
     return above
 
 
-def check_restorable(point: RestorePoint, lack: Lack | None, without_match: tuple[Orphans, ...]) -> None:
-    """Raise Partial if no database can be restored from the point. ``without_match``: rows that would violate foreign
-    keys."""
+def check_restorable(point: RestorePoint, lack: MissingPart | None, without_match: tuple[OrphanRows, ...]) -> None:
+    """Raise PartialPoint if no database can be restored from the point. ``without_match``: rows that would violate
+    foreign keys."""
     if lack is not None and not lack.restorable:
-        raise Partial(f'cannot restore "{point.path}": {lack.message}', hint=lack.hint)
+        raise PartialPoint(f'cannot restore "{point.path}": {lack.message}', hint=lack.hint)
     if lack is not None and without_match:
         more = f", and {len(without_match) - 1} more" if len(without_match) > 1 else ""
-        raise Partial(
+        raise PartialPoint(
             f'cannot restore "{point.path}": {lack.message}, and {without_match[0]}{more}',
             hint="Choose another restore point: lastgood points. Or allow it: with --allow-orphans such keys are added "
             "NOT VALID.",

@@ -55,15 +55,15 @@ def pin_of(point: Path) -> Pin | None:
 
 def pin(point: Path, reason: str) -> Pin:
     """Pin a restore point; an existing pin gets the new reason. Raises OSError."""
-    made = Pin(reason=reason, by=caller.user(), host=caller.host(), at=datetime.now(UTC))
-    with durable.writing(pin_path(point)) as file:
-        file.write(made.model_dump_json(indent=1).encode() + b"\n")
-    return made
+    new = Pin(reason=reason, by=caller.user(), host=caller.host(), at=datetime.now(UTC))
+    with durable.written_file(pin_path(point)) as file:
+        file.write(new.model_dump_json(indent=1).encode() + b"\n")
+    return new
 
 
 def unpin(point: Path) -> bool:
     """Remove the pin; return whether there was one. Raises OSError."""
     path = pin_path(point)
-    there = path.exists()
+    existed = path.exists()
     path.unlink(missing_ok=True)
-    return there
+    return existed

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -10,6 +13,7 @@ from typing import Literal
 
 from lastgood.dump.file_set import FileSet, open_any
 from lastgood.dump.formats import DumpSource
+from lastgood.errors import BadPoint, LastgoodError
 from lastgood.points.manifest import Manifest
 from lastgood.postgres import binaries
 
@@ -23,7 +27,7 @@ class RestorePoint:
     ``made_at`` is aware; ``time_source`` is where it comes from. ``size`` is in bytes on disk. ``manifest`` is None for
     a foreign point. ``problem``: damage that is visible without reading the file whole, empty otherwise; ``remedy`` is
     the hint for it. ``files``: files that were named one by one as one dump; ``path`` then shows their names and is no
-    path.
+    path. ``unsigned``: why its origin is not proved, if a key is configured and the operator trusts it without.
     """
 
     path: Path
@@ -32,9 +36,9 @@ class RestorePoint:
     size: int
     manifest: Manifest | None = None
     problem: str = ""
-    kind: Literal["dump", "snapshot", "timeline"] = "dump"
     files: tuple[Path, ...] = ()
     remedy: str = "Choose another restore point: lastgood points"
+    unsigned: str = ""
 
     @property
     def is_emergency(self) -> bool:
@@ -68,3 +72,34 @@ def pg_restore_for(version: tuple[int, int, int]) -> Path:
     newest = 18 + max(0, minor - 16) if major == 1 else 18
     at_least = {15: 16, 16: 17}.get(minor, 15 if minor < 15 else newest) if major == 1 else newest
     return binaries.find("pg_restore", at_least=at_least).path
+
+
+class Unreadable(BadPoint):
+    """Reading the restore point failed because of a defect in lastgood. Other restore points can still be read."""
+
+    code = "unreadable_point"
+
+
+@contextmanager
+def confine_errors(path: Path) -> Iterator[None]:
+    """Turn every exception of the block into an error about the restore point at ``path``.
+
+    Raises BadPoint for an OSError and Unreadable for a defect, with the place in lastgood's source where it occurred; a
+    LastgoodError passes unchanged.
+    """
+    try:
+        yield
+    except LastgoodError:
+        raise
+    except OSError as error:
+        raise BadPoint(
+            f'cannot read "{path}": {(error.strerror or str(error)).lower()}',
+            hint="Choose another restore point: lastgood points",
+        ) from error
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        raise Unreadable(
+            f'cannot read "{path}": a defect in lastgood ({type(error).__name__} in {Path(last.filename).name}, line '
+            f"{last.lineno})",
+            hint="Report it with this message, and choose another restore point: lastgood points",
+        ) from error

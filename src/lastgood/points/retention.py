@@ -24,36 +24,36 @@ class _Rule:
     period: Callable[[datetime], str]
 
 
-def kept_by(
+def rules_keeping(
     keep: Keep, moments: Sequence[datetime], *, zone: tzinfo, reference: datetime
 ) -> tuple[tuple[str, ...], ...]:
     """For each of ``moments``, in their order, the rules that keep it, in words; none if it is not kept.
 
     Hours, days, weeks, months and years are those of ``zone``. ``within`` counts back from ``reference``.
     """
-    why: list[list[str]] = [[] for _ in moments]
+    reasons: list[list[str]] = [[] for _ in moments]
     newest_first = sorted(range(len(moments)), key=lambda place: moments[place], reverse=True)
     for number, place in enumerate(newest_first[: keep.last], 1):
-        why[place].append("the newest" if number == 1 else f"number {number} of the {keep.last} newest")
+        reasons[place].append("the newest" if number == 1 else f"number {number} of the {keep.last} newest")
     for rule in _rules(keep):
-        left, before = rule.number, ""
+        remaining, before = rule.number, ""
         for place in newest_first:
-            if left == 0:
+            if remaining == 0:
                 break
             period = rule.period(moments[place].astimezone(zone))
             if period != before:
-                why[place].append(f"{rule.name} {period}")
+                reasons[place].append(f"{rule.name} {period}")
             elif place == newest_first[-1]:
-                why[place].append(f"the oldest, while {rule.name} has room")
+                reasons[place].append(f"the oldest, while {rule.name} has room")
             else:
                 continue
-            before, left = period, left - 1
+            before, remaining = period, remaining - 1
     if keep.within is not None:
         since = reference - timedelta(seconds=keep.within)
         for place in newest_first:
             if moments[place] > since:
-                why[place].append(f"within {units.span(keep.within)}")
-    return tuple(tuple(each) for each in why)
+                reasons[place].append(f"within {units.span(keep.within)}")
+    return tuple(tuple(each) for each in reasons)
 
 
 def _rules(keep: Keep) -> list[_Rule]:

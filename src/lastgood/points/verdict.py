@@ -13,21 +13,21 @@ from lastgood.dump.formats import DumpSource
 from lastgood.dump.members import members
 from lastgood.dump.names import shown
 from lastgood.dump.reader import WhichDatabase
-from lastgood.dump.row_index import Owed, RowSpan
+from lastgood.dump.row_index import PendingDigest, RowSpan
 from lastgood.dump.summary import DumpSummary
 from lastgood.errors import BadPoint, Corrupt, Foreign, Incomplete, Refused, Unsafe
 from lastgood.events import Caution, Note
 from lastgood.facts import Facts
 from lastgood.facts.compare import compare
 from lastgood.facts.of_dump import facts_of_dump
-from lastgood.points.contained import contained
 from lastgood.points.manifest import manifest_path
-from lastgood.points.partial import Lack, Orphans, Partial, lacking, orphans
-from lastgood.points.point import RestorePoint, source_of
+from lastgood.points.partial import MissingPart, OrphanRows, PartialPoint, missing_part, orphan_rows
+from lastgood.points.point import RestorePoint, confine_errors, source_of
+from lastgood.points.signature import Signing
 
 State = Literal["valid", "partial", "incomplete", "corrupt", "unsafe", "foreign", "differs", "unusable"]
 # Every cluster has these; application data is in other databases.
-EVERYWHERE = frozenset({"postgres", "template1"})
+DEFAULT_DATABASES = frozenset({"postgres", "template1"})
 
 
 class Differs(Corrupt):
@@ -42,7 +42,7 @@ class Differs(Corrupt):
 
 _STATES: tuple[tuple[type[BadPoint], State], ...] = (
     (Differs, "differs"),
-    (Partial, "partial"),
+    (PartialPoint, "partial"),
     (Incomplete, "incomplete"),
     (Corrupt, "corrupt"),
     (Unsafe, "unsafe"),
@@ -57,8 +57,8 @@ class PointVerdict:
     ``message`` and ``hint`` describe the fault; ``line`` (from 1) and ``offset`` (bytes of the decompressed text, from
     0) locate it, where known. ``facts`` is what the point contains, None unless it could be read to its end. State
     ``partial``: a valid file with definitions only or rows only. ``notes``: what was skipped. ``cautions``: signs that
-    the file was cut after its end marker, or changed by a tool. ``has_acls``: whether it has privileges, None unless it
-    could be read to its end.
+    the file was truncated after its end marker, or changed by a tool. ``has_acls``: whether it has privileges, None
+    unless it could be read to its end.
     """
 
     state: State
@@ -78,7 +78,7 @@ class PointVerdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Whole:
+class VerifiedPoint:
     """A restore point that was read from end to end and passed verification.
 
     ``facts`` are those of its manifest, where it has one: the same content, plus definitions that a dump does not show.
@@ -89,8 +89,8 @@ class Whole:
     source: DumpSource
     facts: Facts
     summary: DumpSummary
-    lack: Lack | None = None
-    orphans: tuple[Orphans, ...] = ()
+    lack: MissingPart | None = None
+    orphans: tuple[OrphanRows, ...] = ()
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -104,25 +104,29 @@ def read_whole(
     database: str | None = None,
     skim: bool = False,
     stage: str = "verify",
-    owing: bool = False,
+    skip_rows: bool = False,
     context: Context = BACKGROUND,
-) -> Whole:
-    """Read the point to its end and compare it with its manifest; emits a Note for each thing that was skipped in it.
+) -> VerifiedPoint:
+    """Read the point to its end and compare it with its manifest; emits a Note for each skipped part.
 
-    ``skim``: the rows are only counted; with a manifest, the SHA-256 covers their content. ``owing``: if the manifest
-    has the positions of the rows, these are skipped unread, and the SHA-256 is left to the load: ``source.owed`` has
-    it.
+    ``skim``: the rows are only counted; with a manifest, the SHA-256 covers their content. ``skip_rows``: if the
+    manifest has the positions of the rows, these are skipped unread, and the load verifies the SHA-256, which is in
+    ``source.pending_digest``.
 
     ``database`` selects one from a cluster dump; without it, a cluster dump with a single application database counts
     as a dump of that one. Raises WhichDatabase where that is ambiguous, BadPoint, Refused when a program to read it
     with is missing, Interrupted.
     """
-    with contained(point.path):
-        unread = _without_rows(point, database, stage, context) if owing else None
+    if point.unsigned:
+        context.emit(Caution(f"{point.path.name}: {point.unsigned}; trusted: {Signing.trusted}"))
+    with confine_errors(point.path):
+        # What a replaced dump contains must not be executed before that is noticed.
+        skip_rows = skip_rows and Signing.key_file is None
+        unread = _without_rows(point, database, stage, context) if skip_rows else None
         return unread or _read_whole(point, database, skim, stage, context)
 
 
-def _without_rows(point: RestorePoint, database: str | None, stage: str, context: Context) -> Whole | None:
+def _without_rows(point: RestorePoint, database: str | None, stage: str, context: Context) -> VerifiedPoint | None:
     """A point of our own, read except for its rows; None on any mismatch with its manifest, which a complete read has
     to locate."""
     manifest = point.manifest
@@ -130,9 +134,14 @@ def _without_rows(point: RestorePoint, database: str | None, stage: str, context
         return None
     try:
         source = source_of(point)
-        if source.kind != "plain" or source.compression or source.size != manifest.size or _touched(point.path):
+        if (
+            source.kind != "plain"
+            or source.compression
+            or source.size != manifest.size
+            or _modified_since_manifest(point.path)
+        ):
             return None
-        source.pass_over(manifest.rows_at, Owed(manifest.sha256, source.fingerprint()))
+        source.skip_rows(manifest.rows_at, PendingDigest(manifest.sha256, source.fingerprint()))
         _, summary = facts_of_dump(
             source,
             database=database,
@@ -144,20 +153,20 @@ def _without_rows(point: RestorePoint, database: str | None, stage: str, context
         )
     except BadPoint:
         return None
-    found = tuple(RowSpan(begin=each.begin, size=each.size, rows=each.rows) for each in summary.script.sections)
-    if found != manifest.rows_at or summary.notes or source.notes or not summary.script.in_place:
+    positions = tuple(RowSpan(begin=each.begin, size=each.size, rows=each.rows) for each in summary.script.sections)
+    if positions != manifest.rows_at or summary.notes or source.notes or not summary.script.in_place:
         return None
     source.row_index = None  # the next reading needs the rows
-    return Whole(point, source, manifest.facts, summary)
+    return VerifiedPoint(point, source, manifest.facts, summary)
 
 
-def _touched(path: Path) -> bool:
+def _modified_since_manifest(path: Path) -> bool:
     """Whether the file was modified after its manifest was written. Then it is read whole before anything begins, so
     that an older restore point can be used if a byte was changed."""
     return path.stat().st_mtime_ns > manifest_path(path).stat().st_mtime_ns
 
 
-def _read_whole(point: RestorePoint, database: str | None, skim: bool, stage: str, context: Context) -> Whole:
+def _read_whole(point: RestorePoint, database: str | None, skim: bool, stage: str, context: Context) -> VerifiedPoint:
     source = source_of(point)
 
     def facts_of(database: str | None) -> tuple[Facts, DumpSummary]:
@@ -177,22 +186,22 @@ def _read_whole(point: RestorePoint, database: str | None, skim: bool, stage: st
         try:
             facts, summary = facts_of(database)
         except WhichDatabase as error:
-            own = [name for name in error.databases if name not in EVERYWHERE]
+            own = [name for name in error.databases if name not in DEFAULT_DATABASES]
             if database is not None or len(own) != 1:
                 raise
             context.emit(Note(f'it is a dump of a whole cluster; "{own[0]}" is its only application database'))
             facts, summary = facts_of(own[0])
         _check_contents(source, summary)
         if digest is not None and point.manifest is not None and digest.result() == point.manifest.sha256:
-            return Whole(point, source, point.manifest.facts, summary)
+            return VerifiedPoint(point, source, point.manifest.facts, summary)
     if digest is not None:
         # The SHA-256 differs: read the rows to find out where.
         return _read_whole(point, database, False, stage, context)
     _check(point, facts, source)
-    lack = lacking(point, summary)
-    without_match = orphans(source, summary) if lack is not None and lack.what == "rows" else ()
+    lack = missing_part(point, summary)
+    without_match = orphan_rows(source, summary) if lack is not None and lack.what == "rows" else ()
     of_manifest = point.manifest.facts if point.manifest is not None else facts
-    whole = Whole(point, source, of_manifest, summary, lack, without_match)
+    whole = VerifiedPoint(point, source, of_manifest, summary, lack, without_match)
     for text in whole.notes:
         context.emit(Note(text))
     for text in whole.summary.cautions:
@@ -207,12 +216,12 @@ def _check_contents(source: DumpSource, summary: DumpSummary) -> None:
     if listed is None:
         return
     expected = Counter(member.copy for member in listed)
-    found = Counter(section.start.copy for section in summary.script.sections)
-    if expected != found:
-        odd = next(iter((expected - found) or (found - expected)))
+    loaded = Counter(section.start.copy for section in summary.script.sections)
+    if expected != loaded:
+        differing = next(iter((expected - loaded) or (loaded - expected)))
         raise Corrupt(
             f'cannot use "{source.path}": its table of contents and its data disagree about '
-            f'"{shown(odd.decode("utf-8", "replace"))}"',
+            f'"{shown(differing.decode("utf-8", "replace"))}"',
             hint="Choose another restore point: the file is damaged.",
         )
 
@@ -270,7 +279,7 @@ def _check(point: RestorePoint, facts: Facts, source: DumpSource) -> None:
         raise Differs(point.problem, hint=point.remedy, facts=facts)
     if point.manifest is None:
         return
-    # The content first: it shows what differs, a SHA-256 only that something does.
+    # The content first: it shows the difference, while a SHA-256 only shows that there is one.
     comparison = compare(point.manifest.facts, facts)
     if comparison.differences:
         first = comparison.differences[0]

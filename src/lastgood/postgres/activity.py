@@ -58,8 +58,8 @@ class ConnectedSession(Frozen):
 
 
 def sample(connection: Connection, oid: int, inside: Connection | None = None) -> Sample | None:
-    """The sample of a database; None when it does not exist. ``inside`` is a connection to it, through which
-    pg_stat_statements is read where possible. Both need autocommit. Raises psycopg.Error."""
+    """Sample the counters of a database; None when it does not exist. ``inside`` is a connection to it, through which
+    pg_stat_statements is read where possible. Both connections need autocommit. Raises psycopg.Error."""
     row = connection.execute(_SAMPLE, [oid]).fetchone()
     if row is None:
         return None

@@ -13,7 +13,7 @@ from psycopg import sql
 from lastgood.postgres.errors import rule
 from lastgood.postgres.server import Connection
 
-BATCH = 200  # statements a transaction
+BATCH = 200  # statements per transaction
 # Warnings of a GRANT or a REVOKE without effect, or with less: privilege_not_revoked, privilege_not_granted.
 # A REVOKE in the name of a role that never granted it "succeeds".
 WITHOUT_EFFECT = ("01006", "01007")
@@ -32,9 +32,9 @@ def apply(connection: Connection, statements: Iterable[sql.Composed]) -> list[No
     """Run each statement; those that the server refuses are skipped and returned, and so is a GRANT or a REVOKE that
     had no effect.
 
-    Each transaction has some hundred: a single one would need a lock for each object, and the server's lock table is
-    small. After an interruption, compute the statements again from the new state. Raises psycopg.OperationalError
-    when the connection breaks.
+    Each transaction has at most ``BATCH`` statements: a single one would need a lock for each object, and the server's
+    lock table is small. After an interruption, compute the statements again from the new state. Raises
+    psycopg.OperationalError when the connection breaks.
     """
     refused = []
     remaining = iter(statements)
@@ -45,15 +45,16 @@ def apply(connection: Connection, statements: Iterable[sql.Composed]) -> list[No
 
 
 def rehearse(connection: Connection, statements: Iterable[sql.Composed]) -> list[NotApplied]:
-    """Run the statements in one transaction and roll it back: those that were refused. Its locks are held until
-    then."""
+    """Run the statements in one transaction, roll it back, and return those that were refused. Its locks are held until
+    the rollback."""
     with connection.transaction(force_rollback=True):
         return apply(connection, statements)
 
 
 @contextmanager
 def without_effect(connection: Connection) -> Iterator[list[tuple[str, str]]]:
-    """SQLSTATE and text of the warning of each GRANT and REVOKE in the block that had no effect, or only part of it."""
+    """Collect SQLSTATE and text of the warning of each GRANT and REVOKE in the block that had no effect, or only a part
+    of it."""
     warnings: list[tuple[str, str]] = []
 
     def note(notice: psycopg.errors.Diagnostic) -> None:

@@ -48,7 +48,7 @@ def find(program: ProgramName, *, at_least: int, search: Sequence[Path] | None =
     ``search`` is a list of ``bin`` folders, best first (default: ``places()``). A program in ``LASTGOOD_PG_BIN`` has
     precedence over all others when it is new enough. Raises Refused, with the package to install.
     """
-    own = _own() if search is None else None
+    own = _configured_folder() if search is None else None
     best: Program | None = None
     too_old: Program | None = None
     for folder in places() if search is None else search:
@@ -63,9 +63,9 @@ def find(program: ProgramName, *, at_least: int, search: Sequence[Path] | None =
             best = found
     if best is not None:
         return best
-    why = "it is not installed" if too_old is None else f'"{too_old.path}" is version {too_old.version}'
+    reason = "it is not installed" if too_old is None else f'"{too_old.path}" is version {too_old.version}'
     raise Refused(
-        f"cannot find {program} {at_least} or newer: {why}",
+        f"cannot find {program} {at_least} or newer: {reason}",
         hint=(
             f"Install postgresql-client-{at_least} (Debian, Ubuntu), postgresql{at_least} (Red Hat) or"
             f" postgresql@{at_least} (Homebrew), or set LASTGOOD_PG_BIN to the folder that holds {program}."
@@ -75,7 +75,7 @@ def find(program: ProgramName, *, at_least: int, search: Sequence[Path] | None =
 
 def places(root: Path = Path("/")) -> list[Path]:
     """The ``bin`` folders to search, best first, each once; a package's newer versions before its older ones."""
-    own = _own()
+    own = _configured_folder()
     listed = [own] if own is not None else []
     listed += [Path(folder) for folder in os.environ.get("PATH", "").split(os.pathsep) if folder]
     for pattern in _PACKAGED:
@@ -84,7 +84,7 @@ def places(root: Path = Path("/")) -> list[Path]:
     return list(dict.fromkeys(listed))
 
 
-def _own() -> Path | None:
+def _configured_folder() -> Path | None:
     given = os.environ.get("LASTGOOD_PG_BIN", "")
     return Path(given) if given else None
 

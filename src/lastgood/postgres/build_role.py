@@ -126,6 +126,26 @@ def probe(maintenance: Connection, operator: Target, live: str) -> None:
         maintenance.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(name)))
 
 
+def make_reader(
+    maintenance: Connection, operator: Target, *, run: str, live: str, grants: Sequence[sql.Composed]
+) -> Target:
+    """Create a role that builds nothing, with these ``grants``, and log in to the maintenance database once; returns
+    its target. Raises NoSecondLogin and psycopg.Error; the role is dropped then. A killed process leaves a role that
+    ``orphaned`` lists when its sessions have ended."""
+    name = name_of(run)
+    password = secrets.token_urlsafe(32)
+    verifier = maintenance.pgconn.encrypt_password(password.encode(), name.encode(), b"scram-sha-256").decode()
+    with _allowed(maintenance), maintenance.transaction():
+        for statement in (*_making(maintenance, name, verifier, RoleMark(run=run, live=live, database="")), *grants):
+            maintenance.execute(statement)
+    try:
+        return _log_in(maintenance, operator.at(maintenance.info.dbname), name, password)
+    except BaseException:
+        with suppress(psycopg.Error, LastgoodError):
+            end(maintenance, operator, name)
+        raise
+
+
 def _gone(maintenance: Connection, name: str) -> None:
     """Wait until no session of the role is left, for a limited time."""
     deadline = time.monotonic() + ENDED_WITHIN
@@ -243,9 +263,14 @@ def left(maintenance: Connection) -> list[LeftRole]:
 
 def orphaned(maintenance: Connection, live: str) -> list[LeftRole]:
     """The roles of runs of one live database that outlived the database that they built. A running run may be about to
-    drop one: check the lock."""
+    drop one: check the lock. A role that only reads is in use while it has sessions."""
     names = {name for (name,) in maintenance.execute("SELECT datname::text FROM pg_catalog.pg_database")}
-    return [each for each in left(maintenance) if each.mark.live == live and each.mark.database not in names]
+    used = {oid for (oid,) in maintenance.execute("SELECT DISTINCT usesysid FROM pg_catalog.pg_stat_activity")}
+    return [
+        each
+        for each in left(maintenance)
+        if each.mark.live == live and each.mark.database not in names and (each.mark.database or each.oid not in used)
+    ]
 
 
 def close(maintenance: Connection, name: str) -> None:
@@ -303,6 +328,8 @@ def end(maintenance: Connection, operator: Target, name: str) -> None:
         for database in databases_with(maintenance, row[0]):
             with operator.at(database).connect(application_name="lastgood ends a role") as connection:
                 connection.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(name)))
+        # Also revokes privileges on databases that are closed to connections.
+        maintenance.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(name)))
         maintenance.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(name)))
     except psycopg.Error as error:
         raise failed(error, f'drop the role "{name}"') from error

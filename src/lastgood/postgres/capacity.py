@@ -12,7 +12,7 @@ from lastgood.postgres.server import Connection, set_where_possible
 from lastgood.text import units
 
 # Connections that remain free for the application and for administrators.
-LEFT_FREE = 5
+RESERVED_CONNECTIONS = 5
 # Sessions of a rollback in addition to its workers: the fence and its guard, the emergency backup, the session that
 # creates the shadow, a reader in the live database, the monitor of the server, the helper of the swap.
 OTHER_SESSIONS = 7
@@ -104,25 +104,25 @@ def capacity(
     ``into``: the database of the workers, when it exists already: it may have a limit of its own (a shadow has none).
     ``others``: the number of sessions that the run has yet to open in addition to its workers.
     """
-    return share_out(figures(connection, into), machine(connection), jobs=jobs, others=others)
+    return divide(figures(connection, into), machine(connection), jobs=jobs, others=others)
 
 
-def share_out(server: Figures, host: Machine, *, jobs: int | None, others: int) -> Capacity:
+def divide(server: Figures, host: Machine, *, jobs: int | None, others: int) -> Capacity:
     """The capacity by the rules, from given figures."""
-    cpus, why = _processors(server, host)
+    cpus, reason = _processors(server, host)
     wanted = jobs or cpus
-    free = min((each.limit - each.used - others - LEFT_FREE for each in server.limits), default=wanted)
+    free = min((each.limit - each.used - others - RESERVED_CONNECTIONS for each in server.limits), default=wanted)
     granted = max(1, min(wanted, free))
-    reasons = [f"{_workers(wanted)}: as requested" if jobs else f"{_workers(wanted)}: {why}"]
+    reasons = [f"{_workers(wanted)}: as requested" if jobs else f"{_workers(wanted)}: {reason}"]
     if granted < wanted:
         tight = min(server.limits, key=lambda each: each.limit - each.used)
         reasons = [
             f"{_workers(granted)} instead of {wanted}: {tight.what} {tight.limit} connections, {tight.used} are in "
-            f"use; the run needs {others} more for itself, and {LEFT_FREE} remain free"
+            f"use; the run needs {others} more for itself, and {RESERVED_CONNECTIONS} remain free"
         ]
     most_parallel = max(0, min(server.processes, cpus - 1))
-    memory, why = _memory(server, host, max(granted, 1 + most_parallel))
-    reasons.append(f"maintenance_work_mem {units.size(memory)}: {why}")
+    memory, reason = _memory(server, host, max(granted, 1 + most_parallel))
+    reasons.append(f"maintenance_work_mem {units.size(memory)}: {reason}")
     return Capacity(
         jobs=granted,
         cpus=cpus,
@@ -158,13 +158,13 @@ def _memory(server: Figures, host: Machine, processes: int) -> tuple[int, str]:
     if ram is None:
         return own, "the server's own setting, since its memory is not visible from here"
     share = max(1 << 20, ram // MEMORY_SHARE // processes)
-    known = f"{units.size(ram)} of memory" + ("" if host.ram else f", estimated from {server.hint_of}")
+    source = f"{units.size(ram)} of memory" + ("" if host.ram else f", estimated from {server.hint_of}")
     count = "1 process" if processes == 1 else f"{processes} processes"
     if own > share:
-        return share, f"less than the server's own {units.size(own)}, a quarter of {known} for {count}"
+        return share, f"less than the server's own {units.size(own)}, a quarter of {source} for {count}"
     if own >= min(share, MOST_MEMORY):
         return own, "the server's own setting"
-    return min(share, MOST_MEMORY), f"at most a quarter of {known} for {count}"
+    return min(share, MOST_MEMORY), f"at most a quarter of {source} for {count}"
 
 
 # Roles without pg_read_all_stats cannot see the type of a backend; a client backend has a role and a database.

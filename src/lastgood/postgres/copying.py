@@ -1,7 +1,7 @@
 """The lock of a copy: the new database of a restore, a salvage or a trial.
 
-The lock of the live database is not taken for a copy, which blocks no other run. The process that makes one shares a
-lock of its name: without a holder, an incomplete copy was left by a killed process.
+A copy blocks no other run, so the lock of the live database is not taken for it. The process that creates a copy holds
+a shared lock of its name: an incomplete copy without a holder was left by a killed process.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ def take_over(connection: Connection, name: str) -> None:
     it."""
     row = connection.execute("SELECT pg_catalog.pg_try_advisory_lock(%s)", [_key(name)]).fetchone()
     if row is None or not row[0]:
-        who = holder(connection, name)
+        creator = holder(connection, name)
         raise Refused(
-            f'cannot remove the database "{name}": it is being created' + (f" ({who})" if who else ""),
+            f'cannot remove the database "{name}": it is being created' + (f" ({creator})" if creator else ""),
             hint="Wait for it, or interrupt it on its host: it removes the database itself.",
             state="Nothing was removed.",
         )

@@ -7,6 +7,7 @@ to. ``create_like`` and ``drop`` need autocommit; all others may be part of a tr
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 from contextlib import suppress
 from dataclasses import dataclass, fields
@@ -120,7 +121,7 @@ def by_oid(connection: Connection, oid: int) -> Database | None:
     return matches[0] if matches else None
 
 
-def every(connection: Connection) -> list[Database]:
+def all_databases(connection: Connection) -> list[Database]:
     """All databases of the server, templates and invalid ones too, by name.
 
     Without their sizes: the server would have to read the size of every file, and a database may be dropped meanwhile.
@@ -134,10 +135,18 @@ def describe(connection: Connection, name: str) -> Database:
     if match is None:
         raise Refused(
             f'cannot find the database "{name}": the server has no database of that name',
-            hint="Run psql --list to see the names; they are case-sensitive.",
+            hint=_others(connection, name),
             state=NOT_REACHED,
         ) from NoSuchDatabase(name)
     return match
+
+
+def _others(connection: Connection, name: str) -> str:
+    """The hint for a name that no database has: the most similar one."""
+    names = [each.name for each in all_databases(connection) if each.allow_connections and not each.is_template]
+    near = difflib.get_close_matches(name.lower(), {each.lower(): each for each in names}, 1)
+    meant = [f'Did you mean "{each}"? ' for each in names if [each.lower()] == near]
+    return f"{''.join(meant)}Run psql --list to see the names; they are case-sensitive."
 
 
 def unmarked_limit(live: str) -> int:
@@ -218,7 +227,7 @@ def create_like(
         prepare.append(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(sql.Identifier(name), sql.Identifier(owner)))
     doing = f'create the database "{name}"'
     _execute(connection, create, doing)
-    made = describe(connection, name)
+    created = describe(connection, name)
     try:
         fault.point("build.before_mark")
         with connection.transaction():
@@ -227,7 +236,7 @@ def create_like(
     except BaseException as error:
         # Without its comment it would not be recognised later.
         with suppress(psycopg.Error, LastgoodError):
-            drop(connection, name, made.oid)
+            drop(connection, name, created.oid)
         if isinstance(error, psycopg.Error):
             raise failed(error, doing) from error
         raise
@@ -267,11 +276,11 @@ def drop(connection: Connection, name: str, oid: int) -> None:
     DROP is cancelled after a time (``waits``), which leaves the database unchanged or invalid, with its comment.
     Raises Blocked then, naming the session; Refused, Failed.
     """
-    named = find(connection, name)
-    if named is None or named.oid != oid:
-        _refuse_other(connection, name, oid, named)
+    current = find(connection, name)
+    if current is None or current.oid != oid:
+        _refuse_other(connection, name, oid, current)
         return
-    if named.is_template:
+    if current.is_template:
         raise Refused(
             f'cannot drop the database "{name}": it is a template',
             hint=f"If it may be dropped, run: ALTER DATABASE {identifier(name)} IS_TEMPLATE false",
@@ -301,15 +310,17 @@ def drop(connection: Connection, name: str, oid: int) -> None:
         raise Blocked(error.message, hint=error.hint, state=NOT_REACHED) from error.__cause__
 
 
-def _refuse_other(connection: Connection, name: str, oid: int, named: Database | None) -> None:
-    wanted = by_oid(connection, oid)
-    if wanted is not None:
-        why = f'the database with OID {oid} is now named "{wanted.name}"'
-    elif named is not None:
-        why = f"its OID is {named.oid}, not {oid}: it is another database"
+def _refuse_other(connection: Connection, name: str, oid: int, current: Database | None) -> None:
+    renamed = by_oid(connection, oid)
+    if renamed is not None:
+        reason = f'the database with OID {oid} is now named "{renamed.name}"'
+    elif current is not None:
+        reason = f"its OID is {current.oid}, not {oid}: it is another database"
     else:
         return
-    raise Refused(f'cannot drop the database "{name}": {why}', hint="Run lastgood status to see the present databases.")
+    raise Refused(
+        f'cannot drop the database "{name}": {reason}', hint="Run lastgood status to see the present databases."
+    )
 
 
 def _names(connection: Connection, query: sql.SQL, value: object) -> list[str]:

@@ -14,12 +14,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from lastgood.postgres import database
 from lastgood.postgres.server import Connection
 
-Stage = Literal["migrating", "checking", "going back"]
+Stage = Literal["migrating", "checking", "rolling back"]
 # "It stopped while …"
 ACTIVITY: dict[Stage, str] = {
     "migrating": "the migration ran",
     "checking": "the migrated database was validated",
-    "going back": "the rollback ran",
+    "rolling back": "the rollback ran",
 }
 
 
@@ -81,8 +81,8 @@ def mark_deployment(connection: Connection, mark: DeploymentMark) -> None:
 
 
 def clear_deployment(connection: Connection, mark: DeploymentMark) -> bool:
-    """Restore the database's own comment if it still has this deployment's mark: whether it had. The caller must hold
-    the lock of the live database."""
+    """Restore the database's own comment if it still has this deployment's mark; return whether it had. The caller must
+    hold the lock of the live database."""
     current = find_deployment(connection, mark.live)
     if current is None or current.run != mark.run:
         return False

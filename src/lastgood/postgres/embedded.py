@@ -194,10 +194,10 @@ class EmbeddedServer:
             # Only a connection attempt shows whether the server is ready.
             time.sleep(wait)
 
-    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+    def stop(self, number: signal.Signals = signal.SIGINT) -> None:
         """Stop the server: SIGINT is a fast shutdown, SIGQUIT an immediate one (like a crash)."""
         if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(how)
+            self._process.send_signal(number)
             try:
                 self._process.wait(timeout=30)
             except subprocess.TimeoutExpired:

@@ -1,6 +1,7 @@
 """The meaning of a server's error: its cause, its effect, the next command, and whether to retry.
 
-Only the SQLSTATE counts. The server translates its messages, and versions reword them, so no message is interpreted.
+Only the SQLSTATE counts. The server translates its messages, and versions reword them, so no message is interpreted,
+except for the hint about a connection that could not be made (``unreachable``).
 The knowledge is the table ``RULES``; for a new error, add a row."""
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import psycopg
 
 from lastgood.errors import Failed, LastgoodError
 from lastgood.journal.run_names import identifier
+from lastgood.postgres import unreachable
 from lastgood.postgres.server import ClosedDatabase
 
 Context = Literal[
@@ -35,7 +37,7 @@ Context = Literal[
 ]
 
 
-class Policy(Enum):
+class ErrorPolicy(Enum):
     """The reaction of the caller to a statement's error."""
 
     IGNORE = "record it and continue"
@@ -61,18 +63,18 @@ class ErrorRule:
 
     state: str
     context: Context
-    policy: Policy
+    policy: ErrorPolicy
     cause: str
     next_command: str
 
 
 _EFFECTS = {
-    Policy.IGNORE: "Nothing depends on it; it is recorded, and the run continues.",
-    Policy.RETRY: "The statement had no effect; it is retried a few times, and then the run stops.",
-    Policy.RECONNECT: "Uncommitted work on that connection is lost; it is repeated on a new one.",
-    Policy.REQUEUE: "The statement had no effect; it runs again after the others.",
-    Policy.REPAIR: "The statement had no effect; it runs again when its prerequisites are loaded.",
-    Policy.STOP: "The statement had no effect; the shadow database is kept, and the live database was not touched.",
+    ErrorPolicy.IGNORE: "Nothing depends on it; it is recorded, and the run continues.",
+    ErrorPolicy.RETRY: "The statement had no effect; it is retried a few times, and then the run stops.",
+    ErrorPolicy.RECONNECT: "Uncommitted work on that connection is lost; it is repeated on a new one.",
+    ErrorPolicy.REQUEUE: "The statement had no effect; it runs again after the others.",
+    ErrorPolicy.REPAIR: "The statement had no effect; it runs again when its prerequisites are loaded.",
+    ErrorPolicy.STOP: "The statement had no effect; the shadow database is kept, and the live database is unchanged.",
 }
 
 _STATUS = "Run lastgood status to see the databases."
@@ -83,12 +85,12 @@ _POINTS = "Run lastgood points to choose another restore point."
 _LOG = "Read the server's log of this time."
 
 I, R, N, Q, F, S = (  # noqa: E741  # the table below is read by columns
-    Policy.IGNORE,
-    Policy.RETRY,
-    Policy.RECONNECT,
-    Policy.REQUEUE,
-    Policy.REPAIR,
-    Policy.STOP,
+    ErrorPolicy.IGNORE,
+    ErrorPolicy.RETRY,
+    ErrorPolicy.RECONNECT,
+    ErrorPolicy.REQUEUE,
+    ErrorPolicy.REPAIR,
+    ErrorPolicy.STOP,
 )
 
 RULES: tuple[ErrorRule, ...] = (
@@ -106,7 +108,7 @@ RULES: tuple[ErrorRule, ...] = (
     ErrorRule("42704", "privileges", I, "A role that the privileges name does not exist on this server.", _CHECK),
     ErrorRule("42710", "extension", I, "The extension already created this object.", _AGAIN),
     ErrorRule("42P06", "any", I, "The schema already exists; every new database has a schema public.", _AGAIN),
-    # Two at the same time
+    # Concurrency
     ErrorRule("40P01", "any", R, "Two sessions waited for each other's locks (deadlock).", _AGAIN),
     ErrorRule("40001", "any", R, "Another transaction changed the same rows.", _AGAIN),
     ErrorRule(
@@ -155,7 +157,7 @@ RULES: tuple[ErrorRule, ...] = (
         "The database is closed to connections, or is invalid after an interrupted DROP DATABASE.",
         _STATUS,
     ),
-    # Order
+    # Order of commands
     ErrorRule("55000", "refresh", Q, "It reads a materialized view that has no rows yet.", _AGAIN),
     ErrorRule("42P01", "function", Q, "A function reads a table that does not exist yet.", _AGAIN),
     ErrorRule("42883", "function", Q, "A function calls another one that does not exist yet.", _AGAIN),
@@ -284,7 +286,7 @@ RULES: tuple[ErrorRule, ...] = (
 )
 
 _TABLE = {(rule.state, rule.context): rule for rule in RULES}
-_UNKNOWN = ErrorRule("", "any", S, "The server rejected it, for a reason that lastgood does not know.", _LOG)
+_UNKNOWN_RULE = ErrorRule("", "any", S, "The server rejected it, for a reason that lastgood does not know.", _LOG)
 # The SQLSTATEs of COPY for text that no dump has: a wrong number of values, invalid bytes.
 DAMAGED_ROWS = frozenset({"22021", "22P04"})
 # SQLSTATEs whose DETAIL names the obstacle. Others may quote rows, which must not be logged.
@@ -298,20 +300,20 @@ def rule(sqlstate: str | None, context: Context = "any") -> ErrorRule:
     for key in ((state, context), (state, "any"), (state[:2], context), (state[:2], "any")):
         if key in _TABLE:
             return _TABLE[key]
-    return _UNKNOWN
+    return _UNKNOWN_RULE
 
 
-def policy(sqlstate: str | None, context: Context = "any") -> Policy:
+def policy(sqlstate: str | None, context: Context = "any") -> ErrorPolicy:
     """The policy for an error with that SQLSTATE in the given context."""
     return rule(sqlstate, context).policy
 
 
-def policy_of(error: psycopg.Error, context: Context = "any") -> Policy:
+def policy_of(error: psycopg.Error, context: Context = "any") -> ErrorPolicy:
     """The policy for an error of psycopg; distinguishes a catalogue's unique index from a user's."""
     if error.sqlstate == "23505" and error.diag.schema_name == "pg_catalog":
         context = "catalogue"
     if error.sqlstate is None and not isinstance(error, psycopg.OperationalError):
-        return Policy.STOP
+        return ErrorPolicy.STOP
     return policy(error.sqlstate, context)
 
 
@@ -328,20 +330,20 @@ def row_in(error: psycopg.Error) -> int:
     return int(match[1]) if match else 0
 
 
-def words(error: psycopg.Error) -> str:
+def message_of(error: psycopg.Error) -> str:
     """The message of the server, or of libpq, on one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return error.diag.message_primary or "; ".join(lines) or "the connection broke"
 
 
-def not_its_own(error: psycopg.Error) -> bool:
+def not_caused_by_statement(error: psycopg.Error) -> bool:
     """Whether a statement is not the cause of its failure: the connection broke, or an operator intervened."""
     return error.sqlstate is None or error.sqlstate.startswith(("08", "57"))
 
 
 def one_line(error: Exception) -> str:
     """The message of an error, ours or the server's, on one line."""
-    return words(error) if isinstance(error, psycopg.Error) else " ".join(str(error).split())
+    return message_of(error) if isinstance(error, psycopg.Error) else " ".join(str(error).split())
 
 
 def failed(
@@ -360,13 +362,14 @@ def failed(
         )
     if isinstance(error, ClosedDatabase):
         return _closed(error, doing, state)
-    message = words(error)
+    message = message_of(error)
     if error.sqlstate in _SAFE_DETAIL and error.diag.message_detail:
         message += f" ({error.diag.message_detail})"
     if sqlstate and error.sqlstate is not None:
         message += f" [SQLSTATE {error.sqlstate}]"
     match = rule(error.sqlstate, context)
-    return Failed(f"cannot {doing}: {message}", hint=f"{match.cause} {match.next_command}", state=state)
+    hint = unreachable.hint(error) if isinstance(error, psycopg.OperationalError) else None
+    return Failed(f"cannot {doing}: {message}", hint=hint or f"{match.cause} {match.next_command}", state=state)
 
 
 def _closed(error: ClosedDatabase, doing: str, state: str) -> Failed:

@@ -19,8 +19,8 @@ import psycopg
 from psycopg import sql
 
 from lastgood import fault
-from lastgood.postgres.commit_outcome import outcome_after_loss
 from lastgood.postgres.server import Connection, Target
+from lastgood.postgres.transactions import outcome_after_loss
 
 STATEMENT_TIMEOUT = "4500ms"
 IDLE_TIMEOUT = "5s"
@@ -41,7 +41,7 @@ class Renaming:
 
 
 @dataclass(frozen=True, slots=True)
-class Exchanged:
+class ExchangeResult:
     """The result of an exchange. ``outage`` in seconds, from the moment that new logins queued to the commit;
     ``ended`` counts the terminated sessions."""
 
@@ -54,7 +54,7 @@ class NamesChanged(Exception):
     """The names on the server differ from those of the plan; nothing was done."""
 
 
-def names(connection: Connection, oids: Sequence[int]) -> dict[int, str]:
+def current_names(connection: Connection, oids: Sequence[int]) -> dict[int, str]:
     """The present names of databases, by OID, without those that no longer exist."""
     rows = connection.execute("SELECT oid::int8, datname FROM pg_database WHERE oid = ANY (%s)", [list(oids)])
     return {int(oid): str(name) for oid, name in rows}
@@ -72,7 +72,7 @@ def exchange(
     keep_until_last: int | None = None,
     release_last: Callable[[], None] | None = None,
     helper: Connection | None = None,
-) -> Exchanged:
+) -> ExchangeResult:
     """Rename ``leaving``, close it to logins, and give its name to ``arriving``; all in one transaction on
     ``connection``, which must be to another database (the maintenance database) in autocommit mode.
 
@@ -85,7 +85,7 @@ def exchange(
     Raises NamesChanged, psycopg.Error when all tries failed (nothing changed), OutcomeUnknown.
     """
     for attempt in range(1, TRIES + 1):
-        current = names(connection, [leaving.oid, arriving.oid])
+        current = current_names(connection, [leaving.oid, arriving.oid])
         if current != {leaving.oid: leaving.old, arriving.oid: arriving.old}:
             raise NamesChanged(f"expected {leaving.old!r} and {arriving.old!r}, found {sorted(current.values())}")
         pid = connection.info.backend_pid
@@ -95,11 +95,11 @@ def exchange(
                 started = time.monotonic()
                 _transaction(connection, leaving, arriving, statements, fault_points, recheck, terminator)
                 outage = time.monotonic() - started
-            return Exchanged(outage, terminator.ended, attempt)
+            return ExchangeResult(outage, terminator.ended, attempt)
         except psycopg.Error as error:
             if connection.broken:
                 if outcome_after_loss(target, pid, partial(_renamed, leaving, arriving)):
-                    return Exchanged(time.monotonic() - started, terminator.ended, attempt)
+                    return ExchangeResult(time.monotonic() - started, terminator.ended, attempt)
                 raise
             if error.sqlstate not in RETRIED or attempt == TRIES:
                 raise
@@ -137,7 +137,7 @@ def _transaction(
 
 def _renamed(leaving: Renaming, arriving: Renaming, connection: Connection) -> bool:
     """Return whether the exchange was committed."""
-    current = names(connection, [leaving.oid, arriving.oid])
+    current = current_names(connection, [leaving.oid, arriving.oid])
     return current == {leaving.oid: leaving.new, arriving.oid: arriving.new}
 
 
@@ -198,7 +198,7 @@ class _Terminator:
     def _work(self) -> None:
         self._begun.wait()
         deadline = time.monotonic() + WATCHDOG_SECONDS
-        seen: set[int] = set()
+        terminated: set[int] = set()
         with suppress(psycopg.Error):  # a lost helper connection leads to a timeout of the rename
             self._wait_for_rename(deadline)
             while not self._over.is_set():
@@ -217,18 +217,18 @@ class _Terminator:
                 for pid in others:
                     with suppress(psycopg.errors.InsufficientPrivilege):  # leads to a timeout of the rename
                         self._connection.execute("SELECT pg_terminate_backend(%s)", [pid])
-                        seen.add(pid)
-                self.ended = len(seen)
+                        terminated.add(pid)
+                self.ended = len(terminated)
                 self._over.wait(POLL_SECONDS)
 
     def _wait_for_rename(self, deadline: float) -> None:
         """Wait until the rename holds its lock: sessions terminated sooner could reconnect."""
         while not self._over.is_set() and time.monotonic() < deadline:
-            (held,) = self._connection.execute(
+            (locked,) = self._connection.execute(
                 "SELECT count(*) FROM pg_locks WHERE pid = %s AND locktype = 'object' AND objid = %s"
                 " AND classid = 'pg_database'::regclass AND mode = 'AccessExclusiveLock' AND granted",
                 [self._renaming_pid, self._leaving],
             ).fetchone() or (0,)
-            if held:
+            if locked:
                 return
             self._over.wait(0.002)

@@ -59,7 +59,7 @@ class Operator:
     @classmethod
     def read(cls, connection: Connection) -> Operator:
         """Read the connection's current user and its memberships."""
-        # Since 16 membership, INHERIT and SET ROLE are separate; before, every member may SET ROLE.
+        # Since 16, membership, INHERIT and SET ROLE are separate; before 16, every member may SET ROLE.
         become = sql.Literal("SET" if connection.info.server_version >= 160000 else "MEMBER")
         rows = connection.execute(
             sql.SQL("""
@@ -81,7 +81,7 @@ class Operator:
 
 
 @dataclass(frozen=True, slots=True)
-class Securable:
+class GrantTarget:
     """The object of privileges, as GRANT names it: ``TABLE "public"."t"``; one ``column`` of it, or, with ``before``,
     the defaults of future objects (``ALTER DEFAULT PRIVILEGES FOR ROLE …`` and ``TABLES``)."""
 
@@ -119,27 +119,27 @@ def within_reach(acl: Acl, owner: str, operator: Operator) -> Acl:
     return frozenset(Grant(*key, grantable) for key, grantable in merged.items())
 
 
-def changes(securable: Securable, owner: str, wanted: Acl, current: Acl, operator: Operator) -> list[sql.Composed]:
+def changes(securable: GrantTarget, owner: str, wanted: Acl, current: Acl, operator: Operator) -> list[sql.Composed]:
     """The statements that change ``current`` into ``wanted`` on an object of ``owner``; none where they are equal.
 
     First the missing grants, from the owner outwards (a grantor needs the grant option), then the surplus ones in the
     opposite order: so no REVOKE has to cascade.
     """
-    had = {(g.grantor, g.grantee, g.privilege): g.grantable for g in current}
-    want = {(g.grantor, g.grantee, g.privilege): g.grantable for g in wanted}
-    give = [g for g in wanted if had.get((g.grantor, g.grantee, g.privilege), -1) < g.grantable]
-    take = [g for g in current if (g.grantor, g.grantee, g.privilege) not in want]
-    lower = [g for g in current if g.grantable and want.get((g.grantor, g.grantee, g.privilege)) is False]
+    present = {(g.grantor, g.grantee, g.privilege): g.grantable for g in current}
+    required = {(g.grantor, g.grantee, g.privilege): g.grantable for g in wanted}
+    granted = [g for g in wanted if present.get((g.grantor, g.grantee, g.privilege), -1) < g.grantable]
+    revoked = [g for g in current if (g.grantor, g.grantee, g.privilege) not in required]
+    without_option = [g for g in current if g.grantable and required.get((g.grantor, g.grantee, g.privilege)) is False]
     statements = []
-    for (_, grantor, grantee, grantable), words in sorted(_grouped(give, wanted, owner).items()):
+    for (_, grantor, grantee, grantable), words in sorted(_grouped(granted, wanted, owner).items()):
         option = sql.SQL(" WITH GRANT OPTION" if grantable else "")
         statement = sql.SQL("GRANT {} ON {} TO {}{}").format(
             _list(words, securable), securable.on, _role(grantee), option
         )
-        statements.append(_whole(securable, grantor, owner, statement, operator))
+        statements.append(_complete(securable, grantor, owner, statement, operator))
     revokes = [
         (key, words, only_option)
-        for only_option, grants in ((True, lower), (False, take))
+        for only_option, grants in ((True, without_option), (False, revoked))
         for key, words in _grouped(grants, current, owner).items()
     ]
     for (_, grantor, grantee, _), words, only_option in sorted(revokes, reverse=True):
@@ -149,11 +149,13 @@ def changes(securable: Securable, owner: str, wanted: Acl, current: Acl, operato
             securable.on,
             _role(grantee),
         )
-        statements.append(_whole(securable, grantor, owner, statement, operator))
+        statements.append(_complete(securable, grantor, owner, statement, operator))
     return statements
 
 
-def _whole(securable: Securable, grantor: str, owner: str, statement: sql.Composed, operator: Operator) -> sql.Composed:
+def _complete(
+    securable: GrantTarget, grantor: str, owner: str, statement: sql.Composed, operator: Operator
+) -> sql.Composed:
     if securable.before is not None:
         # ALTER DEFAULT PRIVILEGES FOR ROLE needs no SET ROLE.
         return sql.SQL("{} {}").format(securable.before, statement)
@@ -183,7 +185,7 @@ def _distances(acl: Acl, owner: str) -> dict[tuple[str, str], int]:
     return distances
 
 
-def _list(words: list[str], securable: Securable) -> sql.Composed:
+def _list(words: list[str], securable: GrantTarget) -> sql.Composed:
     column = sql.SQL("") if securable.column is None else sql.SQL(" ({})").format(sql.Identifier(securable.column))
     return sql.SQL(", ").join(_WORDS[word] + column for word in sorted(words))
 

@@ -67,7 +67,7 @@ ORDER BY n.nspname, c.relname, k.conname
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class ForeignKeyConstraint:
     """A foreign key from the catalogue, for ``look_up``."""
 
     schema_name: str
@@ -85,14 +85,14 @@ class Key:
     other_partitioned: bool
 
 
-def keys(connection: Connection) -> list[Key]:
+def foreign_key_constraints(connection: Connection) -> list[ForeignKeyConstraint]:
     """Every foreign key of the database, without the parts of partitioned ones. Raises psycopg.Error."""
-    found = []
+    constraints = []
     for *plain, columns, keys, places, operators, partitioned, other in connection.execute(_FOREIGN_KEYS).fetchall():
         schema, table, name, other_schema, other_table, validated, full, period = plain
         pairs = tuple(zip(places, operators, strict=True))
-        found.append(
-            Key(
+        constraints.append(
+            ForeignKeyConstraint(
                 schema,
                 table,
                 name,
@@ -108,10 +108,10 @@ def keys(connection: Connection) -> list[Key]:
                 other,
             )
         )
-    return found
+    return constraints
 
 
-def foreign_keys(
+def keys_with_orphans(
     connection: Connection, *, chosen: Callable[[tuple[str, str, str]], bool] = lambda key: True
 ) -> Iterator[KeyOrphans]:
     """Look up every row of every foreign key, one key at a time, in the caller's transaction. ``chosen`` selects keys
@@ -119,12 +119,12 @@ def foreign_keys(
 
     Raises psycopg.Error.
     """
-    for key in keys(connection):
+    for key in foreign_key_constraints(connection):
         if chosen((key.schema_name, key.table, key.name)):
             yield look_up(connection, key)
 
 
-def orphans(key: Key, sample: float | None = None) -> sql.Composed:
+def orphans(key: ForeignKeyConstraint, sample: float | None = None) -> sql.Composed:
     """The clauses FROM and WHERE that select the rows without a match from a key's table, as ``l``. ``sample``: the
     percentage of the table's pages to read, always the same pages.
 
@@ -142,22 +142,22 @@ def orphans(key: Key, sample: float | None = None) -> sql.Composed:
         )
         for column, other, (place, operator) in (pairs[:-1] if key.period else pairs)
     )
-    there = sql.SQL("FROM {}{} r WHERE {}").format(
+    candidates = sql.SQL("FROM {}{} r WHERE {}").format(
         sql.SQL("" if key.other_partitioned else "ONLY "), sql.Identifier(key.other_schema, key.other), equal
     )
     if key.period:
         covered = sql.SQL("coalesce(l.{} OPERATOR(pg_catalog.<@) (SELECT pg_catalog.range_agg(r.{}) {}), false)")
-        has_match = covered.format(sql.Identifier(key.columns[-1]), sql.Identifier(key.keys[-1]), there)
+        has_match = covered.format(sql.Identifier(key.columns[-1]), sql.Identifier(key.keys[-1]), candidates)
     else:
-        has_match = sql.SQL("EXISTS (SELECT {})").format(there)
-    given = sql.SQL(" OR " if key.full else " AND ").join(
+        has_match = sql.SQL("EXISTS (SELECT {})").format(candidates)
+    not_null = sql.SQL(" OR " if key.full else " AND ").join(
         sql.SQL("l.{} IS NOT NULL").format(sql.Identifier(column)) for column in key.columns
     )
     return sql.SQL("FROM {}{} l{} WHERE ({}) AND NOT {}").format(
         sql.SQL("" if key.partitioned else "ONLY "),
         sql.Identifier(key.schema_name, key.table),
         tablesample(sample),
-        given,
+        not_null,
         has_match,
     )
 
@@ -169,7 +169,7 @@ def tablesample(percent: float | None) -> sql.Composable:
     return sql.SQL(" TABLESAMPLE SYSTEM ({}) REPEATABLE (1)").format(sql.Literal(percent))
 
 
-def look_up(connection: Connection, key: Key) -> KeyOrphans:
+def look_up(connection: Connection, key: ForeignKeyConstraint) -> KeyOrphans:
     """Look up every row of one foreign key: an anti-join. Different keys may be looked up on several connections in
     parallel. For rows without a match see ``orphans``. Raises psycopg.Error.
     """
@@ -198,7 +198,7 @@ _BARE_NULL = r"""\(?NULL::([^,;("]|"([^"]|"")*"|\([^)]*\))+"""
 def findings(connection: Connection) -> list[IntegrityFinding]:
     """Invalid indexes, materialized views without data, and views that an interrupted restore left with pg_dump's
     stand-in body (``SELECT NULL::type AS column …`` without FROM). Raises psycopg.Error."""
-    found = []
+    faults = []
     for kind, what, detail in connection.execute(
         r"""
         SELECT 'invalid index', format('%%I.%%I', n.nspname, c.relname),
@@ -223,5 +223,5 @@ def findings(connection: Connection) -> list[IntegrityFinding]:
         """,
         [rf"^ *SELECT ({_BARE_NULL},\s+)*{_BARE_NULL};$"],
     ):
-        found.append(IntegrityFinding(kind, what, detail))
-    return found
+        faults.append(IntegrityFinding(kind, what, detail))
+    return faults

@@ -4,7 +4,7 @@ closed again immediately."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import psycopg
 
@@ -14,10 +14,11 @@ from lastgood.postgres.mark import read_mark
 from lastgood.postgres.server import ClosedDatabase, Connection, Target
 
 
-def read_only(target: Target) -> Target:
+def read_only(target: Target, opener: Target | None = None) -> Target:
     """The same database, for read-only sessions: a closed kept database is opened for the connection, if the role may
-    do so. Connecting raises ClosedDatabase if it may not."""
-    return _ReadOnly(target.keywords, target.named)
+    do so. Connecting raises ClosedDatabase if it may not. ``opener`` is used for that, if the role of ``target`` is
+    another."""
+    return _ReadOnly(target.keywords, target.named, opener)
 
 
 def is_kept(target: Target, name: str) -> bool:
@@ -30,6 +31,8 @@ def is_kept(target: Target, name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _ReadOnly(Target):
+    opener: Target | None = field(default=None, repr=False, compare=False)
+
     def connect_unchanged(self, *, application_name: str = "lastgood") -> Connection:
         # Not super(): a dataclass with slots is a different class from the one that the compiler saw.
         def connect() -> Connection:
@@ -46,7 +49,7 @@ class _ReadOnly(Target):
         return connection
 
     def _entered(self, closed: ClosedDatabase, connect: Callable[[], Connection]) -> Connection:
-        with database.connect_maintenance(self, closed.live) as maintenance:
+        with database.connect_maintenance(self.opener or self, closed.live) as maintenance:
             try:
                 database.allow_connections(maintenance, closed.name, True)
             except (LastgoodError, psycopg.Error):

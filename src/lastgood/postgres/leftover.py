@@ -50,20 +50,20 @@ class Leftover:
 def leftovers(connection: Connection, live: str) -> list[Leftover]:
     """The leftovers of one live database, by name. A running run may be about to mark one: check the lock."""
     leftovers = []
-    for each in database.every(connection):
-        number = _number(each, live)
+    for each in database.all_databases(connection):
+        number = _run_digits(each, live)
         if number is not None:
             sized = database.by_oid(connection, each.oid)  # may be dropped meanwhile
             leftovers.append(Leftover(each.oid, each.name, number, sized.size_bytes if sized is not None else None))
     return leftovers
 
 
-def _number(candidate: Database, live: str) -> str | None:
+def _run_digits(candidate: Database, live: str) -> str | None:
     """The end of the name of the run that left ``candidate``, empty if unknown; None if it is no leftover."""
     match = _NAME.fullmatch(candidate.name)
-    named = match is not None and candidate.name == database.fit_name(live, match[1])
-    made_for = candidate.connection_limit == database.unmarked_limit(live)
-    if not (named or made_for) or candidate.is_template:
+    has_name = match is not None and candidate.name == database.fit_name(live, match[1])
+    has_limit = candidate.connection_limit == database.unmarked_limit(live)
+    if not (has_name or has_limit) or candidate.is_template:
         return None
     closed = not candidate.allow_connections and candidate.comment is None
     number = match[2] if match is not None else ""
@@ -76,41 +76,41 @@ def drop_leftover(connection: Connection, target: Target, leftover: Leftover, li
     It is opened for a moment for the inspection, only to its owner and superusers; one that was used is closed again
     and remains. Raises Refused, Failed.
     """
-    found = database.by_oid(connection, leftover.oid)
-    if found is None:
+    current = database.by_oid(connection, leftover.oid)
+    if current is None:
         return
-    if found.name != leftover.name or _number(found, live) is None:
+    if current.name != leftover.name or _run_digits(current, live) is None:
         raise Refused(
             f'cannot remove "{leftover.name}": it changed since it was found',
             hint="Run lastgood status to see the present databases.",
             state=_NOTHING,
         )
-    copying.take_over(connection, found.name)
-    if found.invalid:
-        database.drop(connection, found.name, found.oid)  # it accepts no connections, and can only be dropped
+    copying.take_over(connection, current.name)
+    if current.invalid:
+        database.drop(connection, current.name, current.oid)  # it accepts no connections, and can only be dropped
         return
-    doing = f'inspect the database "{found.name}"'
-    public = _open_to_public(connection, found.oid)
-    name = sql.Identifier(found.name)
+    doing = f'inspect the database "{current.name}"'
+    public = _open_to_public(connection, current.oid)
+    name = sql.Identifier(current.name)
     try:
         with connection.transaction():
             connection.execute(sql.SQL("REVOKE CONNECT ON DATABASE {} FROM PUBLIC").format(name))
-            connection.execute(database.comment_statement(found.name, INSPECTED))
+            connection.execute(database.comment_statement(current.name, INSPECTED))
             connection.execute(sql.SQL("ALTER DATABASE {} CONNECTION LIMIT -1").format(name))
-            connection.execute(database.allow_connections_statement(found.name, True))
-        with target.at(found.name).connect(application_name="lastgood inspects") as inside:
+            connection.execute(database.allow_connections_statement(current.name, True))
+        with target.at(current.name).connect(application_name="lastgood inspects") as inside:
             (used,) = inside.execute(_USED).fetchone() or (True,)
     except psycopg.Error as error:
-        _close(connection, found, public)
+        _close(connection, current, public)
         raise failed(error, doing, state=_NOTHING) from error
     if used:
-        _close(connection, found, public)
+        _close(connection, current, public)
         raise Refused(
-            f'cannot remove "{found.name}": it is not empty, so it is no leftover of a run',
-            hint=f"To inspect it, run: ALTER DATABASE {identifier(found.name)} ALLOW_CONNECTIONS true",
+            f'cannot remove "{current.name}": it is not empty, so it is no leftover of a run',
+            hint=f"To inspect it, run: ALTER DATABASE {identifier(current.name)} ALLOW_CONNECTIONS true",
             state=_NOTHING,
         )
-    database.drop(connection, found.name, found.oid)
+    database.drop(connection, current.name, current.oid)
 
 
 def _open_to_public(connection: Connection, oid: int) -> bool:
@@ -122,12 +122,12 @@ def _open_to_public(connection: Connection, oid: int) -> bool:
     return row is not None and bool(row[0])
 
 
-def _close(connection: Connection, found: Database, public: bool) -> None:
+def _close(connection: Connection, database_before: Database, public: bool) -> None:
     """Restore the previous state. If that fails, the comment still identifies the database."""
-    name = found.name
+    name = database_before.name
     limit = sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}")
     with suppress(psycopg.Error), connection.transaction():
-        connection.execute(limit.format(sql.Identifier(name), sql.Literal(found.connection_limit)))
+        connection.execute(limit.format(sql.Identifier(name), sql.Literal(database_before.connection_limit)))
         connection.execute(database.allow_connections_statement(name, False))
         connection.execute(database.comment_statement(name, None))
         if public:

@@ -51,10 +51,10 @@ def lock_live(connection: Connection, live: str, read: Callable[[Connection], T]
         row = connection.execute(sql.SQL("SELECT pg_try_advisory_lock({})").format(sql.Literal(key))).fetchone()
         if row is not None and row[0]:
             return read(connection)
-        who = key_holder(connection, key)
-        if who is not None:
+        holding_session = key_holder(connection, key)
+        if holding_session is not None:
             raise Refused(
-                f'cannot work on the database "{live}": another run holds its lock ({who})',
+                f'cannot work on the database "{live}": another run holds its lock ({holding_session})',
                 hint="Wait for that run, or run lastgood status to see its progress.",
             )
     raise Refused(
@@ -63,7 +63,7 @@ def lock_live(connection: Connection, live: str, read: Callable[[Connection], T]
     )
 
 
-def nothing(_: Connection) -> None:
+def read_nothing(_: Connection) -> None:
     """A ``read`` for ``lock_live`` where nothing was read before the lock."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Literal, LiteralString
 
@@ -20,6 +21,8 @@ TRUSTED = "trust_code"
 REFERENCE = "reference"
 # Option of a kept database: the deployment that had changed it before it was replaced.
 DEPLOYMENT = "deployment"
+# Option of what an undo kept: the deployment whose changes became live again.
+BROUGHT_BACK = "brought_back"
 # Option of a database that an undo kept: the restore point from which it and the live database differ.
 BASE = "base"
 
@@ -64,7 +67,7 @@ def read_mark(comment: str | None) -> Mark | None:
 def marked(connection: Connection) -> list[tuple[Database, Mark]]:
     """All databases of the server that carry a mark, invalid ones too, by name, with their sizes."""
     marked = []
-    for each in database.every(connection):
+    for each in database.all_databases(connection):
         if read_mark(each.comment) is None:
             continue
         # Read it again with its size, which needs all its files; it may be dropped or changed meanwhile.
@@ -73,6 +76,12 @@ def marked(connection: Connection) -> list[tuple[Database, Mark]]:
         if current is not None and mark is not None:
             marked.append((current, mark))
     return marked
+
+
+def of_undo(brought_back: Mapping[str, str]) -> dict[str, str]:
+    """The options of what an undo keeps about a failed deployment, from the options of what it brings back."""
+    found = {BROUGHT_BACK: brought_back.get(DEPLOYMENT, ""), DEPLOYMENT: brought_back.get(BROUGHT_BACK, "")}
+    return {name: run for name, run in found.items() if run}
 
 
 # Whether the owner of the schema ``n`` can act for the database's owner or for this role, as a superuser can. Only then

@@ -11,10 +11,10 @@ import psycopg
 
 from lastgood.errors import Failed
 from lastgood.events import Caution, Emit, Note
-from lastgood.postgres.errors import words
+from lastgood.postgres.errors import message_of
 from lastgood.postgres.server import Connection
-from lastgood.postgres.strain import Judge, Limits, StrainVerdict
-from lastgood.postgres.wal import Wal, wal
+from lastgood.postgres.strain import Limits, StrainJudge, StrainVerdict
+from lastgood.postgres.wal import Wal, read_wal
 from lastgood.text import units
 
 INTERVAL_SECONDS = 1.0
@@ -44,7 +44,7 @@ class Pressure:
         self._connect = connect
         self._emit = emit
         self._interval = interval
-        self._judge = Judge(limits)
+        self._judge = StrainJudge(limits)
         self._budget = _Budget(rate) if rate else None
         self._connection: Connection | None = None
         self._go = threading.Event()
@@ -60,7 +60,7 @@ class Pressure:
         """Check the server before the load. Raises psycopg.Error when it cannot be queried."""
         self._connection = self._connect()
         try:
-            self._apply(self._judge.assess(wal(self._connection), time.monotonic()))
+            self._apply(self._judge.assess(read_wal(self._connection), time.monotonic()))
         except BaseException:
             self._connection.close()
             raise
@@ -93,8 +93,8 @@ class Pressure:
         if self._budget is None:
             return
         until = self._budget.take(count, time.monotonic())
-        while (left := until - time.monotonic()) > 0 and not cancelled():
-            if self._over.wait(min(left, POLL_SECONDS)):
+        while (remaining := until - time.monotonic()) > 0 and not cancelled():
+            if self._over.wait(min(remaining, POLL_SECONDS)):
                 return
 
     @property
@@ -116,14 +116,14 @@ class Pressure:
             if current is None:
                 if self._connection is None or self._connection.closed:
                     self._connection = self._connect()
-                current = wal(self._connection)
+                current = read_wal(self._connection)
         except psycopg.Error as error:
             if self._connection is not None:
                 self._connection.close()
             self._go.set()
             if not self._blind and not self._over.is_set():
                 self._blind = True
-                self._emit(Caution(f"cannot monitor the server for now: {words(error)}"))
+                self._emit(Caution(f"cannot monitor the server for now: {message_of(error)}"))
             return
         self._blind = False
         self._apply(self._judge.assess(current, time.monotonic()))

@@ -8,8 +8,8 @@ Three cases:
 - *On both sides*: the object gets the live one's owner and privileges, including grant options and grantors.
 - *Only in the live database* (created since the restore point): nothing to do.
 - *Only in the shadow* (dropped since): as if created in the live database today, by the role that owns most objects of
-  its kind in its schema: it gets that owner and the owner's default privileges. But a SECURITY DEFINER routine gets no
-  privileges except its owner's: from which roles it had been withheld is unknown.
+  its kind in its schema: it gets that owner and the owner's default privileges. But a SECURITY DEFINER routine gets
+  only its owner's privileges, because it is unknown which roles could not execute it.
 
 Objects of extensions, and PostgreSQL's own, keep their owner; their privileges follow the live database's wherever
 those were changed. The owners of extensions and subscriptions themselves cannot be carried over."""
@@ -25,7 +25,7 @@ from psycopg import sql
 
 from lastgood.postgres import grants, securables
 from lastgood.postgres.grants import Acl, Grant, Operator
-from lastgood.postgres.securables import DefaultPrivileges, ObjectName, Securable
+from lastgood.postgres.securables import DefaultAcl, ObjectName, Securable
 from lastgood.postgres.server import Connection
 
 # Kind → its keyword in ALTER … OWNER TO, and in GRANT … ON (None: it has no privileges).
@@ -55,7 +55,7 @@ _WORDS: dict[str, tuple[LiteralString, LiteralString | None]] = {
     "text search configuration": ("TEXT SEARCH CONFIGURATION", None),
 }
 # pg_default_acl's letters → the keyword of future objects in ALTER DEFAULT PRIVILEGES.
-_TO_COME: dict[str, LiteralString] = {
+_FUTURE_OBJECTS: dict[str, LiteralString] = {
     "r": "TABLES",
     "S": "SEQUENCES",
     "f": "FUNCTIONS",
@@ -86,11 +86,11 @@ class Privileges:
     operator: Operator
     objects: dict[ObjectName, Securable] = field(repr=False)
     columns: dict[tuple[str, str], frozenset[str]] = field(repr=False)
-    defaults: dict[tuple[str, str, str], DefaultPrivileges] = field(repr=False)
+    defaults: dict[tuple[str, str, str], DefaultAcl] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
-class CarryOver:
+class PrivilegeCarryOver:
     """The statements for the shadow, in this order, each by itself (``apply.apply``), and the facts for the report.
 
     ``only_live`` and ``only_shadow`` are the user's objects that exist on one side. ``withheld``: routines that only
@@ -131,7 +131,7 @@ def read(connection: Connection) -> Privileges:
     )
 
 
-def statements(live: Privileges, shadow: Privileges, *, owners: bool = True, acls: bool = True) -> CarryOver:
+def statements(live: Privileges, shadow: Privileges, *, owners: bool = True, acls: bool = True) -> PrivilegeCarryOver:
     """The statements that give the shadow's objects the ``owners`` and ``acls`` of the live ones.
 
     Leave one out where the dump has it. Equal objects need no statement, so that, after success, a second reading of
@@ -146,33 +146,35 @@ class _Carrying:
         self._owners = owners
         self._acls = acls
         self._operator = shadow.operator
-        self._adopters = _adopters(live)
+        self._main_owners = _main_owners(live)
         self._admitted: dict[ObjectName, set[Grant]] = {}
         self._withheld: list[ObjectName] = []
         self._regranted: list[ObjectName] = []
         self._kept_owner: list[ObjectName] = []
 
-    def result(self) -> CarryOver:
-        ours = {name for name, each in self._shadow.objects.items() if each.origin == "user" and name.kind != "column"}
-        theirs = {name for name, each in self._live.objects.items() if each.origin == "user" and name.kind != "column"}
-        done: list[sql.Composed] = []
+    def result(self) -> PrivilegeCarryOver:
+        in_shadow = {
+            name for name, each in self._shadow.objects.items() if each.origin == "user" and name.kind != "column"
+        }
+        in_live = {name for name, each in self._live.objects.items() if each.origin == "user" and name.kind != "column"}
+        statements: list[sql.Composed] = []
         names = sorted(self._names())
         schemas = [name for name in names if name.kind == "schema"]
         others = [name for name in names if name.kind != "schema"]
         # A schema's owner changes after its contents: afterwards this role may lack USAGE on the schema.
         if self._owners:
-            done += self._admit_owners(others)
-            done += [statement for name in (*others, *schemas) for statement in self._owner_statements(name)]
+            statements += self._admit_owners(others)
+            statements += [statement for name in (*others, *schemas) for statement in self._owner_statements(name)]
         # A grantor needs USAGE on the schema.
         if self._acls or self._admitted:
-            done += [statement for name in schemas for statement in self._acl_statements(name)]
+            statements += [statement for name in schemas for statement in self._acl_statements(name)]
         if self._acls:
-            done += [statement for name in others for statement in self._acl_statements(name)]
-            done += self._default_statements()
-        return CarryOver(
-            done,
-            only_live=sorted(theirs - ours),
-            only_shadow=sorted(ours - theirs),
+            statements += [statement for name in others for statement in self._acl_statements(name)]
+            statements += self._default_statements()
+        return PrivilegeCarryOver(
+            statements,
+            only_live=sorted(in_live - in_shadow),
+            only_shadow=sorted(in_shadow - in_live),
             withheld=self._withheld,
             regranted=self._regranted,
             kept_owner=self._kept_owner,
@@ -224,7 +226,7 @@ class _Carrying:
             owner = wanted.owner
         elif present.owner == self._operator.name:
             schema = name.names[0] if len(name.names) > 1 else ""
-            owner = self._adopters.get((schema, name.kind)) or self._adopters.get((schema, "")) or present.owner
+            owner = self._main_owners.get((schema, name.kind)) or self._main_owners.get((schema, "")) or present.owner
         else:
             owner = present.owner
         return owner if self._operator.superuser or owner in self._operator.settable else present.owner
@@ -288,9 +290,9 @@ class _Carrying:
             )
         if present.initial is not None:
             return grants.under_owner(present.initial, present.owner, owner)
-        return self._as_made_today(name, present, owner)
+        return self._as_if_created_now(name, present, owner)
 
-    def _as_made_today(self, name: ObjectName, present: Securable, owner: str) -> Acl:
+    def _as_if_created_now(self, name: ObjectName, present: Securable, owner: str) -> Acl:
         assert present.acl is not None
         acl = grants.under_owner(present.acl, present.owner, owner)
         letter = _LETTER.get(name.kind)
@@ -300,7 +302,7 @@ class _Carrying:
                 acl = everywhere.acl
             schema = self._live.defaults.get((owner, name.names[0], letter)) if len(name.names) > 1 else None
             if schema is not None:
-                acl = _united(acl, schema.acl)
+                acl = _union(acl, schema.acl)
         if name.kind == "routine" and present.definer and any(grant.grantee != owner for grant in acl):
             self._withheld.append(name)
             return frozenset(grant for grant in acl if grant.grantee == owner)
@@ -318,7 +320,7 @@ class _Carrying:
             if schema:
                 before += sql.SQL(" IN SCHEMA {}").format(sql.Identifier(schema))
             yield from grants.changes(
-                grants.Securable(sql.SQL(_TO_COME[letter]), before=before),
+                grants.GrantTarget(sql.SQL(_FUTURE_OBJECTS[letter]), before=before),
                 role,
                 live.acl if live is not None else either.builtin,
                 present.acl if present is not None else either.builtin,
@@ -326,14 +328,14 @@ class _Carrying:
             )
 
 
-def _securable(name: ObjectName) -> grants.Securable:
+def _securable(name: ObjectName) -> grants.GrantTarget:
     word = _WORDS[name.kind][1]
     assert word is not None
     on = sql.SQL("{} {}").format(sql.SQL(word), name.reference())
-    return grants.Securable(on, column=name.names[2] if name.kind == "column" else None)
+    return grants.GrantTarget(on, column=name.names[2] if name.kind == "column" else None)
 
 
-def _united(first: Acl, second: Acl) -> Acl:
+def _union(first: Acl, second: Acl) -> Acl:
     options: dict[tuple[str, str, str], bool] = {}
     for grant in first | second:
         key = (grant.grantor, grant.grantee, grant.privilege)
@@ -341,7 +343,7 @@ def _united(first: Acl, second: Acl) -> Acl:
     return frozenset(Grant(*key, grantable) for key, grantable in options.items())
 
 
-def _adopters(live: Privileges) -> dict[tuple[str, str], str]:
+def _main_owners(live: Privileges) -> dict[tuple[str, str], str]:
     """(schema, kind), and (schema, "") for all kinds → the role that owns most of the user's objects there."""
     counts: dict[tuple[str, str], Counter[str]] = {}
     for name, each in live.objects.items():

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lastgood.postgres.server import Connection
-from lastgood.postgres.strain import SLOT_ROOM, Limits, disk_is_full, drop_slot, words
-from lastgood.postgres.wal import Wal, WalReader, wal
+from lastgood.postgres.strain import SLOT_ROOM, Limits, disk_is_full, drop_slot, lag_text
+from lastgood.postgres.wal import Wal, WalReader, read_wal
 from lastgood.text import units
 
 ALLOW_MORE = "or allow more with --max-wal-lag SIZE"
@@ -17,7 +17,8 @@ ALLOW_MORE = "or allow more with --max-wal-lag SIZE"
 
 @dataclass(frozen=True, slots=True)
 class Risk:
-    """``refusal``: the load would be stopped, or harm production; ``caution``: to be known; ``note``: not visible."""
+    """``refusal``: the load would be stopped, or harm production; ``caution``: the operator must know it; ``note``: not
+    visible."""
 
     level: Literal["refusal", "caution", "note"]
     code: str
@@ -29,10 +30,10 @@ def risks(connection: Connection, expected: int, limits: Limits) -> tuple[Risk, 
     """Risks of writing ``expected`` bytes of WAL now. None on a standby, which writes no WAL."""
     if (connection.execute("SELECT pg_catalog.pg_is_in_recovery()").fetchone() or (True,))[0]:
         return ()
-    return tuple(judge(wal(connection), expected, limits))
+    return tuple(assess(read_wal(connection), expected, limits))
 
 
-def judge(current: Wal, expected: int, limits: Limits) -> Iterator[Risk]:
+def assess(current: Wal, expected: int, limits: Limits) -> Iterator[Risk]:
     """The rules of ``strain``, applied before the load."""
     for disk in current.disks:
         if text := disk_is_full(disk, limits):
@@ -52,7 +53,7 @@ def judge(current: Wal, expected: int, limits: Limits) -> Iterator[Risk]:
             yield Risk(
                 "caution",
                 "late_reader_of_wal",
-                f"{words(reader)}, before the load begins",
+                f"{lag_text(reader)}, before the load begins",
                 "Check whether it catches up.",
             )
     if current.hidden:
@@ -68,7 +69,7 @@ def _slot(slot: WalReader, room_known: bool, expected: int, limits: Limits) -> I
         yield Risk(
             "caution" if slot.active else "refusal",
             "slot_at_risk",
-            f"{words(slot)}, and the server invalidates it after {units.size(max(0, slot.left))} more "
+            f"{lag_text(slot)}, and the server invalidates it after {units.size(max(0, slot.left))} more "
             f"(max_slot_wal_keep_size); about {units.size(expected)} would be written",
             "" if slot.active else f"Let its consumer catch up; if it is no longer needed: {drop_slot(slot.name)}",
         )
@@ -78,11 +79,11 @@ def _slot(slot: WalReader, room_known: bool, expected: int, limits: Limits) -> I
         yield Risk(
             "refusal" if stops else "caution",
             "idle_slot",
-            f"{words(slot)} and has no consumer: the server keeps all WAL for it, about {units.size(expected)} more"
+            f"{lag_text(slot)} and has no consumer: the server keeps all WAL for it, about {units.size(expected)} more"
             + unseen,
             f"If it is no longer needed: {drop_slot(slot.name)}{'; ' + ALLOW_MORE if stops else ''}",
         )
     elif slot.behind > limits.max_wal_lag:
         yield Risk(
-            "caution", "late_reader_of_wal", f"{words(slot)}, before the load begins", "Check whether it catches up."
+            "caution", "late_reader_of_wal", f"{lag_text(slot)}, before the load begins", "Check whether it catches up."
         )

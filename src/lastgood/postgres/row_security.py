@@ -35,12 +35,12 @@ class HidingTable:
         return sql.Identifier(self.schema, self.name).as_string(None)
 
 
-def hiding(connection: Connection) -> list[HidingTable]:
+def hiding_tables(connection: Connection) -> list[HidingTable]:
     """The tables with hidden rows, without those of extensions."""
     return [HidingTable(*row) for row in connection.execute(_HIDING)]
 
 
-def named(tables: Sequence[HidingTable]) -> str:
+def first_names(tables: Sequence[HidingTable]) -> str:
     """The first names, and the number of the others."""
     more = f" and {len(tables) - SHOWN} more" if len(tables) > SHOWN else ""
     return ", ".join(each.quoted for each in tables[:SHOWN]) + more

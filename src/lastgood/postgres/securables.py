@@ -74,7 +74,7 @@ class Securable:
 
 
 @dataclass(frozen=True, slots=True)
-class DefaultPrivileges:
+class DefaultAcl:
     """ALTER DEFAULT PRIVILEGES FOR ``role`` [IN SCHEMA ``schema``]; ``kind`` is pg_default_acl's letter.
 
     For all schemas (``schema`` empty) ``acl`` replaces ``builtin``; in one schema it is added.
@@ -314,7 +314,7 @@ def columns(connection: Connection) -> dict[tuple[str, str], frozenset[str]]:
     return {(schema, relation): frozenset(names) for schema, relation, names in rows}
 
 
-def defaults(connection: Connection) -> Iterator[DefaultPrivileges]:
+def defaults(connection: Connection) -> Iterator[DefaultAcl]:
     """All entries of ALTER DEFAULT PRIVILEGES in the connection's database."""
     rows = connection.execute(
         sql.SQL("""
@@ -327,4 +327,4 @@ def defaults(connection: Connection) -> Iterator[DefaultPrivileges]:
         )
     )
     for role, schema, kind, acl, own in rows:
-        yield DefaultPrivileges(role, schema, kind, acl_of(acl or ()), frozenset() if schema else acl_of(own or ()))
+        yield DefaultAcl(role, schema, kind, acl_of(acl or ()), frozenset() if schema else acl_of(own or ()))

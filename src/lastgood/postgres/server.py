@@ -5,6 +5,8 @@ libpq decides on server and role; lastgood passes the result to sessions and chi
 
 from __future__ import annotations
 
+import os
+import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -97,6 +99,11 @@ def _set_session(connection: Connection) -> None:
         set_where_possible(connection, SESSION)  # a server that is not fully PostgreSQL
 
 
+# By server and role: whether sessions can have event triggers off, as far as this process knows.
+_QUIET: dict[tuple[str, ...], bool] = {}
+# A pooler may refuse the option, and a server after the role has lost its privileges.
+_OPTION_REFUSED = re.compile("event_triggers|startup parameter|options")
+NO_EVENT_TRIGGERS = "-c event_triggers=off"
 # The maintenance databases.
 _ALWAYS_OPEN = ("postgres", "template1")
 # A database of lastgood has a mark; any other comment need not be JSON.
@@ -159,11 +166,41 @@ class Target:
         """The same server and role, another database."""
         return Target({**self.keywords, "dbname": dbname}, self.named or self.keywords)
 
+    @property
+    def quiet(self) -> Target:
+        """This target, without event triggers if its server is known to allow that: for child programs."""
+        return self.without_event_triggers() if _QUIET.get(self._server) else self
+
+    @property
+    def _server(self) -> tuple[str, ...]:
+        return tuple(self.keywords.get(each, "") for each in ("service", "host", "hostaddr", "port", "user"))
+
+    def _may_be_quiet(self) -> bool:
+        """Whether sessions of this role can have event triggers off: a trigger ON login would run code of the database
+        with the role's rights. The maintenance database shows it, where only superusers can make one."""
+        if self._server not in _QUIET and self.keywords.get("dbname") not in _ALWAYS_OPEN:
+            with suppress(psycopg.Error):
+                # Short, because another attempt follows.
+                maintenance = self.at(_ALWAYS_OPEN[0])
+                Target.connect_unchanged(
+                    Target({**maintenance.keywords, "connect_timeout": "3"}, maintenance.named)
+                ).close()
+            _QUIET.setdefault(self._server, False)
+        return _QUIET.get(self._server, False)
+
     def without_event_triggers(self) -> Target:
         """The same target, with sessions in which no event trigger fires: for superusers on 17 and newer, whose login a
         trigger ON login might otherwise prevent."""
-        options = f"{self.keywords.get('options', '')} -c event_triggers=off".strip()
-        return Target({**self.keywords, "options": options}, self.named)
+        return self.with_settings({"event_triggers": "off"})
+
+    def with_settings(self, settings: Mapping[str, str]) -> Target:
+        """The same target, with these settings at the start of each session. A pooler may refuse any."""
+        if not settings:
+            return self
+        # An explicit option replaces those of the environment and of a service file.
+        given = self.keywords.get("options") or _libpq_options(self.keywords)
+        options = [given, *(f"-c {name}={value}" for name, value in settings.items())]
+        return Target({**self.keywords, "options": " ".join(options).strip()}, self.named)
 
     def connect(self, *, autocommit: bool = True, application_name: str = "lastgood") -> Connection:
         """A connection with our session settings, except those that the server does not know or allow.
@@ -196,16 +233,30 @@ class Target:
             "client_encoding": "UTF8",
         }
         try:
-            return psycopg.connect(**keywords, autocommit=True)
+            return self._open(keywords)
         except psycopg.OperationalError as error:
             needed = error.pgconn is not None and error.pgconn.needs_password
             password = self._password_of_named() if needed else ""
             if not password:
                 raise self._closed(error) or error from None
         try:
-            return psycopg.connect(**keywords, password=password, autocommit=True)
+            return self._open({**keywords, "password": password})
         except psycopg.OperationalError as error:
             raise self._closed(error) or error from None
+
+    def _open(self, keywords: dict[str, Any]) -> Connection:
+        if self._may_be_quiet():
+            options = self.without_event_triggers().keywords["options"]
+            try:
+                return psycopg.connect(**{**keywords, "options": options}, autocommit=True)
+            except psycopg.OperationalError as error:
+                if _OPTION_REFUSED.search(str(error)) is None:
+                    raise
+                _QUIET[self._server] = False
+        connection = psycopg.connect(**keywords, autocommit=True)
+        superuser = connection.info.parameter_status("is_superuser") == "on"
+        _QUIET.setdefault(self._server, superuser and connection.info.server_version >= 170000)
+        return connection
 
     def _closed(self, error: psycopg.OperationalError) -> ClosedDatabase | None:
         """The ClosedDatabase for an error, if the database is closed to connections: a failed login has no SQLSTATE,
@@ -233,8 +284,8 @@ class Target:
         if not password and self.named is not None and not _libpq_password(keywords):
             password = self._password_of_named()
         environment = {"PGPASSWORD": password} if password else {}
-        open_ones = {key: value for key, value in keywords.items() if key not in SECRETS}
-        return conninfo.make_conninfo("", **open_ones), environment
+        public = {key: value for key, value in keywords.items() if key not in SECRETS}
+        return conninfo.make_conninfo("", **public), environment
 
     def __str__(self) -> str:
         return conninfo.make_conninfo("", **{k: v for k, v in self.keywords.items() if k not in SECRETS})
@@ -243,10 +294,21 @@ class Target:
 def _libpq_password(keywords: Mapping[str, str]) -> str:
     """The password that libpq uses for these keywords: from the environment, a service file or .pgpass. libpq itself
     applies its rules; nothing is sent to the server."""
-    given = {key: value for key, value in keywords.items() if value}
-    started = pq.PGconn.connect_start(conninfo.make_conninfo("", **given).encode())
+    present = {key: value for key, value in keywords.items() if value}
+    started = pq.PGconn.connect_start(conninfo.make_conninfo("", **present).encode())
     try:
         return (started.password or b"").decode("utf-8", "surrogateescape")
+    finally:
+        started.finish()
+
+
+def _libpq_options(keywords: Mapping[str, str]) -> str:
+    """The options that libpq uses for these keywords, from the environment or a service file."""
+    if not keywords.get("service") and not os.environ.get("PGSERVICE"):
+        return os.environ.get("PGOPTIONS", "")
+    started = pq.PGconn.connect_start(conninfo.make_conninfo("", **keywords).encode())
+    try:
+        return started.options.decode()
     finally:
         started.finish()
 

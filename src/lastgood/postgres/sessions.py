@@ -16,7 +16,7 @@ from lastgood.errors import Refused
 from lastgood.postgres.server import Connection
 from lastgood.text.units import counted
 
-END_THEM = "Connect as a superuser, or as a member of pg_signal_backend and of their roles; or terminate them first."
+END_HINT = "Connect as a superuser, or as a member of pg_signal_backend and of their roles; or terminate them first."
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +37,10 @@ class ServerSession:
     since: datetime | None
 
     def __str__(self) -> str:
-        who = f'"{self.user}"' if self.user is not None else "no role"
+        role = f'"{self.user}"' if self.user is not None else "no role"
         kind = "superuser " if self.is_superuser else ""
-        what = self.application_name or self.backend_type or ""
-        return f"process {self.pid} of {kind}{who}" + (f' ("{what}")' if what else "")
+        program = self.application_name or self.backend_type or ""
+        return f"process {self.pid} of {kind}{role}" + (f' ("{program}")' if program else "")
 
 
 def sessions(connection: Connection, oid: int) -> list[ServerSession]:
@@ -48,29 +48,29 @@ def sessions(connection: Connection, oid: int) -> list[ServerSession]:
     return _read(connection, oid, sql.SQL("true"))
 
 
-def unkillable(connection: Connection, oid: int) -> list[ServerSession]:
+def not_terminable(connection: Connection, oid: int) -> list[ServerSession]:
     """The sessions that this role may not terminate: those of superusers, and of roles whose privileges it lacks.
 
     A superuser may terminate all. Other roles: those of roles whose privileges they have (members, WITH INHERIT since
     16), and as a member of pg_signal_backend all except superusers'. Autovacuum is left out: a rename or a drop ends
     it. Some hosts allow their administrator more than this; ``terminate_all`` tries it."""
     # A process without a role counts as a superuser's: pg_signal_backend() in the server.
-    ours = sql.SQL("""
+    may_terminate = sql.SQL("""
         (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
         OR (a.usesysid IS NOT NULL AND NOT coalesce(r.rolsuper, true)
             AND (pg_has_role(a.usesysid, 'USAGE') OR pg_has_role('pg_signal_backend', 'USAGE')))""")
-    candidates = _read(connection, oid, sql.SQL("NOT ({})").format(ours))
+    candidates = _read(connection, oid, sql.SQL("NOT ({})").format(may_terminate))
     return [session for session in candidates if not _autovacuum(session)]
 
 
 def blocking_sessions(connection: Connection, oid: int, name: str) -> str:
     """The sessions that would block a rename, since this role may not terminate them, in words; or an empty text."""
-    stubborn = unkillable(connection, oid)
+    stubborn = not_terminable(connection, oid)
     if not stubborn:
         return ""
-    who = ", ".join(f"{session.user or session.backend_type} (pid {session.pid})" for session in stubborn[:5])
+    names = ", ".join(f"{session.user or session.backend_type} (pid {session.pid})" for session in stubborn[:5])
     more = f" and {len(stubborn) - 5} more" if len(stubborn) > 5 else ""
-    return f'sessions in "{name}" that this role may not terminate would block the switch: {who}{more}'
+    return f'sessions in "{name}" that this role may not terminate would block the switch: {names}{more}'
 
 
 def terminate_all(connection: Connection, oid: int) -> int:
@@ -80,14 +80,14 @@ def terminate_all(connection: Connection, oid: int) -> int:
     sessions may connect at once: terminate them while a rename waits, or after the database was closed. Needs
     autocommit.
     """
-    asked = 0
+    signalled = 0
     refused: list[ServerSession] = []
     for session in sessions(connection, oid):
         try:
             row = connection.execute(
                 sql.SQL("SELECT pg_terminate_backend({})").format(sql.Literal(session.pid))
             ).fetchone()
-            asked += bool(row is not None and row[0])
+            signalled += bool(row is not None and row[0])
         except psycopg.errors.InsufficientPrivilege:
             if not _autovacuum(session):
                 refused.append(session)
@@ -97,7 +97,7 @@ def terminate_all(connection: Connection, oid: int) -> int:
             "(only a superuser or their own role may)",
             hint="Ask a superuser to terminate them and to prevent new ones, or choose a method that needs no rename.",
         )
-    return asked
+    return signalled
 
 
 def _autovacuum(session: ServerSession) -> bool:
@@ -106,7 +106,7 @@ def _autovacuum(session: ServerSession) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Shut:
+class LockedTable:
     """A table that no other session can read at this moment, and the process that holds or awaits the lock; or, without
     ``pid``, the ``prepared`` transaction that holds it, which has no process; None if it may be one of several."""
 
@@ -125,7 +125,7 @@ class Shut:
         return f'the prepared transaction "{self.prepared}"' if self.prepared is not None else "a prepared transaction"
 
     @property
-    def to_end_it(self) -> str:
+    def end_command(self) -> str:
         """The command that ends the holder."""
         if self.pid is not None:
             return f"SELECT pg_terminate_backend({self.pid})"
@@ -134,7 +134,7 @@ class Shut:
         return "ROLLBACK PREPARED '{}'".format(self.prepared.replace("'", "''"))
 
 
-def shut_tables(connection: Connection) -> list[Shut]:
+def locked_tables(connection: Connection) -> list[LockedTable]:
     """The tables of the connection's database that another session has locked against readers, or waits to lock (later
     readers queue behind it): for example a migration that was left open. Sorted by name."""
     rows = connection.execute("""
@@ -156,7 +156,7 @@ def shut_tables(connection: Connection) -> list[Shut]:
           AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
           AND c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_'
         ORDER BY n.nspname, c.relname, l.granted DESC""").fetchall()
-    return [Shut(*row) for row in rows]
+    return [LockedTable(*row) for row in rows]
 
 
 def _read(connection: Connection, oid: int, condition: sql.Composable) -> list[ServerSession]:

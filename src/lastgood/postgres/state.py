@@ -14,7 +14,7 @@ from lastgood.errors import Refused
 from lastgood.journal.run_names import identifier
 from lastgood.postgres import database
 from lastgood.postgres.deployment import own_comment
-from lastgood.postgres.grants import Acl, Operator, Securable, acl_of, changes, under_owner, within_reach
+from lastgood.postgres.grants import Acl, GrantTarget, Operator, acl_of, changes, under_owner, within_reach
 from lastgood.postgres.server import Connection
 
 # Settings that hold a list of separately quoted names: as in pg_dump's variable_is_guc_list_quote, 15 to 18.
@@ -127,7 +127,7 @@ class DatabaseState:
             result.append(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(target, sql.Identifier(owner)))
         wanted = within_reach(under_owner(self.acl, self.owner, owner), owner, operator)
         present = under_owner(current.acl, current.owner, owner)
-        securable = Securable(sql.SQL("DATABASE {}").format(target))
+        securable = GrantTarget(sql.SQL("DATABASE {}").format(target))
         return result + changes(securable, owner, wanted, present, operator)
 
     def _settings(self, target: sql.Identifier, current: DatabaseState) -> list[sql.Composed]:

@@ -37,15 +37,15 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class StrainVerdict:
-    """``wait``: why the load has to wait, empty if it may continue. ``stop``: the error that ends it. ``events``: news
-    for the operator, each of them once."""
+    """``wait``: why the load has to wait, empty if it may continue. ``stop``: the error that ends it. ``events``: for
+    the operator, each reported once."""
 
     wait: str = ""
     stop: Failed | None = None
     events: tuple[Event, ...] = ()
 
 
-def words(reader: WalReader) -> str:
+def lag_text(reader: WalReader) -> str:
     """The lag in words: ``the replication slot "s" is 1.2 GB behind``."""
     behind = units.size(reader.behind)
     return {
@@ -84,7 +84,7 @@ class _Obstacle:
     hint: str = ALLOW_MORE
 
 
-class Judge:
+class StrainJudge:
     """The judge of each state of WAL. It remembers the smallest lag of each reader, the current obstacles and
     their start, and the events already reported."""
 
@@ -170,7 +170,7 @@ class Judge:
                 yield _Obstacle(
                     key,
                     reader.behind,
-                    words(reader) + invalid,
+                    lag_text(reader) + invalid,
                     f" (max_slot_wal_keep_size){self._unmoved()}",
                     f"Let its consumer catch up; if it is no longer needed: {drop_slot(reader.name)}",
                 )
@@ -182,7 +182,7 @@ class Judge:
                 yield _Obstacle(
                     key,
                     reader.behind,
-                    f"{words(reader)} and has no consumer",
+                    f"{lag_text(reader)} and has no consumer",
                     f", and the free space for WAL is not visible{self._unmoved()}",
                     f"Allow more with --max-wal-lag; if the slot is no longer needed: {drop_slot(reader.name)}",
                 )
@@ -191,7 +191,7 @@ class Judge:
                 # Some consumers of logical slots confirm nothing while their database has no writes: then the monitored
                 # disk is the limit.
                 harmless = reader.kind == "replay" or (reader.kind == "slot" and current.room_known)
-                yield _Obstacle(key, reader.behind, words(reader), "" if harmless else self._unmoved())
+                yield _Obstacle(key, reader.behind, lag_text(reader), "" if harmless else self._unmoved())
 
     def _unmoved(self) -> str:
         return f", without progress for {self.limits.patience:.0f} s"

@@ -24,7 +24,7 @@ from lastgood.errors import Failed
 from lastgood.events import Caution, Emit
 from lastgood.models import Frozen
 from lastgood.postgres.database import Database
-from lastgood.postgres.errors import words
+from lastgood.postgres.errors import message_of
 from lastgood.postgres.server import Connection
 
 LOCK_TIMEOUT = "3s"
@@ -57,7 +57,7 @@ WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
   AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_toast'
 ORDER BY c.oid
 """
-_HELD = """
+_LOCKED = """
 SELECT count(DISTINCT c.oid) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_catalog.pg_locks l ON l.locktype = 'relation' AND l.relation = c.oid AND l.mode = 'ShareLock' AND l.granted
  AND l.pid = pg_backend_pid()
@@ -119,7 +119,9 @@ class Guard(threading.Thread):
         except psycopg.Error as error:
             if not over.is_set() and not self._context.cancelled():
                 self._context.emit(
-                    Caution(f"lock monitoring stopped; readers may now queue behind blocked writers: {words(error)}")
+                    Caution(
+                        f"lock monitoring stopped; readers may now queue behind blocked writers: {message_of(error)}"
+                    )
                 )
 
 
@@ -146,13 +148,13 @@ def holder(connection: Connection, oid: int) -> FenceStatus | None:
     return FenceStatus(pid=row[0], application=row[1], tables=row[2], since=row[3])
 
 
-def held(connection: Connection) -> tuple[int, int, bool]:
+def lock_counts(connection: Connection) -> tuple[int, int, bool]:
     """The number of tables that the connection's session has locked, the number of all tables, and whether there are
     large objects, which cannot be locked. Raises psycopg.Error, also when the session is gone."""
-    (locked,) = connection.execute(_HELD).fetchone() or (0,)
-    there = len(connection.execute(_TABLES).fetchall())
+    (locked,) = connection.execute(_LOCKED).fetchone() or (0,)
+    tables = len(connection.execute(_TABLES).fetchall())
     (large_objects,) = connection.execute(_LARGE_OBJECTS).fetchone() or (True,)
-    return locked, there, large_objects
+    return locked, tables, large_objects
 
 
 def lock_all(connection: Connection, maintenance: Connection, database: Database, context: Context) -> int:

@@ -36,8 +36,8 @@ SELECT pid, usename, application_name, datname, wait_event, query
 FROM pg_catalog.pg_stat_activity WHERE {} ORDER BY query_start
 """
 # A process that waits for a synchronous standby holds off interrupts, including the barrier's.
-_DEAF = _COLUMNS.replace("{}", "wait_event = 'SyncRep'")
-_THESE = _COLUMNS.replace("{}", "pid = ANY (%s)")
+_WAITING_FOR_STANDBY = _COLUMNS.replace("{}", "wait_event = 'SyncRep'")
+_BY_PID = _COLUMNS.replace("{}", "pid = ANY (%s)")
 _LITERAL = re.compile(r"'(?:[^']|'')*'?|\$(\w*)\$.*?(?:\$\1\$|\Z)", re.DOTALL)
 
 
@@ -60,16 +60,16 @@ class TimedOut(Exception):
     @property
     def hint(self) -> str:
         """The hint: the remedy that lets the statement continue."""
-        back = "Bring the synchronous standby back" if self.standby else ""
-        end = f"terminate that session: SELECT pg_terminate_backend({self.pids[0]})" if self.pids else ""
-        text = ", or ".join(part for part in (back, end) if part) or "Find the cause of the server's load"
+        restart = "Restart the synchronous standby" if self.standby else ""
+        terminate = f"terminate that session: SELECT pg_terminate_backend({self.pids[0]})" if self.pids else ""
+        text = ", or ".join(part for part in (restart, terminate) if part) or "Find the cause of the server's load"
         return f"{text[0].upper()}{text[1:]}."
 
 
 @contextmanager
 def bounded(connection: Connection) -> Iterator[StatementWatch]:
-    """Cancel the statement of ``connection`` in the block when it has waited for other sessions for ``Limit.seconds``.
-    Raises TimedOut then; a caller that handles the server's error reads ``reason`` of the Watch."""
+    """Cancel the statement of ``connection`` in the block when it has waited ``WaitLimit.seconds`` for other sessions.
+    Raises TimedOut then; a caller that handles the server's error reads ``reason`` of the StatementWatch."""
     watch = StatementWatch(connection)
     watch.start()
     try:
@@ -134,30 +134,32 @@ class StatementWatch(threading.Thread):
 
 
 def _timed_out(second: Connection, barrier: bool, blocking: list[int], waited: float) -> TimedOut:
-    rows = second.execute(_DEAF).fetchall() if barrier else second.execute(_THESE, [blocking]).fetchall()
-    for_whom = "; ".join(_words(*row) for row in rows[:SHOWN]) + (
+    rows = (
+        second.execute(_WAITING_FOR_STANDBY).fetchall() if barrier else second.execute(_BY_PID, [blocking]).fetchall()
+    )
+    sessions = "; ".join(_session_text(*row) for row in rows[:SHOWN]) + (
         f"; and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
     )
     if not rows:
-        for_whom = "a server process that does not respond and is not shown in pg_stat_activity"
+        sessions = "a server process that does not respond and is not shown in pg_stat_activity"
     standby = any(row[4] == "SyncRep" for row in rows)
-    return TimedOut(f"it waited {waited:.0f} s for {for_whom}", tuple(row[0] for row in rows), standby)
+    return TimedOut(f"it waited {waited:.0f} s for {sessions}", tuple(row[0] for row in rows), standby)
 
 
-def _words(
+def _session_text(
     pid: int, user: str | None, application: str | None, database: str | None, event: str | None, query: str | None
 ) -> str:
     """A session in words, without the literals of its query: they may be rows or passwords."""
-    who = f"process {pid}" + (f' of "{user}"' if user else "")
+    session = f"process {pid}" + (f' of "{user}"' if user else "")
     parts = [f'"{application}"' if application else "", f'in "{database}"' if database else ""]
-    who += f" ({', '.join(filter(None, parts))})" if any(parts) else ""
+    session += f" ({', '.join(filter(None, parts))})" if any(parts) else ""
     if event == "SyncRep":
-        who += ", waiting for a synchronous standby (SyncRep)"
+        session += ", waiting for a synchronous standby (SyncRep)"
     elif event:
-        who += f", waiting ({event})"
+        session += f", waiting ({event})"
     text = " ".join(_LITERAL.sub("'…'", query or "").split())
     text = text if len(text) <= QUERY_CHARACTERS else f"{text[:QUERY_CHARACTERS]} …"
-    return who + (f": {text}" if text else "")
+    return session + (f": {text}" if text else "")
 
 
 def _second_session(connection: Connection) -> Connection:

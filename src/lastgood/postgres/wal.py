@@ -100,7 +100,7 @@ FROM pg_catalog.pg_stat_archiver WHERE pg_catalog.current_setting('archive_mode'
 """
 
 
-def wal(connection: Connection) -> Wal:
+def read_wal(connection: Connection) -> Wal:
     """Read the state of WAL. ``connection`` is to any database of a primary, in autocommit mode. Raises
     psycopg.Error."""
     row = connection.execute(_LOG).fetchone()

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from lastgood.process.run import CHUNK, english
+from lastgood.process.run import CHUNK, english_environment
 
 # The line by which our modules report that they have read their order.
 READY = "ready"
@@ -51,23 +51,23 @@ class Companion:
         while b"\n" not in self._buffer:
             if not ready.poll(1000 * max(0.0, deadline - time.monotonic())):
                 return None
-            more = os.read(descriptor, CHUNK)
-            if not more:
+            data = os.read(descriptor, CHUNK)
+            if not data:
                 break
-            self._buffer += more
+            self._buffer += data
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line.decode("utf-8", "replace").strip()
 
 
 @contextmanager
-def talking(arguments: Sequence[str | Path], *, environment: Mapping[str, str] | None = None) -> Iterator[Companion]:
-    """Run a program in a session of its own, where Ctrl+C does not reach it: lastgood alone reacts to that. It is
-    killed when the block ends before it. Its stderr is ours. Raises OSError when it cannot be started."""
+def controlled(arguments: Sequence[str | Path], *, environment: Mapping[str, str] | None = None) -> Iterator[Companion]:
+    """Run a program in a session of its own, where Ctrl+C does not reach it: only lastgood reacts to that. The end of
+    the block kills a program that still runs. Its stderr is ours. Raises OSError when it cannot be started."""
     with subprocess.Popen(
         [str(a) for a in arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env=english(environment),
+        env=english_environment(environment),
         start_new_session=True,
     ) as process:
         try:
@@ -80,18 +80,18 @@ def talking(arguments: Sequence[str | Path], *, environment: Mapping[str, str] |
 def companion(
     arguments: Sequence[str | Path], *, environment: Mapping[str, str] | None = None, seconds: float = 5.0
 ) -> Iterator[Companion]:
-    """Start a program in a session of its own, where neither Ctrl+C nor the end of a terminal reaches it: it outlives
-    lastgood, whose end, of whatever kind, ends its stdin. Its stderr is part of its output.
+    """Start a program in a session of its own, where neither Ctrl+C nor a hangup reaches it. It outlives lastgood: when
+    lastgood ends, for whatever reason, its stdin is closed. Its stderr is part of its output.
 
-    Leaving the block ends its stdin and waits ``seconds`` for its end; it is never killed. Raises OSError when it
-    cannot be started.
+    The end of the block closes its stdin and waits at most ``seconds`` for its end; it is never killed. Raises OSError
+    when it cannot be started.
     """
     process = subprocess.Popen(
         [str(a) for a in arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env=english(environment),
+        env=english_environment(environment),
         start_new_session=True,
     )
     assert process.stdin is not None and process.stdout is not None
@@ -106,21 +106,21 @@ def companion(
 
 
 def import_path() -> dict[str, str]:
-    """The variable with which a Python of its own finds the running lastgood, and the libraries that a single-file
-    build unpacks next to it."""
+    """The environment variable with which another Python process imports this lastgood, and the libraries that a
+    single-file build unpacks next to it."""
     package = str(Path(__file__).parents[2])
     return {"PYTHONPATH": os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])}
 
 
 @contextmanager
-def standing_by(module: str, order: str) -> Iterator[Companion]:
-    """Our own ``module``, started as by ``companion`` and ready: it has acknowledged ``order``, one line. Raises
+def ready_companion(module: str, order: str) -> Iterator[Companion]:
+    """Start our own ``module`` as ``companion`` does, and wait until it has acknowledged ``order``, one line. Raises
     NotReady."""
     # -P: nothing is imported from the current folder.
-    started = companion([sys.executable, "-P", "-m", module], environment=import_path())
+    launch = companion([sys.executable, "-P", "-m", module], environment=import_path())
     with ExitStack() as stack:
         try:
-            program = stack.enter_context(started)
+            program = stack.enter_context(launch)
             program.write(order)
             answer = program.read(START_SECONDS)
         except OSError as error:

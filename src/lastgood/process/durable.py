@@ -60,7 +60,7 @@ def publish(temporary: Path, final: Path) -> None:
 
 
 @contextmanager
-def writing(final: Path, *, mode: int = 0o600) -> Iterator[BinaryIO]:
+def written_file(final: Path, *, mode: int = 0o600) -> Iterator[BinaryIO]:
     """A binary file that gets its name only when the block ends without an error; otherwise nothing is left behind.
 
     The temporary name is ``.<name>.partial`` in the same folder. Raises OSError.
@@ -81,5 +81,5 @@ def writing(final: Path, *, mode: int = 0o600) -> Iterator[BinaryIO]:
 def write_private(file: Path, content: bytes) -> None:
     """Replace a small private file (mode 0600) and create its folders. Raises OSError."""
     private_folder(file.parent)
-    with writing(file) as out:
-        out.write(content)
+    with written_file(file) as output:
+        output.write(content)

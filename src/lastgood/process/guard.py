@@ -26,10 +26,10 @@ def main() -> int:
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake)
-    for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
         # Handlers, since the program would inherit ignored signals; signals that were already ignored remain so for it.
-        if signal.getsignal(one) is not signal.SIG_IGN or one == signal.SIGCHLD:
-            signal.signal(one, lambda number, frame: None)
+        if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGCHLD:
+            signal.signal(number, lambda number, frame: None)
     try:
         process = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, stdout=2, stderr=2, start_new_session=True)
     except OSError as error:

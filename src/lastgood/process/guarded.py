@@ -25,7 +25,7 @@ class GuardedProgram:
         environment: Mapping[str, str],
         folder: Path | None,
         output: int,
-        holding: int | None,
+        lock: int | None,
     ) -> None:
         self.status: int | None = None
         self._guard = subprocess.Popen(
@@ -37,7 +37,7 @@ class GuardedProgram:
             env=environment,
             cwd=folder,
             start_new_session=True,
-            pass_fds=() if holding is None else (holding,),
+            pass_fds=() if lock is None else (lock,),
         )
         assert self._guard.stdin is not None and self._guard.stdout is not None
         self._orders, self._answers = self._guard.stdin, self._guard.stdout

@@ -32,14 +32,14 @@ class StopRequest(threading.Event):
 
 
 @contextmanager
-def stopping(stop: StopRequest) -> Iterator[None]:
+def stop_on_signal(stop: StopRequest) -> Iterator[None]:
     """While the block runs, the first signal sets ``stop``; see ``calling``."""
-    with calling(stop.set, mark=stop.mark):
+    with on_signal(stop.set, mark=stop.mark):
         yield
 
 
 @contextmanager
-def calling(
+def on_signal(
     first: Callable[[], None],
     *,
     mark: Callable[[], None] = lambda: None,
@@ -63,11 +63,11 @@ def calling(
         return
     received: list[int] = []
     reactions = (*before, first, *after)
-    ended: list[int] = []
+    completed: list[int] = []
 
     def react(reaction: Callable[[], None]) -> None:
         reaction()
-        ended.append(1)
+        completed.append(1)
 
     def handler(number: int, frame: FrameType | None) -> None:
         received.append(number)
@@ -93,12 +93,12 @@ def calling(
         finally:
             # Wait for the output of the reactions first.
             limit = time.monotonic() + REACTION_SECONDS
-            while len(ended) < len(received[: len(reactions)]) and time.monotonic() < limit:
+            while len(completed) < len(received[: len(reactions)]) and time.monotonic() < limit:
                 time.sleep(0.005)
 
 
 @contextmanager
-def raising() -> Iterator[None]:
+def raise_on_signal() -> Iterator[None]:
     """While the block runs, SIGTERM and SIGHUP raise KeyboardInterrupt as Ctrl+C does, so that cleanup runs.
     ``calling`` inside it takes precedence. No effect outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
@@ -119,5 +119,5 @@ def _handling(handlers: Mapping[signal.Signals, Any]) -> Iterator[None]:
     try:
         yield
     finally:
-        for number, old in previous.items():
-            signal.signal(number, old)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -20,23 +20,23 @@ from lastgood.process.guarded import GuardedProgram
 
 TAIL_LINES = 40
 CHUNK = 1 << 18
-KEPT_OUTPUT = 1 << 14
-MOST_OUTPUT = 1 << 24
+OUTPUT_TAIL_BYTES = 1 << 14
+MOST_OUTPUT_BYTES = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
+class ProgramStart:
     """A program that was started; ``foreign``: a program of the user, such as a hook."""
 
     arguments: tuple[str, ...]
     foreign: bool = False
 
 
-_listeners: list[Callable[[Started], None]] = []
+_listeners: list[Callable[[ProgramStart], None]] = []
 
 
 @contextmanager
-def listening(listener: Callable[[Started], None]) -> Iterator[None]:
+def listening(listener: Callable[[ProgramStart], None]) -> Iterator[None]:
     """For the length of a ``with`` block, call ``listener`` in any thread for each program that is started. It must be
     fast and must not raise."""
     _listeners.append(listener)
@@ -48,7 +48,7 @@ def listening(listener: Callable[[Started], None]) -> Iterator[None]:
 
 def announce(arguments: Sequence[str | Path], *, foreign: bool = False) -> None:
     """Announce to all listeners that a program is started."""
-    started = Started(tuple(str(each) for each in arguments), foreign)
+    started = ProgramStart(tuple(str(each) for each in arguments), foreign)
     for listener in tuple(_listeners):
         listener(started)
 
@@ -74,7 +74,7 @@ class ProgramOutput:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class ProgramEnd:
     """The end of a foreign program: ``status`` is None when it exceeded its time limit and was killed. ``output`` is
     the end of its output and its children's until then, stdout and stderr together."""
 
@@ -83,9 +83,9 @@ class Ended:
     seconds: float
 
 
-def english(extra: Mapping[str, str] | None) -> dict[str, str]:
-    """Our environment and ``extra``, for a program with English messages: lastgood never matches messages, but people
-    paste them into searches."""
+def english_environment(extra: Mapping[str, str] | None) -> dict[str, str]:
+    """Our environment and ``extra``, with English messages: lastgood never matches messages, but people paste them into
+    searches."""
     return {**os.environ, "LC_ALL": "C", **(extra or {})}
 
 
@@ -108,7 +108,7 @@ def run(
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=english(environment),
+        env=english_environment(environment),
         process_group=0,  # Ctrl+C and Ctrl+Z reach only lastgood, which ends it
     )
     announce(arguments)
@@ -145,12 +145,12 @@ def run_foreign(
     seconds: float,
     folder: Path | None = None,
     cancelled: Callable[[], bool] = lambda: False,
-    holding: int | None = None,
-) -> Ended | None:
+    lock: int | None = None,
+) -> ProgramEnd | None:
     """Run a foreign program in ``folder`` and return how it ended; None when it was ``cancelled``.
 
     After ``seconds`` it is ended with all its children, and also when lastgood ends for whatever reason: a ``guard``
-    starts it, and holds the descriptor ``holding`` open (a lock) until the program has ended. Children that it leaves
+    starts it, and holds the descriptor ``lock`` open (a lock) until the program has ended. Children that it leaves
     behind when it ends by itself continue: some hooks start a service. So its output goes to an unnamed file and not
     through a pipe, whose closing would end such a service later. Raises OSError when it cannot be started.
     """
@@ -158,23 +158,23 @@ def run_foreign(
         fcntl.fcntl(output, fcntl.F_SETFL, os.O_APPEND)
         began = time.monotonic()
         dropped = b""
-        with GuardedProgram(arguments, {**os.environ, **environment}, folder, output.fileno(), holding) as program:
+        with GuardedProgram(arguments, {**os.environ, **environment}, folder, output.fileno(), lock) as program:
             announce(arguments, foreign=True)
             ended_by_us = False
             while not (ended := program.ended(0.1)) and not ended_by_us:
-                if os.fstat(output.fileno()).st_size > MOST_OUTPUT:
-                    dropped = _end_of(output)
+                if os.fstat(output.fileno()).st_size > MOST_OUTPUT_BYTES:
+                    dropped = _last_bytes(output)
                     output.truncate(0)  # output of this very moment is lost; later output is appended
                 ended_by_us = cancelled() or time.monotonic() - began >= seconds
-        text = (dropped + _end_of(output))[-KEPT_OUTPUT:].decode("utf-8", "replace")
+        text = (dropped + _last_bytes(output))[-OUTPUT_TAIL_BYTES:].decode("utf-8", "replace")
         if ended_by_us and not ended and cancelled():
             return None
-        return Ended(program.status if ended else None, text, time.monotonic() - began)
+        return ProgramEnd(program.status if ended else None, text, time.monotonic() - began)
 
 
-def _end_of(file: IO[bytes]) -> bytes:
+def _last_bytes(file: IO[bytes]) -> bytes:
     size = os.fstat(file.fileno()).st_size
-    return os.pread(file.fileno(), KEPT_OUTPUT, max(0, size - KEPT_OUTPUT))
+    return os.pread(file.fileno(), OUTPUT_TAIL_BYTES, max(0, size - OUTPUT_TAIL_BYTES))
 
 
 @contextmanager
@@ -201,7 +201,7 @@ def stream(
         stdin=stdin if isinstance(stdin, int) else subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=english(environment),
+        env=english_environment(environment),
         process_group=0,  # Ctrl+C and Ctrl+Z reach only lastgood, which ends it
     )
     announce(arguments)
@@ -216,7 +216,7 @@ def stream(
     def progress() -> tuple[int, int]:
         return written, feeder.fed if feeder is not None else _position(stdin)
 
-    watch = None if stuck_seconds is None else _Watch(process, progress, stuck_seconds)
+    watch = None if stuck_seconds is None else _LoopWatch(process, progress, stuck_seconds)
 
     def chunks() -> Iterator[bytes]:
         nonlocal written
@@ -259,9 +259,9 @@ def _position(stdin: int | Iterable[bytes]) -> int:
         return 0
 
 
-def _computed(pid: int) -> float | None:
+def _processor_seconds(pid: int) -> float | None:
     """The processor time that a program has used, in seconds; None if unknown."""
-    import psutil  # here, because few commands wait for a program so long
+    import psutil  # here, because few commands run a program for so long
 
     try:
         used = psutil.Process(pid).cpu_times()
@@ -270,7 +270,7 @@ def _computed(pid: int) -> float | None:
     return float(used.user + used.system)
 
 
-class _Watch:
+class _LoopWatch:
     """A thread that kills a program in an endless loop. A program that waits (for us, say) uses no processor time."""
 
     def __init__(
@@ -286,11 +286,11 @@ class _Watch:
 
     def _monitor(self) -> None:
         before = self._progress()
-        computed = _computed(self._process.pid)
+        computed = _processor_seconds(self._process.pid)
         while computed is not None and not self._over.wait(self._seconds / 4):
-            now, after = self._progress(), _computed(self._process.pid)
-            if now != before or after is None:
-                before, computed = now, after
+            position, after = self._progress(), _processor_seconds(self._process.pid)
+            if position != before or after is None:
+                before, computed = position, after
             elif after - computed >= self._seconds:
                 self.stuck = True
                 self._process.kill()
@@ -335,7 +335,7 @@ class _Feeder:
                 self._process.stdin.close()
 
     def check(self, *, to_its_end: bool) -> None:
-        """Raise the error of the content; ``to_its_end``: consume the rest first."""
+        """Raise the error of the content, if any; with ``to_its_end`` consume the rest first."""
         self._stopping = not to_its_end
         self._thread.join()
         if self._failed is not None:
@@ -346,9 +346,9 @@ class _Feeder:
         self._thread.join()
 
 
-def _drain(source: IO[bytes], into: deque[bytes]) -> None:
+def _drain(source: IO[bytes], lines: deque[bytes]) -> None:
     for line in source:
-        into.append(line)
+        lines.append(line)
 
 
 def _error_line(tail: str) -> str:
@@ -361,8 +361,8 @@ def _tail(output: bytes) -> str:
     return "\n".join(output.decode("utf-8", "replace").splitlines()[-TAIL_LINES:])
 
 
-def in_the_foreground(arguments: Sequence[str], *, environment: Mapping[str, str], folder: Path) -> int:
-    """Give the terminal to a program, such as a shell, until it ends; its status as a shell reports it.
+def run_in_foreground(arguments: Sequence[str], *, environment: Mapping[str, str], folder: Path) -> int:
+    """Give the terminal to a program, such as a shell, until it ends; return its status as a shell reports it.
 
     ``environment`` is added to ours. Ctrl+C reaches only the program. Raises OSError when it cannot be started.
     """

@@ -20,23 +20,22 @@ _POLL_SECONDS = 0.25
 
 
 @contextmanager
-def spooled(
+def spool_input(
     descriptor: int, store: Path, emit: Emit = silent, environment: Mapping[str, str] = os.environ
 ) -> Iterator[Path]:
-    """The content of ``descriptor``, in a private file that is removed when the block ends, for whatever reason except
-    SIGKILL.
+    """Copy ``descriptor`` to a private file, which is removed when the block ends for any reason except SIGKILL.
 
-    It is in TMPDIR if that is set, otherwise in ``store`` or the system's folder for temporary files, whichever has
-    more space. Emits Progress of stage ``input``. Raises UsageError when it is a terminal, Failed when the folder is
-    full, Interrupted."""
+    The file is in TMPDIR if that is set, otherwise in ``store`` or the system's folder for temporary files, whichever
+    has more space. Emits Progress of stage ``input``. Raises UsageError for a terminal, Failed when the file cannot be
+    written, Interrupted."""
     if os.isatty(descriptor):
         raise UsageError(
             "cannot read a dump from standard input: it is a terminal",
             hint="Pipe a dump into it: pg_dump app | lastgood restore - --into NAME",
             state=NOT_REACHED,
         )
-    place = _with_room(store, environment)
-    with interrupts.raising():
+    place = _roomiest_folder(store, environment)
+    with interrupts.raise_on_signal():
         folder = Path(tempfile.mkdtemp(prefix=".lastgood-", dir=place))
         try:
             path = folder / NAME
@@ -49,7 +48,7 @@ def spooled(
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _with_room(store: Path, environment: Mapping[str, str]) -> Path:
+def _roomiest_folder(store: Path, environment: Mapping[str, str]) -> Path:
     if environment.get("TMPDIR"):
         return Path(tempfile.gettempdir())
     places = [Path(tempfile.gettempdir())]
@@ -58,15 +57,15 @@ def _with_room(store: Path, environment: Mapping[str, str]) -> Path:
     return max(places, key=lambda place: shutil.disk_usage(place).free)
 
 
-def _private(path: str, flags: int) -> int:
+def _open_private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
 def _copy(descriptor: int, path: Path, emit: Emit) -> int:
     stop = interrupts.StopRequest()
-    done = 0
+    size = 0
     try:
-        with interrupts.stopping(stop), open(path, "xb", opener=_private) as file:
+        with interrupts.stop_on_signal(stop), open(path, "xb", opener=_open_private) as file:
             while True:
                 # A pipe may be silent for long: check for an interrupt meanwhile.
                 while not select.select([descriptor], [], [], _POLL_SECONDS)[0]:
@@ -78,13 +77,13 @@ def _copy(descriptor: int, path: Path, emit: Emit) -> int:
                 if not data:
                     break
                 file.write(data)
-                done += len(data)
-                emit(Progress("input", done, None, "bytes"))
+                size += len(data)
+                emit(Progress("input", size, None, "bytes"))
     except OSError as error:
         raise Failed(
             f'cannot store standard input in "{path.parent}": {(error.strerror or str(error)).lower()} '
-            f"after {done:,} bytes",
+            f"after {size:,} bytes",
             hint="Free disk space there, or set TMPDIR to a folder with more space.",
             state=NOT_REACHED,
         ) from error
-    return done
+    return size

@@ -24,16 +24,16 @@ from typing import IO
 import psutil
 
 from lastgood.process.guard import PATIENCE
-from lastgood.process.run import TAIL_LINES, Ended, announce
+from lastgood.process.run import TAIL_LINES, ProgramEnd, announce
 
 LINE_CHARACTERS = 2000
-# How long the output of a program that has ended is read at the most. What it printed is in the pipe by then.
+# The maximum time for reading the output of a program after its end; the output is already in the pipe.
 DRAIN_SECONDS = 60.0
 # Colours and cursor movements of a terminal, and titles of windows.
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 
 
-class Supervised:
+class SupervisedProgram:
     """A running foreign program, with all its child processes. ``mark`` is the variable and the value in its
     environment that identify its children."""
 
@@ -90,9 +90,9 @@ class Supervised:
             yield chunk
             self._busy = False
 
-    def wait(self, seconds: float, cancelled: Callable[[], bool]) -> Ended | None:
-        """How it ended; None when it was ``cancelled``. After ``seconds`` (status None) and when cancelled, it is ended
-        with all its child processes; when it ends by itself, its remaining output is awaited for a moment."""
+    def wait(self, seconds: float, cancelled: Callable[[], bool]) -> ProgramEnd | None:
+        """Wait for its end and return it; None when it was ``cancelled``. After ``seconds`` (status None) and when
+        cancelled, it is ended with all its child processes; when it ends by itself, its remaining output is read."""
         while self._process.poll() is None:
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(0.1)
@@ -102,14 +102,14 @@ class Supervised:
                 return None if not over else self._ended(None)
         return self._ended(self._process.returncode)
 
-    def _ended(self, status: int | None) -> Ended:
+    def _ended(self, status: int | None) -> ProgramEnd:
         seconds = self.seconds
         self._drain()
-        return Ended(status, self.tail, seconds)
+        return ProgramEnd(status, self.tail, seconds)
 
     def _drain(self) -> None:
-        """Wait until the lines that it printed before its end were handled: they decide what is made of its status. Not
-        until the end of the pipe, which a child that is still running may hold open for ever."""
+        """Wait until the lines that it printed before its end are handled, because the caller interprets its status by
+        them; not until the end of the pipe, which a running child may hold open for ever."""
         deadline = time.monotonic() + DRAIN_SECONDS
         while self._reader.is_alive() and time.monotonic() < deadline:
             self._reader.join(timeout=0.05)
@@ -147,19 +147,19 @@ class Supervised:
 def lines_of(chunks: Iterable[bytes]) -> Iterator[str]:
     """The lines of a program's output, which comes in ``chunks``, as they are printed: without colours; of a line that
     is drawn repeatedly (a progress bar) only its final state; very long ones cut. In constant memory."""
-    kept = b""
+    unfinished = b""
     cut = False
     for chunk in chunks:
-        *whole, rest = chunk.split(b"\n")
-        for piece in whole:
-            yield _line(kept + piece)
-            kept, cut = b"", False
+        *complete, last = chunk.split(b"\n")
+        for piece in complete:
+            yield _line(unfinished + piece)
+            unfinished, cut = b"", False
         if not cut:
-            kept += rest
-        if len(kept) > 4 * LINE_CHARACTERS:
-            kept, cut = kept[: 4 * LINE_CHARACTERS], True
-    if kept:
-        yield _line(kept)
+            unfinished += last
+        if len(unfinished) > 4 * LINE_CHARACTERS:
+            unfinished, cut = unfinished[: 4 * LINE_CHARACTERS], True
+    if unfinished:
+        yield _line(unfinished)
 
 
 def _line(raw: bytes) -> str:
@@ -186,16 +186,16 @@ def end_all(group: int | None, mark: tuple[str, str], patience: float = PATIENCE
     signalled: set[int] = set()
     deadline = time.monotonic() + patience
     while True:
-        left = set(marked_processes(mark))
-        there = group is not None and _group_alive(group)
-        if not left and not there:
+        remaining = set(marked_processes(mark))
+        group_runs = group is not None and _group_alive(group)
+        if not remaining and not group_runs:
             return len(signalled)
         at_once = time.monotonic() >= deadline
-        if group is not None and there and (at_once or group not in signalled):
+        if group is not None and group_runs and (at_once or group not in signalled):
             signalled.add(group)
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(group, signal.SIGKILL if at_once else signal.SIGTERM)
-        for pid in left:
+        for pid in remaining:
             if at_once or pid not in signalled:
                 signalled.add(pid)
                 with suppress(ProcessLookupError, PermissionError):

@@ -20,7 +20,7 @@ from lastgood.events import Caution, Emit
 from lastgood.journal import Journal
 from lastgood.load.rebuild import Dump
 from lastgood.plan.plan import Plan, Prepared
-from lastgood.postgres.lock import lock_live, nothing, unlock
+from lastgood.postgres.lock import lock_live, read_nothing, unlock
 from lastgood.postgres.server import Connection, Target
 from lastgood.run.runner import Result
 
@@ -219,7 +219,7 @@ class Run:
             try:
                 self.maintenance = self.server.connect(application_name=f"lastgood rollback {self.plan.run}")
                 # The undo of each step reads from the server what to undo.
-                lock_live(self.maintenance, self.plan.live, nothing)
+                lock_live(self.maintenance, self.plan.live, read_nothing)
                 return
             except psycopg.OperationalError:
                 if time.monotonic() > deadline:

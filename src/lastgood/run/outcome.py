@@ -16,7 +16,9 @@ from lastgood.errors import (
     restored,
     untouched,
 )
-from lastgood.loss import settled
+from lastgood.loss import Comparing, Settling, revivals, settled
+from lastgood.plan.loss import outside
+from lastgood.points import VerifiedPoint
 from lastgood.postgres import errors as server_errors
 from lastgood.process.run import ChildFailed
 from lastgood.run import steps
@@ -48,6 +50,11 @@ def report_of(run: Run, total: float) -> Report:
     switched, built, proved = run.result(Switched), run.result(Built), run.result(Proved)
     backed_up, completed = run.result(BackedUp), run.result(Completed)
     emergency = str(backed_up.path) if backed_up is not None and backed_up.path is not None else None
+    prepared, request = run.prepared, run.prepared.request
+    whole = VerifiedPoint(prepared.point, prepared.source, prepared.facts, prepared.summary)
+    how = Comparing(request.compare, request.check.compare_limit, request.loss)
+    settling = Settling(lambda context: whole, how, request.context(run.emit))
+    lost = settled(plan.loss, emergency, prepared.facts, settling)
     return Report(
         run=plan.run,
         point=plan.point,
@@ -79,7 +86,9 @@ def report_of(run: Run, total: float) -> Report:
         overrides=plan.checklist.overrides,
         attestations=plan.checklist.attestations,
         application=_application(run),
-        loss=settled(plan.loss, emergency, run.prepared.facts),
+        loss=lost,
+        revivals=(*revivals(lost, request.loss), *(each for each in plan.revivals if each.kind == "grant")),
+        outside=outside(lost),
         code=plan.code,
         undo_command=f"lastgood undo {plan.run}",
     )

@@ -20,15 +20,15 @@ import psycopg
 from lastgood import fault
 from lastgood.config.tables import PgBouncer
 from lastgood.context import Context
-from lastgood.deadman.pgbouncer import Order, WatchedConsole, pause_holds, standing_by
+from lastgood.deadman.pgbouncer import Order, WatchedConsole, armed_switch, pause_holds
 from lastgood.deadman.switch import Switch
 from lastgood.events import Caution, Emit, Note
 from lastgood.journal import Journal
 from lastgood.plan.plan import PlannedPause, Request
 from lastgood.postgres import database
-from lastgood.postgres.lock import lock_live, nothing
+from lastgood.postgres.lock import lock_live, read_nothing
 from lastgood.postgres.pgbouncer import Console, ConsoleError, ConsoleState, consoles
-from lastgood.postgres.pgbouncer.look import psql
+from lastgood.postgres.pgbouncer.consoles import psql
 from lastgood.postgres.server import Connection, Target
 from lastgood.process.companion import NotReady
 from lastgood.run.report import PauseReport
@@ -39,7 +39,7 @@ LOGIN_SECONDS = 1.0
 RESUME_SECONDS = 3.0
 # Set to 0 during the pause: after a login during PAUSE, clients would wait for this time after RESUME.
 HASTENED = ("server_login_retry",)
-# The maximum duration of the exchange, with all its tries. After that, the guardian resumes the clients.
+# The maximum duration of the exchange, with all its tries. After that, the dead-man switch resumes the clients.
 EXCHANGE_SECONDS = 60.0
 
 _SESSIONS = """
@@ -85,7 +85,7 @@ class _Held:
     sent: bool = False
     confirmed: bool = False
     empty: bool = False
-    trouble: str = ""
+    problem: str = ""
 
     def logging_in(self) -> bool:
         return any(pool.logging_in for pool in self.control.pools() if pool.database in self.names)
@@ -105,19 +105,19 @@ class _Hold:
 
     held: Sequence[_Held]
     emit: Emit
-    guardian: Switch
+    switch: Switch
     began: float = field(default_factory=time.monotonic)
 
     def each(self, do: Callable[[_Held], bool]) -> bool:
         """Whether ``do`` is true for all that answer. One that does not answer is reported once."""
         every = True
         for held in self.held:
-            if held.trouble:
+            if held.problem:
                 continue
             try:
                 every = do(held) and every
             except ConsoleError as error:
-                held.trouble = str(error)
+                held.problem = str(error)
                 self.emit(
                     Caution(f"{held.state.place} cannot pause clients: {error}; their queries during the switch fail")
                 )
@@ -143,14 +143,14 @@ class _Hold:
         self.each(send)
 
     def let_go(self) -> None:
-        """Resume the clients. If that fails, the guardian keeps trying."""
+        """Resume the clients. If that fails, the dead-man switch keeps trying."""
         done = True
         for held in self.held:
             for session in held.pausing:
                 session.close()
             done = self._resume(held) and done
         if done:
-            self.guardian.dismiss()
+            self.switch.dismiss()
 
     def _resume(self, held: _Held) -> bool:
         """Resume one PgBouncer; whether none of its databases is paused, or can still become paused."""
@@ -169,7 +169,7 @@ class _Hold:
                     held.control.set(setting, value)
                 paused = [entry.name for entry in held.control.entries() if entry.paused and entry.name in held.names]
                 if not paused:
-                    # A PAUSE that was sent and never confirmed may still take effect: the guardian watches for it.
+                    # A PAUSE that was sent and never confirmed may still take effect: the dead-man switch waits for it.
                     return held.confirmed or not held.sent
                 why = f'"{paused[0]}" is still paused'
             except ConsoleError as error:
@@ -211,15 +211,15 @@ def paused(
         names = tuple(name for held in hold.held for name in held.names)
         pause = Pause(names)
         try:
-            journal.write("pause begins", databases=names, guardian=hold.guardian.pid)
+            journal.write("pause begins", databases=names, switch=hold.switch.pid)
             hold.pause()
             pause.quiet = _wait(hold, config.pause_limit, connection, live.dbname, context, fence)
             if not pause.quiet:
                 pause.cut = _cut(hold, connection, live.dbname)
                 context.emit(Caution(_late(pause, time.monotonic() - hold.began)))
-            pause.databases = tuple(name for held in hold.held if not held.trouble for name in held.names)
+            pause.databases = tuple(name for held in hold.held if not held.problem for name in held.names)
             if all(held.confirmed for held in hold.held):
-                pause_holds(hold.guardian)
+                pause_holds(hold.switch)
             fault.point("pause.holds")
             yield pause
         finally:
@@ -237,9 +237,9 @@ def _prepared(
     held = []
     for state in consoles(config, live, connection) if config.admin else ():
         names = tuple(name for name, _ in _names(state))
-        trouble = state.trouble or ("" if state.may_pause else f'"{state.user}" is not one of its admin_users')
-        if trouble:
-            emit(Caution(f"{state.place} cannot pause clients: {trouble}"))
+        problem = state.problem or ("" if state.may_pause else f'"{state.user}" is not one of its admin_users')
+        if problem:
+            emit(Caution(f"{state.place} cannot pause clients: {problem}"))
         elif names:
             try:
                 control, *pausing = [stack.enter_context(Console(state.target)) for _ in range(len(names) + 1)]
@@ -256,7 +256,7 @@ def _prepared(
         journal.path,
     )
     try:
-        return _Hold(held, emit, stack.enter_context(standing_by(order)))
+        return _Hold(held, emit, stack.enter_context(armed_switch(order)))
     except NotReady as error:
         emit(
             Caution(
@@ -337,8 +337,8 @@ def let_go(config: PgBouncer, live: Target, connection: Connection, emit: Emit) 
     for state in consoles(config, live, connection) if config.admin else ():
         waiting = [each.name for each in state.databases if each.paused]
         try:
-            if state.trouble:
-                raise ConsoleError(state.trouble)
+            if state.problem:
+                raise ConsoleError(state.problem)
             with ExitStack() as stack:
                 console = stack.enter_context(Console(state.target)) if waiting else None
                 for name in waiting:
@@ -363,7 +363,7 @@ def resume_clients_before(request: Request, emit: Emit) -> None:
     if request.pgbouncer.admin:
         live = request.target.dbname
         with database.connect_maintenance(request.target, live) as maintenance:
-            lock_live(maintenance, live, nothing)
+            lock_live(maintenance, live, read_nothing)
             let_go(request.pgbouncer, request.target.at(live), maintenance, emit)
 
 
@@ -378,7 +378,7 @@ def planned_pauses(config: PgBouncer, states: Sequence[ConsoleState]) -> tuple[P
 
 def _names(state: ConsoleState) -> list[tuple[str, str]]:
     """Return the databases of a PgBouncer that are paused at the switch, with their pool modes."""
-    if state.trouble or not state.may_pause:
+    if state.problem or not state.may_pause:
         return []
     named = [(each.name, each.mode) for each in state.databases if not each.paused]
     return named + [(name, "") for name in state.missing]

@@ -18,7 +18,7 @@ from lastgood.checklist import ITEMS, Finding, Override, check_names, checklist
 from lastgood.checks import counted
 from lastgood.checks.code import code_run
 from lastgood.checks.later_code import later_code
-from lastgood.checks.subject import InPlace
+from lastgood.checks.subject import InPlaceScope
 from lastgood.dump.deferral import Deferrable
 from lastgood.errors import NOT_REACHED, Stopped, reporting_state
 from lastgood.events import Caution, Emit, StageDone, StageStarted
@@ -26,8 +26,9 @@ from lastgood.facts import Facts
 from lastgood.in_place import definition_facts, names
 from lastgood.journal.run_names import new_run, suffix
 from lastgood.load.deferred.choice import choose
-from lastgood.load.rebuild import expected_seconds
-from lastgood.members.survey import of_extensions
+from lastgood.load.expected import expected_seconds
+from lastgood.members.survey import limited_to
+from lastgood.plan.loss import outside
 from lastgood.plan.plan import Choice, Plan, PlannedPoint, Prepared, Request
 from lastgood.plan.unfinished import Unfinished, refuse_resume, requested_run
 from lastgood.postgres import activity, clock, database
@@ -58,15 +59,15 @@ def prepare(request: Request, emit: Emit) -> Prepared:
 
 
 def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Prepared:
-    passed_over: list[str] = []
+    skipped, left_out = list[str](), list[str]()
     chosen = points.choose(
         request.store,
         name=request.choice.point,
         before=request.choice.before,
         before_migration=request.choice.before_migration,
         database=request.database or live_name,
-        owing=True,
-        context=request.context(points.collect_skipped(emit, passed_over)),
+        skip_rows=True,
+        context=request.context(points.collect_skipped(emit, skipped, left_out)),
     )
     point, source, facts, summary = chosen.point, chosen.source, chosen.facts, chosen.summary
     with database.connect_maintenance(request.target, live_name) as maintenance:
@@ -84,36 +85,38 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
             if request.reopen_when == "usable":
                 deferrable = Deferrable.of(summary.script, confined=confined)
                 choice = choose(connection, deferrable, replaces=True, allow_orphans=request.allow_orphans)
-            build, backup = expected_seconds(maintenance, source, summary, live.size_bytes or 0, request.context())
+            expected = expected_seconds(maintenance, source, summary, live.size_bytes or 0, request.context())
             reading = checks.PointReading(
                 point,
                 facts,
                 summary,
                 chosen.lack,
                 chosen.orphans,
-                passed_over=tuple(passed_over),
-                owing=source.owed is not None,
-                seconds=(build, backup),
+                skipped=tuple(skipped),
+                left_out=tuple(left_out),
+                unread_rows=source.pending_digest is not None,
+                seconds=(expected.build, expected.backup),
             )
             subject = checks.Subject.of(request, maintenance, connection, live, reading)
             looked = [*checks.results(subject)]
             if code is not None:
                 code = code.model_copy(update={"later": later_code(connection, summary)})
             try:
-                then = loss.Then.of(point, facts)
-                lost = loss.losses(
+                (lost,) = loss.losses(
                     connection,
-                    then,
-                    request.check.compare_limit,
+                    request.target.at(live_name),
+                    [(loss.Then.of(point, facts), lambda context: chosen)],
+                    loss.Comparing(request.compare, request.check.compare_limit, request.loss),
+                    request.context(emit),
                     held=subject.members.rows,
-                    sides=loss.Sides(request.target.at(live_name), chosen),
+                    stage="plan",
                 )
             except psycopg.errors.InsufficientPrivilege as error:
                 lost = ()
                 looked += counted.refused(live_name, error, looked)
-        if subject.in_place is not None:
-            staying = {each.schema for each in subject.in_place.capabilities.staying}
+            staying = {each.schema for each in subject.in_place.capabilities.staying} if subject.in_place else set()
             lost = tuple(each for each in lost if each.schema_name not in staying)
+            back = (*loss.revivals(lost, request.loss), *loss.revoked_since(connection, summary, facts, staying))
         looked += counted.findings(lost)
         if choice is not None:
             looked += [Finding(level="caution", code="deferral", text=each) for each in choice.remarks]
@@ -146,9 +149,12 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
             allow_orphans=request.allow_orphans,
             carry_owners=not summary.has_owners,
             carry_acls=not summary.has_acls,
-            expected_seconds=build,
-            expected_backup_seconds=None if request.skips_backup else backup,
+            expected_seconds=expected.build,
+            expected_backup_seconds=None if request.skips_backup else expected.backup,
+            expected_between=expected.between,
             loss=lost,
+            revivals=back,
+            outside=outside(lost),
             # The rehearsal is reported by the checklist only.
             findings=tuple(each for each in checks.findings(looked) if each.item != "rehearsal"),
             checklist=checklist(looked, request.check.attested, request.overrides, request.attestations),
@@ -169,8 +175,8 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
         division,
         sample,
         skew,
-        subject.to_put_back,
-        of_extensions(subject.members, [each.name for each in facts.extensions]).rows,
+        subject.extension_changes,
+        limited_to(subject.members, [each.name for each in facts.extensions]).rows,
     )
 
 
@@ -183,7 +189,7 @@ def _settled(request: Request, connection: Connection) -> Request:
     return replace(request, way=way, fence="at-swap", reopen_when="full")
 
 
-def _beside(live: str, run: str, in_place: InPlace | None, facts: Facts) -> dict[str, Any]:
+def _beside(live: str, run: str, in_place: InPlaceScope | None, facts: Facts) -> dict[str, Any]:
     """The fields of the plan for what is built beside the live content, and for what is kept."""
     if in_place is None:
         return {
@@ -236,7 +242,7 @@ def prepare_again(request: Request, emit: Emit) -> tuple[Prepared, Unfinished]:
         strict="strict" in mark.options,
         allow_orphans="allow_orphans" in mark.options,
         code=replace(request.code, trusted=mark.options.get(TRUSTED, request.code.trusted)),
-        check=request.check.model_copy(update={"compare_limit": 0.0}),  # the difference was shown when the run began
+        compare="none",  # the difference was shown when the run began
     )
     prepared = prepare(again, emit)
     plan = prepared.plan.model_copy(update={"live_oid": mark.live_oid})

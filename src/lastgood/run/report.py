@@ -9,11 +9,12 @@ from pydantic import AliasChoices, Field
 
 from lastgood.application.results import ApplicationReport
 from lastgood.checklist import Attestation, Override, Verdict
-from lastgood.facts.compare import Comparison
+from lastgood.facts.compare import FactsComparison
 from lastgood.load.deferred.work import Finished
 from lastgood.load.repairs import Repaired
 from lastgood.models import Document, Frozen
-from lastgood.plan.plan import CodeRun, PlannedPoint, TableLoss, Way
+from lastgood.plan.loss import OutsideReference, Revival, TableLoss
+from lastgood.plan.plan import CodeRun, PlannedPoint, Way
 
 
 class ProvedTable(Frozen):
@@ -31,7 +32,7 @@ class ProvedTable(Frozen):
         return f"{self.schema_name}.{self.name}"
 
 
-def proved_tables(comparison: Comparison | None) -> tuple[ProvedTable, ...]:
+def proved_tables(comparison: FactsComparison | None) -> tuple[ProvedTable, ...]:
     """Return the tables of a proof, as data. Empty if another process finished the run after its swap."""
     return tuple(
         ProvedTable(schema_name=t.schema_name, name=t.name, rows=t.rows, digest=t.digest, equal=t.equal)
@@ -114,8 +115,9 @@ class Report(Document):
 
     ``pause`` is null if no PgBouncer paused clients; ``finished`` is the deferred work, null if there was none.
     ``application`` is null if no hook or check is configured. ``verdict`` is the checklist's; ``overrides`` and
-    ``attestations`` are those that people gave. ``loss``: the difference per table, with the rows and the content that
-    the emergency backup found. ``code``: that of the restore point, as planned; null if there was none."""
+    ``attestations`` are those that people gave. ``loss``: the difference per table between the emergency backup
+    and the restore point; ``revivals`` and ``outside`` as in the plan. ``code``: that of the restore point,
+    as planned; null if there was none."""
 
     run: str
     status: Literal["done"] = "done"
@@ -139,5 +141,7 @@ class Report(Document):
     attestations: tuple[Attestation, ...] = ()
     application: ApplicationReport | None = None
     loss: tuple[TableLoss, ...] = ()
+    revivals: tuple[Revival, ...] = ()
+    outside: tuple[OutsideReference, ...] = ()
     code: CodeRun | None = None
     undo_command: str

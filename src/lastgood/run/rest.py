@@ -20,7 +20,7 @@ from lastgood.load.deferred import remainder
 from lastgood.load.deferred.work import Finished, finish, in_service
 from lastgood.plan.plan import Request
 from lastgood.postgres import clock, database
-from lastgood.postgres.lock import lock_live, nothing
+from lastgood.postgres.lock import lock_live, read_nothing
 from lastgood.process import interrupts
 from lastgood.run.steps.finish import Finish
 
@@ -87,11 +87,11 @@ def resume(request: Request, remaining: Remaining, emit: Emit) -> Finished:
         oid, skew = database.describe(maintenance, live).oid, clock.skew(maintenance)
         state = f'"{live}" is in service with all its rows.'
         if remaining.in_place:
-            lock_live(maintenance, live, nothing)
+            lock_live(maintenance, live, read_nothing)
         else:
             stack.close()  # deferred work may take hours, and has a lock of its own
         journal = Journal.find(request.state, run) or Journal.create(request.state, run)
-        recording.continued(journal, "resumed", skew=skew, kind="finish", live=live)
+        recording.record_continuation(journal, "resumed", skew=skew, kind="finish", live=live)
         title = "finish what the switch left to do" if remaining.in_place else Finish.title
         with (
             recording.recording(journal, emit) as emit,
@@ -100,13 +100,13 @@ def resume(request: Request, remaining: Remaining, emit: Emit) -> Finished:
         ):
             done = _complete(request, run, emit) if remaining.in_place else _finish(request, run, oid, journal, emit)
             stage.detail = str(done)
-        recording.ended(journal, "done", finished=str(done))
+        recording.write_end(journal, "done", finished=str(done))
     return done
 
 
 def _finish(request: Request, run: str, oid: int, journal: Journal, emit: Emit) -> Finished:
     stop = interrupts.StopRequest()
-    with interrupts.stopping(stop):
+    with interrupts.stop_on_signal(stop):
         return finish(request.target, run, request.context(emit, stop.is_set), oid=oid, record=journal)
 
 

@@ -109,12 +109,13 @@ class Reversible(Protocol[B]):
 Lane = Sequence[Step[R]]
 
 
-def _wanted(stages: Sequence[Sequence[Lane[R]]], run: R) -> list[list[Lane[R]]]:
-    wanted = [
+def wanted(stages: Sequence[Sequence[Lane[R]]], run: R) -> list[list[Lane[R]]]:
+    """The stages without the steps that this run does not need."""
+    needed = [
         [[step for step in lane if not isinstance(step, MayBeLeftOut) or step.wanted(run)] for lane in lanes]
         for lanes in stages
     ]
-    return [list(lanes) for lanes in wanted if any(lanes)]
+    return [list(lanes) for lanes in needed if any(lanes)]
 
 
 class AfterCommit(Exception):
@@ -140,7 +141,7 @@ def drive(run: R, stages: Sequence[Sequence[Lane[R]]]) -> None:
     begun: list[Step[R]] = []
     finished = run.journal.results()
     try:
-        for lanes in _wanted(stages, run):
+        for lanes in wanted(stages, run):
             if len(lanes) == 1:
                 for step in lanes[0]:
                     _take(run, step, begun, finished)

@@ -10,8 +10,8 @@ import psycopg
 
 from lastgood import fault
 from lastgood.errors import Refused
-from lastgood.postgres.commit_outcome import server_process
 from lastgood.postgres.server import Connection, Target
+from lastgood.postgres.transactions import server_process
 from lastgood.salvage import prove, quiet
 from lastgood.salvage.images import Recorder
 from lastgood.salvage.staged import Changed
@@ -45,11 +45,15 @@ class Destination:
 
 
 def preview(
-    connection: Connection, changed: Sequence[Changed], tables: Mapping[Name, Table], wanted: Wanted
+    connection: Connection,
+    changed: Sequence[Changed],
+    tables: Mapping[Name, Table],
+    wanted: Wanted,
+    refused: dict[Name, str] | None = None,
 ) -> tuple[TableSummary, ...]:
-    """What ``apply`` would do now. Only temporary tables are written."""
+    """What ``apply`` would do now. Only temporary tables are written. ``refused``: see ``merged``."""
     quiet.refuse_hidden(connection, [each.table for each in changed])
-    staged = merged(connection, changed, tables, wanted, draw=False)
+    staged = merged(connection, changed, tables, wanted, draw=False, refused=refused)
     return tuple(summary(connection, each) for each in staged)
 
 
@@ -118,14 +122,21 @@ def _applied(
 
 def refuse_touched(found: Sequence[TableSummary]) -> None:
     """Raise Refused unless every row can be written."""
-    touched = {
-        f"{each.schema_name}.{each.name}": rows
-        for each in found
-        if (rows := sum(one.rows for one in each.sums if one.action is None))
-    }
+    touched = [text for each in found if (text := _touched(each))]
     if touched:
-        listed = ", ".join(f"{counted(rows, 'row')} of {name}" for name, rows in touched.items())
         raise Refused(
-            f"cannot undo the salvage: {listed} were changed since or are referenced by other rows",
+            "cannot undo the salvage: rows were changed since, or are referenced by other rows: " + ", ".join(touched),
             hint="Correct these rows with SQL.",
         )
+
+
+def _touched(table: TableSummary) -> str:
+    """The rows of a table that cannot be written, with the first of their keys."""
+    rows = sum(one.rows for one in table.sums if one.action is None)
+    if not rows:
+        return ""
+    keys = [key for found in table.samples.values() for key in found]
+    shown = f"{', '.join(table.key)}: {'; '.join(keys)}" if keys else "already as before the salvage"
+    if not table.key:
+        shown = "it has no key: another number of identical rows than after the salvage"
+    return f"{counted(rows, 'row')} of {table.schema_name}.{table.name} ({shown})"

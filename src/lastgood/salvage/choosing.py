@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 
 import pglast
 from psycopg import sql
 
 from lastgood.errors import UsageError
+from lastgood.salvage import migrated
 from lastgood.salvage.merge import Exclusion
 from lastgood.salvage.plan import Chosen
 from lastgood.salvage.references import NOT_CHOSEN
@@ -18,6 +20,7 @@ from lastgood.salvage.tables import Name, Table
 _T, _B = sql.SQL("m.t"), sql.SQL("m.b")
 MIGRATION = "migration"
 DELETION = "deletion"
+UNKNOWN = "unknown author"
 
 
 def chosen_tables(chosen: Chosen, tables: Mapping[Name, Table]) -> frozenset[Name]:
@@ -41,6 +44,26 @@ def chosen_tables(chosen: Chosen, tables: Mapping[Name, Table]) -> frozenset[Nam
     return frozenset(wanted - {name for pattern in chosen.exclude for name in matching(pattern)})
 
 
+def chosen_columns(given: Iterable[str], tables: Mapping[Name, Table]) -> dict[Name, frozenset[str]]:
+    """The columns by table from ``TABLE.COLUMN``. Raises UsageError for one that no table has."""
+    found: dict[Name, set[str]] = defaultdict(set)
+    for text in given:
+        matching = [
+            (name, column)
+            for name, each in tables.items()
+            for column in each.stored
+            if text in (f"{each.shown}.{column}", f"{each.name}.{column}")
+        ]
+        if not matching:
+            raise UsageError(
+                f'cannot salvage rows: no table of the live database has the column "{text}"',
+                hint="Names are case-sensitive: TABLE.COLUMN, or SCHEMA.TABLE.COLUMN.",
+            )
+        for name, column in matching:
+            found[name].add(column)
+    return {name: frozenset(columns) for name, columns in found.items()}
+
+
 def with_ancestors(wanted: frozenset[Name], tables: Mapping[Name, Table]) -> frozenset[Name]:
     """The tables, and all to which they refer: whether a reference holds depends on them."""
     by_oid = {each.oid: name for name, each in tables.items()}
@@ -52,20 +75,23 @@ def with_ancestors(wanted: frozenset[Name], tables: Mapping[Name, Table]) -> fro
 
 
 def exclusions(
-    chosen: Chosen, changed: Changed, number: int, wanted: frozenset[Name], conditions: Mapping[Name, str]
+    chosen: Chosen, changed: Changed, wanted: frozenset[Name], conditions: Mapping[Name, str]
 ) -> list[Exclusion]:
-    """What is left out of one table, in the order in which it is tested. ``number`` is that of its staging."""
+    """What is left out of one table, in the order in which it is tested."""
     table = changed.table
     name = (table.schema, table.name)
     if name not in wanted:
         return [Exclusion(NOT_CHOSEN, sql.SQL("true"))]
     found = []
     if changed.written is not None and not chosen.migration:
-        staged = Staged(table, number, changed.columns)
-        written = staged.written_last(changed.written, lambda column: cell("t", column))
+        staged = Staged(table, changed.number, changed.columns)
+        written = staged.written_last(changed.written)
         found.append(Exclusion(MIGRATION, sql.SQL("(m.kind <> 'delete' AND {})").format(written)))
         # Nothing is left of the change without the migration's values.
-        found.append(Exclusion(MIGRATION, sql.SQL("(m.kind = 'update' AND {})").format(same(_T, _B))))
+        nothing = sql.SQL("(m.kind = 'update' AND {})").format(same(_T, _B))
+        if staged.key is not None:
+            found.append(Exclusion(UNKNOWN, sql.SQL("({} AND {})").format(nothing, migrated.is_unknown(staged))))
+        found.append(Exclusion(MIGRATION, nothing))
     if not chosen.deletes:
         found.append(Exclusion(DELETION, sql.SQL("m.kind = 'delete'")))
     if name in conditions:

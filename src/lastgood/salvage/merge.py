@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from psycopg import sql
 
 from lastgood.errors import Refused
 from lastgood.postgres.server import Connection
 from lastgood.salvage.policy import Policies
-from lastgood.salvage.staged import Changed, Staged, all_of, any_of, at, cell, listed, same, same_value
+from lastgood.salvage.staged import Staged, all_of, analyze, any_of, at, cell, listed, same, same_value
 from lastgood.salvage.tables import Key
-
-TENTH = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +30,12 @@ def decide(connection: Connection, staged: Staged, policies: Policies, excluded:
     why = sql.SQL(" ").join(
         sql.SQL("WHEN {} THEN {}").format(each.condition, sql.Literal(each.why)) for each in excluded
     )
+    # OFFSET 0: else the server would replace each cell of a row by the expression for the whole row, which takes
+    # gigabytes for a thousand columns.
     statement = sql.SQL("""
         CREATE TEMP TABLE {merge} ON COMMIT DROP AS
-        WITH met AS ({met}),
-        judged AS (SELECT m.*, {state} AS state, {why} AS why FROM met m)
+        WITH met AS ({met} OFFSET 0),
+        judged AS (SELECT m.*, {state} AS state, {why} AS why FROM met m OFFSET 0)
         SELECT row_number() OVER () AS rid, m.kind, m.state, m.image, m.copies, m.b, m.t, m.o, {merged} AS f, m.why,
                CASE WHEN m.why IS NULL THEN {action} END AS action, false AS renumbered
         FROM judged m
@@ -48,52 +48,7 @@ def decide(connection: Connection, staged: Staged, policies: Policies, excluded:
         action=_action(staged, policies),
     )
     connection.execute(statement)
-    connection.execute(sql.SQL("ANALYZE {}").format(staged.merge))
-
-
-def without_migrated(connection: Connection, staged: Staged, changed: Changed) -> Staged:
-    """Take the migration's values out of rows that were written again after it: the last transaction of such a row is
-    not the migration's, but some of its columns still are. Columns that the migration changed in a tenth of its rows
-    get back their values of base. Return the table with these columns and the number of rows."""
-    if changed.written is None or staged.key is None:
-        return staged
-    written = staged.written_last(changed.written, lambda name: at("t", name))
-    last = "last"
-    while last in staged.columns:
-        last += "_"
-    mark = at("t", last)
-    # The rows are marked first: in the aggregates, each EXISTS would be executed for each pair of rows.
-    there = sql.SQL("(SELECT *, {} AS {} FROM {} t OFFSET 0) t JOIN {} b ON {}").format(
-        written, sql.Identifier(last), staged.temporary("theirs"), staged.temporary("base"), staged.same_key("t", "b")
-    )
-    counts = connection.execute(
-        sql.SQL("SELECT count(*) FILTER (WHERE {}), {} FROM {}").format(
-            mark,
-            listed(
-                sql.SQL("count(*) FILTER (WHERE {0} AND NOT {1}), count(*) FILTER (WHERE NOT {0} AND NOT {1})").format(
-                    mark, same_value(at("t", name), at("b", name))
-                )
-                for name in staged.columns
-            ),
-            there,
-        )
-    ).fetchone()
-    assert counts is not None
-    rows, *of_columns = counts
-    pairs = zip(staged.columns, of_columns[::2], of_columns[1::2], strict=True)
-    # A user may have changed a column of few rows before the migration wrote to them.
-    found = tuple((name, later) for name, changes, later in pairs if changes * TENTH >= max(rows, 1) and later)
-    if found:
-        connection.execute(
-            sql.SQL("UPDATE {} t SET {} FROM {} b WHERE {} AND NOT {}").format(
-                staged.temporary("theirs"),
-                listed(sql.SQL("{} = {}").format(sql.Identifier(name), at("b", name)) for name, _ in found),
-                staged.temporary("base"),
-                staged.same_key("t", "b"),
-                written,
-            )
-        )
-    return replace(staged, migrated=found)
+    analyze(connection, staged)
 
 
 def _refuse_ambiguous(connection: Connection, staged: Staged) -> None:

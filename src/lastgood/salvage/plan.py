@@ -19,8 +19,10 @@ class Chosen(Frozen):
     """The choice of rows. ``tables`` and ``exclude`` are patterns of names; ``where`` has a condition for each of some
     tables; ``since`` and ``until`` are times that a time stamp of the row must be within. Rows of ``transactions`` are
     taken, even if they look like a migration's; those of ``without_transactions`` are not. ``deletes``: also delete
-    rows that were deleted after the restore point. ``migration``: also take rows that the migration wrote.
-    ``with_parents``: also insert new rows to which chosen rows refer."""
+    rows that were deleted after the restore point. ``migration``: also take rows that the migration wrote. ``columns``
+    (``TABLE.COLUMN``): take their values as they are in rows that were written again after the migration.
+    ``renamed``: what the migration renamed, ``NEW=OLD`` or ``TABLE.NEW=OLD``. ``with_parents``: also insert new rows
+    to which chosen rows refer."""
 
     tables: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
@@ -31,13 +33,42 @@ class Chosen(Frozen):
     without_transactions: tuple[int, ...] = ()
     deletes: bool = False
     migration: bool = False
+    columns: tuple[str, ...] = ()
+    renamed: tuple[str, ...] = ()
     with_parents: bool = False
     policies: Policies = Policies()
 
 
+class LeftTable(Frozen):
+    """A table whose rows cannot be brought back because ``lacking`` has no such table; ``created``: the restore point
+    has none either. ``rows``: of the side that has it. ``renamed``: the proposed value of --renamed, empty without
+    one."""
+
+    schema_name: str
+    name: str
+    rows: int | None
+    lacking: Literal["live", "theirs"]
+    created: bool = False
+    renamed: str = ""
+
+
+class LeftColumn(Frozen):
+    """A column that theirs has and the restore point lacks, so that its values are not brought back. ``rows``: those
+    that users wrote with a value in it; None if unknown. ``live``: the live database has it. ``renamed``: as in
+    ``LeftTable``."""
+
+    schema_name: str
+    name: str
+    column: str
+    rows: int | None
+    live: bool
+    renamed: str = ""
+
+
 class SalvagePlan(Document):
-    """What a salvage would do. ``tables`` has each table with rows that differ. ``missing``: tables with other rows
-    that one side lacks. ``migrations``: the transactions whose rows are left out, unless they were chosen."""
+    """What a salvage would do. ``tables`` has each table with rows that differ. ``left_tables`` and ``left_columns``
+    cannot be brought back; ``refused``: tables that cannot be salvaged, with the reason. ``migrations``: the
+    transactions whose rows are left out, unless they were chosen."""
 
     status: Literal["planned"] = "planned"
     live: str
@@ -45,7 +76,9 @@ class SalvagePlan(Document):
     theirs: Theirs
     chosen: Chosen
     tables: tuple[TableSummary, ...]
-    missing: tuple[str, ...] = ()
+    left_tables: tuple[LeftTable, ...] = ()
+    left_columns: tuple[LeftColumn, ...] = ()
+    refused: dict[str, str] = Field(default_factory=dict)
     not_compared: tuple[str, ...] = ()
     migrations: tuple[Migration, ...] = ()
     remarks: tuple[str, ...] = ()

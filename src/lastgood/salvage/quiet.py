@@ -60,10 +60,10 @@ def lock(connection: Connection, tables: Sequence[Table], known: Mapping[Name, T
 def refuse_hidden(connection: Connection, tables: Iterable[Table]) -> None:
     """Raise Refused where row-level security hides rows of these tables from the role."""
     wanted = {(each.schema, each.name) for each in tables}
-    hidden = [each for each in row_security.hiding(connection) if (each.schema, each.name) in wanted]
+    hidden = [each for each in row_security.hiding_tables(connection) if (each.schema, each.name) in wanted]
     if hidden:
         raise Refused(
-            f"cannot salvage rows: row-level security hides rows of {row_security.named(hidden)}",
+            f"cannot salvage rows: row-level security hides rows of {row_security.first_names(hidden)}",
             hint=row_security.remedy(hidden, "Run the same command"),
         )
 

@@ -10,7 +10,7 @@ from lastgood.postgres.server import Connection
 from lastgood.salvage import sequences
 from lastgood.salvage.merge import can_renumber
 from lastgood.salvage.policy import Collision
-from lastgood.salvage.staged import Changed, Staged, all_of, any_of, at, cell, same, same_value
+from lastgood.salvage.staged import Changed, Staged, all_of, analyze, any_of, at, cell, same, same_value
 from lastgood.salvage.tables import ForeignKey, Key, Name, Table
 
 NOT_CHOSEN = "not chosen"
@@ -42,7 +42,7 @@ class References:
         the server would expect no such rows, and join them one by one."""
         rows = self._connection.execute(statement).rowcount
         if rows:
-            self._connection.execute(sql.SQL("ANALYZE {}").format(staged.merge))
+            analyze(self._connection, staged)
         return rows
 
     def _pairs(self) -> Iterator[tuple[Staged, ForeignKey]]:
@@ -194,7 +194,7 @@ class References:
                 parent=parent.merge,
                 # A row that is deleted and inserted with the same key stays.
                 gone=sql.SQL("NOT {}").format(
-                    _exists(parent, "q.action = 'insert'", _same_key(key, "q", "p"), alias="q")
+                    _exists(parent, "q.action = 'insert'", _same_key(parent, key), alias="q")
                 ),
                 live=table.rows,
                 refers=refers,
@@ -292,8 +292,17 @@ def _refers(key: ForeignKey, row: str, parent: str, parent_row: str) -> sql.Comp
     )
 
 
-def _same_key(key: ForeignKey, one: str, other: str) -> sql.Composed:
-    return same(_row("f", key.referenced, one), _row("b", key.referenced, other))
+def _same_key(parent: Staged, key: ForeignKey) -> sql.Composed:
+    """Whether the new row ``q.f`` has the referenced values of the old row ``p.b``, by the operators of the unique key:
+    the server joins by them, and would compare the images of rows pair by pair."""
+    unique = [parent.table.key, *parent.table.unique]
+    (known, *_) = (each for each in unique if each is not None and set(each.columns) == set(key.referenced))
+    return all_of(
+        [
+            equality.between(cell("f", name, "q"), cell("b", name, "p"))
+            for name, equality in zip(known.columns, known.equalities, strict=True)
+        ]
+    )
 
 
 def _changed(key: ForeignKey) -> sql.Composed:

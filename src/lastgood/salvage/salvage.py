@@ -25,11 +25,11 @@ from lastgood.events import reported
 from lastgood.journal import recording
 from lastgood.journal.run_names import new_run
 from lastgood.postgres import clock, database
-from lastgood.postgres.errors import words
-from lastgood.postgres.lock import lock_live, nothing
+from lastgood.postgres.errors import message_of
+from lastgood.postgres.lock import lock_live, read_nothing
 from lastgood.postgres.mark import server_clock
 from lastgood.postgres.server import Connection, Target, identity
-from lastgood.salvage import candidates, choosing, images, origin, sides, tables
+from lastgood.salvage import candidates, choosing, images, origin, renames, sides, tables
 from lastgood.salvage.apply import Destination, apply, preview
 from lastgood.salvage.candidates import Found
 from lastgood.salvage.origin import Migration, Stored
@@ -74,6 +74,7 @@ def planned(request: Request, context: Context = BACKGROUND) -> Iterator[Planned
         oid = database.describe(maintenance, live.dbname).oid
     with live.connect(application_name="lastgood salvage") as connection:
         known, roots = tables.read(connection), tables.roots(connection)
+    chosen_sides = chosen_sides.renamed(renames.new_names(request.chosen.renamed, known))
     wished = choosing.chosen_tables(request.chosen, known)
     conditions = choosing.conditions(request.chosen, known)
     needed = choosing.with_ancestors(wished, known)
@@ -83,7 +84,13 @@ def planned(request: Request, context: Context = BACKGROUND) -> Iterator[Planned
         with reported(context.emit, "compare", title) as stage:
             found = stack.enter_context(
                 candidates.found(
-                    chosen_sides, known, roots, lambda name: name in needed or name not in known, recognise, context
+                    chosen_sides,
+                    known,
+                    roots,
+                    lambda name: name in needed or name not in known,
+                    recognise,
+                    context,
+                    request.chosen.transactions,
                 )
             )
             found = _with_known_keys(request.state, oid, chosen_sides, found)
@@ -91,15 +98,17 @@ def planned(request: Request, context: Context = BACKGROUND) -> Iterator[Planned
         wanted = Wanted(
             request.chosen.policies,
             {
-                (each.table.schema, each.table.name): choosing.exclusions(
-                    request.chosen, each, number, wished, conditions
-                )
-                for number, each in enumerate(found.changed, 1)
+                (each.table.schema, each.table.name): choosing.exclusions(request.chosen, each, wished, conditions)
+                for each in found.changed
             },
             request.chosen.with_parents,
             request.chosen.migration,
+            choosing.chosen_columns(request.chosen.columns, known),
+            frozenset(conditions),
         )
-        summaries = _previewed(live, found, known, wanted, conditions=bool(conditions))
+        refused: dict[Name, str] = {}
+        summaries = _previewed(live, found, known, wanted, refused)
+        changed = tuple(each for each in found.changed if (each.table.schema, each.table.name) not in refused)
         yield Planned(
             request,
             SalvagePlan(
@@ -108,12 +117,14 @@ def planned(request: Request, context: Context = BACKGROUND) -> Iterator[Planned
                 theirs=chosen_sides.theirs,
                 chosen=request.chosen,
                 tables=summaries,
-                missing=found.missing,
+                left_tables=found.left_tables,
+                left_columns=found.left_columns,
+                refused={f"{schema}.{name}": why for (schema, name), why in refused.items()},
                 not_compared=found.not_compared,
                 migrations=found.migrations,
                 remarks=_remarks(found, request.chosen),
             ),
-            found,
+            replace(found, changed=changed),
             known,
             wanted,
         )
@@ -172,22 +183,22 @@ _WRONG_CONDITIONS = (
 
 
 def _previewed(
-    live: Target, found: Found, known: Mapping[Name, Table], wanted: Wanted, *, conditions: bool
+    live: Target,
+    found: Found,
+    known: Mapping[Name, Table],
+    wanted: Wanted,
+    refused: dict[Name, str],
 ) -> tuple[TableSummary, ...]:
     with opened(live, "lastgood salvage plan", preview=True) as connection:
         try:
-            summaries = preview(connection, found.changed, known, wanted)
+            return preview(connection, found.changed, known, wanted, refused)
         except psycopg.Error as error:
-            if conditions and isinstance(error, _WRONG_CONDITIONS):
+            if wanted.conditional and isinstance(error, _WRONG_CONDITIONS):
                 raise UsageError(
-                    f"cannot plan the salvage: {words(error)}",
+                    f"cannot plan the salvage: {message_of(error)}",
                     hint="Check the conditions in --where: names of columns, and functions with their schema.",
                 ) from error
             raise failed(error) from error
-    return tuple(
-        each.model_copy(update={"only_theirs": found.only_theirs.get((each.schema_name, each.name), ())})
-        for each in summaries
-    )
 
 
 def _remarks(found: Found, wished: Chosen) -> tuple[str, ...]:
@@ -206,7 +217,7 @@ def salvage(ready: Planned, context: Context = BACKGROUND) -> SalvageReport:
     with database.connect_maintenance(request.target, plan.live) as maintenance:
         run = new_run(server_clock(maintenance))
         maintenance.execute("SELECT set_config('application_name', %s, false)", [f"lastgood salvage {run}"])
-        lock_live(maintenance, plan.live, nothing)
+        lock_live(maintenance, plan.live, read_nothing)
         oid = database.describe(maintenance, plan.live).oid
         journal = recording.begin(
             request.state,
@@ -221,14 +232,13 @@ def salvage(ready: Planned, context: Context = BACKGROUND) -> SalvageReport:
             try:
                 journal.doing("salvage")
             except OSError as error:
-                raise recording.unwritten(journal, error) from error
+                raise recording.unwritable_journal(journal, error) from error
             with reported(emit, "salvage", f"write {plan.written:,} rows in one transaction") as stage:
                 context.check("interrupted before rows were written", state=NOT_REACHED)
-                shown = [each.model_copy(update={"only_theirs": ()}) for each in plan.tables]
                 destination = Destination(
                     request.target.at(plan.live), oid, request.state, run, plan.theirs.run or plan.theirs.name
                 )
-                apply(destination, ready.found.changed, ready.tables, ready.wanted, shown)
+                apply(destination, ready.found.changed, ready.tables, ready.wanted, plan.tables)
                 stage.detail = "verified: no other row changed"
             report = SalvageReport(
                 run=run,
@@ -248,7 +258,7 @@ def salvage(ready: Planned, context: Context = BACKGROUND) -> SalvageReport:
                 seconds={"total": round(time.monotonic() - began, 3)},
                 undo_command=f"lastgood salvage undo {run}",
             )
-            recording.ended(journal, "done", report=report.document())
+            recording.write_end(journal, "done", report=report.document())
     return report
 
 

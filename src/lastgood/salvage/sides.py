@@ -6,12 +6,12 @@ They come from the marks of kept databases and kept schemas on the server; or th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
 from lastgood import points
-from lastgood.difference import DatabaseSide, PointSide, Side
+from lastgood.difference import DatabaseSide, NewNames, PointSide, RenamedSide, Side
 from lastgood.errors import BadPoint, Refused
 from lastgood.in_place import kept
 from lastgood.models import Frozen
@@ -41,7 +41,7 @@ class Base(Frozen):
 @dataclass(frozen=True, slots=True)
 class Sides:
     """``theirs`` is read as ``their_side``; ``target``: its database, None for a restore point; ``schemas``: the names
-    of its schemas there, by the live names, if they differ."""
+    of its schemas there, by the live names, if they differ. ``new_names``: what was renamed in it."""
 
     base: Base
     point: RestorePoint
@@ -50,6 +50,11 @@ class Sides:
     their_side: Side
     target: Target | None
     schemas: Mapping[str, str]
+    new_names: NewNames = field(default_factory=NewNames)
+
+    def renamed(self, names: NewNames) -> Sides:
+        """The same sides, the other one with its tables and columns under their old names."""
+        return replace(self, their_side=RenamedSide(self.their_side, names), new_names=names) if names else self
 
     @property
     def source(self) -> str:

@@ -9,14 +9,15 @@ state. Values are compared by their binary image, never by an operator: 1.0 is n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import LiteralString
 
 import psycopg
 from psycopg import sql
 
 from lastgood.errors import Refused
-from lastgood.postgres.errors import words
+from lastgood.postgres.errors import message_of
 from lastgood.postgres.server import Connection
 from lastgood.salvage.tables import Key, Table
 
@@ -35,14 +36,55 @@ class Portion:
 
 
 @dataclass(frozen=True, slots=True)
+class Written:
+    """The rows of theirs that were written since the migration began: ``blocks`` of COPY text with the key's
+    ``columns``, or all of them, and the number of the transaction. ``ranges``: the first and the last transaction of
+    each part of the migration; ``taken``: transactions whose rows are wanted as they are."""
+
+    columns: tuple[str, ...]
+    blocks: Blocks = field(repr=False)
+    ranges: tuple[tuple[int, int], ...]
+    taken: tuple[int, ...] = ()
+
+    @property
+    def number(self) -> str:
+        """The column of ``written_N`` with the transaction's number."""
+        name = "transaction"
+        while name in self.columns:
+            name += "_"
+        return name
+
+    def by_migration(self, alias: str) -> sql.Composed:
+        """Whether the migration wrote a row of ``written_N``."""
+        return any_of(
+            [
+                sql.SQL("{} BETWEEN {} AND {}").format(at(alias, self.number), sql.Literal(first), sql.Literal(last))
+                for first, last in self.ranges
+            ]
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Migrated:
+    """A column of rows that were written again after the migration: the number of ``rows`` in which it has the
+    migration's value, and of those in which its author is ``unknown``, with some of their transactions."""
+
+    column: str
+    rows: int
+    unknown: int
+    transactions: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Changed:
     """All rows of a table that differ between base and theirs. Of a table without a key, each differing row comes with
-    all of its copies. ``written``: the keys, or the rows, that the migration wrote last, if that is known.
-    ``renumbered``: old and new keys of rows that earlier salvages brought back."""
+    all of its copies. ``number``: of its temporary tables. ``written``: which rows the migration wrote last, if that is
+    known. ``renumbered``: old and new keys of rows that earlier salvages brought back."""
 
     table: Table
     portions: tuple[Portion, ...]
-    written: Portion | None = None
+    number: int
+    written: Written | None = None
     renumbered: Blocks | None = field(default=None, repr=False)
 
     @property
@@ -93,7 +135,7 @@ class Staged:
     table: Table
     number: int
     columns: tuple[str, ...]
-    migrated: tuple[tuple[str, int], ...] = ()
+    migrated: tuple[Migrated, ...] = ()
 
     def temporary(self, kind: str) -> sql.Identifier:
         """The temporary table of that kind: ``base``, ``theirs``, ``merge``."""
@@ -120,31 +162,28 @@ class Staged:
 
     def same_key(self, left: str, right: str) -> sql.Composed:
         """Whether the rows of two tables, by their aliases, have the same key."""
+        return self.same_cells(lambda name: at(left, name), lambda name: at(right, name))
+
+    def same_cells(self, one: Callable[[str], sql.Composable], other: Callable[[str], sql.Composable]) -> sql.Composed:
+        """Whether two rows, given by their cells, have the same key."""
         assert self.key is not None
         return all_of(
             [
-                equality.between(at(left, name), at(right, name))
+                equality.between(one(name), other(name))
                 for name, equality in zip(self.key.columns, self.key.equalities, strict=True)
             ]
         )
 
-    def written_last(self, written: Portion, row: Callable[[str], sql.Composable]) -> sql.Composed:
-        """Whether a row is one of ``written_N``, those that the migration wrote last. ``row``: its columns."""
-        key = self.key
-        if key is not None and written.columns == key.columns:
-            match = all_of(
-                [
-                    equality.between(at("w", name), row(name))
-                    for name, equality in zip(key.columns, key.equalities, strict=True)
-                ]
-            )
+    def written_last(self, written: Written) -> sql.Composed:
+        """Whether the migration wrote the row ``m.t`` of ``merge_N`` last."""
+        if self.key is not None and written.columns == self.key.columns:
+            match = self.same_cells(lambda name: at("w", name), lambda name: cell("t", name))
         else:
-            shared = [name for name in written.columns if name in self.columns]
-            match = same(
-                sql.SQL("ROW({})").format(listed(at("w", name) for name in shared)),
-                sql.SQL("ROW({})").format(listed(row(name) for name in shared)),
-            )
-        return sql.SQL("EXISTS (SELECT FROM {} w WHERE {})").format(self.temporary("written"), match)
+            # The server joins by equal texts, and would compare the images of rows pair by pair.
+            match = sql.SQL('{} = (m.t::text COLLATE "C")').format(self.image("w"))
+        return sql.SQL("EXISTS (SELECT FROM {} w WHERE {} AND {})").format(
+            self.temporary("written"), written.by_migration("w"), match
+        )
 
     def image(self, alias: str) -> sql.Composed:
         """The text of a whole row, by which rows without a key are recognised."""
@@ -161,13 +200,23 @@ class Staged:
         )
 
 
-def stage(connection: Connection, number: int, changed: Changed) -> Staged:
+def analyze(connection: Connection, staged: Staged) -> None:
+    """Collect statistics of ``merge_N``. Those of its rows would be expensive, and no statement uses them."""
+    connection.execute(sql.SQL("ANALYZE {} (kind, state, image, why, action)").format(staged.merge))
+
+
+def stage(connection: Connection, changed: Changed) -> Staged:
     """Load the changed rows into temporary tables, which last until the end of the transaction. Raises Refused if a
-    value does not fit the column's type in the live database."""
-    staged = Staged(changed.table, number, changed.columns)
+    value does not fit the column's type in the live database, and for a table without common columns."""
+    staged = Staged(changed.table, changed.number, changed.columns)
+    if not staged.columns:
+        raise Refused(
+            f'cannot salvage table "{staged.table.shown}": no column with stored values exists in all databases',
+            hint=f"Leave the table out: --exclude {staged.table.shown}",
+        )
     foreign = sorted({name for each in changed.portions for name in each.columns} - set(staged.columns))
     for kind in ("theirs", "base"):
-        _create(connection, staged, kind, staged.columns, foreign)
+        _create(connection, staged, kind, staged.columns, dict.fromkeys(foreign, "text"))
         for portion in changed.portions:
             _copy(connection, staged, kind, portion.columns, portion.theirs if kind == "theirs" else portion.base)
         for name in foreign:
@@ -176,8 +225,9 @@ def stage(connection: Connection, number: int, changed: Changed) -> Staged:
             )
         connection.execute(sql.SQL("ANALYZE {}").format(staged.temporary(kind)))
     if changed.written is not None:
-        _create(connection, staged, "written", changed.written.columns, [])
-        _copy(connection, staged, "written", changed.written.columns, changed.written.theirs)
+        written = changed.written
+        _create(connection, staged, "written", written.columns, {written.number: "int8"})
+        _copy(connection, staged, "written", (*written.columns, written.number), written.blocks)
         connection.execute(sql.SQL("ANALYZE {}").format(staged.temporary("written")))
     if changed.renumbered is not None and staged.key is not None:
         old, new = (
@@ -194,14 +244,20 @@ def stage(connection: Connection, number: int, changed: Changed) -> Staged:
     return staged
 
 
-def _create(connection: Connection, staged: Staged, kind: str, columns: Sequence[str], foreign: Sequence[str]) -> None:
-    """Create a temporary table with the types of the live one. ``foreign``: columns that the live table lacks."""
+def _create(
+    connection: Connection, staged: Staged, kind: str, columns: Sequence[str], others: Mapping[str, LiteralString]
+) -> None:
+    """Create a temporary table with the types of the live one. ``others``: columns that the live table lacks, with
+    their types."""
     connection.execute(
         sql.SQL("CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA").format(
             staged.temporary(kind),
             listed(
                 [sql.Identifier(each) for each in columns]
-                + [sql.SQL("NULL::text AS {}").format(sql.Identifier(each)) for each in foreign]
+                + [
+                    sql.SQL("NULL::{} AS {}").format(sql.SQL(kind), sql.Identifier(name))
+                    for name, kind in others.items()
+                ]
             ),
             staged.table.rows,
         )
@@ -219,7 +275,7 @@ def _copy(connection: Connection, staged: Staged, kind: str, columns: Sequence[s
     except psycopg.DataError as error:
         raise Refused(
             f'cannot salvage table "{staged.table.shown}": a value does not fit a column of the live database: '
-            f"{words(error)}",
+            f"{message_of(error)}",
             hint=f"Leave the table out with --exclude {staged.table.shown}, or change the column in the live database.",
         ) from error
 

@@ -33,6 +33,8 @@ _COLUMNS = """
 SELECT a.attrelid::int8, a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod), a.attnotnull,
        a.attidentity::text, a.attgenerated <> '',
        a.atttypid IN ('pg_catalog.timestamptz'::regtype, 'pg_catalog.timestamp'::regtype),
+       a.atttypid IN ('pg_catalog.int2'::regtype, 'pg_catalog.int4'::regtype, 'pg_catalog.int8'::regtype,
+                      'pg_catalog.numeric'::regtype),
        a.atttypid IN ('pg_catalog.int2'::regtype, 'pg_catalog.int4'::regtype, 'pg_catalog.int8'::regtype),
        (SELECT q.oid::int8 FROM pg_catalog.pg_class q
         WHERE q.relkind = 'S' AND q.oid IN (
@@ -102,7 +104,7 @@ WHERE c.relispartition
 @dataclass(frozen=True, slots=True)
 class Column:
     """``identity``: ``a`` for GENERATED ALWAYS, ``d`` for BY DEFAULT, else empty. ``sequence``: the OID of the sequence
-    that numbers it. ``dated``: a time stamp; ``integer``: one of the integer types."""
+    that numbers it. ``dated``: a time stamp; ``number``: an integer or a numeric; ``integer``: an integer."""
 
     name: str
     type: str
@@ -110,6 +112,7 @@ class Column:
     identity: str
     generated: bool
     dated: bool
+    number: bool
     integer: bool
     sequence: int | None
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -15,13 +16,13 @@ from lastgood.errors import Failed, LastgoodError, Refused, Stopped
 from lastgood.facts.of_database import PINNED
 from lastgood.models import Frozen
 from lastgood.postgres import errors as server_errors
-from lastgood.postgres.commit_outcome import OutcomeUnknown, outcome_after_loss
 from lastgood.postgres.server import Connection, Target, quiet_event_triggers
-from lastgood.salvage import merge
+from lastgood.postgres.transactions import OutcomeUnknown, outcome_after_loss
+from lastgood.salvage import merge, migrated
 from lastgood.salvage.merge import Exclusion
 from lastgood.salvage.policy import COLLISIONS, MEANINGS, Collision, Policies
 from lastgood.salvage.references import References, with_known_keys
-from lastgood.salvage.staged import Changed, Staged, cell, listed, stage
+from lastgood.salvage.staged import Changed, Staged, analyze, cell, listed, stage
 from lastgood.salvage.tables import Name, Table
 from lastgood.text import units
 
@@ -39,24 +40,33 @@ class Sum(Frozen):
     rows: int
 
 
+class Unknown(Frozen):
+    """A column whose author is unknown in so many ``rows``, which ``transactions`` wrote last (the first few)."""
+
+    column: str
+    rows: int
+    transactions: tuple[int, ...]
+
+
 class TableSummary(Frozen):
     """What a salvage does with one table. ``key``: the columns by which its rows are recognised, empty without any.
-    ``columns`` are merged; ``only_theirs`` and ``only_ours`` exist on one side. ``conflicts``: columns that both sides
-    changed, with the number of rows. ``samples``: keys of rows that collide, by collision. ``renumbered``: rows that
-    get a new key. ``migrated``: columns that the migration changed, with the number of rows written again later, of
-    which its value is left out."""
+    ``columns`` are merged; only the live database has ``only_ours``. ``conflicts``: columns that both sides changed,
+    with the number of rows. ``samples``: keys of rows that collide, by collision. ``renumbered``: rows that
+    get a new key. ``migrated``: columns of rows that were written again after the migration, with the number of rows in
+    which they still have its value, which is left out. ``unknown``: those that the migration or a later transaction may
+    have written."""
 
     schema_name: str
     name: str
     key: tuple[str, ...]
     columns: tuple[str, ...]
-    only_theirs: tuple[str, ...] = ()
     only_ours: tuple[str, ...] = ()
     sums: tuple[Sum, ...]
     conflicts: dict[str, int] = Field(default_factory=dict)
     samples: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     renumbered: int = 0
     migrated: dict[str, int] = Field(default_factory=dict)
+    unknown: tuple[Unknown, ...] = ()
 
     def rows(self, action: str) -> int:
         """The rows that are inserted, updated or deleted."""
@@ -75,12 +85,16 @@ class TableSummary(Frozen):
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """The choice of rows. ``excluded``: what is left out, by table. ``with_parents`` adds new rows to which chosen rows
-    refer. ``migration``: the values that the migration wrote are wanted, too."""
+    refer. ``migration``: the values that the migration wrote are wanted, too. ``columns``: those of each table that are
+    taken as they are from rows that were written again after the migration. ``conditional``: tables with a condition of
+    the user, whose errors are not the table's."""
 
     policies: Policies = field(default_factory=Policies)
     excluded: Mapping[Name, Sequence[Exclusion]] = field(default_factory=dict)
     with_parents: bool = False
     migration: bool = False
+    columns: Mapping[Name, frozenset[str]] = field(default_factory=dict)
+    conditional: frozenset[Name] = frozenset()
 
 
 @contextmanager
@@ -101,22 +115,62 @@ def opened(target: Target, name: str, *, preview: bool) -> Iterator[Connection]:
 
 
 def merged(
-    connection: Connection, changed: Sequence[Changed], tables: Mapping[Name, Table], wanted: Wanted, *, draw: bool
+    connection: Connection,
+    changed: Sequence[Changed],
+    tables: Mapping[Name, Table],
+    wanted: Wanted,
+    *,
+    draw: bool,
+    refused: dict[Name, str] | None = None,
 ) -> list[Staged]:
-    """Stage and decide everything. ``draw``: take new keys from their sequences. Raises Refused."""
-    staged = [stage(connection, number, each) for number, each in enumerate(changed, 1)]
-    with_known_keys(connection, staged, changed)
-    if not wanted.migration:
-        staged = [merge.without_migrated(connection, each, rows) for each, rows in zip(staged, changed, strict=True)]
-    for each in staged:
-        excluded = wanted.excluded.get((each.table.schema, each.table.name), ())
-        merge.decide(connection, each, wanted.policies, excluded)
+    """Stage and decide everything. ``draw``: take new keys from their sequences. ``refused`` gets the tables that
+    cannot be salvaged, with the reason, and the others go on; without it the first one raises Refused."""
+    pairs = [
+        (found, each)
+        for each in changed
+        if (found := _each(connection, each, partial(stage, connection, each), wanted, refused)) is not None
+    ]
+    with_known_keys(connection, [found for found, _ in pairs], [each for _, each in pairs])
+    staged = [
+        found
+        for one, each in pairs
+        if (found := _each(connection, each, partial(_decided, connection, one, each, wanted), wanted, refused))
+        is not None
+    ]
     references = References(connection, staged, tables)
     references.settle(with_parents=wanted.with_parents)
     if wanted.policies.insert_exists == "renumber":
         references.renumber(draw=draw)
     for each in staged:
-        connection.execute(sql.SQL("ANALYZE {}").format(each.merge))
+        analyze(connection, each)
+    return staged
+
+
+def _each(
+    connection: Connection,
+    changed: Changed,
+    work: Callable[[], Staged],
+    wanted: Wanted,
+    refused: dict[Name, str] | None,
+) -> Staged | None:
+    """Do the work for one table; None if it cannot be salvaged."""
+    name = (changed.table.schema, changed.table.name)
+    if refused is None or name in wanted.conditional:
+        return work()
+    try:
+        with connection.transaction():
+            return work()
+    except (Refused, psycopg.DataError, psycopg.ProgrammingError, psycopg.NotSupportedError) as error:
+        why = server_errors.message_of(error) if isinstance(error, psycopg.Error) else error.message
+        refused[name] = why.removeprefix(f'cannot salvage table "{changed.table.shown}": ')
+        return None
+
+
+def _decided(connection: Connection, staged: Staged, changed: Changed, wanted: Wanted) -> Staged:
+    name = (staged.table.schema, staged.table.name)
+    if not wanted.migration:
+        staged = migrated.without_migrated(connection, staged, changed, wanted.columns.get(name, frozenset()))
+    merge.decide(connection, staged, wanted.policies, wanted.excluded.get(name, ()))
     return staged
 
 
@@ -139,7 +193,12 @@ def summary(connection: Connection, staged: Staged) -> TableSummary:
         conflicts=merge.conflicts(connection, staged),
         samples={why: _samples(connection, staged, why) for why in sorted({row[2] for row in sums} & {*COLLISIONS})},
         renumbered=row[0] if row is not None else 0,
-        migrated=dict(staged.migrated),
+        migrated={each.column: each.rows for each in staged.migrated if each.rows},
+        unknown=tuple(
+            Unknown(column=each.column, rows=each.unknown, transactions=each.transactions)
+            for each in staged.migrated
+            if each.unknown
+        ),
     )
 
 
@@ -208,7 +267,7 @@ def failed(error: psycopg.Error) -> LastgoodError:
     """An error of the server that ended the transaction before its commit."""
     detail: Any = error.diag.message_detail
     of_rows = (error.sqlstate or "")[:2] in ("22", "23")  # data exceptions, violated constraints
-    where = f"{server_errors.words(error)}{f' ({detail})' if detail else ''}"
+    where = f"{server_errors.message_of(error)}{f' ({detail})' if detail else ''}"
     return Failed(
         f"cannot salvage rows: {where}",
         hint="Leave the rows out, with --exclude TABLE or --where, or change them in the live database."

@@ -15,7 +15,7 @@ from lastgood.journal import recording
 from lastgood.journal.run_names import new_run
 from lastgood.models import Document
 from lastgood.postgres import clock, database
-from lastgood.postgres.lock import lock_live, nothing
+from lastgood.postgres.lock import lock_live, read_nothing
 from lastgood.postgres.mark import server_clock
 from lastgood.postgres.server import Target
 from lastgood.salvage import images, tables
@@ -70,16 +70,16 @@ def plan(target: Target, state: Path, run: str | None) -> Planned:
         )
     with target.connect(application_name="lastgood salvage undo") as connection:
         known = tables.read(connection)
-    changed = tuple(backwards(state, found, each, known) for each in found.tables)
+    changed = tuple(backwards(state, found, each, known, number) for number, each in enumerate(found.tables, 1))
     with opened(target, "lastgood salvage undo", preview=True) as connection:
         summaries = preview(connection, changed, known, Wanted(STRICT))
     refuse_touched(summaries)
     return Planned(target, state, UndoPlan(live=live, undoes=run, tables=summaries), changed, known)
 
 
-def backwards(state: Path, found: Images, image: Image, known: dict[tables.Name, tables.Table]) -> Changed:
-    """The rows of one table as the salvage ``found`` left them, and as they were before it. Raises Refused when the
-    table has other columns now."""
+def backwards(state: Path, found: Images, image: Image, known: dict[tables.Name, tables.Table], number: int) -> Changed:
+    """The rows of one table as the salvage ``found`` left them, and as they were before it. ``number``: of its
+    temporary tables. Raises Refused when the table has other columns now."""
     table = known.get((image.schema_name, image.name))
     if table is None or not set(image.columns) <= set(table.stored):
         raise Refused(
@@ -91,7 +91,9 @@ def backwards(state: Path, found: Images, image: Image, known: dict[tables.Name,
         return images.rows(state, found.run, image, when)
 
     # What the salvage left is the common origin; what was before it is wanted again.
-    return Changed(table, (Portion(image.columns, base=partial(rows, "after"), theirs=partial(rows, "before")),))
+    return Changed(
+        table, (Portion(image.columns, base=partial(rows, "after"), theirs=partial(rows, "before")),), number
+    )
 
 
 def undo(ready: Planned, context: Context = BACKGROUND) -> SalvageReport:
@@ -101,7 +103,7 @@ def undo(ready: Planned, context: Context = BACKGROUND) -> SalvageReport:
     with database.connect_maintenance(ready.target, live) as maintenance:
         run = new_run(server_clock(maintenance))
         maintenance.execute("SELECT set_config('application_name', %s, false)", [f"lastgood salvage {run}"])
-        lock_live(maintenance, live, nothing)
+        lock_live(maintenance, live, read_nothing)
         oid = database.describe(maintenance, live).oid
         journal = recording.begin(
             ready.state,
@@ -116,7 +118,7 @@ def undo(ready: Planned, context: Context = BACKGROUND) -> SalvageReport:
             try:
                 journal.doing("salvage")
             except OSError as error:
-                raise recording.unwritten(journal, error) from error
+                raise recording.unwritable_journal(journal, error) from error
             with reported(emit, "salvage", f"undo the salvage {plan.undoes} in one transaction") as stage:
                 context.check("interrupted before rows were written", state=NOT_REACHED)
                 destination = Destination(ready.target.at(live), oid, ready.state, run)
@@ -134,5 +136,5 @@ def undo(ready: Planned, context: Context = BACKGROUND) -> SalvageReport:
                 seconds={"total": round(time.monotonic() - began, 3)},
                 undo_command=f"lastgood salvage undo {run}",
             )
-            recording.ended(journal, "done", report=report.document())
+            recording.write_end(journal, "done", report=report.document())
     return report

@@ -7,9 +7,9 @@ from lastgood.errors import ChecksFailed
 from lastgood.screen.screen import Screen, TableColumn
 from lastgood.text import units
 
-# Characters of the last answer of a health check; the JSON document and the journal have more.
+# Characters of the last response of a health check; the JSON document and the journal have more.
 BODY_SHOWN = 200
-VERDICTS = {"same": "", "worse": "WORSE", "not known": "unknown"}
+VERDICTS = {"same": "", "worse": "WORSE", "unknown": "unknown"}
 
 
 def show(screen: Screen, report: ApplicationReport | None) -> None:
@@ -51,8 +51,8 @@ def show(screen: Screen, report: ApplicationReport | None) -> None:
 
 
 def _hook(result: HookResult) -> str:
-    how = "ok" if not result.problem else result.problem
-    return f"{how}, {units.duration(result.seconds)}"
+    outcome = "ok" if not result.problem else result.problem
+    return f"{outcome}, {units.duration(result.seconds)}"
 
 
 def _health(result: HealthResult | None) -> str:
@@ -61,8 +61,8 @@ def _health(result: HealthResult | None) -> str:
     tries = f"{units.counted(result.tries, 'try', 'tries')}, {units.duration(result.seconds)}"
     if result.problem:
         body = " ".join(result.body.split())  # an HTML page would fill the screen
-        answer = f"; last answer: {body[:BODY_SHOWN]}" if body else ""
-        return f"{result.url}: {result.problem} ({tries}){answer}"
+        response = f"; last response: {body[:BODY_SHOWN]}" if body else ""
+        return f"{result.url}: {result.problem} ({tries}){response}"
     return f"{result.url} answered {result.status} ({tries})"
 
 

@@ -61,14 +61,14 @@ class Items:
 
 
 @dataclass(frozen=True, slots=True)
-class Tasks:
+class TaskList:
     """A task list."""
 
     items: Sequence[tuple[bool, str]]
 
 
 @dataclass(frozen=True, slots=True)
-class ToFill:
+class Placeholder:
     """A placeholder for a person to fill in; Markdown only."""
 
     text: str
@@ -79,19 +79,19 @@ class Picture:
     """A picture in a file next to the document; not on a terminal."""
 
     file: str
-    called: str
+    alt: str
 
 
-Block = Title | Paragraph | Pairs | TableBlock | Items | Tasks | ToFill | Picture
+Block = Title | Paragraph | Pairs | TableBlock | Items | TaskList | Placeholder | Picture
 
 
 def as_markdown(blocks: Iterable[Block]) -> str:
     """Render the document as Markdown."""
-    return markdown.document(*(_markdown(block) for block in filled(blocks)))
+    return markdown.document(*(_markdown(block) for block in with_content(blocks)))
 
 
-def filled(blocks: Iterable[Block]) -> Iterator[Block]:
-    """Yield the blocks that have content; of the titles of sections, those that something follows."""
+def with_content(blocks: Iterable[Block]) -> Iterator[Block]:
+    """Yield the blocks that have content, and the titles of sections that are not empty."""
     waiting: Title | None = None
     for block in blocks:
         if isinstance(block, Title) and block.level > 1:
@@ -111,7 +111,7 @@ def _is_empty(block: Block) -> bool:
             return not any(_text(value) for _, value in pairs)
         case TableBlock(rows=rows):
             return not rows
-        case Items(items) | Tasks(items):
+        case Items(items) | TaskList(items):
             return not items
         case _:
             return False
@@ -133,9 +133,9 @@ def _markdown(block: Block) -> str:
             return markdown.table(titles, [[_cell(cell) for cell in row] for row in rows], right=right)
         case Items(items):
             return markdown.bullets(_cell(item) for item in items)
-        case Tasks(items):
+        case TaskList(items):
             return markdown.tasks((done, markdown.text(text)) for done, text in items)
-        case ToFill(text):
+        case Placeholder(text):
             return f"*{markdown.text(text)}*"
         case Picture(file, called):
             return f"![{markdown.text(called)}]({file})"
@@ -151,7 +151,7 @@ def _text(cell: Cell) -> str:
 
 def show(screen: Screen, blocks: Iterable[Block]) -> None:
     """Print the document on a terminal."""
-    for block in filled(block for block in blocks if not isinstance(block, ToFill | Picture)):
+    for block in with_content(block for block in blocks if not isinstance(block, Placeholder | Picture)):
         match block:
             case Title(text, level) if level > 1:
                 screen.heading(markdown.one_line(text))
@@ -168,8 +168,8 @@ def show(screen: Screen, blocks: Iterable[Block]) -> None:
             case Items(items):
                 for item in items:
                     screen.say(markdown.one_line(_text(item)), first="  - ", indent=4)
-            case Tasks(items):
+            case TaskList(items):
                 for done, text in items:
                     screen.say(markdown.one_line(text), first="  [x] " if done else "  [ ] ", indent=6)
-            case ToFill() | Picture():
+            case Placeholder() | Picture():
                 pass

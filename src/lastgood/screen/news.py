@@ -23,29 +23,31 @@ from lastgood.errors import (
     TakenBack,
 )
 from lastgood.notifications import Message
-from lastgood.plan.plan import Plan, TableLoss, Way
+from lastgood.plan.loss import TableLoss
+from lastgood.plan.plan import Plan, Way
+from lastgood.plan.undo_plan import UndoPlan
 from lastgood.run.report import FinishReport, Report
 from lastgood.screen import markdown
 from lastgood.text import units
 from lastgood.text.redact import visible_lines
-from lastgood.undo import UndoPlan, UndoReport
+from lastgood.undo import UndoReport
 
-NAMED = 3
-LONGEST = 1200
-_DOING: dict[Kind, str] = {"rollback": "rollback", "undo": "undo", "deploy": "deployment", "drill": "drill"}
+MOST_NAMED = 3
+MOST_CHARACTERS = 1200
+PROCEDURES: dict[Kind, str] = {"rollback": "rollback", "undo": "undo", "deploy": "deployment", "drill": "drill"}
 
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """The content of one notification. ``title``: a few words without the database's name. ``happened``: a sentence or
-    two. ``state``: of the live database. ``lost``: the writes that it lacks, and where they are. ``next``: the next
+    """The content of one notification. ``title``: a few words without the database's name. ``event``: a sentence or
+    two. ``state``: of the live database. ``loss``: the writes that it lacks, and where they are. ``next``: the next
     step. ``figures``: pairs for the last line. Empty ones are left out."""
 
     events: frozenset[Event]
     title: str
-    happened: str
+    event: str
     state: str = ""
-    lost: str = ""
+    loss: str = ""
     next: str = ""
     figures: tuple[tuple[str, str], ...] = ()
 
@@ -53,14 +55,14 @@ class Story:
 def message(story: Story, kind: Kind, name: str, figures: Sequence[tuple[str, str]]) -> Message:
     """Build the message for the database ``name``, with ``figures`` (run, user, host) after those of the story."""
     title = f"{name}: {story.title}" if name else story.title
-    parts = [("", story.happened), ("State", story.state), ("Lost", story.lost), ("Next", story.next)]
+    parts = [("", story.event), ("State", story.state), ("Lost", story.loss), ("Next", story.next)]
     parts = [(label, _short(text)) for label, text in parts if text]
-    known = [(label, text) for label, text in (*story.figures, *figures) if text]
+    pairs = [(label, text) for label, text in (*story.figures, *figures) if text]
     plain = [f"{label}: {visible_lines(text)}" if label else visible_lines(text) for label, text in parts]
-    plain.append("\n".join(f"{label}: {markdown.one_line(text)}" for label, text in known))
-    marked = [f"**{label}:** {_marked(text)}" if label else _marked(text) for label, text in parts]
-    marked.append(markdown.bullets(f"{label}: {markdown.text(text)}" for label, text in known))
-    written = markdown.document(*marked)
+    plain.append("\n".join(f"{label}: {markdown.one_line(text)}" for label, text in pairs))
+    marked = [f"**{label}:** {_as_markdown(text)}" if label else _as_markdown(text) for label, text in parts]
+    marked.append(markdown.bullets(f"{label}: {markdown.text(text)}" for label, text in pairs))
+    document = markdown.document(*marked)
     from lastgood.screen import page  # imported only for notifications, because it is slow
 
     return Message(
@@ -68,8 +70,8 @@ def message(story: Story, kind: Kind, name: str, figures: Sequence[tuple[str, st
         kind=kind,
         title=_without_mentions(markdown.one_line(title)),
         text=_without_mentions("\n\n".join(each for each in plain if each) + "\n"),
-        markdown=_without_mentions(written),
-        html=_without_mentions(page.fragment(written)),
+        markdown=_without_mentions(document),
+        html=_without_mentions(page.fragment(document)),
     )
 
 
@@ -79,10 +81,10 @@ def _without_mentions(text: str) -> str:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+    return text if len(text) <= MOST_CHARACTERS else text[: MOST_CHARACTERS - 1] + "…"
 
 
-def _marked(text: str) -> str:
+def _as_markdown(text: str) -> str:
     return "\\\n".join(markdown.text(line) for line in text.strip().splitlines())
 
 
@@ -97,10 +99,10 @@ def rollback_begun(plan: Plan) -> Story:
     return Story(
         events=frozenset({"start"}),
         title="rollback started",
-        happened=f'"{plan.live}" is being rolled back to {Path(point.path).name}, made {units.moment(point.made_at)} '
+        event=f'"{plan.live}" is being rolled back to {Path(point.path).name}, made {units.moment(point.made_at)} '
         f"({units.ago(point.made_at, plan.made_at)}).",
         state=f"Nothing was changed yet. {meanwhile}",
-        lost=lost(plan.loss, plan.kept, plan.way),
+        loss=loss_summary(plan.loss, plan.kept, plan.way),
         next="No action needed. lastgood status shows the progress.",
         figures=(("Expected", expected),),
     )
@@ -111,7 +113,7 @@ def rollback_resumed(live: str) -> Story:
     return Story(
         events=frozenset({"start"}),
         title="rollback resumed",
-        happened=f'The interrupted rollback of "{live}" was resumed.',
+        event=f'The interrupted rollback of "{live}" was resumed.',
     )
 
 
@@ -120,18 +122,18 @@ def rolled_back(report: Report, plan: Plan | None) -> Story:
     point, seconds = report.point, report.seconds
     rows = sum(table.rows for table in report.tables)
     all_equal = all(table.equal is True for table in report.tables)
-    loss = "" if plan is None else lost(plan.loss, plan.kept, plan.way)
+    loss = "" if plan is None else loss_summary(plan.loss, plan.kept, plan.way)
     written = report.fence.writes_after
     if written:
-        loss += f" At most {units.counted(written, 'row')} written during the rollback; they are there, too."
+        loss += f" At most {units.counted(written, 'row')} written during the rollback; kept there, too."
     return Story(
         events=frozenset({"success"}),
         title=f"rolled back to {units.moment(point.made_at)}",
-        happened=f'"{report.live}" was rolled back to {Path(point.path).name}, made {units.moment(point.made_at)}. '
+        event=f'"{report.live}" was rolled back to {Path(point.path).name}, made {units.moment(point.made_at)}. '
         f"Its {units.counted(len(report.tables), 'table')} with {units.counted(rows, 'row')} "
         + ("equal the restore point in every row." if all_equal else "were compared with the restore point."),
-        state=f'"{report.live}" is restored and open. ' + _kept("The previous", report.way, report.kept),
-        lost=loss.strip() or f"Rows written since the restore point are in {_place(report.way, report.kept)}.",
+        state=f'"{report.live}" is restored and open. ' + _kept_sentence("The previous", report.way, report.kept),
+        loss=loss.strip() or f"Rows written since the restore point are in {_place(report.way, report.kept)}.",
         next=f"To undo: {report.undo_command}",
         figures=(
             ("Duration", units.duration(seconds.total)),
@@ -151,7 +153,7 @@ def finished(report: FinishReport) -> Story:
     return Story(
         events=frozenset({"success"}),
         title="rollback finished",
-        happened=f'"{report.live}" is complete: what the switch left to do is done.',
+        event=f'"{report.live}" is complete: the work deferred until after the switch is done.',
         state=f'"{report.live}" is restored and open.',
         figures=(("Duration", units.duration(report.seconds)),),
     )
@@ -159,12 +161,12 @@ def finished(report: FinishReport) -> Story:
 
 def aborted(document: dict[str, Any]) -> Story:
     """The notification of an aborted run."""
-    again = " The application was started again." if document["application"] == "started" else ""
+    started = " The application was started again." if document["application"] == "started" else ""
     return Story(
         events=frozenset({"success", "undo"}),
         title="rollback aborted, database unchanged",
-        happened=f'Rollback {document["run"]} of "{document["live"]}" was aborted.',
-        state=f'"{document["live"]}" was not touched and is open.{again}',
+        event=f'Rollback {document["run"]} of "{document["live"]}" was aborted.',
+        state=f'"{document["live"]}" was not touched and is open.{started}',
         next="The cause of the rollback still exists. To try again: lastgood rollback",
     )
 
@@ -174,7 +176,7 @@ def undo_begun(plan: UndoPlan) -> Story:
     return Story(
         events=frozenset({"start"}),
         title="undo started",
-        happened=f'Run {plan.undoes} of "{plan.live}" is being undone.',
+        event=f'Run {plan.undoes} of "{plan.live}" is being undone.',
         state="Nothing was changed yet.",
     )
 
@@ -184,18 +186,18 @@ def undone(report: UndoReport) -> Story:
     return Story(
         events=frozenset({"success", "undo"}),
         title="rollback undone",
-        happened=f'"{report.live}" '
+        event=f'"{report.live}" '
         + ("has the objects from before" if report.way == "in-place" else "is again the database from before")
         + f" run {report.undoes}"
         + (" again." if report.way == "in-place" else "."),
-        state=f'"{report.live}" is open. ' + _kept("The replaced", report.way, report.kept),
-        lost=f"Rows written since run {report.undoes} are in {_place(report.way, report.kept)}.",
+        state=f'"{report.live}" is open. ' + _kept_sentence("The replaced", report.way, report.kept),
+        loss=f"Rows written since run {report.undoes} are in {_place(report.way, report.kept)}.",
         next=f"To undo this undo: {report.undo_command}",
         figures=(("Read outage", units.duration(report.seconds["read_outage"])),),
     )
 
 
-def _kept(which: str, way: Way, name: str) -> str:
+def _kept_sentence(which: str, way: Way, name: str) -> str:
     if way == "in-place":
         return f"{which} objects are kept in {_place(way, name)}."
     return f'{which} database is kept as "{name}".'
@@ -212,14 +214,14 @@ def failed(error: LastgoodError, kind: Kind, live: str) -> Story:
         events.add("undo")
     return Story(
         events=frozenset(events),
-        title=_failing(error, _DOING[kind]),
-        happened=f'The {_DOING[kind]} of "{live}": {error.message}.',
+        title=_failure_title(error, PROCEDURES[kind]),
+        event=f'The {PROCEDURES[kind]} of "{live}": {error.message}.',
         state=error.state,
         next=error.hint,
     )
 
 
-def _failing(error: LastgoodError, doing: str) -> str:
+def _failure_title(error: LastgoodError, doing: str) -> str:
     if isinstance(error, NotStarted):
         return "the application is stopped and did not start"
     if isinstance(error, ChecksFailed):
@@ -239,13 +241,13 @@ def _failing(error: LastgoodError, doing: str) -> str:
     if isinstance(error, BadPoint):
         return f"{doing} failed, the restore point is unusable"
     if error.exit_status == 5:
-        return f"{doing} failed, " + ("database unchanged" if doing == _DOING["deploy"] else "nothing switched")
+        return f"{doing} failed, " + ("database unchanged" if doing == PROCEDURES["deploy"] else "nothing switched")
     return f"{doing} terminated unexpectedly"
 
 
 def killed(kind: Kind, live: str, run: str) -> Story:
     """The notification if lastgood is killed. A separate process sends it, so the text is prepared in advance."""
-    nexts = {
+    next_steps = {
         "rollback": f"Run lastgood status, then lastgood resume {run} or lastgood abort {run}",
         "undo": "Run lastgood status.",
         "deploy": "Check the state with lastgood status, then run: lastgood recover",
@@ -254,10 +256,10 @@ def killed(kind: Kind, live: str, run: str) -> Story:
     state = f'"{live}" is either unchanged or fully switched, never in between; lastgood status shows which.'
     return Story(
         events=frozenset({"failure"}),
-        title=f"{_DOING[kind]} terminated, lastgood was killed",
-        happened=f'lastgood was killed during the {_DOING[kind]} of "{live}".',
+        title=f"{PROCEDURES[kind]} terminated, lastgood was killed",
+        event=f'lastgood was killed during the {PROCEDURES[kind]} of "{live}".',
         state={"drill": f'A drill uses a scratch server: "{live}" was not touched.'}.get(kind, state),
-        next=nexts[kind],
+        next=next_steps[kind],
     )
 
 
@@ -266,47 +268,47 @@ def test(target: str) -> Story:
     return Story(
         events=frozenset(),
         title="test of lastgood notifications",
-        happened=f'This is a test: notifications to "{target}" work.',
+        event=f'This is a test: notifications to "{target}" work.',
         state="No database was touched.",
         next="No action needed.",
     )
 
 
-def lost(losses: Sequence[TableLoss], kept_as: str, way: Way = "by-name") -> str:
+def loss_summary(losses: Sequence[TableLoss], kept_as: str, way: Way = "by-name") -> str:
     """Describe the rows that the restored database lacks, and where they are kept."""
-    parts = list(_lost(losses))
-    kept = f"Everything is kept in {_place(way, kept_as)}."
+    parts = list(_loss_parts(losses))
+    place = f"Everything is kept in {_place(way, kept_as)}."
     if not parts and losses and all(each.content == "equal" or each.live_rows is None for each in losses):
-        return f"Nothing: no row differs from the restore point. {kept}"
+        return f"Nothing: no row differs from the restore point. {place}"
     if not parts:
-        return f"Nothing by row counts and time stamps; changes to existing rows are reverted, too. {kept}"
-    return f"{'; '.join(parts)}. {kept}"
+        return f"Nothing by row counts and time stamps; changes to existing rows are reverted, too. {place}"
+    return f"{'; '.join(parts)}. {place}"
 
 
-def _lost(losses: Sequence[TableLoss]) -> Iterator[str]:
+def _loss_parts(losses: Sequence[TableLoss]) -> Iterator[str]:
     # Without time stamps, the difference of the row counts is used.
-    rows = {_named(each): _rows(each) for each in losses if each.point_rows is not None}
+    rows = {_table_name(each): _rows(each) for each in losses if each.point_rows is not None}
     rows = {name: count for name, count in rows.items() if count}
     if rows:
-        most = sorted(rows, key=lambda name: -rows[name])
-        named = ", ".join(f"{name} {units.number(rows[name])}" for name in most[:NAMED])
-        more = f" and {units.counted(len(most) - NAMED, 'other table')}" if len(most) > NAMED else ""
-        yield f"{units.counted(sum(rows.values()), 'row')} written since the restore point ({named}{more})"
-    reverted = {_named(each): each.changed for each in losses if each.changed}
+        largest = sorted(rows, key=lambda name: -rows[name])
+        names = ", ".join(f"{name} {units.number(rows[name])}" for name in largest[:MOST_NAMED])
+        more = f" and {units.counted(len(largest) - MOST_NAMED, 'other table')}" if len(largest) > MOST_NAMED else ""
+        yield f"{units.counted(sum(rows.values()), 'row')} written since the restore point ({names}{more})"
+    reverted = {_table_name(each): each.changed for each in losses if each.changed}
     if reverted:
-        most = sorted(reverted, key=lambda name: -reverted[name])
-        named = ", ".join(f"{name} {units.number(reverted[name])}" for name in most[:NAMED])
-        more = f" and {units.counted(len(most) - NAMED, 'other table')}" if len(most) > NAMED else ""
-        yield f"{units.counted(sum(reverted.values()), 'row')} changed since the restore point ({named}{more})"
-    changed = [_named(each) for each in losses if each.in_place and not each.counted and not _rows(each)]
+        largest = sorted(reverted, key=lambda name: -reverted[name])
+        names = ", ".join(f"{name} {units.number(reverted[name])}" for name in largest[:MOST_NAMED])
+        more = f" and {units.counted(len(largest) - MOST_NAMED, 'other table')}" if len(largest) > MOST_NAMED else ""
+        yield f"{units.counted(sum(reverted.values()), 'row')} changed since the restore point ({names}{more})"
+    changed = [_table_name(each) for each in losses if each.in_place and not each.counted and not _rows(each)]
     if changed:
-        more = f" and {units.number(len(changed) - NAMED)} more" if len(changed) > NAMED else ""
-        yield f"rows changed in place in {', '.join(changed[:NAMED])}{more}"
-    gone = [each for each in losses if each.point_rows is None]
-    if gone:
-        named = ", ".join(_named(each) for each in gone[:NAMED])
-        more = f" and {units.number(len(gone) - NAMED)} more" if len(gone) > NAMED else ""
-        yield f"{units.counted(len(gone), 'table')} created since then ({named}{more})"
+        more = f" and {units.number(len(changed) - MOST_NAMED)} more" if len(changed) > MOST_NAMED else ""
+        yield f"rows changed in place in {', '.join(changed[:MOST_NAMED])}{more}"
+    created = [each for each in losses if each.point_rows is None]
+    if created:
+        names = ", ".join(_table_name(each) for each in created[:MOST_NAMED])
+        more = f" and {units.number(len(created) - MOST_NAMED)} more" if len(created) > MOST_NAMED else ""
+        yield f"{units.counted(len(created), 'table')} created since then ({names}{more})"
 
 
 def _rows(loss: TableLoss) -> int:
@@ -317,5 +319,5 @@ def _rows(loss: TableLoss) -> int:
     return max(0, (loss.live_rows or 0) - (loss.point_rows or 0))
 
 
-def _named(loss: TableLoss) -> str:
+def _table_name(loss: TableLoss) -> str:
     return loss.name if loss.schema_name == "public" else f"{loss.schema_name}.{loss.name}"

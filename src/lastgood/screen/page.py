@@ -54,8 +54,8 @@ _CLASSES = {word: name for name, words in _VERDICTS.items() for word in words}
 
 def fragment(markdown: str) -> str:
     """Render the document as an HTML fragment for a mail or a chat."""
-    found: str = _reader().render(markdown)
-    return found
+    rendered: str = _reader().render(markdown)
+    return rendered
 
 
 def _reader() -> MarkdownIt:
@@ -97,11 +97,11 @@ def _picture_of(pictures: Mapping[str, str]) -> Any:
 
 def _add_ids(tokens: Sequence[Token]) -> None:
     """Give every heading an id; repeated texts get a number."""
-    taken: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for token, inline in pairwise(tokens):
         if token.type == "heading_open":
             name = anchor("".join(each.content for each in inline.children or ()))
-            times = taken[name] = taken.get(name, -1) + 1
+            times = counts[name] = counts.get(name, -1) + 1
             token.attrSet("id", f"{name}-{times}" if times else name)
 
 
@@ -110,13 +110,13 @@ def _show_verdicts(tokens: Sequence[Token]) -> None:
     for opening, inline in pairwise(tokens):
         text = "".join(each.content for each in inline.children or ())
         if opening.type == "td_open":
-            found = _CLASSES.get(text.lower()) or ("moment" if _MOMENT.fullmatch(text) else "")
+            name = _CLASSES.get(text.lower()) or ("moment" if _MOMENT.fullmatch(text) else "")
         elif opening.type == "heading_open" and opening.tag == "h1":
-            found = _CLASSES.get(re.split(r"[,;]", text.rpartition(": ")[2])[0].lower(), "")
+            name = _CLASSES.get(re.split(r"[,;]", text.rpartition(": ")[2])[0].lower(), "")
         else:
             continue
-        if found:
-            opening.attrJoin("class", found)
+        if name:
+            opening.attrJoin("class", name)
 
 
 def _without_empty_heads(tokens: Sequence[Token]) -> list[Token]:
@@ -136,6 +136,6 @@ def _show_tasks(tokens: Sequence[Token]) -> None:
         first = token.children[0] if token.type == "inline" and token.children else None
         if first is None or place < 2 or tokens[place - 2].type != "list_item_open":
             continue
-        if found := _TASK.match(first.content):
+        if match := _TASK.match(first.content):
             tokens[place - 2].attrSet("class", "task")
-            first.content = ("☐ " if found[1] == " " else "☑ ") + first.content[found.end() :]
+            first.content = ("☐ " if match[1] == " " else "☑ ") + first.content[match.end() :]

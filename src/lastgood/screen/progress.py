@@ -12,7 +12,8 @@ from typing import Any
 from rich.live import Live
 from rich.text import Text
 
-from lastgood.events import Caution, Emit, Event, Note, Printed, Progress, StageDone, StageFailed, StageStarted
+from lastgood.events import Caution, Course, Emit, Event, Note, Printed, Progress, StageDone, StageFailed, StageStarted
+from lastgood.screen.overall import Overall
 from lastgood.screen.screen import Screen
 from lastgood.text import units
 
@@ -31,7 +32,7 @@ NAMES = {
 }
 # Units without a meaningful rate.
 WITHOUT_RATE = ("seconds", "tries")
-# A slow reader of stderr must not slow the work down.
+# Few lines: a slow reader of stderr must not delay the work.
 JSON_PROGRESS_EVERY = 0.25
 
 
@@ -81,10 +82,10 @@ def measure(progress: Progress, seconds: float) -> str:
     if unit not in WITHOUT_RATE and (speed := units.rate(progress.done, seconds, unit)):
         parts.append(speed)
     if progress.total and progress.done and seconds >= 2:
-        left = round(seconds * max(0, progress.total - progress.done) / progress.done)
+        seconds_left = round(seconds * max(0, progress.total - progress.done) / progress.done)
         # Estimates have no tenths.
-        text = f"{left} s" if left < 10 else units.duration(left)
-        parts.append(f"{text} left" if left else "nearly done")
+        text = f"{seconds_left} s" if seconds_left < 10 else units.duration(seconds_left)
+        parts.append(f"{text} left" if seconds_left else "nearly done")
     return ", ".join(parts)
 
 
@@ -169,7 +170,7 @@ class _PlainLines:
             self._screen.say(event.text, first="caution ", indent=8, stderr=True)
         elif isinstance(event, StageFailed):
             self._screen.say(_ended(event, self._stages.title(event.name)), indent=8, stderr=True)
-        elif self._quiet:
+        elif self._quiet or isinstance(event, Course):
             return
         elif isinstance(event, StageStarted):
             self._reported[event.name] = self._stages.clock()
@@ -192,12 +193,13 @@ class _PlainLines:
 
 
 class _LiveLines:
-    """Shows running stages at the bottom of the terminal, ended ones above."""
+    """Shows running stages at the bottom of the terminal, with a bar for the whole run, and ended ones above."""
 
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
         self._stages = _Stages()
         self._plain = _PlainLines(screen, quiet=False, stages=self._stages)
+        self._overall: Overall | None = None
         self._live = Live(
             console=screen.err,
             get_renderable=self._running,
@@ -215,9 +217,15 @@ class _LiveLines:
             self._screen.text("running " + self._stages.line(name, width - len("running ")))
             for name in list(self._stages.began)
         ]
+        if lines and self._overall is not None:
+            lines.append(self._overall.line(dict(self._stages.progress)))
         return Text("\n".join(line if len(line) <= width else line[: width - 1] + "…" for line in lines), style="cyan")
 
     def __call__(self, event: Event) -> None:
+        if isinstance(event, Course):
+            self._overall = Overall(event, self._stages.clock)
+        elif self._overall is not None:
+            self._overall.follow(event)
         if isinstance(event, StageStarted | Progress):
             self._stages.follow(event)
         else:
@@ -234,7 +242,7 @@ class _JsonLines:
         self._next: dict[str, float] = {}
 
     def __call__(self, event: Event) -> None:
-        if self._quiet and not isinstance(event, Caution | StageFailed):
+        if isinstance(event, Course) or (self._quiet and not isinstance(event, Caution | StageFailed)):
             return
         if isinstance(event, Progress):
             now = time.monotonic()

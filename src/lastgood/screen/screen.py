@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TextIO, cast
@@ -25,20 +25,41 @@ from lastgood.text.redact import scrubbed, visible, visible_lines
 
 UNWRAPPED = 10_000
 NARROWEST = 40
-FOLDED = 14  # the minimum width of a folded column
+NARROWEST_NAME = 16
+_BREAKABLE = 30
+# Stands for a name that is shown above its row; of Unicode's private use, so that no name has it.
+_ABOVE = "\ue000"
+NO_STYLES: Mapping[str, str] = {}
 FORMAT = 1  # of JSON documents and event lines; raised by incompatible changes
 
 
 @dataclass(frozen=True, slots=True)
 class TableColumn:
-    """A column of a table: ``right`` for numbers, ``fold`` where long values may take several lines."""
+    """A column of a table: ``right`` for numbers, ``fold`` where long values may take several lines, between words
+    only; ``breaks``: also within a word, for texts that are no names. ``drop``: on a narrow terminal, columns with a
+    number are left out, the highest first. ``style``: of values other than 0."""
 
     title: str
     right: bool = False
     fold: bool = False
+    drop: int = 0
+    breaks: bool = False
+    style: str = ""
 
 
-def _as_is(text: str) -> str:
+def _least(column: TableColumn, cells: Sequence[str]) -> int:
+    """The least width of a column: of its longest word if it folds."""
+    texts = [column.title, *cells]
+    words = (word for text in texts for word in text.split()) if column.fold else texts
+    least = max((len(each) for each in words), default=0)
+    return min(least, _BREAKABLE) if column.breaks else least
+
+
+def _style(column: TableColumn, cell: str) -> str:
+    return column.style if cell != "0" and any(each.isdigit() for each in cell) else ""
+
+
+def _unchanged(text: str) -> str:
     return text
 
 
@@ -49,7 +70,7 @@ class Screen:
         self,
         *,
         no_color: bool = False,
-        scrub: Callable[[str], str] = _as_is,
+        scrub: Callable[[str], str] = _unchanged,
         stdout: TextIO | None = None,
         stderr: TextIO | None = None,
         width: int | None = None,
@@ -105,42 +126,67 @@ class Screen:
         self.out.print()
         self.say(text, style="bold")
 
-    def pairs(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """Print names and values in two columns; long values are wrapped within their column."""
+    def pairs(self, pairs: Iterable[tuple[str, str]], styles: Mapping[str, str] = NO_STYLES) -> None:
+        """Print names and values in two columns; long values are wrapped within their column. ``styles``: of the lines
+        with these names."""
         shown = [(name, value) for name, value in pairs if value]
         width = max((len(name) for name, _ in shown), default=0) + 4
         for name, value in shown:
-            self.say(value, first=f"  {name}".ljust(width), indent=width)
+            style = styles.get(name, "")
+            if max(map(len, self.text(value).split()), default=0) > self.out.width - width:
+                # A long path stays whole, so that it can be copied.
+                self.say(name, first="  ", style=style)
+                self.say(value, first="    ", indent=4, style=style)
+            else:
+                self.say(value, first=f"  {name}".ljust(width), indent=width, style=style)
 
     def table(self, columns: Sequence[TableColumn], rows: Iterable[Sequence[str]]) -> None:
-        """Print rows below a header; on a narrow terminal, only columns with ``fold`` are narrowed.
-
-        If that is not enough, each row becomes a block of lines.
+        """Print rows below a header. On a narrow terminal, columns with ``fold`` are wrapped between words, and then
+        those with ``drop`` are left out. If that is not enough, a long name in the first column has a line of its own,
+        above its row; where even that does not fit, each row becomes a block of lines.
         """
         cells = [[self.text(cell) for cell in row] for row in rows]
-        widths = [max(len(text) for text in (c.title, *(row[n] for row in cells))) for n, c in enumerate(columns)]
-        needed = sum(
-            min(width, FOLDED) if column.fold else width for column, width in zip(columns, widths, strict=True)
-        )
-        if needed + 2 * len(columns) + 2 > self.out.width:
+        least = [_least(column, [row[n] for row in cells]) for n, column in enumerate(columns)]
+        shown = list(range(len(columns)))
+
+        def too_wide() -> bool:
+            return sum(least[n] for n in shown) + 2 * len(shown) + 2 > self.out.width
+
+        for number in sorted((n for n in shown if columns[n].drop), key=lambda n: -columns[n].drop):
+            if too_wide():
+                shown.remove(number)
+        room = least[0] if not too_wide() else self.out.width - sum(least[n] for n in shown[1:]) - 2 * len(shown) - 2
+        above: list[str] = []
+        if not too_wide() or (columns[0].fold and room >= NARROWEST_NAME):
+            columns, cells = [columns[n] for n in shown], [[row[n] for n in shown] for row in cells]
+            least = [min(least[0], room), *(least[n] for n in shown[1:])]
+            for row in cells:
+                if any(len(word) > room for word in row[0].split()):
+                    above.append(row[0])
+                    row[0] = _ABOVE
+        else:
             for row in cells:
                 self.say(row[0], first="  ", indent=4)
                 self.pairs((f"  {column.title}", cell) for column, cell in zip(columns[1:], row[1:], strict=True))
             return
         grid = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
         grid.add_column("", width=0)  # the indent
-        for column in columns:
+        for column, width in zip(columns, least, strict=True):
             grid.add_column(
                 Text(column.title),
                 justify="right" if column.right else "left",
                 no_wrap=not column.fold,
                 overflow="fold",
+                min_width=width,
             )
         for row in cells:
-            grid.add_row("", *(Text(cell) for cell in row))
+            grid.add_row("", *(Text(cell, style=_style(c, cell)) for c, cell in zip(columns, row, strict=True)))
         with self.out.capture() as capture:
             self.out.print(grid)
         for line in capture.get().splitlines():
+            if _ABOVE in line:
+                self.say(above.pop(0), first="  ", indent=2)
+                line = line.replace(_ABOVE, " ")
             self.out.file.write(line.rstrip() + "\n")
 
     def document(self, body: dict[str, Any]) -> None:
@@ -158,8 +204,8 @@ class Screen:
 
 
 class _Enduring(io.TextIOBase):
-    """A stream whose reader may go away (``| head``, a closed terminal). Later output is discarded and the work
-    continues: a rollback must not stop because its output is not read."""
+    """A stream whose reader may end (``| head``, a closed terminal). Later output is discarded and the work continues:
+    a rollback must not stop because its output is not read."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

@@ -35,28 +35,28 @@ class Bar:
 
 def timeline(title: str, bars: Sequence[Bar]) -> str:
     """Render the chart as SVG; the bars from top to bottom in the given order."""
-    whole = max((bar.end for bar in bars), default=0.0) or 1.0
+    total = max((bar.end for bar in bars), default=0.0) or 1.0
     height = MARGIN + ROW * len(bars) + ROW + MARGIN
     left = max(LABELS, *(round(CHARACTER * len(one_line(bar.name))) + MARGIN for bar in bars)) if bars else LABELS
-    width, scale = left + CHART, (CHART - 5 * MARGIN) / whole
+    width, scale = left + CHART, (CHART - 5 * MARGIN) / total
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         'role="img" font-family="system-ui, sans-serif" font-size="13" fill="currentColor">',
         f"<title>{_escaped(title)}</title>",
     ]
     bottom = MARGIN + ROW * len(bars)
-    for seconds in _ticks(whole):
+    for seconds in _ticks(total):
         x = left + seconds * scale
         parts.append(
             f'<line x1="{x:.1f}" y1="{MARGIN}" x2="{x:.1f}" y2="{bottom}" stroke="currentColor" opacity="0.15"/>'
-            f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle" opacity="0.7">{_tick(seconds, whole)}</text>'
+            f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle" opacity="0.7">{_tick(seconds, total)}</text>'
         )
     for place, bar in enumerate(bars):
-        parts.append(_drawn(bar, left, MARGIN + ROW * place, scale))
+        parts.append(_draw(bar, left, MARGIN + ROW * place, scale))
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def _drawn(bar: Bar, left: int, y: float, scale: float) -> str:
+def _draw(bar: Bar, left: int, y: float, scale: float) -> str:
     x, length = left + bar.begin * scale, max((bar.end - bar.begin) * scale, 2.0)
     took = units.duration(bar.end - bar.begin) if bar.end > bar.begin else ""
     note = ", ".join(part for part in (took, bar.outcome if bar.outcome != "done" else "") if part)
@@ -70,17 +70,17 @@ def _drawn(bar: Bar, left: int, y: float, scale: float) -> str:
     )
 
 
-def _ticks(whole: float) -> list[float]:
-    step = next((float(each) for each in _STEPS if whole / each <= TICKS), whole / TICKS)
-    if whole < 1:
-        step = whole / 4
-    return [place * step for place in range(int(whole / step) + 1)]
+def _ticks(total: float) -> list[float]:
+    step = next((float(each) for each in _STEPS if total / each <= TICKS), total / TICKS)
+    if total < 1:
+        step = total / 4
+    return [place * step for place in range(int(total / step) + 1)]
 
 
-def _tick(seconds: float, whole: float) -> str:
-    if whole < 1:
+def _tick(seconds: float, total: float) -> str:
+    if total < 1:
         return f"{seconds * 1000:.0f} ms"
-    return f"{seconds:.0f} s" if whole < 120 else units.duration(seconds)
+    return f"{seconds:.0f} s" if total < 120 else units.duration(seconds)
 
 
 def _escaped(text: str) -> str:

@@ -9,7 +9,7 @@ import re
 from datetime import UTC, datetime
 
 DURATION_PATTERN = r"^\s*\d+(\.\d+)?\s*(ms|s|min|h|d)?\s*$"
-# Clocks differ: a moment that is this little in the future counts as now.
+# Clocks differ: a moment at most this many seconds in the future counts as now.
 CLOCKS_DIFFER = 300.0
 
 _SIZES = ("bytes", "kB", "MB", "GB", "TB")
@@ -103,6 +103,14 @@ def roughly(seconds: float) -> str:
     elif whole >= 60:
         whole = 5 * round(whole / 5)
     return f"about {duration(whole)}" if whole >= 10 else f"about {whole} s"
+
+
+def between(low: float, high: float) -> str:
+    """A range of durations: ``between 8 s and 1 min 5 s``; ``about 1 s`` if both ends are as good as equal."""
+    ends = [roughly(each) for each in (low, high)]
+    if ends[0] == ends[1]:
+        return ends[0]
+    return "between " + " and ".join(each.removeprefix("about ") for each in ends)
 
 
 def span(seconds: float) -> str:

@@ -72,7 +72,7 @@ def test_the_example_fits_the_schema_and_a_wrong_one_does_not(lastgood: Lastgood
         ),
         (
             "[hooks]\nstop = 'systemctl stop crm'\n",
-            'error: cannot use "hooks.stop" in "other.toml": it must be a list: the program, then its arguments\n'
+            'error: cannot use "hooks.stop" in "other.toml": it must be a list: ["…", "…"]\n'
             + STATE
             + "next:  See the allowed values in docs/reference/configuration.md.\n",
         ),
@@ -125,7 +125,7 @@ def test_a_file_that_is_not_there(lastgood: Lastgood) -> None:
     assert outcome.document["error"] == {
         "code": "usage",
         "message": 'cannot read "none.toml": no such file',
-        "hint": "Write a configuration file: lastgood init",
+        "hint": "Name an existing file, or write one: lastgood init",
         "state": "Nothing was read or changed.",
         "exit_status": 2,
     }

@@ -9,7 +9,7 @@ import pytest
 
 from lastgood.postgres import database as databases
 from lastgood.postgres.embedded import EmbeddedServer
-from lastgood.postgres.sessions import shut_tables
+from lastgood.postgres.sessions import locked_tables
 from lastgood.postgres.state import DatabaseState
 from tests.cli.conftest import Lastgood
 from tests.cli.conftest import clean_environment as clean_environment
@@ -145,8 +145,8 @@ def test_a_table_that_stays_locked_is_worse_and_a_restore_point_that_is_gone_is_
         )
         assert error["hint"] == "Run lastgood recover to find what can be restored."
         with server.target(database).connect() as connection:
-            (shut,) = shut_tables(connection)
-        assert (shut.holder, shut.to_end_it) == (
+            (shut,) = locked_tables(connection)
+        assert (shut.holder, shut.end_command) == (
             'the prepared transaction "it\'s left"',
             "ROLLBACK PREPARED 'it''s left'",
         )

@@ -18,7 +18,7 @@ from lastgood.postgres import database as databases
 from lastgood.postgres.deployment import DeploymentMark, find_deployment, mark_deployment
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.mark import server_clock
-from lastgood.postgres.outlived import Trace, end, find
+from lastgood.postgres.remaining_sessions import ProgramTrace, end, find
 from lastgood.postgres.server import Connection
 from tests.cli.conftest import Lastgood
 from tests.cli.conftest import clean_environment as clean_environment
@@ -43,7 +43,7 @@ def test_sessions_of_the_migration_are_distinguished_from_the_applications(
         oid = databases.describe(maintenance, name).oid
         before = target.connect(application_name="app")  # the application, since long
         busy = target.connect(application_name="app", autocommit=False)
-        trace = Trace("lastgood migration R", "postgres", server_clock(maintenance))
+        trace = ProgramTrace("lastgood migration R", "postgres", server_clock(maintenance))
         tagged = target.connect(application_name="lastgood migration R")
         renamed = target.connect(application_name="lastgood migration R")
         seen = frozenset(find(maintenance, oid, trace))
@@ -77,7 +77,7 @@ def test_a_missing_privilege_to_terminate_them_is_reported(
         oid = databases.describe(superuser, name).oid
         superuser.execute("DROP ROLE IF EXISTS lg_weak")
         superuser.execute("CREATE ROLE lg_weak LOGIN")
-        trace = Trace("lastgood migration R", "postgres", server_clock(superuser))
+        trace = ProgramTrace("lastgood migration R", "postgres", server_clock(superuser))
         try:
             with (
                 server.target(name).connect(application_name="lastgood migration R") as left,

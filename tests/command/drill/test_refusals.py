@@ -121,7 +121,7 @@ def test_nothing_is_made_where_it_can_not_be_done(
 def test_the_room_that_is_needed(database: str, lastgood: Lastgood) -> None:
     """Text in the clear, at 1.3 times its size for each copy, the emergency backup, the WAL, an empty cluster."""
     assert lastgood("backup", "--quiet").status == 0
-    (point,) = points.listing(Path("backups"))
+    (point,) = points.list_points(Path("backups"))
     empty = 100 << 20
     assert scratch.room_needed([point], 0, copies=3) == 4 * int(point.size * 1.3) + point.size + empty
     assert scratch.room_needed([point], 10 << 30, copies=1) == int(1.3 * (10 << 30)) + point.size + (1 << 30) + empty

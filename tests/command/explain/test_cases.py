@@ -12,7 +12,7 @@ from lastgood.command.explain.case import KnownCase, library
 from lastgood.command.explain.explain import explain_text
 from lastgood.command.explain.log import known_state
 from lastgood.postgres import errors as server_errors
-from lastgood.postgres.errors import RULES, Policy
+from lastgood.postgres.errors import RULES, ErrorPolicy
 from tests.command.explain import translations
 from tests.support.commands import wrong
 
@@ -33,12 +33,12 @@ def test_a_case_is_found_by_its_messages(case: KnownCase) -> None:
             assert found is not None and found.slug == case.slug, f"{template} [{sqlstate}]: {found and found.slug}"
     for text in case.examples:
         assert explain_text(text).kinds[0].case == case.slug
-    for name in case.called:
+    for name in case.names:
         assert explain_text(name).kinds[0].case == case.slug
     for sqlstate in case.sqlstates:
         if len(sqlstate) == 5:
             assert explain_text(sqlstate).kinds[0].case == case.slug
-    assert case.messages or case.called or case.sqlstates or case.sqlstates_with_text
+    assert case.messages or case.names or case.sqlstates or case.sqlstates_with_text
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -72,7 +72,7 @@ def test_a_case_has_the_policy_of_a_run_for_its_sqlstates(case: KnownCase) -> No
         state = sqlstate if len(sqlstate) == 5 else f"{sqlstate}000"
         rule = server_errors.rule(state, case.context)
         assert rule.state in (sqlstate, state[:2]), f"{sqlstate} has no rule"
-        assert rule.policy is Policy[case.policy.upper()], sqlstate
+        assert rule.policy is ErrorPolicy[case.policy.upper()], sqlstate
 
 
 def test_every_context_of_a_case_is_one_of_a_rule() -> None:

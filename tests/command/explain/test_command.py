@@ -91,7 +91,7 @@ def test_the_document(lastgood: Lastgood, tmp_path: Path) -> None:
         "errors": 6,
         "recognised": True,
     }
-    assert document["verdict"]["outcome"] == "half_restored"
+    assert document["verdict"]["outcome"] == "partially_restored"
     assert [(each["case"], each["line"], each["count"], each["minor"]) for each in document["kinds"]] == [
         ("type-does-not-exist", 2, 1, False),
         ("permission-denied", 9, 1, False),

@@ -179,7 +179,7 @@ def test_the_first_real_error_comes_first_and_its_consequences_last() -> None:
         ("setting-unknown", None, 1, 1),
     ]
     assert [each.follows for each in found.kinds] == [None, None, *["A type does not exist"] * 3, None]
-    assert found.verdict is not None and found.verdict.outcome == "half_restored"
+    assert found.verdict is not None and found.verdict.outcome == "partially_restored"
 
 
 def test_one_transaction_that_was_rolled_back() -> None:

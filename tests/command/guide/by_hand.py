@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from lastgood.command.guide.guide import Block, Ran, blocks, chosen, run
+from lastgood.command.guide.guide import BlockResult, GuideBlock, blocks, run, select
 from lastgood.postgres.embedded import EmbeddedServer
 
 CLIENTS = ("psql", "pg_dump", "pg_restore")
@@ -21,7 +21,7 @@ class ByHand:
 
     def __init__(self, guide: Path, server: EmbeddedServer, folder: Path, more: Sequence[str] = ()) -> None:
         self.blocks = blocks(guide.read_text(encoding="utf-8"))
-        self.ran: list[Ran] = []
+        self.ran: list[BlockResult] = []
         self._path = folder / "programs"
         self._path.mkdir(exist_ok=True)
         self._folder = folder
@@ -32,17 +32,17 @@ class ByHand:
             place.unlink(missing_ok=True)
             place.symlink_to(program)
 
-    def tries(self, ids: Iterable[str]) -> list[Ran]:
+    def tries(self, ids: Iterable[str]) -> list[BlockResult]:
         """Run the blocks with these names until one fails."""
         environment = {"PATH": str(self._path), "LC_ALL": "C.UTF-8", **self.variables}
-        wanted = chosen(self.blocks, list(ids), hooks=True)
+        wanted = select(self.blocks, list(ids), hooks=True)
         ran = list(run(self.blocks, wanted, environment, folder=self._folder, seconds=120))
         self.ran += ran
         return ran
 
     def does(self, *ids: str) -> str:
         """Run the blocks with these names, which must exist and succeed; return their output."""
-        assert [block.id for block in chosen(self.blocks, ids, hooks=True)] == list(ids)
+        assert [block.id for block in select(self.blocks, ids, hooks=True)] == list(ids)
         ran = self.tries(ids)
         failed = [each for each in ran if not each.succeeded]
         assert not failed, f"{failed[0].block.id} ended with {failed[0].status}: {failed[0].output}"
@@ -55,7 +55,7 @@ class ByHand:
         return ran.output
 
     @property
-    def untried(self) -> list[Block]:
+    def untried(self) -> list[GuideBlock]:
         """The blocks that were not run yet, or only failed; those with names, which stand before each, left out."""
         well = {each.block.id for each in self.ran if each.succeeded}
         return [block for block in self.blocks if block.id not in well and block.id not in ("names", "quick")]

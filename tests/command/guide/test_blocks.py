@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lastgood.command.guide.guide import ROLLBACK, blocks, chosen, run
+from lastgood.command.guide.guide import ROLLBACK, blocks, run, select
 
 TEXT = """# Title
 
@@ -71,13 +71,13 @@ def test_blocks_have_names_and_stand_under_headings() -> None:
 
 def test_hooks_are_run_on_request_only() -> None:
     found = blocks(TEXT)
-    assert [each.id for each in chosen(found, ROLLBACK)] == ["start", "swap", "verify"]
-    assert [each.id for each in chosen(found, ROLLBACK, hooks=True)] == ["start", "hook-stop", "swap", "verify"]
+    assert [each.id for each in select(found, ROLLBACK)] == ["start", "swap", "verify"]
+    assert [each.id for each in select(found, ROLLBACK, hooks=True)] == ["start", "hook-stop", "swap", "verify"]
 
 
 def test_after_a_block_that_failed_no_other_is_begun(tmp_path: Path) -> None:
     found = blocks(TEXT)
-    ran = list(run(found, chosen(found, ROLLBACK), {}, folder=tmp_path))
+    ran = list(run(found, select(found, ROLLBACK), {}, folder=tmp_path))
     assert [(each.block.id, each.status, each.output) for each in ran] == [
         ("start", 0, "hello you\n## no heading\n"),
         ("swap", 1, "hello again\n"),
@@ -87,5 +87,5 @@ def test_after_a_block_that_failed_no_other_is_begun(tmp_path: Path) -> None:
 
 def test_a_block_that_takes_too_long_is_ended(tmp_path: Path) -> None:
     found = blocks("## Only\n\n```sh\n# [names] None\n:\n```\n\n```sh\n# [start] Waits\nsleep 60\n```\n")
-    (ran,) = run(found, chosen(found, ["start"]), {}, folder=tmp_path, seconds=0.2)
+    (ran,) = run(found, select(found, ["start"]), {}, folder=tmp_path, seconds=0.2)
     assert (ran.status, ran.succeeded) == (None, False)

@@ -90,6 +90,7 @@ def test_every_key_of_the_example_is_valid(lastgood: Lastgood) -> None:
         "db",
         "store",
         "state",
+        "key_file",
         "format",
         "fence",
         "reopen_when",
@@ -164,20 +165,45 @@ def test_a_password_is_not_written(lastgood: Lastgood, server: EmbeddedServer, d
 
 def test_it_lists_obstacles(lastgood: Lastgood, server: EmbeddedServer, database: str) -> None:
     role = f"{database}_oper"
+    owner = f"{database}_owner"
     with server.target("postgres").connect() as connection:
         connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(role)))
-    obstacles = lastgood("init", "--json", "--db", server.url(database, user=role)).document["survey"]["obstacles"]
-    assert obstacles == [
-        f'Role "{role}" cannot create databases, so no shadow database can be built. As a superuser, run: ALTER ROLE '
-        f'"{role}" CREATEDB.',
-        f'Role "{role}" is not a member of the owner "postgres", so it cannot rename the database.',
-        f'Role "{role}" cannot terminate sessions of other roles. As a superuser, run: GRANT pg_signal_backend TO '
-        f'"{role}".',
-        f'Role "{role}" does not bypass row-level security. Backups and proofs are refused where policies hide rows '
-        "from it.",
+        connection.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(owner)))
+    url = server.url(database, user=role)
+    superuser_owns_it = lastgood("init", "--json", "--db", url).document["survey"]["grants"]
+    assert superuser_owns_it[1] == '-- Give the database to a role that is no superuser, or connect as "postgres".'
+    alter = sql.SQL("ALTER DATABASE {} OWNER TO {}").format(sql.Identifier(database), sql.Identifier(owner))
+    with server.target("postgres").connect() as connection:
+        connection.execute(alter)
+    with server.target(database).connect() as connection:
+        connection.execute("ALTER TABLE public.deals ENABLE ROW LEVEL SECURITY")
+    survey = lastgood("init", "--force", "--json", "--db", url).document["survey"]
+    assert survey["obstacles"] == [
+        f'Role "{role}" cannot create databases, so no shadow database can be built.',
+        f'Role "{role}" is not a member of the owner "{owner}", so it cannot rename the database.',
+        f'Role "{role}" cannot terminate sessions of other roles.',
+        f'Row-level security hides rows from role "{role}" in "public"."deals": backups and proofs of these tables are '
+        "refused.",
     ]
-    for text in obstacles:
+    for text in survey["obstacles"]:
         assert f"# To fix before a rollback: {text}\n" in FILE.read_text()
+    # The same block to copy from each command, and it is all that was missing.
+    block = (
+        "\nFor a rollback by name, a superuser runs this once, in psql\n"
+        f'  ALTER ROLE "{role}" CREATEDB BYPASSRLS;\n'
+        f'  GRANT "{owner}", pg_signal_backend, pg_monitor, pg_read_all_data TO "{role}";\n'
+    )
+    assert block in lastgood("init", "--force", "--db", url).out
+    assert block in lastgood("check", "--db", url).out
+    assert block in lastgood("check", "--capabilities", "--db", url).out
+    with server.target("postgres").connect() as connection:
+        for statement in survey["grants"]:
+            connection.execute(statement.encode())
+    survey = lastgood("init", "--force", "--json", "--db", url).document["survey"]
+    assert (survey["obstacles"], survey["grants"]) == ([], [])
+    with server.target("postgres").connect() as connection:
+        connection.execute(sql.SQL("ALTER DATABASE {} OWNER TO postgres").format(sql.Identifier(database)))
+        connection.execute(sql.SQL("DROP ROLE {}, {}").format(sql.Identifier(role), sql.Identifier(owner)))
 
 
 def test_sessions_of_a_pooler_are_seen(server: EmbeddedServer, database: str) -> None:

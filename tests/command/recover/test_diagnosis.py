@@ -22,7 +22,7 @@ BROKEN = candidate("new.sql", 1, None, wrong="it is cut off")
 @pytest.mark.parametrize(
     ("changes", "emergency", "damaged", "proposed"),
     [
-        pytest.param({}, "older_state", False, ["rollback new.sql"], id="whole"),
+        pytest.param({}, "older_state", False, ["leave", "rollback new.sql"], id="whole"),
         pytest.param(
             {"live": live(contacts=100)}, "unknown_state", True, ["rollback new.sql!"], id="a table is missing"
         ),
@@ -36,10 +36,14 @@ BROKEN = candidate("new.sql", 1, None, wrong="it is cut off")
             {"live": live(contacts=40, deals=50)}, "unknown_state", True, ["rollback new.sql!"], id="half of the rows"
         ),
         pytest.param(
-            {"live": live(contacts=90, deals=50)}, "older_state", False, ["rollback new.sql"], id="rows fewer"
+            {"live": live(contacts=90, deals=50)}, "older_state", False, ["leave", "rollback new.sql"], id="rows fewer"
         ),
         pytest.param(
-            {"live": live("20260202", contacts=100)}, "older_state", False, ["rollback new.sql"], id="explained"
+            {"live": live("20260202", contacts=100)},
+            "older_state",
+            False,
+            ["leave", "rollback new.sql"],
+            id="explained",
         ),
         pytest.param(
             {
@@ -58,7 +62,7 @@ BROKEN = candidate("new.sql", 1, None, wrong="it is cut off")
             {"live": live(contacts=100), "candidates": (candidate("new.sql", 1, facts(None, **WHOLE)),)},
             "older_state",
             False,
-            ["rollback new.sql"],
+            ["leave", "rollback new.sql"],
             id="a table is missing, migrations not known",
         ),
         pytest.param(
@@ -68,7 +72,7 @@ BROKEN = candidate("new.sql", 1, None, wrong="it is cut off")
             {"live": live("20260202", scores=1, **WHOLE)},
             "older_state",
             False,
-            ["rollback new.sql"],
+            ["leave", "rollback new.sql"],
             id="a recorded one",
         ),
         pytest.param(
@@ -89,7 +93,7 @@ BROKEN = candidate("new.sql", 1, None, wrong="it is cut off")
             {"live": replace(live(**WHOLE), locked_out=(LockedOut("web", 2, 2), LockedOut("anon", 0, 2)))},
             "older_state",
             False,
-            ["rollback new.sql"],
+            ["leave", "rollback new.sql"],
             id="one may not",
         ),
         pytest.param({"live": None}, "older_state", False, ["rollback new.sql"], id="the live database can't be read"),
@@ -104,7 +108,7 @@ BROKEN = candidate("new.sql", 1, None, wrong="it is cut off")
             {"candidates": (BROKEN, OLD)},
             "corrupt_backup",
             False,
-            ["rollback old.sql", "by_hand"],
+            ["leave", "rollback old.sql", "by_hand"],
             id="corrupt, and nothing is broken",
         ),
         pytest.param({"candidates": (BROKEN,)}, "corrupt_backup", False, ["by_hand"], id="corrupt, and the only one"),
@@ -250,10 +254,15 @@ def made_for(run: str, days: int, then: Facts) -> Candidate:
 def test_the_point_of_a_deployment_that_changed_nothing_is_not_what_is_proposed() -> None:
     late = made_for("run-7", 0, facts(**WHOLE))
     found = diagnose(evidence(candidates=(late, OLD)))
-    assert (found.emergency, [each.name for each in found.proposals]) == ("older_state", ["/store/old.sql"])
+    assert (found.emergency, [each.name for each in found.proposals]) == ("older_state", ["", "/store/old.sql"])
+    assert (found.proposals[0].title, found.proposals[0].detail, found.proposals[0].commands) == (
+        'leave "app" as it is, unless you know that data is wrong',
+        "No damage was found. A rollback would remove the rows written since the restore point.",
+        (),
+    )
     assert [(each.number, each.proposed, each.problem) for each in found.timeline] == [
         (1, False, "it was made for deployment run-7, which changed nothing"),
-        (2, True, ""),
+        (2, False, ""),
     ]
     # Asked for, it is taken; and it is the way out of what happened after it.
     asked = diagnose(evidence(candidates=(late, OLD), goal=Goal(latest=True)))
@@ -267,12 +276,12 @@ def test_a_point_that_equals_the_database_is_not_what_is_proposed() -> None:
     changed = {**same, ("public", "deals"): Content("changed", rows=50)}
     new = candidate("new.sql", 1, facts(**WHOLE))
     found = diagnose(evidence(candidates=(new, OLD), live=replace(live(**WHOLE), content=(same, changed))))
-    assert [each.name for each in found.proposals] == ["/store/old.sql"]
+    assert [each.name for each in found.proposals] == ["", "/store/old.sql"]
     assert "new.sql would change nothing: it equals the current database" in [each.text for each in found.reasons]
     # Without an alternative it is proposed, with a remark that it does not help.
     alone = diagnose(evidence(candidates=(new,), live=replace(live(**WHOLE), content=(same,))))
-    assert alone.proposals[0].name == "/store/new.sql"
-    assert "It would change nothing: it equals the current database." in alone.proposals[0].detail
+    assert alone.proposals[1].name == "/store/new.sql"
+    assert "It would change nothing: it equals the current database." in alone.proposals[1].detail
 
 
 @pytest.mark.parametrize("points", [(), (OLD,)])
@@ -281,7 +290,7 @@ def test_what_a_deployment_broke_is_never_proposed(points: tuple[Candidate, ...]
     found = diagnose(
         evidence(candidates=points, server=ServerState(clock=NOW, kept=(broken,)), live=live(contacts=100))
     )
-    assert [each.name for each in found.proposals] == [str(each.point.path) for each in points]
+    assert [each.name for each in found.proposals if each.kind != "leave"] == [str(each.point.path) for each in points]
     assert [(each.kind, each.what, each.commands) for each in found.left] == [
         ("kept database", "app_old_1", ("lastgood undo run-1",))
     ]
@@ -300,13 +309,13 @@ def test_a_queue_that_ran_empty_makes_no_point_suspect(queue: int) -> None:
     old = candidate("old.sql", 5, facts(contacts=100, deals=50, queue=9))
     found = diagnose(evidence(candidates=(new, old), live=live(contacts=100, deals=50, queue=queue)))
     assert found.emergency == "older_state"
-    assert found.proposals[0].name == "/store/new.sql"
+    assert found.proposals[1].name == "/store/new.sql"
 
 
 def test_a_table_that_a_migration_dropped_makes_no_point_suspect() -> None:
     new = candidate("new.sql", 1, facts("20260202", contacts=100))
     found = diagnose(evidence(candidates=(new, OLD), live=live("20260202", contacts=100)))
-    assert (found.emergency, found.proposals[0].name) == ("older_state", "/store/new.sql")
+    assert (found.emergency, found.proposals[1].name) == ("older_state", "/store/new.sql")
 
 
 def test_rights_that_no_dump_brings_back_are_no_reason_to_roll_back() -> None:
@@ -321,13 +330,13 @@ def test_rights_that_no_dump_brings_back_are_no_reason_to_roll_back() -> None:
     )
 
 
-def test_the_timeline_has_kept_databases_in_their_place() -> None:
+def test_the_timeline_has_kept_databases_after_the_restore_points() -> None:
     points = (candidate("new.sql", 1, facts(**WHOLE)), OLD)
     found = diagnose(evidence(candidates=points, server=ServerState(clock=NOW, kept=(kept(3),))))
     assert [(each.number, each.kind, each.name) for each in found.timeline] == [
         (1, "dump", "new.sql"),
-        (2, "kept", "app_old_1"),
-        (3, "dump", "old.sql"),
+        (2, "dump", "old.sql"),
+        (3, "kept", "app_old_1"),
     ]
 
 
@@ -363,3 +372,23 @@ def test_indexes_that_a_rollback_has_put_off_are_not_missing() -> None:
     found = diagnose(evidence(live=later, server=ServerState(finishing=left)))
     assert (found.emergency, found.damaged) == ("older_state", False)
     assert found.reasons[0].text == left[0].text
+
+
+def test_a_sound_database_that_is_read_only_is_made_writable_first() -> None:
+    server = ServerState(clock=NOW, read_only="ALTER DATABASE app RESET default_transaction_read_only")
+    first, second = diagnose(evidence(server=server)).proposals
+    assert (first.kind, first.title, first.detail) == (
+        "leave",
+        "remove what blocks the application first, see above",
+        '"app" shows no damage. A rollback would remove the rows written since the restore point.',
+    )
+    assert second.name == "/store/new.sql"
+
+
+def test_a_sound_database_without_a_valid_backup_needs_one() -> None:
+    first, *_ = diagnose(evidence(candidates=(BROKEN, OLD))).proposals
+    assert (first.kind, first.commands) == ("leave", ("lastgood backup",))
+    assert first.detail == (
+        "No damage was found. A rollback would remove the rows written since the restore point. Make a new restore "
+        "point."
+    )

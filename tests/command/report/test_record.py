@@ -15,7 +15,7 @@ from markdown_it import MarkdownIt
 from lastgood.command.report import parts, post_mortem, report
 from lastgood.command.report import show as shown
 from lastgood.command.report.report import Inquiry, RunRecord
-from lastgood.config.tables import Record, Tables
+from lastgood.config.tables import RecordSettings, Tables
 from lastgood.errors import Refused, UsageError
 from lastgood.journal import incidents
 from tests.command.report.journals import ANN, BEGAN, PLAN, RUN, journal, switched
@@ -102,6 +102,11 @@ def test_phases_are_read_from_the_entries(tmp_path: Path) -> None:
         ([{"event": "begun", "kind": "deploy", "live": "crm"},
           {"event": "ended", "status": "undone", "report": {"status": "rolled back", "undo_command": "x"}}],
          "undone", "failed; the database was rolled back"),
+        ([{"event": "begun", "kind": "deploy", "live": "crm"}, {"event": "point", "path": "/p.sql"},
+          {"event": "ended", "status": "failed", "error": {"message": "no", "exit_status": 5}}],
+         "reverted", "failed; the database is as it was"),
+        ([{"event": "begun", "kind": "deploy", "live": "crm"}, {"event": "point", "path": "/p.sql"}],
+         "stopped", "unfinished, or still active"),
         ([{"event": "begun", "kind": "drill", "live": "crm"}, {"event": "ended", "status": "failed", "why": "no room"}],
          "failed", "failed"),
         ([{"event": "begun", "kind": "drill", "live": "crm"}, {"event": "ended", "status": "done"}], "done", "done"),
@@ -209,22 +214,26 @@ def test_the_checklist_after_and_when_it_is_due(tmp_path: Path) -> None:
     assert found.after is not None and found.after.overdue
     assert [each.item for each in found.after.items] == list(report.TITLES)
     assert {each.item for each in found.after.open} >= {"writers", "validation", "users", "post_mortem"}
-    assert [each.run for each in incidents.open_ones(tmp_path, "crm")] == [RUN]
-    assert incidents.open_ones(tmp_path, "another") == () == incidents.open_ones(tmp_path, "crm", "host=elsewhere")
+    assert [each.run for each in incidents.open_incidents(tmp_path, "crm")] == [RUN]
+    assert (
+        incidents.open_incidents(tmp_path, "another")
+        == ()
+        == incidents.open_incidents(tmp_path, "crm", "host=elsewhere")
+    )
     before = path.read_bytes()
-    report.answer(tmp_path, RUN, ["post_mortem", "users"], " Ann ", "in the wiki", Record())
+    report.attest(tmp_path, RUN, ["post_mortem", "users"], " Ann ", "in the wiki", RecordSettings())
     assert path.read_bytes().startswith(before)  # what was written stays as it was
     found = record_of_run(tmp_path)
     assert found.after is not None and not found.after.overdue
     answered = [(each.item, each.source, each.text) for each in found.after.items if each.done]
     assert answered == [(name, "attested by Ann", "in the wiki") for name in ("users", "post_mortem")]
-    assert incidents.open_ones(tmp_path, "crm") == ()
-    (incident,) = incidents.all_of(tmp_path, "crm")
+    assert incidents.open_incidents(tmp_path, "crm") == ()
+    (incident,) = incidents.incidents_of(tmp_path, "crm")
     assert (incident.point, incident.kept) == ("/srv/backups/crm.sql", "crm_old_9f3c1a70")
     # An answer of today does not make the incident one of today.
     assert datetime.now(UTC) - incident.ended > timedelta(hours=48)
     # With post-mortems turned off, none is due.
-    tables = Tables(record=Record(post_mortem_within=0))
+    tables = Tables(record=RecordSettings(post_mortem_within=0))
     quiet = report.record_of(Inquiry(tmp_path, tmp_path / "backups", tables, None), RUN)
     assert quiet.after is not None and quiet.after.due is None and not quiet.after.overdue
 
@@ -254,14 +263,14 @@ def test_only_a_person_answers_and_only_for_what_is_asked(
     path = journal(tmp_path, *switched())
     before = path.read_bytes()
     with pytest.raises(UsageError) as raised:
-        report.answer(tmp_path, run, items, person, "", Record())
+        report.attest(tmp_path, run, items, person, "", RecordSettings())
     assert (raised.value.message, raised.value.hint) == (message, hint)
     assert path.read_bytes() == before
 
 
 def test_an_answer_needs_the_journal(tmp_path: Path) -> None:
     with pytest.raises(Refused) as raised:
-        report.answer(tmp_path, RUN, ["users"], "Ann", "", Record())
+        report.attest(tmp_path, RUN, ["users"], "Ann", "", RecordSettings())
     assert raised.value.message == (f'cannot write into the record of run "{RUN}": this machine has no journal of it')
     with pytest.raises(Refused) as raised:
         record_of_run(tmp_path, None)

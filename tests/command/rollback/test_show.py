@@ -16,11 +16,12 @@ from lastgood.command.prune.prune import PruneCandidate, PrunePlan
 from lastgood.command.rollback import show as report
 from lastgood.command.rollback import show_plan
 from lastgood.command.status import show as status
-from lastgood.facts import Difference, Facts
-from lastgood.facts.compare import Comparison
+from lastgood.facts import Facts, FactsDifference
+from lastgood.facts.compare import FactsComparison
 from lastgood.load.deferred.work import Finished
 from lastgood.load.repairs import Repaired
-from lastgood.plan.plan import Finding, Plan, PlannedPoint, PlannedStep, TableLoss
+from lastgood.plan.loss import OutsideReference, Revival, TableLoss
+from lastgood.plan.plan import Finding, Plan, PlannedPoint, PlannedStep
 from lastgood.points import PointVerdict, RestorePoint
 from lastgood.postgres.table_locks import FenceStatus
 from lastgood.run.report import (
@@ -71,6 +72,7 @@ def a_plan(*, loss: tuple[TableLoss, ...] = (), findings: tuple[Finding, ...] = 
         kept="crm_old_9f3c1a70",
         point=POINT,
         fence="at-swap",
+        expected_between=(8.0, 64.0),
         keep_shadow=False,
         carry_owners=True,
         carry_acls=True,
@@ -127,7 +129,11 @@ def a_report(tables: tuple[ProvedTable, ...], *, not_compared: tuple[str, ...] =
             total=43,
         ),
         emergency_backup="backups/crm_emergency.sql",
-        skipped=(SkippedCommands(what="CREATE DATABASE", why="it names a database", line=12, count=1),),
+        skipped=(
+            SkippedCommands(what="CREATE DATABASE", why="it names a database", line=12, count=1),
+            SkippedCommands(what="drop", why="a new database has nothing to drop", line=22, count=66),
+            SkippedCommands(what="drop on public.tags", why="a new database has nothing to drop", line=91, count=1),
+        ),
         repaired=(Repaired(what="extension citext", why="its default version was installed", line=30),),
         not_compared=not_compared,
         undo_command=f"lastgood undo {RUN}",
@@ -167,6 +173,8 @@ def test_a_whole_plan(shown: tuple[Screen, io.StringIO]) -> None:
         "                  nothing is deleted\n"
         "  Writes blocked  only during the switch; rows written until then are in the\n"
         "                  kept database\n"
+        "  Expected        no estimate yet: no run was measured on this server; by the\n"
+        "                  size, between 8 s and 1 min 5 s\n"
         "\n"
         "What will be done\n"
         "   1  Switch the names: all sessions are terminated once; clients reconnect\n"
@@ -191,8 +199,8 @@ def test_a_whole_plan(shown: tuple[Screen, io.StringIO]) -> None:
         "  caution look here\n"
         "  note    nothing to worry about\n"
         "\n"
-        "Goes back 9 h 12 min (to 2025-11-04 14:30:00 UTC) · loses 4,633 rows, changes\n"
-        "50, returns 228, and more: not all rows were compared\n"
+        "Goes back 9 h 12 min (to 14:30 UTC) · loses 4,633 rows, changes 50, returns 228,\n"
+        "and more: not all rows were compared · writers wait for the switch only\n"
         "Nothing was changed yet.\n"
     )
 
@@ -216,6 +224,73 @@ def test_a_plan_that_compared_no_content_claims_nothing_of_it(shown: tuple[Scree
     assert "equal" not in stream.getvalue()
 
 
+def test_what_comes_back_and_what_others_know_has_its_own_part(shown: tuple[Screen, io.StringIO]) -> None:
+    screen, stream = shown
+    back = (
+        Revival(kind="schedule", what="cron.job", returns=2, changed=1),
+        Revival(kind="person", what="public.users", returns=1_200, changed=0),
+        Revival(kind="access", what="public.sessions"),
+        *(Revival(kind="grant", what=f"SELECT on table public.t{n} to audit") for n in range(7)),
+    )
+    known = (
+        OutsideReference(table="public.payments", columns=("stripe_id", "payment_intent"), rows=173),
+        OutsideReference(table="public.mails", columns=("message_id",), rows=None),
+    )
+    plan = a_plan(loss=(loss("payments", 200, 27, rows=(173, 0, 0)),))
+    show_plan.show(screen, plan.model_copy(update={"revivals": back, "outside": known, "fence": "now"}))
+    text = stream.getvalue()
+    assert text[text.index("Comes back") :] == (
+        "Comes back to life\n"
+        "  People who were deleted since return; delete those again who asked for it:\n"
+        "    public.users (1,200 return).\n"
+        "  Sessions, tokens and rights of users that were ended since are valid again:\n"
+        "    public.sessions (not counted).\n"
+        "  Jobs that were removed or changed since run again as before: cron.job (2\n"
+        "    return, 1 change back).\n"
+        "  Grants that were revoked since are in force again: SELECT on table public.t0\n"
+        "    to audit; SELECT on table public.t1 to audit; SELECT on table public.t2 to\n"
+        "    audit; SELECT on table public.t3 to audit; SELECT on table public.t4 to\n"
+        "    audit and 2 more.\n"
+        "\n"
+        "The outside world knows these\n"
+        "  173 rows of public.payments, by stripe_id, payment_intent\n"
+        "  rows (not counted) of public.mails, by message_id\n"
+        "  Other systems keep what they recorded for these rows. To see the rows:\n"
+        "    lastgood diff backups/crm_20251104_143000.sql --rows --table public.payments\n"
+        "\n"
+        "Goes back 9 h 12 min (to 14:30 UTC) · loses 173 rows · writers wait between 8 s\n"
+        "and 1 min 5 s (a guess)\n"
+        "Nothing was changed yet.\n"
+    )
+
+
+def test_a_long_name_stays_whole_and_columns_go(shown: tuple[Screen, io.StringIO]) -> None:
+    screen, stream = shown
+    show_plan.show(screen, a_plan(loss=(loss("n" * 42, 12, 10, content="changed", rows=(2, 0, 40)),)))
+    lines = stream.getvalue().splitlines()
+    assert lines[lines.index('Changes to "crm"') + 1 :][:2] == [
+        f"  {'table':49}  lost  returns  changed",
+        f"  public.{'n' * 42}     2        0       40",
+    ]
+
+
+def test_losses_have_a_colour_beside_the_words() -> None:
+    class Tty(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    def shown_with(*, no_color: bool) -> str:
+        stream = Tty()
+        plan = a_plan(loss=(loss("prices", 70, 60, content="changed", rows=(10, 0, 50)),))
+        show_plan.show(Screen(stdout=stream, stderr=io.StringIO(), width=80, no_color=no_color), plan)
+        return stream.getvalue()
+
+    text = shown_with(no_color=False)
+    assert "\x1b[31m  10" in text or "\x1b[31m10" in text
+    assert "\x1b[1;31mGoes back" in text
+    assert "\x1b[3" not in shown_with(no_color=True)
+
+
 def test_a_long_plan_counts_the_omitted_tables(shown: tuple[Screen, io.StringIO]) -> None:
     screen, stream = shown
     show_plan.show(screen, a_plan(loss=tuple(loss(f"t{n}", n, n + 1) for n in range(35))))
@@ -230,20 +305,19 @@ def test_a_whole_report(shown: tuple[Screen, io.StringIO]) -> None:
     )
     report.show(screen, a_report(tables, not_compared=("The content of deals was not compared.",)))
     assert stream.getvalue() == (
-        'Done: "crm" was rolled back to crm_20251104_143000.sql.\n'
-        "  Proved: 1 of 2 tables with 900 rows equal the restore point in every row; of 1\n"
-        "  only the number of rows could be compared.\n"
         "\n"
         "Proof\n"
-        "  table            rows  content digest  verdict\n"
-        "  public.deals      500  none            same number of rows\n"
-        "  public.contacts   400  abcdef012345    equal\n"
+        "  table            rows  compared            digest        verdict\n"
+        "  public.deals      500  number of rows                    same number of rows\n"
+        "  public.contacts   400  digest of all rows  abcdef012345  equal\n"
         "  not compared: The content of deals was not compared.\n"
         "\n"
         "Please review\n"
         "  - look at x\n"
         "  - repaired extension citext (line 30): its default version was installed\n"
         "  - left out CREATE DATABASE (line 12): it names a database\n"
+        "  - left out 67 commands (the first in line 22): a new database has nothing to\n"
+        "    drop\n"
         "\n"
         "What happened\n"
         f"  Run                       {RUN}\n"
@@ -261,6 +335,10 @@ def test_a_whole_report(shown: tuple[Screen, io.StringIO]) -> None:
         "                            true; and false again afterwards\n"
         "  Emergency backup          backups/crm_emergency.sql\n"
         "  Checklist                 GO\n"
+        "\n"
+        'Done: "crm" was rolled back to crm_20251104_143000.sql.\n'
+        "  Proved: 1 of 2 tables with 900 rows equal the restore point in every row; of 1\n"
+        "  only the number of rows could be compared.\n"
         "\n"
         f"To undo it: lastgood undo {RUN}\n"
     )
@@ -309,6 +387,7 @@ def test_a_run_that_stopped_is_shown_with_what_to_do(shown: tuple[Screen, io.Str
     status.show(screen, a_status(unfinished=True, kept=True))
     assert stream.getvalue() == (
         '"crm" is open: 812 MB, 1 session, PostgreSQL 18.6\n'
+        f"Next: lastgood resume {RUN}\n"
         "\n"
         "Unfinished runs\n"
         f"  {RUN}, stage build\n"
@@ -333,6 +412,7 @@ def test_what_a_killed_run_left_is_shown_with_the_way_to_remove_it(shown: tuple[
     status.show(screen, a_status().model_copy(update={"leftovers": (left,)}))
     assert stream.getvalue() == (
         '"crm" is open: 812 MB, 1 session, PostgreSQL 18.6\n'
+        f"Next: lastgood prune {name}\n"
         "\n"
         "Leftovers of a run that was killed before it could mark them\n"
         '  "crm_shadow_9f3c1a70", 8.0 MB: closed. To remove it if it is empty:\n'
@@ -347,7 +427,7 @@ def test_a_leftover_has_no_date(shown: tuple[Screen, io.StringIO]) -> None:
     )
     prune.show(screen, PrunePlan(live="crm", candidates=(left,)))
     assert stream.getvalue() == (
-        "Would remove 1 item (8.0 MB) permanently:\n"
+        "Would remove 1 item (8.0 MB) permanently.\n"
         "\n"
         "          name          what      made    size  why\n"
         "  remove  crm_shadow_1  leftover        8.0 MB  named\n"
@@ -390,8 +470,8 @@ def test_damaged_points_and_verdicts(shown: tuple[Screen, io.StringIO]) -> None:
 
 def test_a_comparison_shows_each_difference(shown: tuple[Screen, io.StringIO]) -> None:
     screen, stream = shown
-    difference = Difference(kind="rows", what="public.deals", expected="2 rows", found="0 rows")
-    comparison = Comparison(differences=(difference,), tables=(), not_compared=("Definitions were not compared.",))
+    difference = FactsDifference(kind="rows", what="public.deals", expected="2 rows", found="0 rows")
+    comparison = FactsComparison(differences=(difference,), tables=(), not_compared=("Definitions were not compared.",))
     facts.show_comparison(screen, comparison, "a.sql", "the live database")
     assert stream.getvalue() == (
         "1 difference between a.sql (expected) and the live database (found)\n"
@@ -417,7 +497,8 @@ def test_a_prune_shows_what_goes_first(shown: tuple[Screen, io.StringIO]) -> Non
     found = (candidate("new.sql", False, "among the 1 newest"), candidate("old.sql", True, "beyond the 1 newest"))
     prune.show(screen, PrunePlan(live="crm", candidates=found))
     assert stream.getvalue() == (
-        "Would remove 1 item (1.0 MB) permanently:\n"
+        "Would remove 1 item (1.0 MB) permanently. 1 item (1.0 MB) stays: 1 among the 1\n"
+        "newest.\n"
         "\n"
         "          name     what           made           size  why\n"
         "  remove  old.sql  restore point  9 hours ago  1.0 MB  beyond the 1 newest\n"
@@ -451,6 +532,7 @@ def test_what_is_not_finished_is_shown_with_who_is_at_it(shown: tuple[Screen, io
     status.show(screen, a_status().model_copy(update={"finishing": (rest, stopped)}))
     assert stream.getvalue() == (
         '"crm" is open: 812 MB, 1 session, PostgreSQL 18.6\n'
+        f"Next: lastgood resume {RUN}\n"
         "\n"
         "In service, but not finished\n"
         f"  {RUN}: 8 of 12 tasks done; left: 1 index to build, 3\n"

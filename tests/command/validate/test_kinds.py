@@ -80,7 +80,7 @@ def test_guesses_go_by_names_and_types(stage: Stage) -> None:
         "key is declared)"
     )
     assert one.hint == (
-        'If the column is no such key, add "guessed_key:public.orders.company_id" to "ignore" in [validate].'
+        'If the column is not a foreign key, add "guessed_key:public.orders.company_id" to "ignore" in [validate].'
     )
     assert stage.verdict("quick", guesses=False).warnings == ()
     stage.run("UPDATE orders SET company_id = 100 + id")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import io
 
 from lastgood.command.validate import show
-from lastgood.command.validate.rule import Found, Rule, Why
+from lastgood.command.validate.rule import Rule, RuleFinding, SkipReason
 from lastgood.command.validate.validate import RuleResult, ValidationVerdict
 from lastgood.command.validate.verdict import conclude, result
 from lastgood.screen.screen import Screen
 
 
-def skipped(name: str, why: Why, text: str, hint: str = "") -> RuleResult:
-    return result(Rule(name, "required"), Found(message=text, hint=hint, skipped=why), 0.0)
+def skipped(name: str, why: SkipReason, text: str, hint: str = "") -> RuleResult:
+    return result(Rule(name, "required"), RuleFinding(message=text, hint=hint, skipped=why), 0.0)
 
 
 def concluded(results: list[RuleResult]) -> ValidationVerdict:
@@ -22,6 +22,7 @@ def concluded(results: list[RuleResult]) -> ValidationVerdict:
         database="crm",
         server_version="18.1",
         role="ann",
+        confined=True,
         connections=2,
         threshold=85.0,
         remarks=(),
@@ -60,7 +61,7 @@ def test_what_did_not_fit_into_the_time_is_one_paragraph() -> None:
 
 def test_hundreds_of_reasons_are_counted() -> None:
     results = [skipped(f"required:s{number}.t", "privilege", f"denied {number}") for number in range(500)]
-    results.append(result(Rule("index", "index"), Found(), 0.0))
+    results.append(result(Rule("index", "index"), RuleFinding(), 0.0))
     verdict = concluded(results)
     assert (verdict.verdict, verdict.remarks[-1]) == (
         "NO-GO",

@@ -11,7 +11,7 @@ import pytest
 from psycopg import sql
 
 from lastgood.command.validate.crew import snapshot
-from lastgood.command.validate.look import RuleReader
+from lastgood.command.validate.reader import RuleReader
 from lastgood.command.validate.validate import validate
 from lastgood.config.tables import Validate
 from lastgood.errors import Failed, Interrupted, Refused, UsageError
@@ -37,7 +37,7 @@ def tables(stage: Stage) -> None:
 
 
 @pytest.fixture
-def reader(stage: Stage) -> Iterator[str]:
+def role_without_rights(stage: Stage) -> Iterator[str]:
     """A role that may read nothing yet."""
     name = f"{stage.name}_reader"
     stage.run(f"CREATE ROLE {name} LOGIN")
@@ -98,45 +98,48 @@ def test_it_reports_progress(stage: Stage) -> None:
 
 
 @pytest.mark.postgres(15, 18)
-def test_missing_privileges_are_reported_with_the_grant(stage: Stage, reader: str) -> None:
-    verdict = stage.verdict("quick", user=reader)
+def test_missing_privileges_are_reported_with_the_grant(stage: Stage, role_without_rights: str) -> None:
+    verdict = stage.verdict("quick", user=role_without_rights)
     assert (verdict.verdict, verdict.complete) == ("NO-GO", False)
     assert verdict.remarks[-1] == "only the catalogue could be checked, but no rows, so the verdict is NO-GO"
     skipped = {each.name: each for each in verdict.rules if each.outcome == "SKIPPED"}
     key = skipped["foreign_key:public.deals.deals_contact_id_fkey"]
     assert (key.skipped_for, key.message) == ("privilege", "permission denied for table deals")
     assert key.hint == (
-        f'As the owner or a superuser, run: GRANT SELECT ON TABLE "public"."contacts" TO "{reader}"; '
-        f'GRANT SELECT ON TABLE "public"."deals" TO "{reader}"'
+        f'As the owner or a superuser, run: GRANT SELECT ON TABLE "public"."contacts" TO "{role_without_rights}"; '
+        f'GRANT SELECT ON TABLE "public"."deals" TO "{role_without_rights}"'
     )
     assert skipped["sequence:public.deals.id"].hint == (
-        f'As the owner or a superuser, run: GRANT SELECT ON TABLE "public"."deals" TO "{reader}"; '
-        f'GRANT SELECT ON SEQUENCE "public"."deals_id_seq" TO "{reader}"'
+        f'As the owner or a superuser, run: GRANT SELECT ON TABLE "public"."deals" TO "{role_without_rights}"; '
+        f'GRANT SELECT ON SEQUENCE "public"."deals_id_seq" TO "{role_without_rights}"'
     )
     assert f"{len(skipped)} of {len(verdict.rules)} rules need a privilege that the role lacks" in verdict.remarks
-    stage.run(f"GRANT SELECT (id) ON contacts TO {reader}; GRANT SELECT ON deals, deals_id_seq TO {reader}")
-    partly = stage.verdict("quick", user=reader)
+    stage.run(
+        f"GRANT SELECT (id) ON contacts TO {role_without_rights}; "
+        f"GRANT SELECT ON deals, deals_id_seq TO {role_without_rights}"
+    )
+    partly = stage.verdict("quick", user=role_without_rights)
     assert (partly.verdict, partly.complete) == ("GO", False)
     found = {each.name: each.outcome for each in partly.rules}
     assert found["foreign_key:public.deals.deals_contact_id_fkey"] == "PASS"
     assert found["check:public.contacts.contacts_name_check"] == "SKIPPED"
-    nothing = stage.verdict("quick", "check", user=reader)
+    nothing = stage.verdict("quick", "check", user=role_without_rights)
     assert (nothing.verdict, nothing.remarks[-1]) == ("NO-GO", "no rule could be checked, so the verdict is NO-GO")
 
 
 @pytest.mark.postgres(15, 18)
-def test_hidden_rows_are_no_clean_rows(stage: Stage, reader: str) -> None:
+def test_hidden_rows_are_no_clean_rows(stage: Stage, role_without_rights: str) -> None:
     stage.run(
-        f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {reader}",
+        f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role_without_rights}",
         "ALTER TABLE contacts ENABLE ROW LEVEL SECURITY",
     )
-    found = {each.name: each for each in stage.verdict("quick", user=reader).rules}
+    found = {each.name: each for each in stage.verdict("quick", user=role_without_rights).rules}
     key = found["foreign_key:public.deals.deals_contact_id_fkey"]
     assert (key.outcome, key.message) == (
         "SKIPPED",
         'query would be affected by row-level security policy for table "contacts"',
     )
-    assert key.hint == f'As the owner or a superuser, run: ALTER ROLE "{reader}" BYPASSRLS'
+    assert key.hint == f'As the owner or a superuser, run: ALTER ROLE "{role_without_rights}" BYPASSRLS'
 
 
 @pytest.mark.postgres(15, 18)
@@ -314,9 +317,11 @@ def test_nothing_is_left_in_a_session_that_a_pooler_reuses(stage: Stage) -> None
             "2000",
             "off",
         )
-        reader = RuleReader(shared.first, time.monotonic() + 60, lambda: False)
-        with reader.task():
-            assert reader.row(sql.SQL("SELECT setting::int FROM pg_settings WHERE name = 'statement_timeout'")) > (0,)
+        role_without_rights = RuleReader(shared.first, time.monotonic() + 60, lambda: False)
+        with role_without_rights.task():
+            assert role_without_rights.row(
+                sql.SQL("SELECT setting::int FROM pg_settings WHERE name = 'statement_timeout'")
+            ) > (0,)
         shared.first.rollback()
         shared.first.autocommit = True
         after: dict[str, str] = dict(shared.first.execute("SELECT name, setting FROM pg_settings").fetchall())

@@ -64,7 +64,7 @@ def test_what_waits(
         for replaces, expected in ((True, replacing), (False, separate)):
             chosen = choose(connection, deferrable, replaces=replaces)
             assert [index.name for index in chosen.division.indexes] == expected
-            assert [name for _, name in chosen.division.unproved] == ["k"]
+            assert [name for _, name in chosen.division.not_valid_keys] == ["k"]
             if not looked_for:
                 assert chosen.remarks == (
                     f'no index of "{live}" has been used since its statistics were reset: 2 indexes that '

@@ -13,7 +13,7 @@ from psycopg import sql
 
 from lastgood import fault
 from lastgood.context import Context
-from lastgood.dump.deferral import Later
+from lastgood.dump.deferral import DeferredTask
 from lastgood.dump.names import Relation
 from lastgood.dump.statements import Kind
 from lastgood.errors import Failed, Interrupted, Refused, Stopped
@@ -27,11 +27,13 @@ from tests.support.waiting import until
 ALL = pytest.mark.postgres(15, 16, 17, 18)
 RUN = "20261123-020000-0123abcd"
 
-A = Later(
+A = DeferredTask(
     Kind.INDEX, Relation("public", "t"), "t_a", (), ("CREATE INDEX CONCURRENTLY t_a ON public.t USING btree (a)",)
 )
-GONE = Later(Kind.INDEX, Relation("public", "gone"), "g", (), ("CREATE INDEX CONCURRENTLY g ON public.gone (x)",))
-B = Later(
+GONE = DeferredTask(
+    Kind.INDEX, Relation("public", "gone"), "g", (), ("CREATE INDEX CONCURRENTLY g ON public.gone (x)",)
+)
+B = DeferredTask(
     Kind.INDEX,
     Relation("public", "t"),
     "t_b",
@@ -42,7 +44,9 @@ B = Later(
         "ALTER TABLE public.t CLUSTER ON t_b",
     ),
 )
-KEY = Later(Kind.FOREIGN_KEY, Relation("public", "t"), "t_p", (), ("ALTER TABLE public.t VALIDATE CONSTRAINT t_p",))
+KEY = DeferredTask(
+    Kind.FOREIGN_KEY, Relation("public", "t"), "t_p", (), ("ALTER TABLE public.t VALIDATE CONSTRAINT t_p",)
+)
 
 
 class Scene:

@@ -13,11 +13,11 @@ from lastgood.checks.rehearsal import expectation
 from lastgood.errors import BadPoint
 from lastgood.events import Emit, StageDone, StageStarted, silent
 from lastgood.in_place.capabilities import probe
-from lastgood.load.rebuild import expected_seconds
+from lastgood.load.expected import expected_seconds
 from lastgood.models import Document, Frozen
 from lastgood.plan.plan import Request
-from lastgood.points import Glance, Whole
-from lastgood.postgres import database
+from lastgood.points import QuickCheck, VerifiedPoint
+from lastgood.postgres import database, required_grants
 from lastgood.postgres.server import Connection, Target
 from lastgood.run import prepare
 
@@ -36,7 +36,7 @@ class CheckedPoint(Frozen):
 class CheckReport(Document):
     """The result of ``lastgood check``. ``point`` is null if there is no valid one. ``expected_seconds``: the estimate
     until the switch; ``expected_end``: the end if the rollback started now. Both are null until a run on this machine
-    has completed."""
+    has completed. ``grants``: what a superuser must run once for a rollback by name."""
 
     live: str
     server: str
@@ -46,6 +46,7 @@ class CheckReport(Document):
     checklist: Checklist
     expected_seconds: float | None
     expected_end: datetime | None
+    grants: tuple[str, ...] = ()
     seconds: float
 
 
@@ -59,7 +60,7 @@ class Right(Frozen):
 
 class Rights(Document):
     """What a role may do in a database: each right was tried in a transaction that was rolled back. ``schemas`` could
-    go back in place, ``staying`` could not."""
+    go back in place, ``staying`` could not. ``grants``: what a superuser must run once for a rollback by name."""
 
     live: str
     role: str
@@ -68,6 +69,7 @@ class Rights(Document):
     staying: dict[str, str]
     by_name: bool
     in_place: bool
+    grants: tuple[str, ...] = ()
 
 
 def rights(target: Target) -> Rights:
@@ -82,6 +84,7 @@ def rights(target: Target) -> Rights:
             staying={each.schema: each.reason for each in found.staying},
             by_name=found.by_name,
             in_place=found.in_place,
+            grants=required_grants.lacking(live),
         )
 
 
@@ -101,6 +104,7 @@ def check(request: Request, *, thorough: bool = False, emit: Emit = silent) -> C
             reading = _read(request, thorough, live.size_bytes or 0, maintenance, emit)
             subject = checks.Subject.of(request, maintenance, inside, live, reading)
             found = checks.results(subject)
+            lacking = required_grants.lacking(inside)
         seconds, _ = expectation(subject)
         report = CheckReport(
             live=live_name,
@@ -111,6 +115,7 @@ def check(request: Request, *, thorough: bool = False, emit: Emit = silent) -> C
             checklist=checklist(found, request.check.attested, request.overrides, request.attestations),
             expected_seconds=seconds,
             expected_end=subject.now + timedelta(seconds=seconds) if seconds is not None else None,
+            grants=lacking,
             seconds=round(time.monotonic() - started, 3),
         )
     emit(StageDone("check", report.seconds, report.checklist.verdict))
@@ -119,8 +124,8 @@ def check(request: Request, *, thorough: bool = False, emit: Emit = silent) -> C
 
 def _read(request: Request, thorough: bool, live_bytes: int, maintenance: Connection, emit: Emit) -> PointReading:
     """Read the restore point, in whole or at its ends."""
-    wanted, skipped = request.choice, list[str]()
-    choose: Callable[..., Glance | Whole] = points.choose if thorough else points.glanced
+    wanted, skipped, left_out = request.choice, list[str](), list[str]()
+    choose: Callable[..., QuickCheck | VerifiedPoint] = points.choose if thorough else points.choose_quickly
     try:
         chosen = choose(
             request.store,
@@ -128,21 +133,28 @@ def _read(request: Request, thorough: bool, live_bytes: int, maintenance: Connec
             before=wanted.before,
             before_migration=wanted.before_migration,
             database=request.target.dbname,
-            context=request.context(points.collect_skipped(emit, skipped)),
+            context=request.context(points.collect_skipped(emit, skipped, left_out)),
         )
     except BadPoint as error:
-        return PointReading(trouble=str(error), hint=error.hint, passed_over=tuple(skipped))
-    if isinstance(chosen, Glance):
-        return PointReading(chosen.point, chosen.facts, looked=chosen.evidence, passed_over=tuple(skipped))
-    seconds = expected_seconds(maintenance, chosen.source, chosen.summary, live_bytes, request.context())
+        return PointReading(problem=str(error), hint=error.hint, skipped=tuple(skipped))
+    if isinstance(chosen, QuickCheck):
+        return PointReading(
+            chosen.point,
+            chosen.facts,
+            evidence=chosen.evidence,
+            skipped=tuple(skipped),
+            left_out=tuple(left_out),
+        )
+    expected = expected_seconds(maintenance, chosen.source, chosen.summary, live_bytes, request.context())
     return PointReading(
         chosen.point,
         chosen.facts,
         chosen.summary,
         chosen.lack,
         chosen.orphans,
-        passed_over=tuple(skipped),
-        seconds=seconds,
+        skipped=tuple(skipped),
+        left_out=tuple(left_out),
+        seconds=(expected.build, expected.backup),
     )
 
 

@@ -54,7 +54,7 @@ def check(
     estimates the duration. Changes nothing. The verdict is GO, GO WITH WARNINGS or NO-GO; NO-GO exits with 3.
     `lastgood rollback` runs the same checklist first.
     """
-    from lastgood.cli.choice import answers, choice_of
+    from lastgood.cli.choice import answers, choice_of, way_of
     from lastgood.command.check import show as shown
     from lastgood.command.check.check import check as run_check
     from lastgood.command.check.check import rights
@@ -66,7 +66,7 @@ def check(
         session.request,
         choice=choice_of(point, latest, before, before_migration),
         fence=settings.fence,
-        way=None if in_place is None else "in-place" if in_place else "by-name",
+        way=way_of(in_place),
         overrides=overrides,
         attestations=(*attestations, *_asked(session, people, {each.item for each in attestations})),
     )

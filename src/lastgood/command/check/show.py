@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lastgood.text import units
@@ -26,6 +27,8 @@ def show(screen: Screen, report: CheckReport) -> None:
     screen.out.print()
     for item in report.checklist.items:
         _item(screen, item)
+    if report.checklist.verdict == "NO-GO":
+        show_grants(screen, report.grants)
     screen.out.print()
     screen.say(f"{report.checklist.verdict}: {counted(report.checklist)}", style=VERDICTS[report.checklist.verdict])
     screen.say(f"Nothing was changed. The check took {units.duration(report.seconds)}.")
@@ -46,6 +49,14 @@ def _item(screen: Screen, item: ItemResult) -> None:
             else "This item cannot be overridden."
         )
         screen.say(what, first="          ", indent=10)
+
+
+def show_grants(screen: Screen, grants: Sequence[str]) -> None:
+    """Print what a superuser must grant the role, as a block to copy into psql."""
+    if grants:
+        screen.heading("For a rollback by name, a superuser runs this once, in psql")
+        for statement in grants:
+            screen.say(statement, first="  ", indent=2)
 
 
 def counted(checklist: Checklist) -> str:
@@ -71,3 +82,4 @@ def show_rights(screen: Screen, found: Rights) -> None:
             ("In place", "possible" if found.in_place else "not possible"),
         ]
     )
+    show_grants(screen, found.grants)

@@ -68,7 +68,7 @@ def print_example(
         raise UsageError(
             f'cannot print an example: there is no table "{table}"',
             hint="List them: lastgood config example",
-            state=config.NOTHING_LOOKED_AT,
+            state=config.NOTHING_READ,
         )
     session.screen.out.file.write("\n".join(lines) + "\n")
 

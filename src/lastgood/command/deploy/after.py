@@ -16,8 +16,9 @@ from lastgood.command.validate import validate
 from lastgood.command.validate.validate import ValidationVerdict
 from lastgood.errors import Failed
 from lastgood.events import Progress, StageDone, StageFailed, StageStarted
+from lastgood.facts import MigrationFacts
 from lastgood.facts.of_database import migration_of
-from lastgood.postgres.outlived import find
+from lastgood.postgres.remaining_sessions import find
 from lastgood.text.units import counted
 
 SETTLED_SECONDS = 2.0
@@ -29,24 +30,41 @@ def problem(course: Course) -> str:
         return exchanged
     course.hold.record_stage("checking")
     _report_open_sessions(course)
-    _remark_on_migration(course)
-    return _data(course) or _application(course)
+    return _migration(course) or _data(course) or _application(course)
 
 
-def _remark_on_migration(course: Course) -> None:
-    """Remark on accepted errors of the migration, and on a migrations table without a new row."""
+def wrong_version(expected: str, now: MigrationFacts | None) -> str:
+    """Return why the newest migration is not the expected one; empty if it is, or none is expected."""
+    if not expected or (now is not None and now.version == expected):
+        return ""
+    if now is None:
+        return f'the migration version "{expected}" did not appear: there is no migrations table'
+    newest = f'its newest version is "{now.version}"' if now.version is not None else "it is empty"
+    return f'the migration version "{expected}" did not appear in {now.table}: {newest}'
+
+
+def _migration(course: Course) -> str:
+    """Return why the expected version is missing. Remark on accepted errors of the migration, and on a migrations table
+    without a new row."""
     command: CommandReport | None = course.found.get("command")
     if command is not None and command.allowed:
         course.remark(f"errors of the migration were accepted ({command.allowed}): {command.errors[0]}")
     manifest = course.point.manifest if course.point is not None else None
     then = manifest.facts.migration if manifest is not None else None
-    if then is None:
-        return
+    expected = course.request.expect_version
+    if then is None and not expected:
+        return ""
     with suppress(psycopg.Error), course.hold.target.connect(application_name="lastgood inspects") as connection:
         now = migration_of(connection)
+        if problem := wrong_version(expected, now):
+            return problem
+        if then is None or expected:
+            return ""
         if now is not None and (now.table, now.version, now.applied) == (then.table, then.version, then.applied):
             newest = f'the newest version is still "{now.version}"' if now.version is not None else "it is empty"
             course.remark(f"the migration recorded nothing in {now.table}: {newest}")
+        return ""
+    return f'the migration version "{expected}" could not be read' if expected else ""
 
 
 def _report_open_sessions(course: Course) -> None:
@@ -132,7 +150,7 @@ def _application(course: Course) -> str:
 def _unhealthy(course: Course) -> str:
     application = course.request.base.application
     if application.health is not None and course.healthy_before is not False:
-        result = health.ask(
+        result = health.check_health(
             application,
             course.context.cancelled,
             lambda tries, last: course.emit(Progress("checks", tries, None, "tries", detail=last.problem)),

@@ -51,7 +51,7 @@ def of_the_server(connection: Connection, live: str) -> dict[tuple[str, str], st
     for kind, query in _OF_THE_SERVER:
         with suppress(psycopg.errors.InsufficientPrivilege):
             found |= {(kind, str(name)): str(value) for name, value in connection.execute(query)}
-    for each in database.every(connection):
+    for each in database.all_databases(connection):
         if each.name != live and read_mark(each.comment) is None:
             found["database", each.name] = each.owner
     return found

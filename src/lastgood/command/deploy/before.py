@@ -7,9 +7,11 @@ from dataclasses import replace
 
 import psycopg
 
-from lastgood import rollback
+from lastgood import checks, rollback
 from lastgood.application import Application, health
 from lastgood.application.service import HookFailed
+from lastgood.checklist import Checklist, Finding, remedy
+from lastgood.checks.privileges import FENCE_LATER
 from lastgood.command.deploy.around import of_the_server
 from lastgood.command.deploy.course import Course
 from lastgood.command.deploy.environment import resolved, tag
@@ -18,13 +20,16 @@ from lastgood.command.deploy.migration import MigrationCommand, command_of
 from lastgood.command.validate import validate
 from lastgood.errors import NOT_REACHED, Failed, LastgoodError, Refused
 from lastgood.events import Caution, Note, StageDone, StageStarted, reported
+from lastgood.journal.run_names import identifier
 from lastgood.plan.plan import Choice, Plan, Request
 from lastgood.points import RestorePoint, dump_point
+from lastgood.postgres import database
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.mark import server_clock
-from lastgood.postgres.outlived import Trace
+from lastgood.postgres.remaining_sessions import ProgramTrace
 from lastgood.postgres.rights import rights
 from lastgood.postgres.state import DatabaseState
+from lastgood.run.prepare import connect_live
 from lastgood.text.units import duration
 
 LABEL = "before_deployment"
@@ -36,6 +41,7 @@ def made_ready(course: Course) -> MigrationCommand:
     Raises Refused, Failed, BadPoint, Interrupted, NotStarted; then nothing was changed.
     """
     try:
+        _check(course)
         _baseline(course)
         _stop_application(course)
         point = _restore_point(course)
@@ -60,6 +66,36 @@ def made_ready(course: Course) -> MigrationCommand:
             ) from error
         raise
     return command
+
+
+def _check(course: Course) -> None:
+    """Run all checks of the rollback that need no restore point, before one is made and the application is stopped; and
+    try to mark the database. Raises Refused."""
+    request, connection = replace(course.request.base, fence="now"), course.hold.connection()
+    with course.timed("check"), connect_live(course.hold.target, course.live) as live:
+        found = database.describe(connection, course.live)
+        results = checks.results(checks.Subject.of(request, connection, live, found, checks.PointReading()))
+    given = Checklist(overrides=request.overrides)
+    every = checks.findings(results)
+    refused = [each for each in every if each.item != "restore_point" and given.refuses(each)]
+    if refused:
+        raise _impossible(refused[0], every)
+    try:
+        with connection.transaction(force_rollback=True):
+            connection.execute(database.comment_statement(course.live, found.comment))
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise Refused(
+            f"cannot deploy: a deployment is marked in the comment of its database: {server_errors.message_of(error)}",
+            hint=f"As a superuser: ALTER DATABASE {identifier(course.live)} OWNER TO "
+            f"{identifier(connection.info.user)}. Or make a restore point with lastgood backup, and migrate yourself.",
+        ) from error
+
+
+def _impossible(refusal: Finding, every: tuple[Finding, ...]) -> Refused:
+    return Refused(
+        f"cannot deploy: a rollback would not be possible: {refusal.text}",
+        hint=remedy(refusal, every, "To deploy despite it").replace(FENCE_LATER, ""),
+    )
 
 
 def _undone(course: Course) -> None:
@@ -92,7 +128,7 @@ def _baseline(course: Course) -> None:
     application = request.base.application
     if request.settings.application and application.health is not None and not request.settings.stop:
         once = replace(application, health=application.health.model_copy(update={"deadline": 0.0}))
-        result = health.ask(once, course.context.cancelled)
+        result = health.check_health(once, course.context.cancelled)
         course.healthy_before = not result.problem
         if result.problem:
             course.remark(f"the health check failed before the migration ({result.problem}): its result is not used")
@@ -144,10 +180,9 @@ def request_back(course: Course, point: RestorePoint) -> Request:
     application = replace(request.application, on_failure="keep", watch=None)
     if course.stopped:
         application = without_stop(application)  # a rollback that fails leaves it stopped
-    # The emergency backup compares content. This plan is not shown, and the application waits.
-    check = request.check.model_copy(update={"compare_limit": 0.0})
+    # The emergency backup is compared afterwards. This plan is not shown, and the application waits.
     choice = Choice(point=str(point.path))
-    return replace(request, choice=choice, fence="now", run=None, application=application, check=check)
+    return replace(request, choice=choice, fence="now", run=None, application=application, compare="none")
 
 
 def without_stop(application: Application) -> Application:
@@ -161,12 +196,7 @@ def _way_back(course: Course, point: RestorePoint) -> None:
         prepared = rollback.plan(request_back(course, point), course.emit)
     plan: Plan = prepared.plan
     if plan.refusals:
-        first = plan.refusals[0]
-        override = f"To deploy despite it: --override {first.item} --reason TEXT" if not first.final else ""
-        raise Refused(
-            f"cannot deploy: a rollback would not be possible: {first.text}",
-            hint=f"{first.hint.rstrip('.')}. {override}".strip(". ") if first.hint else override,
-        )
+        raise _impossible(plan.refusals[0], plan.findings)
     for finding in plan.findings:
         if finding.level == "caution":
             course.emit(Caution(finding.text))
@@ -178,6 +208,6 @@ def _command(course: Course) -> MigrationCommand:
     request, hold = course.request, course.hold
     keywords = resolved(hold.target, hold.live)
     connection = hold.connection()
-    course.trace = Trace(tag(hold.run), keywords["user"], server_clock(connection))
+    course.trace = ProgramTrace(tag(hold.run), keywords["user"], server_clock(connection))
     assert course.point is not None
     return command_of(request, keywords, hold.run, point=str(course.point.path))

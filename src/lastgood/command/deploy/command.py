@@ -11,7 +11,7 @@ import typer
 from lastgood import config
 from lastgood.cli import lengths
 from lastgood.cli.application import command
-from lastgood.cli.parameters import CODE, PACE, Overrides, Reasons
+from lastgood.cli.parameters import CODE, PACE, Comparing, InPlace, Overrides, Reasons
 from lastgood.errors import Failed, LastgoodError, UsageError
 
 if TYPE_CHECKING:
@@ -50,6 +50,16 @@ def deploy_(
             help="Accept errors that the migration prints but ignores; the reason is recorded.",
         ),
     ] = None,
+    expect_version: Annotated[
+        str,
+        typer.Option(
+            "--expect-version",
+            metavar="VERSION",
+            help="Roll back unless this is the newest version in the table of the migration tool.",
+        ),
+    ] = "",
+    in_place: InPlace = None,
+    compare: Comparing = None,
     dry_run: DryRun = False,
 ) -> int | None:
     """Run a migration, and roll it back if it fails.
@@ -63,7 +73,7 @@ def deploy_(
     Exits with 5 if the migration failed and left no change, with 6 if it was rolled back, and with 7 if the rollback
     failed; then run `lastgood recover`. A dry run exits with 5 if the migration would be rolled back.
     """
-    from lastgood.cli.choice import answers
+    from lastgood.cli.choice import answers, compare_of, way_of
     from lastgood.command.deploy import deploy, show
     from lastgood.command.deploy import show as shown
 
@@ -72,7 +82,7 @@ def deploy_(
             raise UsageError(
                 "cannot accept and deploy at once: --accept takes no migration",
                 hint="Run: lastgood deploy --accept RUN",
-                state=config.NOTHING_LOOKED_AT,
+                state=config.NOTHING_READ,
             )
         found = deploy.accept(session.target, accept)
         session.result(
@@ -85,13 +95,20 @@ def deploy_(
     settings = session.settings
     overrides, attestations = answers(override, reason, None, settings.tables.check.attested)
     request = deploy.DeployRequest(
-        base=replace(session.request, overrides=overrides, attestations=attestations),
+        base=replace(
+            session.request,
+            overrides=overrides,
+            attestations=attestations,
+            way=way_of(in_place),
+            compare=compare_of(compare),
+        ),
         command=tuple(migration or ()),
         label=label,
         settings=_limited(settings.tables.deploy, time_limit),
         validation=settings.tables.validation,
         form=settings.format,
         allow_errors=_reason(allow_errors),
+        expect_version=expect_version.strip(),
     )
     if dry_run:
         return _tried(session, request)
@@ -117,7 +134,7 @@ def _reason(text: str | None) -> str:
         raise UsageError(
             "cannot accept errors: --allow-errors needs a reason",
             hint="State why they are harmless: --allow-errors REASON. The reason is recorded.",
-            state=config.NOTHING_LOOKED_AT,
+            state=config.NOTHING_READ,
         )
     return (text or "").strip()
 
@@ -140,6 +157,6 @@ def _limited(settings: Deploy, time_limit: str | None) -> Deploy:
         raise UsageError(
             f'cannot use --time-limit "{time_limit}": it must be longer than 0',
             hint="Give a duration like 30s or 10min, or leave --time-limit out.",
-            state=config.NOTHING_LOOKED_AT,
+            state=config.NOTHING_READ,
         )
     return settings.model_copy(update={"time_limit": seconds})

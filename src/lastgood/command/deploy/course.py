@@ -24,10 +24,11 @@ from lastgood.context import Context
 from lastgood.errors import Interrupted, LastgoodError
 from lastgood.events import Caution
 from lastgood.journal import Journal, recording
+from lastgood.loss import Comparing
 from lastgood.plan.plan import Request
 from lastgood.points import RestorePoint
-from lastgood.points.manifest import DeploymentNote, Form, Outcome, note_deployment
-from lastgood.postgres.outlived import Outlived, Trace
+from lastgood.points.manifest import DeploymentNote, Form, Outcome, record_deployment
+from lastgood.postgres.remaining_sessions import ProgramTrace, RemainingSession
 from lastgood.postgres.state import DatabaseState
 
 # The statuses in the journal.
@@ -64,8 +65,8 @@ class Course:
         self.rights: frozenset[str] = frozenset()
         self.keys = Declared()
         self.point: RestorePoint | None = None
-        self.trace: Trace | None = None
-        self.seen: frozenset[Outlived] = frozenset()
+        self.trace: ProgramTrace | None = None
+        self.seen: frozenset[RemainingSession] = frozenset()
         self.health: HealthResult | None = None
         self.found: dict[str, Any] = {}
         self.remarks: list[str] = []
@@ -80,6 +81,12 @@ class Course:
     def live(self) -> str:
         """The live database's name."""
         return self.hold.live
+
+    @property
+    def comparing(self) -> Comparing:
+        """How the rows are compared with the restore point, in a limited time: a pipeline waits for it."""
+        base = self.request.base
+        return Comparing(base.compare, base.check.compare_limit, base.loss, bounded=True)
 
     @property
     def stopped_note(self) -> str:
@@ -101,7 +108,7 @@ class Course:
         not help in an emergency that existed before; if it was deployed, differences are intended."""
         if self.point is not None:
             with suppress(OSError, LastgoodError):  # the note only helps to choose a restore point
-                note_deployment(self.point.path, DeploymentNote(run=self.hold.run, outcome=outcome))
+                record_deployment(self.point.path, DeploymentNote(run=self.hold.run, outcome=outcome))
 
     def remark(self, text: str) -> None:
         """Emit a caution now, and add it to the report."""
@@ -122,7 +129,7 @@ class Course:
         report = self._report(status, problem)
         data = {"error": recording.error_data(error)} if error is not None else {}
         journaled = "interrupted" if isinstance(error, Interrupted) else _JOURNALED[status]
-        recording.ended(self.journal, journaled, **data, report=report.document())
+        recording.write_end(self.journal, journaled, **data, report=report.document())
         self._ended(report)
         return report
 
@@ -163,7 +170,8 @@ def words(error: BaseException) -> str:
 class DeployRequest:
     """The request of a deployment. ``base``: the live database, the store, the state folder, and the options of its
     rollback. ``command``: the migration, a program and its arguments. ``environment``: the caller's. ``allow_errors``:
-    why errors that the migration prints but ignores are accepted; empty: they are not."""
+    why errors that the migration prints but ignores are accepted; empty: they are not. ``expect_version``: the version
+    that the migrations table must end at; empty: any."""
 
     base: Request
     command: tuple[str, ...] = field(repr=False)
@@ -174,3 +182,4 @@ class DeployRequest:
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
     folder: Path | None = None
     allow_errors: str = ""
+    expect_version: str = ""

@@ -17,6 +17,8 @@ from dataclasses import replace
 import psycopg
 
 from lastgood.command.deploy import after, before, migration
+from lastgood.command.deploy.changes import STAGE as STAGE_OF_CHANGES
+from lastgood.command.deploy.changes import changes
 from lastgood.command.deploy.course import Course, DeployRequest, words
 from lastgood.command.deploy.hold import accept, hold
 from lastgood.command.deploy.migration import STAGE, MigrationCommand, Watcher
@@ -24,7 +26,7 @@ from lastgood.command.deploy.report import DeployReport, TrialReport
 from lastgood.command.deploy.taken_back import taken_back
 from lastgood.command.deploy.trial import trial
 from lastgood.errors import LastgoodError
-from lastgood.events import Caution, Emit, StageDone, StageFailed, StageStarted, silent
+from lastgood.events import Caution, Emit, StageDone, StageFailed, StageStarted, reported, silent
 from lastgood.journal import recording
 from lastgood.postgres import clock, transactions
 from lastgood.process import interrupts
@@ -67,7 +69,7 @@ def deploy(
             program=request.command[0],
         )
         with (
-            interrupts.calling(stopping, mark=stop.mark, after=[patience], suspended=not_suspended),
+            interrupts.on_signal(stopping, mark=stop.mark, after=[patience], suspended=not_suspended),
             recording.recording(journal, emit) as recorded,
         ):
             return _seen_through(Course(request, held, journal, replace(context, emit=recorded), ended))
@@ -91,7 +93,22 @@ def _seen_through(course: Course) -> DeployReport:
         problem = words(error)
     if problem:
         raise taken_back(course, problem, of_migration=of_migration)
+    _note_changes(course)
     return course.over("deployed")
+
+
+def _note_changes(course: Course) -> None:
+    """Compare the rows with the restore point. The deployment is done: a failure of this is only a remark."""
+    point = course.point
+    assert point is not None and point.manifest is not None
+    if course.comparing.level == "none":
+        return
+    try:
+        with course.timed("compare"), reported(course.emit, STAGE_OF_CHANGES, "compare with the restore point"):
+            facts = point.manifest.facts
+            course.found["tables"] = changes(course.hold.target, point, facts, course.comparing, course.context)
+    except LastgoodError as error:
+        course.remark(f"the changes of the migration could not be counted: {error}")
 
 
 def _following(course: Course) -> int | None:

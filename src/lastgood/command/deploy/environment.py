@@ -14,7 +14,7 @@ import psycopg
 from psycopg import conninfo, pq
 
 from lastgood.application import hooks
-from lastgood.postgres.server import Target
+from lastgood.postgres.server import NO_EVENT_TRIGGERS, Target
 from lastgood.text import redact
 
 # Not passed on to the migration.
@@ -39,6 +39,9 @@ def resolved(target: Target, dbname: str) -> dict[str, str]:
     with target.connect_unchanged() as connection:
         info = connection.info
         found = {**target.keywords, **info.get_parameters()}
+        # Ours is not for the migration.
+        options = str(found.pop("options", "")).removesuffix(NO_EVENT_TRIGGERS).strip()
+        found |= {"options": options} if options else {}
         if info.password:
             found["password"] = info.password
         found.setdefault("user", info.user)

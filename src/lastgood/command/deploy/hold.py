@@ -26,7 +26,7 @@ from lastgood.postgres.deployment import (
     mark_deployment,
     own_comment,
 )
-from lastgood.postgres.lock import lock_live, nothing
+from lastgood.postgres.lock import lock_live, read_nothing
 from lastgood.postgres.mark import server_clock
 from lastgood.postgres.server import Connection, Target
 from lastgood.text.units import ago, duration
@@ -174,7 +174,7 @@ def hold(target: Target, wait: float, emit: Emit) -> Iterator[Hold]:
 def _locked(target: Target, live: str, run: str) -> Connection:
     connection = database.connect_maintenance(target, live)
     try:
-        lock_live(connection, live, nothing)  # the caller checks ``exchanged`` before it continues
+        lock_live(connection, live, read_nothing)  # the caller checks ``exchanged`` before it continues
         name(connection, run)
     except BaseException:
         connection.close()

@@ -10,10 +10,10 @@ import psycopg
 from psycopg import IsolationLevel, sql
 
 from lastgood.command.deploy.report import Worse
-from lastgood.command.validate.rule import shown
+from lastgood.command.validate.rule import sample_text
 from lastgood.command.validate.validate import ValidationVerdict
 from lastgood.postgres import integrity
-from lastgood.postgres.integrity import Key
+from lastgood.postgres.integrity import ForeignKeyConstraint
 from lastgood.postgres.server import Connection, Target
 from lastgood.text.redact import HIDDEN
 from lastgood.text.units import counted
@@ -49,7 +49,7 @@ class UniqueKey:
 class Declared:
     """The keys that a database declares."""
 
-    foreign: tuple[Key, ...] = ()
+    foreign: tuple[ForeignKeyConstraint, ...] = ()
     unique: tuple[UniqueKey, ...] = ()
 
     @classmethod
@@ -59,7 +59,7 @@ class Declared:
             UniqueKey(schema, table, name, primary, nulls_equal, partitioned, tuple(columns))
             for schema, table, name, primary, nulls_equal, partitioned, columns in connection.execute(_UNIQUE)
         )
-        return cls(tuple(integrity.keys(connection)), unique)
+        return cls(tuple(integrity.foreign_key_constraints(connection)), unique)
 
 
 def broken_since(
@@ -159,8 +159,8 @@ def _texts(columns: Sequence[str], alias: Literal["l", "t"]) -> sql.Composed:
     read."""
     return sql.SQL("concat_ws(', ', {})").format(
         sql.SQL(", ").join(
-            sql.Literal(shown([name], [HIDDEN]))
-            if shown([name], [""]) != f"{name}="
+            sql.Literal(sample_text([name], [HIDDEN]))
+            if sample_text([name], [""]) != f"{name}="
             else sql.SQL("{} || coalesce({}.{}::text, 'NULL')").format(
                 sql.Literal(f"{name}="), sql.Identifier(alias), sql.Identifier(name)
             )

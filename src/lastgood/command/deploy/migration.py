@@ -1,6 +1,6 @@
 """The user's migration command: run under supervision, with its output shown at once and its sessions recorded.
 
-It never outlives lastgood: it is terminated by a time limit, Ctrl+C, a signal, or by the warden if lastgood is killed.
+It never outlives lastgood: a time limit, Ctrl+C or a signal terminates it, or a dead-man switch if lastgood is killed.
 Sessions that it leaves on the server are terminated later, before any decision.
 """
 
@@ -25,11 +25,11 @@ from lastgood.context import Context
 from lastgood.deadman import migration as deadman
 from lastgood.errors import NOT_REACHED, Failed, Refused, UsageError
 from lastgood.events import Printed
-from lastgood.postgres.outlived import Outlived, Trace, find
+from lastgood.postgres.remaining_sessions import ProgramTrace, RemainingSession, find
 from lastgood.postgres.server import Connection, Target
 from lastgood.process.companion import NotReady
-from lastgood.process.run import Ended
-from lastgood.process.supervised import Supervised
+from lastgood.process.run import ProgramEnd
+from lastgood.process.supervised import SupervisedProgram
 from lastgood.text import redact
 from lastgood.text.units import duration
 
@@ -100,12 +100,12 @@ class Watcher(threading.Thread):
         self,
         maintenance: Target,
         oid: int,
-        trace: Trace,
+        trace: ProgramTrace,
         sample: Callable[[Connection], None] = lambda connection: None,
         every: float = WATCH_SECONDS,
     ) -> None:
         super().__init__(name="lastgood-watch", daemon=True)
-        self.seen: set[Outlived] = set()
+        self.seen: set[RemainingSession] = set()
         self._maintenance = maintenance
         self._oid = oid
         self._trace = trace
@@ -123,7 +123,7 @@ class Watcher(threading.Thread):
                     self._over.wait(self._every)
             self._over.wait(WATCH_SECONDS)
 
-    def stop(self) -> frozenset[Outlived]:
+    def stop(self) -> frozenset[RemainingSession]:
         """Stop the thread and return the recorded sessions."""
         self._over.set()
         self.join(timeout=15)
@@ -137,7 +137,7 @@ class Outcome:
     report: CommandReport
     problem: str
     interrupted: bool
-    seen: frozenset[Outlived]
+    seen: frozenset[RemainingSession]
 
 
 def run(
@@ -149,7 +149,7 @@ def run(
     *,
     seconds: float,
 ) -> Outcome:
-    """Run the command to its end. Raises Failed when it cannot be started, or the warden cannot be started."""
+    """Run the command to its end. Raises Failed when it cannot be started, or the dead-man switch cannot be started."""
     mark = (MARK, deployment)
     complaints = Complaints()
 
@@ -159,15 +159,15 @@ def run(
 
     watcher.start()
     try:
-        with deadman.standing_by(mark, journal) as warden:
-            started = Supervised(
+        with deadman.armed_switch(mark, journal) as switch:
+            started = SupervisedProgram(
                 command.arguments,
                 environment=command.environment,
                 mark=mark,
                 line=printed,
                 folder=command.folder,
             )
-            deadman.watch(warden, started.group)
+            deadman.watch(switch, started.group)
             try:
                 ended = started.wait(seconds, context.cancelled)
                 killed = 0
@@ -178,7 +178,7 @@ def run(
             except BaseException:
                 started.end()
                 raise
-            warden.dismiss()
+            switch.dismiss()
     except OSError as error:
         raise Failed(
             f'cannot start the migration "{command.program}": {(error.strerror or str(error)).lower()}',
@@ -192,16 +192,16 @@ def run(
     finally:
         seen = watcher.stop()
     interrupted = ended is None
-    ended = ended or Ended(None, started.tail, started.seconds)
+    ended = ended or ProgramEnd(None, started.tail, started.seconds)
     return _outcome(command, ended, complaints, killed, seen, interrupted, seconds)
 
 
 def _outcome(
     command: MigrationCommand,
-    ended: Ended,
+    ended: ProgramEnd,
     complaints: Complaints,
     killed: int,
-    seen: frozenset[Outlived],
+    seen: frozenset[RemainingSession],
     interrupted: bool,
     limit: float,
 ) -> Outcome:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Literal
 
@@ -14,10 +13,8 @@ from pydantic import Field
 from lastgood.application.results import ApplicationReport
 from lastgood.command.validate.validate import RuleResult, ValidationSummary, ValidationVerdict
 from lastgood.facts import Facts
-from lastgood.facts.compare import Comparison
 from lastgood.models import Document, Frozen
-from lastgood.plan.plan import TableLoss
-from lastgood.postgres.server import Connection
+from lastgood.plan.loss import TableLoss
 from lastgood.run.report import Report
 from lastgood.text.units import counted
 
@@ -95,11 +92,31 @@ def verdict_of(worse: tuple[Worse, ...], after: ValidationVerdict, before: Valid
     return ""
 
 
+class ChangedTable(Frozen):
+    """A table that the migration changes. A row count is null if the table does not exist. ``content``: whether the
+    rows differ in the columns that both have; null if that is unknown. ``added``, ``deleted`` and ``changed``: exact
+    numbers of rows, null where they were not counted, ``changed`` also without a key. ``why``: why rows were not
+    compared or counted."""
+
+    schema_name: str = Field(serialization_alias="schema")
+    name: str
+    rows_before: int | None
+    rows_after: int | None
+    columns_added: tuple[str, ...]
+    columns_removed: tuple[str, ...]
+    content: bool | None
+    added: int | None = None
+    deleted: int | None = None
+    changed: int | None = None
+    why: str = ""
+
+
 class DeployReport(Document):
     """A deployment that has ended. ``status``: ``deployed``; ``unchanged``: it failed, and the database was shown to
     equal its state before; ``rolled back``: by ``rollback`` (its report), to ``point``; or ``not rolled back``.
-    ``problem``: the failure. ``loss``: tables whose rows the rollback removed or restored; ``kept`` is the database
-    that still has them. ``moved``: sequences that advanced, which is harmless."""
+    ``problem``: the failure. ``tables``: what changed since the restore
+    point, by the migration or meanwhile. ``loss``: tables whose rows the rollback removed or restored; ``kept`` is the
+    database that still has them. ``moved``: sequences that advanced, which is harmless."""
 
     run: str
     status: Result
@@ -115,35 +132,13 @@ class DeployReport(Document):
     application: ApplicationReport | None = None
     compared: str = ""
     moved: tuple[str, ...] = ()
+    tables: tuple[ChangedTable, ...] = ()
     loss: tuple[TableLoss, ...] = ()
     kept: str | None = None
     undo_command: str | None = None
     rollback: Report | None = None
     remarks: tuple[str, ...] = ()
     seconds: dict[str, float]
-
-
-_COLUMNS = """
-SELECT n.nspname, c.relname, pg_catalog.array_agg(a.attname::text ORDER BY a.attnum)
-FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-GROUP BY 1, 2
-"""
-Columns = Mapping[tuple[str, str], tuple[str, ...]]
-
-
-class ChangedTable(Frozen):
-    """A table that the migration changes. A row count is null if the table does not exist. ``content``: whether the
-    rows differ in the columns that existed before; null if that is unknown."""
-
-    schema_name: str = Field(serialization_alias="schema")
-    name: str
-    rows_before: int | None
-    rows_after: int | None
-    columns_added: tuple[str, ...]
-    columns_removed: tuple[str, ...]
-    content: bool | None
 
 
 class HeldLock(Frozen):
@@ -177,36 +172,6 @@ class TrialReport(Document):
     migration_after: str | None
     locks: tuple[HeldLock, ...]
     seconds: dict[str, float]
-
-
-def columns(connection: Connection) -> dict[tuple[str, str], tuple[str, ...]]:
-    """Return the columns of each table."""
-    return {(schema, name): tuple(names) for schema, name, names in connection.execute(_COLUMNS)}
-
-
-def tables_of(facts: Facts, now: Facts, found: Comparison, then: Columns, later: Columns) -> tuple[ChangedTable, ...]:
-    """Return the tables that differ, ordered by name."""
-    rows = [{(each.schema_name, each.name): each.rows for each in side.tables} for side in (facts, now)]
-    equal = {(each.schema_name, each.name): each.equal for each in found.tables}
-    result = []
-    for key in sorted({*rows[0], *rows[1]}):
-        there = key in rows[0] and key in rows[1]
-        before, after = then.get(key, ()), later.get(key, ())
-        content = None if not there else None if equal.get(key) is None else not equal[key]
-        if there and before != after and set(before) - set(after):
-            content = None  # rows cannot be compared without one of the columns
-        table = ChangedTable(
-            schema_name=key[0],
-            name=key[1],
-            rows_before=rows[0].get(key),
-            rows_after=rows[1].get(key),
-            columns_added=tuple(name for name in after if there and name not in before),
-            columns_removed=tuple(name for name in before if there and name not in after),
-            content=content,
-        )
-        if not there or table.columns_added or table.columns_removed or table.content is not False:
-            result.append(table)
-    return tuple(result)
 
 
 def objects_of(facts: Facts, now: Facts) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:

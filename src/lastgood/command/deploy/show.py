@@ -8,9 +8,11 @@ from pathlib import Path
 
 from lastgood.command.deploy.deploy import DeployReport, TrialReport
 from lastgood.command.deploy.report import ChangedTable, CommandReport, Worse
+from lastgood.command.rollback.show_losses import CHANGE, COLUMNS, LOSS, rows_of
 from lastgood.command.validate.validate import ValidationSummary
 from lastgood.errors import LastgoodError
-from lastgood.plan.plan import KEPT, TableLoss
+from lastgood.plan.loss import TableLoss
+from lastgood.plan.plan import KEPT
 from lastgood.postgres.server import Target
 from lastgood.screen import news
 from lastgood.screen.news import Story
@@ -29,8 +31,15 @@ STATUS = {
 
 def show(screen: Screen, report: DeployReport) -> None:
     """Print a successful deployment."""
-    screen.say(f'Done: "{report.live}" is migrated{_compared(report)}.', style="bold green")
+    if report.remarks:
+        cautions = units.counted(len(report.remarks), "caution")
+        screen.say(f'Deployed with {cautions}: "{report.live}" is migrated{_compared(report)}.', style="bold yellow")
+        for text in report.remarks:
+            screen.say(text, first="  caution ", indent=10, style="yellow")
+    else:
+        screen.say(f'Done: "{report.live}" is migrated{_compared(report)}.', style="bold green")
     _facts(screen, report)
+    _tables(screen, "What changed since the restore point", report.tables)
     _worse(screen, report.worse)
     screen.say(f"To roll back later: lastgood rollback {Path(report.point).name}", first="  ", indent=2)
 
@@ -41,7 +50,7 @@ def _compared(report: DeployReport) -> str:
         return "; its data was not checked"
     if report.worse:
         return f"; {units.counted(len(report.worse), 'warning is', 'warnings are')} worse than before"
-    return ", and no check is worse than before"
+    return "" if report.remarks else ", and no check is worse than before"
 
 
 def show_failed(screen: Screen, report: DeployReport) -> None:
@@ -120,21 +129,7 @@ def show_trial(screen: Screen, report: TrialReport) -> None:
         )
     )
     _worse(screen, report.worse)
-    if report.tables:
-        screen.heading("Tables")
-        screen.table(
-            (
-                TableColumn("table", fold=True),
-                TableColumn("before", right=True),
-                TableColumn("after", right=True),
-                TableColumn("what"),
-            ),
-            [
-                [f"{each.schema_name}.{each.name}", _rows(each.rows_before), _rows(each.rows_after), _change(each)]
-                for each in report.tables[:SHOWN]
-            ],
-        )
-        _and_more(screen, len(report.tables), "table")
+    _tables(screen, "Tables", report.tables)
     for title, names in (("New", report.added), ("Removed", report.removed), ("Definition changed", report.changed)):
         if names:
             screen.heading(title)
@@ -157,13 +152,41 @@ def show_trial(screen: Screen, report: TrialReport) -> None:
         screen.say("The migration changed nothing.", first="  ", indent=2)
 
 
-def _change(each: ChangedTable) -> str:
-    if each.rows_before is None:
-        return "new"
-    if each.rows_after is None:
-        return "removed"
-    columns = [f"+{name}" for name in each.columns_added] + [f"-{name}" for name in each.columns_removed]
-    return ", ".join([*columns, *(["rows change"] if each.content else [])])
+def _tables(screen: Screen, title: str, tables: Sequence[ChangedTable]) -> None:
+    """Print the tables that a migration changed, and by how many rows."""
+    if not tables:
+        return
+    screen.heading(title)
+    columns = (
+        TableColumn("table", fold=True),
+        TableColumn("before", right=True, drop=2),
+        TableColumn("after", right=True, drop=1),
+        TableColumn("added", right=True),
+        TableColumn("deleted", right=True, style=LOSS),
+        TableColumn("changed", right=True, style=CHANGE),
+    )
+    screen.table(
+        columns,
+        [
+            [f"{each.schema_name}.{each.name}", _rows(each.rows_before), _rows(each.rows_after), *_numbers(each)]
+            for each in tables[:SHOWN]
+        ],
+    )
+    for each in tables[:SHOWN]:
+        columns_changed = [f"+{name}" for name in each.columns_added] + [f"-{name}" for name in each.columns_removed]
+        if columns_changed:
+            screen.say(f"{each.schema_name}.{each.name}: {', '.join(columns_changed)}", first="  columns of ", indent=4)
+    _and_more(screen, len(tables), "table")
+    for why in dict.fromkeys(each.why for each in tables if each.added is None and each.why):
+        names = ", ".join(f"{each.schema_name}.{each.name}" for each in tables[:SHOWN] if each.why == why)
+        screen.say(f"{names}: {why}", first="  not counted: ", indent=4)
+
+
+def _numbers(each: ChangedTable) -> tuple[str, str, str]:
+    if each.added is None or each.deleted is None:
+        return "?", "?", "?"
+    changed = "no key" if each.changed is None else units.number(each.changed)
+    return units.number(each.added), units.number(each.deleted), changed
 
 
 def _and_more(screen: Screen, count: int, what: str) -> None:
@@ -194,13 +217,11 @@ def _validation(found: ValidationSummary | None) -> str:
 
 def _loss(screen: Screen, loss: tuple[TableLoss, ...]) -> None:
     screen.heading("Rows after the migration, and as restored")
-    rows = []
-    for each in loss[:SHOWN]:
-        since = f"{units.number(each.written_since)} by {each.by}" if each.written_since and each.by else ""
-        since = since or ("rows changed in place" if each.in_place else "")
-        rows.append([f"{each.schema_name}.{each.name}", _rows(each.live_rows), _rows(each.point_rows), since])
-    counts = (TableColumn("migrated", right=True), TableColumn("restored", right=True))
-    screen.table((TableColumn("table", fold=True), *counts, TableColumn("written since")), rows)
+    counts = (TableColumn("migrated", right=True, drop=2), TableColumn("restored", right=True, drop=1))
+    screen.table(
+        (COLUMNS[0], *counts, *COLUMNS[3:]),
+        [[each.table, _rows(each.live_rows), _rows(each.point_rows), *rows_of(each)] for each in loss[:SHOWN]],
+    )
     _and_more(screen, len(loss), "table")
 
 
@@ -215,7 +236,7 @@ def begun(target: Target, label: str, command: Sequence[str]) -> Story:
     return Story(
         events=frozenset({"start"}),
         title="deployment started",
-        happened=f'Migration{called} of "{live}" is starting with {Path(program).name}.',
+        event=f'Migration{called} of "{live}" is starting with {Path(program).name}.',
         state="Nothing was changed yet; a restore point is made first.",
         next="No action needed. lastgood status shows the progress.",
     )
@@ -226,7 +247,7 @@ def deployed(report: DeployReport) -> Story:
     return Story(
         events=frozenset({"success"}),
         title="deployed",
-        happened=f'"{report.live}" is migrated and passed the checks.',
+        event=f'"{report.live}" is migrated and passed the checks.',
         state=f'"{report.live}" is open.',
         next=f"To roll back later: lastgood rollback {Path(report.point).name}",
         figures=_figures(report),
@@ -237,7 +258,7 @@ def failed(error: LastgoodError, report: DeployReport) -> Story:
     """The notification of a failure and its outcome."""
     story = replace(news.failed(error, "deploy", report.live), figures=_figures(report))
     if report.loss and report.kept is not None:
-        return replace(story, lost=news.lost(report.loss, report.kept))
+        return replace(story, loss=news.loss_summary(report.loss, report.kept))
     return story
 
 

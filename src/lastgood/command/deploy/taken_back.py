@@ -8,6 +8,7 @@ import psycopg
 
 from lastgood.command.deploy import around, way_back
 from lastgood.command.deploy.before import request_back
+from lastgood.command.deploy.changes import reads
 from lastgood.command.deploy.course import Course, words
 from lastgood.command.deploy.report import CommandReport, Result
 from lastgood.dump.names import shown
@@ -21,8 +22,8 @@ from lastgood.errors import (
     TakenBack,
 )
 from lastgood.events import StageDone, StageStarted
-from lastgood.loss import settled
-from lastgood.plan.plan import TableLoss
+from lastgood.loss import Settling, settled
+from lastgood.plan.loss import TableLoss
 from lastgood.postgres import database
 from lastgood.run.report import Report
 
@@ -101,7 +102,7 @@ def _rolled_back(course: Course, problem: str) -> LastgoodError:
         planned = loss
         course.found["loss"] = way_back.changed(loss)
 
-    course.hold.record_stage("going back")
+    course.hold.record_stage("rolling back")
     with course.timed("rollback"):
         report = way_back.go_back(course.hold, request_back(course, course.point), course.point, course.emit, keep_plan)
     # The mark went with the database that was replaced.
@@ -110,7 +111,10 @@ def _rolled_back(course: Course, problem: str) -> LastgoodError:
     again = " The application was started again." if started else course.stopped_note
     course.stopped = False
     _in_service(course, report)
-    course.found["loss"] = way_back.changed(settled(planned, report.emergency_backup, course.point.manifest.facts))
+    settling = Settling(reads(course.point), course.comparing, course.request.base.context(course.emit))
+    course.found["loss"] = way_back.changed(
+        settled(planned, report.emergency_backup, course.point.manifest.facts, settling)
+    )
     kind = Interrupted if course.context.cancelled() else TakenBack
     error = kind(
         f"cannot deploy: {problem}",

@@ -20,6 +20,9 @@ import psycopg
 
 from lastgood import restore
 from lastgood.command.deploy import migration
+from lastgood.command.deploy.after import wrong_version
+from lastgood.command.deploy.changes import STAGE as STAGE_OF_CHANGES
+from lastgood.command.deploy.changes import changes
 from lastgood.command.deploy.course import DeployRequest
 from lastgood.command.deploy.environment import leads_to, resolved, tag
 from lastgood.command.deploy.keys import Declared, broken_since
@@ -28,9 +31,7 @@ from lastgood.command.deploy.report import (
     HeldLock,
     TrialReport,
     Worse,
-    columns,
     objects_of,
-    tables_of,
     verdict_of,
     worse_of,
 )
@@ -40,17 +41,16 @@ from lastgood.command.validate.validate import ValidationVerdict
 from lastgood.context import Context
 from lastgood.errors import Failed, LastgoodError, Refused, Stopped
 from lastgood.events import Caution, Emit, StageDone, StageFailed, StageStarted, reported, silent
-from lastgood.facts import Facts
-from lastgood.facts.compare import compare
 from lastgood.journal import Journal, recording
 from lastgood.journal.run_names import new_run, suffix
+from lastgood.loss import Comparing
 from lastgood.points import RestorePoint, dump_point
 from lastgood.points.manifest import manifest_path
 from lastgood.postgres import clock, copying, database
 from lastgood.postgres.apply import apply
 from lastgood.postgres.grants import Operator
 from lastgood.postgres.mark import marked, server_clock
-from lastgood.postgres.outlived import Trace, find
+from lastgood.postgres.remaining_sessions import ProgramTrace, find
 from lastgood.postgres.server import Connection, Target
 from lastgood.postgres.state import DatabaseState
 from lastgood.process import durable, interrupts
@@ -79,10 +79,10 @@ def trial(request: DeployRequest, emit: Emit = silent) -> TrialReport:
         journal = recording.begin(
             request.base.state, run, "deploy", skew=clock.skew(maintenance), live=live, dry_run=True, clone=clone
         )
-        with recording.recording(journal, emit) as recorded, interrupts.stopping(stop):
+        with recording.recording(journal, emit) as recorded, interrupts.stop_on_signal(stop):
             context = Context(recorded, stop.is_set, request.base.pace)
             report = _Trial(request, maintenance, command, keywords["user"], clone, journal, context).run()
-            recording.ended(journal, "done" if not report.problem else "failed", report=report.document())
+            recording.write_end(journal, "done" if not report.problem else "failed", report=report.document())
             return report
 
 
@@ -228,7 +228,6 @@ class _Trial:
         before = None
         if check != "none":
             before = validate.validate(self._target, request.validation, check, self._context)
-        columns_before = self._columns()
         with self._target.connect(application_name="lastgood inspects") as connection:
             keys_before = Declared.read(connection)
         outcome, locks = self._migrated()
@@ -245,8 +244,12 @@ class _Trial:
             )
             worse = (*vanished, *worse_of(after, before))
             problem = verdict_of(worse, after, before)
-        now: Facts = account.of_database(self._target, like=facts, context=self._context)
-        found = compare(facts, now)
+        base = request.base
+        how = Comparing(base.compare, base.check.compare_limit, base.loss)
+        with reported(self._emit, STAGE_OF_CHANGES, "compare the clone with the copy"):
+            tables = changes(self._target, point, facts, how, self._context)
+        now = account.of_database(self._target, like=facts, digests=False, context=self._context)
+        problem = problem or wrong_version(request.expect_version, now.migration)
         added, removed, changed = objects_of(facts, now)
         return TrialReport(
             run=self._journal.run,
@@ -256,7 +259,7 @@ class _Trial:
             before=before.summary if before is not None else None,
             after=after.summary if after is not None else None,
             worse=worse,
-            tables=tables_of(facts, now, found, columns_before, self._columns()),
+            tables=tables,
             added=added,
             removed=removed,
             changed=changed,
@@ -266,15 +269,11 @@ class _Trial:
             seconds={},
         )
 
-    def _columns(self) -> dict[tuple[str, str], tuple[str, ...]]:
-        with self._target.connect(application_name="lastgood inspects") as connection:
-            return columns(connection)
-
     def _migrated(self) -> tuple[Outcome, tuple[HeldLock, ...]]:
         emit, command, request = self._emit, self._command, self._request
         with self._target.connect(application_name="lastgood inspects") as connection:
             locks = Locks(connection)
-        trace = Trace(tag(self._journal.run), self._user, server_clock(self._maintenance))
+        trace = ProgramTrace(tag(self._journal.run), self._user, server_clock(self._maintenance))
         live, clone = (database.describe(self._maintenance, name).oid for name in (self._live, self._clone))
 
         def sample(connection: Connection) -> None:

@@ -5,7 +5,7 @@ and replace it by an ordinary rollback only if it differs.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import psycopg
@@ -15,24 +15,24 @@ from lastgood.command.deploy.hold import Hold
 from lastgood.command.facts import account
 from lastgood.context import Context
 from lastgood.errors import NOT_REACHED, Failed, LastgoodError, Refused, first_line
-from lastgood.events import Caution, Emit, Note, StageDone, StageFailed, StageStarted
+from lastgood.events import Caution, Emit, StageDone, StageFailed, StageStarted
 from lastgood.facts import Facts, SequenceFacts
 from lastgood.facts.compare import compare
-from lastgood.plan.plan import KEPT, Choice, Request, TableLoss, Way
+from lastgood.plan.loss import TableLoss
+from lastgood.plan.plan import Choice, Request
 from lastgood.points import RestorePoint
-from lastgood.postgres import outlived
+from lastgood.postgres import remaining_sessions
 from lastgood.postgres.errors import failed
 from lastgood.postgres.lock import Claim
-from lastgood.postgres.outlived import Outlived, Trace
+from lastgood.postgres.remaining_sessions import ProgramTrace, RemainingSession
 from lastgood.postgres.rights import rights
 from lastgood.postgres.server import Target, identity
-from lastgood.postgres.sessions import shut_tables
+from lastgood.postgres.sessions import locked_tables
 from lastgood.run.report import Report
 from lastgood.text.units import counted
 
 TRIES = 3
 PAUSE_SECONDS = 2.0
-SHOWN_TABLES = 10
 # Differences that an application can cause, too; all others come from the migration.
 _ROWS = frozenset({"rows", "content", "newest", "sequence", "large objects"})
 
@@ -49,13 +49,13 @@ class Remains:
     moved: tuple[str, ...] = ()
 
 
-def end_sessions(hold: Hold, trace: Trace, seen: frozenset[Outlived], emit: Emit) -> tuple[str, ...]:
+def end_sessions(hold: Hold, trace: ProgramTrace, seen: frozenset[RemainingSession], emit: Emit) -> tuple[str, ...]:
     """Terminate the migration's remaining sessions until none is left. Raises Failed."""
     emit(StageStarted("sessions", "terminate remaining sessions of the migration"))
     began = time.monotonic()
     try:
         connection = hold.connection()
-        ended = outlived.end(connection, hold.oid, replace(trace, ours=trace.ours | {hold.pid}), seen)
+        ended = remaining_sessions.end(connection, hold.oid, replace(trace, own_pids=trace.own_pids | {hold.pid}), seen)
     except BaseException as error:
         emit(StageFailed("sessions", time.monotonic() - began, str(error)))
         raise
@@ -116,7 +116,7 @@ def _inspect(target: Target) -> tuple[frozenset[str], _Ways]:
     rollback."""
     try:
         with target.connect(application_name="lastgood compares") as connection:
-            shut = shut_tables(connection)
+            shut = locked_tables(connection)
             found = rights(connection) if not shut else frozenset()
             ways = {(schema, name): _Way(*rest) for schema, name, *rest in connection.execute(_WAYS)}
     except psycopg.Error as error:
@@ -180,8 +180,6 @@ def go_back(
         try:
             prepared = rollback.plan(again, emit)
             planned(prepared.plan.loss)
-            for text in describe_loss(prepared.plan.loss, prepared.plan.way):
-                emit(Note(text))
             return rollback.run(prepared, emit, Claim(hold.connection(), hold.run))
         except (Failed, Refused, psycopg.OperationalError) as error:
             restarted = identity(hold.connection()).started != server_start
@@ -200,33 +198,3 @@ def _connection_failed(error: BaseException) -> bool:
 def changed(loss: tuple[TableLoss, ...]) -> tuple[TableLoss, ...]:
     """Return the tables that the rollback changes."""
     return tuple(each for each in loss if each.differs)
-
-
-def describe_loss(loss: tuple[TableLoss, ...], way: Way = "by-name") -> Iterator[str]:
-    """Yield a sentence per table: what the rollback removes and restores."""
-    tables = changed(loss)
-    for each in tables[:SHOWN_TABLES]:
-        yield _describe(each, f"the {KEPT[way]} {'has' if way == 'by-name' else 'have'}")
-    if len(tables) > SHOWN_TABLES:
-        yield f"and {len(tables) - SHOWN_TABLES} more tables change"
-
-
-def _describe(each: TableLoss, kept: str) -> str:
-    name = f"{each.schema_name}.{each.name}"
-    if each.point_rows is None:
-        return f"the rollback removes table {name} ({counted(each.live_rows or 0, 'row')}); {kept} it"
-    if each.live_rows is None:
-        return f"the rollback restores table {name} ({counted(each.point_rows, 'row')})"
-    if each.written_since:
-        return (
-            f"the rollback removes {counted(each.written_since, 'row')} of {name}, written since (by {each.by}); "
-            f"{kept} them"
-            if each.by
-            else f"the rollback removes {counted(each.written_since, 'row')} of {name}; {kept} them"
-        )
-    more = each.live_rows - each.point_rows
-    if more > 0:
-        return f"the rollback removes {counted(more, 'row')} of {name}; {kept} them"
-    if not more:
-        return f"the rollback reverts changed rows of {name}; {kept} the changes"
-    return f"the rollback restores {counted(-more, 'row')} of {name}"

@@ -106,19 +106,19 @@ def diff(
         raise UsageError(
             "cannot compare: --live compares A with the live database; do not give B",
             hint="Give one: lastgood diff POINT --live",
-            state=config.NOTHING_LOOKED_AT,
+            state=config.NOTHING_READ,
         )
     if (form is not Form.TEXT) != (output is not None):
         raise UsageError(
             "cannot write the rows: --output requires --format csv, json or parquet, and the reverse",
             hint="For example: --format parquet --output differences",
-            state=config.NOTHING_LOOKED_AT,
+            state=config.NOTHING_READ,
         )
     if level is Level.DIGEST and (rows or output is not None):
         raise UsageError(
             "cannot show rows: --level digest does not find individual rows",
             hint="Leave out --level.",
-            state=config.NOTHING_LOOKED_AT,
+            state=config.NOTHING_READ,
         )
     given = [name for name in (a, b) if name is not None]
     for name in given:
@@ -192,7 +192,7 @@ def _write_page(session: Session, path: Path, report: DiffReport) -> None:
 
     text = page(f"{report.a} and {report.b}", as_markdown(shown.blocks(report)))
     try:
-        with durable.writing(path, mode=0o600) as file:
+        with durable.written_file(path, mode=0o600) as file:
             file.write(session.scrub(text).encode("utf-8", "backslashreplace"))
     except OSError as error:
         raise _not_written(path, error, "--html") from error

@@ -48,7 +48,11 @@ def blocks(report: DiffReport) -> Iterator[Block]:
     yield kinds.Title(f"{summary(report.tables)}: {report.a} (A) and {report.b} (B)", 1)
     some = sorted((each for each in report.tables if _differs(each)), key=lambda each: -_weight(each))
     if some:
-        yield kinds.TableBlock(COLUMNS, [_figures(each) for each in some])
+        counted = any(each.counted for each in some) or any(each.why for each in some)
+        columns = COLUMNS if counted else COLUMNS[:3]
+        yield kinds.TableBlock(columns, [_figures(each)[: len(columns)] for each in some])
+        if not counted:
+            yield kinds.Paragraph("The digests differ; to count the rows that differ: --level count")
     equal = [each for each in report.tables if each.state == "equal"]
     if equal:
         other = "other " if some else ""
@@ -142,7 +146,7 @@ def _row(row: RowDifference, table: TableDifference) -> tuple[str, str, str]:
 
 
 def _joined(values: Iterable[str]) -> str:
-    return "; ".join(values)
+    return "; ".join(values) or "(no columns)"
 
 
 def _value(value: str | None) -> str:

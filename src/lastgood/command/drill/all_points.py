@@ -23,8 +23,8 @@ from lastgood.dump.reader import WhichDatabase
 from lastgood.errors import BadPoint, Interrupted, LastgoodError
 from lastgood.events import StageDone, StageFailed, StageStarted
 from lastgood.plan.plan import CodePolicy
-from lastgood.points import RestorePoint, Whole
-from lastgood.points.verdict import EVERYWHERE
+from lastgood.points import RestorePoint, VerifiedPoint
+from lastgood.points.verdict import DEFAULT_DATABASES
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.embedded import available
 from lastgood.text.units import counted
@@ -38,7 +38,7 @@ def prove_all(request: DrillRequest, render: Render, context: Context = BACKGROU
     store = request.live.store
     there = points.all_points(store)
     if not there:
-        others = points.elsewhere(store)
+        others = points.nearby_folders(store)
         found_there = f" There are restore points in {others[0].folder}." if others else ""
         raise BadPoint(
             f'cannot prove restore points of "{store}": the store is empty',
@@ -102,7 +102,7 @@ class _Work:
             for name in error.databases:
                 found = self._one(point, name, None)
                 # Every cluster has these databases, mostly empty; a partial one is no loss.
-                if not (name in EVERYWHERE and found.verdict == "partial"):
+                if not (name in DEFAULT_DATABASES and found.verdict == "partial"):
                     yield found
         except Interrupted:
             raise
@@ -113,7 +113,7 @@ class _Work:
         else:
             yield self._one(point, whole.summary.database, whole)
 
-    def _one(self, point: RestorePoint, database: str | None, whole: Whole | None) -> ProvedPoint:
+    def _one(self, point: RestorePoint, database: str | None, whole: VerifiedPoint | None) -> ProvedPoint:
         began = monotonic()
         try:
             if whole is None:
@@ -131,7 +131,7 @@ class _Work:
             failed = server_errors.failed(error, "restore it on the scratch server", state=SCRATCH_ONLY)
             return _damaged(point, database, "unproved", failed, monotonic() - began)
 
-    def _restored(self, point: RestorePoint, database: str | None, whole: Whole, began: float) -> ProvedPoint:
+    def _restored(self, point: RestorePoint, database: str | None, whole: VerifiedPoint, began: float) -> ProvedPoint:
         scratch = self._server(whole.summary.server_major)
         request = self.occasion.request.live
         scratch.make_roles(whole.summary.roles)

@@ -60,7 +60,7 @@ def follow(
     target = scratch.target.at(scratch.name)
     subject = guide.subject_of(target, store, point=str(point), in_place=schemas)
     every = guide.executable(subject)
-    chosen = guide.chosen(every, guide.UNDO if undo else guide.IN_PLACE if schemas else guide.ROLLBACK)
+    chosen = guide.select(every, guide.UNDO if undo else guide.IN_PLACE if schemas else guide.ROLLBACK)
     environment = {"PATH": _path(scratch.major), **target.child()[1]}
     done = 0
     for ran in guide.run(every, chosen, environment, folder=store, cancelled=context.cancelled):

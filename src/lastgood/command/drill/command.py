@@ -66,10 +66,10 @@ def drill(
 ) -> int | None:
     """Rehearse the whole procedure on a scratch server.
 
-    Creates a server with a stand-in for the live database from the newest restore point, and damages it. Then runs the
-    real procedure: rollback with fence, emergency backup, build, proof and switch; validation; undo; and the commands
-    of the guide. The live database is not touched. Each phase is timed and compared with the last drill. The evidence
-    is kept for sign-off, protected by checksums.
+    Creates a server with a copy of the live database from the newest restore point, and damages this copy. Then runs
+    the real procedure: rollback with fence, emergency backup, build, proof and switch; validation; undo; and the
+    commands of the guide. The live database is not touched. Each phase is timed and compared with the last drill. The
+    evidence is kept for sign-off, protected by checksums.
 
     Exits with 4 if the restore point (with --all, one of them) is not valid, and with 5 if the drill failed.
     """
@@ -206,7 +206,7 @@ def _check(
         raise UsageError(
             "cannot sign: --sign RUN and --by NAME are required together",
             hint="Run lastgood drill --sign RUN --by NAME with a run of lastgood drill --list.",
-            state=config.NOTHING_LOOKED_AT,
+            state=config.NOTHING_READ,
         )
     if server is not None and folder is not None:
         raise _contradiction("--server and --folder", "Leave --folder out: an existing server has its own folder.")
@@ -214,9 +214,9 @@ def _check(
         raise UsageError(
             "cannot sign off: --signed-off-by is empty",
             hint="Give the name of the person who signs off the evidence.",
-            state=config.NOTHING_LOOKED_AT,
+            state=config.NOTHING_READ,
         )
 
 
 def _contradiction(what: str, hint: str) -> UsageError:
-    return UsageError(f"cannot drill: {what} are mutually exclusive", hint=hint, state=config.NOTHING_LOOKED_AT)
+    return UsageError(f"cannot drill: {what} are mutually exclusive", hint=hint, state=config.NOTHING_READ)

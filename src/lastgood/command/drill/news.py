@@ -16,7 +16,7 @@ def begun(live: str) -> Story:
     return Story(
         events=frozenset({"start"}),
         title="drill started",
-        happened=f'A rollback of "{live}" is being rehearsed on a scratch server.',
+        event=f'A rollback of "{live}" is being rehearsed on a scratch server.',
         state=f'"{live}" is not touched.',
         next="No action needed.",
     )
@@ -37,7 +37,7 @@ def _drill(found: DrillEvidence, sealed: Sealed) -> Story:
     return Story(
         events=frozenset({"success" if passed else "failure"}),
         title="drill passed" if passed else "drill FAILED",
-        happened=f'The rollback of "{found.live}" to {point} was rehearsed'
+        event=f'The rollback of "{found.live}" to {point} was rehearsed'
         + (" in all phases, and every table was verified." if passed else f", and failed: {'; '.join(failed)}."),
         state=f'"{found.live}" was not touched.',
         next=_next(sealed)
@@ -58,7 +58,7 @@ def _store(found: StoreEvidence, sealed: Sealed) -> Story:
     return Story(
         events=frozenset({"failure" if bad else "success"}),
         title=f"{len(found.points) - len(bad)} of {units.counted(len(found.points), 'restore point')} proved",
-        happened=f"Every restore point of {found.store} was restored on a scratch server. "
+        event=f"Every restore point of {found.store} was restored on a scratch server. "
         + (f"Not proved: {named}{more}." if bad else "Each one is proved equal."),
         state=f'"{found.live}" was not touched.',
         next="Make a new restore point: lastgood backup" if bad else _next(sealed),

@@ -27,7 +27,7 @@ from lastgood.in_place import capabilities, definition_facts
 from lastgood.journal import past_runs
 from lastgood.journal.past_runs import DrillDue
 from lastgood.plan.plan import PlannedPoint, Request
-from lastgood.points import Whole
+from lastgood.points import VerifiedPoint
 from lastgood.process import durable
 
 # The stand-in, its replacement, and the database restored by hand.
@@ -134,7 +134,7 @@ def _evidence(found: Occasion, rehearsal: Rehearsal, server: ScratchServer, sha2
     )
 
 
-def _planned(whole: Whole) -> PlannedPoint:
+def _planned(whole: VerifiedPoint) -> PlannedPoint:
     point, facts = whole.point, whole.facts
     return PlannedPoint(
         path=str(point.path),
@@ -173,10 +173,12 @@ def _past(evidence: DrillEvidence) -> dict[str, Any] | None:
     if evidence.status != "passed" or evidence.expected is None:
         return None
     point = evidence.point
-    return past_runs.past(live=evidence.live, seconds=evidence.expected.seconds, bytes=point.bytes, point=point.path)
+    return past_runs.past_fields(
+        live=evidence.live, seconds=evidence.expected.seconds, bytes=point.bytes, point=point.path
+    )
 
 
-def _point(request: DrillRequest, context: Context) -> Whole:
+def _point(request: DrillRequest, context: Context) -> VerifiedPoint:
     choice = request.live.choice
     return points.choose(
         request.live.store,
@@ -189,7 +191,7 @@ def _point(request: DrillRequest, context: Context) -> Whole:
     )
 
 
-def _check_extensions(scratch: DrillServer, whole: Whole) -> None:
+def _check_extensions(scratch: DrillServer, whole: VerifiedPoint) -> None:
     if missing := scratch.lacking(whole):
         raise Refused(
             "cannot drill on the scratch server: extensions needed by the restore point are not installed there: "

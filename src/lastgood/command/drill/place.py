@@ -19,7 +19,7 @@ from pathlib import Path
 
 from lastgood.command.drill.seal import FILE
 from lastgood.context import Context
-from lastgood.deadman.server import keeping, sweep
+from lastgood.deadman.server import removal_switch, sweep
 from lastgood.errors import NOT_REACHED, Failed, Refused
 from lastgood.events import Note
 from lastgood.journal import Journal
@@ -82,7 +82,7 @@ def place(state: Path, run: str, base: Path) -> Iterator[Place]:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         durable.write_private(folder / _NOTE, json.dumps([str(each) for each in made]).encode())
-        with keeping(made):
+        with removal_switch(made):
             try:
                 for each in made:
                     _make(each)

@@ -19,7 +19,7 @@ from lastgood.dump.names import shown
 from lastgood.dump.summary import DumpSummary
 from lastgood.errors import NOT_REACHED, Failed, LastgoodError, Refused
 from lastgood.events import Caution, Emit
-from lastgood.points import RestorePoint, Whole
+from lastgood.points import RestorePoint, VerifiedPoint
 from lastgood.postgres import database
 from lastgood.postgres.database import Database
 from lastgood.postgres.embedded import DURABLE, FAST, EmbeddedServer, available, reachable, unprivileged
@@ -133,7 +133,7 @@ class DrillServer:
         ).fetchone()
         return row is not None and bool(row[0])
 
-    def lacking(self, whole: Whole) -> list[str]:
+    def lacking(self, whole: VerifiedPoint) -> list[str]:
         """Return the extensions that the restore point needs but the server does not have."""
         there = {name for (name,) in self.maintenance.execute("SELECT name FROM pg_catalog.pg_available_extensions")}
         return sorted({each.name for each in whole.facts.extensions} - there)
@@ -177,7 +177,9 @@ class DrillServer:
 
     def clean(self, emit: Emit) -> None:
         """Remove all databases and roles that drills created there. Those that cannot be removed are reported."""
-        found = [each for each in database.every(self.maintenance) if _OURS.match(each.name) and not each.is_template]
+        found = [
+            each for each in database.all_databases(self.maintenance) if _OURS.match(each.name) and not each.is_template
+        ]
         marked = [each for each in found if _is_marked(each)]
         runs = {_number(each) for each in marked} | {self.run.rsplit("-", 1)[1]}
         unmarked = [each for each in found if each.comment is None]

@@ -28,7 +28,7 @@ from lastgood.facts import Facts
 from lastgood.facts.compare import compare
 from lastgood.facts.of_database import facts_at
 from lastgood.plan.plan import Choice, CodePolicy, Prepared, Request
-from lastgood.points import Whole
+from lastgood.points import VerifiedPoint
 from lastgood.postgres import database
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.server import Target
@@ -44,7 +44,7 @@ class Rehearsal:
 
     request: Request
     validation: Validate
-    whole: Whole
+    whole: VerifiedPoint
     live: LiveServer | None
     scratch: DrillServer
     place: Place

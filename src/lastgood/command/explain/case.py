@@ -31,8 +31,8 @@ class KnownCase(Frozen):
     possible SQLSTATEs, where the message decides. ``messages``: PostgreSQL's format strings. ``policy`` and
     ``context``: how a run of lastgood reacts, as in postgres/errors.py. ``follows``: earlier cases that cause this
     one; ``*`` is any. ``minor``: no data is lost. ``cause``, ``data`` (the effect on the data) and ``lastgood`` (how
-    lastgood reacts) are sentences; ``commands`` are the next commands. ``called``: names that people use without a
-    message; ``examples``: texts that tests find the case by.
+    lastgood reacts) are sentences; ``commands`` are the next commands. ``names``: names that people use without a
+    message; ``examples``: texts that tests recognise as this case.
     """
 
     slug: str
@@ -48,13 +48,13 @@ class KnownCase(Frozen):
     data: str = Field(min_length=4)
     commands: tuple[str, ...] = ()
     lastgood: str = Field(min_length=20)
-    called: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
     examples: tuple[str, ...] = ()
 
     def may_have(self, sqlstate: str) -> bool:
         """Whether the error may have ``sqlstate``. Errors of client programs have none."""
-        known = (*self.sqlstates, *self.sqlstates_with_text)
-        return not known or sqlstate in known or sqlstate[:2] in known
+        states = (*self.sqlstates, *self.sqlstates_with_text)
+        return not states or sqlstate in states or sqlstate[:2] in states
 
 
 class Library:
@@ -87,22 +87,24 @@ class Library:
         # libpq: "connection to server at … failed: why". A known reason is more specific.
         _, failed, why = message.rpartition(" failed: ")
         texts = (message, why) if failed and why else (message,)
-        for known in (self._english, self._ascii) if message.isascii() else (self._english, self._ascii, self._others):
-            fitting = [
+        for templates in (
+            (self._english, self._ascii) if message.isascii() else (self._english, self._ascii, self._others)
+        ):
+            matching = [
                 (weight, each.slug)
                 for text in texts
-                for weight, each in known.fitting(text)
+                for weight, each in templates.matching(text)
                 if weight >= minimum and (sqlstate is None or each.may_have(sqlstate))
             ]
-            if fitting:
-                return self.cases[max(fitting)[1]]
+            if matching:
+                return self.cases[max(matching)[1]]
         return None
 
     def by_name(self, text: str) -> KnownCase | None:
         """Return the case with a name whose words are all in ``text``, in any order."""
         words = set(text.casefold().split())
         for each in self.cases.values():
-            if any(words >= set(name.split()) for name in each.called):
+            if any(words >= set(name.split()) for name in each.names):
                 return each
         return None
 
@@ -119,13 +121,13 @@ class Library:
 @cache
 def library() -> Library:
     """Return the cases that are included in lastgood."""
-    here = resources.files("lastgood.command.explain")
-    cases = tuple(_cases(here.joinpath("cases").iterdir()))
-    found = {
+    package = resources.files("lastgood.command.explain")
+    cases = tuple(_cases(package.joinpath("cases").iterdir()))
+    translations = {
         name.removesuffix(".json"): json.loads(text)
-        for name, text in _texts(here.joinpath("translations").iterdir(), ".json")
+        for name, text in _texts(package.joinpath("translations").iterdir(), ".json")
     }
-    return Library(cases, found)
+    return Library(cases, translations)
 
 
 def _texts(files: Iterable[Traversable], suffix: str) -> Iterator[tuple[str, str]]:

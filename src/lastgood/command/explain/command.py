@@ -43,35 +43,36 @@ def explain(
     of a run of lastgood. Connects to no server. Exits with status 3 if no error is recognised.
     """
     from lastgood.command.explain import explain as explaining
+    from lastgood.command.explain import run as explained_run
     from lastgood.command.explain import show as shown
 
     text = " ".join(what or ())
     name = text if run_names.is_run(text) else _newest(session, text)
     if name is not None:
-        story = explaining.explain_run(session.settings.state, name)
+        story = explained_run.explain_run(session.settings.state, name)
         session.result({"run": story.model_dump(mode="json")}, lambda: shown.show_run(session.screen, story))
         return None
     if _is_text(text):
-        found = explaining.explain_text(text)
+        explained = explaining.explain_text(text)
     else:
-        with _opened(text) as (stream, source):
-            found = explaining.explain(stream, source)
-    session.result(found.model_dump(mode="json"), lambda: shown.show(session.screen, found))
-    return None if found.recognised else 3
+        with _open_log(text) as (stream, source):
+            explained = explaining.explain(stream, source)
+    session.result(explained.model_dump(mode="json"), lambda: shown.show(session.screen, explained))
+    return None if explained.recognised else 3
 
 
 def _newest(session: Session, text: str) -> str | None:
     """Return the newest run, if neither an argument nor standard input is given."""
-    from lastgood.command.explain import explain as explaining
+    from lastgood.command.explain.run import newest
 
     if text or not _is_terminal():
         return None
-    name = explaining.newest(session.settings.state)
+    name = newest(session.settings.state)
     if name is None:
         raise UsageError(
             "cannot explain: no error or log is given, and this machine has no record of any run",
             hint='Give the error: lastgood explain "ERROR: …", a log: lastgood explain FILE, or pipe a log in.',
-            state=config.NOTHING_LOOKED_AT,
+            state=config.NOTHING_READ,
         )
     return name
 
@@ -81,11 +82,11 @@ def _is_terminal() -> bool:
 
 
 @contextmanager
-def _opened(text: str) -> Iterator[tuple[BinaryIO, str]]:
+def _open_log(text: str) -> Iterator[tuple[BinaryIO, str]]:
     """Provide the stream to read and its name."""
     if text in ("", "-"):
         if sys.stdin is None:
-            raise UsageError("cannot explain: standard input is closed", state=config.NOTHING_LOOKED_AT)
+            raise UsageError("cannot explain: standard input is closed", state=config.NOTHING_READ)
         _check_is_text(sys.stdin.buffer, "standard input")
         yield sys.stdin.buffer, "standard input"
         return
@@ -95,7 +96,7 @@ def _opened(text: str) -> Iterator[tuple[BinaryIO, str]]:
                 raise UsageError(
                     f'cannot explain "{text}": the file is a dump, not a log',
                     hint=f"To verify it, run: lastgood points verify {text}",
-                    state=config.NOTHING_LOOKED_AT,
+                    state=config.NOTHING_READ,
                 )
             _check_is_text(stream, f'"{text}"')
             yield stream, f'"{text}"'
@@ -103,20 +104,20 @@ def _opened(text: str) -> Iterator[tuple[BinaryIO, str]]:
         raise UsageError(
             f'cannot explain "{text}": {(error.strerror or str(error)).lower()}',
             hint='Give a file, or an error in quotes: lastgood explain "ERROR: …"',
-            state=config.NOTHING_LOOKED_AT,
+            state=config.NOTHING_READ,
         ) from error
 
 
 def _check_is_text(stream: object, name: str) -> None:
     """Raise UsageError for a binary file: it has no lines, and reading it would take minutes."""
-    from lastgood.command.explain import explain as explaining
+    from lastgood.command.explain.log import is_binary
 
     sample = stream.peek(SAMPLE)[:SAMPLE] if isinstance(stream, io.BufferedReader) else b""
-    if explaining.is_binary(sample):
+    if is_binary(sample):
         raise UsageError(
             f"cannot explain {name}: the file is not text",
             hint="Give a log of psql, pg_restore, the server or an application. Decompress a compressed log first.",
-            state=config.NOTHING_LOOKED_AT,
+            state=config.NOTHING_READ,
         )
 
 
@@ -125,11 +126,11 @@ def _is_text(text: str) -> bool:
     if text in ("", "-"):
         return False
     try:
-        return not Path(text).exists() and not _like_a_name(text)
+        return not Path(text).exists() and not _looks_like_file_name(text)
     except (OSError, ValueError):
         return True  # too long for a file name, or with an invalid character
 
 
-def _like_a_name(text: str) -> bool:
+def _looks_like_file_name(text: str) -> bool:
     """Whether ``text`` looks like a file name: one word with a folder or an extension."""
     return " " not in text and ("/" in text or Path(text).suffix in (".log", ".txt", ".out", ".err", ".sql", ".json"))

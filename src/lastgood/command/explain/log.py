@@ -34,12 +34,12 @@ _PROGRAM = re.compile(
     r"(?P<program>psql|pg_restore|pg_dump|pg_dumpall|pg_basebackup|createdb|dropdb|gzip|gunzip|zstd|lz4|xz)"
     r"(?P<place>:.*?:\d+)?: (?:(?:\[[^\]]*\]|(?P<kind>[^\s:]+) ?): )?(?P<message>.*)"
 )
-_OURS = re.compile(r"error: (cannot .*)")
+_LASTGOOD = re.compile(r"error: (cannot .*)")
 # The lines below our message, and the fields of its JSON document.
-_OURS_MORE = re.compile(r"(state|next): +(.*)|( {7})(\S.*)")
-_OURS_JSON = re.compile(r' *"(message|hint|state)": ("(?:[^"\\]|\\.)*"),?')
+_LASTGOOD_MORE = re.compile(r"(state|next): +(.*)|( {7})(\S.*)")
+_LASTGOOD_JSON = re.compile(r' *"(message|hint|state)": ("(?:[^"\\]|\\.)*"),?')
 # The tags that psql prints for completed commands.
-_DONE = re.compile(
+_COMPLETED = re.compile(
     r"(?:SET|RESET|BEGIN|COMMIT|ROLLBACK|GRANT|REVOKE|COMMENT|(?:CREATE|ALTER|DROP|REFRESH|TRUNCATE|SECURITY) [A-Z ]+"
     r"|(?:COPY|UPDATE|DELETE|SELECT) \d+|INSERT \d+ \d+)"
 )
@@ -70,7 +70,7 @@ class LogError:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class CompletedCommand:
     """A command that psql reported as completed, with its tag."""
 
     line: int
@@ -101,21 +101,21 @@ def lines(stream: BinaryIO) -> Iterator[str]:
     mark = stream.read(2)
     encoding = dict(zip(_MARKS, ("utf-16-le", "utf-16-be"), strict=True)).get(mark, "utf-8")
     decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder(encoding)("replace"), translate=True)
-    rest = "" if encoding != "utf-8" else decoder.decode(mark)
+    unfinished = "" if encoding != "utf-8" else decoder.decode(mark)
     cutting = False
     while block := stream.read(BLOCK):
-        *whole, rest = (rest + decoder.decode(block)).split("\n")
-        for line in whole:
+        *complete, unfinished = (unfinished + decoder.decode(block)).split("\n")
+        for line in complete:
             if not cutting:
                 yield line[:LONGEST].removeprefix("\ufeff")
             cutting = False
-        if len(rest) > LONGEST:
+        if len(unfinished) > LONGEST:
             if not cutting:
-                yield rest[:LONGEST]
-            rest, cutting = "", True  # the rest of a very long line is skipped
-    rest += decoder.decode(b"", final=True)
-    if rest and not cutting:
-        yield rest[:LONGEST].removeprefix("\ufeff")
+                yield unfinished[:LONGEST]
+            unfinished, cutting = "", True  # the rest of a very long line is skipped
+    unfinished += decoder.decode(b"", final=True)
+    if unfinished and not cutting:
+        yield unfinished[:LONGEST].removeprefix("\ufeff")
 
 
 class LogReader:
@@ -139,17 +139,17 @@ class LogReader:
         self._open: LogError | None = None
         self.count = 0
 
-    def read(self, text: Iterator[str]) -> Iterator[LogError | Done]:
+    def read(self, text: Iterator[str]) -> Iterator[LogError | CompletedCommand]:
         """Yield the errors and completed commands, in order."""
         for line in text:
             self.count += 1
-            found = self._line(line)
-            if found is not None:
+            parsed = self._line(line)
+            if parsed is not None:
                 yield from self._close()
-                if isinstance(found, LogError):
-                    self._open = found
+                if isinstance(parsed, LogError):
+                    self._open = parsed
                 else:
-                    yield found
+                    yield parsed
         yield from self._close()
 
     def _close(self) -> Iterator[LogError]:
@@ -157,24 +157,24 @@ class LogReader:
             yield self._open
         self._open = None
 
-    def _line(self, line: str) -> LogError | Done | None:
+    def _line(self, line: str) -> LogError | CompletedCommand | None:
         if not line or line.startswith("\t"):
             return None  # a line that begins with a tab continues the one above
-        if (ours := self._ours(line)) is not None or self._below_ours(line):
+        if (ours := self._lastgood_error(line)) is not None or self._continues_lastgood_error(line):
             return ours
-        if _DONE.fullmatch(line):
-            return Done(self.count, line)
+        if _COMPLETED.fullmatch(line):
+            return CompletedCommand(self.count, line)
         if line.startswith("{") and (found := self._json(line)) is not None:
             return found
         if (csv := _CSV.search(line)) is not None:
-            return self._made(csv[1], csv[3].replace('""', '"'), csv[2], "server")
+            return self._error(csv[1], csv[3].replace('""', '"'), csv[2], "server")
         if (word := self._word.search(line)) is not None:
             kind = self._kinds[word[1]]
             if kind in _MORE:
                 if self._open is not None:
                     self._open.more.setdefault(kind, word["message"])
                 return None
-            return self._made(kind, word["message"], word["state"], self._printing_program(line, word.start(1)))
+            return self._error(kind, word["message"], word["state"], self._printing_program(line, word.start(1)))
         if (command := self._command.match(line)) is not None:
             if self._open is not None:
                 self._open.more["STATEMENT"] = command[1]
@@ -189,7 +189,7 @@ class LogReader:
             return "psql"
         return "server" if line[0].isdigit() or line[0] == "[" else ""
 
-    def _made(self, kind: str, message: str, sqlstate: str | None, program: str) -> LogError | None:
+    def _error(self, kind: str, message: str, sqlstate: str | None, program: str) -> LogError | None:
         if sqlstate is not None and not known_state(sqlstate):
             sqlstate, message = None, f"{sqlstate}: {message}".removesuffix(": ")
         severe = kind in _SEVERE
@@ -202,31 +202,31 @@ class LogReader:
 
     def _json(self, line: str) -> LogError | None:
         try:
-            found = json.loads(line)
+            fields = json.loads(line)
         except ValueError:
             return None
-        message = found.get("message") if isinstance(found, dict) else None
+        message = fields.get("message") if isinstance(fields, dict) else None
         if not isinstance(message, str):
             return None
-        state = found.get("state_code") or found.get("code") or found.get("sqlstate")
-        kind = str(found.get("error_severity", "ERROR"))
+        state = fields.get("state_code") or fields.get("code") or fields.get("sqlstate")
+        kind = str(fields.get("error_severity", "ERROR"))
         sqlstate = state if isinstance(state, str) and known_state(state) else None
-        return self._made(kind, message, sqlstate, "server" if "state_code" in found else "")
+        return self._error(kind, message, sqlstate, "server" if "state_code" in fields else "")
 
-    def _ours(self, line: str) -> LogError | None:
+    def _lastgood_error(self, line: str) -> LogError | None:
         """Parse a message of lastgood, as text or in its JSON document."""
-        text = ours[1] if (ours := _OURS.match(line)) is not None else ""
-        if (field_match := _OURS_JSON.fullmatch(line)) is not None and field_match[1] == "message":
+        text = ours[1] if (ours := _LASTGOOD.match(line)) is not None else ""
+        if (field_match := _LASTGOOD_JSON.fullmatch(line)) is not None and field_match[1] == "message":
             text = _text_of(field_match[2])
         return (
             LogError(self.count, text, self._state_in(text), True, "lastgood") if text.startswith("cannot ") else None
         )
 
-    def _below_ours(self, line: str) -> bool:
+    def _continues_lastgood_error(self, line: str) -> bool:
         """Whether a line belongs to a message of lastgood. Its state and hint are kept."""
         if self._open is None or self._open.program != "lastgood":
             return False
-        more, field_match, below = self._open.more, _OURS_JSON.fullmatch(line), _OURS_MORE.fullmatch(line)
+        more, field_match, below = self._open.more, _LASTGOOD_JSON.fullmatch(line), _LASTGOOD_MORE.fullmatch(line)
         if field_match is not None:
             more["next" if field_match[1] == "hint" else field_match[1]] = _text_of(field_match[2])
         elif below is None:
@@ -271,15 +271,15 @@ class LogReader:
         return line.startswith(("invalid command \\", "backslash commands are restricted"))
 
     def _state_in(self, line: str) -> str | None:
-        named = _STATE_NAMED.search(line)
-        if named is not None:
-            state = (named[1] or named[2]).upper()
+        match = _STATE_NAMED.search(line)
+        if match is not None:
+            state = (match[1] or match[2]).upper()
             return state if known_state(state) else None
         raised = _CLASS_NAMED.search(line)
         if raised is not None:
             for name in (raised[1], raised[1] + "Error"):
-                if (found := getattr(psycopg.errors, name, None)) is not None:
-                    state = getattr(found, "sqlstate", None)
+                if (error_class := getattr(psycopg.errors, name, None)) is not None:
+                    state = getattr(error_class, "sqlstate", None)
                     return state if isinstance(state, str) else None
         return None
 

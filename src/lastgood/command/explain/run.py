@@ -11,14 +11,14 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
 
-from lastgood.command.explain.explained import Explained, explain
+from lastgood.command.explain.explain import Explained, explain
 from lastgood.errors import NOT_REACHED, Refused
 from lastgood.journal import JOURNAL_ERRORS, Journal
-from lastgood.journal.reader import CAME, SWAP, Entry, Recorded, recorded
+from lastgood.journal.reader import CALLER_EVENTS, SWAP, Entry, RunHistory, read_run
 from lastgood.models import Frozen
 from lastgood.run import steps
 
-_BACK = "switch the names back"
+UNDO_TITLE = "switch the names back"
 
 
 class StepStory(Frozen):
@@ -34,7 +34,7 @@ Outcome = Literal["done", "reverted", "aborted", "undone", "failed", "stopped", 
 # The statuses of a process that did not finish its run. The outcome of the run follows from its steps.
 _NOT_FINAL = ("failed", "stopped", "interrupted")
 _ENDS: Mapping[str, Outcome] = {"done": "done", "aborted": "aborted", "undone": "undone"}
-# Kinds of runs without a switch: their journals have no steps, and record the outcome themselves.
+# Kinds of runs without a switch: their journals have no steps, and the end entry has the outcome.
 _WITHOUT_SWITCH = ("maintenance", "restore", "prune", "recover", "validate", "abort", "drill", "deploy", "salvage")
 # Kinds of runs that are not chosen by default.
 _NOT_BY_DEFAULT = ("maintenance", "prune", "validate")
@@ -86,9 +86,9 @@ def explain_run(state: Path, name: str) -> RunStory:
             state=NOT_REACHED,
         )
     try:
-        found = recorded(journal)
-        if found is not None:
-            return story_of(found)
+        history = read_run(journal)
+        if history is not None:
+            return story_of(history)
     except JOURNAL_ERRORS as error:
         raise Refused(
             f'cannot explain run "{name}": its journal is damaged ({type(error).__name__})',
@@ -102,34 +102,34 @@ def explain_run(state: Path, name: str) -> RunStory:
     )
 
 
-def story_of(found: Recorded) -> RunStory:
+def story_of(history: RunHistory) -> RunStory:
     """Return the story of a run from its journal."""
-    kind = found.kind
-    taken = _steps(found)
-    last = _end(found)
+    kind = history.kind
+    steps_taken = _steps(history)
+    last = _end(history)
     ended = last if last is not None and last.status not in _NOT_FINAL else None
-    failed = found.last("failed")
+    failed = history.last("failed")
     if ended is None and failed is not None:
         reason = failed.reason or failed.text("error")
     else:
         reason = str(last.error.get("message", "")) if last is not None else ""
     outcome: Outcome
     if kind == "deploy":
-        outcome, state, commands = deployment_outcome(found)
+        outcome, state, commands = deployment_outcome(history)
     else:
-        outcome = _outcome(kind, {each.name: each for each in taken}, ended, failed, last)
-        state, commands = _state(outcome, kind, found.run, found.live, kept_words(found.plan))
+        outcome = _outcome(kind, {each.name: each for each in steps_taken}, ended, failed, last)
+        state, commands = _state(outcome, kind, history.run, history.live, kept_words(history.plan))
     return RunStory(
-        run=found.run,
+        run=history.run,
         kind=kind,
-        journal=str(found.path),
-        live=found.live,
-        point=found.point,
-        begun=found.first.at,
-        last=found.entries[-1].at,
+        journal=str(history.path),
+        live=history.live,
+        point=history.point,
+        begun=history.first.at,
+        last=history.entries[-1].at,
         outcome=outcome,
-        steps=tuple(taken),
-        failed_in=_in_progress(found, failed) if failed is not None and ended is None else (),
+        steps=tuple(steps_taken),
+        failed_in=_in_progress(history, failed) if failed is not None and ended is None else (),
         reason=reason,
         state=state,
         commands=commands,
@@ -137,9 +137,9 @@ def story_of(found: Recorded) -> RunStory:
     )
 
 
-def _end(found: Recorded) -> Entry | None:
+def _end(history: RunHistory) -> Entry | None:
     """Return the end entry of the last process of the run, if there is one."""
-    last = found.last(*CAME, "ended")
+    last = history.last(*CALLER_EVENTS, "ended")
     return last if last is not None and last.event == "ended" else None
 
 
@@ -151,19 +151,19 @@ _STATES: Mapping[str, Literal["begun", "done", "undone", "undo failed"]] = {
 }
 
 
-def _steps(found: Recorded) -> list[StepStory]:
-    known = titles()
+def _steps(history: RunHistory) -> list[StepStory]:
+    titles_by_step = titles()
     steps: dict[str, StepStory] = {}
-    for each in found.of(*_STATES):
-        title = _BACK if found.kind == "undo" else known.get(each.step, each.step)
+    for each in history.of(*_STATES):
+        title = UNDO_TITLE if history.kind == "undo" else titles_by_step.get(each.step, each.step)
         steps[each.step] = StepStory(name=each.step, title=title, state=_STATES[each.event], at=each.at)
     return list(steps.values())
 
 
-def _in_progress(found: Recorded, failed: Entry) -> tuple[str, ...]:
+def _in_progress(history: RunHistory, failed: Entry) -> tuple[str, ...]:
     """Return the steps that had begun and were not done when the failure was recorded."""
     open_steps: dict[str, None] = {}
-    for each in found.entries:
+    for each in history.entries:
         if each is failed:
             break
         if each.event == "doing":
@@ -278,43 +278,44 @@ def _state(outcome: str, kind: str, run: str, live: str, kept: str) -> tuple[str
 
 
 TITLES = {"migrate": "run the migration"}
-_LATER = "lastgood status   # shows the current state"
+_STATUS = "lastgood status   # shows the current state"
 
 
 def deployment_outcome(
-    found: Recorded,
+    history: RunHistory,
 ) -> tuple[Literal["done", "reverted", "undone", "stopped"], str, tuple[str, ...]]:
     """Return the outcome of a deployment, a sentence about it, and the next commands."""
-    begun, ended, run, live = next(found.of("begun"), None), found.ended, found.run, found.live
+    begun, ended, run, live = next(history.of("begun"), None), history.ended, history.run, history.live
     if begun is not None and begun.fields.get("dry_run"):
         if ended is not None and ended.status == "stopped":
-            return "stopped", str(ended.error["state"]), (_LATER, str(ended.error["hint"]))
+            return "stopped", str(ended.error["state"]), (_STATUS, str(ended.error["hint"]))
         state = f'The deployment was a trial on a clone: "{live}" was not touched.'
-        return ("done" if ended is not None and ended.status == "done" else "reverted"), state, (_LATER,)
-    point = next((each.text("path") for each in found.of("point")), "")
+        return ("done" if ended is not None and ended.status == "done" else "reverted"), state, (_STATUS,)
+    point = next((each.text("path") for each in history.of("point")), "")
     report: Mapping[str, Any] = ended.report if ended is not None else {}
     status = report.get("status")
     if status == "deployed":
         return (
             "done",
             f'"{live}" was migrated, and no check is worse than before.',
-            (_LATER, f"lastgood rollback {point}   # restores the state before the deployment"),
+            (_STATUS, f"lastgood rollback {point}   # restores the state before the deployment"),
         )
     if status == "rolled back":
         kept = report.get("kept")
         state = f'The deployment failed, and "{live}" was rolled back to the restore point from before it.'
         undo = (f"{report['undo_command']}   # restores the replaced database",) if kept else ()
-        return "undone", state, (_LATER, *undo)
+        return "undone", state, (_STATUS, *undo)
     if status == "unchanged":
-        return "reverted", f'The deployment failed: "{live}" is as it was before.', (_LATER,)
+        return "reverted", f'The deployment failed: "{live}" is as it was before.', (_STATUS,)
     if status == "not rolled back":
         state = f'The deployment failed and could not be rolled back: "{live}" is as the migration left it.'
-        return "stopped", state, (_LATER, "lastgood recover", f"lastgood rollback {point}")
-    if not point:
-        return "reverted", f'The deployment ended before the migration: "{live}" was not touched.', (_LATER,)
+        return "stopped", state, (_STATUS, "lastgood recover", f"lastgood rollback {point}")
+    migrated = any(each.step == "migrate" for each in history.of("doing"))
+    if not point or (ended is not None and not migrated):
+        return "reverted", f'The deployment ended before the migration: "{live}" was not touched.', (_STATUS,)
     return (
         "stopped",
         f'The journal ends after the migration began: "{live}" is as the migration left it. The deployment is '
         "still active, or was killed.",
-        (_LATER, "lastgood recover   # rolls back to its restore point", f"lastgood deploy --accept {run}"),
+        (_STATUS, "lastgood recover   # rolls back to its restore point", f"lastgood deploy --accept {run}"),
     )

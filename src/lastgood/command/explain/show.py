@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lastgood.command.explain.explain import ErrorKind, Explained, RunStory
+from lastgood.command.explain.explain import ErrorKind, Explained
+from lastgood.command.explain.run import RunStory
 from lastgood.screen.screen import Screen, TableColumn
 from lastgood.text import units
 
@@ -22,37 +23,37 @@ _OUTCOMES = {
 }
 
 
-def show(screen: Screen, found: Explained) -> None:
+def show(screen: Screen, explained: Explained) -> None:
     """Print the verdict, the decisive error in full, then the others."""
-    if not found.kinds:
-        lines = units.counted(found.lines, "line")
-        screen.say(f"No error was found in {found.source} ({lines}).", style="bold")
+    if not explained.kinds:
+        lines = units.counted(explained.lines, "line")
+        screen.say(f"No error was found in {explained.source} ({lines}).", style="bold")
         screen.say(
             "If a command failed nevertheless, give the error itself, or the server's log of that time. For English "
             "messages with their SQLSTATE: LC_MESSAGES=C psql -v VERBOSITY=verbose"
         )
         return
-    several = len(found.kinds) > 1 or found.errors > 1
+    several = len(explained.kinds) > 1 or explained.errors > 1
     if several:
-        kinds = units.counted(len(found.kinds), "kind")
-        screen.say(f"{units.counted(found.errors, 'error')} of {kinds} in {found.source}.", style="bold")
-    if found.verdict is not None:
+        kinds = units.counted(len(explained.kinds), "kind")
+        screen.say(f"{units.counted(explained.errors, 'error')} of {kinds} in {explained.source}.", style="bold")
+    if explained.verdict is not None:
         screen.out.print()
-        screen.say(found.verdict.text, style="bold")
-        _commands(screen, found.verdict.commands)
+        screen.say(explained.verdict.text, style="bold")
+        _commands(screen, explained.verdict.commands)
     if several:
         screen.heading("The decisive error")
-    for kind in found.kinds[:IN_FULL]:
+    for kind in explained.kinds[:IN_FULL]:
         _in_full(screen, kind, several)
-    real = [kind for kind in found.kinds[IN_FULL:] if kind.follows is None and not kind.minor]
+    real = [kind for kind in explained.kinds[IN_FULL:] if kind.follows is None and not kind.minor]
     if real:
         screen.heading("Other errors")
         for kind in real:
             _short(screen, kind)
             screen.say(kind.cause, first="    ", indent=4)
             _commands(screen, kind.commands[:1])
-    _table(screen, "Consequences", [kind for kind in found.kinds[IN_FULL:] if kind.follows and not kind.minor])
-    _table(screen, "Harmless messages", [kind for kind in found.kinds[IN_FULL:] if kind.minor])
+    _table(screen, "Consequences", [kind for kind in explained.kinds[IN_FULL:] if kind.follows and not kind.minor])
+    _table(screen, "Harmless messages", [kind for kind in explained.kinds[IN_FULL:] if kind.minor])
 
 
 def _in_full(screen: Screen, kind: ErrorKind, several: bool) -> None:

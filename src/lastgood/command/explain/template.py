@@ -33,7 +33,7 @@ class Template:
         self.weight = 1 if text.endswith(": ") else sum(len(piece.encode()) for piece in pieces)
         self.word = max(_whole_words(pieces), key=len, default="")
 
-    def fits(self, message: str) -> bool:
+    def matches(self, message: str) -> bool:
         """Whether the pattern matches anywhere in ``message``."""
         if self._longest not in message:
             return False
@@ -41,12 +41,12 @@ class Template:
             pieces = [re.escape(piece).replace('"', _QUOTE) for piece in _PLACE.split(self.text)]
             self._pieces = tuple(re.compile(piece) for piece in pieces)
         # Piece by piece: one pattern with gaps would take hours for the rows and the garbage in some logs.
-        at = 0
+        position = 0
         for piece in self._pieces:
-            found = piece.search(message, at)
-            if found is None:
+            match = piece.search(message, position)
+            if match is None:
                 return False
-            at = found.end()
+            position = match.end()
         return True
 
 
@@ -71,15 +71,15 @@ T = TypeVar("T")
 class Templates(Generic[T]):
     """Patterns, each with a value, indexed by their words, because logs are long."""
 
-    def __init__(self, each: Iterable[tuple[str, T]]) -> None:
+    def __init__(self, pairs: Iterable[tuple[str, T]]) -> None:
         self._by_word: dict[str, list[tuple[Template, T]]] = {}
-        for text, thing in each:
+        for text, value in pairs:
             template = Template(text)
-            self._by_word.setdefault(template.word, []).append((template, thing))
+            self._by_word.setdefault(template.word, []).append((template, value))
 
-    def fitting(self, message: str) -> Iterator[tuple[int, T]]:
+    def matching(self, message: str) -> Iterator[tuple[int, T]]:
         """Yield the values of the matching patterns, with their weights."""
         for word in {"", *_WORD.findall(message)}:
-            for template, thing in self._by_word.get(word, ()):
-                if template.fits(message):
-                    yield template.weight, thing
+            for template, value in self._by_word.get(word, ()):
+                if template.matches(message):
+                    yield template.weight, value

@@ -6,19 +6,19 @@ import re
 from typing import Literal
 
 from lastgood.command.explain.case import KnownCase
-from lastgood.command.explain.log import Done, LogError
+from lastgood.command.explain.log import CompletedCommand, LogError
 from lastgood.models import Frozen
 
-Outcome = Literal["half_restored", "nothing_restored", "rolled_back", "not_shown"]
+Outcome = Literal["partially_restored", "nothing_restored", "rolled_back", "not_shown"]
 
 _IGNORED = re.compile(r"errors ignored on restore: (\d+)")
 _GO_BACK = ("lastgood points", "lastgood rollback --latest --dry-run")
 
 
 class LogVerdict(Frozen):
-    """The state of the database. ``half_restored``: neither the backup nor the previous state. ``nothing_restored``:
-    every command was refused. ``rolled_back``: a single transaction, rolled back as a whole. ``not_shown``: one error;
-    the log does not show whether psql stopped there."""
+    """The state of the database. ``partially_restored``: neither the backup nor the previous state.
+    ``nothing_restored``: every command was refused. ``rolled_back``: a single transaction, rolled back as a whole.
+    ``not_shown``: one error; the log does not show whether psql stopped there."""
 
     outcome: Outcome
     text: str
@@ -41,7 +41,7 @@ class RestoreCourse:
         self._ignored: int | None = None
         self._empty: dict[str, None] = {}
 
-    def done(self, each: Done) -> None:
+    def completed(self, each: CompletedCommand) -> None:
         """Record a command that psql reported as completed."""
         if each.tag in ("ROLLBACK", "BEGIN", "SET"):
             return
@@ -77,7 +77,7 @@ class RestoreCourse:
         """Return the verdict; None if the log is not of a restore, or the error is a failed login."""
         if self._ignored is not None:
             return LogVerdict(
-                outcome="half_restored",
+                outcome="partially_restored",
                 text=f"pg_restore continued after {_errors(self._ignored)}: the database is partially restored. Its "
                 "content is neither the backup nor the previous state.",
                 commands=_GO_BACK,
@@ -100,14 +100,16 @@ class RestoreCourse:
                 commands=_GO_BACK[1:],
             )
         if self._errors > 1 or self._after:
-            done = (
+            executed = (
                 f" and executed {self._after:,} more {'command' if self._after == 1 else 'commands'}"
                 if self._after
                 else ""
             )
-            summary = f"psql continued after the first error (line {self._first.line}){done}: {_errors(self._errors)}"
+            summary = (
+                f"psql continued after the first error (line {self._first.line}){executed}: {_errors(self._errors)}"
+            )
             return LogVerdict(
-                outcome="half_restored",
+                outcome="partially_restored",
                 text=f"{summary}, and still exits with status 0. The database is partially restored: its content is "
                 f"neither the backup nor the previous state.{self._tables()}",
                 commands=_GO_BACK,

@@ -31,13 +31,13 @@ def of_database(
     only counted. Raises Failed."""
     with reported(context.emit, "facts", "read the database") as stage:
         try:
-            found = facts_at(target, like=like, digests=digests, context=context)
+            facts = facts_at(target, like=like, digests=digests, context=context)
         except psycopg.Error as error:
             # Without an SQLSTATE there was no session yet: most likely the login failed.
-            when: server_errors.Context = "connect" if error.sqlstate is None else "any"
-            raise server_errors.failed(error, "read the database", context=when, state=NOT_REACHED) from error
-        stage.detail = found.summary
-    return found
+            error_context: server_errors.Context = "connect" if error.sqlstate is None else "any"
+            raise server_errors.failed(error, "read the database", context=error_context, state=NOT_REACHED) from error
+        stage.detail = facts.summary
+    return facts
 
 
 def of_point(
@@ -49,13 +49,13 @@ def of_point(
 ) -> Facts:
     """Read a restore point, or the several files of one, from end to end without restoring it. ``database`` selects one
     from a cluster dump. Raises BadPoint, Interrupted."""
-    point = points.gather(store, names)
+    point = points.find_by_names(store, names)
     with reported(context.emit, "facts", f"read {point.path.name}") as stage:
-        whole = points.read_whole(point, database=database, stage="facts", context=context)
-        stage.detail = whole.facts.summary
-    if whole.lack is not None:
-        context.emit(Note("; ".join([f"partial: {whole.lack.message}", *map(str, whole.orphans)])))
-    return whole.facts
+        verified = points.read_whole(point, database=database, stage="facts", context=context)
+        stage.detail = verified.facts.summary
+    if verified.lack is not None:
+        context.emit(Note("; ".join([f"partial: {verified.lack.message}", *map(str, verified.orphans)])))
+    return verified.facts
 
 
 def of_named(

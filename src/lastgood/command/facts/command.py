@@ -23,7 +23,7 @@ LIVE = "the live database"
 @command("facts", 3, 4, 5)
 def facts(
     session: Session,
-    given: Annotated[
+    operands_given: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="A [B]",
@@ -45,19 +45,21 @@ def facts(
     from lastgood.config.settings import check_database
     from lastgood.facts.compare import compare
 
-    wanted = [given] if given and are_parts(given) else [[name] for name in given or ()]
+    wanted = (
+        [operands_given] if operands_given and are_parts(operands_given) else [[name] for name in operands_given or ()]
+    )
     a, b = [*wanted, None, None][:2]
     if live and (a is None or b is not None):
         raise UsageError(
             "cannot compare: --live compares A with the live database; do not give B",
             hint="Give one: lastgood facts POINT --live",
-            state=config.NOTHING_LOOKED_AT,
+            state=config.NOTHING_READ,
         )
-    for name in given or ():
+    for name in operands_given or ():
         if redact.is_url(name):
             check_database(name, "the command line")
     store, screen = session.settings.store, session.screen
-    with session.work() as context, operands(given or [], store, context.emit) as names:
+    with session.work() as context, operands(operands_given or [], store, context.emit) as names:
         named = partial(account.of_named, store=store, server=session.target, database=database, context=context)
         live_facts = partial(account.of_database, session.target, context=context)
         found = live_facts() if a is None else named(names[: len(a)])

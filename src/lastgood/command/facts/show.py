@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lastgood.facts import Facts
-from lastgood.facts.compare import Comparison
+from lastgood.facts.compare import FactsComparison
 from lastgood.screen.screen import Screen, TableColumn
 from lastgood.text import units
 
@@ -57,7 +57,7 @@ def show(screen: Screen, facts: Facts) -> None:
     )
 
 
-def show_comparison(screen: Screen, comparison: Comparison, expected: str, found: str) -> None:
+def show_comparison(screen: Screen, comparison: FactsComparison, expected: str, found: str) -> None:
     """Print every difference, or that there is none, then what could not be compared."""
     tables = units.counted(len(comparison.tables), "table")
     if comparison.equal:

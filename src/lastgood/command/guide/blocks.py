@@ -38,7 +38,7 @@ ROLLBACK = (
     "watch",
 )
 UNDO = ("undo",)
-# The same where schemas are exchanged inside a database that cannot be renamed.
+# The blocks where schemas are exchanged inside a database that cannot be renamed.
 IN_PLACE = (
     "start",
     "point",
@@ -64,7 +64,7 @@ _FIRST = re.compile(r"# \[([\w-]+)\] (.+)\n")
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class GuideBlock:
     """Commands that belong together. ``section``: the heading above them. ``title``: their purpose."""
 
     id: str
@@ -79,10 +79,10 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
-class Ran:
+class BlockResult:
     """The result of a block. ``status`` is None after a timeout. ``output`` is the end of its output."""
 
-    block: Block
+    block: GuideBlock
     status: int | None
     output: str
     seconds: float
@@ -93,7 +93,7 @@ class Ran:
         return self.status == 0
 
 
-def blocks(guide: str) -> list[Block]:
+def blocks(guide: str) -> list[GuideBlock]:
     """Return the executable blocks of a guide, in the order of its text. Blocks of ``text`` are not executable."""
     headings = [(found.start(), found[1]) for found in _HEADING.finditer(guide)]
     result = []
@@ -101,38 +101,38 @@ def blocks(guide: str) -> list[Block]:
         first = _FIRST.match(fence[3])
         if fence[2] == "sh" and first is not None:
             section = next((title for place, title in reversed(headings) if place < fence.start()), "")
-            result.append(Block(first[1], section, first[2], fence[3]))
+            result.append(GuideBlock(first[1], section, first[2], fence[3]))
     return result
 
 
-def chosen(among: Iterable[Block], ids: Sequence[str], *, hooks: bool = False) -> list[Block]:
+def select(candidates: Iterable[GuideBlock], ids: Sequence[str], *, hooks: bool = False) -> list[GuideBlock]:
     """Return the blocks with these names, in that order. Existing hook blocks are included only with ``hooks``."""
-    found = {block.id: block for block in among}
-    return [found[each] for each in ids if each in found and (hooks or not found[each].hook)]
+    by_id = {block.id: block for block in candidates}
+    return [by_id[each] for each in ids if each in by_id and (hooks or not by_id[each].hook)]
 
 
 def run(
-    every: Sequence[Block],
-    wanted: Iterable[Block],
+    all_blocks: Sequence[GuideBlock],
+    selected: Iterable[GuideBlock],
     environment: Mapping[str, str],
     *,
     folder: Path | None = None,
     seconds: float = 3600.0,
     cancelled: Callable[[], bool] = lambda: False,
-) -> Iterator[Ran]:
-    """Run the ``wanted`` blocks one after another, each in its own shell, and yield each result. Stop after a failure.
-    ``every``: all blocks of the guide, because the block with the names precedes each.
+) -> Iterator[BlockResult]:
+    """Run the ``selected`` blocks one after another, each in its own shell, and yield each result. Stop after a
+    failure. ``all_blocks``: the whole guide, because its block of names precedes each block.
 
     ``environment`` is added to that of this process (``PATH``, ``PGPASSWORD``). psql, pg_dump, pg_restore and the usual
     small programs (``cat``, ``head``, ``sha256sum``) must be on its PATH. Raises OSError when there is no shell.
     """
-    before = {each.id: each.text for each in every if each.id in (NAMES, QUICK)}
+    texts = {each.id: each.text for each in all_blocks if each.id in (NAMES, QUICK)}
     with tempfile.TemporaryDirectory(prefix="lastgood-guide-") as place:
-        for block in wanted:
-            heads = [NAMES] if block.id != NAMES else []
-            heads += [QUICK] if block.id.startswith(QUICK + "-") else []
+        for block in selected:
+            preceding = [NAMES] if block.id != NAMES else []
+            preceding += [QUICK] if block.id.startswith(QUICK + "-") else []
             script = Path(place) / f"{block.id}.sh"
-            script.write_text("\n".join([*(before[head] for head in heads), block.text]), encoding="utf-8")
+            script.write_text("\n".join([*(texts[name] for name in preceding), block.text]), encoding="utf-8")
             began = time.monotonic()
             ended = child.run_foreign(
                 ["/bin/sh", "-e", str(script)],
@@ -142,7 +142,7 @@ def run(
                 cancelled=cancelled,
             )
             spent = time.monotonic() - began
-            ran = Ran(block, ended.status if ended else None, ended.output if ended else "", spent)
-            yield ran
-            if not ran.succeeded:
+            result = BlockResult(block, ended.status if ended else None, ended.output if ended else "", spent)
+            yield result
+            if not result.succeeded:
                 return

@@ -54,13 +54,13 @@ def guide_(
         raise UsageError(
             "cannot check the guide: --check and the output options are mutually exclusive",
             hint="Run `lastgood guide --check` without options for output.",
-            state=config.NOTHING_LOOKED_AT,
+            state=config.NOTHING_READ,
         )
     if section is not None and to_stdout:
         raise UsageError(
             "cannot link to standard output: --readme needs a guide in a file",
             hint="Give a file with --output, or leave --output out.",
-            state=config.NOTHING_LOOKED_AT,
+            state=config.NOTHING_READ,
         )
     others = [output.with_suffix(".html")] if html else []
     others += [section] if section is not None else []
@@ -68,7 +68,7 @@ def guide_(
         raise UsageError(
             f'cannot write two documents to "{output}"',
             hint="Give another file for the guide with --output.",
-            state=config.NOTHING_LOOKED_AT,
+            state=config.NOTHING_READ,
         )
     before = _read(output, "check the guide") if check else b""
     around = _read(section, "add a section") if section is not None else b""
@@ -84,9 +84,9 @@ def guide_(
             context=session.context(emit),
         )
     if check:
-        reasons = tuple(freshness.stale(before.decode("utf-8", "replace"), subject))
-        found = GuideCheck(file=str(output), current=not reasons, reasons=reasons)
-        session.result(found.document(), lambda: shown.show_check(session.screen, found))
+        reasons = tuple(freshness.outdated_reasons(before.decode("utf-8", "replace"), subject))
+        result = GuideCheck(file=str(output), current=not reasons, reasons=reasons)
+        session.result(result.document(), lambda: shown.show_check(session.screen, result))
         return 3 if reasons else None
     text = shown.document(subject)
     html_page = output.with_suffix(".html") if html else None
@@ -122,10 +122,10 @@ def _sections(text: str) -> tuple[GuideSection, ...]:
     from lastgood.command.guide import guide
     from lastgood.command.guide.subject import GuideSection
 
-    found: dict[str, list[str]] = {}
+    blocks_by_section: dict[str, list[str]] = {}
     for block in guide.blocks(text):
-        found.setdefault(block.section, []).append(block.id)
-    return tuple(GuideSection(title=title, blocks=tuple(ids)) for title, ids in found.items())
+        blocks_by_section.setdefault(block.section, []).append(block.id)
+    return tuple(GuideSection(title=title, blocks=tuple(ids)) for title, ids in blocks_by_section.items())
 
 
 def _read(file: Path, what: str) -> bytes:
@@ -135,7 +135,7 @@ def _read(file: Path, what: str) -> bytes:
         raise UsageError(
             f'cannot {what}: cannot read "{file}": {(error.strerror or str(error)).lower()}',
             hint="Check the path; it is relative to the current folder.",
-            state=config.NOTHING_LOOKED_AT,
+            state=config.NOTHING_READ,
         ) from error
 
 
@@ -144,7 +144,7 @@ def _write(file: Path, content: bytes) -> None:
     place = file.resolve()
     mode = place.stat().st_mode & 0o777 if place.exists() else 0o644
     try:
-        with durable.writing(place, mode=mode) as opened:
+        with durable.written_file(place, mode=mode) as opened:
             opened.write(content)
     except OSError as error:
         raise UsageError(

@@ -19,7 +19,7 @@ from pydantic import AwareDatetime, ValidationError
 
 from lastgood.command.guide import parts
 from lastgood.command.guide.blocks import blocks
-from lastgood.command.guide.subject import Subject
+from lastgood.command.guide.subject import GuideSubject
 from lastgood.command.guide.writing import body, privileges
 from lastgood.errors import Refused
 from lastgood.models import Frozen
@@ -48,7 +48,7 @@ class Stamp(Frozen):
     schemas: tuple[str, ...] = ()
 
 
-def stamp(subject: Subject) -> Stamp:
+def stamp(subject: GuideSubject) -> Stamp:
     """Build the stamp of a guide for this subject."""
     keywords = subject.target.keywords
     return Stamp(
@@ -72,7 +72,7 @@ def stamp(subject: Subject) -> Stamp:
     )
 
 
-def line(subject: Subject) -> str:
+def line(subject: GuideSubject) -> str:
     """Return the hidden line: the nearest thing to a comment in Markdown."""
     text = base64.b64encode(stamp(subject).model_dump_json().encode()).decode()
     return f'[//]: # "lastgood guide {text}"'
@@ -80,53 +80,54 @@ def line(subject: Subject) -> str:
 
 def read(guide: str) -> Stamp | None:
     """Read the stamp in a guide; None if it is missing or malformed."""
-    found = _LINE.search(guide)
+    match = _LINE.search(guide)
     try:
-        return Stamp.model_validate_json(base64.b64decode(found[1], validate=True)) if found is not None else None
+        return Stamp.model_validate_json(base64.b64decode(match[1], validate=True)) if match is not None else None
     except (binascii.Error, ValidationError):
         return None
 
 
-def stale(guide: str, subject: Subject) -> Iterator[str]:
+def outdated_reasons(guide: str, subject: GuideSubject) -> Iterator[str]:
     """Yield the reasons why a guide is out of date, without full stops; none if it is current."""
-    then, now = read(guide), stamp(subject)
-    if then is None:
+    recorded, current = read(guide), stamp(subject)
+    if recorded is None:
         yield "it was not written by lastgood, or the line that records its origin is missing"
         return
-    if (then.database, then.server) != (now.database, now.server):
-        yield f'it describes another database, "{then.database}" ({then.server or "server from libpq defaults"})'
+    if (recorded.database, recorded.server) != (current.database, current.server):
+        server = recorded.server or "server from libpq defaults"
+        yield f'it describes another database, "{recorded.database}" ({server})'
         return
-    if then.major != now.major:
-        yield f"it is for PostgreSQL {then.major}, but the server is version {now.major}"
-    if then.point != now.point or then.point_made_at != now.point_made_at:
+    if recorded.major != current.major:
+        yield f"it is for PostgreSQL {recorded.major}, but the server is version {current.major}"
+    if recorded.point != current.point or recorded.point_made_at != current.point_made_at:
         yield (
-            f'it uses restore point "{Path(then.point).name}" ({_when(then.point_made_at)}); the newest restore point '
-            f'is "{Path(now.point).name}" ({_when(now.point_made_at)})'
+            f'it uses restore point "{Path(recorded.point).name}" ({_minute(recorded.point_made_at)}); the newest '
+            f'restore point is "{Path(current.point).name}" ({_minute(current.point_made_at)})'
         )
-    if then.tables_digest != now.tables_digest:
-        yield f"the tables of the database changed ({then.tables} then, {now.tables} now)"
-    if then.schemas != now.schemas:
-        listed = f"then: {_list(then.schemas)}; now: {_list(now.schemas)}"
+    if recorded.tables_digest != current.tables_digest:
+        yield f"the tables of the database changed ({recorded.tables} then, {current.tables} now)"
+    if recorded.schemas != current.schemas:
+        listed = f"then: {_list(recorded.schemas)}; now: {_list(current.schemas)}"
         yield f"the schemas that are rolled back in place changed ({listed})"
-    if then.grants != now.grants:
+    if recorded.grants != current.grants:
         yield "owners, grants or their objects changed"
-    if then.settings != now.settings:
+    if recorded.settings != current.settings:
         yield "owner, grants, connection limit or settings of the database changed"
-    if then.hooks != now.hooks:
+    if recorded.hooks != current.hooks:
         yield "the commands that stop and start the application (lastgood.toml, [hooks]) changed"
-    if then.texts != now.texts:
+    if recorded.texts != current.texts:
         yield "it was written by another version of lastgood, with other commands"
-    if then.commands != _commands(guide):
+    if recorded.commands != _commands(guide):
         yield "its commands were edited by hand"
-    if subject.made_at >= then.review:
-        yield f"its review was due on {then.review:%Y-%m-%d}"
+    if subject.made_at >= recorded.review:
+        yield f"its review was due on {recorded.review:%Y-%m-%d}"
 
 
 def _list(schemas: tuple[str, ...]) -> str:
     return ", ".join(schemas) or "none"
 
 
-def _when(moment: datetime) -> str:
+def _minute(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M} UTC"
 
 

@@ -5,12 +5,12 @@
 blocks.
 """
 
-from lastgood.command.guide.blocks import HOOKS, IN_PLACE, ROLLBACK, UNDO, Block, Ran, blocks, chosen, run
-from lastgood.command.guide.subject import Subject, subject_of
+from lastgood.command.guide.blocks import HOOKS, IN_PLACE, ROLLBACK, UNDO, BlockResult, GuideBlock, blocks, run, select
+from lastgood.command.guide.subject import GuideSubject, subject_of
 from lastgood.command.guide.writing import body
 
 
-def executable(subject: Subject) -> list[Block]:
+def executable(subject: GuideSubject) -> list[GuideBlock]:
     """Return all blocks of the guide for this subject, in the order of its text."""
     return blocks(body(subject, {}))
 
@@ -20,13 +20,13 @@ __all__ = [
     "IN_PLACE",
     "ROLLBACK",
     "UNDO",
-    "Block",
-    "Ran",
-    "Subject",
+    "BlockResult",
+    "GuideBlock",
+    "GuideSubject",
     "blocks",
     "body",
-    "chosen",
     "executable",
     "run",
+    "select",
     "subject_of",
 ]

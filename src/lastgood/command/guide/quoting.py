@@ -38,8 +38,8 @@ def command_line(words: Sequence[str], numbers: Iterator[int]) -> str:
 
 def _open_word(text: str, numbers: Iterator[int]) -> str:
     first, *rest = (word(part) if part else "" for part in text.split(redact.HIDDEN))
-    asked = (f'"${{SECRET_{next(numbers)}:?take it from lastgood.toml}}"{part}' for part in rest)
-    return first + "".join(asked) or "''"
+    variables = (f'"${{SECRET_{next(numbers)}:?take it from lastgood.toml}}"{part}' for part in rest)
+    return first + "".join(variables) or "''"
 
 
 def _formatted(text: str) -> str:

@@ -11,11 +11,11 @@ from urllib.parse import quote
 
 from lastgood import __version__
 from lastgood.command.guide import FILE, freshness
-from lastgood.command.guide.guide import Subject, body
+from lastgood.command.guide.guide import GuideSubject, body
 from lastgood.command.guide.parts import part
 from lastgood.command.guide.subject import GuideCheck, GuideReport
 from lastgood.facts import TableFacts
-from lastgood.journal.past_runs import DID
+from lastgood.journal.past_runs import KIND_TITLES
 from lastgood.points import RestorePoint
 from lastgood.screen import markdown, page
 from lastgood.screen.screen import Screen
@@ -32,17 +32,17 @@ _CARRIED = {
 }
 
 
-def document(subject: Subject) -> str:
+def document(subject: GuideSubject) -> str:
     """Return the whole guide in Markdown."""
     return "\n".join([*_head(subject), body(subject, _prose(subject)).rstrip("\n"), "", *_foot(subject)]) + "\n"
 
 
-def html(subject: Subject, text: str) -> str:
+def html(subject: GuideSubject, text: str) -> str:
     """Return a guide's text as an HTML page."""
     return page.page(f"Rollback by hand: {subject.live}", text)
 
 
-def operations(subject: Subject, guide: Path, readme: Path) -> str:
+def operations(subject: GuideSubject, guide: Path, readme: Path) -> str:
     """Return the section on operations for a README: what to do in an emergency, with a link to the guide."""
     scenarios = "other-restore-points" if subject.schemas else "the-four-scenarios"
     address = quote(os.path.relpath(guide.resolve(), readme.resolve().parent).replace(os.sep, "/"))
@@ -81,7 +81,7 @@ def show(screen: Screen, report: GuideReport) -> None:
             ("Review", f"by {report.review:%Y-%m-%d}"),
         ]
     )
-    screen.say(f"To check from cron or CI whether it is current: lastgood guide --check{_named(report.file)}")
+    screen.say(f"To check from cron or CI whether it is current: lastgood guide --check{_file_option(report.file)}")
 
 
 def show_check(screen: Screen, check: GuideCheck) -> None:
@@ -92,15 +92,15 @@ def show_check(screen: Screen, check: GuideCheck) -> None:
     screen.say(f'"{check.file}" is out of date:')
     for reason in check.reasons:
         screen.say(reason, first="  - ", indent=4)
-    screen.say(f"To update it: lastgood guide{_named(check.file)}")
+    screen.say(f"To update it: lastgood guide{_file_option(check.file)}")
 
 
-def _named(file: str) -> str:
+def _file_option(file: str) -> str:
     """Return the option for the file of a guide, empty for the default."""
     return "" if file == FILE else f" --output {shlex.quote(file)}"
 
 
-def _head(subject: Subject) -> Iterator[str]:
+def _head(subject: GuideSubject) -> Iterator[str]:
     point = subject.point
     yield f"# Rollback by hand: {markdown.code(subject.live)}"
     yield ""
@@ -137,7 +137,7 @@ def _head(subject: Subject) -> Iterator[str]:
     yield ""
 
 
-def _foot(subject: Subject) -> Iterator[str]:
+def _foot(subject: GuideSubject) -> Iterator[str]:
     yield "## Related documents"
     yield ""
     if subject.guide.related:
@@ -155,33 +155,33 @@ def _foot(subject: Subject) -> Iterator[str]:
     yield "`lastgood guide --check` reports when that is needed."
 
 
-def _duration_note(subject: Subject) -> str:
+def _duration_note(subject: GuideSubject) -> str:
     past = subject.past
     if past is None:
         return " (no estimate: no rehearsal is recorded here; run `lastgood drill`)"
-    return f" (on {past.at:%Y-%m-%d} it was {DID[past.kind]} by lastgood in {units.duration(past.seconds)})"
+    return f" (on {past.at:%Y-%m-%d} it was {KIND_TITLES[past.kind]} by lastgood in {units.duration(past.seconds)})"
 
 
 def _related(text: str) -> str:
     """Render a related document, as a link if the text ends with an address."""
-    found = _ADDRESS.fullmatch(text)
-    if found is None:
+    match = _ADDRESS.fullmatch(text)
+    if match is None:
         return markdown.text(text)
-    address = quote(found[2], safe="/:?#[]@!$&'*+,;=%~-._")
-    return f"[{markdown.text(found[1].rstrip(': ') or found[2])}](<{address}>)"
+    address = quote(match[2], safe="/:?#[]@!$&'*+,;=%~-._")
+    return f"[{markdown.text(match[1].rstrip(': ') or match[2])}](<{address}>)"
 
 
-def _server(subject: Subject) -> str:
+def _server(subject: GuideSubject) -> str:
     keywords = subject.target.keywords
-    where = keywords.get("host") or keywords.get("hostaddr")
+    host = keywords.get("host") or keywords.get("hostaddr")
     if "service" in keywords:
         return f"the service {markdown.code(keywords['service'])}"
-    if not where:
+    if not host:
         return "the server from libpq's defaults"
-    return markdown.code(where) + (f", port {markdown.text(keywords['port'])}" if "port" in keywords else "")
+    return markdown.code(host) + (f", port {markdown.text(keywords['port'])}" if "port" in keywords else "")
 
 
-def _prose(subject: Subject) -> dict[str, str]:
+def _prose(subject: GuideSubject) -> dict[str, str]:
     point = subject.point
     name = "by_hand_kept_NUMBER" if subject.schemas else f"{subject.live}_old_NUMBER"
     kept = markdown.code(name) + " with the number of the attempt (`RUN`)"
@@ -214,7 +214,7 @@ _NOT_SINGLE = (
 )
 
 
-def _roles(subject: Subject) -> str:
+def _roles(subject: GuideSubject) -> str:
     if not subject.roles:
         return "When this guide was written, only the owners had privileges."
     named = [f"{markdown.code(name)} ({units.counted(count, 'table')})" for name, count in subject.roles]
@@ -239,7 +239,7 @@ def _tables(tables: tuple[TableFacts, ...]) -> str:
     return markdown.table(("table", "rows", "newest time stamp"), rows, right=(1,))
 
 
-def _state(subject: Subject) -> str:
+def _state(subject: GuideSubject) -> str:
     state = subject.state
     names = sorted({f"{each.name} for {each.role}" if each.role else each.name for each in state.settings})
     parts = [f"owner {markdown.code(state.owner)}"]
@@ -269,7 +269,7 @@ def _points(points: tuple[RestorePoint, ...]) -> str:
     return markdown.table(("restore point", "made", "size", "rows", "migration", "damage"), rows, right=(2, 3))
 
 
-def _platform(subject: Subject) -> Iterator[str]:
+def _platform(subject: GuideSubject) -> Iterator[str]:
     if subject.platform is None:
         yield "No platform was recognised. The operator of the server may have backups of the whole machine."
         return
@@ -279,7 +279,7 @@ def _platform(subject: Subject) -> Iterator[str]:
         yield f"- {markdown.text(text)}" + (f" {markdown.code(run)}" if run else "")
 
 
-def _differs(subject: Subject) -> str:
+def _differs(subject: GuideSubject) -> str:
     if subject.platform is None:
         return (
             "Hosted services do not provide a superuser role. The block `rights` checks whether the switch is possible "

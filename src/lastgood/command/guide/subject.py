@@ -35,9 +35,8 @@ from lastgood.postgres.errors import failed
 from lastgood.postgres.server import Connection, Target
 from lastgood.postgres.state import DatabaseState
 
-# The default file name of a guide.
 # With this many tables, one transaction may run out of locks during a restore (max_locks_per_transaction).
-MANY = 1000
+MANY_TABLES = 1000
 _TABLES = """
 SELECT n.nspname::text, c.relname::text FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -55,7 +54,7 @@ GROUP BY 1 ORDER BY 1
 
 
 @dataclass(frozen=True, slots=True)
-class PointOfGuide:
+class GuidePoint:
     """The restore point of a guide. ``sha256`` is None if it was not recorded, or for a folder. ``known``: its facts
     come from its manifest. ``carries``: it contains owners and grants. ``single``: it can be restored in one
     transaction."""
@@ -72,11 +71,11 @@ class PointOfGuide:
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class GuideSubject:
     """The content of a guide. ``privileges``: the result of the guide's capture query. ``roles``: name and number of
     tables of roles with grants. ``tables``: schema and name, of the live database. ``past``: the last rollback or
-    rehearsal recorded on this machine. ``schemas``: those that go back in place, none by name; ``why``: the reason why
-    the database cannot be renamed."""
+    rehearsal recorded on this machine. ``schemas``: those that are rolled back in place, none by name; ``why``: the
+    reason why the database cannot be renamed."""
 
     target: Target
     live: str
@@ -89,7 +88,7 @@ class Subject:
     tables: tuple[tuple[str, str], ...]
     roles: tuple[tuple[str, int], ...]
     privileges: Mapping[str, Any]
-    point: PointOfGuide
+    point: GuidePoint
     points: tuple[RestorePoint, ...]
     store: Path
     hooks: Hooks
@@ -129,7 +128,7 @@ def subject_of(
     file: str = FILE,
     in_place: tuple[str, ...] | None = None,
     context: Context = BACKGROUND,
-) -> Subject:
+) -> GuideSubject:
     """Read the live database and its newest valid restore point, or the one that ``point`` names.
 
     A point with a manifest is not read, because the manifest has its facts; any other is read to its end. The
@@ -140,13 +139,13 @@ def subject_of(
     live = target.dbname
     chosen = _point(store, point, live, context)
     with database.connect_maintenance(target, live) as maintenance:
-        found = database.describe(maintenance, live)
-        own = DatabaseState.read(maintenance, live)
-        known = maintenance.execute(
+        described = database.describe(maintenance, live)
+        state = DatabaseState.read(maintenance, live)
+        roles = maintenance.execute(
             "SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = ANY (%s)", [identifying_roles()]
         )
-        platform = recognise(settings.recover.platform, target.keywords, [row[0] for row in known], None)
-        place = maintenance.info.dbname
+        platform = recognise(settings.recover.platform, target.keywords, [row[0] for row in roles], None)
+        maintenance_name = maintenance.info.dbname
     try:
         connected = target.at(live).connect(application_name="lastgood guide")
     except psycopg.OperationalError as error:
@@ -156,19 +155,19 @@ def subject_of(
         schemas, why = (in_place, "") if in_place is not None else _in_place(connection, chosen.facts)
         listed = tuple((schema, name) for schema, name in connection.execute(_TABLES))
         granted = tuple((name, count) for name, count in connection.execute(_ROLES))
-        privileges = captured(connection)
+        privileges = capture_privileges(connection)
     if schemas:
         chosen = replace(chosen, facts=_restricted(chosen.facts, schemas))
         listed = tuple(each for each in listed if each[0] in schemas)
-    return Subject(
+    return GuideSubject(
         target=target,
         live=live,
-        maintenance=place,
+        maintenance=maintenance_name,
         server_version=version,
         role=role,
         superuser=superuser,
-        size=found.size_bytes,
-        state=own,
+        size=described.size_bytes,
+        state=state,
         tables=listed,
         roles=granted,
         privileges=privileges,
@@ -189,21 +188,21 @@ def subject_of(
 
 
 def _in_place(connection: Connection, facts: Facts) -> tuple[tuple[str, ...], str]:
-    """The schemas that go back in place, and why the database cannot be renamed; nothing where it can, or where
-    neither is possible."""
+    """Return the schemas that are rolled back in place, and why the database cannot be renamed; nothing where it can be
+    renamed, or where neither is possible."""
     if by_name(connection):
         return (), ""
-    found = probe(connection)
-    if not found.in_place:
+    capabilities = probe(connection)
+    if not capabilities.in_place:
         return (), ""
-    here = {row[0] for row in connection.execute("SELECT nspname::text FROM pg_catalog.pg_namespace")}
-    schemas = (definition_facts.schemas_of(facts) - here) | set(found.schemas)
-    why = next(each.text for each in found.answers if each.name == "rename database")
+    existing = {row[0] for row in connection.execute("SELECT nspname::text FROM pg_catalog.pg_namespace")}
+    schemas = (definition_facts.schemas_of(facts) - existing) | set(capabilities.schemas)
+    why = next(each.text for each in capabilities.answers if each.name == "rename database")
     return tuple(sorted(schemas)), why.partition(": ")[2] or why
 
 
 def _restricted(facts: Facts, schemas: Collection[str]) -> Facts:
-    """The facts of these schemas alone."""
+    """Return the facts of only these schemas."""
     migration = facts.migration
     return facts.model_copy(
         update={
@@ -214,12 +213,12 @@ def _restricted(facts: Facts, schemas: Collection[str]) -> Facts:
     )
 
 
-def captured(connection: Connection) -> Mapping[str, Any]:
+def capture_privileges(connection: Connection) -> Mapping[str, Any]:
     """Capture owners and grants of everything with the query of the guide."""
     row = connection.execute(_capture().encode()).fetchone()
     assert row is not None  # aggregates always give a row
-    captured_privileges: Mapping[str, Any] = row[0]
-    return captured_privileges
+    captured: Mapping[str, Any] = row[0]
+    return captured
 
 
 @cache
@@ -239,8 +238,8 @@ def _row(connection: Connection) -> tuple[str, str, bool, datetime]:
     return row[0], row[1], row[2], row[3]
 
 
-def _point(store: Path, name: str | None, live: str, context: Context) -> PointOfGuide:
-    glance = points.glanced(store, name=name, database=live, context=context)
+def _point(store: Path, name: str | None, live: str, context: Context) -> GuidePoint:
+    glance = points.choose_quickly(store, name=name, database=live, context=context)
     point, source = glance.point, glance.source
     if point.files or source.kind == "set":
         raise Refused(
@@ -249,8 +248,8 @@ def _point(store: Path, name: str | None, live: str, context: Context) -> PointO
         )
     facts, carries = glance.facts, True
     if facts is None or point.manifest is None:
-        whole = points.read_whole(point, database=live, skim=True, stage="plan", context=context)
-        facts, summary = whole.facts, whole.summary
+        verified = points.read_whole(point, database=live, skim=True, stage="plan", context=context)
+        facts, summary = verified.facts, verified.summary
         carries = summary.has_owners and summary.has_acls
         if summary.cluster or summary.create:
             raise Refused(
@@ -258,8 +257,8 @@ def _point(store: Path, name: str | None, live: str, context: Context) -> PointO
                 "hand",
                 hint="Make another restore point with lastgood backup, or give another one with --point.",
             )
-    many = len(facts.tables) + facts.large_objects.count >= MANY or facts.large_objects.count > 0
-    return PointOfGuide(
+    many = len(facts.tables) + facts.large_objects.count >= MANY_TABLES or facts.large_objects.count > 0
+    return GuidePoint(
         path=point.path.absolute(),
         made_at=point.made_at.astimezone(UTC),
         kind=source.kind + (f", {source.compression}" if source.compression else ""),

@@ -16,7 +16,7 @@ from psycopg import pq
 
 from lastgood.command.guide.parts import part
 from lastgood.command.guide.quoting import assigned, command_line, insert, literal, needs_quotes, setting, word
-from lastgood.command.guide.subject import Subject
+from lastgood.command.guide.subject import GuideSubject
 from lastgood.facts import Facts, MigrationFacts, TableFacts
 from lastgood.facts.migrations import Tool, recognise
 from lastgood.postgres.database import fit_name
@@ -35,7 +35,7 @@ _BY_NAME = (
     "practices.md",
 )
 _IN_PLACE = ("limits", "quick", "names", "before", "procedure", "verify", "undo", "scenarios", "trouble", "practices")
-# Blocks that both variants have, and the parts in which they stand.
+# The blocks of both variants, with the part that contains each.
 _SHARED = {
     "quick": "quick.md",
     "point": "before.md",
@@ -58,7 +58,7 @@ _PLACE = re.compile(r"\{\{(\w+)\}\}")
 _STAMP = re.compile(r"\d{4}-\d\d-\d\d(?: \d\d:\d\d:\d\d(?:\.\d+)?(\+\d\d)?)?")
 
 
-def body(subject: Subject, prose: Mapping[str, str]) -> str:
+def body(subject: GuideSubject, prose: Mapping[str, str]) -> str:
     """Return all parts in order. ``prose``: the values of placeholders outside blocks. A missing one leaves its place
     empty, which is sufficient for the blocks alone."""
     values = {**_values(subject), **prose}
@@ -80,7 +80,7 @@ def _filled(text: str, values: Mapping[str, str]) -> str:
     return _PLACE.sub(lambda found: values.get(found[1], ""), text)
 
 
-def _values(subject: Subject) -> dict[str, str]:
+def _values(subject: GuideSubject) -> dict[str, str]:
     facts = subject.point.facts
     lock = {"lock": str(lock_key(subject.live))}
     return {
@@ -111,27 +111,27 @@ def _values(subject: Subject) -> dict[str, str]:
     }
 
 
-def _variables(subject: Subject) -> Iterator[str]:
+def _variables(subject: GuideSubject) -> Iterator[str]:
     """Yield the libpq variables to reach the server. Unknown ones are left to libpq's defaults."""
-    known = {each.keyword.decode(): each.envvar.decode() for each in pq.Conninfo.get_defaults() if each.envvar}
-    given = {key: value for key, value in subject.target.keywords.items() if key not in SECRETS}
+    variables = {each.keyword.decode(): each.envvar.decode() for each in pq.Conninfo.get_defaults() if each.envvar}
+    keywords = {key: value for key, value in subject.target.keywords.items() if key not in SECRETS}
     # A service file may name a database; the connection strings below name theirs and take precedence.
-    yield "unset PGDATABASE PGHOSTADDR" + ("" if "service" in given else " PGSERVICE")
-    for key, value in sorted(given.items()):
-        if key not in ("dbname", "options", "application_name", "client_encoding") and key in known:
-            yield assigned(known[key], value)
+    yield "unset PGDATABASE PGHOSTADDR" + ("" if "service" in keywords else " PGSERVICE")
+    for key, value in sorted(keywords.items()):
+        if key not in ("dbname", "options", "application_name", "client_encoding") and key in variables:
+            yield assigned(variables[key], value)
 
 
-def _options(subject: Subject) -> Iterator[str]:
-    given = subject.target.keywords.get("options", "")
-    if given:
-        yield given
+def _options(subject: GuideSubject) -> Iterator[str]:
+    options = subject.target.keywords.get("options", "")
+    if options:
+        yield options
     for each in (*OPTIONS, *(OPTIONS_17 if subject.major >= 17 else ()), "default_transaction_read_only=off"):
         yield f"-c {each}"
 
 
-def _databases(subject: Subject) -> Iterator[str]:
-    rest = _rest(subject)
+def _databases(subject: GuideSubject) -> Iterator[str]:
+    rest = _other_keywords(subject)
     for variable, name in (("LIVE", subject.live), ("MAINTENANCE", subject.maintenance)):
         yield assigned(variable, name)
         yield assigned(f"TO_{variable}", rest + setting("dbname", name))
@@ -145,34 +145,34 @@ def _databases(subject: Subject) -> Iterator[str]:
     yield f'export CARRY="${{CARRY:-{carry}}}"   # yes: the dump was made with --no-owner or --no-acl'
 
 
-def _schemas(subject: Subject) -> Iterator[str]:
-    """Yield the names of a switch in place: one database, the schemas that go back, and prefixes of others."""
+def _schemas(subject: GuideSubject) -> Iterator[str]:
+    """Yield the names of a switch in place: one database, its schemas that are rolled back, and prefixes of others."""
     yield assigned("LIVE", subject.live)
-    yield assigned("TO_LIVE", _rest(subject) + setting("dbname", subject.live))
+    yield assigned("TO_LIVE", _other_keywords(subject) + setting("dbname", subject.live))
     yield 'export MAINTENANCE="$LIVE" TO_MAINTENANCE="$TO_LIVE"'
     yield f'export SHADOW=\'\' KEPT={_KEPT}"$RUN"_ UNDONE={_UNDONE}"$RUN"_'
     yield assigned("SCHEMAS", "\n".join(subject.schemas))
     yield from _store(subject)
 
 
-def _rest(subject: Subject) -> str:
+def _other_keywords(subject: GuideSubject) -> str:
     """The part of a connection string that no variable of libpq can hold."""
-    open_ones = {
+    keywords = {
         key: value
         for key, value in subject.target.keywords.items()
         if key not in SECRETS and key not in ("dbname", "options", "application_name", "client_encoding")
     }
     without = {each.keyword.decode() for each in pq.Conninfo.get_defaults() if not each.envvar}
-    return "".join(f"{setting(key, value)} " for key, value in sorted(open_ones.items()) if key in without)
+    return "".join(f"{setting(key, value)} " for key, value in sorted(keywords.items()) if key in without)
 
 
-def _store(subject: Subject) -> Iterator[str]:
+def _store(subject: GuideSubject) -> Iterator[str]:
     yield assigned("STORE", str(subject.store))
     yield assigned("GUIDE_POINT", str(subject.point.path))
     yield assigned("GUIDE_SHA256", subject.point.sha256 or "")
 
 
-def _count(subject: Subject) -> str:
+def _count(subject: GuideSubject) -> str:
     """Return the SQL that counts: in place within the transaction of the switch, and its schemas alone."""
     schemas = ", ".join(map(literal, subject.schemas))
     values = {
@@ -186,7 +186,7 @@ def _count(subject: Subject) -> str:
     return _filled(part("count.sql"), values).rstrip()
 
 
-def _hooks(subject: Subject, stage: str) -> str:
+def _hooks(subject: GuideSubject, stage: str) -> str:
     hooks = subject.hooks
     both = (hooks.maintenance_on, hooks.stop) if stage == "stop" else (hooks.start, hooks.maintenance_off)
     commands = [each for each in both if each]
@@ -220,9 +220,9 @@ def privileges(captured: Mapping[str, Any]) -> str:
 
 def expected(facts: Facts) -> str:
     """Render the figures of a restore point as temporary tables."""
-    rows = (f"({_two(each)}, {each.rows})" for each in facts.tables)
+    rows = (f"({_table_literals(each)}, {each.rows})" for each in facts.tables)
     newest = (
-        f"({_two(each)}, {literal(column)}, {literal(stamp)})"
+        f"({_table_literals(each)}, {literal(column)}, {literal(stamp)})"
         for each in facts.tables
         for column, stamp in each.newest.items()
         if _comparable(facts, stamp)
@@ -246,14 +246,14 @@ def expected(facts: Facts) -> str:
     ).rstrip()
 
 
-def _two(table: TableFacts) -> str:
+def _table_literals(table: TableFacts) -> str:
     return f"{literal(table.schema_name)}, {literal(table.name)}"
 
 
 def _comparable(facts: Facts, stamp: str) -> bool:
     """Whether a server set to UTC renders this time stamp in the same form."""
-    found = _STAMP.fullmatch(stamp)
-    return found is not None and (found[1] is None or facts.rules.time_zone == "UTC")
+    match = _STAMP.fullmatch(stamp)
+    return match is not None and (match[1] is None or facts.rules.time_zone == "UTC")
 
 
 def _tool(facts: Facts) -> tuple[Tool, TableFacts] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -44,9 +45,10 @@ def _help(words: list[str]) -> str:
     for word in words:
         found = found.get_command(context, word) if hasattr(found, "get_command") else None
         if found is None:
+            near = (f"Did you mean {each}? " for each in difflib.get_close_matches(word, ORDER, 1))
             raise UsageError(
                 f'cannot show help: no such command "{" ".join(words)}"',
-                hint="`lastgood help` lists the commands.",
+                hint=f"{''.join(near)}`lastgood help` lists the commands.",
                 state="Nothing was read or changed.",
             )
         context = found.make_context(word, [], parent=context, resilient_parsing=True)

@@ -33,27 +33,33 @@ def init(
     from lastgood.command.init import show as shown_survey
     from lastgood.command.init.survey import survey
 
-    place = Path(config.FILE_NAME)
-    if place.exists() and not force:
+    file = Path(config.FILE_NAME)
+    if file.exists() and not force:
         raise Refused(
-            f'cannot write "{place}": it already exists',
+            f'cannot write "{file}": it already exists',
             hint="Edit it, or overwrite it: lastgood init --force",
-            state=config.NOTHING_LOOKED_AT,
+            state=config.NOTHING_READ,
         )
-    target = _ask(session)
-    found = survey(target)
-    text = configuration(target, session.settings.store, found)
+    target = _target(session)
+    result = survey(target)
+    text = configuration(target, session.settings.store, result)
     try:
-        with durable.writing(place.resolve(), mode=0o644) as file:
-            file.write(session.scrub(text).encode())
+        with durable.written_file(file.resolve(), mode=0o644) as output:
+            output.write(session.scrub(text).encode())
     except OSError as error:
-        raise UsageError(f'cannot write "{place}": {error.strerror}', state=config.NOTHING_LOOKED_AT) from error
-    left_out = bool(target.keywords.get("password"))
-    document = {"file": str(place.resolve()), "password_left_out": left_out, "survey": found.model_dump(mode="json")}
-    session.result(document, lambda: shown_survey.show(session.screen, found, place, password_left_out=left_out))
+        raise UsageError(f'cannot write "{file}": {error.strerror}', state=config.NOTHING_READ) from error
+    password_left_out = bool(target.keywords.get("password"))
+    document = {
+        "file": str(file.resolve()),
+        "password_left_out": password_left_out,
+        "survey": result.model_dump(mode="json"),
+    }
+    session.result(
+        document, lambda: shown_survey.show(session.screen, result, file, password_left_out=password_left_out)
+    )
 
 
-def _ask(session: Session) -> Target:
+def _target(session: Session) -> Target:
     """Return the database from the settings. If they name none, ask at a terminal."""
     unnamed = session.settings.origins.get("db") == config.LIBPQ and not os.environ.get("PGDATABASE")
     if unnamed and session.interactive:
@@ -63,25 +69,25 @@ def _ask(session: Session) -> Target:
     return session.target
 
 
-def configuration(target: Target, store: Path, found: InitSurvey) -> str:
+def configuration(target: Target, store: Path, result: InitSurvey) -> str:
     """Return the text of a lastgood.toml for this database, without a password."""
     from lastgood.config import example
 
     lines = [
-        f"# lastgood: how to put {_quoted(found.database)} back to its last good state.",
-        f"# PostgreSQL {found.server_version}; owned by {_quoted(found.owner)}; inspected as {_quoted(found.role)}.",
+        f"# lastgood: the settings for rollbacks of database {_quoted(result.database)}.",
+        f"# PostgreSQL {result.server_version}; owned by {_quoted(result.owner)}; inspected as {_quoted(result.role)}.",
     ]
-    if found.migrations:
-        lines.append(f"# Migrations: {_plain(found.migrations)}")
-    for role in found.application_roles:
+    if result.migrations:
+        lines.append(f"# Migrations: {_plain(result.migrations)}")
+    for role in result.application_roles:
         lines.append(f"# Application role {_quoted(role.name)}: privileges on {counted(role.tables, 'table')}.")
-    lines += [f"# Pooler found: {_quoted(name)}." for name in found.poolers]
-    lines += [f"# To fix before a rollback: {_plain(text)}" for text in found.obstacles]
+    lines += [f"# Pooler found: {_quoted(name)}." for name in result.poolers]
+    lines += [f"# To fix before a rollback: {_plain(text)}" for text in result.obstacles]
     lines += [
         "# Do not put passwords here: use ~/.pgpass or the variable PGPASSWORD.",
         "# Every other key, with an example: lastgood config example",
         "",
-        f"db = {example.written(str(target.at(found.database)))}",
+        f"db = {example.written(str(target.at(result.database)))}",
         f"store = {example.written(str(store))}    # the folder with the restore points",
         "",
         "# What `lastgood prune` and `lastgood backup --prune` keep; without these rules, everything.",

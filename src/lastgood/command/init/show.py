@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lastgood.command.check.show import show_grants
 from lastgood.command.init.survey import InitSurvey
 from lastgood.screen.screen import Screen, TableColumn
 from lastgood.text import units
@@ -40,6 +41,7 @@ def show(screen: Screen, found: InitSurvey, file: Path, *, password_left_out: bo
         screen.heading("Obstacles to a rollback")
         for text in found.obstacles:
             screen.say(text, first="  - ", indent=4)
+    show_grants(screen, found.grants)
     if password_left_out:
         screen.heading("The password was not written. Put it in ~/.pgpass or the variable PGPASSWORD.")
     screen.heading("Next: lastgood backup")

@@ -13,6 +13,7 @@ from lastgood.facts import migrations
 from lastgood.in_place.capabilities import by_name, probe
 from lastgood.models import Frozen
 from lastgood.plan.plan import Way
+from lastgood.postgres import required_grants, row_security
 from lastgood.postgres.errors import failed
 from lastgood.postgres.mark import schemas_of_runs
 from lastgood.postgres.server import Connection, Target
@@ -78,8 +79,9 @@ class InitSurvey(Frozen):
 
     ``pooled``: the connection goes through a pooler. ``poolers``: names of poolers among the sessions. ``migrations``:
     the table in which a migration tool records applied migrations, and the tool's name. ``rollback``: how one is
-    possible, in words; empty if that was not examined. ``obstacles``: sentences about
-    what would cause a rollback to be refused.
+    possible, in words; empty if that was not examined. ``hidden``: the tables in which row-level security hides rows
+    from the role. ``obstacles``: sentences about what a rollback would be refused for.
+    ``grants``: what a superuser must run once for a rollback by name.
     """
 
     server_version: str
@@ -99,7 +101,9 @@ class InitSurvey(Frozen):
     rollback: str = ""
     pooled: bool
     poolers: tuple[str, ...]
+    hidden: str = ""
     obstacles: tuple[str, ...]
+    grants: tuple[str, ...] = ()
 
 
 def survey(target: Target) -> InitSurvey:
@@ -115,8 +119,12 @@ def survey(target: Target) -> InitSurvey:
         roles = [ApplicationRole(name=n, tables=t, sessions=s) for n, t, s in connection.execute(_APPLICATION_ROLES)]
         migrations_table = _migrations(connection)
         names = [str(name) for name, _ in connection.execute(_SESSIONS)]
+        lacking, hidden = (
+            required_grants.lacking(connection),
+            row_security.first_names(row_security.hiding_tables(connection)),
+        )
         way, rollback = _way(connection) if not pooled and not standby else (None, "")
-    found = InitSurvey(
+    result = InitSurvey(
         server_version=version,
         server_major=major,
         database=database,
@@ -134,21 +142,26 @@ def survey(target: Target) -> InitSurvey:
         rollback=rollback,
         pooled=pooled,
         poolers=tuple(name for name in names if any(pooler in name.lower() for pooler in POOLERS)),
+        hidden=hidden,
         obstacles=(),
+        grants=lacking,
     )
-    return found.model_copy(update={"obstacles": tuple(_obstacles(found, in_place=way == "in-place"))})
+    return result.model_copy(update={"obstacles": tuple(_obstacles(result, in_place=way == "in-place"))})
 
 
 def _way(connection: Connection) -> tuple[Way | None, str]:
     """Return how a rollback would switch, and the same in words."""
     if by_name(connection):
         return "by-name", "by name: the restored database takes the name of the live one"
-    found = probe(connection)
-    renaming = next(each.text for each in found.answers if each.name == "rename database")
-    if found.in_place:
-        return "in-place", f"in place, of the schemas {', '.join(found.schemas)}; this role cannot {renaming}"
-    others = [renaming, *(each.text for each in found.missing())]
-    return None, f"not possible: this role cannot {'; cannot '.join(others)}"
+    capabilities = probe(connection)
+    renaming = next(each.text for each in capabilities.answers if each.name == "rename database")
+    if capabilities.in_place:
+        return "in-place", f"in place, of the schemas {', '.join(capabilities.schemas)}; this role cannot {renaming}"
+    others = [renaming, *(each.text for each in capabilities.missing())]
+    return None, (
+        f"not possible: this role cannot {'; cannot '.join(others)}. Backups and restores on another server work "
+        "(lastgood drill, lastgood restore --db URL)"
+    )
 
 
 def _row(connection: Connection, query: LiteralString) -> TupleRow:
@@ -158,13 +171,13 @@ def _row(connection: Connection, query: LiteralString) -> TupleRow:
 
 
 def _migrations(connection: Connection) -> str | None:
-    ours = schemas_of_runs(connection)
-    found = [
+    own_schemas = schemas_of_runs(connection)
+    tables = [
         (migrations.preference(schema, table), f"{schema}.{table} ({tool.name})")
         for schema, table, columns in connection.execute(_TABLES, [[tool.table for tool in migrations.TOOLS]])
-        if schema not in ours and (tool := migrations.recognise(schema, table, columns)) is not None
+        if schema not in own_schemas and (tool := migrations.recognise(schema, table, columns)) is not None
     ]
-    return min(found)[1] if found else None
+    return min(tables)[1] if tables else None
 
 
 def _is_pooled(connection: Connection) -> bool:
@@ -173,25 +186,19 @@ def _is_pooled(connection: Connection) -> bool:
     return pids != {connection.info.backend_pid}
 
 
-def _obstacles(found: InitSurvey, *, in_place: bool) -> Iterator[str]:
-    if found.standby:
+def _obstacles(survey: InitSurvey, *, in_place: bool) -> Iterator[str]:
+    if survey.standby:
         yield "This server is a standby. Run the rollback on the primary."
-    if found.pooled:
+    if survey.pooled:
         yield "This connection goes through a pooler. Connect to the server directly, or to the pooler's session port."
-    if not found.may_create_databases and not in_place:
+    if not survey.may_create_databases and not in_place:
+        yield f'Role "{survey.role}" cannot create databases, so no shadow database can be built.'
+    if not survey.acts_as_owner and not in_place:
+        yield (f'Role "{survey.role}" is not a member of the owner "{survey.owner}", so it cannot rename the database.')
+    if not survey.may_end_sessions and not in_place:
+        yield f'Role "{survey.role}" cannot terminate sessions of other roles.'
+    if survey.hidden:
         yield (
-            f'Role "{found.role}" cannot create databases, so no shadow database can be built. As a superuser, run: '
-            f'ALTER ROLE "{found.role}" CREATEDB.'
-        )
-    if not found.acts_as_owner and not in_place:
-        yield (f'Role "{found.role}" is not a member of the owner "{found.owner}", so it cannot rename the database.')
-    if not found.may_end_sessions and not in_place:
-        yield (
-            f'Role "{found.role}" cannot terminate sessions of other roles. As a superuser, run: '
-            f'GRANT pg_signal_backend TO "{found.role}".'
-        )
-    if not found.bypasses_row_security:
-        yield (
-            f'Role "{found.role}" does not bypass row-level security. Backups and proofs are refused where policies '
-            "hide rows from it."
+            f'Row-level security hides rows from role "{survey.role}" in {survey.hidden}: backups and proofs of these '
+            "tables are refused."
         )

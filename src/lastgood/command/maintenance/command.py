@@ -52,9 +52,9 @@ def turn_on(
             shown.cautions(done, context.emit)
         else:
             try:
-                maintenance.keep_out(target, context)
+                maintenance.block_writes(target, context)
             except LastgoodError as error:
-                error.state = maintenance.STAYS if session.application.stops else NOT_REACHED
+                error.state = maintenance.REMAINS_STOPPED if session.application.stops else NOT_REACHED
                 raise
     session.result(done.document(), lambda: shown.show(session.screen, done))
 

@@ -20,7 +20,7 @@ import psycopg
 from lastgood.application import Application, hooks, record
 from lastgood.application.record import BY_HAND, StopRecord
 from lastgood.application.results import HookResult
-from lastgood.application.service import START_IT, HookFailed, Service
+from lastgood.application.service import START_HINT, HookFailed, Service
 from lastgood.context import Context
 from lastgood.errors import NOT_REACHED, Failed, LastgoodError, NotStarted, Refused, UsageError, first_line
 from lastgood.events import Caution, Emit, Note, Progress, StageDone, StageStarted, reported
@@ -34,7 +34,7 @@ from lastgood.postgres.table_locks import FenceStatus
 from lastgood.text.units import counted
 
 FENCE = "lastgood fence maintenance"
-STAYS = "The application remains stopped. To start it: lastgood maintenance off"
+REMAINS_STOPPED = "The application remains stopped. To start it: lastgood maintenance off"
 POLL_SECONDS = 0.5
 # The server's counters are up to a second old.
 COUNTING_SECONDS = 1.2
@@ -63,7 +63,7 @@ def on(
     *,
     fence_follows: bool = False,
 ) -> Maintenance:
-    """Turn maintenance mode on and stop the application. If a hook fails, what was done is reversed.
+    """Turn maintenance mode on and stop the application. If a hook fails, the earlier hooks are reversed.
 
     Raises UsageError when there is no hook and no ``fence_follows``, Refused, Failed, NotStarted, Interrupted.
     """
@@ -77,15 +77,15 @@ def on(
         if problem.stops:
             raise Refused(f"cannot turn maintenance on: {problem.text}", hint=problem.hint, state=NOT_REACHED)
     with ExitStack() as stack:
-        stack.enter_context(_alone(target, "on"))
-        kept = _begun(target, "on", context) if application.stops else None
-        emit = stack.enter_context(recording.recording(kept, context.emit))
+        stack.enter_context(_exclusive(target, "on"))
+        journal = _begin_journal(target, "on", context) if application.stops else None
+        emit = stack.enter_context(recording.recording(journal, context.emit))
         context = replace(context, emit=emit)
-        service = _service(target, application, context, kept)
+        service = _service(target, application, context, journal)
         if application.stops:
             _stop(service, context)
-            recording.ended(kept, "done")
-    return _seen(target, context.records, "on", service)
+            recording.write_end(journal, "done")
+    return _result(target, context.records, "on", service)
 
 
 def _stop(service: Service, context: Context) -> None:
@@ -116,15 +116,15 @@ def off(target: Target, application: Application, context: Context) -> Maintenan
     Raises Refused while a run is in progress, NotStarted.
     """
     with ExitStack() as stack:
-        stack.enter_context(_alone(target, "off"))
-        kept = _begun(target, "off", context)
-        emit = stack.enter_context(recording.recording(kept, context.emit))
+        stack.enter_context(_exclusive(target, "off"))
+        journal = _begin_journal(target, "off", context)
+        emit = stack.enter_context(recording.recording(journal, context.emit))
         try:
             _end_fence(target, emit)
         except (psycopg.Error, LastgoodError) as error:
             # There may be reasons to start the application while the server is unreachable.
             emit(Caution(f"cannot check for a fence: {first_line(error)}"))
-        service = _service(target, application, replace(context, emit=emit), kept)
+        service = _service(target, application, replace(context, emit=emit), journal)
         if application.starts:
             emit(StageStarted("start", "start the application"))
             try:
@@ -133,35 +133,34 @@ def off(target: Target, application: Application, context: Context) -> Maintenan
                 raise _not_started(error, "The application is stopped.") from error
             emit(StageDone("start", sum(each.seconds for each in service.results)))
         service.forget()
-        recording.ended(kept, "done")
-    return _seen(target, context.records, "off", service)
+        recording.write_end(journal, "done")
+    return _result(target, context.records, "off", service)
 
 
 def _not_started(error: HookFailed, state: str) -> NotStarted:
     return NotStarted(
         f"cannot start the application: {error}",
-        hint=START_IT,
+        hint=START_HINT,
         state=state or "The application may be stopped.",
     )
 
 
 def status(target: Target, state: Path) -> Maintenance:
     """Return the current state without changing anything."""
-    return _seen(target, state, "status", None)
+    return _result(target, state, "status", None)
 
 
-def keep_out(target: Target, context: Context) -> str:
-    """Block writes in the live database until cancelled, or until the fence session is terminated. Return how it
-    ended, in words. Raises Failed when writes could not be blocked, Refused,
-    psycopg.Error."""
-    kept = _begun(target, "fence", context)
-    with recording.recording(kept, context.emit) as emit:
-        how = _fenced(target, replace(context, emit=emit))
-        recording.ended(kept, "done", detail=how)
-    return how
+def block_writes(target: Target, context: Context) -> str:
+    """Block writes in the live database until cancelled, or until the fence session is terminated. Return the reason of
+    its end, in words. Raises Failed when writes could not be blocked, Refused, psycopg.Error."""
+    journal = _begin_journal(target, "fence", context)
+    with recording.recording(journal, context.emit) as emit:
+        ending = _hold_fence(target, replace(context, emit=emit))
+        recording.write_end(journal, "done", detail=ending)
+    return ending
 
 
-def _fenced(target: Target, context: Context) -> str:
+def _hold_fence(target: Target, context: Context) -> str:
     live, over, using = target.dbname, Event(), Lock()
     with database.connect_maintenance(target, live) as maintenance:
         found = database.describe(maintenance, live)
@@ -200,7 +199,7 @@ def _wait_for_end(connection: Connection, tables: int, context: Context, using: 
 
 
 @contextmanager
-def _alone(target: Target, what: str) -> Iterator[None]:
+def _exclusive(target: Target, what: str) -> Iterator[None]:
     """Hold the lock of the live database for the length of a block, so that no run stops or starts the application at
     the same time. An unreachable server is no obstacle: maintenance is useful then, too. Raises Refused."""
     with ExitStack() as stack:
@@ -209,7 +208,7 @@ def _alone(target: Target, what: str) -> Iterator[None]:
             maintenance = stack.enter_context(database.connect_maintenance(target, target.dbname))
             maintenance.execute("SELECT set_config('application_name', %s, false)", [f"lastgood maintenance {what}"])
             working = lock.holder(maintenance, target.dbname) or "another session"
-            lock.lock_live(maintenance, target.dbname, lock.nothing)
+            lock.lock_live(maintenance, target.dbname, lock.read_nothing)
             working = None
         if working is not None:
             raise Refused(
@@ -230,11 +229,11 @@ def _end_fence(target: Target, emit: Emit) -> None:
             emit(StageDone("fence", 0.0, f"session {found.pid} terminated"))
 
 
-def _begun(target: Target, action: str, context: Context) -> Journal | None:
+def _begin_journal(target: Target, action: str, context: Context) -> Journal | None:
     """Begin the journal if possible. Without it the command still runs: users are waiting, and the server may be
     down."""
     run = new_run(datetime.now(UTC))
-    return recording.attempt(context, run, "maintenance", live=target.dbname, action=action)
+    return recording.begin_if_possible(context, run, "maintenance", live=target.dbname, action=action)
 
 
 def _service(target: Target, application: Application, context: Context, kept: Journal | None) -> Service:
@@ -245,7 +244,9 @@ def _service(target: Target, application: Application, context: Context, kept: J
     return Service(application, target, hooks.environment(live=target.dbname), context, note)
 
 
-def _seen(target: Target, state: Path, action: Literal["on", "off", "status"], service: Service | None) -> Maintenance:
+def _result(
+    target: Target, state: Path, action: Literal["on", "off", "status"], service: Service | None
+) -> Maintenance:
     seen = Maintenance(
         live=target.dbname,
         action=action,

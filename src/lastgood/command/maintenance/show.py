@@ -17,16 +17,16 @@ def show(screen: Screen, found: Maintenance) -> None:
         screen.say(f'Maintenance is off for "{found.live}" according to the records of this machine.', style="bold")
     elif stopped.state == "stopped":
         screen.say(f'The application of "{found.live}" is stopped.', style="bold")
-        when = f"{units.moment(stopped.since)} ({units.ago(stopped.since)})"
-        screen.say(f"By {stopped.by}, {when}, {stopped.user} on {stopped.host}", first="  ", indent=2)
+        since = f"{units.moment(stopped.since)} ({units.ago(stopped.since)})"
+        screen.say(f"By {stopped.by}, {since}, {stopped.user} on {stopped.host}", first="  ", indent=2)
     else:
         screen.say(
             f'The application of "{found.live}" was started again, but its health is not confirmed.', style="bold"
         )
         screen.say(f"By {stopped.by}, {units.moment(stopped.since)}", first="  ", indent=2)
     for hook in found.hooks:
-        how = f"{hook.problem or 'ok'}, {units.duration(hook.seconds)}"
-        screen.say(f'Hook "{hook.hook}": {how}', first="  ", indent=2)
+        outcome = f"{hook.problem or 'ok'}, {units.duration(hook.seconds)}"
+        screen.say(f'Hook "{hook.hook}": {outcome}', first="  ", indent=2)
     if found.unreachable:
         screen.say(f"Cannot reach the server: {found.unreachable}", first="  ", indent=2)
     else:
@@ -38,8 +38,8 @@ def show(screen: Screen, found: Maintenance) -> None:
 def _writers(screen: Screen, found: Maintenance) -> None:
     if found.fence is not None:
         tables = units.counted(found.fence.tables, "table")
-        who = f"session {found.fence.pid} ({found.fence.application})"
-        screen.say(f"Writes are blocked: {who} holds locks on {tables}.", first="  ", indent=2)
+        session = f"session {found.fence.pid} ({found.fence.application})"
+        screen.say(f"Writes are blocked: {session} holds locks on {tables}.", first="  ", indent=2)
     counted = f"{units.counted(found.written or 0, 'row was', 'rows were')} written"
     screen.say(f"{counted} within {found.counted_seconds:g} s, by the server's counters.", first="  ", indent=2)
     if not found.sessions:

@@ -32,14 +32,14 @@ def notify(
     targets = session.settings.tables.notifications.targets
     unknown = sorted(set(names or ()) - {each.name for each in targets})
     if unknown:
-        known = ", ".join(f'"{each.name}"' for each in targets) or "none"
+        names_known = ", ".join(f'"{each.name}"' for each in targets) or "none"
         raise UsageError(
             f'cannot find target "{unknown[0]}": lastgood.toml does not define it',
-            hint=f"Use one of the targets in its [notifications]: {known}.",
+            hint=f"Use one of the targets in its [notifications]: {names_known}.",
             state="Nothing was sent.",
         )
     found = session.news.check(names or (), test)
     session.result(found.document(), lambda: shown.show(session.screen, found))
     if any(each.problem for each in found.targets):
-        return 5 if all(each.address_is_good for each in found.targets) else 2
+        return 5 if all(each.address_is_valid for each in found.targets) else 2
     return None

@@ -31,10 +31,10 @@ def show(screen: Screen, found: Listing) -> None:
             for each in found.targets
         ],
     )
-    wrong = [each for each in found.targets if each.problem]
-    if wrong:
+    failing = [each for each in found.targets if each.problem]
+    if failing:
         screen.heading("Problems")
-        for each in wrong:
+        for each in failing:
             screen.say(f"{each.name}: {each.problem}.", first="  ", indent=4)
             if each.hint:
                 screen.say(each.hint, first="    ", indent=4)

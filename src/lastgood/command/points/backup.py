@@ -45,7 +45,7 @@ def backup(
         raise UsageError(
             "cannot prune after the backup: lastgood.toml has no retention rules",
             hint="Add a [retention] table to it, as docs/retention.md describes.",
-            state=config.NOTHING_LOOKED_AT,
+            state=config.NOTHING_READ,
         )
     with session.work() as context:
         with reported(context.emit, "backup", "back up the live database") as stage:

@@ -10,7 +10,8 @@ import typer
 from lastgood.cli import complete
 from lastgood.cli.application import command, group
 from lastgood.cli.operands import DATABASE
-from lastgood.config import NOTHING_LOOKED_AT
+from lastgood.cli.parameters import Comparing, Level
+from lastgood.config import NOTHING_READ
 from lastgood.errors import NOT_REACHED, Failed, Refused, UsageError
 from lastgood.events import reported
 
@@ -18,19 +19,52 @@ if TYPE_CHECKING:
     from lastgood.cli.session import Session
 
 
-def list_(session: Session) -> None:
+def list_(
+    session: Session,
+    loss: Annotated[
+        bool,
+        typer.Option(
+            "--loss", help="Compare the newest ones with the live database: the rows that a rollback to each changes."
+        ),
+    ] = False,
+    compare: Comparing = None,
+) -> None:
     """List the restore points in the store and in folders below it, the newest first.
 
     Restore points made by lastgood have a manifest. Of foreign ones this command reads only the beginning;
-    `lastgood points verify` reads them to the end.
+    `lastgood points verify` reads them to the end. With --loss, the numbers are those of the plan of
+    `lastgood rollback`.
     """
     from lastgood import points
     from lastgood.command.points import show as shown
 
+    if loss:
+        _show_losses(session, compare)
+        return
+
     found = sorted(points.all_points(session.settings.store), key=lambda point: point.made_at, reverse=True)
     document = {"store": str(session.settings.store), "points": [shown.document(point) for point in found]}
-    others = () if found else points.elsewhere(session.settings.store)
+    others = () if found else points.nearby_folders(session.settings.store)
     session.result(document, lambda: shown.show_list(session.screen, session.settings.store, found, others))
+
+
+def _show_losses(session: Session, compare: Level | None) -> None:
+    from lastgood.cli.choice import compare_of
+    from lastgood.command.points import losses
+    from lastgood.command.points import show as shown
+    from lastgood.loss import Comparing
+
+    tables = session.settings.tables
+    how = Comparing(compare_of(compare), tables.check.compare_limit, tables.loss)
+    with session.work() as context, reported(context.emit, losses.STAGE, "compare the restore points") as stage:
+        found, more = losses.of_points(session.target, session.settings.store, how, context)
+        stage.detail = f"{len(found)} compared"
+    document = {
+        "store": str(session.settings.store),
+        "points": [{**shown.document(each.point), **each.model_dump(mode="json", exclude={"point"})} for each in found],
+        "more": more,
+    }
+    session.result(document, lambda: losses.show(session.screen, session.settings.store, found, more))
 
 
 group_ = group("points", "List, verify and pin restore points. Without a command: list them.", list_)
@@ -93,7 +127,7 @@ def pin(
         raise UsageError(
             f'cannot pin "{name}": the reason is empty',
             hint="State why it must be kept, for the operator who reviews it later: --reason TEXT.",
-            state=NOTHING_LOOKED_AT,
+            state=NOTHING_READ,
         )
     point = points.find(session.settings.store, name)
     try:

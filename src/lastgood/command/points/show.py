@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lastgood.points import Elsewhere, PointVerdict, RestorePoint, from_here, name_in, pins
+from lastgood.points import NearbyFolder, PointVerdict, RestorePoint, display_path, name_in, pins
 from lastgood.screen.screen import Screen, TableColumn
 from lastgood.text import units
 
@@ -17,7 +17,7 @@ def document(point: RestorePoint) -> dict[str, Any]:
     body: dict[str, Any] = {
         "name": point.path.name,
         "path": str(point.path),
-        "kind": point.kind,
+        "kind": "dump",
         "made_at": point.made_at.isoformat(),
         "time_source": point.time_source,
         "bytes": point.size,
@@ -42,14 +42,14 @@ def document(point: RestorePoint) -> dict[str, Any]:
     return body
 
 
-def show_list(screen: Screen, store: Path, found: Sequence[RestorePoint], others: Sequence[Elsewhere] = ()) -> None:
+def show_list(screen: Screen, store: Path, found: Sequence[RestorePoint], others: Sequence[NearbyFolder] = ()) -> None:
     """Print one line per restore point, newest first. ``others``: folders nearby that hold some, if the store is
     empty."""
     if not found:
         screen.say(f'No restore points in "{store}". To make one: lastgood backup')
         for each in others:
             count = units.counted(each.count, "restore point")
-            folder = from_here(each.folder)
+            folder = display_path(each.folder)
             screen.say(f"{count} in {folder}: lastgood points --store {shlex.quote(str(folder))}")
         return
     columns = (

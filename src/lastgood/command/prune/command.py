@@ -69,6 +69,6 @@ def _age(text: str) -> timedelta:
         raise UsageError(
             f'cannot parse age "{text}": it must be a number of hours, days or weeks',
             hint="Give it as 12h, 30d or 8w.",
-            state=config.NOTHING_LOOKED_AT,
+            state=config.NOTHING_READ,
         )
     return timedelta(**{_UNITS[match[2]]: int(match[1])})

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 from lastgood import points
-from lastgood.config.tables import Keep, Record, Retention
+from lastgood.config.tables import Keep, RecordSettings, Retention
 from lastgood.context import BACKGROUND, Context
 from lastgood.errors import NOT_REACHED, Blocked, LastgoodError, Refused, UsageError, continued
 from lastgood.events import Emit, Note, StageDone, StageStarted
@@ -30,7 +30,7 @@ from lastgood.models import Document, Frozen
 from lastgood.points import RestorePoint, pins
 from lastgood.points.in_use import Need, needs
 from lastgood.points.manifest import has_manifest, manifest_path
-from lastgood.points.retention import kept_by
+from lastgood.points.retention import rules_keeping
 from lastgood.postgres import build_role, clock, copying, database
 from lastgood.postgres.database import Database
 from lastgood.postgres.leftover import drop_leftover, leftovers
@@ -42,7 +42,7 @@ from lastgood.text.units import span
 FOREIGN_STAYS = "not made by lastgood: remove it by name, or set foreign = true in [retention]"
 NAMED = "named"
 INVALID = "invalid: DROP DATABASE was interrupted"
-POST_MORTEM_WITHIN = Record().post_mortem_within
+POST_MORTEM_WITHIN = RecordSettings().post_mortem_within
 NO_POLICY = Retention()
 NO_SELECTION = "cannot prune: no age, number, name or retention rule is given"
 SELECT = "Run lastgood prune with --older-than 30d, --keep 5 or NAME, or add a [retention] table to lastgood.toml."
@@ -120,14 +120,14 @@ def plan(
         left = [] if working else leftovers(maintenance, live)
         roles = [] if working else build_role.orphaned(maintenance, live)
         # If the files of the store itself form one dump, it must not be removed as a whole.
-        there = [point for point in points.listing(store) if point.path != store]
+        there = [point for point in points.list_points(store) if point.path != store]
         stored = [point for point in there if _concerns(point, live) or point.path.name in named]
         paths = [point.path for point in stored]
-        needed = needs(maintenance, live, paths, state, post_mortems=bool(post_mortem_within), left=ours)
+        needed = needs(maintenance, live, paths, state, post_mortems=bool(post_mortem_within), leftovers=ours)
     found = list(_kept(ours, criteria, now))
     for point, (remove, why) in zip(stored, _verdicts(stored, criteria, now), strict=True):
         need = needed.get(str(point.path))
-        if need is not None and point.path.name in named and need.always:
+        if need is not None and point.path.name in named and need.unconditional:
             raise Refused(
                 f'cannot prune "{point.path.name}": {need.why}',
                 hint=f"Unpin it first: lastgood points unpin {point.path.name}"
@@ -269,7 +269,7 @@ def _by_policy(
 ) -> list[tuple[bool, str]]:
     if keep is None:
         return [(False, f"[retention] has no rule for {what}")] * len(moments)
-    rules = kept_by(keep, moments, zone=ZoneInfo(criteria.retention.timezone), reference=reference)
+    rules = rules_keeping(keep, moments, zone=ZoneInfo(criteria.retention.timezone), reference=reference)
     return [(not by, ", ".join(by) or "no rule of [retention] keeps it") for by in rules]
 
 
@@ -332,7 +332,7 @@ def run(
     with database.connect_maintenance(target, plan.live) as maintenance:
         lock_live(maintenance, plan.live, lambda held: _as_planned(held, target.at(plan.live), plan))
         going = [each.name for each in plan.going]
-        kept = recording.attempt(
+        kept = recording.begin_if_possible(
             context,
             new_run(server_clock(maintenance)),
             "prune",
@@ -348,17 +348,17 @@ def run(
                 paths,
                 context.state,
                 post_mortems=bool(post_mortem_within),
-                left=left_by_runs(maintenance, target),
+                leftovers=left_by_runs(maintenance, target),
             )
             document = _removed(maintenance, target, plan, needed, emit)
-            recording.ended(kept, "done", removed=document["removed"])
+            recording.write_end(kept, "done", removed=document["removed"])
     return document
 
 
 def _as_planned(maintenance: Connection, target: Target, plan: PrunePlan) -> None:
     """Check under the lock that everything the plan keeps still exists: another operator may have removed it since.
     Raises Refused."""
-    oids = {each.oid for each in database.every(maintenance)}
+    oids = {each.oid for each in database.all_databases(maintenance)}
     runs = {mark.run for _, mark in left_by_runs(maintenance, target)}
     roles = {each.name for each in build_role.left(maintenance)}
     for each in plan.candidates:
@@ -429,7 +429,7 @@ def _remove(
             raise
     elif each.path is not None:
         path = Path(each.path)
-        if need is not None and (need.always or each.why != NAMED):
+        if need is not None and (need.unconditional or each.why != NAMED):
             emit(Note(f'"{each.name}" is now needed and was not removed: {need.why}'))
             return False
         # The manifest first: a dump without a manifest is still a restore point, a manifest alone is useless.

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
-from lastgood.command.prune.prune import PrunePlan
+from lastgood.command.prune.prune import PruneCandidate, PrunePlan
 from lastgood.screen.screen import Screen, TableColumn
 from lastgood.text import units
+
+REASONS = 3
 
 
 def show(screen: Screen, plan: PrunePlan) -> None:
     """Print all candidates, those to remove first."""
     going = plan.going
-    if not going:
-        screen.say("Nothing would be removed.", style="bold")
-    else:
-        freed = units.size(sum(each.bytes for each in going))
-        screen.say(f"Would remove {units.counted(len(going), 'item')} ({freed}) permanently:", style="bold")
+    removed = f"Would remove {_counted(going)} permanently." if going else "Nothing would be removed."
+    screen.say(f"{removed}{_staying(plan.candidates)}", style="bold")
     if plan.timezone is not None:
         screen.say(
             f"By [retention] of lastgood.toml; days and weeks in time zone {plan.timezone}.", first="  ", indent=2
@@ -45,6 +46,21 @@ def show(screen: Screen, plan: PrunePlan) -> None:
             for each in sorted(plan.candidates, key=lambda each: not each.remove)
         ],
     )
+
+
+def _counted(items: Sequence[PruneCandidate]) -> str:
+    return f"{units.counted(len(items), 'item')} ({units.size(sum(each.bytes for each in items))})"
+
+
+def _staying(candidates: Sequence[PruneCandidate]) -> str:
+    """Return what stays, and why, in one sentence."""
+    staying = [each for each in candidates if not each.remove]
+    if not staying:
+        return ""
+    reasons = Counter(each.why for each in staying).most_common()
+    shown = "; ".join(f"{count} {why}" for why, count in reasons[:REASONS])
+    more = f"; {sum(count for _, count in reasons[REASONS:])} for other reasons" if len(reasons) > REASONS else ""
+    return f" {_counted(staying)} {'stays' if len(staying) == 1 else 'stay'}: {shown}{more}."
 
 
 def show_done(screen: Screen, document: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from lastgood.command.recover.evidence import Candidate, Goal
 from lastgood.context import Context
 from lastgood.errors import BadPoint, Interrupted, LastgoodError
 from lastgood.points import PointVerdict, RestorePoint
-from lastgood.points.glance import glance
+from lastgood.points.quick_check import quick_check
 
 READING_SECONDS = 2.0
 # Larger ones are only skimmed: rows are counted, but not parsed.
@@ -92,7 +92,9 @@ def _read(
             facts = candidate.facts if point.manifest is not None else verdict.facts
             candidate = replace(candidate, verdict=verdict, facts=facts)
             if goal.before_migration is not None and not goal.thorough:
-                enough = enough or (verdict.valid and points.may_lack(candidate.migration, goal.before_migration))
+                enough = enough or (
+                    verdict.valid and points.predates_migration(candidate.migration, goal.before_migration)
+                )
         found.append(candidate)
     return found
 
@@ -100,7 +102,7 @@ def _read(
 def _at_a_glance(point: RestorePoint) -> PointVerdict | None:
     """Check the end and the SHA-256 when there is no time to read it all. None unless the check fails."""
     try:
-        glance(point)
+        quick_check(point)
     except BadPoint as error:
         return PointVerdict(points.state_of(error), str(error), error.hint)
     except (OSError, LastgoodError):
@@ -151,7 +153,7 @@ def elsewhere(places: Sequence[Path], store: Path, here: Path, name: str, unseen
     those of another database are left out."""
     until = monotonic() + PLACES_SECONDS
     found: dict[Path, Candidate] = {}
-    for near in points.outside(store, here):
+    for near in points.points_nearby(store, here):
         if near.manifest is None or near.manifest.database == name:
             facts = near.manifest.facts if near.manifest is not None else None
             found.setdefault(near.path.resolve(), Candidate(near, facts=facts))

@@ -14,7 +14,7 @@ from pathlib import PurePath
 from lastgood.command.recover import damage
 from lastgood.command.recover.evidence import Candidate, Evidence
 from lastgood.command.recover.report import Emergency
-from lastgood.points import may_lack
+from lastgood.points import predates_migration
 from lastgood.status import UnfinishedDeployment
 
 
@@ -100,7 +100,7 @@ class Case:
             if place not in self.suspects
             and (goal.chosen or place not in self.without_effect)
             and (goal.before is None or candidate.point.made_at < goal.before)
-            and (goal.before_migration is None or may_lack(candidate.migration, goal.before_migration))
+            and (goal.before_migration is None or predates_migration(candidate.migration, goal.before_migration))
         )
 
     @cached_property
@@ -134,6 +134,18 @@ class Case:
         """Whether the live database shows otherwise unexplained damage."""
         gone = self.evidence.server.access in ("missing", "invalid")
         return gone or self.deployment is not None or any(sign.decisive for sign in self.signs)
+
+    @property
+    def sound(self) -> bool:
+        """Whether the live database was compared with a restore point and shows no damage."""
+        compared = self.evidence.live is not None and self.reference is not None
+        return compared and self.evidence.server.access == "open" and not self.broken
+
+    @property
+    def obstructed(self) -> bool:
+        """Whether the database is in the application's way without damage: read-only, locked, or paused clients."""
+        server, live = self.evidence.server, self.evidence.live
+        return bool(server.read_only or server.paused or (live is not None and live.shut))
 
     @cached_property
     def rights_lost(self) -> bool:

@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from lastgood.cli.application import command
-from lastgood.cli.parameters import CODE, PACE, Attested, Before, BeforeMigration, DryRun, Overrides, Reasons, Yes
+from lastgood.cli.parameters import (
+    CODE,
+    PACE,
+    Attested,
+    Before,
+    BeforeMigration,
+    Comparing,
+    DryRun,
+    Overrides,
+    Reasons,
+    Yes,
+)
 from lastgood.errors import BadPoint, Refused
 from lastgood.events import Caution
 
@@ -43,6 +54,7 @@ def recover_(
     thorough: Annotated[
         bool, typer.Option("--thorough", help="Read every restore point, count every row, search all sources.")
     ] = False,
+    compare: Comparing = None,
     override: Overrides = None,
     reason: Reasons = None,
     attest: Attested = None,
@@ -58,7 +70,7 @@ def recover_(
 
     Exits with 4 if there is nothing to roll back to, and with 3 if the next step must be done by hand.
     """
-    from lastgood.cli.choice import choice_of, moment
+    from lastgood.cli.choice import choice_of, compare_of, moment
     from lastgood.command.recover import recover
     from lastgood.command.recover import show as shown
     from lastgood.command.recover.recover import Goal, RecoverInquiry
@@ -70,6 +82,7 @@ def recover_(
         latest=latest,
         since=moment(since) if since is not None else None,
         thorough=thorough,
+        compare=compare_of(compare),
     )
     settings = session.settings
     inquiry = RecoverInquiry(session.target, settings.store, settings.tables, goal)
@@ -85,7 +98,7 @@ def recover_(
             session.result({"diagnosis": found.document(), "report": None}, lambda: None)
             return 4 if found.unrecoverable else None
         proposal = _choose(session, found, yes, asked=goal.chosen)
-        answers = {"override": override, "reason": reason, "attest": attest}
+        answers = {"override": override, "reason": reason, "attest": attest, "compare": compare}
         try:
             with session.framed(partial(_framed, found)):
                 return _carry_out(session, found, proposal, yes, answers)
@@ -108,7 +121,7 @@ def _choose(session: Session, found: Diagnosis, yes: bool, *, asked: bool) -> Pr
     one chosen by number. Raises Refused when it must be done by hand."""
     from lastgood.command.recover.recover import Proposal
 
-    first = found.proposals[0]
+    first = next(each for each in found.proposals if each.kind != "leave")
     numbered = {str(each.number): each for each in found.timeline if each.number is not None}
     choosing = found.emergency in ("older_state", "unknown_state", "corrupt_backup")
     if choosing and not yes and not asked and session.interactive:
@@ -151,10 +164,10 @@ def _choose(session: Session, found: Diagnosis, yes: bool, *, asked: bool) -> Pr
 
 
 def _carry_out(
-    session: Session, found: Diagnosis, proposal: Proposal, yes: bool, answers: dict[str, list[str] | None]
+    session: Session, found: Diagnosis, proposal: Proposal, yes: bool, answers: dict[str, Any]
 ) -> int | None:
     """Run the commands ``undo`` or ``rollback`` with their plans, questions and reports. ``answers``: the overrides and
-    attestations for the checklist."""
+    attestations for the checklist, and how rows are compared."""
     from lastgood.command.recover import show
     from lastgood.command.recover import show as shown
     from lastgood.command.recover.reinstate import reinstate

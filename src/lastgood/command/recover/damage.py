@@ -11,7 +11,7 @@ from lastgood.command.recover.evidence import Candidate, Key, Live, Seen
 from lastgood.dump.names import quoted
 from lastgood.facts import Facts
 from lastgood.loss import table_losses
-from lastgood.plan.plan import TableLoss
+from lastgood.plan.loss import TableLoss
 from lastgood.text.units import counted
 
 NAMED = 3
@@ -220,7 +220,7 @@ def equal(live: Live, facts: Facts, place: int) -> bool:
     content = live.content[place] if place < len(live.content) else {}
     if not facts.tables or _leftovers(live, DamageReference("", facts)):
         return False
-    losses = table_losses(live.tables, facts, place, content)
+    losses = table_losses(live.tables, facts, place, content, live.rules)
     return all(each.content == "equal" and not each.differs for each in losses)
 
 
@@ -230,7 +230,7 @@ def losses(live: Live, facts: Facts, place: int | None) -> tuple[TableLoss, ...]
     content = live.content[place] if place is not None and place < len(live.content) else {}
     return tuple(
         each
-        for each in table_losses(live.tables, facts, place, content)
+        for each in table_losses(live.tables, facts, place, content, live.rules)
         if each.content == "not compared" or (each.differs and not _like_the_estimate(each))
     )
 

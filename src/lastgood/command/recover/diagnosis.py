@@ -22,7 +22,7 @@ TITLES: dict[Emergency, str] = {
     "no_backup": "there is no backup",
     "corrupt_backup": "the backup is corrupt",
     "unknown_state": '"{live}" is damaged or incomplete',
-    "older_state": 'no damage found in "{live}": choose the state to roll back to',
+    "older_state": 'no damage found in "{live}"',
 }
 
 
@@ -38,6 +38,11 @@ def diagnose(evidence: Evidence, seconds: float = 0.0) -> Diagnosis:
         damaged=case.broken,
         reasons=tuple(_reasons(case)),
         timeline=timeline(evidence, {**case.without_effect, **case.suspects}, proposed[0] if proposed else None),
+        left_out=tuple(
+            each.path.name
+            for each in evidence.emergency_backups
+            if chosen is not None and each.made_at > chosen.point.made_at
+        ),
         left=tuple(remains.left(evidence, needed=chosen is None)),
         scope=remains.scope(evidence),
         scope_note=remains.scope_note(evidence),

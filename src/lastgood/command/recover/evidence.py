@@ -8,8 +8,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
+from lastgood.config.tables import Loss
 from lastgood.facts import Facts
 from lastgood.loss import Content, LiveTable
+from lastgood.plan.loss import Compare
 from lastgood.points import PointVerdict, RestorePoint
 from lastgood.postgres.database import maintenance_name
 from lastgood.postgres.server import Target
@@ -23,13 +25,14 @@ Access = Literal["open", "missing", "invalid", "closed", "refused"]
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """The state that the operator asks for. All empty: propose one."""
+    """The state that the operator asks for. All empty: propose one. ``compare``: how restore points are compared."""
 
     before: datetime | None = None
     before_migration: str | None = None
     latest: bool = False
     since: datetime | None = None
     thorough: bool = False
+    compare: Compare = "count"
 
     @property
     def chosen(self) -> bool:
@@ -60,7 +63,7 @@ class Live:
 
     ``invalid``: invalid indexes. ``unvalidated``: foreign keys marked NOT VALID. ``migration``: the newest version in
     ``migrations_table``, None if the table is missing or empty. ``content``: for each compared restore point, which
-    tables have its rows.
+    tables have its rows. ``rules``: what the losses point out.
     """
 
     tables: dict[Key, LiveTable] = field(default_factory=dict)
@@ -74,6 +77,7 @@ class Live:
     migrations_table: str = ""
     shut: tuple[Seen, ...] = ()
     content: tuple[dict[Key, Content], ...] = ()
+    rules: Loss = field(default_factory=Loss)
 
 
 @dataclass(frozen=True, slots=True)

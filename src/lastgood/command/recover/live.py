@@ -14,18 +14,35 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg import sql
 
-from lastgood.command.recover.evidence import Live, LockedOut, Seen
+from lastgood import points
+from lastgood.command.recover.evidence import Candidate, Live, LockedOut, Seen
 from lastgood.command.recover.server import SHOWN, STATEMENT_SECONDS, limit, message_of
+from lastgood.context import Context
+from lastgood.errors import BadPoint, Failed
 from lastgood.facts import migrations
 from lastgood.facts.objects import SCHEMAS
-from lastgood.loss import Content, Key, Limit, LiveTable, Reader, Then, counted, listing
+from lastgood.facts.rows_text import rows_in
+from lastgood.loss import (
+    Comparing,
+    Content,
+    Key,
+    Limit,
+    LiveTable,
+    Reader,
+    Then,
+    counted,
+    listing,
+    referring,
+    snapshot_of,
+    turned_off,
+)
 from lastgood.loss.written import Column
-from lastgood.postgres.server import Connection
-from lastgood.postgres.sessions import shut_tables
+from lastgood.postgres.server import Connection, Target
+from lastgood.postgres.sessions import locked_tables
 
 COUNTING_SECONDS = 2.0
 # The time limit for comparing content without --thorough.
-COMPARING_SECONDS = 1.0
+COMPARING_SECONDS = 3.0
 THOROUGH_SECONDS = 60.0
 
 # Named as in lastgood.facts.objects, without definitions: those need locks that another session may hold.
@@ -129,14 +146,22 @@ class Inspection:
             self.unseen.append(f"{what}: {message_of(error)}")
 
 
-def inspect(inspection: Inspection, points: Sequence[Then], *, compare: float, thorough: bool = False) -> Live:
-    """Read everything about the live database that the diagnosis needs. ``points``: the restore points to compare with.
-    ``compare``: the time limit for comparing content, in seconds. ``thorough``: count each table exactly, for up to a
-    minute each."""
+def inspect(
+    inspection: Inspection,
+    target: Target,
+    candidates: Sequence[Candidate],
+    comparing: Comparing,
+    context: Context,
+    *,
+    thorough: bool = False,
+) -> Live:
+    """Read everything about the live database that the diagnosis needs. ``candidates``: the restore points to compare
+    with, each read within the time of ``comparing``. ``thorough``: count each table exactly, for up to a minute
+    each."""
     connection = inspection.connection
     found: dict[str, Any] = {}
     with inspection.at("sessions that lock tables"):
-        shut = {(each.schema, each.name): each for each in shut_tables(connection)}
+        shut = {(each.schema, each.name): each for each in locked_tables(connection)}
         found["shut"] = tuple(
             Seen(
                 f'{each.holder} holds a lock on "{each.schema}"."{each.name}" that blocks readers',
@@ -174,31 +199,69 @@ def inspect(inspection: Inspection, points: Sequence[Then], *, compare: float, t
         return THOROUGH_SECONDS if thorough else min(inspection.each, inspection.until - monotonic())
 
     with inspection.at("the rows"):
-        tables = counted(connection, tables, stamps, points, shut=locked, seconds=seconds, trouble=trouble)
+        then = [Then.of(each.point, each.facts) for each in candidates]
+        tables = counted(connection, tables, stamps, then, shut=locked, seconds=seconds, trouble=trouble)
     if forbidden:
         names = ", ".join(forbidden[:SHOWN])
         more = f" and {len(forbidden) - SHOWN} more" if len(forbidden) > SHOWN else ""
         text = f'rows of {len(forbidden)} of {len(tables)} tables: role "{connection.info.user}" cannot read all of '
         inspection.unseen.append(f"{text}them: {names}{more}")
-    return Live(tables=tables, content=_contents(inspection, tables, points, locked, compare), **found)
+    contents: tuple[dict[Key, Content], ...] = ()
+    with inspection.at("the content of the tables"):
+        contents = _contents(inspection, target, tables, candidates, locked, comparing, context)
+    return Live(tables=tables, content=contents, rules=comparing.rules, **found)
 
 
 def _contents(
-    inspection: Inspection, tables: dict[Key, LiveTable], points: Sequence[Then], shut: Collection[Key], seconds: float
+    inspection: Inspection,
+    target: Target,
+    tables: dict[Key, LiveTable],
+    candidates: Sequence[Candidate],
+    shut: Collection[Key],
+    comparing: Comparing,
+    context: Context,
 ) -> tuple[dict[Key, Content], ...]:
-    """Return for each restore point which tables have its rows."""
-    limit(inspection.connection, inspection.each)  # each read sets its own limit
-    reader = Reader(inspection.connection, Limit.of(seconds))
-    return tuple(reader.compare(tables, each.facts, shut) if each.facts is not None else {} for each in points)
+    """Return for each restore point which tables have its rows, and how many rows differ: first the digests for all of
+    them, then the rows, the newest restore point first."""
+    if comparing.off:
+        return tuple(
+            turned_off(tables, each.facts, shut) if each.facts is not None else {} for each in candidates
+        )  # fmt: skip
+    found: list[dict[Key, Content]] = []
+    until = Limit.of(comparing.seconds)
+    try:
+        with snapshot_of(inspection.connection) as snapshot:
+            reader = Reader(target, snapshot, shut, referring(comparing.rules), context)
+            found = [
+                reader.compare(tables, each.facts, until) if each.facts is not None else {} for each in candidates
+            ]  # fmt: skip
+            for place, each in enumerate(candidates):
+                if each.facts is not None and each.usable and comparing.level == "count":
+                    found[place] = _counted(reader, tables, found[place], each, target.dbname, until)
+    except Failed as error:
+        inspection.unseen.append(f"the content of the tables: {error}")
+    return (*found, *({} for _ in candidates[len(found) :]))
+
+
+def _counted(
+    reader: Reader, tables: dict[Key, LiveTable], content: dict[Key, Content], point: Candidate, name: str, until: Limit
+) -> dict[Key, Content]:
+    assert point.facts is not None
+
+    def whole(context: Context) -> points.VerifiedPoint:
+        return points.read_whole(point.point, database=name, skim=True, skip_rows=True, context=context)
+
+    try:
+        return reader.count(tables, content, point.facts, whole, until)
+    except BadPoint:
+        return content  # the damage is found, and reported, when it is chosen
 
 
 def _migration(connection: Connection, columns: dict[Key, Sequence[str]]) -> dict[str, Any]:
     for schema, name in sorted(columns, key=lambda key: migrations.preference(*key)):
         tool = migrations.recognise(schema, name, columns[schema, name])
         if tool is not None:
-            wanted = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(each)) for each in tool.columns)
-            rows = connection.execute(sql.SQL("SELECT {} FROM {}").format(wanted, sql.Identifier(schema, name)))
-            found = migrations.facts(tool, schema, name, rows.fetchall())
+            found = migrations.facts(tool, schema, name, rows_in(connection, schema, name, tool.columns))
             return {"migration": found.version, "migrations": found.applied, "migrations_table": found.table}
     return {}
 

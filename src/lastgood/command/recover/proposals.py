@@ -9,12 +9,14 @@ from lastgood.command.recover import damage
 from lastgood.command.recover.case import Case
 from lastgood.command.recover.evidence import Candidate, Evidence
 from lastgood.command.recover.report import Proposal
+from lastgood.errors import continued
 from lastgood.status import OurDatabase, UnfinishedDeployment
 from lastgood.text.units import ago, span
 
 
 def proposals(case: Case) -> list[Proposal]:
-    """Return all proposals; recover carries out the first. Empty if there is nothing to roll back to."""
+    """Return all proposals; recover carries out the first. Empty if there is nothing to roll back to. Without damage,
+    the first one loses nothing."""
     evidence, server = case.evidence, case.evidence.server
     if server.error:
         return [_reach(evidence), *([_on_another(evidence, case.chosen)] if case.chosen is not None else [])]
@@ -48,18 +50,43 @@ def proposals(case: Case) -> list[Proposal]:
         found += [_from_elsewhere(case, each) for each in evidence.elsewhere[:3]]
         found += [_from_sibling(evidence, each.name) for each in evidence.siblings[:2]]
     found += [_salvage(evidence, each) for each in case.damaged_before[:1]]
+    if found and case.sound and not asked:
+        found.insert(0, _leave(case))
     return found
+
+
+def _leave(case: Case) -> Proposal:
+    evidence = case.evidence
+    if case.obstructed:
+        title = "remove what blocks the application first, see above"
+        detail = f'"{evidence.name}" shows no damage.'
+    else:
+        title = f'leave "{evidence.name}" as it is, unless you know that data is wrong'
+        detail = "The differences above may be intended." if case.signs else "No damage was found."
+    backup = case.damaged_before and not case.obstructed
+    return Proposal(
+        kind="leave",
+        title=title,
+        detail=f"{detail} A rollback would remove the rows written since the restore point."
+        + (" Make a new restore point." if backup else ""),
+        name="",
+        commands=("lastgood backup",) if backup else (),
+        automatic=False,
+    )
 
 
 def _reach(evidence: Evidence) -> Proposal:
     host = evidence.target.keywords.get("host") or "its machine"
     return Proposal(
         kind="by_hand",
-        title="start the server first",
-        detail=f"On {host}, check whether the server runs and whether the disk is full, and read the end of its log. "
-        "After a restart, recovery may take minutes: do not stop it. Then run lastgood recover.",
+        title="reach the server first",
+        detail=continued(
+            evidence.server.hint,
+            f"If the server is down: on {host}, check whether the disk is full, and read the end of the server's log. "
+            "After a restart, recovery may take minutes: do not stop it. Then run lastgood recover.",
+        ),
         name="",
-        commands=("lastgood recover",),
+        commands=(),
         automatic=False,
     )
 

@@ -23,7 +23,7 @@ from lastgood.config.tables import Tables
 from lastgood.context import BACKGROUND, Context, never
 from lastgood.errors import NOT_REACHED
 from lastgood.events import reported
-from lastgood.loss import Then
+from lastgood.loss import Comparing
 from lastgood.points import PointVerdict
 from lastgood.postgres.errors import failed
 from lastgood.postgres.server import Target
@@ -89,11 +89,19 @@ def gather(inquiry: RecoverInquiry, cancelled: Callable[[], bool] = never) -> Ev
     if inspection is not None:
         inspection.unseen = unseen
         with inspection.connection:
-            then = [Then.of(each.point, each.facts) for each in points.candidates[:MOMENTS]]
-            compare = inquiry.tables.check.compare_limit
+            seconds = inquiry.tables.check.compare_limit
             if not goal.thorough:
-                compare = min(compare, live.COMPARING_SECONDS)
-            evidence = replace(evidence, live=live.inspect(inspection, then, compare=compare, thorough=goal.thorough))
+                seconds = min(seconds, live.COMPARING_SECONDS)
+            comparing = Comparing(goal.compare, seconds, inquiry.tables.loss)
+            seen = live.inspect(
+                inspection,
+                target.at(name),
+                points.candidates[:MOMENTS],
+                comparing,
+                Context(cancelled=cancelled),
+                thorough=goal.thorough,
+            )
+            evidence = replace(evidence, live=seen)
             if needed or goal.since is not None:
                 since = goal.since or max((each.point.made_at for each in points.candidates), default=None)
                 seconds = live.THOROUGH_SECONDS if goal.thorough else audit.SECONDS

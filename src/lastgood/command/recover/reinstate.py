@@ -63,7 +63,7 @@ def reinstate(
         _invalid(connection, live)
         run = new_run(server_clock(connection))
         name = database.fit_name(live, suffix("recovered", run))
-        kept = recording.attempt(context, run, "recover", skew=clock.skew(connection), live=live, point=point)
+        kept = recording.begin_if_possible(context, run, "recover", skew=clock.skew(connection), live=live, point=point)
         emit = stack.enter_context(recording.recording(kept, context.emit))
         copying.claim(connection, name)
         restored = restore.restore(
@@ -92,7 +92,7 @@ def reinstate(
         ),
         seconds=round(time.monotonic() - started, 3),
     )
-    recording.ended(kept, "done", report=report.document())
+    recording.write_end(kept, "done", report=report.document())
     return report
 
 

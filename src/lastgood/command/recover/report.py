@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import Literal
 
 from lastgood.models import Document, Frozen
-from lastgood.plan.plan import TableLoss, Way
+from lastgood.plan.loss import TableLoss
+from lastgood.plan.plan import Way
 
 Emergency = Literal[
     "server_unreachable",
@@ -19,7 +20,7 @@ Emergency = Literal[
     "older_state",
 ]
 COUNTERS = "pg_stat_user_tables"
-Kind = Literal["rollback", "undo", "reinstate", "by_hand"]
+Kind = Literal["leave", "rollback", "undo", "reinstate", "by_hand"]
 
 
 class Reason(Frozen):
@@ -32,9 +33,11 @@ class Reason(Frozen):
 class TimelinePoint(Frozen):
     """A restore point or kept database to roll back to. ``verdict``: the result of reading it whole, empty if there was
     no time. ``problem``: its damage. ``loss``: the tables whose rows differ, null if either content is unknown.
-    ``rows_lost``: rows that exist only now; ``written_since``: those of them found by time stamps. ``estimated``: some
-    row counts are estimates of the server. ``number``: its number in the choice at a terminal, null if it has none.
-    ``proposed``: recover would choose it. ``way``: of what is kept, whether it is a database (by-name) or schemas."""
+    ``rows_lost``, ``rows_back`` and ``rows_changed``: rows that a rollback removes, brings back and changes, as in its
+    plan; the minimum unless ``exact``. ``written_since``: rows found by their time stamps. ``estimated``: some row
+    counts are estimates of the server. ``number``: its number in the choice at a terminal, null if it has none.
+    ``proposed``: recover would choose it. ``way``: of what is kept, whether it is a database (by-name) or schemas.
+    ``bytes``: its size on disk, null if unknown."""
 
     number: int | None
     kind: Literal["dump", "kept"]
@@ -51,9 +54,12 @@ class TimelinePoint(Frozen):
     estimated: bool
     rows_lost: int | None
     rows_back: int | None
+    rows_changed: int | None = None
+    exact: bool = False
     written_since: int | None
     proposed: bool = False
     way: Way | None = None
+    bytes: int | None = None
 
 
 class OtherSource(Frozen):
@@ -78,8 +84,9 @@ class LossScope(Frozen):
 
 
 class Proposal(Frozen):
-    """A way out. ``name`` is the restore point's path, the run to undo, or empty. ``automatic``: recover carries it out
-    itself, without confirmation with ``--yes``; otherwise an operator runs ``commands``."""
+    """A way out; ``leave``: change nothing, since no damage was found. ``name`` is the restore point's path, the run to
+    undo, or empty. ``automatic``: recover carries it out itself, without confirmation with ``--yes``; otherwise an
+    operator runs ``commands``."""
 
     kind: Kind
     title: str
@@ -90,9 +97,11 @@ class Proposal(Frozen):
 
 
 class Diagnosis(Document):
-    """The diagnosis. ``damaged``: whether the live database itself shows damage. ``statement``: what cannot be
-    recovered, in a sentence or two; empty if the first proposal restores all that any restore point holds. ``places``:
-    the folders other than the store that were searched for dumps; empty if that was not needed."""
+    """The diagnosis. ``timeline``: the restore points, then what is kept on the server, each newest first.
+    ``left_out``: emergency backups that are newer than the proposed restore point; they are used only by name.
+    ``damaged``: whether the live database itself shows damage. ``statement``: what cannot be recovered, in a sentence
+    or two; empty if the first proposal restores all that any restore point holds. ``places``: the folders other than
+    the store that were searched for dumps; empty if that was not needed."""
 
     live: str
     emergency: Emergency
@@ -100,6 +109,7 @@ class Diagnosis(Document):
     damaged: bool
     reasons: tuple[Reason, ...]
     timeline: tuple[TimelinePoint, ...]
+    left_out: tuple[str, ...] = ()
     left: tuple[OtherSource, ...]
     scope: tuple[LossScope, ...]
     scope_note: str

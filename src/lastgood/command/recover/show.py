@@ -10,7 +10,8 @@ from pathlib import Path
 
 from lastgood.command.recover.reinstate import ReinstateReport
 from lastgood.command.recover.report import COUNTERS, Diagnosis, LossScope, OtherSource, Proposal, TimelinePoint
-from lastgood.plan.plan import TableLoss
+from lastgood.command.rollback.show_losses import CHANGE, LOSS, at_least
+from lastgood.plan.loss import TableLoss, Totals
 from lastgood.screen.news import Story
 from lastgood.screen.screen import Screen, TableColumn
 from lastgood.text import units
@@ -18,12 +19,13 @@ from lastgood.text import units
 # More points than this fill a screen; the JSON document has all of them.
 SHOWN = 12
 TABLES = 4
+NAMED = 3
 REASONS = 2
 
 
 def show(screen: Screen, found: Diagnosis) -> None:
     """Print the whole diagnosis."""
-    screen.say(f"Emergency: {found.title}", style="bold")
+    screen.say(f"{'Diagnosis' if found.emergency == 'older_state' else 'Emergency'}: {found.title}", style="bold")
     if found.reasons:
         screen.heading("Why")
         by_source: dict[str, list[str]] = {}
@@ -33,7 +35,7 @@ def show(screen: Screen, found: Diagnosis) -> None:
             screen.say(f"by {source}:", first="  ", indent=4)
             for text in texts:
                 screen.say(text, first="  - ", indent=4)
-    _timeline(screen, found.timeline)
+    _timeline(screen, found)
     if found.left:
         screen.heading("Other sources")
         for each in found.left:
@@ -58,27 +60,43 @@ def show(screen: Screen, found: Diagnosis) -> None:
     screen.say(f"Nothing was changed. ({units.duration(found.seconds)})", style="bold")
 
 
-def _timeline(screen: Screen, timeline: Sequence[TimelinePoint]) -> None:
-    if not timeline:
-        return
-    screen.heading(f"{_kinds(timeline)}, newest first")
+def _timeline(screen: Screen, found: Diagnosis) -> None:
+    """Print the restore points, and apart from them what is kept on the server."""
+    shown = found.timeline[:SHOWN]
+    dumps = [each for each in shown if each.kind == "dump"]
+    kept = [each for each in shown if each.kind == "kept"]
+    if dumps:
+        screen.heading("Restore points, newest first")
+        _points(screen, dumps)
+    if found.left_out:
+        more = f" and {len(found.left_out) - NAMED} more" if len(found.left_out) > NAMED else ""
+        screen.say(
+            f"left out: {', '.join(found.left_out[:NAMED])}{more} (emergency backups hold the state before a rollback, "
+            "and are used only by name)",
+            first="  ",
+            indent=4,
+        )
+    if kept:
+        total = sum(each.bytes or 0 for each in kept)
+        size = f", {units.size(total)} in total" if total else ""
+        screen.heading(f"{_kinds(kept)}{size}, newest first")
+        _kept(screen, kept)
+    if len(found.timeline) > SHOWN:
+        screen.say(f"and {len(found.timeline) - SHOWN} more; --json lists all of them", first="  ", indent=2)
+
+
+def _points(screen: Screen, points: Sequence[TimelinePoint]) -> None:
     columns = (
         TableColumn("no.", right=True),
-        TableColumn("made (UTC)"),
+        TableColumn("made (UTC)", drop=1),  # the names have it, and the lines below
         TableColumn("what", fold=True),
-        TableColumn("rows lost", right=True),
-        TableColumn("rows back", right=True),
+        TableColumn("lost", right=True, style=LOSS),
+        TableColumn("returns", right=True),
+        TableColumn("changed", right=True, style=CHANGE),
     )
-    screen.table(columns, [_row(each) for each in timeline[:SHOWN]])
-    if any(each.proposed for each in timeline[:SHOWN]):
-        screen.say("* proposed", first="  ", indent=2)
-    if len(timeline) > SHOWN:
-        screen.say(f"and {len(timeline) - SHOWN} more; --json lists all of them", first="  ", indent=2)
-    for each in timeline[:SHOWN]:
-        if each.problem:
-            label = "damaged" if each.number is None else "caution"
-            screen.say(f"{each.name}: {each.problem}", first=f"  {label}: ", indent=4, style="red")
-    for each in timeline[:SHOWN]:
+    screen.table(columns, [_row(each) for each in points])
+    _remarks(screen, points)
+    for each in points:
         if each.number is not None:
             migration = f", migration {each.migration}" if each.migration else ""
             changed = _changes(each.loss or ())
@@ -86,23 +104,52 @@ def _timeline(screen: Screen, timeline: Sequence[TimelinePoint]) -> None:
             screen.say(f"{units.ago(each.made_at)}{migration}{more}", first=f"  {each.number}: ", indent=5)
 
 
-def _kinds(timeline: Sequence[TimelinePoint]) -> str:
-    ways = {each.way for each in timeline if each.way is not None}
-    kept = [words for way, words in (("by-name", "kept databases"), ("in-place", "kept schemas")) if way in ways]
-    return f"Restore points{''.join(f' and {each}' for each in kept)}"
+def _kept(screen: Screen, kept: Sequence[TimelinePoint]) -> None:
+    columns = (
+        TableColumn("no.", right=True),
+        TableColumn("replaced (UTC)"),
+        TableColumn("name", fold=True),
+        TableColumn("size", right=True),
+    )
+    rows = [(_number(each), units.moment(each.made_at)[:16], each.name, _size(each)) for each in kept]
+    screen.table(columns, rows)
+    _remarks(screen, kept)
+
+
+def _size(each: TimelinePoint) -> str:
+    return units.size(each.bytes) if each.bytes is not None else "unknown"
+
+
+def _remarks(screen: Screen, points: Sequence[TimelinePoint]) -> None:
+    """Print the meaning of the mark, and what is wrong with a point."""
+    if any(each.proposed for each in points):
+        screen.say("* proposed", first="  ", indent=2)
+    for each in points:
+        if each.problem:
+            label = "damaged" if each.number is None else "caution"
+            screen.say(f"{each.name}: {each.problem}", first=f"  {label}: ", indent=4, style="red")
+
+
+def _number(each: TimelinePoint) -> str:
+    return "-" if each.number is None else f"* {each.number}" if each.proposed else str(each.number)
+
+
+def _kinds(kept: Sequence[TimelinePoint]) -> str:
+    ways = {each.way for each in kept}
+    if ways == {"in-place"}:
+        return "Kept schemas"
+    return "Kept databases and schemas" if len(ways) > 1 else "Kept databases"
 
 
 def _row(each: TimelinePoint) -> tuple[str, ...]:
-    number = "-" if each.number is None else f"* {each.number}" if each.proposed else str(each.number)
-    name = f"{each.name} (kept)" if each.kind == "kept" else each.name
-    lost = back = ""
-    if each.rows_lost is not None and each.rows_back is not None and each.number is not None:
-        about = "about " if each.estimated else ""
-        lost = about + units.number(max(each.rows_lost, each.written_since or 0))
-        back = about + units.number(each.rows_back)
+    rows = ("", "", "")
+    if each.rows_lost is not None and each.number is not None:
+        known = (each.rows_lost, each.rows_back or 0, each.rows_changed or 0)
+        lost, back, changed = (units.number(rows) if each.exact else at_least(rows) for rows in known)
+        rows = (lost, back, changed)
     elif each.number is not None:
-        lost = "not read" if each.rows is None and each.kind == "dump" else "unknown"
-    return number, units.moment(each.made_at)[:16], name, lost, back
+        rows = ("not read" if each.rows is None and each.kind == "dump" else "unknown", "", "")
+    return _number(each), units.moment(each.made_at)[:16], each.name, *rows
 
 
 def _changes(loss: Sequence[TableLoss]) -> str:
@@ -114,6 +161,8 @@ def _changes(loss: Sequence[TableLoss]) -> str:
             parts.append(f"{each.name} returns ({_rows(each.point_rows)})")
         elif each.point_rows is None:
             parts.append(f"{each.name} is removed ({_rows(each.live_rows)})")
+        elif each.counted:
+            parts.append(f"{each.name} {Totals.of([each]).summary}")
         elif each.in_place and not each.written_since:
             parts.append(f"{each.name}: rows changed in place")
         else:
@@ -203,7 +252,7 @@ def reinstating(live: str, point: str) -> Story:
     return Story(
         events=frozenset({"start"}),
         title="restoring the missing database",
-        happened=f'"{live}" does not exist; it is being restored from {Path(point).name}.',
+        event=f'"{live}" does not exist; it is being restored from {Path(point).name}.',
     )
 
 
@@ -212,9 +261,9 @@ def reinstated(report: ReinstateReport) -> Story:
     return Story(
         events=frozenset({"success"}),
         title="missing database restored",
-        happened=f'"{report.live}" was missing and is restored from {Path(report.point).name}; every table is proved.',
+        event=f'"{report.live}" was missing and is restored from {Path(report.point).name}; every table is proved.',
         state=f'"{report.live}" is open.',
-        lost="Everything written after the restore point was made.",
+        loss="Everything written after the restore point was made.",
         next="; ".join(report.remarks),
         figures=(("Duration", units.duration(report.seconds)),),
     )

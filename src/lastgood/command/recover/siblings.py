@@ -14,10 +14,12 @@ from lastgood.command.recover.evidence import Key, Sibling
 from lastgood.command.recover.server import connect, limit, message_of, quick
 from lastgood.errors import LastgoodError
 from lastgood.facts import migrations
+from lastgood.facts.rows_text import rows_in
 from lastgood.loss.written import Column, writing_column
 from lastgood.postgres import database
 from lastgood.postgres.mark import read_mark
 from lastgood.postgres.server import Connection, Target
+from lastgood.postgres.table_code import not_to_query
 
 # A database with fewer of the tables belongs to another application.
 ALIKE = 0.6
@@ -46,7 +48,7 @@ def find(target: Target, name: str, expected: Collection[Key], unseen: list[str]
             quick(maintenance)
             others = [
                 each
-                for each in database.every(maintenance)
+                for each in database.all_databases(maintenance)
                 if each.allow_connections and not each.is_template and not each.invalid and each.name != name
                 and read_mark(each.comment) is None
             ][:MOST]  # fmt: skip
@@ -76,14 +78,14 @@ def _inspect(connection: Connection, name: str, expected: Collection[Key]) -> Si
     for schema, table, columns, *_ in sorted(rows, key=lambda row: migrations.preference(row[0], row[1])):
         tool = migrations.recognise(schema, table, columns)
         if tool is not None:
-            wanted = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(each)) for each in tool.columns)
-            found = connection.execute(sql.SQL("SELECT {} FROM {}").format(wanted, sql.Identifier(schema, table)))
-            migration = migrations.facts(tool, schema, table, found.fetchall()).version
+            found = rows_in(connection, schema, table, tool.columns)
+            migration = migrations.facts(tool, schema, table, found).version
             break
     newest: list[datetime] = []
+    without = not_to_query(connection)
     for schema, table, _, _, dated in sorted(common, key=lambda row: row[3])[-NEWEST_OF:]:
         stamp = writing_column(Column(name, zoned=True) for name in dated)
-        if stamp is not None:
+        if stamp is not None and (schema, table) not in without:
             by = stamp.name
             with suppress(psycopg.Error):
                 query = sql.SQL("SELECT max({})::timestamptz FROM {} WHERE {} < 'tomorrow' AND isfinite({})").format(

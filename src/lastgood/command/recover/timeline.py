@@ -1,4 +1,4 @@
-"""All restore points and kept databases, newest first, each with what a rollback to it would remove."""
+"""All restore points and then all kept databases, newest first, each with what a rollback to it would remove."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from lastgood.command.recover import damage
 from lastgood.command.recover.evidence import Candidate, Evidence
 from lastgood.command.recover.report import Proposal, TimelinePoint
-from lastgood.plan.plan import TableLoss
+from lastgood.plan.loss import TableLoss, Totals
 
 # Later writes are counted for this many of the newest.
 MOMENTS = 12
@@ -39,9 +39,11 @@ def timeline(
                 rows_back=None,
                 written_since=None,
                 way=kept.way,
+                bytes=kept.bytes,
             )
         )
     found.sort(key=lambda each: each.made_at, reverse=True)
+    found.sort(key=lambda each: each.kind == "kept")
     numbered, number = [], 0
     for each in found:
         number += each.number is not None
@@ -57,6 +59,7 @@ def _of(evidence: Evidence, place: int, candidate: Candidate, suspect: str) -> T
     if facts is not None and live is not None:
         loss = damage.losses(live, facts, place if place < MOMENTS else None)
     known = loss is not None and all(each.live_rows is not None or each.point_rows is not None for each in loss)
+    totals = Totals.of(loss) if loss is not None and known else None
     estimated = live is not None and not all(table.exact for table in live.tables.values())
     return TimelinePoint(
         number=0 if candidate.usable else None,
@@ -72,11 +75,10 @@ def _of(evidence: Evidence, place: int, candidate: Candidate, suspect: str) -> T
         problem=candidate.defect if not candidate.usable else suspect,
         loss=loss,
         estimated=estimated and loss is not None,
-        rows_lost=_sum(loss, 1) if loss is not None and known else None,
-        rows_back=_sum(loss, -1) if loss is not None and known else None,
+        rows_lost=totals.lost if totals is not None else None,
+        rows_back=totals.returns if totals is not None else None,
+        rows_changed=totals.changed if totals is not None else None,
+        exact=totals is not None and totals.exact,
+        bytes=candidate.point.size,
         written_since=sum(each.written_since or 0 for each in loss) if loss is not None and place < MOMENTS else None,
     )
-
-
-def _sum(loss: tuple[TableLoss, ...], sign: int) -> int:
-    return sum(max(0, sign * ((each.live_rows or 0) - (each.point_rows or 0))) for each in loss)

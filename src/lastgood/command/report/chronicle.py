@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from lastgood.command.report.document import Participant, PhaseOfRun, TimelineEntry
-from lastgood.journal.reader import CAME, Entry, Recorded
+from lastgood.journal.reader import CALLER_EVENTS, Entry, RunHistory
 
 _ACTIONS: Mapping[str, Literal["began", "resumed", "aborted"]] = {
     "begun": "began",
@@ -24,25 +24,25 @@ _ENDED = {
 }
 # Entries of steps, shown only where the journal has no stage entry for them.
 _STEP_EVENTS = ("doing", "done", "undone", "undo failed", "failed")
-_KNOWN = ("at", "event")
-_AFTERWARDS = ("answered", "notified")
+_COMMON_FIELDS = ("at", "event")
+_AFTER_THE_RUN = ("answered", "notified")
 
 
 class Chronicle:
     """The timeline of one journal. ``titles`` by step name, for journals without stage titles."""
 
-    def __init__(self, found: Recorded, titles: Mapping[str, str]) -> None:
+    def __init__(self, found: RunHistory, titles: Mapping[str, str]) -> None:
         self._entries = found.entries
         self._known = titles
         self._titles: dict[str, str] = {}
         self._reported_stages = {each.text("name") for each in found.of("stage")}
-        self.skew = next((each.skew for each in found.of(*CAME) if each.skew is not None), None)
+        self.skew = next((each.skew for each in found.of(*CALLER_EVENTS) if each.skew is not None), None)
         self._times = list(self._server_times())
 
     def _server_times(self) -> Iterator[datetime]:
         skew = self.skew or 0.0
         for each in self._entries:
-            if each.event in CAME and each.skew is not None:
+            if each.event in CALLER_EVENTS and each.skew is not None:
                 skew = each.skew
             yield each.at + timedelta(seconds=skew)
 
@@ -55,12 +55,12 @@ class Chronicle:
     def ended(self) -> datetime:
         """When the last entry was written, except later attestations and notifications."""
         together = zip(self._times, self._entries, strict=True)
-        return max((at for at, each in together if each.event not in _AFTERWARDS), default=self._times[-1])
+        return max((at for at, each in together if each.event not in _AFTER_THE_RUN), default=self._times[-1])
 
     def people(self) -> Iterator[Participant]:
         """Yield the operators, in order. Journals of an earlier version do not name them."""
         for at, each in zip(self._times, self._entries, strict=True):
-            if each.event in CAME:
+            if each.event in CALLER_EVENTS:
                 yield _participant(at, each)
 
     def timeline(self) -> Iterator[TimelineEntry]:
@@ -75,7 +75,7 @@ class Chronicle:
 
     def _moment(self, at: datetime, each: Entry) -> tuple[str, str, float | None] | None:
         event = each.event
-        if event in CAME:
+        if event in CALLER_EVENTS:
             return "who", _participation(_participant(at, each)), None
         if event in ("stage", "stage done", "stage failed"):
             title = self._title(each.text("name"))
@@ -89,7 +89,7 @@ class Chronicle:
             return self._step(each)
         if event in ("note", "caution"):
             return event, each.text("text"), None
-        return _other(each)
+        return _other_moment(each)
 
     def _step(self, each: Entry) -> tuple[str, str, float | None] | None:
         event = each.event
@@ -145,7 +145,7 @@ def _participation(participant: Participant) -> str:
     return f"{participant.person} {participant.action}" + (f": {participant.command}" if participant.command else "")
 
 
-def _other(each: Entry) -> tuple[str, str, float | None] | None:
+def _other_moment(each: Entry) -> tuple[str, str, float | None] | None:
     event = each.event
     if event == "program":
         return "program", each.text("command"), None
@@ -170,9 +170,11 @@ def _other(each: Entry) -> tuple[str, str, float | None] | None:
         note = f": {each.text('note')}" if each.text("note") else ""
         return "answer", f"{each.text('person')} attested {each.text('item')}{note}", None
     if event == "ended":
-        return "end", _how_it_ended(each), None
+        return "end", _ending(each), None
     scalars = [
-        f"{name} {value}" for name, value in each.fields.items() if name not in _KNOWN and isinstance(value, str | int)
+        f"{name} {value}"
+        for name, value in each.fields.items()
+        if name not in _COMMON_FIELDS and isinstance(value, str | int)
     ]
     return "note", f"{event}: {', '.join(scalars)}" if scalars else event, None
 
@@ -182,7 +184,7 @@ def _with_problem(text: str, each: Entry) -> str:
     return f"{text}: {problem}" if problem else text
 
 
-def _how_it_ended(each: Entry) -> str:
+def _ending(each: Entry) -> str:
     text = _ENDED.get(each.status, each.status)
     if error := each.error:
         text += f": {error['message']}" + (f" (exit status {error['exit_status']})" if "exit_status" in error else "")

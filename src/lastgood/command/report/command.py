@@ -22,6 +22,13 @@ if TYPE_CHECKING:
     from lastgood.cli.session import Session
     from lastgood.command.report.report import RunRecord
 
+from typing import TYPE_CHECKING
+
+from lastgood.journal.recording import KINDS
+
+if TYPE_CHECKING:
+    from lastgood.cli.session import Session
+
 
 class Format(StrEnum):
     """The formats of a report."""
@@ -78,26 +85,26 @@ def report(
         raise UsageError(
             f'cannot report on "{run}": not the name of a run',
             hint="List the runs with: lastgood runs",
-            state=config.NOTHING_LOOKED_AT,
+            state=config.NOTHING_READ,
         )
     if bool(done) != (by is not None) or (note and not done):
         raise UsageError(
             "cannot attest an item: --done and --by must be given together",
             hint="lastgood report RUN --done ITEM --by NAME",
-            state=config.NOTHING_LOOKED_AT,
+            state=config.NOTHING_READ,
         )
     inquiry = record.Inquiry.of(session.settings, session.target)
     if run is None and (done or draft):
         run = record.newest_incident(inquiry)
     if done and by is not None and run is not None:
-        record.answer(settings.state, run, done, by, session.scrub(note), settings.tables.record)
-    found = record.record_of(inquiry, run)
+        record.attest(settings.state, run, done, by, session.scrub(note), settings.tables.record)
+    run_record = record.record_of(inquiry, run)
     if done and form is None and output is None and not draft:
-        session.result(found.document(), lambda: shown.show_checklist(session.screen, found))
+        session.result(run_record.document(), lambda: shown.show_checklist(session.screen, run_record))
     elif draft:
-        _write_draft(session, found, output)
+        _write_draft(session, run_record, output)
     else:
-        _write(session, found, form or _guessed(session, output), output)
+        _write(session, run_record, form or _guessed(session, output), output)
 
 
 def _guessed(session: Session, output: str | None) -> Format:
@@ -122,7 +129,7 @@ def _write(session: Session, found: RunRecord, form: Format, output: str | None)
         return
     path = Path(output)
     try:
-        with durable.writing(path, mode=0o644) as file:
+        with durable.written_file(path, mode=0o644) as file:
             file.write(text.encode("utf-8", "backslashreplace"))
     except OSError as error:
         raise _not_written(path, error) from error
@@ -177,3 +184,30 @@ def _not_written(path: Path, error: OSError) -> Failed:
         hint="Name another file with --output.",
         state=NOT_REACHED,
     )
+
+
+@command("runs")
+def list_runs(
+    session: Session,
+    kind: Annotated[str | None, typer.Option("--kind", metavar="KIND", help=f"Only these: {', '.join(KINDS)}.")] = None,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, metavar="N", help="The number of runs to list, the newest first.")
+    ] = 20,
+) -> None:
+    """List past runs: rollbacks, undos, restores and others.
+
+    Shows the operator, time, outcome and duration of each run in the journals of this machine. Validations are listed
+    only with --kind validate. Connects to no server.
+    """
+    from lastgood.command.report import report
+    from lastgood.command.report import show as shown
+
+    if kind is not None and kind not in KINDS:
+        raise UsageError(
+            f'cannot list runs of kind "{kind}": no such kind',
+            hint=f"Kinds are {', '.join(KINDS)}.",
+            state=config.NOTHING_READ,
+        )
+    state = session.settings.state
+    found = report.runs(state, kind, limit)
+    session.result(found.document(), lambda: shown.show_runs(session.screen, found, str(state / "runs")))

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from lastgood.application.results import HealthResult, HookResult, WatchResult
 from lastgood.checklist import Attestation, Override
 from lastgood.models import Document, Frozen
-from lastgood.plan.plan import TableLoss
+from lastgood.plan.loss import OutsideReference, Revival, TableLoss
 from lastgood.run.report import ProvedTable
 
 
@@ -102,7 +102,7 @@ class UndoneBy(Frozen):
     host: str = ""
 
 
-class ItemAfter(Frozen):
+class FollowUpItem(Frozen):
     """An item of the checklist after a run. ``source`` is ``measured``, ``attested by NAME``, or ``unknown``;
     ``command`` completes the item."""
 
@@ -115,15 +115,15 @@ class ItemAfter(Frozen):
     at: datetime | None = None
 
 
-class After(Frozen):
+class FollowUp(Frozen):
     """The checklist after a run. ``due``: the due time of the post-mortem, null if none is required."""
 
-    items: tuple[ItemAfter, ...]
+    items: tuple[FollowUpItem, ...]
     due: datetime | None
     overdue: bool
 
     @property
-    def open(self) -> tuple[ItemAfter, ...]:
+    def open(self) -> tuple[FollowUpItem, ...]:
         """The open items."""
         return tuple(each for each in self.items if not each.done)
 
@@ -165,6 +165,8 @@ class RunRecord(Document):
     phases: tuple[PhaseOfRun, ...]
     planned: RecordedPlan | None
     loss: tuple[TableLoss, ...]
+    revivals: tuple[Revival, ...] = ()
+    outside: tuple[OutsideReference, ...] = ()
     proofs: tuple[ProvedTable, ...]
     not_compared: tuple[str, ...]
     overrides: tuple[Override, ...]
@@ -176,7 +178,7 @@ class RunRecord(Document):
     holdings: tuple[Holding, ...]
     undone_by: tuple[UndoneBy, ...]
     remarks: tuple[str, ...]
-    after: After | None
+    after: FollowUp | None
     plan: dict[str, Any] | None
     report: dict[str, Any] | None
 

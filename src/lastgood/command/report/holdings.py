@@ -14,11 +14,12 @@ import psycopg
 
 from lastgood import status
 from lastgood.command.report.document import Holding, UndoneBy
-from lastgood.config.tables import PgBouncer
+from lastgood.config.settings import Settings
+from lastgood.config.tables import PgBouncer, Tables
 from lastgood.errors import LastgoodError, first_line
 from lastgood.in_place.kept import left_by_runs
 from lastgood.journal import JOURNAL_ERRORS, Journal
-from lastgood.journal.reader import SWAP, recorded
+from lastgood.journal.reader import SWAP, read_run
 from lastgood.postgres import database
 from lastgood.postgres.database import Database
 from lastgood.postgres.mark import Mark
@@ -29,28 +30,28 @@ from lastgood.text import units
 
 @dataclass(frozen=True, slots=True)
 class ServerMarks:
-    """The status and marks of one live database; ``trouble``: why they are unknown, then the rest is empty."""
+    """The status and marks of one live database; ``problem``: why they are unknown, then the rest is empty."""
 
     status: Status | None = None
     marks: tuple[tuple[Database, Mark], ...] = ()
-    trouble: str = ""
+    problem: str = ""
 
 
 def inspect(target: Target | None, live: str, server: str | None, pgbouncer: PgBouncer, state: Path) -> ServerMarks:
     """Query the server. ``server``: the server of the run, from its plan; any other is not queried."""
     if target is None:
-        return ServerMarks(trouble="the server was not queried")
+        return ServerMarks(problem="the server was not queried")
     try:
-        here = target.place
-        if server is not None and server != here:
+        place = target.place
+        if server is not None and server != place:
             name = "the default server"
-            return ServerMarks(trouble=f"the run was on {server or name}, and --db names {here or name}")
-        at = target.at(live)
-        with database.connect_maintenance(at, live) as maintenance:
-            marks = tuple(left_by_runs(maintenance, at))
-        return ServerMarks(status.read(at, pgbouncer, state), marks)
+            return ServerMarks(problem=f"the run was on {server or name}, and --db names {place or name}")
+        live_target = target.at(live)
+        with database.connect_maintenance(live_target, live) as maintenance:
+            marks = tuple(left_by_runs(maintenance, live_target))
+        return ServerMarks(status.read(live_target, pgbouncer, state), marks)
     except (psycopg.Error, LastgoodError, OSError) as error:
-        return ServerMarks(trouble=first_line(error))
+        return ServerMarks(problem=first_line(error))
 
 
 def databases(seen: ServerMarks, plan: Mapping[str, Any], restored: int | None) -> Iterator[Holding]:
@@ -101,19 +102,34 @@ def file(what: str, path: str) -> Holding:
 
 def undone_by(state: Path, run: str, seen: ServerMarks) -> Iterator[UndoneBy]:
     """Yield the runs that undid ``run``, from the journals of this machine and the marks on the server."""
-    known = set()
+    runs = set()
     for journal in Journal.newest(state, "undo"):
         if journal.run <= run:
             break  # names begin with the time
         with suppress(*JOURNAL_ERRORS):
-            found = recorded(journal)
-            if found is None or found.first.kind != "undo" or found.plan["undoes"] != run:
+            history = read_run(journal)
+            if history is None or history.first.kind != "undo" or history.plan["undoes"] != run:
                 continue
-            done = next((each for each in found.of("done") if each.step == SWAP), None)
-            if done is not None:
-                known.add(journal.run)
-                at = done.at + timedelta(seconds=found.first.skew or 0.0)
-                yield UndoneBy(run=journal.run, at=at, by=found.first.by, host=found.first.host)
+            swapped = next((each for each in history.of("done") if each.step == SWAP), None)
+            if swapped is not None:
+                runs.add(journal.run)
+                at = swapped.at + timedelta(seconds=history.first.skew or 0.0)
+                yield UndoneBy(run=journal.run, at=at, by=history.first.by, host=history.first.host)
     for _, mark in seen.marks:
-        if mark.options.get("undoes") == run and mark.run not in known:
+        if mark.options.get("undoes") == run and mark.run not in runs:
             yield UndoneBy(run=mark.run, at=mark.started, by=mark.user, host=mark.host)
+
+
+@dataclass(frozen=True, slots=True)
+class Inquiry:
+    """The folders and the server to read from. ``target`` is None if no server is to be queried."""
+
+    state: Path
+    store: Path
+    tables: Tables
+    target: Target | None
+
+    @classmethod
+    def of(cls, settings: Settings, target: Target) -> Inquiry:
+        """Return the places that the settings of a command name."""
+        return cls(settings.state, settings.store, settings.tables, target)

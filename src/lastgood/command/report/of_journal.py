@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -13,61 +13,60 @@ from pydantic import ValidationError
 from lastgood.application.results import HealthResult, HookResult, WatchResult
 from lastgood.checklist import Attestation, Override
 from lastgood.command.explain.run import RunStory, kept_words, story_of, titles
-from lastgood.command.report import afterwards, holdings
-from lastgood.command.report.afterwards import MeasuredItem, Sources
+from lastgood.command.report import follow_up, holdings
 from lastgood.command.report.chronicle import Chronicle
 from lastgood.command.report.document import Holding, RecordedError, RecordedPlan, RunRecord, UndoneBy
-from lastgood.command.report.holdings import ServerMarks, undone_by
-from lastgood.command.report.inquiry import Inquiry
+from lastgood.command.report.follow_up import MeasuredItem, Sources
+from lastgood.command.report.holdings import Inquiry, ServerMarks, undone_by
 from lastgood.journal import JOURNAL_ERRORS, Journal, incidents
-from lastgood.journal.reader import BUILD, EMERGENCY, WATCH, Recorded
+from lastgood.journal.reader import BUILD, EMERGENCY, WATCH, RunHistory
 from lastgood.models import Frozen
-from lastgood.plan.plan import TableLoss
+from lastgood.plan.loss import OutsideReference, Revival, TableLoss
 from lastgood.run.report import ProvedTable
 
 T = TypeVar("T", bound=Frozen)
 
 
-def of_journal(inquiry: Inquiry, journal: Journal, found: Recorded, seen: ServerMarks | None = None) -> RunRecord:
-    """Return the record. ``found``: the content of the journal. ``seen``: the result of a query of the server, which
+def of_journal(inquiry: Inquiry, journal: Journal, history: RunHistory, seen: ServerMarks | None = None) -> RunRecord:
+    """Return the record. ``history``: the content of the journal. ``seen``: the result of a query of the server, which
     saves another one. Raises ValueError, KeyError, TypeError for a damaged journal."""
-    story, chronicle = story_of(found), Chronicle(found, titles())
-    known, ended, live = found.plan, found.ended, found.live
+    story, chronicle = story_of(history), Chronicle(history, titles())
+    plan, ended, live = history.plan, history.ended, history.live
     report = ended.report if ended is not None else {}
-    server_of = str(known.get("server", ""))
+    server_of = str(plan.get("server", ""))
     switched = story.kind in ("rollback", "recover", "undo") and story.outcome not in ("aborted", "reverted")
     target = inquiry.target if switched and live else None
     if seen is None:
-        at = server_of if "server" in known else None
+        at = server_of if "server" in plan else None
         seen = holdings.inspect(target, live, at, inquiry.tables.pgbouncer, inquiry.state)
     incident = None
     with suppress(*JOURNAL_ERRORS):
-        incident = incidents.read(journal)
-    held = (
-        *_held(seen, found, switched=switched),
+        incident = incidents.incident_of(journal)
+    run_holdings = (
+        *_holdings(seen, history, switched=switched),
         holdings.file("journal", str(journal.path)),
     )
-    application = _application(found)
+    application = _application(history)
     undone = tuple(sorted(undone_by(inquiry.state, journal.run, seen), key=lambda each: each.at))
     story = _with_server_state(story, seen) if target is not None else story
     state, commands = (story.state, story.commands) if not undone else _after_undo(story.kind, live, undone[-1])
     after = (
-        afterwards.after(
-            Sources(incident, seen, held, inquiry.state, inquiry.store, _healthy(application[1])),
+        follow_up.follow_up_of(
+            Sources(incident, seen, run_holdings, inquiry.state, inquiry.store, _healthy(application[1])),
             inquiry.tables.record,
         )
         if incident is not None
         else None
     )
-    point = known.get("point")
+    point = plan.get("point")
     return RunRecord(
         run=journal.run,
         kind=story.kind,
-        undoes=str(known.get("undoes", "")),
+        undoes=str(plan.get("undoes", "")),
         live=live,
         server=server_of,
-        server_version=str(known.get("server_version", "")),
-        point=_path(found.folder, found.point or found.named_point),
+        server_version=str(plan.get("server_version", "")),
+        point=_path(history.folder, history.point or history.named_point),
         point_made_at=_time(point.get("made_at")) if isinstance(point, Mapping) else None,
         source="journal",
         journal=str(journal.path),
@@ -80,39 +79,41 @@ def of_journal(inquiry: Inquiry, journal: Journal, found: Recorded, seen: Server
         status=ended.status if ended is not None else "",
         state=state,
         reason=story.reason,
-        error=_problem(ended.error) if ended is not None else None,
+        error=_recorded_error(ended.error) if ended is not None else None,
         commands=commands,
         people=tuple(chronicle.people()),
         timeline=tuple(chronicle.timeline()),
         phases=tuple(chronicle.phases()),
-        planned=_planned(known),
-        loss=tuple(_loss(known, report)),
+        planned=_planned(plan),
+        loss=tuple(_loss(plan, report)),
+        revivals=tuple(_read(Revival, each) for each in _latest("revivals", plan, report)),
+        outside=tuple(_read(OutsideReference, each) for each in _latest("outside", plan, report)),
         proofs=tuple(_proofs(report)),
         not_compared=tuple(map(str, report.get("not_compared", ()))),
-        overrides=tuple(_given(Override, known, "overrides")),
-        attestations=tuple(_given(Attestation, known, "attestations")),
+        overrides=tuple(_checklist_entries(Override, plan, "overrides")),
+        attestations=tuple(_checklist_entries(Attestation, plan, "attestations")),
         hooks=application[0],
         health=application[1],
         watch=application[2],
         figures=_figures(report),
-        holdings=held,
+        holdings=run_holdings,
         undone_by=undone,
-        remarks=tuple(_remarks(found, chronicle, seen, asked=target is not None)),
+        remarks=tuple(_remarks(history, chronicle, seen, queried=target is not None)),
         after=after,
-        plan=dict(known) or None,
+        plan=dict(plan) or None,
         report=dict(report) or None,
     )
 
 
-def _held(seen: ServerMarks, found: Recorded, *, switched: bool) -> Iterator[Holding]:
-    plan, folder = found.plan, found.folder
-    if found.kind == "rollback" and plan:
+def _holdings(seen: ServerMarks, history: RunHistory, *, switched: bool) -> Iterator[Holding]:
+    plan, folder = history.plan, history.folder
+    if history.kind == "rollback" and plan:
         if switched:
-            yield from holdings.databases(seen, plan, found.result(BUILD).get("oid"))
+            yield from holdings.databases(seen, plan, history.result(BUILD).get("oid"))
         yield holdings.file("restore point", _path(folder, str(plan["point"]["path"])))
-    elif found.point:
-        yield holdings.file("restore point", _path(folder, found.point))
-    if emergency := found.result(EMERGENCY).get("path"):
+    elif history.point:
+        yield holdings.file("restore point", _path(folder, history.point))
+    if emergency := history.result(EMERGENCY).get("path"):
         yield holdings.file("emergency backup", _path(folder, str(emergency)))
 
 
@@ -124,7 +125,7 @@ def _time(text: object) -> datetime | None:
     return datetime.fromisoformat(str(text)) if text else None
 
 
-def _problem(error: Mapping[str, Any]) -> RecordedError | None:
+def _recorded_error(error: Mapping[str, Any]) -> RecordedError | None:
     with suppress(ValidationError):
         return RecordedError.model_validate(error) if error else None
     return None
@@ -155,9 +156,13 @@ def _findings(plan: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _loss(plan: Mapping[str, Any], report: Mapping[str, Any]) -> Iterator[TableLoss]:
-    """Yield the loss from the report, which has the latest row counts; from the plan if there is no report."""
-    for each in report.get("loss") or plan.get("loss", ()):
+    for each in _latest("loss", plan, report) or plan.get("loss", ()):
         yield _read(TableLoss, each)
+
+
+def _latest(name: str, plan: Mapping[str, Any], report: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """Return a list from the report, which has the latest row counts; from the plan if there is no report."""
+    return tuple(report.get(name, plan.get(name, ())))
 
 
 def _proofs(report: Mapping[str, Any]) -> Iterator[ProvedTable]:
@@ -166,21 +171,21 @@ def _proofs(report: Mapping[str, Any]) -> Iterator[ProvedTable]:
             yield ProvedTable.model_validate(each)
 
 
-def _given(model: type[T], plan: Mapping[str, Any], name: str) -> Iterator[T]:
+def _checklist_entries(model: type[T], plan: Mapping[str, Any], name: str) -> Iterator[T]:
     for each in plan.get("checklist", {}).get(name, ()):
         with suppress(ValidationError):
             yield model.model_validate(each)
 
 
 def _application(
-    found: Recorded,
+    history: RunHistory,
 ) -> tuple[tuple[HookResult, ...], HealthResult | None, WatchResult | None]:
     """Return the hooks and the last health check from their entries, and the watch from its step's result."""
-    hooks = tuple(_read(HookResult, each.fields) for each in found.of("hook"))
-    last = found.last("health")
+    hooks = tuple(_read(HookResult, each.fields) for each in history.of("hook"))
+    last = history.last("health")
     health = _read(HealthResult, last.fields) if last is not None else None
     with suppress(ValidationError):
-        return hooks, health, _read(WatchResult, watched) if (watched := found.result(WATCH)) else None
+        return hooks, health, _read(WatchResult, watched) if (watched := history.result(WATCH)) else None
     return hooks, health, None
 
 
@@ -197,11 +202,11 @@ def _healthy(health: HealthResult | None) -> MeasuredItem | None:
 
 
 def _figures(report: Mapping[str, Any]) -> dict[str, float]:
-    found = report.get("seconds", {})
-    if isinstance(found, int | float):
-        return {"total": float(found)}
+    seconds = report.get("seconds", {})
+    if isinstance(seconds, int | float):
+        return {"total": float(seconds)}
     flat: dict[str, Any] = {}
-    for name, value in found.items():
+    for name, value in seconds.items():
         flat |= value if isinstance(value, Mapping) else {name: value}
     return {name: float(value) for name, value in flat.items() if isinstance(value, int | float)}
 
@@ -231,14 +236,14 @@ def _after_undo(kind: str, live: str, by: UndoneBy) -> tuple[str, tuple[str, ...
     )
 
 
-def _remarks(found: Recorded, chronicle: Chronicle, seen: ServerMarks, *, asked: bool) -> Iterator[str]:
-    if not any(each.by for each in found.of("begun")):
+def _remarks(history: RunHistory, chronicle: Chronicle, seen: ServerMarks, *, queried: bool) -> Iterator[str]:
+    if not any(each.by for each in history.of("begun")):
         yield "unknown operator: an earlier version of lastgood or another machine began the run"
     if chronicle.skew is None:
         yield "unknown clock skew: times are those of the machine that executed the run"
-    if asked and seen.status is None:
-        yield f"unknown state of the server: {seen.trouble}"
-    elsewhere = {mark.host for _, mark in seen.marks if mark.run == found.run}
-    here = {each.host for each in found.entries if each.host}
-    for host in sorted(elsewhere - here) if here else ():
+    if queried and seen.status is None:
+        yield f"unknown state of the server: {seen.problem}"
+    marked_hosts = {mark.host for _, mark in seen.marks if mark.run == history.run}
+    hosts = {each.host for each in history.entries if each.host}
+    for host in sorted(marked_hosts - hosts) if hosts else ():
         yield f'part of the run was executed on "{host}": see the journal there'

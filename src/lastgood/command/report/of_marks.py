@@ -8,8 +8,7 @@ from typing import Any
 from lastgood.checklist import Override
 from lastgood.command.report import holdings
 from lastgood.command.report.document import Holding, Participant, RunRecord, TimelineEntry
-from lastgood.command.report.holdings import undone_by
-from lastgood.command.report.inquiry import Inquiry
+from lastgood.command.report.holdings import Inquiry, undone_by
 from lastgood.errors import NOT_REACHED, Refused
 from lastgood.postgres.mark import OVERRIDE, Mark
 
@@ -18,16 +17,16 @@ def of_marks(inquiry: Inquiry, run: str) -> RunRecord:
     """Return the record from the marks of the run's databases. Raises Refused if there are none."""
     live = inquiry.target.dbname if inquiry.target is not None else ""
     seen = holdings.inspect(inquiry.target, live, None, inquiry.tables.pgbouncer, inquiry.state)
-    ours = [(found, mark) for found, mark in seen.marks if mark.run == run]
-    if not ours:
-        why = seen.trouble or "no database or schema of this run exists on the server"
+    marks = [(found, mark) for found, mark in seen.marks if mark.run == run]
+    if not marks:
+        reason = seen.problem or "no database or schema of this run exists on the server"
         raise Refused(
-            f'cannot report on run "{run}": this machine has no journal of it, and {why}',
+            f'cannot report on run "{run}": this machine has no journal of it, and {reason}',
             hint=f'Journals are in "{inquiry.state / "runs"}" of the machine that ran it (--state names another '
             "folder).",
             state=NOT_REACHED,
         )
-    found, mark = ours[0]
+    found, mark = marks[0]
     kind = mark.options.get("kind", "rollback")
     outcome = "switched" if mark.role == "kept" else "stopped"
     text = {
@@ -72,7 +71,7 @@ def of_marks(inquiry: Inquiry, run: str) -> RunRecord:
         health=None,
         watch=None,
         figures={},
-        holdings=tuple(_of_marks(ours)),
+        holdings=tuple(_of_marks(marks)),
         undone_by=tuple(undone_by(inquiry.state, run, seen)),
         remarks=(
             f'no journal on this machine: timeline, loss, proof and messages are in the journal on "{mark.host}"',

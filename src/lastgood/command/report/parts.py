@@ -7,17 +7,17 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC
 
 from lastgood.command.explain.run import titles
-from lastgood.command.report.document import After, ItemAfter, RunLine, RunRecord
-from lastgood.command.rollback.show import VERDICTS
-from lastgood.plan.plan import TableLoss
-from lastgood.run.report import ProvedTable
-from lastgood.screen.blocks import Block, CodeText, Items, Pairs, Paragraph, Picture, TableBlock, Tasks, Title
+from lastgood.command.report.document import FollowUp, FollowUpItem, RunLine, RunRecord
+from lastgood.command.rollback.show import VERDICTS, compared_by
+from lastgood.command.rollback.show_losses import outside, revivals, rows_of
+from lastgood.plan.loss import TableLoss
+from lastgood.screen.blocks import Block, CodeText, Items, Pairs, Paragraph, Picture, TableBlock, TaskList, Title
 from lastgood.screen.screen import TableColumn
 from lastgood.text import units
 
 PICTURE = "timeline.svg"
-SHOWN = 20
-NAMED = 5
+MOST_ROWS = 20
+MOST_NAMED = 5
 _OUTCOMES = {
     "done": "done",
     "reverted": "failed, the database is as it was",
@@ -57,7 +57,7 @@ _IN_HEAD = ("format", "run", "live", "started")
 
 
 def outcome(run: RunRecord | RunLine) -> str:
-    """Describe how a run ended; deployments and drills have their own words."""
+    """Describe the outcome of a run; deployments and drills have outcomes of their own."""
     if run.kind == "deploy" and run.outcome in _DEPLOYMENTS:
         return _DEPLOYMENTS[run.outcome]
     if run.outcome == "failed" and run.status not in ("", "failed"):
@@ -68,8 +68,8 @@ def outcome(run: RunRecord | RunLine) -> str:
 def title(record: RunRecord) -> str:
     """Return the title: the kind and name of the run, and its outcome."""
     if record.source == "server":
-        how = "switched" if record.outcome == "switched" else "not switched"
-        return f"{record.kind.capitalize()} {record.run}: {how}, according to the server"
+        switched = "switched" if record.outcome == "switched" else "not switched"
+        return f"{record.kind.capitalize()} {record.run}: {switched}, according to the server"
     since = ", later undone" if record.undone_by else ""
     return f"{record.kind.capitalize()} {record.run}: {outcome(record)}{since}"
 
@@ -107,9 +107,9 @@ def parts(record: RunRecord) -> Iterator[Block]:
     yield from _proof(record)
     yield from figures(record)
     yield from _reported(record)
-    yield from _answers(record)
+    yield from _overrides_and_attestations(record)
     yield from _application(record)
-    yield from where(record)
+    yield from holdings_table(record)
     if record.after is not None:
         yield from checklist(record.run, record.after)
     yield Title("Next steps")
@@ -117,7 +117,7 @@ def parts(record: RunRecord) -> Iterator[Block]:
 
 
 def _length(record: RunRecord) -> str:
-    """Say how long the run took and the application had to wait; "" for what was not recorded."""
+    """Describe the duration of the run and of its outages; "" where they were not recorded."""
     outages = {"writes": record.figures.get("write_outage"), "reads": record.figures.get("read_outage")}
     waited = [f"{what} for {units.duration(length)}" for what, length in outages.items() if length]
     if not waited or record.source != "journal":
@@ -184,7 +184,7 @@ def _plan(record: RunRecord) -> Iterator[Block]:
     if plan is None:
         return
     yield Title("Plan")
-    expected = f"{units.roughly(plan.expected_seconds)} to build and prove" if plan.expected_seconds else "unknown"
+    expected = f"{units.roughly(plan.expected_seconds)} to build and prove" if plan.expected_seconds else "no estimate"
     took = sum(record.figures.get(step, 0.0) for step in _BUILDING)
     yield Pairs(
         (
@@ -210,7 +210,7 @@ def _timeline(record: RunRecord) -> Iterator[Block]:
 def timeline_rows(record: RunRecord) -> TableBlock:
     """Return the table of the timeline, in UTC."""
     return TableBlock(
-        (TableColumn("UTC"), TableColumn("took", right=True), TableColumn("what", fold=True)),
+        (TableColumn("UTC"), TableColumn("took", right=True), TableColumn("what", fold=True, breaks=True)),
         [
             (
                 f"{each.at.astimezone(UTC):%Y-%m-%d %H:%M:%S}.{each.at.microsecond // 1000:03}",
@@ -230,52 +230,32 @@ def loss(record: RunRecord) -> Iterator[Block]:
     changed = [each for each in record.loss if each.differs]
     yield Title("Difference between the live database and the restore point")
     if not changed:
-        yield from _same(record.loss, "")
+        yield from _without_difference(record.loss, "")
         return
     yield TableBlock(
         (
             TableColumn("table", fold=True),
             TableColumn("before", right=True),
             TableColumn("restored", right=True),
-            TableColumn("difference", right=True),
-            TableColumn("written since", right=True),
+            TableColumn("lost", right=True),
+            TableColumn("returned", right=True),
+            TableColumn("changed", right=True),
         ),
-        [
-            (
-                each.table,
-                _rows(each.live_rows),
-                _rows(each.point_rows),
-                _difference(each),
-                _written(each),
-            )
-            for each in changed
-        ],
-        most=SHOWN,
+        [(each.table, _rows(each.live_rows), _rows(each.point_rows), *rows_of(each)) for each in changed],
+        most=MOST_ROWS,
     )
-    if any(each.content == "changed" and not each.in_place for each in changed):
-        yield Paragraph("Where the number of rows differs, other rows may have been changed in place, too.")
-    yield from _same(record.loss, "other ")
+    if any(each.content == "changed" and not each.counted for each in changed):
+        yield Paragraph("≥ and ?: these rows were not counted one by one; others may have been changed in place, too.")
+    yield from _without_difference(record.loss, "other ")
+    if record.revivals:
+        yield Title("What came back to life")
+        yield Items([*revivals(record.revivals)])
+    if record.outside:
+        yield Title("What other systems know of lost rows")
+        yield Items([*outside(record.outside)])
 
 
-def _written(each: TableLoss) -> str:
-    if each.written_since is None:
-        return "unknown"
-    return units.number(each.written_since) + (f" (by {each.by})" if each.by else "")
-
-
-def _difference(each: TableLoss) -> str:
-    if each.counted and each.live_rows is not None and each.point_rows is not None:
-        parts = [(each.lost, "lost"), (each.returns, "returned"), (each.changed, "changed")]
-        if shown := [f"{units.number(rows)} {what}" for rows, what in parts if rows]:
-            return ", ".join(shown)
-    if each.in_place:
-        return "rows changed in place"
-    if each.live_rows == each.point_rows and each.not_in_dumps:
-        return f"{units.number(each.not_in_dumps)} copied over"
-    return units.signed((each.point_rows or 0) - (each.live_rows or 0))
-
-
-def _same(losses: Sequence[TableLoss], other: str) -> Iterator[Block]:
+def _without_difference(losses: Sequence[TableLoss], other: str) -> Iterator[Block]:
     """Summarise the tables without a known difference: equal in every row, or compared by number only."""
     equal = sum(each.content == "equal" and not each.differs for each in losses)
     if equal:
@@ -283,8 +263,8 @@ def _same(losses: Sequence[TableLoss], other: str) -> Iterator[Block]:
         yield Paragraph(f"{table} exactly the rows of the restore point.")
     unknown = [each for each in losses if each.content != "equal" and not each.differs]
     if unknown:
-        names = ", ".join(each.table for each in unknown[:NAMED])
-        more = f" and {units.counted(len(unknown) - NAMED, 'more table')}" if len(unknown) > NAMED else ""
+        names = ", ".join(each.table for each in unknown[:MOST_NAMED])
+        more = f" and {units.counted(len(unknown) - MOST_NAMED, 'more table')}" if len(unknown) > MOST_NAMED else ""
         why = "; ".join(dict.fromkeys(each.why for each in unknown if each.why))
         yield Paragraph(
             f"Compared by row count only, without a difference: {names}{more}" + (f" ({why})." if why else ".")
@@ -310,24 +290,17 @@ def _proof(record: RunRecord) -> Iterator[Block]:
             TableColumn("table", fold=True),
             TableColumn("rows", right=True),
             TableColumn("compared"),
-            TableColumn("XXH3-128 digest", fold=True),
+            TableColumn("XXH3-128 digest", fold=True, drop=1),
             TableColumn("verdict"),
         ),
         [
-            (each.table, units.number(each.rows), _compared(each), each.digest or "", VERDICTS[each.equal])
+            (each.table, units.number(each.rows), compared_by(each), each.digest or "", VERDICTS[each.equal])
             for each in sorted(record.proofs, key=lambda each: (bool(each.equal), -each.rows))
         ],
-        most=SHOWN,
+        most=MOST_ROWS,
     )
     if record.not_compared:
         yield Items([f"not compared: {each}" for each in record.not_compared])
-
-
-def _compared(each: ProvedTable) -> str:
-    if each.equal is None:
-        return "number of rows"
-    # Without a digest of the restore point, the rows that were sent and those read back are compared as they are.
-    return "digest of all rows" if each.digest else "every row, byte by byte"
 
 
 def figures(record: RunRecord) -> Iterator[Block]:
@@ -335,10 +308,10 @@ def figures(record: RunRecord) -> Iterator[Block]:
     if record.figures:
         yield Title("Figures")
         # The titles in the run's own journal take precedence.
-        known = {**titles(), **{each.name: each.title for each in record.phases}, **_FIGURES}
+        titles_by_step = {**titles(), **{each.name: each.title for each in record.phases}, **_FIGURES}
         yield Pairs(
             [
-                (_capitalized(known.get(name, name.replace("_", " "))), units.duration(each))
+                (_capitalized(titles_by_step.get(name, name.replace("_", " "))), units.duration(each))
                 for name, each in record.figures.items()
                 if each
             ]
@@ -368,7 +341,7 @@ def _reported(record: RunRecord) -> Iterator[Block]:
         yield Pairs(fields)
 
 
-def _answers(record: RunRecord) -> Iterator[Block]:
+def _overrides_and_attestations(record: RunRecord) -> Iterator[Block]:
     if record.overrides or record.attestations:
         yield Title("Overrides and attestations")
         yield Items(
@@ -414,7 +387,7 @@ def _application(record: RunRecord) -> Iterator[Block]:
         yield Paragraph(f"Watched for {units.duration(record.watch.seconds)}{ended}. Worse than before: {worse}.")
 
 
-def where(record: RunRecord) -> Iterator[Block]:
+def holdings_table(record: RunRecord) -> Iterator[Block]:
     """Yield the databases and files of the run, and whether they exist."""
     if record.holdings:
         yield Title("Databases and files")
@@ -424,24 +397,24 @@ def where(record: RunRecord) -> Iterator[Block]:
         )
 
 
-def checklist(run: str, after: After) -> Iterator[Block]:
+def checklist(run: str, after: FollowUp) -> Iterator[Block]:
     """Yield the checklist after the run, with the command to attest an open item."""
     yield Title("Checklist after the run")
     if after.due is not None:
-        over = "OVERDUE" if after.overdue else "due"
-        yield Paragraph(f"The post-mortem is {over}: {units.moment(after.due)} ({units.ago(after.due)}).")
-    yield Tasks([(each.done, item(each)) for each in after.items])
+        due = "OVERDUE" if after.overdue else "due"
+        yield Paragraph(f"The post-mortem is {due}: {units.moment(after.due)} ({units.ago(after.due)}).")
+    yield TaskList([(each.done, item(each)) for each in after.items])
     people = [each.item for each in after.open if each.source == "unknown"]
     if people:
         yield Paragraph("To attest an item:")
         yield Items([CodeText(f"lastgood report {run} --done {shlex.quote(people[0])} --by NAME")])
 
 
-def item(each: ItemAfter) -> str:
+def item(each: FollowUpItem) -> str:
     """Render one line of the checklist."""
     name = f" [{each.item}]" if each.item != each.title else ""
     text = f": {each.text}" if each.text else ""
-    when = f", {units.moment(each.at)}" if each.at is not None else ""
-    source = f" ({each.source}{when})" if each.source != "unknown" else ""
+    time = f", {units.moment(each.at)}" if each.at is not None else ""
+    source = f" ({each.source}{time})" if each.source != "unknown" else ""
     todo = f"; run: {each.command}" if each.command and not each.done else ""
     return f"{each.title}{name}{text}{source}{todo}"

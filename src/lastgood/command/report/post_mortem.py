@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from lastgood.command.report import parts as shown
 from lastgood.command.report.document import RunRecord
-from lastgood.screen.blocks import Block, Items, Pairs, Paragraph, TableBlock, Title, ToFill, as_markdown
+from lastgood.plan.loss import Totals
+from lastgood.screen.blocks import Block, Items, Pairs, Paragraph, Placeholder, TableBlock, Title, as_markdown
 from lastgood.screen.screen import TableColumn
 from lastgood.text import units
 
@@ -31,13 +32,13 @@ def _parts(record: RunRecord) -> Iterator[Block]:
     )
     yield Title("Summary")
     yield Paragraph(_summary(record))
-    yield ToFill("TO BE FILLED: in two sentences, what users noticed and why the command was run.")
+    yield Placeholder("TO BE FILLED: in two sentences, what users noticed and why the command was run.")
     yield Title("Impact")
     yield Pairs(tuple(_impact(record)))
-    yield ToFill("TO BE FILLED: which users were affected, from when to when, and what they could not do.")
+    yield Placeholder("TO BE FILLED: which users were affected, from when to when, and what they could not do.")
     yield from shown.loss(record)
     yield Title("Timeline")
-    yield ToFill("TO BE FILLED: when the incident began, when and how it was noticed, who was called.")
+    yield Placeholder("TO BE FILLED: when the incident began, when and how it was noticed, who was called.")
     moments = [each for each in record.timeline if each.kind in _IN_TIMELINE]
     yield shown.timeline_rows(record.model_copy(update={"timeline": tuple(moments)}))
     yield Paragraph(f"Times are in UTC; the clock is {shown.clock(record)}.")
@@ -49,17 +50,17 @@ def _parts(record: RunRecord) -> Iterator[Block]:
         yield Paragraph(record.reason)
     for each in record.undone_by:
         yield Paragraph(f"The run was undone by run {each.run}, {units.moment(each.at)}.")
-    yield ToFill("TO BE FILLED: what led to the incident, step by step.")
+    yield Placeholder("TO BE FILLED: what led to the incident, step by step.")
     yield Title("Root cause")
-    yield ToFill("TO BE FILLED: why the incident was possible. Ask why until the answer can be changed.")
+    yield Placeholder("TO BE FILLED: why the incident was possible. Ask why until the answer can be changed.")
     yield Title("What went well")
     if successes := list(_successes(record)):
         yield Items(successes)
-    yield ToFill("TO BE FILLED")
+    yield Placeholder("TO BE FILLED")
     yield Title("What went wrong")
     if failures := list(_failures(record)):
         yield Items(failures)
-    yield ToFill("TO BE FILLED")
+    yield Placeholder("TO BE FILLED")
     yield Title("Actions")
     yield TableBlock(
         (TableColumn("action"), TableColumn("owner"), TableColumn("due")),
@@ -70,7 +71,7 @@ def _parts(record: RunRecord) -> Iterator[Block]:
     )
     if record.after is not None:
         yield from shown.checklist(record.run, record.after)
-    yield from shown.where(record)
+    yield from shown.holdings_table(record)
     if record.remarks:
         yield Title("Unknown")
         yield Items(record.remarks)
@@ -98,30 +99,26 @@ def _impact(record: RunRecord) -> Iterator[tuple[str, str]]:
         if name in record.figures:
             yield title, units.duration(record.figures[name])
     if record.point_made_at is not None and record.kind == "rollback":
-        back = (record.begun - record.point_made_at).total_seconds()
-        yield "Rolled back by", units.duration(max(0.0, back))
+        distance = (record.begun - record.point_made_at).total_seconds()
+        yield "Rolled back by", units.duration(max(0.0, distance))
     if record.source == "journal":
         yield "Duration of the run", units.duration(record.seconds)
     if record.loss:
-        written = [each for each in record.loss if each.written_since]
-        rows = sum(each.written_since or 0 for each in written)
-        unknown = sum(each.written_since is None for each in record.loss)
-        text = f"{units.counted(rows, 'row')} in {units.counted(len(written), 'table')}, by their time stamps"
-        if unknown:
-            text += f"; unknown for {units.counted(unknown, 'table')}"
-        yield "Rows written after the restore point", text
-        fewer = [each for each in record.loss if (each.point_rows or 0) < (each.live_rows or 0)]
-        if fewer:
-            yield "Tables with fewer rows than before", units.number(len(fewer))
-        in_place = [each for each in record.loss if each.content == "changed" and each.live_rows == each.point_rows]
-        if in_place:
-            names = ", ".join(each.table for each in in_place[: shown.NAMED])
-            more = (
-                f" and {units.counted(len(in_place) - shown.NAMED, 'more table')}"
-                if len(in_place) > shown.NAMED
-                else ""
-            )
-            yield "Rows changed in place, and reverted", f"{names}{more}"
+        totals = Totals.of(record.loss)
+        least = "" if totals.exact else "at least "
+        for title, rows in (
+            ("Rows lost", totals.lost),
+            ("Rows that got their former content", totals.changed),
+            ("Rows that returned", totals.returns),
+        ):
+            if rows or totals.exact:
+                yield title, f"{least}{units.number(rows)}"
+        uncounted = [each for each in record.loss if each.content == "changed" and not each.counted]
+        if uncounted:
+            names = ", ".join(each.table for each in uncounted[: shown.MOST_NAMED])
+            more = len(uncounted) - shown.MOST_NAMED
+            names += f" and {units.counted(more, 'more table')}" if more > 0 else ""
+            yield "Tables whose rows were not counted", names
         unknown_content = [each for each in record.loss if each.content != "equal" and not each.differs]
         if unknown_content:
             yield "Tables whose content was not compared", units.number(len(unknown_content))

@@ -10,7 +10,7 @@ from lastgood.cli.application import command
 from lastgood.cli.complete import points
 from lastgood.cli.operands import DATABASE, SHOWN, STDIN, operands
 from lastgood.cli.parameters import CODE, PACE
-from lastgood.config import NOTHING_LOOKED_AT
+from lastgood.config import NOTHING_READ
 from lastgood.errors import Corrupt, Incomplete, UsageError, continued
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def restore_(
             f"cannot combine --salvage-readable with {'--no-owner' if no_owner else '--no-acl'}: it already "
             "skips and lists what the server rejects",
             hint="Leave that option out.",
-            state=NOTHING_LOOKED_AT,
+            state=NOTHING_READ,
         )
     settings, store = session.settings, session.settings.store
     named = {"point": SHOWN} if STDIN in point else {}

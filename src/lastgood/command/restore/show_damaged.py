@@ -6,17 +6,17 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lastgood.command.rollback.show_plan import SHOWN
+from lastgood.command.rollback.show_losses import SHOWN
 from lastgood.screen.screen import Screen, TableColumn
 from lastgood.text import units
 
 if TYPE_CHECKING:
-    from lastgood.damaged.restore import LeftOutLine, SalvagedTable, SalvageReport
+    from lastgood.damaged.restore import DamagedReport, DamagedTable, LeftOutLine
 
 _ORDER = {"missing": 0, "partial": 1, "whole": 2}
 
 
-def show(screen: Screen, report: SalvageReport) -> None:
+def show(screen: Screen, report: DamagedReport) -> None:
     """Print the losses per table, then what else is missing."""
     name = Path(report.point).name
     rows = sum(table.rows for table in report.tables)
@@ -55,7 +55,7 @@ def show(screen: Screen, report: SalvageReport) -> None:
     screen.heading(f'Only the owner and superusers can connect to "{report.into}"; its comment describes it.')
 
 
-def _row(table: SalvagedTable) -> tuple[str, ...]:
+def _row(table: DamagedTable) -> tuple[str, ...]:
     return (
         f"{table.schema_name}.{table.name}",
         units.number(table.rows),
@@ -65,7 +65,7 @@ def _row(table: SalvagedTable) -> tuple[str, ...]:
     )
 
 
-def _rows(tables: Iterable[SalvagedTable]) -> Iterable[str]:
+def _rows(tables: Iterable[DamagedTable]) -> Iterable[str]:
     for table in tables:
         name = f"{table.schema_name}.{table.name}"
         if table.why:

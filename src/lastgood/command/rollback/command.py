@@ -17,6 +17,7 @@ from lastgood.cli.parameters import (
     Attested,
     Before,
     BeforeMigration,
+    Comparing,
     DryRun,
     From,
     InPlace,
@@ -34,12 +35,14 @@ if TYPE_CHECKING:
     from lastgood.application import Application
     from lastgood.cli.news import Notifier
     from lastgood.cli.session import Session
-    from lastgood.plan.plan import Request
+    from lastgood.plan.plan import Plan, Request
 
 WatchFor = Annotated[
     str | None,
     typer.Option(
-        "--watch", metavar="LENGTH", help="Watch the server after the switch for this long (60s; 0: do not watch)."
+        "--watch",
+        metavar="LENGTH",
+        help="Watch the server after the switch for this long (60s; 0: do not watch).",
     ),
 ]
 T = TypeVar("T")
@@ -69,6 +72,7 @@ def roll_back(
     ] = False,
     watch: WatchFor = None,
     in_place: InPlace = None,
+    compare: Comparing = None,
     reconnect: Annotated[
         bool,
         typer.Option(
@@ -83,15 +87,15 @@ def roll_back(
 
     Restores into a new database, proves that it equals the restore point, and switches the names in one transaction.
     The live database is not touched before the switch. Afterwards it is kept, and `lastgood undo` switches back to it.
-    Where the role cannot rename the database, as on a hosted platform, the schemas that it owns are rolled back in
-    place. The checklist of `lastgood check` runs first: a failed item refuses the rollback unless it is overridden with
-    a reason.
+    Where the role cannot replace the whole database, as on a hosted platform, the schemas that it owns are rolled back
+    in place. The checklist of `lastgood check` runs first: a failed item refuses the rollback unless it is overridden
+    with a reason.
 
     [hooks], [health] and [watch] in lastgood.toml define how the application is stopped before the switch, and started,
     checked and watched after it.
     """
     from lastgood import rollback
-    from lastgood.cli.choice import answers, choice_of
+    from lastgood.cli.choice import answers, choice_of, compare_of, way_of
     from lastgood.command.rollback import show as shown_report
     from lastgood.command.rollback import show_plan as shown_plan
     from lastgood.screen import news
@@ -112,8 +116,9 @@ def roll_back(
         overrides=overrides,
         attestations=attestations,
         application=_application(session, watch),
-        way=None if in_place is None else "in-place" if in_place else "by-name",
+        way=way_of(in_place),
         reconnect=reconnect,
+        compare=compare_of(compare),
     )
     with session.news.notifying("rollback", session.target, unattended=yes and not dry_run) as notifier:
         with session.events() as emit:
@@ -123,9 +128,9 @@ def roll_back(
             session.result(plan.document(), lambda: shown_plan.show(screen, plan))
             return 3 if plan.refusals else 0
         if not settings.json and not (yes and settings.quiet):
-            shown_plan.show(screen, plan)
+            shown_plan.show(screen, plan, asks=not (yes or plan.refusals) and session.interactive)
         if not plan.refusals:
-            if (other := _resumed_instead(session, request, plan.live, yes)) is not None:
+            if (other := _resumed_instead(session, request, plan, yes)) is not None:
                 resume(session, other, watch, True)
                 return None
             notifier.began(plan.run, lambda: news.rollback_begun(plan))
@@ -149,14 +154,16 @@ def _dumped(session: Session, url: str) -> str:
     return made.path.name
 
 
-def _resumed_instead(session: Session, request: Request, live: str, yes: bool) -> str | None:
+def _resumed_instead(session: Session, request: Request, plan: Plan, yes: bool) -> str | None:
     """Ask for consent to a rollback. Where another run could be resumed, show that, and return that run when the
     operator chooses to resume it."""
     from lastgood import rollback
+    from lastgood.command.rollback import show_losses
 
+    live, decision, style = plan.live, show_losses.decision(plan), show_losses.style(plan)
     other = rollback.resumable(request)
     if not other:
-        session.confirm("roll back", live, yes)
+        session.confirm("roll back", live, yes, decision=decision, style=style)
         return None
     if yes:
         with session.events() as emit:
@@ -167,7 +174,8 @@ def _resumed_instead(session: Session, request: Request, live: str, yes: bool) -
                 )
             )
     instead = {"resume": f"resume the unfinished run {other} instead"}
-    return None if session.confirm("roll back", live, yes, instead=instead) == live else other
+    answer = session.confirm("roll back", live, yes, instead=instead, decision=decision, style=style)
+    return None if answer == live else other
 
 
 @command("resume", 3, 4, 5, 6, 7, options=("on_failure", *CODE, *PACE))
@@ -184,6 +192,7 @@ def resume(session: Session, run: RunName = None, watch: WatchFor = None, yes: Y
     from lastgood.screen import news
 
     request = replace(session.request, run=run, application=_application(session, watch))
+    rollback.ensure_unfinished(request, to_resume=True)
     session.confirm("continue", request.target.dbname, yes)
     with session.news.notifying("rollback", request.target, unattended=yes) as notifier:
         begins = partial(news.rollback_resumed, request.target.dbname)
@@ -206,15 +215,17 @@ def resume(session: Session, run: RunName = None, watch: WatchFor = None, yes: Y
 
 @command("abort", 3, 5, 7)
 def abort(session: Session, run: RunName = None, yes: Yes = False) -> None:
-    """Revert an unfinished run.
+    """Give up an unfinished run and remove what it was building.
 
-    Starts the application if the run stopped it, and removes the database that the run was building: that of a
-    rollback, or what a killed restore, trial or recover left. The live database is not touched.
+    Removes the new database of a rollback, or what a killed restore, trial or recover left, and starts the application
+    if the run stopped it. The live database is not touched: it has not been switched. For a rollback that has switched,
+    use `lastgood undo`.
     """
     from lastgood import rollback
     from lastgood.screen import news
 
     request = replace(session.request, run=run)
+    rollback.ensure_unfinished(request, to_resume=False)
     session.confirm("abort", request.target.dbname, yes)
     with session.news.notifying("rollback", request.target, unattended=yes) as notifier:
         with session.events() as emit:
@@ -229,7 +240,7 @@ def abort(session: Session, run: RunName = None, yes: Yes = False) -> None:
 
 def _application(session: Session, watch: str | None) -> Application:
     """Return the configured application, with the watch of the command line."""
-    from lastgood.config.tables import Watch
+    from lastgood.config.tables import WatchSettings
 
     found = session.application
     if watch is None:
@@ -237,7 +248,7 @@ def _application(session: Session, watch: str | None) -> Application:
     length = lengths.seconds("--watch", watch)
     if not length:
         return replace(found, watch=None)
-    return replace(found, watch=(found.watch or Watch()).model_copy(update={"length": length}))
+    return replace(found, watch=(found.watch or WatchSettings()).model_copy(update={"length": length}))
 
 
 def _run_or_ask(session: Session, request: Request, notifier: Notifier, work: Callable[[Emit], T]) -> T:

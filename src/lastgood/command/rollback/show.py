@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from lastgood.command.rollback import show_plan as shown_plan
-from lastgood.command.rollback.show_plan import SHOWN
+from lastgood.command.rollback.show_losses import SHOWN
 from lastgood.facts import CountedTable
 from lastgood.journal.run_names import identifier
 from lastgood.screen import application
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from lastgood.load.deferred.work import Finished
     from lastgood.load.repairs import Repaired
     from lastgood.plan.plan import Way
+    from lastgood.plan.undo_plan import UndoPlan
     from lastgood.restore import RestoreReport
     from lastgood.run.report import FinishReport, PauseReport, Report, SkippedCommands
-    from lastgood.undo import UndoPlan, UndoReport
+    from lastgood.undo import UndoReport
 
 VERDICTS = {True: "equal", None: "same number of rows", False: "DIFFERS"}
 
@@ -34,17 +35,20 @@ class ProvedCount(CountedTable, Protocol):
 
 
 def show(screen: Screen, report: Report) -> None:
-    """Print the report of a rollback: the proof, the outages, and the command that undoes it."""
-    screen.say(f'Done: "{report.live}" was rolled back to {Path(report.point.path).name}.', style="bold green")
-    proof(screen, report.tables, report.not_compared)
+    """Print the report of a rollback: the proof and the outages; then, where a terminal still shows it, the result and
+    the command that undoes it."""
+    _proof(screen, report.tables, report.not_compared)
     _remarks(screen, report)
     _figures(screen, report)
     application.show(screen, report.application)
+    screen.out.print()
+    screen.say(f'Done: "{report.live}" was rolled back to {Path(report.point.path).name}.', style="bold green")
+    _proved(screen, report.tables)
     screen.heading(f"To undo it: {report.undo_command}")
 
 
-def proof(screen: Screen, tables: Sequence[ProvedCount], not_compared: Sequence[str]) -> None:
-    """Print the comparison of every table with the restore point, the largest first."""
+def _proved(screen: Screen, tables: Sequence[ProvedCount]) -> None:
+    """Print the number of tables that equal the restore point."""
     rows = sum(table.rows for table in tables)
     equal = sum(table.equal is True for table in tables)
     counted = sum(table.equal is None for table in tables)
@@ -55,11 +59,16 @@ def proof(screen: Screen, tables: Sequence[ProvedCount], not_compared: Sequence[
         first="  ",
         indent=2,
     )
+
+
+def _proof(screen: Screen, tables: Sequence[ProvedCount], not_compared: Sequence[str]) -> None:
+    """Print the comparison of every table with the restore point, the largest first."""
     screen.heading("Proof")
     columns = (
         TableColumn("table", fold=True),
         TableColumn("rows", right=True),
-        TableColumn("content digest"),
+        TableColumn("compared"),
+        TableColumn("digest", drop=1),
         TableColumn("verdict"),
     )
     by_rows = sorted(tables, key=lambda table: (bool(table.equal), -table.rows))
@@ -69,7 +78,8 @@ def proof(screen: Screen, tables: Sequence[ProvedCount], not_compared: Sequence[
             (
                 f"{table.schema_name}.{table.name}",
                 units.number(table.rows),
-                table.digest[:12] if table.digest else "none",
+                compared_by(table),
+                table.digest[:12] if table.digest else "",
                 VERDICTS[table.equal],
             )
             for table in by_rows[:SHOWN]
@@ -81,10 +91,19 @@ def proof(screen: Screen, tables: Sequence[ProvedCount], not_compared: Sequence[
         screen.say(text, first="  not compared: ", indent=4)
 
 
+def compared_by(table: ProvedCount) -> str:
+    """How a table of a proof was compared."""
+    if table.equal is None:
+        return "number of rows"
+    # Without a digest of the restore point, the rows that were sent and those read back are compared as they are.
+    return "digest of all rows" if table.digest else "all rows, by byte"
+
+
 def show_restore(screen: Screen, report: RestoreReport) -> None:
     """Print the report of a restore."""
     screen.say(f'Done: {Path(report.point).name} was restored into "{report.into}".', style="bold green")
-    proof(screen, report.tables, report.not_compared)
+    _proved(screen, report.tables)
+    _proof(screen, report.tables, report.not_compared)
     screen.heading("What happened")
     screen.pairs(
         [
@@ -133,11 +152,27 @@ def _changes(
     for each in repaired:
         where = f" (line {each.line})" if each.line else ""
         screen.say(f"repaired {each.what}{where}: {each.why}", first="  - ", indent=4)
-    for skipped in left_out[:SHOWN]:
-        times = f", {units.number(skipped.count)} times" if skipped.count > 1 else ""
-        screen.say(f"left out {skipped.what} (line {skipped.line}{times}): {skipped.why}", first="  - ", indent=4)
-    if len(left_out) > SHOWN:
-        screen.say(f"and {len(left_out) - SHOWN} more commands left out; --json lists all", first="  - ", indent=4)
+    by_reason: dict[str, list[SkippedCommands]] = {}
+    for skipped in left_out:
+        by_reason.setdefault(skipped.why, []).append(skipped)
+    for why, alike in [*by_reason.items()][:SHOWN]:
+        screen.say(f"left out {_left_out(alike)}: {why}", first="  - ", indent=4)
+    if len(by_reason) > SHOWN:
+        left = sum(each.count for alike in [*by_reason.values()][SHOWN:] for each in alike)
+        screen.say(
+            f"left out {units.counted(left, 'more command')} for other reasons; --json lists all",
+            first="  - ",
+            indent=4,
+        )
+
+
+def _left_out(alike: Sequence[SkippedCommands]) -> str:
+    """Describe commands that were left out for one reason: by name if they are of one kind."""
+    first, count = min(alike, key=lambda each: each.line), sum(each.count for each in alike)
+    if len(alike) > 1:
+        return f"{units.counted(count, 'command')} (the first in line {first.line})"
+    times = f", {units.number(count)} times" if count > 1 else ""
+    return f"{first.what} (line {first.line}{times})"
 
 
 def _figures(screen: Screen, report: Report) -> None:

@@ -24,7 +24,7 @@ def undo_(
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
-    """Undo a rollback: switch back to the kept database.
+    """Undo a completed rollback: switch back to the kept database.
 
     Takes one transaction of milliseconds. The replaced database is kept with everything written since, so an undo can
     be undone.

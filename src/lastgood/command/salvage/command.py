@@ -52,6 +52,22 @@ WithoutTransactions = Annotated[
         "--without-transaction", metavar="NUMBER", help="Leave out the rows of this transaction; can be repeated."
     ),
 ]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column",
+        metavar="TABLE.COLUMN",
+        help="Take all values of this column in rows written again after the migration; can be repeated.",
+    ),
+]
+Renamed = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--renamed",
+        metavar="NEW=OLD",
+        help="What the migration renamed: people=contacts (a table), contacts.mail=email (a column); can be repeated.",
+    ),
+]
 Parents = Annotated[bool, typer.Option("--with-parents", help="Also insert new rows to which chosen rows refer.")]
 On = Annotated[
     list[str] | None,
@@ -85,12 +101,21 @@ OfRun = Annotated[
 ]
 
 
-def show_default(session: Session) -> int | None:
+def show_default(
+    session: Session,
+    table: Tables = None,
+    exclude: Exclude = None,
+    renamed: Renamed = None,
+    from_: Source = None,
+    base: BasePoint = None,
+    run: OfRun = None,
+) -> int | None:
     """Show what can be brought back, without changing anything."""
     from lastgood.command.salvage import show as shown
     from lastgood.salvage import salvage
 
-    with session.work() as context, salvage.planned(_request(session), context) as ready:
+    request = _request(session, tables=table, exclude=exclude, renamed=renamed, source=from_, base=base, run=run)
+    with session.work() as context, salvage.planned(request, context) as ready:
         plan = ready.plan
     session.result(plan.document(), lambda: shown.show_plan(session.screen, plan, proposing=True))
     return None
@@ -119,6 +144,8 @@ def _request(
     without_transactions: list[int] | None = None,
     deletes: bool = False,
     migration: bool = False,
+    columns: list[str] | None = None,
+    renamed: list[str] | None = None,
     with_parents: bool = False,
     on: list[str] | None = None,
     source: str | None = None,
@@ -149,6 +176,8 @@ def _request(
             without_transactions=tuple(without_transactions or chosen.without_transactions),
             deletes=deletes or chosen.deletes,
             migration=migration or chosen.migration,
+            columns=tuple(columns or chosen.columns),
+            renamed=tuple(renamed or chosen.renamed),
             with_parents=with_parents or chosen.with_parents,
             policies=policies,
         ),
@@ -167,6 +196,8 @@ def plan_(
     without_transaction: WithoutTransactions = None,
     deletes: Deletes = False,
     with_migration: OfMigration = False,
+    column: Columns = None,
+    renamed: Renamed = None,
     with_parents: Parents = False,
     on: On = None,
     from_: Source = None,
@@ -193,6 +224,8 @@ def plan_(
         without_transactions=without_transaction,
         deletes=deletes,
         migration=with_migration,
+        columns=column,
+        renamed=renamed,
         with_parents=with_parents,
         on=on,
         source=from_,
@@ -224,6 +257,8 @@ def apply_(
     without_transaction: WithoutTransactions = None,
     deletes: Deletes = False,
     with_migration: OfMigration = False,
+    column: Columns = None,
+    renamed: Renamed = None,
     with_parents: Parents = False,
     on: On = None,
     from_: Source = None,
@@ -257,6 +292,8 @@ def apply_(
         without_transactions=without_transaction,
         deletes=deletes,
         migration=with_migration,
+        columns=column,
+        renamed=renamed,
         with_parents=with_parents,
         on=on,
         source=from_,

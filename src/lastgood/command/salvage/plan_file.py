@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from lastgood.errors import UsageError
 from lastgood.models import Frozen
-from lastgood.salvage.plan import Chosen, SalvagePlan
+from lastgood.salvage.plan import Chosen, LeftColumn, LeftTable, SalvagePlan
 from lastgood.salvage.policy import COLLISIONS, Policies, parse
 from lastgood.salvage.sides import Names
 
@@ -84,6 +84,10 @@ def _lines(plan: SalvagePlan, names: Names) -> Iterator[str]:
         ("without_transactions", chosen.without_transactions),
     ):
         yield f"{key} = [{', '.join(str(each) for each in numbers)}]"
+    for key, texts in (("columns", chosen.columns), ("renamed", chosen.renamed)):
+        yield f"{key} = [{', '.join(_quoted(each) for each in texts)}]"
+    absent: list[LeftTable | LeftColumn] = [*plan.left_tables, *plan.left_columns]
+    yield from (f"# If it was renamed, add: {_quoted(one.renamed)}" for one in absent if one.renamed)
     for key, flag in (
         ("deletes", chosen.deletes),
         ("migration", chosen.migration),

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from lastgood.salvage.choosing import DELETION, MIGRATION
-from lastgood.salvage.origin import Migration
-from lastgood.salvage.plan import SalvagePlan, SalvageReport
+from lastgood.salvage.choosing import DELETION, MIGRATION, UNKNOWN
+from lastgood.salvage.origin import NO_END, Migration
+from lastgood.salvage.plan import LeftColumn, LeftTable, SalvagePlan, SalvageReport
 from lastgood.salvage.policy import COLLISIONS, MEANINGS
 from lastgood.salvage.references import NOT_CHOSEN
 from lastgood.salvage.transaction import TableSummary
@@ -18,6 +18,7 @@ from lastgood.text import units
 SHOWN = 30
 _REASONS: dict[str, str] = {
     MIGRATION: "written by the migration (transactions above); to include them: --with-migration or --transaction",
+    UNKNOWN: "written again after the migration, with values that may be its own (see the notes)",
     DELETION: "deleted after the restore point; to delete them again: --deletes",
     NOT_CHOSEN: "not chosen",
     **{str(collision): meaning for collision, meaning in MEANINGS.items()},
@@ -39,9 +40,12 @@ def show_plan(screen: Screen, plan: SalvagePlan, *, proposing: bool = False) -> 
     )
     _tables(screen, plan.tables)
     _left(screen, plan.tables)
+    theirs = plan.theirs.kind if plan.theirs.run else f'{plan.theirs.kind} "{plan.theirs.name}"'
     remarks = [
         *plan.remarks,
-        *(f'table "{name}" exists only in one of the databases' for name in plan.missing),
+        *(f"{name}: cannot be salvaged, and is left out: {why}" for name, why in plan.refused.items()),
+        *(_left_table(each, theirs) for each in plan.left_tables),
+        *(_left_column(each, theirs) for each in plan.left_columns),
         *(f"not compared: {text}" for text in plan.not_compared),
         *_column_remarks(plan.tables),
     ]
@@ -56,7 +60,30 @@ def show_plan(screen: Screen, plan: SalvagePlan, *, proposing: bool = False) -> 
         screen.say("To choose: lastgood salvage plan > salvage.toml, then lastgood salvage apply salvage.toml")
 
 
+def _left_table(table: LeftTable, theirs: str) -> str:
+    rows = "rows" if table.rows is None else units.counted(table.rows, "row")
+    name = f"{table.schema_name}.{table.name}"
+    if table.lacking == "theirs":
+        return f"{name}: {rows} in the restore point; the {theirs} has no such table, so nothing is brought back"
+    if not table.created:
+        return f"{name}: {rows} not brought back: the live database no longer has this table"
+    how = f"if it was renamed: --renamed {table.renamed or f'{name}=TABLE'}"
+    return f"{name}: {rows} not brought back: only the {theirs} has this table; {how}"
+
+
+def _left_column(column: LeftColumn, theirs: str) -> str:
+    name = f'{column.schema_name}.{column.name}: column "{column.column}"'
+    where = "the restore point lacks it" if column.live else f"only the {theirs} has it"
+    if column.rows == 0:
+        return f"{name}: {where}, without values to bring back"
+    values = "its values" if column.rows is None else f"its values in {units.counted(column.rows, 'row')}"
+    how = f"; if it was renamed: --renamed {column.renamed}" if column.renamed else ""
+    return f"{name}: {values} are not brought back: {where}{how}"
+
+
 def _transactions(found: Migration) -> str:
+    if found.last == NO_END:
+        return f"transaction {found.first} and all later ones: {found.by} was killed, so its end is unknown"
     numbers = f"transaction {found.first}"
     return f"{numbers if found.first == found.last else f'transactions {found.first} to {found.last}'}: {found.by}"
 
@@ -101,6 +128,7 @@ def _left(screen: Screen, tables: Sequence[TableSummary]) -> None:
             text = f"{each.schema_name}.{each.name}: {units.counted(rows, 'row')}: {name}{_REASONS.get(why, why)}"
             if why == "update_origin_differs" and each.conflicts:
                 text += f" ({', '.join(f'{column} {count:,}' for column, count in each.conflicts.items())})"
+                text += "; to merge the other columns: --on update_origin_differs=ours"
             if samples := each.samples.get(why):
                 text += f"; such as {'; '.join(samples)}"
             screen.say(text, first="  - ", indent=4)
@@ -110,16 +138,21 @@ def _column_remarks(tables: Sequence[TableSummary]) -> list[str]:
     found = []
     for each in tables:
         name = f"{each.schema_name}.{each.name}"
-        if each.only_theirs:
-            found.append(f"{name}: the live database lacks the column {', '.join(each.only_theirs)}")
         if each.only_ours:
             found.append(
                 f"{name}: only the live database has the column {', '.join(each.only_ours)}; new rows get its default"
             )
         for column, rows in each.migrated.items():
             found.append(
-                f'{name}: column "{column}": the value written by the migration is not brought back in '
-                f"{units.counted(rows, 'row')}"
+                f'{name}: column "{column}": {units.counted(rows, "row")} written again after the migration still with '
+                f"its value, which is not brought back; to include it: --column {name}.{column}"
+            )
+        for one in each.unknown:
+            numbers = " ".join(f"--transaction {number}" for number in one.transactions)
+            found.append(
+                f'{name}: column "{one.column}": {units.counted(one.rows, "row")} written again after the migration, '
+                "with a value that may be its own or a user's and is not brought back; to include it: "
+                f"--column {name}.{one.column}, or {numbers}"
             )
         if each.renumbered:
             found.append(f"{name}: {units.counted(each.renumbered, 'row gets', 'rows get')} a new key")

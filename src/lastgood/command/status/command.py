@@ -41,23 +41,22 @@ def glance(session: Session) -> int | None:
     if not session.names_a_database:
         return None
     found = _read(session)
-    command = _next(found)
-    if command is None:
+    from lastgood.command.status.show import next_command
+
+    if next_command(found) is None:
         return None
     _show(session, found)
-    session.screen.out.print()
-    session.screen.say(f"Next: {command}", style="bold")
     return 7 if _stopped(found) else 0
 
 
 def _read(session: Session) -> Status:
     from lastgood import status
-    from lastgood.command.report.inquiry import Inquiry
-    from lastgood.command.report.unwritten import to_do
+    from lastgood.command.report.holdings import Inquiry
+    from lastgood.command.report.post_mortems import open_post_mortems
 
     tables = session.settings.tables
     found = status.read(session.target, tables.pgbouncer, session.settings.state, tables.drill)
-    open_ones = tuple(to_do(Inquiry.of(session.settings, session.target), found))
+    open_ones = tuple(open_post_mortems(Inquiry.of(session.settings, session.target), found))
     return found.model_copy(update={"post_mortems": open_ones})
 
 
@@ -73,21 +72,6 @@ def _stopped(found: Status) -> bool:
     stopped = stopped or (found.deployment is not None and not found.deployment.working)
     held = not found.working and any(each.paused for each in found.pools)
     return bool(found.leftovers) or stopped or held
-
-
-def _next(found: Status) -> str | None:
-    """Return the command for the most urgent fault; None without one."""
-    if found.working:
-        return None  # a run is repairing it
-    interrupted = (*found.unfinished, *((found.deployment,) if found.deployment is not None else ()), *found.finishing)
-    commands = [each.commands[0] for each in interrupted if not each.working and each.commands]
-    commands += [each.command for each in found.pools if each.paused]
-    commands += [each.command for each in found.leftovers]
-    if not found.live.open:
-        commands.append("lastgood recover --dry-run")
-    if found.application is not None and found.application.state == "stopped":
-        commands.append("lastgood maintenance off")
-    return commands[0] if commands else None
 
 
 def _metrics(session: Session, found: Status) -> None:

@@ -22,7 +22,8 @@ from lastgood.text import units
 
 
 def show(screen: Screen, status: Status) -> None:
-    """Print the live database first, then what is unfinished, then what can be undone."""
+    """Print the state of the live database and the next command first, then what is unfinished, then what can be
+    undone."""
     live = status.live
     size = f"{units.size(live.bytes)}, " if live.bytes is not None else ""
     screen.say(
@@ -30,6 +31,8 @@ def show(screen: Screen, status: Status) -> None:
         f"{units.counted(live.sessions, 'session')}, PostgreSQL {status.server_version}",
         style="bold",
     )
+    if (command := next_command(status)) is not None:
+        screen.say(f"Next: {command}", style="bold")
     if status.working:
         screen.say(f"Run in progress: {status.working}", first="  ", indent=2)
     if status.fence is not None:
@@ -70,11 +73,12 @@ def show(screen: Screen, status: Status) -> None:
     if status.kept:
         usable = all(not each.invalid for each in status.kept)
         can = "each can become live again" if usable else "those that are not invalid can become live again"
-        screen.heading(f"{_kinds(status.kept)}, newest first: {can}")
+        total = sum(each.bytes or 0 for each in status.kept)
+        sizes = f", {units.size(total)} in total" if total and len(status.kept) > 1 else ""
+        screen.heading(f"{_kinds(status.kept)}{sizes}, newest first: {can}")
         for each in status.kept:
             _kept(screen, each)
-    for unwritten in status.post_mortems:
-        _post_mortem(screen, unwritten)
+    _post_mortems(screen, status.post_mortems)
     held = any(pool.paused for pool in status.pools)
     unfinished = (
         status.unfinished or status.finishing or status.leftovers or status.roles or status.deployment is not None
@@ -84,10 +88,29 @@ def show(screen: Screen, status: Status) -> None:
         screen.say("Nothing is unfinished." if status.kept else "Nothing is unfinished. Nothing of a rollback is kept.")
 
 
+def next_command(status: Status) -> str | None:
+    """Return the command for the most urgent fault; None without one."""
+    if status.working:
+        return None  # a run is repairing it
+    interrupted = (
+        *status.unfinished,
+        *((status.deployment,) if status.deployment is not None else ()),
+        *status.finishing,
+    )
+    commands = [each.commands[0] for each in interrupted if not each.working and each.commands]
+    commands += [each.command for each in status.pools if each.paused]
+    commands += [each.command for each in status.leftovers]
+    if not status.live.open:
+        commands.append("lastgood recover --dry-run")
+    if status.application is not None and status.application.state == "stopped":
+        commands.append("lastgood maintenance off")
+    return commands[0] if commands else None
+
+
 _DEPLOYMENT = {
     "migrating": "the migration is running",
     "checking": "the migrated database is being checked",
-    "going back": "it is being rolled back",
+    "rolling back": "it is being rolled back",
 }
 
 
@@ -138,9 +161,9 @@ def _pool(screen: Screen, pool: PoolStatus) -> None:
             indent=2,
         )
         screen.say(pool.command, first="    ", indent=4)
-    elif pool.trouble:
+    elif pool.problem:
         screen.say(
-            f"The state of PgBouncer{name} is unknown: {pool.trouble}. To check it:",
+            f"The state of PgBouncer{name} is unknown: {pool.problem}. To check it:",
             first="  ",
             indent=2,
         )
@@ -182,11 +205,15 @@ def _finishing(screen: Screen, run: Finishing) -> None:
         screen.say(command, first="    ", indent=4)
 
 
-def _post_mortem(screen: Screen, found: PostMortemStatus) -> None:
-    left = f", with {', '.join(found.open)} open" if found.open else ""
-    due = f"has been OVERDUE since {units.moment(found.due)}" if found.overdue else f"is due {units.moment(found.due)}"
+def _post_mortems(screen: Screen, found: Sequence[PostMortemStatus]) -> None:
+    """Print one line about all of them: the first that is due, and the number of the others."""
+    if not found:
+        return
+    first = min(found, key=lambda each: each.due)
+    due = f"OVERDUE since {units.day(first.due)}" if first.overdue else f"due {units.day(first.due)}"
+    others = f", and {len(found) - 1} more" if len(found) > 1 else ""
     screen.out.print()
-    screen.say(f"The post-mortem of {found.run} {due}{left}: {found.command}", indent=2)
+    screen.say(f"Post-mortem {due}: {first.command}{others}", indent=2)
 
 
 def _kinds(kept: Sequence[OurDatabase]) -> str:

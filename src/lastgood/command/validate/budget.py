@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lastgood.command.validate.rule import Found, Mode, RuleTask
+from lastgood.command.validate.rule import Mode, RuleFinding, RuleTask
 
 # Blocks of 8 kB planned per second of the limit, for all connections together: 40 MB, less than a server can read.
 # The rest of the time is a reserve for slow or busy servers.
@@ -19,12 +19,12 @@ LEAST_PAGES = 256
 def largest_share(pages: Sequence[int], budget: int) -> int:
     """Return the maximum number of pages per table, so that the total is ``budget``. What small tables do not need goes
     to the others."""
-    left = budget
+    remaining = budget
     for number, need in enumerate(sorted(pages)):
-        share = left // (len(pages) - number)
+        share = remaining // (len(pages) - number)
         if need > share:
             return max(share, LEAST_PAGES)
-        left -= need
+        remaining -= need
     return max(pages, default=0)
 
 
@@ -58,13 +58,13 @@ def planned(tasks: Sequence[RuleTask], mode: Mode, limit: float) -> list[Planned
     """Return the tasks in order of execution. For --quick the cheapest first, so that only the most expensive miss the
     time limit. Without a limit the longest first, so that no connection ends with a long task alone."""
     parts = samples(tasks, mode, limit)
-    found = [PlannedTask(_fitting(task, mode), sample) for task, sample in zip(tasks, parts, strict=True)]
-    return sorted(found, key=lambda each: cost(each.task, each.sample), reverse=mode == "full")
+    tasks_and_samples = [PlannedTask(_fitting(task, mode), sample) for task, sample in zip(tasks, parts, strict=True)]
+    return sorted(tasks_and_samples, key=lambda each: cost(each.task, each.sample), reverse=mode == "full")
 
 
 def _fitting(task: RuleTask, mode: Mode) -> RuleTask:
     """Return the task, or a skipped result if it would read all of a large table in --quick."""
     if mode == "full" or task.sampled or task.pages <= MOST_WHOLE:
         return task
-    found = Found(message="the table is too large for --quick; --full checks it", skipped="size")
-    return RuleTask(task.rules, lambda reader, sample: [found for _ in task.rules])
+    finding = RuleFinding(message="the table is too large for --quick; --full checks it", skipped="size")
+    return RuleTask(task.rules, lambda reader, sample: [finding for _ in task.rules])

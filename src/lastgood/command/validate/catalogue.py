@@ -72,8 +72,8 @@ class CatalogueColumn:
 class CatalogueRelation:
     """A table (``r``), a partitioned table (``p``) or a materialized view (``m``). ``pages`` and ``rows`` of a
     partitioned table are the sums of its partitions; ``rows`` is the planner's estimate. ``parent``: the OID of its
-    partitioned table, 0 without one. ``held``: another session holds a lock that blocks readers. ``remote``: parts are
-    on another server. ``key``: the columns of its primary key.
+    partitioned table, 0 without one. ``locked``: another session holds a lock that blocks readers. ``remote``: parts
+    are on another server. ``key``: the columns of its primary key.
     """
 
     oid: int
@@ -85,7 +85,7 @@ class CatalogueRelation:
     rows: int
     parent: int
     populated: bool
-    held: bool = False
+    locked: bool = False
     remote: bool = False
     columns: tuple[CatalogueColumn, ...] = ()
     key: tuple[str, ...] = ()
@@ -140,7 +140,7 @@ class Catalogue:
     def open(self) -> list[int]:
         """The OIDs of relations without a blocking lock. The server's functions for definitions would wait for the
         others."""
-        return [each.oid for each in self.relations if not each.held]
+        return [each.oid for each in self.relations if not each.locked]
 
     @cached_property
     def tables(self) -> tuple[CatalogueRelation, ...]:

@@ -50,13 +50,13 @@ def validate_(
         raise UsageError(
             "cannot validate: --quick and --full are mutually exclusive",
             hint="Use --quick after a deployment, --full before the database goes into service.",
-            state=config.NOTHING_LOOKED_AT,
+            state=config.NOTHING_READ,
         )
     if database is not None and not database.strip():
         raise UsageError(
             "cannot validate: --database is empty",
             hint="Give a name, or leave --database out to validate the live database.",
-            state=config.NOTHING_LOOKED_AT,
+            state=config.NOTHING_READ,
         )
     target = session.target.at(database) if database is not None else session.target
     with session.work() as context:
@@ -68,7 +68,7 @@ def validate_(
             only=only or (),
             time_limit=lengths.seconds("--time-limit", time_limit) if time_limit is not None else None,
         )
-    recording.remember(
+    recording.record_short_run(
         session.settings.state,
         "validate",
         status="done",

@@ -10,8 +10,8 @@ from functools import partial
 from psycopg import sql
 
 from lastgood.command.validate.catalogue import Catalogue, CatalogueRelation
-from lastgood.command.validate.look import RuleReader
-from lastgood.command.validate.rule import SAMPLES, Found, Rule, RuleTask, shown
+from lastgood.command.validate.reader import RuleReader
+from lastgood.command.validate.rule import SAMPLES, Rule, RuleFinding, RuleTask, sample_text
 from lastgood.postgres.integrity import tablesample
 from lastgood.text.units import counted
 
@@ -54,27 +54,27 @@ def _task(conditions: Sequence[Condition], alone: tuple[RuleTask, ...] = ()) -> 
         pages=relation.pages,
         sampled=True,
         relations=(relation.oid,),
-        alone=alone,
+        single_rule_tasks=alone,
     )
 
 
-def _check(conditions: Sequence[Condition], reader: RuleReader, sample: float | None) -> Sequence[Found]:
+def _check(conditions: Sequence[Condition], reader: RuleReader, sample: float | None) -> Sequence[RuleFinding]:
     relation = conditions[0].relation
     # Without an alias, because a CHECK may name its table.
     rows = sql.SQL("FROM {}{}").format(relation.only, tablesample(sample))
     counts = sql.SQL(", ").join(sql.SQL("count(*) FILTER (WHERE {})").format(each.bad) for each in conditions)
     total, *violations = reader.row(sql.SQL("SELECT count(*), {} {}").format(counts, rows))
     return [
-        _found(condition, relation, total, count, reader, sample)
+        _finding(condition, relation, total, count, reader, sample)
         for condition, count in zip(conditions, violations, strict=True)
     ]
 
 
-def _found(
+def _finding(
     condition: Condition, relation: CatalogueRelation, total: int, count: int, reader: RuleReader, sample: float | None
-) -> Found:
+) -> RuleFinding:
     if not count:
-        return Found(
+        return RuleFinding(
             message=condition.note and f"{condition.note}, but all rows satisfy it", rows=total, sampled=sample
         )
     names = (*relation.key, *(each for each in condition.columns if each not in relation.key))
@@ -83,12 +83,12 @@ def _found(
         texts, relation.only, tablesample(sample), condition.bad, SAMPLES
     )
     message = f"{counted(count, 'row')} of {relation} {condition.messages[count != 1]}"
-    found = reader.texts(samples) if names else []
-    return Found(
+    rows = reader.texts(samples) if names else []
+    return RuleFinding(
         count,
         f"{message}; {condition.note}" if condition.note else message,
         rows=total,
-        samples=tuple(_shown(condition, names, each) for each in found),
+        samples=tuple(_shown(condition, names, each) for each in rows),
         sampled=sample,
         query=reader.text(sql.SQL("SELECT * FROM {} WHERE {}").format(relation.only, condition.bad)),
     )
@@ -100,4 +100,4 @@ def _shown(condition: Condition, names: Sequence[str], texts: Sequence[str | Non
         for name, text in zip(names, texts, strict=True)
         if text is None or name in condition.relation.key or not condition.nulls_only
     ]
-    return shown([name for name, _ in kept], [text for _, text in kept])
+    return sample_text([name for name, _ in kept], [text for _, text in kept])

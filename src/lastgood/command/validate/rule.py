@@ -13,12 +13,12 @@ from lastgood.text.redact import HIDDEN
 
 if TYPE_CHECKING:
     from lastgood.command.validate.catalogue import Catalogue
-    from lastgood.command.validate.look import RuleReader
+    from lastgood.command.validate.reader import RuleReader
     from lastgood.command.validate.rows import Condition
 
 Severity = Literal["blocker", "warning"]
 Mode = Literal["quick", "full"]
-Why = Literal["time", "privilege", "locked", "size", "unavailable"]
+SkipReason = Literal["time", "privilege", "locked", "size", "unavailable"]
 
 SAMPLES = 5
 _SECRET = re.compile(r"passw|secret|token|api_?key|private_?key|credential", re.IGNORECASE)
@@ -40,13 +40,13 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class RuleFinding:
     """The finding for one rule. ``violations`` counts rows (or objects). ``message``: a sentence without a full stop,
     may be empty. ``query`` lists all violations.
 
     ``rows``: the number of rows checked, if counted. ``sampled``: the percentage of the table that was read, None for
     all. ``skipped``: why it was not checked, with ``message`` in words. ``failed``: the rule could not be evaluated,
-    which counts like a violation. ``mild``: only warns, whatever the rule's severity.
+    which counts like a violation. ``mild``: a warning, whatever the rule's severity.
     """
 
     violations: int = 0
@@ -57,13 +57,13 @@ class Found:
     sampled: float | None = None
     percent: float | None = None
     passes: bool | None = None
-    skipped: Why | None = None
+    skipped: SkipReason | None = None
     failed: bool = False
     mild: bool = False
     query: str = ""
 
 
-Run = Callable[["RuleReader", float | None], Sequence[Found]]
+Run = Callable[["RuleReader", float | None], Sequence[RuleFinding]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +72,9 @@ class RuleTask:
 
     ``pages``: blocks of the table, which can be sampled. ``extra_pages``: other blocks that it reads. ``sampled``:
     whether ``run`` accepts a sample; its second argument is a percentage, or None for all. ``relations``: the OIDs that
-    it reads, for the GRANT it may need. ``alone``: tasks with one rule each, to be run instead if the server rejects
-    this one for a reason that may concern only one rule.
+    it reads, for the GRANT it may need. ``single_rule_tasks``: tasks with one rule each, to be run instead if the
+    server rejects this one for a reason that may concern only one rule. ``as_operator``: it needs the operator's
+    own rights, and runs no code of the database.
     """
 
     rules: tuple[Rule, ...]
@@ -82,17 +83,18 @@ class RuleTask:
     extra_pages: int = 0
     sampled: bool = False
     relations: tuple[int, ...] = ()
-    alone: tuple[RuleTask, ...] = ()
+    single_rule_tasks: tuple[RuleTask, ...] = ()
+    as_operator: bool = False
 
 
-def already(rule: Rule, found: Found) -> RuleTask:
+def finished_task(rule: Rule, found: RuleFinding) -> RuleTask:
     """Build a task with a known finding, from the catalogue."""
     return RuleTask((rule,), lambda reader, sample: [found])
 
 
 @dataclass(frozen=True, slots=True)
 class RuleKind:
-    """A kind of rule. ``title``: its name in the plural. ``what``: what must hold, for the documentation.
+    """A kind of rule. ``title``: its name in the plural. ``what``: the condition on the data, for the documentation.
 
     ``finds`` yields the tasks for one database. Rules about single rows are given as ``conditions`` instead, which
     share one scan per table. ``modes``: the modes that check it.
@@ -113,7 +115,7 @@ def values(columns: Sequence[str], alias: str = "l") -> sql.Composed:
     return sql.SQL(", ").join(texts)
 
 
-def shown(names: Sequence[str], texts: Sequence[str | None]) -> str:
+def sample_text(names: Sequence[str], texts: Sequence[str | None]) -> str:
     """Render ``id=17, organization_id=99``. Long values are truncated; columns with the name of a secret are hidden."""
     return ", ".join(
         f"{name}={HIDDEN if text is not None and _SECRET.search(name) else _short(text)}"

@@ -18,7 +18,7 @@ _TITLES = {kind.name: kind.title for kind in KINDS}
 
 
 def show(screen: Screen, verdict: ValidationVerdict) -> None:
-    """Print the verdict, blockers, quality, warnings, skipped rules, and what holds."""
+    """Print the verdict, blockers, quality, warnings, skipped rules, and rules that passed."""
     go = verdict.verdict == "GO"
     screen.say(f'{_headline(verdict)}: "{verdict.database}"', style="bold green" if go else "bold red")
     screen.say(
@@ -36,12 +36,12 @@ def show(screen: Screen, verdict: ValidationVerdict) -> None:
         screen.heading("Passed")
         counts = Counter(each.kind for each in passed)
         # A rule named like its kind covers all objects of that kind.
-        whole = {each.kind for each in passed if each.name == each.kind}
-        held = [
-            _TITLES[kind] if kind in whole else f"{_TITLES[kind]} {units.number(count)}"
+        whole_kinds = {each.kind for each in passed if each.name == each.kind}
+        passed_kinds = [
+            _TITLES[kind] if kind in whole_kinds else f"{_TITLES[kind]} {units.number(count)}"
             for kind, count in counts.items()
         ]
-        screen.say(", ".join(held), first="  ", indent=2)
+        screen.say(", ".join(passed_kinds), first="  ", indent=2)
         for each in passed:
             if each.message and each.weight is None:
                 screen.say(f"{each.name}: {each.message}", first="  note  ", indent=8)
@@ -139,7 +139,7 @@ def _own(screen: Screen, results: Sequence[RuleResult]) -> None:
         TableColumn("outcome"),
         TableColumn("valid", right=True),
         TableColumn("weight", right=True),
-        TableColumn("found", fold=True),
+        TableColumn("result", fold=True),
     )
     screen.table(
         columns,

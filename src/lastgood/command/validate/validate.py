@@ -11,7 +11,7 @@ from time import monotonic
 import psycopg
 
 from lastgood.command.validate import budget, catalogue, listing
-from lastgood.command.validate.crew import STAGE, Crew, Lost, snapshot
+from lastgood.command.validate.crew import STAGE, ConnectionLost, Crew, snapshot
 from lastgood.command.validate.kinds import KINDS
 from lastgood.command.validate.rule import Mode
 from lastgood.command.validate.verdict import RuleResult, ValidationSummary, ValidationVerdict, conclude
@@ -51,7 +51,7 @@ def validate(
     limit = time_limit if time_limit is not None else settings.time_limit if mode == "quick" else None
     try:
         verdict = _validate(target, settings, mode, context, only, limit, jobs, began)
-    except Lost as lost:
+    except ConnectionLost as lost:
         emit(StageFailed(STAGE, monotonic() - began, "the connection was lost"))
         doing = f'continue the validation: the connection was lost during rule "{lost.rule}"'
         raise server_errors.failed(lost.error, doing, state=NOT_REACHED) from lost.error
@@ -77,20 +77,24 @@ def _validate(
 ) -> ValidationVerdict:
     deadline = began + limit if limit is not None else None
     with snapshot(read_only(target), jobs) as shared:
+        if shared.role.caution:
+            context.emit(Caution(shared.role.caution))
         with shared.first.transaction(force_rollback=True):
-            known = catalogue.read(shared.first, settings)
-        everything = listing.tasks(known, mode)
+            relations = catalogue.read(shared.first, settings)
+        all_tasks = listing.tasks(relations, mode)
         if mode == "full":
-            for name in listing.unknown(everything, settings.ignore):
+            for name in listing.unknown_names(all_tasks, settings.ignore):
                 context.emit(Caution(f'"{name}" in "ignore" of [validate] matches no rule of this database'))
-        planned = budget.planned(listing.chosen(everything, only, settings.ignore), mode, limit or 0.0)
+        planned = budget.planned(listing.select(all_tasks, only, settings.ignore), mode, limit or 0.0)
         connections = shared.share(len(planned))
         info = shared.first.info
         version = ".".join(str(part) for part in (info.server_version // 10000, info.server_version % 10000))
         role, name = info.user, info.dbname
-        crew = Crew(connections, shared.path, mode, deadline, context)
+        operator = shared.first if shared.role.made else None
+        crew = Crew(connections, shared.path, mode, deadline, context, operator=operator)
         results = [each for group in crew.run(planned) for each in group]
         count = len(connections)
+        confined = shared.role.confined
     order = {kind.name: number for number, kind in enumerate(KINDS)}
     results.sort(key=lambda each: (order[each.kind], each.name if each.weight is None else ""))
     return conclude(
@@ -100,6 +104,7 @@ def _validate(
         server_version=version,
         role=role,
         connections=count,
+        confined=confined,
         threshold=settings.threshold,
         remarks=_remarks(results, mode),
         seconds=monotonic() - began,

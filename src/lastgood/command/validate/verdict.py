@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from lastgood.command.validate.rule import Found, Mode, Rule, Why
+from lastgood.command.validate.rule import Mode, Rule, RuleFinding, SkipReason
 from lastgood.models import Document, Frozen
 
 Outcome = Literal["PASS", "WARN", "FAIL", "SKIPPED"]
@@ -32,7 +32,7 @@ class RuleResult(Frozen):
     sampled: float | None
     samples: tuple[str, ...]
     query: str
-    skipped_for: Why | None
+    skipped_for: SkipReason | None
     weight: float | None
     percent: float | None
     seconds: float
@@ -55,7 +55,8 @@ class ValidationVerdict(Document):
 
     ``complete`` is false if rules were skipped that could be checked; ``remarks`` name them. ``quality``: the weighted
     percentage of valid rows by your own rules, null without any. ``blockers`` and ``warnings``: names of rules, and
-    "quality" if it is below the threshold."""
+    "quality" if it is below the threshold. ``confined``: code in the database could not use rights of ``role`` outside
+    of the database."""
 
     verdict: Literal["GO", "NO-GO"]
     complete: bool
@@ -63,6 +64,7 @@ class ValidationVerdict(Document):
     database: str
     server_version: str
     role: str
+    confined: bool = True
     connections: int
     quality: float | None
     threshold: float
@@ -93,15 +95,15 @@ class ValidationVerdict(Document):
 _RANKS: dict[Outcome, int] = {"PASS": 0, "SKIPPED": 0, "WARN": 1, "FAIL": 2}
 
 
-def _worse(now: RuleResult, then: RuleResult | None) -> bool:
-    rank = _RANKS[now.outcome]
-    if rank == 0 or then is None:
+def _worse(after: RuleResult, before: RuleResult | None) -> bool:
+    rank = _RANKS[after.outcome]
+    if rank == 0 or before is None:
         return rank > 0
-    return rank > _RANKS[then.outcome] or (rank == _RANKS[then.outcome] and now.violations > then.violations)
+    return rank > _RANKS[before.outcome] or (rank == _RANKS[before.outcome] and after.violations > before.violations)
 
 
 QUALITY = "quality"
-_SKIPPED: dict[Why, str] = {
+_SKIPPED: dict[SkipReason, str] = {
     "time": "were skipped because of the time limit",
     "privilege": "need a privilege that the role lacks",
     "locked": "could not be checked because of a lock or an error of the server",
@@ -109,12 +111,12 @@ _SKIPPED: dict[Why, str] = {
 }
 
 
-_OBSTACLES: tuple[Why, ...] = ("time", "privilege", "locked")
+_OBSTACLES: tuple[SkipReason, ...] = ("time", "privilege", "locked")
 # These read only the catalogue, which every role can read; they do not check the data.
 _OF_THE_CATALOGUE = ("index", "view", "collation")
 
 
-def result(rule: Rule, found: Found, seconds: float) -> RuleResult:
+def result(rule: Rule, found: RuleFinding, seconds: float) -> RuleResult:
     """Build the result of a rule."""
     percent = found.percent
     outcome = _outcome(rule, found)
@@ -140,11 +142,11 @@ def result(rule: Rule, found: Found, seconds: float) -> RuleResult:
     )
 
 
-def _outcome(rule: Rule, found: Found) -> Outcome:
+def _outcome(rule: Rule, found: RuleFinding) -> Outcome:
     if found.skipped is not None:
         return "SKIPPED"
-    good = found.violations == 0 if found.passes is None else found.passes
-    if good and not found.failed:
+    passes = found.violations == 0 if found.passes is None else found.passes
+    if passes and not found.failed:
         return "PASS"
     return "FAIL" if rule.severity == "blocker" and not found.mild else "WARN"
 
@@ -163,36 +165,38 @@ def conclude(
     database: str,
     server_version: str,
     role: str,
+    confined: bool,
     connections: int,
     threshold: float,
     remarks: Sequence[str],
     seconds: float,
 ) -> ValidationVerdict:
-    """Conclude GO, unless a blocker is violated, the quality is too low, or no row could be checked."""
+    """Build the verdict: GO, unless a blocker is violated, the quality is too low, or no row could be checked."""
     quality = quality_of(results)
     blockers = [each.name for each in results if each.outcome == "FAIL"]
     if quality is not None and quality < threshold:
         blockers.append(QUALITY)
     skipped = [each for each in results if each.outcome == "SKIPPED"]
     of_rows = [each for each in results if each.kind not in _OF_THE_CATALOGUE]
-    nothing = bool(results) and len(skipped) == len(results)
+    nothing_checked = bool(results) and len(skipped) == len(results)
     no_rows = bool(of_rows) and all(each.skipped_for in _OBSTACLES for each in of_rows)
     all_remarks = [*remarks]
     for why, words in _SKIPPED.items():
         count = sum(each.skipped_for == why for each in skipped)
         if count:
             all_remarks.append(f"{count:,} of {len(results):,} rules {words}")
-    if nothing:
+    if nothing_checked:
         all_remarks.append("no rule could be checked, so the verdict is NO-GO")
     elif no_rows:
         all_remarks.append("only the catalogue could be checked, but no rows, so the verdict is NO-GO")
     return ValidationVerdict(
-        verdict="NO-GO" if blockers or nothing or no_rows else "GO",
+        verdict="NO-GO" if blockers or nothing_checked or no_rows else "GO",
         complete=not any(each.skipped_for in _SKIPPED for each in skipped),
         mode=mode,
         database=database,
         server_version=server_version,
         role=role,
+        confined=confined,
         connections=connections,
         quality=None if quality is None else round(quality, 2),
         threshold=threshold,

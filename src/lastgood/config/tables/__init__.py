@@ -17,28 +17,29 @@ from lastgood.config.tables.application import (
     Recipient,
     Sentry,
     Server,
-    Watch,
+    WatchSettings,
 )
 from lastgood.config.tables.checking import (
     Audit,
-    Check,
+    CheckSettings,
     Diff,
     Drill,
     Guide,
     Keep,
+    Loss,
+    OwnRule,
     Polymorphic,
-    Record,
+    RecordSettings,
     Recover,
     Retention,
-    Rule,
     Validate,
 )
-from lastgood.config.tables.kinds import Command, Conninfos, Duration, Expected, Folder, Size, Table
+from lastgood.config.tables.kinds import Command, Conninfos, Duration, Expected, Folder, SettingsTable, Size
 
 __all__ = [
     "NO_PGBOUNCER",
     "Audit",
-    "Check",
+    "CheckSettings",
     "Command",
     "Conninfos",
     "Deploy",
@@ -51,39 +52,41 @@ __all__ = [
     "Health",
     "Hooks",
     "Keep",
+    "Loss",
     "Notifications",
+    "OwnRule",
     "PgBouncer",
     "Polymorphic",
     "Recipient",
-    "Record",
+    "RecordSettings",
     "Recover",
     "Retention",
-    "Rule",
     "Sentry",
     "Server",
+    "SettingsTable",
     "Size",
-    "Table",
     "Tables",
     "Validate",
-    "Watch",
+    "WatchSettings",
 ]
 
 
-class Tables(Table):
+class Tables(SettingsTable):
     """All tables of ``lastgood.toml``. ``health`` and ``watch`` are None when the file lacks them."""
 
     hooks: Hooks = Hooks()
     server: Server = Server()
     pgbouncer: PgBouncer = PgBouncer()
     health: Health | None = None
-    watch: Watch | None = None
-    check: Check = Check()
+    watch: WatchSettings | None = None
+    check: CheckSettings = CheckSettings()
     validation: Validate = Field(default=Validate(), alias="validate")
     recover: Recover = Recover()
-    record: Record = Record()
+    record: RecordSettings = RecordSettings()
     notifications: Notifications = Notifications()
     retention: Retention = Retention()
     diff: Diff = Diff()
+    loss: Loss = Loss()
     drill: Drill = Drill()
     deploy: Deploy = Deploy()
     guide: Guide = Guide()

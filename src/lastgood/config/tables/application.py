@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from lastgood.config.tables.kinds import Command, Conninfos, Duration, Folder, Table, listed
+from lastgood.config.tables.kinds import Command, Conninfos, Duration, Folder, SettingsTable, as_list
 
 
 def _no_password(url: str) -> str:
@@ -20,7 +20,7 @@ def _no_password(url: str) -> str:
     return url
 
 
-class Hooks(Table):
+class Hooks(SettingsTable):
     """The platform's own commands, around a rollback. Each is a list of a program and its arguments, run without a
     shell, with the facts of the run in its environment (LASTGOOD_RUN, LASTGOOD_LIVE, …). An exit status other than 0
     is a failure."""
@@ -35,7 +35,7 @@ class Hooks(Table):
     time_limit: Duration = Field(default=60.0, description="The time limit of each hook.")
 
 
-class PgBouncer(Table):
+class PgBouncer(SettingsTable):
     """PgBouncer, paused through its admin console during the switch, so that no query of its clients fails."""
 
     admin: Conninfos = Field(
@@ -54,7 +54,7 @@ class PgBouncer(Table):
 NO_PGBOUNCER = PgBouncer()
 
 
-class Health(Table):
+class Health(SettingsTable):
     """The application's health check, by HTTP after the application was started again."""
 
     url: Annotated[str, AfterValidator(_no_password)] = Field(
@@ -74,7 +74,7 @@ class Health(Table):
     )
 
 
-class Sentry(Table):
+class Sentry(SettingsTable):
     """Sentry, which counts the application's errors."""
 
     url: str = Field(default="https://sentry.io", pattern=r"^https?://", description="The server.")
@@ -83,14 +83,14 @@ class Sentry(Table):
     token_variable: str = Field(default="SENTRY_AUTH_TOKEN", description="The variable that holds the token.")
 
 
-class Watch(Table):
+class WatchSettings(SettingsTable):
     """The watch of the server after the switch, compared with figures from before. Without this table (and without
     --watch) there is none."""
 
     length: Duration = Field(default=60.0, description="The length of the watch.")
     every: Duration = Field(default=5.0, gt=0, description="The interval between samples.")
     factor: float = Field(
-        default=3.0, gt=1, description="A figure counts as worse from this multiple of its earlier value on."
+        default=3.0, gt=1, description="A figure counts as worse if it is at least this multiple of its earlier value."
     )
     sentry: Sentry | None = Field(
         default=None, description="Sentry, to compare the rate of the application's errors too."
@@ -106,7 +106,7 @@ def _variables(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-class Deploy(Table):
+class Deploy(SettingsTable):
     """Settings of ``lastgood deploy``."""
 
     time_limit: Duration = Field(
@@ -161,7 +161,7 @@ def _no_address(name: str) -> str:
     return name
 
 
-class Recipient(Table):
+class Recipient(SettingsTable):
     """One recipient of notifications: a channel, a mailbox, a pager, a webhook."""
 
     name: Annotated[str, AfterValidator(_one_line)] = Field(
@@ -173,10 +173,10 @@ class Recipient(Table):
     url_file: Folder | None = Field(
         default=None, description="Or the file that holds the address, in one line; readable only by its owner."
     )
-    on: Annotated[tuple[Event, ...], BeforeValidator(listed)] = Field(
+    on: Annotated[tuple[Event, ...], BeforeValidator(as_list)] = Field(
         default=EVENTS, min_length=1, description="The events to send."
     )
-    kinds: Annotated[tuple[Kind, ...], BeforeValidator(listed)] = Field(
+    kinds: Annotated[tuple[Kind, ...], BeforeValidator(as_list)] = Field(
         default=KINDS, min_length=1, description="The procedures whose events to send."
     )
 
@@ -187,7 +187,7 @@ class Recipient(Table):
         return self
 
 
-class Notifications(Table):
+class Notifications(SettingsTable):
     """Notifications when a run starts, succeeds, fails, or is undone. An unreachable recipient neither stops nor delays
     a run."""
 
@@ -203,7 +203,7 @@ class Notifications(Table):
         return self
 
 
-class Server(Table):
+class Server(SettingsTable):
     """Limits of lastgood on the server."""
 
     wait_limit: Duration = Field(

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, Field, model_validator
 
 from lastgood.checklist import ITEMS
-from lastgood.config.tables.kinds import Duration, Expected, Folder, Size, Table
+from lastgood.config.tables.kinds import Duration, Expected, Folder, SettingsTable, Size
 
 
 def _answerable(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -24,20 +24,20 @@ def _answerable(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-class Check(Table):
+class CheckSettings(SettingsTable):
     """Settings of ``lastgood check``."""
 
     max_age: Duration | None = Field(
-        default=None, description="The age from which the restore point is reported as a warning (24h)."
+        default=None, description="The age above which a restore point causes a warning (24h)."
     )
     free_space: Size | None = Field(
         default=None,
-        description="Free space on the server's disk, where lastgood cannot measure it: an attestation of yours.",
+        description="Free space on the server's disk, confirmed by you, where lastgood cannot measure it.",
     )
     compare_limit: Duration = Field(
         default=60.0,
-        description="How long a plan may take to compare the rows of tables with the restore point (0: not at all). "
-        "The remaining tables are listed as not compared or not counted.",
+        description="How long a plan may take to count the rows that differ from the restore point (0: nothing is "
+        "compared). Which tables differ is found in any case; those that were not counted in time are listed.",
     )
     attested: Annotated[tuple[str, ...], AfterValidator(_answerable)] = Field(
         default=("the team is informed",),
@@ -45,7 +45,7 @@ class Check(Table):
     )
 
 
-class Rule(Table):
+class OwnRule(SettingsTable):
     """One of your own rules: a query, its expected result, and its severity."""
 
     name: str = Field(min_length=1, description="The name of the rule in reports.")
@@ -66,7 +66,10 @@ class Rule(Table):
         description="A query that returns the number of all rows: quality is then reported in percent of them.",
     )
     threshold: float = Field(
-        default=100.0, ge=0, le=100, description="With of: the rule passes from this percentage of good rows on."
+        default=100.0,
+        ge=0,
+        le=100,
+        description="With of: the rule passes if at least this percentage of rows is valid.",
     )
     severity: Literal["blocker", "warning"] = Field(
         default="blocker", description="A blocker causes a NO-GO, a warning does not."
@@ -86,7 +89,7 @@ class Rule(Table):
         return self
 
 
-class Polymorphic(Table):
+class Polymorphic(SettingsTable):
     """A pair of columns that refers to rows of several tables, which no foreign key can check for orphans."""
 
     table: str = Field(description="The table with the pair of columns, with its schema.")
@@ -95,14 +98,14 @@ class Polymorphic(Table):
     targets: Mapping[str, str] = Field(description="For each value of the type column: the table, as schema.table.")
 
 
-class Validate(Table):
+class Validate(SettingsTable):
     """Settings of ``lastgood validate``, in addition to the catalogue."""
 
     threshold: float = Field(default=85.0, ge=0, le=100, description="Quality in percent below which it is NO-GO.")
     time_limit: Duration = Field(default=120.0, description="The time limit of --quick in total.")
     guesses: bool = Field(default=True, description="Whether undeclared foreign keys are guessed from names.")
     ignore: tuple[str, ...] = Field(default=(), description="Names of rules that are not run.")
-    rules: tuple[Rule, ...] = Field(default=(), description="Your own rules.")
+    rules: tuple[OwnRule, ...] = Field(default=(), description="Your own rules.")
     polymorphic: tuple[Polymorphic, ...] = Field(
         default=(), description="Pairs of columns that refer to several tables."
     )
@@ -116,7 +119,7 @@ class Validate(Table):
         return self
 
 
-class Guide(Table):
+class Guide(SettingsTable):
     """Additional content of ``lastgood guide``: the owner of the guide and its next review."""
 
     owner: str = Field(default="", description="The person or team who maintains the guide.")
@@ -137,7 +140,7 @@ def _lines(items: tuple[str, ...]) -> tuple[str, ...]:
     return items
 
 
-class Record(Table):
+class RecordSettings(SettingsTable):
     """Tasks that ``lastgood report`` and ``lastgood status`` require after a rollback."""
 
     post_mortem_within: Duration = Field(
@@ -149,7 +152,7 @@ class Record(Table):
     )
 
 
-class Audit(Table):
+class Audit(SettingsTable):
     """The application's audit table, which shows the scope of a loss when there is no backup."""
 
     table: str = Field(description="The audit table, with its schema.")
@@ -160,7 +163,7 @@ class Audit(Table):
     operation_column: str | None = Field(default=None, description="The column with the operation; guessed by default.")
 
 
-class Recover(Table):
+class Recover(SettingsTable):
     """Where ``lastgood recover`` searches."""
 
     folders: tuple[Folder, ...] = Field(
@@ -176,7 +179,7 @@ class Recover(Table):
     audit: Audit | None = Field(default=None, description="The application's own audit table; guessed by default.")
 
 
-class Diff(Table):
+class Diff(SettingsTable):
     """Output of ``lastgood diff``."""
 
     masked: tuple[str, ...] = Field(
@@ -186,7 +189,45 @@ class Diff(Table):
     )
 
 
-class Drill(Table):
+class Loss(SettingsTable):
+    """What a plan and a report point out beside the numbers of rows. Each key replaces its default; ``[]`` turns it
+    off. Names of tables are patterns, "table" or "schema.table", in any case; * stands for any text."""
+
+    people: tuple[str, ...] = Field(
+        default=("*user", "*users", "*account", "*accounts", "*customer", "*customers", "*contact", "*contacts",
+                 "*member", "*members", "*person", "*persons", "*people", "*patient*", "*subscriber*", "*profile",
+                 "*profiles", "*identity", "*identities"),
+        description="Tables with people: rows deleted since the restore point return, also of those who asked for it.",
+    )  # fmt: skip
+    consents: tuple[str, ...] = Field(
+        default=("*consent*", "*opt_in*", "*opt_out*", "*unsubscri*", "*suppress*", "*do_not_*", "*blocklist*",
+                 "*newsletter*"),
+        description="Tables with consents: one that was revoked since the restore point is valid again.",
+    )  # fmt: skip
+    access: tuple[str, ...] = Field(
+        default=("*session", "*sessions", "*token", "*tokens", "*api_key*", "*invitation*", "*password_reset*",
+                 "*credential*", "*mfa_*", "*one_time_*", "*permission*", "*user_role*"),
+        description="Tables with sessions, tokens and rights of users: those that were ended are valid again.",
+    )  # fmt: skip
+    queues: tuple[str, ...] = Field(
+        default=("*outbox*", "*queue*", "*job", "*jobs", "*scheduled_message*", "*pending_*", "*email_log*",
+                 "*deliveries", "*webhook*"),
+        description="Tables with work: what was done since the restore point is done again.",
+    )  # fmt: skip
+    schedules: tuple[str, ...] = Field(
+        default=("cron.job", "*schedule", "*schedules", "*periodic_task*", "*crontab*"),
+        description="Tables with scheduled jobs: those that were removed or changed run again.",
+    )
+    references: tuple[str, ...] = Field(
+        default=("stripe_*", "paypal_*", "adyen_*", "mollie_*", "braintree_*", "*payment_intent*", "*payment_id",
+                 "*charge_id", "*refund_id", "*payout_id", "*transaction_id", "*message_id", "*message_sid", "*sms_id",
+                 "*mail_id", "*external_id", "*remote_id", "*invoice_number", "*tracking_number", "*shipment_id"),
+        description="Columns with names of things in other systems, which still know them after a rollback: "
+        '"column", "table.column" or "schema.table.column".',
+    )  # fmt: skip
+
+
+class Drill(SettingsTable):
     """Rehearsals of the whole procedure on a scratch server: ``lastgood drill``."""
 
     every: Duration = Field(
@@ -208,9 +249,9 @@ def _known_zone(name: str) -> str:
     return name
 
 
-class Keep(Table):
-    """How many to keep: the newest of each hour, day, week, month or year, for the given number of periods; periods
-    without any do not count. An item is kept if any rule keeps it."""
+class Keep(SettingsTable):
+    """How many to keep: the newest of each hour, day, week, month or year, for the given number of periods; empty
+    periods do not count. An item is kept if any rule keeps it."""
 
     last: int = Field(default=0, ge=0, description="The number of newest ones; a rule with 0 keeps none.")
     hourly: int = Field(default=0, ge=0, description="The number of hours, with the newest of each.")
@@ -231,7 +272,7 @@ class Keep(Table):
         return self
 
 
-class Retention(Table):
+class Retention(SettingsTable):
     """The default retention of ``lastgood prune`` and ``lastgood backup --prune``. Items that are still needed are kept
     in any case."""
 

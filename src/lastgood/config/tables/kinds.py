@@ -25,7 +25,7 @@ def _size(value: object) -> object:
         raise ValueError("write a size like 500MB or 2GB") from None
 
 
-def listed(value: object) -> object:
+def as_list(value: object) -> object:
     """A list of one text, where one text is given instead of a list."""
     return [value] if isinstance(value, str) else value
 
@@ -36,7 +36,7 @@ def _without_password(texts: tuple[str, ...]) -> tuple[str, ...]:
     return texts
 
 
-def _placed(path: Path, info: ValidationInfo) -> Path:
+def _resolve_path(path: Path, info: ValidationInfo) -> Path:
     """Resolve a relative path against the folder of the file."""
     folder: Path = (info.context or {}).get("folder", Path())
     return folder / path.expanduser()
@@ -72,16 +72,16 @@ def _one_host_each(texts: tuple[str, ...]) -> tuple[str, ...]:
 
 Conninfos = Annotated[
     tuple[str, ...],
-    BeforeValidator(listed),
+    BeforeValidator(as_list),
     AfterValidator(_without_password),
     AfterValidator(_one_host_each),
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
 ]
-Folder = Annotated[Path, AfterValidator(_placed)]
+Folder = Annotated[Path, AfterValidator(_resolve_path)]
 Expected = int | float | str | bool
 
 
-class Table(BaseModel):
+class SettingsTable(BaseModel):
     """A table of the file; an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)

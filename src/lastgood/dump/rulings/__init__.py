@@ -39,20 +39,20 @@ _UNLINK = re.compile(
 )
 
 
-class _Noting(Ruling):
+class _RecordingRuling(Ruling):
     """A ruling that records the schemas of the objects that the statement creates or changes, the main one first."""
 
     def __init__(self, statement: Statement | CopyStart, path: SearchPath, encoding: str) -> None:
         super().__init__(statement, path, encoding)
         self.schemas: list[str] = []
 
-    def touched(self, what: Relation) -> Relation:
+    def record(self, what: Relation) -> Relation:
         self.schemas.append(what.schema)
-        return super().touched(what)
+        return super().record(what)
 
-    def touched_schema(self, schema: str) -> None:
+    def record_schema(self, schema: str) -> None:
         self.schemas.append(schema)
-        super().touched_schema(schema)
+        super().record_schema(schema)
 
 
 def schema_of(command: Command, *, path: SearchPath = NO_PATH, encoding: str = "utf-8") -> str | None:
@@ -66,12 +66,12 @@ def schema_of(command: Command, *, path: SearchPath = NO_PATH, encoding: str = "
     statement = command.statement
     if isinstance(statement, MetaCommand):
         return None
-    found = parse(statement.text.decode(encoding))
-    handler = _HANDLERS.get(found[0].tag) if len(found) == 1 else None
+    statements = parse(statement.text.decode(encoding))
+    handler = _HANDLERS.get(statements[0].tag) if len(statements) == 1 else None
     if handler is None:
         return None
-    ruling = _Noting(statement, path, encoding)
-    handler(ruling, found[0])
+    ruling = _RecordingRuling(statement, path, encoding)
+    handler(ruling, statements[0])
     return ruling.schemas[0] if ruling.schemas else None
 
 
@@ -104,15 +104,15 @@ def rule(
             Kind.UNKNOWN, "has a string in which a backslash hides a quote, which pg_dump never writes"
         )
     try:
-        found = parse(text)
+        statements = parse(text)
     except ParseError as error:
         found_at = error.args[1] if len(error.args) > 1 and isinstance(error.args[1], int) else 0
         return replace(ruling.refuse(Kind.UNKNOWN, "has text that is not SQL"), not_sql_at=max(found_at, 0))
     except RecursionError:
         return ruling.refuse(Kind.UNKNOWN, "has a command that is nested too deeply")
-    if len(found) != 1:
+    if len(statements) != 1:
         return ruling.refuse(Kind.UNKNOWN, "has text that is not one statement")
-    (node,) = found
+    (node,) = statements
     handler = _HANDLERS.get(node.tag)
     if handler is None:
         return ruling.unknown()
@@ -124,10 +124,10 @@ def rule(
 def _hides_quote(text: str) -> bool:
     """Whether strings would end elsewhere if a backslash escapes: then the parser and the server would disagree."""
     try:
-        found = [text[token.start : token.end + 1] for token in scan(text) if token.name == "SCONST"]
+        strings = [text[token.start : token.end + 1] for token in scan(text) if token.name == "SCONST"]
     except ParseError:
         return True
-    return any(string.startswith("'") and _ESCAPED_QUOTE.search(string) is not None for string in found)
+    return any(string.startswith("'") and _ESCAPED_QUOTE.search(string) is not None for string in strings)
 
 
 def _skipped(kind: Kind, reason: str) -> Handler:

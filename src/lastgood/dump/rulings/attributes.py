@@ -40,17 +40,17 @@ def _note(r: Ruling, kind: str, node: Any) -> None:
         if len(parts) == 1 and parts[0].tag == "TypeName":
             parts = parts[0].names
         if len(parts) == 1 and kind in _RELATIONS | _OF_RELATION | {"OBJECT_INDEX"}:
-            r.touched(Relation(r.path.schema_of(parts[0].sval), parts[0].sval))
+            r.record(Relation(r.path.schema_of(parts[0].sval), parts[0].sval))
         elif parts:
-            r.listed(parts)
+            r.object_named(parts)
     elif node.tag == "RangeVar":
         r.relation(node)
     elif node.tag == "ObjectWithArgs":
-        r.listed(node.objname)
+        r.object_named(node.objname)
     elif node.tag == "TypeName":
-        r.listed(node.names)
+        r.object_named(node.names)
     elif node.tag == "String" and kind == "OBJECT_SCHEMA":
-        r.touched_schema(node.sval)
+        r.record_schema(node.sval)
 
 
 def _owner(r: Ruling, node: Any) -> Command:
@@ -59,7 +59,7 @@ def _owner(r: Ruling, node: Any) -> Command:
     _note(r, node.objectType, node.relation or node.object)
     if not r.schema and node.objectType in _FUNCTIONS and len(node.object.objname) == 1:
         # With an empty search path only pg_catalog is left, which has only the server's own functions.
-        r.touched(Relation(system.PG_CATALOG, node.object.objname[0].sval))
+        r.record(Relation(system.PG_CATALOG, node.object.objname[0].sval))
     # An event trigger or a publication that was not created has no owner to change.
     uncreated = node.objectType in ("OBJECT_EVENT_TRIGGER", "OBJECT_PUBLICATION")
     optional = [MISSING_PRIVILEGE, *([UNDEFINED_OBJECT] if uncreated else [])]
@@ -141,7 +141,7 @@ def _property(attribute: str) -> Handler:
     """A handler for changes to the object that ``attribute`` of the syntax tree names."""
 
     def handle(r: Ruling, node: Any) -> Command:
-        r.listed(getattr(node, attribute))
+        r.object_named(getattr(node, attribute))
         return r.run(Kind.TABLE_PROPERTY)
 
     return handle

@@ -20,7 +20,7 @@ MATERIALIZED_VIEW, CAST, PROGRAM = "materialized view", "cast", "foreign table w
 # Evaluated when the server plans a query on the table, analyzes it, or builds an index.
 PLANNED = frozenset({CHECK, GENERATED, INDEX, PARTITION, STATISTICS})
 
-_ALWAYS = {
+_CODE_STATEMENTS = {
     "CreateEventTrigStmt": EVENT_TRIGGER,
     "CreateFunctionStmt": FUNCTION,
     "CreatePolicyStmt": POLICY,
@@ -33,7 +33,7 @@ _CONSTRAINTS = {
     "CONSTR_EXCLUSION": INDEX,
     "CONSTR_GENERATED": GENERATED,
 }
-_MORE = """
+_MORE_FUNCTIONS = """
     age array_length array_lower array_ndims array_remove array_replace array_to_json array_upper ascii bit_length
     bool_and bool_or cardinality cbrt chr date_bin decode degrees div factorial family host hostmask isempty
     jsonb_array_length jsonb_path_exists jsonb_path_match jsonb_strip_nulls jsonb_typeof json_array_length json_typeof
@@ -42,14 +42,14 @@ _MORE = """
     quote_nullable radians range_merge regexp_count regexp_like regexp_match regexp_matches scale setweight starts_with
     string_to_table strip to_ascii trim_array trunc ts_rank upper_inc upper_inf width_bucket xmlconcat
 """
-_OWN: tuple[list[str], ...] = ([], [system.PG_CATALOG])
-_ONLY_COMPUTE = ONLY_COMPUTE | frozenset(_MORE.split())
+_SERVER_SCHEMAS: tuple[list[str], ...] = ([], [system.PG_CATALOG])
+_ONLY_COMPUTE = ONLY_COMPUTE | frozenset(_MORE_FUNCTIONS.split())
 
 
 def constructs(node: Node) -> Iterator[str]:
     """The kind of each object that a statement creates and that can run as code."""
-    if node.tag in _ALWAYS:
-        yield _ALWAYS[node.tag]
+    if node.tag in _CODE_STATEMENTS:
+        yield _CODE_STATEMENTS[node.tag]
         return
     match node.tag:
         case "DefineStmt" if node.kind == "OBJECT_AGGREGATE":
@@ -64,13 +64,13 @@ def constructs(node: Node) -> Iterator[str]:
             yield from _of_table(node.base)
             if any(option.defname in ("program", "filename") for option in node.options or ()):
                 yield PROGRAM
-        case "IndexStmt" if _runs(node.indexParams, node.whereClause):
+        case "IndexStmt" if _runs_code(node.indexParams, node.whereClause):
             yield INDEX
-        case "CreateStatsStmt" if _runs(node.exprs):
+        case "CreateStatsStmt" if _runs_code(node.exprs):
             yield STATISTICS
-        case "CreateDomainStmt" if _runs(node.constraints):
+        case "CreateDomainStmt" if _runs_code(node.constraints):
             yield DOMAIN
-        case "AlterDomainStmt" if _runs(node.def_):
+        case "AlterDomainStmt" if _runs_code(node.def_):
             yield DOMAIN
         case "AlterTableStmt":
             for command in node.cmds:
@@ -81,33 +81,36 @@ def _of_table(table: Any) -> Iterator[str]:
     for element in table.tableElts or ():
         yield from _of_constraints(element.constraints or () if element.tag == "ColumnDef" else (element,))
     yield from _of_constraints(table.constraints or ())
-    if _runs(table.partspec, table.partbound):
+    if _runs_code(table.partspec, table.partbound):
         yield PARTITION
 
 
 def _of_change(command: Any) -> Iterator[str]:
     if command.subtype == "AT_AddConstraint":
         yield from _of_constraints((command.def_,))
-    elif command.subtype == "AT_ColumnDefault" and _runs(command.def_):
+    elif command.subtype == "AT_ColumnDefault" and _runs_code(command.def_):
         yield DEFAULT
-    elif command.subtype == "AT_AttachPartition" and _runs(command.def_):
+    elif command.subtype == "AT_AttachPartition" and _runs_code(command.def_):
         yield PARTITION
 
 
 def _of_constraints(constraints: Iterable[Any]) -> Iterator[str]:
     for each in constraints:
         kind = _CONSTRAINTS.get(each.contype)
-        if kind is not None and _runs(each.raw_expr, each.exclusions, each.where_clause):
+        if kind is not None and _runs_code(each.raw_expr, each.exclusions, each.where_clause):
             yield kind
 
 
-def _runs(*expressions: Any) -> bool:
+def _runs_code(*expressions: Any) -> bool:
     """Whether any expression calls a function, or uses an operator, that does not only compute."""
     for tag, fields in within(expressions):
         if tag == "FuncCall":
             *schema, name = (part["String"].get("sval", "") for part in fields["funcname"])
-            if schema not in _OWN or name not in _ONLY_COMPUTE:
+            if schema not in _SERVER_SCHEMAS or name not in _ONLY_COMPUTE:
                 return True
-        elif tag == "A_Expr" and [part["String"].get("sval") for part in fields.get("name", ())][:-1] not in _OWN:
+        elif (
+            tag == "A_Expr"
+            and [part["String"].get("sval") for part in fields.get("name", ())][:-1] not in _SERVER_SCHEMAS
+        ):
             return True
     return False

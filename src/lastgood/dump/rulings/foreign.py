@@ -14,7 +14,7 @@ from lastgood.dump.rulings.ruling import Handler, Ruling
 from lastgood.dump.rulings.tree import Node, within
 from lastgood.dump.statements import Command, Created, Kind
 
-_NAMES = """
+_FUNCTION_NAMES = """
     abs array_agg array_append array_cat array_fill array_position array_remove array_to_string avg btrim ceil ceiling
     char_length chr clock_timestamp concat concat_ws convert_from convert_to count currval date date_part date_trunc
     decode encode exp extract floor format gen_random_uuid generate_series greatest initcap int4 int8 isfinite
@@ -27,20 +27,20 @@ _NAMES = """
     string_to_array strpos substr substring sum text timezone to_char to_date to_hex to_json to_jsonb to_number
     to_timestamp to_tsquery to_tsvector transaction_timestamp translate trim trunc unnest upper uuid
 """
-_SIGNS = "= <> != < > <= >= + - * / % || -> ->> #> #>> ~~ ~~* !~~ !~~* ~ ~* !~ @> <@ ^ & | ? BETWEEN IN"
-ONLY_COMPUTE = frozenset(_NAMES.split())
+_OPERATOR_SIGNS = "= <> != < > <= >= + - * / % || -> ->> #> #>> ~~ ~~* !~~ !~~* ~ ~* !~ @> <@ ^ & | ? BETWEEN IN"
+ONLY_COMPUTE = frozenset(_FUNCTION_NAMES.split())
 """Functions of the server that only compute, or advance a sequence."""
-_OPERATORS = frozenset(_SIGNS.split())
+_OPERATORS = frozenset(_OPERATOR_SIGNS.split())
 _SERVERS_OWN = frozenset({"pg_catalog", "information_schema", "pg_toast"})
 _GEOMETRY = frozenset({"addgeometrycolumn", "dropgeometrycolumn", "populate_geometry_columns", "updategeometrysrid"})
 # Clauses that write elsewhere, or hold locks.
-_NEVER = frozenset({"CurrentOfExpr", "IntoClause", "LockingClause", "intoClause"})
+_SIDE_EFFECTS = frozenset({"CurrentOfExpr", "IntoClause", "LockingClause", "intoClause"})
 
 
 def harmless(node: Node) -> bool:
     """Whether a query or a change of rows only affects the rows that it names."""
     for tag, fields in within(node):
-        if tag in _NEVER:
+        if tag in _SIDE_EFFECTS:
             return False
         if tag == "FuncCall":
             *schema, name = (part["String"].get("sval", "") for part in fields["funcname"])
@@ -107,7 +107,7 @@ def _truncate(r: Ruling, node: Any) -> Command:
 
 def table_of_query(r: Ruling, node: Any) -> Command:
     """CREATE TABLE … AS."""
-    relation = r.made(node.into.rel)
+    relation = r.created(node.into.rel)
     # Its IntoClause creates the table: only the query is checked.
     if node.query.tag != "SelectStmt" or not harmless(node.query) or relation.schema in _SERVERS_OWN:
         return r.unknown()
@@ -137,7 +137,7 @@ def _rename(r: Ruling, node: Any) -> Command:
 def _move(r: Ruling, node: Any) -> Command:
     if node.relation is None:
         return r.unknown()
-    r.touched_schema(node.newschema)
+    r.record_schema(node.newschema)
     before = r.relation(node.relation)
     return r.foreign(Kind.CHANGE, "", before, detail=Relation(node.newschema, before.name))
 

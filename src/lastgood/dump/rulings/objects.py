@@ -16,7 +16,7 @@ from lastgood.dump.rulings.ruling import (
     Ruling,
 )
 from lastgood.dump.rulings.tree import parse
-from lastgood.dump.statements import Column, Command, Created, EnumType, Extension, Kind, TableDefinition
+from lastgood.dump.statements import ColumnDefinition, Command, Created, EnumType, Extension, Kind, TableDefinition
 
 
 def _schema(r: Ruling, node: Any) -> Command:
@@ -29,7 +29,7 @@ def _schema(r: Ruling, node: Any) -> Command:
     return r.run(Kind.SCHEMA, creates=[created], roles=(node.authrole,), optional=optional)
 
 
-# Until 9.0 pg_dump wrote CREATE LANGUAGE for a language that every database now has.
+# Up to version 9.0, pg_dump wrote CREATE LANGUAGE for this language, which every database now has.
 _IN_EVERY_DATABASE = "plpgsql"
 _LANGUAGE = re.compile(rb"CREATE\s+(?:OR\s+REPLACE\s+)?(?:TRUSTED\s+)?(?:PROCEDURAL\s+)?LANGUAGE\b", re.IGNORECASE)
 
@@ -66,7 +66,7 @@ def _function(r: Ruling, node: Any) -> Command:
                 f'creates a {kind} in the language "{option.arg.sval.lower()}" outside an extension, '
                 "which could do anything on the server",
             )
-    r.listed(node.funcname)
+    r.object_named(node.funcname)
     writes = r.written_by(node.sql_body) if node.sql_body is not None else ()
     created = Created(kind, names.function_identity(node.funcname, node.parameters, r.schema))
     return r.run(kind, creates=[created], writes=writes)
@@ -87,35 +87,35 @@ _DEFINES = {
 def _define(r: Ruling, node: Any) -> Command:
     kind = _DEFINES[node.kind]
     if kind is Kind.AGGREGATE:
-        r.listed(node.defnames)
+        r.object_named(node.defnames)
         parameters = node.args[0] if node.args and isinstance(node.args[0], tuple) else None
         identity = names.function_identity(node.defnames, parameters, r.schema)
     elif kind is Kind.OPERATOR:
         sides = {option.defname: option.arg for option in node.definition or ()}
         types = [names.type_identity(sides[side]) if side in sides else "NONE" for side in ("leftarg", "rightarg")]
-        r.listed(node.defnames)
+        r.object_named(node.defnames)
         parts = [part.sval for part in node.defnames]
         schema = parts[0] if len(parts) > 1 else r.schema
         identity = f"{names.quoted(schema) + '.' if schema else ''}{parts[-1]}({','.join(types)})"
     else:
-        identity = str(r.listed(node.defnames))
+        identity = str(r.object_named(node.defnames))
     return r.run(kind, creates=[Created(kind, identity)])
 
 
 def _composite(r: Ruling, node: Any) -> Command:
-    relation = r.made(node.typevar)
-    columns = tuple(Column(c.colname, names.type_identity(c.typeName)) for c in node.coldeflist or ())
+    relation = r.created(node.typevar)
+    columns = tuple(ColumnDefinition(c.colname, names.type_identity(c.typeName)) for c in node.coldeflist or ())
     definition = TableDefinition(relation, columns, carries_rows=False)
     return r.run(Kind.TYPE, creates=[Created(Kind.TYPE, str(relation))], detail=definition)
 
 
 def _enum(r: Ruling, node: Any) -> Command:
-    enum = r.listed(node.typeName)
+    enum = r.object_named(node.typeName)
     return r.run(Kind.TYPE, creates=[Created(Kind.TYPE, str(enum))], detail=EnumType(enum))
 
 
 def _domain(r: Ruling, node: Any) -> Command:
-    domain = r.listed(node.domainname)
+    domain = r.object_named(node.domainname)
     created = [Created(Kind.DOMAIN, str(domain))]
     for constraint in node.constraints or ():
         if constraint.contype == "CONSTR_CHECK" and constraint.conname:
@@ -127,7 +127,7 @@ def _alter_domain(r: Ruling, node: Any) -> Command:
     if node.subtype in ("X", b"X"):
         return r.skip(Kind.DROP, DROPS)
     if node.subtype in ("C", b"C") and node.def_.conname:
-        identity = f"{names.quoted(node.def_.conname)} on {r.listed(node.typeName)}"
+        identity = f"{names.quoted(node.def_.conname)} on {r.object_named(node.typeName)}"
         return r.run(Kind.DOMAIN_CONSTRAINT, creates=[Created(Kind.DOMAIN_CONSTRAINT, identity)])
     return r.unknown()
 
@@ -138,7 +138,7 @@ def _named(kind: Kind, attribute: str) -> Handler:
     def handle(r: Ruling, node: Any) -> Command:
         name = getattr(node, attribute)
         return r.run(
-            kind, creates=[Created(kind, names.quoted(name) if isinstance(name, str) else str(r.listed(name)))]
+            kind, creates=[Created(kind, names.quoted(name) if isinstance(name, str) else str(r.object_named(name)))]
         )
 
     return handle
@@ -146,7 +146,7 @@ def _named(kind: Kind, attribute: str) -> Handler:
 
 def _operator_class(kind: Kind, attribute: str) -> Handler:
     def handle(r: Ruling, node: Any) -> Command:
-        identity = f"{r.listed(getattr(node, attribute))} using {names.quoted(node.amname)}"
+        identity = f"{r.object_named(getattr(node, attribute))} using {names.quoted(node.amname)}"
         return r.run(kind, creates=[Created(kind, identity)])
 
     return handle

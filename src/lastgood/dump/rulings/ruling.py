@@ -130,32 +130,32 @@ class Ruling:
         words = re.match(rb"[A-Za-z]+(?:\s+[A-Za-z]+)?", self.statement.text)
         return f'"{b" ".join(words[0].split()[:most]).decode()}"' if words else "a statement"
 
-    def made(self, node: Any) -> Relation:
+    def created(self, node: Any) -> Relation:
         """The relation that a statement creates, from a RangeVar."""
-        return self.touched(names.of_range_var(node, self.schema))
+        return self.record(names.of_range_var(node, self.schema))
 
     def relation(self, node: Any) -> Relation:
         """An existing relation that a statement changes, from a RangeVar."""
-        return self.touched(names.of_range_var(node, self.path.schema_of(node.relname)))
+        return self.record(names.of_range_var(node, self.path.schema_of(node.relname)))
 
-    def named(self, text: str) -> Relation | None:
+    def relation_named(self, text: str) -> Relation | None:
         """The same from a name in regclass notation; None for other text."""
-        found = names.parse(text, "")
-        if found is None:
+        relation = names.parse(text, "")
+        if relation is None:
             return None
-        return self.touched(found if found.schema else Relation(self.path.schema_of(found.name), found.name))
+        return self.record(relation if relation.schema else Relation(self.path.schema_of(relation.name), relation.name))
 
-    def listed(self, parts: Any) -> Relation:
+    def object_named(self, parts: Any) -> Relation:
         """The object that a statement creates or changes, from a list of String nodes."""
-        return self.touched(names.of_list(parts, self.schema))
+        return self.record(names.of_list(parts, self.schema))
 
-    def touched(self, what: Relation) -> Relation:
+    def record(self, what: Relation) -> Relation:
         """Record an object that the statement creates or changes."""
         if system.is_system_schema(what.schema):
             self._system = self._system or what
         return what
 
-    def touched_schema(self, schema: str) -> None:
+    def record_schema(self, schema: str) -> None:
         """The same for a schema."""
         if system.is_system_schema(schema):
             self._system = self._system or schema
@@ -166,9 +166,7 @@ class Ruling:
 
     def written_by(self, statements: Any) -> list[Relation]:
         """The relations that statements, to be run later, insert into, update, delete from or merge into."""
-        return [
-            self.touched(self._existing(fields["relation"])) for tag, fields in within(statements) if tag in _WRITES
-        ]
+        return [self.record(self._existing(fields["relation"])) for tag, fields in within(statements) if tag in _WRITES]
 
     def _existing(self, fields: dict[str, Any]) -> Relation:
         name: str = fields["relname"]

@@ -51,11 +51,11 @@ _OPTIONAL_SETTINGS = frozenset(
     }
 )
 # Settings of other programs for the format of values and texts.
-_OF_OTHERS = frozenset(
+_FORMAT_SETTINGS = frozenset(
     {"backslash_quote", "bytea_output", "datestyle", "extra_float_digits", "intervalstyle", "timezone"}
 )
 # Settings of servers that are not PostgreSQL, which would refuse them.
-_NOT_OURS = re.compile(
+_OTHER_SERVERS = re.compile(
     r"(?:gp|yb|ysql|edb|crdb)_\w+|optimizer|default_with_rowids|behavior_compat_options|enable_dump_trigger_definer"
     r"|foreign_key_checks|unique_checks|sql_mode\Z"
 )
@@ -79,13 +79,13 @@ def _constant(node: Any) -> str | None:
 
 
 def _set(r: Ruling, node: Any) -> Command:
-    how = node.kind
-    if how == "VAR_RESET_ALL":
+    kind = node.kind
+    if kind == "VAR_RESET_ALL":
         return r.skip(Kind.SETTING, RESETS)
-    if how not in ("VAR_SET_VALUE", "VAR_SET_DEFAULT", "VAR_RESET"):
+    if kind not in ("VAR_SET_VALUE", "VAR_SET_DEFAULT", "VAR_RESET"):
         return r.unknown()
     value = None
-    if how == "VAR_SET_VALUE":
+    if kind == "VAR_SET_VALUE":
         texts = [_constant(arg) or "" for arg in node.args or ()]
         # A list of names, as one text in the format of set_config.
         value = ", ".join(names.quoted(text) if text and node.name == "search_path" else text for text in texts)
@@ -119,12 +119,12 @@ def _setting(r: Ruling, name: str, value: str | None, *, local: bool = False) ->
     if name in _SETTINGS:
         optional = _SETTING_STATES if name in ("row_security", "xmloption") else ()
         return r.run(Kind.SETTING, optional=optional, detail=detail)
-    why = f'sets "{name}", which pg_dump never does'
-    if name.lower() in _OF_OTHERS:
-        return r.foreign(Kind.SETTING, why, optional=_SETTING_STATES, detail=detail)
-    if _NOT_OURS.match(name.lower()):
-        return r.foreign(Kind.SETTING, why, runs=False)
-    return r.refuse(Kind.SETTING, why)
+    reason = f'sets "{name}", which pg_dump never does'
+    if name.lower() in _FORMAT_SETTINGS:
+        return r.foreign(Kind.SETTING, reason, optional=_SETTING_STATES, detail=detail)
+    if _OTHER_SERVERS.match(name.lower()):
+        return r.foreign(Kind.SETTING, reason, runs=False)
+    return r.refuse(Kind.SETTING, reason)
 
 
 def _select(r: Ruling, node: Any) -> Command:
@@ -136,9 +136,9 @@ def _select(r: Ruling, node: Any) -> Command:
         values = [_constant(argument) for argument in call.args or ()]
         plain = not (call.agg_order or call.agg_filter or call.over or call.agg_distinct or call.func_variadic)
         if handler is not None and plain and all(v is not None for v in values):
-            found = handler(r, name, [v for v in values if v is not None])
-            if found is not None and (parts[:-1] or found.verdict is not Verdict.RUN):
-                return found
+            command = handler(r, name, [v for v in values if v is not None])
+            if command is not None and (parts[:-1] or command.verdict is not Verdict.RUN):
+                return command
     return other_select(r, node, call)
 
 
@@ -165,14 +165,16 @@ def _only_call(node: Any) -> Any:
 
 
 def _set_config(r: Ruling, name: str, values: list[str]) -> Command | None:
-    known = len(values) == 3 and values[0].lower() in (_SETTINGS | _OPTIONAL_SETTINGS) - {"standard_conforming_strings"}
-    if not known or values[2] not in ("true", "t", "false", "f"):
+    is_known = len(values) == 3 and values[0].lower() in (_SETTINGS | _OPTIONAL_SETTINGS) - {
+        "standard_conforming_strings"
+    }
+    if not is_known or values[2] not in ("true", "t", "false", "f"):
         return None
     return _setting(r, values[0].lower(), values[1], local=values[2] in ("true", "t"))
 
 
 def _setval(r: Ruling, name: str, values: list[str]) -> Command | None:
-    sequence = r.named(values[0]) if len(values) == 3 else None
+    sequence = r.relation_named(values[0]) if len(values) == 3 else None
     if sequence is None or not re.match(r"-?\d+\Z", values[1]):
         return None
     position = SequencePosition(sequence, int(values[1]), values[2] in ("true", "t"))
@@ -193,13 +195,17 @@ def _large_object(r: Ruling, name: str, values: list[str]) -> Command | None:
 
 def _restore_statistics(r: Ruling, name: str, values: list[str]) -> Command:
     # Its arguments are alternating names and values; 18.0 to 18.6 name the relation so.
-    given = dict(zip(values[::2], values[1::2], strict=False))
-    named = [Relation(given["schemaname"], given["relname"])] if {"schemaname", "relname"} <= given.keys() else []
-    for relation in named:
-        r.touched(relation)
-    if "relation" in given:
-        r.named(given["relation"])
-    return r.run(Kind.STATISTICS_CALL, *named, optional=(UNDEFINED_FUNCTION, INVALID_VALUE, MISSING_PRIVILEGE))
+    arguments = dict(zip(values[::2], values[1::2], strict=False))
+    relations = (
+        [Relation(arguments["schemaname"], arguments["relname"])]
+        if {"schemaname", "relname"} <= arguments.keys()
+        else []
+    )
+    for relation in relations:
+        r.record(relation)
+    if "relation" in arguments:
+        r.relation_named(arguments["relation"])
+    return r.run(Kind.STATISTICS_CALL, *relations, optional=(UNDEFINED_FUNCTION, INVALID_VALUE, MISSING_PRIVILEGE))
 
 
 _CALLS: dict[str, Callable[[Ruling, str, list[str]], Command | None]] = {

@@ -12,10 +12,10 @@ from lastgood.dump.rulings.foreign import alter, recomputes, table_of_query
 from lastgood.dump.rulings.ruling import DROPS, MISSING_PRIVILEGE, Handler, Ruling
 from lastgood.dump.rulings.tree import within
 from lastgood.dump.statements import (
-    Column,
+    ColumnDefinition,
     Command,
     Created,
-    ForeignKey,
+    ForeignKeyDefinition,
     Kind,
     SequenceDefinition,
     SequencePosition,
@@ -28,7 +28,7 @@ def _table(r: Ruling, node: Any) -> Command:
     foreign = node.tag == "CreateForeignTableStmt"
     if foreign:
         node = node.base
-    relation = r.made(node.relation)
+    relation = r.created(node.relation)
     if node.relation.relpersistence == "t":
         return r.foreign(Kind.CHANGE, "has a temporary table, which pg_dump never writes", relation)
     created = [Created(Kind.FOREIGN_TABLE if foreign else Kind.TABLE, str(relation))]
@@ -43,7 +43,7 @@ def _table(r: Ruling, node: Any) -> Command:
             if element.typeName is not None:
                 if element.typeName.names[-1].sval in _SERIAL:
                     created.append(Created(Kind.SEQUENCE, str(_sequence_of(relation, element.colname))))
-                columns.append(Column(element.colname, names.type_identity(element.typeName), generated))
+                columns.append(ColumnDefinition(element.colname, names.type_identity(element.typeName), generated))
         elif kind == "Constraint":
             constraints = (element,)
         else:
@@ -57,7 +57,7 @@ def _table(r: Ruling, node: Any) -> Command:
         relation,
         tuple(columns),
         inherits,
-        None if node.ofTypename is None else r.listed(node.ofTypename.names),
+        None if node.ofTypename is None else r.object_named(node.ofTypename.names),
         partitioned=node.partspec is not None,
         carries_rows=node.partspec is None and not foreign,
         foreign=foreign,
@@ -80,8 +80,11 @@ def _own_sequences(r: Ruling, table: Relation, elements: Iterable[Any]) -> Itera
         identity = next((each for each in element.constraints or () if each.contype == "CONSTR_IDENTITY"), None)
         if identity is not None:
             options = {option.defname: option.arg for option in identity.options or ()}
-            named = options.get("sequence_name")
-            yield _declared(_sequence_of(table, element.colname) if named is None else r.listed(named), options)
+            sequence_name = options.get("sequence_name")
+            yield _declared(
+                _sequence_of(table, element.colname) if sequence_name is None else r.object_named(sequence_name),
+                options,
+            )
         elif element.typeName is not None and element.typeName.names[-1].sval in _SERIAL:
             yield _declared(_sequence_of(table, element.colname), {})
 
@@ -150,10 +153,10 @@ def _columns_in_name(node: Any) -> Sequence[str]:
             if "String" in field
         }
         return [*read] if len(read) == 1 else []
-    given = [each[0].name or "expr" for each in node.exclusions or ()]
-    given += [each.sval for each in (*(node.fk_attrs or node.keys or ()), *(node.including or ()))]
+    names_of_columns = [each[0].name or "expr" for each in node.exclusions or ()]
+    names_of_columns += [each.sval for each in (*(node.fk_attrs or node.keys or ()), *(node.including or ()))]
     columns: list[str] = []
-    for name in given:
+    for name in names_of_columns:
         numbers = itertools.chain([""], itertools.count(1))
         columns.append(next(each for number in numbers if (each := f"{name}{number}") not in columns))
     return columns
@@ -232,43 +235,51 @@ def _alter_table(r: Ruling, node: Any) -> Command:
 
 
 def _alter(r: Ruling, relation: Relation, command: Any) -> Command:
-    what = command.subtype
-    given = command.def_
-    if what in _DROPS or (what == "AT_ColumnDefault" and given is None):
+    change = command.subtype
+    definition = command.def_
+    if change in _DROPS or (change == "AT_ColumnDefault" and definition is None):
         return r.skip(Kind.DROP, DROPS)
-    if what == "AT_ColumnDefault":
+    if change == "AT_ColumnDefault":
         return r.run(Kind.DEFAULT, relation)
-    if what == "AT_AddConstraint":
-        others = (r.relation(given.pktable),) if given.pktable is not None else ()
-        kind = _CONSTRAINTS.get(given.contype, Kind.NOT_NULL)
-        key = ForeignKey(relation, tuple(c.sval for c in given.fk_attrs or ()), others[0]) if others else None
-        return r.run(kind, relation, *others, creates=_constraint(given, relation), detail=key)
-    if what == "AT_AddIdentity":
+    if change == "AT_AddConstraint":
+        others = (r.relation(definition.pktable),) if definition.pktable is not None else ()
+        kind = _CONSTRAINTS.get(definition.contype, Kind.NOT_NULL)
+        key = (
+            ForeignKeyDefinition(relation, tuple(c.sval for c in definition.fk_attrs or ()), others[0])
+            if others
+            else None
+        )
+        return r.run(kind, relation, *others, creates=_constraint(definition, relation), detail=key)
+    if change == "AT_AddIdentity":
         # The sequence belongs to the column and is no object of its own.
-        options = {option.defname: option.arg for option in given.options or ()}
-        named = options.get("sequence_name")
-        return r.run(Kind.IDENTITY, relation, detail=_declared(r.listed(named), options) if named is not None else None)
-    if what == "AT_ChangeOwner":
+        options = {option.defname: option.arg for option in definition.options or ()}
+        sequence_name = options.get("sequence_name")
+        return r.run(
+            Kind.IDENTITY,
+            relation,
+            detail=_declared(r.object_named(sequence_name), options) if sequence_name is not None else None,
+        )
+    if change == "AT_ChangeOwner":
         return r.run(Kind.OWNER, relation, roles=(command.newowner,), optional=(MISSING_PRIVILEGE,))
-    if what == "AT_AttachPartition":
-        return r.run(Kind.PARTITION, relation, r.relation(given.name))
-    if what == "AT_AddInherit":
-        return r.run(Kind.INHERITANCE, relation, r.relation(given))
-    if what in ("AT_EnableRowSecurity", "AT_ForceRowSecurity", "AT_NoForceRowSecurity"):
+    if change == "AT_AttachPartition":
+        return r.run(Kind.PARTITION, relation, r.relation(definition.name))
+    if change == "AT_AddInherit":
+        return r.run(Kind.INHERITANCE, relation, r.relation(definition))
+    if change in ("AT_EnableRowSecurity", "AT_ForceRowSecurity", "AT_NoForceRowSecurity"):
         return r.run(Kind.ROW_SECURITY, relation)
-    if what in ("AT_DisableTrigAll", "AT_EnableTrigAll"):  # --disable-triggers
+    if change in ("AT_DisableTrigAll", "AT_EnableTrigAll"):  # --disable-triggers
         return r.run(Kind.TABLE_PROPERTY, relation, optional=(MISSING_PRIVILEGE,))
-    if what in _PROPERTIES:
+    if change in _PROPERTIES:
         return r.run(Kind.TABLE_PROPERTY, relation)
-    if what in ("AT_AddColumn", "AT_AlterColumnType"):
+    if change in ("AT_AddColumn", "AT_AlterColumnType"):
         return recomputes(r, relation, command)
-    if what in _OTHERS:
+    if change in _OTHERS:
         return alter(r, relation)
     return r.unknown()
 
 
 def _view(r: Ruling, node: Any) -> Command:
-    view = r.made(node.view)
+    view = r.created(node.view)
     targets = node.query.targetList or ()
     plain = not node.query.fromClause and not node.query.whereClause
     dummy = plain and bool(targets) and all(_is_null_cast(target.val) for target in targets)
@@ -284,7 +295,7 @@ def _is_null_cast(node: Any) -> bool:
 def _create_as(r: Ruling, node: Any) -> Command:
     if node.objtype != "OBJECT_MATVIEW":
         return table_of_query(r, node)
-    view = r.made(node.into.rel)
+    view = r.created(node.into.rel)
     return r.run(Kind.MATERIALIZED_VIEW, view, creates=[Created(Kind.MATERIALIZED_VIEW, str(view))])
 
 
@@ -300,7 +311,7 @@ def _index(r: Ruling, node: Any) -> Command:
 
 
 def _sequence(r: Ruling, node: Any) -> Command:
-    sequence = r.made(node.sequence)
+    sequence = r.created(node.sequence)
     detail = _declared(sequence, {option.defname: option.arg for option in node.options or ()})
     return r.run(Kind.SEQUENCE, sequence, creates=[Created(Kind.SEQUENCE, str(sequence))], detail=detail)
 
@@ -352,7 +363,7 @@ def _rule(r: Ruling, node: Any) -> Command:
 
 def _statistics(r: Ruling, node: Any) -> Command:
     tables = [r.relation(table) for table in node.relations]
-    return r.run(Kind.STATISTICS, *tables, creates=[Created(Kind.STATISTICS, str(r.listed(node.defnames)))])
+    return r.run(Kind.STATISTICS, *tables, creates=[Created(Kind.STATISTICS, str(r.object_named(node.defnames)))])
 
 
 HANDLERS: dict[str, Handler] = {

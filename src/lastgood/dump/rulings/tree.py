@@ -48,16 +48,16 @@ def parse(text: str) -> tuple[Node, ...]:
             raise
         tree = parse_sql_json(as_names)
     try:
-        found = json.loads(tree)
+        parsed = json.loads(tree)
     except RecursionError:
         # Each operator of a chain (a || b || c …) is a level of its own: 1000 are possible.
         limit = sys.getrecursionlimit()
         sys.setrecursionlimit(max(limit, _DEEP))
         try:
-            found = json.loads(tree)
+            parsed = json.loads(tree)
         finally:
             sys.setrecursionlimit(limit)
-    return tuple(_node(raw["stmt"]) for raw in found["stmts"])
+    return tuple(_node(raw["stmt"]) for raw in parsed["stmts"])
 
 
 def _node(value: Any) -> Any:

@@ -14,7 +14,7 @@ from typing import Any, Literal, LiteralString
 import psycopg
 from psycopg import sql
 
-from lastgood.dump.deferral import Later, may_run
+from lastgood.dump.deferral import DeferredTask, is_allowed
 from lastgood.dump.names import Relation
 from lastgood.dump.statements import Kind
 from lastgood.errors import NOT_REACHED, Refused
@@ -32,11 +32,11 @@ State = Literal["open", "invalid", "done", "gone"]
 class Task:
     """A task on the list, and its state."""
 
-    later: Later
+    later: DeferredTask
     state: State
 
 
-def write(connection: Connection, run: str, items: Sequence[Later]) -> None:
+def write(connection: Connection, run: str, items: Sequence[DeferredTask]) -> None:
     """Write the list into the connection's database, in one transaction; it replaces a list of the same run.
 
     Its owner is the connection's role, not the database's owner, because an operator will run its statements. Raises
@@ -135,11 +135,11 @@ def _task(row: Sequence[Any]) -> Task | None:
     kind, schema, table, name, settings, statements, state = row
     if kind not in (Kind.INDEX, Kind.FOREIGN_KEY) or not statements:
         return None
-    later = Later(Kind(kind), Relation(schema, table), name, tuple(settings), tuple(statements))
-    return Task(later, state) if may_run(later) else None
+    later = DeferredTask(Kind(kind), Relation(schema, table), name, tuple(settings), tuple(statements))
+    return Task(later, state) if is_allowed(later) else None
 
 
-def state_of(connection: Connection, run: str, later: Later) -> State:
+def state_of(connection: Connection, run: str, later: DeferredTask) -> State:
     """The present state of one task."""
     query = sql.SQL(_TASKS + "WHERE (u.kind, u.schema_name, u.table_name, u.name) = (%s, %s, %s, %s)").format(
         sql.Identifier(schema_of(run)), sql.Identifier(TABLE)

@@ -19,7 +19,7 @@ from psycopg import sql
 
 from lastgood import fault
 from lastgood.context import Context
-from lastgood.dump.deferral import Later
+from lastgood.dump.deferral import DeferredTask
 from lastgood.dump.statements import Kind
 from lastgood.errors import Failed, Interrupted, LastgoodError, Refused, Stopped
 from lastgood.events import Caution, Note, Progress
@@ -129,7 +129,9 @@ def in_service(run: str, hint: str, state: str) -> Iterator[None]:
     except Failed as error:
         raise Stopped(error.message, hint=f"{error.hint} {hint}".strip(), state=state) from error
     except psycopg.Error as error:
-        raise Stopped(f'cannot finish run "{run}": {server_errors.words(error)}', hint=hint, state=state) from error
+        raise Stopped(
+            f'cannot finish run "{run}": {server_errors.message_of(error)}', hint=hint, state=state
+        ) from error
     except OSError as error:
         why = (error.strerror or str(error)).lower()
         raise Stopped(
@@ -236,7 +238,7 @@ class _Worker:
             gone=tuple(self._gone),
         )
 
-    def _one(self, later: Later) -> None:
+    def _one(self, later: DeferredTask) -> None:
         """Complete one task. A refusal of the server is recorded, and the work continues."""
         try:
             if later.kind is Kind.INDEX:
@@ -250,7 +252,7 @@ class _Worker:
             self._failures.append(str(failed))
             self._context.emit(Caution(str(failed)))
 
-    def _build(self, later: Later) -> None:
+    def _build(self, later: DeferredTask) -> None:
         state = remainder.state_of(self._connection, self._run, later)
         if self._is_gone(later, state) or state == "done":
             return
@@ -263,31 +265,31 @@ class _Worker:
         self._indexes += 1
         fault.point("finish.after_index")
 
-    def _analyze_expressions(self, later: Later) -> None:
+    def _analyze_expressions(self, later: DeferredTask) -> None:
         """Analyze the table of an index of expressions, whose statistics only ANALYZE gathers."""
         row = self._connection.execute(_OF_EXPRESSIONS, [later.table.schema, later.name]).fetchone()
         if row is not None:
             self._connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(later.table.schema, later.table.name)))
 
-    def _validate(self, later: Later) -> None:
+    def _validate(self, later: DeferredTask) -> None:
         state = remainder.state_of(self._connection, self._run, later)
         if self._is_gone(later, state) or state == "done":
             return
         self._run_one(later, later.statements[0])
         self._foreign_keys += 1
 
-    def _run_one(self, later: Later, statement: str) -> None:
+    def _run_one(self, later: DeferredTask, statement: str) -> None:
         if remainder.state_of(self._connection, self._run, later) != "gone":
             self._set_up(later)
             self._connection.execute(statement.encode())
 
-    def _is_gone(self, later: Later, state: remainder.State) -> bool:
+    def _is_gone(self, later: DeferredTask, state: remainder.State) -> bool:
         if state == "gone" and str(later) not in self._gone:
             self._gone.append(str(later))
             self._context.emit(Note(f"{later} is no longer needed: it or its table was dropped or renamed"))
         return state == "gone"
 
-    def _set_up(self, later: Later) -> None:
+    def _set_up(self, later: DeferredTask) -> None:
         """Set the session up as the dump did for this statement."""
         self._connection.execute("SET search_path = ''; RESET default_tablespace; SET standard_conforming_strings = on")
         for statement in later.settings:
@@ -322,12 +324,15 @@ class _Worker:
                     raise Interrupted("interrupted") from error
                 policy = server_errors.policy_of(error)
                 state = error.sqlstate or ""
-                if attempt == tries or policy not in (server_errors.Policy.RETRY, server_errors.Policy.RECONNECT):
+                if attempt == tries or policy not in (
+                    server_errors.ErrorPolicy.RETRY,
+                    server_errors.ErrorPolicy.RECONNECT,
+                ):
                     if self._connection.broken or state.startswith(_GENERAL):
                         raise
                     raise _Failed(_message(error, doing)) from error
                 self._pause.wait(attempt)
-                if policy is server_errors.Policy.RECONNECT or self._connection.broken:
+                if policy is server_errors.ErrorPolicy.RECONNECT or self._connection.broken:
                     self._reconnect()
 
     def _reconnect(self) -> None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -23,14 +24,26 @@ from lastgood.dump.script import State
 from lastgood.dump.statements import Command, Extension, Kind
 from lastgood.errors import Corrupt, Failed, LastgoodError
 from lastgood.events import Caution
-from lastgood.load.builder import INSUFFICIENT_PRIVILEGE, NEEDS_RIGHTS, Builder
 from lastgood.load.repairs import authorization, checks, extensions, foreign_keys, options, paths
-from lastgood.load.repairs.repair import USUAL_PATH, Record, Repair, Repaired, Rules, place, what
+from lastgood.load.repairs.repair import (
+    INSUFFICIENT_PRIVILEGE,
+    NEEDS_RIGHTS,
+    USUAL_PATH,
+    Record,
+    Repair,
+    Repaired,
+    Rules,
+    place,
+    what,
+)
 from lastgood.members.carry import Carrier
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.apply import without_effect
 from lastgood.postgres.server import Connection
 from lastgood.text.units import counted
+
+if TYPE_CHECKING:
+    from lastgood.load.builder import Builder  # it imports this package
 
 __all__ = ["USUAL_PATH", "Commands", "Record", "Repaired", "Rules", "what"]
 
@@ -252,7 +265,7 @@ class Commands:
         context = _CONTEXTS.get(command.kind, "any")
         if connection.info.transaction_status is not TransactionStatus.IDLE:
             raise self._failed(error, command) from error  # a block that the dump opened: nothing in it can continue
-        if context == "refresh" and server_errors.policy_of(error, context) is server_errors.Policy.REQUEUE:
+        if context == "refresh" and server_errors.policy_of(error, context) is server_errors.ErrorPolicy.REQUEUE:
             return False
         brought_along = self._brought_along(connection, command, error)
         if brought_along and command.kind is Kind.PUBLICATION:
@@ -271,7 +284,7 @@ class Commands:
                 named = f"publication {name}"
                 # Without a part it would publish less than the restore point's.
                 connection.execute(f"DROP PUBLICATION IF EXISTS {name}".encode())
-            self.record.skip(command, server_errors.words(error), named)
+            self.record.skip(command, server_errors.message_of(error), named)
             return True
         done = self._repair(connection, command, error)
         if done is None:
@@ -302,7 +315,7 @@ class Commands:
                             for step in (*repair.before, repair.text, *repair.after):
                                 connection.execute(step)
                     except psycopg.Error as again:
-                        if server_errors.not_its_own(again):
+                        if server_errors.not_caused_by_statement(again):
                             raise self._failed(again, command) from again
                     else:
                         return repair
@@ -345,4 +358,4 @@ class Commands:
 def _try_again(connection: Connection, command: Command, error: psycopg.Error) -> bool:
     """Whether the same command may succeed after a moment. Inside a failed block it never does."""
     policy = server_errors.policy_of(error, _CONTEXTS.get(command.kind, "any"))
-    return policy is server_errors.Policy.RETRY and connection.info.transaction_status is TransactionStatus.IDLE
+    return policy is server_errors.ErrorPolicy.RETRY and connection.info.transaction_status is TransactionStatus.IDLE

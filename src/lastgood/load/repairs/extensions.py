@@ -13,12 +13,12 @@ from lastgood.dump.rulings.tree import shape
 from lastgood.dump.statements import Command, Extension
 from lastgood.facts import LanguageFacts
 from lastgood.load.repairs.repair import Repair, Rules
-from lastgood.postgres import elsewhere
+from lastgood.postgres import pg_cron
 from lastgood.postgres.server import Connection
 
 NO_SUCH_VERSION = "22023"
 NOT_IN_THIS_SCHEMA = "0A000"  # also raised for an extension that is not available on the server
-STATES = frozenset({NO_SUCH_VERSION, NOT_IN_THIS_SCHEMA, elsewhere.REFUSAL})
+STATES = frozenset({NO_SUCH_VERSION, NOT_IN_THIS_SCHEMA, pg_cron.REFUSAL})
 # duplicate_object, duplicate_table, duplicate_function
 EXISTS = frozenset({"42710", "42P07", "42723"})
 NOT_IMMUTABLE = "42P17"
@@ -43,8 +43,8 @@ def repairs(connection: Connection, command: Command, error: psycopg.Error, rule
     found = command.detail
     if not isinstance(found, Extension):
         return
-    if elsewhere.refused(found.name, error):
-        before, after = elsewhere.around(found.name)
+    if pg_cron.is_refused(found.name, error):
+        before, after = pg_cron.around_creation(found.name)
         made = text(connection, command, found, rules)
         yield Repair(
             made, "the server allows it only in the database that its setting names", tuple(before), tuple(after)

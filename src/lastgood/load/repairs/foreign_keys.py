@@ -13,8 +13,8 @@ from xxhash import xxh3_128_hexdigest
 
 from lastgood.dump.names import Relation, quoted
 from lastgood.dump.statements import Command
-from lastgood.facts import Difference
-from lastgood.facts.compare import Comparison
+from lastgood.facts import FactsDifference
+from lastgood.facts.compare import FactsComparison
 from lastgood.facts.settled import settled
 from lastgood.load.repairs.repair import Repair, Rules
 from lastgood.postgres import integrity
@@ -43,7 +43,7 @@ def orphans(connection: Connection, command: Command) -> KeyOrphans | None:
     VALID (on a partitioned table, up to 17), or if the command adds anything else. Changes nothing."""
     with contextlib.suppress(psycopg.Error), connection.transaction(force_rollback=True):
         connection.execute(not_valid(command))
-        for key in integrity.foreign_keys(connection, chosen=lambda key: identity(*key) == _added(command)):
+        for key in integrity.keys_with_orphans(connection, chosen=lambda key: identity(*key) == _added(command)):
             return key
     return None
 
@@ -76,7 +76,7 @@ WHERE NOT c.convalidated AND c.contype IN ('c', 'f')
 _VERSIONS = "SELECT name || ' version ' || version FROM pg_catalog.pg_available_extension_versions"
 
 
-def accepted(connection: Connection, comparison: Comparison) -> Comparison:
+def accepted(connection: Connection, comparison: FactsComparison) -> FactsComparison:
     """The comparison without the differences that repairs caused, which move to ``not_compared``: a constraint that
     differs only in NOT VALID, and an extension in a version that the server does not have.
 
@@ -98,7 +98,7 @@ def accepted(connection: Connection, comparison: Comparison) -> Comparison:
     )
 
 
-def _remark(each: Difference, valid: Mapping[str, str], available: set[str]) -> str | None:
+def _remark(each: FactsDifference, valid: Mapping[str, str], available: set[str]) -> str | None:
     if each.kind == "definition" and valid.get(each.what) == each.expected:
         return f"The {each.what} is NOT VALID here: rows of the restore point violate it."
     versions = each.expected.startswith("version ") and each.found.startswith("version ")

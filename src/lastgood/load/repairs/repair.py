@@ -12,7 +12,7 @@ from psycopg import sql
 
 from lastgood.dump.statements import Command, Kind
 from lastgood.facts import LanguageFacts
-from lastgood.members import Survey
+from lastgood.members import MemberSurvey
 from lastgood.models import Frozen
 
 Statement = sql.SQL | sql.Composed
@@ -20,6 +20,11 @@ Statement = sql.SQL | sql.Composed
 OWNERS = frozenset({Kind.OWNER, Kind.SESSION_AUTHORIZATION})
 PRIVILEGES = frozenset({Kind.GRANT, Kind.DEFAULT_PRIVILEGES})
 USUAL_PATH = '"$user", public'
+INSUFFICIENT_PRIVILEGE = "42501"
+NEEDS_RIGHTS = (
+    "It needs more rights than the role that loads restore points has. If you trust the restore point's code, load it "
+    "with your own rights: --trust-code REASON."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,7 @@ class Rules:
     extensions: Mapping[str, str] = field(default_factory=dict)
     languages: Mapping[str, LanguageFacts] = field(default_factory=dict)
     search_path: str = USUAL_PATH
-    members: Survey = field(default_factory=Survey)
+    members: MemberSurvey = field(default_factory=MemberSurvey)
     lenient: bool = False
     within: tuple[str, ...] | None = None
 

@@ -14,7 +14,7 @@ from lastgood.run.runner import Step
 from lastgood.run.steps.build import Build
 from lastgood.run.steps.carry_over import CarryOver
 from lastgood.run.steps.emergency import Emergency
-from lastgood.run.steps.fence import Fence
+from lastgood.run.steps.fence import Fence, FenceInPlace
 from lastgood.run.steps.finish import Finish
 from lastgood.run.steps.in_place import Answer, BuildSchemas, Move, ProveSchemas
 from lastgood.run.steps.prove import Prove
@@ -54,6 +54,7 @@ STAGES: Stages = (
 # What is different in a rollback in place. Owners and grants are those of the restore point, and the database with its
 # settings is not replaced: there is nothing to carry over.
 IN_PLACE: Mapping[str, RollbackStep | None] = {
+    Fence.name: FenceInPlace(),
     Build.name: BuildSchemas(),
     CarryOver.name: None,
     Prove.name: ProveSchemas(),

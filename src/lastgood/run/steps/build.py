@@ -13,7 +13,7 @@ from lastgood import fault
 from lastgood.checklist import EXTENSIONS
 from lastgood.dump.deferral import Division
 from lastgood.errors import Refused
-from lastgood.facts.compare import Comparison
+from lastgood.facts.compare import FactsComparison
 from lastgood.journal import caller
 from lastgood.journal.reader import BUILD
 from lastgood.load.builder import Builder
@@ -40,7 +40,7 @@ class Built(Result):
     oid: int
     loaded: Loaded
     division: Division | None
-    comparison: Comparison | None = None
+    comparison: FactsComparison | None = None
     builder: Builder | None = None
     rules: Rules | None = None
 

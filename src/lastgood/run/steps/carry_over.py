@@ -96,7 +96,7 @@ class CarryOver:
         return False  # fast, and safe to repeat
 
 
-def _carried(run: Run, live: Connection, shadow: Connection) -> privileges.CarryOver:
+def _carried(run: Run, live: Connection, shadow: Connection) -> privileges.PrivilegeCarryOver:
     """Apply owners and grants of the live database to the shadow. Raises Failed when the server refuses any."""
     plan = run.plan
     carried = privileges.statements(

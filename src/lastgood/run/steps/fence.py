@@ -21,7 +21,7 @@ from lastgood.events import Caution
 from lastgood.plan.plan import KEPT, PlannedStep, Request
 from lastgood.postgres import database
 from lastgood.postgres.activity import writes
-from lastgood.postgres.table_locks import Guard, held, lock_all
+from lastgood.postgres.table_locks import Guard, lock_all, lock_counts
 from lastgood.run.context import Run
 from lastgood.run.report import FenceReport
 from lastgood.run.runner import Result
@@ -85,6 +85,12 @@ class Fence:
         return False
 
 
+class FenceInPlace(Fence):
+    """The switch in place is the fence."""
+
+    title = "let writers continue until the switch"
+
+
 def release(run: Run) -> None:
     """Release the locks. May be called twice, and from another thread."""
     run.fence_over.set()
@@ -107,7 +113,7 @@ def verify(run: Run) -> FenceReport | None:
         if connection is None:
             raise psycopg.OperationalError("the session of the fence ended")
         with run.fence_used:
-            locked, there, large_objects = held(connection)
+            locked, there, large_objects = lock_counts(connection)
     except psycopg.Error as error:
         run.emit(
             Caution("the fence was lost during the run: writes may have been made since; the kept database has them")

@@ -38,9 +38,9 @@ from lastgood.journal import caller
 from lastgood.load.rebuild import rules_for
 from lastgood.load.repairs import Rules
 from lastgood.plan.plan import PlannedStep, Request
-from lastgood.postgres.commit_outcome import OutcomeUnknown, outcome_after_loss, server_process
-from lastgood.postgres.exchange import Exchanged
+from lastgood.postgres.exchange import ExchangeResult
 from lastgood.postgres.server import Connection
+from lastgood.postgres.transactions import OutcomeUnknown, outcome_after_loss, server_process
 from lastgood.run.context import Run
 from lastgood.run.steps.build import Build, Built, consent_of
 from lastgood.run.steps.prove import Prove, Proved
@@ -301,7 +301,7 @@ def _rewritten(run: Run, rules: Rules) -> Rewritten:
 def _switched(run: Run, outage: float, tries: int, at: float, detail: str) -> Switched:
     return Switched(
         oid=run.plan.live_oid,
-        exchanged=Exchanged(outage, 0, tries),
+        exchanged=ExchangeResult(outage, 0, tries),
         at=at,
         settings=0,
         fence=None,

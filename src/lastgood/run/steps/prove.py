@@ -9,7 +9,7 @@ from typing import Any
 
 from lastgood.dump.deferral import Deferrable, Division
 from lastgood.events import Note
-from lastgood.facts.compare import Comparison
+from lastgood.facts.compare import FactsComparison
 from lastgood.load.deferred import choice, remainder
 from lastgood.load.hand_over import create_event_triggers
 from lastgood.load.rebuild import prove
@@ -24,7 +24,7 @@ from lastgood.text.units import counted
 class Proved(Result):
     """The proof: the shadow equals the restore point, table by table."""
 
-    comparison: Comparison
+    comparison: FactsComparison
 
     @property
     def entry(self) -> Mapping[str, Any]:
@@ -67,7 +67,7 @@ class Prove:
             comparison = prove(shadow, dump, same, run.context, connect=partial(run.connected, name))
         return self._proved(run, comparison, division)
 
-    def _proved(self, run: Run, comparison: Comparison, division: Division | None) -> Proved:
+    def _proved(self, run: Run, comparison: FactsComparison, division: Division | None) -> Proved:
         if division is not None:
             # After the proof, because the list is not part of the restore point.
             with run.connected(run.plan.shadow, "records what is left") as shadow:

@@ -10,7 +10,7 @@ from typing import Any
 from lastgood import fault
 from lastgood.application import health
 from lastgood.application.results import ApplicationReport, HealthResult, WatchResult
-from lastgood.application.service import AGAIN, BEFORE, HookFailed
+from lastgood.application.service import COUNTERPARTS, STOP_HOOKS, HookFailed
 from lastgood.errors import ChecksFailed, Failed, restored
 from lastgood.events import Caution, Progress, StageDone, StageStarted
 from lastgood.plan.plan import Fence, PlannedStep, Request
@@ -85,7 +85,7 @@ class Stop:
                 hint="Fix the hook in lastgood.toml, or remove it to continue with the database's own fence alone.",
             ) from error
         fault.point("application.after_stop")
-        return Result(detail=", ".join(name for name in BEFORE if run.application.command(name) is not None))
+        return Result(detail=", ".join(name for name in STOP_HOOKS if run.application.command(name) is not None))
 
     def undo(self, run: Run) -> None:
         stopped = run.service.record
@@ -143,7 +143,9 @@ class Start:
             raise checks_failed(run, f"it could not be started: {error}") from error
         if not run.application.checked:
             run.service.forget()
-        return Result(detail=", ".join(name for name in AGAIN.values() if run.application.command(name) is not None))
+        return Result(
+            detail=", ".join(name for name in COUNTERPARTS.values() if run.application.command(name) is not None)
+        )
 
     def undo(self, run: Run) -> None:
         """Do nothing: after the commit point, ``reverse`` undoes this step."""
@@ -224,7 +226,7 @@ def ask_health(run: Run, watch: WatchResult | None = None) -> HealthResult:
     def report_progress(tries: int, last: HealthResult) -> None:
         run.emit(Progress("checks", tries, None, "tries", detail=last.problem))
 
-    found = health.ask(run.application, run.cancelled, report_progress)
+    found = health.check_health(run.application, run.cancelled, report_progress)
     with suppress(OSError):
         run.journal.write("health", **found.model_dump(mode="json"))
     if found.problem:

@@ -17,16 +17,16 @@ from lastgood.plan.plan import PlannedStep, Request
 from lastgood.postgres import database
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.apply import rehearse
-from lastgood.postgres.commit_outcome import OutcomeUnknown
 from lastgood.postgres.database import Database
 from lastgood.postgres.deployment import read_deployment
-from lastgood.postgres.exchange import Exchanged, NamesChanged, Renaming, exchange
-from lastgood.postgres.exchange import names as present_names
+from lastgood.postgres.exchange import ExchangeResult, NamesChanged, Renaming, exchange
+from lastgood.postgres.exchange import current_names as present_names
 from lastgood.postgres.grants import Operator
 from lastgood.postgres.holders import holders
-from lastgood.postgres.mark import DEPLOYMENT, marked
-from lastgood.postgres.sessions import END_THEM, blocking_sessions
+from lastgood.postgres.mark import BROUGHT_BACK, DEPLOYMENT, marked, read_mark
+from lastgood.postgres.sessions import END_HINT, blocking_sessions
 from lastgood.postgres.state import DatabaseState
+from lastgood.postgres.transactions import OutcomeUnknown
 from lastgood.postgres.waits import bounded
 from lastgood.run import pause as pool
 from lastgood.run.context import Reversal, Run
@@ -44,7 +44,7 @@ class Switched(Result):
     the number of database settings carried over. ``fence``: the verified fence; None with ``--fence at-swap``."""
 
     oid: int
-    exchanged: Exchanged
+    exchanged: ExchangeResult
     at: float
     settings: int
     fence: FenceReport | None
@@ -84,7 +84,7 @@ class Swap:
                 )
         obstacle = blocking_sessions(run.maintenance, plan.live_oid, plan.live)
         if obstacle and plan.checklist.override("sessions") is None:
-            raise Failed(f"cannot switch: {obstacle}", hint=END_THEM)
+            raise Failed(f"cannot switch: {obstacle}", hint=END_HINT)
         proof = fence.verify(run)
         fence_pid = run.fence_connection.info.backend_pid if run.fence_connection is not None else None
         fault.point("swap.before_transaction")
@@ -115,7 +115,7 @@ class Swap:
 
     def _exchange(
         self, run: Run, shadow: Database, statements: list[sql.Composed], state: DatabaseState, fence_pid: int | None
-    ) -> Exchanged:
+    ) -> ExchangeResult:
         plan = run.plan
         run.at_swap = True
         try:
@@ -166,14 +166,26 @@ class Swap:
                 hint="Run the rollback as a superuser, or as the role that made that setting.",
             )
         kept = mark_of(run, "kept", original_comment=state.comment)
-        deployment = read_deployment(database.describe(maintenance, plan.live).comment)
-        if deployment is not None:
+        if deployment := self._deployment(run):
             # A database broken by a deployment must not be proposed as the remedy.
-            kept = kept.model_copy(update={"options": {**kept.options, DEPLOYMENT: deployment.run}})
+            kept = kept.model_copy(update={"options": {**kept.options, DEPLOYMENT: deployment}})
         return [
             *state.statements(plan.live, found, operator),
             database.comment_statement(plan.kept, kept.text()),
         ]
+
+    def _deployment(self, run: Run) -> str:
+        """The failed deployment that left the live database as it is; empty if there is none, as far as known."""
+        live = run.plan.live
+        found = read_deployment(database.describe(run.maintenance, live).comment)
+        if found is not None:
+            return found.run
+        marks = [
+            mark for each in database.all_databases(run.maintenance) if (mark := read_mark(each.comment)) is not None
+        ]
+        kept = [mark for mark in marks if mark.live == live and mark.role == "kept"]
+        last = max(kept, key=lambda mark: mark.started, default=None)
+        return last.options.get(BROUGHT_BACK, "") if last is not None else ""
 
     def _recheck(self, run: Run, state: DatabaseState) -> None:
         """Check the last time before the commit. The resulting state is compared, because the server ignores a REVOKE

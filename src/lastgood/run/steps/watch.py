@@ -16,7 +16,7 @@ from lastgood.events import Caution, Note, Progress
 from lastgood.journal.reader import WATCH
 from lastgood.plan.plan import PlannedStep, Request
 from lastgood.postgres.activity import Sample, sample
-from lastgood.postgres.exchange import names
+from lastgood.postgres.exchange import current_names
 from lastgood.postgres.lock import unlock
 from lastgood.postgres.server import Connection
 from lastgood.run.context import Run
@@ -66,7 +66,7 @@ class Before:
             run.emit(Note(f"the watch has no figures from before the switch: {str(error).strip().splitlines()[0]}"))
         else:
             if samples:
-                found, seconds = figures.of(samples), samples[-1].at - samples[0].at
+                found, seconds = figures.figures_of(samples), samples[-1].at - samples[0].at
         found["application_errors"] = _errors(run, RECENT_SECONDS)
         detail = f"figures of {seconds:.1f} s" if seconds is not None else "no figures"
         return Noted(figures=found, seconds=seconds, detail=detail)
@@ -179,7 +179,7 @@ def _watched(run: Run) -> WatchResult:
             with run.connected(run.plan.live, "watch") as inside:
                 while True:
                     found = sample(outside, oid, inside)
-                    if found is None or names(outside, [oid]).get(oid) != run.plan.live:
+                    if found is None or current_names(outside, [oid]).get(oid) != run.plan.live:
                         ended = "ended early: the databases were switched meanwhile"
                         break
                     samples.append(found)
@@ -199,7 +199,7 @@ def _watched(run: Run) -> WatchResult:
             else f"ended early: {run.application.scrub(str(error).strip().splitlines()[0])}"
         )
     seconds = time.monotonic() - began
-    after = figures.of(samples) if len(samples) > 1 else {}
+    after = figures.figures_of(samples) if len(samples) > 1 else {}
     if not ended:
         after["application_errors"] = _errors(run, seconds)
     noted = run.result(Noted)
@@ -220,7 +220,7 @@ def _oid(connection: Connection, name: str) -> int:
 def _now(samples: list[Sample]) -> str:
     last = samples[-1]
     parts = [f"{last.connections} connections", f"{last.lock_waits} waiting for locks"]
-    rolled_back = figures.of(samples)["rollbacks"] if len(samples) > 1 else None
+    rolled_back = figures.figures_of(samples)["rollbacks"] if len(samples) > 1 else None
     if rolled_back is not None:
         parts.insert(0, f"{rolled_back:.1f} rolled back/s")
     return ", ".join(parts)

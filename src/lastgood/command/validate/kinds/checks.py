@@ -65,16 +65,15 @@ def _of_domains(catalogue: Catalogue) -> Iterator[Condition]:
         for column in table.columns:
             for schema, domain, name, expression, validated, underlying in constraints.get(column.type, ()):
                 # The constraint refers to VALUE. A subquery provides that name with the underlying base type, so that
-                # no
-                # other constraint interferes.
-                bad = sql.SQL("(SELECT ({}) IS FALSE FROM (SELECT {}::{} AS value) domain)").format(
+                # no other constraint interferes.
+                violates = sql.SQL("(SELECT ({}) IS FALSE FROM (SELECT {}::{} AS value) domain)").format(
                     sql.SQL(expression), sql.Identifier(column.name), sql.SQL(underlying)
                 )
                 of_domain = f"a value in {column.name} that violates domain {schema}.{domain}: {expression}"
                 yield Condition(
                     Rule(f"domain:{table}.{column.name}.{name}", "domain", "blocker" if validated else "warning"),
                     table,
-                    bad,
+                    violates,
                     (f"has {of_domain}", f"have {of_domain}"),
                     (column.name,),
                     note="" if validated else _NOT_VALID,

@@ -9,8 +9,8 @@ from psycopg import sql
 
 from lastgood.command.validate.catalogue import Catalogue
 from lastgood.command.validate.kinds.unique import Index, indexes, without_indexes
-from lastgood.command.validate.look import RuleReader
-from lastgood.command.validate.rule import SAMPLES, Found, Mode, Rule, RuleKind, RuleTask, shown
+from lastgood.command.validate.reader import RuleReader
+from lastgood.command.validate.rule import SAMPLES, Mode, Rule, RuleFinding, RuleKind, RuleTask, sample_text
 from lastgood.text.units import counted
 
 # Each row is compared with each other row.
@@ -24,12 +24,12 @@ def _find(catalogue: Catalogue, mode: Mode) -> Iterator[RuleTask]:
             yield RuleTask((rule,), partial(_check, index), pages=index.table.pages, relations=(index.table.oid,))
 
 
-def _check(index: Index, reader: RuleReader, sample: float | None) -> Sequence[Found]:
+def _check(index: Index, reader: RuleReader, sample: float | None) -> Sequence[RuleFinding]:
     without_indexes(reader)
     rows = reader.row(sql.SQL("SELECT count(*) FROM (SELECT 1 {} LIMIT {}) t").format(index.rows, MOST_ROWS + 1))[0]
     if rows > MOST_ROWS:
         return [
-            Found(
+            RuleFinding(
                 message=f"more than {MOST_ROWS:,} rows are too many to compare in pairs; the server enforces the "
                 "constraint for new rows",
                 skipped="unavailable",
@@ -47,16 +47,16 @@ def _check(index: Index, reader: RuleReader, sample: float | None) -> Sequence[F
     numbered, source = index.key_list, index.rows
     count = reader.row(pairs.format(numbered, source, sql.SQL("count(*)"), conflict))[0]
     if not count:
-        return [Found(rows=rows)]
+        return [RuleFinding(rows=rows)]
     texts = sql.SQL(", ").join(sql.SQL("a.{0}::text, b.{0}::text").format(each) for each in index.aliases)
     some = pairs.format(numbered, source, texts, conflict) + sql.SQL(" LIMIT {}").format(SAMPLES)
     names = [name for each in index.names for name in (each, f"and {each}")]
     return [
-        Found(
+        RuleFinding(
             count,
             f"{counted(count, 'pair')} of rows of {index.table} violate the exclusion constraint {index.name}",
             rows=rows,
-            samples=tuple(shown(names, found) for found in reader.texts(some)),
+            samples=tuple(sample_text(names, found) for found in reader.texts(some)),
         )
     ]
 

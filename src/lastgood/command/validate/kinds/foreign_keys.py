@@ -8,15 +8,15 @@ from functools import partial
 from psycopg import sql
 
 from lastgood.command.validate.catalogue import Catalogue, CatalogueRelation
-from lastgood.command.validate.look import RuleReader
-from lastgood.command.validate.rule import SAMPLES, Found, Mode, Rule, RuleKind, RuleTask, shown, values
+from lastgood.command.validate.reader import RuleReader
+from lastgood.command.validate.rule import SAMPLES, Mode, Rule, RuleFinding, RuleKind, RuleTask, sample_text, values
 from lastgood.postgres import integrity
-from lastgood.postgres.integrity import Key
+from lastgood.postgres.integrity import ForeignKeyConstraint
 from lastgood.text.units import counted
 
 
 def _find(catalogue: Catalogue, mode: Mode) -> Iterator[RuleTask]:
-    for key in integrity.keys(catalogue.connection):
+    for key in integrity.foreign_key_constraints(catalogue.connection):
         child = catalogue.by_name.get((key.schema_name, key.table))
         parent = catalogue.by_name.get((key.other_schema, key.other))
         if child is None or parent is None:
@@ -29,7 +29,7 @@ def _find(catalogue: Catalogue, mode: Mode) -> Iterator[RuleTask]:
         yield task(rule, key, child, parent)
 
 
-def task(rule: Rule, key: Key, child: CatalogueRelation, parent: CatalogueRelation) -> RuleTask:
+def task(rule: Rule, key: ForeignKeyConstraint, child: CatalogueRelation, parent: CatalogueRelation) -> RuleTask:
     """Build the task that looks up the rows of ``child`` in ``parent``."""
     return RuleTask(
         (rule,),
@@ -42,13 +42,15 @@ def task(rule: Rule, key: Key, child: CatalogueRelation, parent: CatalogueRelati
     )
 
 
-def _check(key: Key, child: CatalogueRelation, reader: RuleReader, sample: float | None) -> Sequence[Found]:
+def _check(
+    key: ForeignKeyConstraint, child: CatalogueRelation, reader: RuleReader, sample: float | None
+) -> Sequence[RuleFinding]:
     orphans = integrity.orphans(key, sample)
     (count,) = reader.row(sql.SQL("SELECT count(*) ") + orphans)
     note = "" if key.validated else "the key is NOT VALID: the server has not checked all rows"
     if not count:
         hint = "" if key.validated or sample is not None else f"Validate it: {_validate(reader, key)}"
-        return [Found(message=note and f"{note}, but all have a match", hint=hint, sampled=sample)]
+        return [RuleFinding(message=note and f"{note}, but all have a match", hint=hint, sampled=sample)]
     names = (*child.key, *(each for each in key.columns if each not in child.key))
     query = sql.SQL("SELECT {} {} LIMIT {}").format(values(names), orphans, SAMPLES)
     columns = ", ".join(key.columns)
@@ -57,17 +59,17 @@ def _check(key: Key, child: CatalogueRelation, reader: RuleReader, sample: float
         f"{key.other_schema}.{key.other} ({', '.join(key.keys)})"
     )
     return [
-        Found(
+        RuleFinding(
             count,
             f"{message}; {note}" if note else message,
-            samples=tuple(shown(names, texts) for texts in reader.texts(query)),
+            samples=tuple(sample_text(names, texts) for texts in reader.texts(query)),
             sampled=sample,
             query=reader.text(sql.SQL("SELECT l.* ") + integrity.orphans(key)),
         )
     ]
 
 
-def _validate(reader: RuleReader, key: Key) -> str:
+def _validate(reader: RuleReader, key: ForeignKeyConstraint) -> str:
     return reader.text(
         sql.SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}").format(
             sql.Identifier(key.schema_name, key.table), sql.Identifier(key.name)

@@ -9,10 +9,10 @@ from psycopg import sql
 
 from lastgood.command.validate.catalogue import Catalogue, CatalogueColumn, CatalogueRelation
 from lastgood.command.validate.kinds import foreign_keys
-from lastgood.command.validate.look import RuleReader
-from lastgood.command.validate.rule import Found, Mode, Rule, RuleKind, RuleTask
+from lastgood.command.validate.reader import RuleReader
+from lastgood.command.validate.rule import Mode, Rule, RuleFinding, RuleKind, RuleTask
 from lastgood.postgres import integrity
-from lastgood.postgres.integrity import Key
+from lastgood.postgres.integrity import ForeignKeyConstraint
 from lastgood.text.units import counted
 
 _INTEGERS = frozenset({20, 21, 23})
@@ -35,9 +35,9 @@ def plurals(word: str) -> tuple[str, ...]:
 def table_of(catalogue: Catalogue, schema: str, word: str) -> CatalogueRelation | None:
     """Return the table for a word: in that schema, or the only one with that name elsewhere."""
     for name in plurals(word):
-        here = catalogue.by_name.get((schema, name))
-        if here is not None and here.kind in "rp":
-            return here
+        same_schema = catalogue.by_name.get((schema, name))
+        if same_schema is not None and same_schema.kind in "rp":
+            return same_schema
         elsewhere = catalogue.by_bare_name.get(name, [])
         if len(elsewhere) == 1:
             return elsewhere[0]
@@ -56,7 +56,9 @@ def _find(catalogue: Catalogue, mode: Mode) -> Iterator[RuleTask]:
     if not catalogue.settings.guesses:
         return
     declared = {
-        (key.schema_name, key.table, column) for key in integrity.keys(catalogue.connection) for column in key.columns
+        (key.schema_name, key.table, column)
+        for key in integrity.foreign_key_constraints(catalogue.connection)
+        for column in key.columns
     }
     pairs = {(each.table, each.id_column) for each in catalogue.settings.polymorphic}
     for child in catalogue.tables:
@@ -79,19 +81,21 @@ def _find(catalogue: Catalogue, mode: Mode) -> Iterator[RuleTask]:
                 continue
             key = _key(child, column, parent, other)
             rule = Rule(f"guessed_key:{child}.{column.name}", "guessed_key", "warning", guess=True)
-            known = foreign_keys.task(rule, key, child, parent)
+            task = foreign_keys.task(rule, key, child, parent)
             yield RuleTask(
-                known.rules,
-                partial(_check, known, child, column.name),
-                known.pages,
-                known.extra_pages,
+                task.rules,
+                partial(_check, task, child, column.name),
+                task.pages,
+                task.extra_pages,
                 True,
-                known.relations,
+                task.relations,
             )
 
 
-def _key(child: CatalogueRelation, column: CatalogueColumn, parent: CatalogueRelation, other: CatalogueColumn) -> Key:
-    return Key(
+def _key(
+    child: CatalogueRelation, column: CatalogueColumn, parent: CatalogueRelation, other: CatalogueColumn
+) -> ForeignKeyConstraint:
+    return ForeignKeyConstraint(
         child.schema_name,
         child.name,
         column.name,
@@ -109,32 +113,32 @@ def _key(child: CatalogueRelation, column: CatalogueColumn, parent: CatalogueRel
 
 
 def _check(
-    known: RuleTask, child: CatalogueRelation, column: str, reader: RuleReader, sample: float | None
-) -> Sequence[Found]:
-    (found,) = known.run(reader, sample)
-    if not found.violations:
-        return [found]
-    given = reader.row(
+    task: RuleTask, child: CatalogueRelation, column: str, reader: RuleReader, sample: float | None
+) -> Sequence[RuleFinding]:
+    (finding,) = task.run(reader, sample)
+    if not finding.violations:
+        return [finding]
+    filled = reader.row(
         sql.SQL("SELECT count(l.{}) FROM {} l{}").format(
             sql.Identifier(column), child.only, integrity.tablesample(sample)
         )
     )[0]
-    if found.violations == given:
+    if finding.violations == filled:
         return [
-            Found(
-                message=f"none of the {counted(given, 'row')} has a match, so {column} does not refer to that table",
+            RuleFinding(
+                message=f"none of the {counted(filled, 'row')} has a match, so {column} does not refer to that table",
                 skipped="unavailable",
                 sampled=sample,
             )
         ]
     return [
-        Found(
-            found.violations,
-            f"{found.message} (inferred from names: no foreign key is declared)",
-            f'If the column is no such key, add "guessed_key:{child}.{column}" to "ignore" in [validate].',
-            samples=found.samples,
+        RuleFinding(
+            finding.violations,
+            f"{finding.message} (inferred from names: no foreign key is declared)",
+            f'If the column is not a foreign key, add "guessed_key:{child}.{column}" to "ignore" in [validate].',
+            samples=finding.samples,
             sampled=sample,
-            query=found.query,
+            query=finding.query,
         )
     ]
 

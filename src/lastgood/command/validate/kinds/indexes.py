@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 import psycopg
 from psycopg import sql
 
 from lastgood.command.validate.catalogue import Catalogue
-from lastgood.command.validate.look import RuleReader
-from lastgood.command.validate.rule import Found, Mode, Rule, RuleKind, RuleTask, already
+from lastgood.command.validate.reader import RuleReader
+from lastgood.command.validate.rule import Mode, Rule, RuleFinding, RuleKind, RuleTask, finished_task
+from lastgood.postgres.table_code import not_to_query
 
 _INVALID = """
 SELECT n.nspname, ic.relname, i.indrelid::bigint, i.indisvalid, i.indisready, ic.relkind = 'I',
@@ -33,10 +35,16 @@ WHERE i.indisvalid AND i.indisready AND i.indislive
 ORDER BY n.nspname, ic.relname
 """
 
+# amcheck evaluates them as the table's owner, who may be a superuser.
+_CODE = RuleFinding(
+    message="not compared: definitions of {} call functions, which would run with the rights of its owner",
+    skipped="unavailable",
+)
+
 
 def _invalid(catalogue: Catalogue, mode: Mode) -> Iterator[RuleTask]:
     broken = list(_broken(catalogue))
-    yield from broken or [already(Rule("index", "index"), Found())]
+    yield from broken or [finished_task(Rule("index", "index"), RuleFinding())]
 
 
 def _broken(catalogue: Catalogue) -> Iterator[RuleTask]:
@@ -58,49 +66,56 @@ def _broken(catalogue: Catalogue) -> Iterator[RuleTask]:
             command = sql.SQL("REINDEX INDEX CONCURRENTLY {}").format(qualified).as_string(catalogue.connection)
             hint = f"Rebuild it: {command}"
         rule = Rule(f"index:{schema}.{name}", "index", "blocker" if constraint else "warning")
-        yield already(rule, Found(1, message, hint))
+        yield finished_task(rule, RuleFinding(1, message, hint))
 
 
 def _contents(catalogue: Catalogue, mode: Mode) -> Iterator[RuleTask]:
     installed = catalogue.connection.execute(_EXTENSION).fetchone()
     if installed is None:
-        missing = Found(
+        missing = RuleFinding(
             message="the extension amcheck is not installed in this database, so the contents of indexes were not "
             "compared with their tables",
             hint="As a superuser, run: CREATE EXTENSION amcheck",
             skipped="unavailable",
         )
-        yield already(Rule("index_content", "index_content"), missing)
+        yield finished_task(Rule("index_content", "index_content"), missing)
         return
+    code = not_to_query(catalogue.connection)
     for oid, schema, name, table, pages in catalogue.connection.execute(_BTREES).fetchall():
         relation = catalogue.by_oid.get(table)
-        if relation is not None:
+        if relation is None:
+            continue
+        rule = Rule(f"index_content:{schema}.{name}", "index_content")
+        if (relation.schema_name, relation.name) in code:
+            yield finished_task(rule, replace(_CODE, message=_CODE.message.format(relation)))
+        else:
             yield RuleTask(
-                (Rule(f"index_content:{schema}.{name}", "index_content"),),
+                (rule,),
                 partial(_compare, installed[0], oid, f"{schema}.{name}"),
                 pages=relation.pages,
                 extra_pages=pages,
                 relations=(table,),
+                as_operator=True,
             )
 
 
-def _compare(extension: str, oid: int, name: str, reader: RuleReader, sample: float | None) -> Sequence[Found]:
+def _compare(extension: str, oid: int, name: str, reader: RuleReader, sample: float | None) -> Sequence[RuleFinding]:
     check = sql.SQL("SELECT {}.bt_index_check({}::oid::regclass, true)").format(sql.Identifier(extension), oid)
     try:
         reader.rows(check)
     except psycopg.Error as error:
-        # Only these errors mean a damaged index; others, that it could not be checked.
+        # Only these errors mean a damaged index; after any other error, the index was not checked.
         if error.sqlstate not in ("XX001", "XX002"):
             raise
         return [
-            Found(
+            RuleFinding(
                 1,
                 f"index {name} is corrupt: {error.diag.message_primary}",
                 f"Rebuild it with REINDEX INDEX CONCURRENTLY {name}, and find the cause (disk, collation, a copied "
                 "data directory)",
             )
         ]
-    return [Found()]
+    return [RuleFinding()]
 
 
 INDEXES = RuleKind(

@@ -12,8 +12,8 @@ from pglast import parse_sql, parser
 from psycopg import sql
 
 from lastgood.command.validate.catalogue import Catalogue
-from lastgood.command.validate.look import RuleReader
-from lastgood.command.validate.rule import SAMPLES, Found, Mode, Rule, RuleKind, RuleTask, shown
+from lastgood.command.validate.reader import RuleReader
+from lastgood.command.validate.rule import SAMPLES, Mode, Rule, RuleFinding, RuleKind, RuleTask, sample_text
 from lastgood.config import tables
 from lastgood.text.units import counted
 
@@ -29,7 +29,7 @@ _NUMBERS = frozenset({20, 21, 23, 26, 700, 701, 1700})
 Value = Decimal | bool | str | None
 
 
-class _Wrong(Exception):
+class InvalidRule(Exception):
     """The rule cannot be evaluated; the text is the reason."""
 
 
@@ -39,41 +39,41 @@ def _find(catalogue: Catalogue, mode: Mode) -> Iterator[RuleTask]:
             yield RuleTask((Rule(each.name, KIND, each.severity, weight=each.weight),), partial(_check, each))
 
 
-def _check(rule: tables.Rule, reader: RuleReader, sample: float | None) -> Sequence[Found]:
+def _check(rule: tables.OwnRule, reader: RuleReader, sample: float | None) -> Sequence[RuleFinding]:
     reader.rows(sql.SQL("SELECT pg_catalog.set_config('search_path', %s, true)"), [reader.path])
     try:
         if rule.expect is None and rule.at_least is None and rule.at_most is None:
-            found = _violations(rule, reader)
+            finding = _violations(rule, reader)
         else:
-            found = _value(rule, reader)
-    except _Wrong as error:
-        found = Found(message=f"cannot evaluate the rule: {error}", failed=True)
+            finding = _value(rule, reader)
+    except InvalidRule as error:
+        finding = RuleFinding(message=f"cannot evaluate the rule: {error}", failed=True)
     except psycopg.Error as error:
         if reader.connection.closed or error.sqlstate is None or error.sqlstate in _NOT_ITS_FAULT:
             raise
         only = "rules must not write: " if error.sqlstate in _WRITES else ""
-        found = Found(message=f"cannot evaluate the rule: {only}{error.diag.message_primary}", failed=True)
-    if found.failed:
-        found = replace(found, hint=f'Fix the query of rule "{rule.name}" in lastgood.toml.', percent=0.0)
-    return [replace(found, query=rule.query)]
+        finding = RuleFinding(message=f"cannot evaluate the rule: {only}{error.diag.message_primary}", failed=True)
+    if finding.failed:
+        finding = replace(finding, hint=f'Fix the query of rule "{rule.name}" in lastgood.toml.', percent=0.0)
+    return [replace(finding, query=rule.query)]
 
 
-def _violations(rule: tables.Rule, reader: RuleReader) -> Found:
+def _violations(rule: tables.OwnRule, reader: RuleReader) -> RuleFinding:
     """Evaluate a rule whose rows are the violations."""
     names, rows = _open(reader, rule.query, SAMPLES)
     count = len(rows)
     if count == SAMPLES:
         count += reader.connection.execute(sql.SQL("MOVE FORWARD ALL FROM {}").format(_cursor())).rowcount
     reader.connection.execute(sql.SQL("CLOSE {}").format(_cursor()))
-    samples = tuple(shown(names, [None if value is None else str(value) for value in row]) for row in rows)
+    samples = tuple(sample_text(names, [None if value is None else str(value) for value in row]) for row in rows)
     if rule.of is None:
-        return Found(count, f"{counted(count, 'row')} found, none expected" if count else "", samples=samples)
-    total = _number(_one(reader, rule.of, '"of"'), '"of"')
+        return RuleFinding(count, f"{counted(count, 'row')} found, none expected" if count else "", samples=samples)
+    total = _number(_single_value(reader, rule.of, '"of"'), '"of"')
     percent = 100.0 if total <= 0 else max(0.0, 100.0 * float(total - count) / float(total))
-    good = max(Decimal(0), total - count)
-    return Found(
+    valid = max(Decimal(0), total - count)
+    return RuleFinding(
         count,
-        f"{good:,} of {total:,} rows are valid, {percent:.1f} %"
+        f"{valid:,} of {total:,} rows are valid, {percent:.1f} %"
         + (f"; at least {rule.threshold:g} % expected" if percent < rule.threshold < 100 else "")
         + (f'; the query returns {counted(count, "row")}, more than "of" counts' if count > total else ""),
         rows=int(total),
@@ -83,28 +83,28 @@ def _violations(rule: tables.Rule, reader: RuleReader) -> Found:
     )
 
 
-def _value(rule: tables.Rule, reader: RuleReader) -> Found:
+def _value(rule: tables.OwnRule, reader: RuleReader) -> RuleFinding:
     """Evaluate a rule whose query returns one value."""
-    value = _one(reader, rule.query, "the query")
+    value = _single_value(reader, rule.query, "the query")
     if rule.expect is not None:
-        good = _equal(value, rule.expect)
+        passes = _equal(value, rule.expect)
         # If only the types differ, quotes distinguish the text from the number or boolean.
-        alike = not good and _written(value) == _written(rule.expect)
-        found, wanted = _written(value, alike), f"expected {_written(rule.expect, alike)}"
+        alike = not passes and _literal(value) == _literal(rule.expect)
+        shown, expected = _literal(value, alike), f"expected {_literal(rule.expect, alike)}"
     else:
-        number, found = _number(value, "the query"), _written(value)
-        good = not (
+        number, shown = _number(value, "the query"), _literal(value)
+        passes = not (
             (rule.at_least is not None and number < Decimal(str(rule.at_least)))
             or (rule.at_most is not None and number > Decimal(str(rule.at_most)))
         )
         limits = [f"at least {rule.at_least:g}"] if rule.at_least is not None else []
         limits += [f"at most {rule.at_most:g}"] if rule.at_most is not None else []
-        wanted = f"expected {' and '.join(limits)}"
-    message = f"the value is {found}" if good else f"the value is {found}, {wanted}"
-    return Found(0 if good else 1, message, passes=good)
+        expected = f"expected {' and '.join(limits)}"
+    message = f"the value is {shown}" if passes else f"the value is {shown}, {expected}"
+    return RuleFinding(0 if passes else 1, message, passes=passes)
 
 
-def _written(value: Value | float, quoted: bool = False) -> str:
+def _literal(value: Value | float, quoted: bool = False) -> str:
     """Render a value as in SQL and TOML."""
     if value is None:
         return "NULL"
@@ -119,7 +119,7 @@ def _cursor() -> sql.Identifier:
 
 def _open(reader: RuleReader, query: str, count: int) -> tuple[list[str], list[tuple[Value, ...]]]:
     """Open a cursor for a query of the user. Return its column names and first rows."""
-    _ = reader.left
+    _ = reader.remaining
     text = query.strip().rstrip(";")
     _refuse_other_than_one_select(text)
     # The user's own text, from their own file. The extended protocol accepts only one command: a COMMIT in the text
@@ -153,24 +153,24 @@ def _refuse_other_than_one_select(text: str) -> None:
     except parser.ParseError:
         return  # the server's grammar may be newer; it reports the error
     if len(statements) != 1:
-        raise _Wrong(f"it must be one SELECT, not {len(statements)} commands")
+        raise InvalidRule(f"it must be one SELECT, not {len(statements)} commands")
     if type(statements[0].stmt).__name__ != "SelectStmt":
-        raise _Wrong("it must be a SELECT")
+        raise InvalidRule("it must be a SELECT")
 
 
-def _one(reader: RuleReader, query: str, what: str) -> Value:
+def _single_value(reader: RuleReader, query: str, what: str) -> Value:
     names, rows = _open(reader, query, 2)
     reader.connection.execute(sql.SQL("CLOSE {}").format(_cursor()))
     if len(names) != 1 or len(rows) != 1:
         columns = "1 column" if len(names) == 1 else f"{len(names)} columns"
         count = {0: "no row", 1: "1 row"}.get(len(rows), "several rows")
-        raise _Wrong(f"{what} must return one value, but returns {count} with {columns}")
+        raise InvalidRule(f"{what} must return one value, but returns {count} with {columns}")
     return rows[0][0]
 
 
 def _number(value: Value, what: str) -> Decimal:
     if not isinstance(value, Decimal) or value.is_nan():
-        raise _Wrong(f"{what} must return a number, but returns {'NULL' if value is None else repr(str(value))}")
+        raise InvalidRule(f"{what} must return a number, but returns {'NULL' if value is None else repr(str(value))}")
     return Decimal(str(value))
 
 

@@ -10,8 +10,18 @@ from psycopg import sql
 
 from lastgood.command.validate.catalogue import Catalogue, CatalogueRelation
 from lastgood.command.validate.kinds.guesses import match, table_of
-from lastgood.command.validate.look import RuleReader
-from lastgood.command.validate.rule import SAMPLES, Found, Mode, Rule, RuleKind, RuleTask, already, shown, values
+from lastgood.command.validate.reader import RuleReader
+from lastgood.command.validate.rule import (
+    SAMPLES,
+    Mode,
+    Rule,
+    RuleFinding,
+    RuleKind,
+    RuleTask,
+    finished_task,
+    sample_text,
+    values,
+)
 from lastgood.postgres.integrity import tablesample
 from lastgood.text.units import counted
 
@@ -25,21 +35,23 @@ def _find(catalogue: Catalogue, mode: Mode) -> Iterator[RuleTask]:
     for each in catalogue.settings.polymorphic:
         rule = Rule(f"polymorphic:{each.table}.{each.id_column}", "polymorphic")
         configured.add((each.table, each.id_column))
-        table = _named(catalogue, each.table)
+        table = _table_named(catalogue, each.table)
         problem = f"table {each.table} does not exist" if table is None else ""
         for name in (each.type_column, each.id_column):
             if table is not None and table.column(name) is None:
                 problem = f"{table} has no column {name}"
         targets: dict[str, CatalogueRelation] = {}
         for value, name in each.targets.items():
-            target = _named(catalogue, name)
+            target = _table_named(catalogue, name)
             if target is None or len(target.key) != 1:
                 problem = problem or f"there is no table {name} with a single-column primary key"
             else:
                 targets[value] = target
         if problem or table is None:
-            found = Found(message=f"{problem}, but [[validate.polymorphic]] in lastgood.toml names it", failed=True)
-            yield already(rule, found)
+            found = RuleFinding(
+                message=f"{problem}, but [[validate.polymorphic]] in lastgood.toml names it", failed=True
+            )
+            yield finished_task(rule, found)
         else:
             yield _task(rule, table, each.type_column, each.id_column, targets, None)
     if not catalogue.settings.guesses:
@@ -55,7 +67,7 @@ def _find(catalogue: Catalogue, mode: Mode) -> Iterator[RuleTask]:
                 yield _task(rule, table, column.name, other.name, None, catalogue)
 
 
-def _named(catalogue: Catalogue, name: str) -> CatalogueRelation | None:
+def _table_named(catalogue: Catalogue, name: str) -> CatalogueRelation | None:
     schema, _, table = name.rpartition(".")
     return catalogue.by_name.get((schema or "public", table))
 
@@ -80,8 +92,8 @@ def _task(
 def _guessed(catalogue: Catalogue, table: CatalogueRelation, value: str) -> CatalogueRelation | None:
     """Return the table of a type name: ``contacts`` for ``Contact`` and ``Crm::Contact``."""
     word = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", value.rpartition("::")[2]).lower()
-    found = table_of(catalogue, table.schema_name, word)
-    return found if found is not None and len(found.key) == 1 else None
+    table_found = table_of(catalogue, table.schema_name, word)
+    return table_found if table_found is not None and len(table_found.key) == 1 else None
 
 
 def _check(
@@ -92,7 +104,7 @@ def _check(
     catalogue: Catalogue | None,
     reader: RuleReader,
     sample: float | None,
-) -> Sequence[Found]:
+) -> Sequence[RuleFinding]:
     kind, number, part = sql.Identifier(type_column), sql.Identifier(id_column), tablesample(sample)
     types = reader.texts(
         sql.SQL(
@@ -101,7 +113,9 @@ def _check(
     )
     if len(types) > _MOST_TYPES:
         return [
-            Found(message=f"{type_column} has more than {_MOST_TYPES} values", skipped="unavailable", sampled=sample)
+            RuleFinding(
+                message=f"{type_column} has more than {_MOST_TYPES} values", skipped="unavailable", sampled=sample
+            )
         ]
     column = table.column(id_column)
     names = (*table.key, *(each for each in (type_column, id_column) if each not in table.key))
@@ -119,25 +133,26 @@ def _check(
         orphans = sql.SQL("FROM {} l{} WHERE l.{}::text = {} AND l.{} IS NOT NULL AND NOT EXISTS ").format(
             table.only, part, kind, sql.Literal(value), number
         ) + sql.SQL("(SELECT FROM {} r WHERE {})").format(target.only, equal)
-        (lost,) = reader.row(sql.SQL("SELECT count(*) ") + orphans)
-        if lost == 0 or (lost == rows and catalogue is not None):
+        (unmatched,) = reader.row(sql.SQL("SELECT count(*) ") + orphans)
+        if unmatched == 0 or (unmatched == rows and catalogue is not None):
             continue  # if no row matches, the guess was wrong
-        total += lost
+        total += unmatched
         parts.append(
-            f"{counted(lost, 'row')} with {type_column} {value} {'has' if lost == 1 else 'have'} no match in {target}"
+            f"{counted(unmatched, 'row')} with {type_column} {value} {'has' if unmatched == 1 else 'have'} no match "
+            f"in {target}"
         )
         some = sql.SQL("SELECT {} {} LIMIT {}").format(values(names), orphans, SAMPLES)
-        samples += [shown(names, texts) for texts in reader.texts(some)]
+        samples += [sample_text(names, texts) for texts in reader.texts(some)]
         queries.append(reader.text(sql.SQL("SELECT l.* ") + orphans))
     if unknown and catalogue is None:
         parts.append(f"{type_column} has values that [[validate.polymorphic]] does not name: {', '.join(unknown[:5])}")
     if not total:
-        return [Found(sampled=sample)]
-    whole = f"{table}: {'; '.join(parts)}"
+        return [RuleFinding(sampled=sample)]
+    message = f"{table}: {'; '.join(parts)}"
     return [
-        Found(
+        RuleFinding(
             total,
-            f"{whole} (inferred from names)" if catalogue is not None else whole,
+            f"{message} (inferred from names)" if catalogue is not None else message,
             samples=tuple(samples[:SAMPLES]),
             sampled=sample,
             query="; ".join(queries),

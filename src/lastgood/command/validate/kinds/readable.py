@@ -9,8 +9,8 @@ import psycopg
 from psycopg import sql
 
 from lastgood.command.validate.catalogue import Catalogue, CatalogueColumn, CatalogueRelation
-from lastgood.command.validate.look import RuleReader
-from lastgood.command.validate.rule import Found, Mode, Rule, RuleKind, RuleTask
+from lastgood.command.validate.reader import RuleReader
+from lastgood.command.validate.rule import Mode, Rule, RuleFinding, RuleKind, RuleTask
 
 _BYTEA = 17
 _INTEGERS = frozenset({20, 21, 23})
@@ -37,25 +37,25 @@ def _read(column: CatalogueColumn) -> sql.Composed:
     ).format(name)
 
 
-def _check(relation: CatalogueRelation, reader: RuleReader, sample: float | None) -> Sequence[Found]:
+def _check(relation: CatalogueRelation, reader: RuleReader, sample: float | None) -> Sequence[RuleFinding]:
     columns = [each for each in relation.columns if each.varies or each.domain]
     wanted = sql.SQL(", ").join([sql.SQL("count(*)"), *map(_read, columns)])
     query = sql.SQL("SELECT {} FROM {}").format(wanted, relation.only)
     try:
         with reader.connection.transaction():
-            return [Found(rows=reader.row(query)[0])]
+            return [RuleFinding(rows=reader.row(query)[0])]
     except psycopg.Error as error:
         # Invalid encoding, damaged pages and values, missing files.
         if (error.sqlstate or "")[:2] not in ("22", "54", "58", "XX"):
             raise
         message = f"{error.diag.message_primary} [SQLSTATE {error.sqlstate}]"
-    where = _where(relation, columns, reader)
+    place = _first_unreadable(relation, columns, reader)
     return [
-        Found(
+        RuleFinding(
             1,
             f"{relation} is not fully readable: {message}",
             "Do not write to it. Copy the readable rows one by one, and get the rest from an earlier restore point.",
-            samples=(where,) if where else (),
+            samples=(place,) if place else (),
         )
     ]
 
@@ -71,7 +71,7 @@ def _fails(query: sql.Composed, reader: RuleReader) -> bool:
     return False
 
 
-def _where(relation: CatalogueRelation, columns: Sequence[CatalogueColumn], reader: RuleReader) -> str:
+def _first_unreadable(relation: CatalogueRelation, columns: Sequence[CatalogueColumn], reader: RuleReader) -> str:
     """Return the first unreadable column, and the first row by its primary key if that is an integer."""
     for column in columns:
         query = sql.SQL("SELECT {} FROM {}").format(_read(column), relation.only)

@@ -27,14 +27,14 @@ def missing(columns: tuple[str, ...]) -> sql.Composed:
 def _conditions(catalogue: Catalogue) -> Iterator[Condition]:
     """Yield one condition for each table with NOT NULL columns, and one for each column whose constraint is NOT
     VALID."""
-    unproved = {(oid, name) for oid, name in catalogue.connection.execute(_NOT_VALID)}
+    not_valid = {(oid, name) for oid, name in catalogue.connection.execute(_NOT_VALID)}
     for table in catalogue.relations:
         if table.kind not in "rp":
             continue
         required = tuple(
             each.name for each in table.columns if each.not_null and not _of_parent(catalogue, table, each.name)
         )
-        validated = tuple(name for name in required if (table.oid, name) not in unproved)
+        validated = tuple(name for name in required if (table.oid, name) not in not_valid)
         if validated:
             messages = ("lacks a required value", "lack a required value")
             yield Condition(

@@ -10,8 +10,8 @@ from typing import Any
 from psycopg import sql
 
 from lastgood.command.validate.catalogue import Catalogue, CatalogueRelation
-from lastgood.command.validate.look import RuleReader
-from lastgood.command.validate.rule import Found, Mode, Rule, RuleKind, RuleTask
+from lastgood.command.validate.reader import RuleReader
+from lastgood.command.validate.rule import Mode, Rule, RuleFinding, RuleKind, RuleTask
 
 # Identity columns own their sequence; a default that calls nextval depends on its sequence, serial or not.
 _SEQUENCES = """
@@ -78,25 +78,25 @@ def _find(catalogue: Catalogue, mode: Mode) -> Iterator[RuleTask]:
 
 def _check(
     sequence: _Sequence, table: CatalogueRelation, column: str, reader: RuleReader, sample: float | None
-) -> Sequence[Found]:
+) -> Sequence[RuleFinding]:
     name = sql.Identifier(sequence.schema_name, sequence.name)
     last, called = reader.row(sql.SQL("SELECT last_value, is_called FROM {}").format(name))
-    up = sequence.increment > 0
-    extreme = sql.SQL("max" if up else "min")
+    ascending = sequence.increment > 0
+    extreme = sql.SQL("max" if ascending else "min")
     (reached,) = reader.row(
         sql.SQL("SELECT {}({})::numeric FROM {}").format(extreme, sql.Identifier(column), table.only)
     )
     if sequence.cycles or reached is None:
-        return [Found()]
+        return [RuleFinding()]
     following = last + sequence.increment if called else last
-    behind = reached >= following if up else reached <= following
+    behind = reached >= following if ascending else reached <= following
     whole = f"{sequence.schema_name}.{sequence.name}"
     if behind:
         reset = sql.SQL("SELECT pg_catalog.setval({}, (SELECT {}({}) FROM {}))").format(
             sql.Literal(name.as_string(reader.connection)), extreme, sql.Identifier(column), table.only
         )
         return [
-            Found(
+            RuleFinding(
                 1,
                 f"the next value of {whole} is {following:,}, but {table}.{column} already contains {reached:,}: the "
                 "next row will collide with an existing one",
@@ -106,12 +106,12 @@ def _check(
     return [_room(sequence, f"{table}.{column}", whole, last)]
 
 
-def _room(sequence: _Sequence, column: str, whole: str, last: Any) -> Found:
+def _room(sequence: _Sequence, column: str, whole: str, last: Any) -> RuleFinding:
     """Warn if the numbers run out soon, whatever the rule's severity."""
     most = min(sequence.most, sequence.column_most or sequence.most)
     if sequence.increment < 0 or last < NEARLY_USED_UP * most:
-        return Found()
-    return Found(
+        return RuleFinding()
+    return RuleFinding(
         1,
         f"{whole} has used {last:,} of the {most:,} values that fit into {column}",
         "Change the column to a larger type (bigint) before they are exhausted.",

@@ -10,8 +10,8 @@ import psycopg
 from psycopg import sql
 
 from lastgood.command.validate.catalogue import Catalogue, CatalogueRelation
-from lastgood.command.validate.look import RuleReader
-from lastgood.command.validate.rule import SAMPLES, Found, Mode, Rule, RuleKind, RuleTask, shown
+from lastgood.command.validate.reader import RuleReader
+from lastgood.command.validate.rule import SAMPLES, Mode, Rule, RuleFinding, RuleKind, RuleTask, sample_text
 from lastgood.text.units import counted
 
 # The largest table that --quick reads for this, in blocks of 8 kB: a valid index normally prevents duplicates.
@@ -125,34 +125,34 @@ def without_indexes(reader: RuleReader) -> None:
         reader.rows(sql.SQL("SELECT pg_catalog.set_config(%s, 'off', true)"), [setting])
 
 
-def _check(index: Index, reader: RuleReader, sample: float | None) -> Sequence[Found]:
+def _check(index: Index, reader: RuleReader, sample: float | None) -> Sequence[RuleFinding]:
     without_indexes(reader)
     keys = sql.SQL(", ").join(index.aliases)
-    given = sql.SQL("") if index.nulls_equal else sql.SQL(" WHERE pg_catalog.num_nulls({}) = 0").format(keys)
-    same = sql.SQL("SELECT {}, count(*) AS n FROM (SELECT {} {}) t{} GROUP BY {} HAVING count(*) > 1").format(
-        keys, index.key_list, index.rows, given, keys
+    without_nulls = sql.SQL("") if index.nulls_equal else sql.SQL(" WHERE pg_catalog.num_nulls({}) = 0").format(keys)
+    duplicates = sql.SQL("SELECT {}, count(*) AS n FROM (SELECT {} {}) t{} GROUP BY {} HAVING count(*) > 1").format(
+        keys, index.key_list, index.rows, without_nulls, keys
     )
     try:
-        several, rows = reader.row(sql.SQL("SELECT count(*), coalesce(sum(n), 0)::int8 FROM ({}) t").format(same))
+        several, rows = reader.row(sql.SQL("SELECT count(*), coalesce(sum(n), 0)::int8 FROM ({}) t").format(duplicates))
     except psycopg.errors.UndefinedFunction as error:
         if "equality operator" not in (error.diag.message_primary or ""):
             raise
-        return [Found(message="values of its type can be compared only by its index", skipped="unavailable")]
+        return [RuleFinding(message="values of its type can be compared only by its index", skipped="unavailable")]
     if not several:
-        return [Found()]
+        return [RuleFinding()]
     texts = sql.SQL(", ").join(sql.SQL("{}::text").format(each) for each in index.aliases)
-    some = sql.SQL("SELECT n::text, {} FROM ({}) t ORDER BY t.n DESC, 2 LIMIT {}").format(texts, same, SAMPLES)
+    some = sql.SQL("SELECT n::text, {} FROM ({}) t ORDER BY t.n DESC, 2 LIMIT {}").format(texts, duplicates, SAMPLES)
     names = ", ".join(index.names)
     count = "1 value" if several == 1 else f"{several:,} values"
     return [
-        Found(
+        RuleFinding(
             rows - several,
             f"{count} of ({names}) in {index.table} occur{'s' if several == 1 else ''} more than once, in "
             f"{counted(rows, 'row')}, despite index {index.name}",
             "The index is corrupt, or never became valid. Remove the duplicate rows, then run REINDEX INDEX "
             "CONCURRENTLY on it.",
-            samples=tuple(f"{shown(index.names, found)} ({n} times)" for n, *found in reader.texts(some)),
-            query=reader.text(same),
+            samples=tuple(f"{sample_text(index.names, found)} ({n} times)" for n, *found in reader.texts(some)),
+            query=reader.text(duplicates),
         )
     ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lastgood.command.validate.catalogue import Catalogue
-from lastgood.command.validate.rule import Found, Mode, Rule, RuleKind, RuleTask, Severity, already
+from lastgood.command.validate.rule import Mode, Rule, RuleFinding, RuleKind, RuleTask, Severity, finished_task
 from lastgood.postgres import integrity
 
 _COLLATIONS = """
@@ -33,32 +33,32 @@ _VIEWS: dict[str, tuple[str, Severity, str, str]] = {
 
 
 def _views(catalogue: Catalogue, mode: Mode) -> Iterator[RuleTask]:
-    yield from list(_unfinished(catalogue)) or [already(Rule("view", "view"), Found())]
+    yield from list(_unfinished(catalogue)) or [finished_task(Rule("view", "view"), RuleFinding())]
 
 
 def _unfinished(catalogue: Catalogue) -> Iterator[RuleTask]:
     for finding in integrity.findings(catalogue.connection):
         if finding.kind in _VIEWS:
             kind, severity, message, hint = _VIEWS[finding.kind]
-            found = Found(1, message.format(finding.what, finding.detail), hint.format(finding.what))
-            yield already(Rule(f"{kind}:{finding.what}", kind, severity), found)
+            result = RuleFinding(1, message.format(finding.what, finding.detail), hint.format(finding.what))
+            yield finished_task(Rule(f"{kind}:{finding.what}", kind, severity), result)
 
 
 def _collations(catalogue: Catalogue, mode: Mode) -> Iterator[RuleTask]:
-    yield from list(_changed(catalogue)) or [already(Rule("collation", "collation"), Found())]
+    yield from list(_changed(catalogue)) or [finished_task(Rule("collation", "collation"), RuleFinding())]
 
 
 def _changed(catalogue: Catalogue) -> Iterator[RuleTask]:
     for name, recorded, actual in catalogue.connection.execute(_COLLATIONS).fetchall():
         if recorded is not None and actual is not None and recorded != actual:
-            found = Found(
+            result = RuleFinding(
                 1,
                 f"the collation of {name} was version {recorded} when indexes were built, but is {actual} now: text "
                 "indexes may miss rows",
                 "Run REINDEX DATABASE CONCURRENTLY, then ALTER DATABASE … REFRESH COLLATION VERSION (or ALTER "
                 "COLLATION …).",
             )
-            yield already(Rule(f"collation:{name}", "collation", "warning"), found)
+            yield finished_task(Rule(f"collation:{name}", "collation", "warning"), result)
 
 
 VIEWS = RuleKind(

@@ -1,0 +1,66 @@
+"""What else names a database: a ``.env`` file, or a ``lastgood.toml`` below the working folder.
+
+lastgood uses neither by itself: a project has several, and the wrong one may be that of another database.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+
+from lastgood.config.options import FILE_NAME
+
+# In this order; the first variable of the first file is named.
+ENVIRONMENTS = (".env", ".env.local", ".env.production", ".env.development")
+_VARIABLE = re.compile(r"(?m)^(export )?(LASTGOOD_DB|DATABASE_URL)=[\"']?\w")
+_PARENTS = 3
+_DEPTH = 2
+_FOLDERS = 200
+_BYTES = 1 << 16
+_SKIPPED_FOLDERS = frozenset({"node_modules", "venv", "site-packages", "target", "dist"})
+
+
+def databases(folder: Path) -> list[str]:
+    """Two lines for each find: what it is, and, indented, the command that uses it. No value of a file is shown."""
+    lines: list[str] = []
+    for file, name, is_script in islice(_variables(folder), 1):
+        path = os.path.relpath(file, folder)
+        quoted = shlex.quote(path if "/" in path else f"./{path}")
+        read = f". {quoted}" if is_script else f"export $(grep ^{name}= {quoted} | tr -d \\\"\\')"
+        lines += [f'"{path}" has {name}. To use it:', f"  {read}"]
+    files = sorted(_files(folder))
+    for path in [os.path.relpath(each, folder) for each in files[:1]]:
+        others = f", and {len(files) - 1} more below this folder" if len(files) > 1 else ""
+        lines += [f'"{path}" exists{others}. To use it:', f"  export LASTGOOD_CONFIG={shlex.quote(path)}"]
+    return lines
+
+
+def _variables(folder: Path) -> Iterator[tuple[Path, str, bool]]:
+    """The file, the variable, and whether it is a shell script that exports it."""
+    for place in (folder, *folder.parents[:_PARENTS]):
+        for name in ENVIRONMENTS:
+            with suppress(OSError), (place / name).open("rb") as file:
+                match = _VARIABLE.search(file.read(_BYTES).decode("utf-8", "replace"))
+                if match is not None:
+                    yield place / name, match[2], bool(match[1])
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Configuration files below the folder; the one in it or above it is found anyway."""
+    waiting, folders = deque([(folder, 0)]), 0
+    while waiting and folders < _FOLDERS:
+        place, depth = waiting.popleft()
+        folders += 1
+        if depth and (place / FILE_NAME).is_file():
+            yield place / FILE_NAME
+        with suppress(OSError), os.scandir(place) as scanned:
+            for entry in scanned:
+                below = depth < _DEPTH and entry.is_dir(follow_symlinks=False)
+                if below and not entry.name.startswith(".") and entry.name not in _SKIPPED_FOLDERS:
+                    waiting.append((place / entry.name, depth + 1))
