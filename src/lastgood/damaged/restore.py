@@ -29,11 +29,11 @@ from lastgood.load.repairs import what
 from lastgood.models import Document, Frozen
 from lastgood.plan.plan import CONFINED, CodePolicy
 from lastgood.points import RestorePoint
+from lastgood.points.signature import NOT_SIGNED
 from lastgood.postgres import database, lent_role
 from lastgood.postgres.server import Connection, Target, cancelled_with
 from lastgood.postgres.strength import strength
 from lastgood.process import interrupts
-from lastgood.signature import NOT_SIGNED
 from lastgood.text.units import counted
 
 

@@ -64,7 +64,7 @@ def _survey(connection: Connection, original: Reference) -> MemberSurvey:
     for table in member_tables(connection):
         if (table.relation.schema, table.relation.name) in without:
             why = f"rows of {table.relation}: its definition calls functions, which would run with your rights"
-            unknown.append(Unknown(extension=table.extension, why=why))
+            unknown.append(UnknownOriginal(extension=table.extension, why=why))
             continue
         try:
             with connection.transaction():
