@@ -22,7 +22,7 @@ from lastgood.load.builder import Builder
 from lastgood.load.deferred import remainder
 from lastgood.load.deferred.choice import choose
 from lastgood.load.deferred.work import Finished, finish, in_service
-from lastgood.load.hand_over import create_event_triggers, hand_over
+from lastgood.load.hand_over import create_event_triggers, hand_over, without
 from lastgood.load.rebuild import Dump, prove, rebuild, rules_for
 from lastgood.load.repairs import Repaired, Rules
 from lastgood.members import MemberSurvey
@@ -170,9 +170,7 @@ def restore(
                 stage.detail = counted(loaded.rows, "row")
             took["build"] = stage.seconds
             skipped = skipped_of(loaded.skipped)
-            for each in skipped:
-                if each.what.startswith(SUPERUSERS):
-                    emit(Caution(f"the copy is without {each.what}: {each.why}"))
+            _caution(skipped, emit)
             dump = replace(dump, facts=copied(facts, skipped), again=lambda: copied(again(), skipped))
             with reported(emit, "prove", "prove that it equals the restore point") as stage:
                 reading = connect if builder is None else builder.connect
@@ -189,6 +187,8 @@ def restore(
                     remainder.write(connection, run, division.later)
             if builder is not None:
                 create_event_triggers(builder, dump, rules, loaded, work)
+                _caution(skipped_of(loaded.skipped)[len(skipped) :], emit)
+                skipped = skipped_of(loaded.skipped)
     for text in comparison.not_compared:
         emit(Note(text))
     finished = None
@@ -216,18 +216,15 @@ def restore(
     return report
 
 
+def _caution(skipped: Sequence[SkippedCommands], emit: Emit) -> None:
+    for each in skipped:
+        if each.what.startswith(SUPERUSERS):
+            emit(Caution(f"the copy is without {each.what}: {each.why}"))
+
+
 def copied(facts: Facts, skipped: Sequence[SkippedCommands]) -> Facts:
     """Return the facts of a copy by a role that may not create what only superusers can: without what was left out."""
-    left_out = {each.what for each in skipped if each.what.startswith(SUPERUSERS)}
-    if not left_out:
-        return facts
-    gone = [each for each in facts.objects if f"{each.kind} {each.identity}" in left_out]
-    counts = dict(facts.object_counts)
-    for each in gone:
-        if each.kind in counts:
-            counts[each.kind] -= 1
-    objects = tuple(each for each in facts.objects if each not in gone)
-    return facts.model_copy(update={"objects": objects, "object_counts": counts})
+    return without(facts, {each.what for each in skipped if each.what.startswith(SUPERUSERS)})
 
 
 def _members(point: RestorePoint, facts: Facts, like: Connection, target: Target, emit: Emit) -> MemberSurvey:

@@ -124,7 +124,7 @@ def test_help_of_an_unknown_command(lastgood: Lastgood) -> None:
     assert outcome.err == (
         'error: cannot show help: no such command "rolback"\n'
         "state: Nothing was read or changed.\n"
-        "next:  `lastgood help` lists the commands.\n"
+        "next:  Did you mean rollback? `lastgood help` lists the commands.\n"
     )
 
 
@@ -166,12 +166,9 @@ def test_it_runs_as_a_module(module: str, child_environment: dict[str, str]) -> 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (
-            ("rolback",),
-            "error: cannot run this command: no such command 'rolback'. Did you mean 'rollback', 'backup'?\n",
-        ),
-        (("status", "--jsn"), "error: cannot run this command: no such option: --jsn (Possible options: --json)\n"),
-        (("restore", "x"), "error: cannot run this command: missing option '--into'\n"),
+        (("rolback",), 'error: cannot run this command: no such command "rolback"\n'),
+        (("status", "--jsn"), 'error: cannot run this command: no such option "--jsn"\n'),
+        (("restore", "x"), 'error: cannot run this command: missing option "--into"\n'),
         (("rollback", "--fence", "later"), 'error: cannot use --fence: it must be "now" or "at-swap"\n'),
         (
             ("rollback", "x", "--latest"),
@@ -198,9 +195,7 @@ def test_wrong_usage_exits_with_2_and_a_message(
 
 def test_global_options_stand_before_and_after_the_command(lastgood: Lastgood) -> None:
     bad = "nonsense"
-    message = (
-        'error: cannot parse the connection string from --db: missing "=" after "nonsense" in connection info string\n'
-    )
+    message = "error: cannot parse the connection string from --db: it is neither a URL nor a list of key=value\n"
     for arguments in (("--db", bad, "status"), ("status", "--db", bad), ("points", "--db", bad, "list")):
         assert lastgood(*arguments).err.startswith(message)
     # The later one wins: it stands nearer to the command.

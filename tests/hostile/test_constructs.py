@@ -51,3 +51,39 @@ def test_rollback(field: Field, store: Path, construct: Construct) -> None:
     done = lastgood(field, store, "rollback", "hostile.sql", "--yes")
     assert field.successes(*field.names()) == [], done.stdout + done.stderr
     assert done.returncode == 0 or len(field.names()) == kept, done.stdout + done.stderr
+
+
+@ENDS
+@EACH
+def test_restore_of_what_is_readable(field: Field, store: Path, construct: Construct) -> None:
+    if not field.can_run(construct):
+        return
+    path = field.dump(construct, store)
+    path.write_bytes(path.read_bytes().replace(b"-- PostgreSQL database dump complete", b""))
+    into = f"{field.live}_new"
+    done = lastgood(field, store, "restore", "hostile.sql", "--salvage-readable", "--into", into)
+    assert done.returncode == 0, done.stderr
+    assert field.successes(into, field.live) == [], done.stdout + done.stderr
+
+
+@ENDS
+@pytest.mark.parametrize("construct", CONSTRUCTS[::8], ids=lambda each: each.name)
+def test_drill_of_all_restore_points(field: Field, store: Path, construct: Construct) -> None:
+    """The scratch server runs as the user of the test: programs and files show that code was its superuser."""
+    if not field.can_run(construct):
+        return
+    field.dump(construct, store)
+    done = lastgood(field, store, "drill", "--all")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert field.successes(field.live) == [], done.stdout + done.stderr
+
+
+@ENDS
+def test_the_attacks_succeed_where_code_is_trusted(field: Field, store: Path) -> None:
+    field.dump(next(each for each in CONSTRUCTS if each.name == "check"), store)
+    into = f"{field.live}_new"
+    done = lastgood(field, store, "restore", "hostile.sql", "--into", into, "--trust-code", "to see that they do")
+    found = field.successes(into, field.live)
+    assert {"hostile_role is a superuser", "hostile_made was made", "program_by_copy"} <= set(found), done.stderr
+    with field.maintenance() as connection:
+        connection.execute("ALTER SYSTEM RESET ALL")

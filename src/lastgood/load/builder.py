@@ -191,8 +191,7 @@ class Builder:
             if self.definitions is not None:
                 return
             with self.operator("remember definitions") as connection:
-                guarded = connection.info.parameter_status("is_superuser") == "on"
-                objects = () if guarded else read_objects(connection)
+                objects = read_objects(connection)
             self.definitions = {(each.kind, each.identity): each.digest for each in objects if each.kind in _UNCHANGED}
 
     def changed(self, found: Iterable[ObjectFacts]) -> list[str]:
@@ -256,6 +255,7 @@ class Builder:
             with connection.transaction():
                 for part in _GUARD:
                     connection.execute(part)
+            self.definitions = {}  # the guard refuses each change
 
     def grant(self, connection: Connection) -> None:
         """Let the builder use the members of extensions; to be repeated when these change."""

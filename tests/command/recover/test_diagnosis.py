@@ -330,13 +330,13 @@ def test_rights_that_no_dump_brings_back_are_no_reason_to_roll_back() -> None:
     )
 
 
-def test_the_timeline_has_kept_databases_in_their_place() -> None:
+def test_the_timeline_has_kept_databases_after_the_restore_points() -> None:
     points = (candidate("new.sql", 1, facts(**WHOLE)), OLD)
     found = diagnose(evidence(candidates=points, server=ServerState(clock=NOW, kept=(kept(3),))))
     assert [(each.number, each.kind, each.name) for each in found.timeline] == [
         (1, "dump", "new.sql"),
-        (2, "kept", "app_old_1"),
-        (3, "dump", "old.sql"),
+        (2, "dump", "old.sql"),
+        (3, "kept", "app_old_1"),
     ]
 
 

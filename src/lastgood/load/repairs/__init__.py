@@ -63,6 +63,8 @@ NOT_GRANTABLE = frozenset({"42501", "0LP01"})
 
 # Only a superuser may publish all tables, or a schema; the rest of such a publication has nothing to alter.
 NOT_PUBLISHABLE = frozenset({"42501", "42704"})
+# feature_not_supported: a sequence of a column has the owner of its table, which was left out for the same reason.
+LINKED_SEQUENCE = "0A000"
 _LEFT_OUT_OF_A_COPY = {Kind.GRANT: NOT_GRANTABLE, Kind.PUBLICATION: NOT_PUBLISHABLE}
 
 # Commands that are not sent unchanged, may wait for others, or begin a transaction of their own.
@@ -271,6 +273,7 @@ class Commands:
         if (
             error.sqlstate in command.optional_sqlstates
             or brought_along
+            or (command.kind is Kind.OWNER and error.sqlstate == LINKED_SEQUENCE)
             or (self._rules.copy and error.sqlstate in _LEFT_OUT_OF_A_COPY.get(command.kind, ()))
         ):
             if self._rules.strict:
