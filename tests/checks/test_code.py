@@ -14,6 +14,8 @@ from lastgood import rollback
 from lastgood.checks.code import code_run
 from lastgood.dump.reader import read
 from lastgood.errors import Refused
+from lastgood.facts import LanguageFacts
+from lastgood.load.by_operator import beyond
 from lastgood.plan.plan import CONFINED, Choice, CodePolicy, Request
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Target
@@ -243,3 +245,36 @@ def test_code_that_runs_afterwards_is_named(
     shown: subprocess.CompletedProcess[str] = forked_cli.run(*common, "rollback", "code.sql", "--dry-run")
     assert "event trigger ev, as each role that triggers it: new" in " ".join(shown.stdout.split())
     assert "1 SECURITY DEFINER routine as in the live database" in " ".join(shown.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--trust-code", " "), "cannot trust code: the reason is empty"),
+        (
+            ("--trust-code", "ours", "--build-as", "postgresql://builder@/postgres"),
+            "cannot trust code and run it as another role: --trust-code and --build-as contradict each other",
+        ),
+    ],
+)
+def test_options_that_say_nothing(store: Path, options: tuple[str, ...], message: str) -> None:
+    done = forked_cli.run("--store", str(store), "--json", "rollback", "code.sql", *options)
+    assert (done.returncode, json.loads(done.stdout)["error"]["message"]) == (2, message)
+
+
+@pytest.mark.parametrize(
+    ("language", "refused"),
+    [
+        (LanguageFacts(name="pl", trusted=True, handler=("pg_catalog", "plpgsql_call_handler")), False),
+        (LanguageFacts(name="pl", trusted=False, handler=("pg_catalog", "plpgsql_call_handler")), True),
+        (LanguageFacts(name="pl", trusted=True, handler=("public", "plpython3_call_handler")), True),
+    ],
+)
+def test_a_language_that_gives_more_rights_than_its_name(
+    server: EmbeddedServer, language: LanguageFacts, refused: bool
+) -> None:
+    reading = read(Text(hostile.hostile_dump("CREATE OR REPLACE PROCEDURAL LANGUAGE pl;")))
+    list(reading.summary.script.recording(reading))
+    with server.target("postgres").connect() as connection:
+        found = beyond(connection, reading.summary.script.items, [language])
+    assert bool(found) == refused

@@ -125,7 +125,7 @@ def test_status_loads_no_more_than_a_look_at_the_server_takes(
     assert heavy == {"asyncio", "psycopg", "pydantic", "rich"}
     assert {each for each in ours if each.startswith("lastgood.command.")} == {
         "lastgood.command.report",
-        "lastgood.command.report.holdings",
+        "lastgood.command.report.inquiry",
         "lastgood.command.report.post_mortems",
         "lastgood.command.status",
         "lastgood.command.status.command",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from psycopg import sql
 
+from lastgood.command.deploy import environment
 from lastgood.postgres import server as server_module
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import SESSION, SINCE, SUPERUSERS_ONLY, Target
@@ -61,3 +62,26 @@ def test_a_server_that_refuses_one_is_given_the_others(
     own = found(server.target("postgres", user=role_with_settings))
     server_module._session_query.cache_clear()
     assert {name for name, value in SHOWN.items() if own[name] != value} <= SUPERUSERS_ONLY
+
+
+@pytest.mark.postgres(15, 17, 18)
+def test_no_event_trigger_runs_at_the_login_of_a_superuser(
+    server: EmbeddedServer, new_database: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = new_database("app")
+    monkeypatch.setenv("PGOPTIONS", "-c work_mem=123kB")
+    target = server.target(live)
+    with target.connect() as connection:
+        assert connection.execute("SHOW work_mem").fetchone() == ("123kB",)
+        if server.major >= 17:
+            connection.execute(
+                "CREATE FUNCTION public.f() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN RAISE ''it ran''; END'"
+            )
+            connection.execute("CREATE EVENT TRIGGER g ON login EXECUTE FUNCTION public.f()")
+    with target.connect() as connection:
+        if server.major >= 17:
+            assert connection.execute("SHOW event_triggers").fetchone() == ("off",)
+            migration = environment.resolved(target, live)
+            assert migration["options"].startswith("-c work_mem=123kB")
+            assert "event_triggers" not in migration["options"]
+            connection.execute("DROP EVENT TRIGGER g")

@@ -26,7 +26,6 @@ from lastgood import __version__, config, errors
 from lastgood.cli.call import Call
 from lastgood.cli.commands import ALSO_CALLED, COMMANDS, MODULES, ORDER
 from lastgood.cli.examples import section as examples_of
-from lastgood.config import nearby
 from lastgood.errors import SHOW_STATE, UNKNOWN_STATE, Interrupted, UsageError
 
 if TYPE_CHECKING:
@@ -78,8 +77,9 @@ def _no_type(ctx: Any) -> str:
 def _processed(parameter: Any, convert: Callable[[Any, Any], Any], ctx: Any, value: Any) -> Any:
     if ctx.resilient_parsing:  # completion uses the text as typed
         return value
-    left_out = value is None and not parameter.required and parameter.nargs == 1 and not parameter.multiple
-    return None if left_out else convert(ctx, value)
+    if value is not None or parameter.required:
+        return convert(ctx, value)
+    return () if parameter.multiple or parameter.nargs != 1 else None
 
 
 class _Commands(Mapping[str, Any]):
@@ -326,6 +326,8 @@ def _brief(session: Session) -> str:
             lines += ["", f"{title}:", *(f"  {each.name:{width}}  {each.summary}" for each in commands), ""]
         else:
             lines.append(f"{title + ':':17} {', '.join(each.name for each in commands)}")
+    from lastgood.config import nearby  # here, because `--help` of a command does not need it
+
     found = nearby.databases(Path.cwd()) if not session.names_a_database else []
     start = ["No database is named.", *found] if found else [START]
     return "\n".join([*lines, "", *start, EMERGENCY, "All commands and options: lastgood --help"])

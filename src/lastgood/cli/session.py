@@ -18,7 +18,6 @@ import typer
 
 from lastgood import __version__, config
 from lastgood.application import Application
-from lastgood.config import nearby
 from lastgood.config.options import LIBPQ
 from lastgood.config.settings import Settings, resolve
 from lastgood.context import Context, Pace
@@ -93,10 +92,11 @@ class Session:
         self.scrub.learn(secrets_within(settings.tables.model_dump(exclude_unset=True)), public)
         self.screen = Screen(scrub=self.scrub, no_color=settings.no_color)
         caller.announce(self._arguments, self.scrub)
-        from lastgood.points import signature  # here, because `--version` and `--help` need no restore points
+        if settings.key_file is not None or settings.trust_unsigned:
+            from lastgood.points import signature  # here, because `status` reads no restore points
 
-        signature.Signing.key_file = settings.key_file
-        signature.Signing.trusted = settings.trust_unsigned
+            signature.Signing.key_file = settings.key_file
+            signature.Signing.trusted = settings.trust_unsigned
         waits.WaitLimit.seconds = settings.tables.server.wait_limit
 
     def _learn_secrets(self, scrub: Scrubber, public: Iterable[str] = ()) -> None:
@@ -116,6 +116,8 @@ class Session:
 
     def unnamed(self, why: str) -> UsageError:
         """Return the error for a database that is not named, where libpq's defaults do not connect either."""
+        from lastgood.config import nearby  # here, because it is rarely needed
+
         found = nearby.databases(Path.cwd())
         name = (
             "Name it: --db postgresql://user@host:5432/name; or LASTGOOD_DB, DATABASE_URL, or PGHOST and PGDATABASE in "

@@ -20,7 +20,7 @@ from lastgood.dump.formats import DumpSource
 from lastgood.dump.hints import ANOTHER
 from lastgood.dump.names import Relation
 from lastgood.dump.readable import SHOWN, Omission, ReadableReading
-from lastgood.errors import NOT_REACHED, Corrupt, Refused
+from lastgood.errors import NOT_REACHED, BadPoint, Corrupt, Refused
 from lastgood.events import StageDone, StageStarted
 from lastgood.journal import recording
 from lastgood.load import made_beside
@@ -29,6 +29,7 @@ from lastgood.load.repairs import what
 from lastgood.models import Document, Frozen
 from lastgood.plan.plan import CONFINED, CodePolicy
 from lastgood.points import RestorePoint
+from lastgood.points.signature import NOT_SIGNED
 from lastgood.postgres import database, lent_role
 from lastgood.postgres.server import Connection, Target, cancelled_with
 from lastgood.postgres.strength import strength
@@ -183,6 +184,8 @@ def _operators_part(
 
 
 def _source(point: RestorePoint) -> DumpSource:
+    if point.remedy == NOT_SIGNED:
+        raise BadPoint(point.problem, hint=point.remedy)
     try:
         return points.source_of(point)
     except Corrupt:

@@ -52,7 +52,7 @@ class RemainingSession:
 _FIND = """
 SELECT a.pid, a.backend_start, coalesce(a.usename, ''), coalesce(a.application_name, ''), coalesce(a.state, '')
 FROM pg_catalog.pg_stat_activity a
-WHERE a.pid <> ALL ({ours}::int[]) AND a.pid <> pg_catalog.pg_backend_pid()
+WHERE a.pid <> ALL ({own_pids}::int[]) AND a.pid <> pg_catalog.pg_backend_pid()
   AND ((a.datid = {oid}::oid OR {anywhere})
        AND (a.application_name = {tag}
             OR (a.pid, a.backend_start) IN (SELECT * FROM unnest({pids}::int[], {starts}::timestamptz[])))

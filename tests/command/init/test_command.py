@@ -90,6 +90,7 @@ def test_every_key_of_the_example_is_valid(lastgood: Lastgood) -> None:
         "db",
         "store",
         "state",
+        "key_file",
         "format",
         "fence",
         "reopen_when",

@@ -14,8 +14,7 @@ import psycopg
 
 from lastgood import status
 from lastgood.command.report.document import Holding, UndoneBy
-from lastgood.config.settings import Settings
-from lastgood.config.tables import PgBouncer, Tables
+from lastgood.config.tables import PgBouncer
 from lastgood.errors import LastgoodError, first_line
 from lastgood.in_place.kept import left_by_runs
 from lastgood.journal import JOURNAL_ERRORS, Journal
@@ -118,18 +117,3 @@ def undone_by(state: Path, run: str, seen: ServerMarks) -> Iterator[UndoneBy]:
     for _, mark in seen.marks:
         if mark.options.get("undoes") == run and mark.run not in runs:
             yield UndoneBy(run=mark.run, at=mark.started, by=mark.user, host=mark.host)
-
-
-@dataclass(frozen=True, slots=True)
-class Inquiry:
-    """The folders and the server to read from. ``target`` is None if no server is to be queried."""
-
-    state: Path
-    store: Path
-    tables: Tables
-    target: Target | None
-
-    @classmethod
-    def of(cls, settings: Settings, target: Target) -> Inquiry:
-        """Return the places that the settings of a command name."""
-        return cls(settings.state, settings.store, settings.tables, target)

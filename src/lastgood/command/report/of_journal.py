@@ -17,7 +17,8 @@ from lastgood.command.report import follow_up, holdings
 from lastgood.command.report.chronicle import Chronicle
 from lastgood.command.report.document import Holding, RecordedError, RecordedPlan, RunRecord, UndoneBy
 from lastgood.command.report.follow_up import MeasuredItem, Sources
-from lastgood.command.report.holdings import Inquiry, ServerMarks, undone_by
+from lastgood.command.report.holdings import ServerMarks, undone_by
+from lastgood.command.report.inquiry import Inquiry
 from lastgood.journal import JOURNAL_ERRORS, Journal, incidents
 from lastgood.journal.reader import BUILD, EMERGENCY, WATCH, RunHistory
 from lastgood.models import Frozen

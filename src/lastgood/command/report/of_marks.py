@@ -8,7 +8,8 @@ from typing import Any
 from lastgood.checklist import Override
 from lastgood.command.report import holdings
 from lastgood.command.report.document import Holding, Participant, RunRecord, TimelineEntry
-from lastgood.command.report.holdings import Inquiry, undone_by
+from lastgood.command.report.holdings import undone_by
+from lastgood.command.report.inquiry import Inquiry
 from lastgood.errors import NOT_REACHED, Refused
 from lastgood.postgres.mark import OVERRIDE, Mark
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lastgood.command.report.holdings import Inquiry
+from lastgood.command.report.inquiry import Inquiry
 from lastgood.config.tables import RecordSettings
 from lastgood.errors import LastgoodError
 from lastgood.journal import incidents

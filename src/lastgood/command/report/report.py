@@ -8,7 +8,8 @@ from lastgood.command.explain.run import newest, story_of, titles
 from lastgood.command.report.chronicle import Chronicle
 from lastgood.command.report.document import RunLine, RunRecord, Runs
 from lastgood.command.report.follow_up import TITLES, attest
-from lastgood.command.report.holdings import Inquiry, ServerMarks
+from lastgood.command.report.holdings import ServerMarks
+from lastgood.command.report.inquiry import Inquiry
 from lastgood.command.report.of_journal import of_journal
 from lastgood.command.report.of_marks import of_marks
 from lastgood.errors import NOT_REACHED, Refused

@@ -51,7 +51,7 @@ def glance(session: Session) -> int | None:
 
 def _read(session: Session) -> Status:
     from lastgood import status
-    from lastgood.command.report.holdings import Inquiry
+    from lastgood.command.report.inquiry import Inquiry
     from lastgood.command.report.post_mortems import open_post_mortems
 
     tables = session.settings.tables
