@@ -95,7 +95,6 @@ def test_every_key_of_the_example_is_valid(lastgood: Lastgood) -> None:
         "fence",
         "reopen_when",
         "on_failure",
-        "key_file",
         "strict",
         "jobs",
         "max_wal_lag",
