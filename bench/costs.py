@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict
 
 from bench import data, host, measure
 from bench.data import dumps
-from lastgood.dump.formats import open_dump
+from lastgood.dump.files.formats import open_dump
 from lastgood.facts.of_database import facts_of_database
 from lastgood.facts.of_dump import facts_of_dump
 from lastgood.postgres.embedded import EmbeddedServer

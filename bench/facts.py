@@ -15,7 +15,7 @@ from pathlib import Path
 from bench import measure
 from bench.measure import Series
 from bench.results import Lines
-from lastgood.dump.formats import open_dump
+from lastgood.dump.files.formats import open_dump
 from lastgood.facts.of_dump import facts_of_dump
 
 HEAD = """--

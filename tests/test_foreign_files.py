@@ -16,7 +16,7 @@ import pytest
 from psycopg import sql
 
 from lastgood.damaged.restore import restore_readable
-from lastgood.dump.formats import open_dump
+from lastgood.dump.files.formats import open_dump
 from lastgood.dump.reader import read
 from lastgood.errors import Foreign, Unsafe
 from lastgood.points import find, verify

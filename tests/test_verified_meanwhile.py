@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lastgood.dump.formats import DumpSource, open_dump
-from lastgood.dump.row_index import PendingDigest
+from lastgood.dump.files.formats import DumpSource, open_dump
+from lastgood.dump.files.row_index import PendingDigest
 from lastgood.errors import Corrupt, Failed
 from lastgood.load import rebuild
 from lastgood.load.rebuild import verified_meanwhile

@@ -13,16 +13,17 @@ from lastgood.application.results import ApplicationReport, HookResult
 from lastgood.application.service import START_HINT, Service
 from lastgood.errors import Blocked, ChecksFailed, ChecksFailedAfterSwap, Stopped, continued, switched_back
 from lastgood.events import Caution, Emit, StageDone, StageStarted
-from lastgood.in_place import staged
+from lastgood.in_place.build import staged
 from lastgood.in_place.kept import left_by_runs
 from lastgood.journal import Journal, caller, recording, run_names
 from lastgood.plan.plan import Request
 from lastgood.plan.unfinished import leftover_of, refuse_abort, requested_run, run_of
-from lastgood.postgres import build_role, clock, copying, database
+from lastgood.postgres import clock, copying, database
 from lastgood.postgres.database import Database
 from lastgood.postgres.leftover import Leftover, drop_leftover
 from lastgood.postgres.lock import lock_live
 from lastgood.postgres.mark import Mark
+from lastgood.postgres.roles import build_role
 from lastgood.postgres.server import Connection
 from lastgood.process import interrupts
 from lastgood.run import runner, steps

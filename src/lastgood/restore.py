@@ -31,7 +31,8 @@ from lastgood.members.survey import limited_to, survey
 from lastgood.models import Document
 from lastgood.plan.plan import CONFINED, CodePolicy, CodeRun, ReopenWhen
 from lastgood.points import RestorePoint
-from lastgood.postgres import database, lent_role
+from lastgood.postgres import database
+from lastgood.postgres.roles import lent_role
 from lastgood.postgres.server import Connection, Target, cancelled_with
 from lastgood.process import interrupts
 from lastgood.run.report import (

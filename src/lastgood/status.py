@@ -23,13 +23,14 @@ from lastgood.load.deferred import lists
 from lastgood.load.deferred.watch import activity
 from lastgood.models import Document, Frozen
 from lastgood.plan.unfinished import Unfinished, unfinished
-from lastgood.postgres import build_role, copying, database, lock, table_locks
+from lastgood.postgres import copying, database, lock, table_locks
 from lastgood.postgres.database import Database
 from lastgood.postgres.deployment import Stage, read_deployment
 from lastgood.postgres.leftover import leftovers
 from lastgood.postgres.mark import BROUGHT_BACK, DEPLOYMENT, Mark, server_clock
 from lastgood.postgres.pgbouncer import consoles
 from lastgood.postgres.pgbouncer.consoles import psql
+from lastgood.postgres.roles import build_role
 from lastgood.postgres.server import Connection, Target
 from lastgood.postgres.table_locks import FenceStatus
 

@@ -12,7 +12,7 @@ import pytest
 from psycopg import sql
 
 from lastgood import rollback
-from lastgood.dump.formats import open_dump
+from lastgood.dump.files.formats import open_dump
 from lastgood.errors import Failed, LastgoodError, Refused
 from lastgood.facts.compare import compare
 from lastgood.facts.of_database import facts_at

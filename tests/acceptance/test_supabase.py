@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from psycopg import sql
 
-from lastgood.dump.file_set import open_any
+from lastgood.dump.files.file_set import open_any
 from lastgood.facts.of_dump import facts_of_dump
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.restore import restore

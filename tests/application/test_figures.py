@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from lastgood.application.figures import KINDS, compare, figures_of
-from lastgood.postgres.activity import Sample
+from lastgood.postgres.pressure.activity import Sample
 
 QUIET = Sample(at=0.0, commits=0, rollbacks=0, deadlocks=0, conflicts=0, ended=0, connections=10, lock_waits=0)
 

@@ -18,8 +18,8 @@ from lastgood.facts import LanguageFacts
 from lastgood.load.by_operator import beyond
 from lastgood.plan.plan import CONFINED, Choice, CodePolicy, Request
 from lastgood.postgres.embedded import EmbeddedServer
+from lastgood.postgres.roles.strength import strength
 from lastgood.postgres.server import Target
-from lastgood.postgres.strength import strength
 from lastgood.restore import restore
 from tests.dump import hostile
 from tests.support import forked_cli

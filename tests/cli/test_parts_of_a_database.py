@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from psycopg import sql
 
-from lastgood.dump.formats import open_dump
+from lastgood.dump.files.formats import open_dump
 from lastgood.points.point import pg_restore_for
 from lastgood.postgres.embedded import EmbeddedServer
 from tests.cli.conftest import Lastgood

@@ -16,10 +16,10 @@ import psutil
 import pytest
 
 from lastgood import fault
-from lastgood.postgres import build_role
 from lastgood.postgres.embedded import EmbeddedServer, programs
 from lastgood.postgres.leftover import leftovers
 from lastgood.postgres.mark import marked
+from lastgood.postgres.roles import build_role
 from tests.support import forked_cli
 
 KINDS = ("kill", "terminate", "enospc", "cut")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from lastgood.dump.lexer.tokens import Statement
 from lastgood.dump.reader import read
 from lastgood.dump.rulings import rule
-from lastgood.dump.tokens import Statement
 from lastgood.plan.plan import CodeRun
 from tests.dump import hostile
 from tests.support.real_dumps import Text

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from lastgood.dump.directory import check_whole
-from lastgood.dump.formats import open_dump
+from lastgood.dump.archive.directory import check_whole
+from lastgood.dump.files.formats import open_dump
 from lastgood.errors import BadPoint, Corrupt, Incomplete
 from lastgood.facts.of_dump import facts_of_dump
 from lastgood.postgres.embedded import EmbeddedServer

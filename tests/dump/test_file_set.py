@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lastgood.dump.entries import Entry, Rows, RowsStart
-from lastgood.dump.file_set import FileSet, files_of_set, open_any
+from lastgood.dump.files.file_set import FileSet, files_of_set, open_any
 from lastgood.dump.reader import DumpReading, read
 from lastgood.dump.statements import Command, Kind, Verdict
 from lastgood.errors import BadPoint, Corrupt, Incomplete, Unsafe

@@ -18,12 +18,12 @@ import lz4.frame
 import pytest
 import zstandard
 
-from lastgood.dump import recognize
-from lastgood.dump.decompress import decompressed
-from lastgood.dump.formats import DumpSource, open_dump
-from lastgood.dump.lexer import tokens
-from lastgood.dump.recognize import Archive
-from lastgood.dump.tokens import CopyEnd
+from lastgood.dump.files import recognize
+from lastgood.dump.files.decompress import decompressed
+from lastgood.dump.files.formats import DumpSource, open_dump
+from lastgood.dump.files.recognize import Archive
+from lastgood.dump.lexer.lexer import tokens
+from lastgood.dump.lexer.tokens import CopyEnd
 from lastgood.errors import BadPoint, Corrupt, Incomplete, Refused
 from lastgood.postgres.embedded import EmbeddedServer, programs
 from tests.support.real_dumps import NAME, dumped, make_database, run

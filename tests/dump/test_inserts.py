@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lastgood.dump import inserts
 from lastgood.dump.entries import Rows, RowsStart
 from lastgood.dump.names import Relation
+from lastgood.dump.rows import inserts
 
 EXAMPLES = 200_000 if os.environ.get("LASTGOOD_FUZZ") == "long" else 200
 ESCAPES = {"\\": "\\\\", "\b": "\\b", "\t": "\\t", "\n": "\\n", "\v": "\\v", "\f": "\\f", "\r": "\\r"}

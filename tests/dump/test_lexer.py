@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from psycopg import pq
 
-from lastgood.dump import window
-from lastgood.dump.lexer import tokens
-from lastgood.dump.tokens import (
+from lastgood.dump.lexer import window
+from lastgood.dump.lexer.lexer import tokens
+from lastgood.dump.lexer.tokens import (
     Comment,
     CopyData,
     CopyEnd,

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from lastgood.dump import lexer, window
 from lastgood.dump.entries import RowPart, Rows
+from lastgood.dump.lexer import lexer, window
 from lastgood.dump.reader import read
 from lastgood.errors import Corrupt, Incomplete
 from lastgood.facts.of_dump import facts_of_dump

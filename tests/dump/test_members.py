@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 import zstandard
 
+from lastgood.dump.archive.members import ArchiveMember, members
 from lastgood.dump.entries import Rows, RowsStart
-from lastgood.dump.formats import DumpSource, open_dump
-from lastgood.dump.members import ArchiveMember, members
+from lastgood.dump.files.formats import DumpSource, open_dump
 from lastgood.dump.reader import read
 from lastgood.errors import BadPoint, Corrupt, Incomplete
 from lastgood.postgres.embedded import EmbeddedServer

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lastgood.dump.entries import Entry, Rows, RowsEnd, RowsStart
-from lastgood.dump.formats import DumpSource
+from lastgood.dump.files.formats import DumpSource
 from lastgood.dump.readable import ReadableReading
 from lastgood.dump.reader import read
 from lastgood.dump.statements import Command

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from lastgood.dump.lexer.tokens import MetaCommand, Statement
 from lastgood.dump.names import Relation, parse, quoted
 from lastgood.dump.rulings import rule
 from lastgood.dump.search_path import SearchPath, schemas_of
@@ -21,7 +22,6 @@ from lastgood.dump.statements import (
     Verdict,
     understand_psql,
 )
-from lastgood.dump.tokens import MetaCommand, Statement
 
 
 def ruled(text: str) -> Command:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lastgood.dump import formats
-from lastgood.dump.formats import open_dump
+from lastgood.dump.files import formats
+from lastgood.dump.files.formats import open_dump
 from lastgood.errors import Corrupt
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.process import run

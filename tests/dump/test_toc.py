@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from lastgood.dump.toc import TocEntry, entries_with_data
+from lastgood.dump.archive.toc import TocEntry, entries_with_data
 from lastgood.errors import BadPoint, Corrupt, Incomplete
 
 ANOTHER = "Choose another restore point: lastgood points"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lastgood.dump.formats import open_dump
+from lastgood.dump.files.formats import open_dump
 from lastgood.facts.compare import compare
 from lastgood.facts.of_dump import facts_of_dump
 from lastgood.postgres.embedded import EmbeddedServer

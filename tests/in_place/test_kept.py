@@ -8,7 +8,8 @@ import pytest
 from psycopg import sql
 
 from lastgood.errors import NOT_REACHED, Interrupted, Refused
-from lastgood.in_place import kept, marks, names, switch
+from lastgood.in_place import kept, marks, names
+from lastgood.in_place.exchange import switch
 from lastgood.in_place.marks import Mark
 from lastgood.postgres.server import Connection
 from tests.support.account import assert_same

@@ -10,7 +10,7 @@ import pytest
 
 from lastgood import fault
 from lastgood.errors import Refused
-from lastgood.in_place import switch
+from lastgood.in_place.exchange import switch
 from lastgood.in_place.survey import survey
 from lastgood.postgres.server import Connection
 from tests.conftest import OURS, require

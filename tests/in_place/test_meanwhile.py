@@ -16,10 +16,11 @@ from psycopg import sql
 
 from lastgood import fault
 from lastgood.errors import Failed, Interrupted, Refused
-from lastgood.in_place import marks, names, reconnect, snapshots, switch
-from lastgood.in_place.completion import complete, validate
-from lastgood.in_place.move import Moved, committed, move
-from lastgood.in_place.snapshots import Session
+from lastgood.in_place import marks, names
+from lastgood.in_place.exchange import reconnect, snapshots, switch
+from lastgood.in_place.exchange.completion import complete, validate
+from lastgood.in_place.exchange.move import Moved, committed, move
+from lastgood.in_place.exchange.snapshots import Session
 from lastgood.in_place.survey import Object, objects, survey
 from lastgood.postgres.lock import lock_key
 from lastgood.postgres.server import Connection
@@ -410,7 +411,7 @@ def test_a_forgotten_object_fails_the_swap(
         every, unknown = objects(connection, schemas)
         return [each for each in every if each.name.names[-1] != "plain"], unknown
 
-    monkeypatch.setattr("lastgood.in_place.transaction.objects", all_but_one)
+    monkeypatch.setattr("lastgood.in_place.exchange.transaction.objects", all_but_one)
     with project.connect(broken) as connection, pytest.raises(Failed) as failed:
         swapped(connection, staged)
     assert failed.value.message.startswith("cannot switch: ")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from lastgood.dump.rulings import schema_of
 from lastgood.dump.script import ScriptStep
 from lastgood.dump.summary import DumpSummary
-from lastgood.in_place.definition_facts import schema_of_object
-from lastgood.in_place.definitions import definitions_in
-from lastgood.in_place.placed import event_triggers, is_tie, outside, placed, schemas
+from lastgood.in_place.definitions.against_facts import schema_of_object
+from lastgood.in_place.definitions.dumped import definitions_in
+from lastgood.in_place.definitions.sorting import event_triggers, is_tie, outside, placed, schemas
 from lastgood.in_place.ties import EventTrigger
 
 HEAD = """--

@@ -11,10 +11,12 @@ from psycopg import sql
 from lastgood.dump.names import Relation
 from lastgood.errors import Failed, Interrupted, Refused
 from lastgood.events import Caution
-from lastgood.in_place import completion, marks, staged, switch
-from lastgood.in_place.completion import validate
-from lastgood.in_place.deleted_parents import refuse
-from lastgood.in_place.prove import manifest_digest
+from lastgood.in_place import marks
+from lastgood.in_place.build import staged
+from lastgood.in_place.build.prove import manifest_digest
+from lastgood.in_place.exchange import completion, switch
+from lastgood.in_place.exchange.completion import validate
+from lastgood.in_place.platform.deleted_parents import refuse
 from lastgood.load.rebuild import ProofFailed
 from lastgood.load.repairs import Rules
 from lastgood.points.dump_point import take

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from lastgood.in_place import marks, switch
-from lastgood.in_place.completion import validate
+from lastgood.in_place import marks
+from lastgood.in_place.exchange import switch
+from lastgood.in_place.exchange.completion import validate
 from tests.support.account import assert_same, differences
 from tests.support.hosted import OWN, Project, account_of, stage
 

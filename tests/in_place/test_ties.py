@@ -11,12 +11,14 @@ import pytest
 from psycopg import sql
 
 from lastgood.errors import Refused
-from lastgood.in_place import names, switch, tie_queries
+from lastgood.in_place import names
 from lastgood.in_place.capabilities import surplus_triggers
-from lastgood.in_place.completion import validate
-from lastgood.in_place.move import Moved
-from lastgood.in_place.platform_rows import added_since, difference
+from lastgood.in_place.exchange import switch
+from lastgood.in_place.exchange.completion import validate
+from lastgood.in_place.exchange.move import Moved
+from lastgood.in_place.platform.rows import added_since, difference
 from lastgood.in_place.survey import survey
+from lastgood.in_place.ties import queries
 from lastgood.postgres.server import Connection
 from tests.support.account import assert_same
 from tests.support.hosted import ADMIN, OWN, Project, Staged, account_of, stage
@@ -88,7 +90,7 @@ def test_kept_tables_neither_block_nor_follow_the_platform(project: Project, bro
     kept = names.kept(staged.run, "public")
     with project.connect(broken) as connection:
         swapped(connection, staged)
-        assert tie_queries.foreign_keys(connection, [names.kept(staged.run, live) for live in ALL]) == []
+        assert queries.foreign_keys(connection, [names.kept(staged.run, live) for live in ALL]) == []
         before = one(connection, "SELECT count(*) FROM {}.sales", kept)
         # notes refer to the first two users without an action; a third one can be deleted.
         third = one(connection, "SELECT id FROM auth.users ORDER BY id OFFSET 2 LIMIT 1")
@@ -253,11 +255,11 @@ def test_a_prepared_statement_goes_on_or_fails_once(project: Project, broken: st
 
 def test_a_surplus_trigger_that_the_role_may_not_drop_is_found_before(project: Project, database: str) -> None:
     with project.connect(database) as connection:
-        wished = tie_queries.read(connection, OWN)
+        wished = queries.read(connection, OWN)
         connection.execute(
             "CREATE TRIGGER later AFTER INSERT ON auth.sessions FOR EACH ROW EXECUTE FUNCTION public.handle_new_user()"
         )
-        live = tie_queries.read(connection, OWN)
+        live = queries.read(connection, OWN)
         assert surplus_triggers(connection, live, live) == []
         assert surplus_triggers(connection, live, wished) == [
             'the restore point lacks trigger "later" on "auth.sessions": this role may not drop it: must be owner of '

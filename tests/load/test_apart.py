@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lastgood.context import Context, Pace
-from lastgood.dump.formats import open_dump
+from lastgood.dump.files.formats import open_dump
 from lastgood.dump.names import Relation
 from lastgood.dump.script import Section
 from lastgood.errors import Failed

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from lastgood.context import Context, Pace
+from lastgood.dump.lexer.tokens import Statement
 from lastgood.dump.rulings import rule
 from lastgood.dump.statements import Command
-from lastgood.dump.tokens import Statement
 from lastgood.load import graph
 from lastgood.load.tasks import in_two
 from lastgood.postgres.embedded import EmbeddedServer

@@ -25,7 +25,7 @@ import pytest
 import zstandard
 from psycopg import sql
 
-from lastgood.dump.formats import DumpSource, open_dump
+from lastgood.dump.files.formats import DumpSource, open_dump
 from lastgood.errors import BadPoint, LastgoodError
 from lastgood.facts import Facts
 from lastgood.facts.compare import compare

@@ -6,7 +6,7 @@ from typing import LiteralString
 
 from psycopg import sql
 
-from lastgood.postgres import securables
+from lastgood.postgres.access import securables
 from lastgood.postgres.server import Connection
 
 # A query for (role, kind, object, privilege) each, and the privileges to ask for. Of the system's routines and types,

@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import pytest
 
-from lastgood.postgres import activity
-from lastgood.postgres.activity import Sample, connected, sample, writes
 from lastgood.postgres.embedded import EmbeddedServer
+from lastgood.postgres.pressure import activity
+from lastgood.postgres.pressure.activity import Sample, connected, sample, writes
 from lastgood.postgres.server import Connection
 
 PATIENCE = 20.0

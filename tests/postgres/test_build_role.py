@@ -9,8 +9,8 @@ import pytest
 from psycopg import sql
 
 from lastgood.errors import Refused
-from lastgood.postgres import build_role
 from lastgood.postgres.embedded import EmbeddedServer
+from lastgood.postgres.roles import build_role
 from lastgood.postgres.server import Connection
 
 ENDS = pytest.mark.postgres(15, 18)

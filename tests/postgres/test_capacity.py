@@ -9,10 +9,10 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from lastgood.postgres import capacity as capacity_module
-from lastgood.postgres.capacity import Capacity, ConnectionLimit, Figures, capacity, divide, limits
 from lastgood.postgres.embedded import EmbeddedServer
-from lastgood.postgres.machine import Machine
+from lastgood.postgres.pressure import capacity as capacity_module
+from lastgood.postgres.pressure.capacity import Capacity, ConnectionLimit, Figures, capacity, divide, limits
+from lastgood.postgres.pressure.machine import Machine
 from lastgood.postgres.server import set_where_possible
 
 MB, GB = 1 << 20, 1 << 30

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lastgood.postgres.embedded import EmbeddedServer
-from lastgood.postgres.machine import Machine, machine
+from lastgood.postgres.pressure.machine import Machine, machine
 from lastgood.postgres.server import Connection
 
 GIGABYTE = 1 << 30

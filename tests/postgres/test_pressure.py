@@ -20,10 +20,10 @@ import pytest
 from lastgood.errors import Failed
 from lastgood.events import Caution, Event, Note
 from lastgood.postgres.embedded import EmbeddedServer
-from lastgood.postgres.pressure import Pressure
+from lastgood.postgres.pressure.monitor import Pressure
+from lastgood.postgres.pressure.rules import Limits
+from lastgood.postgres.pressure.wal import WalReader, read_wal
 from lastgood.postgres.server import Connection
-from lastgood.postgres.strain import Limits
-from lastgood.postgres.wal import WalReader, read_wal
 from tests.support.waiting import until
 
 MB = 1 << 20

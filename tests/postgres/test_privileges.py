@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from psycopg import sql
 
-from lastgood.postgres import grants, privileges
+from lastgood.postgres.access import grants, privileges
+from lastgood.postgres.access.privileges import PrivilegeCarryOver
+from lastgood.postgres.access.securables import ObjectName
 from lastgood.postgres.apply import apply
 from lastgood.postgres.embedded import EmbeddedServer
-from lastgood.postgres.privileges import PrivilegeCarryOver
-from lastgood.postgres.securables import ObjectName
 from lastgood.postgres.server import Connection
 from lastgood.process import run as child
 from tests.postgres.effective import effective

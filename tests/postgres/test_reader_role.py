@@ -9,11 +9,11 @@ import psycopg
 import pytest
 from psycopg import IsolationLevel, sql
 
-from lastgood.postgres import build_role
 from lastgood.postgres.embedded import EmbeddedServer
-from lastgood.postgres.reader_role import reader_role
+from lastgood.postgres.roles import build_role
+from lastgood.postgres.roles.reader_role import reader_role
+from lastgood.postgres.roles.table_code import not_to_query
 from lastgood.postgres.server import Connection
-from lastgood.postgres.table_code import not_to_query
 
 ENDS = pytest.mark.postgres(15, 18)
 New = Callable[..., str]

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
+from lastgood.postgres.access.rights import rights
 from lastgood.postgres.embedded import EmbeddedServer
-from lastgood.postgres.rights import rights
 
 _MADE = """
 CREATE SCHEMA s; CREATE TABLE public.t (id int PRIMARY KEY, v text); CREATE VIEW s."a view" AS SELECT id FROM public.t;

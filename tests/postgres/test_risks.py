@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from lastgood.postgres.embedded import EmbeddedServer
-from lastgood.postgres.risks import Risk, assess, risks
-from lastgood.postgres.strain import Limits
-from lastgood.postgres.wal import Disk, Wal, WalReader
+from lastgood.postgres.pressure.risks import Risk, assess, risks
+from lastgood.postgres.pressure.rules import Limits
+from lastgood.postgres.pressure.wal import Disk, Wal, WalReader
 
 MB, GB = 1 << 20, 1 << 30
 WELL = Wal(0, (), "", 16 * MB, GB, (Disk("pg_wal", 50 * GB, 100 * GB),), ())

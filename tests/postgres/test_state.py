@@ -10,9 +10,9 @@ from psycopg import sql
 
 from lastgood.errors import Refused
 from lastgood.postgres import database
+from lastgood.postgres.access.grants import Grant, Operator
 from lastgood.postgres.apply import apply, rehearse
 from lastgood.postgres.embedded import EmbeddedServer
-from lastgood.postgres.grants import Grant, Operator
 from lastgood.postgres.server import Connection
 from lastgood.postgres.state import DatabaseState, split_list
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from lastgood.events import Caution, Note
-from lastgood.postgres.strain import Limits, StrainJudge, StrainVerdict
-from lastgood.postgres.wal import Disk, Wal, WalReader
+from lastgood.postgres.pressure.rules import Limits, StrainJudge, StrainVerdict
+from lastgood.postgres.pressure.wal import Disk, Wal, WalReader
 
 MB, GB = 1 << 20, 1 << 30
 ROOMY = (Disk("pg_wal", 50 * GB, 100 * GB),)

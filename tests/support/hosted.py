@@ -15,9 +15,9 @@ from pathlib import Path
 from psycopg import sql
 
 from demo.hosted import platform
-from lastgood.in_place import marks, names, survey, tie_queries
+from lastgood.in_place import marks, names, survey
 from lastgood.in_place.marks import Mark
-from lastgood.in_place.ties import Ties
+from lastgood.in_place.ties import Ties, queries
 from lastgood.journal.run_names import identifier, new_run
 from lastgood.postgres.server import Connection, Target
 from tests.support.account import account
@@ -114,7 +114,7 @@ def stage(
     run = new_run(datetime.now(UTC))
     scratch = project.copy(point)
     with project.connect(scratch, user=ADMIN) as connection:
-        point_ties = tie_queries.read(connection, schemas)
+        point_ties = queries.read(connection, schemas)
         found, unknown = survey.objects(connection, schemas)
         assert unknown == []
         for schema in schemas:

@@ -17,7 +17,7 @@ import difflib
 import subprocess
 from pathlib import Path
 
-from lastgood.dump.formats import open_dump
+from lastgood.dump.files.formats import open_dump
 from lastgood.facts import Facts
 from lastgood.facts.compare import compare
 from lastgood.facts.of_database import facts_of_database

@@ -13,11 +13,13 @@ from lastgood import points
 from lastgood.context import Context
 from lastgood.events import Event, Note
 from lastgood.facts import Facts
-from lastgood.in_place import deleted_parents, names, prove, staged
-from lastgood.in_place.deleted_parents import Orphaned
-from lastgood.in_place.prove import Proof
-from lastgood.in_place.rewrite import Rewritten, rewrite
-from lastgood.in_place.staged import Origin
+from lastgood.in_place import names
+from lastgood.in_place.build import prove, staged
+from lastgood.in_place.build.prove import Proof
+from lastgood.in_place.build.staged import Origin
+from lastgood.in_place.definitions.rewrite import Rewritten, rewrite
+from lastgood.in_place.platform import deleted_parents
+from lastgood.in_place.platform.deleted_parents import Orphaned
 from lastgood.journal.run_names import new_run
 from lastgood.load.loaded import Loaded
 from lastgood.load.rebuild import Dump, rules_for

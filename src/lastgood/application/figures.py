@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lastgood.application.results import Figure
-from lastgood.postgres.activity import Sample
+from lastgood.postgres.pressure.activity import Sample
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from psycopg import sql
 from lastgood.checklist import Finding, Passed
 from lastgood.checks.subject import Subject
 from lastgood.errors import Refused
-from lastgood.postgres import binaries, row_security
+from lastgood.postgres import binaries
+from lastgood.postgres.access import row_security
 from lastgood.text import units
 
 SHOWN = 5

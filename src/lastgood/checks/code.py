@@ -12,9 +12,9 @@ from lastgood.facts import Facts
 from lastgood.load import by_operator
 from lastgood.load.repairs import what
 from lastgood.plan.plan import CodePolicy, CodeRun
-from lastgood.postgres import build_role, lent_role
+from lastgood.postgres.roles import build_role, lent_role
+from lastgood.postgres.roles.strength import strength
 from lastgood.postgres.server import Connection
-from lastgood.postgres.strength import strength
 from lastgood.text.units import counted
 
 SHOWN = 10

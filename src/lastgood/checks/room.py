@@ -10,9 +10,9 @@ import psycopg
 
 from lastgood.checklist import Finding, Known, Passed
 from lastgood.checks.subject import Subject
-from lastgood.postgres.machine import is_here
-from lastgood.postgres.risks import risks
-from lastgood.postgres.strain import Limits
+from lastgood.postgres.pressure.machine import is_here
+from lastgood.postgres.pressure.risks import risks
+from lastgood.postgres.pressure.rules import Limits
 from lastgood.text import units
 
 _ATTESTED = "[check] free_space in lastgood.toml"

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from lastgood.checklist import Finding, Passed
 from lastgood.checks.subject import Subject
 from lastgood.plan.unfinished import unfinished as unfinished_runs
-from lastgood.postgres.capacity import OTHER_SESSIONS, limits
 from lastgood.postgres.holders import holders as held_by
+from lastgood.postgres.pressure.capacity import OTHER_SESSIONS, limits
 from lastgood.postgres.sessions import END_HINT, blocking_sessions
 from lastgood.postgres.sessions import locked_tables as tables_locked
 from lastgood.postgres.sessions import sessions as sessions_in

@@ -12,8 +12,8 @@ from psycopg import sql
 from lastgood.checklist import Finding
 from lastgood.checks.subject import Subject
 from lastgood.journal.run_names import identifier
+from lastgood.postgres.access.grants import Operator
 from lastgood.postgres.apply import NotApplied, rehearse
-from lastgood.postgres.grants import Operator
 from lastgood.postgres.server import Connection
 from lastgood.postgres.state import DatabaseSetting, DatabaseState
 

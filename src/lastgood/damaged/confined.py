@@ -17,8 +17,8 @@ from lastgood.dump.statements import Command, Kind, Setting
 from lastgood.errors import Failed
 from lastgood.load import hand_over
 from lastgood.load.builder import UNGUARD, Builder, is_handed, is_last
-from lastgood.postgres import build_role
 from lastgood.postgres.errors import failed
+from lastgood.postgres.roles import build_role
 from lastgood.postgres.server import Connection, Target
 
 # Nothing in these runs code, or is there when a script of an extension runs.

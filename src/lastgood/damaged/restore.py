@@ -16,7 +16,7 @@ from lastgood import points
 from lastgood.context import BACKGROUND, Context
 from lastgood.damaged.best_effort import ReadableLoader, TableLoad
 from lastgood.damaged.confined import OperatorsPart
-from lastgood.dump.formats import DumpSource
+from lastgood.dump.files.formats import DumpSource
 from lastgood.dump.hints import ANOTHER
 from lastgood.dump.names import Relation
 from lastgood.dump.readable import SHOWN, Omission, ReadableReading
@@ -30,9 +30,10 @@ from lastgood.models import Document, Frozen
 from lastgood.plan.plan import CONFINED, CodePolicy
 from lastgood.points import RestorePoint
 from lastgood.points.signature import NOT_SIGNED
-from lastgood.postgres import database, lent_role
+from lastgood.postgres import database
+from lastgood.postgres.roles import lent_role
+from lastgood.postgres.roles.strength import strength
 from lastgood.postgres.server import Connection, Target, cancelled_with
-from lastgood.postgres.strength import strength
 from lastgood.process import interrupts
 from lastgood.text.units import counted
 

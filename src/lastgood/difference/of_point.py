@@ -13,8 +13,8 @@ import pglast
 from lastgood import points
 from lastgood.context import Context
 from lastgood.difference.sides import Block, Column, OpenSide, Portion, Reading, Table
-from lastgood.dump import encodings
 from lastgood.dump.names import Relation
+from lastgood.dump.rows import encodings
 from lastgood.dump.script import Bulk, ScriptStep, Section
 from lastgood.dump.statements import Command, Kind
 from lastgood.errors import BadPoint, Interrupted

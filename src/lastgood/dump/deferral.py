@@ -16,14 +16,15 @@ from typing import Any
 
 from pglast.parser import ParseError, scan
 
-from lastgood.dump import encodings, names
+from lastgood.dump import names
+from lastgood.dump.lexer.tokens import CopyStart, MetaCommand, Statement
 from lastgood.dump.names import Relation, quoted
+from lastgood.dump.rows import encodings
 from lastgood.dump.rulings import rule
 from lastgood.dump.rulings.code import PLANNED
 from lastgood.dump.rulings.tree import parse, shape
 from lastgood.dump.script import Item, Script, ScriptStep
 from lastgood.dump.statements import Command, Kind, Setting, TableDefinition, Verdict
-from lastgood.dump.tokens import CopyStart, MetaCommand, Statement
 
 _Text = Statement | CopyStart | MetaCommand
 # Settings that change the meaning of CREATE INDEX.

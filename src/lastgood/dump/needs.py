@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from pglast.parser import ParseError
 
-from lastgood.dump import encodings
 from lastgood.dump.names import Relation, parse
+from lastgood.dump.rows import encodings
 from lastgood.dump.rulings import tree
 from lastgood.dump.script import ScriptStep, Section
 from lastgood.dump.statements import Command, Kind, SequenceDefinition, Verdict

@@ -11,20 +11,21 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
-from lastgood.dump import encodings, patterns
-from lastgood.dump.archive_parts import texts
-from lastgood.dump.copy_section import CopySection
+from lastgood.dump.archive.parts import texts
 from lastgood.dump.entries import Entry, Rows, RowsEnd, RowsStart
-from lastgood.dump.file_set import FileSet
-from lastgood.dump.formats import DumpSource
-from lastgood.dump.lexer import Lexer
+from lastgood.dump.files.file_set import FileSet
+from lastgood.dump.files.formats import DumpSource
+from lastgood.dump.files.parts import rows_first
+from lastgood.dump.lexer import patterns
+from lastgood.dump.lexer.lexer import Lexer
+from lastgood.dump.lexer.repair import repaired
+from lastgood.dump.lexer.tokens import Comment, CopyData, CopyEnd, CopyStart, MetaCommand, Noise, Statement, Token
 from lastgood.dump.names import Relation, shown
-from lastgood.dump.parts import rows_first
 from lastgood.dump.reader import DumpReading, ReaderSource
-from lastgood.dump.repair import repaired
+from lastgood.dump.rows import encodings
+from lastgood.dump.rows.copy_section import CopySection
+from lastgood.dump.signs.text_state import PsqlConditions
 from lastgood.dump.statements import Command, Kind, PsqlCommand, Setting, Verdict
-from lastgood.dump.text_state import PsqlConditions
-from lastgood.dump.tokens import Comment, CopyData, CopyEnd, CopyStart, MetaCommand, Noise, Statement, Token
 from lastgood.errors import BadPoint, Corrupt, Foreign, Unsafe
 
 SHOWN = 10

@@ -11,22 +11,38 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Protocol
 
-from lastgood.dump import encodings, inserts, names, patterns
-from lastgood.dump.checks import check_encoding, check_inserted
-from lastgood.dump.copy_section import CopySection
-from lastgood.dump.ending import WhichDatabase, check_end, made_by_supabase_cli, refusal, resets
+from lastgood.dump import names
 from lastgood.dump.entries import Entry, RowPart, Rows, RowsEnd, RowsStart, SegmentStart, Skimmed
-from lastgood.dump.foreign import ForeignCommands
+from lastgood.dump.files.parts import Parted, naming
 from lastgood.dump.hints import ANOTHER
-from lastgood.dump.lexer import Lexer
+from lastgood.dump.lexer import patterns
+from lastgood.dump.lexer.lexer import Lexer
+from lastgood.dump.lexer.patterns import with_explicit_escapes
+from lastgood.dump.lexer.repair import repaired
+from lastgood.dump.lexer.tokens import (
+    Comment,
+    CopyData,
+    CopyEnd,
+    CopyPart,
+    CopySpan,
+    CopyStart,
+    MetaCommand,
+    Noise,
+    Statement,
+    Token,
+)
 from lastgood.dump.names import Relation, shown
-from lastgood.dump.parts import Parted, naming
-from lastgood.dump.patterns import with_explicit_escapes
-from lastgood.dump.repair import repaired
 from lastgood.dump.roles import role_commands
+from lastgood.dump.rows import encodings, inserts
+from lastgood.dump.rows.checks import check_encoding, check_inserted
+from lastgood.dump.rows.copy_section import CopySection
+from lastgood.dump.rows.targets import RowTargets
 from lastgood.dump.rulings import rule
 from lastgood.dump.rulings.session import UPKEEP
 from lastgood.dump.search_path import SERVERS_DEFAULT, path_of
+from lastgood.dump.signs.ending import WhichDatabase, check_end, made_by_supabase_cli, refusal, resets
+from lastgood.dump.signs.foreign import ForeignCommands
+from lastgood.dump.signs.text_state import RestrictState, SkippedNoise, TransactionState
 from lastgood.dump.statements import (
     Command,
     CopyTarget,
@@ -40,20 +56,6 @@ from lastgood.dump.statements import (
     understand_psql,
 )
 from lastgood.dump.summary import DumpSummary, Skipped
-from lastgood.dump.targets import RowTargets
-from lastgood.dump.text_state import RestrictState, SkippedNoise, TransactionState
-from lastgood.dump.tokens import (
-    Comment,
-    CopyData,
-    CopyEnd,
-    CopyPart,
-    CopySpan,
-    CopyStart,
-    MetaCommand,
-    Noise,
-    Statement,
-    Token,
-)
 from lastgood.errors import BadPoint, Corrupt, Foreign, Incomplete, Unsafe
 
 __all__ = [

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from lastgood.dump.files.parts import PartText
 from lastgood.dump.hints import ANOTHER
-from lastgood.dump.lexer import Lexer
-from lastgood.dump.parts import PartText
-from lastgood.dump.repair import repaired
+from lastgood.dump.lexer.lexer import Lexer
+from lastgood.dump.lexer.repair import repaired
+from lastgood.dump.lexer.tokens import Comment, CopyStart, MetaCommand, Noise, Statement
 from lastgood.dump.rulings import rule
+from lastgood.dump.signs.text_state import SkippedNoise
 from lastgood.dump.statements import Command, Kind, Verdict, understand_psql
-from lastgood.dump.text_state import SkippedNoise
-from lastgood.dump.tokens import Comment, CopyStart, MetaCommand, Noise, Statement
 from lastgood.errors import BadPoint, Corrupt, Incomplete, Unsafe
 
 _GLOBAL = frozenset({Kind.ROLE, Kind.TABLESPACE, Kind.PARAMETER, Kind.DATABASE})

@@ -10,9 +10,9 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from lastgood.dump.copy_form import CopyForm
+from lastgood.dump.lexer.tokens import CopyStart, MetaCommand, Statement
 from lastgood.dump.names import Relation
-from lastgood.dump.tokens import CopyStart, MetaCommand, Statement
+from lastgood.dump.rows.copy_form import CopyForm
 
 
 class Kind(StrEnum):

@@ -15,9 +15,9 @@ from typing import LiteralString
 import psycopg
 from psycopg import sql
 
-from lastgood.in_place import retie, snapshots, tie_queries
+from lastgood.in_place.exchange import snapshots
 from lastgood.in_place.survey import objects
-from lastgood.in_place.ties import Ties
+from lastgood.in_place.ties import Ties, queries, retie
 from lastgood.postgres.errors import message_of
 from lastgood.postgres.mark import OF_A_RUN
 from lastgood.postgres.replacing import foreign_owners
@@ -138,7 +138,7 @@ def probe(connection: Connection) -> Capabilities:
     """Try each right in a transaction that is rolled back. ``connection`` must be in autocommit mode. Raises
     psycopg.OperationalError when the connection is lost."""
     going, staying = schemas(connection)
-    tied = tie_queries.read(connection, going)
+    tied = queries.read(connection, going)
     answers = (
         _rename(connection),
         _create_database(connection),

@@ -11,9 +11,10 @@ from psycopg import sql
 
 from lastgood import fault
 from lastgood.errors import NOT_REACHED, Blocked, Failed, Interrupted, Refused
-from lastgood.in_place import marks, names, tie_queries
+from lastgood.in_place import marks, names
 from lastgood.in_place.marks import MarkedSchema, Role, State
 from lastgood.in_place.survey import Object, objects
+from lastgood.in_place.ties import queries
 from lastgood.postgres import mark as databases
 from lastgood.postgres.database import Database, find
 from lastgood.postgres.errors import message_of
@@ -158,9 +159,9 @@ def drop(
     state = NOT_REACHED
     try:
         if found.role == "staging":
-            from lastgood.in_place import platform_keys  # here, because every look at marks loads this module
+            from lastgood.in_place.platform import keys  # here, because every look at marks loads this module
 
-            platform_keys.drop(connection, found.schemas, cancelled)
+            keys.drop(connection, found.schemas, cancelled)
         while tables := _tables(connection, found.schemas)[:portion]:
             if cancelled():
                 raise Interrupted(
@@ -216,7 +217,7 @@ def _alone(connection: Connection, schemas: Iterable[str], doing: str, state: st
     own = {oid for (oid,) in connection.execute("SELECT oid::int8 FROM pg_trigger WHERE tgisinternal")}
     outside = [
         each
-        for each in tie_queries.dependents(connection, schemas)
+        for each in queries.dependents(connection, schemas)
         if each.catalogue != "pg_trigger" or each.oid not in own
     ]
     if outside:

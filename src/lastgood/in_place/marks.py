@@ -9,7 +9,7 @@ from typing import Literal
 from psycopg import sql
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from lastgood.in_place.left_out import LeftOut
+from lastgood.in_place.build.left_out import LeftOut
 from lastgood.in_place.ties import ForeignKey, Ties
 from lastgood.models import Frozen
 from lastgood.postgres.mark import OWNER_TRUSTED

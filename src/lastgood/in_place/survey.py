@@ -12,11 +12,10 @@ from typing import LiteralString
 
 from psycopg import sql
 
-from lastgood.in_place import tie_queries
-from lastgood.in_place.ranges import Range, belonging, immovable, staying
-from lastgood.in_place.tie_queries import Dependent
-from lastgood.in_place.ties import Ties
-from lastgood.postgres.securables import ObjectName
+from lastgood.in_place.definitions.ranges import Range, belonging, immovable, staying
+from lastgood.in_place.ties import Ties, queries
+from lastgood.in_place.ties.queries import Dependent
+from lastgood.postgres.access.securables import ObjectName
 from lastgood.postgres.server import Connection
 
 # Kind → its words in ALTER … SET SCHEMA. In the order of moves: what has types in its name goes before the types, or
@@ -239,8 +238,8 @@ def survey(connection: Connection, schemas: Sequence[str], *, arriving: Sequence
     stay = staying(connection, schemas)
     found, refusals = objects(connection, schemas, stay)
     refusals += immovable(stay)
-    outside = tie_queries.dependents(connection, schemas)
-    tied = tie_queries.read(connection, schemas, outside)
+    outside = queries.dependents(connection, schemas)
+    tied = queries.read(connection, schemas, outside)
     refusals += [
         f'{each.name} belongs to role "{each.owner}", whose privileges this role lacks'
         for each in found

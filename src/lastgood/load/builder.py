@@ -34,7 +34,7 @@ from lastgood.facts import Facts, ObjectFacts
 from lastgood.facts.objects import read_objects
 from lastgood.load import by_operator
 from lastgood.load.repairs.repair import INSUFFICIENT_PRIVILEGE
-from lastgood.postgres.build_role import BuildRole
+from lastgood.postgres.roles.build_role import BuildRole
 from lastgood.postgres.server import Connection
 
 Connect = Callable[[str], AbstractContextManager[Connection]]

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lastgood.context import Context
-from lastgood.dump.formats import DumpSource
+from lastgood.dump.files.formats import DumpSource
 from lastgood.dump.summary import DumpSummary
 from lastgood.load import costs
 from lastgood.load.costs import Effort
 from lastgood.load.schedule import forecast
 from lastgood.load.supply import supply_for
-from lastgood.postgres.capacity import capacity
+from lastgood.postgres.pressure.capacity import capacity
 from lastgood.postgres.server import Connection
 
 # The default costs are those of one machine with 2 processors. Others are assumed to take from half the time to four

@@ -27,8 +27,8 @@ from lastgood.load.rebuild import SHOWN, Dump, compared
 from lastgood.load.repairs import Commands, Record, Rules
 from lastgood.load.repairs.foreign_keys import accepted
 from lastgood.load.session import Session
-from lastgood.postgres import build_role, lent_role
 from lastgood.postgres.errors import failed
+from lastgood.postgres.roles import build_role, lent_role
 from lastgood.postgres.server import Connection, Target
 from lastgood.text.redact import visible
 from lastgood.text.units import counted

@@ -20,10 +20,11 @@ from lastgood.context import Context
 from lastgood.errors import Blocked, Failed, Interrupted, LastgoodError, Refused, Stopped
 from lastgood.journal import Journal, caller, recording
 from lastgood.journal.run_names import new_run
-from lastgood.postgres import build_role, clock, copying, database
+from lastgood.postgres import clock, copying, database
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.database import Database
 from lastgood.postgres.mark import Mark, server_clock
+from lastgood.postgres.roles import build_role
 from lastgood.postgres.server import Connection, Target
 
 UNTOUCHED = "No other database was touched."

@@ -9,8 +9,8 @@ from lastgood.dump.names import Relation
 from lastgood.load.builder import Builder
 from lastgood.load.costs import Known
 from lastgood.load.repairs import Rules
-from lastgood.postgres.capacity import Capacity
-from lastgood.postgres.pressure import Pressure
+from lastgood.postgres.pressure.capacity import Capacity
+from lastgood.postgres.pressure.monitor import Pressure
 
 
 @dataclass(frozen=True, slots=True)

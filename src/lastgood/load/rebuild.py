@@ -15,7 +15,7 @@ from psycopg import IsolationLevel
 from lastgood import fault
 from lastgood.context import Context, Pace
 from lastgood.dump.deferral import Division
-from lastgood.dump.formats import DumpSource
+from lastgood.dump.files.formats import DumpSource
 from lastgood.dump.names import Relation
 from lastgood.dump.summary import DumpSummary
 from lastgood.errors import Corrupt, Failed, LastgoodError
@@ -37,10 +37,10 @@ from lastgood.load.supply import Supply, supply_for
 from lastgood.members import UndumpedRows
 from lastgood.members.carry import Carrier
 from lastgood.postgres import integrity
-from lastgood.postgres.capacity import capacity
-from lastgood.postgres.pressure import Pressure
+from lastgood.postgres.pressure.capacity import capacity
+from lastgood.postgres.pressure.monitor import Pressure
+from lastgood.postgres.pressure.rules import Limits
 from lastgood.postgres.server import Connection, quiet_event_triggers
-from lastgood.postgres.strain import Limits
 from lastgood.text.redact import visible
 from lastgood.text.units import counted
 

@@ -11,15 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
+from lastgood.dump.archive.members import ArchiveMember, members
 from lastgood.dump.entries import RowPart, Rows
-from lastgood.dump.formats import DumpSource
-from lastgood.dump.lexer import tokens
-from lastgood.dump.members import ArchiveMember, members
+from lastgood.dump.files.formats import DumpSource
+from lastgood.dump.lexer.lexer import tokens
+from lastgood.dump.lexer.tokens import Statement
 from lastgood.dump.reader import read
 from lastgood.dump.rulings import rule
 from lastgood.dump.script import Bulk, Script, ScriptRecorder, Section, is_data
 from lastgood.dump.statements import Command
-from lastgood.dump.tokens import Statement
 from lastgood.errors import Corrupt, Interrupted
 
 BLOCK = 1 << 18

@@ -12,8 +12,8 @@ from lastgood.load.repairs import extensions
 from lastgood.loss.tables import Key, LiveTable
 from lastgood.members import UndumpedRows
 from lastgood.plan.loss import TableLoss
+from lastgood.postgres.roles.table_code import not_to_query
 from lastgood.postgres.server import Connection
-from lastgood.postgres.table_code import not_to_query
 
 
 def configuration(live: Connection, wanted: Mapping[Key, TableFacts]) -> dict[Key, tuple[LiveTable, int]]:

@@ -16,8 +16,8 @@ from lastgood.loss import by_copy
 from lastgood.loss.written import Clock, Column, newest, writing_column, written_after
 from lastgood.points import RestorePoint
 from lastgood.postgres.mark import schemas_of_runs
+from lastgood.postgres.roles.table_code import not_to_query
 from lastgood.postgres.server import Connection
-from lastgood.postgres.table_code import not_to_query
 
 Key = tuple[str, str]
 """Schema and name of a table."""

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Sequence
 import psycopg
 from psycopg import sql
 
+from lastgood.dump.lexer.tokens import Statement
 from lastgood.dump.rulings import rule
 from lastgood.dump.rulings.tree import parse
 from lastgood.dump.statements import Kind
-from lastgood.dump.tokens import Statement
 from lastgood.errors import Failed
 from lastgood.members import Deviation, MemberSurvey, UndumpedRows
 from lastgood.members.parts import EARLY, KINDS, parts

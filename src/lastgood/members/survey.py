@@ -14,8 +14,8 @@ from lastgood.members.parts import MEMBERS, Part, parts
 from lastgood.members.reference import Reference, installed, reference
 from lastgood.members.tables import MemberTable, count, each_hash, member_tables
 from lastgood.postgres.errors import message_of, not_caused_by_statement
+from lastgood.postgres.roles.table_code import not_to_query
 from lastgood.postgres.server import Connection, Target
-from lastgood.postgres.table_code import not_to_query
 
 # A table that a deployment has locked must not block a plan.
 LOCK_TIMEOUT = "2s"

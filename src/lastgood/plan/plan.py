@@ -22,14 +22,14 @@ from lastgood.events import Emit, silent
 from lastgood.members import MemberSurvey, UndumpedRows
 from lastgood.models import Document, Frozen
 from lastgood.plan.loss import Compare, OutsideReference, Revival, TableLoss
-from lastgood.postgres.activity import Sample
+from lastgood.postgres.pressure.activity import Sample
 from lastgood.postgres.server import Target
 from lastgood.text import units
 
 # Only for annotations: at run time they would load the reader of dumps, which `lastgood status` does not need.
 if TYPE_CHECKING:
     from lastgood.dump.deferral import Division
-    from lastgood.dump.formats import DumpSource
+    from lastgood.dump.files.formats import DumpSource
     from lastgood.dump.summary import DumpSummary
     from lastgood.facts import Facts
     from lastgood.points import RestorePoint

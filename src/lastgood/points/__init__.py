@@ -1,6 +1,6 @@
 """Restore points in a folder: our own with a manifest, others without."""
 
-from lastgood.dump.file_set import files_of_set
+from lastgood.dump.files.file_set import files_of_set
 from lastgood.points.choosing import (
     choose,
     collect_skipped,

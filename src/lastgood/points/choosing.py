@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from lastgood.context import BACKGROUND, Context
-from lastgood.dump import links
+from lastgood.dump.files import links
 from lastgood.errors import BadPoint
 from lastgood.events import Caution, Emit, Event, Note
 from lastgood.facts import Facts

@@ -18,9 +18,9 @@ from psycopg import sql
 
 from lastgood import __version__, fault
 from lastgood.context import BACKGROUND, Context
-from lastgood.dump.encodings import ANY_BYTES
-from lastgood.dump.formats import open_dump
-from lastgood.dump.row_index import RowSpan
+from lastgood.dump.files.formats import open_dump
+from lastgood.dump.files.row_index import RowSpan
+from lastgood.dump.rows.encodings import ANY_BYTES
 from lastgood.errors import NOT_REACHED, BadPoint, Failed, Interrupted, LastgoodError, Unsafe
 from lastgood.events import Caution, Emit, Note, silent
 from lastgood.facts import Facts
@@ -33,8 +33,9 @@ from lastgood.members.survey import survey
 from lastgood.points import signature
 from lastgood.points.manifest import Form, Manifest, Purpose, manifest_path, write_manifest
 from lastgood.points.point import RestorePoint, pg_restore_for
-from lastgood.postgres import binaries, row_security
+from lastgood.postgres import binaries
 from lastgood.postgres import errors as server_errors
+from lastgood.postgres.access import row_security
 from lastgood.postgres.mark import schemas_of_runs
 from lastgood.postgres.server import Connection, Target, identity
 from lastgood.postgres.sessions import locked_tables

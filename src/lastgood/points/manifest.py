@@ -10,8 +10,8 @@ from typing import Literal
 
 from pydantic import AwareDatetime, ValidationError
 
-from lastgood.dump import links
-from lastgood.dump.row_index import RowSpan
+from lastgood.dump.files import links
+from lastgood.dump.files.row_index import RowSpan
 from lastgood.errors import Corrupt
 from lastgood.facts import Facts
 from lastgood.members import MemberSurvey

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
-from lastgood.dump.file_set import files_of_set
+from lastgood.dump.files.file_set import files_of_set
 from lastgood.errors import LastgoodError
 from lastgood.points.point import RestorePoint
 from lastgood.points.store import list_points, looks_like_dump, newest_first, point_at

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lastgood.dump.entries import Rows, RowsStart
-from lastgood.dump.formats import DumpSource
+from lastgood.dump.files.formats import DumpSource
 from lastgood.dump.hints import ANOTHER
 from lastgood.dump.names import Relation, shown
 from lastgood.dump.needs import MissingObject, missing_objects

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import AwareDatetime, ValidationError
 
-from lastgood.dump import links
+from lastgood.dump.files import links
 from lastgood.journal import caller
 from lastgood.models import Frozen
 from lastgood.points.manifest import SUFFIX

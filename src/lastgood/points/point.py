@@ -11,8 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from lastgood.dump.file_set import FileSet, open_any
-from lastgood.dump.formats import DumpSource
+from lastgood.dump.files.file_set import FileSet, open_any
+from lastgood.dump.files.formats import DumpSource
 from lastgood.errors import BadPoint, LastgoodError
 from lastgood.points.manifest import Manifest
 from lastgood.postgres import binaries

@@ -8,11 +8,11 @@ from datetime import datetime
 from pathlib import Path
 
 from lastgood.context import BACKGROUND, Context
-from lastgood.dump.ending import INSPECT
-from lastgood.dump.file_set import FileSet
-from lastgood.dump.formats import DumpSource
-from lastgood.dump.makers import maker_of_comment
-from lastgood.dump.recognize import HEAD
+from lastgood.dump.files.file_set import FileSet
+from lastgood.dump.files.formats import DumpSource
+from lastgood.dump.files.makers import maker_of_comment
+from lastgood.dump.files.recognize import HEAD
+from lastgood.dump.signs.ending import INSPECT
 from lastgood.errors import Foreign, Incomplete
 from lastgood.facts import Facts
 from lastgood.points.choosing import Contents, newest

@@ -10,10 +10,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lastgood.dump import links
-from lastgood.dump.file_set import FileSet, files_of_set, open_any
-from lastgood.dump.formats import DumpSource
-from lastgood.dump.recognize import HEAD
+from lastgood.dump.files import links
+from lastgood.dump.files.file_set import FileSet, files_of_set, open_any
+from lastgood.dump.files.formats import DumpSource
+from lastgood.dump.files.recognize import HEAD
 from lastgood.errors import BadPoint, LastgoodError, continued
 from lastgood.points.manifest import SUFFIX, Manifest, has_manifest, signed_manifest_of
 from lastgood.points.point import RestorePoint, TimeSource, confine_errors, pg_restore_for

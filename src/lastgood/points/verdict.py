@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Literal
 
 from lastgood.context import BACKGROUND, Context
-from lastgood.dump.formats import DumpSource
-from lastgood.dump.members import members
+from lastgood.dump.archive.members import members
+from lastgood.dump.files.formats import DumpSource
+from lastgood.dump.files.row_index import PendingDigest, RowSpan
 from lastgood.dump.names import shown
 from lastgood.dump.reader import WhichDatabase
-from lastgood.dump.row_index import PendingDigest, RowSpan
 from lastgood.dump.summary import DumpSummary
 from lastgood.errors import BadPoint, Corrupt, Foreign, Incomplete, Refused, Unsafe
 from lastgood.events import Caution, Note

@@ -23,7 +23,8 @@ from lastgood.dump.deferral import Deferrable
 from lastgood.errors import NOT_REACHED, Stopped, reporting_state
 from lastgood.events import Caution, Emit, StageDone, StageStarted
 from lastgood.facts import Facts
-from lastgood.in_place import definition_facts, names
+from lastgood.in_place import names
+from lastgood.in_place.definitions import against_facts
 from lastgood.journal.run_names import new_run, suffix
 from lastgood.load.deferred.choice import choose
 from lastgood.load.expected import expected_seconds
@@ -31,10 +32,11 @@ from lastgood.members.survey import limited_to
 from lastgood.plan.loss import outside
 from lastgood.plan.plan import Choice, Plan, PlannedPoint, Prepared, Request
 from lastgood.plan.unfinished import Unfinished, refuse_resume, requested_run
-from lastgood.postgres import activity, clock, database
+from lastgood.postgres import clock, database
 from lastgood.postgres import errors as server_errors
-from lastgood.postgres.activity import Sample
 from lastgood.postgres.mark import OVERRIDE, TRUSTED, Mark, server_clock
+from lastgood.postgres.pressure import activity
+from lastgood.postgres.pressure.activity import Sample
 from lastgood.postgres.server import Connection, Target
 from lastgood.run import steps
 from lastgood.run.pause import planned_pauses
@@ -198,7 +200,7 @@ def _beside(live: str, run: str, in_place: InPlaceScope | None, facts: Facts) ->
         }
     staying = [each.schema for each in in_place.capabilities.staying]
     # A schema that was dropped since the restore point comes back.
-    going = {*in_place.capabilities.schemas, *definition_facts.schemas_of(facts)} - set(staying)
+    going = {*in_place.capabilities.schemas, *against_facts.schemas_of(facts)} - set(staying)
     return {
         "way": "in-place",
         "schemas": tuple(sorted(going)),

@@ -13,7 +13,8 @@ import psycopg
 
 from lastgood.errors import Refused
 from lastgood.events import Caution, Emit, reported
-from lastgood.in_place import completion, marks
+from lastgood.in_place import marks
+from lastgood.in_place.exchange import completion
 from lastgood.in_place.kept import left_by_runs
 from lastgood.journal import Journal, recording
 from lastgood.load.deferred import remainder

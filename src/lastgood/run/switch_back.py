@@ -11,8 +11,9 @@ from lastgood.config.tables import PgBouncer
 from lastgood.context import Context
 from lastgood.errors import NOT_REACHED, Failed, Refused, Stopped
 from lastgood.events import Caution, Emit
-from lastgood.in_place import completion, kept, locking, move, switch
-from lastgood.in_place.move import Moved
+from lastgood.in_place import kept
+from lastgood.in_place.exchange import completion, locking, move, switch
+from lastgood.in_place.exchange.move import Moved
 from lastgood.journal import Journal, caller
 from lastgood.plan.undo_plan import UndoPlan
 from lastgood.postgres import database

@@ -14,7 +14,7 @@ from lastgood.difference import Comparison, TableDifference, compared
 from lastgood.dump.names import Relation
 from lastgood.events import Caution
 from lastgood.postgres.kept import read_only
-from lastgood.postgres.reader_role import reader_role
+from lastgood.postgres.roles.reader_role import reader_role
 from lastgood.postgres.server import Connection
 from lastgood.salvage import origin, renames
 from lastgood.salvage.origin import Migration, Stored

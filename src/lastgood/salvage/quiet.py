@@ -9,7 +9,7 @@ import psycopg
 from psycopg import sql
 
 from lastgood.errors import NOT_REACHED, Failed, Refused
-from lastgood.postgres import row_security
+from lastgood.postgres.access import row_security
 from lastgood.postgres.server import Connection
 from lastgood.salvage.staged import listed
 from lastgood.salvage.tables import Name, Table

@@ -18,7 +18,7 @@ from lastgood.config.tables import Tables
 from lastgood.errors import Refused
 from lastgood.facts import Facts
 from lastgood.points.dump_point import take
-from lastgood.postgres import privileges
+from lastgood.postgres.access import privileges
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Connection
 from lastgood.postgres.state import DatabaseState

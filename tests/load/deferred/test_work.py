@@ -21,7 +21,7 @@ from lastgood.events import Event, Note, Progress
 from lastgood.load.deferred import lists, remainder, work
 from lastgood.load.deferred.work import Finished, finish
 from lastgood.postgres.embedded import EmbeddedServer
-from lastgood.postgres.strain import Limits
+from lastgood.postgres.pressure.rules import Limits
 from tests.support.waiting import until
 
 ALL = pytest.mark.postgres(15, 16, 17, 18)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lastgood.context import Context
-from lastgood.dump.formats import open_dump
+from lastgood.dump.files.formats import open_dump
 from lastgood.dump.reader import read
 from lastgood.errors import Failed
 from lastgood.events import Caution, Event
@@ -17,11 +17,11 @@ from lastgood.load.loaded import Loaded
 from lastgood.load.options import Options
 from lastgood.load.repairs import Rules
 from lastgood.load.supply import supply_for
-from lastgood.postgres.capacity import capacity
 from lastgood.postgres.embedded import EmbeddedServer
-from lastgood.postgres.pressure import Pressure
+from lastgood.postgres.pressure.capacity import capacity
+from lastgood.postgres.pressure.monitor import Pressure
+from lastgood.postgres.pressure.rules import Limits
 from lastgood.postgres.server import Connection
-from lastgood.postgres.strain import Limits
 
 PROLOGUE = """\
 --

@@ -17,7 +17,8 @@ from lastgood.load.expected import expected_seconds
 from lastgood.models import Document, Frozen
 from lastgood.plan.plan import Request
 from lastgood.points import QuickCheck, VerifiedPoint
-from lastgood.postgres import database, required_grants
+from lastgood.postgres import database
+from lastgood.postgres.access import required_grants
 from lastgood.postgres.server import Connection, Target
 from lastgood.run import prepare
 

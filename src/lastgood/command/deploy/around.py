@@ -13,9 +13,9 @@ from lastgood.command.deploy.course import Course
 from lastgood.dump.names import shown
 from lastgood.errors import LastgoodError
 from lastgood.postgres import database
+from lastgood.postgres.access.grants import Operator
 from lastgood.postgres.apply import apply
 from lastgood.postgres.deployment import find_deployment
-from lastgood.postgres.grants import Operator
 from lastgood.postgres.mark import read_mark
 from lastgood.postgres.server import Connection
 from lastgood.postgres.state import DatabaseState

@@ -25,9 +25,9 @@ from lastgood.plan.plan import Choice, Plan, Request
 from lastgood.points import RestorePoint, dump_point
 from lastgood.postgres import database
 from lastgood.postgres import errors as server_errors
+from lastgood.postgres.access.rights import rights
 from lastgood.postgres.mark import server_clock
 from lastgood.postgres.remaining_sessions import ProgramTrace
-from lastgood.postgres.rights import rights
 from lastgood.postgres.state import DatabaseState
 from lastgood.run.prepare import connect_live
 from lastgood.text.units import duration

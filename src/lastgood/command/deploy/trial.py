@@ -47,8 +47,8 @@ from lastgood.loss import Comparing
 from lastgood.points import RestorePoint, dump_point
 from lastgood.points.manifest import manifest_path
 from lastgood.postgres import clock, copying, database
+from lastgood.postgres.access.grants import Operator
 from lastgood.postgres.apply import apply
-from lastgood.postgres.grants import Operator
 from lastgood.postgres.mark import marked, server_clock
 from lastgood.postgres.remaining_sessions import ProgramTrace, find
 from lastgood.postgres.server import Connection, Target

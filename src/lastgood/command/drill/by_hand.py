@@ -10,7 +10,7 @@ from typing import Literal
 from lastgood.command.drill.scratch import DrillServer
 from lastgood.command.guide import guide
 from lastgood.context import Context
-from lastgood.dump.formats import DumpSource
+from lastgood.dump.files.formats import DumpSource
 from lastgood.dump.summary import DumpSummary
 from lastgood.errors import Failed, Refused
 from lastgood.events import Progress

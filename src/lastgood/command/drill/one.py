@@ -23,7 +23,8 @@ from lastgood.context import BACKGROUND, Context
 from lastgood.dump.names import shown
 from lastgood.errors import NOT_REACHED, Refused
 from lastgood.facts import Facts
-from lastgood.in_place import capabilities, definition_facts
+from lastgood.in_place import capabilities
+from lastgood.in_place.definitions import against_facts
 from lastgood.journal import past_runs
 from lastgood.journal.past_runs import DrillDue
 from lastgood.plan.plan import PlannedPoint, Request
@@ -88,7 +89,7 @@ def _in_place(request: Request, live: LiveServer | None, facts: Facts) -> tuple[
         if way_of(request, connection) == "by-name":
             return ()
         here = {row[0] for row in connection.execute("SELECT nspname::text FROM pg_catalog.pg_namespace")}
-        return tuple(sorted({*capabilities.schemas(connection)[0], *(definition_facts.schemas_of(facts) - here)}))
+        return tuple(sorted({*capabilities.schemas(connection)[0], *(against_facts.schemas_of(facts) - here)}))
     return ()
 
 

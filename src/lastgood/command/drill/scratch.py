@@ -25,9 +25,9 @@ from lastgood.postgres.database import Database
 from lastgood.postgres.embedded import DURABLE, FAST, EmbeddedServer, available, reachable, unprivileged
 from lastgood.postgres.lock import lock_key
 from lastgood.postgres.mark import read_mark
+from lastgood.postgres.pressure.rules import Limits
+from lastgood.postgres.pressure.wal import Disk
 from lastgood.postgres.server import Connection, Identity, Target, identity, same_cluster
-from lastgood.postgres.strain import Limits
-from lastgood.postgres.wal import Disk
 from lastgood.text import units
 
 MARK = "lastgood drill"

@@ -25,8 +25,8 @@ from lastgood.config.tables import Guide, Hooks, Tables
 from lastgood.context import BACKGROUND, Context
 from lastgood.errors import NOT_REACHED, Refused
 from lastgood.facts import Facts
-from lastgood.in_place import definition_facts
 from lastgood.in_place.capabilities import by_name, probe
+from lastgood.in_place.definitions import against_facts
 from lastgood.journal.past_runs import PastRun, past_runs
 from lastgood.models import Document, Frozen
 from lastgood.points import RestorePoint
@@ -196,7 +196,7 @@ def _in_place(connection: Connection, facts: Facts) -> tuple[tuple[str, ...], st
     if not capabilities.in_place:
         return (), ""
     existing = {row[0] for row in connection.execute("SELECT nspname::text FROM pg_catalog.pg_namespace")}
-    schemas = (definition_facts.schemas_of(facts) - existing) | set(capabilities.schemas)
+    schemas = (against_facts.schemas_of(facts) - existing) | set(capabilities.schemas)
     why = next(each.text for each in capabilities.answers if each.name == "rename database")
     return tuple(sorted(schemas)), why.partition(": ")[2] or why
 

@@ -13,7 +13,7 @@ from lastgood.facts import migrations
 from lastgood.in_place.capabilities import by_name, probe
 from lastgood.models import Frozen
 from lastgood.plan.plan import Way
-from lastgood.postgres import required_grants, row_security
+from lastgood.postgres.access import required_grants, row_security
 from lastgood.postgres.errors import failed
 from lastgood.postgres.mark import schemas_of_runs
 from lastgood.postgres.server import Connection, Target

@@ -27,8 +27,9 @@ from lastgood.events import Caution, Emit, Note, Progress, StageDone, StageStart
 from lastgood.journal import Journal, recording
 from lastgood.journal.run_names import new_run
 from lastgood.models import Document
-from lastgood.postgres import activity, database, lock, table_locks
-from lastgood.postgres.activity import ConnectedSession
+from lastgood.postgres import database, lock, table_locks
+from lastgood.postgres.pressure import activity
+from lastgood.postgres.pressure.activity import ConnectedSession
 from lastgood.postgres.server import Connection, Target
 from lastgood.postgres.table_locks import FenceStatus
 from lastgood.text.units import counted

@@ -31,11 +31,12 @@ from lastgood.points import RestorePoint, pins
 from lastgood.points.in_use import Need, needs
 from lastgood.points.manifest import has_manifest, manifest_path
 from lastgood.points.retention import rules_keeping
-from lastgood.postgres import build_role, clock, copying, database
+from lastgood.postgres import clock, copying, database
 from lastgood.postgres.database import Database
 from lastgood.postgres.leftover import drop_leftover, leftovers
 from lastgood.postgres.lock import holder, lock_live
 from lastgood.postgres.mark import Mark, marked, server_clock
+from lastgood.postgres.roles import build_role
 from lastgood.postgres.server import Connection, Target
 from lastgood.text.units import span
 

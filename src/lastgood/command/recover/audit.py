@@ -17,8 +17,8 @@ from lastgood.command.recover.live import Inspection
 from lastgood.command.recover.server import limit
 from lastgood.config.tables import Audit as Configured
 from lastgood.postgres.mark import schemas_of_runs
+from lastgood.postgres.roles.table_code import not_to_query
 from lastgood.postgres.server import Connection
-from lastgood.postgres.table_code import not_to_query
 
 SHOWN = 40
 SECONDS = 2.0

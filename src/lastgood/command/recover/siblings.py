@@ -18,8 +18,8 @@ from lastgood.facts.rows_text import rows_in
 from lastgood.loss.written import Column, writing_column
 from lastgood.postgres import database
 from lastgood.postgres.mark import read_mark
+from lastgood.postgres.roles.table_code import not_to_query
 from lastgood.postgres.server import Connection, Target
-from lastgood.postgres.table_code import not_to_query
 
 # A database with fewer of the tables belongs to another application.
 ALIKE = 0.6

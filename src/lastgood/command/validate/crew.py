@@ -19,10 +19,10 @@ from lastgood.command.validate.verdict import RuleResult, result
 from lastgood.context import Context
 from lastgood.errors import Interrupted
 from lastgood.events import Progress
-from lastgood.postgres.build_role import PREFIX
-from lastgood.postgres.capacity import Capacity, capacity
 from lastgood.postgres.kept import read_only
-from lastgood.postgres.reader_role import ReaderRole, reader_role
+from lastgood.postgres.pressure.capacity import Capacity, capacity
+from lastgood.postgres.roles.build_role import PREFIX
+from lastgood.postgres.roles.reader_role import ReaderRole, reader_role
 from lastgood.postgres.server import SESSION, Connection, Target, set_where_possible
 
 _DENIED = re.compile(r"permission denied for (table|view|materialized view|sequence|schema|function) (.+)")

@@ -11,6 +11,7 @@ from typing import Any
 
 from pglast.parser import ParseError, scan
 
+from lastgood.dump.lexer.tokens import CopyStart, MetaCommand, Statement
 from lastgood.dump.names import Relation
 from lastgood.dump.rulings import attributes, foreign, objects, rows, session, tables
 from lastgood.dump.rulings.code import constructs
@@ -27,7 +28,6 @@ from lastgood.dump.rulings.ruling import (
 from lastgood.dump.rulings.tree import parse
 from lastgood.dump.search_path import SearchPath
 from lastgood.dump.statements import Command, Kind, LargeObjectCall, Verdict
-from lastgood.dump.tokens import CopyStart, MetaCommand, Statement
 
 NO_PATH = SearchPath()
 _LOWRITE = re.compile(rb"SELECT pg_catalog\.lowrite\(0, '\\x([0-9a-f]*)'\)\Z")

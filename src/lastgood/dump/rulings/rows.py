@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lastgood.dump.copy_form import form_of
+from lastgood.dump.rows.copy_form import form_of
 from lastgood.dump.rulings.foreign import insert
 from lastgood.dump.rulings.ruling import Handler, Ruling
 from lastgood.dump.statements import Command, CopyTarget, InsertTarget, Kind

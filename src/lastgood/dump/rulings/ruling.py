@@ -8,11 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 from lastgood.dump import names, system
+from lastgood.dump.lexer.tokens import CopyStart, Statement
 from lastgood.dump.names import Relation
 from lastgood.dump.rulings.tree import within
 from lastgood.dump.search_path import SearchPath
 from lastgood.dump.statements import Command, Created, Detail, Kind, Verdict
-from lastgood.dump.tokens import CopyStart, Statement
 
 NAMES_DATABASE = "names a database; properties of the database itself are carried over from the live one"
 NAMES_ROLE = "names a role of the whole server, which a rollback never changes"

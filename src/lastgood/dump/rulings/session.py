@@ -6,7 +6,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from lastgood.dump import names, patterns, system
+from lastgood.dump import names, system
+from lastgood.dump.lexer import patterns
 from lastgood.dump.names import Relation
 from lastgood.dump.rulings.foreign import change, other_select
 from lastgood.dump.rulings.ruling import (

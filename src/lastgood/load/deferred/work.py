@@ -29,9 +29,9 @@ from lastgood.load.deferred.watch import Watch
 from lastgood.models import Frozen
 from lastgood.postgres import database
 from lastgood.postgres import errors as server_errors
-from lastgood.postgres.pressure import Pressure
+from lastgood.postgres.pressure.monitor import Pressure
+from lastgood.postgres.pressure.rules import Limits
 from lastgood.postgres.server import Connection, Target, quiet_event_triggers
-from lastgood.postgres.strain import Limits
 from lastgood.text.units import counted
 
 TRIES = 5

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from lastgood.postgres.pgbouncer.consoles import ConsoleState, psql
-from lastgood.postgres.risks import Risk
+from lastgood.postgres.pressure.risks import Risk
 
 if TYPE_CHECKING:
     from lastgood.config.tables import PgBouncer

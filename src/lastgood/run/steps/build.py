@@ -22,9 +22,10 @@ from lastgood.load.loaded import Loaded
 from lastgood.load.rebuild import prove, rebuild, rules_for
 from lastgood.load.repairs import Rules
 from lastgood.plan.plan import PlannedStep, Request
-from lastgood.postgres import build_role, database, lent_role
+from lastgood.postgres import database
 from lastgood.postgres.leftover import drop_leftover, leftovers
 from lastgood.postgres.mark import OVERRIDE, TRUSTED, Mark, marked, server_clock
+from lastgood.postgres.roles import build_role, lent_role
 from lastgood.postgres.server import Connection
 from lastgood.run.context import Run
 from lastgood.run.runner import Result

@@ -12,7 +12,7 @@ from lastgood.errors import Failed
 from lastgood.events import Caution
 from lastgood.load.deferred import remainder
 from lastgood.plan.plan import PlannedStep, Request
-from lastgood.postgres import privileges
+from lastgood.postgres.access import privileges
 from lastgood.postgres.apply import apply
 from lastgood.postgres.server import Connection, quiet_event_triggers
 from lastgood.run.context import Run

@@ -20,7 +20,7 @@ from lastgood import fault
 from lastgood.events import Caution
 from lastgood.plan.plan import KEPT, PlannedStep, Request
 from lastgood.postgres import database
-from lastgood.postgres.activity import writes
+from lastgood.postgres.pressure.activity import writes
 from lastgood.postgres.table_locks import Guard, lock_all, lock_counts
 from lastgood.run.context import Run
 from lastgood.run.report import FenceReport

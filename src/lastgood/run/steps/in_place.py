@@ -14,26 +14,15 @@ import psycopg
 
 from lastgood.errors import Failed, Stopped
 from lastgood.events import Caution, Note
-from lastgood.in_place import (
-    completion,
-    definition_facts,
-    deleted_parents,
-    locking,
-    marks,
-    move,
-    names,
-    platform_rows,
-    prove,
-    reconnect,
-    rewrite,
-    snapshots,
-    staged,
-    switch,
-    tie_queries,
-)
-from lastgood.in_place.rewrite import Rewritten
-from lastgood.in_place.snapshots import Session
-from lastgood.in_place.staged import Origin
+from lastgood.in_place import marks, names
+from lastgood.in_place.build import prove, staged
+from lastgood.in_place.build.staged import Origin
+from lastgood.in_place.definitions import against_facts, rewrite
+from lastgood.in_place.definitions.rewrite import Rewritten
+from lastgood.in_place.exchange import completion, locking, move, reconnect, snapshots, switch
+from lastgood.in_place.exchange.snapshots import Session
+from lastgood.in_place.platform import deleted_parents, rows
+from lastgood.in_place.ties import queries
 from lastgood.journal import caller
 from lastgood.load.rebuild import rules_for
 from lastgood.load.repairs import Rules
@@ -260,10 +249,10 @@ def _report_strangers(run: Run) -> None:
     """Report rows of tables that stay, users above all, which the live schemas know and the restored ones do not."""
     plan = run.plan
     with run.connected(plan.live, "count rows") as live:
-        for key in tie_queries.read(live, plan.schemas).foreign_keys:
+        for key in queries.read(live, plan.schemas).foreign_keys:
             staging = names.staging(plan.run, key.schema_name)
             try:
-                added = platform_rows.added_since(live, key, staging=staging)
+                added = rows.added_since(live, key, staging=staging)
             except psycopg.errors.UndefinedTable:
                 continue  # the restore point does not have the table
             if added:
@@ -293,7 +282,7 @@ def _rewritten(run: Run, rules: Rules) -> Rewritten:
     built, dump = run.result(Staged), run.dump
     if built is not None:
         return built.rewritten
-    there = definition_facts.schemas_of(dump.facts)
+    there = against_facts.schemas_of(dump.facts)
     schemas = {schema: names.staging(run.plan.run, schema) for schema in run.plan.schemas if schema in there}
     return rewrite.rewrite(run.target, dump.summary, dump.facts, dump.name, schemas, rules, run.context)
 

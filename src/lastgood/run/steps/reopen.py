@@ -11,7 +11,7 @@ import psycopg
 
 from lastgood.errors import Stopped
 from lastgood.plan.plan import PlannedStep, Request
-from lastgood.postgres.activity import writes
+from lastgood.postgres.pressure.activity import writes
 from lastgood.run.context import Run
 from lastgood.run.report import FenceReport
 from lastgood.run.runner import Result

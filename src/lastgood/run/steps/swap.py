@@ -16,12 +16,12 @@ from lastgood.journal.reader import SWAP
 from lastgood.plan.plan import PlannedStep, Request
 from lastgood.postgres import database
 from lastgood.postgres import errors as server_errors
+from lastgood.postgres.access.grants import Operator
 from lastgood.postgres.apply import rehearse
 from lastgood.postgres.database import Database
 from lastgood.postgres.deployment import read_deployment
 from lastgood.postgres.exchange import ExchangeResult, NamesChanged, Renaming, exchange
 from lastgood.postgres.exchange import current_names as present_names
-from lastgood.postgres.grants import Operator
 from lastgood.postgres.holders import holders
 from lastgood.postgres.mark import BROUGHT_BACK, DEPLOYMENT, marked, read_mark
 from lastgood.postgres.sessions import END_HINT, blocking_sessions

@@ -15,9 +15,9 @@ from lastgood.errors import Interrupted
 from lastgood.events import Caution, Note, Progress
 from lastgood.journal.reader import WATCH
 from lastgood.plan.plan import PlannedStep, Request
-from lastgood.postgres.activity import Sample, sample
 from lastgood.postgres.exchange import current_names
 from lastgood.postgres.lock import unlock
+from lastgood.postgres.pressure.activity import Sample, sample
 from lastgood.postgres.server import Connection
 from lastgood.run.context import Run
 from lastgood.run.runner import Result

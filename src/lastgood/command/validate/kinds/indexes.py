@@ -12,7 +12,7 @@ from psycopg import sql
 from lastgood.command.validate.catalogue import Catalogue
 from lastgood.command.validate.reader import RuleReader
 from lastgood.command.validate.rule import Mode, Rule, RuleFinding, RuleKind, RuleTask, finished_task
-from lastgood.postgres.table_code import not_to_query
+from lastgood.postgres.roles.table_code import not_to_query
 
 _INVALID = """
 SELECT n.nspname, ic.relname, i.indrelid::bigint, i.indisvalid, i.indisready, ic.relkind = 'I',

@@ -1,0 +1,1 @@
+"""Archives of pg_dump: custom, directory and tar."""

@@ -1,0 +1,1 @@
+"""Files with a dump: formats, compression and parts, recognized by content."""

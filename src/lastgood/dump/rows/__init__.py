@@ -1,0 +1,1 @@
+"""Rows of a dump, from COPY and INSERT: their checks and permitted targets."""

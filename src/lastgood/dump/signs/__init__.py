@@ -1,0 +1,1 @@
+"""Signs that a text is damaged, incomplete, or written by another program."""

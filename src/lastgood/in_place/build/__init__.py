@@ -1,0 +1,1 @@
+"""The build of a restore point in staging schemas, and its proof."""

@@ -1,0 +1,1 @@
+"""Tables that stay in place: foreign keys to them, and rows that only one side has."""

@@ -1,0 +1,1 @@
+"""Owners, privileges and row-level security."""
