@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo demo-hosted test test-fast lint format docs package bundle lower-bounds bench crash fuzz clean
+.PHONY: demo demo-hosted test test-fast lint format docs package bundle lower-bounds bench crash hostile fuzz clean
 .DEFAULT_GOAL := help
 
 help: ## show the targets
@@ -72,6 +72,9 @@ bench: $(STAMP) ## seconds, memory and ratios against psql, pg_restore and cp on
 
 crash: $(STAMP) ## every fault point × {killed, connection cut, disk full}
 	$(BIN)/python -m pytest tests/crash --campaign=long
+
+hostile: $(STAMP) ## every construct that runs code × every command, with attacks on the operator's rights
+	LASTGOOD_HOSTILE=long $(BIN)/python -m pytest tests/hostile -n 2 --dist worksteal
 
 fuzz: $(STAMP) ## the dump reader against random input, for a long time
 	LASTGOOD_FUZZ=long $(BIN)/python -m pytest tests -k fuzz

@@ -222,7 +222,7 @@ def another_machine(tale: Tale) -> None:
     screen.quote(plan.printed)
     screen.claim(
         "the plan counts the user who signed up since, whom the restored tables do not know",
-        "auth.users stays, with 1 row more than at the restore point" in " ".join(plan.printed.split()),
+        "auth.users is not rolled back and has 1 row more than at the restore point" in " ".join(plan.printed.split()),
     )
     screen.claim("neither dry run changed anything", tale.take() == now)
 

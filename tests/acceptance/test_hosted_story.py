@@ -168,8 +168,8 @@ def test_an_operator_elsewhere_goes_back_in_place(story: Story) -> None:
     assert "in place, the objects of app_private, crm, private, public, supabase_migrations" in back.out
     assert re.search(r"public\.sales +21 +20 +1 +0 +0", back.out), back.out
     assert (
-        "caution auth.users stays, with 1 row more than at the restore point: the restored tables do not know them, "
-        "and their rows remain in the kept schemas only"
+        "caution auth.users is not rolled back and has 1 row more than at the restore point: rows that refer to them "
+        "remain in the kept schemas only"
     ) in back.out
     after = story.account()
     assert only_users(story.before, after), differences(story.before, after)
@@ -346,7 +346,7 @@ def test_a_copy_is_without_what_only_a_superuser_may_create(story: Story) -> Non
     assert tried.status == 0, tried
     for each in LEFT_OUT:
         assert f"caution the copy is without {each}\n" in tried.err
-    assert re.search(r"public\.extra +no table +0 +new", tried.out), tried.out
+    assert re.search(r"public\.extra +no table +0 +0 +0 +0", tried.out), tried.out
     assert "Removed" not in tried.out
     assert_same(before, story.account())
     assert first("backup").status == 0

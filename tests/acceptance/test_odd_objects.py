@@ -57,6 +57,7 @@ NEED_RIGHTS = {
     "aggregates",
     "aggregates that pass their state on",
     "an access method with capitals and its operator family",
+    "functions",
     "a partitioned table with an access method",
     "casts of every kind",
     "foreign data",

@@ -160,7 +160,7 @@ class Supabase(Rds):
         if "rollback" in command.text and "--yes" in command.text:
             assert self.notes() == self.good
         if "rollback --latest --dry-run" in command.text:
-            assert "caution auth.users stays, with 1 row more than at the restore point" in outcome.out
+            assert "caution auth.users is not rolled back and has 1 row more than at the restore point" in outcome.out
         if "switches back" in command.text:
             assert self.notes() != self.good
         if "restored state again" in command.text:

@@ -1,7 +1,12 @@
-"""Each construct of a restore point that runs code, in each command that restores: no attack succeeds."""
+"""Each construct of a restore point that runs code, in each command that restores: no attack succeeds.
+
+``make hostile`` tries each construct in each command, on PostgreSQL 15 and 18. The short form restores each construct
+on both, and tries a part of them in the other commands on the newest.
+"""
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -10,8 +15,15 @@ import pytest
 from tests.hostile.conftest import CONSTRUCTS, Construct, Field
 from tests.support import forked_cli
 
-EACH = pytest.mark.parametrize("construct", CONSTRUCTS, ids=lambda each: each.name)
+LONG = os.environ.get("LASTGOOD_HOSTILE") == "long"
 ENDS = pytest.mark.postgres(15, 18)
+NEWEST = ENDS if LONG else pytest.mark.postgres(18)
+
+
+def constructs(every: int = 1, start: int = 0) -> pytest.MarkDecorator:
+    """All constructs in the long form, and otherwise one of ``every`` so many."""
+    chosen = CONSTRUCTS if LONG else CONSTRUCTS[start::every]
+    return pytest.mark.parametrize("construct", chosen, ids=lambda each: each.name)
 
 
 def lastgood(field: Field, store: Path, *arguments: str, user: str = "postgres") -> subprocess.CompletedProcess[str]:
@@ -20,7 +32,7 @@ def lastgood(field: Field, store: Path, *arguments: str, user: str = "postgres")
 
 
 @ENDS
-@EACH
+@constructs()
 def test_restore(field: Field, store: Path, construct: Construct) -> None:
     if not field.can_run(construct):
         return
@@ -30,8 +42,8 @@ def test_restore(field: Field, store: Path, construct: Construct) -> None:
     assert field.successes(into, field.live) == [], done.stdout + done.stderr
 
 
-@ENDS
-@EACH
+@NEWEST
+@constructs(3)
 def test_restore_by_an_operator_who_is_no_superuser(field: Field, store: Path, construct: Construct) -> None:
     if not field.can_run(construct):
         return
@@ -41,8 +53,8 @@ def test_restore_by_an_operator_who_is_no_superuser(field: Field, store: Path, c
     assert field.successes(into, field.live) == [], done.stdout + done.stderr
 
 
-@ENDS
-@EACH
+@NEWEST
+@constructs(2)
 def test_rollback(field: Field, store: Path, construct: Construct) -> None:
     if not field.can_run(construct):
         return
@@ -53,8 +65,8 @@ def test_rollback(field: Field, store: Path, construct: Construct) -> None:
     assert done.returncode == 0 or len(field.names()) == kept, done.stdout + done.stderr
 
 
-@ENDS
-@EACH
+@NEWEST
+@constructs(3, 1)
 def test_restore_of_what_is_readable(field: Field, store: Path, construct: Construct) -> None:
     if not field.can_run(construct):
         return
@@ -66,8 +78,8 @@ def test_restore_of_what_is_readable(field: Field, store: Path, construct: Const
     assert field.successes(into, field.live) == [], done.stdout + done.stderr
 
 
-@ENDS
-@pytest.mark.parametrize("construct", CONSTRUCTS[::8], ids=lambda each: each.name)
+@NEWEST
+@constructs(20)
 def test_drill_of_all_restore_points(field: Field, store: Path, construct: Construct) -> None:
     """The scratch server runs as the user of the test: programs and files show that code was its superuser."""
     if not field.can_run(construct):
@@ -78,7 +90,7 @@ def test_drill_of_all_restore_points(field: Field, store: Path, construct: Const
     assert field.successes(field.live) == [], done.stdout + done.stderr
 
 
-@ENDS
+@NEWEST
 def test_the_attacks_succeed_where_code_is_trusted(field: Field, store: Path) -> None:
     field.dump(next(each for each in CONSTRUCTS if each.name == "check"), store)
     into = f"{field.live}_new"

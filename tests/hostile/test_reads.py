@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.hostile.conftest import Construct, Field
-from tests.hostile.test_constructs import EACH, ENDS, lastgood
+from tests.hostile.conftest import CONSTRUCTS, Construct, Field
+from tests.hostile.test_constructs import LONG, NEWEST, constructs, lastgood
 
 # A new command is one line.
 COMMANDS: dict[str, tuple[str, ...]] = {
@@ -26,14 +26,16 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 }
 
 
-@ENDS
-@EACH
+@NEWEST
+@constructs()
 def test_reading(field: Field, store: Path, construct: Construct) -> None:
     if not field.can_run(construct):
         return
     field.plant(construct, store)
     found = {}
-    for name, arguments in COMMANDS.items():
+    names = list(COMMANDS) if LONG else [list(COMMANDS)[CONSTRUCTS.index(construct) % len(COMMANDS)]]
+    for name in names:
+        arguments = COMMANDS[name]
         done = lastgood(field, store, *arguments)
         assert "Traceback" not in done.stderr
         if successes := field.successes(field.live):
@@ -42,8 +44,8 @@ def test_reading(field: Field, store: Path, construct: Construct) -> None:
     assert found == {}
 
 
-@ENDS
-@EACH
+@NEWEST
+@constructs(6, 2)
 def test_rollback_away_from_code(field: Field, store: Path, construct: Construct) -> None:
     """Roll back to a state without code, and salvage rows from the kept database, which has it."""
     if not field.can_run(construct):

@@ -20,6 +20,7 @@ from lastgood import __version__, config
 from lastgood.application import Application
 from lastgood.config.options import LIBPQ
 from lastgood.config.settings import Settings, resolve
+from lastgood.config.signing import Signing
 from lastgood.context import Context, Pace
 from lastgood.errors import (
     SHOW_STATE,
@@ -92,11 +93,8 @@ class Session:
         self.scrub.learn(secrets_within(settings.tables.model_dump(exclude_unset=True)), public)
         self.screen = Screen(scrub=self.scrub, no_color=settings.no_color)
         caller.announce(self._arguments, self.scrub)
-        if settings.key_file is not None or settings.trust_unsigned:
-            from lastgood.points import signature  # here, because `status` reads no restore points
-
-            signature.Signing.key_file = settings.key_file
-            signature.Signing.trusted = settings.trust_unsigned
+        Signing.key_file = settings.key_file
+        Signing.trusted = settings.trust_unsigned
         waits.WaitLimit.seconds = settings.tables.server.wait_limit
 
     def _learn_secrets(self, scrub: Scrubber, public: Iterable[str] = ()) -> None:

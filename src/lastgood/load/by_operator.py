@@ -89,7 +89,7 @@ def _is_beyond(connection: Connection, command: Command, languages: Mapping[str,
         return bool(command.creates) and not harmless(connection, command)
     if command.kind in _ROUTINES:
         lower = command.statement.text.lower()
-        if not any(each.encode() in lower for each in _NOT_TRUSTED):
+        if not any(each.encode() in lower for each in (*_NOT_TRUSTED, "support")):
             return False
     elif command.kind not in (Kind.AGGREGATE, Kind.TYPE, Kind.CAST):
         return False
@@ -99,7 +99,7 @@ def _is_beyond(connection: Connection, command: Command, languages: Mapping[str,
         return False
     match node.tag:
         case "CreateFunctionStmt":
-            return _language(node) in _NOT_TRUSTED
+            return _language(node) in _NOT_TRUSTED or _has_support(node)
         case "CreateCastStmt":
             return node.func is None and not node.inout
         case "DefineStmt" if node.kind == "OBJECT_TYPE":
@@ -116,7 +116,11 @@ def _language(node: Node) -> str:
 
 def _is_plain(node: Node) -> bool:
     """Whether a routine runs with the rights of its role only, and has no function of the server's planner."""
-    return _language(node) in _LANGUAGES and not any(each.defname == "support" for each in node.options or ())
+    return _language(node) in _LANGUAGES and not _has_support(node)
+
+
+def _has_support(node: Node) -> bool:
+    return any(each.defname == "support" for each in node.options or ())
 
 
 def _reads_expressions(node: Node) -> bool:

@@ -10,8 +10,8 @@ import hashlib
 import hmac
 import json
 import stat
-from pathlib import Path
 
+from lastgood.config.signing import Signing
 from lastgood.errors import Refused
 
 FIELD = "signature"
@@ -22,13 +22,6 @@ NOT_SIGNED = (
 )
 _METHOD = "hmac-sha256:"
 _PURPOSE = b"lastgood manifest 1\0"
-
-
-class Signing:
-    """The settings of this process: ``key_file``, and the reason why unsigned restore points are ``trusted``."""
-
-    key_file: Path | None = None
-    trusted: str = ""
 
 
 def key() -> bytes | None:

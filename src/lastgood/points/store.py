@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from lastgood.config.signing import Signing
 from lastgood.dump.files import links
 from lastgood.dump.files.file_set import FileSet, files_of_set, open_any
 from lastgood.dump.files.formats import DumpSource
@@ -17,7 +18,7 @@ from lastgood.dump.files.recognize import HEAD
 from lastgood.errors import BadPoint, LastgoodError, continued
 from lastgood.points.manifest import SUFFIX, Manifest, has_manifest, signed_manifest_of
 from lastgood.points.point import RestorePoint, TimeSource, confine_errors, pg_restore_for
-from lastgood.points.signature import NOT_SIGNED, Signing
+from lastgood.points.signature import NOT_SIGNED
 
 # Written by pg_dump -v in its own time zone, under the name that the C library has for it.
 _STARTED_ON = re.compile(rb"^-- Started on (\d{4})-(\d\d)-(\d\d) (\d\d):(\d\d):(\d\d) (\S+)", re.MULTILINE)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from lastgood.config.signing import Signing
 from lastgood.context import BACKGROUND, Context
 from lastgood.dump.archive.members import members
 from lastgood.dump.files.formats import DumpSource
@@ -23,7 +24,6 @@ from lastgood.facts.of_dump import facts_of_dump
 from lastgood.points.manifest import manifest_path
 from lastgood.points.partial import MissingPart, OrphanRows, PartialPoint, missing_part, orphan_rows
 from lastgood.points.point import RestorePoint, confine_errors, source_of
-from lastgood.points.signature import Signing
 
 State = Literal["valid", "partial", "incomplete", "corrupt", "unsafe", "foreign", "differs", "unusable"]
 # Every cluster has these; application data is in other databases.
