@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from psycopg import sql
 
+from lastgood.plan.plan import CONFINED, CodePolicy
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.restore import RestoreReport, restore
 from tests.support.real_dumps import run
@@ -65,17 +66,26 @@ def make_database(server: EmbeddedServer, new_database: Callable[..., str], role
     return make
 
 
-def restored(server: EmbeddedServer, point: Path, source: str) -> tuple[str, RestoreReport]:
+def restored(
+    server: EmbeddedServer, point: Path, source: str, policy: CodePolicy = CONFINED
+) -> tuple[str, RestoreReport]:
     """The point in a new database, which is dropped with its source."""
     into = f"{source}_again"
-    return into, restore(server.target("postgres"), point.parent, point.name, into)
+    return into, restore(server.target("postgres"), point.parent, point.name, into, policy=policy)
 
 
-def comes_back(server: EmbeddedServer, source: str, store: Path, folder: Path, *options: str) -> None:
+def comes_back(
+    server: EmbeddedServer, source: str, store: Path, folder: Path, *options: str, policy: CodePolicy = CONFINED
+) -> None:
     point = dump(server, source, store / "point.sql", *options)
-    into, report = restored(server, point, source)
+    into, report = restored(server, point, source, policy)
     assert report.skipped == ()
     assert_same_database(server, source, into, point, folder)
+
+
+# They need more rights than a role without rights has.
+NEED_RIGHTS = {"tablespaces_and_access_methods"}
+TRUSTED = CodePolicy(trusted="needs rights")
 
 
 @BOTH
@@ -83,7 +93,8 @@ def comes_back(server: EmbeddedServer, source: str, store: Path, folder: Path, *
 def test_what_comes_back_is_the_twin(
     server: EmbeddedServer, make_database: Made, store: Path, tmp_path: Path, name: str
 ) -> None:
-    comes_back(server, make_database(name), store, tmp_path)
+    policy = TRUSTED if name in NEED_RIGHTS else CONFINED
+    comes_back(server, make_database(name), store, tmp_path, policy=policy)
 
 
 @BOTH
@@ -111,7 +122,9 @@ def superusers(server: EmbeddedServer, roles: None) -> Iterator[None]:
 def test_owners_come_back_where_a_dump_sets_the_role_of_the_session(
     server: EmbeddedServer, make_database: Made, store: Path, tmp_path: Path
 ) -> None:
-    comes_back(server, make_database("owners_in_turns"), store, tmp_path, "--use-set-session-authorization")
+    comes_back(
+        server, make_database("owners_in_turns"), store, tmp_path, "--use-set-session-authorization", policy=TRUSTED
+    )
 
 
 @BOTH

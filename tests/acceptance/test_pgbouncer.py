@@ -244,7 +244,7 @@ def test_killed_while_clients_are_held_back(scene: Scene, point: str, switched: 
             f'"app" of PgBouncer at {scene.pooler.folder}:6432 was paused: its clients are resumed now'
         ]
     answers_again(scene, seconds=2.0)
-    until(lambda: scene.pauses()[:2] == ["pause begins", "pause over switch"])
+    until(lambda: scene.pauses()[:2] == ["pause begins", "pause over dead-man switch"])
 
 
 def test_an_undo_killed_while_clients_are_held_back(scene: Scene) -> None:

@@ -117,7 +117,7 @@ def test_what_differs_in_one_value_is_never_switched_to(lastgood: Lastgood, serv
             connection.execute("SET session_replication_role = replica")  # not even a trigger noticed
             connection.execute("UPDATE public.contacts SET first_name = 'Eve' WHERE id = 7")
 
-    with fault.armed("carry_over.after_objects", one_value_goes_wrong):
+    with fault.armed("build.after_load", one_value_goes_wrong):
         outcome = lastgood("rollback", "--yes")
 
     assert outcome.status == 5

@@ -97,7 +97,7 @@ def test_explain() -> None:
         'device".'
     )
     assert found.effect == (
-        "The statement had no effect; the shadow database is kept, and the live database was not touched."
+        "The statement had no effect; the shadow database is kept, and the live database is unchanged."
     )
     assert found.next_command == "Free space on it, then run lastgood abort to drop the shadow."
     assert explain("ZZ999").cause == "The server rejected it, for a reason that lastgood does not know."

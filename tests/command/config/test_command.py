@@ -26,7 +26,7 @@ def test_the_example_of_the_page_is_right(lastgood: Lastgood) -> None:
     _, _, after = outcome.out.partition("\nTables: ")
     assert after.startswith(
         "[hooks], [pgbouncer], [health], [watch], [check], [validate], [recover], [notifications], [retention], "
-        "[drill]\n\nNotification targets\n"
+        "[loss], [drill]\n\nNotification targets\n"
     )
     tables = resolve({}, {}, Path.cwd()).tables
     assert tables.hooks.smoke == ("npm", "run", "smoke")
