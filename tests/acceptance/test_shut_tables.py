@@ -33,7 +33,7 @@ def test_the_plan_does_not_wait_for_a_migration_that_was_left_open(
         migration.execute("LOCK TABLE public.contacts IN ACCESS EXCLUSIVE MODE")
         plan = rollback.plan(Request(target=target, store=tmp_path, state=tmp_path / "state")).plan
         assert plan.refusals == ()
-        (finding,) = [each for each in plan.findings if each.code == "shut_tables"]
+        (finding,) = [each for each in plan.findings if each.code == "locked_tables"]
         assert finding.text == (
             f'process {pid} of "postgres" ("migrate") has locked "public"."contacts" against readers: row counts are '
             "estimates, and the run terminates that session"

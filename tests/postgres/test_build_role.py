@@ -22,6 +22,14 @@ def made(server: EmbeddedServer, maintenance: Connection, database: str) -> buil
     return build_role.make(maintenance, server.target(database), run=RUN, live=database, database=database)
 
 
+@pytest.fixture(autouse=True)
+def no_other_roles(server: EmbeddedServer) -> None:
+    """Runs that other tests killed on this server left their roles, whose databases are gone."""
+    with server.target("postgres").connect() as connection:
+        for name in roles(connection):
+            connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
+
+
 def roles(connection: Connection) -> list[str]:
     return [name for (name,) in connection.execute("SELECT rolname FROM pg_roles WHERE rolname LIKE 'lastgood%'")]
 

@@ -14,9 +14,18 @@ from lastgood.postgres.roles import build_role
 from lastgood.postgres.roles.reader_role import reader_role
 from lastgood.postgres.roles.table_code import not_to_query
 from lastgood.postgres.server import Connection
+from tests.support.waiting import until
 
 ENDS = pytest.mark.postgres(15, 18)
 New = Callable[..., str]
+
+
+@pytest.fixture(autouse=True)
+def no_other_roles(server: EmbeddedServer) -> None:
+    """Runs that other tests killed on this server left their roles, whose databases are gone."""
+    with server.target("postgres").connect() as connection:
+        for name in roles(connection):
+            connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
 
 
 def roles(connection: Connection) -> list[str]:
@@ -67,7 +76,8 @@ def test_what_a_killed_process_left_is_listed(server: EmbeddedServer, new_databa
     live = new_database("app")
     with server.target("postgres").connect() as maintenance:
         build_role.make_reader(maintenance, server.target("postgres"), run="read-1", live=live, grants=[])
-        assert [each.name for each in build_role.orphaned(maintenance, live)] == ["lastgood_build_read_1"]
+        # The session of the login's probe may take a moment to end.
+        until(lambda: [each.name for each in build_role.orphaned(maintenance, live)] == ["lastgood_build_read_1"])
         build_role.end(maintenance, server.target("postgres"), "lastgood_build_read_1")
         assert roles(maintenance) == []
 

@@ -229,8 +229,8 @@ def test_a_plan_file_whose_restore_point_is_no_dump_names_the_file(
     outcome = lastgood("salvage", "apply", str(file), "--dry-run", "--quiet")
     assert (outcome.status, outcome.err) == (
         4,
-        f'error: cannot use "{other}" as a restore point: it ends inside a command, which began at line 1 (byte 0)\n'
-        "next:  The file is truncated, or pg_dump was interrupted: choose another restore point.\n",
+        f'error: cannot use "{other}": it is text without a command of SQL, not a dump\n'
+        "next:  Choose another restore point: lastgood points\n",
     )
 
 

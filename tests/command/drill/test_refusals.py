@@ -115,7 +115,10 @@ def test_nothing_is_made_where_it_can_not_be_done(
         "error: cannot drill on the given server: the live server is unreachable, so it cannot be ruled out that "
         "both are the same (cannot reach the server of "
     )
-    assert error.endswith("\nnext:  Make the live server reachable, or leave --server out to create a scratch server.")
+    assert error.endswith(
+        "\nnext:  Make the live server reachable, or leave --server out to create a scratch server. The "
+        "address comes from LASTGOOD_DB."
+    )
 
 
 def test_the_room_that_is_needed(database: str, lastgood: Lastgood) -> None:
