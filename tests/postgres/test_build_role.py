@@ -12,7 +12,9 @@ from lastgood.errors import Refused
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.roles import build_role
 from lastgood.postgres.server import Connection
+from tests.postgres.made_roles import roles
 
+pytestmark = pytest.mark.usefixtures("no_other_roles")
 ENDS = pytest.mark.postgres(15, 18)
 RUN = "20261130-120000-0a1b2c3d"
 NAME = "lastgood_build_20261130_120000_0a1b2c3d"
@@ -20,18 +22,6 @@ NAME = "lastgood_build_20261130_120000_0a1b2c3d"
 
 def made(server: EmbeddedServer, maintenance: Connection, database: str) -> build_role.BuildRole:
     return build_role.make(maintenance, server.target(database), run=RUN, live=database, database=database)
-
-
-@pytest.fixture(autouse=True)
-def no_other_roles(server: EmbeddedServer) -> None:
-    """Runs that other tests killed on this server left their roles, whose databases are gone."""
-    with server.target("postgres").connect() as connection:
-        for name in roles(connection):
-            connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
-
-
-def roles(connection: Connection) -> list[str]:
-    return [name for (name,) in connection.execute("SELECT rolname FROM pg_roles WHERE rolname LIKE 'lastgood%'")]
 
 
 @ENDS

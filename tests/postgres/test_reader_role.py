@@ -13,23 +13,12 @@ from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.roles import build_role
 from lastgood.postgres.roles.reader_role import reader_role
 from lastgood.postgres.roles.table_code import not_to_query
-from lastgood.postgres.server import Connection
+from tests.postgres.made_roles import roles
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.usefixtures("no_other_roles")
 ENDS = pytest.mark.postgres(15, 18)
 New = Callable[..., str]
-
-
-@pytest.fixture(autouse=True)
-def no_other_roles(server: EmbeddedServer) -> None:
-    """Runs that other tests killed on this server left their roles, whose databases are gone."""
-    with server.target("postgres").connect() as connection:
-        for name in roles(connection):
-            connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
-
-
-def roles(connection: Connection) -> list[str]:
-    return [name for (name,) in connection.execute("SELECT rolname FROM pg_roles WHERE rolname LIKE 'lastgood%'")]
 
 
 @ENDS

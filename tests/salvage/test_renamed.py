@@ -71,7 +71,7 @@ def test_rows_of_renamed_tables_and_columns_come_back(
     live.execute(MIGRATION)
     live.execute(LATER)
     assert lastgood("rollback", "--yes", *(["--in-place"] if in_place else [])).status == 0
-    # The mended migration ran again and made this table.
+    # The corrected migration ran again and made this table.
     live.execute("CREATE TABLE again (id int PRIMARY KEY, a text); INSERT INTO again VALUES (1, 'ours')")
 
     out = lastgood("salvage").out

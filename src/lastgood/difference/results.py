@@ -40,7 +40,7 @@ class TableDifference(Frozen):
     ``only_b`` and ``changed`` are exact numbers of rows; None where they were not counted, and ``changed`` also where
     rows have no ``key``: a changed row then counts on both sides. ``columns`` were compared; ``columns_a`` and
     ``columns_b`` exist on that side only. ``referenced``: of the rows that only ``b`` has or that changed, those with
-    a value of ``b``'s own in one of the columns that ``compared`` was told of; None where that was not counted.
+    a value of ``b``'s own in one of the columns that were named to ``compared``; None where that was not counted.
     ``why``: why it was not compared, or only in part.
     """
 

@@ -150,7 +150,9 @@ def counted(
         before = [each.get(key) or each.get(table.root or key) for each in then]
         count = _copy_count if key in only_copy else _count
         try:
-            found[key] = count(connection, key, table, by, points, before, clock, seconds())
+            if (left := seconds()) <= 0:
+                raise psycopg.errors.QueryCanceled("no time left")
+            found[key] = count(connection, key, table, by, points, before, clock, left)
         except (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable):
             found[key] = table if key in only_copy else _at_a_glance(connection, key, table)
         except psycopg.Error as error:
@@ -181,8 +183,6 @@ def _count(
     clock: Clock,
     seconds: float,
 ) -> LiveTable:
-    if seconds <= 0:
-        raise psycopg.errors.QueryCanceled("no time left")
     parts: list[sql.Composable] = [sql.SQL("count(*)")]
     if by is not None:
         parts.append(sql.SQL("{}::timestamptz").format(newest(by, clock)))
@@ -207,8 +207,6 @@ def _copy_count(
     seconds: float,
 ) -> LiveTable:
     """``_count`` without a query over the table."""
-    if seconds <= 0:
-        raise psycopg.errors.QueryCanceled("no time left")
     since = [
         by_copy.Since(
             point.made_at, there.newest.get(by.name) if there is not None and by is not None else None, point.exact
