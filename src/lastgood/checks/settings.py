@@ -23,7 +23,7 @@ LOCK_TIMEOUT = "2s"
 
 def carried_over(s: Subject) -> Iterator[Finding]:
     """ALTER DATABASE … SET, ALTER ROLE … IN DATABASE … SET, and the grants on the database: the switch repeats them for
-    the restored database, and fails where this role lacks the privilege."""
+    the restored database, and fails where this role lacks the privilege. Security labels are not carried over."""
     if s.database.invalid or (s.maintenance.execute("SELECT pg_catalog.pg_is_in_recovery()").fetchone() or (True,))[0]:
         return
     me = s.maintenance.info.user
@@ -51,6 +51,17 @@ def carried_over(s: Subject) -> Iterator[Finding]:
             hint="Connect as a superuser, or as the role that granted them.",
             known="tried",
             final=True,
+        )
+    for provider, label in state.security_labels:
+        command = sql.SQL("SECURITY LABEL FOR {} ON DATABASE {} IS {}").format(
+            sql.Identifier(provider), sql.Identifier(s.database.name), sql.Literal(label)
+        )
+        yield Finding(
+            level="caution",
+            code="label_not_carried_over",
+            text=f'the security label of provider "{provider}" on the database "{s.database.name}" is not carried over',
+            hint=f"Set it again after the rollback: {command.as_string(s.maintenance)}",
+            known="looked up",
         )
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import LiteralString
 
 import psycopg
@@ -275,21 +274,6 @@ def _drop_triggers(connection: Connection, tied: Ties) -> Answer:
             connection.execute(retie.drop_trigger(each))
 
     return _tried(connection, name, doing, drop)
-
-
-def surplus_triggers(connection: Connection, live: Ties, wished: Ties) -> list[str]:
-    """The triggers on tables that stay which the switch would have to drop and this role may not, in words: a check
-    before the run. They are tried one by one."""
-    refused = []
-    for each in retie.dropped_triggers(live, wished):
-        drop = partial(connection.execute, retie.drop_trigger(each))
-        answer = _tried(connection, "", "drop it", drop)
-        if not answer.able:
-            table = f"{each.schema_name}.{each.table}"
-            refused.append(
-                f'the restore point lacks trigger "{each.name}" on "{table}": this role may not {answer.text}'
-            )
-    return refused
 
 
 def _policies(connection: Connection, tied: Ties) -> Answer:

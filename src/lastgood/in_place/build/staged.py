@@ -11,7 +11,6 @@ from psycopg import sql
 from lastgood import fault
 from lastgood.context import Context
 from lastgood.dump.lexer.tokens import Statement
-from lastgood.dump.names import Relation
 from lastgood.dump.rows import encodings, inserts
 from lastgood.dump.rulings import rule
 from lastgood.dump.script import Bulk, Item, Script, ScriptStep, Section, State, rows_between
@@ -223,12 +222,6 @@ def facts_in_staging(facts: Facts, schemas: Mapping[str, str], left_out: Iterabl
             "objects": (),
         }
     )
-
-
-def live_name(relation: Relation, schemas: Mapping[str, str]) -> Relation:
-    """The live name of a relation in staging."""
-    live = {staging: schema for schema, staging in schemas.items()}
-    return Relation(live.get(relation.schema, relation.schema), relation.name)
 
 
 # The schemas ----------------------------------------------------------------------------------------------------------

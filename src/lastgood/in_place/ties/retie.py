@@ -119,17 +119,6 @@ def drop_trigger(trigger: Trigger) -> sql.Composed:
     )
 
 
-def dropped_triggers(live: Ties, wished: Ties) -> list[Trigger]:
-    """The triggers that ``triggers`` would drop."""
-    want = {each.key: each for each in wished.triggers}
-    return [
-        each
-        for each in live.triggers
-        if (each.tied or (each.key in want and want[each.key].tied))
-        and (each.constraint or each.key not in want or want[each.key].constraint)
-    ]
-
-
 def policies(live: Ties, wished: Ties) -> Iterator[sql.Composed]:
     """The policies of the tables that stay, as wished."""
     had = {each.key: each for each in live.policies}

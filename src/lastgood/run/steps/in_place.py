@@ -21,7 +21,7 @@ from lastgood.in_place.definitions import against_facts, rewrite
 from lastgood.in_place.definitions.rewrite import Rewritten
 from lastgood.in_place.exchange import completion, locking, move, reconnect, snapshots, switch
 from lastgood.in_place.exchange.snapshots import Session
-from lastgood.in_place.platform import deleted_parents, rows
+from lastgood.in_place.platform import added_parents, deleted_parents
 from lastgood.in_place.ties import queries
 from lastgood.journal import caller
 from lastgood.load.rebuild import rules_for
@@ -116,7 +116,7 @@ class ProveSchemas(Prove):
         comparison = proof.comparison.model_copy(update={"tables": tables})
         for text in comparison.not_compared:
             run.emit(Note(text))
-        _report_strangers(run)
+        _report_added_parents(run)
         rows = counted(sum(table.rows for table in tables), "row")
         return Proved(comparison=comparison, detail=f"{counted(len(tables), 'table')}, {rows}: all equal")
 
@@ -245,14 +245,14 @@ class Answer(Reopen):
             )
 
 
-def _report_strangers(run: Run) -> None:
+def _report_added_parents(run: Run) -> None:
     """Report rows of tables that stay, users above all, which the live schemas know and the restored ones do not."""
     plan = run.plan
     with run.connected(plan.live, "count rows") as live:
         for key in queries.read(live, plan.schemas).foreign_keys:
             staging = names.staging(plan.run, key.schema_name)
             try:
-                added = rows.added_since(live, key, staging=staging)
+                added = added_parents.count(live, key, staging=staging)
             except psycopg.errors.UndefinedTable:
                 continue  # the restore point does not have the table
             if added:
