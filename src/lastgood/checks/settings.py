@@ -11,11 +11,11 @@ from psycopg import sql
 
 from lastgood.checklist import Finding
 from lastgood.checks.subject import Subject
-from lastgood.journal.run_names import identifier
 from lastgood.postgres.access.grants import Operator
 from lastgood.postgres.apply import NotApplied, rehearse
 from lastgood.postgres.server import Connection
 from lastgood.postgres.state import DatabaseSetting, DatabaseState
+from lastgood.text.quoting import identifier, literal
 
 # Another session's change of the same row must not block this check.
 LOCK_TIMEOUT = "2s"
@@ -53,14 +53,12 @@ def carried_over(s: Subject) -> Iterator[Finding]:
             final=True,
         )
     for provider, label in state.security_labels:
-        command = sql.SQL("SECURITY LABEL FOR {} ON DATABASE {} IS {}").format(
-            sql.Identifier(provider), sql.Identifier(s.database.name), sql.Literal(label)
-        )
+        labelled = f"{identifier(provider)} ON DATABASE {identifier(s.database.name)}"
         yield Finding(
             level="caution",
             code="label_not_carried_over",
             text=f'the security label of provider "{provider}" on the database "{s.database.name}" is not carried over',
-            hint=f"Set it again after the rollback: {command.as_string(s.maintenance)}",
+            hint=f"Set it again after the rollback: SECURITY LABEL FOR {labelled} IS {literal(label)}",
             known="looked up",
         )
 

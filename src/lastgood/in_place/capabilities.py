@@ -6,7 +6,7 @@ Renaming a database is never tried, since it would block logins for seconds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import LiteralString
@@ -16,7 +16,7 @@ from psycopg import sql
 
 from lastgood.in_place.exchange import snapshots
 from lastgood.in_place.survey import objects
-from lastgood.in_place.ties import Ties, queries, retie
+from lastgood.in_place.ties import EventTrigger, Publication, Ties, queries, retie
 from lastgood.postgres.errors import message_of
 from lastgood.postgres.mark import OF_A_RUN
 from lastgood.postgres.replacing import foreign_owners
@@ -152,8 +152,7 @@ def probe(connection: Connection) -> Capabilities:
             lambda: connection.execute("SET LOCAL session_replication_role = replica"),
         ),
         _lock(connection, tied),
-        _triggers(connection, tied),
-        _drop_triggers(connection, tied),
+        *_triggers(connection, tied),
         _policies(connection, tied),
         _publications(connection, tied),
         _event_triggers(connection, tied),
@@ -250,75 +249,80 @@ def _lock(connection: Connection, tied: Ties) -> Answer:
     return _tried(connection, name, f"lock the referenced tables {listed}", lock)
 
 
-def _triggers(connection: Connection, tied: Ties) -> Answer:
-    name, doing = "triggers on platform tables", "recreate the triggers on referenced tables"
-    own = Ties(triggers=tuple(each for each in tied.triggers if each.tied))
-    if not own.triggers:
-        return Answer(name, True, "no outside trigger calls a function of the role's schemas")
+def _executed(connection: Connection, name: str, doing: str, statements: Iterable[sql.Composed], none: str) -> Answer:
+    """Try the statements, one after the other; without any, the answer is yes: ``none``."""
+    listed = list(statements)
+    if not listed:
+        return Answer(name, True, none)
 
-    def replace() -> None:
-        for statement in retie.triggers(own, own):
+    def execute() -> None:
+        for statement in listed:
             retie.single(connection, statement)
 
-    return _tried(connection, name, doing, replace)
+    return _tried(connection, name, doing, execute)
 
 
-def _drop_triggers(connection: Connection, tied: Ties) -> Answer:
-    name, doing = "drop triggers on platform tables", "drop the triggers on referenced tables"
+def _triggers(connection: Connection, tied: Ties) -> Iterator[Answer]:
     own = [each for each in tied.triggers if each.tied]
-    if not own:
-        return Answer(name, True, "no outside trigger calls a function of the role's schemas")
-
-    def drop() -> None:
-        for each in own:
-            connection.execute(retie.drop_trigger(each))
-
-    return _tried(connection, name, doing, drop)
+    same = Ties(triggers=tuple(own))
+    none = "no outside trigger calls a function of the role's schemas"
+    yield _executed(
+        connection,
+        "triggers on platform tables",
+        "recreate the triggers on referenced tables",
+        retie.triggers(same, same),
+        none,
+    )
+    yield _executed(
+        connection,
+        "drop triggers on platform tables",
+        "drop the triggers on referenced tables",
+        map(retie.drop_trigger, own),
+        none,
+    )
 
 
 def _policies(connection: Connection, tied: Ties) -> Answer:
-    name, doing = "policies on platform tables", "change the policies on referenced tables"
-    own = [each for each in tied.policies if each.tied]
-    if not own:
-        return Answer(name, True, "no outside policy uses an object of the role's schemas")
-
-    def alter() -> None:
-        for each in own:
-            retie.single(connection, retie.alter_policy(each))
-
-    return _tried(connection, name, doing, alter)
+    return _executed(
+        connection,
+        "policies on platform tables",
+        "change the policies on referenced tables",
+        (retie.alter_policy(each) for each in tied.policies if each.tied),
+        "no outside policy uses an object of the role's schemas",
+    )
 
 
 def _publications(connection: Connection, tied: Ties) -> Answer:
-    name = "publications"
-    if not tied.publications:
-        return Answer(name, True, "no publication has tables of its schemas")
-    listed = ", ".join(f'"{each.name}"' for each in tied.publications)
-
-    def alter() -> None:
-        for each in tied.publications:
-            connection.execute(
-                sql.SQL("ALTER PUBLICATION {} SET (publish = {})").format(
-                    sql.Identifier(each.name), sql.Literal(each.publish)
-                )
+    return _executed(
+        connection,
+        "publications",
+        f"change publication {_listed(tied.publications)}",
+        (
+            sql.SQL("ALTER PUBLICATION {} SET (publish = {})").format(
+                sql.Identifier(each.name), sql.Literal(each.publish)
             )
-
-    return _tried(connection, name, f"change publication {listed}", alter)
+            for each in tied.publications
+        ),
+        "no publication has tables of its schemas",
+    )
 
 
 def _event_triggers(connection: Connection, tied: Ties) -> Answer:
-    name = "event triggers"
-    if not tied.event_triggers:
-        return Answer(name, True, "no event trigger calls a function of its schemas")
-    listed = ", ".join(f'"{each.name}"' for each in tied.event_triggers)
+    return _executed(
+        connection,
+        "event triggers",
+        f"create event trigger {_listed(tied.event_triggers)} again",
+        (
+            statement
+            for each in tied.event_triggers
+            for statement in (retie.drop_event_trigger(each), *retie.create_event_trigger(each))
+        ),
+        "no event trigger calls a function of its schemas",
+    )
 
-    def again() -> None:
-        for each in tied.event_triggers:
-            connection.execute(retie.drop_event_trigger(each))
-            for statement in retie.create_event_trigger(each):
-                retie.single(connection, statement)
 
-    return _tried(connection, name, f"create event trigger {listed} again", again)
+def _listed(named: Iterable[Publication | EventTrigger]) -> str:
+    return ", ".join(f'"{each.name}"' for each in named)
 
 
 def _terminate(connection: Connection) -> Answer:

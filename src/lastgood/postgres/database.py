@@ -18,10 +18,10 @@ from psycopg import sql
 
 from lastgood import fault
 from lastgood.errors import NOT_REACHED, Blocked, Failed, LastgoodError, Refused
-from lastgood.journal.run_names import identifier
 from lastgood.postgres.errors import Context, failed
 from lastgood.postgres.server import Connection, Target
 from lastgood.postgres.waits import TimedOut, bounded
+from lastgood.text.quoting import identifier
 
 NAME_BYTES = 63
 UNMARKED = 0x4C67  # the upper half of the connection limit of a database that is not marked yet

@@ -12,6 +12,7 @@ from datetime import datetime
 from psycopg import sql
 
 from lastgood.postgres.server import Connection
+from lastgood.text.quoting import literal
 
 END_HINT = "Connect as a superuser, or as a member of pg_signal_backend and of their roles; or terminate them first."
 
@@ -101,7 +102,7 @@ class LockedTable:
             return f"SELECT pg_terminate_backend({self.pid})"
         if self.prepared is None:
             return "SELECT * FROM pg_prepared_xacts, and ROLLBACK PREPARED"
-        return "ROLLBACK PREPARED '{}'".format(self.prepared.replace("'", "''"))
+        return f"ROLLBACK PREPARED {literal(self.prepared)}"
 
 
 def locked_tables(connection: Connection) -> list[LockedTable]:

@@ -20,7 +20,6 @@ from lastgood.command.deploy.migration import MigrationCommand, command_of
 from lastgood.command.validate import validate
 from lastgood.errors import NOT_REACHED, Failed, LastgoodError, Refused
 from lastgood.events import Caution, Note, StageDone, StageStarted, reported
-from lastgood.journal.run_names import identifier
 from lastgood.plan.plan import Choice, Plan, Request
 from lastgood.points import RestorePoint, dump_point
 from lastgood.postgres import database
@@ -30,6 +29,7 @@ from lastgood.postgres.mark import server_clock
 from lastgood.postgres.remaining_sessions import ProgramTrace
 from lastgood.postgres.state import DatabaseState
 from lastgood.run.prepare import connect_live
+from lastgood.text.quoting import identifier
 from lastgood.text.units import duration
 
 LABEL = "before_deployment"

@@ -36,7 +36,7 @@ from lastgood.loss import (
     snapshot_of,
     turned_off,
 )
-from lastgood.loss.written import Column
+from lastgood.loss.written import TimeColumn
 from lastgood.postgres.server import Connection, Target
 from lastgood.postgres.sessions import locked_tables
 
@@ -180,7 +180,7 @@ def inspect(
         found["locked_out"] = tuple(LockedOut(*row) for row in connection.execute(_ROLES))
         found["no_grants"] = tuple(str(name) for (name,) in connection.execute(_NO_GRANTS))
     tables: dict[Key, LiveTable] = {}
-    stamps: dict[Key, Column] = {}
+    stamps: dict[Key, TimeColumn] = {}
     with inspection.at("the tables"):
         tables, stamps = listing(connection)
     with inspection.at("the migrations"):

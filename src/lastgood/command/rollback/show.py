@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Protocol
 from lastgood.command.rollback import show_plan as shown_plan
 from lastgood.command.rollback.show_losses import SHOWN
 from lastgood.facts import CountedTable
-from lastgood.journal.run_names import identifier
 from lastgood.screen import application
 from lastgood.screen.screen import Screen, TableColumn
 from lastgood.text import units
+from lastgood.text.quoting import identifier
 
 if TYPE_CHECKING:
     from lastgood.load.deferred.work import Finished

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from lastgood.journal.run_names import identifier
 from lastgood.postgres.access import row_security
 from lastgood.postgres.server import Connection
+from lastgood.text.quoting import identifier
 
 _ROLE = """
 SELECT r.rolname::text, o.rolname::text, o.rolsuper, r.rolsuper, r.rolcreatedb,

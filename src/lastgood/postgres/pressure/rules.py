@@ -12,6 +12,7 @@ from lastgood.errors import Failed
 from lastgood.events import Caution, Event, Note
 from lastgood.postgres.pressure.wal import Disk, Wal, WalReader
 from lastgood.text import units
+from lastgood.text.quoting import literal
 
 RESUME_AT = 0.75  # of the limit, so that the load does not pause and continue with every check
 SLOT_ROOM = 64 << 20
@@ -68,8 +69,7 @@ def disk_is_full(disk: Disk, limits: Limits) -> str:
 
 def drop_slot(name: str) -> str:
     """The command that drops an unused slot."""
-    quoted = name.replace("'", "''")
-    return f"SELECT pg_drop_replication_slot('{quoted}')"
+    return f"SELECT pg_drop_replication_slot({literal(name)})"
 
 
 @dataclass(frozen=True, slots=True)
