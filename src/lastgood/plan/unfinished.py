@@ -15,7 +15,7 @@ from lastgood.errors import NOT_REACHED, Refused, restored
 from lastgood.in_place.kept import left_by_runs
 from lastgood.journal import Journal
 from lastgood.journal.reader import entries
-from lastgood.postgres import copying, database
+from lastgood.postgres import database, lock
 from lastgood.postgres.database import Database
 from lastgood.postgres.deployment import find_deployment
 from lastgood.postgres.leftover import Leftover, leftovers
@@ -73,7 +73,7 @@ def unfinished(maintenance: Connection, target: Target, state: Path | None) -> l
     found = [
         Unfinished(mark, each, mark.run in switched, _obstacle(mark, each, now, mark.run in switched))
         for each, mark in ours
-        if mark.role != "kept" and not (_is_reference(mark) and copying.holder(maintenance, each.name))
+        if mark.role != "kept" and not (_is_reference(mark) and lock.copy_holder(maintenance, each.name))
     ]
     by_record = _by_record(target, state) if state is not None else None
     if by_record is not None and by_record.run not in {each.run for each in found}:

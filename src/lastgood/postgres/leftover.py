@@ -14,7 +14,7 @@ import psycopg
 from psycopg import sql
 
 from lastgood.errors import Refused
-from lastgood.postgres import copying, database
+from lastgood.postgres import database, lock
 from lastgood.postgres.database import Database
 from lastgood.postgres.errors import failed
 from lastgood.postgres.server import Connection, Target
@@ -85,7 +85,7 @@ def drop_leftover(connection: Connection, target: Target, leftover: Leftover, li
             hint="Run lastgood status to see the present databases.",
             state=_NOTHING,
         )
-    copying.take_over(connection, current.name)
+    lock.take_over_copy(connection, current.name)
     if current.invalid:
         database.drop(connection, current.name, current.oid)  # it accepts no connections, and can only be dropped
         return

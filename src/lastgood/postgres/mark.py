@@ -108,11 +108,3 @@ def schemas_of_runs(connection: Connection) -> frozenset[str]:
     """The names of the schemas that runs in place made in the database of ``connection``, as far as their marks are
     believed."""
     return frozenset(str(name) for (name,) in connection.execute(_SCHEMAS_OF_RUNS))
-
-
-def server_clock(connection: Connection) -> datetime:
-    """The server's present time, for ``Mark.started`` and for names: clocks of machines differ."""
-    row = connection.execute("SELECT clock_timestamp()").fetchone()
-    assert row is not None
-    now: datetime = row[0]
-    return now

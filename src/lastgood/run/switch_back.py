@@ -16,12 +16,12 @@ from lastgood.in_place.exchange import completion, locking, move, switch
 from lastgood.in_place.exchange.move import Moved
 from lastgood.journal import Journal, caller
 from lastgood.plan.undo_plan import UndoPlan
-from lastgood.postgres import database
+from lastgood.postgres import clock, database
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.deployment import own_comment
 from lastgood.postgres.exchange import ExchangeResult, NamesChanged, Renaming, exchange
 from lastgood.postgres.holders import holders
-from lastgood.postgres.mark import BASE, Mark, of_undo, read_mark, server_clock
+from lastgood.postgres.mark import BASE, Mark, of_undo, read_mark
 from lastgood.postgres.server import Connection, Target
 from lastgood.postgres.sessions import END_HINT, blocking_sessions
 from lastgood.postgres.transactions import OutcomeUnknown, outcome_after_loss, server_process
@@ -172,7 +172,7 @@ def _statements(maintenance: Connection, plan: UndoPlan) -> list[Any]:
         host=caller.host(),
         pid=os.getpid(),
         user=caller.user(),
-        started=server_clock(maintenance),
+        started=clock.now(maintenance),
         original_comment=own_comment(live.comment),
         options={"kind": "undo", "undoes": plan.undoes, BASE: plan.base, **about},
     )

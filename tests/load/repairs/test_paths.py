@@ -8,7 +8,7 @@ from psycopg import sql
 from lastgood.dump.names import Relation
 from lastgood.events import Caution
 from lastgood.load.repairs import Rules
-from lastgood.load.repairs.calls import called_functions
+from lastgood.load.repairs.paths import called_functions
 from lastgood.postgres.database import analyze
 from tests.load.repairs.stage import Stage, repaired
 

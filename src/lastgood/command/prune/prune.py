@@ -31,11 +31,11 @@ from lastgood.points import RestorePoint, pins
 from lastgood.points.in_use import Need, needs
 from lastgood.points.manifest import has_manifest, manifest_path
 from lastgood.points.retention import rules_keeping
-from lastgood.postgres import clock, copying, database
+from lastgood.postgres import clock, database, lock
 from lastgood.postgres.database import Database
 from lastgood.postgres.leftover import drop_leftover, leftovers
 from lastgood.postgres.lock import holder, lock_live
-from lastgood.postgres.mark import Mark, marked, server_clock
+from lastgood.postgres.mark import Mark, marked
 from lastgood.postgres.roles import build_role
 from lastgood.postgres.server import Connection, Target
 from lastgood.text.units import span
@@ -115,7 +115,7 @@ def plan(
         raise UsageError(NO_SELECTION, hint=SELECT)
     live, named = target.dbname, criteria.named
     with database.connect_maintenance(target, live) as maintenance:
-        now = server_clock(maintenance)
+        now = clock.now(maintenance)
         ours = left_by_runs(maintenance, target)
         working = holder(maintenance, live)
         left = [] if working else leftovers(maintenance, live)
@@ -335,7 +335,7 @@ def run(
         going = [each.name for each in plan.going]
         kept = recording.begin_if_possible(
             context,
-            new_run(server_clock(maintenance)),
+            new_run(clock.now(maintenance)),
             "prune",
             skew=clock.skew(maintenance),
             live=plan.live,
@@ -422,7 +422,7 @@ def _remove(
             emit(Note(f'"{each.name}" is no longer a {each.kind}; skipped'))
             return False
         if role == "copy":
-            copying.take_over(maintenance, each.name)
+            lock.take_over_copy(maintenance, each.name)
         try:
             database.drop(maintenance, each.name, each.oid)
         except Blocked as error:

@@ -30,7 +30,7 @@ from lastgood.load.loaded import Loaded
 from lastgood.load.rebuild import Dump, rebuild
 from lastgood.load.repairs import Rules
 from lastgood.load.supply import supply_for
-from lastgood.postgres.mark import server_clock
+from lastgood.postgres import clock
 from lastgood.postgres.server import Connection
 from lastgood.text.redact import visible
 
@@ -257,7 +257,7 @@ def create_schemas(connection: Connection, schemas: Mapping[str, str], origin: O
                 role="staging",
                 run=origin.run,
                 live=schema,
-                made_at=server_clock(connection),
+                made_at=clock.now(connection),
                 state="building",
                 point=origin.point,
                 host=origin.host,

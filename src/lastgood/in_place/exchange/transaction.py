@@ -23,7 +23,7 @@ from lastgood.in_place.ties.changes import TieChanges
 from lastgood.postgres import database
 from lastgood.postgres.access.grants import Operator
 from lastgood.postgres.deployment import find_deployment
-from lastgood.postgres.lock import key_holder, lock_key
+from lastgood.postgres.lock import holder, lock_key
 from lastgood.postgres.mark import BROUGHT_BACK, DEPLOYMENT
 from lastgood.postgres.server import Connection
 
@@ -134,10 +134,10 @@ class Transaction:
         return len(live.objects) - renamed + len(incoming)
 
     def _take_lock(self) -> None:
-        key = lock_key(self._connection.info.dbname)
-        row = self._connection.execute("SELECT pg_try_advisory_xact_lock(%s)", [key]).fetchone()
+        live = self._connection.info.dbname
+        row = self._connection.execute("SELECT pg_try_advisory_xact_lock(%s)", [lock_key(live)]).fetchone()
         if row is None or not row[0]:
-            who = key_holder(self._connection, key)
+            who = holder(self._connection, live)
             raise Refused(
                 "cannot switch: another run is switching this database" + (f" ({who})" if who else ""),
                 hint="Wait for that run, or run lastgood status to see its progress.",
