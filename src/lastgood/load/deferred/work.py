@@ -27,8 +27,8 @@ from lastgood.load.deferred import remainder
 from lastgood.load.deferred.lists import lock_key
 from lastgood.load.deferred.watch import Watch
 from lastgood.models import Frozen
-from lastgood.postgres import database
 from lastgood.postgres import errors as server_errors
+from lastgood.postgres import statistics
 from lastgood.postgres.pressure.monitor import Pressure
 from lastgood.postgres.pressure.rules import Limits
 from lastgood.postgres.server import Connection, Target, quiet_event_triggers
@@ -297,7 +297,7 @@ class _Worker:
 
     def _analyze_all(self) -> None:
         """Analyze tables that were deferred because they are small, or got statistics objects after their ANALYZE."""
-        wanted = sql.SQL(_NEVER_ANALYZED).format(reads_foreign=sql.SQL(database.READS_FOREIGN))
+        wanted = sql.SQL(_NEVER_ANALYZED).format(reads_foreign=sql.SQL(statistics.READS_FOREIGN))
         for schema, table in self._connection.execute(wanted, [remainder.PREFIX]).fetchall():
             query = sql.SQL("ANALYZE {}").format(sql.Identifier(schema, table))
             try:
