@@ -14,7 +14,7 @@ from typing import Any, Literal, LiteralString
 import psycopg
 from psycopg import sql
 
-from lastgood.dump.deferral import DeferredTask, is_allowed
+from lastgood.dump.deferred_task import DeferredTask
 from lastgood.dump.names import Relation
 from lastgood.dump.statements import Kind
 from lastgood.errors import NOT_REACHED, Refused
@@ -136,7 +136,7 @@ def _task(row: Sequence[Any]) -> Task | None:
     if kind not in (Kind.INDEX, Kind.FOREIGN_KEY) or not statements:
         return None
     later = DeferredTask(Kind(kind), Relation(schema, table), name, tuple(settings), tuple(statements))
-    return Task(later, state) if is_allowed(later) else None
+    return Task(later, state) if later.is_allowed else None
 
 
 def state_of(connection: Connection, run: str, later: DeferredTask) -> State:

@@ -19,7 +19,7 @@ from psycopg import sql
 
 from lastgood import fault
 from lastgood.context import Context
-from lastgood.dump.deferral import DeferredTask
+from lastgood.dump.deferred_task import DeferredTask
 from lastgood.dump.statements import Kind
 from lastgood.errors import Failed, Interrupted, LastgoodError, Refused, Stopped
 from lastgood.events import Caution, Note, Progress
