@@ -34,7 +34,7 @@ INVALID_TEXT = 'invalid byte sequence for encoding "UTF8"'
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class RowForm:
     """How the rows of a table are compared: ``columns`` in this order, of which ``key`` identify a row; without a key,
     rows are a multiset. ``references``: columns whose values are noted."""
 
@@ -124,13 +124,20 @@ class Tally:
                 self._cursors.remove(cursor)
             cursor.close()
 
-    def prepare(self, cursor: duckdb.DuckDBPyConnection, number: int, form: Form) -> None:
+    def prepare(self, cursor: duckdb.DuckDBPyConnection, number: int, form: RowForm) -> None:
         """Create an empty table for the rows of both sides."""
         kinds = "k VARCHAR, h UBIGINT" if form.key else "k UHUGEINT, h UBIGINT"
         cursor.execute(f"CREATE OR REPLACE TABLE t{number} (side BOOLEAN, {kinds}, r UBIGINT)")
 
     def add(
-        self, cursor: duckdb.DuckDBPyConnection, number: int, form: Form, side: SideName, block: Block, *, whole: bool
+        self,
+        cursor: duckdb.DuckDBPyConnection,
+        number: int,
+        form: RowForm,
+        side: SideName,
+        block: Block,
+        *,
+        whole: bool,
     ) -> int:
         """Add a block's rows; returns their number. ``whole``: verify all of their text, which ``collect`` needs; else
         that of their keys. Raises InvalidText."""
@@ -159,7 +166,7 @@ class Tally:
             cursor.unregister("block")
         return int(lines.num_rows)
 
-    def count(self, cursor: duckdb.DuckDBPyConnection, number: int, form: Form) -> Counts:
+    def count(self, cursor: duckdb.DuckDBPyConnection, number: int, form: RowForm) -> Counts:
         """Count the differing rows. With ``repeated``, the other numbers are those of the multiset."""
         row = cursor.execute(
             f"""
@@ -205,13 +212,15 @@ class Tally:
         """Drop the rows of a table."""
         cursor.execute(f"DROP TABLE IF EXISTS t{number}")
 
-    def prepare_rows(self, cursor: duckdb.DuckDBPyConnection, number: int, form: Form) -> None:
+    def prepare_rows(self, cursor: duckdb.DuckDBPyConnection, number: int, form: RowForm) -> None:
         """Create the empty tables for the second reading."""
         for side in ("a", "b"):
             kind = "VARCHAR" if form.key else "UHUGEINT"
             cursor.execute(f"CREATE OR REPLACE TABLE r{number}{side} (k {kind}, line VARCHAR)")
 
-    def collect(self, cursor: duckdb.DuckDBPyConnection, number: int, form: Form, side: SideName, block: Block) -> None:
+    def collect(
+        self, cursor: duckdb.DuckDBPyConnection, number: int, form: RowForm, side: SideName, block: Block
+    ) -> None:
         """Keep the differing rows of a block, of the second reading, as lines of ``form.columns``."""
         lines = as_lines(block.data)
         line = line_of(block.columns, form.columns)
@@ -226,7 +235,7 @@ class Tally:
             cursor.unregister("block")
 
     def lines(
-        self, cursor: duckdb.DuckDBPyConnection, number: int, form: Form, change: Change, side: SideName
+        self, cursor: duckdb.DuckDBPyConnection, number: int, form: RowForm, change: Change, side: SideName
     ) -> Iterator[bytes]:
         """The collected lines of one kind of change, as a side has them, in blocks of COPY text."""
         if change == "changed" and not form.key:
@@ -261,7 +270,7 @@ class Tally:
         self,
         cursor: duckdb.DuckDBPyConnection,
         number: int,
-        form: Form,
+        form: RowForm,
         masked: Collection[str] = (),
         first: int | None = None,
     ) -> Iterator[pyarrow.RecordBatch]:
@@ -271,7 +280,7 @@ class Tally:
         limit = "" if first is None else f" LIMIT {first}"
         yield from _batches(cursor, self._rows(number, form, masked) + limit)
 
-    def export(self, number: int, form: Form, masked: Collection[str] = ()) -> str:
+    def export(self, number: int, form: RowForm, masked: Collection[str] = ()) -> str:
         """The query for a file: ``change``, ``differing`` (the names of columns), and for each column the value of
         either side, as ``a.NAME`` and ``b.NAME``."""
         values = "".join(
@@ -282,7 +291,7 @@ class Tally:
         rows = self._rows(number, form, masked)
         return f"SELECT change, array_to_string(columns, ',') AS differing{values} FROM ({rows})"
 
-    def _rows(self, number: int, form: Form, masked: Collection[str]) -> str:
+    def _rows(self, number: int, form: RowForm, masked: Collection[str]) -> str:
         count = len(form.columns)
         names = "([" + ", ".join(literal(name) for name in form.columns) + "]::VARCHAR[])"
         at = [form.columns.index(name) + 1 for name in form.key]

@@ -95,7 +95,7 @@ def facts_of_dump(
     return gathered.facts(reading, time_zone), reading.summary
 
 
-class _Table(RowsText):
+class _TableRows(RowsText):
     """The facts of one relation, collected from all its sections."""
 
     def __init__(self, start: RowsStart, summary: DumpSummary) -> None:
@@ -183,17 +183,17 @@ class _Gathered:
 
     def __init__(self, summary: DumpSummary) -> None:
         self._summary = summary
-        self._tables: dict[Relation, _Table] = {}
+        self._tables: dict[Relation, _TableRows] = {}
         self._sequences: dict[Relation, SequencePosition] = {}
         self._starts: dict[Relation, int] = {}
         self._large_objects: dict[int, xxh3_128] = {}
         self._written: int | None = None
-        self.table: _Table
+        self.table: _TableRows
 
     def start(self, entry: RowsStart) -> None:
         table = self._tables.get(entry.relation)
         if table is None:
-            table = self._tables[entry.relation] = _Table(entry, self._summary)
+            table = self._tables[entry.relation] = _TableRows(entry, self._summary)
         elif table.named_columns != entry.columns:
             # Two sections with different columns can't be added up.
             table.why_no_digest = table.why_no_digest or "its rows are given with different columns"
@@ -221,7 +221,7 @@ class _Gathered:
             start = RowsStart(relation, None, b"", command.statement.offset, command.statement.line)
             table = self._tables.get(relation)
             if table is None:
-                table = self._tables[relation] = _Table(start, self._summary)
+                table = self._tables[relation] = _TableRows(start, self._summary)
             table.why_no_digest = "some of its INSERTs contain expressions"
 
     def _large_object(self, call: LargeObjectCall) -> None:
@@ -242,7 +242,7 @@ class _Gathered:
         created = [*self._objects(), *self._columns()]
         for relation in summary.tables_without_section:
             # Created without data (--exclude-table-data): empty in a database restored from the dump.
-            self._tables.setdefault(relation, _Table(_empty(relation, summary), summary))
+            self._tables.setdefault(relation, _TableRows(_empty(relation, summary), summary))
         unrecorded = [sequence for sequence in self._starts if sequence not in self._sequences]
         positions = {sequence: SequencePosition(sequence, self._starts[sequence], False) for sequence in unrecorded}
         positions |= self._sequences

@@ -30,7 +30,7 @@ _PROBE = sql.Identifier("lastgood_probe")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Capability:
     """One right. ``name`` is stable; ``text`` is one line: the action, and the reason if it is not permitted."""
 
     name: str
@@ -51,7 +51,7 @@ class Capabilities:
     """The answers of the probe. ``schemas`` can go back in place; ``staying`` cannot. ``by_name``: whether databases
     can exchange their names; ``in_place``: whether objects can be moved, with all ties that exist now."""
 
-    answers: tuple[Answer, ...]
+    answers: tuple[Capability, ...]
     schemas: tuple[str, ...]
     staying: tuple[Staying, ...]
 
@@ -67,7 +67,7 @@ class Capabilities:
     def in_place(self) -> bool:
         return bool(self.schemas) and all(self.able(name) for name in _NEEDED)
 
-    def missing(self) -> tuple[Answer, ...]:
+    def missing(self) -> tuple[Capability, ...]:
         """The answers that prevent a switch in place."""
         return tuple(each for each in self.answers if each.name in _NEEDED and not each.able)
 
@@ -176,46 +176,46 @@ def _rolled_back(connection: Connection) -> Iterator[None]:
         yield
 
 
-def _tried(connection: Connection, name: str, doing: str, action: Callable[[], object]) -> Answer:
+def _tried(connection: Connection, name: str, doing: str, action: Callable[[], object]) -> Capability:
     try:
         with _rolled_back(connection):
             action()
     except psycopg.errors.LockNotAvailable:
-        return Answer(name, True, f"{doing} (a table was in use)")
+        return Capability(name, True, f"{doing} (a table was in use)")
     except psycopg.Error as error:
         if connection.broken:
             raise
-        return Answer(name, False, f"{doing}: {message_of(error)}")
-    return Answer(name, True, doing)
+        return Capability(name, False, f"{doing}: {message_of(error)}")
+    return Capability(name, True, doing)
 
 
-def _rename(connection: Connection) -> Answer:
+def _rename(connection: Connection) -> Capability:
     row = connection.execute(_RENAME).fetchone()
     assert row is not None
     owner, creates, superuser, superusers = row
     if not owner or not creates:
         why = "this role is not the owner" if not owner else "this role lacks CREATEDB"
-        return Answer("rename database", False, f"rename the database: {why}")
+        return Capability("rename database", False, f"rename the database: {why}")
     if superusers and not superuser:
-        return Answer(
+        return Capability(
             "rename database",
             False,
             f'rename the database: this role may not terminate the sessions of superuser "{superusers[0]}"',
         )
     others = () if superuser else foreign_owners(connection)
     if others:
-        return Answer(
+        return Capability(
             "rename database",
             False,
             f'replace the database: objects of "{others[0].role}" ({others[0].first}) would lose their owner',
         )
-    return Answer("rename database", True, "rename the database (by ownership and CREATEDB)")
+    return Capability("rename database", True, "rename the database (by ownership and CREATEDB)")
 
 
-def _create_database(connection: Connection) -> Answer:
+def _create_database(connection: Connection) -> Capability:
     row = connection.execute(_ROLE).fetchone()
     assert row is not None
-    return Answer("create database", row[1], "create databases (attribute CREATEDB)")
+    return Capability("create database", row[1], "create databases (attribute CREATEDB)")
 
 
 def _create_schema(connection: Connection) -> None:
@@ -232,11 +232,11 @@ def _move(connection: Connection, going: tuple[str, ...]) -> None:
         connection.execute(sql.SQL("DROP TABLE {}.{}").format(_PROBE, table))
 
 
-def _lock(connection: Connection, tied: Ties) -> Answer:
+def _lock(connection: Connection, tied: Ties) -> Capability:
     tables = tied.tables()
     name = "lock platform tables"
     if not tables:
-        return Answer(name, True, "no outside table references the role's schemas")
+        return Capability(name, True, "no outside table references the role's schemas")
     listed = ", ".join(".".join(table) for table in tables)
 
     def lock() -> None:
@@ -249,11 +249,13 @@ def _lock(connection: Connection, tied: Ties) -> Answer:
     return _tried(connection, name, f"lock the referenced tables {listed}", lock)
 
 
-def _executed(connection: Connection, name: str, doing: str, statements: Iterable[sql.Composed], none: str) -> Answer:
+def _executed(
+    connection: Connection, name: str, doing: str, statements: Iterable[sql.Composed], none: str
+) -> Capability:
     """Try the statements, one after the other; without any, the answer is yes: ``none``."""
     listed = list(statements)
     if not listed:
-        return Answer(name, True, none)
+        return Capability(name, True, none)
 
     def execute() -> None:
         for statement in listed:
@@ -262,7 +264,7 @@ def _executed(connection: Connection, name: str, doing: str, statements: Iterabl
     return _tried(connection, name, doing, execute)
 
 
-def _triggers(connection: Connection, tied: Ties) -> Iterator[Answer]:
+def _triggers(connection: Connection, tied: Ties) -> Iterator[Capability]:
     own = [each for each in tied.triggers if each.tied]
     same = Ties(triggers=tuple(own))
     none = "no outside trigger calls a function of the role's schemas"
@@ -282,7 +284,7 @@ def _triggers(connection: Connection, tied: Ties) -> Iterator[Answer]:
     )
 
 
-def _policies(connection: Connection, tied: Ties) -> Answer:
+def _policies(connection: Connection, tied: Ties) -> Capability:
     return _executed(
         connection,
         "policies on platform tables",
@@ -292,7 +294,7 @@ def _policies(connection: Connection, tied: Ties) -> Answer:
     )
 
 
-def _publications(connection: Connection, tied: Ties) -> Answer:
+def _publications(connection: Connection, tied: Ties) -> Capability:
     return _executed(
         connection,
         "publications",
@@ -307,7 +309,7 @@ def _publications(connection: Connection, tied: Ties) -> Answer:
     )
 
 
-def _event_triggers(connection: Connection, tied: Ties) -> Answer:
+def _event_triggers(connection: Connection, tied: Ties) -> Capability:
     return _executed(
         connection,
         "event triggers",
@@ -325,23 +327,23 @@ def _listed(named: Iterable[Publication | EventTrigger]) -> str:
     return ", ".join(f'"{each.name}"' for each in named)
 
 
-def _terminate(connection: Connection) -> Answer:
+def _terminate(connection: Connection) -> Capability:
     row = connection.execute(_ROLE).fetchone()
     assert row is not None
     superuser, _, signals = row
     name = "terminate sessions"
     if superuser:
-        return Answer(name, True, "terminate all sessions (superuser)")
+        return Capability(name, True, "terminate all sessions (superuser)")
     if signals:
-        return Answer(name, True, "terminate sessions of all roles but superusers (member of pg_signal_backend)")
-    return Answer(name, False, "terminate sessions of other roles: this role is not a member of pg_signal_backend")
+        return Capability(name, True, "terminate sessions of all roles but superusers (member of pg_signal_backend)")
+    return Capability(name, False, "terminate sessions of other roles: this role is not a member of pg_signal_backend")
 
 
-def _snapshots(connection: Connection) -> Answer:
+def _snapshots(connection: Connection) -> Capability:
     unseen = snapshots.hidden(connection)
     name = "see snapshots"
     if unseen:
-        return Answer(
+        return Capability(
             name, False, f"see the snapshots of {counted(unseen, 'session')}: this role is not a member of pg_monitor"
         )
-    return Answer(name, True, "see the snapshots of all present sessions")
+    return Capability(name, True, "see the snapshots of all present sessions")

@@ -13,7 +13,7 @@ from psycopg import sql
 
 from lastgood.facts import Facts
 from lastgood.loss import by_copy
-from lastgood.loss.written import Clock, Since, Stamp, TimeColumn, writing_column
+from lastgood.loss.written import Clock, Since, TimeColumn, WriteTime, writing_column
 from lastgood.points import RestorePoint
 from lastgood.postgres.mark import schemas_of_runs
 from lastgood.postgres.roles.table_code import not_to_query
@@ -147,14 +147,14 @@ def counted(
         if table.partitioned or key in shut or key == LARGE_OBJECTS:
             continue
         before = [each.get(key) or each.get(table.root or key) for each in then]
-        stamp = _stamp(stamps.get(key), clock, points, before)
+        written = _write_time(stamps.get(key), clock, points, before)
         count = _count_by_copy if key in only_copy else _count
         try:
             if (left := seconds()) <= 0:
                 raise psycopg.errors.QueryCanceled("no time left")
             with connection.transaction():
                 _limited(connection, left)
-                found[key] = _with_counts(table, stamp, before, *count(connection, key, table, stamp))
+                found[key] = _with_counts(table, written, before, *count(connection, key, table, written))
         except (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable):
             found[key] = table if key in only_copy else _at_a_glance(connection, key, table)
         except psycopg.Error as error:
@@ -175,49 +175,49 @@ def _by_name(point: Then) -> dict[Key, _Before]:
     return {(each.schema_name, each.name): _Before(each.rows, each.newest) for each in tables}
 
 
-def _stamp(
+def _write_time(
     by: TimeColumn | None, clock: Clock, points: Sequence[Then], before: Sequence[_Before | None]
-) -> Stamp | None:
+) -> WriteTime | None:
     if by is None:
         return None
     since = (
         Since(point.made_at, there.newest.get(by.name) if there is not None else None, point.exact)
         for point, there in zip(points, before, strict=True)
     )
-    return Stamp(by, clock, tuple(since))
+    return WriteTime(by, clock, tuple(since))
 
 
 _Counts = tuple[int, datetime | None, Sequence[int]]
-"""The rows; the newest time; the rows written after each restore point. Without a stamp, only the first counts."""
+"""The rows; the newest time; the rows written after each restore point. Without a time, only the first counts."""
 
 
-def _count(connection: Connection, key: Key, table: LiveTable, stamp: Stamp | None) -> _Counts:
-    parts = [sql.SQL("count(*)"), *(stamp.counts() if stamp is not None else ())]
+def _count(connection: Connection, key: Key, table: LiveTable, written: WriteTime | None) -> _Counts:
+    parts = [sql.SQL("count(*)"), *(written.counts() if written is not None else ())]
     query = sql.SQL("SELECT {} FROM ONLY {}").format(sql.SQL(", ").join(parts), sql.Identifier(*key))
     row = connection.execute(query).fetchone()
     assert row is not None  # an aggregate always gives a row
-    return row[0], row[1] if stamp is not None else None, row[2:]
+    return row[0], row[1] if written is not None else None, row[2:]
 
 
-def _count_by_copy(connection: Connection, key: Key, table: LiveTable, stamp: Stamp | None) -> _Counts:
-    return by_copy.count(connection, sql.Identifier(*key), next(iter(table.columns), None), stamp)
+def _count_by_copy(connection: Connection, key: Key, table: LiveTable, written: WriteTime | None) -> _Counts:
+    return by_copy.count(connection, sql.Identifier(*key), next(iter(table.columns), None), written)
 
 
 def _with_counts(
     table: LiveTable,
-    stamp: Stamp | None,
+    written: WriteTime | None,
     before: Sequence[_Before | None],
     rows: int,
     newest: datetime | None,
     counts: Sequence[int],
 ) -> LiveTable:
-    if stamp is None:
+    if written is None:
         return replace(table, rows=rows, exact=True)
     since = tuple(
         rows if there is not None and not there.rows else count
         for there, count in zip(before, counts, strict=True)
     )  # fmt: skip
-    return replace(table, rows=rows, exact=True, by=stamp.by.name, newest=newest, since=since)
+    return replace(table, rows=rows, exact=True, by=written.by.name, newest=newest, since=since)
 
 
 def _at_a_glance(connection: Connection, key: Key, table: LiveTable) -> LiveTable:

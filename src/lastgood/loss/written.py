@@ -123,7 +123,7 @@ class Since:
 
 
 @dataclass(frozen=True, slots=True)
-class Stamp:
+class WriteTime:
     """What shows when a row of a table was written: the column ``by``; ``since``: one moment for each restore point."""
 
     by: TimeColumn

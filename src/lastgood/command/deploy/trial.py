@@ -272,7 +272,7 @@ class _Trial:
     def _migrated(self) -> tuple[Outcome, tuple[HeldLock, ...]]:
         emit, command, request = self._emit, self._command, self._request
         with self._target.connect(application_name="lastgood inspects") as connection:
-            locks = Locks(connection)
+            locks = ObservedLocks(connection)
         trace = ProgramTrace(tag(self._journal.run), self._user, clock.now(self._maintenance))
         live, clone = (database.describe(self._maintenance, name).oid for name in (self._live, self._clone))
 
@@ -338,7 +338,7 @@ WHERE l.locktype = 'relation' AND l.granted AND l.mode = ANY (%s) AND l.pid <> p
 _TABLES = "SELECT oid::int8 FROM pg_catalog.pg_class WHERE relkind IN ('r', 'p', 'm')"
 
 
-class Locks:
+class ObservedLocks:
     """The observed locks. ``before``: a connection to the clone, before the migration."""
 
     def __init__(self, before: Connection) -> None:

@@ -26,10 +26,10 @@ from lastgood.loss import (
     Comparing,
     Content,
     Key,
-    Limit,
     LiveTable,
     Reader,
     Then,
+    TimeLimit,
     counted,
     listing,
     referring,
@@ -228,7 +228,7 @@ def _contents(
             turned_off(tables, each.facts, shut) if each.facts is not None else {} for each in candidates
         )  # fmt: skip
     found: list[dict[Key, Content]] = []
-    until = Limit.of(comparing.seconds)
+    until = TimeLimit.of(comparing.seconds)
     try:
         with snapshot_of(inspection.connection) as snapshot:
             reader = Reader(target, snapshot, shut, referring(comparing.rules), context)
@@ -244,7 +244,12 @@ def _contents(
 
 
 def _counted(
-    reader: Reader, tables: dict[Key, LiveTable], content: dict[Key, Content], point: Candidate, name: str, until: Limit
+    reader: Reader,
+    tables: dict[Key, LiveTable],
+    content: dict[Key, Content],
+    point: Candidate,
+    name: str,
+    until: TimeLimit,
 ) -> dict[Key, Content]:
     assert point.facts is not None
 

@@ -16,9 +16,9 @@ from lastgood.errors import Failed, Interrupted, LastgoodError, Refused, first_l
 from lastgood.in_place import marks
 from lastgood.in_place.exchange import snapshots
 from lastgood.in_place.exchange.locking import LOCK_TIMEOUT, Locks
-from lastgood.in_place.marks import Check, GeneratedColumn, Kept, Mark, Role
+from lastgood.in_place.marks import Check, GeneratedColumn, Kept, Role, SchemaMark
 from lastgood.in_place.survey import Object, Survey, fingerprint, objects, survey
-from lastgood.in_place.ties import ForeignKey, Publication, Schema, Ties, queries, retie
+from lastgood.in_place.ties import Publication, Schema, TiedKey, Ties, queries, retie
 from lastgood.in_place.ties.changes import TieChanges
 from lastgood.postgres import database
 from lastgood.postgres.access.grants import Operator
@@ -33,7 +33,7 @@ IDLE_TIMEOUT = "5s"
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class SchemaPair:
     """One live schema. ``arriving``: the schema whose objects come in, if any. ``exists``: whether the live schema
     exists after the move. ``leaving``: the schema that keeps what was live."""
 
@@ -44,16 +44,16 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
+class SchemaMove:
     """A move of run ``run``. ``wished``: the ties to be made again. ``keeps``: the role of the schemas that keep what
     was live. ``staged``: the marks of what comes in, whose snapshots count. ``refresh``, ``checks``, ``columns``: what
     ``completion.complete`` does after it. The rest is for the marks."""
 
     run: str
-    pairs: tuple[Pair, ...]
+    pairs: tuple[SchemaPair, ...]
     wished: Ties
     keeps: Role
-    staged: tuple[Mark, ...] = ()
+    staged: tuple[SchemaMark, ...] = ()
     refresh: tuple[tuple[str, str], ...] = ()
     checks: tuple[Check, ...] = ()
     columns: tuple[GeneratedColumn, ...] = ()
@@ -76,7 +76,7 @@ SELECT EXISTS (SELECT FROM pg_depend d JOIN pg_depend e ON e.classid = d.classid
 class Transaction:
     """One try. All that ``execute`` does is rolled back unless it returns."""
 
-    def __init__(self, connection: Connection, wanted: Move, planned: Survey | None, locks: Locks) -> None:
+    def __init__(self, connection: Connection, wanted: SchemaMove, planned: Survey | None, locks: Locks) -> None:
         self._connection = connection
         self._wanted = wanted
         self._planned = planned
@@ -86,11 +86,11 @@ class Transaction:
         self._lives = list(self._leaving)
         self._arrivals = [pair.arriving for pair in wanted.pairs if pair.arriving is not None]
         self._changes = TieChanges(connection, self._operator, self._leaving, wanted.wished)
-        self._last: Mark | None = None
+        self._last: SchemaMark | None = None
         self._published: list[Publication] = []
 
     @property
-    def unvalidated(self) -> tuple[ForeignKey, ...]:
+    def unvalidated(self) -> tuple[TiedKey, ...]:
         """The foreign keys that were made without a look at the rows."""
         return tuple(self._changes.unvalidated)
 
@@ -255,7 +255,7 @@ class Transaction:
         assert row is not None
         options = {**wanted.options, **self._end_deployment()}
         for pair in wanted.pairs:
-            mark = Mark(
+            mark = SchemaMark(
                 role=wanted.keeps,
                 run=wanted.run,
                 live=pair.live,
@@ -268,7 +268,7 @@ class Transaction:
             )
             marks.write(connection, pair.leaving, mark)
 
-    def _last_move(self) -> Mark | None:
+    def _last_move(self) -> SchemaMark | None:
         """The mark of the last move. An arriving schema may have it."""
         moves = [each.mark for each in marks.marked(self._connection) if each.ours]
         return max((mark for mark in moves if mark.kept is not None), key=lambda mark: mark.made_at, default=None)

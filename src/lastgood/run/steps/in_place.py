@@ -20,7 +20,7 @@ from lastgood.in_place.build.staged import Origin
 from lastgood.in_place.definitions import against_facts, rewrite
 from lastgood.in_place.definitions.rewrite import Rewritten
 from lastgood.in_place.exchange import completion, locking, move, reconnect, snapshots, switch
-from lastgood.in_place.exchange.snapshots import Session
+from lastgood.in_place.exchange.snapshots import OpenSession
 from lastgood.in_place.platform import added_parents, deleted_parents
 from lastgood.in_place.ties import queries
 from lastgood.journal import caller
@@ -42,7 +42,7 @@ SNAPSHOT_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Staged(Built):
+class BuiltInPlace(Built):
     """The loaded staging schemas. ``rewritten``: the restore point's definitions under their names."""
 
     rewritten: Rewritten
@@ -59,7 +59,7 @@ class BuildSchemas(Build):
             name=self.name, title="Build the restored schemas next to the live ones", effect="users do not notice"
         )
 
-    def do(self, run: Run) -> Staged:
+    def do(self, run: Run) -> BuiltInPlace:
         plan, dump = run.plan, run.dump
         rules = _rules(run)
         rewritten = _rewritten(run, rules)
@@ -75,7 +75,7 @@ class BuildSchemas(Build):
             connect=partial(run.connected, plan.live),
             watch=lambda: run.server.connect(application_name=f"lastgood watch {plan.run}"),
         )
-        return Staged(
+        return BuiltInPlace(
             oid=plan.live_oid,
             loaded=loaded,
             division=None,
@@ -97,7 +97,7 @@ class ProveSchemas(Prove):
     """Prove the staging schemas, and mark them: the switch refuses others."""
 
     def do(self, run: Run) -> Proved:
-        plan, built = run.plan, run.result(Staged)
+        plan, built = run.plan, run.result(BuiltInPlace)
         proof = prove.prove(
             run.dump,
             _rewritten(run, _rules(run)),
@@ -175,7 +175,7 @@ class Move(Swap):
     def _wait_for_snapshots(self, run: Run, live: Connection) -> None:
         """Wait for older snapshots: they would find the restored tables empty, in a nightly dump say."""
 
-        def waiting(sessions: Sequence[Session]) -> None:
+        def waiting(sessions: Sequence[OpenSession]) -> None:
             run.emit(Note(f"waiting for transactions from before the build: {'; '.join(map(str, sessions))}"))
 
         staged = [each.mark for each in marks.marked(live, run=run.plan.run, role="staging")]
@@ -279,7 +279,7 @@ def _rules(run: Run) -> Rules:
 
 def _rewritten(run: Run, rules: Rules) -> Rewritten:
     """The rewritten definitions: those of the build, or made again by a process that resumes the run."""
-    built, dump = run.result(Staged), run.dump
+    built, dump = run.result(BuiltInPlace), run.dump
     if built is not None:
         return built.rewritten
     there = against_facts.schemas_of(dump.facts)
