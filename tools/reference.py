@@ -70,7 +70,7 @@ DOCUMENTS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ),
     ("recover, of a database that was gone", "under `report`", ReinstateReport),
     ("restore", "the document itself", RestoreReport),
-    ("restore --salvage-readable", "the document itself", DamagedReport),
+    ("restore --skip-damaged", "the document itself", DamagedReport),
     ("status", "the document itself", Status),
     ("maintenance, maintenance on, off, status", "the document itself", Maintenance),
     ("prune --dry-run", "the document itself", PrunePlan),

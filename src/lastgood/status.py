@@ -69,10 +69,10 @@ class OurDatabase(Frozen):
 
 
 class UnfinishedRun(Frozen):
-    """A run that is active or was stopped. ``shadow`` is its database on the server; empty if it has none and
-    only a file on this machine shows that it stopped the application. ``kind`` is ``rollback``, or the purpose of a
-    copy: ``restore``, ``salvage``, ``trial``, ``recover``. ``working``: the session that executes it now; empty if it
-    stopped. ``obstacle``: why it cannot be resumed, or not on this machine; empty if it can."""
+    """A run that is active or was stopped. ``shadow`` is its database on the server; empty if it has none and only a
+    file on this machine shows that it stopped the application. ``kind`` is ``rollback``, or the purpose of a copy:
+    ``restore``, ``trial``, ``recover``. ``working``: the session that executes it now; empty if it stopped.
+    ``obstacle``: why it cannot be resumed, or not on this machine; empty if it can."""
 
     run: str
     live: str

@@ -1,9 +1,8 @@
 """Locks that the server enforces: one run at a time per live database, and one owner of a new copy.
 
-A copy is the new database of a restore, a salvage or a trial. It blocks no other run, so the lock of the live database
-is not taken for it. The process that creates a copy holds a shared lock of its name: an incomplete copy without a
-holder was left by a killed process.
-"""
+A copy is the new database of a restore or a trial. It blocks no other run, so the lock of the live database is not
+taken for it. The process that creates a copy holds a shared lock of its name: an incomplete copy without a holder was
+left by a killed process."""
 
 from __future__ import annotations
 

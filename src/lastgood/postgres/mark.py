@@ -30,10 +30,9 @@ BASE = "base"
 class Mark(BaseModel):
     """The mark of a database of lastgood: JSON in its comment. Every role may read it: it holds no secret.
 
-    A ``copy`` is the incomplete result of a restore, a salvage or a trial; its option ``kind`` has which. ``started``
-    is the server's clock. ``original_comment`` is the previous comment of the live database. Later versions (``v``)
-    only add fields, so that an old lastgood still recognises the databases of a newer one.
-    """
+    A ``copy`` is the incomplete result of a restore or a trial; its option ``kind`` has which. ``started`` is the
+    server's clock. ``original_comment`` is the previous comment of the live database. Later versions (``v``) only add
+    fields, so that an old lastgood still recognises the databases of a newer one."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 

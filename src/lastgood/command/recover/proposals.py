@@ -49,7 +49,7 @@ def proposals(case: Case) -> list[Proposal]:
     if chosen is None:
         found += [_from_elsewhere(case, each) for each in evidence.elsewhere[:3]]
         found += [_from_sibling(evidence, each.name) for each in evidence.siblings[:2]]
-    found += [_salvage(evidence, each) for each in case.damaged_before[:1]]
+    found += [_readable_part(evidence, each) for each in case.damaged_before[:1]]
     if found and case.sound and not asked:
         found.insert(0, _leave(case))
     return found
@@ -263,13 +263,11 @@ def _from_sibling(evidence: Evidence, name: str) -> Proposal:
     )
 
 
-def _salvage(evidence: Evidence, found: Candidate) -> Proposal:
+def _readable_part(evidence: Evidence, found: Candidate) -> Proposal:
     into = f"{evidence.name}_readable"
     return Proposal(
         title=f"restore what can be read of {found.point.path.name}",
         detail="It is loaded into a separate database, unverified, with a list of what is missing. Rows can be "
         "compared and copied from there by hand.",
-        commands=(
-            f"lastgood restore {shlex.quote(str(found.point.path))} --into {shlex.quote(into)} --salvage-readable",
-        ),
+        commands=(f"lastgood restore {shlex.quote(str(found.point.path))} --into {shlex.quote(into)} --skip-damaged",),
     )
