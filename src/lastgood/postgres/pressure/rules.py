@@ -104,9 +104,9 @@ class StrainJudge:
             self._once(
                 "hidden", Note(f"not monitored, because it is not visible from here: {', '.join(current.hidden)}")
             )
-        grown = current.kept is not None and current.kept > current.usual + self.limits.max_wal_lag
+        grown = current.size is not None and current.size > current.usual_size + self.limits.max_wal_lag
         if grown and not current.room_known:
-            text = f"pg_wal has grown to {units.size(current.kept or 0)}, more than the server's settings explain"
+            text = f"pg_wal has grown to {units.size(current.size or 0)}, more than the server's settings explain"
             self._once("grown", Caution(text))
         for disk in current.disks:
             if text := disk_is_full(disk, self.limits):
