@@ -19,7 +19,7 @@ from lastgood.plan.undo_plan import UndoPlan
 from lastgood.postgres import clock, database
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.deployment import own_comment
-from lastgood.postgres.exchange import ExchangeResult, NamesChanged, Renaming, exchange
+from lastgood.postgres.exchange import ExchangeResult, NameExchange, NamesChanged, Renaming, exchange
 from lastgood.postgres.holders import holders
 from lastgood.postgres.mark import BASE, Mark, of_undo, read_mark
 from lastgood.postgres.server import Connection, Target
@@ -132,10 +132,12 @@ def exchange_names(
             exchanged = exchange(
                 maintenance,
                 server,
-                leaving=Renaming(plan.live_oid, plan.live, plan.kept),
-                arriving=Renaming(plan.arriving_oid, plan.arriving, plan.live),
-                statements=_statements(maintenance, plan),
-                fault_points=("swap.between_renames", "undo.before_commit", "undo.after_commit"),
+                NameExchange(
+                    leaving=Renaming(plan.live_oid, plan.live, plan.kept),
+                    arriving=Renaming(plan.arriving_oid, plan.arriving, plan.live),
+                    statements=_statements(maintenance, plan),
+                    fault_points=("swap.between_renames", "undo.before_commit", "undo.after_commit"),
+                ),
             )
     except NamesChanged as error:
         raise Failed(
