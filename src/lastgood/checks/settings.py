@@ -1,4 +1,4 @@
-"""May this role carry over the settings and grants of the live database? Tried on the live database itself, in
+"""The right to carry over the settings and grants of the live database: tried on the live database itself, in
 transactions that are rolled back."""
 
 from __future__ import annotations

@@ -60,8 +60,8 @@ ORDER BY i.indrelid, i.indisprimary DESC, i.indnkeyatts, i.indexrelid
 
 @dataclass(slots=True)
 class Memory:
-    """What was read of a database in one snapshot, for the next comparison: digests by table, columns and settings, and
-    why tables cannot be read."""
+    """The results of reading a database in one snapshot, for the next comparison: digests by table, columns and
+    settings, and why tables cannot be read."""
 
     digests: dict[tuple[object, ...], TableFacts] = field(default_factory=dict)
     unreadable: dict[Relation, str] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Which tables and columns of two sides belong together, and by which key their rows do.
+"""The pairs of tables and of columns of two sides, and the keys that pair their rows.
 
 Names decide. Tables and columns that only one side has are proposed as renames where their definition allows it, and
 never compared with each other.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lastgood.difference.results import Rename, TypeChange
 from lastgood.difference.sides import SideTable
@@ -45,7 +45,7 @@ def pairs(a: Mapping[Relation, SideTable], b: Mapping[Relation, SideTable], *, b
     for relation in sorted({*a, *b}):
         pair = pair_of(relation, a.get(relation), b.get(relation))
         if relation in whole:
-            pair = _with_why(pair, "the partitions differ; compared as one table")
+            pair = replace(pair, why="the partitions differ; compared as one table")
         found.append(pair)
     return found
 
@@ -62,13 +62,6 @@ def renamed_tables(found: Sequence[Pair]) -> Iterator[tuple[Pair, Pair]]:
         new = there.get(columns, [])
         if len(old) == len(new) == 1:
             yield old[0], new[0]
-
-
-def _with_why(pair: Pair, why: str) -> Pair:
-    return Pair(
-        pair.relation, pair.a, pair.b, pair.columns, pair.keys, pair.columns_a, pair.columns_b, pair.types,
-        pair.renames, why,
-    )  # fmt: skip
 
 
 def pair_of(relation: Relation, a: SideTable | None, b: SideTable | None) -> Pair:
@@ -152,14 +145,13 @@ def _merged(tables: Mapping[Relation, SideTable], roots: set[Relation]) -> dict[
             continue
         shared = [key for key in leaves[0].keys if all(key in leaf.keys for leaf in leaves)]
         found[root] = SideTable(
-            root,
-            tuple(column for column in leaves[0].columns if all(column in leaf.columns for leaf in leaves)),
-            tuple(shared),
-            sum(leaf.bytes for leaf in leaves),
-            None if any(leaf.rows is None for leaf in leaves) else sum(leaf.rows or 0 for leaf in leaves),
-            any(leaf.zoned for leaf in leaves),
-            None,
-            next((leaf.unreadable for leaf in leaves if leaf.unreadable), ""),
-            tuple(part for leaf in leaves for part in leaf.parts),
+            relation=root,
+            columns=tuple(column for column in leaves[0].columns if all(column in leaf.columns for leaf in leaves)),
+            keys=tuple(shared),
+            bytes=sum(leaf.bytes for leaf in leaves),
+            rows=None if any(leaf.rows is None for leaf in leaves) else sum(leaf.rows or 0 for leaf in leaves),
+            zoned=any(leaf.zoned for leaf in leaves),
+            unreadable=next((leaf.unreadable for leaf in leaves if leaf.unreadable), ""),
+            parts=tuple(part for leaf in leaves for part in leaf.parts),
         )
     return found

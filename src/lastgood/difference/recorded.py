@@ -12,7 +12,7 @@ from lastgood.facts.compare import FIRST_MAJOR_OF_THIS_TEXT, compare
 
 
 def other_text(side_a: OpenSide, side_b: OpenSide, a: SideTable, b: SideTable) -> str:
-    """Why the text of equal values may differ; empty if it does not."""
+    """Return the reason why the text of equal values may differ; empty if it does not."""
     here, there = side_a.rules, side_b.rules
     majors = (here.server_major, there.server_major)
     if majors[0] != majors[1] and not all(major and major >= FIRST_MAJOR_OF_THIS_TEXT for major in majors):

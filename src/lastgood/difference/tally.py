@@ -35,8 +35,8 @@ INVALID_TEXT = 'invalid byte sequence for encoding "UTF8"'
 
 @dataclass(frozen=True, slots=True)
 class RowForm:
-    """How the rows of a table are compared: ``columns`` in this order, of which ``key`` identify a row; without a key,
-    rows are a multiset. ``references``: columns whose values are noted."""
+    """The form of a table's rows for the comparison: ``columns`` in this order, of which ``key`` identify a row;
+    without a key, rows are a multiset. ``references``: columns whose values are noted."""
 
     columns: tuple[str, ...]
     key: tuple[str, ...] = ()

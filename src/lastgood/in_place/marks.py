@@ -72,7 +72,7 @@ class Kept(BaseModel):
     own_checks: tuple[Check, ...] = ()
 
     def rest(self, run: str) -> Rest:
-        """What is left to do after the move of that run."""
+        """The work that the move of that run leaves."""
         return Rest(run, self.unvalidated, self.refresh, self.checks, self.columns)
 
     def completed(self) -> Kept:
@@ -82,7 +82,7 @@ class Kept(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """What is left to do after the committed move of a run; see ``Kept``."""
+    """The work that the committed move of a run leaves; see ``Kept``."""
 
     run: str
     foreign_keys: tuple[TiedKey, ...]
@@ -188,7 +188,7 @@ def marked(connection: Connection, *, run: str | None = None, role: Role | None 
 
 
 def rest(connection: Connection, run: str | None = None) -> list[Rest]:
-    """What committed moves left to do, from any machine; of one run if given."""
+    """The work that committed moves left, from any machine; of one run if given."""
     found = {}
     for each in marked(connection, run=run):
         kept = each.mark.kept

@@ -187,7 +187,7 @@ def snapshot_of(connection: Connection) -> Iterator[str]:
 def turned_off(
     tables: Mapping[Key, LiveTable], facts: Facts, shut: Collection[Key], why: str = TURNED_OFF
 ) -> dict[Key, Content]:
-    """What is known of the tables of ``facts`` without reading rows, and ``why`` they are not read."""
+    """Return what is known of the tables of ``facts`` without reading rows; ``why`` they are not read."""
     found = {}
     for then in facts.tables:
         if (table := tables.get(_key(then))) is not None:

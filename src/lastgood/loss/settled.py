@@ -27,7 +27,7 @@ STAGE = "losses"
 
 @dataclass(frozen=True, slots=True)
 class Settling:
-    """What the exact numbers of rows need: the restore point, and the limits."""
+    """The inputs for the exact numbers of rows: the restore point, and the limits."""
 
     whole: Reads
     how: Comparing

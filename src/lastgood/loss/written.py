@@ -124,7 +124,7 @@ class Since:
 
 @dataclass(frozen=True, slots=True)
 class WriteTime:
-    """What shows when a row of a table was written: the column ``by``; ``since``: one moment for each restore point."""
+    """The time at which a row of a table was written: column ``by``. ``since``: one moment for each restore point."""
 
     by: TimeColumn
     clock: Clock

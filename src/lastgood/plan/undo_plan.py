@@ -39,7 +39,7 @@ class UndoPlan(Frozen):
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """What an undo can bring back: a kept database, or the kept schemas of a run. ``hooks`` and ``base``: see
+    """The source of an undo: a kept database, or the kept schemas of a run. ``hooks`` and ``base``: see
     ``UndoPlan``."""
 
     run: str

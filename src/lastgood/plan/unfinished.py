@@ -51,7 +51,7 @@ class Unfinished:
 
     @property
     def not_here(self) -> str:
-        """Why it can be resumed only on another machine; empty where it can be resumed here."""
+        """The reason why it can be resumed only on another machine; empty where it can be resumed here."""
         if self.obstacle or self.switched or Path(self.mark.point).exists():
             return ""
         return f'the restore point "{self.mark.point}" is not on this machine'
@@ -224,7 +224,7 @@ def run_of(left: Leftover, state: Path) -> str:
 
 
 def _kept(maintenance: Connection, target: Target, run: str) -> tuple[Database, Mark] | None:
-    """What is kept of a run, with its mark."""
+    """The kept database or schemas of a run, with the mark."""
     every = left_by_runs(maintenance, target)
     return next((each for each in every if (each[1].role, each[1].run) == ("kept", run)), None)
 

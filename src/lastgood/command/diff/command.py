@@ -28,14 +28,14 @@ FIRST = 20
 
 
 class DiffLevel(StrEnum):
-    """How exactly to compare."""
+    """The precision of a comparison."""
 
     DIGEST = "digest"
     COUNT = "count"
 
 
 class Form(StrEnum):
-    """Where the rows go."""
+    """The format of the rows."""
 
     TEXT = "text"
     CSV = "csv"

@@ -28,7 +28,7 @@ _LINE = re.compile(r'^\[//\]: # "lastgood guide ([A-Za-z0-9+/=]+)"$', re.MULTILI
 
 
 class Stamp(Frozen):
-    """What a guide was written from. The texts of 16 digits are digests; ``commands`` covers all blocks, so that manual
+    """The sources of a guide. The texts of 16 digits are digests; ``commands`` covers all blocks, so that manual
     edits are detected."""
 
     format: int = 1

@@ -59,8 +59,8 @@ class PruneCandidate(Frozen):
 
 
 class PrunePlan(Document):
-    """What is removed and what is kept, newest first. ``timezone``: the zone of the days and weeks in the reasons, null
-    where no policy decided."""
+    """The items that are removed and those that are kept, newest first. ``timezone``: the zone of the days and weeks in
+    the reasons, null where no policy decided."""
 
     live: str
     timezone: str | None = None
@@ -74,9 +74,9 @@ class PrunePlan(Document):
 
 @dataclass(frozen=True, slots=True)
 class Criteria:
-    """What to remove: everything older than ``older_than`` and beyond the ``keep`` newest of its kind (both if both are
-    given), or only what is ``named`` (databases by name, restore points by file name). If none of the three is given,
-    what no rule of ``retention`` keeps."""
+    """The selection of what to remove: everything older than ``older_than`` and beyond the ``keep`` newest of its kind
+    (both if both are given), or only what is ``named`` (databases by name, restore points by file name). If none of the
+    three is given, what no rule of ``retention`` keeps."""
 
     older_than: timedelta | None = None
     keep: int | None = None

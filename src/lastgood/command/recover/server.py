@@ -109,7 +109,7 @@ def _inspect(maintenance: Connection, target: Target, name: str, pgbouncer: PgBo
 
 
 def _ours(maintenance: Connection, target: Target) -> dict[str, Any]:
-    """What belongs to a live database that is not there: ``status.read`` is about one that is."""
+    """The state of a live database that does not exist: ``status.read`` is for one that does."""
     name = target.dbname
     working = lock.holder(maintenance, name) or ""
     kept = [

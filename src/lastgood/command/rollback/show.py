@@ -92,7 +92,7 @@ def _proof(screen: Screen, tables: Sequence[ProvedCount], not_compared: Sequence
 
 
 def compared_by(table: ProvedCount) -> str:
-    """How a table of a proof was compared."""
+    """Describe the comparison of a table of a proof."""
     if table.equal is None:
         return "number of rows"
     # Without a digest of the restore point, the rows that were sent and those read back are compared as they are.

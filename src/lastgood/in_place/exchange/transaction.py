@@ -96,7 +96,7 @@ class Transaction:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What could not be carried over."""
+        """The parts that could not be carried over, in words."""
         return tuple(self._changes.notes)
 
     def execute(self, cancelled: Callable[[], bool]) -> int:
@@ -275,7 +275,7 @@ class Transaction:
 
     @property
     def _left(self) -> Kept | None:
-        """What the last move left to do."""
+        """The work that the last move left."""
         return self._last.kept if self._last is not None else None
 
     def _end_deployment(self) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What a superuser must grant the current role once, so that it can do everything that lastgood does by name."""
+"""The grants that a superuser must give the current role once, for everything that lastgood does by name."""
 
 from __future__ import annotations
 
