@@ -55,7 +55,7 @@ _WORDS: dict[str, tuple[LiteralString, LiteralString | None]] = {
     "text search configuration": ("TEXT SEARCH CONFIGURATION", None),
 }
 # pg_default_acl's letters → the keyword of future objects in ALTER DEFAULT PRIVILEGES.
-_FUTURE_OBJECTS: dict[str, LiteralString] = {
+FUTURE_OBJECTS: dict[str, LiteralString] = {
     "r": "TABLES",
     "S": "SEQUENCES",
     "f": "FUNCTIONS",
@@ -318,7 +318,7 @@ class _Carrying:
             if schema:
                 before += sql.SQL(" IN SCHEMA {}").format(sql.Identifier(schema))
             yield from grants.changes(
-                grants.GrantTarget(sql.SQL(_FUTURE_OBJECTS[letter]), before=before),
+                grants.GrantTarget(sql.SQL(FUTURE_OBJECTS[letter]), before=before),
                 role,
                 live.acl if live is not None else either.builtin,
                 present.acl if present is not None else either.builtin,
