@@ -48,8 +48,6 @@ def facts_of_dump(
     *,
     database: str | None = None,
     time_zone: str | None = None,
-    accept_unmarked: bool = False,
-    accept_partial: bool = False,
     skim: bool = False,
     context: Context = BACKGROUND,
     stage: str = "facts",
@@ -57,16 +55,15 @@ def facts_of_dump(
 ) -> tuple[Facts, DumpSummary]:
     """The facts of a dump, and the summary of reading it.
 
-    ``time_zone`` is that of the session that made the dump, if known (a point of our own: UTC). ``database``,
-    ``accept_unmarked``, ``accept_partial`` and the errors (Incomplete, Corrupt, Unsafe, BadPoint) are those of
-    ``lastgood.dump.reader.read``. Emits Progress of ``stage`` in bytes: from ``measure`` (read so far, in total),
-    otherwise of the dump's text. ``skim`` only counts rows: the result has no digests, newest time stamps and
-    migrations. Raises Interrupted.
+    ``time_zone`` is that of the session that made the dump, if known (a point of our own: UTC). ``database`` and the
+    errors (Incomplete, Corrupt, Unsafe, BadPoint) are those of ``lastgood.dump.reader.read``. Emits Progress of
+    ``stage`` in bytes: from ``measure`` (read so far, in total), otherwise of the dump's text. ``skim`` only counts
+    rows: the result has no digests, newest time stamps and migrations. Raises Interrupted.
 
     Newest time stamps with the same offset are compared as text, which is correct until the year 9999, and otherwise as
     instants; infinite ones are left out.
     """
-    reading = read(source, database=database, accept_unmarked=accept_unmarked, accept_partial=accept_partial, skim=skim)
+    reading = read(source, database=database, skim=skim)
     gathered = _Gathered(reading.summary)
     rows = 0
     for entry in reading.summary.script.recording(reading):

@@ -271,9 +271,9 @@ def _migration(connection: Connection, columns: dict[Key, Sequence[str]]) -> dic
     return {}
 
 
-def open_inspection(connect: Callable[[], Connection], *, seconds: float = COUNTING_SECONDS) -> Inspection:
+def open_inspection(connect: Callable[[], Connection]) -> Inspection:
     """Open a connection for the inspection, in UTC. Raises psycopg.Error."""
     connection = connect()
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute("SET row_security = off")
-    return Inspection(connection, monotonic() + seconds)
+    return Inspection(connection, monotonic() + COUNTING_SECONDS)
