@@ -139,10 +139,11 @@ def _nothing(maintenance: Connection, live: str) -> Refused:
     deployment = find_deployment(maintenance, live)
     hint = f"No action needed. {_STATUS}"
     if deployment is not None:
+        run = deployment.run
         hint = (
-            f"The deployment {deployment.run} is unfinished: lastgood recover rolls it back, lastgood deploy --accept "
+            f"The deployment {run} is unfinished: lastgood recover rolls it back, lastgood deploy --accept {run} "
+            "accepts the database as it is."
         )
-        hint += f"{deployment.run} accepts the database as it is."
     return Refused(f'cannot resume or abort: no run of "{live}" is unfinished', hint=hint, state=NOT_REACHED)
 
 
