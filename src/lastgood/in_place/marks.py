@@ -10,7 +10,7 @@ from psycopg import sql
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lastgood.in_place.build.left_out import LeftOut
-from lastgood.in_place.ties import TiedKey, Ties
+from lastgood.in_place.ties import ForeignKey, Ties
 from lastgood.models import Frozen
 from lastgood.postgres.mark import OWNER_TRUSTED
 from lastgood.postgres.server import Connection
@@ -65,14 +65,14 @@ class Kept(BaseModel):
     existed: tuple[str, ...]
     ties: Ties
     sequences: tuple[Sequence, ...] = ()
-    unvalidated: tuple[TiedKey, ...] = ()
+    unvalidated: tuple[ForeignKey, ...] = ()
     refresh: tuple[tuple[str, str], ...] = ()
     checks: tuple[Check, ...] = ()
     columns: tuple[GeneratedColumn, ...] = ()
     own_checks: tuple[Check, ...] = ()
 
     def rest(self, run: str) -> Rest:
-        """The work that the move of that run leaves."""
+        """What is left to do after the move of that run."""
         return Rest(run, self.unvalidated, self.refresh, self.checks, self.columns)
 
     def completed(self) -> Kept:
@@ -82,10 +82,10 @@ class Kept(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """The work that the committed move of a run leaves; see ``Kept``."""
+    """What is left to do after the committed move of a run; see ``Kept``."""
 
     run: str
-    foreign_keys: tuple[TiedKey, ...]
+    foreign_keys: tuple[ForeignKey, ...]
     views: tuple[tuple[str, str], ...]
     checks: tuple[Check, ...]
     columns: tuple[GeneratedColumn, ...]
@@ -96,7 +96,7 @@ class Rest:
         return len(self.foreign_keys) + len(self.views) + len(self.checks) + len(self.columns)
 
 
-class SchemaMark(BaseModel):
+class Mark(BaseModel):
     """The mark of a schema of lastgood: JSON in its comment. Every role may read it: it holds no secret.
 
     ``live`` is the live schema's name. Of a staging schema: ``state``; ``manifest``, the digest of the manifest it was
@@ -147,28 +147,28 @@ class MarkedSchema:
     name: str
     owner: str
     ours: bool
-    mark: SchemaMark
+    mark: Mark
 
 
-def read_mark(comment: str | None) -> SchemaMark | None:
+def read_mark(comment: str | None) -> Mark | None:
     """The mark in a schema's comment; None when the comment is no mark of lastgood, or unreadable."""
     try:
-        return SchemaMark.model_validate_json(comment or "")
+        return Mark.model_validate_json(comment or "")
     except ValidationError:
         return None
 
 
-def comment_statement(schema: str, mark: SchemaMark) -> sql.Composed:
+def comment_statement(schema: str, mark: Mark) -> sql.Composed:
     """The statement that writes the mark, for use in a transaction with others."""
     return sql.SQL("COMMENT ON SCHEMA {} IS {}").format(sql.Identifier(schema), sql.Literal(mark.text()))
 
 
-def write(connection: Connection, schema: str, mark: SchemaMark) -> None:
+def write(connection: Connection, schema: str, mark: Mark) -> None:
     """Write the mark of a schema. Raises psycopg.Error."""
     connection.execute(comment_statement(schema, mark))
 
 
-def proved(connection: Connection, mark: SchemaMark, manifest: str) -> SchemaMark:
+def proved(connection: Connection, mark: Mark, manifest: str) -> Mark:
     """The mark of a proved staging schema: with the manifest's digest, the present time and a new transaction ID. Call
     it in the transaction that writes the mark, after the last write to staging was committed."""
     row = connection.execute("SELECT pg_current_xact_id()::text, clock_timestamp()").fetchone()

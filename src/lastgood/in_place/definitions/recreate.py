@@ -15,7 +15,7 @@ from lastgood.errors import Interrupted, LastgoodError
 from lastgood.in_place.definitions import owners
 from lastgood.in_place.definitions.dumped import ATTRIBUTES
 from lastgood.in_place.definitions.sorting import Placed, is_tie, placed
-from lastgood.load.session import Later, LoadSession
+from lastgood.load.session import Later, Session
 
 TOGETHER = 100
 # Commands without effect on definitions, and those that need rows.
@@ -34,10 +34,10 @@ _LEFT_OUT = frozenset(
 _IDENTITIES = frozenset({"session_authorization", "role"})
 
 
-class Recreation:
+class Builder:
     """The creation of a restore point's definitions in an empty database."""
 
-    def __init__(self, session: LoadSession, schemas: Collection[str], cancelled: Callable[[], bool]) -> None:
+    def __init__(self, session: Session, schemas: Collection[str], cancelled: Callable[[], bool]) -> None:
         self._session = session
         self._schemas = schemas
         self._cancelled = cancelled

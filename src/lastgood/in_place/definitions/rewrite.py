@@ -26,8 +26,8 @@ from lastgood.in_place import survey
 from lastgood.in_place.build import late_checks
 from lastgood.in_place.definitions import against_facts, from_live, ownership, ranges
 from lastgood.in_place.definitions.dumped import definitions_in, dumped, left_to_the_swap
-from lastgood.in_place.definitions.ranges import RangeType
-from lastgood.in_place.definitions.recreate import Recreation
+from lastgood.in_place.definitions.ranges import Range
+from lastgood.in_place.definitions.recreate import Builder
 from lastgood.in_place.definitions.scratch import scratch
 from lastgood.in_place.definitions.sorting import event_triggers, outside
 from lastgood.in_place.marks import Check, GeneratedColumn
@@ -35,7 +35,7 @@ from lastgood.in_place.platform.keys import PlatformKey, keys_in
 from lastgood.in_place.ties import Ties, queries
 from lastgood.load.loaded import Loaded
 from lastgood.load.repairs import Commands, Rules
-from lastgood.load.session import LoadSession
+from lastgood.load.session import Session
 from lastgood.postgres import binaries
 from lastgood.postgres.server import Connection, Target
 from lastgood.text.redact import visible
@@ -101,8 +101,8 @@ def rewrite(
     program = binaries.find("pg_dump", at_least=major)
     roles = summary.roles | (ownership.roles(carries) if carries is not None else frozenset())
     with scratch(target, major, role, roles, context.emit) as made:
-        session = LoadSession(made.connection, Commands(name, rules, context), Loaded())
-        builder = Recreation(session, schemas, context.cancelled)
+        session = Session(made.connection, Commands(name, rules, context), Loaded())
+        builder = Builder(session, schemas, context.cancelled)
         with target.connect(application_name="lastgood rewrite") as live:
             borrowed = from_live.schemas_lent(live, summary, schemas)
             extensions = from_live.extensions(live, {*borrowed, *schemas}) if not summary.extensions else []
@@ -195,7 +195,7 @@ SELECT EXISTS (SELECT FROM pg_catalog.pg_depend d
 """
 
 
-def _give_name(connection: Connection, schema: str, staging: str, stay: Sequence[RangeType]) -> None:
+def _give_name(connection: Connection, schema: str, staging: str, stay: Sequence[Range]) -> None:
     """Give a schema the name of its staging schema; with members of an extension or the range types ``stay`` in it,
     which have to stay, move the other objects into a new schema."""
     identifier = quoted(schema)

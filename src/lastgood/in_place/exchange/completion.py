@@ -12,7 +12,7 @@ from lastgood import fault
 from lastgood.dump.names import Relation
 from lastgood.in_place import marks
 from lastgood.in_place.build import late_checks
-from lastgood.in_place.ties import TiedKey, queries, retie
+from lastgood.in_place.ties import ForeignKey, queries, retie
 from lastgood.postgres.errors import message_of
 from lastgood.postgres.server import Connection
 
@@ -50,7 +50,7 @@ def _refresh(connection: Connection, view: tuple[str, str]) -> Iterator[str]:
         )
 
 
-def validate(connection: Connection, keys: Iterable[TiedKey]) -> list[tuple[TiedKey, str]]:
+def validate(connection: Connection, keys: Iterable[ForeignKey]) -> list[tuple[ForeignKey, str]]:
     """Validate foreign keys after a move, each in a transaction of its own. Returns those that failed, with the
     server's reason: rows that they refer to were deleted meanwhile.
 
@@ -73,7 +73,7 @@ def validate(connection: Connection, keys: Iterable[TiedKey]) -> list[tuple[Tied
     return failed
 
 
-def validated(connection: Connection, keys: Iterable[TiedKey]) -> Iterator[str]:
+def validated(connection: Connection, keys: Iterable[ForeignKey]) -> Iterator[str]:
     """Validate foreign keys, and yield each failure in words: such a key holds for new rows only."""
     for key, why in validate(connection, keys):
         yield f'{FOREIGN_KEY}"{key.name}" of "{key.schema_name}.{key.table}" is still NOT VALID: {why}'

@@ -42,7 +42,7 @@ SNAPSHOT_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BuiltInPlace(Built):
+class Staged(Built):
     """The loaded staging schemas. ``rewritten``: the restore point's definitions under their names."""
 
     rewritten: Rewritten
@@ -59,7 +59,7 @@ class BuildSchemas(Build):
             name=self.name, title="Build the restored schemas next to the live ones", effect="users do not notice"
         )
 
-    def do(self, run: Run) -> BuiltInPlace:
+    def do(self, run: Run) -> Staged:
         plan, dump = run.plan, run.dump
         rules = _rules(run)
         rewritten = _rewritten(run, rules)
@@ -75,7 +75,7 @@ class BuildSchemas(Build):
             connect=partial(run.connected, plan.live),
             watch=lambda: run.server.connect(application_name=f"lastgood watch {plan.run}"),
         )
-        return BuiltInPlace(
+        return Staged(
             oid=plan.live_oid,
             loaded=loaded,
             division=None,
@@ -97,7 +97,7 @@ class ProveSchemas(Prove):
     """Prove the staging schemas, and mark them: the switch refuses others."""
 
     def do(self, run: Run) -> Proved:
-        plan, built = run.plan, run.result(BuiltInPlace)
+        plan, built = run.plan, run.result(Staged)
         proof = prove.prove(
             run.dump,
             _rewritten(run, _rules(run)),
@@ -279,7 +279,7 @@ def _rules(run: Run) -> Rules:
 
 def _rewritten(run: Run, rules: Rules) -> Rewritten:
     """The rewritten definitions: those of the build, or made again by a process that resumes the run."""
-    built, dump = run.result(BuiltInPlace), run.dump
+    built, dump = run.result(Staged), run.dump
     if built is not None:
         return built.rewritten
     there = against_facts.schemas_of(dump.facts)
