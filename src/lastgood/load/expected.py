@@ -22,7 +22,7 @@ FASTER, SLOWER = 0.5, 4.0
 
 
 @dataclass(frozen=True, slots=True)
-class ExpectedSeconds:
+class Expected:
     """The expected seconds of a ``build`` and of the parallel ``backup``; None if no run on this server was measured
     yet, or if a throttle determines the time. ``between``: a range by size, where nothing was measured."""
 
@@ -33,21 +33,21 @@ class ExpectedSeconds:
 
 def expected_seconds(
     connection: Connection, source: DumpSource, summary: DumpSummary, live_bytes: int, context: Context
-) -> ExpectedSeconds:
+) -> Expected:
     """The time on this server to build the database (and to read the rows that are not read back during the load), and
     to back up the live one at the same time."""
     known = costs.read(costs_file(connection, context))
     backup = live_bytes * known.costs.backup_byte
     learned = backup if Effort.BACKUP in known.learned_from else None
     if context.pace.throttle is not None:
-        return ExpectedSeconds(backup=learned)
+        return Expected(backup=learned)
     jobs = capacity(connection, jobs=context.pace.jobs).jobs
     with closing(supply_for(source, summary.script, database=summary.database, in_place=not summary.notes)) as supply:
         build = forecast(summary, known.costs, jobs, in_order=supply.in_order)
     if known.learned:
-        return ExpectedSeconds(build, learned)
+        return Expected(build, learned)
     by_size = max(build, backup)
-    return ExpectedSeconds(backup=learned, between=(by_size * FASTER, by_size * SLOWER))
+    return Expected(backup=learned, between=(by_size * FASTER, by_size * SLOWER))
 
 
 def costs_file(connection: Connection, context: Context) -> Path | None:

@@ -236,7 +236,7 @@ class Target:
             return self._open(keywords)
         except psycopg.OperationalError as error:
             needed = error.pgconn is not None and error.pgconn.needs_password
-            password = self._password_of_original() if needed else ""
+            password = self._password_of_named() if needed else ""
             if not password:
                 raise self._closed(error) or error from None
         try:
@@ -270,7 +270,7 @@ class Target:
                 return ClosedDatabase(str(error), name, *row)
         return None
 
-    def _password_of_original(self) -> str:
+    def _password_of_named(self) -> str:
         """The password that libpq finds for the user's original database; empty where that is this one."""
         if self.original is None or self.original.get("dbname") == self.keywords.get("dbname"):
             return ""
@@ -282,7 +282,7 @@ class Target:
         keywords = {**self.keywords, **({"dbname": dbname} if dbname is not None else {})}
         password = keywords.get("password", "")
         if not password and self.original is not None and not _libpq_password(keywords):
-            password = self._password_of_original()
+            password = self._password_of_named()
         environment = {"PGPASSWORD": password} if password else {}
         public = {key: value for key, value in keywords.items() if key not in SECRETS}
         return conninfo.make_conninfo("", **public), environment

@@ -116,7 +116,7 @@ class ProveSchemas(Prove):
         comparison = proof.comparison.model_copy(update={"tables": tables})
         for text in comparison.not_compared:
             run.emit(Note(text))
-        _report_added_parents(run)
+        _report_strangers(run)
         rows = counted(sum(table.rows for table in tables), "row")
         return Proved(comparison=comparison, detail=f"{counted(len(tables), 'table')}, {rows}: all equal")
 
@@ -245,7 +245,7 @@ class Answer(Reopen):
             )
 
 
-def _report_added_parents(run: Run) -> None:
+def _report_strangers(run: Run) -> None:
     """Report rows of tables that stay, users above all, which the live schemas know and the restored ones do not."""
     plan = run.plan
     with run.connected(plan.live, "count rows") as live:
