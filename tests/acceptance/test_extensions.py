@@ -24,9 +24,9 @@ from lastgood.plan.plan import Request
 from lastgood.plan.unfinished import unfinished
 from lastgood.points.dump_point import take
 from lastgood.points.manifest import manifest_path
-from lastgood.postgres import copying, database
+from lastgood.postgres import clock, database, lock
 from lastgood.postgres.embedded import EmbeddedServer
-from lastgood.postgres.mark import REFERENCE, Mark, server_clock
+from lastgood.postgres.mark import REFERENCE, Mark
 from lastgood.restore import restore
 from lastgood.run.report import Report
 from tests.acceptance.test_rollback import Stage
@@ -425,7 +425,7 @@ def test_nothing_is_left_of_what_was_looked_up_and_of_what_a_killed_process_left
             host="elsewhere",
             pid=1,
             user="nobody",
-            started=server_clock(connection),
+            started=clock.now(connection),
             options={"kind": REFERENCE},
         )
         model = database.describe(connection, stage.live)
@@ -433,7 +433,7 @@ def test_nothing_is_left_of_what_was_looked_up_and_of_what_a_killed_process_left
         left = unfinished(connection, stage.request.target, None)
         assert [(each.run, each.commands) for each in left] == [(mark.run, (f"lastgood abort {mark.run}",))]
         with stage.maintenance() as other:
-            copying.claim(other, stale)
+            lock.claim_copy(other, stale)
             assert unfinished(connection, stage.request.target, None) == []
     make(stage, "CREATE EXTENSION minitab")
     take(stage.request.target, stage.request.store)

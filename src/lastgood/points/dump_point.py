@@ -27,7 +27,6 @@ from lastgood.facts import Facts
 from lastgood.facts.compare import compare
 from lastgood.facts.of_database import PINNED, facts_of_database
 from lastgood.facts.of_dump import facts_of_dump
-from lastgood.journal.run_names import identifier
 from lastgood.members import MemberSurvey
 from lastgood.members.survey import survey
 from lastgood.points import signature
@@ -40,6 +39,7 @@ from lastgood.postgres.mark import schemas_of_runs
 from lastgood.postgres.server import Connection, Target, identity
 from lastgood.postgres.sessions import locked_tables
 from lastgood.process import durable, run
+from lastgood.text.quoting import identifier
 
 EXTENSIONS: dict[Form, str] = {"plain": ".sql", "custom": ".dump", "directory": ""}
 _TRY_AGAIN = (
