@@ -39,8 +39,8 @@ class Sessions:
 
     def order(self) -> Mapping[str, Any]:
         """The order to the switch. It may hold passwords."""
-        named = self.target.named
-        return {"keywords": {**self.target.keywords}, "named": named and {**named}, "name": self.name}
+        original = self.target.original
+        return {"keywords": {**self.target.keywords}, "original": original and {**original}, "name": self.name}
 
 
 @contextmanager
@@ -80,7 +80,7 @@ def _following(sessions: Mapping[str, Any]) -> int | None:
     from lastgood.postgres import transactions
     from lastgood.postgres.server import Target
 
-    target = Target(sessions["keywords"], sessions["named"])
+    target = Target(sessions["keywords"], sessions["original"])
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         with suppress(psycopg.Error), target.connect(application_name="lastgood watches") as connection:

@@ -12,11 +12,10 @@ from lastgood.difference.of_facts import FactsSide
 from lastgood.difference.of_point import PointSide
 from lastgood.difference.renamed import NewNames, RenamedSide
 from lastgood.difference.results import Change, Level, Rename, State, TableDifference, TypeChange
-from lastgood.difference.sides import Column, Side, SideName, Table
+from lastgood.difference.sides import Side, SideColumn, SideName, SideTable
 
 __all__ = [
     "Change",
-    "Column",
     "Comparison",
     "DatabaseSide",
     "FactsSide",
@@ -28,9 +27,10 @@ __all__ = [
     "Rename",
     "RenamedSide",
     "Side",
+    "SideColumn",
     "SideName",
+    "SideTable",
     "State",
-    "Table",
     "TableDifference",
     "TypeChange",
     "compared",

@@ -27,7 +27,6 @@ from lastgood.journal.run_names import new_run
 from lastgood.postgres import clock, database
 from lastgood.postgres.errors import message_of
 from lastgood.postgres.lock import lock_live, read_nothing
-from lastgood.postgres.mark import server_clock
 from lastgood.postgres.server import Connection, Target, identity
 from lastgood.salvage import candidates, choosing, images, origin, renames, sides, tables
 from lastgood.salvage.apply import Destination, apply, preview
@@ -215,7 +214,7 @@ def salvage(ready: Planned, context: Context = BACKGROUND) -> SalvageReport:
     refuse_failing(plan.tables, request.chosen.policies)
     began = time.monotonic()
     with database.connect_maintenance(request.target, plan.live) as maintenance:
-        run = new_run(server_clock(maintenance))
+        run = new_run(clock.now(maintenance))
         maintenance.execute("SELECT set_config('application_name', %s, false)", [f"lastgood salvage {run}"])
         lock_live(maintenance, plan.live, read_nothing)
         oid = database.describe(maintenance, plan.live).oid

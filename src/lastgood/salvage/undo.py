@@ -16,7 +16,6 @@ from lastgood.journal.run_names import new_run
 from lastgood.models import Document
 from lastgood.postgres import clock, database
 from lastgood.postgres.lock import lock_live, read_nothing
-from lastgood.postgres.mark import server_clock
 from lastgood.postgres.server import Target
 from lastgood.salvage import images, tables
 from lastgood.salvage.apply import Destination, apply, preview, refuse_touched
@@ -101,7 +100,7 @@ def undo(ready: Planned, context: Context = BACKGROUND) -> SalvageReport:
     began = time.monotonic()
     plan, live = ready.plan, ready.plan.live
     with database.connect_maintenance(ready.target, live) as maintenance:
-        run = new_run(server_clock(maintenance))
+        run = new_run(clock.now(maintenance))
         maintenance.execute("SELECT set_config('application_name', %s, false)", [f"lastgood salvage {run}"])
         lock_live(maintenance, live, read_nothing)
         oid = database.describe(maintenance, live).oid
