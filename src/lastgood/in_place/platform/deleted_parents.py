@@ -23,7 +23,7 @@ from lastgood.in_place.definitions.rewrite import Rewritten
 from lastgood.in_place.platform.keys import Action, PlatformKey
 from lastgood.load.family import Family
 from lastgood.load.supply import Supply, supply_for
-from lastgood.postgres.server import Connection
+from lastgood.postgres.server import Connection, event_triggers_off
 from lastgood.text.redact import visible
 from lastgood.text.units import counted
 
@@ -82,7 +82,7 @@ def find(
         return sorted(having, key=lambda one: one.number)
 
     found = []
-    with _keys(connection, source, summary, cancelled) as keys:
+    with event_triggers_off(connection), _keys(connection, source, summary, cancelled) as keys:
         for key in rewritten.keys:
             if not key.validated:
                 continue  # the restore point itself may have rows without a match
