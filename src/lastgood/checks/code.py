@@ -15,7 +15,7 @@ from lastgood.plan.plan import CodePolicy, CodeRun
 from lastgood.postgres.roles import build_role, lent_role
 from lastgood.postgres.roles.strength import strength
 from lastgood.postgres.server import Connection
-from lastgood.text.units import counted
+from lastgood.text.units import counted, listed
 
 SHOWN = 10
 
@@ -88,8 +88,8 @@ def beyond(connection: Connection, summary: DumpSummary, facts: Facts) -> str:
     found = [what(each) for each in by_operator.beyond(connection, summary.script.items, facts.languages)]
     if not found:
         return ""
-    shown = ", ".join(found[:SHOWN]) + (f" and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
-    return f"a role without rights cannot create {counted(len(found), 'object')} of the restore point: {shown}"
+    objects = counted(len(found), "object")
+    return f"a role without rights cannot create {objects} of the restore point: {listed(found, SHOWN)}"
 
 
 def require(connection: Connection, summary: DumpSummary, facts: Facts, point: str, run: CodeRun | None) -> None:

@@ -12,6 +12,7 @@ from lastgood.checks.subject import Subject
 from lastgood.postgres import database
 from lastgood.postgres.replacing import foreign_owners, unlockable
 from lastgood.text.quoting import identifier
+from lastgood.text.units import listed
 
 # Not an option of a deployment, which cannot let writers continue.
 FENCE_LATER = ", or fence only during the switch: --fence at-swap"
@@ -148,11 +149,10 @@ def fence(s: Subject) -> Iterator[Finding]:
         return
     tables = unlockable(s.live)
     if tables:
-        more = f" and {len(tables) - SHOWN} more" if len(tables) > SHOWN else ""
         yield Finding(
             level="refusal",
             code="no_lock",
-            text=f"this role cannot lock {', '.join(tables[:SHOWN])}{more} against writers: it lacks write privileges",
+            text=f"this role cannot lock {listed(tables, SHOWN)} against writers: it lacks write privileges",
             hint=f"Connect as the tables' owner or a superuser{FENCE_LATER}",
             final=True,
         )

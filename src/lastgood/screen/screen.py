@@ -21,6 +21,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from lastgood.text import units
 from lastgood.text.redact import scrubbed, visible, visible_lines
 
 UNWRAPPED = 10_000
@@ -111,6 +112,13 @@ class Screen:
             )
             for line in wrapped or [start.rstrip()]:
                 console.print(Text(line, style=style), soft_wrap=True)
+
+    def more(self, count: int, shown: int, what: str = "", *, where: str = "--json") -> None:
+        """Print how many of ``count`` items were left out after the first ``shown``; nothing if none were. ``what``:
+        the noun in the singular; ``where``: what lists all of them."""
+        if count > shown:
+            rest = units.counted(count - shown, f"more {what}") if what else f"{units.number(count - shown)} more"
+            self.say(f"and {rest}; {where} lists all of them", first="  ", indent=2)
 
     def quote(self, line: str) -> None:
         """Print a line of another program on stderr, without passwords and control characters. The prefix prevents a

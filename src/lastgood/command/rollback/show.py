@@ -85,8 +85,7 @@ def _proof(screen: Screen, tables: Sequence[ProvedCount], not_compared: Sequence
             for table in by_rows[:SHOWN]
         ],
     )
-    if len(by_rows) > SHOWN:
-        screen.say(f"and {len(by_rows) - SHOWN} more tables; --json lists all of them", first="  ", indent=2)
+    screen.more(len(by_rows), SHOWN, "table")
     for text in not_compared:
         screen.say(text, first="  not compared: ", indent=4)
 
