@@ -67,6 +67,7 @@ def test_a_policy_of_an_extension_is_no_part_of_a_restore_point(stage: Stage, tm
     assert stage.value("SELECT cmd FROM minipol.job", database=f"{stage.live}_copy") == "x"
 
 
+@pytest.mark.postgres(18, also=(15,))
 @pytest.mark.parametrize("options", [(), ("--format=custom",), ("--inserts",)], ids=["plain", "custom", "inserts"])
 def test_rows_of_an_extensions_tables_go_in_as_their_keys_need(
     stage: Stage, tmp_path: Path, options: tuple[str, ...]
@@ -107,6 +108,7 @@ def test_rows_that_extensions_bring_along_give_way_before_those_that_they_refere
     ]
 
 
+@pytest.mark.postgres(18, also=(15,))
 @pytest.mark.parametrize("options", [(), ("--inserts",), ("--column-inserts", "--disable-triggers")])
 def test_two_files_have_the_rows_of_an_extensions_table(stage: Stage, tmp_path: Path, options: tuple[str, ...]) -> None:
     make(

@@ -174,7 +174,8 @@ def _begin(connection: Connection) -> _Snapshot:
     system = identity(connection).system
     connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
     row = connection.execute(
-        "SELECT pg_catalog.pg_export_snapshot(), statement_timestamp(), current_database()::text,"
+        # The clock is read after the snapshot is taken: no row in it bears the stamp of a later moment.
+        "SELECT pg_catalog.pg_export_snapshot(), pg_catalog.clock_timestamp(), current_database()::text,"
         " current_setting('server_version'),"
         " CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END::text,"
         " pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::int8"
