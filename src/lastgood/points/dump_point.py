@@ -21,7 +21,7 @@ from lastgood.context import BACKGROUND, Context
 from lastgood.dump.files.formats import open_dump
 from lastgood.dump.files.row_index import RowSpan
 from lastgood.dump.rows.encodings import ANY_BYTES
-from lastgood.errors import NOT_REACHED, BadPoint, Failed, Interrupted, LastgoodError, Unsafe
+from lastgood.errors import NOT_REACHED, BadPoint, Failed, Interrupted, LastgoodError, Unsafe, os_reason
 from lastgood.events import Caution, Emit, Note, silent
 from lastgood.facts import Facts
 from lastgood.facts.compare import compare
@@ -163,7 +163,7 @@ def _connected(target: Target, store: Path, emit: Emit) -> Iterator[Connection]:
     except psycopg.Error as error:
         raise server_errors.failed(error, f"back up {named}") from error
     except OSError as error:
-        why = (error.strerror or str(error)).lower()
+        why = os_reason(error)
         raise Failed(
             f'cannot back up {named} to "{store}": {why}',
             hint=_DISK_FULL if error.errno == errno.ENOSPC else f"{_TRY_AGAIN} Or name another folder with --store.",

@@ -23,7 +23,7 @@ from lastgood.command.deploy.environment import MARK, environment
 from lastgood.command.deploy.report import CommandReport
 from lastgood.context import Context
 from lastgood.deadman import migration as deadman
-from lastgood.errors import NOT_REACHED, Failed, Refused, UsageError
+from lastgood.errors import NOT_REACHED, Failed, Refused, UsageError, os_reason
 from lastgood.events import Printed
 from lastgood.postgres.remaining_sessions import ProgramTrace, RemainingSession, find
 from lastgood.postgres.server import Connection, Target
@@ -181,7 +181,7 @@ def run(
             switch.dismiss()
     except OSError as error:
         raise Failed(
-            f'cannot start the migration "{command.program}": {(error.strerror or str(error)).lower()}',
+            f'cannot start the migration "{command.program}": {os_reason(error)}',
             hint="Correct the command after the two dashes.",
         ) from error
     except NotReady as error:

@@ -15,7 +15,7 @@ from lastgood.cli import lengths
 from lastgood.cli.application import command
 from lastgood.cli.complete import points
 from lastgood.cli.operands import DATABASE, operands
-from lastgood.errors import NOT_REACHED, Failed, UsageError
+from lastgood.errors import NOT_REACHED, Failed, UsageError, os_reason
 from lastgood.events import reported
 from lastgood.text import redact
 
@@ -200,7 +200,7 @@ def _write_page(session: Session, path: Path, report: DiffReport) -> None:
 
 def _not_written(path: Path, error: OSError, option: str) -> Failed:
     return Failed(
-        f'cannot write "{path}": {(error.strerror or str(error)).lower()}',
+        f'cannot write "{path}": {os_reason(error)}',
         hint=f"Name another place with {option}.",
         state=NOT_REACHED,
     )
