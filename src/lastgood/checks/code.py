@@ -14,7 +14,7 @@ from lastgood.load.repairs import what
 from lastgood.plan.plan import CodePolicy, CodeRun
 from lastgood.postgres.roles import build_role, lent_role
 from lastgood.postgres.roles.strength import strength
-from lastgood.postgres.server import Connection
+from lastgood.postgres.server import Connection, only_row
 from lastgood.text.units import counted, listed
 
 SHOWN = 10
@@ -108,8 +108,5 @@ def code_run(
     constructs = dict(sorted(summary.code.items()))
     if not in_place and not policy.trusted and (policy.build_as is not None or strength(connection)):
         return CodeRun(constructs=constructs, role="", superuser=False)
-    row = connection.execute(
-        "SELECT rolname::text, rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user"
-    ).fetchone()
-    assert row is not None, "the current role is one of the roles"
+    row = only_row(connection, "SELECT rolname::text, rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user")
     return CodeRun(constructs=constructs, role=row[0], superuser=row[1], trusted=policy.trusted)

@@ -11,6 +11,7 @@ from lastgood.checklist import Finding, Passed
 from lastgood.checks.subject import Subject
 from lastgood.postgres import database
 from lastgood.postgres.replacing import foreign_owners, unlockable
+from lastgood.postgres.server import only_row
 from lastgood.text.quoting import identifier
 from lastgood.text.units import listed
 
@@ -200,4 +201,4 @@ def signals(s: Subject) -> Iterator[Finding | Passed]:
 
 
 def _in_recovery(s: Subject) -> bool:
-    return bool((s.maintenance.execute("SELECT pg_catalog.pg_is_in_recovery()").fetchone() or (False,))[0])
+    return bool(only_row(s.maintenance, "SELECT pg_catalog.pg_is_in_recovery()")[0])

@@ -36,7 +36,7 @@ from lastgood.postgres import binaries
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.access import row_security
 from lastgood.postgres.mark import schemas_of_runs
-from lastgood.postgres.server import Connection, Target, identity
+from lastgood.postgres.server import Connection, Target, identity, only_row
 from lastgood.postgres.sessions import locked_tables
 from lastgood.process import durable, run
 from lastgood.text.quoting import identifier
@@ -173,15 +173,14 @@ def _connected(target: Target, store: Path, emit: Emit) -> Iterator[Connection]:
 def _begin(connection: Connection) -> _Snapshot:
     system = identity(connection).system
     connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-    row = connection.execute(
+    snapshot, time, database, version, lsn, transaction = only_row(
+        connection,
         # The clock is read after the snapshot is taken: no row in it bears the stamp of a later moment.
         "SELECT pg_catalog.pg_export_snapshot(), pg_catalog.clock_timestamp(), current_database()::text,"
         " current_setting('server_version'),"
         " CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END::text,"
-        " pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::int8"
-    ).fetchone()
-    assert row is not None  # a SELECT without FROM always gives a row
-    snapshot, time, database, version, lsn, transaction = row
+        " pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::int8",
+    )
     # A SQL_ASCII database may have bytes that are not valid UTF-8.
     stored = connection.info.parameter_status("server_encoding")
     encoding = ANY_BYTES if stored == ANY_BYTES else "UTF8"

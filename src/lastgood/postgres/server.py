@@ -13,13 +13,23 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg import conninfo, pq, sql
+from psycopg.abc import Params
 from psycopg.rows import TupleRow
 
 Connection = psycopg.Connection[TupleRow]
+Statement = LiteralString | bytes | sql.SQL | sql.Composed
+
+
+def only_row(connection: Connection, query: Statement, parameters: Params | None = None) -> TupleRow:
+    """Return the row of a query that always gives one: a SELECT without FROM, or an aggregate. Raises psycopg.Error."""
+    row = connection.execute(query, parameters).fetchone()
+    assert row is not None
+    return row
+
 
 SECRETS = frozenset({"password", "sslpassword", "scram_client_key", "scram_server_key", "oauth_client_secret"})
 
@@ -355,8 +365,7 @@ class Identity:
 
 def identity(connection: Connection) -> Identity:
     """The identity of the server behind ``connection`` (autocommit)."""
-    row = connection.execute("SELECT pg_catalog.pg_postmaster_start_time()").fetchone()
-    assert row is not None, "a SELECT without FROM always returns a row"
+    row = only_row(connection, "SELECT pg_catalog.pg_postmaster_start_time()")
     try:
         control = connection.execute("SELECT system_identifier FROM pg_catalog.pg_control_system()").fetchone()
     except psycopg.errors.InsufficientPrivilege:

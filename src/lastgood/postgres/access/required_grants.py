@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lastgood.postgres.access import row_security
-from lastgood.postgres.server import Connection
+from lastgood.postgres.server import Connection, only_row
 from lastgood.text.quoting import identifier
 
 _ROLE = """
@@ -22,9 +22,9 @@ WHERE r.rolname = current_user AND d.datname = pg_catalog.current_database()
 
 def lacking(connection: Connection) -> tuple[str, ...]:
     """Return the statements; none for a superuser and for a role that has them all."""
-    row = connection.execute(_ROLE).fetchone()
-    assert row is not None, "the catalogue has a row for the current role and database"
-    name, owner, owned_by_superuser, superuser, creates, acts_as_owner, signals, monitors, cannot_read = row
+    name, owner, owned_by_superuser, superuser, creates, acts_as_owner, signals, monitors, cannot_read = only_row(
+        connection, _ROLE
+    )
     if superuser:
         return ()
     role = identifier(name)
