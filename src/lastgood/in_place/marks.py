@@ -13,7 +13,7 @@ from lastgood.in_place.build.left_out import LeftOut
 from lastgood.in_place.ties import ForeignKey, Ties
 from lastgood.models import Frozen
 from lastgood.postgres.mark import OWNER_TRUSTED
-from lastgood.postgres.server import Connection, only_row
+from lastgood.postgres.server import Connection
 
 Role = Literal["staging", "kept", "undone"]
 State = Literal["building", "built", "proved"]
@@ -171,7 +171,8 @@ def write(connection: Connection, schema: str, mark: Mark) -> None:
 def proved(connection: Connection, mark: Mark, manifest: str) -> Mark:
     """The mark of a proved staging schema: with the manifest's digest, the present time and a new transaction ID. Call
     it in the transaction that writes the mark, after the last write to staging was committed."""
-    row = only_row(connection, "SELECT pg_current_xact_id()::text, clock_timestamp()")
+    row = connection.execute("SELECT pg_current_xact_id()::text, clock_timestamp()").fetchone()
+    assert row is not None
     return mark.model_copy(update={"state": "proved", "manifest": manifest, "written": int(row[0]), "made_at": row[1]})
 
 

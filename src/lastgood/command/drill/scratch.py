@@ -27,7 +27,7 @@ from lastgood.postgres.lock import lock_key
 from lastgood.postgres.mark import read_mark
 from lastgood.postgres.pressure.rules import Limits
 from lastgood.postgres.pressure.wal import Disk
-from lastgood.postgres.server import Connection, Identity, Target, identity, only_row, same_cluster
+from lastgood.postgres.server import Connection, Identity, Target, identity, same_cluster
 from lastgood.text import units
 
 MARK = "lastgood drill"
@@ -310,7 +310,7 @@ def given(target: Target, run: str, live: str, live_server: LiveServer, emit: Em
                 + (f" (system identifier {found.system})" if found.system is not None else ""),
                 hint="Give a scratch server with its own initdb, or leave --server out.",
             )
-        (standby,) = only_row(maintenance, "SELECT pg_catalog.pg_is_in_recovery()")
+        (standby,) = maintenance.execute("SELECT pg_catalog.pg_is_in_recovery()").fetchone() or (False,)
         if standby:
             raise Refused(
                 "cannot drill on that server: it is a standby",
@@ -318,7 +318,7 @@ def given(target: Target, run: str, live: str, live_server: LiveServer, emit: Em
                 state=NOT_REACHED,
             )
         key = lock_key("\0" + MARK)
-        (locked,) = only_row(maintenance, "SELECT pg_catalog.pg_try_advisory_lock(%s)", [key])
+        (locked,) = maintenance.execute("SELECT pg_catalog.pg_try_advisory_lock(%s)", [key]).fetchone() or (False,)
         if not locked:
             raise Refused(
                 "cannot drill on that server: another drill is in progress there",

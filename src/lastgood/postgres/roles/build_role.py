@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lastgood.errors import Failed, LastgoodError, Refused
 from lastgood.postgres.errors import failed, one_line
-from lastgood.postgres.server import Connection, Target, identity, only_row, same_cluster
+from lastgood.postgres.server import Connection, Target, identity, same_cluster
 from lastgood.text.quoting import identifier
 
 PREFIX = "lastgood_build_"
@@ -176,7 +176,10 @@ def _making(maintenance: Connection, name: str, verifier: str, mark: RoleMark) -
                 f'cannot create the role "{name}": a role of that name exists, and it is not one of this run',
                 hint="Rename that role, then run the command again.",
             )
-    row = only_row(maintenance, "SELECT (pg_catalog.now() + pg_catalog.make_interval(hours => %s))::text", [HOURS])
+    row = maintenance.execute(
+        "SELECT (pg_catalog.now() + pg_catalog.make_interval(hours => %s))::text", [HOURS]
+    ).fetchone()
+    assert row is not None  # a SELECT without FROM always returns a row
     yield sql.SQL("{} ROLE {} LOGIN NOCREATEDB NOCREATEROLE INHERIT VALID UNTIL {} PASSWORD {}").format(
         sql.SQL("ALTER" if exists else "CREATE"), role, sql.Literal(row[0]), sql.Literal(verifier)
     )
