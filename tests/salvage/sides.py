@@ -73,6 +73,7 @@ def found(target: Target, chosen: Chosen) -> Iterator[tuple[candidates.Found, di
                 for each in differing.changed
             },
             chosen.with_parents,
+            merge_json=choosing.json_columns(chosen.merge_json, known),
         )
         yield differing, known, wanted
 

@@ -30,7 +30,8 @@ def chosen_tables(chosen: Chosen, tables: Mapping[Name, Table]) -> frozenset[Nam
         found = {
             name
             for name, each in tables.items()
-            if fnmatch.fnmatchcase(each.shown, pattern)
+            if pattern in (each.shown, name[1])  # a name may have brackets
+            or fnmatch.fnmatchcase(each.shown, pattern)
             or ("." not in pattern and fnmatch.fnmatchcase(name[1], pattern))
         }
         if not found:
@@ -62,6 +63,22 @@ def chosen_columns(given: Iterable[str], tables: Mapping[Name, Table]) -> dict[N
         for name, column in matching:
             found[name].add(column)
     return {name: frozenset(columns) for name, columns in found.items()}
+
+
+def json_columns(given: Iterable[str], tables: Mapping[Name, Table]) -> dict[Name, frozenset[str]]:
+    """The columns by table whose objects are merged by key. Raises UsageError for one whose values are not JSON, and in
+    a table without a key."""
+    found = chosen_columns(given, tables)
+    for name, columns in found.items():
+        table = tables[name]
+        for column in sorted(columns):
+            if not table.column(column).json or table.key is None:
+                why = "its type is neither json nor jsonb" if table.key is not None else "its table has no key"
+                raise UsageError(
+                    f'cannot merge column "{table.shown}.{column}" by JSON keys: {why}',
+                    hint="Without --merge-json, the values of this column are merged as a whole.",
+                )
+    return found
 
 
 def with_ancestors(wanted: frozenset[Name], tables: Mapping[Name, Table]) -> frozenset[Name]:

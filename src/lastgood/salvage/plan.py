@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterable
+from typing import Any, Literal, Self
 
 from pydantic import Field
 
@@ -21,8 +22,9 @@ class Chosen(Frozen):
     taken, even if they look like a migration's; those of ``without_transactions`` are not. ``deletes``: also delete
     rows that were deleted after the restore point. ``migration``: also take rows that the migration wrote. ``columns``
     (``TABLE.COLUMN``): take their values as they are in rows that were written again after the migration.
-    ``renamed``: what the migration renamed, ``NEW=OLD`` or ``TABLE.NEW=OLD``. ``with_parents``: also insert new rows
-    to which chosen rows refer."""
+    ``renamed``: what the migration renamed, ``NEW=OLD`` or ``TABLE.NEW=OLD``. ``merge_json``
+    (``TABLE.COLUMN``): merge the JSON objects of these columns by key. ``with_parents``: also insert new rows to which
+    chosen rows refer."""
 
     tables: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
@@ -35,6 +37,7 @@ class Chosen(Frozen):
     migration: bool = False
     columns: tuple[str, ...] = ()
     renamed: tuple[str, ...] = ()
+    merge_json: tuple[str, ...] = ()
     with_parents: bool = False
     policies: Policies = Policies()
 
@@ -87,7 +90,7 @@ class SalvagePlan(Document):
 
     def rows(self, action: str) -> int:
         """All rows that are inserted, updated or deleted."""
-        return sum(each.rows(action) for each in self.tables)
+        return _rows(self.tables, action)
 
     @property
     def written(self) -> int:
@@ -111,3 +114,13 @@ class SalvageReport(Document):
     new_keys: dict[str, str] = Field(default_factory=dict)
     seconds: dict[str, float] = Field(default_factory=dict)
     undo_command: str = ""
+
+    @classmethod
+    def of(cls, tables: tuple[TableSummary, ...], **others: Any) -> Self:
+        """The report of a run that wrote the rows of ``tables``."""
+        inserted, updated, deleted = (_rows(tables, each) for each in ("insert", "update", "delete"))
+        return cls(tables=tables, inserted=inserted, updated=updated, deleted=deleted, **others)
+
+
+def _rows(tables: Iterable[TableSummary], action: str) -> int:
+    return sum(each.rows(action) for each in tables)

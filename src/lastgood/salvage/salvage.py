@@ -8,7 +8,6 @@ the result is the one that was shown.
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -20,20 +19,17 @@ from pathlib import Path
 import psycopg
 
 from lastgood.context import BACKGROUND, Context
-from lastgood.errors import NOT_REACHED, UsageError
+from lastgood.errors import UsageError
 from lastgood.events import reported
-from lastgood.journal import recording
-from lastgood.journal.run_names import new_run
-from lastgood.postgres import clock, database
+from lastgood.postgres import database
 from lastgood.postgres.errors import message_of
-from lastgood.postgres.lock import lock_live, read_nothing
-from lastgood.postgres.mark import server_clock
 from lastgood.postgres.server import Connection, Target, identity
 from lastgood.salvage import candidates, choosing, images, origin, renames, sides, tables
 from lastgood.salvage.apply import Destination, apply, preview
 from lastgood.salvage.candidates import Found
 from lastgood.salvage.origin import Migration, Stored
 from lastgood.salvage.plan import Chosen, SalvagePlan, SalvageReport
+from lastgood.salvage.run import recorded
 from lastgood.salvage.sides import Names, Sides
 from lastgood.salvage.staged import Blocks
 from lastgood.salvage.tables import Name, Table
@@ -104,6 +100,7 @@ def planned(request: Request, context: Context = BACKGROUND) -> Iterator[Planned
             request.chosen.with_parents,
             request.chosen.migration,
             choosing.chosen_columns(request.chosen.columns, known),
+            choosing.json_columns(request.chosen.merge_json, known),
             frozenset(conditions),
         )
         refused: dict[Name, str] = {}
@@ -213,64 +210,29 @@ def salvage(ready: Planned, context: Context = BACKGROUND) -> SalvageReport:
     Interrupted: then nothing was changed; Stopped when the outcome is unknown."""
     request, plan = ready.request, ready.plan
     refuse_failing(plan.tables, request.chosen.policies)
-    began = time.monotonic()
-    with database.connect_maintenance(request.target, plan.live) as maintenance:
-        run = new_run(server_clock(maintenance))
-        maintenance.execute("SELECT set_config('application_name', %s, false)", [f"lastgood salvage {run}"])
-        lock_live(maintenance, plan.live, read_nothing)
-        oid = database.describe(maintenance, plan.live).oid
-        journal = recording.begin(
-            request.state,
-            run,
-            "salvage",
-            skew=clock.skew(maintenance),
+
+    def write(destination: Destination) -> SalvageReport:
+        destination = replace(destination, source=plan.theirs.run or plan.theirs.name)
+        apply(destination, ready.found.changed, ready.tables, ready.wanted, plan.tables)
+        run = destination.run
+        return SalvageReport.of(
+            plan.tables,
+            run=run,
+            status="salvaged",
             live=plan.live,
-            point=plan.base.path,
-            plan=plan.model_dump(mode="json"),
+            new_keys={
+                f"{each.schema_name}.{each.name}": str(images.new_keys(request.state, run, each.schema_name, each.name))
+                for each in plan.tables
+                if each.renumbered
+            },
+            undo_command=f"lastgood salvage undo {run}",
         )
-        with recording.recording(journal, context.emit) as emit:
-            try:
-                journal.doing("salvage")
-            except OSError as error:
-                raise recording.unwritable_journal(journal, error) from error
-            with reported(emit, "salvage", f"write {plan.written:,} rows in one transaction") as stage:
-                context.check("interrupted before rows were written", state=NOT_REACHED)
-                destination = Destination(
-                    request.target.at(plan.live), oid, request.state, run, plan.theirs.run or plan.theirs.name
-                )
-                apply(destination, ready.found.changed, ready.tables, ready.wanted, plan.tables)
-                stage.detail = "verified: no other row changed"
-            report = SalvageReport(
-                run=run,
-                status="salvaged",
-                live=plan.live,
-                inserted=plan.rows("insert"),
-                updated=plan.rows("update"),
-                deleted=plan.rows("delete"),
-                tables=plan.tables,
-                new_keys={
-                    f"{each.schema_name}.{each.name}": str(
-                        images.new_keys(request.state, run, each.schema_name, each.name)
-                    )
-                    for each in plan.tables
-                    if each.renumbered
-                },
-                seconds={"total": round(time.monotonic() - began, 3)},
-                undo_command=f"lastgood salvage undo {run}",
-            )
-            recording.write_end(journal, "done", report=report.document())
-    return report
+
+    title = f"write {plan.written:,} rows in one transaction"
+    return recorded(request.target.at(plan.live), request.state, plan, title, write, context, point=plan.base.path)
 
 
 def nothing_to_do(ready: Planned) -> SalvageReport:
     """The report of a plan that writes no row. No run is recorded."""
     refuse_failing(ready.plan.tables, ready.request.chosen.policies)
-    return SalvageReport(
-        run="",
-        status="nothing to do",
-        live=ready.plan.live,
-        inserted=0,
-        updated=0,
-        deleted=0,
-        tables=ready.plan.tables,
-    )
+    return SalvageReport.of(ready.plan.tables, run="", status="nothing to do", live=ready.plan.live)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from lastgood.errors import UsageError
 from lastgood.models import Frozen
 from lastgood.salvage.plan import Chosen, LeftColumn, LeftTable, SalvagePlan
-from lastgood.salvage.policy import COLLISIONS, Policies, parse
+from lastgood.salvage.policy import COLLISIONS, parse
 from lastgood.salvage.sides import Names
 
 
@@ -84,7 +85,11 @@ def _lines(plan: SalvagePlan, names: Names) -> Iterator[str]:
         ("without_transactions", chosen.without_transactions),
     ):
         yield f"{key} = [{', '.join(str(each) for each in numbers)}]"
-    for key, texts in (("columns", chosen.columns), ("renamed", chosen.renamed)):
+    for key, texts in (
+        ("columns", chosen.columns),
+        ("renamed", chosen.renamed),
+        ("merge_json", chosen.merge_json),
+    ):
         yield f"{key} = [{', '.join(_quoted(each) for each in texts)}]"
     absent: list[LeftTable | LeftColumn] = [*plan.left_tables, *plan.left_columns]
     yield from (f"# If it was renamed, add: {_quoted(one.renamed)}" for one in absent if one.renamed)
@@ -111,13 +116,33 @@ def _quoted(value: str) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def parse_policies(given: list[str], begun: Policies) -> Policies:
-    """The policies of the plan file, changed by options. Raises UsageError."""
-    changed = parse(given).model_dump(exclude_unset=True)
+# The names in a plan file of options with another one.
+_NAMES = {
+    "table": "tables",
+    "transaction": "transactions",
+    "without_transaction": "without_transactions",
+    "with_migration": "migration",
+    "column": "columns",
+}
+
+
+def with_options(begun: Chosen, given: Mapping[str, Any]) -> Chosen:
+    """The choice of a plan file, changed by the options that are ``given``. Raises UsageError."""
+    changed: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for option, value in given.items()
+        if value and (name := _NAMES.get(option, option)) in Chosen.model_fields
+    }
+    for key in {"since", "until"} & changed.keys():
+        changed[key] = moment(f"--{key}", changed[key])
+    if "where" in changed:
+        changed["where"] = {**begun.where, **_conditions(changed["where"])}
+    if on := given.get("on"):
+        changed["policies"] = begun.policies.model_copy(update=parse(on).model_dump(exclude_unset=True))
     return begun.model_copy(update=changed)
 
 
-def parse_conditions(given: list[str]) -> dict[str, str]:
+def _conditions(given: Iterable[str]) -> dict[str, str]:
     """Conditions from ``TABLE:CONDITION``. Raises UsageError."""
     found = {}
     for each in given:
