@@ -68,7 +68,7 @@ def found(target: Target, chosen: Chosen) -> Iterator[tuple[candidates.Found, di
             chosen.policies,
             {
                 (each.table.schema, each.table.name): choosing.exclusions(
-                    chosen, each, wished, choosing.conditions(chosen, known)
+                    chosen, each, wished, choosing.conditions(chosen, known), {}, None
                 )
                 for each in differing.changed
             },

@@ -49,7 +49,8 @@ def document(base: Any, theirs: Any, ours: Any, policy: Choice) -> Merge:
         return whole
     merged, conflicts = {}, set()
     for key in {**ours, **theirs}:
-        value, clash = cell(*(each.get(key, MISSING) for each in (base, theirs, ours)), policy, key)
+        one, two, three = (each.get(key, MISSING) for each in (base, theirs, ours))
+        value, clash = cell(one, two, three, policy, key)
         conflicts |= clash
         if value is not MISSING:
             merged[key] = value

@@ -13,8 +13,10 @@ from lastgood.difference.of_point import PointSide
 from lastgood.difference.renamed import NewNames, RenamedSide
 from lastgood.difference.results import Change, Level, Rename, State, TableDifference, TypeChange
 from lastgood.difference.sides import Column, Side, SideName, Table
+from lastgood.difference.tally import MASK
 
 __all__ = [
+    "MASK",
     "Change",
     "Column",
     "Comparison",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import pglast
 from psycopg import sql
@@ -14,6 +14,7 @@ from lastgood.salvage import migrated
 from lastgood.salvage.merge import Exclusion
 from lastgood.salvage.plan import Chosen
 from lastgood.salvage.references import NOT_CHOSEN
+from lastgood.salvage.rows import NO_NAMES, NamedRows, is_among
 from lastgood.salvage.staged import Changed, Staged, all_of, cell, same
 from lastgood.salvage.tables import Name, Table
 
@@ -21,6 +22,7 @@ _T, _B = sql.SQL("m.t"), sql.SQL("m.b")
 MIGRATION = "migration"
 DELETION = "deletion"
 UNKNOWN = "unknown author"
+Wrote = Callable[[Staged], sql.Composed]
 
 
 def chosen_tables(chosen: Chosen, tables: Mapping[Name, Table]) -> frozenset[Name]:
@@ -92,27 +94,43 @@ def with_ancestors(wanted: frozenset[Name], tables: Mapping[Name, Table]) -> fro
 
 
 def exclusions(
-    chosen: Chosen, changed: Changed, wanted: frozenset[Name], conditions: Mapping[Name, str]
+    chosen: Chosen,
+    changed: Changed,
+    wanted: frozenset[Name],
+    conditions: Mapping[Name, str],
+    named: Mapping[Name, NamedRows],
+    wrote: Wrote | None,
 ) -> list[Exclusion]:
-    """What is left out of one table, in the order in which it is tested."""
+    """What is left out of one table, in the order in which it is tested. ``wrote``: whether a chosen user or
+    transaction wrote a row ``m`` of ``merge_N``."""
     table = changed.table
     name = (table.schema, table.name)
     if name not in wanted:
         return [Exclusion(NOT_CHOSEN, sql.SQL("true"))]
     found = []
+    staged = Staged(table, changed.number, changed.columns)
+    rows = named.get(name, NO_NAMES)
+    if rows.only is not None:
+        found.append(Exclusion(NOT_CHOSEN, sql.SQL("NOT {}").format(is_among(staged, rows.only))))
+    if rows.without:
+        found.append(Exclusion(NOT_CHOSEN, is_among(staged, rows.without)))
     if changed.written is not None and not chosen.migration:
-        staged = Staged(table, changed.number, changed.columns)
-        written = staged.written_last(changed.written)
-        found.append(Exclusion(MIGRATION, sql.SQL("(m.kind <> 'delete' AND {})").format(written)))
+        if rows.only is None:
+            written = staged.written_last(changed.written)
+            found.append(Exclusion(MIGRATION, sql.SQL("(m.kind <> 'delete' AND {})").format(written)))
         # Nothing is left of the change without the migration's values.
         nothing = sql.SQL("(m.kind = 'update' AND {})").format(same(_T, _B))
         if staged.key is not None:
             found.append(Exclusion(UNKNOWN, sql.SQL("({} AND {})").format(nothing, migrated.is_unknown(staged))))
         found.append(Exclusion(MIGRATION, nothing))
+    if rows.only is not None:
+        return found
     if not chosen.deletes:
         found.append(Exclusion(DELETION, sql.SQL("m.kind = 'delete'")))
     if name in conditions:
         found.append(Exclusion(NOT_CHOSEN, sql.SQL("NOT coalesce({}, false)").format(_holds(conditions[name]))))
+    if wrote is not None:
+        found.append(Exclusion(NOT_CHOSEN, sql.SQL("NOT {}").format(wrote(staged))))
     found += [Exclusion(NOT_CHOSEN, each) for each in _outside(chosen, changed)]
     return found
 

@@ -18,17 +18,20 @@ from pathlib import Path
 
 import psycopg
 
+from lastgood.config.tables import Audit
 from lastgood.context import BACKGROUND, Context
 from lastgood.errors import UsageError
 from lastgood.events import reported
 from lastgood.postgres import database
 from lastgood.postgres.errors import message_of
 from lastgood.postgres.server import Connection, Target, identity
-from lastgood.salvage import candidates, choosing, images, origin, renames, sides, tables
-from lastgood.salvage.apply import Destination, apply, preview
+from lastgood.salvage import audit, candidates, choosing, images, origin, renames, rows, sides, tables
+from lastgood.salvage.apply import Destination, Look, apply, preview
+from lastgood.salvage.audit import AuditTable
 from lastgood.salvage.candidates import Found
 from lastgood.salvage.origin import Migration, Stored
 from lastgood.salvage.plan import Chosen, SalvagePlan, SalvageReport
+from lastgood.salvage.rows import NamedRows
 from lastgood.salvage.run import recorded
 from lastgood.salvage.sides import Names, Sides
 from lastgood.salvage.staged import Blocks
@@ -39,13 +42,14 @@ from lastgood.text import units
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The request of the user. ``target`` is the live database."""
+    """The request of the user. ``target`` is the live database. ``audit``: its audit table, None for a known one."""
 
     target: Target
     store: Path
     state: Path
     names: Names = field(default_factory=Names)
     chosen: Chosen = field(default_factory=Chosen)
+    audit: Audit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +64,10 @@ class Planned:
 
 
 @contextmanager
-def planned(request: Request, context: Context = BACKGROUND) -> Iterator[Planned]:
-    """Plan a salvage, for the length of a ``with`` block in which it can be executed. Writes nothing but temporary
-    tables. Raises Refused, BadPoint, UsageError, Failed, Interrupted."""
+def planned(request: Request, context: Context = BACKGROUND, look: Look | None = None) -> Iterator[Planned]:
+    """Plan a salvage, for the length of a ``with`` block in which it can be executed. ``look`` may read the rows in the
+    transaction of the preview. Writes nothing but temporary tables. Raises Refused, BadPoint, UsageError, Failed,
+    Interrupted."""
     live = request.target
     with database.connect_maintenance(live, live.dbname) as maintenance:
         chosen_sides = sides.find(maintenance, live, request.store, request.names)
@@ -73,7 +78,9 @@ def planned(request: Request, context: Context = BACKGROUND) -> Iterator[Planned
     chosen_sides = chosen_sides.renamed(renames.new_names(request.chosen.renamed, known))
     wished = choosing.chosen_tables(request.chosen, known)
     conditions = choosing.conditions(request.chosen, known)
-    needed = choosing.with_ancestors(wished, known)
+    named = rows.named_rows(request.chosen.rows, request.chosen.without_rows, known)
+    by = audit.find(known, request.audit, request.chosen.by_users, request.chosen.by_transactions)
+    needed = choosing.with_ancestors(wished, known) | ({by.name} if by is not None else frozenset())
     recognise = partial(_migrations, request, chosen_sides, system)
     with ExitStack() as stack:
         title = f"compare {chosen_sides.theirs.name} with {chosen_sides.point.path.name}"
@@ -91,20 +98,28 @@ def planned(request: Request, context: Context = BACKGROUND) -> Iterator[Planned
             )
             found = _with_known_keys(request.state, oid, chosen_sides, found)
             stage.detail = f"{units.counted(len(found.changed), 'table')} with differences"
+        _refuse_unchanged(named, found, known)
+        wrote = None
+        if by is not None:
+            stays = bool(chosen_sides.schemas) and by.table.schema not in chosen_sides.schemas
+            wrote = partial(by.wrote, changed=found.changed, stays=stays)
         wanted = Wanted(
             request.chosen.policies,
             {
-                (each.table.schema, each.table.name): choosing.exclusions(request.chosen, each, wished, conditions)
+                (each.table.schema, each.table.name): choosing.exclusions(
+                    request.chosen, each, wished, conditions, named, wrote
+                )
                 for each in found.changed
             },
             request.chosen.with_parents,
             request.chosen.migration,
             choosing.chosen_columns(request.chosen.columns, known),
             choosing.json_columns(request.chosen.merge_json, known),
-            frozenset(conditions),
+            frozenset(conditions) | ({by.name} if by is not None else frozenset()),
+            named,
         )
         refused: dict[Name, str] = {}
-        summaries = _previewed(live, found, known, wanted, refused)
+        summaries = _previewed(live, found, known, wanted, refused, look)
         changed = tuple(each for each in found.changed if (each.table.schema, each.table.name) not in refused)
         yield Planned(
             request,
@@ -119,12 +134,21 @@ def planned(request: Request, context: Context = BACKGROUND) -> Iterator[Planned
                 refused={f"{schema}.{name}": why for (schema, name), why in refused.items()},
                 not_compared=found.not_compared,
                 migrations=found.migrations,
-                remarks=_remarks(found, request.chosen),
+                remarks=_remarks(found, request.chosen, by),
+                audit=by.table.shown if by is not None else "",
             ),
             replace(found, changed=changed),
             known,
             wanted,
         )
+
+
+def _refuse_unchanged(named: Mapping[Name, NamedRows], found: Found, known: Mapping[Name, Table]) -> None:
+    """Raise UsageError for named rows of a table without differences."""
+    changed = {(each.table.schema, each.table.name) for each in found.changed}
+    for name, each in named.items():
+        if name not in changed and (keys := (each.only or ()) + each.without):
+            raise rows.no_such_row(known[name], keys[0])
 
 
 def _with_known_keys(state: Path, oid: int, chosen: Sides, found: Found) -> Found:
@@ -185,10 +209,11 @@ def _previewed(
     known: Mapping[Name, Table],
     wanted: Wanted,
     refused: dict[Name, str],
+    look: Look | None,
 ) -> tuple[TableSummary, ...]:
     with opened(live, "lastgood salvage plan", preview=True) as connection:
         try:
-            return preview(connection, found.changed, known, wanted, refused)
+            return preview(connection, found.changed, known, wanted, refused, look)
         except psycopg.Error as error:
             if wanted.conditional and isinstance(error, _WRONG_CONDITIONS):
                 raise UsageError(
@@ -198,8 +223,12 @@ def _previewed(
             raise failed(error) from error
 
 
-def _remarks(found: Found, wished: Chosen) -> tuple[str, ...]:
-    remarks = []
+def _remarks(found: Found, wished: Chosen, by: AuditTable | None) -> tuple[str, ...]:
+    remarks = [
+        f"{each.table.shown}: it has no key by which the audit table could name its rows, so none is chosen"
+        for each in found.changed
+        if by is not None and each.table.key is None and each.table.oid != by.table.oid
+    ]
     if not found.migrations and found.changed and not wished.migration:
         remarks.append("rows of a migration cannot be identified, so they are brought back too")
     return tuple(remarks)

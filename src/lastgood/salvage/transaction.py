@@ -22,6 +22,7 @@ from lastgood.salvage import merge, migrated, objects
 from lastgood.salvage.merge import Exclusion
 from lastgood.salvage.policy import COLLISIONS, MEANINGS, Collision, Policies
 from lastgood.salvage.references import References, with_known_keys
+from lastgood.salvage.rows import NO_NAMES, NamedRows, refuse_unknown
 from lastgood.salvage.staged import Changed, Staged, analyze, cell, listed, stage
 from lastgood.salvage.tables import Name, Table
 from lastgood.text import units
@@ -93,7 +94,7 @@ class Wanted:
     refer. ``migration``: the values that the migration wrote are wanted, too. ``columns``: those of each table that are
     taken as they are from rows that were written again after the migration. ``merge_json``: those whose
     JSON objects are merged by key. ``conditional``: tables with a condition of the user, whose errors are not the
-    table's."""
+    table's. ``named``: rows that are named by their keys."""
 
     policies: Policies = field(default_factory=Policies)
     excluded: Mapping[Name, Sequence[Exclusion]] = field(default_factory=dict)
@@ -102,6 +103,7 @@ class Wanted:
     columns: Mapping[Name, frozenset[str]] = field(default_factory=dict)
     merge_json: Mapping[Name, frozenset[str]] = field(default_factory=dict)
     conditional: frozenset[Name] = frozenset()
+    named: Mapping[Name, NamedRows] = field(default_factory=dict)
 
 
 @contextmanager
@@ -180,6 +182,7 @@ def _decided(connection: Connection, staged: Staged, changed: Changed, wanted: W
     by_key = wanted.merge_json.get(name, frozenset()) if staged.key is not None else frozenset()
     staged = replace(staged, by_key=tuple(each for each in staged.columns if each in by_key))
     merge.decide(connection, staged, wanted.policies, wanted.excluded.get(name, ()))
+    refuse_unknown(connection, staged, wanted.named.get(name, NO_NAMES))
     return staged
 
 

@@ -92,6 +92,20 @@ class Choice(Scope):
             "--without-transaction", metavar="NUMBER", help="Leave out the rows of this transaction; can be repeated."
         ),
     ] = None
+    by_user: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--by-user", metavar="NAME", help="Only rows that this user wrote, by the audit table; can be repeated."
+        ),
+    ] = None
+    by_transaction: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--by-transaction",
+            metavar="NUMBER",
+            help="Only rows that this transaction wrote, by the audit table; can be repeated.",
+        ),
+    ] = None
     deletes: Annotated[
         bool, typer.Option("--deletes", help="Also delete rows that were deleted after the restore point.")
     ] = False
@@ -161,6 +175,7 @@ def _request(session: Session, scope: Scope, file: Path | None = None) -> Reques
         state=session.settings.state,
         names=Names(run=scope.run or begun.run, source=scope.from_ or begun.source, base=scope.base or begun.base),
         chosen=plan_file.with_options(begun.chosen, asdict(scope)),
+        audit=session.settings.tables.recover.audit,
     )
 
 
@@ -179,6 +194,38 @@ def plan_(session: Session, choice: Choice) -> None:
     with session.work() as context, salvage.planned(request, context) as ready:
         plan = ready.plan
     session.result(plan.document(), lambda: print_(session, plan_file.text(plan, request.names)))
+
+
+@command("choose", 3, 4, 5, into=group_)
+def choose_(
+    session: Session,
+    file: Annotated[Path, typer.Argument(metavar="[FILE]", help="The plan file to write.")] = Path("salvage.toml"),
+    *,
+    choice: Choice,
+) -> None:
+    """Choose tables and rows on the terminal, and write them as a plan file.
+
+    Lists the tables with rows that differ, and the rows of a table. Those that `lastgood salvage apply` would bring
+    back are ticked; numbers, ranges, "all" and "none" tick or clear. The options decide what is ticked at first.
+    """
+    from lastgood.command.salvage import choose
+    from lastgood.errors import Refused, UsageError
+    from lastgood.salvage import salvage
+    from lastgood.salvage.listing import Listing
+
+    if file.exists():
+        raise UsageError(f'cannot write "{file}": it exists', hint="Name another file: lastgood salvage choose FILE")
+    if not session.interactive:
+        raise Refused(
+            "cannot choose rows: this needs a terminal" + (", without --json" if session.settings.json else ""),
+            hint="To choose without one: lastgood salvage plan > salvage.toml, then edit it.",
+        )
+    request = _request(session, choice)
+    screen, masked = session.screen, session.settings.tables.diff.masked
+    with Listing(choose.page_size(screen), lambda table: choose.hidden(masked, table)) as listing:
+        with session.work() as context, salvage.planned(request, context, listing.read) as ready:
+            plan = ready.plan
+        choose.choose(session.screen, session.answer, plan, request.names, listing, file)
 
 
 def print_(session: Session, text: str) -> None:

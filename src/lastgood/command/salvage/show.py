@@ -16,7 +16,7 @@ from lastgood.screen.screen import Screen, TableColumn
 from lastgood.text import units
 
 SHOWN = 30
-_REASONS: dict[str, str] = {
+REASONS: dict[str, str] = {
     MIGRATION: "written by the migration (transactions above); to include them: --with-migration or --transaction",
     UNKNOWN: "written again after the migration, with values that may be its own (see the notes)",
     DELETION: "deleted after the restore point; to delete them again: --deletes",
@@ -33,6 +33,7 @@ def show_plan(screen: Screen, plan: SalvagePlan, *, proposing: bool = False) -> 
         [
             ("Restore point", f"{Path(plan.base.path).name}, made {units.moment(plan.base.made_at)}"),
             ("Rows from", f'{plan.theirs.kind} "{plan.theirs.name}"'),
+            ("Audit table", plan.audit),
             ("Method", "COPY through this machine; one transaction"),
             ("Triggers", "disabled during the salvage; foreign keys are checked before the commit"),
             ("Left out", "; ".join(_transactions(each) for each in plan.migrations)),
@@ -57,7 +58,7 @@ def show_plan(screen: Screen, plan: SalvagePlan, *, proposing: bool = False) -> 
     screen.say("Nothing was changed yet.", style="bold")
     if proposing and plan.written:
         screen.heading("To bring them back: lastgood salvage apply")
-        screen.say("To choose: lastgood salvage plan > salvage.toml, then lastgood salvage apply salvage.toml")
+        screen.say("To choose rows: lastgood salvage choose; or lastgood salvage plan > salvage.toml, and edit it")
 
 
 def _left_table(table: LeftTable, theirs: str) -> str:
@@ -126,7 +127,7 @@ def _left(screen: Screen, tables: Sequence[TableSummary]) -> None:
         table = f"{each.schema_name}.{each.name}"
         for why, rows in each.left.items():
             name = f"{why}: " if why in COLLISIONS else ""
-            text = f"{table}: {units.counted(rows, 'row')}: {name}{_REASONS.get(why, why)}"
+            text = f"{table}: {units.counted(rows, 'row')}: {name}{REASONS.get(why, why)}"
             if why == "update_origin_differs" and each.conflicts:
                 text += f" ({', '.join(_conflict(each, *one) for one in each.conflicts.items())})"
                 text += "; to merge the other columns: --on update_origin_differs=ours"
