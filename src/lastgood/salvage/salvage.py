@@ -25,7 +25,7 @@ from lastgood.events import reported
 from lastgood.postgres import database
 from lastgood.postgres.errors import message_of
 from lastgood.postgres.server import Connection, Target, identity
-from lastgood.salvage import audit, candidates, choosing, images, origin, renames, rows, sides, tables
+from lastgood.salvage import audit, candidates, choosing, images, origin, quiet, renames, rows, sides, tables
 from lastgood.salvage.apply import Destination, Look, apply, preview
 from lastgood.salvage.audit import AuditTable
 from lastgood.salvage.candidates import Found
@@ -75,6 +75,7 @@ def planned(request: Request, context: Context = BACKGROUND, look: Look | None =
         oid = database.describe(maintenance, live.dbname).oid
     with live.connect(application_name="lastgood salvage") as connection:
         known, roots = tables.read(connection), tables.roots(connection)
+        unsilenced = quiet.unsilenced(connection, list(known.values()))
     chosen_sides = chosen_sides.renamed(renames.new_names(request.chosen.renamed, known))
     wished = choosing.chosen_tables(request.chosen, known)
     conditions = choosing.conditions(request.chosen, known)
@@ -117,6 +118,7 @@ def planned(request: Request, context: Context = BACKGROUND, look: Look | None =
             choosing.json_columns(request.chosen.merge_json, known),
             frozenset(conditions) | ({by.name} if by is not None else frozenset()),
             named,
+            {name: each for name, each in unsilenced.items() if name in wished or request.chosen.with_parents},
         )
         refused: dict[Name, str] = {}
         summaries = _previewed(live, found, known, wanted, refused, look)

@@ -94,7 +94,7 @@ class Wanted:
     refer. ``migration``: the values that the migration wrote are wanted, too. ``columns``: those of each table that are
     taken as they are from rows that were written again after the migration. ``merge_json``: those whose
     JSON objects are merged by key. ``conditional``: tables with a condition of the user, whose errors are not the
-    table's. ``named``: rows that are named by their keys."""
+    table's. ``named``: rows that are named by their keys. ``refused``: tables that cannot be written."""
 
     policies: Policies = field(default_factory=Policies)
     excluded: Mapping[Name, Sequence[Exclusion]] = field(default_factory=dict)
@@ -104,6 +104,7 @@ class Wanted:
     merge_json: Mapping[Name, frozenset[str]] = field(default_factory=dict)
     conditional: frozenset[Name] = frozenset()
     named: Mapping[Name, NamedRows] = field(default_factory=dict)
+    refused: Mapping[Name, Refused] = field(default_factory=dict)
 
 
 @contextmanager
@@ -177,6 +178,8 @@ def _each(
 
 def _decided(connection: Connection, staged: Staged, changed: Changed, wanted: Wanted) -> Staged:
     name = (staged.table.schema, staged.table.name)
+    if name in wanted.refused:
+        raise wanted.refused[name]
     if not wanted.migration:
         staged = migrated.without_migrated(connection, staged, changed, wanted.columns.get(name, frozenset()))
     by_key = wanted.merge_json.get(name, frozenset()) if staged.key is not None else frozenset()
