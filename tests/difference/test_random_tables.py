@@ -251,7 +251,7 @@ def shared_database(servers: Any) -> Iterator[Callable[[int], Target]]:
             connection.execute("DROP DATABASE random_tables WITH (FORCE)")
 
 
-@pytest.mark.postgres(15, 18)
+@pytest.mark.postgres(18, also=(15,))
 def test_counts_and_rows_are_those_of_the_server(
     server: EmbeddedServer, shared_database: Callable[[int], Target], tmp_path: Path
 ) -> None:

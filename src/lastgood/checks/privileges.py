@@ -9,9 +9,9 @@ from psycopg import Rollback, sql
 
 from lastgood.checklist import Finding, Passed
 from lastgood.checks.subject import Subject
-from lastgood.journal.run_names import identifier
 from lastgood.postgres import database
 from lastgood.postgres.replacing import foreign_owners, unlockable
+from lastgood.text.quoting import identifier
 
 # Not an option of a deployment, which cannot let writers continue.
 FENCE_LATER = ", or fence only during the switch: --fence at-swap"

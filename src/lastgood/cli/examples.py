@@ -90,7 +90,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "restore": (
         ("restore crm.sql --into copy", "proves it"),
         ("restore crm.tar --into copy --no-owner", "as your role's"),
-        ("restore cut.sql --into copy --salvage-readable", "what is left"),
+        ("restore cut.sql --into copy --skip-damaged", "what is left"),
     ),
     "backup": (
         ("backup --label before-release", "a verified restore point"),

@@ -86,7 +86,7 @@ def _as_database(found: RunSchemas, live: Database) -> tuple[Database, databases
 
 
 def schemas_in(live: Target) -> list[RunSchemas]:
-    """What runs left in a database; nothing if it accepts no connections."""
+    """The schemas that runs left in a database; none if it accepts no connections."""
     try:
         with live.connect(application_name="lastgood looks for schemas") as connection:
             return run_schemas(connection)
@@ -95,7 +95,8 @@ def schemas_in(live: Target) -> list[RunSchemas]:
 
 
 def run_schemas(connection: Connection, *, run: str | None = None, role: Role | None = None) -> list[RunSchemas]:
-    """What runs left in this database, the oldest first. An unfinished run is one with staging schemas."""
+    """The schemas that runs left in this database, by run, the oldest first. An unfinished run is one with staging
+    schemas."""
     groups: dict[tuple[str, Role], list[MarkedSchema]] = {}
     for each in marks.marked(connection, run=run, role=role):
         groups.setdefault((each.mark.run, each.mark.role), []).append(each)

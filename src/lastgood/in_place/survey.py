@@ -189,7 +189,7 @@ class Object:
 @dataclass(frozen=True, slots=True)
 class Survey:
     """The schemas, as one transaction saw them. ``objects`` are in the order of their moves. ``refusals``: each
-    prevents the swap, in words; ``cautions`` do not. ``locks`` of ``locks_available`` is what a swap may take."""
+    prevents the swap, in words; ``cautions`` do not. ``locks``: how many a swap takes."""
 
     schemas: tuple[str, ...]
     objects: tuple[Object, ...]
@@ -197,7 +197,6 @@ class Survey:
     refusals: tuple[str, ...]
     cautions: tuple[str, ...]
     locks: int
-    locks_available: int
 
     def of(self, *kinds: str) -> list[Object]:
         """The objects of these kinds."""
@@ -276,7 +275,7 @@ def survey(connection: Connection, schemas: Sequence[str], *, arriving: Sequence
             f"the switchover needs {locks} locks, more than half of the server's {available}: raise "
             f"max_locks_per_transaction to {math.ceil(locks / LOCK_SHARE / sessions)}"
         )
-    return Survey(tuple(schemas), tuple(found), tied, tuple(refusals), tuple(cautions), locks, available)
+    return Survey(tuple(schemas), tuple(found), tied, tuple(refusals), tuple(cautions), locks)
 
 
 _SIZE = """

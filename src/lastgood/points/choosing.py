@@ -157,7 +157,7 @@ def newest(
     elif skipped and not of_other_databases and len(skipped) + len(emergencies) == len(points):
         hint = (
             "Run lastgood recover: it searches for other copies of the data. To restore what can be read of one: "
-            f"lastgood restore {shlex.quote(skipped[0])} --into NEW_NAME --salvage-readable"
+            f"lastgood restore {shlex.quote(skipped[0])} --into NEW_NAME --skip-damaged"
         )
     raise BadPoint(f'cannot find a valid restore point{wanted} in "{store}"{reasons}', hint=hint)
 

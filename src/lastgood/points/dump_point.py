@@ -27,7 +27,6 @@ from lastgood.facts import Facts
 from lastgood.facts.compare import compare
 from lastgood.facts.of_database import PINNED, facts_of_database
 from lastgood.facts.of_dump import facts_of_dump
-from lastgood.journal.run_names import identifier
 from lastgood.members import MemberSurvey
 from lastgood.members.survey import survey
 from lastgood.points import signature
@@ -40,6 +39,7 @@ from lastgood.postgres.mark import schemas_of_runs
 from lastgood.postgres.server import Connection, Target, identity
 from lastgood.postgres.sessions import locked_tables
 from lastgood.process import durable, run
+from lastgood.text.quoting import identifier
 
 EXTENSIONS: dict[Form, str] = {"plain": ".sql", "custom": ".dump", "directory": ""}
 _TRY_AGAIN = (
@@ -174,7 +174,8 @@ def _begin(connection: Connection) -> _Snapshot:
     system = identity(connection).system
     connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
     row = connection.execute(
-        "SELECT pg_catalog.pg_export_snapshot(), statement_timestamp(), current_database()::text,"
+        # The clock is read after the snapshot is taken: no row in it bears the stamp of a later moment.
+        "SELECT pg_catalog.pg_export_snapshot(), pg_catalog.clock_timestamp(), current_database()::text,"
         " current_setting('server_version'),"
         " CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END::text,"
         " pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::int8"

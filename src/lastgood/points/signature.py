@@ -54,8 +54,8 @@ def signed(document: bytes) -> bytes:
 
 
 def why_not_signed(document: bytes | None) -> str:
-    """Why a JSON document does not prove its origin, in words; empty if it does, or if there is no key. ``document``:
-    None where there is none. Raises Refused when the key cannot be used."""
+    """Return the reason why a JSON document does not prove its origin; empty if it does, or if there is no key.
+    ``document``: None where there is none. Raises Refused when the key cannot be used."""
     secret = key()
     if secret is None:
         return ""

@@ -14,11 +14,11 @@ import psycopg
 from psycopg import sql
 
 from lastgood.errors import Refused
-from lastgood.journal.run_names import identifier
-from lastgood.postgres import copying, database
+from lastgood.postgres import database, lock
 from lastgood.postgres.database import Database
 from lastgood.postgres.errors import failed
 from lastgood.postgres.server import Connection, Target
+from lastgood.text.quoting import identifier
 
 # The comment during the inspection, so that the database is recognised if that is interrupted.
 INSPECTED = "lastgood: a shadow that was never marked, opened only to see whether it is empty"
@@ -85,7 +85,7 @@ def drop_leftover(connection: Connection, target: Target, leftover: Leftover, li
             hint="Run lastgood status to see the present databases.",
             state=_NOTHING,
         )
-    copying.take_over(connection, current.name)
+    lock.take_over_copy(connection, current.name)
     if current.invalid:
         database.drop(connection, current.name, current.oid)  # it accepts no connections, and can only be dropped
         return

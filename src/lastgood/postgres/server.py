@@ -130,13 +130,13 @@ class ClosedDatabase(psycopg.OperationalError):
 class Target:
     """One database of one server, as libpq keywords; libpq adds the rest (environment, service, .pgpass).
 
-    ``named``: the user's original keywords, if this is another database of that server. A line of .pgpass may name only
+    ``original``: the user's own keywords, if this is another database of that server. A line of .pgpass may name only
     the user's database, but its password is the role's and valid for the others too.
     ``repr`` and ``str`` never show a secret.
     """
 
     keywords: Mapping[str, str] = field(repr=False)
-    named: Mapping[str, str] | None = field(default=None, repr=False, compare=False)
+    original: Mapping[str, str] | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def parse(cls, text: str) -> Target:
@@ -164,7 +164,7 @@ class Target:
 
     def at(self, dbname: str) -> Target:
         """The same server and role, another database."""
-        return Target({**self.keywords, "dbname": dbname}, self.named or self.keywords)
+        return Target({**self.keywords, "dbname": dbname}, self.original or self.keywords)
 
     @property
     def quiet(self) -> Target:
@@ -183,7 +183,7 @@ class Target:
                 # Short, because another attempt follows.
                 maintenance = self.at(_ALWAYS_OPEN[0])
                 Target.connect_unchanged(
-                    Target({**maintenance.keywords, "connect_timeout": "3"}, maintenance.named)
+                    Target({**maintenance.keywords, "connect_timeout": "3"}, maintenance.original)
                 ).close()
             _QUIET.setdefault(self._server, False)
         return _QUIET.get(self._server, False)
@@ -200,7 +200,7 @@ class Target:
         # An explicit option replaces those of the environment and of a service file.
         given = self.keywords.get("options") or _libpq_options(self.keywords)
         options = [given, *(f"-c {name}={value}" for name, value in settings.items())]
-        return Target({**self.keywords, "options": " ".join(options).strip()}, self.named)
+        return Target({**self.keywords, "options": " ".join(options).strip()}, self.original)
 
     def connect(self, *, autocommit: bool = True, application_name: str = "lastgood") -> Connection:
         """A connection with our session settings, except those that the server does not know or allow.
@@ -272,16 +272,16 @@ class Target:
 
     def _password_of_named(self) -> str:
         """The password that libpq finds for the user's original database; empty where that is this one."""
-        if self.named is None or self.named.get("dbname") == self.keywords.get("dbname"):
+        if self.original is None or self.original.get("dbname") == self.keywords.get("dbname"):
             return ""
-        return _libpq_password({**self.keywords, "dbname": self.named.get("dbname", "")})
+        return _libpq_password({**self.keywords, "dbname": self.original.get("dbname", "")})
 
     def child(self, dbname: str | None = None) -> tuple[str, dict[str, str]]:
         """The connection of a client program: a connection string without secrets for ``--dbname``, and an
         environment."""
         keywords = {**self.keywords, **({"dbname": dbname} if dbname is not None else {})}
         password = keywords.get("password", "")
-        if not password and self.named is not None and not _libpq_password(keywords):
+        if not password and self.original is not None and not _libpq_password(keywords):
             password = self._password_of_named()
         environment = {"PGPASSWORD": password} if password else {}
         public = {key: value for key, value in keywords.items() if key not in SECRETS}

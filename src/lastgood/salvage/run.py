@@ -14,7 +14,6 @@ from lastgood.journal.run_names import new_run
 from lastgood.models import Document
 from lastgood.postgres import clock, database
 from lastgood.postgres.lock import lock_live, read_nothing
-from lastgood.postgres.mark import server_clock
 from lastgood.postgres.server import Target
 from lastgood.salvage.apply import Destination
 from lastgood.salvage.plan import SalvageReport
@@ -34,7 +33,7 @@ def recorded(
     the live database; Failed, Interrupted: then nothing was changed."""
     began = time.monotonic()
     with database.connect_maintenance(live, live.dbname) as maintenance:
-        run = new_run(server_clock(maintenance))
+        run = new_run(clock.now(maintenance))
         maintenance.execute("SELECT set_config('application_name', %s, false)", [f"lastgood salvage {run}"])
         lock_live(maintenance, live.dbname, read_nothing)
         oid = database.describe(maintenance, live.dbname).oid

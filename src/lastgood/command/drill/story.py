@@ -72,7 +72,7 @@ class Rehearsal:
 
     @property
     def policy(self) -> CodePolicy:
-        """Who runs code on the scratch server: the role of --build-as exists on the live server only."""
+        """The role that runs code on the scratch server: that of --build-as exists on the live server only."""
         return CodePolicy(self.request.code.trusted)
 
     def _own(self, facts: Facts) -> Facts:

@@ -109,7 +109,7 @@ class GuideSubject:
 
     @property
     def review(self) -> datetime:
-        """When the next review of the guide is due."""
+        """The time when the next review of the guide is due."""
         return datetime.fromtimestamp(self.made_at.timestamp() + self.guide.review_every, UTC)
 
     @property

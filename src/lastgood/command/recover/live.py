@@ -26,17 +26,17 @@ from lastgood.loss import (
     Comparing,
     Content,
     Key,
-    Limit,
     LiveTable,
     Reader,
     Then,
+    TimeLimit,
     counted,
     listing,
     referring,
     snapshot_of,
     turned_off,
 )
-from lastgood.loss.written import Column
+from lastgood.loss.written import TimeColumn
 from lastgood.postgres.server import Connection, Target
 from lastgood.postgres.sessions import locked_tables
 
@@ -180,7 +180,7 @@ def inspect(
         found["locked_out"] = tuple(LockedOut(*row) for row in connection.execute(_ROLES))
         found["no_grants"] = tuple(str(name) for (name,) in connection.execute(_NO_GRANTS))
     tables: dict[Key, LiveTable] = {}
-    stamps: dict[Key, Column] = {}
+    stamps: dict[Key, TimeColumn] = {}
     with inspection.at("the tables"):
         tables, stamps = listing(connection)
     with inspection.at("the migrations"):
@@ -228,7 +228,7 @@ def _contents(
             turned_off(tables, each.facts, shut) if each.facts is not None else {} for each in candidates
         )  # fmt: skip
     found: list[dict[Key, Content]] = []
-    until = Limit.of(comparing.seconds)
+    until = TimeLimit.of(comparing.seconds)
     try:
         with snapshot_of(inspection.connection) as snapshot:
             reader = Reader(target, snapshot, shut, referring(comparing.rules), context)
@@ -244,7 +244,12 @@ def _contents(
 
 
 def _counted(
-    reader: Reader, tables: dict[Key, LiveTable], content: dict[Key, Content], point: Candidate, name: str, until: Limit
+    reader: Reader,
+    tables: dict[Key, LiveTable],
+    content: dict[Key, Content],
+    point: Candidate,
+    name: str,
+    until: TimeLimit,
 ) -> dict[Key, Content]:
     assert point.facts is not None
 
@@ -266,9 +271,9 @@ def _migration(connection: Connection, columns: dict[Key, Sequence[str]]) -> dic
     return {}
 
 
-def open_inspection(connect: Callable[[], Connection], *, seconds: float = COUNTING_SECONDS) -> Inspection:
+def open_inspection(connect: Callable[[], Connection]) -> Inspection:
     """Open a connection for the inspection, in UTC. Raises psycopg.Error."""
     connection = connect()
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute("SET row_security = off")
-    return Inspection(connection, monotonic() + seconds)
+    return Inspection(connection, monotonic() + COUNTING_SECONDS)

@@ -15,7 +15,7 @@ from lastgood.command.recover.server import connect, limit, message_of, quick
 from lastgood.errors import LastgoodError
 from lastgood.facts import migrations
 from lastgood.facts.rows_text import rows_in
-from lastgood.loss.written import Column, writing_column
+from lastgood.loss.written import TimeColumn, writing_column
 from lastgood.postgres import database
 from lastgood.postgres.mark import read_mark
 from lastgood.postgres.roles.table_code import not_to_query
@@ -84,7 +84,7 @@ def _inspect(connection: Connection, name: str, expected: Collection[Key]) -> Si
     newest: list[datetime] = []
     without = not_to_query(connection)
     for schema, table, _, _, dated in sorted(common, key=lambda row: row[3])[-NEWEST_OF:]:
-        stamp = writing_column(Column(name, zoned=True) for name in dated)
+        stamp = writing_column(TimeColumn(name, zoned=True) for name in dated)
         if stamp is not None and (schema, table) not in without:
             by = stamp.name
             with suppress(psycopg.Error):

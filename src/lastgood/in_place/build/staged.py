@@ -11,7 +11,6 @@ from psycopg import sql
 from lastgood import fault
 from lastgood.context import Context
 from lastgood.dump.lexer.tokens import Statement
-from lastgood.dump.names import Relation
 from lastgood.dump.rows import encodings, inserts
 from lastgood.dump.rulings import rule
 from lastgood.dump.script import Bulk, Item, Script, ScriptStep, Section, State, rows_between
@@ -31,7 +30,7 @@ from lastgood.load.loaded import Loaded
 from lastgood.load.rebuild import Dump, rebuild
 from lastgood.load.repairs import Rules
 from lastgood.load.supply import supply_for
-from lastgood.postgres.mark import server_clock
+from lastgood.postgres import clock
 from lastgood.postgres.server import Connection
 from lastgood.text.redact import visible
 
@@ -225,12 +224,6 @@ def facts_in_staging(facts: Facts, schemas: Mapping[str, str], left_out: Iterabl
     )
 
 
-def live_name(relation: Relation, schemas: Mapping[str, str]) -> Relation:
-    """The live name of a relation in staging."""
-    live = {staging: schema for schema, staging in schemas.items()}
-    return Relation(live.get(relation.schema, relation.schema), relation.name)
-
-
 # The schemas ----------------------------------------------------------------------------------------------------------
 
 _GRANTED = """
@@ -264,7 +257,7 @@ def create_schemas(connection: Connection, schemas: Mapping[str, str], origin: O
                 role="staging",
                 run=origin.run,
                 live=schema,
-                made_at=server_clock(connection),
+                made_at=clock.now(connection),
                 state="building",
                 point=origin.point,
                 host=origin.host,

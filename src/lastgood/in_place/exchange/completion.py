@@ -1,5 +1,5 @@
-"""What a committed move left to do, outside of its transaction: foreign keys and checks to validate, materialized views
-to refresh, generated columns to compare. Readers and writers continue meanwhile."""
+"""The work that a committed move leaves outside of its transaction: foreign keys and checks to validate, materialized
+views to refresh, generated columns to compare. Readers and writers continue meanwhile."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from psycopg import sql
 
 from lastgood.errors import Refused
 from lastgood.in_place.exchange import snapshots
-from lastgood.in_place.exchange.snapshots import Session
+from lastgood.in_place.exchange.snapshots import OpenSession
 from lastgood.in_place.survey import Object, Survey
 from lastgood.in_place.ties import Ties
 from lastgood.postgres.server import Connection
@@ -143,7 +143,7 @@ def _touch(relation: Object) -> sql.Composed:
     return sql.SQL("ALTER TABLE {} OWNER TO {}").format(relation.name.reference(), sql.Identifier(relation.owner))
 
 
-def blockers(connection: Connection, schemas: Iterable[str], tied: Iterable[tuple[str, str]]) -> list[Session]:
+def blockers(connection: Connection, schemas: Iterable[str], tied: Iterable[tuple[str, str]]) -> list[OpenSession]:
     """The sessions that hold locks on tables of the schemas or on these tied tables now, the oldest first: after a wait
     of a second they are those that were in the way."""
     others = [sql.Identifier(*table).as_string(connection) for table in tied]
@@ -152,7 +152,7 @@ def blockers(connection: Connection, schemas: Iterable[str], tied: Iterable[tupl
     return []
 
 
-def blocked_by(attempt: int, sessions: Sequence[Session]) -> str:
+def blocked_by(attempt: int, sessions: Sequence[OpenSession]) -> str:
     """The sessions that made a try fail, in words."""
     who = "; ".join(map(str, sessions)) or "a session that has ended since"
     return f"attempt {attempt} to lock the tables failed; blocked by: {who}"

@@ -1,10 +1,10 @@
-"""What a superuser must grant the current role once, so that it can do everything that lastgood does by name."""
+"""The grants that a superuser must give the current role once, for everything that lastgood does by name."""
 
 from __future__ import annotations
 
-from lastgood.journal.run_names import identifier
 from lastgood.postgres.access import row_security
 from lastgood.postgres.server import Connection
+from lastgood.text.quoting import identifier
 
 _ROLE = """
 SELECT r.rolname::text, o.rolname::text, o.rolsuper, r.rolsuper, r.rolcreatedb,

@@ -16,12 +16,8 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """``here``: the server runs on this machine, and its folders can be read with sufficient permissions.
+    """The server's share of its machine: ``cpus``, and ``ram`` in bytes; None if unknown, as on another machine."""
 
-    ``cpus`` and ``ram`` (bytes) are the server's share of the machine; None if unknown.
-    """
-
-    here: bool
     cpus: int | None = None
     ram: int | None = None
 
@@ -43,7 +39,7 @@ def machine(connection: Connection, proc: Path = PROC, cgroups: Path = CGROUPS) 
     """The machine behind the connection. Limits on the server's own process (by a service manager, say) are taken into
     account."""
     if not is_here(connection, proc):
-        return Machine(False)
+        return Machine()
     (pid,) = connection.execute("SELECT pg_catalog.pg_backend_pid()").fetchone() or (0,)
     cpus, ram = os.cpu_count(), _installed()
     for controller, folder in _groups(proc / str(pid), cgroups):
@@ -51,7 +47,7 @@ def machine(connection: Connection, proc: Path = PROC, cgroups: Path = CGROUPS) 
             ram = most
         if controller != "memory" and (share := _processors(folder)) is not None and (cpus is None or share < cpus):
             cpus = share
-    return Machine(True, cpus, ram)
+    return Machine(cpus, ram)
 
 
 def _is_server(process: Path) -> bool:

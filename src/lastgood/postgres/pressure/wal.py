@@ -46,15 +46,15 @@ class Disk:
 class Wal:
     """``written``: bytes since initdb; the difference of two readings is the WAL written between them.
 
-    ``archive_trouble``: why archiving fails, in words; empty if it works or there is no archive. ``kept``: the size of
-    pg_wal; ``usual``: its size without any lag, by the server's settings. ``hidden``: figures that this role cannot
+    ``archive_trouble``: why archiving fails, in words; empty if it works or there is no archive. ``size``: that of
+    pg_wal; ``usual_size``: that without any lag, by the server's settings. ``hidden``: figures that this role cannot
     see, in words. ``disks`` is empty if they are not visible."""
 
     written: int
     readers: tuple[WalReader, ...]
     archive_trouble: str
-    kept: int | None
-    usual: int
+    size: int | None
+    usual_size: int
     disks: tuple[Disk, ...]
     hidden: tuple[str, ...]
 
@@ -105,21 +105,21 @@ def read_wal(connection: Connection) -> Wal:
     psycopg.Error."""
     row = connection.execute(_LOG).fetchone()
     assert row is not None
-    written, segment, usual, sees_folder, sees_readers = row
+    written, segment, usual_size, sees_folder, sees_readers = row
     hidden: list[str] = []
     readers = [*_standbys(connection), *_slots(connection)]
     if not sees_readers and connection.execute("SELECT FROM pg_catalog.pg_stat_replication").fetchone() is not None:
         hidden.append("the lag of standbys")
     archive, trouble = _archive(connection, written, segment)
-    kept = None
+    size = None
     if sees_folder:
-        (kept,) = connection.execute("SELECT sum(size)::int8 FROM pg_catalog.pg_ls_waldir()").fetchone() or (None,)
+        (size,) = connection.execute("SELECT sum(size)::int8 FROM pg_catalog.pg_ls_waldir()").fetchone() or (None,)
     else:
         hidden.append("the size of pg_wal")
     disks = tuple(_disks(connection))
     if not any(disk.what == WAL_DISK for disk in disks):
         hidden.append("the free space for WAL")
-    return Wal(written, (*readers, *archive), trouble, kept, usual, disks, tuple(hidden))
+    return Wal(written, (*readers, *archive), trouble, size, usual_size, disks, tuple(hidden))
 
 
 def _standbys(connection: Connection) -> Iterator[WalReader]:
