@@ -33,9 +33,9 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("salvage plan --json", "the numbers for a program"),
     ),
     "salvage choose": (
-        ("salvage choose", "ticks rows and writes salvage.toml"),
-        ("salvage choose mine.toml --table contacts", "of this table"),
-        ("salvage choose --with-migration", "with all rows ticked"),
+        ("salvage choose", "tick rows; writes salvage.toml"),
+        ("salvage choose mine.toml", "writes that file"),
+        ("salvage choose --table contacts", "of this table only"),
     ),
     "salvage apply": (
         ("salvage apply salvage.toml --dry-run", "what would change"),
