@@ -324,13 +324,35 @@ def _libpq_options(keywords: Mapping[str, str]) -> str:
 
 
 def quiet_event_triggers(connection: Connection) -> None:
-    """Disable event triggers in this session: one that forbids DDL must not stop our work. Only a superuser may do so;
-    for other roles they fire, as for any owner's DDL."""
-    with suppress(psycopg.errors.InsufficientPrivilege), connection.transaction():
-        if connection.info.server_version >= 170000:
-            connection.execute("SET event_triggers = off")
-        else:
-            connection.execute("SET session_replication_role = replica")
+    """Disable event triggers in this session: one that forbids DDL must not stop our work, and a platform's reloads its
+    schema cache after each command. A superuser may do so, and a role with SET on session_replication_role, as hosted
+    platforms grant it: ordinary triggers and foreign-key checks are off then, too. For other roles they fire, as for
+    any owner's DDL."""
+    settings = ("event_triggers = off", "session_replication_role = replica")
+    for setting in settings if connection.info.server_version >= 170000 else settings[1:]:
+        with suppress(psycopg.errors.InsufficientPrivilege), connection.transaction():
+            connection.execute(sql.SQL("SET {}").format(sql.SQL(setting)))
+            return
+
+
+_ROLE_BACK = """
+SELECT pg_catalog.set_config(name, %(before)s, false) FROM pg_catalog.pg_settings
+WHERE name = 'session_replication_role' AND setting <> %(before)s
+"""
+
+
+@contextmanager
+def event_triggers_off(connection: Connection) -> Iterator[None]:
+    """Disable event triggers for the length of a block, as ``quiet_event_triggers`` does. The connection must be in
+    autocommit mode."""
+    row = connection.execute("SHOW session_replication_role").fetchone()
+    assert row is not None
+    quiet_event_triggers(connection)
+    try:
+        yield
+    finally:
+        if not connection.broken:
+            connection.execute(_ROLE_BACK, {"before": row[0]})
 
 
 @contextmanager
