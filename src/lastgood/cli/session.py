@@ -35,7 +35,7 @@ from lastgood.errors import (
 from lastgood.events import Caution, Emit
 from lastgood.journal import caller
 from lastgood.postgres import errors as server_errors
-from lastgood.postgres import waits
+from lastgood.postgres import unreachable, waits
 from lastgood.postgres.database import NoSuchDatabase
 from lastgood.postgres.server import Target
 from lastgood.process import durable, interrupts
@@ -387,8 +387,7 @@ def _of_the_database(error: BaseException | None) -> BaseException | None:
     """Return the cause if the server could not be reached or has no such database; None for any other error."""
     if error is None or isinstance(error, UsageError):
         return None
-    # Only a failed connection attempt has a pgconn.
-    refused = isinstance(error, psycopg.OperationalError) and error.pgconn is not None
+    refused = isinstance(error, psycopg.Error) and unreachable.is_attempt(error)
     return error if refused or isinstance(error, NoSuchDatabase) else _of_the_database(error.__cause__)
 
 

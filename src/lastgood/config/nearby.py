@@ -16,9 +16,11 @@ from pathlib import Path
 
 from lastgood.config.options import FILE_NAME
 
-# In this order; the first variable of the first file is named.
+# In this order; the first file that has a variable is named.
 ENVIRONMENTS = (".env", ".env.local", ".env.production", ".env.development")
-_VARIABLE = re.compile(r"(?m)^(export )?(LASTGOOD_DB|DATABASE_URL)=[\"']?\w")
+OURS = ("LASTGOOD_DB", "DATABASE_URL")
+_LINE = re.compile(r"(?m)^[ \t]*(export[ \t]+)?(\w+)([ \t]*=[ \t]*)([\"']?\w.*?)[ \t\r]*$")
+_URL = re.compile(r"[\"']?postgres(?:ql)?(?:\+\w+)?://")
 _PARENTS = 3
 _DEPTH = 2
 _FOLDERS = 200
@@ -29,11 +31,10 @@ _SKIPPED_FOLDERS = frozenset({"node_modules", "venv", "site-packages", "target",
 def databases(folder: Path) -> list[str]:
     """Two lines for each find: what it is, and, indented, the command that uses it. No value of a file is shown."""
     lines: list[str] = []
-    for file, name, is_script in islice(_variables(folder), 1):
+    for file, name, is_plain in islice(_variables(folder), 1):
         path = os.path.relpath(file, folder)
-        quoted = shlex.quote(path if "/" in path else f"./{path}")
-        read = f". {quoted}" if is_script else f"export $(grep ^{name}= {quoted} | tr -d \\\"\\')"
-        lines += [f'"{path}" has {name}. To use it:', f"  {read}"]
+        command = _export(name, shlex.quote(path if "/" in path else f"./{path}"), is_plain)
+        lines += [f'"{path}" has {name}. To use it:', f"  {command}"]
     files = sorted(_files(folder))
     for path in [os.path.relpath(each, folder) for each in files[:1]]:
         others = f", and {len(files) - 1} more below this folder" if len(files) > 1 else ""
@@ -42,13 +43,25 @@ def databases(folder: Path) -> list[str]:
 
 
 def _variables(folder: Path) -> Iterator[tuple[Path, str, bool]]:
-    """The file, the variable, and whether it is a shell script that exports it."""
+    """The file, the variable, and whether its line is ``NAME=VALUE`` without spaces, as a shell takes it.
+
+    A variable that lastgood reads goes before another one with a URL of PostgreSQL.
+    """
     for place in (folder, *folder.parents[:_PARENTS]):
         for name in ENVIRONMENTS:
             with suppress(OSError), (place / name).open("rb") as file:
-                match = _VARIABLE.search(file.read(_BYTES).decode("utf-8", "replace"))
-                if match is not None:
-                    yield place / name, match[2], bool(match[1])
+                lines = _LINE.findall(file.read(_BYTES).decode("utf-8", "replace"))
+                named = [each for each in lines if each[1] in OURS] or [each for each in lines if _URL.match(each[3])]
+                for script, variable, equals, value in named[:1]:
+                    yield place / name, variable, not script and equals == "=" and " " not in value
+
+
+def _export(name: str, path: str, is_plain: bool) -> str:
+    """The command that exports the variable without executing the file. ``path`` is quoted for a shell."""
+    if is_plain and name in OURS:
+        return f"export $(grep ^{name}= {path} | tr -d \\\"\\')"
+    value = f"s/^ *(export +)?{name} *= *[\\\"']?([^\\\"' ]*).*/\\2/p"
+    return f'export {name if name in OURS else OURS[0]}=$(sed -nE "{value}" {path})'
 
 
 def _files(folder: Path) -> Iterator[Path]:

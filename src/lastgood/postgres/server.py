@@ -19,6 +19,8 @@ import psycopg
 from psycopg import conninfo, pq, sql
 from psycopg.rows import TupleRow
 
+from lastgood.text.address import as_libpq
+
 Connection = psycopg.Connection[TupleRow]
 
 SECRETS = frozenset({"password", "sslpassword", "scram_client_key", "scram_server_key", "oauth_client_secret"})
@@ -141,7 +143,7 @@ class Target:
     @classmethod
     def parse(cls, text: str) -> Target:
         """A URL or a ``key=value`` string; empty means libpq's own defaults. Raises psycopg.ProgrammingError."""
-        keywords = conninfo.conninfo_to_dict(text)
+        keywords = conninfo.conninfo_to_dict(as_libpq(text))
         return cls({key: str(value) for key, value in keywords.items() if value is not None})
 
     @property
@@ -149,11 +151,9 @@ class Target:
         """The database that libpq would connect to. If only a connection shows it: raises OSError, psycopg.Error."""
         if self.keywords.get("dbname"):
             return self.keywords["dbname"]
-        if not self.keywords.get("service"):
-            # No connection is needed for the name: the database may be full, or have a login trigger that fails.
-            for default in pq.Conninfo.get_defaults():
-                if default.keyword == b"dbname" and default.val:
-                    return default.val.decode()
+        # No connection is needed for the name: the database may be full, or have a login trigger that fails.
+        if not self.keywords.get("service") and (default := _default("dbname")):
+            return default
         with self.connect() as connection:
             return connection.info.dbname
 
@@ -238,7 +238,7 @@ class Target:
             needed = error.pgconn is not None and error.pgconn.needs_password
             password = self._password_of_named() if needed else ""
             if not password:
-                raise self._closed(error) or error from None
+                raise self._closed(error) or self._unanswered(error) or error from None
         try:
             return self._open({**keywords, "password": password})
         except psycopg.OperationalError as error:
@@ -270,6 +270,14 @@ class Target:
                 return ClosedDatabase(str(error), name, *row)
         return None
 
+    def _unanswered(self, error: psycopg.OperationalError) -> psycopg.errors.ConnectionTimeout | None:
+        """A timeout with the address in it, as libpq words it; psycopg's own lacks that of a single server."""
+        host, port = (self.keywords.get(each) or _default(each) for each in ("host", "port"))
+        if not isinstance(error, psycopg.errors.ConnectionTimeout) or not host or "," in host:
+            return None
+        text = f'connection to server at "{host}", port {port} failed: timeout expired'
+        return psycopg.errors.ConnectionTimeout(text)
+
     def _password_of_named(self) -> str:
         """The password that libpq finds for the user's original database; empty where that is this one."""
         if self.named is None or self.named.get("dbname") == self.keywords.get("dbname"):
@@ -289,6 +297,12 @@ class Target:
 
     def __str__(self) -> str:
         return conninfo.make_conninfo("", **{k: v for k, v in self.keywords.items() if k not in SECRETS})
+
+
+def _default(keyword: str) -> str:
+    """What libpq uses where the keyword is not given: from the environment, or its own."""
+    found = (each.val for each in pq.Conninfo.get_defaults() if each.keyword == keyword.encode())
+    return (next(found, None) or b"").decode()
 
 
 def _libpq_password(keywords: Mapping[str, str]) -> str:

@@ -143,11 +143,11 @@ def roll_back(
 def _dumped(session: Session, url: str) -> str:
     """Dump another running database into the store, and return the name of the restore point. Raises UsageError, and
     as a backup does."""
-    from lastgood.config.settings import check_database
+    from lastgood.config import connection_string
     from lastgood.points import other_database
 
     session.scrub.learn_from(url, {})
-    check_database(url, "--from")
+    connection_string.check(url, "--from")
     with session.work() as context, reported(context.emit, "backup", "back up the other database") as stage:
         made = other_database.take(url, session.target, session.settings.store, session.settings.format, context)
         stage.detail = made.path.name
