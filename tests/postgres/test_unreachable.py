@@ -81,7 +81,10 @@ HBA = (
         (fatal("the database system is not yet accepting connections"), WAIT),
         (fatal("sorry, too many clients already"), FULL),
         (fatal("remaining connection slots are reserved for roles with the SUPERUSER attribute"), FULL),
-        (fatal('too many connections for database "crm"'), FULL),
+        (
+            fatal('too many connections for database "crm"'),
+            'End a session in it, or raise its limit as a superuser: ALTER DATABASE "crm" CONNECTION LIMIT -1',
+        ),
         (fatal("no more connections allowed (max_client_conn)"), FULL),
         (fatal("MaxClientsInSessionMode: max clients reached"), FULL),
         (fatal("Tenant or user not found"), POOLER),
@@ -117,6 +120,13 @@ def test_what_a_server_answers(program: Answering, answer: bytes, expected: str 
     program.answer = answer
     found = hint(f"postgresql://ann@127.0.0.1:{program.port}/crm?sslmode=disable&gssencmode=disable")
     assert found == (expected.replace("{port}", str(program.port)) if expected is not None else None)
+
+
+def test_a_server_without_ssl(program: Answering) -> None:
+    program.answer = b"N"
+    assert hint(f"postgresql://127.0.0.1:{program.port}/crm?sslmode=require&gssencmode=disable") == (
+        "Set sslmode=prefer in the URL, or turn SSL on at the server: ssl = on."
+    )
 
 
 PORT = (

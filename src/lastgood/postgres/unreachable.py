@@ -155,7 +155,8 @@ def _hung_up(each: _Attempt) -> str:
 
 def _socket(each: _Attempt) -> str:
     return (
-        f"No server of this machine has a socket for port {each.port} in {each.host}: start it, correct the port, or "
+        f"No server of this machine has a socket for port {each.port} in the folder {each.host}: start it, correct the "
+        "folder or the port, or "
         "name the host of another machine, as in postgresql://user@host:5432/name."
     )
 
@@ -172,9 +173,10 @@ def _silent(each: _Attempt) -> str:
 
 
 def _hba(each: _Attempt) -> str:
+    encrypted = ' If the message says "no encryption", add sslmode=require to the URL.'
     return (
         f'Allow role "{each.user}" from this machine in pg_hba.conf and reload the server, or connect from a machine '
-        'that is allowed. If the message says "no encryption", add sslmode=require to the URL.'
+        f"that is allowed.{encrypted if not each.host.startswith('/') else ''}"
     )
 
 
@@ -222,6 +224,16 @@ def _full(each: _Attempt) -> str:
     )
 
 
+def _limit_of_role(each: _Attempt) -> str:
+    role = identifier(each.user)
+    return f"End a session of the role, or raise its limit as a superuser: ALTER ROLE {role} CONNECTION LIMIT -1"
+
+
+def _limit_of_database(each: _Attempt) -> str:
+    name = identifier(each.database)
+    return f"End a session in it, or raise its limit as a superuser: ALTER DATABASE {name} CONNECTION LIMIT -1"
+
+
 def _starting(each: _Attempt) -> str:
     return f"Wait until the server accepts connections: {each.ready}"
 
@@ -242,7 +254,9 @@ _CAUSES: tuple[tuple[str, Callable[[_Attempt], str]], ...] = (
     (r"connection requires a valid client certificate|certificate authentication failed", _certificate),
     (r"no pg_hba\.conf entry|pg_hba\.conf rejects", _hba),
     (r"peer authentication failed|ident authentication failed", _peer),
-    (r"too many connections|too many clients|remaining connection slots|no more connections allowed|max client", _full),
+    (r"too many connections for role", _limit_of_role),
+    (r"too many connections for database", _limit_of_database),
+    (r"too many clients|remaining connection slots|no more connections allowed|max client", _full),
     (r"starting up|shutting down|not yet accepting|recovery mode", _starting),
     (r"tenant or user not found|no such database|no such user", _pooler),
     (r"invalid sslmode value|weak sslmode", _sslmode),
@@ -259,7 +273,7 @@ _CAUSES: tuple[tuple[str, Callable[[_Attempt], str]], ...] = (
     (r"does not match host name", _certified_name),
     (r"certificate file|private key file", _certificate),
     (r"ssl", _ssl),
-    (r"no such file or directory", _socket),
+    (r"no such file or directory|failed: not a directory", _socket),
     (r"failed: permission denied", _closed_socket),
     (r"connection refused", _refused),
     (r"timeout expired|timed out|no route to host|unreachable", _silent),

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TextIO, cast
 
+from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -51,8 +52,22 @@ def _least(column: TableColumn, cells: Sequence[str]) -> int:
     """The least width of a column: of its longest word if it folds."""
     texts = [column.title, *cells]
     words = (word for text in texts for word in text.split()) if column.fold else texts
-    least = max((len(each) for each in words), default=0)
+    least = max(map(cell_len, words), default=0)
     return min(least, _BREAKABLE) if column.breaks else least
+
+
+def _widths(columns: Sequence[TableColumn], cells: Sequence[Sequence[str]], room: int) -> list[int]:
+    """The width of each column: what its values need, or its part of what is left where that is too much."""
+    texts = [[column.title, *(row[n] for row in cells)] for n, column in enumerate(columns)]
+    widths = [_least(column, each[1:]) for column, each in zip(columns, texts, strict=True)]
+    wanted = [max(map(cell_len, each)) - width for each, width in zip(texts, widths, strict=True)]
+    left = room - sum(widths)
+    # Those that need least first: what they leave is for the others.
+    for position, n in enumerate(sorted(range(len(columns)), key=wanted.__getitem__)):
+        given = max(0, min(wanted[n], left // (len(columns) - position)))
+        widths[n] += given
+        left -= given
+    return widths
 
 
 def _style(column: TableColumn, cell: str) -> str:
@@ -159,9 +174,8 @@ class Screen:
         above: list[str] = []
         if not too_wide() or (columns[0].fold and room >= NARROWEST_NAME):
             columns, cells = [columns[n] for n in shown], [[row[n] for n in shown] for row in cells]
-            least = [min(least[0], room), *(least[n] for n in shown[1:])]
             for row in cells:
-                if any(len(word) > room for word in row[0].split()):
+                if any(cell_len(word) > room for word in row[0].split()):
                     above.append(row[0])
                     row[0] = _ABOVE
         else:
@@ -171,13 +185,13 @@ class Screen:
             return
         grid = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
         grid.add_column("", width=0)  # the indent
-        for column, width in zip(columns, least, strict=True):
+        for column, width in zip(columns, _widths(columns, cells, self.out.width - 2 * len(columns)), strict=True):
             grid.add_column(
                 Text(column.title),
                 justify="right" if column.right else "left",
                 no_wrap=not column.fold,
                 overflow="fold",
-                min_width=width,
+                width=width,
             )
         for row in cells:
             grid.add_row("", *(Text(cell, style=_style(c, cell)) for c, cell in zip(columns, row, strict=True)))

@@ -392,8 +392,8 @@ def holdings_table(record: RunRecord) -> Iterator[Block]:
     if record.holdings:
         yield Title("Databases and files")
         yield TableBlock(
-            (TableColumn("what"), TableColumn("name", fold=True), TableColumn("now"), TableColumn("detail", fold=True)),
-            [(each.what, CodeText(each.name), each.now, each.detail) for each in record.holdings],
+            (TableColumn("name", fold=True), TableColumn("what"), TableColumn("now"), TableColumn("detail", fold=True)),
+            [(CodeText(each.name), each.what, each.now, each.detail) for each in record.holdings],
         )
 
 

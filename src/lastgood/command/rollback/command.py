@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
@@ -126,6 +127,9 @@ def roll_back(
         plan = prepared.plan
         if dry_run:
             session.result(plan.document(), lambda: shown_plan.show(screen, plan))
+            if from_ is not None and not settings.json:
+                name = Path(plan.point.path).name
+                screen.say(f"The dump stays in the store. To use it: {session.rollback_command(name)}")
             return 3 if plan.refusals else 0
         if not settings.json and not (yes and settings.quiet):
             shown_plan.show(screen, plan, asks=not (yes or plan.refusals) and session.interactive)
