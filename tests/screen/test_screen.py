@@ -157,6 +157,17 @@ def test_text_beside_a_long_name_is_whole() -> None:
     )
 
 
+def test_a_command_is_never_broken() -> None:
+    it = screen(40)
+    it.command("To undo it:", "lastgood undo 20261130")
+    it.command("To roll back to it:", "lastgood rollback --store 'other points' crm_20261130_162711.sql", indent=2)
+    assert out(it) == (
+        "To undo it: lastgood undo 20261130\n"
+        "  To roll back to it:\n"
+        "    lastgood rollback --store 'other points' crm_20261130_162711.sql\n"
+    )
+
+
 def test_a_long_name_has_a_line_above_its_row() -> None:
     it = screen(44)
     columns = [TableColumn("table", fold=True), TableColumn("rows now", right=True), TableColumn("lost", right=True)]

@@ -191,7 +191,8 @@ class Target:
     def without_event_triggers(self) -> Target:
         """The same target, with sessions in which no event trigger fires: for superusers on 17 and newer, whose login a
         trigger ON login might otherwise prevent."""
-        return self.with_settings({"event_triggers": "off"})
+        quiet = NO_EVENT_TRIGGERS in self.keywords.get("options", "")
+        return self if quiet else self.with_settings({"event_triggers": "off"})
 
     def with_settings(self, settings: Mapping[str, str]) -> Target:
         """The same target, with these settings at the start of each session. A pooler may refuse any."""

@@ -127,6 +127,15 @@ class Screen:
             for line in wrapped or [start.rstrip()]:
                 console.print(Text(line, style=style), soft_wrap=True)
 
+    def command(self, lead: str, command: str, *, indent: int = 0, style: str = "") -> None:
+        """Print a command after ``lead``, or below it where both do not fit into a line: half a command must not be
+        copied."""
+        start, text = " " * indent, self.text(command)
+        fits = cell_len(f"{start}{lead} {text}") <= self.out.width
+        self.say(f"{lead} {text}" if fits else lead, first=start, indent=indent, style=style)
+        if not fits:
+            self.out.print(Text(f"{start}  {text}", style=style), soft_wrap=True)
+
     def quote(self, line: str) -> None:
         """Print a line of another program on stderr, without passwords and control characters. The prefix prevents a
         pipeline from interpreting it as a command (``::error::``)."""

@@ -50,8 +50,8 @@ def show_list(screen: Screen, store: Path, found: Sequence[RestorePoint], others
         screen.say(f'No restore points in "{store}"{missing}. To make one: lastgood backup')
         for each in others:
             folder = display_path(each.folder)
-            screen.say(f"{units.counted(each.count, 'restore point')} in {folder}. To list them:")
-            screen.say(f"lastgood points --store {shlex.quote(str(folder))}", first="  ", indent=2)
+            lead = f"{units.counted(each.count, 'restore point')} in {folder}:"
+            screen.command(lead, f"lastgood points --store {shlex.quote(str(folder))}")
         return
     columns = (
         TableColumn("restore point", fold=True),
@@ -99,7 +99,8 @@ def show_made(screen: Screen, point: RestorePoint, seconds: float, command: str)
             ("Size", f"{units.size(point.size)}, in {units.duration(seconds)}"),
         ]
     )
-    screen.heading(f"To roll back to it: {command}")
+    screen.out.print()
+    screen.command("To roll back to it:", command, style="bold")
 
 
 def verdict(point: RestorePoint, found: PointVerdict) -> dict[str, Any]:

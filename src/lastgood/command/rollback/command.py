@@ -129,7 +129,7 @@ def roll_back(
             session.result(plan.document(), lambda: shown_plan.show(screen, plan))
             if from_ is not None and not settings.json:
                 name = Path(plan.point.path).name
-                screen.say(f"The dump stays in the store. To use it: {session.rollback_command(name)}")
+                screen.command("The dump stays in the store. To use it:", session.rollback_command(name))
             return 3 if plan.refusals else 0
         if not settings.json and not (yes and settings.quiet):
             shown_plan.show(screen, plan, asks=not (yes or plan.refusals) and session.interactive)
