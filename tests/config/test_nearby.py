@@ -23,7 +23,8 @@ URL = "postgres://u:p@h/crm?a=b&c=d"
         (f'  export  DATABASE_URL="{URL}"\n', "DATABASE_URL", "DATABASE_URL"),
         (f"DATABASE_URL = '{URL}' # production\n", "DATABASE_URL", "DATABASE_URL"),
         (f"POSTGRES_URL=x\nDIRECT_URL={URL}\n", "LASTGOOD_DB", "DIRECT_URL"),
-        (f"DIRECT_URL=postgres://h/other\nLASTGOOD_DB={URL}\n", "LASTGOOD_DB", "LASTGOOD_DB"),
+        (f"LASTGOOD_DB={URL}\nDIRECT_URL=postgres://h/other\n", "LASTGOOD_DB", "LASTGOOD_DB"),
+        (f"A_URL=postgres://h/other\nB_URL={URL}\n", "LASTGOOD_DB", "B_URL"),
         (f"SQL=postgresql+asyncpg{URL.removeprefix('postgres')}\n", "LASTGOOD_DB", "SQL"),
     ],
 )

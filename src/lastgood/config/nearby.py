@@ -19,7 +19,7 @@ from lastgood.config.options import FILE_NAME
 # In this order; the first file that has a variable is named.
 ENVIRONMENTS = (".env", ".env.local", ".env.production", ".env.development")
 OURS = ("LASTGOOD_DB", "DATABASE_URL")
-_LINE = re.compile(r"(?m)^[ \t]*(export[ \t]+)?(\w+)([ \t]*=[ \t]*)([\"']?\w.*?)[ \t\r]*$")
+_LINE = re.compile(r"(?m)^([ \t]*(?:export[ \t]+)?(\w+)[ \t]*=[ \t]*)([\"']?\w.*?)[ \t\r]*$")
 _URL = re.compile(r"[\"']?postgres(?:ql)?(?:\+\w+)?://")
 _PARENTS = 3
 _DEPTH = 2
@@ -31,10 +31,11 @@ _SKIPPED_FOLDERS = frozenset({"node_modules", "venv", "site-packages", "target",
 def databases(folder: Path) -> list[str]:
     """Two lines for each find: what it is, and, indented, the command that uses it. No value of a file is shown."""
     lines: list[str] = []
-    for file, name, is_plain in islice(_variables(folder), 1):
+    for file, name, value in islice(_variables(folder), 1):
         path = os.path.relpath(file, folder)
-        command = _export(name, shlex.quote(path if "/" in path else f"./{path}"), is_plain)
-        lines += [f'"{path}" has {name}. To use it:', f"  {command}"]
+        quoted = shlex.quote(path if "/" in path else f"./{path}")
+        exported = name if name in OURS else OURS[0]
+        lines += [f'"{path}" has {name}. To use it:', f"  export {exported}=$(sed -n '{value}' {quoted})"]
     files = sorted(_files(folder))
     for path in [os.path.relpath(each, folder) for each in files[:1]]:
         others = f", and {len(files) - 1} more below this folder" if len(files) > 1 else ""
@@ -42,26 +43,18 @@ def databases(folder: Path) -> list[str]:
     return lines
 
 
-def _variables(folder: Path) -> Iterator[tuple[Path, str, bool]]:
-    """The file, the variable, and whether its line is ``NAME=VALUE`` without spaces, as a shell takes it.
+def _variables(folder: Path) -> Iterator[tuple[Path, str, str]]:
+    """The file, the variable, and the commands of sed that print its value, without executing the file.
 
-    A variable that lastgood reads goes before another one with a URL of PostgreSQL.
+    A variable that lastgood reads goes before another one with a URL of PostgreSQL; of two lines, the last counts.
     """
     for place in (folder, *folder.parents[:_PARENTS]):
         for name in ENVIRONMENTS:
             with suppress(OSError), (place / name).open("rb") as file:
                 lines = _LINE.findall(file.read(_BYTES).decode("utf-8", "replace"))
-                named = [each for each in lines if each[1] in OURS] or [each for each in lines if _URL.match(each[3])]
-                for script, variable, equals, value in named[:1]:
-                    yield place / name, variable, not script and equals == "=" and " " not in value
-
-
-def _export(name: str, path: str, is_plain: bool) -> str:
-    """The command that exports the variable without executing the file. ``path`` is quoted for a shell."""
-    if is_plain and name in OURS:
-        return f"export $(grep ^{name}= {path} | tr -d \\\"\\')"
-    value = f"s/^ *(export +)?{name} *= *[\\\"']?([^\\\"' ]*).*/\\2/p"
-    return f'export {name if name in OURS else OURS[0]}=$(sed -nE "{value}" {path})'
+                named = [each for each in lines if each[1] in OURS] or [each for each in lines if _URL.match(each[2])]
+                for lead, variable, value in named[-1:]:
+                    yield place / name, variable, f"{'s/ #.*//;' if ' #' in value else ''}s/^{lead}//p"
 
 
 def _files(folder: Path) -> Iterator[Path]:

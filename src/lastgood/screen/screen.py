@@ -109,12 +109,15 @@ class Screen:
         lines: bool = False,
     ) -> None:
         """Print a paragraph, wrapped between words and indented; ``first`` precedes the first line. Newlines belong to
-        names and are made visible, except with ``lines``."""
+        names and are made visible, except with ``lines``; an indented line is a command then, and is not wrapped."""
         console = self.err if stderr else self.out
         lead = " " * indent
         parts = visible_lines(self._scrub(text)).split("\n") if lines else [self.text(text)]
         for number, part in enumerate(parts):
             start = first if number == 0 else lead
+            if number and part.startswith("  "):  # a command to copy
+                console.print(Text(f"{lead}{part}", style=style), soft_wrap=True)
+                continue
             width = max(console.width, NARROWEST)
             wrapped = textwrap.wrap(
                 part,
