@@ -41,7 +41,7 @@ def show(screen: Screen, report: DeployReport) -> None:
     _facts(screen, report)
     _tables(screen, "What changed since the restore point", report.tables)
     _worse(screen, report.worse)
-    screen.say(f"To roll back later: lastgood rollback {Path(report.point).name}", first="  ", indent=2)
+    screen.command("To roll back later:", f"lastgood rollback {Path(report.point).name}", indent=2)
 
 
 def _compared(report: DeployReport) -> str:

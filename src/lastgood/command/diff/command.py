@@ -99,7 +99,7 @@ def diff(
     from lastgood.command.diff import diff as differences
     from lastgood.command.diff import show as shown
     from lastgood.command.diff.diff import DiffReport
-    from lastgood.config.settings import check_database
+    from lastgood.config import connection_string
     from lastgood.difference import compared
 
     if live and b is not None:
@@ -123,7 +123,7 @@ def diff(
     given = [name for name in (a, b) if name is not None]
     for name in given:
         if redact.is_url(name):
-            check_database(name, "the command line")
+            connection_string.check(name, "the command line")
             session.scrub.learn_from(name, {})
     settings = session.settings
     patterns = table or ()

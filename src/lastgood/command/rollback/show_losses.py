@@ -130,7 +130,7 @@ def expected(plan: Plan) -> str:
         if plan.expected_between is None:
             return "unknown"
         between = units.between(*plan.expected_between)
-        return f"no estimate yet: no run was measured on this server; by the size, {between}"
+        return f"no estimate yet: no large load was measured on this server; by the size, {between}"
     if plan.expected_backup_seconds is None:
         return f"{units.roughly(plan.expected_seconds)} to build and prove it, based on earlier runs on this server"
     both = max(plan.expected_seconds, plan.expected_backup_seconds)
