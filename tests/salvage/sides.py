@@ -74,11 +74,12 @@ def found(target: Target, chosen: Chosen) -> Iterator[tuple[candidates.Found, di
             chosen.policies,
             {
                 (each.table.schema, each.table.name): choosing.exclusions(
-                    chosen, each, wished, choosing.conditions(chosen, known)
+                    chosen, each, wished, choosing.conditions(chosen, known), {}, None
                 )
                 for each in differing.changed
             },
             chosen.with_parents,
+            merge_json=choosing.json_columns(chosen.merge_json, known),
         )
         yield differing, known, wanted
 

@@ -32,6 +32,11 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("salvage plan --since 2026-03-01T12:00", "those written since then"),
         ("salvage plan --json", "the numbers for a program"),
     ),
+    "salvage choose": (
+        ("salvage choose", "tick rows; writes salvage.toml"),
+        ("salvage choose mine.toml", "writes that file"),
+        ("salvage choose --table contacts", "of this table only"),
+    ),
     "salvage apply": (
         ("salvage apply salvage.toml --dry-run", "what would change"),
         ("salvage apply salvage.toml", "asks, then does it"),

@@ -7,6 +7,7 @@ that is removed at the end.
 """
 
 from lastgood.difference.comparison import Comparison, FileForm, compared
+from lastgood.difference.expressions import MASK
 from lastgood.difference.of_database import DatabaseSide, Memory
 from lastgood.difference.of_facts import FactsSide
 from lastgood.difference.of_point import PointSide
@@ -15,6 +16,7 @@ from lastgood.difference.results import Change, Level, Rename, State, TableDiffe
 from lastgood.difference.sides import Side, SideColumn, SideName, SideTable
 
 __all__ = [
+    "MASK",
     "Change",
     "Comparison",
     "DatabaseSide",

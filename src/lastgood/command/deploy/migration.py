@@ -23,7 +23,7 @@ from lastgood.command.deploy.environment import MARK, environment
 from lastgood.command.deploy.report import CommandReport
 from lastgood.context import Context
 from lastgood.deadman import migration as deadman
-from lastgood.errors import NOT_REACHED, Failed, Refused, UsageError
+from lastgood.errors import NOT_REACHED, Failed, Refused, UsageError, os_reason
 from lastgood.events import Printed
 from lastgood.journal.reader import MIGRATE
 from lastgood.postgres.remaining_sessions import ProgramTrace, RemainingSession, find
@@ -184,7 +184,7 @@ def run(
             switch.dismiss()
     except OSError as error:
         raise Failed(
-            f'cannot start the migration "{command.program}": {(error.strerror or str(error)).lower()}',
+            f'cannot start the migration "{command.program}": {os_reason(error)}',
             hint="Correct the command after the two dashes.",
         ) from error
     except NotReady as error:
