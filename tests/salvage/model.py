@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 
 from lastgood.salvage.plan import Chosen
@@ -234,22 +235,29 @@ class Model:
     def _raw(self, row: Row | None, reference: Reference) -> Key | None:
         return None if row is None else tuple(row[column] for column in reference.columns)
 
+    def _raw_image(self, name: str, row: Row | None) -> Key | None:
+        return None if row is None else tuple(row[column] for column in self.columns[name])
+
     def _repointed(self, fate: Fate, reference: Reference) -> bool:
         return fate.action == "insert" or self._raw(fate.f, reference) != self._raw(fate.o, reference)
 
     def _keep(self, reference: Reference) -> bool:
         children = self.fates.get(reference.child, [])
-        leaving = set()
-        if self.forms[reference.child].key and self._usable(reference):
+        leaving: set[Key | None] = set()
+        if self._usable(reference):
             leaving = {
                 self._key(reference.child, each.o)
                 for each in children
                 if each.action == "delete" or (each.action == "update" and self._repointed(each, reference))
             }
+        same = partial(self._key, reference.child)
+        if not self.forms[reference.child].key:
+            same = partial(self._raw_image, reference.child)
+            there = Counter(map(same, self.ours[reference.child]))
+            gone = Counter(same(each.b) for each in children if each.action == "delete" and self._usable(reference))
+            leaving = {image for image, copies in gone.items() if copies >= there[image]}
         staying = {
-            self._values(row, reference.columns)
-            for row in self.ours[reference.child]
-            if not self.forms[reference.child].key or self._key(reference.child, row) not in leaving
+            self._values(row, reference.columns) for row in self.ours[reference.child] if same(row) not in leaving
         }
         hit = False
         for each in self.fates[reference.parent]:

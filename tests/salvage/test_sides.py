@@ -83,3 +83,21 @@ def test_children_of_a_renumbered_row_follow_it_across_tables(target: Target, tm
         assert connection.execute(
             "SELECT b.id, a.n, b.b_id FROM live.b JOIN live.a ON a.id = b.a_id ORDER BY 1"
         ).fetchall() == [(1, "ours", None), (2, "theirs", 3), (3, "theirs", 3)]
+
+
+def test_a_parent_goes_with_all_copies_of_a_child_without_a_key(target: Target, tmp_path: Path) -> None:
+    """Of the second parent, one copy more is in the live database."""
+    sides.everywhere(
+        target,
+        "CREATE TABLE parent (id int PRIMARY KEY); CREATE TABLE child (parent int REFERENCES parent, n text);"
+        "INSERT INTO parent VALUES (1), (2); INSERT INTO child VALUES (1, NULL), (1, NULL), (2, '')",
+    )
+    sides.inside(target, THEIRS, "DELETE FROM child; DELETE FROM parent")
+    sides.inside(target, LIVE, "INSERT INTO child VALUES (2, '')")
+    assert salvage(target, tmp_path, deletes=True) == {
+        ("parent", "delete", "delete", ""): 1,
+        ("parent", "delete", None, "child_exists"): 1,
+        ("child", "delete", "delete", ""): 3,
+    }
+    with target.connect() as connection:
+        assert connection.execute("SELECT c.parent, p.id FROM live.child c, live.parent p").fetchall() == [(2, 2)]

@@ -171,13 +171,8 @@ class References:
         if not set(key.referenced) <= set(parent.columns):
             return 0
         child, table = self._staged.get(key.child), self._tables[key.child]
-        known = child is not None and child.key is not None and set(key.columns) <= set(child.columns)
-        leaves: sql.Composable = sql.SQL("false")
-        if known:
-            assert child is not None
-            leaves = sql.SQL(
-                "EXISTS (SELECT FROM {} m WHERE (m.action = 'delete' OR (m.action = 'update' AND {})) AND {})"
-            ).format(child.merge, _changed(key), child.match("c", "o"))
+        known = child is not None and set(key.columns) <= set(child.columns)
+        leaves = _leaves(child, key) if known and child is not None else sql.SQL("false")
         refers = all_of(
             [
                 equality.between(cell("b", referenced, "p"), at("c", column))
@@ -303,6 +298,18 @@ def _same_key(parent: Staged, key: ForeignKey) -> sql.Composed:
             for name, equality in zip(known.columns, known.equalities, strict=True)
         ]
     )
+
+
+def _leaves(child: Staged, key: ForeignKey) -> sql.Composed:
+    """Whether the row ``c`` of the live database no longer has its reference after the salvage. Of rows without a key,
+    all copies must go."""
+    if child.key is None:
+        return sql.SQL(
+            "{} IN (SELECT m.image FROM {} m WHERE m.action = 'delete' GROUP BY 1 HAVING count(*) >= max(m.copies))"
+        ).format(child.image("c"), child.merge)
+    return sql.SQL(
+        "EXISTS (SELECT FROM {} m WHERE (m.action = 'delete' OR (m.action = 'update' AND {})) AND {})"
+    ).format(child.merge, _changed(key), child.match("c", "o"))
 
 
 def _changed(key: ForeignKey) -> sql.Composed:
