@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import psycopg
 
-from lastgood.journal.run_names import identifier
 from lastgood.postgres.server import Target
+from lastgood.text.quoting import identifier
 
 _WITHOUT_LIBPQ = re.compile(
     r"resolve host '([^']*)'|could not match \d+ port|server at \"([^\"]*)\", port (\d*) failed: timeout expired"
