@@ -92,6 +92,7 @@ def planned(call: Lastgood, *arguments: str) -> dict[tuple[str, str, str | None,
 
 
 def test_rows_are_ticked_at_a_terminal(call: Lastgood, tmp_path: Path) -> None:
+    (tmp_path / "lastgood.toml").write_text('[diff]\nmasked = ["contacts.name"]\n')
     terminal = Terminal("salvage", "choose", environment={**os.environ, "PYTHONPATH": str(SRC)}, folder=tmp_path)
     assert until(terminal)[1:] == [
         "    1 [x] audit.logged_actions  5 of 5 rows",
@@ -122,9 +123,9 @@ def test_rows_are_ticked_at_a_terminal(call: Lastgood, tmp_path: Path) -> None:
     page = until(terminal)
     assert page[0] == "public.contacts · rows: 1-16 of 32, 20 ticked · key: id"
     assert page[1].startswith('    1 [-] update 1 (update_origin_differs)  settings {"lang": 1, "theme": 1} → ')
-    assert page[3] == "    3 [ ] update 11 (written by the migration)  name name 11 → lost"
-    assert page[12].startswith("   12 [ ] delete 30 (deleted after the restore point)  name name 30, settings {")
-    assert page[13] == "   13 [x] insert 41  name new 41, settings {}"
+    assert page[3] == "    3 [ ] update 11 (written by the migration)  name ••• → •••"
+    assert page[12].startswith("   12 [ ] delete 30 (deleted after the restore point)  name •••, settings {")
+    assert page[13] == "   13 [x] insert 41  name •••, settings {}"
     terminal.type("1")
     assert until(terminal)[-1] == "this row cannot be chosen: see the reason behind it"
     for words in ("3 12", "next", "none", "17-18", "all", "13-15"):

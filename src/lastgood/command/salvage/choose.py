@@ -29,7 +29,7 @@ from lastgood.text import units
 # Lines of the screen that are no rows: two of heading, an empty one, two of help, one for a problem, and the prompt.
 AROUND = 8
 LEAST = 5
-_NUMBERS = re.compile(r"\d+(-\d+)?")
+_NUMBERS = re.compile(r"[0-9]{1,9}(-[0-9]{1,9})?")
 
 
 def page_size(screen: Screen) -> int:
@@ -89,7 +89,7 @@ class Chooser:
         return -(-self._count // self.listing.size)
 
     def _open(self, number: str) -> str:
-        if not number.isdecimal() or not 0 < int(number) <= self._count:
+        if "-" in number or not [*self._spans([number])]:
             return f'there is no table "{number}"'
         table = self.listing.tables[int(number) - 1]
         if not table.key:
