@@ -371,6 +371,13 @@ def test_a_copy_is_without_what_only_a_superuser_may_create(story: Story) -> Non
 
 @pytest.mark.timeout(900)
 def test_a_drill_rehearses_the_way_in_place(story: Story) -> None:
+    """With subscriptions to tables that no longer exist."""
+    with story.project.connect(story.database, user=ADMIN) as connection:
+        connection.execute(
+            "INSERT INTO realtime.subscription (subscription_id, entity, claims)"
+            " SELECT gen_random_uuid(), i::oid::regclass, '{}' FROM generate_series(16384, 17200) i"
+            " WHERE NOT EXISTS (SELECT FROM pg_class WHERE oid = i::oid)"
+        )
     before = story.account()
     first = story.machine("first")
     assert first("backup").status == 0

@@ -18,9 +18,11 @@ from psycopg import sql
 from lastgood import rollback, undo
 from lastgood.checklist import OTHER_WAY
 from lastgood.events import Caution, Event, Note
+from lastgood.in_place.kept import remove_schemas
 from lastgood.journal import Journal
 from lastgood.plan.plan import Choice, Request
 from lastgood.points.dump_point import take
+from lastgood.postgres.server import Connection
 from tests.support.account import assert_same
 from tests.support.hosted import ADMIN, FOLDER, Project, account_of
 
@@ -50,16 +52,35 @@ def hosted(hosted_project: Project, tmp_path: Path) -> Iterator[Hosted]:
 
 @pytest.mark.postgres(15, 17)
 def test_back_in_place_and_forward_again(hosted: Hosted) -> None:
+    """The platform reloads its schema cache once a switch."""
     damaged = account_of(hosted.project, hosted.database)
-    prepared = rollback.plan(hosted.request)
-    assert prepared.plan.refusals == ()
-    report = rollback.run(prepared)
-    assert report.status == "done"
-    assert_same(hosted.before, account_of(hosted.project, hosted.database))
-    plan = undo.plan(hosted.request.target, hosted.database)
-    undone = undo.undo(hosted.request.target, plan, hosted.request.context())
-    assert undone.undoes == report.run
+    with hosted.project.connect(hosted.database, user=ADMIN) as platform:
+        platform.execute("LISTEN pgrst")
+        prepared = rollback.plan(hosted.request)
+        assert prepared.plan.refusals == ()
+        report = rollback.run(prepared)
+        assert report.status == "done"
+        assert reloads(hosted, platform) == ["reload schema"]
+        assert_same(hosted.before, account_of(hosted.project, hosted.database))
+        plan = undo.plan(hosted.request.target, hosted.database)
+        undone = undo.undo(hosted.request.target, plan, hosted.request.context())
+        assert undone.undoes == report.run
+        assert reloads(hosted, platform) == ["reload schema"]
+        remove_schemas(hosted.request.target, undone.run, "undone")
+        assert reloads(hosted, platform) == []
     assert_same(damaged, account_of(hosted.project, hosted.database))
+
+
+def reloads(hosted: Hosted, platform: Connection) -> list[str]:
+    """What the platform was told since the last call. Notifications arrive in the order of commits."""
+    with hosted.project.connect(hosted.database) as connection:
+        connection.execute("NOTIFY pgrst, 'end'")
+    heard: list[str] = []
+    for each in platform.notifies(timeout=10):
+        if each.payload == "end":
+            return heard
+        heard.append(each.payload)
+    raise AssertionError(heard)
 
 
 @pytest.mark.postgres(17, also=(15,))

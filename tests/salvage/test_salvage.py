@@ -402,7 +402,7 @@ def test_rows_of_a_recorded_deployment_are_left_out(
     plan = lastgood("salvage", "--json").document
     assert [each["by"].split()[0] for each in plan["migrations"]] == ["deployment"]
     assert sums(plan) == {("contacts", "update", None, "migration"): 2}
-    # As a killed deployment leaves its journal: all that was written later may be its own.
+    # As a deployment leaves its journal that was killed with its dead-man switch: all later rows may be its own.
     (journal,) = [
         each for each in Path(os.environ["LASTGOOD_STATE"]).rglob("*.jsonl") if '"deploy"' in each.read_text()
     ]

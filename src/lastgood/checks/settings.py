@@ -13,7 +13,7 @@ from lastgood.checklist import Finding
 from lastgood.checks.subject import Subject
 from lastgood.postgres.access.grants import Operator
 from lastgood.postgres.apply import NotApplied, rehearse
-from lastgood.postgres.server import Connection
+from lastgood.postgres.server import Connection, only_row
 from lastgood.postgres.state import DatabaseSetting, DatabaseState
 from lastgood.text.quoting import identifier, literal
 
@@ -24,7 +24,7 @@ LOCK_TIMEOUT = "2s"
 def carried_over(s: Subject) -> Iterator[Finding]:
     """ALTER DATABASE … SET, ALTER ROLE … IN DATABASE … SET, and the grants on the database: the switch repeats them for
     the restored database, and fails where this role lacks the privilege. Security labels are not carried over."""
-    if s.database.invalid or (s.maintenance.execute("SELECT pg_catalog.pg_is_in_recovery()").fetchone() or (True,))[0]:
+    if s.database.invalid or only_row(s.maintenance, "SELECT pg_catalog.pg_is_in_recovery()")[0]:
         return
     me = s.maintenance.info.user
     operator = Operator.read(s.maintenance)

@@ -24,7 +24,7 @@ from lastgood.facts.relations import Source, as_dumped, of_schemas
 from lastgood.facts.row_stream import copy_blocks, digest_rows
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.kept import read_only
-from lastgood.postgres.server import Connection, Target
+from lastgood.postgres.server import Connection, Target, only_row
 
 # A table that another session has locked (an open migration) must not block the comparison.
 LOCK_TIMEOUT = "2s"
@@ -114,8 +114,7 @@ def _pin(connection: Connection, rules: DigestRules) -> None:
 
 
 def _opened(side: DatabaseSide, first: Connection, stack: ExitStack, like: OpenSide | None) -> _OpenDatabase:
-    row = first.execute("SELECT pg_catalog.pg_export_snapshot()").fetchone()
-    assert row is not None  # a SELECT without FROM always gives a row
+    row = only_row(first, "SELECT pg_catalog.pg_export_snapshot()")
     zone: str | None = like.rules.time_zone if like is not None else "UTC"
     samples: tuple[str, ...] = ()
     if zone is None and like is not None:

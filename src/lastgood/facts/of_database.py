@@ -39,7 +39,7 @@ from lastgood.facts.row_stream import copy_blocks
 from lastgood.facts.rows_text import rows_of
 from lastgood.postgres.kept import read_only
 from lastgood.postgres.mark import schemas_of_runs
-from lastgood.postgres.server import Connection, Target
+from lastgood.postgres.server import Connection, Target, only_row
 
 # The settings that pg_dump pins (setup_connection). The time zone and the encoding come from the rules.
 PINNED: tuple[tuple[LiteralString, str], ...] = (
@@ -195,9 +195,7 @@ class _Reading:
         connection, like = self.connection, self.like
         sources = as_dumped(connection) if like is None else as_in(connection, like, beyond=beyond_like)
         lock(connection, sources)
-        row = connection.execute("SELECT current_database(), current_setting('server_version')").fetchone()
-        assert row is not None  # a SELECT without FROM always gives a row
-        database, version = row
+        database, version = only_row(connection, "SELECT current_database(), current_setting('server_version')")
         found_objects = read_objects(connection) if objects else ()
         counts = Counter(dict.fromkeys(KINDS, 0) if objects else {})
         counts.update(one.kind for one in found_objects)

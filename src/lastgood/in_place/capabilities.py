@@ -20,7 +20,7 @@ from lastgood.in_place.ties import EventTrigger, Publication, Ties, queries, ret
 from lastgood.postgres.errors import message_of
 from lastgood.postgres.mark import OF_A_RUN
 from lastgood.postgres.replacing import foreign_owners
-from lastgood.postgres.server import Connection
+from lastgood.postgres.server import Connection, only_row
 from lastgood.text.units import counted
 
 # A lock that is not free at once shows the right to take it: privileges are checked before the wait.
@@ -190,9 +190,7 @@ def _tried(connection: Connection, name: str, doing: str, action: Callable[[], o
 
 
 def _rename(connection: Connection) -> Capability:
-    row = connection.execute(_RENAME).fetchone()
-    assert row is not None
-    owner, creates, superuser, superusers = row
+    owner, creates, superuser, superusers = only_row(connection, _RENAME)
     if not owner or not creates:
         why = "this role is not the owner" if not owner else "this role lacks CREATEDB"
         return Capability("rename database", False, f"rename the database: {why}")
@@ -213,8 +211,7 @@ def _rename(connection: Connection) -> Capability:
 
 
 def _create_database(connection: Connection) -> Capability:
-    row = connection.execute(_ROLE).fetchone()
-    assert row is not None
+    row = only_row(connection, _ROLE)
     return Capability("create database", row[1], "create databases (attribute CREATEDB)")
 
 
@@ -328,9 +325,7 @@ def _listed(named: Iterable[Publication | EventTrigger]) -> str:
 
 
 def _terminate(connection: Connection) -> Capability:
-    row = connection.execute(_ROLE).fetchone()
-    assert row is not None
-    superuser, _, signals = row
+    superuser, _, signals = only_row(connection, _ROLE)
     name = "terminate sessions"
     if superuser:
         return Capability(name, True, "terminate all sessions (superuser)")

@@ -18,7 +18,7 @@ from lastgood.in_place.ties import queries
 from lastgood.postgres import mark as databases
 from lastgood.postgres.database import Database, find
 from lastgood.postgres.errors import message_of
-from lastgood.postgres.server import Connection, Target
+from lastgood.postgres.server import Connection, Target, event_triggers_off
 
 # Tables in one transaction: each takes several locks.
 PORTION = 50
@@ -159,35 +159,36 @@ def drop(
         )
     state = NOT_REACHED
     try:
-        if found.role == "staging":
-            from lastgood.in_place.platform import keys  # here, because every look at marks loads this module
+        with event_triggers_off(connection):
+            if found.role == "staging":
+                from lastgood.in_place.platform import keys  # here, because every look at marks loads this module
 
-            keys.drop(connection, found.schemas, cancelled)
-        while tables := _tables(connection, found.schemas)[:portion]:
-            if cancelled():
-                raise Interrupted(
-                    f"interrupted while dropping {found.role} schemas; run the command again to drop the rest",
-                    state=state,
-                )
+                keys.drop(connection, found.schemas, cancelled)
+            while tables := _tables(connection, found.schemas)[:portion]:
+                if cancelled():
+                    raise Interrupted(
+                        f"interrupted while dropping {found.role} schemas; run the command again to drop the rest",
+                        state=state,
+                    )
+                with connection.transaction():
+                    _bound(connection)
+                    listed = [sql.Identifier(*each.name.names) for each in tables]
+                    connection.execute(
+                        sql.SQL("LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE").format(sql.SQL(", ONLY ").join(listed))
+                    )
+                    _alone(connection, found.schemas, doing, state)
+                    state = PARTLY_DROPPED
+                    connection.execute(sql.SQL("DROP TABLE {} CASCADE").format(sql.SQL(", ").join(listed)))
+            fault.point("inplace.between_drops")
             with connection.transaction():
                 _bound(connection)
-                listed = [sql.Identifier(*each.name.names) for each in tables]
-                connection.execute(
-                    sql.SQL("LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE").format(sql.SQL(", ONLY ").join(listed))
-                )
                 _alone(connection, found.schemas, doing, state)
                 state = PARTLY_DROPPED
-                connection.execute(sql.SQL("DROP TABLE {} CASCADE").format(sql.SQL(", ").join(listed)))
-        fault.point("inplace.between_drops")
-        with connection.transaction():
-            _bound(connection)
-            _alone(connection, found.schemas, doing, state)
-            state = PARTLY_DROPPED
-            connection.execute(
-                sql.SQL("DROP SCHEMA {} CASCADE").format(
-                    sql.SQL(", ").join(sql.Identifier(schema) for schema in found.schemas)
+                connection.execute(
+                    sql.SQL("DROP SCHEMA {} CASCADE").format(
+                        sql.SQL(", ").join(sql.Identifier(schema) for schema in found.schemas)
+                    )
                 )
-            )
     except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
         raise Blocked(
             f"cannot {doing}: a session uses one of its tables",

@@ -16,7 +16,7 @@ from lastgood.in_place.definitions.ranges import Range, belonging, immovable, st
 from lastgood.in_place.ties import Ties, queries
 from lastgood.in_place.ties.queries import Dependent
 from lastgood.postgres.access.securables import ObjectName
-from lastgood.postgres.server import Connection
+from lastgood.postgres.server import Connection, only_row
 
 # Kind → its words in ALTER … SET SCHEMA. In the order of moves: what has types in its name goes before the types, or
 # the names read at the start no longer hold.
@@ -264,9 +264,7 @@ def survey(connection: Connection, schemas: Sequence[str], *, arriving: Sequence
         f'publication "{name}" is FOR ALL TABLES: it also publishes staging and kept schemas'
         for (name,) in connection.execute(_ALL_TABLES)
     ]
-    row = connection.execute(_LOCKS, [[*schemas, *(arriving or ())]]).fetchone()
-    assert row is not None
-    each, sessions, moved = row
+    each, sessions, moved = only_row(connection, _LOCKS, [[*schemas, *(arriving or ())]])
     if arriving is None:
         moved *= 2
     available, locks = each * sessions, LOCKS_ALWAYS + int(LOCKS_EACH * moved)
@@ -286,8 +284,7 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN
 
 def size_bytes(connection: Connection, schemas: Iterable[str]) -> int:
     """The size of the schemas' tables and materialized views on disk, with their indexes."""
-    row = connection.execute(_SIZE, [list(schemas)]).fetchone()
-    assert row is not None
+    row = only_row(connection, _SIZE, [list(schemas)])
     return int(row[0])
 
 

@@ -17,7 +17,7 @@ from lastgood.loss.written import Clock, Since, TimeColumn, WriteTime, writing_c
 from lastgood.points import RestorePoint
 from lastgood.postgres.mark import schemas_of_runs
 from lastgood.postgres.roles.table_code import not_to_query
-from lastgood.postgres.server import Connection
+from lastgood.postgres.server import Connection, only_row
 
 Key = tuple[str, str]
 """Schema and name of a table."""
@@ -194,8 +194,7 @@ _Counts = tuple[int, datetime | None, Sequence[int]]
 def _count(connection: Connection, key: Key, table: LiveTable, written: WriteTime | None) -> _Counts:
     parts = [sql.SQL("count(*)"), *(written.counts() if written is not None else ())]
     query = sql.SQL("SELECT {} FROM ONLY {}").format(sql.SQL(", ").join(parts), sql.Identifier(*key))
-    row = connection.execute(query).fetchone()
-    assert row is not None  # an aggregate always gives a row
+    row = only_row(connection, query)
     return row[0], row[1] if written is not None else None, row[2:]
 
 

@@ -15,7 +15,7 @@ from typing import Self
 
 from psycopg import sql
 
-from lastgood.postgres.server import Connection
+from lastgood.postgres.server import Connection, only_row
 
 # How far an application's clock may be ahead of the server's.
 SKEW = "5 minutes"
@@ -102,13 +102,13 @@ class Clock:
     @classmethod
     def read(cls, connection: Connection) -> Self:
         """Both, plus the tolerated skew of an application's clock."""
-        row = connection.execute(
+        row = only_row(
+            connection,
             "SELECT now.at, greatest(now.at AT TIME ZONE 'UTC', now.at AT TIME ZONE z.reset_val)"
             " FROM (SELECT pg_catalog.statement_timestamp() + %s::interval) now (at), pg_catalog.pg_settings z"
             " WHERE z.name = 'TimeZone'",
             [SKEW],
-        ).fetchone()
-        assert row is not None  # every server has that setting
+        )
         return cls(*row)
 
 

@@ -12,7 +12,7 @@ import json
 import stat
 
 from lastgood.config.signing import Signing
-from lastgood.errors import Refused
+from lastgood.errors import Refused, os_reason
 
 FIELD = "signature"
 MIN_KEY_BYTES = 32
@@ -34,7 +34,7 @@ def key() -> bytes | None:
         mode = path.stat().st_mode
         text = path.read_bytes().strip()
     except OSError as error:
-        why = (error.strerror or str(error)).lower()
+        why = os_reason(error)
         raise Refused(f'cannot read the key file "{path}": {why}', hint=create) from error
     if stat.S_IMODE(mode) & 0o077:
         raise Refused(f'cannot use the key file "{path}": other users can read it', hint=f'Run: chmod 600 "{path}"')

@@ -6,15 +6,14 @@ from datetime import UTC, datetime
 
 import psycopg
 
-from lastgood.postgres.server import Connection
+from lastgood.postgres.server import Connection, only_row
 
 TRIES = 3
 
 
 def now(connection: Connection) -> datetime:
     """Return the server's present time."""
-    row = connection.execute("SELECT clock_timestamp()").fetchone()
-    assert row is not None
+    row = only_row(connection, "SELECT clock_timestamp()")
     time: datetime = row[0]
     return time
 

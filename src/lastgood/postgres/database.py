@@ -144,7 +144,8 @@ def describe(connection: Connection, name: str) -> Database:
 def _others(connection: Connection, name: str) -> str:
     """The hint for a name that no database has: the most similar one."""
     names = [each.name for each in all_databases(connection) if each.allow_connections and not each.is_template]
-    near = difflib.get_close_matches(name.lower(), {each.lower(): each for each in names}, 1)
+    # A URL of a driver may have the schema after the name: /crm/public.
+    near = difflib.get_close_matches(name.partition("/")[0].lower(), {each.lower(): each for each in names}, 1)
     meant = [f'Did you mean "{each}"? ' for each in names if [each.lower()] == near]
     return f"{''.join(meant)}Run psql --list to see the names; they are case-sensitive."
 

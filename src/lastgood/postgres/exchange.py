@@ -19,7 +19,7 @@ import psycopg
 from psycopg import sql
 
 from lastgood import fault
-from lastgood.postgres.server import Connection, Target
+from lastgood.postgres.server import Connection, Target, only_row
 from lastgood.postgres.transactions import outcome_after_loss
 
 STATEMENT_TIMEOUT = "4500ms"
@@ -216,11 +216,12 @@ class _Terminator:
     def _wait_for_rename(self, deadline: float) -> None:
         """Wait until the rename holds its lock: sessions terminated sooner could reconnect."""
         while not self._over.is_set() and time.monotonic() < deadline:
-            (locked,) = self._connection.execute(
+            (locked,) = only_row(
+                self._connection,
                 "SELECT count(*) FROM pg_locks WHERE pid = %s AND locktype = 'object' AND objid = %s"
                 " AND classid = 'pg_database'::regclass AND mode = 'AccessExclusiveLock' AND granted",
                 [self._renaming_pid, self._oids[0]],
-            ).fetchone() or (0,)
+            )
             if locked:
                 return
             self._over.wait(0.002)

@@ -17,7 +17,7 @@ from lastgood.errors import Refused
 from lastgood.postgres import database, lock
 from lastgood.postgres.database import Database
 from lastgood.postgres.errors import failed
-from lastgood.postgres.server import Connection, Target
+from lastgood.postgres.server import Connection, Target, only_row
 from lastgood.text.quoting import identifier
 
 # The comment during the inspection, so that the database is recognised if that is interrupted.
@@ -99,7 +99,7 @@ def drop_leftover(connection: Connection, target: Target, leftover: Leftover, li
             connection.execute(sql.SQL("ALTER DATABASE {} CONNECTION LIMIT -1").format(name))
             connection.execute(database.allow_connections_statement(current.name, True))
         with target.at(current.name).connect(application_name="lastgood inspects") as inside:
-            (used,) = inside.execute(_USED).fetchone() or (True,)
+            (used,) = only_row(inside, _USED)
     except psycopg.Error as error:
         _close(connection, current, public)
         raise failed(error, doing, state=_NOTHING) from error

@@ -13,6 +13,7 @@ from psycopg import sql
 
 from lastgood.postgres.server import Connection
 from lastgood.text.quoting import literal
+from lastgood.text.units import listed
 
 END_HINT = "Connect as a superuser, or as a member of pg_signal_backend and of their roles; or terminate them first."
 
@@ -66,9 +67,8 @@ def blocking_sessions(connection: Connection, oid: int, name: str) -> str:
     stubborn = not_terminable(connection, oid)
     if not stubborn:
         return ""
-    names = ", ".join(f"{session.user or session.backend_type} (pid {session.pid})" for session in stubborn[:5])
-    more = f" and {len(stubborn) - 5} more" if len(stubborn) > 5 else ""
-    return f'sessions in "{name}" that this role may not terminate would block the switch: {names}{more}'
+    names = listed((f"{session.user or session.backend_type} (pid {session.pid})" for session in stubborn), 5)
+    return f'sessions in "{name}" that this role may not terminate would block the switch: {names}'
 
 
 def _autovacuum(session: ServerSession) -> bool:

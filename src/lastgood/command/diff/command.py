@@ -15,7 +15,7 @@ from lastgood.cli import lengths
 from lastgood.cli.application import command
 from lastgood.cli.complete import points
 from lastgood.cli.operands import DATABASE, operands
-from lastgood.errors import NOT_REACHED, Failed, UsageError
+from lastgood.errors import NOT_REACHED, Failed, UsageError, os_reason
 from lastgood.events import reported
 from lastgood.text import redact
 
@@ -99,7 +99,7 @@ def diff(
     from lastgood.command.diff import diff as differences
     from lastgood.command.diff import show as shown
     from lastgood.command.diff.diff import DiffReport
-    from lastgood.config.settings import check_database
+    from lastgood.config import connection_string
     from lastgood.difference import compared
 
     if live and b is not None:
@@ -123,7 +123,7 @@ def diff(
     given = [name for name in (a, b) if name is not None]
     for name in given:
         if redact.is_url(name):
-            check_database(name, "the command line")
+            connection_string.check(name, "the command line")
             session.scrub.learn_from(name, {})
     settings = session.settings
     patterns = table or ()
@@ -200,7 +200,7 @@ def _write_page(session: Session, path: Path, report: DiffReport) -> None:
 
 def _not_written(path: Path, error: OSError, option: str) -> Failed:
     return Failed(
-        f'cannot write "{path}": {(error.strerror or str(error)).lower()}',
+        f'cannot write "{path}": {os_reason(error)}',
         hint=f"Name another place with {option}.",
         state=NOT_REACHED,
     )

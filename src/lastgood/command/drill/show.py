@@ -184,5 +184,4 @@ def _store(screen: Screen, found: StoreEvidence) -> None:
             for each in good[:SHOWN]
         ],
     )
-    if len(good) > SHOWN:
-        screen.say(f"and {len(good) - SHOWN} more; evidence.json lists all of them", first="  ", indent=2)
+    screen.more(len(good), SHOWN, where="evidence.json")

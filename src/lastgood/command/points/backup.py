@@ -59,7 +59,7 @@ def backup(
         document["removed"] = list(removed)
 
     def show() -> None:
-        shown.show_made(session.screen, point, stage.seconds)
+        shown.show_made(session.screen, point, stage.seconds, session.rollback_command(point.path.name))
         if prune_too and status is None:
             session.screen.out.print()
             shown_prune.show_done(session.screen, {"removed": removed})

@@ -11,7 +11,7 @@ from time import monotonic
 from lastgood import points
 from lastgood.command.recover.evidence import Candidate, Goal
 from lastgood.context import Context
-from lastgood.errors import BadPoint, Interrupted, LastgoodError
+from lastgood.errors import BadPoint, Interrupted, LastgoodError, os_reason
 from lastgood.points import PointVerdict, RestorePoint
 from lastgood.points.quick_check import quick_check
 
@@ -191,7 +191,7 @@ def _entries(place: Path, inside: set[Path], unseen: list[str]) -> list[Path]:
             inside.add(folder.resolve())
             entries = sorted(folder.iterdir())
         except OSError as error:
-            unseen.append(f'the folder "{folder}": {(error.strerror or str(error)).lower()}')
+            unseen.append(f'the folder "{folder}": {os_reason(error)}')
             continue
         for entry in entries[:ENTRIES]:
             if entry.name.startswith("."):

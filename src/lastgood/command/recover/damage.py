@@ -3,7 +3,7 @@ functions of the evidence."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -12,7 +12,7 @@ from lastgood.dump.names import quoted
 from lastgood.facts import Facts
 from lastgood.loss import table_losses
 from lastgood.plan.loss import TableLoss
-from lastgood.text.units import counted
+from lastgood.text.units import counted, listed
 
 NAMED = 3
 RIGHTS = "pg_class.relacl"
@@ -273,7 +273,5 @@ def _names(keys: Collection[Key]) -> str:
     return _shown([_name(key) for key in sorted(keys)])
 
 
-def _shown(names: Collection[str]) -> str:
-    listed = list(names)
-    more = f" and {len(listed) - NAMED} more" if len(listed) > NAMED else ""
-    return ", ".join(listed[:NAMED]) + more
+def _shown(names: Iterable[str]) -> str:
+    return listed(names, NAMED)

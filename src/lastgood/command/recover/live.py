@@ -39,6 +39,7 @@ from lastgood.loss import (
 from lastgood.loss.written import TimeColumn
 from lastgood.postgres.server import Connection, Target
 from lastgood.postgres.sessions import locked_tables
+from lastgood.text.units import listed
 
 COUNTING_SECONDS = 2.0
 # The time limit for comparing content without --thorough.
@@ -202,10 +203,8 @@ def inspect(
         then = [Then.of(each.point, each.facts) for each in candidates]
         tables = counted(connection, tables, stamps, then, shut=locked, seconds=seconds, trouble=trouble)
     if forbidden:
-        names = ", ".join(forbidden[:SHOWN])
-        more = f" and {len(forbidden) - SHOWN} more" if len(forbidden) > SHOWN else ""
         text = f'rows of {len(forbidden)} of {len(tables)} tables: role "{connection.info.user}" cannot read all of '
-        inspection.unseen.append(f"{text}them: {names}{more}")
+        inspection.unseen.append(f"{text}them: {listed(forbidden, SHOWN)}")
     contents: tuple[dict[Key, Content], ...] = ()
     with inspection.at("the content of the tables"):
         contents = _contents(inspection, target, tables, candidates, locked, comparing, context)

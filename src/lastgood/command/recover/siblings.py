@@ -19,7 +19,7 @@ from lastgood.loss.written import TimeColumn, writing_column
 from lastgood.postgres import database
 from lastgood.postgres.mark import read_mark
 from lastgood.postgres.roles.table_code import not_to_query
-from lastgood.postgres.server import Connection, Target
+from lastgood.postgres.server import Connection, Target, only_row
 
 # A database with fewer of the tables belongs to another application.
 ALIKE = 0.6
@@ -73,7 +73,7 @@ def _inspect(connection: Connection, name: str, expected: Collection[Key]) -> Si
     common = [row for row in rows if (row[0], row[1]) in expected]
     if len(common) < ALIKE * len(expected):
         return None
-    (size,) = connection.execute("SELECT pg_catalog.pg_database_size(current_database())").fetchone() or (None,)
+    (size,) = only_row(connection, "SELECT pg_catalog.pg_database_size(current_database())")
     migration = None
     for schema, table, columns, *_ in sorted(rows, key=lambda row: migrations.preference(row[0], row[1])):
         tool = migrations.recognise(schema, table, columns)

@@ -44,7 +44,8 @@ def show(screen: Screen, report: Report) -> None:
     screen.out.print()
     screen.say(f'Done: "{report.live}" was rolled back to {Path(report.point.path).name}.', style="bold green")
     _proved(screen, report.tables)
-    screen.heading(f"To undo it: {report.undo_command}")
+    screen.out.print()
+    screen.command("To undo it:", report.undo_command, style="bold")
 
 
 def _proved(screen: Screen, tables: Sequence[ProvedCount]) -> None:
@@ -85,8 +86,7 @@ def _proof(screen: Screen, tables: Sequence[ProvedCount], not_compared: Sequence
             for table in by_rows[:SHOWN]
         ],
     )
-    if len(by_rows) > SHOWN:
-        screen.say(f"and {len(by_rows) - SHOWN} more tables; --json lists all of them", first="  ", indent=2)
+    screen.more(len(by_rows), SHOWN, "table")
     for text in not_compared:
         screen.say(text, first="  not compared: ", indent=4)
 
@@ -267,4 +267,5 @@ def show_undo(screen: Screen, report: UndoReport) -> None:
         ]
     )
     application.show(screen, report.application)
-    screen.heading(f"To undo it: {report.undo_command}")
+    screen.out.print()
+    screen.command("To undo it:", report.undo_command, style="bold")

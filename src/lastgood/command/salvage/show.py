@@ -191,7 +191,8 @@ def show_report(screen: Screen, report: SalvageReport) -> None:
     for table, path in report.new_keys.items():
         screen.say(f'{table}: old and new keys are in "{path}".', first="  ", indent=2)
     _left(screen, report.tables)
-    screen.heading(f"To undo it: {report.undo_command}")
+    screen.out.print()
+    screen.command("To undo it:", report.undo_command, style="bold")
 
 
 def show_undo_plan(screen: Screen, plan: UndoPlan) -> None:

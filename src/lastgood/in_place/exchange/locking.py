@@ -18,7 +18,7 @@ from lastgood.in_place.exchange import snapshots
 from lastgood.in_place.exchange.snapshots import OpenSession
 from lastgood.in_place.survey import Object, Survey
 from lastgood.in_place.ties import Ties
-from lastgood.postgres.server import Connection
+from lastgood.postgres.server import Connection, only_row
 
 # Longer than deadlock_timeout (1 s); the clients behind it wait as long, and then for the transaction.
 LOCK_TIMEOUT = "1200ms"
@@ -128,8 +128,7 @@ class Locks:
             moments=sql.Literal(MOMENTS),
         )
         connection.execute(sql.SQL("DO {}").format(sql.Literal(body.as_string(connection))))
-        row = connection.execute("SELECT current_setting('lastgood.blocked')").fetchone()
-        assert row is not None
+        row = only_row(connection, "SELECT current_setting('lastgood.blocked')")
         return int(row[0]) - 1 if row[0] else None
 
 

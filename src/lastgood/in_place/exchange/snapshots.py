@@ -12,7 +12,7 @@ from datetime import datetime
 
 from lastgood.errors import Interrupted, Refused
 from lastgood.in_place.marks import Mark
-from lastgood.postgres.server import Connection
+from lastgood.postgres.server import Connection, only_row
 
 POLL_SECONDS = 0.5
 
@@ -68,8 +68,7 @@ def older(connection: Connection, marks: Iterable[Mark]) -> list[OpenSession]:
 
 def hidden(connection: Connection) -> int:
     """The number of sessions of this database whose snapshots this role may not see."""
-    row = connection.execute(_HIDDEN).fetchone()
-    assert row is not None
+    row = only_row(connection, _HIDDEN)
     return int(row[0])
 
 

@@ -20,7 +20,7 @@ from lastgood.in_place.marks import Check, GeneratedColumn, Kept, Mark, Role
 from lastgood.in_place.survey import Object, Survey, fingerprint, objects, survey
 from lastgood.in_place.ties import ForeignKey, Publication, Schema, Ties, queries, retie
 from lastgood.in_place.ties.changes import TieChanges
-from lastgood.postgres import database
+from lastgood.postgres import clock, database
 from lastgood.postgres.access.grants import Operator
 from lastgood.postgres.deployment import find_deployment
 from lastgood.postgres.lock import holder, lock_key
@@ -251,15 +251,14 @@ class Transaction:
             columns=wanted.columns,
             own_checks=self._left.checks if self._left is not None else (),
         )
-        row = connection.execute("SELECT clock_timestamp()").fetchone()
-        assert row is not None
+        now = clock.now(connection)
         options = {**wanted.options, **self._end_deployment()}
         for pair in wanted.pairs:
             mark = Mark(
                 role=wanted.keeps,
                 run=wanted.run,
                 live=pair.live,
-                made_at=row[0],
+                made_at=now,
                 point=wanted.point,
                 host=wanted.host,
                 user=wanted.user,

@@ -27,6 +27,7 @@ from lastgood.postgres.access import grants, securables
 from lastgood.postgres.access.grants import Acl, Grant, Operator
 from lastgood.postgres.access.securables import DefaultAcl, ObjectName, Securable
 from lastgood.postgres.server import Connection
+from lastgood.text.units import listed
 
 # Kind → its keyword in ALTER … OWNER TO, and in GRANT … ON (None: it has no privileges).
 _WORDS: dict[str, tuple[LiteralString, LiteralString | None]] = {
@@ -115,8 +116,7 @@ class PrivilegeCarryOver:
             (self.kept_owner, "could not be transferred to their owner"),
         ):
             if names:
-                more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-                yield f"{len(names)} objects {text}: {', '.join(map(str, names[:SHOWN]))}{more}"
+                yield f"{len(names)} objects {text}: {listed(map(str, names), SHOWN)}"
 
 
 def read(connection: Connection) -> Privileges:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lastgood.postgres.server import Connection
+from lastgood.postgres.server import Connection, only_row
 
 PROC = Path("/proc")
 CGROUPS = Path("/sys/fs/cgroup")
@@ -31,7 +31,7 @@ def is_here(connection: Connection, proc: Path = PROC) -> bool:
     if not proc.is_dir():
         # Only the kind of socket is known.
         return sys.platform != "win32" and (connection.info.host or "").startswith("/")
-    (pid,) = connection.execute("SELECT pg_catalog.pg_backend_pid()").fetchone() or (0,)
+    (pid,) = only_row(connection, "SELECT pg_catalog.pg_backend_pid()")
     return _is_server(proc / str(pid))
 
 
@@ -40,7 +40,7 @@ def machine(connection: Connection, proc: Path = PROC, cgroups: Path = CGROUPS) 
     account."""
     if not is_here(connection, proc):
         return Machine()
-    (pid,) = connection.execute("SELECT pg_catalog.pg_backend_pid()").fetchone() or (0,)
+    (pid,) = only_row(connection, "SELECT pg_catalog.pg_backend_pid()")
     cpus, ram = os.cpu_count(), _installed()
     for controller, folder in _groups(proc / str(pid), cgroups):
         if controller != "cpu" and (most := _memory(folder)) is not None and (ram is None or most < ram):

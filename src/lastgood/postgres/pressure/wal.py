@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from lastgood.postgres.pressure.machine import is_here
-from lastgood.postgres.server import Connection
+from lastgood.postgres.server import Connection, only_row
 
 WAL_DISK = "pg_wal"
 
@@ -103,9 +103,7 @@ FROM pg_catalog.pg_stat_archiver WHERE pg_catalog.current_setting('archive_mode'
 def read_wal(connection: Connection) -> Wal:
     """Read the state of WAL. ``connection`` is to any database of a primary, in autocommit mode. Raises
     psycopg.Error."""
-    row = connection.execute(_LOG).fetchone()
-    assert row is not None
-    written, segment, usual_size, sees_folder, sees_readers = row
+    written, segment, usual_size, sees_folder, sees_readers = only_row(connection, _LOG)
     hidden: list[str] = []
     readers = [*_standbys(connection), *_slots(connection)]
     if not sees_readers and connection.execute("SELECT FROM pg_catalog.pg_stat_replication").fetchone() is not None:
@@ -113,7 +111,7 @@ def read_wal(connection: Connection) -> Wal:
     archive, trouble = _archive(connection, written, segment)
     size = None
     if sees_folder:
-        (size,) = connection.execute("SELECT sum(size)::int8 FROM pg_catalog.pg_ls_waldir()").fetchone() or (None,)
+        (size,) = only_row(connection, "SELECT sum(size)::int8 FROM pg_catalog.pg_ls_waldir()")
     else:
         hidden.append("the size of pg_wal")
     disks = tuple(_disks(connection))
@@ -150,12 +148,10 @@ def _archive(connection: Connection, written: int, segment: int) -> tuple[list[W
 
 def _disks(connection: Connection) -> Iterator[Disk]:
     """The disks, if the server is on this machine and both the role and the operating system allow access."""
-    (role_may,) = connection.execute("SELECT pg_catalog.pg_has_role('pg_read_all_settings', 'USAGE')").fetchone() or (
-        False,
-    )
+    (role_may,) = only_row(connection, "SELECT pg_catalog.pg_has_role('pg_read_all_settings', 'USAGE')")
     if not role_may or not is_here(connection):
         return
-    (folder,) = connection.execute("SELECT pg_catalog.current_setting('data_directory')").fetchone() or ("",)
+    (folder,) = only_row(connection, "SELECT pg_catalog.current_setting('data_directory')")
     seen: set[tuple[int, int]] = set()
     for what, place in ((WAL_DISK, Path(folder) / "pg_wal"), ("the data directory", Path(folder))):
         try:
