@@ -28,7 +28,8 @@ CREATE TABLE lines (deal int, line int, what text, PRIMARY KEY (deal, line));
 CREATE TABLE notes (what text);
 CREATE SCHEMA audit;
 CREATE TABLE audit.logged_actions (event_id serial PRIMARY KEY, schema_name text, table_name text,
-                                   session_user_name text, transaction_id bigint, row_data jsonb);
+                                   session_user_name text, transaction_id bigint, row_data jsonb,
+                                   action_tstamp_tx timestamptz);
 INSERT INTO contacts SELECT i, 'name ' || i, '{"theme": 1, "lang": 1}' FROM generate_series(1, 40) i;
 INSERT INTO lines SELECT i, j, 'line' FROM generate_series(1, 3) i, generate_series(1, 3) j;
 """
@@ -39,10 +40,13 @@ USERS = """
 INSERT INTO contacts SELECT i, 'new ' || i, '{}' FROM generate_series(41, 60) i;
 UPDATE contacts SET settings = '{"theme": 2, "lang": 2}' WHERE id IN (1, 2); DELETE FROM contacts WHERE id = 30;
 INSERT INTO lines VALUES (7, 1, 'a'), (7, 2, E'b\\x1b[31m'), (8, 1, 'c'); INSERT INTO notes VALUES ('x');
-INSERT INTO audit.logged_actions (schema_name, table_name, session_user_name, transaction_id, row_data) VALUES
+INSERT INTO audit.logged_actions
+  (schema_name, table_name, session_user_name, transaction_id, row_data, action_tstamp_tx)
+SELECT a, b, c, d, e::jsonb, timestamptz '2026-01-01 12:00Z' + (d - 900) * interval '1 hour' FROM (VALUES
   ('public', 'contacts', 'kim', 900, '{"id": 41, "name": "new 41"}'),
   ('public', 'contacts', 'kim', 901, '{"id": 1}'), ('public', 'contacts', 'lou', 902, '{"id": 42}'),
-  ('other', 'contacts', 'kim', 903, '{"id": 43}'), ('public', 'lines', 'kim', 900, '{"deal": 7, "line": 2}');
+  ('other', 'contacts', 'kim', 903, '{"id": 43}'),
+  ('public', 'lines', 'kim', 900, '{"deal": 7, "line": 2}')) v (a, b, c, d, e);
 """
 SINCE = """UPDATE contacts SET settings = '{"theme": 3, "lang": 1}' WHERE id = 1;
 UPDATE contacts SET settings = '{"theme": 1, "lang": 1, "zone": 1}' WHERE id = 2;"""
@@ -217,6 +221,10 @@ def test_a_plan_file_takes_no_table_that_was_not_chosen(call: Lastgood) -> None:
         (("--by-user", "kim"), {("contacts", "insert", "insert", ""): 1, ("lines", "insert", "insert", ""): 1}),
         (("--by-user", "lou", "--by-user", "nobody"), {("contacts", "insert", "insert", ""): 1}),
         (("--by-transaction", "901", "--by-user", "lou"), {}),
+        (
+            ("--by-user", "kim", "--by-user", "lou", "--since", "2026-01-01T14:00Z", "--until", "2026-01-01T14:01Z"),
+            {("contacts", "insert", "insert", ""): 1},
+        ),
         (
             ("--by-transaction", "901", "--on", "update_origin_differs=theirs"),
             {("contacts", "update", "update", ""): 1},
