@@ -13,10 +13,12 @@ from psycopg import sql
 
 from lastgood.cli import main
 from lastgood.postgres.embedded import EmbeddedServer
+from lastgood.salvage.plan import Chosen
 from tests.cli.conftest import SRC, Lastgood
 from tests.cli.conftest import clean_environment as clean_environment
 from tests.cli.conftest import lastgood as lastgood
 from tests.conftest import USUAL, Servers
+from tests.salvage.sides import BASE, LIVE, THEIRS, everywhere, inside, salvaged
 from tests.salvage.test_salvage import sums
 from tests.support.terminal import WIDTH, Terminal
 
@@ -269,3 +271,37 @@ def test_the_plan_shows_conflicts_by_json_key(call: Lastgood) -> None:
     merged = call("salvage", "apply", "--dry-run", *table, "--merge-json", "contacts.settings").out
     assert "(settings 1 [theme 1]); to merge the other columns: --on update_origin_differs=ours; such as 1\n" in merged
     assert '  - public.contacts: column "settings": JSON objects are merged by key\n' in merged
+
+
+SUPA_AUDIT = """
+CREATE SCHEMA audit;
+CREATE TABLE audit.record_version (id bigserial PRIMARY KEY, ts timestamptz, table_schema name, table_name name,
+                                   record jsonb, old_record jsonb, auth_uid uuid);
+INSERT INTO audit.record_version (ts, table_schema, table_name, record, old_record, auth_uid) VALUES
+  ('2026-01-02', 'live', 'people', '{"id": "2026-01-01T00:00:00"}', NULL, '00000000-0000-0000-0000-000000000001'),
+  ('2025-12-31', 'live', 'people', '{"id": "2026-01-02T00:00:00"}', NULL, '00000000-0000-0000-0000-000000000001'),
+  ('2026-01-02', 'live', 'people', NULL, '{"id": "2026-01-03T00:00:00"}', '00000000-0000-0000-0000-000000000001'),
+  ('2026-01-02', 'live', 'people', '{"id": "2026-01-04T00:00:00"}', NULL, '00000000-0000-0000-0000-000000000002')
+"""
+
+
+def test_an_audit_table_that_was_not_exchanged_is_read_in_the_live_database(
+    server: EmbeddedServer, tmp_path: Path
+) -> None:
+    target = server.target("postgres")
+    everywhere(target, "CREATE TABLE people (id timestamp PRIMARY KEY, name text)")
+    inside(target, THEIRS, "INSERT INTO people SELECT '2026-01-01'::date + i, 'new' FROM generate_series(0, 3) i")
+    for schema in (BASE, LIVE):
+        inside(target, schema, "INSERT INTO people VALUES ('2026-01-03', 'old')")
+    inside(target, THEIRS, "DELETE FROM people WHERE id = '2026-01-03'")
+    try:
+        inside(target, LIVE, SUPA_AUDIT)
+        chosen = Chosen(by_users=("00000000-0000-0000-0000-000000000001",), deletes=True)
+        (summary,) = salvaged(target, tmp_path, "run", chosen)
+    finally:
+        inside(target, LIVE, "DROP SCHEMA IF EXISTS audit CASCADE")
+    assert {(each.kind, each.action, each.why): each.rows for each in summary.sums} == {
+        ("insert", "insert", ""): 1,
+        ("insert", None, "not chosen"): 2,
+        ("delete", "delete", ""): 1,
+    }

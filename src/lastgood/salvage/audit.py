@@ -6,14 +6,16 @@ table. An audit table that a rollback in place left where it was is read in the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 from psycopg import sql
 
 from lastgood.config.tables import Audit
 from lastgood.errors import UsageError
 from lastgood.salvage.plan import Chosen
+from lastgood.salvage.sides import Sides
 from lastgood.salvage.staged import Changed, Staged, all_of, any_of, at, cell, listed
 from lastgood.salvage.tables import Column, Name, Table
 
@@ -71,9 +73,15 @@ class AuditTable:
         """Its schema and its name."""
         return self.table.schema, self.table.name
 
-    def wrote(self, staged: Staged, changed: Iterable[Changed], *, stays: bool) -> sql.Composed:
+    def condition(self, changed: Iterable[Changed], sides: Sides) -> Callable[[Staged], sql.Composed]:
         """Whether an entry tells that a row ``m`` of ``merge_N`` was written by one of the users, in one of the
-        transactions. ``stays``: the audit table was not exchanged, and is read in the live database."""
+        transactions."""
+        stays = bool(sides.schemas) and self.table.schema not in sides.schemas
+        # An audit table that was not exchanged has entries of before the restore point, too.
+        since = self.since or sides.base.made_at.isoformat() if stays else self.since
+        return partial(replace(self, since=since)._wrote, changed=tuple(changed), stays=stays)
+
+    def _wrote(self, staged: Staged, changed: Iterable[Changed], *, stays: bool) -> sql.Composed:
         entries = next((each for each in changed if (each.table.schema, each.table.name) == self.name), None)
         if staged.key is None or (entries is None and not stays):
             return sql.Composed([sql.SQL("false")])

@@ -104,8 +104,7 @@ def planned(request: Request, context: Context = BACKGROUND, look: Look | None =
         if by is not None:
             # The time of an entry is more exact than a time stamp in the row.
             timed = timed.model_copy(update={"since": None, "until": None}) if by.shape.time else timed
-            stays = bool(chosen_sides.schemas) and by.table.schema not in chosen_sides.schemas
-            wrote = partial(by.wrote, changed=found.changed, stays=stays)
+            wrote = by.condition(found.changed, chosen_sides)
         wanted = Wanted(
             request.chosen.policies,
             {
