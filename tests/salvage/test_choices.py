@@ -12,8 +12,12 @@ import pytest
 from psycopg import sql
 
 from lastgood.cli import main
+from lastgood.command.salvage.choose import Chooser, chosen
+from lastgood.errors import Interrupted
 from lastgood.postgres.embedded import EmbeddedServer
+from lastgood.salvage.listing import ListedTable, Listing
 from lastgood.salvage.plan import Chosen
+from lastgood.screen.screen import Screen
 from tests.cli.conftest import SRC, Lastgood
 from tests.cli.conftest import clean_environment as clean_environment
 from tests.cli.conftest import lastgood as lastgood
@@ -167,6 +171,19 @@ def until(terminal: Terminal) -> list[str]:
     return lines[max(place for place, line in enumerate(lines) if " · tables: " in line or " · rows: " in line) :]
 
 
+def test_a_choice_that_ends_early_writes_nothing() -> None:
+    def at_its_end() -> str:
+        raise EOFError
+
+    with Listing(16, lambda *_: frozenset()) as listing:
+        listing.tables.append(ListedTable(("public", "notes"), (), b"\1\1", b"\1\1", bytearray(b"\1\1"), []))
+        assert not Chooser(Screen(), listing, iter(["1", "1", "quit"]).__next__, "Rows").ask()
+        with pytest.raises(Interrupted) as caught:
+            Chooser(Screen(), listing, at_its_end, "Rows").ask()
+        assert (caught.value.message, caught.value.state) == ("interrupted", "Nothing was written.")
+        assert chosen(listing, Chosen(exclude=("log",))) == Chosen(tables=("public.notes",))
+
+
 def test_a_choice_needs_a_terminal_and_a_new_file(call: Lastgood, tmp_path: Path) -> None:
     outcome = call("salvage", "choose")
     assert (outcome.status, outcome.err) == (
@@ -296,8 +313,8 @@ def test_an_audit_table_that_was_not_exchanged_is_read_in_the_live_database(
     inside(target, THEIRS, "DELETE FROM people WHERE id = '2026-01-03'")
     try:
         inside(target, LIVE, SUPA_AUDIT)
-        chosen = Chosen(by_users=("00000000-0000-0000-0000-000000000001",), deletes=True)
-        (summary,) = salvaged(target, tmp_path, "run", chosen)
+        by = Chosen(by_users=("00000000-0000-0000-0000-000000000001",), deletes=True)
+        (summary,) = salvaged(target, tmp_path, "run", by)
     finally:
         inside(target, LIVE, "DROP SCHEMA IF EXISTS audit CASCADE")
     assert {(each.kind, each.action, each.why): each.rows for each in summary.sums} == {
