@@ -8,7 +8,7 @@ import shlex
 import shutil
 import subprocess
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from lastgood.postgres.embedded import EmbeddedServer
 from tests.cli.conftest import Lastgood, fill
 from tests.conftest import OURS, USUAL, require
 from tests.support import forked_cli
+from tests.support.pooler import PORT, PgBouncer
 
 TABLE = Path(__file__).with_name("mistakes.toml")
 
@@ -146,6 +147,23 @@ def test_a_standby_cannot_be_rolled_back(lastgood: Lastgood, monkeypatch: pytest
             "next:  Run: lastgood recover --db URL_OF_THE_PRIMARY\n",
         ),
     }
+
+
+def test_a_transaction_pooler_is_refused(
+    place: Place, lastgood: Lastgood, new_pooler: Callable[..., PgBouncer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pooler = new_pooler({"*": f"host={place.server.folder} port=5432"}, ("postgres",))
+    monkeypatch.setenv("LASTGOOD_DB", f"postgresql://postgres@/{place.live}?host={pooler.folder}&port={PORT}")
+    Path("backups").mkdir()
+    shutil.copy(place.given / "good.sql", "backups/crm_20251101_100000.sql")
+    outcome = lastgood("--quiet", "rollback", "--yes")
+    assert (outcome.status, outcome.err) == (
+        3,
+        'error: cannot roll back "crm": this connection goes through a transaction pooler: each statement may run in '
+        'another session\nstate: "crm" was not touched and is open.\n'
+        "next:  Connect to the server directly, or through the pooler's session mode.\n",
+    )
+    assert lastgood("--quiet", "recover", "--dry-run").status == 0
 
 
 def made(
