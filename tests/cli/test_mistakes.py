@@ -16,7 +16,10 @@ from typing import Any
 import pytest
 from psycopg import sql
 
+from lastgood.errors import Refused
 from lastgood.postgres.embedded import EmbeddedServer
+from lastgood.postgres.lock import lock_live, read_nothing
+from lastgood.postgres.server import Target
 from tests.cli.conftest import Lastgood, fill
 from tests.conftest import OURS, USUAL, require
 from tests.support import forked_cli
@@ -156,14 +159,18 @@ def test_a_transaction_pooler_is_refused(
     monkeypatch.setenv("LASTGOOD_DB", f"postgresql://postgres@/{place.live}?host={pooler.folder}&port={PORT}")
     Path("backups").mkdir()
     shutil.copy(place.given / "good.sql", "backups/crm_20251101_100000.sql")
-    outcome = lastgood("--quiet", "rollback", "--yes")
-    assert (outcome.status, outcome.err) == (
+    rollback = lastgood("--quiet", "rollback", "--yes")
+    why = "this connection goes through a transaction pooler: each statement may run in another session"
+    hint = "Connect to the server directly, or through the pooler's session mode."
+    assert (rollback.status, rollback.err) == (
         3,
-        'error: cannot roll back "crm": this connection goes through a transaction pooler: each statement may run in '
-        'another session\nstate: "crm" was not touched and is open.\n'
-        "next:  Connect to the server directly, or through the pooler's session mode.\n",
+        f'error: cannot roll back "crm": {why}\nstate: "crm" was not touched and is open.\nnext:  {hint}\n',
     )
-    assert lastgood("--quiet", "recover", "--dry-run").status == 0
+    # Nor does any other command that needs the lock of the live database.
+    target = Target.parse(f"host={pooler.folder} port={PORT} user=postgres dbname=postgres")
+    with target.connect() as maintenance, pytest.raises(Refused) as refused:
+        lock_live(maintenance, place.live, read_nothing)
+    assert (refused.value.message, refused.value.hint) == (f'cannot lock the database "crm": {why}', hint)
 
 
 def made(

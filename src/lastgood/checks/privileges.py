@@ -39,7 +39,7 @@ def standby(s: Subject) -> Iterator[Finding]:
 
 def pooler(s: Subject) -> Iterator[Finding]:
     """All statements must reach the same session."""
-    if pooled.shares_sessions(s.live, s.request.target.at(s.database.name)):
+    if pooled.shares_sessions(s.live):
         yield Finding(
             level="refusal",
             code="transaction_pooler",

@@ -14,14 +14,16 @@ TEXT = "this connection goes through a transaction pooler: each statement may ru
 HINT = "Connect to the server directly, or through the pooler's session mode."
 
 
-def shares_sessions(connection: Connection, target: Target) -> bool:
-    """Whether the session of ``connection`` serves another client of ``target`` between two transactions. Needs
-    autocommit. Raises psycopg.Error.
+def shares_sessions(connection: Connection) -> bool:
+    """Whether the session of ``connection`` serves other clients between two transactions. Needs autocommit. Raises
+    psycopg.Error.
 
     An idle pooler gives the same session to one client again and again: only a second client shows it.
     """
     if _session(connection) == connection.info.backend_pid:
         return False  # a pooler invents the number that it gives to its client
+    info = connection.info
+    target = Target({**info.get_parameters(), **({"password": info.password} if info.password else {})})
     for _ in range(_ATTEMPTS):
         used = _session(connection)
         with target.connect_unchanged() as other, other.transaction():
@@ -32,9 +34,9 @@ def shares_sessions(connection: Connection, target: Target) -> bool:
     return False
 
 
-def refuse(connection: Connection, target: Target, doing: str) -> None:
+def refuse(connection: Connection, doing: str) -> None:
     """Raise Refused behind a transaction pooler: ``cannot <doing>``."""
-    if shares_sessions(connection, target):
+    if shares_sessions(connection):
         raise Refused(f"cannot {doing}: {TEXT}", hint=HINT)
 
 

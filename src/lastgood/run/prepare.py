@@ -79,7 +79,7 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
         request = let_in(request, maintenance)
         with connect_live(request.target, live_name) as connection:
             # Before the other checks, which rely on their session.
-            pooled.refuse(connection, request.target.at(live_name), f'roll back "{live_name}"')
+            pooled.refuse(connection, f'roll back "{live_name}"')
             request = _settled(request, connection)
             code = code_run(maintenance, summary, request.code, in_place=request.way == "in-place")
             confined = code is not None and code.confined

@@ -113,7 +113,7 @@ def survey(target: Target) -> InitSurvey:
     except psycopg.OperationalError as error:
         raise failed(error, "connect to the database", context="connect", state=NOT_REACHED) from error
     with connected as connection:
-        pooled = shares_sessions(connection, target)
+        pooled = shares_sessions(connection)
         database, owner, version, major, size, acts_as_owner, standby = _row(connection, _DATABASE)
         role, superuser, createdb, bypass, signal = _row(connection, _ROLE)
         roles = [ApplicationRole(name=n, tables=t, sessions=s) for n, t, s in connection.execute(_APPLICATION_ROLES)]
