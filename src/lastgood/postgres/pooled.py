@@ -41,6 +41,6 @@ def refuse(connection: Connection, doing: str) -> None:
 
 
 def _session(connection: Connection) -> int:
-    row = connection.execute("SELECT pg_catalog.pg_backend_pid()", prepare=False).fetchone()
-    assert row is not None, "a SELECT without FROM has a row"
-    return int(row[0])
+    # Not prepared: the name of a statement may exist already in a shared session.
+    (pid,) = connection.execute("SELECT pg_catalog.pg_backend_pid()", prepare=False).fetchone() or (0,)
+    return int(pid)

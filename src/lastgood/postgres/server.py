@@ -13,15 +13,25 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg import conninfo, pq, sql
+from psycopg.abc import Params
 from psycopg.rows import TupleRow
 
 from lastgood.text.address import as_libpq
 
 Connection = psycopg.Connection[TupleRow]
+Statement = LiteralString | bytes | sql.SQL | sql.Composed
+
+
+def only_row(connection: Connection, query: Statement, parameters: Params | None = None) -> TupleRow:
+    """Return the row of a query that always gives one: a SELECT without FROM, or an aggregate. Raises psycopg.Error."""
+    row = connection.execute(query, parameters).fetchone()
+    assert row is not None
+    return row
+
 
 SECRETS = frozenset({"password", "sslpassword", "scram_client_key", "scram_server_key", "oauth_client_secret"})
 
@@ -132,13 +142,13 @@ class ClosedDatabase(psycopg.OperationalError):
 class Target:
     """One database of one server, as libpq keywords; libpq adds the rest (environment, service, .pgpass).
 
-    ``named``: the user's original keywords, if this is another database of that server. A line of .pgpass may name only
+    ``original``: the user's own keywords, if this is another database of that server. A line of .pgpass may name only
     the user's database, but its password is the role's and valid for the others too.
     ``repr`` and ``str`` never show a secret.
     """
 
     keywords: Mapping[str, str] = field(repr=False)
-    named: Mapping[str, str] | None = field(default=None, repr=False, compare=False)
+    original: Mapping[str, str] | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def parse(cls, text: str) -> Target:
@@ -164,7 +174,7 @@ class Target:
 
     def at(self, dbname: str) -> Target:
         """The same server and role, another database."""
-        return Target({**self.keywords, "dbname": dbname}, self.named or self.keywords)
+        return Target({**self.keywords, "dbname": dbname}, self.original or self.keywords)
 
     @property
     def quiet(self) -> Target:
@@ -183,7 +193,7 @@ class Target:
                 # Short, because another attempt follows.
                 maintenance = self.at(_ALWAYS_OPEN[0])
                 Target.connect_unchanged(
-                    Target({**maintenance.keywords, "connect_timeout": "3"}, maintenance.named)
+                    Target({**maintenance.keywords, "connect_timeout": "3"}, maintenance.original)
                 ).close()
             _QUIET.setdefault(self._server, False)
         return _QUIET.get(self._server, False)
@@ -201,7 +211,7 @@ class Target:
         # An explicit option replaces those of the environment and of a service file.
         given = self.keywords.get("options") or _libpq_options(self.keywords)
         options = [given, *(f"-c {name}={value}" for name, value in settings.items())]
-        return Target({**self.keywords, "options": " ".join(options).strip()}, self.named)
+        return Target({**self.keywords, "options": " ".join(options).strip()}, self.original)
 
     def connect(self, *, autocommit: bool = True, application_name: str = "lastgood") -> Connection:
         """A connection with our session settings, except those that the server does not know or allow.
@@ -281,16 +291,16 @@ class Target:
 
     def _password_of_named(self) -> str:
         """The password that libpq finds for the user's original database; empty where that is this one."""
-        if self.named is None or self.named.get("dbname") == self.keywords.get("dbname"):
+        if self.original is None or self.original.get("dbname") == self.keywords.get("dbname"):
             return ""
-        return _libpq_password({**self.keywords, "dbname": self.named.get("dbname", "")})
+        return _libpq_password({**self.keywords, "dbname": self.original.get("dbname", "")})
 
     def child(self, dbname: str | None = None) -> tuple[str, dict[str, str]]:
         """The connection of a client program: a connection string without secrets for ``--dbname``, and an
         environment."""
         keywords = {**self.keywords, **({"dbname": dbname} if dbname is not None else {})}
         password = keywords.get("password", "")
-        if not password and self.named is not None and not _libpq_password(keywords):
+        if not password and self.original is not None and not _libpq_password(keywords):
             password = self._password_of_named()
         environment = {"PGPASSWORD": password} if password else {}
         public = {key: value for key, value in keywords.items() if key not in SECRETS}
@@ -329,13 +339,35 @@ def _libpq_options(keywords: Mapping[str, str]) -> str:
 
 
 def quiet_event_triggers(connection: Connection) -> None:
-    """Disable event triggers in this session: one that forbids DDL must not stop our work. Only a superuser may do so;
-    for other roles they fire, as for any owner's DDL."""
-    with suppress(psycopg.errors.InsufficientPrivilege), connection.transaction():
-        if connection.info.server_version >= 170000:
-            connection.execute("SET event_triggers = off")
-        else:
-            connection.execute("SET session_replication_role = replica")
+    """Disable event triggers in this session: one that forbids DDL must not stop our work, and a platform's reloads its
+    schema cache after each command. A superuser may do so, and a role with SET on session_replication_role, as hosted
+    platforms grant it: ordinary triggers and foreign-key checks are off then, too. For other roles they fire, as for
+    any owner's DDL."""
+    settings = ("event_triggers = off", "session_replication_role = replica")
+    for setting in settings if connection.info.server_version >= 170000 else settings[1:]:
+        with suppress(psycopg.errors.InsufficientPrivilege), connection.transaction():
+            connection.execute(sql.SQL("SET {}").format(sql.SQL(setting)))
+            return
+
+
+_ROLE_BACK = """
+SELECT pg_catalog.set_config(name, %(before)s, false) FROM pg_catalog.pg_settings
+WHERE name = 'session_replication_role' AND setting <> %(before)s
+"""
+
+
+@contextmanager
+def event_triggers_off(connection: Connection) -> Iterator[None]:
+    """Disable event triggers for the length of a block, as ``quiet_event_triggers`` does. The connection must be in
+    autocommit mode."""
+    row = connection.execute("SHOW session_replication_role").fetchone()
+    assert row is not None
+    quiet_event_triggers(connection)
+    try:
+        yield
+    finally:
+        if not connection.broken:
+            connection.execute(_ROLE_BACK, {"before": row[0]})
 
 
 @contextmanager
@@ -370,8 +402,7 @@ class Identity:
 
 def identity(connection: Connection) -> Identity:
     """The identity of the server behind ``connection`` (autocommit)."""
-    row = connection.execute("SELECT pg_catalog.pg_postmaster_start_time()").fetchone()
-    assert row is not None, "a SELECT without FROM always returns a row"
+    row = only_row(connection, "SELECT pg_catalog.pg_postmaster_start_time()")
     try:
         control = connection.execute("SELECT system_identifier FROM pg_catalog.pg_control_system()").fetchone()
     except psycopg.errors.InsufficientPrivilege:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import psycopg
 
-from lastgood.journal.run_names import identifier
 from lastgood.postgres.server import Target
+from lastgood.text.quoting import identifier
 
 _WITHOUT_LIBPQ = re.compile(
     r"resolve host '([^']*)'|could not match \d+ port|server at \"([^\"]*)\", port (\d*) failed: timeout expired"
@@ -78,7 +78,7 @@ def _role(each: _Attempt) -> str:
 
 def _peer(each: _Attempt) -> str:
     return (
-        f'Only the account "{each.user}" of this machine may connect as role "{each.user}": run lastgood with '
+        f'Only the account "{each.user}" of this machine may connect as role "{each.user}": start lastgood with '
         f"sudo -u {each.user}, or connect by TCP with a password: postgresql://{each.user}@localhost:{each.port}/name"
     )
 
@@ -163,8 +163,8 @@ def _socket(each: _Attempt) -> str:
 
 def _closed_socket(each: _Attempt) -> str:
     return (
-        f"This account may not use the socket in {each.host}: run lastgood as an account that may, or connect by TCP, "
-        f"as in postgresql://{each.user}@localhost:{each.port}/name."
+        f"This account may not use the socket in {each.host}: start lastgood as an account that may, or connect by "
+        f"TCP, as in postgresql://{each.user}@localhost:{each.port}/name."
     )
 
 

@@ -22,6 +22,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from lastgood.text import units
 from lastgood.text.redact import scrubbed, visible, visible_lines
 
 UNWRAPPED = 10_000
@@ -152,6 +153,13 @@ class Screen:
         """Print a heading after an empty line."""
         self.out.print()
         self.say(text, style="bold")
+
+    def more(self, count: int, shown: int, what: str = "", *, where: str = "--json") -> None:
+        """Print how many of ``count`` items were left out after the first ``shown``; nothing if none were. ``what``:
+        the noun in the singular; ``where``: what lists all of them."""
+        if count > shown:
+            rest = units.counted(count - shown, f"more {what}") if what else f"{units.number(count - shown)} more"
+            self.say(f"and {rest}; {where} lists all of them", first="  ", indent=2)
 
     def pairs(self, pairs: Iterable[tuple[str, str]], styles: Mapping[str, str] = NO_STYLES) -> None:
         """Print names and values in two columns; long values are wrapped within their column. ``styles``: of the lines

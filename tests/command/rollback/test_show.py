@@ -12,7 +12,7 @@ import pytest
 from lastgood.command.facts import show as facts
 from lastgood.command.points import show as points
 from lastgood.command.prune import show as prune
-from lastgood.command.prune.prune import PruneCandidate, PrunePlan
+from lastgood.command.prune.plan import PruneCandidate, PrunePlan
 from lastgood.command.rollback import show as report
 from lastgood.command.rollback import show_plan
 from lastgood.command.status import show as status

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from lastgood.command.prune.prune import PruneCandidate, PrunePlan
+from lastgood.command.prune.plan import PruneCandidate, PrunePlan
 from lastgood.screen.screen import Screen, TableColumn
 from lastgood.text import units
 

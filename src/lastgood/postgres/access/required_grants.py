@@ -1,10 +1,10 @@
-"""What a superuser must grant the current role once, so that it can do everything that lastgood does by name."""
+"""The grants that a superuser must give the current role once, for everything that lastgood does by name."""
 
 from __future__ import annotations
 
-from lastgood.journal.run_names import identifier
 from lastgood.postgres.access import row_security
-from lastgood.postgres.server import Connection
+from lastgood.postgres.server import Connection, only_row
+from lastgood.text.quoting import identifier
 
 _ROLE = """
 SELECT r.rolname::text, o.rolname::text, o.rolsuper, r.rolsuper, r.rolcreatedb,
@@ -46,9 +46,9 @@ ORDER BY 1
 
 def lacking(connection: Connection) -> tuple[str, ...]:
     """Return the statements; none for a superuser and for a role that has them all."""
-    row = connection.execute(_ROLE).fetchone()
-    assert row is not None, "the catalogue has a row for the current role and database"
-    name, owner, owned_by_superuser, superuser, creates, acts_as_owner, signals, monitors, cannot_read = row
+    name, owner, owned_by_superuser, superuser, creates, acts_as_owner, signals, monitors, cannot_read = only_row(
+        connection, _ROLE
+    )
     if superuser:
         return ()
     role = identifier(name)

@@ -19,9 +19,9 @@ from psycopg import sql
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lastgood.errors import Failed, LastgoodError, Refused
-from lastgood.journal.run_names import identifier
 from lastgood.postgres.errors import failed, one_line
 from lastgood.postgres.server import Connection, Target, identity, same_cluster
+from lastgood.text.quoting import identifier
 
 PREFIX = "lastgood_build_"
 # An operator may make this role, and allow it in pg_hba.conf where no line allows a login by password.
