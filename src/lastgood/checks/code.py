@@ -9,6 +9,8 @@ from lastgood.checks.subject import Subject
 from lastgood.dump.summary import DumpSummary
 from lastgood.errors import NOT_REACHED, Refused
 from lastgood.facts import Facts
+from lastgood.in_place.definitions.against_facts import schemas_of
+from lastgood.in_place.definitions.sorting import placed
 from lastgood.load import by_operator
 from lastgood.load.repairs import what
 from lastgood.plan.plan import CodePolicy, CodeRun
@@ -36,7 +38,7 @@ def second_login(s: Subject) -> Iterator[Finding]:
             lent_role.verify(s.maintenance, s.request.target, s.request.code.build_as, run=s.request.run)
         else:
             build_role.probe(s.maintenance, s.request.target, s.database.name)
-        if needing := beyond(s.maintenance, s.summary, s.facts):
+        if needing := beyond(s.maintenance, s.summary, s.facts, within=going(s)):
             yield Finding(
                 level="refusal", code="code_needs_rights", text=needing, hint=TRUST, known="tried", final=True
             )
@@ -50,21 +52,6 @@ def second_login(s: Subject) -> Iterator[Finding]:
             hint=error.hint,
             known="tried",
             final=True,
-        )
-
-
-def in_place(s: Subject) -> Iterator[Finding]:
-    """In place, code of the restore point runs in the live database with this role's rights."""
-    if s.in_place is None or s.summary is None:
-        return
-    run = code_run(s.maintenance, s.summary, s.request.code, in_place=True)
-    if run is not None and not run.trusted and (rights := strength(s.maintenance)):
-        yield Finding(
-            level="caution" if run.superuser else "note",
-            code="code_in_place",
-            text=f"in place, code in the restore point can run {run.rights}, {rights}",
-            hint="A rollback by name runs it as a role without rights. To record that it is trusted: "
-            "--trust-code REASON",
         )
 
 
@@ -83,9 +70,21 @@ def not_confined(run: CodeRun) -> str:
     )
 
 
-def beyond(connection: Connection, summary: DumpSummary, facts: Facts) -> str:
-    """The objects of a restore point that only a superuser can create, in words; empty if there are none."""
-    found = [what(each) for each in by_operator.beyond(connection, summary.script.items, facts.languages)]
+def going(s: Subject) -> frozenset[str] | None:
+    """The schemas that go back in place; None by name."""
+    if s.in_place is None or s.facts is None:
+        return None
+    staying = {each.schema for each in s.in_place.capabilities.staying}
+    return frozenset({*s.in_place.capabilities.schemas, *schemas_of(s.facts)} - staying)
+
+
+def beyond(connection: Connection, summary: DumpSummary, facts: Facts, *, within: frozenset[str] | None = None) -> str:
+    """The objects of a restore point that only a superuser can create, in words; empty if there are none. ``within``:
+    only those in these schemas."""
+    items = summary.script.items
+    if within is not None:
+        items = [each.step for each in placed(summary) if each.schema in within]
+    found = [what(each) for each in by_operator.beyond(connection, items, facts.languages)]
     if not found:
         return ""
     shown = ", ".join(found[:SHOWN]) + (f" and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
@@ -98,15 +97,13 @@ def require(connection: Connection, summary: DumpSummary, facts: Facts, point: s
         raise Refused(f'cannot restore "{point}": {needing}', hint=TRUST, state=NOT_REACHED)
 
 
-def code_run(
-    connection: Connection, summary: DumpSummary, policy: CodePolicy, *, in_place: bool = False
-) -> CodeRun | None:
+def code_run(connection: Connection, summary: DumpSummary, policy: CodePolicy) -> CodeRun | None:
     """The code of a restore point and the role that executes it; None where it has no code. A role without rights
     executes it where ``connection``'s role has rights beyond its own databases, or where the policy names a role."""
     if not summary.code:
         return None
     constructs = dict(sorted(summary.code.items()))
-    if not in_place and not policy.trusted and (policy.build_as is not None or strength(connection)):
+    if not policy.trusted and (policy.build_as is not None or strength(connection)):
         return CodeRun(constructs=constructs, role="", superuser=False)
     row = connection.execute(
         "SELECT rolname::text, rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user"

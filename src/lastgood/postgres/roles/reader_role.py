@@ -22,12 +22,6 @@ from lastgood.postgres.roles import build_role
 from lastgood.postgres.roles.strength import strength
 from lastgood.postgres.server import Connection, Target
 
-_PUBLIC_CONNECT = """
-SELECT EXISTS (SELECT FROM pg_catalog.aclexplode(coalesce(d.datacl, pg_catalog.acldefault('d', d.datdba))) a
-               WHERE a.grantee = 0 AND a.privilege_type = 'CONNECT')
-FROM pg_catalog.pg_database d WHERE d.datname = %s
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class ReaderRole:
@@ -63,7 +57,7 @@ def reader_role(operator: Target, session: Connection) -> Iterator[ReaderRole]:
     with ExitStack() as stack:
         try:
             maintenance = stack.enter_context(database.connect_maintenance(operator, name))
-            public = maintenance.execute(_PUBLIC_CONNECT, [name]).fetchone() == (True,)
+            public = maintenance.execute(build_role.PUBLIC_CONNECT, [name]).fetchone() == (True,)
             target = _made(maintenance, operator, run, name, public)
         except (LastgoodError, psycopg.Error) as error:
             found = ReaderRole(operator, why_not=_why(error))
