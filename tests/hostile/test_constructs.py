@@ -66,6 +66,31 @@ def test_rollback(field: Field, store: Path, construct: Construct) -> None:
 
 
 @NEWEST
+@constructs(10, 3)
+def test_rollback_in_place(field: Field, store: Path, construct: Construct) -> None:
+    if not field.can_run(construct):
+        return
+    field.plant(construct, store)  # functions call others by their live names
+    done = lastgood(field, store, "rollback", "planted.sql", "--in-place", "--yes")
+    assert field.successes(field.live) == [], done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    print(done.returncode, done.stderr[-900:])
+
+
+@NEWEST
+@constructs(12, 7)
+def test_rollback_in_place_by_an_operator_who_is_no_superuser(field: Field, store: Path, construct: Construct) -> None:
+    if not field.can_run(construct):
+        return
+    user = field.operator()
+    field.plant(construct, store, user=user)
+    done = lastgood(field, store, "rollback", "planted.sql", "--in-place", "--yes", user=user)
+    assert field.successes(field.live) == [], done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    print(done.returncode, done.stderr[-900:])
+
+
+@NEWEST
 @constructs(3, 1)
 def test_restore_of_what_is_readable(field: Field, store: Path, construct: Construct) -> None:
     if not field.can_run(construct):

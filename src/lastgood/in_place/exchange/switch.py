@@ -15,7 +15,7 @@ from lastgood.in_place.exchange.move import Move, Moved, Pair, Waiting, ignore, 
 from lastgood.in_place.marks import MarkedSchema, Role
 from lastgood.in_place.survey import Survey
 from lastgood.in_place.ties import Ties
-from lastgood.postgres.mark import of_undo
+from lastgood.postgres.mark import TRUSTED, of_undo
 from lastgood.postgres.server import Connection
 
 # An undo needs no definitions.
@@ -63,7 +63,7 @@ def prepare_swap(
         point=staged[0].mark.point,
         host=staged[0].mark.host,
         user=staged[0].mark.user,
-        options={key: value for key, value in staged[0].mark.options.items() if key in ("kind", "hooks")},
+        options={key: value for key, value in staged[0].mark.options.items() if key in ("kind", "hooks", TRUSTED)},
     )
 
 
