@@ -130,7 +130,8 @@ class Field:
         self.settings = self._settings()
         path = store / "planted.sql"
         options = "-c lastgood_test.quiet=on"
-        run(self.server, "pg_dump", "-d", f"{self.server.url(self.live, user=user)}&options={quote(options)}", "-f", path)
+        url = f"{self.server.url(self.live, user=user)}&options={quote(options)}"
+        run(self.server, "pg_dump", "-d", url, "-f", path)
         for file in self.folder.iterdir():
             file.unlink()
         return path
