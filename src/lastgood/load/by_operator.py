@@ -112,22 +112,20 @@ def _is_beyond(connection: Connection, command: Command, languages: Mapping[str,
 
 
 # Definitions that the server only reads when they are created: it executes no function, but reads constants.
-_READ_ONLY = frozenset(
-    {
-        Kind.DEFAULT,
-        Kind.DOMAIN,
-        Kind.FUNCTION,
-        Kind.INDEX,
-        Kind.MATERIALIZED_VIEW,
-        Kind.POLICY,
-        Kind.PROCEDURE,
-        Kind.STATISTICS,
-        Kind.TABLE,
-        Kind.TRIGGER,
-        Kind.TYPE,
-        Kind.VIEW,
-    }
-)
+_READ_ONLY: Mapping[Kind, str] = {
+    Kind.DEFAULT: "AlterTableStmt",
+    Kind.DOMAIN: "CreateDomainStmt",
+    Kind.FUNCTION: "CreateFunctionStmt",
+    Kind.INDEX: "IndexStmt",
+    Kind.MATERIALIZED_VIEW: "CreateTableAsStmt",
+    Kind.POLICY: "CreatePolicyStmt",
+    Kind.PROCEDURE: "CreateFunctionStmt",
+    Kind.STATISTICS: "CreateStatsStmt",
+    Kind.TABLE: "CreateStmt",
+    Kind.TRIGGER: "CreateTrigStmt",
+    Kind.TYPE: "CompositeTypeStmt",
+    Kind.VIEW: "ViewStmt",
+}
 # Expressions of these are simplified, which executes immutable functions.
 _SIMPLIFIED = re.compile(
     rb"\b(?:GENERATED\s+ALWAYS\s+AS\s*\(|PARTITION\s+BY)|^CREATE\s+(?:UNIQUE\s+)?INDEX\b", re.IGNORECASE
@@ -143,7 +141,7 @@ def reads_no_code(connection: Connection, command: Command, schemas: Collection[
         (node,) = parse(command.statement.text.decode("utf-8", "replace"))
     except (ParseError, RecursionError, ValueError):
         return False
-    if node.tag == "CreateFunctionStmt" and not _is_plain(node):
+    if node.tag != _READ_ONLY[command.kind] or (node.tag == "CreateFunctionStmt" and not _is_plain(node)):
         return False
     simplified = _SIMPLIFIED.search(command.statement.text) is not None
     for tag, fields in within(node):

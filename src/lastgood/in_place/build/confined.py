@@ -8,8 +8,7 @@ rewritten ones (``prove``): what code of the restore point added or changed show
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import psycopg
 from psycopg import sql
@@ -20,7 +19,6 @@ from lastgood.dump.names import Relation
 from lastgood.dump.rulings.tree import qualified
 from lastgood.dump.script import ScriptStep
 from lastgood.errors import Failed
-from lastgood.events import Caution
 from lastgood.facts import Facts
 from lastgood.in_place.build.left_out import LeftOut
 from lastgood.in_place.definitions import owners
@@ -172,7 +170,6 @@ def give(confined: Confined, rewritten: Rewritten, name: str, cancelled: Callabl
         except psycopg.Error as error:
             raise failed(error, "give the restored objects to their owners", context="privileges") from error
         owners.dismiss(connection, staging, confined.admitted)
-        _populate(connection, builder.unpopulated, rewritten, context)
     fault.point("build.handed_over")
     if not role.lent:
         build_role.end(confined.maintenance, confined.operator, role.name)
@@ -185,6 +182,14 @@ def _refuse(found: Sequence[str], what: str) -> None:
             + "".join(f"\n  {visible(each)}" for each in found[:SHOWN]),
             hint="Choose another restore point, and find out who created that code.",
         )
+
+
+def left_to_refresh(confined: Confined, rewritten: Rewritten) -> Rewritten:
+    """The definitions with the views that the builder could not refresh among those to be refreshed after the switch.
+    Their queries may call any function, also by the server's own ones that execute a text: not for the operator."""
+    live = {staging: schema for schema, staging in rewritten.schemas.items()}
+    views = [Relation(live.get(each.schema, each.schema), each.name) for each in confined.builder.unpopulated]
+    return replace(rewritten, refresh=tuple(dict.fromkeys((*rewritten.refresh, *views))))
 
 
 def made_elsewhere(connection: Connection, role: str, staging: Sequence[str]) -> list[str]:
@@ -230,40 +235,3 @@ def _at_once(connection: Connection, rewritten: Rewritten, cancelled: Callable[[
             f"cannot validate {visible(violated[0].what)}: rows of {violated[0].references} are being deleted",
             hint="Run the command again.",
         )
-
-
-def _populate(connection: Connection, views: Iterable[Relation], rewritten: Rewritten, context: Context) -> None:
-    """Refresh the materialized views that the builder could not, because they read tables that do not go back. Those
-    that call functions follow after the switch."""
-    live = {staging: schema for schema, staging in rewritten.schemas.items()}
-    without = {Relation(*each) for each in not_to_query(connection)}
-    for view in views:
-        named = Relation(live.get(view.schema, view.schema), view.name)
-        if named in rewritten.refresh:
-            continue
-        name = sql.Identifier(view.schema, view.name)
-        read = {Relation(*row) for row in connection.execute(_READ_BY, [view.schema, view.name])}
-        if not read & without:
-            with suppress(psycopg.Error):
-                connection.execute(sql.SQL("REFRESH MATERIALIZED VIEW {}").format(name))
-                continue
-        context.emit(
-            Caution(
-                f"materialized view {named} is empty: a role without rights could not refresh it; after the switch, "
-                f"run: REFRESH MATERIALIZED VIEW {named}"
-            )
-        )
-
-
-# The relations that a view reads, also through other views.
-_READ_BY = """
-WITH RECURSIVE reads (oid) AS (
-  SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-  WHERE n.nspname = %s AND c.relname = %s
-  UNION
-  SELECT d.refobjid FROM reads JOIN pg_catalog.pg_rewrite w ON w.ev_class = reads.oid
-  JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = w.oid
-    AND d.refclassid = 'pg_catalog.pg_class'::regclass)
-SELECT n.nspname::text, c.relname::text FROM reads JOIN pg_catalog.pg_class c ON c.oid = reads.oid
-JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-"""

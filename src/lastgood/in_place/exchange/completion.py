@@ -18,7 +18,7 @@ from lastgood.in_place.ties import ForeignKey, queries, retie
 from lastgood.postgres.errors import message_of
 from lastgood.postgres.roles.build_role import PREFIX
 from lastgood.postgres.roles.strength import strength
-from lastgood.postgres.server import Connection
+from lastgood.postgres.server import Connection, quiet_event_triggers
 
 # The beginning of a failure's words.
 FOREIGN_KEY = "foreign key "
@@ -29,8 +29,10 @@ def complete(connection: Connection, run: str) -> Iterator[str]:
     holds for new rows only. May run again after an interruption, on any machine, under the lock of the live database.
     """
     for left in marks.rest(connection, run):
-        yield from validated(connection, left.foreign_keys)
         confined = not left.trusted and bool(strength(connection))
+        if confined:
+            quiet_event_triggers(connection)  # those of the restore point would fire on these commands
+        yield from validated(connection, left.foreign_keys)
         for view in left.views:
             yield from _refresh(connection, view, confined=confined)
         if confined:

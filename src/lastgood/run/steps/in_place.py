@@ -18,7 +18,7 @@ from lastgood.errors import Failed, Stopped
 from lastgood.events import Caution, Note
 from lastgood.in_place import marks, names
 from lastgood.in_place.build import prove, staged
-from lastgood.in_place.build.confined import Confined
+from lastgood.in_place.build.confined import Confined, left_to_refresh
 from lastgood.in_place.build.prove import Proof
 from lastgood.in_place.build.staged import Origin
 from lastgood.in_place.definitions import against_facts, rewrite
@@ -88,7 +88,10 @@ class BuildSchemas(Build):
                 watch=lambda: run.server.connect(application_name=f"lastgood watch {plan.run}"),
                 confined=confined,
             )
-            proof = _proof(run, rewritten, loaded.same, confined) if confined is not None else None
+            proof = None
+            if confined is not None:
+                proof = _proof(run, rewritten, loaded.same, confined)
+                rewritten = left_to_refresh(confined, rewritten)
         return Staged(
             oid=plan.live_oid,
             loaded=loaded,
