@@ -34,6 +34,24 @@ class Hosted:
     request: Request
     before: dict[str, object]
 
+    @property
+    def left_empty(self) -> list[str]:
+        """What a rollback says about a materialized view that only the operator can fill: before PostgreSQL 16, no
+        other role may give a new one the right to read through row-level security."""
+        if self.project.major > 15:
+            return []
+        return [
+            "cannot refresh materialized view public.totals, which may be empty or out of date: query would be "
+            'affected by row-level security policy for table "contacts"; run: '
+            'REFRESH MATERIALIZED VIEW "public"."totals"'
+        ]
+
+    def assert_back(self) -> None:
+        """The database is as it was before the migration."""
+        if self.left_empty:
+            self.project.psql(self.database, "REFRESH MATERIALIZED VIEW public.totals")
+        assert_same(self.before, account_of(self.project, self.database))
+
 
 @pytest.fixture(params=[15, 17], ids=["pg15", "pg17"])
 def hosted(request: pytest.FixtureRequest, projects: Callable[[int], Project], tmp_path: Path) -> Iterator[Hosted]:
@@ -54,7 +72,7 @@ def test_back_in_place_and_forward_again(hosted: Hosted) -> None:
     assert prepared.plan.refusals == ()
     report = rollback.run(prepared)
     assert report.status == "done"
-    assert_same(hosted.before, account_of(hosted.project, hosted.database))
+    hosted.assert_back()
     plan = undo.plan(hosted.request.target, hosted.database)
     undone = undo.undo(hosted.request.target, plan, hosted.request.context())
     assert undone.undoes == report.run
@@ -98,7 +116,8 @@ def test_users_who_signed_up_since_are_reported_and_their_rows_kept(hosted: Host
     kept = report.kept.replace("*", "public")
     assert [each.text for each in events if isinstance(each, Caution)] == [
         "1 row of auth.users, added since the restore point, will have no matching row in public.sales; the matching "
-        f'rows are kept in schema "{kept}"'
+        f'rows are kept in schema "{kept}"',
+        *hosted.left_empty,
     ]
     with hosted.project.connect(hosted.database, user=ADMIN) as connection:
         rows = sql.SQL("SELECT count(*) FROM {} WHERE user_id::text LIKE '%aa'").format(sql.Identifier(kept, "sales"))
@@ -213,11 +232,11 @@ def test_the_commands_of_an_operator(hosted: Hosted) -> None:
     assert status == 0, errors
     assert 'the previous objects, in the schemas "lastgood_kept_' in out
     assert "until lastgood prune; supabase db reset drops them, db pull and db diff list them" in out
-    assert_same(hosted.before, account_of(hosted.project, hosted.database))
+    hosted.assert_back()
     assert "lastgood undo" in run(hosted, "status")[1]
     assert run(hosted, "undo", "--yes")[0] == 0
     assert run(hosted, "undo", "--yes")[0] == 0  # and forward again
-    assert_same(hosted.before, account_of(hosted.project, hosted.database))
+    hosted.assert_back()
     status, out, errors = run(hosted, "prune", "--keep", "0", "--dry-run")
     assert status == 0, errors
     assert "kept schemas" in out
@@ -244,7 +263,9 @@ def test_kept_schemas_go_only_by_prune(hosted: Hosted) -> None:
 
 
 def test_a_check_that_reads_a_table_by_name_is_left_to_do_after_the_switch(hosted: Hosted) -> None:
-    """With a point from after the migration, as a function in it reads a table."""
+    """With a point from after the migration, as a function in it reads a table. It is evaluated with the rights of the
+    operator, and therefore only if the code is trusted."""
+    trusted = hosted.project.major == 15
     hosted.project.psql(
         hosted.database,
         "CREATE FUNCTION public.is_tag(text) RETURNS boolean LANGUAGE sql STABLE"
@@ -255,7 +276,8 @@ def test_a_check_that_reads_a_table_by_name_is_left_to_do_after_the_switch(hoste
     )
     point = take(hosted.request.target, hosted.request.store).path.name
     hosted.project.psql(hosted.database, "DELETE FROM public.tags")
-    status, _, errors = run(hosted, "rollback", point, "--in-place", "--yes", fault="inplace.after_commit:kill")
+    command = ("rollback", point, "--in-place", "--yes", *(["--trust-code", "it is ours"] if trusted else []))
+    status, _, errors = run(hosted, *command, fault="inplace.after_commit:kill")
     assert status == -9, errors
     status, out, _ = run(hosted, "status")
     assert status == 7
@@ -263,10 +285,12 @@ def test_a_check_that_reads_a_table_by_name_is_left_to_do_after_the_switch(hoste
         " left: 0 indexes to build, 0 foreign keys to validate, 1 materialized view to refresh, 1 check to verify"
         in (" ".join(out.split()))
     )
-    assert run(hosted, "resume", "--yes")[0] == 0
+    status, out, errors = run(hosted, "resume", "--yes")
+    assert status == 0, errors
+    assert ("check constraint known on public.tagged is NOT VALID" in out + errors) != trusted
     with hosted.project.connect(hosted.database) as connection:
         query = "SELECT convalidated FROM pg_constraint WHERE conrelid = 'public.tagged'::regclass"
-        assert connection.execute(query).fetchone() == (True,)
+        assert connection.execute(query).fetchone() == (trusted,)
     assert run(hosted, "status")[0] == 0
 
 
