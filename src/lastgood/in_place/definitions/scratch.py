@@ -4,7 +4,7 @@ there, otherwise on an embedded server of the same major version."""
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -72,7 +72,8 @@ def scratch(
             if confinement is None or maintenance is None:
                 yield Scratch(connection, own)
             else:
-                yield _confined(connection, own, maintenance, confinement, confinement.build_as)
+                _end_left(maintenance, target)
+                yield _confined(connection, own, maintenance, confinement, confinement.build_as, target.dbname)
             return
         if embedded.programs(major) is None:
             raise Refused(
@@ -91,7 +92,15 @@ def scratch(
             yield Scratch(connection, of_role)
             return
         maintenance = stack.enter_context(server.target("postgres", user=role).connect())
-        yield _confined(connection, of_role, maintenance, confinement, None)
+        yield _confined(connection, of_role, maintenance, confinement, None, target.dbname)
+
+
+def _end_left(maintenance: Connection, target: Target) -> None:
+    """End the roles of killed processes, whose databases are gone."""
+    for each in build_role.orphaned(maintenance, target.dbname):
+        if each.mark.database.startswith(PREFIX):
+            with suppress(LastgoodError, psycopg.Error):
+                build_role.end(maintenance, target, each.name)
 
 
 def _confined(
@@ -100,10 +109,11 @@ def _confined(
     maintenance: Connection,
     confinement: Confinement,
     build_as: Target | None,
+    live: str,
 ) -> Scratch:
     """The same database with a role that builds in it."""
     run, operator = confinement.run, own.at(maintenance.info.dbname)
-    role = lent_role.role_for(maintenance, operator, build_as, run=run, live=own.dbname, database=own.dbname)
+    role = lent_role.role_for(maintenance, operator, build_as, run=run, live=live, database=own.dbname)
 
     def opened(of: Target, purpose: str) -> AbstractContextManager[Connection]:
         return of.connect(application_name=f"lastgood {purpose}")
