@@ -48,8 +48,7 @@ package: $(STAMP) ## build the wheel, the source distribution and the bundle; tr
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist .
 	$(BIN)/python -m tools.bundle dist/lastgood-*.whl dist
-	$(BIN)/python -m tools.trial dist/lastgood-*.whl dist/lastgood-*.pyz
-	$(BIN)/python -m tools.trial --oldest dist/lastgood-*.tar.gz
+	$(BIN)/python -m tools.trial dist/lastgood-*.whl dist/lastgood-*.pyz dist/lastgood-*.tar.gz
 
 bundle: $(STAMP) ## build dist/lastgood-py3.N.pyz, one file that needs only Python; FOR="3.13": for that version; try it
 	rm -rf dist

@@ -147,7 +147,8 @@ def _service(session: Session, majors: Sequence[int], sets: Sequence[str], who: 
 
 
 def _in_place(session: Session, majors: Sequence[int], sets: Sequence[str], who: Sequence[str] | None) -> None:
-    found = in_place.measured(session.scale, HOSTED if HOSTED in embedded.available() else majors[-1], _log)
+    major = HOSTED if HOSTED in embedded.available() else majors[-1]
+    found = in_place.measured(session.scale, major, _log, reader=1 if session.short else 6)
     session.add(other={**session.results.other, "In place": found})
 
 
@@ -167,7 +168,7 @@ def _salvage(session: Session, majors: Sequence[int], sets: Sequence[str], who: 
 
 
 def _start(session: Session, majors: Sequence[int], sets: Sequence[str], who: Sequence[str] | None) -> None:
-    found = start.measured(majors[-1], session.rounds, _log)
+    found = start.measured(majors[-1], session.rounds, _log, runs=1 if session.short else 5)
     session.add(other={**session.results.other, STARTS: found})
 
 

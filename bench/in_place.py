@@ -26,7 +26,6 @@ from tests.support.hosted import ADMIN, Project
 NOTES = 1_200_000
 CONTACTS = 100_000
 TABLES = 1_000
-READER_SECONDS = 6
 # The size of the lock table depends on them.
 _DEFAULTS = {"wal_level": "logical", "max_connections": "100", "max_locks_per_transaction": "64"}
 _FILL = """
@@ -45,7 +44,7 @@ DROP SCHEMA private CASCADE;
 ALTER TABLE public.contacts ADD COLUMN score int NOT NULL DEFAULT 0;
 UPDATE public.contacts SET name = 'damaged' WHERE id % 5 = 0;
 """
-_LONG_READ = "SELECT count(*), pg_sleep(6) FROM (SELECT FROM public.contacts LIMIT 1) c"
+_LONG_READ = "SELECT count(*), pg_sleep({}) FROM (SELECT FROM public.contacts LIMIT 1) c"
 _MANY = """
 DO $$ BEGIN FOR n IN 1..{tables} LOOP
   EXECUTE format('CREATE TABLE public.t%s (id bigint PRIMARY KEY, parent bigint REFERENCES public.contacts)', n);
@@ -159,11 +158,12 @@ def _clients(project: Project, database: str) -> list[Client]:
 
 
 @contextmanager
-def _working(project: Project, database: str, *, behind: bool) -> Iterator[list[Client]]:
-    """Clients for the length of a block; ``behind``: with a reader whose queries take six seconds each."""
+def _working(project: Project, database: str, behind: int) -> Iterator[list[Client]]:
+    """Clients for the length of a block; ``behind``: with a reader whose queries take so many seconds each, 0 for
+    none."""
     clients = _clients(project, database)
     if behind:
-        clients.append(Client(project, database, "long reader", "postgres", [_LONG_READ], pause=1.0))
+        clients.append(Client(project, database, "long reader", "postgres", [_LONG_READ.format(behind)], pause=1.0))
     for client in clients:
         client.start()
     try:
@@ -198,8 +198,8 @@ class Rig:
             return max(each.mark.made_at.timestamp() for each in marks.marked(connection, run=run))
 
 
-def measured(scale: float, major: int, log: Callable[[str], None]) -> Lines:
-    """Measure once, on a server of its own."""
+def measured(scale: float, major: int, log: Callable[[str], None], reader: int = 6) -> Lines:
+    """Measure once, on a server of its own; ``reader``: the seconds of each query of the long reader."""
     rows: _Rows = []
     with tempfile.TemporaryDirectory(prefix="lastgood-bench-") as folder, ExitStack() as stack:
         project = Project(major, settings={**host.SETTINGS, **_DEFAULTS})
@@ -216,7 +216,7 @@ def measured(scale: float, major: int, log: Callable[[str], None]) -> Lines:
         point = take(project.target(database), rig.folder / "backups").path
         project.psql(database, _DAMAGE)
         rows += _against_psql(rig, database, point, log)
-        for behind in (False, True):
+        for behind in (0, reader):
             rows += _under_clients(rig, database, point, behind=behind, log=log)
         rows += _many_tables(rig, scale, log)
     return Lines(
@@ -271,13 +271,13 @@ def _against_psql(rig: Rig, database: str, point: Path, log: Callable[[str], Non
     ]
 
 
-def _under_clients(rig: Rig, database: str, point: Path, *, behind: bool, log: Callable[[str], None]) -> _Rows:
-    where = f"behind a {READER_SECONDS} s reader" if behind else "quiet"
+def _under_clients(rig: Rig, database: str, point: Path, *, behind: int, log: Callable[[str], None]) -> _Rows:
+    where = f"behind a {behind} s reader" if behind else "quiet"
     goal = "goal < 1.5 s" if behind else "goal < 0.5 s"
     rows: _Rows = []
     for command in (("rollback", point.name, "--in-place"), ("undo",)):
         log(f"in place: {command[0]}, {where}")
-        with _working(rig.project, database, behind=behind) as clients:
+        with _working(rig.project, database, behind) as clients:
             time.sleep(1)  # each client has prepared its statements
             done = rig.lastgood(database, *command)
             time.sleep(1)

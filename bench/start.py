@@ -17,8 +17,6 @@ from lastgood.postgres.embedded import EmbeddedServer
 
 LASTGOOD = (sys.executable, "-m", "lastgood")
 MISSED = "missed"
-# So many runs a round: one is short.
-RUNS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +34,8 @@ def _tab(*words: str) -> dict[str, str]:
     return {"_LASTGOOD_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(words))}
 
 
-def measured(major: int, rounds: int, log: Callable[[str], None]) -> Lines:
-    """Measure each start, with its goal, and psql's for comparison."""
+def measured(major: int, rounds: int, log: Callable[[str], None], runs: int) -> Lines:
+    """Measure each start, with its goal, and psql's for comparison; ``runs``: of each in a round, for one is short."""
     with EmbeddedServer(major) as server:
         psql = str(server.bin / "psql")
         url = server.url("postgres")
@@ -54,10 +52,10 @@ def measured(major: int, rounds: int, log: Callable[[str], None]) -> Lines:
         found: dict[str, list[float]] = {each.what: [] for each in starts}
         for number in range(rounds):
             log(f"round {number + 1} of {rounds}: starts")
-            for each in starts * RUNS:
+            for each in starts * runs:
                 found[each.what].append(measure.run(each.command, environment=each.environment).processor)
     return Lines(
-        how=f"Processor time of one start, {rounds * RUNS} runs of each; a goal is met when the smallest meets it.",
+        how=f"Processor time of one start, {rounds * runs} runs of each; a goal is met when the smallest meets it.",
         rows=tuple(_row(each, found[each.what]) for each in starts),
     )
 

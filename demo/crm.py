@@ -24,11 +24,9 @@ ANONYMOUS = "crm_anon"
 ROLES = (OWNER, APPLICATION, READER, ANONYMOUS)
 
 TENANT = "acme"
-SEARCH_PATH = "public, api"
 CONNECTION_LIMIT = 60
 COMMENT = "The CRM of record"
 LAST_MIGRATION = "20251203120000"
-MIGRATIONS_TABLE = "supabase_migrations.schema_migrations"
 
 
 @dataclass(frozen=True, slots=True)

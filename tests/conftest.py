@@ -34,6 +34,10 @@ NEWEST = 18
 _WANTED = os.environ.get("LASTGOOD_TEST_MAJOR", "").replace("newest", str(NEWEST))
 ONLY = int(_WANTED) if _WANTED else None
 USUAL = ONLY or NEWEST
+# The fixtures that take the versions of the ``postgres`` marker.
+VERSIONED = ("server", "project", "hosted_project")
+# The version of hosted projects.
+HOSTED = ONLY or 17
 # Their files may lie in memory; and what tests count is what they do themselves, not what the server does in between.
 # One of them makes a tablespace that lies in the data folder; a standby that another one makes would not start with it.
 OURS = {
@@ -47,7 +51,12 @@ _numbers = itertools.count(1)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--campaign", choices=("short", "long"), default="short", help="how much tests/crash tries")
+    parser.addoption(
+        "--campaign",
+        choices=("short", "long"),
+        default="short",
+        help="how much is tried, and on how many versions",
+    )
     # Of one run all workers collect the same schedules: the first process chooses, and its workers inherit it.
     os.environ.setdefault(FIRST_SEED, str(random.randrange(10_000_000)))
     parser.addoption("--seed", type=int, default=None, help="the one schedule of tests/crash to be repeated")
@@ -69,13 +78,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _wanted(item: pytest.Function, major: int | None) -> bool:
     if major is None:
         return True
-    known = all(not mark.args or major in mark.args for mark in item.iter_markers("postgres"))
+    marks = item.iter_markers("postgres")
+    known = all(not mark.args or major in (*mark.args, *mark.kwargs.get("also", ())) for mark in marks)
     return known and ONLY in (None, major)
 
 
 def _major(item: pytest.Function) -> int | None:
     callspec = getattr(item, "callspec", None)
-    return callspec.params.get("server", callspec.params.get("project")) if callspec is not None else None
+    return next((callspec.params[each] for each in VERSIONED if each in callspec.params), None) if callspec else None
 
 
 def seeds(config: pytest.Config, short: int, long: int) -> list[int]:
@@ -158,10 +168,28 @@ def extended_servers() -> Iterator[Callable[[int], EmbeddedServer]]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "server" in metafunc.fixturenames:
-        marker = metafunc.definition.get_closest_marker("postgres")
-        wanted = marker.args if marker else (USUAL,)
-        metafunc.parametrize("server", wanted, indirect=True, ids=[f"pg{major}" for major in wanted])
+    on_versions(metafunc, "server", USUAL)
+    on_versions(metafunc, "hosted_project", HOSTED)
+
+
+def on_versions(metafunc: pytest.Metafunc, fixture: str, usual: int) -> None:
+    """Where a test uses the fixture, run it on each version that its ``postgres`` marker names, or on the usual one."""
+    if fixture not in metafunc.fixturenames:
+        return
+    marker = metafunc.definition.get_closest_marker("postgres")
+    wanted = [usual]
+    if marker is not None:
+        also = marker.kwargs.get("also", ())
+        long = metafunc.config.getoption("--campaign") == "long"
+        wanted = [*marker.args, *(major for major in also if long or major == ONLY)]
+    metafunc.parametrize(fixture, wanted, indirect=True, ids=[f"pg{major}" for major in wanted])
+
+
+@pytest.fixture
+def hosted_project(request: pytest.FixtureRequest, projects: Callable[[int], Project]) -> Project:
+    """A hosted project's server of the version that the test's ``postgres`` marker names (default: that of today's
+    projects)."""
+    return projects(request.param)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 
 import lastgood
 from lastgood import errors
-from lastgood.command.prune.prune import already_removed
+from lastgood.command.prune.removal import already_removed
 from lastgood.errors import NOT_REACHED, LastgoodError, Refused
 from lastgood.plan import unfinished
 from lastgood.postgres.mark import Mark

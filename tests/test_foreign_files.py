@@ -25,7 +25,7 @@ from lastgood.restore import restore
 
 ENDS = pytest.mark.postgres(15, 18)
 FILES = Path(__file__).parent / "fixtures" / "foreign"
-LOOK = "Load it into a separate database to inspect it: lastgood restore FILE --salvage-readable --into NAME"
+LOOK = "Load it into a separate database to inspect it: lastgood restore FILE --skip-damaged --into NAME"
 
 # Each file, and what it is refused with as a restore point.
 EXPORTS = {

@@ -48,7 +48,7 @@ def page() -> str:
             "switches back."
         ),
         ".PP",
-        _text("In an emergency: lastgood rollback --dry-run, then lastgood rollback."),
+        _text("In an emergency: lastgood recover. It asks before it changes anything."),
     ]
     for title, commands in groupby(COMMANDS, key=attrgetter("group")):
         lines.append(f".SH COMMANDS: {str(title).upper()}")

@@ -31,7 +31,7 @@ from lastgood.command.explain.run import RunStory
 from lastgood.command.guide.subject import GuideCheck, GuideReport
 from lastgood.command.init.survey import InitSurvey
 from lastgood.command.maintenance.maintenance import Maintenance
-from lastgood.command.prune.prune import PrunePlan
+from lastgood.command.prune.plan import PrunePlan
 from lastgood.command.recover.reinstate import ReinstateReport
 from lastgood.command.recover.report import Diagnosis
 from lastgood.command.report.report import RunRecord, Runs
@@ -70,7 +70,7 @@ DOCUMENTS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ),
     ("recover, of a database that was gone", "under `report`", ReinstateReport),
     ("restore", "the document itself", RestoreReport),
-    ("restore --salvage-readable", "the document itself", DamagedReport),
+    ("restore --skip-damaged", "the document itself", DamagedReport),
     ("status", "the document itself", Status),
     ("maintenance, maintenance on, off, status", "the document itself", Maintenance),
     ("prune --dry-run", "the document itself", PrunePlan),

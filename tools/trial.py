@@ -2,7 +2,8 @@
 
 A wheel or a source distribution is installed into a new virtual environment by each interpreter, a bundle (``.pyz``) is
 copied into an empty folder. Then the first quarter of an hour of a user is run there, against a server of its own: a
-restore point, a mistake, the rollback, its undo, a notification. Ends with 1 at the first command that fails.
+restore point, a mistake, the rollback, its undo, a notification. As many run at a time as there are processors. Ends
+with 1 if a command failed.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -50,7 +52,10 @@ def _starts(program: str) -> bool:
 
 
 def fitting(artifact: Path, found: list[Path]) -> list[Path]:
-    """Return the interpreters that can run ``artifact``: a bundle is for one version of Python, named in its name."""
+    """Return the interpreters to try ``artifact`` with: a bundle is for one version of Python, named in its name; a
+    source distribution becomes the same wheel everywhere, so the oldest is enough."""
+    if artifact.suffix == ".gz":
+        return found[:1]
     version = re.search(r"-py(3\.\d+)\.pyz$", artifact.name)
     return found if version is None else [each for each in found if each.name == f"python{version[1]}"]
 
@@ -140,24 +145,29 @@ def main(arguments: list[str]) -> int:
     """Try each file with each interpreter; 1 if a command fails."""
     parser = argparse.ArgumentParser(prog="python -m tools.trial")
     parser.add_argument("--python", action="append", type=Path, help="an interpreter; by default all that are found")
-    parser.add_argument("--oldest", action="store_true", help="only the oldest of them")
     parser.add_argument("artifacts", nargs="+", type=Path, metavar="FILE")
     options = parser.parse_args(arguments)
-    for artifact in options.artifacts:
-        for python in (options.python or fitting(artifact, interpreters()))[: 1 if options.oldest else None]:
-            version = _run([str(python), "--version"], Path(), dict(os.environ)).strip()
-            with (
-                tempfile.TemporaryDirectory(prefix="lastgood-trial-") as name,
-                EmbeddedServer(max(embedded.available())) as server,
-            ):
-                playground.fill(server.target("postgres"))
-                try:
-                    first_minutes(installed(artifact, python, Path(name)), server, Path(name))
-                except Failed as failure:
-                    sys.stderr.write(f"{artifact.name} with {version}: {failure}\n")
-                    return 1
-            print(f"{artifact.name} works with {version}", flush=True)
-    return 0
+    found = interpreters()
+    trials = [(artifact, each) for artifact in options.artifacts for each in options.python or fitting(artifact, found)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return 0 if all(list(pool.map(_tried, *zip(*trials, strict=True)))) else 1
+
+
+def _tried(artifact: Path, python: Path) -> bool:
+    """Whether all commands of the trial succeed."""
+    version = _run([str(python), "--version"], Path(), dict(os.environ)).strip()
+    with (
+        tempfile.TemporaryDirectory(prefix="lastgood-trial-") as name,
+        EmbeddedServer(max(embedded.available())) as server,
+    ):
+        playground.fill(server.target("postgres"))
+        try:
+            first_minutes(installed(artifact, python, Path(name)), server, Path(name))
+        except Failed as failure:
+            sys.stderr.write(f"{artifact.name} with {version}: {failure}\n")
+            return False
+    print(f"{artifact.name} works with {version}", flush=True)
+    return True
 
 
 if __name__ == "__main__":

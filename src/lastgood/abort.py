@@ -18,7 +18,7 @@ from lastgood.in_place.kept import left_by_runs
 from lastgood.journal import Journal, caller, recording, run_names
 from lastgood.plan.plan import Request
 from lastgood.plan.unfinished import leftover_of, refuse_abort, requested_run, run_of
-from lastgood.postgres import clock, copying, database
+from lastgood.postgres import clock, database, lock
 from lastgood.postgres.database import Database
 from lastgood.postgres.leftover import Leftover, drop_leftover
 from lastgood.postgres.lock import lock_live
@@ -78,7 +78,7 @@ def _remove(
         build_role.close_if_left(maintenance, build_role.name_of(run))
         for found, mark in ours:
             if mark.role == "copy":
-                copying.take_over(maintenance, found.name)
+                lock.take_over_copy(maintenance, found.name)
             if mark.options.get("way") == "in-place":
                 with request.target.connect(application_name=f"lastgood abort {run}") as live:
                     staged.drop_schemas(live, run)

@@ -206,6 +206,11 @@ def reporting_state(live: str, *, is_open: bool) -> Iterator[None]:
         raise
 
 
+def os_reason(error: OSError) -> str:
+    """The reason of the operating system, for a message: ``permission denied``."""
+    return (error.strerror or str(error)).lower()
+
+
 def continued(hint: str, sentence: str) -> str:
     """Return ``hint`` with a further ``sentence``."""
     return f"{hint.rstrip('.')}. {sentence}" if hint else sentence

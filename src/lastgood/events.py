@@ -96,7 +96,7 @@ class Printed:
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class ExpectedStages:
     """The stages of a run that is about to begin. ``longest``: the one that decides how long it takes; ``seconds``: the
     expected duration to its end, None without an estimate. Only a live display uses it."""
 
@@ -105,7 +105,7 @@ class Course:
     seconds: float | None = None
 
 
-Event = StageStarted | Progress | StageDone | StageFailed | Note | Caution | Printed | Course
+Event = StageStarted | Progress | StageDone | StageFailed | Note | Caution | Printed | ExpectedStages
 Emit = Callable[[Event], None]
 
 

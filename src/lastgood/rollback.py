@@ -22,7 +22,7 @@ from lastgood import abort as abandon
 from lastgood.application import record
 from lastgood.config.tables import NO_PGBOUNCER
 from lastgood.errors import ChecksFailed, ChecksFailedAfterSwap
-from lastgood.events import Caution, Course, Emit, Note, silent
+from lastgood.events import Caution, Emit, ExpectedStages, Note, silent
 from lastgood.journal import Journal, recording
 from lastgood.plan.plan import Prepared, Request
 from lastgood.plan.unfinished import as_planned, requested_run, reread, unfinished
@@ -168,13 +168,13 @@ def _drive(run: Run, goes_back: bool) -> Report:
     return report
 
 
-def _course(run: Run, stages: steps.Stages) -> Course:
+def _course(run: Run, stages: steps.Stages) -> ExpectedStages:
     """Describe the run for a bar. The build and the emergency backup run in parallel."""
     names = [step.name for lanes in wanted(stages, run) for lane in lanes for step in lane]
     plan = run.plan
     known = [each for each in (plan.expected_seconds, plan.expected_backup_seconds) if each is not None]
     seconds = max(known) if plan.expected_seconds is not None else None
-    return Course(tuple(names), longest="build", seconds=seconds)
+    return ExpectedStages(tuple(names), longest="build", seconds=seconds)
 
 
 def undo_switch(request: Request, failed: ChecksFailed, emit: Emit = silent) -> ChecksFailedAfterSwap:

@@ -23,11 +23,11 @@ from lastgood.load.deferred import lists
 from lastgood.load.deferred.watch import activity
 from lastgood.models import Document, Frozen
 from lastgood.plan.unfinished import Unfinished, unfinished
-from lastgood.postgres import copying, database, lock, table_locks
+from lastgood.postgres import clock, database, lock, table_locks
 from lastgood.postgres.database import Database
 from lastgood.postgres.deployment import Stage, read_deployment
 from lastgood.postgres.leftover import leftovers
-from lastgood.postgres.mark import BROUGHT_BACK, DEPLOYMENT, Mark, server_clock
+from lastgood.postgres.mark import BROUGHT_BACK, DEPLOYMENT, Mark
 from lastgood.postgres.pgbouncer import consoles
 from lastgood.postgres.pgbouncer.consoles import psql
 from lastgood.postgres.roles import build_role
@@ -69,10 +69,10 @@ class OurDatabase(Frozen):
 
 
 class UnfinishedRun(Frozen):
-    """A run that is active or was stopped. ``shadow`` is its database on the server; empty if it has none and
-    only a file on this machine shows that it stopped the application. ``kind`` is ``rollback``, or the purpose of a
-    copy: ``restore``, ``salvage``, ``trial``, ``recover``. ``working``: the session that executes it now; empty if it
-    stopped. ``obstacle``: why it cannot be resumed, or not on this machine; empty if it can."""
+    """A run that is active or was stopped. ``shadow`` is its database on the server; empty if it has none and only a
+    file on this machine shows that it stopped the application. ``kind`` is ``rollback``, or the purpose of a copy:
+    ``restore``, ``trial``, ``recover``. ``working``: the session that executes it now; empty if it stopped.
+    ``obstacle``: why it cannot be resumed, or not on this machine; empty if it can."""
 
     run: str
     live: str
@@ -220,7 +220,7 @@ def read(
             roles=() if working else tuple(_roles(maintenance, live_name)),
             application=record.read(state, target) if state is not None else None,
             pools=tuple(_pools(pgbouncer, target.at(live_name), maintenance)),
-            drill=drill_due(state, live_name, drill.every, server_clock(maintenance)) if state and drill else None,
+            drill=drill_due(state, live_name, drill.every, clock.now(maintenance)) if state and drill else None,
         )
 
 
@@ -251,7 +251,7 @@ def unfinished_of(maintenance: Connection, run: Unfinished, working: str) -> Unf
     """``run`` with the session that executes it; ``working``: the holder of the live database's lock, empty without
     one."""
     mark, name = run.mark, run.database.name if run.database is not None else ""
-    holder = copying.holder(maintenance, name) if mark.role == "copy" else None
+    holder = lock.copy_holder(maintenance, name) if mark.role == "copy" else None
     at_work = holder or (working if mark.run in working else "")
     return UnfinishedRun(
         run=mark.run,

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from lastgood import fault, rollback, undo
-from lastgood.command.prune import prune
+from lastgood.command.prune import plan as planning
 from lastgood.context import Context
 from lastgood.errors import Failed, Interrupted, Stopped
 from lastgood.plan.plan import Choice
@@ -266,8 +266,8 @@ def test_databases_that_share_a_store_do_not_get_each_others_points(
     stage.execute("CREATE TABLE public.t AS SELECT 1 AS a", database=other)
     newer = take(stage.server.target(other), stage.request.store)
     assert rollback.plan(stage.request).plan.point.path == str(own.path)
-    candidates = prune.plan(
-        stage.request.target, stage.request.store, prune.Criteria(older_than=timedelta(0))
+    candidates = planning.plan(
+        stage.request.target, stage.request.store, planning.Criteria(older_than=timedelta(0))
     ).candidates
     assert [(each.name, each.remove, each.why) for each in candidates] == [
         (own.path.name, False, "the last valid restore point")

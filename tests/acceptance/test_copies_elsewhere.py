@@ -189,12 +189,12 @@ def test_a_policy_for_a_missing_role_has_no_way_around(live: str, lastgood: Last
 
 def test_the_mode_for_damaged_files_has_no_need_of_these_options(live: str, lastgood: Lastgood) -> None:
     name = point(TABLE, OWNER, ROWS, GRANTS)
-    outcome = lastgood("restore", name, "--into", f"{live}_copy", "--salvage-readable", "--no-acl", "--json")
+    outcome = lastgood("restore", name, "--into", f"{live}_copy", "--skip-damaged", "--no-acl", "--json")
     assert outcome.status == 2
     assert outcome.document["error"]["message"] == (
-        "cannot combine --salvage-readable with --no-acl: it already skips and lists what the server rejects"
+        "cannot combine --skip-damaged with --no-acl: it already skips and lists what the server rejects"
     )
-    assert lastgood("restore", name, "--into", f"{live}_copy", "--salvage-readable").status == 0
+    assert lastgood("restore", name, "--into", f"{live}_copy", "--skip-damaged").status == 0
 
 
 @pytest.fixture

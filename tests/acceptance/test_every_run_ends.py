@@ -137,7 +137,7 @@ def test_a_run_without_a_failure_is_not_affected(standby_scene: Scene) -> None:
         ("build.before_mark", ()),
         ("build.during_load", ()),
         ("prove.before_verdict", ()),
-        ("build.before_mark", ("--salvage-readable",)),
+        ("build.before_mark", ("--skip-damaged",)),
     ],
 )
 def test_what_a_killed_restore_leaves_is_known(scene: Scene, point: str, options: tuple[str, ...], way: str) -> None:

@@ -24,9 +24,9 @@ from lastgood.plan.plan import Request
 from lastgood.plan.unfinished import unfinished
 from lastgood.points.dump_point import take
 from lastgood.points.manifest import manifest_path
-from lastgood.postgres import copying, database
+from lastgood.postgres import clock, database, lock
 from lastgood.postgres.embedded import EmbeddedServer
-from lastgood.postgres.mark import REFERENCE, Mark, server_clock
+from lastgood.postgres.mark import REFERENCE, Mark
 from lastgood.restore import restore
 from lastgood.run.report import Report
 from tests.acceptance.test_rollback import Stage
@@ -67,6 +67,7 @@ def test_a_policy_of_an_extension_is_no_part_of_a_restore_point(stage: Stage, tm
     assert stage.value("SELECT cmd FROM minipol.job", database=f"{stage.live}_copy") == "x"
 
 
+@pytest.mark.postgres(18, also=(15,))
 @pytest.mark.parametrize("options", [(), ("--format=custom",), ("--inserts",)], ids=["plain", "custom", "inserts"])
 def test_rows_of_an_extensions_tables_go_in_as_their_keys_need(
     stage: Stage, tmp_path: Path, options: tuple[str, ...]
@@ -107,6 +108,7 @@ def test_rows_that_extensions_bring_along_give_way_before_those_that_they_refere
     ]
 
 
+@pytest.mark.postgres(18, also=(15,))
 @pytest.mark.parametrize("options", [(), ("--inserts",), ("--column-inserts", "--disable-triggers")])
 def test_two_files_have_the_rows_of_an_extensions_table(stage: Stage, tmp_path: Path, options: tuple[str, ...]) -> None:
     make(
@@ -423,7 +425,7 @@ def test_nothing_is_left_of_what_was_looked_up_and_of_what_a_killed_process_left
             host="elsewhere",
             pid=1,
             user="nobody",
-            started=server_clock(connection),
+            started=clock.now(connection),
             options={"kind": REFERENCE},
         )
         model = database.describe(connection, stage.live)
@@ -431,7 +433,7 @@ def test_nothing_is_left_of_what_was_looked_up_and_of_what_a_killed_process_left
         left = unfinished(connection, stage.request.target, None)
         assert [(each.run, each.commands) for each in left] == [(mark.run, (f"lastgood abort {mark.run}",))]
         with stage.maintenance() as other:
-            copying.claim(other, stale)
+            lock.claim_copy(other, stale)
             assert unfinished(connection, stage.request.target, None) == []
     make(stage, "CREATE EXTENSION minitab")
     take(stage.request.target, stage.request.store)

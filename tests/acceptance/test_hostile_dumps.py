@@ -68,7 +68,7 @@ def test_each_command_refuses_it(
 
 
 @ENDS
-def test_what_is_salvaged_of_one_has_none_of_it(
+def test_what_is_restored_of_a_damaged_one_has_none_of_it(
     server: EmbeddedServer, new_database: Callable[[str], str], store: Path, tmp_path: Path
 ) -> None:
     live = new_database("app")

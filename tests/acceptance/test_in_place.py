@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,9 +18,11 @@ from psycopg import sql
 from lastgood import rollback, undo
 from lastgood.checklist import OTHER_WAY
 from lastgood.events import Caution, Event, Note
+from lastgood.in_place.kept import remove_schemas
 from lastgood.journal import Journal
 from lastgood.plan.plan import Choice, Request
 from lastgood.points.dump_point import take
+from lastgood.postgres.server import Connection
 from tests.support.account import assert_same
 from tests.support.hosted import ADMIN, FOLDER, Project, account_of
 
@@ -53,9 +55,9 @@ class Hosted:
         assert_same(self.before, account_of(self.project, self.database))
 
 
-@pytest.fixture(params=[15, 17], ids=["pg15", "pg17"])
-def hosted(request: pytest.FixtureRequest, projects: Callable[[int], Project], tmp_path: Path) -> Iterator[Hosted]:
-    project = projects(request.param)
+@pytest.fixture
+def hosted(hosted_project: Project, tmp_path: Path) -> Iterator[Hosted]:
+    project = hosted_project
     database = project.copy()
     target = project.target(database)
     before = account_of(project, database)
@@ -66,19 +68,40 @@ def hosted(request: pytest.FixtureRequest, projects: Callable[[int], Project], t
     project.drop(database)
 
 
+@pytest.mark.postgres(15, 17)
 def test_back_in_place_and_forward_again(hosted: Hosted) -> None:
+    """The platform reloads its schema cache once a switch."""
     damaged = account_of(hosted.project, hosted.database)
-    prepared = rollback.plan(hosted.request)
-    assert prepared.plan.refusals == ()
-    report = rollback.run(prepared)
-    assert report.status == "done"
-    hosted.assert_back()
-    plan = undo.plan(hosted.request.target, hosted.database)
-    undone = undo.undo(hosted.request.target, plan, hosted.request.context())
-    assert undone.undoes == report.run
+    with hosted.project.connect(hosted.database, user=ADMIN) as platform:
+        platform.execute("LISTEN pgrst")
+        prepared = rollback.plan(hosted.request)
+        assert prepared.plan.refusals == ()
+        report = rollback.run(prepared)
+        assert report.status == "done"
+        assert reloads(hosted, platform) == ["reload schema"]
+        hosted.assert_back()
+        plan = undo.plan(hosted.request.target, hosted.database)
+        undone = undo.undo(hosted.request.target, plan, hosted.request.context())
+        assert undone.undoes == report.run
+        assert reloads(hosted, platform) == ["reload schema"]
+        remove_schemas(hosted.request.target, undone.run, "undone")
+        assert reloads(hosted, platform) == []
     assert_same(damaged, account_of(hosted.project, hosted.database))
 
 
+def reloads(hosted: Hosted, platform: Connection) -> list[str]:
+    """What the platform was told since the last call. Notifications arrive in the order of commits."""
+    with hosted.project.connect(hosted.database) as connection:
+        connection.execute("NOTIFY pgrst, 'end'")
+    heard: list[str] = []
+    for each in platform.notifies(timeout=10):
+        if each.payload == "end":
+            return heard
+        heard.append(each.payload)
+    raise AssertionError(heard)
+
+
+@pytest.mark.postgres(17, also=(15,))
 @pytest.mark.parametrize("killed", [False, True])
 def test_failed_checks_undo_the_exchange(
     hosted: Hosted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: bool
@@ -109,6 +132,7 @@ def test_failed_checks_undo_the_exchange(
 SIGN_UP = "INSERT INTO auth.users (id, email) VALUES ('00000000-0000-0000-0000-0000000000aa', 'new@example.com')"
 
 
+@pytest.mark.postgres(15, 17)
 def test_users_who_signed_up_since_are_reported_and_their_rows_kept(hosted: Hosted) -> None:
     hosted.project.psql(hosted.database, SIGN_UP, user="supabase_auth_admin")
     events: list[Event] = []
@@ -125,6 +149,7 @@ def test_users_who_signed_up_since_are_reported_and_their_rows_kept(hosted: Host
         assert connection.execute("SELECT count(*) FROM auth.users WHERE email = 'new@example.com'").fetchone() == (1,)
 
 
+@pytest.mark.postgres(15, 17)
 def test_without_a_request_the_way_follows_the_rights(hosted: Hosted) -> None:
     """Whether or not a session of the platform is connected at this moment."""
     plan = rollback.plan(replace(hosted.request, way=None)).plan
@@ -138,6 +163,7 @@ def test_without_a_request_the_way_follows_the_rights(hosted: Hosted) -> None:
     )
 
 
+@pytest.mark.postgres(17, also=(15,))
 def test_a_refusal_of_one_way_names_the_other_one(hosted: Hosted) -> None:
     def other_way(request: Request) -> tuple[set[str], list[str]]:
         plan = rollback.plan(request).plan
@@ -166,6 +192,7 @@ def test_a_refusal_of_one_way_names_the_other_one(hosted: Hosted) -> None:
     )
 
 
+@pytest.mark.postgres(17, also=(15,))
 def test_a_deployment_that_is_refused_leaves_no_restore_point(hosted: Hosted) -> None:
     """The rights are checked before the restore point is made."""
     there = sorted(hosted.request.store.iterdir())
@@ -184,6 +211,7 @@ def test_a_deployment_that_is_refused_leaves_no_restore_point(hosted: Hosted) ->
     assert run(hosted, "deploy", "--", "true")[0] == 0
 
 
+@pytest.mark.postgres(17, also=(15,))
 def test_room_for_the_second_copy_of_the_schemas(hosted: Hosted) -> None:
     def lines() -> list[str]:
         items = rollback.plan(hosted.request).plan.checklist.items
@@ -222,6 +250,7 @@ def run(hosted: Hosted, *arguments: str, fault: str = "") -> tuple[int, str, str
     return done.returncode, done.stdout, done.stderr
 
 
+@pytest.mark.postgres(17, also=(15,))
 def test_the_commands_of_an_operator(hosted: Hosted) -> None:
     """With a run that was killed in its build, an undo, and what they keep."""
     status, _, errors = run(hosted, "rollback", "--in-place", "--yes", fault="build.after_load:kill")
@@ -242,6 +271,7 @@ def test_the_commands_of_an_operator(hosted: Hosted) -> None:
     assert "kept schemas" in out
 
 
+@pytest.mark.postgres(17, also=(15,))
 def test_kept_schemas_go_only_by_prune(hosted: Hosted) -> None:
     def kept() -> set[str]:
         with hosted.project.connect(hosted.database) as connection:
@@ -262,6 +292,7 @@ def test_kept_schemas_go_only_by_prune(hosted: Hosted) -> None:
     assert not first & kept()
 
 
+@pytest.mark.postgres(17, also=(15,))
 def test_a_check_that_reads_a_table_by_name_is_left_to_do_after_the_switch(hosted: Hosted) -> None:
     """With a point from after the migration, as a function in it reads a table. It is evaluated with the rights of the
     operator, and therefore only if the code is trusted."""
@@ -294,6 +325,7 @@ def test_a_check_that_reads_a_table_by_name_is_left_to_do_after_the_switch(hoste
     assert run(hosted, "status")[0] == 0
 
 
+@pytest.mark.postgres(17, also=(15,))
 def test_sessions_from_before_are_reported_or_terminated(hosted: Hosted) -> None:
     events: list[Event] = []
     url = hosted.project.server.url(hosted.database, user="authenticator")

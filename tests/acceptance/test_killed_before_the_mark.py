@@ -9,7 +9,8 @@ import pytest
 from psycopg import sql
 
 from lastgood import fault, rollback, status
-from lastgood.command.prune import prune
+from lastgood.command.prune import plan as planning
+from lastgood.command.prune import removal
 from lastgood.context import Context
 from lastgood.errors import Refused
 from lastgood.events import Event, Note
@@ -49,7 +50,7 @@ def test_status_shows_it_and_prune_removes_it_when_it_is_named(server: EmbeddedS
     name = leave(server, live)
     (shown,) = status.read(target).leftovers
     assert (shown.name, shown.command) == (name, f"lastgood prune {name}")
-    stays = prune.plan(target, request_of.store, prune.Criteria(keep=0))
+    stays = planning.plan(target, request_of.store, planning.Criteria(keep=0))
     assert [(each.remove, each.why) for each in stays.candidates if each.kind == "leftover"] == [
         (False, "not marked by the run that created it; name it to remove it")
     ]
@@ -57,13 +58,13 @@ def test_status_shows_it_and_prune_removes_it_when_it_is_named(server: EmbeddedS
         lock_live(other, live, read_nothing)  # a run is at work: it may be about to mark what it made
         assert status.read(target).leftovers == ()
         with pytest.raises(Refused, match=f'^cannot prune "{name}": no kept database or restore point has that name'):
-            prune.plan(target, request_of.store, prune.Criteria(named=(name,)))
-    plan = prune.plan(target, request_of.store, prune.Criteria(named=(name,)))
+            planning.plan(target, request_of.store, planning.Criteria(named=(name,)))
+    plan = planning.plan(target, request_of.store, planning.Criteria(named=(name,)))
     assert [each.name for each in plan.going] == [name]
-    assert prune.run(target, plan)["removed"] == [name]
+    assert removal.run(target, plan)["removed"] == [name]
     assert not is_there(server, name) and status.read(target).leftovers == ()
     emitted: list[Event] = []
-    assert prune.run(target, plan, Context(emitted.append))["removed"] == []
+    assert removal.run(target, plan, Context(emitted.append))["removed"] == []
     assert Note(f'"{name}" is no longer a leftover; skipped') in emitted
 
 

@@ -142,7 +142,7 @@ def failures(server: EmbeddedServer, odd: Odd, store: Path) -> Iterator[str]:
         yield from unlike(server, odd, point, into, store)
 
 
-@pytest.mark.postgres(15, 18)
+@pytest.mark.postgres(18, also=(15,))
 @pytest.mark.parametrize("part", range(PARTS))
 def test_a_backup_of_each_is_restored_exactly(server: EmbeddedServer, store: Path, part: int) -> None:
     wrong: dict[str, list[str]] = {}

@@ -88,7 +88,7 @@ NEED_RIGHTS = {"tablespaces_and_access_methods"}
 TRUSTED = CodePolicy(trusted="needs rights")
 
 
-@BOTH
+@pytest.mark.postgres(18, also=(15,))
 @pytest.mark.parametrize("name", DATABASES)
 def test_what_comes_back_is_the_twin(
     server: EmbeddedServer, make_database: Made, store: Path, tmp_path: Path, name: str

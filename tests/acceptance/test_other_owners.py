@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,10 +18,12 @@ from lastgood.points.dump_point import take
 from tests.support.account import assert_same
 from tests.support.hosted import ADMIN, FOLDER, OWN, Project, account_of
 
+pytestmark = pytest.mark.postgres(17, also=(15,))
 
-@pytest.fixture(params=[15, 17], ids=["pg15", "pg17"])
-def project(request: pytest.FixtureRequest, projects: Callable[[int], Project]) -> Project:
-    return projects(request.param)
+
+@pytest.fixture
+def project(hosted_project: Project) -> Project:
+    return hosted_project
 
 
 @pytest.fixture

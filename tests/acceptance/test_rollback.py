@@ -16,7 +16,8 @@ import pytest
 from psycopg import sql
 
 from lastgood import fault, rollback, undo
-from lastgood.command.prune import prune
+from lastgood.command.prune import plan as planning
+from lastgood.command.prune import removal
 from lastgood.errors import Refused
 from lastgood.events import Caution, Event
 from lastgood.load.rebuild import ProofFailed
@@ -361,21 +362,21 @@ def test_prune_keeps_the_last_undo_and_the_last_valid_point(stage: Stage) -> Non
     stage.request = replace(stage.request, choice=Choice(point="good.sql"))
     second = stage.rollback()
     target, store = stage.request.target, stage.request.store
-    plan = prune.plan(target, store, prune.Criteria(older_than=timedelta(0)), post_mortem_within=0)
+    plan = planning.plan(target, store, planning.Criteria(older_than=timedelta(0)), post_mortem_within=0)
     stays = {each.name: each.why for each in plan.candidates if not each.remove}
     removed = [each.name for each in plan.going]
     assert stays[second.kept] == "the undo of the last run; name it to remove it"
     assert first.kept in removed
     assert stays["good.sql"] == f"run {second.run} restored it and can be undone"
-    done = prune.run(target, plan)
+    done = removal.run(target, plan)
     assert done["removed"] == removed
     assert first.kept not in stage.names()
     assert second.kept in stage.names()
-    named = prune.plan(target, store, prune.Criteria(named=(second.kept,)))
+    named = planning.plan(target, store, planning.Criteria(named=(second.kept,)))
     assert [each.name for each in named.going] == [second.kept]
-    prune.run(target, named)
+    removal.run(target, named)
     assert stage.names() == [stage.live]
-    everything = prune.plan(target, store, prune.Criteria(older_than=timedelta(0)), post_mortem_within=0)
+    everything = planning.plan(target, store, planning.Criteria(older_than=timedelta(0)), post_mortem_within=0)
     assert {each.name: each.why for each in everything.candidates} == {"good.sql": "the last valid restore point"}
 
 
@@ -383,7 +384,7 @@ def test_prune_leaves_what_belongs_to_another_database(stage: Stage, new_databas
     target, store = stage.request.target, stage.request.store
     neighbour = take(stage.server.target(new_database("billing")), store)
     stage.rollback()
-    plan = prune.plan(target, store, prune.Criteria(keep=0), post_mortem_within=0)
+    plan = planning.plan(target, store, planning.Criteria(keep=0), post_mortem_within=0)
     assert neighbour.path.name not in {each.name for each in plan.candidates}
     # An emergency backup is no restore point to go back to: it does not count as the last valid one.
     stays = {each.name for each in plan.candidates if not each.remove and each.kind == "restore point"}

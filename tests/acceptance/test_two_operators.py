@@ -12,7 +12,8 @@ import pytest
 from psycopg import sql
 
 from lastgood import rollback, undo
-from lastgood.command.prune import prune
+from lastgood.command.prune import plan as planning
+from lastgood.command.prune import removal
 from lastgood.context import Context
 from lastgood.errors import Refused
 from lastgood.events import Emit, Event, StageDone
@@ -122,12 +123,12 @@ def test_two_prunes_do_not_remove_what_the_other_keeps(scene: Scene) -> None:
     assert scene.run("rollback", POINT, "--yes").returncode == 0
     assert scene.run("rollback", POINT, "--yes").returncode == 0
     target = scene.server.target(scene.live)
-    criteria = prune.Criteria(older_than=timedelta(0))
-    mine = prune.plan(target, scene.store, criteria, post_mortem_within=0)
+    criteria = planning.Criteria(older_than=timedelta(0))
+    mine = planning.plan(target, scene.store, criteria, post_mortem_within=0)
     (newest, *_) = [each.name for each in mine.candidates if each.kind == "kept database"]
     assert scene.run("prune", newest, "--yes").returncode == 0
     with pytest.raises(Refused) as refused:
-        prune.run(target, mine, post_mortem_within=0)
+        removal.run(target, mine, post_mortem_within=0)
     assert str(refused.value) == f'cannot prune: "{newest}", which the plan keeps, was removed since the plan was made'
 
 

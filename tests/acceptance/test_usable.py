@@ -15,7 +15,8 @@ import pytest
 from psycopg import sql
 
 from lastgood import fault, restore, rollback, undo
-from lastgood.command.prune import prune
+from lastgood.command.prune import plan as planning
+from lastgood.command.prune import removal
 from lastgood.errors import Interrupted, Refused, Stopped
 from lastgood.events import Event
 from lastgood.load.rebuild import ProofFailed
@@ -215,10 +216,10 @@ def test_pruning_needs_nothing_of_it(stage: Stage) -> None:
     stop_at("finish.before_task", stage)
     target = stage.request.target
     (kept,) = read(target).kept
-    plan = prune.plan(
+    plan = planning.plan(
         target,
         stage.request.store,
-        prune.Criteria(
+        planning.Criteria(
             named=(
                 kept.name,
                 "good.sql",
@@ -226,7 +227,7 @@ def test_pruning_needs_nothing_of_it(stage: Stage) -> None:
         ),
     )
     assert [(each.name, each.remove) for each in plan.candidates if each.name == kept.name] == [(kept.name, True)]
-    prune.run(target, plan)
+    removal.run(target, plan)
     rollback.resume(replace(stage.request, run=None))
     assert stage.missing() == (set(), set())
 

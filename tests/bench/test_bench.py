@@ -79,7 +79,7 @@ def test_the_short_form_measures_the_way_in_place(tmp_path: Path) -> None:
     rows = results.other["In place"].rows
     under_clients = [
         f"{command}, {where}: {what}"
-        for where in ("quiet", "behind a 6 s reader")
+        for where in ("quiet", "behind a 1 s reader")
         for command in ("rollback", "undo")
         for what in ("longest read at the switch", "longest write at the switch", "failed requests")
     ]

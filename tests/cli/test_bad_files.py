@@ -135,7 +135,7 @@ def odd_entries(folder: Path, text: bytes) -> Iterator[Any]:
     for name, content in others.items():
         (folder / name).write_bytes(content)
         yield (folder / name).unlink
-    for number, (_, damage) in enumerate(damages(len(text), 25, 7)):
+    for number, (_, damage) in enumerate(damages(len(text), 10, 7)):
         (folder / f"damaged_{number}.sql").write_bytes(damage(text))
         yield (folder / f"damaged_{number}.sql").unlink
     with tarfile.open(folder / "other.tar", "w") as tar:

@@ -34,7 +34,7 @@ def test_every_command_calls_it_the_same(name: str, lastgood: Lastgood, database
         assert outcome.status == 4, arguments
         error = outcome.document["error"]
         assert (error["code"], error["message"], error["hint"]) == ("foreign_point", message, LOOK), arguments
-    looked = lastgood("restore", name, "--salvage-readable", "--into", f"{database}_look")
+    looked = lastgood("restore", name, "--skip-damaged", "--into", f"{database}_look")
     assert looked.status == 0
     assert looked.out.startswith(f'"{database}_look" holds all of {name}: no damage was found.\n')
 

@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[int, ...]] = {
     "undo": (3, 5, 7),
     "salvage": (3, 4, 5),
     "salvage plan": (3, 4, 5),
+    "salvage choose": (3, 4, 5),
     "salvage apply": (3, 4, 5, 7),
     "salvage undo": (3, 5, 7),
     "status": (3, 5, 7),

@@ -171,8 +171,8 @@ def test_what_is_left_of_a_damaged_dump(lastgood: Lastgood, server: EmbeddedServ
     into = f"{database}_left"
     refused = lastgood("restore", "damaged.sql", "--into", into)
     assert refused.status == 4
-    assert refused.err.splitlines()[-1].endswith("To restore what can be read of it, add --salvage-readable.")
-    outcome = lastgood("restore", "damaged.sql", "--into", into, "--salvage-readable")
+    assert refused.err.splitlines()[-1].endswith("To restore what can be read of it, add --skip-damaged.")
+    outcome = lastgood("restore", "damaged.sql", "--into", into, "--skip-damaged")
     assert outcome.status == 0
     assert outcome.out.startswith(
         f'INCOMPLETE: "{into}" holds what could be read of damaged.sql. It is not proved.\n'
@@ -192,14 +192,14 @@ def test_what_is_left_of_a_damaged_dump(lastgood: Lastgood, server: EmbeddedServ
     with server.target(database).connect() as connection:
         row = connection.execute("SELECT has_database_privilege('public', %s, 'CONNECT')", [into]).fetchone()
     assert row == (False,)
-    document = lastgood("restore", "damaged.sql", "--into", f"{into}_again", "--salvage-readable", "--json").document
-    assert (document["status"], document["damage"]) == ("salvaged", ["it ends without its footer"])
+    document = lastgood("restore", "damaged.sql", "--into", f"{into}_again", "--skip-damaged", "--json").document
+    assert (document["status"], document["damage"]) == ("partial", ["it ends without its footer"])
     assert [(table["name"], table["state"], table["rows"]) for table in document["tables"]] == [
         ("contacts", "partial", 2),
         ("deals", "partial", 1),
         ("schema_migrations", "missing", 0),
     ]
-    live = lastgood("restore", "damaged.sql", "--into", database, "--salvage-readable")
+    live = lastgood("restore", "damaged.sql", "--into", database, "--skip-damaged")
     assert live.status == 3
 
 

@@ -66,17 +66,25 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     live = "crm"
     with EmbeddedServer(USUAL, settings=OURS) as server:
         with server.target("postgres").connect() as connection:
-            for name in (live, f"shut_{live}"):
+            for name in (live, f"shut_{live}", f"private_{live}", f"full_{live}"):
                 connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
             connection.execute(
                 sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(sql.Identifier(f"shut_{live}"))
             )
+            connection.execute(
+                sql.SQL("REVOKE CONNECT ON DATABASE {} FROM PUBLIC").format(sql.Identifier(f"private_{live}"))
+            )
+            connection.execute(sql.SQL("ALTER DATABASE {} CONNECTION LIMIT 0").format(sql.Identifier(f"full_{live}")))
             connection.execute("CREATE ROLE clerk LOGIN PASSWORD 'right'")
+            connection.execute("CREATE ROLE expired LOGIN PASSWORD 'right' VALID UNTIL '2020-01-01'")
+            connection.execute("CREATE ROLE pete LOGIN")
+            connection.execute("CREATE ROLE barred LOGIN")
             connection.execute("CREATE ROLE crm_group NOLOGIN")
             connection.execute("CREATE ROLE busy LOGIN CONNECTION LIMIT 0")
             connection.execute("CREATE ROLE visitor LOGIN")
             (rules,) = server.folder.rglob("pg_hba.conf")
-            rules.write_text(f"local all clerk scram-sha-256\n{rules.read_text()}")
+            ours = "local all clerk,expired scram-sha-256\nlocal all pete peer\nlocal all barred reject\n"
+            rules.write_text(f"{ours}{rules.read_text()}")
             connection.execute("SELECT pg_reload_conf()")
         fill(server, live)
         given = tmp_path_factory.mktemp("given")

@@ -55,6 +55,7 @@ OF_DECLARATIONS = {
     "lastgood.process.run",
     "lastgood.process.spool",
     "lastgood.text",
+    "lastgood.text.address",
     "lastgood.text.redact",
     "lastgood.text.units",
 }

@@ -58,6 +58,10 @@ WHERE starts_with(schemaname, 'lastgood_')
 """
 
 
+# Seconds. A campaign is to disturb no other work of the machine, and is slow then.
+PATIENCE = 600.0
+
+
 @dataclass(frozen=True, slots=True)
 class Site:
     """A project's server with the database ``broken``, which the migration changed, and a restore point from before it.
@@ -137,7 +141,7 @@ class Scene:
             environment["LASTGOOD_FAULT"] = fault.replace(":cut", ":stop").replace(":crash", ":stop")
         options = [
             "--db",
-            self.server.url(self.live),
+            f"{self.server.url(self.live)}&connect_timeout={PATIENCE:.0f}",
             "--store",
             str(self.site.point.parent),
             "--state",
@@ -156,13 +160,13 @@ class Scene:
             else:
                 self.crash()
             process.send_signal(signal.SIGCONT)
-        output, errors = process.communicate(timeout=180)
+        output, errors = process.communicate(timeout=PATIENCE)
         return subprocess.CompletedProcess(arguments, process.wait(), output, errors)
 
     def wait_for_stop(self, process: forked_cli.Process) -> None:
         """Wait until a command has stopped itself at its fault point."""
         watched = psutil.Process(process.pid)
-        until(lambda: watched.status() == psutil.STATUS_STOPPED, "the command at its fault point")
+        until(lambda: watched.status() == psutil.STATUS_STOPPED, "the command at its fault point", seconds=PATIENCE)
 
     def rollback(self, fault: str = "") -> subprocess.CompletedProcess[str]:
         """A rollback in place to the restore point."""

@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import MAJORS, OURS, require
 from tests.crash.conftest import Tally
-from tests.crash.hosted import Scene, Site, site, writing
+from tests.crash.hosted import PATIENCE, Scene, Site, site, writing
 from tests.support.account import assert_same
 from tests.support.hosted import Project
 
@@ -263,6 +263,6 @@ def test_a_second_operator_is_refused_while_the_first_one_works(scene: Scene) ->
     assert scene.run("prune", "--keep", "0", "--yes").returncode in (0, 3)
     scene.state = machine
     first.send_signal(signal.SIGCONT)
-    output, errors = first.communicate(timeout=120)
+    output, errors = first.communicate(timeout=PATIENCE)
     assert (first.wait(), scene.good()) == (0, True), (output, errors)
     scene.verify()

@@ -53,7 +53,7 @@ class Stage:
         subprocess.run([self.server.bin / "pg_dump", "-d", connection, "-f", path, *options], check=True)
         return path
 
-    def salvaged(
+    def restored(
         self, data: bytes | None = None, name: str = "damaged.sql"
     ) -> tuple[DamagedReport, dict[str, DamagedTable]]:
         """Load the readable part, and check that the report matches each table's real content."""
@@ -105,9 +105,9 @@ def row(text: bytes, table: str, number: int) -> bytes:
 
 @ENDS
 def test_a_valid_dump_is_reported_as_whole(stage: Stage) -> None:
-    report, tables = stage.salvaged(stage.text)
+    report, tables = stage.restored(stage.text)
     assert report.complete
-    assert (report.status, report.damage, report.commands) == ("salvaged", (), ())
+    assert (report.status, report.damage, report.commands) == ("partial", (), ())
     assert {name: (table.state, table.rows) for name, table in tables.items()} == {
         "a_first": ("whole", ROWS),
         "b_second": ("whole", ROWS),
@@ -118,7 +118,7 @@ def test_a_valid_dump_is_reported_as_whole(stage: Stage) -> None:
 @ENDS
 def test_a_cut_plain_dump(stage: Stage) -> None:
     at = stage.text.index(b"\n20000\t", stage.text.index(b"COPY public.b_second")) + 3
-    report, tables = stage.salvaged(stage.text[:at])
+    report, tables = stage.restored(stage.text[:at])
     assert not report.complete
     line = line_of(stage.text, b"COPY public.b_second")
     offset = stage.text.index(b"COPY public.b_second")
@@ -149,7 +149,7 @@ def test_damaged_compressed_data_is_read_up_to_the_damage(stage: Stage, compress
         del data[at:]
     else:
         data[at : at + 8] = b"\xff" * 8
-    report, tables = stage.salvaged(bytes(data))
+    report, tables = stage.restored(bytes(data))
     assert len(report.damage) >= 1
     # A byte that was changed need not make the data unreadable at once, and then its rows are odd.
     read = sum(table.rows for table in tables.values())
@@ -180,7 +180,7 @@ def test_odd_rows_are_left_out_and_named(stage: Stage) -> None:
             why or 'null value in column "t" of relation "a_first" violates not-null constraint'
         )
         text = text.replace(before, after)
-    report, tables = stage.salvaged(text)
+    report, tables = stage.restored(text)
     table = tables["a_first"]
     assert (table.state, table.rows, table.left_out) == ("partial", ROWS - 7, 7)
     assert {missing.line: missing.why for missing in table.first} == lines
@@ -194,7 +194,7 @@ def test_odd_rows_are_left_out_and_named(stage: Stage) -> None:
 def test_a_lost_end_of_rows_does_not_take_the_rest(stage: Stage) -> None:
     start = stage.text.index(b"COPY public.b_second")
     end = stage.text.index(b"\n\\.\n", start)
-    _, tables = stage.salvaged(stage.text[:end] + stage.text[end + 3 :])
+    _, tables = stage.restored(stage.text[:end] + stage.text[end + 3 :])
     assert {name: table.rows for name, table in tables.items()} == {"a_first": ROWS, "b_second": ROWS, "c_third": 1000}
     assert (tables["b_second"].state, tables["b_second"].why) == ("partial", "the end of its rows is damaged")
     assert tables["c_third"].state == "whole"
@@ -214,7 +214,7 @@ def test_a_lost_end_of_rows_does_not_take_the_rest(stage: Stage) -> None:
 )
 def test_a_damaged_command_takes_only_itself(stage: Stage, old: bytes, new: bytes, lost: str) -> None:
     assert stage.text.count(old) == 1
-    report, tables = stage.salvaged(stage.text.replace(old, new))
+    report, tables = stage.restored(stage.text.replace(old, new))
     assert {name: (table.state, table.rows) for name, table in tables.items()} == {
         "a_first": ("whole", ROWS),
         "b_second": ("whole", ROWS),
@@ -228,7 +228,7 @@ def test_a_damaged_command_takes_only_itself(stage: Stage, old: bytes, new: byte
 def test_a_destroyed_head(stage: Stage) -> None:
     at = stage.text.index(b"-- Name: a_first; Type: TABLE;")
     for garbage in (bytes(at - 3), b"\x13\x99(x' " * (at // 6)):
-        report, tables = stage.salvaged(garbage[: at - 3] + stage.text[at - 3 :])
+        report, tables = stage.restored(garbage[: at - 3] + stage.text[at - 3 :])
         assert {name: table.rows for name, table in tables.items()} == {
             "a_first": ROWS,
             "b_second": ROWS,
@@ -239,7 +239,7 @@ def test_a_destroyed_head(stage: Stage) -> None:
 @ENDS
 def test_a_table_that_the_server_refuses(stage: Stage) -> None:
     text = stage.text.replace(b"CREATE TABLE public.a_first", b"CREATE TABLE public.other")
-    report, tables = stage.salvaged(text)
+    report, tables = stage.restored(text)
     assert (tables["a_first"].state, tables["a_first"].why) == ("missing", 'relation "public.a_first" does not exist')
     assert tables["b_second"].state == "whole"
     assert any(command.why == 'relation "public.a_first" does not exist' for command in report.commands)
@@ -255,7 +255,7 @@ def test_a_cut_archive(stage: Stage, form: str) -> None:
     else:
         data = path.read_bytes()
         path.write_bytes(data[: data.index(b"20000\t20000\t") + 3])
-    report, tables = stage.salvaged(None)
+    report, tables = stage.restored(None)
     assert report.damage
     assert tables["a_first"].state == "whole"
     if form == "directory":
@@ -275,7 +275,7 @@ def test_a_custom_archive_with_one_damaged_table(stage: Stage) -> None:
     places = [at for at in range(len(data)) if data[at : at + 2] == b"\x78\x9c"]
     data[places[0] + 2000 : places[0] + 2040] = b"\xff" * 40
     path.write_bytes(data)
-    report, tables = stage.salvaged(None)
+    report, tables = stage.restored(None)
     assert tables["a_first"].state != "whole"
     assert (tables["b_second"].state, tables["b_second"].rows) == ("whole", ROWS)
     assert (tables["c_third"].state, tables["c_third"].rows) == ("whole", 1000)
@@ -287,7 +287,7 @@ def test_the_manifest_has_the_expected_rows(stage: Stage) -> None:
     text = point.path.read_bytes()
     start = text.index(b"COPY public.c_third")
     point.path.write_bytes(text[: text.index(b"\n700\t", start) + 1])
-    report, tables = stage.salvaged(None, point.path.name)
+    report, tables = stage.restored(None, point.path.name)
     assert (tables["c_third"].rows, tables["c_third"].expected, tables["c_third"].state) == (699, 1000, "partial")
     assert (tables["a_first"].rows, tables["a_first"].expected, tables["a_first"].state) == (ROWS, ROWS, "whole")
     assert report.damage

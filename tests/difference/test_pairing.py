@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 
 from lastgood.difference.pairing import pair_of
-from lastgood.difference.sides import Column, Table
+from lastgood.difference.sides import SideColumn, SideTable
 from lastgood.dump.names import Relation
 
 NAME = Relation("public", "contacts")
 
 
-def table(columns: str) -> Table:
+def table(columns: str) -> SideTable:
     """A table with columns such as ``id:int``."""
     pairs = (each.split(":") for each in columns.split())
-    return Table(NAME, tuple(Column(name, kind) for name, kind in pairs))
+    return SideTable(NAME, tuple(SideColumn(name, kind) for name, kind in pairs))
 
 
 @pytest.mark.parametrize(

@@ -116,48 +116,47 @@ def quoted(name: str) -> str:
     return sql.Identifier(name).as_string(None)
 
 
-def build(connection: Connection, example: Example) -> None:
+def build(connection: Connection, example: Example, name: str = "x") -> None:
     """The table before."""
     columns = [f"{quoted(name)} {kind}" for name, kind in zip(example.names, example.types, strict=True)]
     key = ", ".join(quoted(name) for name in example.names[: example.key])
     if example.key:
         columns = [f"{text} NOT NULL" if place < example.key else text for place, text in enumerate(columns)]
         columns.append(f"PRIMARY KEY ({key})" if example.primary else f"UNIQUE ({key})")
-    run(connection, f"CREATE TABLE public.x ({', '.join(columns)})")
-    insert(connection, example, example.rows)
+    run(connection, f"CREATE TABLE public.{name} ({', '.join(columns)})")
+    insert(connection, example, example.rows, name)
 
 
-def insert(connection: Connection, example: Example, rows: Sequence[Sequence[int]]) -> None:
+def insert(connection: Connection, example: Example, rows: Sequence[Sequence[int]], name: str = "x") -> None:
     for row in rows:
         values = ", ".join(value(kind, place) for kind, place in zip(example.types, row, strict=True))
-        run(connection, f"INSERT INTO public.x VALUES ({values})")
+        run(connection, f"INSERT INTO public.{name} VALUES ({values})")
 
 
-def change(connection: Connection, example: Example) -> None:
+def change(connection: Connection, example: Example, name: str = "x") -> None:
     """From the state before to the state after."""
-    nth = "(SELECT ctid FROM public.x ORDER BY ctid LIMIT 1 OFFSET {})"
+    table = f"public.{name}"
     for row, column, place in example.updated:
         text = value(example.types[column], place)
-        run(connection, f"UPDATE public.x SET {quoted(example.names[column])} = {text} WHERE ctid = {nth.format(row)}")
-    run(connection, f"DELETE FROM public.x WHERE ctid IN (SELECT ctid FROM public.x LIMIT {example.deleted})")
-    insert(connection, example, example.added)
+        nth = f"(SELECT ctid FROM {table} ORDER BY ctid LIMIT 1 OFFSET {row})"
+        run(connection, f"UPDATE {table} SET {quoted(example.names[column])} = {text} WHERE ctid = {nth}")
+    run(connection, f"DELETE FROM {table} WHERE ctid IN (SELECT ctid FROM {table} LIMIT {example.deleted})")
+    insert(connection, example, example.added, name)
     last = quoted(example.names[-1])
     if example.ddl == "add":
-        run(connection, "ALTER TABLE public.x ADD COLUMN more int DEFAULT 1")
+        run(connection, f"ALTER TABLE {table} ADD COLUMN more int DEFAULT 1")
     elif example.ddl == "drop" and len(example.types) > max(example.key, 1):
-        run(connection, f"ALTER TABLE public.x DROP COLUMN {last}")
+        run(connection, f"ALTER TABLE {table} DROP COLUMN {last}")
     elif example.ddl == "type" and example.types[-1] == "integer":
-        run(connection, f"ALTER TABLE public.x ALTER COLUMN {last} TYPE bigint")
+        run(connection, f"ALTER TABLE {table} ALTER COLUMN {last} TYPE bigint")
     elif example.ddl == "unkeyed" and example.key:
-        run(
-            connection,
-            "ALTER TABLE public.x DROP CONSTRAINT " + ("x_pkey" if example.primary else constraint(connection)),
-        )
+        run(connection, f"ALTER TABLE {table} DROP CONSTRAINT {constraint(connection, table)}")
 
 
-def constraint(connection: Connection) -> str:
+def constraint(connection: Connection, table: str) -> str:
+    """The name of the table's key."""
     row = connection.execute(
-        "SELECT conname FROM pg_constraint WHERE conrelid = 'public.x'::regclass AND contype = 'u'"
+        "SELECT conname FROM pg_constraint WHERE conrelid = %s::regclass AND contype IN ('p', 'u')", [table]
     ).fetchone()
     assert row is not None
     return quoted(row[0])
@@ -166,18 +165,18 @@ def constraint(connection: Connection) -> str:
 Rows = Counter[tuple[str | None, ...]]
 
 
-def texts(connection: Connection, schema: str, columns: Sequence[str]) -> str:
-    """A query for the rows of a side, as the text that output functions give."""
+def texts(table: str, columns: Sequence[str]) -> str:
+    """A query for the rows of a table, as the text that output functions give."""
     shown = ", ".join(
         f'CASE WHEN {quoted(c)}::text IS NOT NULL THEN concat({quoted(c)}) COLLATE "C" END' for c in columns
     )
-    return f"SELECT {shown} FROM {schema}.x"
+    return f"SELECT {shown} FROM {table}"
 
 
 def oracle(connection: Connection, columns: Sequence[str], zone: str) -> tuple[Rows, Rows]:
     """The rows that only one side has, as multisets, with time stamps in a zone."""
     connection.execute("SELECT set_config('TimeZone', %s, false)", [zone])
-    before, after = (texts(connection, schema, columns) for schema in ("before", "public"))
+    before, after = (texts(table, columns) for table in ("before.x", "public.x"))
     found = []
     for query in (f"{before} EXCEPT ALL {after}", f"{after} EXCEPT ALL {before}"):
         found.append(Counter(tuple(row) for row in connection.execute(query.encode())))
@@ -218,6 +217,15 @@ def judge_keyed(table: TableDifference, rows: Sequence[dict[str, Any]], here: Ro
             assert row["columns"] == differing
 
 
+def make_world(connection: Connection) -> None:
+    """The types of the columns."""
+    try:
+        connection.execute(FOLDED.encode())
+    except psycopg.errors.FeatureNotSupported:
+        connection.execute('CREATE COLLATION public.folded FROM "C"')
+    connection.execute(WORLD.encode())
+
+
 @pytest.fixture(scope="module")
 def shared_database(servers: Any) -> Iterator[Callable[[int], Target]]:
     """A database for all examples, with settings that change the text of values: those that pg_dump pins."""
@@ -237,11 +245,7 @@ def shared_database(servers: Any) -> Iterator[Callable[[int], Target]]:
             ):
                 connection.execute(f"ALTER DATABASE random_tables SET {setting}".encode())
         with server.target("random_tables").connect() as connection:
-            try:
-                connection.execute(FOLDED.encode())
-            except psycopg.errors.FeatureNotSupported:
-                connection.execute('CREATE COLLATION public.folded FROM "C"')
-            connection.execute(WORLD.encode())
+            make_world(connection)
         made.append(target)
         return server.target("random_tables")
 
@@ -251,7 +255,7 @@ def shared_database(servers: Any) -> Iterator[Callable[[int], Target]]:
             connection.execute("DROP DATABASE random_tables WITH (FORCE)")
 
 
-@pytest.mark.postgres(15, 18)
+@pytest.mark.postgres(18, also=(15,))
 def test_counts_and_rows_are_those_of_the_server(
     server: EmbeddedServer, shared_database: Callable[[int], Target], tmp_path: Path
 ) -> None:
@@ -284,6 +288,14 @@ def test_counts_and_rows_are_those_of_the_server(
 
 
 def reset(connection: Connection) -> None:
+    pin(connection)
+    connection.execute("DROP TABLE IF EXISTS public.x")
+    connection.execute("DROP SCHEMA IF EXISTS before CASCADE")
+    connection.execute("CREATE SCHEMA before")
+
+
+def pin(connection: Connection) -> None:
+    """The settings under which the texts of both sides are read."""
     for name, value in (
         ("search_path", "public"),
         ("DateStyle", "ISO, MDY"),
@@ -293,22 +305,20 @@ def reset(connection: Connection) -> None:
         ("TimeZone", "UTC"),
     ):
         connection.execute("SELECT set_config(%s, %s, false)", [name, value])
-    connection.execute("DROP TABLE IF EXISTS public.x")
-    connection.execute("DROP SCHEMA IF EXISTS before CASCADE")
-    connection.execute("CREATE SCHEMA before")
 
 
 def common(connection: Connection) -> list[str]:
     """The columns of both sides, in the order of the side before."""
-    names = [
-        [
-            name
-            for (name,) in connection.execute(
-                "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped"
-                " ORDER BY attnum",
-                [table],
-            )
-        ]
-        for table in ("before.x", "public.x")
+    there = columns_of(connection, "public.x")
+    return [name for name in columns_of(connection, "before.x") if name in there]
+
+
+def columns_of(connection: Connection, table: str) -> list[str]:
+    return [
+        name
+        for (name,) in connection.execute(
+            "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped"
+            " ORDER BY attnum",
+            [table],
+        )
     ]
-    return [name for name in names[0] if name in names[1]]

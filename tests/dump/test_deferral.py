@@ -6,7 +6,8 @@ from collections.abc import Callable, Collection
 
 import pytest
 
-from lastgood.dump.deferral import Deferrable, DeferredTask, Division, is_allowed
+from lastgood.dump.deferral import Deferrable, Division
+from lastgood.dump.deferred_task import DeferredTask
 from lastgood.dump.names import Relation
 from lastgood.dump.reader import read
 from lastgood.dump.script import Script, ScriptStep
@@ -113,7 +114,7 @@ def test_what_waits_of_a_real_dump(dump: Callable[..., bytes], options: tuple[st
     script = script_of(dump(*options))
     division = Deferrable.of(script).divide(())
     assert {str(later): list(later.statements) for later in division.later} == WORK
-    assert all(is_allowed(later) for later in division.later)
+    assert all(later.is_allowed for later in division.later)
     before = {item.command.statement.text for item in script.items if isinstance(item, ScriptStep)}
     now = [item.command.statement.text for item in division.immediate(script).items if isinstance(item, ScriptStep)]
     assert [text.decode() for text in now if text not in before] == REWRITTEN
@@ -318,7 +319,7 @@ def test_the_session_of_an_index_is_the_dumps() -> None:
         ("index public.i", (*common, "SET default_tablespace = fast")),
         ("index public.j", (*common, "SET default_tablespace = ''")),
     ]
-    assert all(is_allowed(later) for later in division.later)
+    assert all(later.is_allowed for later in division.later)
 
 
 def later(*statements: str, settings: tuple[str, ...] = ()) -> DeferredTask:
@@ -345,7 +346,7 @@ def later(*statements: str, settings: tuple[str, ...] = ()) -> DeferredTask:
     ids=lambda item: (*item.settings, *item.statements)[0][:40],
 )
 def test_a_list_with_anything_else_on_it_is_not_run(hostile: DeferredTask) -> None:
-    assert not is_allowed(hostile)
+    assert not hostile.is_allowed
 
 
 CODE = """

@@ -6,15 +6,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.conftest import USUAL
+from tests.conftest import USUAL, on_versions
 from tests.support.hosted import FOLDER, Project
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "project" in metafunc.fixturenames:
-        marker = metafunc.definition.get_closest_marker("postgres")
-        wanted = marker.args if marker else (USUAL,)
-        metafunc.parametrize("project", wanted, indirect=True, ids=[f"pg{major}" for major in wanted])
+    on_versions(metafunc, "project", USUAL)
 
 
 @pytest.fixture

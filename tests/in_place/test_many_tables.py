@@ -68,7 +68,7 @@ def locks(other: Connection, of: Connection) -> int:
     return int(row[0])
 
 
-@pytest.mark.parametrize("major", [15, 18])
+@pytest.mark.parametrize("major", [18])
 def test_a_thousand_tables_fit_the_default_lock_table(
     major: int, started: Callable[[int, Mapping[str, str]], Project]
 ) -> None:
@@ -83,7 +83,7 @@ def test_a_thousand_tables_fit_the_default_lock_table(
     assert 2000 < held <= expected
 
 
-@pytest.mark.parametrize("major", [15, 18])
+@pytest.mark.parametrize("major", [18])
 def test_the_setting_that_a_refusal_names_is_enough(
     major: int, started: Callable[[int, Mapping[str, str]], Project]
 ) -> None:

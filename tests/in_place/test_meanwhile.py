@@ -20,7 +20,7 @@ from lastgood.in_place import marks, names
 from lastgood.in_place.exchange import reconnect, snapshots, switch
 from lastgood.in_place.exchange.completion import complete, validate
 from lastgood.in_place.exchange.move import Moved, committed, move
-from lastgood.in_place.exchange.snapshots import Session
+from lastgood.in_place.exchange.snapshots import OpenSession
 from lastgood.in_place.survey import Object, objects, survey
 from lastgood.postgres.lock import lock_key
 from lastgood.postgres.server import Connection
@@ -44,7 +44,7 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 
 
 def swapped(
-    connection: Connection, staged: Staged, waiting: Callable[[int, list[Session]], None] = lambda *_: None
+    connection: Connection, staged: Staged, waiting: Callable[[int, list[OpenSession]], None] = lambda *_: None
 ) -> Moved:
     return switch.swap(connection, staged.run, schemas=ALL, wished=staged.ties, manifest="digest", waiting=waiting)
 
@@ -78,7 +78,7 @@ def test_a_snapshot_older_than_staging_is_not_left_to_find_empty_tables(project:
         dump.execute("SELECT txid_current_snapshot()")
         staged = stage(project, "postgres", broken)
         found = [each.mark for each in marks.marked(connection, run=staged.run)]
-        seen: list[list[Session]] = []
+        seen: list[list[OpenSession]] = []
         with pytest.raises(Refused) as refused:
             snapshots.wait(connection, found, seconds=0, waiting=seen.append)
         assert refused.value.message.startswith(
@@ -147,7 +147,7 @@ def test_a_long_reader_is_named_and_then_the_swap_goes_on(project: Project, brok
         reader.execute("SELECT FROM public.contacts")
         seen: list[tuple[int, list[str]]] = []
 
-        def waiting(attempt: int, sessions: list[Session]) -> None:
+        def waiting(attempt: int, sessions: list[OpenSession]) -> None:
             seen.append((attempt, [each.application for each in sessions]))
             reader.execute("COMMIT")
 

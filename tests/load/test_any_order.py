@@ -76,7 +76,7 @@ def made(server: EmbeddedServer, name: str, text: str) -> str:
     return name
 
 
-@pytest.mark.postgres(15, 18)
+@pytest.mark.postgres(18, also=(15,))
 @pytest.mark.parametrize(
     "chapter",
     # Only newer servers take a NOT NULL that is not valid.

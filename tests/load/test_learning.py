@@ -54,7 +54,7 @@ def text(plan: Plan, *, build: float, backup: float | None = None) -> str:
     return line.removeprefix("  Expected").strip()
 
 
-@pytest.mark.postgres(15, 18)
+@pytest.mark.postgres(18, also=(15,))
 def test_the_second_restore_uses_the_costs_of_the_first(
     server: EmbeddedServer, new_database: Callable[..., str], store: Path, tmp_path: Path
 ) -> None:

@@ -215,9 +215,9 @@ def test_content_is_compared_once_for_all_points(target: Target, store: Path) ->
         tables, _ = loss.listing(connection)
         with loss.snapshot_of(connection) as snapshot:
             reader = loss.Reader(target, snapshot)
-            first = reader.compare(tables, facts, loss.Limit.of(None))
+            first = reader.compare(tables, facts, loss.TimeLimit.of(None))
             writer.execute("UPDATE public.same SET at = now()")
-            again = reader.compare(tables, facts, loss.Limit.of(None))
+            again = reader.compare(tables, facts, loss.TimeLimit.of(None))
     assert first == again
     assert first["public", "same"].state == "equal"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lastgood.loss.written import Column, writing_column
+from lastgood.loss.written import TimeColumn, writing_column
 
 NOW = "now()"
 
@@ -32,7 +32,7 @@ NOW = "now()"
     ],
 )
 def test_a_name_decides(name: str) -> None:
-    assert writing_column([Column("due_at", True), Column(name, True)]) == Column(name, True)
+    assert writing_column([TimeColumn("due_at", True), TimeColumn(name, True)]) == TimeColumn(name, True)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_a_name_decides(name: str) -> None:
 def test_a_time_of_another_kind_does_not(name: str, default: str) -> None:
     if default and name in ("date", "time", "at", "created_by", "last_login"):
         return  # a default of the present is the time of writing
-    assert writing_column([Column(name, True, default)]) is None
+    assert writing_column([TimeColumn(name, True, default)]) is None
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_a_time_of_another_kind_does_not(name: str, default: str) -> None:
     ],
 )
 def test_a_default_of_the_present_decides(default: str) -> None:
-    assert writing_column([Column("noted", True, default)]) == Column("noted", True, default)
+    assert writing_column([TimeColumn("noted", True, default)]) == TimeColumn("noted", True, default)
 
 
 @pytest.mark.parametrize(
@@ -102,15 +102,15 @@ def test_a_default_of_the_present_decides(default: str) -> None:
     ],
 )
 def test_another_default_does_not(default: str) -> None:
-    assert writing_column([Column("noted", True, default)]) is None
+    assert writing_column([TimeColumn("noted", True, default)]) is None
 
 
 def test_when_a_row_was_made_comes_before_when_it_was_changed() -> None:
     columns = [
-        Column("updated_at", True, NOW),
-        Column("noted", True, NOW),
-        Column("inserted_at", True),
-        Column("created_at", True, NOW),
+        TimeColumn("updated_at", True, NOW),
+        TimeColumn("noted", True, NOW),
+        TimeColumn("inserted_at", True),
+        TimeColumn("created_at", True, NOW),
     ]
     chosen = []
     while best := writing_column(columns):

@@ -65,7 +65,7 @@ def figures(document: dict[str, Any]) -> dict[str, tuple[float | None, float | N
     }
 
 
-@pytest.mark.postgres(15, 18)
+@pytest.mark.postgres(18, also=(15,))
 def test_errors_after_the_switch_are_reported_with_the_undo_command(
     lastgood: Lastgood, server: EmbeddedServer, database: str, broken: str, site: Site
 ) -> None:

@@ -24,7 +24,7 @@ def stage(
     return staged(server, new_database, tmp_path, monkeypatch)
 
 
-@pytest.mark.postgres(15, 18)
+@pytest.mark.postgres(18, also=(15,))
 def test_the_naive_rollback_was_killed_half_way(stage: Stage) -> None:
     made = stage.lastgood("backup", "--label", "before_deployment").document["point"]
     with stage.target.connect() as connection:

@@ -75,7 +75,7 @@ def test_it_names_each_damage_and_falls_back(stage: Stage) -> None:
     newest = stage.backups / "cloud_backup_20260117_093000.sql"
     salvage = [each for each in others if each["title"] == f"restore what can be read of {newest.name}"]
     assert [each["commands"] for each in salvage] == [
-        [f"lastgood restore {newest} --into {stage.database}_readable --salvage-readable"]
+        [f"lastgood restore {newest} --into {stage.database}_readable --skip-damaged"]
     ]
 
 
@@ -92,7 +92,7 @@ def test_it_ends_in_a_proved_database(stage: Stage) -> None:
     )
 
 
-def test_what_can_be_read_of_it_is_salvaged_by_the_command_that_it_shows(stage: Stage) -> None:
+def test_what_can_be_read_of_it_is_restored_by_the_command_that_it_shows(stage: Stage) -> None:
     stage.dump.unlink()
 
     answer = stage.lastgood("recover", "--yes")
@@ -105,9 +105,9 @@ def test_what_can_be_read_of_it_is_salvaged_by_the_command_that_it_shows(stage: 
     assert diagnosis["emergency"] == "corrupt_backup"
     assert diagnosis["statement"].startswith(f'Not one of 5 restore points of "{stage.database}" is valid. ')
     _, *arguments = diagnosis["proposals"][0]["commands"][0].split()
-    salvaged = stage.lastgood(*arguments)
-    assert salvaged.status == 0, salvaged.printed
-    tables = {table["name"]: table for table in salvaged.document["tables"]}
+    restored = stage.lastgood(*arguments)
+    assert restored.status == 0, restored.printed
+    tables = {table["name"]: table for table in restored.document["tables"]}
     assert tables["contact_tags"]["state"] == "whole"
     assert tables["contacts"]["state"] == "missing", "it was cut in the first of its rows"
 

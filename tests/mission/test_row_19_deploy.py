@@ -20,6 +20,7 @@ from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.mark import marked
 from tests.conftest import USUAL, Servers
 from tests.mission.deployments import FAILS, HALF, HANGS, ORPHANS, WRITES, Site, alembic_project
+from tests.salvage.test_salvage import sums
 from tests.support.waiting import until
 
 AGAIN = "Fix the migration, test it with lastgood deploy --dry-run, then deploy again."
@@ -249,6 +250,9 @@ def test_after_kill_9_another_machine_can_continue(
     found = status.document["deployment"]
     assert (found["stage"], found["label"], found["working"]) == ("migrating", "nightly", "")
     assert found["commands"] == ["lastgood recover", f"lastgood deploy --accept {found['run']}"]
+    until(lambda: site.journal(found["run"])[-1]["event"] == "sessions ended", "the dead-man switch writes the end")
+    with site.target.connect() as connection:
+        connection.execute(WRITES)
     next_one = site.lastgood("deploy", "--json", "--", "true", environment=elsewhere)
     assert next_one.status == 3
     assert next_one.document["error"]["hint"] == (
@@ -262,6 +266,10 @@ def test_after_kill_9_another_machine_can_continue(
     assert (diagnosis["proposals"][0]["kind"], diagnosis["proposals"][0]["name"]) == ("rollback", found["point"])
     assert site.same_as(before)
     assert site.comment() == "The CRM of record"
+    # What the application wrote after the migration's end is not taken for the migration's.
+    plan = site.lastgood("salvage", "--json").document
+    assert [each["by"] for each in plan["migrations"]] == [f"deployment {found['run']}"]
+    assert sums(plan) == {("deals", "insert", "insert", ""): 2, ("contacts", "update", None, "migration"): 50}
 
 
 def test_a_failed_rollback_shows_how_to_continue(site: Site) -> None:

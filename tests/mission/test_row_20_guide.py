@@ -98,7 +98,7 @@ def old_dump(site: Site, *, packed: bool) -> Path:
     return small
 
 
-@pytest.mark.postgres(15, 18)
+@pytest.mark.postgres(18, also=(15,))
 def test_every_command_of_it_from_start_to_end(site: Site, lastgood: Lastgood) -> None:
     packed = site.server.major == 15
     point = old_dump(site, packed=packed)

@@ -107,11 +107,12 @@ def test_a_bundle_starts_with_its_version_of_python_only() -> None:
     assert refused.value.code == f"error: cannot start lastgood: this file is for Python 3.99, not {here}"
 
 
-def test_a_bundle_is_tried_by_its_version_of_python_only() -> None:
+def test_what_is_built_is_tried_by_the_versions_of_python_that_it_is_for() -> None:
     every = [Path("/usr/bin/python3.11"), Path("/opt/bin/python3.13")]
     assert trial.fitting(Path("dist/lastgood-py3.13.pyz"), every) == every[1:]
     assert trial.fitting(Path("dist/lastgood-py3.14.pyz"), every) == []
     assert trial.fitting(Path("dist/lastgood-0.1.0-py3-none-any.whl"), every) == every
+    assert trial.fitting(Path("dist/lastgood-0.1.0.tar.gz"), every) == every[:1]
 
 
 def test_every_dependency_has_a_lower_bound() -> None:

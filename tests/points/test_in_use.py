@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from psycopg import sql
 
-from lastgood.command.prune import prune
+from lastgood.command.prune import plan as planning
+from lastgood.command.prune import removal
 from lastgood.config.tables import Keep, Retention
 from lastgood.context import Context
 from lastgood.errors import Refused
@@ -31,7 +32,7 @@ from lastgood.postgres.mark import Mark
 from lastgood.postgres.server import Target
 
 NOW = datetime(2026, 6, 15, 12, tzinfo=UTC)
-EVERYTHING = prune.Criteria(older_than=timedelta(0))
+EVERYTHING = planning.Criteria(older_than=timedelta(0))
 
 
 class Store:
@@ -53,8 +54,8 @@ class Store:
         manifest_path(path).write_text(json.dumps({**self._manifest, **manifest, "made_at": made_at.isoformat()}))
         return path
 
-    def reasons(self, criteria: prune.Criteria, within: float = 0.0) -> dict[str, str]:
-        plan = prune.plan(self.target, self.folder, criteria, self.state, post_mortem_within=within)
+    def reasons(self, criteria: planning.Criteria, within: float = 0.0) -> dict[str, str]:
+        plan = planning.plan(self.target, self.folder, criteria, self.state, post_mortem_within=within)
         return {each.name: "remove" if each.remove else each.why for each in plan.candidates}
 
 
@@ -88,7 +89,7 @@ def test_unfinished_or_running_work_keeps_its_restore_point(
             "free.sql": "remove",
         }
         with pytest.raises(Refused) as caught:
-            made.reasons(prune.Criteria(named=("deployed.sql", "free.sql")))
+            made.reasons(planning.Criteria(named=("deployed.sql", "free.sql")))
         assert (caught.value.message, caught.value.hint, caught.value.state) == (
             'cannot prune "deployed.sql": the unfinished deployment 20260615-1 needs it',
             "Run lastgood status to see which unfinished run needs it.",
@@ -105,7 +106,7 @@ def test_while_a_drill_is_running_nothing_is_removed(made: Store) -> None:
     with subprocess.Popen(["true"]) as gone:
         pass
     alive = {"host": caller.host(), "pid": os.getpid()}
-    criteria = prune.Criteria(keep=1)
+    criteria = planning.Criteria(keep=1)
     for begun in (
         {"kind": "drill", "live": "billing", **alive},
         {"kind": "drill", "live": made.target.dbname, "host": caller.host(), "pid": gone.pid},
@@ -125,27 +126,27 @@ def test_a_pin_that_comes_late_or_can_not_be_read_holds(made: Store) -> None:
     made.add("newest.sql", NOW + timedelta(days=1))
     good, odd = made.add("good.sql", NOW), made.add("odd.sql", NOW - timedelta(days=1))
     pins.pin_path(odd).write_text("{")
-    criteria = prune.Criteria(keep=1)
+    criteria = planning.Criteria(keep=1)
     assert made.reasons(criteria) == {
         "newest.sql": "among the 1 newest",
         "good.sql": "remove",
         "odd.sql": 'pinned: its pin "odd.sql.pin.lastgood.json" cannot be read',
     }
-    plan = prune.plan(made.target, made.folder, criteria)
+    plan = planning.plan(made.target, made.folder, criteria)
     pins.pin(good, "wait")
     events: list[Event] = []
-    assert prune.run(made.target, plan, Context(events.append))["removed"] == []
+    assert removal.run(made.target, plan, Context(events.append))["removed"] == []
     pin = pins.pin_of(good)
     assert pin is not None
     assert Note(f'"good.sql" is now needed and was not removed: pinned by {pin.by}: wait') in events
     assert good.exists() and manifest_path(good).exists()
     assert pins.unpin(good) and not pins.unpin(good)
-    assert prune.run(made.target, plan)["removed"] == ["good.sql"]
+    assert removal.run(made.target, plan)["removed"] == ["good.sql"]
 
 
 def test_each_kind_of_restore_point_is_counted_by_itself(made: Store) -> None:
     """An emergency backup, a damaged one or a foreign dump must not replace a backup."""
-    policy = prune.Criteria(retention=Retention(keep=Keep(daily=1)))
+    policy = planning.Criteria(retention=Retention(keep=Keep(daily=1)))
     made.add("new.sql", NOW)
     made.add("old.sql", NOW - timedelta(days=40))
     made.add("saved.sql", NOW + timedelta(hours=1), purpose="emergency")
@@ -180,13 +181,13 @@ def test_an_emergency_backup_stays_while_a_post_mortem_is_due_on_any_machine(mad
     made.add("newest.sql", now)
     for hours in (1, 47, 49):
         made.add(f"saved_{hours}.sql", now - timedelta(hours=hours), purpose="emergency")
-    assert made.reasons(prune.Criteria(keep=1), within=48 * 3600) == {
+    assert made.reasons(planning.Criteria(keep=1), within=48 * 3600) == {
         "newest.sql": "among the 1 newest",
         "saved_1.sql": "emergency backup of the last 2 days",
         "saved_47.sql": "emergency backup of the last 2 days",
         "saved_49.sql": "remove",
     }
-    assert made.reasons(prune.Criteria(named=("saved_1.sql",)), within=48 * 3600)["saved_1.sql"] == "remove"
+    assert made.reasons(planning.Criteria(named=("saved_1.sql",)), within=48 * 3600)["saved_1.sql"] == "remove"
 
 
 def test_when_only_a_damaged_one_would_stay_the_last_valid_one_stays_too(made: Store) -> None:
@@ -194,7 +195,7 @@ def test_when_only_a_damaged_one_would_stay_the_last_valid_one_stays_too(made: S
     cut = made.add("cut.sql", NOW)
     content = cut.read_bytes()
     cut.write_bytes(b" " * 50 + content[50:])
-    policy = prune.Criteria(retention=Retention(keep=Keep(last=1)))
+    policy = planning.Criteria(retention=Retention(keep=Keep(last=1)))
     assert made.reasons(policy) == {"cut.sql": "the newest", "whole.sql": "the last valid restore point"}
 
 
@@ -205,12 +206,12 @@ def test_what_does_not_stand_in_for_the_last_valid_one(made: Store) -> None:
     cut.write_bytes(b" " * cut.stat().st_size)
     foreign = made.add("shop.sql", NOW)
     manifest_path(foreign).unlink()
-    policy = prune.Criteria(retention=Retention(keep=Keep(last=1)))
+    policy = planning.Criteria(retention=Retention(keep=Keep(last=1)))
     assert made.reasons(policy)["ours.sql"] == "the last valid restore point"
     foreign.unlink()
     (made.folder / "latest.sql").symlink_to("ours.sql")
     assert made.reasons(policy) == {
-        "latest.sql": prune.FOREIGN_STAYS,
+        "latest.sql": planning.FOREIGN_STAYS,
         "cut.sql": "the newest",
         "ours.sql": "the last valid restore point",
     }

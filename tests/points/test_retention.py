@@ -51,7 +51,6 @@ def expected(keep: Keep, moments: Sequence[datetime], zone: ZoneInfo, reference:
 
 
 Parts = tuple[int, tuple[int, ...], float | None]
-AUTUMN = datetime(2025, 10, 20, tzinfo=UTC)
 START = datetime(2024, 1, 1, tzinfo=UTC)
 numbers = st.integers(0, 6)
 policies = st.builds(

@@ -98,7 +98,7 @@ def test_a_point_without_a_signature_is_refused_or_trusted(place: Place) -> None
     assert refused.returncode == 4
     assert f'cannot use "{point}": {why}' in refused.stderr
     assert '--trust-unsigned "REASON"' in " ".join(refused.stderr.split())
-    readable = place.run("restore", point.name, "--into", f"{place.live}_new", "--salvage-readable")
+    readable = place.run("restore", point.name, "--into", f"{place.live}_new", "--skip-damaged")
     assert readable.returncode == 4
     assert f'cannot use "{point}": {why}' in readable.stderr
     trusted = place.run("restore", point.name, "--into", f"{place.live}_new", "--trust-unsigned", "made before the key")

@@ -32,20 +32,20 @@ def shared(given: Figures, found: Machine, jobs: int | None = None) -> Capacity:
 @pytest.mark.parametrize(
     ("given", "found", "jobs", "expected", "reason"),
     [
-        (figures(), Machine(True, 2, 8 * GB), None, 2, "2 workers: the machine has 2 processors"),
-        (figures(), Machine(True, 1, 8 * GB), None, 1, "1 worker: the machine has 1 processor"),
-        (figures(), Machine(True, 2, 8 * GB), 6, 6, "6 workers: as requested"),
-        (figures(), Machine(False), None, 4, "4 workers: the server's processors are not visible from here"),
+        (figures(), Machine(2, 8 * GB), None, 2, "2 workers: the machine has 2 processors"),
+        (figures(), Machine(1, 8 * GB), None, 1, "1 worker: the machine has 1 processor"),
+        (figures(), Machine(2, 8 * GB), 6, 6, "6 workers: as requested"),
+        (figures(), Machine(), None, 4, "4 workers: the server's processors are not visible from here"),
         (
             figures(processes=16, tuned=True),
-            Machine(False),
+            Machine(),
             None,
             8,
             "8 workers: the server may run 16 parallel workers; its processors are not visible from here",
         ),
         (
             figures(ConnectionLimit("the server allows", 22, 7)),
-            Machine(True, 8, 8 * GB),
+            Machine(8, 8 * GB),
             None,
             3,
             "3 workers instead of 8: the server allows 22 connections, 7 are in use; the run needs 7 more for itself, "
@@ -53,7 +53,7 @@ def shared(given: Figures, found: Machine, jobs: int | None = None) -> Capacity:
         ),
         (
             figures(SERVER, ConnectionLimit('role "app" is allowed', 14, 1)),
-            Machine(True, 8, 8 * GB),
+            Machine(8, 8 * GB),
             16,
             1,
             '1 worker instead of 16: role "app" is allowed 14 connections, 1 are in use; the run needs 7 more for '
@@ -61,7 +61,7 @@ def shared(given: Figures, found: Machine, jobs: int | None = None) -> Capacity:
         ),
         (
             figures(ConnectionLimit("the server allows", 22, 22)),
-            Machine(True, 8, 8 * GB),
+            Machine(8, 8 * GB),
             None,
             1,
             "1 worker instead of 8: the server allows 22 connections, 22 are in use; the run needs 7 more for itself, "
@@ -77,31 +77,31 @@ def test_workers(given: Figures, found: Machine, jobs: int | None, expected: int
 @pytest.mark.parametrize(
     ("given", "found", "jobs", "expected", "why"),
     [
-        (figures(), Machine(True, 2, 4 * GB), None, 512, "at most a quarter of 4.0 GB of memory for 2 processes"),
-        (figures(), Machine(True, 8, 4 * GB), None, 128, "at most a quarter of 4.0 GB of memory for 8 processes"),
+        (figures(), Machine(2, 4 * GB), None, 512, "at most a quarter of 4.0 GB of memory for 2 processes"),
+        (figures(), Machine(8, 4 * GB), None, 128, "at most a quarter of 4.0 GB of memory for 8 processes"),
         # One job on eight processors: the last index has them all.
-        (figures(), Machine(True, 8, 4 * GB), 1, 128, "at most a quarter of 4.0 GB of memory for 8 processes"),
-        (figures(processes=0), Machine(True, 8, 1 * GB), 1, 256, "at most a quarter of 1.0 GB of memory for 1 process"),
-        (figures(), Machine(True, 2, 256 * GB), None, 512, "at most a quarter of 256 GB of memory for 2 processes"),
-        (figures(memory=2 * GB), Machine(True, 2, 256 * GB), None, 2048, "the server's own setting"),
+        (figures(), Machine(8, 4 * GB), 1, 128, "at most a quarter of 4.0 GB of memory for 8 processes"),
+        (figures(processes=0), Machine(8, 1 * GB), 1, 256, "at most a quarter of 1.0 GB of memory for 1 process"),
+        (figures(), Machine(2, 256 * GB), None, 512, "at most a quarter of 256 GB of memory for 2 processes"),
+        (figures(memory=2 * GB), Machine(2, 256 * GB), None, 2048, "the server's own setting"),
         (
             figures(memory=2 * GB),
-            Machine(True, 4, 8 * GB),
+            Machine(4, 8 * GB),
             None,
             512,
             "less than the server's own 2.0 GB, a quarter of 8.0 GB of memory for 4 processes",
         ),
-        (figures(), Machine(False), None, 64, "the server's own setting, since its memory is not visible from here"),
+        (figures(), Machine(), None, 64, "the server's own setting, since its memory is not visible from here"),
         (
             figures(hint=4 * GB),
-            Machine(False),
+            Machine(),
             None,
             256,
             "at most a quarter of 4.0 GB of memory, estimated from effective_cache_size for 4 processes",
         ),
         (
             figures(),
-            Machine(True, 64, 100 * MB),
+            Machine(64, 100 * MB),
             None,
             1,
             "less than the server's own 64 MB, a quarter of 100 MB of memory for 64 processes",
@@ -118,9 +118,7 @@ def test_memory(given: Figures, found: Machine, jobs: int | None, expected: int,
 @pytest.mark.parametrize("cpus", [1, 2, 3, 8, 64])
 @pytest.mark.parametrize("jobs", [1, 2, 8, 40])
 def test_all_memory_that_can_be_taken_at_once_is_a_quarter(cpus: int, jobs: int) -> None:
-    result = shared(
-        figures(ConnectionLimit("the server allows", 200, 1), processes=64), Machine(True, cpus, 64 * GB), jobs
-    )
+    result = shared(figures(ConnectionLimit("the server allows", 200, 1), processes=64), Machine(cpus, 64 * GB), jobs)
     for running in range(1, result.jobs + 1):
         processes = running * (1 + result.parallel_workers(running))
         assert processes * result.maintenance_work_mem <= 16 * GB

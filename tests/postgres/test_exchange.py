@@ -13,7 +13,7 @@ from psycopg import sql
 
 from lastgood import fault
 from lastgood.postgres.embedded import EmbeddedServer
-from lastgood.postgres.exchange import ExchangeResult, NamesChanged, Renaming, current_names, exchange
+from lastgood.postgres.exchange import ExchangeResult, NameExchange, NamesChanged, Renaming, current_names, exchange
 
 POINTS = ("swap.between_renames", "swap.before_commit", "swap.after_commit")
 
@@ -52,10 +52,12 @@ class Pair:
             return exchange(
                 connection,
                 server,
-                leaving=Renaming(self.live_oid, self.live, self.kept),
-                arriving=Renaming(self.shadow_oid, self.shadow, self.live),
-                statements=self.statements,
-                fault_points=POINTS,
+                NameExchange(
+                    leaving=Renaming(self.live_oid, self.live, self.kept),
+                    arriving=Renaming(self.shadow_oid, self.shadow, self.live),
+                    statements=self.statements,
+                    fault_points=POINTS,
+                ),
             )
 
     def read(self) -> str:
@@ -180,10 +182,12 @@ def test_a_commit_whose_answer_is_lost_is_found_out_by_oid(database_pair: Pair) 
             done = exchange(
                 connection,
                 server,
-                leaving=Renaming(database_pair.live_oid, database_pair.live, database_pair.kept),
-                arriving=Renaming(database_pair.shadow_oid, database_pair.shadow, database_pair.live),
-                statements=[],
-                fault_points=POINTS,
+                NameExchange(
+                    leaving=Renaming(database_pair.live_oid, database_pair.live, database_pair.kept),
+                    arriving=Renaming(database_pair.shadow_oid, database_pair.shadow, database_pair.live),
+                    statements=[],
+                    fault_points=POINTS,
+                ),
             )
     assert done.tries == 1
     assert database_pair.read() == "new"

@@ -9,10 +9,10 @@ import pytest
 from psycopg import sql
 
 from lastgood.errors import Refused
-from lastgood.postgres import database
+from lastgood.postgres import clock, database
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.lock import lock_key, lock_live, read_nothing
-from lastgood.postgres.mark import Mark, marked, read_mark, server_clock
+from lastgood.postgres.mark import Mark, marked, read_mark
 
 New = Callable[..., str]
 
@@ -91,7 +91,7 @@ def test_marked_databases_are_found_on_the_server(server: EmbeddedServer, new_da
     live = new_database("app")
     with server.target("postgres").connect() as connection:
         model = database.describe(connection, live)
-        mark = MARK.model_copy(update={"started": server_clock(connection), "live_oid": model.oid})
+        mark = MARK.model_copy(update={"started": clock.now(connection), "live_oid": model.oid})
         shadow = database.create_like(connection, f"{live}_shadow", model, mark.text())
         connection.execute(sql.SQL("COMMENT ON DATABASE {} IS 'the CRM'").format(sql.Identifier(live)))
         found = [(each, m) for each, m in marked(connection) if each.name.startswith(live)]

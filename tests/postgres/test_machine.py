@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lastgood.postgres.embedded import EmbeddedServer
-from lastgood.postgres.pressure.machine import Machine, machine
+from lastgood.postgres.pressure.machine import Machine, is_here, machine
 from lastgood.postgres.server import Connection
 
 GIGABYTE = 1 << 30
@@ -34,21 +34,20 @@ def test_a_server_on_this_machine(server: EmbeddedServer) -> None:
     with server.target("postgres").connect() as connection:
         found = machine(connection)
     installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    assert found.here
     assert found.cpus is not None and 1 <= found.cpus <= (os.cpu_count() or 1)
     assert found.ram is not None and 0 < found.ram <= installed
 
 
 def test_a_server_whose_process_is_not_ours_is_elsewhere(server: EmbeddedServer, proc: Path) -> None:
     with server.target("postgres").connect() as connection:
-        assert machine(connection, proc) == Machine(False)
+        assert machine(connection, proc) == Machine()
         appears(proc, connection, title="bash\0")
-        assert machine(connection, proc) == Machine(False)
+        assert machine(connection, proc) == Machine()
 
 
 def test_without_proc_the_socket_identifies_the_machine(server: EmbeddedServer, tmp_path: Path) -> None:
     with server.target("postgres").connect() as connection:
-        assert machine(connection, tmp_path / "none").here
+        assert is_here(connection, tmp_path / "none")
 
 
 def test_limits_of_the_servers_own_control_group_count(server: EmbeddedServer, proc: Path, tmp_path: Path) -> None:
@@ -59,7 +58,7 @@ def test_limits_of_the_servers_own_control_group_count(server: EmbeddedServer, p
     (inner.parent / "memory.max").write_text(f"{GIGABYTE}\n")
     with server.target("postgres").connect() as connection:
         appears(proc, connection, title="postgres: app\0", cgroup="0::/system.slice/postgresql.service\n")
-        assert machine(connection, proc, tmp_path / "cgroup") == Machine(True, 1, GIGABYTE)
+        assert machine(connection, proc, tmp_path / "cgroup") == Machine(1, GIGABYTE)
 
 
 def test_limits_of_control_groups_of_version_1(server: EmbeddedServer, proc: Path, tmp_path: Path) -> None:
@@ -73,4 +72,4 @@ def test_limits_of_control_groups_of_version_1(server: EmbeddedServer, proc: Pat
             (folder / name).write_text(value + "\n")
     with server.target("postgres").connect() as connection:
         appears(proc, connection, title="postgres: app\0", cgroup="4:memory:/docker/1f\n2:cpu,cpuacct:/docker/1f\n")
-        assert machine(connection, proc, tmp_path / "cgroup") == Machine(True, 1, 2 * GIGABYTE)
+        assert machine(connection, proc, tmp_path / "cgroup") == Machine(1, 2 * GIGABYTE)

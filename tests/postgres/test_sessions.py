@@ -11,12 +11,11 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from lastgood.errors import Refused
 from lastgood.postgres import database
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.holders import EXTENSIONS, Holder, holders
 from lastgood.postgres.server import Connection
-from lastgood.postgres.sessions import not_terminable, sessions, terminate_all
+from lastgood.postgres.sessions import not_terminable, sessions
 from tests.support.waiting import until
 
 New = Callable[..., str]
@@ -38,13 +37,22 @@ def drop_roles(connection: Connection, *names: str) -> None:
         connection.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(name)))
 
 
+def terminate(connection: Connection, oid: int) -> list[str | None]:
+    """The users of the sessions that the server does not let this role terminate; the others are terminated."""
+    refused = []
+    for session in sessions(connection, oid):
+        try:
+            connection.execute("SELECT pg_terminate_backend(%s)", [session.pid])
+        except psycopg.errors.InsufficientPrivilege:
+            refused.append(session.user)
+    return refused
+
+
 @pytest.mark.postgres(15, 18)
-def test_sessions_are_listed_and_ended_by_oid(
-    server: EmbeddedServer, new_database: New, maintenance: Connection
-) -> None:
+def test_sessions_are_listed_by_oid(server: EmbeddedServer, new_database: New, maintenance: Connection) -> None:
     live = new_database('We "ird')
     oid = database.describe(maintenance, live).oid
-    assert (sessions(maintenance, oid), terminate_all(maintenance, oid)) == ([], 0)
+    assert sessions(maintenance, oid) == []
     with (
         server.target(live).connect(application_name="web 1") as first,
         server.target(live).connect(application_name="web 2") as second,
@@ -62,11 +70,8 @@ def test_sessions_are_listed_and_ended_by_oid(
         assert one.since is not None
         assert str(one) == f'process {one.pid} of superuser "postgres" ("web 1")'
         assert not_terminable(maintenance, oid) == []
-        assert terminate_all(maintenance, oid) == 2
+        assert terminate(maintenance, oid) == []
         until(lambda: sessions(maintenance, oid) == [])
-        for connection in (first, second):
-            with pytest.raises(psycopg.errors.AdminShutdown):
-                connection.execute("SELECT 1")
 
 
 @pytest.mark.postgres(15, 16, 17, 18)
@@ -79,10 +84,8 @@ def test_an_operator_who_is_no_superuser(server: EmbeddedServer, new_database: N
     maintenance.execute("GRANT web TO operator")
     try:
         with ExitStack() as stack:
-            by = {
-                user: stack.enter_context(server.target(live, user=user).connect())
-                for user in ("operator", "web", "stranger", "postgres")
-            }
+            for user in ("operator", "web", "stranger", "postgres"):
+                stack.enter_context(server.target(live, user=user).connect())
             mine = stack.enter_context(server.target("postgres", user="operator").connect())
             assert {(s.user, s.is_superuser, s.state is None) for s in sessions(mine, oid)} == {
                 ("operator", False, False),
@@ -91,19 +94,11 @@ def test_an_operator_who_is_no_superuser(server: EmbeddedServer, new_database: N
                 ("postgres", True, True),
             }
             assert {s.user for s in not_terminable(mine, oid)} == {"stranger", "postgres"}
-            with pytest.raises(Refused) as refused:
-                terminate_all(mine, oid)
-            pids = {user: connection.info.backend_pid for user, connection in by.items()}
-            assert refused.value.message == (
-                f'cannot terminate 2 sessions: process {pids["stranger"]} of "stranger" ("lastgood"), process '
-                f'{pids["postgres"]} of superuser "postgres" ("lastgood"): permission denied (only a superuser or '
-                "their own role may)"
-            )
+            assert terminate(mine, oid) == ["stranger", "postgres"]
             until(lambda: {s.user for s in sessions(mine, oid)} == {"stranger", "postgres"})
             maintenance.execute("GRANT pg_signal_backend TO operator")
             assert {s.user for s in not_terminable(mine, oid)} == {"postgres"}
-            with pytest.raises(Refused, match=r"^cannot terminate 1 session: process \d+ of superuser"):
-                terminate_all(mine, oid)
+            assert terminate(mine, oid) == ["postgres"]
             until(lambda: {s.user for s in sessions(mine, oid)} == {"postgres"})
     finally:
         drop_roles(maintenance, "operator", "web", "stranger")
@@ -124,8 +119,7 @@ def test_membership_without_inherit_cannot_terminate_sessions(
             server.target("postgres", user="operator").connect() as mine,
         ):
             assert [s.user for s in not_terminable(mine, oid)] == ["web"]
-            with pytest.raises(Refused, match=r'^cannot terminate 1 session: process \d+ of "web"'):
-                terminate_all(mine, oid)
+            assert terminate(mine, oid) == ["web"]
     finally:
         drop_roles(maintenance, "operator", "web")
 

@@ -211,8 +211,8 @@ def test_a_slot_that_is_no_longer_waited_for_still_counts() -> None:
 
 
 def test_invisible_figures_are_reported_once() -> None:
-    blind = replace(seen(disks=()), hidden=("the lag of standbys", "the free space for WAL"), kept=3 * GB)
-    first, second = looks(blind, replace(blind, kept=4 * GB))
+    blind = replace(seen(disks=()), hidden=("the lag of standbys", "the free space for WAL"), size=3 * GB)
+    first, second = looks(blind, replace(blind, size=4 * GB))
     assert second == StrainVerdict()
     assert first.events == (
         Note("not monitored, because it is not visible from here: the lag of standbys, the free space for WAL"),

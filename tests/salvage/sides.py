@@ -12,7 +12,7 @@ from psycopg import sql
 from lastgood.context import BACKGROUND
 from lastgood.difference import DatabaseSide
 from lastgood.points import RestorePoint
-from lastgood.postgres.server import Target
+from lastgood.postgres.server import Connection, Target
 from lastgood.salvage import candidates, choosing, tables
 from lastgood.salvage.apply import Destination, apply, preview
 from lastgood.salvage.plan import Chosen
@@ -26,6 +26,12 @@ SCHEMAS = (LIVE, BASE, THEIRS)
 def everywhere(target: Target, statements: str) -> None:
     """Run statements in each of the three schemas, which are created again."""
     with target.connect() as connection:
+        create_everywhere(connection, statements)
+
+
+def create_everywhere(connection: Connection, statements: str) -> None:
+    """As ``everywhere``, in one transaction."""
+    with connection.transaction():
         for schema in SCHEMAS:
             name = sql.Identifier(schema)
             connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(name))
@@ -68,11 +74,12 @@ def found(target: Target, chosen: Chosen) -> Iterator[tuple[candidates.Found, di
             chosen.policies,
             {
                 (each.table.schema, each.table.name): choosing.exclusions(
-                    chosen, each, wished, choosing.conditions(chosen, known)
+                    chosen, each, wished, choosing.conditions(chosen, known), {}, None
                 )
                 for each in differing.changed
             },
             chosen.with_parents,
+            merge_json=choosing.json_columns(chosen.merge_json, known),
         )
         yield differing, known, wanted
 

@@ -1,6 +1,6 @@
 """Random histories of a restore point and what was written to both sides since, against a model in plain Python.
 
-The long form, with LASTGOOD_SALVAGE=long, tries a thousand of them.
+The long form, with LASTGOOD_SALVAGE=long, tries a thousand of them, in parts for several processes (``-n``).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from psycopg import sql
 
 from lastgood.errors import Failed, Refused
-from lastgood.postgres.server import Target
+from lastgood.postgres.server import Connection, Target
 from lastgood.salvage import images, tables, undo
 from lastgood.salvage.apply import Destination, apply, preview
 from lastgood.salvage.plan import Chosen
@@ -34,7 +34,8 @@ from tests.salvage.model import Form, Key, Model, Reference, Row
 from tests.salvage.sides import BASE, LIVE, THEIRS
 
 LONG = os.environ.get("LASTGOOD_SALVAGE") == "long"
-EXAMPLES, STEPS = (1000, 4) if LONG else (12, 3)
+# Each part has a database of its own: catalogues grow with each history, and with them the time of every query.
+PARTS, EXAMPLES, STEPS = (40, 25, 4) if LONG else (1, 12, 3)
 _numbers = itertools.count(1)
 
 # Values of each type, as SQL.
@@ -122,6 +123,7 @@ class Histories(RuleBasedStateMachine):
     """Both sides begin equal to base; each is written to, and rows of theirs are brought into the live one."""
 
     target: Target
+    connection: Connection
     state: Path
 
     @initialize(
@@ -137,7 +139,8 @@ class Histories(RuleBasedStateMachine):
         }  # fmt: skip
         self.dropped: set[tuple[str, str]] = set()
         self.undoable: list[tuple[str, dict[str, list[Row]], dict[str, list[Row]]]] = []
-        sides.everywhere(self.target, DEFINITIONS.format(key=key, first=first, second=second, deferrable=deferrable))
+        definitions = DEFINITIONS.format(key=key, first=first, second=second, deferrable=deferrable)
+        sides.create_everywhere(self.connection, definitions)
 
     def columns(self, table: str) -> tuple[str, ...]:
         return tuple(each for each in COLUMNS[table] if (table, each) not in self.dropped)
@@ -151,12 +154,11 @@ class Histories(RuleBasedStateMachine):
         return known[number % len(known)]
 
     def write(self, side: str, writes: list[Write]) -> None:
-        with self.target.connect() as connection:
-            connection.execute(sql.SQL("SET search_path = {}, public").format(sql.Identifier(side)))
-            for kind, table, numbers in writes:
-                # A write that the server refuses cannot have happened.
-                with suppress(psycopg.IntegrityError, psycopg.errors.UndefinedColumn):
-                    connection.execute(self.statement(kind, table, numbers).encode())
+        self.connection.execute(sql.SQL("SET search_path = {}, public").format(sql.Identifier(side)))
+        for kind, table, numbers in writes:
+            # A write that the server refuses cannot have happened.
+            with suppress(psycopg.IntegrityError, psycopg.errors.UndefinedColumn):
+                self.connection.execute(self.statement(kind, table, numbers).encode())
 
     def statement(self, kind: str, table: str, numbers: tuple[int, ...]) -> str:
         if kind == "insert":
@@ -200,31 +202,30 @@ class Histories(RuleBasedStateMachine):
             )
 
     def read(self, schema: str) -> dict[str, list[Row]]:
+        self.connection.execute("SET search_path = ''")
         found: dict[str, list[Row]] = {}
-        with self.target.connect() as connection:
-            for table, columns in COLUMNS.items():
-                there = columns if schema != THEIRS else self.columns(table)
-                query = sql.SQL("COPY (SELECT {} FROM {}) TO STDOUT").format(
-                    sql.SQL(", ").join(map(sql.Identifier, there)), sql.Identifier(schema, table)
-                )
-                with connection.cursor().copy(query) as copy:
-                    lines = b"".join(bytes(block) for block in copy).decode().split("\n")[:-1]
-                found[table] = [dict(zip(there, line.split("\t"), strict=True)) for line in lines]
+        for table, columns in COLUMNS.items():
+            there = columns if schema != THEIRS else self.columns(table)
+            query = sql.SQL("COPY (SELECT {} FROM {}) TO STDOUT").format(
+                sql.SQL(", ").join(map(sql.Identifier, there)), sql.Identifier(schema, table)
+            )
+            with self.connection.cursor().copy(query) as copy:
+                lines = b"".join(bytes(block) for block in copy).decode().split("\n")[:-1]
+            found[table] = [dict(zip(there, line.split("\t"), strict=True)) for line in lines]
         return found
 
     def sequences(self) -> Counter[str]:
         """Numbers that the sequences of the live schema would give next but that a row has already."""
-        with self.target.connect() as connection:
-            return Counter(
-                table
-                for table in ("m", "j")
-                if connection.execute(
-                    sql.SQL("SELECT nextval(pg_get_serial_sequence({}, 'id')) <= max(id) FROM {}").format(
-                        sql.Literal(f"{LIVE}.{table}"), sql.Identifier(LIVE, table)
-                    )
-                ).fetchone()
-                == (True,)
-            )
+        return Counter(
+            table
+            for table in ("m", "j")
+            if self.connection.execute(
+                sql.SQL("SELECT nextval(pg_get_serial_sequence({}, 'id')) <= max(id) FROM {}").format(
+                    sql.Literal(f"{LIVE}.{table}"), sql.Identifier(LIVE, table)
+                )
+            ).fetchone()
+            == (True,)
+        )
 
     @rule(
         # Lists of writes would mostly be short and alike.
@@ -288,8 +289,7 @@ class Histories(RuleBasedStateMachine):
         if not self.undoable:
             return
         (run, before, after), now = self.undoable.pop(), self.read(LIVE)
-        with self.target.connect() as connection:
-            known = {name: each for name, each in tables.read(connection).items() if name[0] == LIVE}
+        known = {name: each for name, each in tables.read(self.connection).items() if name[0] == LIVE}
         recorded = images.read(self.state, run)
         changed = tuple(
             undo.backwards(self.state, recorded, each, known, number) for number, each in enumerate(recorded.tables, 1)
@@ -338,11 +338,13 @@ def _same(rows: dict[str, list[Row]], expected: dict[str, Counter[Key]]) -> bool
 
 
 @pytest.mark.timeout(7200)
-def test_histories(server: Any, new_database: Any) -> None:
+@pytest.mark.parametrize("part", range(PARTS))
+def test_histories(server: Any, new_database: Any, part: int) -> None:
     target = server.target(new_database("salvage"))
     with target.connect() as connection, tempfile.TemporaryDirectory() as folder:
+        connection.prepare_threshold = None
         connection.execute(TYPES)
-        Histories.target, Histories.state = target, Path(folder)
+        Histories.target, Histories.connection, Histories.state = target, connection, Path(folder)
         run_state_machine_as_test(
             Histories,
             settings=settings(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from string import Template
 
 import pytest
@@ -16,7 +17,7 @@ from tests.salvage.test_salvage import Live, sums
 
 NAMES = (
     "50% off", "100%s", "%(since)s", 'say "hi"', "it's", "a\nb", "tab\tx", "dots.in.name", "emoji 🦊", "x" * 63,
-    "select", "back\\slash", "{brace}", "$1", "semi;colon--",
+    "[a] b", "select", "back\\slash", "{brace}", "$1", "semi;colon--",
 )  # fmt: skip
 BEFORE = """
 CREATE TABLE {n} (id int PRIMARY KEY, {c} text);
@@ -95,7 +96,8 @@ def test_odd_tables_are_salvaged_or_named(
     shown = lastgood("salvage").out.partition("Notes\n")[2].partition("\n\n")[0]
     # The migration is one of the recognised transactions: ALTER TYPE is none.
     assert [" ".join(each.split()) for each in shown.split("  - ")[1:]] == NOTES
-    found = sums(lastgood("salvage", "apply", "--yes", "--json").document)
+    Path("salvage.toml").write_text(lastgood("salvage", "plan").out)
+    found = sums(lastgood("salvage", "apply", "salvage.toml", "--yes", "--json").document)
     expected: dict[tuple[str, str, str | None, str], int] = {
         ("part", "insert", "insert", ""): 1,
         ("part", "update", "update", ""): 1,

@@ -329,7 +329,7 @@ def ordinary(server: EmbeddedServer) -> Iterator[str]:
         connection.execute("CREATE ROLE salvage_owner LOGIN CREATEDB")
     yield "salvage_owner"
     with server.target("postgres").connect() as connection:
-        connection.execute("DROP ROLE salvage_owner")
+        connection.execute("DROP OWNED BY salvage_owner; DROP ROLE salvage_owner")
 
 
 def test_an_owner_who_is_no_superuser_salvages_rows_of_a_cycle(
@@ -360,12 +360,30 @@ def test_an_owner_who_is_no_superuser_salvages_rows_of_a_cycle(
         for (each,) in connection.execute("SELECT datname FROM pg_database WHERE datname LIKE %s", [f"{name}%"]):
             connection.execute(sql.SQL("ALTER DATABASE {} OWNER TO salvage_owner").format(sql.Identifier(each)))
     monkeypatch.setenv("LASTGOOD_DB", server.url(name).replace("postgres@", "salvage_owner@"))
+    live.execute("ALTER TABLE contacts OWNER TO postgres; GRANT ALL ON contacts TO salvage_owner")
+    assert lastgood("salvage", "--json").document["refused"] == {
+        "public.contacts": 'role "salvage_owner" may not disable the triggers; connect as the owner of the table, or '
+        'as a superuser, who can also run: GRANT SET ON PARAMETER session_replication_role TO "salvage_owner"'
+    }
+    live.execute("ALTER TABLE contacts OWNER TO salvage_owner")
     report = lastgood("salvage", "apply", "--yes", "--json")
     assert report.document.get("inserted") == 2, report.document
     assert live.rows("SELECT o.name, c.email, c.touched FROM orgs o JOIN contacts c ON c.id = o.main") == [
         ("round", "about", 1)
     ]
     assert live.rows("SELECT tgenabled FROM pg_trigger WHERE tgname = 'touch'") == [("O",)]
+    live.execute("ALTER TABLE contacts OWNER TO postgres; GRANT ALL ON contacts TO salvage_owner")
+    outcome = lastgood("salvage", "undo", "--yes", "--quiet")
+    assert (outcome.status, outcome.err) == (
+        3,
+        'error: cannot salvage rows: role "salvage_owner" may not disable the triggers of "public.contacts"\n'
+        "state: Nothing was changed.\n"
+        "next:  Connect as the owner of the table, or as a superuser, who can also run: GRANT SET ON PARAMETER "
+        'session_replication_role TO "salvage_owner"\n',
+    )
+    live.execute("GRANT SET ON PARAMETER session_replication_role TO salvage_owner")
+    assert lastgood("salvage", "undo", "--yes").status == 0
+    assert live.rows("SELECT count(*) FROM contacts") == [(50,)]
 
 
 def test_rows_of_a_recorded_deployment_are_left_out(
@@ -384,7 +402,7 @@ def test_rows_of_a_recorded_deployment_are_left_out(
     plan = lastgood("salvage", "--json").document
     assert [each["by"].split()[0] for each in plan["migrations"]] == ["deployment"]
     assert sums(plan) == {("contacts", "update", None, "migration"): 2}
-    # As a killed deployment leaves its journal: all that was written later may be its own.
+    # As a deployment leaves its journal that was killed with its dead-man switch: all later rows may be its own.
     (journal,) = [
         each for each in Path(os.environ["LASTGOOD_STATE"]).rglob("*.jsonl") if '"deploy"' in each.read_text()
     ]

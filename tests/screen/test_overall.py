@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lastgood.events import Course, Progress, StageDone
+from lastgood.events import ExpectedStages, Progress, StageDone
 from lastgood.screen.overall import Overall
 
 STEPS = ("fence", "emergency", "build", "prove", "swap")
@@ -23,7 +23,7 @@ def clock() -> Clock:
 
 
 def test_the_time_left_comes_from_earlier_runs_and_then_from_the_load(clock: Clock) -> None:
-    bar = Overall(Course(STEPS, "build", seconds=40.0), clock)
+    bar = Overall(ExpectedStages(STEPS, "build", seconds=40.0), clock)
     assert bar.line({}) == "overall [------------------------] 0 %, 0 of 5 steps done, about 40 s left"
     bar.follow(StageDone("fence", 0.1))
     clock.now += 10
@@ -39,7 +39,7 @@ def test_the_time_left_comes_from_earlier_runs_and_then_from_the_load(clock: Clo
 
 
 def test_without_an_estimate_it_counts_steps(clock: Clock) -> None:
-    bar = Overall(Course(STEPS, "build"), clock)
+    bar = Overall(ExpectedStages(STEPS, "build"), clock)
     bar.follow(StageDone("fence", 0.1))
     bar.follow(StageDone("plan", 0.1))  # not a step of the run
     half = {"emergency": Progress("emergency", 50, 100, "bytes"), "build": Progress("build", 5, None, "rows")}

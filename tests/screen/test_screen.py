@@ -142,15 +142,41 @@ def test_a_terminal_too_narrow_for_a_table_gets_blocks() -> None:
     assert out(it) == "  public.contacts\n    rows now       5,000,000\n    written since  120 (created_at)\n"
 
 
+def test_text_beside_a_long_name_is_whole() -> None:
+    it = screen(56)
+    columns = [TableColumn("name", fold=True), TableColumn("size", right=True), TableColumn("known", fold=True)]
+    it.table(columns, [["migrations/cloud_backup_20261130_093000.sql", "754 kB", "foreign; time by its name"]])
+    it.table(columns, [["a_name_of_27_letters_20261130", "754 kB", "foreign; time by its name"]])
+    assert out(it) == (
+        "  name    size  known\n"
+        "  migrations/cloud_backup_20261130_093000.sql\n"
+        "        754 kB  foreign; time by its name\n"
+        "  name                             size  known\n"
+        "  a_name_of_27_letters_20261130  754 kB  foreign; time\n"
+        "                                         by its name\n"
+    )
+
+
+def test_a_command_is_never_broken() -> None:
+    it = screen(40)
+    it.command("To undo it:", "lastgood undo 20261130")
+    it.command("To roll back to it:", "lastgood rollback --store 'other points' crm_20261130_162711.sql", indent=2)
+    assert out(it) == (
+        "To undo it: lastgood undo 20261130\n"
+        "  To roll back to it:\n"
+        "    lastgood rollback --store 'other points' crm_20261130_162711.sql\n"
+    )
+
+
 def test_a_long_name_has_a_line_above_its_row() -> None:
     it = screen(44)
     columns = [TableColumn("table", fold=True), TableColumn("rows now", right=True), TableColumn("lost", right=True)]
     it.table(columns, [["public.contacts", "5,000", "0"], ["supabase_migrations.schema_migrations", "4", "1"]])
     assert out(it) == (
-        "  table                     rows now  lost\n"
-        "  public.contacts              5,000     0\n"
+        "  table            rows now  lost\n"
+        "  public.contacts     5,000     0\n"
         "  supabase_migrations.schema_migrations\n"
-        "                                   4     1\n"
+        "                          4     1\n"
     )
 
 

@@ -13,7 +13,6 @@ Damage = tuple[str, Callable[[bytes], bytes]]
 
 SECTOR = 512
 # What has a meaning to one reader or another.
-TELLING = (b"\0", b"\n", b"\r", b"'", b'"', b"\\", b";", b"$", b"\xff", b"(", b"\\.\n")
 
 
 def cut(at: int) -> Damage:

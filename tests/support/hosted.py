@@ -18,8 +18,9 @@ from demo.hosted import platform
 from lastgood.in_place import marks, names, survey
 from lastgood.in_place.marks import Mark
 from lastgood.in_place.ties import Ties, queries
-from lastgood.journal.run_names import identifier, new_run
+from lastgood.journal.run_names import new_run
 from lastgood.postgres.server import Connection, Target
+from lastgood.text.quoting import identifier
 from tests.support.account import account
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "hosted"

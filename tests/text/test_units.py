@@ -127,3 +127,8 @@ def test_sizes_are_written_as_they_are_read() -> None:
         "1,023 bytes",
         "1,024 TB",
     ]
+
+
+def test_a_list_counts_what_it_leaves_out() -> None:
+    assert [units.listed("abcd", most) for most in (5, 4, 2)] == ["a, b, c, d", "a, b, c, d", "a, b and 2 more"]
+    assert units.listed((str(each) for each in range(1200)), 1, "; ") == "0 and 1,199 more"

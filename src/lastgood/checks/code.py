@@ -16,8 +16,8 @@ from lastgood.load.repairs import what
 from lastgood.plan.plan import CodePolicy, CodeRun
 from lastgood.postgres.roles import build_role, lent_role
 from lastgood.postgres.roles.strength import strength
-from lastgood.postgres.server import Connection
-from lastgood.text.units import counted
+from lastgood.postgres.server import Connection, only_row
+from lastgood.text.units import counted, listed
 
 SHOWN = 10
 
@@ -87,8 +87,8 @@ def beyond(connection: Connection, summary: DumpSummary, facts: Facts, *, within
     found = [what(each) for each in by_operator.beyond(connection, items, facts.languages)]
     if not found:
         return ""
-    shown = ", ".join(found[:SHOWN]) + (f" and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
-    return f"a role without rights cannot create {counted(len(found), 'object')} of the restore point: {shown}"
+    objects = counted(len(found), "object")
+    return f"a role without rights cannot create {objects} of the restore point: {listed(found, SHOWN)}"
 
 
 def require(connection: Connection, summary: DumpSummary, facts: Facts, point: str, run: CodeRun | None) -> None:
@@ -105,8 +105,5 @@ def code_run(connection: Connection, summary: DumpSummary, policy: CodePolicy) -
     constructs = dict(sorted(summary.code.items()))
     if not policy.trusted and (policy.build_as is not None or strength(connection)):
         return CodeRun(constructs=constructs, role="", superuser=False)
-    row = connection.execute(
-        "SELECT rolname::text, rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user"
-    ).fetchone()
-    assert row is not None, "the current role is one of the roles"
+    row = only_row(connection, "SELECT rolname::text, rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user")
     return CodeRun(constructs=constructs, role=row[0], superuser=row[1], trusted=policy.trusted)

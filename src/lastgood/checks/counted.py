@@ -8,6 +8,7 @@ import psycopg
 
 from lastgood.checklist import BACKUP, Finding, Passed
 from lastgood.plan.loss import TableLoss
+from lastgood.text.units import listed
 
 SHOWN = 5
 
@@ -39,12 +40,11 @@ def findings(losses: Sequence[TableLoss]) -> Iterator[Finding]:
         )
     damaged = [each for each in losses if each.unreadable]
     if damaged:
-        names = ", ".join(f"{each.schema_name}.{each.name}" for each in damaged[:SHOWN])
-        more = f" and {len(damaged) - SHOWN} more" if len(damaged) > SHOWN else ""
+        names = listed((f"{each.schema_name}.{each.name}" for each in damaged), SHOWN)
         yield Finding(
             level="refusal",
             code="damaged_tables",
-            text=f"cannot back up the live database, which is damaged: the server cannot read {names}{more} "
+            text=f"cannot back up the live database, which is damaged: the server cannot read {names} "
             f"({damaged[0].unreadable})",
             hint="The replaced database itself is kept unchanged.",
             item=BACKUP,

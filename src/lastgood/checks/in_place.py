@@ -9,8 +9,8 @@ from psycopg import sql
 from lastgood.checklist import OTHER_WAY, Finding, Passed
 from lastgood.checks.subject import Subject
 from lastgood.in_place.capabilities import probe
-from lastgood.journal.run_names import identifier
 from lastgood.postgres.roles.table_code import not_to_query
+from lastgood.text.quoting import identifier
 from lastgood.text.units import counted
 
 _HINT = "To see all rights of this role: lastgood check --capabilities"

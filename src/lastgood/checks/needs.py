@@ -10,10 +10,10 @@ from lastgood.dump.statements import Kind
 from lastgood.dump.summary import DumpSummary
 from lastgood.errors import NOT_REACHED, Refused
 from lastgood.facts import Facts
-from lastgood.journal.run_names import identifier
 from lastgood.load.repairs import Rules
 from lastgood.load.repairs.repair import OWNERS, PRIVILEGES
 from lastgood.postgres.server import Connection
+from lastgood.text.quoting import identifier
 
 _ROLES: LiteralString = "SELECT rolname FROM pg_catalog.pg_roles"
 _EXTENSIONS: LiteralString = "SELECT name FROM pg_catalog.pg_available_extensions"

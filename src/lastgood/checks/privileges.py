@@ -9,9 +9,11 @@ from psycopg import Rollback, sql
 
 from lastgood.checklist import Finding, Passed
 from lastgood.checks.subject import Subject
-from lastgood.journal.run_names import identifier
 from lastgood.postgres import database
 from lastgood.postgres.replacing import foreign_owners, unlockable
+from lastgood.postgres.server import only_row
+from lastgood.text.quoting import identifier
+from lastgood.text.units import listed
 
 # Not an option of a deployment, which cannot let writers continue.
 FENCE_LATER = ", or fence only during the switch: --fence at-swap"
@@ -148,11 +150,10 @@ def fence(s: Subject) -> Iterator[Finding]:
         return
     tables = unlockable(s.live)
     if tables:
-        more = f" and {len(tables) - SHOWN} more" if len(tables) > SHOWN else ""
         yield Finding(
             level="refusal",
             code="no_lock",
-            text=f"this role cannot lock {', '.join(tables[:SHOWN])}{more} against writers: it lacks write privileges",
+            text=f"this role cannot lock {listed(tables, SHOWN)} against writers: it lacks write privileges",
             hint=f"Connect as the tables' owner or a superuser{FENCE_LATER}",
             final=True,
         )
@@ -200,4 +201,4 @@ def signals(s: Subject) -> Iterator[Finding | Passed]:
 
 
 def _in_recovery(s: Subject) -> bool:
-    return bool((s.maintenance.execute("SELECT pg_catalog.pg_is_in_recovery()").fetchone() or (False,))[0])
+    return bool(only_row(s.maintenance, "SELECT pg_catalog.pg_is_in_recovery()")[0])

@@ -13,7 +13,7 @@ from lastgood.postgres.pressure.capacity import OTHER_SESSIONS, limits
 from lastgood.postgres.sessions import END_HINT, blocking_sessions
 from lastgood.postgres.sessions import locked_tables as tables_locked
 from lastgood.postgres.sessions import sessions as sessions_in
-from lastgood.text.units import counted
+from lastgood.text.units import counted, listed
 
 # Sessions of a run that are in the live database at once: the fence, the emergency backup, a reader.
 SESSIONS_IN_LIVE = 3
@@ -43,14 +43,13 @@ def locked_tables(s: Subject) -> Iterator[Finding]:
     tables = tables_locked(s.live)
     for holder in sorted({each.holder for each in tables}):
         of_holder = [each for each in tables if each.holder == holder]
-        names = ", ".join(f'"{each.schema}"."{each.name}"' for each in of_holder[:5])
-        more = f" and {len(of_holder) - 5} more" if len(of_holder) > 5 else ""
+        names = listed((f'"{each.schema}"."{each.name}"' for each in of_holder), 5)
         session = f'{holder} of "{of_holder[0].user}"' if of_holder[0].user else holder
         name = f' ("{of_holder[0].application_name}")' if of_holder[0].application_name else ""
         yield Finding(
             level="caution",
             code="locked_tables",
-            text=f"{session}{name} has locked {names}{more} against readers: row counts are estimates, and the run "
+            text=f"{session}{name} has locked {names} against readers: row counts are estimates, and the run "
             + ("terminates that session" if s.request.fence == "now" and of_holder[0].pid else "waits for it"),
             hint=f"To terminate it, run: {of_holder[0].end_command}",
             known="measured",

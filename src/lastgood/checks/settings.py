@@ -1,4 +1,4 @@
-"""May this role carry over the settings and grants of the live database? Tried on the live database itself, in
+"""The right to carry over the settings and grants of the live database: tried on the live database itself, in
 transactions that are rolled back."""
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from psycopg import sql
 
 from lastgood.checklist import Finding
 from lastgood.checks.subject import Subject
-from lastgood.journal.run_names import identifier
 from lastgood.postgres.access.grants import Operator
 from lastgood.postgres.apply import NotApplied, rehearse
-from lastgood.postgres.server import Connection
+from lastgood.postgres.server import Connection, only_row
 from lastgood.postgres.state import DatabaseSetting, DatabaseState
+from lastgood.text.quoting import identifier, literal
 
 # Another session's change of the same row must not block this check.
 LOCK_TIMEOUT = "2s"
@@ -23,8 +23,8 @@ LOCK_TIMEOUT = "2s"
 
 def carried_over(s: Subject) -> Iterator[Finding]:
     """ALTER DATABASE … SET, ALTER ROLE … IN DATABASE … SET, and the grants on the database: the switch repeats them for
-    the restored database, and fails where this role lacks the privilege."""
-    if s.database.invalid or (s.maintenance.execute("SELECT pg_catalog.pg_is_in_recovery()").fetchone() or (True,))[0]:
+    the restored database, and fails where this role lacks the privilege. Security labels are not carried over."""
+    if s.database.invalid or only_row(s.maintenance, "SELECT pg_catalog.pg_is_in_recovery()")[0]:
         return
     me = s.maintenance.info.user
     operator = Operator.read(s.maintenance)
@@ -51,6 +51,15 @@ def carried_over(s: Subject) -> Iterator[Finding]:
             hint="Connect as a superuser, or as the role that granted them.",
             known="tried",
             final=True,
+        )
+    for provider, label in state.security_labels:
+        labelled = f"{identifier(provider)} ON DATABASE {identifier(s.database.name)}"
+        yield Finding(
+            level="caution",
+            code="label_not_carried_over",
+            text=f'the security label of provider "{provider}" on the database "{s.database.name}" is not carried over',
+            hint=f"Set it again after the rollback: SECURITY LABEL FOR {labelled} IS {literal(label)}",
+            known="looked up",
         )
 
 

@@ -18,8 +18,8 @@ from lastgood.members import MemberSurvey
 from lastgood.members.survey import limited_to, survey
 from lastgood.plan.plan import Request, Way
 from lastgood.points import MissingPart, OrphanRows, RestorePoint
+from lastgood.postgres import clock
 from lastgood.postgres.database import Database
-from lastgood.postgres.mark import server_clock
 from lastgood.postgres.pgbouncer import ConsoleState, consoles
 from lastgood.postgres.server import Connection
 
@@ -119,7 +119,7 @@ class Subject:
             live,
             database,
             reading,
-            server_clock(maintenance),
+            clock.now(maintenance),
             past_runs(request.state, database.name),
             consoles(request.pgbouncer, request.target.at(database.name), maintenance),
             survey(live, request.target.at(database.name)),

@@ -12,12 +12,13 @@ import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import fields, is_dataclass
 from functools import partial
 from importlib import import_module
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -204,26 +205,56 @@ def _with_signature(function: Callable[..., Any], own: list[inspect.Parameter], 
     function.__doc__ = doc
 
 
+def _parameters(function: Callable[..., int | None]) -> list[inspect.Parameter]:
+    """The parameters of a command after the session. A dataclass of options stands for its fields."""
+    found = []
+    for each in _own(function):
+        if is_dataclass(each.annotation):
+            hints = get_type_hints(each.annotation, include_extras=True)
+            found += [
+                each.replace(name=one.name, annotation=hints[one.name], default=one.default)
+                for one in fields(each.annotation)
+            ]
+        else:
+            found.append(each)
+    return [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in found]
+
+
+def _own(function: Callable[..., int | None]) -> list[inspect.Parameter]:
+    # The session is loaded only to run a command; here its type is only a name.
+    _, *own = inspect.signature(function, locals={"Session": None}, eval_str=True).parameters.values()
+    return own
+
+
+def _arguments(function: Callable[..., int | None], values: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a command, with the fields of a dataclass in one object."""
+    found = {}
+    for each in _own(function):
+        kind: Any = each.annotation
+        options = fields(kind) if is_dataclass(kind) else None
+        found[each.name] = (
+            values[each.name] if options is None else kind(**{one.name: values[one.name] for one in options})
+        )
+    return found
+
+
 def command(
     name: str, *statuses: int, options: tuple[str, ...] = (), into: typer.Typer | None = None
 ) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:
     """Register a function as a command. Its first parameter is the Session, the others are Typer's.
 
     ``statuses``: its exit statuses apart from 0, 1, 2 and 130. ``options``: its options from the registry, apart from
-    the global ones; their values are in the session's settings. The function returns an exit status, or None for 0.
+    the global ones; their values are in the session's settings. Options of several
+    commands are a dataclass, with an Annotated field for each. The function returns an exit status, or None for 0.
 
     Help and completion import a command's module, so the module only declares it. The function imports the logic.
     """
 
     def register(function: Callable[..., int | None]) -> Callable[..., int | None]:
-        # The session is loaded only to run a command; here its type is only a name.
-        _, *own = inspect.signature(function, locals={"Session": None}, eval_str=True).parameters.values()
-
         def invoke(ctx: typer.Context, **values: Any) -> int | None:
             return _run(ctx, function, values)
 
-        parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own]
-        parameters += [_from_registry(config.option(each)) for each in options]
+        parameters = _parameters(function) + [_from_registry(config.option(each)) for each in options]
         _with_signature(invoke, parameters, function.__doc__)
         summary = (function.__doc__ or "").partition("\n")[0].rstrip(".")
         place = into
@@ -241,10 +272,9 @@ def command(
 def group(name: str, doc: str, default: Callable[..., int | None], *exits: int) -> typer.Typer:
     """Create a command with subcommands. Without a subcommand it calls ``default``, which may end with ``exits``; its
     options are options of the group."""
-    _, *own = inspect.signature(default, locals={"Session": None}, eval_str=True).parameters.values()
     options = [
-        each.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-        for each in own
+        each
+        for each in _parameters(default)
         if any(isinstance(part, typer.models.OptionInfo) for part in get_args(each.annotation))
     ]
     short = doc.partition("\n")[0].partition(". ")[0].rstrip(".")
@@ -281,7 +311,7 @@ def _run(ctx: typer.Context, function: Callable[..., int | None], values: dict[s
     session = _remember(ctx, values).session
     try:
         session.settle()
-        return function(session, **values)
+        return function(session, **_arguments(function, values))
     except (KeyboardInterrupt, EOFError):  # Typer would print an empty line
         raise Interrupted("interrupted", hint=SHOW_STATE, state=UNKNOWN_STATE) from None
 

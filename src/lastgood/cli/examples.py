@@ -32,6 +32,11 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("salvage plan --since 2026-03-01T12:00", "those written since then"),
         ("salvage plan --json", "the numbers for a program"),
     ),
+    "salvage choose": (
+        ("salvage choose", "tick rows; writes salvage.toml"),
+        ("salvage choose mine.toml", "writes that file"),
+        ("salvage choose --table contacts", "of this table only"),
+    ),
     "salvage apply": (
         ("salvage apply salvage.toml --dry-run", "what would change"),
         ("salvage apply salvage.toml", "asks, then does it"),
@@ -85,7 +90,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "restore": (
         ("restore crm.sql --into copy", "proves it"),
         ("restore crm.tar --into copy --no-owner", "as your role's"),
-        ("restore cut.sql --into copy --salvage-readable", "what is left"),
+        ("restore cut.sql --into copy --skip-damaged", "what is left"),
     ),
     "backup": (
         ("backup --label before-release", "a verified restore point"),

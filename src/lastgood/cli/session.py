@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import re
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -35,7 +37,7 @@ from lastgood.errors import (
 from lastgood.events import Caution, Emit
 from lastgood.journal import caller
 from lastgood.postgres import errors as server_errors
-from lastgood.postgres import waits
+from lastgood.postgres import unreachable, waits
 from lastgood.postgres.database import NoSuchDatabase
 from lastgood.postgres.server import Target
 from lastgood.process import durable, interrupts
@@ -106,6 +108,12 @@ class Session:
         """The live database. libpq supplies the parameters that the settings leave out."""
         return Target.parse(self.settings.db)
 
+    def rollback_command(self, point: str) -> str:
+        """Return the command that rolls back to a restore point of the store, by its name."""
+        store = self.settings.store if self.settings.origins.get("store") == "--store" else None
+        words = ["lastgood", "rollback", *(["--store", str(store)] if store is not None else []), point]
+        return shlex.join(words)
+
     @property
     def names_a_database(self) -> bool:
         """Whether an option, the environment or the configuration names a database. Otherwise libpq uses the user's
@@ -116,6 +124,12 @@ class Session:
         """Return the error for a database that is not named, where libpq's defaults do not connect either."""
         from lastgood.config import nearby  # here, because it is rarely needed
 
+        if self.settings.db:
+            return UsageError(
+                f"cannot choose a database: the address from {self.settings.origins['db']} names none ({why})",
+                hint="Add its name: postgresql://user@host:5432/name, or dbname=name. To list them: psql --list",
+                state=config.NOTHING_READ,
+            )
         found = nearby.databases(Path.cwd())
         name = (
             "Name it: --db postgresql://user@host:5432/name; or LASTGOOD_DB, DATABASE_URL, or PGHOST and PGDATABASE in "
@@ -330,7 +344,7 @@ class Session:
     def failed(self, error: LastgoodError) -> int:
         """Show an error and return its exit status. If no database is named, that is shown as the cause."""
         cause = _of_the_database(error)
-        if cause is not None and not self.names_a_database:
+        if cause is not None and (not self.names_a_database or self._is_of_no_name(cause)):
             error = self.unnamed(" ".join(str(cause).removeprefix("connection is bad: ").split()))
         elif cause is not None and (origin := self.settings.origins.get("db", LIBPQ)) not in ("--db", LIBPQ):
             error.hint = continued(error.hint, f"The address comes from {origin}.")
@@ -339,6 +353,11 @@ class Session:
         else:
             shown_errors.show(self.screen, error)
         return error.exit_status
+
+    def _is_of_no_name(self, cause: BaseException) -> bool:
+        """Whether the server lacks a database of the role's name, which libpq uses where an address has no name."""
+        named = self.target.keywords.get("dbname") or self.target.keywords.get("service") or not self.settings.db
+        return not named and re.search(r'database ".*" does not exist', str(cause)) is not None
 
     def ended_by(self, error: BaseException) -> int:
         """Show what ended the command and return its exit status."""
@@ -387,8 +406,7 @@ def _of_the_database(error: BaseException | None) -> BaseException | None:
     """Return the cause if the server could not be reached or has no such database; None for any other error."""
     if error is None or isinstance(error, UsageError):
         return None
-    # Only a failed connection attempt has a pgconn.
-    refused = isinstance(error, psycopg.OperationalError) and error.pgconn is not None
+    refused = isinstance(error, psycopg.Error) and unreachable.is_attempt(error)
     return error if refused or isinstance(error, NoSuchDatabase) else _of_the_database(error.__cause__)
 
 

@@ -16,9 +16,11 @@ from pathlib import Path
 
 from lastgood.config.options import FILE_NAME
 
-# In this order; the first variable of the first file is named.
+# In this order; the first file that has a variable is named.
 ENVIRONMENTS = (".env", ".env.local", ".env.production", ".env.development")
-_VARIABLE = re.compile(r"(?m)^(export )?(LASTGOOD_DB|DATABASE_URL)=[\"']?\w")
+OURS = ("LASTGOOD_DB", "DATABASE_URL")
+_LINE = re.compile(r"(?m)^([ \t]*(?:export[ \t]+)?(\w+)[ \t]*=[ \t]*)([\"']?\w.*?)[ \t\r]*$")
+_URL = re.compile(r"[\"']?postgres(?:ql)?(?:\+\w+)?://")
 _PARENTS = 3
 _DEPTH = 2
 _FOLDERS = 200
@@ -29,11 +31,11 @@ _SKIPPED_FOLDERS = frozenset({"node_modules", "venv", "site-packages", "target",
 def databases(folder: Path) -> list[str]:
     """Two lines for each find: what it is, and, indented, the command that uses it. No value of a file is shown."""
     lines: list[str] = []
-    for file, name, is_script in islice(_variables(folder), 1):
+    for file, name, value in islice(_variables(folder), 1):
         path = os.path.relpath(file, folder)
         quoted = shlex.quote(path if "/" in path else f"./{path}")
-        read = f". {quoted}" if is_script else f"export $(grep ^{name}= {quoted} | tr -d \\\"\\')"
-        lines += [f'"{path}" has {name}. To use it:', f"  {read}"]
+        exported = name if name in OURS else OURS[0]
+        lines += [f'"{path}" has {name}. To use it:', f"  export {exported}=$(sed -n '{value}' {quoted})"]
     files = sorted(_files(folder))
     for path in [os.path.relpath(each, folder) for each in files[:1]]:
         others = f", and {len(files) - 1} more below this folder" if len(files) > 1 else ""
@@ -41,14 +43,18 @@ def databases(folder: Path) -> list[str]:
     return lines
 
 
-def _variables(folder: Path) -> Iterator[tuple[Path, str, bool]]:
-    """The file, the variable, and whether it is a shell script that exports it."""
+def _variables(folder: Path) -> Iterator[tuple[Path, str, str]]:
+    """The file, the variable, and the commands of sed that print its value, without executing the file.
+
+    A variable that lastgood reads goes before another one with a URL of PostgreSQL; of two lines, the last counts.
+    """
     for place in (folder, *folder.parents[:_PARENTS]):
         for name in ENVIRONMENTS:
             with suppress(OSError), (place / name).open("rb") as file:
-                match = _VARIABLE.search(file.read(_BYTES).decode("utf-8", "replace"))
-                if match is not None:
-                    yield place / name, match[2], bool(match[1])
+                lines = _LINE.findall(file.read(_BYTES).decode("utf-8", "replace"))
+                named = [each for each in lines if each[1] in OURS] or [each for each in lines if _URL.match(each[2])]
+                for lead, variable, value in named[-1:]:
+                    yield place / name, variable, f"{'s/ #.*//;' if ' #' in value else ''}s/^{lead}//p"
 
 
 def _files(folder: Path) -> Iterator[Path]:

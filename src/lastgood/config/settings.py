@@ -10,18 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import parse_qsl, urlsplit
 
-import psycopg
-from psycopg import conninfo, pq
-
+from lastgood.config import connection_string
 from lastgood.config import file as configuration
-from lastgood.config.options import NOTHING_READ, OPTIONS, Value
+from lastgood.config.options import OPTIONS, Value
 from lastgood.config.source import find
 from lastgood.config.tables import Tables
 from lastgood.config.values import InvalidInFile, value_of
-from lastgood.errors import UsageError
-from lastgood.text import redact
+from lastgood.text.address import as_libpq
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,56 +72,10 @@ def resolve(
     if file is not None and problems:
         raise configuration.refusal(file, problems)
     del values["config"]
-    check_database(values["db"], origins["db"])
+    connection_string.check(values["db"], origins["db"])
+    values["db"] = as_libpq(values["db"])
+    connection_string.check(values["build_as"], origins["build_as"])
     values["state"] = values["state"].expanduser()
     values["store"] = values["store"].expanduser()
     values["key_file"] = values["key_file"].expanduser() if values["key_file"] is not None else None
     return Settings(**values, tables=content.tables, file=file, origins=origins)
-
-
-def check_database(text: str, origin: str) -> None:
-    """Refuse a URL or connection string that libpq cannot parse; ``origin`` is its source.
-
-    Raises UsageError. libpq's own message would quote parts of the password.
-    """
-    if redact.is_url(text) and redact.needs_encoding(text):
-        raise UsageError(
-            f"cannot parse the database URL from {origin}: the password contains reserved characters",
-            hint="Write @ as %40, : as %3A, / as %2F, ? as %3F and % as %25, or remove the password from the URL and "
-            "put it in ~/.pgpass or the variable PGPASSWORD.",
-            state=NOTHING_READ,
-        )
-    try:
-        conninfo.conninfo_to_dict(text)
-    except psycopg.ProgrammingError as error:
-        why, hint = _unparsed(text, str(error).strip())
-        raise UsageError(
-            f"cannot parse the connection string from {origin}: {why}", hint=hint, state=NOTHING_READ
-        ) from None
-
-
-_FORM = 'Give it as "postgresql://user@host:5432/name" or "host=… dbname=…".'
-
-
-def _unparsed(text: str, reason: str) -> tuple[str, str]:
-    """Why libpq cannot parse a connection string, without quoting what may be a part of a password, and the remedy."""
-    scheme, found, rest = text.partition("://")
-    if found and scheme.lower() not in ("postgresql", "postgres"):
-        name = scheme if scheme.replace("+", "").replace(":", "").isalnum() else "?"
-        if name.lower() in ("http", "https"):
-            return "it is the address of a web page", f"Copy the connection string of the database. {_FORM}"
-        return f'its scheme "{name}" is not that of PostgreSQL', _FORM
-    if found:
-        known = {each.keyword.decode() for each in pq.Conninfo.get_defaults()} | {"ssl"}
-        unknown = [key for key, _ in parse_qsl(urlsplit(f"x://{rest}").query) if key not in known]
-        if unknown and all(key.isidentifier() for key in unknown):
-            names = " and ".join(f'"{key}"' for key in dict.fromkeys(unknown))
-            word = "parameter" if len(set(unknown)) == 1 else "parameters"
-            return (
-                f"libpq does not know its {word} {names}",
-                "Leave them out: they are meant for the driver of the application, not for PostgreSQL.",
-            )
-    elif "=" not in text:
-        local = f" For a database of this machine: dbname={text}" if text.isidentifier() else ""
-        return "it is neither a URL nor a list of key=value", f"{_FORM}{local}"
-    return "libpq cannot parse it" if "password" in text.lower() or "@" in text else reason, _FORM

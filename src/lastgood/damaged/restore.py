@@ -69,7 +69,7 @@ class DamagedReport(Document):
     """
 
     run: str
-    status: Literal["salvaged"] = "salvaged"
+    status: Literal["partial"] = "partial"
     point: str
     into: str
     damage: tuple[str, ...]
@@ -118,7 +118,7 @@ def restore_readable(
         model = database.describe(maintenance, target.dbname)
         run, journal = made_beside.begun(maintenance, target.dbname, into, point.path, context)
         emit = stack.enter_context(recording.recording(journal, context.emit))
-        comment = f"lastgood salvage {run}: readable part of the damaged {point.path.name}; not complete, not verified"
+        comment = f"lastgood restore {run}: readable part of the damaged {point.path.name}; not complete, not verified"
         stop = interrupts.StopRequest()
         stack.enter_context(made_beside.ending_role(maintenance, target, run))
         with (
@@ -128,7 +128,7 @@ def restore_readable(
                 into,
                 model,
                 live=target.dbname,
-                kind="salvage",
+                kind="restore",
                 run=run,
                 point=point.path,
                 stop=stop,
@@ -140,7 +140,7 @@ def restore_readable(
             emit(StageStarted("build", f"load the readable part into {into}"))
             work = replace(context, emit=emit).until(stop.is_set)
             theirs = part.builder.role.target if part is not None else target.at(into)
-            with cancelled_with(stop, theirs, f"lastgood salvage {run}") as connection:
+            with cancelled_with(stop, theirs, f"lastgood restore {run}") as connection:
                 loader = ReadableLoader(connection, lambda: (source.position, source.size), work, part)
                 loader.load(iter(reading))
             if part is not None:

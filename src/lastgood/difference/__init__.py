@@ -7,16 +7,17 @@ that is removed at the end.
 """
 
 from lastgood.difference.comparison import Comparison, FileForm, compared
+from lastgood.difference.expressions import MASK
 from lastgood.difference.of_database import DatabaseSide, Memory
 from lastgood.difference.of_facts import FactsSide
 from lastgood.difference.of_point import PointSide
 from lastgood.difference.renamed import NewNames, RenamedSide
 from lastgood.difference.results import Change, Level, Rename, State, TableDifference, TypeChange
-from lastgood.difference.sides import Column, Side, SideName, Table
+from lastgood.difference.sides import Side, SideColumn, SideName, SideTable
 
 __all__ = [
+    "MASK",
     "Change",
-    "Column",
     "Comparison",
     "DatabaseSide",
     "FactsSide",
@@ -28,9 +29,10 @@ __all__ = [
     "Rename",
     "RenamedSide",
     "Side",
+    "SideColumn",
     "SideName",
+    "SideTable",
     "State",
-    "Table",
     "TableDifference",
     "TypeChange",
     "compared",

@@ -13,7 +13,7 @@ from lastgood.difference.pairing import pairs
 from lastgood.difference.results import Change, Level, Rename, TableDifference
 from lastgood.difference.sides import OpenSide, Side, SideName
 from lastgood.difference.tally import Tally
-from lastgood.difference.work import References, Work, no_references
+from lastgood.difference.work import ComparisonState, References, no_references
 from lastgood.dump.names import Relation
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Comparison:
     """A finished comparison; ``tables`` has every table of both sides, by name. Usable in the ``with`` block of
     ``compared``: rows are read in the same snapshots."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: ComparisonState) -> None:
         self._work = work
         self.tables: tuple[TableDifference, ...] = tuple(work.results[number] for number in sorted(work.results))
         self.renames: tuple[Rename, ...] = work.renames
@@ -123,7 +123,7 @@ def compared(
         for name, side in order:
             like = opened[name] = stack.enter_context(side.opened(like, context))
         tally = stack.enter_context(Tally(folder))
-        work = Work(opened["a"], opened["b"], tally, level, keep, Limit(seconds, context), stage, references)
+        work = ComparisonState(opened["a"], opened["b"], tally, level, keep, Limit(seconds, context), stage, references)
         found = pairs(opened["a"].tables, opened["b"].tables, by_root=by_root)
         check([pair.relation for pair in found])
         work.run([pair for pair in found if only(pair.relation)], digests=digests or level == "digest")

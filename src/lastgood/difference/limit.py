@@ -1,4 +1,4 @@
-"""Why a comparison stops: the end of its time, an interrupt, an error."""
+"""The reasons to stop a comparison: the end of its time, an interrupt, an error."""
 
 from __future__ import annotations
 

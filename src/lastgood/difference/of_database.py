@@ -13,7 +13,7 @@ import psycopg
 from psycopg import IsolationLevel, sql
 
 from lastgood.context import Context
-from lastgood.difference.sides import Block, Column, OpenSide, Portion, Reading, Table
+from lastgood.difference.sides import Block, OpenSide, Reading, ReadingPart, SideColumn, SideTable
 from lastgood.dump.names import Relation
 from lastgood.errors import NOT_REACHED
 from lastgood.facts import DigestRules, Facts, TableFacts, time_zone
@@ -24,7 +24,7 @@ from lastgood.facts.relations import Source, as_dumped, of_schemas
 from lastgood.facts.row_stream import copy_blocks, digest_rows
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.kept import read_only
-from lastgood.postgres.server import Connection, Target
+from lastgood.postgres.server import Connection, Target, only_row
 
 # A table that another session has locked (an open migration) must not block the comparison.
 LOCK_TIMEOUT = "2s"
@@ -60,8 +60,8 @@ ORDER BY i.indrelid, i.indisprimary DESC, i.indnkeyatts, i.indexrelid
 
 @dataclass(slots=True)
 class Memory:
-    """What was read of a database in one snapshot, for the next comparison: digests by table, columns and settings, and
-    why tables cannot be read."""
+    """The results of reading a database in one snapshot, for the next comparison: digests by table, columns and
+    settings, and why tables cannot be read."""
 
     digests: dict[tuple[object, ...], TableFacts] = field(default_factory=dict)
     unreadable: dict[Relation, str] = field(default_factory=dict)
@@ -114,8 +114,7 @@ def _pin(connection: Connection, rules: DigestRules) -> None:
 
 
 def _opened(side: DatabaseSide, first: Connection, stack: ExitStack, like: OpenSide | None) -> _OpenDatabase:
-    row = first.execute("SELECT pg_catalog.pg_export_snapshot()").fetchone()
-    assert row is not None  # a SELECT without FROM always gives a row
+    row = only_row(first, "SELECT pg_catalog.pg_export_snapshot()")
     zone: str | None = like.rules.time_zone if like is not None else "UTC"
     samples: tuple[str, ...] = ()
     if zone is None and like is not None:
@@ -135,7 +134,7 @@ def _opened(side: DatabaseSide, first: Connection, stack: ExitStack, like: OpenS
     return opened
 
 
-def _tables(connection: Connection, schemas: Mapping[str, str] | None, memory: Memory) -> dict[Relation, Table]:
+def _tables(connection: Connection, schemas: Mapping[str, str] | None, memory: Memory) -> dict[Relation, SideTable]:
     sources = as_dumped(connection) if schemas is None else of_schemas(connection, [*schemas])
     oids = [part.oid for source in sources for part in source.parts]
     described = {oid: others for oid, *others in connection.execute(_COLUMNS, [oids])}
@@ -150,9 +149,9 @@ def _tables(connection: Connection, schemas: Mapping[str, str] | None, memory: M
         # A table that was locked before is not waited for again; the others need a lock of this session.
         why = memory.unreadable.get(relation) or _locked(connection, source)
         memory.unreadable[relation] = why
-        found[relation] = Table(
+        found[relation] = SideTable(
             relation,
-            tuple(Column(name, kind) for name, kind in columns or ()),
+            tuple(SideColumn(name, kind) for name, kind in columns or ()),
             tuple(keys[source.parts[0].oid]) if len(source.parts) == 1 else (),
             sum(described[part.oid][1] or 0 for part in source.parts),
             None,
@@ -182,7 +181,7 @@ def _locked(connection: Connection, source: Source) -> str:
 class _OpenDatabase:
     """See ``OpenSide``."""
 
-    tables: Mapping[Relation, Table]
+    tables: Mapping[Relation, SideTable]
     rules: DigestRules
     zone_samples: tuple[str, ...]
     target: Target
@@ -214,9 +213,9 @@ class _OpenDatabase:
         finally:
             self.give(connection)
 
-    def read(self, wanted: Sequence[Reading], cancelled: Callable[[], bool]) -> Iterator[Portion]:
+    def read(self, wanted: Sequence[Reading], cancelled: Callable[[], bool]) -> Iterator[ReadingPart]:
         for reading in wanted:
-            yield Portion(reading, self._blocks(reading, cancelled), last=True)
+            yield ReadingPart(reading, self._blocks(reading, cancelled), last=True)
 
     def _blocks(self, reading: Reading, cancelled: Callable[[], bool]) -> Generator[Block]:
         with self._borrowed() as connection:
@@ -225,7 +224,7 @@ class _OpenDatabase:
                     for data in blocks:
                         yield Block(data, reading.columns)
 
-    def count(self, table: Table, given: Sequence[str] = ()) -> int:
+    def count(self, table: SideTable, given: Sequence[str] = ()) -> int:
         total = 0
         with self._borrowed() as connection:
             for part in table.parts:

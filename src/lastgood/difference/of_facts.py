@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from lastgood.context import Context
-from lastgood.difference.sides import Column, OpenSide, Portion, Reading, Table
+from lastgood.difference.sides import OpenSide, Reading, ReadingPart, SideColumn, SideTable
 from lastgood.dump.names import Relation
 from lastgood.facts import DigestRules, Facts, TableFacts
 
@@ -37,17 +37,17 @@ def _relation(table: TableFacts) -> Relation:
     return Relation(table.schema_name, table.name)
 
 
-def _table(table: TableFacts) -> Table:
-    columns = tuple(Column(name, None) for name in table.columns)
+def _table(table: TableFacts) -> SideTable:
+    columns = tuple(SideColumn(name, None) for name in table.columns)
     why = "" if table.digest is not None else table.why_no_digest or NO_DIGEST
-    return Table(_relation(table), columns, rows=table.rows, zoned=table.zoned, unreadable=why)
+    return SideTable(_relation(table), columns, rows=table.rows, zoned=table.zoned, unreadable=why)
 
 
 @dataclass(frozen=True, slots=True)
 class _OpenFacts:
     """See ``OpenSide``."""
 
-    tables: Mapping[Relation, Table]
+    tables: Mapping[Relation, SideTable]
     facts: Facts
     in_order: bool = False
     no_rows: str = OTHER_RULES
@@ -60,10 +60,10 @@ class _OpenFacts:
     def zone_samples(self) -> tuple[str, ...]:
         return self.facts.zone_samples
 
-    def read(self, wanted: Sequence[Reading], cancelled: Callable[[], bool]) -> Iterator[Portion]:
+    def read(self, wanted: Sequence[Reading], cancelled: Callable[[], bool]) -> Iterator[ReadingPart]:
         return iter(())
 
-    def count(self, table: Table, given: Sequence[str] = ()) -> int:
+    def count(self, table: SideTable, given: Sequence[str] = ()) -> int:
         return 0 if given else table.rows or 0
 
     def digest(self, reading: Reading, cancelled: Callable[[], bool]) -> TableFacts | None:

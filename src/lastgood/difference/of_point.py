@@ -12,7 +12,7 @@ import pglast
 
 from lastgood import points
 from lastgood.context import Context
-from lastgood.difference.sides import Block, Column, OpenSide, Portion, Reading, Table
+from lastgood.difference.sides import Block, OpenSide, Reading, ReadingPart, SideColumn, SideTable
 from lastgood.dump.names import Relation
 from lastgood.dump.rows import encodings
 from lastgood.dump.script import Bulk, ScriptStep, Section
@@ -85,11 +85,11 @@ def _opened(whole: VerifiedPoint) -> _OpenPoint:
         declared = summary.columns_of(relation)
         given = own[0].start.columns if own and own[0].start.columns is not None else ()
         columns = (
-            tuple(Column(each.name, each.type) for each in declared if not each.generated)
+            tuple(SideColumn(each.name, each.type) for each in declared if not each.generated)
             if declared is not None
-            else tuple(Column(name, None) for name in given)
+            else tuple(SideColumn(name, None) for name in given)
         )
-        tables[relation] = Table(
+        tables[relation] = SideTable(
             relation,
             columns,
             tuple(keys.get(relation, ())),
@@ -165,7 +165,7 @@ def _declared(command: Command) -> Iterator[tuple[bool, tuple[str, ...]]]:
 class _OpenPoint:
     """See ``OpenSide``."""
 
-    tables: Mapping[Relation, Table]
+    tables: Mapping[Relation, SideTable]
     facts: Facts | None
     rules: DigestRules
     zone_samples: tuple[str, ...]
@@ -174,7 +174,7 @@ class _OpenPoint:
     codec: str
     no_rows: str = ""
 
-    def read(self, wanted: Sequence[Reading], cancelled: Callable[[], bool]) -> Iterator[Portion]:
+    def read(self, wanted: Sequence[Reading], cancelled: Callable[[], bool]) -> Iterator[ReadingPart]:
         sections = [
             (section, reading)
             for reading in wanted
@@ -191,7 +191,7 @@ class _OpenPoint:
         try:
             for section, reading in sections:
                 blocks = self._blocks(supply, section, cancelled)
-                yield Portion(reading, blocks, last=last[reading.number] == section.number)
+                yield ReadingPart(reading, blocks, last=last[reading.number] == section.number)
         finally:
             supply.close()
 
@@ -218,7 +218,7 @@ class _OpenPoint:
             data = data.decode(self.codec).encode()
         return Block(data, columns)
 
-    def count(self, table: Table, given: Sequence[str] = ()) -> int:
+    def count(self, table: SideTable, given: Sequence[str] = ()) -> int:
         return 0 if given else table.rows or 0
 
     def digest(self, reading: Reading, cancelled: Callable[[], bool]) -> TableFacts | None:

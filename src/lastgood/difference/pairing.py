@@ -1,4 +1,4 @@
-"""Which tables and columns of two sides belong together, and by which key their rows do.
+"""The pairs of tables and of columns of two sides, and the keys that pair their rows.
 
 Names decide. Tables and columns that only one side has are proposed as renames where their definition allows it, and
 never compared with each other.
@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lastgood.difference.results import Rename, TypeChange
-from lastgood.difference.sides import Table
+from lastgood.difference.sides import SideTable
 from lastgood.dump.names import Relation
 
 
@@ -21,8 +21,8 @@ class Pair:
     the best first. ``why``: what was done about different partitions."""
 
     relation: Relation
-    a: Table | None
-    b: Table | None
+    a: SideTable | None
+    b: SideTable | None
     columns: tuple[str, ...] = ()
     keys: tuple[tuple[str, ...], ...] = ()
     columns_a: tuple[str, ...] = ()
@@ -37,7 +37,7 @@ class Pair:
         return not self.columns_a and not self.columns_b
 
 
-def pairs(a: Mapping[Relation, Table], b: Mapping[Relation, Table], *, by_root: bool = True) -> list[Pair]:
+def pairs(a: Mapping[Relation, SideTable], b: Mapping[Relation, SideTable], *, by_root: bool = True) -> list[Pair]:
     """All tables of both sides, by name. With ``by_root``, a table whose partitions differ is compared as a whole;
     without it, only a table that one side has without its partitions."""
     a, b, whole = _by_root(a, b, differing=by_root)
@@ -45,7 +45,7 @@ def pairs(a: Mapping[Relation, Table], b: Mapping[Relation, Table], *, by_root: 
     for relation in sorted({*a, *b}):
         pair = pair_of(relation, a.get(relation), b.get(relation))
         if relation in whole:
-            pair = _with_why(pair, "the partitions differ; compared as one table")
+            pair = replace(pair, why="the partitions differ; compared as one table")
         found.append(pair)
     return found
 
@@ -64,14 +64,7 @@ def renamed_tables(found: Sequence[Pair]) -> Iterator[tuple[Pair, Pair]]:
             yield old[0], new[0]
 
 
-def _with_why(pair: Pair, why: str) -> Pair:
-    return Pair(
-        pair.relation, pair.a, pair.b, pair.columns, pair.keys, pair.columns_a, pair.columns_b, pair.types,
-        pair.renames, why,
-    )  # fmt: skip
-
-
-def pair_of(relation: Relation, a: Table | None, b: Table | None) -> Pair:
+def pair_of(relation: Relation, a: SideTable | None, b: SideTable | None) -> Pair:
     """A table of both sides, or of one."""
     if a is None or b is None:
         table = a or b
@@ -89,7 +82,7 @@ def pair_of(relation: Relation, a: Table | None, b: Table | None) -> Pair:
     return Pair(relation, a, b, common, _keys(a, b, common), only_a, only_b, changed, _renames(a, b, only_a, only_b))
 
 
-def _keys(a: Table, b: Table, common: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+def _keys(a: SideTable, b: SideTable, common: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
     """Keys with common columns: first those that both sides declare. Whether one identifies rows on the other side,
     too, is found when its rows are counted."""
     usable = [key for key in dict.fromkeys([*a.keys, *b.keys]) if set(key) <= set(common)]
@@ -97,7 +90,7 @@ def _keys(a: Table, b: Table, common: tuple[str, ...]) -> tuple[tuple[str, ...],
     return tuple(usable)
 
 
-def _renames(a: Table, b: Table, only_a: tuple[str, ...], only_b: tuple[str, ...]) -> tuple[Rename, ...]:
+def _renames(a: SideTable, b: SideTable, only_a: tuple[str, ...], only_b: tuple[str, ...]) -> tuple[Rename, ...]:
     """Columns of the same type at the same place among the columns, or the only ones of their type."""
     types_a = {column.name: column.type for column in a.columns if column.name in only_a and column.type}
     types_b = {column.name: column.type for column in b.columns if column.name in only_b and column.type}
@@ -115,7 +108,7 @@ def _renames(a: Table, b: Table, only_a: tuple[str, ...], only_b: tuple[str, ...
     return tuple(Rename(a=name, b=found[name], why="same definition") for name in types_a if name in found)
 
 
-def _between(table: Table, own: Mapping[str, object]) -> dict[str | None, list[str]]:
+def _between(table: SideTable, own: Mapping[str, object]) -> dict[str | None, list[str]]:
     """The columns that only this side has, by the common column before them: renaming moves no column."""
     found: dict[str | None, list[str]] = defaultdict(list)
     before = None
@@ -128,8 +121,8 @@ def _between(table: Table, own: Mapping[str, object]) -> dict[str | None, list[s
 
 
 def _by_root(
-    a: Mapping[Relation, Table], b: Mapping[Relation, Table], *, differing: bool
-) -> tuple[dict[Relation, Table], dict[Relation, Table], set[Relation]]:
+    a: Mapping[Relation, SideTable], b: Mapping[Relation, SideTable], *, differing: bool
+) -> tuple[dict[Relation, SideTable], dict[Relation, SideTable], set[Relation]]:
     leaves: list[dict[Relation, set[Relation]]] = [defaultdict(set), defaultdict(set)]
     for side, tables in zip(leaves, (a, b), strict=True):
         for table in tables.values():
@@ -144,22 +137,21 @@ def _by_root(
     return _merged(a, whole), _merged(b, whole), whole
 
 
-def _merged(tables: Mapping[Relation, Table], roots: set[Relation]) -> dict[Relation, Table]:
+def _merged(tables: Mapping[Relation, SideTable], roots: set[Relation]) -> dict[Relation, SideTable]:
     found = {name: table for name, table in tables.items() if table.root not in roots}
     for root in roots:
         leaves = [table for table in tables.values() if table.root == root]
         if not leaves:
             continue
         shared = [key for key in leaves[0].keys if all(key in leaf.keys for leaf in leaves)]
-        found[root] = Table(
-            root,
-            tuple(column for column in leaves[0].columns if all(column in leaf.columns for leaf in leaves)),
-            tuple(shared),
-            sum(leaf.bytes for leaf in leaves),
-            None if any(leaf.rows is None for leaf in leaves) else sum(leaf.rows or 0 for leaf in leaves),
-            any(leaf.zoned for leaf in leaves),
-            None,
-            next((leaf.unreadable for leaf in leaves if leaf.unreadable), ""),
-            tuple(part for leaf in leaves for part in leaf.parts),
+        found[root] = SideTable(
+            relation=root,
+            columns=tuple(column for column in leaves[0].columns if all(column in leaf.columns for leaf in leaves)),
+            keys=tuple(shared),
+            bytes=sum(leaf.bytes for leaf in leaves),
+            rows=None if any(leaf.rows is None for leaf in leaves) else sum(leaf.rows or 0 for leaf in leaves),
+            zoned=any(leaf.zoned for leaf in leaves),
+            unreadable=next((leaf.unreadable for leaf in leaves if leaf.unreadable), ""),
+            parts=tuple(part for leaf in leaves for part in leaf.parts),
         )
     return found

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lastgood.difference.pairing import Pair
-from lastgood.difference.sides import OpenSide, Reading, SideName, Table
+from lastgood.difference.sides import OpenSide, Reading, SideName, SideTable
 from lastgood.dump.names import Relation
 from lastgood.facts import Facts, TableFacts
 from lastgood.facts.compare import FIRST_MAJOR_OF_THIS_TEXT, compare
 
 
-def other_text(side_a: OpenSide, side_b: OpenSide, a: Table, b: Table) -> str:
-    """Why the text of equal values may differ; empty if it does not."""
+def other_text(side_a: OpenSide, side_b: OpenSide, a: SideTable, b: SideTable) -> str:
+    """Return the reason why the text of equal values may differ; empty if it does not."""
     here, there = side_a.rules, side_b.rules
     majors = (here.server_major, there.server_major)
     if majors[0] != majors[1] and not all(major and major >= FIRST_MAJOR_OF_THIS_TEXT for major in majors):
@@ -32,7 +32,7 @@ def other_text(side_a: OpenSide, side_b: OpenSide, a: Table, b: Table) -> str:
     return f"the time stamps are in different time zones ({here.time_zone} and {there.time_zone})"
 
 
-def larger(pair: Pair) -> Table:
+def larger(pair: Pair) -> SideTable:
     """The table of a pair whose size is known best."""
     tables = [table for table in (pair.a, pair.b) if table is not None]
     return max(tables, key=lambda table: table.bytes)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from lastgood.context import Context
-from lastgood.difference.sides import Block, OpenSide, Portion, Reading, Side, Table
+from lastgood.difference.sides import Block, OpenSide, Reading, ReadingPart, Side, SideTable
 from lastgood.dump.names import Relation
 from lastgood.errors import UsageError
 from lastgood.facts import DigestRules, Facts, TableFacts
@@ -24,7 +24,7 @@ class NewNames:
     def __bool__(self) -> bool:
         return bool(self.tables or self.columns)
 
-    def of(self, table: Table) -> Mapping[str, str]:
+    def of(self, table: SideTable) -> Mapping[str, str]:
         """The renamed columns of a table."""
         return self.columns.get(table.relation) or (self.columns.get(table.root) if table.root else None) or {}
 
@@ -54,7 +54,7 @@ class RenamedSide:
             yield _Open(inner, self.names, _tables(inner, self.names, self.label))
 
 
-def _tables(inner: OpenSide, names: NewNames, label: str) -> dict[Relation, Table]:
+def _tables(inner: OpenSide, names: NewNames, label: str) -> dict[Relation, SideTable]:
     roots = {table.root for table in inner.tables.values()}
     for old, new in names.tables.items():
         if old not in inner.tables and old not in roots:
@@ -96,7 +96,7 @@ class _Open:
 
     inner: OpenSide
     names: NewNames
-    tables: Mapping[Relation, Table]
+    tables: Mapping[Relation, SideTable]
     facts: Facts | None = None
 
     @property
@@ -116,7 +116,7 @@ class _Open:
         old = {new: name for name, new in self.names.of(reading.table).items()}
         return replace(reading, columns=tuple(old.get(name, name) for name in reading.columns))
 
-    def read(self, wanted: Sequence[Reading], cancelled: Callable[[], bool]) -> Iterator[Portion]:
+    def read(self, wanted: Sequence[Reading], cancelled: Callable[[], bool]) -> Iterator[ReadingPart]:
         asked = {each.number: each for each in wanted}
         for portion in self.inner.read([self._inside(each) for each in wanted], cancelled):
             reading = asked[portion.reading.number]
@@ -133,7 +133,7 @@ class _Open:
     def no_rows(self) -> str:
         return self.inner.no_rows
 
-    def count(self, table: Table, given: Sequence[str] = ()) -> int:
+    def count(self, table: SideTable, given: Sequence[str] = ()) -> int:
         old = {new: name for name, new in self.names.of(table).items()}
         return self.inner.count(table, [old.get(name, name) for name in given])
 

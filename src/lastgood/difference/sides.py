@@ -15,7 +15,7 @@ SideName = Literal["a", "b"]
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class SideColumn:
     """A column with rows' values: not a generated one. ``type`` as ``format_type`` writes it, without its modifier;
     None if unknown."""
 
@@ -24,7 +24,7 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class SideTable:
     """A table with rows of its own, or a partitioned table that stands for its partitions.
 
     ``relation`` is the name under which it is compared. ``keys``: columns without NULL that identify a row, the
@@ -34,7 +34,7 @@ class Table:
     """
 
     relation: Relation
-    columns: tuple[Column, ...]
+    columns: tuple[SideColumn, ...]
     keys: tuple[tuple[str, ...], ...] = ()
     bytes: int = 0
     rows: int | None = None
@@ -63,12 +63,12 @@ class Reading:
     of a side that cannot choose have others."""
 
     number: int
-    table: Table
+    table: SideTable
     columns: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Portion:
+class ReadingPart:
     """A part of the rows of a reading; after the ``last`` one, no more follow. ``blocks`` must be read to their end, or
     closed, before the next portion is taken."""
 
@@ -87,7 +87,7 @@ class OpenSide(Protocol):
     """
 
     @property
-    def tables(self) -> Mapping[Relation, Table]: ...
+    def tables(self) -> Mapping[Relation, SideTable]: ...
     @property
     def facts(self) -> Facts | None: ...
     @property
@@ -99,11 +99,11 @@ class OpenSide(Protocol):
     @property
     def no_rows(self) -> str: ...
 
-    def read(self, wanted: Sequence[Reading], cancelled: Callable[[], bool]) -> Iterator[Portion]:
+    def read(self, wanted: Sequence[Reading], cancelled: Callable[[], bool]) -> Iterator[ReadingPart]:
         """The rows of the wanted tables, in the sequence of the side; a table without rows may have no portion. Blocks
         have several MB each. Raises Interrupted, psycopg.Error, BadPoint."""
 
-    def count(self, table: Table, given: Sequence[str] = ()) -> int:
+    def count(self, table: SideTable, given: Sequence[str] = ()) -> int:
         """The number of rows; of those with a value in one of the columns ``given``, if there are any. Raises
         psycopg.Error."""
 

@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from lastgood.difference.expressions import NO_VALUES, identifier, key_of, line_of, literal, noted, values_of, with_mask
 from lastgood.difference.results import Change
 from lastgood.difference.sides import Block, SideName
 
@@ -28,17 +29,14 @@ if TYPE_CHECKING:
 
 MEMORY = "160MB"
 THREADS = 2
-MASK = "•••"
 PREFIX = "lastgood-difference-"
-_TAB = "chr(9)"
-NONE = "[]::VARCHAR[]"
 INVALID_TEXT = 'invalid byte sequence for encoding "UTF8"'
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
-    """How the rows of a table are compared: ``columns`` in this order, of which ``key`` identify a row; without a key,
-    rows are a multiset. ``references``: columns whose values are noted."""
+class RowForm:
+    """The form of a table's rows for the comparison: ``columns`` in this order, of which ``key`` identify a row;
+    without a key, rows are a multiset. ``references``: columns whose values are noted."""
 
     columns: tuple[str, ...]
     key: tuple[str, ...] = ()
@@ -126,13 +124,20 @@ class Tally:
                 self._cursors.remove(cursor)
             cursor.close()
 
-    def prepare(self, cursor: duckdb.DuckDBPyConnection, number: int, form: Form) -> None:
+    def prepare(self, cursor: duckdb.DuckDBPyConnection, number: int, form: RowForm) -> None:
         """Create an empty table for the rows of both sides."""
         kinds = "k VARCHAR, h UBIGINT" if form.key else "k UHUGEINT, h UBIGINT"
         cursor.execute(f"CREATE OR REPLACE TABLE t{number} (side BOOLEAN, {kinds}, r UBIGINT)")
 
     def add(
-        self, cursor: duckdb.DuckDBPyConnection, number: int, form: Form, side: SideName, block: Block, *, whole: bool
+        self,
+        cursor: duckdb.DuckDBPyConnection,
+        number: int,
+        form: RowForm,
+        side: SideName,
+        block: Block,
+        *,
+        whole: bool,
     ) -> int:
         """Add a block's rows; returns their number. ``whole``: verify all of their text, which ``collect`` needs; else
         that of their keys. Raises InvalidText."""
@@ -145,23 +150,23 @@ class Tally:
                 lines.validate(full=True)
             except pyarrow.ArrowInvalid as error:
                 raise InvalidText(INVALID_TEXT) from error
-        line = _line(block.columns, form.columns)
+        line = line_of(block.columns, form.columns)
         if form.key:
-            fields = f"{_key(block.columns, form.key)} AS k, hash({line}) AS h"
+            fields = f"{key_of(block.columns, form.key)} AS k, hash({line}) AS h"
         else:
             # Rows without a key are found by their hash alone: 128 bits.
             fields = f"md5_number({line}) AS k, 0 AS h"
         cursor.register("block", lines)
         try:
-            noted = _noted(block.columns, form.references)
-            cursor.execute(f"INSERT INTO t{number} SELECT {_flag(side)}, {fields}, {noted} FROM block")
+            references = noted(block.columns, form.references)
+            cursor.execute(f"INSERT INTO t{number} SELECT {_flag(side)}, {fields}, {references} FROM block")
         except duckdb.InvalidInputException as error:
             raise InvalidText(INVALID_TEXT) from error
         finally:
             cursor.unregister("block")
         return int(lines.num_rows)
 
-    def count(self, cursor: duckdb.DuckDBPyConnection, number: int, form: Form) -> Counts:
+    def count(self, cursor: duckdb.DuckDBPyConnection, number: int, form: RowForm) -> Counts:
         """Count the differing rows. With ``repeated``, the other numbers are those of the multiset."""
         row = cursor.execute(
             f"""
@@ -207,17 +212,19 @@ class Tally:
         """Drop the rows of a table."""
         cursor.execute(f"DROP TABLE IF EXISTS t{number}")
 
-    def prepare_rows(self, cursor: duckdb.DuckDBPyConnection, number: int, form: Form) -> None:
+    def prepare_rows(self, cursor: duckdb.DuckDBPyConnection, number: int, form: RowForm) -> None:
         """Create the empty tables for the second reading."""
         for side in ("a", "b"):
             kind = "VARCHAR" if form.key else "UHUGEINT"
             cursor.execute(f"CREATE OR REPLACE TABLE r{number}{side} (k {kind}, line VARCHAR)")
 
-    def collect(self, cursor: duckdb.DuckDBPyConnection, number: int, form: Form, side: SideName, block: Block) -> None:
+    def collect(
+        self, cursor: duckdb.DuckDBPyConnection, number: int, form: RowForm, side: SideName, block: Block
+    ) -> None:
         """Keep the differing rows of a block, of the second reading, as lines of ``form.columns``."""
         lines = as_lines(block.data)
-        line = _line(block.columns, form.columns)
-        key = _key(block.columns, form.key) if form.key else f"md5_number({line})"
+        line = line_of(block.columns, form.columns)
+        key = key_of(block.columns, form.key) if form.key else f"md5_number({line})"
         cursor.register("block", lines)
         try:
             cursor.execute(
@@ -228,7 +235,7 @@ class Tally:
             cursor.unregister("block")
 
     def lines(
-        self, cursor: duckdb.DuckDBPyConnection, number: int, form: Form, change: Change, side: SideName
+        self, cursor: duckdb.DuckDBPyConnection, number: int, form: RowForm, change: Change, side: SideName
     ) -> Iterator[bytes]:
         """The collected lines of one kind of change, as a side has them, in blocks of COPY text."""
         if change == "changed" and not form.key:
@@ -263,7 +270,7 @@ class Tally:
         self,
         cursor: duckdb.DuckDBPyConnection,
         number: int,
-        form: Form,
+        form: RowForm,
         masked: Collection[str] = (),
         first: int | None = None,
     ) -> Iterator[pyarrow.RecordBatch]:
@@ -273,26 +280,26 @@ class Tally:
         limit = "" if first is None else f" LIMIT {first}"
         yield from _batches(cursor, self._rows(number, form, masked) + limit)
 
-    def export(self, number: int, form: Form, masked: Collection[str] = ()) -> str:
+    def export(self, number: int, form: RowForm, masked: Collection[str] = ()) -> str:
         """The query for a file: ``change``, ``differing`` (the names of columns), and for each column the value of
         either side, as ``a.NAME`` and ``b.NAME``."""
         values = "".join(
-            f", {side}[{place}] AS {_name(f'{side}.{name}')}"
+            f", {side}[{place}] AS {identifier(f'{side}.{name}')}"
             for place, name in enumerate(form.columns, 1)
             for side in ("a", "b")
         )
         rows = self._rows(number, form, masked)
         return f"SELECT change, array_to_string(columns, ',') AS differing{values} FROM ({rows})"
 
-    def _rows(self, number: int, form: Form, masked: Collection[str]) -> str:
+    def _rows(self, number: int, form: RowForm, masked: Collection[str]) -> str:
         count = len(form.columns)
-        names = "([" + ", ".join(_text(name) for name in form.columns) + "]::VARCHAR[])"
+        names = "([" + ", ".join(literal(name) for name in form.columns) + "]::VARCHAR[])"
         at = [form.columns.index(name) + 1 for name in form.key]
-        key = f"[coalesce(a, b)[i] FOR i IN {at}]" if at else NONE
+        key = f"[coalesce(a, b)[i] FOR i IN {at}]" if at else NO_VALUES
         if not form.key:
             both = " UNION ALL ".join(
                 f"SELECT 'only_{side}' AS change, {'v' if side == 'a' else 'NULL'} AS a, "
-                f"{'v' if side == 'b' else 'NULL'} AS b FROM (SELECT {_values('line', form)} AS v, "
+                f"{'v' if side == 'b' else 'NULL'} AS b FROM (SELECT {values_of('line', form.columns)} AS v, "
                 f"unnest(range(n)) FROM (SELECT any_value(r.line) AS line, any_value(d.only_{side}) AS n "
                 f"FROM r{number}{side} r JOIN d{number} d USING (k) WHERE d.only_{side} > 0 GROUP BY k))"
                 for side in ("a", "b")
@@ -300,7 +307,8 @@ class Tally:
         else:
             both = (
                 "SELECT CASE WHEN b IS NULL THEN 'only_a' WHEN a IS NULL THEN 'only_b' ELSE 'changed' END AS change, "
-                f"a, b FROM (SELECT {_values('ra.line', form)} AS a, {_values('rb.line', form)} AS b "
+                f"a, b FROM (SELECT {values_of('ra.line', form.columns)} AS a, "
+                f"{values_of('rb.line', form.columns)} AS b "
                 f"FROM r{number}a ra FULL JOIN r{number}b rb USING (k))"
             )
         differing = f"[{names}[i] FOR i IN range(1, {count + 1}) IF a[i] IS DISTINCT FROM b[i]]"
@@ -312,13 +320,13 @@ class Tally:
         if not hidden:
             return rows
         of_key = [place for place, name in enumerate(form.key, 1) if name in masked]
-        values = f"{_masked('key', of_key)} AS key, {_masked('a', hidden)} AS a, {_masked('b', hidden)} AS b"
+        values = f"{with_mask('key', of_key)} AS key, {with_mask('a', hidden)} AS a, {with_mask('b', hidden)} AS b"
         return f"SELECT change, {values}, columns FROM ({rows})"
 
     def write(self, cursor: duckdb.DuckDBPyConnection, query: str, file: Path, options: str) -> None:
         """Write the result of a query to a file, with DuckDB's own writers. Raises duckdb.Error."""
         file.touch(mode=0o600)  # its rows may be secret
-        cursor.execute(f"COPY ({query}) TO {_text(str(file))} ({options}, USE_TMP_FILE false)")
+        cursor.execute(f"COPY ({query}) TO {literal(str(file))} ({options}, USE_TMP_FILE false)")
 
 
 def _remove_stale(folder: Path) -> None:
@@ -343,6 +351,10 @@ def as_lines(data: bytes) -> Any:
     return pyarrow.table([lines], names=["line"])
 
 
+def _flag(side: SideName) -> str:
+    return "true" if side == "b" else "false"
+
+
 def _grouped(number: int) -> str:
     return (
         "SELECT k, count(*) FILTER (NOT side) AS a, count(*) FILTER (side) AS b, min(h) AS low, max(h) AS high, "
@@ -355,72 +367,6 @@ _REFERENCED = (
     "CASE WHEN noted_b IS NULL THEN 0 WHEN a = b THEN (low <> high AND noted_a IS DISTINCT FROM noted_b)::INT "
     "ELSE greatest(b - a, 0) END"
 )
-
-
-def _noted(columns: Sequence[str], wanted: Sequence[str]) -> str:
-    r"""A hash of the fields if one of them has a value, NULL otherwise; \N is COPY's NULL."""
-    if not wanted:
-        return "NULL"
-    fields = [_field(columns, name) for name in wanted]
-    given = " OR ".join(rf"{field} NOT IN ('\N', '')" for field in fields)
-    return f"CASE WHEN {given} THEN hash([{', '.join(fields)}]) END"
-
-
-def _flag(side: SideName) -> str:
-    return "true" if side == "b" else "false"
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
-
-
-def _name(value: str) -> str:
-    return '"' + value.replace('"', '""') + '"'
-
-
-def _masked(values: str, places: Sequence[int]) -> str:
-    if not places:
-        return values
-    hides = f"i IN ({', '.join(map(str, places))}) AND {values}[i] IS NOT NULL"
-    masked = f"[CASE WHEN {hides} THEN {_text(MASK)} ELSE {values}[i] END FOR i IN range(1, len({values}) + 1)]"
-    return f"CASE WHEN {values} IS NOT NULL THEN {masked} END"
-
-
-def _field(columns: Sequence[str], name: str) -> str:
-    place = columns.index(name)
-    if place == 0 and len(columns) > 1:
-        # Half the time of split_part, which takes the rest of the line apart, too.
-        return f"left(line, strpos(line, {_TAB}) - 1)"
-    field = f"split_part(line, {_TAB}, {place + 1})"
-    return f"rtrim({field}, chr(10))" if place == len(columns) - 1 else field
-
-
-def _key(columns: Sequence[str], key: Sequence[str]) -> str:
-    return f" || {_TAB} || ".join(_field(columns, name) for name in key)
-
-
-def _line(columns: Sequence[str], wanted: Sequence[str]) -> str:
-    """The line with the wanted fields; fields that are already right are not taken apart."""
-    if tuple(columns) == tuple(wanted):
-        return "line"
-    places = [columns.index(name) + 1 for name in wanted]
-    fields = f"string_split(rtrim(line, chr(10)), {_TAB})"
-    return f"array_to_string(list_select({fields}, {places}), {_TAB}) || chr(10)"
-
-
-def _values(line: str, form: Form) -> str:
-    r"""The values of a line: NULL for ``\N``, without COPY's escapes."""
-    if not form.columns:
-        return NONE  # an empty line would have one empty value
-    plain = "v"
-    for escape, code in (("b", 8), ("f", 12), ("n", 10), ("r", 13), ("t", 9), ("v", 11)):
-        plain = f"replace({plain}, '\\{escape}', chr({code}))"
-    # Split at escaped backslashes first: what remains between them has no other meaning.
-    unescaped = rf"array_to_string([{plain} FOR v IN string_split(f, '\\')], '\')"
-    return (
-        rf"[CASE WHEN f = '\N' THEN NULL WHEN NOT contains(f, '\') THEN f ELSE {unescaped} END "
-        rf"FOR f IN string_split(rtrim({line}, chr(10)), {_TAB})]"
-    )
 
 
 def _batches(cursor: duckdb.DuckDBPyConnection, query: str) -> Iterator[pyarrow.RecordBatch]:

@@ -15,8 +15,8 @@ from lastgood.difference.limit import Limit, is_interrupt, words_of
 from lastgood.difference.pairing import Pair, pair_of, renamed_tables
 from lastgood.difference.recorded import Records, larger, other_text
 from lastgood.difference.results import Level, Rename, State, TableDifference
-from lastgood.difference.sides import Block, OpenSide, Reading, SideName, Table
-from lastgood.difference.tally import Counts, Form, InvalidText, Tally
+from lastgood.difference.sides import Block, OpenSide, Reading, SideName, SideTable
+from lastgood.difference.tally import Counts, InvalidText, RowForm, Tally
 from lastgood.dump.names import Relation
 from lastgood.errors import Interrupted
 from lastgood.events import Progress
@@ -33,7 +33,7 @@ def no_references(relation: Relation, columns: tuple[str, ...]) -> tuple[str, ..
 
 
 @dataclass(slots=True)
-class Work:
+class ComparisonState:
     """The state of a comparison. Pairs have numbers."""
 
     a: OpenSide
@@ -45,7 +45,7 @@ class Work:
     stage: str
     references: References = no_references
     results: dict[int, TableDifference] = field(default_factory=dict)
-    forms: dict[int, Form] = field(default_factory=dict)
+    forms: dict[int, RowForm] = field(default_factory=dict)
     pairs: dict[int, Pair] = field(default_factory=dict)
     renames: tuple[Rename, ...] = ()
     _records: Records | None = None
@@ -158,7 +158,7 @@ class Work:
             for number in numbers:
                 pair = self.pairs[number]
                 references = self.references(pair.relation, pair.columns)
-                self.forms[number] = Form(pair.columns, pair.keys[0] if pair.keys else (), references)
+                self.forms[number] = RowForm(pair.columns, pair.keys[0] if pair.keys else (), references)
                 self.tally.prepare(cursor, number, self.forms[number])
         self._done = 0
         self._total = sum(self._size(self.pairs[number], both=True) for number in numbers)
@@ -310,7 +310,7 @@ class Work:
         sizes = [table.bytes for table in (pair.a, pair.b) if table is not None]
         return sum(sizes) if both else max(sizes)
 
-    def _progress(self, table: Table, size: int, rows: int) -> None:
+    def _progress(self, table: SideTable, size: int, rows: int) -> None:
         with self._lock:
             self._done += size
             self._rows += rows
@@ -366,7 +366,7 @@ class Work:
     def _proposed(self, found: Sequence[Pair]) -> Iterator[Rename]:
         """Proposals for tables that only one side has; their content is compared in the time that is left."""
         for old, new in renamed_tables(found):
-            other = Work(self.a, self.b, self.tally, "count", False, self.limit, self.stage)
+            other = ComparisonState(self.a, self.b, self.tally, "count", False, self.limit, self.stage)
             other.run([pair_of(old.relation, old.a, new.b)], digests=False)
             same = other.results[0].state == "equal"
             yield Rename(a=str(old.relation), b=str(new.relation), why="same content" if same else "same definition")

@@ -14,49 +14,22 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pglast.parser import ParseError, scan
-
 from lastgood.dump import names
+from lastgood.dump.deferred_task import FOLLOWING, MEANINGFUL, DeferredTask, concurrently, not_valid
 from lastgood.dump.lexer.tokens import CopyStart, MetaCommand, Statement
 from lastgood.dump.names import Relation, quoted
 from lastgood.dump.rows import encodings
-from lastgood.dump.rulings import rule
 from lastgood.dump.rulings.code import PLANNED
 from lastgood.dump.rulings.tree import parse, shape
 from lastgood.dump.script import Item, Script, ScriptStep
 from lastgood.dump.statements import Command, Kind, Setting, TableDefinition, Verdict
 
 _Text = Statement | CopyStart | MetaCommand
-# Settings that change the meaning of CREATE INDEX.
-_MEANINGFUL = frozenset({"search_path", "default_tablespace", "standard_conforming_strings", "xmloption"})
 _ON_INDEX = re.compile(rb"COMMENT\s+ON\s+INDEX\b", re.IGNORECASE)
 _DEPENDS = re.compile(rb"ALTER\s+INDEX\b", re.IGNORECASE)
 # Functions of these run wherever values of their types are compared or converted.
 _EVERYWHERE = frozenset({Kind.CAST, Kind.OPERATOR, Kind.OPERATOR_CLASS})
 _STATISTICS_OF = re.compile(rb"'schemaname',\s*'((?:[^']|'')*)',\s*'relname',\s*'((?:[^']|'')*)'")
-# Commands that may follow a deferred index: they affect only the index itself.
-_FOLLOWING = frozenset({"AT_ClusterOn", "AT_SetStatistics"})
-
-
-@dataclass(frozen=True, slots=True)
-class DeferredTask:
-    """Work for the time after the reopening. ``kind`` is INDEX (to be built) or FOREIGN_KEY (to be validated);
-    ``table`` is its table, ``name`` its own name, without the schema.
-
-    ``settings`` are statements that set up the session as the dump does; ``statements`` do the work, in this order,
-    each by itself and outside a transaction.
-    """
-
-    kind: Kind
-    table: Relation
-    name: str
-    settings: tuple[str, ...]
-    statements: tuple[str, ...]
-
-    def __str__(self) -> str:
-        if self.kind is Kind.INDEX:
-            return f"index {Relation(self.table.schema, self.name)}"
-        return f"foreign key {quoted(self.name)} on {self.table}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +109,7 @@ class Deferrable:
             case Setting(name=name, value=value):
                 if name == "client_encoding":
                     self._codec = encodings.codec(value or "") or self._codec
-                elif name in _MEANINGFUL:
+                elif name in MEANINGFUL:
                     self._settings[name] = command.statement.text.decode(self._codec)
             # Without its schema it could not be found later.
             case TableDefinition(relation=relation, partitioned=partitioned, foreign=False) if relation.schema:
@@ -213,7 +186,7 @@ class Deferrable:
         needed.update(_for_keys(keys, covered, indexes))
         later = []
         for relation, index in indexes.items():
-            statement = _concurrently(index.noted.text)
+            statement = concurrently(index.noted.text)
             if relation in needed or statement is None:
                 continue
             for each in (index.noted, *index.followers, *index.statistics):
@@ -229,7 +202,7 @@ class Deferrable:
             )
         fit = self._tables - self._coded if server_major >= 18 else ordinary
         for key in keys if keys_too else ():
-            rewritten = _not_valid(key.noted.text) if {key.table, key.references} <= fit else None
+            rewritten = not_valid(key.noted.text) if {key.table, key.references} <= fit else None
             if rewritten is None:
                 continue
             instead[key.noted.command.statement] = rewritten.encode(key.noted.codec)
@@ -292,7 +265,7 @@ def _follow(
         index = indexes.get(mentioned)
         if index is None:
             continue
-        if len(node.cmds) == 1 and node.cmds[0].subtype in _FOLLOWING:
+        if len(node.cmds) == 1 and node.cmds[0].subtype in FOLLOWING:
             index.followers.append(noted)
         else:
             needed.add(mentioned)
@@ -341,62 +314,3 @@ def _calls_user_function(tree: Any) -> bool:
             return True
         return any(map(_calls_user_function, tree.values()))
     return isinstance(tree, list) and any(map(_calls_user_function, tree))
-
-
-def _not_valid(text: str) -> str | None:
-    """An ADD FOREIGN KEY with NOT VALID appended; None if the result would have another meaning."""
-    words = [token for token in scan(text) if "COMMENT" not in token.name]
-    end = words[-1].end + 1
-    rewritten = f"{text[:end]} NOT VALID{text[end:]}"
-    wanted = shape(text)
-    try:
-        constraint = wanted[0]["AlterTableStmt"]["cmds"][0]["AlterTableCmd"]["def"]["Constraint"]
-        # A NOT ENFORCED key (18) is never checked.
-        if constraint.get("skip_validation") or not constraint.get("is_enforced") or not constraint.get("conname"):
-            return None
-        constraint["skip_validation"] = True
-        constraint.pop("initially_valid", None)
-        return rewritten if shape(rewritten) == wanted else None
-    except (KeyError, IndexError, ParseError):
-        return None
-
-
-def _concurrently(text: str) -> str | None:
-    """A CREATE INDEX with CONCURRENTLY after the word INDEX; None if the result would have another meaning."""
-    words = (token for token in scan(text) if token.name == "INDEX")
-    end = next(words).end + 1
-    rewritten = f"{text[:end]} CONCURRENTLY{text[end:]}"
-    wanted = shape(text)
-    wanted[0]["IndexStmt"]["concurrent"] = True
-    try:
-        return rewritten if shape(rewritten) == wanted else None
-    except ParseError:
-        return None
-
-
-def is_allowed(later: DeferredTask) -> bool:
-    """Whether a task that was read from a server has only statements that ``divide`` writes. The list of tasks is part
-    of the database, and so of dumps: its text is untrusted, too."""
-    return all(_is_setting(text) for text in later.settings) and all(_finishes(text) for text in later.statements)
-
-
-def _is_setting(text: str) -> bool:
-    command = rule(Statement(text.encode(), 0, 1))
-    return command.kind is Kind.SETTING and isinstance(command.detail, Setting) and command.detail.name in _MEANINGFUL
-
-
-def _finishes(text: str) -> bool:
-    try:
-        nodes = parse(text)
-    except (ParseError, RecursionError):
-        return False
-    if len(nodes) != 1:
-        return False
-    (node,) = nodes
-    if node.tag == "IndexStmt":
-        return bool(node.concurrent) and not node.unique
-    if node.tag == "CommentStmt":
-        return bool(node.objtype == "OBJECT_INDEX")
-    if node.tag == "AlterTableStmt":
-        return all(each.subtype in _FOLLOWING | {"AT_ValidateConstraint"} for each in node.cmds)
-    return False

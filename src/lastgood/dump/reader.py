@@ -104,7 +104,6 @@ def read(
 
 _DUMPED_FROM = b"-- Dumped from database version "
 _DUMPED_BY = b"-- Dumped by pg_dump version "
-_STARTED_ON = b"-- Started on "
 _DATA_FOR = re.compile(rb"-- Data for Name: (.*); Type: TABLE DATA; Schema: (.*?); Owner: ", re.DOTALL)
 _HEADING = re.compile(r"-- (?:Data for |Statistics for )?Name: (.*); Type: (.*?); Schema: ", re.DOTALL)
 _VIA_ROOT = b"-- load via partition root "
@@ -525,8 +524,6 @@ class DumpReading:
             self.summary.server_version = text[len(_DUMPED_FROM) :].decode("utf-8", "replace")
         elif text.startswith(_DUMPED_BY):
             self.summary.pg_dump_version = text[len(_DUMPED_BY) :].decode("utf-8", "replace")
-        elif text.startswith(_STARTED_ON):
-            self.summary.started_on = text[len(_STARTED_ON) :].decode("utf-8", "replace")
         elif text.startswith(_ENTRY):
             yield from self._flush()
             self._headed = True

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from lastgood.dump import system
+from lastgood.dump import names
 from lastgood.dump.names import Relation
 
 SERVERS_DEFAULT = '"$user", public'
@@ -32,15 +32,15 @@ class SearchPath:
     def first(self) -> str:
         """The schema for new unqualified objects; empty if the path has none."""
         if self.before_catalogue == ():
-            return system.PG_CATALOG
+            return names.PG_CATALOG
         return self.schemas[0] if self.schemas else ""
 
     def schema_of(self, name: str) -> str:
         """The schema of an existing relation: the first one that has it; without one, the schema where it would be
         created."""
-        if name in system.RELATIONS:
+        if name in names.SYSTEM_RELATIONS:
             before = self.before_catalogue or ()
-            return next((schema for schema in before if Relation(schema, name) in self.existing), system.PG_CATALOG)
+            return next((schema for schema in before if Relation(schema, name) in self.existing), names.PG_CATALOG)
         if len(self.schemas) > 1:
             return next((schema for schema in self.schemas if Relation(schema, name) in self.existing), self.first)
         return self.first
@@ -55,8 +55,8 @@ def path_of(value: str | None, made: Collection[Relation]) -> SearchPath:
     """The path from a setting's text."""
     listed = _listed(value)
     before = None
-    if system.PG_CATALOG in listed:
-        before = tuple(schema for schema in listed[: listed.index(system.PG_CATALOG)] if schema not in _NOT_A_DUMPS)
+    if names.PG_CATALOG in listed:
+        before = tuple(schema for schema in listed[: listed.index(names.PG_CATALOG)] if schema not in _NOT_A_DUMPS)
     return SearchPath(schemas_of(value), made, before)
 
 
@@ -64,7 +64,7 @@ def system_schema_in(value: str | None) -> str:
     """A system schema in a setting's text; empty without one. pg_catalog is permitted, because old versions of pg_dump
     name it."""
     return next(
-        (schema for schema in _listed(value) if system.is_system_schema(schema) and schema != system.PG_CATALOG), ""
+        (schema for schema in _listed(value) if names.is_system_schema(schema) and schema != names.PG_CATALOG), ""
     )
 
 

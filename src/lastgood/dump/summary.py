@@ -40,22 +40,20 @@ class Skipped:
 class DumpSummary:
     """The result of reading a dump to its end.
 
-    ``server_version`` is that of the dumped server, ``pg_dump_version`` that of the program; ``started_on`` the text of
-    its comment (``pg_dump -v`` only). ``database`` is the dumped database's name if the dump has it; ``databases``: all
-    databases of a cluster dump. ``encoding`` is PostgreSQL's name of the dump's encoding. ``marked``: it carries
-    pg_dump's own header and footer. ``roles``, ``tablespaces``, ``access_methods`` and ``extensions`` are required on
-    the target server; ``named_roles`` has the kinds of commands that need each role, ``revoked_from`` the roles that
-    occur only in REVOKE. ``with_heading``: tables under a heading of pg_dump. ``plain_types``: enums, whose text
-    depends on no setting. ``created``: every created object, once, in the dump's order. ``script`` is what a restore
-    runs. ``code``: the number of objects of each kind that can run as code during a restore. ``cautions``: signs that
-    the file was truncated or changed, in sentences without a full stop. ``rows_without_table``: tables whose rows were
-    left out because none of a set of files creates the table. ``rows_for_extensions``: tables and sequences that no
-    file creates, but possibly one of the extensions: whether they exist is known after the extensions were created.
-    """
+    ``server_version`` is that of the dumped server, ``pg_dump_version`` that of the program. ``database`` is the dumped
+    database's name if the dump has it; ``databases``: all databases of a cluster dump. ``encoding`` is PostgreSQL's
+    name of the dump's encoding. ``marked``: it carries pg_dump's own header and footer. ``roles``, ``tablespaces``,
+    ``access_methods`` and ``extensions`` are required on the target server; ``named_roles`` has the kinds of commands
+    that need each role, ``revoked_from`` the roles that occur only in REVOKE. ``with_heading``: tables under a heading
+    of pg_dump. ``plain_types``: enums, whose text depends on no setting. ``created``: every created object, once, in
+    the dump's order. ``script`` is what a restore runs. ``code``: the number of objects of each kind that can run as
+    code during a restore. ``cautions``: signs that the file was truncated or changed, in sentences without a full stop.
+    ``rows_without_table``: tables whose rows were left out because none of a set of files creates the table.
+    ``rows_for_extensions``: tables and sequences that no file creates, but possibly one of the extensions: whether they
+    exist is known after the extensions were created."""
 
     server_version: str | None = None
     pg_dump_version: str | None = None
-    started_on: str | None = None
     database: str | None = None
     databases: list[str] = field(default_factory=list)
     encoding: str = "UTF8"

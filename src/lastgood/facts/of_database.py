@@ -6,7 +6,8 @@ import contextlib
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import LiteralString
 
 import psycopg
@@ -33,12 +34,12 @@ from lastgood.facts import (
 )
 from lastgood.facts.digest import RowsDigest, large_object_line
 from lastgood.facts.objects import DEFINITIONS, KINDS, read_objects
-from lastgood.facts.relations import Source, as_dumped, as_in, lock
+from lastgood.facts.relations import FactsRelation, Source, as_dumped, as_in, lock
 from lastgood.facts.row_stream import copy_blocks
 from lastgood.facts.rows_text import rows_of
 from lastgood.postgres.kept import read_only
 from lastgood.postgres.mark import schemas_of_runs
-from lastgood.postgres.server import Connection, Target
+from lastgood.postgres.server import Connection, Target, only_row
 
 # The settings that pg_dump pins (setup_connection). The time zone and the encoding come from the rules.
 PINNED: tuple[tuple[LiteralString, str], ...] = (
@@ -110,8 +111,8 @@ def facts_of_database(
         connection.execute(sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name), sql.Literal(value)))
     try:
         with _stoppable(connection, context.cancelled):
-            found = _read(
-                connection, rules, like, beyond_like, digests, objects, large_objects, known or {}, context, stage
+            found = _Reading(connection, rules, like, digests, known or {}, context, stage).facts(
+                beyond_like=beyond_like, objects=objects, large_objects=large_objects
             )
         return found.model_copy(update={"zone_samples": samples})
     except errors.QueryCanceled as error:
@@ -178,107 +179,97 @@ def _require_snapshot(connection: Connection) -> None:
         raise LastgoodError("cannot read the facts of a database: no REPEATABLE READ transaction is open")
 
 
-def _read(
-    connection: Connection,
-    rules: DigestRules,
-    like: Facts | None,
-    beyond_like: bool,
-    digests: bool,
-    objects: bool,
-    with_large_objects: bool,
-    known: Mapping[Relation, TableFacts],
-    context: Context,
-    stage: str,
-) -> Facts:
-    sources = as_dumped(connection) if like is None else as_in(connection, like, beyond=beyond_like)
-    lock(connection, sources)
-    row = connection.execute("SELECT current_database(), current_setting('server_version')").fetchone()
-    assert row is not None  # a SELECT without FROM always gives a row
-    database, version = row
-    found_objects = read_objects(connection) if objects else ()
-    extensions = _extensions(connection)
-    languages = _languages(connection)
-    sequences = _sequences(connection, like if not beyond_like else None)
-    large_objects = _large_objects(connection) if with_large_objects else LargeObjectFacts()
-    migration = _migration(connection, sources)
-    copies = {
-        part.oid: (part if digests else part.for_counting()).copy().as_string(connection)
-        for source in sources
-        for part in source.parts
-    }
-    connection.execute(sql.SQL("SET LOCAL client_encoding = {}").format(sql.Literal(rules.client_encoding)))
-    # Under SQL_ASCII bytes pass unchanged, including those of names in the command.
-    codec = "utf-8" if rules.client_encoding == "SQL_ASCII" else connection.info.encoding
-    tables = []
-    before = 0
-    total = len(sources)
-    expected = like.rows if like is not None else None
-    for number, source in enumerate(sources, 1):
-        already = known.get(Relation(source.schema_name, source.name))
-        if already is not None:
-            before += already.rows
-            tables.append(already.model_copy(update={"columns": source.columns, "zoned": source.zoned}))
-            continue
-        detail = f"{source.schema_name}.{source.name} ({number} of {total})"
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """A reading of one database in an open snapshot; see ``facts_of_database``."""
 
-        def progress(rows: int, before: int = before, detail: str = detail) -> None:
-            context.emit(Progress(stage, before + rows, expected, "rows", rows=before + rows, detail=detail))
+    connection: Connection
+    rules: DigestRules
+    like: Facts | None
+    digests: bool
+    known: Mapping[Relation, TableFacts]
+    context: Context
+    stage: str
 
-        digest, newest = _rows(connection, source, copies, codec, digests, context.cancelled, progress)
-        before += digest.rows
-        tables.append(
-            TableFacts(
-                schema_name=source.schema_name,
-                name=source.name,
-                columns=source.columns,
-                rows=digest.rows,
-                digest=digest.hexdigest() if digests else None,
-                why_no_digest="" if digests else "only the rows were counted",
-                newest=newest,
-                zoned=source.zoned,
-            )
+    def facts(self, *, beyond_like: bool, objects: bool, large_objects: bool) -> Facts:
+        connection, like = self.connection, self.like
+        sources = as_dumped(connection) if like is None else as_in(connection, like, beyond=beyond_like)
+        lock(connection, sources)
+        database, version = only_row(connection, "SELECT current_database(), current_setting('server_version')")
+        found_objects = read_objects(connection) if objects else ()
+        counts = Counter(dict.fromkeys(KINDS, 0) if objects else {})
+        counts.update(one.kind for one in found_objects)
+        return Facts(
+            origin="database",
+            database=database,
+            server_version=version,
+            rules=self.rules,
+            extensions=_extensions(connection),
+            languages=_languages(connection),
+            sequences=_sequences(connection, like if not beyond_like else None),
+            large_objects=_large_objects(connection) if large_objects else LargeObjectFacts(),
+            migration=_migration(connection, sources),
+            object_counts=dict(sorted(counts.items())),
+            objects=found_objects,
+            tables=tuple(sorted(self._tables(sources), key=lambda table: (table.schema_name, table.name))),
         )
-    connection.execute("SET LOCAL client_encoding = 'UTF8'")
-    counts = Counter(dict.fromkeys(KINDS, 0) if objects else {})
-    counts.update(one.kind for one in found_objects)
-    return Facts(
-        origin="database",
-        database=database,
-        server_version=version,
-        rules=rules,
-        tables=tuple(sorted(tables, key=lambda table: (table.schema_name, table.name))),
-        sequences=sequences,
-        large_objects=large_objects,
-        extensions=extensions,
-        languages=languages,
-        migration=migration,
-        object_counts=dict(sorted(counts.items())),
-        objects=found_objects,
-    )
 
+    def _tables(self, sources: Sequence[Source]) -> list[TableFacts]:
+        copies = {
+            part.oid: self._wanted(part).copy().as_string(self.connection)
+            for source in sources
+            for part in source.parts
+        }
+        encoding = sql.Literal(self.rules.client_encoding)
+        self.connection.execute(sql.SQL("SET LOCAL client_encoding = {}").format(encoding))
+        # Under SQL_ASCII bytes pass unchanged, including those of names in the command.
+        codec = "utf-8" if self.rules.client_encoding == "SQL_ASCII" else self.connection.info.encoding
+        commands = {oid: text.encode(codec) for oid, text in copies.items()}
+        tables: list[TableFacts] = []
+        before = 0
+        for number, source in enumerate(sources, 1):
+            detail = f"{source.schema_name}.{source.name} ({number} of {len(sources)})"
+            already = self.known.get(Relation(source.schema_name, source.name))
+            if already is not None:
+                table = already.model_copy(update={"columns": source.columns, "zoned": source.zoned})
+            else:
+                table = self._table(source, commands, partial(self._progress, before, detail))
+            tables.append(table)
+            before += table.rows
+        self.connection.execute("SET LOCAL client_encoding = 'UTF8'")
+        return tables
 
-def _rows(
-    connection: Connection,
-    source: Source,
-    copies: Mapping[int, str],
-    codec: str,
-    digests: bool,
-    cancelled: Callable[[], bool],
-    progress: Callable[[int], None],
-) -> tuple[RowsDigest, dict[str, str]]:
-    """The digest of a source's rows, and the greatest finite value of each date or time stamp column."""
-    digest = RowsDigest()
-    stamps: dict[str, list[str]] = defaultdict(list)
-    for part in source.parts:
-        text = (part if digests else part.for_counting()).text()
-        for block in copy_blocks(connection, copies[part.oid].encode(codec), cancelled=cancelled):
-            text.add(block)
-            progress(digest.rows + text.digest.rows)
-        digest.rows += text.digest.rows
-        digest.total += text.digest.total
-        for name, value in text.newest.items():
-            stamps[name].append(value.decode("ascii"))
-    return digest, {name: moments.latest(values) for name, values in sorted(stamps.items())}
+    def _progress(self, before: int, detail: str, rows: int) -> None:
+        expected = self.like.rows if self.like is not None else None
+        done = before + rows
+        self.context.emit(Progress(self.stage, done, expected, "rows", rows=done, detail=detail))
+
+    def _wanted(self, part: FactsRelation) -> FactsRelation:
+        return part if self.digests else part.for_counting()
+
+    def _table(self, source: Source, commands: Mapping[int, bytes], progress: Callable[[int], None]) -> TableFacts:
+        """The facts of a table, with the greatest finite value of each date or time stamp column."""
+        digest = RowsDigest()
+        stamps: dict[str, list[str]] = defaultdict(list)
+        for part in source.parts:
+            text = self._wanted(part).text()
+            for block in copy_blocks(self.connection, commands[part.oid], cancelled=self.context.cancelled):
+                text.add(block)
+                progress(digest.rows + text.digest.rows)
+            digest.rows += text.digest.rows
+            digest.total += text.digest.total
+            for name, value in text.newest.items():
+                stamps[name].append(value.decode("ascii"))
+        return TableFacts(
+            schema_name=source.schema_name,
+            name=source.name,
+            columns=source.columns,
+            rows=digest.rows,
+            digest=digest.hexdigest() if self.digests else None,
+            why_no_digest="" if self.digests else "only the rows were counted",
+            newest={name: moments.latest(values) for name, values in sorted(stamps.items())},
+            zoned=source.zoned,
+        )
 
 
 def _extensions(connection: Connection) -> tuple[ExtensionFacts, ...]:

@@ -48,8 +48,6 @@ def facts_of_dump(
     *,
     database: str | None = None,
     time_zone: str | None = None,
-    accept_unmarked: bool = False,
-    accept_partial: bool = False,
     skim: bool = False,
     context: Context = BACKGROUND,
     stage: str = "facts",
@@ -57,16 +55,15 @@ def facts_of_dump(
 ) -> tuple[Facts, DumpSummary]:
     """The facts of a dump, and the summary of reading it.
 
-    ``time_zone`` is that of the session that made the dump, if known (a point of our own: UTC). ``database``,
-    ``accept_unmarked``, ``accept_partial`` and the errors (Incomplete, Corrupt, Unsafe, BadPoint) are those of
-    ``lastgood.dump.reader.read``. Emits Progress of ``stage`` in bytes: from ``measure`` (read so far, in total),
-    otherwise of the dump's text. ``skim`` only counts rows: the result has no digests, newest time stamps and
-    migrations. Raises Interrupted.
+    ``time_zone`` is that of the session that made the dump, if known (a point of our own: UTC). ``database`` and the
+    errors (Incomplete, Corrupt, Unsafe, BadPoint) are those of ``lastgood.dump.reader.read``. Emits Progress of
+    ``stage`` in bytes: from ``measure`` (read so far, in total), otherwise of the dump's text. ``skim`` only counts
+    rows: the result has no digests, newest time stamps and migrations. Raises Interrupted.
 
     Newest time stamps with the same offset are compared as text, which is correct until the year 9999, and otherwise as
     instants; infinite ones are left out.
     """
-    reading = read(source, database=database, accept_unmarked=accept_unmarked, accept_partial=accept_partial, skim=skim)
+    reading = read(source, database=database, skim=skim)
     gathered = _Gathered(reading.summary)
     rows = 0
     for entry in reading.summary.script.recording(reading):
@@ -95,7 +92,7 @@ def facts_of_dump(
     return gathered.facts(reading, time_zone), reading.summary
 
 
-class _Table(RowsText):
+class _TableRows(RowsText):
     """The facts of one relation, collected from all its sections."""
 
     def __init__(self, start: RowsStart, summary: DumpSummary) -> None:
@@ -183,17 +180,17 @@ class _Gathered:
 
     def __init__(self, summary: DumpSummary) -> None:
         self._summary = summary
-        self._tables: dict[Relation, _Table] = {}
+        self._tables: dict[Relation, _TableRows] = {}
         self._sequences: dict[Relation, SequencePosition] = {}
         self._starts: dict[Relation, int] = {}
         self._large_objects: dict[int, xxh3_128] = {}
         self._written: int | None = None
-        self.table: _Table
+        self.table: _TableRows
 
     def start(self, entry: RowsStart) -> None:
         table = self._tables.get(entry.relation)
         if table is None:
-            table = self._tables[entry.relation] = _Table(entry, self._summary)
+            table = self._tables[entry.relation] = _TableRows(entry, self._summary)
         elif table.named_columns != entry.columns:
             # Two sections with different columns can't be added up.
             table.why_no_digest = table.why_no_digest or "its rows are given with different columns"
@@ -221,7 +218,7 @@ class _Gathered:
             start = RowsStart(relation, None, b"", command.statement.offset, command.statement.line)
             table = self._tables.get(relation)
             if table is None:
-                table = self._tables[relation] = _Table(start, self._summary)
+                table = self._tables[relation] = _TableRows(start, self._summary)
             table.why_no_digest = "some of its INSERTs contain expressions"
 
     def _large_object(self, call: LargeObjectCall) -> None:
@@ -242,7 +239,7 @@ class _Gathered:
         created = [*self._objects(), *self._columns()]
         for relation in summary.tables_without_section:
             # Created without data (--exclude-table-data): empty in a database restored from the dump.
-            self._tables.setdefault(relation, _Table(_empty(relation, summary), summary))
+            self._tables.setdefault(relation, _TableRows(_empty(relation, summary), summary))
         unrecorded = [sequence for sequence in self._starts if sequence not in self._sequences]
         positions = {sequence: SequencePosition(sequence, self._starts[sequence], False) for sequence in unrecorded}
         positions |= self._sequences

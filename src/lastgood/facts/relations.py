@@ -111,7 +111,7 @@ class FactsRelation:
         return replace(self, columns=tuple(each for each in self.columns if each in self.dated) or self.columns[:1])
 
     def text(self) -> RowsText:
-        """What collects the facts of the rows that ``copy`` writes."""
+        """The collector of the facts of the rows that ``copy`` writes."""
         return RowsText(self.columns, dated=self.dated, offset=self.offset)
 
     def _columns(self) -> sql.Composed:

@@ -52,10 +52,13 @@ def digest_rows(
     return RowsDigest(rows, total)
 
 
+_BLOCK_BYTES = 1 << 22
+
+
 def copy_blocks(
-    connection: Connection, copy: bytes, *, size: int = 1 << 22, cancelled: Callable[[], bool] = lambda: False
+    connection: Connection, copy: bytes, *, cancelled: Callable[[], bool] = lambda: False
 ) -> Generator[bytes]:
-    """The output of ``copy`` in blocks of whole rows, of about ``size`` bytes or one row. Closing it early cancels the
+    """The output of ``copy`` in blocks of whole rows, of about 4 MB or one row. Closing it early cancels the
     COPY. Raises as ``digest_rows`` does."""
     out = _CopyOut(connection, copy, cancelled)
     rows: list[memoryview[int] | bytes] = []
@@ -73,7 +76,7 @@ def copy_blocks(
             pieces.append(b"".join(rows))
             rows.clear()
             held += len(pieces[-1])
-            if held >= size or (length < 0 and held):
+            if held >= _BLOCK_BYTES or (length < 0 and held):
                 yield b"".join(pieces)
                 pieces.clear()
                 held = 0

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from psycopg import sql
 
-from lastgood.postgres.server import Connection
+from lastgood.postgres.server import Connection, only_row
 
 
 def recognise(connection: Connection, samples: Sequence[str]) -> str | None:
@@ -18,9 +18,7 @@ def recognise(connection: Connection, samples: Sequence[str]) -> str | None:
     """
     if not samples:
         return None
-    (own,) = connection.execute("SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'TimeZone'").fetchone() or (
-        "",
-    )
+    (own,) = only_row(connection, "SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'TimeZone'")
     connection.execute("SET LOCAL DateStyle = 'ISO'")
     for zone in (own, "UTC"):
         if _reads_alike(connection, zone, samples):

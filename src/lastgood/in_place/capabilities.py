@@ -6,10 +6,9 @@ Renaming a database is never tried, since it would block logins for seconds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import LiteralString
 
 import psycopg
@@ -17,11 +16,11 @@ from psycopg import sql
 
 from lastgood.in_place.exchange import snapshots
 from lastgood.in_place.survey import objects
-from lastgood.in_place.ties import Ties, queries, retie
+from lastgood.in_place.ties import EventTrigger, Publication, Ties, queries, retie
 from lastgood.postgres.errors import message_of
 from lastgood.postgres.mark import OF_A_RUN
 from lastgood.postgres.replacing import foreign_owners
-from lastgood.postgres.server import Connection
+from lastgood.postgres.server import Connection, only_row
 from lastgood.text.units import counted
 
 # A lock that is not free at once shows the right to take it: privileges are checked before the wait.
@@ -31,7 +30,7 @@ _PROBE = sql.Identifier("lastgood_probe")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Capability:
     """One right. ``name`` is stable; ``text`` is one line: the action, and the reason if it is not permitted."""
 
     name: str
@@ -52,7 +51,7 @@ class Capabilities:
     """The answers of the probe. ``schemas`` can go back in place; ``staying`` cannot. ``by_name``: whether databases
     can exchange their names; ``in_place``: whether objects can be moved, with all ties that exist now."""
 
-    answers: tuple[Answer, ...]
+    answers: tuple[Capability, ...]
     schemas: tuple[str, ...]
     staying: tuple[Staying, ...]
 
@@ -68,7 +67,7 @@ class Capabilities:
     def in_place(self) -> bool:
         return bool(self.schemas) and all(self.able(name) for name in _NEEDED)
 
-    def missing(self) -> tuple[Answer, ...]:
+    def missing(self) -> tuple[Capability, ...]:
         """The answers that prevent a switch in place."""
         return tuple(each for each in self.answers if each.name in _NEEDED and not each.able)
 
@@ -153,8 +152,7 @@ def probe(connection: Connection) -> Capabilities:
             lambda: connection.execute("SET LOCAL session_replication_role = replica"),
         ),
         _lock(connection, tied),
-        _triggers(connection, tied),
-        _drop_triggers(connection, tied),
+        *_triggers(connection, tied),
         _policies(connection, tied),
         _publications(connection, tied),
         _event_triggers(connection, tied),
@@ -178,46 +176,43 @@ def _rolled_back(connection: Connection) -> Iterator[None]:
         yield
 
 
-def _tried(connection: Connection, name: str, doing: str, action: Callable[[], object]) -> Answer:
+def _tried(connection: Connection, name: str, doing: str, action: Callable[[], object]) -> Capability:
     try:
         with _rolled_back(connection):
             action()
     except psycopg.errors.LockNotAvailable:
-        return Answer(name, True, f"{doing} (a table was in use)")
+        return Capability(name, True, f"{doing} (a table was in use)")
     except psycopg.Error as error:
         if connection.broken:
             raise
-        return Answer(name, False, f"{doing}: {message_of(error)}")
-    return Answer(name, True, doing)
+        return Capability(name, False, f"{doing}: {message_of(error)}")
+    return Capability(name, True, doing)
 
 
-def _rename(connection: Connection) -> Answer:
-    row = connection.execute(_RENAME).fetchone()
-    assert row is not None
-    owner, creates, superuser, superusers = row
+def _rename(connection: Connection) -> Capability:
+    owner, creates, superuser, superusers = only_row(connection, _RENAME)
     if not owner or not creates:
         why = "this role is not the owner" if not owner else "this role lacks CREATEDB"
-        return Answer("rename database", False, f"rename the database: {why}")
+        return Capability("rename database", False, f"rename the database: {why}")
     if superusers and not superuser:
-        return Answer(
+        return Capability(
             "rename database",
             False,
             f'rename the database: this role may not terminate the sessions of superuser "{superusers[0]}"',
         )
     others = () if superuser else foreign_owners(connection)
     if others:
-        return Answer(
+        return Capability(
             "rename database",
             False,
             f'replace the database: objects of "{others[0].role}" ({others[0].first}) would lose their owner',
         )
-    return Answer("rename database", True, "rename the database (by ownership and CREATEDB)")
+    return Capability("rename database", True, "rename the database (by ownership and CREATEDB)")
 
 
-def _create_database(connection: Connection) -> Answer:
-    row = connection.execute(_ROLE).fetchone()
-    assert row is not None
-    return Answer("create database", row[1], "create databases (attribute CREATEDB)")
+def _create_database(connection: Connection) -> Capability:
+    row = only_row(connection, _ROLE)
+    return Capability("create database", row[1], "create databases (attribute CREATEDB)")
 
 
 def _create_schema(connection: Connection) -> None:
@@ -234,11 +229,11 @@ def _move(connection: Connection, going: tuple[str, ...]) -> None:
         connection.execute(sql.SQL("DROP TABLE {}.{}").format(_PROBE, table))
 
 
-def _lock(connection: Connection, tied: Ties) -> Answer:
+def _lock(connection: Connection, tied: Ties) -> Capability:
     tables = tied.tables()
     name = "lock platform tables"
     if not tables:
-        return Answer(name, True, "no outside table references the role's schemas")
+        return Capability(name, True, "no outside table references the role's schemas")
     listed = ", ".join(".".join(table) for table in tables)
 
     def lock() -> None:
@@ -251,109 +246,99 @@ def _lock(connection: Connection, tied: Ties) -> Answer:
     return _tried(connection, name, f"lock the referenced tables {listed}", lock)
 
 
-def _triggers(connection: Connection, tied: Ties) -> Answer:
-    name, doing = "triggers on platform tables", "recreate the triggers on referenced tables"
-    own = Ties(triggers=tuple(each for each in tied.triggers if each.tied))
-    if not own.triggers:
-        return Answer(name, True, "no outside trigger calls a function of the role's schemas")
+def _executed(
+    connection: Connection, name: str, doing: str, statements: Iterable[sql.Composed], none: str
+) -> Capability:
+    """Try the statements, one after the other; without any, the answer is yes: ``none``."""
+    listed = list(statements)
+    if not listed:
+        return Capability(name, True, none)
 
-    def replace() -> None:
-        for statement in retie.triggers(own, own):
+    def execute() -> None:
+        for statement in listed:
             retie.single(connection, statement)
 
-    return _tried(connection, name, doing, replace)
+    return _tried(connection, name, doing, execute)
 
 
-def _drop_triggers(connection: Connection, tied: Ties) -> Answer:
-    name, doing = "drop triggers on platform tables", "drop the triggers on referenced tables"
+def _triggers(connection: Connection, tied: Ties) -> Iterator[Capability]:
     own = [each for each in tied.triggers if each.tied]
-    if not own:
-        return Answer(name, True, "no outside trigger calls a function of the role's schemas")
+    same = Ties(triggers=tuple(own))
+    none = "no outside trigger calls a function of the role's schemas"
+    yield _executed(
+        connection,
+        "triggers on platform tables",
+        "recreate the triggers on referenced tables",
+        retie.triggers(same, same),
+        none,
+    )
+    yield _executed(
+        connection,
+        "drop triggers on platform tables",
+        "drop the triggers on referenced tables",
+        map(retie.drop_trigger, own),
+        none,
+    )
 
-    def drop() -> None:
-        for each in own:
-            connection.execute(retie.drop_trigger(each))
 
-    return _tried(connection, name, doing, drop)
+def _policies(connection: Connection, tied: Ties) -> Capability:
+    return _executed(
+        connection,
+        "policies on platform tables",
+        "change the policies on referenced tables",
+        (retie.alter_policy(each) for each in tied.policies if each.tied),
+        "no outside policy uses an object of the role's schemas",
+    )
 
 
-def surplus_triggers(connection: Connection, live: Ties, wished: Ties) -> list[str]:
-    """The triggers on tables that stay which the switch would have to drop and this role may not, in words: a check
-    before the run. They are tried one by one."""
-    refused = []
-    for each in retie.dropped_triggers(live, wished):
-        drop = partial(connection.execute, retie.drop_trigger(each))
-        answer = _tried(connection, "", "drop it", drop)
-        if not answer.able:
-            table = f"{each.schema_name}.{each.table}"
-            refused.append(
-                f'the restore point lacks trigger "{each.name}" on "{table}": this role may not {answer.text}'
+def _publications(connection: Connection, tied: Ties) -> Capability:
+    return _executed(
+        connection,
+        "publications",
+        f"change publication {_listed(tied.publications)}",
+        (
+            sql.SQL("ALTER PUBLICATION {} SET (publish = {})").format(
+                sql.Identifier(each.name), sql.Literal(each.publish)
             )
-    return refused
+            for each in tied.publications
+        ),
+        "no publication has tables of its schemas",
+    )
 
 
-def _policies(connection: Connection, tied: Ties) -> Answer:
-    name, doing = "policies on platform tables", "change the policies on referenced tables"
-    own = [each for each in tied.policies if each.tied]
-    if not own:
-        return Answer(name, True, "no outside policy uses an object of the role's schemas")
-
-    def alter() -> None:
-        for each in own:
-            retie.single(connection, retie.alter_policy(each))
-
-    return _tried(connection, name, doing, alter)
-
-
-def _publications(connection: Connection, tied: Ties) -> Answer:
-    name = "publications"
-    if not tied.publications:
-        return Answer(name, True, "no publication has tables of its schemas")
-    listed = ", ".join(f'"{each.name}"' for each in tied.publications)
-
-    def alter() -> None:
-        for each in tied.publications:
-            connection.execute(
-                sql.SQL("ALTER PUBLICATION {} SET (publish = {})").format(
-                    sql.Identifier(each.name), sql.Literal(each.publish)
-                )
-            )
-
-    return _tried(connection, name, f"change publication {listed}", alter)
+def _event_triggers(connection: Connection, tied: Ties) -> Capability:
+    return _executed(
+        connection,
+        "event triggers",
+        f"create event trigger {_listed(tied.event_triggers)} again",
+        (
+            statement
+            for each in tied.event_triggers
+            for statement in (retie.drop_event_trigger(each), *retie.create_event_trigger(each))
+        ),
+        "no event trigger calls a function of its schemas",
+    )
 
 
-def _event_triggers(connection: Connection, tied: Ties) -> Answer:
-    name = "event triggers"
-    if not tied.event_triggers:
-        return Answer(name, True, "no event trigger calls a function of its schemas")
-    listed = ", ".join(f'"{each.name}"' for each in tied.event_triggers)
-
-    def again() -> None:
-        for each in tied.event_triggers:
-            connection.execute(retie.drop_event_trigger(each))
-            for statement in retie.create_event_trigger(each):
-                retie.single(connection, statement)
-
-    return _tried(connection, name, f"create event trigger {listed} again", again)
+def _listed(named: Iterable[Publication | EventTrigger]) -> str:
+    return ", ".join(f'"{each.name}"' for each in named)
 
 
-def _terminate(connection: Connection) -> Answer:
-    row = connection.execute(_ROLE).fetchone()
-    assert row is not None
-    superuser, _, signals = row
+def _terminate(connection: Connection) -> Capability:
+    superuser, _, signals = only_row(connection, _ROLE)
     name = "terminate sessions"
     if superuser:
-        return Answer(name, True, "terminate all sessions (superuser)")
+        return Capability(name, True, "terminate all sessions (superuser)")
     if signals:
-        return Answer(name, True, "terminate sessions of all roles but superusers (member of pg_signal_backend)")
-    return Answer(name, False, "terminate sessions of other roles: this role is not a member of pg_signal_backend")
+        return Capability(name, True, "terminate sessions of all roles but superusers (member of pg_signal_backend)")
+    return Capability(name, False, "terminate sessions of other roles: this role is not a member of pg_signal_backend")
 
 
-def _snapshots(connection: Connection) -> Answer:
+def _snapshots(connection: Connection) -> Capability:
     unseen = snapshots.hidden(connection)
     name = "see snapshots"
     if unseen:
-        return Answer(
+        return Capability(
             name, False, f"see the snapshots of {counted(unseen, 'session')}: this role is not a member of pg_monitor"
         )
-    return Answer(name, True, "see the snapshots of all present sessions")
+    return Capability(name, True, "see the snapshots of all present sessions")

@@ -18,7 +18,7 @@ from lastgood.in_place.ties import queries
 from lastgood.postgres import mark as databases
 from lastgood.postgres.database import Database, find
 from lastgood.postgres.errors import message_of
-from lastgood.postgres.server import Connection, Target
+from lastgood.postgres.server import Connection, Target, event_triggers_off
 
 # Tables in one transaction: each takes several locks.
 PORTION = 50
@@ -86,7 +86,7 @@ def _as_database(found: RunSchemas, live: Database) -> tuple[Database, databases
 
 
 def schemas_in(live: Target) -> list[RunSchemas]:
-    """What runs left in a database; nothing if it accepts no connections."""
+    """The schemas that runs left in a database; none if it accepts no connections."""
     try:
         with live.connect(application_name="lastgood looks for schemas") as connection:
             return run_schemas(connection)
@@ -95,7 +95,8 @@ def schemas_in(live: Target) -> list[RunSchemas]:
 
 
 def run_schemas(connection: Connection, *, run: str | None = None, role: Role | None = None) -> list[RunSchemas]:
-    """What runs left in this database, the oldest first. An unfinished run is one with staging schemas."""
+    """The schemas that runs left in this database, by run, the oldest first. An unfinished run is one with staging
+    schemas."""
     groups: dict[tuple[str, Role], list[MarkedSchema]] = {}
     for each in marks.marked(connection, run=run, role=role):
         groups.setdefault((each.mark.run, each.mark.role), []).append(each)
@@ -158,35 +159,36 @@ def drop(
         )
     state = NOT_REACHED
     try:
-        if found.role == "staging":
-            from lastgood.in_place.platform import keys  # here, because every look at marks loads this module
+        with event_triggers_off(connection):
+            if found.role == "staging":
+                from lastgood.in_place.platform import keys  # here, because every look at marks loads this module
 
-            keys.drop(connection, found.schemas, cancelled)
-        while tables := _tables(connection, found.schemas)[:portion]:
-            if cancelled():
-                raise Interrupted(
-                    f"interrupted while dropping {found.role} schemas; run the command again to drop the rest",
-                    state=state,
-                )
+                keys.drop(connection, found.schemas, cancelled)
+            while tables := _tables(connection, found.schemas)[:portion]:
+                if cancelled():
+                    raise Interrupted(
+                        f"interrupted while dropping {found.role} schemas; run the command again to drop the rest",
+                        state=state,
+                    )
+                with connection.transaction():
+                    _bound(connection)
+                    listed = [sql.Identifier(*each.name.names) for each in tables]
+                    connection.execute(
+                        sql.SQL("LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE").format(sql.SQL(", ONLY ").join(listed))
+                    )
+                    _alone(connection, found.schemas, doing, state)
+                    state = PARTLY_DROPPED
+                    connection.execute(sql.SQL("DROP TABLE {} CASCADE").format(sql.SQL(", ").join(listed)))
+            fault.point("inplace.between_drops")
             with connection.transaction():
                 _bound(connection)
-                listed = [sql.Identifier(*each.name.names) for each in tables]
-                connection.execute(
-                    sql.SQL("LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE").format(sql.SQL(", ONLY ").join(listed))
-                )
                 _alone(connection, found.schemas, doing, state)
                 state = PARTLY_DROPPED
-                connection.execute(sql.SQL("DROP TABLE {} CASCADE").format(sql.SQL(", ").join(listed)))
-        fault.point("inplace.between_drops")
-        with connection.transaction():
-            _bound(connection)
-            _alone(connection, found.schemas, doing, state)
-            state = PARTLY_DROPPED
-            connection.execute(
-                sql.SQL("DROP SCHEMA {} CASCADE").format(
-                    sql.SQL(", ").join(sql.Identifier(schema) for schema in found.schemas)
+                connection.execute(
+                    sql.SQL("DROP SCHEMA {} CASCADE").format(
+                        sql.SQL(", ").join(sql.Identifier(schema) for schema in found.schemas)
+                    )
                 )
-            )
     except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
         raise Blocked(
             f"cannot {doing}: a session uses one of its tables",

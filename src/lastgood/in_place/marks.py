@@ -190,7 +190,7 @@ def marked(connection: Connection, *, run: str | None = None, role: Role | None 
 
 
 def rest(connection: Connection, run: str | None = None) -> list[Rest]:
-    """What committed moves left to do, from any machine; of one run if given."""
+    """The work that committed moves left, from any machine; of one run if given."""
     found = {}
     for each in marked(connection, run=run):
         kept = each.mark.kept

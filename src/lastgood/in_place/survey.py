@@ -16,7 +16,7 @@ from lastgood.in_place.definitions.ranges import Range, belonging, immovable, st
 from lastgood.in_place.ties import Ties, queries
 from lastgood.in_place.ties.queries import Dependent
 from lastgood.postgres.access.securables import ObjectName
-from lastgood.postgres.server import Connection
+from lastgood.postgres.server import Connection, only_row
 
 # Kind → its words in ALTER … SET SCHEMA. In the order of moves: what has types in its name goes before the types, or
 # the names read at the start no longer hold.
@@ -189,7 +189,7 @@ class Object:
 @dataclass(frozen=True, slots=True)
 class Survey:
     """The schemas, as one transaction saw them. ``objects`` are in the order of their moves. ``refusals``: each
-    prevents the swap, in words; ``cautions`` do not. ``locks`` of ``locks_available`` is what a swap may take."""
+    prevents the swap, in words; ``cautions`` do not. ``locks``: how many a swap takes."""
 
     schemas: tuple[str, ...]
     objects: tuple[Object, ...]
@@ -197,7 +197,6 @@ class Survey:
     refusals: tuple[str, ...]
     cautions: tuple[str, ...]
     locks: int
-    locks_available: int
 
     def of(self, *kinds: str) -> list[Object]:
         """The objects of these kinds."""
@@ -265,9 +264,7 @@ def survey(connection: Connection, schemas: Sequence[str], *, arriving: Sequence
         f'publication "{name}" is FOR ALL TABLES: it also publishes staging and kept schemas'
         for (name,) in connection.execute(_ALL_TABLES)
     ]
-    row = connection.execute(_LOCKS, [[*schemas, *(arriving or ())]]).fetchone()
-    assert row is not None
-    each, sessions, moved = row
+    each, sessions, moved = only_row(connection, _LOCKS, [[*schemas, *(arriving or ())]])
     if arriving is None:
         moved *= 2
     available, locks = each * sessions, LOCKS_ALWAYS + int(LOCKS_EACH * moved)
@@ -276,7 +273,7 @@ def survey(connection: Connection, schemas: Sequence[str], *, arriving: Sequence
             f"the switchover needs {locks} locks, more than half of the server's {available}: raise "
             f"max_locks_per_transaction to {math.ceil(locks / LOCK_SHARE / sessions)}"
         )
-    return Survey(tuple(schemas), tuple(found), tied, tuple(refusals), tuple(cautions), locks, available)
+    return Survey(tuple(schemas), tuple(found), tied, tuple(refusals), tuple(cautions), locks)
 
 
 _SIZE = """
@@ -287,8 +284,7 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN
 
 def size_bytes(connection: Connection, schemas: Iterable[str]) -> int:
     """The size of the schemas' tables and materialized views on disk, with their indexes."""
-    row = connection.execute(_SIZE, [list(schemas)]).fetchone()
-    assert row is not None
+    row = only_row(connection, _SIZE, [list(schemas)])
     return int(row[0])
 
 

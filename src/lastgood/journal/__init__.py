@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lastgood import fault
-from lastgood.errors import Refused, UsageError
+from lastgood.errors import Refused, UsageError, os_reason
 from lastgood.process import durable
 
 SUFFIX = ".jsonl"
@@ -50,7 +50,7 @@ class Journal:
             durable.sync_folder(folder)
         except OSError as error:
             raise Refused(
-                f'cannot create the journal "{path}": {(error.strerror or str(error)).lower()}',
+                f'cannot create the journal "{path}": {os_reason(error)}',
                 hint="Name a writable folder with --state: lastgood changes nothing without a journal.",
             ) from error
         return cls(path)

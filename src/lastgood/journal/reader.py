@@ -15,7 +15,9 @@ from typing import Any
 from lastgood.journal import Journal, parse_entry
 
 # The steps whose results are read back, by the names that they have in every journal.
-BUILD, EMERGENCY, SWAP, WATCH = "build", "emergency", "swap", "watch"
+BUILD, EMERGENCY, MIGRATE, SWAP, WATCH = "build", "emergency", "migrate", "swap", "watch"
+# The event after which no session of a killed migration is left.
+SESSIONS_ENDED = "sessions ended"
 # The events that name a person and a machine: a run was begun, resumed or aborted there.
 CALLER_EVENTS = ("begun", "resumed", "aborting")
 _HEAD = 100

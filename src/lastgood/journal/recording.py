@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from lastgood.context import Context
-from lastgood.errors import NOT_REACHED, Interrupted, LastgoodError, Refused
+from lastgood.errors import NOT_REACHED, Interrupted, LastgoodError, Refused, os_reason
 from lastgood.events import Caution, Emit, Event, Note, StageDone, StageFailed, StageStarted
 from lastgood.journal import Journal, caller
 from lastgood.journal.run_names import new_run
@@ -60,7 +60,7 @@ def begin(state: Path, run: str, kind: Kind, *, skew: float | None = None, **dat
 def unwritable_journal(journal: Journal, error: OSError) -> Refused:
     """Return the refusal of a run that cannot be recorded."""
     return Refused(
-        f'cannot write the journal "{journal.path}": {(error.strerror or str(error)).lower()}',
+        f'cannot write the journal "{journal.path}": {os_reason(error)}',
         hint="Name another folder with --state: lastgood changes nothing without a journal.",
         state=NOT_REACHED,
     )

@@ -22,8 +22,3 @@ def suffix(kind: str, run: str) -> str:
 def is_run(text: str) -> bool:
     """Whether ``text`` is the name of a run, as created by ``new_run``."""
     return _RUN.fullmatch(text) is not None
-
-
-def identifier(name: str) -> str:
-    """Quote a name for a statement shown to the operator: always in quotes, with inner quotes doubled."""
-    return '"' + name.replace('"', '""') + '"'

@@ -19,6 +19,8 @@ from lastgood.postgres.server import Connection
 # The default costs are those of one machine with 2 processors. Others are assumed to take from half the time to four
 # times as long.
 FASTER, SLOWER = 0.5, 4.0
+# The seconds of a run without rows: starting programs, locks, the proof and the switch.
+FIXED = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ def expected_seconds(
         build = forecast(summary, known.costs, jobs, in_order=supply.in_order)
     if known.learned:
         return Expected(build, learned)
-    by_size = max(build, backup)
+    by_size = FIXED + max(build, backup)
     return Expected(backup=learned, between=(by_size * FASTER, by_size * SLOWER))
 
 

@@ -90,13 +90,13 @@ def tasks_of(
         if read_back:
             graph.read_back(whole_tables(items, summary))
         ranked(graph.tasks)
-        more = _divided(graph.tasks, workers, costs)
+        more = _divided(graph.tasks, workers)
         if parts or not more:
             return graph.tasks
         parts = more
 
 
-def _divided(tasks: Sequence[Task], workers: int, costs: Costs) -> dict[int, int]:
+def _divided(tasks: Sequence[Task], workers: int) -> dict[int, int]:
     """The number of parts for each section to divide: sections whose path to the end is longer than one worker's share
     of all work."""
     share = sum(task.cost for task in tasks) / workers

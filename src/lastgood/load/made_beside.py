@@ -1,7 +1,7 @@
 """A new database created from a restore point: recorded, and removed again unless it is completed.
 
 Until it is complete it carries a mark, and only its owner and superusers may connect. The process that creates it
-shares the lock of its name (``postgres.copying``). ``status``, ``abort`` and ``prune`` therefore recognize the remains
+shares the lock of its name (``postgres.lock``). ``status``, ``abort`` and ``prune`` therefore recognize the remains
 of a killed process.
 """
 
@@ -20,10 +20,10 @@ from lastgood.context import Context
 from lastgood.errors import Blocked, Failed, Interrupted, LastgoodError, Refused, Stopped
 from lastgood.journal import Journal, caller, recording
 from lastgood.journal.run_names import new_run
-from lastgood.postgres import clock, copying, database
+from lastgood.postgres import clock, database, lock
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.database import Database
-from lastgood.postgres.mark import Mark, server_clock
+from lastgood.postgres.mark import Mark
 from lastgood.postgres.roles import build_role
 from lastgood.postgres.server import Connection, Target
 
@@ -39,7 +39,7 @@ def begun(maintenance: Connection, live: str, into: str, point: Path, context: C
             hint="Choose a shorter name with --into.",
             state=UNTOUCHED,
         )
-    run, skew = new_run(server_clock(maintenance)), clock.skew(maintenance)
+    run, skew = new_run(clock.now(maintenance)), clock.skew(maintenance)
     return run, recording.begin_if_possible(context, run, "restore", skew=skew, live=live, into=into, point=str(point))
 
 
@@ -81,7 +81,7 @@ def made(
     ``live``: the live database whose ``status`` lists it; ``kind``: what the copy is for, in one word. Raises
     Interrupted when the block ends with an error because ``stop`` was set, Stopped when ``into`` could not be removed.
     """
-    copying.claim(maintenance, into)
+    lock.claim_copy(maintenance, into)
     mark = Mark(
         role="copy",
         run=run,
@@ -91,7 +91,7 @@ def made(
         host=caller.host(),
         pid=os.getpid(),
         user=caller.user(),
-        started=server_clock(maintenance),
+        started=clock.now(maintenance),
         options={"kind": kind},
     )
     found = database.create_like(maintenance, into, model, mark.text(), live=live)

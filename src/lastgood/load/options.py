@@ -14,7 +14,7 @@ from lastgood.postgres.pressure.monitor import Pressure
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ReadBack:
     """The options for reading rows back: under ``settings``, with which the dump's text was written. Tables in
     ``left_out`` are not read: their text depends on an unknown time zone."""
 
@@ -35,7 +35,7 @@ class Options:
     capacity: Capacity
     pressure: Pressure
     rules: Rules = field(default_factory=Rules)
-    reading: Reading | None = None
+    reading: ReadBack | None = None
     context: Context = BACKGROUND
     known: Known = field(default_factory=Known)
     large_only: bool = False

@@ -29,7 +29,7 @@ from lastgood.load.builder import Builder
 from lastgood.load.crew import Connect, load
 from lastgood.load.expected import costs_file
 from lastgood.load.loaded import Loaded
-from lastgood.load.options import Options, Reading
+from lastgood.load.options import Options, ReadBack
 from lastgood.load.repairs import USUAL_PATH, Repaired, Rules
 from lastgood.load.repairs.extensions import absent
 from lastgood.load.repairs.foreign_keys import accepted
@@ -207,7 +207,7 @@ def _put_back(
     carrier.late(connection)
 
 
-def _reading(connection: Connection, expected: Facts) -> Reading:
+def _reading(connection: Connection, expected: Facts) -> ReadBack:
     """The settings under which the text of rows matches the dump."""
     zone = expected.rules.time_zone
     if zone is None:
@@ -216,7 +216,7 @@ def _reading(connection: Connection, expected: Facts) -> Reading:
     zoned = (Relation(table.schema_name, table.name) for table in expected.tables if table.zoned and zone is None)
     rules = expected.rules.model_copy(update={"time_zone": zone})
     settings = (*pinned(rules), ("client_encoding", rules.client_encoding))
-    return Reading(settings, frozenset(zoned))
+    return ReadBack(settings, frozenset(zoned))
 
 
 def prove(

@@ -23,7 +23,7 @@ AT_ONCE = 24
 
 
 @dataclass(slots=True)
-class _Table:
+class _TableLocks:
     """The state of one table. ``held``: the locks on it, with the number of tasks that hold each. ``waiting``: the
     tasks that wait only for a lock on it, by that lock and by whether they are cheap. ``called``: the rank of the task
     in such a queue that is tried next. ``wanted``: many tasks need it, so all of them queue here.
@@ -73,12 +73,12 @@ class Schedule:
         self._stream = [t.number for t in tasks if in_order and t.work in IN_STREAM][::-1]
         self._in_stream = frozenset(self._stream)
         uses = Counter(relation for task in tasks for relation in task.locks)
-        self._tables = {relation: _Table(count > AT_ONCE) for relation, count in uses.items()}
+        self._tables = {relation: _TableLocks(count > AT_ONCE) for relation, count in uses.items()}
         self._locks = {
             task.number: tuple((self._tables[relation], lock) for relation, lock in task.locks.items())
             for task in tasks
         }
-        self._called: dict[int, tuple[_Table, _Queue]] = {}  # heads of queues: tasks that are tried next
+        self._called: dict[int, tuple[_TableLocks, _Queue]] = {}  # heads of queues: tasks that are tried next
         self._serial = False
         self._left = len(tasks)
         for task in tasks:
@@ -170,7 +170,7 @@ class Schedule:
         self._answered(task)
         return task
 
-    def _wait(self, task: Task, table: _Table, lock: Lock) -> None:
+    def _wait(self, task: Task, table: _TableLocks, lock: Lock) -> None:
         heapq.heappush(table.waiting[lock, task.cost <= self._cheap], (-task.rank, task.number))
         self._answered(task)
 
@@ -182,7 +182,7 @@ class Schedule:
             del table.called[queue]
             self._call(table)
 
-    def _call(self, table: _Table) -> None:
+    def _call(self, table: _TableLocks) -> None:
         """Try the first task of each queue, cheap queues first, whose lock is free now."""
         if not table.waiting:
             return
@@ -197,14 +197,14 @@ class Schedule:
             table.called[queue] = -key
             self._try(self._tasks[number])
 
-    def _stop_of(self, task: Task) -> tuple[_Table, Lock] | None:
+    def _stop_of(self, task: Task) -> tuple[_TableLocks, Lock] | None:
         """The table and lock for which a task has to wait."""
         for table, lock in self._locks[task.number]:
             if not table.takes(lock) or (task.cost > self._cheap and table.is_kept(lock, -task.rank)):
                 return table, lock
         return None
 
-    def _next_at(self, table: _Table, own: Mapping[int, int], serial: bool) -> Task | None:
+    def _next_at(self, table: _TableLocks, own: Mapping[int, int], serial: bool) -> Task | None:
         """Begin a cheap task that waits at a table, for a session that holds ``own`` locks."""
         for (_, cheap), waiting in table.waiting.items():
             while cheap and waiting and table.held and own.get(id(table)) == sum(table.held.values()):

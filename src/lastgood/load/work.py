@@ -30,7 +30,7 @@ from lastgood.load.session import Later, Session
 from lastgood.load.supply import InPlace, Supply
 from lastgood.load.tasks import ANALYZE_FROM, Task, Work, small_tables, whole_tables
 from lastgood.load.tracker import Tracker
-from lastgood.postgres import database
+from lastgood.postgres import statistics
 
 MORE_ROUNDS = 10
 TOGETHER, TOGETHER_BYTES = 100, 1 << 16
@@ -279,7 +279,7 @@ class Job:
     def analyze(self, session: Session, relation: Relation, line: int) -> None:
         """Gather the planner's statistics of a table; a failure is a Caution."""
         with session.errors_at(line, f"statistics of {relation}"):
-            failure = database.analyze(session.connection, rows.identifier(relation))
+            failure = statistics.analyze(session.connection, rows.identifier(relation))
         if failure is not None:
             self.caution(f"the planner has no statistics of {relation}: {failure}")
 
@@ -374,7 +374,7 @@ ORDER BY c.relpages DESC
 
 def settle(sessions: Sequence[Session], job: Job) -> None:
     """Gather the planner's statistics that were not gathered with the rows."""
-    query = sql.SQL(_WITHOUT_STATISTICS).format(reads_foreign=sql.SQL(database.READS_FOREIGN))
+    query = sql.SQL(_WITHOUT_STATISTICS).format(reads_foreign=sql.SQL(statistics.READS_FOREIGN))
     # The server may have refused the dump's statistics: older servers lack the functions.
     within = job.schemas
     found = [
@@ -383,7 +383,7 @@ def settle(sessions: Sequence[Session], job: Job) -> None:
         if not (some and job.has_statistics(Relation(schema, name)))
     ]
     for relation in (relation for relation, reads_foreign in found if reads_foreign):
-        job.caution(f"the planner has no statistics of {relation}: {database.FOREIGN}")
+        job.caution(f"the planner has no statistics of {relation}: {statistics.FOREIGN}")
     left = deque(relation for relation, reads_foreign in found if not reads_foreign)
     share = max(1, min(ANALYZE_AT_ONCE, len(left) // len(sessions)))
     lock = threading.Lock()

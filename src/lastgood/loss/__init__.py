@@ -18,7 +18,7 @@ from lastgood.dump.names import Relation
 from lastgood.errors import Failed
 from lastgood.facts import Facts
 from lastgood.loss.comparing import Comparing
-from lastgood.loss.content import TURNED_OFF, Content, Limit, Reader, Reads, not_counted, snapshot_of, turned_off
+from lastgood.loss.content import TURNED_OFF, Content, Reader, Reads, TimeLimit, not_counted, snapshot_of, turned_off
 from lastgood.loss.extensions import configuration, with_extensions
 from lastgood.loss.grants import revoked_since
 from lastgood.loss.patterns import referring
@@ -35,12 +35,12 @@ __all__ = [
     "Comparing",
     "Content",
     "Key",
-    "Limit",
     "LiveTable",
     "Reader",
     "Reads",
     "Settling",
     "Then",
+    "TimeLimit",
     "counted",
     "listing",
     "losses",
@@ -122,11 +122,11 @@ def _contents(
 def _compared(
     reader: Reader, tables: Mapping[Key, LiveTable], facts: Facts, whole: Reads, how: Comparing
 ) -> dict[Key, Content]:
-    until = Limit.of(how.seconds)
-    content = reader.compare(tables, facts, until if how.bounded else Limit.of(None))
+    until = TimeLimit.of(how.seconds)
+    content = reader.compare(tables, facts, until if how.bounded else TimeLimit.of(None))
     if how.level != "count":
         return not_counted(content)
-    return reader.count(tables, content, facts, whole, until if how.bounded else Limit.of(how.seconds))
+    return reader.count(tables, content, facts, whole, until if how.bounded else TimeLimit.of(how.seconds))
 
 
 def table_losses(

@@ -2,55 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from psycopg import sql
 
 from lastgood.facts.moments import moment
 from lastgood.facts.row_stream import copy_blocks
-from lastgood.loss.written import Clock, Column
+from lastgood.loss.written import Since, WriteTime
 from lastgood.postgres.server import Connection
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
-@dataclass(frozen=True, slots=True)
-class Since:
-    """The moment after which rows count: that of the restore point, and its newest row as COPY text, if known.
-    ``exact``: the moment is the server's own time."""
-
-    made_at: datetime
-    newest: str | None
-    exact: bool
-
-
 def count(
-    connection: Connection,
-    table: sql.Identifier,
-    column: str | None,
-    by: Column | None,
-    clock: Clock,
-    since: Sequence[Since],
+    connection: Connection, table: sql.Identifier, column: str | None, written: WriteTime | None
 ) -> tuple[int, datetime | None, tuple[int, ...]]:
-    """The rows, the newest time of ``by`` that is not in the future, and the rows written after each of ``since``: what
-    ``written_after`` counts. ``column`` is read without ``by``, None in a table without columns. Needs a transaction.
-    Raises psycopg.Error."""
+    """Return the number of rows, and with ``written`` what ``WriteTime.counts`` counts. ``column`` is read without
+    ``written``, None in a table without columns. Needs a transaction. Raises psycopg.Error."""
     connection.execute("SET LOCAL TimeZone = 'UTC'")
-    read = by.name if by is not None else column
+    read = written.by.name if written is not None else column
     columns = sql.SQL(" ({})").format(sql.Identifier(read)) if read is not None else sql.SQL("")
     copy = sql.SQL("COPY {}{} TO STDOUT").format(table, columns).as_bytes(connection)
     rows = 0
     newest: int | None = None
-    counts = [0] * len(since)
-    until = _until(by, clock)
-    limits = [_limit(each, by, until) for each in since]
+    until = _until(written) if written is not None else 0
+    limits = [_limit(each, written, until) for each in written.since] if written is not None else []
+    counts = [0] * len(limits)
     for block in copy_blocks(connection, copy):
         lines = block.split(b"\n")
         rows += len(lines) - 1
-        if by is None:
+        if written is None:
             continue
         for line in lines:
             value = moment(line.decode("ascii", "replace"))
@@ -62,16 +44,16 @@ def count(
     return rows, _time(newest), tuple(counts)
 
 
-def _until(by: Column | None, clock: Clock) -> int:
-    return _microseconds(clock.now if by is None or by.zoned else clock.local)
+def _until(written: WriteTime) -> int:
+    return _microseconds(written.clock.now if written.by.zoned else written.clock.local)
 
 
-def _limit(since: Since, by: Column | None, until: int) -> int:
+def _limit(since: Since, written: WriteTime, until: int) -> int:
     made = _microseconds(since.made_at)
     newest = moment(since.newest) if since.newest is not None else None
     if newest is None:
         return made
-    latest = made if since.exact and by is not None and by.zoned else until
+    latest = made if since.exact and written.by.zoned else until
     return newest.microseconds if newest.microseconds <= latest else made
 
 

@@ -1,4 +1,4 @@
-"""How a plan compares rows."""
+"""The comparison of rows in a plan."""
 
 from __future__ import annotations
 

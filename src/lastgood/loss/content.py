@@ -21,7 +21,7 @@ from lastgood.errors import Interrupted
 from lastgood.facts import Facts, TableFacts
 from lastgood.loss.tables import Key, LiveTable
 from lastgood.points import VerifiedPoint
-from lastgood.postgres.server import Connection, Target
+from lastgood.postgres.server import Connection, Target, only_row
 from lastgood.text.units import duration
 
 State = Literal["equal", "changed", "not compared"]
@@ -49,14 +49,14 @@ class Content:
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
+class TimeLimit:
     """A time limit; without ``seconds``, there is none."""
 
     seconds: float | None
     until: float | None
 
     @classmethod
-    def of(cls, seconds: float | None) -> Limit:
+    def of(cls, seconds: float | None) -> TimeLimit:
         """A limit of ``seconds`` from now."""
         return cls(seconds, None if seconds is None else monotonic() + seconds)
 
@@ -97,7 +97,7 @@ class Reader:
     def __post_init__(self) -> None:
         self._memory.unreadable |= {Relation(*key): LOCKED for key in self.shut}
 
-    def compare(self, tables: Mapping[Key, LiveTable], facts: Facts, limit: Limit) -> dict[Key, Content]:
+    def compare(self, tables: Mapping[Key, LiveTable], facts: Facts, limit: TimeLimit) -> dict[Key, Content]:
         """For each table of ``facts`` that the live database has: whether its rows are the same. Raises Failed,
         Interrupted."""
         found: dict[Key, Content] = {}
@@ -117,7 +117,12 @@ class Reader:
         return {**{_key(each): Content("not compared", limit.why) for each in wanted}, **found}
 
     def count(
-        self, tables: Mapping[Key, LiveTable], content: Mapping[Key, Content], facts: Facts, whole: Reads, limit: Limit
+        self,
+        tables: Mapping[Key, LiveTable],
+        content: Mapping[Key, Content],
+        facts: Facts,
+        whole: Reads,
+        limit: TimeLimit,
     ) -> dict[Key, Content]:
         """The result of ``compare``, with exact numbers for the tables that differ, those without a digest, and new
         ones with references. Those that were not counted in time say so. Raises BadPoint, Failed, Interrupted."""
@@ -149,7 +154,7 @@ class Reader:
                 self.context.check("cannot compare content: interrupted")
         return {**content, **{key: _joined(content.get(key), found.get(key), limit) for key in wanted}}
 
-    def _compared(self, side: Side, wanted: Sequence[Key], limit: Limit, *, digests: bool) -> dict[Key, Content]:
+    def _compared(self, side: Side, wanted: Sequence[Key], limit: TimeLimit, *, digests: bool) -> dict[Key, Content]:
         keys = set(wanted)
         with compared(
             side,
@@ -174,15 +179,14 @@ def snapshot_of(connection: Connection) -> Iterator[str]:
     connection.read_only = True
     with connection.transaction():
         connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")  # it holds the snapshot for the others
-        row = connection.execute("SELECT pg_catalog.pg_export_snapshot()").fetchone()
-        assert row is not None  # a SELECT without FROM always gives a row
+        row = only_row(connection, "SELECT pg_catalog.pg_export_snapshot()")
         yield str(row[0])
 
 
 def turned_off(
     tables: Mapping[Key, LiveTable], facts: Facts, shut: Collection[Key], why: str = TURNED_OFF
 ) -> dict[Key, Content]:
-    """What is known of the tables of ``facts`` without reading rows, and ``why`` they are not read."""
+    """Return what is known of the tables of ``facts`` without reading rows; ``why`` they are not read."""
     found = {}
     for then in facts.tables:
         if (table := tables.get(_key(then))) is not None:
@@ -222,7 +226,7 @@ def _content(each: TableDifference) -> Content:
     )
 
 
-def _joined(before: Content | None, counts: Content | None, limit: Limit) -> Content:
+def _joined(before: Content | None, counts: Content | None, limit: TimeLimit) -> Content:
     """The result of counting a table; if it was not counted, the one before, with the reason."""
     if counts is not None and counts.lost is not None and counts.returns is not None:
         return counts if before is None or before.state == "not compared" else replace(counts, state="changed")

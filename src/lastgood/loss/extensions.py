@@ -13,7 +13,7 @@ from lastgood.loss.tables import Key, LiveTable
 from lastgood.members import UndumpedRows
 from lastgood.plan.loss import TableLoss
 from lastgood.postgres.roles.table_code import not_to_query
-from lastgood.postgres.server import Connection
+from lastgood.postgres.server import Connection, only_row
 
 
 def configuration(live: Connection, wanted: Mapping[Key, TableFacts]) -> dict[Key, tuple[LiveTable, int]]:
@@ -31,7 +31,7 @@ def configuration(live: Connection, wanted: Mapping[Key, TableFacts]) -> dict[Ke
         query = sql.SQL("SELECT ({}), (SELECT count(*) FROM ONLY {})").format(dumped, table)
         try:
             with live.transaction():
-                count, total = live.execute(query).fetchone() or (0, 0)
+                count, total = only_row(live, query)
         except (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable):
             continue
         found[key] = (LiveTable(rows=count, exact=True, bytes=0, columns=wanted[key].columns), total - count)

@@ -1,4 +1,4 @@
-"""What a rollback brings back to life: rows and grants that were removed since the restore point, perhaps on purpose.
+"""Rows and grants that a rollback brings back to life: they were removed since the restore point, perhaps on purpose.
 
 A name only suggests what a table holds, so these are remarks for people, and no rule refuses a rollback for them."""
 

@@ -16,7 +16,7 @@ from lastgood.events import reported
 from lastgood.facts import Facts
 from lastgood.facts.compare import compare
 from lastgood.loss.comparing import Comparing
-from lastgood.loss.content import POINT, Limit, Reads
+from lastgood.loss.content import POINT, Reads, TimeLimit
 from lastgood.loss.patterns import referring
 from lastgood.loss.tables import LARGE_OBJECTS
 from lastgood.plan.loss import TableLoss
@@ -27,7 +27,7 @@ STAGE = "losses"
 
 @dataclass(frozen=True, slots=True)
 class Settling:
-    """What the exact numbers of rows need: the restore point, and the limits."""
+    """The inputs for the exact numbers of rows: the restore point, and the limits."""
 
     whole: Reads
     how: Comparing
@@ -81,7 +81,7 @@ def _counted(losses: Sequence[TableLoss], emergency: Path, settling: Settling) -
     wanted = {(each.schema_name, each.name) for each in losses if each.content == "changed"} - {LARGE_OBJECTS}
     if not wanted:
         return tuple(losses)
-    limit = Limit.of(settling.how.seconds)
+    limit = TimeLimit.of(settling.how.seconds)
     context = settling.context.until(lambda: limit.over)
     found: dict[tuple[str, str], TableDifference] = {}
     with (

@@ -13,11 +13,11 @@ from psycopg import sql
 
 from lastgood.facts import Facts
 from lastgood.loss import by_copy
-from lastgood.loss.written import Clock, Column, newest, writing_column, written_after
+from lastgood.loss.written import Clock, Since, TimeColumn, WriteTime, writing_column
 from lastgood.points import RestorePoint
 from lastgood.postgres.mark import schemas_of_runs
 from lastgood.postgres.roles.table_code import not_to_query
-from lastgood.postgres.server import Connection
+from lastgood.postgres.server import Connection, only_row
 
 Key = tuple[str, str]
 """Schema and name of a table."""
@@ -92,12 +92,12 @@ class Then:
         return cls(facts, point.made_at, point.time_source == "manifest")
 
 
-def listing(connection: Connection) -> tuple[dict[Key, LiveTable], dict[Key, Column]]:
+def listing(connection: Connection) -> tuple[dict[Key, LiveTable], dict[Key, TimeColumn]]:
     """All tables with the server's estimates, the smallest first; and for each the column with the time of writing.
     Without the schemas of runs in place."""
     ours = schemas_of_runs(connection)
     tables: dict[Key, LiveTable] = {}
-    stamps: dict[Key, Column] = {}
+    stamps: dict[Key, TimeColumn] = {}
     for schema, name, partitioned, estimate, size, root_schema, root, columns, dated in _listed(connection):
         if schema in ours:
             continue
@@ -109,7 +109,7 @@ def listing(connection: Connection) -> tuple[dict[Key, LiveTable], dict[Key, Col
             partitioned=partitioned,
             columns=tuple(columns),
         )
-        by = writing_column(Column(column, zoned == "z", default) for column, zoned, default in dated)
+        by = writing_column(TimeColumn(column, zoned == "z", default) for column, zoned, default in dated)
         if by is not None:
             stamps[schema, name] = by
     row = connection.execute(_LARGE_OBJECTS).fetchone()
@@ -129,7 +129,7 @@ def _listed(connection: Connection) -> list[tuple[Any, ...]]:
 def counted(
     connection: Connection,
     tables: Mapping[Key, LiveTable],
-    stamps: Mapping[Key, Column],
+    stamps: Mapping[Key, TimeColumn],
     points: Sequence[Then],
     *,
     shut: Collection[Key],
@@ -146,13 +146,15 @@ def counted(
     for key, table in tables.items():
         if table.partitioned or key in shut or key == LARGE_OBJECTS:
             continue
-        by = stamps.get(key)
         before = [each.get(key) or each.get(table.root or key) for each in then]
-        count = _copy_count if key in only_copy else _count
+        written = _write_time(stamps.get(key), clock, points, before)
+        count = _count_by_copy if key in only_copy else _count
         try:
             if (left := seconds()) <= 0:
                 raise psycopg.errors.QueryCanceled("no time left")
-            found[key] = count(connection, key, table, by, points, before, clock, left)
+            with connection.transaction():
+                _limited(connection, left)
+                found[key] = _with_counts(table, written, before, *count(connection, key, table, written))
         except (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable):
             found[key] = table if key in only_copy else _at_a_glance(connection, key, table)
         except psycopg.Error as error:
@@ -173,86 +175,60 @@ def _by_name(point: Then) -> dict[Key, _Before]:
     return {(each.schema_name, each.name): _Before(each.rows, each.newest) for each in tables}
 
 
-def _count(
-    connection: Connection,
-    key: Key,
-    table: LiveTable,
-    by: Column | None,
-    points: Sequence[Then],
-    before: Sequence[_Before | None],
-    clock: Clock,
-    seconds: float,
-) -> LiveTable:
-    parts: list[sql.Composable] = [sql.SQL("count(*)")]
-    if by is not None:
-        parts.append(sql.SQL("{}::timestamptz").format(newest(by, clock)))
-        for point, there in zip(points, before, strict=True):
-            then = there.newest.get(by.name) if there is not None else None
-            parts.append(written_after(by, clock, point.made_at, then, exact=point.exact))
-    query = sql.SQL("SELECT {} FROM ONLY {}").format(sql.SQL(", ").join(parts), sql.Identifier(*key))
-    row = _one(connection, query, seconds)
+def _write_time(
+    by: TimeColumn | None, clock: Clock, points: Sequence[Then], before: Sequence[_Before | None]
+) -> WriteTime | None:
     if by is None:
-        return replace(table, rows=row[0], exact=True)
-    return _counted(table, row[0], by, row[1], before, row[2:])
-
-
-def _copy_count(
-    connection: Connection,
-    key: Key,
-    table: LiveTable,
-    by: Column | None,
-    points: Sequence[Then],
-    before: Sequence[_Before | None],
-    clock: Clock,
-    seconds: float,
-) -> LiveTable:
-    """``_count`` without a query over the table."""
-    since = [
-        by_copy.Since(
-            point.made_at, there.newest.get(by.name) if there is not None and by is not None else None, point.exact
-        )
+        return None
+    since = (
+        Since(point.made_at, there.newest.get(by.name) if there is not None else None, point.exact)
         for point, there in zip(points, before, strict=True)
-    ]
-    column = next(iter(table.columns), None)
-    with connection.transaction():
-        _limited(connection, seconds)
-        rows, newest, counts = by_copy.count(connection, sql.Identifier(*key), column, by, clock, since)
-    if by is None:
-        return replace(table, rows=rows, exact=True)
-    return _counted(table, rows, by, newest, before, counts)
+    )
+    return WriteTime(by, clock, tuple(since))
 
 
-def _counted(
+_Counts = tuple[int, datetime | None, Sequence[int]]
+"""The rows; the newest time; the rows written after each restore point. Without a time, only the first counts."""
+
+
+def _count(connection: Connection, key: Key, table: LiveTable, written: WriteTime | None) -> _Counts:
+    parts = [sql.SQL("count(*)"), *(written.counts() if written is not None else ())]
+    query = sql.SQL("SELECT {} FROM ONLY {}").format(sql.SQL(", ").join(parts), sql.Identifier(*key))
+    row = only_row(connection, query)
+    return row[0], row[1] if written is not None else None, row[2:]
+
+
+def _count_by_copy(connection: Connection, key: Key, table: LiveTable, written: WriteTime | None) -> _Counts:
+    return by_copy.count(connection, sql.Identifier(*key), next(iter(table.columns), None), written)
+
+
+def _with_counts(
     table: LiveTable,
-    rows: int,
-    by: Column,
-    newest: datetime | None,
+    written: WriteTime | None,
     before: Sequence[_Before | None],
+    rows: int,
+    newest: datetime | None,
     counts: Sequence[int],
 ) -> LiveTable:
+    if written is None:
+        return replace(table, rows=rows, exact=True)
     since = tuple(
         rows if there is not None and not there.rows else count
         for there, count in zip(before, counts, strict=True)
     )  # fmt: skip
-    return replace(table, rows=rows, exact=True, by=by.name, newest=newest, since=since)
+    return replace(table, rows=rows, exact=True, by=written.by.name, newest=newest, since=since)
 
 
 def _at_a_glance(connection: Connection, key: Key, table: LiveTable) -> LiveTable:
     """The table without a count, but with 0 rows if it is empty."""
-    query = sql.SQL("SELECT EXISTS (SELECT FROM ONLY {})").format(sql.Identifier(*key))
+    query = sql.SQL("SELECT FROM ONLY {} LIMIT 1").format(sql.Identifier(*key))
     try:
-        (some,) = _one(connection, query, GLANCE_SECONDS)
+        with connection.transaction():
+            _limited(connection, GLANCE_SECONDS)
+            empty = connection.execute(query).fetchone() is None
     except psycopg.Error:
         return table
-    return table if some else replace(table, rows=0, exact=True)
-
-
-def _one(connection: Connection, query: sql.Composed, seconds: float) -> tuple[Any, ...]:
-    with connection.transaction():
-        _limited(connection, seconds)
-        row = connection.execute(query).fetchone()
-    assert row is not None  # an aggregate always gives a row
-    return tuple(row)
+    return replace(table, rows=0, exact=True) if empty else table
 
 
 def _limited(connection: Connection, seconds: float) -> None:

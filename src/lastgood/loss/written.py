@@ -15,7 +15,7 @@ from typing import Self
 
 from psycopg import sql
 
-from lastgood.postgres.server import Connection
+from lastgood.postgres.server import Connection, only_row
 
 # How far an application's clock may be ahead of the server's.
 SKEW = "5 minutes"
@@ -61,7 +61,7 @@ _NOW = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class TimeColumn:
     """A column of a time stamp type. ``zoned``: it is a timestamptz. ``default``: its expression, empty without one."""
 
     name: str
@@ -69,14 +69,14 @@ class Column:
     default: str = ""
 
 
-def writing_column(columns: Iterable[Column]) -> Column | None:
+def writing_column(columns: Iterable[TimeColumn]) -> TimeColumn | None:
     """The best column for the time of writing, by this evidence: a name for the creation, a default of now(), a name
     for the last change. None if no column qualifies."""
     ranked = [(rank, place, each) for place, each in enumerate(columns) if (rank := _rank(each)) is not None]
     return min(ranked, key=lambda each: each[:2])[2] if ranked else None
 
 
-def _rank(column: Column) -> int | None:
+def _rank(column: TimeColumn) -> int | None:
     name = _plain(column.name)
     present = _NOW.fullmatch(column.default) is not None
     if _BORN.fullmatch(name):
@@ -102,43 +102,61 @@ class Clock:
     @classmethod
     def read(cls, connection: Connection) -> Self:
         """Both, plus the tolerated skew of an application's clock."""
-        row = connection.execute(
+        row = only_row(
+            connection,
             "SELECT now.at, greatest(now.at AT TIME ZONE 'UTC', now.at AT TIME ZONE z.reset_val)"
             " FROM (SELECT pg_catalog.statement_timestamp() + %s::interval) now (at), pg_catalog.pg_settings z"
             " WHERE z.name = 'TimeZone'",
             [SKEW],
-        ).fetchone()
-        assert row is not None  # every server has that setting
+        )
         return cls(*row)
 
 
-def newest(column: Column, clock: Clock) -> sql.Composed:
-    """The newest time in the column that is not in the future."""
-    return sql.SQL("max({0}) FILTER (WHERE {1})").format(sql.Identifier(column.name), _until_now(column, clock))
+@dataclass(frozen=True, slots=True)
+class Since:
+    """The moment after which rows count: that of the restore point, and its newest row as COPY text, if known.
+    ``exact``: the moment is the server's own time."""
+
+    made_at: datetime
+    newest: str | None
+    exact: bool
 
 
-def written_after(column: Column, clock: Clock, made_at: datetime, then: str | None, *, exact: bool) -> sql.Composed:
-    """``count(*)`` of the rows written after a restore point: those newer than its newest row (``then``, as COPY text),
-    or than ``made_at`` where that row is unknown or in the future. ``exact``: ``made_at`` is the server's own time."""
-    kind = sql.SQL("timestamptz" if column.zoned else "timestamp")
-    made = sql.SQL("{}::timestamptz").format(sql.Literal(made_at))
-    if not column.zoned:
-        made = sql.SQL("({} AT TIME ZONE 'UTC')").format(made)
-    since: sql.Composable = made
-    if then is not None:
-        of_row = sql.SQL("{}::{}").format(sql.Literal(then), kind)
-        limit = made if exact and column.zoned else _limit(column, clock)
-        since = sql.SQL("CASE WHEN {0} <= {1} THEN {0} ELSE {2} END").format(of_row, limit, made)
-    return sql.SQL("count(*) FILTER (WHERE {} > {} AND {})").format(
-        sql.Identifier(column.name), since, _until_now(column, clock)
-    )
+@dataclass(frozen=True, slots=True)
+class WriteTime:
+    """The time at which a row of a table was written: column ``by``. ``since``: one moment for each restore point."""
 
+    by: TimeColumn
+    clock: Clock
+    since: tuple[Since, ...]
 
-def _until_now(column: Column, clock: Clock) -> sql.Composed:
-    return sql.SQL("{0} <= {1} AND isfinite({0})").format(sql.Identifier(column.name), _limit(column, clock))
+    def counts(self) -> list[sql.Composable]:
+        """The expressions of a query that counts: the newest time of ``by`` that is not in the future, then the number
+        of rows written after each moment: those newer than the restore point's newest row, or than its time where that
+        row is unknown or in the future."""
+        column, until = sql.Identifier(self.by.name), self._until
+        present = sql.SQL("{0} <= {1} AND isfinite({0})").format(column, until)
+        return [
+            sql.SQL("(max({}) FILTER (WHERE {}))::timestamptz").format(column, present),
+            *(
+                sql.SQL("count(*) FILTER (WHERE {} > {} AND {})").format(column, self._after(each), present)
+                for each in self.since
+            ),
+        ]
 
+    @property
+    def _until(self) -> sql.Composed:
+        if self.by.zoned:
+            return sql.SQL("{}::timestamptz").format(sql.Literal(self.clock.now))
+        return sql.SQL("{}::timestamp").format(sql.Literal(self.clock.local))
 
-def _limit(column: Column, clock: Clock) -> sql.Composed:
-    if column.zoned:
-        return sql.SQL("{}::timestamptz").format(sql.Literal(clock.now))
-    return sql.SQL("{}::timestamp").format(sql.Literal(clock.local))
+    def _after(self, since: Since) -> sql.Composed:
+        made = sql.SQL("{}::timestamptz").format(sql.Literal(since.made_at))
+        if not self.by.zoned:
+            made = sql.SQL("({} AT TIME ZONE 'UTC')").format(made)
+        if since.newest is None:
+            return made
+        kind = sql.SQL("timestamptz" if self.by.zoned else "timestamp")
+        row = sql.SQL("{}::{}").format(sql.Literal(since.newest), kind)
+        latest = made if since.exact and self.by.zoned else self._until
+        return sql.SQL("CASE WHEN {0} <= {1} THEN {0} ELSE {2} END").format(row, latest, made)

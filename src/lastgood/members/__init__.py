@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from lastgood.models import Frozen
-from lastgood.text.units import counted
+from lastgood.text.units import counted, listed
 
 Change = Literal["added", "changed", "removed"]
 MOST_SHOWN = 8
@@ -86,8 +86,7 @@ class MemberSurvey(Frozen):
         """The parts of an extension that no dump holds, in words; ``carried``: only those that can be restored, or only
         the others."""
         lines = self.lines(extension, carried=carried, rows=rows)
-        rest = f" and {len(lines) - MOST_SHOWN} more" if len(lines) > MOST_SHOWN else ""
-        return ", ".join(lines[:MOST_SHOWN]) + rest
+        return listed(lines, MOST_SHOWN)
 
     def lines(self, extension: str, *, carried: bool | None = None, rows: bool = True) -> list[str]:
         """The same as a complete list."""

@@ -21,9 +21,9 @@ from lastgood.journal import caller
 from lastgood.journal.run_names import new_run
 from lastgood.members.parts import Part, parts
 from lastgood.members.tables import hashes, member_tables
-from lastgood.postgres import copying, database, pg_cron
+from lastgood.postgres import clock, database, lock, pg_cron
 from lastgood.postgres.errors import message_of, one_line
-from lastgood.postgres.mark import REFERENCE, Mark, marked, server_clock
+from lastgood.postgres.mark import REFERENCE, Mark, marked
 from lastgood.postgres.server import Connection, Target, quiet_event_triggers
 
 PREFIX = "lastgood_reference_"
@@ -115,9 +115,9 @@ def scratch(target: Target, live: str, prefix: str) -> Iterator[Connection]:
     with database.connect_maintenance(target, live) as maintenance:
         _drop_stale(maintenance, live)
         model = database.describe(maintenance, live)
-        started = server_clock(maintenance)
+        started = clock.now(maintenance)
         name = f"{prefix}{os.getpid()}_{secrets.token_hex(4)}"
-        copying.claim(maintenance, name)
+        lock.claim_copy(maintenance, name)
         mark = Mark(
             role="copy",
             run=new_run(started),
@@ -142,7 +142,7 @@ def scratch(target: Target, live: str, prefix: str) -> Iterator[Connection]:
 def _drop_stale(maintenance: Connection, live: str) -> None:
     """Drop the scratch databases of killed processes; until then ``status`` and ``prune`` list them."""
     for each, mark in marked(maintenance):
-        if mark.live != live or mark.options.get("kind") != REFERENCE or copying.holder(maintenance, each.name):
+        if mark.live != live or mark.options.get("kind") != REFERENCE or lock.copy_holder(maintenance, each.name):
             continue
         with suppress(psycopg.Error, LastgoodError):
             database.drop(maintenance, each.name, each.oid)

@@ -9,7 +9,7 @@ from psycopg import sql
 from xxhash import xxh3_128_digest
 
 from lastgood.dump.names import Relation
-from lastgood.postgres.server import Connection
+from lastgood.postgres.server import Connection, only_row
 
 _TABLES = """
 SELECT e.extname, n.nspname, c.relname, c.oid = ANY (e.extconfig),
@@ -79,6 +79,5 @@ def each_hash(connection: Connection, table: MemberTable) -> Iterator[bytes]:
 
 def count(connection: Connection, table: MemberTable) -> int:
     """The number of rows that no dump holds."""
-    row = connection.execute(sql.SQL("SELECT count(*) FROM ") + table.outside()).fetchone()
-    assert row is not None  # an aggregate always gives a row
+    row = only_row(connection, sql.SQL("SELECT count(*) FROM ") + table.outside())
     return int(row[0])

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lastgood.config.tables.application import Event, Kind, Recipient
+from lastgood.errors import os_reason
 
 MOST_BYTES = 1 << 16
 _ONE_LINE = "Name a file that holds the address in one line."
@@ -70,7 +71,7 @@ def _in_file(path: Path) -> str:
                 )
             content = file.read(MOST_BYTES)
     except OSError as error:
-        why = (error.strerror or str(error)).lower()
+        why = os_reason(error)
         raise NoAddress(
             f'cannot read "{path}": {why}', "Put the address there, in one line that only you may read (chmod 600)."
         ) from None

@@ -11,7 +11,8 @@ from lastgood.models import Frozen
 from lastgood.text import units
 
 Compare = Literal["count", "digest", "none"]
-"""How a plan compares rows: ``count`` the rows that differ, ``digest``: which tables differ, or not at all."""
+"""The comparison of rows in a plan: ``count`` the rows that differ; ``digest``: only which tables differ; or
+``none``."""
 
 
 class TableLoss(Frozen):
@@ -124,9 +125,10 @@ RevivalKind = Literal["person", "consent", "access", "queue", "schedule", "grant
 
 
 class Revival(Frozen):
-    """What a rollback brings back to life although it was ended on purpose, perhaps: deleted people, revoked consents
-    and access, work that is done, jobs, grants. ``what`` is a table, or a grant in words. ``returns`` rows were deleted
-    since the restore point, ``changed`` ones get their former content; None where they were not counted."""
+    """Rows or grants that a rollback brings back to life although they were ended on purpose, perhaps: deleted people,
+    revoked consents and access, work that is done, jobs, grants. ``what`` is a table, or a grant in words. ``returns``
+    rows were deleted since the restore point, ``changed`` ones get their former content; None where they were not
+    counted."""
 
     kind: RevivalKind
     what: str

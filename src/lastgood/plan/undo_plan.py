@@ -12,8 +12,8 @@ from lastgood.in_place import kept, names
 from lastgood.journal.run_names import new_run, suffix
 from lastgood.models import Frozen
 from lastgood.plan.plan import Finding, PlannedPause, Way
-from lastgood.postgres import database
-from lastgood.postgres.mark import BASE, server_clock
+from lastgood.postgres import clock, database
+from lastgood.postgres.mark import BASE
 from lastgood.postgres.server import Connection, Target
 
 
@@ -39,7 +39,7 @@ class UndoPlan(Frozen):
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """What an undo can bring back: a kept database, or the kept schemas of a run. ``hooks`` and ``base``: see
+    """The source of an undo: a kept database, or the kept schemas of a run. ``hooks`` and ``base``: see
     ``UndoPlan``."""
 
     run: str
@@ -89,7 +89,7 @@ def make(maintenance: Connection, target: Target, undoes: str | None) -> UndoPla
             hint=f"Remove it: lastgood prune {shlex.quote(found.name)}. Runs that can be undone: {others}.",
         )
     now = database.describe(maintenance, live)
-    run = new_run(server_clock(maintenance))
+    run = new_run(clock.now(maintenance))
     by_name = found.way == "by-name"
     return UndoPlan(
         run=run,

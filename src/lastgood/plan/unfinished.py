@@ -15,7 +15,7 @@ from lastgood.errors import NOT_REACHED, Refused, restored
 from lastgood.in_place.kept import left_by_runs
 from lastgood.journal import Journal
 from lastgood.journal.reader import entries
-from lastgood.postgres import copying, database
+from lastgood.postgres import database, lock
 from lastgood.postgres.database import Database
 from lastgood.postgres.deployment import find_deployment
 from lastgood.postgres.leftover import Leftover, leftovers
@@ -51,7 +51,7 @@ class Unfinished:
 
     @property
     def not_here(self) -> str:
-        """Why it can be resumed only on another machine; empty where it can be resumed here."""
+        """The reason why it can be resumed only on another machine; empty where it can be resumed here."""
         if self.obstacle or self.switched or Path(self.mark.point).exists():
             return ""
         return f'the restore point "{self.mark.point}" is not on this machine'
@@ -73,7 +73,7 @@ def unfinished(maintenance: Connection, target: Target, state: Path | None) -> l
     found = [
         Unfinished(mark, each, mark.run in switched, _obstacle(mark, each, now, mark.run in switched))
         for each, mark in ours
-        if mark.role != "kept" and not (_is_reference(mark) and copying.holder(maintenance, each.name))
+        if mark.role != "kept" and not (_is_reference(mark) and lock.copy_holder(maintenance, each.name))
     ]
     by_record = _by_record(target, state) if state is not None else None
     if by_record is not None and by_record.run not in {each.run for each in found}:
@@ -139,10 +139,11 @@ def _nothing(maintenance: Connection, live: str) -> Refused:
     deployment = find_deployment(maintenance, live)
     hint = f"No action needed. {_STATUS}"
     if deployment is not None:
+        run = deployment.run
         hint = (
-            f"The deployment {deployment.run} is unfinished: lastgood recover rolls it back, lastgood deploy --accept "
+            f"The deployment {run} is unfinished: lastgood recover rolls it back, lastgood deploy --accept {run} "
+            "accepts the database as it is."
         )
-        hint += f"{deployment.run} accepts the database as it is."
     return Refused(f'cannot resume or abort: no run of "{live}" is unfinished', hint=hint, state=NOT_REACHED)
 
 
@@ -224,7 +225,7 @@ def run_of(left: Leftover, state: Path) -> str:
 
 
 def _kept(maintenance: Connection, target: Target, run: str) -> tuple[Database, Mark] | None:
-    """What is kept of a run, with its mark."""
+    """The kept database or schemas of a run, with the mark."""
     every = left_by_runs(maintenance, target)
     return next((each for each in every if (each[1].role, each[1].run) == ("kept", run)), None)
 

@@ -23,7 +23,7 @@ from lastgood.points.point import RestorePoint
 from lastgood.points.signature import NOT_SIGNED
 from lastgood.points.store import point_at
 from lastgood.points.verdict import VerifiedPoint, read_whole
-from lastgood.text.units import moment
+from lastgood.text.units import listed, moment
 
 MOST_SHOWN = 10
 MOST_FOLDERS = 3
@@ -157,15 +157,14 @@ def newest(
     elif skipped and not of_other_databases and len(skipped) + len(emergencies) == len(points):
         hint = (
             "Run lastgood recover: it searches for other copies of the data. To restore what can be read of one: "
-            f"lastgood restore {shlex.quote(skipped[0])} --into NEW_NAME --salvage-readable"
+            f"lastgood restore {shlex.quote(skipped[0])} --into NEW_NAME --skip-damaged"
         )
     raise BadPoint(f'cannot find a valid restore point{wanted} in "{store}"{reasons}', hint=hint)
 
 
 def _note_left_out(emergencies: Sequence[str], emit: Emit) -> None:
     if emergencies:
-        more = f" and {len(emergencies) - MOST_FOLDERS} more" if len(emergencies) > MOST_FOLDERS else ""
-        emit(Note(f"newer emergency backups are left out ({', '.join(emergencies[:MOST_FOLDERS])}{more}): {_LEFT_OUT}"))
+        emit(Note(f"newer emergency backups are left out ({listed(emergencies, MOST_FOLDERS)}): {_LEFT_OUT}"))
 
 
 def collect_skipped(emit: Emit, skipped: list[str], left_out: list[str]) -> Emit:
@@ -280,9 +279,8 @@ def _available(store: Path, points: Sequence[RestorePoint], name: str = "") -> s
     by_name = {name_in(store, point): point for point in points}
     close = _near(name, list(by_name)) or _near(Path(name).name, [point.path.name for point in points])
     suggestion = f"Did you mean {close}? " if close else ""
-    names = (f"{name_in(store, point)} ({moment(point.made_at)})" for point in points[:MOST_SHOWN])
-    more = f" and {len(points) - MOST_SHOWN} more" if len(points) > MOST_SHOWN else ""
-    return f"{suggestion}Available: {', '.join(names)}{more}."
+    names = (f"{name_in(store, point)} ({moment(point.made_at)})" for point in points)
+    return f"{suggestion}Available: {listed(names, MOST_SHOWN)}."
 
 
 def _near(name: str, names: Sequence[str]) -> str | None:

@@ -21,13 +21,12 @@ from lastgood.context import BACKGROUND, Context
 from lastgood.dump.files.formats import open_dump
 from lastgood.dump.files.row_index import RowSpan
 from lastgood.dump.rows.encodings import ANY_BYTES
-from lastgood.errors import NOT_REACHED, BadPoint, Failed, Interrupted, LastgoodError, Unsafe
+from lastgood.errors import NOT_REACHED, BadPoint, Failed, Interrupted, LastgoodError, Unsafe, os_reason
 from lastgood.events import Caution, Emit, Note, silent
 from lastgood.facts import Facts
 from lastgood.facts.compare import compare
 from lastgood.facts.of_database import PINNED, facts_of_database
 from lastgood.facts.of_dump import facts_of_dump
-from lastgood.journal.run_names import identifier
 from lastgood.members import MemberSurvey
 from lastgood.members.survey import survey
 from lastgood.points import signature
@@ -37,9 +36,10 @@ from lastgood.postgres import binaries
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.access import row_security
 from lastgood.postgres.mark import schemas_of_runs
-from lastgood.postgres.server import Connection, Target, identity
+from lastgood.postgres.server import Connection, Target, identity, only_row
 from lastgood.postgres.sessions import locked_tables
 from lastgood.process import durable, run
+from lastgood.text.quoting import identifier
 
 EXTENSIONS: dict[Form, str] = {"plain": ".sql", "custom": ".dump", "directory": ""}
 _TRY_AGAIN = (
@@ -163,7 +163,7 @@ def _connected(target: Target, store: Path, emit: Emit) -> Iterator[Connection]:
     except psycopg.Error as error:
         raise server_errors.failed(error, f"back up {named}") from error
     except OSError as error:
-        why = (error.strerror or str(error)).lower()
+        why = os_reason(error)
         raise Failed(
             f'cannot back up {named} to "{store}": {why}',
             hint=_DISK_FULL if error.errno == errno.ENOSPC else f"{_TRY_AGAIN} Or name another folder with --store.",
@@ -173,14 +173,14 @@ def _connected(target: Target, store: Path, emit: Emit) -> Iterator[Connection]:
 def _begin(connection: Connection) -> _Snapshot:
     system = identity(connection).system
     connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-    row = connection.execute(
-        "SELECT pg_catalog.pg_export_snapshot(), statement_timestamp(), current_database()::text,"
+    snapshot, time, database, version, lsn, transaction = only_row(
+        connection,
+        # The clock is read after the snapshot is taken: no row in it bears the stamp of a later moment.
+        "SELECT pg_catalog.pg_export_snapshot(), pg_catalog.clock_timestamp(), current_database()::text,"
         " current_setting('server_version'),"
         " CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END::text,"
-        " pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::int8"
-    ).fetchone()
-    assert row is not None  # a SELECT without FROM always gives a row
-    snapshot, time, database, version, lsn, transaction = row
+        " pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::int8",
+    )
     # A SQL_ASCII database may have bytes that are not valid UTF-8.
     stored = connection.info.parameter_status("server_encoding")
     encoding = ANY_BYTES if stored == ANY_BYTES else "UTF8"

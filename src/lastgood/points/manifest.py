@@ -12,7 +12,7 @@ from pydantic import AwareDatetime, ValidationError
 
 from lastgood.dump.files import links
 from lastgood.dump.files.row_index import RowSpan
-from lastgood.errors import Corrupt
+from lastgood.errors import Corrupt, os_reason
 from lastgood.facts import Facts
 from lastgood.members import MemberSurvey
 from lastgood.models import Frozen
@@ -103,7 +103,7 @@ def signed_manifest_of(point: Path) -> tuple[Manifest | None, str]:
         if error.errno == errno.ENAMETOOLONG:
             # The dump's name is too long to append the suffix: there is no manifest.
             return None, signature.why_not_signed(None)
-        raise Corrupt(f'cannot read the manifest "{path}": {(error.strerror or str(error)).lower()}') from error
+        raise Corrupt(f'cannot read the manifest "{path}": {os_reason(error)}') from error
     try:
         return Manifest.model_validate_json(text), signature.why_not_signed(text)
     except ValidationError as error:

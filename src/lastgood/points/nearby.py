@@ -47,11 +47,11 @@ def all_points(store: Path) -> list[RestorePoint]:
     return newest_first([*listed, *(each for each in _below(store, skip=[store]) if each.path not in seen)])
 
 
-def nearby_folders(store: Path, folder: Path | None = None) -> tuple[NearbyFolder, ...]:
-    """Folders with restore points at and below ``folder`` (default: the working folder), but not at or below the store;
+def nearby_folders(store: Path) -> tuple[NearbyFolder, ...]:
+    """Folders with restore points at and below the working folder, but not at or below the store;
     the folder with the newest point first."""
     by_folder: dict[Path, list[RestorePoint]] = {}
-    for point in points_nearby(store, folder or Path.cwd()):
+    for point in points_nearby(store, Path.cwd()):
         by_folder.setdefault(point.path.parent, []).append(point)
     folders = [NearbyFolder(folder, len(points), newest_first(points)[0]) for folder, points in by_folder.items()]
     return tuple(sorted(folders, key=lambda each: each.newest.made_at, reverse=True))

@@ -20,7 +20,7 @@ from lastgood.dump.statements import ForeignKeyDefinition, Kind
 from lastgood.dump.summary import DumpSummary
 from lastgood.errors import BadPoint
 from lastgood.points.point import RestorePoint
-from lastgood.text.units import counted
+from lastgood.text.units import counted, listed
 
 SHOWN = 5
 _BOTH = "lastgood restore SCHEMA DATA --into NAME"
@@ -105,8 +105,7 @@ def _makes_sequences(summary: DumpSummary) -> bool:
 
 
 def _listed(relations: tuple[Relation, ...]) -> str:
-    more = f" and {len(relations) - SHOWN} more" if len(relations) > SHOWN else ""
-    return ", ".join(shown(each) for each in relations[:SHOWN]) + more
+    return listed((shown(each) for each in relations), SHOWN)
 
 
 # Rows that refer to what is missing ----------------------------------------------------------------------------------

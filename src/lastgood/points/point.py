@@ -13,7 +13,7 @@ from typing import Literal
 
 from lastgood.dump.files.file_set import FileSet, open_any
 from lastgood.dump.files.formats import DumpSource
-from lastgood.errors import BadPoint, LastgoodError
+from lastgood.errors import BadPoint, LastgoodError, os_reason
 from lastgood.points.manifest import Manifest
 from lastgood.postgres import binaries
 
@@ -93,7 +93,7 @@ def confine_errors(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise BadPoint(
-            f'cannot read "{path}": {(error.strerror or str(error)).lower()}',
+            f'cannot read "{path}": {os_reason(error)}',
             hint="Choose another restore point: lastgood points",
         ) from error
     except Exception as error:

@@ -12,7 +12,7 @@ import json
 import stat
 
 from lastgood.config.signing import Signing
-from lastgood.errors import Refused
+from lastgood.errors import Refused, os_reason
 
 FIELD = "signature"
 MIN_KEY_BYTES = 32
@@ -34,7 +34,7 @@ def key() -> bytes | None:
         mode = path.stat().st_mode
         text = path.read_bytes().strip()
     except OSError as error:
-        why = (error.strerror or str(error)).lower()
+        why = os_reason(error)
         raise Refused(f'cannot read the key file "{path}": {why}', hint=create) from error
     if stat.S_IMODE(mode) & 0o077:
         raise Refused(f'cannot use the key file "{path}": other users can read it', hint=f'Run: chmod 600 "{path}"')
@@ -54,8 +54,8 @@ def signed(document: bytes) -> bytes:
 
 
 def why_not_signed(document: bytes | None) -> str:
-    """Why a JSON document does not prove its origin, in words; empty if it does, or if there is no key. ``document``:
-    None where there is none. Raises Refused when the key cannot be used."""
+    """Return the reason why a JSON document does not prove its origin; empty if it does, or if there is no key.
+    ``document``: None where there is none. Raises Refused when the key cannot be used."""
     secret = key()
     if secret is None:
         return ""

@@ -15,7 +15,7 @@ from lastgood.dump.files import links
 from lastgood.dump.files.file_set import FileSet, files_of_set, open_any
 from lastgood.dump.files.formats import DumpSource
 from lastgood.dump.files.recognize import HEAD
-from lastgood.errors import BadPoint, LastgoodError, continued
+from lastgood.errors import BadPoint, LastgoodError, continued, os_reason
 from lastgood.points.manifest import SUFFIX, Manifest, has_manifest, signed_manifest_of
 from lastgood.points.point import RestorePoint, TimeSource, confine_errors, pg_restore_for
 from lastgood.points.signature import NOT_SIGNED
@@ -50,7 +50,7 @@ def list_points(store: Path) -> list[RestorePoint]:
         return []
     except OSError as error:
         raise BadPoint(
-            f'cannot look for restore points in "{store}": {(error.strerror or str(error)).lower()}',
+            f'cannot look for restore points in "{store}": {os_reason(error)}',
             hint="Name the folder with --store.",
         ) from error
     points = [point for point in [point_at(store)] if point is not None] if together else []

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -142,15 +144,7 @@ def _without_rows(point: RestorePoint, database: str | None, stage: str, context
         ):
             return None
         source.skip_rows(manifest.rows_at, PendingDigest(manifest.sha256, source.fingerprint()))
-        _, summary = facts_of_dump(
-            source,
-            database=database,
-            time_zone=point.time_zone,
-            skim=True,
-            context=context,
-            stage=stage,
-            measure=lambda: (source.position, source.size),
-        )
+        _, summary = _reader(point, source, stage, context)(database=database, skim=True)
     except BadPoint:
         return None
     positions = tuple(RowSpan(begin=each.begin, size=each.size, rows=each.rows) for each in summary.script.sections)
@@ -158,6 +152,19 @@ def _without_rows(point: RestorePoint, database: str | None, stage: str, context
         return None
     source.row_index = None  # the next reading needs the rows
     return VerifiedPoint(point, source, manifest.facts, summary)
+
+
+def _reader(
+    point: RestorePoint, source: DumpSource, stage: str, context: Context
+) -> Callable[..., tuple[Facts, DumpSummary]]:
+    return partial(
+        facts_of_dump,
+        source,
+        time_zone=point.time_zone,
+        context=context,
+        stage=stage,
+        measure=lambda: (source.position, source.size),
+    )
 
 
 def _modified_since_manifest(path: Path) -> bool:
@@ -168,29 +175,18 @@ def _modified_since_manifest(path: Path) -> bool:
 
 def _read_whole(point: RestorePoint, database: str | None, skim: bool, stage: str, context: Context) -> VerifiedPoint:
     source = source_of(point)
-
-    def facts_of(database: str | None) -> tuple[Facts, DumpSummary]:
-        return facts_of_dump(
-            source,
-            database=database,
-            time_zone=point.time_zone,
-            skim=skim,
-            context=context,
-            stage=stage,
-            measure=lambda: (source.position, source.size),
-        )
-
+    facts_of = _reader(point, source, stage, context)
     with_manifest = point.manifest is not None and not point.problem
     with ThreadPoolExecutor(1, thread_name_prefix="lastgood-sha256") as pool:
         digest = pool.submit(source.sha256) if skim and with_manifest else None
         try:
-            facts, summary = facts_of(database)
+            facts, summary = facts_of(database=database, skim=skim)
         except WhichDatabase as error:
             own = [name for name in error.databases if name not in DEFAULT_DATABASES]
             if database is not None or len(own) != 1:
                 raise
             context.emit(Note(f'it is a dump of a whole cluster; "{own[0]}" is its only application database'))
-            facts, summary = facts_of(own[0])
+            facts, summary = facts_of(database=own[0], skim=skim)
         _check_contents(source, summary)
         if digest is not None and point.manifest is not None and digest.result() == point.manifest.sha256:
             return VerifiedPoint(point, source, point.manifest.facts, summary)

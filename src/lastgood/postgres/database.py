@@ -18,10 +18,10 @@ from psycopg import sql
 
 from lastgood import fault
 from lastgood.errors import NOT_REACHED, Blocked, Failed, LastgoodError, Refused
-from lastgood.journal.run_names import identifier
 from lastgood.postgres.errors import Context, failed
 from lastgood.postgres.server import Connection, Target
 from lastgood.postgres.waits import TimedOut, bounded
+from lastgood.text.quoting import identifier
 
 NAME_BYTES = 63
 UNMARKED = 0x4C67  # the upper half of the connection limit of a database that is not marked yet
@@ -144,7 +144,8 @@ def describe(connection: Connection, name: str) -> Database:
 def _others(connection: Connection, name: str) -> str:
     """The hint for a name that no database has: the most similar one."""
     names = [each.name for each in all_databases(connection) if each.allow_connections and not each.is_template]
-    near = difflib.get_close_matches(name.lower(), {each.lower(): each for each in names}, 1)
+    # A URL of a driver may have the schema after the name: /crm/public.
+    near = difflib.get_close_matches(name.partition("/")[0].lower(), {each.lower(): each for each in names}, 1)
     meant = [f'Did you mean "{each}"? ' for each in names if [each.lower()] == near]
     return f"{''.join(meant)}Run psql --list to see the names; they are case-sensitive."
 
@@ -391,35 +392,3 @@ def _read(connection: Connection, condition: sql.Composable, *, sizes: bool = Tr
     )
     names = [field.name for field in fields(Database)]
     return [Database(**dict(zip(names, row, strict=True))) for row in connection.execute(query)]
-
-
-# Errors from a user's function that ANALYZE calls, from 17 on with an empty search path.
-_NOT_FOUND = frozenset({"42P01", "42883", "42704", "3F000"})
-# For a pg_class "c": whether it has a foreign table below it, from whose server ANALYZE would read rows.
-READS_FOREIGN: LiteralString = """
-  EXISTS (
-    WITH RECURSIVE below (oid) AS (
-      SELECT inhrelid FROM pg_catalog.pg_inherits WHERE inhparent = c.oid
-      UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN below ON i.inhparent = below.oid)
-    SELECT FROM below JOIN pg_catalog.pg_class f ON f.oid = below.oid WHERE f.relkind = 'f')
-"""
-_READS_FOREIGN = sql.SQL("SELECT FROM pg_catalog.pg_class c WHERE c.oid = to_regclass(%s) AND ") + sql.SQL(
-    READS_FOREIGN
-)
-FOREIGN = "ANALYZE would read the foreign tables below it"
-
-
-def analyze(connection: Connection, table: sql.Identifier) -> str | None:
-    """Analyze a table. Returns the reason if it was not done: it has a foreign table below it; or a function in one of
-    its indexes depends on a search path, and then ANALYZE fails in the live database too. Raises psycopg.Error for any
-    other error.
-    """
-    if connection.execute(_READS_FOREIGN, [table.as_string(connection)]).fetchone() is not None:
-        return FOREIGN
-    try:
-        connection.execute(sql.SQL("ANALYZE {}").format(table))
-    except psycopg.Error as error:
-        if error.sqlstate not in _NOT_FOUND or not error.diag.context:
-            raise
-        return f"{error.diag.message_primary}; ANALYZE fails there in the live database, too"
-    return None

@@ -91,7 +91,7 @@ class EmbeddedServer:
     ``settings`` are added to postgresql.conf. ``folder`` is created in ``place`` by default, and removed by ``close``;
     the path of its socket must have less than 100 bytes. ``data``: the data folder, when not in ``folder``; created and
     removed too. ``own_copy``: programs that must be copied go into ``folder``. ``bin``: the programs, if not those of
-    ``programs(major)``.
+    ``programs(major)``. ``first_oid``: the OID from which objects are numbered.
     Raises RuntimeError when the server cannot be created or started, with the end of its log.
     """
 
@@ -107,6 +107,7 @@ class EmbeddedServer:
         data: Path | None = None,
         own_copy: bool = False,
         bin: Path | None = None,
+        first_oid: int | None = None,
     ) -> None:
         folder_of_programs = bin or programs(major)
         if folder_of_programs is None:
@@ -126,6 +127,8 @@ class EmbeddedServer:
             else:
                 self.bin = _copied_into(self.folder, folder_of_programs) if own_copy else _copied(folder_of_programs)
             self._make(settings or {})
+            if first_oid is not None:
+                self._execute("set the first OID", "pg_resetwal", "-D", str(self.data), "-o", str(first_oid))
             self.start()
         except BaseException:
             self.close()
@@ -154,10 +157,7 @@ class EmbeddedServer:
             os.chown(self.data, self._user.pw_uid, self._user.pw_gid)
             os.chown(self.folder, self._user.pw_uid, self._user.pw_gid)
         arguments = ["-D", str(self.data), "-U", SUPERUSER, "-A", "trust", "-E", "UTF8", "--locale=C", "-N"]
-        process = self._popen("initdb", *arguments, output=subprocess.PIPE)
-        output, _ = process.communicate()
-        if process.returncode != 0:
-            raise RuntimeError(f"cannot create a cluster: initdb failed: {output.decode(errors='replace')[-2000:]}")
+        self._execute("create a cluster", "initdb", *arguments)
         lines = {
             "listen_addresses": "",
             "unix_socket_directories": str(self.folder),
@@ -176,6 +176,12 @@ class EmbeddedServer:
             for name, value in lines.items():
                 escaped = value.replace("'", "''")
                 file.write(f"{name} = '{escaped}'\n")
+
+    def _execute(self, doing: str, program: str, *arguments: str) -> None:
+        process = self._popen(program, *arguments, output=subprocess.PIPE)
+        output, _ = process.communicate()
+        if process.returncode != 0:
+            raise RuntimeError(f"cannot {doing}: {program} failed: {output.decode(errors='replace')[-2000:]}")
 
     def start(self) -> None:
         """Start the server and wait until it answers. Raises RuntimeError."""

@@ -15,9 +15,9 @@ from typing import Literal
 import psycopg
 
 from lastgood.errors import Failed, LastgoodError
-from lastgood.journal.run_names import identifier
 from lastgood.postgres import unreachable
 from lastgood.postgres.server import ClosedDatabase
+from lastgood.text.quoting import identifier
 
 Context = Literal[
     "any",

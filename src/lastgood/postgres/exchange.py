@@ -19,7 +19,7 @@ import psycopg
 from psycopg import sql
 
 from lastgood import fault
-from lastgood.postgres.server import Connection, Target
+from lastgood.postgres.server import Connection, Target, only_row
 from lastgood.postgres.transactions import outcome_after_loss
 
 STATEMENT_TIMEOUT = "4500ms"
@@ -60,45 +60,54 @@ def current_names(connection: Connection, oids: Sequence[int]) -> dict[int, str]
     return {int(oid): str(name) for oid, name in rows}
 
 
-def exchange(
-    connection: Connection,
-    target: Target,
-    *,
-    leaving: Renaming,
-    arriving: Renaming,
-    statements: Sequence[sql.Composed],
-    fault_points: tuple[str, str, str],
-    recheck: Callable[[], None] = lambda: None,
-    keep_until_last: int | None = None,
-    release_last: Callable[[], None] | None = None,
-    helper: Connection | None = None,
-) -> ExchangeResult:
-    """Rename ``leaving``, close it to logins, and give its name to ``arriving``; all in one transaction on
-    ``connection``, which must be to another database (the maintenance database) in autocommit mode.
+@dataclass(frozen=True, slots=True)
+class NameExchange:
+    """``leaving`` is renamed and closed to logins, and ``arriving`` gets its name.
 
     ``statements`` run in the same transaction, after both renames; ``recheck`` is called after them and before the
     commit, and rolls everything back by raising. ``keep_until_last`` is the backend that fences off writers in the
-    leaving database: every other session is terminated before ``release_last`` is called to release it.
-    The three ``fault_points`` are between the renames, before the commit and after it. ``helper`` is a session in the
-    same database, opened while a connection was free: it terminates the others, unless it was lost meanwhile.
+    leaving database: every other session is terminated before ``release_last`` is called to release it. The three
+    ``fault_points`` are between the renames, before the commit and after it."""
+
+    leaving: Renaming
+    arriving: Renaming
+    statements: Sequence[sql.Composed]
+    fault_points: tuple[str, str, str]
+    recheck: Callable[[], None] = lambda: None
+    keep_until_last: int | None = None
+    release_last: Callable[[], None] | None = None
+
+    @property
+    def oids(self) -> list[int]:
+        """The OIDs of both databases, that of the leaving one first."""
+        return [self.leaving.oid, self.arriving.oid]
+
+
+def exchange(
+    connection: Connection, target: Target, wanted: NameExchange, *, helper: Connection | None = None
+) -> ExchangeResult:
+    """Exchange the names in one transaction on ``connection``, which must be to another database (the maintenance
+    database) in autocommit mode. ``helper`` is a session in the same database, opened while a connection was free: it
+    terminates the others, unless it was lost meanwhile.
 
     Raises NamesChanged, psycopg.Error when all tries failed (nothing changed), OutcomeUnknown.
     """
+    leaving, arriving = wanted.leaving, wanted.arriving
     for attempt in range(1, TRIES + 1):
-        current = current_names(connection, [leaving.oid, arriving.oid])
+        current = current_names(connection, wanted.oids)
         if current != {leaving.oid: leaving.old, arriving.oid: arriving.old}:
             raise NamesChanged(f"expected {leaving.old!r} and {arriving.old!r}, found {sorted(current.values())}")
         pid = connection.info.backend_pid
-        terminator = _Terminator(target, helper, leaving.oid, arriving.oid, pid, keep_until_last, release_last)
+        terminator = _Terminator(target, helper, wanted, pid)
         try:
             with terminator:
                 started = time.monotonic()
-                _transaction(connection, leaving, arriving, statements, fault_points, recheck, terminator)
+                _transaction(connection, wanted, terminator)
                 outage = time.monotonic() - started
             return ExchangeResult(outage, terminator.ended, attempt)
         except psycopg.Error as error:
             if connection.broken:
-                if outcome_after_loss(target, pid, partial(_renamed, leaving, arriving)):
+                if outcome_after_loss(target, pid, partial(_renamed, wanted)):
                     return ExchangeResult(time.monotonic() - started, terminator.ended, attempt)
                 raise
             if error.sqlstate not in RETRIED or attempt == TRIES:
@@ -106,16 +115,9 @@ def exchange(
     raise AssertionError("unreachable: the last try returns or raises")
 
 
-def _transaction(
-    connection: Connection,
-    leaving: Renaming,
-    arriving: Renaming,
-    statements: Sequence[sql.Composed],
-    fault_points: tuple[str, str, str],
-    recheck: Callable[[], None],
-    terminator: _Terminator,
-) -> None:
-    between, before, after = fault_points
+def _transaction(connection: Connection, wanted: NameExchange, terminator: _Terminator) -> None:
+    leaving, arriving = wanted.leaving, wanted.arriving
+    between, before, after = wanted.fault_points
     rename = sql.SQL("ALTER DATABASE {} RENAME TO {}")
     with connection.transaction():
         connection.execute(sql.SQL("SET LOCAL statement_timeout = {}").format(STATEMENT_TIMEOUT))
@@ -127,18 +129,18 @@ def _transaction(
         connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(sql.Identifier(leaving.new)))
         fault.point(between)
         connection.execute(rename.format(sql.Identifier(arriving.old), sql.Identifier(arriving.new)))
-        for statement in statements:
+        for statement in wanted.statements:
             connection.execute(statement)
-        recheck()
+        wanted.recheck()
         fault.point(before)
         # The commit point comes last: everything that could fail has been done.
     fault.point(after)
 
 
-def _renamed(leaving: Renaming, arriving: Renaming, connection: Connection) -> bool:
+def _renamed(wanted: NameExchange, connection: Connection) -> bool:
     """Return whether the exchange was committed."""
-    current = current_names(connection, [leaving.oid, arriving.oid])
-    return current == {leaving.oid: leaving.new, arriving.oid: arriving.new}
+    new = {each.oid: each.new for each in (wanted.leaving, wanted.arriving)}
+    return current_names(connection, wanted.oids) == new
 
 
 def helper_session(target: Target) -> Connection:
@@ -158,23 +160,13 @@ class _Terminator:
     """Terminates the sessions of both databases from its own connection while the rename waits for them. Also a
     watchdog over the renaming session, since an open swap transaction blocks all logins."""
 
-    def __init__(
-        self,
-        target: Target,
-        helper: Connection | None,
-        leaving: int,
-        arriving: int,
-        renaming_pid: int,
-        keep_until_last: int | None,
-        release_last: Callable[[], None] | None,
-    ) -> None:
+    def __init__(self, target: Target, helper: Connection | None, wanted: NameExchange, renaming_pid: int) -> None:
         self._own = helper is None or not _alive(helper)
         self._connection = helper_session(target) if helper is None or self._own else helper
-        self._leaving = leaving
-        self._arriving = arriving
+        self._oids = wanted.oids
         self._renaming_pid = renaming_pid
-        self._keep = keep_until_last
-        self._release = release_last
+        self._keep = wanted.keep_until_last
+        self._release = wanted.release_last
         self._begun = threading.Event()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._work, name="lastgood-swap", daemon=True)
@@ -206,9 +198,9 @@ class _Terminator:
                     self._connection.execute("SELECT pg_terminate_backend(%s)", [self._renaming_pid])
                     return
                 rows = self._connection.execute(
-                    "SELECT pid, backend_type FROM pg_stat_activity WHERE datid IN (%s, %s)"
+                    "SELECT pid, backend_type FROM pg_stat_activity WHERE datid = ANY (%s)"
                     " AND pid NOT IN (pg_backend_pid(), %s)",
-                    [self._leaving, self._arriving, self._renaming_pid],
+                    [self._oids, self._renaming_pid],
                 ).fetchall()
                 others = [int(pid) for pid, kind in rows if pid != self._keep]
                 if not others and self._keep is not None and self._release is not None:
@@ -224,11 +216,12 @@ class _Terminator:
     def _wait_for_rename(self, deadline: float) -> None:
         """Wait until the rename holds its lock: sessions terminated sooner could reconnect."""
         while not self._over.is_set() and time.monotonic() < deadline:
-            (locked,) = self._connection.execute(
+            (locked,) = only_row(
+                self._connection,
                 "SELECT count(*) FROM pg_locks WHERE pid = %s AND locktype = 'object' AND objid = %s"
                 " AND classid = 'pg_database'::regclass AND mode = 'AccessExclusiveLock' AND granted",
-                [self._renaming_pid, self._leaving],
-            ).fetchone() or (0,)
+                [self._renaming_pid, self._oids[0]],
+            )
             if locked:
                 return
             self._over.wait(0.002)

@@ -18,7 +18,7 @@ def read_only(target: Target, opener: Target | None = None) -> Target:
     """The same database, for read-only sessions: a closed kept database is opened for the connection, if the role may
     do so. Connecting raises ClosedDatabase if it may not. ``opener`` is used for that, if the role of ``target`` is
     another."""
-    return _ReadOnly(target.keywords, target.named, opener)
+    return _ReadOnly(target.keywords, target.original, opener)
 
 
 def is_kept(target: Target, name: str) -> bool:

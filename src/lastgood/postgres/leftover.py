@@ -14,11 +14,11 @@ import psycopg
 from psycopg import sql
 
 from lastgood.errors import Refused
-from lastgood.journal.run_names import identifier
-from lastgood.postgres import copying, database
+from lastgood.postgres import database, lock
 from lastgood.postgres.database import Database
 from lastgood.postgres.errors import failed
-from lastgood.postgres.server import Connection, Target
+from lastgood.postgres.server import Connection, Target, only_row
+from lastgood.text.quoting import identifier
 
 # The comment during the inspection, so that the database is recognised if that is interrupted.
 INSPECTED = "lastgood: a shadow that was never marked, opened only to see whether it is empty"
@@ -85,7 +85,7 @@ def drop_leftover(connection: Connection, target: Target, leftover: Leftover, li
             hint="Run lastgood status to see the present databases.",
             state=_NOTHING,
         )
-    copying.take_over(connection, current.name)
+    lock.take_over_copy(connection, current.name)
     if current.invalid:
         database.drop(connection, current.name, current.oid)  # it accepts no connections, and can only be dropped
         return
@@ -99,7 +99,7 @@ def drop_leftover(connection: Connection, target: Target, leftover: Leftover, li
             connection.execute(sql.SQL("ALTER DATABASE {} CONNECTION LIMIT -1").format(name))
             connection.execute(database.allow_connections_statement(current.name, True))
         with target.at(current.name).connect(application_name="lastgood inspects") as inside:
-            (used,) = inside.execute(_USED).fetchone() or (True,)
+            (used,) = only_row(inside, _USED)
     except psycopg.Error as error:
         _close(connection, current, public)
         raise failed(error, doing, state=_NOTHING) from error

@@ -1,4 +1,8 @@
-"""One run at a time per live database, enforced by the server."""
+"""Locks that the server enforces: one run at a time per live database, and one owner of a new copy.
+
+A copy is the new database of a restore or a trial. It blocks no other run, so the lock of the live database is not
+taken for it. The process that creates a copy holds a shared lock of its name: an incomplete copy without a holder was
+left by a killed process."""
 
 from __future__ import annotations
 
@@ -51,7 +55,7 @@ def lock_live(connection: Connection, live: str, read: Callable[[Connection], T]
         row = connection.execute(sql.SQL("SELECT pg_try_advisory_lock({})").format(sql.Literal(key))).fetchone()
         if row is not None and row[0]:
             return read(connection)
-        holding_session = key_holder(connection, key)
+        holding_session = _key_holder(connection, key)
         if holding_session is not None:
             raise Refused(
                 f'cannot work on the database "{live}": another run holds its lock ({holding_session})',
@@ -74,10 +78,10 @@ def unlock(connection: Connection) -> None:
 
 def holder(connection: Connection, live: str) -> str | None:
     """The session that holds the lock of the live database, in words; None without one."""
-    return key_holder(connection, lock_key(live))
+    return _key_holder(connection, lock_key(live))
 
 
-def key_holder(connection: Connection, key: int) -> str | None:
+def _key_holder(connection: Connection, key: int) -> str | None:
     """The session that holds a lock, in words, as far as this role may see it; None when it was released meanwhile."""
     unsigned = key & 0xFFFFFFFFFFFFFFFF
     row = connection.execute(
@@ -99,3 +103,36 @@ def key_holder(connection: Connection, key: int) -> str | None:
         # pg_stat_activity shows the address and the start only to roles that may see the session's activity.
         parts += [f"from {address}" if address else "through a local socket", f"since {since}"]
     return ", ".join([part for part in parts if part] + [f"server process {pid}"])
+
+
+def claim_copy(connection: Connection, name: str) -> None:
+    """Hold the lock of the copy ``name``, which is being created, until the connection closes. ``connection`` is to
+    the maintenance database of the live database that is its model. Raises Refused while another session removes a
+    database of that name."""
+    row = connection.execute("SELECT pg_catalog.pg_try_advisory_lock_shared(%s)", [_copy_key(name)]).fetchone()
+    if row is None or not row[0]:
+        raise Refused(
+            f'cannot create the database "{name}": another session is removing a database of that name',
+            hint="Run the same command again in a moment.",
+        )
+
+
+def take_over_copy(connection: Connection, name: str) -> None:
+    """Take the lock of the copy ``name`` before it is removed. Raises Refused, naming the session that creates it."""
+    row = connection.execute("SELECT pg_catalog.pg_try_advisory_lock(%s)", [_copy_key(name)]).fetchone()
+    if row is None or not row[0]:
+        creator = copy_holder(connection, name)
+        raise Refused(
+            f'cannot remove the database "{name}": it is being created' + (f" ({creator})" if creator else ""),
+            hint="Wait for it, or interrupt it on its host: it removes the database itself.",
+            state="Nothing was removed.",
+        )
+
+
+def copy_holder(connection: Connection, name: str) -> str | None:
+    """The session that creates the copy ``name``, in words; None without one."""
+    return _key_holder(connection, _copy_key(name))
+
+
+def _copy_key(name: str) -> int:
+    return lock_key(f"\0copy {name}")

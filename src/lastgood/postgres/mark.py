@@ -30,10 +30,9 @@ BASE = "base"
 class Mark(BaseModel):
     """The mark of a database of lastgood: JSON in its comment. Every role may read it: it holds no secret.
 
-    A ``copy`` is the incomplete result of a restore, a salvage or a trial; its option ``kind`` has which. ``started``
-    is the server's clock. ``original_comment`` is the previous comment of the live database. Later versions (``v``)
-    only add fields, so that an old lastgood still recognises the databases of a newer one.
-    """
+    A ``copy`` is the incomplete result of a restore or a trial; its option ``kind`` has which. ``started`` is the
+    server's clock. ``original_comment`` is the previous comment of the live database. Later versions (``v``) only add
+    fields, so that an old lastgood still recognises the databases of a newer one."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -108,11 +107,3 @@ def schemas_of_runs(connection: Connection) -> frozenset[str]:
     """The names of the schemas that runs in place made in the database of ``connection``, as far as their marks are
     believed."""
     return frozenset(str(name) for (name,) in connection.execute(_SCHEMAS_OF_RUNS))
-
-
-def server_clock(connection: Connection) -> datetime:
-    """The server's present time, for ``Mark.started`` and for names: clocks of machines differ."""
-    row = connection.execute("SELECT clock_timestamp()").fetchone()
-    assert row is not None
-    now: datetime = row[0]
-    return now

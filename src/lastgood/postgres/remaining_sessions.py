@@ -15,7 +15,7 @@ import psycopg
 from psycopg import sql
 
 from lastgood.errors import Failed
-from lastgood.postgres.server import Connection
+from lastgood.postgres.server import Connection, only_row
 from lastgood.text.units import counted
 
 POLL_SECONDS = 0.1
@@ -113,7 +113,7 @@ def end(
     """
     ended: set[RemainingSession] = set()
     denied: set[int] = set()
-    (now,) = connection.execute(_NOW).fetchone() or (trace.began,)
+    (now,) = only_row(connection, _NOW)
     began = time.monotonic()
     while True:
         patient = time.monotonic() - began < grace

@@ -1,4 +1,4 @@
-"""What a role lacks to replace a whole database by another one: the owners of objects that it cannot act as, and the
+"""The obstacles for a role that replaces a whole database by another one: owners of objects that it cannot act as, and
 tables that it cannot lock."""
 
 from __future__ import annotations

@@ -13,13 +13,25 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg import conninfo, pq, sql
+from psycopg.abc import Params
 from psycopg.rows import TupleRow
 
+from lastgood.text.address import as_libpq
+
 Connection = psycopg.Connection[TupleRow]
+Statement = LiteralString | bytes | sql.SQL | sql.Composed
+
+
+def only_row(connection: Connection, query: Statement, parameters: Params | None = None) -> TupleRow:
+    """Return the row of a query that always gives one: a SELECT without FROM, or an aggregate. Raises psycopg.Error."""
+    row = connection.execute(query, parameters).fetchone()
+    assert row is not None
+    return row
+
 
 SECRETS = frozenset({"password", "sslpassword", "scram_client_key", "scram_server_key", "oauth_client_secret"})
 
@@ -130,18 +142,18 @@ class ClosedDatabase(psycopg.OperationalError):
 class Target:
     """One database of one server, as libpq keywords; libpq adds the rest (environment, service, .pgpass).
 
-    ``named``: the user's original keywords, if this is another database of that server. A line of .pgpass may name only
+    ``original``: the user's own keywords, if this is another database of that server. A line of .pgpass may name only
     the user's database, but its password is the role's and valid for the others too.
     ``repr`` and ``str`` never show a secret.
     """
 
     keywords: Mapping[str, str] = field(repr=False)
-    named: Mapping[str, str] | None = field(default=None, repr=False, compare=False)
+    original: Mapping[str, str] | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def parse(cls, text: str) -> Target:
         """A URL or a ``key=value`` string; empty means libpq's own defaults. Raises psycopg.ProgrammingError."""
-        keywords = conninfo.conninfo_to_dict(text)
+        keywords = conninfo.conninfo_to_dict(as_libpq(text))
         return cls({key: str(value) for key, value in keywords.items() if value is not None})
 
     @property
@@ -149,11 +161,9 @@ class Target:
         """The database that libpq would connect to. If only a connection shows it: raises OSError, psycopg.Error."""
         if self.keywords.get("dbname"):
             return self.keywords["dbname"]
-        if not self.keywords.get("service"):
-            # No connection is needed for the name: the database may be full, or have a login trigger that fails.
-            for default in pq.Conninfo.get_defaults():
-                if default.keyword == b"dbname" and default.val:
-                    return default.val.decode()
+        # No connection is needed for the name: the database may be full, or have a login trigger that fails.
+        if not self.keywords.get("service") and (default := _default("dbname")):
+            return default
         with self.connect() as connection:
             return connection.info.dbname
 
@@ -164,7 +174,7 @@ class Target:
 
     def at(self, dbname: str) -> Target:
         """The same server and role, another database."""
-        return Target({**self.keywords, "dbname": dbname}, self.named or self.keywords)
+        return Target({**self.keywords, "dbname": dbname}, self.original or self.keywords)
 
     @property
     def quiet(self) -> Target:
@@ -183,7 +193,7 @@ class Target:
                 # Short, because another attempt follows.
                 maintenance = self.at(_ALWAYS_OPEN[0])
                 Target.connect_unchanged(
-                    Target({**maintenance.keywords, "connect_timeout": "3"}, maintenance.named)
+                    Target({**maintenance.keywords, "connect_timeout": "3"}, maintenance.original)
                 ).close()
             _QUIET.setdefault(self._server, False)
         return _QUIET.get(self._server, False)
@@ -191,7 +201,8 @@ class Target:
     def without_event_triggers(self) -> Target:
         """The same target, with sessions in which no event trigger fires: for superusers on 17 and newer, whose login a
         trigger ON login might otherwise prevent."""
-        return self.with_settings({"event_triggers": "off"})
+        quiet = NO_EVENT_TRIGGERS in self.keywords.get("options", "")
+        return self if quiet else self.with_settings({"event_triggers": "off"})
 
     def with_settings(self, settings: Mapping[str, str]) -> Target:
         """The same target, with these settings at the start of each session. A pooler may refuse any."""
@@ -200,7 +211,7 @@ class Target:
         # An explicit option replaces those of the environment and of a service file.
         given = self.keywords.get("options") or _libpq_options(self.keywords)
         options = [given, *(f"-c {name}={value}" for name, value in settings.items())]
-        return Target({**self.keywords, "options": " ".join(options).strip()}, self.named)
+        return Target({**self.keywords, "options": " ".join(options).strip()}, self.original)
 
     def connect(self, *, autocommit: bool = True, application_name: str = "lastgood") -> Connection:
         """A connection with our session settings, except those that the server does not know or allow.
@@ -238,7 +249,7 @@ class Target:
             needed = error.pgconn is not None and error.pgconn.needs_password
             password = self._password_of_named() if needed else ""
             if not password:
-                raise self._closed(error) or error from None
+                raise self._closed(error) or self._unanswered(error) or error from None
         try:
             return self._open({**keywords, "password": password})
         except psycopg.OperationalError as error:
@@ -270,18 +281,26 @@ class Target:
                 return ClosedDatabase(str(error), name, *row)
         return None
 
+    def _unanswered(self, error: psycopg.OperationalError) -> psycopg.errors.ConnectionTimeout | None:
+        """A timeout with the address in it, as libpq words it; psycopg's own lacks that of a single server."""
+        host, port = (self.keywords.get(each) or _default(each) for each in ("host", "port"))
+        if not isinstance(error, psycopg.errors.ConnectionTimeout) or not host or "," in host:
+            return None
+        text = f'connection to server at "{host}", port {port} failed: timeout expired'
+        return psycopg.errors.ConnectionTimeout(text)
+
     def _password_of_named(self) -> str:
         """The password that libpq finds for the user's original database; empty where that is this one."""
-        if self.named is None or self.named.get("dbname") == self.keywords.get("dbname"):
+        if self.original is None or self.original.get("dbname") == self.keywords.get("dbname"):
             return ""
-        return _libpq_password({**self.keywords, "dbname": self.named.get("dbname", "")})
+        return _libpq_password({**self.keywords, "dbname": self.original.get("dbname", "")})
 
     def child(self, dbname: str | None = None) -> tuple[str, dict[str, str]]:
         """The connection of a client program: a connection string without secrets for ``--dbname``, and an
         environment."""
         keywords = {**self.keywords, **({"dbname": dbname} if dbname is not None else {})}
         password = keywords.get("password", "")
-        if not password and self.named is not None and not _libpq_password(keywords):
+        if not password and self.original is not None and not _libpq_password(keywords):
             password = self._password_of_named()
         environment = {"PGPASSWORD": password} if password else {}
         public = {key: value for key, value in keywords.items() if key not in SECRETS}
@@ -289,6 +308,12 @@ class Target:
 
     def __str__(self) -> str:
         return conninfo.make_conninfo("", **{k: v for k, v in self.keywords.items() if k not in SECRETS})
+
+
+def _default(keyword: str) -> str:
+    """What libpq uses where the keyword is not given: from the environment, or its own."""
+    found = (each.val for each in pq.Conninfo.get_defaults() if each.keyword == keyword.encode())
+    return (next(found, None) or b"").decode()
 
 
 def _libpq_password(keywords: Mapping[str, str]) -> str:
@@ -314,13 +339,35 @@ def _libpq_options(keywords: Mapping[str, str]) -> str:
 
 
 def quiet_event_triggers(connection: Connection) -> None:
-    """Disable event triggers in this session: one that forbids DDL must not stop our work. Only a superuser may do so;
-    for other roles they fire, as for any owner's DDL."""
-    with suppress(psycopg.errors.InsufficientPrivilege), connection.transaction():
-        if connection.info.server_version >= 170000:
-            connection.execute("SET event_triggers = off")
-        else:
-            connection.execute("SET session_replication_role = replica")
+    """Disable event triggers in this session: one that forbids DDL must not stop our work, and a platform's reloads its
+    schema cache after each command. A superuser may do so, and a role with SET on session_replication_role, as hosted
+    platforms grant it: ordinary triggers and foreign-key checks are off then, too. For other roles they fire, as for
+    any owner's DDL."""
+    settings = ("event_triggers = off", "session_replication_role = replica")
+    for setting in settings if connection.info.server_version >= 170000 else settings[1:]:
+        with suppress(psycopg.errors.InsufficientPrivilege), connection.transaction():
+            connection.execute(sql.SQL("SET {}").format(sql.SQL(setting)))
+            return
+
+
+_ROLE_BACK = """
+SELECT pg_catalog.set_config(name, %(before)s, false) FROM pg_catalog.pg_settings
+WHERE name = 'session_replication_role' AND setting <> %(before)s
+"""
+
+
+@contextmanager
+def event_triggers_off(connection: Connection) -> Iterator[None]:
+    """Disable event triggers for the length of a block, as ``quiet_event_triggers`` does. The connection must be in
+    autocommit mode."""
+    row = connection.execute("SHOW session_replication_role").fetchone()
+    assert row is not None
+    quiet_event_triggers(connection)
+    try:
+        yield
+    finally:
+        if not connection.broken:
+            connection.execute(_ROLE_BACK, {"before": row[0]})
 
 
 @contextmanager
@@ -355,8 +402,7 @@ class Identity:
 
 def identity(connection: Connection) -> Identity:
     """The identity of the server behind ``connection`` (autocommit)."""
-    row = connection.execute("SELECT pg_catalog.pg_postmaster_start_time()").fetchone()
-    assert row is not None, "a SELECT without FROM always returns a row"
+    row = only_row(connection, "SELECT pg_catalog.pg_postmaster_start_time()")
     try:
         control = connection.execute("SELECT system_identifier FROM pg_catalog.pg_control_system()").fetchone()
     except psycopg.errors.InsufficientPrivilege:

@@ -9,12 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from datetime import datetime
 
-import psycopg
 from psycopg import sql
 
-from lastgood.errors import Refused
 from lastgood.postgres.server import Connection
-from lastgood.text.units import counted
+from lastgood.text.quoting import literal
+from lastgood.text.units import listed
 
 END_HINT = "Connect as a superuser, or as a member of pg_signal_backend and of their roles; or terminate them first."
 
@@ -53,7 +52,7 @@ def not_terminable(connection: Connection, oid: int) -> list[ServerSession]:
 
     A superuser may terminate all. Other roles: those of roles whose privileges they have (members, WITH INHERIT since
     16), and as a member of pg_signal_backend all except superusers'. Autovacuum is left out: a rename or a drop ends
-    it. Some hosts allow their administrator more than this; ``terminate_all`` tries it."""
+    it."""
     # A process without a role counts as a superuser's: pg_signal_backend() in the server.
     may_terminate = sql.SQL("""
         (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
@@ -68,36 +67,8 @@ def blocking_sessions(connection: Connection, oid: int, name: str) -> str:
     stubborn = not_terminable(connection, oid)
     if not stubborn:
         return ""
-    names = ", ".join(f"{session.user or session.backend_type} (pid {session.pid})" for session in stubborn[:5])
-    more = f" and {len(stubborn) - 5} more" if len(stubborn) > 5 else ""
-    return f'sessions in "{name}" that this role may not terminate would block the switch: {names}{more}'
-
-
-def terminate_all(connection: Connection, oid: int) -> int:
-    """Send a termination signal to every session in the database, and return their number without waiting for them.
-
-    If this role may not terminate some of them, the others are signalled first; then raises Refused, naming them. New
-    sessions may connect at once: terminate them while a rename waits, or after the database was closed. Needs
-    autocommit.
-    """
-    signalled = 0
-    refused: list[ServerSession] = []
-    for session in sessions(connection, oid):
-        try:
-            row = connection.execute(
-                sql.SQL("SELECT pg_terminate_backend({})").format(sql.Literal(session.pid))
-            ).fetchone()
-            signalled += bool(row is not None and row[0])
-        except psycopg.errors.InsufficientPrivilege:
-            if not _autovacuum(session):
-                refused.append(session)
-    if refused:
-        raise Refused(
-            f"cannot terminate {counted(len(refused), 'session')}: {', '.join(map(str, refused))}: permission denied "
-            "(only a superuser or their own role may)",
-            hint="Ask a superuser to terminate them and to prevent new ones, or choose a method that needs no rename.",
-        )
-    return signalled
+    names = listed((f"{session.user or session.backend_type} (pid {session.pid})" for session in stubborn), 5)
+    return f'sessions in "{name}" that this role may not terminate would block the switch: {names}'
 
 
 def _autovacuum(session: ServerSession) -> bool:
@@ -131,7 +102,7 @@ class LockedTable:
             return f"SELECT pg_terminate_backend({self.pid})"
         if self.prepared is None:
             return "SELECT * FROM pg_prepared_xacts, and ROLLBACK PREPARED"
-        return "ROLLBACK PREPARED '{}'".format(self.prepared.replace("'", "''"))
+        return f"ROLLBACK PREPARED {literal(self.prepared)}"
 
 
 def locked_tables(connection: Connection) -> list[LockedTable]:

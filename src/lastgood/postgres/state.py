@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from psycopg import sql
 
 from lastgood.errors import Refused
-from lastgood.journal.run_names import identifier
 from lastgood.postgres import database
 from lastgood.postgres.access.grants import Acl, GrantTarget, Operator, acl_of, changes, under_owner, within_reach
 from lastgood.postgres.deployment import own_comment
 from lastgood.postgres.server import Connection
+from lastgood.text.quoting import identifier
 
 # Settings that hold a list of separately quoted names: as in pg_dump's variable_is_guc_list_quote, 15 to 18.
 LISTS = frozenset(

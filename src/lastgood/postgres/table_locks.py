@@ -25,7 +25,7 @@ from lastgood.events import Caution, Emit
 from lastgood.models import Frozen
 from lastgood.postgres.database import Database
 from lastgood.postgres.errors import message_of
-from lastgood.postgres.server import Connection
+from lastgood.postgres.server import Connection, only_row
 
 LOCK_TIMEOUT = "3s"
 # After this time without a statement the server terminates the session that holds the locks.
@@ -151,9 +151,9 @@ def holder(connection: Connection, oid: int) -> FenceStatus | None:
 def lock_counts(connection: Connection) -> tuple[int, int, bool]:
     """The number of tables that the connection's session has locked, the number of all tables, and whether there are
     large objects, which cannot be locked. Raises psycopg.Error, also when the session is gone."""
-    (locked,) = connection.execute(_LOCKED).fetchone() or (0,)
+    (locked,) = only_row(connection, _LOCKED)
     tables = len(connection.execute(_TABLES).fetchall())
-    (large_objects,) = connection.execute(_LARGE_OBJECTS).fetchone() or (True,)
+    (large_objects,) = only_row(connection, _LARGE_OBJECTS)
     return locked, tables, large_objects
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import psycopg
 
-from lastgood.postgres.server import Connection, Target
+from lastgood.postgres.server import Connection, Target, only_row
 
 NEXT = "SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::int8"
 """The number that the next transaction of the server gets. Reading it takes none."""
@@ -26,8 +26,7 @@ class OutcomeUnknown(Exception):
 
 def server_process(connection: Connection) -> int:
     """Return the process ID of the session on the server; a pooler announces one of its own."""
-    row = connection.execute("SELECT pg_catalog.pg_backend_pid()").fetchone()
-    assert row is not None  # a SELECT without FROM always gives a row
+    row = only_row(connection, "SELECT pg_catalog.pg_backend_pid()")
     return int(row[0])
 
 
@@ -57,6 +56,5 @@ def outcome_after_loss(target: Target, pid: int, committed: Callable[[Connection
 
 def following(connection: Connection) -> int:
     """The number that the next transaction of the server gets, 64 bits wide."""
-    row = connection.execute(NEXT).fetchone()
-    assert row is not None  # a SELECT without FROM always gives a row
+    row = only_row(connection, NEXT)
     return int(row[0])

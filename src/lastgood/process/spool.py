@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from lastgood.errors import NOT_REACHED, Failed, Interrupted, UsageError
+from lastgood.errors import NOT_REACHED, Failed, Interrupted, UsageError, os_reason
 from lastgood.events import Emit, Note, Progress, StageDone, StageStarted, silent
 from lastgood.process import interrupts
 
@@ -81,8 +81,7 @@ def _copy(descriptor: int, path: Path, emit: Emit) -> int:
                 emit(Progress("input", size, None, "bytes"))
     except OSError as error:
         raise Failed(
-            f'cannot store standard input in "{path.parent}": {(error.strerror or str(error)).lower()} '
-            f"after {size:,} bytes",
+            f'cannot store standard input in "{path.parent}": {os_reason(error)} after {size:,} bytes',
             hint="Free disk space there, or set TMPDIR to a folder with more space.",
             state=NOT_REACHED,
         ) from error

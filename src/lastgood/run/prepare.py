@@ -34,7 +34,7 @@ from lastgood.plan.plan import Choice, Plan, PlannedPoint, Prepared, Request
 from lastgood.plan.unfinished import Unfinished, refuse_resume, requested_run
 from lastgood.postgres import clock, database
 from lastgood.postgres import errors as server_errors
-from lastgood.postgres.mark import OVERRIDE, TRUSTED, Mark, server_clock
+from lastgood.postgres.mark import OVERRIDE, TRUSTED, Mark
 from lastgood.postgres.pressure import activity
 from lastgood.postgres.pressure.activity import Sample
 from lastgood.postgres.server import Connection, Target
@@ -75,7 +75,7 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
     with database.connect_maintenance(request.target, live_name) as maintenance:
         live = database.describe(maintenance, live_name)
         skew = clock.skew(maintenance)
-        run = request.run or new_run(server_clock(maintenance))
+        run = request.run or new_run(clock.now(maintenance))
         request = let_in(request, maintenance)
         with connect_live(request.target, live_name) as connection:
             request = _settled(request, connection)
@@ -124,7 +124,7 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
             looked += [Finding(level="caution", code="deferral", text=each) for each in choice.remarks]
         plan = Plan(
             run=run,
-            made_at=server_clock(maintenance),
+            made_at=clock.now(maintenance),
             server=request.target.place,
             server_version=maintenance.info.parameter_status("server_version") or "",
             live=live.name,

@@ -41,7 +41,7 @@ def proved_tables(comparison: FactsComparison | None) -> tuple[ProvedTable, ...]
 
 
 class CarriedOverReport(Frozen):
-    """What was copied from the live database because the restore point lacks it: the number of ``settings`` of the
+    """Properties copied from the live database because the restore point lacks them: the number of ``settings`` of the
     database, and of owners and grants (``privileges``). ``roles_tried``: roles whose read access was verified."""
 
     settings: int
@@ -51,7 +51,7 @@ class CarriedOverReport(Frozen):
 
 
 class FenceReport(Frozen):
-    """How writes were blocked. ``writes_after`` counts rows; null if unknown."""
+    """The fence against writes. ``writes_after`` counts rows; null if unknown."""
 
     kind: str
     proof: str
@@ -100,7 +100,7 @@ class FinishReport(Document):
 
 
 class PauseReport(Frozen):
-    """How PgBouncer paused clients: of which of its ``databases``, and for how many ``seconds`` in total. ``quiet``:
+    """The pause of clients by PgBouncer: its ``databases``, and the ``seconds`` in total. ``quiet``:
     all their transactions had ended before the switch; otherwise ``cut`` names the terminated ones."""
 
     databases: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""What a run that has switched left to do: deferred work, or after an exchange in place foreign keys and checks to
+"""The work that a run leaves after its switch: deferred work, or after an exchange in place foreign keys and checks to
 validate, materialized views to refresh and generated columns to compare.
 
 The server has the lists, so any machine can do it, without the restore point."""

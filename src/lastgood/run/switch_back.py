@@ -16,12 +16,12 @@ from lastgood.in_place.exchange import completion, locking, move, switch
 from lastgood.in_place.exchange.move import Moved
 from lastgood.journal import Journal, caller
 from lastgood.plan.undo_plan import UndoPlan
-from lastgood.postgres import database
+from lastgood.postgres import clock, database
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.deployment import own_comment
-from lastgood.postgres.exchange import ExchangeResult, NamesChanged, Renaming, exchange
+from lastgood.postgres.exchange import ExchangeResult, NameExchange, NamesChanged, Renaming, exchange
 from lastgood.postgres.holders import holders
-from lastgood.postgres.mark import BASE, Mark, of_undo, read_mark, server_clock
+from lastgood.postgres.mark import BASE, Mark, of_undo, read_mark
 from lastgood.postgres.server import Connection, Target
 from lastgood.postgres.sessions import END_HINT, blocking_sessions
 from lastgood.postgres.transactions import OutcomeUnknown, outcome_after_loss, server_process
@@ -132,10 +132,12 @@ def exchange_names(
             exchanged = exchange(
                 maintenance,
                 server,
-                leaving=Renaming(plan.live_oid, plan.live, plan.kept),
-                arriving=Renaming(plan.arriving_oid, plan.arriving, plan.live),
-                statements=_statements(maintenance, plan),
-                fault_points=("swap.between_renames", "undo.before_commit", "undo.after_commit"),
+                NameExchange(
+                    leaving=Renaming(plan.live_oid, plan.live, plan.kept),
+                    arriving=Renaming(plan.arriving_oid, plan.arriving, plan.live),
+                    statements=_statements(maintenance, plan),
+                    fault_points=("swap.between_renames", "undo.before_commit", "undo.after_commit"),
+                ),
             )
     except NamesChanged as error:
         raise Failed(
@@ -172,7 +174,7 @@ def _statements(maintenance: Connection, plan: UndoPlan) -> list[Any]:
         host=caller.host(),
         pid=os.getpid(),
         user=caller.user(),
-        started=server_clock(maintenance),
+        started=clock.now(maintenance),
         original_comment=own_comment(live.comment),
         options={"kind": "undo", "undoes": plan.undoes, BASE: plan.base, **about},
     )

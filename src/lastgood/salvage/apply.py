@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from lastgood.postgres.server import Connection, Target
 from lastgood.postgres.transactions import server_process
 from lastgood.salvage import prove, quiet
 from lastgood.salvage.images import Recorder
-from lastgood.salvage.staged import Changed
+from lastgood.salvage.staged import Changed, Staged
 from lastgood.salvage.tables import Name, Table
 from lastgood.salvage.transaction import (
     TableSummary,
@@ -29,7 +29,9 @@ from lastgood.salvage.transaction import (
 from lastgood.salvage.write import Writer
 from lastgood.text.units import counted
 
-__all__ = ["Destination", "apply", "preview", "refuse_touched"]
+__all__ = ["Destination", "Look", "apply", "preview", "refuse_touched"]
+
+Look = Callable[[Connection, Sequence[Staged]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +52,14 @@ def preview(
     tables: Mapping[Name, Table],
     wanted: Wanted,
     refused: dict[Name, str] | None = None,
+    look: Look | None = None,
 ) -> tuple[TableSummary, ...]:
-    """What ``apply`` would do now. Only temporary tables are written. ``refused``: see ``merged``."""
+    """What ``apply`` would do now. Only temporary tables are written. ``refused``: see ``merged``; ``look`` may read
+    what was decided."""
     quiet.refuse_hidden(connection, [each.table for each in changed])
     staged = merged(connection, changed, tables, wanted, draw=False, refused=refused)
+    if look is not None:
+        look(connection, staged)
     return tuple(summary(connection, each) for each in staged)
 
 

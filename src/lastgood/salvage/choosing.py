@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import pglast
 from psycopg import sql
@@ -14,6 +14,7 @@ from lastgood.salvage import migrated
 from lastgood.salvage.merge import Exclusion
 from lastgood.salvage.plan import Chosen
 from lastgood.salvage.references import NOT_CHOSEN
+from lastgood.salvage.rows import NO_NAMES, NamedRows, is_among
 from lastgood.salvage.staged import Changed, Staged, all_of, cell, same
 from lastgood.salvage.tables import Name, Table
 
@@ -21,6 +22,7 @@ _T, _B = sql.SQL("m.t"), sql.SQL("m.b")
 MIGRATION = "migration"
 DELETION = "deletion"
 UNKNOWN = "unknown author"
+Wrote = Callable[[Staged], sql.Composed]
 
 
 def chosen_tables(chosen: Chosen, tables: Mapping[Name, Table]) -> frozenset[Name]:
@@ -30,7 +32,8 @@ def chosen_tables(chosen: Chosen, tables: Mapping[Name, Table]) -> frozenset[Nam
         found = {
             name
             for name, each in tables.items()
-            if fnmatch.fnmatchcase(each.shown, pattern)
+            if pattern in (each.shown, name[1])  # a name may have brackets
+            or fnmatch.fnmatchcase(each.shown, pattern)
             or ("." not in pattern and fnmatch.fnmatchcase(name[1], pattern))
         }
         if not found:
@@ -64,6 +67,22 @@ def chosen_columns(given: Iterable[str], tables: Mapping[Name, Table]) -> dict[N
     return {name: frozenset(columns) for name, columns in found.items()}
 
 
+def json_columns(given: Iterable[str], tables: Mapping[Name, Table]) -> dict[Name, frozenset[str]]:
+    """The columns by table whose objects are merged by key. Raises UsageError for one whose values are not JSON, and in
+    a table without a key."""
+    found = chosen_columns(given, tables)
+    for name, columns in found.items():
+        table = tables[name]
+        for column in sorted(columns):
+            if not table.column(column).json or table.key is None:
+                why = "its type is neither json nor jsonb" if table.key is not None else "its table has no key"
+                raise UsageError(
+                    f'cannot merge column "{table.shown}.{column}" by JSON keys: {why}',
+                    hint="Without --merge-json, the values of this column are merged as a whole.",
+                )
+    return found
+
+
 def with_ancestors(wanted: frozenset[Name], tables: Mapping[Name, Table]) -> frozenset[Name]:
     """The tables, and all to which they refer: whether a reference holds depends on them."""
     by_oid = {each.oid: name for name, each in tables.items()}
@@ -75,27 +94,43 @@ def with_ancestors(wanted: frozenset[Name], tables: Mapping[Name, Table]) -> fro
 
 
 def exclusions(
-    chosen: Chosen, changed: Changed, wanted: frozenset[Name], conditions: Mapping[Name, str]
+    chosen: Chosen,
+    changed: Changed,
+    wanted: frozenset[Name],
+    conditions: Mapping[Name, str],
+    named: Mapping[Name, NamedRows],
+    wrote: Wrote | None,
 ) -> list[Exclusion]:
-    """What is left out of one table, in the order in which it is tested."""
+    """What is left out of one table, in the order in which it is tested. ``wrote``: whether a chosen user or
+    transaction wrote a row ``m`` of ``merge_N``."""
     table = changed.table
     name = (table.schema, table.name)
     if name not in wanted:
         return [Exclusion(NOT_CHOSEN, sql.SQL("true"))]
     found = []
+    staged = Staged(table, changed.number, changed.columns)
+    rows = named.get(name, NO_NAMES)
+    if rows.only is not None:
+        found.append(Exclusion(NOT_CHOSEN, sql.SQL("NOT {}").format(is_among(staged, rows.only))))
+    if rows.without:
+        found.append(Exclusion(NOT_CHOSEN, is_among(staged, rows.without)))
     if changed.written is not None and not chosen.migration:
-        staged = Staged(table, changed.number, changed.columns)
-        written = staged.written_last(changed.written)
-        found.append(Exclusion(MIGRATION, sql.SQL("(m.kind <> 'delete' AND {})").format(written)))
+        if rows.only is None:
+            written = staged.written_last(changed.written)
+            found.append(Exclusion(MIGRATION, sql.SQL("(m.kind <> 'delete' AND {})").format(written)))
         # Nothing is left of the change without the migration's values.
         nothing = sql.SQL("(m.kind = 'update' AND {})").format(same(_T, _B))
         if staged.key is not None:
             found.append(Exclusion(UNKNOWN, sql.SQL("({} AND {})").format(nothing, migrated.is_unknown(staged))))
         found.append(Exclusion(MIGRATION, nothing))
+    if rows.only is not None:
+        return found
     if not chosen.deletes:
         found.append(Exclusion(DELETION, sql.SQL("m.kind = 'delete'")))
     if name in conditions:
         found.append(Exclusion(NOT_CHOSEN, sql.SQL("NOT coalesce({}, false)").format(_holds(conditions[name]))))
+    if wrote is not None:
+        found.append(Exclusion(NOT_CHOSEN, sql.SQL("NOT {}").format(wrote(staged))))
     found += [Exclusion(NOT_CHOSEN, each) for each in _outside(chosen, changed)]
     return found
 

@@ -9,6 +9,7 @@ from psycopg import sql
 
 from lastgood.errors import Refused
 from lastgood.postgres.server import Connection
+from lastgood.salvage import objects
 from lastgood.salvage.policy import Policies
 from lastgood.salvage.staged import Staged, all_of, analyze, any_of, at, cell, listed, same, same_value
 from lastgood.salvage.tables import Key
@@ -35,13 +36,15 @@ def decide(connection: Connection, staged: Staged, policies: Policies, excluded:
     statement = sql.SQL("""
         CREATE TEMP TABLE {merge} ON COMMIT DROP AS
         WITH met AS ({met} OFFSET 0),
-        judged AS (SELECT m.*, {state} AS state, {why} AS why FROM met m OFFSET 0)
+        keyed AS ({keyed} OFFSET 0),
+        judged AS (SELECT m.*, {state} AS state, {why} AS why FROM keyed m OFFSET 0)
         SELECT row_number() OVER () AS rid, m.kind, m.state, m.image, m.copies, m.b, m.t, m.o, {merged} AS f, m.why,
                CASE WHEN m.why IS NULL THEN {action} END AS action, false AS renumbered
         FROM judged m
         """).format(
         merge=staged.merge,
         met=met,
+        keyed=objects.merged(staged, sql.Identifier("met"), _winner(policies)),
         state=_state(staged) if staged.key is not None else sql.SQL("m.counted"),
         why=sql.SQL("CASE {} END").format(why) if excluded else sql.SQL("NULL::text"),
         merged=_merged(staged, policies),
@@ -160,12 +163,6 @@ def _by_image(staged: Staged) -> sql.Composed:
 
 def _state(staged: Staged) -> sql.Composed:
     """How a change meets the row in ours."""
-    conflicts, there = [], []
-    for column in staged.columns:
-        base, theirs, ours = (cell(row, column) for row in "bto")
-        unchanged, arrived = same_value(base, theirs), same_value(ours, theirs)
-        conflicts.append(sql.SQL("NOT ({} OR {} OR {})").format(unchanged, arrived, same_value(ours, base)))
-        there.append(sql.SQL("({} OR {})").format(unchanged, arrived))
     return sql.SQL("""
         CASE m.kind
         WHEN 'insert' THEN CASE WHEN NOT m.has_o THEN 'ready' WHEN {o_t} THEN 'there' ELSE 'insert_exists' END
@@ -177,23 +174,52 @@ def _state(staged: Staged) -> sql.Composed:
         """).format(
         o_t=same(sql.SQL("m.o"), sql.SQL("m.t")),
         o_b=same(sql.SQL("m.o"), sql.SQL("m.b")),
-        conflict=any_of(conflicts),
-        there=all_of(there),
+        conflict=any_of([_conflict(staged, each) for each in staged.columns]),
+        there=all_of([_there(staged, each) for each in staged.columns]),
     )
+
+
+def _conflict(staged: Staged, column: str) -> sql.Composed:
+    """Whether both sides changed a cell, in different ways."""
+    base, theirs, ours = (cell(row, column) for row in "bto")
+    differ = sql.SQL("NOT ({} OR {} OR {})").format(
+        same_value(base, theirs), same_value(ours, theirs), same_value(ours, base)
+    )
+    return _by_object(staged, column, "conflict", differ)
+
+
+def _there(staged: Staged, column: str) -> sql.Composed:
+    """Whether ours has the change of a cell already."""
+    base, theirs, ours = (cell(row, column) for row in "bto")
+    return _by_object(
+        staged, column, "there", sql.SQL("({} OR {})").format(same_value(base, theirs), same_value(ours, theirs))
+    )
+
+
+def _by_object(staged: Staged, column: str, what: objects.Result, otherwise: sql.Composed) -> sql.Composed:
+    if column not in staged.by_key:
+        return otherwise
+    able, found = (objects.result(staged, column, each) for each in ("able", what))
+    return sql.SQL("CASE WHEN {} THEN {} ELSE {} END").format(able, found, otherwise)
+
+
+def _winner(policies: Policies) -> str:
+    """The side that gets its way in a conflict."""
+    return "t" if policies.update_origin_differs == "theirs" else "o"
 
 
 def _merged(staged: Staged, policies: Policies) -> sql.Composed:
     """The row after the merge. Cells that only one side changed are that side's."""
     if staged.key is None:
         return sql.Composed([sql.SQL("m.t")])
-    winner = "t" if policies.update_origin_differs == "theirs" else "o"
     cells = [
-        sql.SQL("CASE WHEN {} THEN {} WHEN {} THEN {} ELSE {} END").format(
+        sql.SQL("CASE WHEN {} THEN {} WHEN {} THEN {} {} ELSE {} END").format(
             same_value(cell("b", column), cell("t", column)),
             cell("o", column),
             same_value(cell("o", column), cell("b", column)),
             cell("t", column),
-            cell(winner, column),
+            _object(staged, column),
+            cell(_winner(policies), column),
         )
         for column in staged.columns
     ]
@@ -205,6 +231,14 @@ def _merged(staged: Staged, policies: Policies) -> sql.Composed:
         untouched=same(sql.SQL("m.o"), sql.SQL("m.b")),
         cells=staged.typed(sql.SQL("ROW({})").format(listed(cells))),
     )
+
+
+def _object(staged: Staged, column: str) -> sql.Composed:
+    """The branch for a cell that is merged by key. Where nothing changes, the value of ours is kept to the byte."""
+    if column not in staged.by_key:
+        return sql.Composed([])
+    able, changes, value = (objects.result(staged, column, each) for each in ("able", "changes", "value"))
+    return sql.SQL("WHEN {} THEN CASE WHEN {} THEN {} ELSE {} END").format(able, changes, value, cell("o", column))
 
 
 def can_renumber(staged: Staged) -> bool:
@@ -239,16 +273,11 @@ def conflicts(connection: Connection, staged: Staged) -> dict[str, int]:
     """The columns that both sides changed, with the number of rows in which they did."""
     if staged.key is None:
         return {}
-    counts = [
-        sql.SQL("count(*) FILTER (WHERE NOT ({} OR {} OR {}))").format(
-            same_value(cell("b", column), cell("t", column)),
-            same_value(cell("o", column), cell("t", column)),
-            same_value(cell("o", column), cell("b", column)),
-        )
-        for column in staged.columns
-    ]
+    counts = [sql.SQL("count(*) FILTER (WHERE {})").format(_conflict(staged, column)) for column in staged.columns]
     row = connection.execute(
-        sql.SQL("SELECT {} FROM {} m WHERE m.state = 'update_origin_differs'").format(listed(counts), staged.merge)
+        sql.SQL("SELECT {} FROM ({}) m WHERE m.state = 'update_origin_differs'").format(
+            listed(counts), objects.merged(staged, staged.merge, "o")
+        )
     ).fetchone()
     assert row is not None
     return {column: count for column, count in zip(staged.columns, row, strict=True) if count}

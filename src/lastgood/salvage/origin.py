@@ -20,7 +20,7 @@ from lastgood.difference import NewNames
 from lastgood.dump.names import Relation
 from lastgood.facts import migrations
 from lastgood.journal import JOURNAL_ERRORS, Journal
-from lastgood.journal.reader import entries
+from lastgood.journal.reader import MIGRATE, SESSIONS_ENDED, entries
 from lastgood.models import Frozen
 from lastgood.postgres.server import Connection
 from lastgood.text import units
@@ -29,8 +29,6 @@ from lastgood.text import units
 MANY, SOME = 100, 10
 # The last transaction of a migration whose end is unknown.
 NO_END = (1 << 63) - 1
-MIGRATE = "migrate"
-"""The step of a deployment that runs the migration."""
 
 # Definitions in the user's schemas, with the transaction that wrote each. A move to another schema, as an exchange in
 # place makes it, does not write the catalogues in the first part.
@@ -167,7 +165,7 @@ def of_deployments(state: Path, live: str, since: datetime) -> list[Migration]:
     for journal in Journal.newest(state, "deploy"):
         with suppress(*JOURNAL_ERRORS):
             begun = last = None
-            for each in entries(journal, "begun", "doing", "done"):
+            for each in entries(journal, "begun", "doing", "done", SESSIONS_ENDED):
                 if each.event == "begun" and each.live != live:
                     break
                 # A deployment begins before its restore point is made, and migrates afterwards.
@@ -175,7 +173,8 @@ def of_deployments(state: Path, live: str, since: datetime) -> list[Migration]:
                 if each.step == MIGRATE and number is not None and each.at >= since:
                     begun, last = (number, last) if each.event == "doing" else (begun, number)
             if begun is not None:
-                # A killed deployment recorded no end: everything after its beginning may be the migration's.
+                # Nothing recorded the end of a deployment that was killed with its dead-man switch: everything after
+                # its beginning may be the migration's.
                 end = int(last) - 1 if last is not None else NO_END
                 found.append(Migration(first=int(begun), last=end, by=f"deployment {journal.run}"))
     return found

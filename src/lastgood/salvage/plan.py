@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterable
+from typing import Any, Literal, Self
 
 from pydantic import Field
 
 from lastgood.models import Document, Frozen
 from lastgood.salvage.origin import Migration
 from lastgood.salvage.policy import Policies
+from lastgood.salvage.rows import RowKey
 from lastgood.salvage.sides import Base, Theirs
 from lastgood.salvage.transaction import TableSummary
 
@@ -18,11 +20,14 @@ Triggers = Literal["off"]
 class Chosen(Frozen):
     """The choice of rows. ``tables`` and ``exclude`` are patterns of names; ``where`` has a condition for each of some
     tables; ``since`` and ``until`` are times that a time stamp of the row must be within. Rows of ``transactions`` are
-    taken, even if they look like a migration's; those of ``without_transactions`` are not. ``deletes``: also delete
+    taken, even if they look like a migration's; those of ``without_transactions`` are not. ``by_users`` and
+    ``by_transactions``: only rows that they wrote, by the audit table. ``deletes``: also delete
     rows that were deleted after the restore point. ``migration``: also take rows that the migration wrote. ``columns``
     (``TABLE.COLUMN``): take their values as they are in rows that were written again after the migration.
-    ``renamed``: what the migration renamed, ``NEW=OLD`` or ``TABLE.NEW=OLD``. ``with_parents``: also insert new rows
-    to which chosen rows refer."""
+    ``renamed``: what the migration renamed, ``NEW=OLD`` or ``TABLE.NEW=OLD``. ``merge_json``
+    (``TABLE.COLUMN``): merge the JSON objects of these columns by key. ``with_parents``: also insert new rows to which
+    chosen rows refer. ``rows``: the keys, by table, of the only rows that are taken; they are taken even if the
+    migration wrote or a user deleted them. ``without_rows``: those of rows that are not."""
 
     tables: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
@@ -31,11 +36,16 @@ class Chosen(Frozen):
     until: str | None = None
     transactions: tuple[int, ...] = ()
     without_transactions: tuple[int, ...] = ()
+    by_users: tuple[str, ...] = ()
+    by_transactions: tuple[int, ...] = ()
     deletes: bool = False
     migration: bool = False
     columns: tuple[str, ...] = ()
     renamed: tuple[str, ...] = ()
+    merge_json: tuple[str, ...] = ()
     with_parents: bool = False
+    rows: dict[str, tuple[RowKey, ...]] = Field(default_factory=dict)
+    without_rows: dict[str, tuple[RowKey, ...]] = Field(default_factory=dict)
     policies: Policies = Policies()
 
 
@@ -67,8 +77,9 @@ class LeftColumn(Frozen):
 
 class SalvagePlan(Document):
     """What a salvage would do. ``tables`` has each table with rows that differ. ``left_tables`` and ``left_columns``
-    cannot be brought back; ``refused``: tables that cannot be salvaged, with the reason. ``migrations``: the
-    transactions whose rows are left out, unless they were chosen."""
+    cannot be brought back; ``refused``: tables that cannot be salvaged, with the reason. ``audit``: the audit
+    table by which rows are chosen, empty for none. ``migrations``: the transactions whose rows are left out, unless
+    they were chosen."""
 
     status: Literal["planned"] = "planned"
     live: str
@@ -82,12 +93,13 @@ class SalvagePlan(Document):
     not_compared: tuple[str, ...] = ()
     migrations: tuple[Migration, ...] = ()
     remarks: tuple[str, ...] = ()
+    audit: str = ""
     path: Literal["client"] = "client"
     triggers: Triggers = "off"
 
     def rows(self, action: str) -> int:
         """All rows that are inserted, updated or deleted."""
-        return sum(each.rows(action) for each in self.tables)
+        return _rows(self.tables, action)
 
     @property
     def written(self) -> int:
@@ -111,3 +123,13 @@ class SalvageReport(Document):
     new_keys: dict[str, str] = Field(default_factory=dict)
     seconds: dict[str, float] = Field(default_factory=dict)
     undo_command: str = ""
+
+    @classmethod
+    def of(cls, tables: tuple[TableSummary, ...], **others: Any) -> Self:
+        """The report of a run that wrote the rows of ``tables``."""
+        inserted, updated, deleted = (_rows(tables, each) for each in ("insert", "update", "delete"))
+        return cls(tables=tables, inserted=inserted, updated=updated, deleted=deleted, **others)
+
+
+def _rows(tables: Iterable[TableSummary], action: str) -> int:
+    return sum(each.rows(action) for each in tables)

@@ -9,7 +9,6 @@ from pydantic import model_validator
 from lastgood.errors import UsageError
 from lastgood.models import Frozen
 
-Kind = Literal["insert", "update", "delete"]
 Collision = Literal[
     "insert_exists",
     "update_missing",

@@ -18,14 +18,16 @@ LOCK_SECONDS = 10
 # Those that would fire: in a session that acts as a replica, and in an ordinary one.
 _FIRING = {True: ["A", "R"], False: ["A", "O"]}
 _TRIGGERS = """
-SELECT n.nspname::text, c.relname::text, g.tgname::text, g.tgenabled::text FROM pg_catalog.pg_trigger g
+SELECT n.nspname::text, c.relname::text, g.tgname::text, g.tgenabled::text,
+       pg_catalog.pg_has_role(c.relowner, 'USAGE'), 'TRIGGER' FROM pg_catalog.pg_trigger g
 JOIN pg_catalog.pg_class c ON c.oid = g.tgrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE (g.tgrelid = ANY (%(leaves)s::oid[]) OR g.tgrelid = ANY (%(roots)s::oid[])) AND NOT g.tgisinternal
   AND g.tgenabled::text = ANY (%(firing)s)
 ORDER BY 1, 2, 3
 """
 _RULES = """
-SELECT n.nspname::text, c.relname::text, r.rulename::text, r.ev_enabled::text FROM pg_catalog.pg_rewrite r
+SELECT n.nspname::text, c.relname::text, r.rulename::text, r.ev_enabled::text,
+       pg_catalog.pg_has_role(c.relowner, 'USAGE'), 'RULE' FROM pg_catalog.pg_rewrite r
 JOIN pg_catalog.pg_class c ON c.oid = r.ev_class JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE r.ev_class = ANY (%(roots)s::oid[]) AND r.ev_enabled::text = ANY (%(firing)s)
 ORDER BY 1, 2, 3
@@ -73,31 +75,17 @@ def silenced(connection: Connection, tables: Sequence[Table]) -> Iterator[bool]:
     """Keep triggers and rules from firing for the length of a block. Yield whether the server checks no foreign keys
     either: a session that may act as a replica does so. Otherwise triggers are disabled one by one, and the server
     checks foreign keys until the end of the block. Raises Refused when the role may not."""
-    replica = False
-    if any(each.checked for each in tables):
-        with suppress(psycopg.errors.InsufficientPrivilege), connection.transaction():
-            connection.execute("SET LOCAL session_replication_role = origin")
-    else:
-        with suppress(psycopg.errors.InsufficientPrivilege), connection.transaction():
-            connection.execute("SET LOCAL session_replication_role = replica")
-            replica = True
-    found = {
-        "leaves": [oid for each in tables for oid in each.leaves],
-        "roots": [each.oid for each in tables],
-        "firing": _FIRING[replica],
-    }
-    firing = [
-        ("TRIGGER" if query is _TRIGGERS else "RULE", *row)
-        for query in (_TRIGGERS, _RULES)
-        for row in connection.execute(query, found).fetchall()
-    ]
-    for kind, schema, table, name, _ in firing:
+    replica = not any(each.checked for each in tables) and _acts_as(connection, "replica")
+    if not replica:
+        _acts_as(connection, "origin")
+    firing = _firing(connection, tables, replica=replica)
+    for schema, table, name, _, _, kind in firing:
         _alter(connection, schema, table, f"DISABLE {kind}", name)
     yield replica
     if not replica:
         # A table with pending checks cannot be altered; and a violation must show before the proof.
         connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
-    for kind, schema, table, name, enabled in firing:
+    for schema, table, name, enabled, _, kind in firing:
         _alter(connection, schema, table, f"{_ENABLE[enabled]} {kind}", name)
 
 
@@ -110,6 +98,55 @@ def _alter(connection: Connection, schema: str, table: str, what: str, name: str
         )
     except psycopg.errors.InsufficientPrivilege as error:
         raise Refused(
-            f'cannot salvage rows: the role may not disable the triggers of "{schema}.{table}"',
-            hint="Connect as the owner of the table or as a superuser, or leave the table out with --exclude.",
+            f'cannot salvage rows: {_may_not_disable(connection)} of "{schema}.{table}"',
+            hint=f"C{_remedy(connection)[1:]}",
         ) from error
+
+
+def unsilenced(connection: Connection, tables: Sequence[Table]) -> dict[Name, Refused]:
+    """The tables whose triggers and rules this role cannot keep from firing, each with its refusal."""
+    found = {}
+    for each in tables:
+        if each.active and not each.owned:
+            with connection.transaction(force_rollback=True):
+                replica = not each.checked and _acts_as(connection, "replica")
+                owned = all(row[4] for row in _firing(connection, [each], replica=replica))
+            if not owned:
+                found[each.schema, each.name] = Refused(
+                    f'cannot salvage table "{each.shown}": {_may_not_disable(connection)}; {_remedy(connection)}',
+                    hint=f"Leave the table out: --exclude {each.shown}",
+                )
+    return found
+
+
+def _acts_as(connection: Connection, role: str) -> bool:
+    """Whether the session may set session_replication_role; then it is set until the end of the transaction."""
+    with suppress(psycopg.errors.InsufficientPrivilege), connection.transaction():
+        connection.execute(sql.SQL("SET LOCAL session_replication_role = {}").format(sql.Identifier(role)))
+        return True
+    return False
+
+
+def _firing(
+    connection: Connection, tables: Sequence[Table], *, replica: bool
+) -> list[tuple[str, str, str, str, bool, str]]:
+    """The triggers and rules that would fire: schema, table, name, how it is enabled, whether the role may act as the
+    owner, and TRIGGER or RULE."""
+    given = {
+        "leaves": [oid for each in tables for oid in each.leaves],
+        "roots": [each.oid for each in tables],
+        "firing": _FIRING[replica],
+    }
+    return [row for query in (_TRIGGERS, _RULES) for row in connection.execute(query, given).fetchall()]
+
+
+def _may_not_disable(connection: Connection) -> str:
+    return f'role "{connection.info.user}" may not disable the triggers'
+
+
+def _remedy(connection: Connection) -> str:
+    role = sql.Identifier(connection.info.user).as_string(connection)
+    return (
+        "connect as the owner of the table, or as a superuser, who can also run: "
+        f"GRANT SET ON PARAMETER session_replication_role TO {role}"
+    )

@@ -8,7 +8,6 @@ the result is the one that was shown.
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -19,21 +18,21 @@ from pathlib import Path
 
 import psycopg
 
+from lastgood.config.tables import Audit
 from lastgood.context import BACKGROUND, Context
-from lastgood.errors import NOT_REACHED, UsageError
+from lastgood.errors import UsageError
 from lastgood.events import reported
-from lastgood.journal import recording
-from lastgood.journal.run_names import new_run
-from lastgood.postgres import clock, database
+from lastgood.postgres import database
 from lastgood.postgres.errors import message_of
-from lastgood.postgres.lock import lock_live, read_nothing
-from lastgood.postgres.mark import server_clock
 from lastgood.postgres.server import Connection, Target, identity
-from lastgood.salvage import candidates, choosing, images, origin, renames, sides, tables
-from lastgood.salvage.apply import Destination, apply, preview
+from lastgood.salvage import audit, candidates, choosing, images, origin, quiet, renames, rows, sides, tables
+from lastgood.salvage.apply import Destination, Look, apply, preview
+from lastgood.salvage.audit import AuditTable
 from lastgood.salvage.candidates import Found
 from lastgood.salvage.origin import Migration, Stored
 from lastgood.salvage.plan import Chosen, SalvagePlan, SalvageReport
+from lastgood.salvage.rows import NamedRows
+from lastgood.salvage.run import recorded
 from lastgood.salvage.sides import Names, Sides
 from lastgood.salvage.staged import Blocks
 from lastgood.salvage.tables import Name, Table
@@ -43,13 +42,14 @@ from lastgood.text import units
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The request of the user. ``target`` is the live database."""
+    """The request of the user. ``target`` is the live database. ``audit``: its audit table, None for a known one."""
 
     target: Target
     store: Path
     state: Path
     names: Names = field(default_factory=Names)
     chosen: Chosen = field(default_factory=Chosen)
+    audit: Audit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +64,10 @@ class Planned:
 
 
 @contextmanager
-def planned(request: Request, context: Context = BACKGROUND) -> Iterator[Planned]:
-    """Plan a salvage, for the length of a ``with`` block in which it can be executed. Writes nothing but temporary
-    tables. Raises Refused, BadPoint, UsageError, Failed, Interrupted."""
+def planned(request: Request, context: Context = BACKGROUND, look: Look | None = None) -> Iterator[Planned]:
+    """Plan a salvage, for the length of a ``with`` block in which it can be executed. ``look`` may read the rows in the
+    transaction of the preview. Writes nothing but temporary tables. Raises Refused, BadPoint, UsageError, Failed,
+    Interrupted."""
     live = request.target
     with database.connect_maintenance(live, live.dbname) as maintenance:
         chosen_sides = sides.find(maintenance, live, request.store, request.names)
@@ -74,10 +75,13 @@ def planned(request: Request, context: Context = BACKGROUND) -> Iterator[Planned
         oid = database.describe(maintenance, live.dbname).oid
     with live.connect(application_name="lastgood salvage") as connection:
         known, roots = tables.read(connection), tables.roots(connection)
+        unsilenced = quiet.unsilenced(connection, list(known.values()))
     chosen_sides = chosen_sides.renamed(renames.new_names(request.chosen.renamed, known))
     wished = choosing.chosen_tables(request.chosen, known)
     conditions = choosing.conditions(request.chosen, known)
-    needed = choosing.with_ancestors(wished, known)
+    named = rows.named_rows(request.chosen.rows, request.chosen.without_rows, known)
+    by = audit.find(known, request.audit, request.chosen.by_users, request.chosen.by_transactions)
+    needed = choosing.with_ancestors(wished, known) | ({by.name} if by is not None else frozenset())
     recognise = partial(_migrations, request, chosen_sides, system)
     with ExitStack() as stack:
         title = f"compare {chosen_sides.theirs.name} with {chosen_sides.point.path.name}"
@@ -95,19 +99,29 @@ def planned(request: Request, context: Context = BACKGROUND) -> Iterator[Planned
             )
             found = _with_known_keys(request.state, oid, chosen_sides, found)
             stage.detail = f"{units.counted(len(found.changed), 'table')} with differences"
+        _refuse_unchanged(named, found, known)
+        wrote = None
+        if by is not None:
+            stays = bool(chosen_sides.schemas) and by.table.schema not in chosen_sides.schemas
+            wrote = partial(by.wrote, changed=found.changed, stays=stays)
         wanted = Wanted(
             request.chosen.policies,
             {
-                (each.table.schema, each.table.name): choosing.exclusions(request.chosen, each, wished, conditions)
+                (each.table.schema, each.table.name): choosing.exclusions(
+                    request.chosen, each, wished, conditions, named, wrote
+                )
                 for each in found.changed
             },
             request.chosen.with_parents,
             request.chosen.migration,
             choosing.chosen_columns(request.chosen.columns, known),
-            frozenset(conditions),
+            choosing.json_columns(request.chosen.merge_json, known),
+            frozenset(conditions) | ({by.name} if by is not None else frozenset()),
+            named,
+            {name: each for name, each in unsilenced.items() if name in wished or request.chosen.with_parents},
         )
         refused: dict[Name, str] = {}
-        summaries = _previewed(live, found, known, wanted, refused)
+        summaries = _previewed(live, found, known, wanted, refused, look)
         changed = tuple(each for each in found.changed if (each.table.schema, each.table.name) not in refused)
         yield Planned(
             request,
@@ -122,12 +136,21 @@ def planned(request: Request, context: Context = BACKGROUND) -> Iterator[Planned
                 refused={f"{schema}.{name}": why for (schema, name), why in refused.items()},
                 not_compared=found.not_compared,
                 migrations=found.migrations,
-                remarks=_remarks(found, request.chosen),
+                remarks=_remarks(found, request.chosen, by),
+                audit=by.table.shown if by is not None else "",
             ),
             replace(found, changed=changed),
             known,
             wanted,
         )
+
+
+def _refuse_unchanged(named: Mapping[Name, NamedRows], found: Found, known: Mapping[Name, Table]) -> None:
+    """Raise UsageError for named rows of a table without differences."""
+    changed = {(each.table.schema, each.table.name) for each in found.changed}
+    for name, each in named.items():
+        if name not in changed and (keys := (each.only or ()) + each.without):
+            raise rows.no_such_row(known[name], keys[0])
 
 
 def _with_known_keys(state: Path, oid: int, chosen: Sides, found: Found) -> Found:
@@ -188,10 +211,11 @@ def _previewed(
     known: Mapping[Name, Table],
     wanted: Wanted,
     refused: dict[Name, str],
+    look: Look | None,
 ) -> tuple[TableSummary, ...]:
     with opened(live, "lastgood salvage plan", preview=True) as connection:
         try:
-            return preview(connection, found.changed, known, wanted, refused)
+            return preview(connection, found.changed, known, wanted, refused, look)
         except psycopg.Error as error:
             if wanted.conditional and isinstance(error, _WRONG_CONDITIONS):
                 raise UsageError(
@@ -201,8 +225,12 @@ def _previewed(
             raise failed(error) from error
 
 
-def _remarks(found: Found, wished: Chosen) -> tuple[str, ...]:
-    remarks = []
+def _remarks(found: Found, wished: Chosen, by: AuditTable | None) -> tuple[str, ...]:
+    remarks = [
+        f"{each.table.shown}: it has no key by which the audit table could name its rows, so none is chosen"
+        for each in found.changed
+        if by is not None and each.table.key is None and each.table.oid != by.table.oid
+    ]
     if not found.migrations and found.changed and not wished.migration:
         remarks.append("rows of a migration cannot be identified, so they are brought back too")
     return tuple(remarks)
@@ -213,64 +241,29 @@ def salvage(ready: Planned, context: Context = BACKGROUND) -> SalvageReport:
     Interrupted: then nothing was changed; Stopped when the outcome is unknown."""
     request, plan = ready.request, ready.plan
     refuse_failing(plan.tables, request.chosen.policies)
-    began = time.monotonic()
-    with database.connect_maintenance(request.target, plan.live) as maintenance:
-        run = new_run(server_clock(maintenance))
-        maintenance.execute("SELECT set_config('application_name', %s, false)", [f"lastgood salvage {run}"])
-        lock_live(maintenance, plan.live, read_nothing)
-        oid = database.describe(maintenance, plan.live).oid
-        journal = recording.begin(
-            request.state,
-            run,
-            "salvage",
-            skew=clock.skew(maintenance),
+
+    def write(destination: Destination) -> SalvageReport:
+        destination = replace(destination, source=plan.theirs.run or plan.theirs.name)
+        apply(destination, ready.found.changed, ready.tables, ready.wanted, plan.tables)
+        run = destination.run
+        return SalvageReport.of(
+            plan.tables,
+            run=run,
+            status="salvaged",
             live=plan.live,
-            point=plan.base.path,
-            plan=plan.model_dump(mode="json"),
+            new_keys={
+                f"{each.schema_name}.{each.name}": str(images.new_keys(request.state, run, each.schema_name, each.name))
+                for each in plan.tables
+                if each.renumbered
+            },
+            undo_command=f"lastgood salvage undo {run}",
         )
-        with recording.recording(journal, context.emit) as emit:
-            try:
-                journal.doing("salvage")
-            except OSError as error:
-                raise recording.unwritable_journal(journal, error) from error
-            with reported(emit, "salvage", f"write {plan.written:,} rows in one transaction") as stage:
-                context.check("interrupted before rows were written", state=NOT_REACHED)
-                destination = Destination(
-                    request.target.at(plan.live), oid, request.state, run, plan.theirs.run or plan.theirs.name
-                )
-                apply(destination, ready.found.changed, ready.tables, ready.wanted, plan.tables)
-                stage.detail = "verified: no other row changed"
-            report = SalvageReport(
-                run=run,
-                status="salvaged",
-                live=plan.live,
-                inserted=plan.rows("insert"),
-                updated=plan.rows("update"),
-                deleted=plan.rows("delete"),
-                tables=plan.tables,
-                new_keys={
-                    f"{each.schema_name}.{each.name}": str(
-                        images.new_keys(request.state, run, each.schema_name, each.name)
-                    )
-                    for each in plan.tables
-                    if each.renumbered
-                },
-                seconds={"total": round(time.monotonic() - began, 3)},
-                undo_command=f"lastgood salvage undo {run}",
-            )
-            recording.write_end(journal, "done", report=report.document())
-    return report
+
+    title = f"write {plan.written:,} rows in one transaction"
+    return recorded(request.target.at(plan.live), request.state, plan, title, write, context, point=plan.base.path)
 
 
 def nothing_to_do(ready: Planned) -> SalvageReport:
     """The report of a plan that writes no row. No run is recorded."""
     refuse_failing(ready.plan.tables, ready.request.chosen.policies)
-    return SalvageReport(
-        run="",
-        status="nothing to do",
-        live=ready.plan.live,
-        inserted=0,
-        updated=0,
-        deleted=0,
-        tables=ready.plan.tables,
-    )
+    return SalvageReport.of(ready.plan.tables, run="", status="nothing to do", live=ready.plan.live)

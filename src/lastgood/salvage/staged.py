@@ -130,12 +130,14 @@ def at(alias: str, column: str) -> sql.Identifier:
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """A table whose changed rows are in temporary tables, by ``number``. ``migrated``: see ``without_migrated``."""
+    """A table whose changed rows are in temporary tables, by ``number``. ``migrated``: see ``without_migrated``.
+    ``by_key``: columns whose JSON objects are merged by key."""
 
     table: Table
     number: int
     columns: tuple[str, ...]
     migrated: tuple[Migrated, ...] = ()
+    by_key: tuple[str, ...] = ()
 
     def temporary(self, kind: str) -> sql.Identifier:
         """The temporary table of that kind: ``base``, ``theirs``, ``merge``."""

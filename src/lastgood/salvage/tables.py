@@ -46,7 +46,12 @@ SELECT a.attrelid::int8, a.attname::text, pg_catalog.format_type(a.atttypid, a.a
             ON d.classid = 'pg_catalog.pg_attrdef'::regclass AND d.objid = f.oid
            AND d.refclassid = 'pg_catalog.pg_class'::regclass
           WHERE f.adrelid = a.attrelid AND f.adnum = a.attnum)
-        ORDER BY q.oid LIMIT 1)
+        ORDER BY q.oid LIMIT 1),
+       (WITH RECURSIVE below (oid) AS (
+          SELECT a.atttypid UNION ALL SELECT t.typbasetype FROM below
+          JOIN pg_catalog.pg_type t ON t.oid = below.oid AND t.typtype = 'd')
+        SELECT coalesce(max(oid::regtype::text), '') FROM below
+        WHERE oid IN ('pg_catalog.json'::regtype, 'pg_catalog.jsonb'::regtype))
 FROM pg_catalog.pg_attribute a
 WHERE a.attrelid = ANY (%s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attrelid, a.attnum
@@ -104,7 +109,8 @@ WHERE c.relispartition
 @dataclass(frozen=True, slots=True)
 class Column:
     """``identity``: ``a`` for GENERATED ALWAYS, ``d`` for BY DEFAULT, else empty. ``sequence``: the OID of the sequence
-    that numbers it. ``dated``: a time stamp; ``number``: an integer or a numeric; ``integer``: an integer."""
+    that numbers it. ``dated``: a time stamp; ``number``: an integer or a numeric; ``integer``: an integer. ``json``:
+    ``json`` or ``jsonb`` for such a type or a domain over it, else empty."""
 
     name: str
     type: str
@@ -115,6 +121,7 @@ class Column:
     number: bool
     integer: bool
     sequence: int | None
+    json: str
 
 
 @dataclass(frozen=True, slots=True)

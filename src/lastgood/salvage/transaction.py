@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -18,10 +18,11 @@ from lastgood.models import Frozen
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.server import Connection, Target, quiet_event_triggers
 from lastgood.postgres.transactions import OutcomeUnknown, outcome_after_loss
-from lastgood.salvage import merge, migrated
+from lastgood.salvage import merge, migrated, objects
 from lastgood.salvage.merge import Exclusion
 from lastgood.salvage.policy import COLLISIONS, MEANINGS, Collision, Policies
 from lastgood.salvage.references import References, with_known_keys
+from lastgood.salvage.rows import NO_NAMES, NamedRows, refuse_unknown
 from lastgood.salvage.staged import Changed, Staged, analyze, cell, listed, stage
 from lastgood.salvage.tables import Name, Table
 from lastgood.text import units
@@ -51,7 +52,9 @@ class Unknown(Frozen):
 class TableSummary(Frozen):
     """What a salvage does with one table. ``key``: the columns by which its rows are recognised, empty without any.
     ``columns`` are merged; only the live database has ``only_ours``. ``conflicts``: columns that both sides changed,
-    with the number of rows. ``samples``: keys of rows that collide, by collision. ``renumbered``: rows that
+    with the number of rows; ``json_conflicts``: of those whose objects are merged by key, the keys that both sides
+    changed most often; ``merged_json``: the columns that are merged by key; ``unmerged_json``: those in conflict that
+    could be. ``samples``: keys of rows that collide, by collision. ``renumbered``: rows that
     get a new key. ``migrated``: columns of rows that were written again after the migration, with the number of rows in
     which they still have its value, which is left out. ``unknown``: those that the migration or a later transaction may
     have written."""
@@ -63,6 +66,9 @@ class TableSummary(Frozen):
     only_ours: tuple[str, ...] = ()
     sums: tuple[Sum, ...]
     conflicts: dict[str, int] = Field(default_factory=dict)
+    json_conflicts: dict[str, dict[str, int]] = Field(default_factory=dict)
+    merged_json: tuple[str, ...] = ()
+    unmerged_json: tuple[str, ...] = ()
     samples: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     renumbered: int = 0
     migrated: dict[str, int] = Field(default_factory=dict)
@@ -86,15 +92,19 @@ class TableSummary(Frozen):
 class Wanted:
     """The choice of rows. ``excluded``: what is left out, by table. ``with_parents`` adds new rows to which chosen rows
     refer. ``migration``: the values that the migration wrote are wanted, too. ``columns``: those of each table that are
-    taken as they are from rows that were written again after the migration. ``conditional``: tables with a condition of
-    the user, whose errors are not the table's."""
+    taken as they are from rows that were written again after the migration. ``merge_json``: those whose
+    JSON objects are merged by key. ``conditional``: tables with a condition of the user, whose errors are not the
+    table's. ``named``: rows that are named by their keys. ``refused``: tables that cannot be written."""
 
     policies: Policies = field(default_factory=Policies)
     excluded: Mapping[Name, Sequence[Exclusion]] = field(default_factory=dict)
     with_parents: bool = False
     migration: bool = False
     columns: Mapping[Name, frozenset[str]] = field(default_factory=dict)
+    merge_json: Mapping[Name, frozenset[str]] = field(default_factory=dict)
     conditional: frozenset[Name] = frozenset()
+    named: Mapping[Name, NamedRows] = field(default_factory=dict)
+    refused: Mapping[Name, Refused] = field(default_factory=dict)
 
 
 @contextmanager
@@ -168,9 +178,14 @@ def _each(
 
 def _decided(connection: Connection, staged: Staged, changed: Changed, wanted: Wanted) -> Staged:
     name = (staged.table.schema, staged.table.name)
+    if name in wanted.refused:
+        raise wanted.refused[name]
     if not wanted.migration:
         staged = migrated.without_migrated(connection, staged, changed, wanted.columns.get(name, frozenset()))
+    by_key = wanted.merge_json.get(name, frozenset()) if staged.key is not None else frozenset()
+    staged = replace(staged, by_key=tuple(each for each in staged.columns if each in by_key))
     merge.decide(connection, staged, wanted.policies, wanted.excluded.get(name, ()))
+    refuse_unknown(connection, staged, wanted.named.get(name, NO_NAMES))
     return staged
 
 
@@ -183,6 +198,7 @@ def summary(connection: Connection, staged: Staged) -> TableSummary:
         """).format(staged.merge)
     ).fetchall()
     row = connection.execute(sql.SQL("SELECT count(*) FROM {} WHERE renumbered").format(staged.merge)).fetchone()
+    conflicts = merge.conflicts(connection, staged)
     return TableSummary(
         schema_name=staged.table.schema,
         name=staged.table.name,
@@ -190,7 +206,12 @@ def summary(connection: Connection, staged: Staged) -> TableSummary:
         columns=staged.columns,
         only_ours=tuple(each for each in staged.table.stored if each not in staged.columns),
         sums=tuple(Sum(kind=kind, action=action, why=why, rows=rows) for kind, action, why, rows in sums),
-        conflicts=merge.conflicts(connection, staged),
+        conflicts=conflicts,
+        json_conflicts={
+            each: objects.conflicting_keys(connection, staged, each) for each in staged.by_key if each in conflicts
+        },
+        merged_json=staged.by_key,
+        unmerged_json=tuple(each for each in conflicts if staged.table.column(each).json and each not in staged.by_key),
         samples={why: _samples(connection, staged, why) for why in sorted({row[2] for row in sums} & {*COLLISIONS})},
         renumbered=row[0] if row is not None else 0,
         migrated={each.column: each.rows for each in staged.migrated if each.rows},

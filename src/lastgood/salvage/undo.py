@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from lastgood.context import BACKGROUND, Context
-from lastgood.errors import NOT_REACHED, Refused
-from lastgood.events import reported
-from lastgood.journal import recording
-from lastgood.journal.run_names import new_run
+from lastgood.errors import Refused
 from lastgood.models import Document
-from lastgood.postgres import clock, database
-from lastgood.postgres.lock import lock_live, read_nothing
-from lastgood.postgres.mark import server_clock
+from lastgood.postgres import database
 from lastgood.postgres.server import Target
 from lastgood.salvage import images, tables
 from lastgood.salvage.apply import Destination, apply, preview, refuse_touched
 from lastgood.salvage.images import Image, Images
 from lastgood.salvage.plan import SalvageReport
 from lastgood.salvage.policy import STRICT
+from lastgood.salvage.run import recorded
 from lastgood.salvage.staged import Changed, Portion
 from lastgood.salvage.transaction import TableSummary, Wanted, opened
 
@@ -33,10 +28,6 @@ class UndoPlan(Document):
     live: str
     undoes: str
     tables: tuple[TableSummary, ...]
-
-    def rows(self, action: str) -> int:
-        """All rows that are inserted, updated or deleted."""
-        return sum(each.rows(action) for each in self.tables)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,43 +89,18 @@ def backwards(state: Path, found: Images, image: Image, known: dict[tables.Name,
 
 def undo(ready: Planned, context: Context = BACKGROUND) -> SalvageReport:
     """Undo a salvage. It is a salvage itself, and can be undone. Raises as ``salvage`` does."""
-    began = time.monotonic()
-    plan, live = ready.plan, ready.plan.live
-    with database.connect_maintenance(ready.target, live) as maintenance:
-        run = new_run(server_clock(maintenance))
-        maintenance.execute("SELECT set_config('application_name', %s, false)", [f"lastgood salvage {run}"])
-        lock_live(maintenance, live, read_nothing)
-        oid = database.describe(maintenance, live).oid
-        journal = recording.begin(
-            ready.state,
-            run,
-            "salvage",
-            skew=clock.skew(maintenance),
-            live=live,
-            action="undo",
-            plan={**plan.model_dump(mode="json")},
+    plan = ready.plan
+
+    def write(destination: Destination) -> SalvageReport:
+        apply(destination, ready.changed, ready.tables, Wanted(STRICT), plan.tables, complete=True)
+        return SalvageReport.of(
+            plan.tables,
+            run=destination.run,
+            status="undone",
+            live=plan.live,
+            undoes=plan.undoes,
+            undo_command=f"lastgood salvage undo {destination.run}",
         )
-        with recording.recording(journal, context.emit) as emit:
-            try:
-                journal.doing("salvage")
-            except OSError as error:
-                raise recording.unwritable_journal(journal, error) from error
-            with reported(emit, "salvage", f"undo the salvage {plan.undoes} in one transaction") as stage:
-                context.check("interrupted before rows were written", state=NOT_REACHED)
-                destination = Destination(ready.target.at(live), oid, ready.state, run)
-                apply(destination, ready.changed, ready.tables, Wanted(STRICT), plan.tables, complete=True)
-                stage.detail = "verified: no other row changed"
-            report = SalvageReport(
-                run=run,
-                status="undone",
-                live=live,
-                undoes=plan.undoes,
-                inserted=plan.rows("insert"),
-                updated=plan.rows("update"),
-                deleted=plan.rows("delete"),
-                tables=plan.tables,
-                seconds={"total": round(time.monotonic() - began, 3)},
-                undo_command=f"lastgood salvage undo {run}",
-            )
-            recording.write_end(journal, "done", report=report.document())
-    return report
+
+    title = f"undo the salvage {plan.undoes} in one transaction"
+    return recorded(ready.target.at(plan.live), ready.state, plan, title, write, context, action="undo")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from lastgood.events import Course, Event, Progress, StageDone, StageFailed
+from lastgood.events import Event, ExpectedStages, Progress, StageDone, StageFailed
 from lastgood.text import units
 
 WIDTH = 24
@@ -13,7 +13,7 @@ WIDTH = 24
 class Overall:
     """Follows the stages of a run. Its share never goes back, whatever the estimates do."""
 
-    def __init__(self, course: Course, clock: Callable[[], float]) -> None:
+    def __init__(self, course: ExpectedStages, clock: Callable[[], float]) -> None:
         self._course = course
         self._clock = clock
         self._began = clock()

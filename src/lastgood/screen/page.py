@@ -36,6 +36,8 @@ td.moment, td[style*="right"] { white-space: nowrap; }
 blockquote { margin: 1em 0; padding: .1em 1em; border-left: 4px solid var(--line); color: var(--muted); }
 li.task { list-style: none; margin-left: -1.3em; }
 svg { max-width: 100%; height: auto; }
+@media (max-width: 40rem) { td + td, td code { overflow-wrap: anywhere; }
+  td.moment { white-space: normal; min-width: 6.5em; } }
 @media print { body { margin: 0; max-width: none; font-size: 11pt; } pre { white-space: pre-wrap; }
   table { display: table; } h2, h3 { break-after: avoid; } pre, tr, svg { break-inside: avoid; } }
 """.strip()

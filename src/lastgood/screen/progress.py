@@ -12,7 +12,18 @@ from typing import Any
 from rich.live import Live
 from rich.text import Text
 
-from lastgood.events import Caution, Course, Emit, Event, Note, Printed, Progress, StageDone, StageFailed, StageStarted
+from lastgood.events import (
+    Caution,
+    Emit,
+    Event,
+    ExpectedStages,
+    Note,
+    Printed,
+    Progress,
+    StageDone,
+    StageFailed,
+    StageStarted,
+)
 from lastgood.screen.overall import Overall
 from lastgood.screen.screen import Screen
 from lastgood.text import units
@@ -170,7 +181,7 @@ class _PlainLines:
             self._screen.say(event.text, first="caution ", indent=8, stderr=True)
         elif isinstance(event, StageFailed):
             self._screen.say(_ended(event, self._stages.title(event.name)), indent=8, stderr=True)
-        elif self._quiet or isinstance(event, Course):
+        elif self._quiet or isinstance(event, ExpectedStages):
             return
         elif isinstance(event, StageStarted):
             self._reported[event.name] = self._stages.clock()
@@ -222,7 +233,7 @@ class _LiveLines:
         return Text("\n".join(line if len(line) <= width else line[: width - 1] + "…" for line in lines), style="cyan")
 
     def __call__(self, event: Event) -> None:
-        if isinstance(event, Course):
+        if isinstance(event, ExpectedStages):
             self._overall = Overall(event, self._stages.clock)
         elif self._overall is not None:
             self._overall.follow(event)
@@ -242,7 +253,7 @@ class _JsonLines:
         self._next: dict[str, float] = {}
 
     def __call__(self, event: Event) -> None:
-        if isinstance(event, Course) or (self._quiet and not isinstance(event, Caution | StageFailed)):
+        if isinstance(event, ExpectedStages) or (self._quiet and not isinstance(event, Caution | StageFailed)):
             return
         if isinstance(event, Progress):
             now = time.monotonic()

@@ -17,10 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TextIO, cast
 
+from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from lastgood.text import units
 from lastgood.text.redact import scrubbed, visible, visible_lines
 
 UNWRAPPED = 10_000
@@ -51,8 +53,22 @@ def _least(column: TableColumn, cells: Sequence[str]) -> int:
     """The least width of a column: of its longest word if it folds."""
     texts = [column.title, *cells]
     words = (word for text in texts for word in text.split()) if column.fold else texts
-    least = max((len(each) for each in words), default=0)
+    least = max(map(cell_len, words), default=0)
     return min(least, _BREAKABLE) if column.breaks else least
+
+
+def _widths(columns: Sequence[TableColumn], cells: Sequence[Sequence[str]], room: int) -> list[int]:
+    """The width of each column: what its values need, or its part of what is left where that is too much."""
+    texts = [[column.title, *(row[n] for row in cells)] for n, column in enumerate(columns)]
+    widths = [_least(column, each[1:]) for column, each in zip(columns, texts, strict=True)]
+    wanted = [max(map(cell_len, each)) - width for each, width in zip(texts, widths, strict=True)]
+    left = room - sum(widths)
+    # Those that need least first: what they leave is for the others.
+    for position, n in enumerate(sorted(range(len(columns)), key=wanted.__getitem__)):
+        given = max(0, min(wanted[n], left // (len(columns) - position)))
+        widths[n] += given
+        left -= given
+    return widths
 
 
 def _style(column: TableColumn, cell: str) -> str:
@@ -94,12 +110,15 @@ class Screen:
         lines: bool = False,
     ) -> None:
         """Print a paragraph, wrapped between words and indented; ``first`` precedes the first line. Newlines belong to
-        names and are made visible, except with ``lines``."""
+        names and are made visible, except with ``lines``; an indented line is a command then, and is not wrapped."""
         console = self.err if stderr else self.out
         lead = " " * indent
         parts = visible_lines(self._scrub(text)).split("\n") if lines else [self.text(text)]
         for number, part in enumerate(parts):
             start = first if number == 0 else lead
+            if number and part.startswith("  "):  # a command to copy
+                console.print(Text(f"{lead}{part}", style=style), soft_wrap=True)
+                continue
             width = max(console.width, NARROWEST)
             wrapped = textwrap.wrap(
                 part,
@@ -111,6 +130,15 @@ class Screen:
             )
             for line in wrapped or [start.rstrip()]:
                 console.print(Text(line, style=style), soft_wrap=True)
+
+    def command(self, lead: str, command: str, *, indent: int = 0, style: str = "") -> None:
+        """Print a command after ``lead``, or below it where both do not fit into a line: half a command must not be
+        copied."""
+        start, text = " " * indent, self.text(command)
+        fits = cell_len(f"{start}{lead} {text}") <= self.out.width
+        self.say(f"{lead} {text}" if fits else lead, first=start, indent=indent, style=style)
+        if not fits:
+            self.out.print(Text(f"{start}  {text}", style=style), soft_wrap=True)
 
     def quote(self, line: str) -> None:
         """Print a line of another program on stderr, without passwords and control characters. The prefix prevents a
@@ -125,6 +153,13 @@ class Screen:
         """Print a heading after an empty line."""
         self.out.print()
         self.say(text, style="bold")
+
+    def more(self, count: int, shown: int, what: str = "", *, where: str = "--json") -> None:
+        """Print how many of ``count`` items were left out after the first ``shown``; nothing if none were. ``what``:
+        the noun in the singular; ``where``: what lists all of them."""
+        if count > shown:
+            rest = units.counted(count - shown, f"more {what}") if what else f"{units.number(count - shown)} more"
+            self.say(f"and {rest}; {where} lists all of them", first="  ", indent=2)
 
     def pairs(self, pairs: Iterable[tuple[str, str]], styles: Mapping[str, str] = NO_STYLES) -> None:
         """Print names and values in two columns; long values are wrapped within their column. ``styles``: of the lines
@@ -159,9 +194,8 @@ class Screen:
         above: list[str] = []
         if not too_wide() or (columns[0].fold and room >= NARROWEST_NAME):
             columns, cells = [columns[n] for n in shown], [[row[n] for n in shown] for row in cells]
-            least = [min(least[0], room), *(least[n] for n in shown[1:])]
             for row in cells:
-                if any(len(word) > room for word in row[0].split()):
+                if any(cell_len(word) > room for word in row[0].split()):
                     above.append(row[0])
                     row[0] = _ABOVE
         else:
@@ -171,13 +205,13 @@ class Screen:
             return
         grid = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
         grid.add_column("", width=0)  # the indent
-        for column, width in zip(columns, least, strict=True):
+        for column, width in zip(columns, _widths(columns, cells, self.out.width - 2 * len(columns)), strict=True):
             grid.add_column(
                 Text(column.title),
                 justify="right" if column.right else "left",
                 no_wrap=not column.fold,
                 overflow="fold",
-                min_width=width,
+                width=width,
             )
         for row in cells:
             grid.add_row("", *(Text(cell, style=_style(c, cell)) for c, cell in zip(columns, row, strict=True)))

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, unquote
 
+from lastgood.text.address import as_libpq
+
 HIDDEN = "***"
 # Shorter ones would match parts of ordinary words; they are hidden only in a password's place.
 SHORTEST = 4
@@ -49,7 +51,7 @@ _PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 # Hosts with their ports, before the slash of the database's name.
 _HOSTS = re.compile(r"(?:(?:\[[^\]/]*\]|[^:/,\[\]]*)(?::\d*)?(?:,|(?=/|$)))+(?:/|$)")
 _QUERY = re.compile(r"[?&](?:ssl)?password=([^&\s]*)", re.IGNORECASE)
-_POSTGRES_URL = re.compile(r"postgres(?:ql)?://", re.IGNORECASE)
+_POSTGRES_URL = re.compile(r"postgres(?:ql)?://")
 
 _CLAUSE_HIDDEN = rf"\g<head>'{HIDDEN}'"
 
@@ -66,12 +68,13 @@ _NAME = re.compile(r"[-\w.]+")
 
 
 def is_url(text: str) -> bool:
-    """Whether libpq would read ``text`` as a URL."""
-    return _POSTGRES_URL.match(text) is not None
+    """Whether ``text`` is a URL of PostgreSQL, for libpq or for a driver of SQLAlchemy."""
+    return _POSTGRES_URL.match(as_libpq(text)) is not None
 
 
 def written_passwords(text: str) -> list[str]:
     """Every password in a connection URL or string, as it is written there."""
+    text = as_libpq(text)
     if not is_url(text):
         return [match["password"].strip("'") for match in _PAIR.finditer(text)]
     passwords = _QUERY.findall(text)

@@ -6,6 +6,7 @@ Bytes are counted in powers of 1024, and the units of time are PostgreSQL's.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 DURATION_PATTERN = r"^\s*\d+(\.\d+)?\s*(ms|s|min|h|d)?\s*$"
@@ -60,6 +61,13 @@ def number(count: int) -> str:
 def counted(count: int, one: str, many: str = "") -> str:
     """``1 table``, ``1,200 tables``."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def listed(texts: Iterable[str], most: int, separator: str = ", ") -> str:
+    """Join the first texts, and count the others: ``a, b and 3 more``."""
+    first = list(texts)
+    rest = len(first) - most
+    return separator.join(first[:most]) + (f" and {number(rest)} more" if rest > 0 else "")
 
 
 def signed(count: int) -> str:

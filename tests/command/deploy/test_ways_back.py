@@ -14,10 +14,10 @@ import pytest
 
 from lastgood.command.deploy.deploy import accept
 from lastgood.errors import Failed, Refused
+from lastgood.postgres import clock
 from lastgood.postgres import database as databases
 from lastgood.postgres.deployment import DeploymentMark, find_deployment, mark_deployment
 from lastgood.postgres.embedded import EmbeddedServer
-from lastgood.postgres.mark import server_clock
 from lastgood.postgres.remaining_sessions import ProgramTrace, end, find
 from lastgood.postgres.server import Connection
 from tests.cli.conftest import Lastgood
@@ -43,7 +43,7 @@ def test_sessions_of_the_migration_are_distinguished_from_the_applications(
         oid = databases.describe(maintenance, name).oid
         before = target.connect(application_name="app")  # the application, since long
         busy = target.connect(application_name="app", autocommit=False)
-        trace = ProgramTrace("lastgood migration R", "postgres", server_clock(maintenance))
+        trace = ProgramTrace("lastgood migration R", "postgres", clock.now(maintenance))
         tagged = target.connect(application_name="lastgood migration R")
         renamed = target.connect(application_name="lastgood migration R")
         seen = frozenset(find(maintenance, oid, trace))
@@ -63,7 +63,7 @@ def test_sessions_of_the_migration_are_distinguished_from_the_applications(
         assert [alive(each) for each in (tagged, renamed, nameless, pooled, busy)] == [False] * 5
         # What the application opens from now on is left alone.
         after = target.connect(application_name="app")
-        assert end(maintenance, oid, replace(trace, began=server_clock(maintenance)), seen, grace=0.0) == []
+        assert end(maintenance, oid, replace(trace, began=clock.now(maintenance)), seen, grace=0.0) == []
         assert alive(after)
         for each in (before, busy, tagged, renamed, nameless, mine, pooled, after):
             each.close()
@@ -77,7 +77,7 @@ def test_a_missing_privilege_to_terminate_them_is_reported(
         oid = databases.describe(superuser, name).oid
         superuser.execute("DROP ROLE IF EXISTS lg_weak")
         superuser.execute("CREATE ROLE lg_weak LOGIN")
-        trace = ProgramTrace("lastgood migration R", "postgres", server_clock(superuser))
+        trace = ProgramTrace("lastgood migration R", "postgres", clock.now(superuser))
         try:
             with (
                 server.target(name).connect(application_name="lastgood migration R") as left,
@@ -165,7 +165,7 @@ def test_a_deployment_is_accepted_by_its_name_and_only_there(
             host="runner",
             pid=1,
             user="ci",
-            started=server_clock(connection),
+            started=clock.now(connection),
             original_comment="ours",
         )
         mark_deployment(connection, mark)

@@ -177,6 +177,9 @@ def test_it_lists_obstacles(lastgood: Lastgood, server: EmbeddedServer, database
         connection.execute(alter)
     with server.target(database).connect() as connection:
         connection.execute("ALTER TABLE public.deals ENABLE ROW LEVEL SECURITY")
+        for clause in ("DATABASE {0}", "ROLE {1} IN DATABASE {0}"):
+            setting = f"ALTER {clause} SET app.tenant = '7'"
+            connection.execute(sql.SQL(setting).format(sql.Identifier(database), sql.Identifier(owner)))
     survey = lastgood("init", "--force", "--json", "--db", url).document["survey"]
     assert survey["obstacles"] == [
         f'Role "{role}" cannot create databases, so no shadow database can be built.',
@@ -192,6 +195,10 @@ def test_it_lists_obstacles(lastgood: Lastgood, server: EmbeddedServer, database
         "\nFor a rollback by name, a superuser runs this once, in psql\n"
         f'  ALTER ROLE "{role}" CREATEDB BYPASSRLS;\n'
         f'  GRANT "{owner}", pg_signal_backend, pg_monitor, pg_read_all_data TO "{role}";\n'
+        f'  GRANT SET ON PARAMETER "app.tenant" TO "{role}";\n'
+        f"  -- To repeat the settings of {owner} in the restored database:\n"
+        f'  ALTER ROLE "{role}" CREATEROLE;\n'
+        + (f'  GRANT {owner} TO "{role}" WITH ADMIN OPTION;\n' if server.major >= 16 else "")
     )
     assert block in lastgood("init", "--force", "--db", url).out
     assert block in lastgood("check", "--db", url).out
@@ -203,6 +210,7 @@ def test_it_lists_obstacles(lastgood: Lastgood, server: EmbeddedServer, database
     assert (survey["obstacles"], survey["grants"]) == ([], [])
     with server.target("postgres").connect() as connection:
         connection.execute(sql.SQL("ALTER DATABASE {} OWNER TO postgres").format(sql.Identifier(database)))
+        connection.execute(sql.SQL("REVOKE ALL ON PARAMETER app.tenant FROM {}").format(sql.Identifier(role)))
         connection.execute(sql.SQL("DROP ROLE {}, {}").format(sql.Identifier(role), sql.Identifier(owner)))
 
 

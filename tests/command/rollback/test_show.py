@@ -12,7 +12,7 @@ import pytest
 from lastgood.command.facts import show as facts
 from lastgood.command.points import show as points
 from lastgood.command.prune import show as prune
-from lastgood.command.prune.prune import PruneCandidate, PrunePlan
+from lastgood.command.prune.plan import PruneCandidate, PrunePlan
 from lastgood.command.rollback import show as report
 from lastgood.command.rollback import show_plan
 from lastgood.command.status import show as status
@@ -173,8 +173,8 @@ def test_a_whole_plan(shown: tuple[Screen, io.StringIO]) -> None:
         "                  nothing is deleted\n"
         "  Writes blocked  only during the switch; rows written until then are in the\n"
         "                  kept database\n"
-        "  Expected        no estimate yet: no run was measured on this server; by the\n"
-        "                  size, between 8 s and 1 min 5 s\n"
+        "  Expected        no estimate yet: no large load was measured on this server; by\n"
+        "                  the size, between 8 s and 1 min 5 s\n"
         "\n"
         "What will be done\n"
         "   1  Switch the names: all sessions are terminated once; clients reconnect\n"
@@ -497,8 +497,8 @@ def test_a_prune_shows_what_goes_first(shown: tuple[Screen, io.StringIO]) -> Non
     found = (candidate("new.sql", False, "among the 1 newest"), candidate("old.sql", True, "beyond the 1 newest"))
     prune.show(screen, PrunePlan(live="crm", candidates=found))
     assert stream.getvalue() == (
-        "Would remove 1 item (1.0 MB) permanently. 1 item (1.0 MB) stays: 1 among the 1\n"
-        "newest.\n"
+        "Would remove 1 item (1.0 MB) permanently. 1 item (1.0 MB) stays: 1 (among the 1\n"
+        "newest).\n"
         "\n"
         "          name     what           made           size  why\n"
         "  remove  old.sql  restore point  9 hours ago  1.0 MB  beyond the 1 newest\n"

@@ -69,4 +69,4 @@ def test_hundreds_of_reasons_are_counted() -> None:
     )
     text = on_screen(verdict)
     assert text.count("SKIPPED") == 10
-    assert "  and 490 rules more for 490 other reasons; --json lists all of them\n" in text
+    assert "  and 490 more rules for 490 other reasons; --json lists all of them\n" in text

@@ -142,7 +142,7 @@ def test_hidden_rows_are_no_clean_rows(stage: Stage, role_without_rights: str) -
     assert key.hint == f'As the owner or a superuser, run: ALTER ROLE "{role_without_rights}" BYPASSRLS'
 
 
-@pytest.mark.postgres(15, 18)
+@pytest.mark.postgres(18, also=(15,))
 def test_a_table_that_is_locked_is_not_waited_for(stage: Stage) -> None:
     with stage.target.connect(autocommit=False) as other:
         other.execute("LOCK TABLE public.contacts IN ACCESS EXCLUSIVE MODE")

@@ -13,7 +13,7 @@ from psycopg import sql
 
 from lastgood import fault
 from lastgood.context import Context
-from lastgood.dump.deferral import DeferredTask
+from lastgood.dump.deferred_task import DeferredTask
 from lastgood.dump.names import Relation
 from lastgood.dump.statements import Kind
 from lastgood.errors import Failed, Interrupted, Refused, Stopped

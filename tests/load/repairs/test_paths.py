@@ -8,8 +8,8 @@ from psycopg import sql
 from lastgood.dump.names import Relation
 from lastgood.events import Caution
 from lastgood.load.repairs import Rules
-from lastgood.load.repairs.calls import called_functions
-from lastgood.postgres.database import analyze
+from lastgood.load.repairs.paths import called_functions
+from lastgood.postgres.statistics import analyze
 from tests.load.repairs.stage import Stage, repaired
 
 MAJORS = (15, 16, 17, 18)

@@ -60,7 +60,7 @@ class Right(Frozen):
 
 
 class Rights(Document):
-    """What a role may do in a database: each right was tried in a transaction that was rolled back. ``schemas`` could
+    """The rights of a role in a database: each was tried in a transaction that was rolled back. ``schemas`` could
     go back in place, ``staying`` could not. ``grants``: what a superuser must run once for a rollback by name."""
 
     live: str

@@ -20,16 +20,15 @@ from lastgood.command.deploy.migration import MigrationCommand, command_of
 from lastgood.command.validate import validate
 from lastgood.errors import NOT_REACHED, Failed, LastgoodError, Refused
 from lastgood.events import Caution, Note, StageDone, StageStarted, reported
-from lastgood.journal.run_names import identifier
 from lastgood.plan.plan import Choice, Plan, Request
 from lastgood.points import RestorePoint, dump_point
-from lastgood.postgres import database
+from lastgood.postgres import clock, database
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.access.rights import rights
-from lastgood.postgres.mark import server_clock
 from lastgood.postgres.remaining_sessions import ProgramTrace
 from lastgood.postgres.state import DatabaseState
 from lastgood.run.prepare import connect_live
+from lastgood.text.quoting import identifier
 from lastgood.text.units import duration
 
 LABEL = "before_deployment"
@@ -208,6 +207,6 @@ def _command(course: Course) -> MigrationCommand:
     request, hold = course.request, course.hold
     keywords = resolved(hold.target, hold.live)
     connection = hold.connection()
-    course.trace = ProgramTrace(tag(hold.run), keywords["user"], server_clock(connection))
+    course.trace = ProgramTrace(tag(hold.run), keywords["user"], clock.now(connection))
     assert course.point is not None
     return command_of(request, keywords, hold.run, point=str(course.point.path))

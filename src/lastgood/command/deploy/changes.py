@@ -1,4 +1,4 @@
-"""What a migration changed in the rows of the database: the difference to the restore point that was made before it."""
+"""The rows that a migration changed: the difference from the restore point that was made before it."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ class Course:
 
     @property
     def comparing(self) -> Comparing:
-        """How the rows are compared with the restore point, in a limited time: a pipeline waits for it."""
+        """The comparison of the rows with the restore point, in a limited time: a pipeline waits for it."""
         base = self.request.base
         return Comparing(base.compare, base.check.compare_limit, base.loss, bounded=True)
 

@@ -28,6 +28,7 @@ from lastgood.command.deploy.trial import trial
 from lastgood.errors import LastgoodError
 from lastgood.events import Caution, Emit, StageDone, StageFailed, StageStarted, reported, silent
 from lastgood.journal import recording
+from lastgood.journal.reader import SESSIONS_ENDED
 from lastgood.postgres import clock, transactions
 from lastgood.process import interrupts
 
@@ -128,7 +129,11 @@ def _migrated(course: Course, command: MigrationCommand) -> str:
     emit(StageStarted(STAGE, f"run the migration: {command.shown}"))
     course.note("doing", step=STAGE, transaction=_following(course))
     with course.timed(STAGE):
-        outcome = migration.run(command, hold.run, course.journal.path, watcher, course.context, seconds=limit)
+        try:
+            outcome = migration.run(command, hold.run, course.journal.path, watcher, course.context, seconds=limit)
+        except BaseException:
+            course.note(SESSIONS_ENDED, step=STAGE, transaction=_following(course))
+            raise
     course.seen = outcome.seen
     course.found["command"] = outcome.report
     course.note("done", step=STAGE, result=outcome.report.model_dump(mode="json"), transaction=_following(course))

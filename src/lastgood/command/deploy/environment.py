@@ -16,6 +16,7 @@ from psycopg import conninfo, pq
 from lastgood.application import hooks
 from lastgood.postgres.server import NO_EVENT_TRIGGERS, Target
 from lastgood.text import redact
+from lastgood.text.address import as_libpq
 
 # Not passed on to the migration.
 _OURS = frozenset({"application_name", "client_encoding", "fallback_application_name", "connect_timeout", "options"})
@@ -134,13 +135,10 @@ def libpq_variables() -> dict[str, str]:
 
 def leads_to(text: str, live: Mapping[str, str]) -> bool:
     """Whether a text is a connection string or URL of the database that ``live`` (keywords) names."""
-    if not redact.is_url(text.replace("+", "", 1)) and "dbname=" not in text:
-        scheme, separator, rest = text.partition("://")
-        if not separator or not scheme.startswith("postgres"):
-            return False
-        text = f"postgresql://{rest}"
+    if not redact.is_url(text) and "dbname=" not in text:
+        return False
     try:
-        found = conninfo.conninfo_to_dict(_only_libpq(text))
+        found = conninfo.conninfo_to_dict(_only_libpq(as_libpq(text)))
     except (psycopg.ProgrammingError, ValueError):
         return live["dbname"] in text
     same_host = found.get("host") in (None, "") or str(found["host"]) == live.get("host")

@@ -16,7 +16,7 @@ from lastgood.errors import NOT_REACHED, Failed, LastgoodError, Refused
 from lastgood.events import Caution, Emit, Note
 from lastgood.journal import caller
 from lastgood.journal.run_names import new_run
-from lastgood.postgres import database
+from lastgood.postgres import clock, database
 from lastgood.postgres.deployment import (
     ACTIVITY,
     DeploymentMark,
@@ -27,7 +27,6 @@ from lastgood.postgres.deployment import (
     own_comment,
 )
 from lastgood.postgres.lock import lock_live, read_nothing
-from lastgood.postgres.mark import server_clock
 from lastgood.postgres.server import Connection, Target
 from lastgood.text.units import ago, duration
 
@@ -43,7 +42,7 @@ class Hold:
         self.live = target.dbname
         self.oid = self._oid = oid
         self.run = run
-        self.started: datetime = server_clock(connection)
+        self.started: datetime = clock.now(connection)
         self.mark: DeploymentMark | None = None
         self._connection = connection
         self._wait = wait
@@ -156,13 +155,13 @@ def hold(target: Target, wait: float, emit: Emit) -> Iterator[Hold]:
         if unfinished is not None:
             raise Refused(
                 f'cannot deploy: deployment {unfinished.run} of "{live}" is unfinished (started '
-                f"{ago(unfinished.started, server_clock(connection))} by {unfinished.user} on {unfinished.host}; "
+                f"{ago(unfinished.started, clock.now(connection))} by {unfinished.user} on {unfinished.host}; "
                 f"interrupted while {ACTIVITY[unfinished.stage]})",
                 hint="Run lastgood recover to roll back to its restore point. To accept the database as it is: "
                 f"lastgood deploy --accept {unfinished.run}",
                 state=f'"{live}" is as that deployment left it.',
             )
-        run = new_run(server_clock(connection))
+        run = new_run(clock.now(connection))
         name(connection, run)
         held = Hold(target, connection, run, found.oid, wait, emit)
         try:

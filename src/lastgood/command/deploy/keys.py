@@ -14,7 +14,7 @@ from lastgood.command.validate.rule import sample_text
 from lastgood.command.validate.validate import ValidationVerdict
 from lastgood.postgres import integrity
 from lastgood.postgres.integrity import ForeignKeyConstraint
-from lastgood.postgres.server import Connection, Target
+from lastgood.postgres.server import Connection, Target, only_row
 from lastgood.text.redact import HIDDEN
 from lastgood.text.units import counted
 
@@ -82,7 +82,7 @@ def broken_since(
                 with connection.transaction():
                     connection.execute("SET LOCAL row_security = off")
                     connection.execute(sql.SQL("SET LOCAL statement_timeout = {}").format(limit))
-                    (rows,) = connection.execute(count).fetchone() or (0,)
+                    (rows,) = only_row(connection, count)
                     some = [str(text) for (text,) in connection.execute(samples)] if rows else []
             except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, psycopg.errors.InvalidSchemaName):
                 continue

@@ -23,8 +23,9 @@ from lastgood.command.deploy.environment import MARK, environment
 from lastgood.command.deploy.report import CommandReport
 from lastgood.context import Context
 from lastgood.deadman import migration as deadman
-from lastgood.errors import NOT_REACHED, Failed, Refused, UsageError
+from lastgood.errors import NOT_REACHED, Failed, Refused, UsageError, os_reason
 from lastgood.events import Printed
+from lastgood.journal.reader import MIGRATE
 from lastgood.postgres.remaining_sessions import ProgramTrace, RemainingSession, find
 from lastgood.postgres.server import Connection, Target
 from lastgood.process.companion import NotReady
@@ -33,7 +34,7 @@ from lastgood.process.supervised import SupervisedProgram
 from lastgood.text import redact
 from lastgood.text.units import duration
 
-STAGE = "migrate"
+STAGE = MIGRATE
 WATCH_SECONDS = 0.2
 OUTPUT_CHARACTERS = 4000
 
@@ -106,6 +107,7 @@ class Watcher(threading.Thread):
     ) -> None:
         super().__init__(name="lastgood-watch", daemon=True)
         self.seen: set[RemainingSession] = set()
+        self.sessions = deadman.Sessions(maintenance, trace.tag[:63])
         self._maintenance = maintenance
         self._oid = oid
         self._trace = trace
@@ -159,7 +161,7 @@ def run(
 
     watcher.start()
     try:
-        with deadman.armed_switch(mark, journal) as switch:
+        with deadman.armed_switch(mark, journal, watcher.sessions) as switch:
             started = SupervisedProgram(
                 command.arguments,
                 environment=command.environment,
@@ -177,11 +179,12 @@ def run(
                     )  # its remaining processes would go on changing a database that is rolled back
             except BaseException:
                 started.end()
+                switch.dismiss()
                 raise
             switch.dismiss()
     except OSError as error:
         raise Failed(
-            f'cannot start the migration "{command.program}": {(error.strerror or str(error)).lower()}',
+            f'cannot start the migration "{command.program}": {os_reason(error)}',
             hint="Correct the command after the two dashes.",
         ) from error
     except NotReady as error:

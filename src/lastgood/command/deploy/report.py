@@ -114,9 +114,9 @@ class ChangedTable(Frozen):
 class DeployReport(Document):
     """A deployment that has ended. ``status``: ``deployed``; ``unchanged``: it failed, and the database was shown to
     equal its state before; ``rolled back``: by ``rollback`` (its report), to ``point``; or ``not rolled back``.
-    ``problem``: the failure. ``tables``: what changed since the restore
-    point, by the migration or meanwhile. ``loss``: tables whose rows the rollback removed or restored; ``kept`` is the
-    database that still has them. ``moved``: sequences that advanced, which is harmless."""
+    ``problem``: the failure. ``tables``: what changed since the restore point, by the migration or meanwhile. ``loss``:
+    tables whose rows the rollback removed or restored; ``kept`` is the database that still has them. ``moved``:
+    sequences that advanced, which is harmless."""
 
     run: str
     status: Result

@@ -41,7 +41,7 @@ def show(screen: Screen, report: DeployReport) -> None:
     _facts(screen, report)
     _tables(screen, "What changed since the restore point", report.tables)
     _worse(screen, report.worse)
-    screen.say(f"To roll back later: lastgood rollback {Path(report.point).name}", first="  ", indent=2)
+    screen.command("To roll back later:", f"lastgood rollback {Path(report.point).name}", indent=2)
 
 
 def _compared(report: DeployReport) -> str:
@@ -75,10 +75,7 @@ def _worse(screen: Screen, worse: tuple[Worse, ...]) -> None:
 
 def _ended(sessions: tuple[str, ...]) -> str:
     """List the first few sessions; the document has all."""
-    more = len(sessions) - SESSIONS
-    return (
-        ", ".join(sessions[:SESSIONS]) + (f" and {more} more" if more > 0 else "") + (" terminated" if sessions else "")
-    )
+    return units.listed(sessions, SESSIONS) + (" terminated" if sessions else "")
 
 
 def _facts(screen: Screen, report: DeployReport) -> None:
@@ -135,7 +132,7 @@ def show_trial(screen: Screen, report: TrialReport) -> None:
             screen.heading(title)
             for name in names[:SHOWN]:
                 screen.say(name, first="  ", indent=4)
-            _and_more(screen, len(names), "object")
+            screen.more(len(names), SHOWN, "object")
     if report.locks:
         screen.heading("Locks on existing tables, which would block the application")
         for lock in report.locks[:SHOWN]:
@@ -145,7 +142,7 @@ def show_trial(screen: Screen, report: TrialReport) -> None:
                 first="  ",
                 indent=4,
             )
-        _and_more(screen, len(report.locks), "lock")
+        screen.more(len(report.locks), SHOWN, "lock")
     elif not report.problem:
         screen.say("No blocking locks were observed.", first="  ", indent=2)
     if not (report.tables or report.added or report.removed or report.changed):
@@ -176,7 +173,7 @@ def _tables(screen: Screen, title: str, tables: Sequence[ChangedTable]) -> None:
         columns_changed = [f"+{name}" for name in each.columns_added] + [f"-{name}" for name in each.columns_removed]
         if columns_changed:
             screen.say(f"{each.schema_name}.{each.name}: {', '.join(columns_changed)}", first="  columns of ", indent=4)
-    _and_more(screen, len(tables), "table")
+    screen.more(len(tables), SHOWN, "table")
     for why in dict.fromkeys(each.why for each in tables if each.added is None and each.why):
         names = ", ".join(f"{each.schema_name}.{each.name}" for each in tables[:SHOWN] if each.why == why)
         screen.say(f"{names}: {why}", first="  not counted: ", indent=4)
@@ -187,13 +184,6 @@ def _numbers(each: ChangedTable) -> tuple[str, str, str]:
         return "?", "?", "?"
     changed = "no key" if each.changed is None else units.number(each.changed)
     return units.number(each.added), units.number(each.deleted), changed
-
-
-def _and_more(screen: Screen, count: int, what: str) -> None:
-    if count > SHOWN:
-        screen.say(
-            f"and {units.counted(count - SHOWN, f'more {what}')}; --json lists all of them", first="  ", indent=2
-        )
 
 
 def _command(command: CommandReport | None) -> str:
@@ -222,7 +212,7 @@ def _loss(screen: Screen, loss: tuple[TableLoss, ...]) -> None:
         (COLUMNS[0], *counts, *COLUMNS[3:]),
         [[each.table, _rows(each.live_rows), _rows(each.point_rows), *rows_of(each)] for each in loss[:SHOWN]],
     )
-    _and_more(screen, len(loss), "table")
+    screen.more(len(loss), SHOWN, "table")
 
 
 def _rows(count: int | None) -> str:

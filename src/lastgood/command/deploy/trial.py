@@ -46,10 +46,10 @@ from lastgood.journal.run_names import new_run, suffix
 from lastgood.loss import Comparing
 from lastgood.points import RestorePoint, dump_point
 from lastgood.points.manifest import manifest_path
-from lastgood.postgres import clock, copying, database
+from lastgood.postgres import clock, database, lock
 from lastgood.postgres.access.grants import Operator
 from lastgood.postgres.apply import apply
-from lastgood.postgres.mark import marked, server_clock
+from lastgood.postgres.mark import marked
 from lastgood.postgres.remaining_sessions import ProgramTrace, find
 from lastgood.postgres.server import Connection, Target
 from lastgood.postgres.state import DatabaseState
@@ -71,7 +71,7 @@ def trial(request: DeployRequest, emit: Emit = silent) -> TrialReport:
     with database.connect_maintenance(target, live) as maintenance:
         database.describe(maintenance, live)
         _report_leftovers(maintenance, live, emit)
-        run = new_run(server_clock(maintenance))
+        run = new_run(clock.now(maintenance))
         keywords = resolved(target, live)
         clone = database.fit_name(live, suffix("trial", run))
         command = command_of(request, {**keywords, "dbname": clone}, run, dry_run="1")
@@ -114,7 +114,7 @@ def _refuse_detours(
 def _report_leftovers(maintenance: Connection, live: str, emit: Emit) -> None:
     for found, mark in marked(maintenance):
         trial = mark.role == "copy" and mark.live == live and mark.options.get("kind") == "trial"
-        if trial and copying.holder(maintenance, found.name) is None:
+        if trial and lock.copy_holder(maintenance, found.name) is None:
             emit(
                 Caution(
                     f'clone "{found.name}" of an earlier trial still exists; to remove it: lastgood abort {mark.run}'
@@ -183,7 +183,7 @@ class _Trial:
     def _cloned(self, point: RestorePoint) -> Iterator[None]:
         request = self._request.base
         began = time.monotonic()
-        copying.claim(self._maintenance, self._clone)
+        lock.claim_copy(self._maintenance, self._clone)
         restored = restore.restore(
             request.target,
             point.path.parent,
@@ -272,8 +272,8 @@ class _Trial:
     def _migrated(self) -> tuple[Outcome, tuple[HeldLock, ...]]:
         emit, command, request = self._emit, self._command, self._request
         with self._target.connect(application_name="lastgood inspects") as connection:
-            locks = Locks(connection)
-        trace = ProgramTrace(tag(self._journal.run), self._user, server_clock(self._maintenance))
+            locks = ObservedLocks(connection)
+        trace = ProgramTrace(tag(self._journal.run), self._user, clock.now(self._maintenance))
         live, clone = (database.describe(self._maintenance, name).oid for name in (self._live, self._clone))
 
         def sample(connection: Connection) -> None:
@@ -338,7 +338,7 @@ WHERE l.locktype = 'relation' AND l.granted AND l.mode = ANY (%s) AND l.pid <> p
 _TABLES = "SELECT oid::int8 FROM pg_catalog.pg_class WHERE relkind IN ('r', 'p', 'm')"
 
 
-class Locks:
+class ObservedLocks:
     """The observed locks. ``before``: a connection to the clone, before the migration."""
 
     def __init__(self, before: Connection) -> None:

@@ -15,7 +15,7 @@ from lastgood.cli import lengths
 from lastgood.cli.application import command
 from lastgood.cli.complete import points
 from lastgood.cli.operands import DATABASE, operands
-from lastgood.errors import NOT_REACHED, Failed, UsageError
+from lastgood.errors import NOT_REACHED, Failed, UsageError, os_reason
 from lastgood.events import reported
 from lastgood.text import redact
 
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 FIRST = 20
 
 
-class Level(StrEnum):
-    """How exactly to compare."""
+class DiffLevel(StrEnum):
+    """The precision of a comparison."""
 
     DIGEST = "digest"
     COUNT = "count"
 
 
 class Form(StrEnum):
-    """Where the rows go."""
+    """The format of the rows."""
 
     TEXT = "text"
     CSV = "csv"
@@ -67,9 +67,9 @@ def diff(
         typer.Option("--table", metavar="NAME", help="Only this table; * stands for any text. May be repeated."),
     ] = None,
     level: Annotated[
-        Level,
+        DiffLevel,
         typer.Option("--level", help="digest: whether the rows of each table are equal; count: how many differ."),
-    ] = Level.COUNT,
+    ] = DiffLevel.COUNT,
     rows: Annotated[bool, typer.Option("--rows", help="Show the rows that differ.")] = False,
     first: Annotated[
         int, typer.Option("--first", metavar="NUMBER", min=1, help="How many rows of each table --rows shows.")
@@ -99,7 +99,7 @@ def diff(
     from lastgood.command.diff import diff as differences
     from lastgood.command.diff import show as shown
     from lastgood.command.diff.diff import DiffReport
-    from lastgood.config.settings import check_database
+    from lastgood.config import connection_string
     from lastgood.difference import compared
 
     if live and b is not None:
@@ -114,7 +114,7 @@ def diff(
             hint="For example: --format parquet --output differences",
             state=config.NOTHING_READ,
         )
-    if level is Level.DIGEST and (rows or output is not None):
+    if level is DiffLevel.DIGEST and (rows or output is not None):
         raise UsageError(
             "cannot show rows: --level digest does not find individual rows",
             hint="Leave out --level.",
@@ -123,7 +123,7 @@ def diff(
     given = [name for name in (a, b) if name is not None]
     for name in given:
         if redact.is_url(name):
-            check_database(name, "the command line")
+            connection_string.check(name, "the command line")
             session.scrub.learn_from(name, {})
     settings = session.settings
     patterns = table or ()
@@ -200,7 +200,7 @@ def _write_page(session: Session, path: Path, report: DiffReport) -> None:
 
 def _not_written(path: Path, error: OSError, option: str) -> Failed:
     return Failed(
-        f'cannot write "{path}": {(error.strerror or str(error)).lower()}',
+        f'cannot write "{path}": {os_reason(error)}',
         hint=f"Name another place with {option}.",
         state=NOT_REACHED,
     )

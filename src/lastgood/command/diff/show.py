@@ -99,7 +99,7 @@ def _number(rows: int | None) -> str:
 
 
 def _remarks(report: DiffReport) -> Iterator[str]:
-    """What differs in structure, what may be a rename, and what was not compared, a line each."""
+    """One line for each difference in structure, possible rename, and table that was not compared."""
     for table in report.tables:
         for names, side in ((table.columns_a, "A"), (table.columns_b, "B")):
             if names:

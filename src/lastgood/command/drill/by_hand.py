@@ -15,7 +15,7 @@ from lastgood.dump.summary import DumpSummary
 from lastgood.errors import Failed, Refused
 from lastgood.events import Progress
 from lastgood.postgres import binaries
-from lastgood.postgres.server import Target
+from lastgood.postgres.server import Target, only_row
 
 PROGRAMS: tuple[Literal["psql", "pg_dump", "pg_restore"], ...] = ("psql", "pg_dump", "pg_restore")
 STAGE = "guide"
@@ -45,7 +45,7 @@ def not_the_owner(target: Target, schemas: Sequence[str]) -> str:
         "WHERE nspname = ANY (%s) AND nspname <> 'public' AND nspowner <> current_user::regrole"
     )
     with target.connect(application_name="lastgood drill") as connection:
-        (others,) = connection.execute(query, [list(schemas)]).fetchone() or (None,)
+        (others,) = only_row(connection, query, [list(schemas)])
     return f"the role of the drill does not own the schemas {others}, as the guide's commands need" if others else ""
 
 

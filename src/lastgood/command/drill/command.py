@@ -163,13 +163,13 @@ def _due(session: Session) -> int | None:
 
 def _request(session: Session, server: str | None, folder: Path | None, signed_off_by: str | None) -> DrillRequest:
     from lastgood.command.drill.drill import DrillRequest
-    from lastgood.config.settings import check_database
+    from lastgood.config import connection_string
     from lastgood.postgres.server import Target
 
     settings = session.settings
     target = None
     if server is not None:
-        check_database(server, "--server")
+        connection_string.check(server, "--server")
         session.scrub.learn_from(server, {})
         target = Target.parse(server)
     return DrillRequest(

@@ -95,7 +95,7 @@ class Circumstances(Frozen):
 
 
 class Failure(Frozen):
-    """Why a drill failed: the error of the failed phase."""
+    """The failure of a drill: the error of the failed phase."""
 
     phase: str
     code: str

@@ -53,13 +53,12 @@ def _drill(found: DrillEvidence, sealed: Sealed) -> Story:
 
 def _store(found: StoreEvidence, sealed: Sealed) -> Story:
     bad = [each for each in found.points if not each.proved]
-    named = "; ".join(f"{each.name} ({each.verdict})" for each in bad[:NAMED])
-    more = f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
+    named = units.listed((f"{each.name} ({each.verdict})" for each in bad), NAMED, "; ")
     return Story(
         events=frozenset({"failure" if bad else "success"}),
         title=f"{len(found.points) - len(bad)} of {units.counted(len(found.points), 'restore point')} proved",
         event=f"Every restore point of {found.store} was restored on a scratch server. "
-        + (f"Not proved: {named}{more}." if bad else "Each one is proved equal."),
+        + (f"Not proved: {named}." if bad else "Each one is proved equal."),
         state=f'"{found.live}" was not touched.',
         next="Make a new restore point: lastgood backup" if bad else _next(sealed),
         figures=(("Duration", units.duration(found.seconds)),),

@@ -12,7 +12,7 @@ from lastgood.command.drill.evidence import DrillEvidence, DrillRequest, StoreEv
 from lastgood.command.drill.place import Place, base, clean_up, place
 from lastgood.command.drill.scratch import DrillServer, LiveServer, embedded, given
 from lastgood.command.drill.seal import Render, Sealed, seal, sign
-from lastgood.errors import NOT_REACHED, Failed, LastgoodError
+from lastgood.errors import NOT_REACHED, Failed, LastgoodError, os_reason
 from lastgood.events import Emit, Note
 from lastgood.journal import Journal, caller, recording
 from lastgood.journal.run_names import new_run
@@ -51,8 +51,7 @@ class Occasion:
             self.journal.write("ended", kind="drill", status=status, **({"past": past} if past is not None else {}))
         except OSError as error:
             raise Failed(
-                f'cannot keep the evidence of the drill in "{self.place.folder}": '
-                f"{(error.strerror or str(error)).lower()}",
+                f'cannot keep the evidence of the drill in "{self.place.folder}": {os_reason(error)}',
                 hint="Free disk space there, or give another folder with --state, then drill again.",
                 state=NOT_REACHED,
             ) from error

@@ -67,11 +67,7 @@ def _of_drill(found: DrillEvidence) -> Iterator[str]:
                 md.code(found.live) + (f", PostgreSQL {md.text(found.live_server)}" if found.live_server else ""),
             ),
             *([("Rolled back in place", ", ".join(map(md.code, found.schemas)))] if found.schemas else []),
-            ("Started", units.moment(found.began)),
-            ("Duration", units.duration(found.seconds)),
-            ("By", f"{md.text(found.by.user)} on {md.text(found.by.host)}"),
-            ("Command", md.code(found.by.command) if found.by.command else ""),
-            ("Software", md.text(f"lastgood {found.by.lastgood}, Python {found.by.python}, {found.by.system}")),
+            *_circumstances(found),
             ("Scratch server", md.text(f"PostgreSQL {found.server.version}, {found.server.where}")),
             ("Restore point", md.code(Path(found.point.path).name)),
             ("Made", f"{units.moment(found.point.made_at)}, by its {md.text(found.point.time_source)}"),
@@ -163,6 +159,17 @@ def _remarks(found: DrillEvidence) -> Iterator[str]:
         yield md.bullets(md.text(each) for each in found.left_out)
 
 
+def _circumstances(found: DrillEvidence | StoreEvidence) -> tuple[tuple[str, str], ...]:
+    by = found.by
+    return (
+        ("Started", units.moment(found.began)),
+        ("Duration", units.duration(found.seconds)),
+        ("By", f"{md.text(by.user)} on {md.text(by.host)}"),
+        ("Command", md.code(by.command) if by.command else ""),
+        ("Software", md.text(f"lastgood {by.lastgood}, Python {by.python}, {by.system}")),
+    )
+
+
 def _of_store(found: StoreEvidence) -> Iterator[str]:
     proved = sum(each.proved for each in found.points)
     yield (
@@ -173,11 +180,7 @@ def _of_store(found: StoreEvidence) -> Iterator[str]:
         ("What", "Value"),
         [
             ("Store", md.code(found.store)),
-            ("Started", units.moment(found.began)),
-            ("Duration", units.duration(found.seconds)),
-            ("By", f"{md.text(found.by.user)} on {md.text(found.by.host)}"),
-            ("Command", md.code(found.by.command) if found.by.command else ""),
-            ("Software", md.text(f"lastgood {found.by.lastgood}, Python {found.by.python}, {found.by.system}")),
+            *_circumstances(found),
             ("Scratch servers", md.text(", ".join(f"PostgreSQL {each.version}" for each in found.servers))),
             ("Run", md.code(found.run)),
         ],

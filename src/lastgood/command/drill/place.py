@@ -20,7 +20,7 @@ from pathlib import Path
 from lastgood.command.drill.seal import FILE
 from lastgood.context import Context
 from lastgood.deadman.server import removal_switch, sweep
-from lastgood.errors import NOT_REACHED, Failed, Refused
+from lastgood.errors import NOT_REACHED, Failed, Refused, os_reason
 from lastgood.events import Note
 from lastgood.journal import Journal
 from lastgood.journal.past_runs import DRILLS
@@ -74,7 +74,7 @@ def place(state: Path, run: str, base: Path) -> Iterator[Place]:
         lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise Refused(
-            f'cannot keep evidence in "{folder}": {(error.strerror or str(error)).lower()}',
+            f'cannot keep evidence in "{folder}": {os_reason(error)}',
             hint="Give a writable folder with --state.",
             state=NOT_REACHED,
         ) from error
@@ -105,7 +105,7 @@ def _make(folder: Path) -> None:
         folder.mkdir(mode=0o755)
     except OSError as error:  # access() reports every folder as writable for root
         raise Refused(
-            f'cannot drill in "{folder.parent}": {(error.strerror or str(error)).lower()}',
+            f'cannot drill in "{folder.parent}": {os_reason(error)}',
             hint="Give another folder with --folder, or set folder in [drill] of lastgood.toml.",
             state=NOT_REACHED,
         ) from error

@@ -36,6 +36,9 @@ MARK = "lastgood drill"
 _OURS = re.compile(r".*_drill_([0-9a-f]{8})(?:_[a-z0-9]+)*\Z", re.DOTALL)
 _MOST_OF_THE_NAME = 28
 _BUILT_IN = ("postgres", "template0", "template1")
+# A restore point may have references to objects that no longer exist (regclass), as bare OIDs: in a new cluster, which
+# counts from the start again, other objects would have them.
+FIRST_OID = 3_000_000_000
 # The cluster itself, with its first WAL.
 _EMPTY_CLUSTER = 100 << 20
 # The assumed compression ratio; dumps of PostgreSQL are mostly smaller.
@@ -278,7 +281,12 @@ def embedded(place: Place, run: str, live: str, wanted: int | None, *, timed: bo
     try:
         sockets.mkdir()
         server = EmbeddedServer(
-            major, settings=DURABLE if timed else FAST, folder=sockets, data=place.work / f"data{major}", own_copy=True
+            major,
+            settings=DURABLE if timed else FAST,
+            folder=sockets,
+            data=place.work / f"data{major}",
+            own_copy=True,
+            first_oid=FIRST_OID,
         )
     except (RuntimeError, OSError) as error:
         raise Failed(

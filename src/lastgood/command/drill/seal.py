@@ -19,7 +19,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 
 from lastgood.command.drill.evidence import DrillEvidence, StoreEvidence
-from lastgood.errors import NOT_REACHED, Failed, Refused, UsageError
+from lastgood.errors import NOT_REACHED, Failed, Refused, UsageError, os_reason
 from lastgood.journal import Journal, caller
 from lastgood.journal.past_runs import DRILLS
 from lastgood.journal.reader import entries
@@ -107,7 +107,7 @@ def sign(state: Path, run: str, by: str, render: Render) -> StoredEvidence:
         _write(found.folder, sealed, journal, render)
     except OSError as error:
         raise Failed(
-            f'cannot sign drill "{sealed.evidence.run}": {(error.strerror or str(error)).lower()}',
+            f'cannot sign drill "{sealed.evidence.run}": {os_reason(error)}',
             hint=f'Make "{found.folder}" writable and free disk space, then sign again.',
             state=NOT_REACHED,
         ) from error

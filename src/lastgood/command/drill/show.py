@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lastgood.command.drill.drill import DrillEvidence, Sealed, StoredEvidence, StoreEvidence, UnreadableEvidence
-from lastgood.command.drill.evidence import DrillPhase
+from lastgood.command.drill.evidence import DrillPhase, Failure
 from lastgood.screen.screen import Screen, TableColumn
 from lastgood.text import units
 
@@ -83,16 +83,7 @@ def _drill(screen: Screen, found: DrillEvidence) -> None:
     else:
         screen.say(f'The drill FAILED: do not rely on a rollback of "{found.live}" to {point}.', style="bold red")
         if found.failure is not None:
-            screen.say(f"{found.failure.phase}: {found.failure.message}", first="  ", indent=4)
-            for part in found.phases:
-                if (
-                    part.outcome == "failed"
-                    and "." in part.name
-                    and part.detail
-                    and part.detail not in found.failure.message
-                ):
-                    screen.say(f"{part.title}: {part.detail.splitlines()[0]}", first="    ", indent=6)
-            screen.say(found.failure.hint, first="  next: ", indent=8)
+            _failure(screen, found.failure, found.phases)
     if found.proofs:
         screen.heading("Proofs")
     for each in found.proofs:
@@ -109,6 +100,15 @@ def _drill(screen: Screen, found: DrillEvidence) -> None:
     )
     screen.table(columns, [_phase(each) for each in found.phases if "." not in each.name or "rollback" in each.name])
     _figures(screen, found)
+
+
+def _failure(screen: Screen, failure: Failure, phases: Sequence[DrillPhase]) -> None:
+    screen.say(f"{failure.phase}: {failure.message}", first="  ", indent=4)
+    parts = [part for part in phases if part.outcome == "failed" and "." in part.name]
+    for part in parts:
+        if part.detail and part.detail not in failure.message:
+            screen.say(f"{part.title}: {part.detail.splitlines()[0]}", first="    ", indent=6)
+    screen.say(failure.hint, first="  next: ", indent=8)
 
 
 def _phase(phase: DrillPhase) -> tuple[str, ...]:
@@ -184,5 +184,4 @@ def _store(screen: Screen, found: StoreEvidence) -> None:
             for each in good[:SHOWN]
         ],
     )
-    if len(good) > SHOWN:
-        screen.say(f"and {len(good) - SHOWN} more; evidence.json lists all of them", first="  ", indent=2)
+    screen.more(len(good), SHOWN, where="evidence.json")

@@ -23,7 +23,7 @@ from lastgood.command.validate import validate
 from lastgood.command.validate.validate import ValidationSummary
 from lastgood.config.tables import Validate
 from lastgood.context import Context
-from lastgood.errors import Failed, Interrupted, LastgoodError, Stopped
+from lastgood.errors import Failed, Interrupted, LastgoodError, Stopped, os_reason
 from lastgood.facts import Facts
 from lastgood.facts.compare import compare
 from lastgood.facts.of_database import facts_at
@@ -72,7 +72,7 @@ class Rehearsal:
 
     @property
     def policy(self) -> CodePolicy:
-        """Who runs code on the scratch server: the role of --build-as exists on the live server only."""
+        """The role that runs code on the scratch server: that of --build-as exists on the live server only."""
         return CodePolicy(self.request.code.trusted)
 
     def _own(self, facts: Facts) -> Facts:
@@ -300,7 +300,7 @@ def _as_failure(error: LastgoodError | psycopg.Error | OSError, phase: str) -> L
     if isinstance(error, psycopg.Error):
         return server_errors.failed(error, f"rehearse phase {phase}", state=SCRATCH_ONLY)
     return Failed(
-        f"cannot rehearse phase {phase}: {(error.strerror or str(error)).lower()}",
+        f"cannot rehearse phase {phase}: {os_reason(error)}",
         hint="Check whether the disk of the drill is full. To use another one: --folder FOLDER",
         state=SCRATCH_ONLY,
     )

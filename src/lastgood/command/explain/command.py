@@ -13,7 +13,7 @@ import typer
 
 from lastgood import config
 from lastgood.cli.application import command
-from lastgood.errors import UsageError
+from lastgood.errors import UsageError, os_reason
 from lastgood.journal import run_names
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def _open_log(text: str) -> Iterator[tuple[BinaryIO, str]]:
             yield stream, f'"{text}"'
     except OSError as error:
         raise UsageError(
-            f'cannot explain "{text}": {(error.strerror or str(error)).lower()}',
+            f'cannot explain "{text}": {os_reason(error)}',
             hint='Give a file, or an error in quotes: lastgood explain "ERROR: …"',
             state=config.NOTHING_READ,
         ) from error

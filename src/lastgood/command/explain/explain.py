@@ -102,9 +102,9 @@ def explain(stream: BinaryIO, source: str, cases: Library | None = None) -> Expl
     )
 
 
-def explain_text(text: str, cases: Library | None = None) -> Explained:
+def explain_text(text: str) -> Explained:
     """Explain a text that was given as an error. Without a recognised pattern, it is one unknown error."""
-    known = cases or library()
+    known = library()
     if not text.isprintable() and (raw := os.fsencode(text)).decode("utf-8", "replace") != text:
         text = raw.decode("latin-1")  # pasted from a terminal that does not use UTF-8
     explained = explain(BytesIO(text.encode()), "the text", known)

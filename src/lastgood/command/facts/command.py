@@ -42,7 +42,7 @@ def facts(
     """
     from lastgood.command.facts import account
     from lastgood.command.facts import show as shown
-    from lastgood.config.settings import check_database
+    from lastgood.config import connection_string
     from lastgood.facts.compare import compare
 
     wanted = (
@@ -57,7 +57,7 @@ def facts(
         )
     for name in operands_given or ():
         if redact.is_url(name):
-            check_database(name, "the command line")
+            connection_string.check(name, "the command line")
     store, screen = session.settings.store, session.screen
     with session.work() as context, operands(operands_given or [], store, context.emit) as names:
         named = partial(account.of_named, store=store, server=session.target, database=database, context=context)

@@ -12,7 +12,7 @@ from lastgood import config
 from lastgood.cli.application import command
 from lastgood.cli.complete import points
 from lastgood.command.guide import FILE
-from lastgood.errors import UsageError
+from lastgood.errors import UsageError, os_reason
 from lastgood.process import durable
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def _read(file: Path, what: str) -> bytes:
         return file.read_bytes()
     except OSError as error:
         raise UsageError(
-            f'cannot {what}: cannot read "{file}": {(error.strerror or str(error)).lower()}',
+            f'cannot {what}: cannot read "{file}": {os_reason(error)}',
             hint="Check the path; it is relative to the current folder.",
             state=config.NOTHING_READ,
         ) from error
@@ -148,6 +148,6 @@ def _write(file: Path, content: bytes) -> None:
             opened.write(content)
     except OSError as error:
         raise UsageError(
-            f'cannot write "{file}": {(error.strerror or str(error)).lower()}',
+            f'cannot write "{file}": {os_reason(error)}',
             hint="Give a file in an existing, writable folder with --output.",
         ) from error

@@ -28,7 +28,7 @@ _LINE = re.compile(r'^\[//\]: # "lastgood guide ([A-Za-z0-9+/=]+)"$', re.MULTILI
 
 
 class Stamp(Frozen):
-    """What a guide was written from. The texts of 16 digits are digests; ``commands`` covers all blocks, so that manual
+    """The sources of a guide. The texts of 16 digits are digests; ``commands`` covers all blocks, so that manual
     edits are detected."""
 
     format: int = 1
@@ -166,7 +166,7 @@ def with_section(readme: bytes, section: str, name: str) -> bytes:
     begins, ends = readme.count(BEGIN), readme.count(END)
     if (begins, ends) not in ((0, 0), (1, 1)) or readme.find(BEGIN) > readme.find(END):
         raise Refused(
-            f'cannot update the section in "{name}": its markers are damaged ({_damage(readme, begins, ends)})',
+            f'cannot update the section in "{name}": its markers are damaged ({_damage(begins, ends)})',
             hint=f'Fix them so that each occurs once, "{BEGIN.decode()}" before "{END.decode()}", or remove both and '
             "everything between them.",
             state=UNCHANGED,
@@ -179,7 +179,7 @@ def with_section(readme: bytes, section: str, name: str) -> bytes:
     return readme + gap + marked + newline
 
 
-def _damage(readme: bytes, begins: int, ends: int) -> str:
+def _damage(begins: int, ends: int) -> str:
     if begins == ends == 1:
         return "end before begin"
     return f"{begins} × begin, {ends} × end"

@@ -218,8 +218,7 @@ def _roles(subject: GuideSubject) -> str:
     if not subject.roles:
         return "When this guide was written, only the owners had privileges."
     named = [f"{markdown.code(name)} ({units.counted(count, 'table')})" for name, count in subject.roles]
-    shown, more = ", ".join(named[:SHOWN]), f" and {len(named) - SHOWN} more" if len(named) > SHOWN else ""
-    return f"Roles with privileges when this guide was written: {shown}{more}."
+    return f"Roles with privileges when this guide was written: {units.listed(named, SHOWN)}."
 
 
 def _tables(tables: tuple[TableFacts, ...]) -> str:

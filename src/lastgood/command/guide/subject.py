@@ -32,7 +32,7 @@ from lastgood.models import Document, Frozen
 from lastgood.points import RestorePoint
 from lastgood.postgres import database
 from lastgood.postgres.errors import failed
-from lastgood.postgres.server import Connection, Target
+from lastgood.postgres.server import Connection, Target, only_row
 from lastgood.postgres.state import DatabaseState
 
 # With this many tables, one transaction may run out of locks during a restore (max_locks_per_transaction).
@@ -109,7 +109,7 @@ class GuideSubject:
 
     @property
     def review(self) -> datetime:
-        """When the next review of the guide is due."""
+        """The time when the next review of the guide is due."""
         return datetime.fromtimestamp(self.made_at.timestamp() + self.guide.review_every, UTC)
 
     @property
@@ -215,8 +215,7 @@ def _restricted(facts: Facts, schemas: Collection[str]) -> Facts:
 
 def capture_privileges(connection: Connection) -> Mapping[str, Any]:
     """Capture owners and grants of everything with the query of the guide."""
-    row = connection.execute(_capture().encode()).fetchone()
-    assert row is not None  # aggregates always give a row
+    row = only_row(connection, _capture().encode())
     captured: Mapping[str, Any] = row[0]
     return captured
 
@@ -230,11 +229,11 @@ def _capture() -> str:
 
 
 def _row(connection: Connection) -> tuple[str, str, bool, datetime]:
-    row = connection.execute(
+    row = only_row(
+        connection,
         "SELECT current_setting('server_version'), current_user::text, rolsuper, now()"
-        " FROM pg_catalog.pg_roles WHERE rolname = current_user"
-    ).fetchone()
-    assert row is not None, "the current role is one of the roles"
+        " FROM pg_catalog.pg_roles WHERE rolname = current_user",
+    )
     return row[0], row[1], row[2], row[3]
 
 

@@ -45,7 +45,9 @@ def _help(words: list[str]) -> str:
     for word in words:
         found = found.get_command(context, word) if hasattr(found, "get_command") else None
         if found is None:
-            near = (f"Did you mean {each}? " for each in difflib.get_close_matches(word, ORDER, 1))
+            names = [*ORDER, STATUSES]
+            close = [each for each in names if each.startswith(word)] or difflib.get_close_matches(word, names, 1)
+            near = (f"Did you mean {each}? " for each in close[:1])
             raise UsageError(
                 f'cannot show help: no such command "{" ".join(words)}"',
                 hint=f"{''.join(near)}`lastgood help` lists the commands.",

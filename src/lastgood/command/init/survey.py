@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import LiteralString
 
 import psycopg
-from psycopg.rows import TupleRow
 
 from lastgood.errors import NOT_REACHED
 from lastgood.facts import migrations
@@ -16,7 +14,7 @@ from lastgood.plan.plan import Way
 from lastgood.postgres.access import required_grants, row_security
 from lastgood.postgres.errors import failed
 from lastgood.postgres.mark import schemas_of_runs
-from lastgood.postgres.server import Connection, Target
+from lastgood.postgres.server import Connection, Target, only_row
 
 # Statements outside a transaction: a pooler in transaction mode may send each to a different backend.
 PROBES = 3
@@ -114,8 +112,8 @@ def survey(target: Target) -> InitSurvey:
         raise failed(error, "connect to the database", context="connect", state=NOT_REACHED) from error
     with connected as connection:
         pooled = _is_pooled(connection)
-        database, owner, version, major, size, acts_as_owner, standby = _row(connection, _DATABASE)
-        role, superuser, createdb, bypass, signal = _row(connection, _ROLE)
+        database, owner, version, major, size, acts_as_owner, standby = only_row(connection, _DATABASE)
+        role, superuser, createdb, bypass, signal = only_row(connection, _ROLE)
         roles = [ApplicationRole(name=n, tables=t, sessions=s) for n, t, s in connection.execute(_APPLICATION_ROLES)]
         migrations_table = _migrations(connection)
         names = [str(name) for name, _ in connection.execute(_SESSIONS)]
@@ -164,12 +162,6 @@ def _way(connection: Connection) -> tuple[Way | None, str]:
     )
 
 
-def _row(connection: Connection, query: LiteralString) -> TupleRow:
-    row = connection.execute(query).fetchone()
-    assert row is not None, "the catalogue has a row for the current role and database"
-    return row
-
-
 def _migrations(connection: Connection) -> str | None:
     own_schemas = schemas_of_runs(connection)
     tables = [
@@ -182,7 +174,7 @@ def _migrations(connection: Connection) -> str | None:
 
 def _is_pooled(connection: Connection) -> bool:
     """Detect a pooler: the process id that libpq received differs from that of the backend that answers."""
-    pids = {_row(connection, "SELECT pg_catalog.pg_backend_pid()")[0] for _ in range(PROBES)}
+    pids = {only_row(connection, "SELECT pg_catalog.pg_backend_pid()")[0] for _ in range(PROBES)}
     return pids != {connection.info.backend_pid}
 
 

@@ -42,7 +42,7 @@ COUNTING_SECONDS = 1.2
 
 
 class Maintenance(Document):
-    """What was done, and the state now. ``application`` is this machine's record, null when nothing is stopped.
+    """The actions, and the resulting state. ``application`` is this machine's record, null when nothing is stopped.
     ``written`` counts the rows written within ``counted_seconds``, from the server's counters. If the server cannot be
     reached, ``written`` is null, ``sessions`` is empty and ``unreachable`` has the error."""
 

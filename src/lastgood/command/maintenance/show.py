@@ -58,8 +58,7 @@ def _writers(screen: Screen, found: Maintenance) -> None:
         for each in found.sessions[:SHOWN]
     ]
     screen.table(columns, rows)
-    if len(found.sessions) > SHOWN:
-        screen.say(f"and {len(found.sessions) - SHOWN} more; --json lists all of them", first="  ", indent=2)
+    screen.more(len(found.sessions), SHOWN)
 
 
 def cautions(found: Maintenance, emit: Emit) -> None:

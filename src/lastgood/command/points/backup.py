@@ -59,7 +59,7 @@ def backup(
         document["removed"] = list(removed)
 
     def show() -> None:
-        shown.show_made(session.screen, point, stage.seconds)
+        shown.show_made(session.screen, point, stage.seconds, session.rollback_command(point.path.name))
         if prune_too and status is None:
             session.screen.out.print()
             shown_prune.show_done(session.screen, {"removed": removed})
@@ -79,18 +79,19 @@ def _pin(point: Path, reason: str, emit: Emit) -> None:
 
 def _prune(session: Session, made: Path, context: Context) -> tuple[Sequence[str], int | None]:
     """Return what was removed, and the exit status when that failed. The new restore point remains in either case."""
-    from lastgood.command.prune import prune
+    from lastgood.command.prune import plan as planning
+    from lastgood.command.prune import removal
 
     tables, settings = session.settings.tables, session.settings
-    criteria = prune.Criteria(retention=tables.retention)
+    criteria = planning.Criteria(retention=tables.retention)
     within = tables.record.post_mortem_within
     try:
-        plan = prune.plan(
+        plan = planning.plan(
             session.target, settings.store, criteria, settings.state, post_mortem_within=within, valid=made
         )
         if not plan.going:
             return (), None
-        return prune.run(session.target, plan, context, post_mortem_within=within)["removed"], None
+        return removal.run(session.target, plan, context, post_mortem_within=within)["removed"], None
     except LastgoodError as error:
         context.emit(Caution(f"the restore point was created, but pruning failed: {error}"))
         return (), error.exit_status

@@ -12,7 +12,7 @@ from lastgood.cli.application import command, group
 from lastgood.cli.operands import DATABASE
 from lastgood.cli.parameters import Comparing, Level
 from lastgood.config import NOTHING_READ
-from lastgood.errors import NOT_REACHED, Failed, Refused, UsageError
+from lastgood.errors import NOT_REACHED, Failed, Refused, UsageError, os_reason
 from lastgood.events import reported
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def unpin(
 
 def _not_written(what: str, name: str, path: Path, error: OSError) -> Failed:
     return Failed(
-        f'cannot {what} "{name}": {(error.strerror or str(error)).lower()}',
+        f'cannot {what} "{name}": {os_reason(error)}',
         hint=f'A pin is a file next to the restore point. Make "{path.parent}" writable for this user.',
         state=NOT_REACHED,
     )

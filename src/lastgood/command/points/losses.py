@@ -1,4 +1,4 @@
-"""What a rollback to each restore point would remove, bring back and change, side by side."""
+"""The rows that a rollback to each restore point would remove, bring back and change, side by side."""
 
 from __future__ import annotations
 

@@ -46,11 +46,12 @@ def show_list(screen: Screen, store: Path, found: Sequence[RestorePoint], others
     """Print one line per restore point, newest first. ``others``: folders nearby that hold some, if the store is
     empty."""
     if not found:
-        screen.say(f'No restore points in "{store}". To make one: lastgood backup')
+        missing = "" if store.exists() else ", which does not exist yet"
+        screen.say(f'No restore points in "{store}"{missing}. To make one: lastgood backup')
         for each in others:
-            count = units.counted(each.count, "restore point")
             folder = display_path(each.folder)
-            screen.say(f"{count} in {folder}: lastgood points --store {shlex.quote(str(folder))}")
+            lead = f"{units.counted(each.count, 'restore point')} in {folder}:"
+            screen.command(lead, f"lastgood points --store {shlex.quote(str(folder))}")
         return
     columns = (
         TableColumn("restore point", fold=True),
@@ -85,8 +86,8 @@ def _row(store: Path, point: RestorePoint) -> tuple[str, ...]:
     )
 
 
-def show_made(screen: Screen, point: RestorePoint, seconds: float) -> None:
-    """Print the result of a backup."""
+def show_made(screen: Screen, point: RestorePoint, seconds: float, command: str) -> None:
+    """Print the result of a backup. ``command``: the one that rolls back to it."""
     body = document(point)
     screen.say(f"Done: {point.path.name}, read back and verified.", style="bold green")
     screen.pairs(
@@ -98,7 +99,8 @@ def show_made(screen: Screen, point: RestorePoint, seconds: float) -> None:
             ("Size", f"{units.size(point.size)}, in {units.duration(seconds)}"),
         ]
     )
-    screen.heading(f"To roll back to it: lastgood rollback {point.path.name}")
+    screen.out.print()
+    screen.command("To roll back to it:", command, style="bold")
 
 
 def verdict(point: RestorePoint, found: PointVerdict) -> dict[str, Any]:

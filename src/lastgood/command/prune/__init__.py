@@ -1,1 +1,1 @@
-"""The command ``prune``: remove what is no longer needed."""
+"""The command ``prune``: remove what is no longer needed. ``plan`` decides what, ``removal`` removes it."""

@@ -43,15 +43,16 @@ def prune_(
     pinned ones, and those that an unfinished run needs. It also keeps, unless named, the kept database of the last run,
     the restore point of that run, and what an unwritten post-mortem refers to.
     """
-    from lastgood.command.prune import prune
+    from lastgood.command.prune import plan as planning
+    from lastgood.command.prune import removal
     from lastgood.command.prune import show as shown
 
     target, screen = session.target, session.screen
     age = _age(older_than) if older_than is not None else None
     tables = session.settings.tables
-    criteria = prune.Criteria(older_than=age, keep=keep, named=tuple(names or ()), retention=tables.retention)
+    criteria = planning.Criteria(older_than=age, keep=keep, named=tuple(names or ()), retention=tables.retention)
     within = tables.record.post_mortem_within
-    plan = prune.plan(target, session.settings.store, criteria, session.settings.state, post_mortem_within=within)
+    plan = planning.plan(target, session.settings.store, criteria, session.settings.state, post_mortem_within=within)
     if dry_run or not plan.going:
         session.result(plan.document(), lambda: shown.show(screen, plan))
         return
@@ -59,7 +60,7 @@ def prune_(
         shown.show(screen, plan)
     session.confirm("remove them permanently", plan.live, yes)
     with session.events() as emit:
-        document = prune.run(target, plan, session.context(emit), post_mortem_within=within)
+        document = removal.run(target, plan, session.context(emit), post_mortem_within=within)
     session.result(document, lambda: shown.show_done(screen, document))
 
 

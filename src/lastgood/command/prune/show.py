@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from lastgood.command.prune.prune import PruneCandidate, PrunePlan
+from lastgood.command.prune.plan import PruneCandidate, PrunePlan
 from lastgood.screen.screen import Screen, TableColumn
 from lastgood.text import units
 
@@ -58,8 +58,8 @@ def _staying(candidates: Sequence[PruneCandidate]) -> str:
     if not staying:
         return ""
     reasons = Counter(each.why for each in staying).most_common()
-    shown = "; ".join(f"{count} {why}" for why, count in reasons[:REASONS])
-    more = f"; {sum(count for _, count in reasons[REASONS:])} for other reasons" if len(reasons) > REASONS else ""
+    shown = ", ".join(f"{count} ({why.replace(';', ',')})" for why, count in reasons[:REASONS])
+    more = f", {sum(count for _, count in reasons[REASONS:])} for other reasons" if len(reasons) > REASONS else ""
     return f" {_counted(staying)} {'stays' if len(staying) == 1 else 'stay'}: {shown}{more}."
 
 

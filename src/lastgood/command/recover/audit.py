@@ -171,7 +171,6 @@ def _text(column: str) -> sql.Composable:
 
 _COUNTERS = """
 SELECT format('%I.%I', s.schemaname, s.relname), s.n_tup_del, s.n_dead_tup,
-       greatest(s.last_vacuum, s.last_autovacuum),
        (SELECT stats_reset FROM pg_catalog.pg_stat_database WHERE datname = current_database())
 FROM pg_catalog.pg_stat_user_tables s
 WHERE s.n_tup_del > 0 AND s.schemaname !~ '^pg_'

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from time import monotonic
 
 from lastgood import points
 from lastgood.command.recover.evidence import Candidate, Goal
 from lastgood.context import Context
-from lastgood.errors import BadPoint, Interrupted, LastgoodError
+from lastgood.errors import BadPoint, Interrupted, LastgoodError, os_reason
 from lastgood.points import PointVerdict, RestorePoint
 from lastgood.points.quick_check import quick_check
 
@@ -56,7 +57,7 @@ def find(
         of = point.manifest.database if point.manifest is not None else name
         (ours if of == name else others).append(point)
     wanted = [point for point in ours if not point.is_emergency]
-    read = _read(wanted, name, goal, known, unseen, cancelled)
+    read = _read(wanted, goal, known, partial(_verdict, name, cancelled, unseen))
     elsewhere = [each for each in read if each.facts is not None and each.facts.database not in (None, name)]
     return StoreContent(
         candidates=tuple(each for each in read if each not in elsewhere),
@@ -67,11 +68,9 @@ def find(
 
 def _read(
     wanted: Sequence[RestorePoint],
-    name: str,
     goal: Goal,
     known: Mapping[Path, PointVerdict],
-    unseen: list[str],
-    cancelled: Callable[[], bool],
+    verify: Callable[[RestorePoint, float | None], PointVerdict | None],
 ) -> list[Candidate]:
     # Only the rows show which migrations are in a point; for that, there is no time limit.
     wholly = goal.thorough or goal.before_migration is not None
@@ -85,7 +84,7 @@ def _read(
         # A point newer than the requested moment cannot be chosen, whatever its content.
         too_new = goal.before is not None and point.made_at >= goal.before
         if verdict is None and not late and not (too_new and not goal.thorough):
-            verdict = _verdict(point, name, until, cancelled, unseen)
+            verdict = verify(point, until)
         if verdict is None and not too_new and not any(each.usable for each in found):
             verdict = _at_a_glance(point)
         if verdict is not None:
@@ -111,7 +110,7 @@ def _at_a_glance(point: RestorePoint) -> PointVerdict | None:
 
 
 def _verdict(
-    point: RestorePoint, name: str, until: float | None, cancelled: Callable[[], bool], unseen: list[str]
+    name: str, cancelled: Callable[[], bool], unseen: list[str], point: RestorePoint, until: float | None
 ) -> PointVerdict | None:
     """Verify the point. None when the time limit was reached, or the programs to read it are missing."""
 
@@ -192,7 +191,7 @@ def _entries(place: Path, inside: set[Path], unseen: list[str]) -> list[Path]:
             inside.add(folder.resolve())
             entries = sorted(folder.iterdir())
         except OSError as error:
-            unseen.append(f'the folder "{folder}": {(error.strerror or str(error)).lower()}')
+            unseen.append(f'the folder "{folder}": {os_reason(error)}')
             continue
         for entry in entries[:ENTRIES]:
             if entry.name.startswith("."):

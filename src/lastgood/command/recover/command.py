@@ -141,7 +141,7 @@ def _choose(session: Session, found: Diagnosis, yes: bool, *, asked: bool) -> Pr
         each = numbered[answer]
         kind: Literal["undo", "rollback"] = "undo" if each.kind == "kept" else "rollback"
         matching = (p for p in found.proposals if p.kind == kind and p.name == each.path)
-        chosen = Proposal(kind=kind, title="", detail="", name=each.path, commands=(), automatic=True)
+        chosen = Proposal(kind=kind, title="", detail="", name=each.path, automatic=True)
         return next(matching, chosen).model_copy(update={"automatic": True})
     if first.kind == "by_hand":
         raise Refused(

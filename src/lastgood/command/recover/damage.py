@@ -3,7 +3,7 @@ functions of the evidence."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -12,7 +12,7 @@ from lastgood.dump.names import quoted
 from lastgood.facts import Facts
 from lastgood.loss import table_losses
 from lastgood.plan.loss import TableLoss
-from lastgood.text.units import counted
+from lastgood.text.units import counted, listed
 
 NAMED = 3
 RIGHTS = "pg_class.relacl"
@@ -56,6 +56,11 @@ class DamageReference:
         return cls(candidate.point.path.name, candidate.facts, note is not None and note.outcome == "deployed")
 
     @property
+    def source(self) -> str:
+        """The source of a sign, in words."""
+        return f"the facts of {self.name}"
+
+    @property
     def counted(self) -> bool:
         """Whether its schema objects are known."""
         return bool(self.facts.object_counts)
@@ -77,28 +82,33 @@ def signs(live: Live, reference: DamageReference | None, *, finishing: bool = Fa
 
 
 def _against(live: Live, reference: DamageReference) -> Iterator[Sign]:
-    source = f"the facts of {reference.name}"
     # A later migration may have dropped the missing objects on purpose: then only a person can call it damage. The same
     # holds if migrations are unknown, because the rows of a large dump were only counted.
     since = _migrated_since(live, reference)
     unexplained = since is False or (since is None and live.migration is None)
+    yield from _rows_against(live, reference, unexplained)
+    if live.objects is None or not reference.counted:
+        return
+    yield from _objects_against(live, reference, unexplained)
+    leftovers = _leftovers(live, reference)
+    if leftovers and since is False:
+        text = f"{_shown(leftovers)}: in the database, not in {reference.name}, and no later migration is recorded"
+        yield Sign(text, live.migrations_table)
+
+
+def _rows_against(live: Live, reference: DamageReference, unexplained: bool) -> Iterator[Sign]:
     expected = {(table.schema_name, table.name): table.rows for table in reference.facts.tables}
     missing = [key for key in expected if key not in live.tables]
     if missing:
-        verb = "is" if len(missing) == 1 else "are"
-        yield Sign(
-            f"{len(missing)} of {counted(len(expected), 'table')} {verb} missing: {_names(missing)}",
-            source,
-            unexplained,
-        )
+        text = f"{len(missing)} of {counted(len(expected), 'table')} {_are(missing)} missing: {_names(missing)}"
+        yield Sign(text, reference.source, unexplained)
     with_rows = [key for key, rows in expected.items() if rows > 0 and key in live.tables]
     empty = [key for key in with_rows if live.tables[key].rows == 0 and live.tables[key].exact]
     if empty:
-        verb = "is" if len(empty) == 1 else "are"
-        text = f"{counted(len(empty), 'table')} that had rows {verb} empty: {_names(empty)}"
+        text = f"{counted(len(empty), 'table')} that had rows {_are(empty)} empty: {_names(empty)}"
         # A queue is often empty; a table with a large share of all rows is not.
         share = sum(expected[key] for key in empty) * 20 >= reference.facts.rows
-        yield Sign(text, source, (unexplained and share) or len(empty) * 2 > len(with_rows))
+        yield Sign(text, reference.source, (unexplained and share) or len(empty) * 2 > len(with_rows))
     few = [
         key
         for key in with_rows
@@ -107,30 +117,26 @@ def _against(live: Live, reference: DamageReference) -> Iterator[Sign]:
     for key in few[:NAMED]:
         rows = live.tables[key].rows or 0
         # Deleting rows is normal; losing half a table is not.
-        yield Sign(
-            f"{_name(key)} has {rows:,} of {expected[key]:,} rows",
-            source,
-            decisive=unexplained and rows * 2 < expected[key],
-        )
-    if live.objects is None or not reference.counted:
-        return
+        decisive = unexplained and rows * 2 < expected[key]
+        yield Sign(f"{_name(key)} has {rows:,} of {expected[key]:,} rows", reference.source, decisive)
+
+
+def _objects_against(live: Live, reference: DamageReference, unexplained: bool) -> Iterator[Sign]:
+    # Objects of missing tables are already reported with the table.
+    tables = ((table.schema_name, table.name) for table in reference.facts.tables)
+    with_table = tuple(f" on {_name(key)}" for key in tables if key not in live.tables)
     for kind in (*KEYS, *OTHERS):
         names = {one.identity for one in reference.facts.objects if one.kind == kind}
-        gone = sorted(names - {identity for each, identity in live.objects if each == kind})
-        # Objects of missing tables are already reported with the table.
-        gone = [name for name in gone if not any(name.endswith(f" on {_name(key)}") for key in missing)]
-        if gone:
-            verb = "is" if len(gone) == 1 else "are"
-            text = f"{len(gone)} of {_of(kind, len(names))} {verb} missing: {_shown(gone)}"
-            if len(gone) == len(names) > 1:
-                text = f"all {_of(kind, len(names))} are missing"
-            most = len(names) > 1 and len(gone) * 2 >= len(names)  # no migration drops half of them
-            decisive = kind == "primary key" or (kind in KEYS and (unexplained or most))
-            yield Sign(text, source, decisive, put_off=kind in ("index", "foreign key"))
-    leftovers = _leftovers(live, reference)
-    if leftovers and since is False:
-        text = f"{_shown(leftovers)}: in the database, not in {reference.name}, and no later migration is recorded"
-        yield Sign(text, live.migrations_table)
+        there = {identity for each, identity in live.objects or () if each == kind}
+        gone = sorted(name for name in names - there if not name.endswith(with_table))
+        if not gone:
+            continue
+        text = f"{len(gone)} of {_of(kind, len(names))} {_are(gone)} missing: {_shown(gone)}"
+        if len(gone) == len(names) > 1:
+            text = f"all {_of(kind, len(names))} are missing"
+        most = len(names) > 1 and len(gone) * 2 >= len(names)  # no migration drops half of them
+        decisive = kind == "primary key" or (kind in KEYS and (unexplained or most))
+        yield Sign(text, reference.source, decisive, put_off=kind in ("index", "foreign key"))
 
 
 def _alone(live: Live) -> Iterator[Sign]:
@@ -246,6 +252,10 @@ def _near(estimate: int, then: int) -> bool:
     return abs(estimate - then) * 10 <= max(then, 100)
 
 
+def _are(several: Sequence[object]) -> str:
+    return "is" if len(several) == 1 else "are"
+
+
 def _of(kind: str, count: int) -> str:
     return counted(count, kind, _MANY.get(kind, ""))
 
@@ -263,7 +273,5 @@ def _names(keys: Collection[Key]) -> str:
     return _shown([_name(key) for key in sorted(keys)])
 
 
-def _shown(names: Collection[str]) -> str:
-    listed = list(names)
-    more = f" and {len(listed) - NAMED} more" if len(listed) > NAMED else ""
-    return ", ".join(listed[:NAMED]) + more
+def _shown(names: Iterable[str]) -> str:
+    return listed(names, NAMED)

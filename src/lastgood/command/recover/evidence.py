@@ -196,7 +196,6 @@ class Counter:
     table: str
     deleted: int
     dead: int
-    vacuumed: datetime | None
     since: datetime | None
 
 

@@ -26,19 +26,20 @@ from lastgood.loss import (
     Comparing,
     Content,
     Key,
-    Limit,
     LiveTable,
     Reader,
     Then,
+    TimeLimit,
     counted,
     listing,
     referring,
     snapshot_of,
     turned_off,
 )
-from lastgood.loss.written import Column
+from lastgood.loss.written import TimeColumn
 from lastgood.postgres.server import Connection, Target
 from lastgood.postgres.sessions import locked_tables
+from lastgood.text.units import listed
 
 COUNTING_SECONDS = 2.0
 # The time limit for comparing content without --thorough.
@@ -180,7 +181,7 @@ def inspect(
         found["locked_out"] = tuple(LockedOut(*row) for row in connection.execute(_ROLES))
         found["no_grants"] = tuple(str(name) for (name,) in connection.execute(_NO_GRANTS))
     tables: dict[Key, LiveTable] = {}
-    stamps: dict[Key, Column] = {}
+    stamps: dict[Key, TimeColumn] = {}
     with inspection.at("the tables"):
         tables, stamps = listing(connection)
     with inspection.at("the migrations"):
@@ -202,10 +203,8 @@ def inspect(
         then = [Then.of(each.point, each.facts) for each in candidates]
         tables = counted(connection, tables, stamps, then, shut=locked, seconds=seconds, trouble=trouble)
     if forbidden:
-        names = ", ".join(forbidden[:SHOWN])
-        more = f" and {len(forbidden) - SHOWN} more" if len(forbidden) > SHOWN else ""
         text = f'rows of {len(forbidden)} of {len(tables)} tables: role "{connection.info.user}" cannot read all of '
-        inspection.unseen.append(f"{text}them: {names}{more}")
+        inspection.unseen.append(f"{text}them: {listed(forbidden, SHOWN)}")
     contents: tuple[dict[Key, Content], ...] = ()
     with inspection.at("the content of the tables"):
         contents = _contents(inspection, target, tables, candidates, locked, comparing, context)
@@ -228,7 +227,7 @@ def _contents(
             turned_off(tables, each.facts, shut) if each.facts is not None else {} for each in candidates
         )  # fmt: skip
     found: list[dict[Key, Content]] = []
-    until = Limit.of(comparing.seconds)
+    until = TimeLimit.of(comparing.seconds)
     try:
         with snapshot_of(inspection.connection) as snapshot:
             reader = Reader(target, snapshot, shut, referring(comparing.rules), context)
@@ -244,7 +243,12 @@ def _contents(
 
 
 def _counted(
-    reader: Reader, tables: dict[Key, LiveTable], content: dict[Key, Content], point: Candidate, name: str, until: Limit
+    reader: Reader,
+    tables: dict[Key, LiveTable],
+    content: dict[Key, Content],
+    point: Candidate,
+    name: str,
+    until: TimeLimit,
 ) -> dict[Key, Content]:
     assert point.facts is not None
 
@@ -266,9 +270,9 @@ def _migration(connection: Connection, columns: dict[Key, Sequence[str]]) -> dic
     return {}
 
 
-def open_inspection(connect: Callable[[], Connection], *, seconds: float = COUNTING_SECONDS) -> Inspection:
+def open_inspection(connect: Callable[[], Connection]) -> Inspection:
     """Open a connection for the inspection, in UTC. Raises psycopg.Error."""
     connection = connect()
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute("SET row_security = off")
-    return Inspection(connection, monotonic() + seconds)
+    return Inspection(connection, monotonic() + COUNTING_SECONDS)

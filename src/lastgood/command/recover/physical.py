@@ -13,6 +13,7 @@ from pathlib import Path
 from time import monotonic
 
 from lastgood.command.recover.evidence import Physical
+from lastgood.errors import os_reason
 from lastgood.text.units import counted
 
 SECONDS = 1.0
@@ -49,7 +50,7 @@ def find(folders: Sequence[Path], unseen: list[str]) -> tuple[Physical, ...]:
             seen.add(resolved)
             entries = sorted(folder.iterdir())[:ENTRIES]
         except OSError as error:
-            unseen.append(f'the folder "{folder}": {(error.strerror or str(error)).lower()}')
+            unseen.append(f'the folder "{folder}": {os_reason(error)}')
             continue
         one = recognise(folder, entries)
         if one is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from datetime import datetime
 
 from lastgood.command.recover import damage
 from lastgood.command.recover.case import Case
@@ -11,6 +10,7 @@ from lastgood.command.recover.evidence import Candidate, Evidence
 from lastgood.command.recover.report import Proposal
 from lastgood.errors import continued
 from lastgood.status import OurDatabase, UnfinishedDeployment
+from lastgood.text.quoting import identifier
 from lastgood.text.units import ago, span
 
 
@@ -49,7 +49,7 @@ def proposals(case: Case) -> list[Proposal]:
     if chosen is None:
         found += [_from_elsewhere(case, each) for each in evidence.elsewhere[:3]]
         found += [_from_sibling(evidence, each.name) for each in evidence.siblings[:2]]
-    found += [_salvage(evidence, each) for each in case.damaged_before[:1]]
+    found += [_readable_part(evidence, each) for each in case.damaged_before[:1]]
     if found and case.sound and not asked:
         found.insert(0, _leave(case))
     return found
@@ -69,51 +69,39 @@ def _leave(case: Case) -> Proposal:
         title=title,
         detail=f"{detail} A rollback would remove the rows written since the restore point."
         + (" Make a new restore point." if backup else ""),
-        name="",
         commands=("lastgood backup",) if backup else (),
-        automatic=False,
     )
 
 
 def _reach(evidence: Evidence) -> Proposal:
     host = evidence.target.keywords.get("host") or "its machine"
     return Proposal(
-        kind="by_hand",
         title="reach the server first",
         detail=continued(
             evidence.server.hint,
             f"If the server is down: on {host}, check whether the disk is full, and read the end of the server's log. "
             "After a restart, recovery may take minutes: do not stop it. Then run lastgood recover.",
         ),
-        name="",
-        commands=(),
-        automatic=False,
     )
 
 
 def _on_another(evidence: Evidence, chosen: Candidate) -> Proposal:
     path = shlex.quote(str(chosen.point.path))
     return Proposal(
-        kind="by_hand",
         title=f"restore {chosen.point.path.name} on another server, if this one is lost",
         detail=f"Made {ago(chosen.point.made_at, evidence.clock)} (time from its {chosen.point.time_source}). Later "
         "writes exist only on the disk of the lost server: keep that disk.",
-        name="",
         commands=(f"lastgood restore {path} --into {shlex.quote(evidence.name)} --db URL_OF_ANOTHER_SERVER",),
-        automatic=False,
     )
 
 
 def _primary() -> Proposal:
     return Proposal(
-        kind="by_hand",
         title="run it against the primary",
         detail="A standby cannot be rolled back by itself; it replays the changes of its primary. If the primary is "
         "lost, this standby is the best copy: before promoting it, verify that the "
         "primary is stopped and compare pg_last_wal_receive_lsn() with the last known WAL position of the primary.",
-        name="",
         commands=("lastgood recover --db URL_OF_THE_PRIMARY",),
-        automatic=False,
     )
 
 
@@ -136,80 +124,61 @@ def _by_hand_run(case: Case) -> Proposal:
                 f"It cannot be resumed: {run.obstacle}. Abort removes what was built and leaves "
                 f'"{case.evidence.name}" as it is. Then run lastgood recover again.'
             )
-    return Proposal(kind="by_hand", title=title, detail=detail, name="", commands=commands, automatic=False)
+    return Proposal(title=title, detail=detail, commands=commands)
 
 
 def _fetch(deployment: UnfinishedDeployment) -> Proposal:
     return Proposal(
-        kind="by_hand",
         title=f"copy the restore point of the deployment from {deployment.host}",
         detail=f"{deployment.point} is not in this store, and it is newer than any restore point here. Copy it here "
         "with its .lastgood.json, or give its folder with --store; then run lastgood recover again.",
-        name="",
-        commands=(),
-        automatic=False,
     )
 
 
 def _accept(evidence: Evidence, deployment: UnfinishedDeployment) -> Proposal:
     return Proposal(
-        kind="by_hand",
         title=f'accept "{evidence.name}" as it is',
         detail="Only if you know that the migration completed, or changed nothing.",
-        name="",
         commands=(f"lastgood deploy --accept {deployment.run}",),
-        automatic=False,
     )
 
 
 def _open(evidence: Evidence) -> Proposal:
-    name = _identifier(evidence.name)
+    name = identifier(evidence.name)
     commands: tuple[str, ...] = ()
     if evidence.server.access == "closed":
         commands = (evidence.psql(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true"),)
     return Proposal(
-        kind="by_hand",
         title=f'find out why "{evidence.name}" accepts no connections, and open it',
         detail="Its content can be checked only through a connection. Then run lastgood recover again.",
-        name="",
         commands=(*commands, "lastgood recover"),
-        automatic=False,
     )
 
 
 def _grant() -> Proposal:
     return Proposal(
-        kind="by_hand",
         title="grant the application's roles their privileges again",
         detail="The rows exist, but privileges are missing in both the live database and the restore point. Find them "
         "in the migrations that granted them, or in a dump made without --no-acl.",
-        name="",
-        commands=(),
-        automatic=False,
     )
 
 
 def _rename_back(evidence: Evidence) -> Proposal:
-    name = _identifier(evidence.name)
-    other = _identifier(evidence.server.similar_names[0])
+    name = identifier(evidence.name)
+    other = identifier(evidence.server.similar_names[0])
     return Proposal(
-        kind="by_hand",
         title=f"check whether {other} is the renamed database, and restore its name",
         detail="Only you can decide this. Renaming loses nothing, and it is the only way to keep the latest writes.",
-        name="",
         commands=(evidence.psql(f"ALTER DATABASE {other} RENAME TO {name}"),),
-        automatic=False,
     )
 
 
 def _rename_kept(evidence: Evidence, kept: OurDatabase) -> Proposal:
-    name = _identifier(evidence.name)
-    other = _identifier(kept.name)
+    name = identifier(evidence.name)
+    other = identifier(kept.name)
     return Proposal(
-        kind="by_hand",
         title=f"restore the name of the kept database {other}",
         detail=f"It {kept.origin}, {ago(kept.made_at, evidence.clock)}; later writes are not in it.",
-        name="",
         commands=(
             evidence.psql(
                 f"ALTER DATABASE {other} RENAME TO {name}",
@@ -217,7 +186,6 @@ def _rename_kept(evidence: Evidence, kept: OurDatabase) -> Proposal:
                 f"COMMENT ON DATABASE {name} IS NULL",
             ),
         ),
-        automatic=False,
     )
 
 
@@ -227,7 +195,7 @@ def _back_to(case: Case, chosen: Candidate, automatic: bool) -> Proposal:
     sentences = [f"Made {ago(point.made_at, evidence.clock)} (time from its {point.time_source})."]
     newest = case.fitting[0]
     if newest is not chosen:
-        older = _distance(newest.point.made_at, chosen.point.made_at)
+        older = span((newest.point.made_at - chosen.point.made_at).total_seconds())
         sentences.append(f"It is {older} older than {newest.point.path.name}: writes in between are not in it.")
     if chosen.verdict is None:
         sentences.append("It has not been verified yet. The rollback reads it first and refuses it if it is damaged.")
@@ -289,33 +257,17 @@ def _from_elsewhere(case: Case, found: Candidate) -> Proposal:
 
 def _from_sibling(evidence: Evidence, name: str) -> Proposal:
     return Proposal(
-        kind="by_hand",
         title=f'use the content of the database "{name}" on the same server',
         detail="It has the same tables. Only you can decide whether its rows are the missing ones.",
-        name="",
         commands=(f"lastgood rollback --from {shlex.quote(str(evidence.target.at(name)))} --dry-run",),
-        automatic=False,
     )
 
 
-def _salvage(evidence: Evidence, found: Candidate) -> Proposal:
+def _readable_part(evidence: Evidence, found: Candidate) -> Proposal:
     into = f"{evidence.name}_readable"
     return Proposal(
-        kind="by_hand",
         title=f"restore what can be read of {found.point.path.name}",
         detail="It is loaded into a separate database, unverified, with a list of what is missing. Rows can be "
         "compared and copied from there by hand.",
-        name="",
-        commands=(
-            f"lastgood restore {shlex.quote(str(found.point.path))} --into {shlex.quote(into)} --salvage-readable",
-        ),
-        automatic=False,
+        commands=(f"lastgood restore {shlex.quote(str(found.point.path))} --into {shlex.quote(into)} --skip-damaged",),
     )
-
-
-def _distance(newer: datetime, older: datetime) -> str:
-    return span((newer - older).total_seconds())
-
-
-def _identifier(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

@@ -22,10 +22,9 @@ from lastgood.load import made_beside
 from lastgood.load.repairs import Rules
 from lastgood.models import Document
 from lastgood.plan.plan import CONFINED, CodePolicy
-from lastgood.postgres import clock, copying, database
+from lastgood.postgres import clock, database, lock
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.lock import lock_live
-from lastgood.postgres.mark import server_clock
 from lastgood.postgres.server import Connection, Target
 from lastgood.restore import RestoreReport
 
@@ -61,11 +60,11 @@ def reinstate(
     maintenance = database.maintenance_name(live)
     with database.connect_maintenance(target, live) as connection, ExitStack() as stack:
         _invalid(connection, live)
-        run = new_run(server_clock(connection))
+        run = new_run(clock.now(connection))
         name = database.fit_name(live, suffix("recovered", run))
         kept = recording.begin_if_possible(context, run, "recover", skew=clock.skew(connection), live=live, point=point)
         emit = stack.enter_context(recording.recording(kept, context.emit))
-        copying.claim(connection, name)
+        lock.claim_copy(connection, name)
         restored = restore.restore(
             target.at(maintenance),
             store,

@@ -88,12 +88,12 @@ class Proposal(Frozen):
     undo, or empty. ``automatic``: recover carries it out itself, without confirmation with ``--yes``; otherwise an
     operator runs ``commands``."""
 
-    kind: Kind
+    kind: Kind = "by_hand"
     title: str
     detail: str
-    name: str
-    commands: tuple[str, ...]
-    automatic: bool
+    name: str = ""
+    commands: tuple[str, ...] = ()
+    automatic: bool = False
 
 
 class Diagnosis(Document):

@@ -15,9 +15,9 @@ from lastgood.config.tables import PgBouncer
 from lastgood.errors import LastgoodError
 from lastgood.in_place.kept import left_by_runs
 from lastgood.plan.unfinished import unfinished
-from lastgood.postgres import database, lock
+from lastgood.postgres import clock, database, lock
 from lastgood.postgres.leftover import leftovers
-from lastgood.postgres.mark import marked, server_clock
+from lastgood.postgres.mark import marked
 from lastgood.postgres.server import Connection, Target
 from lastgood.text.units import counted
 
@@ -59,7 +59,7 @@ def _inspect(maintenance: Connection, target: Target, name: str, pgbouncer: PgBo
     row = maintenance.execute("SELECT pg_catalog.pg_is_in_recovery()").fetchone()
     about: dict[str, Any] = {
         "version": maintenance.info.parameter_status("server_version") or "",
-        "clock": server_clock(maintenance),
+        "clock": clock.now(maintenance),
         "standby": bool(row is not None and row[0]),
         "similar_names": _similar(maintenance, name),
         "platform_roles": tuple(
@@ -109,7 +109,7 @@ def _inspect(maintenance: Connection, target: Target, name: str, pgbouncer: PgBo
 
 
 def _ours(maintenance: Connection, target: Target) -> dict[str, Any]:
-    """What belongs to a live database that is not there: ``status.read`` is about one that is."""
+    """The state of a live database that does not exist: ``status.read`` is for one that does."""
     name = target.dbname
     working = lock.holder(maintenance, name) or ""
     kept = [

@@ -69,9 +69,8 @@ def _timeline(screen: Screen, found: Diagnosis) -> None:
         screen.heading("Restore points, newest first")
         _points(screen, dumps)
     if found.left_out:
-        more = f" and {len(found.left_out) - NAMED} more" if len(found.left_out) > NAMED else ""
         screen.say(
-            f"left out: {', '.join(found.left_out[:NAMED])}{more} (emergency backups hold the state before a rollback, "
+            f"left out: {units.listed(found.left_out, NAMED)} (emergency backups hold the state before a rollback, "
             "and are used only by name)",
             first="  ",
             indent=4,
@@ -81,8 +80,7 @@ def _timeline(screen: Screen, found: Diagnosis) -> None:
         size = f", {units.size(total)} in total" if total else ""
         screen.heading(f"{_kinds(kept)}{size}, newest first")
         _kept(screen, kept)
-    if len(found.timeline) > SHOWN:
-        screen.say(f"and {len(found.timeline) - SHOWN} more; --json lists all of them", first="  ", indent=2)
+    screen.more(len(found.timeline), SHOWN)
 
 
 def _points(screen: Screen, points: Sequence[TimelinePoint]) -> None:

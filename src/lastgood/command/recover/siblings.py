@@ -15,11 +15,11 @@ from lastgood.command.recover.server import connect, limit, message_of, quick
 from lastgood.errors import LastgoodError
 from lastgood.facts import migrations
 from lastgood.facts.rows_text import rows_in
-from lastgood.loss.written import Column, writing_column
+from lastgood.loss.written import TimeColumn, writing_column
 from lastgood.postgres import database
 from lastgood.postgres.mark import read_mark
 from lastgood.postgres.roles.table_code import not_to_query
-from lastgood.postgres.server import Connection, Target
+from lastgood.postgres.server import Connection, Target, only_row
 
 # A database with fewer of the tables belongs to another application.
 ALIKE = 0.6
@@ -73,7 +73,7 @@ def _inspect(connection: Connection, name: str, expected: Collection[Key]) -> Si
     common = [row for row in rows if (row[0], row[1]) in expected]
     if len(common) < ALIKE * len(expected):
         return None
-    (size,) = connection.execute("SELECT pg_catalog.pg_database_size(current_database())").fetchone() or (None,)
+    (size,) = only_row(connection, "SELECT pg_catalog.pg_database_size(current_database())")
     migration = None
     for schema, table, columns, *_ in sorted(rows, key=lambda row: migrations.preference(row[0], row[1])):
         tool = migrations.recognise(schema, table, columns)
@@ -84,7 +84,7 @@ def _inspect(connection: Connection, name: str, expected: Collection[Key]) -> Si
     newest: list[datetime] = []
     without = not_to_query(connection)
     for schema, table, _, _, dated in sorted(common, key=lambda row: row[3])[-NEWEST_OF:]:
-        stamp = writing_column(Column(name, zoned=True) for name in dated)
+        stamp = writing_column(TimeColumn(name, zoned=True) for name in dated)
         if stamp is not None and (schema, table) not in without:
             by = stamp.name
             with suppress(psycopg.Error):

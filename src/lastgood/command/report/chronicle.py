@@ -48,12 +48,12 @@ class Chronicle:
 
     @property
     def begun(self) -> datetime:
-        """When the first entry was written."""
+        """The time of the first entry."""
         return self._times[0]
 
     @property
     def ended(self) -> datetime:
-        """When the last entry was written, except later attestations and notifications."""
+        """The time of the last entry, except later attestations and notifications."""
         together = zip(self._times, self._entries, strict=True)
         return max((at for at, each in together if each.event not in _AFTER_THE_RUN), default=self._times[-1])
 

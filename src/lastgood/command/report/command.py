@@ -13,7 +13,7 @@ import typer
 from lastgood import config
 from lastgood.cli.application import command
 from lastgood.cli.complete import runs
-from lastgood.errors import NOT_REACHED, Failed, Refused, UsageError
+from lastgood.errors import NOT_REACHED, Failed, Refused, UsageError, os_reason
 from lastgood.journal import run_names
 from lastgood.process import durable
 from lastgood.text.redact import scrubbed
@@ -180,7 +180,7 @@ def _show_file(session: Session, path: Path, found: RunRecord) -> None:
 
 def _not_written(path: Path, error: OSError) -> Failed:
     return Failed(
-        f'cannot write "{path}": {(error.strerror or str(error)).lower()}',
+        f'cannot write "{path}": {os_reason(error)}',
         hint="Name another file with --output.",
         state=NOT_REACHED,
     )

@@ -129,9 +129,9 @@ def _summary(record: RunRecord) -> Iterator[tuple[str, str | CodeText]]:
     first = record.people[0] if record.people else None
     yield "Database", record.live
     yield "Server", ", ".join(part for part in (record.server, _version(record)) if part)
-    made = f", made {units.moment(record.point_made_at)}" if record.point_made_at is not None else ""
     yield "Undoes", record.undoes
-    yield "Restore point", f"{record.point}{made}" if record.point else ""
+    yield "Restore point", record.point
+    yield "Made", units.moment(record.point_made_at) if record.point and record.point_made_at is not None else ""
     if first is not None and first.by:
         yield "Operator", first.person
         yield "Command", CodeText(first.command) if first.command else ""
@@ -392,8 +392,8 @@ def holdings_table(record: RunRecord) -> Iterator[Block]:
     if record.holdings:
         yield Title("Databases and files")
         yield TableBlock(
-            (TableColumn("what"), TableColumn("name", fold=True), TableColumn("now"), TableColumn("detail", fold=True)),
-            [(each.what, CodeText(each.name), each.now, each.detail) for each in record.holdings],
+            (TableColumn("name", fold=True), TableColumn("what"), TableColumn("now"), TableColumn("detail", fold=True)),
+            [(CodeText(each.name), each.what, each.now, each.detail) for each in record.holdings],
         )
 
 

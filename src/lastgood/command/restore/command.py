@@ -36,9 +36,9 @@ def restore_(
     no_acl: Annotated[
         bool, typer.Option("--no-acl", help="Skip privileges: GRANT, REVOKE, ALTER DEFAULT PRIVILEGES.")
     ] = False,
-    salvage: Annotated[
+    skip_damaged: Annotated[
         bool,
-        typer.Option("--salvage-readable", help="Load what can be read of a damaged dump and list what is missing."),
+        typer.Option("--skip-damaged", help="Load what can be read of a damaged dump and list what is missing."),
     ] = False,
 ) -> None:
     """Restore into a new database and prove the result.
@@ -46,14 +46,14 @@ def restore_(
     Touches no other database. If the restore fails or is interrupted, the new database is removed. With
     --reopen-when usable it remains once it is usable.
 
-    With --salvage-readable nothing is proved. Damaged rows and commands are left out and listed table by table, and the
+    With --skip-damaged nothing is proved. Damaged rows and commands are left out and listed table by table, and the
     exit status is 0 however much is missing. Read the report, or each table's `state` with --json.
     """
     from lastgood.load.repairs import Rules
 
-    if salvage and (no_owner or no_acl):
+    if skip_damaged and (no_owner or no_acl):
         raise UsageError(
-            f"cannot combine --salvage-readable with {'--no-owner' if no_owner else '--no-acl'}: it already "
+            f"cannot combine --skip-damaged with {'--no-owner' if no_owner else '--no-acl'}: it already "
             "skips and lists what the server rejects",
             hint="Leave that option out.",
             state=NOTHING_READ,
@@ -61,7 +61,7 @@ def restore_(
     settings, store = session.settings, session.settings.store
     named = {"point": SHOWN} if STDIN in point else {}
     with session.events() as emit, operands(point, store, emit) as names:
-        if salvage:
+        if skip_damaged:
             from lastgood.damaged import restore as restore_readable
 
             left = restore_readable.restore_readable(
@@ -89,13 +89,13 @@ def restore_(
                     policy=session.code_policy,
                 )
             except (Corrupt, Incomplete) as error:
-                error.hint = continued(error.hint, "To restore what can be read of it, add --salvage-readable.")
+                error.hint = continued(error.hint, "To restore what can be read of it, add --skip-damaged.")
                 raise
             report = report.model_copy(update=named)
-    if salvage:
-        from lastgood.command.restore import show_damaged as shown_salvage
+    if skip_damaged:
+        from lastgood.command.restore import show_damaged
 
-        session.result(left.document(), lambda: shown_salvage.show(session.screen, left))
+        session.result(left.document(), lambda: show_damaged.show(session.screen, left))
     else:
         from lastgood.command.rollback import show as shown
 

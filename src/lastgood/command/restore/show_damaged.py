@@ -26,7 +26,7 @@ def show(screen: Screen, report: DamagedReport) -> None:
         if report.maker:
             screen.say(f"It is not proved, because the file is an export of {report.maker}, not of pg_dump.", indent=2)
         else:
-            screen.say("It is not proved. To prove it, run lastgood restore without --salvage-readable.", indent=2)
+            screen.say("It is not proved. To prove it, run lastgood restore without --skip-damaged.", indent=2)
     else:
         screen.say(
             f'INCOMPLETE: "{report.into}" holds what could be read of {name}. It is not proved.', style="bold red"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
@@ -126,6 +127,9 @@ def roll_back(
         plan = prepared.plan
         if dry_run:
             session.result(plan.document(), lambda: shown_plan.show(screen, plan))
+            if from_ is not None and not settings.json:
+                name = Path(plan.point.path).name
+                screen.command("The dump stays in the store. To use it:", session.rollback_command(name))
             return 3 if plan.refusals else 0
         if not settings.json and not (yes and settings.quiet):
             shown_plan.show(screen, plan, asks=not (yes or plan.refusals) and session.interactive)
@@ -143,11 +147,11 @@ def roll_back(
 def _dumped(session: Session, url: str) -> str:
     """Dump another running database into the store, and return the name of the restore point. Raises UsageError, and
     as a backup does."""
-    from lastgood.config.settings import check_database
+    from lastgood.config import connection_string
     from lastgood.points import other_database
 
     session.scrub.learn_from(url, {})
-    check_database(url, "--from")
+    connection_string.check(url, "--from")
     with session.work() as context, reported(context.emit, "backup", "back up the other database") as stage:
         made = other_database.take(url, session.target, session.settings.store, session.settings.format, context)
         stage.detail = made.path.name

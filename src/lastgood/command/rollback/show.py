@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Protocol
 from lastgood.command.rollback import show_plan as shown_plan
 from lastgood.command.rollback.show_losses import SHOWN
 from lastgood.facts import CountedTable
-from lastgood.journal.run_names import identifier
 from lastgood.screen import application
 from lastgood.screen.screen import Screen, TableColumn
 from lastgood.text import units
+from lastgood.text.quoting import identifier
 
 if TYPE_CHECKING:
     from lastgood.load.deferred.work import Finished
@@ -44,7 +44,8 @@ def show(screen: Screen, report: Report) -> None:
     screen.out.print()
     screen.say(f'Done: "{report.live}" was rolled back to {Path(report.point.path).name}.', style="bold green")
     _proved(screen, report.tables)
-    screen.heading(f"To undo it: {report.undo_command}")
+    screen.out.print()
+    screen.command("To undo it:", report.undo_command, style="bold")
 
 
 def _proved(screen: Screen, tables: Sequence[ProvedCount]) -> None:
@@ -85,14 +86,13 @@ def _proof(screen: Screen, tables: Sequence[ProvedCount], not_compared: Sequence
             for table in by_rows[:SHOWN]
         ],
     )
-    if len(by_rows) > SHOWN:
-        screen.say(f"and {len(by_rows) - SHOWN} more tables; --json lists all of them", first="  ", indent=2)
+    screen.more(len(by_rows), SHOWN, "table")
     for text in not_compared:
         screen.say(text, first="  not compared: ", indent=4)
 
 
 def compared_by(table: ProvedCount) -> str:
-    """How a table of a proof was compared."""
+    """Describe the comparison of a table of a proof."""
     if table.equal is None:
         return "number of rows"
     # Without a digest of the restore point, the rows that were sent and those read back are compared as they are.
@@ -267,4 +267,5 @@ def show_undo(screen: Screen, report: UndoReport) -> None:
         ]
     )
     application.show(screen, report.application)
-    screen.heading(f"To undo it: {report.undo_command}")
+    screen.out.print()
+    screen.command("To undo it:", report.undo_command, style="bold")

@@ -49,8 +49,7 @@ def losses(screen: Screen, plan: Plan) -> None:
         screen.say(text, first="  ", indent=2)
     elif changed:
         screen.table(COLUMNS, [_loss(loss) for loss in changed[:SHOWN]])
-        if len(changed) > SHOWN:
-            screen.say(f"and {len(changed) - SHOWN} more tables; --json lists all of them", first="  ", indent=2)
+        screen.more(len(changed), SHOWN, "table")
         _same(screen, plan.loss, other="other ")
         backup = "" if plan.checklist.override(BACKUP) else " and in the emergency backup"
         screen.say(f'All lost rows remain in "{plan.kept}"{backup}.', first="  ", indent=2)
@@ -75,8 +74,7 @@ def revivals(found: Sequence[Revival]) -> Iterator[str]:
     for kind, meaning in BACK_TO_LIFE.items():
         of_kind = [each for each in found if each.kind == kind]
         if of_kind:
-            more = f" and {units.number(len(of_kind) - NAMED)} more" if len(of_kind) > NAMED else ""
-            yield f"{meaning}: {'; '.join(map(_revival, of_kind[:NAMED]))}{more}."
+            yield f"{meaning}: {units.listed(map(_revival, of_kind), NAMED, '; ')}."
 
 
 def _revival(each: Revival) -> str:
@@ -95,7 +93,7 @@ def outside(found: Sequence[OutsideReference]) -> Iterator[str]:
         rows = "rows (not counted)" if each.rows is None else units.counted(each.rows, "row")
         yield f"{rows} of {each.table}, by {', '.join(each.columns)}"
     if len(found) > SHOWN:
-        yield f"and {len(found) - SHOWN} more tables; --json lists all of them"
+        yield f"and {units.counted(len(found) - SHOWN, 'more table')}; --json lists all of them"
 
 
 def decision(plan: Plan) -> str:
@@ -132,7 +130,7 @@ def expected(plan: Plan) -> str:
         if plan.expected_between is None:
             return "unknown"
         between = units.between(*plan.expected_between)
-        return f"no estimate yet: no run was measured on this server; by the size, {between}"
+        return f"no estimate yet: no large load was measured on this server; by the size, {between}"
     if plan.expected_backup_seconds is None:
         return f"{units.roughly(plan.expected_seconds)} to build and prove it, based on earlier runs on this server"
     both = max(plan.expected_seconds, plan.expected_backup_seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,107 +16,137 @@ if TYPE_CHECKING:
     from lastgood.cli.session import Session
     from lastgood.salvage.salvage import Request
 
-Tables = Annotated[
-    list[str] | None,
-    typer.Option("--table", metavar="NAME", help="Only this table, or a pattern of names; can be repeated."),
-]
-Exclude = Annotated[
-    list[str] | None,
-    typer.Option("--exclude", metavar="NAME", help="Without this table, or a pattern of names; can be repeated."),
-]
-Where = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--where",
-        metavar="TABLE:CONDITION",
-        help="Of this table, only rows that meet the SQL condition: \"contacts: owner = 'kim'\"; can be repeated.",
-    ),
-]
-Since = Annotated[
-    str | None,
-    typer.Option("--since", metavar="TIME", help="Only rows with a changed time stamp from this time on."),
-]
-Until = Annotated[
-    str | None, typer.Option("--until", metavar="TIME", help="Only rows with a changed time stamp before this time.")
-]
-Deletes = Annotated[bool, typer.Option("--deletes", help="Also delete rows that were deleted after the restore point.")]
-OfMigration = Annotated[
-    bool, typer.Option("--with-migration", help="Also take rows that the migration wrote, which are left out.")
-]
-Transactions = Annotated[
-    list[int] | None,
-    typer.Option("--transaction", metavar="NUMBER", help="Take the rows of this transaction; can be repeated."),
-]
-WithoutTransactions = Annotated[
-    list[int] | None,
-    typer.Option(
-        "--without-transaction", metavar="NUMBER", help="Leave out the rows of this transaction; can be repeated."
-    ),
-]
-Columns = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--column",
-        metavar="TABLE.COLUMN",
-        help="Take all values of this column in rows written again after the migration; can be repeated.",
-    ),
-]
-Renamed = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--renamed",
-        metavar="NEW=OLD",
-        help="What the migration renamed: people=contacts (a table), contacts.mail=email (a column); can be repeated.",
-    ),
-]
-Parents = Annotated[bool, typer.Option("--with-parents", help="Also insert new rows to which chosen rows refer.")]
-On = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--on",
-        metavar="COLLISION=CHOICE",
-        help="What to do about a collision: insert_exists=renumber, update_origin_differs=theirs; can be repeated.",
-    ),
-]
-Source = Annotated[
-    str | None,
-    typer.Option(
-        "--from",
-        metavar="POINT",
-        help="The restore point that has the rows, such as an emergency backup (default: the kept database).",
-        autocompletion=points,
-    ),
-]
-BasePoint = Annotated[
-    str | None,
-    typer.Option(
-        "--base",
-        metavar="POINT",
-        help="The restore point from which both sides differ (default: the one of the rollback).",
-        autocompletion=points,
-    ),
-]
-OfRun = Annotated[
-    str | None,
-    typer.Option("--run", metavar="RUN", help="The rollback whose kept database is meant.", autocompletion=runs),
-]
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The options of the listing: tables, and the sides."""
+
+    table: Annotated[
+        list[str] | None,
+        typer.Option("--table", metavar="NAME", help="Only this table, or a pattern of names; can be repeated."),
+    ] = None
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option("--exclude", metavar="NAME", help="Without this table, or a pattern of names; can be repeated."),
+    ] = None
+    renamed: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--renamed",
+            metavar="NEW=OLD",
+            help="What the migration renamed, people=contacts (a table) or contacts.mail=email (a column); "
+            "can be repeated.",
+        ),
+    ] = None
+    from_: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="POINT",
+            help="The restore point that has the rows, such as an emergency backup (default: the kept database).",
+            autocompletion=points,
+        ),
+    ] = None
+    base: Annotated[
+        str | None,
+        typer.Option(
+            "--base",
+            metavar="POINT",
+            help="The restore point from which both sides differ (default: the one of the rollback).",
+            autocompletion=points,
+        ),
+    ] = None
+    run: Annotated[
+        str | None,
+        typer.Option("--run", metavar="RUN", help="The rollback whose kept database is meant.", autocompletion=runs),
+    ] = None
 
 
-def show_default(
-    session: Session,
-    table: Tables = None,
-    exclude: Exclude = None,
-    renamed: Renamed = None,
-    from_: Source = None,
-    base: BasePoint = None,
-    run: OfRun = None,
-) -> int | None:
+@dataclass(frozen=True, slots=True)
+class Choice(Scope):
+    """The options that choose rows."""
+
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--where",
+            metavar="TABLE:CONDITION",
+            help="Of this table, only rows that meet the SQL condition: \"contacts: owner = 'kim'\"; can be repeated.",
+        ),
+    ] = None
+    since: Annotated[
+        str | None,
+        typer.Option("--since", metavar="TIME", help="Only rows with a changed time stamp from this time on."),
+    ] = None
+    until: Annotated[
+        str | None,
+        typer.Option("--until", metavar="TIME", help="Only rows with a changed time stamp before this time."),
+    ] = None
+    transaction: Annotated[
+        list[int] | None,
+        typer.Option("--transaction", metavar="NUMBER", help="Take the rows of this transaction; can be repeated."),
+    ] = None
+    without_transaction: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--without-transaction", metavar="NUMBER", help="Leave out the rows of this transaction; can be repeated."
+        ),
+    ] = None
+    by_user: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--by-user", metavar="NAME", help="Only rows that this user wrote, by the audit table; can be repeated."
+        ),
+    ] = None
+    by_transaction: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--by-transaction",
+            metavar="NUMBER",
+            help="Only rows that this transaction wrote, by the audit table; can be repeated.",
+        ),
+    ] = None
+    deletes: Annotated[
+        bool, typer.Option("--deletes", help="Also delete rows that were deleted after the restore point.")
+    ] = False
+    with_migration: Annotated[
+        bool, typer.Option("--with-migration", help="Also take rows that the migration wrote, which are left out.")
+    ] = False
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--column",
+            metavar="TABLE.COLUMN",
+            help="Take all values of this column in rows written again after the migration; can be repeated.",
+        ),
+    ] = None
+    merge_json: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--merge-json",
+            metavar="TABLE.COLUMN",
+            help="Merge the JSON objects of this column by their top-level keys; can be repeated.",
+        ),
+    ] = None
+    with_parents: Annotated[
+        bool, typer.Option("--with-parents", help="Also insert new rows to which chosen rows refer.")
+    ] = False
+    on: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--on",
+            metavar="COLLISION=CHOICE",
+            help="What to do about a collision: insert_exists=renumber, update_origin_differs=theirs; can be repeated.",
+        ),
+    ] = None
+
+
+def show_default(session: Session, scope: Scope) -> int | None:
     """Show what can be brought back, without changing anything."""
     from lastgood.command.salvage import show as shown
     from lastgood.salvage import salvage
 
-    request = _request(session, tables=table, exclude=exclude, renamed=renamed, source=from_, base=base, run=run)
-    with session.work() as context, salvage.planned(request, context) as ready:
+    with session.work() as context, salvage.planned(_request(session, scope), context) as ready:
         plan = ready.plan
     session.result(plan.document(), lambda: shown.show_plan(session.screen, plan, proposing=True))
     return None
@@ -131,79 +162,25 @@ group_ = group(
 )
 
 
-def _request(
-    session: Session,
-    *,
-    file: Path | None = None,
-    tables: list[str] | None = None,
-    exclude: list[str] | None = None,
-    where: list[str] | None = None,
-    since: str | None = None,
-    until: str | None = None,
-    transactions: list[int] | None = None,
-    without_transactions: list[int] | None = None,
-    deletes: bool = False,
-    migration: bool = False,
-    columns: list[str] | None = None,
-    renamed: list[str] | None = None,
-    with_parents: bool = False,
-    on: list[str] | None = None,
-    source: str | None = None,
-    base: str | None = None,
-    run: str | None = None,
-) -> Request:
+def _request(session: Session, scope: Scope, file: Path | None = None) -> Request:
     """The request: that of the plan file, if there is one, and the options."""
     from lastgood.command.salvage import plan_file
-    from lastgood.salvage.plan import Chosen
     from lastgood.salvage.salvage import Request
     from lastgood.salvage.sides import Names
 
     begun = plan_file.read(file) if file is not None else plan_file.PlanFile()
-    chosen = begun.chosen
-    policies = plan_file.parse_policies(on or [], chosen.policies)
     return Request(
         target=session.target,
         store=session.settings.store,
         state=session.settings.state,
-        names=Names(run=run or begun.run, source=source or begun.source, base=base or begun.base),
-        chosen=Chosen(
-            tables=tuple(tables or chosen.tables),
-            exclude=tuple(exclude or chosen.exclude),
-            where={**chosen.where, **plan_file.parse_conditions(where or [])},
-            since=plan_file.moment("--since", since) or chosen.since,
-            until=plan_file.moment("--until", until) or chosen.until,
-            transactions=tuple(transactions or chosen.transactions),
-            without_transactions=tuple(without_transactions or chosen.without_transactions),
-            deletes=deletes or chosen.deletes,
-            migration=migration or chosen.migration,
-            columns=tuple(columns or chosen.columns),
-            renamed=tuple(renamed or chosen.renamed),
-            with_parents=with_parents or chosen.with_parents,
-            policies=policies,
-        ),
+        names=Names(run=scope.run or begun.run, source=scope.from_ or begun.source, base=scope.base or begun.base),
+        chosen=plan_file.with_options(begun.chosen, asdict(scope)),
+        audit=session.settings.tables.recover.audit,
     )
 
 
 @command("plan", 3, 4, 5, into=group_)
-def plan_(
-    session: Session,
-    table: Tables = None,
-    exclude: Exclude = None,
-    where: Where = None,
-    since: Since = None,
-    until: Until = None,
-    transaction: Transactions = None,
-    without_transaction: WithoutTransactions = None,
-    deletes: Deletes = False,
-    with_migration: OfMigration = False,
-    column: Columns = None,
-    renamed: Renamed = None,
-    with_parents: Parents = False,
-    on: On = None,
-    from_: Source = None,
-    base: BasePoint = None,
-    run: OfRun = None,
-) -> None:
+def plan_(session: Session, choice: Choice) -> None:
     """Write the choice of rows as a plan file, to be edited and applied.
 
     The file has each table with rows that differ, and the numbers of rows in comments. Example:
@@ -213,28 +190,42 @@ def plan_(
     from lastgood.command.salvage import plan_file
     from lastgood.salvage import salvage
 
-    request = _request(
-        session,
-        tables=table,
-        exclude=exclude,
-        where=where,
-        since=since,
-        until=until,
-        transactions=transaction,
-        without_transactions=without_transaction,
-        deletes=deletes,
-        migration=with_migration,
-        columns=column,
-        renamed=renamed,
-        with_parents=with_parents,
-        on=on,
-        source=from_,
-        base=base,
-        run=run,
-    )
+    request = _request(session, choice)
     with session.work() as context, salvage.planned(request, context) as ready:
         plan = ready.plan
     session.result(plan.document(), lambda: print_(session, plan_file.text(plan, request.names)))
+
+
+@command("choose", 3, 4, 5, into=group_)
+def choose_(
+    session: Session,
+    file: Annotated[Path, typer.Argument(metavar="[FILE]", help="The plan file to write.")] = Path("salvage.toml"),
+    *,
+    choice: Choice,
+) -> None:
+    """Choose tables and rows on the terminal, and write them as a plan file.
+
+    Lists the tables with rows that differ, and the rows of a table. Those that `lastgood salvage apply` would bring
+    back are ticked; numbers, ranges, "all" and "none" tick or clear. The options decide what is ticked at first.
+    """
+    from lastgood.command.salvage import choose
+    from lastgood.errors import Refused, UsageError
+    from lastgood.salvage import salvage
+    from lastgood.salvage.listing import Listing
+
+    if file.exists():
+        raise UsageError(f'cannot write "{file}": it exists', hint="Name another file: lastgood salvage choose FILE")
+    if not session.interactive:
+        raise Refused(
+            "cannot choose rows: this needs a terminal" + (", without --json" if session.settings.json else ""),
+            hint="To choose without one: lastgood salvage plan > salvage.toml, then edit it.",
+        )
+    request = _request(session, choice)
+    screen, masked = session.screen, session.settings.tables.diff.masked
+    with Listing(choose.page_size(screen), lambda table: choose.hidden(masked, table)) as listing:
+        with session.work() as context, salvage.planned(request, context, listing.read) as ready:
+            plan = ready.plan
+        choose.choose(session.screen, session.answer, plan, request.names, listing, file)
 
 
 def print_(session: Session, text: str) -> None:
@@ -248,22 +239,8 @@ def apply_(
     file: Annotated[
         Path | None, typer.Argument(metavar="[FILE]", help="A plan file that `lastgood salvage plan` wrote.")
     ] = None,
-    table: Tables = None,
-    exclude: Exclude = None,
-    where: Where = None,
-    since: Since = None,
-    until: Until = None,
-    transaction: Transactions = None,
-    without_transaction: WithoutTransactions = None,
-    deletes: Deletes = False,
-    with_migration: OfMigration = False,
-    column: Columns = None,
-    renamed: Renamed = None,
-    with_parents: Parents = False,
-    on: On = None,
-    from_: Source = None,
-    base: BasePoint = None,
-    run: OfRun = None,
+    *,
+    choice: Choice,
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
@@ -280,28 +257,8 @@ def apply_(
     from lastgood.command.salvage import show as shown
     from lastgood.salvage import salvage
 
-    request = _request(
-        session,
-        file=file,
-        tables=table,
-        exclude=exclude,
-        where=where,
-        since=since,
-        until=until,
-        transactions=transaction,
-        without_transactions=without_transaction,
-        deletes=deletes,
-        migration=with_migration,
-        columns=column,
-        renamed=renamed,
-        with_parents=with_parents,
-        on=on,
-        source=from_,
-        base=base,
-        run=run,
-    )
     screen = session.screen
-    with session.work() as context, salvage.planned(request, context) as ready:
+    with session.work() as context, salvage.planned(_request(session, choice, file), context) as ready:
         plan = ready.plan
         if dry_run:
             session.result(plan.document(), lambda: shown.show_plan(screen, plan))

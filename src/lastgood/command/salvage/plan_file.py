@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from lastgood.errors import UsageError
 from lastgood.models import Frozen
 from lastgood.salvage.plan import Chosen, LeftColumn, LeftTable, SalvagePlan
-from lastgood.salvage.policy import COLLISIONS, Policies, parse
+from lastgood.salvage.policy import COLLISIONS, parse
+from lastgood.salvage.references import NOT_CHOSEN
+from lastgood.salvage.rows import RowKey
 from lastgood.salvage.sides import Names
+from lastgood.salvage.transaction import TableSummary
 
 
 class PlanFile(Frozen):
@@ -59,6 +63,11 @@ def text(plan: SalvagePlan, names: Names) -> str:
 
 def _lines(plan: SalvagePlan, names: Names) -> Iterator[str]:
     chosen = plan.chosen
+
+    def wanted(table: TableSummary) -> bool:
+        """Whether the choice takes the table. It may be listed only because chosen rows refer to it."""
+        return set(table.left) != {NOT_CHOSEN} or bool(any(each.action for each in table.sums))
+
     yield f'# Rows of {plan.theirs.kind} "{plan.theirs.name}", for the database "{plan.live}".'
     yield "# Edit this file, then run: lastgood salvage apply FILE"
     for key, value in (("run", plan.theirs.run or names.run), ("source", names.source), ("base", plan.base.path)):
@@ -67,14 +76,18 @@ def _lines(plan: SalvagePlan, names: Names) -> Iterator[str]:
     yield ""
     yield "# The tables; remove a line to leave its table out."
     yield "tables = ["
+    if not any(map(wanted, plan.tables)):
+        yield from (f"  {_quoted(each)}," for each in chosen.tables)
     for each in plan.tables:
+        name = f"{each.schema_name}.{each.name}"
         counts = ", ".join(
             f"{rows:,} {action}" for action in ("insert", "update", "delete") if (rows := each.rows(action))
         )
         left = ", ".join(f"{rows:,} {why}" for why, rows in each.left.items())
-        yield f"  {_quoted(f'{each.schema_name}.{each.name}')},  # {counts or 'nothing'}" + (
-            f"; left out: {left}" if left else ""
-        )
+        line = f"{_quoted(name)},  # {counts or 'nothing'}" + (f"; left out: {left}" if left else "")
+        if name in {**chosen.rows, **chosen.without_rows}:
+            line = f"{_quoted(name)},  # the rows below"
+        yield f"  {'' if wanted(each) else '# '}{line}"
     yield "]"
     yield f"exclude = [{', '.join(_quoted(each) for each in chosen.exclude)}]"
     for key, stamp in (("since", chosen.since), ("until", chosen.until)):
@@ -82,9 +95,15 @@ def _lines(plan: SalvagePlan, names: Names) -> Iterator[str]:
     for key, numbers in (
         ("transactions", chosen.transactions),
         ("without_transactions", chosen.without_transactions),
+        ("by_transactions", chosen.by_transactions),
     ):
         yield f"{key} = [{', '.join(str(each) for each in numbers)}]"
-    for key, texts in (("columns", chosen.columns), ("renamed", chosen.renamed)):
+    for key, texts in (
+        ("by_users", chosen.by_users),
+        ("columns", chosen.columns),
+        ("renamed", chosen.renamed),
+        ("merge_json", chosen.merge_json),
+    ):
         yield f"{key} = [{', '.join(_quoted(each) for each in texts)}]"
     absent: list[LeftTable | LeftColumn] = [*plan.left_tables, *plan.left_columns]
     yield from (f"# If it was renamed, add: {_quoted(one.renamed)}" for one in absent if one.renamed)
@@ -97,6 +116,17 @@ def _lines(plan: SalvagePlan, names: Names) -> Iterator[str]:
     yield ""
     yield "[where]  # SQL conditions by table"
     yield from _mapping(chosen.where)
+    for key, named, what in (
+        ("rows", chosen.rows, "of these tables, only the rows with these keys"),
+        ("without_rows", chosen.without_rows, "the rows with these keys are left out"),
+    ):
+        if named:
+            yield ""
+            yield f"[{key}]  # {what}"
+            for name, keys in named.items():
+                yield f"{_quoted(name)} = ["
+                yield from (f"  {_key(each)}," for each in keys)
+                yield "]"
     yield ""
     yield "[policies]"
     yield from _mapping({each: chosen.policies.of(each) for each in COLLISIONS})
@@ -106,18 +136,44 @@ def _mapping(found: Mapping[str, str]) -> Iterator[str]:
     return (f"{_quoted(key)} = {_quoted(value)}" for key, value in found.items())
 
 
+def _key(key: RowKey) -> str:
+    return _quoted(key[0]) if len(key) == 1 else f"[{', '.join(map(_quoted, key))}]"
+
+
 def _quoted(value: str) -> str:
     # A basic string of TOML has the escapes of JSON.
     return json.dumps(value, ensure_ascii=False)
 
 
-def parse_policies(given: list[str], begun: Policies) -> Policies:
-    """The policies of the plan file, changed by options. Raises UsageError."""
-    changed = parse(given).model_dump(exclude_unset=True)
+# The names in a plan file of options with another one.
+_NAMES = {
+    "table": "tables",
+    "transaction": "transactions",
+    "without_transaction": "without_transactions",
+    "by_user": "by_users",
+    "by_transaction": "by_transactions",
+    "with_migration": "migration",
+    "column": "columns",
+}
+
+
+def with_options(begun: Chosen, given: Mapping[str, Any]) -> Chosen:
+    """The choice of a plan file, changed by the options that are ``given``. Raises UsageError."""
+    changed: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for option, value in given.items()
+        if value and (name := _NAMES.get(option, option)) in Chosen.model_fields
+    }
+    for key in {"since", "until"} & changed.keys():
+        changed[key] = moment(f"--{key}", changed[key])
+    if "where" in changed:
+        changed["where"] = {**begun.where, **_conditions(changed["where"])}
+    if on := given.get("on"):
+        changed["policies"] = begun.policies.model_copy(update=parse(on).model_dump(exclude_unset=True))
     return begun.model_copy(update=changed)
 
 
-def parse_conditions(given: list[str]) -> dict[str, str]:
+def _conditions(given: Iterable[str]) -> dict[str, str]:
     """Conditions from ``TABLE:CONDITION``. Raises UsageError."""
     found = {}
     for each in given:

@@ -16,7 +16,7 @@ from lastgood.screen.screen import Screen, TableColumn
 from lastgood.text import units
 
 SHOWN = 30
-_REASONS: dict[str, str] = {
+REASONS: dict[str, str] = {
     MIGRATION: "written by the migration (transactions above); to include them: --with-migration or --transaction",
     UNKNOWN: "written again after the migration, with values that may be its own (see the notes)",
     DELETION: "deleted after the restore point; to delete them again: --deletes",
@@ -33,6 +33,7 @@ def show_plan(screen: Screen, plan: SalvagePlan, *, proposing: bool = False) -> 
         [
             ("Restore point", f"{Path(plan.base.path).name}, made {units.moment(plan.base.made_at)}"),
             ("Rows from", f'{plan.theirs.kind} "{plan.theirs.name}"'),
+            ("Audit table", plan.audit),
             ("Method", "COPY through this machine; one transaction"),
             ("Triggers", "disabled during the salvage; foreign keys are checked before the commit"),
             ("Left out", "; ".join(_transactions(each) for each in plan.migrations)),
@@ -57,7 +58,7 @@ def show_plan(screen: Screen, plan: SalvagePlan, *, proposing: bool = False) -> 
     screen.say("Nothing was changed yet.", style="bold")
     if proposing and plan.written:
         screen.heading("To bring them back: lastgood salvage apply")
-        screen.say("To choose: lastgood salvage plan > salvage.toml, then lastgood salvage apply salvage.toml")
+        screen.say("To choose rows: lastgood salvage choose; or lastgood salvage plan > salvage.toml, and edit it")
 
 
 def _left_table(table: LeftTable, theirs: str) -> str:
@@ -123,15 +124,23 @@ def _left(screen: Screen, tables: Sequence[TableSummary]) -> None:
         return
     screen.heading("Left out")
     for each in tables:
+        table = f"{each.schema_name}.{each.name}"
         for why, rows in each.left.items():
             name = f"{why}: " if why in COLLISIONS else ""
-            text = f"{each.schema_name}.{each.name}: {units.counted(rows, 'row')}: {name}{_REASONS.get(why, why)}"
+            text = f"{table}: {units.counted(rows, 'row')}: {name}{REASONS.get(why, why)}"
             if why == "update_origin_differs" and each.conflicts:
-                text += f" ({', '.join(f'{column} {count:,}' for column, count in each.conflicts.items())})"
+                text += f" ({', '.join(_conflict(each, *one) for one in each.conflicts.items())})"
                 text += "; to merge the other columns: --on update_origin_differs=ours"
+                text += "".join(f"; to merge by JSON key: --merge-json {table}.{one}" for one in each.unmerged_json)
             if samples := each.samples.get(why):
                 text += f"; such as {'; '.join(samples)}"
             screen.say(text, first="  - ", indent=4)
+
+
+def _conflict(table: TableSummary, column: str, rows: int) -> str:
+    keys = table.json_conflicts.get(column, {})
+    shown = ", ".join(f"{key} {count:,}" for key, count in keys.items())
+    return f"{column} {rows:,}{f' [{shown}]' if keys else ''}"
 
 
 def _column_remarks(tables: Sequence[TableSummary]) -> list[str]:
@@ -142,6 +151,7 @@ def _column_remarks(tables: Sequence[TableSummary]) -> list[str]:
             found.append(
                 f"{name}: only the live database has the column {', '.join(each.only_ours)}; new rows get its default"
             )
+        found += [f'{name}: column "{column}": JSON objects are merged by key' for column in each.merged_json]
         for column, rows in each.migrated.items():
             found.append(
                 f'{name}: column "{column}": {units.counted(rows, "row")} written again after the migration still with '
@@ -181,7 +191,8 @@ def show_report(screen: Screen, report: SalvageReport) -> None:
     for table, path in report.new_keys.items():
         screen.say(f'{table}: old and new keys are in "{path}".', first="  ", indent=2)
     _left(screen, report.tables)
-    screen.heading(f"To undo it: {report.undo_command}")
+    screen.out.print()
+    screen.command("To undo it:", report.undo_command, style="bold")
 
 
 def show_undo_plan(screen: Screen, plan: UndoPlan) -> None:

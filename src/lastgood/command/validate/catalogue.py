@@ -37,8 +37,7 @@ WHERE c.relkind IN ('r', 'p', 'm') AND c.relpersistence <> 't'
 ORDER BY n.nspname, c.relname
 """
 _COLUMNS = """
-SELECT a.attrelid::bigint, a.attname, a.atttypid::bigint, t.typtype::text, t.typlen = -1, t.typcategory::text,
-       a.attnotnull
+SELECT a.attrelid::bigint, a.attname, a.atttypid::bigint, t.typtype::text, t.typlen = -1, a.attnotnull
 FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
@@ -58,13 +57,12 @@ GROUP BY i.indrelid
 @dataclass(frozen=True, slots=True)
 class CatalogueColumn:
     """A column. ``type``: the OID of its type. ``domain``: whether that is a domain. ``varies``: whether values may be
-    stored outside the table (TOAST). ``category``: PostgreSQL's typcategory."""
+    stored outside the table (TOAST)."""
 
     name: str
     type: int
     domain: bool
     varies: bool
-    category: str
     not_null: bool
 
 
@@ -152,8 +150,8 @@ def read(connection: Connection, settings: Validate) -> Catalogue:
     """Read the catalogue in the caller's transaction, without the schemas of runs in place. Raises psycopg.Error."""
     ours = schemas_of_runs(connection)
     columns: dict[int, list[CatalogueColumn]] = defaultdict(list)
-    for oid, name, kind, typtype, varies, category, not_null in connection.execute(_COLUMNS):
-        columns[oid].append(CatalogueColumn(name, kind, typtype == "d", varies, category, not_null))
+    for oid, name, kind, typtype, varies, not_null in connection.execute(_COLUMNS):
+        columns[oid].append(CatalogueColumn(name, kind, typtype == "d", varies, not_null))
     keys = {oid: tuple(names) for oid, names in connection.execute(_PRIMARY_KEYS)}
     found = {
         row[0]: replace(CatalogueRelation(*row), columns=tuple(columns[row[0]]), key=keys.get(row[0], ()))

@@ -23,7 +23,7 @@ from lastgood.postgres.kept import read_only
 from lastgood.postgres.pressure.capacity import Capacity, capacity
 from lastgood.postgres.roles.build_role import PREFIX
 from lastgood.postgres.roles.reader_role import ReaderRole, reader_role
-from lastgood.postgres.server import SESSION, Connection, Target, set_where_possible
+from lastgood.postgres.server import SESSION, Connection, Target, only_row, set_where_possible
 
 _DENIED = re.compile(r"permission denied for (table|view|materialized view|sequence|schema|function) (.+)")
 _MISSING_RIGHTS = """
@@ -85,7 +85,7 @@ class Snapshot:
         most = max(1, min(number, self.capacity.jobs))
         if most <= len(connections):
             return connections
-        (name,) = self.first.execute("SELECT pg_catalog.pg_export_snapshot()").fetchone() or ("",)
+        (name,) = only_row(self.first, "SELECT pg_catalog.pg_export_snapshot()")
         target = read_only(self.role.target, self.target) if self.role.made else self.target
         for number in range(2 - self.role.made, most + 1):
             try:

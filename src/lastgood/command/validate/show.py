@@ -91,7 +91,7 @@ def _problems(screen: Screen, title: str, results: Sequence[RuleResult], style: 
             screen.say(sample, first=" " * 10, indent=12)
         if each.hint:
             screen.say(each.hint, first=" " * 8, indent=8)
-    _more(screen, results)
+    screen.more(len(results), SHOWN)
 
 
 def _skipped(screen: Screen, results: Sequence[RuleResult]) -> None:
@@ -104,15 +104,14 @@ def _skipped(screen: Screen, results: Sequence[RuleResult]) -> None:
         groups.setdefault((each.message, each.hint), []).append(each.name)
     largest = sorted(groups.items(), key=lambda group: -len(group[1]))
     for (message, hint), names in largest[:REASONS]:
-        more = f" and {len(names) - NAMES:,} more" if len(names) > NAMES else ""
-        screen.say("SKIPPED  " + ", ".join(names[:NAMES]) + more, first="  ", indent=11)
+        screen.say(f"SKIPPED  {units.listed(names, NAMES)}", first="  ", indent=11)
         screen.say(message, first=" " * 11, indent=11)
         if hint:
             screen.say(hint, first=" " * 11, indent=11)
     if rest := largest[REASONS:]:
-        rules = units.counted(sum(len(names) for _, names in rest), "rule")
+        rules = units.counted(sum(len(names) for _, names in rest), "more rule")
         screen.say(
-            f"and {rules} more for {units.counted(len(rest), 'other reason')}; --json lists all of them",
+            f"and {rules} for {units.counted(len(rest), 'other reason')}; --json lists all of them",
             first="  ",
             indent=2,
         )
@@ -154,8 +153,3 @@ def _own(screen: Screen, results: Sequence[RuleResult]) -> None:
             for each in results
         ],
     )
-
-
-def _more(screen: Screen, results: Sequence[RuleResult]) -> None:
-    if len(results) > SHOWN:
-        screen.say(f"and {len(results) - SHOWN} more; --json lists all of them", first="  ", indent=2)

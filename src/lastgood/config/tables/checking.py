@@ -153,7 +153,8 @@ class RecordSettings(SettingsTable):
 
 
 class Audit(SettingsTable):
-    """The application's audit table, which shows the scope of a loss when there is no backup."""
+    """The application's audit table. It shows the scope of a loss when there is no backup, and who wrote a row for
+    ``lastgood salvage --by-user``."""
 
     table: str = Field(description="The audit table, with its schema.")
     time_column: str | None = Field(
@@ -161,6 +162,17 @@ class Audit(SettingsTable):
     )
     table_column: str | None = Field(default=None, description="The column with the changed table; guessed by default.")
     operation_column: str | None = Field(default=None, description="The column with the operation; guessed by default.")
+    user_column: str | None = Field(
+        default=None, description="The column with the user who made a change; guessed by default."
+    )
+    transaction_column: str | None = Field(
+        default=None, description="The column with the number of the transaction; guessed by default."
+    )
+    row_columns: tuple[str, ...] = Field(
+        default=(),
+        description="The columns with the changed row as json, jsonb or hstore, or with its key; the first one with a "
+        "value counts. Guessed by default.",
+    )
 
 
 class Recover(SettingsTable):

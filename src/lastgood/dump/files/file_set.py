@@ -10,7 +10,7 @@ from pathlib import Path
 from lastgood.dump.files import links
 from lastgood.dump.files.formats import DumpSource, PgRestore, open_dump
 from lastgood.dump.files.parts import PartFile
-from lastgood.errors import BadPoint, Incomplete
+from lastgood.errors import BadPoint, Incomplete, os_reason
 
 _ENDING = r"\.sql(?:\.(?:gz|zst|lz4|xz|bz2))?"
 # The names in Supabase's guide, in the order for reading.
@@ -84,7 +84,7 @@ def open_any(path: Path, *, pg_restore: PgRestore | None = None) -> DumpSource:
             files = files_of_set(path)
         except OSError as error:
             raise BadPoint(
-                f'cannot read "{path}": {(error.strerror or str(error)).lower()}',
+                f'cannot read "{path}": {os_reason(error)}',
                 hint="Fix the cause, or choose another restore point.",
             ) from error
         if files:

@@ -18,7 +18,7 @@ from lastgood.dump.files.decompress import READ, Compression, compression_of, de
 from lastgood.dump.files.recognize import HEAD, ArchiveCompression, Kind
 from lastgood.dump.files.row_index import PendingDigest, RowIndex, RowSpan
 from lastgood.dump.hints import ANOTHER, CUT_OFF
-from lastgood.errors import BadPoint, Corrupt, Foreign, Incomplete, Refused
+from lastgood.errors import BadPoint, Corrupt, Foreign, Incomplete, Refused, os_reason
 from lastgood.process import run
 
 PgRestore = Callable[[tuple[int, int, int]], Path]
@@ -183,7 +183,7 @@ class DumpSource:
                     )
                 except OSError as error:
                     raise Refused(
-                        f'cannot run "{program}": {(error.strerror or str(error)).lower()}',
+                        f'cannot run "{program}": {os_reason(error)}',
                         hint="Install PostgreSQL's client programs again.",
                     ) from error
                 yield from output
@@ -343,7 +343,7 @@ def explained(path: Path) -> Iterator[None]:
             f'cannot find "{path}": there is no such file', hint="List the restore points: lastgood points"
         ) from error
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        reason = os_reason(error)
         raise BadPoint(
             f'cannot read "{path}": {reason}', hint="Fix the cause, or choose another restore point."
         ) from error

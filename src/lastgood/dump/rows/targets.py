@@ -6,7 +6,7 @@ another server. pg_dump writes neither, except with ``--include-foreign-data``.
 
 from __future__ import annotations
 
-from lastgood.dump import system
+from lastgood.dump import names
 from lastgood.dump.hints import ANOTHER
 from lastgood.dump.lexer.tokens import CopyStart, MetaCommand, Statement
 from lastgood.dump.names import Relation, shown
@@ -30,7 +30,7 @@ class RowTargets:
         if command.kind is Kind.VIEW or (command.kind is Kind.RULE and command.reads):
             view = command.relations[0]
             self._views.add(view)
-            if any(system.is_system_schema(each.schema) or each in self._over_catalogues for each in command.reads):
+            if any(names.is_system_schema(each.schema) or each in self._over_catalogues for each in command.reads):
                 self._over_catalogues.add(view)
             if view in self._filled:
                 raise _unsafe(statement, f"creates {shown(view)} as a view, but the dump has rows for it")
@@ -58,7 +58,7 @@ class RowTargets:
     def check(self, relation: Relation, definition: TableDefinition | None, at: Statement | CopyStart) -> None:
         """Check ``relation``, with this ``definition`` in the dump, as the target of rows that begin at ``at``."""
         self._filled.add(relation)
-        if system.is_system_schema(relation.schema):
+        if names.is_system_schema(relation.schema):
             raise _unsafe(at, f'changes "{shown(relation)}", which belongs to PostgreSQL itself')
         if relation in self._views:
             raise _unsafe(at, f"has rows for the view {shown(relation)}, which pg_dump never writes")

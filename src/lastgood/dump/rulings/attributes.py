@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from lastgood.dump import names, system
+from lastgood.dump import names
 from lastgood.dump.names import Relation
 from lastgood.dump.rulings.ruling import (
     DROPS,
@@ -59,7 +59,7 @@ def _owner(r: Ruling, node: Any) -> Command:
     _note(r, node.objectType, node.relation or node.object)
     if not r.schema and node.objectType in _FUNCTIONS and len(node.object.objname) == 1:
         # With an empty search path only pg_catalog is left, which has only the server's own functions.
-        r.record(Relation(system.PG_CATALOG, node.object.objname[0].sval))
+        r.record(Relation(names.PG_CATALOG, node.object.objname[0].sval))
     # An event trigger or a publication that was not created has no owner to change.
     uncreated = node.objectType in ("OBJECT_EVENT_TRIGGER", "OBJECT_PUBLICATION")
     optional = [MISSING_PRIVILEGE, *([UNDEFINED_OBJECT] if uncreated else [])]
@@ -102,9 +102,9 @@ def _is_changed_privilege(grant: Any, granted_on: Any) -> bool:
         return _in_catalogue(granted_on)
     match granted_on.tag:
         case "String":
-            return bool(granted_on.sval == system.PG_CATALOG)
+            return bool(granted_on.sval == names.PG_CATALOG)
         case "RangeVar":
-            return (granted_on.schemaname or system.PG_CATALOG) == system.PG_CATALOG
+            return (granted_on.schemaname or names.PG_CATALOG) == names.PG_CATALOG
         case "ObjectWithArgs":
             return _in_catalogue(granted_on.objname)
         case "TypeName":
@@ -113,7 +113,7 @@ def _is_changed_privilege(grant: Any, granted_on: Any) -> bool:
 
 
 def _in_catalogue(parts: Any) -> bool:
-    return len(parts) == 1 or bool(parts[-2].sval == system.PG_CATALOG)
+    return len(parts) == 1 or bool(parts[-2].sval == names.PG_CATALOG)
 
 
 def _default_privileges(r: Ruling, node: Any) -> Command:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from lastgood.dump import system
+from lastgood.dump import names
 from lastgood.dump.rulings.foreign import ONLY_COMPUTE
 from lastgood.dump.rulings.tree import Node, within
 
@@ -42,7 +42,7 @@ _MORE_FUNCTIONS = """
     quote_nullable radians range_merge regexp_count regexp_like regexp_match regexp_matches scale setweight starts_with
     string_to_table strip to_ascii trim_array trunc ts_rank upper_inc upper_inf width_bucket xmlconcat
 """
-_SERVER_SCHEMAS: tuple[list[str], ...] = ([], [system.PG_CATALOG])
+_SERVER_SCHEMAS: tuple[list[str], ...] = ([], [names.PG_CATALOG])
 _ONLY_COMPUTE = ONLY_COMPUTE | frozenset(_MORE_FUNCTIONS.split())
 
 

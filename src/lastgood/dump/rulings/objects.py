@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from lastgood.dump import names, system
+from lastgood.dump import names
 from lastgood.dump.rulings.ruling import (
     DROPS,
     DUPLICATE_OBJECT,
@@ -22,7 +22,7 @@ from lastgood.dump.statements import ColumnDefinition, Command, Created, EnumTyp
 def _schema(r: Ruling, node: Any) -> Command:
     if node.schemaElts or node.schemaname is None:
         return r.unknown()
-    if system.is_system_schema(node.schemaname):
+    if names.is_system_schema(node.schemaname):
         return r.of_system(Kind.SCHEMA, node.schemaname)
     optional = (DUPLICATE_SCHEMA,) if node.schemaname == "public" else ()
     created = Created(Kind.SCHEMA, names.quoted(node.schemaname))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from lastgood.dump import names, system
+from lastgood.dump import names
 from lastgood.dump.lexer.tokens import CopyStart, Statement
 from lastgood.dump.names import Relation
 from lastgood.dump.rulings.tree import within
@@ -151,13 +151,13 @@ class Ruling:
 
     def record(self, what: Relation) -> Relation:
         """Record an object that the statement creates or changes."""
-        if system.is_system_schema(what.schema):
+        if names.is_system_schema(what.schema):
             self._system = self._system or what
         return what
 
     def record_schema(self, schema: str) -> None:
         """The same for a schema."""
-        if system.is_system_schema(schema):
+        if names.is_system_schema(schema):
             self._system = self._system or schema
 
     def read_by(self, queries: Any) -> Iterator[Relation]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from lastgood.dump import names, system
+from lastgood.dump import names
 from lastgood.dump.lexer import patterns
 from lastgood.dump.names import Relation
 from lastgood.dump.rulings.foreign import change, other_select
@@ -60,7 +60,7 @@ _OTHER_SERVERS = re.compile(
     r"(?:gp|yb|ysql|edb|crdb)_\w+|optimizer|default_with_rowids|behavior_compat_options|enable_dump_trigger_definer"
     r"|foreign_key_checks|unique_checks|sql_mode\Z"
 )
-_DATABASES = Relation(system.PG_CATALOG, "pg_database")
+_DATABASES = Relation(names.PG_CATALOG, "pg_database")
 _SETTING_STATES = frozenset({UNDEFINED_OBJECT, INVALID_VALUE, MISSING_PRIVILEGE})
 
 
@@ -233,7 +233,7 @@ def _transaction(r: Ruling, node: Any) -> Command:
 def _update(r: Ruling, node: Any) -> Command:
     # pg_dumpall --clean: UPDATE pg_catalog.pg_database SET datistemplate = false WHERE datname = …
     changed = [target.name for target in node.targetList]
-    if names.of_range_var(node.relation, system.PG_CATALOG) == _DATABASES and changed == ["datistemplate"]:
+    if names.of_range_var(node.relation, names.PG_CATALOG) == _DATABASES and changed == ["datistemplate"]:
         return r.skip(Kind.DATABASE, NAMES_DATABASE)
     return change(r, node)
 

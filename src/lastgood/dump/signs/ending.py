@@ -13,7 +13,7 @@ from lastgood.dump.statements import Command, Setting
 from lastgood.dump.summary import DumpSummary
 from lastgood.errors import BadPoint, Corrupt, Foreign, Incomplete, Unsafe
 
-INSPECT = "Load it into a separate database to inspect it: lastgood restore FILE --salvage-readable --into NAME"
+INSPECT = "Load it into a separate database to inspect it: lastgood restore FILE --skip-damaged --into NAME"
 _BY_SUPABASE = (
     "it was made by supabase db dump, which leaves out event triggers, comments on extensions, and the schemas that "
     "the platform maintains"

@@ -4,6 +4,7 @@ the live database by the parallel engine. The application's roles cannot enter s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from psycopg import sql
@@ -11,7 +12,6 @@ from psycopg import sql
 from lastgood import fault
 from lastgood.context import Context
 from lastgood.dump.lexer.tokens import Statement
-from lastgood.dump.names import Relation
 from lastgood.dump.rows import encodings, inserts
 from lastgood.dump.rulings import rule
 from lastgood.dump.script import Bulk, Item, Script, ScriptStep, Section, State, rows_between
@@ -32,8 +32,8 @@ from lastgood.load.loaded import Loaded
 from lastgood.load.rebuild import Dump, rebuild
 from lastgood.load.repairs import Rules
 from lastgood.load.supply import supply_for
-from lastgood.postgres.mark import server_clock
-from lastgood.postgres.server import Connection
+from lastgood.postgres import clock
+from lastgood.postgres.server import Connection, event_triggers_off, quiet_event_triggers
 from lastgood.text.redact import visible
 
 # A session of a role without privileges loads the rows: it can't become another role.
@@ -73,6 +73,7 @@ def build(
     Refused for rows that are commands with computed values.
     """
     source, summary = dump.source, dump.summary
+    connect = quietly(connect)
     with connect("create staging schemas") as connection:
         script = script_of(summary, rewritten, dump.name, context.emit, _privileges(connection, rewritten))
         create_schemas(connection, rewritten.schemas, origin)
@@ -108,6 +109,19 @@ def build(
         owners.dismiss(connection, rewritten.schemas.values(), admitted)
         set_state(connection, origin.run, "built")
     return loaded
+
+
+def quietly(connect: Connect) -> Connect:
+    """Sessions without event triggers: those of a platform, which reloads its schema cache after each command, and
+    those of the application, which may change new tables. Staging tables have no other triggers while rows come in."""
+
+    @contextmanager
+    def connected(purpose: str) -> Iterator[Connection]:
+        with connect(purpose) as connection:
+            quiet_event_triggers(connection)
+            yield connection
+
+    return connected
 
 
 # The script -----------------------------------------------------------------------------------------------------------
@@ -235,12 +249,6 @@ def facts_in_staging(facts: Facts, schemas: Mapping[str, str], left_out: Iterabl
     )
 
 
-def live_name(relation: Relation, schemas: Mapping[str, str]) -> Relation:
-    """The live name of a relation in staging."""
-    live = {staging: schema for schema, staging in schemas.items()}
-    return Relation(live.get(relation.schema, relation.schema), relation.name)
-
-
 # The schemas ----------------------------------------------------------------------------------------------------------
 
 _GRANTED = """
@@ -274,7 +282,7 @@ def create_schemas(connection: Connection, schemas: Mapping[str, str], origin: O
                 role="staging",
                 run=origin.run,
                 live=schema,
-                made_at=server_clock(connection),
+                made_at=clock.now(connection),
                 state="building",
                 point=origin.point,
                 host=origin.host,
@@ -296,7 +304,7 @@ def drop_schemas(connection: Connection, run: str, *, cancelled: Callable[[], bo
 
 def set_state(connection: Connection, run: str, state: MarkState, *, manifest: str | None = None) -> None:
     """Mark all staging schemas of a run, in one transaction. *proved* needs the digest of the manifest."""
-    with connection.transaction():
+    with event_triggers_off(connection), connection.transaction():
         for each in marks.marked(connection, run=run, role="staging"):
             if not each.ours:
                 continue

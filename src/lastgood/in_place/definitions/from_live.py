@@ -1,5 +1,5 @@
-"""What a dump of some schemas lacks, from the live database: definitions to which its own refer, and the ties that no
-such dump has."""
+"""Definitions of the live database that complete a dump of some schemas: those to which its own refer, and the ties
+that no such dump has."""
 
 from __future__ import annotations
 

@@ -89,8 +89,8 @@ def immovable(found: Iterable[Range]) -> list[str]:
 
 
 def differences(point: Iterable[Range], live: Iterable[Range], *, privileges: bool) -> tuple[list[str], list[str]]:
-    """What prevents that the live range types stay in place of the restore point's, and what is different afterwards,
-    both in words. ``privileges``: whether the restore point has owners and privileges."""
+    """The obstacles to keeping the live range types instead of the restore point's, and the differences that would
+    remain, both in words. ``privileges``: whether the restore point has owners and privileges."""
     here = {each.name: each for each in live}
     prevents, remains = [], []
     for each in point:

@@ -55,14 +55,14 @@ class Placed:
 def placed(summary: DumpSummary) -> Iterator[Placed]:
     """The commands of a restore point that a restore runs, without settings and rows."""
     codec = encodings.codec(summary.encoding) or "utf-8"
-    path, of = SearchPath(), None
+    path, state = SearchPath(), None
     for item in summary.script.items:
         if not isinstance(item, ScriptStep) or item.command.verdict is not Verdict.RUN:
             continue
         if item.command.kind in _OF_A_SESSION:
             continue
-        if item.state is not of:
-            of = item.state
+        if item.state is not state:
+            state = item.state
             path = _path(item.state, summary.tables)
         yield Placed(item, schema_of(item.command, path=path, encoding=codec), codec)
 

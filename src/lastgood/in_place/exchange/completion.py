@@ -1,5 +1,5 @@
-"""What a committed move left to do, outside of its transaction: foreign keys and checks to validate, materialized views
-to refresh, generated columns to compare. Readers and writers continue meanwhile."""
+"""The work that a committed move leaves outside of its transaction: foreign keys and checks to validate, materialized
+views to refresh, generated columns to compare. Readers and writers continue meanwhile."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lastgood.in_place.ties import ForeignKey, queries, retie
 from lastgood.postgres.errors import message_of
 from lastgood.postgres.roles.build_role import PREFIX
 from lastgood.postgres.roles.strength import strength
-from lastgood.postgres.server import Connection, quiet_event_triggers
+from lastgood.postgres.server import Connection, event_triggers_off
 
 # The beginning of a failure's words.
 FOREIGN_KEY = "foreign key "
@@ -28,25 +28,24 @@ def complete(connection: Connection, run: str) -> Iterator[str]:
     """Do what the committed move of a run left to do, and record that. Yields each failure in words; such a foreign key
     holds for new rows only. May run again after an interruption, on any machine, under the lock of the live database.
     """
-    for left in marks.rest(connection, run):
-        confined = not left.trusted and bool(strength(connection))
-        if confined:
-            quiet_event_triggers(connection)  # those of the restore point would fire on these commands
-        yield from validated(connection, left.foreign_keys)
-        for view in left.views:
-            yield from _refresh(connection, view, confined=confined)
-        if confined:
-            # The server would run their functions with the rights of this session.
-            yield from map(late_checks.to_validate, left.checks)
-            yield from map(late_checks.to_compare, left.columns)
-        else:
-            yield from late_checks.validate(connection, left.checks)
-            yield from late_checks.compare(connection, left.columns)
-        with connection.transaction():
-            for each in marks.marked(connection, run=run):
-                if each.ours and each.mark.kept is not None:
-                    done = each.mark.model_copy(update={"kept": each.mark.kept.completed()})
-                    marks.write(connection, each.name, done)
+    with event_triggers_off(connection):
+        for left in marks.rest(connection, run):
+            yield from validated(connection, left.foreign_keys)
+            confined = not left.trusted and bool(strength(connection))
+            for view in left.views:
+                yield from _refresh(connection, view, confined=confined)
+            if confined:
+                # The server would run their functions with the rights of this session.
+                yield from map(late_checks.to_validate, left.checks)
+                yield from map(late_checks.to_compare, left.columns)
+            else:
+                yield from late_checks.validate(connection, left.checks)
+                yield from late_checks.compare(connection, left.columns)
+            with connection.transaction():
+                for each in marks.marked(connection, run=run):
+                    if each.ours and each.mark.kept is not None:
+                        done = each.mark.model_copy(update={"kept": each.mark.kept.completed()})
+                        marks.write(connection, each.name, done)
 
 
 def _refresh(connection: Connection, view: tuple[str, str], *, confined: bool) -> Iterator[str]:

@@ -15,10 +15,10 @@ from psycopg import sql
 
 from lastgood.errors import Refused
 from lastgood.in_place.exchange import snapshots
-from lastgood.in_place.exchange.snapshots import Session
+from lastgood.in_place.exchange.snapshots import OpenSession
 from lastgood.in_place.survey import Object, Survey
 from lastgood.in_place.ties import Ties
-from lastgood.postgres.server import Connection
+from lastgood.postgres.server import Connection, only_row
 
 # Longer than deadlock_timeout (1 s); the clients behind it wait as long, and then for the transaction.
 LOCK_TIMEOUT = "1200ms"
@@ -128,8 +128,7 @@ class Locks:
             moments=sql.Literal(MOMENTS),
         )
         connection.execute(sql.SQL("DO {}").format(sql.Literal(body.as_string(connection))))
-        row = connection.execute("SELECT current_setting('lastgood.blocked')").fetchone()
-        assert row is not None
+        row = only_row(connection, "SELECT current_setting('lastgood.blocked')")
         return int(row[0]) - 1 if row[0] else None
 
 
@@ -143,7 +142,7 @@ def _touch(relation: Object) -> sql.Composed:
     return sql.SQL("ALTER TABLE {} OWNER TO {}").format(relation.name.reference(), sql.Identifier(relation.owner))
 
 
-def blockers(connection: Connection, schemas: Iterable[str], tied: Iterable[tuple[str, str]]) -> list[Session]:
+def blockers(connection: Connection, schemas: Iterable[str], tied: Iterable[tuple[str, str]]) -> list[OpenSession]:
     """The sessions that hold locks on tables of the schemas or on these tied tables now, the oldest first: after a wait
     of a second they are those that were in the way."""
     others = [sql.Identifier(*table).as_string(connection) for table in tied]
@@ -152,7 +151,7 @@ def blockers(connection: Connection, schemas: Iterable[str], tied: Iterable[tupl
     return []
 
 
-def blocked_by(attempt: int, sessions: Sequence[Session]) -> str:
+def blocked_by(attempt: int, sessions: Sequence[OpenSession]) -> str:
     """The sessions that made a try fail, in words."""
     who = "; ".join(map(str, sessions)) or "a session that has ended since"
     return f"attempt {attempt} to lock the tables failed; blocked by: {who}"

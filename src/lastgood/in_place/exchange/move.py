@@ -18,15 +18,13 @@ from lastgood.errors import Failed, Interrupted
 from lastgood.in_place import marks
 from lastgood.in_place.exchange import locking
 from lastgood.in_place.exchange.locking import Locks, NotFree
-from lastgood.in_place.exchange.snapshots import Session
-from lastgood.in_place.exchange.transaction import Move, Pair, Transaction
+from lastgood.in_place.exchange.snapshots import OpenSession
+from lastgood.in_place.exchange.transaction import SchemaMove, Transaction
 from lastgood.in_place.marks import Role
 from lastgood.in_place.survey import Survey
 from lastgood.in_place.ties import ForeignKey
 from lastgood.postgres.errors import message_of, one_line
 from lastgood.postgres.server import Connection
-
-__all__ = ["Move", "Moved", "Pair", "Waiting", "committed", "ignore", "move"]
 
 TRIES = 10
 PAUSE_SECONDS = 1.0
@@ -49,16 +47,16 @@ class Moved:
     notes: tuple[str, ...]
 
 
-Waiting = Callable[[int, list[Session]], None]
+Waiting = Callable[[int, list[OpenSession]], None]
 
 
-def ignore(_attempt: int, _sessions: list[Session]) -> None:
+def ignore(_attempt: int, _sessions: list[OpenSession]) -> None:
     """A ``Waiting`` that drops everything."""
 
 
 def move(
     connection: Connection,
-    wanted: Move,
+    wanted: SchemaMove,
     *,
     planned: Survey | None = None,
     waiting: Waiting = ignore,
@@ -117,7 +115,7 @@ def _hint(error: psycopg.Error) -> str:
     return "Run lastgood check to list what prevents the switch."
 
 
-def _blockers(connection: Connection, wanted: Move) -> list[Session]:
+def _blockers(connection: Connection, wanted: SchemaMove) -> list[OpenSession]:
     schemas = [name for pair in wanted.pairs for name in (pair.live, pair.arriving) if name is not None]
     return locking.blockers(connection, schemas, wanted.wished.tables())
 

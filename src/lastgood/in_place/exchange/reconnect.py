@@ -10,7 +10,7 @@ from datetime import datetime
 
 import psycopg
 
-from lastgood.in_place.exchange.snapshots import Session, session
+from lastgood.in_place.exchange.snapshots import OpenSession, session
 from lastgood.postgres.server import Connection
 
 _BEFORE = """
@@ -23,13 +23,13 @@ ORDER BY a.backend_start
 """
 
 
-def sessions(connection: Connection, since: datetime) -> list[Session]:
+def sessions(connection: Connection, since: datetime) -> list[OpenSession]:
     """The clients of this database that connected before ``since``, the time of the kept schemas' mark; without those
     of superusers, unless this role is one. Needs pg_monitor for other roles' sessions."""
     return [session(*row) for row in connection.execute(_BEFORE, [since])]
 
 
-def terminate(connection: Connection, found: Iterable[Session]) -> int:
+def terminate(connection: Connection, found: Iterable[OpenSession]) -> int:
     """Terminate the sessions, and return how many were. Those that this role may not terminate remain."""
     ended = 0
     for each in found:

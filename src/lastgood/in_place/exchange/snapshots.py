@@ -12,7 +12,7 @@ from datetime import datetime
 
 from lastgood.errors import Interrupted, Refused
 from lastgood.in_place.marks import Mark
-from lastgood.postgres.server import Connection
+from lastgood.postgres.server import Connection, only_row
 
 POLL_SECONDS = 0.5
 
@@ -32,7 +32,7 @@ WHERE datname = current_database() AND pid <> pg_backend_pid() AND query = '<ins
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class OpenSession:
     """A session of the server, as far as this role may see it. ``since``: the start of its transaction."""
 
     pid: int
@@ -47,15 +47,17 @@ class Session:
         return f'process {self.pid}{application} of role "{self.user}"{since}'
 
 
-def session(pid: int, user: str | None, application: str | None, since: datetime | None, state: str | None) -> Session:
-    """A Session from columns of pg_stat_activity, which are NULL for background processes and for lack of rights."""
-    return Session(pid, user or "", application or "", since, state or "")
+def session(
+    pid: int, user: str | None, application: str | None, since: datetime | None, state: str | None
+) -> OpenSession:
+    """Return a session from columns of pg_stat_activity: NULL for background processes and for lack of rights."""
+    return OpenSession(pid, user or "", application or "", since, state or "")
 
 
-def older(connection: Connection, marks: Iterable[Mark]) -> list[Session]:
+def older(connection: Connection, marks: Iterable[Mark]) -> list[OpenSession]:
     """The sessions of this database whose snapshot is older than the last write to staging. Needs pg_monitor for other
     roles' sessions (``hidden``)."""
-    found: dict[int, Session] = {}
+    found: dict[int, OpenSession] = {}
     for mark in marks:
         if mark.written is None:
             continue
@@ -66,12 +68,11 @@ def older(connection: Connection, marks: Iterable[Mark]) -> list[Session]:
 
 def hidden(connection: Connection) -> int:
     """The number of sessions of this database whose snapshots this role may not see."""
-    row = connection.execute(_HIDDEN).fetchone()
-    assert row is not None
+    row = only_row(connection, _HIDDEN)
     return int(row[0])
 
 
-def refused(found: Sequence[Session]) -> Refused:
+def refused(found: Sequence[OpenSession]) -> Refused:
     """The refusal of a switch while sessions have older snapshots."""
     return Refused(
         "cannot switch: these transactions are older than the restored tables and would see them empty: "
@@ -85,14 +86,14 @@ def wait(
     marks: Iterable[Mark],
     *,
     seconds: float,
-    waiting: Callable[[list[Session]], None] = lambda _: None,
+    waiting: Callable[[list[OpenSession]], None] = lambda _: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> None:
     """Wait until no snapshot is older than the last write to staging. ``waiting`` is called whenever the sessions in
     the way change. Raises Refused after ``seconds``, Interrupted."""
     staged = list(marks)
     deadline = time.monotonic() + seconds
-    before: list[Session] = []
+    before: list[OpenSession] = []
     while found := older(connection, staged):
         if found != before:
             waiting(found)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from lastgood.errors import NOT_REACHED, Refused
 from lastgood.in_place import marks, names
-from lastgood.in_place.exchange.move import Move, Moved, Pair, Waiting, ignore, move
+from lastgood.in_place.exchange.move import Moved, Waiting, ignore, move
+from lastgood.in_place.exchange.transaction import SchemaMove, SchemaPair
 from lastgood.in_place.marks import MarkedSchema, Role
 from lastgood.in_place.survey import Survey
 from lastgood.in_place.ties import Ties
@@ -31,7 +32,7 @@ def prepare_swap(
     wished: Ties,
     manifest: str,
     after: Rewritten | None = None,
-) -> Move:
+) -> SchemaMove:
     """The move of a swap. ``schemas``: the live schemas that go back; those that the restore point does not have leave
     as a whole. ``wished``: the ties as the restore point had them. ``after``: the definitions, for ``complete``.
 
@@ -48,10 +49,10 @@ def prepare_swap(
             hint=f"Continue the run: lastgood resume {shlex.quote(run)}",
         )
     arriving = {each.mark.live: each.name for each in staged}
-    return Move(
+    return SchemaMove(
         run=run,
         pairs=tuple(
-            Pair(live, arriving.get(live), live in arriving, names.kept(run, live))
+            SchemaPair(live, arriving.get(live), live in arriving, names.kept(run, live))
             for live in sorted({*schemas, *arriving})
         ),
         wished=wished,
@@ -84,7 +85,7 @@ def swap(
     return move(connection, wanted, planned=planned, waiting=waiting, cancelled=cancelled)
 
 
-def prepare_undo(connection: Connection, undoes: str, run: str, *, role: Role = "kept") -> Move:
+def prepare_undo(connection: Connection, undoes: str, run: str, *, role: Role = "kept") -> SchemaMove:
     """The move of run ``run`` that brings back what run ``undoes`` keeps. ``role`` is ``undone`` for what an undo
     keeps. Raises Refused when not all of its schemas are there."""
     back = marks.marked(connection, run=undoes, role=role)
@@ -104,9 +105,11 @@ def prepare_undo(connection: Connection, undoes: str, run: str, *, role: Role = 
             hint="List restore points: lastgood points",
             state=NOT_REACHED,
         )
-    return Move(
+    return SchemaMove(
         run=run,
-        pairs=tuple(Pair(live, there[live], live in kept.existed, names.undone(run, live)) for live in kept.schemas),
+        pairs=tuple(
+            SchemaPair(live, there[live], live in kept.existed, names.undone(run, live)) for live in kept.schemas
+        ),
         wished=kept.ties,
         keeps="undone",
         checks=kept.own_checks,

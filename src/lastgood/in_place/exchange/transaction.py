@@ -20,10 +20,10 @@ from lastgood.in_place.marks import Check, GeneratedColumn, Kept, Mark, Role
 from lastgood.in_place.survey import Object, Survey, fingerprint, objects, survey
 from lastgood.in_place.ties import ForeignKey, Publication, Schema, Ties, queries, retie
 from lastgood.in_place.ties.changes import TieChanges
-from lastgood.postgres import database
+from lastgood.postgres import clock, database
 from lastgood.postgres.access.grants import Operator
 from lastgood.postgres.deployment import find_deployment
-from lastgood.postgres.lock import key_holder, lock_key
+from lastgood.postgres.lock import holder, lock_key
 from lastgood.postgres.mark import BROUGHT_BACK, DEPLOYMENT
 from lastgood.postgres.server import Connection
 
@@ -33,7 +33,7 @@ IDLE_TIMEOUT = "5s"
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class SchemaPair:
     """One live schema. ``arriving``: the schema whose objects come in, if any. ``exists``: whether the live schema
     exists after the move. ``leaving``: the schema that keeps what was live."""
 
@@ -44,13 +44,13 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
+class SchemaMove:
     """A move of run ``run``. ``wished``: the ties to be made again. ``keeps``: the role of the schemas that keep what
     was live. ``staged``: the marks of what comes in, whose snapshots count. ``refresh``, ``checks``, ``columns``: what
     ``completion.complete`` does after it. The rest is for the marks."""
 
     run: str
-    pairs: tuple[Pair, ...]
+    pairs: tuple[SchemaPair, ...]
     wished: Ties
     keeps: Role
     staged: tuple[Mark, ...] = ()
@@ -76,7 +76,7 @@ SELECT EXISTS (SELECT FROM pg_depend d JOIN pg_depend e ON e.classid = d.classid
 class Transaction:
     """One try. All that ``execute`` does is rolled back unless it returns."""
 
-    def __init__(self, connection: Connection, wanted: Move, planned: Survey | None, locks: Locks) -> None:
+    def __init__(self, connection: Connection, wanted: SchemaMove, planned: Survey | None, locks: Locks) -> None:
         self._connection = connection
         self._wanted = wanted
         self._planned = planned
@@ -96,7 +96,7 @@ class Transaction:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What could not be carried over."""
+        """The parts that could not be carried over, in words."""
         return tuple(self._changes.notes)
 
     def execute(self, cancelled: Callable[[], bool]) -> int:
@@ -134,10 +134,10 @@ class Transaction:
         return len(live.objects) - renamed + len(incoming)
 
     def _take_lock(self) -> None:
-        key = lock_key(self._connection.info.dbname)
-        row = self._connection.execute("SELECT pg_try_advisory_xact_lock(%s)", [key]).fetchone()
+        live = self._connection.info.dbname
+        row = self._connection.execute("SELECT pg_try_advisory_xact_lock(%s)", [lock_key(live)]).fetchone()
         if row is None or not row[0]:
-            who = key_holder(self._connection, key)
+            who = holder(self._connection, live)
             raise Refused(
                 "cannot switch: another run is switching this database" + (f" ({who})" if who else ""),
                 hint="Wait for that run, or run lastgood status to see its progress.",
@@ -251,15 +251,14 @@ class Transaction:
             columns=wanted.columns,
             own_checks=self._left.checks if self._left is not None else (),
         )
-        row = connection.execute("SELECT clock_timestamp()").fetchone()
-        assert row is not None
+        now = clock.now(connection)
         options = {**wanted.options, **self._end_deployment()}
         for pair in wanted.pairs:
             mark = Mark(
                 role=wanted.keeps,
                 run=wanted.run,
                 live=pair.live,
-                made_at=row[0],
+                made_at=now,
                 point=wanted.point,
                 host=wanted.host,
                 user=wanted.user,
@@ -275,7 +274,7 @@ class Transaction:
 
     @property
     def _left(self) -> Kept | None:
-        """What the last move left to do."""
+        """The work that the last move left."""
         return self._last.kept if self._last is not None else None
 
     def _end_deployment(self) -> dict[str, str]:

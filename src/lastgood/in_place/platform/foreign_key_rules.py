@@ -23,7 +23,7 @@ from lastgood.in_place.definitions.rewrite import Rewritten
 from lastgood.in_place.platform.keys import PlatformKey
 from lastgood.postgres import integrity
 from lastgood.postgres.errors import message_of
-from lastgood.postgres.server import Connection
+from lastgood.postgres.server import Connection, only_row
 from lastgood.text.redact import visible
 from lastgood.text.units import counted
 
@@ -75,7 +75,7 @@ def apply(
             if key.validated:
                 catalogued = _catalogued(connection, key, parents[key] if parents is not None else None)
                 query = sql.SQL("SELECT EXISTS (SELECT ") + integrity.orphans(catalogued) + sql.SQL(")")
-                if (connection.execute(query).fetchone() or (False,))[0]:
+                if only_row(connection, query)[0]:
                     orphaned.append((key, catalogued))
         if not orphaned:
             return ()

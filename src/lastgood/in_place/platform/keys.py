@@ -20,7 +20,7 @@ from lastgood.dump.statements import ForeignKeyDefinition, Kind
 from lastgood.dump.summary import DumpSummary
 from lastgood.errors import Failed, Interrupted
 from lastgood.postgres.errors import message_of
-from lastgood.postgres.server import Connection
+from lastgood.postgres.server import Connection, event_triggers_off
 from lastgood.text.redact import visible
 
 LOCK_TIMEOUT = "2s"
@@ -197,7 +197,7 @@ def _patiently(connection: Connection, doing: str, command: bytes, cancelled: Ca
         if cancelled():
             raise Interrupted(f"interrupted before lastgood could {visible(doing)}")
         try:
-            with connection.transaction():
+            with event_triggers_off(connection), connection.transaction():
                 connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(LOCK_TIMEOUT)))
                 connection.execute(command)
             return

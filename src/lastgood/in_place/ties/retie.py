@@ -23,17 +23,10 @@ from lastgood.in_place.ties import (
     acl,
 )
 from lastgood.postgres.access.grants import GrantTarget, Operator, changes, under_owner, within_reach
+from lastgood.postgres.access.privileges import FUTURE_OBJECTS
 from lastgood.postgres.server import Connection
 
 BATCH = 100
-_FUTURE: dict[str, LiteralString] = {
-    "r": "TABLES",
-    "S": "SEQUENCES",
-    "f": "FUNCTIONS",
-    "T": "TYPES",
-    "n": "SCHEMAS",
-    "L": "LARGE OBJECTS",
-}
 _COMMANDS: dict[str, LiteralString] = {
     "ALL": "ALL",
     "SELECT": "SELECT",
@@ -117,17 +110,6 @@ def drop_trigger(trigger: Trigger) -> sql.Composed:
     return sql.SQL("DROP TRIGGER {} ON {}").format(
         sql.Identifier(trigger.name), sql.Identifier(trigger.schema_name, trigger.table)
     )
-
-
-def dropped_triggers(live: Ties, wished: Ties) -> list[Trigger]:
-    """The triggers that ``triggers`` would drop."""
-    want = {each.key: each for each in wished.triggers}
-    return [
-        each
-        for each in live.triggers
-        if (each.tied or (each.key in want and want[each.key].tied))
-        and (each.constraint or each.key not in want or want[each.key].constraint)
-    ]
 
 
 def policies(live: Ties, wished: Ties) -> Iterator[sql.Composed]:
@@ -305,7 +287,7 @@ def default_privileges(
     statements: list[sql.Composed] = []
     for key in sorted({*had, *want}):
         schema, role, kind = key
-        if not (operator.superuser or role in operator.inherits) or kind not in _FUTURE:
+        if not (operator.superuser or role in operator.inherits) or kind not in FUTURE_OBJECTS:
             continue
         before = sql.SQL("ALTER DEFAULT PRIVILEGES FOR ROLE {}").format(sql.Identifier(role))
         if schema:
@@ -313,5 +295,7 @@ def default_privileges(
         either = want.get(key) or had[key]
         wanted = want[key].privileges if key in want else either.builtin
         current = had[key].privileges if key in had else either.builtin
-        statements += changes(GrantTarget(sql.SQL(_FUTURE[kind]), before), role, acl(wanted), acl(current), operator)
+        statements += changes(
+            GrantTarget(sql.SQL(FUTURE_OBJECTS[kind]), before), role, acl(wanted), acl(current), operator
+        )
     return statements

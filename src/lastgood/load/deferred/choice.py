@@ -27,14 +27,14 @@ FROM pg_catalog.pg_stat_database d, pg_catalog.pg_stat_bgwriter w WHERE d.datnam
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class Deferral:
     """The deferred work, and remarks for the operator about its choice."""
 
     division: Division
     remarks: tuple[str, ...] = ()
 
 
-def choose(live: Connection, deferrable: Deferrable, *, replaces: bool, allow_orphans: bool = False) -> Choice:
+def choose(live: Connection, deferrable: Deferrable, *, replaces: bool, allow_orphans: bool = False) -> Deferral:
     """Choose the deferred part of a dump. ``live``, a connection to the live database, shows which indexes are used:
     those that were scanned since its statistics were reset.
 
@@ -64,7 +64,7 @@ def choose(live: Connection, deferrable: Deferrable, *, replaces: bool, allow_or
                 f'the statistics of "{live.info.dbname}" cover only {age}: an index that is used less often '
                 "than that is built after the reopening"
             )
-    return Choice(deferrable.divide(used, server_major=major, keys_too=not allow_orphans), tuple(remarks))
+    return Deferral(deferrable.divide(used, server_major=major, keys_too=not allow_orphans), tuple(remarks))
 
 
 def built(shadow: Connection, deferrable: Deferrable, *, allow_orphans: bool = False) -> Division:

@@ -14,7 +14,7 @@ from typing import Any, Literal, LiteralString
 import psycopg
 from psycopg import sql
 
-from lastgood.dump.deferral import DeferredTask, is_allowed
+from lastgood.dump.deferred_task import DeferredTask
 from lastgood.dump.names import Relation
 from lastgood.dump.statements import Kind
 from lastgood.errors import NOT_REACHED, Refused
@@ -29,7 +29,7 @@ State = Literal["open", "invalid", "done", "gone"]
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class ListedTask:
     """A task on the list, and its state."""
 
     later: DeferredTask
@@ -105,7 +105,7 @@ LEFT JOIN pg_catalog.pg_constraint k
 """
 
 
-def read(connection: Connection, run: str) -> tuple[Task, ...]:
+def read(connection: Connection, run: str) -> tuple[ListedTask, ...]:
     """The list of a run, each task with its present state.
 
     Raises Refused for a list with statements that lastgood does not write: it may have come with a dump.
@@ -131,12 +131,12 @@ def read(connection: Connection, run: str) -> tuple[Task, ...]:
     return tuple(task for task in tasks if task is not None)
 
 
-def _task(row: Sequence[Any]) -> Task | None:
+def _task(row: Sequence[Any]) -> ListedTask | None:
     kind, schema, table, name, settings, statements, state = row
     if kind not in (Kind.INDEX, Kind.FOREIGN_KEY) or not statements:
         return None
     later = DeferredTask(Kind(kind), Relation(schema, table), name, tuple(settings), tuple(statements))
-    return Task(later, state) if is_allowed(later) else None
+    return ListedTask(later, state) if later.is_allowed else None
 
 
 def state_of(connection: Connection, run: str, later: DeferredTask) -> State:

@@ -39,7 +39,7 @@ def activity(connection: Connection, pid: int) -> str:
     return f": {phase}" if phase else ""
 
 
-class Watch:
+class ActivityWatch:
     """A thread that reports ``activity`` every second, and cancels the session's command while ``cancelled`` is
     true."""
 

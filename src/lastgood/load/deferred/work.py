@@ -19,16 +19,16 @@ from psycopg import sql
 
 from lastgood import fault
 from lastgood.context import Context
-from lastgood.dump.deferral import DeferredTask
+from lastgood.dump.deferred_task import DeferredTask
 from lastgood.dump.statements import Kind
 from lastgood.errors import Failed, Interrupted, LastgoodError, Refused, Stopped
 from lastgood.events import Caution, Note, Progress
 from lastgood.load.deferred import remainder
 from lastgood.load.deferred.lists import lock_key
-from lastgood.load.deferred.watch import Watch
+from lastgood.load.deferred.watch import ActivityWatch
 from lastgood.models import Frozen
-from lastgood.postgres import database
 from lastgood.postgres import errors as server_errors
+from lastgood.postgres import statistics
 from lastgood.postgres.pressure.monitor import Pressure
 from lastgood.postgres.pressure.rules import Limits
 from lastgood.postgres.server import Connection, Target, quiet_event_triggers
@@ -72,7 +72,7 @@ WHERE n.nspname = %s AND c.relname = %s
 """
 
 
-class Record(Protocol):
+class StepRecorder(Protocol):
     """The recorder of each step: the run's journal."""
 
     def doing(self, step: str) -> None: ...
@@ -101,7 +101,7 @@ def finish(
     context: Context,
     *,
     oid: int,
-    record: Record | None = None,
+    record: StepRecorder | None = None,
     limits: Limits | None = None,
 ) -> Finished:
     """Complete the deferred work of ``run`` in ``target``'s database, which must have this ``oid``, and drop the list.
@@ -152,7 +152,7 @@ class _Worker:
         self._indexes = self._foreign_keys = self._analyzed = 0
         self._gone: list[str] = []
         self._connection = self._connect()
-        self._watch = Watch(target, run, self._connection, context.cancelled, self._report)
+        self._watch = ActivityWatch(target, run, self._connection, context.cancelled, self._report)
 
     def __enter__(self) -> _Worker:
         self._watch.start()
@@ -204,7 +204,7 @@ class _Worker:
         done, total = self._progress
         self._context.emit(Progress("finish", done, total, "tasks", detail=f"{self._what}{detail}"))
 
-    def work(self, record: Record | None, pressure: Pressure) -> Finished:
+    def work(self, record: StepRecorder | None, pressure: Pressure) -> Finished:
         tasks = remainder.read(self._connection, self._run)
         total = len(tasks)
         self._progress = (0, total or 1)
@@ -297,7 +297,7 @@ class _Worker:
 
     def _analyze_all(self) -> None:
         """Analyze tables that were deferred because they are small, or got statistics objects after their ANALYZE."""
-        wanted = sql.SQL(_NEVER_ANALYZED).format(reads_foreign=sql.SQL(database.READS_FOREIGN))
+        wanted = sql.SQL(_NEVER_ANALYZED).format(reads_foreign=sql.SQL(statistics.READS_FOREIGN))
         for schema, table in self._connection.execute(wanted, [remainder.PREFIX]).fetchall():
             query = sql.SQL("ANALYZE {}").format(sql.Identifier(schema, table))
             try:

@@ -24,7 +24,7 @@ from lastgood.dump.script import State
 from lastgood.dump.statements import Command, Extension, Kind
 from lastgood.errors import Corrupt, Failed, LastgoodError
 from lastgood.events import Caution
-from lastgood.load.repairs import authorization, checks, extensions, foreign_keys, options, paths
+from lastgood.load.repairs import authorization, checks, extensions, foreign_keys, paths
 from lastgood.load.repairs.repair import (
     INSUFFICIENT_PRIVILEGE,
     NEEDS_RIGHTS,
@@ -34,6 +34,7 @@ from lastgood.load.repairs.repair import (
     Repaired,
     Rules,
     place,
+    text_to_send,
     what,
 )
 from lastgood.members.carry import Carrier
@@ -118,7 +119,7 @@ class Commands:
         """
         if self._unwanted(command):
             return True
-        text = options.text(command)
+        text = text_to_send(command)
         if isinstance(command.detail, Extension):
             text = extensions.text(connection, command, command.detail, self._rules)
         if text is None:
@@ -158,7 +159,7 @@ class Commands:
             self._declare(command)
         try:
             with self._noticing(connection, wanted):
-                connection.execute(b";\n".join(text for text in map(options.text, wanted) if text is not None))
+                connection.execute(b";\n".join(text for text in map(text_to_send, wanted) if text is not None))
         except psycopg.Error:
             return False
         return True

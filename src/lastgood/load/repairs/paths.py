@@ -8,15 +8,17 @@ differs from the restore point.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import psycopg
+from pglast.parser import ParseError, parse_sql_json
 from psycopg import sql
 
 from lastgood.dump.names import Relation
 from lastgood.dump.statements import Command, Kind
-from lastgood.load.repairs.calls import called_functions
 from lastgood.load.repairs.repair import USUAL_PATH, Repair, Rules
 from lastgood.postgres.server import Connection
 
@@ -135,3 +137,29 @@ def _given_to_functions(connection: Connection, command: Command, path: str, rul
 def _function(schema: str, name: str, arguments: str) -> sql.Composed:
     # The arguments are the catalogue's own text.
     return sql.Identifier(schema, name) + sql.SQL("(") + sql.SQL(arguments) + sql.SQL(")")
+
+
+def called_functions(text: bytes) -> tuple[Relation, ...]:
+    """The functions that ``text`` (UTF-8) calls, each once, in its order; ``schema`` is empty for an unqualified name.
+
+    Functions of operators, casts and types of columns are not included. Text that is not SQL calls none.
+    """
+    try:
+        tree = json.loads(parse_sql_json(text.decode()))
+    except (ParseError, RecursionError, UnicodeDecodeError):
+        return ()
+    return tuple(dict.fromkeys(_calls(tree)))
+
+
+def _calls(tree: Any) -> Iterator[Relation]:
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, list):
+            waiting.extend(reversed(node))
+        elif isinstance(node, dict):
+            if "FuncCall" in node:
+                parts = [part["String"]["sval"] for part in node["FuncCall"].get("funcname", ())]
+                if parts:
+                    yield Relation(parts[-2] if len(parts) > 1 else "", parts[-1])
+            waiting.extend(reversed(node.values()))

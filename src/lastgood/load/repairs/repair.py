@@ -4,6 +4,7 @@ omissions.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -117,6 +118,24 @@ class Record:
                 return False
             self.repaired.append(done)
             return True
+
+
+# Options of columns such as pg_attver of 15.20. An older pg_dump writes them nevertheless, and a server without them
+# refuses them.
+_COLUMN_OPTIONS = re.compile(rb"(ALTER .*\bALTER COLUMN .* SET \()(.*)(\))\s*\Z", re.DOTALL)
+_INTERNAL = re.compile(rb"\bpg_[a-z0-9_]+=[^,]*(?:,\s*|\Z)")
+
+
+def text_to_send(command: Command) -> bytes | None:
+    """The text of a command without internal options of columns; None if it sets nothing else."""
+    whole = command.statement.text
+    if command.kind is not Kind.TABLE_PROPERTY or b"pg_" not in whole:
+        return whole
+    found = _COLUMN_OPTIONS.match(whole)
+    if found is None:
+        return whole
+    left = re.sub(rb",\s*\Z", b"", _INTERNAL.sub(b"", found[2]))
+    return found[1] + left + found[3] if left.strip() else None
 
 
 def what(command: Command) -> str:

@@ -27,6 +27,7 @@ from lastgood.postgres.access import grants, securables
 from lastgood.postgres.access.grants import Acl, Grant, Operator
 from lastgood.postgres.access.securables import DefaultAcl, ObjectName, Securable
 from lastgood.postgres.server import Connection
+from lastgood.text.units import listed
 
 # Kind → its keyword in ALTER … OWNER TO, and in GRANT … ON (None: it has no privileges).
 _WORDS: dict[str, tuple[LiteralString, LiteralString | None]] = {
@@ -55,7 +56,7 @@ _WORDS: dict[str, tuple[LiteralString, LiteralString | None]] = {
     "text search configuration": ("TEXT SEARCH CONFIGURATION", None),
 }
 # pg_default_acl's letters → the keyword of future objects in ALTER DEFAULT PRIVILEGES.
-_FUTURE_OBJECTS: dict[str, LiteralString] = {
+FUTURE_OBJECTS: dict[str, LiteralString] = {
     "r": "TABLES",
     "S": "SEQUENCES",
     "f": "FUNCTIONS",
@@ -93,12 +94,11 @@ class Privileges:
 class PrivilegeCarryOver:
     """The statements for the shadow, in this order, each by itself (``apply.apply``), and the facts for the report.
 
-    ``only_live`` and ``only_shadow`` are the user's objects that exist on one side. ``withheld``: routines that only
-    their owner may execute. ``regranted``: objects where the owner replaced a grantor that this role may not SET ROLE
-    to. ``kept_owner``: objects that this role may not transfer to their live owner."""
+    ``only_shadow``: the user's objects that the live database lacks. ``withheld``: routines that only their owner may
+    execute. ``regranted``: objects where the owner replaced a grantor that this role may not SET ROLE to.
+    ``kept_owner``: objects that this role may not transfer to their live owner."""
 
     statements: list[sql.Composed] = field(repr=False)
-    only_live: list[ObjectName]
     only_shadow: list[ObjectName]
     withheld: list[ObjectName]
     regranted: list[ObjectName]
@@ -116,8 +116,7 @@ class PrivilegeCarryOver:
             (self.kept_owner, "could not be transferred to their owner"),
         ):
             if names:
-                more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-                yield f"{len(names)} objects {text}: {', '.join(map(str, names[:SHOWN]))}{more}"
+                yield f"{len(names)} objects {text}: {listed(map(str, names), SHOWN)}"
 
 
 def read(connection: Connection) -> Privileges:
@@ -173,7 +172,6 @@ class _Carrying:
             statements += self._default_statements()
         return PrivilegeCarryOver(
             statements,
-            only_live=sorted(in_live - in_shadow),
             only_shadow=sorted(in_shadow - in_live),
             withheld=self._withheld,
             regranted=self._regranted,
@@ -320,7 +318,7 @@ class _Carrying:
             if schema:
                 before += sql.SQL(" IN SCHEMA {}").format(sql.Identifier(schema))
             yield from grants.changes(
-                grants.GrantTarget(sql.SQL(_FUTURE_OBJECTS[letter]), before=before),
+                grants.GrantTarget(sql.SQL(FUTURE_OBJECTS[letter]), before=before),
                 role,
                 live.acl if live is not None else either.builtin,
                 present.acl if present is not None else either.builtin,

@@ -1,10 +1,10 @@
-"""What a superuser must grant the current role once, so that it can do everything that lastgood does by name."""
+"""The grants that a superuser must give the current role once, for everything that lastgood does by name."""
 
 from __future__ import annotations
 
-from lastgood.journal.run_names import identifier
 from lastgood.postgres.access import row_security
-from lastgood.postgres.server import Connection
+from lastgood.postgres.server import Connection, only_row
+from lastgood.text.quoting import identifier
 
 _ROLE = """
 SELECT r.rolname::text, o.rolname::text, o.rolsuper, r.rolsuper, r.rolcreatedb,
@@ -19,12 +19,36 @@ FROM pg_catalog.pg_roles r, pg_catalog.pg_database d JOIN pg_catalog.pg_roles o 
 WHERE r.rolname = current_user AND d.datname = pg_catalog.current_database()
 """
 
+# Settings of the database that the switch repeats: those that only superusers may set, and those that no loaded module
+# defines.
+_PARAMETERS = """
+SELECT DISTINCT p.name FROM pg_catalog.pg_db_role_setting s
+JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase
+CROSS JOIN LATERAL unnest(s.setconfig) c (entry)
+CROSS JOIN LATERAL (SELECT pg_catalog.split_part(c.entry, '=', 1)) p (name)
+LEFT JOIN pg_catalog.pg_settings g ON pg_catalog.lower(g.name) = pg_catalog.lower(p.name)
+WHERE d.datname = pg_catalog.current_database() AND s.setrole = 0
+    AND (g.name IS NULL OR g.context = 'superuser' OR coalesce(g.short_desc, '') = '')
+    AND NOT pg_catalog.has_parameter_privilege(p.name, 'SET')
+ORDER BY 1
+"""
+# Roles with settings in the database. Since 16, CREATEROLE alone does not alter another role.
+_ROLES = """
+SELECT DISTINCT s.setrole::regrole::text FROM pg_catalog.pg_db_role_setting s
+JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase
+JOIN pg_catalog.pg_roles me ON me.rolname = current_user
+WHERE d.datname = pg_catalog.current_database() AND s.setrole NOT IN (0, me.oid)
+    AND NOT (me.rolcreaterole
+             AND (%s < 160000 OR pg_catalog.pg_has_role(s.setrole, 'MEMBER WITH ADMIN OPTION')))
+ORDER BY 1
+"""
+
 
 def lacking(connection: Connection) -> tuple[str, ...]:
     """Return the statements; none for a superuser and for a role that has them all."""
-    row = connection.execute(_ROLE).fetchone()
-    assert row is not None, "the catalogue has a row for the current role and database"
-    name, owner, owned_by_superuser, superuser, creates, acts_as_owner, signals, monitors, cannot_read = row
+    name, owner, owned_by_superuser, superuser, creates, acts_as_owner, signals, monitors, cannot_read = only_row(
+        connection, _ROLE
+    )
     if superuser:
         return ()
     role = identifier(name)
@@ -37,4 +61,12 @@ def lacking(connection: Connection) -> tuple[str, ...]:
     statements = [f"ALTER ROLE {role} {' '.join(attributes)};"] if attributes else []
     if owned_by_superuser and not acts_as_owner:
         statements.append(f"-- Give the database to a role that is no superuser, or connect as {identifier(owner)}.")
-    return (*statements, *([f"GRANT {', '.join(roles)} TO {role};"] if roles else []))
+    statements += [f"GRANT {', '.join(roles)} TO {role};"] if roles else []
+    parameters = [identifier(each) for (each,) in connection.execute(_PARAMETERS)]
+    statements += [f"GRANT SET ON PARAMETER {', '.join(parameters)} TO {role};"] if parameters else []
+    version = connection.info.server_version
+    if others := [each for (each,) in connection.execute(_ROLES, [version])]:
+        statements.append(f"-- To repeat the settings of {', '.join(others)} in the restored database:")
+        statements.append(f"ALTER ROLE {role} CREATEROLE;")
+        statements += [f"GRANT {', '.join(others)} TO {role} WITH ADMIN OPTION;"] if version >= 160000 else []
+    return tuple(statements)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from lastgood.postgres.server import Connection
+from lastgood.text.units import listed
 
 SHOWN = 5
 _HIDING = """
@@ -42,8 +43,7 @@ def hiding_tables(connection: Connection) -> list[HidingTable]:
 
 def first_names(tables: Sequence[HidingTable]) -> str:
     """The first names, and the number of the others."""
-    more = f" and {len(tables) - SHOWN} more" if len(tables) > SHOWN else ""
-    return ", ".join(each.quoted for each in tables[:SHOWN]) + more
+    return listed((each.quoted for each in tables), SHOWN)
 
 
 def remedy(tables: Sequence[HidingTable], what: str) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from psycopg import sql
 
 from lastgood.postgres.pgbouncer.console import DATABASE, Console, ConsoleError, ConsoleRow, Pool, SimpleSession
-from lastgood.postgres.server import Connection, Target
+from lastgood.postgres.server import Connection, Target, only_row
 
 if TYPE_CHECKING:  # the dead-man switch starts sooner without it
     from lastgood.config.tables import PgBouncer
@@ -142,8 +142,7 @@ def _leads_here(
             keywords[key] = live.keywords[key]
     with SimpleSession({**keywords, "dbname": entry.name}, THROUGH_SECONDS) as through:
         (answer,) = through.ask(_IDENTITY.format(sql.SQL("current_database()")), THROUGH_SECONDS)
-    row = connection.execute(_IDENTITY.format(sql.Literal(live.dbname))).fetchone()
-    assert row is not None
+    row = only_row(connection, _IDENTITY.format(sql.Literal(live.dbname)))
     return "answer" if (answer["started"], answer["oid"]) == (row[0], row[1]) else None
 
 

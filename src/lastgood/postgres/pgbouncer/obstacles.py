@@ -43,7 +43,7 @@ def _findings(state: ConsoleState, config: PgBouncer, live: str, fence_now: bool
             "in lastgood.toml.",
         )
     yield from _databases(state, where, live)
-    yield from _modes(state, where, live, fence_now)
+    yield from _modes(state, where, fence_now)
     yield from _settings(state, where, config)
 
 
@@ -93,7 +93,7 @@ def _databases(state: ConsoleState, where: str, live: str) -> Iterator[Risk]:
             )
 
 
-def _modes(state: ConsoleState, where: str, live: str, fence_now: bool) -> Iterator[Risk]:
+def _modes(state: ConsoleState, where: str, fence_now: bool) -> Iterator[Risk]:
     for each in state.databases:
         if each.mode == "session":
             yield Risk(

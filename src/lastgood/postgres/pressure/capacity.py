@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lastgood.postgres.pressure.machine import Machine, machine
-from lastgood.postgres.server import Connection, set_where_possible
+from lastgood.postgres.server import Connection, only_row, set_where_possible
 from lastgood.text import units
 
 # Connections that remain free for the application and for administrators.
@@ -200,9 +200,9 @@ WHERE name IN ('effective_cache_size', 'shared_buffers') AND setting <> boot_val
 def limits(connection: Connection, database: str | None = None) -> tuple[ConnectionLimit, ...]:
     """The limits on the number of our sessions: the server's, and for roles other than superusers the role's own and
     that of ``database``. Connections reserved for superusers are not included."""
-    row = connection.execute(_LIMITS, {"name": database or ""}).fetchone()
-    assert row is not None
-    most, is_superuser, role, role_limit, database_limit, used, used_by_role, used_in_database = row
+    most, is_superuser, role, role_limit, database_limit, used, used_by_role, used_in_database = only_row(
+        connection, _LIMITS, {"name": database or ""}
+    )
     all_limits = [ConnectionLimit("the server allows", most, used)]
     if not is_superuser:
         if role_limit >= 0:
@@ -214,8 +214,7 @@ def limits(connection: Connection, database: str | None = None) -> tuple[Connect
 
 def figures(connection: Connection, into: str | None = None) -> Figures:
     """The figures of the server; ``into`` as for ``capacity``."""
-    row = connection.execute(_SERVER).fetchone()
-    assert row is not None
+    row = only_row(connection, _SERVER)
     hints: dict[str, int] = dict(connection.execute(_HINTS).fetchall())
     ram, hint = None, ""
     if "effective_cache_size" in hints:

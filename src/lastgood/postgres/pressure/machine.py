@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lastgood.postgres.server import Connection
+from lastgood.postgres.server import Connection, only_row
 
 PROC = Path("/proc")
 CGROUPS = Path("/sys/fs/cgroup")
@@ -16,12 +16,8 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """``here``: the server runs on this machine, and its folders can be read with sufficient permissions.
+    """The server's share of its machine: ``cpus``, and ``ram`` in bytes; None if unknown, as on another machine."""
 
-    ``cpus`` and ``ram`` (bytes) are the server's share of the machine; None if unknown.
-    """
-
-    here: bool
     cpus: int | None = None
     ram: int | None = None
 
@@ -35,7 +31,7 @@ def is_here(connection: Connection, proc: Path = PROC) -> bool:
     if not proc.is_dir():
         # Only the kind of socket is known.
         return sys.platform != "win32" and (connection.info.host or "").startswith("/")
-    (pid,) = connection.execute("SELECT pg_catalog.pg_backend_pid()").fetchone() or (0,)
+    (pid,) = only_row(connection, "SELECT pg_catalog.pg_backend_pid()")
     return _is_server(proc / str(pid))
 
 
@@ -43,15 +39,15 @@ def machine(connection: Connection, proc: Path = PROC, cgroups: Path = CGROUPS) 
     """The machine behind the connection. Limits on the server's own process (by a service manager, say) are taken into
     account."""
     if not is_here(connection, proc):
-        return Machine(False)
-    (pid,) = connection.execute("SELECT pg_catalog.pg_backend_pid()").fetchone() or (0,)
+        return Machine()
+    (pid,) = only_row(connection, "SELECT pg_catalog.pg_backend_pid()")
     cpus, ram = os.cpu_count(), _installed()
     for controller, folder in _groups(proc / str(pid), cgroups):
         if controller != "cpu" and (most := _memory(folder)) is not None and (ram is None or most < ram):
             ram = most
         if controller != "memory" and (share := _processors(folder)) is not None and (cpus is None or share < cpus):
             cpus = share
-    return Machine(True, cpus, ram)
+    return Machine(cpus, ram)
 
 
 def _is_server(process: Path) -> bool:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from lastgood.postgres.pressure.rules import SLOT_ROOM, Limits, disk_is_full, drop_slot, lag_text
 from lastgood.postgres.pressure.wal import Wal, WalReader, read_wal
-from lastgood.postgres.server import Connection
+from lastgood.postgres.server import Connection, only_row
 from lastgood.text import units
 
 ALLOW_MORE = "or allow more with --max-wal-lag SIZE"
@@ -28,7 +28,7 @@ class Risk:
 
 def risks(connection: Connection, expected: int, limits: Limits) -> tuple[Risk, ...]:
     """Risks of writing ``expected`` bytes of WAL now. None on a standby, which writes no WAL."""
-    if (connection.execute("SELECT pg_catalog.pg_is_in_recovery()").fetchone() or (True,))[0]:
+    if only_row(connection, "SELECT pg_catalog.pg_is_in_recovery()")[0]:
         return ()
     return tuple(assess(read_wal(connection), expected, limits))
 

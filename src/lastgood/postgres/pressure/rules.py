@@ -12,6 +12,7 @@ from lastgood.errors import Failed
 from lastgood.events import Caution, Event, Note
 from lastgood.postgres.pressure.wal import Disk, Wal, WalReader
 from lastgood.text import units
+from lastgood.text.quoting import literal
 
 RESUME_AT = 0.75  # of the limit, so that the load does not pause and continue with every check
 SLOT_ROOM = 64 << 20
@@ -68,8 +69,7 @@ def disk_is_full(disk: Disk, limits: Limits) -> str:
 
 def drop_slot(name: str) -> str:
     """The command that drops an unused slot."""
-    quoted = name.replace("'", "''")
-    return f"SELECT pg_drop_replication_slot('{quoted}')"
+    return f"SELECT pg_drop_replication_slot({literal(name)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +104,9 @@ class StrainJudge:
             self._once(
                 "hidden", Note(f"not monitored, because it is not visible from here: {', '.join(current.hidden)}")
             )
-        grown = current.kept is not None and current.kept > current.usual + self.limits.max_wal_lag
+        grown = current.size is not None and current.size > current.usual_size + self.limits.max_wal_lag
         if grown and not current.room_known:
-            text = f"pg_wal has grown to {units.size(current.kept or 0)}, more than the server's settings explain"
+            text = f"pg_wal has grown to {units.size(current.size or 0)}, more than the server's settings explain"
             self._once("grown", Caution(text))
         for disk in current.disks:
             if text := disk_is_full(disk, self.limits):

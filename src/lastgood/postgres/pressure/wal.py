@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from lastgood.postgres.pressure.machine import is_here
-from lastgood.postgres.server import Connection
+from lastgood.postgres.server import Connection, only_row
 
 WAL_DISK = "pg_wal"
 
@@ -46,15 +46,15 @@ class Disk:
 class Wal:
     """``written``: bytes since initdb; the difference of two readings is the WAL written between them.
 
-    ``archive_trouble``: why archiving fails, in words; empty if it works or there is no archive. ``kept``: the size of
-    pg_wal; ``usual``: its size without any lag, by the server's settings. ``hidden``: figures that this role cannot
+    ``archive_trouble``: why archiving fails, in words; empty if it works or there is no archive. ``size``: that of
+    pg_wal; ``usual_size``: that without any lag, by the server's settings. ``hidden``: figures that this role cannot
     see, in words. ``disks`` is empty if they are not visible."""
 
     written: int
     readers: tuple[WalReader, ...]
     archive_trouble: str
-    kept: int | None
-    usual: int
+    size: int | None
+    usual_size: int
     disks: tuple[Disk, ...]
     hidden: tuple[str, ...]
 
@@ -103,23 +103,21 @@ FROM pg_catalog.pg_stat_archiver WHERE pg_catalog.current_setting('archive_mode'
 def read_wal(connection: Connection) -> Wal:
     """Read the state of WAL. ``connection`` is to any database of a primary, in autocommit mode. Raises
     psycopg.Error."""
-    row = connection.execute(_LOG).fetchone()
-    assert row is not None
-    written, segment, usual, sees_folder, sees_readers = row
+    written, segment, usual_size, sees_folder, sees_readers = only_row(connection, _LOG)
     hidden: list[str] = []
     readers = [*_standbys(connection), *_slots(connection)]
     if not sees_readers and connection.execute("SELECT FROM pg_catalog.pg_stat_replication").fetchone() is not None:
         hidden.append("the lag of standbys")
     archive, trouble = _archive(connection, written, segment)
-    kept = None
+    size = None
     if sees_folder:
-        (kept,) = connection.execute("SELECT sum(size)::int8 FROM pg_catalog.pg_ls_waldir()").fetchone() or (None,)
+        (size,) = only_row(connection, "SELECT sum(size)::int8 FROM pg_catalog.pg_ls_waldir()")
     else:
         hidden.append("the size of pg_wal")
     disks = tuple(_disks(connection))
     if not any(disk.what == WAL_DISK for disk in disks):
         hidden.append("the free space for WAL")
-    return Wal(written, (*readers, *archive), trouble, kept, usual, disks, tuple(hidden))
+    return Wal(written, (*readers, *archive), trouble, size, usual_size, disks, tuple(hidden))
 
 
 def _standbys(connection: Connection) -> Iterator[WalReader]:
@@ -150,12 +148,10 @@ def _archive(connection: Connection, written: int, segment: int) -> tuple[list[W
 
 def _disks(connection: Connection) -> Iterator[Disk]:
     """The disks, if the server is on this machine and both the role and the operating system allow access."""
-    (role_may,) = connection.execute("SELECT pg_catalog.pg_has_role('pg_read_all_settings', 'USAGE')").fetchone() or (
-        False,
-    )
+    (role_may,) = only_row(connection, "SELECT pg_catalog.pg_has_role('pg_read_all_settings', 'USAGE')")
     if not role_may or not is_here(connection):
         return
-    (folder,) = connection.execute("SELECT pg_catalog.current_setting('data_directory')").fetchone() or ("",)
+    (folder,) = only_row(connection, "SELECT pg_catalog.current_setting('data_directory')")
     seen: set[tuple[int, int]] = set()
     for what, place in ((WAL_DISK, Path(folder) / "pg_wal"), ("the data directory", Path(folder))):
         try:

@@ -19,9 +19,9 @@ from psycopg import sql
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lastgood.errors import Failed, LastgoodError, Refused
-from lastgood.journal.run_names import identifier
 from lastgood.postgres.errors import failed, one_line
 from lastgood.postgres.server import Connection, Target, identity, same_cluster
+from lastgood.text.quoting import identifier
 
 PREFIX = "lastgood_build_"
 # An operator may make this role, and allow it in pg_hba.conf where no line allows a login by password.
@@ -129,6 +129,20 @@ def renew(connection: Connection, name: str) -> None:
     connection.execute(
         sql.SQL("ALTER ROLE {} VALID UNTIL {}").format(sql.Identifier(name), sql.Literal(_until(connection)))
     )
+
+
+def quiet_event_triggers(connection: Connection, name: str, *, off: bool = True) -> None:
+    """Let the role's next sessions begin without event triggers, where this role may set that; see
+    ``server.quiet_event_triggers``. Not ``off``: with ordinary triggers and foreign-key checks again."""
+    role = sql.Identifier(name)
+    if not off:
+        connection.execute(sql.SQL("ALTER ROLE {} RESET session_replication_role").format(role))
+        return
+    settings = ("event_triggers = off", "session_replication_role = replica")
+    for setting in settings if connection.info.server_version >= 170000 else settings[1:]:
+        with suppress(psycopg.errors.InsufficientPrivilege), connection.transaction():
+            connection.execute(sql.SQL("ALTER ROLE {} SET {}").format(role, sql.SQL(setting)))
+            return
 
 
 def _until(connection: Connection) -> str:

@@ -106,7 +106,7 @@ def _place(operator: Target, theirs: Target, database: str) -> Target:
 
 
 def _verifier(maintenance: Connection, role: str) -> str | None:
-    """What the server stores of the role's password; None if this role may not read it."""
+    """Return the stored form of the role's password; None if this role may not read it."""
     try:
         row = maintenance.execute("SELECT rolpassword FROM pg_catalog.pg_authid WHERE rolname = %s", [role]).fetchone()
     except psycopg.errors.InsufficientPrivilege:

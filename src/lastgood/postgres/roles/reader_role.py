@@ -35,7 +35,7 @@ class ReaderRole:
 
     @property
     def caution(self) -> str:
-        """Why code in the database is not confined; empty if it is."""
+        """The reason why code in the database is not confined; empty if it is."""
         why = f"cannot read it as a role without rights: {self.why_not}"
         return f"code in the database runs with the rights of this role: {why}" if self.why_not else ""
 

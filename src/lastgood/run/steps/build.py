@@ -22,9 +22,9 @@ from lastgood.load.loaded import Loaded
 from lastgood.load.rebuild import prove, rebuild, rules_for
 from lastgood.load.repairs import Rules
 from lastgood.plan.plan import PlannedStep, Request
-from lastgood.postgres import database
+from lastgood.postgres import clock, database
 from lastgood.postgres.leftover import drop_leftover, leftovers
-from lastgood.postgres.mark import OVERRIDE, TRUSTED, Mark, marked, server_clock
+from lastgood.postgres.mark import OVERRIDE, TRUSTED, Mark, marked
 from lastgood.postgres.roles import build_role, lent_role
 from lastgood.postgres.server import Connection
 from lastgood.run.context import Run
@@ -187,7 +187,7 @@ def mark_of(run: Run, role: Literal["shadow", "kept"], *, stage: str = "", origi
         host=caller.host(),
         pid=os.getpid(),
         user=caller.user(),
-        started=server_clock(run.maintenance),
+        started=clock.now(run.maintenance),
         original_comment=original_comment,
         options={
             "kind": "rollback",

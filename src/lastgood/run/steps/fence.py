@@ -30,7 +30,7 @@ from lastgood.text.units import counted
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fenced(Result):
-    """How writes are blocked: by locks on ``tables`` since ``began``, or only during the swap; ``baseline`` is then the
+    """The fence against writes: locks on ``tables`` since ``began``, or only during the swap; ``baseline`` is then the
     server's counter of written rows at the start."""
 
     kind: Literal["table locks", "at-swap"]

@@ -25,8 +25,8 @@ from lastgood.in_place.definitions import against_facts, rewrite
 from lastgood.in_place.definitions.rewrite import Rewritten
 from lastgood.in_place.definitions.scratch import Confinement
 from lastgood.in_place.exchange import completion, locking, move, reconnect, snapshots, switch
-from lastgood.in_place.exchange.snapshots import Session
-from lastgood.in_place.platform import deleted_parents, rows
+from lastgood.in_place.exchange.snapshots import OpenSession
+from lastgood.in_place.platform import added_parents, deleted_parents
 from lastgood.in_place.ties import queries
 from lastgood.journal import caller
 from lastgood.load.builder import Builder
@@ -192,7 +192,7 @@ class Move(Swap):
     def _wait_for_snapshots(self, run: Run, live: Connection) -> None:
         """Wait for older snapshots: they would find the restored tables empty, in a nightly dump say."""
 
-        def waiting(sessions: Sequence[Session]) -> None:
+        def waiting(sessions: Sequence[OpenSession]) -> None:
             run.emit(Note(f"waiting for transactions from before the build: {'; '.join(map(str, sessions))}"))
 
         staged = [each.mark for each in marks.marked(live, run=run.plan.run, role="staging")]
@@ -272,10 +272,12 @@ def _confined(run: Run, rewritten: Rewritten, rules: Rules, stack: ExitStack) ->
     role = lent_role.role_for(
         maintenance, run.server, build_as, run=plan.run, live=plan.live, database=plan.live, staged=True
     )
+    if not role.lent:
+        build_role.quiet_event_triggers(maintenance, role.name)
     builder = Builder(
         role,
         partial(run.connected_to, role.target),
-        partial(run.connected, plan.live),
+        staged.quietly(partial(run.connected, plan.live)),
         within=tuple(rewritten.schemas.values()),
     )
     return Confined(builder, maintenance, run.server, rules)
@@ -303,7 +305,7 @@ def _report_strangers(run: Run) -> None:
         for key in queries.read(live, plan.schemas).foreign_keys:
             staging = names.staging(plan.run, key.schema_name)
             try:
-                added = rows.added_since(live, key, staging=staging)
+                added = added_parents.count(live, key, staging=staging)
             except psycopg.errors.UndefinedTable:
                 continue  # the restore point does not have the table
             if added:

@@ -20,7 +20,7 @@ from lastgood.postgres.access.grants import Operator
 from lastgood.postgres.apply import rehearse
 from lastgood.postgres.database import Database
 from lastgood.postgres.deployment import read_deployment
-from lastgood.postgres.exchange import ExchangeResult, NamesChanged, Renaming, exchange
+from lastgood.postgres.exchange import ExchangeResult, NameExchange, NamesChanged, Renaming, exchange
 from lastgood.postgres.exchange import current_names as present_names
 from lastgood.postgres.holders import holders
 from lastgood.postgres.mark import BROUGHT_BACK, DEPLOYMENT, marked, read_mark
@@ -118,19 +118,17 @@ class Swap:
     ) -> ExchangeResult:
         plan = run.plan
         run.at_swap = True
+        wanted = NameExchange(
+            leaving=Renaming(plan.live_oid, plan.live, plan.kept),
+            arriving=Renaming(shadow.oid, plan.shadow, plan.live),
+            statements=statements,
+            fault_points=("swap.between_renames", "swap.before_commit", "swap.after_commit"),
+            recheck=lambda: self._recheck(run, state),
+            keep_until_last=fence_pid,
+            release_last=lambda: fence.release(run),
+        )
         try:
-            return exchange(
-                run.maintenance,
-                run.server,
-                leaving=Renaming(plan.live_oid, plan.live, plan.kept),
-                arriving=Renaming(shadow.oid, plan.shadow, plan.live),
-                statements=statements,
-                fault_points=("swap.between_renames", "swap.before_commit", "swap.after_commit"),
-                recheck=lambda: self._recheck(run, state),
-                keep_until_last=fence_pid,
-                release_last=lambda: fence.release(run),
-                helper=run.helper,
-            )
+            return exchange(run.maintenance, run.server, wanted, helper=run.helper)
         except NamesChanged as error:
             raise Failed(
                 f"cannot switch: the databases' names changed during the run ({error})",

@@ -26,7 +26,7 @@ WITH used AS (
   JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::regclass AND d.objid = a.oid
     AND d.refclassid = 'pg_catalog.pg_class'::regclass
   WHERE a.adrelid = ANY (%s::oid[]) AND pg_catalog.pg_get_expr(a.adbin, a.adrelid) LIKE '%%nextval(%%')
-SELECT n.nspname, s.relname, u.relation::bigint, a.attname, q.seqincrement, q.seqstart, q.seqmin, q.seqmax, q.seqcycle,
+SELECT n.nspname, s.relname, u.relation::bigint, a.attname, q.seqincrement, q.seqstart, q.seqmax, q.seqcycle,
        CASE a.atttypid WHEN 21 THEN 32767 WHEN 23 THEN 2147483647 END,
        EXISTS (SELECT FROM pg_catalog.pg_index i
                WHERE i.indrelid = u.relation AND i.indisunique AND (i.indkey::int2[])[0] = u.number AND i.indisvalid
@@ -53,7 +53,6 @@ class _Sequence:
     name: str
     increment: int
     start: int
-    least: int
     most: int
     cycles: bool
     column_most: int | None

@@ -1,0 +1,98 @@
+"""Work that is deferred, as SQL: written from a dump's commands, and recognised when it is read from a server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pglast.parser import ParseError, scan
+
+from lastgood.dump.lexer.tokens import Statement
+from lastgood.dump.names import Relation, quoted
+from lastgood.dump.rulings import rule
+from lastgood.dump.rulings.tree import parse, shape
+from lastgood.dump.statements import Kind, Setting
+
+# Settings that change the meaning of CREATE INDEX.
+MEANINGFUL = frozenset({"search_path", "default_tablespace", "standard_conforming_strings", "xmloption"})
+# Commands that may follow a deferred index: they affect only the index itself.
+FOLLOWING = frozenset({"AT_ClusterOn", "AT_SetStatistics"})
+
+
+@dataclass(frozen=True, slots=True)
+class DeferredTask:
+    """Work for the time after the reopening. ``kind`` is INDEX (to be built) or FOREIGN_KEY (to be validated);
+    ``table`` is its table, ``name`` its own name, without the schema.
+
+    ``settings`` are statements that set up the session as the dump does; ``statements`` do the work, in this order,
+    each by itself and outside a transaction.
+    """
+
+    kind: Kind
+    table: Relation
+    name: str
+    settings: tuple[str, ...]
+    statements: tuple[str, ...]
+
+    def __str__(self) -> str:
+        if self.kind is Kind.INDEX:
+            return f"index {Relation(self.table.schema, self.name)}"
+        return f"foreign key {quoted(self.name)} on {self.table}"
+
+    @property
+    def is_allowed(self) -> bool:
+        """Whether it has only statements that ``Deferrable.divide`` writes. The list of tasks is part of the database,
+        and so of dumps: its text is untrusted, too."""
+        return all(map(_is_setting, self.settings)) and all(map(_finishes, self.statements))
+
+
+def not_valid(text: str) -> str | None:
+    """An ADD FOREIGN KEY with NOT VALID appended; None if the result would have another meaning."""
+    words = [token for token in scan(text) if "COMMENT" not in token.name]
+    end = words[-1].end + 1
+    rewritten = f"{text[:end]} NOT VALID{text[end:]}"
+    wanted = shape(text)
+    try:
+        constraint = wanted[0]["AlterTableStmt"]["cmds"][0]["AlterTableCmd"]["def"]["Constraint"]
+        # A NOT ENFORCED key (18) is never checked.
+        if constraint.get("skip_validation") or not constraint.get("is_enforced") or not constraint.get("conname"):
+            return None
+        constraint["skip_validation"] = True
+        constraint.pop("initially_valid", None)
+        return rewritten if shape(rewritten) == wanted else None
+    except (KeyError, IndexError, ParseError):
+        return None
+
+
+def concurrently(text: str) -> str | None:
+    """A CREATE INDEX with CONCURRENTLY after the word INDEX; None if the result would have another meaning."""
+    words = (token for token in scan(text) if token.name == "INDEX")
+    end = next(words).end + 1
+    rewritten = f"{text[:end]} CONCURRENTLY{text[end:]}"
+    wanted = shape(text)
+    wanted[0]["IndexStmt"]["concurrent"] = True
+    try:
+        return rewritten if shape(rewritten) == wanted else None
+    except ParseError:
+        return None
+
+
+def _is_setting(text: str) -> bool:
+    command = rule(Statement(text.encode(), 0, 1))
+    return command.kind is Kind.SETTING and isinstance(command.detail, Setting) and command.detail.name in MEANINGFUL
+
+
+def _finishes(text: str) -> bool:
+    try:
+        nodes = parse(text)
+    except (ParseError, RecursionError):
+        return False
+    if len(nodes) != 1:
+        return False
+    (node,) = nodes
+    if node.tag == "IndexStmt":
+        return bool(node.concurrent) and not node.unique
+    if node.tag == "CommentStmt":
+        return bool(node.objtype == "OBJECT_INDEX")
+    if node.tag == "AlterTableStmt":
+        return all(each.subtype in FOLLOWING | {"AT_ValidateConstraint"} for each in node.cmds)
+    return False

@@ -1,0 +1,12 @@
+"""Names and values in statements that are shown."""
+
+from __future__ import annotations
+
+from lastgood.text.quoting import identifier, literal
+
+
+def test_a_name_is_one_identifier_and_a_text_one_literal() -> None:
+    assert identifier("crm") == '"crm"'
+    assert identifier('crm"; DROP TABLE x; --') == '"crm""; DROP TABLE x; --"'
+    assert literal("it's") == "'it''s'"
+    assert literal("a\\b") == "E'a\\\\b'"
