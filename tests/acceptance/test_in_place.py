@@ -80,6 +80,7 @@ def test_back_in_place_and_forward_again(hosted: Hosted) -> None:
         assert report.status == "done"
         assert reloads(hosted, platform) == ["reload schema"]
         hosted.assert_back()
+        reloads(hosted, platform)
         plan = undo.plan(hosted.request.target, hosted.database)
         undone = undo.undo(hosted.request.target, plan, hosted.request.context())
         assert undone.undoes == report.run

@@ -8,6 +8,7 @@ rewritten ones (``prove``): what code of the restore point added or changed show
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import psycopg
@@ -85,14 +86,10 @@ def tie_to_platform(
         suspected: Sequence[PlatformKey] = [key for key in valid if keys.at_once(operator, key)]
         later = [key for key in rewritten.keys if key not in suspected]
     for left in reversed(range(ROUNDS)):
-        if suspected:
-            if not builder.role.lent:  # the foreign keys among the staged tables cascade
-                build_role.quiet_event_triggers(confined.maintenance, builder.role.name, off=False)
-            with builder.operator("parents") as operator, builder.connect("foreign keys") as connection:
+        if suspected and _any_orphaned(builder, suspected):
+            with _cascading(confined), builder.operator("parents") as operator, builder.connect("rules") as connection:
                 parents = dict(_parents(operator, connection, suspected))
-                newly = foreign_key_rules.apply(
-                    connection, run, rewritten, lambda: facts(), only=suspected, parents=parents
-                )
+                newly = foreign_key_rules.apply(connection, run, rewritten, facts, only=suspected, parents=parents)
             left_out = foreign_key_rules.combined(left_out, newly)
         with builder.operator("foreign keys") as operator:
             keys.add(operator, later, cancelled, validate=False)
@@ -108,6 +105,25 @@ def tie_to_platform(
         with builder.operator("foreign keys") as operator:
             keys.drop(operator, rewritten.schemas.values(), cancelled, only=suspected)
     return left_out
+
+
+def _any_orphaned(builder: Builder, suspected: Sequence[PlatformKey]) -> bool:
+    with builder.operator("parents") as operator, builder.connect("foreign keys") as connection:
+        return foreign_key_rules.any_orphaned(connection, suspected, dict(_parents(operator, connection, suspected)))
+
+
+@contextmanager
+def _cascading(confined: Confined) -> Iterator[None]:
+    """The builder's sessions of a block execute the rules of foreign keys, and fire triggers."""
+    role, connection = confined.builder.role, confined.maintenance
+    if role.lent:
+        yield
+        return
+    build_role.quiet_event_triggers(connection, role.name, off=False)
+    try:
+        yield
+    finally:
+        build_role.quiet_event_triggers(connection, role.name)
 
 
 def _parents(

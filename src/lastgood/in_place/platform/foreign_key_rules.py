@@ -23,7 +23,7 @@ from lastgood.in_place.definitions.rewrite import Rewritten
 from lastgood.in_place.platform.keys import PlatformKey
 from lastgood.postgres import integrity
 from lastgood.postgres.errors import message_of
-from lastgood.postgres.server import Connection, only_row
+from lastgood.postgres.server import Connection
 from lastgood.text.redact import visible
 from lastgood.text.units import counted
 
@@ -70,13 +70,7 @@ def apply(
     Raises Failed when a foreign key has no rule for a row, or when the tables are not exactly as expected afterwards.
     """
     with connection.transaction():
-        orphaned = []
-        for key in rewritten.keys if only is None else only:
-            if key.validated:
-                catalogued = _catalogued(connection, key, parents[key] if parents is not None else None)
-                query = sql.SQL("SELECT EXISTS (SELECT ") + integrity.orphans(catalogued) + sql.SQL(")")
-                if only_row(connection, query)[0]:
-                    orphaned.append((key, catalogued))
+        orphaned = list(_orphaned(connection, rewritten.keys if only is None else only, parents))
         if not orphaned:
             return ()
         for key, _ in orphaned:
@@ -103,6 +97,22 @@ def apply(
         if parents is None:
             record(connection, run, changed)
     return changed
+
+
+def any_orphaned(connection: Connection, keys: Iterable[PlatformKey], parents: Mapping[PlatformKey, str]) -> bool:
+    """Whether ``apply`` would find rows whose parent does not exist."""
+    return next(_orphaned(connection, keys, parents), None) is not None
+
+
+def _orphaned(
+    connection: Connection, keys: Iterable[PlatformKey], parents: Mapping[PlatformKey, str] | None
+) -> Iterator[tuple[PlatformKey, integrity.ForeignKeyConstraint]]:
+    for key in keys:
+        if key.validated:
+            catalogued = _catalogued(connection, key, parents[key] if parents is not None else None)
+            query = sql.SQL("SELECT EXISTS (SELECT ") + integrity.orphans(catalogued) + sql.SQL(")")
+            if (connection.execute(query).fetchone() or (False,))[0]:
+                yield key, catalogued
 
 
 def combined(one: Iterable[LeftOut], other: Iterable[LeftOut]) -> tuple[LeftOut, ...]:

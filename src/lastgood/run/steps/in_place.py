@@ -35,7 +35,7 @@ from lastgood.load.repairs import Rules
 from lastgood.plan.plan import PlannedStep, Request
 from lastgood.postgres.exchange import ExchangeResult
 from lastgood.postgres.roles import build_role, lent_role
-from lastgood.postgres.server import Connection
+from lastgood.postgres.server import Connection, quiet_event_triggers
 from lastgood.postgres.transactions import OutcomeUnknown, outcome_after_loss, server_process
 from lastgood.run.context import Run
 from lastgood.run.steps.build import Build, Built, apart, consent_of
@@ -73,6 +73,7 @@ class BuildSchemas(Build):
         rules = _rules(run)
         rewritten = _rewritten(run, rules)
         with run.connected(plan.live, "deleted parents") as live:
+            quiet_event_triggers(live)
             orphaned = deleted_parents.find(live, dump.source, dump.summary, rewritten, run.cancelled)
         deleted_parents.refuse(orphaned, dump.name)
         origin = Origin(plan.run, str(Path(plan.point.path).absolute()), caller.host(), caller.user(), _options(run))
