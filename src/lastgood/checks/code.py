@@ -10,7 +10,7 @@ from lastgood.dump.summary import DumpSummary
 from lastgood.errors import NOT_REACHED, Refused
 from lastgood.facts import Facts
 from lastgood.in_place.definitions.against_facts import schemas_of
-from lastgood.in_place.definitions.sorting import placed
+from lastgood.in_place.definitions.sorting import event_triggers, placed
 from lastgood.load import by_operator
 from lastgood.load.repairs import what
 from lastgood.plan.plan import CodePolicy, CodeRun
@@ -38,6 +38,16 @@ def second_login(s: Subject) -> Iterator[Finding]:
             lent_role.verify(s.maintenance, s.request.target, s.request.code.build_as, run=s.request.run)
         else:
             build_role.probe(s.maintenance, s.request.target, s.database.name)
+        for name in _always(s, s.summary):
+            yield Finding(
+                level="refusal",
+                code="code_needs_rights",
+                text=f'event trigger "{name}" is enabled as ALWAYS: in place it would run as superuser '
+                f'"{s.live.info.user}"',
+                hint=f"Roll back by name. {TRUST}",
+                known="looked up",
+                final=True,
+            )
         if needing := beyond(s.maintenance, s.summary, s.facts, within=going(s)):
             yield Finding(
                 level="refusal", code="code_needs_rights", text=needing, hint=TRUST, known="tried", final=True
@@ -68,6 +78,18 @@ def not_confined(run: CodeRun) -> str:
         f'code in the restore point can do what role "{run.role}" can: alter the databases that it owns, and set its '
         "own password"
     )
+
+
+def _always(s: Subject, summary: DumpSummary) -> list[str]:
+    """The event triggers, of the live database and of the restore point, that a superuser's commands in place would
+    fire. From 17 on, its sessions fire none; before, none but these."""
+    superuser = s.live.info.parameter_status("is_superuser") == "on"
+    schemas = going(s)
+    if schemas is None or not superuser or s.live.info.server_version >= 170000:
+        return []
+    query = "SELECT evtname::text FROM pg_catalog.pg_event_trigger WHERE evtenabled = 'A'"
+    restored = {each.name for each in event_triggers(summary, schemas) if each.enabled == "A"}
+    return sorted({name for (name,) in s.live.execute(query)} | restored)
 
 
 def going(s: Subject) -> frozenset[str] | None:
