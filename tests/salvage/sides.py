@@ -13,7 +13,7 @@ from lastgood.context import BACKGROUND
 from lastgood.difference import DatabaseSide
 from lastgood.points import RestorePoint
 from lastgood.postgres.server import Connection, Target
-from lastgood.salvage import candidates, choosing, tables
+from lastgood.salvage import audit, candidates, choosing, tables
 from lastgood.salvage.apply import Destination, apply, preview
 from lastgood.salvage.plan import Chosen
 from lastgood.salvage.sides import Base, Sides, Theirs
@@ -63,18 +63,20 @@ def sides_of(target: Target) -> Sides:
 @contextmanager
 def found(target: Target, chosen: Chosen) -> Iterator[tuple[candidates.Found, dict[tables.Name, tables.Table], Wanted]]:
     with target.connect() as connection:
-        known = {name: each for name, each in tables.read(connection).items() if name[0] == LIVE}
+        every = tables.read(connection)
+        known = {name: each for name, each in every.items() if name[0] == LIVE}
         roots = tables.roots(connection)
-    wished = choosing.chosen_tables(chosen, known)
+    wished, by = choosing.chosen_tables(chosen, known), audit.find(every, None, chosen)
     needed = choosing.with_ancestors(wished, known)
     with candidates.found(
         sides_of(target), known, roots, lambda name: name in needed, lambda *_: (), BACKGROUND
     ) as differing:
+        wrote = by.condition(differing.changed, sides_of(target)) if by is not None else None
         wanted = Wanted(
             chosen.policies,
             {
                 (each.table.schema, each.table.name): choosing.exclusions(
-                    chosen, each, wished, choosing.conditions(chosen, known), {}, None
+                    chosen, each, wished, choosing.conditions(chosen, known), {}, wrote
                 )
                 for each in differing.changed
             },

@@ -12,11 +12,17 @@ import pytest
 from psycopg import sql
 
 from lastgood.cli import main
+from lastgood.command.salvage.choose import Chooser, chosen
+from lastgood.errors import Interrupted
 from lastgood.postgres.embedded import EmbeddedServer
+from lastgood.salvage.listing import ListedTable, Listing
+from lastgood.salvage.plan import Chosen
+from lastgood.screen.screen import Screen
 from tests.cli.conftest import SRC, Lastgood
 from tests.cli.conftest import clean_environment as clean_environment
 from tests.cli.conftest import lastgood as lastgood
 from tests.conftest import USUAL, Servers
+from tests.salvage.sides import BASE, LIVE, THEIRS, everywhere, inside, salvaged
 from tests.salvage.test_salvage import sums
 from tests.support.terminal import WIDTH, Terminal
 
@@ -28,7 +34,8 @@ CREATE TABLE lines (deal int, line int, what text, PRIMARY KEY (deal, line));
 CREATE TABLE notes (what text);
 CREATE SCHEMA audit;
 CREATE TABLE audit.logged_actions (event_id serial PRIMARY KEY, schema_name text, table_name text,
-                                   session_user_name text, transaction_id bigint, row_data jsonb);
+                                   session_user_name text, transaction_id bigint, row_data jsonb,
+                                   action_tstamp_tx timestamptz);
 INSERT INTO contacts SELECT i, 'name ' || i, '{"theme": 1, "lang": 1}' FROM generate_series(1, 40) i;
 INSERT INTO lines SELECT i, j, 'line' FROM generate_series(1, 3) i, generate_series(1, 3) j;
 """
@@ -39,10 +46,13 @@ USERS = """
 INSERT INTO contacts SELECT i, 'new ' || i, '{}' FROM generate_series(41, 60) i;
 UPDATE contacts SET settings = '{"theme": 2, "lang": 2}' WHERE id IN (1, 2); DELETE FROM contacts WHERE id = 30;
 INSERT INTO lines VALUES (7, 1, 'a'), (7, 2, E'b\\x1b[31m'), (8, 1, 'c'); INSERT INTO notes VALUES ('x');
-INSERT INTO audit.logged_actions (schema_name, table_name, session_user_name, transaction_id, row_data) VALUES
+INSERT INTO audit.logged_actions
+  (schema_name, table_name, session_user_name, transaction_id, row_data, action_tstamp_tx)
+SELECT a, b, c, d, e::jsonb, timestamptz '2026-01-01 12:00Z' + (d - 900) * interval '1 hour' FROM (VALUES
   ('public', 'contacts', 'kim', 900, '{"id": 41, "name": "new 41"}'),
   ('public', 'contacts', 'kim', 901, '{"id": 1}'), ('public', 'contacts', 'lou', 902, '{"id": 42}'),
-  ('other', 'contacts', 'kim', 903, '{"id": 43}'), ('public', 'lines', 'kim', 900, '{"deal": 7, "line": 2}');
+  ('other', 'contacts', 'kim', 903, '{"id": 43}'),
+  ('public', 'lines', 'kim', 900, '{"deal": 7, "line": 2}')) v (a, b, c, d, e);
 """
 SINCE = """UPDATE contacts SET settings = '{"theme": 3, "lang": 1}' WHERE id = 1;
 UPDATE contacts SET settings = '{"theme": 1, "lang": 1, "zone": 1}' WHERE id = 2;"""
@@ -92,6 +102,7 @@ def planned(call: Lastgood, *arguments: str) -> dict[tuple[str, str, str | None,
 
 
 def test_rows_are_ticked_at_a_terminal(call: Lastgood, tmp_path: Path) -> None:
+    (tmp_path / "lastgood.toml").write_text('[diff]\nmasked = ["contacts.name"]\n')
     terminal = Terminal("salvage", "choose", environment={**os.environ, "PYTHONPATH": str(SRC)}, folder=tmp_path)
     assert until(terminal)[1:] == [
         "    1 [x] audit.logged_actions  5 of 5 rows",
@@ -122,9 +133,9 @@ def test_rows_are_ticked_at_a_terminal(call: Lastgood, tmp_path: Path) -> None:
     page = until(terminal)
     assert page[0] == "public.contacts · rows: 1-16 of 32, 20 ticked · key: id"
     assert page[1].startswith('    1 [-] update 1 (update_origin_differs)  settings {"lang": 1, "theme": 1} → ')
-    assert page[3] == "    3 [ ] update 11 (written by the migration)  name name 11 → lost"
-    assert page[12].startswith("   12 [ ] delete 30 (deleted after the restore point)  name name 30, settings {")
-    assert page[13] == "   13 [x] insert 41  name new 41, settings {}"
+    assert page[3] == "    3 [ ] update 11 (written by the migration)  name ••• → •••"
+    assert page[12].startswith("   12 [ ] delete 30 (deleted after the restore point)  name •••, settings {")
+    assert page[13] == "   13 [x] insert 41  name •••, settings {}"
     terminal.type("1")
     assert until(terminal)[-1] == "this row cannot be chosen: see the reason behind it"
     for words in ("3 12", "next", "none", "17-18", "all", "13-15"):
@@ -158,6 +169,19 @@ def until(terminal: Terminal) -> list[str]:
     """The last list on the screen, from its title to the line before the prompt."""
     *lines, _ = terminal.until_question()
     return lines[max(place for place, line in enumerate(lines) if " · tables: " in line or " · rows: " in line) :]
+
+
+def test_a_choice_that_ends_early_writes_nothing() -> None:
+    def at_its_end() -> str:
+        raise EOFError
+
+    with Listing(16, lambda *_: frozenset()) as listing:
+        listing.tables.append(ListedTable(("public", "notes"), (), b"\1\1", b"\1\1", bytearray(b"\1\1"), []))
+        assert not Chooser(Screen(), listing, iter(["1", "1", "quit"]).__next__, "Rows").ask()
+        with pytest.raises(Interrupted) as caught:
+            Chooser(Screen(), listing, at_its_end, "Rows").ask()
+        assert (caught.value.message, caught.value.state) == ("interrupted", "Nothing was written.")
+        assert chosen(listing, Chosen(exclude=("log",))) == Chosen(tables=("public.notes",))
 
 
 def test_a_choice_needs_a_terminal_and_a_new_file(call: Lastgood, tmp_path: Path) -> None:
@@ -217,6 +241,10 @@ def test_a_plan_file_takes_no_table_that_was_not_chosen(call: Lastgood) -> None:
         (("--by-user", "lou", "--by-user", "nobody"), {("contacts", "insert", "insert", ""): 1}),
         (("--by-transaction", "901", "--by-user", "lou"), {}),
         (
+            ("--by-user", "kim", "--by-user", "lou", "--since", "2026-01-01T14:00Z", "--until", "2026-01-01T14:01Z"),
+            {("contacts", "insert", "insert", ""): 1},
+        ),
+        (
             ("--by-transaction", "901", "--on", "update_origin_differs=theirs"),
             {("contacts", "update", "update", ""): 1},
         ),
@@ -260,3 +288,37 @@ def test_the_plan_shows_conflicts_by_json_key(call: Lastgood) -> None:
     merged = call("salvage", "apply", "--dry-run", *table, "--merge-json", "contacts.settings").out
     assert "(settings 1 [theme 1]); to merge the other columns: --on update_origin_differs=ours; such as 1\n" in merged
     assert '  - public.contacts: column "settings": JSON objects are merged by key\n' in merged
+
+
+SUPA_AUDIT = """
+CREATE SCHEMA audit;
+CREATE TABLE audit.record_version (id bigserial PRIMARY KEY, ts timestamptz, table_schema name, table_name name,
+                                   record jsonb, old_record jsonb, auth_uid uuid);
+INSERT INTO audit.record_version (ts, table_schema, table_name, record, old_record, auth_uid) VALUES
+  ('2026-01-02', 'live', 'people', '{"id": "2026-01-01T00:00:00"}', NULL, '00000000-0000-0000-0000-000000000001'),
+  ('2025-12-31', 'live', 'people', '{"id": "2026-01-02T00:00:00"}', NULL, '00000000-0000-0000-0000-000000000001'),
+  ('2026-01-02', 'live', 'people', NULL, '{"id": "2026-01-03T00:00:00"}', '00000000-0000-0000-0000-000000000001'),
+  ('2026-01-02', 'live', 'people', '{"id": "2026-01-04T00:00:00"}', NULL, '00000000-0000-0000-0000-000000000002')
+"""
+
+
+def test_an_audit_table_that_was_not_exchanged_is_read_in_the_live_database(
+    server: EmbeddedServer, tmp_path: Path
+) -> None:
+    target = server.target("postgres")
+    everywhere(target, "CREATE TABLE people (id timestamp PRIMARY KEY, name text)")
+    inside(target, THEIRS, "INSERT INTO people SELECT '2026-01-01'::date + i, 'new' FROM generate_series(0, 3) i")
+    for schema in (BASE, LIVE):
+        inside(target, schema, "INSERT INTO people VALUES ('2026-01-03', 'old')")
+    inside(target, THEIRS, "DELETE FROM people WHERE id = '2026-01-03'")
+    try:
+        inside(target, LIVE, SUPA_AUDIT)
+        by = Chosen(by_users=("00000000-0000-0000-0000-000000000001",), deletes=True)
+        (summary,) = salvaged(target, tmp_path, "run", by)
+    finally:
+        inside(target, LIVE, "DROP SCHEMA IF EXISTS audit CASCADE")
+    assert {(each.kind, each.action, each.why): each.rows for each in summary.sums} == {
+        ("insert", "insert", ""): 1,
+        ("insert", None, "not chosen"): 2,
+        ("delete", "delete", ""): 1,
+    }

@@ -163,8 +163,8 @@ def _socket(each: _Attempt) -> str:
 
 def _closed_socket(each: _Attempt) -> str:
     return (
-        f"This account may not use the socket in {each.host}: start lastgood as an account that may, or connect by TCP, "
-        f"as in postgresql://{each.user}@localhost:{each.port}/name."
+        f"This account may not use the socket in {each.host}: start lastgood as an account that may, or connect by "
+        f"TCP, as in postgresql://{each.user}@localhost:{each.port}/name."
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import IO, Self
@@ -20,11 +20,11 @@ from lastgood.errors import Failed
 from lastgood.postgres.server import Connection
 from lastgood.salvage.rows import RowKey, key_texts
 from lastgood.salvage.staged import Staged, cell, listed, same, same_value
-from lastgood.salvage.tables import Name, Table
+from lastgood.salvage.tables import Name
 
 LONGEST_VALUE = 40
 LONGEST = 500
-Hidden = Callable[[Table], frozenset[str]]
+Hidden = Callable[[str, str, Iterable[str]], frozenset[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class ListedTable:
 
 class Listing:
     """The rows of each table. It is filled by ``read`` and closed at the end of a ``with`` block. ``size``: the rows of
-    a page; ``hidden``: the columns of a table whose values are not shown."""
+    a page; ``hidden``: the columns, of those of a schema and a table, whose values are not shown."""
 
     def __init__(self, size: int, hidden: Hidden) -> None:
         self.size = size
@@ -114,7 +114,7 @@ class Listing:
                   FROM {merge} m WHERE {listed}) m
             GROUP BY place / {size} ORDER BY place / {size}
             """)
-        hidden = self._hidden(staged.table)
+        hidden = self._hidden(staged.table.schema, staged.table.name, staged.columns)
         assert staged.key is not None
         texts = key_texts(staged)
         shown = [

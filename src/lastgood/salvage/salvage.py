@@ -80,7 +80,7 @@ def planned(request: Request, context: Context = BACKGROUND, look: Look | None =
     wished = choosing.chosen_tables(request.chosen, known)
     conditions = choosing.conditions(request.chosen, known)
     named = rows.named_rows(request.chosen.rows, request.chosen.without_rows, known)
-    by = audit.find(known, request.audit, request.chosen.by_users, request.chosen.by_transactions)
+    by = audit.find(known, request.audit, request.chosen)
     needed = choosing.with_ancestors(wished, known) | ({by.name} if by is not None else frozenset())
     recognise = partial(_migrations, request, chosen_sides, system)
     with ExitStack() as stack:
@@ -100,16 +100,15 @@ def planned(request: Request, context: Context = BACKGROUND, look: Look | None =
             found = _with_known_keys(request.state, oid, chosen_sides, found)
             stage.detail = f"{units.counted(len(found.changed), 'table')} with differences"
         _refuse_unchanged(named, found, known)
-        wrote = None
+        wrote, timed = None, request.chosen
         if by is not None:
-            stays = bool(chosen_sides.schemas) and by.table.schema not in chosen_sides.schemas
-            wrote = partial(by.wrote, changed=found.changed, stays=stays)
+            # The time of an entry is more exact than a time stamp in the row.
+            timed = timed.model_copy(update={"since": None, "until": None}) if by.shape.time else timed
+            wrote = by.condition(found.changed, chosen_sides)
         wanted = Wanted(
             request.chosen.policies,
             {
-                (each.table.schema, each.table.name): choosing.exclusions(
-                    request.chosen, each, wished, conditions, named, wrote
-                )
+                (each.table.schema, each.table.name): choosing.exclusions(timed, each, wished, conditions, named, wrote)
                 for each in found.changed
             },
             request.chosen.with_parents,

@@ -164,21 +164,21 @@ def diff(
 def _rows(session: Session, found: Comparison, first: int) -> Iterator[TableRows]:
     from lastgood.command.diff import diff as differences
 
-    hidden = session.settings.tables.diff.masked
+    settings = session.settings.tables.diff
     for each in differences.differing(found):
-        yield differences.rows_of(found, each, first, differences.masked(hidden, each))
+        yield differences.rows_of(found, each, first, settings.hidden(each.schema_name, each.name, each.columns))
 
 
 def _write(session: Session, found: Comparison, folder: Path, form: Form) -> Iterator[str]:
     """Write the rows of each differing table to a file in ``folder``; yields the paths. Raises Failed."""
     from lastgood.command.diff import diff as differences
 
-    hidden = session.settings.tables.diff.masked
+    settings = session.settings.tables.diff
     for each in differences.differing(found):
         path = folder / f"{quote(each.table, safe=' ')}.{form.value}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            found.write(each, path, _FORMS[form], masked=differences.masked(hidden, each))
+            found.write(each, path, _FORMS[form], masked=settings.hidden(each.schema_name, each.name, each.columns))
         except OSError as error:
             raise _not_written(path, error, "--output") from error
         yield str(path)

@@ -106,19 +106,6 @@ def _matches(relation: Relation, pattern: str) -> bool:
     return any(fnmatchcase(name, pattern) for name in (relation.name, f"{relation.schema}.{relation.name}"))
 
 
-def masked(patterns: Collection[str], table: TableDifference) -> frozenset[str]:
-    """The columns of a table whose values are not shown."""
-    return frozenset(
-        column
-        for column in table.columns
-        if any(
-            fnmatchcase(name, pattern)
-            for pattern in patterns
-            for name in (f"{table.name}.{column}", f"{table.table}.{column}")
-        )
-    )
-
-
 def differing(found: Comparison) -> Iterator[TableDifference]:
     """The tables with differing rows, those with the most first."""
     some = [each for each in found.tables if (each.only_a or 0) + (each.only_b or 0) + (each.changed or 0)]

@@ -6,9 +6,8 @@ It needs no control of the cursor, and fits into 80 columns and 24 lines.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 from rich.text import Text
@@ -22,14 +21,13 @@ from lastgood.salvage.plan import Chosen, SalvagePlan
 from lastgood.salvage.policy import COLLISIONS
 from lastgood.salvage.rows import RowKey
 from lastgood.salvage.sides import Names
-from lastgood.salvage.tables import Table
 from lastgood.screen.screen import Screen
 from lastgood.text import units
 
 # Lines of the screen that are no rows: two of heading, an empty one, two of help, one for a problem, and the prompt.
 AROUND = 8
 LEAST = 5
-_NUMBERS = re.compile(r"\d+(-\d+)?")
+_NUMBERS = re.compile(r"[0-9]{1,9}(-[0-9]{1,9})?")
 
 
 def page_size(screen: Screen) -> int:
@@ -89,7 +87,7 @@ class Chooser:
         return -(-self._count // self.listing.size)
 
     def _open(self, number: str) -> str:
-        if not number.isdecimal() or not 0 < int(number) <= self._count:
+        if "-" in number or not [*self._spans([number])]:
             return f'there is no table "{number}"'
         table = self.listing.tables[int(number) - 1]
         if not table.key:
@@ -204,19 +202,6 @@ def choose(
     rows = units.counted(sum(sum(each.ticked) for each in listing.tables), "row")
     screen.say(f'"{file}" has {rows} of {units.counted(len(found.tables), "table")}.', style="bold green")
     screen.heading(f"To see what will be done: lastgood salvage apply {file} --dry-run")
-
-
-def hidden(patterns: Collection[str], table: Table) -> frozenset[str]:
-    """The columns of a table whose values are not shown."""
-    return frozenset(
-        each
-        for each in table.stored
-        if any(
-            fnmatchcase(name, pattern)
-            for pattern in patterns
-            for name in (f"{table.name}.{each}", f"{table.shown}.{each}")
-        )
-    )
 
 
 def chosen(listing: Listing, begun: Chosen) -> Chosen:

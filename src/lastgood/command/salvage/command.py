@@ -221,8 +221,8 @@ def choose_(
             hint="To choose without one: lastgood salvage plan > salvage.toml, then edit it.",
         )
     request = _request(session, choice)
-    screen, masked = session.screen, session.settings.tables.diff.masked
-    with Listing(choose.page_size(screen), lambda table: choose.hidden(masked, table)) as listing:
+    hidden = session.settings.tables.diff.hidden
+    with Listing(choose.page_size(session.screen), hidden) as listing:
         with session.work() as context, salvage.planned(request, context, listing.read) as ready:
             plan = ready.plan
         choose.choose(session.screen, session.answer, plan, request.names, listing, file)

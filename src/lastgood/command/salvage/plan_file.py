@@ -66,7 +66,8 @@ def _lines(plan: SalvagePlan, names: Names) -> Iterator[str]:
 
     def wanted(table: TableSummary) -> bool:
         """Whether the choice takes the table. It may be listed only because chosen rows refer to it."""
-        return set(table.left) != {NOT_CHOSEN} or bool(any(each.action for each in table.sums))
+        name = f"{table.schema_name}.{table.name}"
+        return name in chosen.rows or set(table.left) != {NOT_CHOSEN} or any(each.action for each in table.sums)
 
     yield f'# Rows of {plan.theirs.kind} "{plan.theirs.name}", for the database "{plan.live}".'
     yield "# Edit this file, then run: lastgood salvage apply FILE"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -199,6 +200,18 @@ class Diff(SettingsTable):
         description='Columns whose values are never shown or written, as "table.column" or "schema.table.column"; * '
         'stands for any text ("*.email").',
     )
+
+    def hidden(self, schema: str, table: str, columns: Iterable[str]) -> frozenset[str]:
+        """The columns of a table whose values are not shown."""
+        return frozenset(
+            each
+            for each in columns
+            if any(
+                fnmatchcase(name, pattern)
+                for pattern in self.masked
+                for name in (f"{table}.{each}", f"{schema}.{table}.{each}")
+            )
+        )
 
 
 class Loss(SettingsTable):
