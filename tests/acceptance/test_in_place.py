@@ -150,6 +150,37 @@ def test_users_who_signed_up_since_are_reported_and_their_rows_kept(hosted: Host
         assert connection.execute("SELECT count(*) FROM auth.users WHERE email = 'new@example.com'").fetchone() == (1,)
 
 
+BEFORE_GONE = """
+UPDATE public.contacts SET owner = NULL
+WHERE owner = (SELECT s.id FROM public.sales s JOIN auth.users u ON u.id = s.user_id WHERE u.email = 'u20@example.com');
+DELETE FROM public.profiles WHERE display = 'u20@example.com';
+CREATE TABLE public.parted (who uuid REFERENCES auth.users ON DELETE SET NULL, n int) PARTITION BY RANGE (n);
+CREATE TABLE public.parted1 PARTITION OF public.parted FOR VALUES FROM (0) TO (10);
+INSERT INTO public.parted SELECT id, 1 FROM auth.users WHERE email = 'u20@example.com';
+"""
+
+
+@pytest.mark.postgres(15, also=(18,))
+def test_rows_of_users_who_were_deleted_since_follow_their_foreign_keys(hosted: Hosted) -> None:
+    """The role that builds may not read the users. Before 18, the key of a partitioned table is added at the end."""
+    hosted.project.psql(hosted.database, BEFORE_GONE)
+    point = take(hosted.request.target, hosted.request.store).path.name
+    hosted.project.psql(hosted.database, "DELETE FROM auth.users WHERE email = 'u20@example.com'", user=ADMIN)
+    events: list[Event] = []
+    prepared = rollback.plan(replace(hosted.request, choice=Choice(point=point)))
+    assert prepared.plan.code is not None and prepared.plan.code.confined
+    assert rollback.run(prepared, events.append).status == "done"
+    assert [each.text for each in events if isinstance(each, Note) and "referenced rows were deleted" in each.text] == [
+        "public.parted1: 1 row changed: the referenced rows were deleted since the restore point",
+        "public.sales: 1 row left out: the referenced rows were deleted since the restore point",
+    ]
+    with hosted.project.connect(hosted.database, user=ADMIN) as connection:
+        assert connection.execute("SELECT * FROM public.parted").fetchall() == [(None, 1)]
+        keys = "SELECT bool_and(convalidated) FROM pg_constraint WHERE contype = 'f' AND conname ~ '^(parted|sales)_'"
+        assert connection.execute(keys).fetchone() == (True,)
+        assert connection.execute("SELECT FROM pg_roles WHERE rolname LIKE 'lastgood%'").fetchall() == []
+
+
 @pytest.mark.postgres(15, 17)
 def test_without_a_request_the_way_follows_the_rights(hosted: Hosted) -> None:
     """Whether or not a session of the platform is connected at this moment."""
