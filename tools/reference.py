@@ -42,7 +42,7 @@ from lastgood.events import Phase
 from lastgood.facts import Facts
 from lastgood.facts.compare import FactsComparison
 from lastgood.journal.past_runs import DrillDue
-from lastgood.notifications import Listing
+from lastgood.notifications import TargetList
 from lastgood.plan.plan import Plan
 from lastgood.plan.undo_plan import UndoPlan
 from lastgood.restore import RestoreReport
@@ -91,7 +91,7 @@ DOCUMENTS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("drill --due", "under `due`, next to `live`", DrillDue),
     ("guide", "the document itself", GuideReport),
     ("guide --check", "the document itself", GuideCheck),
-    ("notify; under `notifications` of config check its `targets`", "the document itself", Listing),
+    ("notify; under `notifications` of config check its `targets`", "the document itself", TargetList),
     ("init", "under `survey`, next to `file` and `password_left_out`", InitSurvey),
 )
 

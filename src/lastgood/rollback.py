@@ -25,7 +25,7 @@ from lastgood.errors import ChecksFailed, ChecksFailedAfterSwap
 from lastgood.events import Caution, Emit, ExpectedStages, Note, silent
 from lastgood.journal import Journal, recording
 from lastgood.plan.plan import Prepared, Request
-from lastgood.plan.unfinished import as_planned, requested_run, reread, unfinished
+from lastgood.plan.unfinished import Unfinished, as_planned, requested_run, reread, unfinished
 from lastgood.postgres import database
 from lastgood.postgres.exchange import helper_session
 from lastgood.postgres.lock import Claim, holder, lock_live
@@ -103,14 +103,15 @@ def resume(request: Request, emit: Emit = silent) -> Report | FinishReport:
             return _execute(Run(prepared, maintenance, journal, emit, switched=unfinished_run.switched))
 
 
-def ensure_unfinished(request: Request, *, to_resume: bool) -> None:
-    """Raise Refused if there is no run to resume or abort: before anyone is asked for consent."""
+def ensure_unfinished(request: Request, *, to_resume: bool) -> Unfinished | None:
+    """Return the run to resume or abort, before anyone is asked for consent; None where something else is left. Raises
+    Refused if nothing is left."""
     if request.pgbouncer != NO_PGBOUNCER or record.read(request.state, request.target) is not None:
-        return  # clients to let go, or an application to start, may be all that is left
+        return None  # clients to let go, or an application to start, may be all that is left
     if to_resume and rest.left(request) is not None:
-        return
+        return None
     with database.connect_maintenance(request.target, request.target.dbname) as maintenance:
-        requested_run(maintenance, request.target, request.state, request.run, to_resume=to_resume)
+        return requested_run(maintenance, request.target, request.state, request.run, to_resume=to_resume)
 
 
 def resumable(request: Request) -> str:

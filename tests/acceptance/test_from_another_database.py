@@ -43,6 +43,8 @@ def test_back_to_the_content_of_another_database(
     dry = lastgood(*arguments, "--dry-run")
     assert dry.status == 0, dry.err
     assert f'the restore point is a dump of database "{branch}", not of "{live}"' in " ".join(dry.out.split())
+    (dumped,) = Path("backups").glob("*_elsewhere.sql")
+    assert dry.out.endswith(f"\nThe dump stays in the store. To use it: lastgood rollback {dumped.name}\n")
     assert rows(server, live) == 7
     done = lastgood(*arguments, "--yes")
     assert done.status == 0, done.err

@@ -395,9 +395,12 @@ def test_a_run_that_was_killed_is_aborted_or_resumed(
     run = commands[0][1]
     asked = lastgood("resume", run)
     assert asked.status == 3
+    shadow = f"{database}_shadow_{run[-8:]}"
+    plan = f'Plan: abort run {run}: "{shadow}" is removed; "{database}" remains as it is.\n'
+    assert lastgood("abort", run).err.startswith(plan)
     aborted = lastgood("abort", run, "--yes")
     assert aborted.status == 0
-    assert re.fullmatch(rf'Done: run {run} was aborted; "{database}_shadow_[0-9a-f]{{8}}" was removed\.\n', aborted.out)
+    assert aborted.out == f'Done: run {run} was aborted; "{shadow}" was removed.\n'
     assert lastgood("status").status == 0
     assert names(server, database) == ["broken", "broken", "Di", "Ed"]
 

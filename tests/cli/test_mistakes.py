@@ -8,7 +8,7 @@ import shlex
 import shutil
 import subprocess
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,14 @@ from typing import Any
 import pytest
 from psycopg import sql
 
+from lastgood.errors import Refused
 from lastgood.postgres.embedded import EmbeddedServer
+from lastgood.postgres.lock import lock_live, read_nothing
+from lastgood.postgres.server import Target
 from tests.cli.conftest import Lastgood, fill
 from tests.conftest import OURS, USUAL, require
 from tests.support import forked_cli
+from tests.support.pooler import PORT, PgBouncer
 
 TABLE = Path(__file__).with_name("mistakes.toml")
 
@@ -146,6 +150,27 @@ def test_a_standby_cannot_be_rolled_back(lastgood: Lastgood, monkeypatch: pytest
             "next:  Run: lastgood recover --db URL_OF_THE_PRIMARY\n",
         ),
     }
+
+
+def test_a_transaction_pooler_is_refused(
+    place: Place, lastgood: Lastgood, new_pooler: Callable[..., PgBouncer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pooler = new_pooler({"*": f"host={place.server.folder} port=5432"}, ("postgres",))
+    monkeypatch.setenv("LASTGOOD_DB", f"postgresql://postgres@/{place.live}?host={pooler.folder}&port={PORT}")
+    Path("backups").mkdir()
+    shutil.copy(place.given / "good.sql", "backups/crm_20251101_100000.sql")
+    rollback = lastgood("--quiet", "rollback", "--yes")
+    why = "this connection goes through a transaction pooler: each statement may run in another session"
+    hint = "Connect to the server directly, or through the pooler's session mode."
+    assert (rollback.status, rollback.err) == (
+        3,
+        f'error: cannot roll back "crm": {why}\nstate: "crm" was not touched and is open.\nnext:  {hint}\n',
+    )
+    # Nor does any other command that needs the lock of the live database.
+    target = Target.parse(f"host={pooler.folder} port={PORT} user=postgres dbname=postgres")
+    with target.connect() as maintenance, pytest.raises(Refused) as refused:
+        lock_live(maintenance, place.live, read_nothing)
+    assert (refused.value.message, refused.value.hint) == (f'cannot lock the database "crm": {why}', hint)
 
 
 def made(

@@ -12,7 +12,7 @@ from lastgood.config.tables import PgBouncer as Config
 from lastgood.deadman.pgbouncer import Order, WatchedConsole, armed_switch
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.pgbouncer import Console, ConsoleError, ConsoleState, consoles
-from lastgood.postgres.pgbouncer.console import Row
+from lastgood.postgres.pgbouncer.console import ReportRow
 from lastgood.postgres.pgbouncer.consoles import same_host
 from lastgood.postgres.pgbouncer.obstacles import findings
 from lastgood.postgres.server import Target
@@ -300,4 +300,4 @@ def test_a_server_that_is_no_pgbouncer_is_reported(server: EmbeddedServer, new_d
             connection.execute("DROP DATABASE pgbouncer")
     assert state.problem == 'unrecognized configuration parameter "config"'
     with pytest.raises(ConsoleError, match=r'^its answer has no column "paused": it may not be PgBouncer 1\.12'):
-        Row(name="app")["paused"]
+        ReportRow(name="app")["paused"]

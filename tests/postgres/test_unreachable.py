@@ -89,6 +89,7 @@ HBA = (
         (fatal("MaxClientsInSessionMode: max clients reached"), FULL),
         (fatal("Tenant or user not found"), POOLER),
         (fatal("no such database: crm"), POOLER),
+        (fatal("bouncer config error"), POOLER),
         (fatal('no pg_hba.conf entry for host "10.0.0.7", user "ann", database "crm", no encryption'), HBA),
         (fatal('pg_hba.conf rejects connection for host "10.0.0.7", user "ann", database "crm"'), HBA),
         (

@@ -54,10 +54,11 @@ def second_login(s: Subject) -> Iterator[Finding]:
             )
     except build_role.NoSecondLogin as error:
         constructs = ", ".join(f"{count} × {kind}" for kind, count in run.constructs.items())
+        why = "; ".join(each.strip() for each in error.message.splitlines())
         yield Finding(
             level="refusal",
             code="no_second_login",
-            text=f"{error.message}; code in it: {constructs}, and any function of the server that these call; "
+            text=f"{why}; code in it: {constructs}, and any function of the server that these call; "
             f"this role is {strength(s.maintenance) or 'not a superuser'}",
             hint=error.hint,
             known="tried",

@@ -9,7 +9,7 @@ from psycopg import Rollback, sql
 
 from lastgood.checklist import Finding, Passed
 from lastgood.checks.subject import Subject
-from lastgood.postgres import database
+from lastgood.postgres import database, pooled
 from lastgood.postgres.replacing import foreign_owners, unlockable
 from lastgood.postgres.server import only_row
 from lastgood.text.quoting import identifier
@@ -41,13 +41,12 @@ def standby(s: Subject) -> Iterator[Finding]:
 
 def pooler(s: Subject) -> Iterator[Finding]:
     """All statements must reach the same session."""
-    pids = {s.live.execute("SELECT pg_backend_pid()").fetchone() for _ in range(3)}
-    if len(pids) > 1:
+    if pooled.shares_sessions(s.live):
         yield Finding(
             level="refusal",
             code="transaction_pooler",
-            text="this connection goes through a transaction pooler: each statement may run in another session",
-            hint="Connect to the server directly, or through the pooler's session mode.",
+            text=pooled.TEXT,
+            hint=pooled.HINT,
             known="tried",
             final=True,
         )

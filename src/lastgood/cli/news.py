@@ -18,7 +18,16 @@ from lastgood.context import Context
 from lastgood.errors import SHOW_STATE, UNKNOWN_STATE, LastgoodError, UsageError
 from lastgood.events import Caution, Emit, Event, Note, StageStarted
 from lastgood.journal import Journal, caller
-from lastgood.notifications import Address, Delivery, Listing, Message, Messenger, NoAddress, address_of, check_targets
+from lastgood.notifications import (
+    Address,
+    Delivery,
+    Message,
+    Messenger,
+    NoAddress,
+    TargetList,
+    address_of,
+    check_targets,
+)
 from lastgood.notifications.messenger import receives
 from lastgood.postgres.server import Target
 from lastgood.text import redact
@@ -80,7 +89,7 @@ class News:
         """Set the message to send if lastgood is killed."""
         self._reached().set_will(self._scrubbed(message))
 
-    def check(self, names: Sequence[str], test: bool) -> Listing:
+    def check(self, names: Sequence[str], test: bool) -> TargetList:
         """Check the named targets, or all; ``test`` sends them a test message."""
         targets = [each for each in self._settings.targets if not names or each.name in names]
         found = check_targets(targets, self._settings.time_limit, self._test if test else None)

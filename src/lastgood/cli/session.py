@@ -381,13 +381,22 @@ class Session:
         )
 
 
+# The last two come from a transaction pooler.
+_OF_THE_SERVER = (
+    psycopg.OperationalError,
+    psycopg.errors.InsufficientPrivilege,
+    psycopg.errors.DuplicatePreparedStatement,
+    psycopg.errors.InvalidSqlStatementName,
+)
+
+
 def as_shown(error: BaseException) -> LastgoodError | None:
     """Return the error to show to the user; None for a defect. After an unhandled interrupt the state is unknown."""
     if isinstance(error, LastgoodError):
         return error
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return Interrupted("interrupted", hint=SHOW_STATE, state=UNKNOWN_STATE)
-    if isinstance(error, psycopg.OperationalError | psycopg.errors.InsufficientPrivilege):
+    if isinstance(error, _OF_THE_SERVER):
         found = server_errors.failed(error, "continue", state=UNKNOWN_STATE)
         found.hint = continued(found.hint, SHOW_STATE)
         found.__cause__ = error

@@ -23,9 +23,10 @@ _ASSIGNED = re.compile(r"(?:export\s+)?([A-Z]\w*)\s*=\s*[\"']?postgres(?:ql)?[:+
 _SEMICOLONS = re.compile(r"(?!password)\w+\s*=[^;\s']*;\s*\w+\s*=", re.IGNORECASE)
 _HOST = re.compile(r"[\w-]+(?:\.[\w-]+)*(?::\d+)?(?:/\w+)?")
 _BARE_IPV6 = re.compile(r"postgres(?:ql)?://(?:[^@/?]*@)?[0-9a-f]*:[0-9a-f:]*:[0-9a-f:.]*(?:[/?]|$)", re.IGNORECASE)
+_SPACE = ("it contains a space", "Write a space as %20.")
 # What libpq's message about a URL holds, the cause and the remedy.
 _OF_URL = (
-    ("unexpected spaces", "it contains a space", "Write a space as %20."),
+    ("unexpected spaces", *_SPACE),
     ("IPv6 host address", "the address of its host is incomplete", _IPV6),
     ("percent-encoded", 'a "%" in it begins no valid escape', "Write % as %25."),
     ("extra key/value separator", 'the value of a parameter contains "="', "Write = as %3D there."),
@@ -72,6 +73,8 @@ def _problem(text: str, origin: str) -> tuple[str, str]:
         if text.startswith("psql "):
             return "it is a command of psql", f"Give only the connection string in it. {_FORM}"
         return _of_url(text, reason, origin) if "://" in text else _of_text(text, reason)
+    if redact.is_url(text) and " " in text:  # libpq before 17 accepts it
+        return _SPACE
     if not str(timeout).lstrip("-").isdigit():
         return 'its "connect_timeout" is not a number', "Write it in seconds."
     return "", ""

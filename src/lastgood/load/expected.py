@@ -24,7 +24,7 @@ FIXED = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
+class ExpectedSeconds:
     """The expected seconds of a ``build`` and of the parallel ``backup``; None if no run on this server was measured
     yet, or if a throttle determines the time. ``between``: a range by size, where nothing was measured."""
 
@@ -35,21 +35,21 @@ class Expected:
 
 def expected_seconds(
     connection: Connection, source: DumpSource, summary: DumpSummary, live_bytes: int, context: Context
-) -> Expected:
+) -> ExpectedSeconds:
     """The time on this server to build the database (and to read the rows that are not read back during the load), and
     to back up the live one at the same time."""
     known = costs.read(costs_file(connection, context))
     backup = live_bytes * known.costs.backup_byte
     learned = backup if Effort.BACKUP in known.learned_from else None
     if context.pace.throttle is not None:
-        return Expected(backup=learned)
+        return ExpectedSeconds(backup=learned)
     jobs = capacity(connection, jobs=context.pace.jobs).jobs
     with closing(supply_for(source, summary.script, database=summary.database, in_place=not summary.notes)) as supply:
         build = forecast(summary, known.costs, jobs, in_order=supply.in_order)
     if known.learned:
-        return Expected(build, learned)
+        return ExpectedSeconds(build, learned)
     by_size = FIXED + max(build, backup)
-    return Expected(backup=learned, between=(by_size * FASTER, by_size * SLOWER))
+    return ExpectedSeconds(backup=learned, between=(by_size * FASTER, by_size * SLOWER))
 
 
 def costs_file(connection: Connection, context: Context) -> Path | None:

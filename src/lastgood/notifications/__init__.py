@@ -5,7 +5,7 @@ or a library that fails can neither stop nor delay a run. ``Messenger`` controls
 """
 
 from lastgood.notifications.address import Address, Delivery, Message, NoAddress, address_of
-from lastgood.notifications.listing import Listing, check_targets
+from lastgood.notifications.listing import TargetList, check_targets
 from lastgood.notifications.messenger import Messenger
 
-__all__ = ["Address", "Delivery", "Listing", "Message", "Messenger", "NoAddress", "address_of", "check_targets"]
+__all__ = ["Address", "Delivery", "Message", "Messenger", "NoAddress", "TargetList", "address_of", "check_targets"]

@@ -35,14 +35,16 @@ class ListedTarget(Frozen):
         return cls(name=target.name, address_in=place, on=target.on, kinds=target.kinds)
 
 
-class Listing(Document):
+class TargetList(Document):
     """The result of ``lastgood notify``. ``sent``: whether a test message was sent."""
 
     sent: bool
     targets: tuple[ListedTarget, ...]
 
 
-def check_targets(targets: Sequence[Recipient], limit: float, test: Callable[[str], Message] | None = None) -> Listing:
+def check_targets(
+    targets: Sequence[Recipient], limit: float, test: Callable[[str], Message] | None = None
+) -> TargetList:
     """Check each of ``targets``; with ``test``, which makes the message for the target it names, by sending it."""
     listed = {each.name: ListedTarget.of(each) for each in targets}
     addresses: list[Address] = []
@@ -66,4 +68,4 @@ def check_targets(targets: Sequence[Recipient], limit: float, test: Callable[[st
         listed[delivery.target] = listed[delivery.target].model_copy(
             update={"problem": delivery.problem, "seconds": round(delivery.seconds, 3)}
         )
-    return Listing(sent=test is not None, targets=tuple(listed.values()))
+    return TargetList(sent=test is not None, targets=tuple(listed.values()))

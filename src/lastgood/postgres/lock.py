@@ -15,6 +15,7 @@ from typing import TypeVar
 from psycopg import sql
 
 from lastgood.errors import Refused
+from lastgood.postgres import pooled
 from lastgood.postgres.server import Connection
 
 T = TypeVar("T")
@@ -48,8 +49,9 @@ def lock_live(connection: Connection, live: str, read: Callable[[Connection], T]
     The lock cannot be taken without reading again: earlier results may be outdated, since another session may have held
     the lock meanwhile. Advisory locks are per database, hence the one agreed database. The lock lasts until the
     connection closes; the death of the process releases it. Taking it twice on one connection is harmless. Raises
-    Refused, naming the holder, and the errors of ``read``.
+    Refused, naming the holder, or behind a transaction pooler, and the errors of ``read``.
     """
+    pooled.refuse(connection, f'lock the database "{live}"')  # its lock would stay with a session of another client
     key = lock_key(live)
     for _ in range(_TRIES):
         row = connection.execute(sql.SQL("SELECT pg_try_advisory_lock({})").format(sql.Literal(key))).fetchone()

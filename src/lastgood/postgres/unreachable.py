@@ -258,7 +258,7 @@ _CAUSES: tuple[tuple[str, Callable[[_Attempt], str]], ...] = (
     (r"too many connections for database", _limit_of_database),
     (r"too many clients|remaining connection slots|no more connections allowed|max client", _full),
     (r"starting up|shutting down|not yet accepting|recovery mode", _starting),
-    (r"tenant or user not found|no such database|no such user", _pooler),
+    (r"tenant or user not found|no such database|no such user|bouncer config error", _pooler),
     (r"invalid sslmode value|weak sslmode", _sslmode),
     (r"invalid target_session_attrs value", _attributes),
     (r'servname not supported|invalid port number|option "port"', _port),

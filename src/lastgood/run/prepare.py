@@ -32,7 +32,7 @@ from lastgood.members.survey import limited_to
 from lastgood.plan.loss import outside
 from lastgood.plan.plan import Choice, Plan, PlannedPoint, Prepared, Request
 from lastgood.plan.unfinished import Unfinished, refuse_resume, requested_run
-from lastgood.postgres import clock, database
+from lastgood.postgres import clock, database, pooled
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.mark import OVERRIDE, TRUSTED, Mark
 from lastgood.postgres.pressure import activity
@@ -78,6 +78,8 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
         run = request.run or new_run(clock.now(maintenance))
         request = let_in(request, maintenance)
         with connect_live(request.target, live_name) as connection:
+            # Before the other checks, which rely on their session.
+            pooled.refuse(connection, f'roll back "{live_name}"')
             request = _settled(request, connection)
             code = code_run(maintenance, summary, request.code)
             confined = code is not None and code.confined

@@ -12,7 +12,7 @@ from lastgood.errors import Failed, Refused
 from lastgood.postgres.server import Connection
 from lastgood.salvage.staged import Staged, all_of, any_of, at, cell, same
 from lastgood.salvage.tables import ForeignKey, Name, Table
-from lastgood.salvage.write import Tally
+from lastgood.salvage.write import WrittenRows
 from lastgood.text.units import counted
 
 Counters = Mapping[int, tuple[int, int, int]]
@@ -50,7 +50,7 @@ def prove(
     connection: Connection,
     staged: Sequence[Staged],
     tables: Mapping[Name, Table],
-    tallies: Mapping[int, Tally],
+    tallies: Mapping[int, WrittenRows],
     before: Counters,
     *,
     unchecked: bool,
@@ -113,7 +113,7 @@ def _content(connection: Connection, staged: Staged) -> None:
 
 
 def _nothing_else(
-    connection: Connection, tables: Mapping[Name, Table], tallies: Mapping[int, Tally], before: Counters
+    connection: Connection, tables: Mapping[Name, Table], tallies: Mapping[int, WrittenRows], before: Counters
 ) -> None:
     """Compare the server's counters with what the statements reported. A row that moves to another partition counts as
     deleted and inserted."""
@@ -123,7 +123,7 @@ def _nothing_else(
     }
     left = {oid for oid, each in done.items() if any(each)}
     for table in tables.values():
-        tally = tallies.get(table.oid, Tally())
+        tally = tallies.get(table.oid, WrittenRows())
         inserted, updated, deleted = (sum(done[oid][at] for oid in table.leaves if oid in done) for at in range(3))
         left -= set(table.leaves)
         if (inserted + updated, inserted - deleted) != (

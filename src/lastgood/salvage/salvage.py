@@ -41,7 +41,7 @@ from lastgood.text import units
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class SalvageRequest:
     """The request of the user. ``target`` is the live database. ``audit``: its audit table, None for a known one."""
 
     target: Target
@@ -53,10 +53,10 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
+class ReadySalvage:
     """A plan whose rows can be read: the comparison is open."""
 
-    request: Request
+    request: SalvageRequest
     plan: SalvagePlan
     found: Found
     tables: Mapping[Name, Table]
@@ -64,7 +64,7 @@ class Planned:
 
 
 @contextmanager
-def planned(request: Request, context: Context = BACKGROUND, look: Look | None = None) -> Iterator[Planned]:
+def planned(request: SalvageRequest, context: Context = BACKGROUND, look: Look | None = None) -> Iterator[ReadySalvage]:
     """Plan a salvage, for the length of a ``with`` block in which it can be executed. ``look`` may read the rows in the
     transaction of the preview. Writes nothing but temporary tables. Raises Refused, BadPoint, UsageError, Failed,
     Interrupted."""
@@ -122,7 +122,7 @@ def planned(request: Request, context: Context = BACKGROUND, look: Look | None =
         refused: dict[Name, str] = {}
         summaries = _previewed(live, found, known, wanted, refused, look)
         changed = tuple(each for each in found.changed if (each.table.schema, each.table.name) not in refused)
-        yield Planned(
+        yield ReadySalvage(
             request,
             SalvagePlan(
                 live=live.dbname,
@@ -173,7 +173,7 @@ def _with_known_keys(state: Path, oid: int, chosen: Sides, found: Found) -> Foun
 
 
 def _migrations(
-    request: Request,
+    request: SalvageRequest,
     chosen: Sides,
     system: int | None,
     session: Connection,
@@ -235,7 +235,7 @@ def _remarks(found: Found, wished: Chosen, by: AuditTable | None) -> tuple[str, 
     return tuple(remarks)
 
 
-def salvage(ready: Planned, context: Context = BACKGROUND) -> SalvageReport:
+def salvage(ready: ReadySalvage, context: Context = BACKGROUND) -> SalvageReport:
     """Execute a plan. Raises Refused when the live database changed since, or another run holds its lock; Failed,
     Interrupted: then nothing was changed; Stopped when the outcome is unknown."""
     request, plan = ready.request, ready.plan
@@ -262,7 +262,7 @@ def salvage(ready: Planned, context: Context = BACKGROUND) -> SalvageReport:
     return recorded(request.target.at(plan.live), request.state, plan, title, write, context, point=plan.base.path)
 
 
-def nothing_to_do(ready: Planned) -> SalvageReport:
+def nothing_to_do(ready: ReadySalvage) -> SalvageReport:
     """The report of a plan that writes no row. No run is recorded."""
     refuse_failing(ready.plan.tables, ready.request.chosen.policies)
     return SalvageReport.of(ready.plan.tables, run="", status="nothing to do", live=ready.plan.live)

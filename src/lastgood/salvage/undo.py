@@ -22,7 +22,7 @@ from lastgood.salvage.staged import Changed, Portion
 from lastgood.salvage.transaction import TableSummary, Wanted, opened
 
 
-class UndoPlan(Document):
+class SalvageUndoPlan(Document):
     """The plan to undo the salvage ``undoes``: what is deleted, changed back and inserted again."""
 
     live: str
@@ -31,17 +31,17 @@ class UndoPlan(Document):
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
+class ReadyUndo:
     """A plan, and the rows that it needs."""
 
     target: Target
     state: Path
-    plan: UndoPlan
+    plan: SalvageUndoPlan
     changed: tuple[Changed, ...]
     tables: dict[tables.Name, tables.Table]
 
 
-def plan(target: Target, state: Path, run: str | None) -> Planned:
+def plan(target: Target, state: Path, run: str | None) -> ReadyUndo:
     """Plan to undo ``run``, or the newest salvage of this machine. Raises Refused if there is none, or when its rows
     were changed since."""
     live = target.dbname
@@ -65,7 +65,7 @@ def plan(target: Target, state: Path, run: str | None) -> Planned:
     with opened(target, "lastgood salvage undo", preview=True) as connection:
         summaries = preview(connection, changed, known, Wanted(STRICT))
     refuse_touched(summaries)
-    return Planned(target, state, UndoPlan(live=live, undoes=run, tables=summaries), changed, known)
+    return ReadyUndo(target, state, SalvageUndoPlan(live=live, undoes=run, tables=summaries), changed, known)
 
 
 def backwards(state: Path, found: Images, image: Image, known: dict[tables.Name, tables.Table], number: int) -> Changed:
@@ -87,7 +87,7 @@ def backwards(state: Path, found: Images, image: Image, known: dict[tables.Name,
     )
 
 
-def undo(ready: Planned, context: Context = BACKGROUND) -> SalvageReport:
+def undo(ready: ReadyUndo, context: Context = BACKGROUND) -> SalvageReport:
     """Undo a salvage. It is a salvage itself, and can be undone. Raises as ``salvage`` does."""
     plan = ready.plan
 

@@ -16,7 +16,7 @@ from lastgood.salvage.tables import Column, ForeignKey, in_order
 
 
 @dataclass(slots=True)
-class Tally:
+class WrittenRows:
     """The rows that the statements of a salvage inserted, updated and deleted in one table."""
 
     inserted: int = 0
@@ -33,7 +33,7 @@ class Writer:
         self._staged = {each.table.oid: each for each in staged}
         self._unchecked = unchecked
         self._order, self._broken = in_order(each.table for each in staged)
-        self.tallies: dict[int, Tally] = {each.table.oid: Tally() for each in staged}
+        self.tallies: dict[int, WrittenRows] = {each.table.oid: WrittenRows() for each in staged}
 
     def write(self) -> None:
         """Write everything. Raises psycopg.Error, and Failed when a statement changed another number of rows than
@@ -60,12 +60,12 @@ class Writer:
     def _ordered(self) -> list[Staged]:
         return [self._staged[each.oid] for each in self._order]
 
-    def _planned(self, staged: Staged) -> Tally:
+    def _planned(self, staged: Staged) -> WrittenRows:
         found = self._connection.execute(
             sql.SQL("SELECT action, count(*) FROM {} WHERE action IS NOT NULL GROUP BY 1").format(staged.merge)
         )
         counts: dict[str, int] = dict(found.fetchall())
-        return Tally(counts.get("insert", 0), counts.get("update", 0), counts.get("delete", 0))
+        return WrittenRows(counts.get("insert", 0), counts.get("update", 0), counts.get("delete", 0))
 
     def _execute(self, staged: Staged, doing: str, statement: sql.Composed, expected: int | None) -> int:
         rows = self._connection.execute(statement).rowcount

@@ -203,9 +203,10 @@ class Screen:
                 self.say(row[0], first="  ", indent=4)
                 self.pairs((f"  {column.title}", cell) for column, cell in zip(columns[1:], row[1:], strict=True))
             return
-        grid = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
-        grid.add_column("", width=0)  # the indent
+        # Versions of Rich differ in the padding of the last column: a gap is a column here.
+        grid = Table(box=None, padding=0, pad_edge=False, show_edge=False, header_style="bold")
         for column, width in zip(columns, _widths(columns, cells, self.out.width - 2 * len(columns)), strict=True):
+            grid.add_column("", width=2)
             grid.add_column(
                 Text(column.title),
                 justify="right" if column.right else "left",
@@ -214,7 +215,8 @@ class Screen:
                 width=width,
             )
         for row in cells:
-            grid.add_row("", *(Text(cell, style=_style(c, cell)) for c, cell in zip(columns, row, strict=True)))
+            styled = (Text(cell, style=_style(c, cell)) for c, cell in zip(columns, row, strict=True))
+            grid.add_row(*(each for cell in styled for each in ("", cell)))
         with self.out.capture() as capture:
             self.out.print(grid)
         for line in capture.get().splitlines():

@@ -12,6 +12,7 @@ import pytest
 from psycopg import sql
 
 from lastgood.command.recover.evidence import Evidence
+from lastgood.command.recover.live import Inspection
 from lastgood.command.recover.recover import Goal, RecoverInquiry, gather, inspect
 from lastgood.facts.objects import read_objects
 from lastgood.postgres.embedded import EmbeddedServer
@@ -133,3 +134,12 @@ def test_nothing_is_changed(target: Target, tmp_path: Path) -> None:
     assert before is not None and after is not None
     assert int(after[0]) == int(before[0]) + 1, "looking has taken no transaction number: it wrote nothing"
     assert not (tmp_path / "store").exists()
+
+
+def test_what_a_broken_connection_does_not_show_is_noted(server: EmbeddedServer) -> None:
+    connection = server.target("postgres").connect()
+    connection.close()
+    inspection = Inspection(connection, until=0.0)
+    with inspection.at("the schema"):
+        connection.execute("SELECT")
+    assert inspection.unseen == ["the schema: the connection is closed"]

@@ -14,10 +14,9 @@ from lastgood.plan.plan import Way
 from lastgood.postgres.access import required_grants, row_security
 from lastgood.postgres.errors import failed
 from lastgood.postgres.mark import schemas_of_runs
+from lastgood.postgres.pooled import shares_sessions
 from lastgood.postgres.server import Connection, Target, only_row
 
-# Statements outside a transaction: a pooler in transaction mode may send each to a different backend.
-PROBES = 3
 POOLERS = ("pgbouncer", "supavisor", "odyssey", "pgcat", "rds-proxy", "pgpool")
 
 _DATABASE = """
@@ -75,8 +74,8 @@ class ApplicationRole(Frozen):
 class InitSurvey(Frozen):
     """The result of the inspection. ``size`` is in bytes, None without the CONNECT privilege.
 
-    ``pooled``: the connection goes through a pooler. ``poolers``: names of poolers among the sessions. ``migrations``:
-    the table in which a migration tool records applied migrations, and the tool's name. ``rollback``: how one is
+    ``pooled``: the connection goes through a transaction pooler. ``poolers``: names of poolers among the sessions.
+    ``migrations``: the table in which a migration tool records them, and the tool's name. ``rollback``: how one is
     possible, in words; empty if that was not examined. ``hidden``: the tables in which row-level security hides rows
     from the role. ``obstacles``: sentences about what a rollback would be refused for.
     ``grants``: what a superuser must run once for a rollback by name.
@@ -111,7 +110,7 @@ def survey(target: Target) -> InitSurvey:
     except psycopg.OperationalError as error:
         raise failed(error, "connect to the database", context="connect", state=NOT_REACHED) from error
     with connected as connection:
-        pooled = _is_pooled(connection)
+        pooled = shares_sessions(connection)
         database, owner, version, major, size, acts_as_owner, standby = only_row(connection, _DATABASE)
         role, superuser, createdb, bypass, signal = only_row(connection, _ROLE)
         roles = [ApplicationRole(name=n, tables=t, sessions=s) for n, t, s in connection.execute(_APPLICATION_ROLES)]
@@ -172,17 +171,14 @@ def _migrations(connection: Connection) -> str | None:
     return min(tables)[1] if tables else None
 
 
-def _is_pooled(connection: Connection) -> bool:
-    """Detect a pooler: the process id that libpq received differs from that of the backend that answers."""
-    pids = {only_row(connection, "SELECT pg_catalog.pg_backend_pid()")[0] for _ in range(PROBES)}
-    return pids != {connection.info.backend_pid}
-
-
 def _obstacles(survey: InitSurvey, *, in_place: bool) -> Iterator[str]:
     if survey.standby:
         yield "This server is a standby. Run the rollback on the primary."
     if survey.pooled:
-        yield "This connection goes through a pooler. Connect to the server directly, or to the pooler's session port."
+        yield (
+            "This connection goes through a transaction pooler. Connect to the server directly, or to the pooler's "
+            "session port."
+        )
     if not survey.may_create_databases and not in_place:
         yield f'Role "{survey.role}" cannot create databases, so no shadow database can be built.'
     if not survey.acts_as_owner and not in_place:

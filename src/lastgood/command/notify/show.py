@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from lastgood.notifications.listing import Listing
+from lastgood.notifications.listing import TargetList
 from lastgood.screen.screen import Screen, TableColumn
 
 
-def show(screen: Screen, found: Listing) -> None:
+def show(screen: Screen, found: TargetList) -> None:
     """Print every target, then the problems."""
     if not found.targets:
         screen.say("There are no targets: lastgood.toml has no [[notifications.targets]].", style="bold")

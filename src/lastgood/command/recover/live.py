@@ -6,7 +6,7 @@ Read-only, in small steps with a time limit each. What cannot be read in time is
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, LiteralString
@@ -140,8 +140,9 @@ class Inspection:
     @contextmanager
     def at(self, what: str) -> Iterator[None]:
         """Examine one thing. An error of the server is noted in ``unseen``, not raised."""
-        try:
+        with suppress(psycopg.Error):  # what is wrong with the connection is wrong below, too
             limit(self.connection, self.each)
+        try:
             yield
         except psycopg.Error as error:
             self.unseen.append(f"{what}: {message_of(error)}")

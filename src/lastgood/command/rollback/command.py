@@ -231,7 +231,11 @@ def abort(session: Session, run: RunName = None, yes: Yes = False) -> None:
 
     request = replace(session.request, run=run)
     if not yes:
-        rollback.ensure_unfinished(request, to_resume=False)
+        found = rollback.ensure_unfinished(request, to_resume=False)
+        live, left = request.target.dbname, found.database.name if found is not None and found.database else ""
+        if found is not None and left not in ("", live) and not session.settings.json:  # in place, schemas of "live" go
+            text = f'Plan: abort run {found.run}: "{left}" is removed; "{live}" remains as it is.'
+            session.screen.say(text, stderr=True, style="bold")
     session.confirm("abort", request.target.dbname, yes)
     with session.news.notifying("rollback", request.target, unattended=yes) as notifier:
         with session.events() as emit:

@@ -14,7 +14,7 @@ from lastgood.cli.parameters import DryRun, Yes
 
 if TYPE_CHECKING:
     from lastgood.cli.session import Session
-    from lastgood.salvage.salvage import Request
+    from lastgood.salvage.salvage import SalvageRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Scope:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice(Scope):
+class RowChoice(Scope):
     """The options that choose rows."""
 
     where: Annotated[
@@ -162,14 +162,14 @@ group_ = group(
 )
 
 
-def _request(session: Session, scope: Scope, file: Path | None = None) -> Request:
+def _request(session: Session, scope: Scope, file: Path | None = None) -> SalvageRequest:
     """The request: that of the plan file, if there is one, and the options."""
     from lastgood.command.salvage import plan_file
-    from lastgood.salvage.salvage import Request
+    from lastgood.salvage.salvage import SalvageRequest
     from lastgood.salvage.sides import Names
 
     begun = plan_file.read(file) if file is not None else plan_file.PlanFile()
-    return Request(
+    return SalvageRequest(
         target=session.target,
         store=session.settings.store,
         state=session.settings.state,
@@ -180,7 +180,7 @@ def _request(session: Session, scope: Scope, file: Path | None = None) -> Reques
 
 
 @command("plan", 3, 4, 5, into=group_)
-def plan_(session: Session, choice: Choice) -> None:
+def plan_(session: Session, choice: RowChoice) -> None:
     """Write the choice of rows as a plan file, to be edited and applied.
 
     The file has each table with rows that differ, and the numbers of rows in comments. Example:
@@ -201,7 +201,7 @@ def choose_(
     session: Session,
     file: Annotated[Path, typer.Argument(metavar="[FILE]", help="The plan file to write.")] = Path("salvage.toml"),
     *,
-    choice: Choice,
+    choice: RowChoice,
 ) -> None:
     """Choose tables and rows on the terminal, and write them as a plan file.
 
@@ -240,7 +240,7 @@ def apply_(
         Path | None, typer.Argument(metavar="[FILE]", help="A plan file that `lastgood salvage plan` wrote.")
     ] = None,
     *,
-    choice: Choice,
+    choice: RowChoice,
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:

@@ -11,7 +11,7 @@ from lastgood.salvage.plan import LeftColumn, LeftTable, SalvagePlan, SalvageRep
 from lastgood.salvage.policy import COLLISIONS, MEANINGS
 from lastgood.salvage.references import NOT_CHOSEN
 from lastgood.salvage.transaction import TableSummary
-from lastgood.salvage.undo import UndoPlan
+from lastgood.salvage.undo import SalvageUndoPlan
 from lastgood.screen.screen import Screen, TableColumn
 from lastgood.text import units
 
@@ -195,7 +195,7 @@ def show_report(screen: Screen, report: SalvageReport) -> None:
     screen.command("To undo it:", report.undo_command, style="bold")
 
 
-def show_undo_plan(screen: Screen, plan: UndoPlan) -> None:
+def show_undo_plan(screen: Screen, plan: SalvageUndoPlan) -> None:
     """Print the plan of an undo."""
     screen.say(f'Plan: undo the salvage {plan.undoes} in "{plan.live}"', style="bold")
     _tables(screen, plan.tables)

@@ -42,8 +42,8 @@ class ConsoleError(Exception):
     """PgBouncer rejected a command, or its console cannot be reached; the text is the reason."""
 
 
-class Row(dict[str, str | None]):
-    """One row, by the names of its columns. A missing column is a ConsoleError."""
+class ReportRow(dict[str, str | None]):
+    """One row of an answer, by the names of its columns. A missing column is a ConsoleError."""
 
     def __missing__(self, name: str) -> str | None:
         raise ConsoleError(f'its answer has no column "{name}": it may not be PgBouncer 1.12 or newer')
@@ -106,7 +106,7 @@ class SimpleSession:
         """The connection's host, port and user."""
         return self._connection.info
 
-    def ask(self, command: sql.Composable, seconds: float = ANSWER_SECONDS) -> list[Row]:
+    def ask(self, command: sql.Composable, seconds: float = ANSWER_SECONDS) -> list[ReportRow]:
         """Send a command and return its rows. Raises ConsoleError."""
         self.send(command)
         if not self.answered(seconds):
@@ -138,8 +138,8 @@ class SimpleSession:
         except psycopg.Error as error:
             raise ConsoleError(_words(error)) from error
 
-    def _rows(self) -> list[Row]:
-        rows: list[Row] = []
+    def _rows(self) -> list[ReportRow]:
+        rows: list[ReportRow] = []
         failed: str | None = None
         while result := self._pgconn.get_result():
             if result.status not in (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK):
@@ -149,7 +149,7 @@ class SimpleSession:
             for row in range(result.ntuples):
                 values = [result.get_value(row, column) for column in range(result.nfields)]
                 texts = [value.decode("utf-8", "replace") if value is not None else None for value in values]
-                rows.append(Row(zip(names, texts, strict=True)))
+                rows.append(ReportRow(zip(names, texts, strict=True)))
         if failed is not None:
             raise ConsoleError(failed)
         return rows
