@@ -75,6 +75,7 @@ def _remove(
         if left is not None:
             drop_leftover(maintenance, request.target, left, request.target.dbname)
             removed.append(left.name)
+        build_role.close_if_left(maintenance, build_role.name_of(run))
         for found, mark in ours:
             if mark.role == "copy":
                 lock.take_over_copy(maintenance, found.name)

@@ -114,12 +114,12 @@ class Field:
                 connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(source)))
         return path
 
-    def plant(self, construct: Construct, store: Path) -> Path:
+    def plant(self, construct: Construct, store: Path, *, user: str = "postgres") -> Path:
         """Make the construct in the live database, as its code would be there after a restore that trusts it, and dump
         it; returns the dump. No attack is tried meanwhile."""
         text = (HERE / "probes.sql").read_text() + construct.statements
         text = text.replace("{folder}", str(self.folder)).replace("{live}", self.live)
-        with self.server.target(self.live).connect() as connection:
+        with self.server.target(self.live, user=user).connect() as connection:
             connection.execute("SET lastgood_test.quiet = on")
             connection.execute("SET search_path = public")
             connection.execute(text.encode())
@@ -130,7 +130,8 @@ class Field:
         self.settings = self._settings()
         path = store / "planted.sql"
         options = "-c lastgood_test.quiet=on"
-        run(self.server, "pg_dump", "-d", f"{self.server.url(self.live)}&options={quote(options)}", "-f", path)
+        url = f"{self.server.url(self.live, user=user)}&options={quote(options)}"
+        run(self.server, "pg_dump", "-d", url, "-f", path)
         for file in self.folder.iterdir():
             file.unlink()
         return path

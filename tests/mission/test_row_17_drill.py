@@ -19,6 +19,7 @@ import pytest
 from lastgood.command.drill import news
 from lastgood.command.drill.drill import Sealed
 from lastgood.command.drill.evidence import Failure
+from lastgood.postgres.embedded import unprivileged
 from tests.command.drill.drilled import Drilled, drilled
 from tests.conftest import Servers
 from tests.docs.page import blocks
@@ -40,10 +41,16 @@ def stage(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def test_the_whole_procedure_is_rehearsed_on_a_scratch_server(stage: Drilled, which: str) -> None:
     evidence = getattr(stage, which)["evidence"]
     assert evidence["status"] == "passed"
-    assert [each["name"] for each in evidence["phases"] if "." not in each["name"]] == PHASES
+    # The guide's commands run code of the restore point as the superuser of the scratch server.
+    left_out = [] if which == "first" and unprivileged() is not None else ["guide"]
+    assert [each.partition(":")[0] for each in evidence["left_out"] if "guide" in each] == [
+        f"the commands of the {each}" for each in left_out
+    ]
+    phases = [each for each in PHASES if each not in left_out]
+    assert [each["name"] for each in evidence["phases"] if "." not in each["name"]] == phases
     assert {each["name"] for each in evidence["phases"]} >= {f"rollback.{step}" for step in STEPS}
     assert {each["outcome"] for each in evidence["phases"]} == {"done"}
-    assert [each["name"] for each in evidence["proofs"]] == PROOFS
+    assert [each["name"] for each in evidence["proofs"]] == [each for each in PROOFS if each not in left_out]
     assert all(each["holds"] for each in evidence["proofs"])
     # What was proved is what the restore point holds, and not what the stand-in had become.
     assert len(evidence["broken"]) == 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 
 import psycopg
@@ -9,6 +10,7 @@ import pytest
 from psycopg import sql
 
 from lastgood.errors import Refused
+from lastgood.load.builder import RENEW_SECONDS, Builder
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.roles import build_role
 from lastgood.postgres.server import Connection
@@ -172,3 +174,27 @@ def test_a_role_of_that_name_that_is_not_the_runs_stays(
         )
         assert roles(maintenance) == [NAME]
         maintenance.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(NAME)))
+
+
+@ENDS
+def test_a_long_build_renews_the_login(server: EmbeddedServer, new_database: Callable[[str], str]) -> None:
+    """The server accepts no login after VALID UNTIL, and a build opens sessions until its end."""
+    live = new_database("app")
+    ends = "SELECT rolvaliduntil > now() FROM pg_roles WHERE rolname = %s"
+    with server.target("postgres").connect() as maintenance:
+        role = made(server, maintenance, live)
+        maintenance.execute(sql.SQL("ALTER ROLE {} VALID UNTIL 'yesterday'").format(sql.Identifier(NAME)))
+
+        def login(_purpose: str) -> Connection:
+            return role.target.connect()
+
+        def operator(_purpose: str) -> Connection:
+            return server.target(live).connect()
+
+        with Builder(role, login, operator).connect("young"):
+            assert maintenance.execute(ends, [NAME]).fetchone() == (False,)
+        old = Builder(role, login, operator, renewed=time.monotonic() - RENEW_SECONDS - 1)
+        with old.connect("old"):
+            assert maintenance.execute(ends, [NAME]).fetchone() == (True,)
+        assert time.monotonic() - old.renewed < RENEW_SECONDS
+        build_role.end(maintenance, server.target(live), role.name)

@@ -26,6 +26,7 @@ from lastgood.load.rebuild import Dump, rules_for
 from lastgood.load.repairs import Rules
 from lastgood.points import RestorePoint
 from lastgood.points.verdict import VerifiedPoint
+from lastgood.postgres.mark import TRUSTED
 from lastgood.postgres.server import Connection, Target
 from tests.support.hosted import OWN
 
@@ -74,7 +75,7 @@ class Staging:
         self.loaded = staged.build(
             self._dump,
             self.rewritten,
-            Origin(self.run, str(self.point.path), "host", "user"),
+            Origin(self.run, str(self.point.path), "host", "user", {TRUSTED: "built as the operator"}),
             self.rules,
             Context(self.events.append, cancelled),
             connect=self._connect,

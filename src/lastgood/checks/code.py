@@ -9,6 +9,8 @@ from lastgood.checks.subject import Subject
 from lastgood.dump.summary import DumpSummary
 from lastgood.errors import NOT_REACHED, Refused
 from lastgood.facts import Facts
+from lastgood.in_place.definitions.against_facts import schemas_of
+from lastgood.in_place.definitions.sorting import event_triggers, placed
 from lastgood.load import by_operator
 from lastgood.load.repairs import what
 from lastgood.plan.plan import CodePolicy, CodeRun
@@ -36,7 +38,17 @@ def second_login(s: Subject) -> Iterator[Finding]:
             lent_role.verify(s.maintenance, s.request.target, s.request.code.build_as, run=s.request.run)
         else:
             build_role.probe(s.maintenance, s.request.target, s.database.name)
-        if needing := beyond(s.maintenance, s.summary, s.facts):
+        for name in _always(s, s.summary):
+            yield Finding(
+                level="refusal",
+                code="code_needs_rights",
+                text=f'event trigger "{name}" is enabled as ALWAYS: in place it would run as superuser '
+                f'"{s.live.info.user}"',
+                hint=f"Roll back by name. {TRUST}",
+                known="looked up",
+                final=True,
+            )
+        if needing := beyond(s.maintenance, s.summary, s.facts, within=going(s)):
             yield Finding(
                 level="refusal", code="code_needs_rights", text=needing, hint=TRUST, known="tried", final=True
             )
@@ -51,21 +63,6 @@ def second_login(s: Subject) -> Iterator[Finding]:
             hint=error.hint,
             known="tried",
             final=True,
-        )
-
-
-def in_place(s: Subject) -> Iterator[Finding]:
-    """In place, code of the restore point runs in the live database with this role's rights."""
-    if s.in_place is None or s.summary is None:
-        return
-    run = code_run(s.maintenance, s.summary, s.request.code, in_place=True)
-    if run is not None and not run.trusted and (rights := strength(s.maintenance)):
-        yield Finding(
-            level="caution" if run.superuser else "note",
-            code="code_in_place",
-            text=f"in place, code in the restore point can run {run.rights}, {rights}",
-            hint="A rollback by name runs it as a role without rights. To record that it is trusted: "
-            "--trust-code REASON",
         )
 
 
@@ -84,9 +81,33 @@ def not_confined(run: CodeRun) -> str:
     )
 
 
-def beyond(connection: Connection, summary: DumpSummary, facts: Facts) -> str:
-    """The objects of a restore point that only a superuser can create, in words; empty if there are none."""
-    found = [what(each) for each in by_operator.beyond(connection, summary.script.items, facts.languages)]
+def _always(s: Subject, summary: DumpSummary) -> list[str]:
+    """The event triggers, of the live database and of the restore point, that a superuser's commands in place would
+    fire. From 17 on, its sessions fire none; before, none but these."""
+    superuser = s.live.info.parameter_status("is_superuser") == "on"
+    schemas = going(s)
+    if schemas is None or not superuser or s.live.info.server_version >= 170000:
+        return []
+    query = "SELECT evtname::text FROM pg_catalog.pg_event_trigger WHERE evtenabled = 'A'"
+    restored = {each.name for each in event_triggers(summary, schemas) if each.enabled == "A"}
+    return sorted({name for (name,) in s.live.execute(query)} | restored)
+
+
+def going(s: Subject) -> frozenset[str] | None:
+    """The schemas that go back in place; None by name."""
+    if s.in_place is None or s.facts is None:
+        return None
+    staying = {each.schema for each in s.in_place.capabilities.staying}
+    return frozenset({*s.in_place.capabilities.schemas, *schemas_of(s.facts)} - staying)
+
+
+def beyond(connection: Connection, summary: DumpSummary, facts: Facts, *, within: frozenset[str] | None = None) -> str:
+    """The objects of a restore point that only a superuser can create, in words; empty if there are none. ``within``:
+    only those in these schemas."""
+    items = summary.script.items
+    if within is not None:
+        items = [each.step for each in placed(summary) if each.schema in within]
+    found = [what(each) for each in by_operator.beyond(connection, items, facts.languages)]
     if not found:
         return ""
     objects = counted(len(found), "object")
@@ -99,15 +120,13 @@ def require(connection: Connection, summary: DumpSummary, facts: Facts, point: s
         raise Refused(f'cannot restore "{point}": {needing}', hint=TRUST, state=NOT_REACHED)
 
 
-def code_run(
-    connection: Connection, summary: DumpSummary, policy: CodePolicy, *, in_place: bool = False
-) -> CodeRun | None:
+def code_run(connection: Connection, summary: DumpSummary, policy: CodePolicy) -> CodeRun | None:
     """The code of a restore point and the role that executes it; None where it has no code. A role without rights
     executes it where ``connection``'s role has rights beyond its own databases, or where the policy names a role."""
     if not summary.code:
         return None
     constructs = dict(sorted(summary.code.items()))
-    if not in_place and not policy.trusted and (policy.build_as is not None or strength(connection)):
+    if not policy.trusted and (policy.build_as is not None or strength(connection)):
         return CodeRun(constructs=constructs, role="", superuser=False)
     row = only_row(connection, "SELECT rolname::text, rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user")
     return CodeRun(constructs=constructs, role=row[0], superuser=row[1], trusted=policy.trusted)

@@ -173,10 +173,22 @@ def _rolled_back(connection: Connection) -> Iterator[None]:
     with connection.transaction(force_rollback=True):
         connection.execute("SELECT set_config('lock_timeout', %s, true)", [LOCK_TIMEOUT])
         connection.execute("SELECT set_config('statement_timeout', %s, true)", [STATEMENT_TIMEOUT])
+        if connection.info.parameter_status("is_superuser") == "on":  # whose event triggers would run code
+            connection.execute("SET LOCAL session_replication_role = replica")
         yield
 
 
+# A superuser has every right; to try one would fire these, and run their code with it.
+_ALWAYS = """
+SELECT FROM pg_catalog.pg_event_trigger
+WHERE evtenabled = 'A' AND pg_catalog.current_setting('is_superuser') = 'on'
+  AND pg_catalog.current_setting('server_version_num')::int4 < 170000
+"""
+
+
 def _tried(connection: Connection, name: str, doing: str, action: Callable[[], object]) -> Capability:
+    if connection.execute(_ALWAYS).fetchone() is not None:
+        return Capability(name, True, doing)
     try:
         with _rolled_back(connection):
             action()

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from lastgood.in_place.build.left_out import LeftOut
 from lastgood.in_place.ties import ForeignKey, Ties
 from lastgood.models import Frozen
-from lastgood.postgres.mark import OWNER_TRUSTED
+from lastgood.postgres.mark import OWNER_TRUSTED, TRUSTED
 from lastgood.postgres.server import Connection
 
 Role = Literal["staging", "kept", "undone"]
@@ -71,9 +71,9 @@ class Kept(BaseModel):
     columns: tuple[GeneratedColumn, ...] = ()
     own_checks: tuple[Check, ...] = ()
 
-    def rest(self, run: str) -> Rest:
+    def rest(self, run: str, *, trusted: bool = False) -> Rest:
         """What is left to do after the move of that run."""
-        return Rest(run, self.unvalidated, self.refresh, self.checks, self.columns)
+        return Rest(run, self.unvalidated, self.refresh, self.checks, self.columns, trusted)
 
     def completed(self) -> Kept:
         """The same with nothing left to do."""
@@ -82,13 +82,15 @@ class Kept(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """What is left to do after the committed move of a run; see ``Kept``."""
+    """What is left to do after the committed move of a run; see ``Kept``. ``trusted``: its code may run with the rights
+    of the operator."""
 
     run: str
     foreign_keys: tuple[ForeignKey, ...]
     views: tuple[tuple[str, str], ...]
     checks: tuple[Check, ...]
     columns: tuple[GeneratedColumn, ...]
+    trusted: bool = False
 
     @property
     def tasks(self) -> int:
@@ -192,6 +194,10 @@ def rest(connection: Connection, run: str | None = None) -> list[Rest]:
     found = {}
     for each in marked(connection, run=run):
         kept = each.mark.kept
-        if each.ours and kept is not None and (left := kept.rest(each.mark.run)).tasks:
+        if (
+            each.ours
+            and kept is not None
+            and (left := kept.rest(each.mark.run, trusted=TRUSTED in each.mark.options)).tasks
+        ):
             found[each.mark.run] = left
     return list(found.values())

@@ -15,16 +15,19 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import LiteralString
 
 import psycopg
 from psycopg import sql
 
+from lastgood.dump.names import Relation
 from lastgood.dump.rulings.objects import publication
 from lastgood.dump.rulings.tree import parse, within
 from lastgood.dump.script import Item, ScriptStep, State
@@ -34,6 +37,7 @@ from lastgood.facts import Facts, ObjectFacts
 from lastgood.facts.objects import read_objects
 from lastgood.load import by_operator
 from lastgood.load.repairs.repair import INSUFFICIENT_PRIVILEGE
+from lastgood.postgres.roles import build_role
 from lastgood.postgres.roles.build_role import BuildRole
 from lastgood.postgres.server import Connection
 
@@ -41,6 +45,7 @@ Connect = Callable[[str], AbstractContextManager[Connection]]
 """A function that opens a session in the database that is built; its argument is the purpose."""
 
 GUARD = "lastgood_guard"
+RENEW_SECONDS = build_role.HOURS * 3600 / 4
 
 # Run by the operator when all else is done: they run no code, and the builder may not run them.
 _HANDED = frozenset(
@@ -132,20 +137,37 @@ def _creates_schema(command: Command, schemas: Iterable[str]) -> bool:
 @dataclass(slots=True)
 class Builder:
     """A restore by two sessions. ``connect`` opens one of the builder, ``operator`` one of the operator, both in the
-    database that is built. ``separately``: commands are sent one by one, because reading one may run code that changes
-    the meaning of the next. ``replaced``: views that the dump itself defines twice. The rest is collected during the
-    load, for ``hand_over``."""
+    database that is built. ``within``: the schemas that are built in a database in service; empty for a database of its
+    own. ``renewed``: when the login was last renewed, of the monotonic clock. ``separately``: commands are sent one by
+    one, because reading one may run code that changes the meaning of the next. ``replaced``: views that the dump itself
+    defines twice. The rest is collected during the load, for ``hand_over``; ``unpopulated``: the materialized views
+    that the builder may not refresh."""
 
     role: BuildRole
     connect: Connect
     operator: Connect
+    within: tuple[str, ...] = ()
+    renewed: float = field(default_factory=time.monotonic)
     handed: list[tuple[Command, State]] = field(default_factory=list)
     last: list[tuple[Command, State]] = field(default_factory=list)
     large_objects: dict[tuple[bytes, bytes], array[int]] = field(default_factory=dict)
     separately: bool = False
     definitions: dict[tuple[str, str], str | None] | None = None
     replaced: frozenset[str] = frozenset()
+    unpopulated: list[Relation] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def __post_init__(self) -> None:
+        self.connect = partial(self._logged_in, self.connect)
+
+    def _logged_in(self, connect: Connect, purpose: str) -> AbstractContextManager[Connection]:
+        """Open a session of the builder, whose login must not have expired meanwhile."""
+        with self._lock:
+            if not self.role.lent and time.monotonic() - self.renewed > RENEW_SECONDS:
+                with self.operator("renew the login") as connection:
+                    build_role.renew(connection, self.role.name)
+                self.renewed = time.monotonic()
+        return connect(purpose)
 
     def note(self, script: Divided) -> None:
         """Remember the operator's part of a script. Raises Refused if it creates objects as other roles: the builder
@@ -232,8 +254,13 @@ class Builder:
             with self._lock:
                 self.handed.append((command, state))
             return True
+        if command.kind is Kind.REFRESH and self.within:
+            self.unpopulated.append(command.relations[0])
+            return True
         with self.operator("create an object for the builder") as connection:
-            if not by_operator.harmless(connection, command):
+            if not by_operator.harmless(connection, command) and not (
+                self.within and by_operator.reads_no_code(connection, command, self.within)
+            ):
                 return False
             with suppress(psycopg.errors.InsufficientPrivilege), connection.transaction():
                 for name, setting in state:
@@ -247,9 +274,19 @@ class Builder:
                 return True
         return False
 
+    def need(self, schemas: Iterable[str]) -> None:
+        """Let the builder look up names in these schemas of a database in service, as far as the operator may grant
+        it."""
+        with self.operator("admit the builder") as connection:
+            for (statement,) in connection.execute(_LOOKING_UP, [self.role.name, self.role.name, list(schemas)]):
+                connection.execute(str(statement).encode())
+
     def admit(self, connection: Connection) -> None:
         """Give the builder what it needs besides its own objects, and set up the guard. ``connection`` is the
         operator's."""
+        if self.within:
+            self._enter(connection)
+            return
         self.grant(connection)
         if connection.info.parameter_status("is_superuser") == "on":
             with connection.transaction():
@@ -257,8 +294,21 @@ class Builder:
                     connection.execute(part)
             self.definitions = {}  # the guard refuses each change
 
+    def _enter(self, connection: Connection) -> None:
+        """Let the builder create in the schemas. A guard would fire on commands of the application."""
+        connection.execute(
+            sql.SQL("GRANT USAGE, CREATE ON SCHEMA {} TO {}").format(
+                sql.SQL(", ").join(map(sql.Identifier, self.within)), sql.Identifier(self.role.name)
+            )
+        )
+        for (statement,) in connection.execute(_TABLESPACES, [self.role.name]).fetchall():
+            connection.execute(str(statement).encode())
+        self.definitions = {}  # the hand-over compares the text of all definitions
+
     def grant(self, connection: Connection) -> None:
         """Let the builder use the members of extensions; to be repeated when these change."""
+        if self.within:
+            return
         for (statement,) in connection.execute(_ADMITTING, [self.role.name] * 4).fetchall():
             connection.execute(str(statement).encode())
         superuser = connection.info.parameter_status("is_superuser") == "on"
@@ -266,7 +316,19 @@ class Builder:
             connection.execute(sql.SQL("ALTER ROLE {} BYPASSRLS").format(sql.Identifier(self.role.name)))
 
 
-_ADMITTING: LiteralString = """
+_TABLESPACES: LiteralString = """
+SELECT pg_catalog.format('GRANT CREATE ON TABLESPACE %%I TO %%I', spcname, %s::text)
+FROM pg_catalog.pg_tablespace
+WHERE spcname NOT IN ('pg_default', 'pg_global') AND pg_catalog.pg_has_role(spcowner, 'USAGE')
+"""
+# A role without the grant option would only get a warning.
+_LOOKING_UP: LiteralString = """
+SELECT pg_catalog.format('GRANT USAGE ON SCHEMA %%I TO %%I', nspname, %s::text) FROM pg_catalog.pg_namespace n
+WHERE pg_catalog.has_schema_privilege(n.oid, 'USAGE WITH GRANT OPTION')
+  AND NOT pg_catalog.has_schema_privilege(%s, n.oid, 'USAGE') AND nspname = ANY (%s)
+"""
+_ADMITTING: LiteralString = (
+    """
 SELECT pg_catalog.format('GRANT USAGE, CREATE ON SCHEMA %%I TO %%I', nspname, %s::text) FROM pg_catalog.pg_namespace
 WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
 UNION ALL
@@ -279,10 +341,9 @@ UNION ALL
 SELECT pg_catalog.format('GRANT USAGE ON FOREIGN DATA WRAPPER %%I TO %%I', fdwname, %s::text)
 FROM pg_catalog.pg_foreign_data_wrapper
 UNION ALL
-SELECT pg_catalog.format('GRANT CREATE ON TABLESPACE %%I TO %%I', spcname, %s::text)
-FROM pg_catalog.pg_tablespace
-WHERE spcname NOT IN ('pg_default', 'pg_global') AND pg_catalog.pg_has_role(spcowner, 'USAGE')
 """
+    + _TABLESPACES
+)
 _SECURED_MEMBERS = """
 SELECT FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class c ON c.oid = d.objid
 WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.deptype = 'e' AND c.relrowsecurity LIMIT 1

@@ -6,7 +6,8 @@ value of another type. All others need the operator's trust.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from pglast.parser import ParseError
@@ -110,6 +111,66 @@ def _is_beyond(connection: Connection, command: Command, languages: Mapping[str,
     return False
 
 
+# Definitions that the server only reads when they are created: it executes no function, but reads constants.
+_READ_ONLY: Mapping[Kind, str] = {
+    Kind.DEFAULT: "AlterTableStmt",
+    Kind.DOMAIN: "CreateDomainStmt",
+    Kind.FUNCTION: "CreateFunctionStmt",
+    Kind.INDEX: "IndexStmt",
+    Kind.MATERIALIZED_VIEW: "CreateTableAsStmt",
+    Kind.POLICY: "CreatePolicyStmt",
+    Kind.PROCEDURE: "CreateFunctionStmt",
+    Kind.STATISTICS: "CreateStatsStmt",
+    Kind.TABLE: "CreateStmt",
+    Kind.TRIGGER: "CreateTrigStmt",
+    Kind.TYPE: "CompositeTypeStmt",
+    Kind.VIEW: "ViewStmt",
+}
+# Expressions of these are simplified, which executes immutable functions.
+_SIMPLIFIED = re.compile(
+    rb"\b(?:GENERATED\s+ALWAYS\s+AS\s*\(|PARTITION\s+BY)|^CREATE\s+(?:UNIQUE\s+)?INDEX\b", re.IGNORECASE
+)
+
+
+def reads_no_code(connection: Connection, command: Command, schemas: Collection[str]) -> bool:
+    """Whether the server runs no code of ``schemas`` when it creates an object. The text must be the server's own, in
+    which each constant has its type: pg_dump's output from a server of this version."""
+    if command.kind not in _READ_ONLY:
+        return False
+    try:
+        (node,) = parse(command.statement.text.decode("utf-8", "replace"))
+    except (ParseError, RecursionError, ValueError):
+        return False
+    if node.tag != _READ_ONLY[command.kind] or (node.tag == "CreateFunctionStmt" and not _is_plain(node)):
+        return False
+    simplified = _SIMPLIFIED.search(command.statement.text) is not None
+    for tag, fields in within(node):
+        if tag == "TypeCast" and not _is_inert(connection, _qualified(fields["typeName"].get("names")), schemas):
+            return False
+        called = fields.get("funcname") if tag == "FuncCall" else fields.get("name") if tag == "A_Expr" else None
+        if simplified and called and _qualified(called)[0] in schemas:
+            return False
+    return True
+
+
+def _qualified(parts: Any) -> tuple[str, str]:
+    names = [part.get("String", {}).get("sval", "") for part in parts or ()]
+    return (names[-2] if len(names) > 1 else "", names[-1] if names else "")
+
+
+def _is_inert(connection: Connection, type_: tuple[str, str], schemas: Collection[str]) -> bool:
+    """Whether reading a constant of a type runs no code of the schemas: enumerations and types of others do not."""
+    if type_[0] not in schemas:
+        return True
+    return connection.execute(_ENUM, type_).fetchone() is not None
+
+
+_ENUM = """
+SELECT FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+WHERE n.nspname = %s AND t.typname = %s AND t.typtype = 'e'
+"""
+
+
 def _language(node: Node) -> str:
     return next((str(each.arg.sval) for each in node.options or () if each.defname == "language"), "sql")
 
@@ -166,7 +227,7 @@ WHERE a.oid < 16384 AND m.amname = %s AND a.amprocnum = %s AND p.proname = %s
 
 def given(connection: Connection, role: str) -> Iterator[sql.SQL]:
     """The statements that give what this transaction created to the role, as far as it may own it."""
-    for (text,) in connection.execute(_JUST_MADE, [role] * 4).fetchall():
+    for (text,) in connection.execute(_JUST_MADE, [role] * 7).fetchall():
         yield sql.SQL(text)
 
 
@@ -174,6 +235,20 @@ _JUST_MADE = """
 WITH mine AS (SELECT pg_catalog.pg_current_xact_id()::pg_catalog.xid AS x)
 SELECT pg_catalog.format('ALTER ROUTINE %%s OWNER TO %%I', p.oid::pg_catalog.regprocedure, %s::text)
 FROM pg_catalog.pg_proc p, mine WHERE p.xmin = x
+UNION ALL
+SELECT pg_catalog.format('ALTER TABLE %%s OWNER TO %%I', c.oid::pg_catalog.regclass, %s::text)
+FROM pg_catalog.pg_class c, mine WHERE c.xmin = x AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+  AND pg_catalog.pg_get_userbyid(c.relowner) = current_user
+UNION ALL
+SELECT pg_catalog.format('ALTER TYPE %%s OWNER TO %%I', t.oid::pg_catalog.regtype, %s::text)
+FROM pg_catalog.pg_type t LEFT JOIN pg_catalog.pg_class c ON c.oid = t.typrelid, mine
+WHERE t.xmin = x AND t.typelem = 0 AND t.typtype IN ('b', 'c', 'd', 'e', 'r') AND (c.oid IS NULL OR c.relkind = 'c')
+  AND pg_catalog.pg_get_userbyid(t.typowner) = current_user
+UNION ALL
+SELECT pg_catalog.format('ALTER STATISTICS %%I.%%I OWNER TO %%I', n.nspname, s.stxname, r.role)
+FROM mine, (SELECT %s::text AS role) r, pg_catalog.pg_statistic_ext s
+JOIN pg_catalog.pg_namespace n ON n.oid = s.stxnamespace
+WHERE s.xmin = x AND pg_catalog.pg_get_userbyid(s.stxowner) = current_user
 UNION ALL
 SELECT pg_catalog.format('ALTER OPERATOR CLASS %%I.%%I USING %%I OWNER TO %%I', n.nspname, c.opcname, m.amname,
                          %s::text)

@@ -62,14 +62,7 @@ def hand_over(
     Raises CodeActed, and Failed when a command fails. Nothing but the new database was changed then.
     """
     role = builder.role
-    changed = build_role.changed_password(maintenance, role)
-    close(maintenance, role)
-    fault.point("build.closed")
-    if changed:
-        raise CodeActed(
-            "cannot use the restored database: code in the restore point changed the password of the build role",
-            hint="Choose another restore point, and find out who created that code.",
-        )
+    close_unchanged(maintenance, role)
     with builder.operator("hand over") as connection:
         for statement in UNGUARD:
             connection.execute(statement)
@@ -78,7 +71,7 @@ def hand_over(
         commands = Commands(dump.name, rules, context)
         commands.record = Record(skipped=loaded.skipped, repaired=loaded.repaired)
         session = Session(connection, commands, loaded)
-        _run(session, sorted(builder.handed, key=_place))
+        run_handed(session, builder)
         try:
             _large_objects(connection, builder)
             give_rest(connection, role.name)
@@ -92,6 +85,18 @@ def hand_over(
         fault.point("build.handed_over")
     if not role.lent:
         build_role.end(maintenance, operator, role.name)
+
+
+def close_unchanged(maintenance: Connection, role: build_role.BuildRole) -> None:
+    """End the builder's sessions and its login. Raises CodeActed if code could have opened sessions of its own."""
+    changed = build_role.changed_password(maintenance, role)
+    close(maintenance, role)
+    fault.point("build.closed")
+    if changed:
+        raise CodeActed(
+            "cannot use the restored database: code in the restore point changed the password of the build role",
+            hint="Choose another restore point, and find out who created that code.",
+        )
 
 
 def close(maintenance: Connection, role: build_role.BuildRole) -> None:
@@ -144,6 +149,11 @@ def without(facts: Facts, left_out: Collection[str]) -> Facts:
     counts.subtract(kind for kind, _ in gone if kind in counts)
     objects = tuple(each for each in facts.objects if (each.kind, each.identity) not in gone)
     return facts.model_copy(update={"objects": objects, "object_counts": dict(counts)})
+
+
+def run_handed(session: Session, builder: Builder) -> None:
+    """Run the commands that the operator runs when the builder's login has ended, in the dump's order."""
+    _run(session, sorted(builder.handed, key=_place))
 
 
 def _run(session: Session, commands: Iterable[tuple[Command, State]]) -> None:

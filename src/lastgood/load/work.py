@@ -334,7 +334,10 @@ class Job:
                     self._later.append(command)
             if len(self._later) == len(waiting):
                 break
-        if self._later:
+        builder = self._options.builder
+        if self._later and builder is not None and builder.unpopulated:
+            builder.unpopulated += [command.relations[0] for command in self._later]
+        elif self._later:
             first = self._later[0]
             raise Failed(
                 f'cannot refresh {what(first)} (line {first.statement.line} of "{self._options.name}"): '

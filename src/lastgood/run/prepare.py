@@ -81,7 +81,7 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
             # Before the other checks, which rely on their session.
             pooled.refuse(connection, f'roll back "{live_name}"')
             request = _settled(request, connection)
-            code = code_run(maintenance, summary, request.code, in_place=request.way == "in-place")
+            code = code_run(maintenance, summary, request.code)
             confined = code is not None and code.confined
             # First, because our own queries count as use of an index, too.
             choice = None

@@ -27,6 +27,7 @@ from lastgood.postgres.lock import lock_key
 from lastgood.postgres.mark import read_mark
 from lastgood.postgres.pressure.rules import Limits
 from lastgood.postgres.pressure.wal import Disk
+from lastgood.postgres.roles.strength import strength
 from lastgood.postgres.server import Connection, Identity, Target, identity, same_cluster
 from lastgood.text import units
 
@@ -129,6 +130,19 @@ class DrillServer:
                     state=NOT_REACHED,
                 ) from error
             self.roles.append(name)
+
+    def exposed(self) -> str:
+        """Return why commands that run code of the restore point with the rights of this server's role would put more
+        at risk than its databases; empty if they would not."""
+        if not self.given and unprivileged() is not None:
+            return ""  # the server runs as a user without files
+        rights = strength(self.maintenance)
+        return (
+            f"they load the restore point as {rights} of the scratch server, and its code could start programs as the "
+            "user of that server; to trust the code: --trust-code REASON"
+            if rights
+            else ""
+        )
 
     def _is_superuser(self) -> bool:
         row = self.maintenance.execute(

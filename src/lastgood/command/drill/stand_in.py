@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import psycopg
 from psycopg import sql
 
 from lastgood.facts import Facts
+from lastgood.postgres.roles.reader_role import reader_role
 from lastgood.postgres.server import Connection, Target, quiet_event_triggers
 from lastgood.text import units
 
@@ -50,20 +52,27 @@ class _Table:
         return f"{self.schema}.{self.name}"
 
 
-def break_it(target: Target, contents: Facts, *, setting: bool = True) -> tuple[str, ...]:
+def break_it(target: Target, contents: Facts, *, setting: bool = True, trusted: bool = False) -> tuple[str, ...]:
     """Delete rows, change others, drop a table with its dependent objects, and leave a partial migration. Return the
     damage in words. What the database refuses is left out. ``setting``: also make a setting of the database itself, to
-    be carried over."""
-    with target.connect(application_name="lastgood drill") as connection:
+    be carried over. Rows are changed as a role without rights, because that runs code of the restore point; as this
+    role if it is ``trusted``."""
+    with ExitStack() as stack:
+        connection = stack.enter_context(target.connect(application_name="lastgood drill"))
         quiet_event_triggers(connection)
-        _without_triggers(connection)
+        writer: Connection | None = connection
+        if not trusted:
+            role = stack.enter_context(reader_role(target, connection, writes=True))
+            writer = stack.enter_context(role.target.connect()) if role.confined else None
+        if writer is not None:
+            _without_triggers(writer)
         ordinary = set(connection.execute(_TABLES).fetchall())
         tables = [
             _Table(each.schema_name, each.name, each.rows)
             for each in sorted(contents.tables, key=lambda each: (-each.rows, each.schema_name, each.name))
             if (each.schema_name, each.name) in ordinary
         ]
-        return tuple(_broken(connection, tables, target.dbname if setting else ""))
+        return tuple(_broken(connection, writer, tables, target.dbname if setting else ""))
 
 
 def kept_its_setting(connection: Connection) -> bool:
@@ -80,15 +89,9 @@ def _without_triggers(connection: Connection) -> None:
         return
 
 
-def _broken(connection: Connection, tables: Sequence[_Table], name: str) -> Iterator[str]:
-    filled = [each for each in tables if each.rows]
-    for table in filled[:TRIES]:
-        if (lost := _execute(connection, _lose(table))) is not None:
-            yield f"{units.counted(lost, 'row')} of {table} deleted"
-            filled.remove(table)
-            break
-    if changed := _changed(connection, filled):
-        yield changed
+def _broken(connection: Connection, writer: Connection | None, tables: Sequence[_Table], name: str) -> Iterator[str]:
+    if writer is not None:
+        yield from _damaged(connection, writer, [each for each in tables if each.rows])
     schema = tables[-1].schema if tables else "public"
     if (
         tables
@@ -108,13 +111,23 @@ def _broken(connection: Connection, tables: Sequence[_Table], name: str) -> Iter
         yield f"no damage, but to be carried over: database setting {SETTING} = {VALUE}"
 
 
+def _damaged(connection: Connection, writer: Connection, filled: list[_Table]) -> Iterator[str]:
+    for table in filled[:TRIES]:
+        if (lost := _execute(writer, _lose(table))) is not None:
+            yield f"{units.counted(lost, 'row')} of {table} deleted"
+            filled.remove(table)
+            break
+    if changed := _changed(connection, writer, filled):
+        yield changed
+
+
 def _lose(table: _Table) -> sql.Composed:
     return sql.SQL("DELETE FROM ONLY {0} WHERE ctid = ANY (ARRAY(SELECT ctid FROM ONLY {0} LIMIT {1}))").format(
         table.identifier, sql.Literal(max(1, min(LOST, table.rows // 10)))
     )
 
 
-def _changed(connection: Connection, tables: Sequence[_Table]) -> str:
+def _changed(connection: Connection, writer: Connection, tables: Sequence[_Table]) -> str:
     tried = 0
     for table in tables:
         for (column,) in connection.execute(_TEXTS, [table.schema, table.name]).fetchall():
@@ -125,7 +138,7 @@ def _changed(connection: Connection, tables: Sequence[_Table]) -> str:
                 "UPDATE ONLY {0} SET {1} = {1} || '?' WHERE ctid = ANY (ARRAY(SELECT ctid FROM ONLY {0}"
                 " WHERE {1} IS NOT NULL LIMIT {2}))"
             ).format(table.identifier, sql.Identifier(column), sql.Literal(CHANGED))
-            if count := _execute(connection, statement):
+            if count := _execute(writer, statement):
                 return f"{units.counted(count, 'value')} of {table}.{column} changed"
     return ""
 

@@ -137,7 +137,10 @@ class Rehearsal:
 
     def _break(self) -> Facts:
         with self._doing("break", "damage it like a failed deployment"):
-            self.broken = stand_in.break_it(self.target, self._own(self.whole.facts), setting=not self.schemas)
+            trusted = bool(self.policy.trusted) or not self.whole.summary.code
+            self.broken = stand_in.break_it(
+                self.target, self._own(self.whole.facts), setting=not self.schemas, trusted=trusted
+            )
             return self._facts("break")
 
     def _facts(self, stage: str, *, like: Facts | None = None) -> Facts:
@@ -252,6 +255,8 @@ class Rehearsal:
 
     def _by_hand(self) -> None:
         self.no_guide = by_hand.impossible(self.whole.source, self.whole.summary, self.scratch.major)
+        if not self.no_guide and self.whole.summary.code and not self.policy.trusted:
+            self.no_guide = self.scratch.exposed()
         if self.schemas and not self.no_guide:
             self.no_guide = by_hand.not_the_owner(self.target, self.schemas)
         if self.no_guide:

@@ -94,13 +94,8 @@ def validate(connection: Connection, checks: Iterable[Check]) -> Iterator[str]:
     """Validate the checks that exist. Readers and writers continue; but for a domain, writers of its tables wait.
     Yields each failure in words: such a check holds for new rows only."""
     for check in checks:
-        statement = sql.SQL("ALTER {} {} VALIDATE CONSTRAINT {}").format(
-            sql.SQL("DOMAIN" if check.domain else "TABLE"),
-            sql.Identifier(check.schema_name, check.owner),
-            sql.Identifier(check.name),
-        )
         try:
-            connection.execute(statement)
+            connection.execute(_validation(check))
         except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedObject):
             continue  # dropped since
         except psycopg.Error as error:
@@ -108,6 +103,32 @@ def validate(connection: Connection, checks: Iterable[Check]) -> Iterator[str]:
                 raise
             kind, of = "domain" if check.domain else "check", Relation(check.schema_name, check.owner)
             yield f"{kind} constraint {quoted(check.name)} on {of} is still NOT VALID: {message_of(error)}"
+
+
+_NOT_RUN = "its functions would run with the rights of this role"
+
+
+def _validation(check: Check) -> sql.Composed:
+    return sql.SQL("ALTER {} {} VALIDATE CONSTRAINT {}").format(
+        sql.SQL("DOMAIN" if check.domain else "TABLE"),
+        sql.Identifier(check.schema_name, check.owner),
+        sql.Identifier(check.name),
+    )
+
+
+def to_validate(check: Check) -> str:
+    """A check that was not validated, in words."""
+    kind, of = "domain" if check.domain else "check", Relation(check.schema_name, check.owner)
+    return (
+        f"{kind} constraint {quoted(check.name)} on {of} is NOT VALID: {_NOT_RUN}; to validate it, run as a role with "
+        f"fewer rights: {_validation(check).as_string()}"
+    )
+
+
+def to_compare(column: GeneratedColumn) -> str:
+    """A generated column that was not compared with its expression, in words."""
+    relation = Relation(column.schema_name, column.table)
+    return f"generated column {quoted(column.name)} of {relation} was not compared with its expression: {_NOT_RUN}"
 
 
 def compare(connection: Connection, columns: Iterable[GeneratedColumn]) -> Iterator[str]:

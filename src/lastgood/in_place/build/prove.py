@@ -28,6 +28,7 @@ from lastgood.facts.of_database import facts_of_database
 from lastgood.facts.of_dump import ONLY_COUNTED
 from lastgood.facts.settled import settled
 from lastgood.in_place import marks
+from lastgood.in_place.build.confined import ROUNDS, Confined, close, give, tie_to_platform
 from lastgood.in_place.build.left_out import LeftOut
 from lastgood.in_place.build.staged import facts_in_staging, set_state
 from lastgood.in_place.definitions.dumped import definitions_in, dumped, left_to_the_swap
@@ -41,8 +42,6 @@ from lastgood.text.redact import visible
 from lastgood.text.units import counted
 
 SHOWN = 20
-# Parents may be deleted between two looks.
-ROUNDS = 3
 # Settings that decide how a table or an index is created; all others leave no trace.
 _SHAPING = frozenset({"default_tablespace", "default_table_access_method", "default_with_oids"})
 _NOT_VALID = " NOT VALID"
@@ -75,10 +74,12 @@ def prove(
     connect: Connect,
     same: Mapping[Relation, int],
     allow_orphans: bool = False,
+    confined: Confined | None = None,
 ) -> Proof:
     """Prove the staging schemas of a run, and mark them. ``dump`` is the restore point; ``same``: the tables that were
     read back during the load (``Loaded.same``). ``target`` is the live database, for pg_dump. ``allow_orphans``: a
-    foreign key among the staged tables may be NOT VALID, as the load left it.
+    foreign key among the staged tables may be NOT VALID, as the load left it. ``confined``: the role that built them;
+    it is closed, and what it built is handed over and verified.
 
     May run again after an interruption: rows that were left out are in the marks. Raises ProofFailed with every
     difference, Failed when a foreign key can't be added, Interrupted.
@@ -88,32 +89,29 @@ def prove(
     with connect("read marks") as connection:
         left_out = _left_out(connection, run)
         keys.drop(connection, rewritten.schemas.values(), context.cancelled)  # of an earlier attempt
-    with connect("prove") as connection:
-        facts, comparison = _rows(connection, facts, rewritten, left_out, same, again, context)
-    _stop_at(comparison.differences, comparison, name)
-    fault.point("prove.before_verdict")
 
     def in_staging() -> Facts:
         nonlocal facts
         facts = again() if _counted(facts) else facts
         return facts_in_staging(facts, rewritten.schemas, left_out)
 
-    with connect("foreign keys") as connection:
-        for left in reversed(range(ROUNDS)):
-            newly = foreign_key_rules.apply(connection, run, rewritten, in_staging)
-            left_out = foreign_key_rules.combined(left_out, newly)
-            violated = keys.add(connection, rewritten.keys, context.cancelled)
-            if not violated:
-                break
-            if not left:
-                raise Failed(
-                    f"cannot validate {visible(violated[0].what)}: rows of {violated[0].references} are being deleted",
-                    hint="Run the command again.",
-                )
-            keys.drop(connection, rewritten.schemas.values(), context.cancelled, only=violated)
-        major = connection.info.server_version // 10000
+    if confined is not None:
+        left_out = tie_to_platform(confined, rewritten, run, in_staging, context.cancelled)
+        close(confined)
+        with connect("record rows") as connection:
+            foreign_key_rules.record(connection, run, left_out)
+    with connect("prove") as connection:
+        facts, comparison = _rows(connection, facts, rewritten, left_out, same, again, context)
+    _stop_at(comparison.differences, comparison, name)
+    fault.point("prove.before_verdict")
+    if confined is not None:
+        give(confined, rewritten, name, context.cancelled, context)
+    else:
+        left_out = _tie_to_platform(rewritten, run, left_out, in_staging, context.cancelled, connect)
     for each in left_out:
         context.emit(Note(f"{_shown(each)}: the referenced rows were deleted since the restore point"))
+    with connect("read the version") as connection:
+        major = connection.info.server_version // 10000
     differences = _definitions(rewritten, target, major, context.cancelled, allow_orphans=allow_orphans)
     _stop_at(differences, comparison, name)
     fault.point("inplace.before_proved")
@@ -121,6 +119,32 @@ def prove(
         # The commit point of the build: the swap refuses schemas without this mark.
         set_state(connection, run, "proved", manifest=manifest)
     return Proof(comparison, left_out)
+
+
+def _tie_to_platform(
+    rewritten: Rewritten,
+    run: str,
+    left_out: tuple[LeftOut, ...],
+    in_staging: Callable[[], Facts],
+    cancelled: Callable[[], bool],
+    connect: Connect,
+) -> tuple[LeftOut, ...]:
+    """Add the foreign keys to tables that do not go back, after their rules were executed for rows of deleted
+    parents. Returns all rows that were left out."""
+    with connect("foreign keys") as connection:
+        for left in reversed(range(ROUNDS)):
+            newly = foreign_key_rules.apply(connection, run, rewritten, in_staging)
+            left_out = foreign_key_rules.combined(left_out, newly)
+            violated = keys.add(connection, rewritten.keys, cancelled)
+            if not violated:
+                break
+            if not left:
+                raise Failed(
+                    f"cannot validate {visible(violated[0].what)}: rows of {violated[0].references} are being deleted",
+                    hint="Run the command again.",
+                )
+            keys.drop(connection, rewritten.schemas.values(), cancelled, only=violated)
+    return left_out
 
 
 def _shown(each: LeftOut) -> str:

@@ -21,6 +21,7 @@ from lastgood.errors import Refused
 from lastgood.events import Emit, Note
 from lastgood.facts import Facts, LargeObjectFacts
 from lastgood.in_place import kept, marks
+from lastgood.in_place.build.confined import Confined, names_outside
 from lastgood.in_place.build.left_out import LeftOut
 from lastgood.in_place.definitions import default_privileges, owners
 from lastgood.in_place.definitions.rewrite import Rewritten
@@ -60,23 +61,28 @@ def build(
     *,
     connect: Connect,
     watch: Callable[[], Connection],
+    confined: Confined | None = None,
 ) -> Loaded:
     """Load the restore point into its staging schemas, which are created, or created again if an interrupted build of
     this run left them. The arguments are those of ``rebuild``; ``dump`` is the restore point, and ``connect`` opens
-    sessions in the live database.
+    sessions in the live database. ``confined``: the role that executes what may run code of the restore point; its
+    objects get their owners and grants in ``prove``.
 
-    Afterwards the schemas are marked as *built*. Their tables have all definitions of the restore point except foreign
-    keys to tables that do not go back, which ``prove`` adds. Raises as ``rebuild`` does, and Refused for rows that are
-    commands with computed values.
+    Afterwards the schemas are marked as *built*, unless ``confined``. Their tables have all definitions of the restore
+    point except foreign keys to tables that do not go back, which ``prove`` adds. Raises as ``rebuild`` does, and
+    Refused for rows that are commands with computed values.
     """
     source, summary = dump.source, dump.summary
-    connect = _quietly(connect)
+    connect = quietly(connect)
     with connect("create staging schemas") as connection:
         script = script_of(summary, rewritten, dump.name, context.emit, _privileges(connection, rewritten))
         create_schemas(connection, rewritten.schemas, origin)
         commands = [item.command for item in rewritten.summary.script.items if isinstance(item, ScriptStep)]
         admitted = owners.others(connection, commands)
         owners.admit(connection, rewritten.schemas.values(), admitted)
+    if confined is not None:
+        confined.builder.need(names_outside(rewritten))
+        confined.admitted = admitted
     fault.point("inplace.after_create")
     numbers = {section.number for section in script.sections}
     supply = supply_for(source, summary.script, database=summary.database, in_place=not summary.notes, only=numbers)
@@ -93,15 +99,19 @@ def build(
         connect=connect,
         watch=watch,
         supply=supply,
+        builder=confined.builder if confined is not None else None,
     )
     fault.point("build.after_load")
+    if confined is not None:
+        confined.loaded = loaded
+        return loaded
     with connect("mark staging schemas") as connection:
         owners.dismiss(connection, rewritten.schemas.values(), admitted)
         set_state(connection, origin.run, "built")
     return loaded
 
 
-def _quietly(connect: Connect) -> Connect:
+def quietly(connect: Connect) -> Connect:
     """Sessions without event triggers: those of a platform, which reloads its schema cache after each command, and
     those of the application, which may change new tables. Staging tables have no other triggers while rows come in."""
 

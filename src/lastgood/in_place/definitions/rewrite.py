@@ -8,7 +8,8 @@ bodies of BEGIN ATOMIC functions follow, because the server writes them; the tex
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from psycopg import sql
@@ -28,11 +29,13 @@ from lastgood.in_place.definitions import against_facts, from_live, ownership, r
 from lastgood.in_place.definitions.dumped import definitions_in, dumped, left_to_the_swap
 from lastgood.in_place.definitions.ranges import Range
 from lastgood.in_place.definitions.recreate import Builder
-from lastgood.in_place.definitions.scratch import scratch
+from lastgood.in_place.definitions.scratch import Confinement, Scratch, scratch
 from lastgood.in_place.definitions.sorting import event_triggers, outside
 from lastgood.in_place.marks import Check, GeneratedColumn
 from lastgood.in_place.platform.keys import PlatformKey, keys_in
 from lastgood.in_place.ties import Ties, queries
+from lastgood.load.builder import UNGUARD
+from lastgood.load.hand_over import close_unchanged
 from lastgood.load.loaded import Loaded
 from lastgood.load.repairs import Commands, Rules
 from lastgood.load.session import Session
@@ -78,10 +81,11 @@ def rewrite(
     schemas: Mapping[str, str],
     rules: Rules,
     context: Context,
+    confinement: Confinement | None = None,
 ) -> Rewritten:
     """Rewrite the definitions of a restore point, of which ``summary`` and ``facts`` are known, for ``schemas``: each
     schema of it that goes back (``placed.schemas`` has all), with the name of its staging schema. ``name`` is the
-    restore point's, for messages.
+    restore point's, for messages. ``confinement``: who executes code of the restore point, None for the operator.
 
     Only the scratch database is written to. Raises Refused when the restore point has objects that can't be staged,
     Failed when a definition can't be created or differs from the restore point's, Interrupted.
@@ -100,9 +104,11 @@ def rewrite(
         live_ranges = ranges.staying(live, schemas)
     program = binaries.find("pg_dump", at_least=major)
     roles = summary.roles | (ownership.roles(carries) if carries is not None else frozenset())
-    with scratch(target, major, role, roles, context.emit) as made:
-        session = Session(made.connection, Commands(name, rules, context), Loaded())
-        builder = Builder(session, schemas, context.cancelled)
+    with (
+        scratch(target, major, role, roles, context.emit, confinement) as made,
+        _sessions(made, name, rules, context) as (session, operator),
+    ):
+        builder = Builder(session, operator, schemas, context.cancelled, made.builder)
         with target.connect(application_name="lastgood rewrite") as live:
             borrowed = from_live.schemas_lent(live, summary, schemas)
             extensions = from_live.extensions(live, {*borrowed, *schemas}) if not summary.extensions else []
@@ -111,10 +117,11 @@ def rewrite(
             context.emit(
                 Note(f"the restore point lacks {', '.join(borrowed)}: the definitions of the live database are used")
             )
-        builder.lend(
-            extensions, definitions_in(dumped(program.path, target, borrowed, context.cancelled)) if borrowed else None
+        builder.create(
+            summary,
+            extensions,
+            definitions_in(dumped(program.path, target, borrowed, context.cancelled)) if borrowed else None,
         )
-        builder.create(summary)
         session.enter(())
         stay = [] if superuser else ranges.ranges(made.connection, schemas)
         prevents, remains = ranges.differences(stay, live_ranges, privileges=not bare)
@@ -126,6 +133,13 @@ def rewrite(
         for remark in remains:
             context.emit(Caution(remark))
         against_facts.compare(facts, read_objects(made.connection), schemas, builder.unpopulated, name)
+        refresh = [Relation(*row) for row in made.connection.execute(_CALLING_VIEWS, [list(schemas)])]
+        checks = late_checks.postpone(session.connection, schemas)
+        if made.builder is not None and made.maintenance is not None:
+            close_unchanged(made.maintenance, made.builder.role)
+            for statement in UNGUARD:
+                made.connection.execute(statement)
+            builder.hand_over()
         if carries is not None:
             missing = {"owners": not summary.has_owners, "acls": not summary.has_acls}
             for remark in ownership.carry_over(carries, made.connection, schemas, **missing):
@@ -135,8 +149,6 @@ def rewrite(
         )
         if present is not None:
             wished = from_live.completed(wished, present, summary)
-        refresh = [Relation(*row) for row in made.connection.execute(_CALLING_VIEWS, [list(schemas)])]
-        checks = late_checks.postpone(made.connection, schemas)
         columns = late_checks.generated_columns(made.connection, schemas)
         for index in late_checks.indexes(made.connection, schemas):
             context.emit(
@@ -164,6 +176,18 @@ def rewrite(
     return Rewritten(
         schemas, definitions, keys, wished, tuple(refresh), checks, columns, tuple(borrowed), tuple(builder.not_created)
     )
+
+
+@contextmanager
+def _sessions(made: Scratch, name: str, rules: Rules, context: Context) -> Iterator[tuple[Session, Session]]:
+    """The session that executes what may run code of the restore point, and that of the operator."""
+    operator = Session(made.connection, Commands(name, rules, context), Loaded())
+    if made.builder is None:
+        yield operator, operator
+        return
+    with made.builder.connect("definitions") as connection:
+        commands = Commands(name, rules, context, builder=made.builder)
+        yield Session(connection, commands, Loaded(), made.builder), operator
 
 
 # Materialized views whose query calls a user-defined function, also through other views. Built-in functions and those

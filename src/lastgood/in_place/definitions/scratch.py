@@ -4,41 +4,76 @@ there, otherwise on an embedded server of the same major version."""
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
 
 import psycopg
 from psycopg import sql
 
 from lastgood.errors import LastgoodError, Refused
 from lastgood.events import Emit, Note
+from lastgood.load.builder import Builder
 from lastgood.members import reference
-from lastgood.postgres import embedded
+from lastgood.postgres import database, embedded
 from lastgood.postgres.errors import one_line
+from lastgood.postgres.roles import build_role, lent_role
 from lastgood.postgres.server import Connection, Target
 
 PREFIX = "lastgood_definitions_"
 
 
 @dataclass(frozen=True, slots=True)
+class Confinement:
+    """Who executes code of a restore point of run ``run``: a role made for it, or that of ``build_as``. ``strong``: the
+    operator has rights beyond their own databases, so that this holds on the operator's server too, not only on an
+    embedded one, whose superuser has the rights of the operator's user of the operating system."""
+
+    run: str
+    build_as: Target | None = field(default=None, repr=False)
+    strong: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Scratch:
-    """An empty database: a session in it, and its target for client programs."""
+    """An empty database: a session in it, and its target for client programs. ``builder``: the role that executes what
+    may run code of the restore point, if that is not the session's; ``maintenance`` is a session outside then."""
 
     connection: Connection
     target: Target
+    builder: Builder | None = None
+    maintenance: Connection | None = None
 
 
 @contextmanager
-def scratch(target: Target, major: int, role: str, roles: Collection[str], emit: Emit) -> Iterator[Scratch]:
+def scratch(
+    target: Target,
+    major: int,
+    role: str,
+    roles: Collection[str],
+    emit: Emit,
+    confinement: Confinement | None = None,
+) -> Iterator[Scratch]:
     """An empty database for a block, in which ``role`` owns what it creates and ``roles`` exist. ``major`` is the
-    version of the server of ``target``. Raises Refused if neither kind can be created."""
+    version of the server of ``target``. ``confinement``: who executes code of the restore point, None if it has none or
+    is trusted. Raises Refused if neither kind can be created, NoSecondLogin."""
     with ExitStack() as stack:
+        maintenance = None
+        if confinement is not None and confinement.strong:
+            maintenance = stack.enter_context(database.connect_maintenance(target, target.dbname))
+            # When the database is dropped, the role owns nothing.
+            stack.callback(build_role.end, maintenance, target, build_role.name_of(confinement.run))
         try:
             connection = stack.enter_context(reference.scratch(target, target.dbname, PREFIX))
         except (LastgoodError, psycopg.Error) as error:
             why = one_line(error)
         else:
-            yield Scratch(connection, target.at(connection.info.dbname))
+            own = target.at(connection.info.dbname)
+            if confinement is None or maintenance is None:
+                yield Scratch(connection, own)
+            else:
+                _end_left(maintenance, target)
+                yield _confined(connection, own, maintenance, confinement, confinement.build_as, target.dbname)
             return
         if embedded.programs(major) is None:
             raise Refused(
@@ -52,4 +87,36 @@ def scratch(target: Target, major: int, role: str, roles: Collection[str], emit:
                 maintenance.execute(sql.SQL("CREATE ROLE {} SUPERUSER LOGIN").format(sql.Identifier(name)))
             maintenance.execute("CREATE DATABASE definitions TEMPLATE template0")
         of_role = server.target("definitions", user=role)
-        yield Scratch(stack.enter_context(of_role.connect(application_name="lastgood definitions")), of_role)
+        connection = stack.enter_context(of_role.connect(application_name="lastgood definitions"))
+        if confinement is None:
+            yield Scratch(connection, of_role)
+            return
+        maintenance = stack.enter_context(server.target("postgres", user=role).connect())
+        yield _confined(connection, of_role, maintenance, confinement, None, target.dbname)
+
+
+def _end_left(maintenance: Connection, target: Target) -> None:
+    """End the roles of killed processes, whose databases are gone."""
+    for each in build_role.orphaned(maintenance, target.dbname):
+        if each.mark.database.startswith(PREFIX):
+            with suppress(LastgoodError, psycopg.Error):
+                build_role.end(maintenance, target, each.name)
+
+
+def _confined(
+    connection: Connection,
+    own: Target,
+    maintenance: Connection,
+    confinement: Confinement,
+    build_as: Target | None,
+    live: str,
+) -> Scratch:
+    """The same database with a role that builds in it."""
+    run, operator = confinement.run, own.at(maintenance.info.dbname)
+    role = lent_role.role_for(maintenance, operator, build_as, run=run, live=live, database=own.dbname)
+
+    def opened(of: Target, purpose: str) -> AbstractContextManager[Connection]:
+        return of.connect(application_name=f"lastgood {purpose}")
+
+    builder = Builder(role, partial(opened, role.target), partial(opened, own))
+    return Scratch(connection, own, builder, maintenance)

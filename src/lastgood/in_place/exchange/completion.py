@@ -3,7 +3,9 @@ views to refresh, generated columns to compare. Readers and writers continue mea
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 import psycopg
 from psycopg import sql
@@ -14,6 +16,8 @@ from lastgood.in_place import marks
 from lastgood.in_place.build import late_checks
 from lastgood.in_place.ties import ForeignKey, queries, retie
 from lastgood.postgres.errors import message_of
+from lastgood.postgres.roles.build_role import PREFIX
+from lastgood.postgres.roles.strength import strength
 from lastgood.postgres.server import Connection, event_triggers_off
 
 # The beginning of a failure's words.
@@ -27,10 +31,16 @@ def complete(connection: Connection, run: str) -> Iterator[str]:
     with event_triggers_off(connection):
         for left in marks.rest(connection, run):
             yield from validated(connection, left.foreign_keys)
+            confined = not left.trusted and bool(strength(connection))
             for view in left.views:
-                yield from _refresh(connection, view)
-            yield from late_checks.validate(connection, left.checks)
-            yield from late_checks.compare(connection, left.columns)
+                yield from _refresh(connection, view, confined=confined)
+            if confined:
+                # The server would run their functions with the rights of this session.
+                yield from map(late_checks.to_validate, left.checks)
+                yield from map(late_checks.to_compare, left.columns)
+            else:
+                yield from late_checks.validate(connection, left.checks)
+                yield from late_checks.compare(connection, left.columns)
             with connection.transaction():
                 for each in marks.marked(connection, run=run):
                     if each.ours and each.mark.kept is not None:
@@ -38,17 +48,73 @@ def complete(connection: Connection, run: str) -> Iterator[str]:
                         marks.write(connection, each.name, done)
 
 
-def _refresh(connection: Connection, view: tuple[str, str]) -> Iterator[str]:
-    statement = sql.SQL("REFRESH MATERIALIZED VIEW {}").format(sql.Identifier(*view)).as_string(connection)
+def _refresh(connection: Connection, view: tuple[str, str], *, confined: bool) -> Iterator[str]:
+    """Refresh a view, which runs its functions with the rights of its owner; ``confined``: not if these are of use for
+    anything but the database."""
+    statement = sql.SQL("REFRESH MATERIALIZED VIEW {}").format(sql.Identifier(*view))
     try:
-        connection.execute(statement.encode())
+        row = connection.execute(_OWNER, view).fetchone()
+        if confined and row is not None and strength(connection, row[0]):
+            _refresh_apart(connection, view, row[0], statement)
+        else:
+            connection.execute(statement)
     except psycopg.Error as error:
         if connection.broken:
             raise
         yield (
-            f"cannot refresh materialized view {Relation(*view)}, which may be out of date: {message_of(error)}; run: "
-            f"{statement}"
+            f"cannot refresh materialized view {Relation(*view)}, which may be empty or out of date: "
+            f"{message_of(error)}; run: {statement.as_string(connection)}"
         )
+
+
+_OWNER = """
+SELECT pg_catalog.pg_get_userbyid(c.relowner)::text FROM pg_catalog.pg_class c
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = %s
+"""
+
+
+def _refresh_apart(connection: Connection, view: tuple[str, str], owner: str, refresh: sql.Composed) -> None:
+    """Refresh a view of which a new role, which may only read, is the owner meanwhile. REFRESH runs as the owner, and
+    its code can neither reset the role nor act after it. All in one transaction: nothing is left of the role.
+
+    Rows that row-level security would hide from the role are an error. Raises psycopg.Error.
+    """
+    role = sql.Identifier(f"{PREFIX}view_{secrets.token_hex(4)}")
+    name = sql.SQL("MATERIALIZED VIEW {}").format(sql.Identifier(*view))
+    schema = sql.Identifier(view[0])
+    superuser = connection.info.parameter_status("is_superuser") == "on"
+    membership = " WITH INHERIT TRUE, SET TRUE" if connection.info.server_version >= 160000 else ""
+    with connection.transaction():
+        connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(role))
+        with suppress(psycopg.Error), connection.transaction():
+            connection.execute(sql.SQL("ALTER ROLE {} BYPASSRLS").format(role))
+        if not superuser:
+            connection.execute(sql.SQL("GRANT {} TO CURRENT_USER" + membership).format(role))
+        with suppress(psycopg.Error), connection.transaction():
+            connection.execute(sql.SQL("GRANT pg_read_all_data TO {}").format(role))
+        for (grant,) in connection.execute(_READING, [role.as_string(connection)] * 2 + list(view)).fetchall():
+            connection.execute(str(grant).encode())
+        connection.execute(sql.SQL("GRANT CREATE ON SCHEMA {} TO {}").format(schema, role))
+        connection.execute(sql.SQL("ALTER {} OWNER TO {}").format(name, role))
+        connection.execute(sql.SQL("REVOKE CREATE ON SCHEMA {} FROM {}").format(schema, role))
+        connection.execute("SET LOCAL row_security = off")
+        connection.execute(refresh)
+        connection.execute(sql.SQL("ALTER {} OWNER TO {}").format(name, sql.Identifier(owner)))
+        connection.execute(sql.SQL("DROP OWNED BY {}").format(role))
+        connection.execute(sql.SQL("DROP ROLE {}").format(role))
+
+
+# What this session may let others read; pg_read_all_data is not everyone's to give.
+_READING = """
+SELECT pg_catalog.format('GRANT USAGE ON SCHEMA %%I TO %%s', n.nspname, %s::text)
+FROM pg_catalog.pg_namespace n
+WHERE nspname !~ '^(pg|lastgood)_' AND pg_catalog.has_schema_privilege(n.oid, 'USAGE WITH GRANT OPTION')
+UNION ALL
+SELECT pg_catalog.format('GRANT SELECT ON %%s TO %%s', c.oid::pg_catalog.regclass, %s::text)
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname !~ '^(pg|lastgood)_' AND n.nspname <> 'information_schema'
+  AND (n.nspname, c.relname) <> (%s, %s) AND pg_catalog.has_table_privilege(c.oid, 'SELECT WITH GRANT OPTION')
+"""
 
 
 def validate(connection: Connection, keys: Iterable[ForeignKey]) -> list[tuple[ForeignKey, str]]:

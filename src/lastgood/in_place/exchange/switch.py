@@ -6,7 +6,7 @@ schemas could forge one, and a mark of a kept schema holds definitions that are 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from lastgood.errors import NOT_REACHED, Refused
@@ -16,7 +16,7 @@ from lastgood.in_place.exchange.transaction import SchemaMove, SchemaPair
 from lastgood.in_place.marks import MarkedSchema, Role
 from lastgood.in_place.survey import Survey
 from lastgood.in_place.ties import Ties
-from lastgood.postgres.mark import of_undo
+from lastgood.postgres.mark import TRUSTED, of_undo
 from lastgood.postgres.server import Connection
 
 # An undo needs no definitions.
@@ -64,7 +64,7 @@ def prepare_swap(
         point=staged[0].mark.point,
         host=staged[0].mark.host,
         user=staged[0].mark.user,
-        options={key: value for key, value in staged[0].mark.options.items() if key in ("kind", "hooks")},
+        options={key: value for key, value in staged[0].mark.options.items() if key in ("kind", "hooks", TRUSTED)},
     )
 
 
@@ -116,7 +116,7 @@ def prepare_undo(connection: Connection, undoes: str, run: str, *, role: Role = 
         point=back[0].mark.point,
         host=back[0].mark.host,
         user=back[0].mark.user,
-        options={"kind": "undo", "undoes": undoes, **of_undo(back[0].mark.options)},
+        options={"kind": "undo", "undoes": undoes, **of_undo(back[0].mark.options), **_trusted(back[0].mark.options)},
     )
 
 
@@ -131,6 +131,11 @@ def undo(
 ) -> Moved:
     """Move back; see ``prepare_undo`` and ``move``. Then call ``complete``."""
     return move(connection, prepare_undo(connection, undoes, run, role=role), waiting=waiting, cancelled=cancelled)
+
+
+def _trusted(options: Mapping[str, str]) -> dict[str, str]:
+    """The operator's trust in the code of the restore point, which holds for its undo too."""
+    return {TRUSTED: options[TRUSTED]} if TRUSTED in options else {}
 
 
 def _own(found: Iterable[MarkedSchema], doing: str) -> None:

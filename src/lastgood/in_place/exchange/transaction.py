@@ -108,6 +108,8 @@ class Transaction:
                 ("statement_timeout", STATEMENT_TIMEOUT),
                 ("idle_in_transaction_session_timeout", IDLE_TIMEOUT),
                 ("search_path", ""),
+                # A superuser's commands run no event triggers, of either side; from 17 on, its sessions run none.
+                *([("session_replication_role", "replica")] if self._operator.superuser else []),
             ):
                 connection.execute("SELECT set_config(%s, %s, true)", [name, value])
             self._take_lock()

@@ -23,7 +23,7 @@ from lastgood.in_place.definitions.rewrite import Rewritten
 from lastgood.in_place.platform.keys import PlatformKey
 from lastgood.postgres import integrity
 from lastgood.postgres.errors import message_of
-from lastgood.postgres.server import Connection, only_row
+from lastgood.postgres.server import Connection
 from lastgood.text.redact import visible
 from lastgood.text.units import counted
 
@@ -51,21 +51,26 @@ _ENABLE = {"O": "ENABLE", "A": "ENABLE ALWAYS", "R": "ENABLE REPLICA"}
 _TRIGGER = "lastgood_left_out"
 
 
-def apply(connection: Connection, run: str, rewritten: Rewritten, facts: Callable[[], Facts]) -> tuple[LeftOut, ...]:
+def apply(
+    connection: Connection,
+    run: str,
+    rewritten: Rewritten,
+    facts: Callable[[], Facts],
+    *,
+    only: Iterable[PlatformKey] | None = None,
+    parents: Mapping[PlatformKey, str] | None = None,
+) -> tuple[LeftOut, ...]:
     """Execute the rules of the foreign keys for rows in staging whose parent does not exist, in one transaction, which
     also records them in the marks of the staging schemas. ``facts`` gives those of staging before, with digests; it is
     called only if there is such a row. User-defined triggers do not fire. Returns the rows of this call, by table.
 
+    ``only``: these keys, by default all. ``parents``: temporary tables with the referenced keys, for a session that may
+    not read the tables themselves; it may not write the marks either, and the caller has to (``record``).
+
     Raises Failed when a foreign key has no rule for a row, or when the tables are not exactly as expected afterwards.
     """
     with connection.transaction():
-        orphaned = []
-        for key in rewritten.keys:
-            if key.validated:
-                catalogued = _catalogued(connection, key)
-                query = sql.SQL("SELECT EXISTS (SELECT ") + integrity.orphans(catalogued) + sql.SQL(")")
-                if only_row(connection, query)[0]:
-                    orphaned.append((key, catalogued))
+        orphaned = list(_orphaned(connection, rewritten.keys if only is None else only, parents))
         if not orphaned:
             return ()
         for key, _ in orphaned:
@@ -89,8 +94,25 @@ def apply(connection: Connection, run: str, rewritten: Rewritten, facts: Callabl
                     hint="Recreate the referenced rows, or choose a newer restore point: lastgood points",
                 ) from error
         changed = tuple(_changes(connection, recorded, rewritten, expected))
-        _write(connection, run, changed)
+        if parents is None:
+            record(connection, run, changed)
     return changed
+
+
+def any_orphaned(connection: Connection, keys: Iterable[PlatformKey], parents: Mapping[PlatformKey, str]) -> bool:
+    """Whether ``apply`` would find rows whose parent does not exist."""
+    return next(_orphaned(connection, keys, parents), None) is not None
+
+
+def _orphaned(
+    connection: Connection, keys: Iterable[PlatformKey], parents: Mapping[PlatformKey, str] | None
+) -> Iterator[tuple[PlatformKey, integrity.ForeignKeyConstraint]]:
+    for key in keys:
+        if key.validated:
+            catalogued = _catalogued(connection, key, parents[key] if parents is not None else None)
+            query = sql.SQL("SELECT EXISTS (SELECT ") + integrity.orphans(catalogued) + sql.SQL(")")
+            if (connection.execute(query).fetchone() or (False,))[0]:
+                yield key, catalogued
 
 
 def combined(one: Iterable[LeftOut], other: Iterable[LeftOut]) -> tuple[LeftOut, ...]:
@@ -114,18 +136,19 @@ def _added(one: LeftOut, other: LeftOut) -> LeftOut:
     )
 
 
-def _catalogued(connection: Connection, key: PlatformKey) -> integrity.ForeignKeyConstraint:
-    """The foreign key as if the catalogue had it already."""
+def _catalogued(connection: Connection, key: PlatformKey, parents: str | None) -> integrity.ForeignKeyConstraint:
+    """The foreign key as if the catalogue had it already, to the temporary table ``parents`` if there is one."""
+    references = key.references if parents is None else Relation("pg_temp", parents)
     partitioned = [
         (connection.execute(_PARTITIONED, [each.schema, each.name]).fetchone() or (False,))[0]
-        for each in (key.table, key.references)
+        for each in (key.table, references)
     ]
     return integrity.ForeignKeyConstraint(
         schema_name=key.table.schema,
         table=key.table.name,
         name=key.name,
-        other_schema=key.references.schema,
-        other=key.references.name,
+        other_schema=references.schema,
+        other=references.name,
         validated=False,
         full=False,
         period=False,
@@ -275,7 +298,8 @@ def _digest(connection: Connection, table: sql.Identifier, columns: Sequence[str
         connection.execute("SET LOCAL client_encoding = 'UTF8'")
 
 
-def _write(connection: Connection, run: str, changed: Sequence[LeftOut]) -> None:
+def record(connection: Connection, run: str, changed: Sequence[LeftOut]) -> None:
+    """Record rows that were left out in the marks of the staging schemas."""
     for each in marks.marked(connection, run=run, role="staging"):
         of_schema = [one for one in changed if one.schema_name == each.mark.live]
         if each.ours and of_schema:

@@ -116,8 +116,16 @@ def _comments(definitions: DumpSummary) -> Mapping[tuple[Relation, str], bytes]:
     return found
 
 
-def add(connection: Connection, keys: Iterable[PlatformKey], cancelled: Callable[[], bool]) -> list[PlatformKey]:
-    """Add each foreign key by itself, and validate it. Returns those that rows violate.
+def at_once(connection: Connection, key: PlatformKey) -> bool:
+    """Whether a foreign key that holds cannot be added NOT VALID first."""
+    row = connection.execute(_STATE, [key.name, key.table.schema, key.table.name]).fetchone()
+    return row is not None and row[1] and connection.info.server_version < NOT_VALID_ON_PARTITIONED
+
+
+def add(
+    connection: Connection, keys: Iterable[PlatformKey], cancelled: Callable[[], bool], *, validate: bool = True
+) -> list[PlatformKey]:
+    """Add each foreign key by itself, and ``validate`` it. Returns those that rows violate.
 
     The lock on the platform's table is held for an instant: the key is added NOT VALID, and its validation does not
     block writers. On a partitioned table before 18, the lock is held until its rows are checked. Raises Failed,
@@ -129,17 +137,32 @@ def add(connection: Connection, keys: Iterable[PlatformKey], cancelled: Callable
         valid, partitioned = row if row is not None else (None, False)
         try:
             if valid is None:
-                at_once = partitioned and connection.info.server_version < NOT_VALID_ON_PARTITIONED
-                later = b"" if at_once or not key.validated else b" NOT VALID"
+                whole = partitioned and connection.info.server_version < NOT_VALID_ON_PARTITIONED
+                later = b"" if whole or not key.validated else b" NOT VALID"
                 comment = b"" if key.comment is None else b"; " + key.comment
                 _patiently(connection, f"add {key.what}", key.command + later + comment, cancelled)
-                valid = at_once
-            if not valid and key.validated:
-                validate = _altered(connection, key.table, key.name, "VALIDATE")
-                _patiently(connection, f"validate {key.what}", validate, cancelled)
+                valid = whole
+            if not valid and key.validated and validate:
+                _validate(connection, key, cancelled)
         except errors.ForeignKeyViolation:
             violated.append(key)
     return violated
+
+
+def validate(connection: Connection, keys: Iterable[PlatformKey], cancelled: Callable[[], bool]) -> list[PlatformKey]:
+    """Validate foreign keys that were added NOT VALID. Returns those that rows violate. Raises as ``add`` does."""
+    violated = []
+    for key in keys:
+        try:
+            _validate(connection, key, cancelled)
+        except errors.ForeignKeyViolation:
+            violated.append(key)
+    return violated
+
+
+def _validate(connection: Connection, key: PlatformKey, cancelled: Callable[[], bool]) -> None:
+    command = _altered(connection, key.table, key.name, "VALIDATE")
+    _patiently(connection, f"validate {key.what}", command, cancelled)
 
 
 def drop(

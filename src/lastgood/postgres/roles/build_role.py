@@ -31,6 +31,11 @@ ENDED_WITHIN = 30.0  # seconds
 POLL = 0.02
 CANNOT = "cannot run code in the restore point as a role without rights"
 OR_TRUST = "Or name a role that can log in: --build-as URL. Or, if you trust the code: --trust-code REASON"
+PUBLIC_CONNECT = """
+SELECT EXISTS (SELECT FROM pg_catalog.aclexplode(coalesce(d.datacl, pg_catalog.acldefault('d', d.datdba))) a
+               WHERE a.grantee = 0 AND a.privilege_type = 'CONNECT')
+FROM pg_catalog.pg_database d WHERE d.datname = %s
+"""
 # The server's message when a role may log in, but not to this database (there is no SQLSTATE).
 _NOT_ADMITTED = "User does not have CONNECT privilege."
 LOOPBACK = ("127.0.0.1", "::1")
@@ -80,9 +85,12 @@ def name_of(run: str) -> str:
     return (PREFIX + run.replace("-", "_"))[:63]
 
 
-def make(maintenance: Connection, operator: Target, *, run: str, live: str, database: str) -> BuildRole:
+def make(
+    maintenance: Connection, operator: Target, *, run: str, live: str, database: str, staged: bool = False
+) -> BuildRole:
     """Create the role, allow it into ``database``, and log in once. ``operator``: a target of the same server with the
-    operator's address. An earlier role of the run gets a new password.
+    operator's address. An earlier role of the run gets a new password. ``staged``: it builds schemas in a database in
+    service, and may only connect to it.
 
     ``database`` keeps its owner, so that the role cannot change its comment or its settings. Raises NoSecondLogin if
     the role cannot log in; it is dropped then. Raises Failed if it cannot be made.
@@ -90,16 +98,12 @@ def make(maintenance: Connection, operator: Target, *, run: str, live: str, data
     name = name_of(run)
     password = secrets.token_urlsafe(32)
     verifier = maintenance.pgconn.encrypt_password(password.encode(), name.encode(), b"scram-sha-256").decode()
-    mark = RoleMark(run=run, live=live, database=database)
+    mark = RoleMark(run=run, live=live, database="" if staged else database)
     try:
         with _allowed(maintenance), maintenance.transaction():
             for statement in _making(maintenance, name, verifier, mark):
                 maintenance.execute(statement)
-            maintenance.execute(
-                sql.SQL("GRANT CONNECT, CREATE ON DATABASE {} TO {}").format(
-                    sql.Identifier(database), sql.Identifier(name)
-                )
-            )
+            admit(maintenance, name, database, staged=staged)
     except psycopg.Error as error:
         raise failed(error, f'create the role "{name}", as which the restore point is loaded') from error
     try:
@@ -108,6 +112,45 @@ def make(maintenance: Connection, operator: Target, *, run: str, live: str, data
         with suppress(psycopg.Error, LastgoodError):
             end(maintenance, operator, name)
         raise
+
+
+def admit(maintenance: Connection, name: str, database: str, *, staged: bool) -> None:
+    """Grant the role what it needs in a database itself. Raises psycopg.Error."""
+    if staged and maintenance.execute(PUBLIC_CONNECT, [database]).fetchone() == (True,):
+        return
+    privileges = sql.SQL("CONNECT" if staged else "CONNECT, CREATE")
+    maintenance.execute(
+        sql.SQL("GRANT {} ON DATABASE {} TO {}").format(privileges, sql.Identifier(database), sql.Identifier(name))
+    )
+
+
+def renew(connection: Connection, name: str) -> None:
+    """Let the role log in for another ``HOURS``. ``connection``: any session of the operator. Raises psycopg.Error."""
+    connection.execute(
+        sql.SQL("ALTER ROLE {} VALID UNTIL {}").format(sql.Identifier(name), sql.Literal(_until(connection)))
+    )
+
+
+def quiet_event_triggers(connection: Connection, name: str, *, off: bool = True) -> None:
+    """Let the role's next sessions begin without event triggers, where this role may set that; see
+    ``server.quiet_event_triggers``. Not ``off``: with ordinary triggers and foreign-key checks again."""
+    role = sql.Identifier(name)
+    if not off:
+        connection.execute(sql.SQL("ALTER ROLE {} RESET session_replication_role").format(role))
+        return
+    settings = ("event_triggers = off", "session_replication_role = replica")
+    for setting in settings if connection.info.server_version >= 170000 else settings[1:]:
+        with suppress(psycopg.errors.InsufficientPrivilege), connection.transaction():
+            connection.execute(sql.SQL("ALTER ROLE {} SET {}").format(role, sql.SQL(setting)))
+            return
+
+
+def _until(connection: Connection) -> str:
+    row = connection.execute(
+        "SELECT (pg_catalog.now() + pg_catalog.make_interval(hours => %s))::text", [HOURS]
+    ).fetchone()
+    assert row is not None  # a SELECT without FROM always returns a row
+    return str(row[0])
 
 
 def probe(maintenance: Connection, operator: Target, live: str) -> None:
@@ -176,12 +219,8 @@ def _making(maintenance: Connection, name: str, verifier: str, mark: RoleMark) -
                 f'cannot create the role "{name}": a role of that name exists, and it is not one of this run',
                 hint="Rename that role, then run the command again.",
             )
-    row = maintenance.execute(
-        "SELECT (pg_catalog.now() + pg_catalog.make_interval(hours => %s))::text", [HOURS]
-    ).fetchone()
-    assert row is not None  # a SELECT without FROM always returns a row
     yield sql.SQL("{} ROLE {} LOGIN NOCREATEDB NOCREATEROLE INHERIT VALID UNTIL {} PASSWORD {}").format(
-        sql.SQL("ALTER" if exists else "CREATE"), role, sql.Literal(row[0]), sql.Literal(verifier)
+        sql.SQL("ALTER" if exists else "CREATE"), role, sql.Literal(_until(maintenance)), sql.Literal(verifier)
     )
     yield sql.SQL("COMMENT ON ROLE {} IS {}").format(role, sql.Literal(mark.model_dump_json()))
     superuser = maintenance.info.parameter_status("is_superuser") == "on"
@@ -302,6 +341,12 @@ def close(maintenance: Connection, name: str) -> None:
             f'cannot continue: code in the restore point left the prepared transaction "{prepared[0]}"',
             hint=f"Run ROLLBACK PREPARED '{prepared[0]}' in its database, then: lastgood abort",
         )
+
+
+def close_if_left(maintenance: Connection, name: str) -> None:
+    """The same, if the role exists. Raises Failed."""
+    if maintenance.execute("SELECT FROM pg_catalog.pg_roles WHERE rolname = %s", [name]).fetchone() is not None:
+        close(maintenance, name)
 
 
 def changed_password(maintenance: Connection, role: BuildRole) -> bool:

@@ -45,17 +45,22 @@ FROM pg_catalog.pg_roles r WHERE r.rolname = %(role)s AND NOT pg_catalog.pg_has_
 
 
 def role_for(
-    maintenance: Connection, operator: Target, build_as: Target | None, *, run: str, live: str, database: str
+    maintenance: Connection,
+    operator: Target,
+    build_as: Target | None,
+    *,
+    run: str,
+    live: str,
+    database: str,
+    staged: bool = False,
 ) -> BuildRole:
     """The role that builds ``database``: the one of ``build_as``, or else one that is made for the run. ``operator``: a
-    target of the same server. Raises NoSecondLogin, Failed."""
+    target of the same server. ``staged``: it builds schemas in a database in service. Raises NoSecondLogin, Failed."""
     if build_as is None:
-        return build_role.make(maintenance, operator, run=run, live=live, database=database)
+        return build_role.make(maintenance, operator, run=run, live=live, database=database, staged=staged)
     user = verify(maintenance, operator, build_as, run=run).name
     try:
-        maintenance.execute(
-            sql.SQL("GRANT CONNECT, CREATE ON DATABASE {} TO {}").format(sql.Identifier(database), sql.Identifier(user))
-        )
+        build_role.admit(maintenance, user, database, staged=staged)
     except psycopg.Error as error:
         raise failed(error, f'admit role "{user}" to "{database}"') from error
     return verify(maintenance, operator, build_as, run=run, database=database)
@@ -76,7 +81,7 @@ def verify(
             found = [what for (what,) in maintenance.execute(_TOO_MUCH, {"role": role, "group": GROUP}) if what]
             row = maintenance.execute("SELECT oid FROM pg_catalog.pg_roles WHERE rolname = %s", [role]).fetchone()
             ours = {each.name for each, mark in marked(maintenance) if mark.run == run}
-            used = [each for each in databases_with(maintenance, row[0] if row else 0) if each not in ours]
+            used = [each for each in databases_with(maintenance, row[0] if row else 0) if each not in (*ours, database)]
             found += [f'owns objects or has privileges in "{each}"' for each in used]
             if found:
                 raise NoSecondLogin(

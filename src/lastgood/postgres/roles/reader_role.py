@@ -22,12 +22,6 @@ from lastgood.postgres.roles import build_role
 from lastgood.postgres.roles.strength import strength
 from lastgood.postgres.server import Connection, Target
 
-_PUBLIC_CONNECT = """
-SELECT EXISTS (SELECT FROM pg_catalog.aclexplode(coalesce(d.datacl, pg_catalog.acldefault('d', d.datdba))) a
-               WHERE a.grantee = 0 AND a.privilege_type = 'CONNECT')
-FROM pg_catalog.pg_database d WHERE d.datname = %s
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class ReaderRole:
@@ -52,9 +46,10 @@ class ReaderRole:
 
 
 @contextmanager
-def reader_role(operator: Target, session: Connection) -> Iterator[ReaderRole]:
+def reader_role(operator: Target, session: Connection, *, writes: bool = False) -> Iterator[ReaderRole]:
     """A role that reads the database of ``session``, a session of ``operator``, if that has rights that code could use.
-    It is dropped at the end. Raises psycopg.Error only for ``session``."""
+    It is dropped at the end. ``writes``: it may change rows too, without triggers, as a drill does to its stand-in.
+    Raises psycopg.Error only for ``session``."""
     if not strength(session):
         yield ReaderRole(operator)
         return
@@ -63,8 +58,8 @@ def reader_role(operator: Target, session: Connection) -> Iterator[ReaderRole]:
     with ExitStack() as stack:
         try:
             maintenance = stack.enter_context(database.connect_maintenance(operator, name))
-            public = maintenance.execute(_PUBLIC_CONNECT, [name]).fetchone() == (True,)
-            target = _made(maintenance, operator, run, name, public)
+            public = maintenance.execute(build_role.PUBLIC_CONNECT, [name]).fetchone() == (True,)
+            target = _made(maintenance, operator, run, name, public, writes)
         except (LastgoodError, psycopg.Error) as error:
             found = ReaderRole(operator, why_not=_why(error))
         else:
@@ -80,15 +75,21 @@ def _why(error: LastgoodError | psycopg.Error) -> str:
     return error.message if isinstance(error, LastgoodError) else one_line(error)
 
 
-def _made(maintenance: Connection, operator: Target, run: str, name: str, public: bool) -> Target:
+def _made(maintenance: Connection, operator: Target, run: str, name: str, public: bool, writes: bool) -> Target:
     role = sql.Identifier(build_role.name_of(run))
     grants = [sql.SQL("GRANT pg_read_all_data TO {}").format(role)]
     if maintenance.info.parameter_status("is_superuser") == "on":
         # Rows that are hidden by row-level security must not be left out.
         grants.append(sql.SQL("ALTER ROLE {} BYPASSRLS").format(role))
+    if writes:
+        grants.append(sql.SQL("GRANT pg_write_all_data TO {}").format(role))
+        if maintenance.info.parameter_status("is_superuser") == "on":
+            grants.append(sql.SQL("GRANT SET ON PARAMETER session_replication_role TO {}").format(role))
     if not public:
         grants.append(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(sql.Identifier(name), role))
     made = build_role.make_reader(maintenance, operator, run=run, live=name, grants=grants)
+    if writes:
+        return made.at(name)
     # Code must not change the role's password, or leave anything: a transaction that began read-only stays so.
     return Target({**made.at(name).keywords, "options": "-c default_transaction_read_only=on"})
 

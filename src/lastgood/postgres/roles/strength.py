@@ -6,15 +6,15 @@ from typing import LiteralString
 
 from lastgood.postgres.server import Connection
 
-# Code can become each role of which the session's role is a member. ``session_user``, because RESET ROLE returns to it.
+# Code can become each role of which its role is a member. ``session_user``, because RESET ROLE returns to it.
 _RIGHTS: LiteralString = """
-WITH mine AS (
-  SELECT r.* FROM pg_catalog.pg_roles r WHERE pg_catalog.pg_has_role(session_user, r.oid, 'MEMBER')
+WITH it AS (SELECT coalesce(%s::text, session_user::text)::name AS role), mine AS (
+  SELECT r.*, it.role FROM pg_catalog.pg_roles r, it WHERE pg_catalog.pg_has_role(it.role, r.oid, 'MEMBER')
 )
-SELECT 1 AS place, rolname = session_user AS own, 'superuser' AS what, rolname::text AS name
+SELECT 1 AS place, rolname = role AS own, 'superuser' AS what, rolname::text AS name
 FROM mine WHERE rolsuper
 UNION ALL
-SELECT 2, rolname = session_user, 'CREATEROLE', rolname::text FROM mine WHERE rolcreaterole
+SELECT 2, rolname = role, 'CREATEROLE', rolname::text FROM mine WHERE rolcreaterole
 UNION ALL
 SELECT 3, false, 'member', rolname::text FROM mine
 WHERE rolname IN ('pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files')
@@ -26,10 +26,10 @@ ORDER BY place, own DESC, name
 """
 
 
-def strength(connection: Connection) -> str:
-    """The greatest right of the session's role that reaches beyond the databases that it owns, in words; empty if it
-    has none."""
-    row = connection.execute(_RIGHTS).fetchone()
+def strength(connection: Connection, role: str | None = None) -> str:
+    """The greatest right of a role, by default the session's, that reaches beyond the databases that it owns, in words;
+    empty if it has none."""
+    row = connection.execute(_RIGHTS, [role]).fetchone()
     if row is None:
         return ""
     _, own, what, name = row

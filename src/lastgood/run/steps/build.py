@@ -144,7 +144,7 @@ class Build:
                 drop_leftover(run.maintenance, run.target, left, run.plan.live)
 
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
-        if _apart(run):
+        if apart(run):
             return False  # only the role that built it could prove it again, and its login has ended
         return any(
             found.name == run.plan.shadow and not found.invalid and mark.options.get("stage") == "loaded"
@@ -152,13 +152,13 @@ class Build:
         )
 
 
-def _apart(run: Run) -> bool:
+def apart(run: Run) -> bool:
     """Whether a role without rights builds the shadow: code of the restore point runs then."""
     return run.plan.code is not None and run.plan.code.confined
 
 
 def _builder(run: Run, maintenance: Connection) -> Builder | None:
-    if not _apart(run):
+    if not apart(run):
         return None
     plan = run.plan
     build_as = run.prepared.request.code.build_as

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,26 +13,32 @@ from typing import Any
 
 import psycopg
 
+from lastgood.dump.names import Relation
 from lastgood.errors import Failed, Stopped
 from lastgood.events import Caution, Note
 from lastgood.in_place import marks, names
 from lastgood.in_place.build import prove, staged
+from lastgood.in_place.build.confined import Confined, left_to_refresh
+from lastgood.in_place.build.prove import Proof
 from lastgood.in_place.build.staged import Origin
 from lastgood.in_place.definitions import against_facts, rewrite
 from lastgood.in_place.definitions.rewrite import Rewritten
+from lastgood.in_place.definitions.scratch import Confinement
 from lastgood.in_place.exchange import completion, locking, move, reconnect, snapshots, switch
 from lastgood.in_place.exchange.snapshots import OpenSession
 from lastgood.in_place.platform import added_parents, deleted_parents
 from lastgood.in_place.ties import queries
 from lastgood.journal import caller
+from lastgood.load.builder import Builder
 from lastgood.load.rebuild import rules_for
 from lastgood.load.repairs import Rules
 from lastgood.plan.plan import PlannedStep, Request
 from lastgood.postgres.exchange import ExchangeResult
-from lastgood.postgres.server import Connection
+from lastgood.postgres.roles import build_role, lent_role
+from lastgood.postgres.server import Connection, quiet_event_triggers
 from lastgood.postgres.transactions import OutcomeUnknown, outcome_after_loss, server_process
 from lastgood.run.context import Run
-from lastgood.run.steps.build import Build, Built, consent_of
+from lastgood.run.steps.build import Build, Built, apart, consent_of
 from lastgood.run.steps.prove import Prove, Proved
 from lastgood.run.steps.reopen import Reopen, Reopened
 from lastgood.run.steps.swap import Swap, Switched
@@ -43,9 +50,11 @@ SNAPSHOT_SECONDS = 600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Staged(Built):
-    """The loaded staging schemas. ``rewritten``: the restore point's definitions under their names."""
+    """The loaded staging schemas. ``rewritten``: the restore point's definitions under their names. ``proof``: theirs,
+    if a role without rights built them: its login has ended."""
 
     rewritten: Rewritten
+    proof: Proof | None = None
 
 
 class BuildSchemas(Build):
@@ -64,30 +73,45 @@ class BuildSchemas(Build):
         rules = _rules(run)
         rewritten = _rewritten(run, rules)
         with run.connected(plan.live, "deleted parents") as live:
+            quiet_event_triggers(live)
             orphaned = deleted_parents.find(live, dump.source, dump.summary, rewritten, run.cancelled)
         deleted_parents.refuse(orphaned, dump.name)
-        loaded = staged.build(
-            dump,
-            rewritten,
-            Origin(plan.run, str(Path(plan.point.path).absolute()), caller.host(), caller.user(), _options(run)),
-            rules,
-            run.context,
-            connect=partial(run.connected, plan.live),
-            watch=lambda: run.server.connect(application_name=f"lastgood watch {plan.run}"),
-        )
+        origin = Origin(plan.run, str(Path(plan.point.path).absolute()), caller.host(), caller.user(), _options(run))
+        with ExitStack() as stack:
+            confined = _confined(run, rewritten, rules, stack)
+            loaded = staged.build(
+                dump,
+                rewritten,
+                origin,
+                rules,
+                run.context,
+                connect=partial(run.connected, plan.live),
+                watch=lambda: run.server.connect(application_name=f"lastgood watch {plan.run}"),
+                confined=confined,
+            )
+            proof = None
+            if confined is not None:
+                proof = _proof(run, rewritten, loaded.same, confined)
+                rewritten = left_to_refresh(confined, rewritten)
         return Staged(
             oid=plan.live_oid,
             loaded=loaded,
             division=None,
             rewritten=rewritten,
+            proof=proof,
             detail=f"{counted(loaded.rows, 'row')} in {plan.shadow}",
         )
 
     def undo(self, run: Run) -> None:
+        role = build_role.name_of(run.plan.run)
+        build_role.close_if_left(run.maintenance, role)
         with run.connected(run.plan.live, "revert") as live:
             staged.drop_schemas(live, run.plan.run)
+        build_role.end(run.maintenance, run.server, role)
 
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
+        if apart(run):
+            return False  # only the role that built them could validate their foreign keys, and its login has ended
         with run.connected(run.plan.live, "read marks") as live:
             found = marks.marked(live, run=run.plan.run, role="staging")
         return bool(found) and all(each.mark.state in ("built", "proved") for each in found)
@@ -98,16 +122,10 @@ class ProveSchemas(Prove):
 
     def do(self, run: Run) -> Proved:
         plan, built = run.plan, run.result(Staged)
-        proof = prove.prove(
-            run.dump,
-            _rewritten(run, _rules(run)),
-            plan.run,
-            run.target,
-            run.context,
-            connect=partial(run.connected, plan.live),
-            same=built.loaded.same if built is not None else {},
-            allow_orphans=plan.allow_orphans,
-        )
+        proof = built.proof if built is not None else None
+        if proof is None:
+            same = built.loaded.same if built is not None else {}
+            proof = _proof(run, _rewritten(run, _rules(run)), same, None)
         live = {names.staging(plan.run, schema): schema for schema in plan.schemas}
         tables = tuple(
             each.model_copy(update={"schema_name": live.get(each.schema_name, each.schema_name)})
@@ -245,6 +263,42 @@ class Answer(Reopen):
             )
 
 
+def _confined(run: Run, rewritten: Rewritten, rules: Rules, stack: ExitStack) -> Confined | None:
+    """The role without rights that builds; None if the operator does."""
+    if not apart(run):
+        return None
+    plan = run.plan
+    maintenance = stack.enter_context(run.connected(plan.maintenance, "build"))
+    build_as = run.prepared.request.code.build_as
+    role = lent_role.role_for(
+        maintenance, run.server, build_as, run=plan.run, live=plan.live, database=plan.live, staged=True
+    )
+    if not role.lent:
+        build_role.quiet_event_triggers(maintenance, role.name)
+    builder = Builder(
+        role,
+        partial(run.connected_to, role.target),
+        staged.quietly(partial(run.connected, plan.live)),
+        within=tuple(rewritten.schemas.values()),
+    )
+    return Confined(builder, maintenance, run.server, rules)
+
+
+def _proof(run: Run, rewritten: Rewritten, same: Mapping[Relation, int], confined: Confined | None) -> Proof:
+    plan = run.plan
+    return prove.prove(
+        run.dump,
+        rewritten,
+        plan.run,
+        run.target,
+        run.context,
+        connect=partial(run.connected, plan.live),
+        same=same,
+        allow_orphans=plan.allow_orphans,
+        confined=confined,
+    )
+
+
 def _report_strangers(run: Run) -> None:
     """Report rows of tables that stay, users above all, which the live schemas know and the restored ones do not."""
     plan = run.plan
@@ -284,7 +338,11 @@ def _rewritten(run: Run, rules: Rules) -> Rewritten:
         return built.rewritten
     there = against_facts.schemas_of(dump.facts)
     schemas = {schema: names.staging(run.plan.run, schema) for schema in run.plan.schemas if schema in there}
-    return rewrite.rewrite(run.target, dump.summary, dump.facts, dump.name, schemas, rules, run.context)
+    code = run.plan.code
+    confinement = None
+    if code is not None and not code.trusted:
+        confinement = Confinement(run.plan.run, run.prepared.request.code.build_as, strong=code.confined)
+    return rewrite.rewrite(run.target, dump.summary, dump.facts, dump.name, schemas, rules, run.context, confinement)
 
 
 def _switched(run: Run, outage: float, tries: int, at: float, detail: str) -> Switched:
