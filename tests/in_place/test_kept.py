@@ -10,7 +10,7 @@ from psycopg import sql
 from lastgood.errors import NOT_REACHED, Interrupted, Refused
 from lastgood.in_place import kept, marks, names
 from lastgood.in_place.exchange import switch
-from lastgood.in_place.marks import Mark
+from lastgood.in_place.marks import SchemaMark
 from lastgood.postgres.server import Connection
 from tests.support.account import assert_same
 from tests.support.hosted import ADMIN, OWN, Project, account_of, stage
@@ -24,7 +24,7 @@ def test_an_unfinished_run_is_found_from_its_staging_schemas(project: Project, d
         for live, state in (("public", "built"), ("app_private", "building")):
             name = names.staging(RUN, live)
             connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
-            mark = Mark.model_validate(
+            mark = SchemaMark.model_validate(
                 {"role": "staging", "run": RUN, "live": live, "made_at": when, "state": state, "point": "a.dump"}
             )
             marks.write(connection, name, mark)
@@ -106,7 +106,7 @@ def tables_of(connection: Connection, schema: str) -> list[sql.Identifier]:
 def test_schemas_of_another_role_are_not_dropped(project: Project, database: str) -> None:
     with project.connect(database, user=ADMIN) as admin, project.connect(database) as connection:
         admin.execute("CREATE SCHEMA forged")
-        marks.write(admin, "forged", Mark(role="kept", run=RUN, live="public", made_at=datetime.now(UTC)))
+        marks.write(admin, "forged", SchemaMark(role="kept", run=RUN, live="public", made_at=datetime.now(UTC)))
         (found,) = kept.run_schemas(connection)
         with pytest.raises(Refused) as refused:
             kept.drop(connection, found)

@@ -11,7 +11,7 @@ from psycopg import sql
 
 from lastgood.in_place import marks, names
 from lastgood.in_place.capabilities import Staying, probe
-from lastgood.in_place.marks import Mark
+from lastgood.in_place.marks import SchemaMark
 from lastgood.points.dump_point import take
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.mark import schemas_of_runs
@@ -24,7 +24,7 @@ WHEN = datetime(2026, 11, 22, 3, 15, tzinfo=UTC)
 
 def test_a_mark_is_read_back_as_written(server: EmbeddedServer, new_database: Callable[..., str]) -> None:
     name = names.staging(RUN, 'My "App"')
-    mark = Mark(role="staging", run=RUN, live='My "App"', made_at=WHEN, state="building", point="app.dump")
+    mark = SchemaMark(role="staging", run=RUN, live='My "App"', made_at=WHEN, state="building", point="app.dump")
     with server.target(new_database()).connect() as connection:
         connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
         marks.write(connection, name, mark)
@@ -48,7 +48,7 @@ def test_other_comments_are_no_marks() -> None:
 
 
 def test_a_mark_of_a_newer_lastgood_is_recognised() -> None:
-    text = Mark(role="kept", run=RUN, live="public", made_at=WHEN).text().replace('"v":1', '"v":2,"more":[1]')
+    text = SchemaMark(role="kept", run=RUN, live="public", made_at=WHEN).text().replace('"v":1', '"v":2,"more":[1]')
     mark = marks.read_mark(text)
     assert mark is not None
     assert (mark.v, mark.role, mark.run) == (2, "kept", RUN)
@@ -113,4 +113,4 @@ def _create_role(request: pytest.FixtureRequest, admin: Connection, name: str) -
 def _marked(connection: Connection, name: str) -> None:
     connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
     connection.execute(sql.SQL("CREATE TABLE {} AS SELECT 1 AS one").format(sql.Identifier(name, "secrets")))
-    marks.write(connection, name, Mark(role="kept", run=RUN, live="public", made_at=WHEN))
+    marks.write(connection, name, SchemaMark(role="kept", run=RUN, live="public", made_at=WHEN))

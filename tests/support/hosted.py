@@ -16,7 +16,7 @@ from psycopg import sql
 
 from demo.hosted import platform
 from lastgood.in_place import marks, names, survey
-from lastgood.in_place.marks import Mark
+from lastgood.in_place.marks import SchemaMark
 from lastgood.in_place.ties import Ties, queries
 from lastgood.journal.run_names import new_run
 from lastgood.postgres.server import Connection, Target
@@ -128,7 +128,7 @@ def stage(
     project.psql(live, text, user=user)
     with project.connect(live, user=user) as connection, connection.transaction():
         for schema in schemas:
-            mark = Mark(role="staging", run=run, live=schema, made_at=datetime.now(UTC), state="built")
+            mark = SchemaMark(role="staging", run=run, live=schema, made_at=datetime.now(UTC), state="built")
             marks.write(
                 connection, names.staging(run, schema), marks.proved(connection, mark, "digest") if prove else mark
             )

@@ -10,7 +10,7 @@ from psycopg import sql
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lastgood.in_place.build.left_out import LeftOut
-from lastgood.in_place.ties import ForeignKey, Ties
+from lastgood.in_place.ties import TiedKey, Ties
 from lastgood.models import Frozen
 from lastgood.postgres.mark import OWNER_TRUSTED, TRUSTED
 from lastgood.postgres.server import Connection
@@ -65,7 +65,7 @@ class Kept(BaseModel):
     existed: tuple[str, ...]
     ties: Ties
     sequences: tuple[Sequence, ...] = ()
-    unvalidated: tuple[ForeignKey, ...] = ()
+    unvalidated: tuple[TiedKey, ...] = ()
     refresh: tuple[tuple[str, str], ...] = ()
     checks: tuple[Check, ...] = ()
     columns: tuple[GeneratedColumn, ...] = ()
@@ -86,7 +86,7 @@ class Rest:
     of the operator."""
 
     run: str
-    foreign_keys: tuple[ForeignKey, ...]
+    foreign_keys: tuple[TiedKey, ...]
     views: tuple[tuple[str, str], ...]
     checks: tuple[Check, ...]
     columns: tuple[GeneratedColumn, ...]
@@ -98,7 +98,7 @@ class Rest:
         return len(self.foreign_keys) + len(self.views) + len(self.checks) + len(self.columns)
 
 
-class Mark(BaseModel):
+class SchemaMark(BaseModel):
     """The mark of a schema of lastgood: JSON in its comment. Every role may read it: it holds no secret.
 
     ``live`` is the live schema's name. Of a staging schema: ``state``; ``manifest``, the digest of the manifest it was
@@ -149,28 +149,28 @@ class MarkedSchema:
     name: str
     owner: str
     ours: bool
-    mark: Mark
+    mark: SchemaMark
 
 
-def read_mark(comment: str | None) -> Mark | None:
+def read_mark(comment: str | None) -> SchemaMark | None:
     """The mark in a schema's comment; None when the comment is no mark of lastgood, or unreadable."""
     try:
-        return Mark.model_validate_json(comment or "")
+        return SchemaMark.model_validate_json(comment or "")
     except ValidationError:
         return None
 
 
-def comment_statement(schema: str, mark: Mark) -> sql.Composed:
+def comment_statement(schema: str, mark: SchemaMark) -> sql.Composed:
     """The statement that writes the mark, for use in a transaction with others."""
     return sql.SQL("COMMENT ON SCHEMA {} IS {}").format(sql.Identifier(schema), sql.Literal(mark.text()))
 
 
-def write(connection: Connection, schema: str, mark: Mark) -> None:
+def write(connection: Connection, schema: str, mark: SchemaMark) -> None:
     """Write the mark of a schema. Raises psycopg.Error."""
     connection.execute(comment_statement(schema, mark))
 
 
-def proved(connection: Connection, mark: Mark, manifest: str) -> Mark:
+def proved(connection: Connection, mark: SchemaMark, manifest: str) -> SchemaMark:
     """The mark of a proved staging schema: with the manifest's digest, the present time and a new transaction ID. Call
     it in the transaction that writes the mark, after the last write to staging was committed."""
     row = connection.execute("SELECT pg_current_xact_id()::text, clock_timestamp()").fetchone()

@@ -12,7 +12,7 @@ from typing import LiteralString
 
 from psycopg import sql
 
-from lastgood.in_place.definitions.ranges import Range, belonging, immovable, staying
+from lastgood.in_place.definitions.ranges import RangeType, belonging, immovable, staying
 from lastgood.in_place.ties import Ties, queries
 from lastgood.in_place.ties.queries import Dependent
 from lastgood.postgres.access.securables import ObjectName
@@ -208,7 +208,7 @@ class Survey:
 
 
 def objects(
-    connection: Connection, schemas: Iterable[str], stay: Iterable[Range] | None = None
+    connection: Connection, schemas: Iterable[str], stay: Iterable[RangeType] | None = None
 ) -> tuple[list[Object], list[str]]:
     """The objects of the schemas in the order of their moves, and those that cannot be moved, in words. ``stay``: the
     range types that are left out, by default those that this role cannot move."""

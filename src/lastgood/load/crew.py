@@ -18,7 +18,7 @@ from lastgood.load.graph import tasks_of
 from lastgood.load.loaded import Loaded
 from lastgood.load.options import Options
 from lastgood.load.schedule import Schedule
-from lastgood.load.session import Session
+from lastgood.load.session import LoadSession
 from lastgood.load.supply import Supply
 from lastgood.load.tasks import Task, analyzed_last
 from lastgood.load.tracker import Tracker
@@ -73,7 +73,7 @@ class _Crew:
         self.job = Job(script, summary, supply, options, self.parallel, tracker)
         self._schedule = Schedule(tasks, in_order=supply.in_order, cheap=costs.cheap)
         self._changed = threading.Condition()
-        self._sessions: list[Session] = []
+        self._sessions: list[LoadSession] = []
         self._busy = 0
         self._failed: BaseException | None = None
 
@@ -127,15 +127,15 @@ class _Crew:
         builder.note(script)
         builder.separately = not _APART.isdisjoint(self._summary.code)
         with builder.operator("create extensions") as connection:
-            session = Session(connection, self.job.commands, self.job.loaded)
+            session = LoadSession(connection, self.job.commands, self.job.loaded)
             for step in script.first:
                 session.enter(step.state)
                 session.run(step.command)
             session.enter(())
             builder.admit(connection)
 
-    def _session(self, connection: Connection) -> Session:
-        session = Session(connection, self.job.commands, self.job.loaded, self._options.builder)
+    def _session(self, connection: Connection) -> LoadSession:
+        session = LoadSession(connection, self.job.commands, self.job.loaded, self._options.builder)
         self._options.capacity.apply(connection)
         return session
 
@@ -144,7 +144,7 @@ class _Crew:
         with self._changed:
             return self._options.capacity.parallel_workers(self._busy)
 
-    def _work(self, session: Session) -> None:
+    def _work(self, session: LoadSession) -> None:
         for tasks in self._tasks():
             try:
                 self.job.tracker.begin(tasks)

@@ -26,7 +26,7 @@ from lastgood.load.loaded import Loaded
 from lastgood.load.rebuild import SHOWN, Dump, compared
 from lastgood.load.repairs import Commands, Record, Rules
 from lastgood.load.repairs.foreign_keys import accepted
-from lastgood.load.session import Session
+from lastgood.load.session import LoadSession
 from lastgood.postgres.errors import failed
 from lastgood.postgres.roles import build_role, lent_role
 from lastgood.postgres.server import Connection, Target
@@ -70,7 +70,7 @@ def hand_over(
         fault.point("build.verified")
         commands = Commands(dump.name, rules, context)
         commands.record = Record(skipped=loaded.skipped, repaired=loaded.repaired)
-        session = Session(connection, commands, loaded)
+        session = LoadSession(connection, commands, loaded)
         run_handed(session, builder)
         try:
             _large_objects(connection, builder)
@@ -114,7 +114,7 @@ def create_event_triggers(builder: Builder, dump: Dump, rules: Rules, loaded: Lo
         with builder.operator("create event triggers") as connection:
             commands = Commands(dump.name, rules, context)
             commands.record = Record(skipped=loaded.skipped, repaired=loaded.repaired)
-            _run(Session(connection, commands, loaded), builder.last)
+            _run(LoadSession(connection, commands, loaded), builder.last)
 
 
 def _verify(connection: Connection, expected: Facts, division: Division | None, builder: Builder) -> None:
@@ -151,12 +151,12 @@ def without(facts: Facts, left_out: Collection[str]) -> Facts:
     return facts.model_copy(update={"objects": objects, "object_counts": dict(counts)})
 
 
-def run_handed(session: Session, builder: Builder) -> None:
+def run_handed(session: LoadSession, builder: Builder) -> None:
     """Run the commands that the operator runs when the builder's login has ended, in the dump's order."""
     _run(session, sorted(builder.handed, key=_place))
 
 
-def _run(session: Session, commands: Iterable[tuple[Command, State]]) -> None:
+def _run(session: LoadSession, commands: Iterable[tuple[Command, State]]) -> None:
     """Run commands in order; those with the same settings together."""
     together: list[Command] = []
     state: State = ()

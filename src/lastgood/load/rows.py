@@ -17,7 +17,7 @@ from lastgood.dump.script import Section
 from lastgood.facts.digest import RowsDigest, whole_lines
 from lastgood.facts.row_stream import digest_rows, digest_stream
 from lastgood.load import apart
-from lastgood.load.session import Session
+from lastgood.load.session import LoadSession
 from lastgood.load.supply import BLOCK
 from lastgood.postgres.errors import row_in
 from lastgood.postgres.server import Connection
@@ -68,7 +68,7 @@ class Shared:
 
 
 def send(
-    session: Session,
+    session: LoadSession,
     section: Section,
     blocks: Iterable[bytes],
     *,
@@ -127,7 +127,7 @@ def is_untouched(connection: Connection, relation: Relation) -> bool:
 
 
 def send_apart(
-    session: Session,
+    session: LoadSession,
     section: Section,
     path: Path,
     span: range,
@@ -143,7 +143,7 @@ def send_apart(
 
 
 def read_back(
-    session: Session,
+    session: LoadSession,
     section: Section,
     pages: range | None,
     *,

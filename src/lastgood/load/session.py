@@ -41,7 +41,7 @@ class Later(Exception):
     """The command reads an unpopulated view: other commands come first."""
 
 
-class Session:
+class LoadSession:
     """A connection in autocommit mode whose settings follow the dump's. With a ``builder``, code of the dump may change
     them: they are set again before each piece of work."""
 

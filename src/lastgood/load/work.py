@@ -26,7 +26,7 @@ from lastgood.load import apart, rows
 from lastgood.load.loaded import Loaded
 from lastgood.load.options import Options
 from lastgood.load.repairs import ALONE, Commands, extensions, what
-from lastgood.load.session import Later, Session
+from lastgood.load.session import Later, LoadSession
 from lastgood.load.supply import InPlace, Supply
 from lastgood.load.tasks import ANALYZE_FROM, Task, Work, small_tables, whole_tables
 from lastgood.load.tracker import Tracker
@@ -126,7 +126,7 @@ class Job:
         """Stop all work."""
         self._stop.set()
 
-    def do(self, tasks: Sequence[Task], session: Session) -> None:
+    def do(self, tasks: Sequence[Task], session: LoadSession) -> None:
         """Execute tasks that do not depend on each other. Raises Failed, Interrupted, BadPoint."""
         commands: list[ScriptStep] = []
         for task in tasks:
@@ -147,7 +147,7 @@ class Job:
                     self._data(item, session)
         self._run(commands, session)
 
-    def _data(self, bulk: Bulk, session: Session) -> None:
+    def _data(self, bulk: Bulk, session: LoadSession) -> None:
         session.enter(bulk.state)
         if bulk.inserts:
             self._before_rows(session)
@@ -164,7 +164,7 @@ class Job:
         self._options.pressure.wait_if_needed(self.context.cancelled)
         self.context.check("interrupted while the dump was loaded")
 
-    def _run(self, steps: Iterable[ScriptStep], session: Session) -> None:
+    def _run(self, steps: Iterable[ScriptStep], session: LoadSession) -> None:
         """Run commands in their order: several in one message if they have the same state."""
         together: list[Command] = []
         state: State = ()
@@ -188,7 +188,7 @@ class Job:
         if together:
             self._together(together, state, session)
 
-    def _together(self, commands: Sequence[Command], state: State, session: Session) -> None:
+    def _together(self, commands: Sequence[Command], state: State, session: LoadSession) -> None:
         self._check()
         if self._options.builder is not None and any(each.kind in POST_DATA for each in commands):
             self._options.builder.remember()
@@ -198,7 +198,7 @@ class Job:
         except Later:
             self._later.extend(commands)  # REFRESH is always alone in its message
 
-    def _load(self, section: Section, task: Task, session: Session) -> None:
+    def _load(self, section: Section, task: Task, session: LoadSession) -> None:
         relation, parts = section.start.relation, task.parts
         session.enter(section.state)
         self._before_rows(session)
@@ -258,7 +258,7 @@ class Job:
         blocks = self._supply.rows(section)
         return _Division(parts, rows.Shared(blocks) if parts > 1 else blocks)
 
-    def _before_rows(self, session: Session) -> None:
+    def _before_rows(self, session: LoadSession) -> None:
         """Prepare the database for rows, before the first session loads any."""
         with self._rows_begun:
             if not self._prepared:
@@ -269,14 +269,14 @@ class Job:
                     self.commands.before_rows(session.connection, self._rows)
                 self._prepared = True
 
-    def after_rows(self, sessions: Sequence[Session]) -> None:
+    def after_rows(self, sessions: Sequence[LoadSession]) -> None:
         """Restore what was removed before the rows."""
         for session in sessions:
             session.enter(())
         with sessions[0].errors_at(0, "checks that call functions"):
             self.commands.after_rows([session.connection for session in sessions])
 
-    def analyze(self, session: Session, relation: Relation, line: int) -> None:
+    def analyze(self, session: LoadSession, relation: Relation, line: int) -> None:
         """Gather the planner's statistics of a table; a failure is a Caution."""
         with session.errors_at(line, f"statistics of {relation}"):
             failure = statistics.analyze(session.connection, rows.identifier(relation))
@@ -287,7 +287,7 @@ class Job:
         """Emit a Caution for the operator."""
         self.context.emit(Caution(text))
 
-    def _read_back(self, task: Task, session: Session) -> None:
+    def _read_back(self, task: Task, session: LoadSession) -> None:
         section = task.items[0]
         assert isinstance(section, Section)
         reading, relation = self._options.reading, section.start.relation
@@ -321,7 +321,7 @@ class Job:
             if not found.left and found.sent.same(sent):
                 self.loaded.same[relation] = sent.rows
 
-    def refresh_the_rest(self, session: Session) -> None:
+    def refresh_the_rest(self, session: LoadSession) -> None:
         """Refresh the remaining views in rounds until none succeeds: a view may read another through a function."""
         for _ in range(MORE_ROUNDS):
             waiting, self._later = self._later, []
@@ -345,7 +345,7 @@ class Job:
                 hint="Check the functions that its definition calls.",
             )
 
-    def finish(self, session: Session) -> None:
+    def finish(self, session: LoadSession) -> None:
         """Run the commands that come last of all."""
         for command, state in self._last:
             session.enter(state)
@@ -372,7 +372,7 @@ ORDER BY c.relpages DESC
 """
 
 
-def settle(sessions: Sequence[Session], job: Job) -> None:
+def settle(sessions: Sequence[LoadSession], job: Job) -> None:
     """Gather the planner's statistics that were not gathered with the rows."""
     query = sql.SQL(_WITHOUT_STATISTICS).format(reads_foreign=sql.SQL(statistics.READS_FOREIGN))
     # The server may have refused the dump's statistics: older servers lack the functions.
@@ -390,7 +390,7 @@ def settle(sessions: Sequence[Session], job: Job) -> None:
     small = job.small_tables()
     job.tracker.statistics(len(left), sum(relation in small for relation in left))
 
-    def work(session: Session) -> None:
+    def work(session: LoadSession) -> None:
         while not job.context.cancelled():
             with lock:
                 relations = [left.popleft() for _ in range(min(share, len(left)))]

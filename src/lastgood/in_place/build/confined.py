@@ -33,7 +33,7 @@ from lastgood.load.hand_over import CodeActed
 from lastgood.load.loaded import Loaded
 from lastgood.load.rebuild import SHOWN
 from lastgood.load.repairs import Commands, Record, Rules
-from lastgood.load.session import Session
+from lastgood.load.session import LoadSession
 from lastgood.postgres.errors import failed
 from lastgood.postgres.roles import build_role
 from lastgood.postgres.roles.table_code import not_to_query
@@ -181,7 +181,7 @@ def give(confined: Confined, rewritten: Rewritten, name: str, cancelled: Callabl
         _at_once(connection, rewritten, cancelled)
         commands = Commands(name, confined.rules, context)
         commands.record = Record(skipped=loaded.skipped, repaired=loaded.repaired)
-        hand_over.run_handed(Session(connection, commands, loaded), builder)
+        hand_over.run_handed(LoadSession(connection, commands, loaded), builder)
         try:
             hand_over.give_rest(connection, role.name)
             connection.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(role.name)))

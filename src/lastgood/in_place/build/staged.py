@@ -25,7 +25,7 @@ from lastgood.in_place.build.confined import Confined, names_outside
 from lastgood.in_place.build.left_out import LeftOut
 from lastgood.in_place.definitions import default_privileges, owners
 from lastgood.in_place.definitions.rewrite import Rewritten
-from lastgood.in_place.marks import Mark
+from lastgood.in_place.marks import SchemaMark
 from lastgood.in_place.marks import State as MarkState
 from lastgood.load.crew import Connect
 from lastgood.load.loaded import Loaded
@@ -278,7 +278,7 @@ def create_schemas(connection: Connection, schemas: Mapping[str, str], origin: O
             connection.execute(sql.SQL("CREATE SCHEMA {}").format(name))
             for (grantee,) in connection.execute(_GRANTED, [staging]).fetchall():  # by default privileges
                 connection.execute(sql.SQL("REVOKE ALL ON SCHEMA {} FROM {}").format(name, sql.SQL(grantee)))
-            mark = Mark(
+            mark = SchemaMark(
                 role="staging",
                 run=origin.run,
                 live=schema,

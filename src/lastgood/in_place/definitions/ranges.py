@@ -41,7 +41,7 @@ ORDER BY 1, 2
 
 
 @dataclass(frozen=True, slots=True)
-class Range:
+class RangeType:
     """A range type with its multirange type. ``types`` and ``routines``: the OIDs of all that belongs to it.
     ``definition`` and ``privileges`` are comparable between databases; ``uses``: an object of the schemas that it is
     made of, empty if there is none."""
@@ -54,22 +54,22 @@ class Range:
     uses: str
 
 
-def ranges(connection: Connection, schemas: Iterable[str]) -> list[Range]:
+def ranges(connection: Connection, schemas: Iterable[str]) -> list[RangeType]:
     """The range types of the schemas, without those of extensions."""
     return [
-        Range(
+        RangeType(
             ObjectName("type", (row[0], row[1])), frozenset(row[2:6]), frozenset(row[6]), row[7], row[8], row[9] or ""
         )
         for row in connection.execute(_RANGES, {"schemas": list(schemas)})
     ]
 
 
-def staying(connection: Connection, schemas: Iterable[str]) -> list[Range]:
+def staying(connection: Connection, schemas: Iterable[str]) -> list[RangeType]:
     """The range types that this role cannot move; none for a superuser."""
     return [] if connection.info.parameter_status("is_superuser") == "on" else ranges(connection, schemas)
 
 
-def belonging(found: Iterable[Range]) -> dict[str, frozenset[int]]:
+def belonging(found: Iterable[RangeType]) -> dict[str, frozenset[int]]:
     """Catalogue → the OIDs of all that belongs to these range types."""
     every = list(found)
     return {
@@ -78,7 +78,7 @@ def belonging(found: Iterable[Range]) -> dict[str, frozenset[int]]:
     }
 
 
-def immovable(found: Iterable[Range]) -> list[str]:
+def immovable(found: Iterable[RangeType]) -> list[str]:
     """Those that can neither be moved nor stay, in words."""
     return [
         f"range {each.name} cannot be moved, since its constructor functions belong to the bootstrap superuser, and "
@@ -88,7 +88,9 @@ def immovable(found: Iterable[Range]) -> list[str]:
     ]
 
 
-def differences(point: Iterable[Range], live: Iterable[Range], *, privileges: bool) -> tuple[list[str], list[str]]:
+def differences(
+    point: Iterable[RangeType], live: Iterable[RangeType], *, privileges: bool
+) -> tuple[list[str], list[str]]:
     """The obstacles to keeping the live range types instead of the restore point's, and the differences that would
     remain, both in words. ``privileges``: whether the restore point has owners and privileges."""
     here = {each.name: each for each in live}

@@ -15,10 +15,9 @@ from lastgood.errors import Interrupted, LastgoodError
 from lastgood.in_place.definitions import owners
 from lastgood.in_place.definitions.dumped import ATTRIBUTES
 from lastgood.in_place.definitions.sorting import Placed, is_tie, placed
-from lastgood.load.builder import Builder as Apart
-from lastgood.load.builder import is_handed
+from lastgood.load.builder import Builder, is_handed
 from lastgood.load.hand_over import give_rest
-from lastgood.load.session import Later, Session
+from lastgood.load.session import Later, LoadSession
 
 TOGETHER = 100
 # Commands without effect on definitions, and those that need rows.
@@ -39,17 +38,17 @@ _IDENTITIES = frozenset({"session_authorization", "role"})
 _ON_OTHERS = frozenset({Kind.TRIGGER, Kind.POLICY, Kind.RULE, Kind.PUBLICATION})
 
 
-class Builder:
+class Recreation:
     """The creation of a restore point's definitions in an empty database. ``session`` executes what may run code of the
     restore point, ``operator`` the rest: they are the same unless a role without rights builds (``apart``)."""
 
     def __init__(
         self,
-        session: Session,
-        operator: Session,
+        session: LoadSession,
+        operator: LoadSession,
         schemas: Collection[str],
         cancelled: Callable[[], bool],
-        apart: Apart | None = None,
+        apart: Builder | None = None,
     ) -> None:
         self._session = session
         self._operator = operator
@@ -150,7 +149,7 @@ class Builder:
     def _alike(self, one: Placed, other: Placed) -> bool:
         return one.step.state is other.step.state and self._own(one) == self._own(other)
 
-    def _run(self, some: Sequence[Placed], session: Session | None = None) -> None:
+    def _run(self, some: Sequence[Placed], session: LoadSession | None = None) -> None:
         session = session or self._session
         if self._cancelled():
             raise Interrupted("interrupted while the definitions were rewritten")
@@ -171,7 +170,7 @@ class Builder:
             except LastgoodError as error:
                 self.not_created.append(error.message.removeprefix("cannot load "))
 
-    def _tie(self, tied: Iterable[Placed], session: Session | None = None) -> None:
+    def _tie(self, tied: Iterable[Placed], session: LoadSession | None = None) -> None:
         """Make the ties, so that the server can describe them; default privileges last, because they would change
         privileges of later objects. A tie that refers to the schemas that go back must not be missing."""
         for each in sorted(tied, key=lambda each: each.command.kind is Kind.DEFAULT_PRIVILEGES):

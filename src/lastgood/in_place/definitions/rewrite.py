@@ -27,8 +27,8 @@ from lastgood.in_place import survey
 from lastgood.in_place.build import late_checks
 from lastgood.in_place.definitions import against_facts, from_live, ownership, ranges
 from lastgood.in_place.definitions.dumped import definitions_in, dumped, left_to_the_swap
-from lastgood.in_place.definitions.ranges import Range
-from lastgood.in_place.definitions.recreate import Builder
+from lastgood.in_place.definitions.ranges import RangeType
+from lastgood.in_place.definitions.recreate import Recreation
 from lastgood.in_place.definitions.scratch import Confinement, Scratch, scratch
 from lastgood.in_place.definitions.sorting import event_triggers, outside
 from lastgood.in_place.marks import Check, GeneratedColumn
@@ -38,7 +38,7 @@ from lastgood.load.builder import UNGUARD
 from lastgood.load.hand_over import close_unchanged
 from lastgood.load.loaded import Loaded
 from lastgood.load.repairs import Commands, Rules
-from lastgood.load.session import Session
+from lastgood.load.session import LoadSession
 from lastgood.postgres import binaries
 from lastgood.postgres.server import Connection, Target
 from lastgood.text.redact import visible
@@ -108,7 +108,7 @@ def rewrite(
         scratch(target, major, role, roles, context.emit, confinement) as made,
         _sessions(made, name, rules, context) as (session, operator),
     ):
-        builder = Builder(session, operator, schemas, context.cancelled, made.builder)
+        builder = Recreation(session, operator, schemas, context.cancelled, made.builder)
         with target.connect(application_name="lastgood rewrite") as live:
             borrowed = from_live.schemas_lent(live, summary, schemas)
             extensions = from_live.extensions(live, {*borrowed, *schemas}) if not summary.extensions else []
@@ -179,15 +179,15 @@ def rewrite(
 
 
 @contextmanager
-def _sessions(made: Scratch, name: str, rules: Rules, context: Context) -> Iterator[tuple[Session, Session]]:
+def _sessions(made: Scratch, name: str, rules: Rules, context: Context) -> Iterator[tuple[LoadSession, LoadSession]]:
     """The session that executes what may run code of the restore point, and that of the operator."""
-    operator = Session(made.connection, Commands(name, rules, context), Loaded())
+    operator = LoadSession(made.connection, Commands(name, rules, context), Loaded())
     if made.builder is None:
         yield operator, operator
         return
     with made.builder.connect("definitions") as connection:
         commands = Commands(name, rules, context, builder=made.builder)
-        yield Session(connection, commands, Loaded(), made.builder), operator
+        yield LoadSession(connection, commands, Loaded(), made.builder), operator
 
 
 # Materialized views whose query calls a user-defined function, also through other views. Built-in functions and those
@@ -219,7 +219,7 @@ SELECT EXISTS (SELECT FROM pg_catalog.pg_depend d
 """
 
 
-def _give_name(connection: Connection, schema: str, staging: str, stay: Sequence[Range]) -> None:
+def _give_name(connection: Connection, schema: str, staging: str, stay: Sequence[RangeType]) -> None:
     """Give a schema the name of its staging schema; with members of an extension or the range types ``stay`` in it,
     which have to stay, move the other objects into a new schema."""
     identifier = quoted(schema)

@@ -14,7 +14,7 @@ from lastgood import fault
 from lastgood.dump.names import Relation
 from lastgood.in_place import marks
 from lastgood.in_place.build import late_checks
-from lastgood.in_place.ties import ForeignKey, queries, retie
+from lastgood.in_place.ties import TiedKey, queries, retie
 from lastgood.postgres.errors import message_of
 from lastgood.postgres.roles.build_role import PREFIX
 from lastgood.postgres.roles.strength import strength
@@ -117,7 +117,7 @@ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname !~ '^(pg|lastgood)_' 
 """
 
 
-def validate(connection: Connection, keys: Iterable[ForeignKey]) -> list[tuple[ForeignKey, str]]:
+def validate(connection: Connection, keys: Iterable[TiedKey]) -> list[tuple[TiedKey, str]]:
     """Validate foreign keys after a move, each in a transaction of its own. Returns those that failed, with the
     server's reason: rows that they refer to were deleted meanwhile.
 
@@ -140,7 +140,7 @@ def validate(connection: Connection, keys: Iterable[ForeignKey]) -> list[tuple[F
     return failed
 
 
-def validated(connection: Connection, keys: Iterable[ForeignKey]) -> Iterator[str]:
+def validated(connection: Connection, keys: Iterable[TiedKey]) -> Iterator[str]:
     """Validate foreign keys, and yield each failure in words: such a key holds for new rows only."""
     for key, why in validate(connection, keys):
         yield f'{FOREIGN_KEY}"{key.name}" of "{key.schema_name}.{key.table}" is still NOT VALID: {why}'

@@ -22,7 +22,7 @@ from lastgood.in_place.exchange.snapshots import OpenSession
 from lastgood.in_place.exchange.transaction import SchemaMove, Transaction
 from lastgood.in_place.marks import Role
 from lastgood.in_place.survey import Survey
-from lastgood.in_place.ties import ForeignKey
+from lastgood.in_place.ties import TiedKey
 from lastgood.postgres.errors import message_of, one_line
 from lastgood.postgres.server import Connection
 
@@ -43,7 +43,7 @@ class Moved:
     tries: int
     moved: int
     kept: tuple[str, ...]
-    unvalidated: tuple[ForeignKey, ...]
+    unvalidated: tuple[TiedKey, ...]
     notes: tuple[str, ...]
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from lastgood.errors import Interrupted, Refused
-from lastgood.in_place.marks import Mark
+from lastgood.in_place.marks import SchemaMark
 from lastgood.postgres.server import Connection, only_row
 
 POLL_SECONDS = 0.5
@@ -54,7 +54,7 @@ def session(
     return OpenSession(pid, user or "", application or "", since, state or "")
 
 
-def older(connection: Connection, marks: Iterable[Mark]) -> list[OpenSession]:
+def older(connection: Connection, marks: Iterable[SchemaMark]) -> list[OpenSession]:
     """The sessions of this database whose snapshot is older than the last write to staging. Needs pg_monitor for other
     roles' sessions (``hidden``)."""
     found: dict[int, OpenSession] = {}
@@ -83,7 +83,7 @@ def refused(found: Sequence[OpenSession]) -> Refused:
 
 def wait(
     connection: Connection,
-    marks: Iterable[Mark],
+    marks: Iterable[SchemaMark],
     *,
     seconds: float,
     waiting: Callable[[list[OpenSession]], None] = lambda _: None,

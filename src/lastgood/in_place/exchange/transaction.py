@@ -16,9 +16,9 @@ from lastgood.errors import Failed, Interrupted, LastgoodError, Refused, first_l
 from lastgood.in_place import marks
 from lastgood.in_place.exchange import snapshots
 from lastgood.in_place.exchange.locking import LOCK_TIMEOUT, Locks
-from lastgood.in_place.marks import Check, GeneratedColumn, Kept, Mark, Role
+from lastgood.in_place.marks import Check, GeneratedColumn, Kept, Role, SchemaMark
 from lastgood.in_place.survey import Object, Survey, fingerprint, objects, survey
-from lastgood.in_place.ties import ForeignKey, Publication, Schema, Ties, queries, retie
+from lastgood.in_place.ties import Publication, Schema, TiedKey, Ties, queries, retie
 from lastgood.in_place.ties.changes import TieChanges
 from lastgood.postgres import clock, database
 from lastgood.postgres.access.grants import Operator
@@ -53,7 +53,7 @@ class SchemaMove:
     pairs: tuple[SchemaPair, ...]
     wished: Ties
     keeps: Role
-    staged: tuple[Mark, ...] = ()
+    staged: tuple[SchemaMark, ...] = ()
     refresh: tuple[tuple[str, str], ...] = ()
     checks: tuple[Check, ...] = ()
     columns: tuple[GeneratedColumn, ...] = ()
@@ -86,11 +86,11 @@ class Transaction:
         self._lives = list(self._leaving)
         self._arrivals = [pair.arriving for pair in wanted.pairs if pair.arriving is not None]
         self._changes = TieChanges(connection, self._operator, self._leaving, wanted.wished)
-        self._last: Mark | None = None
+        self._last: SchemaMark | None = None
         self._published: list[Publication] = []
 
     @property
-    def unvalidated(self) -> tuple[ForeignKey, ...]:
+    def unvalidated(self) -> tuple[TiedKey, ...]:
         """The foreign keys that were made without a look at the rows."""
         return tuple(self._changes.unvalidated)
 
@@ -256,7 +256,7 @@ class Transaction:
         now = clock.now(connection)
         options = {**wanted.options, **self._end_deployment()}
         for pair in wanted.pairs:
-            mark = Mark(
+            mark = SchemaMark(
                 role=wanted.keeps,
                 run=wanted.run,
                 live=pair.live,
@@ -269,7 +269,7 @@ class Transaction:
             )
             marks.write(connection, pair.leaving, mark)
 
-    def _last_move(self) -> Mark | None:
+    def _last_move(self) -> SchemaMark | None:
         """The mark of the last move. An arriving schema may have it."""
         moves = [each.mark for each in marks.marked(self._connection) if each.ours]
         return max((mark for mark in moves if mark.kept is not None), key=lambda mark: mark.made_at, default=None)

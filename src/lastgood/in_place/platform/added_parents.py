@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from psycopg import sql
 
-from lastgood.in_place.ties import ForeignKey
+from lastgood.in_place.ties import TiedKey
 from lastgood.postgres.server import Connection
 
 _COLUMNS = """
@@ -18,7 +18,7 @@ WHERE n.nspname = %s AND c.relname = %s AND o.conname = %s AND o.contype = 'f'
 """
 
 
-def count(connection: Connection, key: ForeignKey, *, staging: str) -> int:
+def count(connection: Connection, key: TiedKey, *, staging: str) -> int:
     """Count the parents that a row of the live table refers to and no row of the same table in ``staging`` does: with a
     table of profiles, the users who signed up since the restore point. Raises psycopg.Error."""
     row = connection.execute(_COLUMNS, [key.schema_name, key.table, key.name]).fetchone()

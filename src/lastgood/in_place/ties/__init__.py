@@ -13,7 +13,7 @@ from lastgood.models import Frozen
 from lastgood.postgres.access.grants import Acl, Grant
 
 
-class ForeignKey(Frozen):
+class TiedKey(Frozen):
     """A foreign key of a table that goes back, to a table that stays. ``definition`` is pg_get_constraintdef's, without
     NOT VALID. ``partitioned``: of a partitioned table, which before 18 cannot have one that is NOT VALID."""
 
@@ -141,7 +141,7 @@ class Ties(Frozen):
 
     schemas: tuple[Schema, ...] = ()
     default_privileges: tuple[DefaultPrivileges, ...] = ()
-    foreign_keys: tuple[ForeignKey, ...] = ()
+    foreign_keys: tuple[TiedKey, ...] = ()
     triggers: tuple[Trigger, ...] = ()
     policies: tuple[Policy, ...] = ()
     publications: tuple[Publication, ...] = ()

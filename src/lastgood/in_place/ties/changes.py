@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 import psycopg
 from psycopg import sql
 
-from lastgood.in_place.ties import ForeignKey, Publication, Schema, Ties, acl, queries, retie
+from lastgood.in_place.ties import Publication, Schema, TiedKey, Ties, acl, queries, retie
 from lastgood.postgres.access.grants import Operator, under_owner
 from lastgood.postgres.errors import message_of
 from lastgood.postgres.server import Connection
@@ -43,7 +43,7 @@ class TieChanges:
         self._leaving = leaving
         self._lives = list(leaving)
         self._wished = wished
-        self.unvalidated: list[ForeignKey] = []
+        self.unvalidated: list[TiedKey] = []
         self.notes: list[str] = []
 
     def drop(self, live: Ties, gone: Iterable[str]) -> None:

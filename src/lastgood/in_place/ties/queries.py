@@ -15,12 +15,12 @@ from lastgood.in_place.definitions.ranges import belonging, staying
 from lastgood.in_place.ties import (
     DefaultPrivileges,
     EventTrigger,
-    ForeignKey,
     Member,
     Policy,
     Privilege,
     Publication,
     Schema,
+    TiedKey,
     Ties,
     Trigger,
 )
@@ -216,10 +216,10 @@ def default_privileges(connection: Connection, names: Iterable[str]) -> list[Def
     ]
 
 
-def foreign_keys(connection: Connection, names: Iterable[str]) -> list[ForeignKey]:
+def foreign_keys(connection: Connection, names: Iterable[str]) -> list[TiedKey]:
     """The foreign keys of tables in these schemas to tables outside of them."""
     return [
-        ForeignKey(
+        TiedKey(
             schema_name=row[0],
             table=row[1],
             name=row[2],

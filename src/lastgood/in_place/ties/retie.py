@@ -13,11 +13,11 @@ from psycopg import sql
 from lastgood.in_place.ties import (
     DefaultPrivileges,
     EventTrigger,
-    ForeignKey,
     Member,
     Policy,
     Publication,
     Schema,
+    TiedKey,
     Ties,
     Trigger,
     acl,
@@ -60,14 +60,14 @@ def _text(definition: str) -> sql.SQL:
     return sql.SQL(definition)
 
 
-def drop_foreign_key(key: ForeignKey) -> sql.Composed:
+def drop_foreign_key(key: TiedKey) -> sql.Composed:
     """Cut a foreign key."""
     return sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(
         sql.Identifier(key.schema_name, key.table), sql.Identifier(key.name)
     )
 
 
-def add_foreign_key(key: ForeignKey, *, valid: bool) -> sql.Composed:
+def add_foreign_key(key: TiedKey, *, valid: bool) -> sql.Composed:
     """Make a foreign key again; without a look at the rows unless ``valid``."""
     return sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}{}").format(
         sql.Identifier(key.schema_name, key.table),
@@ -77,14 +77,14 @@ def add_foreign_key(key: ForeignKey, *, valid: bool) -> sql.Composed:
     )
 
 
-def comment_foreign_key(key: ForeignKey) -> sql.Composed:
+def comment_foreign_key(key: TiedKey) -> sql.Composed:
     """Give a foreign key its comment again."""
     return sql.SQL("COMMENT ON CONSTRAINT {} ON {} IS {}").format(
         sql.Identifier(key.name), sql.Identifier(key.schema_name, key.table), sql.Literal(key.comment)
     )
 
 
-def validate_foreign_key(key: ForeignKey) -> sql.Composed:
+def validate_foreign_key(key: TiedKey) -> sql.Composed:
     """Compare the rows of a foreign key that is NOT VALID with the table that they refer to."""
     return sql.SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}").format(
         sql.Identifier(key.schema_name, key.table), sql.Identifier(key.name)

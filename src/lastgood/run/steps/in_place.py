@@ -49,7 +49,7 @@ SNAPSHOT_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Staged(Built):
+class BuiltInPlace(Built):
     """The loaded staging schemas. ``rewritten``: the restore point's definitions under their names. ``proof``: theirs,
     if a role without rights built them: its login has ended."""
 
@@ -68,7 +68,7 @@ class BuildSchemas(Build):
             name=self.name, title="Build the restored schemas next to the live ones", effect="users do not notice"
         )
 
-    def do(self, run: Run) -> Staged:
+    def do(self, run: Run) -> BuiltInPlace:
         plan, dump = run.plan, run.dump
         rules = _rules(run)
         rewritten = _rewritten(run, rules)
@@ -93,7 +93,7 @@ class BuildSchemas(Build):
             if confined is not None:
                 proof = _proof(run, rewritten, loaded.same, confined)
                 rewritten = left_to_refresh(confined, rewritten)
-        return Staged(
+        return BuiltInPlace(
             oid=plan.live_oid,
             loaded=loaded,
             division=None,
@@ -121,7 +121,7 @@ class ProveSchemas(Prove):
     """Prove the staging schemas, and mark them: the switch refuses others."""
 
     def do(self, run: Run) -> Proved:
-        plan, built = run.plan, run.result(Staged)
+        plan, built = run.plan, run.result(BuiltInPlace)
         proof = built.proof if built is not None else None
         if proof is None:
             same = built.loaded.same if built is not None else {}
@@ -333,7 +333,7 @@ def _rules(run: Run) -> Rules:
 
 def _rewritten(run: Run, rules: Rules) -> Rewritten:
     """The rewritten definitions: those of the build, or made again by a process that resumes the run."""
-    built, dump = run.result(Staged), run.dump
+    built, dump = run.result(BuiltInPlace), run.dump
     if built is not None:
         return built.rewritten
     there = against_facts.schemas_of(dump.facts)
