@@ -215,7 +215,7 @@ def test_an_operator_elsewhere_goes_back_in_place(story: Story) -> None:
     kept = f"lastgood_kept_{run.rpartition('-')[2]}_*"
     report = second("report", run)
     assert f'the previous objects are kept in the schemas "{kept}"' in report.out, report
-    assert re.search(rf"previous database +{re.escape(kept)} +present", report.out), report.out
+    assert re.search(rf"{re.escape(kept)} +previous database +present", report.out), report.out
     assert second("backup", "--label", "after").status == 0
     (made,) = second.store.glob("*_after.sql")
     assert "lastgood_kept" not in made.read_text()
