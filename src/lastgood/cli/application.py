@@ -227,14 +227,15 @@ def _own(function: Callable[..., int | None]) -> list[inspect.Parameter]:
 
 
 def _arguments(function: Callable[..., int | None], values: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a command, with the fields of a dataclass in one object."""
+    """The arguments of a command, with the fields of a dataclass in one object. The default of a group gets its options
+    only; its other parameters keep their defaults."""
     found = {}
     for each in _own(function):
-        kind: Any = each.annotation
-        options = fields(kind) if is_dataclass(kind) else None
-        found[each.name] = (
-            values[each.name] if options is None else kind(**{one.name: values[one.name] for one in options})
-        )
+        if is_dataclass(each.annotation):
+            kind: Any = each.annotation
+            found[each.name] = kind(**{one.name: values[one.name] for one in fields(kind) if one.name in values})
+        elif each.name in values:
+            found[each.name] = values[each.name]
     return found
 
 
@@ -244,8 +245,8 @@ def command(
     """Register a function as a command. Its first parameter is the Session, the others are Typer's.
 
     ``statuses``: its exit statuses apart from 0, 1, 2 and 130. ``options``: its options from the registry, apart from
-    the global ones; their values are in the session's settings. Options of several
-    commands are a dataclass, with an Annotated field for each. The function returns an exit status, or None for 0.
+    the global ones; their values are in the session's settings. Options of several commands are a dataclass, with an
+    Annotated field for each. The function returns an exit status, or None for 0.
 
     Help and completion import a command's module, so the module only declares it. The function imports the logic.
     """

@@ -44,6 +44,13 @@ def test_the_document(lastgood: Lastgood) -> None:
     assert document["tables"]["hooks"]["time_limit"] == 120.0
 
 
+def test_without_a_subcommand_the_file_in_effect_is_checked(lastgood: Lastgood) -> None:
+    Path("lastgood.toml").write_text(EXAMPLE)
+    bare, named = lastgood("config"), lastgood("config", "check")
+    assert (bare.status, bare.out, bare.err) == (named.status, named.out, named.err)
+    assert bare.status == 0
+
+
 def test_the_example_fits_the_schema_and_a_wrong_one_does_not(lastgood: Lastgood) -> None:
     schema = json.loads(lastgood("config", "schema").out)
     jsonschema.Draft202012Validator.check_schema(schema)
