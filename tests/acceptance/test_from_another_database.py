@@ -12,6 +12,12 @@ from tests.cli.conftest import Lastgood
 from tests.cli.conftest import lastgood as lastgood
 
 
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of its own: the store is the one that a user has without settings."""
+    monkeypatch.chdir(tmp_path)
+
+
 def rows(server: EmbeddedServer, database: str) -> int:
     with server.target(database).connect() as connection:
         found = connection.execute("SELECT count(*) FROM public.contacts").fetchone()

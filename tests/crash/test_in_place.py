@@ -87,10 +87,8 @@ SHORT = {
     ("build.during_load", "kill"),
     ("build.closed", "cut"),
     ("build.handed_over", "terminate"),
-    ("inplace.after_locks", "terminate"),
     ("inplace.between_moves", "cut"),
     ("inplace.before_commit", "crash"),
-    ("inplace.before_commit", "enospc"),
     ("inplace.after_commit", "kill"),
 }
 SHORT_OF_UNDO = {

@@ -155,7 +155,7 @@ class RecordSettings(SettingsTable):
 
 class Audit(SettingsTable):
     """The application's audit table. It shows the scope of a loss when there is no backup, and who wrote a row for
-    ``lastgood salvage --by-user``."""
+    ``lastgood salvage apply --by-user``."""
 
     table: str = Field(description="The audit table, with its schema.")
     time_column: str | None = Field(
