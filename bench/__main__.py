@@ -148,7 +148,7 @@ def _service(session: Session, majors: Sequence[int], sets: Sequence[str], who: 
 
 def _in_place(session: Session, majors: Sequence[int], sets: Sequence[str], who: Sequence[str] | None) -> None:
     major = HOSTED if HOSTED in embedded.available() else majors[-1]
-    found = in_place.measured(session.scale, major, _log, reader=1 if session.short else 6)
+    found = in_place.measured(session.scale, major, _log, reader=0 if session.short else 6)
     session.add(other={**session.results.other, "In place": found})
 
 

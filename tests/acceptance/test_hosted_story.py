@@ -135,7 +135,7 @@ def only_users(one: dict[str, object], other: dict[str, object]) -> bool:
     ]
 
 
-@pytest.mark.postgres(15, 17)
+@pytest.mark.postgres(17, also=(15,))
 def test_an_operator_elsewhere_goes_back_in_place(story: Story) -> None:
     first, second = story.machine("first"), story.machine("second")
     killed(story, first, "build.after_load")

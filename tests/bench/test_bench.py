@@ -78,8 +78,7 @@ def test_the_short_form_measures_the_way_in_place(tmp_path: Path) -> None:
     results = _short(tmp_path / "measurements.md", "in-place", seconds=560)
     rows = results.other["In place"].rows
     under_clients = [
-        f"{command}, {where}: {what}"
-        for where in ("quiet", "behind a 1 s reader")
+        f"{command}, quiet: {what}"
         for command in ("rollback", "undo")
         for what in ("longest read at the switch", "longest write at the switch", "failed requests")
     ]

@@ -28,7 +28,6 @@ OF_THE_BUILD_ROLE = {"build.closed", "build.verified", "build.handed_over"}
 SHORT = {
     ("fence.after_lock", "kill"),
     ("build.before_mark", "kill"),
-    ("build.before_mark", "cut"),
     ("build.after_create", "kill"),
     ("build.during_load", "terminate"),
     ("build.after_load", "kill"),
@@ -44,8 +43,6 @@ SHORT = {
     ("swap.before_commit", "terminate"),
     ("swap.between_renames", "cut"),
     ("swap.between_renames", "terminate"),
-    ("build.after_load", "cut"),
-    ("fence.after_lock", "cut"),
     ("journal.before_done", "enospc"),
 }
 # Where a run needs none of its connections any more, or makes a new one; where a signal comes too late to stop it.

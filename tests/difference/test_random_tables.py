@@ -262,7 +262,7 @@ def test_counts_and_rows_are_those_of_the_server(
     target = shared_database(server.major)
     with target.connect() as connection:
 
-        @settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+        @settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
         @given(example=examples(), form=st.sampled_from(["-Fp", "-Fc", "--rows-per-insert=7"]))
         def check(example: Example, form: str) -> None:
             reset(connection)

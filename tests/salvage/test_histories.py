@@ -35,7 +35,7 @@ from tests.salvage.sides import BASE, LIVE, THEIRS
 
 LONG = os.environ.get("LASTGOOD_SALVAGE") == "long"
 # Each part has a database of its own: catalogues grow with each history, and with them the time of every query.
-PARTS, EXAMPLES, STEPS = (100, 10, 4) if LONG else (1, 12, 3)
+PARTS, EXAMPLES, STEPS = (100, 10, 4) if LONG else (1, 8, 3)
 _numbers = itertools.count(1)
 
 # Values of each type, as SQL.
