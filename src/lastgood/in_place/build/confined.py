@@ -36,7 +36,6 @@ from lastgood.load.repairs import Commands, Record, Rules
 from lastgood.load.session import LoadSession
 from lastgood.postgres.errors import failed
 from lastgood.postgres.roles import build_role
-from lastgood.postgres.roles.table_code import not_to_query
 from lastgood.postgres.server import Connection, Target
 from lastgood.text.redact import visible
 from lastgood.text.units import counted
@@ -75,16 +74,20 @@ def tie_to_platform(
 ) -> tuple[LeftOut, ...]:
     """Add the foreign keys to tables that do not go back, and execute their rules for rows of deleted parents.
 
-    The operator adds them NOT VALID, which reads no row. The builder validates them: it may not read the other table,
-    and the server then looks up each row with the rights of that table's owner. Returns the rows that were left out.
-    Raises Failed, Interrupted.
+    The operator adds them NOT VALID, which reads no row. The builder validates those of tables whose definitions call
+    functions: it may not read the other table, and the server then looks up each row with the rights of that table's
+    owner. The operator validates the others when the builder's login has ended (``give``). Returns the rows that
+    were left out. Raises Failed, Interrupted.
     """
     builder = confined.builder
     valid = [key for key in rewritten.keys if key.validated]
     left_out: tuple[LeftOut, ...] = ()
     with builder.operator("foreign keys") as operator:
-        suspected: Sequence[PlatformKey] = [key for key in valid if keys.at_once(operator, key)]
-        later = [key for key in rewritten.keys if key not in suspected]
+        whole = [key for key in valid if keys.at_once(operator, key)]
+        later = [key for key in rewritten.keys if key not in whole]
+        # By a query the operator validates a table many times faster: once no code can change it any more.
+        for_operator = [*whole, *keys.without_code(operator, [key for key in later if key.validated])]
+    suspected: Sequence[PlatformKey] = for_operator
     for left in reversed(range(ROUNDS)):
         if suspected and _any_orphaned(builder, suspected):
             with _cascading(confined), builder.operator("parents") as operator, builder.connect("rules") as connection:
@@ -94,7 +97,7 @@ def tie_to_platform(
         with builder.operator("foreign keys") as operator:
             keys.add(operator, later, cancelled, validate=False)
         with builder.connect("validate foreign keys") as connection:
-            suspected = keys.validate(connection, [key for key in later if key.validated], cancelled)
+            suspected = keys.validate(connection, [key for key in valid if key not in for_operator], cancelled)
         if not suspected:
             return left_out
         if not left:
@@ -178,7 +181,7 @@ def give(confined: Confined, rewritten: Rewritten, name: str, cancelled: Callabl
     role, staging = builder.role, list(builder.within)
     with builder.operator("hand over") as connection:
         _refuse(made_elsewhere(connection, role.name, staging), "created objects outside of the staging schemas")
-        _at_once(connection, rewritten, cancelled)
+        _validate(connection, rewritten, cancelled)
         commands = Commands(name, confined.rules, context)
         commands.record = Record(skipped=loaded.skipped, repaired=loaded.repaired)
         hand_over.run_handed(LoadSession(connection, commands, loaded), builder)
@@ -235,17 +238,16 @@ ORDER BY 1
 """
 
 
-def _at_once(connection: Connection, rewritten: Rewritten, cancelled: Callable[[], bool]) -> None:
-    """Add the foreign keys that cannot be NOT VALID. The operator checks their rows, by a query over the table."""
-    found = [key for key in rewritten.keys if key.validated and keys.at_once(connection, key)]
-    if not found:
-        return
-    without = not_to_query(connection)
+def _validate(connection: Connection, rewritten: Rewritten, cancelled: Callable[[], bool]) -> None:
+    """Validate the foreign keys that the builder did not, and add those that cannot be NOT VALID. The operator checks
+    their rows, by a query over the table."""
+    found = [key for key in rewritten.keys if key.validated and not keys.valid(connection, key)]
+    safe = keys.without_code(connection, found)
     for key in found:
-        if (key.table.schema, key.table.name) in without:
+        if key not in safe:
             raise Failed(
-                f"cannot validate {visible(key.what)}: indexes, checks or statistics of the partitioned table call "
-                "functions, which would run with the rights of the operator",
+                f"cannot validate {visible(key.what)}: definitions of the table call functions, which would run with "
+                "the rights of the operator",
                 hint="If you trust the restore point's code: --trust-code REASON",
             )
     if violated := keys.add(connection, found, cancelled):

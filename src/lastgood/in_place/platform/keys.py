@@ -6,7 +6,7 @@ platform's table queue behind each wait for its lock."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, LiteralString
 
@@ -20,6 +20,7 @@ from lastgood.dump.statements import ForeignKeyDefinition, Kind
 from lastgood.dump.summary import DumpSummary
 from lastgood.errors import Failed, Interrupted
 from lastgood.postgres.errors import message_of
+from lastgood.postgres.roles.table_code import not_to_query
 from lastgood.postgres.server import Connection, event_triggers_off
 from lastgood.text.redact import visible
 
@@ -34,6 +35,12 @@ SELECT k.convalidated, c.relkind = 'p' FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_catalog.pg_constraint k ON k.conrelid = c.oid AND k.contype = 'f' AND k.conname = %s
 WHERE n.nspname = %s AND c.relname = %s
+"""
+# The server's own types have OIDs below this one.
+_OWN_TYPES = """
+SELECT FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %s AND c.relname = %s AND a.attname = ANY (%s) AND a.atttypid >= 16384
 """
 _TO_OUTSIDE = """
 SELECT n.nspname, c.relname, k.conname FROM pg_catalog.pg_constraint k
@@ -120,6 +127,26 @@ def at_once(connection: Connection, key: PlatformKey) -> bool:
     """Whether a foreign key that holds cannot be added NOT VALID first."""
     row = connection.execute(_STATE, [key.name, key.table.schema, key.table.name]).fetchone()
     return row is not None and row[1] and connection.info.server_version < NOT_VALID_ON_PARTITIONED
+
+
+def valid(connection: Connection, key: PlatformKey) -> bool:
+    """Whether a foreign key exists, and holds for all rows."""
+    row = connection.execute(_STATE, [key.name, key.table.schema, key.table.name]).fetchone()
+    return row is not None and bool(row[0])
+
+
+def without_code(connection: Connection, keys: Sequence[PlatformKey]) -> list[PlatformKey]:
+    """The keys whose rows this session can check by a query that runs no function of the restore point: none in the
+    definitions of the table, and none in casts of the columns, which have types of the server."""
+    if not keys:
+        return []
+    code = not_to_query(connection)
+    return [
+        key
+        for key in keys
+        if (key.table.schema, key.table.name) not in code
+        and connection.execute(_OWN_TYPES, [key.table.schema, key.table.name, list(key.columns)]).fetchone() is None
+    ]
 
 
 def add(
