@@ -91,7 +91,7 @@ def test_back_in_place_and_forward_again(hosted: Hosted) -> None:
 
 
 def reloads(hosted: Hosted, platform: Connection) -> list[str]:
-    """What the platform was told since the last call. Notifications arrive in the order of commits."""
+    """The notifications to the platform since the last call. They arrive in the order of commits."""
     with hosted.project.connect(hosted.database) as connection:
         connection.execute("NOTIFY pgrst, 'end'")
     heard: list[str] = []

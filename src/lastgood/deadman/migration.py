@@ -89,7 +89,7 @@ def _following(sessions: Mapping[str, Any]) -> int | None:
                     return None
                 time.sleep(POLL_SECONDS)  # no event announces the end of a session
             return transactions.following(connection)
-        time.sleep(POLL_SECONDS)
+        time.sleep(POLL_SECONDS)  # nor does one announce that the server accepts connections again
     return None
 
 
