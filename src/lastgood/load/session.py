@@ -196,15 +196,24 @@ class LoadSession:
             self.connection.execute("COMMIT")
 
     def run_together(self, commands: Sequence[Command]) -> None:
-        """Run several commands: in one message, or one by one if that fails."""
-        alone = self._builder is not None and self._builder.separately
-        if len(commands) > 1 and not alone and self.commands.run_together(self.connection, commands):
-            self._loaded.count(commands=len(commands))
-            return
-        for number, command in enumerate(commands):
+        """Run several commands: in one message, or in halves if one of them fails."""
+        if self._builder is not None and self._builder.separately:
+            pieces = [commands[n : n + 1] for n in range(len(commands))]
+        elif len(commands) > 1:
+            if self.commands.run_together(self.connection, commands):
+                self._loaded.count(commands=len(commands))
+                return
+            middle = len(commands) // 2
+            pieces = [commands[:middle], commands[middle:]]
+        else:
+            pieces = [commands]
+        for number, some in enumerate(pieces):
             if self._builder is not None and number:
                 self._renew(self._entered)
-            self.run(command)
+            if len(some) == 1:
+                self.run(some[0])
+            else:
+                self.run_together(some)
 
     @contextmanager
     def errors_at(self, line: int, named: str, context: server_errors.Context = "any") -> Iterator[None]:

@@ -27,6 +27,8 @@ from lastgood.postgres.mark import REFERENCE, Mark, marked
 from lastgood.postgres.server import Connection, Target, quiet_event_triggers
 
 PREFIX = "lastgood_reference_"
+# A database that is dropped soon needs no commit on disk.
+VOLATILE = "SET synchronous_commit = off"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,7 @@ def scratch(target: Target, live: str, prefix: str) -> Iterator[Connection]:
         try:
             with target.at(name).connect(application_name="lastgood reference") as connection:
                 quiet_event_triggers(connection)
+                connection.execute(VOLATILE)
                 yield connection
         finally:
             database.drop(maintenance, name, created.oid)

@@ -151,6 +151,7 @@ def _parents(
         ):
             for block in reading:
                 writing.write(block)
+        builder.execute(sql.SQL("ANALYZE pg_temp.{}").format(sql.Identifier(name)))
         yield key, name
 
 

@@ -83,15 +83,7 @@ class Recreation:
             connection, (each.command for each in every if self._own(each) and self._wanted(each))
         )
         owners.admit(connection, self._schemas, self._new_owners)
-        waiting: list[Placed] = []
-        for each in every:
-            if not self._wanted(each) or self._keep(each):
-                continue
-            if waiting and not (self._alike(waiting[0], each) and len(waiting) < TOGETHER):
-                self._run(waiting)
-                waiting = []
-            waiting.append(each)
-        self._run(waiting)
+        self._run_all(each for each in every if self._wanted(each) and not self._keep(each))
         self._refresh(each for each in every if each.command.kind is Kind.REFRESH and self._own(each))
         ties = [each for each in every if is_tie(each, self._schemas)]
         if self._apart is None:
@@ -109,9 +101,7 @@ class Recreation:
     def hand_over(self) -> None:
         """Give the objects their owners and grants, when the login of the role that built them has ended."""
         assert self._apart is not None
-        own = [each for each in self._handed if not is_tie(each, self._schemas)]
-        for each in own:
-            self._run([each], self._operator)
+        self._run_all((each for each in self._handed if not is_tie(each, self._schemas)), self._operator)
         self._operator.enter(())
         for command, _ in self._apart.handed:
             try:
@@ -148,6 +138,16 @@ class Recreation:
 
     def _alike(self, one: Placed, other: Placed) -> bool:
         return one.step.state is other.step.state and self._own(one) == self._own(other)
+
+    def _run_all(self, every: Iterable[Placed], session: LoadSession | None = None) -> None:
+        """Run commands in order, many in one message."""
+        waiting: list[Placed] = []
+        for each in every:
+            if waiting and not (self._alike(waiting[0], each) and len(waiting) < TOGETHER):
+                self._run(waiting, session)
+                waiting = []
+            waiting.append(each)
+        self._run(waiting, session)
 
     def _run(self, some: Sequence[Placed], session: LoadSession | None = None) -> None:
         session = session or self._session

@@ -28,7 +28,7 @@ from lastgood.in_place.build import late_checks
 from lastgood.in_place.definitions import against_facts, from_live, ownership, ranges
 from lastgood.in_place.definitions.dumped import definitions_in, dumped, left_to_the_swap
 from lastgood.in_place.definitions.ranges import RangeType
-from lastgood.in_place.definitions.recreate import Recreation
+from lastgood.in_place.definitions.recreate import TOGETHER, Recreation
 from lastgood.in_place.definitions.scratch import Confinement, Scratch, scratch
 from lastgood.in_place.definitions.sorting import event_triggers, outside
 from lastgood.in_place.marks import Check, GeneratedColumn
@@ -236,5 +236,5 @@ def _give_name(connection: Connection, schema: str, staging: str, stay: Sequence
             f"cannot build staging schemas: {visible(unknown[0])}",
             hint="Roll back by name (--by-name), or restore into another database: lastgood restore",
         )
-    for each in found:
-        connection.execute(each.set_schema(staging))
+    for number in range(0, len(found), TOGETHER):
+        connection.execute(sql.SQL("; ").join(each.set_schema(staging) for each in found[number : number + TOGETHER]))

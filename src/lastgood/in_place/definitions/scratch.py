@@ -4,7 +4,7 @@ there, otherwise on an embedded server of the same major version."""
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -115,8 +115,11 @@ def _confined(
     run, operator = confinement.run, own.at(maintenance.info.dbname)
     role = lent_role.role_for(maintenance, operator, build_as, run=run, live=live, database=own.dbname)
 
-    def opened(of: Target, purpose: str) -> AbstractContextManager[Connection]:
-        return of.connect(application_name=f"lastgood {purpose}")
+    @contextmanager
+    def opened(of: Target, purpose: str) -> Iterator[Connection]:
+        with of.connect(application_name=f"lastgood {purpose}") as connection:
+            connection.execute(reference.VOLATILE)
+            yield connection
 
     builder = Builder(role, partial(opened, role.target), partial(opened, own))
     return Scratch(connection, own, builder, maintenance)

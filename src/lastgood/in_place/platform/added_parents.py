@@ -5,10 +5,15 @@ not know them."""
 
 from __future__ import annotations
 
-from psycopg import sql
+from collections.abc import Iterable, Iterator
 
-from lastgood.in_place.ties import TiedKey
+from psycopg import errors, sql
+
+from lastgood.in_place import names
+from lastgood.in_place.ties import TiedKey, queries
+from lastgood.postgres.roles.table_code import not_to_query
 from lastgood.postgres.server import Connection
+from lastgood.text.units import counted
 
 _COLUMNS = """
 SELECT ARRAY(SELECT a.attname FROM unnest(o.conkey) WITH ORDINALITY k (n, i)
@@ -16,6 +21,26 @@ SELECT ARRAY(SELECT a.attname FROM unnest(o.conkey) WITH ORDINALITY k (n, i)
 FROM pg_constraint o JOIN pg_class c ON c.oid = o.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = %s AND c.relname = %s AND o.conname = %s AND o.contype = 'f'
 """
+
+
+def remarks(connection: Connection, run: str, schemas: Iterable[str]) -> Iterator[str]:
+    """What the live ``schemas`` know of the platform's tables, and the staging schemas of ``run`` do not, in words.
+    Tables that this session must not query are left out. Raises psycopg.Error."""
+    without = not_to_query(connection)
+    for key in queries.foreign_keys(connection, schemas):
+        staging = names.staging(run, key.schema_name)
+        if not without.isdisjoint((schema, key.table) for schema in (key.schema_name, staging)):
+            continue
+        try:
+            added = count(connection, key, staging=staging)
+        except (errors.UndefinedTable, errors.UndefinedColumn, errors.DatatypeMismatch):
+            continue  # the restore point does not have the table, or has other columns
+        if added:
+            yield (
+                f"{counted(added, 'row')} of {key.target_schema}.{key.target_table}, added since the restore point, "
+                f"will have no matching row in {key.schema_name}.{key.table}; the matching rows are kept in schema "
+                f'"{names.kept(run, key.schema_name)}"'
+            )
 
 
 def count(connection: Connection, key: TiedKey, *, staging: str) -> int:
@@ -28,10 +53,11 @@ def count(connection: Connection, key: TiedKey, *, staging: str) -> int:
     listed = sql.SQL(", ").join(columns)
     given = sql.SQL(" AND ").join(sql.SQL("{} IS NOT NULL").format(column) for column in columns)
     live, restored = sql.Identifier(key.schema_name, key.table), sql.Identifier(staging, key.table)
-    counted = connection.execute(
-        sql.SQL("SELECT count(*) FROM (SELECT {} FROM {} WHERE {} EXCEPT SELECT {} FROM {}) d").format(
-            listed, live, given, listed, restored
-        )
+    found = connection.execute(
+        # Distinct values first: several processes find them.
+        sql.SQL(
+            "SELECT count(*) FROM ((SELECT DISTINCT {} FROM {} WHERE {}) EXCEPT (SELECT DISTINCT {} FROM {})) d"
+        ).format(listed, live, given, listed, restored)
     ).fetchone()
-    assert counted is not None
-    return int(counted[0])
+    assert found is not None
+    return int(found[0])

@@ -4,8 +4,9 @@ same database, and their objects are exchanged."""
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,7 +28,6 @@ from lastgood.in_place.definitions.scratch import Confinement
 from lastgood.in_place.exchange import completion, locking, move, reconnect, snapshots, switch
 from lastgood.in_place.exchange.snapshots import OpenSession
 from lastgood.in_place.platform import added_parents, deleted_parents
-from lastgood.in_place.ties import queries
 from lastgood.journal import caller
 from lastgood.load.builder import Builder
 from lastgood.load.rebuild import rules_for
@@ -51,10 +51,11 @@ SNAPSHOT_SECONDS = 600.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuiltInPlace(Built):
     """The loaded staging schemas. ``rewritten``: the restore point's definitions under their names. ``proof``: theirs,
-    if a role without rights built them: its login has ended."""
+    if a role without rights built them: its login has ended; ``added``: the remarks on rows of other tables, then."""
 
     rewritten: Rewritten
     proof: Proof | None = None
+    added: tuple[str, ...] = ()
 
 
 class BuildSchemas(Build):
@@ -90,8 +91,11 @@ class BuildSchemas(Build):
                 confined=confined,
             )
             proof = None
+            added: tuple[str, ...] = ()
             if confined is not None:
-                proof = _proof(run, rewritten, loaded.same, confined)
+                with _counting(run) as counting:
+                    proof = _proof(run, rewritten, loaded.same, confined)
+                    added = tuple(counting.result())
                 rewritten = left_to_refresh(confined, rewritten)
         return BuiltInPlace(
             oid=plan.live_oid,
@@ -99,6 +103,7 @@ class BuildSchemas(Build):
             division=None,
             rewritten=rewritten,
             proof=proof,
+            added=added,
             detail=f"{counted(loaded.rows, 'row')} in {plan.shadow}",
         )
 
@@ -122,10 +127,13 @@ class ProveSchemas(Prove):
 
     def do(self, run: Run) -> Proved:
         plan, built = run.plan, run.result(BuiltInPlace)
-        proof = built.proof if built is not None else None
+        proof, added = (built.proof, built.added) if built is not None else (None, ())
         if proof is None:
             same = built.loaded.same if built is not None else {}
-            proof = _proof(run, _rewritten(run, _rules(run)), same, None)
+            rewritten = _rewritten(run, _rules(run))
+            with _counting(run) as counting:
+                proof = _proof(run, rewritten, same, None)
+                added = tuple(counting.result())
         live = {names.staging(plan.run, schema): schema for schema in plan.schemas}
         tables = tuple(
             each.model_copy(update={"schema_name": live.get(each.schema_name, each.schema_name)})
@@ -134,7 +142,8 @@ class ProveSchemas(Prove):
         comparison = proof.comparison.model_copy(update={"tables": tables})
         for text in comparison.not_compared:
             run.emit(Note(text))
-        _report_strangers(run)
+        for text in added:
+            run.emit(Caution(text))
         rows = counted(sum(table.rows for table in tables), "row")
         return Proved(comparison=comparison, detail=f"{counted(len(tables), 'table')}, {rows}: all equal")
 
@@ -299,24 +308,21 @@ def _proof(run: Run, rewritten: Rewritten, same: Mapping[Relation, int], confine
     )
 
 
-def _report_strangers(run: Run) -> None:
-    """Report rows of tables that stay, users above all, which the live schemas know and the restored ones do not."""
+@contextmanager
+def _counting(run: Run) -> Iterator[Future[list[str]]]:
+    """Count the rows of tables that stay, users above all, which the live schemas know and the restored ones do not,
+    while the caller continues."""
     plan = run.plan
-    with run.connected(plan.live, "count rows") as live:
-        for key in queries.read(live, plan.schemas).foreign_keys:
-            staging = names.staging(plan.run, key.schema_name)
-            try:
-                added = added_parents.count(live, key, staging=staging)
-            except psycopg.errors.UndefinedTable:
-                continue  # the restore point does not have the table
-            if added:
-                run.emit(
-                    Caution(
-                        f"{counted(added, 'row')} of {key.target_schema}.{key.target_table}, added since the restore "
-                        f"point, will have no matching row in {key.schema_name}.{key.table}; the matching rows are "
-                        f'kept in schema "{names.kept(plan.run, key.schema_name)}"'
-                    )
-                )
+    with (
+        run.connected(plan.live, "count rows") as live,
+        ThreadPoolExecutor(1, thread_name_prefix="lastgood-count") as pool,
+    ):
+        try:
+            yield pool.submit(lambda: list(added_parents.remarks(live, plan.run, plan.schemas)))
+        except BaseException:
+            with suppress(psycopg.Error):  # it may have just ended
+                live.cancel_safe(timeout=5)
+            raise
 
 
 def _options(run: Run) -> dict[str, str]:
