@@ -32,8 +32,8 @@ GIGABYTES = 100.0
 class Forecast:
     """Seconds on that many ``cores``. ``reading`` comes first, in one process; the tasks take ``makespan`` then.
     ``work`` is the sum of all tasks. ``largest`` is the work that the server's locks serialize, on any number of cores:
-    for one table the longest index and then all foreign keys. ``chain`` is the longest chain of tasks that wait for
-    each other, ``chain_seconds`` its duration."""
+    for one table the longest index, the statistics and all foreign keys. ``chain`` is the longest chain of tasks that
+    wait for each other, ``chain_seconds`` its duration."""
 
     cores: int
     reading: float
@@ -77,16 +77,17 @@ def forecast(costs: Costs, *, cores: int, gigabytes: float = GIGABYTES) -> Forec
 
 
 def _largest(tasks: Sequence[Task]) -> float:
-    """CREATE INDEX takes a SHARE lock, ADD FOREIGN KEY a SHARE ROW EXCLUSIVE lock, which conflicts with both."""
+    """CREATE INDEX takes a SHARE lock, ANALYZE a SHARE UPDATE EXCLUSIVE and ADD FOREIGN KEY a SHARE ROW EXCLUSIVE lock,
+    which conflict with each other."""
     indexes: dict[Relation, float] = defaultdict(float)
-    keys: dict[Relation, float] = defaultdict(float)
+    others: dict[Relation, float] = defaultdict(float)
     for task in tasks:
         for relation in list(task.locks)[:1]:  # of a key: the table that refers
             if task.work is Work.INDEX:
                 indexes[relation] = max(indexes[relation], task.cost)
-            elif task.work is Work.KEY:
-                keys[relation] += task.cost
-    return max((indexes[relation] + keys[relation] for relation in {*indexes, *keys}), default=0.0)
+            elif task.work in (Work.KEY, Work.STATISTICS):
+                others[relation] += task.cost
+    return max((indexes[relation] + others[relation] for relation in {*indexes, *others}), default=0.0)
 
 
 def scaled(costs: Costs, factor: float, workers: int = 1) -> list[Task]:
@@ -130,11 +131,13 @@ class _Measured:
         match item:
             case Section():
                 table = self._tables[item.start.relation]
+                if task.work is Work.STATISTICS:
+                    return table.analyze
                 share = item.size / max(1.0, table.bytes * self._factor) / task.parts
                 if task.work is Work.READ:
                     return table.proof * self._factor * share
                 lines = table.lines * self._factor if task.parts > 1 else 0.0
-                return (table.load * self._factor + lines + table.analyze) * share
+                return (table.load * self._factor + lines) * share
             case ScriptStep() if task.work is Work.INDEX:
                 instant = b" USING INDEX " in item.command.statement.text  # another task built it
                 return task.cost if instant else self._indexes[_made(item)]
@@ -174,12 +177,15 @@ def longest_chain(tasks: Sequence[Task]) -> tuple[tuple[str, ...], float]:
     return tuple(reversed(chain)), seconds
 
 
+_OF_ROWS = {Work.ROWS: "rows of", Work.READ: "reading back", Work.STATISTICS: "statistics of"}
+
+
 def named(task: Task) -> str:
     """A task in a few words."""
     item = task.items[0] if task.items else None
     match item:
         case Section():
-            return f"{'reading back' if task.work is Work.READ else 'rows of'} {item.start.relation}"
+            return f"{_OF_ROWS[task.work]} {item.start.relation}"
         case ScriptStep() if task.work in (Work.INDEX, Work.KEY):
             return what(item.command)
     return "definitions"

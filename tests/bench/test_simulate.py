@@ -57,13 +57,15 @@ COSTS = Costs(
     ),
     foreign_keys=(ForeignKey(name="large_key", table="public.large", references="public.small", seconds=1),),
 )
-WORK = 6.5 + 3 + 4 + 2.5 + 1 + 1 + 1
+WORK = 6 + 0.5 + 3 + 4 + 2 + 0.5 + 1 + 1 + 1
 
 
 def test_every_task_has_the_cost_that_was_measured() -> None:
     assert {named(task): task.cost for task in scaled(COSTS, 1.0) if task.work is not Work.COMMANDS} == {
-        "rows of public.large": 6.5,
-        "rows of public.small": 2.5,
+        "rows of public.large": 6,
+        "rows of public.small": 2,
+        "statistics of public.large": 0.5,
+        "statistics of public.small": 0.5,
         "reading back public.large": 3,
         "reading back public.small": 1,
         "index public.large_small": 4,
@@ -82,11 +84,11 @@ def test_one_core_does_all_the_work() -> None:
 def test_many_cores_wait_for_the_longest_chain() -> None:
     done = forecast(COSTS, cores=64, gigabytes=1)
     # Sixty-four load the rows.
-    assert done.chain_seconds == pytest.approx(6.5 / 64 + 4, abs=0.05)
-    # The key can't be added while the index is built.
-    assert done.makespan == pytest.approx(6.5 / 64 + 4 + 1, abs=0.05)
+    assert done.chain_seconds == pytest.approx(6 / 64 + 4, abs=0.05)
+    # Neither can the statistics be gathered nor the key be added while the index is built.
+    assert done.makespan == pytest.approx(6 / 64 + 4 + 0.5 + 1, abs=0.05)
     assert done.chain[1:] == ("rows of public.large", "index public.large_small")
-    assert done.possible == 4 + 1
+    assert done.possible == 4 + 0.5 + 1
     assert "The longest chain: definitions → rows of public.large → index public.large_small." in table_of([done])
 
 
@@ -94,9 +96,9 @@ def test_lines_are_digested_where_several_load_a_table() -> None:
     tables = tuple(table.model_copy(update={"lines": 6.4}) for table in COSTS.tables)
     costs = COSTS.model_copy(update={"tables": tables})
     rows = [task.cost for task in scaled(costs, 1.0, 64) if named(task) == "rows of public.large"]
-    assert rows == pytest.approx([(6.5 + 6.4) / len(rows)] * len(rows))
+    assert rows == pytest.approx([(6 + 6.4) / len(rows)] * len(rows))
     assert len(rows) > 16
-    assert [task.cost for task in scaled(costs, 1.0, 2) if named(task) == "rows of public.large"] == [6.5]
+    assert [task.cost for task in scaled(costs, 1.0, 2) if named(task) == "rows of public.large"] == [6]
 
 
 def test_a_larger_dump_costs_more() -> None:

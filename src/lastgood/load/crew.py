@@ -19,10 +19,11 @@ from lastgood.load.loaded import Loaded
 from lastgood.load.options import Options
 from lastgood.load.schedule import Schedule
 from lastgood.load.session import LoadSession
+from lastgood.load.settle import settle
 from lastgood.load.supply import Supply
 from lastgood.load.tasks import Task, analyzed_last
 from lastgood.load.tracker import Tracker
-from lastgood.load.work import Job, settle
+from lastgood.load.work import Job
 from lastgood.postgres.server import Connection
 
 Connect = Callable[[str], AbstractContextManager[Connection]]

@@ -11,20 +11,33 @@ through a function that reads other tables.
 
 from __future__ import annotations
 
-import math
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from lastgood.dump.names import Relation, parse
+from lastgood.dump.names import Relation
 from lastgood.dump.script import Bulk, Item, ScriptStep, Section
 from lastgood.dump.statements import Command, Kind, TableDefinition, Verdict
 from lastgood.dump.summary import DumpSummary
 from lastgood.load.code import Code
 from lastgood.load.costs import Costs
 from lastgood.load.family import Family
-from lastgood.load.tasks import DIVIDE_AMONG, DIVIDE_FROM, Lock, Task, Work, in_two, ranked, whole_tables
+from lastgood.load.tasks import (
+    ANALYZE_FROM,
+    DIVIDE_FROM,
+    Lock,
+    Task,
+    Work,
+    adds_statistics,
+    cost_of,
+    divided,
+    in_two,
+    index_of,
+    ranked,
+    whole_tables,
+    with_statistics,
+)
 
 _BUILDS = {
     Kind.INDEX: Lock.BUILD,
@@ -83,43 +96,17 @@ def tasks_of(
     family = Family(items, summary)
     parts: dict[int, int] = {}
     while True:
-        graph = _Graph(summary, costs, parts, workers, family, Code(strict=strict))
+        graph = _Graph(summary, costs, parts, workers, family, Code(strict=strict), with_statistics(items))
         for item in items:
             graph.add(item)
         graph.finish()
         if read_back:
             graph.read_back(whole_tables(items, summary))
         ranked(graph.tasks)
-        more = _divided(graph.tasks, workers)
+        more = divided(graph.tasks, workers)
         if parts or not more:
             return graph.tasks
         parts = more
-
-
-def _divided(tasks: Sequence[Task], workers: int) -> dict[int, int]:
-    """The number of parts for each section to divide: sections whose path to the end is longer than one worker's share
-    of all work."""
-    share = sum(task.cost for task in tasks) / workers
-    return {
-        item.number: min(workers, math.ceil(task.cost / max(share - (task.rank - task.cost), share / 4)))
-        for task in tasks
-        for item in task.items
-        if workers >= DIVIDE_AMONG
-        and task.work is Work.ROWS
-        and isinstance(item, Section)
-        and item.size >= DIVIDE_FROM
-        and task.rank > share
-        and task.cost > share / 4
-    }
-
-
-def _index_of(command: Command) -> tuple[Relation, ...]:
-    """The index that a command creates, as a relation: the index of a constraint has the constraint's name."""
-    schema = command.relations[0].schema
-    # An index's identity is qualified; a constraint's is its name, then the table's: ``a_pkey on public.a``.
-    names = (one.identity.rpartition(" on ")[0] or one.identity for one in command.creates)
-    found = (parse(name, schema) for name in names)
-    return tuple(relation for relation in found if relation is not None)
 
 
 class _Graph:
@@ -131,6 +118,7 @@ class _Graph:
         workers: int,
         family: Family,
         code: Code,
+        have_statistics: Collection[Relation],
     ) -> None:
         self.tasks: list[Task] = []
         self._summary = summary
@@ -139,6 +127,8 @@ class _Graph:
         self._workers = workers
         self._family = family
         self._code = code
+        self._have_statistics = have_statistics
+        self._unanalyzed: dict[Relation, None] = {}  # large tables with rows since their statistics were gathered
         self._barrier: Task | None = None  # the last barrier, open until a task follows it
         self._open = False
         self._since: list[Task] = []
@@ -173,11 +163,12 @@ class _Graph:
         """Complete the graph: trailing items become a barrier."""
         if self._trailing:
             self._begin_barrier()
+        self._analyze()
 
     def _large_objects(self, bulk: Bulk) -> None:
         """Add large objects, which are independent of tables; but a bulk may fill, or change the owner of, an earlier
         bulk's objects."""
-        task = self._new(Work.DATA, bulk, cost=self._cost_of(bulk))
+        task = self._new(Work.DATA, bulk, cost=cost_of(bulk, self._costs))
         if self._large is not None:
             task.after.add(self._large.number)
         self._large = task
@@ -240,7 +231,7 @@ class _Graph:
         for relation in relations:
             task.after.update(other.number for other in self._all_on(relation))
             task.locks[relation] = Lock.ALONE
-        self._note(task, *relations, *_index_of(command))
+        self._note(task, *relations, *index_of(command))
 
     def _without_rows(self, step: ScriptStep) -> bool:
         """Whether an index or key is on a relation without rows: a partitioned table itself, an unpopulated view."""
@@ -263,6 +254,7 @@ class _Graph:
             # The effect of a trigger is unknown.
             if self._trailing:
                 self._begin_barrier()
+            self._analyze()
             self._begin_barrier(Task(len(self.tasks), Work.ROWS, (section,), cost=cost))
             loads = [self.tasks[-1]]
             self._open = False
@@ -279,6 +271,8 @@ class _Graph:
         self._sections[relation] += loads
         self._bytes[relation] += section.size
         self._rows[relation] += section.rows
+        if self._bytes[relation] >= ANALYZE_FROM and relation not in self._have_statistics:
+            self._unanalyzed[relation] = None
         self._whole = self._whole or not self._ordinary(relation)
         if relation not in self._summary.tables:
             self._brought = loads[-1]
@@ -300,7 +294,7 @@ class _Graph:
     def _build(self, step: ScriptStep, table: Relation, lock: Lock) -> None:
         cost = self._rows[table] * self._costs.index_row + self._bytes[table] * self._costs.index_byte
         halves = None
-        if lock is Lock.ALONE and self._workers >= DIVIDE_AMONG and self._bytes[table] >= DIVIDE_FROM:
+        if lock is Lock.ALONE and self._workers > 1 and self._bytes[table] >= DIVIDE_FROM:
             halves = in_two(step.command)
         if halves is None:
             self._builds(step, table, lock, cost)
@@ -315,11 +309,12 @@ class _Graph:
         made = lock is Lock.ALONE and _USES_INDEX.search(step.command.statement.text) is not None
         task.after.update(other.number for other in self._all_on(table) if made or other.work is not Work.INDEX)
         task.locks[table] = lock
-        self._note(task, table, *_index_of(step.command))
+        self._note(task, table, *index_of(step.command))
         return task
 
     def _key(self, step: ScriptStep) -> None:
         table, other = step.command.relations
+        self._analyze(table, other)  # the server checks the rows by a query
         task = self._new(Work.KEY, step, cost=self._rows[table] * self._costs.key_row + self._costs.command)
         for relation in (table, other):
             task.locks[relation] = Lock.KEY
@@ -329,6 +324,19 @@ class _Graph:
             )
         self._note(task, table, other)
 
+    def _analyze(self, *relations: Relation) -> None:
+        """Gather the statistics of these large tables, by default of all, whose rows and indexes come before."""
+        for relation in relations or tuple(self._unanalyzed):
+            if relation not in self._unanalyzed:
+                continue
+            del self._unanalyzed[relation]
+            loads = self._sections[relation]
+            task = self._new(Work.STATISTICS, *loads[0].items, cost=self._costs.statistics)
+            task.after.update(load.number for load in loads)
+            task.after.update(each.number for each in self._on.get(relation, ()) if adds_statistics(each))
+            task.locks[relation] = Lock.STATISTICS
+            self._note(task, relation)
+
     def _barred(self, item: Item) -> None:
         if not self._open:
             self._begin_barrier()
@@ -336,18 +344,11 @@ class _Graph:
         items = self._barrier.items
         assert isinstance(items, list)
         items.append(item)
-        self._barrier.cost += self._cost_of(item)
-
-    def _cost_of(self, item: Item) -> float:
-        """The cost of an item that is run unchanged."""
-        if isinstance(item, Bulk):
-            return self._costs.command + (item.end - item.begin if item.end else 0) * self._costs.data_byte
-        if isinstance(item, ScriptStep) and item.command.kind is Kind.REFRESH:
-            return self._costs.refresh
-        return self._costs.command
+        self._barrier.cost += cost_of(item, self._costs)
 
     def _begin_barrier(self, task: Task | None = None) -> None:
         """Separate all earlier items from later ones by a barrier: the trailing items, or ``task``."""
+        self._analyze()
         if task is None:
             task = Task(len(self.tasks), Work.COMMANDS, list(self._trailing), serial=True)
             task.cost = self._costs.command * len(self._trailing)

@@ -6,13 +6,14 @@ and then the constraint, which adopts the index instantly. A single step would l
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
-from lastgood.dump.names import Relation
+from lastgood.dump.names import Relation, parse
 from lastgood.dump.script import Bulk, Item, Script, ScriptStep, Section
 from lastgood.dump.statements import Command, Kind
 from lastgood.dump.summary import DumpSummary
@@ -28,7 +29,7 @@ ANALYZE_FROM = 1 << 20
 
 class Work(Enum):
     """The kind of a task. COMMANDS run in sequence in one session; ROWS loads one section, or one of its parts; READ
-    reads a table back that was loaded from one section, or one of its parts."""
+    reads a table back that was loaded from one section, or one of its parts; STATISTICS gathers those of its table."""
 
     COMMANDS = "commands"
     ROWS = "rows"
@@ -36,6 +37,7 @@ class Work(Enum):
     INDEX = "index"
     KEY = "foreign key"
     READ = "read back"
+    STATISTICS = "statistics"
 
 
 class Lock(Enum):
@@ -43,6 +45,7 @@ class Lock(Enum):
 
     READ = "ACCESS SHARE"
     ROWS = "ROW EXCLUSIVE"
+    STATISTICS = "SHARE UPDATE EXCLUSIVE"
     BUILD = "SHARE"
     KEY = "SHARE ROW EXCLUSIVE"
     ALONE = "ACCESS EXCLUSIVE"
@@ -51,8 +54,9 @@ class Lock(Enum):
 _CONFLICTS: Mapping[Lock, frozenset[Lock]] = {
     Lock.READ: frozenset({Lock.ALONE}),
     Lock.ROWS: frozenset({Lock.BUILD, Lock.KEY, Lock.ALONE}),
-    Lock.BUILD: frozenset({Lock.ROWS, Lock.KEY, Lock.ALONE}),
-    Lock.KEY: frozenset({Lock.ROWS, Lock.BUILD, Lock.KEY, Lock.ALONE}),
+    Lock.STATISTICS: frozenset({Lock.STATISTICS, Lock.BUILD, Lock.KEY, Lock.ALONE}),
+    Lock.BUILD: frozenset({Lock.ROWS, Lock.STATISTICS, Lock.KEY, Lock.ALONE}),
+    Lock.KEY: frozenset({Lock.ROWS, Lock.STATISTICS, Lock.BUILD, Lock.KEY, Lock.ALONE}),
     Lock.ALONE: frozenset(Lock),
 }
 
@@ -96,6 +100,7 @@ _EFFORTS = {
     Work.INDEX: Effort.INDEX,
     Work.KEY: Effort.KEY,
     Work.READ: Effort.READ,
+    Work.STATISTICS: Effort.STATISTICS,
 }
 
 
@@ -125,22 +130,34 @@ def small_tables(script: Script) -> frozenset[Relation]:
     rows: dict[Relation, int] = {}
     for section in script.sections:
         rows[section.start.relation] = max(section.size, rows.get(section.start.relation, 0))
-    in_dump = {
+    in_dump = with_statistics(script.items)
+    return frozenset(relation for relation, size in rows.items() if size < ANALYZE_FROM and relation not in in_dump)
+
+
+def with_statistics(items: Iterable[Item]) -> frozenset[Relation]:
+    """The tables whose statistics the dump has."""
+    return frozenset(
         relation
-        for item in script.items
+        for item in items
         if isinstance(item, ScriptStep) and item.command.kind is Kind.STATISTICS_CALL
         for relation in item.command.relations
-    }
-    return frozenset(relation for relation, size in rows.items() if size < ANALYZE_FROM and relation not in in_dump)
+    )
 
 
 def analyzed_last(script: Script, summary: DumpSummary, costs: Costs) -> float:
     """The approximate seconds of one worker for the statistics that are gathered at the end."""
-    views = sum(
-        isinstance(item, ScriptStep) and item.command.kind in (Kind.REFRESH, Kind.STATISTICS) for item in script.items
-    )
+    views = sum(isinstance(item, ScriptStep) and item.command.kind is Kind.REFRESH for item in script.items)
     others = views + sum(table.partitioned for table in summary.tables.values())
     return costs.analyzed(len(small_tables(script)), others)
+
+
+def cost_of(item: Item, costs: Costs) -> float:
+    """The cost of an item that is run unchanged."""
+    if isinstance(item, Bulk):
+        return costs.command + (item.end - item.begin if item.end else 0) * costs.data_byte
+    if isinstance(item, ScriptStep) and item.command.kind is Kind.REFRESH:
+        return costs.refresh
+    return costs.command
 
 
 _NAME = rb'(?:"(?:[^"]|"")+"|[\w$]+)'
@@ -174,3 +191,42 @@ def _named(found: re.Match[bytes]) -> dict[bytes, bytes]:
 def _with(command: Command, text: bytes) -> Command:
     """The command with another text; its place in the dump and its object stay the same."""
     return replace(command, statement=replace(command.statement, text=text))
+
+
+# An expression between the parentheses of an index; a column's options may look like one.
+_EXPRESSION = re.compile(rb"\bUSING\s+\S+\s+\([^()]*\(", re.IGNORECASE)
+
+
+def adds_statistics(task: Task) -> bool:
+    """Whether statistics of a table are incomplete without the object that a task creates."""
+    return any(
+        isinstance(item, ScriptStep)
+        and (item.command.kind is Kind.STATISTICS or _EXPRESSION.search(item.command.statement.text) is not None)
+        for item in task.items
+    )
+
+
+def divided(tasks: Sequence[Task], workers: int) -> dict[int, int]:
+    """The number of parts for each section to divide: sections whose path to the end is longer than one worker's share
+    of all work."""
+    share = sum(task.cost for task in tasks) / workers
+    return {
+        item.number: min(workers, math.ceil(task.cost / max(share - (task.rank - task.cost), share / 4)))
+        for task in tasks
+        for item in task.items
+        if workers >= DIVIDE_AMONG
+        and task.work is Work.ROWS
+        and isinstance(item, Section)
+        and item.size >= DIVIDE_FROM
+        and task.rank > share
+        and task.cost > share / 4
+    }
+
+
+def index_of(command: Command) -> tuple[Relation, ...]:
+    """The index that a command creates, as a relation: the index of a constraint has the constraint's name."""
+    schema = command.relations[0].schema
+    # An index's identity is qualified; a constraint's is its name, then the table's: ``a_pkey on public.a``.
+    names = (one.identity.rpartition(" on ")[0] or one.identity for one in command.creates)
+    found = (parse(name, schema) for name in names)
+    return tuple(relation for relation in found if relation is not None)

@@ -218,12 +218,15 @@ def _total(tasks: Iterable[Task]) -> int:
     return round(sum(whole.values()))
 
 
+_OF_ROWS = {Work.ROWS: "rows of", Work.READ: "reading back", Work.STATISTICS: "statistics of"}
+
+
 def _named(task: Task) -> str:
     if not task.items:
         return ""
     item = task.items[0]
     if isinstance(item, Section):
-        return f"{'reading back' if task.work is Work.READ else 'rows of'} {item.start.relation}"
+        return f"{_OF_ROWS[task.work]} {item.start.relation}"
     if isinstance(item, Bulk):
         return "rows" if item.inserts else "large objects"
     assert isinstance(item, ScriptStep)

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import re
 import threading
-import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-
-import psycopg
-from psycopg import sql
 
 from lastgood import fault
 from lastgood.dump.names import Relation
@@ -28,13 +22,12 @@ from lastgood.load.options import Options
 from lastgood.load.repairs import ALONE, Commands, extensions, what
 from lastgood.load.session import Later, LoadSession
 from lastgood.load.supply import InPlace, Supply
-from lastgood.load.tasks import ANALYZE_FROM, Task, Work, small_tables, whole_tables
+from lastgood.load.tasks import Task, Work, small_tables, whole_tables, with_statistics
 from lastgood.load.tracker import Tracker
 from lastgood.postgres import statistics
 
 MORE_ROUNDS = 10
 TOGETHER, TOGETHER_BYTES = 100, 1 << 16
-ANALYZE_AT_ONCE = 40
 _ON_EVENT_TRIGGER = re.compile(rb"(?:ALTER|COMMENT\s+ON)\s+EVENT\s+TRIGGER\b", re.IGNORECASE)
 NOT_MADE = "neither the files of the dump nor their extensions create this table"
 _EVENT_TRIGGERS = (Kind.EVENT_TRIGGER, Kind.EVENT_TRIGGER_STATE)
@@ -97,12 +90,7 @@ class Job:
             self._rows.setdefault(section.start.relation, section.start.line)
         self._unsure = summary.rows_for_extensions
         self._absent: frozenset[Relation] = frozenset()
-        self._with_statistics = {
-            relation
-            for step in self.steps()
-            if step.command.kind is Kind.STATISTICS_CALL
-            for relation in step.command.relations
-        }
+        self._with_statistics = with_statistics(script.items)
 
     def steps(self) -> Iterator[ScriptStep]:
         """The script's commands."""
@@ -132,6 +120,9 @@ class Job:
         for task in tasks:
             if task.work is Work.READ:
                 self._read_back(task, session)
+                continue
+            if task.work is Work.STATISTICS:
+                self._gather(task, session)
                 continue
             if len(tasks) == 1 and task.work in (Work.INDEX, Work.KEY):
                 session.parallel(self._parallel())
@@ -243,8 +234,6 @@ class Job:
                 before.add(sent)
             if division.left:
                 return
-        if section.size >= ANALYZE_FROM and relation not in self._with_statistics:
-            self.analyze(session, relation, section.start.line)
 
     def _leave_out(self, section: Section) -> None:
         """Skip the rows of a table that neither the files nor their extensions created."""
@@ -275,6 +264,16 @@ class Job:
             session.enter(())
         with sessions[0].errors_at(0, "checks that call functions"):
             self.commands.after_rows([session.connection for session in sessions])
+
+    def _gather(self, task: Task, session: LoadSession) -> None:
+        section = task.items[0]
+        assert isinstance(section, Section)
+        relation = section.start.relation
+        if relation in self._absent:
+            return
+        self._check()
+        session.enter(section.state)
+        self.analyze(session, relation, section.start.line)
 
     def analyze(self, session: LoadSession, relation: Relation, line: int) -> None:
         """Gather the planner's statistics of a table; a failure is a Caution."""
@@ -350,62 +349,3 @@ class Job:
         for command, state in self._last:
             session.enter(state)
             session.run(command)
-
-
-# Relations whose statistics are not gathered with their rows: inheritance trees, views, and expressions of a later
-# index or statistics object.
-_WITHOUT_STATISTICS = """
-SELECT n.nspname, c.relname,
-       EXISTS (SELECT FROM pg_catalog.pg_stats s WHERE s.schemaname = n.nspname AND s.tablename = c.relname),
-       {reads_foreign}
-FROM pg_catalog.pg_class c
-JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'p', 'm') AND c.relpersistence <> 't'
-  AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-  AND (c.relkind = 'p' OR (c.relkind = 'm' AND c.relispopulated)
-       OR EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid)
-       OR EXISTS (SELECT FROM pg_catalog.pg_statistic_ext s WHERE s.stxrelid = c.oid)
-       OR EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indexprs IS NOT NULL)
-       OR pg_catalog.pg_stat_get_last_analyze_time(c.oid) IS NULL)
-  AND (%(within)s::text[] IS NULL OR n.nspname = ANY (%(within)s))
-ORDER BY c.relpages DESC
-"""
-
-
-def settle(sessions: Sequence[LoadSession], job: Job) -> None:
-    """Gather the planner's statistics that were not gathered with the rows."""
-    query = sql.SQL(_WITHOUT_STATISTICS).format(reads_foreign=sql.SQL(statistics.READS_FOREIGN))
-    # The server may have refused the dump's statistics: older servers lack the functions.
-    within = job.schemas
-    found = [
-        (Relation(schema, name), reads_foreign)
-        for schema, name, some, reads_foreign in sessions[0].connection.execute(query, {"within": within}).fetchall()
-        if not (some and job.has_statistics(Relation(schema, name)))
-    ]
-    for relation in (relation for relation, reads_foreign in found if reads_foreign):
-        job.caution(f"the planner has no statistics of {relation}: {statistics.FOREIGN}")
-    left = deque(relation for relation, reads_foreign in found if not reads_foreign)
-    share = max(1, min(ANALYZE_AT_ONCE, len(left) // len(sessions)))
-    lock = threading.Lock()
-    small = job.small_tables()
-    job.tracker.statistics(len(left), sum(relation in small for relation in left))
-
-    def work(session: LoadSession) -> None:
-        while not job.context.cancelled():
-            with lock:
-                relations = [left.popleft() for _ in range(min(share, len(left)))]
-            if not relations:
-                return
-            done = partial(job.tracker.analyzed, len(relations), sum(relation in small for relation in relations))
-            began = time.monotonic()
-            names = sql.SQL(", ").join(map(rows.identifier, relations))
-            with suppress(psycopg.Error):  # on failure: one by one, to report which table failed, and why
-                session.connection.execute(sql.SQL("ANALYZE {}").format(names))
-                done(time.monotonic() - began)
-                continue
-            for relation in relations:
-                job.analyze(session, relation, 0)
-            done(time.monotonic() - began)
-
-    with ThreadPoolExecutor(len(sessions), thread_name_prefix="lastgood-analyze") as pool:
-        list(pool.map(work, sessions))
