@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -65,7 +65,10 @@ class Staging:
     def rewritten(self) -> Rewritten:
         staging = {schema: names.staging(self.run, schema) for schema in self.schemas}
         whole, emit = self.whole, self.events.append
-        return rewrite(self.target, whole.summary, whole.facts, self.name, staging, self.rules, Context(emit))
+        with ExitStack() as removal:
+            return rewrite(
+                self.target, whole.summary, whole.facts, self.name, staging, self.rules, Context(emit), removal=removal
+            )
 
     def find(self) -> tuple[Orphaned, ...]:
         with self.target.connect() as live:

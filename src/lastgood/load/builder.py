@@ -274,12 +274,11 @@ class Builder:
                 return True
         return False
 
-    def need(self, schemas: Iterable[str]) -> None:
+    def need(self, connection: Connection, schemas: Iterable[str]) -> None:
         """Let the builder look up names in these schemas of a database in service, as far as the operator may grant
-        it."""
-        with self.operator("admit the builder") as connection:
-            for (statement,) in connection.execute(_LOOKING_UP, [self.role.name, self.role.name, list(schemas)]):
-                connection.execute(str(statement).encode())
+        it. ``connection`` is the operator's."""
+        for (statement,) in connection.execute(_LOOKING_UP, [self.role.name, self.role.name, list(schemas)]).fetchall():
+            connection.execute(str(statement).encode())
 
     def admit(self, connection: Connection) -> None:
         """Give the builder what it needs besides its own objects, and set up the guard. ``connection`` is the

@@ -70,8 +70,6 @@ _MAY_NEED_KEY = re.compile(rb"\bGROUP\s+BY\b|\bON\s+CONFLICT\b", re.IGNORECASE)
 _USES_INDEX = re.compile(rb"\bUSING\s+INDEX\s+(?!TABLESPACE\b)", re.IGNORECASE)
 # Nothing depends on these: they wait for the next barrier instead of being one.
 _TRAILING = frozenset({Kind.COMMENT, Kind.SECURITY_LABEL, Kind.PARTITION, Kind.SEQUENCE_POSITION, Kind.STATISTICS_CALL})
-
-
 # To wait for more tasks than this, an empty task joins them.
 JOINED = 4
 

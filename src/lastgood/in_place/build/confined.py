@@ -96,8 +96,7 @@ def tie_to_platform(
             left_out = foreign_key_rules.combined(left_out, newly)
         with builder.operator("foreign keys") as operator:
             keys.add(operator, later, cancelled, validate=False)
-        with builder.connect("validate foreign keys") as connection:
-            suspected = keys.validate(connection, [key for key in valid if key not in for_operator], cancelled)
+        suspected = _validated_by_builder(builder, [key for key in valid if key not in for_operator], cancelled)
         if not suspected:
             return left_out
         if not left:
@@ -108,6 +107,16 @@ def tie_to_platform(
         with builder.operator("foreign keys") as operator:
             keys.drop(operator, rewritten.schemas.values(), cancelled, only=suspected)
     return left_out
+
+
+def _validated_by_builder(
+    builder: Builder, some: Sequence[PlatformKey], cancelled: Callable[[], bool]
+) -> Sequence[PlatformKey]:
+    """Validate keys as the builder. Returns those that rows violate."""
+    if not some:
+        return ()
+    with builder.connect("validate foreign keys") as connection:
+        return keys.validate(connection, some, cancelled)
 
 
 def _any_orphaned(builder: Builder, suspected: Sequence[PlatformKey]) -> bool:

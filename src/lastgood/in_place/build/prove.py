@@ -87,6 +87,7 @@ def prove(
     facts, again, name = dump.facts, dump.again, dump.name
     manifest = manifest_digest(facts)
     with connect("read marks") as connection:
+        major = connection.info.server_version // 10000
         left_out = _left_out(connection, run)
         keys.drop(connection, rewritten.schemas.values(), context.cancelled)  # of an earlier attempt
 
@@ -98,9 +99,9 @@ def prove(
     if confined is not None:
         left_out = tie_to_platform(confined, rewritten, run, in_staging, context.cancelled)
         close(confined)
-        with connect("record rows") as connection:
-            foreign_key_rules.record(connection, run, left_out)
     with connect("prove") as connection:
+        if confined is not None:
+            foreign_key_rules.record(connection, run, left_out)
         facts, comparison = _rows(connection, facts, rewritten, left_out, same, again, context)
     _stop_at(comparison.differences, comparison, name)
     fault.point("prove.before_verdict")
@@ -110,8 +111,6 @@ def prove(
         left_out = _tie_to_platform(rewritten, run, left_out, in_staging, context.cancelled, connect)
     for each in left_out:
         context.emit(Note(f"{_shown(each)}: the referenced rows were deleted since the restore point"))
-    with connect("read the version") as connection:
-        major = connection.info.server_version // 10000
     differences = _definitions(rewritten, target, major, context.cancelled, allow_orphans=allow_orphans)
     _stop_at(differences, comparison, name)
     fault.point("inplace.before_proved")

@@ -75,13 +75,14 @@ def build(
     source, summary = dump.source, dump.summary
     connect = quietly(connect)
     with connect("create staging schemas") as connection:
+        if confined is not None:
+            confined.builder.need(connection, names_outside(rewritten))
         script = script_of(summary, rewritten, dump.name, context.emit, _privileges(connection, rewritten))
         create_schemas(connection, rewritten.schemas, origin)
         commands = [item.command for item in rewritten.summary.script.items if isinstance(item, ScriptStep)]
         admitted = owners.others(connection, commands)
         owners.admit(connection, rewritten.schemas.values(), admitted)
     if confined is not None:
-        confined.builder.need(names_outside(rewritten))
         confined.admitted = admitted
     fault.point("inplace.after_create")
     numbers = {section.number for section in script.sections}
@@ -113,12 +114,15 @@ def build(
 
 def quietly(connect: Connect) -> Connect:
     """Sessions without event triggers: those of a platform, which reloads its schema cache after each command, and
-    those of the application, which may change new tables. Staging tables have no other triggers while rows come in."""
+    those of the application, which may change new tables. Staging tables have no other triggers while rows come in.
+
+    Their commits do not wait for the disk: that of the mark as *built* or *proved* comes later in the same WAL."""
 
     @contextmanager
     def connected(purpose: str) -> Iterator[Connection]:
         with connect(purpose) as connection:
             quiet_event_triggers(connection)
+            connection.execute("SET synchronous_commit = off")
             yield connection
 
     return connected
@@ -305,6 +309,7 @@ def drop_schemas(connection: Connection, run: str, *, cancelled: Callable[[], bo
 def set_state(connection: Connection, run: str, state: MarkState, *, manifest: str | None = None) -> None:
     """Mark all staging schemas of a run, in one transaction. *proved* needs the digest of the manifest."""
     with event_triggers_off(connection), connection.transaction():
+        connection.execute("SET LOCAL synchronous_commit = local")
         for each in marks.marked(connection, run=run, role="staging"):
             if not each.ours:
                 continue

@@ -9,7 +9,7 @@ bodies of BEGIN ATOMIC functions follow, because the server writes them; the tex
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from psycopg import sql
@@ -82,10 +82,13 @@ def rewrite(
     rules: Rules,
     context: Context,
     confinement: Confinement | None = None,
+    *,
+    removal: ExitStack,
 ) -> Rewritten:
     """Rewrite the definitions of a restore point, of which ``summary`` and ``facts`` are known, for ``schemas``: each
     schema of it that goes back (``placed.schemas`` has all), with the name of its staging schema. ``name`` is the
     restore point's, for messages. ``confinement``: who executes code of the restore point, None for the operator.
+    ``removal``: with its end the scratch database is dropped at the latest.
 
     Only the scratch database is written to. Raises Refused when the restore point has objects that can't be staged,
     Failed when a definition can't be created or differs from the restore point's, Interrupted.
@@ -105,7 +108,7 @@ def rewrite(
     program = binaries.find("pg_dump", at_least=major)
     roles = summary.roles | (ownership.roles(carries) if carries is not None else frozenset())
     with (
-        scratch(target, major, role, roles, context.emit, confinement) as made,
+        scratch(target, major, role, roles, context.emit, confinement, removal=removal) as made,
         _sessions(made, name, rules, context) as (session, operator),
     ):
         builder = Recreation(session, operator, schemas, context.cancelled, made.builder)

@@ -4,6 +4,7 @@ there, otherwise on an embedded server of the same major version."""
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,7 +13,7 @@ import psycopg
 from psycopg import sql
 
 from lastgood.errors import LastgoodError, Refused
-from lastgood.events import Emit, Note
+from lastgood.events import Caution, Emit, Note
 from lastgood.load.builder import Builder
 from lastgood.members import reference
 from lastgood.postgres import database, embedded
@@ -53,16 +54,21 @@ def scratch(
     roles: Collection[str],
     emit: Emit,
     confinement: Confinement | None = None,
+    *,
+    removal: ExitStack,
 ) -> Iterator[Scratch]:
     """An empty database for a block, in which ``role`` owns what it creates and ``roles`` exist. ``major`` is the
     version of the server of ``target``. ``confinement``: who executes code of the restore point, None if it has none or
-    is trusted. Raises Refused if neither kind can be created, NoSecondLogin."""
+    is trusted. ``removal``: with its end the database is dropped at the latest, after a block without an error; the
+    role is gone with the block. Raises Refused if neither kind can be created, NoSecondLogin."""
     with ExitStack() as stack:
         maintenance = None
+        of_role = ExitStack()
         if confinement is not None and confinement.strong:
             maintenance = stack.enter_context(database.connect_maintenance(target, target.dbname))
-            # When the database is dropped, the role owns nothing.
-            stack.callback(build_role.end, maintenance, target, build_role.name_of(confinement.run))
+            # After an error, when the database is dropped: the role owns nothing then.
+            stack.enter_context(of_role)
+            of_role.callback(build_role.end, maintenance, target, build_role.name_of(confinement.run))
         try:
             connection = stack.enter_context(reference.scratch(target, target.dbname, PREFIX))
         except (LastgoodError, psycopg.Error) as error:
@@ -74,6 +80,8 @@ def scratch(
             else:
                 _end_left(maintenance, target)
                 yield _confined(connection, own, maintenance, confinement, confinement.build_as, target.dbname)
+            of_role.close()
+            _remove_meanwhile(stack.pop_all(), removal, emit)
             return
         if embedded.programs(major) is None:
             raise Refused(
@@ -86,13 +94,25 @@ def scratch(
             for name in sorted({role, *roles} - {embedded.SUPERUSER}):
                 maintenance.execute(sql.SQL("CREATE ROLE {} SUPERUSER LOGIN").format(sql.Identifier(name)))
             maintenance.execute("CREATE DATABASE definitions TEMPLATE template0")
-        of_role = server.target("definitions", user=role)
-        connection = stack.enter_context(of_role.connect(application_name="lastgood definitions"))
+        own = server.target("definitions", user=role)
+        connection = stack.enter_context(own.connect(application_name="lastgood definitions"))
         if confinement is None:
-            yield Scratch(connection, of_role)
+            yield Scratch(connection, own)
             return
         maintenance = stack.enter_context(server.target("postgres", user=role).connect())
-        yield _confined(connection, of_role, maintenance, confinement, None, target.dbname)
+        yield _confined(connection, own, maintenance, confinement, None, target.dbname)
+
+
+def _remove_meanwhile(scratch: ExitStack, removal: ExitStack, emit: Emit) -> None:
+    """Drop the database while the caller continues, at the latest with the end of ``removal``."""
+
+    def remove() -> None:
+        try:
+            scratch.close()
+        except (LastgoodError, psycopg.Error) as error:
+            emit(Caution(f"{one_line(error)}; lastgood prune drops it"))
+
+    removal.enter_context(ThreadPoolExecutor(1, "lastgood-scratch")).submit(remove)
 
 
 def _end_left(maintenance: Connection, target: Target) -> None:

@@ -72,13 +72,15 @@ class BuildSchemas(Build):
     def do(self, run: Run) -> BuiltInPlace:
         plan, dump = run.plan, run.dump
         rules = _rules(run)
-        rewritten = _rewritten(run, rules)
-        with run.connected(plan.live, "deleted parents") as live:
-            quiet_event_triggers(live)
-            orphaned = deleted_parents.find(live, dump.source, dump.summary, rewritten, run.cancelled)
-        deleted_parents.refuse(orphaned, dump.name)
-        origin = Origin(plan.run, str(Path(plan.point.path).absolute()), caller.host(), caller.user(), _options(run))
         with ExitStack() as stack:
+            rewritten = _rewritten(run, rules, stack)
+            with run.connected(plan.live, "deleted parents") as live:
+                quiet_event_triggers(live)
+                orphaned = deleted_parents.find(live, dump.source, dump.summary, rewritten, run.cancelled)
+            deleted_parents.refuse(orphaned, dump.name)
+            origin = Origin(
+                plan.run, str(Path(plan.point.path).absolute()), caller.host(), caller.user(), _options(run)
+            )
             confined = _confined(run, rewritten, rules, stack)
             loaded = staged.build(
                 dump,
@@ -130,8 +132,8 @@ class ProveSchemas(Prove):
         proof, added = (built.proof, built.added) if built is not None else (None, ())
         if proof is None:
             same = built.loaded.same if built is not None else {}
-            rewritten = _rewritten(run, _rules(run))
-            with _counting(run) as counting:
+            with ExitStack() as removal, _counting(run) as counting:
+                rewritten = _rewritten(run, _rules(run), removal)
                 proof = _proof(run, rewritten, same, None)
                 added = tuple(counting.result())
         live = {names.staging(plan.run, schema): schema for schema in plan.schemas}
@@ -164,7 +166,8 @@ class Move(Swap):
 
     def do(self, run: Run) -> Switched:
         plan = run.plan
-        rewritten = _rewritten(run, _rules(run))
+        with ExitStack() as removal:
+            rewritten = _rewritten(run, _rules(run), removal)
         run.at_swap = True
 
         with run.connected(plan.live, "switch") as live:
@@ -337,8 +340,9 @@ def _rules(run: Run) -> Rules:
         return rules_for(live, run.prepared.facts, wishes)
 
 
-def _rewritten(run: Run, rules: Rules) -> Rewritten:
-    """The rewritten definitions: those of the build, or made again by a process that resumes the run."""
+def _rewritten(run: Run, rules: Rules, removal: ExitStack) -> Rewritten:
+    """The rewritten definitions: those of the build, or made again by a process that resumes the run. ``removal``: with
+    its end the scratch database is dropped at the latest."""
     built, dump = run.result(BuiltInPlace), run.dump
     if built is not None:
         return built.rewritten
@@ -348,7 +352,9 @@ def _rewritten(run: Run, rules: Rules) -> Rewritten:
     confinement = None
     if code is not None and not code.trusted:
         confinement = Confinement(run.plan.run, run.prepared.request.code.build_as, strong=code.confined)
-    return rewrite.rewrite(run.target, dump.summary, dump.facts, dump.name, schemas, rules, run.context, confinement)
+    return rewrite.rewrite(
+        run.target, dump.summary, dump.facts, dump.name, schemas, rules, run.context, confinement, removal=removal
+    )
 
 
 def _switched(run: Run, outage: float, tries: int, at: float, detail: str) -> Switched:
