@@ -17,7 +17,7 @@ from lastgood.dump.names import Relation
 from lastgood.dump.script import Section
 from lastgood.errors import Failed
 from lastgood.facts.of_dump import facts_of_dump
-from lastgood.load import apart, graph
+from lastgood.load import apart, tasks
 from lastgood.load.supply import InPlace
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Target
@@ -51,7 +51,7 @@ def dump(server: EmbeddedServer, live: Target, tmp_path: Path) -> Path:
 @pytest.fixture
 def measured_run(monkeypatch: pytest.MonkeyPatch) -> Done:
     """What was done apart: everything is large enough, and the machine has processors to spare."""
-    monkeypatch.setattr(graph, "DIVIDE_FROM", 1 << 10)
+    monkeypatch.setattr(tasks, "DIVIDE_FROM", 1 << 10)
     monkeypatch.setattr(apart, "APART_FROM", 1 << 10)
     monkeypatch.setattr(apart, "PROCESSORS", 1)
     found: Done = []

@@ -54,7 +54,7 @@ def count(connection: Connection, key: TiedKey, *, staging: str) -> int:
     given = sql.SQL(" AND ").join(sql.SQL("{} IS NOT NULL").format(column) for column in columns)
     live, restored = sql.Identifier(key.schema_name, key.table), sql.Identifier(staging, key.table)
     found = connection.execute(
-        # Distinct values first: several processes find them.
+        # Distinct values first: usually they are few.
         sql.SQL(
             "SELECT count(*) FROM ((SELECT DISTINCT {} FROM {} WHERE {}) EXCEPT (SELECT DISTINCT {} FROM {})) d"
         ).format(listed, live, given, listed, restored)

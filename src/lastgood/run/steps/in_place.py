@@ -320,6 +320,8 @@ def _counting(run: Run) -> Iterator[Future[list[str]]]:
         run.connected(plan.live, "count rows") as live,
         ThreadPoolExecutor(1, thread_name_prefix="lastgood-count") as pool,
     ):
+        # The proof, which lasts longer, needs the processors more.
+        live.execute("SET max_parallel_workers_per_gather = 0")
         try:
             yield pool.submit(lambda: list(added_parents.remarks(live, plan.run, plan.schemas)))
         except BaseException:
