@@ -143,25 +143,30 @@ def _parents(
 ) -> Iterator[tuple[PlatformKey, str]]:
     """Copy the referenced columns into temporary tables of the builder, which may not read the tables themselves.
     Yields the name of each."""
-    for number, key in enumerate(suspected):
-        name = f"lastgood_parents_{number}"
-        types: dict[str, str] = dict(operator.execute(_TYPES, [key.references.schema, key.references.name]).fetchall())
-        columns = sql.SQL(", ").join(
-            # The server's own notation of a type.
-            sql.Identifier(column) + sql.SQL(" " + types[column])
-            for column in key.keys
-        )
-        builder.execute(sql.SQL("CREATE TEMP TABLE {} ({})").format(sql.Identifier(name), columns))
-        listed = sql.SQL(", ").join(map(sql.Identifier, key.keys))
-        source = sql.Identifier(key.references.schema, key.references.name)
-        with (
-            operator.cursor().copy(sql.SQL("COPY (SELECT {} FROM {}) TO STDOUT").format(listed, source)) as reading,
-            builder.cursor().copy(sql.SQL("COPY pg_temp.{} FROM STDIN").format(sql.Identifier(name))) as writing,
-        ):
-            for block in reading:
-                writing.write(block)
-        builder.execute(sql.SQL("ANALYZE pg_temp.{}").format(sql.Identifier(name)))
-        yield key, name
+    copied: dict[tuple[Relation, tuple[str, ...]], str] = {}
+    for key in suspected:
+        columns = (key.references, key.keys)
+        if columns not in copied:
+            copied[columns] = f"lastgood_parents_{len(copied)}"
+            _copy(operator, builder, *columns, copied[columns])
+        yield key, copied[columns]
+
+
+def _copy(operator: Connection, builder: Connection, table: Relation, columns: Sequence[str], name: str) -> None:
+    types: dict[str, str] = dict(operator.execute(_TYPES, [table.schema, table.name]).fetchall())
+    # The server's own notation of a type.
+    declared = sql.SQL(", ").join(sql.Identifier(each) + sql.SQL(" " + types[each]) for each in columns)
+    copy = sql.Identifier("pg_temp", name)
+    builder.execute(sql.SQL("CREATE TEMP TABLE {} ({})").format(sql.Identifier(name), declared))
+    listed = sql.SQL(", ").join(map(sql.Identifier, columns))
+    source = sql.Identifier(table.schema, table.name)
+    with (
+        operator.cursor().copy(sql.SQL("COPY (SELECT {} FROM {}) TO STDOUT").format(listed, source)) as reading,
+        builder.cursor().copy(sql.SQL("COPY {} FROM STDIN").format(copy)) as writing,
+    ):
+        for block in reading:
+            writing.write(block)
+    builder.execute(sql.SQL("ANALYZE {}").format(copy))
 
 
 _TYPES = """
