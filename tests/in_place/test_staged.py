@@ -21,6 +21,8 @@ from lastgood.load.rebuild import ProofFailed
 from lastgood.load.repairs import Rules
 from lastgood.points.dump_point import take
 from lastgood.points.manifest import Form
+from lastgood.postgres import database as postgres_database
+from lastgood.postgres.server import Connection
 from tests.support.account import assert_same
 from tests.support.hosted import ADMIN, FOLDER, OWN, Project, account_of
 from tests.support.staging import Staging, point_in
@@ -592,3 +594,23 @@ def test_no_scratch_database_is_left(project: Project, database: str, store: Pat
         "must be superuser to add or set schemas [SQLSTATE 42501]"  # TABLES IN SCHEMA realtime
     ]
     assert databases() == before
+
+
+def test_a_scratch_database_that_cannot_be_dropped_is_reported(
+    project: Project, database: str, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Staging(project.target(database), take(project.target(database), store))
+    drop, left = postgres_database.drop, []
+
+    def refused(connection: Connection, name: str, oid: int) -> None:
+        left.append((name, oid))
+        raise Failed(f'cannot drop the database "{name}": timeout', hint="")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(postgres_database, "drop", refused)
+        assert run.rewritten
+    ((name, oid),) = left
+    cautions = [event.text for event in run.events if isinstance(event, Caution)]
+    assert f'cannot drop the database "{name}": timeout; lastgood prune drops it' in cautions
+    with project.connect("postgres") as connection:
+        drop(connection, name, oid)

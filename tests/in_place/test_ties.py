@@ -108,12 +108,21 @@ def test_kept_tables_neither_block_nor_follow_the_platform(project: Project, bro
 def test_users_who_signed_up_since_are_counted(project: Project, broken: str) -> None:
     staged = stage(project, "postgres", broken)
     with project.connect(broken) as connection:
+        connection.execute(
+            "CREATE FUNCTION public.longer(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN $1; END'"
+        )
         for number in range(3):
             connection.execute(
                 "INSERT INTO auth.users (id, email) VALUES (%s, %s)", [uuid.uuid4(), f"late{number}@example.com"]
             )
         key = next(each for each in staged.ties.foreign_keys if each.name == "sales_user_id_fkey")
         assert added_parents.count(connection, key, staging=names.staging(staged.run, "public")) == 3
+        # The role must not query a table whose definitions call functions.
+        connection.execute("CREATE INDEX ON public.profiles (public.longer(display))")
+        assert list(added_parents.remarks(connection, staged.run, OWN)) == [
+            "3 rows of auth.users, added since the restore point, will have no matching row in public.sales; the "
+            f'matching rows are kept in schema "{names.kept(staged.run, "public")}"'
+        ]
 
 
 @pytest.mark.postgres(15, 17)

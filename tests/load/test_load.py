@@ -20,7 +20,9 @@ from tests.load.databases import dumped, one
 
 MADE = """
 CREATE TABLE public.kept (id int PRIMARY KEY, t text);
-INSERT INTO public.kept SELECT i, repeat('x', 200) FROM generate_series(1, 3000) i;
+INSERT INTO public.kept SELECT i, repeat('x', 200) FROM generate_series(1, 6000) i;
+CREATE INDEX kept_upper ON public.kept (upper(t));
+CREATE STATISTICS public.kept_both ON id, t FROM public.kept;
 CREATE TABLE public.log (id int, at timestamptz DEFAULT now());
 INSERT INTO public.log SELECT i FROM generate_series(1, 100) i;
 """
@@ -43,7 +45,7 @@ def test_a_table_without_a_data_section_is_restored_empty(server: EmbeddedServer
     path = dumped(server, live, tmp_path / "a.sql", "--exclude-table-data=log")
     restored = into(live, path, f"{live.dbname}_r")
     assert one(restored, "SELECT count(*) FROM public.log") == 0
-    assert one(restored, "SELECT count(*) FROM public.kept") == 3000
+    assert one(restored, "SELECT count(*) FROM public.kept") == 6000
 
 
 def test_rows_of_a_larger_table_are_frozen_and_its_statistics_are_there(
@@ -54,9 +56,12 @@ def test_rows_of_a_larger_table_are_frozen_and_its_statistics_are_there(
     visible = one(restored, "SELECT relallvisible FROM pg_class WHERE relname = 'kept'")
     with_rows = one(restored, "SELECT count(DISTINCT (ctid::text::point)[0]) FROM public.kept")
     assert visible == with_rows
-    for table in ("kept", "log"):
+    for table in ("kept", "kept_upper", "log"):
         analyzed = "SELECT count(*) > 0 FROM pg_stats WHERE schemaname = 'public' AND tablename = %s"
         assert one(restored, analyzed, table) is True
+    assert one(restored, "SELECT count(*) FROM pg_stats_ext WHERE statistics_name = 'kept_both'") == 1
+    # Not again for the index and the statistics object.
+    assert one(restored, "SELECT analyze_count FROM pg_stat_user_tables WHERE relname = 'kept'") == 1
 
 
 def test_the_role_that_pg_restore_sets_is_taken_on(server: EmbeddedServer, live: Target, tmp_path: Path) -> None:

@@ -243,6 +243,12 @@ def test_two_foreign_keys_of_one_table_never_run_at_once() -> None:
         (Lock.READ, Lock.BUILD, False),
         (Lock.READ, Lock.KEY, False),
         (Lock.READ, Lock.ALONE, True),
+        (Lock.READ, Lock.STATISTICS, False),
+        (Lock.ROWS, Lock.STATISTICS, False),
+        (Lock.STATISTICS, Lock.STATISTICS, True),
+        (Lock.STATISTICS, Lock.BUILD, True),
+        (Lock.STATISTICS, Lock.KEY, True),
+        (Lock.STATISTICS, Lock.ALONE, True),
         (Lock.BUILD, Lock.BUILD, False),
         (Lock.BUILD, Lock.KEY, True),
         (Lock.KEY, Lock.KEY, True),
@@ -319,6 +325,35 @@ def test_a_table_that_dominates_is_loaded_by_several() -> None:
     assert [(name_of(task), task.parts) for task in shared] == [("rows public.a", 4)] * 4 + [("rows public.b", 1)]
     read = [task for task in tasks_of(items, summary, workers=4) if name_of(task) == "read back public.a"]
     assert [(task.parts, task.after) for task in read] == [(4, {t.number for t in shared if t.parts == 4})] * 4
+
+
+def test_statistics_of_large_tables_wait_for_what_they_cover_and_keys_for_them() -> None:
+    body = (
+        TWO_TABLES
+        + "ALTER TABLE ONLY public.b ADD CONSTRAINT b_pkey PRIMARY KEY (id);\n"
+        + "CREATE INDEX plain ON public.a USING btree (id);\n"
+        + "CREATE INDEX computed ON public.a USING btree (abs(id));\n"
+        + "CREATE STATISTICS public.both ON id, b FROM public.a;\n"
+        + "ALTER TABLE ONLY public.a ADD CONSTRAINT k FOREIGN KEY (b) REFERENCES public.b(id);\n"
+        + f"{VIEW};\n"
+    )
+    _, summary = facts_of_dump(Text(HEAD + body + FOOT))
+    items = [
+        replace(item, size=2 << 20) if isinstance(item, Section) and item.number == 0 else item
+        for item in summary.script.items
+    ]
+    found = before(tasks_of(items, summary, read_back=False))
+    definitions = "CREATE TABLE public.a (id integer, b integer)"
+    assert found["statistics public.a"] == {
+        definitions,
+        "rows public.a",
+        "CREATE INDEX computed ON public.a USING btree (abs(id))",
+        "CREATE STATISTICS public.both ON id, b FROM public.a",
+    }
+    assert "statistics public.b" not in found  # it is small
+    key = "ALTER TABLE ONLY public.a ADD CONSTRAINT k FOREIGN KEY (b) REFERENCES public.b(id)"
+    assert "statistics public.a" in found[key]
+    assert "statistics public.a" in found[VIEW]
 
 
 def test_several_sessions_get_each_line_once() -> None:
