@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import LiteralString
 
 import pytest
 from psycopg import sql
 
+from lastgood.dump.lexer.tokens import Statement
 from lastgood.dump.names import Relation
+from lastgood.dump.rulings import rule
+from lastgood.dump.script import State
+from lastgood.dump.statements import Command
 from lastgood.errors import Failed
 from lastgood.load import rows
+from lastgood.load.loaded import Loaded
+from lastgood.load.repairs import Commands, Rules
+from lastgood.load.session import LoadSession
 from lastgood.postgres.embedded import EmbeddedServer
-from lastgood.postgres.server import Target
+from lastgood.postgres.server import Connection, Target
 from lastgood.restore import restore
 from tests.load.databases import dumped, one
 
@@ -105,6 +112,33 @@ def test_statistics_that_the_dump_brings_are_kept(server: EmbeddedServer, live: 
     assert one(restored, analyzed, "kept") is False
     assert one(restored, "SELECT count(*) FROM pg_stats WHERE tablename = 'kept'") == 2
     assert one(restored, analyzed, "log") is True
+
+
+class Counting(Commands):
+    """Commands that count their messages to the server."""
+
+    sent = 0
+
+    def run(self, connection: Connection, command: Command, state: State = ()) -> bool:
+        self.sent += 1
+        return super().run(connection, command, state)
+
+    def run_together(self, connection: Connection, commands: Sequence[Command]) -> bool:
+        self.sent += 1
+        return super().run_together(connection, commands)
+
+
+def test_one_command_that_is_left_out_costs_few_messages(live: Target) -> None:
+    texts = [f"CREATE TABLE public.t{n} (id int)" for n in range(64)]
+    texts[40] = "SECURITY LABEL FOR none ON TABLE public.t1 IS 'x'"
+    commands = Counting("a.sql", Rules())
+    loaded = Loaded(skipped=commands.record.skipped, repaired=commands.record.repaired)
+    with live.connect() as connection:
+        session = LoadSession(connection, commands, loaded)
+        session.run_together([rule(Statement(text.encode(), 0, n)) for n, text in enumerate(texts)])
+    assert one(live, "SELECT count(*) FROM pg_tables WHERE tablename ~ '^t[0-9]'") == 63
+    assert [why for _, why in loaded.skipped] == ['security label provider "none" is not loaded']
+    assert commands.sent == 1 + 2 * 6
 
 
 IN_ONE_BLOCK = r"""--
