@@ -75,11 +75,13 @@ def prove(
     same: Mapping[Relation, int],
     allow_orphans: bool = False,
     confined: Confined | None = None,
+    closed: Callable[[], None] = lambda: None,
 ) -> Proof:
     """Prove the staging schemas of a run, and mark them. ``dump`` is the restore point; ``same``: the tables that were
     read back during the load (``Loaded.same``). ``target`` is the live database, for pg_dump. ``allow_orphans``: a
     foreign key among the staged tables may be NOT VALID, as the load left it. ``confined``: the role that built them;
-    it is closed, and what it built is handed over and verified.
+    it is closed, and what it built is handed over and verified. ``closed`` is called when no code of the restore point
+    can run any more, so that the operator may query staging.
 
     May run again after an interruption: rows that were left out are in the marks. Raises ProofFailed with every
     difference, Failed when a foreign key can't be added, Interrupted.
@@ -99,6 +101,7 @@ def prove(
     if confined is not None:
         left_out = tie_to_platform(confined, rewritten, run, in_staging, context.cancelled)
         close(confined)
+    closed()
     with connect("prove") as connection:
         if confined is not None:
             foreign_key_rules.record(connection, run, left_out)

@@ -4,9 +4,9 @@ same database, and their objects are exchanged."""
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -95,9 +95,7 @@ class BuildSchemas(Build):
             proof = None
             added: tuple[str, ...] = ()
             if confined is not None:
-                with _counting(run) as counting:
-                    proof = _proof(run, rewritten, loaded.same, confined)
-                    added = tuple(counting.result())
+                proof, added = _proof(run, rewritten, loaded.same, confined)
                 rewritten = left_to_refresh(confined, rewritten)
         return BuiltInPlace(
             oid=plan.live_oid,
@@ -132,10 +130,9 @@ class ProveSchemas(Prove):
         proof, added = (built.proof, built.added) if built is not None else (None, ())
         if proof is None:
             same = built.loaded.same if built is not None else {}
-            with ExitStack() as removal, _counting(run) as counting:
+            with ExitStack() as removal:
                 rewritten = _rewritten(run, _rules(run), removal)
-                proof = _proof(run, rewritten, same, None)
-                added = tuple(counting.result())
+                proof, added = _proof(run, rewritten, same, None)
         live = {names.staging(plan.run, schema): schema for schema in plan.schemas}
         tables = tuple(
             each.model_copy(update={"schema_name": live.get(each.schema_name, each.schema_name)})
@@ -296,34 +293,34 @@ def _confined(run: Run, rewritten: Rewritten, rules: Rules, stack: ExitStack) ->
     return Confined(builder, maintenance, run.server, rules)
 
 
-def _proof(run: Run, rewritten: Rewritten, same: Mapping[Relation, int], confined: Confined | None) -> Proof:
+def _proof(
+    run: Run, rewritten: Rewritten, same: Mapping[Relation, int], confined: Confined | None
+) -> tuple[Proof, tuple[str, ...]]:
+    """The proof, and remarks on rows of tables that stay, users above all, which the live schemas know and the restored
+    ones do not: they are counted at the same time."""
     plan = run.plan
-    return prove.prove(
-        run.dump,
-        rewritten,
-        plan.run,
-        run.target,
-        run.context,
-        connect=partial(run.connected, plan.live),
-        same=same,
-        allow_orphans=plan.allow_orphans,
-        confined=confined,
-    )
-
-
-@contextmanager
-def _counting(run: Run) -> Iterator[Future[list[str]]]:
-    """Count the rows of tables that stay, users above all, which the live schemas know and the restored ones do not,
-    while the caller continues."""
-    plan = run.plan
-    with (
-        run.connected(plan.live, "count rows") as live,
-        ThreadPoolExecutor(1, thread_name_prefix="lastgood-count") as pool,
-    ):
+    with run.connected(plan.live, "count rows") as live, ThreadPoolExecutor(1, "lastgood-count") as pool:
         # The proof, which lasts longer, needs the processors more.
         live.execute("SET max_parallel_workers_per_gather = 0")
+        counting: list[Future[tuple[str, ...]]] = []
+
+        def count() -> None:
+            counting.append(pool.submit(lambda: tuple(added_parents.remarks(live, plan.run, plan.schemas))))
+
         try:
-            yield pool.submit(lambda: list(added_parents.remarks(live, plan.run, plan.schemas)))
+            proof = prove.prove(
+                run.dump,
+                rewritten,
+                plan.run,
+                run.target,
+                run.context,
+                connect=partial(run.connected, plan.live),
+                same=same,
+                allow_orphans=plan.allow_orphans,
+                confined=confined,
+                closed=count,
+            )
+            return proof, counting[0].result()
         except BaseException:
             with suppress(psycopg.Error):  # it may have just ended
                 live.cancel_safe(timeout=5)
