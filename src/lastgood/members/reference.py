@@ -25,10 +25,9 @@ from lastgood.postgres import clock, database, lock, pg_cron
 from lastgood.postgres.errors import message_of, one_line
 from lastgood.postgres.mark import REFERENCE, Mark, marked
 from lastgood.postgres.server import Connection, Target, quiet_event_triggers
+from lastgood.postgres.transactions import ASYNCHRONOUS
 
 PREFIX = "lastgood_reference_"
-# A database that is dropped soon needs no commit on disk.
-VOLATILE = "SET synchronous_commit = off"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +135,7 @@ def scratch(target: Target, live: str, prefix: str) -> Iterator[Connection]:
         try:
             with target.at(name).connect(application_name="lastgood reference") as connection:
                 quiet_event_triggers(connection)
-                connection.execute(VOLATILE)
+                connection.execute(ASYNCHRONOUS)
                 yield connection
         finally:
             database.drop(maintenance, name, created.oid)

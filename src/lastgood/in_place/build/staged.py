@@ -34,6 +34,7 @@ from lastgood.load.repairs import Rules
 from lastgood.load.supply import supply_for
 from lastgood.postgres import clock
 from lastgood.postgres.server import Connection, event_triggers_off, quiet_event_triggers
+from lastgood.postgres.transactions import ASYNCHRONOUS
 from lastgood.text.redact import visible
 
 # A session of a role without privileges loads the rows: it can't become another role.
@@ -122,7 +123,7 @@ def quietly(connect: Connect) -> Connect:
     def connected(purpose: str) -> Iterator[Connection]:
         with connect(purpose) as connection:
             quiet_event_triggers(connection)
-            connection.execute("SET synchronous_commit = off")
+            connection.execute(ASYNCHRONOUS)
             yield connection
 
     return connected

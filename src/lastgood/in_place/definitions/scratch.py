@@ -20,6 +20,7 @@ from lastgood.postgres import database, embedded
 from lastgood.postgres.errors import one_line
 from lastgood.postgres.roles import build_role, lent_role
 from lastgood.postgres.server import Connection, Target
+from lastgood.postgres.transactions import ASYNCHRONOUS
 
 PREFIX = "lastgood_definitions_"
 
@@ -66,6 +67,7 @@ def scratch(
         of_role = ExitStack()
         if confinement is not None and confinement.strong:
             maintenance = stack.enter_context(database.connect_maintenance(target, target.dbname))
+            maintenance.execute(ASYNCHRONOUS)
             # After an error, when the database is dropped: the role owns nothing then.
             stack.enter_context(of_role)
             of_role.callback(build_role.end, maintenance, target, build_role.name_of(confinement.run))
@@ -138,7 +140,7 @@ def _confined(
     @contextmanager
     def opened(of: Target, purpose: str) -> Iterator[Connection]:
         with of.connect(application_name=f"lastgood {purpose}") as connection:
-            connection.execute(reference.VOLATILE)
+            connection.execute(ASYNCHRONOUS)
             yield connection
 
     builder = Builder(role, partial(opened, role.target), partial(opened, own))

@@ -36,7 +36,7 @@ from lastgood.plan.plan import PlannedStep, Request
 from lastgood.postgres.exchange import ExchangeResult
 from lastgood.postgres.roles import build_role, lent_role
 from lastgood.postgres.server import Connection, quiet_event_triggers
-from lastgood.postgres.transactions import OutcomeUnknown, outcome_after_loss, server_process
+from lastgood.postgres.transactions import ASYNCHRONOUS, OutcomeUnknown, outcome_after_loss, server_process
 from lastgood.run.context import Run
 from lastgood.run.steps.build import Build, Built, apart, consent_of
 from lastgood.run.steps.prove import Prove, Proved
@@ -278,6 +278,7 @@ def _confined(run: Run, rewritten: Rewritten, rules: Rules, stack: ExitStack) ->
         return None
     plan = run.plan
     maintenance = stack.enter_context(run.connected(plan.maintenance, "build"))
+    maintenance.execute(ASYNCHRONOUS)
     build_as = run.prepared.request.code.build_as
     role = lent_role.role_for(
         maintenance, run.server, build_as, run=plan.run, live=plan.live, database=plan.live, staged=True
