@@ -12,7 +12,7 @@ from lastgood.postgres.server import Connection, Target, only_row
 NEXT = "SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::int8"
 """The number that the next transaction of the server gets. Reading it takes none."""
 ASYNCHRONOUS = "SET synchronous_commit = off"
-"""For work that is done again after a crash of the server, or whose last commit, in the same WAL, waits for the disk."""
+"""For work that is done again after a crash of the server, or whose last commit waits for the disk."""
 SECONDS = 30.0
 _POLL_SECONDS = 0.2
 # A pooler may lend the server process to another client afterwards: a session that is idle has ended its transaction.
