@@ -36,7 +36,7 @@ def test_the_event_triggers_of_the_schemas_with_their_conditions_states_and_owne
         ALTER EVENT TRIGGER pgrst OWNER TO supabase_admin;
         """
     )
-    assert event_triggers(summary, ("public",)) == (
+    assert event_triggers(placed(summary), ("public",)) == (
         EventTrigger(
             name="watch",
             event="ddl_command_end",
@@ -69,7 +69,7 @@ def test_casts_and_transforms_of_the_schemas_are_named() -> None:
         CREATE CAST (auth.level AS text) WITH INOUT;
         """
     )
-    assert outside(summary, ("public",)) == ["cast (public.mood AS text)"]
+    assert outside(placed(summary), ("public",)) == ["cast (public.mood AS text)"]
 
 
 def test_what_is_staged_and_what_is_a_tie() -> None:

@@ -89,7 +89,7 @@ def _always(s: Subject, summary: DumpSummary) -> list[str]:
     if schemas is None or not superuser or s.live.info.server_version >= 170000:
         return []
     query = "SELECT evtname::text FROM pg_catalog.pg_event_trigger WHERE evtenabled = 'A'"
-    restored = {each.name for each in event_triggers(summary, schemas) if each.enabled == "A"}
+    restored = {each.name for each in event_triggers(placed(summary), schemas) if each.enabled == "A"}
     return sorted({name for (name,) in s.live.execute(query)} | restored)
 
 

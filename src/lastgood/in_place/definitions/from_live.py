@@ -11,18 +11,20 @@ from lastgood.dump.names import Relation, quoted
 from lastgood.dump.rulings.tree import qualified
 from lastgood.dump.statements import Kind
 from lastgood.dump.summary import DumpSummary
-from lastgood.in_place.definitions.sorting import is_tie, placed
+from lastgood.in_place.definitions.sorting import Placed, is_tie
 from lastgood.in_place.ties import Ties
 from lastgood.postgres.server import Connection
 
 
-def schemas_lent(live: Connection, summary: DumpSummary, schemas: Collection[str]) -> list[str]:
+def schemas_lent(
+    live: Connection, summary: DumpSummary, every: Iterable[Placed], schemas: Collection[str]
+) -> list[str]:
     """The schemas of the live database that definitions of the restore point name and the restore point lacks: a dump
-    of some schemas references the platform's."""
+    of some schemas references the platform's. ``every``: the commands of ``summary``."""
     made = {each.identity for each in summary.created if each.kind is Kind.SCHEMA}
     named = {
         name.schema
-        for each in placed(summary)
+        for each in every
         if each.schema in schemas and not is_tie(each, schemas)
         for name in qualified(each.text)
     }

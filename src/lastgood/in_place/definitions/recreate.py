@@ -61,11 +61,10 @@ class Recreation:
         self.unpopulated: set[str] = set()
 
     def create(
-        self, summary: DumpSummary, extensions: Iterable[sql.Composed] = (), lent: DumpSummary | None = None
+        self, every: Sequence[Placed], extensions: Iterable[sql.Composed] = (), lent: DumpSummary | None = None
     ) -> None:
-        """Create everything of the schemas that go back, and of the others what the server accepts. ``extensions`` and
-        the definitions ``lent``: what the restore point needs and lacks."""
-        every = list(placed(summary))
+        """Create ``every`` definition of the schemas that go back, and of the others what the server accepts.
+        ``extensions`` and the definitions ``lent``: what the restore point needs and lacks."""
         others = list(placed(lent)) if lent is not None else []
         for command in extensions:
             with suppress(psycopg.Error):  # the definition that needs it fails

@@ -30,7 +30,7 @@ from lastgood.in_place.definitions.dumped import definitions_in, dumped, left_to
 from lastgood.in_place.definitions.ranges import RangeType
 from lastgood.in_place.definitions.recreate import TOGETHER, Recreation
 from lastgood.in_place.definitions.scratch import Confinement, Scratch, scratch
-from lastgood.in_place.definitions.sorting import event_triggers, outside
+from lastgood.in_place.definitions.sorting import event_triggers, outside, placed
 from lastgood.in_place.marks import Check, GeneratedColumn
 from lastgood.in_place.platform.keys import PlatformKey, keys_in
 from lastgood.in_place.ties import Ties, queries
@@ -93,7 +93,8 @@ def rewrite(
     Only the scratch database is written to. Raises Refused when the restore point has objects that can't be staged,
     Failed when a definition can't be created or differs from the restore point's, Interrupted.
     """
-    if without_schema := outside(summary, schemas):
+    every = tuple(placed(summary))
+    if without_schema := outside(every, schemas):
         raise Refused(
             f'cannot restore "{visible(name)}" in place: '
             f"{', '.join(map(visible, without_schema))}: outside of all schemas",
@@ -105,6 +106,9 @@ def rewrite(
         bare = not (summary.has_owners and summary.has_acls)
         carries = ownership.of_schemas(live, schemas) if bare else None
         live_ranges = ranges.staying(live, schemas)
+        borrowed = from_live.schemas_lent(live, summary, every, schemas)
+        extensions = from_live.extensions(live, {*borrowed, *schemas}) if not summary.extensions else []
+        present = queries.read(live, schemas) if borrowed or from_live.is_partial(live, summary, schemas) else None
     program = binaries.find("pg_dump", at_least=major)
     roles = summary.roles | (ownership.roles(carries) if carries is not None else frozenset())
     with (
@@ -112,16 +116,12 @@ def rewrite(
         _sessions(made, name, rules, context) as (session, operator),
     ):
         builder = Recreation(session, operator, schemas, context.cancelled, made.builder)
-        with target.connect(application_name="lastgood rewrite") as live:
-            borrowed = from_live.schemas_lent(live, summary, schemas)
-            extensions = from_live.extensions(live, {*borrowed, *schemas}) if not summary.extensions else []
-            present = queries.read(live, schemas) if borrowed or from_live.is_partial(live, summary, schemas) else None
         if borrowed:
             context.emit(
                 Note(f"the restore point lacks {', '.join(borrowed)}: the definitions of the live database are used")
             )
         builder.create(
-            summary,
+            every,
             extensions,
             definitions_in(dumped(program.path, target, borrowed, context.cancelled)) if borrowed else None,
         )
@@ -148,7 +148,7 @@ def rewrite(
             for remark in ownership.carry_over(carries, made.connection, schemas, **missing):
                 context.emit(Note(remark))
         wished = queries.read(made.connection, schemas).model_copy(
-            update={"event_triggers": event_triggers(summary, schemas)}
+            update={"event_triggers": event_triggers(every, schemas)}
         )
         if present is not None:
             wished = from_live.completed(wished, present, summary)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from lastgood.dump.names import Relation
 from lastgood.dump.rows import encodings
@@ -24,7 +25,7 @@ _EVENT_TRIGGERS = frozenset({Kind.EVENT_TRIGGER, Kind.EVENT_TRIGGER_STATE})
 _OF_A_SESSION = frozenset({Kind.SETTING, Kind.SESSION_AUTHORIZATION, Kind.TRANSACTION, Kind.PSQL})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Placed:
     """A command of a restore point, with the schema of its object (None without one) and the codec of its text."""
 
@@ -46,6 +47,11 @@ class Placed:
     def node(self) -> Node:
         """The root of its syntax tree."""
         return parse(self.text)[0]
+
+    @cached_property
+    def object_class(self) -> str | None:
+        """The class of its object, for an owner, a comment, a label or a privilege."""
+        return object_class(self.node)
 
     def refers_to(self, schemas: Collection[str]) -> bool:
         """Whether it names a relation, function or type of one of these schemas."""
@@ -82,7 +88,7 @@ def is_tie(each: Placed, schemas: Collection[str]) -> bool:
         return True
     if kind in _ON_TABLES:
         return each.schema not in schemas
-    return kind in _ATTRIBUTES and object_class(each.node) in (
+    return kind in _ATTRIBUTES and each.object_class in (
         "OBJECT_SCHEMA",
         "OBJECT_PUBLICATION",
         "OBJECT_EVENT_TRIGGER",
@@ -108,27 +114,28 @@ def schemas(summary: DumpSummary) -> Mapping[str, str | None]:
     return found
 
 
-def outside(summary: DumpSummary, schemas: Collection[str]) -> list[str]:
+def outside(every: Iterable[Placed], schemas: Collection[str]) -> list[str]:
     """The user-defined objects without a schema that refer to ``schemas``, in words: they can't be staged or moved."""
     return [
         f"{each.command.kind} {each.command.creates[0].identity}"
-        for each in placed(summary)
+        for each in every
         if each.command.kind in _OUTSIDE and each.command.creates and each.refers_to(schemas)
     ]
 
 
-def event_triggers(summary: DumpSummary, schemas: Collection[str]) -> tuple[EventTrigger, ...]:
+def event_triggers(every: Iterable[Placed], schemas: Collection[str]) -> tuple[EventTrigger, ...]:
     """The event triggers of a restore point whose functions are in ``schemas``. They are never created in a scratch
     database, where they would run."""
     found: dict[str, EventTrigger] = {}
-    for each in placed(summary):
+    for each in every:
         if each.command.kind is Kind.EVENT_TRIGGER:
             if (created := _event_trigger(each.node, schemas)) is not None:
                 found[created.name] = created
         elif each.command.kind is Kind.EVENT_TRIGGER_STATE:
             node = each.node
             _change(found, node.trigname, enabled=_letter(node.tgenabled))
-        elif each.command.kind in _ATTRIBUTES and object_class(node := each.node) == "OBJECT_EVENT_TRIGGER":
+        elif each.command.kind in _ATTRIBUTES and each.object_class == "OBJECT_EVENT_TRIGGER":
+            node = each.node
             if each.command.kind is Kind.OWNER:
                 _change(found, node.object.sval, owner=node.newowner.rolename)
             elif each.command.kind is Kind.COMMENT:
