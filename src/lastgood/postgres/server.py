@@ -344,8 +344,9 @@ def quiet_event_triggers(connection: Connection) -> None:
     platforms grant it: ordinary triggers and foreign-key checks are off then, too. For other roles they fire, as for
     any owner's DDL."""
     settings = ("event_triggers = off", "session_replication_role = replica")
+    alone = connection.autocommit and connection.info.transaction_status is pq.TransactionStatus.IDLE
     for setting in settings if connection.info.server_version >= 170000 else settings[1:]:
-        with suppress(psycopg.errors.InsufficientPrivilege), connection.transaction():
+        with suppress(psycopg.errors.InsufficientPrivilege), nullcontext() if alone else connection.transaction():
             connection.execute(sql.SQL("SET {}").format(sql.SQL(setting)))
             return
 
