@@ -149,10 +149,12 @@ def _tables(connection: Connection, schemas: Mapping[str, str] | None, memory: M
         # A table that was locked before is not waited for again; the others need a lock of this session.
         why = memory.unreadable.get(relation) or _locked(connection, source)
         memory.unreadable[relation] = why
+        known = tuple(keys[source.parts[0].oid]) if len(source.parts) == 1 else ()
         found[relation] = SideTable(
             relation,
             tuple(SideColumn(name, kind) for name, kind in columns or ()),
-            tuple(keys[source.parts[0].oid]) if len(source.parts) == 1 else (),
+            known,
+            known,
             sum(described[part.oid][1] or 0 for part in source.parts),
             None,
             source.zoned,
@@ -190,6 +192,7 @@ class _OpenDatabase:
     memory: Memory
     facts: Facts | None = None
     in_order: bool = False
+    own_columns: bool = False
     no_rows: str = ""
     _free: list[Connection] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)

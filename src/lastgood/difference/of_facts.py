@@ -50,6 +50,7 @@ class _OpenFacts:
     tables: Mapping[Relation, SideTable]
     facts: Facts
     in_order: bool = False
+    own_columns: bool = True
     no_rows: str = OTHER_RULES
 
     @property

@@ -92,7 +92,8 @@ def _opened(whole: VerifiedPoint) -> _OpenPoint:
         tables[relation] = SideTable(
             relation,
             columns,
-            tuple(keys.get(relation, ())),
+            tuple(key for _, key in keys[relation]),
+            tuple(key for primary, key in keys[relation] if primary),
             sum(section.size for section in own),
             sum(section.rows for section in own),
             zoned.get(relation, True),
@@ -119,14 +120,15 @@ def _opened(whole: VerifiedPoint) -> _OpenPoint:
 
 def _keys_and_roots(
     commands: Iterable[Command],
-) -> tuple[dict[Relation, list[tuple[str, ...]]], dict[Relation, Relation]]:
-    """The declared keys of each table, the primary key first, and the topmost parent of each partition."""
-    keys: dict[Relation, list[tuple[str, ...]]] = defaultdict(list)
+) -> tuple[dict[Relation, list[tuple[bool, tuple[str, ...]]]], dict[Relation, Relation]]:
+    """The declared keys of each table, the primary key first and marked, and the topmost parent of each partition."""
+    keys: dict[Relation, list[tuple[bool, tuple[str, ...]]]] = defaultdict(list)
     parents: dict[Relation, Relation] = {}
     for command in commands:
         if command.kind in (Kind.PRIMARY_KEY, Kind.UNIQUE, Kind.TABLE, Kind.INDEX):
             for primary, columns in _declared(command):
-                keys[command.relations[0]].insert(0 if primary else len(keys[command.relations[0]]), columns)
+                found = keys[command.relations[0]]
+                found.insert(0 if primary else len(found), (primary, columns))
         if command.kind is Kind.PARTITION and len(command.relations) == 2:
             parents[command.relations[1]] = command.relations[0]
     roots = {}
@@ -172,6 +174,7 @@ class _OpenPoint:
     in_order: bool
     whole: VerifiedPoint
     codec: str
+    own_columns: bool = True
     no_rows: str = ""
 
     def read(self, wanted: Sequence[Reading], cancelled: Callable[[], bool]) -> Iterator[ReadingPart]:

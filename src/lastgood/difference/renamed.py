@@ -75,6 +75,7 @@ def _tables(inner: OpenSide, names: NewNames, label: str) -> dict[Relation, Side
             shown,
             columns=tuple(replace(each, name=columns.get(each.name, each.name)) for each in table.columns),
             keys=tuple(tuple(columns.get(name, name) for name in key) for key in table.keys),
+            sure=tuple(tuple(columns.get(name, name) for name in key) for key in table.sure),
         )
     return found
 
@@ -110,6 +111,10 @@ class _Open:
     @property
     def in_order(self) -> bool:
         return self.inner.in_order
+
+    @property
+    def own_columns(self) -> bool:
+        return self.inner.own_columns
 
     def _inside(self, reading: Reading) -> Reading:
         """The reading with the names of the side: it reads the parts of the table."""
