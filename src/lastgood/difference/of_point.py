@@ -19,11 +19,10 @@ from lastgood.dump.script import Bulk, ScriptStep, Section
 from lastgood.dump.statements import Command, Kind
 from lastgood.errors import BadPoint, Interrupted
 from lastgood.facts import DigestRules, Facts, TableFacts
-from lastgood.facts.digest import whole_lines
 from lastgood.load.supply import Supply, supply_for
 from lastgood.points import RestorePoint, VerifiedPoint
 
-BLOCK = 1 << 22
+BLOCK = 1 << 21
 COMPUTED = "some of its INSERTs contain expressions"
 
 
@@ -202,20 +201,22 @@ class _OpenPoint:
         columns = section.start.columns or ()
         held: list[bytes] = []
         size = 0
-        for piece in whole_lines(supply.rows(section)):
+        for piece in supply.rows(section):
             if cancelled():
                 raise Interrupted("cannot continue reading the dump: interrupted")
-            held.append(piece)
             size += len(piece)
-            if size >= BLOCK:
-                yield self._block(held, columns)
-                held, size = [], 0
-        if held:
+            end = piece.rfind(b"\n") + 1 if size >= BLOCK else 0
+            if end:
+                yield self._block([*held, piece[:end]], columns)
+                held, size = [piece[end:]], len(piece) - end
+            else:
+                held.append(piece)
+        if size:
             yield self._block(held, columns)
 
     def _block(self, pieces: Sequence[bytes], columns: tuple[str, ...]) -> Block:
         data = b"".join(pieces)
-        if b"\r\n" in data:
+        if b"\r" in data:
             data = data.replace(b"\r\n", b"\n")
         if self.codec != "utf-8":
             data = data.decode(self.codec).encode()

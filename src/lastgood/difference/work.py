@@ -12,6 +12,7 @@ from functools import partial
 
 import psycopg
 
+from lastgood.difference.in_step import line_count
 from lastgood.difference.limit import Limit, is_interrupt, words_of
 from lastgood.difference.pair_rows import SIDES, PairRows
 from lastgood.difference.pairing import Pair, pair_of, renamed_tables
@@ -221,7 +222,7 @@ class ComparisonState:
         ).tasks(numbers)
 
     def _came(self, name: SideName, number: int, data: bytes) -> None:
-        rows = data.count(b"\n")
+        rows = line_count(data)
         pair = self.pairs[number]
         table = pair.a if name == "a" else pair.b
         assert table is not None  # it was read

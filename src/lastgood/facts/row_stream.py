@@ -52,13 +52,13 @@ def digest_rows(
     return RowsDigest(rows, total)
 
 
-_BLOCK_BYTES = 1 << 22
+_BLOCK_BYTES = 1 << 21
 
 
 def copy_blocks(
     connection: Connection, copy: bytes, *, cancelled: Callable[[], bool] = lambda: False
 ) -> Generator[bytes]:
-    """The output of ``copy`` in blocks of whole rows, of about 4 MB or one row. Closing it early cancels the
+    """The output of ``copy`` in blocks of whole rows, of about 2 MB or one row. Closing it early cancels the
     COPY. Raises as ``digest_rows`` does."""
     out = _CopyOut(connection, copy, cancelled)
     rows: list[memoryview[int] | bytes] = []
