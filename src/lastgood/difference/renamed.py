@@ -142,6 +142,9 @@ class _Open:
         old = {new: name for name, new in self.names.of(table).items()}
         return self.inner.count(table, [old.get(name, name) for name in given])
 
+    def text(self, reading: Reading, cancelled: Callable[[], bool]) -> str | None:
+        return self.inner.text(self._inside(reading), cancelled)
+
     def digest(self, reading: Reading, cancelled: Callable[[], bool]) -> TableFacts | None:
         found = self.inner.digest(self._inside(reading), cancelled)
         return None if found is None else found.model_copy(update={"columns": reading.columns})

@@ -124,7 +124,8 @@ class ComparisonState:
     def _digest(self, number: int) -> None:
         try:
             assert self._records is not None  # made by ``run``
-            found = self._records.compared(self.pairs[number], number, self.limit.stop)
+            counted = (self.level == "count" or self.keep) and not self.a.no_rows and not self.b.no_rows
+            found = self._records.compared(self.pairs[number], number, self.limit.stop, counted=counted)
         except psycopg.Error as error:
             if error.sqlstate is None:  # the connection is lost
                 raise

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
 
 import psycopg
 from psycopg import errors, pq
@@ -88,25 +87,17 @@ def copy_blocks(
     out.end()
 
 
-@dataclass(frozen=True, slots=True)
-class StreamDigest:
-    """The XXH3-128 of a whole COPY text, line ends and order included, as 32 hex digits; and its size in bytes."""
-
-    digest: str
-    size: int
-
-
 def digest_stream(
     connection: Connection,
     copy: bytes,
+    digest: xxh3_128,
     *,
     cancelled: Callable[[], bool] = lambda: False,
     progress: Callable[[int], None] = lambda size: None,
-) -> StreamDigest:
-    """Digest the output of ``copy`` as a whole: about twice as fast, for rows in a fixed order. ``progress`` gets the
-    bytes so far."""
+) -> None:
+    """Add the output of ``copy`` as a whole, line ends and order included, to ``digest``: in two thirds of the time,
+    for rows in a fixed order. ``progress`` gets the bytes so far."""
     out = _CopyOut(connection, copy, cancelled)
-    digest = xxh3_128()
     size = 0
     if out.began:
         get_copy_data, update = connection.pgconn.get_copy_data, digest.update
@@ -121,7 +112,6 @@ def digest_stream(
             else:
                 break
     out.end()
-    return StreamDigest(digest.hexdigest(), size)
 
 
 class _CopyOut:

@@ -26,7 +26,8 @@ class RowsText:
     """Rows with these columns. ``dated``: those of a date or time stamp type, ``offset`` those with a time zone.
     ``tool``: the migration tool whose table it is.
 
-    ``newest`` has the greatest finite value of each dated column. ``zone_samples``: a value for each offset."""
+    ``whole`` digests their text; None if they come in several pieces of no certain order. ``newest`` has the greatest
+    finite value of each dated column. ``zone_samples``: a value for each offset."""
 
     def __init__(
         self,
@@ -38,6 +39,7 @@ class RowsText:
     ) -> None:
         self.columns = tuple(columns)
         self.digest = RowsDigest()
+        self.whole: xxh3_128 | None = xxh3_128()
         self.newest: dict[str, bytes] = {}
         self.times = tuple(place for place, name in enumerate(columns) if name in dated)
         self.with_offset = {place for place, name in enumerate(columns) if name in offset}
@@ -46,6 +48,11 @@ class RowsText:
         self.migrations: list[migrations.Row] = []
         self._long: _LongRow | None = None
 
+    @property
+    def digest_of_text(self) -> str | None:
+        """``TableFacts.text``."""
+        return None if self.whole is None else self.whole.hexdigest()
+
     def only_digest(self) -> None:
         """Read no columns of the rows that follow."""
         self.times = ()
@@ -53,12 +60,16 @@ class RowsText:
 
     def add(self, data: bytes) -> None:
         """Add whole lines, each with its LF."""
+        if self.whole is not None:
+            self.whole.update(data)
         lines = split_lines(data)
         self.digest.add_lines(lines)
         self._collect(lines)
 
     def add_part(self, data: bytes, *, last: bool) -> None:
         """Add a part of a row that is never held as a whole. ``last``: the row ends with it."""
+        if self.whole is not None:
+            self.whole.update(data)
         if self._long is None:
             self._long = _LongRow()
         self._long.add(data.removesuffix(b"\n") if last else data)
