@@ -22,12 +22,14 @@ if TYPE_CHECKING:
 LEFT = 1 << 22
 """Lines that are left are yielded in blocks of this size."""
 
-# A search costs about as much as the hashes of 4 kB of lines. Searches spend a credit that equal bytes earn.
-_BYTES_PER_SEARCH = 1 << 12
+# A search costs about as much as the hashes of 32 rows. Searches spend a credit that equal rows earn.
+_ROWS_PER_SEARCH = 32
 _CREDIT = 64.0
 _FRESH_CREDIT = 8.0
+_FAR_COST = 16
 _UNSEARCHED = 1 << 18
-_WINDOW = 1 << 14
+_WINDOWS = (1 << 10, 1 << 14)
+_FAR = 1 << 23
 _FIRST_PIECE = 1 << 9
 _LARGEST_PIECE = 1 << 17
 
@@ -63,9 +65,26 @@ class _Stream:
             self.bytes = numpy.frombuffer(block, dtype=numpy.uint8)
         return True
 
+    def look_ahead(self, size: int) -> None:
+        """Append blocks until so many bytes follow, or the stream ends."""
+        import numpy
+
+        pieces = [self.data[self.at :]]
+        size -= len(pieces[0])
+        while size > 0 and (block := next(self._blocks, None)) is not None:
+            pieces.append(block)
+            size -= len(block)
+        if len(pieces) > 1:
+            self.data, self.at = b"".join(pieces), 0
+            self.bytes = numpy.frombuffer(self.data, dtype=numpy.uint8)
+
     def line_end(self, position: int) -> int:
-        """The end of the line that begins at a position; 0 at the end of the block."""
-        return self.data.find(b"\n", position) + 1
+        """The end of the line at a position."""
+        return self.data.index(b"\n", position) + 1
+
+    def line_size(self) -> int:
+        """The size of the next line."""
+        return self.line_end(self.at) - self.at
 
     def leave(self, end: int) -> None:
         """Leave the lines up to ``end``."""
@@ -88,18 +107,21 @@ def differing(a: Iterator[bytes], b: Iterator[bytes]) -> Iterator[tuple[SideName
     The input is blocks of whole lines, each with its LF. Lines that occur on both sides may remain; the difference of
     the multisets does not change."""
     one, two = _Stream("a", a), _Stream("b", b)
-    credit = _CREDIT
+    credit, earned = _CREDIT, 0
     while one.more() and two.more():
         if equal := _equal(one, two):
             one.at += equal
             two.at += equal
-            credit = min(_CREDIT, credit + equal / _BYTES_PER_SEARCH)
+            earned += equal
             continue
-        credit -= 1
-        ends = _meeting(one, two) if credit >= 0 else None
+        rows = earned / one.line_size()
+        credit, earned = min(_CREDIT, credit + rows / _ROWS_PER_SEARCH) - 1, 0
+        ends = _near(one, two) if credit >= 0 else None
+        if ends is None and credit >= _FAR_COST:
+            credit -= _FAR_COST
+            ends = _far(one, two)
         if ends is None:
-            limit = len(one.data) if credit >= 0 else _UNSEARCHED
-            ends = _same_size(one, two, limit)
+            ends = _same_size(one, two)
             credit = max(credit, _FRESH_CREDIT)
         for stream, end in zip((one, two), ends, strict=True):
             stream.leave(end)
@@ -126,22 +148,26 @@ def _equal(one: _Stream, two: _Stream) -> int:
     return max(0, one.data.rfind(b"\n", one.at, one.at + done) + 1 - one.at)
 
 
-def _meeting(one: _Stream, two: _Stream) -> tuple[int, int] | None:
-    """The next positions from which the streams are equal again, for one line at least; None if none was found."""
-    end_a, end_b = one.line_end(one.at), two.line_end(two.at)
-    line_a, line_b = one.data[one.at : end_a], two.data[two.at : end_b]
-    if one.data.startswith(line_b, end_a):
-        return end_a, two.at  # a row of a that was deleted, or moved to another place
-    if two.data.startswith(line_a, end_b):
-        return one.at, end_b
-    return _near(one, two) or _far(one, two, line_a, line_b)
-
-
 def _near(one: _Stream, two: _Stream) -> tuple[int, int] | None:
-    lines = one.data[one.at : one.at + _WINDOW].split(b"\n")[:-1]
+    """The next positions from which the streams are equal again, for one line at least; None if none was found."""
+    for stream in (one, two):
+        stream.look_ahead(stream.line_size() + _WINDOWS[-1])
+    end_a, end_b = one.at + one.line_size(), two.at + two.line_size()
+    if one.data.startswith(two.data[two.at : end_b], end_a):
+        return end_a, two.at  # a row of a that was deleted, or moved to another place
+    if two.data.startswith(one.data[one.at : end_a], end_b):
+        return one.at, end_b
+    for size in _WINDOWS:
+        if (found := _within(one, two, size)) is not None:
+            return found
+    return None
+
+
+def _within(one: _Stream, two: _Stream, size: int) -> tuple[int, int] | None:
+    lines = one.data[one.at : one.at + size].split(b"\n")[:-1]
     places = {line: number for number, line in reversed([*enumerate(lines)])}
     position = two.at
-    for line in two.data[two.at : two.at + _WINDOW].split(b"\n")[:-1]:
+    for line in two.data[two.at : two.at + size].split(b"\n")[:-1]:
         number = places.get(line)
         if number is not None:
             return one.at + sum(len(each) + 1 for each in lines[:number]), position
@@ -149,17 +175,19 @@ def _near(one: _Stream, two: _Stream) -> tuple[int, int] | None:
     return None
 
 
-def _far(one: _Stream, two: _Stream, line_a: bytes, line_b: bytes) -> tuple[int, int] | None:
-    """The place of a line of either side in the block of the other one: many rows in sequence are missing."""
-    if (found := one.data.find(b"\n" + line_b, one.at)) >= 0:
+def _far(one: _Stream, two: _Stream) -> tuple[int, int] | None:
+    """The place of the next line of either side further on in the other one: many rows in sequence are missing."""
+    for stream in (one, two):
+        stream.look_ahead(_FAR)
+    if (found := one.data.find(b"\n" + two.data[two.at : two.at + two.line_size()], one.at)) >= 0:
         return found + 1, two.at
-    if (found := two.data.find(b"\n" + line_a, two.at)) >= 0:
+    if (found := two.data.find(b"\n" + one.data[one.at : one.at + one.line_size()], two.at)) >= 0:
         return one.at, found + 1
     return None
 
 
-def _same_size(one: _Stream, two: _Stream, limit: int) -> tuple[int, int]:
+def _same_size(one: _Stream, two: _Stream) -> tuple[int, int]:
     """The ends of about the same number of bytes on both sides, of one line at least: where all rows were changed in
     their places, those that follow remain near each other."""
-    size = min(len(one.data) - one.at, len(two.data) - two.at, limit)
+    size = min(len(one.data) - one.at, len(two.data) - two.at, _UNSEARCHED)
     return one.line_end(one.at + size - 1), two.line_end(two.at + size - 1)
