@@ -60,20 +60,21 @@ def copy_blocks(
     """The output of ``copy`` in blocks of whole rows, of about 2 MB or one row. Closing it early cancels the
     COPY. Raises as ``digest_rows`` does."""
     out = _CopyOut(connection, copy, cancelled)
-    rows: list[memoryview[int] | bytes] = []
+    rows = bytearray()
     pieces: list[bytes] = []
     length, held = 1, 0
     try:
-        get_copy_data, keep = connection.pgconn.get_copy_data, rows.append
-        # A loop over rows, but a minimal one: measured at 0.18 µs for each, as much as psql needs.
+        get_copy_data = connection.pgconn.get_copy_data
+        # A loop over rows, but a minimal one: measured at 0.18 µs for each, as much as psql needs. A list of narrow
+        # rows takes three times as long.
         while out.began and length >= 0:
             length, row = get_copy_data(1)
             if length > 0:
-                keep(row)
+                rows += row
                 continue
-            # The socket is empty: rows are joined while they are few, and still in the processor's cache.
-            pieces.append(b"".join(rows))
-            rows.clear()
+            # The socket is empty: rows are few, and still in the processor's cache.
+            pieces.append(bytes(rows))
+            rows = bytearray()
             held += len(pieces[-1])
             if held >= _BLOCK_BYTES or (length < 0 and held):
                 yield b"".join(pieces)
