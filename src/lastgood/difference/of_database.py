@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 
 import psycopg
 from psycopg import IsolationLevel, sql
-from xxhash import xxh3_128
 
 from lastgood.context import Context
 from lastgood.difference.sides import Block, OpenSide, Reading, ReadingPart, SideColumn, SideTable
@@ -22,7 +21,8 @@ from lastgood.facts.digest import RowsDigest
 from lastgood.facts.of_database import pinned
 from lastgood.facts.relations import FactsRelation as Stored
 from lastgood.facts.relations import Source, as_dumped, of_schemas
-from lastgood.facts.row_stream import copy_blocks, digest_rows, digest_stream
+from lastgood.facts.row_stream import copy_blocks, copy_pieces, digest_rows
+from lastgood.facts.text_digest import TextDigest
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.kept import read_only
 from lastgood.postgres.server import Connection, Target, only_row
@@ -64,7 +64,7 @@ class Memory:
     """The results of reading a database in one snapshot, for the next comparison: digests of the rows and of the whole
     text, by table, columns and settings; and why tables cannot be read."""
 
-    texts: dict[tuple[object, ...], str] = field(default_factory=dict)
+    texts: dict[tuple[object, ...], tuple[str, ...]] = field(default_factory=dict)
     digests: dict[tuple[object, ...], TableFacts] = field(default_factory=dict)
     unreadable: dict[Relation, str] = field(default_factory=dict)
 
@@ -241,15 +241,21 @@ class _OpenDatabase:
                         total += data.count(b"\n") - (len(_WITHOUT_VALUE.findall(data)) if given else 0)
         return total
 
-    def text(self, reading: Reading, cancelled: Callable[[], bool]) -> str | None:
+    def has_text(self, text: Sequence[str], reading: Reading, cancelled: Callable[[], bool]) -> bool:
         key = self._key(reading)
         if key not in self.memory.texts:
-            whole = xxh3_128()
+            digest = TextDigest()
             with self._recording(reading) as (connection, copies):
                 for copy in copies:
-                    digest_stream(connection, copy, whole, cancelled=cancelled)
-            self.memory.texts[key] = whole.hexdigest()
-        return self.memory.texts[key]
+                    with closing(copy_pieces(connection, copy, cancelled=cancelled)) as pieces:
+                        for piece in pieces:
+                            digest.add(piece)
+                            if not digest.begins(text):
+                                raise psycopg.Rollback  # the end of the COPY is an error
+            if not digest.begins(text):
+                return False
+            self.memory.texts[key] = digest.result()
+        return self.memory.texts[key] == text
 
     def digest(self, reading: Reading, cancelled: Callable[[], bool]) -> TableFacts | None:
         key = self._key(reading)

@@ -67,8 +67,8 @@ class _OpenFacts:
     def count(self, table: SideTable, given: Sequence[str] = ()) -> int:
         return 0 if given else table.rows or 0
 
-    def text(self, reading: Reading, cancelled: Callable[[], bool]) -> str | None:
-        return None
+    def has_text(self, text: Sequence[str], reading: Reading, cancelled: Callable[[], bool]) -> bool:
+        return False
 
     def digest(self, reading: Reading, cancelled: Callable[[], bool]) -> TableFacts | None:
         return None

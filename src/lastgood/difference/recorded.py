@@ -67,9 +67,9 @@ class Records:
         then, other = self._known[name][pair.relation], self._known[away].get(pair.relation)
         if other is None or other.columns != then.columns:
             reading = Reading(number, pair.b if name == "a" else pair.a, then.columns)
-            if then.text is not None and then.text == there.text(reading, cancelled):
+            if then.text and there.has_text(then.text, reading, cancelled):
                 return True, then.rows, then.rows
-            if then.text is not None and counted and not other_text(self._sides["a"], self._sides["b"], pair.a, pair.b):
+            if then.text and counted and not other_text(self._sides["a"], self._sides["b"], pair.a, pair.b):
                 return None
             other = there.digest(reading, cancelled)
         if other is None:

@@ -142,8 +142,8 @@ class _Open:
         old = {new: name for name, new in self.names.of(table).items()}
         return self.inner.count(table, [old.get(name, name) for name in given])
 
-    def text(self, reading: Reading, cancelled: Callable[[], bool]) -> str | None:
-        return self.inner.text(self._inside(reading), cancelled)
+    def has_text(self, text: Sequence[str], reading: Reading, cancelled: Callable[[], bool]) -> bool:
+        return self.inner.has_text(text, self._inside(reading), cancelled)
 
     def digest(self, reading: Reading, cancelled: Callable[[], bool]) -> TableFacts | None:
         found = self.inner.digest(self._inside(reading), cancelled)

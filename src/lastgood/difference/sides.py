@@ -112,9 +112,9 @@ class OpenSide(Protocol):
         """The number of rows; of those with a value in one of the columns ``given``, if there are any. Raises
         psycopg.Error."""
 
-    def text(self, reading: Reading, cancelled: Callable[[], bool]) -> str | None:
-        """The ``TableFacts.text`` of a table with the columns of the reading; None if the side cannot read single
-        tables. Raises as ``read`` does."""
+    def has_text(self, text: Sequence[str], reading: Reading, cancelled: Callable[[], bool]) -> bool:
+        """Whether ``text`` is the ``TableFacts.text`` of a table with the columns of the reading; False if the side
+        cannot read single tables. Stops where the text begins to differ. Raises as ``read`` does."""
 
     def digest(self, reading: Reading, cancelled: Callable[[], bool]) -> TableFacts | None:
         """The facts of a table, with the content digest of the rows in the order of ``reading.columns``; None if the

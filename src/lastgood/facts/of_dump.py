@@ -149,7 +149,7 @@ class _TableRows(RowsText):
             rows=self.digest.rows,
             digest=None if self.why_no_digest else self.digest.hexdigest(),
             why_no_digest=self.why_no_digest,
-            text=None if self.why_no_digest else self.digest_of_text,
+            text=() if self.why_no_digest else self.digest_of_text,
             newest={name: value.decode("ascii") for name, value in sorted(self.newest.items())},
             zoned=self.zoned,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable, Generator
+from contextlib import closing
 
 import psycopg
 from psycopg import errors, pq
@@ -54,15 +55,14 @@ def digest_rows(
 _BLOCK_BYTES = 1 << 21
 
 
-def copy_blocks(
+def copy_pieces(
     connection: Connection, copy: bytes, *, cancelled: Callable[[], bool] = lambda: False
-) -> Generator[bytes]:
-    """The output of ``copy`` in blocks of whole rows, of about 2 MB or one row. Closing it early cancels the
-    COPY. Raises as ``digest_rows`` does."""
+) -> Generator[bytearray]:
+    """The output of ``copy`` in pieces of whole rows, as they arrive. Closing it early cancels the COPY. Raises as
+    ``digest_rows`` does."""
     out = _CopyOut(connection, copy, cancelled)
     rows = bytearray()
-    pieces: list[bytes] = []
-    length, held = 1, 0
+    length = 1
     try:
         get_copy_data = connection.pgconn.get_copy_data
         # A loop over rows, but a minimal one: measured at 0.18 µs for each, as much as psql needs. A list of narrow
@@ -72,14 +72,10 @@ def copy_blocks(
             if length > 0:
                 rows += row
                 continue
-            # The socket is empty: rows are few, and still in the processor's cache.
-            pieces.append(bytes(rows))
-            rows = bytearray()
-            held += len(pieces[-1])
-            if held >= _BLOCK_BYTES or (length < 0 and held):
-                yield b"".join(pieces)
-                pieces.clear()
-                held = 0
+            if rows:
+                # The socket is empty: rows are few, and still in the processor's cache.
+                yield rows
+                rows = bytearray()
             if length == 0:
                 out.wait()
     except GeneratorExit:
@@ -88,31 +84,40 @@ def copy_blocks(
     out.end()
 
 
+def copy_blocks(
+    connection: Connection, copy: bytes, *, cancelled: Callable[[], bool] = lambda: False
+) -> Generator[bytes]:
+    """The same in blocks of about 2 MB or one row."""
+    pieces: list[bytearray] = []
+    held = 0
+    with closing(copy_pieces(connection, copy, cancelled=cancelled)) as rows:
+        for piece in rows:
+            pieces.append(piece)
+            held += len(piece)
+            if held >= _BLOCK_BYTES:
+                yield b"".join(pieces)
+                pieces.clear()
+                held = 0
+    if held:
+        yield b"".join(pieces)
+
+
 def digest_stream(
     connection: Connection,
     copy: bytes,
-    digest: xxh3_128,
     *,
     cancelled: Callable[[], bool] = lambda: False,
     progress: Callable[[int], None] = lambda size: None,
-) -> None:
-    """Add the output of ``copy`` as a whole, line ends and order included, to ``digest``: in two thirds of the time,
-    for rows in a fixed order. ``progress`` gets the bytes so far."""
-    out = _CopyOut(connection, copy, cancelled)
+) -> str:
+    """The XXH3-128 of the output of ``copy`` as a whole, line ends and order included, as 32 hex digits: in two thirds
+    of the time, for rows in a fixed order. ``progress`` gets the bytes so far."""
+    digest = xxh3_128()
     size = 0
-    if out.began:
-        get_copy_data, update = connection.pgconn.get_copy_data, digest.update
-        while True:
-            length, row = get_copy_data(1)
-            if length > 0:
-                update(row)
-                size += length
-            elif length == 0:
-                progress(size)
-                out.wait()
-            else:
-                break
-    out.end()
+    for piece in copy_pieces(connection, copy, cancelled=cancelled):
+        digest.update(piece)
+        size += len(piece)
+        progress(size)
+    return digest.hexdigest()
 
 
 class _CopyOut:

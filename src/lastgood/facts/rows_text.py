@@ -15,6 +15,7 @@ from xxhash import xxh3_128
 from lastgood.facts import migrations, moments
 from lastgood.facts.digest import RowsDigest, split_lines
 from lastgood.facts.row_stream import copy_blocks
+from lastgood.facts.text_digest import TextDigest
 from lastgood.postgres.server import Connection
 
 # The bytes of a field that are kept from a very long row: time stamps and migration versions are shorter.
@@ -39,7 +40,7 @@ class RowsText:
     ) -> None:
         self.columns = tuple(columns)
         self.digest = RowsDigest()
-        self.whole: xxh3_128 | None = xxh3_128()
+        self.whole: TextDigest | None = TextDigest()
         self.newest: dict[str, bytes] = {}
         self.times = tuple(place for place, name in enumerate(columns) if name in dated)
         self.with_offset = {place for place, name in enumerate(columns) if name in offset}
@@ -49,9 +50,9 @@ class RowsText:
         self._long: _LongRow | None = None
 
     @property
-    def digest_of_text(self) -> str | None:
+    def digest_of_text(self) -> tuple[str, ...]:
         """``TableFacts.text``."""
-        return None if self.whole is None else self.whole.hexdigest()
+        return () if self.whole is None else self.whole.result()
 
     def only_digest(self) -> None:
         """Read no columns of the rows that follow."""
@@ -61,7 +62,7 @@ class RowsText:
     def add(self, data: bytes) -> None:
         """Add whole lines, each with its LF."""
         if self.whole is not None:
-            self.whole.update(data)
+            self.whole.add(data)
         lines = split_lines(data)
         self.digest.add_lines(lines)
         self._collect(lines)
@@ -69,7 +70,7 @@ class RowsText:
     def add_part(self, data: bytes, *, last: bool) -> None:
         """Add a part of a row that is never held as a whole. ``last``: the row ends with it."""
         if self.whole is not None:
-            self.whole.update(data)
+            self.whole.add(data)
         if self._long is None:
             self._long = _LongRow()
         self._long.add(data.removesuffix(b"\n") if last else data)

@@ -19,7 +19,6 @@ from typing import Any
 
 import psycopg
 from psycopg import ClientCursor
-from xxhash import xxh3_128
 
 from lastgood.facts.digest import RowsDigest, whole_lines
 from lastgood.facts.row_stream import digest_rows, digest_stream
@@ -85,9 +84,7 @@ def _read(connection: psycopg.Connection[Any], request: Any) -> dict[str, Any]:
         before = size
 
     if request["whole"]:
-        digest = xxh3_128()
-        digest_stream(connection, copy, digest, progress=came)
-        return {"digest": digest.hexdigest()}
+        return {"digest": digest_stream(connection, copy, progress=came)}
     found = digest_rows(connection, copy, progress=lambda _, size: came(size))
     return {"lines": found.rows, "total": f"{found.total:x}"}
 

@@ -180,9 +180,7 @@ def read_back(
                     return Sent(digest=done["digest"])
                 return Sent(lines=RowsDigest(done["lines"], int(done["total"], 16)))
         if whole:
-            digest = xxh3_128()
-            digest_stream(session.connection, copy, digest, cancelled=cancelled, progress=came)
-            return Sent(digest=digest.hexdigest())
+            return Sent(digest=digest_stream(session.connection, copy, cancelled=cancelled, progress=came))
         return Sent(
             lines=digest_rows(session.connection, copy, cancelled=cancelled, progress=lambda _, size: came(size))
         )
