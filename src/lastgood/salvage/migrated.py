@@ -1,7 +1,8 @@
 """Rows that were written again after the migration: which of their cells still have the migration's value.
 
 The kept database shows who wrote a row last, not who wrote each of its cells. What the migration did to a column is
-inferred from the rows that it wrote last: a constant, a text around the value of a column, a sum or a product. A cell
+inferred from the rows that it wrote last: a constant, a text around the value of a column, a sum or a product, keys of
+JSON objects that it set or removed. A cell
 of a later row with the value that this gives is the migration's; any other is the user's. Where nothing explains the
 migration's values, the author of a cell is unknown, and the plan counts it.
 """
@@ -17,7 +18,7 @@ import psycopg
 from psycopg import sql
 
 from lastgood.postgres.server import Connection
-from lastgood.salvage.staged import Changed, Migrated, Staged, Written, any_of, cell, listed, same_value
+from lastgood.salvage.staged import Changed, Migrated, Staged, Written, all_of, any_of, cell, listed, same_value
 
 TENTH, HUNDREDTH = 10, 100
 # Fewer rows explain nothing: several rules would fit them.
@@ -196,9 +197,11 @@ def _rules(connection: Connection, staged: Staged, name: str) -> list[sql.Compos
         sql.Literal(SAMPLES),
     )
     samples = connection.execute(query).fetchall()
+    column = staged.table.column(name)
     found = [
         *_around(sources, samples),
-        *(_computed(staged, name, samples) if staged.table.column(name).number else ()),
+        *(_computed(staged, name, samples) if column.number else ()),
+        *(_keys_set(connection, staged, name) if column.json else ()),
     ][:CANDIDATES]
     return [rule for rule in found if _explains(connection, staged, name, rule)]
 
@@ -251,6 +254,40 @@ def _computed(staged: Staged, name: str, samples: _Samples) -> Iterator[sql.Comp
     if pairs and factor and all(fits):
         places = sql.Literal(-int(unit.as_tuple().exponent))
         yield _text(sql.SQL("round({}::numeric * {}, {})::{}").format(old, sql.Literal(factor), places, kind))
+
+
+def _keys_set(connection: Connection, staged: Staged, name: str) -> Iterator[sql.Composed]:
+    """Top-level keys of an object set to constants, or removed, as in ``data || '{"v": 2}'`` or ``data - 'old'``."""
+    before, after = (sql.SQL("{}::pg_catalog.jsonb").format(cell(row, name, "a")) for row in "bt")
+    objects = [sql.SQL("pg_catalog.jsonb_typeof({}) = 'object'").format(each) for each in (before, after)]
+    query = sql.SQL("""
+        SELECT key, min(t.value::text), count(DISTINCT t.value::text) + count(DISTINCT t.value IS NULL) > 2
+        FROM (SELECT a.* FROM {rows}) a CROSS JOIN LATERAL (
+          SELECT key, t.value FROM pg_catalog.jsonb_each(CASE WHEN {objects} THEN {before} END) b
+          FULL JOIN pg_catalog.jsonb_each(CASE WHEN {objects} THEN {after} END) t USING (key)
+          WHERE b.value IS DISTINCT FROM t.value) t
+        GROUP BY 1 LIMIT {limit}
+        """).format(
+        rows=_of_migration(staged, name),
+        objects=all_of(objects),
+        before=before,
+        after=after,
+        limit=sql.Literal(SOURCES + 1),
+    )
+    keys = connection.execute(query).fetchall()
+    if not keys or len(keys) > SOURCES or any(several for _, _, several in keys):
+        return
+    given = sql.SQL(", ").join(
+        sql.SQL("{}, {}::pg_catalog.jsonb").format(sql.Literal(key), sql.Literal(value))
+        for key, value, _ in keys
+        if value is not None
+    )
+    gone = [key for key, value, _ in keys if value is None]
+    yield _text(
+        sql.SQL("CASE WHEN {} THEN ({} - {}::text[]) || pg_catalog.jsonb_build_object({}) END").format(
+            objects[0], before, sql.Literal(gone), given
+        )
+    )
 
 
 def _explains(connection: Connection, staged: Staged, name: str, rule: sql.Composed) -> bool:

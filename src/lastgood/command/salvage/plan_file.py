@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from lastgood.cli.combinations import ROWS
 from lastgood.errors import UsageError
 from lastgood.models import Frozen
 from lastgood.salvage.plan import Chosen, LeftColumn, LeftTable, SalvagePlan
@@ -35,6 +36,11 @@ def read(path: Path) -> PlanFile:
     try:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
         names = {key: found.pop(key) for key in ("run", "source", "base") if key in found}
+        if found.get("tables") == []:
+            raise UsageError(
+                f'cannot use the plan file "{path}": "tables" names no table',
+                hint='Name the tables whose rows are wanted, or remove "tables" to take all of them.',
+            )
         for key in ("since", "until"):
             if isinstance(given := found.get(key), str):
                 found[key] = moment(key, given)
@@ -172,6 +178,16 @@ def with_options(begun: Chosen, given: Mapping[str, Any]) -> Chosen:
     if on := given.get("on"):
         changed["policies"] = begun.policies.model_copy(update=parse(on).model_dump(exclude_unset=True))
     return begun.model_copy(update=changed)
+
+
+def as_options(names: Names, chosen: Chosen, *, to_be_edited: bool) -> set[str]:
+    """The options that make this choice, for ``combinations.refuse``."""
+    found = {f"--{option.replace('_', '-')}" for option, name in _NAMES.items() if getattr(chosen, name)}
+    found |= {f"--{name.replace('_', '-')}" for name in Chosen.model_fields if getattr(chosen, name)}
+    found |= {f"--on {each}" for each in COLLISIONS if chosen.policies.of(each) != "skip"}
+    sides = {"--run": names.run, "--from": names.source, "--base": names.base}
+    found |= {option for option, name in sides.items() if name}
+    return found | ({ROWS} if chosen.rows or to_be_edited else set())
 
 
 def _conditions(given: Iterable[str]) -> dict[str, str]:
