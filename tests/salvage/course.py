@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from contextlib import AbstractContextManager, suppress
 from functools import partial
 from pathlib import Path
@@ -46,7 +46,9 @@ class Course:
         self.target, self.connection, self.state, self.history = target, connection, state, history
         self.migration = ""
         self.entries = itertools.count(1)
-        self.known: dict[str, list[tuple[str, str, str]]] = {LIVE: [], THEIRS: []}
+        # What a side is called changes with each write to it: a kept database is not written to.
+        self.versions = Counter[str]()
+        self.known: dict[str, list[tuple[str, str, str]]] = defaultdict(list)
         self.undoable: list[tuple[str, str, RowsOf, RowsOf]] = []
 
     def run(self) -> None:
@@ -75,6 +77,8 @@ class Course:
         if schema == THEIRS and table == "m":
             if self.migration == "columns":
                 columns = {each: each for each in columns if each != "f"} | {"extra": "extra"}
+            elif self.migration == "required":
+                columns["extra"] = "extra"
             elif self.migration == "renamed":
                 columns["t"] = "tt"
             elif self.migration == "rename not told":
@@ -88,6 +92,7 @@ class Course:
 
     def write(self, schema: str, writes: list[Write], *, recorded: bool = True) -> None:
         self.connection.execute(sql.SQL("SET search_path = {}, public").format(sql.Identifier(schema)))
+        self.versions[schema] += bool(writes)
         for write in writes:
             # A write that the server refuses cannot have happened.
             with suppress(psycopg.IntegrityError, psycopg.errors.UndefinedColumn, psycopg.errors.UndefinedTable):
@@ -135,12 +140,14 @@ class Course:
                     chosen = self.edited(ready, each.picked, kept)
             model = self.model(each.picked, chosen, live, before, kept)
             with self.planned(live, theirs, chosen) as ready:
+                assert not ready.plan.refused, ready.plan.refused
+                assert not ready.plan.not_compared
                 shown = Counter[tuple[str, str, str | None, str]]()
                 for table in ready.plan.tables:
                     for one in table.sums:
                         shown[table.name, one.kind, one.action, one.why] += one.rows
                 assert shown == model.sums(), (shown - model.sums(), model.sums() - shown)
-                destination = Destination(self.target, 1, self.state, run, f"kept {theirs}")
+                destination = Destination(self.target, 1, self.state, run, self.source(theirs))
                 apply(destination, ready.found.changed, ready.tables, ready.wanted, ready.plan.tables)
         except UsageError as error:
             # A row that is named may be one that an earlier salvage has brought back under another key.
@@ -161,7 +168,7 @@ class Course:
                 path = self.state / images.FOLDER / run / f"{image.number}.renumbered"
                 for line in path.read_text().splitlines():
                     old, new = line.split("\t")
-                    self.known[live].append((image.name, old, new))
+                    self.known[self.source(theirs)].append((image.name, old, new))
         self.undoable.append((run, live, before, after))
 
     def judge(self, error: LastgoodError, model: Model) -> None:
@@ -223,6 +230,7 @@ class Course:
             frozenset(wished - {each.removeprefix(f"{live}.") for each in chosen.exclude}),
             holds={each: HOLDS[each][1] for each in self.holding(picked, live)},
             json=self.json(picked, live),
+            lacking=frozenset(["m"] if live == THEIRS and self.migration == "required" else []),
             only={name.removeprefix(f"{live}."): set(keys) for name, keys in chosen.rows.items()},
             without={name.removeprefix(f"{live}."): set(keys) for name, keys in chosen.without_rows.items()},
         )
@@ -244,7 +252,7 @@ class Course:
             columns,
             chosen,
             choice,
-            known=self.known[live],
+            known=self.known[self.source(THEIRS if live == LIVE else LIVE)],
             empty={("m", "extra"): "0"},
             all_columns={name: tuple(self.stored(live, name)) for name in forms},
             compared={"log"} if picked.user or picked.number else set(),
@@ -256,7 +264,11 @@ class Course:
         audited = (
             Audit(table=f"{live}.log", user_column="who", transaction_column="txn") if self.history.audited else None
         )
-        return sides.planned(self.target, self.state, chosen, live, theirs, audited)
+        return sides.planned(self.target, self.state, chosen, live, theirs, self.source(theirs), audited)
+
+    def source(self, theirs: str) -> str:
+        """The name of a side."""
+        return f"{theirs} {self.versions[theirs]}"
 
     def edited(self, ready: ReadySalvage, picked: Picked, kept: RowsOf) -> Chosen:
         """The choice that a plan file makes after it was written and edited."""
@@ -367,7 +379,7 @@ def _wrote(entries: list[Row], picked: Picked, forms: dict[str, Form], table: st
 
 
 def _entry_key(data: str, columns: tuple[str, ...]) -> Key:
-    found = json.loads(data.replace("\\\\", "\\"))
+    found = json.loads(data.replace("\\\\", "\\"), parse_float=str, parse_int=str)
     return tuple(str(found.get(each)) for each in columns)
 
 

@@ -128,6 +128,10 @@ MIGRATIONS: dict[str, tuple[str, str]] = {
         "ALTER TABLE m DROP f; ALTER TABLE m ADD extra int NOT NULL DEFAULT 0; CREATE TABLE later (id int)",
         "",
     ),
+    "required": (
+        "ALTER TABLE m ADD extra int; UPDATE m SET extra = 0; ALTER TABLE m ALTER extra SET NOT NULL",
+        "",
+    ),
     "renamed": ("ALTER TABLE m RENAME t TO tt", ""),
     "rename not told": ("ALTER TABLE m RENAME t TO tt", ""),
     "without key": ("ALTER TABLE w DROP CONSTRAINT w_pkey", "w"),
@@ -318,6 +322,9 @@ def drawn(seed: int, *, no_case: bool) -> History:
     tables = [each for each in history.tables if each != "log"]
     history.base = _writes(dice, tables, ["m", "j"], 6, 14)
     history.rounds = [_round(dice, history) for _ in range(dice.choice([1, 1, 2, 3]))]
+    for each in history.rounds[1:]:
+        if dice.random() < 0.5:
+            each.theirs = []
     return history
 
 

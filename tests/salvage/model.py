@@ -55,6 +55,9 @@ class Model:
     def _left(self, name: str, fate: Fate) -> str | None:
         row, choice = fate.t or fate.b, self.choice
         assert row is not None
+        new = fate.o is None or (fate.kind == "insert" and self.chosen.policies.insert_exists == "renumber")
+        if name in choice.lacking and fate.kind != "delete" and new:
+            return "value_required"
         key = tuple(row[column] for column in self.forms[name].key)
         only = choice.only.get(name)
         if name not in choice.tables or key in choice.without.get(name, ()) or (only is not None and key not in only):

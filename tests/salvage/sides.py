@@ -47,14 +47,14 @@ def inside(target: Target, schema: str, statements: str) -> None:
         connection.execute(statements.encode())
 
 
-def sides_of(target: Target, live: str = LIVE, theirs: str = THEIRS) -> Sides:
-    """Any of the schemas can be the live one, and another one the one that was kept."""
+def sides_of(target: Target, live: str = LIVE, theirs: str = THEIRS, name: str = THEIRS) -> Sides:
+    """Any of the schemas can be the live one, and another one, known by a ``name``, the one that was kept."""
     made = datetime(2026, 1, 1, tzinfo=UTC)
     return Sides(
         base=Base(path="base", made_at=made),
         point=RestorePoint(Path("base"), made, "name", 0),
         base_side=DatabaseSide(target, "base", schemas={BASE: live}),
-        theirs=Theirs(kind="kept schemas", name=f"kept {theirs}", since=made),
+        theirs=Theirs(kind="kept schemas", name=name, since=made),
         their_side=DatabaseSide(target, "theirs", schemas={theirs: live}),
         target=target,
         schemas={live: theirs},
@@ -68,11 +68,12 @@ def planned(
     chosen: Chosen,
     live: str = LIVE,
     theirs: str = THEIRS,
+    name: str = THEIRS,
     audited: Audit | None = None,
 ) -> Iterator[ReadySalvage]:
     """Plan a salvage between the schemas. The names in ``chosen`` need their schemas."""
     request = SalvageRequest(target, state, state, chosen=chosen, audit=audited)
-    with between(request, sides_of(target, live, theirs), None, 1) as ready:
+    with between(request, sides_of(target, live, theirs, name), None, 1) as ready:
         yield ready
 
 

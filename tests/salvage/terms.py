@@ -34,7 +34,8 @@ class Form:
 class Choice:
     """What a choice of rows means here: the ``tables`` of the model that are wanted; ``holds`` decides about the row of
     theirs, or the deleted one of base; ``within`` about the change from base to theirs; ``wrote`` about a key. ``only``
-    and ``without``: keys by table. ``json``: the kinds of the columns that are merged by key."""
+    and ``without``: keys by table. ``json``: the kinds of the columns that are merged by key; ``lacking``: tables
+    into which no row can be inserted."""
 
     tables: frozenset[str]
     holds: dict[str, Callable[[Row], bool]] = field(default_factory=dict)
@@ -43,6 +44,7 @@ class Choice:
     only: dict[str, set[Key]] = field(default_factory=dict)
     without: dict[str, set[Key]] = field(default_factory=dict)
     json: dict[tuple[str, str], str] = field(default_factory=dict)
+    lacking: frozenset[str] = frozenset()
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,10 +13,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from lastgood.cli.combinations import ROWS
+from lastgood.config.file import reason
 from lastgood.errors import UsageError
 from lastgood.models import Frozen
 from lastgood.salvage.plan import Chosen, LeftColumn, LeftTable, SalvagePlan
-from lastgood.salvage.policy import COLLISIONS, parse
+from lastgood.salvage.policy import COLLISIONS, Policies, parse
 from lastgood.salvage.references import NOT_CHOSEN
 from lastgood.salvage.rows import RowKey
 from lastgood.salvage.sides import Names
@@ -54,12 +56,22 @@ def read(path: Path) -> PlanFile:
             f'cannot read the plan file "{path}": {error}', hint="Fix this line, or write a new one."
         ) from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"] if part != "chosen")
-        raise UsageError(
-            f'cannot use the plan file "{path}": {where}: {first["msg"].removeprefix("Value error, ").lower()}',
-            hint="To see a valid plan file: lastgood salvage plan",
-        ) from error
+        raise _wrong(path, error) from error
+
+
+def _wrong(path: Path, error: ValidationError) -> UsageError:
+    """The first error of a plan file, with the name that it has there."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    parts = [part for part in first["loc"] if part != "chosen"]
+    where, hint = ".".join(str(part) for part in parts), "To see a valid plan file: lastgood salvage plan"
+    if first["type"] == "extra_forbidden":
+        known = Policies.model_fields if parts[0] == "policies" else Chosen.model_fields
+        near = difflib.get_close_matches(str(parts[-1]), known, n=1)
+        why = f'unknown name "{where}"'
+        hint = f'Did you mean "{near[0]}"? {hint}' if near else hint
+    else:
+        why = f"{where}: {reason(first['type'], first.get('ctx', {}), first['msg'])}"
+    return UsageError(f'cannot use the plan file "{path}": {why}', hint=hint)
 
 
 def text(plan: SalvagePlan, names: Names) -> str:
