@@ -260,6 +260,9 @@ class History:
         if kind == "insert":
             return self._insertion(table, numbers)
         row, place, number, _ = numbers
+        if kind == "fill":
+            column = next(column for (known, column), one in TYPED.items() if (known, one) == (table, number))
+            return " ".join(("UPDATE", table, "SET", column, "=", self.value(table, column, number)))
         at = Template(
             "(tableoid, ctid) = (SELECT tableoid, ctid FROM $table ORDER BY 1, 2 "
             "OFFSET $row % (SELECT greatest(count(*), 1) FROM $table) LIMIT 1)"
@@ -304,7 +307,7 @@ DEFERRED = "UPDATE m SET mail = CASE id WHEN 1 THEN 'm2' ELSE 'm1' END WHERE id 
 def drawn(seed: int, *, no_case: bool) -> History:
     """The history of a seed."""
     dice = random.Random(seed)
-    kinds = [*VALUES, *[*JSON] * 2]
+    kinds = [*VALUES, *[*JSON] * 3, "timestamptz"]
     groups = tuple(sorted(dice.sample(sorted(GROUPS), dice.randint(1, 3))))
     migration = dice.choice([*MIGRATIONS, *[""] * 7])
     history = History(
@@ -320,7 +323,9 @@ def drawn(seed: int, *, no_case: bool) -> History:
         no_case=no_case,
     )
     tables = [each for each in history.tables if each != "log"]
-    history.base = _writes(dice, tables, ["m", "j"], 6, 14)
+    # Objects for a merge by key, in each row.
+    history.base = [("fill", table, (0, 0, place, 0)) for (table, _), place in TYPED.items() if table in tables]
+    history.base += _writes(dice, tables, ["m", "j"], 6, 14)
     history.rounds = [_round(dice, history) for _ in range(dice.choice([1, 1, 2, 3]))]
     for each in history.rounds[1:]:
         if dice.random() < 0.5:
@@ -363,7 +368,7 @@ def _picked(dice: random.Random, history: History) -> Picked:
         tables=some(tables, 0.3),
         exclude=some(tables, 0.1),
         where=some([each for each in HOLDS if each in tables], 0.15),
-        since=dice.random() < 0.1 and "timestamptz" in history.types,
+        since=dice.random() < 0.4 and "timestamptz" in history.types,
         user=dice.choice(["kim", "lou"]) if history.audited and dice.random() < 0.4 else "",
         number=dice.choice([1, 2]) if history.audited and dice.random() < 0.2 else 0,
         deletes=dice.random() < 0.5,

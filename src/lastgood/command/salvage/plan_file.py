@@ -94,7 +94,9 @@ def _lines(plan: SalvagePlan, names: Names) -> Iterator[str]:
             yield f"{key} = {_quoted(value)}"
     yield ""
     yield "# The tables; remove a line to leave its table out."
-    yield "tables = ["
+    # An empty list would be refused: it is what is left when every line was removed.
+    some = "" if chosen.tables or any(map(wanted, plan.tables)) else "# "
+    yield f"{some}tables = ["
     if not any(map(wanted, plan.tables)):
         yield from (f"  {_quoted(each)}," for each in chosen.tables)
     for each in plan.tables:
@@ -107,7 +109,7 @@ def _lines(plan: SalvagePlan, names: Names) -> Iterator[str]:
         if name in {**chosen.rows, **chosen.without_rows}:
             line = f"{_quoted(name)},  # the rows below"
         yield f"  {'' if wanted(each) else '# '}{line}"
-    yield "]"
+    yield f"{some}]"
     yield f"exclude = [{', '.join(_quoted(each) for each in chosen.exclude)}]"
     for key, stamp in (("since", chosen.since), ("until", chosen.until)):
         yield f"{key} = {_quoted(stamp)}" if stamp else f'# {key} = "2026-01-12T09:00:00Z"'
