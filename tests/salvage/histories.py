@@ -363,10 +363,11 @@ def _picked(dice: random.Random, history: History) -> Picked:
     def some(names: list[str], chance: float) -> tuple[str, ...]:
         return tuple(sorted(dice.sample(names, dice.randint(1, min(2, len(names)))))) if dice.random() < chance else ()
 
+    chosen, excluded = some(tables, 0.3), some(tables, 0.1)
     calm = dice.random() < 0.5  # with "fail" for each collision, most salvages would be refused
     return Picked(
-        tables=some(tables, 0.3),
-        exclude=some(tables, 0.1),
+        tables=chosen,
+        exclude=() if {*chosen} <= {*excluded} else excluded,
         where=some([each for each in HOLDS if each in tables], 0.15),
         since=dice.random() < 0.4 and "timestamptz" in history.types,
         user=dice.choice(["kim", "lou"]) if history.audited and dice.random() < 0.4 else "",
