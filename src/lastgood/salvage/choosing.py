@@ -53,6 +53,12 @@ def chosen_tables(chosen: Chosen, tables: Mapping[Name, Table]) -> frozenset[Nam
     return frozenset(left)
 
 
+def idle_exclusions(chosen: Chosen, tables: Mapping[Name, Table]) -> list[str]:
+    """The patterns of ``exclude`` that leave out none of the tables that are named."""
+    named = chosen_tables(Chosen(tables=chosen.tables), tables)
+    return [each for each in chosen.exclude if named.isdisjoint(chosen_tables(Chosen(tables=(each,)), tables))]
+
+
 def refuse_contradiction(chosen: Chosen) -> None:
     """Raise UsageError for a transaction whose rows are both taken and left out."""
     for number in chosen.transactions:

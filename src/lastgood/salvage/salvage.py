@@ -99,7 +99,10 @@ def between(
     named = rows.named_rows(request.chosen.rows, request.chosen.without_rows, known)
     by = audit.find(known, request.audit, request.chosen)
     needed = choosing.with_ancestors(wished, known) | ({by.name} if by is not None else frozenset())
-    ineffective: list[str] = []
+    ineffective = [
+        f"--exclude {each} has no effect: it leaves out none of the tables that --table names"
+        for each in choosing.idle_exclusions(request.chosen, known)
+    ]
     recognise = partial(_migrations, request, chosen_sides, system, ineffective)
     with ExitStack() as stack:
         title = f"compare {chosen_sides.theirs.name} with {chosen_sides.point.path.name}"
