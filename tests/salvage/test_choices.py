@@ -275,6 +275,9 @@ def test_the_plan_says_which_options_have_no_effect(call: Lastgood) -> None:
         "public.notes: it has no column with a time stamp, so --since and --until take none of its rows",
         "--where has no effect on public.lines: this table is not chosen",
     ]
+    (number,) = {each["first"] for each in plan["migrations"] if each["by"] != "--without-transaction"}
+    # Its rows are known, even if all are chosen.
+    assert call("salvage", "apply", "--dry-run", "--json", "--transaction", str(number)).document["remarks"] == []
     for options, problem, hint in (
         (("--table", "notes", "--exclude", "notes"), "cannot salvage rows: every chosen table is excluded",
          "Leave out --exclude, or choose other tables with --table."),

@@ -103,7 +103,8 @@ def between(
         f"--exclude {each} has no effect: it leaves out none of the tables that --table names"
         for each in choosing.idle_exclusions(request.chosen, known)
     ]
-    recognise = partial(_migrations, request, chosen_sides, system, ineffective)
+    recognised: list[Migration] = []
+    recognise = partial(_migrations, request, chosen_sides, system, ineffective, recognised)
     with ExitStack() as stack:
         title = f"compare {chosen_sides.theirs.name} with {chosen_sides.point.path.name}"
         with reported(context.emit, "compare", title) as stage:
@@ -164,7 +165,7 @@ def between(
                 refused={f"{schema}.{name}": why for (schema, name), why in refused.items()},
                 not_compared=found.not_compared,
                 migrations=found.migrations,
-                remarks=(*ineffective, *_remarks(found, timed, by, wished, options)),
+                remarks=(*ineffective, *_remarks(found, timed, by, wished, options, recognised)),
                 audit=by.table.shown if by is not None else "",
             ),
             replace(found, changed=changed),
@@ -206,18 +207,20 @@ def _migrations(
     chosen: Sides,
     system: int | None,
     ineffective: list[str],
+    recognised: list[Migration],
     session: Connection,
     stored: Iterable[Stored],
     changed: Sequence[Stored],
 ) -> tuple[Migration, ...]:
     """The transactions of the kept database whose rows are left out. ``ineffective`` gets what the plan says about
-    numbers that change nothing."""
+    numbers that change nothing, and ``recognised`` the transactions of the migration."""
     wished, manifest = request.chosen, chosen.point.manifest
     found = origin.of_deployments(request.state, request.target.dbname, chosen.base.made_at)
     if manifest is not None and manifest.transaction is not None and manifest.system == system:
         seen = origin.of_database(session, manifest.transaction, stored, changed, chosen.schemas)
         # The record of a deployment is exact; definitions may have changed before and after it, too.
         found += [each for each in seen if not found or each.first == each.last]
+    recognised += found
     ineffective += [
         f"--transaction {number} has no effect: the rows of this transaction are not left out"
         for number in wished.transactions
@@ -267,9 +270,15 @@ def _previewed(
 
 
 def _remarks(
-    found: Found, wished: Chosen, by: AuditTable | None, tables: frozenset[Name], named: Mapping[str, Iterable[Name]]
+    found: Found,
+    wished: Chosen,
+    by: AuditTable | None,
+    tables: frozenset[Name],
+    named: Mapping[str, Iterable[Name]],
+    recognised: Sequence[Migration],
 ) -> tuple[str, ...]:
-    """What the plan says beside its numbers. ``tables``: the chosen ones; ``named``: those that options name."""
+    """What the plan says beside its numbers. ``tables``: the chosen ones; ``named``: those that options name;
+    ``recognised``: the transactions of the migration, chosen or not."""
     remarks = [
         f"{each.table.shown}: it has no key by which the audit table could name its rows, so none is chosen"
         for each in found.changed
@@ -287,7 +296,7 @@ def _remarks(
         for option, names in named.items()
         for name in sorted({*names} - tables)
     ]
-    if not found.migrations and found.changed and not wished.migration:
+    if not recognised and found.changed and not wished.migration:
         remarks.append("rows of a migration cannot be identified, so they are brought back too")
     return tuple(remarks)
 
