@@ -41,6 +41,16 @@ def database(project: Project) -> Iterator[str]:
     project.drop(name)
 
 
+ODD = """
+CREATE SCHEMA "Own ""app"".x";
+CREATE TABLE "Own ""app"".x"."T.able" (id int PRIMARY KEY, "N n" text, m int);
+CREATE STATISTICS "Own ""app"".x"."St ""1""x" ON id, m FROM "Own ""app"".x"."T.able";
+CREATE COLLATION "Own ""app"".x"."C.oll" FROM "C";
+CREATE TEXT SEARCH DICTIONARY "Own ""app"".x"."D d" (TEMPLATE = simple);
+CREATE TEXT SEARCH CONFIGURATION "Own ""app"".x"."C c" (COPY = simple);
+"""
+
+
 def texts_of(events: list[Event]) -> list[str]:
     return [each.text for each in events if isinstance(each, Note | Caution)]
 
@@ -49,9 +59,10 @@ def test_a_schema_of_the_platform_in_which_all_is_the_roles_own_goes_back(
     project: Project, database: str, tmp_path: Path
 ) -> None:
     target = project.target(database)
+    project.psql(database, ODD)
     with project.connect(database) as connection:
         found = probe(connection)
-    assert (found.by_name, found.in_place, found.schemas) == (False, True, OWN)
+    assert (found.by_name, found.in_place, found.schemas) == (False, True, ('Own "app".x', *OWN))
     assert Staying("extensions", f'it holds extension "pg_trgm" and objects of "{ADMIN}"') in found.staying
     before = account_of(project, database)
     point = take(target, tmp_path / "backups").path.name

@@ -226,14 +226,15 @@ def made_elsewhere(connection: Connection, role: str, staging: Sequence[str]) ->
     ]
 
 
-# Temporary objects ended with their sessions.
+# Temporary objects ended with their sessions. Names of pg_identify_object are quoted where necessary.
 _ELSEWHERE = """
 SELECT i.type || ' ' || i.identity FROM pg_catalog.pg_shdepend s
 CROSS JOIN LATERAL pg_catalog.pg_identify_object(s.classid, s.objid, s.objsubid) i
 WHERE s.dbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
   AND s.deptype = 'o' AND s.refclassid = 'pg_catalog.pg_authid'::regclass
   AND s.refobjid = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = %s)
-  AND coalesce(i.schema, '') <> ALL (%s) AND coalesce(i.schema, '') !~ '^pg_(temp|toast)'
+  AND coalesce(i.schema, '') <> ALL (ARRAY(SELECT pg_catalog.quote_ident(x) FROM pg_catalog.unnest(%s::text[]) x))
+  AND coalesce(i.schema, '') !~ '^pg_(temp|toast)'
 ORDER BY 1
 """
 
