@@ -581,6 +581,25 @@ def test_objects_that_belong_to_no_schema_are_refused(project: Project, database
     )
 
 
+def test_arrays_of_names_of_moved_objects_are_refused_before_the_build(
+    project: Project, database: str, store: Path
+) -> None:
+    project.psql(
+        database,
+        "CREATE TABLE public.watched (list regclass[]); INSERT INTO public.watched VALUES ('{pg_class}'), "
+        "('{pg_class,public.contacts}')",
+    )
+    run = Staging(project.target(database), take(project.target(database), store))
+    with pytest.raises(Refused) as caught:
+        run.build()
+    assert (caught.value.message, caught.value.hint) == (
+        f'cannot restore "{run.name}" in place: column list of public.watched has type regclass[], and its value '
+        "{pg_class,public.contacts} names objects that are exchanged",
+        "Roll back by name (--by-name), or restore into another database: lastgood restore",
+    )
+    assert run.find() == ()
+
+
 def test_no_scratch_database_is_left(project: Project, database: str, store: Path) -> None:
     def databases() -> set[str]:
         with project.connect("postgres") as connection:

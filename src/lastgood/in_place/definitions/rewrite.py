@@ -24,7 +24,8 @@ from lastgood.events import Caution, Note
 from lastgood.facts import Facts
 from lastgood.facts.objects import read_objects
 from lastgood.in_place import survey
-from lastgood.in_place.build import late_checks
+from lastgood.in_place.build import late_checks, oid_names
+from lastgood.in_place.build.oid_names import OidColumn
 from lastgood.in_place.definitions import against_facts, from_live, ownership, ranges
 from lastgood.in_place.definitions.dumped import definitions_in, dumped, left_to_the_swap
 from lastgood.in_place.definitions.ranges import RangeType
@@ -54,7 +55,7 @@ class Rewritten:
     ``checks`` and ``columns``: those to be verified after the swap for the same reason.
     ``lent``: schemas outside that the restore point lacks, and whose definitions are the live database's; the ties
     outside are the live ones then, too. ``not_created``: objects outside the schemas that the scratch database lacks,
-    and that none of the definitions needs.
+    and that none of the definitions needs. ``oid_columns``: the columns whose values are names of objects.
     """
 
     schemas: Mapping[str, str]
@@ -66,6 +67,7 @@ class Rewritten:
     columns: tuple[GeneratedColumn, ...]
     lent: tuple[str, ...]
     not_created: tuple[str, ...]
+    oid_columns: tuple[OidColumn, ...]
 
     def staged(self, relation: Relation) -> Relation | None:
         """The relation in staging; None for one that does not go back."""
@@ -157,6 +159,7 @@ def rewrite(
                     f"run: REINDEX INDEX CONCURRENTLY {index}"
                 )
             )
+        named = oid_names.columns(made.connection, schemas)
         fault.point("inplace.in_scratch")
         for schema, staging in schemas.items():
             _give_name(made.connection, schema, staging, stay)
@@ -174,7 +177,16 @@ def rewrite(
     for left_out in builder.not_created:
         context.emit(Note(f"not created in the scratch database: {left_out}"))
     return Rewritten(
-        schemas, definitions, keys, wished, tuple(refresh), checks, columns, tuple(borrowed), tuple(builder.not_created)
+        schemas=schemas,
+        summary=definitions,
+        keys=keys,
+        ties=wished,
+        refresh=tuple(refresh),
+        checks=checks,
+        columns=columns,
+        lent=tuple(borrowed),
+        not_created=tuple(builder.not_created),
+        oid_columns=named,
     )
 
 

@@ -1,0 +1,188 @@
+"""Names that stand for OIDs in rows: the values of *regclass* and its siblings.
+
+As a dump writes them, they would lead to the live objects, which the switch moves away. So the rows are loaded with the
+names of the staging schemas, and the proof expects them so. After the switch they read as in the restore point."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from lastgood.dump.names import Relation, quoted
+from lastgood.dump.rows import encodings
+from lastgood.dump.script import Bulk, Section
+from lastgood.dump.statements import Command
+from lastgood.errors import Interrupted, Refused
+from lastgood.facts.digest import RowsDigest, split_lines, whole_lines
+from lastgood.in_place.build.left_out import LeftOut
+from lastgood.load.supply import Supply, supply_for
+from lastgood.postgres.server import Connection
+from lastgood.text.redact import visible
+
+if TYPE_CHECKING:
+    from lastgood.in_place.definitions.rewrite import Rewritten
+    from lastgood.load.rebuild import Dump
+
+# Roles and schemas stay when objects move.
+_COLUMNS = """
+WITH RECURSIVE named (oid, scalar) AS (
+  SELECT oid, true FROM pg_catalog.pg_type WHERE oid = ANY (ARRAY['regclass', 'regproc', 'regprocedure', 'regoper',
+    'regoperator', 'regtype', 'regconfig', 'regdictionary', 'regcollation']::pg_catalog.regtype[]::oid[])
+  UNION
+  SELECT t.oid, named.scalar AND t.typtype = 'd' FROM named JOIN pg_catalog.pg_type t
+    ON t.typbasetype = named.oid OR t.typelem = named.oid AND t.typlen = -1
+    OR t.typtype = 'c' AND EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = t.typrelid
+                                   AND a.atttypid = named.oid AND a.attnum > 0 AND NOT a.attisdropped))
+SELECT n.nspname, c.relname, a.attname, named.scalar, pg_catalog.format_type(a.atttypid, a.atttypmod)
+FROM pg_catalog.pg_attribute a JOIN named ON named.oid = a.atttypid
+JOIN pg_catalog.pg_class c ON c.oid = a.attrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' AND n.nspname = ANY (%s)
+ORDER BY 1, 2, a.attnum
+"""
+_SCHEMA = re.compile(rb'(?:"((?:[^"]|"")+)"|([^."(,]+))\.')
+
+
+@dataclass(frozen=True, slots=True)
+class OidColumn:
+    """A column of ``table`` (live name) whose values are such names; ``scalar``: one in each row."""
+
+    table: Relation
+    name: str
+    scalar: bool
+    type: str
+
+
+def columns(scratch: Connection, schemas: Iterable[str]) -> tuple[OidColumn, ...]:
+    """The columns of these schemas with such values."""
+    return tuple(
+        OidColumn(Relation(schema, table), name, scalar, type_)
+        for schema, table, name, scalar, type_ in scratch.execute(_COLUMNS, [list(schemas)])
+    )
+
+
+@dataclass(slots=True)
+class OidNames:
+    """The sections of a dump with such values: ``places`` has the positions of their columns. ``changed``: the rows
+    that staging has under other names. ``outside``: the schemas of names that stay."""
+
+    names: Mapping[bytes, bytes]
+    places: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    changed: tuple[LeftOut, ...] = ()
+    outside: frozenset[str] = frozenset()
+
+    def staged(self, lines: bytes, places: Collection[int]) -> bytes:
+        """Whole lines of COPY text with the names of staging."""
+        return b"".join(self._line(line, places) + b"\n" for line in split_lines(lines))
+
+    def _line(self, line: bytes, places: Collection[int]) -> bytes:
+        fields = line.split(b"\t")
+        for place in places:
+            for live, staging in self.names.items():
+                fields[place] = re.sub(rb"(^|[(,])" + re.escape(live), lambda found: found[1] + staging, fields[place])  # noqa: B023
+        return b"\t".join(fields)
+
+
+def in_rows(dump: Dump, rewritten: Rewritten, cancelled: Callable[[], bool]) -> OidNames:
+    """Read the rows with such values. Raises Refused for arrays and composite values of names that change, BadPoint,
+    Interrupted."""
+    codec = encodings.codec(dump.summary.encoding) or "utf-8"
+    found = OidNames({_prefix(live, codec): _prefix(staging, codec) for live, staging in rewritten.schemas.items()})
+    by_table: dict[Relation, list[OidColumn]] = {}
+    for column in rewritten.oid_columns:
+        by_table.setdefault(column.table, []).append(column)
+    sections = [each for each in dump.summary.script.sections if each.start.relation in by_table]
+    if not sections:
+        return found
+    only = {each.number for each in sections}
+    changed, outside = [], set()
+    script, database = dump.summary.script, dump.summary.database
+    with closing(
+        supply_for(dump.source, script, database=database, in_place=not dump.summary.notes, only=only)
+    ) as supply:
+        for section in sections:
+            listed = section.start.columns or ()
+            having = [each for each in by_table[section.start.relation] if each.name in listed]
+            places = tuple(listed.index(each.name) for each in having if each.scalar)
+            without, instead = RowsDigest(), RowsDigest()
+            for lines in whole_lines(supply.rows(section)):
+                if cancelled():
+                    raise Interrupted("interrupted while names of objects were read")
+                for line in split_lines(lines):
+                    fields = line.split(b"\t")
+                    for each in having:
+                        value = fields[listed.index(each.name)]
+                        if not each.scalar and _mentions(value, rewritten.schemas, codec):
+                            raise _refused(each, value, dump.name)
+                        outside |= {one.decode(codec) for one in _schemas(value)}
+                    renamed = found.staged(line + b"\n", places)[:-1]
+                    if renamed != line:
+                        without.add_lines([line])
+                        instead.add_lines([renamed])
+            if instead.rows:
+                found.places[section.number] = places
+                changed.append(
+                    LeftOut(
+                        schema_name=section.start.relation.schema,
+                        table=section.start.relation.name,
+                        removed=0,
+                        changed=instead.rows,
+                        without=without.hexdigest(),
+                        instead=instead.hexdigest(),
+                    )
+                )
+    found.changed = tuple(changed)
+    found.outside = frozenset(outside - rewritten.schemas.keys())
+    return found
+
+
+def _prefix(schema: str, codec: str) -> bytes:
+    """The beginning of a name in that schema, as COPY writes it."""
+    return (quoted(schema) + ".").replace("\\", "\\\\").encode(codec)
+
+
+def _schemas(value: bytes) -> Iterator[bytes]:
+    for one, other in _SCHEMA.findall(value):
+        yield one.replace(b'""', b'"') or other
+
+
+def _mentions(value: bytes, schemas: Iterable[str], codec: str) -> bool:
+    """Whether an array or a composite value may have a name in these schemas; its quotes depend on their depth."""
+    bare = re.sub(rb'[\\"]', b"", value)
+    return any(
+        re.search(rb"(^|[^\w$])" + re.escape(re.sub(r'[\\"]', "", schema).encode(codec)) + rb"\.", bare)
+        for schema in schemas
+    )
+
+
+def _refused(column: OidColumn, value: bytes, name: str) -> Refused:
+    shown = visible(value.decode("utf-8", "replace")[:60])
+    return Refused(
+        f'cannot restore "{visible(name)}" in place: column {quoted(column.name)} of {column.table} has type '
+        f"{column.type}, and its value {shown} names objects that are exchanged",
+        hint="Roll back by name (--by-name), or restore into another database: lastgood restore",
+    )
+
+
+class StagedNames:
+    """A supply whose rows have the names of staging."""
+
+    def __init__(self, supply: Supply, names: OidNames) -> None:
+        self._supply = supply
+        self._names = names
+        self.in_order = supply.in_order
+
+    def rows(self, section: Section) -> Iterator[bytes]:
+        places = self._names.places.get(section.number)
+        blocks = self._supply.rows(section)
+        if places is None:
+            return blocks
+        return (self._names.staged(lines, places) for lines in whole_lines(blocks))
+
+    def commands(self, bulk: Bulk) -> Iterator[Command]:
+        return self._supply.commands(bulk)
+
+    def close(self) -> None:
+        self._supply.close()
