@@ -169,7 +169,12 @@ def test_rows_of_users_who_were_deleted_since_follow_their_foreign_keys(hosted: 
     events: list[Event] = []
     prepared = rollback.plan(replace(hosted.request, choice=Choice(point=point)))
     assert prepared.plan.code is not None and prepared.plan.code.confined
-    assert rollback.run(prepared, events.append).status == "done"
+    with hosted.project.connect(hosted.database, user=ADMIN) as platform:
+        platform.execute("LISTEN pgrst")
+        assert rollback.run(prepared, events.append).status == "done"
+        heard = [each.payload for each in platform.notifies(timeout=10, stop_after=1)]
+        heard += [each.payload for each in platform.notifies(timeout=0)]
+        assert heard == ["reload schema"]
     assert [each.text for each in events if isinstance(each, Note) and "referenced rows were deleted" in each.text] == [
         "public.parted1: 1 row changed: the referenced rows were deleted since the restore point",
         "public.sales: 1 row left out: the referenced rows were deleted since the restore point",

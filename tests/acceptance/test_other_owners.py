@@ -50,7 +50,8 @@ CREATE TEXT SEARCH DICTIONARY "Own ""app"".x"."D d" (TEMPLATE = simple);
 CREATE TEXT SEARCH CONFIGURATION "Own ""app"".x"."C c" (COPY = simple);
 CREATE DOMAIN public.relation AS regclass;
 CREATE TABLE public.registered (id int, r public.relation, p regprocedure, t regtype, stays regclass, gone regclass);
-INSERT INTO public.registered VALUES (1, 'public.contacts', 'public.title(public.contacts)', 'public.stage[]', 'pg_class', 3999999999),
+INSERT INTO public.registered VALUES
+  (1, 'public.contacts', 'public.title(public.contacts)', 'public.stage[]', 'pg_class', 3999999999),
   (2, '"Own ""app"".x"."T.able"', NULL, 'extensions.gtrgm', NULL, '"Own ""app"".x"."T.able"');
 """
 

@@ -38,7 +38,7 @@ from lastgood.in_place.platform import foreign_key_rules, keys
 from lastgood.load.crew import Connect
 from lastgood.load.rebuild import Dump, ProofFailed, unchanged
 from lastgood.postgres import binaries
-from lastgood.postgres.server import Connection, Target
+from lastgood.postgres.server import Connection, Target, quiet_event_triggers
 from lastgood.text.redact import visible
 from lastgood.text.units import counted
 
@@ -101,6 +101,7 @@ def prove(
         left_out = tie_to_platform(confined, rewritten, run, in_staging, context.cancelled)
         close(confined)
         with connect("record rows") as connection:
+            quiet_event_triggers(connection)
             foreign_key_rules.record(connection, run, left_out)
     with connect("prove") as connection:
         changed = foreign_key_rules.combined(left_out, renamed)
@@ -135,6 +136,7 @@ def _tie_to_platform(
     """Add the foreign keys to tables that do not go back, after their rules were executed for rows of deleted
     parents. Returns all rows that were left out."""
     with connect("foreign keys") as connection:
+        quiet_event_triggers(connection)
         for left in reversed(range(ROUNDS)):
             newly = foreign_key_rules.apply(connection, run, rewritten, in_staging)
             left_out = foreign_key_rules.combined(left_out, newly)
