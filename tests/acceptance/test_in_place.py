@@ -266,7 +266,19 @@ def test_room_for_the_second_copy_of_the_schemas(hosted: Hosted) -> None:
         with (hosted.project.server.data / f"{path}.1").open("wb") as file:
             file.truncate(8 << 40)
         assert connection.execute("SELECT count(*) FROM public.tags").fetchone() == (0,)
-    (refusal, *_) = rollback.plan(hosted.request).plan.refusals
+        connection.execute("BEGIN")
+        connection.execute("LOCK TABLE public.contacts IN SHARE MODE")
+        connection.execute("PREPARE TRANSACTION 'left open'")
+    plan = rollback.plan(hosted.request).plan
+    with hosted.project.connect(hosted.database) as connection:
+        connection.execute("ROLLBACK PREPARED 'left open'")
+    (waits,) = [each.text for each in plan.findings if each.code == "prepared_transaction"]
+    assert re.fullmatch(
+        'the switch has to wait for prepared transaction "left open" of role "postgres" since .* UTC, which ends with '
+        "COMMIT PREPARED 'left open' or ROLLBACK PREPARED 'left open'",
+        waits,
+    )
+    (refusal, *_) = plan.refusals
     assert refusal.code == "no_room"
     assert refusal.text.endswith(
         " free; about 16 TB are needed in its tablespace for a second copy of the schemas and its WAL"

@@ -183,8 +183,17 @@ def blockers(connection: Connection, schemas: Iterable[str], tied: Iterable[tupl
     found: list[Blocker] = []
     with suppress(psycopg.Error):
         found += [snapshots.session(*row) for row in connection.execute(_HOLDERS, [list(schemas), others])]
-        found += [PreparedTransaction(*row) for row in connection.execute(_PREPARED, [list(schemas), others])]
+        found += prepared(connection, schemas, tied)
     return found
+
+
+def prepared(
+    connection: Connection, schemas: Iterable[str], tied: Iterable[tuple[str, str]]
+) -> list[PreparedTransaction]:
+    """The prepared transactions that hold locks on tables of the schemas or on these tied tables. Raises
+    psycopg.Error."""
+    others = [sql.Identifier(*table).as_string(connection) for table in tied]
+    return [PreparedTransaction(*row) for row in connection.execute(_PREPARED, [list(schemas), others])]
 
 
 def blocked_by(attempt: int, sessions: Sequence[Blocker]) -> str:
