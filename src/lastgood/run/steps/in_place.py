@@ -245,10 +245,12 @@ class Answer(Reopen):
                     hint="Run lastgood status, then lastgood undo if the data is not what you expect.",
                     state=f'The schemas of "{plan.live}" may be the restored ones.',
                 )
+            left = []
             for note in completion.complete(live, plan.run):
                 run.emit(Caution(note))
+                left.append(note)
             self._report_sessions(run, live)
-        return Reopened(oid=plan.live_oid, fence=None, detail=f'"{plan.live}" answers')
+        return Reopened(oid=plan.live_oid, fence=None, left=tuple(left), detail=f'"{plan.live}" answers')
 
     def _report_sessions(self, run: Run, live: Connection) -> None:
         """Sessions continue, with what they have prepared; ``--reconnect`` ends them."""
