@@ -195,6 +195,8 @@ def test_without_a_request_the_way_follows_the_rights(hosted: Hosted) -> None:
     plan = rollback.plan(replace(hosted.request, way=None)).plan
     assert (plan.way, plan.refusals) == ("in-place", ())
     assert plan.schemas == ("app_private", "crm", "private", "public", "supabase_migrations")
+    staying = "auth, cron, extensions, graphql, graphql_public, net, realtime, storage, vault"
+    assert f"these schemas are not rolled back: {staying}" in [each.text for each in plan.findings]
     assert (
         rollback.plan(
             replace(hosted.request, target=hosted.project.target(hosted.database, user=ADMIN), way=None)
@@ -314,6 +316,10 @@ def test_the_commands_of_an_operator(hosted: Hosted) -> None:
     assert 'the previous objects, in the schemas "lastgood_kept_' in out
     assert "until lastgood prune; supabase db reset drops them, db pull and db diff list them" in out
     hosted.assert_back()
+    # Types of the application's own are the same ones in the kept schemas.
+    (kept,) = set(re.findall(r'"(lastgood_kept_\w+_\*)"', out))
+    status, out, errors = run(hosted, "diff", kept, "--table", "contacts")
+    assert (status, "public.contacts" in out, "compared as text" in out) == (3, True, False), out + errors
     assert "lastgood undo" in run(hosted, "status")[1]
     assert run(hosted, "undo", "--yes")[0] == 0
     assert run(hosted, "undo", "--yes")[0] == 0  # and forward again

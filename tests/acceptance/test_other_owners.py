@@ -131,7 +131,7 @@ def test_tables_of_the_role_in_a_schema_that_stays_refuse_the_rollback(
     project.psql(database, "DROP TABLE public.notes")
     texts = [each.text for each in rollback.plan(request).plan.findings if each.code == "missing_tables_stay"]
     assert texts == [
-        "1 table of the restore point (public.notes) no longer exist, and their schema stays: they are not restored"
+        "1 table of the restore point (public.notes) no longer exists, and its schema stays: it is not restored"
     ]
     only = replace(request, schemas=("app_private",))
     assert "own_tables_stay" not in {each.code for each in rollback.plan(only).plan.refusals}

@@ -127,8 +127,13 @@ def left_behind(s: Subject) -> Iterator[Finding]:
         yield Finding(
             level="caution",
             code="missing_tables_stay",
-            text=f"{counted(len(lost), 'table')} of the restore point ({lost[0]}) no longer exist, and their schema "
-            "stays: they are not restored",
+            text=f"{counted(len(lost), 'table')} of the restore point ({lost[0]}) "
+            + (
+                "no longer exists, and its schema stays: it is"
+                if len(lost) == 1
+                else "no longer exist, and their schemas stay: they are"
+            )
+            + " not restored",
         )
 
 
