@@ -19,48 +19,14 @@ from lastgood.errors import Interrupted, Refused
 from lastgood.facts.digest import RowsDigest, split_lines, whole_lines
 from lastgood.in_place.build.left_out import LeftOut
 from lastgood.load.supply import Supply, supply_for
-from lastgood.postgres.server import Connection
+from lastgood.postgres.oid_columns import OidColumn
 from lastgood.text.redact import visible
 
 if TYPE_CHECKING:
     from lastgood.in_place.definitions.rewrite import Rewritten
     from lastgood.load.rebuild import Dump
 
-# Roles and schemas stay when objects move.
-_COLUMNS = """
-WITH RECURSIVE named (oid, scalar) AS (
-  SELECT oid, true FROM pg_catalog.pg_type WHERE oid = ANY (ARRAY['regclass', 'regproc', 'regprocedure', 'regoper',
-    'regoperator', 'regtype', 'regconfig', 'regdictionary', 'regcollation']::pg_catalog.regtype[]::oid[])
-  UNION
-  SELECT t.oid, named.scalar AND t.typtype = 'd' FROM named JOIN pg_catalog.pg_type t
-    ON t.typbasetype = named.oid OR t.typelem = named.oid AND t.typlen = -1
-    OR t.typtype = 'c' AND EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = t.typrelid
-                                   AND a.atttypid = named.oid AND a.attnum > 0 AND NOT a.attisdropped))
-SELECT n.nspname, c.relname, a.attname, named.scalar, pg_catalog.format_type(a.atttypid, a.atttypmod)
-FROM pg_catalog.pg_attribute a JOIN named ON named.oid = a.atttypid
-JOIN pg_catalog.pg_class c ON c.oid = a.attrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' AND n.nspname = ANY (%s)
-ORDER BY 1, 2, a.attnum
-"""
 _SCHEMA = re.compile(rb'(?:"((?:[^"]|"")+)"|([^."(,]+))\.')
-
-
-@dataclass(frozen=True, slots=True)
-class OidColumn:
-    """A column of ``table`` (live name) whose values are such names; ``scalar``: one in each row."""
-
-    table: Relation
-    name: str
-    scalar: bool
-    type: str
-
-
-def columns(scratch: Connection, schemas: Iterable[str]) -> tuple[OidColumn, ...]:
-    """The columns of these schemas with such values."""
-    return tuple(
-        OidColumn(Relation(schema, table), name, scalar, type_)
-        for schema, table, name, scalar, type_ in scratch.execute(_COLUMNS, [list(schemas)])
-    )
 
 
 @dataclass(slots=True)
@@ -92,7 +58,7 @@ def in_rows(dump: Dump, rewritten: Rewritten, cancelled: Callable[[], bool]) -> 
     found = OidNames({_prefix(live, codec): _prefix(staging, codec) for live, staging in rewritten.schemas.items()})
     by_table: dict[Relation, list[OidColumn]] = {}
     for column in rewritten.oid_columns:
-        by_table.setdefault(column.table, []).append(column)
+        by_table.setdefault(Relation(column.schema_name, column.table), []).append(column)
     sections = [each for each in dump.summary.script.sections if each.start.relation in by_table]
     if not sections:
         return found
@@ -158,9 +124,9 @@ def _mentions(value: bytes, schemas: Iterable[str], codec: str) -> bool:
 
 
 def _refused(column: OidColumn, value: bytes, name: str) -> Refused:
-    shown = visible(value.decode("utf-8", "replace")[:60])
+    table, shown = Relation(column.schema_name, column.table), visible(value.decode("utf-8", "replace")[:60])
     return Refused(
-        f'cannot restore "{visible(name)}" in place: column {quoted(column.name)} of {column.table} has type '
+        f'cannot restore "{visible(name)}" in place: column {quoted(column.name)} of {table} has type '
         f"{column.type}, and its value {shown} names objects that are exchanged",
         hint="Roll back by name (--by-name), or restore into another database: lastgood restore",
     )

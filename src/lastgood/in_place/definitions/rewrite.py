@@ -24,8 +24,7 @@ from lastgood.events import Caution, Note
 from lastgood.facts import Facts
 from lastgood.facts.objects import read_objects
 from lastgood.in_place import survey
-from lastgood.in_place.build import late_checks, oid_names
-from lastgood.in_place.build.oid_names import OidColumn
+from lastgood.in_place.build import late_checks
 from lastgood.in_place.definitions import against_facts, from_live, ownership, ranges
 from lastgood.in_place.definitions.dumped import definitions_in, dumped, left_to_the_swap
 from lastgood.in_place.definitions.ranges import RangeType
@@ -40,7 +39,8 @@ from lastgood.load.hand_over import close_unchanged
 from lastgood.load.loaded import Loaded
 from lastgood.load.repairs import Commands, Rules
 from lastgood.load.session import LoadSession
-from lastgood.postgres import binaries
+from lastgood.postgres import binaries, oid_columns
+from lastgood.postgres.oid_columns import OidColumn
 from lastgood.postgres.server import Connection, Target
 from lastgood.text.redact import visible
 
@@ -159,7 +159,7 @@ def rewrite(
                     f"run: REINDEX INDEX CONCURRENTLY {index}"
                 )
             )
-        named = oid_names.columns(made.connection, schemas)
+        named = oid_columns.find(made.connection, schemas)
         fault.point("inplace.in_scratch")
         for schema, staging in schemas.items():
             _give_name(made.connection, schema, staging, stay)
