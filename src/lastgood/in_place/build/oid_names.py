@@ -20,6 +20,7 @@ from lastgood.facts.digest import RowsDigest, split_lines, whole_lines
 from lastgood.in_place.build.left_out import LeftOut
 from lastgood.load.supply import Supply, supply_for
 from lastgood.postgres.oid_columns import OidColumn
+from lastgood.postgres.server import Connection
 from lastgood.text.redact import visible
 
 if TYPE_CHECKING:
@@ -102,6 +103,23 @@ def in_rows(dump: Dump, rewritten: Rewritten, cancelled: Callable[[], bool]) -> 
     found.changed = tuple(changed)
     found.outside = frozenset(outside - rewritten.schemas.keys())
     return found
+
+
+def refuse_closed(connection: Connection, role: str, schemas: Iterable[str], name: str) -> None:
+    """Raise Refused if rows of the restore point ``name`` have names in a schema that the role may not enter: it could
+    not load them."""
+    for (schema,) in connection.execute(_CLOSED, [[*schemas], role]).fetchall():
+        raise Refused(
+            f'cannot restore "{visible(name)}" in place: rows with values of type regclass and the like name '
+            f'objects of schema "{schema}", which the role without rights that loads them may not enter',
+            hint="If you trust the restore point's code: --trust-code REASON",
+        )
+
+
+_CLOSED = """
+SELECT nspname FROM pg_catalog.pg_namespace
+WHERE nspname = ANY (%s) AND NOT pg_catalog.has_schema_privilege(%s, oid, 'USAGE') ORDER BY 1
+"""
 
 
 def _prefix(schema: str, codec: str) -> bytes:

@@ -84,6 +84,8 @@ def build(
         owners.admit(connection, rewritten.schemas.values(), admitted)
     if confined is not None:
         confined.builder.need(names_outside(rewritten) | named.outside)
+        with connect("verify access") as connection:
+            oid_names.refuse_closed(connection, confined.builder.role.name, named.outside, dump.name)
         confined.admitted = admitted
     fault.point("inplace.after_create")
     numbers = {section.number for section in script.sections}
