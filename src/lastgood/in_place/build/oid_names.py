@@ -42,14 +42,15 @@ class OidNames:
 
     def staged(self, lines: bytes, places: Collection[int]) -> bytes:
         """Whole lines of COPY text with the names of staging."""
-        return b"".join(self._line(line, places) + b"\n" for line in split_lines(lines))
-
-    def _line(self, line: bytes, places: Collection[int]) -> bytes:
-        fields = line.split(b"\t")
-        for place in places:
-            for live, staging in self.names.items():
-                fields[place] = re.sub(rb"(^|[(,])" + re.escape(live), lambda found: found[1] + staging, fields[place])  # noqa: B023
-        return b"\t".join(fields)
+        # At the beginning of a value, and of each type among the arguments of a function.
+        start = re.compile(rb"(^|[(,])(" + b"|".join(map(re.escape, self.names)) + b")")
+        found = []
+        for line in split_lines(lines):
+            fields = line.split(b"\t")
+            for place in places:
+                fields[place] = start.sub(lambda match: match[1] + self.names[match[2]], fields[place])
+            found.append(b"\t".join(fields) + b"\n")
+        return b"".join(found)
 
 
 def in_rows(dump: Dump, rewritten: Rewritten, cancelled: Callable[[], bool]) -> OidNames:
@@ -60,49 +61,57 @@ def in_rows(dump: Dump, rewritten: Rewritten, cancelled: Callable[[], bool]) -> 
     by_table: dict[Relation, list[OidColumn]] = {}
     for column in rewritten.oid_columns:
         by_table.setdefault(Relation(column.schema_name, column.table), []).append(column)
-    sections = [each for each in dump.summary.script.sections if each.start.relation in by_table]
+    script = dump.summary.script
+    sections = {each.number: each for each in script.sections if each.start.relation in by_table}
     if not sections:
         return found
-    only = {each.number for each in sections}
-    changed, outside = [], set()
-    script, database = dump.summary.script, dump.summary.database
-    with closing(
-        supply_for(dump.source, script, database=database, in_place=not dump.summary.notes, only=only)
-    ) as supply:
-        for section in sections:
+    in_place = not dump.summary.notes
+    supply = supply_for(dump.source, script, database=dump.summary.database, in_place=in_place, only=set(sections))
+    outside: set[bytes] = set()
+    changed: list[LeftOut] = []
+    with closing(supply):
+        for number, section in sections.items():
             listed = section.start.columns or ()
-            having = [each for each in by_table[section.start.relation] if each.name in listed]
-            places = tuple(listed.index(each.name) for each in having if each.scalar)
+            columns = {
+                listed.index(each.name): each for each in by_table[section.start.relation] if each.name in listed
+            }
+            places = tuple(place for place, column in columns.items() if column.scalar)
             without, instead = RowsDigest(), RowsDigest()
             for lines in whole_lines(supply.rows(section)):
                 if cancelled():
                     raise Interrupted("interrupted while names of objects were read")
-                for line in split_lines(lines):
-                    fields = line.split(b"\t")
-                    for each in having:
-                        value = fields[listed.index(each.name)]
-                        if not each.scalar and _mentions(value, rewritten.schemas, codec):
-                            raise _refused(each, value, dump.name)
-                        outside |= {one.decode(codec) for one in _schemas(value)}
-                    renamed = found.staged(line + b"\n", places)[:-1]
-                    if renamed != line:
-                        without.add_lines([line])
-                        instead.add_lines([renamed])
+                for column, value in _values(lines, columns):
+                    if not column.scalar and _mentions(value, rewritten.schemas, codec):
+                        raise _refused(column, value, dump.name)
+                    outside.update(_schemas(value))
+                both = zip(split_lines(lines), split_lines(found.staged(lines, places)), strict=True)
+                differing = [(before, after) for before, after in both if before != after]
+                without.add_lines([before for before, _ in differing])
+                instead.add_lines([after for _, after in differing])
             if instead.rows:
-                found.places[section.number] = places
-                changed.append(
-                    LeftOut(
-                        schema_name=section.start.relation.schema,
-                        table=section.start.relation.name,
-                        removed=0,
-                        changed=instead.rows,
-                        without=without.hexdigest(),
-                        instead=instead.hexdigest(),
-                    )
-                )
+                found.places[number] = places
+                changed.append(_changed(section.start.relation, without, instead))
     found.changed = tuple(changed)
-    found.outside = frozenset(outside - rewritten.schemas.keys())
+    found.outside = frozenset(each.decode(codec) for each in outside) - rewritten.schemas.keys()
     return found
+
+
+def _values(lines: bytes, columns: Mapping[int, OidColumn]) -> Iterator[tuple[OidColumn, bytes]]:
+    for line in split_lines(lines):
+        fields = line.split(b"\t")
+        for place, column in columns.items():
+            yield column, fields[place]
+
+
+def _changed(relation: Relation, without: RowsDigest, instead: RowsDigest) -> LeftOut:
+    return LeftOut(
+        schema_name=relation.schema,
+        table=relation.name,
+        removed=0,
+        changed=instead.rows,
+        without=without.hexdigest(),
+        instead=instead.hexdigest(),
+    )
 
 
 def refuse_closed(connection: Connection, role: str, schemas: Iterable[str], name: str) -> None:
