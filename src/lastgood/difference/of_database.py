@@ -14,7 +14,7 @@ from psycopg import IsolationLevel, sql
 
 from lastgood.context import Context
 from lastgood.difference.sides import Block, OpenSide, Reading, ReadingPart, SideColumn, SideTable
-from lastgood.dump.names import Relation
+from lastgood.dump.names import Relation, quoted
 from lastgood.errors import NOT_REACHED
 from lastgood.facts import DigestRules, Facts, TableFacts, time_zone
 from lastgood.facts.digest import RowsDigest
@@ -154,7 +154,7 @@ def _tables(connection: Connection, schemas: Mapping[str, str] | None, memory: M
         known = tuple(keys[source.parts[0].oid]) if len(source.parts) == 1 else ()
         found[relation] = SideTable(
             relation,
-            tuple(SideColumn(name, kind) for name, kind in columns or ()),
+            tuple(SideColumn(name, _renamed_type(kind, renamed)) for name, kind in columns or ()),
             known,
             known,
             sum(described[part.oid][1] or 0 for part in source.parts),
@@ -165,6 +165,14 @@ def _tables(connection: Connection, schemas: Mapping[str, str] | None, memory: M
             source.parts,
         )
     return found
+
+
+def _renamed_type(kind: str, renamed: Mapping[str, str]) -> str:
+    """The type's name as the other side writes it: a type of a kept schema is the live one's former self."""
+    for schema, live in renamed.items():
+        if kind.startswith(f"{quoted(schema)}."):
+            return quoted(live) + kind.removeprefix(quoted(schema))
+    return kind
 
 
 def _locked(connection: Connection, source: Source) -> str:

@@ -21,6 +21,7 @@ from lastgood.errors import Refused
 from lastgood.events import Emit, Note
 from lastgood.facts import Facts, LargeObjectFacts
 from lastgood.in_place import kept, marks
+from lastgood.in_place.build import oid_names
 from lastgood.in_place.build.confined import Confined, names_outside
 from lastgood.in_place.build.left_out import LeftOut
 from lastgood.in_place.definitions import default_privileges, owners
@@ -75,9 +76,11 @@ def build(
     """
     source, summary = dump.source, dump.summary
     connect = quietly(connect)
+    named = oid_names.in_rows(dump, rewritten, context.cancelled)
     with connect("create staging schemas") as connection:
         if confined is not None:
-            confined.builder.need(connection, names_outside(rewritten))
+            confined.builder.need(connection, names_outside(rewritten) | named.outside)
+            oid_names.refuse_closed(connection, confined.builder.role.name, named.outside, dump.name)
         script = script_of(summary, rewritten, dump.name, context.emit, _privileges(connection, rewritten))
         create_schemas(connection, rewritten.schemas, origin)
         commands = [item.command for item in rewritten.summary.script.items if isinstance(item, ScriptStep)]
@@ -88,11 +91,13 @@ def build(
     fault.point("inplace.after_create")
     numbers = {section.number for section in script.sections}
     supply = supply_for(source, summary.script, database=summary.database, in_place=not summary.notes, only=numbers)
+    if named.places:
+        supply = oid_names.StagedNames(supply, named)
     loaded = rebuild(
         replace(
             dump,
             summary=replace(rewritten.summary, script=script, encoding=summary.encoding),
-            facts=facts_in_staging(dump.facts, rewritten.schemas),
+            facts=facts_in_staging(dump.facts, rewritten.schemas, named.changed),
             division=None,
             held=(),
         ),
