@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections import Counter, defaultdict
 from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from string import Template
 
 import psycopg
 from psycopg import sql
@@ -25,17 +24,26 @@ from lastgood.salvage.salvage import ReadySalvage
 from lastgood.salvage.sides import Names
 from lastgood.salvage.transaction import Wanted, opened
 from tests.salvage import histories, sides
+from tests.salvage.audited import RECORDED, wrote
 from tests.salvage.histories import COLUMNS, HOLDS, MIGRATIONS, NUMBERED, REFERENCES, History, Picked, Round, Write
 from tests.salvage.model import Model
+from tests.salvage.outcome import RowsOf, images_of, resolved
 from tests.salvage.sides import BASE, LIVE, THEIRS
-from tests.salvage.terms import Choice, Form, Key, Row
+from tests.salvage.terms import Choice, Form, Key
 
-_RECORDED = Template(
-    "WITH w AS ($statement RETURNING *) INSERT INTO log SELECT '$entry ' || row_number() OVER (), '$table', '$who', "
-    "$number, to_jsonb(w) FROM w"
-)
 _numbers = itertools.count(1)
-RowsOf = dict[str, list[Row]]
+
+
+@dataclass(frozen=True)
+class Undoable:
+    """A salvage into ``live`` with the rows there ``before`` and ``after`` it. ``columns``: the stored columns of the
+    tables that it wrote to."""
+
+    run: str
+    live: str
+    before: RowsOf
+    after: RowsOf
+    columns: dict[str, set[str]]
 
 
 class Course:
@@ -49,7 +57,7 @@ class Course:
         # What a side is called changes with each write to it: a kept database is not written to.
         self.versions = Counter[str]()
         self.known: dict[str, list[tuple[str, str, str]]] = defaultdict(list)
-        self.undoable: list[tuple[str, str, RowsOf, RowsOf]] = []
+        self.undoable: list[Undoable] = []
 
     def run(self) -> None:
         """Raise AssertionError where the salvage, or its undo, did anything but what the model says."""
@@ -110,7 +118,7 @@ class Course:
             return statement
         entry = f"{schema} {next(self.entries)}"
         who, number = ("kim", "lou", "max")[numbers[3] % 3], numbers[2] % 3
-        return _RECORDED.substitute(statement=statement, entry=entry, table=table, who=who, number=number)
+        return RECORDED.substitute(statement=statement, entry=entry, table=table, who=who, number=number)
 
     def read(self, schema: str) -> RowsOf:
         self.connection.execute("SET search_path = ''")
@@ -140,7 +148,8 @@ class Course:
                     chosen = self.edited(ready, each.picked, kept)
             model = self.model(each.picked, chosen, live, before, kept)
             with self.planned(live, theirs, chosen) as ready:
-                assert not ready.plan.refused, ready.plan.refused
+                assert ready.plan.refused == {f"{live}.{name}": why for name, why in model.refused.items()}
+                assert not self.stopping(model, chosen)
                 assert not ready.plan.not_compared
                 shown = Counter[tuple[str, str, str | None, str]]()
                 for table in ready.plan.tables:
@@ -155,28 +164,36 @@ class Course:
             assert "it did not change" in str(error), error
             return
         except (Failed, Refused) as error:
-            assert _images(self.read(live)) == _images(before), error
-            self.judge(error, model or self.model(each.picked, chosen, live, before, kept))
+            assert images_of(self.read(live)) == images_of(before), error
+            self.judge(error, model or self.model(each.picked, chosen, live, before, kept), chosen)
             return
         assert not model.failing()
         after = self.read(live)
-        expected = _resolved(after, model.outcome())
+        expected = resolved(after, model.outcome())
         assert expected is not None, (after, model.outcome())
         self.check(live, expected)
-        for image in images.read(self.state, run).tables:
+        recorded = images.read(self.state, run).tables
+        assert {each.name for each in recorded} == model.written()
+        for image in recorded:
             if image.renumbered:
                 path = self.state / images.FOLDER / run / f"{image.number}.renumbered"
                 for line in path.read_text().splitlines():
                     old, new = line.split("\t")
                     self.known[self.source(theirs)].append((image.name, old, new))
-        self.undoable.append((run, live, before, after))
+        columns = {each: set(self.stored(live, each).values()) for each in model.written()}
+        self.undoable.append(Undoable(run, live, before, after, columns))
 
-    def judge(self, error: LastgoodError, model: Model) -> None:
+    def stopping(self, model: Model, chosen: Chosen) -> list[str]:
+        """The tables that are refused and end the salvage, as a condition names them."""
+        return [table for table in chosen.where if table.partition(".")[2] in model.refused]
+
+    def judge(self, error: LastgoodError, model: Model, chosen: Chosen) -> None:
         """An error must be one that the model knows."""
         text = str(error)
-        if table := model.ambiguous():
-            assert f'"{table}"' in text.replace(f"{LIVE}.", "").replace(f"{THEIRS}.", ""), error
-            assert "have the same key" in text, error
+        if stopping := self.stopping(model, chosen):
+            assert text in [
+                f'cannot salvage table "{each}": {model.refused[each.partition(".")[2]]}' for each in stopping
+            ], error
         elif failing := model.failing():
             assert any(f'{why} in table "' in text and f'.{name}"' in text for name, why in failing), error
         else:
@@ -242,7 +259,7 @@ class Course:
         if picked.since:
             choice = Choice(**{**vars(choice), "within": histories.within(self.history, columns)})
         if picked.user or picked.number:
-            choice = Choice(**{**vars(choice), "wrote": partial(_wrote, kept["log"], picked, forms)})
+            choice = Choice(**{**vars(choice), "wrote": partial(wrote, kept["log"], picked, forms)})
         model = Model(
             forms,
             [each for each in REFERENCES if {each.child, each.parent} <= set(forms)],
@@ -334,24 +351,38 @@ class Course:
         """The newest salvage is undone, unless its rows were changed since: then nothing is."""
         if not self.undoable:
             return
-        run, live, before, after = self.undoable.pop()
+        last = self.undoable.pop()
+        run, live, before, after = last.run, last.live, last.before, last.after
         now = self.read(live)
         known = {name: each for name, each in tables.read(self.connection).items() if name[0] == live}
         recorded = images.read(self.state, run)
-        changed = tuple(
-            undo.backwards(self.state, recorded, each, known, number) for number, each in enumerate(recorded.tables, 1)
-        )
+        migrated = [
+            each
+            for each, columns in last.columns.items()
+            if each not in self.there(live) or not columns <= set(self.stored(live, each).values())
+        ]
+        try:
+            changed = tuple(
+                undo.backwards(self.state, recorded, each, known, number)
+                for number, each in enumerate(recorded.tables, 1)
+            )
+        except Refused as error:
+            assert str(error) in [
+                f'cannot undo the salvage "{run}": the columns of table "{live}.{each}" changed' for each in migrated
+            ], error
+            return
+        assert not migrated
         with opened(self.target, "preview", preview=True) as connection:
             shown = preview(connection, changed, known, Wanted(STRICT))
         destination = Destination(self.target, 1, self.state, f"20260101-000000-{next(_numbers):08x}")
         try:
             apply(destination, changed, known, Wanted(STRICT), shown, complete=True)
         except (Refused, Failed):
-            assert _images(now) != _images(after)
+            assert images_of(now) != images_of(after)
             assert self.read(live) == now
             return
-        if _images(now) == _images(after):
-            assert _images(self.read(live)) == _images(before)
+        if images_of(now) == images_of(after):
+            assert images_of(self.read(live)) == images_of(before)
 
 
 # In one transaction, which is rolled back.
@@ -365,48 +396,3 @@ DO $$ DECLARE k record; BEGIN
   END LOOP;
 END $$
 """
-
-
-def _wrote(entries: list[Row], picked: Picked, forms: dict[str, Form], table: str, key: Key) -> bool:
-    columns = forms[table].key
-    return any(
-        (not picked.user or row["who"] == picked.user)
-        and (not picked.number or row["txn"] == str(picked.number))
-        and row["table_name"] == table
-        and _entry_key(row["row_data"], columns) == key
-        for row in entries
-    )
-
-
-def _entry_key(data: str, columns: tuple[str, ...]) -> Key:
-    found = json.loads(data.replace("\\\\", "\\"), parse_float=str, parse_int=str)
-    return tuple(str(found.get(each)) for each in columns)
-
-
-def _images(rows: RowsOf) -> dict[str, Counter[Key]]:
-    return {table: Counter(tuple(row.values()) for row in found) for table, found in rows.items()}
-
-
-def _resolved(rows: RowsOf, expected: dict[str, Counter[Key]]) -> dict[str, Counter[Key]] | None:
-    """The expected rows with the new keys as they were chosen; None if no choice makes them the rows that are there."""
-    found = _images(rows)
-    new = {
-        table: sorted({row[0] for row in expected[table] if row[0].startswith(f"new {table} ")})
-        for table in NUMBERED
-        if table in expected
-    }
-    free = {table: sorted({row[0] for row in found[table]} - {row[0] for row in expected[table]}) for table in new}
-    choices = [itertools.permutations(free[table], len(new[table])) for table in new]
-    for picks in itertools.product(*choices):
-        names = {
-            old: given
-            for table, pick in zip(new, picks, strict=True)
-            for old, given in zip(new[table], pick, strict=True)
-        }
-        renamed = {
-            table: Counter({tuple(names.get(value, value) for value in row): count for row, count in counts.items()})
-            for table, counts in expected.items()
-        }
-        if renamed == found:
-            return renamed
-    return None

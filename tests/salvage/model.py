@@ -25,6 +25,7 @@ class Model:
     empty: dict[tuple[str, str], str] = field(default_factory=dict)
     compared: set[str] = field(default_factory=set)
     fates: dict[str, list[Fate]] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
 
     def predict(self) -> None:
         policies = self.chosen.policies
@@ -33,9 +34,14 @@ class Model:
         while new:
             new = {each.parent for each in self.references if each.child in new} - needed
             needed |= new
+        self._leave_common()
         self._rename_known()
         for name in self.forms:
-            if name in needed:
+            if name in needed and self._ambiguous(name):
+                key = ", ".join(self.forms[name].key)
+                self.refused[name] = f"several of its rows in the kept database have the same key ({key})"
+        for name in self.forms:
+            if name in needed and name not in self.refused:
                 fates = self._keyed(name) if self.forms[name].key else self._copies(name)
                 self.fates[name] = fates
                 for each in fates:
@@ -72,6 +78,20 @@ class Model:
             return "not chosen"
         return "deletion" if fate.kind == "delete" and not self.chosen.deletes else None
 
+    def _leave_common(self) -> None:
+        """Rows that base and theirs have are no change. Theirs may have another one with the same key."""
+        for name in [each for each, form in self.forms.items() if form.key]:
+            image = partial(self._raw_image, name)
+            common = Counter(map(image, self.base[name])) & Counter(map(image, self.theirs[name]))
+            for side in (self.base, self.theirs):
+                left = common.copy()
+                rows, side[name] = side[name], []
+                for row in rows:
+                    if left[image(row)]:
+                        left[image(row)] -= 1
+                    else:
+                        side[name].append(row)
+
     def _rename_known(self) -> None:
         """Rows that an earlier salvage brought back under a new key have it in theirs, too."""
         for name, old, new in self.known:
@@ -93,17 +113,14 @@ class Model:
                     for row in self.theirs[table]
                 ]
 
-    def _keyed_child(self, reference: Reference) -> bool:
-        return bool(self.forms[reference.child].key)
+    def _ambiguous(self, name: str) -> bool:
+        """Whether two changed rows of theirs have the same key, which cannot be told apart."""
+        keys = Counter(self._key(name, row) for row in self.theirs[name]) if self.forms[name].key else Counter()
+        return any(count > 1 for count in keys.values())
 
-    def ambiguous(self) -> str | None:
-        """A table of theirs in which two rows have the same key."""
-        for name in self.fates:
-            differing = [row for row in self.theirs[name] if row not in self.base[name]]
-            keys = Counter(self._key(name, row) for row in differing) if self.forms[name].key else Counter()
-            if any(count > 1 for count in keys.values()):
-                return name
-        return None
+    def written(self) -> set[str]:
+        """The tables with rows that are written."""
+        return {name for name, fates in self.fates.items() if any(each.action is not None for each in fates)}
 
     def failing(self) -> set[tuple[str, str]]:
         """The collisions that end the salvage, by table."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from lastgood.context import BACKGROUND, Context
 from lastgood.difference.limit import Limit
-from lastgood.difference.pairing import pairs
+from lastgood.difference.pairing import narrowed, pairs
 from lastgood.difference.results import Change, Level, Rename, TableDifference
 from lastgood.difference.sides import OpenSide, Side, SideName
 from lastgood.difference.tally import Tally
@@ -24,13 +24,14 @@ _WRITERS: dict[FileForm, str] = {"csv": "FORMAT csv, HEADER", "json": "FORMAT js
 
 
 class Comparison:
-    """A finished comparison; ``tables`` has every table of both sides, by name. Usable in the ``with`` block of
-    ``compared``: rows are read in the same snapshots."""
+    """A finished comparison; ``tables`` has every table of both sides, by name; ``ignored``: the columns that were not
+    compared. Usable in the ``with`` block of ``compared``: rows are read in the same snapshots."""
 
     def __init__(self, work: ComparisonState) -> None:
         self._work = work
         self.tables: tuple[TableDifference, ...] = tuple(work.results[number] for number in sorted(work.results))
         self.renames: tuple[Rename, ...] = work.renames
+        self.ignored = {pair.relation: pair.ignored for pair in work.pairs.values() if pair.ignored}
 
     @property
     def equal(self) -> bool:
@@ -93,6 +94,7 @@ def compared(
     level: Level = "count",
     keep: bool = False,
     only: Callable[[Relation], bool] = lambda relation: True,
+    columns: Callable[[Relation, str], bool] = lambda relation, name: True,
     check: Callable[[Collection[Relation]], None] = lambda relations: None,
     by_root: bool = True,
     digests: bool = True,
@@ -105,8 +107,8 @@ def compared(
     """Compare two sides table by table, for the length of a ``with`` block.
 
     ``level``: see ``Level``. ``keep`` keeps the keys of differing rows, so that ``Comparison.rows`` can read them.
-    ``only``: the tables to compare, by name. ``check`` gets the names of all tables before any is read, and may refuse
-    them by raising. ``by_root``: a table whose partitions differ is compared as a whole.
+    ``only``: the tables to compare, by name; ``columns``: their columns. ``check`` gets the names of all tables before
+    any is read, and may refuse them by raising. ``by_root``: a table whose partitions differ is compared as a whole.
     ``digests``: compare digests first where a side has recorded them, and read the rows only of tables that differ.
     ``references``: of the columns of a table, those whose values ``TableDifference.referenced`` counts.
     ``seconds``: a time limit; tables that were not finished are reported as such. ``folder``: the place of temporary
@@ -126,6 +128,7 @@ def compared(
         work = ComparisonState(opened["a"], opened["b"], tally, level, keep, Limit(seconds, context), stage, references)
         found = pairs(opened["a"].tables, opened["b"].tables, by_root=by_root)
         check([pair.relation for pair in found])
-        work.run([pair for pair in found if only(pair.relation)], digests=digests or level == "digest")
+        chosen = [narrowed(pair, columns) for pair in found if only(pair.relation)]
+        work.run(chosen, digests=digests or level == "digest")
         work.limit.without_end()  # for the second reading
         yield Comparison(work)

@@ -7,7 +7,7 @@ never compared with each other.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lastgood.difference.results import Rename, TypeChange
@@ -18,7 +18,8 @@ from lastgood.dump.names import Relation
 @dataclass(frozen=True, slots=True)
 class Pair:
     """A table on both sides, or on one. ``columns`` are common to both, in the order of ``a``; ``keys``: candidates,
-    the best first. ``why``: what was done about different partitions."""
+    the best first. ``ignored``: columns that are not compared, see ``narrowed``. ``why``: what was done about different
+    partitions."""
 
     relation: Relation
     a: SideTable | None
@@ -29,6 +30,7 @@ class Pair:
     columns_b: tuple[str, ...] = ()
     types: tuple[TypeChange, ...] = ()
     renames: tuple[Rename, ...] = ()
+    ignored: tuple[str, ...] = ()
     why: str = ""
 
     @property
@@ -80,6 +82,16 @@ def pair_of(relation: Relation, a: SideTable | None, b: SideTable | None) -> Pai
         if each.type is not None and (other := types.get(each.name)) is not None and each.type != other
     )
     return Pair(relation, a, b, common, _keys(a, b, common), only_a, only_b, changed, _renames(a, b, only_a, only_b))
+
+
+def narrowed(pair: Pair, compares: Callable[[Relation, str], bool]) -> Pair:
+    """The pair without the columns that it must not compare; as it is if no column would be left."""
+    columns = tuple(name for name in pair.columns if compares(pair.relation, name))
+    if not columns or columns == pair.columns:
+        return pair
+    ignored = tuple(name for name in pair.columns if name not in columns)
+    keys = tuple(key for key in pair.keys if not {*key} & {*ignored})
+    return replace(pair, columns=columns, keys=keys, ignored=ignored)
 
 
 def _keys(a: SideTable, b: SideTable, common: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:

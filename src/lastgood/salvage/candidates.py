@@ -58,7 +58,15 @@ def found(
         name = (relation.schema, relation.name)
         return wanted(roots.get(name, name)) and (not sides.schemas or relation.schema in sides.schemas)
 
-    with compared(sides.base_side, sides.their_side, keep=True, only=only, context=context, stage="compare") as all_of:
+    def is_live(relation: Relation, column: str) -> bool:
+        name = (relation.schema, relation.name)
+        table = tables.get(roots.get(name, name))
+        # Rows that differ only in what the live database lacks are no changes for it.
+        return table is None or column in table.stored
+
+    with compared(
+        sides.base_side, sides.their_side, keep=True, only=only, columns=is_live, context=context, stage="compare"
+    ) as all_of:
         groups: dict[Name, list[TableDifference]] = defaultdict(list)
         for each in all_of.tables:
             # A table that the restore point lacks and the live database has was created on both sides.
@@ -129,24 +137,28 @@ def _left_columns(
     there: Mapping[Name, Stored],
     migrations: tuple[Migration, ...],
 ) -> Iterator[LeftColumn]:
-    """The columns that theirs has and base lacks, with the rows in which users wrote a value."""
+    """The columns of theirs whose values cannot be brought back. Of those that base lacks, the rows in which users
+    wrote a value are counted."""
     seen = set()
     for each in all_of.tables:
         name = root_of(each)
-        if name in seen or name not in tables or not each.columns_b:
+        ignored = all_of.ignored.get(Relation(each.schema_name, each.name), ()) if each.state != "only a" else ()
+        if name in seen or name not in tables or not (each.columns_b or ignored):
             continue
         seen.add(name)
         stored = there.get(name)
         ranges = [(one.first, one.last) for one in migrations]
-        counts = origin.filled(session, stored, each.columns_b, ranges) if session is not None and stored else {}
+        new = each.columns_b if each.state != "only b" else ignored
+        counts = origin.filled(session, stored, new, ranges) if session is not None and stored and new else {}
         old = {one.b: one.a for one in each.renames}
-        for column in each.columns_b:
+        for column in (*each.columns_b, *ignored):
             yield LeftColumn(
                 schema_name=name[0],
                 name=name[1],
                 column=column,
                 rows=counts.get(column),
                 live=column in tables[name].stored,
+                base=column not in new,
                 renamed=f"{name[0]}.{name[1]}.{column}={old[column]}" if column in old else "",
             )
 

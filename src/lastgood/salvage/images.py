@@ -37,8 +37,8 @@ class Image(Frozen):
 
 
 class Images(Frozen):
-    """All tables of one run. ``transaction`` is the server's number for it; ``source`` the run, or the restore point,
-    from which rows came, empty for an undo."""
+    """The tables in which one run changed rows. ``transaction`` is the server's number for it; ``source`` the run, or
+    the restore point, from which rows came, empty for an undo."""
 
     run: str
     live: str
@@ -56,22 +56,25 @@ class Recorder:
         self._run = run
         self._folder = state / FOLDER / run
         self._staged = staged
+        self._written: set[int] = set()
 
     def record(self, when: When) -> None:
         """Write the rows that will be, or were, changed. Raises Failed when the disk is full."""
         try:
             durable.private_folder(self._folder)
             for each in self._staged:
-                self._write(f"{each.number}.{when}", _rows(each, when))
+                if self._write(f"{each.number}.{when}", _rows(each, when)):
+                    self._written.add(each.number)
         except OSError as error:
             raise _unwritten(self._folder, error) from error
 
-    def _write(self, name: str, query: sql.Composed) -> None:
+    def _write(self, name: str, query: sql.Composed) -> int:
         with os.fdopen(os.open(self._folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             for block in copied_out(self._connection, query):
                 file.write(block)
             file.flush()
             os.fsync(file.fileno())
+            return file.tell()
 
     def close(self, live: str, live_oid: int, source: str, transaction: int, renumbered: Collection[Name]) -> None:
         """Write the new keys of the tables with ``renumbered`` rows, and make the images complete, before the commit.
@@ -91,6 +94,7 @@ class Recorder:
                     renumbered=(each.table.schema, each.table.name) in renumbered,
                 )
                 for each in self._staged
+                if each.number in self._written  # an undo must not depend on other tables
             ),
         )
         try:

@@ -63,15 +63,16 @@ class LeftTable(Frozen):
 
 
 class LeftColumn(Frozen):
-    """A column that theirs has and the restore point lacks, so that its values are not brought back. ``rows``: those
-    that users wrote with a value in it; None if unknown. ``live``: the live database has it. ``renamed``: as in
-    ``LeftTable``."""
+    """A column that theirs has and the restore point or the live database lacks, so that its values are not brought
+    back. ``rows``: those that users wrote with a value in it; None if unknown. ``live``: the live database has it;
+    ``base``: the restore point has it. ``renamed``: as in ``LeftTable``."""
 
     schema_name: str
     name: str
     column: str
     rows: int | None
     live: bool
+    base: bool = False
     renamed: str = ""
 
 

@@ -81,7 +81,9 @@ def _left_table(table: LeftTable, theirs: str) -> str:
 
 def _left_column(column: LeftColumn, theirs: str) -> str:
     name = f'{column.schema_name}.{column.name}: column "{column.column}"'
-    where = "the restore point lacks it" if column.live else f"only the {theirs} has it"
+    where = f"only the {theirs} has it"
+    if column.live or column.base:
+        where = f"the {'restore point' if column.live else 'live database'} lacks it"
     if column.rows == 0:
         return f"{name}: {where}, without values to bring back"
     values = "its values" if column.rows is None else f"its values in {units.counted(column.rows, 'row')}"
