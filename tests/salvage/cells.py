@@ -62,7 +62,7 @@ def merged_object(kind: str, base: str, theirs: str, ours: str, winner: str) -> 
 def _printed(kind: str, values: Objects) -> Iterator[str]:
     """As the server prints it: jsonb with the shortest keys first."""
     pairs = sorted(values.items(), key=lambda pair: (len(pair[0]), pair[0])) if kind == "jsonb" else values.items()
-    if kind == "jsonb":
+    if kind == "jsonb" or not values:
         yield "{" + ", ".join(f'"{key}": {value}' for key, value in pairs) + "}"
     else:
         yield "{ " + ", ".join(f'"{key}" : {value}' for key, value in pairs) + " }"
