@@ -29,8 +29,7 @@ LONG = EACH or os.environ.get("LASTGOOD_HOSTILE") == "long"
 # Tables of constructs without a time of writing.
 UNDATED = """
 SELECT c.oid::regclass::text FROM pg_class c WHERE relkind IN ('r', 'p') AND NOT relispartition
-AND (relnamespace = 'public'::regnamespace OR relnamespace::regnamespace::text ~ '^c[0-9]+$')
-AND relname <> 'honest_table'
+AND relnamespace::regnamespace::text ~ '^c[0-9]+$'
 AND NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = c.oid AND attname = 'created_at')
 """
 
@@ -87,6 +86,7 @@ class Field:
         self.folder = folder
         self.admin = admin
         self.user = user
+        self.in_place_only = user == "postgres" != admin
         with self.maintenance() as connection:
             for role in (*ROLES, APPLICATION, *((CREATOR,) if user == CREATOR else ())):
                 connection.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(role)))
@@ -114,7 +114,7 @@ class Field:
                 [self.live, self.user],
             ).fetchone()
 
-    def can_run(self, battery: Battery) -> list[Construct]:
+    def can_run(self, battery: Battery, *, in_place: bool = False) -> list[Construct]:
         """The constructs that the operator could have made, and for which the server has what they need."""
         with self.maintenance() as connection:
             rows = connection.execute("SELECT name::text FROM pg_available_extensions")
@@ -126,6 +126,8 @@ class Field:
             if int(each.note("from") or 0) <= self.server.major
             and each.note("needs") in extensions
             and (superuser or "by superuser" not in each.notes)
+            and not (in_place and "not in place" in each.notes)
+            and not (in_place and not superuser and "in place by superuser" in each.notes)
         ]
 
     def _text(self, text: str, construct: Construct | None = None) -> bytes:
@@ -134,16 +136,17 @@ class Field:
             values |= {"home": construct.home, "id": construct.id}
         return re.sub(r"\{(\w+)\}", lambda found: values.get(found[1], found[0]), text).encode()
 
-    def _make(self, database: str, battery: Battery, *, loud: bool) -> None:
+    def _make(self, database: str, battery: Battery, *, loud: bool = False, in_place: bool = False) -> None:
         """Make the constructs in a database. ``loud``: they attack its own objects, too."""
         inside = (HERE / "inside.sql").read_text() if loud else ""
         probes = (HERE / "probes.sql").read_text().replace("{inside}", inside)
         with self.at_rest(database, user=self.user) as connection:
             connection.execute(self._text((HERE / "honest.sql").read_text()))
             done = set()
-            for construct in self.can_run(battery):
+            for construct in self.can_run(battery, in_place=in_place):
                 home = sql.Identifier(construct.home)
                 connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(home))
+                connection.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO PUBLIC").format(home))  # as on public
                 connection.execute(sql.SQL("SET search_path = {}, public").format(home))
                 if construct.home not in done:
                     connection.execute(self._text(probes, construct))
@@ -157,8 +160,9 @@ class Field:
             file.unlink()  # a program of a foreign table runs in the source, too
         return path
 
-    def dump(self, battery: Battery, store: Path, *options: str, loud: bool = False) -> Path:
-        """The dump of a database with the constructs, written by the server's own pg_dump."""
+    def dump(self, battery: Battery, store: Path, *options: str, loud: bool = False, in_place: bool = False) -> Path:
+        """The dump of a database with the constructs, written by the server's own pg_dump. ``in_place``: without those
+        that cannot be restored in place."""
         source = f"source_{self.live}"
         with self.maintenance() as connection:
             connection.execute(
@@ -167,16 +171,16 @@ class Field:
                 )
             )
         try:
-            self._make(source, battery, loud=loud)
+            self._make(source, battery, loud=loud, in_place=in_place)
             return self._dump(source, store / "hostile.sql", *options)
         finally:
             with self.maintenance() as connection:
                 connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(source)))
 
-    def plant(self, battery: Battery, store: Path) -> Path:
+    def plant(self, battery: Battery, store: Path, *, in_place: bool = False) -> Path:
         """Make the constructs in the live database, as their code would be there after a restore that trusts it, and
         dump it; returns the dump. No attack is tried meanwhile."""
-        self._make(self.live, battery, loud=False)
+        self._make(self.live, battery, in_place=in_place)
         with self.at_rest(self.live) as connection:
             for (table,) in connection.execute(UNDATED).fetchall():  # commands look for the newest rows
                 connection.execute(
@@ -254,12 +258,21 @@ class Field:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Batteries, and the operators that a test names: a superuser, one who may create databases and roles, and that of
     a hosted platform."""
-    if "battery" in metafunc.fixturenames:
-        chosen = [TOGETHER, *ALONE] if LONG else [TOGETHER]
-        metafunc.parametrize("battery", ALONE if EACH else chosen, ids=lambda each: each.name)
-    if "operator" in metafunc.fixturenames:
-        marker = metafunc.definition.get_closest_marker("operators")
-        metafunc.parametrize("operator", marker.args if marker is not None else ["superuser"])
+    if "operator" not in metafunc.fixturenames:
+        return
+    marker = metafunc.definition.get_closest_marker("operators")
+    operators = marker.args if marker is not None else ("superuser",)
+    if "battery" not in metafunc.fixturenames:
+        metafunc.parametrize("operator", operators)
+        return
+    batteries = ALONE if EACH else [TOGETHER, *ALONE] if LONG else [TOGETHER]
+    pairs = [
+        pytest.param(operator, each, id=f"{operator}-{each.name}")
+        for operator in operators
+        for each in batteries
+        if operator == "superuser" or any("by superuser" not in construct.notes for construct in each.constructs)
+    ]
+    metafunc.parametrize(("operator", "battery"), pairs)
 
 
 @pytest.fixture

@@ -1,14 +1,16 @@
 -- What runs code while it is restored: "-- == NAME", then the statements that make it in the source database. Each calls
 -- {home}.vol(text), or {home}.imm(int) and {home}.imt(text), which are IMMUTABLE and call it (probes.sql). {home} is the
 -- schema of the construct, and first in the search path; {id} makes names of the whole database distinct.
--- Notes: "alone": the restore fails or is refused, so that nothing would follow it; "public": it must lie in that schema;
--- "by superuser"; "from MAJOR"; "needs EXTENSION".
+-- Notes: "alone": the restore fails or is refused, so that nothing would follow it; "not in place": the same in place;
+-- "in place by superuser"; "public": it must lie in that schema; "by superuser"; "from MAJOR"; "needs EXTENSION";
+-- "later": a restore itself runs none of it, only what follows.
 
 -- == check
 CREATE TABLE t (i int CHECK (vol('c') > 0));
 INSERT INTO t VALUES (1);
 
 -- == default
+-- later
 CREATE TABLE t (i int, j int DEFAULT vol('d'));
 INSERT INTO t (i) VALUES (1);
 
@@ -55,6 +57,7 @@ CREATE TABLE t1 PARTITION OF t FOR VALUES FROM (0) TO (10);
 INSERT INTO t VALUES (1);
 
 -- == partition bound
+-- later
 CREATE TABLE t (i int) PARTITION BY RANGE (i);
 CREATE TABLE t1 PARTITION OF t FOR VALUES FROM (imm(1)) TO (imm(10) + 5);
 INSERT INTO t VALUES (1);
@@ -66,6 +69,7 @@ INSERT INTO t1 VALUES (1);
 ALTER TABLE t ATTACH PARTITION t1 FOR VALUES FROM (0) TO (10);
 
 -- == check that is not valid
+-- later
 CREATE TABLE t (i int);
 INSERT INTO t VALUES (1);
 ALTER TABLE t ADD CONSTRAINT c CHECK (imm(i) > 0) NOT VALID;
@@ -75,6 +79,7 @@ CREATE TABLE t (i int, EXCLUDE (imm(i) WITH =));
 INSERT INTO t VALUES (1);
 
 -- == range type with a difference
+-- in place by superuser
 CREATE FUNCTION diff(a int, b int) RETURNS float8 LANGUAGE sql IMMUTABLE AS 'SELECT {home}.imm($1 - $2)::float8';
 CREATE TYPE r AS RANGE (SUBTYPE = int, SUBTYPE_DIFF = diff);
 CREATE TABLE t (r r);
@@ -87,6 +92,7 @@ INSERT INTO t SELECT i, i FROM generate_series(1, 200) i;
 CREATE STATISTICS s ON (imm(i)), k FROM t;
 
 -- == trigger that is always enabled
+-- later
 CREATE FUNCTION tf() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM {home}.vol(''t''); RETURN NEW; END';
 CREATE TABLE t (i int);
 INSERT INTO t VALUES (1);
@@ -94,12 +100,14 @@ CREATE TRIGGER g BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION tf();
 ALTER TABLE t ENABLE ALWAYS TRIGGER g;
 
 -- == deferred constraint trigger
+-- later
 CREATE FUNCTION tf() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM {home}.vol(''t''); RETURN NEW; END';
 CREATE TABLE t (i int);
 INSERT INTO t VALUES (1);
 CREATE CONSTRAINT TRIGGER g AFTER INSERT ON t DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION tf();
 
 -- == rule
+-- later
 CREATE TABLE t (i int);
 CREATE RULE r AS ON INSERT TO t DO ALSO SELECT vol('r');
 INSERT INTO t VALUES (1);
@@ -113,6 +121,7 @@ CREATE MATERIALIZED VIEW m AS SELECT v FROM v;
 
 -- == materialized view that reads functions of the server only
 -- alone
+-- by superuser
 CREATE MATERIALIZED VIEW m AS SELECT CASE WHEN current_database() NOT LIKE 'source%'
   THEN lo_from_bytea(777, '\x41') END AS v;
 CREATE MATERIALIZED VIEW m2 AS SELECT CASE WHEN current_database() NOT LIKE 'source%'
@@ -130,15 +139,19 @@ CREATE TABLE t (i int CHECK (i OPERATOR(===) 1));
 INSERT INTO t VALUES (1);
 
 -- == constant in a view
+-- later
 CREATE VIEW v AS SELECT i FROM public.honest_table WHERE i = imm(7);
 
 -- == cast on assignment
+-- not in place
 CREATE TYPE ct AS (a int);
 CREATE FUNCTION to_ct(int) RETURNS ct LANGUAGE plpgsql AS 'BEGIN PERFORM {home}.vol(''c''); RETURN ROW($1); END';
 CREATE CAST (int AS ct) WITH FUNCTION to_ct(int) AS ASSIGNMENT;
 CREATE MATERIALIZED VIEW m AS SELECT 1::ct AS c;
 
 -- == cast of an enumeration to text
+-- later
+-- not in place
 CREATE TYPE en AS ENUM ('a', 'b');
 CREATE FUNCTION to_text(en) RETURNS text LANGUAGE plpgsql AS 'BEGIN PERFORM {home}.vol(''c''); RETURN ''x''; END';
 CREATE CAST (en AS text) WITH FUNCTION to_text(en) AS IMPLICIT;
@@ -146,31 +159,44 @@ CREATE TABLE t (e en PRIMARY KEY);
 INSERT INTO t VALUES ('a');
 
 -- == event trigger
+-- later
+-- not in place
 -- by superuser
 CREATE FUNCTION ef() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN PERFORM {home}.vol(''e''); END';
 CREATE EVENT TRIGGER g_{id} ON ddl_command_end EXECUTE FUNCTION ef();
 ALTER EVENT TRIGGER g_{id} ENABLE ALWAYS;
 
 -- == event trigger on drops
+-- later
 -- by superuser
 CREATE FUNCTION ef() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN PERFORM {home}.vol(''e''); END';
 CREATE EVENT TRIGGER g_{id} ON sql_drop EXECUTE FUNCTION ef();
 CREATE EVENT TRIGGER g2_{id} ON ddl_command_start EXECUTE FUNCTION ef();
 
 -- == login trigger
+-- later
 -- by superuser
 -- from 17
 CREATE FUNCTION ef() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN PERFORM {home}.vol(''e''); END';
 CREATE EVENT TRIGGER g_{id} ON login EXECUTE FUNCTION ef();
 
 -- == policy
+-- later
 CREATE FUNCTION pf() RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RETURN {home}.vol(''p'') > 0; END';
 CREATE TABLE t (i int PRIMARY KEY);
 INSERT INTO t VALUES (1);
 ALTER TABLE t ENABLE ROW LEVEL SECURITY;
 CREATE POLICY p ON t USING (pf());
 GRANT SELECT ON t TO PUBLIC;
-GRANT USAGE ON SCHEMA {home} TO PUBLIC;
+
+-- == policy on the owner
+-- later
+-- in place by superuser
+CREATE FUNCTION pf() RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RETURN {home}.vol(''p'') > 0; END';
+CREATE TABLE t (i int PRIMARY KEY);
+INSERT INTO t VALUES (1);
+ALTER TABLE t ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY p ON t USING (pf());
 
 -- == clustered table
 CREATE TABLE t (i int);
@@ -210,6 +236,7 @@ INSERT INTO schema_migrations VALUES ('20260101000000');
 CREATE INDEX ON schema_migrations (version) WHERE version > imt('0');
 
 -- == index on an audit table
+-- later
 -- public
 CREATE TABLE audit_log (created_at timestamptz DEFAULT now(), table_name text, action text);
 INSERT INTO audit_log (table_name, action) VALUES ('t', 'DELETE');
@@ -227,10 +254,11 @@ INSERT INTO t1 VALUES (1);
 
 -- == sequence of a column with an index
 CREATE TABLE t (id serial PRIMARY KEY, p int REFERENCES t);
-INSERT INTO t VALUES (1, 1);
+INSERT INTO t (p) VALUES (1);
 CREATE INDEX ON t (p) WHERE p > imm(0);
 
 -- == operators and functions in the search path of the database
+-- later
 CREATE SCHEMA hostile;
 GRANT USAGE ON SCHEMA hostile TO PUBLIC;
 CREATE FUNCTION hostile.eq(text, text) RETURNS boolean LANGUAGE plpgsql AS
@@ -250,6 +278,7 @@ DO $$ BEGIN
 END $$;
 
 -- == cast in a foreign key
+-- not in place
 CREATE TYPE en AS ENUM ('a', 'b');
 CREATE FUNCTION to_int(en) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN PERFORM {home}.vol(''k''); RETURN 1; END';
 CREATE CAST (en AS int) WITH FUNCTION to_int(en) AS IMPLICIT;
@@ -281,6 +310,7 @@ CREATE TABLE t0 PARTITION OF t FOR VALUES WITH (MODULUS 1, REMAINDER 0);
 INSERT INTO t VALUES (1);
 
 -- == domain with a default
+-- later
 CREATE DOMAIN d AS int DEFAULT vol('d');
 CREATE TABLE t (i int, j d);
 INSERT INTO t (i) VALUES (1);
@@ -293,6 +323,8 @@ INSERT INTO t VALUES ('{1,2}');
 CREATE INDEX ON t (a);
 
 -- == cast of a row type to text
+-- later
+-- not in place
 CREATE TYPE c AS (a int);
 CREATE FUNCTION to_text(c) RETURNS text LANGUAGE plpgsql AS 'BEGIN PERFORM {home}.vol(''c''); RETURN ''x''; END';
 CREATE CAST (c AS text) WITH FUNCTION to_text(c) AS ASSIGNMENT;
@@ -309,11 +341,13 @@ INSERT INTO t VALUES (1);
 CREATE RULE r AS ON UPDATE TO t DO INSTEAD SELECT vol('r');
 
 -- == event trigger on rewrites
+-- later
 -- by superuser
 CREATE FUNCTION ef() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN PERFORM {home}.vol(''e''); END';
 CREATE EVENT TRIGGER g_{id} ON table_rewrite EXECUTE FUNCTION ef();
 
 -- == routine in a body that is parsed
+-- later
 CREATE FUNCTION f(i int DEFAULT vol('f')) RETURNS int LANGUAGE sql BEGIN ATOMIC SELECT {home}.imm(1) + i; END;
 CREATE TABLE t (i int DEFAULT f());
 INSERT INTO t DEFAULT VALUES;
