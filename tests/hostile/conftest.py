@@ -36,8 +36,7 @@ AND NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = c.oid AND attname = 'c
 
 @dataclass(frozen=True)
 class Construct:
-    """A paragraph of constructs.sql. ``id`` is part of what its attacks leave; ``since`` is the first major version that
-    takes it, ``needs`` an extension."""
+    """A paragraph of constructs.sql. ``id`` is part of what its attacks leave."""
 
     id: str
     name: str
@@ -109,8 +108,8 @@ class Field:
     def _settings(self) -> object:
         with self.maintenance() as connection:
             return connection.execute(
-                "SELECT json_agg(s.setconfig) FROM pg_db_role_setting s LEFT JOIN pg_database d ON d.oid = s.setdatabase"
-                " WHERE d.datname = %s OR s.setrole::regrole::text = %s",
+                "SELECT json_agg(s.setconfig) FROM pg_db_role_setting s LEFT JOIN pg_database d"
+                " ON d.oid = s.setdatabase WHERE d.datname = %s OR s.setrole::regrole::text = %s",
                 [self.live, self.user],
             ).fetchone()
 

@@ -38,7 +38,7 @@ def main() -> int:
         connection.execute("SET search_path = ''")
         names, values = zip(*request["settings"], strict=True)
         connection.execute(
-            "SELECT pg_catalog.set_config(name, value, false) FROM pg_catalog.unnest(%s::text[], %s::text[]) w (name, value)",
+            "SELECT pg_catalog.set_config(name, value, false) FROM unnest(%s::text[], %s::text[]) w (name, value)",
             [list(names), list(values)],
         )
     except psycopg.Error as error:
