@@ -79,6 +79,7 @@ CREATE TABLE t (i int, EXCLUDE (imm(i) WITH =));
 INSERT INTO t VALUES (1);
 
 -- == range type with a difference
+-- alone
 -- in place by superuser
 CREATE FUNCTION diff(a int, b int) RETURNS float8 LANGUAGE sql IMMUTABLE AS 'SELECT {home}.imm($1 - $2)::float8';
 CREATE TYPE r AS RANGE (SUBTYPE = int, SUBTYPE_DIFF = diff);
