@@ -157,7 +157,7 @@ def test_recover(field: Field, store: Path, battery: Battery) -> None:
 
 
 @VERSIONS
-@operators("superuser", long=BY_NAME)
+@operators("superuser", long=("superuser",))
 def test_the_attacks_succeed_where_code_is_trusted(field: Field, store: Path, battery: Battery) -> None:
     field.dump(battery, store)
     into = f"{field.live}_new"
@@ -171,3 +171,38 @@ def test_the_attacks_succeed_where_code_is_trusted(field: Field, store: Path, ba
     finally:
         with field.maintenance() as connection:
             connection.execute("ALTER SYSTEM RESET ALL")
+
+
+# Nothing in it is a function: an expression calls one of the server by the name of an operator.
+OPERATOR = """--
+-- PostgreSQL database dump
+--
+SET client_encoding = 'UTF8';
+SET search_path = public, pg_catalog;
+SELECT pg_catalog.lo_create('777');
+CREATE OPERATOR === (LEFTARG = oid, RIGHTARG = text, FUNCTION = pg_catalog.lo_export);
+CREATE TABLE t (
+    o oid,
+    p text,
+    CONSTRAINT c CHECK (((o === p) > 0))
+);
+COPY t (o, p) FROM stdin;
+777\t{folder}/file_by_operator
+\\.
+--
+-- PostgreSQL database dump complete
+--
+"""
+
+
+@VERSIONS
+@operators("superuser", long=("superuser",))
+def test_a_function_of_the_server_by_another_name(field: Field, store: Path) -> None:
+    (store / "hostile.sql").write_text(OPERATOR.format(folder=field.folder))
+    into = f"{field.live}_new"
+    done = lastgood(field, store, "restore", "hostile.sql", "--into", into)
+    assert_no_success(field, done, into, field.live)
+    assert done.returncode == 5
+    assert "permission denied for function pg_catalog.lo_export" in done.stderr
+    done = lastgood(field, store, "restore", "hostile.sql", "--into", into, "--trust-code", "to see that it does")
+    assert field.successes(into) == ["file_by_operator"], done.stderr
