@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, ExitStack
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,8 +14,9 @@ from lastgood.checks import needs
 from lastgood.checks.code import code_run, require
 from lastgood.context import BACKGROUND, Context
 from lastgood.dump.deferral import Deferrable, Division
-from lastgood.events import Caution, Emit, Note, reported
+from lastgood.events import Caution, Emit, Note, Stage, reported
 from lastgood.facts import Facts
+from lastgood.facts.compare import FactsComparison
 from lastgood.journal import past_runs, recording
 from lastgood.load import made_beside
 from lastgood.load.builder import Builder
@@ -23,6 +24,7 @@ from lastgood.load.deferred import remainder
 from lastgood.load.deferred.choice import choose
 from lastgood.load.deferred.work import Finished, finish, in_service
 from lastgood.load.hand_over import create_event_triggers, hand_over, without
+from lastgood.load.loaded import Loaded
 from lastgood.load.rebuild import Dump, prove, rebuild, rules_for
 from lastgood.load.repairs import Repaired, Rules
 from lastgood.members import MemberSurvey
@@ -30,9 +32,10 @@ from lastgood.members.parts import EARLY
 from lastgood.members.survey import limited_to, survey
 from lastgood.models import Document
 from lastgood.plan.plan import CONFINED, CodePolicy, CodeRun, ReopenWhen
-from lastgood.points import RestorePoint
+from lastgood.points import RestorePoint, VerifiedPoint
 from lastgood.postgres import database
 from lastgood.postgres.roles import lent_role
+from lastgood.postgres.roles.build_role import BuildRole
 from lastgood.postgres.server import Connection, Target, cancelled_with
 from lastgood.process import interrupts
 from lastgood.run.report import (
@@ -92,37 +95,20 @@ def restore(
     """
     started = time.monotonic()
     took: dict[str, float] = {}
-    emit = context.emit
-    with reported(emit, "plan", "read the restore point") as stage:
+    with _timed(took, context.emit, "plan", "read the restore point") as stage:
         names = [point_name] if isinstance(point_name, str) else point_name
-        chosen = points.read_whole(
-            points.find_by_names(store, names),
-            database=database_name,
-            skim=True,
-            skip_rows=True,
-            stage="plan",
-            context=context,
-        )
-        point, source, facts, summary = chosen.point, chosen.source, chosen.facts, chosen.summary
-        points.check_restorable(point, chosen.lack, () if rules.allow_orphans else chosen.orphans)
-        if chosen.lack is not None:
-            emit(Note(f"partial: {chosen.lack.message}"))
-        stage.detail = facts.summary
-    took["plan"] = stage.seconds
-    live = live or target.dbname
+        chosen = _read(store, names, database_name, rules, context)
+        stage.detail = chosen.facts.summary
+    point, live = chosen.point, live or target.dbname
     with database.connect_maintenance(target, live) as maintenance, ExitStack() as stack:
-        wishes = replace(rules, copy=True)
-        needs.require(maintenance, facts, summary, wishes, point.path.name)
-        code = code_run(maintenance, summary, policy)
-        require(maintenance, summary, facts, point.path.name, code)
-        if code is not None:
-            emit(Note(code.summary))
+        code = _permitted(maintenance, chosen, rules, policy, context.emit)
         model = database.describe(maintenance, target.dbname)
         run, kept = made_beside.begun(maintenance, live, into, point.path, context)
-        emit = stack.enter_context(recording.recording(kept, emit))
+        emit = stack.enter_context(recording.recording(kept, context.emit))
+        confined = code is not None and code.confined
         division = None
         if reopen_when == "usable":
-            deferrable = Deferrable.of(summary.script, confined=code is not None and code.confined)
+            deferrable = Deferrable.of(chosen.summary.script, confined=confined)
             division = _division(target, deferrable, emit, rules.allow_orphans)
         stop = interrupts.StopRequest()
         stack.enter_context(made_beside.ending_role(maintenance, target, run))
@@ -142,71 +128,28 @@ def restore(
             ) as made,
             interrupts.stop_on_signal(stop),
         ):
-
-            def again() -> Facts:
-                return points.read_whole(point, database=summary.database, stage="prove", context=work).facts
-
-            def connect(purpose: str) -> AbstractContextManager[Connection]:
-                return cancelled_with(stop, target.at(into), f"lastgood {purpose} {run}")
-
-            builder = None
-            if code is not None and code.confined:
+            copy = _Copy(target, into, run, chosen, division, stop, work, took)
+            if confined:
                 role = lent_role.role_for(maintenance, target, policy.build_as, run=run, live=live, database=into)
-                builder = Builder(
-                    role, lambda purpose: cancelled_with(stop, role.target, f"lastgood {purpose} {run}"), connect
-                )
-            dump = Dump(point.path.name, source, summary, facts, again, division)
-            with reported(emit, "build", f"build {into}") as stage:
-                with target.connect(application_name=f"lastgood restore {run}") as like:
-                    wishes = replace(wishes, members=_members(point, facts, like, target, emit))
-                    rules = rules_for(like, facts, wishes)
-                loaded = rebuild(
-                    dump,
-                    rules,
-                    work,
-                    connect=connect,
-                    watch=lambda: target.connect(application_name=f"lastgood watch {run}"),
-                    builder=builder,
-                )
-                stage.detail = counted(loaded.rows, "row")
-            took["build"] = stage.seconds
-            skipped = skipped_of(loaded.skipped)
-            _caution(skipped, emit)
-            dump = replace(dump, facts=copied(facts, skipped), again=lambda: copied(again(), skipped))
-            with reported(emit, "prove", "prove that it equals the restore point") as stage:
-                reading = connect if builder is None else builder.connect
-                with reading("prove") as connection:
-                    comparison = prove(connection, dump, loaded.same, work, connect=reading, builder=builder)
-                stage.detail = f"{counted(len(comparison.tables), 'table')}: all equal"
-            took["prove"] = stage.seconds
-            if builder is not None:
-                with reported(emit, "hand over", "give objects to their owners") as stage:
-                    hand_over(builder, dump, rules, loaded, work, maintenance=maintenance, operator=target)
-                took["hand over"] = stage.seconds
-            if division is not None:
-                with connect("records what is left") as connection:
-                    remainder.write(connection, run, division.later)
-            if builder is not None:
-                create_event_triggers(builder, dump, rules, loaded, work)
-                _caution(skipped_of(loaded.skipped)[len(skipped) :], emit)
-                skipped = skipped_of(loaded.skipped)
+                copy.confine(role)
+            copy.build(rules)
+            comparison = copy.prove()
+            copy.hand_over(maintenance)
     for text in comparison.not_compared:
         emit(Note(text))
     finished = None
     if division is not None:
         took["usable"] = time.monotonic() - started
-        began = time.monotonic()
         with recording.recording(kept, emit) as emit:
-            finished = _finish(target.at(into), run, made.oid, replace(context, emit=emit))
-        took["finish"] = time.monotonic() - began
+            finished = _finish(target.at(into), run, made.oid, took, replace(context, emit=emit))
     took["total"] = time.monotonic() - started
     report = RestoreReport(
         run=run,
         point=str(point.path),
         into=into,
         tables=proved_tables(comparison),
-        skipped=skipped,
-        repaired=tuple(loaded.repaired),
+        skipped=copy.skipped,
+        repaired=tuple(copy.loaded.repaired),
         not_compared=comparison.not_compared,
         finished=finished,
         code=code,
@@ -217,10 +160,141 @@ def restore(
     return report
 
 
-def _caution(skipped: Sequence[SkippedCommands], emit: Emit) -> None:
-    for each in skipped:
-        if each.what.startswith(SUPERUSERS):
-            emit(Caution(f"the copy is without {each.what}: {each.why}"))
+@contextmanager
+def _timed(took: dict[str, float], emit: Emit, name: str, title: str) -> Iterator[Stage]:
+    """Report the block as a stage, and add its seconds to ``took``."""
+    with reported(emit, name, title) as stage:
+        yield stage
+    took[name] = stage.seconds
+
+
+def _read(store: Path, names: Sequence[str], of: str | None, rules: Rules, context: Context) -> VerifiedPoint:
+    """Read the restore point and check that it can be restored. Raises BadPoint."""
+    chosen = points.read_whole(
+        points.find_by_names(store, names), database=of, skim=True, skip_rows=True, stage="plan", context=context
+    )
+    points.check_restorable(chosen.point, chosen.lack, () if rules.allow_orphans else chosen.orphans)
+    if chosen.lack is not None:
+        context.emit(Note(f"partial: {chosen.lack.message}"))
+    return chosen
+
+
+def _permitted(
+    maintenance: Connection, chosen: VerifiedPoint, rules: Rules, policy: CodePolicy, emit: Emit
+) -> CodeRun | None:
+    """Who runs code of the restore point, None without any. Raises Refused if the server does not meet a requirement of
+    the restore point, or if the policy forbids its code."""
+    name = chosen.point.path.name
+    needs.require(maintenance, chosen.facts, chosen.summary, replace(rules, copy=True), name)
+    code = code_run(maintenance, chosen.summary, policy)
+    require(maintenance, chosen.summary, chosen.facts, name, code)
+    if code is not None:
+        emit(Note(code.summary))
+    return code
+
+
+@dataclass
+class _Copy:
+    """The new database, and how it is filled. ``context`` ends the work when ``stop`` is set; ``took`` gets the seconds
+    of each stage."""
+
+    target: Target
+    into: str
+    run: str
+    chosen: VerifiedPoint
+    division: Division | None
+    stop: interrupts.StopRequest
+    context: Context
+    took: dict[str, float]
+    builder: Builder | None = None
+    skipped: tuple[SkippedCommands, ...] = ()
+    dump: Dump = field(init=False)
+    rules: Rules = field(init=False)
+    loaded: Loaded = field(init=False)
+
+    def __post_init__(self) -> None:
+        chosen = self.chosen
+        self.dump = Dump(
+            chosen.point.path.name, chosen.source, chosen.summary, chosen.facts, self._read_again, self.division
+        )
+
+    def connect(self, purpose: str) -> AbstractContextManager[Connection]:
+        return self._session(self.target.at(self.into), purpose)
+
+    def confine(self, role: BuildRole) -> None:
+        """Let ``role`` run what may run code of the restore point."""
+        self.builder = Builder(role, lambda purpose: self._session(role.target, purpose), self.connect)
+
+    def build(self, rules: Rules) -> None:
+        target, facts = self.target, self.dump.facts
+        with self._stage("build", f"build {self.into}") as stage:
+            with target.connect(application_name=f"lastgood restore {self.run}") as like:
+                members = _members(self.chosen.point, facts, like, target, self.context.emit)
+                self.rules = rules_for(like, facts, replace(rules, copy=True, members=members))
+            self.loaded = rebuild(
+                self.dump,
+                self.rules,
+                self.context,
+                connect=self.connect,
+                watch=lambda: target.connect(application_name=f"lastgood watch {self.run}"),
+                builder=self.builder,
+            )
+            stage.detail = counted(self.loaded.rows, "row")
+        self._note_skipped()
+        skipped = self.skipped
+        facts = copied(facts, skipped)
+        self.dump = replace(self.dump, facts=facts, again=lambda: copied(self._read_again(), skipped))
+
+    def prove(self) -> FactsComparison:
+        builder = self.builder
+        reading = self.connect if builder is None else builder.connect
+        with self._stage("prove", "prove that it equals the restore point") as stage:
+            with reading("prove") as connection:
+                comparison = prove(
+                    connection, self.dump, self.loaded.same, self.context, connect=reading, builder=builder
+                )
+            stage.detail = f"{counted(len(comparison.tables), 'table')}: all equal"
+        return comparison
+
+    def hand_over(self, maintenance: Connection) -> None:
+        """Give the objects to their owners, record the deferred work, and create event triggers, which come last."""
+        builder, loaded = self.builder, self.loaded
+        if builder is not None:
+            with self._stage("hand over", "give objects to their owners"):
+                hand_over(
+                    builder,
+                    self.dump,
+                    self.rules,
+                    loaded,
+                    self.context,
+                    maintenance=maintenance,
+                    operator=self.target,
+                )
+        if self.division is not None:
+            with self.connect("records what is left") as connection:
+                remainder.write(connection, self.run, self.division.later)
+        if builder is not None:
+            create_event_triggers(builder, self.dump, self.rules, loaded, self.context)
+            self._note_skipped()
+
+    def _session(self, target: Target, purpose: str) -> AbstractContextManager[Connection]:
+        return cancelled_with(self.stop, target, f"lastgood {purpose} {self.run}")
+
+    def _stage(self, name: str, title: str) -> AbstractContextManager[Stage]:
+        return _timed(self.took, self.context.emit, name, title)
+
+    def _read_again(self) -> Facts:
+        chosen = self.chosen
+        return points.read_whole(
+            chosen.point, database=chosen.summary.database, stage="prove", context=self.context
+        ).facts
+
+    def _note_skipped(self) -> None:
+        """Report the objects that the copy lacks, each once."""
+        known, self.skipped = len(self.skipped), skipped_of(self.loaded.skipped)
+        for each in self.skipped[known:]:
+            if each.what.startswith(SUPERUSERS):
+                self.context.emit(Caution(f"the copy is without {each.what}: {each.why}"))
 
 
 def copied(facts: Facts, skipped: Sequence[SkippedCommands]) -> Facts:
@@ -248,12 +322,12 @@ def _division(target: Target, deferrable: Deferrable, emit: Emit, allow_orphans:
     return chosen.division
 
 
-def _finish(target: Target, run: str, oid: int, context: Context) -> Finished:
+def _finish(target: Target, run: str, oid: int, took: dict[str, float], context: Context) -> Finished:
     """Complete the deferred tasks. The database is in service and is kept in any case."""
     stop = interrupts.StopRequest()
     hint = f"To continue, with the URL of that database: lastgood resume {run} --db URL"
     state = f'"{target.dbname}" is restored, proved and open; only the deferred work is missing.'
-    with reported(context.emit, "finish", "finish the deferred work") as stage:
+    with _timed(took, context.emit, "finish", "finish the deferred work") as stage:
         with in_service(run, hint, state), interrupts.stop_on_signal(stop):
             done = finish(target, run, context.until(stop.is_set), oid=oid)
         stage.detail = str(done)

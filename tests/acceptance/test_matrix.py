@@ -67,7 +67,7 @@ def whole(report: RestoreReport) -> None:
     assert report.not_compared == ()
 
 
-@pytest.mark.postgres(*MAJORS)
+@pytest.mark.postgres(15, 18, also=(16, 17))
 @pytest.mark.parametrize("option", OPTIONS)
 def test_each_form_of_dump_comes_back_whole(server: EmbeddedServer, servers: Servers, store: Path, option: str) -> None:
     server_with_all_kinds(servers, server.major)

@@ -157,7 +157,7 @@ def test_a_backup_of_each_is_restored_exactly(server: EmbeddedServer, store: Pat
     assert {name: found for name, found in wrong.items() if found} == {}
 
 
-@pytest.mark.postgres(15, 18)
+@pytest.mark.postgres(18, also=(15,))
 @pytest.mark.parametrize("name", GOING_BACK)
 def test_a_rollback_brings_it_back(server: EmbeddedServer, store: Path, tmp_path: Path, name: str) -> None:
     odd = next(case for case in CASES if case.name == name)

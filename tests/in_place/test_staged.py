@@ -46,7 +46,7 @@ def swap(project: Project, database: str, run: Staging, schemas: tuple[str, ...]
         assert validate(connection, moved.unvalidated) == []
 
 
-@pytest.mark.postgres(15, 17, 18)
+@pytest.mark.postgres(17, also=(15, 18))
 def test_a_point_is_built_and_proved_unnoticed_then_the_whole_database_is_as_at_the_point(
     project: Project, database: str, store: Path
 ) -> None:
@@ -68,7 +68,7 @@ def test_a_point_is_built_and_proved_unnoticed_then_the_whole_database_is_as_at_
     assert_same(at_point, account_of(project, database))
 
 
-@pytest.mark.postgres(15, 18)
+@pytest.mark.postgres(18, also=(15,))
 @pytest.mark.parametrize("form", ["custom", "directory"])
 def test_archives_are_loaded_the_same_way(project: Project, database: str, store: Path, form: Form) -> None:
     run = Staging(project.target(database), take(project.target(database), store, form=form))
@@ -134,7 +134,7 @@ OF_OTHERS = """
 """
 
 
-@pytest.mark.postgres(15, 18)
+@pytest.mark.postgres(18, also=(15,))
 def test_a_dump_without_owners_and_privileges_gets_those_of_the_live_objects(
     project: Project, database: str, store: Path
 ) -> None:
@@ -156,7 +156,7 @@ def test_a_dump_without_owners_and_privileges_gets_those_of_the_live_objects(
     assert_same(at_point, account_of(project, database))
 
 
-@pytest.mark.postgres(15, 18)
+@pytest.mark.postgres(15, also=(18,))
 def test_objects_of_other_roles_get_their_owners(project: Project, database: str, store: Path) -> None:
     """This role is a member of the owner, who may create nothing in the schema any more."""
     project.psql(database, OF_OTHERS, user=ADMIN)
@@ -238,7 +238,7 @@ BY_NAME = """
 """
 
 
-@pytest.mark.postgres(15, 18)
+@pytest.mark.postgres(18, also=(15,))
 def test_checks_and_generated_columns_that_read_tables_by_name_are_verified_after_the_switch(
     project: Project, database: str, store: Path
 ) -> None:
@@ -427,7 +427,7 @@ def with_rules(project: Project, database: str, rule: str = "ON DELETE CASCADE")
     )
 
 
-@pytest.mark.postgres(15, 17, 18)
+@pytest.mark.postgres(17, also=(15, 18))
 def test_rows_of_deleted_users_follow_their_foreign_keys_and_the_digest_stays_exact(
     project: Project, database: str, store: Path
 ) -> None:

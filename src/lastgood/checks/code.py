@@ -97,8 +97,7 @@ def going(s: Subject) -> frozenset[str] | None:
     """The schemas that go back in place; None by name."""
     if s.in_place is None or s.facts is None:
         return None
-    staying = {each.schema for each in s.in_place.capabilities.staying}
-    return frozenset({*s.in_place.capabilities.schemas, *schemas_of(s.facts)} - staying)
+    return frozenset({*s.in_place.capabilities.schemas, *schemas_of(s.facts)} - s.staying)
 
 
 def beyond(connection: Connection, summary: DumpSummary, facts: Facts, *, within: frozenset[str] | None = None) -> str:

@@ -127,6 +127,11 @@ class Subject:
         )
 
     @property
+    def staying(self) -> frozenset[str]:
+        """The schemas that do not go back."""
+        return frozenset(each.schema for each in self.in_place.capabilities.staying) if self.in_place else frozenset()
+
+    @property
     def point(self) -> RestorePoint | None:
         """The restore point."""
         return self.reading.point

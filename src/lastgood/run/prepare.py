@@ -6,7 +6,7 @@ Changes nothing. The whole dump is read here, so that an incomplete or unsafe on
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 
 from lastgood import checks, loss, points
-from lastgood.checklist import ITEMS, Finding, Override, check_names, checklist
+from lastgood.checklist import ITEMS, Finding, Override, Passed, check_names, checklist
 from lastgood.checks import counted
 from lastgood.checks.code import code_run
 from lastgood.checks.later_code import later_code
@@ -27,11 +27,12 @@ from lastgood.in_place import names
 from lastgood.in_place.definitions import against_facts
 from lastgood.journal.run_names import new_run, suffix
 from lastgood.load.deferred.choice import choose
-from lastgood.load.expected import expected_seconds
+from lastgood.load.expected import ExpectedSeconds, expected_seconds
 from lastgood.members.survey import limited_to
-from lastgood.plan.loss import outside
+from lastgood.plan.loss import TableLoss, outside
 from lastgood.plan.plan import Choice, Plan, PlannedPoint, Prepared, Request
 from lastgood.plan.unfinished import Unfinished, refuse_resume, requested_run
+from lastgood.points import VerifiedPoint
 from lastgood.postgres import clock, database, pooled
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.mark import OVERRIDE, TRUSTED, Mark
@@ -90,38 +91,15 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
                 deferrable = Deferrable.of(summary.script, confined=confined)
                 choice = choose(connection, deferrable, replaces=True, allow_orphans=request.allow_orphans)
             expected = expected_seconds(maintenance, source, summary, live.size_bytes or 0, request.context())
-            reading = checks.PointReading(
-                point,
-                facts,
-                summary,
-                chosen.lack,
-                chosen.orphans,
-                skipped=tuple(skipped),
-                left_out=tuple(left_out),
-                unread_rows=source.pending_digest is not None,
-                seconds=(expected.build, expected.backup),
-            )
+            reading = _reading(chosen, skipped, left_out, expected)
             subject = checks.Subject.of(request, maintenance, connection, live, reading)
             looked = [*checks.results(subject)]
             if code is not None:
                 code = code.model_copy(update={"later": later_code(connection, summary)})
-            try:
-                (lost,) = loss.losses(
-                    connection,
-                    request.target.at(live_name),
-                    [(loss.Then.of(point, facts), lambda context: chosen)],
-                    loss.Comparing(request.compare, request.check.compare_limit, request.loss),
-                    request.context(emit),
-                    held=subject.members.rows,
-                    stage="plan",
-                )
-            except psycopg.errors.InsufficientPrivilege as error:
-                lost = ()
-                looked += counted.refused(live_name, error, looked)
-            staying = {each.schema for each in subject.in_place.capabilities.staying} if subject.in_place else set()
-            lost = tuple(each for each in lost if each.schema_name not in staying)
-            back = (*loss.revivals(lost, request.loss), *loss.revoked_since(connection, summary, facts, staying))
-        looked += counted.findings(lost)
+            lost, refused = _loss(subject, chosen, looked, emit)
+            revived = loss.revivals(lost, request.loss)
+            back = (*revived, *loss.revoked_since(connection, summary, facts, subject.staying))
+        looked += [*refused, *counted.findings(lost)]
         if choice is not None:
             looked += [Finding(level="caution", code="deferral", text=each) for each in choice.remarks]
         plan = Plan(
@@ -134,16 +112,7 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
             live_bytes=live.size_bytes or 0,
             maintenance=maintenance.info.dbname,
             **_beside(live.name, run, subject.in_place, facts),
-            point=PlannedPoint(
-                path=str(point.path),
-                kind=source.kind,
-                made_at=point.made_at,
-                time_source=point.time_source,
-                bytes=source.size,
-                rows=facts.rows,
-                tables=len(facts.tables),
-                migration=facts.migration.version if facts.migration is not None else None,
-            ),
+            point=_planned_point(chosen),
             fence=request.fence,
             reopen_when=request.reopen_when,
             deferred=tuple(map(str, choice.division.later)) if choice is not None else (),
@@ -182,6 +151,56 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
         subject.extension_changes,
         limited_to(subject.members, [each.name for each in facts.extensions]).rows,
     )
+
+
+def _reading(
+    chosen: VerifiedPoint, skipped: list[str], left_out: list[str], expected: ExpectedSeconds
+) -> checks.PointReading:
+    return checks.PointReading(
+        chosen.point,
+        chosen.facts,
+        chosen.summary,
+        chosen.lack,
+        chosen.orphans,
+        skipped=tuple(skipped),
+        left_out=tuple(left_out),
+        unread_rows=chosen.source.pending_digest is not None,
+        seconds=(expected.build, expected.backup),
+    )
+
+
+def _planned_point(chosen: VerifiedPoint) -> PlannedPoint:
+    point, facts = chosen.point, chosen.facts
+    return PlannedPoint(
+        path=str(point.path),
+        kind=chosen.source.kind,
+        made_at=point.made_at,
+        time_source=point.time_source,
+        bytes=chosen.source.size,
+        rows=facts.rows,
+        tables=len(facts.tables),
+        migration=facts.migration.version if facts.migration is not None else None,
+    )
+
+
+def _loss(
+    subject: checks.Subject, chosen: VerifiedPoint, looked: Sequence[Finding | Passed], emit: Emit
+) -> tuple[tuple[TableLoss, ...], tuple[Finding, ...]]:
+    """What would be lost in the schemas that go back, and what is reported of rows that this role may not read."""
+    request, connection = subject.request, subject.live
+    try:
+        (lost,) = loss.losses(
+            connection,
+            request.target.at(subject.database.name),
+            [(loss.Then.of(chosen.point, chosen.facts), lambda context: chosen)],
+            loss.Comparing(request.compare, request.check.compare_limit, request.loss),
+            request.context(emit),
+            held=subject.members.rows,
+            stage="plan",
+        )
+    except psycopg.errors.InsufficientPrivilege as error:
+        return (), tuple(counted.refused(subject.database.name, error, looked))
+    return tuple(each for each in lost if each.schema_name not in subject.staying), ()
 
 
 def _settled(request: Request, connection: Connection) -> Request:
