@@ -197,6 +197,8 @@ def test_the_plan_refuses_what_cannot_be_built_in_place(hosted: Hosted) -> None:
     point = take(hosted.request.target, hosted.request.store).path.name
     plan = rollback.plan(replace(hosted.request, choice=Choice(point=point))).plan
     assert {each.code: each.text for each in plan.refusals} == {
+        "cannot_be_moved": "cast from public.stage_of to text depends on function public.text_of(public.stage_of), but "
+        "is not rolled back",
         "outside_of_schemas": "cast (public.stage_of AS text) of the restore point cannot be restored in place: it is "
         "outside of all schemas",
         "key_needs_code": "the foreign key of public.divided to auth.users cannot be validated: definitions of the "
