@@ -10,8 +10,8 @@ END $$;
 -- For each message of the client, the first attempts are enough: rows would repeat them by the hundred.
 CREATE FUNCTION {home}.vol(construct text) RETURNS int LANGUAGE plpgsql AS $$
 DECLARE
-  message text := pg_catalog.statement_timestamp()::text OPERATOR(pg_catalog.||) current_user::text;
-  seen text := pg_catalog.current_setting('lastgood_test.seen_{id}', true);
+  message pg_catalog.text := pg_catalog.statement_timestamp()::pg_catalog.text OPERATOR(pg_catalog.||) current_user::pg_catalog.text;
+  seen pg_catalog.text := pg_catalog.current_setting('lastgood_test.seen_{id}', true);
 BEGIN
   IF pg_catalog.current_database() OPERATOR(pg_catalog.~~) 'source%'
      OR pg_catalog.current_setting('lastgood_test.quiet', true) OPERATOR(pg_catalog.=) 'on'
