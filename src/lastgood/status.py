@@ -165,7 +165,7 @@ class PostMortemStatus(Frozen):
 
 class Status(Document):
     """All databases and runs of lastgood on the server for one live database, and this machine's records of its
-    application."""
+    application. ``empty_views``: the commands that refresh materialized views which a switch in place left empty."""
 
     server_version: str
     live: LiveStatus
@@ -176,6 +176,7 @@ class Status(Document):
     unfinished: tuple[UnfinishedRun, ...]
     deployment: UnfinishedDeployment | None = None
     finishing: tuple[Finishing, ...] = ()
+    empty_views: tuple[str, ...] = ()
     leftovers: tuple[LeftoverStatus, ...] = ()
     roles: tuple[RoleStatus, ...] = ()
     application: StopRecord | None = None
@@ -215,6 +216,7 @@ def read(
             unfinished=tuple(runs),
             deployment=_deployment(live, working, runs),
             finishing=_finishing(target, live, working),
+            empty_views=_empty_views(target, live_name),
             # A running run may be about to mark its new database.
             leftovers=() if working else tuple(_leftovers(maintenance, live_name)),
             roles=() if working else tuple(_roles(maintenance, live_name)),
@@ -349,6 +351,15 @@ def _finishing(target: Target, live: Database, working: str) -> tuple[Finishing,
                 )
             )
     return tuple(runs)
+
+
+def _empty_views(target: Target, live: str) -> tuple[str, ...]:
+    with suppress(psycopg.Error, Refused), target.at(live).connect() as connection:
+        return tuple(
+            sql.SQL("REFRESH MATERIALIZED VIEW {}").format(sql.Identifier(*view)).as_string(connection)
+            for view in marks.empty_views(connection)
+        )
+    return ()
 
 
 def _list_of(connection: Connection, run: str) -> Finishing:

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from lastgood import rollback, undo
+from lastgood import rollback, status, undo
 from lastgood.checklist import OTHER_WAY
 from lastgood.events import Caution, Event, Note
 from lastgood.in_place.kept import remove_schemas
@@ -144,6 +144,11 @@ def test_users_who_signed_up_since_are_reported_and_their_rows_kept(hosted: Host
         f'rows are kept in schema "{kept}"',
         *hosted.left_empty,
     ]
+    assert list(report.carried_over.remarks) == hosted.left_empty
+    empty = ('REFRESH MATERIALIZED VIEW "public"."totals"',) if hosted.left_empty else ()
+    assert status.read(hosted.request.target).empty_views == empty
+    hosted.project.psql(hosted.database, "REFRESH MATERIALIZED VIEW public.totals")
+    assert status.read(hosted.request.target).empty_views == ()
     with hosted.project.connect(hosted.database, user=ADMIN) as connection:
         rows = sql.SQL("SELECT count(*) FROM {} WHERE user_id::text LIKE '%aa'").format(sql.Identifier(kept, "sales"))
         assert connection.execute(rows).fetchone() == (1,)
@@ -169,7 +174,10 @@ def test_rows_of_users_who_were_deleted_since_follow_their_foreign_keys(hosted: 
     events: list[Event] = []
     prepared = rollback.plan(replace(hosted.request, choice=Choice(point=point)))
     assert prepared.plan.code is not None and prepared.plan.code.confined
-    assert rollback.run(prepared, events.append).status == "done"
+    with hosted.project.connect(hosted.database, user=ADMIN) as platform:
+        platform.execute("LISTEN pgrst")
+        assert rollback.run(prepared, events.append).status == "done"
+        assert reloads(hosted, platform) == ["reload schema"]
     assert [each.text for each in events if isinstance(each, Note) and "referenced rows were deleted" in each.text] == [
         "public.parted1: 1 row changed: the referenced rows were deleted since the restore point",
         "public.sales: 1 row left out: the referenced rows were deleted since the restore point",
@@ -212,6 +220,8 @@ def test_without_a_request_the_way_follows_the_rights(hosted: Hosted) -> None:
     plan = rollback.plan(replace(hosted.request, way=None)).plan
     assert (plan.way, plan.refusals) == ("in-place", ())
     assert plan.schemas == ("app_private", "crm", "private", "public", "supabase_migrations")
+    staying = "auth, cron, extensions, graphql, graphql_public, net, realtime, storage, vault"
+    assert f"these schemas are not rolled back: {staying}" in [each.text for each in plan.findings]
     assert (
         rollback.plan(
             replace(hosted.request, target=hosted.project.target(hosted.database, user=ADMIN), way=None)
@@ -286,7 +296,19 @@ def test_room_for_the_second_copy_of_the_schemas(hosted: Hosted) -> None:
         with (hosted.project.server.data / f"{path}.1").open("wb") as file:
             file.truncate(8 << 40)
         assert connection.execute("SELECT count(*) FROM public.tags").fetchone() == (0,)
-    (refusal, *_) = rollback.plan(hosted.request).plan.refusals
+        connection.execute("BEGIN")
+        connection.execute("LOCK TABLE public.contacts IN SHARE MODE")
+        connection.execute("PREPARE TRANSACTION 'left open'")
+    plan = rollback.plan(hosted.request).plan
+    with hosted.project.connect(hosted.database) as connection:
+        connection.execute("ROLLBACK PREPARED 'left open'")
+    (waits,) = [each.text for each in plan.findings if each.code == "prepared_transaction"]
+    assert re.fullmatch(
+        'the switch has to wait for prepared transaction "left open" of role "postgres" since .* UTC, which ends with '
+        "COMMIT PREPARED 'left open' or ROLLBACK PREPARED 'left open'",
+        waits,
+    )
+    (refusal, *_) = plan.refusals
     assert refusal.code == "no_room"
     assert refusal.text.endswith(
         " free; about 16 TB are needed in its tablespace for a second copy of the schemas and its WAL"
@@ -319,6 +341,10 @@ def test_the_commands_of_an_operator(hosted: Hosted) -> None:
     assert 'the previous objects, in the schemas "lastgood_kept_' in out
     assert "until lastgood prune; supabase db reset drops them, db pull and db diff list them" in out
     hosted.assert_back()
+    # Types of the application's own are the same ones in the kept schemas.
+    (kept,) = set(re.findall(r'"(lastgood_kept_\w+_\*)"', out))
+    status, out, errors = run(hosted, "diff", kept, "--table", "contacts")
+    assert (status, "public.contacts" in out, "compared as text" in out) == (3, True, False), out + errors
     assert "lastgood undo" in run(hosted, "status")[1]
     assert run(hosted, "undo", "--yes")[0] == 0
     assert run(hosted, "undo", "--yes")[0] == 0  # and forward again

@@ -41,6 +41,21 @@ def database(project: Project) -> Iterator[str]:
     project.drop(name)
 
 
+ODD = """
+CREATE SCHEMA "Own ""app"".x";
+CREATE TABLE "Own ""app"".x"."T.able" (id int PRIMARY KEY, "N n" text, m int);
+CREATE STATISTICS "Own ""app"".x"."St ""1""x" ON id, m FROM "Own ""app"".x"."T.able";
+CREATE COLLATION "Own ""app"".x"."C.oll" FROM "C";
+CREATE TEXT SEARCH DICTIONARY "Own ""app"".x"."D d" (TEMPLATE = simple);
+CREATE TEXT SEARCH CONFIGURATION "Own ""app"".x"."C c" (COPY = simple);
+CREATE DOMAIN public.relation AS regclass;
+CREATE TABLE public.registered (id int, r public.relation, p regprocedure, t regtype, stays regclass, gone regclass);
+INSERT INTO public.registered VALUES
+  (1, 'public.contacts', 'public.title(public.contacts)', 'public.stage[]', 'pg_class', 3999999999),
+  (2, '"Own ""app"".x"."T.able"', NULL, 'extensions.gtrgm', NULL, '"Own ""app"".x"."T.able"');
+"""
+
+
 def texts_of(events: list[Event]) -> list[str]:
     return [each.text for each in events if isinstance(each, Note | Caution)]
 
@@ -49,9 +64,10 @@ def test_a_schema_of_the_platform_in_which_all_is_the_roles_own_goes_back(
     project: Project, database: str, tmp_path: Path
 ) -> None:
     target = project.target(database)
+    project.psql(database, ODD)
     with project.connect(database) as connection:
         found = probe(connection)
-    assert (found.by_name, found.in_place, found.schemas) == (False, True, OWN)
+    assert (found.by_name, found.in_place, found.schemas) == (False, True, ('Own "app".x', *OWN))
     assert Staying("extensions", f'it holds extension "pg_trgm" and objects of "{ADMIN}"') in found.staying
     before = account_of(project, database)
     point = take(target, tmp_path / "backups").path.name
@@ -115,7 +131,7 @@ def test_tables_of_the_role_in_a_schema_that_stays_refuse_the_rollback(
     project.psql(database, "DROP TABLE public.notes")
     texts = [each.text for each in rollback.plan(request).plan.findings if each.code == "missing_tables_stay"]
     assert texts == [
-        "1 table of the restore point (public.notes) no longer exist, and their schema stays: they are not restored"
+        "1 table of the restore point (public.notes) no longer exists, and its schema stays: it is not restored"
     ]
     only = replace(request, schemas=("app_private",))
     assert "own_tables_stay" not in {each.code for each in rollback.plan(only).plan.refusals}

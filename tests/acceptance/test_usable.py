@@ -259,6 +259,25 @@ def test_rows_without_a_match_are_found_before_the_switch(
     assert read(server.target(live)).finishing == ()
 
 
+def test_an_oid_of_a_dropped_object_may_name_another_one(
+    server: EmbeddedServer, new_database: Callable[..., str], store: Path, tmp_path: Path
+) -> None:
+    """pg_dump writes a bare number; here the number is that of pg_class."""
+    live = new_database()
+    with server.target(live).connect() as connection:
+        connection.execute("CREATE TABLE public.watched (id int, what regclass)")
+        connection.execute("INSERT INTO public.watched VALUES (1, 3999999999)")
+    dump = deferrable_objects.dump(server, live)
+    assert b"\t3999999999\n" in dump
+    (store / "bare.sql").write_bytes(dump.replace(b"\t3999999999\n", b"\t1259\n"))
+    with pytest.raises(ProofFailed) as raised:
+        rollback.run(rollback.plan(Request(server.target(live), store, tmp_path / "state")))
+    assert str(raised.value).endswith(
+        "\n  public.watched: column what has type regclass; an OID whose object was dropped before the restore "
+        "point may be that of another object on this server"
+    )
+
+
 @pytest.mark.parametrize("trust", [("--trust-code", "ours"), ()], ids=["trusted", "confined"])
 def test_a_resumed_build_knows_what_its_first_process_left_out(stage: Stage, trust: tuple[str, ...]) -> None:
     """The live database's statistics may have changed by then: the built indexes decide. What a role without rights

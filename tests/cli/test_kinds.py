@@ -85,6 +85,10 @@ def test_one_database_of_a_cluster_dump(lastgood: Lastgood, server: EmbeddedServ
     assert contacts(server, into) == 3
     facts = lastgood("facts", "cluster.sql", "--database", other, "--json").document["facts"]
     assert (facts["database"], sum(table["rows"] for table in facts["tables"])) == (other, 7)
+    with server.target(database).connect() as connection:
+        connection.execute("DELETE FROM public.deals")
+    assert lastgood("rollback", "cluster.sql", "--yes").status == 0
+    assert [each["name"] for each in lastgood("salvage", "--json").document["tables"]] == ["deals"]
 
 
 def test_standard_input(server: EmbeddedServer, database: str, child_environment: dict[str, str]) -> None:

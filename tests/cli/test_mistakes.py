@@ -166,6 +166,11 @@ def test_a_transaction_pooler_is_refused(
         3,
         f'error: cannot roll back "crm": {why}\nstate: "crm" was not touched and is open.\nnext:  {hint}\n',
     )
+    maintenance_off = lastgood("--quiet", "maintenance", "off")
+    assert (maintenance_off.status, maintenance_off.err) == (
+        3,
+        f"error: cannot turn maintenance off: {why}\nstate: Nothing was changed.\nnext:  {hint}\n",
+    )
     # Nor does any other command that needs the lock of the live database.
     target = Target.parse(f"host={pooler.folder} port={PORT} user=postgres dbname=postgres")
     with target.connect() as maintenance, pytest.raises(Refused) as refused:

@@ -42,6 +42,12 @@ CREATE TABLE days_1 PARTITION OF days FOR VALUES FROM ('2026-01-01') TO ('2026-0
 INSERT INTO days VALUES ('2026-01-01', 1), ('2026-01-01', 2);
 CREATE TABLE big (id int PRIMARY KEY, v text);
 INSERT INTO big VALUES (1, repeat('x', 5000000)), (2, repeat('y', 5000000)), (3, 'small');
+CREATE TABLE moved (id int PRIMARY KEY, v text);
+INSERT INTO moved SELECT i, 'value ' || i FROM generate_series(1, 3000) i;
+CREATE TABLE turned (id int PRIMARY KEY, v text, b bytea);
+INSERT INTO turned SELECT i, 'v' || i, decode(md5(i::text), 'hex') FROM generate_series(1, 300) i;
+CREATE TABLE twins (v text, k int);
+INSERT INTO twins SELECT 'v' || i % 7, i % 5 FROM generate_series(1, 3000) i;
 """
 AFTER = r"""
 UPDATE keyed SET note = note || '!' WHERE id <= 40;
@@ -59,6 +65,17 @@ UPDATE wider SET amount = 0 WHERE id = 3;
 CREATE TABLE days_2 PARTITION OF days FOR VALUES FROM ('2026-01-02') TO ('2026-01-03');
 INSERT INTO days VALUES ('2026-01-02', 3);
 UPDATE big SET v = v || 'z' WHERE id = 2;
+UPDATE moved SET v = v WHERE id % 3 = 0;
+UPDATE moved SET v = 'value ' || 3000 - id WHERE id IN (1000, 2000);
+DELETE FROM moved WHERE id BETWEEN 1200 AND 1300;
+INSERT INTO moved SELECT i, 'value ' || i FROM generate_series(1290, 1300) i;
+ALTER TABLE turned RENAME TO turning;
+CREATE TABLE turned (b bytea, v text, id int PRIMARY KEY);
+INSERT INTO turned SELECT b, CASE WHEN id = 7 THEN 'seven' ELSE v END, id FROM turning ORDER BY id < 250;
+DROP TABLE turning;
+DELETE FROM twins WHERE ctid IN (SELECT ctid FROM twins WHERE v = 'v3' AND k = 2 LIMIT 5);
+UPDATE twins SET k = k WHERE v = 'v1';
+INSERT INTO twins VALUES ('v4', 1), ('v4', 1), ('v7', 1);
 """
 EXPECTED = {
     "big": ("different", 0, 0, 1),
@@ -68,9 +85,22 @@ EXPECTED = {
     "gone": ("only a", 2, 0, 0),
     "keyed": ("different", 20, 20, 40),
     "keyless": ("different", 1, 3, None),
+    "moved": ("different", 90, 0, 2),
     "pair": ("different", 0, 0, 1),
     "same": ("equal", 0, 0, 0),
+    "turned": ("different", 0, 0, 1),
+    "twins": ("different", 5, 3, None),
     "wider": ("different", 0, 0, 1),
+}
+OTHER_SIDE = {"only a": "only b", "only b": "only a"}
+OPTIONS = {
+    "plain": ["-Fp"],
+    "latin1": ["-E", "LATIN1"],
+    "gzip": ["-Fp", "-Z", "6"],
+    "custom": ["-Fc"],
+    "directory": ["-Fd"],
+    "tar": ["-Ft"],
+    "inserts": ["--rows-per-insert=100"],
 }
 KINDS = ("plain", "latin1", "gzip", "custom", "directory", "tar", "inserts", "ours", "database")
 
@@ -132,16 +162,7 @@ def side_before(
     if kind == "ours":
         point = take(live, store)
         return PointSide(point, point.path.name)
-    options = {
-        "plain": ["-Fp"],
-        "latin1": ["-E", "LATIN1"],
-        "gzip": ["-Fp", "-Z", "6"],
-        "custom": ["-Fc"],
-        "directory": ["-Fd"],
-        "tar": ["-Ft"],
-        "inserts": ["--rows-per-insert=100"],
-    }[kind]
-    found = point_at(dump(server, live.dbname, folder / f"before-{kind}.sql", *options))
+    found = point_at(dump(server, live.dbname, folder / f"before-{kind}.sql", *OPTIONS[kind]))
     assert found is not None
     return PointSide(found, kind)
 
@@ -183,6 +204,40 @@ def test_the_rows_that_differ(sides: Callable[..., Any], kind: str) -> None:
         (big,) = rows(found, "big")
         assert (len(big["a"][1]), len(big["b"][1])) == (5000000, 5000001)
         assert rows(found, "same") == []
+
+
+@pytest.mark.parametrize("kind", ["plain", "gzip"])
+def test_each_side_may_be_a_restore_point(
+    sides: Callable[..., Any], kind: str, server: EmbeddedServer, tmp_path: Path
+) -> None:
+    before, live = sides(kind)
+    with compared(live, before) as found:
+        assert counts(found) == {
+            name: (OTHER_SIDE.get(state, state), only_b, only_a, changed)
+            for name, (state, only_a, only_b, changed) in EXPECTED.items()
+        }
+    point = point_at(dump(server, live.target.dbname, tmp_path / "after.sql", *OPTIONS[kind]))
+    assert point is not None
+    with compared(before, PointSide(point, "after"), keep=True) as found:
+        assert counts(found) == EXPECTED
+        assert [row["key"] for row in rows(found, "turned")] == [["7"]]
+        assert len(b"".join(found.copies(by_name(found, "twins"), "b")).splitlines()) == 3000 // 35 * 2 + 4 - 5 + 1
+
+
+def test_rows_in_another_order_are_equal(server: EmbeddedServer, new_database: Callable[..., str], store: Path) -> None:
+    live = server.target(new_database("live"))
+    fill(live, "CREATE TABLE x (id int PRIMARY KEY, v text); INSERT INTO x SELECT i, 'v' FROM generate_series(1, 99) i")
+    text = "CREATE TABLE y (id int PRIMARY KEY, v text); INSERT INTO y SELECT i, 'v' FROM generate_series(1, 90000) i"
+    fill(live, text)
+    side = PointSide(take(live, store), "before")
+    for statement in ("SELECT 1", "UPDATE x SET v = v WHERE id = 50; UPDATE y SET v = v WHERE id % 10000 = 50"):
+        fill(live, statement)
+        for level, by in (("digest", "digest"), ("count", "digest" if statement == "SELECT 1" else "count")):
+            with compared(side, DatabaseSide(live, "live"), level=level) as found:  # type: ignore[arg-type]
+                assert [(each.state, each.level, each.rows_a, each.rows_b) for each in found.tables] == [
+                    ("equal", by, 99, 99),
+                    ("equal", by, 90000, 90000),
+                ]
 
 
 def test_columns_of_one_side_are_named_and_proposed_as_renames(sides: Callable[..., Any]) -> None:
@@ -256,6 +311,33 @@ def test_a_key_that_is_not_unique_on_the_other_side_is_not_used(
             ("only_b", ["1", "1"]),
             ("only_b", ["2", "3"]),
         ]
+
+
+def test_equal_rows_do_not_hide_that_a_key_identifies_none(
+    server: EmbeddedServer, new_database: Callable[..., str], tmp_path: Path
+) -> None:
+    """A unique key with NULLs, and one that is unique in each partition only."""
+    table = "CREATE TABLE x (id int UNIQUE, v text); INSERT INTO x VALUES (NULL, 'same'), (1, 'one'), (NULL, '{}')"
+    part = (
+        "CREATE TABLE p{0} PARTITION OF p FOR VALUES IN ({0});"
+        "ALTER TABLE p{0} ALTER id SET NOT NULL, ADD UNIQUE (id); INSERT INTO p VALUES ({0}, 1);"
+    )
+    parts = "CREATE TABLE p (day int, id int) PARTITION BY LIST (day);" + part.format(1)
+    sides: list[Side] = []
+    for text in (f"{table.format('a')}; {parts}", f"{table.format('b')}; {parts} {part.format(2)}"):
+        target = database(server, new_database, text)
+        point = point_at(dump(server, target.dbname, tmp_path / f"{target.dbname}.sql"))
+        assert point is not None
+        sides.append(PointSide(point, "point"))
+    with compared(*sides) as found:
+        assert counts(found) == {"p": ("different", 0, 1, None), "x": ("different", 1, 1, None)}
+        assert {each.name: (each.key, each.why) for each in found.tables} == {
+            "p": (
+                (),
+                "duplicate key (id); compared by whole rows; the partitions differ; compared as one table",
+            ),
+            "x": ((), "duplicate key (id); compared by whole rows"),
+        }
 
 
 def test_kept_schemas_are_compared_under_their_live_names(

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from psycopg import sql
 
+from lastgood.difference import DatabaseSide, PointSide, compared, of_point
+from lastgood.points import point_at
 from lastgood.points.dump_point import take
 from lastgood.points.point import RestorePoint
 from lastgood.postgres.embedded import EmbeddedServer
@@ -16,6 +18,7 @@ from lastgood.process import run
 from tests.cli.conftest import Lastgood
 from tests.cli.conftest import clean_environment as clean_environment
 from tests.cli.conftest import lastgood as lastgood
+from tests.support.same_database import dump
 
 SETTINGS = {
     "bytea_output": "escape",
@@ -120,3 +123,21 @@ def test_a_database_without_an_encoding_is_backed_up_and_restored_with_its_bytes
         "  - rows of a migration cannot be identified, so they are brought back too\n"
         '  - not compared: public.t: invalid byte sequence for encoding "UTF8": 0xff'
     )
+
+
+def test_a_table_that_cannot_be_compared_does_not_stop_those_that_follow(
+    any_bytes: Target, server: EmbeddedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A compressed dump has one sequence: rows that a failure leaves unread are in the way of the next tables."""
+    with any_bytes.connect() as connection:
+        connection.execute("INSERT INTO public.t SELECT repeat('x', 1000) FROM generate_series(1, 3000)")
+        connection.execute("CREATE TABLE public.zz AS SELECT i FROM generate_series(1, 3000) i")
+    point = point_at(dump(server, any_bytes.dbname, tmp_path / "before.sql", "-Z1"))
+    assert point is not None
+    monkeypatch.setattr(of_point, "BLOCK", 1 << 12)
+    with compared(PointSide(point, "before"), DatabaseSide(any_bytes, "live")) as found:
+        assert {each.name: (each.state, each.why) for each in found.tables} == {
+            "ok": ("equal", ""),
+            "t": ("not compared", 'invalid byte sequence for encoding "UTF8": 0xe9 0x74 0xe9'),
+            "zz": ("equal", ""),
+        }

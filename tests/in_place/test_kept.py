@@ -20,12 +20,23 @@ RUN = "20261122-031500-9f3c1a70"
 
 def test_an_unfinished_run_is_found_from_its_staging_schemas(project: Project, database: str) -> None:
     when = datetime(2026, 11, 22, tzinfo=UTC)
-    with project.connect(database) as connection:
+    with project.connect(database, user=ADMIN) as admin, project.connect(database) as connection:
+        # The run was killed before it closed the live schemas to the role that built for it.
+        admin.execute("CREATE ROLE builder")
+        connection.execute("GRANT USAGE ON SCHEMA public, private TO builder")
         for live, state in (("public", "built"), ("app_private", "building")):
             name = names.staging(RUN, live)
             connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
             mark = SchemaMark.model_validate(
-                {"role": "staging", "run": RUN, "live": live, "made_at": when, "state": state, "point": "a.dump"}
+                {
+                    "role": "staging",
+                    "run": RUN,
+                    "live": live,
+                    "made_at": when,
+                    "state": state,
+                    "point": "a.dump",
+                    "options": {"build_as": "builder"},
+                }
             )
             marks.write(connection, name, mark)
         (found,) = kept.run_schemas(connection, role="staging")
@@ -33,6 +44,7 @@ def test_an_unfinished_run_is_found_from_its_staging_schemas(project: Project, d
         assert (found.lives, found.point, found.tables) == (("app_private", "public"), "a.dump", 0)
         kept.drop(connection, found)
         assert kept.run_schemas(connection) == []
+        admin.execute("DROP ROLE builder")  # impossible while it has privileges
 
 
 @pytest.mark.postgres(15, 17)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import signal
 import threading
 import uuid
@@ -17,11 +18,13 @@ from psycopg import sql
 from lastgood import fault
 from lastgood.errors import Failed, Interrupted, Refused
 from lastgood.in_place import marks, names
-from lastgood.in_place.exchange import reconnect, snapshots, switch
+from lastgood.in_place.exchange import locking, reconnect, snapshots, switch
 from lastgood.in_place.exchange.completion import complete, validate
+from lastgood.in_place.exchange.locking import Blocker
 from lastgood.in_place.exchange.move import Moved, committed, move
 from lastgood.in_place.exchange.snapshots import OpenSession
 from lastgood.in_place.survey import Object, objects, survey
+from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.lock import lock_key
 from lastgood.postgres.server import Connection
 from tests.support.account import assert_same
@@ -44,7 +47,7 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 
 
 def swapped(
-    connection: Connection, staged: Staged, waiting: Callable[[int, list[OpenSession]], None] = lambda *_: None
+    connection: Connection, staged: Staged, waiting: Callable[[int, list[Blocker]], None] = lambda *_: None
 ) -> Moved:
     return switch.swap(connection, staged.run, schemas=ALL, wished=staged.ties, manifest="digest", waiting=waiting)
 
@@ -147,13 +150,29 @@ def test_a_long_reader_is_named_and_then_the_swap_goes_on(project: Project, brok
         reader.execute("SELECT FROM public.contacts")
         seen: list[tuple[int, list[str]]] = []
 
-        def waiting(attempt: int, sessions: list[OpenSession]) -> None:
-            seen.append((attempt, [each.application for each in sessions]))
+        def waiting(attempt: int, sessions: list[Blocker]) -> None:
+            seen.append((attempt, [each.application for each in sessions if isinstance(each, OpenSession)]))
             reader.execute("COMMIT")
 
         moved = swapped(connection, staged, waiting)
     assert moved.tries == 2
     assert seen == [(1, ["report"])]
+
+
+def test_a_prepared_transaction_is_named(server: EmbeddedServer, new_database: Callable[..., str]) -> None:
+    """It holds its locks without a session."""
+    with server.target(new_database()).connect() as connection:
+        connection.execute("CREATE TABLE public.held (id int)")
+        connection.execute("BEGIN")
+        connection.execute("INSERT INTO public.held VALUES (1)")
+        connection.execute("PREPARE TRANSACTION 'of the shop''s queue'")
+        (found,) = locking.blockers(connection, ["public"], [])
+        connection.execute("ROLLBACK PREPARED 'of the shop''s queue'")
+    assert re.fullmatch(
+        r"""prepared transaction "of the shop's queue" of role "postgres" since \S+ \S+ \S+, which ends with """
+        r"COMMIT PREPARED 'of the shop''s queue' or ROLLBACK PREPARED 'of the shop''s queue'",
+        str(found),
+    )
 
 
 def test_a_reader_that_stays_fails_the_swap_and_nothing_is_changed(

@@ -12,7 +12,7 @@ from lastgood.dump.names import Relation
 from lastgood.errors import Failed, Interrupted, Refused
 from lastgood.events import Caution
 from lastgood.in_place import marks
-from lastgood.in_place.build import staged
+from lastgood.in_place.build import oid_names, staged
 from lastgood.in_place.build.prove import manifest_digest
 from lastgood.in_place.exchange import completion, switch
 from lastgood.in_place.exchange.completion import validate
@@ -578,6 +578,32 @@ def test_objects_that_belong_to_no_schema_are_refused(project: Project, database
         assert run.rewritten
     assert caught.value.message == (
         f'cannot restore "{run.name}" in place: cast (public.stage AS text): outside of all schemas'
+    )
+
+
+def test_arrays_of_names_of_moved_objects_are_refused_before_the_build(
+    project: Project, database: str, store: Path
+) -> None:
+    project.psql(
+        database,
+        "CREATE TABLE public.watched (list regclass[]); INSERT INTO public.watched VALUES ('{pg_class}'), "
+        "('{pg_class,public.contacts}')",
+    )
+    run = Staging(project.target(database), take(project.target(database), store))
+    with pytest.raises(Refused) as caught:
+        run.build()
+    assert (caught.value.message, caught.value.hint) == (
+        f'cannot restore "{run.name}" in place: column list of public.watched has type regclass[], and its value '
+        "{pg_class,public.contacts} names objects that are exchanged",
+        "Roll back by name (--by-name), or restore into another database: lastgood restore",
+    )
+    assert run.find() == ()
+    with project.connect(database) as connection, pytest.raises(Refused) as caught:
+        oid_names.refuse_closed(connection, "pg_monitor", ["pg_catalog", "auth"], run.name)
+    assert (caught.value.message, caught.value.hint) == (
+        f'cannot restore "{run.name}" in place: rows with values of type regclass and the like name objects of schema '
+        '"auth", which the role without rights that loads them may not enter',
+        "If you trust the restore point's code: --trust-code REASON",
     )
 
 

@@ -9,15 +9,15 @@ from pathlib import Path
 
 from psycopg import sql
 
-from lastgood.context import BACKGROUND
+from lastgood.config.tables import Audit
 from lastgood.difference import DatabaseSide
 from lastgood.points import RestorePoint
 from lastgood.postgres.server import Connection, Target
-from lastgood.salvage import audit, candidates, choosing, tables
-from lastgood.salvage.apply import Destination, apply, preview
+from lastgood.salvage.apply import Destination, apply
 from lastgood.salvage.plan import Chosen
+from lastgood.salvage.salvage import ReadySalvage, SalvageRequest, between
 from lastgood.salvage.sides import Base, Sides, Theirs
-from lastgood.salvage.transaction import TableSummary, Wanted, opened
+from lastgood.salvage.transaction import TableSummary
 
 LIVE, BASE, THEIRS = "live", "base_of_live", "theirs_of_live"
 SCHEMAS = (LIVE, BASE, THEIRS)
@@ -47,48 +47,39 @@ def inside(target: Target, schema: str, statements: str) -> None:
         connection.execute(statements.encode())
 
 
-def sides_of(target: Target) -> Sides:
+def sides_of(target: Target, live: str = LIVE, theirs: str = THEIRS, name: str = THEIRS) -> Sides:
+    """Any of the schemas can be the live one, and another one, known by a ``name``, the one that was kept."""
     made = datetime(2026, 1, 1, tzinfo=UTC)
     return Sides(
         base=Base(path="base", made_at=made),
         point=RestorePoint(Path("base"), made, "name", 0),
-        base_side=DatabaseSide(target, "base", schemas={BASE: LIVE}),
-        theirs=Theirs(kind="kept schemas", name=THEIRS, since=made),
-        their_side=DatabaseSide(target, "theirs", schemas={THEIRS: LIVE}),
+        base_side=DatabaseSide(target, "base", schemas={BASE: live}),
+        theirs=Theirs(kind="kept schemas", name=name, since=made),
+        their_side=DatabaseSide(target, "theirs", schemas={theirs: live}),
         target=target,
-        schemas={LIVE: THEIRS},
+        schemas={live: theirs},
     )
 
 
 @contextmanager
-def found(target: Target, chosen: Chosen) -> Iterator[tuple[candidates.Found, dict[tables.Name, tables.Table], Wanted]]:
-    with target.connect() as connection:
-        every = tables.read(connection)
-        known = {name: each for name, each in every.items() if name[0] == LIVE}
-        roots = tables.roots(connection)
-    wished, by = choosing.chosen_tables(chosen, known), audit.find(every, None, chosen)
-    needed = choosing.with_ancestors(wished, known)
-    with candidates.found(
-        sides_of(target), known, roots, lambda name: name in needed, lambda *_: (), BACKGROUND
-    ) as differing:
-        wrote = by.condition(differing.changed, sides_of(target)) if by is not None else None
-        wanted = Wanted(
-            chosen.policies,
-            {
-                (each.table.schema, each.table.name): choosing.exclusions(
-                    chosen, each, wished, choosing.conditions(chosen, known), {}, wrote
-                )
-                for each in differing.changed
-            },
-            chosen.with_parents,
-            merge_json=choosing.json_columns(chosen.merge_json, known),
-        )
-        yield differing, known, wanted
+def planned(
+    target: Target,
+    state: Path,
+    chosen: Chosen,
+    live: str = LIVE,
+    theirs: str = THEIRS,
+    name: str = THEIRS,
+    audited: Audit | None = None,
+) -> Iterator[ReadySalvage]:
+    """Plan a salvage between the schemas. The names in ``chosen`` need their schemas."""
+    request = SalvageRequest(target, state, state, chosen=chosen, audit=audited)
+    with between(request, sides_of(target, live, theirs, name), None, 1) as ready:
+        yield ready
 
 
 def salvaged(target: Target, state: Path, run: str, chosen: Chosen) -> tuple[TableSummary, ...]:
     """Preview and apply. Returns the summaries, which are those of both."""
-    with found(target, chosen) as (differing, known, wanted):
-        with opened(target, "preview", preview=True) as connection:
-            shown = preview(connection, differing.changed, known, wanted)
-        return apply(Destination(target, 1, state, run), differing.changed, known, wanted, shown)
+    with planned(target, state, chosen) as ready:
+        return apply(
+            Destination(target, 1, state, run), ready.found.changed, ready.tables, ready.wanted, ready.plan.tables
+        )

@@ -50,6 +50,7 @@ INSERT INTO audit.logged_actions
   (schema_name, table_name, session_user_name, transaction_id, row_data, action_tstamp_tx)
 SELECT a, b, c, d, e::jsonb, timestamptz '2026-01-01 12:00Z' + (d - 900) * interval '1 hour' FROM (VALUES
   ('public', 'contacts', 'kim', 900, '{"id": 41, "name": "new 41"}'),
+  ('public', 'contacts', 'kim', 904, '{"id": 30}'),
   ('public', 'contacts', 'kim', 901, '{"id": 1}'), ('public', 'contacts', 'lou', 902, '{"id": 42}'),
   ('other', 'contacts', 'kim', 903, '{"id": 43}'),
   ('public', 'lines', 'kim', 900, '{"deal": 7, "line": 2}')) v (a, b, c, d, e);
@@ -105,7 +106,7 @@ def test_rows_are_ticked_at_a_terminal(call: Lastgood, tmp_path: Path) -> None:
     (tmp_path / "lastgood.toml").write_text('[diff]\nmasked = ["contacts.name"]\n')
     terminal = Terminal("salvage", "choose", environment={**os.environ, "PYTHONPATH": str(SRC)}, folder=tmp_path)
     assert until(terminal)[1:] == [
-        "    1 [x] audit.logged_actions  5 of 5 rows",
+        "    1 [x] audit.logged_actions  6 of 6 rows",
         "    2 [+] public.contacts       20 of 32 rows",
         "    3 [x] public.lines          3 of 3 rows",
         "    4 [x] public.notes          1 of 1 row; no key: together or not at all",
@@ -122,7 +123,7 @@ def test_rows_are_ticked_at_a_terminal(call: Lastgood, tmp_path: Path) -> None:
         terminal.type(words)
         assert until(terminal)[-1] == problem
     terminal.type("1, 4")
-    assert until(terminal)[1] == "    1 [ ] audit.logged_actions  0 of 5 rows"
+    assert until(terminal)[1] == "    1 [ ] audit.logged_actions  0 of 6 rows"
     terminal.type("rows 3")
     assert until(terminal)[1:3] == ["    1 [x] insert 7, 1  what a", "    2 [x] insert 7, 2  what b\\x1b[31m"]
     terminal.type("2")
@@ -230,8 +231,12 @@ def test_rows_are_named_by_their_keys(call: Lastgood) -> None:
 
 def test_a_plan_file_takes_no_table_that_was_not_chosen(call: Lastgood) -> None:
     text = call("salvage", "plan", "--table", "contacts", "--by-user", "kim").out
-    assert '  # "audit.logged_actions",  # nothing; left out: 5 not chosen\n' in text
+    assert '  # "audit.logged_actions",  # nothing; left out: 6 not chosen\n' in text
     assert tomllib.loads(text)["tables"] == ["public.contacts"]
+    none = call("salvage", "plan", "--by-user", "nobody", "--exclude", "contacts").out
+    assert "# tables = [\n" in none
+    Path("salvage.toml").write_text(none)
+    assert call("salvage", "apply", "salvage.toml", "--dry-run", "--json").document["chosen"]["tables"] == []
 
 
 @pytest.mark.parametrize(
@@ -253,7 +258,77 @@ def test_a_plan_file_takes_no_table_that_was_not_chosen(call: Lastgood) -> None:
 def test_rows_are_chosen_by_the_audit_table(call: Lastgood, option: tuple[str, ...], expected: Any) -> None:
     found = planned(call, *option)
     assert {key: rows for key, rows in found.items() if key[2]} == expected
-    assert found["logged_actions", "insert", None, "not chosen"] == 5
+    assert found["logged_actions", "insert", None, "not chosen"] == 6
+    # Of the deleted rows, the plan counts those of the choice.
+    assert found.get(("contacts", "delete", None, "deletion"), 0) == (option == ("--by-user", "kim"))
+
+
+def test_the_plan_says_which_options_have_no_effect(call: Lastgood) -> None:
+    choice = ("--table", "contacts", "--table", "notes", "--where", "lines: deal = 7", "--since", "2026-01-01")
+    numbers = ("--transaction", "5", "--without-transaction", "6")
+    plan = call("salvage", "apply", "--dry-run", "--json", *choice, *numbers, "--exclude", "audit.*").document
+    assert plan["remarks"] == [
+        "--exclude audit.* has no effect: it leaves out none of the tables that --table names",
+        "--transaction 5 has no effect: the rows of this transaction are not left out",
+        "--without-transaction 6 has no effect: this transaction wrote none of the rows that differ",
+        "public.contacts: it has no column with a time stamp, so --since and --until take none of its rows",
+        "public.notes: it has no column with a time stamp, so --since and --until take none of its rows",
+        "--where has no effect on public.lines: this table is not chosen",
+    ]
+    (number,) = {each["first"] for each in plan["migrations"] if each["by"] != "--without-transaction"}
+    # Its rows are known, even if all are chosen.
+    assert call("salvage", "apply", "--dry-run", "--json", "--transaction", str(number)).document["remarks"] == []
+    for options, problem, hint in (
+        (("--table", "notes", "--exclude", "notes"), "cannot salvage rows: every chosen table is excluded",
+         "Leave out --exclude, or choose other tables with --table."),
+        (("--transaction", "7", "--without-transaction", "7"),
+         "cannot both take and leave out the rows of transaction 7",
+         "Leave out --transaction 7 or --without-transaction 7."),
+    ):  # fmt: skip
+        outcome = call("salvage", "apply", "--dry-run", "--quiet", *options)
+        assert (outcome.status, outcome.err) == (
+            2,
+            f"error: {problem}\nstate: Nothing was changed.\nnext:  {hint}\n",
+        )
+
+
+SEE = "To see a valid plan file: lastgood salvage plan"
+
+
+@pytest.mark.parametrize(
+    ("line", "problem", "hint"),
+    [
+        ('[policies]\n"unique_exists" = "theirs"\n', ": policies: unique_exists cannot be theirs: use skip, fail", SEE),
+        ('[policies]\ninsert_exist = "skip"\n', ': unknown name "policies.insert_exist"',
+         f'Did you mean "insert_exists"? {SEE}'),
+        ('table = ["contacts"]\n', ': unknown name "table"', f'Did you mean "tables"? {SEE}'),
+        ('tables = "contacts"\n', ': tables: it must be a list: ["…", "…"]', SEE),
+        ("tables = []\n", ': "tables" names no table',
+         'Name the tables whose rows are wanted, or remove "tables" to take all of them.'),
+    ],
+)  # fmt: skip
+def test_a_wrong_plan_file_is_refused(call: Lastgood, line: str, problem: str, hint: str) -> None:
+    Path("salvage.toml").write_text(line)
+    outcome = call("salvage", "apply", "salvage.toml", "--dry-run", "--quiet")
+    assert (outcome.status, outcome.err) == (
+        2,
+        f'error: cannot use the plan file "salvage.toml"{problem}\nstate: Nothing was changed.\nnext:  {hint}\n',
+    )
+
+
+def test_a_plan_file_is_as_strict_as_the_options(call: Lastgood) -> None:
+    for line, problem in (
+        ('since = "tomorrow"\n', 'cannot use since "tomorrow": not a time'),
+        ('renamed = ["a"]\n', 'cannot use --renamed "a": the live database has no such table or column ""'),
+        (
+            'source = "x.sql"\ntransactions = [7]\n',
+            "cannot combine --transaction with --from: a restore point does not record which transaction wrote a row",
+        ),
+    ):
+        Path("salvage.toml").write_text(line)
+        outcome = call("salvage", "apply", "salvage.toml", "--dry-run", "--quiet")
+        assert outcome.status == 2
+        assert problem in outcome.err
 
 
 def test_an_audit_table_is_named_in_the_configuration(call: Lastgood) -> None:

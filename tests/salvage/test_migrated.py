@@ -22,19 +22,25 @@ KINDS: dict[str, tuple[str, str]] = {
     "other": ("t = u", "right"),
     "sum": ("n = n + 5", "3.00"),
     "product": ("n = round(n * 1.1, 2)", "3.00"),
+    "keys": ("j = j - 'old' || '{\"v\": 2}'", '{"a": 9}'),
     "few": ("t = CASE id % 2 WHEN 0 THEN 'even' ELSE 'odd' END", "right"),
     "unexplained": ("t = md5(t)", "right"),
 }
 TABLE = Template(
-    "CREATE TABLE $name (id int PRIMARY KEY, t text, u text, v text, n numeric(9, 2));"
-    "INSERT INTO $name SELECT i, 'Text ' || i, 'other ' || i, 'v', i * 10 FROM generate_series(1, 60) i"
+    "CREATE TABLE $name (id int PRIMARY KEY, t text, u text, v text, n numeric(9, 2), j jsonb);"
+    "INSERT INTO $name SELECT i, 'Text ' || i, 'other ' || i, 'v', i * 10, "
+    "jsonb_build_object('a', i, 'old', i % 2) FROM generate_series(1, 60) i"
 )
+# The values of rows 7 and 8 before the migration.
+OLD = {"t": ("Text 7", "Text 8"), "n": ("70.00", "80.00"), "j": ('{"a": 7, "old": 1}', '{"a": 8, "old": 0}')}
 WRITES = (
     Template("UPDATE $name SET $column = '1' WHERE id = 5"),
     Template("UPDATE $name SET $update WHERE id <> 5"),
     Template("UPDATE $name SET $column = '$value' WHERE id = 7"),
     Template("UPDATE $name SET v = 'later' WHERE id = 8"),
 )
+# A key of a user beside those of the migration.
+MINE = "UPDATE keys SET j = j || '{\"mine\": 1}' WHERE id = 9"
 ROWS = Template("SELECT $column::text, v FROM $name WHERE id IN (5, 7, 8) ORDER BY id")
 UNEXPLAINED = (
     'public.unexplained: column "t": 2 rows written again after the migration, with a value that may be its own or a '
@@ -59,6 +65,7 @@ def live(
     for name, (update, value) in KINDS.items():
         for each in WRITES:
             found.execute(each.substitute(name=name, column=update[0], update=update, value=value))
+    found.execute(MINE)
     assert lastgood("rollback", "--yes").status == 0
     return found
 
@@ -67,9 +74,10 @@ def test_the_later_edit_of_a_cell_that_the_migration_changed_comes_back(live: Li
     shown = unwrapped(lastgood("salvage").out)
     for name in KINDS:
         column = KINDS[name][0][0]
+        rows = "3 rows" if name == "keys" else "1 row"
         note = (
-            f'public.{name}: column "{column}": 1 row written again after the migration still with its value, which is '
-            f"not brought back; to include it: --column public.{name}.{column}"
+            f'public.{name}: column "{column}": {rows} written again after the migration still with its value, which '
+            f"is not brought back; to include it: --column public.{name}.{column}"
         )
         assert (note in shown) == (name not in ("few", "unexplained")), (name, shown)
     few = UNEXPLAINED.replace("unexplained", "few").replace("2 rows", "1 row")
@@ -78,14 +86,16 @@ def test_the_later_edit_of_a_cell_that_the_migration_changed_comes_back(live: Li
     document = lastgood("salvage", "apply", "--yes", "--json").document
     for name, (update, value) in KINDS.items():
         column = update[0]
-        rows = live.rows(ROWS.substitute(name=name, column=column))
-        old = {"t": "Text {}", "n": "{}0.00"}[column]
-        first = "1" if column == "t" else "1.00"
-        assert rows == [
+        found = live.rows(ROWS.substitute(name=name, column=column))
+        seventh, eighth = OLD[column]
+        first = "1.00" if column == "n" else "1"
+        brought = {"unexplained": seventh, "keys": '{"a": 9, "old": 1}'}.get(name, value)
+        assert found == [
             (first, "v"),
-            (value if name != "unexplained" else old.format(7), "v"),
-            (old.format(8), "later"),
+            (brought, "v"),
+            (eighth, "later"),
         ], name
+    assert live.rows("SELECT j::text FROM keys WHERE id = 9") == [('{"a": 9, "old": 1, "mine": 1}',)]
     assert sums(document)["unexplained", "update", None, "unknown author"] == 1
 
 

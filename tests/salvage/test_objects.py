@@ -14,10 +14,10 @@ from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Target
 from lastgood.salvage.plan import Chosen
 from lastgood.salvage.policy import Choice, Policies
-from tests.salvage.sides import BASE, LIVE, THEIRS, everywhere, found, salvaged
+from tests.salvage.sides import BASE, LIVE, THEIRS, everywhere, planned, salvaged
 
 ROWS = 400
-COLUMNS = ("objects.doc", "objects.text", "objects.own")
+COLUMNS = ("live.objects.doc", "live.objects.text", "live.objects.own")
 CREATE = """
 CREATE DOMAIN own_json AS jsonb; CREATE DOMAIN own AS own_json CHECK (VALUE IS NOT NULL);
 CREATE TABLE objects (id int PRIMARY KEY, doc jsonb, text json, own own, note text);
@@ -132,23 +132,24 @@ def test_values_are_compared_by_their_image(server: EmbeddedServer, tmp_path: Pa
     everywhere(target, CREATE)
     for number, schema in enumerate((BASE, THEIRS, LIVE)):
         fill(target, schema, [each[number] for each in EXACT])
-    (summary,) = salvaged(
-        target, tmp_path, "run", Chosen(merge_json=("objects.doc", "live.objects.text", "objects.own"))
-    )
+    (summary,) = salvaged(target, tmp_path, "run", Chosen(merge_json=COLUMNS))
     with target.connect() as connection:
         rows = connection.execute("SELECT doc::text, text::text FROM live.objects ORDER BY id").fetchall()
     assert rows == [each[3:] for each in EXACT]
     assert (summary.conflicts, summary.json_conflicts) == ({"text": 1}, {"text": {}})
 
 
-def test_a_column_without_objects_cannot_be_merged_by_key(server: EmbeddedServer) -> None:
+def test_a_column_without_objects_cannot_be_merged_by_key(server: EmbeddedServer, tmp_path: Path) -> None:
     target = server.target("postgres")
     everywhere(target, CREATE)
     for column, message in (
-        ("objects.note", 'cannot merge column "live.objects.note" by JSON keys: its type is neither json nor jsonb'),
-        ("bare.doc", 'cannot merge column "live.bare.doc" by JSON keys: its table has no key'),
+        (
+            "live.objects.note",
+            'cannot merge column "live.objects.note" by JSON keys: its type is neither json nor jsonb',
+        ),
+        ("live.bare.doc", 'cannot merge column "live.bare.doc" by JSON keys: its table has no key'),
         ("objects.none", 'cannot salvage rows: no table of the live database has the column "objects.none"'),
     ):
-        with pytest.raises(UsageError) as caught, found(target, Chosen(merge_json=(column,))):
+        with pytest.raises(UsageError) as caught, planned(target, tmp_path, Chosen(merge_json=(column,))):
             pass
         assert caught.value.message == message

@@ -202,24 +202,6 @@ def test_a_condition_that_the_server_cannot_read_is_wrong_usage(live: Live, last
         assert "it is not one SQL expression" in outcome.err
 
 
-@pytest.mark.parametrize(
-    ("line", "problem"),
-    [
-        ('[policies]\n"unique_exists" = "theirs"\n', "policies: unique_exists cannot be theirs: use skip, fail"),
-        ('since = "tomorrow"\n', 'cannot use since "tomorrow": not a time'),
-        ('renamed = ["a"]\n', 'cannot use --renamed "a": the live database has no such table or column ""'),
-    ],
-)
-def test_a_plan_file_is_as_strict_as_the_options(
-    live: Live, lastgood: Lastgood, tmp_path: Path, line: str, problem: str
-) -> None:
-    file = tmp_path / "salvage.toml"
-    file.write_text(line)
-    outcome = lastgood("salvage", "apply", str(file), "--dry-run", "--quiet")
-    assert outcome.status == 2
-    assert problem in outcome.err
-
-
 def test_a_plan_file_whose_restore_point_is_no_dump_names_the_file(
     live: Live, lastgood: Lastgood, tmp_path: Path
 ) -> None:

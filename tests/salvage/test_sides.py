@@ -101,3 +101,28 @@ def test_a_parent_goes_with_all_copies_of_a_child_without_a_key(target: Target, 
     }
     with target.connect() as connection:
         assert connection.execute("SELECT c.parent, p.id FROM live.child c, live.parent p").fetchall() == [(2, 2)]
+
+
+def test_a_row_without_a_value_that_the_live_database_requires_is_left_out(target: Target, tmp_path: Path) -> None:
+    sides.everywhere(target, "CREATE TABLE t (id int PRIMARY KEY, b text); INSERT INTO t VALUES (1, 'x'), (2, 'x')")
+    sides.inside(target, THEIRS, "INSERT INTO t VALUES (3, 'new'); UPDATE t SET b = 'user'")
+    sides.inside(target, LIVE, "DELETE FROM t WHERE id = 2; ALTER TABLE t ADD c int NOT NULL DEFAULT 1")
+    sides.inside(target, LIVE, "ALTER TABLE t ALTER c DROP DEFAULT")
+    chosen = {"policies": Policies(update_missing="theirs")}
+    assert salvage(target, tmp_path, **chosen) == {
+        ("t", "insert", None, "value_required"): 1,
+        ("t", "update", None, "value_required"): 1,
+        ("t", "update", "update", ""): 1,
+    }
+    sides.inside(target, LIVE, "ALTER TABLE t ALTER c SET DEFAULT 7")
+    assert salvage(target, tmp_path, **chosen)["t", "insert", "insert", ""] == 1
+
+
+def test_a_second_null_of_a_key_with_equal_nulls_is_left_out(target: Target, tmp_path: Path) -> None:
+    sides.everywhere(target, "CREATE TABLE t (id int PRIMARY KEY, b text, UNIQUE NULLS NOT DISTINCT (b))")
+    sides.inside(target, THEIRS, "INSERT INTO t VALUES (1, NULL), (3, 'x')")
+    sides.inside(target, LIVE, "INSERT INTO t VALUES (2, NULL)")
+    assert salvage(target, tmp_path) == {
+        ("t", "insert", None, "unique_exists"): 1,
+        ("t", "insert", "insert", ""): 1,
+    }

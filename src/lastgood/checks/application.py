@@ -33,9 +33,8 @@ def hooks(s: Subject) -> Iterator[Finding | Passed]:
     if configured:
         yield Passed(text=f"configured: {', '.join(configured)}; none of them was run")
     else:
-        yield Passed(
-            text="no [hooks] in lastgood.toml: the application is not stopped, and its writes fail at the fence"
-        )
+        writes = "its writes wait at the switch" if s.in_place is not None else "its writes fail at the fence"
+        yield Passed(text=f"no [hooks] in lastgood.toml: the application is not stopped, and {writes}")
 
 
 def health(s: Subject) -> Iterator[Finding | Passed]:

@@ -15,6 +15,7 @@ from lastgood.dump.script import ScriptStep
 from lastgood.dump.statements import ForeignKeyDefinition
 from lastgood.in_place.capabilities import probe
 from lastgood.in_place.definitions import sorting
+from lastgood.in_place.exchange import locking
 from lastgood.in_place.platform import keys
 from lastgood.load.code import Code
 from lastgood.load.family import Family
@@ -59,6 +60,8 @@ def objects(s: Subject) -> Iterator[Finding]:
         yield Finding(level="refusal", code="cannot_be_moved", text=text, hint=_HINT, final=True)
     for text in s.in_place.survey.cautions:
         yield Finding(level="caution", code="moved", text=text)
+    for each in locking.prepared(s.live, s.in_place.survey.schemas, s.in_place.survey.ties.tables()):
+        yield Finding(level="caution", code="prepared_transaction", text=f"the switch has to wait for {each}")
 
 
 def outside(s: Subject) -> Iterator[Finding]:
@@ -185,8 +188,13 @@ def left_behind(s: Subject) -> Iterator[Finding]:
         yield Finding(
             level="caution",
             code="missing_tables_stay",
-            text=f"{counted(len(lost), 'table')} of the restore point ({lost[0]}) no longer exist, and their schema "
-            "stays: they are not restored",
+            text=f"{counted(len(lost), 'table')} of the restore point ({lost[0]}) "
+            + (
+                "no longer exists, and its schema stays: it is"
+                if len(lost) == 1
+                else "no longer exist, and their schemas stay: they are"
+            )
+            + " not restored",
         )
 
 

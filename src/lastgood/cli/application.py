@@ -24,6 +24,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from lastgood import __version__, config, errors
+from lastgood.cli import combinations
 from lastgood.cli.call import Call
 from lastgood.cli.commands import ALSO_CALLED, COMMANDS, MODULES, ORDER
 from lastgood.cli.examples import section as examples_of
@@ -251,9 +252,11 @@ def command(
     Help and completion import a command's module, so the module only declares it. The function imports the logic.
     """
 
+    words = name if into is None else f"{into.info.name} {name}"
+
     def register(function: Callable[..., int | None]) -> Callable[..., int | None]:
         def invoke(ctx: typer.Context, **values: Any) -> int | None:
-            return _run(ctx, function, values)
+            return _run(ctx, words, function, values)
 
         parameters = _parameters(function) + [_from_registry(config.option(each)) for each in options]
         _with_signature(invoke, parameters, function.__doc__)
@@ -263,7 +266,6 @@ def command(
             place = _declared[name] = typer.Typer(
                 add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
             )
-        words = name if into is None else f"{into.info.name} {name}"
         place.command(name, cls=_Command, short_help=summary, epilog=epilog(words, statuses))(invoke)
         return function
 
@@ -292,7 +294,7 @@ def group(name: str, doc: str, default: Callable[..., int | None], *exits: int) 
 
     def callback(ctx: typer.Context, **values: Any) -> int | None:
         if ctx.invoked_subcommand is None:
-            return _run(ctx, default, values)
+            return _run(ctx, name, default, values)
         given = {each.name: values.pop(each.name) for each in options}
         if any(given.values()):
             raise UsageError(
@@ -308,7 +310,8 @@ def group(name: str, doc: str, default: Callable[..., int | None], *exits: int) 
     return made
 
 
-def _run(ctx: typer.Context, function: Callable[..., int | None], values: dict[str, Any]) -> int | None:
+def _run(ctx: typer.Context, words: str, function: Callable[..., int | None], values: dict[str, Any]) -> int | None:
+    combinations.refuse(words, combinations.given_in(ctx))
     session = _remember(ctx, values).session
     try:
         session.settle()

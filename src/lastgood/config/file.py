@@ -130,11 +130,12 @@ def _validation_problems(file: Path, error: ValidationError) -> Iterator[Problem
                 "See the keys of each table in docs/reference/configuration.md.",
             )
         else:
-            why = _SEVERAL if of_several else _reason(each["type"], each.get("ctx", {}), each["msg"])
+            why = _SEVERAL if of_several else reason(each["type"], each.get("ctx", {}), each["msg"])
             yield Problem(f'cannot use "{key}" in "{file}": {why}', f'"{key}"', why, LOOK_UP)
 
 
-def _reason(kind: str, declared: Mapping[str, Any], message: str) -> str:
+def reason(kind: str, declared: Mapping[str, Any], message: str) -> str:
+    """Why a value is wrong, from the type, the context and the message of an error of pydantic."""
     if kind in _REASONS:
         return _REASONS[kind].format(**{name: _quoted(value) for name, value in declared.items()})
     why = message.removeprefix("Value error, ")

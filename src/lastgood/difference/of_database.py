@@ -14,14 +14,15 @@ from psycopg import IsolationLevel, sql
 
 from lastgood.context import Context
 from lastgood.difference.sides import Block, OpenSide, Reading, ReadingPart, SideColumn, SideTable
-from lastgood.dump.names import Relation
+from lastgood.dump.names import Relation, quoted
 from lastgood.errors import NOT_REACHED
 from lastgood.facts import DigestRules, Facts, TableFacts, time_zone
 from lastgood.facts.digest import RowsDigest
 from lastgood.facts.of_database import pinned
 from lastgood.facts.relations import FactsRelation as Stored
 from lastgood.facts.relations import Source, as_dumped, of_schemas
-from lastgood.facts.row_stream import copy_blocks, digest_rows
+from lastgood.facts.row_stream import copy_blocks, copy_pieces, digest_rows
+from lastgood.facts.text_digest import TextDigest
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.kept import read_only
 from lastgood.postgres.server import Connection, Target, only_row
@@ -60,9 +61,10 @@ ORDER BY i.indrelid, i.indisprimary DESC, i.indnkeyatts, i.indexrelid
 
 @dataclass(slots=True)
 class Memory:
-    """The results of reading a database in one snapshot, for the next comparison: digests by table, columns and
-    settings, and why tables cannot be read."""
+    """The results of reading a database in one snapshot, for the next comparison: digests of the rows and of the whole
+    text, by table, columns and settings; and why tables cannot be read."""
 
+    texts: dict[tuple[object, ...], tuple[str, ...]] = field(default_factory=dict)
     digests: dict[tuple[object, ...], TableFacts] = field(default_factory=dict)
     unreadable: dict[Relation, str] = field(default_factory=dict)
 
@@ -149,10 +151,12 @@ def _tables(connection: Connection, schemas: Mapping[str, str] | None, memory: M
         # A table that was locked before is not waited for again; the others need a lock of this session.
         why = memory.unreadable.get(relation) or _locked(connection, source)
         memory.unreadable[relation] = why
+        known = tuple(keys[source.parts[0].oid]) if len(source.parts) == 1 else ()
         found[relation] = SideTable(
             relation,
-            tuple(SideColumn(name, kind) for name, kind in columns or ()),
-            tuple(keys[source.parts[0].oid]) if len(source.parts) == 1 else (),
+            tuple(SideColumn(name, _renamed_type(kind, renamed)) for name, kind in columns or ()),
+            known,
+            known,
             sum(described[part.oid][1] or 0 for part in source.parts),
             None,
             source.zoned,
@@ -161,6 +165,14 @@ def _tables(connection: Connection, schemas: Mapping[str, str] | None, memory: M
             source.parts,
         )
     return found
+
+
+def _renamed_type(kind: str, renamed: Mapping[str, str]) -> str:
+    """The type's name as the other side writes it: a type of a kept schema is the live one's former self."""
+    for schema, live in renamed.items():
+        if kind.startswith(f"{quoted(schema)}."):
+            return quoted(live) + kind.removeprefix(quoted(schema))
+    return kind
 
 
 def _locked(connection: Connection, source: Source) -> str:
@@ -190,6 +202,7 @@ class _OpenDatabase:
     memory: Memory
     facts: Facts | None = None
     in_order: bool = False
+    own_columns: bool = False
     no_rows: str = ""
     _free: list[Connection] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -236,35 +249,57 @@ class _OpenDatabase:
                         total += data.count(b"\n") - (len(_WITHOUT_VALUE.findall(data)) if given else 0)
         return total
 
+    def has_text(self, text: Sequence[str], reading: Reading, cancelled: Callable[[], bool]) -> bool:
+        key = self._key(reading)
+        if key not in self.memory.texts:
+            digest = TextDigest()
+            with self._recording(reading) as (connection, copies):
+                for copy in copies:
+                    with closing(copy_pieces(connection, copy, cancelled=cancelled)) as pieces:
+                        for piece in pieces:
+                            digest.add(piece)
+                            if not digest.begins(text):
+                                raise psycopg.Rollback  # the end of the COPY is an error
+            if not digest.begins(text):
+                return False
+            self.memory.texts[key] = digest.result()
+        return self.memory.texts[key] == text
+
     def digest(self, reading: Reading, cancelled: Callable[[], bool]) -> TableFacts | None:
-        zone = self.rules.time_zone if reading.table.zoned else None
-        key = (reading.table.relation, reading.columns, self.rules.client_encoding, self.rules.bytea_output, zone)
+        key = self._key(reading)
         if key not in self.memory.digests:
-            self.memory.digests[key] = self._digested(reading, cancelled)
+            digest = RowsDigest()
+            with self._recording(reading) as (connection, copies):
+                for copy in copies:
+                    one = digest_rows(connection, copy, cancelled=cancelled)
+                    digest.rows += one.rows
+                    digest.total += one.total
+            self.memory.digests[key] = TableFacts(
+                schema_name=reading.table.relation.schema,
+                name=reading.table.relation.name,
+                columns=reading.columns,
+                rows=digest.rows,
+                digest=digest.hexdigest(),
+                zoned=reading.table.zoned,
+            )
         return self.memory.digests[key]
 
-    def _digested(self, reading: Reading, cancelled: Callable[[], bool]) -> TableFacts:
-        digest = RowsDigest()
+    def _key(self, reading: Reading) -> tuple[object, ...]:
+        zone = self.rules.time_zone if reading.table.zoned else None
+        return (reading.table.relation, reading.columns, self.rules.client_encoding, self.rules.bytea_output, zone)
+
+    @contextmanager
+    def _recording(self, reading: Reading) -> Iterator[tuple[Connection, list[bytes]]]:
+        """A session that writes text in the encoding of the other side's records, and the COPY commands for it."""
         encoding = self.rules.client_encoding
         with self._borrowed() as connection:
             if encoding != "UTF8":
                 connection.execute(sql.SQL("SET LOCAL client_encoding = {}").format(sql.Literal(encoding)))
             # Under SQL_ASCII bytes pass unchanged, including those of names in the command.
             codec = "utf-8" if encoding == "SQL_ASCII" else connection.info.encoding
-            for copy in _copies(connection, reading):
-                one = digest_rows(connection, copy.encode(codec), cancelled=cancelled)
-                digest.rows += one.rows
-                digest.total += one.total
+            yield connection, [copy.encode(codec) for copy in _copies(connection, reading)]
             if encoding != "UTF8":
                 connection.execute("SET LOCAL client_encoding = 'UTF8'")
-        return TableFacts(
-            schema_name=reading.table.relation.schema,
-            name=reading.table.relation.name,
-            columns=reading.columns,
-            rows=digest.rows,
-            digest=digest.hexdigest(),
-            zoned=reading.table.zoned,
-        )
 
 
 def _copies(connection: Connection, reading: Reading) -> Iterator[str]:

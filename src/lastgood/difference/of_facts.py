@@ -50,6 +50,7 @@ class _OpenFacts:
     tables: Mapping[Relation, SideTable]
     facts: Facts
     in_order: bool = False
+    own_columns: bool = True
     no_rows: str = OTHER_RULES
 
     @property
@@ -65,6 +66,9 @@ class _OpenFacts:
 
     def count(self, table: SideTable, given: Sequence[str] = ()) -> int:
         return 0 if given else table.rows or 0
+
+    def has_text(self, text: Sequence[str], reading: Reading, cancelled: Callable[[], bool]) -> bool:
+        return False
 
     def digest(self, reading: Reading, cancelled: Callable[[], bool]) -> TableFacts | None:
         return None

@@ -19,11 +19,10 @@ from lastgood.dump.script import Bulk, ScriptStep, Section
 from lastgood.dump.statements import Command, Kind
 from lastgood.errors import BadPoint, Interrupted
 from lastgood.facts import DigestRules, Facts, TableFacts
-from lastgood.facts.digest import whole_lines
 from lastgood.load.supply import Supply, supply_for
 from lastgood.points import RestorePoint, VerifiedPoint
 
-BLOCK = 1 << 22
+BLOCK = 1 << 21
 COMPUTED = "some of its INSERTs contain expressions"
 
 
@@ -92,7 +91,8 @@ def _opened(whole: VerifiedPoint) -> _OpenPoint:
         tables[relation] = SideTable(
             relation,
             columns,
-            tuple(keys.get(relation, ())),
+            tuple(key for _, key in keys[relation]),
+            tuple(key for primary, key in keys[relation] if primary),
             sum(section.size for section in own),
             sum(section.rows for section in own),
             zoned.get(relation, True),
@@ -119,14 +119,15 @@ def _opened(whole: VerifiedPoint) -> _OpenPoint:
 
 def _keys_and_roots(
     commands: Iterable[Command],
-) -> tuple[dict[Relation, list[tuple[str, ...]]], dict[Relation, Relation]]:
-    """The declared keys of each table, the primary key first, and the topmost parent of each partition."""
-    keys: dict[Relation, list[tuple[str, ...]]] = defaultdict(list)
+) -> tuple[dict[Relation, list[tuple[bool, tuple[str, ...]]]], dict[Relation, Relation]]:
+    """The declared keys of each table, the primary key first and marked, and the topmost parent of each partition."""
+    keys: dict[Relation, list[tuple[bool, tuple[str, ...]]]] = defaultdict(list)
     parents: dict[Relation, Relation] = {}
     for command in commands:
         if command.kind in (Kind.PRIMARY_KEY, Kind.UNIQUE, Kind.TABLE, Kind.INDEX):
             for primary, columns in _declared(command):
-                keys[command.relations[0]].insert(0 if primary else len(keys[command.relations[0]]), columns)
+                found = keys[command.relations[0]]
+                found.insert(0 if primary else len(found), (primary, columns))
         if command.kind is Kind.PARTITION and len(command.relations) == 2:
             parents[command.relations[1]] = command.relations[0]
     roots = {}
@@ -172,6 +173,7 @@ class _OpenPoint:
     in_order: bool
     whole: VerifiedPoint
     codec: str
+    own_columns: bool = True
     no_rows: str = ""
 
     def read(self, wanted: Sequence[Reading], cancelled: Callable[[], bool]) -> Iterator[ReadingPart]:
@@ -199,20 +201,22 @@ class _OpenPoint:
         columns = section.start.columns or ()
         held: list[bytes] = []
         size = 0
-        for piece in whole_lines(supply.rows(section)):
+        for piece in supply.rows(section):
             if cancelled():
                 raise Interrupted("cannot continue reading the dump: interrupted")
-            held.append(piece)
             size += len(piece)
-            if size >= BLOCK:
-                yield self._block(held, columns)
-                held, size = [], 0
-        if held:
+            end = piece.rfind(b"\n") + 1 if size >= BLOCK else 0
+            if end:
+                yield self._block([*held, piece[:end]], columns)
+                held, size = [piece[end:]], len(piece) - end
+            else:
+                held.append(piece)
+        if size:
             yield self._block(held, columns)
 
     def _block(self, pieces: Sequence[bytes], columns: tuple[str, ...]) -> Block:
         data = b"".join(pieces)
-        if b"\r\n" in data:
+        if b"\r" in data:
             data = data.replace(b"\r\n", b"\n")
         if self.codec != "utf-8":
             data = data.decode(self.codec).encode()
@@ -220,6 +224,9 @@ class _OpenPoint:
 
     def count(self, table: SideTable, given: Sequence[str] = ()) -> int:
         return 0 if given else table.rows or 0
+
+    def has_text(self, text: Sequence[str], reading: Reading, cancelled: Callable[[], bool]) -> bool:
+        return False
 
     def digest(self, reading: Reading, cancelled: Callable[[], bool]) -> TableFacts | None:
         return None

@@ -55,16 +55,23 @@ class Records:
                 return name
         return None
 
-    def compared(self, pair: Pair, number: int, cancelled: Callable[[], bool]) -> tuple[bool, int, int] | None:
+    def compared(
+        self, pair: Pair, number: int, cancelled: Callable[[], bool], *, counted: bool
+    ) -> tuple[bool, int, int] | None:
         """Whether a table with a recorded digest is equal, and its rows on both sides; None if digests do not tell.
-        Raises as ``OpenSide.digest`` does."""
+        ``counted``: the rows of a table are counted next unless it is equal. Raises as ``OpenSide.digest`` does."""
         name = self.side_of(pair)
         assert name is not None and pair.a is not None and pair.b is not None  # the caller chose the pair
         away: SideName = "b" if name == "a" else "a"
         here, there = self._sides[name], self._sides[away]
         then, other = self._known[name][pair.relation], self._known[away].get(pair.relation)
         if other is None or other.columns != then.columns:
-            other = there.digest(Reading(number, pair.b if name == "a" else pair.a, then.columns), cancelled)
+            reading = Reading(number, pair.b if name == "a" else pair.a, then.columns)
+            if then.text and there.has_text(then.text, reading, cancelled):
+                return True, then.rows, then.rows
+            if then.text and counted and not other_text(self._sides["a"], self._sides["b"], pair.a, pair.b):
+                return None
+            other = there.digest(reading, cancelled)
         if other is None:
             return None
         equal = (

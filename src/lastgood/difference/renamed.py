@@ -75,6 +75,7 @@ def _tables(inner: OpenSide, names: NewNames, label: str) -> dict[Relation, Side
             shown,
             columns=tuple(replace(each, name=columns.get(each.name, each.name)) for each in table.columns),
             keys=tuple(tuple(columns.get(name, name) for name in key) for key in table.keys),
+            sure=tuple(tuple(columns.get(name, name) for name in key) for key in table.sure),
         )
     return found
 
@@ -111,6 +112,10 @@ class _Open:
     def in_order(self) -> bool:
         return self.inner.in_order
 
+    @property
+    def own_columns(self) -> bool:
+        return self.inner.own_columns
+
     def _inside(self, reading: Reading) -> Reading:
         """The reading with the names of the side: it reads the parts of the table."""
         old = {new: name for name, new in self.names.of(reading.table).items()}
@@ -136,6 +141,9 @@ class _Open:
     def count(self, table: SideTable, given: Sequence[str] = ()) -> int:
         old = {new: name for name, new in self.names.of(table).items()}
         return self.inner.count(table, [old.get(name, name) for name in given])
+
+    def has_text(self, text: Sequence[str], reading: Reading, cancelled: Callable[[], bool]) -> bool:
+        return self.inner.has_text(text, self._inside(reading), cancelled)
 
     def digest(self, reading: Reading, cancelled: Callable[[], bool]) -> TableFacts | None:
         found = self.inner.digest(self._inside(reading), cancelled)

@@ -28,14 +28,16 @@ class SideTable:
     """A table with rows of its own, or a partitioned table that stands for its partitions.
 
     ``relation`` is the name under which it is compared. ``keys``: columns without NULL that identify a row, the
-    primary key first. ``bytes`` is its size as far as it is known, ``rows`` the exact number where the side knows it
-    without reading. ``zoned``: the text of its rows may depend on the time zone. ``root``: the partitioned table that
-    it belongs to. ``unreadable``: why its rows cannot be read, empty if they can. ``parts`` belongs to the side.
+    primary key first; ``sure``: those of them that identify each row for certain. ``bytes`` is its size as far as it is
+    known, ``rows`` the exact number where the side knows it without reading. ``zoned``: the text of its rows may depend
+    on the time zone. ``root``: the partitioned table that it belongs to. ``unreadable``: why its rows cannot be read,
+    empty if they can. ``parts`` belongs to the side.
     """
 
     relation: Relation
     columns: tuple[SideColumn, ...]
     keys: tuple[tuple[str, ...], ...] = ()
+    sure: tuple[tuple[str, ...], ...] = ()
     bytes: int = 0
     rows: int | None = None
     zoned: bool = True
@@ -83,7 +85,8 @@ class OpenSide(Protocol):
     ``tables`` by the name under which they are compared; a partitioned table is represented by its partitions.
     ``facts``: recorded facts of the same content, with digests; None without a record. ``rules``: the settings under
     which the rows are written. ``in_order``: rows are available in one sequence only, so that one thread has to read
-    all tables. ``no_rows``: why rows cannot be read at all; empty if they can.
+    all tables. ``own_columns``: rows have all columns of the table in its order, whatever a reading needs. ``no_rows``:
+    why rows cannot be read at all; empty if they can.
     """
 
     @property
@@ -97,6 +100,8 @@ class OpenSide(Protocol):
     @property
     def in_order(self) -> bool: ...
     @property
+    def own_columns(self) -> bool: ...
+    @property
     def no_rows(self) -> str: ...
 
     def read(self, wanted: Sequence[Reading], cancelled: Callable[[], bool]) -> Iterator[ReadingPart]:
@@ -106,6 +111,10 @@ class OpenSide(Protocol):
     def count(self, table: SideTable, given: Sequence[str] = ()) -> int:
         """The number of rows; of those with a value in one of the columns ``given``, if there are any. Raises
         psycopg.Error."""
+
+    def has_text(self, text: Sequence[str], reading: Reading, cancelled: Callable[[], bool]) -> bool:
+        """Whether ``text`` is the ``TableFacts.text`` of a table with the columns of the reading; False if the side
+        cannot read single tables. Stops where the text begins to differ. Raises as ``read`` does."""
 
     def digest(self, reading: Reading, cancelled: Callable[[], bool]) -> TableFacts | None:
         """The facts of a table, with the content digest of the rows in the order of ``reading.columns``; None if the

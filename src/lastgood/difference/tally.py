@@ -48,12 +48,10 @@ class Counts:
     """Numbers of rows. ``repeated``: keys that more than one row of a side has, so that they identify none.
     ``referenced``: see ``TableDifference``."""
 
-    rows_a: int
-    rows_b: int
-    only_a: int
-    only_b: int
-    changed: int
-    repeated: int
+    only_a: int = 0
+    only_b: int = 0
+    changed: int = 0
+    repeated: int = 0
     referenced: int = 0
 
 
@@ -72,6 +70,7 @@ class Tally:
         self._opened: duckdb.DuckDBPyConnection | None = None
         self._lock = threading.Lock()
         self._cursors: list[duckdb.DuckDBPyConnection] = []
+        self._stored: set[int] = set()
 
     def _database(self) -> duckdb.DuckDBPyConnection:
         if self._opened is not None:
@@ -124,23 +123,9 @@ class Tally:
                 self._cursors.remove(cursor)
             cursor.close()
 
-    def prepare(self, cursor: duckdb.DuckDBPyConnection, number: int, form: RowForm) -> None:
-        """Create an empty table for the rows of both sides."""
-        kinds = "k VARCHAR, h UBIGINT" if form.key else "k UHUGEINT, h UBIGINT"
-        cursor.execute(f"CREATE OR REPLACE TABLE t{number} (side BOOLEAN, {kinds}, r UBIGINT)")
-
-    def add(
-        self,
-        cursor: duckdb.DuckDBPyConnection,
-        number: int,
-        form: RowForm,
-        side: SideName,
-        block: Block,
-        *,
-        whole: bool,
-    ) -> int:
-        """Add a block's rows; returns their number. ``whole``: verify all of their text, which ``collect`` needs; else
-        that of their keys. Raises InvalidText."""
+    def add(self, number: int, form: RowForm, side: SideName, block: Block, *, whole: bool) -> None:
+        """Store a block's rows. ``whole``: verify all of their text, which ``collect`` needs; else that of their keys.
+        Raises InvalidText."""
         import duckdb
         import pyarrow
 
@@ -156,61 +141,76 @@ class Tally:
         else:
             # Rows without a key are found by their hash alone: 128 bits.
             fields = f"md5_number({line}) AS k, 0 AS h"
-        cursor.register("block", lines)
-        try:
-            references = noted(block.columns, form.references)
-            cursor.execute(f"INSERT INTO t{number} SELECT {_flag(side)}, {fields}, {references} FROM block")
-        except duckdb.InvalidInputException as error:
-            raise InvalidText(INVALID_TEXT) from error
-        finally:
-            cursor.unregister("block")
-        return int(lines.num_rows)
+        with self.session() as cursor:
+            self._prepare(cursor, number, form)
+            cursor.register("block", lines)
+            try:
+                references = noted(block.columns, form.references)
+                cursor.execute(f"INSERT INTO t{number} SELECT {_flag(side)}, {fields}, {references} FROM block")
+            except duckdb.InvalidInputException as error:
+                raise InvalidText(INVALID_TEXT) from error
+            finally:
+                cursor.unregister("block")
 
-    def count(self, cursor: duckdb.DuckDBPyConnection, number: int, form: RowForm) -> Counts:
+    def _prepare(self, cursor: duckdb.DuckDBPyConnection, number: int, form: RowForm) -> None:
+        """Create the table for the rows of both sides, if there is none."""
+        kinds = "k VARCHAR, h UBIGINT" if form.key else "k UHUGEINT, h UBIGINT"
+        with self._lock:
+            if number not in self._stored:
+                cursor.execute(f"CREATE TABLE t{number} (side BOOLEAN, {kinds}, r UBIGINT)")
+                self._stored.add(number)
+
+    def count(self, number: int, form: RowForm) -> Counts:
         """Count the differing rows. With ``repeated``, the other numbers are those of the multiset."""
-        row = cursor.execute(
-            f"""
-            WITH g AS ({_grouped(number)})
-            SELECT coalesce(sum(a), 0)::BIGINT, coalesce(sum(b), 0)::BIGINT,
-                   coalesce(sum(greatest(a - b, 0)), 0)::BIGINT, coalesce(sum(greatest(b - a, 0)), 0)::BIGINT,
-                   count(*) FILTER (a = 1 AND b = 1 AND low <> high),
-                   count(*) FILTER (a > 1 OR b > 1),
-                   coalesce(sum({_REFERENCED}), 0)::BIGINT
-            FROM g
-            """
-        ).fetchone()
-        assert row is not None  # an aggregate always gives a row
-        counts = Counts(*row)
-        if not form.key:
-            return replace(counts, changed=0, repeated=0)
-        if not counts.repeated:
-            return counts
-        row = cursor.execute(
-            f"""
-            WITH g AS (SELECT count(*) FILTER (NOT side) AS a, count(*) FILTER (side) AS b, 0 AS low, 0 AS high,
-                              NULL AS noted_a, max(r) FILTER (side) AS noted_b
-                       FROM t{number} GROUP BY k, h)
-            SELECT sum(greatest(a - b, 0))::BIGINT, sum(greatest(b - a, 0))::BIGINT,
-                   coalesce(sum({_REFERENCED}), 0)::BIGINT FROM g
-            """
-        ).fetchone()
-        assert row is not None
-        return replace(counts, only_a=row[0], only_b=row[1], changed=0, referenced=row[2])
+        if number not in self._stored:
+            return Counts()
+        with self.session() as cursor:
+            row = cursor.execute(
+                f"""
+                WITH g AS ({_grouped(number)})
+                SELECT coalesce(sum(greatest(a - b, 0)), 0)::BIGINT, coalesce(sum(greatest(b - a, 0)), 0)::BIGINT,
+                       count(*) FILTER (a = 1 AND b = 1 AND low <> high),
+                       count(*) FILTER (a > 1 OR b > 1),
+                       coalesce(sum({_REFERENCED}), 0)::BIGINT
+                FROM g
+                """
+            ).fetchone()
+            assert row is not None  # an aggregate always gives a row
+            counts = Counts(*row)
+            if not form.key:
+                return replace(counts, changed=0, repeated=0)
+            if not counts.repeated:
+                return counts
+            row = cursor.execute(
+                f"""
+                WITH g AS (SELECT count(*) FILTER (NOT side) AS a, count(*) FILTER (side) AS b, 0 AS low, 0 AS high,
+                                  NULL AS noted_a, max(r) FILTER (side) AS noted_b
+                           FROM t{number} GROUP BY k, h)
+                SELECT sum(greatest(a - b, 0))::BIGINT, sum(greatest(b - a, 0))::BIGINT,
+                       coalesce(sum({_REFERENCED}), 0)::BIGINT FROM g
+                """
+            ).fetchone()
+            assert row is not None
+            return replace(counts, only_a=row[0], only_b=row[1], changed=0, referenced=row[2])
 
-    def keep_differing(self, cursor: duckdb.DuckDBPyConnection, number: int) -> None:
+    def keep_differing(self, number: int) -> None:
         """Keep the keys of the rows that differ, for a second reading."""
-        cursor.execute(
-            f"""
-            CREATE OR REPLACE TABLE d{number} AS
-            WITH g AS ({_grouped(number)})
-            SELECT k, greatest(a - b, 0) AS only_a, greatest(b - a, 0) AS only_b, a = b AS changed FROM g
-            WHERE a <> b OR low <> high
-            """
-        )
+        with self.session() as cursor:
+            cursor.execute(
+                f"""
+                CREATE OR REPLACE TABLE d{number} AS
+                WITH g AS ({_grouped(number)})
+                SELECT k, greatest(a - b, 0) AS only_a, greatest(b - a, 0) AS only_b, a = b AS changed FROM g
+                WHERE a <> b OR low <> high
+                """
+            )
 
-    def drop(self, cursor: duckdb.DuckDBPyConnection, number: int) -> None:
-        """Drop the rows of a table."""
-        cursor.execute(f"DROP TABLE IF EXISTS t{number}")
+    def drop(self, number: int) -> None:
+        """Drop the stored rows of a table."""
+        if number in self._stored:
+            with self.session() as cursor:
+                cursor.execute(f"DROP TABLE t{number}")
+            self._stored.discard(number)
 
     def prepare_rows(self, cursor: duckdb.DuckDBPyConnection, number: int, form: RowForm) -> None:
         """Create the empty tables for the second reading."""
@@ -218,21 +218,17 @@ class Tally:
             kind = "VARCHAR" if form.key else "UHUGEINT"
             cursor.execute(f"CREATE OR REPLACE TABLE r{number}{side} (k {kind}, line VARCHAR)")
 
-    def collect(
-        self, cursor: duckdb.DuckDBPyConnection, number: int, form: RowForm, side: SideName, block: Block
-    ) -> None:
+    def collect(self, number: int, form: RowForm, side: SideName, block: Block) -> None:
         """Keep the differing rows of a block, of the second reading, as lines of ``form.columns``."""
         lines = as_lines(block.data)
         line = line_of(block.columns, form.columns)
         key = key_of(block.columns, form.key) if form.key else f"md5_number({line})"
-        cursor.register("block", lines)
-        try:
+        with self.session() as cursor:
+            cursor.register("block", lines)
             cursor.execute(
                 f"INSERT INTO r{number}{side} SELECT k, line FROM (SELECT {key} AS k, {line} AS line FROM block) "
                 f"WHERE k IN (SELECT k FROM d{number} WHERE only_{side} > 0 OR changed)"
             )
-        finally:
-            cursor.unregister("block")
 
     def lines(
         self, cursor: duckdb.DuckDBPyConnection, number: int, form: RowForm, change: Change, side: SideName

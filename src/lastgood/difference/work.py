@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 import psycopg
 
+from lastgood.difference.in_step import line_count
 from lastgood.difference.limit import Limit, is_interrupt, words_of
+from lastgood.difference.pair_rows import SIDES, PairRows
 from lastgood.difference.pairing import Pair, pair_of, renamed_tables
 from lastgood.difference.recorded import Records, larger, other_text
 from lastgood.difference.results import Level, Rename, State, TableDifference
-from lastgood.difference.sides import Block, OpenSide, Reading, SideName, SideTable
-from lastgood.difference.tally import Counts, InvalidText, RowForm, Tally
+from lastgood.difference.sides import Block, OpenSide, SideName, SideTable
+from lastgood.difference.tally import Counts, RowForm, Tally
 from lastgood.dump.names import Relation
 from lastgood.errors import Interrupted
 from lastgood.events import Progress
 
 References = Callable[[Relation, tuple[str, ...]], tuple[str, ...]]
-_Take = Callable[[SideName, Reading, Generator[Block]], None]
 SESSIONS = 2
 INTERRUPTED = "cannot continue the comparison: interrupted"
 
@@ -50,6 +52,7 @@ class ComparisonState:
     renames: tuple[Rename, ...] = ()
     _records: Records | None = None
     _collected: set[int] = field(default_factory=set)
+    _rows_read: Counter[tuple[int, SideName]] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _done: int = 0
     _total: int = 0
@@ -121,7 +124,8 @@ class ComparisonState:
     def _digest(self, number: int) -> None:
         try:
             assert self._records is not None  # made by ``run``
-            found = self._records.compared(self.pairs[number], number, self.limit.stop)
+            counted = (self.level == "count" or self.keep) and not self.a.no_rows and not self.b.no_rows
+            found = self._records.compared(self.pairs[number], number, self.limit.stop, counted=counted)
         except psycopg.Error as error:
             if error.sqlstate is None:  # the connection is lost
                 raise
@@ -154,15 +158,13 @@ class ComparisonState:
         return (self.level == "count" or self.keep) and result.state == "different"
 
     def _count(self, numbers: Sequence[int]) -> None:
-        with self.tally.session() as cursor:
-            for number in numbers:
-                pair = self.pairs[number]
-                references = self.references(pair.relation, pair.columns)
-                self.forms[number] = RowForm(pair.columns, pair.keys[0] if pair.keys else (), references)
-                self.tally.prepare(cursor, number, self.forms[number])
+        for number in numbers:
+            pair = self.pairs[number]
+            references = self.references(pair.relation, pair.columns)
+            self.forms[number] = RowForm(pair.columns, pair.keys[0] if pair.keys else (), references)
         self._done = 0
         self._total = sum(self._size(self.pairs[number], both=True) for number in numbers)
-        self._read(numbers, self._store, self._finish)
+        self._each(self._reading(numbers, self._store, self._finish))
         for number in numbers:
             result = self.results.get(number)
             if result is None:
@@ -170,99 +172,67 @@ class ComparisonState:
             elif not result.counted and not result.why:
                 self.results[number] = result.model_copy(update={"why": self.limit.why})
 
-    def _store(self, name: SideName, reading: Reading, blocks: Generator[Block]) -> None:
-        form = self.forms[reading.number]
-        with self.tally.session() as cursor, closing(blocks):
-            for block in blocks:
-                rows = self.tally.add(cursor, reading.number, form, name, block, whole=self.keep)
-                self._progress(reading.table, len(block.data), rows)
+    def _store(self, name: SideName, number: int, block: Block) -> None:
+        self.tally.add(number, self.forms[number], name, block, whole=self.keep)
 
     def _finish(self, number: int) -> None:
         """Count the rows of a pair of which both sides are stored."""
         form, pair = self.forms[number], self.pairs[number]
         why = pair.why
-        with self.tally.session() as cursor:
-            counts = self.tally.count(cursor, number, form)
+        counts = self.tally.count(number, form)
+        rows = {name: self._rows_read[number, name] for name in SIDES}
+        if counts.repeated:
+            key = ", ".join(form.key)
+            why = f"duplicate key ({key}); compared by whole rows" + (f"; {why}" if why else "")
+            form = self.forms[number] = replace(form, key=())
+        differs = bool(counts.only_a or counts.only_b or counts.changed)
+        if differs and self.keep:
             if counts.repeated:
-                key = ", ".join(form.key)
-                why = f"duplicate key ({key}); compared by whole rows" + (f"; {why}" if why else "")
-                form = self.forms[number] = replace(form, key=())
-            differs = bool(counts.only_a or counts.only_b or counts.changed)
-            if differs and self.keep:
-                if counts.repeated:
-                    self._store_again(number)
-                self.tally.keep_differing(cursor, number)
-            self.tally.drop(cursor, number)
+                self._store_again(number)
+            self.tally.keep_differing(number)
+        self.tally.drop(number)
         state: State = "only b" if pair.a is None else "only a" if pair.b is None else "equal"
-        self._result(number, "different" if differs and state == "equal" else state, counts=counts, why=why)
+        state = "different" if differs and state == "equal" else state
+        self._result(number, state, counts=counts, rows_a=rows["a"], rows_b=rows["b"], why=why)
 
     def _store_again(self, number: int) -> None:
         """Store both sides again, as a multiset: their rows have no key after all."""
-        with self.tally.session() as cursor:
-            self.tally.prepare(cursor, number, self.forms[number])
-        for name, readings in self._readings([number]).items():
-            for portion in self._side(name).read(readings, self.limit.stop):
-                self._store(name, portion.reading, portion.blocks)
+        self.tally.drop(number)
+        for task in self._reading([number], self._store):
+            task()
 
-    def _side(self, name: SideName) -> OpenSide:
-        return self.a if name == "a" else self.b
+    def _reading(
+        self,
+        numbers: Sequence[int],
+        take: Callable[[SideName, int, Block], None],
+        finish: Callable[[int], None] = lambda number: None,
+        *,
+        copies: bool = False,
+    ) -> list[Callable[[], None]]:
+        """The work of reading both sides of these pairs. ``copies``: take all copies of a row that has no key."""
 
-    def _readings(self, numbers: Sequence[int]) -> dict[SideName, list[Reading]]:
-        found: dict[SideName, list[Reading]] = {"a": [], "b": []}
-        for number in numbers:
-            pair = self.pairs[number]
-            for name, table in (("a", pair.a), ("b", pair.b)):
-                if table is not None and not table.unreadable:
-                    found["a" if name == "a" else "b"].append(Reading(number, table, pair.columns))
-        return found
+        def in_step(number: int) -> bool:
+            key, pair = self.forms[number].key, self.pairs[number]
+            if not key:
+                return not copies
+            # Equal rows that are left out must not hide that a key has other rows, too.
+            return pair.a is not None and pair.b is not None and key in pair.a.sure and key in pair.b.sure
 
-    def _read(self, numbers: Sequence[int], take: _Take, finish: Callable[[int], None]) -> None:
-        """Read both sides of these pairs, several tables at a time, and finish each pair when both sides are read."""
-        tasks: list[tuple[int, Callable[[], None]]] = []
-        readings = self._readings(numbers)
-        left = {
-            number: {name for name in readings for each in readings[name] if each.number == number}
-            for number in numbers
-        }
-        place = {number: at for at, number in enumerate(numbers)}
+        return PairRows(
+            self.a, self.b, self.pairs, self.limit, in_step, self._came, take, finish, self._unreadable
+        ).tasks(numbers)
 
-        def done(name: SideName, number: int) -> None:
-            with self._lock:
-                left[number].discard(name)
-                last = not left[number]
-            if last:
-                finish(number)
+    def _came(self, name: SideName, number: int, data: bytes) -> None:
+        rows = line_count(data)
+        pair = self.pairs[number]
+        table = pair.a if name == "a" else pair.b
+        assert table is not None  # it was read
+        with self._lock:
+            self._rows_read[number, name] += rows
+        self._progress(table, len(data), rows)
 
-        for name, wanted in readings.items():
-            if self._side(name).in_order:
-                tasks.append((-1, partial(self._take_all, name, wanted, take, done)))
-            else:
-                tasks += [(place[each.number], partial(self._take_all, name, [each], take, done)) for each in wanted]
-        tasks.sort(key=lambda task: task[0])
-        self._each([task for _, task in tasks])
-
-    def _take_all(
-        self, name: SideName, readings: Sequence[Reading], take: _Take, done: Callable[[SideName, int], None]
-    ) -> None:
-        left = {reading.number for reading in readings}
-        try:
-            for portion in self._side(name).read(readings, self.limit.stop):
-                try:
-                    take(name, portion.reading, portion.blocks)
-                except InvalidText as error:
-                    self._result(portion.reading.number, "not compared", why=str(error))
-                    left.discard(portion.reading.number)
-                    continue
-                if portion.last:
-                    left.discard(portion.reading.number)
-                    done(name, portion.reading.number)
-            for number in left:
-                done(name, number)
-        except psycopg.Error as error:
-            if error.sqlstate is None:  # the connection is lost
-                raise
-            for reading in readings:
-                self._result(reading.number, "not compared", why=words_of(error))
+    def _unreadable(self, number: int, why: str) -> None:
+        self._result(number, "not compared", why=why)
 
     # Threads -----------------------------------------------------------------------------------------------------
 
@@ -339,7 +309,7 @@ class ComparisonState:
         pair = self.pairs[number]
         form = self.forms.get(number)
         if counts is not None:
-            rows_a, rows_b, only_a, only_b = counts.rows_a, counts.rows_b, counts.only_a, counts.only_b
+            only_a, only_b = counts.only_a, counts.only_b
             changed = counts.changed if form is not None and form.key else None
             referenced = counts.referenced
         with self._lock:
@@ -379,12 +349,9 @@ class ComparisonState:
         if number not in self._collected:
             with self.tally.session() as cursor:
                 self.tally.prepare_rows(cursor, number, self.forms[number])
-            self._read([number], self._collect, lambda number: None)
+            self._each(self._reading([number], self._collect, copies=True))
             self._collected.add(number)
         return number
 
-    def _collect(self, name: SideName, reading: Reading, blocks: Generator[Block]) -> None:
-        form = self.forms[reading.number]
-        with self.tally.session() as cursor, closing(blocks):
-            for block in blocks:
-                self.tally.collect(cursor, reading.number, form, name, block)
+    def _collect(self, name: SideName, number: int, block: Block) -> None:
+        self.tally.collect(number, self.forms[number], name, block)

@@ -48,7 +48,9 @@ class TableFacts(Frozen):
     which a dump loads its leaves.
 
     ``digest``: 32 hex digits, the sum modulo 2^128 of the XXH3-128 of each line of the COPY text output of ``columns``
-    (line end not included); None if the dump's rows can't be converted to that form (``why_no_digest``). ``newest``:
+    (line end not included); None if the dump's rows can't be converted to that form (``why_no_digest``). ``text``: the
+    XXH3-128 of the first 64 KiB of that output with line ends, of each doubling of that size, and of all of it; it
+    proves equality sooner where the order of the rows is the same, and is empty where it was not recorded. ``newest``:
     column name → greatest time stamp as COPY text, for columns of a time stamp or date type. ``zoned``: the text of the
     rows depends on the time zone (a column is or contains a timestamptz); True also where that is unknown.
     """
@@ -59,6 +61,7 @@ class TableFacts(Frozen):
     rows: int
     digest: str | None
     why_no_digest: str = ""
+    text: tuple[str, ...] = ()
     newest: dict[str, str] = Field(default_factory=dict)
     zoned: bool = True
 

@@ -251,11 +251,13 @@ class _Reading:
         """The facts of a table, with the greatest finite value of each date or time stamp column."""
         digest = RowsDigest()
         stamps: dict[str, list[str]] = defaultdict(list)
+        whole: tuple[str, ...] = ()
         for part in source.parts:
             text = self._wanted(part).text()
             for block in copy_blocks(self.connection, commands[part.oid], cancelled=self.context.cancelled):
                 text.add(block)
                 progress(digest.rows + text.digest.rows)
+            whole = text.digest_of_text
             digest.rows += text.digest.rows
             digest.total += text.digest.total
             for name, value in text.newest.items():
@@ -267,6 +269,7 @@ class _Reading:
             rows=digest.rows,
             digest=digest.hexdigest() if self.digests else None,
             why_no_digest="" if self.digests else "only the rows were counted",
+            text=whole if self.digests and len(source.parts) == 1 else (),
             newest={name: moments.latest(values) for name, values in sorted(stamps.items())},
             zoned=source.zoned,
         )

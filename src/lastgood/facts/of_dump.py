@@ -149,6 +149,7 @@ class _TableRows(RowsText):
             rows=self.digest.rows,
             digest=None if self.why_no_digest else self.digest.hexdigest(),
             why_no_digest=self.why_no_digest,
+            text=() if self.why_no_digest else self.digest_of_text,
             newest={name: value.decode("ascii") for name, value in sorted(self.newest.items())},
             zoned=self.zoned,
         )
@@ -191,10 +192,12 @@ class _Gathered:
         table = self._tables.get(entry.relation)
         if table is None:
             table = self._tables[entry.relation] = _TableRows(entry, self._summary)
-        elif table.named_columns != entry.columns:
-            # Two sections with different columns can't be added up.
-            table.why_no_digest = table.why_no_digest or "its rows are given with different columns"
-            table.only_digest()
+        else:
+            table.whole = None  # as a database, which has an order of partitions of its own
+            if table.named_columns != entry.columns:
+                # Two sections with different columns can't be added up.
+                table.why_no_digest = table.why_no_digest or "its rows are given with different columns"
+                table.only_digest()
         self.table = table
 
     def add(self, data: bytes) -> None:

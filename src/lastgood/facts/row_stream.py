@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from contextlib import closing
 
 import psycopg
 from psycopg import errors, pq
@@ -52,34 +52,30 @@ def digest_rows(
     return RowsDigest(rows, total)
 
 
-_BLOCK_BYTES = 1 << 22
+_BLOCK_BYTES = 1 << 21
 
 
-def copy_blocks(
+def copy_pieces(
     connection: Connection, copy: bytes, *, cancelled: Callable[[], bool] = lambda: False
-) -> Generator[bytes]:
-    """The output of ``copy`` in blocks of whole rows, of about 4 MB or one row. Closing it early cancels the
-    COPY. Raises as ``digest_rows`` does."""
+) -> Generator[bytearray]:
+    """The output of ``copy`` in pieces of whole rows, as they arrive. Closing it early cancels the COPY. Raises as
+    ``digest_rows`` does."""
     out = _CopyOut(connection, copy, cancelled)
-    rows: list[memoryview[int] | bytes] = []
-    pieces: list[bytes] = []
-    length, held = 1, 0
+    rows = bytearray()
+    length = 1
     try:
-        get_copy_data, keep = connection.pgconn.get_copy_data, rows.append
-        # A loop over rows, but a minimal one: measured at 0.18 µs for each, as much as psql needs.
+        get_copy_data = connection.pgconn.get_copy_data
+        # A loop over rows, but a minimal one: measured at 0.18 µs for each, as much as psql needs. A list of narrow
+        # rows takes three times as long.
         while out.began and length >= 0:
             length, row = get_copy_data(1)
             if length > 0:
-                keep(row)
+                rows += row
                 continue
-            # The socket is empty: rows are joined while they are few, and still in the processor's cache.
-            pieces.append(b"".join(rows))
-            rows.clear()
-            held += len(pieces[-1])
-            if held >= _BLOCK_BYTES or (length < 0 and held):
-                yield b"".join(pieces)
-                pieces.clear()
-                held = 0
+            if rows:
+                # The socket is empty: rows are few, and still in the processor's cache.
+                yield rows
+                rows = bytearray()
             if length == 0:
                 out.wait()
     except GeneratorExit:
@@ -88,12 +84,22 @@ def copy_blocks(
     out.end()
 
 
-@dataclass(frozen=True, slots=True)
-class StreamDigest:
-    """The XXH3-128 of a whole COPY text, line ends and order included, as 32 hex digits; and its size in bytes."""
-
-    digest: str
-    size: int
+def copy_blocks(
+    connection: Connection, copy: bytes, *, cancelled: Callable[[], bool] = lambda: False
+) -> Generator[bytes]:
+    """The same in blocks of about 2 MB or one row."""
+    pieces: list[bytearray] = []
+    held = 0
+    with closing(copy_pieces(connection, copy, cancelled=cancelled)) as rows:
+        for piece in rows:
+            pieces.append(piece)
+            held += len(piece)
+            if held >= _BLOCK_BYTES:
+                yield b"".join(pieces)
+                pieces.clear()
+                held = 0
+    if held:
+        yield b"".join(pieces)
 
 
 def digest_stream(
@@ -102,26 +108,16 @@ def digest_stream(
     *,
     cancelled: Callable[[], bool] = lambda: False,
     progress: Callable[[int], None] = lambda size: None,
-) -> StreamDigest:
-    """Digest the output of ``copy`` as a whole: about twice as fast, for rows in a fixed order. ``progress`` gets the
-    bytes so far."""
-    out = _CopyOut(connection, copy, cancelled)
+) -> str:
+    """The XXH3-128 of the output of ``copy`` as a whole, line ends and order included, as 32 hex digits: in two thirds
+    of the time, for rows in a fixed order. ``progress`` gets the bytes so far."""
     digest = xxh3_128()
     size = 0
-    if out.began:
-        get_copy_data, update = connection.pgconn.get_copy_data, digest.update
-        while True:
-            length, row = get_copy_data(1)
-            if length > 0:
-                update(row)
-                size += length
-            elif length == 0:
-                progress(size)
-                out.wait()
-            else:
-                break
-    out.end()
-    return StreamDigest(digest.hexdigest(), size)
+    for piece in copy_pieces(connection, copy, cancelled=cancelled):
+        digest.update(piece)
+        size += len(piece)
+        progress(size)
+    return digest.hexdigest()
 
 
 class _CopyOut:

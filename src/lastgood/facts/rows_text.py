@@ -15,6 +15,7 @@ from xxhash import xxh3_128
 from lastgood.facts import migrations, moments
 from lastgood.facts.digest import RowsDigest, split_lines
 from lastgood.facts.row_stream import copy_blocks
+from lastgood.facts.text_digest import TextDigest
 from lastgood.postgres.server import Connection
 
 # The bytes of a field that are kept from a very long row: time stamps and migration versions are shorter.
@@ -26,7 +27,8 @@ class RowsText:
     """Rows with these columns. ``dated``: those of a date or time stamp type, ``offset`` those with a time zone.
     ``tool``: the migration tool whose table it is.
 
-    ``newest`` has the greatest finite value of each dated column. ``zone_samples``: a value for each offset."""
+    ``whole`` digests their text; None if they come in several pieces of no certain order. ``newest`` has the greatest
+    finite value of each dated column. ``zone_samples``: a value for each offset."""
 
     def __init__(
         self,
@@ -38,6 +40,7 @@ class RowsText:
     ) -> None:
         self.columns = tuple(columns)
         self.digest = RowsDigest()
+        self.whole: TextDigest | None = TextDigest()
         self.newest: dict[str, bytes] = {}
         self.times = tuple(place for place, name in enumerate(columns) if name in dated)
         self.with_offset = {place for place, name in enumerate(columns) if name in offset}
@@ -46,6 +49,11 @@ class RowsText:
         self.migrations: list[migrations.Row] = []
         self._long: _LongRow | None = None
 
+    @property
+    def digest_of_text(self) -> tuple[str, ...]:
+        """``TableFacts.text``."""
+        return () if self.whole is None else self.whole.result()
+
     def only_digest(self) -> None:
         """Read no columns of the rows that follow."""
         self.times = ()
@@ -53,12 +61,16 @@ class RowsText:
 
     def add(self, data: bytes) -> None:
         """Add whole lines, each with its LF."""
+        if self.whole is not None:
+            self.whole.add(data)
         lines = split_lines(data)
         self.digest.add_lines(lines)
         self._collect(lines)
 
     def add_part(self, data: bytes, *, last: bool) -> None:
         """Add a part of a row that is never held as a whole. ``last``: the row ends with it."""
+        if self.whole is not None:
+            self.whole.add(data)
         if self._long is None:
             self._long = _LongRow()
         self._long.add(data.removesuffix(b"\n") if last else data)

@@ -31,6 +31,10 @@ SELECT n.nspname, coalesce(sum(pg_table_size(c.oid) + pg_indexes_size(c.oid)), 0
 FROM pg_namespace n LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relkind IN ('r', 'm')
 WHERE n.nspname = ANY (%s) GROUP BY 1
 """
+_OPEN_TO = """
+SELECT DISTINCT n.nspname FROM pg_namespace n CROSS JOIN LATERAL aclexplode(n.nspacl) a
+JOIN pg_roles r ON r.oid = a.grantee WHERE r.rolname = %s AND pg_has_role(a.grantor, 'USAGE') ORDER BY 1
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +168,7 @@ def drop(
                 from lastgood.in_place.platform import keys  # here, because every look at marks loads this module
 
                 keys.drop(connection, found.schemas, cancelled)
+                _close_to(connection, found.options.get(databases.BUILD_AS, ""))
             while tables := _tables(connection, found.schemas)[:portion]:
                 if cancelled():
                     raise Interrupted(
@@ -199,6 +204,14 @@ def drop(
         raise Failed(
             f"cannot {doing}: {message_of(error)}", hint="To show what is left: lastgood status", state=state
         ) from error
+
+
+def _close_to(connection: Connection, role: str) -> None:
+    """Revoke what an unfinished run granted to the role of --build-as: it is to have no other privileges."""
+    for (schema,) in connection.execute(_OPEN_TO, [role]).fetchall():
+        connection.execute(
+            sql.SQL("REVOKE ALL ON SCHEMA {} FROM {}").format(sql.Identifier(schema), sql.Identifier(role))
+        )
 
 
 def _tables(connection: Connection, schemas: Iterable[str]) -> list[Object]:

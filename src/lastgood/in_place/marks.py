@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -56,7 +57,7 @@ class Kept(BaseModel):
     that time. What is left to do in the live schemas, empty when it was done: ``unvalidated``, the foreign keys that
     the move made again without a look at the rows; ``refresh``, the materialized views (schema, name) whose rows may be
     older; ``checks`` to validate; and generated ``columns`` to compare. ``own_checks``: the checks of what is kept that
-    were not validated yet when it was moved.
+    were not validated yet when it was moved. ``unrefreshed``: the views whose REFRESH failed.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -70,14 +71,16 @@ class Kept(BaseModel):
     checks: tuple[Check, ...] = ()
     columns: tuple[GeneratedColumn, ...] = ()
     own_checks: tuple[Check, ...] = ()
+    unrefreshed: tuple[tuple[str, str], ...] = ()
 
     def rest(self, run: str, *, trusted: bool = False) -> Rest:
         """What is left to do after the move of that run."""
         return Rest(run, self.unvalidated, self.refresh, self.checks, self.columns, trusted)
 
-    def completed(self) -> Kept:
+    def completed(self, unrefreshed: Iterable[tuple[str, str]] = ()) -> Kept:
         """The same with nothing left to do."""
-        return self.model_copy(update={"unvalidated": (), "refresh": (), "checks": (), "columns": ()})
+        left = {"unvalidated": (), "refresh": (), "checks": (), "columns": (), "unrefreshed": tuple(unrefreshed)}
+        return self.model_copy(update=left)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,3 +204,18 @@ def rest(connection: Connection, run: str | None = None) -> list[Rest]:
         ):
             found[each.mark.run] = left
     return list(found.values())
+
+
+_EMPTY = """
+SELECT schemaname, matviewname FROM pg_matviews WHERE NOT ispopulated
+  AND (schemaname, matviewname) IN (SELECT * FROM unnest(%s::text[], %s::text[])) ORDER BY 1, 2
+"""
+
+
+def empty_views(connection: Connection) -> list[tuple[str, str]]:
+    """The materialized views (schema, name) that a switch left empty, and that were not refreshed since."""
+    kept = [each.mark.kept for each in marked(connection) if each.mark.kept is not None]
+    views = {view for each in kept for view in each.unrefreshed}
+    if not views:
+        return []
+    return connection.execute(_EMPTY, [[schema for schema, _ in views], [name for _, name in views]]).fetchall()

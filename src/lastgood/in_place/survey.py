@@ -62,7 +62,9 @@ SELECT n.nspname, d.classid::regclass::text, i.type, i.name,
             WHEN d.classid = 'pg_opfamily'::regclass
             THEN (SELECT a.amname::text FROM pg_opfamily o JOIN pg_am a ON a.oid = o.opfmethod WHERE o.oid = d.objid)
        END,
-       c.relkind::text, coalesce(c.relname, p.proname, t.typname, o.oprname, i.name),
+       c.relkind::text, coalesce(c.relname, p.proname, t.typname, o.oprname,
+         (SELECT a.object_names[cardinality(a.object_names)]
+          FROM pg_identify_object_as_address(d.classid, d.objid, 0) a)),
        coalesce(pg_get_userbyid(s.owner), 'a superuser'),
        CASE WHEN s.owner IS NULL THEN (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
             ELSE pg_has_role(s.owner, 'USAGE') END,

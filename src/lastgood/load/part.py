@@ -86,7 +86,7 @@ def _read(connection: psycopg.Connection[Any], request: Any) -> dict[str, Any]:
         before = size
 
     if request["whole"]:
-        return {"digest": digest_stream(connection, copy, progress=came).digest}
+        return {"digest": digest_stream(connection, copy, progress=came)}
     found = digest_rows(connection, copy, progress=lambda _, size: came(size))
     return {"lines": found.rows, "total": f"{found.total:x}"}
 

@@ -16,7 +16,7 @@ from lastgood import fault
 from lastgood.context import Context, Pace
 from lastgood.dump.deferral import Division
 from lastgood.dump.files.formats import DumpSource
-from lastgood.dump.names import Relation
+from lastgood.dump.names import Relation, quoted
 from lastgood.dump.summary import DumpSummary
 from lastgood.errors import Corrupt, Failed, LastgoodError
 from lastgood.events import Caution, Emit, Note
@@ -36,7 +36,7 @@ from lastgood.load.repairs.foreign_keys import accepted
 from lastgood.load.supply import Supply, supply_for
 from lastgood.members import UndumpedRows
 from lastgood.members.carry import Carrier
-from lastgood.postgres import integrity
+from lastgood.postgres import integrity, oid_columns
 from lastgood.postgres.pressure.capacity import capacity
 from lastgood.postgres.pressure.monitor import Pressure
 from lastgood.postgres.pressure.rules import Limits
@@ -256,8 +256,13 @@ def prove(
             if builder is not None:
                 expected = builder.present(expected)
             comparison = accepted(connection, compared(expected, found, known.keys(), division))
+            causes = list(_oids(connection, comparison))
         fault.point("prove.before_verdict")
-        lines = [f"{d.what}: expected {d.expected}, found {d.found}" for d in comparison.differences] + broken.result()
+        lines = (
+            [f"{d.what}: expected {d.expected}, found {d.found}" for d in comparison.differences]
+            + causes
+            + broken.result()
+        )
     if lines:
         name = visible(connection.info.dbname)
         raise ProofFailed(
@@ -269,6 +274,18 @@ def prove(
             "lastgood points",
         )
     return comparison
+
+
+def _oids(connection: Connection, comparison: FactsComparison) -> Iterator[str]:
+    """The columns that may explain differences: their OIDs mean other objects on another server."""
+    differing = {each.what for each in comparison.differences if each.kind == "content"}
+    schemas = {each.schema_name for each in comparison.tables} if differing else ()
+    for each in oid_columns.find(connection, schemas):
+        if (table := f"{each.schema_name}.{each.table}") in differing:
+            yield (
+                f"{table}: column {quoted(each.name)} has type {each.type}; an OID whose object was dropped before the "
+                "restore point may be that of another object on this server"
+            )
 
 
 def _without(expected: Facts, absent: Collection[Relation]) -> Facts:

@@ -180,8 +180,7 @@ def read_back(
                     return Sent(digest=done["digest"])
                 return Sent(lines=RowsDigest(done["lines"], int(done["total"], 16)))
         if whole:
-            found = digest_stream(session.connection, copy, cancelled=cancelled, progress=came)
-            return Sent(digest=found.digest)
+            return Sent(digest=digest_stream(session.connection, copy, cancelled=cancelled, progress=came))
         return Sent(
             lines=digest_rows(session.connection, copy, cancelled=cancelled, progress=lambda _, size: came(size))
         )

@@ -17,6 +17,8 @@ from lastgood.postgres.server import Connection
 OVERRIDE = "override "
 # Option of a run: the reason why code of its restore point runs with the operator's rights.
 TRUSTED = "trust_code"
+# Option of staging schemas: the existing role that builds them, which looks up names in other schemas meanwhile.
+BUILD_AS = "build_as"
 # Option ``kind`` of a copy: an empty database in which extensions are created for reference, for a second or two.
 REFERENCE = "reference"
 # Option of a kept database: the deployment that had changed it before it was replaced.

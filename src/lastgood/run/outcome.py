@@ -95,12 +95,13 @@ def report_of(run: Run, total: float) -> Report:
 
 
 def _carried_over(run: Run) -> CarriedOverReport:
-    carried, switched = run.result(CarriedOver), run.result(Switched)
+    carried, switched, reopened = run.result(CarriedOver), run.result(Switched), run.result(Reopened)
+    remarks = carried.remarks if carried is not None else ()
     return CarriedOverReport(
         settings=switched.settings if switched is not None else 0,
         privileges=carried.privileges if carried is not None else 0,
         roles_tried=carried.roles_tried if carried is not None else (),
-        remarks=carried.remarks if carried is not None else (),
+        remarks=(*remarks, *(reopened.left if reopened is not None else ())),
     )
 
 

@@ -4,7 +4,7 @@ database; and what cannot be brought back, because a table or a column is missin
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -42,7 +42,7 @@ def found(
     tables: Mapping[Name, Table],
     roots: Mapping[Name, Name],
     wanted: Callable[[Name], bool],
-    recognise: Callable[[Connection, Iterable[Stored], Iterable[Stored]], tuple[Migration, ...]],
+    recognise: Callable[[Connection, Iterable[Stored], Sequence[Stored]], tuple[Migration, ...]],
     context: Context,
     taken: tuple[int, ...] = (),
 ) -> Iterator[Found]:

@@ -44,7 +44,29 @@ def chosen_tables(chosen: Chosen, tables: Mapping[Name, Table]) -> frozenset[Nam
         return found
 
     wanted = {name for pattern in chosen.tables for name in matching(pattern)} or set(tables)
-    return frozenset(wanted - {name for pattern in chosen.exclude for name in matching(pattern)})
+    left = wanted - {name for pattern in chosen.exclude for name in matching(pattern)}
+    if wanted and not left:
+        raise UsageError(
+            "cannot salvage rows: every chosen table is excluded",
+            hint="Leave out --exclude, or choose other tables with --table.",
+        )
+    return frozenset(left)
+
+
+def idle_exclusions(chosen: Chosen, tables: Mapping[Name, Table]) -> list[str]:
+    """The patterns of ``exclude`` that leave out none of the tables that are named."""
+    named = chosen_tables(Chosen(tables=chosen.tables), tables)
+    return [each for each in chosen.exclude if named.isdisjoint(chosen_tables(Chosen(tables=(each,)), tables))]
+
+
+def refuse_contradiction(chosen: Chosen) -> None:
+    """Raise UsageError for a transaction whose rows are both taken and left out."""
+    for number in chosen.transactions:
+        if number in chosen.without_transactions:
+            raise UsageError(
+                f"cannot both take and leave out the rows of transaction {number}",
+                hint=f"Leave out --transaction {number} or --without-transaction {number}.",
+            )
 
 
 def chosen_columns(given: Iterable[str], tables: Mapping[Name, Table]) -> dict[Name, frozenset[str]]:
@@ -125,13 +147,13 @@ def exclusions(
         found.append(Exclusion(MIGRATION, nothing))
     if rows.only is not None:
         return found
-    if not chosen.deletes:
-        found.append(Exclusion(DELETION, sql.SQL("m.kind = 'delete'")))
     if name in conditions:
         found.append(Exclusion(NOT_CHOSEN, sql.SQL("NOT coalesce({}, false)").format(_holds(conditions[name]))))
     if wrote is not None:
         found.append(Exclusion(NOT_CHOSEN, sql.SQL("NOT {}").format(wrote(staged))))
     found += [Exclusion(NOT_CHOSEN, each) for each in _outside(chosen, changed)]
+    if not chosen.deletes:  # the last one, so that the plan counts only those of the choice
+        found.append(Exclusion(DELETION, sql.SQL("m.kind = 'delete'")))
     return found
 
 
@@ -164,11 +186,16 @@ def _holds(condition: str) -> sql.Composed:
     )
 
 
+def dated_columns(changed: Changed) -> list[str]:
+    """The columns of a table by which a time span chooses its rows."""
+    return [each.name for each in changed.table.columns if each.dated and each.name in changed.columns]
+
+
 def _outside(chosen: Chosen, changed: Changed) -> Iterator[sql.Composed]:
     """Whether no time stamp that theirs wrote is within the time span."""
     if chosen.since is None and chosen.until is None:
         return
-    dated = [each.name for each in changed.table.columns if each.dated and each.name in changed.columns]
+    dated = dated_columns(changed)
     within = [
         all_of(
             [

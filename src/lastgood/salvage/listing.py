@@ -18,6 +18,7 @@ from psycopg import sql
 from lastgood.difference import MASK
 from lastgood.errors import Failed
 from lastgood.postgres.server import Connection
+from lastgood.salvage.merge import VALUE_REQUIRED
 from lastgood.salvage.rows import RowKey, key_texts
 from lastgood.salvage.staged import Staged, cell, listed, same, same_value
 from lastgood.salvage.tables import Name
@@ -168,9 +169,9 @@ def _order(staged: Staged) -> sql.Composed:
 
 def _able(staged: Staged) -> sql.Composed:
     """Whether a row would be written if it is chosen: it does not collide, and is a change of a user or a whole row."""
-    return sql.SQL("(m.action IS NOT NULL OR (m.state = 'ready' AND NOT (m.kind = 'update' AND {})))").format(
-        same(sql.SQL("m.t"), sql.SQL("m.b"))
-    )
+    return sql.SQL(
+        "(m.action IS NOT NULL OR (m.state = 'ready' AND m.why IS DISTINCT FROM {} AND NOT (m.kind = 'update' AND {})))"
+    ).format(sql.Literal(VALUE_REQUIRED), same(sql.SQL("m.t"), sql.SQL("m.b")))
 
 
 def _values(staged: Staged, hidden: frozenset[str]) -> sql.Composed:

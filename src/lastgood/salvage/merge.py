@@ -14,6 +14,8 @@ from lastgood.salvage.policy import Policies
 from lastgood.salvage.staged import Staged, all_of, analyze, any_of, at, cell, listed, same, same_value
 from lastgood.salvage.tables import Key
 
+VALUE_REQUIRED = "value_required"
+
 
 @dataclass(frozen=True, slots=True)
 class Exclusion:
@@ -25,6 +27,8 @@ class Exclusion:
 
 def decide(connection: Connection, staged: Staged, policies: Policies, excluded: Sequence[Exclusion] = ()) -> None:
     """Create ``merge_N``. Rows of a table without a key have the number of their copies decided."""
+    if staged.lacking:
+        excluded = [Exclusion(VALUE_REQUIRED, _inserted(staged, policies)), *excluded]
     if staged.key is not None:
         _refuse_ambiguous(connection, staged)
     met = _by_key(staged) if staged.key is not None else _by_image(staged)
@@ -52,6 +56,13 @@ def decide(connection: Connection, staged: Staged, policies: Policies, excluded:
     )
     connection.execute(statement)
     analyze(connection, staged)
+
+
+def _inserted(staged: Staged, policies: Policies) -> sql.Composed:
+    """Whether a row would be inserted if it is chosen."""
+    if staged.key is None or policies.insert_exists == "renumber":
+        return sql.SQL("(m.kind = 'insert' OR (m.kind = 'update' AND NOT m.has_o))").format()
+    return sql.SQL("(m.kind <> 'delete' AND NOT m.has_o)").format()
 
 
 def _refuse_ambiguous(connection: Connection, staged: Staged) -> None:

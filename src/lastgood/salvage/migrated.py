@@ -1,7 +1,8 @@
 """Rows that were written again after the migration: which of their cells still have the migration's value.
 
 The kept database shows who wrote a row last, not who wrote each of its cells. What the migration did to a column is
-inferred from the rows that it wrote last: a constant, a text around the value of a column, a sum or a product. A cell
+inferred from the rows that it wrote last: a constant, a text around the value of a column, a sum or a product, keys of
+JSON objects that it set or removed. A cell
 of a later row with the value that this gives is the migration's; any other is the user's. Where nothing explains the
 migration's values, the author of a cell is unknown, and the plan counts it.
 """
@@ -10,14 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 
 import psycopg
 from psycopg import sql
 
 from lastgood.postgres.server import Connection
-from lastgood.salvage.staged import Changed, Migrated, Staged, Written, any_of, cell, listed, same_value
+from lastgood.salvage.staged import Changed, Migrated, Staged, Written, all_of, any_of, cell, listed, same_value
 
 TENTH, HUNDREDTH = 10, 100
 # Fewer rows explain nothing: several rules would fit them.
@@ -117,6 +118,11 @@ def _written_by_both(connection: Connection, staged: Staged) -> list[str]:
 def _reset(connection: Connection, staged: Staged, name: str) -> Migrated:
     """Reset one column."""
     exact = _rules(connection, staged, name)
+    keys = _keys(connection, staged, name) if staged.table.column(name).json else None
+    if keys is not None and _explains(connection, staged, name, keys.rule()):
+        exact.append(keys.rule())
+    else:
+        keys = None
     value = _text(cell("t", name, "a"))
     values = _values(connection, staged, name)
     if values is not None and len(values) == 1:
@@ -128,9 +134,13 @@ def _reset(connection: Connection, staged: Staged, name: str) -> Migrated:
     else:
         mine, unknown = sql.SQL("false").format(), sql.SQL("true").format()
     later = sql.SQL("NOT a.migration AND {}").format(_differs(name))
-    rows = _back(connection, staged, name, sql.SQL("{} AND {}").format(later, mine))
+    before = cell("b", name, "a")
+    rows = _back(connection, staged, name, sql.SQL("{} AND {}").format(later, mine), before)
+    if keys is not None and staged.table.column(name).json == "jsonb":
+        some = sql.SQL("{} AND NOT {} AND {} <> {}").format(later, mine, keys.without(), _object("t", name))
+        rows += _back(connection, staged, name, some, keys.without())
     hidden = sql.SQL("{} AND {}").format(later, unknown)
-    count = _back(connection, staged, name, hidden)
+    count = _back(connection, staged, name, hidden, before)
     numbers: tuple[int, ...] = ()
     if count:
         query = sql.SQL("SELECT DISTINCT a.number FROM {} a WHERE {} ORDER BY 1 LIMIT {}").format(
@@ -141,13 +151,14 @@ def _reset(connection: Connection, staged: Staged, name: str) -> Migrated:
     return Migrated(name, rows, count, numbers)
 
 
-def _back(connection: Connection, staged: Staged, name: str, condition: sql.Composable) -> int:
+def _back(connection: Connection, staged: Staged, name: str, condition: sql.Composable, value: sql.Composable) -> int:
+    """Give a column of the rows that meet a condition a value. Return their number."""
     match = staged.same_cells(lambda each: sql.Identifier("t", each), lambda each: cell("t", each, "a"))
     return connection.execute(
         sql.SQL("UPDATE {} t SET {} = {} FROM {} a WHERE {} AND {}").format(
             staged.temporary("theirs"),
             sql.Identifier(name),
-            cell("b", name, "a"),
+            value,
             again(staged),
             condition,
             match,
@@ -251,6 +262,80 @@ def _computed(staged: Staged, name: str, samples: _Samples) -> Iterator[sql.Comp
     if pairs and factor and all(fits):
         places = sql.Literal(-int(unit.as_tuple().exponent))
         yield _text(sql.SQL("round({}::numeric * {}, {})::{}").format(old, sql.Literal(factor), places, kind))
+
+
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """Top-level keys of an object that the migration ``set`` to constants, as texts of JSON, or removed (``gone``), as
+    in ``data || '{"v": 2}'`` or ``data - 'old'``."""
+
+    staged: Staged
+    name: str
+    set: tuple[tuple[str, str], ...]
+    gone: tuple[str, ...]
+
+    def rule(self) -> sql.Composed:
+        """The value that this gives."""
+        before = _object("b", self.name)
+        return _text(
+            sql.SQL("CASE WHEN {} THEN ({} - {}::text[]) || {} END").format(
+                _is_object(before), before, sql.Literal([*self.gone]), self._constants()
+            )
+        )
+
+    def without(self) -> sql.Composed:
+        """A later value with these keys as they were before, where it still has the migration's."""
+        before, after = _object("b", self.name), _object("t", self.name)
+        query = sql.SQL("""
+            (SELECT coalesce(pg_catalog.jsonb_object_agg(key, value), '{{}}') FROM (
+               SELECT key, value FROM pg_catalog.jsonb_each({after})
+               WHERE NOT coalesce({constants} -> key = value, false)
+               UNION ALL SELECT key, value FROM pg_catalog.jsonb_each({before})
+               WHERE {constants} -> key = {after} -> key OR (key = ANY ({gone}::text[]) AND {after} -> key IS NULL)) k)
+            """).format(before=before, after=after, constants=self._constants(), gone=sql.Literal([*self.gone]))
+        objects = all_of([_is_object(before), _is_object(after)])
+        return sql.SQL("CASE WHEN {} THEN {} ELSE {} END").format(objects, query, after)
+
+    def _constants(self) -> sql.Composed:
+        return sql.SQL("pg_catalog.jsonb_build_object({})").format(
+            listed(
+                sql.SQL("{}::text, {}::pg_catalog.jsonb").format(sql.Literal(key), sql.Literal(value))
+                for key, value in self.set
+            )
+        )
+
+
+def _object(row: str, name: str) -> sql.Composed:
+    return sql.SQL("{}::pg_catalog.jsonb").format(cell(row, name, "a"))
+
+
+def _is_object(value: sql.Composable) -> sql.Composed:
+    return sql.SQL("pg_catalog.jsonb_typeof({}) = 'object'").format(value)
+
+
+def _keys(connection: Connection, staged: Staged, name: str) -> _Keys | None:
+    """The keys that the migration set or removed in a column; None if it gave one of them several values."""
+    before, after = _object("b", name), _object("t", name)
+    rows = connection.execute(
+        sql.SQL("""
+        SELECT key, min(t.value::text), count(DISTINCT t.value::text) + count(DISTINCT t.value IS NULL) > 2
+        FROM (SELECT a.* FROM {rows}) a CROSS JOIN LATERAL (
+          SELECT key, t.value FROM pg_catalog.jsonb_each(CASE WHEN {objects} THEN {before} END) b
+          FULL JOIN pg_catalog.jsonb_each(CASE WHEN {objects} THEN {after} END) t USING (key)
+          WHERE b.value IS DISTINCT FROM t.value) t
+        GROUP BY 1 LIMIT {limit}
+        """).format(
+            rows=_of_migration(staged, name),
+            objects=all_of([_is_object(before), _is_object(after)]),
+            before=before,
+            after=after,
+            limit=sql.Literal(SOURCES + 1),
+        )
+    ).fetchall()
+    if not rows or len(rows) > SOURCES or any(several for _, _, several in rows):
+        return None
+    constants = tuple((key, value) for key, value, _ in rows if value is not None)
+    return _Keys(staged, name, constants, tuple(key for key, value, _ in rows if value is None))
 
 
 def _explains(connection: Connection, staged: Staged, name: str, rule: sql.Composed) -> bool:

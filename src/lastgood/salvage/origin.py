@@ -200,6 +200,18 @@ def written_since(table: Stored, columns: Sequence[str], first: int) -> sql.Comp
     )
 
 
+def last_writers(connection: Connection, tables: Iterable[Stored], numbers: Sequence[int]) -> set[int]:
+    """Those of the transactions that wrote a row of one of the tables last."""
+    found: set[int] = set()
+    for each in tables if numbers else ():
+        query = sql.SQL("""
+            SELECT DISTINCT number FROM (SELECT full_xid - {} AS number FROM {} o, ({}) now (full_xid)
+                                         WHERE o.xmin::text::int8 > 2) o WHERE number = ANY ({}::int8[])
+            """).format(_DISTANCE, each.qualified, _NOW, sql.Literal([*numbers]))
+        found.update(number for (number,) in connection.execute(query))
+    return found
+
+
 def filled(
     connection: Connection, table: Stored, columns: Sequence[str], ranges: Sequence[tuple[int, int]]
 ) -> dict[str, int]:

@@ -203,7 +203,9 @@ class References:
             return
         equal = all_of(
             [
-                equality.between(at("o", column), cell("f", column))
+                _equal_or_null(equality.between(at("o", column), cell("f", column)), at("o", column), cell("f", column))
+                if key.nulls_equal
+                else equality.between(at("o", column), cell("f", column))
                 for column, equality in zip(key.columns, key.equalities, strict=True)
             ]
         )
@@ -262,6 +264,11 @@ def with_known_keys(connection: Connection, staged: Sequence[Staged], changed: S
                     same_value=same_value(at("b", column), at("t", column)),
                 )
             )
+
+
+def _equal_or_null(equal: sql.Composable, one: sql.Composable, other: sql.Composable) -> sql.Composed:
+    """Whether two values are equal, or both NULL, for a key with NULLS NOT DISTINCT."""
+    return sql.SQL("({} OR ({} IS NULL AND {} IS NULL))").format(equal, one, other)
 
 
 def _row(row: str, columns: Sequence[str], alias: str = "m") -> sql.Composed:

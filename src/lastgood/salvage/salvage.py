@@ -9,7 +9,7 @@ the result is the one that was shown.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -73,16 +73,38 @@ def planned(request: SalvageRequest, context: Context = BACKGROUND, look: Look |
         chosen_sides = sides.find(maintenance, live, request.store, request.names)
         system = identity(maintenance).system
         oid = database.describe(maintenance, live.dbname).oid
+    with between(request, chosen_sides, system, oid, context, look) as ready:
+        yield ready
+
+
+@contextmanager
+def between(
+    request: SalvageRequest,
+    chosen_sides: Sides,
+    system: int | None,
+    oid: int,
+    context: Context = BACKGROUND,
+    look: Look | None = None,
+) -> Iterator[ReadySalvage]:
+    """As ``planned``, for sides that are known. ``system``: the identifier of the server of the live database; ``oid``:
+    its own."""
+    live = request.target
     with live.connect(application_name="lastgood salvage") as connection:
         known, roots = tables.read(connection), tables.roots(connection)
         unsilenced = quiet.unsilenced(connection, list(known.values()))
     chosen_sides = chosen_sides.renamed(renames.new_names(request.chosen.renamed, known))
+    choosing.refuse_contradiction(request.chosen)
     wished = choosing.chosen_tables(request.chosen, known)
     conditions = choosing.conditions(request.chosen, known)
     named = rows.named_rows(request.chosen.rows, request.chosen.without_rows, known)
     by = audit.find(known, request.audit, request.chosen)
     needed = choosing.with_ancestors(wished, known) | ({by.name} if by is not None else frozenset())
-    recognise = partial(_migrations, request, chosen_sides, system)
+    ineffective = [
+        f"--exclude {each} has no effect: it leaves out none of the tables that --table names"
+        for each in choosing.idle_exclusions(request.chosen, known)
+    ]
+    recognised: list[Migration] = []
+    recognise = partial(_migrations, request, chosen_sides, system, ineffective, recognised)
     with ExitStack() as stack:
         title = f"compare {chosen_sides.theirs.name} with {chosen_sides.point.path.name}"
         with reported(context.emit, "compare", title) as stage:
@@ -105,6 +127,14 @@ def planned(request: SalvageRequest, context: Context = BACKGROUND, look: Look |
             # The time of an entry is more exact than a time stamp in the row.
             timed = timed.model_copy(update={"since": None, "until": None}) if by.shape.time else timed
             wrote = by.condition(found.changed, chosen_sides)
+        columns = choosing.chosen_columns(request.chosen.columns, known)
+        merge_json = choosing.json_columns(request.chosen.merge_json, known)
+        options: dict[str, Iterable[Name]] = {
+            "--where": conditions,
+            "--column": columns,
+            "--merge-json": merge_json,
+            "[rows]": named,
+        }
         wanted = Wanted(
             request.chosen.policies,
             {
@@ -113,8 +143,8 @@ def planned(request: SalvageRequest, context: Context = BACKGROUND, look: Look |
             },
             request.chosen.with_parents,
             request.chosen.migration,
-            choosing.chosen_columns(request.chosen.columns, known),
-            choosing.json_columns(request.chosen.merge_json, known),
+            columns,
+            merge_json,
             frozenset(conditions) | ({by.name} if by is not None else frozenset()),
             named,
             {name: each for name, each in unsilenced.items() if name in wished or request.chosen.with_parents},
@@ -135,7 +165,7 @@ def planned(request: SalvageRequest, context: Context = BACKGROUND, look: Look |
                 refused={f"{schema}.{name}": why for (schema, name), why in refused.items()},
                 not_compared=found.not_compared,
                 migrations=found.migrations,
-                remarks=_remarks(found, request.chosen, by),
+                remarks=(*ineffective, *_remarks(found, timed, by, wished, options, recognised)),
                 audit=by.table.shown if by is not None else "",
             ),
             replace(found, changed=changed),
@@ -176,17 +206,32 @@ def _migrations(
     request: SalvageRequest,
     chosen: Sides,
     system: int | None,
+    ineffective: list[str],
+    recognised: list[Migration],
     session: Connection,
     stored: Iterable[Stored],
-    changed: Iterable[Stored],
+    changed: Sequence[Stored],
 ) -> tuple[Migration, ...]:
-    """The transactions of the kept database whose rows are left out."""
+    """The transactions of the kept database whose rows are left out. ``ineffective`` gets what the plan says about
+    numbers that change nothing, and ``recognised`` the transactions of the migration."""
     wished, manifest = request.chosen, chosen.point.manifest
     found = origin.of_deployments(request.state, request.target.dbname, chosen.base.made_at)
     if manifest is not None and manifest.transaction is not None and manifest.system == system:
         seen = origin.of_database(session, manifest.transaction, stored, changed, chosen.schemas)
         # The record of a deployment is exact; definitions may have changed before and after it, too.
         found += [each for each in seen if not found or each.first == each.last]
+    recognised += found
+    ineffective += [
+        f"--transaction {number} has no effect: the rows of this transaction are not left out"
+        for number in wished.transactions
+        if not any(each.first <= number <= each.last for each in found)
+    ]
+    there = origin.last_writers(session, changed, wished.without_transactions)
+    ineffective += [
+        f"--without-transaction {number} has no effect: this transaction wrote none of the rows that differ"
+        for number in wished.without_transactions
+        if number not in there
+    ]
     found += [Migration(first=each, last=each, by="--without-transaction") for each in wished.without_transactions]
     return tuple(origin.without(found, wished.transactions))
 
@@ -224,13 +269,34 @@ def _previewed(
             raise failed(error) from error
 
 
-def _remarks(found: Found, wished: Chosen, by: AuditTable | None) -> tuple[str, ...]:
+def _remarks(
+    found: Found,
+    wished: Chosen,
+    by: AuditTable | None,
+    tables: frozenset[Name],
+    named: Mapping[str, Iterable[Name]],
+    recognised: Sequence[Migration],
+) -> tuple[str, ...]:
+    """What the plan says beside its numbers. ``tables``: the chosen ones; ``named``: those that options name;
+    ``recognised``: the transactions of the migration, chosen or not."""
     remarks = [
         f"{each.table.shown}: it has no key by which the audit table could name its rows, so none is chosen"
         for each in found.changed
         if by is not None and each.table.key is None and each.table.oid != by.table.oid
     ]
-    if not found.migrations and found.changed and not wished.migration:
+    remarks += [
+        f"{each.table.shown}: it has no column with a time stamp, so --since and --until take none of its rows"
+        for each in found.changed
+        if (wished.since or wished.until)
+        and (each.table.schema, each.table.name) in tables
+        and not choosing.dated_columns(each)
+    ]
+    remarks += [
+        f"{option} has no effect on {'.'.join(name)}: this table is not chosen"
+        for option, names in named.items()
+        for name in sorted({*names} - tables)
+    ]
+    if not recognised and found.changed and not wished.migration:
         remarks.append("rows of a migration cannot be identified, so they are brought back too")
     return tuple(remarks)
 

@@ -87,9 +87,9 @@ def find(maintenance: Connection, live: Target, store: Path, names: Names) -> Si
         return Sides(
             base=Base(path=str(point.path), made_at=point.made_at),
             point=point,
-            base_side=PointSide(point, point.path.name),
+            base_side=PointSide(point, point.path.name, live.dbname),
             theirs=Theirs(kind="restore point", name=source.path.name, since=source.made_at),
-            their_side=PointSide(source, source.path.name),
+            their_side=PointSide(source, source.path.name, live.dbname),
             target=None,
             schemas={},
         )
@@ -104,7 +104,7 @@ def find(maintenance: Connection, live: Target, store: Path, names: Names) -> Si
     return Sides(
         base=Base(path=str(point.path), made_at=point.made_at),
         point=point,
-        base_side=PointSide(point, point.path.name),
+        base_side=PointSide(point, point.path.name, live.dbname),
         theirs=Theirs(
             kind="kept schemas" if found.schemas else "kept database",
             name=found.name,

@@ -149,6 +149,11 @@ class Staged:
         return self.temporary("merge")
 
     @property
+    def lacking(self) -> tuple[str, ...]:
+        """The columns of the live table without which no row can be inserted, and which the rows lack."""
+        return tuple(each.name for each in self.table.columns if each.given and each.name not in self.columns)
+
+    @property
     def key(self) -> Key | None:
         """The key by which rows are recognised; None if a side lacks one of its columns."""
         key = self.table.key

@@ -32,6 +32,8 @@ ORDER BY 2, 3
 _COLUMNS = """
 SELECT a.attrelid::int8, a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod), a.attnotnull,
        a.attidentity::text, a.attgenerated <> '',
+       a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AND a.attgenerated = ''
+         AND (SELECT t.typdefault IS NULL FROM pg_catalog.pg_type t WHERE t.oid = a.atttypid),
        a.atttypid IN ('pg_catalog.timestamptz'::regtype, 'pg_catalog.timestamp'::regtype),
        a.atttypid IN ('pg_catalog.int2'::regtype, 'pg_catalog.int4'::regtype, 'pg_catalog.int8'::regtype,
                       'pg_catalog.numeric'::regtype),
@@ -109,14 +111,16 @@ WHERE c.relispartition
 @dataclass(frozen=True, slots=True)
 class Column:
     """``identity``: ``a`` for GENERATED ALWAYS, ``d`` for BY DEFAULT, else empty. ``sequence``: the OID of the sequence
-    that numbers it. ``dated``: a time stamp; ``number``: an integer or a numeric; ``integer``: an integer. ``json``:
-    ``json`` or ``jsonb`` for such a type or a domain over it, else empty."""
+    that numbers it. ``given``: each new row must give it a value. ``dated``: a time stamp; ``number``: an integer or a
+    numeric; ``integer``: an integer. ``json``: ``json`` or ``jsonb`` for such a type or a domain over it, else empty.
+    """
 
     name: str
     type: str
     required: bool
     identity: str
     generated: bool
+    given: bool
     dated: bool
     number: bool
     integer: bool

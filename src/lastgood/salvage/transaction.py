@@ -51,19 +51,20 @@ class Unknown(Frozen):
 
 class TableSummary(Frozen):
     """What a salvage does with one table. ``key``: the columns by which its rows are recognised, empty without any.
-    ``columns`` are merged; only the live database has ``only_ours``. ``conflicts``: columns that both sides changed,
-    with the number of rows; ``json_conflicts``: of those whose objects are merged by key, the keys that both sides
-    changed most often; ``merged_json``: the columns that are merged by key; ``unmerged_json``: those in conflict that
-    could be. ``samples``: keys of rows that collide, by collision. ``renumbered``: rows that
-    get a new key. ``migrated``: columns of rows that were written again after the migration, with the number of rows in
-    which they still have its value, which is left out. ``unknown``: those that the migration or a later transaction may
-    have written."""
+    ``columns`` are merged; only the live database has ``only_ours``, of which a new row must give ``lacking`` a
+    value. ``conflicts``: columns that both sides changed, with the number of rows; ``json_conflicts``: of those
+    whose objects are merged by key, the keys that both sides changed most often; ``merged_json``: the columns that
+    are merged by key; ``unmerged_json``: those in conflict that could be. ``samples``: keys of rows that collide,
+    by collision. ``renumbered``: rows that get a new key. ``migrated``: columns of rows that were written again
+    after the migration, with the number of rows in which they still have its value, which is left out. ``unknown``:
+    those that the migration or a later transaction may have written."""
 
     schema_name: str
     name: str
     key: tuple[str, ...]
     columns: tuple[str, ...]
     only_ours: tuple[str, ...] = ()
+    lacking: tuple[str, ...] = ()
     sums: tuple[Sum, ...]
     conflicts: dict[str, int] = Field(default_factory=dict)
     json_conflicts: dict[str, dict[str, int]] = Field(default_factory=dict)
@@ -205,6 +206,7 @@ def summary(connection: Connection, staged: Staged) -> TableSummary:
         key=staged.key.columns if staged.key is not None else (),
         columns=staged.columns,
         only_ours=tuple(each for each in staged.table.stored if each not in staged.columns),
+        lacking=staged.lacking,
         sums=tuple(Sum(kind=kind, action=action, why=why, rows=rows) for kind, action, why, rows in sums),
         conflicts=conflicts,
         json_conflicts={

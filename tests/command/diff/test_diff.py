@@ -159,12 +159,8 @@ def test_another_servers_database_by_its_url(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--live", "x"), "cannot compare: --live compares A with the live database; do not give B"),
-        (
-            ("--format", "csv"),
-            "cannot write the rows: --output requires --format csv, json or parquet, and the reverse",
-        ),
-        (("--level", "digest", "--rows"), "cannot show rows: --level digest does not find individual rows"),
+        (("--live", "x"), "cannot combine B with --live: it compares A with the live database"),
+        (("--format", "csv"), "cannot use --format csv without --output: it is the format of files"),
     ],
 )
 def test_wrong_usage(lastgood: Lastgood, changed: str, arguments: tuple[str, ...], message: str) -> None:

@@ -103,6 +103,9 @@ def test_every_block_goes_back_and_forward_again(site: Site, form: Form) -> None
     hand.variables["RUN"] = "2"
     hand.does(*BLOCKS)
     assert only_users(site.before, site.account())
+    # The dump has the triggers of the kept schemas, too.
+    hand.does("undo")
+    assert_same(damaged, site.account())
 
 
 def test_the_quick_reference(site: Site) -> None:
@@ -131,6 +134,10 @@ def test_blocks_in_the_wrong_order(site: Site) -> None:
     hand.does("expected", "extract")
     assert "cannot verify: the schemas are not switched; nothing was changed" in hand.fails("verify")
     assert_same(damaged, site.account())
+    long = "x" * 47
+    site.project.psql(site.database, f"CREATE SCHEMA {long}")
+    assert f"cannot switch by hand: schema {long} has too long a name\n" in hand.fails("switch")
+    site.project.psql(site.database, f"DROP SCHEMA {long}")
     hand.does("switch")
     assert hand.fails("switch") == "cannot switch: it is done; export another RUN to do it again\n"
     # Interrupted just after the switch: the server knows of it, whatever is in the folder.

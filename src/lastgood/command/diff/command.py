@@ -10,12 +10,11 @@ from urllib.parse import quote
 
 import typer
 
-from lastgood import config
 from lastgood.cli import lengths
 from lastgood.cli.application import command
 from lastgood.cli.complete import points
 from lastgood.cli.operands import DATABASE, operands
-from lastgood.errors import NOT_REACHED, Failed, UsageError, os_reason
+from lastgood.errors import NOT_REACHED, Failed, os_reason
 from lastgood.events import reported
 from lastgood.text import redact
 
@@ -102,24 +101,6 @@ def diff(
     from lastgood.config import connection_string
     from lastgood.difference import compared
 
-    if live and b is not None:
-        raise UsageError(
-            "cannot compare: --live compares A with the live database; do not give B",
-            hint="Give one: lastgood diff POINT --live",
-            state=config.NOTHING_READ,
-        )
-    if (form is not Form.TEXT) != (output is not None):
-        raise UsageError(
-            "cannot write the rows: --output requires --format csv, json or parquet, and the reverse",
-            hint="For example: --format parquet --output differences",
-            state=config.NOTHING_READ,
-        )
-    if level is DiffLevel.DIGEST and (rows or output is not None):
-        raise UsageError(
-            "cannot show rows: --level digest does not find individual rows",
-            hint="Leave out --level.",
-            state=config.NOTHING_READ,
-        )
     given = [name for name in (a, b) if name is not None]
     for name in given:
         if redact.is_url(name):

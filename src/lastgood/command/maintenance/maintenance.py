@@ -27,7 +27,7 @@ from lastgood.events import Caution, Emit, Note, Progress, StageDone, StageStart
 from lastgood.journal import Journal, recording
 from lastgood.journal.run_names import new_run
 from lastgood.models import Document
-from lastgood.postgres import database, lock, table_locks
+from lastgood.postgres import database, lock, pooled, table_locks
 from lastgood.postgres.pressure import activity
 from lastgood.postgres.pressure.activity import ConnectedSession
 from lastgood.postgres.server import Connection, Target
@@ -205,12 +205,16 @@ def _exclusive(target: Target, what: str) -> Iterator[None]:
     the same time. An unreachable server is no obstacle: maintenance is useful then, too. Raises Refused."""
     with ExitStack() as stack:
         working: str | None = None
+        shared = False
         with suppress(psycopg.Error, LastgoodError):
             maintenance = stack.enter_context(database.connect_maintenance(target, target.dbname))
             maintenance.execute("SELECT set_config('application_name', %s, false)", [f"lastgood maintenance {what}"])
+            shared = pooled.shares_sessions(maintenance)
             working = lock.holder(maintenance, target.dbname) or "another session"
             lock.lock_live(maintenance, target.dbname, lock.read_nothing)
             working = None
+        if shared:
+            raise Refused(f"cannot turn maintenance {what}: {pooled.TEXT}", hint=pooled.HINT, state=NOT_REACHED)
         if working is not None:
             raise Refused(
                 f"cannot turn maintenance {what}: a run is in progress ({working})",

@@ -162,19 +162,24 @@ group_ = group(
 )
 
 
-def _request(session: Session, scope: Scope, file: Path | None = None) -> SalvageRequest:
-    """The request: that of the plan file, if there is one, and the options."""
+def _request(session: Session, scope: Scope, file: Path | None = None, *, to_be_edited: bool = False) -> SalvageRequest:
+    """The request: that of the plan file, if there is one, and the options. ``to_be_edited``: rows may be named before
+    it is applied."""
+    from lastgood.cli import combinations
     from lastgood.command.salvage import plan_file
     from lastgood.salvage.salvage import SalvageRequest
     from lastgood.salvage.sides import Names
 
     begun = plan_file.read(file) if file is not None else plan_file.PlanFile()
+    names = Names(run=scope.run or begun.run, source=scope.from_ or begun.source, base=scope.base or begun.base)
+    chosen = plan_file.with_options(begun.chosen, asdict(scope))
+    combinations.refuse("salvage", plan_file.as_options(names, chosen, to_be_edited=to_be_edited))
     return SalvageRequest(
         target=session.target,
         store=session.settings.store,
         state=session.settings.state,
-        names=Names(run=scope.run or begun.run, source=scope.from_ or begun.source, base=scope.base or begun.base),
-        chosen=plan_file.with_options(begun.chosen, asdict(scope)),
+        names=names,
+        chosen=chosen,
         audit=session.settings.tables.recover.audit,
     )
 
@@ -190,7 +195,7 @@ def plan_(session: Session, choice: RowChoice) -> None:
     from lastgood.command.salvage import plan_file
     from lastgood.salvage import salvage
 
-    request = _request(session, choice)
+    request = _request(session, choice, to_be_edited=True)
     with session.work() as context, salvage.planned(request, context) as ready:
         plan = ready.plan
     session.result(plan.document(), lambda: print_(session, plan_file.text(plan, request.names)))
@@ -220,7 +225,7 @@ def choose_(
             "cannot choose rows: this needs a terminal" + (", without --json" if session.settings.json else ""),
             hint="To choose without one: lastgood salvage plan > salvage.toml, then edit it.",
         )
-    request = _request(session, choice)
+    request = _request(session, choice, to_be_edited=True)
     hidden = session.settings.tables.diff.hidden
     with Listing(choose.page_size(session.screen), hidden) as listing:
         with session.work() as context, salvage.planned(request, context, listing.read) as ready:

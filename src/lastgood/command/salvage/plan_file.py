@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,10 +12,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from lastgood.cli.combinations import ROWS
+from lastgood.config.file import reason
 from lastgood.errors import UsageError
 from lastgood.models import Frozen
 from lastgood.salvage.plan import Chosen, LeftColumn, LeftTable, SalvagePlan
-from lastgood.salvage.policy import COLLISIONS, parse
+from lastgood.salvage.policy import COLLISIONS, Policies, parse
 from lastgood.salvage.references import NOT_CHOSEN
 from lastgood.salvage.rows import RowKey
 from lastgood.salvage.sides import Names
@@ -35,6 +38,11 @@ def read(path: Path) -> PlanFile:
     try:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
         names = {key: found.pop(key) for key in ("run", "source", "base") if key in found}
+        if found.get("tables") == []:
+            raise UsageError(
+                f'cannot use the plan file "{path}": "tables" names no table',
+                hint='Name the tables whose rows are wanted, or remove "tables" to take all of them.',
+            )
         for key in ("since", "until"):
             if isinstance(given := found.get(key), str):
                 found[key] = moment(key, given)
@@ -48,12 +56,22 @@ def read(path: Path) -> PlanFile:
             f'cannot read the plan file "{path}": {error}', hint="Fix this line, or write a new one."
         ) from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"] if part != "chosen")
-        raise UsageError(
-            f'cannot use the plan file "{path}": {where}: {first["msg"].removeprefix("Value error, ").lower()}',
-            hint="To see a valid plan file: lastgood salvage plan",
-        ) from error
+        raise _wrong(path, error) from error
+
+
+def _wrong(path: Path, error: ValidationError) -> UsageError:
+    """The first error of a plan file, with the name that it has there."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    parts = [part for part in first["loc"] if part != "chosen"]
+    where, hint = ".".join(str(part) for part in parts), "To see a valid plan file: lastgood salvage plan"
+    if first["type"] == "extra_forbidden":
+        known = Policies.model_fields if parts[0] == "policies" else Chosen.model_fields
+        near = difflib.get_close_matches(str(parts[-1]), known, n=1)
+        why = f'unknown name "{where}"'
+        hint = f'Did you mean "{near[0]}"? {hint}' if near else hint
+    else:
+        why = f"{where}: {reason(first['type'], first.get('ctx', {}), first['msg'])}"
+    return UsageError(f'cannot use the plan file "{path}": {why}', hint=hint)
 
 
 def text(plan: SalvagePlan, names: Names) -> str:
@@ -76,7 +94,9 @@ def _lines(plan: SalvagePlan, names: Names) -> Iterator[str]:
             yield f"{key} = {_quoted(value)}"
     yield ""
     yield "# The tables; remove a line to leave its table out."
-    yield "tables = ["
+    # An empty list would be refused: it is what is left when every line was removed.
+    some = "" if chosen.tables or any(map(wanted, plan.tables)) else "# "
+    yield f"{some}tables = ["
     if not any(map(wanted, plan.tables)):
         yield from (f"  {_quoted(each)}," for each in chosen.tables)
     for each in plan.tables:
@@ -89,7 +109,7 @@ def _lines(plan: SalvagePlan, names: Names) -> Iterator[str]:
         if name in {**chosen.rows, **chosen.without_rows}:
             line = f"{_quoted(name)},  # the rows below"
         yield f"  {'' if wanted(each) else '# '}{line}"
-    yield "]"
+    yield f"{some}]"
     yield f"exclude = [{', '.join(_quoted(each) for each in chosen.exclude)}]"
     for key, stamp in (("since", chosen.since), ("until", chosen.until)):
         yield f"{key} = {_quoted(stamp)}" if stamp else f'# {key} = "2026-01-12T09:00:00Z"'
@@ -172,6 +192,16 @@ def with_options(begun: Chosen, given: Mapping[str, Any]) -> Chosen:
     if on := given.get("on"):
         changed["policies"] = begun.policies.model_copy(update=parse(on).model_dump(exclude_unset=True))
     return begun.model_copy(update=changed)
+
+
+def as_options(names: Names, chosen: Chosen, *, to_be_edited: bool) -> set[str]:
+    """The options that make this choice, for ``combinations.refuse``."""
+    found = {f"--{option.replace('_', '-')}" for option, name in _NAMES.items() if getattr(chosen, name)}
+    found |= {f"--{name.replace('_', '-')}" for name in Chosen.model_fields if getattr(chosen, name)}
+    found |= {f"--on {each}" for each in COLLISIONS if chosen.policies.of(each) != "skip"}
+    sides = {"--run": names.run, "--from": names.source, "--base": names.base}
+    found |= {option for option, name in sides.items() if name}
+    return found | ({ROWS} if chosen.rows or to_be_edited else set())
 
 
 def _conditions(given: Iterable[str]) -> dict[str, str]:

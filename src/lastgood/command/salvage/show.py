@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lastgood.salvage.choosing import DELETION, MIGRATION, UNKNOWN
+from lastgood.salvage.merge import VALUE_REQUIRED
 from lastgood.salvage.origin import NO_END, Migration
 from lastgood.salvage.plan import LeftColumn, LeftTable, SalvagePlan, SalvageReport
 from lastgood.salvage.policy import COLLISIONS, MEANINGS
@@ -14,12 +15,15 @@ from lastgood.salvage.transaction import TableSummary
 from lastgood.salvage.undo import SalvageUndoPlan
 from lastgood.screen.screen import Screen, TableColumn
 from lastgood.text import units
+from lastgood.text.quoting import identifier
 
 SHOWN = 30
 REASONS: dict[str, str] = {
     MIGRATION: "written by the migration (transactions above); to include them: --with-migration or --transaction",
     UNKNOWN: "written again after the migration, with values that may be its own (see the notes)",
-    DELETION: "deleted after the restore point; to delete them again: --deletes",
+    DELETION: "deleted after the restore point (a row whose key changed counts as deleted and inserted); "
+    "to delete them again: --deletes",
+    VALUE_REQUIRED: "new rows need a value in a column that only the live database has (see the notes)",
     NOT_CHOSEN: "not chosen",
     **{str(collision): meaning for collision, meaning in MEANINGS.items()},
 }
@@ -67,7 +71,10 @@ def _left_table(table: LeftTable, theirs: str) -> str:
     if table.lacking == "theirs":
         return f"{name}: {rows} in the restore point; the {theirs} has no such table, so nothing is brought back"
     if not table.created:
-        return f"{name}: {rows} not brought back: the live database no longer has this table"
+        return (
+            f"{name}: {rows} not brought back: the live database no longer has this table; to bring them back, create "
+            "it again, or rename it back"
+        )
     how = f"if it was renamed: --renamed {table.renamed or f'{name}=TABLE'}"
     return f"{name}: {rows} not brought back: only the {theirs} has this table; {how}"
 
@@ -147,9 +154,15 @@ def _column_remarks(tables: Sequence[TableSummary]) -> list[str]:
     found = []
     for each in tables:
         name = f"{each.schema_name}.{each.name}"
-        if each.only_ours:
+        if each.only_ours and not each.lacking:
             found.append(
                 f"{name}: only the live database has the column {', '.join(each.only_ours)}; new rows get its default"
+            )
+        if each.lacking:
+            table = f"{identifier(each.schema_name)}.{identifier(each.name)}"
+            found.append(
+                f"{name}: no row can be inserted without a value in {', '.join(each.lacking)}; to insert rows, give it "
+                f"a default: ALTER TABLE {table} ALTER {identifier(each.lacking[0])} SET DEFAULT …"
             )
         found += [f'{name}: column "{column}": JSON objects are merged by key' for column in each.merged_json]
         for column, rows in each.migrated.items():

@@ -59,6 +59,10 @@ def show(screen: Screen, status: Status) -> None:
         screen.heading("In service, but not finished")
         for rest in status.finishing:
             _finishing(screen, rest)
+    if status.empty_views:
+        screen.heading("Materialized views that are empty until they are refreshed")
+        for refresh in status.empty_views:
+            screen.say(refresh, first="  ", indent=4)
     if status.leftovers:
         screen.heading("Leftovers of a run that was killed before it could mark them")
         for left in status.leftovers:

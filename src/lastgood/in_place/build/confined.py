@@ -7,6 +7,7 @@ rewritten ones (``prove``): what code of the restore point added or changed show
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -90,9 +91,15 @@ def tie_to_platform(
     suspected: Sequence[PlatformKey] = for_operator
     for left in reversed(range(ROUNDS)):
         if suspected and _any_orphaned(builder, suspected):
-            with _cascading(confined), builder.operator("parents") as operator, builder.connect("rules") as connection:
+            with (
+                _switch_of_triggers(builder) as fire,
+                builder.operator("parents") as operator,
+                builder.connect("rules") as connection,
+            ):
                 parents = dict(_parents(operator, connection, suspected))
-                newly = foreign_key_rules.apply(connection, run, rewritten, facts, only=suspected, parents=parents)
+                newly = foreign_key_rules.apply(
+                    connection, run, rewritten, facts, only=suspected, parents=parents, fire=fire
+                )
             left_out = foreign_key_rules.combined(left_out, newly)
         with builder.operator("foreign keys") as operator:
             keys.add(operator, later, cancelled, validate=False)
@@ -116,17 +123,24 @@ def _any_orphaned(builder: Builder, suspected: Sequence[PlatformKey]) -> bool:
 
 
 @contextmanager
-def _cascading(confined: Confined) -> Iterator[None]:
-    """The builder's sessions of a block execute the rules of foreign keys, and fire triggers."""
-    role, connection = confined.builder.role, confined.maintenance
-    if role.lent:
-        yield
-        return
-    build_role.quiet_event_triggers(connection, role.name, off=False)
-    try:
-        yield
-    finally:
-        build_role.quiet_event_triggers(connection, role.name)
+def _switch_of_triggers(builder: Builder) -> Iterator[foreign_key_rules.Fire]:
+    """A function with which the builder's sessions execute the rules of foreign keys, and fire triggers, or neither:
+    their own commands that change definitions are not to fire the event triggers of a platform. Only the operator may
+    set this; the function has its rights."""
+    name = sql.Identifier(builder.within[0], f"lastgood_fire_{secrets.token_hex(4)}")
+    with builder.operator("create a function for the builder") as operator:
+        operator.execute(
+            sql.SQL(
+                "CREATE FUNCTION {}(text) RETURNS text LANGUAGE sql SECURITY DEFINER BEGIN ATOMIC"
+                " SELECT pg_catalog.set_config('session_replication_role', $1, false); END"
+            ).format(name)
+        )
+        operator.execute(
+            sql.SQL("GRANT EXECUTE ON FUNCTION {}(text) TO {}").format(name, sql.Identifier(builder.role.name))
+        )
+    yield lambda role: sql.SQL("SELECT {}({})").format(name, sql.Literal(role))
+    with builder.operator("drop a function of the builder") as operator:
+        operator.execute(sql.SQL("DROP FUNCTION {}(text)").format(name))
 
 
 def _parents(
@@ -226,14 +240,15 @@ def made_elsewhere(connection: Connection, role: str, staging: Sequence[str]) ->
     ]
 
 
-# Temporary objects ended with their sessions.
+# Temporary objects ended with their sessions. Names of pg_identify_object are quoted where necessary.
 _ELSEWHERE = """
 SELECT i.type || ' ' || i.identity FROM pg_catalog.pg_shdepend s
 CROSS JOIN LATERAL pg_catalog.pg_identify_object(s.classid, s.objid, s.objsubid) i
 WHERE s.dbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
   AND s.deptype = 'o' AND s.refclassid = 'pg_catalog.pg_authid'::regclass
   AND s.refobjid = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = %s)
-  AND coalesce(i.schema, '') <> ALL (%s) AND coalesce(i.schema, '') !~ '^pg_(temp|toast)'
+  AND coalesce(i.schema, '') <> ALL (ARRAY(SELECT pg_catalog.quote_ident(x) FROM pg_catalog.unnest(%s::text[]) x))
+  AND coalesce(i.schema, '') !~ '^pg_(temp|toast)'
 ORDER BY 1
 """
 

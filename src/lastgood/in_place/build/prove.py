@@ -28,6 +28,7 @@ from lastgood.facts.of_database import facts_of_database
 from lastgood.facts.of_dump import ONLY_COUNTED
 from lastgood.facts.settled import settled
 from lastgood.in_place import marks
+from lastgood.in_place.build import oid_names
 from lastgood.in_place.build.confined import ROUNDS, Confined, close, give, tie_to_platform
 from lastgood.in_place.build.left_out import LeftOut
 from lastgood.in_place.build.staged import facts_in_staging, set_state
@@ -37,7 +38,7 @@ from lastgood.in_place.platform import foreign_key_rules, keys
 from lastgood.load.crew import Connect
 from lastgood.load.rebuild import Dump, ProofFailed, unchanged
 from lastgood.postgres import binaries
-from lastgood.postgres.server import Connection, Target
+from lastgood.postgres.server import Connection, Target, quiet_event_triggers
 from lastgood.text.redact import visible
 from lastgood.text.units import counted
 
@@ -86,6 +87,7 @@ def prove(
     """
     facts, again, name = dump.facts, dump.again, dump.name
     manifest = manifest_digest(facts)
+    renamed = oid_names.in_rows(dump, rewritten, context.cancelled).changed
     with connect("read marks") as connection:
         left_out = _left_out(connection, run)
         keys.drop(connection, rewritten.schemas.values(), context.cancelled)  # of an earlier attempt
@@ -93,15 +95,17 @@ def prove(
     def in_staging() -> Facts:
         nonlocal facts
         facts = again() if _counted(facts) else facts
-        return facts_in_staging(facts, rewritten.schemas, left_out)
+        return facts_in_staging(facts, rewritten.schemas, foreign_key_rules.combined(left_out, renamed))
 
     if confined is not None:
         left_out = tie_to_platform(confined, rewritten, run, in_staging, context.cancelled)
         close(confined)
         with connect("record rows") as connection:
+            quiet_event_triggers(connection)
             foreign_key_rules.record(connection, run, left_out)
     with connect("prove") as connection:
-        facts, comparison = _rows(connection, facts, rewritten, left_out, same, again, context)
+        changed = foreign_key_rules.combined(left_out, renamed)
+        facts, comparison = _rows(connection, facts, rewritten, changed, same, again, context)
     _stop_at(comparison.differences, comparison, name)
     fault.point("prove.before_verdict")
     if confined is not None:
@@ -132,6 +136,7 @@ def _tie_to_platform(
     """Add the foreign keys to tables that do not go back, after their rules were executed for rows of deleted
     parents. Returns all rows that were left out."""
     with connect("foreign keys") as connection:
+        quiet_event_triggers(connection)
         for left in reversed(range(ROUNDS)):
             newly = foreign_key_rules.apply(connection, run, rewritten, in_staging)
             left_out = foreign_key_rules.combined(left_out, newly)

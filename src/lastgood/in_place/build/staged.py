@@ -21,6 +21,7 @@ from lastgood.errors import Refused
 from lastgood.events import Emit, Note
 from lastgood.facts import Facts, LargeObjectFacts
 from lastgood.in_place import kept, marks
+from lastgood.in_place.build import oid_names
 from lastgood.in_place.build.confined import Confined, names_outside
 from lastgood.in_place.build.left_out import LeftOut
 from lastgood.in_place.definitions import default_privileges, owners
@@ -74,6 +75,7 @@ def build(
     """
     source, summary = dump.source, dump.summary
     connect = quietly(connect)
+    named = oid_names.in_rows(dump, rewritten, context.cancelled)
     with connect("create staging schemas") as connection:
         script = script_of(summary, rewritten, dump.name, context.emit, _privileges(connection, rewritten))
         create_schemas(connection, rewritten.schemas, origin)
@@ -81,16 +83,20 @@ def build(
         admitted = owners.others(connection, commands)
         owners.admit(connection, rewritten.schemas.values(), admitted)
     if confined is not None:
-        confined.builder.need(names_outside(rewritten))
+        confined.builder.need(names_outside(rewritten) | named.outside)
+        with connect("verify access") as connection:
+            oid_names.refuse_closed(connection, confined.builder.role.name, named.outside, dump.name)
         confined.admitted = admitted
     fault.point("inplace.after_create")
     numbers = {section.number for section in script.sections}
     supply = supply_for(source, summary.script, database=summary.database, in_place=not summary.notes, only=numbers)
+    if named.places:
+        supply = oid_names.StagedNames(supply, named)
     loaded = rebuild(
         replace(
             dump,
             summary=replace(rewritten.summary, script=script, encoding=summary.encoding),
-            facts=facts_in_staging(dump.facts, rewritten.schemas),
+            facts=facts_in_staging(dump.facts, rewritten.schemas, named.changed),
             division=None,
             held=(),
         ),

@@ -39,7 +39,8 @@ from lastgood.load.hand_over import close_unchanged
 from lastgood.load.loaded import Loaded
 from lastgood.load.repairs import Commands, Rules
 from lastgood.load.session import LoadSession
-from lastgood.postgres import binaries
+from lastgood.postgres import binaries, oid_columns
+from lastgood.postgres.oid_columns import OidColumn
 from lastgood.postgres.server import Connection, Target
 from lastgood.text.redact import visible
 
@@ -54,7 +55,7 @@ class Rewritten:
     ``checks`` and ``columns``: those to be verified after the swap for the same reason.
     ``lent``: schemas outside that the restore point lacks, and whose definitions are the live database's; the ties
     outside are the live ones then, too. ``not_created``: objects outside the schemas that the scratch database lacks,
-    and that none of the definitions needs.
+    and that none of the definitions needs. ``oid_columns``: the columns whose values are names of objects.
     """
 
     schemas: Mapping[str, str]
@@ -66,6 +67,7 @@ class Rewritten:
     columns: tuple[GeneratedColumn, ...]
     lent: tuple[str, ...]
     not_created: tuple[str, ...]
+    oid_columns: tuple[OidColumn, ...]
 
     def staged(self, relation: Relation) -> Relation | None:
         """The relation in staging; None for one that does not go back."""
@@ -157,6 +159,7 @@ def rewrite(
                     f"run: REINDEX INDEX CONCURRENTLY {index}"
                 )
             )
+        named = oid_columns.find(made.connection, schemas)
         fault.point("inplace.in_scratch")
         for schema, staging in schemas.items():
             _give_name(made.connection, schema, staging, stay)
@@ -174,7 +177,16 @@ def rewrite(
     for left_out in builder.not_created:
         context.emit(Note(f"not created in the scratch database: {left_out}"))
     return Rewritten(
-        schemas, definitions, keys, wished, tuple(refresh), checks, columns, tuple(borrowed), tuple(builder.not_created)
+        schemas=schemas,
+        summary=definitions,
+        keys=keys,
+        ties=wished,
+        refresh=tuple(refresh),
+        checks=checks,
+        columns=columns,
+        lent=tuple(borrowed),
+        not_created=tuple(builder.not_created),
+        oid_columns=named,
     )
 
 

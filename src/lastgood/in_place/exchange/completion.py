@@ -32,8 +32,11 @@ def complete(connection: Connection, run: str) -> Iterator[str]:
         for left in marks.rest(connection, run):
             yield from validated(connection, left.foreign_keys)
             confined = not left.trusted and bool(strength(connection))
+            unrefreshed = []
             for view in left.views:
-                yield from _refresh(connection, view, confined=confined)
+                for failure in _refresh(connection, view, confined=confined):
+                    unrefreshed.append(view)
+                    yield failure
             if confined:
                 # The server would run their functions with the rights of this session.
                 yield from map(late_checks.to_validate, left.checks)
@@ -44,7 +47,7 @@ def complete(connection: Connection, run: str) -> Iterator[str]:
             with connection.transaction():
                 for each in marks.marked(connection, run=run):
                     if each.ours and each.mark.kept is not None:
-                        done = each.mark.model_copy(update={"kept": each.mark.kept.completed()})
+                        done = each.mark.model_copy(update={"kept": each.mark.kept.completed(unrefreshed)})
                         marks.write(connection, each.name, done)
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
 
 import psycopg
 from psycopg import sql
@@ -19,6 +21,7 @@ from lastgood.in_place.exchange.snapshots import OpenSession
 from lastgood.in_place.survey import Object, Survey
 from lastgood.in_place.ties import Ties
 from lastgood.postgres.server import Connection, only_row
+from lastgood.text.quoting import literal
 
 # Longer than deadlock_timeout (1 s); the clients behind it wait as long, and then for the transaction.
 LOCK_TIMEOUT = "1200ms"
@@ -58,15 +61,26 @@ _PRESENT = """
 SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND (n.nspname, c.relname) IN (SELECT * FROM unnest(%s::text[], %s::text[]))
 """
-_HOLDERS = """
-SELECT DISTINCT ON (a.xact_start, a.pid) a.pid, coalesce(a.usename, a.backend_type), a.application_name, a.xact_start,
-       a.state
-FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
-JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE l.locktype = 'relation' AND l.granted AND l.pid <> pg_backend_pid()
+_HELD = """
+FROM pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace
+{}
+WHERE l.locktype = 'relation' AND l.granted AND l.pid IS DISTINCT FROM pg_backend_pid()
   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
   AND (n.nspname = ANY (%s) OR c.oid = ANY (SELECT to_regclass(x) FROM unnest(%s::text[]) x))
+"""
+_HOLDERS = f"""
+SELECT DISTINCT ON (a.xact_start, a.pid) a.pid, coalesce(a.usename, a.backend_type), a.application_name, a.xact_start,
+       a.state
+{_HELD.format("JOIN pg_stat_activity a ON a.pid = l.pid")}
 ORDER BY a.xact_start LIMIT 5
+"""
+# They have no process, but a lock of their own number.
+_OF_PREPARED = """JOIN pg_locks k ON k.virtualtransaction = l.virtualtransaction AND k.locktype = 'transactionid'
+JOIN pg_prepared_xacts x ON x.transaction = k.transactionid"""
+_PREPARED = f"""
+SELECT DISTINCT x.gid, x.owner, x.prepared
+{_HELD.format(_OF_PREPARED)} AND l.pid IS NULL AND k.pid IS NULL
+ORDER BY x.prepared LIMIT 5
 """
 
 
@@ -142,16 +156,47 @@ def _touch(relation: Object) -> sql.Composed:
     return sql.SQL("ALTER TABLE {} OWNER TO {}").format(relation.name.reference(), sql.Identifier(relation.owner))
 
 
-def blockers(connection: Connection, schemas: Iterable[str], tied: Iterable[tuple[str, str]]) -> list[OpenSession]:
+@dataclass(frozen=True, slots=True)
+class PreparedTransaction:
+    """A transaction that was prepared for a two-phase commit, and holds its locks without a session."""
+
+    gid: str
+    owner: str
+    prepared: datetime
+
+    def __str__(self) -> str:
+        since = f"{self.prepared:%Y-%m-%d %H:%M:%S %Z}"
+        end = literal(self.gid)
+        return (
+            f'prepared transaction "{self.gid}" of role "{self.owner}" since {since}, which ends with '
+            f"COMMIT PREPARED {end} or ROLLBACK PREPARED {end}"
+        )
+
+
+Blocker = OpenSession | PreparedTransaction
+
+
+def blockers(connection: Connection, schemas: Iterable[str], tied: Iterable[tuple[str, str]]) -> list[Blocker]:
     """The sessions that hold locks on tables of the schemas or on these tied tables now, the oldest first: after a wait
-    of a second they are those that were in the way."""
+    of a second they are those that were in the way. Then prepared transactions."""
     others = [sql.Identifier(*table).as_string(connection) for table in tied]
+    found: list[Blocker] = []
     with suppress(psycopg.Error):
-        return [snapshots.session(*row) for row in connection.execute(_HOLDERS, [list(schemas), others])]
-    return []
+        found += [snapshots.session(*row) for row in connection.execute(_HOLDERS, [list(schemas), others])]
+        found += prepared(connection, schemas, tied)
+    return found
 
 
-def blocked_by(attempt: int, sessions: Sequence[OpenSession]) -> str:
+def prepared(
+    connection: Connection, schemas: Iterable[str], tied: Iterable[tuple[str, str]]
+) -> list[PreparedTransaction]:
+    """The prepared transactions that hold locks on tables of the schemas or on these tied tables. Raises
+    psycopg.Error."""
+    others = [sql.Identifier(*table).as_string(connection) for table in tied]
+    return [PreparedTransaction(*row) for row in connection.execute(_PREPARED, [list(schemas), others])]
+
+
+def blocked_by(attempt: int, sessions: Sequence[Blocker]) -> str:
     """The sessions that made a try fail, in words."""
     who = "; ".join(map(str, sessions)) or "a session that has ended since"
     return f"attempt {attempt} to lock the tables failed; blocked by: {who}"

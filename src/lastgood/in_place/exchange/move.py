@@ -17,8 +17,7 @@ import psycopg
 from lastgood.errors import Failed, Interrupted
 from lastgood.in_place import marks
 from lastgood.in_place.exchange import locking
-from lastgood.in_place.exchange.locking import Locks, NotFree
-from lastgood.in_place.exchange.snapshots import OpenSession
+from lastgood.in_place.exchange.locking import Blocker, Locks, NotFree
 from lastgood.in_place.exchange.transaction import SchemaMove, Transaction
 from lastgood.in_place.marks import Role
 from lastgood.in_place.survey import Survey
@@ -47,10 +46,10 @@ class Moved:
     notes: tuple[str, ...]
 
 
-Waiting = Callable[[int, list[OpenSession]], None]
+Waiting = Callable[[int, list[Blocker]], None]
 
 
-def ignore(_attempt: int, _sessions: list[OpenSession]) -> None:
+def ignore(_attempt: int, _sessions: list[Blocker]) -> None:
     """A ``Waiting`` that drops everything."""
 
 
@@ -115,7 +114,7 @@ def _hint(error: psycopg.Error) -> str:
     return "Run lastgood check to list what prevents the switch."
 
 
-def _blockers(connection: Connection, wanted: SchemaMove) -> list[OpenSession]:
+def _blockers(connection: Connection, wanted: SchemaMove) -> list[Blocker]:
     schemas = [name for pair in wanted.pairs for name in (pair.live, pair.arriving) if name is not None]
     return locking.blockers(connection, schemas, wanted.wished.tables())
 

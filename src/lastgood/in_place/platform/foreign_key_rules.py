@@ -51,6 +51,14 @@ _ENABLE = {"O": "ENABLE", "A": "ENABLE ALWAYS", "R": "ENABLE REPLICA"}
 _TRIGGER = "lastgood_left_out"
 
 
+Fire = Callable[[str], sql.Composed]
+
+
+def set_triggers(role: str) -> sql.Composed:
+    """The command that sets session_replication_role."""
+    return sql.SQL("SELECT pg_catalog.set_config('session_replication_role', {}, false)").format(sql.Literal(role))
+
+
 def apply(
     connection: Connection,
     run: str,
@@ -59,13 +67,15 @@ def apply(
     *,
     only: Iterable[PlatformKey] | None = None,
     parents: Mapping[PlatformKey, str] | None = None,
+    fire: Fire = set_triggers,
 ) -> tuple[LeftOut, ...]:
     """Execute the rules of the foreign keys for rows in staging whose parent does not exist, in one transaction, which
     also records them in the marks of the staging schemas. ``facts`` gives those of staging before, with digests; it is
     called only if there is such a row. User-defined triggers do not fire. Returns the rows of this call, by table.
 
     ``only``: these keys, by default all. ``parents``: temporary tables with the referenced keys, for a session that may
-    not read the tables themselves; it may not write the marks either, and the caller has to (``record``).
+    not read the tables themselves; it may not write the marks either, and the caller has to (``record``). ``fire``:
+    makes the command that sets session_replication_role, by which event triggers may be off in the session.
 
     Raises Failed when a foreign key has no rule for a row, or when the tables are not exactly as expected afterwards.
     """
@@ -86,8 +96,9 @@ def apply(
         tables = {Relation(each.schema_name, each.name): each for each in expected.tables}
         with _recorded(connection, [key for key, _ in orphaned], rewritten, tables) as recorded:
             try:
-                for key, catalogued in orphaned:
-                    connection.execute(_statement(key, catalogued))
+                with _rules_in_force(connection, fire):
+                    for key, catalogued in orphaned:
+                        connection.execute(_statement(key, catalogued))
             except errors.IntegrityConstraintViolation as error:
                 raise Failed(
                     f"cannot apply {visible(key.what)} to rows of deleted parents: {message_of(error)}",
@@ -97,6 +108,17 @@ def apply(
         if parents is None:
             record(connection, run, changed)
     return changed
+
+
+@contextmanager
+def _rules_in_force(connection: Connection, fire: Fire) -> Iterator[None]:
+    """Within a transaction, whose end reverts the setting if a command fails."""
+    before = connection.execute("SHOW session_replication_role").fetchone() or ("origin",)
+    if before[0] != "origin":
+        connection.execute(fire("origin"))
+    yield
+    if before[0] != "origin":
+        connection.execute(fire(before[0]))
 
 
 def any_orphaned(connection: Connection, keys: Iterable[PlatformKey], parents: Mapping[PlatformKey, str]) -> bool:

@@ -132,7 +132,7 @@ class TieChanges:
                 if connection.broken:
                     raise
                 self.notes.append(
-                    f'foreign keys of "{schema}.{table}" still reference kept tables: {message_of(error)}'
+                    f'column "{column}" of "{schema}.{table}" still references kept tables: {message_of(error)}'
                 )
 
     def _give_away(self, what: str, owner: str, statement: sql.Composed) -> None:

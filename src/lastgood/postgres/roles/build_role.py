@@ -131,13 +131,10 @@ def renew(connection: Connection, name: str) -> None:
     )
 
 
-def quiet_event_triggers(connection: Connection, name: str, *, off: bool = True) -> None:
+def quiet_event_triggers(connection: Connection, name: str) -> None:
     """Let the role's next sessions begin without event triggers, where this role may set that; see
-    ``server.quiet_event_triggers``. Not ``off``: with ordinary triggers and foreign-key checks again."""
+    ``server.quiet_event_triggers``."""
     role = sql.Identifier(name)
-    if not off:
-        connection.execute(sql.SQL("ALTER ROLE {} RESET session_replication_role").format(role))
-        return
     settings = ("event_triggers = off", "session_replication_role = replica")
     for setting in settings if connection.info.server_version >= 170000 else settings[1:]:
         with suppress(psycopg.errors.InsufficientPrivilege), connection.transaction():

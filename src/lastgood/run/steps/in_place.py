@@ -34,6 +34,7 @@ from lastgood.load.rebuild import rules_for
 from lastgood.load.repairs import Rules
 from lastgood.plan.plan import PlannedStep, Request
 from lastgood.postgres.exchange import ExchangeResult
+from lastgood.postgres.mark import BUILD_AS
 from lastgood.postgres.roles import build_role, lent_role
 from lastgood.postgres.server import Connection, quiet_event_triggers
 from lastgood.postgres.transactions import OutcomeUnknown, outcome_after_loss, server_process
@@ -76,9 +77,12 @@ class BuildSchemas(Build):
             quiet_event_triggers(live)
             orphaned = deleted_parents.find(live, dump.source, dump.summary, rewritten, run.cancelled)
         deleted_parents.refuse(orphaned, dump.name)
-        origin = Origin(plan.run, str(Path(plan.point.path).absolute()), caller.host(), caller.user(), _options(run))
         with ExitStack() as stack:
             confined = _confined(run, rewritten, rules, stack)
+            options = _options(run)
+            if confined is not None and confined.builder.role.lent:
+                options[BUILD_AS] = confined.builder.role.name
+            origin = Origin(plan.run, str(Path(plan.point.path).absolute()), caller.host(), caller.user(), options)
             loaded = staged.build(
                 dump,
                 rewritten,
@@ -241,10 +245,12 @@ class Answer(Reopen):
                     hint="Run lastgood status, then lastgood undo if the data is not what you expect.",
                     state=f'The schemas of "{plan.live}" may be the restored ones.',
                 )
+            left = []
             for note in completion.complete(live, plan.run):
                 run.emit(Caution(note))
+                left.append(note)
             self._report_sessions(run, live)
-        return Reopened(oid=plan.live_oid, fence=None, detail=f'"{plan.live}" answers')
+        return Reopened(oid=plan.live_oid, fence=None, left=tuple(left), detail=f'"{plan.live}" answers')
 
     def _report_sessions(self, run: Run, live: Connection) -> None:
         """Sessions continue, with what they have prepared; ``--reconnect`` ends them."""

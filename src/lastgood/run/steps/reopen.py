@@ -24,10 +24,11 @@ PATIENCE_SECONDS = 15.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reopened(Result):
     """The live name is that of the database ``oid``. ``fence``: the writes before the swap with ``--fence at-swap``;
-    None with locks."""
+    None with locks. ``left``: what could not be completed after an exchange in place, in words."""
 
     oid: int
     fence: FenceReport | None
+    left: tuple[str, ...] = ()
 
     @property
     def entry(self) -> Mapping[str, Any]:

@@ -21,7 +21,9 @@ function mentions(text,   name, quoted) {
   for (name in own) {
     quoted = name
     gsub(/"/, "\"\"", quoted)
-    if (index(text, name ".") || index(text, "\"" quoted "\".")) return 1
+    # A name without quotes may be the end of another one, such as that of a kept schema.
+    if (name ~ /^[a-z_][a-z0-9_]*$/ && text ~ ("(^|[^A-Za-z0-9_$\"])" name "\\.")) return 1
+    if (index(text, "\"" quoted "\".")) return 1
   }
   return 0
 }
