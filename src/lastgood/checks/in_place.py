@@ -69,7 +69,7 @@ def outside(s: Subject) -> Iterator[Finding]:
     schemas = going(s)
     if s.summary is None or schemas is None:
         return
-    for what in sorting.outside(s.summary, schemas):
+    for what in sorting.outside(sorting.placed(s.summary), schemas):
         yield Finding(
             level="refusal",
             code="outside_of_schemas",
