@@ -189,6 +189,31 @@ def test_rows_of_users_who_were_deleted_since_follow_their_foreign_keys(hosted: 
         assert connection.execute("SELECT FROM pg_roles WHERE rolname LIKE 'lastgood%'").fetchall() == []
 
 
+NOT_IN_PLACE = """
+CREATE TYPE public.stage_of AS ENUM ('a');
+CREATE FUNCTION public.text_of(public.stage_of) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT NULL::text';
+CREATE CAST (public.stage_of AS text) WITH FUNCTION public.text_of(public.stage_of);
+CREATE FUNCTION public.same(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1';
+CREATE TABLE public.divided (u uuid REFERENCES auth.users, i int) PARTITION BY RANGE (i);
+CREATE TABLE public.divided_1 PARTITION OF public.divided FOR VALUES FROM (0) TO (10);
+CREATE INDEX ON public.divided_1 (i) WHERE public.same(i) > 0;
+"""
+
+
+def test_the_plan_refuses_what_cannot_be_built_in_place(hosted: Hosted) -> None:
+    hosted.project.psql(hosted.database, NOT_IN_PLACE)
+    point = take(hosted.request.target, hosted.request.store).path.name
+    plan = rollback.plan(replace(hosted.request, choice=Choice(point=point))).plan
+    assert {each.code: each.text for each in plan.refusals} == {
+        "cannot_be_moved": "cast from public.stage_of to text depends on function public.text_of(public.stage_of), but "
+        "is not rolled back",
+        "outside_of_schemas": "cast (public.stage_of AS text) of the restore point cannot be restored in place: it is "
+        "outside of all schemas",
+        "key_needs_code": "the foreign key of public.divided to auth.users cannot be validated: definitions of the "
+        "table call functions, which would run with the rights of this role",
+    }
+
+
 @pytest.mark.postgres(15, 17)
 def test_without_a_request_the_way_follows_the_rights(hosted: Hosted) -> None:
     """Whether or not a session of the platform is connected at this moment."""

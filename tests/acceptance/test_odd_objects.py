@@ -61,6 +61,8 @@ NEED_RIGHTS = {
     "a partitioned table with an access method",
     "casts of every kind",
     "foreign data",
+    "operator classes and families",
+    "text search objects",
     "transforms",
 }
 _numbers = itertools.count(1)

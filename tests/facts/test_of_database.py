@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from psycopg import sql
-from xxhash import xxh3_128_intdigest
+from xxhash import xxh3_128_hexdigest, xxh3_128_intdigest
 
 from lastgood.context import Context
 from lastgood.errors import Failed, Interrupted, LastgoodError
@@ -50,13 +50,15 @@ def test_a_digest_is_the_sum_over_copy_lines(database: Make) -> None:
         "CREATE TABLE t (id int, v text, d timestamptz)",
         r"INSERT INTO t VALUES (1, E'tab\there', '2024-06-01 12:00:00.5+02'), (2, NULL, 'infinity'), (3, '\N', NULL)",
     )
+    lines = b"1\ttab\\there\t2024-06-01 10:00:00.5+00", b"2\t\\N\tinfinity", b"3\t\\\\N\t\\N"
     found = table(facts(target), "t")
     assert found == TableFacts(
         schema_name="public",
         name="t",
         columns=("id", "v", "d"),
         rows=3,
-        digest=digest_of(b"1\ttab\\there\t2024-06-01 10:00:00.5+00", b"2\t\\N\tinfinity", b"3\t\\\\N\t\\N"),
+        digest=digest_of(*lines),
+        text=(xxh3_128_hexdigest(b"".join(line + b"\n" for line in lines)),),
         newest={"d": "2024-06-01 10:00:00.5+00"},
         zoned=True,
     )

@@ -1,70 +1,65 @@
--- What each construct calls. It attacks only in a database that a restore point was restored into: not in its source.
-CREATE FUNCTION public.try(attack text) RETURNS void LANGUAGE plpgsql AS $$
+-- What each construct calls, in a schema of its own. It attacks only in a database that a restore point was restored into:
+-- not in its source.
+CREATE FUNCTION {home}.try(attack text) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
   EXECUTE attack;
 EXCEPTION WHEN OTHERS THEN
   NULL;
 END $$;
 
-CREATE FUNCTION public.vol(construct text) RETURNS int LANGUAGE plpgsql AS $$
+-- For each message of the client, the first attempts are enough: rows would repeat them by the hundred.
+CREATE FUNCTION {home}.vol(construct text) RETURNS int LANGUAGE plpgsql AS $$
+DECLARE
+  message pg_catalog.text := pg_catalog.statement_timestamp()::pg_catalog.text OPERATOR(pg_catalog.||) current_user::pg_catalog.text;
+  seen pg_catalog.text := pg_catalog.current_setting('lastgood_test.seen_{id}', true);
 BEGIN
   IF pg_catalog.current_database() OPERATOR(pg_catalog.~~) 'source%'
      OR pg_catalog.current_setting('lastgood_test.quiet', true) OPERATOR(pg_catalog.=) 'on'
-     OR pg_catalog.current_setting('lastgood_test.inside', true) OPERATOR(pg_catalog.=) 'on' THEN
+     OR pg_catalog.current_setting('lastgood_test.inside', true) OPERATOR(pg_catalog.=) 'on'
+     OR seen OPERATOR(pg_catalog.=) (message OPERATOR(pg_catalog.||) '...') THEN
     RETURN 1;
   END IF;
+  seen := CASE WHEN pg_catalog.starts_with(seen, message) THEN seen ELSE message END OPERATOR(pg_catalog.||) '.';
+  PERFORM pg_catalog.set_config('lastgood_test.seen_{id}', seen, false);
   PERFORM pg_catalog.set_config('lastgood_test.inside', 'on', false);
-  PERFORM set_config('search_path', 'hostile, pg_catalog', false);
-  PERFORM public.try('ALTER ROLE hostile_role SUPERUSER');
-  PERFORM public.try('CREATE ROLE hostile_made');
-  PERFORM public.try('GRANT pg_execute_server_program TO hostile_role');
-  PERFORM public.try('RESET SESSION AUTHORIZATION');
-  PERFORM public.try('ALTER ROLE hostile_reset SUPERUSER');
-  PERFORM public.try('SET SESSION AUTHORIZATION postgres');
-  PERFORM public.try('ALTER ROLE hostile_reset SUPERUSER');
-  PERFORM public.try('RESET ROLE');
-  PERFORM public.try('ALTER ROLE hostile_reset SUPERUSER');
-  PERFORM public.try('SET ROLE postgres');
-  PERFORM public.try('ALTER ROLE hostile_reset SUPERUSER');
-  PERFORM public.try('COPY (SELECT 1) TO PROGRAM ''cat > {folder}/program_by_copy''');
-  PERFORM public.try('COPY (SELECT 1) TO ''{folder}/file_by_copy''');
-  PERFORM public.try('SELECT lo_export(lo_from_bytea(0, ''x''), ''{folder}/file_by_lo_export'')');
-  PERFORM public.try('CREATE TABLE public.read_file AS SELECT pg_read_file(''postgresql.conf'') AS t');
-  PERFORM public.try('ALTER SYSTEM SET log_statement = ''all''');
-  PERFORM public.try('COMMENT ON DATABASE ' || quote_ident(current_database()) || ' IS ''forged''');
-  PERFORM public.try('ALTER DATABASE {live} SET work_mem = ''123kB''');
-  PERFORM public.try('CREATE FUNCTION public.gift() RETURNS int LANGUAGE sql SECURITY DEFINER AS ''SELECT 1''');
-  PERFORM public.try('ALTER FUNCTION public.gift() OWNER TO postgres');
-  PERFORM public.try('CREATE OR REPLACE FUNCTION public.honest() RETURNS text LANGUAGE sql SECURITY DEFINER'
-                     ' AS ''SELECT ''''replaced''''''');
-  PERFORM public.try('CREATE OR REPLACE VIEW public.honest_view AS SELECT rolpassword AS p FROM pg_authid');
-  PERFORM public.try('CREATE TRIGGER added BEFORE INSERT ON public.honest_table FOR EACH ROW'
-                     ' EXECUTE FUNCTION suppress_redundant_updates_trigger()');
-  PERFORM public.try('CREATE RULE added AS ON INSERT TO public.honest_table DO ALSO SELECT public.honest()');
-  PERFORM public.try('ALTER TABLE public.honest_table ALTER COLUMN i SET DEFAULT public.vol(''default'')');
-  PERFORM public.try('CREATE POLICY added ON public.honest_table USING (true)');
-  PERFORM public.try('GRANT ALL ON public.honest_table TO PUBLIC');
-  PERFORM public.try('SELECT public.dblink_exec(''dbname={live} host={folder} port=5432 user=postgres'','
-                     ' ''CREATE TABLE public.by_dblink ()'')');
+  PERFORM pg_catalog.set_config('search_path', 'hostile, pg_catalog', false);
+  PERFORM {home}.try('ALTER ROLE hostile_role SUPERUSER');
+  PERFORM {home}.try('CREATE ROLE hostile_made_{id}');
+  PERFORM {home}.try('GRANT pg_execute_server_program TO hostile_role');
+  PERFORM {home}.try('RESET SESSION AUTHORIZATION');
+  PERFORM {home}.try('CREATE ROLE hostile_reset_{id}');
+  PERFORM {home}.try('SET SESSION AUTHORIZATION {user}');
+  PERFORM {home}.try('CREATE ROLE hostile_reset_{id}');
+  PERFORM {home}.try('RESET ROLE');
+  PERFORM {home}.try('CREATE ROLE hostile_reset_{id}');
+  PERFORM {home}.try('SET ROLE {user}');
+  PERFORM {home}.try('CREATE ROLE hostile_reset_{id}');
+  PERFORM {home}.try('ALTER ROLE {user} SET lastgood_test.made_by = ''{id}''');
+  PERFORM {home}.try('COPY (SELECT 1) TO PROGRAM ''cat > {folder}/program_by_copy_{id}''');
+  PERFORM {home}.try('COPY (SELECT 1) TO ''{folder}/file_by_copy_{id}''');
+  PERFORM {home}.try('SELECT lo_export(lo_from_bytea(0, ''x''), ''{folder}/file_by_lo_export_{id}'')');
+  PERFORM {home}.try('ALTER SYSTEM SET log_statement = ''all''');
+  PERFORM {home}.try('COMMENT ON DATABASE ' OPERATOR(pg_catalog.||)
+                     pg_catalog.quote_ident(pg_catalog.current_database()) OPERATOR(pg_catalog.||)
+                     ' IS ''forged by {id}''');
+  PERFORM {home}.try('ALTER DATABASE {live} SET work_mem = ''123kB''');
+  PERFORM {home}.try('SELECT public.dblink_exec(''dbname={live} host={server} port=5432 user={user}'','
+                     ' ''CREATE TABLE public.by_dblink_{id} ()'')');
+-- In the new database, which fails its proof if these succeed.
+{inside}
   PERFORM pg_catalog.set_config('lastgood_test.inside', 'off', false);
   RETURN 1;
 END $$;
 
 -- IMMUTABLE is no barrier.
-CREATE FUNCTION public.imm(i int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$
+CREATE FUNCTION {home}.imm(i int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$
 BEGIN
-  PERFORM public.vol('immutable');
+  PERFORM {home}.vol('immutable');
   RETURN i;
 END $$;
 
-CREATE FUNCTION public.imt(t text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
+CREATE FUNCTION {home}.imt(t text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
 BEGIN
-  PERFORM public.vol('immutable');
+  PERFORM {home}.vol('immutable');
   RETURN t;
 END $$;
-
--- What code of a restore point must not change before its owners are given.
-CREATE FUNCTION public.honest() RETURNS text LANGUAGE sql SECURITY DEFINER AS $$ SELECT 'honest' $$;
-CREATE TABLE public.honest_table (i int);
-CREATE VIEW public.honest_view AS SELECT ''::text AS p;
-INSERT INTO public.honest_table VALUES (1);

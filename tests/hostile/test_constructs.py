@@ -1,12 +1,12 @@
-"""Each construct of a restore point that runs code, in each command that restores: no attack succeeds.
+"""The constructs of a restore point that run code, in each command that restores: no attack succeeds.
 
-``make hostile`` tries each construct in each command, on PostgreSQL 15 to 18. The short form does it on the newest,
-with a part of the constructs in most commands.
+All constructs lie in one restore point, each in a schema of its own, and what an attack leaves names its construct.
+``make hostile`` runs each command on PostgreSQL 15 to 18, and with the constructs whose restore point is refused.
+``LASTGOOD_HOSTILE=each`` gives each construct a restore point of its own.
 """
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -16,27 +16,41 @@ from pathlib import Path
 import pytest
 
 from lastgood.postgres.embedded import EmbeddedServer
-from tests.hostile.conftest import CONSTRUCTS, ROLES, Construct, Field
+from tests.hostile.conftest import LONG, ROLES, TOGETHER, Battery, Field
 from tests.support import forked_cli
 
-LONG = os.environ.get("LASTGOOD_HOSTILE") == "long"
-NEWEST = pytest.mark.postgres(15, 16, 17, 18) if LONG else pytest.mark.postgres(18)
+VERSIONS = pytest.mark.postgres(15, 16, 17, 18) if LONG else pytest.mark.postgres(18)
+ALL = ("superuser", "creator", "hosted")
+BY_NAME = ("superuser", "creator")
 
 
-def constructs(every: int = 1, start: int = 0) -> pytest.MarkDecorator:
-    """All constructs in the long form, and otherwise one of ``every`` so many."""
-    chosen = CONSTRUCTS if LONG else CONSTRUCTS[start::every]
-    return pytest.mark.parametrize("construct", chosen, ids=lambda each: each.name)
+def operators(*short: str, long: tuple[str, ...] = ALL) -> pytest.MarkDecorator:
+    """The operators of a test."""
+    return pytest.mark.operators(*(long if LONG else short))
 
 
-def lastgood(field: Field, store: Path, *arguments: str, user: str = "postgres") -> subprocess.CompletedProcess[str]:
-    common = ("--db", field.server.url(field.live, user=user), "--store", str(store), "--state", str(store / "state"))
-    return forked_cli.run(*common, *arguments)
+def lastgood(field: Field, store: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    url = field.server.url(field.live, user=field.user)
+    common = ("--db", url, "--store", str(store), "--state", str(store / "state"))
+    return forked_cli.run(*common, *arguments, seconds=250)
+
+
+def assert_no_success(field: Field, done: subprocess.CompletedProcess[str], *databases: str) -> None:
+    """Nothing was gained, and the command ended in order."""
+    assert field.successes(*(databases or field.names())) == [], done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def assert_done(field: Field, battery: Battery, done: subprocess.CompletedProcess[str], *databases: str) -> None:
+    """The same, and the command reached its end, unless a construct is known to prevent that."""
+    assert_no_success(field, done, *databases)
+    if battery is TOGETHER:
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 # What code gained on a server.
 GAINED = """
-SELECT rolname::text FROM pg_roles WHERE rolname LIKE 'hostile%' AND (rolsuper OR rolname = 'hostile_made')
+SELECT rolname::text FROM pg_roles WHERE rolname LIKE 'hostile%' AND (rolsuper OR rolname ~ '^hostile_(made|reset)')
 UNION ALL SELECT member::regrole::text FROM pg_auth_members WHERE member::regrole::text LIKE 'hostile%'
 UNION ALL SELECT rolname::text FROM pg_roles WHERE rolname LIKE 'lastgood%'
 """
@@ -57,134 +71,138 @@ def another() -> Iterator[Callable[[int], EmbeddedServer]]:
         yield started
 
 
-@NEWEST
-@constructs()
-def test_restore(field: Field, store: Path, construct: Construct) -> None:
-    if not field.can_run(construct):
-        return
-    field.dump(construct, store)
+@VERSIONS
+@operators("superuser", "creator")
+def test_restore(field: Field, store: Path, battery: Battery) -> None:
+    field.dump(battery, store, "--no-owner")
     into = f"{field.live}_new"
     done = lastgood(field, store, "restore", "hostile.sql", "--into", into)
-    assert field.successes(into, field.live) == [], done.stdout + done.stderr
+    assert_done(field, battery, done, into, field.live)
 
 
-@NEWEST
-@constructs(3)
-def test_restore_by_an_operator_who_is_no_superuser(field: Field, store: Path, construct: Construct) -> None:
-    if not field.can_run(construct):
-        return
-    field.dump(construct, store, "--no-owner")
+@VERSIONS
+@operators("superuser")
+def test_restore_of_code_that_attacks_the_new_database(field: Field, store: Path, battery: Battery) -> None:
+    field.dump(battery, store, "--no-owner", loud=True)
     into = f"{field.live}_new"
-    done = lastgood(field, store, "restore", "hostile.sql", "--into", into, user=field.operator())
-    assert field.successes(into, field.live) == [], done.stdout + done.stderr
+    done = lastgood(field, store, "restore", "hostile.sql", "--into", into)
+    assert_no_success(field, done, into, field.live)
 
 
-@NEWEST
-@constructs(4)
-def test_rollback(field: Field, store: Path, construct: Construct) -> None:
-    if not field.can_run(construct):
-        return
-    field.dump(construct, store)
-    kept = len(field.names())
+@VERSIONS
+@operators("superuser", long=BY_NAME)
+def test_rollback(field: Field, store: Path, battery: Battery) -> None:
+    field.dump(battery, store)
     done = lastgood(field, store, "rollback", "hostile.sql", "--yes")
-    assert field.successes(*field.names()) == [], done.stdout + done.stderr
-    assert done.returncode == 0 or len(field.names()) == kept, done.stdout + done.stderr
+    assert_done(field, battery, done)
 
 
-@NEWEST
-@constructs(22, 3)
-def test_rollback_in_place(field: Field, store: Path, construct: Construct) -> None:
-    if not field.can_run(construct):
-        return
-    field.plant(construct, store)  # functions call others by their live names
+@VERSIONS
+@operators("superuser", "creator")
+def test_rollback_in_place(field: Field, store: Path, battery: Battery) -> None:
+    field.plant(battery, store, in_place=True)  # functions call others by their live names
     done = lastgood(field, store, "rollback", "planted.sql", "--in-place", "--yes")
-    assert field.successes(field.live) == [], done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
+    assert_done(field, battery, done, field.live)
 
 
-@NEWEST
-@constructs(50, 7)
-def test_rollback_in_place_by_an_operator_who_is_no_superuser(field: Field, store: Path, construct: Construct) -> None:
-    if not field.can_run(construct):
-        return
-    user = field.operator()
-    field.plant(construct, store, user=user)
-    done = lastgood(field, store, "rollback", "planted.sql", "--in-place", "--yes", user=user)
-    assert field.successes(field.live) == [], done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-
-
-@NEWEST
-@constructs(3, 1)
-def test_restore_of_what_is_readable(field: Field, store: Path, construct: Construct) -> None:
-    if not field.can_run(construct):
-        return
-    path = field.dump(construct, store)
+@VERSIONS
+@operators("superuser")
+def test_restore_of_what_is_readable(field: Field, store: Path, battery: Battery) -> None:
+    path = field.dump(battery, store)
     path.write_bytes(path.read_bytes().replace(b"-- PostgreSQL database dump complete", b""))
     into = f"{field.live}_new"
     done = lastgood(field, store, "restore", "hostile.sql", "--skip-damaged", "--into", into)
-    assert done.returncode == 0, done.stderr
-    assert field.successes(into, field.live) == [], done.stdout + done.stderr
+    assert_done(field, battery, done, into, field.live)
 
 
-@NEWEST
-@constructs(20)
-def test_drill_of_all_restore_points(field: Field, store: Path, construct: Construct) -> None:
+@VERSIONS
+@operators("superuser")
+def test_drill_of_all_restore_points(field: Field, store: Path, battery: Battery) -> None:
     """The scratch server runs as the user of the test: programs and files show that code was its superuser."""
-    if not field.can_run(construct):
-        return
-    field.dump(construct, store)
+    field.dump(battery, store)
     done = lastgood(field, store, "drill", "--all")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert field.successes(field.live) == [], done.stdout + done.stderr
+    assert_done(field, battery, done, field.live)
 
 
-@NEWEST
-@constructs(50, 9)
+@VERSIONS
+@operators("superuser")
 def test_drill_of_one_restore_point(
-    field: Field, store: Path, construct: Construct, another: Callable[[int], EmbeddedServer]
+    field: Field, store: Path, battery: Battery, another: Callable[[int], EmbeddedServer]
 ) -> None:
     """On a given server, whose superuser must not run code even in the commands of the guide."""
-    if not field.can_run(construct):
-        return
-    field.dump(construct, store)
+    field.dump(battery, store, in_place=field.in_place_only)
     scratch = another(field.server.major)
     done = lastgood(field, store, "drill", "hostile.sql", "--server", scratch.url("postgres"))
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "the commands of the guide: they load the restore point as a superuser" in done.stdout
     with scratch.target("postgres").connect() as connection:
         assert connection.execute(GAINED).fetchall() == [], done.stdout + done.stderr
-    assert field.successes(field.live) == [], done.stdout + done.stderr
+    assert_done(field, battery, done, field.live)
+    if battery is TOGETHER:
+        assert "the commands of the guide: they load the restore point as a superuser" in done.stdout
 
 
-@NEWEST
-@constructs(50, 12)
-def test_trial_of_a_deployment(field: Field, store: Path, construct: Construct) -> None:
-    if not field.can_run(construct):
-        return
-    field.plant(construct, store)
+@VERSIONS
+@operators("superuser")
+def test_trial_of_a_deployment(field: Field, store: Path, battery: Battery) -> None:
+    field.plant(battery, store, in_place=field.in_place_only)
     done = lastgood(field, store, "deploy", "--dry-run", "--", "true")
-    assert field.successes(*field.names()) == [], done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
+    assert_no_success(field, done)
 
 
-@NEWEST
-@constructs(50, 21)
-def test_recover(field: Field, store: Path, construct: Construct) -> None:
-    if not field.can_run(construct):
-        return
-    field.dump(construct, store)
+@VERSIONS
+@operators("superuser")
+def test_recover(field: Field, store: Path, battery: Battery) -> None:
+    field.dump(battery, store, in_place=field.in_place_only)
     done = lastgood(field, store, "recover", "--latest", "--yes")
-    assert field.successes(*field.names()) == [], done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
+    assert_no_success(field, done)
 
 
-@NEWEST
-def test_the_attacks_succeed_where_code_is_trusted(field: Field, store: Path) -> None:
-    field.dump(next(each for each in CONSTRUCTS if each.name == "check"), store)
+@VERSIONS
+@operators("superuser", long=("superuser",))
+def test_the_attacks_succeed_where_code_is_trusted(field: Field, store: Path, battery: Battery) -> None:
+    field.dump(battery, store)
     into = f"{field.live}_new"
     done = lastgood(field, store, "restore", "hostile.sql", "--into", into, "--trust-code", "to see that they do")
     found = field.successes(into, field.live)
-    assert {"hostile_role is a superuser", "hostile_made was made", "program_by_copy"} <= set(found), done.stderr
-    with field.maintenance() as connection:
-        connection.execute("ALTER SYSTEM RESET ALL")
+    made = {each.id for each in field.can_run(battery) if f"hostile_made_{each.id} was made" in found}
+    silent = {each.name for each in field.can_run(battery) if each.id not in made and "later" not in each.notes}
+    try:
+        assert "hostile_role is a superuser" in found, done.stderr
+        assert silent == set(), done.stderr
+    finally:
+        with field.maintenance() as connection:
+            connection.execute("ALTER SYSTEM RESET ALL")
+
+
+# Nothing in it is a function: an expression calls one of the server by the name of an operator.
+OPERATOR = """--
+-- PostgreSQL database dump
+--
+SET client_encoding = 'UTF8';
+SET search_path = public, pg_catalog;
+SELECT pg_catalog.lo_create('777');
+CREATE OPERATOR === (LEFTARG = oid, RIGHTARG = text, FUNCTION = pg_catalog.lo_export);
+CREATE TABLE t (
+    o oid,
+    p text,
+    CONSTRAINT c CHECK (((o === p) > 0))
+);
+COPY t (o, p) FROM stdin;
+777\t{folder}/file_by_operator
+\\.
+--
+-- PostgreSQL database dump complete
+--
+"""
+
+
+@VERSIONS
+@operators("superuser", long=("superuser",))
+def test_a_function_of_the_server_by_another_name(field: Field, store: Path) -> None:
+    (store / "hostile.sql").write_text(OPERATOR.format(folder=field.folder))
+    into = f"{field.live}_new"
+    done = lastgood(field, store, "restore", "hostile.sql", "--into", into)
+    assert_no_success(field, done, into, field.live)
+    assert done.returncode == 5
+    assert "permission denied for function pg_catalog.lo_export" in done.stderr
+    done = lastgood(field, store, "restore", "hostile.sql", "--into", into, "--trust-code", "to see that it does")
+    assert field.successes(into) == ["file_by_operator"], done.stderr

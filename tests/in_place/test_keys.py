@@ -17,6 +17,9 @@ CREATE TYPE staged.own AS (u uuid);
 CREATE FUNCTION staged.cast_it(staged.own) RETURNS uuid IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN ($1).u; END';
 CREATE CAST (staged.own AS uuid) WITH FUNCTION staged.cast_it(staged.own) AS IMPLICIT;
 CREATE TABLE staged.with_a_cast (u staged.own);
+CREATE FUNCTION staged.read_it(text) RETURNS uuid IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+CREATE CAST (text AS uuid) WITH FUNCTION staged.read_it(text) AS IMPLICIT;
+CREATE TABLE staged.with_a_cast_of_text (u text);
 """
 
 
@@ -38,7 +41,7 @@ def key_of(table: str) -> PlatformKey:
 
 def test_only_keys_whose_check_runs_no_function_of_the_restore_point(project: Project, database: str) -> None:
     project.psql(database, TABLES, user=ADMIN)
-    every = [key_of(table) for table in ("plain", "with_an_index", "with_a_cast")]
+    every = [key_of(table) for table in ("plain", "with_an_index", "with_a_cast", "with_a_cast_of_text")]
     with project.connect(database, user=ADMIN) as connection:
         assert keys.without_code(connection, every) == every[:1]
         keys.add(connection, every[:1], lambda: False, validate=False)

@@ -7,9 +7,18 @@ from collections.abc import Iterator
 from psycopg import sql
 
 from lastgood.checklist import OTHER_WAY, Finding, Passed
+from lastgood.checks.code import TRUST, code_run, going
 from lastgood.checks.subject import Subject
+from lastgood.dump.names import Relation
+from lastgood.dump.rulings.code import GENERATED, PLANNED
+from lastgood.dump.script import ScriptStep
+from lastgood.dump.statements import ForeignKeyDefinition
 from lastgood.in_place.capabilities import probe
+from lastgood.in_place.definitions import sorting
 from lastgood.in_place.exchange import locking
+from lastgood.in_place.platform import keys
+from lastgood.load.code import Code
+from lastgood.load.family import Family
 from lastgood.postgres.roles.table_code import not_to_query
 from lastgood.text.quoting import identifier
 from lastgood.text.units import counted
@@ -55,15 +64,67 @@ def objects(s: Subject) -> Iterator[Finding]:
         yield Finding(level="caution", code="prepared_transaction", text=f"the switch has to wait for {each}")
 
 
+def outside(s: Subject) -> Iterator[Finding]:
+    """Objects of the restore point that belong to no schema, and use what goes back."""
+    schemas = going(s)
+    if s.summary is None or schemas is None:
+        return
+    for what in sorting.outside(sorting.placed(s.summary), schemas):
+        yield Finding(
+            level="refusal",
+            code="outside_of_schemas",
+            text=f"{what} of the restore point cannot be restored in place: it is outside of all schemas",
+            hint="Roll back by name (--by-name), or restore into another database: lastgood restore",
+            final=True,
+        )
+
+
+def keys_with_code(s: Subject) -> Iterator[Finding]:
+    """Foreign keys of partitioned tables that a server before 18 can only add for a role that runs code of the restore
+    point meanwhile."""
+    schemas = going(s)
+    if s.summary is None or schemas is None or s.live.info.server_version >= keys.NOT_VALID_ON_PARTITIONED:
+        return
+    run = code_run(s.maintenance, s.summary, s.request.code)
+    if run is None or not run.confined:
+        return
+    items = list(s.summary.script.items)
+    family, code = Family(items, s.summary), Code()
+    coded: set[Relation] = set()
+    for item in items:
+        if isinstance(item, ScriptStep):
+            code.note(item.command)
+            if not _EVALUATED.isdisjoint(item.command.code) and code.runs_in(item.command):
+                coded.update(item.command.relations[:1])
+    for item in items:
+        key = item.command.detail if isinstance(item, ScriptStep) else None
+        if not isinstance(key, ForeignKeyDefinition) or key.references.schema in schemas:
+            continue
+        definition = s.summary.tables.get(key.table)
+        if definition is not None and definition.partitioned and not coded.isdisjoint(family.around(key.table)):
+            yield Finding(
+                level="refusal",
+                code="key_needs_code",
+                text=f"the foreign key of {key.table} to {key.references} cannot be validated: definitions of the "
+                "table call functions, which would run with the rights of this role",
+                hint=TRUST,
+                final=True,
+            )
+
+
+# What a query over a table evaluates.
+_EVALUATED = PLANNED - {GENERATED}
+
+
 def _rows_added_outside(s: Subject) -> Iterator[Finding]:
     """Tables that are not rolled back and that the schemas refer to (such as users), if they have more rows than at the
     restore point."""
     if s.in_place is None or s.facts is None:
         return
     rows_at_point = {(each.schema_name, each.name): each.rows for each in s.facts.tables}
-    keys = s.in_place.survey.ties.foreign_keys
+    ties = s.in_place.survey.ties.foreign_keys
     without = not_to_query(s.live)
-    for schema, table in sorted({(key.target_schema, key.target_table) for key in keys}):
+    for schema, table in sorted({(key.target_schema, key.target_table) for key in ties}):
         if (schema, table) not in rows_at_point or (schema, table) in without:
             continue
         count = sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(schema, table))

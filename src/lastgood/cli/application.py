@@ -24,7 +24,6 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from lastgood import __version__, config, errors
-from lastgood.cli import combinations
 from lastgood.cli.call import Call
 from lastgood.cli.commands import ALSO_CALLED, COMMANDS, MODULES, ORDER
 from lastgood.cli.examples import section as examples_of
@@ -311,6 +310,8 @@ def group(name: str, doc: str, default: Callable[..., int | None], *exits: int) 
 
 
 def _run(ctx: typer.Context, words: str, function: Callable[..., int | None], values: dict[str, Any]) -> int | None:
+    from lastgood.cli import combinations  # here, because help and completion need none of them
+
     combinations.refuse(words, combinations.given_in(ctx))
     session = _remember(ctx, values).session
     try:

@@ -87,7 +87,7 @@ def _is_beyond(connection: Connection, command: Command, languages: Mapping[str,
     if command.kind in _SUPERUSERS or PROGRAM in command.code:
         return bool(command.creates)
     if command.kind in _SOMETIMES:
-        return bool(command.creates) and not harmless(connection, command)
+        return (bool(command.creates) or command.kind is Kind.OPERATOR_FAMILY) and not harmless(connection, command)
     if command.kind in _ROUTINES:
         lower = command.statement.text.lower()
         if not any(each.encode() in lower for each in (*_NOT_TRUSTED, "support")):

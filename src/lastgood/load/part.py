@@ -34,6 +34,8 @@ def main() -> int:
     request = json.loads(sys.stdin.readline())
     try:
         connection = psycopg.connect(**request["conninfo"], autocommit=True, cursor_factory=ClientCursor)
+        # That of the database may lead to functions and types of others.
+        connection.execute("SET search_path = ''")
         names, values = zip(*request["settings"], strict=True)
         connection.execute(
             "SELECT pg_catalog.set_config(name, value, false) FROM unnest(%s::text[], %s::text[]) w (name, value)",

@@ -136,6 +136,7 @@ class PlannedPause(Frozen):
 
 _PLURALS = {
     "index": "indexes",
+    "operator class": "operator classes",
     "policy": "policies",
     "foreign table with a program or file": "foreign tables with a program or file",
 }

@@ -61,6 +61,9 @@ SESSION: tuple[tuple[str, str], ...] = (
 )
 
 
+# That of a database or a role may lead to operators, functions and types of others.
+_NO_PATH = "SET search_path = ''"
+
 _SET = """
 SELECT pg_catalog.set_config(s.name, w.value, %s) FROM pg_catalog.pg_settings s
 JOIN unnest(%s::text[], %s::text[]) w (name, value) USING (name)
@@ -108,6 +111,7 @@ def _set_session(connection: Connection) -> None:
     except psycopg.DatabaseError:
         if connection.closed:
             raise
+        connection.execute(_NO_PATH)
         set_where_possible(connection, SESSION)  # a server that is not fully PostgreSQL
 
 
@@ -276,6 +280,7 @@ class Target:
         if not name or name in _ALWAYS_OPEN or name not in str(error):
             return None
         with suppress(psycopg.Error), Target.connect_unchanged(self.at(_ALWAYS_OPEN[0])) as connection:
+            connection.execute(_NO_PATH)
             row = connection.execute(_CLOSED, [name]).fetchone()
             if row is not None:
                 return ClosedDatabase(str(error), name, *row)

@@ -168,4 +168,6 @@ def _second_session(connection: Connection) -> Connection:
     keywords = {**info.get_parameters(), "application_name": "lastgood watches waits", "connect_timeout": "5"}
     if info.password:
         keywords["password"] = info.password
-    return psycopg.connect(**keywords, autocommit=True)  # type: ignore[arg-type]  # libpq's own keywords
+    second = psycopg.connect(**keywords, autocommit=True)  # type: ignore[arg-type]  # libpq's own keywords
+    second.execute("SET search_path = ''")  # that of the database may lead to operators of others
+    return second

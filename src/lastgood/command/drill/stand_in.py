@@ -72,7 +72,10 @@ def break_it(target: Target, contents: Facts, *, setting: bool = True, trusted: 
             for each in sorted(contents.tables, key=lambda each: (-each.rows, each.schema_name, each.name))
             if (each.schema_name, each.name) in ordinary
         ]
-        return tuple(_broken(connection, writer, tables, target.dbname if setting else ""))
+        # Before 17, nothing else keeps these from firing on commands that change definitions.
+        always = connection.info.server_version < 170000 and connection.execute(_ALWAYS).fetchone() is not None
+        name = target.dbname if setting else ""
+        return tuple(_broken(connection, writer, tables, name, definitions=trusted or not always))
 
 
 def kept_its_setting(connection: Connection) -> bool:
@@ -89,9 +92,26 @@ def _without_triggers(connection: Connection) -> None:
         return
 
 
-def _broken(connection: Connection, writer: Connection | None, tables: Sequence[_Table], name: str) -> Iterator[str]:
+_ALWAYS = "SELECT FROM pg_catalog.pg_event_trigger WHERE evtenabled = 'A'"
+
+
+def _broken(
+    connection: Connection, writer: Connection | None, tables: Sequence[_Table], name: str, *, definitions: bool
+) -> Iterator[str]:
     if writer is not None:
         yield from _damaged(connection, writer, [each for each in tables if each.rows])
+    if definitions:
+        yield from _redefined(connection, tables)
+    if not name:
+        return
+    setting = sql.SQL("ALTER DATABASE {} SET {} = {}").format(
+        sql.Identifier(name), sql.Identifier(SETTING), sql.Literal(VALUE)
+    )
+    if _execute(connection, setting) is not None:
+        yield f"no damage, but to be carried over: database setting {SETTING} = {VALUE}"
+
+
+def _redefined(connection: Connection, tables: Sequence[_Table]) -> Iterator[str]:
     schema = tables[-1].schema if tables else "public"
     if (
         tables
@@ -102,13 +122,6 @@ def _broken(connection: Connection, writer: Connection | None, tables: Sequence[
     left = sql.Identifier(schema, LEFT_BEHIND)
     if _execute(connection, sql.SQL("CREATE TABLE {} (id int)").format(left)) is not None:
         yield f"partial migration left behind: table {schema}.{LEFT_BEHIND}"
-    if not name:
-        return
-    setting = sql.SQL("ALTER DATABASE {} SET {} = {}").format(
-        sql.Identifier(name), sql.Identifier(SETTING), sql.Literal(VALUE)
-    )
-    if _execute(connection, setting) is not None:
-        yield f"no damage, but to be carried over: database setting {SETTING} = {VALUE}"
 
 
 def _damaged(connection: Connection, writer: Connection, filled: list[_Table]) -> Iterator[str]:

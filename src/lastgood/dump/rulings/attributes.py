@@ -147,6 +147,11 @@ def _property(attribute: str) -> Handler:
     return handle
 
 
+def _operator_family(r: Ruling, node: Any) -> Command:
+    r.object_named(node.opfamilyname)
+    return r.run(Kind.OPERATOR_FAMILY)
+
+
 def _depends(r: Ruling, node: Any) -> Command:
     _note(r, node.objectType, node.relation or node.object)
     return r.run(Kind.TABLE_PROPERTY)
@@ -155,7 +160,7 @@ def _depends(r: Ruling, node: Any) -> Command:
 HANDLERS: dict[str, Handler] = {
     "AlterDefaultPrivilegesStmt": _default_privileges,
     "AlterObjectDependsStmt": _depends,
-    "AlterOpFamilyStmt": _property("opfamilyname"),
+    "AlterOpFamilyStmt": _operator_family,
     "AlterOwnerStmt": _owner,
     "AlterStatsStmt": _property("defnames"),
     "AlterTSConfigurationStmt": _property("cfgname"),

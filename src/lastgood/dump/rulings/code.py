@@ -1,7 +1,8 @@
 """Objects of a dump that can run as code during a restore, counted for the operator.
 
 Functions always count. An expression counts if it calls a function, or uses an operator, other than PostgreSQL's own
-that only compute. A materialized view always counts: it is populated with any query.
+that only compute. A materialized view always counts: it is populated with any query. So do the definitions that give
+functions of the server another use: an expression that uses an operator or a cast need not name the function.
 """
 
 from __future__ import annotations
@@ -17,15 +18,27 @@ FUNCTION, CHECK, DEFAULT, GENERATED = "function", "check", "default", "generated
 INDEX, DOMAIN, PARTITION, STATISTICS = "index", "domain", "partition", "statistics object"
 TRIGGER, EVENT_TRIGGER, RULE, POLICY = "trigger", "event trigger", "rule", "policy"
 MATERIALIZED_VIEW, CAST, PROGRAM = "materialized view", "cast", "foreign table with a program or file"
+OPERATOR, OPERATOR_SUPPORT, HANDLER = "operator", "operator class", "handler"
 # Evaluated when the server plans a query on the table, analyzes it, or builds an index.
 PLANNED = frozenset({CHECK, GENERATED, INDEX, PARTITION, STATISTICS})
 
 _CODE_STATEMENTS = {
+    "AlterOpFamilyStmt": OPERATOR_SUPPORT,
+    "CreateAmStmt": HANDLER,
+    "CreateCastStmt": CAST,
     "CreateEventTrigStmt": EVENT_TRIGGER,
     "CreateFunctionStmt": FUNCTION,
+    "CreateOpClassStmt": OPERATOR_SUPPORT,
     "CreatePolicyStmt": POLICY,
+    "CreateTransformStmt": HANDLER,
     "CreateTrigStmt": TRIGGER,
     "RuleStmt": RULE,
+}
+_DEFINITIONS = {
+    "OBJECT_AGGREGATE": FUNCTION,
+    "OBJECT_OPERATOR": OPERATOR,
+    "OBJECT_TSPARSER": HANDLER,
+    "OBJECT_TSTEMPLATE": HANDLER,
 }
 _CONSTRAINTS = {
     "CONSTR_CHECK": CHECK,
@@ -52,12 +65,12 @@ def constructs(node: Node) -> Iterator[str]:
         yield _CODE_STATEMENTS[node.tag]
         return
     match node.tag:
-        case "DefineStmt" if node.kind == "OBJECT_AGGREGATE":
-            yield FUNCTION
+        case "DefineStmt" if node.kind in _DEFINITIONS:
+            yield _DEFINITIONS[node.kind]
+        case "CreatePLangStmt" | "CreateFdwStmt" if node.plhandler or node.func_options:
+            yield HANDLER
         case "CreateTableAsStmt":
             yield MATERIALIZED_VIEW
-        case "CreateCastStmt" if node.func is not None:
-            yield CAST
         case "CreateStmt":
             yield from _of_table(node)
         case "CreateForeignTableStmt":

@@ -36,11 +36,13 @@ JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_catalog.pg_constraint k ON k.conrelid = c.oid AND k.contype = 'f' AND k.conname = %s
 WHERE n.nspname = %s AND c.relname = %s
 """
-# The server's own types have OIDs below this one.
-_OWN_TYPES = """
+# The server's own types and casts have OIDs below this one.
+_OF_OTHERS = """
 SELECT FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = %s AND c.relname = %s AND a.attname = ANY (%s) AND a.atttypid >= 16384
+WHERE n.nspname = %s AND c.relname = %s AND a.attname = ANY (%s)
+  AND (a.atttypid >= 16384
+       OR EXISTS (SELECT FROM pg_catalog.pg_cast t WHERE t.oid >= 16384 AND t.castsource = a.atttypid))
 """
 _TO_OUTSIDE = """
 SELECT n.nspname, c.relname, k.conname FROM pg_catalog.pg_constraint k
@@ -137,7 +139,7 @@ def valid(connection: Connection, key: PlatformKey) -> bool:
 
 def without_code(connection: Connection, keys: Sequence[PlatformKey]) -> list[PlatformKey]:
     """The keys whose rows this session can check by a query that runs no function of the restore point: none in the
-    definitions of the table, and none in casts of the columns, which have types of the server."""
+    definitions of the table, and none in casts of the columns: their types and the casts from them are the server's."""
     if not keys:
         return []
     code = not_to_query(connection)
@@ -145,7 +147,7 @@ def without_code(connection: Connection, keys: Sequence[PlatformKey]) -> list[Pl
         key
         for key in keys
         if (key.table.schema, key.table.name) not in code
-        and connection.execute(_OWN_TYPES, [key.table.schema, key.table.name, list(key.columns)]).fetchone() is None
+        and connection.execute(_OF_OTHERS, [key.table.schema, key.table.name, list(key.columns)]).fetchone() is None
     ]
 
 
