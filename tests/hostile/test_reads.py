@@ -76,13 +76,13 @@ def test_rollback_away_from_code(field: Field, store: Path, battery: Battery) ->
     done = lastgood(field, store, "backup")
     assert done.returncode == 0, done.stderr
     # A backup needs every row; and the schemas that code was in must be movable.
-    field.plant(battery, store, in_place=field.user != "postgres" or field.in_place_only)
+    movable = field.user != "postgres" or field.in_place_only
+    field.plant(battery, store, in_place=movable)
     (store / "planted.sql").unlink()
     with field.at_rest(field.live, user=field.user) as connection:
         connection.execute("INSERT INTO public.returners SELECT generate_series(1, 20)")
-        home = field.can_run(battery)[0].home if field.can_run(battery) else ""
-        if home:
-            connection.execute(f"CREATE INDEX ON public.returners (id) WHERE id > {home}.imm(0)".encode())
+        for planted in field.can_run(battery, in_place=movable)[:1]:
+            connection.execute(f"CREATE INDEX ON public.returners (id) WHERE id > {planted.home}.imm(0)".encode())
     done = lastgood(field, store, "rollback", "--latest", "--yes")
     assert_no_success(field, done)
     assert done.returncode == 0, done.stdout + done.stderr
