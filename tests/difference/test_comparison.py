@@ -233,7 +233,7 @@ def test_rows_in_another_order_are_equal(server: EmbeddedServer, new_database: C
     for statement in ("SELECT 1", "UPDATE x SET v = v WHERE id = 50; UPDATE y SET v = v WHERE id % 10000 = 50"):
         fill(live, statement)
         for level, by in (("digest", "digest"), ("count", "digest" if statement == "SELECT 1" else "count")):
-            with compared(side, DatabaseSide(live, "live"), level=level) as found:  # type: ignore[arg-type]
+            with compared(side, DatabaseSide(live, "live"), level=level) as found:  # type: ignore[arg-type]  # a level
                 assert [(each.state, each.level, each.rows_a, each.rows_b) for each in found.tables] == [
                     ("equal", by, 99, 99),
                     ("equal", by, 90000, 90000),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -14,10 +14,11 @@ from lastgood.in_place.survey import Survey as Objects
 from lastgood.in_place.survey import size_bytes
 from lastgood.in_place.survey import survey as objects_of
 from lastgood.journal.past_runs import PastRun, past_runs
+from lastgood.load.expected import ExpectedSeconds
 from lastgood.members import MemberSurvey
 from lastgood.members.survey import limited_to, survey
 from lastgood.plan.plan import Request, Way
-from lastgood.points import MissingPart, OrphanRows, RestorePoint
+from lastgood.points import MissingPart, OrphanRows, RestorePoint, VerifiedPoint
 from lastgood.postgres import clock
 from lastgood.postgres.database import Database
 from lastgood.postgres.pgbouncer import ConsoleState, consoles
@@ -55,6 +56,23 @@ class PointReading:
     left_out: tuple[str, ...] = ()
     unread_rows: bool = False
     seconds: tuple[float | None, float | None] = (None, None)
+
+    @classmethod
+    def of(
+        cls, chosen: VerifiedPoint, expected: ExpectedSeconds, *, skipped: Sequence[str], left_out: Sequence[str]
+    ) -> PointReading:
+        """That of a restore point that was read to its end."""
+        return cls(
+            chosen.point,
+            chosen.facts,
+            chosen.summary,
+            chosen.lack,
+            chosen.orphans,
+            skipped=tuple(skipped),
+            left_out=tuple(left_out),
+            unread_rows=chosen.source.pending_digest is not None,
+            seconds=(expected.build, expected.backup),
+        )
 
 
 def way_of(request: Request, live: Connection) -> Way:

@@ -27,7 +27,7 @@ from lastgood.in_place import names
 from lastgood.in_place.definitions import against_facts
 from lastgood.journal.run_names import new_run, suffix
 from lastgood.load.deferred.choice import choose
-from lastgood.load.expected import ExpectedSeconds, expected_seconds
+from lastgood.load.expected import expected_seconds
 from lastgood.members.survey import limited_to
 from lastgood.plan.loss import TableLoss, outside
 from lastgood.plan.plan import Choice, Plan, PlannedPoint, Prepared, Request
@@ -91,7 +91,7 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
                 deferrable = Deferrable.of(summary.script, confined=confined)
                 choice = choose(connection, deferrable, replaces=True, allow_orphans=request.allow_orphans)
             expected = expected_seconds(maintenance, source, summary, live.size_bytes or 0, request.context())
-            reading = _reading(chosen, skipped, left_out, expected)
+            reading = checks.PointReading.of(chosen, expected, skipped=skipped, left_out=left_out)
             subject = checks.Subject.of(request, maintenance, connection, live, reading)
             looked = [*checks.results(subject)]
             if code is not None:
@@ -150,22 +150,6 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
         skew,
         subject.extension_changes,
         limited_to(subject.members, [each.name for each in facts.extensions]).rows,
-    )
-
-
-def _reading(
-    chosen: VerifiedPoint, skipped: list[str], left_out: list[str], expected: ExpectedSeconds
-) -> checks.PointReading:
-    return checks.PointReading(
-        chosen.point,
-        chosen.facts,
-        chosen.summary,
-        chosen.lack,
-        chosen.orphans,
-        skipped=tuple(skipped),
-        left_out=tuple(left_out),
-        unread_rows=chosen.source.pending_digest is not None,
-        seconds=(expected.build, expected.backup),
     )
 
 

@@ -147,16 +147,7 @@ def _read(request: Request, thorough: bool, live_bytes: int, maintenance: Connec
             left_out=tuple(left_out),
         )
     expected = expected_seconds(maintenance, chosen.source, chosen.summary, live_bytes, request.context())
-    return PointReading(
-        chosen.point,
-        chosen.facts,
-        chosen.summary,
-        chosen.lack,
-        chosen.orphans,
-        skipped=tuple(skipped),
-        left_out=tuple(left_out),
-        seconds=(expected.build, expected.backup),
-    )
+    return PointReading.of(chosen, expected, skipped=skipped, left_out=left_out)
 
 
 def _shown(reading: PointReading) -> CheckedPoint | None:
