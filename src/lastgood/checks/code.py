@@ -23,15 +23,11 @@ SHOWN = 10
 
 
 def second_login(s: Subject) -> Iterator[Finding]:
-    """The login of the role that executes code of the restore point, where this role's rights are at stake."""
+    """The login of the role that executes code of the restore point."""
     if s.summary is None or s.facts is None:
         return
     run = code_run(s.maintenance, s.summary, s.request.code)
-    if run is None:
-        return
-    if not run.confined:
-        if not run.trusted:
-            yield Finding(level="note", code="code_not_confined", text=not_confined(run), hint=CONFINE)
+    if run is None or not run.confined:
         return
     try:
         if s.request.code.build_as is not None:
@@ -67,18 +63,6 @@ def second_login(s: Subject) -> Iterator[Finding]:
 
 
 TRUST = "If you trust the restore point's code, load it with your own rights: --trust-code REASON"
-CONFINE = (
-    "To run it as a role without rights: --build-as URL, or connect as a role with CREATEROLE. To record that it is "
-    "trusted: --trust-code REASON"
-)
-
-
-def not_confined(run: CodeRun) -> str:
-    """The remark on code that runs as an operator who has no rights beyond their own databases."""
-    return (
-        f'code in the restore point can do what role "{run.role}" can: alter the databases that it owns, and set its '
-        "own password"
-    )
 
 
 def _always(s: Subject, summary: DumpSummary) -> list[str]:
@@ -120,12 +104,12 @@ def require(connection: Connection, summary: DumpSummary, facts: Facts, point: s
 
 
 def code_run(connection: Connection, summary: DumpSummary, policy: CodePolicy) -> CodeRun | None:
-    """The code of a restore point and the role that executes it; None where it has no code. A role without rights
-    executes it where ``connection``'s role has rights beyond its own databases, or where the policy names a role."""
+    """The code of a restore point and the role that executes it, a role without rights unless it is trusted; None where
+    it has no code. ``connection``: a session of the operator."""
     if not summary.code:
         return None
     constructs = dict(sorted(summary.code.items()))
-    if not policy.trusted and (policy.build_as is not None or strength(connection)):
+    if not policy.trusted:
         return CodeRun(constructs=constructs, role="", superuser=False)
     row = only_row(connection, "SELECT rolname::text, rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user")
     return CodeRun(constructs=constructs, role=row[0], superuser=row[1], trusted=policy.trusted)

@@ -208,7 +208,7 @@ OPTIONS: tuple[Option, ...] = (
         str,
         ("--trust-code",),
         "Run code in the restore point with your own rights, for this reason, which is recorded. By default a role "
-        "without rights runs it if you are a superuser or can create roles.",
+        "without rights runs it.",
         default_text="code is not trusted",
         in_file=False,
         is_global=False,
@@ -222,7 +222,6 @@ OPTIONS: tuple[Option, ...] = (
         "run. Put its password in ~/.pgpass.",
         default_text="a role is made for the run",
         environment=("LASTGOOD_BUILD_AS",),
-        in_file=False,
         is_global=False,
         metavar="URL",
     ),
