@@ -221,6 +221,7 @@ OPTIONS: tuple[Option, ...] = (
         "The URL of an existing role without rights that runs code in the restore point, instead of one made for the "
         "run. Put its password in ~/.pgpass.",
         default_text="a role is made for the run",
+        example="postgresql://lastgood_builder@db.internal:5432/postgres",
         environment=("LASTGOOD_BUILD_AS",),
         is_global=False,
         metavar="URL",

@@ -96,6 +96,7 @@ def test_every_key_of_the_example_is_valid(lastgood: Lastgood) -> None:
         "reopen_when",
         "on_failure",
         "strict",
+        "build_as",
         "jobs",
         "max_wal_lag",
         "throttle",
