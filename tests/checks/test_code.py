@@ -103,8 +103,8 @@ def test_an_owner_who_cannot_create_roles_is_refused_unless_the_code_is_trusted(
             "(permission denied to create role); code in it: 1 × check, 1 × function, and any function of the server "
             "that these call; this role is not a superuser",
             (
-                'Once, as a superuser: ALTER ROLE "code_operator" CREATEROLE. Or name a role that can log in: --build-as '
-                "URL. "
+                'Once, as a superuser: ALTER ROLE "code_operator" CREATEROLE. Or name a role that can log in: '
+                "--build-as URL. "
                 if server.major >= 16
                 else "Once, as a superuser: CREATE ROLE lastgood_builder LOGIN PASSWORD '…'; GRANT lastgood_builder TO "
                 '"code_operator"; then name it: --build-as URL (build_as in lastgood.toml). '
