@@ -34,10 +34,26 @@ CREATE TYPE public.other AS (
 
 CREATE CAST (public.other AS text) WITH INOUT;
 
+CREATE FUNCTION public.fire() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+
+CREATE TABLE public.watched (
+\ti integer
+);
+
+CREATE TRIGGER fires AFTER INSERT ON public.watched FOR EACH ROW EXECUTE FUNCTION public.fire();
+
+CREATE RULE rules AS ON DELETE TO public.watched DO ALSO NOTIFY one;
+
+CREATE POLICY allows ON public.watched USING (i = 1);
+
 CREATE FUNCTION public.replace(i integer) RETURNS boolean LANGUAGE plpgsql AS '
 BEGIN
   CREATE OR REPLACE FUNCTION public.honest() RETURNS integer LANGUAGE sql SECURITY DEFINER AS ''SELECT 2'';
   CREATE OR REPLACE VIEW public.plain AS SELECT 2 AS i;
+  DROP TRIGGER fires ON public.watched;
+  CREATE TRIGGER fires BEFORE INSERT ON public.watched FOR EACH ROW EXECUTE FUNCTION public.fire();
+  CREATE OR REPLACE RULE rules AS ON DELETE TO public.watched DO ALSO NOTIFY two;
+  ALTER POLICY allows ON public.watched USING (true);
   DROP OPERATOR public.@@@ (integer, integer);
   CREATE OPERATOR public.@@@ (FUNCTION = int4mi, LEFTARG = integer, RIGHTARG = integer);
   DROP CAST (public.other AS text);
@@ -86,11 +102,14 @@ def test_a_routine_and_a_view_that_code_replaced_are_found(
         restore(server.target(live, user=OPERATOR), store, "code.sql", into)
     assert isinstance(raised.value, CodeActed)
     assert str(raised.value) == (
-        "cannot use the restored database: 4 differences in definitions since the proof\n"
+        "cannot use the restored database: 7 differences in definitions since the proof\n"
         "  function public.honest(): changed by code\n"
         "  view public.plain: changed by code\n"
         "  operator public.@@@(integer,integer): changed by code\n"
-        "  cast (public.other AS text): changed by code"
+        "  cast (public.other AS text): changed by code\n"
+        "  trigger fires on public.watched: changed by code\n"
+        "  rule rules on public.watched: changed by code\n"
+        "  policy allows on public.watched: changed by code"
     )
 
 

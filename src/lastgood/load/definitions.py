@@ -1,5 +1,5 @@
-"""Routines, views, operators and casts as the commands of the restore point made them: the proof that its code replaced
-none, where no guard refuses that.
+"""Routines, views, rules, triggers, policies, operators and casts as the commands of the restore point made them: the
+proof that its code replaced none, where no guard refuses that.
 
 The owner of a SECURITY DEFINER routine, or of a view, lends its rights to the definition. The builder owns all of them
 while it loads, so code could replace them before the hand-over. Each is therefore read in the message that creates it,
@@ -30,7 +30,15 @@ _ROWS: dict[str, LiteralString] = {
     FROM pg_catalog.pg_proc p WHERE p.oid
     """,
     "pg_rewrite": """
-    SELECT r.oid::pg_catalog.int8, pg_catalog.md5(r::pg_catalog.text) FROM pg_catalog.pg_rewrite r WHERE r.oid
+    SELECT r.oid::pg_catalog.int8, pg_catalog.md5(pg_catalog.concat_ws(' ', ev_type, is_instead, ev_qual, ev_action))
+    FROM pg_catalog.pg_rewrite r WHERE r.oid
+    """,
+    "pg_trigger": """
+    SELECT t.oid::pg_catalog.int8, pg_catalog.md5(pg_catalog.concat_ws(' ', tgfoid, tgtype, tgargs, tgqual))
+    FROM pg_catalog.pg_trigger t WHERE t.oid
+    """,
+    "pg_policy": """
+    SELECT p.oid::pg_catalog.int8, pg_catalog.md5(p::pg_catalog.text) FROM pg_catalog.pg_policy p WHERE p.oid
     """,
     "pg_operator": """
     SELECT o.oid::pg_catalog.int8, pg_catalog.md5(o.oprcode::pg_catalog.oid::pg_catalog.text)
@@ -40,6 +48,8 @@ _ROWS: dict[str, LiteralString] = {
     SELECT c.oid::pg_catalog.int8, pg_catalog.md5(c::pg_catalog.text) FROM pg_catalog.pg_cast c WHERE c.oid
     """,
 }
+_NEWEST: LiteralString = "OPERATOR(pg_catalog.=) (SELECT pg_catalog.max(oid) FROM pg_catalog."
+_TABLE: LiteralString = "OPERATOR(pg_catalog.=) pg_catalog.to_regclass({table}))"
 _ROUTINE: LiteralString = "OPERATOR(pg_catalog.=) pg_catalog.to_regprocedure({name})"
 # Where to find the object that a command has just created, by its kind.
 _PLACES: dict[Kind, tuple[str, LiteralString]] = {
@@ -52,7 +62,10 @@ _PLACES: dict[Kind, tuple[str, LiteralString]] = {
         "OPERATOR(pg_catalog.=) ANY (SELECT oid FROM pg_catalog.pg_rewrite"
         " WHERE ev_class OPERATOR(pg_catalog.=) pg_catalog.to_regclass({name}))",
     ),
-    Kind.CAST: ("pg_cast", "OPERATOR(pg_catalog.=) (SELECT pg_catalog.max(oid) FROM pg_catalog.pg_cast)"),
+    Kind.CAST: ("pg_cast", f"{_NEWEST}pg_cast)"),
+    Kind.RULE: ("pg_rewrite", f"{_NEWEST}pg_rewrite WHERE ev_class {_TABLE}"),
+    Kind.TRIGGER: ("pg_trigger", f"{_NEWEST}pg_trigger WHERE tgrelid {_TABLE}"),
+    Kind.POLICY: ("pg_policy", f"{_NEWEST}pg_policy WHERE polrelid {_TABLE}"),
 }
 _COLUMN = "lastgood_definition"
 
@@ -72,7 +85,9 @@ class Definitions:
                 sql.Identifier(_COLUMN),
                 sql.Literal(f"{made.kind} {made.identity}"),
                 sql.SQL(_ROWS[_PLACES[made.kind][0]])
-                + sql.SQL(_PLACES[made.kind][1]).format(name=sql.Literal(made.identity)),
+                + sql.SQL(_PLACES[made.kind][1]).format(
+                    name=sql.Literal(made.identity), table=sql.Literal(str(next(iter(command.relations), "")))
+                ),
             )
             for made in command.creates
             if made.kind in _PLACES
