@@ -51,17 +51,19 @@ _ROWS: dict[str, LiteralString] = {
 _NEWEST: LiteralString = "OPERATOR(pg_catalog.=) (SELECT pg_catalog.max(oid) FROM pg_catalog."
 _TABLE: LiteralString = "OPERATOR(pg_catalog.=) pg_catalog.to_regclass({table}))"
 _ROUTINE: LiteralString = "OPERATOR(pg_catalog.=) pg_catalog.to_regprocedure({name})"
+_VIEW: tuple[str, LiteralString] = (
+    "pg_rewrite",
+    "OPERATOR(pg_catalog.=) ANY (SELECT oid FROM pg_catalog.pg_rewrite"
+    " WHERE ev_class OPERATOR(pg_catalog.=) pg_catalog.to_regclass({name}))",
+)
 # Where to find the object that a command has just created, by its kind.
 _PLACES: dict[Kind, tuple[str, LiteralString]] = {
     Kind.AGGREGATE: ("pg_proc", _ROUTINE),
     Kind.FUNCTION: ("pg_proc", _ROUTINE),
     Kind.PROCEDURE: ("pg_proc", _ROUTINE),
     Kind.OPERATOR: ("pg_operator", "OPERATOR(pg_catalog.=) pg_catalog.to_regoperator({name})"),
-    Kind.VIEW: (
-        "pg_rewrite",
-        "OPERATOR(pg_catalog.=) ANY (SELECT oid FROM pg_catalog.pg_rewrite"
-        " WHERE ev_class OPERATOR(pg_catalog.=) pg_catalog.to_regclass({name}))",
-    ),
+    Kind.VIEW: _VIEW,
+    Kind.MATERIALIZED_VIEW: _VIEW,
     Kind.CAST: ("pg_cast", f"{_NEWEST}pg_cast)"),
     Kind.RULE: ("pg_rewrite", f"{_NEWEST}pg_rewrite WHERE ev_class {_TABLE}"),
     Kind.TRIGGER: ("pg_trigger", f"{_NEWEST}pg_trigger WHERE tgrelid {_TABLE}"),
