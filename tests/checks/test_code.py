@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,13 @@ from psycopg import sql
 
 from lastgood import rollback
 from lastgood.checks.code import code_run
+from lastgood.command.check.check import check
 from lastgood.dump.reader import read
 from lastgood.errors import Refused
 from lastgood.facts import LanguageFacts
 from lastgood.load.by_operator import beyond
 from lastgood.plan.plan import CONFINED, Choice, CodePolicy, Request
+from lastgood.points.dump_point import take
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.roles.strength import strength
 from lastgood.postgres.server import Target
@@ -85,6 +88,12 @@ def test_rights_that_code_could_misuse(
         assert lent is not None and lent.confined
 
 
+def _privileges(request: Request) -> list[tuple[str, str]]:
+    """What a quick check says of the privileges that does not pass."""
+    (item,) = (each for each in check(request).checklist.items if each.name == "privileges")
+    return [(each.status, each.text) for each in item.lines if each.status != "PASS"]
+
+
 @ENDS
 def test_an_owner_who_cannot_create_roles_is_refused_unless_the_code_is_trusted(
     server: EmbeddedServer, roles: Callable[[str], None], new_database: Callable[[str], str], store: Path
@@ -115,6 +124,21 @@ def test_an_owner_who_cannot_create_roles_is_refused_unless_the_code_is_trusted(
     with pytest.raises(Refused) as refused:
         restore(target, store, "code.sql", f"{live}_new")
     assert refused.value.exit_status == 3
+    # A quick check reads no code: the live database shows whether there will be some, or the manifest.
+    cannot = (
+        'cannot run code in the restore point as a role without rights: role "code_operator" may not create a role '
+        "(permission denied to create role); "
+    )
+    assert _privileges(request) == []
+    with server.target(live, user="code_operator").connect() as connection:
+        connection.execute(b"CREATE SCHEMA own; CREATE FUNCTION own.f() RETURNS integer LANGUAGE sql AS 'SELECT 1'")
+    assert _privileges(request) == [
+        ("WARN", f"{cannot}a restore point with code would be refused, and the live database has functions")
+    ]
+    point = take(target, store).path.name
+    assert _privileges(replace(request, choice=Choice(point))) == [("FAIL", f"{cannot}code in it: 1 × function")]
+    trusted = replace(request, choice=Choice(point), code=CodePolicy("our own backup"))
+    assert _privileges(trusted) == []
     report = restore(target, store, "code.sql", f"{live}_new", policy=CodePolicy("our own backup"))
     assert report.code is not None and report.code.trusted == "our own backup"
     with server.target(f"{live}_new").connect() as connection:
