@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from lastgood.in_place.build.left_out import LeftOut
 from lastgood.in_place.ties import TiedKey, Ties
 from lastgood.models import Frozen
-from lastgood.postgres.mark import OWNER_TRUSTED, TRUSTED
+from lastgood.postgres.mark import OWNER_TRUSTED, TRUSTED, RunName
 from lastgood.postgres.server import Connection
 
 Role = Literal["staging", "kept", "undone"]
@@ -116,7 +116,7 @@ class SchemaMark(BaseModel):
     tool: Literal["lastgood"] = "lastgood"
     v: int = 1
     role: Role
-    run: str
+    run: RunName
     live: str
     made_at: datetime
     state: State | None = None

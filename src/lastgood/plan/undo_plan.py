@@ -13,7 +13,7 @@ from lastgood.journal.run_names import new_run, suffix
 from lastgood.models import Frozen
 from lastgood.plan.plan import Finding, PlannedPause, Way
 from lastgood.postgres import clock, database
-from lastgood.postgres.mark import BASE
+from lastgood.postgres.mark import BASE, unbelieved
 from lastgood.postgres.server import Connection, Target
 
 
@@ -77,9 +77,10 @@ def make(maintenance: Connection, target: Target, undoes: str | None) -> UndoPla
     wanted = [each for each in every if undoes in (None, each.run)]
     others = ", ".join(each.run for each in every if not each.invalid) or "none"
     if not wanted:
+        unbelieved = unbelieved(maintenance, live)
         raise Refused(
             f'cannot undo: no database or schemas of "{live}" are kept' + (f' from run "{undoes}"' if undoes else ""),
-            hint=f"Runs that can be undone: {others}. To show the current state: lastgood status",
+            hint=unbelieved or f"Runs that can be undone: {others}. To show the current state: lastgood status",
         )
     found = max(wanted, key=lambda each: each.made_at)
     if found.invalid:

@@ -31,7 +31,7 @@ from lastgood.load.expected import expected_seconds
 from lastgood.members.survey import limited_to
 from lastgood.plan.loss import TableLoss, outside
 from lastgood.plan.plan import Choice, Plan, PlannedPoint, Prepared, Request
-from lastgood.plan.unfinished import Unfinished, refuse_resume, requested_run
+from lastgood.plan.unfinished import Unfinished, as_recorded, refuse_resume, requested_run
 from lastgood.points import VerifiedPoint
 from lastgood.postgres import clock, database, pooled
 from lastgood.postgres import errors as server_errors
@@ -221,9 +221,9 @@ def prepare_again(request: Request, emit: Emit) -> tuple[Prepared, Unfinished]:
     live_name = request.target.dbname
     with database.connect_maintenance(request.target, live_name) as maintenance:
         meant = requested_run(maintenance, request.target, request.state, request.run, to_resume=True)
-    assert meant is not None  # only ``abort`` handles unmarked databases
-    refuse_resume(meant)
-    mark = meant.mark
+        assert meant is not None  # only ``abort`` handles unmarked databases
+        refuse_resume(meant)
+        mark = as_recorded(meant, maintenance, request.state, request.store)
     if mark.options.get("hooks") == "yes" and not request.application.starts:
         emit(
             Caution(
