@@ -34,6 +34,7 @@ from lastgood.models import Document
 from lastgood.plan.plan import CONFINED, CodePolicy, CodeRun, ReopenWhen
 from lastgood.points import RestorePoint, VerifiedPoint
 from lastgood.postgres import database
+from lastgood.postgres.mark import forget_marks
 from lastgood.postgres.roles import lent_role
 from lastgood.postgres.roles.build_role import BuildRole
 from lastgood.postgres.server import Connection, Target, cancelled_with
@@ -270,6 +271,9 @@ class _Copy:
                     maintenance=maintenance,
                     operator=self.target,
                 )
+        else:
+            with self.connect("removes marks") as connection:
+                forget_marks(connection)
         if self.division is not None:
             with self.connect("records what is left") as connection:
                 remainder.write(connection, self.run, self.division.later)

@@ -77,10 +77,10 @@ def make(maintenance: Connection, target: Target, undoes: str | None) -> UndoPla
     wanted = [each for each in every if undoes in (None, each.run)]
     others = ", ".join(each.run for each in every if not each.invalid) or "none"
     if not wanted:
-        unbelieved = unbelieved(maintenance, live)
+        ignored = unbelieved(maintenance, live)
         raise Refused(
             f'cannot undo: no database or schemas of "{live}" are kept' + (f' from run "{undoes}"' if undoes else ""),
-            hint=unbelieved or f"Runs that can be undone: {others}. To show the current state: lastgood status",
+            hint=ignored or f"Runs that can be undone: {others}. To show the current state: lastgood status",
         )
     found = max(wanted, key=lambda each: each.made_at)
     if found.invalid:

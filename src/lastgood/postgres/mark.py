@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Literal, LiteralString
 
+import psycopg
 from psycopg import sql
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
@@ -75,9 +77,7 @@ JOIN pg_catalog.pg_database d ON d.oid = mark.oid
 LEFT JOIN pg_catalog.pg_database l ON l.datname = mark.live
 WHERE pg_catalog.pg_has_role(d.datdba, current_user, 'MEMBER') OR pg_catalog.pg_has_role(d.datdba, l.datdba, 'MEMBER')
 """
-_CAN_ACT = (
-    "SELECT pg_catalog.pg_has_role(oid, current_user, 'MEMBER') FROM pg_catalog.pg_roles WHERE rolname = %s"
-)
+_CAN_ACT = "SELECT pg_catalog.pg_has_role(oid, current_user, 'MEMBER') FROM pg_catalog.pg_roles WHERE rolname = %s"
 
 
 def marked(connection: Connection) -> list[tuple[Database, Mark]]:
@@ -151,6 +151,10 @@ OF_A_RUN: LiteralString = (
   AND coalesce(pg_catalog.obj_description(n.oid, 'pg_namespace'), '') ~ '^."tool":"lastgood"' AND """
     + OWNER_TRUSTED
 )
+_WITH_MARK = """
+SELECT n.nspname::text FROM pg_catalog.pg_namespace n
+WHERE pg_catalog.obj_description(n.oid, 'pg_namespace') ~ '^."tool":"lastgood"'
+"""
 _SCHEMAS_OF_RUNS = sql.SQL("SELECT n.nspname FROM pg_catalog.pg_namespace n WHERE {}").format(sql.SQL(OF_A_RUN))
 
 
@@ -158,3 +162,11 @@ def schemas_of_runs(connection: Connection) -> frozenset[str]:
     """The names of the schemas that runs in place made in the database of ``connection``, as far as their marks are
     believed."""
     return frozenset(str(name) for (name,) in connection.execute(_SCHEMAS_OF_RUNS))
+
+
+def forget_marks(connection: Connection) -> None:
+    """Remove the marks of schemas from a database that was restored: they came with the restore point, or its code made
+    them, and would be believed. Those of other roles remain, which are not. Raises psycopg.Error."""
+    for (name,) in connection.execute(_WITH_MARK).fetchall():
+        with suppress(psycopg.errors.InsufficientPrivilege), connection.transaction():
+            connection.execute(sql.SQL("COMMENT ON SCHEMA {} IS NULL").format(sql.Identifier(name)))

@@ -11,6 +11,8 @@ from lastgood.dump.rulings.ruling import (
     DROPS,
     GLOBAL,
     INVALID_VALUE,
+    MARK,
+    MARKS_RUN,
     MISSING_PRIVILEGE,
     UNDEFINED_OBJECT,
     Handler,
@@ -70,6 +72,8 @@ def _comment(r: Ruling, node: Any) -> Command:
     if node.objtype in GLOBAL:
         return r.skip(*GLOBAL[node.objtype])
     _note(r, node.objtype, node.object)
+    if node.objtype == "OBJECT_SCHEMA" and (node.comment or "")[1:].startswith(MARK):
+        return r.skip(Kind.COMMENT, MARKS_RUN)
     optional = {
         "OBJECT_EXTENSION": (MISSING_PRIVILEGE, UNDEFINED_OBJECT),
         "OBJECT_EVENT_TRIGGER": (MISSING_PRIVILEGE, UNDEFINED_OBJECT),
