@@ -38,7 +38,7 @@ from lastgood.postgres import errors as server_errors
 from lastgood.postgres.mark import OVERRIDE, TRUSTED, Mark
 from lastgood.postgres.pressure import activity
 from lastgood.postgres.pressure.activity import Sample
-from lastgood.postgres.server import Connection, Target
+from lastgood.postgres.server import Connection, Target, read_tables_only
 from lastgood.run import steps
 from lastgood.run.pause import planned_pauses
 
@@ -290,6 +290,8 @@ def let_in(request: Request, maintenance: Connection) -> Request:
 def connect_live(target: Target, dbname: str) -> Connection:
     """Connect to the live database itself. Raises Failed."""
     try:
-        return target.at(dbname).connect()
+        connection = target.at(dbname).connect()
+        read_tables_only(connection)
+        return connection
     except psycopg.Error as error:
         raise server_errors.failed(error, f'connect to "{dbname}"', context="connect", state=NOT_REACHED) from error
