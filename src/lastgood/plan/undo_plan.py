@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +14,7 @@ from lastgood.plan.plan import Finding, PlannedPause, Way
 from lastgood.postgres import clock, database
 from lastgood.postgres.mark import BASE, unbelieved
 from lastgood.postgres.server import Connection, Target
+from lastgood.text.quoting import argument
 
 
 class UndoPlan(Frozen):
@@ -87,7 +87,7 @@ def make(maintenance: Connection, target: Target, undoes: str | None) -> UndoPla
         raise Refused(
             f'cannot undo run "{found.run}": its kept database "{found.name}" is invalid, because dropping it was '
             "interrupted",
-            hint=f"Remove it: lastgood prune {shlex.quote(found.name)}. Runs that can be undone: {others}.",
+            hint=f"Remove it: lastgood prune {argument(found.name)}. Runs that can be undone: {others}.",
         )
     now = database.describe(maintenance, live)
     run = new_run(clock.now(maintenance))
