@@ -35,6 +35,7 @@ from lastgood.models import Document
 from lastgood.plan.plan import CONFINED, CodePolicy, CodeRun, ReopenWhen
 from lastgood.points import RestorePoint, VerifiedPoint
 from lastgood.postgres import database
+from lastgood.postgres.mark import forget_marks
 from lastgood.postgres.roles import lent_role
 from lastgood.postgres.roles.build_role import BuildRole
 from lastgood.postgres.server import Connection, Target, cancelled_with
@@ -143,7 +144,9 @@ def restore(
     if division is not None:
         took["usable"] = time.monotonic() - started
         with recording.recording(kept, emit) as emit:
-            finished = _finish(target.at(into), run, made.oid, took, replace(context, emit=emit))
+            finished = _finish(
+                target.at(into), run, made.oid, took, replace(context, emit=emit), trusted=bool(policy.trusted)
+            )
     took["total"] = time.monotonic() - started
     report = RestoreReport(
         run=run,
@@ -274,6 +277,9 @@ class _Copy:
                     maintenance=maintenance,
                     operator=self.target,
                 )
+        else:
+            with self.connect("removes marks") as connection:
+                forget_marks(connection)
         if self.division is not None:
             with self.connect("records what is left") as connection:
                 remainder.write(connection, self.run, self.division.later)
@@ -343,13 +349,13 @@ def _division(target: Target, deferrable: Deferrable, emit: Emit, allow_orphans:
     return chosen.division
 
 
-def _finish(target: Target, run: str, oid: int, took: dict[str, float], context: Context) -> Finished:
+def _finish(target: Target, run: str, oid: int, took: dict[str, float], context: Context, *, trusted: bool) -> Finished:
     """Complete the deferred tasks. The database is in service and is kept in any case."""
     stop = interrupts.StopRequest()
     hint = f"To continue, with the URL of that database: lastgood resume {run} --db URL"
     state = f'"{target.dbname}" is restored, proved and open; only the deferred work is missing.'
     with _timed(took, context.emit, "finish", "finish the deferred work") as stage:
         with in_service(run, hint, state), interrupts.stop_on_signal(stop):
-            done = finish(target, run, context.until(stop.is_set), oid=oid)
+            done = finish(target, run, context.until(stop.is_set), oid=oid, trusted=trusted)
         stage.detail = str(done)
     return done

@@ -19,6 +19,7 @@ from lastgood.load import hand_over
 from lastgood.load.builder import UNGUARD, Builder, is_handed, is_last
 from lastgood.load.repairs.repair import path_in, under
 from lastgood.postgres.errors import failed
+from lastgood.postgres.mark import forget_marks
 from lastgood.postgres.roles import build_role
 from lastgood.postgres.server import Connection, Target
 
@@ -85,6 +86,7 @@ class OperatorsPart:
             try:
                 hand_over.give_rest(connection, role.name)
                 connection.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(role.name)))
+                forget_marks(connection)
             except psycopg.Error as error:
                 raise failed(error, "give the restored objects to their owners", context="privileges") from error
             self._run(connection, self.builder.last)

@@ -31,6 +31,7 @@ from lastgood.plan.plan import CONFINED, CodePolicy
 from lastgood.points import RestorePoint
 from lastgood.points.signature import NOT_SIGNED
 from lastgood.postgres import database
+from lastgood.postgres.mark import forget_marks
 from lastgood.postgres.roles import lent_role
 from lastgood.postgres.server import Connection, Target, cancelled_with
 from lastgood.process import interrupts
@@ -142,6 +143,8 @@ def restore_readable(
             with cancelled_with(stop, theirs, f"lastgood restore {run}") as connection:
                 loader = ReadableLoader(connection, lambda: (source.position, source.size), work, part)
                 loader.load(iter(reading))
+                if part is None:
+                    forget_marks(connection)
             if part is not None:
                 part.hand_over(maintenance, target)
                 loader.commands += [Omission(each.statement.line, why, what(each)) for each, why in part.refused]

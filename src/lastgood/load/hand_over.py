@@ -28,6 +28,7 @@ from lastgood.load.repairs import Commands, Record, Rules
 from lastgood.load.repairs.foreign_keys import accepted
 from lastgood.load.session import LoadSession
 from lastgood.postgres.errors import failed
+from lastgood.postgres.mark import forget_marks
 from lastgood.postgres.roles import build_role, lent_role
 from lastgood.postgres.server import Connection, Target
 from lastgood.text.redact import visible
@@ -76,6 +77,7 @@ def hand_over(
             _large_objects(connection, builder)
             give_rest(connection, role.name)
             connection.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(role.name)))
+            forget_marks(connection)
         except psycopg.Error as error:
             raise failed(error, "give the restored objects to their owners", context="privileges") from error
         if not _UNSEEN.issuperset(command.kind for command, _ in builder.handed):

@@ -12,6 +12,8 @@ from lastgood.dump.rulings.ruling import (
     DROPS,
     GLOBAL,
     INVALID_VALUE,
+    MARK,
+    MARKS_RUN,
     MISSING_PRIVILEGE,
     UNDEFINED_OBJECT,
     Handler,
@@ -78,6 +80,8 @@ def _comment(r: Ruling, node: Any) -> Command:
     if node.objtype == "OBJECT_SCHEMA" and _MARK.match(node.comment or ""):
         return r.skip(Kind.COMMENT, IS_A_MARK)
     _note(r, node.objtype, node.object)
+    if node.objtype == "OBJECT_SCHEMA" and (node.comment or "")[1:].startswith(MARK):
+        return r.skip(Kind.COMMENT, MARKS_RUN)
     optional = {
         "OBJECT_EXTENSION": (MISSING_PRIVILEGE, UNDEFINED_OBJECT),
         "OBJECT_EVENT_TRIGGER": (MISSING_PRIVILEGE, UNDEFINED_OBJECT),

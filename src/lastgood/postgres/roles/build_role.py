@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lastgood.errors import Failed, LastgoodError, Refused
 from lastgood.postgres.errors import failed, one_line
+from lastgood.postgres.mark import RunName
 from lastgood.postgres.server import Connection, Target, identity, same_cluster
 from lastgood.text.quoting import identifier
 
@@ -50,7 +51,7 @@ class RoleMark(BaseModel):
     tool: str = "lastgood"
     v: int = 1
     role: str = "builder"
-    run: str
+    run: RunName
     live: str
     database: str
 
