@@ -29,9 +29,8 @@ from psycopg import sql
 
 from lastgood.dump.names import Relation
 from lastgood.dump.rulings.objects import publication
-from lastgood.dump.rulings.tree import parse, within
 from lastgood.dump.script import Item, ScriptStep, State
-from lastgood.dump.statements import Command, Extension, Kind, Setting, Verdict
+from lastgood.dump.statements import Command, Extension, Kind, Verdict
 from lastgood.errors import Refused
 from lastgood.facts import Facts, ObjectFacts
 from lastgood.facts.objects import read_objects
@@ -61,17 +60,6 @@ _LAST = frozenset({Kind.EVENT_TRIGGER, Kind.EVENT_TRIGGER_STATE})
 _ON_EVENT_TRIGGER = re.compile(rb"(?:ALTER|COMMENT\s+ON)\s+EVENT\s+TRIGGER\b", re.IGNORECASE)
 _COMMENT_ON_ANOTHERS = re.compile(
     rb"COMMENT\s+ON\s+(?:EXTENSION|LANGUAGE|CAST|SCHEMA\s+public|ACCESS\s+METHOD)\b", re.IGNORECASE
-)
-# Handed over if the builder may not run them: on objects of extensions, say. Their expressions must name nothing of
-# the restore point, because the server evaluates constants of its types when it reads them.
-_HANDED_IF_DENIED = frozenset(
-    {
-        Kind.COMMENT,
-        Kind.POLICY,
-        Kind.PUBLICATION,
-        Kind.TABLE_PROPERTY,
-        Kind.TRIGGER,
-    }
 )
 # Kinds that a dump defines before its rows, and never changes afterwards.
 _UNCHANGED = frozenset({"aggregate", "cast", "function", "operator", "procedure", "view"})
@@ -248,9 +236,7 @@ class Builder:
         refusal is ``error``."""
         if error.sqlstate != INSUFFICIENT_PRIVILEGE:
             return False
-        if command.kind in _HANDED_IF_DENIED and (
-            command.kind is Kind.COMMENT or not (names_its_own(command) or _has_path(state))
-        ):
+        if by_operator.evaluates_nothing(command, state):
             with self._lock:
                 self.handed.append((command, state))
             return True
@@ -370,26 +356,3 @@ UNGUARD: tuple[LiteralString, ...] = (
     f"DROP EVENT TRIGGER IF EXISTS {GUARD}",
     f"DROP SCHEMA IF EXISTS {GUARD} CASCADE",
 )
-
-
-def names_its_own(command: Command) -> bool:
-    """Whether expressions in a command may name functions, operators or types other than PostgreSQL's own, or hold
-    constants whose type the server chooses."""
-    for tag, fields in within(parse(command.statement.text.decode("utf-8", "replace"))):
-        if tag == "TypeCast" and not _of_server(fields.get("typeName", {}).get("names")):
-            return True
-        if tag == "FuncCall" and not _of_server(fields.get("funcname")):
-            return True
-        if tag == "A_Expr" and len(fields.get("name", ())) > 1 and not _of_server(fields["name"]):
-            return True
-    return False
-
-
-def _of_server(parts: Sequence[dict[str, dict[str, str]]] | None) -> bool:
-    names = [part.get("String", {}).get("sval", "") for part in parts or ()]
-    return len(names) == 1 or names[:1] == ["pg_catalog"]
-
-
-def _has_path(state: State) -> bool:
-    """Whether unqualified names may be the restore point's: dumps since 10.3 set an empty search path."""
-    return any(name == "search_path" and isinstance(each.detail, Setting) and each.detail.value for name, each in state)

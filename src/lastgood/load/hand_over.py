@@ -182,7 +182,7 @@ def _large_objects(connection: Connection, builder: Builder) -> None:
     for (before, after), oids in builder.large_objects.items():
         remaining = iter(oids)
         while some := list(islice(remaining, AT_ONCE)):
-            connection.execute(b"; ".join(before + str(oid).encode() + after for oid in some))
+            connection.execute(b";\n".join(before + str(oid).encode() + after for oid in some))
 
 
 # What belongs to the role, tables first: their sequences go with them. Types of tables are not listed.

@@ -25,6 +25,8 @@ _OWN = """
 SELECT name, pg_catalog.current_setting(name) FROM pg_catalog.pg_settings
 WHERE source = 'session' AND name NOT IN ('role', 'session_authorization')
 """
+# After a line end, since a command may end with a comment.
+_NEXT = b";\n"
 _PARALLEL = ("max_parallel_maintenance_workers", "max_parallel_workers_per_gather")
 
 
@@ -113,7 +115,7 @@ class LoadSession:
         self._state, self._pinned = wanted, ()
         try:
             if commands:
-                self.connection.execute(b"; ".join(command.statement.text for command in commands))
+                self.connection.execute(_NEXT.join(command.statement.text for command in commands))
         except psycopg.Error:
             # All of them failed as one message: run them one by one.
             for command in commands:
@@ -133,7 +135,7 @@ class LoadSession:
         )
         whole = b"RESET ALL; SELECT " + own.as_bytes(self.connection)
         try:
-            self.connection.execute(b"; ".join([whole, *(text for text in texts if text not in self._refused)]))
+            self.connection.execute(_NEXT.join([whole, *(text for text in texts if text not in self._refused)]))
         except psycopg.Error:
             self.connection.execute(whole)
             for name, each in state:

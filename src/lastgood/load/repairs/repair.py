@@ -122,8 +122,11 @@ class Record:
 
 # Options of columns such as pg_attver of 15.20. An older pg_dump writes them nevertheless, and a server without them
 # refuses them.
-_COLUMN_OPTIONS = re.compile(rb"(ALTER .*\bALTER COLUMN .* SET \()(.*)(\))\s*\Z", re.DOTALL)
-_INTERNAL = re.compile(rb"\bpg_[a-z0-9_]+=[^,]*(?:,\s*|\Z)")
+_OPTION = rb"[a-z0-9_]+=-?[\w.]+"
+_COLUMN_OPTIONS = re.compile(
+    rb"(ALTER .*\bALTER COLUMN .* SET \()(%s(?:, %s)*)(\))\s*\Z" % (_OPTION, _OPTION), re.DOTALL
+)
+_INTERNAL = re.compile(rb"\bpg_[a-z0-9_]+=[^,]*(?:, |\Z)")
 
 
 def text_to_send(command: Command) -> bytes | None:
@@ -134,7 +137,7 @@ def text_to_send(command: Command) -> bytes | None:
     found = _COLUMN_OPTIONS.match(whole)
     if found is None:
         return whole
-    left = re.sub(rb",\s*\Z", b"", _INTERNAL.sub(b"", found[2]))
+    left = re.sub(rb", \Z", b"", _INTERNAL.sub(b"", found[2]))
     return found[1] + left + found[3] if left.strip() else None
 
 
