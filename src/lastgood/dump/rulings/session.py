@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from lastgood.dump import names
@@ -103,9 +104,28 @@ def _set(r: Ruling, node: Any) -> Command:
     return _setting(r, node.name, value, local=bool(node.is_local))
 
 
+# Settings are sent again in each session, together and in another order: what a backslash means may have changed.
+_AMBIGUOUS = re.compile(rb"\\|--|/\*")
+
+
+def _unambiguous(name: str, value: str | None) -> bytes:
+    """The command that sets a value, equal in any state of the session."""
+    if value is None:
+        return f"RESET {names.quoted(name)}".encode()
+    text = "".join(c if c.isalnum() and c.isascii() else f"\\U{ord(c):08x}" for c in value)
+    match name:
+        case "session_authorization":
+            return f"SET SESSION AUTHORIZATION E'{text}'".encode()
+        case "role":
+            return f"SET ROLE E'{text}'".encode()
+    return f"SELECT pg_catalog.set_config('{name}', E'{text}', false)".encode()
+
+
 def _setting(r: Ruling, name: str, value: str | None, *, local: bool = False) -> Command:
     """Rule on a setting in any notation."""
     detail = Setting(name, value, local)
+    if _AMBIGUOUS.search(r.statement.text):
+        r.statement = replace(r.statement, text=_unambiguous(name, value))
     if name == "session_authorization":
         roles = (value,) if value else ()
         return Command(r.statement, Kind.SESSION_AUTHORIZATION, roles=roles, detail=detail)
