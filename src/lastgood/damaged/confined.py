@@ -17,6 +17,7 @@ from lastgood.dump.statements import Command, Kind, Setting
 from lastgood.errors import Failed
 from lastgood.load import hand_over
 from lastgood.load.builder import UNGUARD, Builder, is_handed, is_last
+from lastgood.postgres.access import servers_own
 from lastgood.postgres.errors import failed
 from lastgood.postgres.roles import build_role
 from lastgood.postgres.server import Connection, Target
@@ -34,6 +35,7 @@ class OperatorsPart:
     _path: State = ()
     _admitted: bool = False
     refused: list[tuple[Command, str]] = field(default_factory=list)
+    withdrawn: list[servers_own.Right] = field(default_factory=list)
 
     def takes_over(self, command: Command) -> bool:
         """Whether a command is the operator's; it runs at once, or when all else is done."""
@@ -79,6 +81,8 @@ class OperatorsPart:
             for statement in UNGUARD:
                 connection.execute(statement)
             self._run(connection, self.builder.handed)
+            if connection.info.parameter_status("is_superuser") == "on":
+                self.withdrawn = servers_own.withdraw(connection)
             try:
                 hand_over.give_rest(connection, role.name)
                 connection.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(role.name)))

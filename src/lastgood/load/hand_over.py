@@ -21,6 +21,7 @@ from lastgood.dump.statements import Command, Kind
 from lastgood.errors import Failed
 from lastgood.facts import Facts
 from lastgood.facts.objects import KINDS, read_objects
+from lastgood.load import servers_rights
 from lastgood.load.builder import UNGUARD, Builder
 from lastgood.load.loaded import Loaded
 from lastgood.load.rebuild import SHOWN, Dump, compared
@@ -72,6 +73,7 @@ def hand_over(
         commands.record = Record(skipped=loaded.skipped, repaired=loaded.repaired)
         session = LoadSession(connection, commands, loaded)
         run_handed(session, builder)
+        servers_rights.follow_live(connection, rules, loaded, context.emit)
         try:
             _large_objects(connection, builder)
             give_rest(connection, role.name)

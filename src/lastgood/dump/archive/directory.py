@@ -56,7 +56,7 @@ def check_names(folder: Path) -> None:
     for pattern, names in ((_LIST, lists), (_INSIDE, files)):
         for name in names:
             if pattern.fullmatch(name) is None:
-                raise _unsafe(folder, f'it refers to the file "{shown(name)}"')
+                raise _unsafe(folder, f'it names "{shown(name)}"')
 
 
 def _unsafe(folder: Path, why: str) -> Unsafe:

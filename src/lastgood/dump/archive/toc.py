@@ -76,7 +76,8 @@ def entries_with_data(file: BinaryIO, name: str, end: int) -> Iterator[TocEntry]
 def lists_and_files(file: BinaryIO, name: str, end: int) -> tuple[list[str], list[str]]:
     """The names that the table of contents of a directory archive gives to lists of large objects, and to files with
     data, also in ``OLDER`` versions. Raises as ``entries_with_data`` does."""
-    lists, files = [], []
+    lists: list[str] = []
+    files: list[str] = []
     contents = _Contents(file, name, end, (*OLDER, *VERSIONS))
     contents.read_header()
     for _ in range(contents.integer()):

@@ -60,7 +60,7 @@ _SERVER_SCHEMAS: tuple[list[str], ...] = ([], [names.PG_CATALOG])
 _ONLY_COMPUTE = ONLY_COMPUTE | frozenset(_MORE_FUNCTIONS.split())
 
 
-# Their expressions are stored, and nothing that a restore runs evaluates them; of SELECT, only calls with constants run.
+# Nothing that a restore runs evaluates their expressions. Of SELECT, only calls with constants run.
 _STORED = frozenset({"AlterPublicationStmt", "CreatePublicationStmt", "SelectStmt", "ViewStmt"})
 
 

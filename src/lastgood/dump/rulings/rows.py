@@ -27,8 +27,8 @@ def _copy(r: Ruling, node: Any) -> Command:
     return r.run(Kind.COPY, relation, detail=CopyTarget(relation, columns, form if node.options else None))
 
 
-# The parts of an INSERT of values, and of its VALUES: any other (a subscript, a sorting, a limit, an index expression of
-# ON CONFLICT) could be an expression that the server evaluates.
+# The parts of an INSERT of values, and of its VALUES: any other (a subscript, a sorting, a limit) could be an expression
+# that the server evaluates.
 _OF_INSERT = frozenset({"relation", "cols", "selectStmt", "onConflictClause", "override"})
 _OF_VALUES = frozenset({"valuesLists", "limitOption", "op"})
 _EXPRESSIONS = frozenset({"expr", "whereClause"})  # of the index that ON CONFLICT names

@@ -15,6 +15,7 @@ from lastgood.dump.statements import Command, Kind
 from lastgood.facts import LanguageFacts
 from lastgood.members import MemberSurvey
 from lastgood.models import Frozen
+from lastgood.postgres.access.servers_own import Right
 
 Statement = sql.SQL | sql.Composed
 # With --use-set-session-authorization each object is made by its owner.
@@ -39,6 +40,7 @@ class Rules:
     ``search_path``: the initial one of sessions of the live database. ``members``: the parts of extensions that the
     dump does not hold; ``lenient``: those that can't be restored are left out. ``within``: the schemas that are loaded
     into a database in service, of which the load changes nothing else; None for a database of its own.
+    ``server_rights``: the rights on PostgreSQL's own objects that the live database gives.
     """
 
     strict: bool = False
@@ -52,6 +54,7 @@ class Rules:
     members: MemberSurvey = field(default_factory=MemberSurvey)
     lenient: bool = False
     within: tuple[str, ...] | None = None
+    server_rights: frozenset[Right] = frozenset()
 
     def unwanted(self, kind: Kind) -> str:
         """The reason why commands of this kind must not run; empty if they may."""
