@@ -1,7 +1,7 @@
-"""Rights on PostgreSQL's own objects in a restored database.
+"""Rights on PostgreSQL's own objects, and on routines that an extension keeps from PUBLIC.
 
-They reach beyond it: functions read and write files of the server, catalogues have the passwords of all roles. A
-restore point can grant them to any role; a restored database keeps those that the live one grants, too.
+They reach beyond a database: functions read and write files of the server, or connect as its superuser; catalogues have
+the passwords of all roles. A restore point can grant them to any role.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ WITH own (class, oid, sub, acl, letter, owner, kind, name) AS (
                    attrelid::regclass::text
   FROM pg_attribute WHERE attrelid < 16384 AND attacl IS NOT NULL
   UNION ALL SELECT 'pg_proc'::regclass, oid, 0, proacl, 'f'::"char", proowner, 'ROUTINE', oid::regprocedure::text
-  FROM pg_proc WHERE oid < 16384 AND proacl IS NOT NULL
+  FROM pg_proc p WHERE proacl IS NOT NULL AND (
+    oid < 16384 OR EXISTS (SELECT FROM pg_init_privs i WHERE (i.classoid, i.objoid) = ('pg_proc'::regclass, p.oid)))
   UNION ALL SELECT 'pg_namespace'::regclass, oid, 0, nspacl, 'n'::"char", nspowner, 'SCHEMA', oid::regnamespace::text
   FROM pg_namespace WHERE oid < 16384 AND nspname <> 'public' AND nspacl IS NOT NULL
 )
