@@ -17,7 +17,7 @@ from lastgood import fault
 from lastgood.context import Context
 from lastgood.dump.deferral import Division
 from lastgood.dump.script import State
-from lastgood.dump.statements import Command, Kind
+from lastgood.dump.statements import NEXT, Command, Kind
 from lastgood.errors import Failed
 from lastgood.facts import Facts
 from lastgood.facts.objects import KINDS, read_objects
@@ -184,7 +184,7 @@ def _large_objects(connection: Connection, builder: Builder) -> None:
     for (before, after), oids in builder.large_objects.items():
         remaining = iter(oids)
         while some := list(islice(remaining, AT_ONCE)):
-            connection.execute(b";\n".join(before + str(oid).encode() + after for oid in some))
+            connection.execute(NEXT.join(before + str(oid).encode() + after for oid in some))
 
 
 # What belongs to the role, tables first: their sequences go with them. Types of tables are not listed.

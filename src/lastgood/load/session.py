@@ -9,7 +9,7 @@ import psycopg
 from psycopg import sql
 
 from lastgood.dump.script import State
-from lastgood.dump.statements import Command, Kind, LargeObjectCall
+from lastgood.dump.statements import NEXT, Command, Kind, LargeObjectCall
 from lastgood.errors import LastgoodError
 from lastgood.load.builder import Builder
 from lastgood.load.loaded import Loaded
@@ -25,8 +25,6 @@ _OWN = """
 SELECT name, pg_catalog.current_setting(name) FROM pg_catalog.pg_settings
 WHERE source = 'session' AND name NOT IN ('role', 'session_authorization')
 """
-# After a line end, since a command may end with a comment.
-_NEXT = b";\n"
 _PARALLEL = ("max_parallel_maintenance_workers", "max_parallel_workers_per_gather")
 
 
@@ -115,7 +113,7 @@ class LoadSession:
         self._state, self._pinned = wanted, ()
         try:
             if commands:
-                self.connection.execute(_NEXT.join(command.statement.text for command in commands))
+                self.connection.execute(NEXT.join(command.statement.text for command in commands))
         except psycopg.Error:
             # All of them failed as one message: run them one by one.
             for command in commands:
@@ -135,7 +133,7 @@ class LoadSession:
         )
         whole = b"RESET ALL; SELECT " + own.as_bytes(self.connection)
         try:
-            self.connection.execute(_NEXT.join([whole, *(text for text in texts if text not in self._refused)]))
+            self.connection.execute(NEXT.join([whole, *(text for text in texts if text not in self._refused)]))
         except psycopg.Error:
             self.connection.execute(whole)
             for name, each in state:

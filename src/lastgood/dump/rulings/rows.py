@@ -27,8 +27,8 @@ def _copy(r: Ruling, node: Any) -> Command:
     return r.run(Kind.COPY, relation, detail=CopyTarget(relation, columns, form if node.options else None))
 
 
-# The parts of an INSERT of values, and of its VALUES: any other (a subscript, a sorting, a limit) could be an expression
-# that the server evaluates.
+# The parts of an INSERT of values, and of its VALUES. Any other could be an expression that the server evaluates: a
+# subscript, a sorting, a limit.
 _OF_INSERT = frozenset({"relation", "cols", "selectStmt", "onConflictClause", "override"})
 _OF_VALUES = frozenset({"valuesLists", "limitOption", "op"})
 _EXPRESSIONS = frozenset({"expr", "whereClause"})  # of the index that ON CONFLICT names

@@ -21,7 +21,7 @@ from lastgood.context import BACKGROUND, Context
 from lastgood.dump.names import Relation
 from lastgood.dump.rulings.objects import publication
 from lastgood.dump.script import State
-from lastgood.dump.statements import Command, Extension, Kind
+from lastgood.dump.statements import NEXT, Command, Extension, Kind
 from lastgood.errors import Corrupt, Failed, LastgoodError
 from lastgood.events import Caution
 from lastgood.load.repairs import authorization, checks, extensions, foreign_keys, paths
@@ -159,7 +159,7 @@ class Commands:
             self._declare(command)
         try:
             with self._noticing(connection, wanted):
-                connection.execute(b";\n".join(text for text in map(text_to_send, wanted) if text is not None))
+                connection.execute(NEXT.join(text for text in map(text_to_send, wanted) if text is not None))
         except psycopg.Error:
             return False
         return True
