@@ -152,7 +152,7 @@ class ReadableLoader:
         if self._operators is not None and self._operators.takes(command, error):
             return
         without_match = state == _FOREIGN_KEY_VIOLATION and command.kind is Kind.FOREIGN_KEY
-        if without_match and self._run(command, command.statement.text + b" NOT VALID") is None:
+        if without_match and self._run(command, command.statement.text + b"\nNOT VALID") is None:
             self.not_valid.append(what(command))
             return
         self.commands.append(Omission(command.statement.line, _reason(error), what(command)))

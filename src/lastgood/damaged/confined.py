@@ -18,6 +18,7 @@ from lastgood.errors import Failed
 from lastgood.load import hand_over
 from lastgood.load.builder import UNGUARD, Builder, is_handed, is_last
 from lastgood.load.repairs.repair import path_in, under
+from lastgood.postgres.access import servers_own
 from lastgood.postgres.errors import failed
 from lastgood.postgres.mark import forget_marks
 from lastgood.postgres.roles import build_role
@@ -36,6 +37,7 @@ class OperatorsPart:
     _path: State = ()
     _admitted: bool = False
     refused: list[tuple[Command, str]] = field(default_factory=list)
+    withdrawn: list[servers_own.Right] = field(default_factory=list)
 
     def takes_over(self, command: Command) -> bool:
         """Whether a command is the operator's; it runs at once, or when all else is done."""
@@ -83,6 +85,8 @@ class OperatorsPart:
             self._run(connection, self.builder.handed)
             for schema in hand_over.forged_marks(connection):
                 connection.execute(sql.SQL("COMMENT ON SCHEMA {} IS NULL").format(sql.SQL(schema)))
+            if connection.info.parameter_status("is_superuser") == "on":
+                self.withdrawn = servers_own.withdraw(connection)
             try:
                 hand_over.give_rest(connection, role.name)
                 connection.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(role.name)))

@@ -23,7 +23,7 @@ from lastgood.dump.readable import SHOWN, Omission, ReadableReading
 from lastgood.errors import NOT_REACHED, BadPoint, Corrupt, Refused
 from lastgood.events import StageDone, StageStarted
 from lastgood.journal import recording
-from lastgood.load import made_beside
+from lastgood.load import made_beside, servers_rights
 from lastgood.load.builder import Builder
 from lastgood.load.repairs import what
 from lastgood.models import Document, Frozen
@@ -162,7 +162,12 @@ def restore_readable(
         commands=tuple(map(_left_out_line, [*reading.commands, *loader.commands])),
         not_valid=tuple(loader.not_valid),
         maker=reading.maker,
-        notes=(*source.notes, *reading.summary.remarks, *reading.summary.notes),
+        notes=(
+            *source.notes,
+            *reading.summary.remarks,
+            *reading.summary.notes,
+            *(f"{each}: {servers_rights.WITHDRAWN}" for each in (part.withdrawn if part is not None else ())),
+        ),
         seconds={"total": round(time.monotonic() - started, 3)},
     )
     recording.write_end(journal, "done", kind="restore", report=report.document())

@@ -30,7 +30,7 @@ from psycopg import sql
 from lastgood.dump.names import Relation
 from lastgood.dump.rulings.objects import publication
 from lastgood.dump.script import Item, ScriptStep, State
-from lastgood.dump.statements import Command, Extension, Kind, Setting, Verdict
+from lastgood.dump.statements import Command, Extension, Kind, Verdict
 from lastgood.errors import Refused
 from lastgood.facts import Facts
 from lastgood.load import by_operator, member_keys
@@ -61,18 +61,8 @@ _ON_EVENT_TRIGGER = re.compile(rb"(?:ALTER|COMMENT\s+ON)\s+EVENT\s+TRIGGER\b", r
 _COMMENT_ON_ANOTHERS = re.compile(
     rb"COMMENT\s+ON\s+(?:EXTENSION|LANGUAGE|CAST|SCHEMA\s+public|ACCESS\s+METHOD)\b", re.IGNORECASE
 )
-# Handed over if the builder may not run them: on objects of extensions, say. Their expressions must name nothing of
-# the restore point, because the server evaluates constants of its types when it reads them.
-_HANDED_IF_DENIED = frozenset(
-    {
-        Kind.COMMENT,
-        Kind.POLICY,
-        Kind.PUBLICATION,
-        Kind.TABLE_PROPERTY,
-        Kind.TRIGGER,
-    }
-)
 _IDENTITY = frozenset({"session_authorization", "role"})
+_LAST_OID = (1 << 32) - 1
 _OF_LARGE_OBJECT = re.compile(rb"(.*?\bLARGE\s+OBJECT\s+)(\d+)(.*)", re.IGNORECASE | re.DOTALL)
 
 
@@ -209,8 +199,8 @@ class Builder:
         if command.kind not in (Kind.OWNER, Kind.GRANT):
             return False
         found = _OF_LARGE_OBJECT.match(command.statement.text)
-        if found is None:
-            return False
+        if found is None or int(found[2]) > _LAST_OID:
+            return False  # for the second one, the server has a message
         with self._lock:
             self.large_objects.setdefault((found[1], found[3]), array("L")).append(int(found[2]))
         return True
@@ -220,9 +210,7 @@ class Builder:
         refusal is ``error``."""
         if error.sqlstate != INSUFFICIENT_PRIVILEGE:
             return False
-        if command.kind in _HANDED_IF_DENIED and (
-            command.kind is Kind.COMMENT or not (by_operator.names_its_own(command) or _has_path(state))
-        ):
+        if by_operator.evaluates_nothing(command, state):
             with self._lock:
                 self.handed.append((command, state))
             return True
@@ -353,8 +341,3 @@ UNGUARD: tuple[LiteralString, ...] = (
     f"DROP EVENT TRIGGER IF EXISTS {GUARD}",
     f"DROP SCHEMA IF EXISTS {GUARD} CASCADE",
 )
-
-
-def _has_path(state: State) -> bool:
-    """Whether unqualified names may be the restore point's: dumps since 10.3 set an empty search path."""
-    return any(name == "search_path" and isinstance(each.detail, Setting) and each.detail.value for name, each in state)

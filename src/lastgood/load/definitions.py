@@ -15,7 +15,7 @@ from typing import LiteralString
 import psycopg
 from psycopg import sql
 
-from lastgood.dump.statements import Command, Kind
+from lastgood.dump.statements import NEXT, Command, Kind
 from lastgood.postgres.server import Connection
 
 # The catalogue's own rows, with all names qualified: whatever the search path is, they are written in the same way.
@@ -94,7 +94,7 @@ class Definitions:
             for made in command.creates
             if made.kind in _PLACES
         ]
-        return b"".join(b";\n" + query.as_bytes(connection) for query in queries)
+        return b"".join(NEXT + query.as_bytes(connection) for query in queries)
 
     def note(self, cursor: psycopg.Cursor[tuple[object, ...]]) -> None:
         """Record the answers among the results of a message. A later one replaces an earlier one: the restore point

@@ -17,10 +17,11 @@ from lastgood import fault
 from lastgood.context import Context
 from lastgood.dump.deferral import Division
 from lastgood.dump.script import State
-from lastgood.dump.statements import Command, Kind
+from lastgood.dump.statements import NEXT, Command, Kind
 from lastgood.errors import Failed
 from lastgood.facts import Facts
 from lastgood.facts.objects import KINDS, read_objects
+from lastgood.load import servers_rights
 from lastgood.load.builder import UNGUARD, Builder
 from lastgood.load.loaded import Loaded
 from lastgood.load.rebuild import SHOWN, Dump, compared
@@ -73,6 +74,7 @@ def hand_over(
         commands.record = Record(skipped=loaded.skipped, repaired=loaded.repaired)
         session = LoadSession(connection, commands, loaded, beside_code=True)
         run_handed(session, builder)
+        servers_rights.follow_live(connection, rules, loaded, context.emit)
         try:
             _large_objects(connection, builder)
             give_rest(connection, role.name)
@@ -199,7 +201,7 @@ def _large_objects(connection: Connection, builder: Builder) -> None:
     for (before, after), oids in builder.large_objects.items():
         remaining = iter(oids)
         while some := list(islice(remaining, AT_ONCE)):
-            connection.execute(b"; ".join(before + str(oid).encode() + after for oid in some))
+            connection.execute(NEXT.join(before + str(oid).encode() + after for oid in some))
 
 
 # What belongs to the role, tables first: their sequences go with them. Types of tables are not listed.
