@@ -11,7 +11,7 @@ from typing import Literal
 
 from lastgood import points
 from lastgood.checks import needs
-from lastgood.checks.code import code_run, require
+from lastgood.checks.code import code_run, require, try_login
 from lastgood.context import BACKGROUND, Context
 from lastgood.dump.deferral import Deferrable, Division
 from lastgood.errors import NOT_REACHED, Refused
@@ -103,7 +103,7 @@ def restore(
         stage.detail = chosen.facts.summary
     point, live = chosen.point, live or target.dbname
     with database.connect_maintenance(target, live) as maintenance, ExitStack() as stack:
-        code = _permitted(maintenance, chosen, rules, policy, context.emit)
+        code = _permitted(maintenance, target, chosen, rules, policy, context.emit)
         _require_trust(point, target, policy)
         model = database.describe(maintenance, target.dbname)
         run, kept = made_beside.begun(maintenance, live, into, point.path, context)
@@ -185,15 +185,17 @@ def _read(store: Path, names: Sequence[str], of: str | None, rules: Rules, conte
 
 
 def _permitted(
-    maintenance: Connection, chosen: VerifiedPoint, rules: Rules, policy: CodePolicy, emit: Emit
+    maintenance: Connection, target: Target, chosen: VerifiedPoint, rules: Rules, policy: CodePolicy, emit: Emit
 ) -> CodeRun | None:
     """Who runs code of the restore point, None without any. Raises Refused if the server does not meet a requirement of
-    the restore point, or if the policy forbids its code."""
+    the restore point, or accepts no login of the role that runs its code."""
     name = chosen.point.path.name
     needs.require(maintenance, chosen.facts, chosen.summary, replace(rules, copy=True), name)
     code = code_run(maintenance, chosen.summary, policy)
     require(maintenance, chosen.summary, chosen.facts, name, code)
     if code is not None:
+        if code.confined:
+            try_login(maintenance, target, policy)
         emit(Note(code.summary))
     return code
 

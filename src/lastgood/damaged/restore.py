@@ -65,7 +65,8 @@ class DamagedTable(Frozen):
 class DamagedReport(Document):
     """The report on a damaged restore point. ``damage`` are sentences; ``commands`` were left out. ``not_valid``:
     foreign keys that were added NOT VALID because referenced rows are missing. ``maker``: the program that wrote the
-    file, if it is known and not pg_dump.
+    file, if it is known and not pg_dump. ``trusted``: the reason for which its code ran with
+    the rights of the operator.
     """
 
     run: str
@@ -77,6 +78,7 @@ class DamagedReport(Document):
     commands: tuple[LeftOutLine, ...]
     not_valid: tuple[str, ...]
     maker: str = ""
+    trusted: str = ""
     notes: tuple[str, ...]
     seconds: dict[str, float]
 
@@ -162,6 +164,7 @@ def restore_readable(
         commands=tuple(map(_left_out_line, [*reading.commands, *loader.commands])),
         not_valid=tuple(loader.not_valid),
         maker=reading.maker,
+        trusted=policy.trusted,
         notes=(
             *source.notes,
             *reading.summary.remarks,

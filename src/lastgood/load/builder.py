@@ -28,9 +28,11 @@ import psycopg
 from psycopg import sql
 
 from lastgood.dump.names import Relation
+from lastgood.dump.rulings.code import DOMAIN, PARTITION
 from lastgood.dump.rulings.objects import publication
 from lastgood.dump.script import Item, ScriptStep, State
 from lastgood.dump.statements import Command, Extension, Kind, Verdict
+from lastgood.dump.summary import DumpSummary
 from lastgood.errors import Refused
 from lastgood.facts import Facts
 from lastgood.load import by_operator, member_keys
@@ -52,6 +54,7 @@ _HANDED = frozenset(
         Kind.DEFAULT_PRIVILEGES,
         Kind.GRANT,
         Kind.OWNER,
+        Kind.ROW_SECURITY,  # the builder could not read all rows any more
         Kind.SECURITY_LABEL,
         Kind.USER_MAPPING,
     }
@@ -96,6 +99,34 @@ def divided(items: Iterable[Item]) -> Divided:
     return Divided(first, main, handed, last)
 
 
+# Constructs that run code when a command is only read, or on empty tables.
+_RUN_WHEN_READ = frozenset({DOMAIN, PARTITION})
+
+
+def runs_when_read(summary: DumpSummary) -> bool:
+    """Whether to read a command of a dump may run code: commands must be sent one by one then."""
+    return not _RUN_WHEN_READ.isdisjoint(summary.code)
+
+
+SETS_ROLE = "the dump sets the role of the session for the objects that it creates"
+CHOOSE_ANOTHER = (
+    "Choose a restore point that was made without --use-set-session-authorization: lastgood points. Or, if you trust "
+    "the code: --trust-code REASON"
+)
+
+
+def sets_role(items: Iterable[Item]) -> bool:
+    """Whether a script creates objects as other roles: the builder cannot become them, and their owners would be
+    lost."""
+    return any(
+        isinstance(item, ScriptStep)
+        and item.command.verdict is not Verdict.SKIP
+        and item.command.creates
+        and any(name in _IDENTITY for name, _ in item.state)
+        for item in items
+    )
+
+
 def _is_extension(step: ScriptStep) -> bool:
     return step.command.kind is Kind.EXTENSION and step.command.verdict is not Verdict.SKIP
 
@@ -107,12 +138,7 @@ def is_last(command: Command) -> bool:
 
 def is_handed(command: Command) -> bool:
     """Whether the operator runs a command when the builder's login has ended."""
-    return command.kind in _HANDED or _forces(command) or bool(_COMMENT_ON_ANOTHERS.match(command.statement.text))
-
-
-def _forces(command: Command) -> bool:
-    """Whether a command subjects the owner to row security: the builder could not read the table any more."""
-    return command.kind is Kind.ROW_SECURITY and b" FORCE " in command.statement.text.upper()
+    return command.kind in _HANDED or bool(_COMMENT_ON_ANOTHERS.match(command.statement.text))
 
 
 def _creates_schema(command: Command, schemas: Iterable[str]) -> bool:
@@ -157,17 +183,9 @@ class Builder:
         return connect(purpose)
 
     def note(self, script: Divided) -> None:
-        """Remember the operator's part of a script. Raises Refused if it creates objects as other roles: the builder
-        cannot become them, and their owners would be lost."""
-        if any(
-            isinstance(item, ScriptStep) and item.command.creates and any(name in _IDENTITY for name, _ in item.state)
-            for item in script.main
-        ):
-            raise Refused(
-                "cannot run code in the restore point as a role without rights: the dump sets the role of the session "
-                "for the objects that it creates (pg_dump --use-set-session-authorization)",
-                hint="Make the dump without that option. Or, if you trust the code: --trust-code REASON",
-            )
+        """Remember the operator's part of a script. Raises Refused if it creates objects as other roles."""
+        if sets_role(script.main):
+            raise Refused(f"{build_role.CANNOT}: {SETS_ROLE}", hint=CHOOSE_ANOTHER)
         self.handed = [(step.command, step.state) for step in script.handed]
         self.last = [(step.command, step.state) for step in script.last]
 
@@ -191,7 +209,7 @@ class Builder:
     def altered_later(self) -> frozenset[tuple[str, str]]:
         """The tables and publications whose definition is incomplete before the hand-over, by kind and identity."""
         commands = [command for command, _ in self.handed]
-        tables = {("table", str(each.relations[0])) for each in commands if _forces(each)}
+        tables = {("table", str(each.relations[0])) for each in commands if each.kind is Kind.ROW_SECURITY}
         return frozenset(tables | {("publication", publication(e)) for e in commands if e.kind is Kind.PUBLICATION})
 
     def keep(self, command: Command) -> bool:

@@ -14,7 +14,7 @@ from pglast.parser import ParseError
 from psycopg import sql
 
 from lastgood.dump import names
-from lastgood.dump.rulings.code import PROGRAM
+from lastgood.dump.rulings.code import PROGRAM, WITHOUT_PASSWORD
 from lastgood.dump.rulings.tree import Node, parse, within
 from lastgood.dump.script import Item, ScriptStep, State
 from lastgood.dump.statements import Command, Extension, Kind, Setting, Verdict
@@ -72,6 +72,7 @@ _NOT_TRUSTED = frozenset({"plperlu", "plpython2u", "plpython3u", "plpythonu", "p
 # What only a superuser may create, always or unless it is harmless.
 _SUPERUSERS = frozenset({Kind.ACCESS_METHOD, Kind.LANGUAGE, Kind.TEXT_SEARCH_PARSER, Kind.TEXT_SEARCH_TEMPLATE,
                          Kind.TRANSFORM})  # fmt: skip
+_NEED_TRUST = frozenset({PROGRAM, WITHOUT_PASSWORD})
 _SOMETIMES = frozenset({Kind.FOREIGN_DATA_WRAPPER, Kind.OPERATOR_CLASS, Kind.OPERATOR_FAMILY})
 
 
@@ -93,7 +94,7 @@ def _is_beyond(connection: Connection, command: Command, languages: Mapping[str,
         language = languages.get(command.detail.name) if command.detail.as_language else None
         # With another handler, code in a language that is called trusted could do anything.
         return language is not None and (language.trusted, *_functions(language)) != _LIKE_PLPGSQL
-    if command.kind in _SUPERUSERS or PROGRAM in command.code:
+    if command.kind in _SUPERUSERS or not _NEED_TRUST.isdisjoint(command.code):
         return bool(command.creates)
     if command.kind in _SOMETIMES:
         return (bool(command.creates) or command.kind is Kind.OPERATOR_FAMILY) and not harmless(connection, command)

@@ -7,7 +7,7 @@ the catalogue run none, on any supported version. Event triggers would, and ther
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 
 import psycopg
@@ -135,11 +135,26 @@ def _verify(connection: Connection, expected: Facts, division: Division | None, 
     )
     comparison = accepted(connection, compared(definitions, other, (), division))
     lines = [f"{each.what}: expected {each.expected}, found {each.found}" for each in comparison.differences]
-    if builder.definitions is not None:
-        changed = builder.definitions.changed(connection)
-        lines += [f"{each}: changed by code" for each in changed]
-        builder.definitions = None  # owners and grants follow, which write the catalogue's rows again
+    lines += _changed(connection, builder)
     lines += [f"schema {each}: its comment was forged" for each in forged_marks(connection)]
+    _refuse(lines)
+
+
+def refuse_changed(connection: Connection, builder: Builder) -> None:
+    """Raise CodeActed if code changed a definition. ``connection``: the operator's, when the builder's login has
+    ended."""
+    _refuse(_changed(connection, builder))
+
+
+def _changed(connection: Connection, builder: Builder) -> list[str]:
+    if builder.definitions is None:
+        return []
+    lines = builder.definitions.changed(connection)
+    builder.definitions = None  # owners and grants follow, which write the catalogue's rows again
+    return lines
+
+
+def _refuse(lines: Sequence[str]) -> None:
     if lines:
         raise CodeActed(
             f"cannot use the restored database: {counted(len(lines), 'difference')} in definitions since the proof"
