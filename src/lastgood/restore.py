@@ -27,7 +27,7 @@ from lastgood.load.hand_over import create_event_triggers, hand_over, without
 from lastgood.load.loaded import Loaded
 from lastgood.load.rebuild import Dump, prove, rebuild, rules_for
 from lastgood.load.repairs import Repaired, Rules
-from lastgood.members import MemberSurvey
+from lastgood.members import Deviation, MemberSurvey, untrusted
 from lastgood.members.parts import EARLY
 from lastgood.members.survey import limited_to, survey
 from lastgood.models import Document
@@ -128,7 +128,7 @@ def restore(
             ) as made,
             interrupts.stop_on_signal(stop),
         ):
-            copy = _Copy(target, into, run, chosen, division, stop, work, took)
+            copy = _Copy(target, into, run, chosen, division, stop, work, took, policy)
             if confined:
                 role = lent_role.role_for(maintenance, target, policy.build_as, run=run, live=live, database=into)
                 copy.confine(role)
@@ -206,6 +206,7 @@ class _Copy:
     stop: interrupts.StopRequest
     context: Context
     took: dict[str, float]
+    policy: CodePolicy = CONFINED
     builder: Builder | None = None
     skipped: tuple[SkippedCommands, ...] = ()
     dump: Dump = field(init=False)
@@ -230,7 +231,10 @@ class _Copy:
         with self._stage("build", f"build {self.into}") as stage:
             with target.connect(application_name=f"lastgood restore {self.run}") as like:
                 members = _members(self.chosen.point, facts, like, target, self.context.emit)
-                self.rules = rules_for(like, facts, replace(rules, copy=True, members=members))
+                if withheld := _withheld(self.chosen.point, like, target, self.policy):
+                    members = untrusted.without_commands(members, withheld)
+                confined = not self.policy.trusted
+                self.rules = rules_for(like, facts, replace(rules, copy=True, members=members, confined=confined))
             self.loaded = rebuild(
                 self.dump,
                 self.rules,
@@ -312,6 +316,16 @@ def _members(point: RestorePoint, facts: Facts, like: Connection, target: Target
         return members
     members = limited_to(survey(like, target), [each.name for each in facts.extensions])
     return MemberSurvey(departures=tuple(each for each in members.departures if each.kind in EARLY and each.commands))
+
+
+def _withheld(point: RestorePoint, like: Connection, target: Target, policy: CodePolicy) -> tuple[Deviation, ...]:
+    """The changes of the manifest that are not restored: see ``untrusted``."""
+    survey_of_point = point.manifest.members if point.manifest is not None else None
+    if survey_of_point is None or not untrusted.withheld(survey_of_point, ()):
+        return ()
+    if not untrusted.is_strict(like, policy.trusted):
+        return ()
+    return untrusted.withheld(survey_of_point, survey(like, target).departures)
 
 
 def _division(target: Target, deferrable: Deferrable, emit: Emit, allow_orphans: bool) -> Division:

@@ -17,6 +17,7 @@ from lastgood.dump.statements import Command, Kind, Setting
 from lastgood.errors import Failed
 from lastgood.load import hand_over
 from lastgood.load.builder import UNGUARD, Builder, is_handed, is_last
+from lastgood.load.repairs.repair import path_in, under
 from lastgood.postgres.errors import failed
 from lastgood.postgres.roles import build_role
 from lastgood.postgres.server import Connection, Target
@@ -91,10 +92,7 @@ class OperatorsPart:
     def _run(self, connection: Connection, commands: Iterable[tuple[Command, State]]) -> None:
         for command, state in commands:
             try:
-                connection.execute("SET search_path = ''")
-                for _, setting in state:
-                    connection.execute(setting.statement.text)
-                connection.execute(command.statement.text)
+                connection.execute(under(path_in(state), command.statement.text))
             except psycopg.Error as error:
                 if connection.closed:
                     raise

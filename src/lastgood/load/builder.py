@@ -269,6 +269,8 @@ class Builder:
                             connection.execute(setting.statement.text)
                 connection.execute("SET check_function_bodies = off")  # to check one can run code
                 connection.execute(command.statement.text)
+                # Under the dump's, names in the next query could lead to its code.
+                connection.execute("SET LOCAL search_path = ''")
                 for statement in by_operator.given(connection, self.role.name):
                     connection.execute(statement)
                 return True

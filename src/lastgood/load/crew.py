@@ -128,7 +128,7 @@ class _Crew:
         builder.note(script)
         builder.separately = not _APART.isdisjoint(self._summary.code)
         with builder.operator("create extensions") as connection:
-            session = LoadSession(connection, self.job.commands, self.job.loaded)
+            session = LoadSession(connection, self.job.commands, self.job.loaded, beside_code=True)
             for step in script.first:
                 session.enter(step.state)
                 session.run(step.command)

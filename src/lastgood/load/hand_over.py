@@ -70,7 +70,7 @@ def hand_over(
         fault.point("build.verified")
         commands = Commands(dump.name, rules, context)
         commands.record = Record(skipped=loaded.skipped, repaired=loaded.repaired)
-        session = LoadSession(connection, commands, loaded)
+        session = LoadSession(connection, commands, loaded, beside_code=True)
         run_handed(session, builder)
         try:
             _large_objects(connection, builder)
@@ -114,7 +114,7 @@ def create_event_triggers(builder: Builder, dump: Dump, rules: Rules, loaded: Lo
         with builder.operator("create event triggers") as connection:
             commands = Commands(dump.name, rules, context)
             commands.record = Record(skipped=loaded.skipped, repaired=loaded.repaired)
-            _run(LoadSession(connection, commands, loaded), builder.last)
+            _run(LoadSession(connection, commands, loaded, beside_code=True), builder.last)
 
 
 def _verify(connection: Connection, expected: Facts, division: Division | None, builder: Builder) -> None:

@@ -196,7 +196,8 @@ def rewrite(
 @contextmanager
 def _sessions(made: Scratch, name: str, rules: Rules, context: Context) -> Iterator[tuple[LoadSession, LoadSession]]:
     """The session that executes what may run code of the restore point, and that of the operator."""
-    operator = LoadSession(made.connection, Commands(name, rules, context), Loaded())
+    beside_code = made.builder is not None
+    operator = LoadSession(made.connection, Commands(name, rules, context), Loaded(), beside_code=beside_code)
     if made.builder is None:
         yield operator, operator
         return
