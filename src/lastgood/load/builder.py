@@ -29,13 +29,12 @@ from psycopg import sql
 
 from lastgood.dump.names import Relation
 from lastgood.dump.rulings.objects import publication
-from lastgood.dump.rulings.tree import parse, within
 from lastgood.dump.script import Item, ScriptStep, State
 from lastgood.dump.statements import Command, Extension, Kind, Setting, Verdict
 from lastgood.errors import Refused
 from lastgood.facts import Facts, ObjectFacts
 from lastgood.facts.objects import read_objects
-from lastgood.load import by_operator
+from lastgood.load import by_operator, member_keys
 from lastgood.load.repairs.repair import INSUFFICIENT_PRIVILEGE
 from lastgood.postgres.roles import build_role
 from lastgood.postgres.roles.build_role import BuildRole
@@ -249,7 +248,7 @@ class Builder:
         if error.sqlstate != INSUFFICIENT_PRIVILEGE:
             return False
         if command.kind in _HANDED_IF_DENIED and (
-            command.kind is Kind.COMMENT or not (names_its_own(command) or _has_path(state))
+            command.kind is Kind.COMMENT or not (by_operator.names_its_own(command) or _has_path(state))
         ):
             with self._lock:
                 self.handed.append((command, state))
@@ -257,6 +256,8 @@ class Builder:
         if command.kind is Kind.REFRESH and self.within:
             self.unpopulated.append(command.relations[0])
             return True
+        if command.kind is Kind.FOREIGN_KEY and not self.within:
+            return member_keys.add(self.operator, self.connect, command)
         with self.operator("create an object for the builder") as connection:
             if not by_operator.harmless(connection, command) and not (
                 self.within and by_operator.reads_no_code(connection, command, self.within)
@@ -302,7 +303,7 @@ class Builder:
                 sql.SQL(", ").join(map(sql.Identifier, self.within)), sql.Identifier(self.role.name)
             )
         )
-        for (statement,) in connection.execute(_TABLESPACES, [self.role.name]).fetchall():
+        for (statement,) in connection.execute(_TABLESPACES, {"role": self.role.name}).fetchall():
             connection.execute(str(statement).encode())
         self.definitions = {}  # the hand-over compares the text of all definitions
 
@@ -310,7 +311,9 @@ class Builder:
         """Let the builder use the members of extensions; to be repeated when these change."""
         if self.within:
             return
-        for (statement,) in connection.execute(_ADMITTING, [self.role.name] * 4).fetchall():
+        rights = _OF_ROWS + ", MAINTAIN" * (connection.info.server_version >= 170000)
+        values = {"role": self.role.name, "rights": rights}
+        for (statement,) in connection.execute(_ADMITTING, values).fetchall():
             connection.execute(str(statement).encode())
         superuser = connection.info.parameter_status("is_superuser") == "on"
         if superuser and connection.execute(_SECURED_MEMBERS).fetchone() is not None:
@@ -318,7 +321,7 @@ class Builder:
 
 
 _TABLESPACES: LiteralString = """
-SELECT pg_catalog.format('GRANT CREATE ON TABLESPACE %%I TO %%I', spcname, %s::text)
+SELECT pg_catalog.format('GRANT CREATE ON TABLESPACE %%I TO %%I', spcname, %(role)s::text)
 FROM pg_catalog.pg_tablespace
 WHERE spcname NOT IN ('pg_default', 'pg_global') AND pg_catalog.pg_has_role(spcowner, 'USAGE')
 """
@@ -328,18 +331,21 @@ SELECT pg_catalog.format('GRANT USAGE ON SCHEMA %%I TO %%I', nspname, %s::text) 
 WHERE pg_catalog.has_schema_privilege(n.oid, 'USAGE WITH GRANT OPTION')
   AND NOT pg_catalog.has_schema_privilege(%s, n.oid, 'USAGE') AND nspname = ANY (%s)
 """
+# Not TRIGGER or REFERENCES on members of extensions: code in a trigger, or in a cast of a key, would run as their
+# owner.
+_OF_ROWS = "SELECT, INSERT, UPDATE, DELETE"
 _ADMITTING: LiteralString = (
     """
-SELECT pg_catalog.format('GRANT USAGE, CREATE ON SCHEMA %%I TO %%I', nspname, %s::text) FROM pg_catalog.pg_namespace
-WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
+SELECT pg_catalog.format('GRANT USAGE, CREATE ON SCHEMA %%I TO %%I', nspname, %(role)s::text)
+FROM pg_catalog.pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
 UNION ALL
-SELECT pg_catalog.format('GRANT ALL ON %%s %%s TO %%I', CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
-                         c.oid::pg_catalog.regclass, %s::text)
+SELECT pg_catalog.format('GRANT %%s ON %%s %%s TO %%I', CASE c.relkind WHEN 'S' THEN 'ALL' ELSE %(rights)s END,
+         CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, c.oid::pg_catalog.regclass, %(role)s::text)
 FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class c ON c.oid = d.objid
 WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.deptype = 'e' AND d.objsubid = 0
   AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
 UNION ALL
-SELECT pg_catalog.format('GRANT USAGE ON FOREIGN DATA WRAPPER %%I TO %%I', fdwname, %s::text)
+SELECT pg_catalog.format('GRANT USAGE ON FOREIGN DATA WRAPPER %%I TO %%I', fdwname, %(role)s::text)
 FROM pg_catalog.pg_foreign_data_wrapper
 UNION ALL
 """
@@ -372,24 +378,6 @@ UNGUARD: tuple[LiteralString, ...] = (
     f"DROP EVENT TRIGGER IF EXISTS {GUARD}",
     f"DROP SCHEMA IF EXISTS {GUARD} CASCADE",
 )
-
-
-def names_its_own(command: Command) -> bool:
-    """Whether expressions in a command may name functions, operators or types other than PostgreSQL's own, or hold
-    constants whose type the server chooses."""
-    for tag, fields in within(parse(command.statement.text.decode("utf-8", "replace"))):
-        if tag == "TypeCast" and not _of_server(fields.get("typeName", {}).get("names")):
-            return True
-        if tag == "FuncCall" and not _of_server(fields.get("funcname")):
-            return True
-        if tag == "A_Expr" and len(fields.get("name", ())) > 1 and not _of_server(fields["name"]):
-            return True
-    return False
-
-
-def _of_server(parts: Sequence[dict[str, dict[str, str]]] | None) -> bool:
-    names = [part.get("String", {}).get("sval", "") for part in parts or ()]
-    return len(names) == 1 or names[:1] == ["pg_catalog"]
 
 
 def _has_path(state: State) -> bool:

@@ -7,7 +7,7 @@ value of another type. All others need the operator's trust.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pglast.parser import ParseError
@@ -19,6 +19,7 @@ from lastgood.dump.rulings.tree import Node, parse, within
 from lastgood.dump.script import Item, ScriptStep
 from lastgood.dump.statements import Command, Extension, Kind, Verdict
 from lastgood.facts import LanguageFacts
+from lastgood.load import servers
 from lastgood.postgres.server import Connection
 
 _ROUTINES = frozenset({Kind.FUNCTION, Kind.PROCEDURE})
@@ -42,14 +43,22 @@ def harmless(connection: Connection, command: Command) -> bool:
         case "CreateFunctionStmt":
             return not _reads_expressions(node) and _is_plain(node)
         case "CreateCastStmt":
-            return node.func is not None or bool(node.inout)
+            return bool(node.inout) or (node.func is not None and not servers.casts(connection, node))
         case "CreateOpFamilyStmt":
             return True
         case "CreateOpClassStmt":
             own = names.type_identity(node.datatype)
-            return node.amname in _METHODS and all(_matches(connection, node.amname, own, each) for each in node.items)
+            return (
+                node.amname in _METHODS
+                and not servers.sorts(connection, node)
+                and all(_matches(connection, node.amname, own, each) for each in node.items)
+            )
         case "AlterOpFamilyStmt":
-            return node.amname in _METHODS and all(_matches(connection, node.amname, "", each) for each in node.items)
+            return (
+                node.amname in _METHODS
+                and not servers.family(connection, node)
+                and all(_matches(connection, node.amname, "", each) for each in node.items)
+            )
         case "CreateFdwStmt":
             return not node.func_options  # no handler that reads, no validator that runs here
     return False
@@ -83,7 +92,7 @@ def _is_beyond(connection: Connection, command: Command, languages: Mapping[str,
     if isinstance(command.detail, Extension):
         language = languages.get(command.detail.name) if command.detail.as_language else None
         # With another handler, code in a language that is called trusted could do anything.
-        return language is not None and not (language.trusted and language.handler[-1] == "plpgsql_call_handler")
+        return language is not None and (language.trusted, *_functions(language)) != _LIKE_PLPGSQL
     if command.kind in _SUPERUSERS or PROGRAM in command.code:
         return bool(command.creates)
     if command.kind in _SOMETIMES:
@@ -102,13 +111,39 @@ def _is_beyond(connection: Connection, command: Command, languages: Mapping[str,
         case "CreateFunctionStmt":
             return _language(node) in _NOT_TRUSTED or _has_support(node)
         case "CreateCastStmt":
-            return node.func is None and not node.inout
+            return not node.inout and (node.func is None or servers.casts(connection, node))
         case "DefineStmt" if node.kind == "OBJECT_TYPE":
             return bool(node.definition)
         case "DefineStmt" if node.kind == "OBJECT_AGGREGATE":
             states = [each.arg for each in node.definition or () if each.defname in ("stype", "mstype")]
             return any(state is not None and names.type_identity(state) == "internal" for state in states)
     return False
+
+
+_LIKE_PLPGSQL = (True, ("pg_catalog", "plpgsql_call_handler"), ("pg_catalog", "plpgsql_inline_handler"),
+                 ("pg_catalog", "plpgsql_validator"))  # fmt: skip
+
+
+def _functions(language: LanguageFacts) -> Iterator[tuple[str, str] | None]:
+    yield from (language.handler, language.inline, language.validator)
+
+
+def names_its_own(command: Command) -> bool:
+    """Whether expressions in a command may name functions, operators or types other than PostgreSQL's own, or hold
+    constants whose type the server chooses."""
+    for tag, fields in within(parse(command.statement.text.decode("utf-8", "replace"))):
+        if tag == "TypeCast" and not _of_server(fields.get("typeName", {}).get("names")):
+            return True
+        if tag == "FuncCall" and not _of_server(fields.get("funcname")):
+            return True
+        if tag == "A_Expr" and len(fields.get("name", ())) > 1 and not _of_server(fields["name"]):
+            return True
+    return False
+
+
+def _of_server(parts: Sequence[dict[str, dict[str, str]]] | None) -> bool:
+    names = [part.get("String", {}).get("sval", "") for part in parts or ()]
+    return len(names) == 1 or names[:1] == ["pg_catalog"]
 
 
 # Definitions that the server only reads when they are created: it executes no function, but reads constants.

@@ -148,7 +148,9 @@ def _property(attribute: str) -> Handler:
 
 
 def _operator_family(r: Ruling, node: Any) -> Command:
-    r.object_named(node.opfamilyname)
+    family = r.object_named(node.opfamilyname)
+    if not family.schema:  # an empty search path has only the server's own
+        r.record(Relation(names.PG_CATALOG, family.name))
     return r.run(Kind.OPERATOR_FAMILY)
 
 

@@ -59,6 +59,11 @@ _SERVER_SCHEMAS: tuple[list[str], ...] = ([], [names.PG_CATALOG])
 _ONLY_COMPUTE = ONLY_COMPUTE | frozenset(_MORE_FUNCTIONS.split())
 
 
+def computes_only(function: list[str]) -> bool:
+    """Whether a function, with its schema, is one of the server that does nothing but compute."""
+    return function[:-1] == [names.PG_CATALOG] and function[-1] in _ONLY_COMPUTE
+
+
 def constructs(node: Node) -> Iterator[str]:
     """The kind of each object that a statement creates and that can run as code."""
     if node.tag in _CODE_STATEMENTS:
