@@ -14,6 +14,7 @@ from lastgood.checks import needs
 from lastgood.checks.code import code_run, require
 from lastgood.context import BACKGROUND, Context
 from lastgood.dump.deferral import Deferrable, Division
+from lastgood.errors import NOT_REACHED, Refused
 from lastgood.events import Caution, Emit, Note, Stage, reported
 from lastgood.facts import Facts
 from lastgood.facts.compare import FactsComparison
@@ -27,7 +28,7 @@ from lastgood.load.hand_over import create_event_triggers, hand_over, without
 from lastgood.load.loaded import Loaded
 from lastgood.load.rebuild import Dump, prove, rebuild, rules_for
 from lastgood.load.repairs import Repaired, Rules
-from lastgood.members import Deviation, MemberSurvey, untrusted
+from lastgood.members import MemberSurvey, untrusted
 from lastgood.members.parts import EARLY
 from lastgood.members.survey import limited_to, survey
 from lastgood.models import Document
@@ -102,6 +103,7 @@ def restore(
     point, live = chosen.point, live or target.dbname
     with database.connect_maintenance(target, live) as maintenance, ExitStack() as stack:
         code = _permitted(maintenance, chosen, rules, policy, context.emit)
+        _require_trust(point, target, policy)
         model = database.describe(maintenance, target.dbname)
         run, kept = made_beside.begun(maintenance, live, into, point.path, context)
         emit = stack.enter_context(recording.recording(kept, context.emit))
@@ -231,8 +233,6 @@ class _Copy:
         with self._stage("build", f"build {self.into}") as stage:
             with target.connect(application_name=f"lastgood restore {self.run}") as like:
                 members = _members(self.chosen.point, facts, like, target, self.context.emit)
-                if withheld := _withheld(self.chosen.point, like, target, self.policy):
-                    members = untrusted.without_commands(members, withheld)
                 confined = not self.policy.trusted
                 self.rules = rules_for(like, facts, replace(rules, copy=True, members=members, confined=confined))
             self.loaded = rebuild(
@@ -318,14 +318,21 @@ def _members(point: RestorePoint, facts: Facts, like: Connection, target: Target
     return MemberSurvey(departures=tuple(each for each in members.departures if each.kind in EARLY and each.commands))
 
 
-def _withheld(point: RestorePoint, like: Connection, target: Target, policy: CodePolicy) -> tuple[Deviation, ...]:
-    """The changes of the manifest that are not restored: see ``untrusted``."""
-    survey_of_point = point.manifest.members if point.manifest is not None else None
-    if survey_of_point is None or not untrusted.withheld(survey_of_point, ()):
-        return ()
-    if not untrusted.is_strict(like, policy.trusted):
-        return ()
-    return untrusted.withheld(survey_of_point, survey(like, target).departures)
+def _require_trust(point: RestorePoint, target: Target, policy: CodePolicy) -> None:
+    """Raise Refused for changes of a manifest that could run code as the operator: see ``untrusted``."""
+    members = point.manifest.members if point.manifest is not None else None
+    if members is None or not untrusted.withheld(members, ()):
+        return
+    with target.connect(application_name="lastgood reads extensions") as like:
+        if not untrusted.is_strict(like, policy.trusted):
+            return
+        withheld = untrusted.withheld(members, survey(like, target).departures)
+    for name in dict.fromkeys(each.extension for each in withheld):
+        raise Refused(
+            f'cannot restore "{point.path.name}": {untrusted.why(withheld, name)}',
+            hint=untrusted.TRUST,
+            state=NOT_REACHED,
+        )
 
 
 def _division(target: Target, deferrable: Deferrable, emit: Emit, allow_orphans: bool) -> Division:

@@ -262,12 +262,23 @@ def test_options_that_say_nothing(store: Path, options: tuple[str, ...], message
     assert (done.returncode, json.loads(done.stdout)["error"]["message"]) == (2, message)
 
 
+PL = LanguageFacts(
+    name="pl",
+    trusted=True,
+    handler=("pg_catalog", "plpgsql_call_handler"),
+    inline=("pg_catalog", "plpgsql_inline_handler"),
+    validator=("pg_catalog", "plpgsql_validator"),
+)
+
+
 @pytest.mark.parametrize(
     ("language", "refused"),
     [
-        (LanguageFacts(name="pl", trusted=True, handler=("pg_catalog", "plpgsql_call_handler")), False),
-        (LanguageFacts(name="pl", trusted=False, handler=("pg_catalog", "plpgsql_call_handler")), True),
-        (LanguageFacts(name="pl", trusted=True, handler=("public", "plpython3_call_handler")), True),
+        (PL, False),
+        (PL.model_copy(update={"trusted": False}), True),
+        (PL.model_copy(update={"handler": ("public", "plpython3_call_handler")}), True),
+        (PL.model_copy(update={"inline": ("pg_catalog", "string_agg_serialize")}), True),
+        (PL.model_copy(update={"validator": ("pg_catalog", "lo_unlink")}), True),
     ],
 )
 def test_a_language_that_gives_more_rights_than_its_name(

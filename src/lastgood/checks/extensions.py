@@ -16,9 +16,8 @@ def members(s: Subject) -> Iterator[Finding | Passed]:
         yield Finding(
             level="refusal",
             code="changes_not_trusted",
-            text=f'no dump holds the changes to extension "{name}", and the manifest that has them is not signed: they '
-            f"could run code with your rights: {untrusted.named(withheld, name)}",
-            hint=untrusted.HINT,
+            text=untrusted.why(withheld, name),
+            hint=untrusted.TRUST,
         )
     survey = survey.model_copy(update={"departures": untrusted.others(survey, withheld)})
     for name in survey.extensions:

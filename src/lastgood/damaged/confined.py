@@ -80,6 +80,8 @@ class OperatorsPart:
             for statement in UNGUARD:
                 connection.execute(statement)
             self._run(connection, self.builder.handed)
+            for schema in hand_over.forged_marks(connection):
+                connection.execute(sql.SQL("COMMENT ON SCHEMA {} IS NULL").format(sql.SQL(schema)))
             try:
                 hand_over.give_rest(connection, role.name)
                 connection.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(role.name)))

@@ -132,12 +132,24 @@ def _verify(connection: Connection, expected: Facts, division: Division | None, 
     comparison = accepted(connection, compared(definitions, other, (), division))
     lines = [f"{each.what}: expected {each.expected}, found {each.found}" for each in comparison.differences]
     lines += [f"{each}: changed by code" for each in builder.changed(found)]
+    lines += [f"schema {each}: its comment was forged" for each in forged_marks(connection)]
     if lines:
         raise CodeActed(
             f"cannot use the restored database: {counted(len(lines), 'difference')} in definitions since the proof"
             + "".join(f"\n  {visible(line)}" for line in lines[:SHOWN]),
             hint="Choose another restore point, and find out who created its code.",
         )
+
+
+def forged_marks(connection: Connection) -> list[str]:
+    """The schemas with a comment that lastgood would believe: no restore point brings one."""
+    return [name for (name,) in connection.execute(_MARKED)]
+
+
+_MARKED = """
+SELECT pg_catalog.quote_ident(nspname) FROM pg_catalog.pg_namespace
+WHERE pg_catalog.obj_description(oid, 'pg_namespace') ~ '^."tool":"lastgood"'
+"""
 
 
 def without(facts: Facts, left_out: Collection[str]) -> Facts:

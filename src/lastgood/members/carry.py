@@ -21,7 +21,7 @@ from lastgood.members import Deviation, MemberSurvey, UndumpedRows
 from lastgood.members.parts import EARLY, KINDS, parts
 from lastgood.members.survey import digest
 from lastgood.members.tables import MemberTable, member_tables
-from lastgood.members.untrusted import HINT, executes_others
+from lastgood.members.untrusted import TRUST, executes_others
 from lastgood.postgres.errors import message_of, not_caused_by_statement
 from lastgood.postgres.roles.strength import strength
 from lastgood.postgres.server import Connection
@@ -130,7 +130,10 @@ class Carrier:
     def _not_run(self, named: str, extension: str) -> None:
         why = "it would run functions of the restore point with your rights"
         if not self._lenient:
-            raise Failed(f'cannot restore {named} of extension "{extension}": {why}', hint=HINT)
+            raise Failed(
+                f'cannot restore {named} of extension "{extension}": {why}',
+                hint=f"{TRUST}. Or leave it in the kept database: --override extensions --reason TEXT",
+            )
         self._report(named, f"{NOT_RESTORED} ({why})")
 
     def _failed(self, named: str, extension: str, error: psycopg.Error) -> None:

@@ -21,13 +21,11 @@ from lastgood.dump.rulings.tree import Node, parse, within
 from lastgood.dump.statements import Kind, Verdict
 from lastgood.members import MOST_SHOWN, Deviation, MemberSurvey
 from lastgood.postgres.roles.strength import strength
+from lastgood.postgres.roles.table_code import not_to_query
 from lastgood.postgres.server import Connection
 from lastgood.text.units import listed
 
-HINT = (
-    "If you trust the restore point: --trust-code REASON. Or leave these changes in the kept database: --override "
-    "extensions --reason TEXT"
-)
+TRUST = "If you trust the restore point: --trust-code REASON"
 # Definitions without expressions, on objects that are not the server's.
 _PLAIN = frozenset({
     "AlterEnumStmt", "AlterOwnerStmt", "AlterSeqStmt", "AlterTSConfigurationStmt", "CommentStmt", "CreateSchemaStmt",
@@ -35,11 +33,11 @@ _PLAIN = frozenset({
 })  # fmt: skip
 _OF_FUNCTIONS = frozenset({"cost", "parallel", "rows", "strict", "volatility"})
 _OF_TABLES = frozenset({
-    "AT_AddColumn", "AT_ColumnDefault", "AT_DisableRowSecurity", "AT_DropNotNull", "AT_EnableRowSecurity",
-    "AT_ForceRowSecurity", "AT_NoForceRowSecurity", "AT_ReplicaIdentity", "AT_SetCompression", "AT_SetNotNull",
-    "AT_SetOptions", "AT_SetRelOptions", "AT_SetStatistics", "AT_SetStorage",
+    "AT_AddColumn", "AT_AddConstraint", "AT_ColumnDefault", "AT_DisableRowSecurity", "AT_DropNotNull",
+    "AT_EnableRowSecurity", "AT_ForceRowSecurity", "AT_NoForceRowSecurity", "AT_ReplicaIdentity", "AT_SetCompression",
+    "AT_SetNotNull", "AT_SetOptions", "AT_SetRelOptions", "AT_SetStatistics", "AT_SetStorage",
 })  # fmt: skip
-_HARMLESS_CONSTRAINTS = frozenset({"CONSTR_NOTNULL", "CONSTR_NULL", "CONSTR_DEFAULT"})
+_DROPS = frozenset({"AT_DropColumn", "AT_DropConstraint", "AT_DropNotNull"})
 # Executed by the command itself: expressions of rows, of indexes, and those of partitions and constraints.
 _EXECUTES = frozenset({"AlterDomainStmt", "AlterTableStmt", "CreateStmt", "IndexStmt"})
 
@@ -62,9 +60,13 @@ def is_inert(departure: Deviation) -> bool:
     return all(map(_is_inert, departure.commands)) and all(map(_removes, departure.removal))
 
 
-def named(parts: Collection[Deviation], extension: str) -> str:
-    """Those of an extension, in words."""
-    return listed([each.named for each in parts if each.extension == extension], MOST_SHOWN)
+def why(parts: Collection[Deviation], extension: str) -> str:
+    """The reason why those of an extension are withheld, in words."""
+    named = listed([each.named for each in parts if each.extension == extension], MOST_SHOWN)
+    return (
+        f'no dump holds the changes to extension "{extension}", and the manifest that has them is not signed: they '
+        f"could run code with your rights: {named}"
+    )
 
 
 def others(survey: MemberSurvey, parts: Collection[Deviation]) -> tuple[Deviation, ...]:
@@ -101,7 +103,7 @@ def _is_inert(command: str) -> bool:
     if ruled.kind is Kind.SEQUENCE_POSITION:
         return ruled.verdict is Verdict.RUN
     if node.tag == "AlterTableStmt":
-        return harmless(node) and all(each.subtype in _OF_TABLES and _adds_no_checks(each) for each in node.cmds)
+        return not ruled.code and harmless(node) and all(each.subtype in _OF_TABLES for each in node.cmds)
     if node.tag in ("IndexStmt", "CreateStatsStmt"):
         return not ruled.code and harmless(node)
     if node.tag == "CreateStmt":
@@ -121,13 +123,6 @@ def _changes_no_rights(action: Any) -> bool:
     return bool(action.defname == "set" and action.arg.kind == "VAR_RESET_ALL")
 
 
-def _adds_no_checks(change: Any) -> bool:
-    definition = change.def_
-    if definition is None or definition.tag != "ColumnDef":
-        return True
-    return all(each.contype in _HARMLESS_CONSTRAINTS for each in definition.constraints or ())
-
-
 def _removes(command: str) -> bool:
     node = _node(command)
     if node is None:
@@ -136,6 +131,8 @@ def _removes(command: str) -> bool:
         return bool(node.action == -1)
     if node.tag == "DropStmt":
         return node.removeType not in GLOBAL and node.behavior == "DROP_RESTRICT"
+    if node.tag == "AlterTableStmt" and all(each.subtype in _DROPS for each in node.cmds):
+        return True
     return _is_inert(command)
 
 
@@ -146,15 +143,18 @@ def executes_others(connection: Connection, command: str) -> bool:
         return True
     if node.tag not in _EXECUTES:
         return False
-    called, types = set(), set()
+    called, types, references = set(), set(), set()
     for tag, fields in within(node):
         parts = fields.get("funcname") if tag == "FuncCall" else fields.get("name") if tag == "A_Expr" else None
         if parts:
             called.add(parts[-1].get("String", {}).get("sval", ""))
         if tag == "typeName":
             types.add((fields.get("names") or [{}])[-1].get("String", {}).get("sval", ""))
-        if tag in ("def", "Constraint") and fields.get("pktable"):
-            return True  # the rows of the other table are looked up
+        if other := fields.get("pktable"):
+            # The rows of the other table are looked up by a query.
+            references.add((other.get("schemaname", ""), other["relname"]))
+    if references and not references.isdisjoint(not_to_query(connection)):
+        return True
     return connection.execute(_OTHERS, [list(called), list(called), list(types)]).fetchone() is not None
 
 
