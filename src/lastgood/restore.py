@@ -143,7 +143,7 @@ def restore(
     if division is not None:
         took["usable"] = time.monotonic() - started
         with recording.recording(kept, emit) as emit:
-            finished = _finish(target.at(into), run, made.oid, took, replace(context, emit=emit))
+            finished = _finish(target.at(into), run, made.oid, took, replace(context, emit=emit), policy)
     took["total"] = time.monotonic() - started
     report = RestoreReport(
         run=run,
@@ -343,13 +343,15 @@ def _division(target: Target, deferrable: Deferrable, emit: Emit, allow_orphans:
     return chosen.division
 
 
-def _finish(target: Target, run: str, oid: int, took: dict[str, float], context: Context) -> Finished:
+def _finish(
+    target: Target, run: str, oid: int, took: dict[str, float], context: Context, policy: CodePolicy
+) -> Finished:
     """Complete the deferred tasks. The database is in service and is kept in any case."""
     stop = interrupts.StopRequest()
     hint = f"To continue, with the URL of that database: lastgood resume {run} --db URL"
     state = f'"{target.dbname}" is restored, proved and open; only the deferred work is missing.'
     with _timed(took, context.emit, "finish", "finish the deferred work") as stage:
         with in_service(run, hint, state), interrupts.stop_on_signal(stop):
-            done = finish(target, run, context.until(stop.is_set), oid=oid)
+            done = finish(target, run, context.until(stop.is_set), oid=oid, trusted=bool(policy.trusted))
         stage.detail = str(done)
     return done

@@ -9,7 +9,7 @@ from pglast.parser import ParseError, scan
 from lastgood.dump.lexer.tokens import Statement
 from lastgood.dump.names import Relation, quoted
 from lastgood.dump.rulings import rule
-from lastgood.dump.rulings.tree import parse, shape
+from lastgood.dump.rulings.tree import Node, parse, shape
 from lastgood.dump.statements import Kind, Setting
 
 # Settings that change the meaning of CREATE INDEX.
@@ -42,7 +42,23 @@ class DeferredTask:
     def is_allowed(self) -> bool:
         """Whether it has only statements that ``Deferrable.divide`` writes. The list of tasks is part of the database,
         and so of dumps: its text is untrusted, too."""
-        return all(map(_is_setting, self.settings)) and all(map(_finishes, self.statements))
+        if not self.statements or not all(map(_is_setting, self.settings)):
+            return False
+        if self.kind is Kind.FOREIGN_KEY:
+            return self.statements == (validation(self.table, self.name),)
+        return self._is_built(self.statements[0]) and all(map(_follows, self.statements[1:]))
+
+    def _is_built(self, text: str) -> bool:
+        node = _node(text)
+        if node is None or node.tag != "IndexStmt" or not node.concurrent or node.unique:
+            return False
+        names = (node.idxname, node.relation.relname)
+        return names == (self.name, self.table.name) and node.relation.schemaname in (None, self.table.schema)
+
+
+def validation(table: Relation, name: str) -> str:
+    """The statement that validates a foreign key."""
+    return f"ALTER TABLE {table} VALIDATE CONSTRAINT {quoted(name)}"
 
 
 def not_valid(text: str) -> str | None:
@@ -81,18 +97,18 @@ def _is_setting(text: str) -> bool:
     return command.kind is Kind.SETTING and isinstance(command.detail, Setting) and command.detail.name in MEANINGFUL
 
 
-def _finishes(text: str) -> bool:
+def _follows(text: str) -> bool:
+    node = _node(text)
+    if node is None:
+        return False
+    if node.tag == "CommentStmt":
+        return bool(node.objtype == "OBJECT_INDEX")
+    return node.tag == "AlterTableStmt" and all(each.subtype in FOLLOWING for each in node.cmds)
+
+
+def _node(text: str) -> Node | None:
     try:
         nodes = parse(text)
     except (ParseError, RecursionError):
-        return False
-    if len(nodes) != 1:
-        return False
-    (node,) = nodes
-    if node.tag == "IndexStmt":
-        return bool(node.concurrent) and not node.unique
-    if node.tag == "CommentStmt":
-        return bool(node.objtype == "OBJECT_INDEX")
-    if node.tag == "AlterTableStmt":
-        return all(each.subtype in FOLLOWING | {"AT_ValidateConstraint"} for each in node.cmds)
-    return False
+        return None
+    return nodes[0] if len(nodes) == 1 else None

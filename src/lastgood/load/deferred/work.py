@@ -23,7 +23,7 @@ from lastgood.dump.deferred_task import DeferredTask
 from lastgood.dump.statements import Kind
 from lastgood.errors import Failed, Interrupted, LastgoodError, Refused, Stopped
 from lastgood.events import Caution, Note, Progress
-from lastgood.load.deferred import remainder
+from lastgood.load.deferred import code, remainder
 from lastgood.load.deferred.lists import lock_key
 from lastgood.load.deferred.watch import ActivityWatch
 from lastgood.models import Frozen
@@ -72,6 +72,9 @@ WHERE n.nspname = %s AND c.relname = %s
 """
 
 
+_WITH_RIGHTS = "functions of the database would run with the rights of this role; run it as a role with fewer rights"
+
+
 class StepRecorder(Protocol):
     """The recorder of each step: the run's journal."""
 
@@ -103,10 +106,12 @@ def finish(
     oid: int,
     record: StepRecorder | None = None,
     limits: Limits | None = None,
+    trusted: bool = False,
 ) -> Finished:
     """Complete the deferred work of ``run`` in ``target``'s database, which must have this ``oid``, and drop the list.
 
-    Failed tasks are skipped, and the others done. ``limits`` of the server's load are checked before each task. Raises
+    Failed tasks are skipped, and the others done, and so are tasks that would run functions of the database with rights
+    that these could use, unless ``trusted``. ``limits`` of the server's load are checked before each task. Raises
     Stopped, with the failures, when work is left, or when the database was replaced meanwhile; Interrupted; Refused
     when another session is finishing the run; Failed when production is at risk; OSError of the record.
     """
@@ -115,7 +120,7 @@ def finish(
         return target.connect(application_name=f"lastgood watch {run}")
 
     limits = limits or Limits(max_wal_lag=context.pace.max_wal_lag)
-    with _Worker(target, run, oid, context) as worker, Pressure(watch, limits, context.emit) as pressure:
+    with _Worker(target, run, oid, context, trusted) as worker, Pressure(watch, limits, context.emit) as pressure:
         return worker.work(record, pressure)
 
 
@@ -140,11 +145,12 @@ def in_service(run: str, hint: str, state: str) -> Iterator[None]:
 
 
 class _Worker:
-    def __init__(self, target: Target, run: str, oid: int, context: Context) -> None:
+    def __init__(self, target: Target, run: str, oid: int, context: Context, trusted: bool) -> None:
         self._target = target
         self._run = run
         self._oid = oid
         self._context = context
+        self._trusted = trusted
         self._pause = threading.Event()
         self._failures: list[str] = []
         self._what = ""
@@ -241,6 +247,8 @@ class _Worker:
     def _one(self, later: DeferredTask) -> None:
         """Complete one task. A refusal of the server is recorded, and the work continues."""
         try:
+            if not self._trusted and code.runs_code(self._connection, later):
+                raise _Failed(f"{later}: {_WITH_RIGHTS}: {later.statements[0]}")
             if later.kind is Kind.INDEX:
                 self._attempts(f"build {later}", partial(self._build, later), wait="0")
                 for statement in later.statements[1:]:
@@ -260,8 +268,7 @@ class _Worker:
             # Its build was interrupted. It is useless, but slows down every write.
             index = sql.Identifier(*([later.table.schema] if later.table.schema else []), later.name)
             self._connection.execute(sql.SQL("DROP INDEX CONCURRENTLY {}").format(index))
-        self._set_up(later)
-        self._connection.execute(later.statements[0].encode())
+        self._run_statement(later, later.statements[0])
         self._indexes += 1
         fault.point("finish.after_index")
 
@@ -280,14 +287,21 @@ class _Worker:
 
     def _run_one(self, later: DeferredTask, statement: str) -> None:
         if remainder.state_of(self._connection, self._run, later) != "gone":
-            self._set_up(later)
-            self._connection.execute(statement.encode())
+            self._run_statement(later, statement)
 
     def _is_gone(self, later: DeferredTask, state: remainder.State) -> bool:
         if state == "gone" and str(later) not in self._gone:
             self._gone.append(str(later))
             self._context.emit(Note(f"{later} is no longer needed: it or its table was dropped or renamed"))
         return state == "gone"
+
+    def _run_statement(self, later: DeferredTask, statement: str) -> None:
+        self._set_up(later)
+        try:
+            self._connection.execute(statement.encode())
+        finally:
+            if not self._connection.broken:
+                self._connection.execute("SET search_path = ''")  # our own queries need no names of the dump
 
     def _set_up(self, later: DeferredTask) -> None:
         """Set the session up as the dump did for this statement."""
