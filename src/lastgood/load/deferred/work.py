@@ -261,7 +261,7 @@ class _Worker:
             self._context.emit(Caution(str(failed)))
 
     def _build(self, later: DeferredTask) -> None:
-        state = remainder.state_of(self._connection, self._run, later)
+        state = remainder.state_of(self._connection, later)
         if self._is_gone(later, state) or state == "done":
             return
         if state == "invalid":
@@ -279,14 +279,14 @@ class _Worker:
             self._connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(later.table.schema, later.table.name)))
 
     def _validate(self, later: DeferredTask) -> None:
-        state = remainder.state_of(self._connection, self._run, later)
+        state = remainder.state_of(self._connection, later)
         if self._is_gone(later, state) or state == "done":
             return
         self._run_one(later, later.statements[0])
         self._foreign_keys += 1
 
     def _run_one(self, later: DeferredTask, statement: str) -> None:
-        if remainder.state_of(self._connection, self._run, later) != "gone":
+        if remainder.state_of(self._connection, later) != "gone":
             self._run_statement(later, statement)
 
     def _is_gone(self, later: DeferredTask, state: remainder.State) -> bool:
