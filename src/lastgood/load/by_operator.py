@@ -131,8 +131,14 @@ def _functions(language: LanguageFacts) -> Iterator[tuple[str, str] | None]:
 def names_its_own(command: Command) -> bool:
     """Whether expressions in a command may name functions, operators or types other than PostgreSQL's own, or hold
     constants whose type the server chooses."""
+    typed: list[object] = []
     for tag, fields in within(parse(command.statement.text.decode("utf-8", "replace"))):
-        if tag == "TypeCast" and not _of_server(fields.get("typeName", {}).get("names")):
+        if tag == "TypeCast":
+            if not _of_server(fields.get("typeName", {}).get("names")):
+                return True
+            typed.append(fields.get("arg", {}).get("A_Const"))
+        # COALESCE(c, '(1)') reads the text as a value of the type of c.
+        if tag == "A_Const" and "sval" in fields and not any(fields is each for each in typed):
             return True
         if tag == "FuncCall" and not _of_server(fields.get("funcname")):
             return True

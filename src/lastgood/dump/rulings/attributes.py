@@ -52,7 +52,9 @@ def _note(r: Ruling, kind: str, node: Any) -> None:
     elif node.tag == "RangeVar":
         r.relation(node)
     elif node.tag == "ObjectWithArgs":
-        r.object_named(node.objname)
+        found = r.object_named(node.objname)
+        if not found.schema:  # an empty search path has only the server's own
+            r.record(Relation(names.PG_CATALOG, found.name))
     elif node.tag == "TypeName":
         r.object_named(node.names)
     elif node.tag == "String" and kind == "OBJECT_SCHEMA":
