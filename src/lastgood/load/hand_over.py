@@ -131,7 +131,10 @@ def _verify(connection: Connection, expected: Facts, division: Division | None, 
     )
     comparison = accepted(connection, compared(definitions, other, (), division))
     lines = [f"{each.what}: expected {each.expected}, found {each.found}" for each in comparison.differences]
-    lines += [f"{each}: changed by code" for each in builder.changed(found)]
+    if builder.definitions is not None:
+        changed = builder.definitions.changed(connection)
+        lines += [f"{each}: changed by code" for each in changed]
+        builder.definitions = None  # owners and grants follow, which write the catalogue's rows again
     lines += [f"schema {each}: its comment was forged" for each in forged_marks(connection)]
     if lines:
         raise CodeActed(
