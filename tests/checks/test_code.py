@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -139,6 +140,11 @@ def test_an_owner_who_cannot_create_roles_is_refused_unless_the_code_is_trusted(
     assert _privileges(replace(request, choice=Choice(point))) == [("FAIL", f"{cannot}code in it: 1 × function")]
     trusted = replace(request, choice=Choice(point), code=CodePolicy("our own backup"))
     assert _privileges(trusted) == []
+    # The reason counts more than a role of the environment or of lastgood.toml.
+    common = ["--db", str(target), "--store", str(store), "--state", str(store / "state"), "--json"]
+    lent = {**os.environ, "LASTGOOD_BUILD_AS": "postgresql://code_builder@/postgres"}
+    planned = forked_cli.run(*common, "rollback", "code.sql", "--dry-run", "--trust-code", "ours", environment=lent)
+    assert json.loads(planned.stdout)["code"]["trusted"] == "ours", planned.stderr
     report = restore(target, store, "code.sql", f"{live}_new", policy=CodePolicy("our own backup"))
     assert report.code is not None and report.code.trusted == "our own backup"
     with server.target(f"{live}_new").connect() as connection:

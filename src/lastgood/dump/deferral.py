@@ -15,9 +15,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lastgood.dump import names
-from lastgood.dump.deferred_task import FOLLOWING, MEANINGFUL, DeferredTask, concurrently, not_valid, validation
+from lastgood.dump.deferred_task import FOLLOWING, MEANINGFUL, DeferredTask, concurrently, not_valid
 from lastgood.dump.lexer.tokens import CopyStart, MetaCommand, Statement
-from lastgood.dump.names import Relation
+from lastgood.dump.names import Relation, quoted
 from lastgood.dump.rows import encodings
 from lastgood.dump.rulings.code import PLANNED
 from lastgood.dump.rulings.tree import parse, shape
@@ -206,7 +206,7 @@ class Deferrable:
             if rewritten is None:
                 continue
             instead[key.noted.command.statement] = rewritten.encode(key.noted.codec)
-            statement = validation(key.table, key.name)
+            statement = f"ALTER TABLE {key.table} VALIDATE CONSTRAINT {quoted(key.name)}"
             later.append(DeferredTask(Kind.FOREIGN_KEY, key.table, key.name, key.noted.settings, (statement,)))
         return Division(tuple(later), instead)
 

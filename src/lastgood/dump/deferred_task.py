@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from pglast.parser import ParseError, scan
 
 from lastgood.dump.lexer.tokens import Statement
 from lastgood.dump.names import Relation, quoted
 from lastgood.dump.rulings import rule
-from lastgood.dump.rulings.tree import Node, parse, shape
+from lastgood.dump.rulings.tree import parse, shape
 from lastgood.dump.statements import Kind, Setting
 
 # Settings that change the meaning of CREATE INDEX.
@@ -44,21 +45,22 @@ class DeferredTask:
         and so of dumps: its text is untrusted, too."""
         if not self.statements or not all(map(_is_setting, self.settings)):
             return False
+        first, *following = self.statements
         if self.kind is Kind.FOREIGN_KEY:
-            return self.statements == (validation(self.table, self.name),)
-        return self._is_built(self.statements[0]) and all(map(_follows, self.statements[1:]))
+            return not following and self._is_own(first)
+        return self._is_own(first) and all(map(_follows, following))
 
-    def _is_built(self, text: str) -> bool:
-        node = _node(text)
-        if node is None or node.tag != "IndexStmt" or not node.concurrent or node.unique:
+    def _is_own(self, text: str) -> bool:
+        """Whether a statement is the work on this object: the state of no other one is looked up."""
+        node = _only(text)
+        if node is None or node.tag not in ("IndexStmt", "AlterTableStmt"):
             return False
-        names = (node.idxname, node.relation.relname)
-        return names == (self.name, self.table.name) and node.relation.schemaname in (None, self.table.schema)
-
-
-def validation(table: Relation, name: str) -> str:
-    """The statement that validates a foreign key."""
-    return f"ALTER TABLE {table} VALIDATE CONSTRAINT {quoted(name)}"
+        if node.relation.relname != self.table.name or node.relation.schemaname not in (None, self.table.schema):
+            return False
+        if self.kind is Kind.INDEX:
+            return bool(node.tag == "IndexStmt" and node.concurrent and not node.unique and node.idxname == self.name)
+        subtypes = [(each.subtype, each.name) for each in node.cmds] if node.tag == "AlterTableStmt" else []
+        return bool(node.relation.schemaname) and subtypes == [("AT_ValidateConstraint", self.name)]
 
 
 def not_valid(text: str) -> str | None:
@@ -98,7 +100,8 @@ def _is_setting(text: str) -> bool:
 
 
 def _follows(text: str) -> bool:
-    node = _node(text)
+    """Whether a statement affects an index that was built, and nothing else."""
+    node = _only(text)
     if node is None:
         return False
     if node.tag == "CommentStmt":
@@ -106,7 +109,8 @@ def _follows(text: str) -> bool:
     return node.tag == "AlterTableStmt" and all(each.subtype in FOLLOWING for each in node.cmds)
 
 
-def _node(text: str) -> Node | None:
+def _only(text: str) -> Any:
+    """The syntax tree of a text; None if it is not one statement."""
     try:
         nodes = parse(text)
     except (ParseError, RecursionError):

@@ -28,9 +28,11 @@ import psycopg
 from psycopg import sql
 
 from lastgood.dump.names import Relation
+from lastgood.dump.rulings.code import DOMAIN, PARTITION
 from lastgood.dump.rulings.objects import publication
 from lastgood.dump.script import Item, ScriptStep, State
-from lastgood.dump.statements import Command, Extension, Kind, Setting, Verdict
+from lastgood.dump.statements import Command, Extension, Kind, Verdict
+from lastgood.dump.summary import DumpSummary
 from lastgood.errors import Refused
 from lastgood.facts import Facts
 from lastgood.load import by_operator, member_keys
@@ -52,6 +54,7 @@ _HANDED = frozenset(
         Kind.DEFAULT_PRIVILEGES,
         Kind.GRANT,
         Kind.OWNER,
+        Kind.ROW_SECURITY,  # the builder could not read all rows any more
         Kind.SECURITY_LABEL,
         Kind.USER_MAPPING,
     }
@@ -61,18 +64,8 @@ _ON_EVENT_TRIGGER = re.compile(rb"(?:ALTER|COMMENT\s+ON)\s+EVENT\s+TRIGGER\b", r
 _COMMENT_ON_ANOTHERS = re.compile(
     rb"COMMENT\s+ON\s+(?:EXTENSION|LANGUAGE|CAST|SCHEMA\s+public|ACCESS\s+METHOD)\b", re.IGNORECASE
 )
-# Handed over if the builder may not run them: on objects of extensions, say. Their expressions must name nothing of
-# the restore point, because the server evaluates constants of its types when it reads them.
-_HANDED_IF_DENIED = frozenset(
-    {
-        Kind.COMMENT,
-        Kind.POLICY,
-        Kind.PUBLICATION,
-        Kind.TABLE_PROPERTY,
-        Kind.TRIGGER,
-    }
-)
 _IDENTITY = frozenset({"session_authorization", "role"})
+_LAST_OID = (1 << 32) - 1
 _OF_LARGE_OBJECT = re.compile(rb"(.*?\bLARGE\s+OBJECT\s+)(\d+)(.*)", re.IGNORECASE | re.DOTALL)
 
 
@@ -106,6 +99,34 @@ def divided(items: Iterable[Item]) -> Divided:
     return Divided(first, main, handed, last)
 
 
+# Constructs that run code when a command is only read, or on empty tables.
+_RUN_WHEN_READ = frozenset({DOMAIN, PARTITION})
+
+
+def runs_when_read(summary: DumpSummary) -> bool:
+    """Whether to read a command of a dump may run code: commands must be sent one by one then."""
+    return not _RUN_WHEN_READ.isdisjoint(summary.code)
+
+
+SETS_ROLE = "the dump sets the role of the session for the objects that it creates"
+CHOOSE_ANOTHER = (
+    "Choose a restore point that was made without --use-set-session-authorization: lastgood points. Or, if you trust "
+    "the code: --trust-code REASON"
+)
+
+
+def sets_role(items: Iterable[Item]) -> bool:
+    """Whether a script creates objects as other roles: the builder cannot become them, and their owners would be
+    lost."""
+    return any(
+        isinstance(item, ScriptStep)
+        and item.command.verdict is not Verdict.SKIP
+        and item.command.creates
+        and any(name in _IDENTITY for name, _ in item.state)
+        for item in items
+    )
+
+
 def _is_extension(step: ScriptStep) -> bool:
     return step.command.kind is Kind.EXTENSION and step.command.verdict is not Verdict.SKIP
 
@@ -117,12 +138,7 @@ def is_last(command: Command) -> bool:
 
 def is_handed(command: Command) -> bool:
     """Whether the operator runs a command when the builder's login has ended."""
-    return command.kind in _HANDED or _forces(command) or bool(_COMMENT_ON_ANOTHERS.match(command.statement.text))
-
-
-def _forces(command: Command) -> bool:
-    """Whether a command subjects the owner to row security: the builder could not read the table any more."""
-    return command.kind is Kind.ROW_SECURITY and b" FORCE " in command.statement.text.upper()
+    return command.kind in _HANDED or bool(_COMMENT_ON_ANOTHERS.match(command.statement.text))
 
 
 def _creates_schema(command: Command, schemas: Iterable[str]) -> bool:
@@ -167,17 +183,9 @@ class Builder:
         return connect(purpose)
 
     def note(self, script: Divided) -> None:
-        """Remember the operator's part of a script. Raises Refused if it creates objects as other roles: the builder
-        cannot become them, and their owners would be lost."""
-        if any(
-            isinstance(item, ScriptStep) and item.command.creates and any(name in _IDENTITY for name, _ in item.state)
-            for item in script.main
-        ):
-            raise Refused(
-                "cannot run code in the restore point as a role without rights: the dump sets the role of the session "
-                "for the objects that it creates (pg_dump --use-set-session-authorization)",
-                hint="Make the dump without that option. Or, if you trust the code: --trust-code REASON",
-            )
+        """Remember the operator's part of a script. Raises Refused if it creates objects as other roles."""
+        if sets_role(script.main):
+            raise Refused(f"{build_role.CANNOT}: {SETS_ROLE}", hint=CHOOSE_ANOTHER)
         self.handed = [(step.command, step.state) for step in script.handed]
         self.last = [(step.command, step.state) for step in script.last]
 
@@ -201,7 +209,7 @@ class Builder:
     def altered_later(self) -> frozenset[tuple[str, str]]:
         """The tables and publications whose definition is incomplete before the hand-over, by kind and identity."""
         commands = [command for command, _ in self.handed]
-        tables = {("table", str(each.relations[0])) for each in commands if _forces(each)}
+        tables = {("table", str(each.relations[0])) for each in commands if each.kind is Kind.ROW_SECURITY}
         return frozenset(tables | {("publication", publication(e)) for e in commands if e.kind is Kind.PUBLICATION})
 
     def keep(self, command: Command) -> bool:
@@ -209,8 +217,8 @@ class Builder:
         if command.kind not in (Kind.OWNER, Kind.GRANT):
             return False
         found = _OF_LARGE_OBJECT.match(command.statement.text)
-        if found is None:
-            return False
+        if found is None or int(found[2]) > _LAST_OID:
+            return False  # for the second one, the server has a message
         with self._lock:
             self.large_objects.setdefault((found[1], found[3]), array("L")).append(int(found[2]))
         return True
@@ -220,9 +228,7 @@ class Builder:
         refusal is ``error``."""
         if error.sqlstate != INSUFFICIENT_PRIVILEGE:
             return False
-        if command.kind in _HANDED_IF_DENIED and (
-            command.kind is Kind.COMMENT or not (by_operator.names_its_own(command) or _has_path(state))
-        ):
+        if by_operator.evaluates_nothing(command, state):
             with self._lock:
                 self.handed.append((command, state))
             return True
@@ -353,8 +359,3 @@ UNGUARD: tuple[LiteralString, ...] = (
     f"DROP EVENT TRIGGER IF EXISTS {GUARD}",
     f"DROP SCHEMA IF EXISTS {GUARD} CASCADE",
 )
-
-
-def _has_path(state: State) -> bool:
-    """Whether unqualified names may be the restore point's: dumps since 10.3 set an empty search path."""
-    return any(name == "search_path" and isinstance(each.detail, Setting) and each.detail.value for name, each in state)

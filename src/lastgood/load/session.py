@@ -9,7 +9,7 @@ import psycopg
 from psycopg import sql
 
 from lastgood.dump.script import State
-from lastgood.dump.statements import Command, Kind, LargeObjectCall
+from lastgood.dump.statements import NEXT, Command, Kind, LargeObjectCall
 from lastgood.errors import LastgoodError
 from lastgood.load.builder import Builder
 from lastgood.load.loaded import Loaded
@@ -127,7 +127,7 @@ class LoadSession:
         self._state, self._pinned = wanted, ()
         try:
             if commands:
-                self.connection.execute(b"; ".join(command.statement.text for command in commands))
+                self.connection.execute(NEXT.join(command.statement.text for command in commands))
         except psycopg.Error:
             # All of them failed as one message: run them one by one.
             for command in commands:
@@ -147,7 +147,7 @@ class LoadSession:
         )
         whole = b"RESET ALL; SELECT " + own.as_bytes(self.connection)
         try:
-            self.connection.execute(b"; ".join([whole, *(text for text in texts if text not in self._refused)]))
+            self.connection.execute(NEXT.join([whole, *(text for text in texts if text not in self._refused)]))
         except psycopg.Error:
             self.connection.execute(whole)
             for name, each in state:

@@ -23,6 +23,7 @@ from lastgood.members.survey import digest
 from lastgood.members.tables import MemberTable, member_tables
 from lastgood.members.untrusted import TRUST, executes_others
 from lastgood.postgres.errors import message_of, not_caused_by_statement
+from lastgood.postgres.roles.strength import strength
 from lastgood.postgres.server import Connection
 from lastgood.text.units import counted
 
@@ -42,7 +43,8 @@ _NATIVE = frozenset({"c", "internal"})
 
 class Carrier:
     """Carry a survey over to the database that is being restored. ``report`` gets each result. ``lenient``: a part that
-    can't be restored is reported and is no error. ``confined``: no function of the restore point is executed."""
+    can't be restored is reported and is no error. ``confined``: where the role has rights that code could use, nothing
+    of the restore point is executed."""
 
     def __init__(
         self, survey: MemberSurvey, report: ReportPart, *, lenient: bool = False, confined: bool = True
@@ -116,7 +118,7 @@ class Carrier:
                             f"that lastgood does not write: {command[:80]}",
                             hint="Choose another restore point: lastgood points",
                         )
-                    if self._confined and executes_others(connection, command):
+                    if self._confined and executes_others(connection, command) and strength(connection):
                         self._not_run(named, departure.extension)
                         return False
                     connection.execute(command.encode())

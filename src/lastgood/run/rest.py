@@ -22,7 +22,6 @@ from lastgood.load.deferred.work import Finished, finish, in_service
 from lastgood.plan.plan import Request
 from lastgood.postgres import clock, database
 from lastgood.postgres.lock import lock_live, read_nothing
-from lastgood.postgres.mark import TRUSTED, marked
 from lastgood.process import interrupts
 from lastgood.run.steps.finish import Finish
 
@@ -109,14 +108,8 @@ def resume(request: Request, remaining: Remaining, emit: Emit) -> Finished:
 def _finish(request: Request, run: str, oid: int, journal: Journal, emit: Emit) -> Finished:
     stop = interrupts.StopRequest()
     with interrupts.stop_on_signal(stop):
-        context, trusted = request.context(emit, stop.is_set), _is_trusted(request, run)
+        context, trusted = request.context(emit, stop.is_set), bool(request.code.trusted)
         return finish(request.target, run, context, oid=oid, record=journal, trusted=trusted)
-
-
-def _is_trusted(request: Request, run: str) -> bool:
-    """Whether the operator trusted the code of the run's restore point; only a mark of a database can say that."""
-    with database.connect_maintenance(request.target, request.target.dbname) as maintenance:
-        return any(mark.run == run and TRUSTED in mark.options for _, mark in marked(maintenance))
 
 
 def _complete(request: Request, run: str, emit: Emit) -> Finished:

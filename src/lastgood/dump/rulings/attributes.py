@@ -12,6 +12,8 @@ from lastgood.dump.rulings.ruling import (
     DROPS,
     GLOBAL,
     INVALID_VALUE,
+    MARK,
+    MARKS_RUN,
     MISSING_PRIVILEGE,
     UNDEFINED_OBJECT,
     Handler,
@@ -52,9 +54,7 @@ def _note(r: Ruling, kind: str, node: Any) -> None:
     elif node.tag == "RangeVar":
         r.relation(node)
     elif node.tag == "ObjectWithArgs":
-        found = r.object_named(node.objname)
-        if not found.schema:  # an empty search path has only the server's own
-            r.record(Relation(names.PG_CATALOG, found.name))
+        r.object_named(node.objname)
     elif node.tag == "TypeName":
         r.object_named(node.names)
     elif node.tag == "String" and kind == "OBJECT_SCHEMA":
@@ -80,6 +80,8 @@ def _comment(r: Ruling, node: Any) -> Command:
     if node.objtype == "OBJECT_SCHEMA" and _MARK.match(node.comment or ""):
         return r.skip(Kind.COMMENT, IS_A_MARK)
     _note(r, node.objtype, node.object)
+    if node.objtype == "OBJECT_SCHEMA" and (node.comment or "")[1:].startswith(MARK):
+        return r.skip(Kind.COMMENT, MARKS_RUN)
     optional = {
         "OBJECT_EXTENSION": (MISSING_PRIVILEGE, UNDEFINED_OBJECT),
         "OBJECT_EVENT_TRIGGER": (MISSING_PRIVILEGE, UNDEFINED_OBJECT),

@@ -88,78 +88,68 @@ def forget(connection: Connection, run: str) -> None:
             connection.execute(sql.SQL("DROP SCHEMA {}").format(schema))
 
 
-_STATES: LiteralString = """
-SELECT CASE WHEN t.oid IS NULL THEN 'gone'
+_TASKS: LiteralString = """
+SELECT u.kind, u.schema_name, u.table_name, u.name, u.settings, u.statements,
+       CASE WHEN t.oid IS NULL THEN 'gone'
             WHEN u.kind = 'index' AND x.indexrelid IS NULL THEN 'open'
             WHEN u.kind = 'index' THEN CASE WHEN x.indisvalid THEN 'done' ELSE 'invalid' END
             WHEN k.oid IS NULL THEN 'gone'
             WHEN k.convalidated THEN 'done' ELSE 'open' END
-FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[]) WITH ORDINALITY
-  u (kind, schema_name, table_name, name, number)
+FROM {}.{} u
 LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = u.schema_name
 LEFT JOIN pg_catalog.pg_class t ON t.relnamespace = n.oid AND t.relname = u.table_name
 LEFT JOIN pg_catalog.pg_class c ON u.kind = 'index' AND c.relnamespace = n.oid AND c.relname = u.name
 LEFT JOIN pg_catalog.pg_index x ON x.indexrelid = c.oid AND x.indrelid = t.oid
 LEFT JOIN pg_catalog.pg_constraint k
   ON u.kind <> 'index' AND k.conrelid = t.oid AND k.conname = u.name AND k.contype = 'f'
-ORDER BY u.number
 """
-_COLUMNS = {"number": "int4", "kind": "text", "schema_name": "text", "table_name": "text", "name": "text",
-            "settings": "text[]", "statements": "text[]"}  # fmt: skip
 
 
 def read(connection: Connection, run: str) -> tuple[ListedTask, ...]:
     """The list of a run, each task with its present state.
 
-    Raises Refused for a list with statements that lastgood does not write: it may have come with a dump.
+    Raises Refused for a list of another role, and for one that lastgood does not write: it may have come with a dump.
     """
+    schema = schema_of(run)
+    if run not in runs(connection):
+        raise Refused(
+            f'cannot read the deferred work of run "{run}": the table "{schema}"."{TABLE}" belongs to another role, or '
+            "has definitions that lastgood does not make",
+            hint="Connect as the role that began the run.",
+            state=NOT_REACHED,
+        )
+    query = sql.SQL(_TASKS + "ORDER BY u.number").format(sql.Identifier(schema), sql.Identifier(TABLE))
     try:
-        tasks = [_task(row) for row in _rows(connection, run)]
+        rows = connection.execute(query).fetchall()
     except psycopg.errors.InsufficientPrivilege as error:
         raise Refused(
             f'cannot read the deferred work of run "{run}": {error.diag.message_primary}',
             hint="Connect as a superuser, or as the role that began the run.",
             state=NOT_REACHED,
         ) from error
-    except (psycopg.DataError, psycopg.errors.UndefinedColumn):
-        tasks = [None]
+    tasks = [_task(row) for row in rows]
     if None in tasks:
-        schema = schema_of(run)
         raise Refused(
             f'cannot finish run "{run}": its list in "{connection.info.dbname}" has statements that lastgood '
             "does not write",
             hint=f'Check the table "{schema}"."{TABLE}"; if it is not needed, run: DROP SCHEMA "{schema}" CASCADE',
             state=NOT_REACHED,
         )
-    found = [task for task in tasks if task is not None]
-    return tuple(ListedTask(*each) for each in zip(found, _states(connection, found), strict=True))
+    return tuple(task for task in tasks if task is not None)
 
 
-def _rows(connection: Connection, run: str) -> list[tuple[Any, ...]]:
-    """The rows in their order. By COPY: a query would evaluate definitions of the table, which may not be ours."""
-    command = sql.SQL("COPY {}.{} ({}) TO STDOUT").format(
-        sql.Identifier(schema_of(run)), sql.Identifier(TABLE), sql.SQL(", ").join(map(sql.Identifier, _COLUMNS))
-    )
-    with connection.cursor() as cursor, cursor.copy(command) as copied:
-        copied.set_types(list(_COLUMNS.values()))
-        return sorted(copied.rows(), key=lambda row: row[0] or 0)
-
-
-def _task(row: Sequence[Any]) -> DeferredTask | None:
-    _, kind, schema, table, name, settings, statements = row
-    if kind not in (Kind.INDEX, Kind.FOREIGN_KEY) or None in (schema, table, name, settings) or not statements:
+def _task(row: Sequence[Any]) -> ListedTask | None:
+    kind, schema, table, name, settings, statements, state = row
+    if kind not in (Kind.INDEX, Kind.FOREIGN_KEY) or not statements:
         return None
     later = DeferredTask(Kind(kind), Relation(schema, table), name, tuple(settings), tuple(statements))
-    return later if later.is_allowed else None
+    return ListedTask(later, state) if later.is_allowed else None
 
 
-def _states(connection: Connection, tasks: Sequence[DeferredTask]) -> list[State]:
-    columns = [[str(each.kind), each.table.schema, each.table.name, each.name] for each in tasks]
-    values = [list(column) for column in zip(*columns, strict=True)] or [[], [], [], []]
-    return [state for (state,) in connection.execute(_STATES, values).fetchall()]
-
-
-def state_of(connection: Connection, later: DeferredTask) -> State:
+def state_of(connection: Connection, run: str, later: DeferredTask) -> State:
     """The present state of one task."""
-    (state,) = _states(connection, [later])
-    return state
+    query = sql.SQL(_TASKS + "WHERE (u.kind, u.schema_name, u.table_name, u.name) = (%s, %s, %s, %s)").format(
+        sql.Identifier(schema_of(run)), sql.Identifier(TABLE)
+    )
+    row = connection.execute(query, [str(later.kind), later.table.schema, later.table.name, later.name]).fetchone()
+    return row[-1] if row is not None else "gone"

@@ -23,7 +23,7 @@ from lastgood.dump.deferred_task import DeferredTask
 from lastgood.dump.statements import Kind
 from lastgood.errors import Failed, Interrupted, LastgoodError, Refused, Stopped
 from lastgood.events import Caution, Note, Progress
-from lastgood.load.deferred import code, remainder
+from lastgood.load.deferred import remainder, rights
 from lastgood.load.deferred.lists import lock_key
 from lastgood.load.deferred.watch import ActivityWatch
 from lastgood.models import Frozen
@@ -72,9 +72,6 @@ WHERE n.nspname = %s AND c.relname = %s
 """
 
 
-_WITH_RIGHTS = "functions of the database would run with the rights of this role; run it as a role with fewer rights"
-
-
 class StepRecorder(Protocol):
     """The recorder of each step: the run's journal."""
 
@@ -110,8 +107,8 @@ def finish(
 ) -> Finished:
     """Complete the deferred work of ``run`` in ``target``'s database, which must have this ``oid``, and drop the list.
 
-    Failed tasks are skipped, and the others done, and so are tasks that would run functions of the database with rights
-    that these could use, unless ``trusted``. ``limits`` of the server's load are checked before each task. Raises
+    Failed tasks are skipped, and the others done. Unless ``trusted``, so are those that would run code with rights of
+    the operator. ``limits`` of the server's load are checked before each task. Raises
     Stopped, with the failures, when work is left, or when the database was replaced meanwhile; Interrupted; Refused
     when another session is finishing the run; Failed when production is at risk; OSError of the record.
     """
@@ -247,8 +244,8 @@ class _Worker:
     def _one(self, later: DeferredTask) -> None:
         """Complete one task. A refusal of the server is recorded, and the work continues."""
         try:
-            if not self._trusted and code.runs_code(self._connection, later):
-                raise _Failed(f"{later}: {_WITH_RIGHTS}: {later.statements[0]}")
+            if remainder.state_of(self._connection, self._run, later) in ("open", "invalid"):
+                self._attempts(f"do {later}", partial(self._refuse_code, later))
             if later.kind is Kind.INDEX:
                 self._attempts(f"build {later}", partial(self._build, later), wait="0")
                 for statement in later.statements[1:]:
@@ -260,48 +257,46 @@ class _Worker:
             self._failures.append(str(failed))
             self._context.emit(Caution(str(failed)))
 
+    def _refuse_code(self, later: DeferredTask) -> None:
+        if not self._trusted and (why := rights.why_not(self._connection, later)):
+            raise _Failed(f"cannot {'build' if later.kind is Kind.INDEX else 'validate'} {later}: {why}")
+
     def _build(self, later: DeferredTask) -> None:
-        state = remainder.state_of(self._connection, later)
+        state = remainder.state_of(self._connection, self._run, later)
         if self._is_gone(later, state) or state == "done":
             return
         if state == "invalid":
             # Its build was interrupted. It is useless, but slows down every write.
             index = sql.Identifier(*([later.table.schema] if later.table.schema else []), later.name)
             self._connection.execute(sql.SQL("DROP INDEX CONCURRENTLY {}").format(index))
-        self._run_statement(later, later.statements[0])
+        self._set_up(later)
+        self._connection.execute(later.statements[0].encode())
         self._indexes += 1
         fault.point("finish.after_index")
 
     def _analyze_expressions(self, later: DeferredTask) -> None:
         """Analyze the table of an index of expressions, whose statistics only ANALYZE gathers."""
         row = self._connection.execute(_OF_EXPRESSIONS, [later.table.schema, later.name]).fetchone()
-        if row is not None:
+        if row is not None and (self._trusted or not rights.analyzes_code(self._connection, later.table)):
             self._connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(later.table.schema, later.table.name)))
 
     def _validate(self, later: DeferredTask) -> None:
-        state = remainder.state_of(self._connection, later)
+        state = remainder.state_of(self._connection, self._run, later)
         if self._is_gone(later, state) or state == "done":
             return
         self._run_one(later, later.statements[0])
         self._foreign_keys += 1
 
     def _run_one(self, later: DeferredTask, statement: str) -> None:
-        if remainder.state_of(self._connection, later) != "gone":
-            self._run_statement(later, statement)
+        if remainder.state_of(self._connection, self._run, later) != "gone":
+            self._set_up(later)
+            self._connection.execute(statement.encode())
 
     def _is_gone(self, later: DeferredTask, state: remainder.State) -> bool:
         if state == "gone" and str(later) not in self._gone:
             self._gone.append(str(later))
             self._context.emit(Note(f"{later} is no longer needed: it or its table was dropped or renamed"))
         return state == "gone"
-
-    def _run_statement(self, later: DeferredTask, statement: str) -> None:
-        self._set_up(later)
-        try:
-            self._connection.execute(statement.encode())
-        finally:
-            if not self._connection.broken:
-                self._connection.execute("SET search_path = ''")  # our own queries need no names of the dump
 
     def _set_up(self, later: DeferredTask) -> None:
         """Set the session up as the dump did for this statement."""

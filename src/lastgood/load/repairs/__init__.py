@@ -21,7 +21,7 @@ from lastgood.context import BACKGROUND, Context
 from lastgood.dump.names import Relation
 from lastgood.dump.rulings.objects import publication
 from lastgood.dump.script import State
-from lastgood.dump.statements import Command, Extension, Kind
+from lastgood.dump.statements import NEXT, Command, Extension, Kind
 from lastgood.errors import Corrupt, Failed, LastgoodError
 from lastgood.events import Caution
 from lastgood.load.repairs import authorization, checks, extensions, foreign_keys, paths
@@ -172,11 +172,7 @@ class Commands:
         return True
 
     def _send(
-        self,
-        connection: Connection,
-        commands: Iterable[Command],
-        texts: Iterable[bytes | None],
-        path: bytes | None,
+        self, connection: Connection, commands: Iterable[Command], texts: Iterable[bytes | None], path: bytes | None
     ) -> None:
         """Execute commands in one message, and note what they create where code could change it afterwards."""
         definitions = self._builder.definitions if self._builder is not None else None
@@ -185,7 +181,7 @@ class Commands:
             for command, text in zip(commands, texts, strict=True)
             if text is not None
         ]
-        cursor = connection.execute(under(path, b";\n".join(pieces)) if pieces else b"")
+        cursor = connection.execute(under(path, NEXT.join(pieces)) if pieces else b"")
         if definitions is not None:
             definitions.note(cursor)
 

@@ -48,7 +48,7 @@ class Finish:
         oid = switched.oid if switched is not None else database.describe(run.maintenance, run.plan.live).oid
         # The work may take hours, and an undo must be possible meanwhile. It has a lock of its own.
         unlock(run.maintenance)
-        trusted = bool(run.prepared.request.code.trusted)
+        trusted = run.plan.code is not None and bool(run.plan.code.trusted)
         done = finish(run.target, run.plan.run, run.context, oid=oid, record=run.journal, trusted=trusted)
         return Completed(finished=done, detail=str(done))
 
