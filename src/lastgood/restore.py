@@ -329,11 +329,9 @@ def _members(point: RestorePoint, facts: Facts, like: Connection, target: Target
 def _require_trust(point: RestorePoint, target: Target, policy: CodePolicy) -> None:
     """Raise Refused for changes of a manifest that could run code as the operator: see ``untrusted``."""
     members = point.manifest.members if point.manifest is not None else None
-    if members is None or not untrusted.withheld(members, ()):
+    if members is None or not untrusted.is_strict(policy.trusted) or not untrusted.withheld(members, ()):
         return
     with target.connect(application_name="lastgood reads extensions") as like:
-        if not untrusted.is_strict(like, policy.trusted):
-            return
         withheld = untrusted.withheld(members, survey(like, target).departures)
     for name in dict.fromkeys(each.extension for each in withheld):
         raise Refused(
