@@ -55,11 +55,11 @@ def second_login(s: Subject) -> Iterator[Finding]:
             hint=CHOOSE_ANOTHER,
             final=True,
         )
-    for name in _always(s, s.summary):
+    for name, enabled in _always(s, s.summary):
         yield Finding(
             level="refusal",
             code="code_needs_rights",
-            text=f'event trigger "{name}" is enabled as ALWAYS: in place it would run as superuser '
+            text=f'event trigger "{name}" is enabled as {enabled}: in place it would run as superuser '
             f'"{s.live.info.user}"',
             hint=f"Roll back by name. {TRUST}",
             known="looked up",
@@ -113,16 +113,20 @@ LIMIT 1
 TRUST = "If you trust the restore point's code, load it with your own rights: --trust-code REASON"
 
 
-def _always(s: Subject, summary: DumpSummary) -> list[str]:
+_FIRING = {"A": "ALWAYS", "R": "REPLICA"}
+
+
+def _always(s: Subject, summary: DumpSummary) -> list[tuple[str, str]]:
     """The event triggers, of the live database and of the restore point, that a superuser's commands in place would
-    fire. From 17 on, its sessions fire none; before, none but these."""
+    fire, and how each is enabled. From 17 on, its sessions fire none; before, none but these, as they are replicas."""
     superuser = s.live.info.parameter_status("is_superuser") == "on"
     schemas = going(s)
     if schemas is None or not superuser or s.live.info.server_version >= 170000:
         return []
-    query = "SELECT evtname::text FROM pg_catalog.pg_event_trigger WHERE evtenabled = 'A'"
-    restored = {each.name for each in event_triggers(placed(summary), schemas) if each.enabled == "A"}
-    return sorted({name for (name,) in s.live.execute(query)} | restored)
+    query = "SELECT evtname::text, evtenabled::text FROM pg_catalog.pg_event_trigger"
+    restored = {(each.name, each.enabled) for each in event_triggers(placed(summary), schemas)}
+    found = {*s.live.execute(query).fetchall(), *restored}
+    return sorted((name, _FIRING[enabled]) for name, enabled in found if enabled in _FIRING)
 
 
 def going(s: Subject) -> frozenset[str] | None:

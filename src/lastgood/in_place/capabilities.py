@@ -181,7 +181,7 @@ def _rolled_back(connection: Connection) -> Iterator[None]:
 # A superuser has every right; to try one would fire these, and run their code with it.
 _ALWAYS = """
 SELECT FROM pg_catalog.pg_event_trigger
-WHERE evtenabled = 'A' AND pg_catalog.current_setting('is_superuser') = 'on'
+WHERE evtenabled IN ('A', 'R') AND pg_catalog.current_setting('is_superuser') = 'on'
   AND pg_catalog.current_setting('server_version_num')::int4 < 170000
 """
 
