@@ -363,6 +363,7 @@ ALTER TABLE ONLY public.t ADD CONSTRAINT k FOREIGN KEY (p) REFERENCES public.p(i
         ("", ["index public.p_u"]),
         ("CREATE STATISTICS public.s ON public.f(u), u FROM public.p;", []),
         ("CREATE CAST (integer AS public.c) WITH FUNCTION public.f(integer);", []),
+        ("ALTER EVENT TRIGGER e ENABLE ALWAYS;", []),
     ],
 )
 def test_work_that_runs_code_of_the_dump_is_not_deferred_for_the_operator(more: str, expected: list[str]) -> None:

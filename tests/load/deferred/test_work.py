@@ -306,6 +306,30 @@ def test_event_triggers_that_forbid_ddl_do_not_keep_it_from_being_done(scene: Sc
     assert scene.whole()
 
 
+@pytest.mark.postgres(15)
+def test_event_triggers_that_cannot_be_turned_off_do_not_fire(scene: Scene) -> None:
+    with scene.connect() as connection:
+        connection.execute("CREATE TABLE public.fired ()")
+        connection.execute(
+            "CREATE FUNCTION public.fire() RETURNS event_trigger LANGUAGE plpgsql AS"
+            " $$BEGIN INSERT INTO public.fired DEFAULT VALUES; END$$"
+        )
+        for name, enabled in (("a", "ALWAYS"), ("r", "REPLICA")):
+            connection.execute(
+                f"CREATE EVENT TRIGGER {name} ON ddl_command_start EXECUTE FUNCTION public.fire()".encode()
+            )
+            connection.execute(f"ALTER EVENT TRIGGER {name} ENABLE {enabled}".encode())
+    with pytest.raises(Stopped) as raised:
+        scene.finish()
+    assert 'event triggers enabled as ALWAYS or REPLICA would run with the rights of "postgres"' in raised.value.message
+    with scene.connect() as connection:
+        remainder.forget(connection, RUN)
+        assert connection.execute("SELECT FROM public.fired").fetchall() == []
+        query = "SELECT evtenabled::text FROM pg_event_trigger ORDER BY evtname"
+        assert connection.execute(query).fetchall() == [("A",), ("R",)]
+    assert scene.runs() == []
+
+
 def test_a_list_of_another_origin_is_not_run(scene: Scene) -> None:
     with scene.connect() as connection:
         connection.execute(
